@@ -1,0 +1,253 @@
+"""Frozen declarations: what a suite is made of, as data. Suites build them; check, materialise, sample, run and the reports read them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+SPLITS: Final = ("select", "confirm")
+BASELINE: Final = "baseline"
+"""As a gate's `not_worse_than`: the suite's own baseline candidate."""
+
+AxisValue: TypeAlias = float | str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model file or diffusers folder. `path` is a file, a folder or a `zoo:` name; `config` names a local folder of
+    diffusers configs when the model is not of a family whose configs are built in."""
+
+    path: str
+    config: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Merge of two or three models. `alpha` is the share of `b`: (1 - alpha) * A + alpha * B for "weighted_sum".
+
+    `parts` names the components that are merged; all others are taken from `a`. `missing` says what happens to a key
+    that `b` (or `c`) lacks: "error" refuses before the first image, "keep_a" copies it from `a` and says so.
+    """
+
+    a: Model
+    b: Model
+    alpha: float
+    c: Model | None = None
+    method: str = "weighted_sum"
+    parts: tuple[str, ...] = ("unet",)
+    missing: str = "error"
+
+
+Model: TypeAlias = str | Checkpoint | Merge
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """A LoRA file (or `zoo:` name) and its weight; 1.0 is the strength its trainer meant."""
+
+    path: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt. `split` is "select" (the verdict is chosen on these) or "confirm" (and confirmed on those).
+
+    `tags` are free words for tables and tests, such as {"colour": "red"}; nothing in a run depends on them.
+    """
+
+    id: str
+    text: str
+    negative: str = ""
+    split: str = "select"
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The cells sampled for every candidate: prompts x seeds x guidance scales, with one sampler, step count and size.
+
+    `width` and `height` are in pixels. `batch_size` is part of the declaration because the last bits of an image
+    depend on the shape of its batch.
+    """
+
+    prompts: tuple[Prompt, ...]
+    seeds: tuple[int, ...]
+    guidance_scales: tuple[float, ...]
+    sampler: str = "dpmpp_2m"
+    steps: int = 20
+    width: int = 512
+    height: int = 512
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        _tuples(self, "prompts", "seeds", "guidance_scales")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One thing that may be shipped. `axes` are the numeric (or named) coordinates it has in sweeps: {"alpha": 0.35}."""
+
+    name: str
+    model: Model
+    adapters: tuple[Adapter, ...] = ()
+    quantization: str = "fp32"
+    runtime: str = "eager"
+    axes: Mapping[str, AxisValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _tuples(self, "adapters")
+
+    @property
+    def key(self) -> str:
+        """Hash (16 hex digits) of everything that determines the candidate; neither its name nor its axes count."""
+        return short_hash({k: v for k, v in plain(self).items() if k not in ("name", "axes")})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalty:
+    """Takes `weight` points off the objective per unit by which an image's `metric` exceeds `allowance`."""
+
+    metric: str
+    weight: float
+    allowance: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What "best" means, per image: the value of `maximise` minus the penalties.
+
+    The default counts over- and under-exposed pixels and dominant colours that left the prompt's usual one against
+    the CLIP score, because alignment scores alone rise with guidance even while images burn out.
+    """
+
+    maximise: str = "clip_score"
+    penalties: tuple[Penalty, ...] = (
+        Penalty(metric="clipped_share", weight=100.0, allowance=0.05),
+        Penalty(metric="palette_left", weight=5.0),
+    )
+
+    def __post_init__(self) -> None:
+        _tuples(self, "penalties")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A condition a candidate must meet before it is promoted.
+
+    `value` is a measured value ("clip_score", "clipped_share", "psnr_db", "seconds_per_image", "peak_bytes"), or one
+    of "coverage" (every key accounted for), "failures". Exactly one limit is given: `at_least`, `at_most`, or
+    `not_worse_than` (a candidate's name, or BASELINE) with a `margin` in the value's unit. `candidates` names those
+    it applies to; empty means the recommended pick of the suite.
+    """
+
+    value: str
+    at_least: float | None = None
+    at_most: float | None = None
+    not_worse_than: str | None = None
+    margin: float = 0.0
+    candidates: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _tuples(self, "candidates")
+
+    @property
+    def name(self) -> str:
+        """Readable id: "clip_score not_worse_than baseline"."""
+        limits = [("at_least", self.at_least), ("at_most", self.at_most), ("not_worse_than", self.not_worse_than)]
+        said = " ".join(f"{word} {limit:g}" if isinstance(limit, float | int) else f"{word} {limit}"
+                        for word, limit in limits if limit is not None)
+        return f"{self.value} {said}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A declared comparison: candidates on one grid, the metrics, what best means, and the gates.
+
+    `baseline` names the candidate that others are compared with: PSNR and palette drift are taken against its image
+    of the same prompt, seed and guidance.
+    """
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    baseline: str
+    grid: Grid
+    metrics: tuple[str, ...] = ("clip_score", "palette", "exposure")
+    objective: Objective = field(default_factory=Objective)
+    gates: tuple[Gate, ...] = ()
+    clip: str = "zoo:clip"
+    latency_rounds: int = 5
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        _tuples(self, "candidates", "metrics", "gates")
+
+
+def alpha_sweep(a: Model, b: Model, alphas: Iterable[float], *, method: str = "weighted_sum",
+                parts: tuple[str, ...] = ("unet",)) -> tuple[Candidate, ...]:
+    """One candidate per alpha, named "alpha=0.35". Put 0 and 1 among the alphas: the parents are the controls."""
+    return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)},
+                           model=Merge(a=a, b=b, alpha=float(alpha), method=method, parts=parts)) for alpha in alphas)
+
+
+def adapter_sweep(model: Model, adapter: str, weights: Iterable[float]) -> tuple[Candidate, ...]:
+    """One candidate per adapter weight, named "weight=0.5"."""
+    return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=model,
+                           adapters=(Adapter(path=adapter, weight=float(weight)),)) for weight in weights)
+
+
+def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
+    """Prompts from a TOML file of `[[prompt]]` tables with the fields of Prompt; unknown fields raise ValueError."""
+    file = Path(path)
+    tables = tomllib.loads(file.read_text(encoding="utf-8")).get("prompt", [])
+    known = {f.name for f in fields(Prompt)}
+    for number, table in enumerate(tables, start=1):
+        if extra := set(table) - known:
+            raise ValueError(f"{file.name}, prompt {number}: unknown field {sorted(extra)[0]!r}; known: {sorted(known)}")
+        if absent := {"id", "text"} - set(table):
+            raise ValueError(f"{file.name}, prompt {number}: field {sorted(absent)[0]!r} is missing")
+    return tuple(Prompt(**table) for table in tables)
+
+
+def plain(value: Any) -> Any:
+    """A declaration as JSON-ready data; a dataclass becomes a dict with its class name under "is"."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"is": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)}}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(v) for v in value]
+    return value
+
+
+def restore(data: Any) -> Any:
+    """The inverse of `plain` for the declarations of this module; lists become tuples."""
+    if isinstance(data, dict):
+        inner = {k: restore(v) for k, v in data.items() if k != "is"}
+        return _DECLARATIONS[data["is"]](**inner) if data.get("is") in _DECLARATIONS else inner
+    if isinstance(data, list):
+        return tuple(restore(v) for v in data)
+    return data
+
+
+def short_hash(data: Any) -> str:
+    """First 16 hex digits of the SHA-256 of the canonical JSON of `data`."""
+    text = json.dumps(plain(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _tuples(declaration: object, *names: str) -> None:
+    """Lets a suite write lists, ranges and generators where a tuple is stored; other types are left for check.py to name."""
+    for name in names:
+        value = getattr(declaration, name)
+        if not isinstance(value, tuple | str | bytes) and isinstance(value, Iterable):
+            object.__setattr__(declaration, name, tuple(value))
+
+
+_DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
+    Checkpoint, Merge, Adapter, Prompt, Grid, Candidate, Penalty, Objective, Gate, Suite)}

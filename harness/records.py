@@ -1,0 +1,229 @@
+"""What a run writes: frozen records and the append-only journal that holds them. The harness writes them; reports read them."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+JOURNAL_FORMAT: Final = 1
+PHASES: Final = ("total", "text", "denoise", "decode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One place of the grid: which prompt (by id), seed and guidance scale."""
+
+    prompt: str
+    seed: int
+    guidance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """One written image. `key` is the hash of all that determines it; `path` is relative to the run folder."""
+
+    key: str
+    candidate: str
+    cell: Cell
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measurement:
+    """One metric on one image. `values` are finite floats by value name, `labels` are words ("dominant": "red"),
+    `details` is JSON for pictures of the page, and `missing` says why a value of the metric is absent."""
+
+    sample: str
+    candidate: str
+    cell: Cell
+    metric: str
+    version: int
+    values: Mapping[str, float]
+    labels: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Coverage:
+    """What happened to every tensor of one component in one stage ("merge", "adapter <path>", "quantize").
+
+    `keys` maps a status to the tensor names that have it. Merge: merged, copied, missing_in_a, missing_in_b,
+    shape_mismatched, non_finite, unmatched. Adapter: applied, consumed, refused, absent_component. Quantize: quantized, kept.
+    `notes` says in words what a reader should know (casts, a scheme's limits).
+    """
+
+    candidate: str
+    stage: str
+    component: str
+    keys: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Seconds per image at `batch_size`, by phase, one entry per timed round (warm-up rounds are not in it)."""
+
+    candidate: str
+    batch_size: int
+    warmup_rounds: int
+    seconds: Mapping[str, tuple[float, ...]]
+    guidance: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One figure that a probe gave: a number, or None and the reason it could not be measured. Missing is never zero."""
+
+    name: str
+    unit: str
+    value: float | None
+    why_missing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Peak memory of one candidate while it sampled at batch 1, by probe, in bytes."""
+
+    candidate: str
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A candidate that could not go on: in which stage, and what was said."""
+
+    candidate: str
+    stage: str
+    error: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """What a candidate's model turned out to be: content hash of every input file and of all that determines an image."""
+
+    candidate: str
+    identity: str
+    inputs: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finished:
+    """A candidate went through all stages; `reused` of its images stood in the journal already."""
+
+    candidate: str
+    identity: str
+    sampled: int
+    reused: int
+    seconds: float
+
+
+Record: TypeAlias = Sample | Measurement | Coverage | Latency | Memory | Failure | Weights | Finished
+_KINDS: Final[dict[str, type[Any]]] = {
+    "sample": Sample, "measurement": Measurement, "coverage": Coverage, "latency": Latency, "memory": Memory,
+    "failure": Failure, "weights": Weights, "finished": Finished,
+}
+_NAMES: Final = {cls: kind for kind, cls in _KINDS.items()}
+
+
+def to_line(record: Record) -> str:
+    """One JSON line. A NaN or an infinity in a record is a programming error and raises ValueError."""
+    body = {f.name: _plain(getattr(record, f.name)) for f in fields(record)}
+    return json.dumps({"kind": _NAMES[type(record)], **body}, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+
+
+def from_line(line: str) -> Record:
+    """The record of one journal line; raises ValueError when the line is not one."""
+    try:
+        data = json.loads(line)
+        cls = _KINDS[data.pop("kind")]
+        if "cell" in data:
+            data["cell"] = Cell(**data["cell"])
+        if cls is Memory:
+            data["readings"] = tuple(Reading(**r) for r in data["readings"])
+        if cls in (Coverage, Latency):
+            name = "keys" if cls is Coverage else "seconds"
+            data[name] = {k: tuple(v) for k, v in data[name].items()}
+        if cls is Coverage:
+            data["notes"] = tuple(data["notes"])
+        record: Record = cls(**data)
+    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        raise ValueError(f"not a journal line ({error}): {line[:120]!r}") from error
+    return record
+
+
+class Journal:
+    """The append-only file of a run's records. Lines are added whole and flushed to the disk before `add` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, records: Iterable[Record]) -> None:
+        """Appends the records as lines; a torn last line left by a killed run is closed off first."""
+        text = "".join(to_line(r) + "\n" for r in records)
+        if not text:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(text.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def read(self) -> tuple[list[Record], list[str]]:
+        """All whole records in order, and one sentence for each line that could not be read."""
+        records: list[Record] = []
+        damaged: list[str] = []
+        for number, line in self._lines():
+            try:
+                records.append(from_line(line))
+            except ValueError as error:
+                damaged.append(f"{self.path.name} line {number}: {error}")
+        return records, damaged
+
+    def _lines(self) -> Iterator[tuple[int, str]]:
+        if not self.path.exists():
+            return
+        with self.path.open(encoding="utf-8", errors="replace") as file:
+            for number, line in enumerate(file, start=1):
+                if line.strip():
+                    yield number, line
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes `data` to a temporary file beside `path`, syncs it to the disk and renames it: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def finite(values: Mapping[str, float]) -> bool:
+    """Whether every value is a finite number; only then may it enter a Measurement."""
+    return all(math.isfinite(v) for v in values.values())
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Cell | Reading):
+        return {f.name: getattr(value, f.name) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {k: _plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(v) for v in value]
+    return value
