@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -22,6 +23,15 @@ class Cell:
     seed: int
     guidance: float
 
+    @property
+    def noise_seed(self) -> int:
+        """Seed (32 bits) of the CPU generator that draws the initial noise.
+
+        It depends on the prompt's id as well as on the seed, so that prompts are independent draws and an interval
+        with the prompt as cluster is honest; it depends on nothing else, so every candidate starts from the same noise.
+        """
+        return int.from_bytes(hashlib.sha256(f"{self.prompt}\n{self.seed}".encode()).digest()[:4])
+
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
@@ -37,7 +47,8 @@ class Sample:
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
     """One metric on one image. `values` are finite floats by value name, `labels` are words ("dominant": "red"),
-    `details` is JSON for pictures of the page, and `missing` says why a value of the metric is absent."""
+    `details` is JSON for pictures of the page, and `missing` says why a value of the metric is absent. `reference` is
+    the key of the baseline's sample that it was compared with, empty where there was none."""
 
     sample: str
     candidate: str
@@ -48,6 +59,7 @@ class Measurement:
     labels: Mapping[str, str] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
+    reference: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

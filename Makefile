@@ -1,0 +1,34 @@
+# One command sets up and runs, one sets up and tests. Both need Python 3.11 or newer and the package index, no GPU.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+DEVICE ?= cpu
+
+.PHONY: benchmark test check browser-test zoo gpu-benchmark clean
+
+benchmark: $(VENV)/.installed  ## the main job: all suites, and one HTML page each
+	$(BIN)/pytest suites/ --benchmark --device $(DEVICE)
+
+test: $(VENV)/.installed  ## all tests; no network, no GPU
+	$(BIN)/pytest tests/ suites/
+
+check: $(VENV)/.installed  ## style and types
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+gpu-benchmark: $(VENV)/.installed  ## the suites and the GPU tests on a CUDA device, and an SD1.5-size pipeline
+	$(BIN)/pytest suites/ --benchmark --device cuda --runs-dir runs-cuda
+	$(BIN)/pytest tests/ -m gpu
+
+zoo: $(VENV)/.installed  ## draw the pictures and train the embedded models again (about an hour on two cores)
+	$(BIN)/python -m harness.zoo train
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet -e '.[dev]'
+	touch $@
+
+clean:  ## forget the environment and the caches; runs/ stays
+	rm -rf $(VENV) .sweetspot .pytest_cache .mypy_cache .ruff_cache

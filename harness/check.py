@@ -1,0 +1,231 @@
+"""Everything that can be known to be wrong with a suite before any work, all at once and without torch. The plugin and the command call it."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from harness import zoo
+from harness.declare import (
+    BASELINE,
+    SPLITS,
+    Adapter,
+    Candidate,
+    Checkpoint,
+    Gate,
+    Grid,
+    Merge,
+    Model,
+    Objective,
+    Penalty,
+    Prompt,
+    Suite,
+)
+from harness.merge import MERGE_METHODS
+from harness.metrics import METRICS
+from harness.quantize import QUANTIZATION_MODES
+from harness.runtimes import RUNTIMES
+from harness.samplers import SAMPLERS
+
+PARTS: Final = ("unet", "vae", "text_encoder")
+MISSING: Final = ("error", "keep_a")
+DERIVED_VALUES: Final = {"palette_left": "palette"}
+RUN_VALUES: Final = ("coverage", "failures", "seconds_per_image", "peak_bytes")
+LATENT_MULTIPLE: Final = 8
+
+
+def problems(suite: object, root: Path) -> list[str]:
+    """One sentence per problem of `suite`; empty when it may run. Relative paths are looked up below `root`."""
+    if not isinstance(suite, Suite):
+        return [f"SUITE is a {type(suite).__name__}; expected harness.Suite(...)"]
+    found = [*_suite(suite)]
+    for place, items, kind in (("candidates", suite.candidates, Candidate), ("gates", suite.gates, Gate)):
+        wrong = [i for i in items if not isinstance(i, kind)]
+        found += [f"{place}: {item!r} is no {kind.__name__}" for item in wrong]
+    for candidate in _only(suite.candidates, Candidate):
+        found += [f"candidate {candidate.name!r}: {said}" for said in _candidate(candidate, root)]
+    found += [f"grid: {said}" for said in (_grid(suite.grid) if isinstance(suite.grid, Grid) else ["expected harness.Grid"])]
+    found += [f"objective: {said}" for said in _objective(suite)]
+    for gate in _only(suite.gates, Gate):
+        found += [f"gate {gate.name!r}: {said}" for said in _gate(gate, suite)]
+    return [f"suite {suite.name!r}: {said}" for said in found]
+
+
+def nearest(name: object, known: Collection[str]) -> str:
+    """What to say of an unknown name: the nearest known ones, or all of them."""
+    close = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.5)
+    said = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
+    return f"{said}Known: {', '.join(sorted(known))}"
+
+
+def known_values(suite: Suite) -> set[str]:
+    """Names of every per-image value that the suite's metrics give."""
+    rows = [METRICS[m] for m in suite.metrics if m in METRICS]
+    return ({spec.name for row in rows for spec in row.values}
+            | {value for value, metric in DERIVED_VALUES.items() if metric in suite.metrics})
+
+
+def _suite(suite: Suite) -> Iterator[str]:
+    if not suite.name or not all(ch.isalnum() or ch in "-_." for ch in suite.name) or suite.name.startswith("."):
+        yield f"the name {suite.name!r} names a folder: use letters, digits, '-', '_' and '.'"
+    names = [c.name for c in _only(suite.candidates, Candidate)]
+    if not names:
+        yield "no candidates are declared"
+    yield from _doubles("candidate", names)
+    keys = Counter(c.key for c in _only(suite.candidates, Candidate))
+    for candidate in _only(suite.candidates, Candidate):
+        if keys[candidate.key] > 1:
+            yield f"candidate {candidate.name!r} is declared alike under another name; leave one of them out"
+    if names and suite.baseline not in names:
+        yield f"the baseline {suite.baseline!r} is no candidate; {nearest(suite.baseline, names)}"
+    if not suite.metrics:
+        yield "no metrics are declared"
+    yield from _doubles("metric", suite.metrics)
+    yield from _unknown("metric", suite.metrics, METRICS)
+    yield from _doubles("gate", [g.name for g in _only(suite.gates, Gate)])
+    if not isinstance(suite.latency_rounds, int) or suite.latency_rounds < 1:
+        yield f"latency_rounds is {suite.latency_rounds!r}; expected a whole number of at least 1"
+
+
+def _candidate(candidate: Candidate, root: Path) -> Iterator[str]:
+    if not candidate.name:
+        yield "the name is empty"
+    yield from _model(candidate.model, root)
+    yield from _unknown("quantization", [candidate.quantization], QUANTIZATION_MODES)
+    yield from _unknown("runtime", [candidate.runtime], RUNTIMES)
+    for adapter in candidate.adapters:
+        if not isinstance(adapter, Adapter):
+            yield f"adapter {adapter!r}: expected harness.Adapter"
+            continue
+        yield from _file("adapter", adapter.path, root)
+        if not _number(adapter.weight):
+            yield f"adapter {adapter.path!r}: weight is {adapter.weight!r}; expected a finite number"
+    yield from _doubles("adapter", [a.path for a in _only(candidate.adapters, Adapter)])
+    for axis, value in candidate.axes.items():
+        if not isinstance(value, str) and not _number(value):
+            yield f"axis {axis!r} is {value!r}; expected a finite number or a word"
+
+
+def _model(model: Model, root: Path) -> Iterator[str]:
+    if isinstance(model, str):
+        yield from _file("model", model, root)
+    elif isinstance(model, Checkpoint):
+        yield from _file("model", model.path, root)
+        if model.config is not None and not (root / model.config).is_dir() and not model.config.startswith("zoo:"):
+            yield f"config folder {model.config!r} does not exist below {root}"
+    elif isinstance(model, Merge):
+        yield from _merge(model)
+        for parent in (model.a, model.b, model.c):
+            if parent is not None:
+                yield from _model(parent, root)
+    else:
+        yield f"model {model!r}: expected a path, harness.Checkpoint or harness.Merge"
+
+
+def _merge(merge: Merge) -> Iterator[str]:
+    yield from _unknown("merge method", [merge.method], MERGE_METHODS)
+    yield from _unknown("part", merge.parts, PARTS)
+    yield from _unknown("missing policy", [merge.missing], MISSING)
+    if not merge.parts:
+        yield "the merge names no parts; for example parts=('unet',)"
+    row = MERGE_METHODS.get(merge.method)
+    if row is None:
+        return
+    given = 2 if merge.c is None else 3
+    if given != row.models:
+        yield f"merge method {merge.method!r} takes {row.models} models; {given} are given"
+    low, high = row.alpha_range
+    if not _number(merge.alpha) or not low <= merge.alpha <= high:
+        yield f"alpha is {merge.alpha!r}; {merge.method!r} takes {low:g} to {high:g}"
+
+
+def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
+    if reference.startswith("zoo:"):
+        yield from _unknown(f"{kind} of the zoo", [reference], zoo.NAMES)
+    elif not (root / reference).exists():
+        folder = (root / reference).parent
+        beside = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        close = difflib.get_close_matches(Path(reference).name, beside, n=1)
+        yield f"{kind} file {reference!r} does not exist below {root}" + (f"; {close[0]!r} does" if close else "")
+
+
+def _grid(grid: Grid) -> Iterator[str]:
+    for name in ("prompts", "seeds", "guidance_scales"):
+        if not getattr(grid, name):
+            yield f"{name} is empty"
+    prompts = _only(grid.prompts, Prompt)
+    yield from (f"prompt {p!r}: expected harness.Prompt" for p in grid.prompts if not isinstance(p, Prompt))
+    yield from _doubles("prompt id", [p.id for p in prompts])
+    yield from _doubles("seed", grid.seeds)
+    yield from _doubles("guidance scale", grid.guidance_scales)
+    for prompt in prompts:
+        if prompt.split not in SPLITS:
+            yield f"prompt {prompt.id!r}: split {prompt.split!r}; expected one of {', '.join(SPLITS)}"
+        if not prompt.text.strip():
+            yield f"prompt {prompt.id!r}: the text is empty"
+    if prompts and not any(p.split == "select" for p in prompts):
+        yield "no prompt is in the split 'select': there is nothing to choose on"
+    yield from (f"seed {s!r}: expected a whole number" for s in grid.seeds if not isinstance(s, int) or isinstance(s, bool))
+    for scale in grid.guidance_scales:
+        if not _number(scale) or scale < 0:
+            yield f"guidance scale {scale!r}: expected a number of at least 0"
+    yield from _unknown("sampler", [grid.sampler], SAMPLERS)
+    for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
+        value = getattr(grid, name)
+        if not isinstance(value, int) or value < least:
+            yield f"{name} is {value!r}; expected a whole number of at least {least}"
+        elif name in ("width", "height") and value % LATENT_MULTIPLE:
+            yield f"{name} is {value}; expected a multiple of {LATENT_MULTIPLE} pixels"
+
+
+def _objective(suite: Suite) -> Iterator[str]:
+    objective = suite.objective
+    if not isinstance(objective, Objective):
+        yield "expected harness.Objective"
+        return
+    known = known_values(suite)
+    yield from _unknown("value", [objective.maximise], known)
+    for penalty in objective.penalties:
+        if not isinstance(penalty, Penalty):
+            yield f"penalty {penalty!r}: expected harness.Penalty"
+            continue
+        yield from _unknown("penalty", [penalty.metric], known)
+        if not _number(penalty.weight) or penalty.weight < 0 or not _number(penalty.allowance):
+            yield f"penalty on {penalty.metric!r}: weight and allowance must be finite, the weight not negative"
+
+
+def _gate(gate: Gate, suite: Suite) -> Iterator[str]:
+    names = [c.name for c in _only(suite.candidates, Candidate)]
+    yield from _unknown("value", [gate.value], known_values(suite) | set(RUN_VALUES))
+    limits = [limit for limit in (gate.at_least, gate.at_most, gate.not_worse_than) if limit is not None]
+    if gate.value == "coverage":
+        if limits:
+            yield "coverage takes no limit: every key must be accounted for"
+    elif len(limits) != 1:
+        yield f"{len(limits)} limits are given; expected one of at_least, at_most, not_worse_than"
+    if gate.not_worse_than is not None:
+        yield from _unknown("candidate", [gate.not_worse_than], {*names, BASELINE})
+    yield from _unknown("candidate", gate.candidates, names)
+    if not _number(gate.margin) or gate.margin < 0:
+        yield f"margin is {gate.margin!r}; expected a number of at least 0"
+
+
+def _unknown(kind: str, names: Iterable[object], known: Collection[str]) -> Iterator[str]:
+    yield from (f"unknown {kind} {name!r}; {nearest(name, known)}" for name in names if name not in known)
+
+
+def _doubles(kind: str, names: Iterable[object]) -> Iterator[str]:
+    yield from (f"{kind} {name!r} is given {count} times" for name, count in Counter(names).items() if count > 1)
+
+
+def _number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _only(items: Iterable[Any], kind: type[Any]) -> list[Any]:
+    wanted: Callable[[Any], bool] = lambda item: isinstance(item, kind)  # noqa: E731
+    return list(filter(wanted, items))

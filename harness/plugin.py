@@ -1,0 +1,227 @@
+"""The pytest door: finds suites, turns candidates, gates and the recommendation into items, and prints the verdict. Hooks and items only; the work is in check, run and reports."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import pytest
+
+from harness.declare import Candidate, Suite
+
+if TYPE_CHECKING:
+    from harness.plugin_session import Session, SuiteSession
+
+_DECLARES_SUITE: Final = re.compile(r"^SUITE\s*(:[^=]+)?=", re.MULTILINE)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The flags; all of them are inert without --benchmark."""
+    group = parser.getgroup("sweetspot")
+    group.addoption("--benchmark", action="store_true", dest="sweetspot_benchmark",
+                    help="materialise, sample and measure the suites' candidates, and write the report")
+    group.addoption("--device", default="cpu", dest="sweetspot_device", metavar="cpu|cuda|cuda:N",
+                    help="where candidates run (default: cpu)")
+    group.addoption("--runs-dir", default="runs", dest="sweetspot_runs", metavar="DIR",
+                    help="folder that holds one folder per suite (default: runs)")
+    group.addoption("--fresh", action="store_true", dest="sweetspot_fresh",
+                    help="throw away what an earlier run of these suites left, and start over")
+    parser.addini("sweetspot_suites", "names of folders whose files may declare a SUITE", type="args", default=["suites"])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Refuses what would make the measurements meaningless."""
+    if config.getoption("sweetspot_benchmark") and getattr(config.option, "numprocesses", None):
+        raise pytest.UsageError(
+            "--benchmark with -n: candidates that run side by side disturb each other's latency and memory, and "
+            "pytest-benchmark switches itself off. Leave -n out; batching already uses the whole device.")
+
+
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
+    """A .py file in a suites folder (or named on the command line) with a module-level SUITE is a suite file."""
+    if file_path.suffix != ".py":
+        return None
+    session = parent.session
+    named = file_path.parent.name in parent.config.getini("sweetspot_suites") or session.isinitpath(file_path)
+    if not named or not _DECLARES_SUITE.search(file_path.read_text(encoding="utf-8", errors="replace")):
+        return None
+    return SuiteFile.from_parent(parent, path=file_path)
+
+
+class SuiteFile(pytest.File):
+    """One suite file. Without --benchmark it holds one item, the check of its declaration."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """The declaration; with --benchmark also the candidates (baseline first), the gates and the recommendation."""
+        declared = _load(self.path)
+        if not self.config.getoption("sweetspot_benchmark"):
+            yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=None)
+            return
+        from harness.plugin_session import session_for
+
+        session = session_for(self.config)
+        suite = session.add(declared, self._relative())
+        yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=suite)
+        if suite is None or not isinstance(declared, Suite):
+            return
+        for candidate in sorted(declared.candidates, key=lambda c: c.name != declared.baseline):
+            yield CandidateItem.from_parent(self, name=f"candidate[{candidate.name}]", of=suite, candidate=candidate)
+        for gate in declared.gates:
+            yield GateItem.from_parent(self, name=f"gate[{gate.name}]", of=suite, gate=gate.name)
+        yield RecommendationItem.from_parent(self, name="recommendation", of=suite)
+
+    def _relative(self) -> str:
+        base = self.config.invocation_params.dir
+        return self.path.relative_to(base).as_posix() if self.path.is_relative_to(base) else self.path.name
+
+
+class SuiteProblem(Exception):
+    """Shown as it stands, without a traceback."""
+
+
+class _Item(pytest.Item):
+    """What the items share: a plain message instead of a traceback, and the file's path as the place."""
+
+    def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
+        """Our own messages stand alone; anything else is a defect and keeps its traceback."""
+        if isinstance(excinfo.value, SuiteProblem):
+            return str(excinfo.value)
+        return super().repr_failure(excinfo, style)
+
+    def reportinfo(self) -> tuple[Path, int | None, str]:
+        """Where pytest says that the item is."""
+        return self.path, None, self.name
+
+    @contextmanager
+    def visible(self, session: Session) -> Iterator[None]:
+        """Lets the progress bar through pytest's capture."""
+        capture = self.config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled() if capture else nullcontext():
+            session.bar.start()
+            try:
+                yield
+            finally:
+                session.bar.stop()
+
+
+class DeclarationItem(_Item):
+    """Passes when nothing is wrong with the suite that can be known before the first image."""
+
+    def __init__(self, *, declared: object, session_of: SuiteSession | None, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.declared, self.of = declared, session_of
+
+    def runtest(self) -> None:
+        """All problems at once; with --benchmark the model files' headers are read too."""
+        from harness.check import problems
+
+        found = problems(self.declared, Path(self.config.invocation_params.dir))
+        if not found and self.of is not None:
+            found = self.of.preflight()
+        if found:
+            raise SuiteProblem("\n".join(found))
+
+
+class CandidateItem(_Item):
+    """Passes when the candidate went through all stages."""
+
+    def __init__(self, *, of: SuiteSession, candidate: Candidate, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.of, self.candidate = of, candidate
+
+    def runtest(self) -> None:
+        """Runs the candidate; every failed stage is named."""
+        from harness.carrier import carry
+
+        self._refuse_broken_suite()
+        with self.visible(self.of.session):
+            failures = self.of.candidate(self.candidate)
+        if seconds := self.of.latency(self.candidate):
+            carry(self, self.of.suite.name, seconds, {"candidate": self.candidate.name, "key": self.candidate.key})
+        if failures:
+            raise SuiteProblem("\n".join(
+                f"suite {self.of.suite.name!r}, candidate {f.candidate!r}, {f.stage}: {f.error}: {f.message}" for f in failures))
+
+    def _refuse_broken_suite(self) -> None:
+        if found := self.of.problems:
+            raise SuiteProblem(f"not run: the declaration of suite {self.of.suite.name!r} has "
+                               f"{len(found)} problem{'s' if len(found) > 1 else ''}, see its declaration item")
+
+
+class GateItem(_Item):
+    """Passes, fails, or is skipped as inconclusive; a value that was not measured fails, because it was asked for."""
+
+    def __init__(self, *, of: SuiteSession, gate: str, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.of, self.gate = of, gate
+
+    def runtest(self) -> None:
+        """Judges the gate from the run folder."""
+        verdicts = self.of.verdicts(self.gate)
+        for status in ("failed", "not_measured", "inconclusive"):
+            if reasons := [f"{v.candidate}: {v.reason}" for v in verdicts if v.status == status]:
+                said = f"{status.replace('_', ' ')}: " + "; ".join(reasons)
+                if status == "inconclusive":
+                    pytest.skip(said)
+                raise SuiteProblem(said)
+
+
+class RecommendationItem(_Item):
+    """Passes when a verdict could be reached; writes the page."""
+
+    def __init__(self, *, of: SuiteSession, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.of = of
+
+    def runtest(self) -> None:
+        """Writes page, Markdown and table, also when there is no pick: then it says why."""
+        with self.visible(self.of.session):
+            recommendation = self.of.report()
+        if recommendation.pick is None:
+            raise SuiteProblem(recommendation.sentence)
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Tells each suite which of its candidates were selected, and the bar how many images there are."""
+    if session.config.getoption("sweetspot_benchmark") and not session.config.getoption("collectonly"):
+        from harness.plugin_session import session_for
+
+        chosen = [(i.of, i.candidate) for i in session.items if isinstance(i, CandidateItem)]
+        session_for(session.config).select(chosen)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """The tables, the sentences and the pages' paths, last on the screen."""
+    config = terminalreporter.config
+    if config.getoption("sweetspot_benchmark"):
+        from harness.plugin_session import session_for
+
+        terminalreporter.ensure_newline()
+        for line in session_for(config).summary(sys.stdout.isatty()):
+            terminalreporter.write_line(line)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """Lets go of the run folders."""
+    if config.getoption("sweetspot_benchmark", default=False) and "harness.plugin_session" in sys.modules:
+        from harness.plugin_session import session_for
+
+        session_for(config).close()
+
+
+def _load(path: Path) -> object:
+    """The SUITE of a file, imported under a private name; an error while importing is the file's own and is shown."""
+    spec = importlib.util.spec_from_file_location(f"_sweetspot_suite_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise pytest.Collector.CollectError(f"{path} cannot be imported")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise pytest.Collector.CollectError(f"{path.name}: {type(error).__name__}: {error}") from error
+    return module.SUITE

@@ -1,0 +1,73 @@
+"""The house stands as drawn: imports point one way, and the words of a suite come without anything heavy."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+STAGES = ("weights", "merge", "adapters", "quantize", "metrics", "probes", "zoo")
+BASE = {"harness.declare", "harness.records"}
+ALLOWED_BESIDES = {"zoo": {"harness.weights"}, "metrics": {"harness.zoo"}}
+"""The zoo exports through the one writer of model files; the CLIP metric's default model is the zoo's."""
+HEAVY = ("torch", "diffusers", "transformers", "open_clip", "torchmetrics", "sklearn", "pandas", "plotly")
+
+
+def imports(file: Path) -> set[str]:
+    """Modules of this project that a file names in its import statements, wherever they stand."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return {name for name in names if name.split(".")[0] in ("harness", "reports")}
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_imports_itself_and_the_two_contracts_alone(stage: str) -> None:
+    allowed = (f"harness.{stage}", *BASE, *ALLOWED_BESIDES.get(stage, ()))
+    for file in (ROOT / "harness" / stage).rglob("*.py"):
+        strangers = {name for name in imports(file)
+                     if name != "harness" and not any(name == a or name.startswith(f"{a}.") for a in allowed)}
+        # `from harness import zoo` names both the package and the module.
+        assert not strangers, f"{file.relative_to(ROOT)} imports {strangers}"
+
+
+@pytest.mark.parametrize("contract", ["declare", "records"])
+def test_the_contracts_import_nothing_of_the_project(contract: str) -> None:
+    assert imports(ROOT / "harness" / f"{contract}.py") == set()
+
+
+def test_reports_import_the_contracts_and_nothing_else_of_the_harness() -> None:
+    for file in (ROOT / "reports").rglob("*.py"):
+        strangers = {name for name in imports(file) if name.startswith("harness")
+                     and not any(name == b or name.startswith(f"{b}.") for b in BASE)} - {"harness"}
+        assert not strangers, f"{file.relative_to(ROOT)} imports {strangers}"
+
+
+def test_only_the_two_doors_import_reports() -> None:
+    doors = {"plugin.py", "plugin_session.py", "cli.py"}
+    for file in (ROOT / "harness").rglob("*.py"):
+        if file.name not in doors:
+            assert not any(name.startswith("reports") for name in imports(file)), file
+
+
+@pytest.mark.parametrize("module", [
+    "harness", "harness.check", "harness.plugin", "harness.merge", "harness.metrics", "harness.quantize", "harness.zoo",
+    "harness.adapters", "harness.weights", "harness.run", "reports"])
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    light = HEAVY if module != "harness.run" else HEAVY[:6]
+    code = f"import sys, {module}; print([m for m in {light!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_file_unpickles_without_protection() -> None:
+    for file in [*(ROOT / "harness").rglob("*.py"), *(ROOT / "reports").rglob("*.py")]:
+        text = file.read_text(encoding="utf-8")
+        assert "weights_only=False" not in text, file
+        assert "pickle.load" not in text, file
