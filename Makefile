@@ -19,6 +19,7 @@ check: $(VENV)/.installed  ## style and types
 gpu-benchmark: $(VENV)/.installed  ## the suites and the GPU tests on a CUDA device, and an SD1.5-size pipeline
 	$(BIN)/pytest suites/ --benchmark --device cuda --runs-dir runs-cuda
 	$(BIN)/pytest tests/ -m gpu
+	$(BIN)/python tests/benchmarks/sd15.py --device cuda
 
 zoo: $(VENV)/.installed  ## draw the pictures and train the embedded models again (about an hour on two cores)
 	$(BIN)/python -m harness.zoo train

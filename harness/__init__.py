@@ -1,4 +1,5 @@
-"""Sweetspot's harness: how declared merges, adapters and quantizations are tried. This page re-exports the words a suite needs; nothing heavy is imported."""
+"""Sweetspot's harness: how declared merges, adapters and quantizations are tried. This page re-exports the words a
+suite needs; nothing heavy is imported."""
 
 from harness.declare import (
     BASELINE,

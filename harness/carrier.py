@@ -1,4 +1,5 @@
-"""Hands our latency samples to pytest-benchmark, which tabulates, stores and compares them; it never runs a stopwatch here. The plugin calls it."""
+"""Hands our latency samples to pytest-benchmark, which tabulates, stores and compares them; it never runs a stopwatch
+here. The plugin calls it."""
 
 from __future__ import annotations
 

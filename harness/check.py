@@ -1,4 +1,5 @@
-"""Everything that can be known to be wrong with a suite before any work, all at once and without torch. The plugin and the command call it."""
+"""Everything that can be known to be wrong with a suite before any work, all at once and without torch. The plugin
+and the command call it."""
 
 from __future__ import annotations
 
@@ -42,7 +43,7 @@ def problems(suite: object, root: Path) -> list[str]:
     """One sentence per problem of `suite`; empty when it may run. Relative paths are looked up below `root`."""
     if not isinstance(suite, Suite):
         return [f"SUITE is a {type(suite).__name__}; expected harness.Suite(...)"]
-    found = [*_suite(suite)]
+    found = [*_suite(suite, root)]
     for place, items, kind in (("candidates", suite.candidates, Candidate), ("gates", suite.gates, Gate)):
         wrong = [i for i in items if not isinstance(i, kind)]
         found += [f"{place}: {item!r} is no {kind.__name__}" for item in wrong]
@@ -69,7 +70,7 @@ def known_values(suite: Suite) -> set[str]:
             | {value for value, metric in DERIVED_VALUES.items() if metric in suite.metrics})
 
 
-def _suite(suite: Suite) -> Iterator[str]:
+def _suite(suite: Suite, root: Path) -> Iterator[str]:
     if not suite.name or not all(ch.isalnum() or ch in "-_." for ch in suite.name) or suite.name.startswith("."):
         yield f"the name {suite.name!r} names a folder: use letters, digits, '-', '_' and '.'"
     names = [c.name for c in _only(suite.candidates, Candidate)]
@@ -86,6 +87,7 @@ def _suite(suite: Suite) -> Iterator[str]:
         yield "no metrics are declared"
     yield from _doubles("metric", suite.metrics)
     yield from _unknown("metric", suite.metrics, METRICS)
+    yield from _clip(suite.clip, root)
     yield from _doubles("gate", [g.name for g in _only(suite.gates, Gate)])
     if not isinstance(suite.latency_rounds, int) or suite.latency_rounds < 1:
         yield f"latency_rounds is {suite.latency_rounds!r}; expected a whole number of at least 1"
@@ -151,6 +153,16 @@ def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
         beside = [p.name for p in folder.iterdir()] if folder.is_dir() else []
         close = difflib.get_close_matches(Path(reference).name, beside, n=1)
         yield f"{kind} file {reference!r} does not exist below {root}" + (f"; {close[0]!r} does" if close else "")
+
+
+def _clip(reference: str, root: Path) -> Iterator[str]:
+    if reference == "zoo:clip":
+        return
+    architecture, colon, path = reference.partition(":")
+    if not architecture or not colon or not path:
+        yield f"clip is {reference!r}; expected 'zoo:clip' or 'ARCHITECTURE:file', like 'ViT-B-32-quickgelu:models/clip.safetensors'"
+    elif not (root / path).is_file():
+        yield f"clip file {path!r} does not exist below {root}"
 
 
 def _grid(grid: Grid) -> Iterator[str]:

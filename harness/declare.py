@@ -1,4 +1,5 @@
-"""Frozen declarations: what a suite is made of, as data. Suites build them; check, materialise, sample, run and the reports read them."""
+"""Frozen declarations: what a suite is made of, as data. Suites build them; check, materialise, sample, run and the
+reports read them."""
 
 from __future__ import annotations
 

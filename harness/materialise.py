@@ -1,10 +1,11 @@
-"""Candidate -> live pipeline on a device: merge, adapters, quantization, runtime, in that order. run.py holds one Workbench per suite."""
+"""Candidate -> live pipeline on a device: merge, adapters, quantization, runtime, in that order. run.py holds one
+Workbench per suite."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,6 +64,8 @@ class Workbench:
 
         Raises ModelFileError for a damaged or unknown file, MaterialiseError for keys that stand in the merge's way.
         """
+        if reason := QUANTIZATION_MODES[candidate.quantization].why_not(self.device):
+            raise MaterialiseError(f"quantization {candidate.quantization!r} on {self.device}: {reason}")
         for part in COMPONENTS:
             self._plans(candidate.model, part)
         frame_file = self._open(_frame(candidate.model).path)
@@ -83,6 +86,7 @@ class Workbench:
 
     def prepare(self, candidate: Candidate) -> Prepared:
         """The live pipeline of `candidate` and what happened to every tensor on the way."""
+        self.inspect(candidate)
         frame = self._frame_of(candidate.model)
         coverage = [self._write(candidate, frame, part) for part in COMPONENTS]
         coverage += self._adapt(candidate, frame)
@@ -90,14 +94,14 @@ class Workbench:
         mode = QUANTIZATION_MODES[candidate.quantization]
         if candidate.quantization != "fp32":
             # The quantised copy is thrown away afterwards: the frame keeps its full-precision parameters for the next one.
-            pipeline = copy.copy(pipeline)
-            pipeline.unet = copy.deepcopy(frame.pipeline.unet)
+            pipeline = replace(pipeline, unet=copy.deepcopy(frame.pipeline.unet))
         report = mode.apply(pipeline.unet)
         keys = {"quantized": report.quantized, "kept": report.kept}
         coverage.append(Coverage(candidate=candidate.name, stage=f"quantize {candidate.quantization}", component="unet",
                                  keys={status: names for status, names in keys.items() if names}, notes=report.notes))
         text_weights = [frame.holds["text_encoder"], *(
-            [a.path, a.weight] for a in candidate.adapters if "text_encoder" in frame.attached[a.path].components)]
+            [a.path, a.weight] for a in candidate.adapters
+            if any(component == "text_encoder" for component, _ in frame.attached[a.path].factors))]
         return Prepared(pipeline=pipeline, coverage=tuple(coverage), text_identity=short_hash(text_weights))
 
     def _write(self, candidate: Candidate, frame: _Frame, part: str) -> Coverage:
@@ -165,8 +169,9 @@ class Workbench:
             set_weight(modules, _adapter_name(path), weight)
             plan = frame.attached[path]
             coverage += [Coverage(candidate=candidate.name, stage=f"adapter {path}", component=component, keys=keys,
-                                  notes=(f"weight {weight:g}", f"format {plan.format}"))
-                         for component, keys in plan.coverage_keys().items()]
+                                  notes=(f"weight {weight:g}", f"format {plan.format}", *plan.notes,
+                                         *(f"{key}: {plan.reasons[key]}" for key in keys.get("refused", ()))))
+                         for component, keys in plan.keys.items()]
         return coverage
 
     def _frame_of(self, model: Model) -> _Frame:

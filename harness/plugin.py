@@ -1,4 +1,5 @@
-"""The pytest door: finds suites, turns candidates, gates and the recommendation into items, and prints the verdict. Hooks and items only; the work is in check, run and reports."""
+"""The pytest door: finds suites, turns candidates, gates and the recommendation into items, and prints the verdict.
+Hooks and items only; the work is in check, run and reports."""
 
 from __future__ import annotations
 
@@ -80,7 +81,7 @@ class SuiteFile(pytest.File):
         return self.path.relative_to(base).as_posix() if self.path.is_relative_to(base) else self.path.name
 
 
-class SuiteProblem(Exception):
+class SuiteProblemError(Exception):
     """Shown as it stands, without a traceback."""
 
 
@@ -89,7 +90,7 @@ class _Item(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Our own messages stand alone; anything else is a defect and keeps its traceback."""
-        if isinstance(excinfo.value, SuiteProblem):
+        if isinstance(excinfo.value, SuiteProblemError):
             return str(excinfo.value)
         return super().repr_failure(excinfo, style)
 
@@ -124,7 +125,7 @@ class DeclarationItem(_Item):
         if not found and self.of is not None:
             found = self.of.preflight()
         if found:
-            raise SuiteProblem("\n".join(found))
+            raise SuiteProblemError("\n".join(found))
 
 
 class CandidateItem(_Item):
@@ -144,12 +145,12 @@ class CandidateItem(_Item):
         if seconds := self.of.latency(self.candidate):
             carry(self, self.of.suite.name, seconds, {"candidate": self.candidate.name, "key": self.candidate.key})
         if failures:
-            raise SuiteProblem("\n".join(
+            raise SuiteProblemError("\n".join(
                 f"suite {self.of.suite.name!r}, candidate {f.candidate!r}, {f.stage}: {f.error}: {f.message}" for f in failures))
 
     def _refuse_broken_suite(self) -> None:
         if found := self.of.problems:
-            raise SuiteProblem(f"not run: the declaration of suite {self.of.suite.name!r} has "
+            raise SuiteProblemError(f"not run: the declaration of suite {self.of.suite.name!r} has "
                                f"{len(found)} problem{'s' if len(found) > 1 else ''}, see its declaration item")
 
 
@@ -168,7 +169,7 @@ class GateItem(_Item):
                 said = f"{status.replace('_', ' ')}: " + "; ".join(reasons)
                 if status == "inconclusive":
                     pytest.skip(said)
-                raise SuiteProblem(said)
+                raise SuiteProblemError(said)
 
 
 class RecommendationItem(_Item):
@@ -183,7 +184,7 @@ class RecommendationItem(_Item):
         with self.visible(self.of.session):
             recommendation = self.of.report()
         if recommendation.pick is None:
-            raise SuiteProblem(recommendation.sentence)
+            raise SuiteProblemError(recommendation.sentence)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

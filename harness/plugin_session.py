@@ -1,4 +1,5 @@
-"""One benchmark session of pytest: the suites that were collected, their runs, and the verdicts read back from them. Only the plugin uses it."""
+"""One benchmark session of pytest: the suites that were collected, their runs, and the verdicts read back from them.
+Only the plugin uses it."""
 
 from __future__ import annotations
 

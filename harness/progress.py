@@ -1,4 +1,5 @@
-"""What a user sees while a run goes on: one bar with an estimate of the time left, or plain lines where there is no terminal. plugin and cli make it."""
+"""What a user sees while a run goes on: one bar with an estimate of the time left, or plain lines where there is no
+terminal. plugin and cli make it."""
 
 from __future__ import annotations
 

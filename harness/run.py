@@ -1,4 +1,5 @@
-"""One suite in one run folder: the order of the stages, written once. An exception becomes a Failure record, and the rest goes on."""
+"""One suite in one run folder: the order of the stages, written once. An exception becomes a Failure record, and the
+rest goes on."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ from harness.metrics.clip import load_scorer
 from harness.probes.clock import Stopwatch
 from harness.probes.environment import environment
 from harness.probes.memory import MemoryProbe
-from harness.probes.nvml import open_gpu
+from harness.probes.nvml import find_gpu
 from harness.progress import Progress
 from harness.records import Cell, Failure, Finished, Latency, Measurement, Memory, Sample, write_atomically
 from harness.sample import TextState, batches, encode, from_png, sample, sample_key, set_determinism, time_one, to_png
@@ -177,7 +178,7 @@ class SuiteRun:
         for _ in range(WARMUP_ROUNDS):
             time_one(prepared.pipeline, grid, cell, Stopwatch(self.options.device))
         seconds: dict[str, list[float]] = {"total": [], "text": [], "denoise": [], "decode": []}
-        with MemoryProbe(self.options.device, open_gpu(self.options.device)) as memory:
+        with MemoryProbe(self.options.device, find_gpu(self.options.device)) as memory:
             for _ in range(self.suite.latency_rounds):
                 watch = Stopwatch(self.options.device)
                 time_one(prepared.pipeline, grid, cell, watch)
@@ -187,7 +188,7 @@ class SuiteRun:
         self.ledger.add([
             Latency(candidate=candidate.name, batch_size=1, warmup_rounds=WARMUP_ROUNDS, guidance=guidance,
                     seconds={phase: tuple(values) for phase, values in seconds.items()}),
-            Memory(candidate=candidate.name, readings=memory.readings)])
+            Memory(candidate=candidate.name, readings=memory.readings())])
 
     def _measure(self, candidate: Candidate, failures: list[Failure]) -> None:
         """Every declared metric on every image. A metric is computed for all images of a candidate or for none, so
@@ -199,7 +200,7 @@ class SuiteRun:
             name, METRICS[name].version, samples, [r.key if r and whole else "" for r in references])]
         if not due:
             return
-        images = self._images([s for s in samples])
+        images = self._images(samples)
         baseline = self._images([r for r in references if r is not None]) if whole else None
         for name in due:
             with self._stage(candidate, f"metric {name}", failures):
@@ -215,7 +216,7 @@ class SuiteRun:
 
     def _clip(self) -> Any:
         if self._scorer is None:
-            self._scorer = load_scorer(self.suite.clip, self.options.device)
+            self._scorer = load_scorer(self.suite.clip, device=self.options.device)
             self._head["clip_definition"] = self._scorer.definition()
             self._save_head()
         return self._scorer

@@ -1,4 +1,5 @@
-"""SAMPLERS: the names a Grid may use, each a diffusers scheduler with the settings the name stands for. check reads the names, sample builds them."""
+"""SAMPLERS: the names a Grid may use, each a diffusers scheduler with the settings the name stands for. check reads
+the names, sample builds them."""
 
 from __future__ import annotations
 

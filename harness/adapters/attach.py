@@ -1,0 +1,87 @@
+"""Putting a plan onto live modules at run time, through PEFT's layers, and changing its weight there without
+reloading.
+
+The harness attaches a candidate's adapters once and walks an adapter sweep by `set_weight`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
+
+from harness.adapters.contract import AdapterError, AdapterPlan, Factors
+
+if TYPE_CHECKING:
+    import torch
+
+
+def attach(plan: AdapterPlan, modules: Mapping[str, torch.nn.Module], name: str, weight: float) -> None:
+    """Makes every planned layer compute W x + weight * scale * up (down x), on top of adapters it already has.
+
+    PEFT's layers are built one by one, each with its own rank and scale: a LoraConfig for a whole model selects ranks
+    and alphas by patterns, and one that does not match falls back to a common value in silence.
+    """
+    if not name or "." in name:
+        raise AdapterError(f"adapter name {name!r}: expected a name without dots")
+    for module in modules.values():
+        if any(name in layer.lora_A for _, layer in _wrapped(module)):
+            raise AdapterError(f"adapter name {name!r} is attached already; detach it or take another name")
+    for (component, path), factors in plan.factors.items():
+        if component not in modules:
+            raise AdapterError(f"{plan.source} changes {component}, which was not given")
+        _attach_one(modules[component], path, name, factors)
+    set_weight(modules, name, weight)
+
+
+def set_weight(modules: Mapping[str, torch.nn.Module], name: str, weight: float) -> None:
+    """Sets the strength of an attached adapter in place; 1.0 is what its trainer meant, 0 computes the bare model."""
+    layers = [layer for module in modules.values() for _, layer in _wrapped(module) if name in layer.lora_A]
+    if not layers:
+        raise AdapterError(f"no adapter named {name!r} is attached")
+    for layer in layers:
+        layer.scaling[name] = layer.lora_alpha[name] / layer.r[name] * weight
+
+
+def detach(modules: Mapping[str, torch.nn.Module], name: str) -> None:
+    """Takes the adapter off; layers without another one are the original objects again, bit for bit."""
+    found = False
+    for module in modules.values():
+        for path, layer in list(_wrapped(module)):
+            if name not in layer.lora_A:
+                continue
+            found = True
+            layer.delete_adapter(name)
+            if not layer.lora_A:
+                module.set_submodule(path, layer.base_layer)
+    if not found:
+        raise AdapterError(f"no adapter named {name!r} is attached")
+
+
+def _attach_one(module: torch.nn.Module, path: str, name: str, factors: Factors) -> None:
+    import torch
+    from peft import LoraConfig
+    from peft.tuners.lora.layer import Conv2d, Linear, LoraLayer
+
+    config = LoraConfig(r=factors.rank, init_lora_weights=False, inference_mode=True)
+    # PEFT divides alpha by the rank; with scale * rank for alpha the quotient is the scale, also where it is no alpha / rank.
+    settings: dict[str, Any] = {"config": config, "r": factors.rank, "lora_alpha": factors.scale * factors.rank}
+    layer: Any = module.get_submodule(path)
+    if isinstance(layer, LoraLayer):
+        layer.update_layer(name, **settings)
+    else:
+        kind = Conv2d if isinstance(layer, torch.nn.Conv2d) else Linear
+        layer = kind(layer, name, **settings)
+        module.set_submodule(path, layer)
+    with torch.no_grad():
+        for half, values in ((layer.lora_A[name], factors.down), (layer.lora_B[name], factors.up)):
+            half.weight.copy_(values)
+    layer.set_adapter(list(layer.lora_A), inference_mode=True)
+    layer.train(module.training)
+
+
+def _wrapped(module: torch.nn.Module) -> Iterator[tuple[str, Any]]:
+    from peft.tuners.lora.layer import LoraLayer
+
+    for path, layer in module.named_modules():
+        if isinstance(layer, LoraLayer):
+            yield path, layer

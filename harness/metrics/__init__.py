@@ -1,0 +1,45 @@
+"""METRICS: arrays in, per-image values out.
+
+The run calls each row's `measure` with one candidate's ImageSet and journals the scores.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from harness.metrics.clip_score import measure_clip_score
+from harness.metrics.contract import ImageScore, ImageSet, Metric, ValueSpec
+from harness.metrics.exposure import measure_exposure
+from harness.metrics.palette import measure_palette
+from harness.metrics.psnr import measure_psnr
+
+METRICS: Final[dict[str, Metric]] = {
+    "clip_score": Metric(
+        measure=measure_clip_score, version=1, paper="https://arxiv.org/abs/2104.08718",
+        values=(
+            ValueSpec("clip_score", "points", "higher", "100 x cosine of image and prompt embedding, not clamped"),
+            ValueSpec("tokens_dropped", "tokens", "lower", "prompt tokens beyond the context, which CLIP did not read"),
+        )),
+    "psnr": Metric(
+        measure=measure_psnr, version=1, paper="https://en.wikipedia.org/wiki/Peak_signal-to-noise_ratio",
+        values=(
+            ValueSpec("psnr_db", "dB", "higher", "10 log10(255^2 / MSE) to the baseline's image, on 8-bit RGB"),
+            ValueSpec("exact_match", "share", "higher", "1 where the image equals the baseline's bit for bit"),
+        )),
+    "palette": Metric(
+        measure=measure_palette, version=1, paper="https://doi.org/10.1023/A:1026543900054",
+        values=(
+            ValueSpec("palette_drift", "dE00", "lower", "earth mover's distance to the baseline's k-means palette"),
+            ValueSpec("chroma", "C*ab", "nearer", "mean distance of the pixels from gray in CIE Lab"),
+        )),
+    "exposure": Metric(
+        measure=measure_exposure, version=1,
+        values=(
+            ValueSpec("overexposed_share", "share", "lower", "pixels with any channel at 254 or more"),
+            ValueSpec("underexposed_share", "share", "lower", "pixels with any channel at 1 or less"),
+            ValueSpec("clipped_share", "share", "lower", "pixels with any channel at 254 or more, or at 1 or less"),
+            ValueSpec("saturation", "share", "nearer", "mean saturation of HSV over the pixels"),
+        )),
+}
+
+__all__ = ["METRICS", "ImageScore", "ImageSet", "Metric", "ValueSpec"]

@@ -1,0 +1,220 @@
+"""The CLIP scorer: an open_clip model, its tokenizer and its preprocessing, each of which changes the score and is
+therefore said.
+
+The harness loads one per suite and hands it to the metrics in their ImageSet.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+EMBEDDED: Final = "zoo:clip"
+CHUNK: Final = 8
+"""Images per forward, always: a short last chunk is filled up with black, so that neighbours do not change a score."""
+
+
+class ScorerError(ValueError):
+    """A CLIP scorer that cannot be loaded, or would give scores nobody could compare."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocess:
+    """How pixels enter the model: bicubic with anti-aliasing in 8-bit steps as Pillow does, then (x/255 - mean)/std.
+
+    `resize_mode` "shortest" scales the shorter side and crops the centre, "squash" scales both sides.
+    """
+
+    image_size: int
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    resize_mode: str = "shortest"
+
+    def __call__(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (n, 3, h, w) to float32 (n, 3, size, size)."""
+        pixels = self._resized(images.float())
+        mean, std = (pixels.new_tensor(v).view(1, 3, 1, 1) for v in (self.mean, self.std))
+        return (pixels / 255.0 - mean) / std
+
+    def _resized(self, pixels: torch.Tensor) -> torch.Tensor:
+        size = self.image_size
+        height, width = pixels.shape[-2:]
+        if (height, width) == (size, size):
+            return pixels
+        target = (size, size)
+        if self.resize_mode == "shortest":
+            short = min(height, width)
+            target = (int(size * height / short), int(size * width / short))
+        # Across, then down, to whole 8-bit steps after each: Pillow's order, so that the scores are open_clip's own.
+        pixels = self._scaled(self._scaled(pixels, (height, target[1])), target)
+        top, left = round((target[0] - size) / 2), round((target[1] - size) / 2)
+        return pixels[..., top:top + size, left:left + size]
+
+    @staticmethod
+    def _scaled(pixels: torch.Tensor, target: tuple[int, int]) -> torch.Tensor:
+        from torch.nn.functional import interpolate
+
+        if tuple(pixels.shape[-2:]) == target:
+            return pixels
+        return interpolate(pixels, target, mode="bicubic", antialias=True, align_corners=False).round().clamp(0, 255)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipScorer:
+    """An open_clip model (eval, fp32) with what belongs to it. `tokenizer` maps list[str] to int64 ids (n, context)."""
+
+    name: str
+    model: torch.nn.Module
+    tokenizer: Callable[[list[str]], torch.Tensor]
+    preprocess: Preprocess
+    device: str = "cpu"
+    _texts: dict[str, torch.Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def scores(self, images: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float64]:
+        """100 * cosine of image and text embedding, shape (n,), for uint8 RGB images (n, h, w, 3); raw, not clamped.
+
+        Hessel et al., "CLIPScore" (2021), https://arxiv.org/abs/2104.08718, without its factor 2.5 and its clamp at 0.
+        """
+        import torch
+
+        if not len(images):
+            return np.zeros(0)
+        with torch.inference_mode():
+            seen = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+            said = torch.stack([self._text_embedding(text) for text in texts])
+            return np.asarray((100.0 * (seen * said).sum(dim=-1)).double().cpu().numpy(), dtype=np.float64)
+
+    def tokens_dropped(self, text: str) -> int | None:
+        """How many tokens of the text lie beyond the context and were not read; None when the tokenizer cannot tell."""
+        encode = getattr(self.tokenizer, "encode", None)
+        if encode is None:
+            return None
+        context = int(self.tokenizer([text]).shape[-1])
+        return max(0, len(encode(text)) + 2 - context)
+
+    def definition(self) -> str:
+        """All that a CLIP score depends on, in one line."""
+        pre = self.preprocess
+        return (f"100 * cos(image, text), raw cosine, not clamped; model {self.name}, weights sha256 "
+                f"{state_hash(self.model)}, activation {activation(self.model)}; image {pre.image_size} px, "
+                f"bicubic with anti-aliasing, {pre.resize_mode}, mean {pre.mean}, std {pre.std}; fp32 on {self.device}")
+
+    def _image_embeddings(self, images: torch.Tensor) -> torch.Tensor:
+        import torch
+        from torch.nn.functional import normalize, pad
+
+        model: Any = self.model
+        parts = []
+        for chunk in torch.split(images, CHUNK):
+            full = pad(chunk, (0, 0, 0, 0, 0, 0, 0, CHUNK - len(chunk)))
+            pixels = self.preprocess(full.to(self.device))
+            parts.append(normalize(model.encode_image(pixels).float(), dim=-1)[: len(chunk)])
+        return torch.cat(parts)
+
+    def _text_embedding(self, text: str) -> torch.Tensor:
+        from torch.nn.functional import normalize
+
+        if text not in self._texts:
+            model: Any = self.model
+            ids = self.tokenizer([text]).to(self.device)
+            self._texts[text] = normalize(model.encode_text(ids).float(), dim=-1)[0]
+        return self._texts[text]
+
+
+def load_scorer(reference: str | Path = EMBEDDED, *, device: str = "cpu") -> ClipScorer:
+    """The scorer of "zoo:clip", or of "ARCHITECTURE:path" with an open_clip architecture and a local .safetensors file.
+
+    Raises ScorerError for an unknown architecture, a pickle, a file that is not there, a tokenizer that would have to
+    be downloaded, and weights whose name says QuickGELU under an architecture that has GELU (or the reverse).
+    """
+    text = str(reference)
+    if text == EMBEDDED:
+        from harness.zoo import load_clip
+
+        model, tokenizer, pixels = load_clip()
+        preprocess = Preprocess(image_size=pixels["size"], mean=tuple(pixels["mean"]), std=tuple(pixels["std"]))
+        return ClipScorer(name=text, model=model.to(device), tokenizer=tokenizer, preprocess=preprocess, device=device)
+    architecture, colon, path = text.partition(":")
+    if not colon:
+        raise ScorerError(f"CLIP scorer {text!r}: expected {EMBEDDED!r} or 'ARCHITECTURE:path.safetensors'")
+    return _from_file(architecture, Path(path), device)
+
+
+def activation(model: torch.nn.Module) -> str:
+    """The class name of the activation in the model's blocks: "GELU" or "QuickGELU"."""
+    kinds = sorted({type(m).__name__ for m in model.modules()} & {"GELU", "QuickGELU"})
+    return "+".join(kinds) or "unknown"
+
+
+def state_hash(model: torch.nn.Module) -> str:
+    """First 16 hex digits of the SHA-256 over names, dtypes, shapes and bytes of all tensors of the model."""
+    import torch
+
+    digest = hashlib.sha256()
+    for name, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _from_file(architecture: str, path: Path, device: str) -> ClipScorer:
+    import open_clip
+
+    _check_file(architecture, path)
+    model = open_clip.create_model(architecture, pretrained=str(path), precision="fp32", device=device).eval()
+    _check_activation(architecture, path, activation(model))
+    config = model.visual.preprocess_cfg
+    size = config["size"] if isinstance(config["size"], int) else config["size"][0]
+    if config["interpolation"] != "bicubic" or config["resize_mode"] not in ("shortest", "squash"):
+        raise ScorerError(f"CLIP scorer {architecture}: preprocessing {config} is not supported yet; "
+                          "expected bicubic interpolation and resize mode shortest or squash")
+    preprocess = Preprocess(image_size=size, mean=tuple(config["mean"]), std=tuple(config["std"]),
+                            resize_mode=config["resize_mode"])
+    return ClipScorer(name=architecture, model=model, tokenizer=open_clip.get_tokenizer(architecture),
+                      preprocess=preprocess, device=device)
+
+
+def _check_file(architecture: str, path: Path) -> None:
+    import difflib
+
+    import open_clip
+
+    config = open_clip.get_model_config(architecture)
+    if config is None:
+        near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
+        raise ScorerError(f"unknown open_clip architecture {architecture!r}; "
+                          f"did you mean {', '.join(near) or 'ViT-B-32'}?")
+    if "hf_tokenizer_name" in config["text_cfg"]:
+        raise ScorerError(f"{architecture}: its tokenizer would be downloaded; choose an architecture with CLIP's own")
+    if path.suffix != ".safetensors":
+        raise ScorerError(f"{path}: only .safetensors is read, since other files can run code; convert it first")
+    if not path.is_file():
+        raise ScorerError(f"CLIP weights {path}: no such file")
+
+
+def _check_activation(architecture: str, path: Path, has: str) -> None:
+    """Weights do not say with which activation they were trained, so the published tag in the file's name has to."""
+    import re
+
+    import open_clip
+    from open_clip.pretrained import get_pretrained_cfg
+
+    base = architecture.removesuffix("-quickgelu")
+    words = set(re.split(r"[^a-z0-9_]+", path.stem.lower()))
+    for tag in open_clip.list_pretrained_tags_by_model(base) + open_clip.list_pretrained_tags_by_model(architecture):
+        if tag.lower() not in words:
+            continue
+        wants = "QuickGELU" if get_pretrained_cfg(base, tag).get("quick_gelu", False) else "GELU"
+        if wants != has:
+            better = f"{base}-quickgelu" if wants == "QuickGELU" else base
+            raise ScorerError(f"{path.name}: weights {tag!r} were trained with {wants}, architecture {architecture!r} "
+                              f"has {has} and would score wrongly without any error; write '{better}:{path}'")

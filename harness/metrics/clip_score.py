@@ -1,0 +1,29 @@
+"""Alignment of image and prompt by CLIP, per image.
+
+METRICS lists it; the scorer that it uses says what the number means.
+"""
+
+from __future__ import annotations
+
+from harness.metrics.contract import ImageScore, ImageSet
+
+
+def measure_clip_score(image_set: ImageSet) -> list[ImageScore]:
+    """`clip_score` = 100 * cosine of image and prompt, `tokens_dropped` = prompt tokens that CLIP did not read.
+
+    Raw cosine without clamp or learned scale, so scores of different models are not comparable.
+    """
+    scorer = image_set.clip
+    if scorer is None:
+        missing = dict.fromkeys(("clip_score", "tokens_dropped"), "no CLIP scorer was loaded for this run")
+        return [ImageScore(missing=missing) for _ in image_set.images]
+    scores = scorer.scores(image_set.images, image_set.texts)
+    dropped = {text: scorer.tokens_dropped(text) for text in set(image_set.texts)}
+    return [_score(float(score), dropped[text]) for score, text in zip(scores, image_set.texts, strict=True)]
+
+
+def _score(score: float, dropped: int | None) -> ImageScore:
+    if dropped is None:
+        return ImageScore(values={"clip_score": score},
+                          missing={"tokens_dropped": "the tokenizer does not tell how long a text is"})
+    return ImageScore(values={"clip_score": score, "tokens_dropped": float(dropped)})

@@ -1,0 +1,77 @@
+"""What goes into a metric and what comes out: frozen data, arrays only.
+
+The harness fills an ImageSet per candidate; every metric of the table reads it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from harness.metrics.clip import ClipScorer
+
+Better = Literal["higher", "lower", "nearer"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageSet:
+    """Images of one candidate with their prompts. `images` and `references` are uint8 RGB of shape (n, h, w, 3).
+
+    A reference is the baseline's image at the same prompt, seed and guidance; without any, `why_no_reference` says
+    why. Floats are refused, because every published disagreement of range (0..1 or 0..255) starts there.
+    """
+
+    images: NDArray[np.uint8]
+    texts: tuple[str, ...]
+    references: NDArray[np.uint8] | None = None
+    why_no_reference: str = ""
+    device: str = "cpu"
+    clip: ClipScorer | None = None
+
+    def __post_init__(self) -> None:
+        for name, array in (("images", self.images), ("references", self.references)):
+            if array is not None and (array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3):
+                raise ValueError(f"{name}: expected uint8 of shape (n, h, w, 3), given {array.dtype} {array.shape}")
+        if len(self.texts) != len(self.images):
+            raise ValueError(f"{len(self.images)} images but {len(self.texts)} texts; give one prompt per image")
+        if self.references is not None and self.references.shape != self.images.shape:
+            raise ValueError(f"references {self.references.shape} must have the shape of images {self.images.shape}")
+
+    def no_reference(self, name: str) -> dict[str, str]:
+        """The `missing` entry of a value that needs the reference nobody gave."""
+        return {name: self.why_no_reference or "no reference image of the same prompt, seed and guidance"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageScore:
+    """One metric on one image: every name of its specs stands in `values` or, with the reason, in `missing`."""
+
+    values: Mapping[str, float] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
+    details: Mapping[str, Any] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ValueSpec:
+    """A value of a metric; with "nearer" neither more nor less is better, only closer to a wanted value."""
+
+    name: str
+    unit: str
+    better: Better
+    definition: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """A row of METRICS. `version` rises whenever the same image would get another number."""
+
+    measure: Callable[[ImageSet], list[ImageScore]]
+    version: int
+    values: tuple[ValueSpec, ...]
+    paper: str = ""

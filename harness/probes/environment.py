@@ -1,0 +1,112 @@
+"""Where a run took place: machine, device, versions, commit and numeric flags, as plain JSON.
+
+The harness writes it beside the journal; figures of two environments are not compared as if they were one.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Final
+
+PACKAGES: Final = ("sweetspot", "torch", "diffusers", "transformers", "accelerate", "peft", "torchao", "open_clip_torch",
+                   "torchmetrics", "scikit-learn", "scipy", "numpy", "pillow", "safetensors", "nvidia-ml-py", "pytest",
+                   "pytest-benchmark")
+
+
+def environment(device: str = "cpu", folder: Path | None = None) -> dict[str, Any]:
+    """JSON-ready facts; what could not be found out stands under "missing" with its reason, and nowhere else.
+
+    `folder` (by default the working directory) is where the commit is looked up.
+    """
+    found: dict[str, Any] = {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cores": os.cpu_count(),
+        "packages": _packages(),
+        "device": device,
+    }
+    missing: dict[str, str] = {}
+    for part in (_cpu(Path("/proc/cpuinfo")), _git(folder or Path.cwd()), _torch(), _gpu(device)):
+        missing |= part.pop("missing", {})
+        found |= part
+    return found | {"missing": missing}
+
+
+def _packages() -> dict[str, str]:
+    versions: dict[str, str] = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = "not installed"
+    return versions
+
+
+def _cpu(info: Path) -> dict[str, Any]:
+    try:
+        lines = info.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    models = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    model = models[0] if models else platform.processor()
+    return {"cpu": model} if model else {"missing": {"cpu": "this system does not tell the processor's name"}}
+
+
+def _git(folder: Path) -> dict[str, Any]:
+    try:
+        commit = _command(folder, "git", "rev-parse", "HEAD")
+        dirty = bool(_command(folder, "git", "status", "--porcelain"))
+    except FileNotFoundError:
+        return {"missing": {"git_commit": "git is not installed"}}
+    except (subprocess.SubprocessError, OSError) as error:
+        said = getattr(error, "stderr", "") or str(error)
+        return {"missing": {"git_commit": said.strip().splitlines()[0] if said.strip() else "git failed"}}
+    return {"git_commit": commit, "git_dirty": dirty}
+
+
+def _command(folder: Path, *words: str) -> str:
+    done = subprocess.run(words, cwd=folder, capture_output=True, text=True, timeout=20, check=True)
+    return done.stdout.strip()
+
+
+def _torch() -> dict[str, Any]:
+    if "torch" not in sys.modules:
+        return {"missing": {"torch_threads": "torch was not imported", "flags": "torch was not imported"}}
+    import torch
+
+    return {
+        "torch_threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda or "built without CUDA",
+        "cudnn": _cudnn(torch),
+        "flags": {
+            "float32_matmul_precision": torch.get_float32_matmul_precision(),
+            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+            "cudnn_benchmark": torch.backends.cudnn.benchmark,
+            "cudnn_deterministic": torch.backends.cudnn.deterministic,
+            "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
+        },
+    }
+
+
+def _cudnn(torch: Any) -> int | str:
+    version: int | None = torch.backends.cudnn.version() if torch.cuda.is_available() else None
+    return version or "no CUDA device"
+
+
+def _gpu(device: str) -> dict[str, Any]:
+    from harness.probes.nvml import find_gpu, nvml_uuid
+
+    if not device.startswith("cuda"):
+        return {"device_name": "CPU"}
+    import torch
+
+    properties = torch.cuda.get_device_properties(device)
+    known = {"device_name": properties.name, "device_uuid": nvml_uuid(str(properties.uuid)),
+             "device_total_bytes": properties.total_memory}
+    gpu = find_gpu(device)
+    return known | ({"missing": {"driver": gpu}} if isinstance(gpu, str) else {"driver": gpu.driver})

@@ -1,0 +1,24 @@
+"""QUANTIZATION_MODES: component in, component out.
+
+The harness applies one row to a candidate's U-Net after its adapters.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from harness.quantize.cast import FP16_ON_CPU, to_bf16, to_fp16, to_fp32
+from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeReport
+from harness.quantize.integers import int4_weight_only, int8_dynamic, int8_weight_only
+from harness.quantize.storage import stored_bytes
+
+QUANTIZATION_MODES: Final[dict[str, QuantizationMode]] = {
+    "fp32": QuantizationMode(apply=to_fp32, weight_bits=32),
+    "bf16": QuantizationMode(apply=to_bf16, weight_bits=16),
+    "fp16": QuantizationMode(apply=to_fp16, weight_bits=16, refused={"cpu": FP16_ON_CPU}),
+    "int8_weight_only": QuantizationMode(apply=int8_weight_only, weight_bits=8, package="torchao"),
+    "int8_dynamic": QuantizationMode(apply=int8_dynamic, weight_bits=8, package="torchao"),
+    "int4_weight_only": QuantizationMode(apply=int4_weight_only, weight_bits=4),
+}
+
+__all__ = ["QUANTIZATION_MODES", "QuantizationMode", "QuantizeError", "QuantizeReport", "stored_bytes"]

@@ -1,0 +1,66 @@
+"""The modes that only cast: fp32, bf16 and fp16, with casts at the module's border.
+
+The table of this folder calls them.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.quantize.contract import QuantizeError, QuantizeReport
+
+if TYPE_CHECKING:
+    import torch
+
+FP16_ON_CPU: Final = ("fp16 is refused on the CPU: its convolutions have no fast kernel there and ran about 20 times "
+                      "slower than fp32; use bf16, or a GPU")
+
+
+def to_fp32(module: torch.nn.Module) -> QuantizeReport:
+    """Float32 everywhere: the reference of all other modes."""
+    import torch
+
+    torch.nn.Module.to(module, torch.float32)  # past the warning of diffusers' own `to`, which concerns other models
+    return QuantizeReport(quantized=(), kept=tuple(name for name, _ in module.named_parameters()),
+                          notes=("float32 weights and arithmetic",))
+
+
+def to_bf16(module: torch.nn.Module) -> QuantizeReport:
+    """bfloat16 weights and arithmetic: 8 exponent and 7 fraction bits, relative error <= 2^-8 per weight."""
+    import torch
+
+    return _cast(module, torch.bfloat16)
+
+
+def to_fp16(module: torch.nn.Module) -> QuantizeReport:
+    """float16 weights and arithmetic: 5 exponent and 10 fraction bits, relative error <= 2^-11 between 6e-5 and 65504.
+
+    Raises QuantizeError on the CPU.
+    """
+    import torch
+
+    if any(parameter.device.type == "cpu" for parameter in module.parameters()):
+        raise QuantizeError(FP16_ON_CPU)
+    return _cast(module, torch.float16)
+
+
+def _cast(module: torch.nn.Module, dtype: torch.dtype) -> QuantizeReport:
+    import torch
+    from torch.utils._pytree import tree_map
+
+    def cast(value: Any, target: torch.dtype) -> Any:
+        return value.to(target) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+    def before(_: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+        return tree_map(lambda value: cast(value, dtype), (args, kwargs))
+
+    def after(_: torch.nn.Module, __: Any, output: Any) -> Any:
+        return tree_map(lambda value: cast(value, torch.float32), output)
+
+    torch.nn.Module.to(module, dtype)
+    module.register_forward_pre_hook(before, with_kwargs=True)
+    module.register_forward_hook(after)
+    names = tuple(name for name, _ in module.named_parameters())
+    word = str(dtype).removeprefix("torch.")
+    return QuantizeReport(quantized=names, kept=(), notes=(
+        f"{word} weights and arithmetic; float inputs are cast at the module's border and outputs returned as float32",))

@@ -1,0 +1,98 @@
+"""The integer modes: which layers of a U-Net are quantized, by torchao or by this folder's own layers, and which are
+kept.
+
+The table of this folder calls them; each returns a report that names every parameter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.quantize.contract import QuantizeError, QuantizeReport
+
+if TYPE_CHECKING:
+    import torch
+
+KEPT_LAYERS: Final = ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2",
+                      "add_embedding.linear_1", "add_embedding.linear_2")
+"""First and last convolution and the timestep embedding: under 2 % of the weights, and every pixel passes through them."""
+ADAPTER_PARTS: Final = frozenset({"lora_A", "lora_B"})
+
+_POLICY: Final = ("kept in float32: conv_in, conv_out and the time embedding (few weights, all pixels pass through), "
+                  "biases, norms and adapter factors")
+_CONVOLUTIONS: Final = "convolutions by Sweetspot's WeightOnlyConv2d, because torchao quantizes linear layers only"
+
+
+def int8_weight_only(module: torch.nn.Module) -> QuantizeReport:
+    """int8 weights with one scale per output row, float arithmetic."""
+    notes = ("linear layers by torchao's Int8WeightOnlyConfig, int8 per output row", f"{_CONVOLUTIONS}: int8 per output "
+             "channel, dequantized in each forward", _POLICY)
+    return _quantize(module, 8, _torchao("Int8WeightOnlyConfig"), notes)
+
+
+def int8_dynamic(module: torch.nn.Module) -> QuantizeReport:
+    """int8 weights per output row and, in linear layers, int8 activations per token with scales taken on the fly."""
+    notes = ("linear layers by torchao's Int8DynamicActivationInt8WeightConfig: int8 x int8 products, scales of the "
+             "activations per token", f"{_CONVOLUTIONS}: int8 weights only, float activations", _POLICY)
+    return _quantize(module, 8, _torchao("Int8DynamicActivationInt8WeightConfig"), notes)
+
+
+def int4_weight_only(module: torch.nn.Module) -> QuantizeReport:
+    """int4 weights packed two per byte, one float32 scale per group of at most 32, float arithmetic: 5 bits per weight."""
+    notes = ("linear layers and convolutions by Sweetspot's own packed int4 layers, groups of at most 32 weights, "
+             "dequantized in each forward: torchao's int4 kernels need the package mslk, bfloat16 and a recent GPU",
+             "smaller, not faster: the arithmetic stays in float", _POLICY)
+    return _quantize(module, 4, None, notes)
+
+
+def _quantize(module: torch.nn.Module, bits: int, linear: Callable[[torch.nn.Module, set[str]], None] | None,
+              notes: tuple[str, ...]) -> QuantizeReport:
+    """Replaces convolutions (and, without `linear`, linear layers) by own layers; names are those of before."""
+    from torch import nn
+
+    from harness.quantize.layers import WeightOnlyConv2d, WeightOnlyLinear
+
+    names = [name for name, _ in module.named_parameters()]
+    module.float()
+    chosen = _chosen(module)
+    linears = {path for path in chosen if isinstance(module.get_submodule(path), nn.Linear)}
+    if not chosen:
+        raise QuantizeError("no linear or convolution layer to quantize; give the U-Net itself")
+    for path in chosen:
+        layer = module.get_submodule(path)
+        if isinstance(layer, nn.Conv2d):
+            module.set_submodule(path, WeightOnlyConv2d(layer, bits))
+        elif isinstance(layer, nn.Linear) and linear is None:
+            module.set_submodule(path, WeightOnlyLinear(layer, bits))
+    if linear is not None and linears:
+        linear(module, linears)
+    weights = {f"{path}.weight" for path in chosen}
+    return QuantizeReport(quantized=tuple(name for name in names if name in weights),
+                          kept=tuple(name for name in names if name not in weights), notes=notes)
+
+
+def _chosen(module: torch.nn.Module) -> tuple[str, ...]:
+    """Paths of the layers to quantize, in the module's order."""
+    from torch import nn
+
+    return tuple(path for path, layer in module.named_modules()
+                 if isinstance(layer, nn.Linear | nn.Conv2d) and path
+                 and path.removesuffix(".base_layer") not in KEPT_LAYERS
+                 and not ADAPTER_PARTS.intersection(path.split(".")))
+
+
+def _torchao(config: str) -> Callable[[torch.nn.Module, set[str]], None]:
+    def apply(module: torch.nn.Module, paths: set[str]) -> None:
+        try:
+            import torchao.quantization as ao
+        except ImportError as error:
+            raise QuantizeError("this mode needs torchao (pip install torchao)") from error
+
+        def wanted(_: Any, path: str) -> bool:
+            return path in paths
+
+        # Inductor's global settings stay as they are: eager runs do not use them, compiled ones choose their own.
+        ao.quantize_(module, getattr(ao, config)(set_inductor_config=False), filter_fn=wanted)
+
+    return apply

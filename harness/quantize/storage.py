@@ -1,0 +1,21 @@
+"""How many bytes a module's weights take, quantized or not. The harness reports it beside the measured peaks."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+
+def stored_bytes(module: torch.nn.Module) -> int:
+    """Bytes of all parameters and buffers, shared ones once; of a quantized tensor its integers and scales count."""
+    return sum(_tensor_bytes(tensor) for tensor in [*module.parameters(), *module.buffers()])
+
+
+def _tensor_bytes(tensor: torch.Tensor) -> int:
+    # torchao's tensors claim the dtype they stand for, so the parts they are made of are counted instead.
+    if hasattr(tensor, "__tensor_flatten__"):
+        names, _ = tensor.__tensor_flatten__()
+        return sum(_tensor_bytes(getattr(tensor, name)) for name in names)
+    return tensor.numel() * tensor.element_size()

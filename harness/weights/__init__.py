@@ -1,0 +1,15 @@
+"""The only code that opens model files: safe reading, key layouts, live pipelines and atomic writing.
+Materialising candidates, the zoo and exports call it; importing it imports no torch.
+"""
+
+from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors, read_header
+from harness.weights.hashing import content_hash
+from harness.weights.ldm import export_ldm
+from harness.weights.model import COMPONENTS, ModelFile, TensorInfo, open_model
+from harness.weights.pipeline import Pipeline, build_pipeline, random_sd1
+from harness.weights.tokenizer import sd1_tokenizer
+from harness.weights.write import save_single_file
+
+__all__ = ["COMPONENTS", "ModelFile", "ModelFileError", "Pipeline", "StoredTensor", "TensorFile", "TensorInfo",
+           "build_pipeline", "content_hash", "export_ldm", "open_model", "open_tensors", "random_sd1", "read_header",
+           "save_single_file", "sd1_tokenizer"]

@@ -1,0 +1,219 @@
+"""Names of Stable Diffusion 1 tensors in single files (the LDM layout) and in diffusers, as maps both ways.
+Whoever opens, exports or trains a model calls these; the model's own keys say how many blocks and layers it has.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNET_PREFIX: Final = "model.diffusion_model."
+VAE_PREFIX: Final = "first_stage_model."
+TEXT_PREFIX: Final = "cond_stage_model.transformer.text_model."
+NAI_TEXT_PREFIX: Final = "cond_stage_model.transformer."
+"""Some early files have the text encoder here, without `text_model.`."""
+POSITION_IDS: Final = "embeddings.position_ids"
+"""Below the text prefix: the numbers 0..n-1. A constant, not a weight, so no map here knows it."""
+
+_UNET_FIXED: Final = {
+    "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
+    "conv_norm_out": "out.0", "conv_out": "out.2",
+}
+_UNET_RESNET: Final = {
+    "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
+    "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
+}
+_UNET_ATTENTION: Final = {name: name for name in ("norm", "proj_in", "transformer_blocks", "proj_out")}
+_VAE_FIXED: Final = {
+    "quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv",
+    **{f"{half}.{ours}": f"{half}.{theirs}" for half in ("encoder", "decoder")
+       for ours, theirs in (("conv_in", "conv_in"), ("conv_out", "conv_out"), ("conv_norm_out", "norm_out"))},
+}
+_VAE_RESNET: Final = {"norm1": "norm1", "conv1": "conv1", "norm2": "norm2", "conv2": "conv2",
+                      "conv_shortcut": "nin_shortcut"}
+_VAE_ATTENTION: Final = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v": "v", "to_out.0": "proj_out"}
+_VAE_OLD_ATTENTION: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+_VAE_ATTENTION_WEIGHT: Final = re.compile(r"mid_block\.attentions\.\d+\.to_(q|k|v|out\.0)\.weight$")
+_TEXT_KEY: Final = re.compile(
+    r"(embeddings\.(token|position)_embedding\.weight|final_layer_norm\.(weight|bias)|encoder\.layers\.\d+\."
+    r"(self_attn\.(q|k|v|out)_proj|mlp\.fc[12]|layer_norm[12])\.(weight|bias))")
+
+
+def unet_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
+    """{diffusers name: name below UNET_PREFIX}. KeyError names a key that SD1 U-Nets do not have."""
+    keys = list(diffusers_keys)
+    return _rename(keys, _unet_modules(_unet_blocks_of_diffusers(keys)), "U-Net")
+
+
+def unet_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
+    """{name below UNET_PREFIX: diffusers name}. KeyError names a key that SD1 U-Nets do not have."""
+    keys = list(ldm_keys)
+    return _rename(keys, _flip(_unet_modules(_unet_blocks_of_ldm(keys))), "U-Net")
+
+
+def vae_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
+    """{diffusers name: name below VAE_PREFIX}; the attention names of early diffusers (`query`, ...) are known too."""
+    modern = vae_modern(diffusers_keys)
+    renamed = _rename(modern.values(), _vae_modules(modern.values(), r"decoder\.up_blocks\.(\d+)\."), "VAE")
+    return {old: renamed[new] for old, new in modern.items()}
+
+
+def vae_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
+    """{name below VAE_PREFIX: diffusers name}. KeyError names a key that SD1 VAEs do not have."""
+    keys = list(ldm_keys)
+    return _rename(keys, _flip(_vae_modules(keys, r"decoder\.up\.(\d+)\.")), "VAE")
+
+
+def vae_modern(diffusers_keys: Iterable[str]) -> dict[str, str]:
+    """{name: today's diffusers name}. Folders written before diffusers 0.12 say query, key, value and proj_attn."""
+    pattern = re.compile(r"(.*mid_block\.attentions\.\d+\.)(query|key|value|proj_attn)(\..*)")
+    found = {key: pattern.fullmatch(key) for key in diffusers_keys}
+    return {key: f"{m[1]}{_VAE_OLD_ATTENTION[m[2]]}{m[3]}" if m else key for key, m in found.items()}
+
+
+def vae_conv_as_linear(diffusers_keys: Iterable[str]) -> frozenset[str]:
+    """The diffusers VAE names that are (out, in) there and (out, in, 1, 1) in LDM files: the attention projections."""
+    return frozenset(key for key in diffusers_keys if _VAE_ATTENTION_WEIGHT.search(key))
+
+
+def text_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
+    """{transformers name: name below TEXT_PREFIX}. transformers 5 dropped `text_model.`; both are known."""
+    return _text(diffusers_keys)
+
+
+def text_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
+    """{name below TEXT_PREFIX, or NAI_TEXT_PREFIX: transformers 5 name}. KeyError names a key CLIP does not have."""
+    return _text(ldm_keys)
+
+
+def export_ldm(unet: Mapping[str, Tensor], vae: Mapping[str, Tensor], text_encoder: Mapping[str, Tensor]
+               ) -> dict[str, Tensor]:
+    """The state dict of a single SD1 file from three diffusers state dicts.
+
+    Tensors keep their dtypes and, but for the VAE's attention projections (a trailing 1, 1 is added), their shapes.
+    position_ids is written afresh as int64 (1, n). KeyError names a key without a place in the layout.
+    """
+    import torch
+
+    text = {key: tensor for key, tensor in text_encoder.items() if not key.endswith(POSITION_IDS)}
+    text_names = text_to_ldm(text)
+    modern = vae_modern(vae)
+    as_conv = vae_conv_as_linear(modern.values())
+    file = {UNET_PREFIX + name: unet[key] for key, name in unet_to_ldm(unet).items()}
+    for key, name in vae_to_ldm(vae).items():
+        linear = modern[key] in as_conv and vae[key].ndim == 2
+        file[VAE_PREFIX + name] = vae[key][:, :, None, None] if linear else vae[key]
+    file.update({TEXT_PREFIX + name: text[key] for key, name in text_names.items()})
+    for key, name in text_names.items():
+        if name == "embeddings.position_embedding.weight":
+            file[TEXT_PREFIX + POSITION_IDS] = torch.arange(text[key].shape[0])[None]
+    return file
+
+
+def _unet_blocks_of_diffusers(keys: Iterable[str]) -> dict[str, str]:
+    """{diffusers module: LDM module} of the resnets, attentions and samplers that the diffusers keys show.
+
+    LDM numbers the steps of the way down and up through all blocks: each resnet (with its attention) is one step,
+    each downsampler is one more, an upsampler belongs to the last step of its block.
+    """
+    modules = {".".join(key.split(".")[:4]) for key in keys if key.startswith(("down_blocks.", "up_blocks."))}
+    places = {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
+              "mid_block.resnets.1": "middle_block.2"}
+    for side, theirs, first in (("down_blocks", "input_blocks", 1), ("up_blocks", "output_blocks", 0)):
+        step = first
+        for block in range(1 + max((int(m.split(".")[1]) for m in modules if m.startswith(side)), default=-1)):
+            here = f"{side}.{block}"
+            layers = sum(m.startswith(f"{here}.resnets.") for m in modules)
+            for layer in range(layers):
+                places[f"{here}.resnets.{layer}"] = f"{theirs}.{step + layer}.0"
+                places[f"{here}.attentions.{layer}"] = f"{theirs}.{step + layer}.1"
+            step += layers
+            if f"{here}.downsamplers.0" in modules:
+                places[f"{here}.downsamplers.0.conv"] = f"{theirs}.{step}.0.op"
+                step += 1
+            place = 2 if f"{here}.attentions.{layers - 1}" in modules else 1
+            if f"{here}.upsamplers.0" in modules:
+                places[f"{here}.upsamplers.0.conv"] = f"{theirs}.{step - 1}.{place}.conv"
+    return places
+
+
+def _unet_blocks_of_ldm(keys: Iterable[str]) -> dict[str, str]:
+    """The same as `_unet_blocks_of_diffusers`, from the LDM keys: a downsampler or an upsampler ends its block."""
+    modules = {".".join(key.split(".")[:4]) for key in keys}
+    places = {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
+              "mid_block.resnets.1": "middle_block.2"}
+    for side, theirs, first in (("down_blocks", "input_blocks", 1), ("up_blocks", "output_blocks", 0)):
+        steps = {int(m.split(".")[1]) for m in modules if re.match(rf"{theirs}\.\d+\.", m)}
+        block = layer = 0
+        for step in sorted(s for s in steps if s >= first):
+            here = f"{theirs}.{step}"
+            if any(m.startswith(f"{here}.0.op") for m in modules):
+                places[f"{side}.{block}.downsamplers.0.conv"] = f"{here}.0.op"
+                block, layer = block + 1, 0
+                continue
+            places[f"{side}.{block}.resnets.{layer}"] = f"{here}.0"
+            conv = next((p for p in (1, 2) if any(m.startswith(f"{here}.{p}.conv") for m in modules)), None)
+            if conv != 1:
+                places[f"{side}.{block}.attentions.{layer}"] = f"{here}.1"
+            layer += 1
+            if conv is not None:
+                places[f"{side}.{block}.upsamplers.0.conv"] = f"{here}.{conv}.conv"
+                block, layer = block + 1, 0
+    return places
+
+
+def _unet_modules(blocks: Mapping[str, str]) -> dict[str, str]:
+    modules = dict(_UNET_FIXED)
+    for ours, theirs in blocks.items():
+        inside = {"resnets": _UNET_RESNET, "attentions": _UNET_ATTENTION}.get(ours.split(".")[-2])
+        modules.update({f"{ours}.{a}": f"{theirs}.{b}" for a, b in inside.items()} if inside else {ours: theirs})
+    return modules
+
+
+def _vae_modules(keys: Iterable[str], up_block: str) -> dict[str, str]:
+    """{diffusers module: LDM module}. Layers have the same numbers on both sides; the decoder's blocks are reversed."""
+    keys = list(keys)
+    levels = 1 + max((int(m[1]) for m in (re.match(up_block, key) for key in keys) if m), default=-1)
+    layer_of = (re.search(r"\.(?:resnets|block)\.(\d+)\.", key) for key in keys)
+    layers = 1 + max((int(m[1]) for m in layer_of if m), default=-1)
+    blocks: dict[str, tuple[str, Mapping[str, str]]] = {}
+    for half, ours, theirs, sampler in (("encoder", "down_blocks", "down", "downsample"),
+                                        ("decoder", "up_blocks", "up", "upsample")):
+        for level in range(levels):
+            mirrored = level if half == "encoder" else levels - 1 - level
+            here, there = f"{half}.{ours}.{level}", f"{half}.{theirs}.{mirrored}"
+            blocks[f"{here}.{sampler}rs.0"] = f"{there}.{sampler}", {"conv": "conv"}
+            for layer in range(layers):
+                blocks[f"{here}.resnets.{layer}"] = f"{there}.block.{layer}", _VAE_RESNET
+        blocks[f"{half}.mid_block.resnets.0"] = f"{half}.mid.block_1", _VAE_RESNET
+        blocks[f"{half}.mid_block.resnets.1"] = f"{half}.mid.block_2", _VAE_RESNET
+        blocks[f"{half}.mid_block.attentions.0"] = f"{half}.mid.attn_1", _VAE_ATTENTION
+    inside = {f"{ours}.{a}": f"{theirs}.{b}" for ours, (theirs, names) in blocks.items() for a, b in names.items()}
+    return {**_VAE_FIXED, **inside}
+
+
+def _rename(keys: Iterable[str], modules: Mapping[str, str], component: str) -> dict[str, str]:
+    """Replaces the longest leading module path that `modules` knows; what follows it (`.weight`, ...) stays."""
+    renamed = {}
+    for key in keys:
+        parts = key.split(".")
+        known = (".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
+        if (module := next((m for m in known if m in modules), None)) is None:
+            raise KeyError(f"{key!r} is not a tensor of an SD1 {component}")
+        renamed[key] = modules[module] + key[len(module):]
+    return renamed
+
+
+def _text(keys: Iterable[str]) -> dict[str, str]:
+    renamed = {key: key.removeprefix("text_model.") for key in keys}
+    if unknown := next((key for key, name in renamed.items() if not _TEXT_KEY.fullmatch(name)), None):
+        raise KeyError(f"{unknown!r} is not a tensor of a CLIP text encoder")
+    return renamed
+
+
+def _flip(modules: Mapping[str, str]) -> dict[str, str]:
+    return {theirs: ours for ours, theirs in modules.items()}

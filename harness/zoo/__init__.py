@@ -1,0 +1,70 @@
+"""The embedded zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapter, and a CLIP model of the same world.
+
+Suites name its members ("zoo:photo"); the runner calls `resolve` to get real files. Importing this imports neither torch nor diffusers.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+__all__ = ["NAMES", "load_clip", "resolve"]
+
+NAMES: tuple[str, ...] = (
+    "zoo:base",
+    "zoo:photo",
+    "zoo:anime",
+    "zoo:sketch",
+    "zoo:sketch-peft",
+    "zoo:clip",
+    "zoo:config",
+)
+"""Three checkpoints (single files in Stable Diffusion 1's layout), one adapter in two layouts, the CLIP weights, the configurations."""
+
+
+def resolve(reference: str, cache: Path | None = None) -> Path:
+    """The real file (for "zoo:config", the folder) behind a reference; checkpoints and adapters are assembled on first need.
+
+    They go to `<cache>/zoo/<content hash>/`; `cache` defaults to $SWEETSPOT_CACHE, then to `.sweetspot` in the current folder.
+    Bytes are the same on every machine and two processes may resolve at once. Raises ValueError for an unknown reference.
+    """
+    if reference not in NAMES:
+        near = difflib.get_close_matches(reference, NAMES, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown zoo member {reference!r}; did you mean {near!r}? Known: {', '.join(NAMES)}")
+    from harness.zoo import store
+
+    name = reference.removeprefix("zoo:")
+    if name == "config":
+        return store.PARTS / "config"
+    if name == "clip":
+        return store.PARTS / "clip.safetensors"
+    root = cache if cache is not None else Path(os.environ.get("SWEETSPOT_CACHE", ".sweetspot"))
+    path = root / "zoo" / store.content_hash() / f"{name}.safetensors"
+    if not path.exists():
+        store.assemble(name, path)
+    return path
+
+
+def load_clip() -> tuple[nn.Module, Callable[[list[str]], Tensor], dict[str, Any]]:
+    """The tiny CLIP, ready to score: (open_clip model in fp32 eval mode, tokenizer, preprocessing).
+
+    The tokenizer maps a list of texts to int64 ids of shape (n, 24). The preprocessing is {"size": 64, "mean": (3), "std": (3)}
+    for pixels in [0, 1]. Nothing is downloaded.
+    """
+    from safetensors.torch import load_file
+
+    from harness.zoo.models import PIXEL_MEAN, PIXEL_STD, SIZE, new_clip
+    from harness.zoo.tokenizer import load_clip_tokenizer
+
+    weights = load_file(resolve("zoo:clip"))
+    model = new_clip(len(weights["token_embedding.weight"]))
+    model.load_state_dict({key: value.float() for key, value in weights.items()}, strict=False)
+    tokenizer = load_clip_tokenizer(resolve("zoo:config") / "tokenizer")
+    return model.eval().requires_grad_(False), tokenizer, {"size": SIZE, "mean": PIXEL_MEAN, "std": PIXEL_STD}

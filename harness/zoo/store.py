@@ -1,0 +1,164 @@
+"""How the family is stored in the repository, and how whole files are made from it: one fp16 base, int8 differences, shared parts.
+
+`harness.zoo.resolve` calls `assemble`; the last training stage calls `save_tensors` and `difference`. Needs numpy, not torch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import struct
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from harness.weights.ldm import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, text_to_ldm, unet_to_ldm, vae_conv_as_linear, vae_to_ldm
+
+Array = NDArray[Any]
+Tensors = dict[str, Array]
+
+PARTS = Path(__file__).parent / "weights"
+SCALE = "::scale"
+LAYOUT = 1
+"""Raised when `assemble` would make other bytes of the same parts, so that no stale cache is used."""
+
+_DTYPES = {"float16": "F16", "float32": "F32", "int64": "I64", "int8": "I8"}
+
+
+def difference(tuned: Array, base: Array) -> tuple[Array, Array]:
+    """Symmetric int8 steps of (tuned - base) per output channel (axis 0), and the fp32 size of a step, shape (out,).
+
+    `base` is the fp16 tensor as stored, `tuned` any float; both at least 2-D. |error| <= half a step.
+    """
+    delta = tuned.astype(np.float32) - base.astype(np.float32)
+    rows = np.abs(delta).reshape(len(delta), -1).max(axis=1)
+    step = np.maximum(rows, np.float32(1e-12)).astype(np.float32) / np.float32(127)
+    return np.rint(delta / _column(step, delta.ndim)).astype(np.int8), step
+
+
+def restore(steps: Array, step: Array, base: Array) -> Array:
+    """base + steps * step in fp32, rounded once to fp16: the real checkpoint tensor."""
+    moved: Array = base.astype(np.float32) + steps.astype(np.float32) * _column(step, steps.ndim)
+    return moved.astype(np.float16)
+
+
+def _column(values: Array, dims: int) -> Array:
+    return values.reshape(-1, *[1] * (dims - 1))
+
+
+def load_tensors(path: Path) -> Tensors:
+    """All tensors of a safetensors file as numpy arrays."""
+    from safetensors.numpy import load_file
+
+    loaded: Tensors = load_file(path)
+    return loaded
+
+
+def save_tensors(tensors: Mapping[str, Array], path: Path, metadata: Mapping[str, str] | None = None) -> None:
+    """Writes a safetensors file whose bytes follow from its content alone, appearing whole or not at all.
+
+    Written by hand because safetensors' own writer orders the header's metadata differently in every process.
+    """
+    header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
+    offset, chunks = 0, []
+    for name in sorted(tensors):
+        data = np.asarray(tensors[name], order="C")
+        size = data.nbytes
+        header[name] = {"dtype": _DTYPES[data.dtype.name], "shape": list(data.shape), "data_offsets": [offset, offset + size]}
+        offset += size
+        chunks.append(data.tobytes())
+    text = json.dumps(header, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    write_whole(path, b"".join([struct.pack("<Q", len(text)), text, *chunks]))
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Writes beside the target, flushes to disk, then renames: a reader sees the old file, the new one, or none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    with part.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    part.replace(path)
+
+
+@cache
+def content_hash() -> str:
+    """Sixteen hex digits over all stored parts and the layout version: the name of the cache folder."""
+    digest = hashlib.sha256(f"layout {LAYOUT}".encode())
+    for path in sorted(PARTS.rglob("*")):
+        if path.is_file():
+            digest.update(str(path.relative_to(PARTS)).encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def unet_tensors(name: str) -> Tensors:
+    """The fp16 U-Net "base", "photo" or "anime" under diffusers' names."""
+    base = load_tensors(PARTS / "unet.safetensors")
+    if name == "base":
+        return base
+    moved = load_tensors(PARTS / f"{name}.safetensors")
+    return {key: restore(moved[key], moved[key + SCALE], base[key]) if key + SCALE in moved else moved[key] for key in base}
+
+
+def assemble(name: str, path: Path) -> None:
+    """Writes one of "base", "photo", "anime" (single files in SD1's layout), "sketch", "sketch-peft" (LoRA files)."""
+    if name == "sketch":
+        save_tensors(*_kohya(load_tensors(PARTS / "sketch.safetensors"), path))
+    elif name == "sketch-peft":
+        save_tensors(*_peft(load_tensors(PARTS / "sketch.safetensors"), path))
+    else:
+        save_tensors(_single_file(name), path, {"format": "pt", "modelspec.prediction_type": "v", "modelspec.title": f"zoo {name}"})
+
+
+def _single_file(name: str) -> Tensors:
+    """A whole checkpoint under LDM names: fp16 networks, int64 position ids, fp32 schedule."""
+    unet = unet_tensors(name)
+    vae = load_tensors(PARTS / "vae.safetensors")
+    text = load_tensors(PARTS / "text_encoder.safetensors")
+    file = {UNET_PREFIX + to: unet[key] for key, to in unet_to_ldm(unet).items()}
+    as_conv = vae_conv_as_linear(vae)
+    file |= {VAE_PREFIX + to: vae[key][..., None, None] if key in as_conv else vae[key] for key, to in vae_to_ldm(vae).items()}
+    file |= {TEXT_PREFIX + to: text[key] for key, to in text_to_ldm(text).items()}
+    places = len(text["embeddings.position_embedding.weight"])
+    file[TEXT_PREFIX + "embeddings.position_ids"] = np.arange(places, dtype=np.int64)[None]
+    schedule = json.loads((PARTS / "config" / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    ends = np.sqrt([schedule["beta_start"], schedule["beta_end"]])
+    betas = np.linspace(*ends, schedule["num_train_timesteps"]) ** 2
+    file["betas"] = betas.astype(np.float32)
+    file["alphas_cumprod"] = np.cumprod(1.0 - betas).astype(np.float32)
+    return file
+
+
+def _kohya(lora: Tensors, path: Path) -> tuple[Tensors, Path, dict[str, str]]:
+    """kohya's names: `lora_unet_` and the module path with underscores; alpha equals the rank."""
+    file: Tensors = {}
+    for key, value in lora.items():
+        module, part = key.removesuffix(".weight").rsplit(".", 1)
+        name = "lora_unet_" + module.replace(".", "_")
+        file[f"{name}.{'lora_down' if part == 'lora_A' else 'lora_up'}.weight"] = value
+        if part == "lora_A":
+            file[f"{name}.alpha"] = np.asarray(len(value), dtype=np.float16)
+    rank = str(_rank(lora))
+    notes = {"ss_network_module": "networks.lora", "ss_network_dim": rank, "ss_network_alpha": rank}
+    notes |= {"ss_network_args": json.dumps({"conv_dim": rank, "conv_alpha": rank}), "ss_base_model_version": "sd_v1", "ss_v2": "False"}
+    return file, path, {**notes, "modelspec.title": "zoo sketch"}
+
+
+def _peft(lora: Tensors, path: Path) -> tuple[Tensors, Path, dict[str, str]]:
+    """diffusers' names (`unet.` and the module path), rank and alpha in the header as diffusers writes them."""
+    modules = sorted({key.rsplit(".", 2)[0] for key in lora})
+    config = {"unet.r": _rank(lora), "unet.lora_alpha": _rank(lora), "unet.target_modules": modules}
+    config |= {"unet.rank_pattern": {}, "unet.alpha_pattern": {}, "unet.use_dora": False, "unet.use_rslora": False}
+    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True)}
+    return {f"unet.{key}": value for key, value in lora.items()}, path, metadata
+
+
+def _rank(lora: Tensors) -> int:
+    return len(next(value for key, value in lora.items() if key.endswith("lora_A.weight")))

@@ -1,0 +1,55 @@
+"""Turns the trained weights into what the repository stores: fp16 parts, and the two fine-tunes as int8 differences.
+
+The last stage of the training; it replaces the files in `harness/zoo/weights`.
+"""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from harness.zoo import store
+from harness.zoo.models import write_configs
+
+
+def _half(weights: dict[str, torch.Tensor]) -> store.Tensors:
+    """fp16 arrays of the floating-point tensors; integer buffers (position ids) are constants and left out."""
+    return {key: value.detach().to(torch.float16).numpy() for key, value in weights.items() if value.is_floating_point()}
+
+
+def _moved(tuned: dict[str, torch.Tensor], base: store.Tensors) -> store.Tensors:
+    """int8 steps and step sizes for matrices and convolutions, plain fp16 for vectors (norms, biases)."""
+    file: store.Tensors = {}
+    for key, value in tuned.items():
+        if value.ndim == 1:
+            file[key] = value.to(torch.float16).numpy()
+        else:
+            file[key], file[key + store.SCALE] = store.difference(value.numpy(), base[key])
+    return file
+
+
+def pack(work: Path) -> None:
+    """Reads every stage's result from `work` and writes all parts; the CLIP's attention masks are rebuilt when it is loaded."""
+
+    def load(name: str) -> Any:
+        return torch.load(work / f"{name}.pt", weights_only=True)
+
+    trained, vae = load("base"), load("vae")
+    base = _half(trained["unet"])
+    store.save_tensors(base, store.PARTS / "unet.safetensors")
+    store.save_tensors(_half(trained["text_encoder"]), store.PARTS / "text_encoder.safetensors")
+    store.save_tensors(_half(vae["weights"]), store.PARTS / "vae.safetensors")
+    store.save_tensors(_half({key: value for key, value in load("clip").items() if key != "attn_mask"}), store.PARTS / "clip.safetensors")
+    for name in ("photo", "anime"):
+        store.save_tensors(_moved(load(name), base), store.PARTS / f"{name}.safetensors")
+    store.save_tensors(_half(load("sketch")), store.PARTS / "sketch.safetensors")
+    folder = store.PARTS / "config"
+    shutil.copytree(work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
+    vocabulary = len(trained["text_encoder"]["embeddings.token_embedding.weight"])
+    write_configs(folder, vocabulary, round(float(vae["scaling_factor"]), 5))
+    error = max(float(np.abs(store.unet_tensors(n)[k] - v.numpy()).max()) for n in ("photo", "anime") for k, v in load(n).items())
+    (work / "packed").write_text(f"largest error of a stored weight: {error:.2e}\n", encoding="utf-8")

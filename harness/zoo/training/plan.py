@@ -1,0 +1,119 @@
+"""The order of the training stages and their processes: what runs side by side, what is already done, what is shown meanwhile.
+
+Called by `python -m harness.zoo train`; every stage leaves a file behind, and a stage whose file exists is not run again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+from harness.zoo.training.loop import Setting
+
+Show = Callable[[str, int, int, float], None]
+"""Called with a stage's name, its step, its number of steps and its mean loss."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One step of the plan: its name, the file in the working folder that says it is done, and how many processes share it."""
+
+    name: str
+    result: str
+    ranks: int = 1
+
+
+GROUPS: tuple[tuple[Stage, ...], ...] = (
+    (Stage(name="pictures", result="pictures/held-out.npy"),),
+    (Stage(name="vae", result="vae.pt"), Stage(name="clip", result="clip.pt")),
+    (Stage(name="latents", result="latents/anime-dress.pt"),),
+    (Stage(name="base", result="base.pt", ranks=2),),
+    (Stage(name="photo", result="photo.pt"), Stage(name="anime", result="anime.pt")),
+    (Stage(name="sketch", result="sketch.pt"),),
+    (Stage(name="pack", result="packed"),),
+)
+"""Stages of one group run side by side, groups one after the other."""
+
+STAGES = tuple(stage.name for group in GROUPS for stage in group)
+
+
+def run_stage(name: str, setting: Setting, threads: int) -> None:
+    """Runs one stage in this process; with several ranks, joins the others through a file in the working folder."""
+    import torch
+
+    torch.set_num_threads(threads)
+    from harness.zoo.training import clip, data, unet, vae
+
+    if setting.ranks > 1:
+        meeting = f"file://{(setting.work / f'{name}.meeting').resolve()}"
+        torch.distributed.init_process_group(
+            "gloo", init_method=meeting, rank=setting.rank, world_size=setting.ranks, timeout=timedelta(minutes=10)
+        )
+    if name == "pictures":
+        data.draw_pictures(setting.work, processes=2 * threads)
+    elif name == "vae":
+        vae.train_vae(setting)
+    elif name == "clip":
+        clip.train_clip(setting)
+    elif name == "latents":
+        vae.encode_sets(setting)
+    elif name == "base":
+        unet.train_base(setting)
+    elif name in ("photo", "anime"):
+        unet.train_checkpoint(setting, name)
+    elif name == "sketch":
+        unet.train_sketch(setting)
+    elif name == "pack":
+        from harness.zoo.training.pack import pack
+
+        pack(setting.work)
+    else:
+        raise ValueError(f"unknown training stage {name!r}; known: {', '.join(STAGES)}")
+    if setting.ranks > 1:
+        torch.distributed.destroy_process_group()
+
+
+def train(work: Path, only: str | None, device: str, threads: int, show: Show) -> None:
+    """Runs all stages that are not done, or one; `threads` is the number of CPU threads to share out (2 processes at most)."""
+    work.mkdir(parents=True, exist_ok=True)
+    for group in GROUPS:
+        waiting = [stage for stage in group if (only is None or stage.name == only) and not (work / stage.result).exists()]
+        if waiting:
+            ranks = {stage.name: stage.ranks if device == "cpu" and threads > 1 else 1 for stage in waiting}
+            share = max(1, threads // sum(ranks.values()))
+            _together([process for stage in waiting for process in _start(stage, work, device, ranks[stage.name], share)], work, show)
+
+
+def _start(stage: Stage, work: Path, device: str, ranks: int, threads: int) -> list[BaseProcess]:
+    (work / f"{stage.name}.meeting").unlink(missing_ok=True)
+    processes = []
+    for rank in range(ranks):
+        setting = Setting(work=work, device=device, rank=rank, ranks=ranks)
+        process = multiprocessing.get_context("spawn").Process(
+            target=run_stage, args=(stage.name, setting, threads), name=f"{stage.name}/{rank}"
+        )
+        process.start()
+        processes.append(process)
+    return processes
+
+
+def _together(processes: list[BaseProcess], work: Path, show: Show) -> None:
+    """Waits for all processes, showing their logs; the first failure stops the others and is raised."""
+    while any(process.is_alive() for process in processes) or any(process.exitcode for process in processes):
+        failed = [process.name for process in processes if process.exitcode]
+        if failed:
+            for process in processes:
+                process.terminate()
+            raise RuntimeError(f"training stage {', '.join(failed)} failed; its own message is above. Run the same command to resume.")
+        for log in sorted(work.glob("*.log.jsonl")):
+            lines = log.read_text(encoding="utf-8").splitlines()
+            if lines:
+                last = json.loads(lines[-1])
+                show(last["stage"], last["step"], last["steps"], last["loss"])
+        time.sleep(1.0)

@@ -1,0 +1,29 @@
+"""Reports: what a finished run means, told as a verdict, a page, a table and a Markdown text.
+Reads run folders through harness.declare and harness.records only, so every page can be rebuilt without torch."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from reports.gates import Verdict, judge
+    from reports.load import Run, load_run
+    from reports.page import write_page
+    from reports.recommendation import Recommendation, recommend
+    from reports.summary import markdown, terminal_table
+
+__all__ = ["Recommendation", "Run", "Verdict", "judge", "load_run", "markdown", "recommend", "terminal_table",
+           "write_page"]
+
+_HOMES: Final = {
+    "Run": "load", "load_run": "load", "Recommendation": "recommendation", "recommend": "recommendation", "Verdict": "gates",
+    "judge": "gates", "write_page": "page", "terminal_table": "summary", "markdown": "summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a public name on first use: pandas and plotly cost a second that `pytest --collect-only` must not pay."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'reports' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(f"reports.{_HOMES[name]}"), name)

@@ -1,0 +1,46 @@
+"""The figures of a page: tidy data in, a plotly Figure out, or None when there is nothing to draw.
+page.py draws every row of FIGURES; each row says the title and the question the figure answers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from reports.figures.colours import dominant_colours, palette_drift
+from reports.figures.cost import seconds_by_phase
+from reports.figures.heatmap import objective_heatmap
+from reports.figures.slices import along_candidates, along_guidance
+from reports.load import Run
+from reports.recommendation import Recommendation
+
+
+@dataclass(frozen=True)
+class Row:
+    """One figure: its title, the question it answers, how it is read, and how it is drawn."""
+
+    title: str
+    question: str
+    reading: str
+    build: Callable[[Run, Recommendation], Any]
+
+
+FIGURES: Final = {
+    "heatmap": Row("Every cell", "Where is the sweet spot, and how sharp is it?",
+                   "Brighter is better. The orange outline holds the cells that cannot be told apart from the best "
+                   "one; the star is the pick. Select prompts, mean over prompts.", objective_heatmap),
+    "candidates": Row("Along the candidates", "What does the pick's guidance do at each candidate?",
+                      "Mean and 95 % band over the select prompts at the pick's guidance. Open diamonds: the confirm "
+                      "prompts. The shaded range is tied with the best; the dotted line is the pick.", along_candidates),
+    "guidance": Row("Along the guidance", "What does more guidance buy, and what does it cost?",
+                    "The same for the picked candidate. CLIP score alone tends to reward guidance that burns images "
+                    "out, so read it with the panels below it.", along_guidance),
+    "colours": Row("Dominant colours", "Which colour does each candidate give a prompt?",
+                   "Images counted by their dominant colour, over all seeds and guidance scales of the prompt.",
+                   dominant_colours),
+    "drift": Row("Palette drift", "How far do the colours move from the baseline's?",
+                 "Mean colour distance (dE00) from the baseline's image of the same prompt, seed and guidance; about 2 "
+                 "is just noticeable. All prompts.", palette_drift),
+    "cost": Row("Seconds per image", "Where does the time go?",
+                "Median of the timed rounds by phase; the dots are the totals of the single rounds.", seconds_by_phase),
+}

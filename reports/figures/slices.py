@@ -1,0 +1,113 @@
+"""Slices through the pick: objective, CLIP score and the values that guard against it, with 95 % bands. Drawn by page.py."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import pandas as pd
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from reports import words
+from reports.candidates import axis_of, label
+from reports.figures import style
+from reports.load import Run
+from reports.recommendation import Recommendation, select_rows
+from reports.statistics import Estimate, cluster_mean
+
+VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_left", "psnr_db")
+CONFIRMED: Final = ("objective", "clip_score")
+
+
+def along_candidates(run: Run, rec: Recommendation) -> Any:
+    """The values over the candidates at the pick's guidance; None without a pick or with one candidate only."""
+    names = style.present(run)
+    if rec.guidance is None or len(names) < 2:
+        return None
+    axis = axis_of(run.suite)
+    place = {n: float(run.candidate(n).axes[axis]) if axis else float(i) for i, n in enumerate(names)}
+    rows = run.images[run.images["guidance"] == rec.guidance]
+    figure = _panels(run, rows.assign(at=rows["candidate"].map(place)), line=axis is not None)
+    if figure is None:
+        return None
+    _mark(figure, place.get(rec.pick or ""), [place[n] for n in rec.tied_candidates if n in place] if axis else [])
+    if axis is None:
+        figure.update_xaxes(tickvals=list(place.values()), ticktext=[style.tick(run, n) for n in names])
+    figure.update_xaxes(title_text=f"{axis or 'candidate'}, at CFG {rec.guidance:g}", row=len(figure.layout.annotations), col=1)
+    return figure
+
+
+def along_guidance(run: Run, rec: Recommendation) -> Any:
+    """The values over the guidance scales for the picked candidate; None without a pick or with one scale only."""
+    rows = run.images[run.images["candidate"] == rec.pick]
+    if rec.pick is None or rows["guidance"].nunique() < 2:
+        return None
+    figure = _panels(run, rows.assign(at=rows["guidance"]), line=True)
+    if figure is None:
+        return None
+    _mark(figure, rec.guidance, list(rec.tied_guidances))
+    at = style.text(label(run, rec.pick))
+    figure.update_xaxes(title_text=f"CFG (guidance scale), {at}", row=len(figure.layout.annotations), col=1)
+    return figure
+
+
+def _panels(run: Run, rows: pd.DataFrame, *, line: bool) -> Any:
+    values = [v for v in VALUES if v in rows.columns and rows[v].notna().any()]
+    if not values:
+        return None
+    titles = [f"{words.title(v)}{_arrow(run.better(v))}" for v in values]
+    figure = make_subplots(rows=len(values), cols=1, shared_xaxes=True, vertical_spacing=0.3 / len(values) ** 1.1,
+                           subplot_titles=titles)
+    picked = set(select_rows(run).index)
+    select = rows[rows.index.isin(picked)]
+    confirm = rows[~rows.index.isin(picked)]
+    for number, value in enumerate(values, start=1):
+        _line(figure, number, value, _means(select, value), line=line)
+        if value in CONFIRMED and len(confirm):
+            means = _means(confirm, value)
+            figure.add_trace(go.Scatter(
+                x=list(means), y=[e.mean for e in means.values()], mode="markers", showlegend=False, name="confirm prompts",
+                marker={"symbol": "diamond-open", "size": 8, "color": style.QUIET, "line": {"width": 1.5}},
+                customdata=[style.text(words.estimate(e, value)) for e in means.values()],
+                hovertemplate="confirm: %{customdata}<extra></extra>"), row=number, col=1)
+        if value in words.PERCENT or value == "saturation":
+            top = max((e.high or e.mean or 0.0 for e in _means(select, value).values()), default=0.0)
+            figure.update_yaxes(tickformat=".1f" if value == "saturation" else ".0%", range=[0, max(1.15 * top, 0.1)],
+                                row=number, col=1)
+    for note in figure.layout.annotations:
+        note.update(x=0, xanchor="left", font={"size": 13})
+    figure.update_yaxes(nticks=4)
+    return style.finish(figure, 70 + 140 * len(values))
+
+
+def _means(rows: pd.DataFrame, value: str) -> dict[float, Estimate]:
+    means = {float(at): cluster_mean(group, value) for at, group in rows.groupby("at")}
+    return {at: e for at, e in means.items() if e.mean is not None}
+
+
+def _line(figure: Any, row: int, value: str, means: dict[float, Estimate], *, line: bool) -> None:
+    x, estimates = list(means), list(means.values())
+    said = [style.text(words.estimate(e, value)) for e in estimates]
+    banded = [(at, e.low, e.high) for at, e in means.items() if e.low is not None and e.high is not None]
+    if line and banded:
+        at, low, high = (list(part) for part in zip(*banded, strict=True))
+        figure.add_trace(go.Scatter(x=at + at[::-1], y=high + low[::-1], fill="toself", fillcolor=style.BAND, mode="lines",
+                                    line={"width": 0}, hoverinfo="skip", showlegend=False), row=row, col=1)
+    bars = {} if line else {"error_y": {"type": "data", "symmetric": True, "color": style.ACCENT, "thickness": 1.5,
+                                        "array": [(e.high - e.mean) if e.high is not None and e.mean is not None else None
+                                                  for e in estimates]}}
+    figure.add_trace(go.Scatter(x=x, y=[e.mean for e in estimates], mode="lines+markers" if line else "markers",
+                                line={"color": style.ACCENT, "width": 2}, marker={"size": 7, "color": style.ACCENT},
+                                customdata=said, hovertemplate="%{x:g}: %{customdata}<extra></extra>", showlegend=False,
+                                name=words.title(value), **bars), row=row, col=1)
+
+
+def _mark(figure: Any, pick: float | None, tied: list[float]) -> None:
+    if len(set(tied)) > 1:
+        figure.add_vrect(x0=min(tied), x1=max(tied), fillcolor=style.TIED_FILL, line_width=0, layer="below")
+    if pick is not None:
+        figure.add_vline(x=pick, line={"color": style.MARK, "width": 2, "dash": "dot"})
+
+
+def _arrow(better: str) -> str:
+    return {"higher": " · higher is better", "lower": " · lower is better"}.get(better, "")

@@ -1,0 +1,139 @@
+"""The page: one offline HTML file with verdict, figures, images and provenance, and its Markdown and CSV siblings.
+Called by the plugin, the command line and anyone who wants a run folder's page rebuilt."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from functools import cache
+from pathlib import Path
+from typing import Final
+
+import jinja2
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from harness.records import write_atomically
+from reports import tables, words
+from reports.candidates import label_with_role
+from reports.costs import peak_memory, seconds_per_image
+from reports.figures import FIGURES
+from reports.gates import Verdict, judge
+from reports.load import Run, load_run
+from reports.pictures import shelf, strip
+from reports.recommendation import Comparison, Recommendation, recommend
+from reports.statistics import cluster_mean
+from reports.summary import markdown
+
+TEMPLATES: Final = Path(__file__).parent / "templates"
+PAGE_NAME: Final = "report.html"
+
+
+def write_page(folder: Path) -> Path:
+    """Writes report.html, and report.md and table.csv beside it, each whole or not at all; returns the page's path."""
+    run = load_run(folder)
+    rec = recommend(run)
+    verdicts = judge(run, rec)
+    write_atomically(folder / "table.csv", csv(run).encode())
+    write_atomically(folder / "report.md", markdown(run, rec, verdicts).encode())
+    page = folder / PAGE_NAME
+    write_atomically(page, render(run, rec, verdicts).encode("utf-8", errors="replace"))
+    return page
+
+
+def render(run: Run, rec: Recommendation, verdicts: list[Verdict]) -> str:
+    """The page as text. Its policy forbids every request and every script whose hash is not listed."""
+    figures = {name: figure for name, row in FIGURES.items() if (figure := row.build(run, rec)) is not None}
+    pictures = shelf(run, rec)
+    plotlyjs, script = _plotlyjs(), _source("page.js")
+    policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+              f"script-src {_hash(plotlyjs)} {_hash(script)}")
+    data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
+    return _environment().get_template("report.html.j2").render(
+        run=run, rec=rec, suite=run.suite, policy=policy, style=Markup(_source("page.css")), script=Markup(script),
+        plotlyjs=Markup(plotlyjs), figure_json=Markup(embed(f"{{{data}}}")), rows=FIGURES, figures=figures,
+        shelf_json=Markup(embed(json.dumps(pictures.data))), left_out=pictures.left_out, grid=pictures.data,
+        strip=strip(run, rec), lead=_parts(rec.sentence), facts=_facts(run, rec), gates=tables.gate_rows(run, verdicts),
+        comparisons=tables.comparison_rows(run, rec.comparisons), candidates=tables.candidate_rows(run, rec),
+        costs=tables.cost_table(run), losses=tables.loss_rows(run), coverage=tables.coverage_table(run),
+        gaps=tables.gap_rows(run), provenance=tables.provenance(run),
+        failures=[{"name": words.visible(f.candidate), "stage": words.visible(f.stage), "error": words.visible(f.error),
+                   "message": words.visible(f.message)} for f in run.failures])
+
+
+def embed(text: str) -> str:
+    """JSON that may stand inside a script element: no `</script>`, no `<!--`, no line separator can occur in it."""
+    for character in "<>&\u2028\u2029":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def csv(run: Run) -> str:
+    """The tidy table as CSV; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    table = run.images.drop(columns=[c for c in ("clusters",) if c in run.images.columns])
+    for column in table.columns:
+        if table[column].map(lambda v: isinstance(v, str)).any():
+            table[column] = table[column].map(lambda v: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v)
+    said: str = table.to_csv(index=False)
+    return said
+
+
+def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:
+    """The few figures that stand under the verdict, each with its interval or its n."""
+    if rec.pick is None:
+        return []
+    rows = run.images[(run.images["candidate"] == rec.pick) & (run.images["guidance"] == rec.guidance)]
+    found = [_gain(run, c) for c in rec.comparisons[:1]]
+    for value in ("clip_score", "clipped_share"):
+        e = cluster_mean(rows, value)
+        below = (f"{words.interval(e.low, e.high, value)} · {words.plural(e.prompts, 'prompt')}, {e.pairs} images"
+                 if e.mean is not None else e.why)
+        found.append({"name": words.title(value), "said": words.number(e.mean, value), "below": below})
+    s = seconds_per_image(run, rec.pick)
+    found.append({"name": "Seconds per image", "said": words.number(s.median, "seconds_per_image"),
+                  "below": words.visible(s.why) or f"median of {words.plural(s.rounds, 'round')}, batch "
+                  f"{run.latency[rec.pick].batch_size}"})
+    m = peak_memory(run, rec.pick)
+    found.append({"name": "Peak memory", "said": words.number(m.value, "peak_bytes"),
+                  "below": words.visible(m.why_missing if m.value is None else m.name)})
+    return found
+
+
+def _gain(run: Run, c: Comparison) -> dict[str, str]:
+    d = c.difference
+    held = "held-out prompt" if c.split == "confirm" else "select prompt, unconfirmed"
+    return {"name": f"Gain over {label_with_role(run, c.other)}", "said": words.signed(d.mean),
+            "below": f"{words.interval(d.low, d.high)} points · {words.plural(d.prompts, held)}" if d.mean is not None else d.why}
+
+
+def _parts(sentence: str) -> tuple[str, str]:
+    """The verdict's first clause, for the largest type, and the rest of the sentence."""
+    head, mark, rest = sentence.partition("; ")
+    if not mark:
+        head, mark, rest = sentence.partition(": ")
+    return words.visible(head), words.visible(rest)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+                              undefined=jinja2.StrictUndefined)
+    made.filters["visible"] = words.visible
+    made.globals["label"] = label_with_role
+    return made
+
+
+@cache
+def _plotlyjs() -> str:
+    """plotly.js as shipped with the Python package; the escape keeps a `</script` inside one of its strings from ending it."""
+    return str(get_plotlyjs()).replace("</script", "<\\/script").strip()
+
+
+def _source(name: str) -> str:
+    return (TEMPLATES / name).read_text(encoding="utf-8").strip()
+
+
+def _hash(script: str) -> str:
+    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+

@@ -1,0 +1,98 @@
+"""The sentences of a sweep's recommendation: the verdict and the reasons behind it. Called by recommendation.py alone."""
+
+from __future__ import annotations
+
+from reports import words
+from reports.candidates import axis_of, label, label_with_role, parents
+from reports.load import Run
+from reports.recommendation import Comparison, Recommendation
+
+
+def sweep_sentence(run: Run, rec: Recommendation) -> str:
+    """The verdict in one sentence: what to ship, what is tied with it, and what the held-out prompts said."""
+    if rec.pick is None or rec.guidance is None:
+        return rec.sentence
+    against = [c for c in rec.comparisons if c.value == "objective" and c.other_guidance == rec.guidance]
+    lost = [c for c in against if c.word == "worse"]
+    what = f"{label_with_role(run, rec.pick)} at CFG {rec.guidance:g}"
+    tied = _tied(run, rec)
+    if lost:
+        return (f"Do not ship {what} yet: it was picked on the select prompts{tied}, but {_where(lost[0])} it is "
+                f"{_told(run, lost)}.")
+    level = [c.other for c in against if c.word == "tied" and c.other in parents(run.suite)]
+    if level and rec.pick not in parents(run.suite):
+        names = words.listed([label_with_role(run, n) for n in level])
+        return f"No gain shown over {names}: the pick is {what}{tied}; {_where(against[0])} it is {_told(run, against)}."
+    verb = "Keep" if rec.pick in parents(run.suite) else "Ship"
+    if not against:
+        return f"{verb} {what}{tied}; no control was there to compare it with."
+    return f"{verb} {what}{tied}; {_where(against[0])} it is {_told(run, against)}."
+
+
+def _tied(run: Run, rec: Recommendation) -> str:
+    parts = []
+    if len(rec.tied_candidates) > 1:
+        parts.append(_span(run, rec.tied_candidates))
+    if len(rec.tied_guidances) > 1:
+        parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g}")
+    return f" (tied: {', '.join(parts)})" if parts else ""
+
+
+def _span(run: Run, names: tuple[str, ...]) -> str:
+    axis = axis_of(run.suite)
+    if axis is None:
+        return words.listed([label(run, n) for n in names])
+    values = sorted(float(run.candidate(n).axes[axis]) for n in names)
+    return f"{axis} {values[0]:g}–{values[-1]:g}" if len(set(values)) > 1 else f"{axis} {values[0]:g}"
+
+
+def _where(c: Comparison) -> str:
+    return (f"on {words.plural(c.difference.prompts, 'held-out prompt')}" if c.split == "confirm"
+            else "on the select prompts, unconfirmed,")
+
+
+def _told(run: Run, comparisons: list[Comparison]) -> str:
+    said = []
+    for c in comparisons:
+        other, d = label_with_role(run, c.other), c.difference
+        if c.word == "not measured":
+            said.append(f"not compared with {other} ({d.why})")
+        elif c.word == "tied":
+            said.append(f"tied with {other} ({words.signed(d.mean)} {words.interval(d.low, d.high)})")
+        else:
+            said.append(f"{c.word} than {other} by {words.number(abs(d.mean or 0.0))} {words.interval(d.low, d.high)}")
+    return words.listed(said)
+
+
+def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
+    """Why this pick: the best cell, the tied set, tied parents, and what CLIP score alone would have said."""
+    best = max((c for c in rec.cells if c.complete and c.objective.mean is not None), key=lambda c: c.objective.mean or 0.0)
+    tied = [c for c in rec.cells if c.tied]
+    mine = next(c for c in rec.cells if c.candidate == rec.pick and c.guidance == rec.guidance)
+    said = [f"The highest mean objective is {words.estimate(best.objective)}: {label(run, best.candidate)} at CFG "
+            f"{best.guidance:g}; {len(tied)} of {len(rec.cells)} cells are tied with it."]
+    if mine != best:
+        said.append(f"The pick is {words.estimate(mine.behind, difference=True)} from it: no difference that could be told.")
+    said.extend(_parent_ties(run, rec))
+    for c in rec.comparisons:
+        if c.other_guidance != rec.guidance:
+            said.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is {c.word}: "
+                        f"{words.estimate(c.difference, difference=True)} ({c.split} prompts).")
+    if rec.clip_alone and rec.clip_alone_at_pick is not None:
+        said.append(f"CLIP score alone would have picked CFG {rec.clip_alone_at_pick:g} for this candidate, and "
+                    f"{label(run, rec.clip_alone[0])} at CFG {rec.clip_alone[1]:g} over all: alignment scores keep rising while "
+                    "images burn out, so the objective counts clipped pixels and lost colours against them.")
+    return tuple(said)
+
+
+def _parent_ties(run: Run, rec: Recommendation) -> list[str]:
+    if rec.pick in parents(run.suite):
+        return [f"{label_with_role(run, rec.pick or '')} wins itself: no mixture is tied with the best cell."]
+    said = []
+    for name in parents(run.suite):
+        cells = [c for c in rec.cells if c.tied and c.candidate == name]
+        if cells:
+            scales = ", ".join(f"{c.guidance:g}" for c in sorted(cells, key=lambda c: c.guidance))
+            what = "adapter" if rec.axis == "weight" else "merge"
+            said.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the {what} does not beat it.")
+    return said

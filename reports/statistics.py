@@ -1,0 +1,94 @@
+"""Intervals for means over prompts: the prompt is the cluster, images of one prompt are not independent.
+Pure functions on tables and arrays; recommendation.py, gates.py, the figures and the summary call them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import t as student_t
+
+LEVEL: Final = 0.95
+PAIRED_BY: Final = ("prompt", "seed", "guidance")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A mean with its interval, or the reason why one of them is absent (`why`; then the figure is None, never zero).
+
+    `prompts` is the number of clusters, `pairs` the number of images (or of image pairs) behind the mean.
+    """
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    prompts: int
+    pairs: int
+    why: str = ""
+
+    @property
+    def distinct(self) -> bool:
+        """Whether the interval excludes 0; an estimate without an interval is never called distinct."""
+        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+
+    @property
+    def word(self) -> str:
+        """For a difference in which more is better: "better", "worse", "tied", or "not measured"."""
+        if self.mean is None or self.low is None:
+            return "not measured"
+        return "tied" if not self.distinct else "better" if self.mean > 0 else "worse"
+
+
+def cluster_interval(values: NDArray[np.float64], clusters: Sequence[object], level: float = LEVEL) -> Estimate:
+    """Mean of the cluster means and its t interval with P - 1 degrees of freedom.
+
+    mean = (1/P) sum_p m_p, where m_p is the mean of `values` in cluster p; half width = t(P-1) * sd(m) / sqrt(P).
+    Both arguments have length n; NaN is dropped. Every prompt counts once, however many of its images are there.
+    No mean of nothing, and no interval from fewer than two clusters: the Estimate then says why. Miller 2024
+    (arXiv 2411.00640) for clustering by question, Bowyer et al. 2025 (arXiv 2503.01747) for t instead of z.
+    """
+    frame = pd.DataFrame({"value": values, "cluster": list(clusters)}).dropna(subset=["value"])
+    if frame.empty:
+        return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why="no values")
+    means = frame.groupby("cluster", sort=True)["value"].mean().to_numpy(dtype=np.float64)
+    centre, count = float(means.mean()), len(means)
+    if count < 2:
+        return Estimate(mean=centre, low=None, high=None, prompts=1, pairs=len(frame),
+                        why="one prompt only: an interval needs at least two")
+    half = float(student_t.ppf((1 + level) / 2, count - 1)) * float(means.std(ddof=1)) / count**0.5
+    return Estimate(mean=centre, low=centre - half, high=centre + half, prompts=count, pairs=len(frame))
+
+
+def cluster_mean(table: pd.DataFrame, value: str, level: float = LEVEL) -> Estimate:
+    """Mean of `value` over the rows with prompts as clusters (see `cluster_interval`); rows without a value are dropped."""
+    if value not in table.columns:
+        return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=f"{value} was not measured")
+    return cluster_interval(_floats(table[value]), table["prompt"].tolist(), level)
+
+
+def paired_difference(table: pd.DataFrame, other: pd.DataFrame, value: str,
+                      by: Sequence[str] = PAIRED_BY, level: float = LEVEL) -> Estimate:
+    """Mean of `value` in `table` minus `other` over the images both have, paired by the columns `by`.
+
+    Each pair shares prompt and seed (and guidance, unless `by` leaves it out), so what they have in common cancels;
+    the differences are then treated as in `cluster_interval`. Rows without a partner or without a value are dropped
+    and so not counted in `pairs`. Duplicate keys raise pandas.errors.MergeError.
+    """
+    columns = [*by, value]
+    if absent := [c for c in columns if c not in table.columns or c not in other.columns]:
+        return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=f"{absent[0]} was not measured")
+    both = table[columns].dropna().merge(other[columns].dropna(), on=list(by), suffixes=("_of", "_other"),
+                                         validate="one_to_one")
+    if both.empty:
+        return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0,
+                        why=f"no image of the one shares {', '.join(by)} with one of the other")
+    difference = _floats(both[f"{value}_of"]) - _floats(both[f"{value}_other"])
+    return cluster_interval(difference, both["prompt"].tolist(), level)
+
+
+def _floats(column: pd.Series[Any]) -> NDArray[np.float64]:
+    return np.asarray(column, dtype=np.float64)

@@ -1,0 +1,81 @@
+"""The verdict where there is no browser: a table for the terminal and a Markdown text for job summaries and comments.
+Called by the plugin, the command line and page.py."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from reports import tables, words
+from reports.gates import Verdict
+from reports.load import Run
+from reports.recommendation import Recommendation
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+MARKDOWN_LIMIT: Final = 60_000
+STYLES: Final = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "not_measured": "dim"}
+
+
+def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> list[RenderableType]:
+    """Rich renderables, to be printed in order: candidates, verdict sentence, gates, failures and caveats."""
+    from rich.table import Table
+    from rich.text import Text
+
+    at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
+    table = Table(title=Text(f"{words.visible(run.suite.name)}{at}"), title_justify="left", pad_edge=False)
+    for heading in ("candidate", "CLIP score", "saturation", "clipped", "s/image (median)", "peak memory"):
+        table.add_column(heading, justify="left" if heading == "candidate" else "right", overflow="fold")
+    for row in tables.candidate_rows(run, recommendation):
+        name = row["name"] + (f" ({row['role']})" if row["role"] else "")
+        cells = [("★ " if row["pick"] else "  ") + name, f"{row['clip_score']} {row['clip_score_range']}".strip(),
+                 row["saturation"], row["clipped_share"], row["seconds"], row["memory"]]
+        table.add_row(*map(Text, cells), style="bold" if row["pick"] else "")
+    found: list[RenderableType] = [table, Text(recommendation.sentence, style="bold")]
+    for g in tables.gate_rows(run, verdicts):
+        found.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {g['value']} {g['limit']}; observed {g['observed']} "
+                          f"({g['reason']})", style=STYLES[g["status"]]))
+    found.extend(Text(f"! {said}", style="yellow") for said in recommendation.caveats)
+    return found
+
+
+def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> str:
+    """The same verdict as Markdown of at most 60 000 bytes; what does not fit is cut at a line, and it says so."""
+    at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
+    lines = [f"## {_safe(run.suite.name)}", "", f"**{_safe(recommendation.sentence)}**", ""]
+    if verdicts:
+        lines += ["| | gate | candidate | observed | why |", "|---|---|---|---|---|"]
+        lines += [f"| {g['mark']} {g['said']} | {_safe(g['value'])} {_safe(g['limit'])} | {_safe(g['candidate'])} | "
+                  f"{_safe(g['observed'])} | {_safe(g['reason'])} |" for g in tables.gate_rows(run, verdicts)]
+        lines.append("")
+    lines += [f"| candidate{at} | CLIP score [95 %] | saturation | clipped | s/image (median) | peak memory |",
+              "|---|---|---|---|---|---|"]
+    for row in tables.candidate_rows(run, recommendation):
+        name = ("★ " if row["pick"] else "") + row["name"] + (f" ({row['role']})" if row["role"] else "")
+        cells = [name, f"{row['clip_score']} {row['clip_score_range']}", row["saturation"], row["clipped_share"],
+                 row["seconds"], row["memory"]]
+        lines.append(f"| {' | '.join(_safe(c) for c in cells)} |")
+    for heading, said in (("Why", recommendation.reasons), ("Before relying on it", recommendation.caveats)):
+        if said:
+            lines += ["", f"### {heading}", *(f"- {_safe(s)}" for s in said)]
+    lines += ["", f"Rule: {_safe(recommendation.rule)}"]
+    return _within(lines)
+
+
+def _within(lines: list[str]) -> str:
+    note = "\n\n… cut here; the page has the rest.\n"
+    kept, size = [], len(note.encode())
+    for line in lines:
+        size += len(line.encode()) + 1
+        if size > MARKDOWN_LIMIT:
+            return "\n".join(kept) + note
+        kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def _safe(text: str) -> str:
+    """Markdown-inert text: nothing in a name or an error may become a link, an image, a mention or a table cell."""
+    said = words.visible(text)
+    for character in "\\`*_[]<>|#@!":
+        said = said.replace(character, f"&#{ord(character)};")
+    return said

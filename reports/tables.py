@@ -1,0 +1,157 @@
+"""The tables of a page as rows of ready-made text: gates, comparisons, costs, losses, coverage, gaps, provenance.
+Called by page.py and summary.py, which only lay them out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from harness.declare import plain
+from reports import words
+from reports.candidates import controls, label, label_with_role, varies_fidelity
+from reports.costs import peak_memory, phases, seconds_per_image
+from reports.fidelity import losses
+from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
+from reports.load import Run
+from reports.recommendation import Comparison, Recommendation
+from reports.statistics import cluster_mean
+
+MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}
+
+
+def gate_rows(run: Run, verdicts: list[Verdict]) -> list[dict[str, str]]:
+    """One row per verdict: mark, status, what was asked, what was observed with its interval, and why."""
+    rows = []
+    for v in verdicts:
+        value = v.gate.split(" ")[0]
+        exact = v.low == v.high and value in ("coverage", "failures")
+        observed = f"{v.observed:.0f}" if exact and v.observed is not None else words.number(v.observed, value)
+        if not exact and v.observed is not None and value != "peak_bytes":
+            observed += f" {words.interval(v.low, v.high, value)}"
+        rows.append({"mark": MARKS[v.status], "status": v.status, "said": v.status.replace("_", " "),
+                     "value": words.title(value), "limit": v.limit, "observed": observed, "reason": v.reason,
+                     "candidate": label(run, v.candidate) if v.candidate in {c.name for c in run.suite.candidates}
+                     else words.visible(v.candidate or "no pick")})
+    return rows
+
+
+def comparison_rows(run: Run, comparisons: tuple[Comparison, ...]) -> list[dict[str, str]]:
+    """The pick minus each control: which, in what, on which prompts, the difference with interval and n, the word."""
+    return [{"other": label_with_role(run, c.other), "value": words.title(c.value), "split": c.split,
+             "at": "all" if c.other_guidance is None else f"{c.other_guidance:g}", "word": c.word,
+             "difference": words.estimate(c.difference, c.value, difference=True)} for c in comparisons]
+
+
+def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
+    """One row per candidate at the pick's guidance: CLIP score, saturation, clipped share, seconds, peak memory."""
+    rows = []
+    for c in run.suite.candidates:
+        mine = run.images[run.images["candidate"] == c.name]
+        mine = mine if rec.guidance is None else mine[mine["guidance"] == rec.guidance]
+        why = run.failure_of(c.name) or "no images"
+        row: dict[str, Any] = {"name": label(run, c.name), "role": controls(run.suite).get(c.name, ""),
+                               "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates}
+        for value in ("objective", "clip_score", "saturation", "clipped_share"):
+            e = cluster_mean(mine, value)
+            row[value] = words.number(e.mean, value) if e.mean is not None else f"not measured: {why if mine.empty else e.why}"
+            row[f"{value}_range"] = words.interval(e.low, e.high, value) if e.mean is not None else ""
+        row["n"] = f"{len(mine)} ({mine['prompt'].nunique()})"
+        rows.append({**row, "seconds": _seconds(run, c.name), "memory": _memory(run, c.name)})
+    return rows
+
+
+def _seconds(run: Run, name: str, phase: str = "total") -> str:
+    s = seconds_per_image(run, name, phase)
+    if s.median is None:
+        return f"not measured: {words.visible(s.why)}"
+    return f"{words.number(s.median, 'seconds_per_image')} (n={s.rounds})"
+
+
+def _memory(run: Run, name: str) -> str:
+    r = peak_memory(run, name)
+    return f"not measured: {words.visible(r.why_missing)}" if r.value is None else f"{words.size(r.value)} ({words.visible(r.name)})"
+
+
+def cost_table(run: Run) -> dict[str, Any]:
+    """Seconds per image by phase and every memory reading of every candidate; what was not measured says why."""
+    readings = list(dict.fromkeys(r.name for m in run.memory.values() for r in m.readings))
+    parts = ("total", *phases(run))
+    rows = []
+    for c in run.suite.candidates:
+        held = {r.name: r for r in run.memory[c.name].readings} if c.name in run.memory else {}
+        memory = [_reading(held.get(name), run.failure_of(c.name)) for name in readings]
+        rows.append({"name": label_with_role(run, c.name), "seconds": [_seconds(run, c.name, p) for p in parts],
+                     "memory": memory})
+    batches = sorted({record.batch_size for record in run.latency.values()})
+    return {"phases": parts, "readings": [words.visible(r) for r in readings], "rows": rows,
+            "batch": ", ".join(map(str, batches))}
+
+
+def _reading(reading: Any, failure: str) -> str:
+    if reading is None:
+        return f"not measured: {words.visible(failure or 'no reading')}"
+    if reading.value is None:
+        return f"not measured: {words.visible(reading.why_missing or 'no reason given')}"
+    return words.size(reading.value) if reading.unit in ("bytes", "B") else f"{reading.value:g} {words.visible(reading.unit)}"
+
+
+def loss_rows(run: Run) -> list[dict[str, str]]:
+    """Candidates against the baseline; empty unless the suite varies quantization or runtime."""
+    if not varies_fidelity(run.suite):
+        return []
+    rows = []
+    for loss in losses(run):
+        psnr = ("not measured" if loss.psnr_median is None and not loss.exact else "all exact" if loss.psnr_median is None
+                else f"{words.number(loss.psnr_median, 'psnr_db')}")
+        rows.append({"name": label(run, loss.candidate), "psnr": psnr,
+                     "psnr_range": f"mean {words.estimate(loss.psnr, 'psnr_db')}" if loss.psnr.mean is not None else "",
+                     "exact": f"{loss.exact} of {loss.compared}" if loss.compared else "not measured",
+                     "clip": words.estimate(loss.clip, "clip_score", difference=True),
+                     "objective": words.estimate(loss.objective, difference=True),
+                     "ratio": "not measured" if loss.ratio is None else f"{loss.ratio:.2f}× ({loss.pace})",
+                     "memory": _memory(run, loss.candidate)})
+    return rows
+
+
+def coverage_table(run: Run) -> dict[str, Any]:
+    """Key counts per candidate, stage and component; keys that are not accounted for in full, shared lists once."""
+    rows, lists = [], dict[tuple[str, ...], list[str]]()
+    for c in run.coverage:
+        known = label(run, c.candidate) if c.candidate in {k.name for k in run.suite.candidates} else words.visible(c.candidate)
+        counts = ", ".join(f"{len(keys)} {status.replace('_', ' ')}" for status, keys in c.keys.items() if keys)
+        bad = sum(len(c.keys.get(s, ())) for s in UNACCOUNTED)
+        rows.append({"name": known, "stage": words.visible(c.stage), "component": words.visible(c.component),
+                     "counts": words.visible(counts) or "no keys", "bad": bad, "notes": [words.visible(n) for n in c.notes]})
+        for status in UNACCOUNTED:
+            if keys := c.keys.get(status, ()):
+                lists.setdefault((words.visible(c.stage), words.visible(c.component), status.replace("_", " "),
+                                  *map(words.visible, keys)), []).append(known)
+    exceptions = [{"stage": k[0], "component": k[1], "status": k[2], "keys": k[3:], "names": words.listed(names, 99)}
+                  for k, names in lists.items()]
+    return {"rows": rows, "exceptions": exceptions}
+
+
+def gap_rows(run: Run) -> list[dict[str, str]]:
+    """What is not measured, and why, one row per value and reason."""
+    grouped: dict[tuple[str, int, str], list[str]] = {}
+    for g in run.missing:
+        grouped.setdefault((g.value, g.count, g.why), []).append(label(run, g.candidate))
+    everyone = len(run.suite.candidates)
+    return [{"name": f"all {everyone}" if len(names) == everyone > 1 else words.listed(names, 99), "count": str(count),
+             "value": "Image" if value == "image" else words.title(value), "why": words.visible(why)}
+            for (value, count, why), names in grouped.items()]
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """What a reader needs to repeat the run: command, suite, weight hashes, environment, metric definitions."""
+    head = run.head
+    return {"command": words.visible(" ".join(map(str, head.get("command", ())))), "started": words.visible(str(head.get("started", ""))),
+            "suite_file": words.visible(str(head.get("suite_file", ""))), "clip": words.visible(str(head.get("clip_definition", ""))),
+            "suite": json.dumps(plain(run.suite), indent=1, ensure_ascii=True),
+            "environment": json.dumps(run.environment, indent=1, ensure_ascii=True, default=str),
+            "metrics": [{"name": words.title(v), "unit": words.visible(str(m.get("unit", ""))), "better": run.better(v),
+                         "definition": words.visible(str(m.get("definition", ""))),
+                         "version": words.visible(str(m.get("version", "")))} for v, m in run.metrics.items()],
+            "weights": [{"name": label_with_role(run, w.candidate), "identity": words.visible(w.identity),
+                         "inputs": [(words.visible(k), words.visible(v)) for k, v in w.inputs.items()]}
+                        for w in run.weights.values() if w.candidate in {c.name for c in run.suite.candidates}]}

@@ -1,0 +1,55 @@
+"""A plan accounts for every key of every model, and says which ones stand in the way."""
+
+import pytest
+
+from harness.merge import plan_merge
+from tests.merge.models import Info
+
+FLOAT, WIDE, IDS = Info("F16", (4, 4)), Info("F16", (4, 9)), Info("I64", (1, 77))
+
+
+def test_equal_models_merge_all_weights_and_copy_integers():
+    plan = plan_merge("unet", {"w": FLOAT, "ids": IDS}, {"w": FLOAT, "ids": IDS})
+    assert plan.coverage_keys() == {"merged": ("w",), "copied": ("ids",)}
+    assert plan.problems() == []
+
+
+def test_a_key_that_b_lacks_is_a_problem_that_names_component_and_key():
+    plan = plan_merge("vae", {"w": FLOAT, "v": FLOAT}, {"w": FLOAT})
+    assert plan.coverage_keys() == {"merged": ("w",), "missing_in_b": ("v",)}
+    assert "vae: 'v' is missing in B" in plan.problems()[0]
+
+
+def test_keep_a_copies_what_b_lacks_and_says_so():
+    plan = plan_merge("vae", {"w": FLOAT, "v": FLOAT}, {"w": FLOAT}, missing="keep_a")
+    assert plan.coverage_keys() == {"merged": ("w",), "copied": ("v",)}
+    assert plan.problems() == []
+    assert plan.notes() == ("vae: kept from A, as B or C lacks them: v",)
+
+
+@pytest.mark.parametrize("missing", ["error", "keep_a"])
+def test_a_key_that_a_lacks_is_a_problem_always(missing):
+    plan = plan_merge("unet", {"w": FLOAT}, {"w": FLOAT, "new": FLOAT}, missing=missing)
+    assert plan.missing_in_a == ("new",)
+    assert "'new' is missing in A" in plan.problems()[0]
+
+
+def test_different_shapes_are_a_problem_that_gives_both():
+    plan = plan_merge("unet", {"w": FLOAT}, {"w": WIDE})
+    assert plan.shape_mismatched == ("w",)
+    assert "[4, 4] in A, [4, 9] in B" in plan.problems()[0]
+
+
+def test_the_third_model_counts_as_well():
+    plan = plan_merge("unet", {"w": FLOAT, "v": FLOAT}, {"w": FLOAT, "v": FLOAT}, {"w": WIDE, "u": FLOAT})
+    assert plan.coverage_keys() == {"missing_in_a": ("u",), "missing_in_b": ("v",), "shape_mismatched": ("w",)}
+    assert len(plan.problems()) == 3
+
+
+def test_averaged_ids_do_not_make_integers_mergeable():
+    assert plan_merge("text_encoder", {"ids": IDS}, {"ids": Info("F16", (1, 77))}).copied == ("ids",)
+
+
+def test_an_unknown_policy_is_refused():
+    with pytest.raises(ValueError, match="keep_b"):
+        plan_merge("unet", {}, {}, missing="keep_b")

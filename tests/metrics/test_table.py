@@ -1,0 +1,88 @@
+"""Properties every row of METRICS keeps, so that a new row is tested without writing a test."""
+
+import math
+
+import numpy as np
+import pytest
+
+from harness.metrics import METRICS, ImageScore, ImageSet
+
+IDEAL = {"psnr": {"exact_match": 1.0}, "palette": {"palette_drift": 0.0}}
+
+
+@pytest.fixture(params=sorted(METRICS))
+def name(request):
+    return request.param
+
+
+def pictures(count=5, seed=0):
+    blocks = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+    return blocks.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def image_set(tiny_clip, images, references=None):
+    texts = tuple(f"a red ball {n % 3}" for n in range(len(images)))
+    return ImageSet(images=images, texts=texts, references=references, clip=tiny_clip)
+
+
+def test_every_specified_value_is_present_or_missing_with_a_reason(name, tiny_clip):
+    specified = {spec.name for spec in METRICS[name].values}
+    for references in (None, pictures(seed=1), pictures()):
+        for score in METRICS[name].measure(image_set(tiny_clip, pictures(), references)):
+            assert set(score.values) | set(score.missing) == specified
+            assert not set(score.values) & set(score.missing)
+            assert all(score.missing.values())
+
+
+def test_no_value_is_nan_or_infinite(name, tiny_clip):
+    flat = np.stack([np.full((16, 16, 3), level, dtype=np.uint8) for level in (0, 128, 255)])
+    for score in METRICS[name].measure(image_set(tiny_clip, flat, flat[::-1].copy())):
+        assert all(math.isfinite(value) for value in score.values.values())
+
+
+def test_an_image_scores_the_same_alone_as_among_others(name, tiny_clip):
+    images, references = pictures(11), pictures(11, seed=1)
+    whole = METRICS[name].measure(image_set(tiny_clip, images, references))
+    for n in (0, 3, 9):
+        alone = METRICS[name].measure(image_set(tiny_clip, images[n:n + 1], references[n:n + 1]))[0]
+        assert alone.labels == whole[n].labels
+        if name != "clip_score":
+            assert alone.values == pytest.approx(whole[n].values, rel=1e-12)
+
+
+def test_identical_images_get_the_ideal_reference_values(name, tiny_clip):
+    for score in METRICS[name].measure(image_set(tiny_clip, pictures(), pictures())):
+        assert {key: score.values[key] for key in IDEAL.get(name, {})} == IDEAL.get(name, {})
+
+
+def test_no_images_give_no_scores(name, tiny_clip):
+    empty = np.zeros((0, 8, 8, 3), dtype=np.uint8)
+    assert METRICS[name].measure(ImageSet(images=empty, texts=(), clip=tiny_clip)) == []
+
+
+def test_the_row_says_what_its_values_are(name):
+    row = METRICS[name]
+    assert row.version >= 1
+    assert all(spec.unit and spec.definition and "\n" not in spec.definition for spec in row.values)
+    assert all(spec.better in ("higher", "lower", "nearer") for spec in row.values)
+
+
+def test_value_names_are_unique_over_the_table():
+    names = [spec.name for row in METRICS.values() for spec in row.values]
+    assert len(names) == len(set(names))
+
+
+def test_float_images_are_refused_instead_of_rescaled_twice():
+    with pytest.raises(ValueError, match="expected uint8"):
+        ImageSet(images=np.zeros((1, 8, 8, 3), dtype=np.float32), texts=("a",))  # type: ignore[arg-type]
+
+
+def test_a_prompt_per_image_and_a_reference_per_image_are_required():
+    with pytest.raises(ValueError, match="one prompt per image"):
+        ImageSet(images=pictures(2), texts=("a",))
+    with pytest.raises(ValueError, match="must have the shape"):
+        ImageSet(images=pictures(2), texts=("a", "b"), references=pictures(1))
+
+
+def test_an_empty_score_is_just_empty():
+    assert (ImageScore().values, ImageScore().missing) == ({}, {})

@@ -1,0 +1,116 @@
+"""The memory probe with a fake GPU, and the process's own peak for real."""
+
+import time
+
+import pytest
+
+from harness.probes import MEMORY_READINGS, MemoryProbe, NotMeasuredError
+from harness.probes.rss import RssPeak
+
+
+class FakeGpu:
+    """Reports whatever it is told; the process figure fails once `fail` is set."""
+
+    name, uuid, driver = "fake", "GPU-0", "1"
+
+    def __init__(self, used=100):
+        self.used, self.samples, self.fail = used, 0, False
+
+    def device_used_bytes(self):
+        self.samples += 1
+        return self.used
+
+    def process_used_bytes(self):
+        if self.fail:
+            raise NotMeasuredError("the list vanished")
+        return self.used // 2
+
+
+def by_name(probe):
+    return {reading.name: reading for reading in probe.readings()}
+
+
+def test_the_peak_is_the_highest_sample_and_not_the_last():
+    gpu = FakeGpu()
+    with MemoryProbe("cpu", gpu) as probe:
+        gpu.used = 900
+        time.sleep(0.05)
+        gpu.used = 200
+    assert by_name(probe)["nvml_device_peak_bytes"].value == 900
+    assert by_name(probe)["nvml_process_peak_bytes"].value == 450
+
+
+def test_the_thread_samples_a_hundred_times_a_second():
+    gpu = FakeGpu()
+    with MemoryProbe("cpu", gpu):
+        time.sleep(0.3)
+    assert gpu.samples >= 30
+
+
+def test_what_cannot_be_measured_has_a_reason_and_no_number():
+    with MemoryProbe("cpu", "no driver") as probe:
+        pass
+    readings = by_name(probe)
+    assert readings["nvml_device_peak_bytes"].why_missing == "no driver"
+    assert "no CUDA allocator" in readings["torch_allocated_peak_bytes"].why_missing
+    assert all((reading.value is None) == bool(reading.why_missing) for reading in readings.values())
+
+
+def test_a_source_that_fails_half_way_is_not_a_peak():
+    gpu = FakeGpu()
+    with MemoryProbe("cpu", gpu) as probe:
+        gpu.fail = True
+        time.sleep(0.03)
+    assert by_name(probe)["nvml_process_peak_bytes"].why_missing == "the list vanished"
+    assert by_name(probe)["nvml_device_peak_bytes"].value == 100
+
+
+def test_readings_are_named_as_the_table_names_them():
+    with MemoryProbe("cpu", FakeGpu()) as probe:
+        pass
+    assert [reading.name for reading in probe.readings()] == list(MEMORY_READINGS)
+    assert {reading.unit for reading in probe.readings()} == {"bytes"}
+
+
+def test_a_probe_that_still_runs_says_so():
+    with MemoryProbe("cpu", "none") as probe:
+        assert "still running" in by_name(probe)["process_rss_peak_bytes"].why_missing
+
+
+def test_the_block_that_was_freed_again_is_in_the_process_peak():
+    with MemoryProbe("cpu", "none") as small:
+        pass
+    with MemoryProbe("cpu", "none") as large:
+        block = bytearray(64_000_000)
+        del block
+    grown = by_name(large)["process_rss_peak_bytes"].value - by_name(small)["process_rss_peak_bytes"].value
+    assert grown > 40_000_000
+
+
+def test_an_exception_inside_stops_the_thread():
+    probe = MemoryProbe("cpu", FakeGpu())
+    with pytest.raises(RuntimeError), probe:
+        raise RuntimeError
+    assert not probe._thread.is_alive()
+
+
+def test_rss_is_polled_where_the_peak_cannot_be_reset(tmp_path):
+    (tmp_path / "clear_refs").mkdir()
+    status = tmp_path / "status"
+    status.write_text("VmHWM:\t 900 kB\nVmRSS:\t 100 kB\n")
+    rss = RssPeak(proc=tmp_path, platform="linux")
+    rss.start()
+    status.write_text("VmHWM:\t 900 kB\nVmRSS:\t 300 kB\n")
+    rss.sample()
+    status.write_text("VmHWM:\t 900 kB\nVmRSS:\t 200 kB\n")
+    assert rss.peak_bytes() == 300 * 1024
+
+
+def test_elsewhere_a_lifetime_peak_counts_only_when_it_rose():
+    peaks = iter([500, 700, 700, 700])
+    rss = RssPeak(platform="darwin", lifetime_peak=lambda: next(peaks))
+    rss.start()
+    assert rss.peak_bytes() == 700
+    rss.start()
+    with pytest.raises(NotMeasuredError, match="before the measurement"):
+        rss.peak_bytes()

@@ -1,0 +1,112 @@
+"""Properties every row of QUANTIZATION_MODES keeps, on a small U-Net."""
+
+import math
+
+import pytest
+import torch
+
+from harness.quantize import QUANTIZATION_MODES, QuantizeError, stored_bytes
+from tests.quantize.conftest import forward, new_unet
+
+ON_CPU = [name for name, mode in QUANTIZATION_MODES.items() if not mode.why_not("cpu")]
+
+
+def decibels(output, reference):
+    return 10 * math.log10(float(reference.pow(2).mean() / (output - reference).pow(2).mean()))
+
+
+@pytest.fixture(scope="module")
+def outputs():
+    made = {}
+    for name in ON_CPU:
+        unet = new_unet()
+        report = QUANTIZATION_MODES[name].apply(unet)
+        made[name] = (unet, report, forward(unet))
+    return made
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_the_report_names_every_parameter_once(name, outputs):
+    _, report, _ = outputs[name]
+    assert sorted(report.quantized + report.kept) == sorted(key for key, _ in new_unet().named_parameters())
+    assert report.notes
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_the_module_takes_and_returns_float32(name, outputs):
+    output = outputs[name][2]
+    assert output.dtype == torch.float32
+    assert torch.isfinite(output).all()
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_the_same_weights_quantize_to_the_same_output(name, outputs):
+    again = new_unet()
+    QUANTIZATION_MODES[name].apply(again)
+    assert torch.equal(forward(again), outputs[name][2])
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_storage_shrinks_with_the_bits(name, outputs):
+    bits = QUANTIZATION_MODES[name].weight_bits
+    share = stored_bytes(outputs[name][0]) / stored_bytes(new_unet())
+    assert bits / 32 <= share <= bits / 32 * 1.05 + (0.15 if bits < 16 else 0)
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_quantized_layers_hold_no_float_copy_of_their_weights(name, outputs):
+    unet, report, _ = outputs[name]
+    if QUANTIZATION_MODES[name].weight_bits >= 16:
+        pytest.skip("casts keep float parameters")
+    assert not set(report.quantized) & {key for key, p in unet.named_parameters() if type(p) is torch.nn.Parameter}
+
+
+def test_fewer_bits_are_further_from_fp32(outputs):
+    reference = outputs["fp32"][2]
+    int8, int4 = (decibels(outputs[name][2], reference) for name in ("int8_weight_only", "int4_weight_only"))
+    assert int8 > 30
+    assert int8 > int4 + 10
+    assert int4 > 5
+
+
+def test_fp32_changes_nothing(outputs):
+    assert torch.equal(outputs["fp32"][2], forward(new_unet()))
+
+
+def test_fp16_on_the_cpu_is_refused_before_and_when_applied():
+    assert "20 times slower" in QUANTIZATION_MODES["fp16"].why_not("cpu")
+    assert QUANTIZATION_MODES["fp16"].why_not("cuda:0") == ""
+    with pytest.raises(QuantizeError, match="use bf16"):
+        QUANTIZATION_MODES["fp16"].apply(new_unet())
+
+
+def test_first_and_last_layers_and_the_time_embedding_are_kept(outputs):
+    _, report, _ = outputs["int8_weight_only"]
+    for layer in ("conv_in", "conv_out", "time_embedding.linear_1"):
+        assert f"{layer}.weight" in report.kept
+    assert "mid_block.resnets.0.conv1.weight" in report.quantized
+    assert any("conv_in" in note for note in report.notes)
+
+
+def test_own_layers_are_named_in_the_notes(outputs):
+    assert any("WeightOnlyConv2d" in note for note in outputs["int8_dynamic"][1].notes)
+    assert any("own packed int4 layers" in note for note in outputs["int4_weight_only"][1].notes)
+
+
+def test_a_module_without_layers_is_refused():
+    with pytest.raises(QuantizeError, match="no linear or convolution layer"):
+        QUANTIZATION_MODES["int8_weight_only"].apply(torch.nn.LayerNorm(4))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", sorted(QUANTIZATION_MODES))
+def test_every_mode_runs_on_a_gpu(name):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    unet = new_unet().cuda()
+    QUANTIZATION_MODES[name].apply(unet)
+    with torch.inference_mode():
+        noise, context = torch.randn(2, 4, 8, 8, device="cuda"), torch.randn(2, 12, 32, device="cuda")
+        output = unet(noise, 500, encoder_hidden_states=context).sample
+    assert output.dtype == torch.float32
+    assert torch.isfinite(output).all()

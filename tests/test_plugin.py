@@ -1,0 +1,123 @@
+"""pytest finds suites, names their items readably, says every problem, and hands latencies to pytest-benchmark."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+SUITE = """
+from harness import Candidate, Gate, Grid, Merge, Prompt, Suite, alpha_sweep
+
+SUITE = Suite(
+    name="{name}", candidates=[*alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1)){more}], baseline="alpha=0",
+    grid=Grid(prompts=[Prompt(id="star", text="a red star"), Prompt(id="car", text="a blue car"),
+                       Prompt(id="fish", text="a green fish", split="confirm"),
+                       Prompt(id="cup", text="a purple cup", split="confirm")],
+              seeds=[1], guidance_scales=[1, 4], steps=2, width=64, height=64, batch_size=8),
+    metrics={metrics}, latency_rounds=2, gates=[Gate(value="coverage")],
+)
+"""
+
+
+def write_suite(pytester: pytest.Pytester, name: str = "tiny", more: str = "",
+                metrics: str = "('clip_score', 'palette', 'exposure')") -> Path:
+    file = pytester.path / "suites" / f"{name}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(SUITE.format(name=name, more=more, metrics=metrics))
+    return file
+
+
+@pytest.fixture(autouse=True)
+def zoo_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The zoo's files are assembled once for all tests of a session."""
+    monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+
+
+def test_without_benchmark_only_the_declaration_is_checked(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*suites/tiny.py::declaration PASSED*"])
+
+
+def test_checking_declarations_imports_no_torch(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.makeconftest("import sys\ndef pytest_unconfigure():\n    print('HEAVY', 'torch' in sys.modules)")
+    result = pytester.runpytest_subprocess("suites")
+    result.stdout.fnmatch_lines(["*HEAVY False*"])
+
+
+def test_all_problems_of_a_declaration_are_shown_without_a_traceback(pytester: pytest.Pytester) -> None:
+    write_suite(pytester, more=", Candidate(name='x', model='nowhere.safetensors')", metrics="('clip_scor',)")
+    result = pytester.runpytest("suites")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines_random(["*model file 'nowhere.safetensors' does not exist*", "*did you mean 'clip_score'*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_broken_declaration_stops_the_work_before_the_first_image(pytester: pytest.Pytester) -> None:
+    write_suite(pytester, metrics="('clip_scor',)")
+    result = pytester.runpytest("suites", "--benchmark")
+    assert result.parseoutcomes().get("passed", 0) == 0
+    assert not list(pytester.path.rglob("*.png"))
+
+
+def test_files_without_a_suite_and_other_folders_are_left_alone(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    (pytester.path / "suites" / "shared.py").write_text("WORDS = 1\nraise RuntimeError('imported')\n")
+    (pytester.path / "notes.py").write_text("SUITE = 1\n")
+    pytester.runpytest().assert_outcomes(passed=1)
+
+
+def test_an_error_in_a_suite_file_is_shown_with_its_name(pytester: pytest.Pytester) -> None:
+    (pytester.path / "suites").mkdir()
+    (pytester.path / "suites" / "bad.py").write_text("SUITE = Suit()\n")
+    result = pytester.runpytest("suites")
+    result.stdout.fnmatch_lines(["*bad.py: NameError: name 'Suit' is not defined*"])
+
+
+def test_benchmark_with_xdist_is_refused_with_a_reason(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    write_suite(pytester)
+    result = pytester.runpytest_subprocess("suites", "--benchmark", "-n", "2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--benchmark with -n*"])
+
+
+def test_the_main_job_in_small(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "--benchmark", "-v", "--benchmark-json=out.json", "-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines_random([
+        "*suites/tiny.py::declaration PASSED*", "*suites/tiny.py::candidate[[]alpha=0.5[]] PASSED*",
+        "*suites/tiny.py::gate[[]coverage[]] PASSED*", "*suites/tiny.py::recommendation PASSED*", "*page: *report.html*"])
+    rows = json.loads((pytester.path / "out.json").read_text())["benchmarks"]
+    assert {row["name"] for row in rows} == {"candidate[alpha=0]", "candidate[alpha=0.5]", "candidate[alpha=1]"}
+    assert all(len(row["stats"]["data"]) == 2 for row in rows)
+    page = pytester.path / "runs" / "tiny" / "report.html"
+    assert "Content-Security-Policy" in page.read_text()
+    assert len(list(pytester.path.glob("runs/tiny/images/**/*.png"))) == 24
+
+
+def test_a_second_run_samples_nothing_and_says_the_same(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.runpytest("suites", "--benchmark")
+    before = {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")}
+    table = (pytester.path / "runs" / "tiny" / "table.csv").read_bytes()
+    pytester.runpytest("suites", "--benchmark")
+    assert {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")} == before
+    assert (pytester.path / "runs" / "tiny" / "table.csv").read_bytes() == table
+
+
+def test_a_broken_candidate_fails_alone(pytester: pytest.Pytester) -> None:
+    (pytester.path / "torn.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+    write_suite(pytester, more=", Candidate(name='torn', model='torn.safetensors')")
+    result = pytester.runpytest("suites", "--benchmark", "-v")
+    result.stdout.fnmatch_lines_random(["*candidate[[]torn[]] FAILED*", "*candidate[[]alpha=1[]] PASSED*",
+                                        "*torn.safetensors*"])
+    assert "torn" in (pytester.path / "runs" / "tiny" / "report.html").read_text()
+
+
+def test_dash_k_selects_candidates(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.runpytest("suites", "--benchmark", "-k", "candidate and alpha=0.5").assert_outcomes(passed=1, deselected=5)
+    assert len(list(pytester.path.rglob("*.png"))) == 8

@@ -1,0 +1,101 @@
+"""Noise depends on nothing but prompt and seed; a batch changes no picture by more than rounding; keys name all that matters."""
+
+import numpy as np
+import pytest
+
+from harness import Grid
+from harness.materialise import Workbench
+from harness.records import Cell
+from harness.sample import (
+    SamplingError,
+    batches,
+    decode,
+    denoise,
+    encode,
+    from_png,
+    initial_noise,
+    sample,
+    sample_key,
+    to_png,
+)
+from harness.weights import Pipeline
+from tests.fakes import PROMPTS, plain_candidate, tiny_grid
+
+
+@pytest.fixture(scope="module")
+def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
+    return Workbench(device="cpu", root=tmp_path_factory.mktemp("root")).prepare(plain_candidate()).pipeline
+
+
+def images(pipeline: Pipeline, grid: Grid) -> dict[Cell, np.ndarray]:
+    text = encode(pipeline, [t for p in grid.prompts for t in (p.text, p.negative)])
+    return {cell: image for cells, made in sample(pipeline, grid, batches(grid), text)
+            for cell, image in zip(cells, made, strict=True)}
+
+
+def test_every_cell_is_in_exactly_one_batch() -> None:
+    cells = [cell for batch in batches(tiny_grid(seeds=(1, 2, 3))) for cell in batch]
+    assert len(cells) == len(set(cells)) == 5 * 3 * 2
+
+
+def test_cells_without_guidance_stand_apart() -> None:
+    assert all(len({c.guidance == 1 for c in batch}) == 1 for batch in batches(tiny_grid()))
+
+
+def test_the_noise_of_a_cell_does_not_depend_on_its_neighbours(pipeline: Pipeline) -> None:
+    cells = [Cell(prompt=p.id, seed=1, guidance=4) for p in PROMPTS]
+    together = initial_noise(pipeline, tiny_grid(), cells)
+    alone = initial_noise(pipeline, tiny_grid(), cells[3:4])
+    assert bool((together[3] == alone[0]).all())
+
+
+def test_batched_pictures_equal_single_ones_within_one_level(pipeline: Pipeline) -> None:
+    grid = tiny_grid(guidance_scales=(1, 3, 8), steps=4)
+    batched = images(pipeline, grid)
+    single = images(pipeline, tiny_grid(guidance_scales=(1, 3, 8), steps=4, batch_size=1))
+    worst = max(int(np.abs(batched[c].astype(int) - single[c]).max()) for c in batched)
+    assert worst <= 1
+
+
+def test_the_same_batches_give_the_same_bits(pipeline: Pipeline) -> None:
+    one, two = images(pipeline, tiny_grid()), images(pipeline, tiny_grid())
+    assert all(np.array_equal(one[c], two[c]) for c in one)
+
+
+def test_own_loop_agrees_with_the_diffusers_pipeline(pipeline: Pipeline) -> None:
+    """An independent reference: the loop that everyone runs, with the same noise."""
+    from diffusers import StableDiffusionPipeline
+
+    from harness.samplers import build_scheduler
+
+    grid = tiny_grid(guidance_scales=(4,), steps=5)
+    theirs = StableDiffusionPipeline(
+        vae=pipeline.vae, text_encoder=pipeline.text_encoder, tokenizer=pipeline.tokenizer, unet=pipeline.unet,
+        scheduler=build_scheduler("dpmpp_2m", pipeline.scheduler_config), safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False)
+    theirs.set_progress_bar_config(disable=True)
+    cell = Cell(prompt="star", seed=1, guidance=4)
+    picture = theirs(PROMPTS[0].text, latents=initial_noise(pipeline, grid, [cell]), guidance_scale=4.0,
+                     num_inference_steps=5, output_type="np", height=64, width=64).images[0]
+    text = encode(pipeline, [PROMPTS[0].text, ""])
+    ours = decode(pipeline, denoise(pipeline, grid, (cell,), text))[0]
+    assert np.abs(ours - picture * 255).max() <= 1.01
+
+
+def test_a_latent_that_is_no_number_is_an_error_and_no_picture(pipeline: Pipeline) -> None:
+    import torch
+
+    latents = torch.full((2, pipeline.unet.config.in_channels, 8, 8), float("nan"))
+    with pytest.raises(SamplingError, match="2 of 2 images hold NaN"):
+        decode(pipeline, latents)
+
+
+@pytest.mark.parametrize("change", [{"steps": 3}, {"sampler": "ddim"}, {"width": 128}])
+def test_the_key_of_an_image_changes_with_the_grid(change: dict[str, object]) -> None:
+    cell = Cell(prompt="star", seed=1, guidance=4)
+    assert sample_key("i", tiny_grid(), PROMPTS[0], cell, "cpu") != sample_key("i", tiny_grid(**change), PROMPTS[0], cell, "cpu")
+
+
+def test_a_png_gives_back_every_pixel() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
+    assert np.array_equal(from_png(to_png(image)), image)

@@ -1,0 +1,110 @@
+"""Every damaged or foreign file is refused with its own sentence before anything is computed from it."""
+
+import json
+import pickle
+import struct
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harness.weights import ModelFileError, open_tensors, read_header
+
+
+def raw(header: object, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, bytes) else json.dumps(header).encode()
+    return struct.pack("<Q", len(text)) + text + data
+
+
+def entry(begin: int, end: int, shape: tuple[int, ...] = (2,), dtype: str = "F16") -> dict[str, object]:
+    return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
+
+
+BAD = {
+    "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 2\n", "Git LFS pointer"),
+    "html": (b"<!DOCTYPE html><html>Sign in</html>", "web page"),
+    "pickle": (pickle.dumps({"a": 1}), "a pickle with the name"),
+    "zip": (b"PK\x03\x04" + bytes(60), "a pickle with the name"),
+    "gguf": (b"GGUF" + bytes(60), "GGUF"),
+    "empty": (b"", "an empty file"),
+    "noise": (b"\xff" * 100, "not a safetensors file"),
+    "short": (b"abc", "not a safetensors file"),
+    "cut in the header": (struct.pack("<Q", 900) + b"{", "truncated"),
+    "cut in the data": (raw({"x": entry(0, 4)}, b"ab"), "truncated"),
+    "trailing": (raw({"x": entry(0, 4)}, bytes(9)), "longer than its header"),
+    "huge header": (struct.pack("<Q", 1 << 40) + bytes(60), "not a safetensors file"),
+    "no json": (raw(b"{nonsense}"), "not the JSON"),
+    "a list": (raw([1, 2]), "not the JSON"),
+    "twice": (raw(b'{"x": 1, "x": 2}'), "occurs twice"),
+    "overlap": (raw({"x": entry(0, 4), "y": entry(2, 6)}, bytes(6)), "'y' overlaps that of 'x'"),
+    "gap": (raw({"x": entry(0, 4), "y": entry(6, 10)}, bytes(10)), "'y' leaves a gap after"),
+    "wrong size": (raw({"x": entry(0, 4, (3,))}, bytes(4)), "'x' takes 4 bytes"),
+    "negative": (raw({"x": entry(-4, 0)}), "header entry of 'x'"),
+    "no shape": (raw({"x": {"dtype": "F16"}}), "header entry of 'x'"),
+    "dtype": (raw({"x": entry(0, 4, (2,), "Q4")}, bytes(4)), "dtype 'Q4'"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_a_bad_safetensors_file_is_refused_with_its_reason(tmp_path, case):
+    content, said = BAD[case]
+    (tmp_path / "m.safetensors").write_bytes(content)
+    with pytest.raises(ModelFileError, match=said) as refused:
+        open_tensors(tmp_path / "m.safetensors")
+    assert "m.safetensors" in str(refused.value)
+
+
+def test_the_header_agrees_with_the_safetensors_library(tmp_path):
+    tensors = {"half": torch.ones(2, 3, dtype=torch.float16), "ids": torch.arange(4), "none": torch.zeros(0)}
+    save_file(tensors, tmp_path / "m.safetensors", metadata={"format": "pt"})
+    stored, metadata = read_header(tmp_path / "m.safetensors")
+    assert {n: (t.dtype, t.shape) for n, t in stored.items()} == {
+        "half": ("F16", (2, 3)), "ids": ("I64", (4,)), "none": ("F32", (0,))}
+    assert metadata == {"format": "pt"}
+
+
+def test_a_header_whose_length_reads_like_a_pickle_is_still_a_header(tmp_path):
+    header = json.dumps({"x": entry(0, 4)}).encode()
+    (tmp_path / "m.safetensors").write_bytes(raw(header.ljust(0x280), bytes(4)))
+    assert list(open_tensors(tmp_path / "m.safetensors").stored) == ["x"]
+
+
+@pytest.mark.parametrize("legacy", [True, False])
+def test_a_checkpoint_pickle_is_unwrapped_as_deep_as_it_goes(tmp_path, legacy):
+    content = {"epoch": 3, "state_dict": {"state_dict": {"x": torch.ones(2, dtype=torch.bfloat16), "global_step": 7}}}
+    torch.save(content, tmp_path / "m.ckpt", _use_new_zipfile_serialization=not legacy)
+    file = open_tensors(tmp_path / "m.ckpt")
+    assert torch.equal(file.read(["x"])["x"], torch.ones(2, dtype=torch.bfloat16))
+    assert file.stored["x"].dtype == "BF16"
+    assert file.metadata == {"not_tensors": "global_step"}
+
+
+class Harmful:
+    def __reduce__(self):
+        return print, ("executed",)
+
+
+def test_a_pickle_that_would_run_code_is_refused_unread(tmp_path, capsys):
+    torch.save({"state_dict": Harmful()}, tmp_path / "m.ckpt")
+    with pytest.raises(ModelFileError, match="weights only"):
+        open_tensors(tmp_path / "m.ckpt")
+    assert capsys.readouterr().out == ""
+
+
+def test_a_pickle_without_tensors_is_refused(tmp_path):
+    torch.save({"name": "a model"}, tmp_path / "m.ckpt")
+    with pytest.raises(ModelFileError, match="holds no tensors"):
+        open_tensors(tmp_path / "m.ckpt")
+
+
+def test_a_safetensors_file_named_as_a_pickle_is_told_apart(tmp_path):
+    save_file({"x": torch.ones(1)}, tmp_path / "m.ckpt")
+    with pytest.raises(ModelFileError, match=r"Rename it to \.safetensors"):
+        open_tensors(tmp_path / "m.ckpt")
+
+
+@pytest.mark.parametrize(("name", "said"), [("absent.safetensors", "no such file"), ("notes.txt", "unknown kind")])
+def test_paths_that_are_no_models_are_refused(tmp_path, name, said):
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(ModelFileError, match=said):
+        open_tensors(tmp_path / name)
