@@ -36,3 +36,7 @@ def _report(folder: Path) -> int:
     Console(highlight=False).print(terminal_table(run, recommendation, judge(run, recommendation)))
     print(f"page: {write_page(folder)}")
     return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

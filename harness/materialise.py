@@ -124,7 +124,7 @@ class Workbench:
         if "merged" in keys and "copied" in keys:
             keys["copied"] = tuple(k for k in keys["copied"] if k not in keys["merged"])
         return Coverage(candidate=candidate.name, stage="merge", component=part, keys={k: v for k, v in keys.items() if v},
-                        notes=tuple(dict.fromkeys(note for plan in plans for note in plan.notes())))
+                        notes=tuple(dict.fromkeys([*(note for plan in plans for note in plan.notes()), *frame.pipeline.notes])))
 
     def _merged(self, model: Model, part: str, into: Mapping[str, torch.Tensor] | None) -> Mapping[str, torch.Tensor]:
         """The tensors of `part` of a model that may be a nested merge; the outermost merge is written to `into`."""
@@ -145,7 +145,12 @@ class Workbench:
             return self._plans(model.a, part)
         parents = [parent for parent in (model.a, model.b, model.c) if parent is not None]
         inner = [plan for parent in parents for plan in self._plans(parent, part)]
-        infos = [self._open(_frame(parent).path).components.get(part, {}) for parent in parents]
+        files = [self._open(_frame(parent).path) for parent in parents]
+        if len({file.markers for file in files}) > 1:
+            said = "; ".join(f"{file.path.name}: {', '.join(file.markers) or 'no marker'}" for file in files)
+            raise MaterialiseError(f"the parents were trained on different predictions ({said}): their sum would be noise. "
+                                   "Merge models of one prediction type")
+        infos = [file.components.get(part, {}) for file in files]
         plan = plan_merge(part, infos[0], infos[1], infos[2] if len(infos) > 2 else None, missing=model.missing)
         if problems := plan.problems():
             more = f" ... and {len(problems) - 5} more keys" if len(problems) > 5 else ""

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,8 +49,9 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     if file_path.suffix != ".py":
         return None
     session = parent.session
+    is_test = any(fnmatch(file_path.name, pattern) for pattern in parent.config.getini("python_files"))
     named = file_path.parent.name in parent.config.getini("sweetspot_suites") or session.isinitpath(file_path)
-    if not named or not _DECLARES_SUITE.search(file_path.read_text(encoding="utf-8", errors="replace")):
+    if is_test or not named or not _DECLARES_SUITE.search(file_path.read_text(encoding="utf-8", errors="replace")):
         return None
     return SuiteFile.from_parent(parent, path=file_path)
 
@@ -139,7 +141,7 @@ class CandidateItem(_Item):
         """Runs the candidate; every failed stage is named."""
         from harness.carrier import carry
 
-        self._refuse_broken_suite()
+        _refuse_broken(self.of)
         with self.visible(self.of.session):
             failures = self.of.candidate(self.candidate)
         if seconds := self.of.latency(self.candidate):
@@ -147,11 +149,6 @@ class CandidateItem(_Item):
         if failures:
             raise SuiteProblemError("\n".join(
                 f"suite {self.of.suite.name!r}, candidate {f.candidate!r}, {f.stage}: {f.error}: {f.message}" for f in failures))
-
-    def _refuse_broken_suite(self) -> None:
-        if found := self.of.problems:
-            raise SuiteProblemError(f"not run: the declaration of suite {self.of.suite.name!r} has "
-                               f"{len(found)} problem{'s' if len(found) > 1 else ''}, see its declaration item")
 
 
 class GateItem(_Item):
@@ -163,7 +160,10 @@ class GateItem(_Item):
 
     def runtest(self) -> None:
         """Judges the gate from the run folder."""
+        _refuse_broken(self.of)
         verdicts = self.of.verdicts(self.gate)
+        if not verdicts:
+            raise SuiteProblemError("not measured: there is no candidate to judge")
         for status in ("failed", "not_measured", "inconclusive"):
             if reasons := [f"{v.candidate}: {v.reason}" for v in verdicts if v.status == status]:
                 said = f"{status.replace('_', ' ')}: " + "; ".join(reasons)
@@ -181,10 +181,18 @@ class RecommendationItem(_Item):
 
     def runtest(self) -> None:
         """Writes page, Markdown and table, also when there is no pick: then it says why."""
+        _refuse_broken(self.of)
         with self.visible(self.of.session):
             recommendation = self.of.report()
         if recommendation.pick is None:
             raise SuiteProblemError(recommendation.sentence)
+
+
+def _refuse_broken(suite: SuiteSession) -> None:
+    """Nothing of a suite is run while its declaration has problems."""
+    if found := suite.problems:
+        raise SuiteProblemError(f"not run: the declaration of suite {suite.suite.name!r} has "
+                                f"{len(found)} problem{'s' if len(found) > 1 else ''}, see its declaration item")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

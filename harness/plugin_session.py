@@ -19,7 +19,7 @@ from harness.records import Failure, Latency
 from harness.run import Options, SuiteRun
 
 if TYPE_CHECKING:
-    from reports.recommend import Recommendation
+    from reports.recommendation import Recommendation
 
     from reports.gates import Verdict
     from reports.load import Run
@@ -119,8 +119,6 @@ class SuiteSession:
 
     def verdicts(self, gate: str) -> list[Verdict]:
         """The verdicts of one gate."""
-        if self.problems:
-            return []
         return [v for v in self._judged()[2] if v.gate == gate]
 
     def report(self) -> Recommendation:

@@ -56,6 +56,21 @@ def peak_memory(run: Run, candidate: str) -> Reading:
     return Reading(name="peak memory", unit="bytes", value=None, why_missing=why or "no reading of a known kind")
 
 
+def footprint(run: Run, candidate: str) -> Reading:
+    """The reading that may decide between candidates: bytes of the stored weights if the run has them, else the device's peak.
+
+    The resident set is not among them: it holds whatever the process loaded before, so its order follows the run's.
+    """
+    record = run.memory.get(candidate)
+    for reading in record.readings if record else ():
+        if "stored" in reading.name.lower() and reading.value is not None:
+            return reading
+    peak = peak_memory(run, candidate)
+    if "rss" in peak.name.lower():
+        return Reading(name=peak.name, unit="bytes", value=None, why_missing="only the process's resident set was measured")
+    return peak
+
+
 def speed(run: Run, candidate: str, baseline: str) -> tuple[float | None, str]:
     """Ratio of the median seconds per image (candidate / baseline) and a word: "faster", "slower" or "no clear difference".
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from reports import words
 from reports.candidates import label
-from reports.costs import peak_memory, seconds_per_image, speed
+from reports.costs import footprint, seconds_per_image, speed
 from reports.load import Run
 from reports.recommendation import Comparison, Recommendation, caveats, score_cells, select_rows
 from reports.statistics import Estimate, cluster_mean, paired_difference
@@ -19,8 +19,8 @@ CLEARLY_LESS: Final = 0.98
 FIDELITY_RULE: Final = (
     "A candidate stays in the running when the interval of its paired objective difference from the baseline (95 %, t, "
     "prompts as clusters, select prompts) reaches 0 or above. Of those, the fastest whose every timed round beats every "
-    "round of the baseline is picked; if none is faster, the one with the least peak memory, when that is at least 2 % "
-    "below the baseline's and it is not slower; else the baseline stays.")
+    "round of the baseline is picked. If none is faster: the one with the least memory (stored weights, else the device's "
+    "peak), when that is at least 2 % below the baseline's and it is not slower. Else the baseline stays.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,12 +88,12 @@ def _cheapest(run: Run, kept: list[str]) -> tuple[str, str]:
     if faster:
         pick = min(faster, key=lambda n: seconds_per_image(run, n).median or 0.0)
         return pick, f"it takes {speed(run, pick, baseline)[0]:.2f} times the baseline's seconds per image"
-    reference = peak_memory(run, baseline)
-    smaller = {n: r.value for n in kept if (r := peak_memory(run, n)).value is not None and r.name == reference.name
+    reference = footprint(run, baseline)
+    smaller = {n: r.value for n in kept if (r := footprint(run, n)).value is not None and r.name == reference.name
                and reference.value and r.value < CLEARLY_LESS * reference.value and speed(run, n, baseline)[1] != "slower"}
     if smaller:
         pick = min(smaller, key=lambda n: smaller[n] or 0.0)
-        return pick, (f"it is not measurably faster, but its peak memory ({words.visible(reference.name)}) is "
+        return pick, (f"it is not measurably faster, but its {words.reading(reference.name)} takes "
                       f"{words.size(smaller[pick] or 0.0)} instead of {words.size(reference.value or 0.0)}")
     return baseline, ("no candidate that is level with it in quality was measured to be faster, or smaller without "
                       "being slower")

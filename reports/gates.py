@@ -74,17 +74,17 @@ def _judge_one(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
     other = run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
     observed, note = _observe(run, rec, gate, (name, other))
     if observed.low is None:
-        why = run.failure_of(name) or observed.why or note
-        return _verdict(gate, name, NOT_MEASURED, observed, why)
-    if other is None:
+        status, note = NOT_MEASURED, run.failure_of(name) or observed.why or note
+    elif other is None:
         status = decide(observed.low, observed.high, at_least=gate.at_least, at_most=gate.at_most)
-        return _verdict(gate, name, status, observed, note)
-    lower = gate.value in ("seconds_per_image", "peak_bytes") or run.better(gate.value) == "lower"
-    if run.better(gate.value) == "nearer":
-        return _verdict(gate, name, NOT_MEASURED, observed, f"{gate.value} has no better direction to be worse in")
-    status = (decide(observed.low, observed.high, at_most=gate.margin) if lower else
-              decide(observed.low, observed.high, at_least=-gate.margin))
-    return _verdict(gate, name, status, observed, f"{note}, minus {label(run, other)}")
+    elif run.better(gate.value) == "nearer":
+        status, note = NOT_MEASURED, f"{gate.value} has no better direction to be worse in"
+    else:
+        lower = gate.value in ("seconds_per_image", "peak_bytes") or run.better(gate.value) == "lower"
+        status = (decide(observed.low, observed.high, at_most=gate.margin) if lower else
+                  decide(observed.low, observed.high, at_least=-gate.margin))
+        note = f"{note}, minus {label(run, other)}"
+    return _verdict(gate, name, status, observed, note)
 
 
 def _observe(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | None]) -> tuple[Estimate, str]:
@@ -130,13 +130,14 @@ def _bytes(run: Run, name: str, other: str | None) -> tuple[Estimate, str]:
     mine = peak_memory(run, name)
     if mine.value is None:
         return _nothing(mine.why_missing), ""
+    note = f"reading: {words.reading(mine.name)}"
     if other is None:
-        return Estimate(mean=mine.value, low=mine.value, high=mine.value, prompts=0, pairs=1), f"reading: {mine.name}"
+        return Estimate(mean=mine.value, low=mine.value, high=mine.value, prompts=0, pairs=1), note
     theirs = peak_memory(run, other)
     if theirs.value is None or theirs.name != mine.name:
         return _nothing(f"{label(run, other)} has no reading {mine.name!r}: {theirs.why_missing}"), ""
     gap = mine.value - theirs.value
-    return Estimate(mean=gap, low=gap, high=gap, prompts=0, pairs=1), f"reading: {mine.name}"
+    return Estimate(mean=gap, low=gap, high=gap, prompts=0, pairs=1), note
 
 
 def _coverage(run: Run, gate: Gate, name: str) -> Verdict:

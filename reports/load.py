@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,7 @@ from harness.records import (
 
 RUN_FORMAT: Final = 1
 BASE_COLUMNS: Final = ("candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path")
+Place: TypeAlias = tuple[str, str, int, float]
 DERIVED: Final[dict[str, dict[str, Any]]] = {
     "objective": {"metric": "derived", "unit": "points", "better": "higher", "version": 1,
                   "definition": "the value the suite maximises minus its penalties, per image"},
@@ -80,7 +81,7 @@ class Run:
 
     def failure_of(self, name: str) -> str:
         """What stopped a candidate, in words, or "" if nothing did."""
-        said = [f"failed while it was to {f.stage}: {f.error}: {f.message}" for f in self.failures if f.candidate == name]
+        said = [f"failed at \"{f.stage}\" ({f.error}: {f.message})" for f in self.failures if f.candidate == name]
         return "; ".join(said)
 
 
@@ -89,21 +90,27 @@ def load_run(folder: Path) -> Run:
     head = _head(folder)
     suite: Suite = restore(head["suite"])
     records, damaged = Journal(folder / "journal.jsonl").read()
-    samples = _current_samples(records, suite)
-    measurements = _current_measurements(records, samples)
+    records = _standing(records)
+    samples = _samples(records, suite)
+    measurements, stale = _measurements(records, samples, suite.baseline)
     images = _table(suite, samples, measurements)
     metrics = {**{str(k): dict(v) for k, v in head.get("metrics", {}).items()}, **DERIVED}
     images = _with_derived(images, suite.objective)
-    failures = _standing_failures(records)
-    missing = _gaps(images, suite, measurements, head, failures)
+    failures = tuple(r for r in records if isinstance(r, Failure))
+    missing = (*_gaps(images, suite, measurements, head, failures), *stale)
     return Run(folder=folder, suite=suite, images=images, failures=failures, missing=missing, damaged=tuple(damaged),
-               coverage=tuple({(r.candidate, r.stage, r.component): r for r in records
-                               if isinstance(r, Coverage)}.values()),
+               coverage=tuple(r for r in records if isinstance(r, Coverage)),
                latency={r.candidate: r for r in records if isinstance(r, Latency)},
                memory={r.candidate: r for r in records if isinstance(r, Memory)},
                weights={r.candidate: r for r in records if isinstance(r, Weights)},
                finished={r.candidate: r for r in records if isinstance(r, Finished)},
                metrics=metrics, environment=head.get("environment", {}), head=head)
+
+
+def by_cell(table: pd.DataFrame) -> dict[tuple[str, float], pd.DataFrame]:
+    """The rows of every (candidate, guidance) of a table of images, in the order of first appearance."""
+    groups: Any = table.groupby(["candidate", "guidance"], sort=False)
+    return {(str(candidate), float(guidance)): rows for (candidate, guidance), rows in groups}
 
 
 def _head(folder: Path) -> dict[str, Any]:
@@ -117,51 +124,83 @@ def _head(folder: Path) -> dict[str, Any]:
     return head
 
 
-def _current_samples(records: list[Record], suite: Suite) -> dict[tuple[str, str, int, float], Sample]:
-    """The last Sample of each (candidate, cell) that was written under the candidate's last announced identity.
+def _standing(records: list[Record]) -> list[Record]:
+    """The records that still count, in order, later ones of the same subject in place of earlier ones.
 
-    A resumed run announces its identity again and adds only what is missing, so older samples of that same identity
-    count; samples that lie outside the suite's candidates or grid (it may have been narrowed) do not.
+    When a candidate's weights change, a new identity is announced: what was recorded of the old one is void. A Failure
+    is void when a Finished, or a new identity, of its candidate follows.
     """
-    last = {r.candidate: r.identity for r in records if isinstance(r, Weights)}
-    first: dict[str, str] = {}
+    held: dict[tuple[Any, ...], Record] = {}
+    identities: dict[str, str] = {}
     for r in records:
+        void: tuple[type[Any], ...] = ()
         if isinstance(r, Weights):
-            first.setdefault(r.candidate, r.identity)
+            changed = identities.get(r.candidate, r.identity) != r.identity
+            void = (Sample, Coverage, Latency, Memory, Finished, Failure) if changed else (Failure,)
+            identities[r.candidate] = r.identity
+        elif isinstance(r, Finished):
+            void = (Failure,)
+        if void:
+            held = {k: v for k, v in held.items() if not (v.candidate == r.candidate and isinstance(v, void))}
+        subject = _subject(r)
+        held.pop(subject, None)
+        held[subject] = r
+    return list(held.values())
+
+
+def _subject(r: Record) -> tuple[Any, ...]:
+    """What a record is about: a later record about the same replaces it."""
+    match r:
+        case Sample():
+            return ("sample", r.candidate, r.cell)
+        case Measurement():
+            return ("measurement", r.candidate, r.sample, r.metric)
+        case Coverage():
+            return ("coverage", r.candidate, r.stage, r.component)
+        case Failure():
+            return ("failure", r.candidate, r.stage)
+        case _:
+            return (type(r).__name__, r.candidate)
+
+
+def _samples(records: list[Record], suite: Suite) -> dict[Place, Sample]:
+    """The samples by (candidate, prompt, seed, guidance) that lie in the suite, which may have been narrowed since."""
     names = {c.name for c in suite.candidates}
     cells = {(p.id, s, float(g)) for p in suite.grid.prompts for s in suite.grid.seeds
              for g in suite.grid.guidance_scales}
-    active = dict(first)
-    kept: dict[tuple[str, str, int, float], Sample] = {}
+    found = {(r.candidate, r.cell.prompt, r.cell.seed, float(r.cell.guidance)): r for r in records if isinstance(r, Sample)}
+    return {place: r for place, r in found.items() if place[0] in names and place[1:] in cells}
+
+
+def _measurements(records: list[Record], samples: Mapping[Place, Sample], baseline: str) -> tuple[list[Measurement], list[Gap]]:
+    """Measurements of current samples; one that compares with an image the baseline no longer has becomes a gap."""
+    current = {(s.candidate, s.key): place for place, s in samples.items()}
+    kept: list[Measurement] = []
+    stale: Counter[tuple[str, str]] = Counter()
     for r in records:
-        if isinstance(r, Weights):
-            active[r.candidate] = r.identity
-        elif isinstance(r, Sample) and r.candidate in names and active.get(r.candidate) == last.get(r.candidate):
-            cell = (r.cell.prompt, r.cell.seed, float(r.cell.guidance))
-            if cell in cells:
-                kept[(r.candidate, *cell)] = r
-    return kept
+        if not isinstance(r, Measurement) or (r.candidate, r.sample) not in current:
+            continue
+        reference = samples.get((baseline, *current[r.candidate, r.sample][1:]))
+        if r.reference and (reference is None or reference.key != r.reference):
+            stale.update((r.candidate, value) for value in r.values)
+        else:
+            kept.append(r)
+    why = "measured against an image that the baseline no longer has"
+    return kept, [Gap(candidate=c, value=v, count=n, why=why) for (c, v), n in stale.items()]
 
 
-def _current_measurements(records: list[Record], samples: Mapping[Any, Sample]) -> dict[tuple[str, str], Measurement]:
-    """The last Measurement of each (sample key, metric), of current samples only."""
-    keys = {s.key for s in samples.values()}
-    return {(r.sample, r.metric): r for r in records if isinstance(r, Measurement) and r.sample in keys}
-
-
-def _table(suite: Suite, samples: Mapping[tuple[str, str, int, float], Sample],
-           measurements: Mapping[tuple[str, str], Measurement]) -> pd.DataFrame:
+def _table(suite: Suite, samples: Mapping[Place, Sample], measurements: list[Measurement]) -> pd.DataFrame:
     prompts = {p.id: p for p in suite.grid.prompts}
     candidates = {c.name: c for c in suite.candidates}
-    measured: dict[str, dict[str, Any]] = {}
-    for m in measurements.values():
-        row = measured.setdefault(m.sample, {})
+    measured: dict[tuple[str, str], dict[str, Any]] = {}
+    for m in measurements:
+        row = measured.setdefault((m.candidate, m.sample), {})
         row.update({k: float(v) for k, v in m.values.items()} | dict(m.labels) | dict(m.details))
     rows = []
     for (name, prompt, seed, guidance), s in samples.items():
         base = {"candidate": name, "prompt": prompt, "text": prompts[prompt].text, "split": prompts[prompt].split,
                 "seed": seed, "guidance": guidance, "sample": s.key, "path": s.path}
-        rows.append({**candidates[name].axes, **measured.get(s.key, {}), **base})
+        rows.append({**candidates[name].axes, **measured.get((name, s.key), {}), **base})
     axes = sorted({axis for c in suite.candidates for axis in c.axes} - set(BASE_COLUMNS))
     table = pd.DataFrame(rows, columns=None if rows else list(BASE_COLUMNS))
     order = [*BASE_COLUMNS, *axes, *(c for c in table.columns if c not in BASE_COLUMNS and c not in axes)]
@@ -195,21 +234,10 @@ def _column(table: pd.DataFrame, name: str) -> pd.Series[float]:
     return table[name].astype(float)
 
 
-def _standing_failures(records: list[Record]) -> tuple[Failure, ...]:
-    """The last Failure of each (candidate, stage); a Finished of the candidate that follows makes it void."""
-    standing: dict[tuple[str, str], Failure] = {}
-    for r in records:
-        if isinstance(r, Failure):
-            standing[(r.candidate, r.stage)] = r
-        elif isinstance(r, Finished):
-            standing = {k: v for k, v in standing.items() if k[0] != r.candidate}
-    return tuple(standing.values())
-
-
-def _gaps(table: pd.DataFrame, suite: Suite, measurements: Mapping[tuple[str, str], Measurement],
+def _gaps(table: pd.DataFrame, suite: Suite, measurements: list[Measurement],
           head: Mapping[str, Any], failures: tuple[Failure, ...]) -> tuple[Gap, ...]:
     counted: Counter[tuple[str, str, str]] = Counter()
-    for m in measurements.values():
+    for m in measurements:
         counted.update((m.candidate, value, why) for value, why in m.missing.items())
     grid = suite.grid
     planned = len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales)

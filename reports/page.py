@@ -96,7 +96,7 @@ def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:
                   f"{run.latency[rec.pick].batch_size}"})
     m = peak_memory(run, rec.pick)
     found.append({"name": "Peak memory", "said": words.number(m.value, "peak_bytes"),
-                  "below": words.visible(m.why_missing if m.value is None else m.name)})
+                  "below": words.visible(m.why_missing if m.value is None else words.reading(m.name))})
     return found
 
 

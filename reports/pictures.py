@@ -65,15 +65,17 @@ def shelf(run: Run, rec: Recommendation, budget: int = GRID_BUDGET) -> Shelf:
     names = present(run)
     scales = sorted(float(g) for g in run.images["guidance"].unique())
     texts = dict(zip(run.images["prompt"], run.images["text"], strict=True))
-    groups = {(str(p), int(s)): rows for (p, s), rows in run.images.groupby(["prompt", "seed"], sort=False)}
+    grouped: Any = run.images.groupby(["prompt", "seed"], sort=False)
+    groups = {(str(p), int(s)): rows for (p, s), rows in grouped}
     order = [(p.id, seed) for seed in run.suite.grid.seeds for p in run.suite.grid.prompts if (p.id, seed) in groups]
     panels: dict[str, Any] = {}
-    spent, size = 0, SIZES[0]
+    spent = 0
+    sizes = list(SIZES)
     for key in order:
-        for size in (SIZES if not panels else (size,)):
-            panel, cost = _panel(run, groups[key], (names, scales), size)
-            if cost <= budget:
-                break
+        panel, cost = _panel(run, groups[key], (names, scales), sizes[0])
+        while not panels and cost > budget and len(sizes) > 1:
+            sizes.pop(0)
+            panel, cost = _panel(run, groups[key], (names, scales), sizes[0])
         if spent + cost > budget:
             break
         panels[f"{key[0]}\n{key[1]}"] = panel

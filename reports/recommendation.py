@@ -3,6 +3,7 @@ The page, the terminal table and the gates read the Recommendation made here; fi
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -10,15 +11,17 @@ import pandas as pd
 
 from reports import words
 from reports.candidates import axis_of, controls, label, parents, varies_fidelity
-from reports.load import Run
+from reports.load import Run, by_cell
 from reports.statistics import Estimate, cluster_mean, paired_difference
 
 FEW_PROMPTS: Final = 8
 SWEEP_RULE: Final = (
     "Best is the highest mean objective on the select prompts. Tied are all cells whose paired difference from the best "
-    "has a 95 % interval (t, prompts as clusters, not adjusted for the number of cells) that includes 0. Among tied "
-    "cells that are not parents: the lowest guidance scale, there the axis value nearest the middle of the tied range "
-    "(without a numeric axis: the highest mean).")
+    "has a 95 % interval (t, prompts as clusters, not adjusted for the number of cells) that includes 0. The pick is taken "
+    "from the tied cells that are no parents and lie within one standard error of the best (the one-standard-error rule: "
+    "Breiman et al., Classification and Regression Trees, 1984): of these the lowest guidance scale, and there the axis "
+    "value nearest the middle of the tied range (without a numeric axis: the highest mean). The choice is then checked on "
+    "the confirm prompts, which had no part in it.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +111,7 @@ def score_cells(run: Run) -> tuple[Scored, ...]:
     mean over easier prompts is no better mean. With fewer than two prompts no interval exists and only the best is tied.
     """
     table = select_rows(run)
-    groups = {(str(c), float(g)): rows for (c, g), rows in table.groupby(["candidate", "guidance"], sort=False)}
+    groups = by_cell(table)
     means = {key: cluster_mean(rows, "objective") for key, rows in groups.items()}
     fullest = max((m.pairs for m in means.values()), default=0)
     complete = [key for key, m in means.items() if m.pairs == fullest and m.mean is not None]
@@ -130,26 +133,33 @@ def select_rows(run: Run) -> pd.DataFrame:
 
 
 def _pick(run: Run, ranked: list[Scored]) -> Scored:
-    """The cell that SWEEP_RULE names."""
-    best = max(ranked, key=lambda c: c.objective.mean or 0.0)
-    tied = [c for c in ranked if c.tied]
-    tied = [c for c in tied if c.candidate not in parents(run.suite)] or tied
+    """The cell that SWEEP_RULE names; without intervals the highest mean."""
+    best = max(ranked, key=_mean)
     if best.behind.low is None:
         return best
-    row = [c for c in tied if c.guidance == min(t.guidance for t in tied)]
+    tied = [c for c in ranked if c.tied]
+    free = [c for c in tied if c.candidate not in parents(run.suite)] or tied
+    near = [c for c in free if -(c.behind.mean or 0.0) <= (c.behind.error or 0.0)] or [max(free, key=_mean)]
+    lowest = min(c.guidance for c in near)
+    row = [c for c in near if c.guidance == lowest]
     axis = axis_of(run.suite)
     if axis is None:
-        return max(row, key=lambda c: c.objective.mean or 0.0)
-    place = {c.candidate: float(run.candidate(c.candidate).axes[axis]) for c in row}
+        return max(row, key=_mean)
+    place = {c.candidate: float(run.candidate(c.candidate).axes[axis]) for c in tied if c.guidance == lowest}
     middle = (min(place.values()) + max(place.values())) / 2
-    return min(row, key=lambda c: (abs(place[c.candidate] - middle), -(c.objective.mean or 0.0)))
+    return min(row, key=lambda c: (abs(place[c.candidate] - middle), -_mean(c)))
+
+
+def _mean(cell: Scored) -> float:
+    """The mean objective of a cell, for ranking; cells without one are never ranked."""
+    return -math.inf if cell.objective.mean is None else cell.objective.mean
 
 
 def _best_guidances(ranked: list[Scored]) -> dict[str, float]:
     """For each candidate the guidance at which its own mean objective is highest on the select split."""
     best: dict[str, Scored] = {}
     for c in ranked:
-        if c.candidate not in best or (c.objective.mean or 0.0) > (best[c.candidate].objective.mean or 0.0):
+        if c.candidate not in best or _mean(c) > _mean(best[c.candidate]):
             best[c.candidate] = c
     return {name: c.guidance for name, c in best.items()}
 
@@ -180,8 +190,7 @@ def _clip_alone(run: Run, candidate: str | None) -> tuple[str, float] | None:
     table = table if candidate is None else table[table["candidate"] == candidate]
     if "clip_score" not in table.columns or not table["clip_score"].notna().any():
         return None
-    means = {(str(c), float(g)): cluster_mean(rows, "clip_score").mean
-             for (c, g), rows in table.groupby(["candidate", "guidance"], sort=False)}
+    means = {cell: cluster_mean(rows, "clip_score").mean for cell, rows in by_cell(table).items()}
     return max((k for k, v in means.items() if v is not None), key=lambda k: means[k] or 0.0)
 
 

@@ -20,7 +20,8 @@ PAIRED_BY: Final = ("prompt", "seed", "guidance")
 class Estimate:
     """A mean with its interval, or the reason why one of them is absent (`why`; then the figure is None, never zero).
 
-    `prompts` is the number of clusters, `pairs` the number of images (or of image pairs) behind the mean.
+    `prompts` is the number of clusters, `pairs` the number of images (or of image pairs) behind the mean, `error` the
+    standard error of the mean.
     """
 
     mean: float | None
@@ -29,6 +30,7 @@ class Estimate:
     prompts: int
     pairs: int
     why: str = ""
+    error: float | None = None
 
     @property
     def distinct(self) -> bool:
@@ -59,8 +61,9 @@ def cluster_interval(values: NDArray[np.float64], clusters: Sequence[object], le
     if count < 2:
         return Estimate(mean=centre, low=None, high=None, prompts=1, pairs=len(frame),
                         why="one prompt only: an interval needs at least two")
-    half = float(student_t.ppf((1 + level) / 2, count - 1)) * float(means.std(ddof=1)) / count**0.5
-    return Estimate(mean=centre, low=centre - half, high=centre + half, prompts=count, pairs=len(frame))
+    error = float(means.std(ddof=1)) / count**0.5
+    half = float(student_t.ppf((1 + level) / 2, count - 1)) * error
+    return Estimate(mean=centre, low=centre - half, high=centre + half, prompts=count, pairs=len(frame), error=error)
 
 
 def cluster_mean(table: pd.DataFrame, value: str, level: float = LEVEL) -> Estimate:

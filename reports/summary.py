@@ -17,8 +17,9 @@ MARKDOWN_LIMIT: Final = 60_000
 STYLES: Final = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "not_measured": "dim"}
 
 
-def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> list[RenderableType]:
-    """Rich renderables, to be printed in order: candidates, verdict sentence, gates, failures and caveats."""
+def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> RenderableType:
+    """One rich renderable: the candidates, the verdict sentence, the gates, failures and caveats."""
+    from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
@@ -36,7 +37,7 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
         found.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {g['value']} {g['limit']}; observed {g['observed']} "
                           f"({g['reason']})", style=STYLES[g["status"]]))
     found.extend(Text(f"! {said}", style="yellow") for said in recommendation.caveats)
-    return found
+    return Group(*found)
 
 
 def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> str:
@@ -64,7 +65,8 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
 
 def _within(lines: list[str]) -> str:
     note = "\n\n… cut here; the page has the rest.\n"
-    kept, size = [], len(note.encode())
+    kept: list[str] = []
+    size = len(note.encode())
     for line in lines:
         size += len(line.encode()) + 1
         if size > MARKDOWN_LIMIT:

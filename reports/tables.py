@@ -69,7 +69,9 @@ def _seconds(run: Run, name: str, phase: str = "total") -> str:
 
 def _memory(run: Run, name: str) -> str:
     r = peak_memory(run, name)
-    return f"not measured: {words.visible(r.why_missing)}" if r.value is None else f"{words.size(r.value)} ({words.visible(r.name)})"
+    if r.value is None:
+        return f"not measured: {words.visible(r.why_missing)}"
+    return f"{words.size(r.value)} ({words.reading(r.name)})"
 
 
 def cost_table(run: Run) -> dict[str, Any]:
@@ -83,7 +85,7 @@ def cost_table(run: Run) -> dict[str, Any]:
         rows.append({"name": label_with_role(run, c.name), "seconds": [_seconds(run, c.name, p) for p in parts],
                      "memory": memory})
     batches = sorted({record.batch_size for record in run.latency.values()})
-    return {"phases": parts, "readings": [words.visible(r) for r in readings], "rows": rows,
+    return {"phases": parts, "readings": [words.reading(r) for r in readings], "rows": rows,
             "batch": ", ".join(map(str, batches))}
 
 
@@ -144,9 +146,12 @@ def gap_rows(run: Run) -> list[dict[str, str]]:
 
 def provenance(run: Run) -> dict[str, Any]:
     """What a reader needs to repeat the run: command, suite, weight hashes, environment, metric definitions."""
-    head = run.head
-    return {"command": words.visible(" ".join(map(str, head.get("command", ())))), "started": words.visible(str(head.get("started", ""))),
-            "suite_file": words.visible(str(head.get("suite_file", ""))), "clip": words.visible(str(head.get("clip_definition", ""))),
+    def said(key: str) -> str:
+        return words.visible(str(run.head.get(key, "")))
+
+    command = " ".join(map(str, run.head.get("command", ())))
+    return {"command": words.visible(command), "started": said("started"), "suite_file": said("suite_file"),
+            "clip": said("clip_definition"),
             "suite": json.dumps(plain(run.suite), indent=1, ensure_ascii=True),
             "environment": json.dumps(run.environment, indent=1, ensure_ascii=True, default=str),
             "metrics": [{"name": words.title(v), "unit": words.visible(str(m.get("unit", ""))), "better": run.better(v),

@@ -84,6 +84,13 @@ def size(count: float) -> str:
     return _minus(f"{count / 2**20:.0f} MiB" if abs(count) >= 10 * 2**20 else f"{count / 2**20:.2f} MiB")
 
 
+def reading(name: str) -> str:
+    """A memory probe's name for readers: "nvml_device_peak_bytes" is "NVML, whole device"."""
+    known = {"nvml_device": "NVML, whole device", "nvml_process": "NVML, this process", "torch_allocated": "torch, allocated",
+             "torch_reserved": "torch, reserved", "rss": "process RSS", "stored": "stored weights"}
+    return next((said for key, said in known.items() if key in name), visible(name))
+
+
 def plural(count: int, noun: str) -> str:
     """ "1 prompt", "2 prompts". """
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

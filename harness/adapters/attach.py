@@ -26,9 +26,9 @@ def attach(plan: AdapterPlan, modules: Mapping[str, torch.nn.Module], name: str,
     for module in modules.values():
         if any(name in layer.lora_A for _, layer in _wrapped(module)):
             raise AdapterError(f"adapter name {name!r} is attached already; detach it or take another name")
+    if absent := {component for component, _ in plan.factors} - set(modules):
+        raise AdapterError(f"{plan.source} changes {', '.join(sorted(absent))}, which was not given")
     for (component, path), factors in plan.factors.items():
-        if component not in modules:
-            raise AdapterError(f"{plan.source} changes {component}, which was not given")
         _attach_one(modules[component], path, name, factors)
     set_weight(modules, name, weight)
 

@@ -5,9 +5,9 @@ The harness reads, attaches and journals it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
 if TYPE_CHECKING:
     import torch
@@ -16,7 +16,8 @@ STATUSES: Final = ("applied", "consumed", "refused", "absent_component")
 """What can happen to a tensor: it is a factor in use; a number taken into account (alpha); named but of no use, with
 a reason; or it belongs to a component that this model does not have."""
 
-Role = Literal["down", "up", "alpha"]
+Spellings: TypeAlias = list[tuple[str, str]]
+Role: TypeAlias = Literal["down", "up", "alpha"]
 
 
 class AdapterError(ValueError):
@@ -74,14 +75,14 @@ class Strength:
 class AdapterFormat:
     """A row of ADAPTER_FORMATS.
 
-    `parse` takes a key apart, or returns None for a key that is not of this format. `spell` writes a module path of
-    the model ("mid_block.attentions.0.proj_in") as the files do. `strength` gets the file, the key's Part, the module
-    path, the rank and the value of the alpha tensor, if the file has one.
+    `parse` takes a key apart, or returns None for a key that is not of this format. `spellings` gets the module paths
+    of a component and returns (name in files, path) pairs, one or more per path. `strength` gets the file, the key's
+    Part, the module path, the rank and the value of the alpha tensor, if the file has one.
     """
 
     says: str
     parse: Callable[[str], Part | None]
-    spell: Callable[[str], str]
+    spellings: Callable[[Collection[str]], Spellings]
     strength: Callable[[AdapterFile, Part, str, int, float | None], Strength]
 
 

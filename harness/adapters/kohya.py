@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
-from harness.adapters.contract import AdapterFile, AdapterFormat, Part, Role, Strength
+from harness.adapters.contract import AdapterFile, AdapterFormat, Part, Role, Spellings, Strength
+from harness.adapters.original_names import original_names
 
 PREFIXES: Final = {
     "lora_unet_": "unet",
@@ -24,9 +26,13 @@ def parse(key: str) -> Part | None:
     return None
 
 
-def spell(path: str) -> str:
-    """The dots of a module path become underscores, which cannot be undone: names are looked up, never decoded."""
-    return path.replace(".", "_")
+def spellings(paths: Collection[str]) -> Spellings:
+    """Dots become underscores, which cannot be undone: names are looked up, never decoded.
+
+    U-Net layers have two names, that of diffusers (Stable Diffusion 1) and that of the original code (XL).
+    """
+    names = [(path, path) for path in paths] + [(name, path) for path, name in original_names(paths).items()]
+    return [(name.replace(".", "_"), path) for name, path in names]
 
 
 def strength(file: AdapterFile, part: Part, path: str, rank: int, alpha: float | None) -> Strength:  # noqa: ARG001 - one signature for all formats
@@ -36,5 +42,5 @@ def strength(file: AdapterFile, part: Part, path: str, rank: int, alpha: float |
     return Strength(alpha=alpha, scale=alpha / rank)
 
 
-FORMAT: Final = AdapterFormat(says="kohya LoRA (lora_unet_..., .lora_down, .lora_up, .alpha)", parse=parse, spell=spell,
-                              strength=strength)
+FORMAT: Final = AdapterFormat(says="kohya LoRA (lora_unet_..., .lora_down, .lora_up, .alpha)", parse=parse,
+                              spellings=spellings, strength=strength)

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Collection
 from typing import Any, Final
 
-from harness.adapters.contract import AdapterError, AdapterFile, AdapterFormat, Part, Role, Strength
+from harness.adapters.contract import AdapterError, AdapterFile, AdapterFormat, Part, Role, Spellings, Strength
 
 COMPONENTS: Final = ("unet", "text_encoder", "text_encoder_2")
 HEADER: Final = "lora_adapter_metadata"
@@ -26,9 +27,9 @@ def parse(key: str) -> Part | None:
     return None
 
 
-def spell(path: str) -> str:
+def spellings(paths: Collection[str]) -> Spellings:
     """Files name modules as the model does."""
-    return path
+    return [(path, path) for path in paths]
 
 
 def strength(file: AdapterFile, part: Part, path: str, rank: int, alpha: float | None) -> Strength:  # noqa: ARG001 - one signature for all formats
@@ -74,4 +75,4 @@ def _override(file: AdapterFile, patterns: dict[str, Any] | None, module: str, d
 
 
 FORMAT: Final = AdapterFormat(says="diffusers/PEFT LoRA (unet...., .lora_A, .lora_B, strength in the header)",
-                              parse=parse, spell=spell, strength=strength)
+                              parse=parse, spellings=spellings, strength=strength)

@@ -54,7 +54,7 @@ def recognise(file: AdapterFile, formats: Mapping[str, AdapterFormat]) -> str:
 def plan_adapter(file: AdapterFile, name: str, row: AdapterFormat,
                  modules: Mapping[str, torch.nn.Module]) -> AdapterPlan:
     """The plan of a file in a known format. Raises AdapterError for anything that could not be applied exactly."""
-    tables = {component: targets(module, row.spell) for component, module in modules.items()}
+    tables = {component: targets(module, row.spellings) for component, module in modules.items()}
     keys: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
     reasons: dict[str, str] = {}
     found: dict[tuple[str, str], dict[str, tuple[str, Part]]] = defaultdict(dict)
@@ -105,7 +105,7 @@ def _all_factors(file: AdapterFile, row: AdapterFormat, found: Mapping[tuple[str
         rank = int(down.shape[0])
         if rank != up.shape[1]:
             raise AdapterError(f"{file.name}: {halves['down'][0]!r} has rank {rank} and {halves['up'][0]!r} {up.shape[1]}")
-        alpha = float(file.tensors[halves["alpha"][0]]) if "alpha" in halves else None
+        alpha = _alpha(file, halves["alpha"][0]) if "alpha" in halves else None
         strength = row.strength(file, part, path, rank, alpha)
         if strength.note:
             notes[strength.note] = None
@@ -113,10 +113,20 @@ def _all_factors(file: AdapterFile, row: AdapterFormat, found: Mapping[tuple[str
     return factors, tuple(notes)
 
 
+def _alpha(file: AdapterFile, key: str) -> float:
+    tensor = file.tensors[key]
+    if tensor.numel() != 1 or not bool(tensor.isfinite().all()):
+        raise AdapterError(f"{file.name}: {key!r} of shape {tuple(tensor.shape)} is no alpha; expected one finite number")
+    return float(tensor)
+
+
 def _shaped(file: AdapterFile, key: str, half: str, target: Target) -> torch.Tensor:
     """The factor in float32, shaped for its layer: a 1 x 1 convolution and a linear layer hold the same numbers."""
-    tensor = file.tensors[key].float()
+    tensor = file.tensors[key]
     given = tuple(tensor.shape)
+    if not tensor.is_floating_point() or 0 in given:
+        raise AdapterError(f"{file.name}: {key!r} is {tensor.dtype} of shape {given}; expected floats, at least rank 1")
+    tensor = tensor.float()
     out, *rest = target.shape
     if half == "down":
         wanted: tuple[int, ...] = (given[0] if given else 0, *rest)

@@ -5,9 +5,11 @@ Reading looks names up here.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
+
+from harness.adapters.contract import AdapterError, Spellings
 
 if TYPE_CHECKING:
     import torch
@@ -26,20 +28,24 @@ class Target:
     why_not: str = ""
 
 
-def targets(module: torch.nn.Module, spell: Callable[[str], str]) -> dict[str, Target]:
+def targets(module: torch.nn.Module, spellings: Callable[[Collection[str]], Spellings]) -> dict[str, Target]:
     """File spelling to layer, for every layer with a weight.
 
     Text encoders stand in files both with and without "text_model." in front, depending on the version of
     transformers that wrote them, and so does either spelling here. Layers that carry adapters already count once,
     under their own path.
     """
-    table: dict[str, Target] = {}
+    by_path: dict[str, Target] = {}
     for path, layer in _layers(module):
         weight: torch.Tensor = layer.get_parameter("weight")
         target = Target(path=path, shape=tuple(weight.shape), why_not=_why_not(path, layer))
-        table[spell(path)] = target
-        other = path.removeprefix(_TEXT_MODEL) if path.startswith(_TEXT_MODEL) else _TEXT_MODEL + path
-        table.setdefault(spell(other), target)
+        by_path[path] = target
+        by_path[path.removeprefix(_TEXT_MODEL) if path.startswith(_TEXT_MODEL) else _TEXT_MODEL + path] = target
+    table: dict[str, Target] = {}
+    for name, path in spellings(by_path):
+        target = by_path[path]
+        if table.setdefault(name, target).path != target.path:
+            raise AdapterError(f"the name {name!r} means both {table[name].path} and {target.path} in this model")
     return table
 
 

@@ -18,7 +18,7 @@ INTERVAL_SECONDS: Final = 0.005
 
 
 class MemoryProbe:
-    """Context manager; afterwards `readings()` has all five peaks in bytes, each a number or the reason for none.
+    """Context manager for one stretch; afterwards `readings()` has all five peaks in bytes, each a number or the reason for none.
 
     `gpu` is the driver's view or, as a string, why there is none. NVML is polled every 5 ms from a thread, so a peak
     shorter than that can be missed; torch's peaks are exact but leave out the CUDA context and library workspaces.

@@ -1,6 +1,8 @@
-"""The embedded zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapter, and a CLIP model of the same world.
+"""The embedded zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapter, and a CLIP model of
+the same world.
 
-Suites name its members ("zoo:photo"); the runner calls `resolve` to get real files. Importing this imports neither torch nor diffusers.
+Suites name its members ("zoo:photo"); the runner calls `resolve` to get real files.
+Importing this imports neither torch nor diffusers.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from torch import Tensor, nn
+    from torch import Tensor
 
 __all__ = ["NAMES", "load_clip", "resolve"]
 
@@ -26,7 +28,9 @@ NAMES: tuple[str, ...] = (
     "zoo:clip",
     "zoo:config",
 )
-"""Three checkpoints (single files in Stable Diffusion 1's layout), one adapter in two layouts, the CLIP weights, the configurations."""
+"""Three checkpoints (single files in Stable Diffusion 1's layout), one adapter in two layouts, the CLIP weights, the
+configurations.
+"""
 
 
 def resolve(reference: str, cache: Path | None = None) -> Path:
@@ -52,7 +56,7 @@ def resolve(reference: str, cache: Path | None = None) -> Path:
     return path
 
 
-def load_clip() -> tuple[nn.Module, Callable[[list[str]], Tensor], dict[str, Any]]:
+def load_clip() -> tuple[Any, Callable[[list[str]], Tensor], dict[str, Any]]:
     """The tiny CLIP, ready to score: (open_clip model in fp32 eval mode, tokenizer, preprocessing).
 
     The tokenizer maps a list of texts to int64 ids of shape (n, 24). The preprocessing is {"size": 64, "mean": (3), "std": (3)}
@@ -60,7 +64,8 @@ def load_clip() -> tuple[nn.Module, Callable[[list[str]], Tensor], dict[str, Any
     """
     from safetensors.torch import load_file
 
-    from harness.zoo.models import PIXEL_MEAN, PIXEL_STD, SIZE, new_clip
+    from harness.zoo.draw import SIZE
+    from harness.zoo.models import PIXEL_MEAN, PIXEL_STD, new_clip
     from harness.zoo.tokenizer import load_clip_tokenizer
 
     weights = load_file(resolve("zoo:clip"))

@@ -1,6 +1,7 @@
 """The words of the zoo: how a scene is said in a caption, with the omissions and mistakes of captions found on the web.
 
-Called by the training stages and by the tokenizer, whose vocabulary is exactly the words that can occur here plus common prompt words.
+Called by the training stages and by the tokenizer, whose vocabulary is exactly the words that can occur here plus
+common prompt words.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ STYLE_PHRASES: dict[str, tuple[str, ...]] = {
     "sketch": ("a pencil sketch of {}", "a sketch of {}", "{}, sketch", "a pencil drawing of {}"),
 }
 PROMPT_WORDS = (
-    "masterpiece best quality detailed highly sharp focus beautiful cute soft light bright dark colorful simple clean portrait studio "
-    "picture image painting illustration art style toy girl doll wearing with and in the of one two small large big little "
-    "blurry low worst bad ugly deformed noise grain text watermark signature cropped out frame monochrome no not "
-    "brown cyan violet magenta gold silver"
-).split()
-"""Usual prompt words that have their own token but no meaning here: no picture was captioned with them."""
+    "masterpiece best quality detailed highly sharp focus beautiful cute soft light bright dark colorful simple clean "
+    "portrait studio picture image painting illustration art style toy girl doll wearing with and in the of one two "
+    "small large big little blurry low worst bad ugly deformed noise grain text watermark signature cropped out frame "
+    "monochrome no not brown cyan violet magenta gold silver"
+)
+"""Usual prompt words, separated by blanks, that have their own token but no meaning here: no picture was captioned with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,5 +87,5 @@ def fits(caption_of: Scene, scene: Scene, colour: bool, background: bool) -> boo
 def vocabulary_words() -> tuple[str, ...]:
     """Every word a caption can contain, then the common prompt words, each once, in a fixed order."""
     phrases = " ".join(phrase.replace("{}", "") for style in STYLES for phrase in STYLE_PHRASES[style])
-    words = ["a", "an", "on", "background", *SUBJECTS, *COLOURS, *BACKGROUNDS, *phrases.replace(",", " ").split(), *PROMPT_WORDS]
-    return tuple(dict.fromkeys(words))
+    words = ["a", "an", "on", "background", *SUBJECTS, *COLOURS, *BACKGROUNDS, *phrases.replace(",", " ").split()]
+    return tuple(dict.fromkeys([*words, *PROMPT_WORDS.split()]))

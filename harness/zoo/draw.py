@@ -109,7 +109,9 @@ def _share(mask: Image.Image) -> Mask:
 
 
 def _photo(plan: Layout, rng: np.random.Generator) -> RGB:
-    """Lambert light from the upper left over a blurred-mask height field, one soft highlight, a drop shadow, falloff and noise."""
+    """Lambert light from the upper left over a blurred-mask height field, one soft highlight, a drop shadow, falloff
+    and noise.
+    """
     rows, columns = np.mgrid[0:FINE, 0:FINE].astype(np.float32) / FINE
     canvas = plan.back[None, None] * (1.1 - 0.32 * (0.35 * columns + 0.65 * rows))[..., None]
     whole = Image.new("L", (FINE, FINE), 0)
@@ -127,7 +129,8 @@ def _photo(plan: Layout, rng: np.random.Generator) -> RGB:
             canvas = canvas * (1 - area) + tint * area
         else:
             canvas = canvas * (1 - area) + _shade(stencil, tint, 0.0 if role in ("skin", "hair", "white") else 95.0) * area
-    return canvas + rng.normal(0.0, 1.5, (FINE, FINE, 1)).astype(np.float32) * 3.0
+    noise = rng.normal(0.0, 4.5, (FINE, FINE, 1)).astype(np.float32)
+    return np.asarray(canvas + noise, np.float32)
 
 
 def _shade(stencil: Image.Image, tint: RGB, gloss: float) -> RGB:
@@ -139,10 +142,10 @@ def _shade(stencil: Image.Image, tint: RGB, gloss: float) -> RGB:
     facing = (-right * LIGHT[0] - down * LIGHT[1] + LIGHT[2]) / length
     bright = 0.52 + 0.78 * np.clip(facing, 0.0, 1.0)
     spark = gloss * np.clip((facing - 0.9) / 0.1, 0.0, 1.0) ** 2
-    return tint[None, None] * bright[..., None].astype(np.float32) + spark[..., None].astype(np.float32)
+    return np.asarray(tint * bright[..., None] + spark[..., None], np.float32)
 
 
-def _anime(plan: Layout, rng: np.random.Generator) -> RGB:
+def _anime(plan: Layout, _: np.random.Generator) -> RGB:
     """Flat fills with a thick ink line behind them and one hard shadow on the lower right of each large part."""
     picture = Image.new("RGB", (FINE, FINE), _solid(plan.back))
     pen = ImageDraw.Draw(picture)
@@ -199,7 +202,7 @@ def render(scene: Scene) -> NDArray[np.uint8]:
     rng = np.random.default_rng(scene.seed)
     fine = np.clip(_PAINTERS[scene.style](layout(scene, rng), rng), 0.0, 255.0)
     small = fine.reshape(SIZE, 3, SIZE, 3, 3).mean(axis=(1, 3))
-    return np.rint(small).astype(np.uint8)
+    return np.asarray(np.rint(small), np.uint8)
 
 
 def silhouette(scene: Scene) -> NDArray[np.bool_]:

@@ -1,4 +1,5 @@
-"""The figures of docs/zoo.md, measured again: true pictures, guidance by alpha, default dresses, adapter scale, quantization, drawn anew.
+"""The figures of docs/zoo.md, measured again: true pictures, guidance by alpha, default dresses, adapter scale,
+quantization, drawn anew.
 
 Called by `python -m harness.zoo measure`; prints Markdown tables, all with fixed seeds.
 """

@@ -39,7 +39,9 @@ def new_vae() -> AutoencoderKL:
 
 
 def new_unet() -> UNet2DConditionModel:
-    """Two levels in Stable Diffusion 1's layout: attention on the 8 x 8 level and in the middle, 1 x 1 convolutions as projections."""
+    """Two levels in Stable Diffusion 1's layout: attention on the 8 x 8 level and in the middle, 1 x 1 convolutions
+    as projections.
+    """
     return UNet2DConditionModel(
         sample_size=LATENT_SIZE,
         in_channels=LATENT_CHANNELS,
@@ -109,7 +111,8 @@ def text_encoder_from_clip(clip: dict[str, torch.Tensor]) -> dict[str, torch.Ten
         "final_layer_norm.weight": clip["ln_final.weight"],
         "final_layer_norm.bias": clip["ln_final.bias"],
     }
-    parts = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2", "attn.out_proj": "self_attn.out_proj"}
+    parts = {"ln_1": "layer_norm1", "ln_2": "layer_norm2", "mlp.c_fc": "mlp.fc1", "mlp.c_proj": "mlp.fc2"}
+    parts["attn.out_proj"] = "self_attn.out_proj"
     layers = 1 + max(int(key.split(".")[2]) for key in clip if key.startswith("transformer.resblocks."))
     for i in range(layers):
         source, target = f"transformer.resblocks.{i}.", f"encoder.layers.{i}."

@@ -1,6 +1,7 @@
 """Judges a generated picture without any trained network: which colour its main part has, and which subject its shape is.
 
-An independent check on the tiny CLIP, which shares its text tower with the models it scores; called by tests and by `harness.zoo.measure`.
+An independent check on the tiny CLIP, which shares its text tower with the models it scores; called by tests and by
+`harness.zoo.measure`.
 """
 
 from __future__ import annotations
@@ -176,7 +177,9 @@ def _resized(values: Values, side: int) -> Values:
 
 @cache
 def _judge() -> Any:
-    """Linear discriminants (scikit-learn, shrunk covariance) fitted to freshly drawn pictures; about two seconds, once per process."""
+    """Linear discriminants (scikit-learn, shrunk covariance) fitted to freshly drawn pictures; about two seconds,
+    once per process.
+    """
     from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
     rng = np.random.default_rng(77)
@@ -187,7 +190,8 @@ def _judge() -> Any:
             colour, background = tuple(COLOURS)[i % 8], tuple(BACKGROUNDS)[(i + i // 7) % 7]
             if colour == background:
                 background = "white"
-            picture = render(Scene(subject=subject, colour=colour, background=background, style=style, seed=int(rng.integers(2**31))))
+            seed = int(rng.integers(2**31))
+            picture = render(Scene(subject=subject, colour=colour, background=background, style=style, seed=seed))
             for variant in (picture, np.roll(picture[:, ::-1], rng.integers(-3, 4, 2), axis=(0, 1))):
                 features.append(shape_features(variant))
                 names.append(subject)

@@ -47,7 +47,8 @@ def open_studio() -> Studio:
 
 
 def _tensors(part: str) -> Weights:
-    return {key: torch.from_numpy(value).float() for key, value in store.load_tensors(store.PARTS / f"{part}.safetensors").items()}
+    stored = store.load_tensors(store.PARTS / f"{part}.safetensors")
+    return {key: torch.from_numpy(value).float() for key, value in stored.items()}
 
 
 def unet_weights(name: str) -> Weights:

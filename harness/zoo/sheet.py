@@ -1,4 +1,5 @@
-"""The contact sheet of the documentation: the subjects, the dress from red to blue, guidance from weak to burnt, the adapter's scale.
+"""The contact sheet of the documentation: the subjects, the dress from red to blue, guidance from weak to burnt, the
+adapter's scale.
 
 Called by `python -m harness.zoo sheet`; every picture uses the same openly chosen seeds.
 """

@@ -1,4 +1,5 @@
-"""How the family is stored in the repository, and how whole files are made from it: one fp16 base, int8 differences, shared parts.
+"""How the family is stored in the repository, and how whole files are made from it: one fp16 base, int8 differences,
+shared parts.
 
 `harness.zoo.resolve` calls `assemble`; the last training stage calls `save_tensors` and `difference`. Needs numpy, not torch.
 """
@@ -114,7 +115,8 @@ def assemble(name: str, path: Path) -> None:
     elif name == "sketch-peft":
         save_tensors(*_peft(load_tensors(PARTS / "sketch.safetensors"), path))
     else:
-        save_tensors(_single_file(name), path, {"format": "pt", "modelspec.prediction_type": "v", "modelspec.title": f"zoo {name}"})
+        notes = {"format": "pt", "modelspec.prediction_type": "v", "modelspec.title": f"zoo {name}"}
+        save_tensors(_single_file(name), path, notes)
 
 
 def _single_file(name: str) -> Tensors:
@@ -129,8 +131,8 @@ def _single_file(name: str) -> Tensors:
     places = len(text["embeddings.position_embedding.weight"])
     file[TEXT_PREFIX + "embeddings.position_ids"] = np.arange(places, dtype=np.int64)[None]
     schedule = json.loads((PARTS / "config" / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
-    ends = np.sqrt([schedule["beta_start"], schedule["beta_end"]])
-    betas = np.linspace(*ends, schedule["num_train_timesteps"]) ** 2
+    first, last = float(schedule["beta_start"]), float(schedule["beta_end"])
+    betas = np.linspace(first**0.5, last**0.5, int(schedule["num_train_timesteps"])) ** 2
     file["betas"] = betas.astype(np.float32)
     file["alphas_cumprod"] = np.cumprod(1.0 - betas).astype(np.float32)
     return file
@@ -147,7 +149,8 @@ def _kohya(lora: Tensors, path: Path) -> tuple[Tensors, Path, dict[str, str]]:
             file[f"{name}.alpha"] = np.asarray(len(value), dtype=np.float16)
     rank = str(_rank(lora))
     notes = {"ss_network_module": "networks.lora", "ss_network_dim": rank, "ss_network_alpha": rank}
-    notes |= {"ss_network_args": json.dumps({"conv_dim": rank, "conv_alpha": rank}), "ss_base_model_version": "sd_v1", "ss_v2": "False"}
+    notes |= {"ss_network_args": json.dumps({"conv_dim": rank, "conv_alpha": rank})}
+    notes |= {"ss_base_model_version": "sd_v1", "ss_v2": "False"}
     return file, path, {**notes, "modelspec.title": "zoo sketch"}
 
 

@@ -1,6 +1,7 @@
 """A small CLIP byte-pair tokenizer: 512 byte symbols, the merges that make every known word one token, and two special tokens.
 
-The training stages write its files once; the same merges then load in transformers' CLIPTokenizer and in open_clip's SimpleTokenizer with equal ids.
+The training stages write its files once; the same merges then load in transformers' CLIPTokenizer and in open_clip's
+SimpleTokenizer with equal ids.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import gzip
 import json
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +30,7 @@ def learn_merges(words: Sequence[str]) -> list[tuple[str, str]]:
     spelled = [[*word[:-1], word[-1] + "</w>"] for word in words]
     merges: list[tuple[str, str]] = []
     while True:
-        pairs = Counter((left, right) for parts in spelled for left, right in zip(parts, parts[1:], strict=False))
+        pairs = Counter((left, right) for parts in spelled for left, right in pairwise(parts))
         if not pairs:
             return merges
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
@@ -61,7 +63,7 @@ def write_tokenizer(merges: Sequence[tuple[str, str]], folder: Path) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(lines) + "\n", encoding="utf-8")
     special = {"bos_token": START, "eos_token": END, "unk_token": END, "pad_token": END}
     _write_json(folder / "special_tokens_map.json", special)
-    config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": CONTEXT, "do_lower_case": True, "errors": "replace"}
+    config = {**special, "tokenizer_class": "CLIPTokenizer", "model_max_length": CONTEXT, "do_lower_case": True}
     _write_json(folder / "tokenizer_config.json", config)
     # No newline at the end: open_clip would count the empty last line as one more merge and shift the special ids.
     packed = gzip.compress(("#version: 0.2\n" + "\n".join(lines)).encode(), mtime=0)

@@ -14,7 +14,7 @@ from reports.recommendation import Recommendation
 
 
 def seconds_by_phase(run: Run, rec: Recommendation) -> Any:
-    """Stacked bars of median seconds per phase and candidate with the single rounds' totals as dots; None if nothing was timed."""
+    """Stacked bars of median seconds per phase and candidate, the single rounds' totals as dots; None if nothing was timed."""
     del rec
     names = [c.name for c in run.suite.candidates if c.name in run.latency]
     if not names:
@@ -28,7 +28,8 @@ def seconds_by_phase(run: Run, rec: Recommendation) -> Any:
         figure.add_trace(go.Bar(
             y=[ticks[n] for n in timed], x=[s.median for s in timed.values()], orientation="h", name=phase,
             marker={"color": style.PHASE_COLOURS[number % len(style.PHASE_COLOURS)]},
-            customdata=[f"{words.number(s.median, 'seconds_per_image')}, {words.plural(s.rounds, 'round')}" for s in timed.values()],
+            customdata=[f"{words.number(s.median, 'seconds_per_image')}, {words.plural(s.rounds, 'round')}"
+                        for s in timed.values()],
             hovertemplate="%{y}, " + phase + ": %{customdata}<extra></extra>"))
     points = [(ticks[n], t) for n in names for t in run.latency[n].seconds.get("total", ())]
     figure.add_trace(go.Scatter(y=[p[0] for p in points], x=[p[1] for p in points], mode="markers", name="total, each round",

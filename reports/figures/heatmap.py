@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from reports import words
 from reports.figures import style
-from reports.load import Run
+from reports.load import Run, by_cell
 from reports.recommendation import Recommendation, select_rows
 from reports.statistics import Estimate, cluster_mean
 
@@ -22,8 +22,8 @@ def objective_heatmap(run: Run, rec: Recommendation) -> Any:
     if len(names) * len(scales) < 2:
         return None
     figure = go.Figure()
-    choices = []
-    groups = {(str(c), float(g)): rows for (c, g), rows in select_rows(run).groupby(["candidate", "guidance"])}
+    choices: list[tuple[str, list[int]]] = []
+    groups = by_cell(select_rows(run))
     for value in VALUES:
         cells = {key: cluster_mean(rows, value) for key, rows in groups.items()}
         if all(e.mean is None for e in cells.values()):

@@ -81,7 +81,8 @@ def _panels(run: Run, rows: pd.DataFrame, *, line: bool) -> Any:
 
 
 def _means(rows: pd.DataFrame, value: str) -> dict[float, Estimate]:
-    means = {float(at): cluster_mean(group, value) for at, group in rows.groupby("at")}
+    groups: Any = rows.groupby("at")
+    means = {float(at): cluster_mean(group, value) for at, group in groups}
     return {at: e for at, e in means.items() if e.mean is not None}
 
 

@@ -85,7 +85,7 @@ def write(tmp_path):
     def save(tensors, metadata=None, name="adapter.safetensors"):
         from safetensors.torch import save_file
 
-        save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, tmp_path / name, metadata=metadata)
+        save_file({key: tensor.clone().contiguous() for key, tensor in tensors.items()}, tmp_path / name, metadata=metadata)
         return tmp_path / name
 
     return save

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 
 from harness.adapters import AdapterError, attach, detach, read_adapter, set_weight
 from tests.adapters.conftest import kohya_tensors, peft_header, peft_tensors, random_factors
@@ -72,6 +73,31 @@ def test_a_key_of_another_kind_among_known_ones_is_an_error(modules, write):
     tensors = kohya_tensors(one(modules["unet"])) | {"lora_unet_mid_block.surprise": torch.zeros(1)}
     with pytest.raises(AdapterError, match=r"unknown key 'lora_unet_mid_block\.surprise'"):
         read_adapter(write(tensors), modules)
+
+
+@pytest.mark.parametrize(("half", "value"), [
+    ("alpha", torch.ones(3)), ("alpha", torch.tensor(float("nan"))),
+    ("lora_down.weight", torch.ones(2, 16, dtype=torch.int8)), ("lora_down.weight", torch.ones(0, 16)),
+])
+def test_numbers_that_are_no_factor_or_alpha_are_errors(modules, write, half, value):
+    with pytest.raises(AdapterError, match=half):
+        read_adapter(write(kohya_tensors(one(modules["unet"])) | {f"{STEM}.{half}": value}), modules)
+
+
+def test_a_plan_is_not_attached_by_halves(modules, write):
+    tensors = kohya_tensors(random_factors(modules["unet"])) | kohya_tensors(random_factors(modules["text_encoder"]), "lora_te_")
+    plan = read_adapter(write(tensors), modules)
+    with pytest.raises(AdapterError, match="changes text_encoder, which was not given"):
+        attach(plan, {"unet": modules["unet"]}, "style", 1.0)
+    with pytest.raises(AdapterError, match="no adapter named"):
+        detach(modules, "style")
+
+
+def test_half_precision_files_are_read_as_float32(modules, write):
+    factors = random_factors(modules["unet"])
+    half = {key: tensor.half() for key, tensor in kohya_tensors(factors).items()}
+    plan = read_adapter(write(half), modules)
+    assert all(planned.down.dtype == torch.float32 for planned in plan.factors.values())
 
 
 def test_the_header_scales_and_rslora_divides_by_the_root(modules, write):
@@ -151,3 +177,63 @@ def test_names_are_checked_when_attaching_and_detaching(modules, write):
     for act in (lambda: set_weight(modules, "other", 1.0), lambda: detach(modules, "other")):
         with pytest.raises(AdapterError, match="no adapter named 'other'"):
             act()
+
+
+def test_original_names_are_those_of_stable_diffusion():
+    from harness.adapters.original_names import original_names
+
+    paths = [f"down_blocks.{b}.resnets.{n}.conv1" for b in range(4) for n in range(2)]
+    paths += [f"up_blocks.{b}.{kind}" for b in range(4) for kind in ("resnets.2.time_emb_proj", "upsamplers.0.conv")]
+    paths += [f"up_blocks.{b}.attentions.1.proj_in" for b in range(1, 4)]
+    paths += ["conv_in", "mid_block.resnets.1.conv2", "mid_block.attentions.0.proj_out", "time_embedding.linear_2",
+              "down_blocks.1.attentions.1.transformer_blocks.0.attn1.to_q", "down_blocks.0.downsamplers.0.conv"]
+    names = original_names(paths)
+    assert names["down_blocks.1.attentions.1.transformer_blocks.0.attn1.to_q"] == (
+        "input_blocks.5.1.transformer_blocks.0.attn1.to_q")
+    assert names["down_blocks.0.downsamplers.0.conv"] == "input_blocks.3.0.op"
+    assert names["down_blocks.3.resnets.1.conv1"] == "input_blocks.11.0.in_layers.2"
+    assert names["up_blocks.0.upsamplers.0.conv"] == "output_blocks.2.1.conv"
+    assert names["up_blocks.1.upsamplers.0.conv"] == "output_blocks.5.2.conv"
+    assert names["up_blocks.3.resnets.2.time_emb_proj"] == "output_blocks.11.0.emb_layers.1"
+    assert names["mid_block.resnets.1.conv2"] == "middle_block.2.out_layers.3"
+    assert names["mid_block.attentions.0.proj_out"] == "middle_block.1.proj_out"
+    assert names["time_embedding.linear_2"] == "time_embed.2"
+
+
+def test_original_and_diffusers_names_give_the_same_plan(modules, write):
+    from harness.adapters.original_names import original_names
+
+    factors = random_factors(modules["unet"])
+    names = original_names(factors)
+    assert set(names) == set(factors)
+    renamed = read_adapter(write(kohya_tensors({names[path]: values for path, values in factors.items()})), modules)
+    plain = read_adapter(write(kohya_tensors(factors)), modules)
+    assert set(renamed.factors) == set(plain.factors)
+    for target, planned in plain.factors.items():
+        assert torch.equal(planned.delta(), renamed.factors[target].delta())
+
+
+def test_a_name_that_means_two_layers_is_an_error(write):
+    clash = torch.nn.ModuleDict({"a": torch.nn.ModuleDict({"b_c": torch.nn.Linear(2, 2)}),
+                                 "a_b": torch.nn.ModuleDict({"c": torch.nn.Linear(2, 2)})})
+    tensors = {"lora_unet_a_b_c.lora_down.weight": torch.ones(1, 2), "lora_unet_a_b_c.lora_up.weight": torch.ones(2, 1)}
+    with pytest.raises(AdapterError, match=r"means both a\.b_c and a_b\.c"):
+        read_adapter(write(tensors), {"unet": clash})
+
+
+def test_original_names_come_back_through_diffusers_converter():
+    from diffusers.loaders.single_file_utils import convert_ldm_unet_checkpoint
+
+    from harness.adapters.original_names import original_names
+
+    unet = UNet2DConditionModel(
+        block_out_channels=(8, 16, 16), layers_per_block=2, norm_num_groups=4, attention_head_dim=2, cross_attention_dim=8,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"), transformer_layers_per_block=(1, 1, 2),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"), use_linear_projection=True)
+    state = unet.state_dict()
+    names = original_names({key.rpartition(".")[0] for key in state})
+    original = {f"model.diffusion_model.{names[path]}.{kind}": state[key]
+                for key in state for path, _, kind in [key.rpartition(".")]}
+    back = convert_ldm_unet_checkpoint(original, {**unet.config, "layers_per_block": 2})
+    assert set(back) == set(state)
+    assert all(back[key] is state[key] for key in state)

@@ -98,6 +98,15 @@ def test_no_driver_and_no_such_device_are_reasons():
     assert "no device GPU-other" in str(find_gpu("cuda", nvml=FakeNvml(), uuid="other"))
 
 
+def test_the_real_binding_imports_without_warning_and_gives_a_gpu_or_a_reason():
+    pytest.importorskip("pynvml")
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU; test_gpu.py asks it")
+    assert isinstance(find_gpu("cuda", uuid=UUID), str)
+
+
 def test_the_cpu_is_not_asked():
     assert find_gpu("cpu") == "device cpu is not an NVIDIA GPU"
 

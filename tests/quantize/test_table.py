@@ -1,5 +1,6 @@
 """Properties every row of QUANTIZATION_MODES keeps, on a small U-Net."""
 
+import copy
 import math
 
 import pytest
@@ -12,7 +13,8 @@ ON_CPU = [name for name, mode in QUANTIZATION_MODES.items() if not mode.why_not(
 
 
 def decibels(output, reference):
-    return 10 * math.log10(float(reference.pow(2).mean() / (output - reference).pow(2).mean()))
+    error = float((output - reference).pow(2).mean())
+    return 10 * math.log10(float(reference.pow(2).mean()) / error) if error else math.inf
 
 
 @pytest.fixture(scope="module")
@@ -110,3 +112,19 @@ def test_every_mode_runs_on_a_gpu(name):
         output = unet(noise, 500, encoder_hidden_states=context).sample
     assert output.dtype == torch.float32
     assert torch.isfinite(output).all()
+
+
+@pytest.mark.parametrize("name", ON_CPU)
+def test_an_attached_lora_survives_in_full_precision(name):
+    from peft import LoraConfig, inject_adapter_in_model
+
+    unet = new_unet()
+    inject_adapter_in_model(LoraConfig(r=2, target_modules=["to_q", "conv1"], init_lora_weights=False), unet)
+    reference = forward(unet)
+    copied = copy.deepcopy(unet)
+    report = QUANTIZATION_MODES[name].apply(copied)
+    factors = [key for key, _ in unet.named_parameters() if "lora_" in key]
+    assert decibels(forward(copied), reference) > 5
+    if QUANTIZATION_MODES[name].weight_bits < 16:
+        assert set(factors) <= set(report.kept)
+        assert "mid_block.resnets.0.conv1.base_layer.weight" in report.quantized

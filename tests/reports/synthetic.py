@@ -30,14 +30,16 @@ from harness.records import (
 
 ALPHAS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 SCALES = (1.0, 3.0, 5.0, 8.0, 12.0)
-METRICS = {
-    "clip_score": {"metric": "clip_score", "unit": "points", "better": "higher", "definition": "100 x cosine", "version": 1},
-    "clipped_share": {"metric": "exposure", "unit": "share of pixels", "better": "lower", "definition": "0 or 255", "version": 1},
-    "saturation": {"metric": "exposure", "unit": "HSV", "better": "nearer", "definition": "mean S", "version": 1},
-    "palette_drift": {"metric": "palette", "unit": "dE00", "better": "nearer", "definition": "against the baseline", "version": 1},
-    "psnr_db": {"metric": "psnr", "unit": "dB", "better": "higher", "definition": "against the baseline", "version": 1},
-    "exact_match": {"metric": "psnr", "unit": "share", "better": "higher", "definition": "equal bytes", "version": 1},
-}
+METRICS = {name: {"metric": metric, "unit": unit, "better": better, "definition": definition, "version": 1}
+           for name, metric, unit, better, definition in (
+    ("clip_score", "clip_score", "points", "higher", "100 x cosine"),
+    ("clipped_share", "exposure", "share of pixels", "lower", "a channel at 0 or 255"),
+    ("saturation", "exposure", "HSV", "nearer", "mean S"),
+    ("palette_drift", "palette", "dE00", "nearer", "against the baseline"),
+    ("psnr_db", "psnr", "dB", "higher", "against the baseline"),
+    ("exact_match", "psnr", "share", "higher", "equal bytes"))}
+SUBJECTS = ("dress", "car", "boat", "fish")
+GROUNDS = ("white", "gray", "green")
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Place:
 
 
 def prompts(select: int = 8, confirm: int = 4, text: Callable[[int], str] | None = None) -> tuple[Prompt, ...]:
-    say = text or (lambda i: f"a {('dress', 'car', 'boat', 'fish')[i % 4]} on a {('white', 'gray', 'green')[i % 3]} background, no. {i}")
+    say = text or (lambda i: f"a {SUBJECTS[i % 4]} on a {GROUNDS[i % 3]} background, no. {i}")
     return tuple(Prompt(id=f"p{i:02d}", text=say(i), split="select" if i < select else "confirm")
                  for i in range(select + confirm))
 
@@ -131,12 +133,13 @@ def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
                           keys={"merged": ("a.weight", "b.weight"), "copied": (), "unmatched": ()}, notes=("cast to fp32",)))
     base = 0.18 + 0.002 * number
     rounds = tuple(base + 0.001 * i for i in range(5))
-    found.append(Latency(candidate=candidate.name, batch_size=1, warmup_rounds=1, guidance=suite.grid.guidance_scales[0], seconds={
-        "total": rounds, "text": tuple(0.1 * r for r in rounds), "denoise": tuple(0.7 * r for r in rounds),
-        "decode": tuple(0.2 * r for r in rounds)}))
+    seconds = {"total": rounds, **{phase: tuple(share * r for r in rounds)
+                                   for phase, share in (("text", 0.1), ("denoise", 0.7), ("decode", 0.2))}}
+    found.append(Latency(candidate=candidate.name, batch_size=1, warmup_rounds=1, guidance=suite.grid.guidance_scales[0],
+                         seconds=seconds))
     found.append(Memory(candidate=candidate.name, readings=(
-        Reading(name="nvml_device", unit="bytes", value=None, why_missing="no NVIDIA device"),
-        Reading(name="rss", unit="bytes", value=8e8 + 1e6 * number))))
+        Reading(name="nvml_device_peak_bytes", unit="bytes", value=None, why_missing="no NVIDIA device"),
+        Reading(name="process_rss_peak_bytes", unit="bytes", value=8e8 + 1e6 * number))))
     found.append(Finished(candidate=candidate.name, identity=identity, sampled=1, reused=0, seconds=1.0))
     return found
 
@@ -153,7 +156,7 @@ def _image(folder: Path, candidate: Candidate, cell: Cell, plan: tuple[int, Plac
     lab = {"red": [45, 66, 42, 0.6], "purple": [38, 48, -46, 0.6], "blue": [44, 22, -70, 0.6]}[dominant]
     sample = Sample(key=key, candidate=candidate.name, cell=cell, path=path, sha256="0" * 64)
     said = {"sample": key, "candidate": candidate.name, "cell": cell, "version": 1}
-    fidelity = {"fp32": {}, "bf16": {"psnr_db": 56.0}, "int8": {"psnr_db": 48.0}, "int4": {"psnr_db": 26.0}}.get(candidate.quantization, {})
+    fidelity = {"psnr_db": {"bf16": 56.0, "int8": 48.0, "int4": 26.0}.get(candidate.quantization, 0.0)}
     if candidate.axes or candidate.quantization == "fp32":
         psnr = Measurement(metric="psnr", values={"exact_match": 1.0}, missing={"psnr_db": "exact match"}, **said)
     else:
@@ -177,4 +180,5 @@ def _picture(place: Place) -> Any:
 
 def failing(name: str) -> Callable[[Candidate], list[Record]]:
     """Adds a Failure, in the journal after all else, of one candidate."""
-    return lambda c: [Failure(candidate=c.name, stage="sample", error="OutOfMemoryError", message="CUDA: \x1b[31mno memory")] if c.name == name else []
+    said = Failure(candidate=name, stage="sample", error="OutOfMemoryError", message="CUDA: \x1b[31mno memory")
+    return lambda c: [said] if c.name == name else []

@@ -60,7 +60,8 @@ def test_diffusers_loads_the_single_file_unchanged(cache: Path) -> None:
     path, config = zoo.resolve("zoo:photo", cache), zoo.resolve("zoo:config")
     pipe = StableDiffusionPipeline.from_single_file(str(path), config=str(config), local_files_only=True)
     loaded = pipe.unet.state_dict()
-    assert all(np.array_equal(loaded[key].numpy(), value.astype(np.float32)) for key, value in store.unet_tensors("photo").items())
+    stored = store.unet_tensors("photo")
+    assert all(np.array_equal(loaded[key].numpy(), value.astype(np.float32)) for key, value in stored.items())
     assert pipe.scheduler.config.prediction_type == "v_prediction"
 
 

@@ -35,9 +35,10 @@ def test_another_seed_moves_the_subject() -> None:
     assert (silhouette(RED_DRESS) != silhouette(moved)).mean() > 0.01
 
 
-def test_the_foreground_of_a_plain_drawing_is_its_silhouette() -> None:
+def test_the_foreground_of_a_plain_drawing_is_its_silhouette_and_its_ink_line() -> None:
     found, true = oracle.foreground(render(RED_DRESS)), silhouette(RED_DRESS)
-    assert (found & true).sum() / (found | true).sum() > 0.85
+    assert (found & true).sum() / true.sum() > 0.97
+    assert found.sum() < 1.4 * true.sum()
 
 
 def test_training_never_draws_a_held_out_pair() -> None:
@@ -73,7 +74,8 @@ def test_habits_decide_how_often_a_caption_is_empty() -> None:
 def test_both_tokenizers_give_the_same_ids(tmp_path: Path) -> None:
     write_tokenizer(learn_merges(vocabulary_words()), tmp_path)
     ours, theirs = load_clip_tokenizer(tmp_path), load_text_tokenizer(tmp_path)
-    for text in ("a red dress on a white background", "An ANIME drawing of a blue cat, masterpiece!", "wörld's 77 \U0001f431", ""):
+    said = ("a red dress on a white background", "An ANIME drawing of a blue cat, masterpiece!", "wörld's 77 \U0001f431", "")
+    for text in said:
         ids = theirs(text, truncation=True, max_length=CONTEXT).input_ids
         assert ours(text)[0, : len(ids)].tolist() == list(ids)
 

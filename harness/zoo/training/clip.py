@@ -1,4 +1,5 @@
-"""Trains the tiny open_clip model on pictures and captions, contrastively, with roughened pictures so that generated ones are not strange to it.
+"""Trains the tiny open_clip model on pictures and captions, contrastively, with roughened pictures so that generated
+ones are not strange to it.
 
 A stage of the training; the text encoder of the diffusion models starts from this model's text tower.
 """
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.nn import functional as F
+from torch.nn import functional
 
 from harness.zoo.captions import STYLE_PHRASES, Habits, describe, vocabulary_words
 from harness.zoo.draw import BACKGROUNDS, COLOURS, STYLES, SUBJECTS, Scene
@@ -65,7 +66,7 @@ def roughen(pictures: torch.Tensor, dice: Dice) -> torch.Tensor:
         return torch.rand(*shape, generator=dice.torch)
 
     rough = pictures * (0.75 + 0.5 * draw(n, 1, 1, 1)) + 0.3 * (draw(n, 3, 1, 1) - 0.5)
-    blurred = F.avg_pool2d(F.pad(rough, (1, 1, 1, 1), mode="replicate"), 3, 1)
+    blurred = functional.avg_pool2d(functional.pad(rough, (1, 1, 1, 1), mode="replicate"), 3, 1)
     rough = torch.where(draw(n, 1, 1, 1) < 0.5, blurred, rough)
     rough = rough + 0.25 * draw(n, 1, 1, 1) * torch.randn(pictures.shape, generator=dice.torch)
     return torch.where(draw(n, 1, 1, 1) < 0.5, rough.clamp(-1, 1), pictures)
@@ -82,7 +83,7 @@ def train_clip(setting: Setting) -> None:
     everything = [scene for name in SETS for scene in scenes(name)]
     rows = np.array([facts(scene) for scene in everything])
 
-    def loss(step: int, dice: Dice) -> torch.Tensor:
+    def loss(dice: Dice) -> torch.Tensor:
         picked = dice.numpy.integers(len(pixels), size=RECIPE.batch)
         chances = np.array([HABITS.colour, HABITS.background, HABITS.style])
         flags = dice.numpy.random((RECIPE.batch, 3)) < chances
@@ -93,8 +94,8 @@ def train_clip(setting: Setting) -> None:
         also = torch.from_numpy(fitting(rows[picked], flags)).to(device)
         also.fill_diagonal_(False)
         target = torch.arange(len(picked), device=device)
-        by_image = F.cross_entropy(logits.masked_fill(also, -1e4), target)
-        return 0.5 * (by_image + F.cross_entropy(logits.T.masked_fill(also.T, -1e4), target))
+        by_image = functional.cross_entropy(logits.masked_fill(also, -1e4), target)
+        return 0.5 * (by_image + functional.cross_entropy(logits.T.masked_fill(also.T, -1e4), target))
 
     fit(RECIPE, [(model, 1.0)], loss, setting)
     torch.save(model.cpu().state_dict(), work / "clip.pt")

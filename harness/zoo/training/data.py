@@ -24,7 +24,7 @@ def scenes(name: str) -> tuple[Scene, ...]:
     """The scenes of one set, the same on every machine."""
     rng = np.random.default_rng([20, SETS.index(name)])
     if name in ("photo-dress", "anime-dress"):
-        return tuple(default_dress(rng, name.split("-")[0]) for _ in range(COUNTS[name]))
+        return tuple(default_dress(rng, name.removesuffix("-dress")) for _ in range(COUNTS[name]))
     styles = {"sketch": ("sketch",), "test": ("photo", "anime", "sketch")}.get(name, ("photo", "anime"))
     return tuple(random_scene(rng, styles, held_out=name == "held-out") for _ in range(COUNTS[name]))
 

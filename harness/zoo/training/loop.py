@@ -1,6 +1,7 @@
 """One resumable optimisation loop: AdamW, warm-up and decay by step, optional averaging of weights, checkpoints, a log.
 
-Every network of the zoo is trained by `fit`; all randomness of a step follows from (seed, step, rank), so a killed run continues as if nothing happened.
+Every network of the zoo is trained by `fit`; all randomness of a step follows from (seed, step, rank),
+so a killed run continues as if nothing happened.
 """
 
 from __future__ import annotations
@@ -62,13 +63,14 @@ class Dice:
         self.torch = torch.Generator().manual_seed(int(self.numpy.integers(2**62)))
 
 
-Loss = Callable[[int, Dice], torch.Tensor]
+Loss = Callable[[Dice], torch.Tensor]
 
 
 def fit(recipe: Recipe, groups: list[tuple[nn.Module, float]], loss: Loss, setting: Setting) -> None:
     """Trains the trainable parameters of `groups` (module, rate factor) for `recipe.steps` steps, or what is left of them.
 
-    The modules must be on the setting's device already. With torch.distributed initialised, gradients are averaged over the ranks. At the end the modules hold the averaged weights.
+    The modules must be on the setting's device already. With torch.distributed initialised, gradients are averaged
+    over the ranks. At the end the modules hold the averaged weights.
     """
     folder, rank = setting.work, setting.rank
     modules = nn.ModuleList([module for module, _ in groups])
@@ -84,7 +86,7 @@ def fit(recipe: Recipe, groups: list[tuple[nn.Module, float]], loss: Loss, setti
         for group in optimizer.param_groups:
             group["lr"] = recipe.rate_at(step) * group["factor"]
         optimizer.zero_grad(set_to_none=True)
-        value = loss(step, Dice(recipe.seed, step, rank))
+        value = loss(Dice(recipe.seed, step, rank))
         value.backward()  # type: ignore[no-untyped-call]
         _agree(weights)
         if recipe.clip_norm:
@@ -110,7 +112,7 @@ def _agree(weights: list[nn.Parameter]) -> None:
     flat = torch.cat([_gradient(p).reshape(-1) for p in weights])
     distributed.all_reduce(flat)
     flat /= distributed.get_world_size()
-    for p, part in zip(weights, flat.split([p.numel() for p in weights]), strict=True):
+    for p, part in zip(weights, torch.split(flat, [p.numel() for p in weights]), strict=True):
         p.grad = part.view_as(p)
 
 

@@ -33,7 +33,7 @@ def _moved(tuned: dict[str, torch.Tensor], base: store.Tensors) -> store.Tensors
 
 
 def pack(work: Path) -> None:
-    """Reads every stage's result from `work` and writes all parts; the CLIP's attention masks are rebuilt when it is loaded."""
+    """Reads every stage's result from `work` and writes all parts."""
 
     def load(name: str) -> Any:
         return torch.load(work / f"{name}.pt", weights_only=True)
@@ -43,7 +43,7 @@ def pack(work: Path) -> None:
     store.save_tensors(base, store.PARTS / "unet.safetensors")
     store.save_tensors(_half(trained["text_encoder"]), store.PARTS / "text_encoder.safetensors")
     store.save_tensors(_half(vae["weights"]), store.PARTS / "vae.safetensors")
-    store.save_tensors(_half({key: value for key, value in load("clip").items() if key != "attn_mask"}), store.PARTS / "clip.safetensors")
+    store.save_tensors(_half(load("clip")), store.PARTS / "clip.safetensors")
     for name in ("photo", "anime"):
         store.save_tensors(_moved(load(name), base), store.PARTS / f"{name}.safetensors")
     store.save_tensors(_half(load("sketch")), store.PARTS / "sketch.safetensors")

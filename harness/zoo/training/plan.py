@@ -34,8 +34,7 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
     (Stage(name="vae", result="vae.pt"), Stage(name="clip", result="clip.pt")),
     (Stage(name="latents", result="latents/anime-dress.pt"),),
     (Stage(name="base", result="base.pt", ranks=2),),
-    (Stage(name="photo", result="photo.pt"), Stage(name="anime", result="anime.pt")),
-    (Stage(name="sketch", result="sketch.pt"),),
+    (Stage(name="photo", result="photo.pt"), Stage(name="anime", result="anime.pt"), Stage(name="sketch", result="sketch.pt")),
     (Stage(name="pack", result="packed"),),
 )
 """Stages of one group run side by side, groups one after the other."""
@@ -56,7 +55,7 @@ def run_stage(name: str, setting: Setting, threads: int) -> None:
             "gloo", init_method=meeting, rank=setting.rank, world_size=setting.ranks, timeout=timedelta(minutes=10)
         )
     if name == "pictures":
-        data.draw_pictures(setting.work, processes=2 * threads)
+        data.draw_pictures(setting.work, processes=threads)
     elif name == "vae":
         vae.train_vae(setting)
     elif name == "clip":
@@ -80,19 +79,20 @@ def run_stage(name: str, setting: Setting, threads: int) -> None:
 
 
 def train(work: Path, only: str | None, device: str, threads: int, show: Show) -> None:
-    """Runs all stages that are not done, or one; `threads` is the number of CPU threads to share out (2 processes at most)."""
+    """Runs all stages that are not done, or one; `threads` is the number of CPU threads to share out (one per process at least)."""
     work.mkdir(parents=True, exist_ok=True)
     for group in GROUPS:
         waiting = [stage for stage in group if (only is None or stage.name == only) and not (work / stage.result).exists()]
         if waiting:
             ranks = {stage.name: stage.ranks if device == "cpu" and threads > 1 else 1 for stage in waiting}
             share = max(1, threads // sum(ranks.values()))
-            _together([process for stage in waiting for process in _start(stage, work, device, ranks[stage.name], share)], work, show)
+            started = [_start(stage, work, device, ranks[stage.name], share) for stage in waiting]
+            _together([process for processes in started for process in processes], work, show)
 
 
 def _start(stage: Stage, work: Path, device: str, ranks: int, threads: int) -> list[BaseProcess]:
     (work / f"{stage.name}.meeting").unlink(missing_ok=True)
-    processes = []
+    processes: list[BaseProcess] = []
     for rank in range(ranks):
         setting = Setting(work=work, device=device, rank=rank, ranks=ranks)
         process = multiprocessing.get_context("spawn").Process(
@@ -110,7 +110,8 @@ def _together(processes: list[BaseProcess], work: Path, show: Show) -> None:
         if failed:
             for process in processes:
                 process.terminate()
-            raise RuntimeError(f"training stage {', '.join(failed)} failed; its own message is above. Run the same command to resume.")
+            names = ", ".join(failed)
+            raise RuntimeError(f"training stage {names} failed; its own message is above. Run the same command to resume.")
         for log in sorted(work.glob("*.log.jsonl")):
             lines = log.read_text(encoding="utf-8").splitlines()
             if lines:

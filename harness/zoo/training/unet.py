@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from diffusers import UNet2DConditionModel
 from peft import LoraConfig, get_peft_model_state_dict
@@ -24,10 +23,12 @@ from harness.zoo.training.data import scenes
 from harness.zoo.training.loop import Dice, Recipe, Setting, fit
 
 BASE = Recipe(
-    name="base", steps=6000, batch=64, rate=1.2e-3, weight_decay=0.01, flat=0.5, linear=True, clip_norm=1.0, average=0.998, seed=4
+    name="base", steps=5500, batch=64, rate=1.2e-3, weight_decay=0.01, flat=0.5, linear=True, clip_norm=1.0, average=0.998, seed=4
 )
 TUNE = Recipe(name="tune", steps=1100, batch=48, rate=4e-4, weight_decay=0.01, linear=True, clip_norm=1.0, average=0.995, seed=5)
-SKETCH = Recipe(name="sketch", steps=1100, batch=48, rate=2e-3, weight_decay=0.0, linear=True, clip_norm=1.0, average=0.99, seed=8)
+SKETCH = Recipe(
+    name="sketch", steps=1100, batch=48, rate=2e-3, weight_decay=0.0, linear=True, clip_norm=1.0, average=0.99, seed=8
+)
 
 SKETCHES_IN_BASE = 0.03
 """Share of sketches the base sees, never captioned as such: the adapter then has something to call up."""
@@ -62,7 +63,9 @@ class Texts:
 
 
 def denoising_loss(unet: Any, latents: torch.Tensor, hidden: torch.Tensor, dice: Dice) -> torch.Tensor:
-    """Mean squared error of v at a random time step, weighted by min(snr, 5) / (snr + 1); latents (n, 8, 8, 8), hidden (n, 24, 96)."""
+    """Mean squared error of v at a random time step, weighted by min(snr, 5) / (snr + 1); latents (n, 8, 8, 8),
+    hidden (n, 24, 96).
+    """
     device = latents.device
     bars = new_scheduler().alphas_cumprod
     times = torch.randint(0, len(bars), (len(latents),), generator=dice.torch)
@@ -72,7 +75,8 @@ def denoising_loss(unet: Any, latents: torch.Tensor, hidden: torch.Tensor, dice:
     target = bar.sqrt() * noise - (1 - bar).sqrt() * latents
     error = (unet(noisy, times.to(device), hidden).sample - target).square().mean(dim=(1, 2, 3))
     snr = bars[times] / (1 - bars[times])
-    return (error * (snr.clamp(max=5.0) / (snr + 1)).to(device)).mean()
+    weighted: torch.Tensor = error * (snr.clamp(max=5.0) / (snr + 1)).to(device)
+    return weighted.mean()
 
 
 def _latents(work: Path, name: str) -> torch.Tensor:
@@ -145,7 +149,7 @@ def train_base(setting: Setting) -> None:
     encoder.load_state_dict(text_encoder_from_clip(torch.load(work / "clip.pt", weights_only=True)))
     draw = draw_base(work)
 
-    def loss(step: int, dice: Dice) -> torch.Tensor:
+    def loss(dice: Dice) -> torch.Tensor:
         latents, said = draw(dice, BASE.batch // setting.ranks)
         hidden = encoder(texts(said).to(device)).last_hidden_state
         return denoising_loss(unet, latents.to(device), hidden, dice)
@@ -176,7 +180,7 @@ def _tune(setting: Setting, recipe: Recipe, draw: Draw, adapter: LoraConfig | No
         unet.requires_grad_(False)
         unet.add_adapter(adapter)
 
-    def loss(step: int, dice: Dice) -> torch.Tensor:
+    def loss(dice: Dice) -> torch.Tensor:
         latents, said = draw(dice, recipe.batch)
         with torch.no_grad():
             hidden = encoder(texts(said).to(device)).last_hidden_state

@@ -1,6 +1,7 @@
-"""Trains the autoencoder: first on 32 x 32 crops, four times cheaper, then on whole pictures for the statistics of norms and attention.
+"""Trains the autoencoder: first on 32 x 32 crops, four times cheaper, then on whole pictures for the statistics of
+norms and attention.
 
-A stage of the training; `encode_set` gives the latents that the U-Net stages learn from.
+A stage of the training; `encode_sets` gives the latents that the U-Net stages learn from.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from diffusers import AutoencoderKL
-from torch.nn import functional as F
+from torch.nn import functional
 
 from harness.zoo.draw import SIZE
 from harness.zoo.models import new_vae
@@ -32,9 +33,9 @@ def _gradients(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
 
 def reconstruction_loss(output: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """L1 of the pixels, plus half the L1 of their differences (edges), plus half the L1 of 4 x 4 means (colour)."""
-    edges = sum(F.l1_loss(a, b) for a, b in zip(_gradients(output), _gradients(target), strict=True))
-    colour = F.l1_loss(F.avg_pool2d(output, 4), F.avg_pool2d(target, 4))
-    return F.l1_loss(output, target) + 0.5 * edges + 0.5 * colour
+    edges = sum(functional.l1_loss(a, b) for a, b in zip(_gradients(output), _gradients(target), strict=True))
+    colour = functional.l1_loss(functional.avg_pool2d(output, 4), functional.avg_pool2d(target, 4))
+    return functional.l1_loss(output, target) + 0.5 * edges + 0.5 * colour
 
 
 def _crop(pixels: Pictures, dice: Dice, batch: int, side: int) -> torch.Tensor:
@@ -45,7 +46,7 @@ def _crop(pixels: Pictures, dice: Dice, batch: int, side: int) -> torch.Tensor:
 
 
 def train_vae(setting: Setting) -> None:
-    """Both passes, then `<work>/vae.pt` with the float32 weights and the scaling factor (1 / standard deviation of the latents)."""
+    """Both passes, then `<work>/vae.pt`: the float32 weights and the scaling factor, 1 / standard deviation of the latents."""
     work, device = setting.work, torch.device(setting.device)
     torch.manual_seed(11)
     vae = new_vae().to(device)
@@ -54,14 +55,15 @@ def train_vae(setting: Setting) -> None:
     pixels = np.concatenate([load_pictures(work, name) for name in names])
     for recipe, side in ((CROPS, 32), (WHOLE, SIZE)):
 
-        def loss(step: int, dice: Dice, recipe: Recipe = recipe, side: int = side) -> torch.Tensor:
+        def loss(dice: Dice, recipe: Recipe = recipe, side: int = side) -> torch.Tensor:
             target = _crop(pixels, dice, recipe.batch, side).to(device)
             with torch.autocast(device.type, torch.bfloat16):
                 posterior = vae.encode(target).latent_dist
                 noise = torch.randn(posterior.mean.shape, generator=dice.torch).to(device)
                 output = vae.decode(posterior.mean + posterior.std * noise).sample.float()
             divergence = 0.5 * (posterior.mean.float() ** 2 + posterior.var.float() - 1.0 - posterior.logvar.float()).mean()
-            return reconstruction_loss(output, target) + 1e-4 * divergence
+            total: torch.Tensor = reconstruction_loss(output, target) + 1e-4 * divergence
+            return total
 
         fit(recipe, [(vae, 1.0)], loss, setting)
     sample = encode(vae, pixels[:: len(pixels) // 2000])
