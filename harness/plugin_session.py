@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -19,10 +19,9 @@ from harness.records import Failure, Latency
 from harness.run import Options, SuiteRun
 
 if TYPE_CHECKING:
-    from reports.recommendation import Recommendation
-
     from reports.gates import Verdict
     from reports.load import Run
+    from reports.recommendation import Recommendation
 
 _SESSION: Final = pytest.StashKey["Session"]()
 
@@ -149,7 +148,7 @@ class SuiteSession:
         if self._run is not None:
             self._run.close()
 
-    def _judged(self) -> tuple[Any, Any, list[Any]]:
+    def _judged(self) -> tuple[Run, Recommendation, list[Verdict]]:
         if self._read is None:
             from reports import judge, load_run, recommend
 

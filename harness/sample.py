@@ -108,7 +108,7 @@ def denoise(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...], text: TextS
     states = torch.stack(negative + positive).to(dtype)
     guidance = torch.tensor([c.guidance for c in cells], device=pipeline.device).view(-1, 1, 1, 1)
     with torch.inference_mode():
-        latents = initial_noise(pipeline, grid, cells) * scheduler.init_noise_sigma
+        latents: torch.Tensor = initial_noise(pipeline, grid, cells) * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:
             scaled = scheduler.scale_model_input(latents, timestep).to(dtype)
             if guided:

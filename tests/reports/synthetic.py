@@ -182,3 +182,14 @@ def failing(name: str) -> Callable[[Candidate], list[Record]]:
     """Adds a Failure, in the journal after all else, of one candidate."""
     said = Failure(candidate=name, stage="sample", error="OutOfMemoryError", message="CUDA: \x1b[31mno memory")
     return lambda c: [said] if c.name == name else []
+
+
+HOSTILE = ("</script><script>document.title='owned'</script>", '"><img src=x onerror="document.title=1">', "\x1b[31mred\x1b[0m dress",
+           "\u202etxet desrever\u202c", "emoji 👩‍🎨 and \u2028 a line", "=cmd|' /C calc'!A0", "[link](https://example.org) | ![i](//x/y.png)")
+
+
+def hostile_suite() -> Suite:
+    """Prompts that try to act on a page, a terminal, a spreadsheet or a Markdown reader."""
+    chosen = prompts(5, 2, text=lambda i: HOSTILE[i])
+    grid = Grid(prompts=chosen, seeds=(1,), guidance_scales=(3.0, 8.0), width=32, height=32)
+    return merge_suite(name="<b>suite</b>", grid=grid, description="</title><script>alert(1)</script>")

@@ -1,0 +1,84 @@
+"""The page in a real browser, from disk and without a network: no error, no request, and its controls work."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports import write_page
+
+pytestmark = pytest.mark.browser
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with api.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+def visit(browser: Any, page: Path, **how: Any) -> tuple[Any, list[str]]:
+    """The opened page, and what it complained of or asked for beside its own file."""
+    tab, trouble = browser.new_page(**how), []
+    tab.on("console", lambda said: trouble.append(said.text))
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.on("request", lambda asked: trouble.append(asked.url) if not asked.url.startswith(("data:", page.as_uri())) else None)
+    tab.goto(page.as_uri())
+    tab.wait_for_selector("#figure-heatmap .heatmaplayer image, #figure-cost .barlayer path", state="attached")
+    return tab, trouble
+
+
+def test_the_page_opens_without_an_error_and_without_a_request(browser: Any, merge_page: Path) -> None:
+    tab, trouble = visit(browser, merge_page)
+    assert tab.locator(".plot .main-svg").count() >= 6
+    assert trouble == []
+    tab.close()
+
+
+def test_the_pick_is_starred_in_the_heatmap_and_framed_in_the_grid(browser: Any, merge_page: Path) -> None:
+    tab, _ = visit(browser, merge_page)
+    assert tab.locator("#figure-heatmap .scatterlayer .points path").count() == 1
+    assert tab.locator("#grid td.pick img").get_attribute("alt").startswith("alpha 0.45, CFG")
+    tab.close()
+
+
+def test_choosing_another_prompt_changes_the_images(browser: Any, hostile_folder: Path) -> None:
+    tab, trouble = visit(browser, write_page(hostile_folder))
+    before = tab.locator("#grid img").first.get_attribute("alt")
+    tab.locator("#grid-prompt").select_option(index=3)
+    assert tab.locator("#grid img").first.get_attribute("alt") != before
+    assert (trouble, tab.title()) == ([], "<b>suite</b> · Sweetspot")
+    tab.close()
+
+
+def test_choosing_another_value_changes_the_heatmap(browser: Any, merge_page: Path) -> None:
+    tab, _ = visit(browser, merge_page)
+    tab.locator("#figure-heatmap select").select_option(label="Clipped pixels")
+    tab.wait_for_function("document.querySelector('#figure-heatmap .heatmap-label, #figure-heatmap text.heatmap-label') === null "
+                          "|| document.querySelector('#figure-heatmap').textContent.includes('%')")
+    assert "%" in tab.locator("#figure-heatmap .plot").text_content()
+    tab.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_never_scrolls_sideways(browser: Any, merge_page: Path, width: int) -> None:
+    tab, _ = visit(browser, merge_page, viewport={"width": width, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    tab.close()
+
+
+def test_an_image_opens_larger_with_its_values(browser: Any, merge_page: Path) -> None:
+    tab, _ = visit(browser, merge_page)
+    tab.locator("#grid td.pick button").click()
+    assert "CLIP score" in tab.locator("#viewer p").text_content()
+    tab.close()

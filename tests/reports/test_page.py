@@ -1,0 +1,139 @@
+"""The page: one file, no request, nothing in it acts, and what is missing is said."""
+
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from harness.declare import Grid
+from harness.records import Coverage
+from reports import load_run, recommend, write_page
+from reports.page import csv, embed
+from reports.pictures import shelf, thumbnail
+from tests.reports import synthetic
+
+LOADING = {"src", "href", "srcset", "data", "poster", "action", "background", "formaction"}
+
+
+class Loads(HTMLParser):
+    """Collects every attribute that could load something, and every element that acts by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[tuple[str, str]] = []
+        self.tags: list[str] = []
+        self.handlers: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.found += [(name, value or "") for name, value in attrs if name in LOADING]
+        self.handlers += [name for name, _ in attrs if name.startswith("on")]
+
+
+def parsed(page: Path) -> Loads:
+    loads = Loads()
+    loads.feed(page.read_text(encoding="utf-8"))
+    return loads
+
+
+def block(page: Path, name: str) -> Any:
+    found = re.search(rf'id="{name}">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
+    assert found is not None
+    return json.loads(found.group(1))
+
+
+def test_the_page_loads_nothing_from_anywhere(merge_page: Path) -> None:
+    assert all(value.startswith("data:image/webp") for _, value in parsed(merge_page).found)
+
+
+def test_the_page_is_smaller_than_ten_megabytes(merge_page: Path) -> None:
+    assert merge_page.stat().st_size < 10_000_000
+
+
+def test_plotly_is_inlined_once_and_scripts_are_allowed_by_hash_alone(merge_page: Path) -> None:
+    text = merge_page.read_text(encoding="utf-8")
+    policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
+    assert policy is not None
+    assert "default-src &#39;none&#39;" in policy.group(1)
+    assert "script-src &#39;sha256-" in policy.group(1)
+    assert parsed(merge_page).tags.count("script") == 4
+
+
+def test_markdown_and_table_lie_beside_the_page(merge_page: Path) -> None:
+    assert (merge_page.parent / "report.md").read_text().startswith("## dress")
+    assert len((merge_page.parent / "table.csv").read_text().splitlines()) == 841
+
+
+def test_nothing_hostile_acts_in_the_page(hostile_folder: Path) -> None:
+    page = write_page(hostile_folder)
+    found = parsed(page)
+    assert found.tags.count("script") == 4
+    assert found.handlers == []
+    assert found.tags.count("b") == page.read_text().count("<b>")
+    assert "<b>suite</b>" not in page.read_text()
+    assert {p["text"] for p in block(page, "shelf-data")["prompts"]} >= {synthetic.HOSTILE[0], "\\x1b[31mred\\x1b[0m dress"}
+
+
+def test_json_in_a_script_element_cannot_end_it() -> None:
+    said = embed(json.dumps({"a": "</script><!--\u2028&"}, ensure_ascii=False))
+    assert not set("<>&\u2028") & set(said)
+    assert json.loads(said) == {"a": "</script><!--\u2028&"}
+
+
+def test_formulas_in_the_csv_are_defused(hostile_folder: Path) -> None:
+    assert "'=cmd" in csv(load_run(hostile_folder))
+
+
+def test_a_path_out_of_the_run_folder_is_not_read(tmp_path: Path) -> None:
+    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
+    (tmp_path / "run").mkdir()
+    with pytest.raises(ValueError, match="out of the run folder"):
+        thumbnail(tmp_path / "run", "../secret.png", 32, 80)
+
+
+def test_an_image_that_cannot_be_read_leaves_a_reason(tmp_path: Path) -> None:
+    folder = synthetic.write_run(tmp_path, synthetic.merge_suite(grid=Grid(
+        prompts=synthetic.prompts(2, 2), seeds=(1,), guidance_scales=(3.0,))))
+    next((folder / "images").glob("*.png")).write_bytes(b"not a picture")
+    assert "image not shown: it could not be read" in write_page(folder).read_text()
+
+
+def test_images_beyond_the_budget_are_left_out_and_it_is_said(merge_folder: Path) -> None:
+    run = load_run(merge_folder)
+    made = shelf(run, recommend(run), budget=60_000)
+    assert 0 < len(made.data["panels"]) < 24
+    assert "of 24 prompt and seed pairs are left out" in made.left_out[0]
+
+
+def test_keys_that_were_lost_are_listed_in_full_and_shared_lists_once(tmp_path: Path) -> None:
+    lost = tuple(f"unet.lost.{i}" for i in range(40))
+    suite = synthetic.merge_suite(grid=Grid(prompts=synthetic.prompts(2, 2), seeds=(1,), guidance_scales=(3.0,)))
+    folder = synthetic.write_run(tmp_path, suite, extra=lambda c: [Coverage(
+        candidate=c.name, stage="merge", component="vae", keys={"missing_in_b": lost})])
+    text = write_page(folder).read_text()
+    assert all(text.count(f"<code>{key}</code>") == 1 for key in lost)
+    assert "40 keys missing in b" in text
+
+
+def test_what_was_not_measured_is_said_and_not_shown_as_zero(hostile_folder: Path) -> None:
+    text = write_page(hostile_folder).read_text()
+    assert "not measured: no NVIDIA device" in text
+    assert "OutOfMemoryError" in text
+
+
+def test_a_run_without_images_still_makes_a_page(tmp_path: Path) -> None:
+    folder = synthetic.write_run(tmp_path, synthetic.merge_suite())
+    (folder / "journal.jsonl").unlink()
+    assert "No recommendation" in write_page(folder).read_text()
+
+
+def test_the_page_of_a_quantization_suite_compares_with_the_baseline(quantization_run: Any) -> None:
+    text = write_page(quantization_run.folder).read_text()
+    assert "What precision costs" in text
+    assert "0 of 24" in text

@@ -1,0 +1,52 @@
+"""The terminal table and the Markdown text say what the page says, and nothing in them acts."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from reports import judge, load_run, markdown, recommend, terminal_table
+from reports.load import Run
+from reports.recommendation import Recommendation
+from reports.summary import MARKDOWN_LIMIT
+
+
+def printed(run: Run, rec: Recommendation) -> str:
+    text = io.StringIO()
+    Console(file=text, width=160, force_terminal=False).print(terminal_table(run, rec, judge(run, rec)))
+    return text.getvalue()
+
+
+def test_the_terminal_shows_intervals_n_the_reading_and_the_sentence(merge_run: Run, merge_verdict: Recommendation) -> None:
+    said = printed(merge_run, merge_verdict)
+    assert f"CFG {merge_verdict.guidance:g}" in said
+    assert "(n=5)" in said
+    assert "process RSS" in said
+    assert merge_verdict.sentence in said.replace("\n", " ").replace("  ", " ")
+
+
+def test_no_escape_sequence_of_a_prompt_or_an_error_reaches_the_terminal(hostile_folder: Path) -> None:
+    run = load_run(hostile_folder)
+    said = printed(run, recommend(run))
+    assert "\x1b" not in said
+    assert "OutOfMemoryError" in said
+
+
+def test_the_markdown_carries_the_same_sentence(merge_run: Run, merge_verdict: Recommendation) -> None:
+    said = markdown(merge_run, merge_verdict, judge(merge_run, merge_verdict))
+    assert merge_verdict.sentence.split("[")[0] in said
+    assert "✓ passed" in said
+
+
+def test_markdown_of_a_hostile_run_holds_no_tag_link_or_image(hostile_folder: Path) -> None:
+    run = load_run(hostile_folder)
+    said = markdown(run, recommend(run), judge(run, recommend(run)))
+    assert not any(act in said for act in ("<b>", "<script", "](", "!["))
+
+
+def test_markdown_stays_below_its_limit_and_says_that_it_was_cut(merge_run: Run, merge_verdict: Recommendation) -> None:
+    said = markdown(merge_run, merge_verdict, judge(merge_run, merge_verdict) * 400)
+    assert len(said.encode()) <= MARKDOWN_LIMIT
+    assert "cut here" in said
