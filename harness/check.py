@@ -160,7 +160,8 @@ def _clip(reference: str, root: Path) -> Iterator[str]:
         return
     architecture, colon, path = reference.partition(":")
     if not architecture or not colon or not path:
-        yield f"clip is {reference!r}; expected 'zoo:clip' or 'ARCHITECTURE:file', like 'ViT-B-32-quickgelu:models/clip.safetensors'"
+        yield (f"clip is {reference!r}; expected 'zoo:clip' or 'ARCHITECTURE:file', "
+               "like 'ViT-B-32-quickgelu:models/clip.safetensors'")
     elif not (root / path).is_file():
         yield f"clip file {path!r} does not exist below {root}"
 

@@ -36,7 +36,7 @@ class Ledger:
         self._measured: dict[tuple[str, str, str], tuple[int, str]] = {}
         self._identities: dict[str, str] = {}
         self._coverage: set[str] = set()
-        self._timed: set[str] = set()
+        self._latencies: dict[str, Latency] = {}
         self._sound: dict[str, bool] = {}
         records, self.damaged = self.journal.read()
         for record in records:
@@ -78,9 +78,9 @@ class Ledger:
         if candidate not in self._coverage:
             self.add(list(coverage))
 
-    def timed(self, candidate: str) -> bool:
-        """Whether latency and memory of the candidate's present weights are in the journal."""
-        return candidate in self._timed
+    def latency(self, candidate: str) -> Latency | None:
+        """The latency of the candidate's present weights; it is written together with the memory figures."""
+        return self._latencies.get(candidate)
 
     def measured(self, metric: str, version: int, samples: Sequence[Sample], references: Sequence[str]) -> bool:
         """Whether `metric` stands in the journal for every sample, against the same reference images."""
@@ -106,11 +106,11 @@ class Ledger:
             case Weights():
                 if self._identities.get(record.candidate) != record.identity:
                     self._coverage.discard(record.candidate)
-                    self._timed.discard(record.candidate)
+                    self._latencies.pop(record.candidate, None)
                 self._identities[record.candidate] = record.identity
             case Coverage():
                 self._coverage.add(record.candidate)
-            case Memory():
-                self._timed.add(record.candidate)
-            case Latency() | Failure() | Finished():
+            case Latency():
+                self._latencies[record.candidate] = record
+            case Memory() | Failure() | Finished():
                 pass

@@ -15,7 +15,7 @@ import pytest
 from harness.check import problems
 from harness.declare import Candidate, Suite
 from harness.progress import Bar
-from harness.records import Failure, Latency
+from harness.records import Failure
 from harness.run import Options, SuiteRun
 
 if TYPE_CHECKING:
@@ -112,9 +112,8 @@ class SuiteSession:
 
     def latency(self, candidate: Candidate) -> tuple[float, ...]:
         """Total seconds per image of the candidate's timed rounds; empty when it was not timed."""
-        records, _ = self.run().ledger.journal.read()
-        timed = [r for r in records if isinstance(r, Latency) and r.candidate == candidate.name]
-        return timed[-1].seconds["total"] if timed else ()
+        timed = self.run().ledger.latency(candidate.name)
+        return timed.seconds["total"] if timed else ()
 
     def verdicts(self, gate: str) -> list[Verdict]:
         """The verdicts of one gate."""

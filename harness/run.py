@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
+import os
 import re
 import statistics
 import sys
@@ -35,6 +37,7 @@ from harness.sample import TextState, batches, encode, from_png, sample, sample_
 
 RUN_FORMAT = 1
 WARMUP_ROUNDS = 1
+WRITES_AHEAD = 4
 
 
 class RunInUseError(RuntimeError):
@@ -65,6 +68,7 @@ class SuiteRun:
         self._lock = _lock(self.folder)
         if options.fresh:
             _empty(self.folder)
+        _hush()
         set_determinism()
         self.ledger = Ledger(self.folder)
         self._texts: dict[str, TextState] = {}
@@ -97,7 +101,7 @@ class SuiteRun:
         todo = self._missing(candidate, weights.identity)
         reused = len(self.cells) - sum(len(batch) for batch in todo)
         self.progress.advance(reused, f"{self.suite.name} {candidate.name}")
-        if todo or not self.ledger.timed(candidate.name):
+        if todo or self.ledger.latency(candidate.name) is None:
             with self._stage(candidate, "materialise", failures):
                 prepared = self.bench.prepare(candidate)
                 self.ledger.cover(candidate.name, prepared.coverage)
@@ -105,7 +109,7 @@ class SuiteRun:
                 return self._give_up(candidate, failures)
             with self._stage(candidate, "sample", failures):
                 self._sample(candidate, weights.identity, prepared, todo)
-            if not failures and not self.ledger.timed(candidate.name):
+            if not failures and self.ledger.latency(candidate.name) is None:
                 with self._stage(candidate, "time", failures):
                     self._time(candidate, prepared)
         if not failures:
@@ -156,8 +160,10 @@ class SuiteRun:
             for cells, images in sample(prepared.pipeline, grid, todo, text):
                 pending.append(writer.submit(self._write, candidate, identity, cells, images))
                 self.progress.advance(len(cells), f"{self.suite.name} {candidate.name}")
-        for written in pending:
-            written.result()
+                if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
+                    pending.pop(0).result()
+            for written in pending:
+                written.result()
 
     def _write(self, candidate: Candidate, identity: str, cells: Sequence[Cell], images: Any) -> None:
         records = []
@@ -231,8 +237,11 @@ class SuiteRun:
             "environment": environment(self.options.device), "metrics": specs, "command": list(self.options.command),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "clip_definition": before.get("clip_definition", ""), "not_selected": [],
-            "earlier_environments": [e for e in (*before.get("earlier_environments", []), before.get("environment")) if e],
+            "earlier_environments": before.get("earlier_environments", []),
         }
+        was = before.get("environment")
+        if was and was != self._head["environment"] and was not in self._head["earlier_environments"]:
+            self._head["earlier_environments"].append(was)
         self._save_head()
 
     def leave_out(self, names: Sequence[str]) -> None:
@@ -248,6 +257,14 @@ def _measurement(metric: str, of: Sample, score: ImageScore, reference: str) -> 
     return Measurement(sample=of.key, candidate=of.candidate, cell=of.cell, metric=metric, version=METRICS[metric].version,
                        values=score.values, labels=score.labels, details=score.details, missing=score.missing,
                        reference=reference)
+
+
+def _hush() -> None:
+    """Keeps back what torchao, diffusers and transformers say about each other's versions while they are imported;
+    a user can do nothing about it, and it would stand in the middle of the progress bar."""
+    for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
 
 
 def _slug(text: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import re
 from functools import cache
 from pathlib import Path
 from typing import Final
@@ -54,7 +55,7 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict]) -> str:
         run=run, rec=rec, suite=run.suite, policy=policy, style=Markup(_source("page.css")), script=Markup(script),
         plotlyjs=Markup(plotlyjs), figure_json=Markup(embed(f"{{{data}}}")), rows=FIGURES, figures=figures,
         shelf_json=Markup(embed(json.dumps(pictures.data))), left_out=pictures.left_out, grid=pictures.data,
-        strip=strip(run, rec), lead=_parts(rec.sentence), facts=_facts(run, rec), gates=tables.gate_rows(run, verdicts),
+        strip=strip(run, rec), lead=_parts(rec.sentence), facts=_facts(run, rec), gates=tables.gate_rows(run, verdicts, rec.pick),
         comparisons=tables.comparison_rows(run, rec.comparisons), candidates=tables.candidate_rows(run, rec),
         costs=tables.cost_table(run), losses=tables.loss_rows(run), coverage=tables.coverage_table(run),
         gaps=tables.gap_rows(run), provenance=tables.provenance(run),
@@ -112,7 +113,12 @@ def _parts(sentence: str) -> tuple[str, str]:
     head, mark, rest = sentence.partition("; ")
     if not mark:
         head, mark, rest = sentence.partition(": ")
-    return words.visible(head), words.visible(rest)
+    return _unbroken(words.visible(head)), _unbroken(words.visible(rest))
+
+
+def _unbroken(said: str) -> str:
+    """Keeps "alpha 0.45", "parent A" and "CFG 5" on one line with no-break spaces."""
+    return re.sub(r"\b(alpha|weight|parent|CFG) (?=\S)", "\\1\u00a0", said)
 
 
 @cache

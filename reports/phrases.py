@@ -79,9 +79,10 @@ def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
             said.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is {c.word}: "
                         f"{words.estimate(c.difference, difference=True)} ({c.split} prompts).")
     if rec.clip_alone and rec.clip_alone_at_pick is not None:
-        said.append(f"CLIP score alone would have picked CFG {rec.clip_alone_at_pick:g} for this candidate, and "
-                    f"{label(run, rec.clip_alone[0])} at CFG {rec.clip_alone[1]:g} over all: alignment scores keep rising while "
-                    "images burn out, so the objective counts clipped pixels and lost colours against them.")
+        said.append(f"CLIP score alone would have picked CFG {rec.clip_alone_at_pick:g} for this candidate"
+                    f"{' too' if rec.clip_alone_at_pick == rec.guidance else ''}, and {label(run, rec.clip_alone[0])} at CFG "
+                    f"{rec.clip_alone[1]:g} over all: alignment scores tend to rise with guidance while images burn out, so the "
+                    "objective counts clipped pixels and lost colours against them.")
     return tuple(said)
 
 

@@ -22,6 +22,7 @@ GRID_BUDGET: Final = 3_300_000
 SIZES: Final = ((160, 88), (112, 80), (80, 70), (56, 60))
 STRIP_SIZE: Final = (256, 90)
 STRIP_PROMPTS_PER_SPLIT: Final = 2
+STRIP_CANDIDATES: Final = 5
 CAPTION_VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_drift")
 
 
@@ -114,15 +115,16 @@ def _cell(run: Run, row: Any, size: tuple[int, int]) -> dict[str, str]:
 
 
 def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
-    """The pick between its parents (or beside the baseline) at the pick's guidance, for the first prompts of each split.
+    """The pick between its parents at the pick's guidance, for the first prompts of each split.
 
+    In a fidelity suite all candidates stand side by side, as many as fit.
     None without a pick. The prompts are the first two of each split and the seed is the first: nobody chose them.
     """
     if rec.pick is None or rec.guidance is None:
         return None
     roles = {n: r for n, r in controls(run.suite).items() if n != rec.pick}
-    columns = [rec.pick, *roles]
-    order = [n for n in present(run) if n in columns]
+    shown = present(run) if rec.kind == "fidelity" else [rec.pick, *roles]
+    order = [n for n in present(run) if n in shown][:STRIP_CANDIDATES]
     seed = run.suite.grid.seeds[0]
     wanted = [p for split in ("select", "confirm")
               for p in [q for q in run.suite.grid.prompts if q.split == split][:STRIP_PROMPTS_PER_SPLIT]]

@@ -197,14 +197,13 @@ def _clip_alone(run: Run, candidate: str | None) -> tuple[str, float] | None:
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
     said = []
-    for split in ("select", "confirm"):
-        count = sum(p.split == split for p in run.suite.grid.prompts)
-        if count < 2:
-            said.append(f"The {split} split has {words.plural(count, 'prompt')}: "
-                        + ("nothing was confirmed on unseen prompts." if split == "confirm" else "no interval exists."))
-        elif count < FEW_PROMPTS:
-            said.append(f"The {split} split has {count} prompts: its intervals are wide, and more prompts narrow them "
-                        "more than more seeds do.")
+    counts = {split: sum(p.split == split for p in run.suite.grid.prompts) for split in ("select", "confirm")}
+    for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
+        if counts[split] < 2:
+            said.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
+    if few := [f"{count} {split}" for split, count in counts.items() if 2 <= count < FEW_PROMPTS]:
+        said.append(f"Few prompts ({', '.join(few)}): the intervals are wide, and more prompts narrow them more than more "
+                    "seeds do.")
     for name in dict.fromkeys(f.candidate for f in run.failures):
         said.append(f"{label(run, name)} {run.failure_of(name)}.")
     if skipped := [str(n) for n in run.head.get("not_selected", ())]:

@@ -3,7 +3,7 @@ Called by the plugin, the command line and page.py."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from reports import tables, words
 from reports.gates import Verdict
@@ -19,18 +19,23 @@ STYLES: Final = {"passed": "green", "failed": "bold red", "inconclusive": "yello
 
 def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> RenderableType:
     """One rich renderable: the candidates, the verdict sentence, the gates, failures and caveats."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Group
     from rich.table import Table
     from rich.text import Text
 
     at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
-    table = Table(title=Text(f"{words.visible(run.suite.name)}{at}"), title_justify="left", pad_edge=False)
-    for heading in ("candidate", "CLIP score", "saturation", "clipped", "s/image (median)", "peak memory"):
-        table.add_column(heading, justify="left" if heading == "candidate" else "right", overflow="fold")
-    for row in tables.candidate_rows(run, recommendation):
+    rows = tables.candidate_rows(run, recommendation)
+    table = Table(title=Text(f"{words.visible(run.suite.name)}{at}"), title_justify="left", pad_edge=False,
+                  box=SIMPLE_HEAD)
+    for number, heading in enumerate(_headings(rows)):
+        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number == 1)
+    for row in rows:
         name = row["name"] + (f" ({row['role']})" if row["role"] else "")
-        cells = [("★ " if row["pick"] else "  ") + name, f"{row['clip_score']} {row['clip_score_range']}".strip(),
-                 row["saturation"], row["clipped_share"], row["seconds"], row["memory"]]
+        # Why a score is absent stands among the caveats; here it would push the numbers off the screen.
+        score = f"{row['clip_score'].split(':')[0]} {row['clip_score_range']}".strip()
+        cells = [("★ " if row["pick"] else "  ") + name, score, row["saturation"], row["clipped_share"], row["seconds"],
+                 row["memory"]]
         table.add_row(*map(Text, cells), style="bold" if row["pick"] else "")
     found: list[RenderableType] = [table, Text(recommendation.sentence, style="bold")]
     for g in tables.gate_rows(run, verdicts):
@@ -49,9 +54,9 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
         lines += [f"| {g['mark']} {g['said']} | {_safe(g['value'])} {_safe(g['limit'])} | {_safe(g['candidate'])} | "
                   f"{_safe(g['observed'])} | {_safe(g['reason'])} |" for g in tables.gate_rows(run, verdicts)]
         lines.append("")
-    lines += [f"| candidate{at} | CLIP score [95 %] | saturation | clipped | s/image (median) | peak memory |",
-              "|---|---|---|---|---|---|"]
-    for row in tables.candidate_rows(run, recommendation):
+    rows = tables.candidate_rows(run, recommendation)
+    lines += [f"| {' | '.join(_safe(h) for h in [f'candidate{at}', *_headings(rows)[1:]])} |", "|---|---|---|---|---|---|"]
+    for row in rows:
         name = ("★ " if row["pick"] else "") + row["name"] + (f" ({row['role']})" if row["role"] else "")
         cells = [name, f"{row['clip_score']} {row['clip_score_range']}", row["saturation"], row["clipped_share"],
                  row["seconds"], row["memory"]]
@@ -61,6 +66,14 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
             lines += ["", f"### {heading}", *(f"- {_safe(s)}" for s in said)]
     lines += ["", f"Rule: {_safe(recommendation.rule)}"]
     return _within(lines)
+
+
+def _headings(rows: list[dict[str, Any]]) -> list[str]:
+    """Column heads; the number of rounds and the memory probe stand there once, or as many as differ."""
+    rounds = ", ".join(dict.fromkeys(r["rounds"] for r in rows if r["rounds"]))
+    probes = ", ".join(dict.fromkeys(r["reading"] for r in rows if r["reading"]))
+    return ["candidate", "CLIP score [95 %]", "saturation", "clipped", f"s/image (median{f', {rounds}' if rounds else ''})",
+            f"peak memory{f' ({probes})' if probes else ''}"]
 
 
 def _within(lines: list[str]) -> str:

@@ -19,7 +19,7 @@ from reports.statistics import cluster_mean
 MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}
 
 
-def gate_rows(run: Run, verdicts: list[Verdict]) -> list[dict[str, str]]:
+def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> list[dict[str, Any]]:
     """One row per verdict: mark, status, what was asked, what was observed with its interval, and why."""
     rows = []
     for v in verdicts:
@@ -28,8 +28,9 @@ def gate_rows(run: Run, verdicts: list[Verdict]) -> list[dict[str, str]]:
         observed = f"{v.observed:.0f}" if exact and v.observed is not None else words.number(v.observed, value)
         if not exact and v.observed is not None and value != "peak_bytes":
             observed += f" {words.interval(v.low, v.high, value)}"
-        rows.append({"mark": MARKS[v.status], "status": v.status, "said": v.status.replace("_", " "),
-                     "value": words.title(value), "limit": v.limit, "observed": observed, "reason": v.reason,
+        rows.append({"of_pick": v.candidate == pick, "mark": MARKS[v.status], "status": v.status,
+                     "said": v.status.replace("_", " "), "value": words.title(value), "limit": v.limit,
+                     "observed": observed, "reason": v.reason,
                      "candidate": label(run, v.candidate) if v.candidate in {c.name for c in run.suite.candidates}
                      else words.visible(v.candidate or "no pick")})
     return rows
@@ -56,7 +57,9 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
             row[value] = words.number(e.mean, value) if e.mean is not None else f"not measured: {why if mine.empty else e.why}"
             row[f"{value}_range"] = words.interval(e.low, e.high, value) if e.mean is not None else ""
         row["n"] = f"{len(mine)} ({mine['prompt'].nunique()})"
-        rows.append({**row, "seconds": _seconds(run, c.name), "memory": _memory(run, c.name)})
+        s, m = seconds_per_image(run, c.name), peak_memory(run, c.name)
+        rows.append({**row, "seconds": _seconds(run, c.name), "rounds": f"n={s.rounds}" if s.rounds else "",
+                     "memory": _memory(run, c.name), "reading": words.reading(m.name) if m.value is not None else ""})
     return rows
 
 
@@ -64,29 +67,35 @@ def _seconds(run: Run, name: str, phase: str = "total") -> str:
     s = seconds_per_image(run, name, phase)
     if s.median is None:
         return f"not measured: {words.visible(s.why)}"
-    return f"{words.number(s.median, 'seconds_per_image')} (n={s.rounds})"
+    return words.number(s.median, "seconds_per_image")
 
 
 def _memory(run: Run, name: str) -> str:
     r = peak_memory(run, name)
     if r.value is None:
         return f"not measured: {words.visible(r.why_missing)}"
-    return f"{words.size(r.value)} ({words.reading(r.name)})"
+    return words.size(r.value)
 
 
 def cost_table(run: Run) -> dict[str, Any]:
     """Seconds per image by phase and every memory reading of every candidate; what was not measured says why."""
     readings = list(dict.fromkeys(r.name for m in run.memory.values() for r in m.readings))
     parts = ("total", *phases(run))
-    rows = []
+    absent, rows = [], []
+    for name in list(readings):
+        found = [r for m in run.memory.values() for r in m.readings if r.name == name]
+        if all(r.value is None for r in found) and len({r.why_missing for r in found}) == 1:
+            readings.remove(name)
+            absent.append(f"{words.reading(name)}: {_reading(found[0], '')}")
     for c in run.suite.candidates:
         held = {r.name: r for r in run.memory[c.name].readings} if c.name in run.memory else {}
         memory = [_reading(held.get(name), run.failure_of(c.name)) for name in readings]
         rows.append({"name": label_with_role(run, c.name), "seconds": [_seconds(run, c.name, p) for p in parts],
                      "memory": memory})
     batches = sorted({record.batch_size for record in run.latency.values()})
+    rounds = sorted({len(taken) for record in run.latency.values() for taken in record.seconds.values()})
     return {"phases": parts, "readings": [words.reading(r) for r in readings], "rows": rows,
-            "batch": ", ".join(map(str, batches))}
+            "batch": ", ".join(map(str, batches)), "rounds": ", ".join(map(str, rounds)), "absent": absent}
 
 
 def _reading(reading: Any, failure: str) -> str:
@@ -106,7 +115,8 @@ def loss_rows(run: Run) -> list[dict[str, str]]:
         psnr = ("not measured" if loss.psnr_median is None and not loss.exact else "all exact" if loss.psnr_median is None
                 else f"{words.number(loss.psnr_median, 'psnr_db')}")
         rows.append({"name": label(run, loss.candidate), "psnr": psnr,
-                     "psnr_range": f"mean {words.estimate(loss.psnr, 'psnr_db')}" if loss.psnr.mean is not None else "",
+                     "psnr_range": f"mean {words.number(loss.psnr.mean)} {words.interval(loss.psnr.low, loss.psnr.high)}"
+                     if loss.psnr.mean is not None else "",
                      "exact": f"{loss.exact} of {loss.compared}" if loss.compared else "not measured",
                      "clip": words.estimate(loss.clip, "clip_score", difference=True),
                      "objective": words.estimate(loss.objective, difference=True),

@@ -72,7 +72,7 @@ def _panels(run: Run, rows: pd.DataFrame, *, line: bool) -> Any:
                 hovertemplate="confirm: %{customdata}<extra></extra>"), row=number, col=1)
         if value in words.PERCENT or value == "saturation":
             top = max((e.high or e.mean or 0.0 for e in _means(select, value).values()), default=0.0)
-            figure.update_yaxes(tickformat=".1f" if value == "saturation" else ".0%", range=[0, max(1.15 * top, 0.1)],
+            figure.update_yaxes(tickformat=".1f" if value == "saturation" else ".0%", range=[0, min(max(1.15 * top, 0.1), 1.05)],
                                 row=number, col=1)
     for note in figure.layout.annotations:
         note.update(x=0, xanchor="left", font={"size": 13})
@@ -98,7 +98,7 @@ def _line(figure: Any, row: int, value: str, means: dict[float, Estimate], *, li
                                         "array": [(e.high - e.mean) if e.high is not None and e.mean is not None else None
                                                   for e in estimates]}}
     figure.add_trace(go.Scatter(x=x, y=[e.mean for e in estimates], mode="lines+markers" if line else "markers",
-                                line={"color": style.ACCENT, "width": 2}, marker={"size": 7, "color": style.ACCENT},
+                                line={"color": style.ACCENT, "width": 2}, marker={"size": 8, "color": style.ACCENT},
                                 customdata=said, hovertemplate="%{x:g}: %{customdata}<extra></extra>", showlegend=False,
                                 name=words.title(value), **bars), row=row, col=1)
 

@@ -67,20 +67,27 @@
   const draw = () => {
     const panel = shelf.panels[`${prompt.value}\n${seed.value}`];
     for (const old of grid.querySelectorAll("thead, tbody")) old.remove();
+    const scales = shelf.guidances.map(scale => ({label: `CFG ${scale}`}));
+    const turned = scales.length === 1;  // one scale: candidates side by side instead of one long column
+    const [rows, columns] = turned ? [scales, shelf.candidates] : [shelf.candidates, scales];
+    grid.style.setProperty("--columns", columns.length);
+    const name = (of, place, scope) => {
+      place.scope = scope;
+      if (of.role) make("span", of.role, place).className = "role";
+    };
     const head = make("tr", undefined, make("thead", undefined, grid));
     make("td", "", head);
-    for (const scale of shelf.guidances) make("th", `CFG ${scale}`, head).scope = "col";
+    for (const column of columns) name(column, make("th", column.label, head), "col");
     const body = make("tbody", undefined, grid);
-    shelf.candidates.forEach((candidate, row) => {
+    rows.forEach((row, down) => {
       const line = make("tr", undefined, body);
-      const name = make("th", candidate.label, line);
-      name.scope = "row";
-      if (candidate.role) make("span", candidate.role, name).className = "role";
-      shelf.guidances.forEach((scale, column) => {
+      name(row, make("th", row.label, line), "row");
+      columns.forEach((column, across) => {
+        const [candidate, scale] = turned ? [across, down] : [down, across];
         const place = make("td", undefined, line);
-        if (row === shelf.pick[0] && column === shelf.pick[1]) place.className = "pick";
-        const cell = panel ? panel[row][column] : {why: "left out of this page"};
-        fill(place, cell, `${candidate.label}, CFG ${scale}: ${cell.says || ""}`);
+        if (candidate === shelf.pick[0] && scale === shelf.pick[1]) place.className = "pick";
+        const cell = panel ? panel[candidate][scale] : {why: "left out of this page"};
+        fill(place, cell, `${shelf.candidates[candidate].label}, CFG ${shelf.guidances[scale]}: ${cell.says || ""}`);
       });
     });
   };

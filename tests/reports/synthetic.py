@@ -115,7 +115,7 @@ def write_run(folder: Path, suite: Suite, truth: Callable[[Place], dict[str, flo
 
 
 def position(candidate: Candidate) -> float:
-    return float(next((v for v in candidate.axes.values()), 0.45))
+    return next((float(v) for v in candidate.axes.values() if not isinstance(v, str)), 0.45)
 
 
 def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
@@ -184,8 +184,9 @@ def failing(name: str) -> Callable[[Candidate], list[Record]]:
     return lambda c: [said] if c.name == name else []
 
 
-HOSTILE = ("</script><script>document.title='owned'</script>", '"><img src=x onerror="document.title=1">', "\x1b[31mred\x1b[0m dress",
-           "\u202etxet desrever\u202c", "emoji 👩‍🎨 and \u2028 a line", "=cmd|' /C calc'!A0", "[link](https://example.org) | ![i](//x/y.png)")
+HOSTILE = ("</script><script>document.title='owned'</script>", '"><img src=x onerror="document.title=1">',
+           "\x1b[31mred\x1b[0m dress", "\u202etxet desrever\u202c", "emoji 👩‍🎨 and \u2028 a line", "=cmd|' /C calc'!A0",
+           "[link](https://example.org) | ![i](//x/y.png)")
 
 
 def hostile_suite() -> Suite:

@@ -48,8 +48,8 @@ def test_a_value_of_the_objective_that_is_missing_makes_it_missing_and_counted(t
     folder = small(tmp_path)
     sample = first_sample(folder)
     Journal(folder / "journal.jsonl").add([Measurement(
-        sample=sample.key, candidate=sample.candidate, cell=sample.cell, metric="clip_score", version=1, values={"tokens_dropped": 0.0},
-        missing={"clip_score": "the text is empty"})])
+        sample=sample.key, candidate=sample.candidate, cell=sample.cell, metric="clip_score", version=1,
+        values={"tokens_dropped": 0.0}, missing={"clip_score": "the text is empty"})])
     run = load_run(folder)
     assert np.isnan(run.images.iloc[0]["objective"])
     assert ("clip_score", 1, "the text is empty") in {(g.value, g.count, g.why) for g in run.missing}
@@ -127,5 +127,5 @@ def test_a_folder_of_another_format_is_refused_with_its_number(tmp_path: Path) -
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match="no run.json"):
+    with pytest.raises(FileNotFoundError, match=r"no run\.json"):
         load_run(tmp_path)

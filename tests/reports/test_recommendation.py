@@ -23,7 +23,8 @@ def test_the_planted_optimum_is_found(merge_verdict: Recommendation) -> None:
 
 
 def test_the_gain_over_both_parents_is_confirmed_on_the_other_prompts(merge_verdict: Recommendation) -> None:
-    told = {c.other: c for c in merge_verdict.comparisons if c.value == "objective" and c.other_guidance == merge_verdict.guidance}
+    told = {c.other: c for c in merge_verdict.comparisons
+            if c.value == "objective" and c.other_guidance == merge_verdict.guidance}
     assert {name: c.word for name, c in told.items()} == {"alpha=0": "better", "alpha=1": "better"}
     assert all(c.split == "confirm" and c.difference.prompts == 4 for c in told.values())
 
@@ -121,4 +122,4 @@ def test_candidates_without_an_axis_are_ranked_by_the_objective(merge_run: Run, 
                                       {"is": "y"}) for i, c in enumerate(suite.candidates))
     rec = verdict_of(tmp_path, suite=synthetic.merge_suite(candidates=named, baseline="model 0"))
     assert rec.axis is None
-    assert rec.pick is not None
+    assert rec.pick in ("model 0", "model 3")  # both were planted at the peak

@@ -74,7 +74,7 @@ def train_vae(setting: Setting) -> None:
 @torch.no_grad()
 def encode(vae: AutoencoderKL, pixels: Pictures) -> torch.Tensor:
     """Means of the posterior, unscaled: float32 of shape (n, 8, 8, 8) on the CPU."""
-    parts = [vae.encode(to_tensor(pixels[i : i + 50]).to(vae.device)).latent_dist.mean.cpu() for i in range(0, len(pixels), 50)]
+    parts = [vae.encode(to_tensor(pixels[i : i + 16]).to(vae.device)).latent_dist.mean.cpu() for i in range(0, len(pixels), 16)]
     return torch.cat(parts)
 
 
@@ -90,7 +90,7 @@ def encode_sets(setting: Setting) -> None:
     """Writes the scaled latents of every training set to `<work>/latents/<set>.pt`, float32 of shape (n, 8, 8, 8)."""
     work = setting.work
     vae, scale = load_vae(work)
-    vae.to(torch.device(setting.device))
+    vae.to(torch.device(setting.device), memory_format=torch.channels_last)
     (work / "latents").mkdir(exist_ok=True)
     for name in ("base", "sketch", "photo-dress", "anime-dress"):
         torch.save(encode(vae, load_pictures(work, name)) * scale, work / "latents" / f"{name}.pt")
