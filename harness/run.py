@@ -66,6 +66,7 @@ class SuiteRun:
         self.cells = [cell for batch in self.batches for cell in batch]
         self.bench = Workbench(device=options.device, root=options.root)
         self._lock = _lock(self.folder)
+        _sweep(self.folder)
         if options.fresh:
             _empty(self.folder)
         _hush()
@@ -285,6 +286,12 @@ def _lock(folder: Path) -> Any:
             file.close()
             raise RunInUseError(f"another run is writing to {folder}; wait for it, or give --runs-dir another folder") from error
     return file
+
+
+def _sweep(folder: Path) -> None:
+    """Removes the temporary files of a killed run; the lock is held, so nobody is writing them any more."""
+    for left in folder.rglob(".*.tmp"):
+        left.unlink(missing_ok=True)
 
 
 def _empty(folder: Path) -> None:

@@ -75,16 +75,19 @@ def test_every_cell_has_a_picture_and_every_metric(whole: Path) -> None:
 
 @pytest.mark.slow
 def test_a_killed_run_ends_like_an_unbroken_one(tmp_path: Path, whole: Path) -> None:
-    random_moments = random.Random(7)
+    """Killed without warning at three random counts of written pictures, then left to finish."""
+    folder = tmp_path / "runs" / "tiny"
     command = [sys.executable, "-c", IN_A_PROCESS, str(tmp_path)]
-    for _ in range(3):
+    for pictures_before_the_kill in sorted(random.Random(7).sample(range(1, 29), 3)):
         process = subprocess.Popen(command, cwd=ROOT)
-        time.sleep(5.0 + random_moments.uniform(0, 4.0))
+        while process.poll() is None and len(list(folder.rglob("*.png"))) < pictures_before_the_kill:
+            time.sleep(0.002)
         process.send_signal(signal.SIGKILL)
         process.wait()
     subprocess.run(command, cwd=ROOT, check=True)
-    assert pictures(tmp_path / "runs" / "tiny") == pictures(whole)
-    assert values(tmp_path / "runs" / "tiny") == values(whole)
+    assert pictures(folder) == pictures(whole)
+    assert values(folder) == values(whole)
+    assert not list(folder.rglob("*.tmp"))
 
 
 def test_a_second_run_reuses_every_picture(tmp_path: Path) -> None:
