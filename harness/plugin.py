@@ -142,6 +142,8 @@ class CandidateItem(_Item):
         from harness.carrier import carry
 
         _refuse_broken(self.of)
+        if reason := self.of.refusal(self.candidate):
+            pytest.skip(reason)
         with self.visible(self.of.session):
             failures = self.of.candidate(self.candidate)
         if seconds := self.of.latency(self.candidate):

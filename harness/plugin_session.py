@@ -16,7 +16,7 @@ from harness.check import problems
 from harness.declare import Candidate, Suite
 from harness.progress import Bar
 from harness.records import Failure
-from harness.run import Options, SuiteRun
+from harness.run import Options, SuiteRun, refusal
 
 if TYPE_CHECKING:
     from reports.gates import Verdict
@@ -58,7 +58,7 @@ class Session:
         """Which candidates pytest will run, after -k and the like."""
         for suite in self.suites:
             suite.selected = [c.name for of, c in chosen if of is suite]
-        self.bar = Bar(sum(_cells(of.suite) for of, _ in chosen if not of.problems))
+        self.bar = Bar(sum(_cells(of.suite) for of, c in chosen if not of.problems and not of.refusal(c)))
 
     def summary(self, colour: bool) -> list[str]:
         """The closing lines of the terminal: a table, a sentence and the page for each suite that ran."""
@@ -95,12 +95,17 @@ class SuiteSession:
         """The open run."""
         if self._run is None:
             self._run = SuiteRun(self.suite, self.suite_file, self.session.options, self.session.bar)
-            self._run.leave_out([c.name for c in self.suite.candidates if c.name not in self.selected])
+            self._run.leave_out([c.name for c in self.suite.candidates
+                                 if c.name not in self.selected and c.name not in self._run.not_offered])
         return self._run
 
     def preflight(self) -> list[str]:
         """What the model files say against the suite, before the first image."""
         return self.problems or self.run().preflight()
+
+    def refusal(self, candidate: Candidate) -> str:
+        """Why the device does not offer the candidate, or an empty string."""
+        return refusal(candidate, self.session.options.device)
 
     def candidate(self, candidate: Candidate) -> list[Failure]:
         """Runs one candidate; the bar follows."""

@@ -32,6 +32,7 @@ from harness.probes.environment import environment
 from harness.probes.memory import MemoryProbe
 from harness.probes.nvml import find_gpu
 from harness.progress import Progress
+from harness.quantize import QUANTIZATION_MODES
 from harness.records import Cell, Failure, Finished, Latency, Measurement, Memory, Sample, write_atomically
 from harness.sample import TextState, batches, encode, from_png, sample, sample_key, set_determinism, time_one, to_png
 
@@ -65,6 +66,7 @@ class SuiteRun:
         self.batches = batches(suite.grid)
         self.cells = [cell for batch in self.batches for cell in batch]
         self.bench = Workbench(device=options.device, root=options.root)
+        self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._lock = _lock(self.folder)
         _sweep(self.folder)
         if options.fresh:
@@ -83,7 +85,7 @@ class SuiteRun:
     def preflight(self) -> list[str]:
         """Problems that the model files show by themselves, for all candidates, before the first image."""
         found = []
-        for candidate in self.suite.candidates:
+        for candidate in (c for c in self.suite.candidates if c.name not in self.not_offered):
             try:
                 self.bench.inspect(candidate)
             except Exception as error:
@@ -237,7 +239,7 @@ class SuiteRun:
             "format": RUN_FORMAT, "suite": plain(self.suite), "suite_file": suite_file,
             "environment": environment(self.options.device), "metrics": specs, "command": list(self.options.command),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "clip_definition": before.get("clip_definition", ""), "not_selected": [],
+            "clip_definition": before.get("clip_definition", ""), "not_selected": [], "not_offered": self.not_offered,
             "earlier_environments": before.get("earlier_environments", []),
         }
         was = before.get("environment")
@@ -252,6 +254,12 @@ class SuiteRun:
 
     def _save_head(self) -> None:
         write_atomically(self.folder / "run.json", json.dumps(self._head, indent=1, ensure_ascii=False).encode())
+
+
+def refusal(candidate: Candidate, device: str) -> str:
+    """Why this device does not offer what the candidate asks for ("fp16" on a CPU), or an empty string."""
+    reason = QUANTIZATION_MODES[candidate.quantization].why_not(device)
+    return f"{candidate.quantization} is not offered on {device}: {reason}" if reason else ""
 
 
 def _measurement(metric: str, of: Sample, score: ImageScore, reference: str) -> Measurement:

@@ -132,6 +132,9 @@ def _reasons(run: Run, differences: dict[str, Estimate], kept: list[str]) -> tup
         ratio, pace = speed(run, name, run.suite.baseline)
         time = "its time was not compared" if ratio is None else f"{ratio:.2f} times the baseline's time ({pace})"
         status = "in the running" if name in kept else "out"
+        if failed := run.failure_of(name):
+            said.append(f"{label(run, name)} is out: it {words.visible(failed)}.")
+            continue
         said.append(f"{label(run, name)} is {status}: objective difference {words.estimate(d, difference=True)}; {time}.")
     return tuple(said)
 

@@ -246,7 +246,7 @@ def _gaps(table: pd.DataFrame, suite: Suite, measurements: list[Measurement],
         rows = table[table["candidate"] == c.name]
         if absent := planned - len(rows):
             why = ("not selected for this run" if c.name in head.get("not_selected", ())
-                   else stopped.get(c.name, "not sampled yet"))
+                   else head.get("not_offered", {}).get(c.name) or stopped.get(c.name, "not sampled yet"))
             counted[(c.name, "image", why)] += absent
         unmeasured = rows["objective"].isna().sum()
         if unmeasured:

@@ -180,6 +180,8 @@ def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tupl
         for setting, value in settings:
             theirs = rows[(rows["candidate"] == name) & (rows["guidance"] == setting)]
             difference = paired_difference(mine, theirs, value, by=("prompt", "seed"))
+            if theirs.empty:
+                difference = replace(difference, why=run.failure_of(name) or "it has no images there")
             found.append(Comparison(other=name, role=role, guidance=guidance, other_guidance=setting, value=value,
                                     split=split, difference=difference, word=difference.word))
     return tuple(found)
@@ -206,8 +208,12 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
                     "seeds do.")
     for name in dict.fromkeys(f.candidate for f in run.failures):
         said.append(f"{label(run, name)} {run.failure_of(name)}.")
-    if skipped := [str(n) for n in run.head.get("not_selected", ())]:
-        said.append(f"Not selected for this run: {words.listed(skipped)}.")
+    failed = {f.candidate for f in run.failures}
+    absent: dict[str, list[str]] = {}
+    for gap in run.missing:
+        if gap.value == "image" and gap.candidate not in failed:
+            absent.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
+    said.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
     if partial := [c for c in cells if not c.complete]:
         names = [f"{label(run, c.candidate)} at CFG {c.guidance:g}" for c in partial]
         said.append(f"Not ranked, because images or values are missing: {words.listed(names)}.")

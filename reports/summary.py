@@ -3,6 +3,7 @@ Called by the plugin, the command line and page.py."""
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING, Any, Final
 
 from reports import tables, words
@@ -89,8 +90,7 @@ def _within(lines: list[str]) -> str:
 
 
 def _safe(text: str) -> str:
-    """Markdown-inert text: nothing in a name or an error may become a link, an image, a mention or a table cell."""
-    said = words.visible(text)
-    for character in "\\`*_[]<>|#@!":
-        said = said.replace(character, f"&#{ord(character)};")
-    return said
+    """Markdown-inert text: nothing in a name or an error may become a link, an image, a tag, a mention or a table cell."""
+    said = re.sub(r"([\\`*_\[\]<>|!~&])", r"\\\1", words.visible(text))
+    # Mentions, issue numbers and bare addresses are found after the escapes are gone: a zero-width space breaks them.
+    return re.sub(r"([@#]|www|https?:)", "\\1\u200b", said)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from harness import Candidate, Gate, Grid, Merge, Suite, read_prompts
 
-MODES = ("fp32", "bf16", "int8_weight_only", "int8_dynamic", "int4_weight_only")
+MODES = ("fp32", "fp16", "bf16", "int8_weight_only", "int8_dynamic", "int4_weight_only")
 
 SUITE = Suite(
     name="quantization",

@@ -72,11 +72,15 @@ def to_lab(rgb: NDArray[Any]) -> Values:
 def _clusters(points: Values) -> tuple[NDArray[np.int64], Values]:
     """k-means with a farthest-first start, so the same picture always gives the same labels (n,) and centres (k, 3)."""
     centres = [np.median(points, axis=0)]
+    apart = ((points - centres[0]) ** 2).sum(axis=1)
     for _ in range(CLUSTERS - 1):
-        centres.append(points[np.min([((points - c) ** 2).sum(axis=1) for c in centres], axis=0).argmax()])
-    middle = np.array(centres)
+        centres.append(points[apart.argmax()])
+        apart = np.minimum(apart, ((points - centres[-1]) ** 2).sum(axis=1))
+    middle, labels = np.array(centres), np.zeros(len(points), np.int64)
     for _ in range(12):
-        labels = ((points[:, None] - middle[None]) ** 2).sum(axis=-1).argmin(axis=1)
+        before, labels = labels, ((middle**2).sum(axis=1) - 2.0 * points @ middle.T).argmin(axis=1)
+        if (labels == before).all():
+            break
         middle = np.array([points[labels == k].mean(axis=0) if (labels == k).any() else middle[k] for k in range(CLUSTERS)])
     return labels, middle
 

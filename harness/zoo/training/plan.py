@@ -89,7 +89,7 @@ def _keep_apart(rank: int, threads: int) -> None:
 
 
 def train(work: Path, only: str | None, device: str, threads: int, show: Show) -> None:
-    """Runs all stages that are not done, or one; `threads` is the number of CPU threads to share out (one per process at least)."""
+    """Runs all stages that are not done, or one; the CPU `threads` are shared out, at least one to each process."""
     work.mkdir(parents=True, exist_ok=True)
     for group in GROUPS:
         waiting = [stage for stage in group if (only is None or stage.name == only) and not (work / stage.result).exists()]

@@ -23,11 +23,11 @@ from harness.zoo.training.data import scenes
 from harness.zoo.training.loop import Dice, Recipe, Setting, fit
 
 BASE = Recipe(
-    name="base", steps=5500, batch=64, rate=1.2e-3, weight_decay=0.01, flat=0.5, linear=True, clip_norm=1.0, average=0.998, seed=4
+    name="base", steps=3900, batch=64, rate=1.2e-3, weight_decay=0.01, flat=0.5, linear=True, clip_norm=1.0, average=0.998, seed=4
 )
-TUNE = Recipe(name="tune", steps=1100, batch=48, rate=4e-4, weight_decay=0.01, linear=True, clip_norm=1.0, average=0.995, seed=5)
+TUNE = Recipe(name="tune", steps=850, batch=48, rate=4e-4, weight_decay=0.01, linear=True, clip_norm=1.0, average=0.995, seed=5)
 SKETCH = Recipe(
-    name="sketch", steps=1100, batch=48, rate=2e-3, weight_decay=0.0, linear=True, clip_norm=1.0, average=0.99, seed=8
+    name="sketch", steps=900, batch=48, rate=2e-3, weight_decay=0.0, linear=True, clip_norm=1.0, average=0.99, seed=8
 )
 
 SKETCHES_IN_BASE = 0.03
