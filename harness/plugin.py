@@ -90,6 +90,9 @@ class SuiteProblemError(Exception):
 class _Item(pytest.Item):
     """What the items share: a plain message instead of a traceback, and the file's path as the place."""
 
+    fixturenames: Final = ["benchmark"]
+    """What pytest-benchmark looks for when --benchmark-only or --benchmark-skip chooses among all items."""
+
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Our own messages stand alone; anything else is a defect and keeps its traceback."""
         if isinstance(excinfo.value, SuiteProblemError):

@@ -132,6 +132,19 @@ def test_dash_k_selects_candidates(pytester: pytest.Pytester) -> None:
     assert len(list(pytester.path.rglob("*.png"))) == 8
 
 
+def test_benchmark_only_keeps_our_items(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.runpytest("suites", "--benchmark-only").assert_outcomes(passed=1)
+
+
+def test_a_mode_that_the_device_lacks_is_skipped_with_its_reason(pytester: pytest.Pytester) -> None:
+    half = "Candidate(name='half', model='zoo:photo', quantization='fp16')"
+    write_suite(pytester, more=f", {half}")
+    result = pytester.runpytest("suites", "--benchmark", "-rs", "-k", "candidate and half")
+    result.assert_outcomes(skipped=1, deselected=6)
+    result.stdout.fnmatch_lines(["*fp16 is not offered on cpu*"])
+
+
 def test_a_candidate_can_be_named_by_its_id(pytester: pytest.Pytester) -> None:
     write_suite(pytester)
     pytester.runpytest("suites/tiny.py::candidate[alpha=0.5]", "--benchmark", "--co", "-q").stdout.fnmatch_lines(["*alpha=0.5*"])
