@@ -12,6 +12,9 @@ from reports.load import Run
 
 PEAK_READINGS: Final = ("nvml_device", "reserved", "rss")
 
+FAILED: Final = "it failed"
+"""Why a failed candidate lacks everything; what it said stands once, among the failures."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Seconds:
@@ -32,7 +35,7 @@ def seconds_per_image(run: Run, candidate: str, phase: str = "total") -> Seconds
     """The timed rounds of one phase of a candidate, at the batch size its Latency record names."""
     record = run.latency.get(candidate)
     if record is None:
-        why = run.failure_of(candidate) or "no timed rounds in this run"
+        why = FAILED if run.failure_of(candidate) else "no timed rounds in this run"
         return Seconds(median=None, fastest=None, slowest=None, rounds=0, why=why)
     rounds = record.seconds.get(phase, ())
     if not rounds:
@@ -51,8 +54,8 @@ def peak_memory(run: Run, candidate: str) -> Reading:
         for reading in readings:
             if wanted in reading.name.lower() and reading.value is not None:
                 return reading
-    why = run.failure_of(candidate) or ("no memory readings in this run" if record is None else
-                                        "; ".join(f"{r.name}: {r.why_missing or 'no value'}" for r in readings))
+    why = (FAILED if run.failure_of(candidate) else "no memory readings in this run" if record is None else
+           "; ".join(f"{r.name}: {r.why_missing or 'no value'}" for r in readings))
     return Reading(name="peak memory", unit="bytes", value=None, why_missing=why or "no reading of a known kind")
 
 

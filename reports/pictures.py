@@ -18,8 +18,10 @@ from reports.figures.style import present
 from reports.load import Run
 from reports.recommendation import Recommendation
 
-GRID_BUDGET: Final = 3_300_000
-SIZES: Final = ((160, 88), (112, 80), (80, 70), (56, 60))
+GRID_BUDGET: Final = 3_600_000
+LOSSLESS: Final = 100
+ENCODINGS: Final = ((160, LOSSLESS), (160, 92), (160, 84), (112, 80))
+SMALLEST: Final = ((80, 70), (56, 60))
 STRIP_SIZE: Final = (256, 90)
 STRIP_PROMPTS_PER_SPLIT: Final = 2
 STRIP_CANDIDATES: Final = 5
@@ -35,7 +37,7 @@ class Shelf:
 
 
 def thumbnail(folder: Path, path: str, side: int, quality: int) -> str:
-    """A WebP data URI of at most `side` pixels: lossless when the image is that small already, else at `quality`.
+    """A WebP data URI of at most `side` pixels: at `quality`; LOSSLESS keeps every bit of an image that is that small already.
 
     Raises ValueError, with the reason, for a path outside the run folder and for a file that is no readable image.
     """
@@ -50,18 +52,18 @@ def thumbnail(folder: Path, path: str, side: int, quality: int) -> str:
                 image = opened.convert("RGB")
     except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise ValueError(f"it could not be read ({type(error).__name__})") from error
-    small = max(image.size) <= side
+    whole = max(image.size) <= side and quality == LOSSLESS
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     held = io.BytesIO()
-    image.save(held, "WEBP", lossless=small, quality=80 if small else quality, method=2)
+    image.save(held, "WEBP", lossless=whole, quality=80 if whole else min(quality, 92), method=2)
     return f"data:image/webp;base64,{base64.b64encode(held.getvalue()).decode()}"
 
 
 def shelf(run: Run, rec: Recommendation, budget: int = GRID_BUDGET) -> Shelf:
     """Panels (candidates x guidance scales) for as many (prompt, seed) as fit into `budget` characters of data URIs.
 
-    The first seed of every prompt comes first, then the second; the thumbnails shrink only when the very first panel
-    would not fit.
+    The first seed of every prompt comes first, then the second. The best encoding is taken with which all would fit,
+    judging by the first panel; panels that do not fit even so are left out, and it is said.
     """
     names = present(run)
     scales = sorted(float(g) for g in run.images["guidance"].unique())
@@ -71,12 +73,9 @@ def shelf(run: Run, rec: Recommendation, budget: int = GRID_BUDGET) -> Shelf:
     order = [(p.id, seed) for seed in run.suite.grid.seeds for p in run.suite.grid.prompts if (p.id, seed) in groups]
     panels: dict[str, Any] = {}
     spent = 0
-    sizes = list(SIZES)
+    encoding = _encoding(run, [groups[key] for key in order], (names, scales), budget)
     for key in order:
-        panel, cost = _panel(run, groups[key], (names, scales), sizes[0])
-        while not panels and cost > budget and len(sizes) > 1:
-            sizes.pop(0)
-            panel, cost = _panel(run, groups[key], (names, scales), sizes[0])
+        panel, cost = _panel(run, groups[key], (names, scales), encoding)
         if spent + cost > budget:
             break
         panels[f"{key[0]}\n{key[1]}"] = panel
@@ -88,11 +87,28 @@ def shelf(run: Run, rec: Recommendation, budget: int = GRID_BUDGET) -> Shelf:
             "seeds": list(dict.fromkeys(k[1] for k in order if f"{k[0]}\n{k[1]}" in panels)),
             "pick": [names.index(rec.pick) if rec.pick in names else -1,
                      scales.index(rec.guidance) if rec.guidance in scales else -1]}
+    left: tuple[str, ...] = () if encoding[1] == LOSSLESS else (
+        f"Thumbnails are compressed (WebP quality {encoding[1]}, at most {encoding[0]} pixels); the lossless images are in the "
+        "images folder beside this page.",)
     absent = [k for k in order if f"{k[0]}\n{k[1]}" not in panels]
-    left = (f"{len(absent)} of {len(order)} prompt and seed pairs are left out to keep this page small, from prompt "
+    left += (f"{len(absent)} of {len(order)} prompt and seed pairs are left out to keep this page small, from prompt "
             f"{words.visible(absent[0][0])}, seed {absent[0][1]} on; all images at full size are in the images folder "
             "beside this page.",) if absent else ()
     return Shelf(data=data, left_out=left)
+
+
+def _encoding(run: Run, panels: list[pd.DataFrame], axes: tuple[list[str], list[float]], budget: int) -> tuple[int, int]:
+    """The best (side, quality) with which all panels would fit; the smallest useful one, or what lets one panel fit, if none."""
+    if not panels:
+        return ENCODINGS[0]
+    costs = {}
+    for encoding in (*ENCODINGS, *SMALLEST):
+        costs[encoding] = _panel(run, panels[0], axes, encoding)[1]
+        if encoding in ENCODINGS and costs[encoding] * len(panels) <= 0.95 * budget:
+            return encoding
+        if encoding not in ENCODINGS[:-1] and costs[encoding] <= budget:
+            return encoding
+    return SMALLEST[-1]
 
 
 def _panel(run: Run, rows: pd.DataFrame, axes: tuple[list[str], list[float]], size: tuple[int, int]) -> tuple[Any, int]:

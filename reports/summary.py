@@ -33,10 +33,10 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
         table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number == 1)
     for row in rows:
         name = row["name"] + (f" ({row['role']})" if row["role"] else "")
-        # Why a score is absent stands among the caveats; here it would push the numbers off the screen.
-        score = f"{row['clip_score'].split(':')[0]} {row['clip_score_range']}".strip()
-        cells = [("★ " if row["pick"] else "  ") + name, score, row["saturation"], row["clipped_share"], row["seconds"],
-                 row["memory"]]
+        # Why a number is absent stands among the caveats and on the page; here it would push the others off the screen.
+        told = {key: str(said).split(":")[0] for key, said in row.items()}
+        cells = [("★ " if row["pick"] else "  ") + name, f"{told['clip_score']} {told['clip_score_range']}".strip(),
+                 told["saturation"], told["clipped_share"], told["seconds"], told["memory"]]
         table.add_row(*map(Text, cells), style="bold" if row["pick"] else "")
     found: list[RenderableType] = [table, Text(recommendation.sentence, style="bold")]
     for g in tables.gate_rows(run, verdicts):

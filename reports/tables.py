@@ -9,7 +9,7 @@ from typing import Any
 from harness.declare import plain
 from reports import words
 from reports.candidates import controls, label, label_with_role, varies_fidelity
-from reports.costs import peak_memory, phases, seconds_per_image
+from reports.costs import FAILED, peak_memory, phases, seconds_per_image
 from reports.fidelity import losses
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.load import Run
@@ -49,7 +49,7 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
     for c in run.suite.candidates:
         mine = run.images[run.images["candidate"] == c.name]
         mine = mine if rec.guidance is None else mine[mine["guidance"] == rec.guidance]
-        why = run.failure_of(c.name) or "no images"
+        why = FAILED if run.failure_of(c.name) else "no images"
         row: dict[str, Any] = {"name": label(run, c.name), "role": controls(run.suite).get(c.name, ""),
                                "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates}
         for value in ("objective", "clip_score", "saturation", "clipped_share"):
@@ -100,7 +100,7 @@ def cost_table(run: Run) -> dict[str, Any]:
 
 def _reading(reading: Any, failure: str) -> str:
     if reading is None:
-        return f"not measured: {words.visible(failure or 'no reading')}"
+        return f"not measured: {FAILED if failure else 'no reading'}"
     if reading.value is None:
         return f"not measured: {words.visible(reading.why_missing or 'no reason given')}"
     return words.size(reading.value) if reading.unit in ("bytes", "B") else f"{reading.value:g} {words.visible(reading.unit)}"

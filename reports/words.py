@@ -127,4 +127,5 @@ def lab_to_hex(lab: tuple[float, float, float]) -> str:
 
 
 def _minus(text: str) -> str:
-    return text.replace("-", "−")
+    """A true minus sign, and none before a rounded zero."""
+    return (text if text.strip("-0. %dBE") else text.replace("-", "")).replace("-", "−")

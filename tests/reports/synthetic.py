@@ -57,6 +57,9 @@ def prompts(select: int = 8, confirm: int = 4, text: Callable[[int], str] | None
                  for i in range(select + confirm))
 
 
+SMALL = Grid(prompts=prompts(2, 2), seeds=(1,), guidance_scales=(3.0,), width=32, height=32)
+
+
 def merge_suite(**changes: Any) -> Suite:
     a, b = Checkpoint(path="zoo:photo"), Checkpoint(path="zoo:anime")
     fields: dict[str, Any] = {

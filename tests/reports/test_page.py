@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from harness.declare import Grid
 from harness.records import Coverage
 from reports import load_run, recommend, write_page
 from reports.page import csv, embed
@@ -98,23 +97,31 @@ def test_a_path_out_of_the_run_folder_is_not_read(tmp_path: Path) -> None:
 
 
 def test_an_image_that_cannot_be_read_leaves_a_reason(tmp_path: Path) -> None:
-    folder = synthetic.write_run(tmp_path, synthetic.merge_suite(grid=Grid(
-        prompts=synthetic.prompts(2, 2), seeds=(1,), guidance_scales=(3.0,))))
+    folder = synthetic.write_run(tmp_path, synthetic.merge_suite(grid=synthetic.SMALL))
     next((folder / "images").glob("*.png")).write_bytes(b"not a picture")
     assert "image not shown: it could not be read" in write_page(folder).read_text()
+
+
+def test_thumbnails_are_lossless_while_they_fit_and_compressed_before_any_is_left_out(merge_folder: Path) -> None:
+    run = load_run(merge_folder)
+    whole = shelf(run, recommend(run))
+    assert whole.left_out == ()
+    size = sum(len(c["src"]) for panel in whole.data["panels"].values() for row in panel for c in row)
+    tighter = shelf(run, recommend(run), budget=int(0.9 * size))
+    assert len(tighter.data["panels"]) == 24 or "left out" in tighter.left_out[-1]
+    assert tighter.left_out[0].startswith("Thumbnails are compressed")
 
 
 def test_images_beyond_the_budget_are_left_out_and_it_is_said(merge_folder: Path) -> None:
     run = load_run(merge_folder)
     made = shelf(run, recommend(run), budget=60_000)
     assert 0 < len(made.data["panels"]) < 24
-    assert "of 24 prompt and seed pairs are left out" in made.left_out[0]
+    assert "of 24 prompt and seed pairs are left out" in made.left_out[-1]
 
 
 def test_keys_that_were_lost_are_listed_in_full_and_shared_lists_once(tmp_path: Path) -> None:
     lost = tuple(f"unet.lost.{i}" for i in range(40))
-    suite = synthetic.merge_suite(grid=Grid(prompts=synthetic.prompts(2, 2), seeds=(1,), guidance_scales=(3.0,)))
-    folder = synthetic.write_run(tmp_path, suite, extra=lambda c: [Coverage(
+    folder = synthetic.write_run(tmp_path, synthetic.merge_suite(grid=synthetic.SMALL), extra=lambda c: [Coverage(
         candidate=c.name, stage="merge", component="vae", keys={"missing_in_b": lost})])
     text = write_page(folder).read_text()
     assert all(text.count(f"<code>{key}</code>") == 1 for key in lost)
@@ -128,7 +135,7 @@ def test_what_was_not_measured_is_said_and_not_shown_as_zero(hostile_folder: Pat
 
 
 def test_a_run_without_images_still_makes_a_page(tmp_path: Path) -> None:
-    folder = synthetic.write_run(tmp_path, synthetic.merge_suite())
+    folder = synthetic.write_run(tmp_path, synthetic.merge_suite(grid=synthetic.SMALL))
     (folder / "journal.jsonl").unlink()
     assert "No recommendation" in write_page(folder).read_text()
 

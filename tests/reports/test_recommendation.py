@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,9 +71,8 @@ def test_adapter_weights_are_swept_against_the_model_without_the_adapter(tmp_pat
     assert "weight 0 (without the adapter)" in rec.sentence
 
 
-def test_a_pick_that_loses_on_the_confirm_prompts_is_not_shipped(tmp_path: Path) -> None:
-    folder = synthetic.write_run(tmp_path, synthetic.merge_suite())
-    run = load_run(folder)
+def test_a_pick_that_loses_on_the_confirm_prompts_is_not_shipped(merge_run: Run) -> None:
+    run = replace(merge_run, images=merge_run.images.copy())
     held_out = (run.images["split"] == "confirm") & (run.images["candidate"] == "alpha=0.45")
     run.images.loc[held_out, "objective"] -= 30
     assert recommend(run).sentence.startswith("Do not ship alpha 0.45")
@@ -86,9 +86,8 @@ def test_one_select_prompt_gives_the_best_mean_and_says_there_is_no_interval(tmp
     assert any("nothing was confirmed" in c for c in rec.caveats)
 
 
-def test_a_cell_that_lacks_images_is_not_ranked_and_is_named(tmp_path: Path) -> None:
-    folder = synthetic.write_run(tmp_path, synthetic.merge_suite())
-    run = load_run(folder)
+def test_a_cell_that_lacks_images_is_not_ranked_and_is_named(merge_run: Run) -> None:
+    run = replace(merge_run, images=merge_run.images.copy())
     gone = (run.images["candidate"] == "alpha=0.45") & (run.images["guidance"] == 8.0) & (run.images["prompt"] == "p03")
     run.images.loc[gone, "objective"] = float("nan")
     rec = recommend(run)
@@ -97,7 +96,7 @@ def test_a_cell_that_lacks_images_is_not_ranked_and_is_named(tmp_path: Path) -> 
 
 
 def test_an_empty_journal_gives_no_recommendation_and_a_reason(tmp_path: Path) -> None:
-    folder = synthetic.write_run(tmp_path, synthetic.merge_suite())
+    folder = synthetic.write_run(tmp_path, synthetic.merge_suite(grid=synthetic.SMALL))
     Journal(folder / "journal.jsonl").path.unlink()
     rec = recommend(load_run(folder))
     assert rec.pick is None
@@ -105,7 +104,7 @@ def test_an_empty_journal_gives_no_recommendation_and_a_reason(tmp_path: Path) -
 
 
 def test_a_failed_candidate_is_a_caveat_with_its_error_made_visible(tmp_path: Path) -> None:
-    rec = verdict_of(tmp_path, suite=synthetic.merge_suite(), extra=synthetic.failing("alpha=1"))
+    rec = verdict_of(tmp_path, suite=synthetic.merge_suite(grid=synthetic.SMALL), extra=synthetic.failing("alpha=1"))
     said = next(c for c in rec.caveats if "OutOfMemoryError" in c)
     assert "\x1b" not in said
     assert "\\x1b[31m" in said
