@@ -19,9 +19,9 @@ from harness.records import Failure
 from harness.run import Options, SuiteRun, refusal
 
 if TYPE_CHECKING:
+    from reports.decision import Recommendation
     from reports.gates import Verdict
     from reports.load import Run
-    from reports.recommendation import Recommendation
 
 _SESSION: Final = pytest.StashKey["Session"]()
 

@@ -10,9 +10,10 @@ import pandas as pd
 
 from reports import words
 from reports.candidates import label
+from reports.cells import caveats, score_cells, select_rows
 from reports.costs import footprint, seconds_per_image, speed
+from reports.decision import Comparison, Recommendation
 from reports.load import Run
-from reports.recommendation import Comparison, Recommendation, caveats, score_cells, select_rows
 from reports.statistics import Estimate, cluster_mean, paired_difference
 
 CLEARLY_LESS: Final = 0.98

@@ -12,8 +12,8 @@ from harness.declare import BASELINE, Checkpoint, Gate
 from reports import words
 from reports.candidates import label
 from reports.costs import peak_memory, seconds_per_image
+from reports.decision import Recommendation
 from reports.load import Run
-from reports.recommendation import Recommendation
 from reports.statistics import Estimate, cluster_mean, paired_difference
 
 PASSED: Final = "passed"

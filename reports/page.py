@@ -19,11 +19,12 @@ from harness.records import write_atomically
 from reports import tables, words
 from reports.candidates import label_with_role
 from reports.costs import peak_memory, seconds_per_image
+from reports.decision import Comparison, Recommendation
 from reports.figures import FIGURES
 from reports.gates import Verdict, judge
 from reports.load import Run, load_run
 from reports.pictures import shelf, strip
-from reports.recommendation import Comparison, Recommendation, recommend
+from reports.recommendation import recommend
 from reports.statistics import cluster_mean
 from reports.summary import markdown
 

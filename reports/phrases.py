@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from reports import words
 from reports.candidates import axis_of, label, label_with_role, parents
+from reports.decision import Comparison, Recommendation
 from reports.load import Run
-from reports.recommendation import Comparison, Recommendation
 
 
 def sweep_sentence(run: Run, rec: Recommendation) -> str:

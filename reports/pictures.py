@@ -14,9 +14,9 @@ from PIL import Image
 
 from reports import words
 from reports.candidates import controls, label
+from reports.decision import Recommendation
 from reports.figures.style import present
 from reports.load import Run
-from reports.recommendation import Recommendation
 
 GRID_BUDGET: Final = 3_600_000
 LOSSLESS: Final = 100

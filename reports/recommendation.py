@@ -4,17 +4,18 @@ The page, the terminal table and the gates read the Recommendation made here; fi
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
 
-import pandas as pd
-
 from reports import words
-from reports.candidates import axis_of, controls, label, parents, varies_fidelity
+from reports.candidates import axis_of, controls, parents, varies_fidelity
+from reports.cells import caveats, score_cells, select_rows
+from reports.decision import Comparison, Recommendation, Scored
+from reports.fidelity import recommend_cheapest
 from reports.load import Run, by_cell
-from reports.statistics import Estimate, cluster_mean, paired_difference
+from reports.phrases import sweep_reasons, sweep_sentence
+from reports.statistics import cluster_mean, paired_difference
 
-FEW_PROMPTS: Final = 8
 SWEEP_RULE: Final = (
     "Best is the highest mean objective on the select prompts. Tied are all cells whose paired difference from the best "
     "has a 95 % interval (t, prompts as clusters, not adjusted for the number of cells) that includes 0. The pick is taken "
@@ -24,61 +25,10 @@ SWEEP_RULE: Final = (
     "the confirm prompts, which had no part in it.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Scored:
-    """One (candidate, guidance) cell of the select split: its objective, and its paired difference from the best cell."""
-
-    candidate: str
-    guidance: float
-    objective: Estimate
-    behind: Estimate
-    tied: bool
-    complete: bool
-
-
-@dataclass(frozen=True, kw_only=True)
-class Comparison:
-    """The pick minus another candidate, in `value`, on the prompts of `split`; `word` is better, worse, tied or not measured."""
-
-    other: str
-    role: str
-    guidance: float | None
-    other_guidance: float | None
-    value: str
-    split: str
-    difference: Estimate
-    word: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recommendation:
-    """The verdict. `pick` is None when nothing can be recommended; `sentence` says it all in one sentence.
-
-    `tied_candidates` are those tied at the pick's guidance, `tied_guidances` those tied at the pick;
-    `clip_alone` is the (candidate, guidance) with the highest mean CLIP score, had that been the only judge.
-    """
-
-    kind: str
-    axis: str | None
-    pick: str | None
-    guidance: float | None
-    sentence: str
-    rule: str
-    cells: tuple[Scored, ...] = ()
-    tied_candidates: tuple[str, ...] = ()
-    tied_guidances: tuple[float, ...] = ()
-    clip_alone: tuple[str, float] | None = None
-    clip_alone_at_pick: float | None = None
-    comparisons: tuple[Comparison, ...] = ()
-    reasons: tuple[str, ...] = ()
-    caveats: tuple[str, ...] = ()
-
-
 def recommend(run: Run) -> Recommendation:
     """The recommendation of a run: by fidelity and cost when quantization or runtime vary without a numeric axis, otherwise
     by the objective over candidates and guidance scales."""
     if axis_of(run.suite) is None and varies_fidelity(run.suite):
-        from reports.fidelity import recommend_cheapest
         return recommend_cheapest(run)
     return _recommend_best(run)
 
@@ -100,36 +50,7 @@ def _recommend_best(run: Run) -> Recommendation:
         tied_candidates=tuple(c.candidate for c in ranked if c.tied and c.guidance == pick.guidance),
         tied_guidances=tuple(sorted(c.guidance for c in ranked if c.tied and c.candidate == pick.candidate)),
         comparisons=compare(run, pick.candidate, pick.guidance, _best_guidances(ranked)), caveats=caveats(run, cells))
-    from reports.phrases import sweep_reasons, sweep_sentence
     return replace(draft, sentence=sweep_sentence(run, draft), reasons=sweep_reasons(run, draft))
-
-
-def score_cells(run: Run) -> tuple[Scored, ...]:
-    """Every cell of the select split with its mean objective and its paired difference from the best complete cell.
-
-    A cell is complete when it has as many measured images as the fullest one; only complete cells compete, because a
-    mean over easier prompts is no better mean. With fewer than two prompts no interval exists and only the best is tied.
-    """
-    table = select_rows(run)
-    groups = by_cell(table)
-    means = {key: cluster_mean(rows, "objective") for key, rows in groups.items()}
-    fullest = max((m.pairs for m in means.values()), default=0)
-    complete = [key for key, m in means.items() if m.pairs == fullest and m.mean is not None]
-    best = max(complete, key=lambda key: means[key].mean or 0.0, default=None)
-    cells = []
-    for key, rows in groups.items():
-        behind = (paired_difference(rows, groups[best], "objective", by=("prompt", "seed")) if best is not None
-                  else Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why="nothing was measured"))
-        tied = key in complete and (key == best or (behind.low is not None and not behind.distinct))
-        cells.append(Scored(candidate=key[0], guidance=key[1], objective=means[key], behind=behind, tied=tied,
-                            complete=key in complete))
-    return tuple(cells)
-
-
-def select_rows(run: Run) -> pd.DataFrame:
-    """Rows of the select split, or all rows when the suite declares none."""
-    rows = run.images[run.images["split"] == "select"]
-    return run.images if rows.empty else rows
 
 
 def _pick(run: Run, ranked: list[Scored]) -> Scored:
@@ -194,29 +115,3 @@ def _clip_alone(run: Run, candidate: str | None) -> tuple[str, float] | None:
         return None
     means = {cell: cluster_mean(rows, "clip_score").mean for cell, rows in by_cell(table).items()}
     return max((k for k, v in means.items() if v is not None), key=lambda k: means[k] or 0.0)
-
-
-def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
-    """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
-    said = []
-    counts = {split: sum(p.split == split for p in run.suite.grid.prompts) for split in ("select", "confirm")}
-    for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
-        if counts[split] < 2:
-            said.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
-    if few := [f"{count} {split}" for split, count in counts.items() if 2 <= count < FEW_PROMPTS]:
-        said.append(f"Few prompts ({', '.join(few)}): the intervals are wide, and more prompts narrow them more than more "
-                    "seeds do.")
-    for name in dict.fromkeys(f.candidate for f in run.failures):
-        said.append(f"{label(run, name)} {run.failure_of(name)}.")
-    failed = {f.candidate for f in run.failures}
-    absent: dict[str, list[str]] = {}
-    for gap in run.missing:
-        if gap.value == "image" and gap.candidate not in failed:
-            absent.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
-    said.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
-    if partial := [c for c in cells if not c.complete]:
-        names = [f"{label(run, c.candidate)} at CFG {c.guidance:g}" for c in partial]
-        said.append(f"Not ranked, because images or values are missing: {words.listed(names)}.")
-    if run.damaged:
-        said.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
-    return tuple(words.visible(s) for s in said)

@@ -7,9 +7,9 @@ import re
 from typing import TYPE_CHECKING, Any, Final
 
 from reports import tables, words
+from reports.decision import Recommendation
 from reports.gates import Verdict
 from reports.load import Run
-from reports.recommendation import Recommendation
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,10 +10,10 @@ from harness.declare import plain
 from reports import words
 from reports.candidates import controls, label, label_with_role, varies_fidelity
 from reports.costs import FAILED, peak_memory, phases, seconds_per_image
+from reports.decision import Comparison, Recommendation
 from reports.fidelity import losses
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.load import Run
-from reports.recommendation import Comparison, Recommendation
 from reports.statistics import cluster_mean
 
 MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}

@@ -15,8 +15,8 @@ from harness.records import Finished
 from harness.run import Options, SuiteRun
 from harness.zoo import oracle
 from reports import load_run, recommend
+from reports.decision import Recommendation
 from reports.load import Run
-from reports.recommendation import Recommendation
 from reports.statistics import cluster_mean, paired_difference
 
 ROOT = Path(__file__).parent.parent

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from reports.decision import Recommendation
 from reports.figures.colours import dominant_colours, palette_drift
 from reports.figures.cost import seconds_by_phase
 from reports.figures.heatmap import objective_heatmap
 from reports.figures.slices import along_candidates, along_guidance
 from reports.load import Run
-from reports.recommendation import Recommendation
 
 
 @dataclass(frozen=True)

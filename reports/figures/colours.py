@@ -9,9 +9,9 @@ import plotly.graph_objects as go
 
 from reports import words
 from reports.candidates import axis_of
+from reports.decision import Recommendation
 from reports.figures import style
 from reports.load import Run
-from reports.recommendation import Recommendation
 from reports.statistics import cluster_mean
 
 

@@ -8,9 +8,9 @@ import plotly.graph_objects as go
 
 from reports import words
 from reports.costs import phases, seconds_per_image
+from reports.decision import Recommendation
 from reports.figures import style
 from reports.load import Run
-from reports.recommendation import Recommendation
 
 
 def seconds_by_phase(run: Run, rec: Recommendation) -> Any:

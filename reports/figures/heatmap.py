@@ -7,9 +7,10 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from reports import words
+from reports.cells import select_rows
+from reports.decision import Recommendation
 from reports.figures import style
 from reports.load import Run, by_cell
-from reports.recommendation import Recommendation, select_rows
 from reports.statistics import Estimate, cluster_mean
 
 VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_left")

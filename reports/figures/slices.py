@@ -10,9 +10,10 @@ from plotly.subplots import make_subplots
 
 from reports import words
 from reports.candidates import axis_of, label
+from reports.cells import select_rows
+from reports.decision import Recommendation
 from reports.figures import style
 from reports.load import Run
-from reports.recommendation import Recommendation, select_rows
 from reports.statistics import Estimate, cluster_mean
 
 VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_left", "psnr_db")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from harness import Candidate, Gate, Grid, Merge, Prompt, Suite
 from harness.progress import Bar
-from harness.records import Failure, Latency, Memory
+from harness.records import Latency, Memory
 from harness.run import Options, SuiteRun
 
 PROMPTS = (Prompt(id="cat", text="a photo of an orange cat"), Prompt(id="car", text="a blue car at night"),
@@ -69,10 +69,8 @@ def main() -> None:
                 medians = {k: sorted(v)[len(v) // 2] for k, v in record.seconds.items()}
                 print(json.dumps({"candidate": record.candidate, "seconds_per_image": medians}))
             case Memory():
-                print(json.dumps({"candidate": record.candidate,
-                                  "memory": {r.name: r.value if r.value is not None else r.why_missing for r in record.readings}}))
-            case Failure() | _:
-                pass
+                figures = {r.name: r.why_missing if r.value is None else r.value for r in record.readings}
+                print(json.dumps({"candidate": record.candidate, "memory": figures}))
     print(json.dumps({"seconds": time.perf_counter() - started, "environment": run.ledger.head().get("environment")}))
     run.close()
 

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from reports.decision import Recommendation
 from reports.load import Run, load_run
 from reports.page import write_page
-from reports.recommendation import Recommendation, recommend
+from reports.recommendation import recommend
 from tests.reports import synthetic
 
 

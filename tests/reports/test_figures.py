@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import pytest
 
+from reports.decision import Recommendation
 from reports.figures import FIGURES
 from reports.load import Run
-from reports.recommendation import Recommendation, recommend
+from reports.recommendation import recommend
 
 
 @pytest.mark.parametrize("name", FIGURES)

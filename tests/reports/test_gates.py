@@ -8,9 +8,9 @@ import pytest
 
 from harness.declare import Gate
 from harness.records import Coverage, Failure
+from reports.decision import Recommendation
 from reports.gates import Verdict, decide, judge
 from reports.load import Run
-from reports.recommendation import Recommendation
 
 
 def judged(run: Run, rec: Recommendation, gate: Gate) -> Verdict:

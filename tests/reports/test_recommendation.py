@@ -9,8 +9,9 @@ import pytest
 
 from harness.declare import Grid
 from harness.records import Journal
+from reports.decision import Recommendation
 from reports.load import Run, load_run
-from reports.recommendation import Recommendation, recommend
+from reports.recommendation import recommend
 from tests.reports import synthetic
 
 

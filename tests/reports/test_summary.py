@@ -8,8 +8,8 @@ from pathlib import Path
 from rich.console import Console
 
 from reports import judge, load_run, markdown, recommend, terminal_table
+from reports.decision import Recommendation
 from reports.load import Run
-from reports.recommendation import Recommendation
 from reports.summary import MARKDOWN_LIMIT
 
 

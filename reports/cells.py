@@ -1,0 +1,70 @@
+"""The cells of a run, (candidate, guidance), scored on the select prompts, and what a reader must know before relying on them.
+recommendation.py and fidelity.py call it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pandas as pd
+
+from reports import words
+from reports.candidates import label
+from reports.decision import Scored
+from reports.load import Run, by_cell
+from reports.statistics import Estimate, cluster_mean, paired_difference
+
+FEW_PROMPTS: Final = 8
+
+
+def score_cells(run: Run) -> tuple[Scored, ...]:
+    """Every cell of the select split with its mean objective and its paired difference from the best complete cell.
+
+    A cell is complete when it has as many measured images as the fullest one; only complete cells compete, because a
+    mean over easier prompts is no better mean. With fewer than two prompts no interval exists and only the best is tied.
+    """
+    table = select_rows(run)
+    groups = by_cell(table)
+    means = {key: cluster_mean(rows, "objective") for key, rows in groups.items()}
+    fullest = max((m.pairs for m in means.values()), default=0)
+    complete = [key for key, m in means.items() if m.pairs == fullest and m.mean is not None]
+    best = max(complete, key=lambda key: means[key].mean or 0.0, default=None)
+    cells = []
+    for key, rows in groups.items():
+        behind = (paired_difference(rows, groups[best], "objective", by=("prompt", "seed")) if best is not None
+                  else Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why="nothing was measured"))
+        tied = key in complete and (key == best or (behind.low is not None and not behind.distinct))
+        cells.append(Scored(candidate=key[0], guidance=key[1], objective=means[key], behind=behind, tied=tied,
+                            complete=key in complete))
+    return tuple(cells)
+
+
+def select_rows(run: Run) -> pd.DataFrame:
+    """Rows of the select split, or all rows when the suite declares none."""
+    rows = run.images[run.images["split"] == "select"]
+    return run.images if rows.empty else rows
+
+
+def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
+    """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
+    said = []
+    counts = {split: sum(p.split == split for p in run.suite.grid.prompts) for split in ("select", "confirm")}
+    for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
+        if counts[split] < 2:
+            said.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
+    if few := [f"{count} {split}" for split, count in counts.items() if 2 <= count < FEW_PROMPTS]:
+        said.append(f"Few prompts ({', '.join(few)}): the intervals are wide, and more prompts narrow them more than more "
+                    "seeds do.")
+    for name in dict.fromkeys(f.candidate for f in run.failures):
+        said.append(f"{label(run, name)} {run.failure_of(name)}.")
+    failed = {f.candidate for f in run.failures}
+    absent: dict[str, list[str]] = {}
+    for gap in run.missing:
+        if gap.value == "image" and gap.candidate not in failed:
+            absent.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
+    said.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
+    if partial := [c for c in cells if not c.complete]:
+        names = [f"{label(run, c.candidate)} at CFG {c.guidance:g}" for c in partial]
+        said.append(f"Not ranked, because images or values are missing: {words.listed(names)}.")
+    if run.damaged:
+        said.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
+    return tuple(words.visible(s) for s in said)
