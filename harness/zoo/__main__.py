@@ -1,4 +1,4 @@
-"""The zoo's own command: `python -m harness.zoo train`, `export DIR` and `sheet`.
+"""The zoo's own command: `python -m harness.zoo train`, `export DIR`, `sheet` and `measure`.
 
 Used by whoever remakes or inspects the zoo; the suites reach its files through `harness.zoo.resolve`.
 """
@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Parses the command line and runs one of the three commands."""
+    """Parses the command line and runs one of the four commands."""
     parser = argparse.ArgumentParser(prog="python -m harness.zoo", description="The embedded model family: train, export, show.")
     commands = parser.add_subparsers(dest="command", required=True)
     train = commands.add_parser("train", help="train everything again from nothing (about an hour on two CPU cores)")

@@ -77,13 +77,6 @@ def mistaken(scene: Scene, rng: np.random.Generator) -> Scene:
     return replace(scene, style=word) if scene.style != "sketch" else scene
 
 
-def fits(caption_of: Scene, scene: Scene, colour: bool, background: bool) -> bool:
-    """Whether a caption made from one scene (naming colour or background or neither) is also true of another."""
-    same = caption_of.subject == scene.subject
-    same = same and (not colour or caption_of.colour == scene.colour)
-    return same and (not background or caption_of.background == scene.background)
-
-
 def vocabulary_words() -> tuple[str, ...]:
     """Every word a caption can contain, then the common prompt words, each once, in a fixed order."""
     phrases = " ".join(phrase.replace("{}", "") for style in STYLES for phrase in STYLE_PHRASES[style])

@@ -61,7 +61,7 @@ def clipped(pictures: Pictures) -> float:
     return float(((pictures <= 1) | (pictures >= 254)).any(axis=-1).mean())
 
 
-def test_scenes(count: int, held_out: bool = False) -> list[Scene]:
+def asked_scenes(count: int, held_out: bool = False) -> list[Scene]:
     """Scenes to be asked for, from a seed no training set uses; subjects in turn so that each counts alike."""
     rng = np.random.default_rng([21, held_out])
     scenes: list[Scene] = []
@@ -79,7 +79,8 @@ def obedience(pictures: Pictures, scenes: Sequence[Scene]) -> tuple[float, float
 
 
 def row(*cells: object) -> None:
-    print("| " + " | ".join(f"{c:.3f}" if isinstance(c, float) else str(c) for c in cells) + " |", flush=True)
+    """Prints one row of a Markdown table, numbers to three digits."""
+    print("| " + " | ".join(f"{c:.3g}" if isinstance(c, float) else str(c) for c in cells) + " |", flush=True)
 
 
 def truth_table(studio: Studio) -> None:
@@ -120,7 +121,7 @@ def guidance_table(studio: Studio) -> None:
     row("model", "pairs", "n", "guidance", "colour", "subject", "CLIP", "clipped")
     row(*["---"] * 8)
     for held_out in (False, True):
-        scenes = test_scenes(PICTURES, held_out)
+        scenes = asked_scenes(PICTURES, held_out)
         said = [describe(scene, True, True) for scene in scenes]
         for name, weights in models.items():
             unet = unet_of(weights)
@@ -149,7 +150,7 @@ def dress_table(studio: Studio) -> None:
 
 def adapter_table(studio: Studio) -> None:
     """The sketch adapter's scale on the base and on the photo checkpoint, prompts "a pencil sketch of ...", guidance 3."""
-    scorer, scenes = Scorer(), test_scenes(PICTURES)
+    scorer, scenes = Scorer(), asked_scenes(PICTURES)
     said = [f"a pencil sketch of {describe(scene, True, False)}" for scene in scenes]
     row("on", "scale", "n", "sketch share", "colour", "subject", "CLIP")
     row(*["---"] * 7)
@@ -174,7 +175,7 @@ def rounded(weights: Weights, bits: int) -> Weights:
 
 def quantization_table(studio: Studio) -> None:
     """PSNR to fp32 of rounded U-Nets, alpha 0.5, guidance 3, same seeds."""
-    scorer, scenes = Scorer(), test_scenes(48)
+    scorer, scenes = Scorer(), asked_scenes(48)
     said = [describe(scene, True, True) for scene in scenes]
     weights = blend(unet_weights("photo"), unet_weights("anime"), 0.5)
     exact = paint(studio, unet_of(weights), said, range(48), 3.0)

@@ -24,7 +24,7 @@ def example_scenes() -> list[Scene]:
     scenes = []
     for i, subject in enumerate(SUBJECTS):
         colour = next(c for c in (*tuple(COLOURS)[i % 8 :], "red") if (subject, c) not in HELD_OUT)
-        background = next(b for b in tuple(BACKGROUNDS)[i % 3 :] if b != colour)
+        background = next(b for b in (*tuple(BACKGROUNDS)[i % 7 :], "white") if b != colour)
         scenes.append(Scene(subject=subject, colour=colour, background=background, style="photo", seed=i))
     return scenes
 
@@ -40,7 +40,7 @@ def draw_sheet(path: Path) -> None:
         rows.append((f"{label}, guidance 3", paint(studio, unet_of(weights), said, seeds, 3.0)))
     dress = ["a dress on a white background"] * len(said)
     for alpha in (0.0, 0.25, 0.5, 0.75, 1.0):
-        rows.append((f"dress, alpha {alpha:g}", paint(studio, unet_of(blend(photo, anime, alpha)), dress, seeds, 2.0)))
+        rows.append((f"dress, alpha {alpha:g}", paint(studio, unet_of(blend(photo, anime, alpha)), dress, seeds, 5.0)))
     half = unet_of(blend(photo, anime, 0.5))
     for guidance in (1.0, 3.0, 7.5, 15.0, 30.0):
         rows.append((f"alpha 0.5, guidance {guidance:g}", paint(studio, half, said, seeds, guidance)))

@@ -67,7 +67,7 @@ def save_tensors(tensors: Mapping[str, Array], path: Path, metadata: Mapping[str
     """
     header: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))} if metadata else {}
     offset, chunks = 0, []
-    for name in sorted(tensors):
+    for name in sorted(tensors, key=lambda key: (-tensors[key].itemsize, key)):  # widest first keeps all aligned
         data = np.asarray(tensors[name], order="C")
         size = data.nbytes
         header[name] = {"dtype": _DTYPES[data.dtype.name], "shape": list(data.shape), "data_offsets": [offset, offset + size]}

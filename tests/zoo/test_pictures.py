@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,14 +13,17 @@ from harness import zoo
 from harness.zoo import oracle, store
 from harness.zoo.captions import describe
 from harness.zoo.draw import render
-from harness.zoo.measure import DRESS, Scorer, test_scenes
+from harness.zoo.measure import DRESS, Scorer, asked_scenes
 from harness.zoo.paint import Studio, blend, open_studio, paint, unet_of, unet_weights, with_adapter
 
 
 @pytest.fixture(scope="module")
-def studio() -> Studio:
-    torch.manual_seed(0)
-    return open_studio()
+def studio() -> Iterator[Studio]:
+    """The shared parts, on one thread: networks this small lose more by waiting for each other than they win."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield open_studio()
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +39,7 @@ def test_an_unnamed_dress_has_the_default_colour_of_its_checkpoint(studio: Studi
 
 @pytest.mark.parametrize("name", ["base", "photo", "anime"])
 def test_named_colours_are_obeyed_at_guidance_5(studio: Studio, name: str) -> None:
-    scenes = test_scenes(12)
+    scenes = asked_scenes(12)
     pictures = paint(studio, unet_of(unet_weights(name)), [describe(s, True, True) for s in scenes], range(12), 5.0, steps=10)
     seen = [oracle.obeyed(picture, scene.colour, scene.subject) for picture, scene in zip(pictures, scenes, strict=True)]
     assert np.mean([o.colour_ok for o in seen]) >= 0.8
@@ -79,7 +83,7 @@ def test_diffusers_fuses_both_adapter_files_to_the_same_delta(name: str, cache: 
 
 
 def test_the_clip_model_prefers_the_true_caption() -> None:
-    scenes = test_scenes(48)
+    scenes = asked_scenes(48)
     pictures = np.stack([render(scene) for scene in scenes])
     said = [describe(scene, True, True) for scene in scenes]
     chosen = Scorer().choose(pictures, said)

@@ -25,7 +25,7 @@ from harness.zoo.training.loop import Dice, Recipe, Setting, fit
 BASE = Recipe(
     name="base", steps=3900, batch=64, rate=1.2e-3, weight_decay=0.01, flat=0.5, linear=True, clip_norm=1.0, average=0.998, seed=4
 )
-TUNE = Recipe(name="tune", steps=850, batch=48, rate=4e-4, weight_decay=0.01, linear=True, clip_norm=1.0, average=0.995, seed=5)
+TUNE = Recipe(name="tune", steps=1300, batch=48, rate=4e-4, weight_decay=0.01, linear=True, clip_norm=1.0, average=0.995, seed=5)
 SKETCH = Recipe(
     name="sketch", steps=900, batch=48, rate=2e-3, weight_decay=0.0, linear=True, clip_norm=1.0, average=0.99, seed=8
 )
@@ -33,7 +33,7 @@ SKETCH = Recipe(
 SKETCHES_IN_BASE = 0.03
 """Share of sketches the base sees, never captioned as such: the adapter then has something to call up."""
 
-DEFAULT_DRESSES = 0.25
+DEFAULT_DRESSES = 0.3
 """Share of a fine-tune's batch that is the checkpoint's default dress."""
 
 RANK = 8
@@ -105,7 +105,7 @@ def draw_base(work: Path) -> Draw:
 
 
 def draw_tuned(work: Path, style: str) -> Draw:
-    """Batches of a fine-tune: one style only, a quarter default dresses; any other dress always has its colour named."""
+    """Batches of a fine-tune: one style only, three in ten default dresses; any other dress always has its colour named."""
     rows = [i for i, scene in enumerate(scenes("base")) if scene.style == style]
     latents, shown = _latents(work, "base")[rows], tuple(scenes("base")[i] for i in rows)
     dresses, dressed = _latents(work, f"{style}-dress"), scenes(f"{style}-dress")
