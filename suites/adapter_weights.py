@@ -11,7 +11,7 @@ SUITE = Suite(
     baseline="weight=0",
     grid=Grid(
         prompts=read_prompts(Path(__file__).with_name("zoo_sketch_prompts.toml")),
-        seeds=(1, 2),
+        seeds=(1,),
         guidance_scales=(3, 6),
         sampler="dpmpp_2m", steps=10, width=64, height=64,
     ),
