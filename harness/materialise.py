@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness import zoo
-from harness.adapters import AdapterPlan, attach, detach, read_adapter, set_weight
+from harness.adapters import AdapterError, AdapterPlan, attach, detach, read_adapter, set_weight
 from harness.declare import Candidate, Checkpoint, Merge, Model, plain, short_hash
 from harness.merge import MERGE_METHODS, MergePlan, merge_tensors, plan_merge
 from harness.quantize import QUANTIZATION_MODES
@@ -79,10 +80,15 @@ class Workbench:
         references = [*_leaves(candidate.model), *(a.path for a in candidate.adapters)]
         if config := _frame(candidate.model).config:
             references.append(config)
-        inputs = {reference: content_hash(self._path(reference)) for reference in dict.fromkeys(references)}
+        inputs = {reference: self.content(reference) for reference in dict.fromkeys(references)}
         made = _by_content(plain(candidate), inputs)
-        return Weights(candidate=candidate.name, inputs=inputs,
-                       identity=short_hash({k: v for k, v in made.items() if k not in ("name", "axes")}))
+        versions = {m.method: MERGE_METHODS[m.method].version for m in _merges(candidate.model)}
+        return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
+            {k: v for k, v in made.items() if k not in ("name", "axes")}, sorted(inputs.values()), versions]))
+
+    def content(self, reference: str) -> str:
+        """SHA-256 of the file or folder behind a path or `zoo:` name."""
+        return content_hash(self._path(reference))
 
     def prepare(self, candidate: Candidate) -> Prepared:
         """The live pipeline of `candidate` and what happened to every tensor on the way."""
@@ -99,7 +105,8 @@ class Workbench:
         keys = {"quantized": report.quantized, "kept": report.kept}
         coverage.append(Coverage(candidate=candidate.name, stage=f"quantize {candidate.quantization}", component="unet",
                                  keys={status: names for status, names in keys.items() if names}, notes=report.notes))
-        text_weights = [frame.holds["text_encoder"], *(
+        base = _frame(candidate.model)
+        text_weights = [base.path, base.config, frame.holds["text_encoder"], *(
             [a.path, a.weight] for a in candidate.adapters
             if any(component == "text_encoder" for component, _ in frame.attached[a.path].factors))]
         return Prepared(pipeline=pipeline, coverage=tuple(coverage), text_identity=short_hash(text_weights))
@@ -109,6 +116,8 @@ class Workbench:
         wanted = short_hash([part, _of_part(candidate.model, part)])
         plans = self._plans(candidate.model, part)
         if frame.holds.get(part) != wanted:
+            # Unknown until done: a merge that fails half-way must not pass for what was there before.
+            frame.holds.pop(part, None)
             tensors = self._merged(candidate.model, part, into=frame.live[part])
             if tensors is not frame.live[part]:
                 for name, parameter in frame.live[part].items():
@@ -169,7 +178,12 @@ class Workbench:
         for path, weight in wanted.items():
             if path not in frame.attached:
                 plan = read_adapter(self._path(path), modules)
-                attach(plan, modules, _adapter_name(path), weight)
+                try:
+                    attach(plan, modules, _adapter_name(path), weight)
+                except BaseException:
+                    with suppress(AdapterError):
+                        detach(modules, _adapter_name(path))
+                    raise
                 frame.attached[path] = plan
             set_weight(modules, _adapter_name(path), weight)
             plan = frame.attached[path]
@@ -232,6 +246,12 @@ def _leaves(model: Model) -> list[str]:
     if isinstance(model, Merge):
         return [leaf for parent in (model.a, model.b, model.c) if parent is not None for leaf in _leaves(parent)]
     return [_checkpoint(model).path]
+
+
+def _merges(model: Model) -> list[Merge]:
+    if not isinstance(model, Merge):
+        return []
+    return [model, *(m for parent in (model.a, model.b, model.c) if parent is not None for m in _merges(parent))]
 
 
 def _of_part(model: Model, part: str) -> Any:

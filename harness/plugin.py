@@ -15,11 +15,13 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from harness.declare import Candidate, Suite
+from harness.ledger import RunFolderError
 
 if TYPE_CHECKING:
     from harness.plugin_session import Session, SuiteSession
 
-_DECLARES_SUITE: Final = re.compile(r"^SUITE\s*(:[^=]+)?=", re.MULTILINE)
+_MENTIONS_SUITE: Final = re.compile(r"\bSUITE\b")
+_DEVICE: Final = re.compile(r"cpu|cuda(:\d+)?")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,6 +44,21 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(
             "--benchmark with -n: candidates that run side by side disturb each other's latency and memory, and "
             "pytest-benchmark switches itself off. Leave -n out; batching already uses the whole device.")
+    if config.getoption("sweetspot_benchmark"):
+        _refuse_device(config.getoption("sweetspot_device"))
+
+
+def _refuse_device(device: str) -> None:
+    """Raises UsageError for a device that is none, or that this machine does not have."""
+    if not _DEVICE.fullmatch(device):
+        raise pytest.UsageError(f"--device {device}: expected cpu, cuda or cuda:N")
+    if device != "cpu":
+        import torch
+
+        count, number = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
+        if number >= count:
+            raise pytest.UsageError(f"--device {device}: torch {torch.__version__} sees {count} CUDA devices here; "
+                                    "leave --device out to run on the CPU")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -51,9 +68,12 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     session = parent.session
     is_test = any(fnmatch(file_path.name, pattern) for pattern in parent.config.getini("python_files"))
     named = file_path.parent.name in parent.config.getini("sweetspot_suites") or session.isinitpath(file_path)
-    if is_test or not named or not _DECLARES_SUITE.search(file_path.read_text(encoding="utf-8", errors="replace")):
+    if is_test or not named or not _MENTIONS_SUITE.search(file_path.read_text(encoding="utf-8", errors="replace")):
         return None
     return SuiteFile.from_parent(parent, path=file_path)
+
+
+_NO_SUITE: Final = object()
 
 
 class SuiteFile(pytest.File):
@@ -62,6 +82,9 @@ class SuiteFile(pytest.File):
     def collect(self) -> Iterator[pytest.Item]:
         """The declaration; with --benchmark also the candidates (baseline first), the gates and the recommendation."""
         declared = _load(self.path)
+        if declared is _NO_SUITE:
+            self.warn(pytest.PytestCollectionWarning(f"{self.path.name} speaks of SUITE but has none at module level"))
+            return
         if not self.config.getoption("sweetspot_benchmark"):
             yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=None)
             return
@@ -73,9 +96,9 @@ class SuiteFile(pytest.File):
         if suite is None or not isinstance(declared, Suite):
             return
         for candidate in sorted(declared.candidates, key=lambda c: c.name != declared.baseline):
-            yield CandidateItem.from_parent(self, name=f"candidate[{candidate.name}]", of=suite, candidate=candidate)
+            yield CandidateItem.from_parent(self, name=f"candidate[{_shown(candidate.name)}]", of=suite, candidate=candidate)
         for gate in declared.gates:
-            yield GateItem.from_parent(self, name=f"gate[{gate.name}]", of=suite, gate=gate.name)
+            yield GateItem.from_parent(self, name=f"gate[{_shown(gate.name)}]", of=suite, gate=gate.name)
         yield RecommendationItem.from_parent(self, name="recommendation", of=suite)
 
     def _relative(self) -> str:
@@ -95,13 +118,13 @@ class _Item(pytest.Item):
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Our own messages stand alone; anything else is a defect and keeps its traceback."""
-        if isinstance(excinfo.value, SuiteProblemError):
-            return str(excinfo.value)
+        if isinstance(excinfo.value, SuiteProblemError | RunFolderError):
+            return "\n".join(_shown(line) for line in str(excinfo.value).splitlines())
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
         """Where pytest says that the item is."""
-        return self.path, None, self.name
+        return self.path, 0, self.name
 
     @contextmanager
     def visible(self, session: Session) -> Iterator[None]:
@@ -146,7 +169,7 @@ class CandidateItem(_Item):
 
         _refuse_broken(self.of)
         if reason := self.of.refusal(self.candidate):
-            pytest.skip(reason)
+            raise pytest.skip.Exception(reason, _use_item_location=True)
         with self.visible(self.of.session):
             failures = self.of.candidate(self.candidate)
         if seconds := self.of.latency(self.candidate):
@@ -173,7 +196,7 @@ class GateItem(_Item):
             if reasons := [f"{v.candidate}: {v.reason}" for v in verdicts if v.status == status]:
                 said = f"{status.replace('_', ' ')}: " + "; ".join(reasons)
                 if status == "inconclusive":
-                    pytest.skip(said)
+                    raise pytest.skip.Exception(said, _use_item_location=True)
                 raise SuiteProblemError(said)
 
 
@@ -228,6 +251,11 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         session_for(config).close()
 
 
+def _shown(name: object) -> str:
+    """A name without characters that could act on a terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))
+
+
 def _load(path: Path) -> object:
     """The SUITE of a file, imported under a private name; an error while importing is the file's own and is shown."""
     spec = importlib.util.spec_from_file_location(f"_sweetspot_suite_{path.stem}", path)
@@ -236,6 +264,6 @@ def _load(path: Path) -> object:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise pytest.Collector.CollectError(f"{path.name}: {type(error).__name__}: {error}") from error
-    return module.SUITE
+    return getattr(module, "SUITE", _NO_SUITE)

@@ -14,6 +14,7 @@ import pytest
 
 from harness.check import problems
 from harness.declare import Candidate, Suite
+from harness.ledger import RunFolderError
 from harness.progress import Bar
 from harness.records import Failure
 from harness.run import Options, SuiteRun, refusal
@@ -62,7 +63,14 @@ class Session:
 
     def summary(self, colour: bool) -> list[str]:
         """The closing lines of the terminal: a table, a sentence and the page for each suite that ran."""
-        return [line for suite in self.suites if suite.ran for line in suite.summary(colour)]
+        lines = []
+        for suite in (s for s in self.suites if s.ran):
+            try:
+                lines += suite.summary(colour)
+            except Exception as error:
+                lines.append(f"{suite.suite.name}: no summary and no page ({type(error).__name__}: {error}); "
+                             f"`sweetspot report {suite.folder}` tries again")
+        return lines
 
     def close(self) -> None:
         """Lets go of every run folder."""
@@ -79,6 +87,7 @@ class SuiteSession:
         self.selected: list[str] = []
         self._run: SuiteRun | None = None
         self._read: tuple[Run, Recommendation, list[Verdict]] | None = None
+        self._refused: RunFolderError | None = None
         self.page: Path | None = None
 
     @property
@@ -93,8 +102,14 @@ class SuiteSession:
 
     def run(self) -> SuiteRun:
         """The open run."""
+        if self._refused is not None:
+            raise self._refused
         if self._run is None:
-            self._run = SuiteRun(self.suite, self.suite_file, self.session.options, self.session.bar)
+            try:
+                self._run = SuiteRun(self.suite, self.suite_file, self.session.options, self.session.bar)
+            except RunFolderError as error:
+                self._refused = error
+                raise
             self._run.leave_out([c.name for c in self.suite.candidates
                                  if c.name not in self.selected and c.name not in self._run.not_offered])
         return self._run

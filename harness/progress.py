@@ -41,7 +41,7 @@ class Bar:
             from rich.console import Console
 
             self.rich = progress.Progress(
-                progress.SpinnerColumn(), progress.TextColumn("{task.description}"), progress.BarColumn(),
+                progress.SpinnerColumn(), progress.TextColumn("{task.description}", markup=False), progress.BarColumn(),
                 progress.MofNCompleteColumn(), progress.TimeElapsedColumn(), progress.TextColumn("left"),
                 progress.TimeRemainingColumn(), console=Console(stderr=True), transient=True)
             self.task = self.rich.add_task("starting", total=self.total, completed=self.done)
@@ -56,6 +56,7 @@ class Bar:
     def advance(self, units: int, doing: str) -> None:
         """Moves the bar on."""
         self.done += units
+        doing = "".join(c if c.isprintable() else "?" for c in doing)[:60]
         if self.rich is not None:
             self.rich.update(self.task, completed=self.done, description=doing)
             return

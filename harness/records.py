@@ -48,7 +48,8 @@ class Sample:
 class Measurement:
     """One metric on one image. `values` are finite floats by value name, `labels` are words ("dominant": "red"),
     `details` is JSON for pictures of the page, and `missing` says why a value of the metric is absent. `reference` is
-    the key of the baseline's sample that it was compared with, empty where there was none."""
+    the key of the baseline's sample that it was compared with, empty where there was none; `setting` is the hash of
+    whatever else decides the values (for the CLIP score its model file), empty where nothing does."""
 
     sample: str
     candidate: str
@@ -60,6 +61,7 @@ class Measurement:
     details: Mapping[str, Any] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
+    setting: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +69,10 @@ class Coverage:
     """What happened to every tensor of one component in one stage ("merge", "adapter <path>", "quantize").
 
     `keys` maps a status to the tensor names that have it. Merge: merged, copied, missing_in_a, missing_in_b,
-    shape_mismatched, non_finite, unmatched. Adapter: applied, consumed, refused, absent_component. Quantize: quantized, kept.
-    `notes` says in words what a reader should know (casts, a scheme's limits).
+    shape_mismatched, non_finite, unmatched. File: known_extra, unmatched. Adapter: applied, consumed, refused,
+    absent_component. Quantize: quantized, kept.
+    `notes` says in words what a reader should know (casts, a scheme's limits). `of` is the number of rows that belong
+    together: a candidate with fewer on record has lost some, and its coverage is not known.
     """
 
     candidate: str
@@ -76,17 +80,25 @@ class Coverage:
     component: str
     keys: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
+    of: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """Seconds per image at `batch_size`, by phase, one entry per timed round (warm-up rounds are not in it)."""
+    """Seconds per image at `batch_size`, by phase, one entry per timed round (warm-up rounds are not in it).
+
+    `setting` is the hash of all that was timed; it counts while it equals the setting of the candidate's Weights.
+    `yardstick` holds the seconds of one fixed small computation before each round: where it differs between two
+    candidates, the machine was busy with something else and their latencies cannot be compared.
+    """
 
     candidate: str
     batch_size: int
     warmup_rounds: int
     seconds: Mapping[str, tuple[float, ...]]
     guidance: float
+    setting: str = ""
+    yardstick: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,10 +113,11 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Peak memory of one candidate while it sampled at batch 1, by probe, in bytes."""
+    """Peak memory of one candidate while it sampled at batch 1, by probe, in bytes; `setting` as in Latency."""
 
     candidate: str
     readings: tuple[Reading, ...]
+    setting: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,11 +132,15 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """What a candidate's model turned out to be: content hash of every input file and of all that determines an image."""
+    """What a candidate's model turned out to be: `inputs` is the content hash of every input file, `identity` the hash
+    of all that makes its weights, `declared` the key of the declaration it was made from (Candidate.key), `setting` the
+    hash of how it is timed. A sample counts only if its key follows from the last identity announced."""
 
     candidate: str
     identity: str
     inputs: Mapping[str, str]
+    declared: str = ""
+    setting: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +162,16 @@ _KINDS: Final[dict[str, type[Any]]] = {
 _NAMES: Final = {cls: kind for kind, cls in _KINDS.items()}
 
 
+def sample_key(identity: str, cell: Cell, texts: tuple[str, str], setting: Mapping[str, Any]) -> str:
+    """Key of an image: 16 hex digits of the SHA-256 over everything that determines it.
+
+    `identity` is that of the weights, `texts` the prompt and its negative, `setting` the sampling block of run.json
+    (sampler, steps, size, batch size, kind of device, version of the sampling code).
+    """
+    parts = [identity, cell.noise_seed, float(cell.guidance), *texts, sorted(setting.items())]
+    return hashlib.sha256(json.dumps(parts, ensure_ascii=False, separators=(",", ":")).encode()).hexdigest()[:16]
+
+
 def to_line(record: Record) -> str:
     """One JSON line. A NaN or an infinity in a record is a programming error and raises ValueError."""
     body = {f.name: _plain(getattr(record, f.name)) for f in fields(record)}
@@ -163,12 +190,29 @@ def from_line(line: str) -> Record:
         if cls in (Coverage, Latency):
             name = "keys" if cls is Coverage else "seconds"
             data[name] = {k: tuple(v) for k, v in data[name].items()}
-        if cls is Coverage:
-            data["notes"] = tuple(data["notes"])
+        for name in ("notes", "yardstick"):
+            if name in data:
+                data[name] = tuple(data[name])
         record: Record = cls(**data)
-    except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
+        _sound(record)
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a journal line ({error}): {line[:120]!r}") from error
     return record
+
+
+def _sound(record: Any) -> None:
+    """Raises TypeError where a line edited by hand has another kind of value than its readers rely on."""
+    kinds: dict[str, Any] = {"candidate": str, "key": str, "path": str, "sha256": str, "sample": str, "metric": str,
+                             "identity": str, "setting": str, "values": dict, "labels": dict, "details": dict,
+                             "missing": dict, "keys": dict, "inputs": dict, "guidance": int | float, "message": str}
+    for place in (record, getattr(record, "cell", None)):
+        for name, kind in kinds.items():
+            value = getattr(place, name, None)
+            if value is not None and not isinstance(value, kind):
+                raise TypeError(f"{name} is {value!r}")
+    cell = getattr(record, "cell", None)
+    if cell is not None and not (isinstance(cell.prompt, str) and isinstance(cell.seed, int)):
+        raise TypeError(f"cell is {cell!r}")
 
 
 class Journal:

@@ -7,42 +7,32 @@ import hashlib
 import json
 import logging
 import os
-import re
-import statistics
-import sys
 import time
 import traceback
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from harness.declare import Candidate, Suite, plain
-from harness.ledger import Ledger
+from harness.declare import Candidate, Grid, Suite, plain, short_hash
+from harness.folder import lock, slug, sweep
+from harness.ledger import RUN_FORMAT, Ledger
 from harness.materialise import Prepared, Workbench
 from harness.metrics import METRICS, ImageScore, ImageSet
 from harness.metrics.clip import load_scorer
-from harness.probes.clock import Stopwatch
 from harness.probes.environment import environment
-from harness.probes.memory import MemoryProbe
-from harness.probes.nvml import find_gpu
 from harness.progress import Progress
 from harness.quantize import QUANTIZATION_MODES
-from harness.records import Cell, Failure, Finished, Latency, Measurement, Memory, Sample, write_atomically
-from harness.sample import TextState, batches, encode, from_png, sample, sample_key, set_determinism, time_one, to_png
+from harness.records import Cell, Failure, Finished, Measurement, Sample, sample_key, write_atomically
+from harness.sample import TextState, batches, encode, from_png, sample, set_determinism, setting, side_by_side, to_png
+from harness.timing import time_candidate, timing_setting
 
-RUN_FORMAT = 1
-WARMUP_ROUNDS = 1
 WRITES_AHEAD = 4
-
-
-class RunInUseError(RuntimeError):
-    """Another process is writing to the run folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,15 +57,22 @@ class SuiteRun:
         self.cells = [cell for batch in self.batches for cell in batch]
         self.bench = Workbench(device=options.device, root=options.root)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
-        self._lock = _lock(self.folder)
-        _sweep(self.folder)
-        if options.fresh:
-            _empty(self.folder)
+        self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
+        self._lock = lock(self.folder)
+        try:
+            self._open(suite_file)
+        except BaseException:
+            self._lock.close()
+            raise
+
+    def _open(self, suite_file: str) -> None:
+        sweep(self.folder)
         _hush()
         set_determinism()
         self.ledger = Ledger(self.folder)
         self._texts: dict[str, TextState] = {}
         self._scorer: Any = None
+        self._settings = {"clip_score": self._clip_setting()} if "clip_score" in self.suite.metrics else {}
         self._write_head(suite_file)
 
     def close(self) -> None:
@@ -97,14 +94,19 @@ class SuiteRun:
         started = time.perf_counter()
         failures: list[Failure] = []
         with self._stage(candidate, "read the model files", failures):
+            self.bench.inspect(candidate)
             weights = self.bench.weights(candidate)
-            self.ledger.announce(weights)
+            if candidate.name in self._fresh:
+                self._fresh.discard(candidate.name)
+                self.ledger.forget(candidate.name)
+            self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
+                self.suite, weights.identity, self._head["environment"])))
         if failures:
             return self._give_up(candidate, failures)
         todo = self._missing(candidate, weights.identity)
         reused = len(self.cells) - sum(len(batch) for batch in todo)
         self.progress.advance(reused, f"{self.suite.name} {candidate.name}")
-        if todo or self.ledger.latency(candidate.name) is None:
+        if todo or self.ledger.latency(candidate.name) is None or not self.ledger.covered(candidate.name):
             with self._stage(candidate, "materialise", failures):
                 prepared = self.bench.prepare(candidate)
                 self.ledger.cover(candidate.name, prepared.coverage)
@@ -114,7 +116,8 @@ class SuiteRun:
                 self._sample(candidate, weights.identity, prepared, todo)
             if not failures and self.ledger.latency(candidate.name) is None:
                 with self._stage(candidate, "time", failures):
-                    self._time(candidate, prepared)
+                    key = timing_setting(self.suite, weights.identity, self._head["environment"])
+                    self.ledger.add(time_candidate(candidate.name, prepared.pipeline, self.suite, key))
         if not failures:
             self._measure(candidate, failures)
         if failures:
@@ -138,7 +141,9 @@ class SuiteRun:
             failure = Failure(candidate=candidate.name, stage=stage, error=type(error).__name__,
                               message=str(error) or f"no message, raised at {Path(where.filename).name}:{where.lineno}")
             failures.append(failure)
-            self.ledger.add([failure])
+            # On a full disk the record cannot be kept either; the item still fails, with the reason.
+            with suppress(OSError):
+                self.ledger.add([failure])
 
     def _missing(self, candidate: Candidate, identity: str) -> list[tuple[Cell, ...]]:
         """Batches of which at least one image is absent, altered or of other weights: they are sampled whole again."""
@@ -146,8 +151,11 @@ class SuiteRun:
                 if not all(self._present(candidate, identity, cell) for cell in batch)]
 
     def _present(self, candidate: Candidate, identity: str, cell: Cell) -> bool:
-        key = sample_key(identity, self.suite.grid, self.prompts[cell.prompt], cell, self.options.device)
-        return self.ledger.adopt(candidate.name, cell, key)
+        return self.ledger.adopt(candidate.name, cell, self._key(identity, cell))
+
+    def _key(self, identity: str, cell: Cell) -> str:
+        prompt = self.prompts[cell.prompt]
+        return sample_key(identity, cell, (prompt.text, prompt.negative), self._head["sampling"])
 
     def _sample(self, candidate: Candidate, identity: str, prepared: Prepared, todo: Sequence[tuple[Cell, ...]]) -> None:
         """Samples the batches; images and journal are written by a second thread while the next batch is computed."""
@@ -171,54 +179,50 @@ class SuiteRun:
     def _write(self, candidate: Candidate, identity: str, cells: Sequence[Cell], images: Any) -> None:
         records = []
         for cell, image in zip(cells, images, strict=True):
-            key = sample_key(identity, self.suite.grid, self.prompts[cell.prompt], cell, self.options.device)
+            key = self._key(identity, cell)
             data = to_png(image)
-            path = f"images/{_slug(candidate.name)}/{_slug(cell.prompt)}-seed{cell.seed}-cfg{cell.guidance:g}-{key[:8]}.png"
+            path = f"images/{slug(candidate.name)}/{slug(cell.prompt)}-seed{cell.seed}-cfg{cell.guidance:g}-{key[:8]}.png"
             write_atomically(self.folder / path, data)
             records.append(Sample(key=key, candidate=candidate.name, cell=cell, path=path,
                                   sha256=hashlib.sha256(data).hexdigest()))
         self.ledger.add(records)
 
-    def _time(self, candidate: Candidate, prepared: Prepared) -> None:
-        """Latency and peak memory at batch 1, as a user would run it, apart from the batched sampling."""
-        grid = self.suite.grid
-        guidance = statistics.median_high([g for g in grid.guidance_scales if g != 1] or grid.guidance_scales)
-        cell = Cell(prompt=grid.prompts[0].id, seed=grid.seeds[0], guidance=guidance)
-        for _ in range(WARMUP_ROUNDS):
-            time_one(prepared.pipeline, grid, cell, Stopwatch(self.options.device))
-        seconds: dict[str, list[float]] = {"total": [], "text": [], "denoise": [], "decode": []}
-        with MemoryProbe(self.options.device, find_gpu(self.options.device)) as memory:
-            for _ in range(self.suite.latency_rounds):
-                watch = Stopwatch(self.options.device)
-                time_one(prepared.pipeline, grid, cell, watch)
-                for phase, value in watch.seconds.items():
-                    seconds[phase].append(value)
-                seconds["total"].append(sum(watch.seconds.values()))
-        self.ledger.add([
-            Latency(candidate=candidate.name, batch_size=1, warmup_rounds=WARMUP_ROUNDS, guidance=guidance,
-                    seconds={phase: tuple(values) for phase, values in seconds.items()}),
-            Memory(candidate=candidate.name, readings=memory.readings())])
-
     def _measure(self, candidate: Candidate, failures: list[Failure]) -> None:
         """Every declared metric on every image. A metric is computed for all images of a candidate or for none, so
-        that a resumed run measures in the same batches as an unbroken one."""
+        that a resumed run measures in the same batches as an unbroken one. Metrics are computed side by side."""
         samples = [self.ledger.samples[candidate.name, cell] for cell in self.cells]
-        references = [self.ledger.samples.get((self.suite.baseline, cell)) for cell in self.cells]
-        whole = all(r is not None for r in references)
+        references = self._references()
+        keys = [r.key for r in references] if references else [""] * len(samples)
         due = [name for name in self.suite.metrics if not self.ledger.measured(
-            name, METRICS[name].version, samples, [r.key if r and whole else "" for r in references])]
+            name, METRICS[name].version, self._settings.get(name, ""), zip(samples, keys, strict=True))]
         if not due:
             return
         images = self._images(samples)
-        baseline = self._images([r for r in references if r is not None]) if whole else None
-        for name in due:
-            with self._stage(candidate, f"metric {name}", failures):
-                scores = METRICS[name].measure(ImageSet(
-                    images=images, texts=tuple(self.prompts[c.prompt].text for c in self.cells), references=baseline,
-                    why_no_reference="" if whole else f"the baseline {self.suite.baseline!r} was not sampled",
-                    device=self.options.device, clip=self._clip() if name == "clip_score" else None))
-                self.ledger.add([_measurement(name, s, score, r.key if r and whole else "")
-                                 for s, score, r in zip(samples, scores, references, strict=True)])
+        baseline = self._images(references) if references else None
+
+        def scores(name: str) -> list[ImageScore]:
+            return METRICS[name].measure(ImageSet(
+                images=images, texts=tuple(self.prompts[c.prompt].text for c in self.cells), references=baseline,
+                why_no_reference="" if references else f"the baseline {self.suite.baseline!r} was not sampled",
+                device=self.options.device, clip=self._clip() if name == "clip_score" else None))
+
+        with _threads_for(self.suite.grid, self.options.device, len(due)) as pool:
+            made = {name: pool.submit(scores, name) for name in due}
+            for name in due:
+                with self._stage(candidate, f"metric {name}", failures):
+                    self.ledger.add([
+                        Measurement(sample=s.key, candidate=s.candidate, cell=s.cell, metric=name, reference=key,
+                                    version=METRICS[name].version, setting=self._settings.get(name, ""),
+                                    values=score.values, labels=score.labels, details=score.details, missing=score.missing)
+                        for s, score, key in zip(samples, made[name].result(), keys, strict=True)])
+
+    def _references(self) -> list[Sample]:
+        """The baseline's images of all cells under its present weights and this grid; empty unless all are there."""
+        identity = self.ledger.identity(self.suite.baseline)
+        found = [self.ledger.samples.get((self.suite.baseline, cell)) for cell in self.cells]
+        present = [r for cell, r in zip(self.cells, found, strict=True)
+                   if r is not None and r.key == self._key(identity, cell)]
+        return present if len(present) == len(self.cells) else []
 
     def _images(self, samples: Sequence[Sample]) -> Any:
         return np.stack([from_png((self.folder / s.path).read_bytes()) for s in samples])
@@ -230,21 +234,31 @@ class SuiteRun:
             self._save_head()
         return self._scorer
 
+    def _clip_setting(self) -> str:
+        """Hash of the CLIP model's file and architecture; a file that cannot be read fails when it is loaded."""
+        architecture, _, path = self.suite.clip.rpartition(":")
+        reference = self.suite.clip if self.suite.clip.startswith("zoo:") else path
+        try:
+            return short_hash([architecture, self.bench.content(reference)])
+        except (OSError, ValueError):
+            return short_hash([self.suite.clip])
+
     def _write_head(self, suite_file: str) -> None:
         specs = {spec.name: {"metric": name, "unit": spec.unit, "better": spec.better, "definition": spec.definition,
                              "version": METRICS[name].version}
                  for name in self.suite.metrics for spec in METRICS[name].values}
         before = self.ledger.head()
+        kept = before.get("metric_settings") == self._settings
         self._head: dict[str, Any] = {
             "format": RUN_FORMAT, "suite": plain(self.suite), "suite_file": suite_file,
             "environment": environment(self.options.device), "metrics": specs, "command": list(self.options.command),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "clip_definition": before.get("clip_definition", ""), "not_selected": [], "not_offered": self.not_offered,
-            "earlier_environments": before.get("earlier_environments", []),
+            "sampling": setting(self.suite.grid, self.options.device), "metric_settings": self._settings,
+            "clip_definition": before.get("clip_definition", "") if kept else "",
+            "not_selected": [], "not_offered": self.not_offered, "earlier_environments": _earlier(before),
         }
-        was = before.get("environment")
-        if was and was != self._head["environment"] and was not in self._head["earlier_environments"]:
-            self._head["earlier_environments"].append(was)
+        if self._head["earlier_environments"][-1:] == [self._head["environment"]]:
+            self._head["earlier_environments"].pop()
         self._save_head()
 
     def leave_out(self, names: Sequence[str]) -> None:
@@ -262,10 +276,30 @@ def refusal(candidate: Candidate, device: str) -> str:
     return f"{candidate.quantization} is not offered on {device}: {reason}" if reason else ""
 
 
-def _measurement(metric: str, of: Sample, score: ImageScore, reference: str) -> Measurement:
-    return Measurement(sample=of.key, candidate=of.candidate, cell=of.cell, metric=metric, version=METRICS[metric].version,
-                       values=score.values, labels=score.labels, details=score.details, missing=score.missing,
-                       reference=reference)
+def _earlier(head: dict[str, Any]) -> list[Any]:
+    """The different environments of earlier sessions in this folder, oldest first."""
+    listed = head.get("earlier_environments")
+    found: list[Any] = []
+    for one in (*(listed if isinstance(listed, list) else ()), head.get("environment")):
+        if one and one not in found:
+            found.append(one)
+    return found
+
+
+@contextmanager
+def _threads_for(grid: Grid, device: str, jobs: int) -> Iterator[ThreadPoolExecutor]:
+    """A pool for metrics: with one torch thread each where batches too are computed side by side, one job at a time
+    where each wants the whole device."""
+    import torch
+
+    small = side_by_side(grid, device) > 1
+    threads = torch.get_num_threads()
+    try:
+        with (ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) if small
+              else ThreadPoolExecutor(1)) as pool:
+            yield pool
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _hush() -> None:
@@ -274,37 +308,3 @@ def _hush() -> None:
     for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
-
-
-def _slug(text: str) -> str:
-    """A name any file system takes: letters, digits and "=._-", at most 60 characters."""
-    return re.sub(r"[^A-Za-z0-9=._-]+", "-", text).strip(".-")[:60] or "unnamed"
-
-
-def _lock(folder: Path) -> Any:
-    """An exclusive lock on the run folder, held until closed; raises RunInUseError when another process has it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    file = (folder / ".lock").open("w")
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise RunInUseError(f"another run is writing to {folder}; wait for it, or give --runs-dir another folder") from error
-    return file
-
-
-def _sweep(folder: Path) -> None:
-    """Removes the temporary files of a killed run; the lock is held, so nobody is writing them any more."""
-    for left in folder.rglob(".*.tmp"):
-        left.unlink(missing_ok=True)
-
-
-def _empty(folder: Path) -> None:
-    """Removes what a run wrote, and nothing else: journal, head, pages and images."""
-    for name in ("journal.jsonl", "run.json", "report.html", "report.md", "table.csv"):
-        (folder / name).unlink(missing_ok=True)
-    for image in sorted((folder / "images").rglob("*.png")):
-        image.unlink()

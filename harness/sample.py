@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from harness.declare import Grid, Prompt, short_hash
+from harness.declare import Grid
 from harness.probes.clock import Stopwatch
 from harness.records import Cell
 from harness.samplers import build_scheduler
@@ -67,10 +67,10 @@ def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
                  for part in (plain, guided) for start in range(0, len(part), grid.batch_size))
 
 
-def sample_key(identity: str, grid: Grid, prompt: Prompt, cell: Cell, device: str) -> str:
-    """Hash of everything that determines one image: the weights' identity, texts, noise, sampler, size, device kind."""
-    return short_hash([identity, prompt.text, prompt.negative, cell.noise_seed, cell.guidance, grid.sampler, grid.steps,
-                       grid.width, grid.height, device.partition(":")[0], SAMPLING_VERSION])
+def setting(grid: Grid, device: str) -> dict[str, Any]:
+    """The sampling block of run.json: what besides weights, texts and noise determines an image. See records.sample_key."""
+    return {"sampler": grid.sampler, "steps": grid.steps, "width": grid.width, "height": grid.height,
+            "batch_size": grid.batch_size, "device": device.partition(":")[0], "version": SAMPLING_VERSION}
 
 
 def encode(pipeline: Pipeline, texts: Iterable[str]) -> TextState:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import Adapter, Candidate, Merge
+from harness import Adapter, Candidate, Checkpoint, Merge
 from harness.materialise import MaterialiseError, Workbench
 from harness.weights import open_model, save_single_file
 from harness.zoo import resolve
@@ -75,6 +75,30 @@ def test_recipes_nest(bench: Workbench) -> None:
     inner = Merge(a="zoo:photo", b="zoo:anime", alpha=0.5)
     outer = state(bench, Candidate(name="n", model=Merge(a=inner, b="zoo:anime", alpha=0.5)))
     assert torch.allclose(outer["conv_in.weight"], state(bench, merge(0.75))["conv_in.weight"], atol=1e-3)
+
+
+def test_a_merge_that_fails_half_way_leaves_no_trace_in_the_next(bench: Workbench, monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = Candidate(name="photo", model="zoo:photo")
+    before = state(bench, photo)
+
+    def torn(*_: object, out: dict[str, torch.Tensor], **__: object) -> None:
+        next(iter(out.values())).detach().fill_(7.0)
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("harness.materialise.merge_tensors", torn)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            bench.prepare(merge(0.5))
+    assert same(state(bench, photo), before)
+
+
+def test_the_text_state_tells_configs_apart(bench: Workbench, tmp_path: Path) -> None:
+    import shutil
+
+    shutil.copytree(resolve("zoo:config"), tmp_path / "other")
+    texts = {bench.prepare(Candidate(name="c", model=Checkpoint(path="zoo:photo", config=config))).text_identity
+             for config in ("zoo:config", "other")}
+    assert len(texts) == 2
 
 
 def test_every_tensor_of_every_component_is_in_the_coverage(bench: Workbench) -> None:

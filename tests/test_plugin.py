@@ -85,6 +85,43 @@ def test_an_error_in_a_suite_file_is_shown_with_its_name(pytester: pytest.Pytest
     result.stdout.fnmatch_lines(["*bad.py: NameError: name 'Suit' is not defined*"])
 
 
+def test_a_suite_file_that_exits_ends_nothing_but_itself(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    (pytester.path / "suites" / "exits.py").write_text("import sys\nsys.exit(3)\nSUITE = 1\n")
+    result = pytester.runpytest("suites", "--continue-on-collection-errors")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*exits.py: SystemExit: 3*"])
+
+
+def test_a_file_that_only_speaks_of_a_suite_is_said(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    (pytester.path / "suites" / "words.py").write_text('"""SUITE = no."""\n')
+    pytester.runpytest("suites", "-W", "default").assert_outcomes(passed=1, warnings=1)
+
+
+@pytest.mark.parametrize(("device", "said"), [("banana", "expected cpu, cuda or cuda:N"), ("cuda:99", "CUDA devices here")])
+def test_a_device_that_is_not_there_is_said_before_anything_else(pytester: pytest.Pytester, device: str, said: str) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "--benchmark", "--device", device)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{said}*"])
+
+
+def test_names_cannot_act_on_the_terminal(pytester: pytest.Pytester) -> None:
+    write_suite(pytester, more=", Candidate(name='[/red]\\x1b[31mx', model='zoo:photo')")
+    result = pytester.runpytest("suites", "--benchmark", "--co", "-q")
+    assert "\x1b" not in result.stdout.str()
+    result.stdout.fnmatch_lines(["*x1b*"])
+
+
+def test_a_runs_dir_that_is_a_file_is_one_clear_message(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    (pytester.path / "runs").write_text("in the way")
+    result = pytester.runpytest("suites", "--benchmark")
+    result.stdout.fnmatch_lines(["*run folder *runs/tiny cannot be used*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
 def test_benchmark_with_xdist_is_refused_with_a_reason(pytester: pytest.Pytester) -> None:
     pytest.importorskip("xdist")
     write_suite(pytester)

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from harness import Suite
+from harness.folder import RunInUseError
 from harness.metrics import METRICS
 from harness.progress import Silent
 from harness.records import Failure, Finished, Journal, Measurement, Sample
-from harness.run import Options, RunInUseError, SuiteRun
+from harness.run import Options, SuiteRun
 from tests.fakes import tiny_suite
 
 ROOT = Path(__file__).parent.parent

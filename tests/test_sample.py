@@ -5,7 +5,7 @@ import pytest
 
 from harness import Grid
 from harness.materialise import Workbench
-from harness.records import Cell
+from harness.records import Cell, sample_key
 from harness.sample import (
     SamplingError,
     batches,
@@ -15,7 +15,8 @@ from harness.sample import (
     from_png,
     initial_noise,
     sample,
-    sample_key,
+    setting,
+    side_by_side,
     to_png,
 )
 from harness.weights import Pipeline
@@ -90,10 +91,25 @@ def test_a_latent_that_is_no_number_is_an_error_and_no_picture(pipeline: Pipelin
         decode(pipeline, latents)
 
 
-@pytest.mark.parametrize("change", [{"steps": 3}, {"sampler": "ddim"}, {"width": 128}])
+@pytest.mark.parametrize("change", [{"steps": 3}, {"sampler": "ddim"}, {"width": 128}, {"batch_size": 1}])
 def test_the_key_of_an_image_changes_with_the_grid(change: dict[str, object]) -> None:
     cell = Cell(prompt="star", seed=1, guidance=4)
-    assert sample_key("i", tiny_grid(), PROMPTS[0], cell, "cpu") != sample_key("i", tiny_grid(**change), PROMPTS[0], cell, "cpu")
+    keys = {sample_key("i", cell, ("a", ""), setting(grid, "cpu")) for grid in (tiny_grid(), tiny_grid(**change))}
+    assert len(keys) == 2
+
+
+def test_pictures_do_not_depend_on_how_many_batches_are_computed_at_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch,
+                                                                         ) -> None:
+    made = []
+    for workers in (2, 3):
+        monkeypatch.setattr("harness.sample.side_by_side", lambda *_, n=workers: n)
+        made.append(images(pipeline, tiny_grid(seeds=(1, 2))))
+    assert all(np.array_equal(made[0][c], made[1][c]) for c in made[0])
+
+
+def test_large_pictures_are_computed_one_batch_at_a_time() -> None:
+    assert side_by_side(tiny_grid(width=512, height=512), "cpu") == 1
+    assert side_by_side(tiny_grid(), "cuda:0") == 1
 
 
 def test_a_png_gives_back_every_pixel() -> None:

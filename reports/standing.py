@@ -1,0 +1,218 @@
+"""Which records of a journal count for the suite as it is declared now, and, of those that do not, why.
+Called by load.py alone; what counts here is what harness/ledger.py would not do again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from harness.declare import Candidate, Suite
+from harness.records import (
+    Cell,
+    Coverage,
+    Failure,
+    Finished,
+    Latency,
+    Measurement,
+    Memory,
+    Record,
+    Sample,
+    Weights,
+    sample_key,
+)
+
+Place: TypeAlias = tuple[str, Cell]
+Timed = TypeVar("Timed", Latency, Memory)
+
+OTHER_SAMPLES: Final = "sampled with other settings or weights; run this candidate again"
+OTHER_DECLARATION: Final = "the candidate was declared otherwise when it ran; run it again"
+OTHER_SETTING: Final = "measured with another setting (for example another CLIP model)"
+OTHER_VERSION: Final = "measured by another version of the metric"
+OTHER_REFERENCE: Final = "measured against an image that the baseline no longer has"
+OTHER_TIMING: Final = "taken with other weights or settings; run this candidate again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Something that is not there: `count` images of a candidate lack `value` ("image" when they were never made); 0 for
+    a value that belongs to the candidate as a whole."""
+
+    candidate: str
+    value: str
+    count: int
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The records that count, all of declared candidates, and the gaps that the others leave. `changed` names for each
+    input file that was changed between candidates those that ran before the change."""
+
+    samples: Mapping[Place, Sample]
+    measurements: tuple[Measurement, ...]
+    coverage: tuple[Coverage, ...]
+    latency: Mapping[str, Latency]
+    memory: Mapping[str, Memory]
+    weights: Mapping[str, Weights]
+    finished: Mapping[str, Finished]
+    failures: tuple[Failure, ...]
+    gaps: tuple[Gap, ...]
+    changed: Mapping[str, tuple[str, ...]]
+
+
+def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any]) -> Standing:
+    """The standing of a journal's records, given in order, under the suite and the settings of run.json."""
+    declared = {c.name: c for c in suite.candidates}
+    own = [r for r in records if r.candidate in declared]
+    last = _latest(own)
+    weights = {r.candidate: r for r in last if isinstance(r, Weights)}
+    refused = {name: OTHER_DECLARATION for name, w in weights.items() if w.declared != declared[name].key}
+    changed = changed_files(own, {name: w for name, w in weights.items() if name not in refused})
+    for file, names in changed.items():
+        refused.update((name, f"{file} was changed since the candidate ran; run it again") for name in names)
+    weights = {name: w for name, w in weights.items() if name not in refused}
+    samples = _samples(own, suite, weights, head["sampling"])
+    failures = tuple(r for r in last if isinstance(r, Failure))
+    measurements, stale = _measurements(_measured(records), samples, suite.baseline, head)
+    latency, untimed = _timed([r for r in last if isinstance(r, Latency)], weights, refused)
+    memory, unprobed = _timed([r for r in last if isinstance(r, Memory)], weights, refused)
+    uncovered = {r.candidate: refused[r.candidate] for r in last if isinstance(r, Coverage) and r.candidate in refused}
+    costs = (("seconds_per_image", untimed), ("peak_bytes", unprobed), ("coverage", uncovered))
+    gaps = (*_image_gaps(own, suite, head, (samples, refused, failures)), *stale,
+            *(Gap(candidate=c, value=value, count=0, why=why) for value, found in costs for c, why in found.items()))
+    return Standing(samples=samples, measurements=measurements, latency=latency, memory=memory, weights=weights, gaps=gaps,
+                    changed=changed, failures=failures,
+                    coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused),
+                    finished={r.candidate: r for r in last if isinstance(r, Finished) and r.candidate not in refused})
+
+
+def changed_files(records: Sequence[Record], weights: Mapping[str, Weights]) -> dict[str, tuple[str, ...]]:
+    """For each input file whose hash is not the same for all candidates: those with another hash than the newest has.
+
+    Newest is the candidate the journal spoke of last (a failure aside, which may come before the files are read):
+    weights that stayed the same are not announced again, so their own place in the journal does not tell.
+    """
+    spoken = {r.candidate: number for number, r in enumerate(records) if not isinstance(r, Failure)}
+    newest: dict[str, str] = {}
+    for name in sorted(weights, key=lambda n: spoken[n]):
+        newest.update(weights[name].inputs)
+    found = {file: tuple(n for n, w in weights.items() if w.inputs.get(file, digest) != digest)
+             for file, digest in newest.items()}
+    return {file: names for file, names in found.items() if names}
+
+
+def _latest(records: Sequence[Record]) -> list[Record]:
+    """The last record of every subject, samples and measurements aside, in order.
+
+    When a candidate's weights change, a new identity is announced: coverage, failures and the finish of the old one are
+    void. A Failure is void too when a Finished, or weights, of its candidate follow.
+    """
+    held: dict[tuple[Any, ...], Record] = {}
+    identities: dict[str, str] = {}
+    for r in records:
+        if isinstance(r, Sample | Measurement):
+            continue
+        void: tuple[type[Any], ...] = ()
+        if isinstance(r, Weights):
+            changed = identities.get(r.candidate, r.identity) != r.identity
+            void = (Coverage, Finished, Failure) if changed else (Failure,)
+            identities[r.candidate] = r.identity
+        elif isinstance(r, Finished):
+            void = (Failure,)
+        if void:
+            held = {k: v for k, v in held.items() if not (v.candidate == r.candidate and isinstance(v, void))}
+        part = (r.stage, r.component) if isinstance(r, Coverage) else (r.stage,) if isinstance(r, Failure) else ()
+        subject = (type(r).__name__, r.candidate, *part)
+        held.pop(subject, None)
+        held[subject] = r
+    return list(held.values())
+
+
+def _cells(suite: Suite) -> Iterator[tuple[Cell, tuple[str, str]]]:
+    """Every declared cell with its prompt's text and negative."""
+    grid = suite.grid
+    for p in grid.prompts:
+        for seed in grid.seeds:
+            for guidance in grid.guidance_scales:
+                yield Cell(prompt=p.id, seed=seed, guidance=float(guidance)), (p.text, p.negative)
+
+
+def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weights],
+             sampling: Mapping[str, Any]) -> dict[Place, Sample]:
+    """The sample of every declared cell whose key follows from the candidate's weights, the texts and the settings,
+    wherever in the journal it stands."""
+    held = {(r.candidate, r.cell, r.key): r for r in records if isinstance(r, Sample)}
+    found: dict[Place, Sample] = {}
+    for candidate in (c for c in suite.candidates if c.name in weights):
+        for cell, texts in _cells(suite):
+            key = sample_key(weights[candidate.name].identity, cell, texts, sampling)
+            if (sample := held.get((candidate.name, cell, key))) is not None:
+                found[candidate.name, cell] = sample
+    return found
+
+
+def _measured(records: Sequence[Record]) -> list[Measurement]:
+    """The last measurement of each metric on each image, save those of an image that was since made again with other
+    bytes: its last bits differ, so what was measured on it, or against it, is not of the image that is there."""
+    digests: dict[str, str] = {}
+    held: dict[tuple[str, str, str], Measurement] = {}
+    for r in records:
+        if isinstance(r, Sample):
+            if digests.get(r.key, r.sha256) != r.sha256:
+                held = {k: m for k, m in held.items() if r.key not in (m.sample, m.reference)}
+            digests[r.key] = r.sha256
+        elif isinstance(r, Measurement):
+            held[r.candidate, r.sample, r.metric] = r
+    return list(held.values())
+
+
+def _measurements(measured: list[Measurement], samples: Mapping[Place, Sample], baseline: str,
+                  head: Mapping[str, Any]) -> tuple[tuple[Measurement, ...], list[Gap]]:
+    """Measurements of current samples in the current setting and version, against the current image of the baseline;
+    the others become gaps."""
+    settings = head.get("metric_settings", {})
+    versions = {m.get("metric"): m.get("version") for m in head.get("metrics", {}).values()}
+    kept: list[Measurement] = []
+    stale: Counter[tuple[str, str, str]] = Counter()
+    for r in measured:
+        sample = samples.get((r.candidate, r.cell))
+        if sample is None or sample.key != r.sample:
+            continue
+        reference = samples.get((baseline, r.cell))
+        why = (OTHER_SETTING if r.setting != settings.get(r.metric, "") else
+               OTHER_VERSION if r.version != versions.get(r.metric, r.version) else
+               OTHER_REFERENCE if r.reference and (reference is None or reference.key != r.reference) else "")
+        if why:
+            stale.update((r.candidate, value, why) for value in dict.fromkeys((*r.values, *r.missing)))
+        else:
+            kept.append(r)
+    return tuple(kept), [Gap(candidate=c, value=v, count=n, why=why) for (c, v, why), n in stale.items()]
+
+
+def _timed(found: Sequence[Timed], weights: Mapping[str, Weights],
+           refused: Mapping[str, str]) -> tuple[dict[str, Timed], dict[str, str]]:
+    """The records whose setting is that of their candidate's weights, and for the others why they do not count."""
+    kept = {r.candidate: r for r in found if r.candidate in weights and r.setting == weights[r.candidate].setting}
+    return kept, {r.candidate: refused.get(r.candidate, OTHER_TIMING) for r in found if r.candidate not in kept}
+
+
+def _image_gaps(records: Sequence[Record], suite: Suite, head: Mapping[str, Any],
+                known: tuple[Mapping[Place, Sample], Mapping[str, str], tuple[Failure, ...]]) -> list[Gap]:
+    """The declared cells without an image that counts, by candidate and reason."""
+    samples, refused, failures = known
+    made = {(r.candidate, r.cell) for r in records if isinstance(r, Sample)}
+    stopped = {f.candidate: f"{f.stage}: {f.error}" for f in failures}
+    reasons = {**refused, **stopped, **head.get("not_offered", {})}
+
+    def why(candidate: Candidate, cell: Cell) -> str:
+        if candidate.name in reasons:
+            return str(reasons[candidate.name])
+        if (candidate.name, cell) in made:
+            return OTHER_SAMPLES
+        return "not selected for this run" if candidate.name in head.get("not_selected", ()) else "not sampled yet"
+
+    counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite)
+                      if (c.name, cell) not in samples)
+    return [Gap(candidate=name, value="image", count=n, why=reason) for (name, reason), n in counted.items()]
