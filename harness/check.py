@@ -6,15 +6,15 @@ from __future__ import annotations
 import difflib
 import math
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Final, TypeVar
 
 from harness import zoo
+from harness.check_types import name_problem, shown, type_problems
 from harness.declare import (
     BASELINE,
     SPLITS,
-    Adapter,
     Candidate,
     Checkpoint,
     Gate,
@@ -22,7 +22,6 @@ from harness.declare import (
     Merge,
     Model,
     Objective,
-    Penalty,
     Prompt,
     Suite,
 )
@@ -37,23 +36,52 @@ MISSING: Final = ("error", "keep_a")
 DERIVED_VALUES: Final = {"palette_left": "palette"}
 RUN_VALUES: Final = ("coverage", "failures", "seconds_per_image", "peak_bytes")
 LATENT_MULTIPLE: Final = 8
+MOST_STEPS: Final = 1000
+CONFIG: Final = "zoo:config"
+COLUMNS: Final = frozenset({
+    "candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path", "dominant", "psnr", "objective", "clusters",
+    *DERIVED_VALUES, *RUN_VALUES, *METRICS, *(spec.name for row in METRICS.values() for spec in row.values)})
+"""Names of columns in the tables of a run, which no axis may take."""
+
+_Kind = TypeVar("_Kind")
 
 
 def problems(suite: object, root: Path) -> list[str]:
-    """One sentence per problem of `suite`; empty when it may run. Relative paths are looked up below `root`."""
+    """One sentence per problem of `suite`; empty when it may run. Relative paths are looked up below `root`.
+
+    Never raises: values are looked at only in declarations whose fields are all of their annotated kinds.
+    """
     if not isinstance(suite, Suite):
         return [f"SUITE is a {type(suite).__name__}; expected harness.Suite(...)"]
-    found = [*_suite(suite, root)]
-    for place, items, kind in (("candidates", suite.candidates, Candidate), ("gates", suite.gates, Gate)):
-        wrong = [i for i in items if not isinstance(i, kind)]
-        found += [f"{place}: {item!r} is no {kind.__name__}" for item in wrong]
-    for candidate in _only(suite.candidates, Candidate):
-        found += [f"candidate {candidate.name!r}: {said}" for said in _candidate(candidate, root)]
-    found += [f"grid: {said}" for said in (_grid(suite.grid) if isinstance(suite.grid, Grid) else ["expected harness.Grid"])]
-    found += [f"objective: {said}" for said in _objective(suite)]
-    for gate in _only(suite.gates, Gate):
-        found += [f"gate {gate.name!r}: {said}" for said in _gate(gate, suite)]
-    return [f"suite {suite.name!r}: {said}" for said in found]
+    try:
+        found = list(_problems(suite, root))
+    except Exception as error:  # a suite file can hold any object, and its methods raise what they like
+        found = [f"could not be checked: {shown(error)}"]
+    label = shown(suite.name) if isinstance(suite.name, str) else "SUITE"
+    return [f"suite {label}: {said}" for said in found]
+
+
+def _problems(suite: Suite, root: Path) -> Iterator[str]:
+    outside = list(type_problems(suite, inner=False))
+    yield from outside
+    inside = False
+    for number, candidate in enumerate(_listed(suite.candidates, Candidate)):
+        label = shown(candidate.name) if isinstance(candidate.name, str) else f"number {number + 1}"
+        said = list(type_problems(candidate))
+        inside = inside or bool(said)
+        yield from (f"candidate {label}: {phrase}" for phrase in said or _candidate(candidate, root))
+    if isinstance(suite.grid, Grid):
+        yield from (f"grid: {phrase}" for phrase in list(type_problems(suite.grid)) or _grid(suite.grid))
+    if isinstance(suite.objective, Objective):
+        said = list(type_problems(suite.objective))
+        yield from (f"objective: {phrase}" for phrase in said or ([] if outside else _objective(suite)))
+    for number, gate in enumerate(_listed(suite.gates, Gate)):
+        said = list(type_problems(gate))
+        inside = inside or bool(said)
+        label = f"number {number + 1}" if said else repr(gate.name)
+        yield from (f"gate {label}: {phrase}" for phrase in said or ([] if outside else _gate(gate, suite)))
+    if not outside and not inside:
+        yield from _suite(suite, root)
 
 
 def nearest(name: object, known: Collection[str]) -> str:
@@ -73,12 +101,14 @@ def known_values(suite: Suite) -> set[str]:
 def _suite(suite: Suite, root: Path) -> Iterator[str]:
     if not suite.name or not all(ch.isalnum() or ch in "-_." for ch in suite.name) or suite.name.startswith("."):
         yield f"the name {suite.name!r} names a folder: use letters, digits, '-', '_' and '.'"
-    names = [c.name for c in _only(suite.candidates, Candidate)]
+    elif said := name_problem(suite.name):
+        yield f"the name {said}"
+    names = [c.name for c in suite.candidates]
     if not names:
         yield "no candidates are declared"
     yield from _doubles("candidate", names)
-    keys = Counter(c.key for c in _only(suite.candidates, Candidate))
-    for candidate in _only(suite.candidates, Candidate):
+    keys = Counter(c.key for c in suite.candidates)
+    for candidate in suite.candidates:
         if keys[candidate.key] > 1:
             yield f"candidate {candidate.name!r} is declared alike under another name; leave one of them out"
     if names and suite.baseline not in names:
@@ -88,28 +118,29 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     yield from _doubles("metric", suite.metrics)
     yield from _unknown("metric", suite.metrics, METRICS)
     yield from _clip(suite.clip, root)
-    yield from _doubles("gate", [g.name for g in _only(suite.gates, Gate)])
-    if not isinstance(suite.latency_rounds, int) or suite.latency_rounds < 1:
+    yield from _doubles("gate", [g.name for g in suite.gates])
+    if suite.latency_rounds < 1:
         yield f"latency_rounds is {suite.latency_rounds!r}; expected a whole number of at least 1"
 
 
 def _candidate(candidate: Candidate, root: Path) -> Iterator[str]:
-    if not candidate.name:
-        yield "the name is empty"
+    if said := name_problem(candidate.name):
+        yield f"the name {said}"
     yield from _model(candidate.model, root)
     yield from _unknown("quantization", [candidate.quantization], QUANTIZATION_MODES)
     yield from _unknown("runtime", [candidate.runtime], RUNTIMES)
     for adapter in candidate.adapters:
-        if not isinstance(adapter, Adapter):
-            yield f"adapter {adapter!r}: expected harness.Adapter"
-            continue
         yield from _file("adapter", adapter.path, root)
         if not _number(adapter.weight):
             yield f"adapter {adapter.path!r}: weight is {adapter.weight!r}; expected a finite number"
-    yield from _doubles("adapter", [a.path for a in _only(candidate.adapters, Adapter)])
+    yield from _doubles("adapter", [a.path for a in candidate.adapters])
     for axis, value in candidate.axes.items():
         if not isinstance(value, str) and not _number(value):
             yield f"axis {axis!r} is {value!r}; expected a finite number or a word"
+        if said := name_problem(axis):
+            yield f"the axis name {said}"
+        elif axis in COLUMNS:
+            yield f"axis {axis!r}: a column of the result tables has this name; expected another, like 'my_{axis}'"
 
 
 def _model(model: Model, root: Path) -> Iterator[str]:
@@ -117,15 +148,13 @@ def _model(model: Model, root: Path) -> Iterator[str]:
         yield from _file("model", model, root)
     elif isinstance(model, Checkpoint):
         yield from _file("model", model.path, root)
-        if model.config is not None and not (root / model.config).is_dir() and not model.config.startswith("zoo:"):
-            yield f"config folder {model.config!r} does not exist below {root}"
-    elif isinstance(model, Merge):
+        if model.config not in (None, CONFIG) and not _there(root / str(model.config), folder=True):
+            yield f"config {model.config!r} is no folder below {root}; expected one, or {CONFIG!r}"
+    else:
         yield from _merge(model)
         for parent in (model.a, model.b, model.c):
             if parent is not None:
                 yield from _model(parent, root)
-    else:
-        yield f"model {model!r}: expected a path, harness.Checkpoint or harness.Merge"
 
 
 def _merge(merge: Merge) -> Iterator[str]:
@@ -148,9 +177,9 @@ def _merge(merge: Merge) -> Iterator[str]:
 def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
     if reference.startswith("zoo:"):
         yield from _unknown(f"{kind} of the zoo", [reference], zoo.NAMES)
-    elif not (root / reference).exists():
+    elif not reference or not _there(root / reference):
         folder = (root / reference).parent
-        beside = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+        beside = [p.name for p in folder.iterdir()] if _there(folder, folder=True) else []
         close = difflib.get_close_matches(Path(reference).name, beside, n=1)
         yield f"{kind} file {reference!r} does not exist below {root}" + (f"; {close[0]!r} does" if close else "")
 
@@ -162,7 +191,7 @@ def _clip(reference: str, root: Path) -> Iterator[str]:
     if not architecture or not colon or not path:
         yield (f"clip is {reference!r}; expected 'zoo:clip' or 'ARCHITECTURE:file', "
                "like 'ViT-B-32-quickgelu:models/clip.safetensors'")
-    elif not (root / path).is_file():
+    elif not _there(root / path) or (root / path).is_dir():
         yield f"clip file {path!r} does not exist below {root}"
 
 
@@ -170,49 +199,48 @@ def _grid(grid: Grid) -> Iterator[str]:
     for name in ("prompts", "seeds", "guidance_scales"):
         if not getattr(grid, name):
             yield f"{name} is empty"
-    prompts = _only(grid.prompts, Prompt)
-    yield from (f"prompt {p!r}: expected harness.Prompt" for p in grid.prompts if not isinstance(p, Prompt))
-    yield from _doubles("prompt id", [p.id for p in prompts])
+    yield from _prompts(grid.prompts)
     yield from _doubles("seed", grid.seeds)
     yield from _doubles("guidance scale", grid.guidance_scales)
-    for prompt in prompts:
-        if prompt.split not in SPLITS:
-            yield f"prompt {prompt.id!r}: split {prompt.split!r}; expected one of {', '.join(SPLITS)}"
-        if not prompt.text.strip():
-            yield f"prompt {prompt.id!r}: the text is empty"
-    if prompts and not any(p.split == "select" for p in prompts):
-        yield "no prompt is in the split 'select': there is nothing to choose on"
-    yield from (f"seed {s!r}: expected a whole number" for s in grid.seeds if not isinstance(s, int) or isinstance(s, bool))
     for scale in grid.guidance_scales:
         if not _number(scale) or scale < 0:
             yield f"guidance scale {scale!r}: expected a number of at least 0"
     yield from _unknown("sampler", [grid.sampler], SAMPLERS)
     for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
         value = getattr(grid, name)
-        if not isinstance(value, int) or value < least:
+        if value < least:
             yield f"{name} is {value!r}; expected a whole number of at least {least}"
         elif name in ("width", "height") and value % LATENT_MULTIPLE:
             yield f"{name} is {value}; expected a multiple of {LATENT_MULTIPLE} pixels"
+    if grid.steps > MOST_STEPS:
+        yield f"steps is {grid.steps}; expected at most {MOST_STEPS}, the steps that a diffusion model is trained on"
+
+
+def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
+    yield from _doubles("prompt id", [p.id for p in prompts])
+    for prompt in prompts:
+        if said := name_problem(prompt.id):
+            yield f"the prompt id {said}"
+        if prompt.split not in SPLITS:
+            yield f"prompt {prompt.id!r}: split {prompt.split!r}; expected one of {', '.join(SPLITS)}"
+        if not prompt.text.strip():
+            yield f"prompt {prompt.id!r}: the text is empty"
+    if prompts and not any(p.split == "select" for p in prompts):
+        yield "no prompt is in the split 'select': there is nothing to choose on"
 
 
 def _objective(suite: Suite) -> Iterator[str]:
     objective = suite.objective
-    if not isinstance(objective, Objective):
-        yield "expected harness.Objective"
-        return
     known = known_values(suite)
     yield from _unknown("value", [objective.maximise], known)
     for penalty in objective.penalties:
-        if not isinstance(penalty, Penalty):
-            yield f"penalty {penalty!r}: expected harness.Penalty"
-            continue
         yield from _unknown("penalty", [penalty.metric], known)
         if not _number(penalty.weight) or penalty.weight < 0 or not _number(penalty.allowance):
             yield f"penalty on {penalty.metric!r}: weight and allowance must be finite, the weight not negative"
 
 
 def _gate(gate: Gate, suite: Suite) -> Iterator[str]:
-    names = [c.name for c in _only(suite.candidates, Candidate)]
+    names = [c.name for c in _listed(suite.candidates, Candidate) if isinstance(c.name, str)]
     yield from _unknown("value", [gate.value], known_values(suite) | set(RUN_VALUES))
     limits = [limit for limit in (gate.at_least, gate.at_most, gate.not_worse_than) if limit is not None]
     if gate.value == "coverage":
@@ -220,6 +248,14 @@ def _gate(gate: Gate, suite: Suite) -> Iterator[str]:
             yield "coverage takes no limit: every key must be accounted for"
     elif len(limits) != 1:
         yield f"{len(limits)} limits are given; expected one of at_least, at_most, not_worse_than"
+    elif gate.value == "failures" and gate.at_most is None:
+        yield "failures are counted; expected at_most"
+    for word in ("at_least", "at_most"):
+        limit = getattr(gate, word)
+        if limit is not None and not _number(limit):
+            yield f"{word} is {limit!r}; expected a finite number"
+    if gate.not_worse_than is not None and _direction(gate.value) == "nearer":
+        yield f"neither more nor less {gate.value} is worse; expected at_least or at_most"
     if gate.not_worse_than is not None:
         yield from _unknown("candidate", [gate.not_worse_than], {*names, BASELINE})
     yield from _unknown("candidate", gate.candidates, names)
@@ -239,6 +275,16 @@ def _number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def _only(items: Iterable[Any], kind: type[Any]) -> list[Any]:
-    wanted: Callable[[Any], bool] = lambda item: isinstance(item, kind)  # noqa: E731
-    return list(filter(wanted, items))
+def _direction(value: str) -> str:
+    return next((spec.better for row in METRICS.values() for spec in row.values if spec.name == value), "")
+
+
+def _there(path: Path, folder: bool = False) -> bool:
+    try:
+        return path.is_dir() if folder else path.exists()
+    except (OSError, ValueError):  # a name too long, a folder closed to us
+        return False
+
+
+def _listed(items: object, kind: type[_Kind]) -> list[_Kind]:
+    return [item for item in items if isinstance(item, kind)] if isinstance(items, tuple) else []

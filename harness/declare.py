@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
@@ -17,6 +18,33 @@ BASELINE: Final = "baseline"
 
 AxisValue: TypeAlias = float | str
 
+_EXACT: Final = 2 ** 53
+"""Up to here a float holds every whole number."""
+
+
+def _settle(declaration: Any) -> None:
+    """Lets a suite write lists, ranges and generators for tuples, paths for text, numpy's scalars and whole numbers for
+    numbers, so that 1 and 1.0 declare the same. What fits no annotation is left as it is, for check.py to name."""
+    for spec in fields(declaration):
+        value, kind = getattr(declaration, spec.name), str(spec.type)
+        listed = kind.startswith("tuple[") and not isinstance(value, tuple | str | bytes | Mapping | set | frozenset)
+        if isinstance(value, tuple) or (listed and isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0):
+            value = tuple(_native(item, "float" in kind) for item in value)
+        elif isinstance(value, Mapping):
+            value = {key: _native(item) for key, item in value.items()}
+        object.__setattr__(declaration, spec.name, _native(value, "float" in kind))
+
+
+def _native(value: Any, as_float: bool = False) -> Any:
+    """Text of a path, Python's own number of a numpy scalar, a float of a whole number; anything else unchanged."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):
+        value = value.item()
+    if as_float and isinstance(value, int) and not isinstance(value, bool) and abs(value) <= _EXACT:
+        return float(value)
+    return value
+
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
@@ -25,6 +53,9 @@ class Checkpoint:
 
     path: str
     config: str | None = None
+
+    def __post_init__(self) -> None:
+        _settle(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +74,9 @@ class Merge:
     parts: tuple[str, ...] = ("unet",)
     missing: str = "error"
 
+    def __post_init__(self) -> None:
+        _settle(self)
+
 
 Model: TypeAlias = str | Checkpoint | Merge
 
@@ -53,6 +87,9 @@ class Adapter:
 
     path: str
     weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        _settle(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +104,9 @@ class Prompt:
     negative: str = ""
     split: str = "select"
     tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        _settle(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +127,7 @@ class Grid:
     batch_size: int = 16
 
     def __post_init__(self) -> None:
-        _tuples(self, "prompts", "seeds", "guidance_scales")
+        _settle(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +142,7 @@ class Candidate:
     axes: Mapping[str, AxisValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        _tuples(self, "adapters")
+        _settle(self)
 
     @property
     def key(self) -> str:
@@ -117,6 +157,9 @@ class Penalty:
     metric: str
     weight: float
     allowance: float = 0.0
+
+    def __post_init__(self) -> None:
+        _settle(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,7 +177,7 @@ class Objective:
     )
 
     def __post_init__(self) -> None:
-        _tuples(self, "penalties")
+        _settle(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +198,7 @@ class Gate:
     candidates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        _tuples(self, "candidates")
+        _settle(self)
 
     @property
     def name(self) -> str:
@@ -186,20 +229,22 @@ class Suite:
     description: str = ""
 
     def __post_init__(self) -> None:
-        _tuples(self, "candidates", "metrics", "gates")
+        _settle(self)
 
 
-def alpha_sweep(a: Model, b: Model, alphas: Iterable[float], *, method: str = "weighted_sum",
-                parts: tuple[str, ...] = ("unet",)) -> tuple[Candidate, ...]:
+def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas: Iterable[float], *,
+                method: str = "weighted_sum", parts: tuple[str, ...] = ("unet",)) -> tuple[Candidate, ...]:
     """One candidate per alpha, named "alpha=0.35". Put 0 and 1 among the alphas: the parents are the controls."""
     return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)},
-                           model=Merge(a=a, b=b, alpha=float(alpha), method=method, parts=parts)) for alpha in alphas)
+                           model=Merge(a=_native(a), b=_native(b), alpha=float(alpha), method=method, parts=parts))
+                 for alpha in alphas)
 
 
-def adapter_sweep(model: Model, adapter: str, weights: Iterable[float]) -> tuple[Candidate, ...]:
+def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[str],
+                  weights: Iterable[float]) -> tuple[Candidate, ...]:
     """One candidate per adapter weight, named "weight=0.5"."""
-    return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=model,
-                           adapters=(Adapter(path=adapter, weight=float(weight)),)) for weight in weights)
+    return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=_native(model),
+                           adapters=(Adapter(path=_native(adapter), weight=float(weight)),)) for weight in weights)
 
 
 def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
@@ -240,14 +285,6 @@ def short_hash(data: Any) -> str:
     """First 16 hex digits of the SHA-256 of the canonical JSON of `data`."""
     text = json.dumps(plain(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def _tuples(declaration: object, *names: str) -> None:
-    """Lets a suite write lists, ranges and generators where a tuple is stored; other types are left for check.py to name."""
-    for name in names:
-        value = getattr(declaration, name)
-        if not isinstance(value, tuple | str | bytes) and isinstance(value, Iterable):
-            object.__setattr__(declaration, name, tuple(value))
 
 
 _DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (

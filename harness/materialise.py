@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness import zoo
-from harness.adapters import AdapterError, AdapterPlan, attach, detach, read_adapter, set_weight
+from harness.adapters import AdapterError, AdapterPlan, attach, detach, inspect_adapter, read_adapter, set_weight
 from harness.declare import Candidate, Checkpoint, Merge, Model, plain, short_hash
 from harness.merge import MERGE_METHODS, MergePlan, merge_tensors, plan_merge
 from harness.quantize import QUANTIZATION_MODES
 from harness.records import Coverage, Weights
-from harness.weights import ModelFile, Pipeline, build_pipeline, content_hash, open_model
+from harness.weights import ModelFile, Pipeline, build_pipeline, content_hash, inspect_pipeline, open_model
 
 if TYPE_CHECKING:
     import torch
@@ -59,21 +59,25 @@ class Workbench:
         self._files: dict[Path, ModelFile] = {}
         self._tensors: dict[tuple[Path, str], dict[str, torch.Tensor]] = {}
         self._frames: dict[tuple[Path, Path | None], _Frame] = {}
+        self._inspected: set[tuple[str, str | None]] = set()
 
     def inspect(self, candidate: Candidate) -> None:
         """Reads headers and plans the merge without touching a weight; raises what materialising would raise.
 
-        Raises ModelFileError for a damaged or unknown file, MaterialiseError for keys that stand in the merge's way.
+        Raises ModelFileError for a damaged or unknown file, MaterialiseError for keys that stand in the merge's way,
+        AdapterError for a file that is no adapter of a known format.
         """
         if reason := QUANTIZATION_MODES[candidate.quantization].why_not(self.device):
             raise MaterialiseError(f"quantization {candidate.quantization!r} on {self.device}: {reason}")
         for part in COMPONENTS:
             self._plans(candidate.model, part)
-        frame_file = self._open(_frame(candidate.model).path)
-        if absent := [part for part in COMPONENTS if not frame_file.components.get(part)]:
-            raise MaterialiseError(f"{frame_file.path.name} has no {' and no '.join(absent)}; expected a full checkpoint")
+        base = _frame(candidate.model)
+        place = (base.path, base.config)
+        if place not in self._inspected:
+            inspect_pipeline(self._open(base.path), self._path(base.config) if base.config else None)
+            self._inspected.add(place)
         for adapter in candidate.adapters:
-            self._path(adapter.path)
+            inspect_adapter(self._path(adapter.path))
 
     def weights(self, candidate: Candidate) -> Weights:
         """What the candidate is by content: SHA-256 of every input file, and one identity over all of them."""
@@ -95,6 +99,7 @@ class Workbench:
         self.inspect(candidate)
         frame = self._frame_of(candidate.model)
         coverage = [self._write(candidate, frame, part) for part in COMPONENTS]
+        coverage += self._beside(candidate)
         coverage += self._adapt(candidate, frame)
         pipeline = frame.pipeline
         mode = QUANTIZATION_MODES[candidate.quantization]
@@ -134,6 +139,16 @@ class Workbench:
             keys["copied"] = tuple(k for k in keys["copied"] if k not in keys["merged"])
         return Coverage(candidate=candidate.name, stage="merge", component=part, keys={k: v for k, v in keys.items() if v},
                         notes=tuple(dict.fromkeys([*(note for plan in plans for note in plan.notes()), *frame.pipeline.notes])))
+
+    def _beside(self, candidate: Candidate) -> list[Coverage]:
+        """What else the model files hold: known extras (EMA, schedule, position ids), and tensors that nothing knows."""
+        rows = []
+        for reference in dict.fromkeys(_leaves(candidate.model)):
+            file = self._open(reference)
+            keys = {"known_extra": file.known_extras, "unmatched": file.strays}
+            rows.append(Coverage(candidate=candidate.name, stage=f"file {reference}", component="file",
+                                 keys={status: names for status, names in keys.items() if names}))
+        return rows
 
     def _merged(self, model: Model, part: str, into: Mapping[str, torch.Tensor] | None) -> Mapping[str, torch.Tensor]:
         """The tensors of `part` of a model that may be a nested merge; the outermost merge is written to `into`."""

@@ -9,6 +9,7 @@ import pandas as pd
 
 from reports import words
 from reports.candidates import label
+from reports.costs import slowdown
 from reports.decision import Scored
 from reports.load import Run, by_cell
 from reports.statistics import Estimate, cluster_mean, paired_difference
@@ -54,12 +55,15 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if few := [f"{count} {split}" for split, count in counts.items() if 2 <= count < FEW_PROMPTS]:
         said.append(f"Few prompts ({', '.join(few)}): the intervals are wide, and more prompts narrow them more than more "
                     "seeds do.")
+    for file, early in run.changed.items():
+        said.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
+    said.extend(_uneven(run))
     for name in dict.fromkeys(f.candidate for f in run.failures):
         said.append(f"{label(run, name)} {run.failure_of(name)}.")
-    failed = {f.candidate for f in run.failures}
+    told = {f.candidate for f in run.failures} | {name for names in run.changed.values() for name in names}
     absent: dict[str, list[str]] = {}
     for gap in run.missing:
-        if gap.value == "image" and gap.candidate not in failed:
+        if gap.value == "image" and gap.candidate not in told:
             absent.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
     said.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
     if partial := [c for c in cells if not c.complete]:
@@ -68,3 +72,17 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if run.damaged:
         said.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
     return tuple(words.visible(s) for s in said)
+
+
+def _uneven(run: Run) -> list[str]:
+    """Whose latency cannot be compared with the baseline's, because the machine was slower for one of the two."""
+    base = run.suite.baseline
+    ratios = {c.name: ratio for c in run.suite.candidates if (ratio := slowdown(run, c.name, base)) != 1.0}
+    said = [f"The latency of {label(run, n)} is not comparable with that of {label(run, base)}: the machine was {ratio:.1f} "
+            f"times slower while {label(run, n)} was timed." for n, ratio in ratios.items() if ratio > 1]
+    if hurried := [n for n, ratio in ratios.items() if ratio < 1]:
+        most = max(1 / ratios[n] for n in hurried)
+        said.append(f"The latency of {words.listed([label(run, n) for n in hurried])} is not comparable with that of "
+                    f"{label(run, base)}: the machine was {'up to ' if len(hurried) > 1 else ''}{most:.1f} times slower while "
+                    f"{label(run, base)} was timed.")
+    return said

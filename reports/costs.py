@@ -8,9 +8,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.records import PHASES, Reading
+from reports.candidates import label
 from reports.load import Run
 
 PEAK_READINGS: Final = ("nvml_device", "reserved", "rss")
+
+UNEVEN: Final = 1.2
+"""Above this ratio of two median yardsticks the machine was not the same for both, and their latencies are not compared."""
 
 FAILED: Final = "it failed"
 """Why a failed candidate lacks everything; what it said stands once, among the failures."""
@@ -35,7 +39,8 @@ def seconds_per_image(run: Run, candidate: str, phase: str = "total") -> Seconds
     """The timed rounds of one phase of a candidate, at the batch size its Latency record names."""
     record = run.latency.get(candidate)
     if record is None:
-        why = FAILED if run.failure_of(candidate) else "no timed rounds in this run"
+        why = (FAILED if run.failure_of(candidate) else run.why_missing(candidate, "seconds_per_image")
+               or "no timed rounds in this run")
         return Seconds(median=None, fastest=None, slowest=None, rounds=0, why=why)
     rounds = record.seconds.get(phase, ())
     if not rounds:
@@ -54,7 +59,8 @@ def peak_memory(run: Run, candidate: str) -> Reading:
         for reading in readings:
             if wanted in reading.name.lower() and reading.value is not None:
                 return reading
-    why = (FAILED if run.failure_of(candidate) else "no memory readings in this run" if record is None else
+    absent = run.why_missing(candidate, "peak_bytes") or "no memory readings in this run"
+    why = (FAILED if run.failure_of(candidate) else absent if record is None else
            "; ".join(f"{r.name}: {r.why_missing or 'no value'}" for r in readings))
     return Reading(name="peak memory", unit="bytes", value=None, why_missing=why or "no reading of a known kind")
 
@@ -74,17 +80,43 @@ def footprint(run: Run, candidate: str) -> Reading:
     return peak
 
 
+def slowdown(run: Run, candidate: str, other: str) -> float:
+    """How many times slower the machine was while `candidate` was timed than while `other` was, by their yardsticks.
+
+    The ratio of the medians; 1 where it is within UNEVEN either way, or where one of the two has no yardstick.
+    """
+    mine, theirs = run.latency.get(candidate), run.latency.get(other)
+    if mine is None or theirs is None or not mine.yardstick or not theirs.yardstick:
+        return 1.0
+    here, there = statistics.median(mine.yardstick), statistics.median(theirs.yardstick)
+    if min(here, there) <= 0 or max(here, there) <= UNEVEN * min(here, there):
+        return 1.0
+    return here / there
+
+
+def incomparable(run: Run, candidate: str, other: str) -> str:
+    """Why the latencies of two candidates cannot be compared, or "" if they can (as far as is known)."""
+    ratio = slowdown(run, candidate, other)
+    if ratio == 1.0:
+        return ""
+    slow = candidate if ratio > 1 else other
+    return f"not comparable: the machine was {max(ratio, 1 / ratio):.1f} times slower while {label(run, slow)} was timed"
+
+
 def speed(run: Run, candidate: str, baseline: str) -> tuple[float | None, str]:
     """Ratio of the median seconds per image (candidate / baseline) and a word: "faster", "slower" or "no clear difference".
 
     Faster means that every round of the candidate beat every round of the baseline; anything else is noise until shown.
-    The ratio is None, and the word "not measured", when one of the two was not timed or their batch sizes differ.
+    The ratio is None, and the word "not measured", when one of the two was not timed or their batch sizes differ; or
+    "not comparable: ...", when the machine was slower for one of them.
     """
     mine, theirs = seconds_per_image(run, candidate), seconds_per_image(run, baseline)
     if mine.median is None or theirs.median is None or mine.slowest is None or theirs.slowest is None:
         return None, "not measured"
     if run.latency[candidate].batch_size != run.latency[baseline].batch_size:
         return None, "not measured"
+    if why := incomparable(run, candidate, baseline):
+        return None, why
     ratio = mine.median / theirs.median
     if mine.slowest < (theirs.fastest or 0.0):
         return ratio, "faster"

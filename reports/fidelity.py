@@ -11,7 +11,7 @@ import pandas as pd
 from reports import words
 from reports.candidates import label
 from reports.cells import caveats, score_cells, select_rows
-from reports.costs import footprint, seconds_per_image, speed
+from reports.costs import footprint, incomparable, seconds_per_image, speed
 from reports.decision import Comparison, Recommendation
 from reports.load import Run
 from reports.statistics import Estimate, cluster_mean, paired_difference
@@ -21,7 +21,8 @@ FIDELITY_RULE: Final = (
     "A candidate stays in the running when the interval of its paired objective difference from the baseline (95 %, t, "
     "prompts as clusters, select prompts) reaches 0 or above. Of those, the fastest whose every timed round beats every "
     "round of the baseline is picked. If none is faster: the one with the least memory (stored weights, else the device's "
-    "peak), when that is at least 2 % below the baseline's and it is not slower. Else the baseline stays.")
+    "peak), when that is at least 2 % below the baseline's and it is not slower. Else the baseline stays. Where the machine's "
+    "own speed, by a fixed small computation, differed by more than 1.2 times, times are not compared.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +89,9 @@ def _cheapest(run: Run, kept: list[str]) -> tuple[str, str]:
     faster = [n for n in kept if speed(run, n, baseline)[1] == "faster"]
     if faster:
         pick = min(faster, key=lambda n: seconds_per_image(run, n).median or 0.0)
-        return pick, f"it takes {speed(run, pick, baseline)[0]:.2f} times the baseline's seconds per image"
+        unlike = [label(run, n) for n in faster if incomparable(run, n, pick)]
+        aside = f" (its time cannot be compared with that of {words.listed(unlike)})" if unlike else ""
+        return pick, f"it takes {speed(run, pick, baseline)[0]:.2f} times the baseline's seconds per image{aside}"
     reference = footprint(run, baseline)
     smaller = {n: r.value for n in kept if (r := footprint(run, n)).value is not None and r.name == reference.name
                and reference.value and r.value < CLEARLY_LESS * reference.value and speed(run, n, baseline)[1] != "slower"}
@@ -131,7 +134,8 @@ def _reasons(run: Run, differences: dict[str, Estimate], kept: list[str]) -> tup
     said = []
     for name, d in differences.items():
         ratio, pace = speed(run, name, run.suite.baseline)
-        time = "its time was not compared" if ratio is None else f"{ratio:.2f} times the baseline's time ({pace})"
+        time = (f"{ratio:.2f} times the baseline's time ({pace})" if ratio is not None else
+                f"its time is {pace}" if pace.startswith("not comparable") else "its time was not compared")
         status = "in the running" if name in kept else "out"
         if failed := run.failure_of(name):
             said.append(f"{label(run, name)} is out: it {words.visible(failed)}.")

@@ -3,6 +3,7 @@ Called by the plugin, page.py and summary.py; a new kind of gate is a case here 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ import pandas as pd
 from harness.declare import BASELINE, Checkpoint, Gate
 from reports import words
 from reports.candidates import label
-from reports.costs import peak_memory, seconds_per_image
+from reports.costs import incomparable, peak_memory, seconds_per_image
 from reports.decision import Recommendation
 from reports.load import Run
 from reports.statistics import Estimate, cluster_mean, paired_difference
@@ -21,6 +22,8 @@ FAILED: Final = "failed"
 INCONCLUSIVE: Final = "inconclusive"
 NOT_MEASURED: Final = "not_measured"
 UNACCOUNTED: Final = ("missing_in_a", "missing_in_b", "shape_mismatched", "non_finite", "unmatched", "refused")
+
+NAMED_KEYS: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +55,9 @@ def judge(run: Run, recommendation: Recommendation) -> list[Verdict]:
 def decide(low: float | None, high: float | None, *, at_least: float | None = None, at_most: float | None = None) -> str:
     """passed when the whole interval is on the right side of the limit, failed when wholly on the wrong, else inconclusive.
 
-    The limit itself is on the right side. Without an interval nothing is decided: not_measured.
+    The limit itself is on the right side. Without an interval nothing is decided: not_measured; nor with a NaN.
     """
-    if low is None or high is None:
+    if low is None or high is None or any(map(math.isnan, (low, high, at_least or 0.0, at_most or 0.0))):
         return NOT_MEASURED
     if at_least is not None:
         return PASSED if low >= at_least else FAILED if high < at_least else INCONCLUSIVE
@@ -66,9 +69,13 @@ def decide(low: float | None, high: float | None, *, at_least: float | None = No
 def _judge_one(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
     if name not in {c.name for c in run.suite.candidates}:
         return _verdict(gate, name, NOT_MEASURED, _nothing(f"the suite has no candidate {name!r}"))
+    if any(map(math.isnan, (gate.at_least or 0.0, gate.at_most or 0.0, gate.margin))):
+        return _verdict(gate, name, NOT_MEASURED, _nothing("the limit or the margin of this gate is not a number (NaN)"))
     if gate.value == "coverage":
         return _coverage(run, gate, name)
     if gate.value == "failures":
+        if gate.at_least is not None or gate.not_worse_than is not None:
+            return _verdict(gate, name, NOT_MEASURED, _nothing("failures takes at_most and no other limit"))
         count = sum(f.candidate == name for f in run.failures)
         return _counted(gate, name, count, run.failure_of(name) or "no failure on record")
     other = run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
@@ -122,6 +129,8 @@ def _seconds(run: Run, name: str, other: str | None) -> tuple[Estimate, str]:
     theirs = seconds_per_image(run, other)
     if theirs.median is None or theirs.fastest is None or theirs.slowest is None:
         return _nothing(f"{label(run, other)}: {theirs.why}"), ""
+    if why := incomparable(run, name, other):
+        return _nothing(why), ""
     return Estimate(mean=mine.median - theirs.median, low=mine.fastest - theirs.slowest,
                     high=mine.slowest - theirs.fastest, prompts=0, pairs=mine.rounds), note
 
@@ -145,12 +154,18 @@ def _coverage(run: Run, gate: Gate, name: str) -> Verdict:
     candidate = run.candidate(name)
     if not records:
         plain = isinstance(candidate.model, str | Checkpoint) and not candidate.adapters and candidate.quantization == "fp32"
-        if plain and not run.failure_of(name):
+        if plain and name in run.weights and not run.failure_of(name):
             return _counted(gate, name, 0, "nothing is merged, adapted or quantized")
-        return _verdict(gate, name, NOT_MEASURED, _nothing(run.failure_of(name) or "no coverage on record"))
-    counts = {s: sum(len(c.keys.get(s, ())) for c in records) for s in UNACCOUNTED}
-    said = ", ".join(f"{n} {status.replace('_', ' ')}" for status, n in counts.items() if n)
-    return _counted(gate, name, sum(counts.values()), said or "every key is accounted for")
+        why = run.failure_of(name) or run.why_missing(name, "coverage") or "no coverage on record"
+        return _verdict(gate, name, NOT_MEASURED, _nothing(why))
+    keys = {s: [k for c in records for k in c.keys.get(s, ())] for s in UNACCOUNTED}
+    said = ", ".join(f"{len(lost)} {status.replace('_', ' ')}: {words.listed(lost, NAMED_KEYS)}" for status, lost in keys.items()
+                     if lost)
+    count = sum(map(len, keys.values()))
+    # A lost key stays lost whatever the missing rows hold; only "none lost" needs them all.
+    if not count and {c.of for c in records} not in ({0}, {len(records)}):
+        return _verdict(gate, name, NOT_MEASURED, _nothing("coverage rows are missing"))
+    return _counted(gate, name, count, said or "every key is accounted for")
 
 
 def _counted(gate: Gate, name: str, count: int, reason: str) -> Verdict:

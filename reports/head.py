@@ -41,7 +41,8 @@ def read_head(folder: Path) -> tuple[dict[str, Any], Suite]:
         if name not in head and name == "suite":
             raise ValueError(f"{file} has no suite; {AGAIN}")
         if not isinstance(head.get(name, wanted()), wanted):
-            raise ValueError(f"{file}: {name!r} is {_kind(head[name])} where {_WORDS[wanted]} was expected; {AGAIN}")
+            raise ValueError(f"{file}: {name!r} is {_kind(head[name])} where {_WORDS[wanted]} was expected; "  # noqa: TRY004 - content of a file
+                             f"{AGAIN}")
     if odd := next((k for k, v in head.get("metrics", {}).items() if not isinstance(v, dict)), None):
         raise ValueError(f"{file}: the metric {odd!r} is {_kind(head['metrics'][odd])} where an object was expected; {AGAIN}")
     return head, _suite(file, head["suite"])
@@ -61,27 +62,21 @@ def _suite(file: Path, data: Mapping[str, Any]) -> Suite:
 
 def _trouble(suite: Suite) -> str:
     """The first part of the suite that is not of its kind, in words, or an empty string."""
-    if not isinstance(suite.grid, Grid):
-        return "the suite's grid is not a Grid"
-    if not isinstance(suite.objective, Objective):
-        return "the suite's objective is not an Objective"
-    number = (int, float)
+    if not isinstance(suite.grid, Grid) or not isinstance(suite.objective, Objective):
+        return "the suite has no proper grid or no proper objective"
     parts: tuple[tuple[str, Any, Any], ...] = (
         ("candidates", suite.candidates, Candidate), ("prompts", suite.grid.prompts, Prompt), ("gates", suite.gates, Gate),
         ("penalties", suite.objective.penalties, Penalty), ("seeds", suite.grid.seeds, int),
-        ("guidance scales", suite.grid.guidance_scales, number), ("metrics", suite.metrics, str))
+        ("guidance scales", suite.grid.guidance_scales, (int, float)), ("metrics", suite.metrics, str))
     for name, members, kind in parts:
         if not isinstance(members, tuple) or not all(isinstance(m, kind) for m in members):
             return f"the suite's {name} are not of their kind"
     texts = [suite.name, suite.description, suite.baseline, *(c.name for c in suite.candidates),
              *(t for p in suite.grid.prompts for t in (p.id, p.text, p.negative, p.split))]
-    if not all(isinstance(t, str) for t in texts):
-        return "a name or a text of the suite is not a text"
-    if not all(isinstance(c.axes, Mapping) for c in suite.candidates):
-        return "the axes of a candidate are not an object"
-    if suite.baseline not in {c.name for c in suite.candidates}:
-        return f"the suite's baseline {suite.baseline!r} is none of its candidates"
-    return ""
+    if not all(isinstance(t, str) for t in texts) or not all(isinstance(c.axes, Mapping) for c in suite.candidates):
+        return "a name, a text or the axes of a candidate are not of their kind"
+    known = suite.baseline in {c.name for c in suite.candidates}
+    return "" if known else f"the suite's baseline {suite.baseline!r} is none of its candidates"
 
 
 def _kind(value: object) -> str:

@@ -9,9 +9,10 @@ import json
 import re
 from functools import cache
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import jinja2
+import pandas as pd
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -72,13 +73,22 @@ def embed(text: str) -> str:
 
 
 def csv(run: Run) -> str:
-    """The tidy table as CSV; text that a spreadsheet would take for a formula gets an apostrophe in front."""
+    """The tidy table as CSV. Control characters in texts are made visible, and text that a spreadsheet would take for a
+    formula gets an apostrophe in front."""
     table = run.images.drop(columns=[c for c in ("clusters",) if c in run.images.columns])
     for column in table.columns:
-        if table[column].map(lambda v: isinstance(v, str)).any():
-            table[column] = table[column].map(lambda v: f"'{v}" if isinstance(v, str) and v[:1] in "=+-@\t\r" and v else v)
-    said: str = table.to_csv(index=False)
+        if not pd.api.types.is_numeric_dtype(table[column]):
+            table[column] = table[column].map(_inert)
+    said: str = table.rename(columns=_inert).to_csv(index=False)
     return said
+
+
+def _inert(value: Any) -> Any:
+    """A cell of the CSV: numbers and what is absent as they are, anything else as text that does nothing."""
+    if value is None or isinstance(value, int | float):
+        return value
+    said = words.visible(str(value))
+    return f"'{said}" if said.lstrip()[:1] in ("=", "+", "-", "@") else said
 
 
 def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:

@@ -31,6 +31,7 @@ OTHER_DECLARATION: Final = "the candidate was declared otherwise when it ran; ru
 OTHER_SETTING: Final = "measured with another setting (for example another CLIP model)"
 OTHER_VERSION: Final = "measured by another version of the metric"
 OTHER_REFERENCE: Final = "measured against an image that the baseline no longer has"
+OTHER_BYTES: Final = "measured before an image was made again with other bytes; run this candidate again"
 OTHER_TIMING: Final = "taken with other weights or settings; run this candidate again"
 
 
@@ -153,22 +154,22 @@ def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weig
     return found
 
 
-def _measured(records: Sequence[Record]) -> list[Measurement]:
-    """The last measurement of each metric on each image, save those of an image that was since made again with other
-    bytes: its last bits differ, so what was measured on it, or against it, is not of the image that is there."""
+def _measured(records: Sequence[Record]) -> list[tuple[Measurement, bool]]:
+    """The last measurement of each metric on each image, and whether that image, or the one it was compared with, was
+    since made again with other bytes: then it was measured on something that is no longer there."""
     digests: dict[str, str] = {}
-    held: dict[tuple[str, str, str], Measurement] = {}
+    held: dict[tuple[str, str, str], tuple[Measurement, bool]] = {}
     for r in records:
         if isinstance(r, Sample):
             if digests.get(r.key, r.sha256) != r.sha256:
-                held = {k: m for k, m in held.items() if r.key not in (m.sample, m.reference)}
+                held = {k: (m, void or r.key in (m.sample, m.reference)) for k, (m, void) in held.items()}
             digests[r.key] = r.sha256
         elif isinstance(r, Measurement):
-            held[r.candidate, r.sample, r.metric] = r
+            held[r.candidate, r.sample, r.metric] = (r, False)
     return list(held.values())
 
 
-def _measurements(measured: list[Measurement], samples: Mapping[Place, Sample], baseline: str,
+def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Place, Sample], baseline: str,
                   head: Mapping[str, Any]) -> tuple[tuple[Measurement, ...], list[Gap]]:
     """Measurements of current samples in the current setting and version, against the current image of the baseline;
     the others become gaps."""
@@ -176,12 +177,13 @@ def _measurements(measured: list[Measurement], samples: Mapping[Place, Sample], 
     versions = {m.get("metric"): m.get("version") for m in head.get("metrics", {}).values()}
     kept: list[Measurement] = []
     stale: Counter[tuple[str, str, str]] = Counter()
-    for r in measured:
+    for r, void in measured:
         sample = samples.get((r.candidate, r.cell))
         if sample is None or sample.key != r.sample:
             continue
         reference = samples.get((baseline, r.cell))
-        why = (OTHER_SETTING if r.setting != settings.get(r.metric, "") else
+        why = (OTHER_BYTES if void else
+               OTHER_SETTING if r.setting != settings.get(r.metric, "") else
                OTHER_VERSION if r.version != versions.get(r.metric, r.version) else
                OTHER_REFERENCE if r.reference and (reference is None or reference.key != r.reference) else "")
         if why:

@@ -4,7 +4,7 @@ Called by the plugin, the command line and page.py."""
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from reports import tables, words
 from reports.decision import Recommendation
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
 MARKDOWN_LIMIT: Final = 60_000
+STAR: Final = "★ "
 STYLES: Final = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "not_measured": "dim"}
 
 
@@ -26,22 +27,20 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
     from rich.text import Text
 
     at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
-    rows = tables.candidate_rows(run, recommendation)
+    headings, rows = _columns(run, recommendation)
     table = Table(title=Text(f"{words.visible(run.suite.name)}{at}"), title_justify="left", pad_edge=False,
                   box=SIMPLE_HEAD)
-    for number, heading in enumerate(_headings(rows)):
+    for number, heading in enumerate(headings):
         table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number == 1)
-    for row in rows:
-        name = row["name"] + (f" ({row['role']})" if row["role"] else "")
+    for cells in rows:
         # Why a number is absent stands among the caveats and on the page; here it would push the others off the screen.
-        told = {key: str(said).split(":")[0] for key, said in row.items()}
-        cells = [("★ " if row["pick"] else "  ") + name, f"{told['clip_score']} {told['clip_score_range']}".strip(),
-                 told["saturation"], told["clipped_share"], told["seconds"], told["memory"]]
-        table.add_row(*map(Text, cells), style="bold" if row["pick"] else "")
+        told = [cells[0], *(said.split(":")[0] for said in cells[1:])]
+        table.add_row(*map(Text, told), style="bold" if told[0].startswith(STAR) else "")
     found: list[RenderableType] = [table, Text(recommendation.sentence, style="bold")]
     for g in tables.gate_rows(run, verdicts):
-        found.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {g['value']} {g['limit']}; observed {g['observed']} "
-                          f"({g['reason']})", style=STYLES[g["status"]]))
+        asked = f"{g['value']} {g['limit']}".strip()
+        found.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {asked}; observed {g['observed']} ({g['reason']})",
+                          style=STYLES[g["status"]]))
     found.extend(Text(f"! {said}", style="yellow") for said in recommendation.caveats)
     return Group(*found)
 
@@ -55,13 +54,9 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
         lines += [f"| {g['mark']} {g['said']} | {_safe(g['value'])} {_safe(g['limit'])} | {_safe(g['candidate'])} | "
                   f"{_safe(g['observed'])} | {_safe(g['reason'])} |" for g in tables.gate_rows(run, verdicts)]
         lines.append("")
-    rows = tables.candidate_rows(run, recommendation)
-    lines += [f"| {' | '.join(_safe(h) for h in [f'candidate{at}', *_headings(rows)[1:]])} |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        name = ("★ " if row["pick"] else "") + row["name"] + (f" ({row['role']})" if row["role"] else "")
-        cells = [name, f"{row['clip_score']} {row['clip_score_range']}", row["saturation"], row["clipped_share"],
-                 row["seconds"], row["memory"]]
-        lines.append(f"| {' | '.join(_safe(c) for c in cells)} |")
+    headings, rows = _columns(run, recommendation)
+    lines += [f"| {' | '.join(_safe(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
+    lines += [f"| {' | '.join(_safe(c.strip()) for c in cells)} |" for cells in rows]
     for heading, said in (("Why", recommendation.reasons), ("Before relying on it", recommendation.caveats)):
         if said:
             lines += ["", f"### {heading}", *(f"- {_safe(s)}" for s in said)]
@@ -69,12 +64,25 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
     return _within(lines)
 
 
-def _headings(rows: list[dict[str, Any]]) -> list[str]:
-    """Column heads; the number of rounds and the memory probe stand there once, or as many as differ."""
+def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[list[str]]]:
+    """Column heads and one row of cells per candidate; the number of rounds and the memory probe stand in the head once,
+    or as many as differ. Where precision varies, what is lost against the baseline takes the place of the colours."""
+    rows = tables.candidate_rows(run, recommendation)
+    lost = {loss["candidate"]: loss for loss in tables.loss_rows(run)}
     rounds = ", ".join(dict.fromkeys(r["rounds"] for r in rows if r["rounds"]))
     probes = ", ".join(dict.fromkeys(r["reading"] for r in rows if r["reading"]))
-    return ["candidate", "CLIP score [95 %]", "saturation", "clipped", f"s/image (median{f', {rounds}' if rounds else ''})",
-            f"peak memory{f' ({probes})' if probes else ''}"]
+    middle = ["PSNR median", "exact", "time ratio"] if lost else ["saturation", "clipped"]
+    headings = ["candidate", "CLIP score [95 %]", *middle, f"s/image (median{f', {rounds}' if rounds else ''})",
+                f"peak memory{f' ({probes})' if probes else ''}"]
+    found = []
+    for row in rows:
+        name = (STAR if row["pick"] else "  ") + row["name"] + (f" ({row['role']})" if row["role"] else "")
+        loss = lost.get(row["candidate"])
+        between = [row["saturation"], row["clipped_share"]] if not lost else ["–"] * 3
+        if loss is not None:
+            between = [loss["psnr"], loss["exact"].replace(" of ", "/"), loss["ratio"].split(" (")[0]]
+        found.append([name, f"{row['clip_score']} {row['clip_score_range']}".strip(), *between, row["seconds"], row["memory"]])
+    return headings, found
 
 
 def _within(lines: list[str]) -> str:

@@ -18,6 +18,9 @@ from reports.statistics import cluster_mean
 
 MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}
 
+PLAIN = {("coverage", "at most 0"): ("No key lost", ""), ("failures", "at most 0"): ("No failures", "")}
+"""Gates that are said better without a number."""
+
 
 def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> list[dict[str, Any]]:
     """One row per verdict: mark, status, what was asked, what was observed with its interval, and why."""
@@ -28,8 +31,9 @@ def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> lis
         observed = f"{v.observed:.0f}" if exact and v.observed is not None else words.number(v.observed, value)
         if not exact and v.observed is not None and value != "peak_bytes":
             observed += f" {words.interval(v.low, v.high, value)}"
+        asked, limit = PLAIN.get((value, v.limit), (words.title(value), v.limit))
         rows.append({"of_pick": v.candidate == pick, "mark": MARKS[v.status], "status": v.status,
-                     "said": v.status.replace("_", " "), "value": words.title(value), "limit": v.limit,
+                     "said": v.status.replace("_", " "), "value": asked, "limit": limit,
                      "observed": observed, "reason": v.reason,
                      "candidate": label(run, v.candidate) if v.candidate in {c.name for c in run.suite.candidates}
                      else words.visible(v.candidate or "no pick")})
@@ -49,8 +53,8 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
     for c in run.suite.candidates:
         mine = run.images[run.images["candidate"] == c.name]
         mine = mine if rec.guidance is None else mine[mine["guidance"] == rec.guidance]
-        why = FAILED if run.failure_of(c.name) else "no images"
-        row: dict[str, Any] = {"name": label(run, c.name), "role": controls(run.suite).get(c.name, ""),
+        why = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "image") or "no images"
+        row: dict[str, Any] = {"candidate": c.name, "name": label(run, c.name), "role": controls(run.suite).get(c.name, ""),
                                "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates}
         for value in ("objective", "clip_score", "saturation", "clipped_share"):
             e = cluster_mean(mine, value)
@@ -114,13 +118,13 @@ def loss_rows(run: Run) -> list[dict[str, str]]:
     for loss in losses(run):
         psnr = ("not measured" if loss.psnr_median is None and not loss.exact else "all exact" if loss.psnr_median is None
                 else f"{words.number(loss.psnr_median, 'psnr_db')}")
-        rows.append({"name": label(run, loss.candidate), "psnr": psnr,
+        rows.append({"candidate": loss.candidate, "name": label(run, loss.candidate), "psnr": psnr,
                      "psnr_range": f"mean {words.number(loss.psnr.mean)} {words.interval(loss.psnr.low, loss.psnr.high)}"
                      if loss.psnr.mean is not None else "",
                      "exact": f"{loss.exact} of {loss.compared}" if loss.compared else "not measured",
                      "clip": words.estimate(loss.clip, "clip_score", difference=True),
                      "objective": words.estimate(loss.objective, difference=True),
-                     "ratio": "not measured" if loss.ratio is None else f"{loss.ratio:.2f}× ({loss.pace})",
+                     "ratio": loss.pace if loss.ratio is None else f"{loss.ratio:.2f}× ({loss.pace})",
                      "memory": _memory(run, loss.candidate)})
     return rows
 
@@ -149,7 +153,7 @@ def gap_rows(run: Run) -> list[dict[str, str]]:
     for g in run.missing:
         grouped.setdefault((g.value, g.count, g.why), []).append(label(run, g.candidate))
     everyone = len(run.suite.candidates)
-    return [{"name": f"all {everyone}" if len(names) == everyone > 1 else words.listed(names, 99), "count": str(count),
+    return [{"name": f"all {everyone}" if len(names) == everyone > 1 else words.listed(names, 99), "count": str(count or "–"),
              "value": "Image" if value == "image" else words.title(value), "why": words.visible(why)}
             for (value, count, why), names in grouped.items()]
 

@@ -1,10 +1,14 @@
 """Whatever can be known to be wrong with a suite is said before any work, all of it, with the nearest known name."""
 
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
-from harness import Adapter, Candidate, Gate, Merge, Objective, Penalty, Prompt
+from harness import Adapter, Candidate, Checkpoint, Gate, Grid, Merge, Objective, Penalty, Prompt, Suite
 from harness.check import problems
 from tests.fakes import tiny_grid, tiny_suite
 
@@ -43,8 +47,20 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     (one(adapters=(Adapter(path="zoo:sketch", weight=float("inf")),)), "weight is inf"),
     (one(adapters=(Adapter(path="zoo:sketch"), Adapter(path="zoo:sketch"))), "adapter 'zoo:sketch' is given 2 times"),
     ({"candidates": ()}, "no candidates are declared"),
+    ({"grid": tiny_grid(steps=1001)}, "steps is 1001; expected at most 1000"),
+    ({"grid": tiny_grid(prompts=(Prompt(id="", text="a"),))}, "the prompt id '' is empty"),
+    (one(name="x" * 101), "has 101 characters; expected at most 100"),
+    (one(name="a\x1b[2J"), "cannot be printed"),
+    (one(model=Checkpoint(path="zoo:photo", config="zoo:photo")), "config 'zoo:photo' is no folder"),
+    (one(model="zoo:photo", axes={"dominant": 1.0}), "a column of the result tables has this name"),
+    (one(model="zoo:photo", axes={"psnr_db": 1.0}), "a column of the result tables has this name"),
+    (one(model="a" * 5000), "does not exist below"),
+    ({"gates": (Gate(value="clip_score", at_least=float("nan")),)}, "at_least is nan; expected a finite number"),
+    ({"gates": (Gate(value="failures", at_least=1),)}, "failures are counted; expected at_most"),
+    ({"gates": (Gate(value="coverage", at_most=1),)}, "coverage takes no limit"),
+    ({"gates": (Gate(value="saturation", not_worse_than="baseline"),)}, "neither more nor less saturation is worse"),
     ({"name": "../up"}, "the name '../up' names a folder"),
-    ({"grid": tiny_grid(guidance_scales=(1, 1))}, "guidance scale 1 is given 2 times"),
+    ({"grid": tiny_grid(guidance_scales=(1, 1.0))}, "guidance scale 1.0 is given 2 times"),
     ({"grid": tiny_grid(width=60)}, "width is 60; expected a multiple of 8"),
     ({"grid": tiny_grid(sampler="dpm")}, "unknown sampler 'dpm'"),
     ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a", split="confirm"),))}, "no prompt is in the split 'select'"),
@@ -70,3 +86,99 @@ def test_candidates_declared_alike_are_found(tmp_path: Path) -> None:
 
 def test_something_else_than_a_suite_is_said(tmp_path: Path) -> None:
     assert problems({"name": "x"}, tmp_path) == ["SUITE is a dict; expected harness.Suite(...)"]
+
+
+class Awkward:
+    """Its repr, its hash and its truth raise."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __bool__ = __str__ = __repr__
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha="abc")),  # type: ignore[arg-type]
+     "candidate 'x': model: field alpha is 'abc' (str); expected a number"),
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, parts="unet")),  # type: ignore[arg-type]
+     "parts is 'unet'; expected a tuple of words, like ('unet',)"),
+    (one(model=Merge(a=None, b="zoo:anime", alpha=0.5)),  # type: ignore[arg-type]
+     "field a is None; expected a path, harness.Checkpoint or harness.Merge"),
+    (one(model=3), "field model is 3 (int); expected a path, harness.Checkpoint or harness.Merge"),
+    (one(quantization=["fp32"]), "field quantization is ['fp32'] (list); expected text"),
+    (one(axes=[1]), "field axes is [1] (list); expected a mapping"),
+    (one(name=5), "candidate number 1: field name is 5 (int); expected text"),
+    (one(model="zoo:\ud800"), "lone surrogate"),
+    ({"grid": tiny_grid(prompts=(Prompt(id=1, text=None),))},  # type: ignore[arg-type]
+     "grid: prompts[0]: field text is None; expected text"),
+    ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a", tags=3),))},  # type: ignore[arg-type]
+     "field tags is 3 (int); expected a mapping"),
+    ({"grid": tiny_grid(seeds=(1, "2"))}, "grid: seeds[1] is '2' (str); expected a whole number"),
+    ({"grid": tiny_grid(steps=True)}, "field steps is True (bool); expected a whole number"),
+    ({"grid": tiny_grid(seeds=(10 ** 30,))}, "seeds[0] has more than 64 bits"),
+    ({"metrics": "psnr"}, "metrics is 'psnr'; expected a tuple of words, like ('psnr',)"),
+    ({"gates": (Gate(value="failures", at_most="none"),)}, "field at_most is 'none' (str); expected a number or None"),  # type: ignore[arg-type]
+    ({"gates": ("coverage",)}, "gates[0] is 'coverage' (str); expected harness.Gate"),
+    ({"baseline": None}, "field baseline is None; expected text"),
+])
+def test_a_value_of_the_wrong_kind_is_named_with_its_field(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
+    assert expected in said(tmp_path, **changes)
+
+
+GOOD: dict[type, dict[str, object]] = {
+    Checkpoint: {"path": "zoo:photo"}, Merge: {"a": "zoo:photo", "b": "zoo:anime", "alpha": 0.5}, Adapter: {"path": "zoo:sketch"},
+    Candidate: {"name": "x", "model": "zoo:photo"}, Prompt: {"id": "a", "text": "a"},
+    Penalty: {"metric": "clip_score", "weight": 1},
+    Grid: {"prompts": (Prompt(id="a", text="a"),), "seeds": (1,), "guidance_scales": (1,)}, Objective: {},
+    Gate: {"value": "failures", "at_most": 0},
+    Suite: {"name": "s", "baseline": "x", "candidates": (Candidate(name="x", model="zoo:photo"),), "grid": tiny_grid()}}
+
+
+PLACES: dict[type, Callable[[Any], object]] = {
+    Suite: lambda d: d, Candidate: lambda d: tiny_suite(candidates=(d,)), Adapter: lambda d: tiny_suite(**one(adapters=(d,))),
+    Checkpoint: lambda d: tiny_suite(**one(model=d)), Merge: lambda d: tiny_suite(**one(model=d)),
+    Prompt: lambda d: tiny_suite(grid=tiny_grid(prompts=(d,))), Grid: lambda d: tiny_suite(grid=d),
+    Penalty: lambda d: tiny_suite(objective=Objective(penalties=(d,))), Objective: lambda d: tiny_suite(objective=d),
+    Gate: lambda d: tiny_suite(gates=(d,))}
+
+
+def suite_with(declaration: object) -> object:
+    """A suite with the declaration in its place."""
+    return PLACES[type(declaration)](declaration)
+
+
+JUNK: tuple[object, ...] = (
+    None, 3, 10 ** 5000, float("nan"), "abc", "\ud800", b"x", "", [[]], {"a": []}, {3: {}}, ([],), (None,), object(), Awkward(),
+    (Awkward(),), {"a": Awkward()}, True)
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in GOOD for field in kind.__dataclass_fields__])  # type: ignore[attr-defined]
+def test_no_value_in_any_field_makes_the_check_raise(tmp_path: Path, kind: type, field: str) -> None:
+    for value in JUNK:
+        found = problems(suite_with(kind(**{**GOOD[kind], field: value})), tmp_path)
+        assert not any("could not be checked" in text for text in found), found
+
+
+@pytest.mark.parametrize(("kind", "field"), [
+    (kind, field) for kind, field in product(GOOD, ("path", "a", "alpha", "name", "text"))
+    if field in kind.__dataclass_fields__])  # type: ignore[attr-defined]
+def test_none_where_a_value_belongs_is_a_problem(tmp_path: Path, kind: type, field: str) -> None:
+    found = problems(suite_with(kind(**{**GOOD[kind], field: None})), tmp_path)
+    assert any(f"field {field} is None" in text for text in found)
+
+
+def test_a_recipe_nested_beyond_all_measure_is_said(tmp_path: Path) -> None:
+    model: Merge | str = "zoo:photo"
+    for _ in range(5000):
+        model = Merge(a=model, b="zoo:anime", alpha=0.5)
+    assert "RecursionError" in said(tmp_path, **one(model=model))
+
+
+def test_paths_and_numpy_scalars_are_good_declarations(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    here = Path("a.safetensors")
+    merged = Merge(a=here, b=Checkpoint(path=here), alpha=np.float32(0.5))  # type: ignore[arg-type]
+    grid = tiny_grid(seeds=np.arange(2), guidance_scales=np.linspace(1, 3, 2), steps=np.int64(2))
+    assert problems(tiny_suite(grid=grid, **one(model=merged)), tmp_path) == []

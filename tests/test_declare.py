@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from harness import Adapter, Candidate, Gate, Grid, Merge, Prompt, adapter_sweep, alpha_sweep, read_prompts
@@ -64,3 +65,22 @@ def test_two_candidates_start_a_cell_from_the_same_noise_and_two_prompts_do_not(
 
     assert Cell(prompt="a", seed=1, guidance=1).noise_seed == Cell(prompt="a", seed=1, guidance=9).noise_seed
     assert Cell(prompt="a", seed=1, guidance=1).noise_seed != Cell(prompt="b", seed=1, guidance=1).noise_seed
+
+
+def test_one_and_one_point_zero_declare_the_same() -> None:
+    whole = Candidate(name="a", model=Merge(a="x", b="y", alpha=1), adapters=(Adapter(path="l", weight=1),))
+    point = Candidate(name="b", model=Merge(a="x", b="y", alpha=1.0), adapters=(Adapter(path="l", weight=1.0),))
+    assert whole.key == point.key
+
+
+def test_paths_and_numpy_scalars_become_text_and_numbers() -> None:
+    merge = alpha_sweep(Path("a.safetensors"), Path("b.safetensors"), np.array([0.5], np.float32))[0].model
+    assert merge == Merge(a="a.safetensors", b="b.safetensors", alpha=0.5)
+    adapter = adapter_sweep(Path("m"), Path("l"), (np.float64(0.5),))[0].adapters[0]
+    assert (adapter.path, type(adapter.weight)) == ("l", float)
+    seeds = Grid(prompts=(), seeds=np.arange(2), guidance_scales=(np.float32(1),)).seeds  # type: ignore[arg-type]
+    assert [type(seed) for seed in seeds] == [int, int]
+
+
+def test_parts_given_as_a_list_become_a_tuple() -> None:
+    assert Merge(a="a", b="b", alpha=0, parts=["unet", "vae"]).parts == ("unet", "vae")  # type: ignore[arg-type]

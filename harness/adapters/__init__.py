@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from harness.adapters import kohya, peft
 from harness.adapters.attach import attach, detach, set_weight
 from harness.adapters.contract import STATUSES, AdapterError, AdapterFormat, AdapterPlan, Factors
-from harness.adapters.read import plan_adapter, read_file, recognise
+from harness.adapters.read import inspect_keys, plan_adapter, read_file, read_keys, recognise
 
 if TYPE_CHECKING:
     import torch
@@ -30,5 +30,14 @@ def read_adapter(path: Path, modules: Mapping[str, torch.nn.Module]) -> AdapterP
     return plan_adapter(file, name, ADAPTER_FORMATS[name], modules)
 
 
+def inspect_adapter(path: Path) -> str:
+    """The name of the file's format, from its header alone; raises AdapterError for all that shows without the model:
+    no such file, other kinds of files and of adapters, unknown keys, missing halves."""
+    file = read_keys(Path(path))
+    name = recognise(file, ADAPTER_FORMATS)
+    inspect_keys(file, name, ADAPTER_FORMATS[name])
+    return name
+
+
 __all__ = ["ADAPTER_FORMATS", "STATUSES", "AdapterError", "AdapterFormat", "AdapterPlan", "Factors", "attach", "detach",
-           "read_adapter", "set_weight"]
+           "inspect_adapter", "read_adapter", "set_weight"]

@@ -42,9 +42,9 @@ def strength(file: AdapterFile, part: Part, path: str, rank: int, alpha: float |
         return Strength(alpha=float(rank), scale=1.0, note="no strength in the header: the factors are taken as they are")
     if config.get("use_dora"):
         raise AdapterError(f"{file.name}: its header says use_dora; DoRA is not supported yet")
-    said = float(_override(file, config.get("alpha_pattern"), part.module, config.get("lora_alpha", rank)))
-    rank_said = int(_override(file, config.get("rank_pattern"), part.module, config.get("r", rank)))
-    note = "" if rank_said == rank else f"the header's rank is not the tensors' in some modules ({part.module})"
+    said, rank_said = (_number(file, config, part.module, *names, rank) for names in (
+        ("alpha_pattern", "lora_alpha"), ("rank_pattern", "r")))
+    note = "" if rank_said == rank else f"the header's rank is not the tensors' in some modules ({part.module!r})"
     return Strength(alpha=said, scale=said / (math.sqrt(rank) if config.get("use_rslora") else rank), note=note)
 
 
@@ -61,6 +61,18 @@ def _config(file: AdapterFile, component: str) -> dict[str, Any]:
         raise AdapterError(f"{file.name}: header {HEADER} is a {type(data).__name__}, expected an object")
     own = {key.removeprefix(f"{component}."): value for key, value in data.items() if key.startswith(f"{component}.")}
     return own or {key: value for key, value in data.items() if "." not in key}
+
+
+def _number(file: AdapterFile, config: dict[str, Any], module: str, pattern: str, name: str, default: int) -> float:
+    try:
+        said = float(_override(file, config.get(pattern), module, config.get(name, default)))
+    except (TypeError, ValueError, AttributeError) as error:
+        if isinstance(error, AdapterError):
+            raise
+        raise AdapterError(f"{file.name}: {name} or {pattern} of its header is no number ({error})") from error
+    if not math.isfinite(said):
+        raise AdapterError(f"{file.name}: {name} or {pattern} of its header is no number ({said})")
+    return said
 
 
 def _override(file: AdapterFile, patterns: dict[str, Any] | None, module: str, default: Any) -> Any:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import difflib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.contract import AdapterError, AdapterFile, AdapterFormat, AdapterPlan, Factors, Part
 from harness.adapters.targets import Target, targets
@@ -23,30 +24,94 @@ _HALVES: Final = ("down", "up")
 
 def read_file(path: Path) -> AdapterFile:
     """Tensors (on the CPU, as stored) and header of a .safetensors file; pickles are refused, since they can run code."""
+    with _opened(path) as file:
+        return AdapterFile(name=path.name, tensors={key: file.get_tensor(key) for key in file.keys()},  # noqa: SIM118 - not a dict
+                           metadata=file.metadata() or {})
+
+
+def read_keys(path: Path) -> AdapterFile:
+    """The same without the numbers: every tensor is empty."""
+    import torch
+
+    with _opened(path) as file:
+        return AdapterFile(name=path.name, tensors={key: torch.empty(0) for key in file.keys()},  # noqa: SIM118 - not a dict
+                           metadata=file.metadata() or {})
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    if path.is_dir():
+        raise AdapterError(f"{path}: this is a folder; give the .safetensors file in it")
     if path.suffix != ".safetensors":
         raise AdapterError(f"{path}: only .safetensors adapters are read, since other files can run code on loading; "
                            "convert it first")
     if not path.is_file():
         raise AdapterError(f"{path}: no such file")
+    with path.open("rb") as raw:
+        head = raw.read(64)
+    if kind := _impostor(head):
+        raise AdapterError(f"{path}: this is {kind}")
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-            return AdapterFile(name=path.name, tensors=tensors, metadata=file.metadata() or {})
+            yield file
     except SafetensorError as error:
-        raise AdapterError(f"{path}: not a whole .safetensors file ({error})") from error
+        raise AdapterError(f"{path}: not a whole .safetensors file ({error}); download it again") from error
+
+
+def _impostor(head: bytes) -> str:
+    """What a file is whose first bytes are not those of a safetensors file, and what to do; empty when they are."""
+    text = head.lstrip().lower()
+    if not head:
+        return "an empty file; download it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the weights; run `git lfs pull` or download the file itself"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not the weights; download the file again, the link may need a login"
+    if head[8:9] != b"{" and head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+        return "a pickle with the name of a safetensors file, which can run code on loading; convert it first"
+    return "" if len(head) < 8 or head[8:9] == b"{" else "no .safetensors file (it has no header); download it again"
+
+
+def inspect_keys(file: AdapterFile, name: str, row: AdapterFormat) -> None:
+    """Raises AdapterError for keys that are not of the format, a down without its up, and a header without sense."""
+    halves: dict[tuple[str, str], dict[str, tuple[str, Part]]] = defaultdict(dict)
+    for key in file.tensors:
+        part = _part(file, key, name, row)
+        halves[part.component, part.module][part.role] = (key, part)
+    for found in halves.values():
+        _refuse_half(file, found)
+        # The rank is not known yet; what can be wrong with a header does not depend on it.
+        row.strength(file, next(iter(found.values()))[1], "", 1, 1.0)
+
+
+def _part(file: AdapterFile, key: str, name: str, row: AdapterFormat) -> Part:
+    part = row.parse(key)
+    if part is None:
+        raise AdapterError(f"{file.name}: unknown key {key!r} in a file of format {name}")
+    return part
+
+
+def _refuse_half(file: AdapterFile, found: Mapping[str, tuple[str, Part]]) -> None:
+    if set(found) == {"alpha"}:
+        return
+    for half in _HALVES:
+        if half not in found:
+            raise AdapterError(f"{file.name}: {next(iter(found.values()))[0]!r} has no {half} factor; the file is incomplete")
 
 
 def recognise(file: AdapterFile, formats: Mapping[str, AdapterFormat]) -> str:
     """The name of the format that understands most keys; a file that looks like another kind is refused by that kind."""
     known = ", ".join(row.says for row in formats.values())
+    if not file.tensors:
+        raise AdapterError(f"{file.name}: it has no tensors; supported are {known}")
     if kind := looks_like(file.tensors):
         raise AdapterError(f"{file.name} looks like {kind}: not supported yet; supported are {known}")
     counts = {name: sum(row.parse(key) is not None for key in file.tensors) for name, row in formats.items()}
     best = max(counts, key=lambda name: counts[name])
     if counts[best] == 0:
-        first = next(iter(file.tensors), "no tensor at all")
+        first = next(iter(file.tensors))
         raise AdapterError(f"{file.name}: format not recognised (its first key is {first!r}); supported are {known}")
     return best
 
@@ -59,9 +124,7 @@ def plan_adapter(file: AdapterFile, name: str, row: AdapterFormat,
     reasons: dict[str, str] = {}
     found: dict[tuple[str, str], dict[str, tuple[str, Part]]] = defaultdict(dict)
     for key in file.tensors:
-        part = row.parse(key)
-        if part is None:
-            raise AdapterError(f"{file.name}: unknown key {key!r} in a file of format {name}")
+        part = _part(file, key, name, row)
         if part.component not in modules:
             keys[part.component]["absent_component"].append(key)
             reasons[key] = f"this model has no {part.component}"
@@ -95,6 +158,7 @@ def _all_factors(file: AdapterFile, row: AdapterFormat, found: Mapping[tuple[str
                  tables: Mapping[str, Mapping[str, Target]]) -> tuple[dict[tuple[str, str], Factors], tuple[str, ...]]:
     notes: dict[str, None] = {}
     factors: dict[tuple[str, str], Factors] = {}
+    silent = 0
     for (component, path), halves in found.items():
         key, part = next(iter(halves.values()))
         for half in _HALVES:
@@ -109,7 +173,11 @@ def _all_factors(file: AdapterFile, row: AdapterFormat, found: Mapping[tuple[str
         strength = row.strength(file, part, path, rank, alpha)
         if strength.note:
             notes[strength.note] = None
+        if strength.scale == 0:
+            silent += 1
         factors[component, path] = Factors(down=down, up=up, alpha=strength.alpha, rank=rank, scale=strength.scale)
+    if silent:
+        notes[f"alpha is 0: no effect ({silent} of {len(factors)} modules)"] = None
     return factors, tuple(notes)
 
 

@@ -4,11 +4,13 @@ Materialising a candidate calls `plan_merge` and stores `coverage_keys()` in the
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 MISSING_POLICIES: Final = ("error", "keep_a")
+_SMALL: Final = ("F16", "BF16", "F8_E4M3", "F8_E5M2")
 
 
 class TensorLike(Protocol):
@@ -36,8 +38,12 @@ class MergePlan:
     missing_in_a: tuple[str, ...] = ()
     missing_in_b: tuple[str, ...] = ()
     shape_mismatched: tuple[str, ...] = ()
+    kind_mismatched: tuple[str, ...] = ()
+    """Integers in one model and floating point in another: neither a merge nor a copy of these means anything."""
     shapes: Mapping[str, str]
-    """Said of a shape-mismatched key: "[320, 9, 3, 3] in A, [320, 4, 3, 3] in B"."""
+    """Said of a mismatched key: "[320, 9, 3, 3] in A, [320, 4, 3, 3] in B", or its dtypes."""
+    casts: Mapping[str, int] = field(default_factory=dict)
+    """How many merged keys differ in dtype, by how: {"stored as F16, the dtype of A; B has F32": 686}."""
 
     @property
     def copied(self) -> tuple[str, ...]:
@@ -47,12 +53,16 @@ class MergePlan:
     def coverage_keys(self) -> dict[str, tuple[str, ...]]:
         """Status to keys, in the words of records.Coverage; a status without keys is left out."""
         statuses = {"merged": self.merged, "copied": self.copied, "missing_in_a": self.missing_in_a,
-                    "missing_in_b": self.missing_in_b, "shape_mismatched": self.shape_mismatched}
+                    "missing_in_b": self.missing_in_b, "shape_mismatched": self.shape_mismatched,
+                    "kind_mismatched": self.kind_mismatched}
         return {status: keys for status, keys in statuses.items() if keys}
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the coverage should know: which keys were kept from A because another model lacks them."""
-        return (f"{self.component}: kept from A, as B or C lacks them: {', '.join(self.kept)}",) if self.kept else ()
+        """What a reader of the coverage should know: keys kept from A as another model lacks them, and dtypes cast."""
+        kept = f"{self.component}: kept from A, as B or C lacks them: {', '.join(map(repr, self.kept))}"
+        casts = (f"{self.component}: merged in {said} ({count} {'key' if count == 1 else 'keys'})"
+                 for said, count in self.casts.items())
+        return (*([kept] if self.kept else []), *casts)
 
     def problems(self) -> list[str]:
         """One sentence for each key that stands in the way of the merge; empty when it can go on."""
@@ -64,6 +74,8 @@ class MergePlan:
               for key in self.missing_in_b),
             *(f"{where}: {key!r} has different shapes ({self.shapes[key]}). Merge models of one family and kind."
               for key in self.shape_mismatched),
+            *(f"{where}: {key!r} holds integers in one model and floating point in another ({self.shapes[key]}). Merge "
+              "models stored alike; quantized files cannot be merged." for key in self.kind_mismatched),
         ]
 
 
@@ -77,21 +89,37 @@ def plan_merge(component: str, a: Mapping[str, TensorLike], b: Mapping[str, Tens
     if missing not in MISSING_POLICIES:
         raise ValueError(f"missing={missing!r}: expected one of {MISSING_POLICIES}")
     others = {"B": b} if c is None else {"B": b, "C": c}
-    found: dict[str, list[str]] = {"merged": [], "integers": [], "kept": [], "missing_in_b": [], "shape_mismatched": []}
+    found: dict[str, list[str]] = {"merged": [], "integers": [], "kept": [], "missing_in_b": [], "shape_mismatched": [],
+                                   "kind_mismatched": []}
     shapes = {}
+    casts: Counter[str] = Counter()
     for key in sorted(a):
         if any(key not in model for model in others.values()):
             found["kept" if missing == "keep_a" else "missing_in_b"].append(key)
         elif any(tuple(model[key].shape) != tuple(a[key].shape) for model in others.values()):
             found["shape_mismatched"].append(key)
             shapes[key] = ", ".join(f"{list(m[key].shape)} in {name}" for name, m in {"A": a, **others}.items())
+        elif len({_integer(model[key].dtype) for model in (a, *others.values())}) > 1:
+            found["kind_mismatched"].append(key)
+            shapes[key] = ", ".join(f"{m[key].dtype} in {name}" for name, m in {"A": a, **others}.items())
         elif any(_integer(model[key].dtype) for model in (a, *others.values())):
             found["integers"].append(key)
         else:
             found["merged"].append(key)
+            if said := _cast(a[key].dtype, {name: model[key].dtype for name, model in others.items()}):
+                casts[said] += 1
     extra = sorted({key for model in others.values() for key in model if key not in a})
-    return MergePlan(component=component, missing_in_a=tuple(extra), shapes=shapes,
+    return MergePlan(component=component, missing_in_a=tuple(extra), shapes=shapes, casts=dict(casts),
                      **{status: tuple(keys) for status, keys in found.items()})
+
+
+def _cast(dtype: str, others: Mapping[str, str]) -> str:
+    """In which format a key of differing dtypes is computed and stored; empty when the dtypes are alike."""
+    if all(other == dtype for other in others.values()):
+        return ""
+    small = all(d in _SMALL for d in (dtype, *others.values()))
+    differing = " and ".join(f"{name} has {other}" for name, other in others.items() if other != dtype)
+    return f"{'fp32' if small else 'fp64'} and stored as {dtype}, the dtype of A; {differing}"
 
 
 def _integer(dtype: str) -> bool:

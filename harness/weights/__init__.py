@@ -6,10 +6,10 @@ from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open
 from harness.weights.hashing import content_hash
 from harness.weights.ldm import export_ldm
 from harness.weights.model import COMPONENTS, ModelFile, TensorInfo, open_model
-from harness.weights.pipeline import Pipeline, build_pipeline, random_sd1
+from harness.weights.pipeline import Pipeline, build_pipeline, inspect_pipeline, random_sd1
 from harness.weights.tokenizer import sd1_tokenizer
 from harness.weights.write import save_single_file
 
 __all__ = ["COMPONENTS", "ModelFile", "ModelFileError", "Pipeline", "StoredTensor", "TensorFile", "TensorInfo",
-           "build_pipeline", "content_hash", "export_ldm", "open_model", "open_tensors", "random_sd1", "read_header",
-           "save_single_file", "sd1_tokenizer"]
+           "build_pipeline", "content_hash", "export_ldm", "inspect_pipeline", "open_model", "open_tensors", "random_sd1",
+           "read_header", "save_single_file", "sd1_tokenizer"]

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import struct
 import zipfile
 from collections.abc import Iterable, Mapping
@@ -129,7 +130,7 @@ def _span(path: Path, name: str, entry: Any) -> tuple[StoredTensor, tuple[int, i
     except (KeyError, TypeError, ValueError):
         valid = False
     if not valid:
-        raise ModelFileError(f"{path}: the header entry of {name!r} is {str(entry)[:80]}; expected dtype, shape and "
+        raise ModelFileError(f"{path}: the header entry of {name!r} is {ascii(entry)[:80]}; expected dtype, shape and "
                              "data_offsets. Download the file again.")
     if dtype not in DTYPE_BYTES:
         raise ModelFileError(f"{path}: {name!r} has the dtype {dtype!r}; expected one of {', '.join(DTYPE_BYTES)}. "
@@ -187,9 +188,8 @@ def _open_pickle(path: Path) -> TensorFile:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except Exception as error:  # the unpickler raises whatever the bytes provoke
-        said = str(error).strip().splitlines() or [type(error).__name__]
-        raise ModelFileError(f"{path}: could not be read as weights only ({said[0][:200]}); expected a pickle of "
-                             "nothing but tensors. Convert it to .safetensors where you trust its source.") from error
+        raise ModelFileError(f"{path}: could not be read as weights only ({_refusal(error)}); expected a pickle of "
+                             "nothing but tensors. Convert it to .safetensors where you trust its source.") from None
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     entries = content if isinstance(content, Mapping) else {}
@@ -202,6 +202,16 @@ def _open_pickle(path: Path) -> TensorFile:
     others = sorted(str(name) for name in entries if str(name) not in tensors)
     metadata = {"not_tensors": ", ".join(others)} if others else {}
     return TensorFile(path=path, stored=stored, metadata=metadata, loaded=tensors)
+
+
+def _refusal(error: Exception) -> str:
+    """What torch refused, without its advice: it is to switch the protection off."""
+    text = str(error)
+    if found := re.search(r"GLOBAL ([\w.]*\w)", text):
+        return f"it asks for {found[1]!r}, which could run code"
+    if "weights_only" in text or "WeightsUnpickler" in text:
+        return "its content is not that of a plain state dict"
+    return f"{type(error).__name__}: {' '.join(text.split())[:200]!a}"
 
 
 def _torch_dtype(path: Path, name: str, tensor: Tensor) -> str:

@@ -5,6 +5,7 @@ Checking and materialising a candidate call `open_model`; no weights are read be
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -24,6 +25,10 @@ EMA_PREFIX: Final = "model_ema."
 
 _NO_WEIGHTS: Final = (ldm.POSITION_IDS, "transformer.text_projection.weight", "transformer.logit_scale")
 """A constant, and the parts of CLIP that no image depends on; together with the loss network of a VAE's training."""
+_KNOWN_EXTRA: Final = re.compile(
+    r"model_ema\.|(.*/)?(.*\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|logvar|lvlb_weights|scale_factor"
+    r"|position_ids|text_projection(\.weight)?|logit_scale)$|(first_stage_model\.)?loss\.")
+"""Left over from training, constants, and the parts of CLIP that no image depends on: their absence changes nothing."""
 _STEMS: Final = {"unet": ("diffusion_pytorch_model",), "vae": ("diffusion_pytorch_model",),
                  "text_encoder": ("model", "pytorch_model")}
 _TO_DIFFUSERS: Final[Mapping[str, Callable[[Iterable[str]], dict[str, str]]]] = {
@@ -58,6 +63,17 @@ class ModelFile:
     other: Mapping[str, TensorInfo]
     files: Mapping[Path, TensorFile] = field(repr=False)
 
+    @property
+    def known_extras(self) -> tuple[str, ...]:
+        """The tensors of `other` whose purpose is known: EMA copies, schedule buffers, markers, losses, constants."""
+        return tuple(name for name in self.other if name in MARKERS or _KNOWN_EXTRA.match(name))
+
+    @property
+    def strays(self) -> tuple[str, ...]:
+        """The tensors of `other` that nobody knows: no image uses them, and whoever reads a coverage should know."""
+        known = set(self.known_extras)
+        return tuple(name for name in self.other if name not in known)
+
     def tensors(self, component: str) -> dict[str, Tensor]:
         """The tensors of a component by diffusers name, on the CPU, in stored dtypes and diffusers shapes.
 
@@ -90,7 +106,7 @@ def _open_single(path: Path) -> ModelFile:
     sources, rest = _by_component(file.stored)
     if not sources:
         raise ModelFileError(f"{path}: none of its {len(file.stored)} tensors is a part of a Stable Diffusion 1 model "
-                             f"(first: {', '.join(sorted(file.stored)[:3])}). Supported today: {SUPPORTED}.")
+                             f"(first: {', '.join(map(repr, sorted(file.stored)[:3]))}). Supported today: {SUPPORTED}.")
     components = {}
     for component in (c for c in COMPONENTS if c in sources):
         names = _mapped(path, component, _TO_DIFFUSERS[component], sources[component])

@@ -46,7 +46,7 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
     """
     import torch
 
-    folder = config or (model.path if model.layout == "diffusers" else SD1_CONFIGS)
+    folder = _configs(model, config)
     parts = {}
     for component in COMPONENTS:
         module = _empty(component, folder / component / "config.json")
@@ -54,12 +54,24 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
         # Always a copy: merges are written into these parameters, and `tensors` may give views of the file itself.
         tensors = {name: tensor.to(device=device, dtype=torch.float32, copy=True)
                    for name, tensor in model.tensors(component).items()}
+        _refuse_non_finite(model, component, tensors)
         module.load_state_dict(tensors, strict=True, assign=True)
         parts[component] = _ready(module, device)
     scheduler, notes = _scheduler(folder, model)
     return Pipeline(unet=parts["unet"], vae=parts["vae"], text_encoder=parts["text_encoder"],
                     tokenizer=_tokenizer(folder, parts["text_encoder"].config.vocab_size), scheduler_config=scheduler,
                     device=torch.device(device), notes=notes)
+
+
+def inspect_pipeline(model: ModelFile, config: Path | None = None) -> None:
+    """Raises what `build_pipeline` would raise for these files, as far as it shows without reading a weight."""
+    folder = _configs(model, config)
+    for component in COMPONENTS:
+        module = _empty(component, folder / component / "config.json")
+        _refuse_disagreement(model, component, module, folder)
+        if component == "text_encoder":
+            _tokenizer(folder, module.config.vocab_size)
+    _scheduler(folder, model)
 
 
 def random_sd1(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
@@ -84,6 +96,10 @@ def random_sd1(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
     return Pipeline(unet=parts["unet"], vae=parts["vae"], text_encoder=parts["text_encoder"], tokenizer=sd1_tokenizer(),
                     scheduler_config=read_json(SD1_CONFIGS / "scheduler" / "scheduler_config.json"),
                     device=torch.device(device))
+
+
+def _configs(model: ModelFile, config: Path | None) -> Path:
+    return config or (model.path if model.layout == "diffusers" else SD1_CONFIGS)
 
 
 def _empty(component: str, path: Path) -> Any:
@@ -112,15 +128,26 @@ def _refuse_disagreement(model: ModelFile, component: str, module: Any, folder: 
                              "Give a model with U-Net, VAE and text encoder.")
     wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
     found = {name: info.shape for name, info in model.components[component].items()}
-    missing = [f"{name} {list(shape)} is missing" for name, shape in wanted.items() if name not in found]
-    extra = [f"{name} {list(shape)} is not in the config" for name, shape in found.items() if name not in wanted]
-    shapes = [f"{name} is {list(found[name])}, the config says {list(shape)}" for name, shape in wanted.items()
+    missing = [f"{name!r} {list(shape)} is missing" for name, shape in wanted.items() if name not in found]
+    extra = [f"{name!r} {list(shape)} is not in the config" for name, shape in found.items() if name not in wanted]
+    shapes = [f"{name!r} is {list(found[name])}, the config says {list(shape)}" for name, shape in wanted.items()
               if name in found and found[name] != shape]
     if differences := [*missing, *extra, *shapes]:
         raise ModelFileError(
             f"{model.path}: {component} and its config in {folder} differ in {len(differences)} tensors: "
             f"{'; '.join(differences[:3])}{'; ...' if len(differences) > 3 else ''}. Give the model's own config "
             "folder, or a whole file.")
+
+
+def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """A NaN anywhere makes both ends of a tensor's range NaN; looking at these is much faster than at each value."""
+    import torch
+
+    bad = [name for name, tensor in tensors.items()
+           if tensor.numel() and not torch.isfinite(torch.stack(torch.aminmax(tensor))).all()]
+    if bad:
+        raise ModelFileError(f"{model.path}: {component}: {len(bad)} tensors hold NaN or infinite values: "
+                             f"{', '.join(map(repr, bad[:5]))}{', ...' if len(bad) > 5 else ''}. Repair or replace the model.")
 
 
 def _ready(module: Any, device: str) -> Any:

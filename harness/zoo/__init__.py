@@ -70,6 +70,6 @@ def load_clip() -> tuple[Any, Callable[[list[str]], Tensor], dict[str, Any]]:
 
     weights = load_file(resolve("zoo:clip"))
     model = new_clip(len(weights["token_embedding.weight"]))
-    model.load_state_dict({key: value.float() for key, value in weights.items()}, strict=False)
+    model.load_state_dict({key: value.float() for key, value in weights.items()})
     tokenizer = load_clip_tokenizer(resolve("zoo:config") / "tokenizer")
     return model.eval().requires_grad_(False), tokenizer, {"size": SIZE, "mean": PIXEL_MEAN, "std": PIXEL_STD}

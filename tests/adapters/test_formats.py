@@ -6,7 +6,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
-from harness.adapters import AdapterError, attach, detach, read_adapter, set_weight
+from harness.adapters import AdapterError, attach, detach, inspect_adapter, read_adapter, set_weight
 from tests.adapters.conftest import kohya_tensors, peft_header, peft_tensors, random_factors
 
 PATH = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -126,7 +126,8 @@ def test_a_file_without_header_is_taken_as_it_is(modules, write):
 
 @pytest.mark.parametrize(("header", "words"), [
     ("{", "not JSON"), ("[]", "expected an object"), ('{"use_dora": true}', "DoRA"),
-    ('{"r": 1, "alpha_pattern": {"(": 1}}', "no regular expression"),
+    ('{"r": 1, "alpha_pattern": {"(": 1}}', "no regular expression"), ('{"lora_alpha": "much"}', "no number"),
+    ('{"lora_alpha": 1, "alpha_pattern": [1]}', "no number"), ('{"lora_alpha": NaN}', "no number"),
 ])
 def test_a_bad_header_is_an_error(modules, write, header, words):
     with pytest.raises(AdapterError, match=words):
@@ -237,3 +238,44 @@ def test_original_names_come_back_through_diffusers_converter():
     back = convert_ldm_unet_checkpoint(original, {**unet.config, "layers_per_block": 2})
     assert set(back) == set(state)
     assert all(back[key] is state[key] for key in state)
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
+    (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
+    (b"PK\x03\x04" + bytes(60), "a pickle with the name"), (b"", "an empty file"), (b"\xff" * 100, "has no header"),
+    (b"torn", "not a whole"), (b"\x99" + bytes(7) + b"{" + bytes(9), "not a whole")])
+def test_what_is_no_adapter_file_is_named_in_clear_words_before_and_at_reading(modules, tmp_path, content, words):
+    path = tmp_path / "adapter.safetensors"
+    path.write_bytes(content)
+    for read in (inspect_adapter, lambda path: read_adapter(path, modules)):
+        with pytest.raises(AdapterError, match=words):
+            read(path)
+
+
+def test_an_inspected_adapter_gives_its_format(modules, write):
+    factors = random_factors(modules["unet"])
+    assert inspect_adapter(write(kohya_tensors(factors))) == "kohya"
+    assert inspect_adapter(write(peft_tensors(factors), peft_header(factors))) == "peft"
+
+
+@pytest.mark.parametrize(("tensors", "words"), [
+    ({}, "it has no tensors"), ({"model.diffusion_model.out.2.bias": torch.zeros(2)}, "a checkpoint, not an adapter"),
+    ({f"{STEM}.lora_down.weight": torch.zeros(2, 2)}, "no up factor"), ({f"{STEM}.hada_w1_a": torch.zeros(2)}, "LoHa"),
+    ({f"{STEM}.alpha": torch.ones(()), f"{STEM}.surprise": torch.ones(())}, "unknown key"),
+])
+def test_what_the_keys_show_is_said_without_the_model(write, tensors, words):
+    with pytest.raises(AdapterError, match=words):
+        inspect_adapter(write(tensors))
+
+
+def test_a_missing_file_and_a_bad_header_are_said_without_the_model(modules, write, tmp_path):
+    with pytest.raises(AdapterError, match="no such file"):
+        inspect_adapter(tmp_path / "gone.safetensors")
+    with pytest.raises(AdapterError, match="DoRA"):
+        inspect_adapter(write(peft_tensors(one(modules["unet"])), {"lora_adapter_metadata": '{"use_dora": true}'}))
+
+
+def test_an_alpha_of_zero_is_noted(modules, write):
+    tensors = kohya_tensors(one(modules["unet"])) | {f"{STEM}.alpha": torch.tensor(0.0)}
+    assert read_adapter(write(tensors), modules).notes == ("alpha is 0: no effect (1 of 1 modules)",)

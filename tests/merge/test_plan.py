@@ -24,7 +24,7 @@ def test_keep_a_copies_what_b_lacks_and_says_so():
     plan = plan_merge("vae", {"w": FLOAT, "v": FLOAT}, {"w": FLOAT}, missing="keep_a")
     assert plan.coverage_keys() == {"merged": ("w",), "copied": ("v",)}
     assert plan.problems() == []
-    assert plan.notes() == ("vae: kept from A, as B or C lacks them: v",)
+    assert plan.notes() == ("vae: kept from A, as B or C lacks them: 'v'",)
 
 
 @pytest.mark.parametrize("missing", ["error", "keep_a"])
@@ -46,8 +46,22 @@ def test_the_third_model_counts_as_well():
     assert len(plan.problems()) == 3
 
 
-def test_averaged_ids_do_not_make_integers_mergeable():
-    assert plan_merge("text_encoder", {"ids": IDS}, {"ids": Info("F16", (1, 77))}).copied == ("ids",)
+@pytest.mark.parametrize(("a", "b"), [(IDS, Info("F16", (1, 77))), (Info("F16", (1, 77)), IDS)])
+def test_integers_against_floats_are_a_problem_that_names_the_key(a, b):
+    plan = plan_merge("unet", {"w": a}, {"w": b})
+    assert plan.coverage_keys() == {"kind_mismatched": ("w",)}
+    assert f"unet: 'w' holds integers in one model and floating point in another ({a.dtype} in A, {b.dtype} in B)" in (
+        plan.problems()[0])
+
+
+@pytest.mark.parametrize(("a", "b", "said"), [
+    ("F16", "F32", "unet: merged in fp64 and stored as F16, the dtype of A; B has F32 (2 keys)"),
+    ("F16", "BF16", "unet: merged in fp32 and stored as F16, the dtype of A; B has BF16 (2 keys)")])
+def test_dtypes_that_differ_are_noted_with_the_count_of_keys(a, b, said):
+    infos = [{"v": Info(dtype, (4,)), "w": Info(dtype, (4,))} for dtype in (a, b)]
+    plan = plan_merge("unet", *infos)
+    assert plan.notes() == (said,)
+    assert plan.problems() == []
 
 
 def test_an_unknown_policy_is_refused():

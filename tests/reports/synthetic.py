@@ -26,6 +26,7 @@ from harness.records import (
     Record,
     Sample,
     Weights,
+    sample_key,
 )
 
 ALPHAS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
@@ -38,6 +39,8 @@ METRICS = {name: {"metric": metric, "unit": unit, "better": better, "definition"
     ("palette_drift", "palette", "dE00", "nearer", "against the baseline"),
     ("psnr_db", "psnr", "dB", "higher", "against the baseline"),
     ("exact_match", "psnr", "share", "higher", "equal bytes"))}
+CLIP = "clip-file-hash"
+TIMED = "timing-hash"
 SUBJECTS = ("dress", "car", "boat", "fish")
 GROUNDS = ("white", "gray", "green")
 
@@ -108,6 +111,7 @@ def write_run(folder: Path, suite: Suite, truth: Callable[[Place], dict[str, flo
     (folder / "images").mkdir(parents=True, exist_ok=True)
     body = {"format": 1, "suite": plain(suite), "suite_file": "suites/dress.py", "metrics": METRICS,
             "environment": {"python": "3.11.9", "device": "cpu", "packages": {"torch": "2.9"}}, "started": "2026-01-02T03:04:05Z",
+            "sampling": sampling(suite), "metric_settings": {"clip_score": CLIP}, "not_offered": {},
             "command": ["pytest", "suites/", "--benchmark"], "clip_definition": "100 x cosine, zoo:clip", "not_selected": []}
     (folder / "run.json").write_text(json.dumps({**body, **head}), encoding="utf-8")
     journal = Journal(folder / "journal.jsonl")
@@ -117,6 +121,21 @@ def write_run(folder: Path, suite: Suite, truth: Callable[[Place], dict[str, flo
     return folder
 
 
+def sampling(suite: Suite) -> dict[str, Any]:
+    """The block of run.json that sample keys are made with."""
+    grid = suite.grid
+    return {"sampler": grid.sampler, "steps": grid.steps, "width": grid.width, "height": grid.height,
+            "batch_size": grid.batch_size, "device": "cpu", "version": 1}
+
+
+def announced(candidate: Candidate, **changes: Any) -> Weights:
+    """What the runs written here say of a candidate's weights."""
+    fields: dict[str, Any] = {
+        "candidate": candidate.name, "identity": hashlib.sha256(candidate.name.encode()).hexdigest()[:16],
+        "inputs": {"photo.safetensors": "ab" * 32}, "declared": candidate.key, "setting": TIMED}
+    return Weights(**{**fields, **changes})
+
+
 def position(candidate: Candidate) -> float:
     return next((float(v) for v in candidate.axes.values() if not isinstance(v, str)), 0.45)
 
@@ -124,14 +143,15 @@ def position(candidate: Candidate) -> float:
 def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
                       plan: tuple[int, Callable[[Place], dict[str, float]]]) -> list[Record]:
     number, truth = plan
-    identity = hashlib.sha256(candidate.name.encode()).hexdigest()[:16]
-    found: list[Record] = [Weights(candidate=candidate.name, identity=identity, inputs={"photo.safetensors": "ab" * 32})]
+    weights = announced(candidate)
+    found: list[Record] = [weights]
     for p in suite.grid.prompts:
         for seed in suite.grid.seeds:
             for g in suite.grid.guidance_scales:
-                cell = [int(p.id[1:]), seed, int(g * 10)]
-                place = Place(position(candidate), g, np.random.default_rng(cell))
-                found.extend(_image(folder, candidate, Cell(prompt=p.id, seed=seed, guidance=g), (number, place, truth)))
+                place = Place(position(candidate), g, np.random.default_rng([int(p.id[1:]), seed, int(g * 10)]))
+                cell = Cell(prompt=p.id, seed=seed, guidance=g)
+                key = sample_key(weights.identity, cell, (p.text, p.negative), sampling(suite))
+                found.extend(_image(folder, candidate, (cell, key), (number, place, truth)))
     found.append(Coverage(candidate=candidate.name, stage="merge", component="unet",
                           keys={"merged": ("a.weight", "b.weight"), "copied": (), "unmatched": ()}, notes=("cast to fp32",)))
     base = 0.18 + 0.002 * number
@@ -139,20 +159,19 @@ def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
     seconds = {"total": rounds, **{phase: tuple(share * r for r in rounds)
                                    for phase, share in (("text", 0.1), ("denoise", 0.7), ("decode", 0.2))}}
     found.append(Latency(candidate=candidate.name, batch_size=1, warmup_rounds=1, guidance=suite.grid.guidance_scales[0],
-                         seconds=seconds))
-    found.append(Memory(candidate=candidate.name, readings=(
+                         seconds=seconds, setting=TIMED, yardstick=(0.010,) * 5))
+    found.append(Memory(candidate=candidate.name, setting=TIMED, readings=(
         Reading(name="nvml_device_peak_bytes", unit="bytes", value=None, why_missing="no NVIDIA device"),
         Reading(name="process_rss_peak_bytes", unit="bytes", value=8e8 + 1e6 * number))))
-    found.append(Finished(candidate=candidate.name, identity=identity, sampled=1, reused=0, seconds=1.0))
+    found.append(Finished(candidate=candidate.name, identity=weights.identity, sampled=1, reused=0, seconds=1.0))
     return found
 
 
-def _image(folder: Path, candidate: Candidate, cell: Cell, plan: tuple[int, Place, Any]) -> list[Record]:
-    number, place, truth = plan
+def _image(folder: Path, candidate: Candidate, of: tuple[Cell, str], plan: tuple[int, Place, Any]) -> list[Record]:
+    (cell, key), (number, place, truth) = of, plan
     values = truth(place)
     named = place.x + 0.2 * place.rng.uniform(-1, 1) * (place.guidance > 8)
     dominant = "red" if named < 0.35 else "purple" if named < 0.7 else "blue"
-    key = f"{candidate.key}-{cell.prompt}-{cell.seed}-{cell.guidance:g}"
     path = f"images/{number}-{cell.prompt}-{cell.seed}-{cell.guidance:g}.png"
     data = _picture(place)
     Image.fromarray(data).save(folder / path)
@@ -165,7 +184,8 @@ def _image(folder: Path, candidate: Candidate, cell: Cell, plan: tuple[int, Plac
     else:
         psnr = Measurement(metric="psnr", values={"exact_match": 0.0, **fidelity}, **said)
     loss = 3.0 if candidate.quantization == "int4" else 0.0
-    return [sample, psnr, Measurement(metric="clip_score", values={"clip_score": values["clip_score"] - loss}, **said),
+    score = {"clip_score": values["clip_score"] - loss}
+    return [sample, psnr, Measurement(metric="clip_score", values=score, setting=CLIP, **said),
             Measurement(metric="exposure", values={k: values[k] for k in ("clipped_share", "saturation")}, **said),
             Measurement(metric="palette", values={"palette_drift": values["palette_drift"]}, labels={"dominant": dominant},
                         details={"clusters": [lab, [93, 0, 2, 0.4]]}, **said)]

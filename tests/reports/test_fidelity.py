@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from harness.records import Latency, Memory, Reading
 from reports.fidelity import losses
 from reports.load import Run
 from reports.recommendation import recommend
+from reports.tables import candidate_rows, loss_rows
 
 
 def timed(run: Run, name: str, seconds: float) -> Run:
@@ -62,3 +65,30 @@ def test_the_resident_set_of_the_process_decides_nothing(quantization_run: Run) 
 
 def test_what_could_not_have_been_seen_is_said(quantization_run: Run) -> None:
     assert any("Not distinguishable is not equal" in c for c in recommend(quantization_run).caveats)
+
+
+def test_a_latency_taken_on_a_slower_machine_is_shown_but_decides_nothing(quantization_run: Run) -> None:
+    run = timed(quantization_run, "int8", 0.09)
+    run = replace(run, latency={**run.latency, "int8": replace(run.latency["int8"], yardstick=(0.018,) * 5)})
+    rec = recommend(run)
+    assert rec.pick == "fp32"
+    assert any("1.8 times slower while int8 was timed" in c for c in rec.caveats)
+    row = next(r for r in loss_rows(run) if r["candidate"] == "int8")
+    assert row["ratio"].startswith("not comparable: the machine was 1.8 times slower")
+    assert [r["seconds"] for r in candidate_rows(run, rec) if r["candidate"] == "int8"] == ["92 ms"]
+
+
+def test_a_baseline_timed_on_a_slower_machine_is_named_once(quantization_run: Run) -> None:
+    slow = replace(quantization_run.latency["fp32"], yardstick=(0.03,) * 5)
+    rec = recommend(replace(quantization_run, latency={**quantization_run.latency, "fp32": slow}))
+    said = [c for c in rec.caveats if "not comparable" in c]
+    assert said == ["The latency of bf16, int8 and int4 is not comparable with that of fp32: the machine was up to 3.0 times "
+                    "slower while fp32 was timed."]
+
+
+@pytest.mark.parametrize("yardstick", [(), (0.0118,), (0.0085,)])
+def test_yardsticks_that_are_unknown_or_nearly_alike_let_latencies_be_compared(quantization_run: Run,
+                                                                               yardstick: tuple[float, ...]) -> None:
+    run = timed(quantization_run, "int8", 0.09)
+    run = replace(run, latency={**run.latency, "int8": replace(run.latency["int8"], yardstick=yardstick)})
+    assert recommend(run).pick == "int8"

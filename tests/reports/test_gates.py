@@ -11,6 +11,7 @@ from harness.records import Coverage, Failure
 from reports.decision import Recommendation
 from reports.gates import Verdict, decide, judge
 from reports.load import Run
+from reports.tables import gate_rows
 
 
 def judged(run: Run, rec: Recommendation, gate: Gate) -> Verdict:
@@ -63,7 +64,50 @@ def test_coverage_fails_on_any_key_that_is_not_accounted_for(merge_run: Run, mer
     lost = Coverage(candidate="alpha=0.45", stage="merge", component="unet", keys={"merged": ("a",), status: ("b",)})
     verdict = judged(replace(merge_run, coverage=(lost,)), merge_verdict, Gate(value="coverage"))
     assert verdict.status == "failed"
-    assert verdict.reason == f"1 {status.replace('_', ' ')}"
+    assert verdict.reason == f"1 {status.replace('_', ' ')}: b"
+
+
+@pytest.mark.parametrize(("of", "status"), [(0, "passed"), (1, "passed"), (2, "not_measured")])
+def test_coverage_is_known_only_when_all_its_rows_are_there(merge_run: Run, merge_verdict: Recommendation, of: int,
+                                                            status: str) -> None:
+    row = Coverage(candidate="alpha=0.45", stage="merge", component="unet", keys={"merged": ("a",)}, of=of)
+    verdict = judged(replace(merge_run, coverage=(row,)), merge_verdict, Gate(value="coverage"))
+    assert verdict.status == status
+    assert status == "passed" or verdict.reason == "coverage rows are missing"
+
+
+@pytest.mark.parametrize(("found", "status"), [("known_extra", "passed"), ("unmatched", "failed")])
+def test_a_file_may_hold_known_extras_but_no_key_that_nothing_takes(merge_run: Run, merge_verdict: Recommendation, found: str,
+                                                                    status: str) -> None:
+    row = Coverage(candidate="alpha=0.45", stage="file", component="photo.safetensors", keys={found: ("model_ema.decay",)})
+    verdict = judged(replace(merge_run, coverage=(row,)), merge_verdict, Gate(value="coverage"))
+    assert verdict.status == status
+    assert ("model_ema.decay" in verdict.reason) == (status == "failed")
+
+
+@pytest.mark.parametrize("gate", [
+    Gate(value="clip_score", at_least=float("nan")), Gate(value="clipped_share", at_most=float("nan")),
+    Gate(value="failures", at_most=float("nan")), Gate(value="clip_score", not_worse_than="baseline", margin=float("nan")),
+    Gate(value="failures", at_least=0), Gate(value="failures", not_worse_than="baseline")])
+def test_a_limit_that_means_nothing_never_passes(merge_run: Run, merge_verdict: Recommendation, gate: Gate) -> None:
+    assert judged(merge_run, merge_verdict, gate).status == "not_measured"
+
+
+def test_latencies_taken_at_different_speeds_of_the_machine_are_not_held_against_each_other(
+        merge_run: Run, merge_verdict: Recommendation) -> None:
+    slow = replace(merge_run.latency["alpha=0.45"], yardstick=(0.02,) * 5)
+    run = replace(merge_run, latency={**merge_run.latency, "alpha=0.45": slow})
+    verdict = judged(run, merge_verdict, Gate(value="seconds_per_image", not_worse_than="baseline", margin=1.0))
+    assert (verdict.status, verdict.reason) == (
+        "not_measured", "not comparable: the machine was 2.0 times slower while alpha 0.45 was timed")
+
+
+@pytest.mark.parametrize(("gate", "said"), [
+    (Gate(value="coverage"), ("No key lost", "")), (Gate(value="failures", at_most=0), ("No failures", "")),
+    (Gate(value="failures", at_most=2), ("Failures", "at most 2"))])
+def test_gates_are_named_for_a_newcomer(merge_run: Run, merge_verdict: Recommendation, gate: Gate, said: tuple[str, str]) -> None:
+    row = gate_rows(merge_run, [judged(merge_run, merge_verdict, gate)])[0]
+    assert (row["value"], row["limit"]) == said
 
 
 def test_the_pick_is_judged_on_prompts_that_did_not_choose_it(merge_run: Run, merge_verdict: Recommendation) -> None:

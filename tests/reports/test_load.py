@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from harness.declare import Grid
-from harness.records import Failure, Finished, Journal, Measurement, Sample, Weights
+from harness.records import Failure, Finished, Journal, Measurement, Sample
 from reports.load import Run, load_run
 from tests.reports import synthetic
 
@@ -49,39 +47,11 @@ def test_a_value_of_the_objective_that_is_missing_makes_it_missing_and_counted(t
     sample = first_sample(folder)
     Journal(folder / "journal.jsonl").add([Measurement(
         sample=sample.key, candidate=sample.candidate, cell=sample.cell, metric="clip_score", version=1,
-        values={"tokens_dropped": 0.0}, missing={"clip_score": "the text is empty"})])
+        setting=synthetic.CLIP, values={"tokens_dropped": 0.0}, missing={"clip_score": "the text is empty"})])
     run = load_run(folder)
     assert np.isnan(run.images.iloc[0]["objective"])
     assert ("clip_score", 1, "the text is empty") in {(g.value, g.count, g.why) for g in run.missing}
     assert ("objective", 1, "no clip_score") in {(g.value, g.count, g.why) for g in run.missing}
-
-
-def test_a_later_sample_of_a_cell_replaces_the_earlier_and_drops_its_measurements(tmp_path: Path) -> None:
-    folder = small(tmp_path)
-    Journal(folder / "journal.jsonl").add([replace(first_sample(folder), key="new", path="images/new.png")])
-    row = load_run(folder).images.iloc[0]
-    assert row["path"] == "images/new.png"
-    assert np.isnan(row["clip_score"])
-
-
-def test_samples_and_costs_of_weights_that_changed_no_longer_count(tmp_path: Path) -> None:
-    folder = small(tmp_path)
-    Journal(folder / "journal.jsonl").add([Weights(candidate="alpha=0", identity="other", inputs={})])
-    run = load_run(folder)
-    assert "alpha=0" not in set(run.images["candidate"])
-    assert "alpha=0" not in run.latency
-    assert ("alpha=0", "image", 3, "not sampled yet") in {(g.candidate, g.value, g.count, g.why) for g in run.missing}
-
-
-def test_a_measurement_against_an_image_the_baseline_no_longer_has_is_a_gap(tmp_path: Path) -> None:
-    folder = small(tmp_path)
-    sample = first_sample(folder)
-    Journal(folder / "journal.jsonl").add([Measurement(
-        sample=sample.key, candidate=sample.candidate, cell=sample.cell, metric="psnr", version=1, values={"psnr_db": 40.0},
-        reference="gone")])
-    run = load_run(folder)
-    assert "psnr_db" not in run.images.columns
-    assert any(g.value == "psnr_db" and "no longer has" in g.why for g in run.missing)
 
 
 def test_a_failure_is_void_once_its_candidate_finished(tmp_path: Path) -> None:
@@ -116,16 +86,3 @@ def test_a_run_without_any_image_still_loads(tmp_path: Path) -> None:
     run = load_run(folder)
     assert len(run.images) == 0
     assert len(run.missing) == 7
-
-
-def test_a_folder_of_another_format_is_refused_with_its_number(tmp_path: Path) -> None:
-    folder = small(tmp_path)
-    head = json.loads((folder / "run.json").read_text())
-    (folder / "run.json").write_text(json.dumps({**head, "format": 7}))
-    with pytest.raises(ValueError, match="run format 7"):
-        load_run(folder)
-
-
-def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileNotFoundError, match=r"no run\.json"):
-        load_run(tmp_path)

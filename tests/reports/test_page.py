@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,12 @@ def test_json_in_a_script_element_cannot_end_it() -> None:
 
 def test_formulas_in_the_csv_are_defused(hostile_folder: Path) -> None:
     assert "'=cmd" in csv(load_run(hostile_folder))
+
+
+def test_control_characters_become_visible_in_the_csv(hostile_folder: Path) -> None:
+    said = csv(load_run(hostile_folder))
+    assert "\\x1b[31mred" in said
+    assert not any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") and c not in "\n\u200d" for c in said)
 
 
 def test_a_path_out_of_the_run_folder_is_not_read(tmp_path: Path) -> None:

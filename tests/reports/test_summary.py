@@ -50,3 +50,17 @@ def test_markdown_stays_below_its_limit_and_says_that_it_was_cut(merge_run: Run,
     said = markdown(merge_run, merge_verdict, judge(merge_run, merge_verdict) * 400)
     assert len(said.encode()) <= MARKDOWN_LIMIT
     assert "cut here" in said
+
+
+def test_the_terminal_shows_what_precision_costs_where_precision_varies(quantization_run: Run) -> None:
+    said = printed(quantization_run, recommend(quantization_run))
+    line = next(line for line in said.splitlines() if line.strip().startswith("int8"))
+    assert all(part in line for part in ("48.00 dB", "0/24", "1.02×"))
+    assert "PSNR median" in said
+    assert "saturation" not in said
+
+
+def test_the_markdown_table_has_as_many_rules_as_heads(quantization_run: Run) -> None:
+    lines = markdown(quantization_run, recommend(quantization_run), []).splitlines()
+    head = next(i for i, line in enumerate(lines) if line.startswith("| candidate"))
+    assert {lines[i].count("|") for i in range(head, head + 6)} == {lines[head].count("|")}

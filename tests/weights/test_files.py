@@ -86,8 +86,10 @@ class Harmful:
 
 def test_a_pickle_that_would_run_code_is_refused_unread(tmp_path, capsys):
     torch.save({"state_dict": Harmful()}, tmp_path / "m.ckpt")
-    with pytest.raises(ModelFileError, match="weights only"):
+    with pytest.raises(ModelFileError, match=r"weights only \(it asks for 'print', which could run code\)") as refused:
         open_tensors(tmp_path / "m.ckpt")
+    assert "weights_only" not in str(refused.value)
+    assert "Convert it to .safetensors" in str(refused.value)
     assert capsys.readouterr().out == ""
 
 
@@ -108,3 +110,10 @@ def test_paths_that_are_no_models_are_refused(tmp_path, name, said):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ModelFileError, match=said):
         open_tensors(tmp_path / name)
+
+
+def test_control_characters_in_a_tensor_name_never_reach_a_terminal(tmp_path):
+    (tmp_path / "m.safetensors").write_bytes(raw({"x\x1b[2J": {"dtype": "\x1b", "shape": "\x9b", "data_offsets": []}}))
+    with pytest.raises(ModelFileError) as refused:
+        open_tensors(tmp_path / "m.safetensors")
+    assert str(refused.value).isprintable()

@@ -8,6 +8,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from harness import zoo
 from harness.weights import ModelFileError, content_hash, ldm, open_model
 from tests.weights.tiny import tiny
 
@@ -95,6 +96,8 @@ def test_nothing_in_a_file_is_lost(tmp_path):
     assert opened.ema
     assert opened.markers == ("v_pred",)
     assert set(opened.other) == {*extra, ldm.TEXT_PREFIX + ldm.POSITION_IDS}
+    assert opened.strays == ("somebody.elses",)
+    assert set(opened.known_extras) == set(opened.other) - {"somebody.elses"}
     sources = {info.source for part in opened.components.values() for info in part.values()}
     assert sources | set(opened.other) == set(opened.files[path].stored)
 
@@ -156,3 +159,15 @@ def test_a_folder_hash_counts_names_and_contents_but_no_hidden_files(tmp_path):
     assert content_hash(tmp_path) == before
     (tmp_path / "unet" / "w").rename(tmp_path / "unet" / "v")
     assert content_hash(tmp_path) != before
+
+
+@pytest.mark.parametrize("name", ["zoo:base", "zoo:photo", "zoo:anime"])
+def test_the_zoo_has_no_strays(name):
+    opened = open_model(zoo.resolve(name))
+    assert opened.strays == ()
+    assert set(opened.known_extras) == {ldm.TEXT_PREFIX + ldm.POSITION_IDS, "betas", "alphas_cumprod"}
+
+
+def test_names_that_merely_begin_like_a_buffer_are_strays(tmp_path):
+    extra = {"betas_of_mine": torch.ones(1), "sqrt_alphas_cumprod": torch.ones(1), "posterior_variance": torch.ones(1)}
+    assert open_model(TINY.write(tmp_path, **extra)).strays == ("betas_of_mine",)

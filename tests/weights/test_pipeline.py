@@ -4,7 +4,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.weights import ModelFileError, build_pipeline, ldm, open_model, random_sd1, sd1_tokenizer
+from harness.weights import ModelFileError, build_pipeline, inspect_pipeline, ldm, open_model, random_sd1, sd1_tokenizer
 from harness.weights.pipeline import SD1_CONFIGS, _empty
 from tests.weights.tiny import tiny
 
@@ -52,7 +52,7 @@ def test_changing_the_live_modules_leaves_the_opened_model_alone(tmp_path, folde
 def test_one_missing_tensor_is_refused_and_named(tmp_path, folder, key):
     save_file({name: tensor.contiguous() for name, tensor in TINY.file().items() if name != key},
               tmp_path / "m.safetensors")
-    with pytest.raises(ModelFileError, match=r"bias \[\d+\] is missing"):
+    with pytest.raises(ModelFileError, match=r"bias' \[\d+\] is missing"):
         build_pipeline(open_model(tmp_path / "m.safetensors"), folder / "config")
 
 
@@ -129,6 +129,25 @@ def test_a_config_no_module_can_be_made_of_is_refused(tmp_path, folder, config):
     (tmp_path / "unet" / "config.json").write_text(config)
     with pytest.raises(ModelFileError, match=r"config\.json"):
         build_pipeline(open_model(folder / "model.safetensors"), tmp_path)
+
+
+def test_inspecting_finds_what_building_would_without_weights(tmp_path, folder, monkeypatch):
+    key = "model.diffusion_model.out.2.bias"
+    save_file({n: t.contiguous() for n, t in TINY.file().items() if n != key}, tmp_path / "m.safetensors")
+    good, bad = open_model(folder / "model.safetensors"), open_model(tmp_path / "m.safetensors")
+    monkeypatch.setattr("harness.weights.model.ModelFile.tensors", lambda *_: pytest.fail("weights were read"))
+    inspect_pipeline(good, folder / "config")
+    with pytest.raises(ModelFileError, match=r"unet and its config in .* differ in 1 tensors.*is missing"):
+        inspect_pipeline(bad, folder / "config")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_weights_that_are_no_numbers_are_refused_with_component_and_key(tmp_path, folder, value):
+    tensors = {name: tensor.clone() for name, tensor in TINY.file().items()}
+    tensors["model.diffusion_model.out.2.bias"][0] = value
+    save_file({n: t.contiguous() for n, t in tensors.items()}, tmp_path / "m.safetensors")
+    with pytest.raises(ModelFileError, match=r"unet: 1 tensors hold NaN or infinite values: 'conv_out\.bias'"):
+        build_pipeline(open_model(tmp_path / "m.safetensors"), folder / "config")
 
 
 @pytest.mark.gpu

@@ -1,0 +1,115 @@
+"""Whether the fields of a declaration hold what their annotations say, in a suite author's words. check.py asks before
+it looks at any value, since a suite file can put anything anywhere."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Iterator, Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+
+LONGEST_NAME: Final = 100
+_LARGEST: Final = 2 ** 63
+_WORDS: Final[dict[Any, tuple[str, str]]] = {
+    str: ("text", "words"), float: ("a number", "numbers"), int: ("a whole number", "whole numbers"),
+    type(None): ("None", "None")}
+_EXAMPLES: Final[dict[Any, str]] = {str: "'unet'", float: "1.0", int: "1"}
+
+
+def type_problems(declaration: Any, inner: bool = True) -> Iterator[str]:
+    """One phrase per field of a dataclass that is not of its annotated kind, fields of the declarations within included.
+
+    With `inner` false the declarations within are only looked at from outside.
+    """
+    hints = get_type_hints(type(declaration))
+    for spec in fields(declaration):
+        yield from _value(f"field {spec.name}", getattr(declaration, spec.name), hints[spec.name], inner)
+
+
+def shown(value: object) -> str:
+    """The value as its author wrote it, cut to a line; some values cannot even be written down."""
+    try:
+        said = repr(value)
+    except Exception:  # a foreign object's repr raises what it likes
+        return f"a {type(value).__name__}"
+    return said if len(said) <= 80 else f"{said[:77]}..."
+
+
+def name_problem(name: str) -> str:
+    """What keeps text from being the name of something in a table, a file or a terminal; empty when nothing does."""
+    if not name.strip():
+        return f"{shown(name)} is empty"
+    if len(name) > LONGEST_NAME:
+        return f"{shown(name)} has {len(name)} characters; expected at most {LONGEST_NAME}"
+    return "" if name.isprintable() else f"{shown(name)} holds characters that cannot be printed"
+
+
+def _value(place: str, value: Any, hint: Any, inner: bool) -> Iterator[str]:
+    origin = get_origin(hint)
+    if origin in (Union, types.UnionType):
+        options = get_args(hint)
+        chosen = next((o for o in options if _fits(value, o)), None)
+        if chosen is None:
+            names = ["a path" if o is str and any(map(is_dataclass, options)) else _expected(o) for o in options]
+            yield _wrong(place, value, f"{', '.join(names[:-1])} or {names[-1]}")
+        else:
+            yield from _value(place, value, chosen, inner)
+    elif origin is tuple:
+        yield from _tuple(place, value, get_args(hint)[0], inner)
+    elif origin is Mapping:
+        yield from _mapping(place, value, *get_args(hint))
+    elif not _fits(value, hint):
+        yield _wrong(place, value, _expected(hint))
+    elif is_dataclass(hint):
+        if inner:
+            yield from (f"{place.removeprefix('field ')}: {said}" for said in type_problems(value))
+    else:
+        yield from _extreme(place, value)
+
+
+def _tuple(place: str, value: Any, hint: Any, inner: bool) -> Iterator[str]:
+    if isinstance(value, tuple):
+        for number, item in enumerate(value):
+            yield from _value(f"{place.removeprefix('field ')}[{number}]", item, hint, inner)
+        return
+    many = _WORDS[hint][1] if hint in _WORDS else _expected(hint)
+    example = shown(value) if hint is str and isinstance(value, str) else _EXAMPLES.get(hint, f"{_expected(hint)}(...)")
+    said = shown(value) if isinstance(value, str) else f"{shown(value)} ({type(value).__name__})"
+    yield f"{place.removeprefix('field ')} is {said}; expected a tuple of {many}, like ({example},)"
+
+
+def _mapping(place: str, value: Any, key_hint: Any, hint: Any) -> Iterator[str]:
+    if not isinstance(value, Mapping):
+        yield _wrong(place, value, "a mapping, like {'name': 'value'}")
+        return
+    for key, item in value.items():
+        yield from _value(f"{place}: the key", key, key_hint, False)
+        yield from _value(f"{place}[{shown(key)}]", item, hint, False)
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _extreme(place: str, value: Any) -> Iterator[str]:
+    """Text and numbers of the right kind that no file can hold."""
+    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+        yield f"{place} has more than 64 bits; expected a smaller number"
+    if isinstance(value, str):
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            yield f"{place} is {ascii(value)[:80]}, which holds a lone surrogate; expected text that UTF-8 can write"
+
+
+def _wrong(place: str, value: object, expected: str) -> str:
+    return f"{place} is None; expected {expected}" if value is None else (
+        f"{place} is {shown(value)} ({type(value).__name__}); expected {expected}")
+
+
+def _expected(hint: Any) -> str:
+    return _WORDS[hint][0] if hint in _WORDS else f"harness.{hint.__name__}"
