@@ -158,8 +158,8 @@ class Ledger:
             case Sample():
                 before = self._by_key.get(record.key)
                 if before is not None and before.sha256 != record.sha256:
-                    # Made again with other last bits: what was measured on the old ones no longer counts.
-                    self._measured = {k: v for k, v in self._measured.items() if k[1] != record.key}
+                    # Made again with other last bits: what was measured on, or against, the old ones no longer counts.
+                    self._measured = {k: v for k, v in self._measured.items() if record.key not in (k[1], v[2])}
                 self.samples[record.candidate, record.cell] = record
                 self._by_key[record.key] = record
             case Measurement():

@@ -31,7 +31,8 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
     table = Table(title=Text(f"{words.visible(run.suite.name)}{at}"), title_justify="left", pad_edge=False,
                   box=SIMPLE_HEAD)
     for number, heading in enumerate(headings):
-        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number == 1)
+        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number == 1,
+                         min_width=min(24, max(len(row[0]) for row in rows)) if rows and not number else None)
     for cells in rows:
         # Why a number is absent stands among the caveats and on the page; here it would push the others off the screen.
         told = [cells[0], *(said.split(":")[0] for said in cells[1:])]
