@@ -46,6 +46,8 @@ def pytest_configure(config: pytest.Config) -> None:
             "pytest-benchmark switches itself off. Leave -n out; batching already uses the whole device.")
     if config.getoption("sweetspot_benchmark"):
         _refuse_device(config.getoption("sweetspot_device"))
+        # diffusers' DPM-Solver says it at every batch; it is nothing a user of a suite could mend.
+        config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
 def _refuse_device(device: str) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from harness.declare import Candidate, Grid, Suite, plain, short_hash
+from harness.declare import Candidate, Suite, plain, short_hash
 from harness.folder import lock, slug, sweep
 from harness.ledger import RUN_FORMAT, Ledger
 from harness.materialise import Prepared, Workbench
@@ -29,7 +29,19 @@ from harness.probes.environment import environment
 from harness.progress import Progress
 from harness.quantize import QUANTIZATION_MODES
 from harness.records import Cell, Failure, Finished, Measurement, Sample, sample_key, write_atomically
-from harness.sample import TextState, batches, encode, from_png, sample, set_determinism, setting, side_by_side, to_png
+from harness.sample import (
+    TextState,
+    batches,
+    encode,
+    from_png,
+    pool_of_single_threads,
+    sample,
+    set_determinism,
+    setting,
+    small,
+    threads_for,
+    to_png,
+)
 from harness.timing import time_candidate, timing_setting
 
 WRITES_AHEAD = 4
@@ -87,10 +99,19 @@ class SuiteRun:
                 self.bench.inspect(candidate)
             except Exception as error:
                 found.append(f"suite {self.suite.name!r}, candidate {candidate.name!r}: {error}")
+        if "clip_score" in self.suite.metrics:
+            try:
+                self._clip()
+            except Exception as error:
+                found.append(f"suite {self.suite.name!r}, clip {self.suite.clip!r}: {error}")
         return found
 
     def candidate(self, candidate: Candidate) -> Finished | list[Failure]:
         """Takes one candidate through all stages; what is in the journal already, and whole, is not done again."""
+        with threads_for(self.suite.grid, self.options.device):
+            return self._candidate(candidate)
+
+    def _candidate(self, candidate: Candidate) -> Finished | list[Failure]:
         started = time.perf_counter()
         failures: list[Failure] = []
         with self._stage(candidate, "read the model files", failures):
@@ -206,7 +227,9 @@ class SuiteRun:
                 why_no_reference="" if references else f"the baseline {self.suite.baseline!r} was not sampled",
                 device=self.options.device, clip=self._clip() if name == "clip_score" else None))
 
-        with _threads_for(self.suite.grid, self.options.device, len(due)) as pool:
+        # Side by side only where operations take one thread each; a large CLIP model wants the whole device.
+        jobs = len(due) if small(self.suite.grid, self.options.device) else 1
+        with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
             made = {name: pool.submit(scores, name) for name in due}
             for name in due:
                 with self._stage(candidate, f"metric {name}", failures):
@@ -251,7 +274,9 @@ class SuiteRun:
         kept = before.get("metric_settings") == self._settings
         self._head: dict[str, Any] = {
             "format": RUN_FORMAT, "suite": plain(self.suite), "suite_file": suite_file,
-            "environment": environment(self.options.device), "metrics": specs, "command": list(self.options.command),
+            "environment": environment(self.options.device) | {
+                "threads_per_operation": 1 if small(self.suite.grid, self.options.device) else "torch's default"},
+            "metrics": specs, "command": list(self.options.command),
             "started": datetime.now(UTC).isoformat(timespec="seconds"),
             "sampling": setting(self.suite.grid, self.options.device), "metric_settings": self._settings,
             "clip_definition": before.get("clip_definition", "") if kept else "",
@@ -284,22 +309,6 @@ def _earlier(head: dict[str, Any]) -> list[Any]:
         if one and one not in found:
             found.append(one)
     return found
-
-
-@contextmanager
-def _threads_for(grid: Grid, device: str, jobs: int) -> Iterator[ThreadPoolExecutor]:
-    """A pool for metrics: with one torch thread each where batches too are computed side by side, one job at a time
-    where each wants the whole device."""
-    import torch
-
-    small = side_by_side(grid, device) > 1
-    threads = torch.get_num_threads()
-    try:
-        with (ThreadPoolExecutor(jobs, initializer=torch.set_num_threads, initargs=(1,)) if small
-              else ThreadPoolExecutor(1)) as pool:
-            yield pool
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _hush() -> None:

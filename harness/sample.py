@@ -7,6 +7,7 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -141,15 +142,40 @@ def decode(pipeline: Pipeline, latents: torch.Tensor) -> Images:
     return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
 
 
-def side_by_side(grid: Grid, device: str) -> int:
-    """How many batches are computed at once: one per core for small pictures on a CPU, otherwise one.
+def small(grid: Grid, device: str) -> bool:
+    """Whether pictures are small and on a CPU: then every operation takes one thread, and whole batches run side by side.
 
-    Small tensors gain little from threads inside an operation, and on a busy machine those threads wait for each other
-    at every one of them. Whole batches side by side, one thread each, are faster, and their bits do not depend on the
-    number of cores. Whether a picture is small depends on the grid alone.
+    Small tensors gain nothing from threads inside an operation, and on a busy machine these threads wait for each other
+    at every one of thousands of operations. One thread each is as fast when idle, many times faster when not, and the
+    bits do not depend on the number of cores. It is decided by the grid alone.
     """
-    small = grid.batch_size * grid.width * grid.height <= SMALL_BATCH_PIXELS
-    if not small or device.partition(":")[0] != "cpu":
+    return device.partition(":")[0] == "cpu" and grid.batch_size * grid.width * grid.height <= SMALL_BATCH_PIXELS
+
+
+@contextmanager
+def threads_for(grid: Grid, device: str) -> Iterator[None]:
+    """Within, operations of this grid's pipeline and metrics take one thread if `small`, torch's default otherwise."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        if small(grid, device):
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def pool_of_single_threads(workers: int) -> ThreadPoolExecutor:
+    """A thread pool whose threads run torch's operations on one thread each; the setting belongs to a thread."""
+    import torch
+
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def side_by_side(grid: Grid, device: str) -> int:
+    """How many batches are computed at once: one per core for small pictures on a CPU, otherwise one."""
+    if not small(grid, device):
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -157,8 +183,6 @@ def side_by_side(grid: Grid, device: str) -> int:
 def sample(pipeline: Pipeline, grid: Grid, todo: Iterable[tuple[Cell, ...]], text: TextState,
            ) -> Iterator[tuple[tuple[Cell, ...], Images]]:
     """Yields each batch of `todo` with its images, in order; see `side_by_side` for how many are under way."""
-    import torch
-
     def make(cells: tuple[Cell, ...]) -> tuple[tuple[Cell, ...], Images]:
         return cells, decode(pipeline, denoise(pipeline, grid, cells, text))
 
@@ -166,8 +190,7 @@ def sample(pipeline: Pipeline, grid: Grid, todo: Iterable[tuple[Cell, ...]], tex
     if workers == 1:
         yield from map(make, todo)
         return
-    threads = torch.get_num_threads()
-    pool = ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+    pool = pool_of_single_threads(workers)
     try:
         ahead: deque[Future[tuple[tuple[Cell, ...], Images]]] = deque()
         for cells in todo:
@@ -178,7 +201,6 @@ def sample(pipeline: Pipeline, grid: Grid, todo: Iterable[tuple[Cell, ...]], tex
             yield ahead.popleft().result()
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
-        torch.set_num_threads(threads)
 
 
 def time_one(pipeline: Pipeline, grid: Grid, cell: Cell, watch: Stopwatch) -> None:

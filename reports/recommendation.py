@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Final
 
 from reports import words
-from reports.candidates import axis_of, controls, parents, varies_fidelity
+from reports.candidates import axis_of, controls, label, parents, varies_fidelity
 from reports.cells import caveats, score_cells, select_rows
 from reports.decision import Comparison, Recommendation, Scored
 from reports.fidelity import recommend_cheapest
@@ -41,6 +41,13 @@ def _recommend_best(run: Run) -> Recommendation:
         return Recommendation(kind="sweep", axis=axis_of(run.suite), pick=None, guidance=None, cells=cells,
                               rule=SWEEP_RULE, caveats=caveats(run, cells),
                               sentence=f"No recommendation: the objective was not measured on any image ({why}).")
+    present = {c.candidate for c in ranked}
+    if len(present) == 1 < len(run.suite.candidates):
+        only = label(run, next(iter(present)))
+        return Recommendation(kind="sweep", axis=axis_of(run.suite), pick=None, guidance=None, cells=cells,
+                              rule=SWEEP_RULE, caveats=caveats(run, cells),
+                              sentence=f"No recommendation yet: only {only} has images, and nothing to be compared with; "
+                                       "run the other candidates too.")
     pick = _pick(run, ranked)
     clip = _clip_alone(run, None)
     clip_at_pick = _clip_alone(run, pick.candidate)
