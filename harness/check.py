@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
@@ -133,7 +134,9 @@ def _candidate(candidate: Candidate, root: Path) -> Iterator[str]:
         yield from _file("adapter", adapter.path, root)
         if not _number(adapter.weight):
             yield f"adapter {adapter.path!r}: weight is {adapter.weight!r}; expected a finite number"
-    yield from _doubles("adapter", [a.path for a in candidate.adapters])
+    # By place, not by spelling: "l.safetensors" and "./l.safetensors" would both be applied, at twice the strength.
+    yield from _doubles("adapter", [a.path if a.path.startswith("zoo:") else os.path.normpath(root / a.path)
+                                    for a in candidate.adapters])
     for axis, value in candidate.axes.items():
         if not isinstance(value, str) and not _number(value):
             yield f"axis {axis!r} is {value!r}; expected a finite number or a word"

@@ -8,9 +8,10 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from harness.records import (
+    RUN_FORMAT,
     Cell,
     Coverage,
     Failure,
@@ -25,8 +26,6 @@ from harness.records import (
     to_line,
     write_atomically,
 )
-
-RUN_FORMAT: Final = 1
 
 
 class RunFolderError(RuntimeError):

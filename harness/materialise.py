@@ -88,7 +88,8 @@ class Workbench:
         made = _by_content(plain(candidate), inputs)
         versions = {m.method: MERGE_METHODS[m.method].version for m in _merges(candidate.model)}
         return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
-            {k: v for k, v in made.items() if k not in ("name", "axes")}, sorted(inputs.values()), versions]))
+            {k: v for k, v in made.items() if k not in ("name", "axes")}, sorted(inputs.values()), versions,
+            QUANTIZATION_MODES[candidate.quantization].version]))
 
     def content(self, reference: str) -> str:
         """SHA-256 of the file or folder behind a path or `zoo:` name."""

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
-JOURNAL_FORMAT: Final = 1
+RUN_FORMAT: Final = 1
+"""Format of a run folder, in its run.json: raise it when an older reader would read the folder wrongly."""
 PHASES: Final = ("total", "text", "denoise", "decode")
 
 

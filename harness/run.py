@@ -21,14 +21,14 @@ import numpy as np
 
 from harness.declare import Candidate, Suite, plain, short_hash
 from harness.folder import lock, slug, sweep
-from harness.ledger import RUN_FORMAT, Ledger
+from harness.ledger import Ledger
 from harness.materialise import Prepared, Workbench
 from harness.metrics import METRICS, ImageScore, ImageSet
 from harness.metrics.clip import load_scorer
 from harness.probes.environment import environment
 from harness.progress import Progress
 from harness.quantize import QUANTIZATION_MODES
-from harness.records import Cell, Failure, Finished, Measurement, Sample, sample_key, write_atomically
+from harness.records import RUN_FORMAT, Cell, Failure, Finished, Measurement, Sample, sample_key, write_atomically
 from harness.sample import (
     TextState,
     batches,

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Candidate, Gate, Grid, Objective, Penalty, Prompt, Suite, restore
+from harness.records import RUN_FORMAT
 
-RUN_FORMAT: Final = 1
 AGAIN: Final = "run the suite again, which writes the file anew and keeps the images that still fit"
 _TYPES: Final[dict[str, type]] = {
     "suite": dict, "sampling": dict, "metric_settings": dict, "metrics": dict, "environment": dict, "not_offered": dict,

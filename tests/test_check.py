@@ -182,3 +182,9 @@ def test_paths_and_numpy_scalars_are_good_declarations(tmp_path: Path) -> None:
     merged = Merge(a=here, b=Checkpoint(path=here), alpha=np.float32(0.5))  # type: ignore[arg-type]
     grid = tiny_grid(seeds=np.arange(2), guidance_scales=np.linspace(1, 3, 2), steps=np.int64(2))
     assert problems(tiny_suite(grid=grid, **one(model=merged)), tmp_path) == []
+
+
+def test_one_adapter_under_two_spellings_is_found(tmp_path: Path) -> None:
+    (tmp_path / "l.safetensors").write_bytes(b"")
+    spellings = (Adapter(path="l.safetensors"), Adapter(path="./l.safetensors"))
+    assert "is given 2 times" in said(tmp_path, **one(adapters=spellings))

@@ -4,8 +4,6 @@ Materialising a candidate calls `plan_merge` and `merge_tensors`; checking a sui
 
 from __future__ import annotations
 
-import difflib
-
 from harness.merge.apply import MergeError, MergeMethod, merge_tensor, merge_tensors, non_finite_keys
 from harness.merge.linear import add_difference, weighted_sum
 from harness.merge.plan import MergePlan, TensorLike, plan_merge
@@ -20,10 +18,5 @@ MERGE_METHODS: dict[str, MergeMethod] = {
 }
 
 
-def nearest(name: str) -> tuple[str, ...]:
-    """Known merge methods whose names are close to `name`, best first; empty when none is."""
-    return tuple(difflib.get_close_matches(name, MERGE_METHODS, n=3, cutoff=0.5))
-
-
 __all__ = ["MERGE_METHODS", "MergeError", "MergeMethod", "MergePlan", "TensorLike", "add_difference", "merge_tensor",
-           "merge_tensors", "nearest", "non_finite_keys", "plan_merge", "weighted_sum"]
+           "merge_tensors", "non_finite_keys", "plan_merge", "weighted_sum"]

@@ -31,11 +31,12 @@ class QuantizationMode:
     """A row of QUANTIZATION_MODES. `apply` changes a module in place; it then still takes and returns float32.
 
     `refused` maps a device type to the reason why the mode is not offered there, so that it can be said before
-    anything is loaded. `package` is the optional package that the mode needs.
+    anything is loaded. `version` rises when the mode gives other values. `package` is the optional package that the mode needs.
     """
 
     apply: Callable[[torch.nn.Module], QuantizeReport]
     weight_bits: int
+    version: int = 1
     refused: Mapping[str, str] = field(default_factory=dict)
     package: str = ""
 

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.merge import MERGE_METHODS, MergeError, merge_tensors, nearest, plan_merge
+from harness.merge import MERGE_METHODS, MergeError, merge_tensors, plan_merge
 from tests.merge.models import infos, model
 
 SUM = MERGE_METHODS["weighted_sum"]
@@ -84,8 +84,3 @@ def test_float8_models_merge_too():
     a, b = ({"w": torch.tensor([v], dtype=torch.float32).to(torch.float8_e4m3fn)} for v in (1.0, 2.0))
     plan = plan_merge("unet", infos({"w": torch.zeros(1)}), infos({"w": torch.zeros(1)}))
     assert merge_tensors(plan, SUM, 0.5, [a, b])["w"].float().tolist() == [1.5]
-
-
-def test_a_misspelt_method_finds_its_neighbour():
-    assert nearest("weigthed_sum")[0] == "weighted_sum"
-    assert nearest("zzz") == ()
