@@ -4,28 +4,35 @@ suite needs; nothing heavy is imported."""
 from harness.declare import (
     BASELINE,
     Adapter,
+    Alphas,
+    Blocks,
     Candidate,
     Checkpoint,
     Gate,
+    Gradient,
     Grid,
     Merge,
     Objective,
     Penalty,
     Prompt,
     Suite,
-    adapter_sweep,
-    alpha_sweep,
     read_prompts,
+    read_recipe,
+    recipe_text,
 )
+from harness.sweeps import adapter_sweep, alpha_sweep, block_sweep, sweep
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BASELINE",
     "Adapter",
+    "Alphas",
+    "Blocks",
     "Candidate",
     "Checkpoint",
     "Gate",
+    "Gradient",
     "Grid",
     "Merge",
     "Objective",
@@ -34,5 +41,9 @@ __all__ = [
     "Suite",
     "adapter_sweep",
     "alpha_sweep",
+    "block_sweep",
     "read_prompts",
+    "read_recipe",
+    "recipe_text",
+    "sweep",
 ]

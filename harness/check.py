@@ -4,15 +4,16 @@ and the command call it."""
 from __future__ import annotations
 
 import difflib
-import math
 import os
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
 from harness import zoo
+from harness.check_merge import merge_problems
 from harness.check_types import name_problem, shown, type_problems
+from harness.check_words import doubles, nearest, number, unknown
 from harness.declare import (
     BASELINE,
     SPLITS,
@@ -20,20 +21,16 @@ from harness.declare import (
     Checkpoint,
     Gate,
     Grid,
-    Merge,
     Model,
     Objective,
     Prompt,
     Suite,
 )
-from harness.merge import MERGE_METHODS
 from harness.metrics import METRICS
 from harness.quantize import QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
 from harness.samplers import SAMPLERS
 
-PARTS: Final = ("unet", "vae", "text_encoder")
-MISSING: Final = ("error", "keep_a")
 DERIVED_VALUES: Final = {"palette_left": "palette"}
 RUN_VALUES: Final = ("coverage", "failures", "seconds_per_image", "peak_bytes")
 LATENT_MULTIPLE: Final = 8
@@ -62,12 +59,24 @@ def problems(suite: object, root: Path) -> list[str]:
     return [f"suite {label}: {said}" for said in found]
 
 
+def model_problems(model: object, root: Path) -> list[str]:
+    """One sentence per problem of a checkpoint or merge that is in no suite. Relative paths are looked up below `root`.
+
+    Never raises, like `problems`.
+    """
+    try:
+        candidate = Candidate(name="model", model=model)  # type: ignore[arg-type]  # whatever it is, its type is looked at first
+        return list(type_problems(candidate)) or list(dict.fromkeys(_model(candidate.model, root)))
+    except Exception as error:  # see problems
+        return [f"the model could not be checked: {shown(error)}"]
+
+
 def _problems(suite: Suite, root: Path) -> Iterator[str]:
     outside = list(type_problems(suite, inner=False))
     yield from outside
     inside = False
-    for number, candidate in enumerate(_listed(suite.candidates, Candidate)):
-        label = shown(candidate.name) if isinstance(candidate.name, str) else f"number {number + 1}"
+    for place, candidate in enumerate(_listed(suite.candidates, Candidate)):
+        label = shown(candidate.name) if isinstance(candidate.name, str) else f"number {place + 1}"
         said = list(type_problems(candidate))
         inside = inside or bool(said)
         yield from (f"candidate {label}: {phrase}" for phrase in said or _candidate(candidate, root))
@@ -76,20 +85,13 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     if isinstance(suite.objective, Objective):
         said = list(type_problems(suite.objective))
         yield from (f"objective: {phrase}" for phrase in said or ([] if outside else _objective(suite)))
-    for number, gate in enumerate(_listed(suite.gates, Gate)):
+    for place, gate in enumerate(_listed(suite.gates, Gate)):
         said = list(type_problems(gate))
         inside = inside or bool(said)
-        label = f"number {number + 1}" if said else repr(gate.name)
+        label = f"number {place + 1}" if said else repr(gate.name)
         yield from (f"gate {label}: {phrase}" for phrase in said or ([] if outside else _gate(gate, suite)))
     if not outside and not inside:
         yield from _suite(suite, root)
-
-
-def nearest(name: object, known: Collection[str]) -> str:
-    """What to say of an unknown name: the nearest known ones, or all of them."""
-    close = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.5)
-    said = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
-    return f"{said}Known: {', '.join(sorted(known))}"
 
 
 def known_values(suite: Suite) -> set[str]:
@@ -107,7 +109,7 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     names = [c.name for c in suite.candidates]
     if not names:
         yield "no candidates are declared"
-    yield from _doubles("candidate", names)
+    yield from doubles("candidate", names)
     keys = Counter(c.key for c in suite.candidates)
     for candidate in suite.candidates:
         if keys[candidate.key] > 1:
@@ -116,10 +118,10 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         yield f"the baseline {suite.baseline!r} is no candidate; {nearest(suite.baseline, names)}"
     if not suite.metrics:
         yield "no metrics are declared"
-    yield from _doubles("metric", suite.metrics)
-    yield from _unknown("metric", suite.metrics, METRICS)
+    yield from doubles("metric", suite.metrics)
+    yield from unknown("metric", suite.metrics, METRICS)
     yield from _clip(suite.clip, root)
-    yield from _doubles("gate", [g.name for g in suite.gates])
+    yield from doubles("gate", [g.name for g in suite.gates])
     if suite.latency_rounds < 1:
         yield f"latency_rounds is {suite.latency_rounds!r}; expected a whole number of at least 1"
 
@@ -128,17 +130,17 @@ def _candidate(candidate: Candidate, root: Path) -> Iterator[str]:
     if said := name_problem(candidate.name):
         yield f"the name {said}"
     yield from _model(candidate.model, root)
-    yield from _unknown("quantization", [candidate.quantization], QUANTIZATION_MODES)
-    yield from _unknown("runtime", [candidate.runtime], RUNTIMES)
+    yield from unknown("quantization", [candidate.quantization], QUANTIZATION_MODES)
+    yield from unknown("runtime", [candidate.runtime], RUNTIMES)
     for adapter in candidate.adapters:
         yield from _file("adapter", adapter.path, root)
-        if not _number(adapter.weight):
+        if not number(adapter.weight):
             yield f"adapter {adapter.path!r}: weight is {adapter.weight!r}; expected a finite number"
     # By place, not by spelling: "l.safetensors" and "./l.safetensors" would both be applied, at twice the strength.
-    yield from _doubles("adapter", [a.path if a.path.startswith("zoo:") else os.path.normpath(root / a.path)
+    yield from doubles("adapter", [a.path if a.path.startswith("zoo:") else os.path.normpath(root / a.path)
                                     for a in candidate.adapters])
     for axis, value in candidate.axes.items():
-        if not isinstance(value, str) and not _number(value):
+        if not isinstance(value, str) and not number(value):
             yield f"axis {axis!r} is {value!r}; expected a finite number or a word"
         if said := name_problem(axis):
             yield f"the axis name {said}"
@@ -154,32 +156,14 @@ def _model(model: Model, root: Path) -> Iterator[str]:
         if model.config not in (None, CONFIG) and not _there(root / str(model.config), folder=True):
             yield f"config {model.config!r} is no folder below {root}; expected one, or {CONFIG!r}"
     else:
-        yield from _merge(model)
-        for parent in (model.a, model.b, model.c):
-            if parent is not None:
-                yield from _model(parent, root)
-
-
-def _merge(merge: Merge) -> Iterator[str]:
-    yield from _unknown("merge method", [merge.method], MERGE_METHODS)
-    yield from _unknown("part", merge.parts, PARTS)
-    yield from _unknown("missing policy", [merge.missing], MISSING)
-    if not merge.parts:
-        yield "the merge names no parts; for example parts=('unet',)"
-    row = MERGE_METHODS.get(merge.method)
-    if row is None:
-        return
-    given = 2 if merge.c is None else 3
-    if given != row.models:
-        yield f"merge method {merge.method!r} takes {row.models} models; {given} are given"
-    low, high = row.alpha_range
-    if not _number(merge.alpha) or not low <= merge.alpha <= high:
-        yield f"alpha is {merge.alpha!r}; {merge.method!r} takes {low:g} to {high:g}"
+        yield from merge_problems(model)
+        for parent in (*model.models, *model.take.values()):
+            yield from _model(parent, root)
 
 
 def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
     if reference.startswith("zoo:"):
-        yield from _unknown(f"{kind} of the zoo", [reference], zoo.NAMES)
+        yield from unknown(f"{kind} of the zoo", [reference], zoo.NAMES)
     elif not reference or not _there(root / reference):
         folder = (root / reference).parent
         beside = [p.name for p in folder.iterdir()] if _there(folder, folder=True) else []
@@ -203,12 +187,12 @@ def _grid(grid: Grid) -> Iterator[str]:
         if not getattr(grid, name):
             yield f"{name} is empty"
     yield from _prompts(grid.prompts)
-    yield from _doubles("seed", grid.seeds)
-    yield from _doubles("guidance scale", grid.guidance_scales)
+    yield from doubles("seed", grid.seeds)
+    yield from doubles("guidance scale", grid.guidance_scales)
     for scale in grid.guidance_scales:
-        if not _number(scale) or scale < 0:
+        if not number(scale) or scale < 0:
             yield f"guidance scale {scale!r}: expected a number of at least 0"
-    yield from _unknown("sampler", [grid.sampler], SAMPLERS)
+    yield from unknown("sampler", [grid.sampler], SAMPLERS)
     for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
         value = getattr(grid, name)
         if value < least:
@@ -220,7 +204,7 @@ def _grid(grid: Grid) -> Iterator[str]:
 
 
 def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
-    yield from _doubles("prompt id", [p.id for p in prompts])
+    yield from doubles("prompt id", [p.id for p in prompts])
     for prompt in prompts:
         if said := name_problem(prompt.id):
             yield f"the prompt id {said}"
@@ -235,16 +219,16 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
 def _objective(suite: Suite) -> Iterator[str]:
     objective = suite.objective
     known = known_values(suite)
-    yield from _unknown("value", [objective.maximise], known)
+    yield from unknown("value", [objective.maximise], known)
     for penalty in objective.penalties:
-        yield from _unknown("penalty", [penalty.metric], known)
-        if not _number(penalty.weight) or penalty.weight < 0 or not _number(penalty.allowance):
+        yield from unknown("penalty", [penalty.metric], known)
+        if not number(penalty.weight) or penalty.weight < 0 or not number(penalty.allowance):
             yield f"penalty on {penalty.metric!r}: weight and allowance must be finite, the weight not negative"
 
 
 def _gate(gate: Gate, suite: Suite) -> Iterator[str]:
     names = [c.name for c in _listed(suite.candidates, Candidate) if isinstance(c.name, str)]
-    yield from _unknown("value", [gate.value], known_values(suite) | set(RUN_VALUES))
+    yield from unknown("value", [gate.value], known_values(suite) | set(RUN_VALUES))
     limits = [limit for limit in (gate.at_least, gate.at_most, gate.not_worse_than) if limit is not None]
     if gate.value == "coverage":
         if limits:
@@ -255,27 +239,15 @@ def _gate(gate: Gate, suite: Suite) -> Iterator[str]:
         yield "failures are counted; expected at_most"
     for word in ("at_least", "at_most"):
         limit = getattr(gate, word)
-        if limit is not None and not _number(limit):
+        if limit is not None and not number(limit):
             yield f"{word} is {limit!r}; expected a finite number"
     if gate.not_worse_than is not None and _direction(gate.value) == "nearer":
         yield f"neither more nor less {gate.value} is worse; expected at_least or at_most"
     if gate.not_worse_than is not None:
-        yield from _unknown("candidate", [gate.not_worse_than], {*names, BASELINE})
-    yield from _unknown("candidate", gate.candidates, names)
-    if not _number(gate.margin) or gate.margin < 0:
+        yield from unknown("candidate", [gate.not_worse_than], {*names, BASELINE})
+    yield from unknown("candidate", gate.candidates, names)
+    if not number(gate.margin) or gate.margin < 0:
         yield f"margin is {gate.margin!r}; expected a number of at least 0"
-
-
-def _unknown(kind: str, names: Iterable[object], known: Collection[str]) -> Iterator[str]:
-    yield from (f"unknown {kind} {name!r}; {nearest(name, known)}" for name in names if name not in known)
-
-
-def _doubles(kind: str, names: Iterable[object]) -> Iterator[str]:
-    yield from (f"{kind} {name!r} is given {count} times" for name, count in Counter(names).items() if count > 1)
-
-
-def _number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _direction(value: str) -> str:

@@ -12,7 +12,7 @@ LONGEST_NAME: Final = 100
 _LARGEST: Final = 2 ** 63
 _WORDS: Final[dict[Any, tuple[str, str]]] = {
     str: ("text", "words"), float: ("a number", "numbers"), int: ("a whole number", "whole numbers"),
-    type(None): ("None", "None")}
+    bool: ("True or False", "truth values"), type(None): ("None", "None")}
 _EXAMPLES: Final[dict[Any, str]] = {str: "'unet'", float: "1.0", int: "1"}
 
 
@@ -47,17 +47,15 @@ def name_problem(name: str) -> str:
 def _value(place: str, value: Any, hint: Any, inner: bool) -> Iterator[str]:
     origin = get_origin(hint)
     if origin in (Union, types.UnionType):
-        options = get_args(hint)
-        chosen = next((o for o in options if _fits(value, o)), None)
+        chosen = next((o for o in get_args(hint) if _fits(value, o)), None)
         if chosen is None:
-            names = ["a path" if o is str and any(map(is_dataclass, options)) else _expected(o) for o in options]
-            yield _wrong(place, value, f"{', '.join(names[:-1])} or {names[-1]}")
+            yield _wrong(place, value, _expected(hint))
         else:
             yield from _value(place, value, chosen, inner)
     elif origin is tuple:
         yield from _tuple(place, value, get_args(hint)[0], inner)
     elif origin is Mapping:
-        yield from _mapping(place, value, *get_args(hint))
+        yield from _mapping(place, value, get_args(hint), inner)
     elif not _fits(value, hint):
         yield _wrong(place, value, _expected(hint))
     elif is_dataclass(hint):
@@ -73,18 +71,20 @@ def _tuple(place: str, value: Any, hint: Any, inner: bool) -> Iterator[str]:
             yield from _value(f"{place.removeprefix('field ')}[{number}]", item, hint, inner)
         return
     many = _WORDS[hint][1] if hint in _WORDS else _expected(hint)
-    example = shown(value) if hint is str and isinstance(value, str) else _EXAMPLES.get(hint, f"{_expected(hint)}(...)")
+    worded = str in _options(hint)
+    example = shown(value) if worded and isinstance(value, str) else _EXAMPLES.get(
+        hint, "'model.safetensors'" if worded else f"{_expected(hint)}(...)")
     said = shown(value) if isinstance(value, str) else f"{shown(value)} ({type(value).__name__})"
     yield f"{place.removeprefix('field ')} is {said}; expected a tuple of {many}, like ({example},)"
 
 
-def _mapping(place: str, value: Any, key_hint: Any, hint: Any) -> Iterator[str]:
+def _mapping(place: str, value: Any, hints: tuple[Any, ...], inner: bool) -> Iterator[str]:
     if not isinstance(value, Mapping):
         yield _wrong(place, value, "a mapping, like {'name': 'value'}")
         return
     for key, item in value.items():
-        yield from _value(f"{place}: the key", key, key_hint, False)
-        yield from _value(f"{place}[{shown(key)}]", item, hint, False)
+        yield from _value(f"{place}: the key", key, hints[0], False)
+        yield from _value(f"{place}[{shown(key)}]", item, hints[1], inner)
 
 
 def _fits(value: Any, hint: Any) -> bool:
@@ -112,4 +112,12 @@ def _wrong(place: str, value: object, expected: str) -> str:
 
 
 def _expected(hint: Any) -> str:
-    return _WORDS[hint][0] if hint in _WORDS else f"harness.{hint.__name__}"
+    options = _options(hint)
+    names = ["a path" if option is str and any(map(is_dataclass, options)) else
+             _WORDS[option][0] if option in _WORDS else f"harness.{option.__name__}" for option in options]
+    return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
+
+
+def _options(hint: Any) -> tuple[Any, ...]:
+    """What a union allows; another hint allows itself."""
+    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)

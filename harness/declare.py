@@ -3,12 +3,14 @@ reports read them."""
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Final, TypeAlias
 
@@ -27,12 +29,13 @@ def _settle(declaration: Any) -> None:
     numbers, so that 1 and 1.0 declare the same. What fits no annotation is left as it is, for check.py to name."""
     for spec in fields(declaration):
         value, kind = getattr(declaration, spec.name), str(spec.type)
+        number = "float" in kind or kind.startswith("Alpha")
         listed = kind.startswith("tuple[") and not isinstance(value, tuple | str | bytes | Mapping | set | frozenset)
         if isinstance(value, tuple) or (listed and isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0):
-            value = tuple(_native(item, "float" in kind) for item in value)
+            value = tuple(_native(item, number) for item in value)
         elif isinstance(value, Mapping):
-            value = {key: _native(item) for key, item in value.items()}
-        object.__setattr__(declaration, spec.name, _native(value, "float" in kind))
+            value = {key: _native(item, number) for key, item in value.items()}
+        object.__setattr__(declaration, spec.name, _native(value, number and not kind.startswith(("tuple[", "Mapping["))))
 
 
 def _native(value: Any, as_float: bool = False) -> Any:
@@ -49,33 +52,111 @@ def _native(value: Any, as_float: bool = False) -> Any:
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     """A model file or diffusers folder. `path` is a file, a folder or a `zoo:` name; `config` names a local folder of
-    diffusers configs when the model is not of a family whose configs are built in."""
+    diffusers configs when the model is not of a family whose configs are built in. `ema` takes the averaged U-Net
+    weights (`model_ema.`) that some single files hold beside the plain ones."""
 
     path: str
     config: str | None = None
+    ema: bool = False
 
     def __post_init__(self) -> None:
         _settle(self)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Merge:
-    """Merge of two or three models. `alpha` is the share of `b`: (1 - alpha) * A + alpha * B for "weighted_sum".
+class Blocks:
+    """Alpha by block of the U-Net, as in merge block weighted. It is the share of b, under every convention.
 
-    `parts` names the components that are merged; all others are taken from `a`. `missing` says what happens to a key
-    that `b` (or `c`) lacks: "error" refuses before the first image, "keep_a" copies it from `a` and says so.
+    Either `values`, one for each block (26 for Stable Diffusion 1: BASE, IN00 to IN11, M00, OUT00 to OUT11; 25 without
+    BASE; 20 or 19 for SDXL; 61 for Flux: CLIP, T5, IN, D00 to D18, S00 to S37, OUT), or the name of a `preset`.
+    `convention` says where tools differ: to which block they count time_embed, label_emb, out and the VAE: "supermerger",
+    "meh", "sd-mecha", "chattiori" or "comfyui". The last takes a value for each slider of ComfyUI's node, time_embed first
+    and three for the middle block; but there a slider is the share of model 1, so that 0.8 there is 0.2 here. `base` is the
+    value of BASE when `values` are given without it, or instead of a preset's.
+    """
+
+    values: tuple[float, ...] = ()
+    preset: str = ""
+    convention: str = "supermerger"
+    base: float | None = None
+
+    def __post_init__(self) -> None:
+        _settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """Alpha that changes with depth: `values` stand at equal distances from the first layer to the last, and layers in
+    between are interpolated. Layers are the blocks of a U-Net or transformer and of a VAE, and the layers of a text encoder.
+    What belongs to no layer gets the mean of `values`."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        _settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alphas:
+    """Alpha by component and by key. `parts` goes before `default`, and `keys` before both: each key of it is a pattern
+    with `*` on whole tensor names (single-file or diffusers spelling, also with the component in front: "unet.*attn2*"),
+    and of several that match, the last one counts."""
+
+    default: float | Blocks | Gradient
+    parts: Mapping[str, float | Blocks | Gradient] = field(default_factory=dict)
+    keys: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keys, list | tuple):
+            # `plain` writes pairs, since hashing sorts mappings and here the order decides.
+            with suppress(TypeError, ValueError):
+                object.__setattr__(self, "keys", dict(self.keys))
+        _settle(self)
+
+
+Alpha: TypeAlias = float | Blocks | Gradient | Alphas
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Merge of two or more models. `alpha` is the share of `b`: (1 - alpha) * A + alpha * B for "weighted_sum"; it may
+    differ by block, depth, component or key. `beta` is the second share of the methods that have one.
+
+    `c` is the third model or, for the methods that merge differences, the base they are taken from. `more` are further
+    models of methods that take any number, `weights` then weighs (a, b, *more). `settings` are a method's own numbers by
+    name, such as {"density": 0.2, "seed": 7}.
+
+    `parts` names the components that are merged; all others are taken from `a`, or whole from the model that `take`
+    names for them: {"vae": "other.safetensors"}. `missing` says what happens to a key without a counterpart: "error"
+    refuses before the first image, "keep_a" keeps A's and leaves out what only others have, and says so.
+    `dtype` is what the result is stored in: "a" for A's own, or "fp32", "fp16", "bf16". `precision` "fp64" computes in
+    float64 throughout. `force` allows what is refused for good reasons: "prediction" merges models that were trained to
+    predict different things, "ema" averaged with plain weights.
     """
 
     a: Model
     b: Model
-    alpha: float
+    alpha: Alpha | None = None
     c: Model | None = None
+    more: tuple[Model, ...] = ()
+    beta: Alpha | None = None
+    weights: tuple[float, ...] = ()
+    settings: Mapping[str, float] = field(default_factory=dict)
     method: str = "weighted_sum"
     parts: tuple[str, ...] = ("unet",)
+    take: Mapping[str, Model] = field(default_factory=dict)
     missing: str = "error"
+    dtype: str = "a"
+    precision: str = "auto"
+    force: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _settle(self)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models that are merged, in the order that methods take them: a, b, more, and c last."""
+        return (self.a, self.b, *self.more, *(() if self.c is None else (self.c,)))
 
 
 Model: TypeAlias = str | Checkpoint | Merge
@@ -232,19 +313,31 @@ class Suite:
         _settle(self)
 
 
-def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas: Iterable[float], *,
-                method: str = "weighted_sum", parts: tuple[str, ...] = ("unet",)) -> tuple[Candidate, ...]:
-    """One candidate per alpha, named "alpha=0.35". Put 0 and 1 among the alphas: the parents are the controls."""
-    return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)},
-                           model=Merge(a=_native(a), b=_native(b), alpha=float(alpha), method=method, parts=parts))
-                 for alpha in alphas)
+def read_recipe(path: Path | str) -> Model:
+    """The model that a `.toml` or `.json` file declares. Its tables are the fields of Merge; paths stay as written.
+
+    A model is text (a path), a table with `path` (Checkpoint) or with `a` and `b` (Merge). Alpha and beta are a number, a
+    table with `values` or `preset` (Blocks), with `gradient` (Gradient), or with `default` (Alphas). What `recipe_text`
+    writes is read back as it was. ValueError names the file, the field and what is known.
+    """
+    file = Path(path)
+    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
+    if file.suffix.lower() not in readers:
+        raise ValueError(f"{file.name}: a recipe is a .toml or a .json file")
+    try:
+        data = readers[file.suffix.lower()](file.read_text(encoding="utf-8-sig"))
+    except (ValueError, RecursionError) as error:  # of the parser, or of UTF-8 itself
+        raise ValueError(f"{file.name}: this is no {file.suffix[1:].upper()}: {error}") from error
+    try:
+        return _recipe(data, file.name)
+    except RecursionError as error:
+        raise ValueError(f"{file.name}: merges are nested too deep to be read") from error
 
 
-def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[str],
-                  weights: Iterable[float]) -> tuple[Candidate, ...]:
-    """One candidate per adapter weight, named "weight=0.5"."""
-    return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=_native(model),
-                           adapters=(Adapter(path=_native(adapter), weight=float(weight)),)) for weight in weights)
+def recipe_text(model: Model) -> str:
+    """The model as JSON on one line: fields in the order of their declaration, mappings by name, so equal models have equal
+    texts. What is no number (NaN, infinity) raises ValueError."""
+    return json.dumps(_ordered(plain(model)), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
 def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
@@ -262,6 +355,9 @@ def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
 
 def plain(value: Any) -> Any:
     """A declaration as JSON-ready data; a dataclass becomes a dict with its class name under "is"."""
+    if isinstance(value, Alphas) and isinstance(value.keys, Mapping):
+        return {"is": "Alphas", "default": plain(value.default), "parts": plain(value.parts),
+                "keys": [[str(pattern), alpha] for pattern, alpha in value.keys.items()]}
     if is_dataclass(value) and not isinstance(value, type):
         return {"is": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)}}
     if isinstance(value, Mapping):
@@ -288,4 +384,85 @@ def short_hash(data: Any) -> str:
 
 
 _DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
-    Checkpoint, Merge, Adapter, Prompt, Grid, Candidate, Penalty, Objective, Gate, Suite)}
+    Checkpoint, Blocks, Gradient, Alphas, Merge, Adapter, Prompt, Grid, Candidate, Penalty, Objective, Gate, Suite)}
+
+_ALPHAS: Final = ("Alphas", "Blocks", "Gradient")
+
+
+def _ordered(data: Any) -> Any:
+    if isinstance(data, dict):
+        return {key: _ordered(data[key]) for key in (data if "is" in data else sorted(data))}
+    return [_ordered(item) for item in data] if isinstance(data, list) else data
+
+
+def _recipe(data: Any, place: str) -> Model:
+    if isinstance(data, str):
+        return data
+    table = _recipe_table(data, place, "a path, or a table with path, or with a and b")
+    if _recipe_is(table, Checkpoint, place, "path" in table and "a" not in table):
+        return Checkpoint(**_recipe_fields(table, Checkpoint, place))
+    given = _recipe_fields(table, Merge, place)
+    for name in ("a", "b", "c"):
+        if given.get(name) is not None:
+            given[name] = _recipe(given[name], f"{place}: {name}")
+    for name in ("alpha", "beta"):
+        if name in given:
+            given[name] = _recipe_alpha(given[name], f"{place}: {name}")
+    if isinstance(given.get("more"), list):
+        given["more"] = tuple(_recipe(item, f"{place}: more[{number}]") for number, item in enumerate(given["more"]))
+    if isinstance(given.get("take"), dict):
+        given["take"] = {part: _recipe(item, f"{place}: take.{part}") for part, item in given["take"].items()}
+    return Merge(**given)
+
+
+def _recipe_alpha(data: Any, place: str) -> Any:
+    """A number or None stays what it is, and so does what fits nothing: check.py says what is wrong with it."""
+    if not isinstance(data, dict):
+        return data
+    if _recipe_is(data, Alphas, place, "default" in data):
+        given = _recipe_fields(data, Alphas, place)
+        given["default"] = _recipe_alpha(given["default"], f"{place}.default")
+        if isinstance(given.get("parts"), dict):
+            given["parts"] = {part: _recipe_alpha(item, f"{place}.parts.{part}") for part, item in given["parts"].items()}
+        return Alphas(**given)
+    if "gradient" in data:
+        if len(data) > 1:
+            raise ValueError(f"{place}: gradient stands alone; beside it are {', '.join(sorted(set(data) - {'gradient'}))}")
+        return Gradient(values=data["gradient"])
+    if data.get("is") == Gradient.__name__:
+        return Gradient(**_recipe_fields(data, Gradient, place))
+    if _recipe_is(data, Blocks, place, True):
+        return Blocks(**_recipe_fields(data, Blocks, place))
+    raise ValueError(f"{place}: is {data['is']!r}; expected one of {', '.join(_ALPHAS)}")
+
+
+def _recipe_is(table: Mapping[str, Any], kind: type, place: str, looks: bool) -> bool:
+    """Whether a table is of a kind: by its name under "is", else by what it holds."""
+    if "is" not in table:
+        return looks
+    known = ("Checkpoint", "Merge", *_ALPHAS)
+    if table["is"] not in known:
+        raise ValueError(f"{place}: is {table['is']!r}; expected one of {', '.join(known)}")
+    return bool(table["is"] == kind.__name__)
+
+
+def _recipe_table(data: Any, place: str, expected: str) -> dict[str, Any]:
+    if not isinstance(data, dict):
+        raise ValueError(f"{place} is {data!r}; expected {expected}")  # noqa: TRY004  # the content of a file, not a call
+    return data
+
+
+def _recipe_fields(table: Mapping[str, Any], kind: Any, place: str) -> dict[str, Any]:
+    """The table's fields; ValueError for one that `kind` lacks, and for one that it must have."""
+    known = [spec.name for spec in fields(kind)]
+    if table.get("is", kind.__name__) != kind.__name__:
+        raise ValueError(f"{place}: is {table['is']!r}; expected {kind.__name__}")
+    for name in table:
+        if name not in (*known, "is"):
+            close = difflib.get_close_matches(name, known, n=1)
+            raise ValueError(f"{place}: unknown field {name!r}; {f'did you mean {close[0]!r}? ' if close else ''}"
+                             f"Known: {', '.join(known)}")
+    for spec in fields(kind):
+        if spec.name not in table and spec.default is MISSING and spec.default_factory is MISSING:
+            raise ValueError(f"{place}: field {spec.name!r} is missing. {kind.__name__} has the fields {', '.join(known)}")
+    return {name: value for name, value in table.items() if name != "is"}

@@ -8,8 +8,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness import Adapter, Candidate, Checkpoint, Gate, Grid, Merge, Objective, Penalty, Prompt, Suite
-from harness.check import problems
+from harness import (
+    Adapter,
+    Alphas,
+    Blocks,
+    Candidate,
+    Checkpoint,
+    Gate,
+    Gradient,
+    Grid,
+    Merge,
+    Objective,
+    Penalty,
+    Prompt,
+    Suite,
+)
+from harness.check import model_problems, problems
+from harness.merge import MERGE_METHODS, MergeMethod, Parameter
 from tests.fakes import tiny_grid, tiny_suite
 
 
@@ -20,6 +35,10 @@ def said(tmp_path: Path, **changes: object) -> str:
 def one(**changes: object) -> dict[str, object]:
     candidate = Candidate(**{"name": "x", "model": "zoo:photo", **changes})  # type: ignore[arg-type]
     return {"candidates": (candidate,), "baseline": "x"}
+
+
+def merge(**changes: object) -> Merge:
+    return Merge(**{"a": "zoo:photo", "b": "zoo:anime", "alpha": 0.5, **changes})  # type: ignore[arg-type]
 
 
 def test_a_good_suite_has_no_problems(tmp_path: Path) -> None:
@@ -74,6 +93,95 @@ def test_each_problem_names_what_was_given_and_what_is_known(tmp_path: Path, cha
     assert expected in said(tmp_path, **changes)
 
 
+MANY = MergeMethod(function=max, models=3, many=True, base=True, weighted=True, random=True, alpha_range=None, paper="",
+                   parameters=(Parameter(name="density", default=0.2, low=0.0, high=1.0, meaning="share of values kept"),
+                               Parameter(name="rounds", default=1, low=1, high=9, meaning="how often", whole=True)))
+BETA = MergeMethod(function=max, models=3, beta_range=(0.0, 1.0), paper="")
+LIST = MergeMethod(function=max, models=2, many=True, alpha_range=None, paper="")
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods of every kind of row, beside those there are."""
+    for name, row in {"many": MANY, "beta": BETA, "list": LIST}.items():
+        monkeypatch.setitem(MERGE_METHODS, name, row)
+
+
+def many(**changes: object) -> Merge:
+    return merge(**{"method": "many", "alpha": None, "c": "zoo:base", **changes})
+
+
+@pytest.mark.usefixtures("methods")
+@pytest.mark.parametrize("good", [
+    merge(alpha=Blocks(values=(0.5,) * 26)), merge(alpha=Blocks(preset="GRAD_V", base=1)), merge(alpha=Gradient(values=(0, 1))),
+    merge(alpha=Alphas(default=Blocks(preset="WRAP08"), parts={"unet": 0.1}, keys={"*attn2*": 1})),
+    merge(take={"vae": "zoo:anime"}, dtype="fp16", precision="fp64", force=("ema",), missing="keep_a"),
+    many(), many(weights=(1, 2)), many(settings={"density": 0.5, "rounds": 3, "seed": 7}),
+    many(more=("zoo:photo",), weights=(1, 2, -3)),
+    merge(method="beta", c="zoo:base", beta=0.5), merge(method="list", alpha=None, more=("zoo:base",))])
+def test_a_good_merge_has_no_problems(tmp_path: Path, good: Merge) -> None:
+    assert model_problems(good, tmp_path) == []
+
+
+@pytest.mark.usefixtures("methods")
+@pytest.mark.parametrize(("bad", "expected"), [
+    (merge(alpha=None), "merge method 'weighted_sum' needs alpha; none is given. It takes 0 to 1"),
+    (many(alpha=0.5), "alpha is given; merge method 'many' takes no alpha"),
+    (merge(beta=0.5), "beta is given; merge method 'weighted_sum' takes no beta"),
+    (merge(method="beta", c="zoo:base"), "merge method 'beta' needs beta"),
+    (merge(method="beta", c="zoo:base", beta=Blocks(values=(0.5, 2, 0.5))), "beta: values[1] is 2.0; 'beta' takes 0 to 1"),
+    (merge(alpha=Blocks(values=(0.5, -1, 0.5))), "alpha: values[1] is -1.0; 'weighted_sum' takes 0 to 1"),
+    (merge(alpha=Blocks(values=(0.5,) * 25, base=float("inf"))), "alpha: base is inf"),
+    (merge(alpha=Gradient(values=(0, float("nan")))), "alpha: values[1] is nan"),
+    (merge(alpha=Gradient(values=(0,))),
+     "alpha: a gradient needs at least 2 values, for the first and the last layer; 1 is given"),
+    (merge(alpha=Alphas(default=2)), "alpha: default is 2.0"),
+    (merge(alpha=Alphas(default=0, parts={"unet": Gradient(values=(0, 3))})), "alpha: parts['unet']: values[1] is 3.0"),
+    (merge(alpha=Alphas(default=0, parts={"unett": 1})), "unknown part of alpha 'unett'; did you mean 'unet'"),
+    (merge(alpha=Alphas(default=0, parts={"vae": 1})), "alpha: the part 'vae' has its own, but is not merged; merged: unet"),
+    (merge(alpha=Alphas(default=0, keys={"*": 1.5})), "alpha: keys['*'] is 1.5"),
+    (merge(alpha=Alphas(default=0, keys={" ": 1})), "the pattern ' ' is empty"),
+    (merge(alpha=Blocks()), "alpha: Blocks takes either values or a preset; neither is given"),
+    (merge(alpha=Blocks(values=(1, 1, 1), preset="GRAD_V")), "alpha: Blocks takes either values or a preset; both are given"),
+    (merge(alpha=Blocks(preset="GRAD_X")), "alpha: unknown preset 'GRAD_X'; did you mean 'GRAD_"),
+    (merge(alpha=Blocks(preset="GRAD_V", convention="super_merger")),
+     "alpha: unknown convention 'super_merger'; did you mean 'supermerger'"),
+    (merge(alpha=Blocks(preset="GRAD_V", convention="comfyui")), "has no values for the slots of convention 'comfyui'"),
+    (merge(alpha=Blocks(values=(1,))), "alpha: 1 block weights are given; expected one for each block"),
+    (merge(alpha=Blocks(values=(1,) * 200)), "alpha: 200 block weights are given"),
+    (merge(c="zoo:base"), "merge method 'weighted_sum' takes 2 models; 3 are given"),
+    (merge(more=("zoo:base",)), "merge method 'weighted_sum' takes 2 models; 3 are given"),
+    (merge(method="add_difference", more=("zoo:base",)), "give the third as c, not in more"),
+    (many(c=None, more=("zoo:base",)), "merge method 'many' merges the differences from a base; give the base as c"),
+    (merge(method="list", alpha=None, c="zoo:base"), "merge method 'list' takes no base; give the model of c in more"),
+    (merge(weights=(1, 2)), "weights are given; merge method 'weighted_sum' takes none"),
+    (many(weights=(1, 2, 3)), "3 weights are given; expected 2, one for each of a, b and more"),
+    (many(weights=(1, float("nan"))), "weights[1] is nan; expected a finite number"),
+    (merge(settings={"density": 0.5}), "merge method 'weighted_sum' has no settings; 'density' is given"),
+    (many(settings={"densty": 0.5}), "unknown setting of 'many' 'densty'; did you mean 'density'"),
+    (many(settings={"density": 1.5}), "setting 'density' is 1.5; 'many' takes 0 to 1"),
+    (many(settings={"rounds": 1.5}), "setting 'rounds' is 1.5; expected a whole number"),
+    (many(settings={"seed": 0.5}), "setting 'seed' is 0.5; expected a whole number"),
+    (many(settings={"seed": -1}), "setting 'seed' is -1.0; 'many' takes 0 to 9007199254740992"),
+    (merge(parts=("unet", "unet")), "part 'unet' is given 2 times"),
+    (merge(take={"vea": "zoo:anime"}), "unknown part 'vea'; did you mean 'vae'"),
+    (merge(take={"unet": "zoo:anime"}), "the part 'unet' is both merged (parts) and taken whole (take)"),
+    (merge(take={"vae": "zoo:anme"}), "did you mean 'zoo:anime'"),
+    (many(more=(merge(alpha=7),)), "alpha is 7.0; 'weighted_sum' takes 0 to 1"),
+    (merge(dtype="float16"), "unknown dtype 'float16'; did you mean 'fp16'"),
+    (merge(precision="double"), "unknown precision 'double'"),
+    (merge(force=("predictions",)), "unknown force 'predictions'; did you mean 'prediction'"),
+    (merge(b=merge(dtype="fp16")), "dtype is given for a merge within a merge"),
+])
+def test_each_problem_of_a_merge_is_said(tmp_path: Path, bad: Merge, expected: str) -> None:
+    assert expected in "\n".join(model_problems(bad, tmp_path))
+
+
+@pytest.mark.parametrize("junk", [None, 3, "zoo:phot", object(), {"a": "zoo:photo"}])
+def test_a_model_of_any_kind_is_looked_at_without_raising(tmp_path: Path, junk: object) -> None:
+    assert len(model_problems(junk, tmp_path)) == 1
+
+
 def test_a_file_beside_the_missing_one_is_offered(tmp_path: Path) -> None:
     (tmp_path / "photo.safetensors").write_bytes(b"")
     assert "'photo.safetensors' does" in said(tmp_path, **one(model="foto.safetensors"))
@@ -100,8 +208,21 @@ class Awkward:
 
 
 @pytest.mark.parametrize(("changes", "expected"), [
-    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha="abc")),  # type: ignore[arg-type]
-     "candidate 'x': model: field alpha is 'abc' (str); expected a number"),
+    (one(model=merge(alpha="abc")), "candidate 'x': model: field alpha is 'abc' (str); expected a number, harness.Blocks, "
+     "harness.Gradient, harness.Alphas or None"),
+    (one(model=merge(alpha=Alphas(default=None))),  # type: ignore[arg-type]
+     "model: alpha: field default is None; expected a number, harness.Blocks or harness.Gradient"),
+    (one(model=merge(alpha=Alphas(default=0, parts={"vae": "x"}))),  # type: ignore[dict-item]
+     "alpha: field parts['vae'] is 'x' (str); expected a number, harness.Blocks or harness.Gradient"),
+    (one(model=merge(alpha=Alphas(default=0, parts={"vae": Blocks(values=("x",))}))),  # type: ignore[arg-type]
+     "parts['vae']: values[0] is 'x' (str); expected a number"),
+    (one(model=merge(alpha=Alphas(default=0, keys=3))), "field keys is 3 (int); expected a mapping"),  # type: ignore[arg-type]
+    (one(model=merge(more="c")), "more is 'c'; expected a tuple of a path, harness.Checkpoint or harness.Merge, like ('c',)"),
+    (one(model=merge(more=(3,))), "more[0] is 3 (int); expected a path, harness.Checkpoint or harness.Merge"),
+    (one(model=merge(take={"vae": 3})), "field take['vae'] is 3 (int); expected a path, harness.Checkpoint or harness.Merge"),
+    (one(model=merge(settings={"seed": "7"})), "field settings['seed'] is '7' (str); expected a number"),
+    (one(model=Checkpoint(path="zoo:photo", ema=1)),  # type: ignore[arg-type]
+     "field ema is 1 (int); expected True or False"),
     (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, parts="unet")),  # type: ignore[arg-type]
      "parts is 'unet'; expected a tuple of words, like ('unet',)"),
     (one(model=Merge(a=None, b="zoo:anime", alpha=0.5)),  # type: ignore[arg-type]
@@ -130,7 +251,8 @@ def test_a_value_of_the_wrong_kind_is_named_with_its_field(tmp_path: Path, chang
 GOOD: dict[type, dict[str, object]] = {
     Checkpoint: {"path": "zoo:photo"}, Merge: {"a": "zoo:photo", "b": "zoo:anime", "alpha": 0.5}, Adapter: {"path": "zoo:sketch"},
     Candidate: {"name": "x", "model": "zoo:photo"}, Prompt: {"id": "a", "text": "a"},
-    Penalty: {"metric": "clip_score", "weight": 1},
+    Penalty: {"metric": "clip_score", "weight": 1}, Blocks: {"values": (0.5,) * 26}, Gradient: {"values": (0, 1)},
+    Alphas: {"default": 0.5},
     Grid: {"prompts": (Prompt(id="a", text="a"),), "seeds": (1,), "guidance_scales": (1,)}, Objective: {},
     Gate: {"value": "failures", "at_most": 0},
     Suite: {"name": "s", "baseline": "x", "candidates": (Candidate(name="x", model="zoo:photo"),), "grid": tiny_grid()}}
@@ -139,6 +261,7 @@ GOOD: dict[type, dict[str, object]] = {
 PLACES: dict[type, Callable[[Any], object]] = {
     Suite: lambda d: d, Candidate: lambda d: tiny_suite(candidates=(d,)), Adapter: lambda d: tiny_suite(**one(adapters=(d,))),
     Checkpoint: lambda d: tiny_suite(**one(model=d)), Merge: lambda d: tiny_suite(**one(model=d)),
+    **dict.fromkeys((Blocks, Gradient, Alphas), lambda d: tiny_suite(**one(model=merge(alpha=d)))),
     Prompt: lambda d: tiny_suite(grid=tiny_grid(prompts=(d,))), Grid: lambda d: tiny_suite(grid=d),
     Penalty: lambda d: tiny_suite(objective=Objective(penalties=(d,))), Objective: lambda d: tiny_suite(objective=d),
     Gate: lambda d: tiny_suite(gates=(d,))}
@@ -162,7 +285,7 @@ def test_no_value_in_any_field_makes_the_check_raise(tmp_path: Path, kind: type,
 
 
 @pytest.mark.parametrize(("kind", "field"), [
-    (kind, field) for kind, field in product(GOOD, ("path", "a", "alpha", "name", "text"))
+    (kind, field) for kind, field in product(GOOD, ("path", "a", "default", "name", "text"))
     if field in kind.__dataclass_fields__])  # type: ignore[attr-defined]
 def test_none_where_a_value_belongs_is_a_problem(tmp_path: Path, kind: type, field: str) -> None:
     found = problems(suite_with(kind(**{**GOOD[kind], field: None})), tmp_path)

@@ -1,12 +1,29 @@
 """Declarations are data: they freeze what a suite writes, restore from JSON, and their keys name what they make."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from harness import Adapter, Candidate, Gate, Grid, Merge, Prompt, adapter_sweep, alpha_sweep, read_prompts
-from harness.declare import plain, restore
+from harness import (
+    Adapter,
+    Alphas,
+    Blocks,
+    Candidate,
+    Checkpoint,
+    Gate,
+    Gradient,
+    Grid,
+    Merge,
+    Prompt,
+    adapter_sweep,
+    alpha_sweep,
+    block_sweep,
+    read_prompts,
+    sweep,
+)
+from harness.declare import Alpha, plain, restore
 from tests.fakes import tiny_suite
 
 
@@ -84,3 +101,70 @@ def test_paths_and_numpy_scalars_become_text_and_numbers() -> None:
 
 def test_parts_given_as_a_list_become_a_tuple() -> None:
     assert Merge(a="a", b="b", alpha=0, parts=["unet", "vae"]).parts == ("unet", "vae")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("whole", "point"), [
+    (1, 1.0), (Blocks(values=[0, 1, 0], base=1), Blocks(values=(0.0, 1.0, 0.0), base=1.0)),  # type: ignore[arg-type]
+    (Gradient(values=range(2)), Gradient(values=(0.0, 1.0))),  # type: ignore[arg-type]
+    (Alphas(default=0, parts={"vae": 1}, keys={"*": 1}), Alphas(default=0.0, parts={"vae": 1.0}, keys={"*": 1.0})),
+    (Alphas(default=np.float32(0.5)), Alphas(default=0.5))])  # type: ignore[arg-type]
+def test_a_whole_number_in_any_alpha_declares_the_same_as_its_float(whole: Alpha, point: Alpha) -> None:
+    def key(alpha: Alpha) -> str:
+        return Candidate(name="a", model=Merge(a="x", b="y", alpha=alpha, beta=alpha)).key
+
+    assert key(whole) == key(point)
+
+
+def test_whole_weights_and_settings_declare_the_same_as_floats() -> None:
+    keys = {Candidate(name="a", model=Merge(a="x", b="y", weights=(one, 2 * one), settings={"density": one})).key
+            for one in (1, 1.0)}
+    assert len(keys) == 1
+
+
+def test_patterns_in_another_order_are_another_merge() -> None:
+    keys = {Candidate(name="a", model=Merge(a="x", b="y", alpha=Alphas(default=0, keys=dict(order)))).key
+            for order in ((("*a*", 1), ("*b*", 0.5)), (("*b*", 0.5), ("*a*", 1)))}
+    assert len(keys) == 2
+
+
+MERGES = (
+    Merge(a="x", b="y", alpha=0.5),
+    Merge(a=Merge(a="x", b="y", alpha=Gradient(values=(0, 1))), b=Checkpoint(path="z", ema=True), c="x", method="add_difference",
+          alpha=Alphas(default=Blocks(preset="GRAD_V"), parts={"vae": 0.5}, keys={"*z*": 1, "*a*": 0}), beta=0.25,
+          more=("m",), weights=(1, 2, 3), settings={"density": 0.2, "a": 1}, take={"vae": Checkpoint(path="v")},
+          dtype="fp16", force=("ema",)),
+)
+
+
+@pytest.mark.parametrize("merge", MERGES)
+def test_a_merge_survives_json_with_its_patterns_in_order(merge: Merge) -> None:
+    again = restore(plain(merge))
+    assert again == merge
+    assert plain(again) == plain(merge)
+
+
+def test_a_sweep_keeps_all_of_the_merge_but_alpha() -> None:
+    merge = Merge(a="x", b="y", c="z", method="add_difference", parts=("unet", "text_encoder"))
+    first, second = sweep(merge, (0, 0.35))
+    assert (first.name, second.name, second.axes) == ("alpha=0", "alpha=0.35", {"alpha": 0.35})
+    assert second.model == replace(merge, alpha=0.35)
+
+
+def test_a_block_sweep_changes_one_block_at_a_time() -> None:
+    made = block_sweep(Merge(a="x", b="y", alpha=0.2), ("IN04", "M00"), (0.5, 1))
+    assert [c.name for c in made] == ["IN04=0.5", "IN04=1", "M00=0.5", "M00=1"]
+    assert made[1].axes == {"IN04": 1.0}
+    assert made[1].model == Merge(a="x", b="y", alpha=Alphas(default=0.2, keys={"unet.input_blocks.4.*": 1}))
+
+
+def test_a_block_of_a_sweep_counts_before_the_patterns_that_are_there() -> None:
+    there = Alphas(default=0, keys={"unet.out.*": 0.1, "*": 0.3})
+    model = block_sweep(Merge(a="x", b="y", alpha=there), ("out",), (0.9,))[0].model
+    assert isinstance(model, Merge) and isinstance(model.alpha, Alphas)
+    assert list(model.alpha.keys.items()) == [("*", 0.3), ("unet.out.*", 0.9)]
+
+
+@pytest.mark.parametrize("block", ["IN4x", "M01", "BASE", "in04", "X01"])
+def test_a_sweep_over_an_unknown_block_is_refused(block: str) -> None:
+    with pytest.raises(ValueError, match="unknown block"):
+        block_sweep(Merge(a="x", b="y"), (block,), (0.5,))

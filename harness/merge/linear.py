@@ -1,33 +1,128 @@
-"""Merges that are linear in the weights: the weighted sum and the added difference. `apply.py` calls them through
-MERGE_METHODS, one tensor at a time.
+"""Merges that are linear in the weights: sums, averages and added differences. `apply.py` calls them through
+MERGE_METHODS, one tensor at a time; the other families build on them.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+LEAST_REVERSIBLE = 2.0 ** -10
+"""From here to 1/2, alpha is taken as the share of A: 1 - (1 - alpha) is off by 2**-15 of alpha at most in float32."""
 
 
 def weighted_sum(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     """(1 - alpha) * A + alpha * B, elementwise, for floating tensors of one shape and dtype.
 
     Model soups: https://arxiv.org/abs/2203.05482. Both ends are returned as they are: A + 0 * (B - A) would turn a
-    negative zero of A into a positive one. In between lerp is used, since it gives A exactly when A and B are equal.
+    negative zero of A into a positive one. In between lerp is used, since it gives A exactly when A and B are equal. Its
+    formula above 1/2, B - (1 - alpha) * (B - A), keeps negative zeros then too, the one below does not: so below 1/2 the
+    two models change places.
     """
+    import torch
+
     if alpha == 0:
         return a
     if alpha == 1:
         return b
-    return a.lerp(b, alpha)
+    if abs(alpha) >= 0.5:
+        return a.lerp(b, alpha)
+    if alpha >= LEAST_REVERSIBLE:
+        return b.lerp(a, 1 - alpha)
+    return torch.where(a == b, a, a.lerp(b, alpha))
+
+
+def shares(weights: Sequence[float], count: int) -> list[float]:
+    """The weights divided by their sum. Raises ValueError unless there are `count`, none negative, one positive."""
+    if len(weights) != count or not all(math.isfinite(w) and w >= 0 for w in weights) or sum(weights) <= 0:
+        raise ValueError(f"weights are {list(weights)} for {count} models; expected {count} numbers of at least 0, "
+                         "and one of them above 0.")
+    total = math.fsum(weights)
+    return [w / total for w in weights]
+
+
+def weighted_average(models: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """sum(w_i * W_i) / sum(w_i), elementwise, for any number of floating tensors of one shape and dtype.
+
+    Model soups: https://arxiv.org/abs/2203.05482. It has no alpha. Models are added one after the other, each by a
+    weighted sum with the average so far: so equal models give exactly themselves, and a single one with a weight
+    is returned as it is. Raises ValueError for a negative weight, weights that are all 0, and a wrong number of them.
+    """
+    average, so_far = models[0], 0.0
+    for model, share in zip(models, shares(weights, len(models)), strict=True):
+        if share:
+            so_far += share
+            average = weighted_sum(average, model, share / so_far)
+    return average
+
+
+def sum_twice(a: Tensor, b: Tensor, c: Tensor, alpha: float, beta: float) -> Tensor:
+    """(1 - beta) * ((1 - alpha) * A + alpha * B) + beta * C, elementwise. alpha is B's share against A, beta that of C
+    in the whole. Floating tensors of one shape and dtype. SuperMerger: https://github.com/hako-mikan/sd-webui-supermerger
+    """
+    return weighted_sum(weighted_sum(a, b, alpha), c, beta)
+
+
+def triple_sum(a: Tensor, b: Tensor, c: Tensor, alpha: float, beta: float) -> Tensor:
+    """(1 - alpha - beta) * A + alpha * B + beta * C, elementwise. alpha is B's share of the whole, beta C's; where they
+    add up to more than 1, A is subtracted. Floating tensors of one shape and dtype.
+
+    SuperMerger: https://github.com/hako-mikan/sd-webui-supermerger. Evaluated as A towards the average of B and C.
+    """
+    both = alpha + beta
+    if both == 0:
+        return a
+    average = weighted_sum(b, c, beta / both)
+    return weighted_sum(a, average, both) if both <= 1 else subtract(a, a.sub(average), both)
+
+
+def weighted_subtraction(a: Tensor, b: Tensor, alpha: float, beta: float) -> Tensor:
+    """(A - alpha * beta * B) / (1 - alpha * beta), elementwise: the model which, mixed with B at the share alpha * beta,
+    gives A. Floating tensors of one shape and dtype. Raises ValueError where alpha * beta is 1.
+
+    sd-meh: https://github.com/s1dlx/meh. Evaluated as A + k * (A - B) with k = alpha * beta / (1 - alpha * beta).
+    """
+    share = alpha * beta
+    if share == 1:
+        raise ValueError("weighted_subtraction divides by 1 - alpha * beta, which is 0; lower alpha or beta.")
+    return subtract(a, b.sub(a), share / (1 - share)) if share else a
 
 
 def add_difference(a: Tensor, b: Tensor, c: Tensor, alpha: float) -> Tensor:
     """A + alpha * (B - C), elementwise, for floating tensors of one shape and dtype: what B learnt from C, given to A.
 
-    Task arithmetic: https://arxiv.org/abs/2212.04089. At alpha 0 A is returned as it is, its negative zeros too.
+    Task arithmetic: https://arxiv.org/abs/2212.04089. At alpha 0 A is returned as it is, its negative zeros too, and
+    where B equals C its values stay bit for bit.
     """
     if alpha == 0:
         return a
-    return a.add(b.sub(c), alpha=alpha)
+    return a.sub(b.sub(c), alpha=-alpha) if alpha < 0 else a.sub(c.sub(b), alpha=alpha)
+
+
+def subtract(a: Tensor, opposite: Tensor, alpha: float) -> Tensor:
+    """A - alpha * opposite, elementwise, which leaves A as it is, bit for bit, where `opposite` is +0.
+
+    Methods add their difference through this, with its sign turned: -0 - (+0) is -0, whereas -0 + (+0) is +0, and a
+    16-bit file does hold negative zeros.
+    """
+    import torch
+
+    if alpha == 0:
+        return a
+    out = a.sub(opposite, alpha=alpha)
+    return out if alpha > 0 else torch.where(opposite == 0, a, out)
+
+
+def sign_of_sum(total: Tensor, size: Tensor, terms: int) -> Tensor:
+    """sgn(total) of a sum of so many terms, 0 where it is 0 but for rounding; `size` is the sum of their magnitudes.
+
+    0.4 * 3 - 0.6 * 2 is a tie, and not the sign of what float32 or float64 leaves of it: 16-bit weights, which lie on a
+    grid, do tie, and each precision would else take another sign. Changes `size`.
+    """
+    import torch
+
+    return total.sign().masked_fill_(total.abs() <= size.mul_(2 * terms * torch.finfo(total.dtype).eps), 0)

@@ -1,16 +1,19 @@
 """Decides, before any weight is read, what a merge does with each key of a component and what stands in its way.
-Materialising a candidate calls `plan_merge` and stores `coverage_keys()` in the journal.
+Planning a recipe calls `plan_merge` and stores `coverage_keys()` in the journal and in a written file.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from harness.merge.expression import SMALL
+
 MISSING_POLICIES: Final = ("error", "keep_a")
-_SMALL: Final = ("F16", "BF16", "F8_E4M3", "F8_E5M2")
+_WIDE_INPUTS: Final = "conv_in.weight"
+"""The one weight whose input channels differ between kinds of a family: inpainting models take 9 instead of 4."""
 
 
 class TensorLike(Protocol):
@@ -28,20 +31,26 @@ class MergePlan:
     """The keys of one component by what happens to them; each key of each input is in exactly one tuple.
 
     `integers` are integer and boolean buffers, taken from A since an average of indices has no meaning. `kept` are
-    keys that B or C lacks and that `missing="keep_a"` copies from A. `missing_in_b` holds what C lacks, too.
+    keys that another model lacks and that `missing="keep_a"` copies from A, `left_out` those that it leaves out since A
+    has no place for them. `missing_in_b` holds what any of the others lacks. `narrowed` are merged in their first input
+    channels only, as many as the mapping says, since A takes more channels than the others.
     """
 
     component: str
     merged: tuple[str, ...] = ()
     integers: tuple[str, ...] = ()
     kept: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     missing_in_a: tuple[str, ...] = ()
     missing_in_b: tuple[str, ...] = ()
     shape_mismatched: tuple[str, ...] = ()
     kind_mismatched: tuple[str, ...] = ()
     """Integers in one model and floating point in another: neither a merge nor a copy of these means anything."""
-    shapes: Mapping[str, str]
+    narrowed: Mapping[str, int] = field(default_factory=dict)
+    shapes: Mapping[str, str] = field(default_factory=dict)
     """Said of a mismatched key: "[320, 9, 3, 3] in A, [320, 4, 3, 3] in B", or its dtypes."""
+    lacking: Mapping[str, str] = field(default_factory=dict)
+    """Which models lack a key: "B and C"."""
     casts: Mapping[str, int] = field(default_factory=dict)
     """How many merged keys differ in dtype, by how: {"stored as F16, the dtype of A; B has F32": 686}."""
 
@@ -52,74 +61,119 @@ class MergePlan:
 
     def coverage_keys(self) -> dict[str, tuple[str, ...]]:
         """Status to keys, in the words of records.Coverage; a status without keys is left out."""
-        statuses = {"merged": self.merged, "copied": self.copied, "missing_in_a": self.missing_in_a,
-                    "missing_in_b": self.missing_in_b, "shape_mismatched": self.shape_mismatched,
-                    "kind_mismatched": self.kind_mismatched}
+        whole = tuple(key for key in self.merged if key not in self.narrowed)
+        statuses = {"merged": whole, "merged_in_part": tuple(self.narrowed), "copied": self.copied, "left_out": self.left_out,
+                    "missing_in_a": self.missing_in_a, "missing_in_b": self.missing_in_b,
+                    "shape_mismatched": self.shape_mismatched, "kind_mismatched": self.kind_mismatched}
         return {status: keys for status, keys in statuses.items() if keys}
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the coverage should know: keys kept from A as another model lacks them, and dtypes cast."""
-        kept = f"{self.component}: kept from A, as B or C lacks them: {', '.join(map(repr, self.kept))}"
-        casts = (f"{self.component}: merged in {said} ({count} {'key' if count == 1 else 'keys'})"
+        """What a reader of the coverage should know: keys kept or left out, channels kept, and dtypes cast."""
+        where = self.component
+        kept = f"{where}: kept from A, as others lack them: {_listed(self.kept)}"
+        left = f"{where}: left out, as A has no place for them: {_listed(self.left_out)}"
+        narrow = (f"{where}: {key!r} merged in its first {count} input channels, the others are A's"
+                  for key, count in self.narrowed.items())
+        casts = (f"{where}: merged in {said} ({count} {'key' if count == 1 else 'keys'})"
                  for said, count in self.casts.items())
-        return (*([kept] if self.kept else []), *casts)
+        return (*([kept] if self.kept else []), *([left] if self.left_out else []), *narrow, *casts)
 
     def problems(self) -> list[str]:
         """One sentence for each key that stands in the way of the merge; empty when it can go on."""
         where = self.component
         return [
-            *(f"{where}: {key!r} is missing in A; it would be lost. Merge models of one family and layout."
-              for key in self.missing_in_a),
-            *(f"{where}: {key!r} is missing in B or C. Give models with the same keys, or say missing=\"keep_a\"."
-              for key in self.missing_in_b),
-            *(f"{where}: {key!r} has different shapes ({self.shapes[key]}). Merge models of one family and kind."
-              for key in self.shape_mismatched),
+            *(f"{where}: {key!r} is missing in A; it would be lost. Merge models of one family and layout, or say "
+              "missing=\"keep_a\" to leave it out." for key in self.missing_in_a),
+            *(f"{where}: {key!r} is missing in {self.lacking[key]}. Give models with the same keys, or say "
+              "missing=\"keep_a\" to keep A's." for key in self.missing_in_b),
+            *(f"{where}: {key!r} has different shapes ({self.shapes[key]}). Merge models of one family and kind"
+              f"{'; an inpainting model must be A' if key == _WIDE_INPUTS else ''}." for key in self.shape_mismatched),
             *(f"{where}: {key!r} holds integers in one model and floating point in another ({self.shapes[key]}). Merge "
               "models stored alike; quantized files cannot be merged." for key in self.kind_mismatched),
         ]
 
 
-def plan_merge(component: str, a: Mapping[str, TensorLike], b: Mapping[str, TensorLike],
-               c: Mapping[str, TensorLike] | None = None, missing: str = "error") -> MergePlan:
-    """The plan for one component. Keys come out sorted, so a plan does not depend on the order of the inputs.
+def model_names(count: int, base: bool) -> tuple[str, ...]:
+    """What messages call the models in the order that methods take them: A, B, then D, E ..., and C last where there is
+    a third model or base."""
+    others = count - 2 - base
+    return ("A", "B", *(chr(ord("D") + n) for n in range(others)), *(["C"] if base else []))
 
-    `missing` is "error" or "keep_a", see declare.Merge; ValueError for another word. A key that A lacks and a shape
-    that differs are problems under both.
+
+def plan_merge(component: str, models: Sequence[Mapping[str, TensorLike]], names: Sequence[str] = "ABC",
+               missing: str = "error") -> MergePlan:
+    """The plan for one component of the models, A first. Keys come out sorted, so a plan does not depend on the order of
+    the inputs.
+
+    `missing` is "error" or "keep_a", see declare.Merge; ValueError for another word. A shape that differs is a problem
+    under both, but for an A that takes more input channels: there the rest of its channels stay as they are.
     """
     if missing not in MISSING_POLICIES:
         raise ValueError(f"missing={missing!r}: expected one of {MISSING_POLICIES}")
-    others = {"B": b} if c is None else {"B": b, "C": c}
+    a, others = models[0], dict(zip(names[1:], models[1:], strict=False))
     found: dict[str, list[str]] = {"merged": [], "integers": [], "kept": [], "missing_in_b": [], "shape_mismatched": [],
                                    "kind_mismatched": []}
-    shapes = {}
+    shapes, lacking, narrowed = {}, {}, {}
     casts: Counter[str] = Counter()
     for key in sorted(a):
-        if any(key not in model for model in others.values()):
+        lack = [name for name, model in others.items() if key not in model]
+        if lack:
             found["kept" if missing == "keep_a" else "missing_in_b"].append(key)
-        elif any(tuple(model[key].shape) != tuple(a[key].shape) for model in others.values()):
-            found["shape_mismatched"].append(key)
-            shapes[key] = ", ".join(f"{list(m[key].shape)} in {name}" for name, m in {"A": a, **others}.items())
-        elif len({_integer(model[key].dtype) for model in (a, *others.values())}) > 1:
-            found["kind_mismatched"].append(key)
-            shapes[key] = ", ".join(f"{m[key].dtype} in {name}" for name, m in {"A": a, **others}.items())
-        elif any(_integer(model[key].dtype) for model in (a, *others.values())):
-            found["integers"].append(key)
-        else:
-            found["merged"].append(key)
-            if said := _cast(a[key].dtype, {name: model[key].dtype for name, model in others.items()}):
-                casts[said] += 1
-    extra = sorted({key for model in others.values() for key in model if key not in a})
-    return MergePlan(component=component, missing_in_a=tuple(extra), shapes=shapes, casts=dict(casts),
+            lacking[key] = " and ".join(lack)
+            continue
+        infos = {names[0]: a[key], **{name: model[key] for name, model in others.items()}}
+        status, narrow = _status(key, list(infos.values()))
+        found[status].append(key)
+        if status.endswith("mismatched"):
+            shapes[key] = ", ".join(f"{info.dtype if status[0] == 'k' else list(info.shape)} in {name}"
+                                    for name, info in infos.items())
+        if narrow:
+            narrowed[key] = narrow
+        if status == "merged" and (said := _cast(infos)):
+            casts[said] += 1
+    extra = tuple(sorted({key for model in others.values() for key in model if key not in a}))
+    return MergePlan(component=component, shapes=shapes, lacking=lacking, narrowed=narrowed, casts=dict(casts),
+                     **{"left_out" if missing == "keep_a" else "missing_in_a": extra},
                      **{status: tuple(keys) for status, keys in found.items()})
 
 
-def _cast(dtype: str, others: Mapping[str, str]) -> str:
+def _status(key: str, infos: Sequence[TensorLike]) -> tuple[str, int]:
+    """What happens to a key that all models have, and in how many input channels if not in all."""
+    shapes = {tuple(info.shape) for info in infos}
+    narrow = 0
+    if len(shapes) > 1:
+        narrow = _common_channels(key, [tuple(info.shape) for info in infos])
+        if not narrow:
+            return "shape_mismatched", 0
+    if len({_integer(info.dtype) for info in infos}) > 1:
+        return "kind_mismatched", 0
+    return ("integers" if _integer(infos[0].dtype) else "merged"), narrow
+
+
+def _common_channels(key: str, shapes: Sequence[tuple[int, ...]]) -> int:
+    """How many input channels all have, where A has the most and nothing else differs; else 0.
+
+    Filling the narrower ones up with zeros instead would shrink A's mask channels by the share of B.
+    """
+    if key != _WIDE_INPUTS or any(len(shape) != 4 for shape in shapes):
+        return 0
+    alike = len({(shape[0], *shape[2:]) for shape in shapes}) == 1
+    counts = [shape[1] for shape in shapes]
+    return min(counts) if alike and counts[0] == max(counts) else 0
+
+
+def _cast(infos: Mapping[str, TensorLike]) -> str:
     """In which format a key of differing dtypes is computed and stored; empty when the dtypes are alike."""
-    if all(other == dtype for other in others.values()):
+    (_, first), *others = infos.items()
+    if all(info.dtype == first.dtype for _, info in others):
         return ""
-    small = all(d in _SMALL for d in (dtype, *others.values()))
-    differing = " and ".join(f"{name} has {other}" for name, other in others.items() if other != dtype)
-    return f"{'fp32' if small else 'fp64'} and stored as {dtype}, the dtype of A; {differing}"
+    small = all(info.dtype in SMALL for info in infos.values())
+    differing = " and ".join(f"{name} has {info.dtype}" for name, info in others if info.dtype != first.dtype)
+    return f"{'fp32' if small else 'fp64'} and stored as {first.dtype}, the dtype of A; {differing}"
+
+
+def _listed(keys: Sequence[str]) -> str:
+    return ", ".join(map(repr, keys))
 
 
 def _integer(dtype: str) -> bool:

@@ -4,12 +4,14 @@ Materialising candidates, the zoo and exports call it; importing it imports no t
 
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors, read_header
 from harness.weights.hashing import content_hash
+from harness.weights.layout import Piece, Placed, layout_of, single_file_layout
 from harness.weights.ldm import export_ldm
-from harness.weights.model import COMPONENTS, ModelFile, TensorInfo, open_model
+from harness.weights.model import COMPONENTS, PARTS, ModelFile, TensorInfo
+from harness.weights.opening import open_model
 from harness.weights.pipeline import Pipeline, build_pipeline, inspect_pipeline, random_sd1
 from harness.weights.tokenizer import sd1_tokenizer
 from harness.weights.write import save_single_file
 
-__all__ = ["COMPONENTS", "ModelFile", "ModelFileError", "Pipeline", "StoredTensor", "TensorFile", "TensorInfo",
-           "build_pipeline", "content_hash", "export_ldm", "inspect_pipeline", "open_model", "open_tensors", "random_sd1",
-           "read_header", "save_single_file", "sd1_tokenizer"]
+__all__ = ["COMPONENTS", "PARTS", "ModelFile", "ModelFileError", "Piece", "Pipeline", "Placed", "StoredTensor", "TensorFile",
+           "TensorInfo", "build_pipeline", "content_hash", "export_ldm", "inspect_pipeline", "layout_of", "open_model",
+           "open_tensors", "random_sd1", "read_header", "save_single_file", "sd1_tokenizer", "single_file_layout"]

@@ -1,59 +1,168 @@
 """Which model family a set of tensor names belongs to, by keys and shapes alone; header texts can lie.
-`model.py` calls it to refuse by name what is not of the Stable Diffusion 1 layout.
+Opening a model calls `family_of` for its parts and prefixes, and `refusal` for what is no model at all.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
-from harness.weights.files import StoredTensor
-from harness.weights.ldm import UNET_PREFIX
+from harness.weights.ldm import UNET_PREFIX, VAE_PREFIX
+from harness.weights.reading import StoredTensor
 
-SUPPORTED: Final = "Stable Diffusion 1 models, as a single file (.safetensors, .ckpt) or a diffusers folder"
+FAMILIES: Final = ("sd1", "sd2", "sdxl", "sdxl_refiner", "flux", "sd3")
+SUPPORTED: Final = ("Stable Diffusion 1, 2, XL and 3 and Flux.1 models, as a single file (.safetensors, .ckpt) or a "
+                    "diffusers folder")
+EMA_UNET: Final = "model_ema.diffusion_model"
 
-_BY_KEY: Final = (
-    ("scaled_fp8", "a scaled-fp8 file, whose codes mean nothing without their scales"),
-    (".scale_weight", "a scaled-fp8 file, whose codes mean nothing without their scales"),
-    (".absmax", "a file quantized by bitsandbytes"),
-    ("control_model.", "a ControlNet"),
-    ("controlnet_cond_embedding.", "a ControlNet"),
-    ("lora_down.", "a LoRA, which belongs among a candidate's adapters"),
-    ("lora_up.", "a LoRA, which belongs among a candidate's adapters"),
-    (".lora_A.", "a LoRA, which belongs among a candidate's adapters"),
-    ("hada_w1_a", "a LyCORIS adapter, which belongs among a candidate's adapters"),
-    ("lokr_w1", "a LyCORIS adapter, which belongs among a candidate's adapters"),
-    ("conditioner.embedders.0.model.", "an SDXL refiner"),
-    ("conditioner.embedders.", "an SDXL model"),
-    (f"{UNET_PREFIX}label_emb.", "an SDXL model"),
-    ("add_embedding.linear_1.", "an SDXL model"),
-    ("cond_stage_model.model.", "a Stable Diffusion 2 model"),
-    ("double_blocks.", "a Flux model"),
-    ("single_transformer_blocks.", "a Flux model"),
-    ("joint_blocks.", "a Stable Diffusion 3 model"),
-    ("transformer_blocks.0.attn.add_q_proj.", "a diffusion transformer (Flux or Stable Diffusion 3)"),
-    ("emb_params", "a textual inversion"),
-    ("string_to_param", "a textual inversion"),
+_ADAPTER: Final = "which belongs among a candidate's adapters"
+_CONTROLNET: Final = "a ControlNet, which is a network of its own beside a model"
+_NEWER: Final = "a model of a newer or other family"
+_REFUSED: Final = (
+    (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),
+    (".quant_state", "a file quantized by bitsandbytes; give the unquantized model"),
+    (".SCB\n", "a file quantized by bitsandbytes; give the unquantized model"),
+    (".comfy_quant", "a file quantized by ComfyUI in a format that is not known here; give the unquantized model"),
+    (".weight_scale", "a file quantized in a format that is not known here; give the unquantized model"),
+    ("control_model.", _CONTROLNET), ("controlnet_", _CONTROLNET), ("input_hint_block.", _CONTROLNET),
+    ("lllite_", _CONTROLNET),
+    ("adapter.body.", "a T2I-Adapter, which is a network of its own beside a model"),
+    ("ip_adapter", "an IP-Adapter, which is a network of its own beside a model"),
+    ("image_proj.", "an IP-Adapter, which is a network of its own beside a model"),
+    ("lora_down", f"a LoRA, {_ADAPTER}"), ("lora_up", f"a LoRA, {_ADAPTER}"), (".lora_", f"a LoRA, {_ADAPTER}"),
+    ("_lora.", f"a LoRA, {_ADAPTER}"), (".lora.", f"a LoRA, {_ADAPTER}"), ("lora_unet_", f"a LoRA, {_ADAPTER}"),
+    ("dora_scale", f"a DoRA, {_ADAPTER}"), ("hada_w1", f"a LyCORIS adapter, {_ADAPTER}"),
+    ("lokr_w", f"a LyCORIS adapter, {_ADAPTER}"), ("oft_blocks", f"a LyCORIS adapter, {_ADAPTER}"),
+    ("oft_diag", f"a LyCORIS adapter, {_ADAPTER}"), ("lycoris_", f"a LyCORIS adapter, {_ADAPTER}"),
+    ("\nemb_params\n", "a textual inversion, which is no model"), ("\nstring_to_param", "a textual inversion, which is no model"),
+    ("\nclip_g\n", "a textual inversion, which is no model"), ("\n<", "a textual inversion, which is no model"),
+    ("distilled_guidance_layer.", f"{_NEWER} (Chroma)"), ("double_stream_modulation", f"{_NEWER} (Flux.2)"),
+    ("individual_token_refiner", f"{_NEWER} (Hunyuan)"), ("motion_modules.", f"{_NEWER} (AnimateDiff)"),
+    ("time_stack.", f"{_NEWER} (Stable Video Diffusion)"), ("temporal_transformer_blocks.", f"{_NEWER} (video)"),
+    ("embedder.model.visual.", f"{_NEWER} (unCLIP)"),
 )
-_BY_CHANNELS: Final = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth-conditioned model"}
-_CONV_IN_AND_OUT: Final = ((f"{UNET_PREFIX}input_blocks.0.0.weight", f"{UNET_PREFIX}out.2.weight"),
-                           ("conv_in.weight", "conv_out.weight"))
 
 
-def unsupported_family(stored: Mapping[str, StoredTensor]) -> str | None:
-    """What the file is, in words with an article, when it is known and not a Stable Diffusion 1 model; else None.
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """A component of a single file: the prefix of its names there, and how they are spelt below it (`naming.locate`)."""
 
-    `stored` are all tensors of a single file or of a folder's U-Net.
-    """
-    for part, family in _BY_KEY:
-        if any(part in name for name in stored):
-            return family
-    for first, last in _CONV_IN_AND_OUT:
-        if first in stored and len(stored[first].shape) == 4:
-            # A plain model takes as many channels as it gives, be it 4 or, with a wider VAE, 8.
-            taken, given = stored[first].shape[1], stored[last].shape[0] if last in stored else 4
-            if taken != given and taken in _BY_CHANNELS:
-                return f"{_BY_CHANNELS[taken]} ({taken} input channels, {given} output channels)"
-    if any(name.endswith("attentions.0.proj_in.weight") and len(t.shape) == 2 for name, t in stored.items()):
-        return "a Stable Diffusion 2 (or later) U-Net, with linear projections"
-    return None
+    component: str
+    prefix: str
+    naming: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kind:
+    """What a single file is: its family ("" where its parts belong to several), its layout, and where its parts are."""
+
+    family: str
+    layout: str
+    parts: tuple[Part, ...]
+
+
+_VAE: Final = (Part(component="vae", prefix=VAE_PREFIX, naming="vae-ldm"), Part(component="vae", prefix="vae.", naming="vae-ldm"))
+_CORES: Final = (
+    (("double_blocks.", "single_blocks."), "transformer", "flux-bfl", "flux", "bfl"),
+    (("joint_blocks.",), "transformer", "sd3-sai", "sd3", "sai"),
+    (("input_blocks.", "middle_block.", "output_blocks."), "unet", "unet-ldm", "", ""),
+    (("single_transformer_blocks.",), "transformer", "flux", "flux", "diffusers"),
+    (("transformer_blocks.0.attn.add_q_proj.",), "transformer", "sd3", "sd3", "diffusers"),
+    (("down_blocks.", "up_blocks."), "unet", "unet", "", "diffusers"),
+    (("encoder.down_blocks.", "decoder.up_blocks.", "encoder.mid_block.", "decoder.mid_block."), "vae", "vae", "", "diffusers"),
+    (("encoder.down.", "decoder.up.", "encoder.mid.", "decoder.mid."), "vae", "vae-ldm", "", "ldm"),
+)
+"""First parts of names, and what a file with such names is: component, naming, family, layout ("" where others tell)."""
+_COMFY: Final = "text_encoders."
+TEXT_PARTS: Final[Mapping[str, tuple[Part, ...]]] = {
+    "": (),
+    "sd1": (Part(component="text_encoder", prefix="cond_stage_model.transformer.", naming="clip"),),
+    "sd2": (Part(component="text_encoder", prefix="cond_stage_model.model.", naming="openclip-penultimate"),),
+    "sdxl": (Part(component="text_encoder", prefix="conditioner.embedders.0.transformer.", naming="clip"),
+             Part(component="text_encoder_2", prefix="conditioner.embedders.1.model.", naming="openclip")),
+    "sdxl_refiner": (Part(component="text_encoder_2", prefix="conditioner.embedders.0.model.", naming="openclip"),),
+    "flux": (Part(component="text_encoder", prefix=f"{_COMFY}clip_l.transformer.", naming="clip"),
+             Part(component="text_encoder_2", prefix=f"{_COMFY}t5xxl.transformer.", naming="t5")),
+    "sd3": (Part(component="text_encoder", prefix=f"{_COMFY}clip_l.transformer.", naming="clip-projected"),
+            Part(component="text_encoder_2", prefix=f"{_COMFY}clip_g.transformer.", naming="clip-projected"),
+            Part(component="text_encoder_3", prefix=f"{_COMFY}t5xxl.transformer.", naming="t5")),
+}
+
+
+def refusal(stored: Mapping[str, StoredTensor]) -> str:
+    """What the tensors are, in words with an article, when it is a known thing but no model to open; else empty."""
+    names = "\n".join(("", *stored, ""))
+    return next((what for part, what in _REFUSED if part in names), "")
+
+
+def kind_of(stored: Mapping[str, StoredTensor]) -> Kind | None:
+    """What a single file is, by its names (without wrapper) and shapes. None when no part of a model shows."""
+    prefix = UNET_PREFIX if any(name.startswith(UNET_PREFIX) for name in stored) else ""
+    core = _core(stored, prefix)
+    family = core.family if core and core.family else _family_of_encoders(stored) or _family_of_unet(stored, prefix)
+    layout = core.layout if core and core.layout else "sgm" if family.startswith("sdxl") else "ldm"
+    parts = tuple(part for part in (*_VAE, *TEXT_PARTS[family]) if any(name.startswith(part.prefix) for name in stored))
+    own = core.parts if core else ()
+    ema = any(name.startswith(EMA_UNET) for name in stored)
+    return Kind(family=family, layout=layout, parts=(*own, *parts)) if own or parts or ema else None
+
+
+def family_of_folder(stored: Mapping[str, Mapping[str, StoredTensor]]) -> str:
+    """The family of a diffusers folder, by the components' names and shapes; "" when it is none of the known ones."""
+    transformer = stored.get("transformer", {})
+    if any(name.startswith("single_transformer_blocks.") for name in transformer):
+        return "flux"
+    if transformer:
+        return "sd3" if any(".attn.add_q_proj." in name for name in transformer) else ""
+    unet = stored.get("unet", {})
+    if any(name.startswith("add_embedding.") for name in unet):
+        encoders = [name for name in ("text_encoder", "text_encoder_2") if name in stored]
+        return "sdxl_refiner" if encoders == ["text_encoder_2"] else "sdxl" if encoders else _sdxl_or_refiner(unet)
+    return "" if "text_encoder_2" in stored else _by_projection(unet)
+
+
+def _core(stored: Mapping[str, StoredTensor], prefix: str) -> Kind | None:
+    """The denoiser, or a VAE alone: what lies below `prefix`, by the first names that tell."""
+    for starts, component, naming, family, layout in _CORES:
+        if any(name.startswith(tuple(prefix + start for start in starts)) for name in stored):
+            return Kind(family=family, layout=layout, parts=(Part(component=component, prefix=prefix, naming=naming),))
+    # A name that only a U-Net can have after this prefix, and which is then refused with its own sentence.
+    return Kind(family="", layout="", parts=(Part(component="unet", prefix=prefix, naming="unet-ldm"),)) if prefix else None
+
+
+def _family_of_encoders(stored: Mapping[str, StoredTensor]) -> str:
+    prefixes = (("conditioner.embedders.1.", "sdxl"), ("conditioner.embedders.0.transformer.", "sdxl"),
+                ("conditioner.embedders.0.model.", "sdxl_refiner"), ("cond_stage_model.model.", "sd2"),
+                ("cond_stage_model.", "sd1"))
+    return next((family for prefix, family in prefixes if any(name.startswith(prefix) for name in stored)), "")
+
+
+def _family_of_unet(stored: Mapping[str, StoredTensor], prefix: str) -> str:
+    """By what the U-Net is made of; the names of an EMA copy are as telling where there is nothing else."""
+    below = {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
+    if any(name.startswith(("label_emb.0.", "add_embedding.", f"{EMA_UNET}label_emb")) for name in below):
+        return _sdxl_or_refiner(below)
+    return _by_projection(below)
+
+
+def _by_projection(unet: Mapping[str, StoredTensor]) -> str:
+    """Stable Diffusion 1 projects into its transformers by convolution, Stable Diffusion 2 by a matrix."""
+    ends = ("proj_in.weight", "proj_inweight")
+    dimensions = next((len(tensor.shape) for name, tensor in unet.items() if name.endswith(ends)), 0)
+    return {0: "", 2: "sd2"}.get(dimensions, "sd1")
+
+
+def _sdxl_or_refiner(unet: Mapping[str, StoredTensor]) -> str:
+    """By the width of the text it reads, else, for models of other sizes, by attention at the deepest level: the
+    refiner has none there."""
+    ends = ("attn2.to_k.weight", "attn2to_kweight")
+    widths = {tensor.shape[-1] for name, tensor in unet.items() if name.endswith(ends) and tensor.shape}
+    if widths in ({2048}, {1280}):
+        return "sdxl" if widths == {2048} else "sdxl_refiner"
+    found = (re.match(r"(?:input_blocks|down_blocks)\.([0-9]{1,3})\.(\w+)\.", name) for name in unet)
+    steps = [(int(m[1]), m[2]) for m in found if m]
+    last = max((step for step, _ in steps), default=0)
+    deepest = {part for step, part in steps if step == last}
+    return "sdxl" if deepest & {"1", "attentions"} or not steps else "sdxl_refiner"

@@ -1,39 +1,97 @@
-"""Hashes of what files hold, so that a run can say which weights it had.
-Materialising a candidate calls it, and reuse of earlier images rests on it.
+"""Hashes of what files hold, so that a run or a merged file can say which weights it had.
+Materialising candidates and files calls these, and reuse of earlier images rests on them.
 """
 
 from __future__ import annotations
 
-import hashlib
-from functools import lru_cache
+import subprocess
+import sys
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Final
 
-from harness.weights.files import ModelFileError
+from blake3 import blake3
+
+from harness.weights.reading import ModelFileError
+
+_AT_ONCE: Final = 1 << 20
+_WORTH_A_PROCESS: Final = 200_000_000
+"""Bytes; hashing fewer takes less time than starting an interpreter."""
+
+_Version = tuple[Path, int, int]
+_known: dict[_Version, str] = {}
+"""By path, size and time of change: a file is read once per process for as long as these stay the same."""
 
 
 def content_hash(path: Path) -> str:
-    """SHA-256 (64 hex digits) of a file's bytes, or of a folder's sorted relative names and file hashes.
+    """BLAKE3 (64 hex digits) of a file's bytes, or of a folder's sorted relative names and file hashes.
 
-    Hidden files and folders do not count: hubs keep their bookkeeping there. A file is read once per process for as
-    long as its size and time of change stay the same. ModelFileError when there is nothing at `path`.
+    BLAKE3 is three to four times as fast as SHA-256 on one core; model sites list both. Hidden files and folders do not
+    count: hubs keep their bookkeeping there. ModelFileError when there is nothing at `path`.
     """
     if path.is_file():
         return _file_hash(path)
+    names = {file.relative_to(path).as_posix(): file for file in _files_of(path)}
+    lines = [f"{name} {_file_hash(names[name])}\n" for name in sorted(names)]
+    return blake3("".join(lines).encode()).hexdigest()
+
+
+class HashingApart:
+    """Hashes files in a process of its own from now on, while this one does something else; `finish` waits for it.
+
+    After that `content_hash` knows them. Few bytes are left to `content_hash`, and so is what the process could not do.
+    """
+
+    def __init__(self, paths: Iterable[Path]) -> None:
+        files = [file for path in dict.fromkeys(paths) for file in _files_of(path)]
+        self._versions = [version for version in map(_version, files) if version not in _known]
+        self._process: subprocess.Popen[str] | None = None
+        if sum(size for _, size, _ in self._versions) >= _WORTH_A_PROCESS and sys.executable:
+            script = Path(__file__).with_name("hash_apart.py")
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", str(script), *(str(path) for path, _, _ in self._versions)],
+                stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+
+    def finish(self) -> None:
+        """Waits, and remembers the hashes."""
+        if self._process is None:
+            return
+        output, _ = self._process.communicate()
+        digests = output.split()
+        if self._process.returncode == 0 and len(digests) == len(self._versions):
+            _known.update(zip(self._versions, digests, strict=True))
+        self._process = None
+
+    def stop(self) -> None:
+        """Gives up."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.communicate()
+            self._process = None
+
+
+def _files_of(path: Path) -> list[Path]:
+    """The file itself, or all that are not hidden in a folder."""
+    if path.is_file():
+        return [path]
     if not path.is_dir():
         raise ModelFileError(f"{path}: no such file or folder. Check the path.")
-    inside = (file for file in path.rglob("*") if file.is_file())
-    names = {file.relative_to(path).as_posix(): file for file in inside}
-    lines = [f"{name} {_file_hash(names[name])}\n" for name in sorted(names)
-             if not any(part.startswith(".") for part in name.split("/"))]
-    return hashlib.sha256("".join(lines).encode()).hexdigest()
+    return [file for file in path.rglob("*") if file.is_file()
+            and not any(part.startswith(".") for part in file.relative_to(path).parts)]
 
 
 def _file_hash(path: Path) -> str:
+    version = _version(path)
+    if version not in _known:
+        digest = blake3()
+        buffer = bytearray(_AT_ONCE)
+        with path.open("rb", buffering=0) as file:
+            while count := file.readinto(buffer):
+                digest.update(memoryview(buffer)[:count])
+        _known[version] = digest.hexdigest()
+    return _known[version]
+
+
+def _version(path: Path) -> _Version:
     stat = path.stat()
-    return _hash_of_version(path.resolve(), stat.st_size, stat.st_mtime_ns)
-
-
-@lru_cache(maxsize=4096)
-def _hash_of_version(path: Path, size: int, mtime_ns: int) -> str:  # noqa: ARG001  both make the memo's key
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return path.resolve(), stat.st_size, stat.st_mtime_ns

@@ -1,4 +1,4 @@
-"""Names of Stable Diffusion 1 tensors in single files (the LDM layout) and in diffusers, as maps both ways.
+"""Names of U-Net, VAE and CLIP tensors in single files (the LDM and SGM layouts) and in diffusers, as maps both ways.
 Whoever opens, exports or trains a model calls these; the model's own keys say how many blocks and layers it has.
 """
 
@@ -22,12 +22,16 @@ POSITION_IDS: Final = "embeddings.position_ids"
 _UNET_FIXED: Final = {
     "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
     "conv_norm_out": "out.0", "conv_out": "out.2",
+    "add_embedding.linear_1": "label_emb.0.0", "add_embedding.linear_2": "label_emb.0.2", "class_embedding": "label_emb",
 }
 _UNET_RESNET: Final = {
     "norm1": "in_layers.0", "conv1": "in_layers.2", "time_emb_proj": "emb_layers.1", "norm2": "out_layers.0",
     "conv2": "out_layers.3", "conv_shortcut": "skip_connection",
 }
 _UNET_ATTENTION: Final = {name: name for name in ("norm", "proj_in", "transformer_blocks", "proj_out")}
+_IN_TRANSFORMER: Final = re.compile(
+    r"\.[0-9]+\.(attn[12]\.(to_[qkv]|to_out\.0)|ff\.net\.(0\.proj|2)|norm[123])\.(weight|bias)")
+_LEAF: Final = re.compile(r"\.(weight|bias)")
 _VAE_FIXED: Final = {
     "quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv",
     **{f"{half}.{ours}": f"{half}.{theirs}" for half in ("encoder", "decoder")
@@ -39,18 +43,18 @@ _VAE_ATTENTION: Final = {"group_norm": "norm", "to_q": "q", "to_k": "k", "to_v":
 _VAE_OLD_ATTENTION: Final = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 _VAE_ATTENTION_WEIGHT: Final = re.compile(r"mid_block\.attentions\.\d+\.to_(q|k|v|out\.0)\.weight$")
 _TEXT_KEY: Final = re.compile(
-    r"(embeddings\.(token|position)_embedding\.weight|final_layer_norm\.(weight|bias)|encoder\.layers\.\d+\."
+    r"(embeddings\.(token|position)_embedding\.weight|final_layer_norm\.(weight|bias)|encoder\.layers\.[0-9]+\."
     r"(self_attn\.(q|k|v|out)_proj|mlp\.fc[12]|layer_norm[12])\.(weight|bias))")
 
 
 def unet_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
-    """{diffusers name: name below UNET_PREFIX}. KeyError names a key that SD1 U-Nets do not have."""
+    """{diffusers name: name below UNET_PREFIX}. KeyError names a key that no such U-Net has."""
     keys = list(diffusers_keys)
     return _rename(keys, _unet_modules(_unet_blocks_of_diffusers(keys)), "U-Net")
 
 
 def unet_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
-    """{name below UNET_PREFIX: diffusers name}. KeyError names a key that SD1 U-Nets do not have."""
+    """{name below UNET_PREFIX: diffusers name}. KeyError names a key that no such U-Net has."""
     keys = list(ldm_keys)
     return _rename(keys, _flip(_unet_modules(_unet_blocks_of_ldm(keys))), "U-Net")
 
@@ -58,14 +62,14 @@ def unet_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
 def vae_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
     """{diffusers name: name below VAE_PREFIX}; the attention names of early diffusers (`query`, ...) are known too."""
     modern = vae_modern(diffusers_keys)
-    renamed = _rename(modern.values(), _vae_modules(modern.values(), r"decoder\.up_blocks\.(\d+)\."), "VAE")
+    renamed = _rename(modern.values(), _vae_modules(modern.values(), r"decoder\.up_blocks\."), "VAE")
     return {old: renamed[new] for old, new in modern.items()}
 
 
 def vae_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
-    """{name below VAE_PREFIX: diffusers name}. KeyError names a key that SD1 VAEs do not have."""
+    """{name below VAE_PREFIX: diffusers name}. KeyError names a key that no such VAE has."""
     keys = list(ldm_keys)
-    return _rename(keys, _flip(_vae_modules(keys, r"decoder\.up\.(\d+)\.")), "VAE")
+    return _rename(keys, _flip(_vae_modules(keys, r"decoder\.up\.")), "VAE")
 
 
 def vae_modern(diffusers_keys: Iterable[str]) -> dict[str, str]:
@@ -114,6 +118,13 @@ def export_ldm(unet: Mapping[str, Tensor], vae: Mapping[str, Tensor], text_encod
     return file
 
 
+def _numbered(keys: Iterable[str], pattern: str) -> list[int]:
+    """The numbers that `pattern` finds at the start of `keys`. Those of four digits and more are no model's: what they
+    number is refused as unknown later, instead of being counted up to here."""
+    found = (re.match(pattern + r"([0-9]{1,3})\.", key) for key in keys)
+    return sorted({int(m[1]) for m in found if m})
+
+
 def _unet_blocks_of_diffusers(keys: Iterable[str]) -> dict[str, str]:
     """{diffusers module: LDM module} of the resnets, attentions and samplers that the diffusers keys show.
 
@@ -125,9 +136,9 @@ def _unet_blocks_of_diffusers(keys: Iterable[str]) -> dict[str, str]:
               "mid_block.resnets.1": "middle_block.2"}
     for side, theirs, first in (("down_blocks", "input_blocks", 1), ("up_blocks", "output_blocks", 0)):
         step = first
-        for block in range(1 + max((int(m.split(".")[1]) for m in modules if m.startswith(side)), default=-1)):
+        for block in _numbered(modules, rf"{side}\."):
             here = f"{side}.{block}"
-            layers = sum(m.startswith(f"{here}.resnets.") for m in modules)
+            layers = next(n for n in range(len(modules) + 1) if f"{here}.resnets.{n}" not in modules)
             for layer in range(layers):
                 places[f"{here}.resnets.{layer}"] = f"{theirs}.{step + layer}.0"
                 places[f"{here}.attentions.{layer}"] = f"{theirs}.{step + layer}.1"
@@ -147,16 +158,15 @@ def _unet_blocks_of_ldm(keys: Iterable[str]) -> dict[str, str]:
     places = {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
               "mid_block.resnets.1": "middle_block.2"}
     for side, theirs, first in (("down_blocks", "input_blocks", 1), ("up_blocks", "output_blocks", 0)):
-        steps = {int(m.split(".")[1]) for m in modules if re.match(rf"{theirs}\.\d+\.", m)}
         block = layer = 0
-        for step in sorted(s for s in steps if s >= first):
+        for step in (n for n in _numbered(modules, rf"{theirs}\.") if n >= first):
             here = f"{theirs}.{step}"
-            if any(m.startswith(f"{here}.0.op") for m in modules):
+            if f"{here}.0.op" in modules:
                 places[f"{side}.{block}.downsamplers.0.conv"] = f"{here}.0.op"
                 block, layer = block + 1, 0
                 continue
             places[f"{side}.{block}.resnets.{layer}"] = f"{here}.0"
-            conv = next((p for p in (1, 2) if any(m.startswith(f"{here}.{p}.conv") for m in modules)), None)
+            conv = next((p for p in (1, 2) if f"{here}.{p}.conv" in modules), None)
             if conv != 1:
                 places[f"{side}.{block}.attentions.{layer}"] = f"{here}.1"
             layer += 1
@@ -177,9 +187,10 @@ def _unet_modules(blocks: Mapping[str, str]) -> dict[str, str]:
 def _vae_modules(keys: Iterable[str], up_block: str) -> dict[str, str]:
     """{diffusers module: LDM module}. Layers have the same numbers on both sides; the decoder's blocks are reversed."""
     keys = list(keys)
-    levels = 1 + max((int(m[1]) for m in (re.match(up_block, key) for key in keys) if m), default=-1)
-    layer_of = (re.search(r"\.(?:resnets|block)\.(\d+)\.", key) for key in keys)
-    layers = 1 + max((int(m[1]) for m in layer_of if m), default=-1)
+    levels = 1 + max(_numbered(keys, up_block), default=-1)
+    layers = 1 + max(_numbered(keys, r".*\.(?:resnets|block)\."), default=-1)
+    if levels * layers > 1000:
+        raise KeyError(f"{levels} levels of {layers} layers are more than any VAE has")
     blocks: dict[str, tuple[str, Mapping[str, str]]] = {}
     for half, ours, theirs, sampler in (("encoder", "down_blocks", "down", "downsample"),
                                         ("decoder", "up_blocks", "up", "upsample")):
@@ -202,8 +213,10 @@ def _rename(keys: Iterable[str], modules: Mapping[str, str], component: str) -> 
     for key in keys:
         parts = key.split(".")
         known = (".".join(parts[:n]) for n in range(len(parts) - 1, 0, -1))
-        if (module := next((m for m in known if m in modules), None)) is None:
-            raise KeyError(f"{key!r} is not a tensor of an SD1 {component}")
+        module = next((m for m in known if m in modules), "")
+        leaf = _IN_TRANSFORMER if module.endswith("transformer_blocks") else _LEAF
+        if not module or not leaf.fullmatch(key, len(module)):
+            raise KeyError(f"{key!r} is not a tensor of a Stable Diffusion {component}")
         renamed[key] = modules[module] + key[len(module):]
     return renamed
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.weights.files import ModelFileError
-from harness.weights.model import COMPONENTS, ModelFile, read_json
+from harness.weights.files import ModelFileError, read_json
+from harness.weights.model import COMPONENTS, ModelFile
 from harness.weights.tokenizer import sd1_tokenizer
 
 if TYPE_CHECKING:
@@ -46,6 +46,7 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
     """
     import torch
 
+    _refuse_family(model)
     folder = _configs(model, config)
     parts = {}
     for component in COMPONENTS:
@@ -65,6 +66,7 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
 
 def inspect_pipeline(model: ModelFile, config: Path | None = None) -> None:
     """Raises what `build_pipeline` would raise for these files, as far as it shows without reading a weight."""
+    _refuse_family(model)
     folder = _configs(model, config)
     for component in COMPONENTS:
         module = _empty(component, folder / component / "config.json")
@@ -98,8 +100,24 @@ def random_sd1(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
                     device=torch.device(device))
 
 
+def _refuse_family(model: ModelFile) -> None:
+    """Whole families, and U-Nets that take more than the latent, are opened and merged; nothing here samples them."""
+    kinds = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth-conditioned model"}
+    # A file that shows no family may still be Stable Diffusion 1 with a part missing, which is said as such.
+    if model.family not in (FAMILY, ""):
+        raise ModelFileError(f"{model.path}: this is a model of the family {model.family}; expected Stable Diffusion 1 "
+                             f"({FAMILY}). It can be merged and inspected, but cannot be sampled yet.")
+    last = model.components.get("unet", {}).get("conv_out.weight")
+    # A plain model takes as many channels as it gives, be it 4 or, with a wider VAE, 8.
+    given = last.shape[0] if last and last.shape else 4
+    if model.channels != given and model.channels in kinds:
+        raise ModelFileError(f"{model.path}: this is {kinds[model.channels]} ({model.channels} input channels, {given} output "
+                             "channels); expected as many as come out. It can be merged and inspected, but cannot be sampled "
+                             "yet.")
+
+
 def _configs(model: ModelFile, config: Path | None) -> Path:
-    return config or (model.path if model.layout == "diffusers" else SD1_CONFIGS)
+    return config or (model.path if model.is_folder else SD1_CONFIGS)
 
 
 def _empty(component: str, path: Path) -> Any:

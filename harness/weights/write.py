@@ -1,63 +1,54 @@
-"""Writing a single safetensors file whole or not at all. The export of a recommended merge and the zoo call it."""
+"""Writing a single safetensors file whole or not at all, the same bytes for the same tensors.
+The export of the zoo, tests and small tools call it; merges of any size are streamed instead.
+"""
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.weights.files import ModelFileError
+from harness.weights.header import data_bytes, encode_header, lay_out
+from harness.weights.pickles import torch_word
+from harness.weights.stream import OutputFile, remove_abandoned
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-_SPARE_BYTES: Final = 16 * 1024 * 1024  # header, and room for others to write meanwhile
+SUFFIX: Final = ".safetensors"
 
 
 def save_single_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Writes the tensors, in their dtypes, to a temporary file beside `path`, syncs it to the disk and renames it.
 
-    Tensors that share memory are written as copies. A path without .safetensors, or less free disk than the tensors
-    need, raises ModelFileError before anything is written; a crash leaves the old file, if there was one.
+    A path without .safetensors, a dtype the format lacks, or less free disk than needed raises ModelFileError before
+    anything is written; a crash leaves the old file, and a file that is replaced is not kept.
     """
-    from safetensors.torch import save_file
+    refuse_suffix(path)
+    words = {name: torch_word(path, name, tensor) for name, tensor in tensors.items()}
+    spans = lay_out([(name, words[name], tuple(tensor.shape)) for name, tensor in tensors.items()])
+    header = encode_header(spans, {"format": "pt", **metadata})
+    remove_abandoned(path)
+    output = OutputFile(path, len(header) + data_bytes(spans), direct=False)
+    try:
+        for name, span in spans.items():
+            output.write(len(header) + span.begin, bytes_of(tensors[name]))
+        output.commit(header, keep_old=False)
+    except BaseException:
+        output.abort()
+        raise
 
-    if path.suffix != ".safetensors":
+
+def bytes_of(tensor: Tensor) -> memoryview:
+    """The values of a tensor as bytes, without a copy where it lies on the CPU in one piece."""
+    import torch
+
+    flat = tensor.detach().to("cpu").contiguous().reshape(-1)
+    return flat.view(torch.uint8).numpy().data if flat.numel() else memoryview(b"")
+
+
+def refuse_suffix(path: Path) -> None:
+    """ModelFileError for a path that does not end in .safetensors."""
+    if path.suffix != SUFFIX:
         raise ModelFileError(f"{path}: models are written as .safetensors only; give a path that ends so.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    needed = sum(t.numel() * t.element_size() for t in tensors.values()) + _SPARE_BYTES
-    free = shutil.disk_usage(path.parent).free
-    if free < needed:
-        raise ModelFileError(f"{path}: needs {needed} bytes, the disk has {free} left. "
-                             "Free some or choose another disk.")
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        save_file(_unshared(tensors), temporary, metadata={"format": "pt", **metadata})
-        _sync(temporary)
-        temporary.replace(path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _unshared(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """safetensors refuses tensors that are not contiguous or share a storage, which tied and sliced weights do."""
-    seen: set[int] = set()
-    written = {}
-    for name, tensor in tensors.items():
-        own = tensor.detach().contiguous()
-        storage = own.untyped_storage()
-        whole = storage.nbytes() == own.numel() * own.element_size()
-        written[name] = own if whole and storage.data_ptr() not in seen else own.clone()
-        seen.add(storage.data_ptr())
-    return written
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

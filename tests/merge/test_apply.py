@@ -1,86 +1,118 @@
-"""A merge does what its plan says, or refuses before it writes anything."""
+"""Merges on tensors in memory do what their expression says, or refuse."""
 
 import pytest
 import torch
 
-from harness.merge import MERGE_METHODS, MergeError, merge_tensors, plan_merge
-from tests.merge.models import infos, model
+from harness.merge import (
+    MERGE_METHODS,
+    Call,
+    Merged,
+    MergeError,
+    Source,
+    Target,
+    elementwise,
+    evaluate,
+    finite,
+    merge_tensor,
+    simplified,
+    write_live,
+)
+from harness.merge.apply import CHUNK
 
-SUM = MERGE_METHODS["weighted_sum"]
-
-
-def merge(a, b, alpha=0.5, method=SUM, out=None, missing="error"):
-    return merge_tensors(plan_merge("unet", infos(a), infos(b), missing=missing), method, alpha, [a, b], out=out)
-
-
-def test_a_half_and_a_half_by_hand():
-    a, b = {"w": torch.tensor([1.0, 2.0])}, {"w": torch.tensor([3.0, -2.0])}
-    assert merge(a, b, 0.25)["w"].tolist() == [1.5, 1.0]
-
-
-def test_an_added_difference_by_hand():
-    a, b, c = ({"w": torch.tensor([value])} for value in (1.0, 5.0, 3.0))
-    plan = plan_merge("unet", infos(a), infos(b), infos(c))
-    assert merge_tensors(plan, MERGE_METHODS["add_difference"], 0.5, [a, b, c])["w"].tolist() == [2.0]
-
-
-def test_integers_come_from_a():
-    assert torch.equal(merge(model(0), model(1))["ids"], model(0)["ids"])
+SUM, DIFFERENCE = MERGE_METHODS["weighted_sum"], MERGE_METHODS["add_difference"]
+A, B, C = (Source(model=name, component="unet", key="w", dtype="F16") for name in "abc")
 
 
-def test_keys_that_b_lacks_come_from_a_as_a_tensor_of_their_own():
-    a, b = model(0), model(1)
-    del b["conv.bias"]
-    merged = merge(a, b, missing="keep_a")
-    assert torch.equal(merged["conv.bias"], a["conv.bias"])
-    assert merged["conv.bias"].data_ptr() != a["conv.bias"].data_ptr()
+def merged(alpha, *inputs, method=SUM, name="weighted_sum", **more):
+    return Merged(name=name, method=method, call=Call(alpha=alpha), inputs=inputs, component="unet", key="w", **more)
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_values_that_are_not_finite_are_refused_by_key_before_anything_is_written(value):
-    a, b = model(0), model(1)
-    b["conv.weight"][0, 0, 0, 0] = value
-    out = {key: torch.zeros_like(tensor) for key, tensor in a.items()}
-    with pytest.raises(MergeError, match=r"1 keys hold NaN .*conv\.weight") as refused:
-        merge(a, b, out=out)
-    assert refused.value.non_finite == ("conv.weight",)
-    assert not any(tensor.any() for tensor in out.values())
+def tensors(*shape, dtype=torch.float16, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return {source: torch.randn(*shape, generator=generator).to(dtype) for source in (A, B, C)}
 
 
-def test_a_result_that_overflows_the_stored_dtype_is_refused():
-    a, b, c = ({"w": torch.full((2,), value, dtype=torch.float16)} for value in (6e4, 6e4, -6e4))
-    plan = plan_merge("unet", infos(a), infos(b), infos(c))
-    with pytest.raises(MergeError, match="'w' overflows"):
-        merge_tensors(plan, MERGE_METHODS["add_difference"], 1.0, [a, b, c])
+def test_a_quarter_by_hand():
+    held = {A: torch.tensor([1.0, 2.0]).half(), B: torch.tensor([3.0, -2.0]).half()}
+    assert evaluate(merged(0.25, A, B), held.__getitem__, dtype="F16").tolist() == [1.5, 1.0]
 
 
-@pytest.mark.parametrize("alpha", [-0.1, 1.1, float("nan")])
-def test_an_alpha_outside_the_range_is_refused(alpha):
-    with pytest.raises(MergeError, match="outside 0 to 1"):
-        merge(model(0), model(1), alpha)
+def test_inner_merges_are_not_rounded():
+    held = {A: torch.tensor([1.0]).half(), B: torch.tensor([1.0 + 2 ** -10]).half()}
+    inner = merged(0.5, A, B)
+    # Half-way between two float16 values: rounded first, the second merge would give 1, not 1 + 3/4 of a step.
+    made = evaluate(merged(0.5, inner, B), held.__getitem__, dtype="F32")
+    assert made.item() == 1 + 0.75 * 2 ** -10
 
 
-def test_a_plan_with_problems_is_refused():
-    with pytest.raises(MergeError, match=r"unet: 'conv\.bias' is missing in B"):
-        merge(model(0), {k: t for k, t in model(1).items() if k != "conv.bias"})
+def test_the_result_has_the_dtype_that_is_asked_for():
+    held = tensors(4)
+    assert evaluate(merged(0.5, A, B), held.__getitem__, dtype="BF16").dtype == torch.bfloat16
+    assert evaluate(A, held.__getitem__, dtype="F32").dtype == torch.float32
 
 
-def test_a_method_of_three_models_is_refused_two():
-    with pytest.raises(MergeError, match="2 models given, the method merges 3"):
-        merge(model(0), model(1), method=MERGE_METHODS["add_difference"])
+@pytest.mark.parametrize("alpha", [0.3, 0.5, 0.9])
+def test_half_tensors_merged_as_they_are_equal_the_detour_through_float32(alpha):
+    held = tensors(10_000)
+    quick = evaluate(merged(alpha, A, B), held.__getitem__, dtype="F16")
+    assert torch.equal(quick, torch.lerp(held[A].float(), held[B].float(), alpha).half())
 
 
-def test_a_live_tensor_of_another_shape_is_refused():
-    out = {key: torch.zeros_like(tensor) for key, tensor in model(0).items()} | {"conv.bias": torch.zeros(9)}
-    with pytest.raises(MergeError, match=r"'conv\.bias' into has the shape \[9\]; expected \[8\]"):
-        merge(model(0), model(1), out=out)
+def test_only_the_common_channels_are_merged():
+    generator = torch.Generator().manual_seed(1)
+    held = {A: torch.randn(8, 9, 3, 3, generator=generator).half(), B: torch.randn(8, 4, 3, 3, generator=generator).half()}
+    made = evaluate(merged(0.25, A, B, channels=4), held.__getitem__, dtype="F16")
+    # B has 4 channels already: cutting it changes nothing.
+    assert torch.equal(made[:, 4:], held[A][:, 4:])
+    assert torch.equal(made[:, :4], torch.lerp(held[A][:, :4].float(), held[B].float(), 0.25).half())
 
 
-def test_empty_tensors_merge():
-    assert merge({"w": torch.zeros(0)}, {"w": torch.zeros(0)})["w"].shape == (0,)
+@pytest.mark.parametrize(("alpha", "left"), [(0.0, A), (1.0, B)])
+def test_an_end_of_alpha_is_the_model_itself_and_the_other_is_not_read(alpha, left):
+    assert simplified(merged(alpha, A, B)) is left
+
+
+def test_an_end_that_is_no_model_stays_a_merge():
+    assert isinstance(simplified(merged(1.0, A, B, C, method=DIFFERENCE, name="add_difference")), Merged)
+
+
+@pytest.mark.parametrize("count", [0, 1, 7, CHUNK - 1, CHUNK, 2 * CHUNK + 5])
+def test_a_live_tensor_written_in_chunks_holds_the_whole(count):
+    held = tensors(count)
+    live = torch.full((count,), float("nan"))
+    write_live([Target(key="w", expression=merged(0.3, A, B), dtype="F16", live=live)], held.__getitem__)
+    assert torch.equal(live, merge_tensor(SUM, Call(alpha=0.3), [held[A], held[B]]).float())
+
+
+def test_a_live_tensor_that_is_not_contiguous_is_written_too():
+    held = tensors(6, 4)
+    live = torch.zeros(4, 6).T
+    write_live([Target(key="w", expression=merged(0.3, A, B), dtype="F16", live=live)], held.__getitem__)
+    assert torch.equal(live, merge_tensor(SUM, Call(alpha=0.3), [held[A], held[B]]).float())
+
+
+def test_a_result_that_overflows_the_stored_dtype_is_refused_by_name():
+    held = {source: torch.full((2,), value).half() for source, value in ((A, 6e4), (B, 6e4), (C, -6e4))}
+    made = merged(1.0, A, B, C, method=DIFFERENCE, name="add_difference")
+    with pytest.raises(MergeError, match=r"'w'.*smaller alpha") as refused:
+        write_live([Target(key="w", expression=made, dtype="F16", live=torch.zeros(2))], held.__getitem__)
+    assert refused.value.non_finite == ("w",)
 
 
 def test_float8_models_merge_too():
-    a, b = ({"w": torch.tensor([v], dtype=torch.float32).to(torch.float8_e4m3fn)} for v in (1.0, 2.0))
-    plan = plan_merge("unet", infos({"w": torch.zeros(1)}), infos({"w": torch.zeros(1)}))
-    assert merge_tensors(plan, SUM, 0.5, [a, b])["w"].float().tolist() == [1.5]
+    eight = [Source(model=name, component="unet", key="w", dtype="F8_E4M3") for name in "ab"]
+    held = {source: torch.tensor([value]).to(torch.float8_e4m3fn) for source, value in zip(eight, (1.0, 2.0), strict=True)}
+    assert evaluate(merged(0.5, *eight), held.__getitem__, dtype="F8_E4M3").float().tolist() == [1.5]
+
+
+@pytest.mark.parametrize(("value", "sound"), [(1.0, True), (float("nan"), False), (float("inf"), False)])
+def test_one_bad_value_is_found(value, sound):
+    tensor = torch.ones(1000).half()
+    tensor[500] = value
+    assert finite(tensor) is sound
+    assert finite(torch.zeros(0))
+
+
+def test_what_needs_its_whole_tensor_is_not_cut():
+    assert elementwise(merged(0.5, A, B))
+    assert not elementwise(merged(0.5, A, B, channels=4))

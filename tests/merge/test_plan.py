@@ -3,52 +3,79 @@
 import pytest
 
 from harness.merge import plan_merge
+from harness.merge.plan import model_names
 from tests.merge.models import Info
 
 FLOAT, WIDE, IDS = Info("F16", (4, 4)), Info("F16", (4, 9)), Info("I64", (1, 77))
+FOUR, NINE = Info("F16", (8, 4, 3, 3)), Info("F16", (8, 9, 3, 3))
 
 
 def test_equal_models_merge_all_weights_and_copy_integers():
-    plan = plan_merge("unet", {"w": FLOAT, "ids": IDS}, {"w": FLOAT, "ids": IDS})
+    plan = plan_merge("unet", [{"w": FLOAT, "ids": IDS}, {"w": FLOAT, "ids": IDS}])
     assert plan.coverage_keys() == {"merged": ("w",), "copied": ("ids",)}
     assert plan.problems() == []
 
 
 def test_a_key_that_b_lacks_is_a_problem_that_names_component_and_key():
-    plan = plan_merge("vae", {"w": FLOAT, "v": FLOAT}, {"w": FLOAT})
+    plan = plan_merge("vae", [{"w": FLOAT, "v": FLOAT}, {"w": FLOAT}])
     assert plan.coverage_keys() == {"merged": ("w",), "missing_in_b": ("v",)}
     assert "vae: 'v' is missing in B" in plan.problems()[0]
 
 
 def test_keep_a_copies_what_b_lacks_and_says_so():
-    plan = plan_merge("vae", {"w": FLOAT, "v": FLOAT}, {"w": FLOAT}, missing="keep_a")
+    plan = plan_merge("vae", [{"w": FLOAT, "v": FLOAT}, {"w": FLOAT}], missing="keep_a")
     assert plan.coverage_keys() == {"merged": ("w",), "copied": ("v",)}
     assert plan.problems() == []
-    assert plan.notes() == ("vae: kept from A, as B or C lacks them: 'v'",)
+    assert plan.notes() == ("vae: kept from A, as others lack them: 'v'",)
 
 
-@pytest.mark.parametrize("missing", ["error", "keep_a"])
-def test_a_key_that_a_lacks_is_a_problem_always(missing):
-    plan = plan_merge("unet", {"w": FLOAT}, {"w": FLOAT, "new": FLOAT}, missing=missing)
+def test_a_key_that_a_lacks_is_a_problem():
+    plan = plan_merge("unet", [{"w": FLOAT}, {"w": FLOAT, "new": FLOAT}])
     assert plan.missing_in_a == ("new",)
     assert "'new' is missing in A" in plan.problems()[0]
 
 
+def test_keep_a_leaves_out_what_a_lacks_and_says_so():
+    plan = plan_merge("unet", [{"w": FLOAT}, {"w": FLOAT, "new": FLOAT}], missing="keep_a")
+    assert plan.coverage_keys() == {"merged": ("w",), "left_out": ("new",)}
+    assert plan.problems() == []
+    assert plan.notes() == ("unet: left out, as A has no place for them: 'new'",)
+
+
 def test_different_shapes_are_a_problem_that_gives_both():
-    plan = plan_merge("unet", {"w": FLOAT}, {"w": WIDE})
+    plan = plan_merge("unet", [{"w": FLOAT}, {"w": WIDE}])
     assert plan.shape_mismatched == ("w",)
     assert "[4, 4] in A, [4, 9] in B" in plan.problems()[0]
 
 
 def test_the_third_model_counts_as_well():
-    plan = plan_merge("unet", {"w": FLOAT, "v": FLOAT}, {"w": FLOAT, "v": FLOAT}, {"w": WIDE, "u": FLOAT})
+    plan = plan_merge("unet", [{"w": FLOAT, "v": FLOAT}, {"w": FLOAT, "v": FLOAT}, {"w": WIDE, "u": FLOAT}])
     assert plan.coverage_keys() == {"missing_in_a": ("u",), "missing_in_b": ("v",), "shape_mismatched": ("w",)}
-    assert len(plan.problems()) == 3
+    assert "'v' is missing in C" in " ".join(plan.problems())
+
+
+def test_the_models_are_called_as_the_recipe_calls_them():
+    assert model_names(2, base=False) == ("A", "B")
+    assert model_names(3, base=True) == ("A", "B", "C")
+    assert model_names(5, base=True) == ("A", "B", "D", "E", "C")
+
+
+def test_only_the_channels_that_all_have_are_merged_where_a_has_more():
+    plan = plan_merge("unet", [{"conv_in.weight": NINE}, {"conv_in.weight": FOUR}])
+    assert plan.coverage_keys() == {"merged_in_part": ("conv_in.weight",)}
+    assert plan.narrowed == {"conv_in.weight": 4}
+    assert plan.problems() == []
+    assert "merged in its first 4 input channels" in plan.notes()[0]
+
+
+def test_an_inpainting_model_must_be_a():
+    plan = plan_merge("unet", [{"conv_in.weight": FOUR}, {"conv_in.weight": NINE}])
+    assert "an inpainting model must be A" in plan.problems()[0]
 
 
 @pytest.mark.parametrize(("a", "b"), [(IDS, Info("F16", (1, 77))), (Info("F16", (1, 77)), IDS)])
 def test_integers_against_floats_are_a_problem_that_names_the_key(a, b):
-    plan = plan_merge("unet", {"w": a}, {"w": b})
+    plan = plan_merge("unet", [{"w": a}, {"w": b}])
     assert plan.coverage_keys() == {"kind_mismatched": ("w",)}
     assert f"unet: 'w' holds integers in one model and floating point in another ({a.dtype} in A, {b.dtype} in B)" in (
         plan.problems()[0])
@@ -58,12 +85,11 @@ def test_integers_against_floats_are_a_problem_that_names_the_key(a, b):
     ("F16", "F32", "unet: merged in fp64 and stored as F16, the dtype of A; B has F32 (2 keys)"),
     ("F16", "BF16", "unet: merged in fp32 and stored as F16, the dtype of A; B has BF16 (2 keys)")])
 def test_dtypes_that_differ_are_noted_with_the_count_of_keys(a, b, said):
-    infos = [{"v": Info(dtype, (4,)), "w": Info(dtype, (4,))} for dtype in (a, b)]
-    plan = plan_merge("unet", *infos)
+    plan = plan_merge("unet", [{"v": Info(dtype, (4,)), "w": Info(dtype, (4,))} for dtype in (a, b)])
     assert plan.notes() == (said,)
     assert plan.problems() == []
 
 
 def test_an_unknown_policy_is_refused():
     with pytest.raises(ValueError, match="keep_b"):
-        plan_merge("unet", {}, {}, missing="keep_b")
+        plan_merge("unet", [{}, {}], missing="keep_b")

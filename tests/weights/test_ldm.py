@@ -44,12 +44,20 @@ def test_known_names_of_stable_diffusion_1_map_as_published():
 
 @pytest.mark.parametrize(("rename", "key"), [
     (ldm.unet_to_ldm, "down_blocks.0.resnets.0.conv9.weight"), (ldm.unet_to_diffusers, "input_blocks.1.0.in_layers.9.weight"),
-    (ldm.unet_to_diffusers, "label_emb.0.0.weight"), (ldm.vae_to_ldm, "encoder.conv_middle.weight"),
+    (ldm.unet_to_diffusers, "label_emb.1.0.weight"), (ldm.unet_to_ldm, "down_blocks.x.resnets.0.conv1.weight"),
+    (ldm.unet_to_diffusers, "input_blocks.4294967296.0.op.weight"), (ldm.unet_to_diffusers, "out.2.scale"),
+    (ldm.unet_to_ldm, "mid_block.attentions.0.transformer_blocks.0.attn3.to_q.weight"),
+    (ldm.vae_to_diffusers, "decoder.up.4294967296.block.0.norm1.weight"), (ldm.vae_to_ldm, "encoder.conv_middle.weight"),
     (ldm.vae_to_diffusers, "decoder.up.0.attn.0.q.weight"), (ldm.text_to_ldm, "encoder.layers.0.mlp.fc3.weight"),
     (ldm.text_to_diffusers, "embeddings.position_ids")])
 def test_a_name_without_a_place_is_refused_by_name(rename, key):
     with pytest.raises(KeyError, match=key.replace(".", r"\.")):
         rename([key])
+
+
+def test_numbers_that_no_vae_has_are_not_counted_up_to():
+    with pytest.raises(KeyError, match="more than any VAE has"):
+        ldm.vae_to_diffusers(["decoder.up.999.block.999.norm1.weight"])
 
 
 def test_text_names_are_known_with_and_without_their_old_prefix():

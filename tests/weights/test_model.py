@@ -98,6 +98,7 @@ def test_nothing_in_a_file_is_lost(tmp_path):
     assert set(opened.other) == {*extra, ldm.TEXT_PREFIX + ldm.POSITION_IDS}
     assert opened.strays == ("somebody.elses",)
     assert set(opened.known_extras) == set(opened.other) - {"somebody.elses"}
+    assert any("'somebody.elses'" in warning for warning in opened.warnings)
     sources = {info.source for part in opened.components.values() for info in part.values()}
     assert sources | set(opened.other) == set(opened.files[path].stored)
 
@@ -114,30 +115,32 @@ def test_a_misspelt_weight_is_refused_by_name(tmp_path):
         open_model(path)
 
 
-@pytest.mark.parametrize(("key", "shape", "family"), [
-    ("conditioner.embedders.1.model.ln_final.bias", (4,), "SDXL"),
-    ("model.diffusion_model.label_emb.0.0.weight", (4, 4), "SDXL"),
-    ("cond_stage_model.model.ln_final.bias", (4,), "Stable Diffusion 2"),
-    ("double_blocks.0.img_attn.qkv.weight", (4, 4), "Flux"),
-    ("model.diffusion_model.joint_blocks.0.x_block.attn.qkv.weight", (4, 4), "Stable Diffusion 3"),
-    ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", (1, 4), "LoRA"),
-    ("control_model.input_hint_block.0.bias", (4,), "ControlNet"),
-    ("scaled_fp8", (0,), "scaled-fp8"),
-    ("model.diffusion_model.input_blocks.0.0.weight", (8, 9, 3, 3), "inpainting"),
-    ("model.diffusion_model.input_blocks.1.1.transformer_blocks.0.ff.net.0.proj.bias", (4,), None),
+@pytest.mark.parametrize(("key", "what"), [
+    ("lora_unet_mid_block_attentions_0_proj_in.lora_down.weight", "a LoRA"),
+    ("unet.down_blocks.0.attentions.0.proj_in.lora_A.weight", "a LoRA"),
+    ("lora_unet_mid_block_attentions_0_proj_in.hada_w1_a", "a LoRA"), ("lycoris_mid.lokr_w1", "a LyCORIS adapter"),
+    ("control_model.input_hint_block.0.bias", "a ControlNet"), ("controlnet_cond_embedding.conv_in.bias", "a ControlNet"),
+    ("image_proj.proj.weight", "an IP-Adapter"), ("emb_params", "a textual inversion"), ("clip_g", "a textual inversion"),
+    ("<my-cat>", "a textual inversion"), ("transformer_blocks.0.attn.to_q.weight.absmax", "quantized by bitsandbytes"),
+    ("distilled_guidance_layer.in_proj.weight", "Chroma"), ("double_blocks.0.img_attn.qkv.comfy_quant", "quantized by ComfyUI"),
+    ("dummy_weights", "none of its 1 tensors is a part of a known model"),
 ])
-def test_other_families_are_refused_by_name(tmp_path, key, shape, family):
-    save_file({key: torch.zeros(shape)}, tmp_path / "m.safetensors")
-    if family is None:
-        assert open_model(tmp_path / "m.safetensors").components.keys() == {"unet"}
-        return
-    with pytest.raises(ModelFileError, match=f"{family}.*Supported today"):
+def test_what_is_no_model_is_refused_by_name(tmp_path, key, what):
+    save_file({key: torch.zeros(100, 100)}, tmp_path / "m.safetensors")
+    with pytest.raises(ModelFileError, match=f"{what}.*Supported today"):
         open_model(tmp_path / "m.safetensors")
 
 
-def test_an_sdxl_folder_is_refused(tmp_path):
-    (tmp_path / "text_encoder_2").mkdir()
-    with pytest.raises(ModelFileError, match="text_encoder_2"):
+def test_a_pickle_with_a_config_and_a_dummy_weight_is_refused(tmp_path):
+    torch.save({"config": {"r": 8}, "dummy_weights": torch.ones(100, 100)}, tmp_path / "pytorch_lora_weights.bin")
+    with pytest.raises(ModelFileError, match=r"pytorch_lora_weights\.bin: none of its 1 tensors .*'dummy_weights'"):
+        open_model(tmp_path / "pytorch_lora_weights.bin")
+
+
+@pytest.mark.parametrize("folder", ["text_encoder_2", "prior", "vae"])
+def test_a_folder_without_a_denoiser_is_refused(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    with pytest.raises(ModelFileError, match="expected a diffusers folder of a known model"):
         open_model(tmp_path)
 
 

@@ -7,6 +7,7 @@ import torch
 
 from harness import Adapter, Candidate, Checkpoint, Merge
 from harness.materialise import MaterialiseError, Workbench
+from harness.merge import Target
 from harness.weights import open_model, save_single_file
 from harness.zoo import resolve
 
@@ -81,12 +82,12 @@ def test_a_merge_that_fails_half_way_leaves_no_trace_in_the_next(bench: Workbenc
     photo = Candidate(name="photo", model="zoo:photo")
     before = state(bench, photo)
 
-    def torn(*_: object, out: dict[str, torch.Tensor], **__: object) -> None:
-        next(iter(out.values())).detach().fill_(7.0)
+    def torn(targets: list[Target], *_: object) -> None:
+        targets[0].live.detach().fill_(7.0)
         raise RuntimeError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr("harness.materialise.merge_tensors", torn)
+        patch.setattr("harness.materialise.workbench.write_live", torn)
         with pytest.raises(RuntimeError, match="out of memory"):
             bench.prepare(merge(0.5))
     assert same(state(bench, photo), before)
@@ -126,8 +127,11 @@ def test_a_key_missing_in_b_is_kept_from_a_when_the_recipe_says_so(bench: Workbe
 
 
 def test_parents_of_different_prediction_types_are_refused(bench: Workbench, tmp_path: Path) -> None:
-    with pytest.raises(MaterialiseError, match="trained on different predictions"):
-        bench.inspect(merge(0.5, b=checkpoint(tmp_path / "v.safetensors", marker="v_pred")))
+    bench.inspect(merge(0.5, b=checkpoint(tmp_path / "v.safetensors", marker="v_pred")))  # the zoo predicts v
+    with pytest.raises(MaterialiseError, match="of different predictions"):
+        bench.inspect(Candidate(name="m", model=Merge(a="v.safetensors", b=checkpoint(tmp_path / "e.safetensors"), alpha=0.5)))
+    with pytest.raises(MaterialiseError, match="of different noise schedules"):
+        bench.inspect(merge(0.5, b=checkpoint(tmp_path / "z.safetensors", marker="ztsnr")))
 
 
 def test_an_adapter_leaves_no_trace(bench: Workbench) -> None:

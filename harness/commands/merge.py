@@ -1,0 +1,223 @@
+"""`sweetspot merge`: a recipe, from a file or straight from flags, becomes a model file, or a table of what it would be."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from harness.commands.shown import Bar, printable, size_in_words
+from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Gradient, Merge, Model, read_recipe
+
+if TYPE_CHECKING:
+    from harness.materialise.placing import FilePlan
+
+_EXAMPLES: Final = """examples:
+  sweetspot merge --a base.safetensors --b tuned.safetensors --alpha 0.35 -o merged.safetensors
+  sweetspot merge --a A --b B --c BASE --method ties --alpha 1 --set density=0.2 --parts unet,text_encoder -o out.safetensors
+  sweetspot merge --a A --b B --preset GRAD_V --dry-run
+  sweetspot merge recipe.toml -o out.safetensors --check"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `merge`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    parser.add_argument("recipe", nargs="?", type=Path, help="a recipe in TOML or JSON, instead of --a and --b")
+    models = parser.add_argument_group("models: files, diffusers folders or zoo: names; add '#ema' for the EMA weights of a file")
+    models.add_argument("--a", help="the model that is changed; layout, dtype and all that is not merged are its")
+    models.add_argument("--b", help="the model that is merged in")
+    models.add_argument("--c", help="the third model, or the base of methods that merge differences")
+    models.add_argument("--more", action="append", default=[], metavar="MODEL", help="a further model; may be repeated")
+    models.add_argument("--take", action="append", default=[], metavar="PART=MODEL", help="take a whole component, e.g. vae=FILE")
+    numbers = parser.add_argument_group("numbers")
+    numbers.add_argument("--method", default=None, help="merge method (default weighted_sum); --methods lists them")
+    numbers.add_argument("--alpha", type=float, help="the share of B")
+    numbers.add_argument("--beta", type=float, help="the second share, for methods that have one")
+    numbers.add_argument("--blocks", help="alpha by block: 26, 25, 20 ... numbers with commas")
+    numbers.add_argument("--preset", help="alpha by block, from a preset such as GRAD_V")
+    numbers.add_argument("--convention", default=None, help="where time_embed, label_emb, out and VAE belong (supermerger)")
+    numbers.add_argument("--gradient", help="alpha along the depth: two or more numbers with commas")
+    numbers.add_argument("--alpha-part", action="append", default=[], metavar="PART=ALPHA", help="another alpha for a component")
+    numbers.add_argument("--alpha-key", action="append", default=[], metavar="PATTERN=ALPHA", help="another alpha for keys")
+    numbers.add_argument("--weights", help="weights of A, B and more, with commas")
+    numbers.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="a method's own number: density=0.2")
+    rules = parser.add_argument_group("rules")
+    rules.add_argument("--parts", help="components to merge, with commas (default unet)")
+    rules.add_argument("--missing", choices=("error", "keep_a"), help="what happens to keys without counterpart (error)")
+    rules.add_argument("--dtype", choices=("a", "fp32", "fp16", "bf16"), help="what the result is stored in (a: as A)")
+    rules.add_argument("--precision", choices=("auto", "fp64"), help="fp64 computes in float64 throughout")
+    rules.add_argument("--force", action="append", default=[], choices=("prediction", "ema"), help="allow what is refused")
+    output = parser.add_argument_group("what to do")
+    output.add_argument("-o", "--output", type=Path, help="the .safetensors file to write; an old one is kept as .bak1")
+    output.add_argument("--title", help="title in the header (the file's name)")
+    output.add_argument("--dry-run", action="store_true", help="show coverage and size, read no weights, write nothing")
+    output.add_argument("--check", action="store_true", help="check the identities of this merge on these models, key by key")
+    output.add_argument("--methods", action="store_true", help="list the merge methods and what they take")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 done, 1 refused or a check failed, 2 the command line is wrong."""
+    if given.methods:
+        return _list_methods()
+    try:
+        model = _model(given)
+    except (ValueError, OSError) as error:
+        print(f"sweetspot merge: {printable(str(error))}", file=sys.stderr)
+        return 2
+    if given.output is None and not (given.dry_run or given.check):
+        print("sweetspot merge: nothing to do: give -o FILE, --dry-run or --check", file=sys.stderr)
+        return 2
+    try:
+        return _merge(model, given)
+    except (ValueError, OSError) as error:
+        print(f"sweetspot merge: {printable(str(error))}", file=sys.stderr)
+        return 1
+
+
+def _merge(model: Model, given: argparse.Namespace) -> int:
+    from harness.check import model_problems
+    from harness.materialise.library import Library
+    from harness.materialise.placing import place
+    from harness.materialise.recipe import plan_recipe
+    from harness.materialise.saving import refuse_target, save, size_on_disk
+
+    root = Path()
+    if said := list(model_problems(model, root.resolve())):
+        raise ValueError("; ".join(said))
+    library = Library(root)
+    plan = place(plan_recipe(model, library))
+    title = given.title or (given.output.stem if given.output else "merge")
+    _print_plan(plan, size_on_disk(plan, library, title))
+    if given.output is not None:
+        refuse_target(plan, library, given.output, title)
+    if given.dry_run:
+        print("dry run: nothing was read but headers, nothing was written")
+        return 0
+    if given.output is not None:
+        started = time.perf_counter()
+        with Bar(plan.total, "merging") as bar:
+            saved = save(plan, library, given.output, title, bar.advance)
+        seconds = time.perf_counter() - started
+        for reference, digest in saved.hashes.items():
+            print(f"input {printable(reference)}: blake3 {digest}")
+        for left in saved.removed:
+            print(f"removed {left.name}, left behind by a merge that was killed")
+        if saved.backup:
+            print(f"the old file is kept as {saved.backup}")
+        print(f"wrote {saved.path}: {size_in_words(saved.size)} in {seconds:.1f} s")
+    return _check(plan, given.output) if given.check else 0
+
+
+def _check(plan: FilePlan, output: Path | None) -> int:
+    from harness.materialise.identities import check_identities
+
+    with Bar(plan.total, "checking") as bar:
+        results = check_identities(plan, output, bar.advance)
+    for result in results:
+        print(f"{'ok    ' if result.holds else 'FAILED' if result.holds is False else 'n/a   '} {result.name}: {result.said}")
+    return 1 if any(result.holds is False for result in results) else 0
+
+
+def _print_plan(plan: FilePlan, size: int) -> None:
+    from harness.materialise.recipe import describe
+
+    print("\n".join(printable(line) for line in describe(plan.recipe.model)))
+    for component, statuses in plan.coverage.items():
+        said = ", ".join(f"{len(keys)} {status.replace('_', ' ')}" for status, keys in statuses.items())
+        print(f"{component:16} {said or 'nothing'}")
+    for component, part in plan.recipe.parts.items():
+        if len(part.blocks) > 1:
+            print(f"{component}: " + ", ".join(f"{slot} {word} {value:g} ({count})" for word, slot, value, count in part.blocks))
+    for note in plan.notes:
+        print(f"note: {printable(note)}")
+    print(f"{len(plan.spans)} tensors, {size_in_words(size)}")
+
+
+def _model(given: argparse.Namespace) -> Model:
+    """The recipe of the command line. ValueError for what does not go together."""
+    flags = [name for name in ("a", "b", "c", "alpha", "beta", "method", "blocks", "preset", "gradient", "weights", "parts")
+             if getattr(given, name) is not None]
+    if given.recipe is not None:
+        if flags:
+            raise ValueError(f"a recipe file and --{flags[0]} are given; the recipe says all of it")
+        return read_recipe(given.recipe)
+    if given.a is None or given.b is None:
+        raise ValueError("give a recipe file, or --a and --b (see sweetspot merge --help)")
+    return Merge(
+        a=_checkpoint(given.a), b=_checkpoint(given.b), c=None if given.c is None else _checkpoint(given.c),
+        more=tuple(_checkpoint(model) for model in given.more), alpha=_alpha(given), beta=given.beta,
+        method=given.method or "weighted_sum", weights=_numbers(given.weights, "--weights") if given.weights else (),
+        settings=_pairs(given.set, "--set"), parts=tuple((given.parts or "unet").split(",")), missing=given.missing or "error",
+        take={part: _checkpoint(model) for part, model in (_split(text, "--take") for text in given.take)},
+        dtype=given.dtype or "a", precision=given.precision or "auto", force=tuple(given.force))
+
+
+def _alpha(given: argparse.Namespace) -> Alpha | None:
+    ways: list[float | Blocks | Gradient] = []
+    convention = given.convention or "supermerger"
+    if given.blocks is not None:
+        ways.append(Blocks(values=_numbers(given.blocks, "--blocks"), convention=convention, base=given.alpha))
+    elif given.preset is not None:
+        ways.append(Blocks(preset=given.preset, convention=convention, base=given.alpha))
+    elif given.alpha is not None:
+        ways.append(given.alpha)
+    if given.gradient is not None:
+        ways.append(Gradient(values=_numbers(given.gradient, "--gradient")))
+    if len(ways) > 1:
+        raise ValueError("give only one of --alpha, --blocks, --preset and --gradient; --alpha beside --blocks is BASE")
+    if given.convention is not None and given.blocks is None and given.preset is None:
+        raise ValueError("--convention goes with --blocks or --preset")
+    parts, keys = _pairs(given.alpha_part, "--alpha-part"), _pairs(given.alpha_key, "--alpha-key")
+    if not parts and not keys:
+        return ways[0] if ways else None
+    if not ways:
+        raise ValueError("--alpha-part and --alpha-key need a default: give --alpha, --blocks, --preset or --gradient")
+    return Alphas(default=ways[0], parts=parts, keys=keys)
+
+
+def _checkpoint(text: str) -> Model:
+    path, mark, word = text.rpartition("#")
+    return Checkpoint(path=path, ema=True) if mark and word == "ema" else text
+
+
+def _numbers(text: str, flag: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(number) for number in text.replace(" ", "").split(","))
+    except ValueError:
+        raise ValueError(f"{flag} is {text!r}; expected numbers with commas between them") from None
+
+
+def _pairs(texts: Sequence[str], flag: str) -> Mapping[str, float]:
+    found = {}
+    for text in texts:
+        name, value = _split(text, flag)
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise ValueError(f"{flag} {text!r}: {value!r} is no number") from None
+    return found
+
+
+def _split(text: str, flag: str) -> tuple[str, str]:
+    name, sign, value = text.rpartition("=")
+    if not sign or not name:
+        raise ValueError(f"{flag} {text!r}: expected NAME=VALUE")
+    return name, value
+
+
+def _list_methods() -> int:
+    from harness.merge import MERGE_METHODS
+
+    for name, row in MERGE_METHODS.items():
+        models = f"{row.models} or more models" if row.many else f"{row.models} models"
+        takes = [f"alpha {row.alpha_range[0]:g} to {row.alpha_range[1]:g}"] if row.alpha_range else []
+        takes += [f"beta {row.beta_range[0]:g} to {row.beta_range[1]:g}"] if row.beta_range else []
+        takes += ["weights"] if row.weighted else []
+        takes += [f"{p.name} {p.default:g} ({p.meaning})" for p in row.parameters] + (["seed"] if row.random else [])
+        base = ", C is the base" if row.base else ""
+        print(f"{name}: {models}{base}; {', '.join(takes) or 'no numbers'}\n    {row.paper}")
+    return 0

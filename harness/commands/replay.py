@@ -1,0 +1,113 @@
+"""`sweetspot replay`: makes a merged file again from the recipe in its header, and says whether it is the same."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from harness import __version__
+from harness.commands.shown import Bar, printable
+from harness.declare import Model
+
+_SHOWN = 10
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `replay`."""
+    parser.add_argument("file", type=Path, help="a file that `sweetspot merge` wrote")
+    parser.add_argument("--models", type=Path, action="append", default=[], metavar="FOLDER",
+                        help="where its inputs are, by name or content; may be repeated (default: beside the file, and here)")
+    parser.add_argument("-o", "--output", type=Path, help="write the file made again, too")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 the same tensors bit for bit, 1 not the same or not to be made."""
+    try:
+        return _replay(given.file, [*given.models, given.file.resolve().parent, Path()], given.output)
+    except (ValueError, OSError) as error:
+        print(f"sweetspot replay: {printable(str(error))}", file=sys.stderr)
+        return 1
+
+
+def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
+    from harness.materialise.library import Library
+    from harness.materialise.placing import place
+    from harness.materialise.provenance import read_provenance, renamed
+    from harness.materialise.recipe import plan_recipe
+    from harness.materialise.saving import compare, save
+    from harness.merge import MERGE_METHODS
+    from harness.weights import ModelFileError, open_tensors
+
+    if not file.is_file():
+        raise ModelFileError(f"{file}: no such file. Check the path.")
+    header = open_tensors(file).metadata
+    made = read_provenance(file, header)
+    library = Library(Path())
+    places = find_inputs(made.inputs, folders)
+    for name, at in places.items():
+        print(f"input {printable(name)}: {at}")
+    if made.version != __version__:
+        print(f"note: written by version {printable(made.version)}, made again by {__version__}")
+    for method, version in made.methods.items():
+        if method in MERGE_METHODS and MERGE_METHODS[method].version != version:
+            print(f"note: {method} has version {MERGE_METHODS[method].version} here, the file was made with {version}")
+    recipe: Model = renamed(made.recipe, places)
+    plan = place(plan_recipe(recipe, library))
+    with Bar(plan.total, "comparing") as bar:
+        compared = compare(plan, file, bar.advance)
+    if output is not None:
+        with Bar(plan.total, "merging") as bar:
+            save(plan, library, output, header.get("modelspec.title", output.stem), bar.advance)
+        print(f"wrote {output}")
+    for said, names in (("lacks", compared.missing), ("has besides", compared.extra), ("declares otherwise", compared.declared),
+                        ("holds other bytes in", compared.differing)):
+        if names:
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            print(f"the file {said} {', '.join(printable(repr(name)) for name in names[:_SHOWN])}{more}")
+    print(f"{'identical' if compared.identical else 'NOT identical'}: {compared.tensors} tensors made again and compared "
+          "bit for bit")
+    return 0 if compared.identical else 1
+
+
+def find_inputs(inputs: Mapping[str, Mapping[str, object]], folders: Sequence[Path]) -> dict[str, str]:
+    """{name in the recipe: path}: each input by its name, else by its content among the files of its size.
+
+    ModelFileError when one is not there or is another file than it was.
+    """
+    from harness.materialise.provenance import size_of
+    from harness.weights import ModelFileError, content_hash
+
+    found: dict[str, str] = {}
+    for name, said in inputs.items():
+        if name.startswith("zoo:"):
+            found[name] = name
+            continue
+        base = name.rpartition(" (")[0] if name.endswith(")") else name
+        named = [folder / base for folder in folders if (folder / base).exists()]
+        others = (at for folder in folders for at in _models(folder) if at not in named)
+        tried = []
+        for at in _unique([*named, *others]):
+            if size_of(at) == said.get("bytes"):
+                if content_hash(at) == said["blake3"]:
+                    found[name] = str(at)
+                    break
+                tried.append(at)
+        else:
+            where = ", ".join(str(folder) for folder in folders)
+            changed = f"; {tried[0]} has its size but not its content" if tried else (
+                f"; {named[0]} is another file than was merged" if named else "")
+            raise ModelFileError(f"input {name!r} (blake3 {said['blake3']}) is not in {where}{changed}. Say where it is with "
+                                 "--models FOLDER.")
+    return found
+
+
+def _models(folder: Path) -> Iterable[Path]:
+    if folder.is_dir():
+        yield from sorted(at for at in folder.iterdir() if at.suffix in (".safetensors", ".ckpt", ".pt", ".pth")
+                          or (at / "unet").is_dir())
+
+
+def _unique(paths: Iterable[Path]) -> Iterable[Path]:
+    return dict.fromkeys(path.resolve() for path in paths)

@@ -1,0 +1,183 @@
+"""`sweetspot inspect`: what model files are, by their headers: family, parts, dtypes, EMA, markers, and what contradicts.
+cli.py calls it; it reads no weights and, for .safetensors, imports neither torch nor anything slow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.commands.shown import printable, size_in_words
+from harness.weights import ModelFile, ModelFileError, TensorInfo, content_hash, open_model
+from harness.weights.claims import position_ids_state, recipe_keys, short
+
+_SHOWN = 6
+_METADATA_SHOWN = 16
+_VALUE_LENGTH = 100
+
+
+@dataclass(frozen=True, kw_only=True)
+class Component:
+    """One part of a model: how many tensors and parameters, how many tensors of each dtype, and its bytes."""
+
+    keys: int
+    parameters: int
+    dtypes: Mapping[str, int]
+    bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """What a model file is. `position_ids` says by name what is wrong with them, "" for nothing; `bytes` are of all
+    files together; the last two are empty unless they were asked for."""
+
+    path: str
+    family: str
+    layout: str
+    folder: bool
+    bytes: int
+    prediction: str
+    channels: int
+    markers: Sequence[str]
+    components: Mapping[str, Component]
+    ema: Component | None
+    scaled: int
+    position_ids: Mapping[str, str]
+    known_extras: Sequence[str]
+    unknown: Sequence[str]
+    recipe: Sequence[str]
+    metadata: Mapping[str, str]
+    warnings: Sequence[str]
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    keys: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `inspect`."""
+    parser.add_argument("file", nargs="+", type=Path, help="a .safetensors or .ckpt file, or a diffusers folder")
+    parser.add_argument("--json", action="store_true", help="print a JSON list, one object per file, in full")
+    parser.add_argument("--keys", action="store_true", help="name every tensor, and all metadata")
+    parser.add_argument("--hash", action="store_true", help="read the whole files and give their content hash and SHA-256")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 all are models, 1 one or more could not be opened as one (said on standard error)."""
+    found: list[dict[str, Any]] = []
+    failed = False
+    for path in given.file:
+        try:
+            inspection = inspect_file(path, keys=given.keys, hashes=given.hash)
+        except (ModelFileError, OSError) as error:
+            failed = True
+            found.append({"path": str(path), "error": str(error)})
+            print(f"sweetspot inspect: {printable(str(error))}", file=sys.stderr)
+            continue
+        found.append(asdict(inspection))
+        if not given.json:
+            print("\n".join(printable(line) for line in lines(inspection, all_names=given.keys)), flush=True)
+    if given.json:
+        print(json.dumps(found, indent=1).replace("\x7f", "\\u007f"))
+    return int(failed)
+
+
+def inspect_file(path: Path, *, keys: bool = False, hashes: bool = False) -> Inspection:
+    """What the model at `path` is. ModelFileError for what is no model."""
+    model = open_model(path)
+    ids = {name: position_ids_state(model.files[model.other[name].file], model.other[name].source) for name in model.position_ids}
+    scaled = sum(bool(info.scale) for infos in model.components.values() for info in infos.values())
+    return Inspection(
+        path=str(path), family=model.family, layout=model.layout, folder=model.is_folder, prediction=model.prediction,
+        bytes=sum(file.stat().st_size for file in model.files), channels=model.channels, markers=model.markers, scaled=scaled,
+        components={name: _component(infos.values()) for name, infos in model.components.items()},
+        ema=_component(model.ema_component.values()) if model.ema_component else None, position_ids=ids,
+        known_extras=model.known_extras, unknown=model.strays, recipe=recipe_keys(model.metadata),
+        metadata=dict(model.metadata), warnings=model.warnings, hashes=_hashes(path) if hashes else {},
+        keys=_keys(model) if keys else {})
+
+
+def lines(found: Inspection, *, all_names: bool = False) -> Iterator[str]:
+    """The inspection as text, line by line; names of the file are quoted and escaped."""
+    yield found.path
+    place = "diffusers folder" if found.folder else "file"
+    yield f"  {found.family or 'family not told by its tensors'}, layout {found.layout}, {place} of {size_in_words(found.bytes)}"
+    for name, part in found.components.items():
+        yield f"  {name:<15}{_words(part)}"
+    if found.ema:
+        yield f"  {'EMA of unet':<15}{_words(found.ema)}"
+    said = found.prediction or "not said"
+    yield f"  prediction     {said}{f' (markers: {_named(found.markers, all_names=True)})' if found.markers else ''}"
+    if found.channels:
+        yield f"  channels in    {found.channels}"
+    if found.scaled:
+        yield f"  scaled weights {found.scaled} tensors mean nothing without their scales"
+    for name, wrong in found.position_ids.items():
+        yield f"  position ids   {'in error, see warnings' if wrong else 'integers in order'}: {short(name, 100)}"
+    if found.known_extras:
+        yield f"  known extras   {len(found.known_extras)}: {_named(found.known_extras, all_names)}"
+    if found.unknown:
+        yield f"  unknown        {len(found.unknown)}: {_named(found.unknown, all_names)}"
+    if found.recipe:
+        yield f"  recipe         holds a Sweetspot recipe ({_named(found.recipe, all_names=True)})"
+    yield from _metadata(found.metadata, all_names)
+    for kind, value in found.hashes.items():
+        yield f"  {kind:<15}{value}"
+    for warning in found.warnings:
+        yield f"  warning: {warning}"
+    for component, infos in found.keys.items():
+        yield f"  tensors of {component}"
+        for name, told in infos.items():
+            yield f"    {short(name, 200)}  {told['dtype']} {list(told['shape'])}  {short(told['source'], 200)}"
+
+
+def _component(infos: Iterable[TensorInfo]) -> Component:
+    infos = list(infos)
+    return Component(keys=len(infos), parameters=sum(i.count for i in infos), bytes=sum(i.bytes for i in infos),
+                     dtypes=dict(Counter(i.dtype for i in infos).most_common()))
+
+
+def _keys(model: ModelFile) -> dict[str, dict[str, Any]]:
+    """{component: {name: what is told of the tensor}}, with "other" for what is no weight."""
+    told: dict[str, dict[str, Any]] = {}
+    for component, infos in {**model.components, "other": model.other}.items():
+        told[component] = {name: {"source": i.source, "file": i.file.name, "dtype": i.dtype, "shape": i.shape, "rows": i.rows,
+                                  "transposed": i.transposed, "scale": i.scale, "offset": i.offset} for name, i in infos.items()}
+    return told
+
+
+def _hashes(path: Path) -> dict[str, str]:
+    """The hash that recipes and runs name a model by, and for a single file the SHA-256 that model sites list."""
+    hashes = {"content_hash": content_hash(path)}
+    if path.is_file():
+        with path.open("rb") as file:
+            hashes["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
+
+
+def _words(part: Component) -> str:
+    dtypes = ", ".join(word if len(part.dtypes) == 1 else f"{word} x {count}" for word, count in part.dtypes.items())
+    return f"{part.keys:>5} keys {part.parameters:>14,} parameters  {size_in_words(part.bytes):>9}  {dtypes}"
+
+
+def _named(names: Sequence[str], all_names: bool) -> str:
+    shown = names if all_names else names[:_SHOWN]
+    return ", ".join(short(name, 100) for name in shown) + (", ..." if len(shown) < len(names) else "")
+
+
+def _metadata(metadata: Mapping[str, str], all_names: bool) -> Iterator[str]:
+    """Header texts: short ones whole, long ones cut, and the rest of very many only counted."""
+    if not metadata:
+        return
+    yield f"  metadata       {len(metadata)}"
+    for number, (key, value) in enumerate(sorted(metadata.items())):
+        if number == _METADATA_SHOWN and not all_names:
+            yield f"    ... {len(metadata) - number} more"
+            return
+        length = f" ({len(value)} characters)" if len(value) > _VALUE_LENGTH else ""
+        yield f"    {short(key)[1:-1]} = {short(value, _VALUE_LENGTH)}{length}"

@@ -1,0 +1,9 @@
+"""Candidate -> live pipeline on a device, or -> file on the disk: the same plan, the same arithmetic, the same bits.
+run.py holds one Workbench per suite; the command makes, re-makes and checks files.
+"""
+
+from harness.materialise.library import Library, MaterialiseError
+from harness.materialise.recipe import PartPlan, RecipePlan, describe, plan_recipe
+from harness.materialise.workbench import Prepared, Workbench
+
+__all__ = ["Library", "MaterialiseError", "PartPlan", "Prepared", "RecipePlan", "Workbench", "describe", "plan_recipe"]

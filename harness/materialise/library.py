@@ -1,0 +1,75 @@
+"""The model files that recipes name, each opened once, and the words by which recipes and messages call them.
+The live workbench and the making of files share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from harness import zoo
+from harness.declare import Checkpoint, Merge, Model
+from harness.weights import ModelFile, content_hash, open_model
+
+
+class MaterialiseError(ValueError):
+    """A candidate that cannot be made from its files."""
+
+
+class Library:
+    """Opens what recipes name, looking relative paths up below `root`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._files: dict[tuple[Path, bool], ModelFile] = {}
+
+    def path(self, reference: str) -> Path:
+        """The file or folder behind a path or `zoo:` name."""
+        return zoo.resolve(reference) if reference.startswith("zoo:") else (self.root / reference).resolve()
+
+    def open(self, checkpoint: Checkpoint) -> ModelFile:
+        """The opened model, with its EMA weights as the U-Net where the checkpoint says so. Raises ModelFileError."""
+        place = (self.path(checkpoint.path), checkpoint.ema)
+        if place not in self._files:
+            self._files[place] = open_model(place[0], ema=checkpoint.ema)
+        return self._files[place]
+
+    def content(self, reference: str) -> str:
+        """BLAKE3 of the file or folder behind a path or `zoo:` name."""
+        return content_hash(self.path(reference))
+
+
+def checkpoint_of(model: str | Checkpoint) -> Checkpoint:
+    """A leaf of a recipe as a Checkpoint; those of the zoo bring their config."""
+    if isinstance(model, Checkpoint):
+        return model
+    return Checkpoint(path=model, config="zoo:config" if model.startswith("zoo:") else None)
+
+
+def frame_of(model: Model) -> Checkpoint:
+    """The checkpoint that gives all that is not merged: the leftmost leaf."""
+    while isinstance(model, Merge):
+        model = model.a
+    return checkpoint_of(model)
+
+
+def leaves(model: Model) -> Iterator[Checkpoint]:
+    """Every checkpoint of a recipe, left to right, models to take components from last."""
+    if isinstance(model, Merge):
+        for parent in (*model.models, *model.take.values()):
+            yield from leaves(parent)
+    else:
+        yield checkpoint_of(model)
+
+
+def merges_of(model: Model) -> Iterator[Merge]:
+    """Every merge of a recipe, the outermost first."""
+    if isinstance(model, Merge):
+        yield model
+        for parent in (*model.models, *model.take.values()):
+            yield from merges_of(parent)
+
+
+def name_of(checkpoint: Checkpoint) -> str:
+    """What expressions and messages call a checkpoint: its path as declared."""
+    return f"{checkpoint.path} (EMA)" if checkpoint.ema else checkpoint.path

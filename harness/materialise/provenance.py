@@ -1,0 +1,118 @@
+"""What the header of a made file says of how it was made, enough to make it again: recipe, hashes of all inputs, tool
+version, coverage. The merge command writes it, replay reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+from harness import __version__
+from harness.declare import Checkpoint, Merge, Model, plain, restore
+from harness.materialise.library import Library, checkpoint_of, leaves, merges_of
+from harness.materialise.placing import FilePlan
+from harness.merge import MERGE_METHODS
+from harness.weights import ModelFileError
+
+RECIPE: Final = "sweetspot.recipe"
+INPUTS: Final = "sweetspot.inputs"
+_ARCHITECTURES: Final = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2", "sdxl": "stable-diffusion-xl-v1-base",
+                         "sdxl_refiner": "stable-diffusion-xl-v1-refiner", "flux": "flux-1", "sd3": "stable-diffusion-v3"}
+_PREDICTIONS: Final = {"v_prediction": "v"}
+_MOST_LINEAGE: Final = 20_000
+"""Characters of a parent's own recipe that are kept."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Provenance:
+    """What a header says: the recipe with file names for paths, and by name each input's BLAKE3 and size in bytes."""
+
+    recipe: Model
+    inputs: Mapping[str, Mapping[str, Any]]
+    version: str
+    methods: Mapping[str, int]
+
+
+def input_names(model: Model, library: Library) -> dict[str, str]:
+    """{reference: name in the header}: the file's name, numbered where two files have the same one."""
+    names: dict[str, str] = {}
+    for reference in dict.fromkeys(leaf.path for leaf in leaves(model)):
+        name = base = reference if reference.startswith("zoo:") else library.path(reference).name
+        number = 2
+        while name in names.values():
+            name, number = f"{base} ({number})", number + 1
+        names[reference] = name
+    return names
+
+
+def renamed(model: Model, names: Mapping[str, str]) -> Model:
+    """The recipe with every path replaced; configs are left out, since no weight depends on them."""
+    if not isinstance(model, Merge):
+        leaf = checkpoint_of(model)
+        return Checkpoint(path=names[leaf.path], ema=leaf.ema) if leaf.ema else names[leaf.path]
+    return replace(model, a=renamed(model.a, names), b=renamed(model.b, names),
+                   c=None if model.c is None else renamed(model.c, names), more=tuple(renamed(m, names) for m in model.more),
+                   take={part: renamed(m, names) for part, m in model.take.items()})
+
+
+def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title: str) -> dict[str, str]:
+    """The metadata of the file that `plan` makes; `hashes` are the BLAKE3 of the inputs by reference.
+
+    Neither date nor machine is in it: the same recipe of the same files makes the same bytes.
+    """
+    model, frame = plan.recipe.model, plan.recipe.files[next(iter(plan.recipe.files))]
+    names = input_names(model, library)
+    inputs = {names[reference]: {"blake3": hashes[reference], "bytes": size_of(library.path(reference)),
+                                 **_lineage(plan, reference)} for reference in names}
+    versions = {merge.method: MERGE_METHODS[merge.method].version for merge in merges_of(model)}
+    counts = {component: {status: len(keys) for status, keys in statuses.items()}
+              for component, statuses in plan.coverage.items()}
+    found = {"format": "pt", "modelspec.sai_model_spec": "1.0.1", "modelspec.title": title,
+             "modelspec.architecture": _ARCHITECTURES.get(frame.family, frame.family),
+             "modelspec.implementation": "https://github.com/Stability-AI/generative-models" if frame.layout == "ldm"
+             else "diffusers", "modelspec.merged_from": ", ".join(names.values()),
+             RECIPE: _json(plain(renamed(model, names))), INPUTS: _json(inputs), "sweetspot.version": __version__,
+             "sweetspot.methods": _json(versions), "sweetspot.coverage": _json({"keys": counts, "notes": list(plan.notes)})}
+    if frame.prediction:
+        found["modelspec.prediction_type"] = _PREDICTIONS.get(frame.prediction, frame.prediction)
+    return found
+
+
+def read_provenance(path: Path, found: Mapping[str, str]) -> Provenance:
+    """What the metadata `found` in the file `path` say. ModelFileError when they are not those of a made file."""
+    if RECIPE not in found or INPUTS not in found:
+        raise ModelFileError(f"{path}: its header holds no recipe; expected a file written by `sweetspot merge`. "
+                             "Only such files can be made again.")
+    try:
+        recipe, inputs = restore(json.loads(found[RECIPE])), json.loads(found[INPUTS])
+        names = {leaf.path for leaf in leaves(recipe)}
+        if not names <= inputs.keys() or not all(isinstance(inputs[name]["blake3"], str) for name in names):
+            raise KeyError("an input without a hash")  # noqa: TRY301  one message for all that is wrong with a header
+        return Provenance(recipe=recipe, inputs=inputs, version=str(found.get("sweetspot.version", "")),
+                          methods=json.loads(found.get("sweetspot.methods", "{}")))
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise ModelFileError(f"{path}: the recipe in its header cannot be read ({error!r}); expected what `sweetspot merge` "
+                             "writes. The header was changed.") from error
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files in a folder."""
+    if path.is_file():
+        return path.stat().st_size
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+
+
+def _lineage(plan: FilePlan, reference: str) -> dict[str, Any]:
+    """The recipe in an input's own header, if it was made as well: a merge of merges can be followed to its roots."""
+    for name, file in plan.recipe.files.items():
+        if name.removesuffix(" (EMA)") == reference and len(file.metadata.get(RECIPE, "")) < _MOST_LINEAGE:
+            own = {word: file.metadata[key] for word, key in (("recipe", RECIPE), ("inputs", INPUTS)) if key in file.metadata}
+            return {word: text for word, text in own.items() if len(text) < _MOST_LINEAGE}
+    return {}
+
+
+def _json(data: Any) -> str:
+    return json.dumps(data, ensure_ascii=False, separators=(",", ":"), sort_keys=False)

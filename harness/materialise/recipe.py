@@ -1,0 +1,263 @@
+"""Plans a recipe: which tensor of the result is made of which tensors of which files, with which numbers, and what
+stands in the way. The workbench and the making of files call `plan_recipe`; no weight is read.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from harness.declare import Alpha, Alphas, Checkpoint, Merge, Model, short_hash
+from harness.materialise.library import (
+    Library,
+    MaterialiseError,
+    checkpoint_of,
+    frame_of,
+    leaves,
+    merges_of,
+    name_of,
+)
+from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
+from harness.merge.blocks import NONE
+from harness.merge.plan import MergePlan, model_names
+from harness.merge.where import ByKey, WhereError, alphas_by_key, unmatched
+from harness.weights import ModelFile
+from harness.weights.ldm import unet_to_ldm
+
+DTYPES: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
+_SHOWN: Final = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """What one tensor of a result is stored as: dtype in the words of safetensors, canonical shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartPlan:
+    """One component of the result. `coverage` maps a status to keys, as in records.Coverage."""
+
+    component: str
+    keys: Mapping[str, Expression]
+    stored: Mapping[str, Stored]
+    coverage: Mapping[str, tuple[str, ...]]
+    notes: tuple[str, ...] = ()
+    blocks: tuple[tuple[str, str, float, int], ...] = ()
+    """Which alpha went where: number ("alpha", "beta"), slot ("IN04"), its value, how many keys; outermost merge only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecipePlan:
+    """A recipe with every tensor accounted for. `files` holds the opened models by the names that sources give them."""
+
+    model: Model
+    frame: Checkpoint
+    files: Mapping[str, ModelFile] = field(repr=False)
+    parts: Mapping[str, PartPlan] = field(repr=False)
+    precision: str = "auto"
+
+
+@dataclass(kw_only=True)
+class _Draft:
+    keys: dict[str, Expression]
+    stored: dict[str, Stored]
+    plans: list[MergePlan] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    blocks: list[tuple[str, str, float, int]] = field(default_factory=list)
+    apart: frozenset[str] = frozenset()
+    """Keys that the convention of the block weights leaves out of the merge."""
+
+
+def plan_recipe(model: Model, library: Library) -> RecipePlan:
+    """The plan of a checkpoint or a (nested) merge.
+
+    Raises ModelFileError for a file that cannot be used, and MaterialiseError for whatever stands in the merge's way:
+    keys without counterpart, other shapes, other families or predictions, patterns that match nothing.
+    """
+    frame = frame_of(model)
+    files = {name_of(leaf): library.open(leaf) for leaf in leaves(model)}
+    _refuse_strangers(model, files)
+    taken = [part for merge in merges_of(model) for part in merge.take]
+    components = list(dict.fromkeys([*files[name_of(frame)].components, *taken]))
+    planner = _Planner(files)
+    parts = {component: _finish(component, planner.draft(model, component), model) for component in components}
+    planner.refuse_unused_patterns(model)
+    precision = "fp64" if any(merge.precision == "fp64" for merge in merges_of(model)) else "auto"
+    return RecipePlan(model=model, frame=frame, files=files, parts=parts, precision=precision)
+
+
+class _Planner:
+    """Walks a recipe once for each component, keeping what the patterns of its alphas matched."""
+
+    def __init__(self, files: Mapping[str, ModelFile]) -> None:
+        self.files = files
+        self._seen: dict[str, tuple[Alphas, list[ByKey]]] = {}
+
+    def draft(self, model: Model, component: str) -> _Draft:
+        if not isinstance(model, Merge):
+            return self._leaf(checkpoint_of(model), component)
+        if component in model.take:
+            draft = self.draft(model.take[component], component)
+            draft.notes.append(f"{component}: taken whole from {name_of(frame_of(model.take[component]))}")
+            return draft
+        if component not in model.parts:
+            return self.draft(model.a, component)
+        drafts = [self.draft(parent, component) for parent in model.models]
+        row = MERGE_METHODS[model.method]
+        names = model_names(len(drafts), model.c is not None)
+        if empty := [name for name, draft in zip(names, drafts, strict=True) if not draft.keys]:
+            raise MaterialiseError(f"{component}: {' and '.join(empty)} has none, and the recipe merges it. Leave {component!r} "
+                                   "out of parts, or give models that have one.")
+        plan = plan_merge(component, [draft.stored for draft in drafts], names, missing=model.missing)
+        if problems := plan.problems():
+            more = f" ... and {len(problems) - _SHOWN} more keys" if len(problems) > _SHOWN else ""
+            who = " and ".join(repr(name_of(frame_of(parent))) for parent in model.models)
+            raise MaterialiseError(f"merging {who}: {' '.join(problems[:_SHOWN])}{more}")
+        alpha = self._numbers(model, "alpha", component, plan) if row.alpha_range else None
+        beta = self._numbers(model, "beta", component, plan) if row.beta_range else None
+        # Its numbers do not count: what is surveyed are the models as they are before this merge.
+        group = short_hash([component, model.method, list(model.models)])
+        keys: dict[str, Expression] = {key: drafts[0].keys[key] for key in plan.copied}
+        numbers = {word: by_key for word, by_key in (("alpha", alpha), ("beta", beta)) if by_key is not None}
+        apart = {key for by_key in numbers.values() for key, slot in by_key.slots.items() if slot == NONE}
+        for key in plan.merged:
+            if key in apart:
+                keys[key] = drafts[0].keys[key]
+                continue
+            call = Call(alpha=alpha.values[key] if alpha else 0.0, beta=beta.values[key] if beta else 0.0,
+                        parameters=row.defaults(model.settings), weights=_weights(model) if row.weighted else ())
+            keys[key] = simplified(Merged(
+                name=model.method, method=row, call=call, inputs=tuple(draft.keys[key] for draft in drafts),
+                channels=plan.narrowed.get(key, 0), seed=int(model.settings.get("seed", 0)), component=component, key=key,
+                group=group if row.survey else ""))
+        inner = [p for draft in drafts for p in draft.plans]
+        said = [note for draft in drafts for note in draft.notes]
+        said += [f"{component}: {note}" for by_key in numbers.values() for note in by_key.notes]
+        return _Draft(keys=keys, stored={key: drafts[0].stored[key] for key in keys}, plans=[*inner, plan], notes=said,
+                      apart=frozenset(apart), blocks=[b for word, by_key in numbers.items() for b in _blocks(word, by_key)])
+
+    def _leaf(self, checkpoint: Checkpoint, component: str) -> _Draft:
+        name = name_of(checkpoint)
+        infos = self.files[name].components.get(component, {})
+        # Scaled codes become numbers as they are read, and are no longer stored as codes.
+        dtypes = {key: "F32" if info.scale else info.dtype for key, info in infos.items()}
+        return _Draft(keys={key: Source(model=name, component=component, key=key, dtype=dtypes[key]) for key in infos},
+                      stored={key: Stored(dtype="F16" if info.scale else info.dtype, shape=info.shape)
+                              for key, info in infos.items()},
+                      notes=[f"{component}: the scaled fp8 weights of {name} are multiplied out and stored as F16"]
+                      if any(info.scale for info in infos.values()) else [])
+
+    def _numbers(self, merge: Merge, word: str, component: str, plan: MergePlan) -> ByKey:
+        """Alpha or beta of every merged key."""
+        given: Alpha | None = getattr(merge, word)
+        if given is None:
+            raise MaterialiseError(f"merge method {merge.method!r} needs {word}, and none is given")
+        file = self.files[name_of(frame_of(merge))]
+        names = unet_to_ldm(plan.merged) if component == "unet" else {key: key for key in plan.merged}
+        denoiser = unet_to_ldm(file.components["unet"]).values() if "unet" in file.components else file.components.get(
+            "transformer", {})
+        try:
+            by_key = alphas_by_key(given, component, names, family=file.family, denoiser=denoiser)
+        except WhereError as error:
+            raise MaterialiseError(f"{word}: {error}") from error
+        if isinstance(given, Alphas):
+            self._seen.setdefault(short_hash([merge, word]), (given, []))[1].append(by_key)
+        return by_key
+
+    def refuse_unused_patterns(self, model: Model) -> None:
+        """MaterialiseError for a pattern that matched in no component: it would be skipped in silence."""
+        for given, seen in self._seen.values():
+            if said := unmatched(given, seen):
+                raise MaterialiseError(f"merging into {name_of(frame_of(model))}: {said[0]}")
+
+
+def _finish(component: str, draft: _Draft, model: Model) -> PartPlan:
+    """The draft with the declared dtype, and the coverage of all merges within it."""
+    dtype = DTYPES.get(model.dtype, "") if isinstance(model, Merge) else ""
+    stored = {key: replace(at, dtype=dtype) if dtype and at.dtype.startswith(("F", "BF")) else at
+              for key, at in draft.stored.items()}
+    coverage: dict[str, set[str]] = {}
+    for plan in draft.plans:
+        for status, keys in plan.coverage_keys().items():
+            coverage.setdefault(status, set()).update(keys)
+    for status in ("merged", "merged_in_part"):
+        coverage[status] = coverage.get(status, set()) - draft.apart
+    copied = set(draft.keys) - coverage["merged"] - coverage["merged_in_part"]
+    statuses = {status: keys for status, keys in coverage.items() if status != "copied"} | {"copied": copied}
+    notes = [note for plan in draft.plans for note in plan.notes()]
+    return PartPlan(component=component, keys=draft.keys, stored=stored, blocks=tuple(draft.blocks),
+                    notes=tuple(dict.fromkeys([*notes, *draft.notes])),
+                    coverage={status: tuple(sorted(keys)) for status, keys in statuses.items() if keys})
+
+
+def _blocks(word: str, by_key: ByKey) -> list[tuple[str, str, float, int]]:
+    """(word, slot, value, keys) for every slot and every value that keys of it got."""
+    counted = Counter((slot, by_key.values[key]) for key, slot in by_key.slots.items())
+    return [(word, slot, value, count) for (slot, value), count in counted.items()]
+
+
+def _weights(merge: Merge) -> tuple[float, ...]:
+    return merge.weights or (1.0,) * (2 + len(merge.more))
+
+
+def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
+    """Models of other families, other key spaces, other predictions, and averaged beside plain weights."""
+    for merge in merges_of(model):
+        parents = [name_of(frame_of(parent)) for parent in merge.models]
+        opened = {name: files[name] for name in dict.fromkeys(parents)}
+        _differ("families", {name: file.family for name, file in opened.items()}, "Merge models of one family.")
+        if any("transformer" in file.components for file in opened.values()):
+            _differ("layouts", {name: file.layout for name, file in opened.items()},
+                    "Their tensors have other names and shapes; convert one of them.")
+        if "prediction" not in merge.force and "unet" in merge.parts:
+            _refuse_predictions(opened)
+        if "ema" not in merge.force and "unet" in merge.parts:
+            _refuse_mixed_ema(merge, files)
+        if any(inner.dtype != "a" for parent in (*merge.models, *merge.take.values()) for inner in merges_of(parent)):
+            raise MaterialiseError("dtype is given within a nested merge; only the whole result is rounded. Give it outermost")
+
+
+def _differ(what: str, said: Mapping[str, str], do: str) -> None:
+    if len(set(said.values())) > 1:
+        raise MaterialiseError(f"the parents are of different {what} ({'; '.join(f'{n}: {s}' for n, s in said.items())}). {do}")
+
+
+def _refuse_predictions(opened: Mapping[str, ModelFile]) -> None:
+    """Files that say different things of what their U-Net predicts. Silence beside a header's word is no contradiction,
+    since many tools drop headers; silence beside a marker tensor is one, since loaders take its absence for epsilon."""
+    marked = any("v_pred" in file.markers for file in opened.values())
+    said = {name: file.prediction or ("epsilon" if marked else "") for name, file in opened.items()}
+    others = {name: ", ".join(sorted(set(file.markers) - {"v_pred"})) or "no other marker" for name, file in opened.items()}
+    do = 'Their sum would be noise: merge models of one kind, or say force=("prediction",).'
+    _differ("predictions", {name: word for name, word in said.items() if word}, do)
+    _differ("noise schedules", others, do)
+
+
+def _refuse_mixed_ema(merge: Merge, files: Mapping[str, ModelFile]) -> None:
+    frames = [frame_of(parent) for parent in merge.models]
+    if any(frame.ema for frame in frames):
+        for frame in frames:
+            if not frame.ema and files[name_of(frame)].ema:
+                raise MaterialiseError(
+                    f"{frame.path}: its plain weights would be merged with EMA weights, though it holds EMA weights itself. "
+                    'Say ema=True for it too, or force=("ema",).')
+
+
+def describe(model: Model) -> Sequence[str]:
+    """The recipe in indented lines, for people."""
+    def lines(inner: Model, depth: int) -> list[str]:
+        pad = "  " * depth
+        if not isinstance(inner, Merge):
+            return [f"{pad}{name_of(checkpoint_of(inner))}"]
+        head = f"{pad}{inner.method}" + (f", alpha {_said(inner.alpha)}" if inner.alpha is not None else "")
+        return [head, *(line for parent in inner.models for line in lines(parent, depth + 1))]
+    return lines(model, 0)
+
+
+def _said(alpha: Alpha) -> str:
+    return f"{alpha:g}" if isinstance(alpha, float | int) else repr(alpha)

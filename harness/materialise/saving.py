@@ -1,0 +1,145 @@
+"""A recipe as a file on the disk, whole or not at all; and an existing file compared with what its recipe makes.
+The merge and replay commands call these.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness.materialise.library import Library, MaterialiseError
+from harness.materialise.making import Advance, make
+from harness.materialise.placing import FilePlan
+from harness.materialise.provenance import input_names, metadata
+from harness.weights import read_header
+from harness.weights.hashing import HashingApart
+from harness.weights.header import Span, encode_header
+from harness.weights.stream import InputFiles, OutputFile, refuse_full_disk, remove_abandoned
+from harness.weights.write import refuse_suffix
+
+_NO_HASH: Final = "0" * 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Saved:
+    """A file that was made: its size, the old file of its name if there was one, and temporary files that killed
+    processes had left and that were removed."""
+
+    path: Path
+    size: int
+    hashes: Mapping[str, str]
+    backup: Path | None
+    removed: tuple[Path, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """A file beside what its recipe makes: names of tensors that are only in one of them, that are declared otherwise,
+    or that hold other bytes."""
+
+    missing: tuple[str, ...]
+    extra: tuple[str, ...]
+    declared: tuple[str, ...]
+    differing: tuple[str, ...]
+    tensors: int
+
+    @property
+    def identical(self) -> bool:
+        """Whether every tensor is there with the same dtype, shape and bytes, and none besides."""
+        return not (self.missing or self.extra or self.declared or self.differing)
+
+
+def size_on_disk(plan: FilePlan, library: Library, title: str) -> int:
+    """Bytes of the file that `plan` makes, header included."""
+    return _header_size(plan, library, title) + plan.total
+
+
+def refuse_target(plan: FilePlan, library: Library, path: Path, title: str) -> None:
+    """ModelFileError when the file could not be written to `path`: another suffix, a folder, or too little disk."""
+    refuse_suffix(path)
+    if path.is_dir():
+        raise MaterialiseError(f"{path} is a folder; give the path of the file to write")
+    refuse_full_disk(path, size_on_disk(plan, library, title))
+
+
+def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Advance = lambda _: None) -> Saved:
+    """Writes the file of `plan` to `path`; see OutputFile for what is safe meanwhile.
+
+    Raises ModelFileError for a disk too full and for an input that changed while it was read, MaterialiseError for
+    values that are not finite; the old file, if there is one, is then as it was.
+    """
+    refuse_target(plan, library, path, title)
+    removed = remove_abandoned(path)
+    names = input_names(plan.recipe.model, library)
+    before = {reference: _version(library.path(reference)) for reference in names}
+    hashing = HashingApart(library.path(reference) for reference in names)
+    header_size = _header_size(plan, library, title)
+    # What must be in memory whole is written where it comes to lie, and such writes are not whole blocks.
+    output = OutputFile(path, header_size + plan.total, direct=not plan.wholes)
+    try:
+        make(plan, header_size, output, advance)
+        hashing.finish()
+        found = {reference: library.content(reference) for reference in names}
+        _refuse_changed(library, before)
+        header = encode_header(plan.spans, metadata(plan, library, found, title), size=header_size)
+        backup = output.commit(header)
+    except BaseException:
+        hashing.stop()
+        output.abort()
+        raise
+    return Saved(path=path, size=header_size + plan.total, hashes=found, backup=backup, removed=tuple(removed))
+
+
+def compare(plan: FilePlan, path: Path, advance: Advance = lambda _: None) -> Compared:
+    """The file at `path` beside what `plan` makes, tensor by tensor, wherever they lie in it; nothing is written."""
+    stored, _ = read_header(path)
+    names = plan.spans.keys() & stored.keys()
+    declared = {name for name in names if (stored[name].dtype, tuple(stored[name].shape)) != (
+        plan.spans[name].dtype, plan.spans[name].shape)}
+    with InputFiles() as files:
+        comparing = _Comparing(path, files, {name: (plan.spans[name], stored[name].offset or 0) for name in names - declared})
+        make(plan, 0, comparing, advance)
+    return Compared(missing=tuple(sorted(plan.spans.keys() - names)), extra=tuple(sorted(stored.keys() - names)),
+                    declared=tuple(sorted(declared)), differing=tuple(sorted(comparing.differing)), tensors=len(plan.spans))
+
+
+class _Comparing:
+    """An output that compares instead of writing."""
+
+    def __init__(self, path: Path, files: InputFiles, places: Mapping[str, tuple[Span, int]]) -> None:
+        self.path, self.files = path, files
+        self.places = sorted((span.begin, span.end, offset, name) for name, (span, offset) in places.items())
+        self.differing: set[str] = set()
+        self.lock = threading.Lock()
+
+    def write(self, offset: int, data: memoryview) -> None:
+        """Compares the bytes of every tensor that lies in the window at `offset`."""
+        end = offset + len(data)
+        for begin, stop, there, name in self.places:
+            first, last = max(begin, offset), min(stop, end)
+            if first < last:
+                found = memoryview(bytearray(last - first))
+                self.files.read_into(self.path, there + first - begin, found)
+                if found != data[first - offset:last - offset]:
+                    with self.lock:
+                        self.differing.add(name)
+
+
+def _header_size(plan: FilePlan, library: Library, title: str) -> int:
+    names = input_names(plan.recipe.model, library)
+    return len(encode_header(plan.spans, metadata(plan, library, dict.fromkeys(names, _NO_HASH), title)))
+
+
+def _refuse_changed(library: Library, before: Mapping[str, tuple[int, int]]) -> None:
+    if changed := next((at for at, version in before.items() if _version(library.path(at)) != version), None):
+        raise MaterialiseError(f"{changed} was changed while it was read. Start again when nothing writes to it")
+
+
+def _version(path: Path) -> tuple[int, int]:
+    """Size and time of change of a file, or of what lies in a folder: other when it was written to."""
+    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    stats = [file.stat() for file in files]
+    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)

@@ -1,0 +1,58 @@
+"""The look at a whole model that some merge methods need before the first key is merged (the range of similarities of
+the cosine methods). The workbench and the making of files call it once per recipe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.merge import Expression, Source, evaluate
+from harness.merge.expression import merges
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Read = Callable[[Source], "Tensor"]
+
+
+def needs_survey(expressions: Iterable[Expression]) -> bool:
+    """Whether any merge among them looks at the whole model first."""
+    return any(merge.group for expression in expressions for merge in merges(expression))
+
+
+def surveyed(keys: Mapping[str, Expression], read: Read, known: dict[str, tuple[float, float]]) -> dict[str, Expression]:
+    """The expressions with the limits of every surveyed merge filled in, the innermost merges first.
+
+    All keys of one merge in one component are looked at together; the values are those of the widened tensors. Limits
+    that are in `known` are not computed again, and new ones are put there.
+    """
+    done: set[str] = set()
+    found = dict(keys)
+    while ready := {merge.group for expression in found.values() for merge in merges(expression)
+                    if merge.group and merge.group not in done
+                    and not any(m.group and m.group not in done for part in merge.inputs for m in merges(part))}:
+        known.update({group: _limits(group, found.values(), read) for group in sorted(ready - known.keys())})
+        limits = {group: known[group] for group in ready}
+        found = {key: _filled(expression, limits) for key, expression in found.items()}
+        done |= ready
+    return found
+
+
+def _limits(group: str, expressions: Iterable[Expression], read: Read) -> tuple[float, float]:
+    import torch
+
+    members = [merge for expression in expressions for merge in merges(expression) if merge.group == group]
+    row = members[0].method
+    assert row.survey is not None and row.limits_of is not None  # a group is only given to methods with both
+    values = [row.survey(*(evaluate(part, read, dtype="F32") for part in member.inputs)) for member in members]
+    return row.limits_of(torch.cat([value.double().cpu().flatten() for value in values]))
+
+
+def _filled(expression: Expression, limits: Mapping[str, tuple[float, float]]) -> Expression:
+    if isinstance(expression, Source):
+        return expression
+    inputs = tuple(_filled(part, limits) for part in expression.inputs)
+    call = replace(expression.call, limits=limits[expression.group]) if expression.group in limits else expression.call
+    return replace(expression, inputs=inputs, call=call)

@@ -1,0 +1,72 @@
+"""How deep in its model each key stands: the order of the layers of U-Nets, text encoders, VAEs and transformers.
+where.py asks it when alpha is given as `Gradient`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from harness.merge.blocks import DENOISERS, counts, slot_of, unet_blocks
+
+_TEXT_LAYER: Final = re.compile(r"(?:.*\.)?(?:layers|block|resblocks)\.(\d+)\.")
+_VAE_BLOCK: Final = re.compile(r"(encoder|decoder)\.(down_blocks|up_blocks)\.(\d+)\.")
+_FIRST_STREAM: Final = ("img_in", "txt_in", "x_embedder", "context_embedder")
+
+
+def layers_of(component: str, family: str, names: Mapping[str, str], whole: Sequence[str]
+              ) -> tuple[dict[str, tuple[str, int]], int]:
+    """{key: (name of its layer, its index from the first)} and the index of the last layer. `names` is {key: single-file
+    name}; `whole` are all such names of the U-Net or transformer, of which `names` may lack some."""
+    if component == "vae":
+        return _vae_layers(names)
+    if component not in DENOISERS:
+        found = {key: int(m[1]) for key in names if (m := _TEXT_LAYER.match(key))}
+        return {key: (f"L{number:02d}", number) for key, number in found.items()}, max(found.values(), default=0)
+    if family in ("flux", "sd3"):
+        return _stream_layers(family, names, counts(whole, family))
+    size = counts(whole, family)
+    order = {slot: index for index, slot in enumerate(unet_blocks(*size))}
+    # The convention only says where out. stands: after the last block, as the first convolution is the first block.
+    slots = {key: slot_of("supermerger", family, component, name, size) for key, name in names.items()
+             if name.partition(".")[0] not in ("time_embed", "label_emb")}
+    return {key: (slot, order[slot]) for key, slot in slots.items() if slot in order}, len(order) - 1
+
+
+def _vae_layers(names: Mapping[str, str]) -> tuple[dict[str, tuple[str, int]], int]:
+    """The encoder's blocks, its middle, the decoder's middle, and its blocks. What stands before or after the blocks of a
+    half counts to the nearest of them, so that every key has a layer."""
+    found = [m for m in map(_VAE_BLOCK.match, names) if m]
+    downs, ups = (1 + max((int(m[3]) for m in found if m[1] == half), default=-1) for half in ("encoder", "decoder"))
+    order = (*(f"down {n}" for n in range(downs)), "encoder mid", "decoder mid", *(f"up {n}" for n in range(ups)))
+    layers = {}
+    for key in names:
+        if block := _VAE_BLOCK.match(key):
+            layer = f"{block[2].split('_')[0]} {block[3]}"
+        elif key.startswith("encoder.conv_in"):
+            layer = order[0]
+        elif key.startswith(("encoder.", "quant_conv")):
+            layer = "encoder mid"
+        elif key.startswith(("decoder.conv_norm_out", "decoder.conv_out")):
+            layer = order[-1]
+        else:
+            layer = "decoder mid"
+        layers[key] = layer, order.index(layer)
+    return layers, len(order) - 1
+
+
+def _stream_layers(family: str, names: Mapping[str, str], size: tuple[int, int]) -> tuple[dict[str, tuple[str, int]], int]:
+    """Double and then single blocks, or joint blocks. The embedding of image and text counts to the first, the last layer
+    to the last; embeddings of time, guidance and place are in no layer."""
+    first, second = size
+    layers = {}
+    for key, name in names.items():
+        slot = slot_of("comfyui", family, "transformer", name, size)
+        if slot[0] in "DSJ" and slot[1:].isdigit():
+            layers[key] = slot, int(slot[1:]) + (first if slot[0] == "S" else 0)
+        elif slot in _FIRST_STREAM:
+            layers[key] = slot, 0
+        elif slot == "final_layer":
+            layers[key] = slot, first + second - 1
+    return layers, first + second - 1

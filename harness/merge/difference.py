@@ -1,0 +1,63 @@
+"""Merges that give A a difference between models after changing it: scaled by distance, without the part A already has,
+or weighed by likeness. `apply.py` calls them through MERGE_METHODS, one tensor at a time.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.merge.inner import inner
+from harness.merge.linear import add_difference, subtract, weighted_sum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TRAIN_SCALE = 1.8
+"""SuperMerger's factor, by which alpha 1 is about the effect of a training."""
+
+
+def train_difference(a: Tensor, b: Tensor, c: Tensor, alpha: float) -> Tensor:
+    """A + 1.8 * alpha * (B - C) * |B - A| / (|B - A| + |B - C|), elementwise; 0 / 0 counts as 0. alpha scales what is
+    added. Floating tensors of one shape and dtype; at alpha 0 A is returned.
+
+    What B learnt from C is added less where A is near B already. SuperMerger's trainDifference:
+    https://github.com/hako-mikan/sd-webui-supermerger
+    """
+    if alpha == 0:
+        return a
+    lost = c.sub(b)
+    to_a = b.sub(a).abs_()
+    whole = lost.abs().add_(to_a)
+    to_a.div_(whole.masked_fill_(whole == 0, 1))
+    return subtract(a, lost.mul_(to_a), TRAIN_SCALE * alpha)
+
+
+def similarity_add(a: Tensor, b: Tensor, c: Tensor, alpha: float, beta: float) -> Tensor:
+    """lerp(A + alpha * (B - C), lerp(A, B, alpha / 2), beta * (s + 1) / 2) with s = A * B / max(|A|, |B|)**2, elementwise.
+    alpha scales the added difference, beta says how far values that are alike (s is 1 for equal ones, -1 for opposite
+    ones) are averaged instead. Two zeros are alike. Floating tensors of one shape and dtype; at alpha 0 A is returned.
+
+    sd-meh: https://github.com/s1dlx/meh. s is evaluated as (A / max) * (B / max), whose squares cannot underflow.
+    """
+    if alpha == 0:
+        return a
+    largest = a.abs().maximum(b.abs())
+    zeros = largest == 0
+    largest.masked_fill_(zeros, 1)
+    share = a.div(largest).mul_(b).div_(largest).masked_fill_(zeros, 1).add_(1).mul_(beta / 2)
+    added = add_difference(a, b, c, alpha)
+    return added.sub(added.sub(weighted_sum(a, b, alpha / 2)).mul_(share))
+
+
+def perpendicular(a: Tensor, b: Tensor, c: Tensor, alpha: float) -> Tensor:
+    """A + alpha * (dB - k * dA) with dA = A - C, dB = B - C and k = <dA, dB> / <dA, dA> over the whole tensor: of what B
+    learnt, only the part that is at right angles to what A learnt. alpha scales it. Where A equals C, all of dB is added.
+
+    Floating tensors of one shape and dtype; at alpha 0 A is returned. sd-mecha: https://github.com/ljleb/sd-mecha
+    """
+    if alpha == 0:
+        return a
+    delta_a, delta_b = a.sub(c), b.sub(c)
+    square = inner(delta_a, delta_a)
+    share = inner(delta_a, delta_b) / square if square else 0.0
+    return subtract(a, delta_a.mul_(share).sub_(delta_b), alpha)

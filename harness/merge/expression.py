@@ -1,0 +1,145 @@
+"""What one tensor of a recipe is made of, as a tree, and its evaluation with one rounding at the end.
+Planning a recipe builds the trees; the live pipeline and the written file evaluate the same ones, so they agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from harness.merge.method import Call, MergeMethod, key_seed
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_NAMES: Final = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
+                 "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "BOOL": "bool", "U8": "uint8", "I8": "int8",
+                 "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32", "I64": "int64", "U64": "uint64"}
+SMALL: Final = frozenset({"F16", "BF16", "F8_E4M3", "F8_E5M2"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A tensor of a model file: `model` is the name the recipe gives the file, `dtype` what it is read as ("F16")."""
+
+    model: str
+    component: str
+    key: str
+    dtype: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """A merge of tensors, in the order (A, B, more, C). `name` is that of the method. `channels` is set where A is wider
+    than the others: only its first so many input channels are merged, the rest stay A's. `seed` is that of a random
+    method, `component` and `key` make each key's draws its own. Merges of one `group` are surveyed together."""
+
+    name: str
+    method: MergeMethod
+    call: Call
+    inputs: tuple[Expression, ...]
+    channels: int = 0
+    seed: int = 0
+    component: str = ""
+    key: str = ""
+    group: str = ""
+
+
+Expression: TypeAlias = Source | Merged
+
+
+def sources(expression: Expression) -> Iterator[Source]:
+    """Every tensor that the expression reads, left to right, repetitions included."""
+    if isinstance(expression, Source):
+        yield expression
+    else:
+        for part in expression.inputs:
+            yield from sources(part)
+
+
+def merges(expression: Expression) -> Iterator[Merged]:
+    """Every merge within the expression, the outermost first."""
+    if isinstance(expression, Merged):
+        yield expression
+        for part in expression.inputs:
+            yield from merges(part)
+
+
+def simplified(merged: Merged) -> Expression:
+    """The input that a merge equals bit for bit at the ends of alpha, else the merge: that model is then not even read
+    where nothing of it is needed."""
+    ends = {0.0: merged.method.at_zero, 1.0: merged.method.at_one}
+    place = {"a": 0, "b": 1, "c": len(merged.inputs) - 1}.get(ends.get(merged.call.alpha, ""), -1)
+    if place < 0 or merged.method.alpha_range is None or (merged.channels and place != 0):
+        return merged
+    return merged.inputs[place]
+
+
+def elementwise(expression: Expression) -> bool:
+    """Whether each value of the result depends on the values in its own place alone."""
+    return all(merged.method.elementwise and not merged.channels and not merged.group for merged in merges(expression))
+
+
+def native(expression: Expression, dtype: str, precision: str) -> bool:
+    """Whether the merge may be called on 16-bit tensors as they are: torch widens and rounds once by itself."""
+    return (isinstance(expression, Merged) and expression.method.widens and precision == "auto" and not expression.channels
+            and dtype in ("F16", "BF16")
+            and all(isinstance(part, Source) and part.dtype == dtype for part in expression.inputs))
+
+
+def evaluate(expression: Expression, read: Callable[[Source], Tensor], *, dtype: str, precision: str = "auto") -> Tensor:
+    """The tensor of the expression, rounded once to `dtype` ("F16"). `read` gives the tensor of a source.
+
+    Arithmetic is in float32 where all sources are stored in 16 or 8 bits, else in float64; with `precision` "fp64" in
+    float64 always. Inner merges are not rounded. The result may be a tensor that `read` gave: do not change it.
+    """
+    import torch
+
+    if isinstance(expression, Source):
+        return read(expression) if expression.dtype == dtype else read(expression).to(torch_dtype(dtype))
+    target = torch_dtype(dtype)
+    with torch.no_grad():
+        if native(expression, dtype, precision):
+            return expression.method.merge([read(s) for s in sources(expression)], expression.call)
+        small = precision == "auto" and all(source.dtype in SMALL for source in sources(expression))
+        return _value(expression, read, torch.float32 if small else torch.float64).to(target)
+
+
+def _value(expression: Expression, read: Callable[[Source], Tensor], wide: torch.dtype) -> Tensor:
+    if isinstance(expression, Source):
+        return read(expression).to(wide)
+    tensors = [_value(part, read, wide) for part in expression.inputs]
+    if not expression.channels:
+        return expression.method.merge(tensors, expression.call, _generator(expression))
+    count = expression.channels
+    merged = expression.method.merge([t[:, :count].contiguous() for t in tensors], expression.call, _generator(expression))
+    return torch_cat(merged, tensors[0][:, count:])
+
+
+def with_call(expression: Merged, call: Call) -> Merged:
+    """The same merge with other numbers."""
+    return replace(expression, call=call)
+
+
+def torch_cat(first: Tensor, rest: Tensor) -> Tensor:
+    """Input channels put together again: (out, n, ...) and (out, m, ...) give (out, n + m, ...)."""
+    import torch
+
+    return torch.cat([first, rest], dim=1)
+
+
+def torch_dtype(word: str) -> torch.dtype:
+    """torch's dtype for a dtype in the words of safetensors ("F16"); KeyError for others."""
+    import torch
+
+    return getattr(torch, _NAMES[word])  # type: ignore[no-any-return]  # the names are those of dtypes
+
+
+def _generator(expression: Merged) -> torch.Generator | None:
+    if not expression.method.random:
+        return None
+    import torch
+
+    return torch.Generator().manual_seed(key_seed(expression.seed, expression.component, expression.key))

@@ -1,0 +1,53 @@
+"""Inner products and distances in float64, and the matrix that a weight is seen as. Methods that measure angles,
+norms or ranks by row call these.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+PIECE = 2 ** 20
+"""Values widened to float64 at a time: large weights cost no copy of their own."""
+
+
+def inner(a: Tensor, b: Tensor) -> float:
+    """sum(A * B) over all values, in float64, for tensors of one shape and any floating dtype.
+
+    Squares of bfloat16 values can leave float32's range, and a sum in float32 is off by 1e-6 for large tensors.
+    """
+    return sum((float(x.double().dot(y.double())) for x, y in pairs(a.reshape(-1), b.reshape(-1))), start=0.0)
+
+
+def squared_distance(a: Tensor, b: Tensor) -> float:
+    """sum((A - B)**2) over all values, in float64, for tensors of one shape and any floating dtype."""
+    total = 0.0
+    for x, y in pairs(a.reshape(-1), b.reshape(-1)):
+        difference = x.double() - y.double()
+        total += float(difference.dot(difference))
+    return total
+
+
+def row_inner(a: Tensor, b: Tensor) -> Tensor:
+    """sum(A * B) of each row of two (rows, columns) tensors, as a (rows, 1) float64 tensor."""
+    import torch
+
+    if a.shape[0] == 1:
+        return torch.tensor([[inner(a, b)]], dtype=torch.float64, device=a.device)
+    return torch.cat([(x.double() * y.double()).sum(1, keepdim=True) for x, y in pairs(a, b)])
+
+
+def pairs(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Two tensors of one shape, some rows (or values, of 1-D tensors) at a time: about PIECE values."""
+    step = max(1, PIECE // max(1, a[:1].numel()))
+    for start in range(0, a.shape[0], step):
+        yield a[start:start + step], b[start:start + step]
+
+
+def matrix(tensor: Tensor) -> Tensor:
+    """The tensor as (outputs, everything else): a convolution's (out, in, h, w) as (out, in * h * w). A bias or norm of
+    n values is one row (1, n), a single value (1, 1)."""
+    return tensor.reshape(1, -1) if tensor.ndim < 2 else tensor.reshape(tensor.shape[0], -1)

@@ -1,0 +1,49 @@
+"""Merges by powers of the weights or of their differences: means of magnitudes on a logarithmic scale. `apply.py` calls
+them through MERGE_METHODS, one tensor at a time.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from harness.merge.linear import sign_of_sum, subtract, weighted_sum
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def geometric(a: Tensor, b: Tensor, alpha: float) -> Tensor:
+    """Re(A**(1 - alpha) * B**alpha) with the principal complex powers, elementwise. alpha is B's share of the exponent.
+    Floating tensors of one shape and dtype; at 0 and 1 A and B are returned, and equal values stay bit for bit.
+
+    The magnitude is |A|**(1 - alpha) * |B|**alpha. Of two values with one sign the result has it; where A alone is
+    negative it is multiplied by cos(pi * (1 - alpha)), where B alone by cos(pi * alpha). sd-mecha's geometric_sum:
+    https://github.com/ljleb/sd-mecha
+    """
+    import torch
+
+    if alpha in (0, 1):
+        return b if alpha else a
+    size = a.abs().pow_(1 - alpha).mul_(b.abs().pow_(alpha))
+    # cos(pi * x) as sin(pi * (1/2 - x)), which is exactly 0 at x = 1/2.
+    cosine = math.sin(math.pi * (0.5 - alpha))
+    below_a, below_b = a < 0, b < 0
+    factor = torch.ones_like(a).masked_fill_(below_a & below_b, -1)
+    factor.masked_fill_(below_a & ~below_b, -cosine).masked_fill_(below_b & ~below_a, cosine)
+    return torch.where(a == b, a, size.mul_(factor))
+
+
+def multiply_difference(a: Tensor, b: Tensor, c: Tensor, alpha: float, beta: float) -> Tensor:
+    """C + sgn((1 - beta) * A + beta * B - C) * |A - C|**(1 - alpha) * |B - C|**alpha, elementwise. alpha is B's share of
+    the magnitude of the difference to C, beta B's share in the vote on its sign. Floating tensors of one shape and dtype.
+
+    So at alpha 0 and beta 0 it is A, at alpha 1 and beta 1 B, up to rounding. Where the vote is a tie it is C.
+    sd-meh: https://github.com/s1dlx/meh
+    """
+    # The vote is held on the differences, which are nearly exact.
+    lost_a, lost_b = c.sub(a), c.sub(b)
+    vote = weighted_sum(lost_a, lost_b, beta)
+    size_a, size_b = lost_a.abs(), lost_b.abs()
+    sign = sign_of_sum(vote, size_a * (1 - beta) + size_b * beta, 2)
+    return subtract(c, size_a.pow_(1 - alpha).mul_(size_b.pow_(alpha)).mul_(sign), 1.0)

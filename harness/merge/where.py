@@ -1,0 +1,304 @@
+"""Where alpha applies: the alpha of every key of a component, from a number, block weights, a gradient or patterns.
+Planning a recipe calls `alphas_by_key` for each merged component, and `unmatched` once over all of them.
+"""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from harness.declare import Alpha, Alphas, Blocks, Gradient
+from harness.merge.blocks import (
+    DENOISERS,
+    FULL_SIZE,
+    NONE,
+    Slots,
+    WhereError,
+    counts,
+    find_convention,
+    nearest,
+    single_file_name,
+    slot_of,
+    slots_of,
+    unet_blocks,
+)
+from harness.merge.depth import layers_of
+from harness.merge.presets import PRESETS, interpolated, preset_base
+
+__all__ = ["ByKey", "WhereError", "alphas_by_key", "unmatched", "unmatched_patterns"]
+
+EVERYWHERE: Final = "all"
+"""The slot of keys that one number holds for."""
+LAYERLESS: Final = "no layer"
+"""The slot of keys that a gradient gives the mean."""
+
+_PREFIXES: Final = {"unet": "model.diffusion_model.", "transformer": "model.diffusion_model.", "vae": "first_stage_model."}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ByKey:
+    """The alpha of every key of one component, and the slot it is from: "IN04", "BASE", a pattern, ... Keys of the slot
+    "none" are not merged: they stay A's, whatever the method makes of alpha 0.
+
+    `notes` are sentences for readers of the coverage. `matched` are the patterns that match a key of this component.
+    """
+
+    component: str
+    values: Mapping[str, float]
+    slots: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    matched: tuple[str, ...] = ()
+
+    @property
+    def by_slot(self) -> dict[str, tuple[float, int]]:
+        """{slot: (its alpha, how many keys it has)}, in the order of the keys: what was merged how, in a few lines."""
+        sizes = Counter(self.slots.values())
+        return {slot: (self.values[key], sizes[slot]) for key, slot in self.slots.items()}
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Part:
+    """One component as the rules below see it. `denoiser` are the single-file names of the model's U-Net or transformer,
+    empty when they are not known. `exempt` are the keys that a pattern decides."""
+
+    component: str
+    family: str
+    names: Mapping[str, str]
+    denoiser: tuple[str, ...]
+    exempt: frozenset[str] = frozenset()
+
+
+@dataclass
+class _Found:
+    values: dict[str, float] = field(default_factory=dict)
+    slots: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+
+def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, family: str,
+                  denoiser: Iterable[str] = ()) -> ByKey:
+    """The alpha of every key of `component`.
+
+    `names` is {diffusers name: single-file name below the component's prefix}; `family` is "sd1", "sd2", "sdxl",
+    "sdxl_refiner", "flux" or "sd3". `denoiser` holds the single-file names of the U-Net or transformer of the same model.
+    The slots are counted there; without it, those of other components are taken from the number of values. Names of Flux and
+    SD3 may also be those of diffusers.
+
+    Raises WhereError for a wrong number of values, an unknown preset or convention, and a key that gets no value.
+    """
+    if component in DENOISERS:
+        names = {key: single_file_name(family, name) for key, name in names.items()}
+    # All of the model's names where they are given: a key that is not merged can belong to a block of its own.
+    whole = tuple(single_file_name(family, name) for name in denoiser)
+    part = _Part(component=component, family=family, names=names,
+                 denoiser=whole or (tuple(names.values()) if component in DENOISERS else ()))
+    if not isinstance(alpha, Alphas):
+        found = _rule(alpha, part)
+        return ByKey(component=component, values=found.values, slots=found.slots, notes=tuple(found.notes))
+    chosen, matched = _patterns(alpha.keys, part)
+    found = _rule(alpha.parts.get(component, alpha.default), _Part(
+        component=component, family=family, names=names, denoiser=part.denoiser, exempt=frozenset(chosen)))
+    for key, pattern in chosen.items():
+        found.values[key], found.slots[key] = alpha.keys[pattern], pattern
+    return ByKey(component=component, values={key: found.values[key] for key in names}, notes=tuple(found.notes),
+                 slots={key: found.slots[key] for key in names}, matched=matched)
+
+
+def unmatched_patterns(alpha: Alpha, found: Sequence[ByKey]) -> tuple[str, ...]:
+    """The patterns of `alpha` that match no key of any merged component, which would be skipped in silence."""
+    if not isinstance(alpha, Alphas):
+        return ()
+    matched = {pattern for one in found for pattern in one.matched}
+    return tuple(pattern for pattern in alpha.keys if pattern not in matched)
+
+
+def unmatched(alpha: Alpha, found: Sequence[ByKey]) -> list[str]:
+    """One sentence per pattern of `alpha` that matches no key, and per part of it that is not merged. `found` are the
+    results for all components that are merged."""
+    if not isinstance(alpha, Alphas):
+        return []
+    components = [one.component for one in found]
+    merged = ", ".join(components) or "none"
+    example = next((key for one in found for key in one.values), "down_blocks.0.resnets.0.conv1.weight")
+    return [
+        *(f"alpha for the part {part!r}: it is not merged; merged: {merged}. Name it in the merge's parts, or leave it out "
+          "here" for part in alpha.parts if part not in components),
+        *(f"alpha for the keys {pattern!r}: no key of {merged} matches. A pattern must match the whole name, such as "
+          f"{example!r}; write * for any text, like '*attn2*' or '{components[0] if components else 'unet'}.*'"
+          for pattern in unmatched_patterns(alpha, found)),
+    ]
+
+
+def _rule(rule: float | Blocks | Gradient, part: _Part) -> _Found:
+    if isinstance(rule, Blocks):
+        return _blocks(rule, part)
+    if isinstance(rule, Gradient):
+        return _gradient(rule, part)
+    return _Found(values=dict.fromkeys(part.names, float(rule)), slots=dict.fromkeys(part.names, EVERYWHERE))
+
+
+def _patterns(patterns: Mapping[str, float], part: _Part) -> tuple[dict[str, str], tuple[str, ...]]:
+    """{key: the last pattern that matches it}, and all patterns that match a key."""
+    compiled = {pattern: re.compile(fnmatch.translate(pattern)) for pattern in patterns}
+    chosen: dict[str, str] = {}
+    matched: dict[str, None] = {}
+    for key, name in part.names.items():
+        spellings = {key, name, f"{part.component}.{key}", f"{part.component}.{name}"}
+        if part.component in _PREFIXES:
+            spellings.add(_PREFIXES[part.component] + name)
+        for pattern, expression in compiled.items():
+            if any(map(expression.match, spellings)):
+                chosen[key] = pattern
+                matched[pattern] = None
+    return chosen, tuple(pattern for pattern in patterns if pattern in matched)
+
+
+def _blocks(blocks: Blocks, part: _Part) -> _Found:
+    """Alpha by slot. Keys that have a slot without a value are said all at once."""
+    find_convention(blocks.convention)
+    size = _size(blocks, part)
+    slots = slots_of(blocks.convention, part.family, part.denoiser, size)
+    table, notes = _preset(blocks, slots, size) if blocks.preset else _values(blocks, slots, part, size)
+    found = _Found(notes=notes)
+    beside: Counter[tuple[str, str]] = Counter()
+    lacking: dict[str, int] = {}
+    for key, name in part.names.items():
+        if key in part.exempt:
+            continue
+        slot = slot_of(blocks.convention, part.family, part.component, name, size)
+        if slot != NONE and slot not in table:
+            lacking[slot] = lacking.get(slot, 0) + 1
+            continue
+        found.values[key], found.slots[key] = table.get(slot, 0.0), slot
+        if group := _group(part, name):
+            beside[group, slot] += 1
+    if lacking:
+        raise WhereError(_lacking(part.component, lacking, blocks, slots))
+    for (group, slot), count in beside.items():
+        keys = f"{group} ({count} {'key' if count == 1 else 'keys'})"
+        if slot == NONE:
+            found.notes.append(f"{keys} is not merged and stays A's (convention {blocks.convention})")
+        elif slot != group:
+            found.notes.append(f"{keys} counts to {slot} (convention {blocks.convention})")
+    return found
+
+
+def _size(blocks: Blocks, part: _Part) -> tuple[int, int]:
+    """Blocks of the model: counted from its own keys, else as the number of values says.
+
+    A U-Net has as many input as output blocks, so n of each are 2n + 1 values, one more with BASE.
+    """
+    if part.denoiser:
+        return counts(part.denoiser, part.family)
+    if part.family not in FULL_SIZE:
+        raise WhereError(f"unknown family {part.family!r}; {nearest(part.family, FULL_SIZE)}")
+    full = FULL_SIZE[part.family]
+    convention = find_convention(blocks.convention)
+    given = len(blocks.values)
+    slots = slots_of(blocks.convention, part.family, (), full)
+    fits = given in {len(slots.body), len(slots.head + slots.body), len(slots.head + slots.body + slots.tail)}
+    if blocks.preset or fits or part.family in ("flux", "sd3") or convention.own_slots or slots.tail:
+        return full
+    return (given - 1) // 2, (given - 1) // 2
+
+
+def _values(blocks: Blocks, slots: Slots, part: _Part, size: tuple[int, int]) -> tuple[dict[str, float], list[str]]:
+    """{slot: value} of values that were given one by one, and notes."""
+    values, notes = blocks.values, []
+    if blocks.convention == "supermerger" and part.family == "sdxl" and size == (9, 9) and len(values) in (25, 26):
+        values = _without_outer(values)
+        notes.append(f"{len(blocks.values)} values of a Stable Diffusion 1 model are taken for SDXL without IN09 to IN11 and "
+                     "OUT09 to OUT11 (convention supermerger)")
+    first = slots.head + slots.body
+    if len(values) == len(slots.body):
+        table = dict(zip(slots.body, values, strict=True))
+        if blocks.base is not None:
+            table.update(dict.fromkeys(slots.head or ("BASE",), blocks.base))
+        return table, notes
+    if len(values) not in (len(first), len(first + slots.tail)):
+        shorter = ""
+        if part.family == "sdxl" and len(values) in (25, 26):
+            shorter = ". Only convention 'supermerger' turns the values of Stable Diffusion 1 into those of SDXL"
+        raise WhereError(f"{len(values)} block weights are given; {slots.said()}{shorter}")
+    if blocks.base is not None:
+        raise WhereError(f"base is {blocks.base:g}, but the {len(values)} values begin with {' and '.join(slots.head)}; "
+                         "leave one of them out")
+    return dict(zip((*first, *slots.tail), values, strict=False)), notes
+
+
+def _without_outer(values: tuple[float, ...]) -> tuple[float, ...]:
+    """The 20 (or 19) values of SDXL from the 26 (or 25) of Stable Diffusion 1."""
+    base, rest = values[:len(values) - 25], values[len(values) - 25:]
+    return (*base, *rest[:9], *rest[12:22])
+
+
+def _preset(blocks: Blocks, slots: Slots, size: tuple[int, int]) -> tuple[dict[str, float], list[str]]:
+    """{slot: value} of a preset, and notes. Presets are made for the 25 blocks of Stable Diffusion 1."""
+    if blocks.preset not in PRESETS:
+        raise WhereError(f"unknown preset {blocks.preset!r}; {nearest(blocks.preset, PRESETS)}")
+    if slots.model != "U-Net":
+        raise WhereError(f"preset {blocks.preset!r} is made for U-Nets; {slots.said()}. Give values, or a Gradient")
+    if not slots.head:
+        raise WhereError(f"preset {blocks.preset!r} has no values for {slots.body[0]} and {slots.body[-1]}, which are slots of "
+                         f"convention {blocks.convention!r}; give values, or another convention")
+    inputs, outputs = size
+    values = PRESETS[blocks.preset]
+    notes = []
+    if blocks.convention == "supermerger" and size == (9, 9):
+        values = _without_outer(values)
+        notes.append(f"preset {blocks.preset} is taken without IN09 to IN11 and OUT09 to OUT11 (convention supermerger)")
+    elif size != (12, 12):
+        values = tuple(interpolated(values, place) for place in (
+            *(12 * n / inputs for n in range(inputs)), 12.0, *(12 + 12 * (n + 1) / outputs for n in range(outputs))))
+        notes.append(f"preset {blocks.preset} is made for 12 input and 12 output blocks; here it is interpolated by depth "
+                     f"for {inputs} and {outputs}")
+    table = dict(zip(unet_blocks(inputs, outputs), values, strict=True))
+    base = preset_base(blocks.preset) if blocks.base is None else blocks.base
+    if slots.tail:
+        notes.append(f"preset {blocks.preset} has no value for {slots.tail[0]}; it gets that of BASE")
+    return {"BASE": base, **table, **dict.fromkeys(slots.tail, base)}, notes
+
+
+def _lacking(component: str, lacking: Mapping[str, int], blocks: Blocks, slots: Slots) -> str:
+    said = " and ".join(f"{slot} ({count} {'key' if count == 1 else 'keys'})" for slot, count in lacking.items())
+    if any(slot in ("BASE", *slots.head) for slot in lacking):
+        remedy = "give base=..." + (", or the values with " + " and ".join(slots.head) + " first" if slots.head else "")
+    else:
+        remedy = slots.said()
+    return (f"{component} needs a value for {said} under convention {blocks.convention!r}, and none is given; {remedy}, or "
+            f"leave {component!r} out of parts")
+
+
+def _group(part: _Part, name: str) -> str:
+    """What a key that stands in no block is called in a note; empty for those in blocks."""
+    if part.component not in DENOISERS:
+        return part.component
+    first = name.partition(".")[0]
+    return "" if first in ("input_blocks", "middle_block", "output_blocks") or first.endswith("_blocks") else first
+
+
+def _gradient(gradient: Gradient, part: _Part) -> _Found:
+    """Anchors at equal distances over the depth; between two of them alpha is linear."""
+    layers, last = layers_of(part.component, part.family, part.names, part.denoiser)
+    anchors = gradient.values
+    if len(anchors) < 2:
+        raise WhereError(f"a gradient of {len(anchors)} values; expected at least 2, for the first and the last layer")
+    mean = sum(anchors) / len(anchors)
+    found = _Found()
+    for key in part.names:
+        if key in part.exempt:
+            continue
+        if key not in layers:
+            found.values[key], found.slots[key] = mean, LAYERLESS
+            continue
+        slot, index = layers[key]
+        found.values[key] = interpolated(anchors, index / last * (len(anchors) - 1) if last else 0.0)
+        found.slots[key] = slot
+    if count := sum(slot == LAYERLESS for slot in found.slots.values()):
+        keys = "key" if count == 1 else "keys"
+        found.notes.append(f"alpha of {count} {keys} in no layer is the mean of the gradient, {mean:g}")
+    return found

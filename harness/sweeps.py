@@ -1,0 +1,66 @@
+"""Candidates in rows: one per alpha, per block or per adapter weight. Suites call these; they only build declarations."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from harness.declare import Adapter, Alphas, Candidate, Checkpoint, Merge, Model
+
+
+def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas: Iterable[float], *,
+                method: str = "weighted_sum", parts: tuple[str, ...] = ("unet",)) -> tuple[Candidate, ...]:
+    """One candidate per alpha, named "alpha=0.35". Put 0 and 1 among the alphas: the parents are the controls."""
+    return sweep(Merge(a=_model(a), b=_model(b), method=method, parts=parts), alphas)
+
+
+def sweep(merge: Merge, alphas: Iterable[float]) -> tuple[Candidate, ...]:
+    """One candidate per alpha, named "alpha=0.35", of any merge; the alpha that the merge has itself is replaced."""
+    return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)}, model=replace(merge, alpha=float(alpha)))
+                 for alpha in alphas)
+
+
+def block_sweep(merge: Merge, blocks: Iterable[str], values: Iterable[float]) -> tuple[Candidate, ...]:
+    """One candidate per block and value, named "IN04=0.5": what one block alone does. All else has the merge's own alpha,
+    or 0 where it has none.
+
+    Blocks are "IN04", "M00", "OUT11", "time_embed", "label_emb" and "out" of a U-Net, "D07" and "S20" of Flux, "J03" of
+    SD3. Only the tensors of the block itself count to it, whatever the conventions of tools; ValueError for another word.
+    """
+    values = tuple(values)
+    start = 0.0 if merge.alpha is None else merge.alpha
+    rest = start if isinstance(start, Alphas) else Alphas(default=start)
+    return tuple(
+        Candidate(name=f"{block}={value:g}", axes={block: float(value)},
+                  model=replace(merge, alpha=replace(rest, keys=_last(rest.keys, _block_pattern(block), float(value)))))
+        for block in blocks for value in values)
+
+
+def _last(keys: Mapping[str, float], pattern: str, alpha: float) -> dict[str, float]:
+    """The patterns with one more at the end, where it counts before all others."""
+    return {**{other: value for other, value in keys.items() if other != pattern}, pattern: alpha}
+
+
+def _block_pattern(block: str) -> str:
+    if block in ("time_embed", "label_emb", "out"):
+        return f"unet.{block}.*"
+    folders = {"IN": "unet.input_blocks", "M": "unet.middle_block", "OUT": "unet.output_blocks", "D": "transformer.double_blocks",
+               "S": "transformer.single_blocks", "J": "transformer.joint_blocks"}
+    found = re.fullmatch(r"([A-Z]+)(\d{1,3})", block)
+    if found is None or found[1] not in folders or (found[1] == "M" and int(found[2])):
+        raise ValueError(f"unknown block {block!r}; expected one like IN04, M00, OUT11, time_embed, label_emb, out, D07, S20 "
+                         "or J03")
+    return f"{folders[found[1]]}.*" if found[1] == "M" else f"{folders[found[1]]}.{int(found[2])}.*"
+
+
+def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[str],
+                  weights: Iterable[float]) -> tuple[Candidate, ...]:
+    """One candidate per adapter weight, named "weight=0.5"."""
+    return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=_model(model),
+                           adapters=(Adapter(path=os.fspath(adapter), weight=float(weight)),)) for weight in weights)
+
+
+def _model(model: Model | os.PathLike[str]) -> Model:
+    return model if isinstance(model, str | Checkpoint | Merge) else os.fspath(model)

@@ -1,0 +1,111 @@
+"""What a file says about itself, and where its tensors say otherwise: prediction type, architecture, position ids.
+Opening a model calls these; tensors decide, header texts only break ties, and a text that lies is reported.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.weights.files import TensorFile, read_json
+
+if TYPE_CHECKING:
+    from harness.weights.model import ModelFile
+
+MARKERS: Final = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
+"""Tensors at the top of a file that say how the model was trained; they are never merged."""
+_BY_MARKER: Final = {"v_pred": "v_prediction", "edm_vpred.sigma_max": "v_prediction", "edm_vpred.sigma_min": "v_prediction"}
+_WORDS: Final = {"v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction", "vpred": "v_prediction",
+                 "epsilon": "epsilon", "eps": "epsilon"}
+_ARCHITECTURES: Final = (
+    ("stable-diffusion-xl-v1-refiner", "sdxl_refiner"), ("stable-diffusion-xl-refiner", "sdxl_refiner"),
+    ("stable-diffusion-xl", "sdxl"), ("stable-diffusion-v1", "sd1"), ("stable-diffusion-v2", "sd2"),
+    ("stable-diffusion-3", "sd3"), ("stable-diffusion-v3", "sd3"), ("flux-1", "flux"))
+_KOHYA: Final = (("sdxl_refiner", "sdxl_refiner"), ("sdxl_", "sdxl"), ("sd_v1", "sd1"), ("sd_v2", "sd2"), ("sd3", "sd3"),
+                 ("flux1", "flux"))
+_INTEGERS: Final = {"I64": "q", "I32": "i", "I16": "h", "U8": "B", "I8": "b"}
+_MOST_IDS: Final = 4096
+
+
+def said_family(metadata: Mapping[str, str]) -> tuple[str, str]:
+    """The family that the header texts claim, and the claim itself as "key 'value'"; two empty texts when there is none."""
+    for key, table in (("modelspec.architecture", _ARCHITECTURES), ("ss_base_model_version", _KOHYA)):
+        value = metadata.get(key, "").strip().lower()
+        if family := next((family for start, family in table if value.startswith(start)), ""):
+            return family, f"{key} {short(metadata[key])}"
+    return "", ""
+
+
+def prediction_of(markers: Sequence[str], metadata: Mapping[str, str], scheduler: Path | None) -> tuple[str, tuple[str, ...]]:
+    """What the model predicts, "epsilon", "v_prediction" or "" where nothing says so, and contradictions as warnings.
+
+    Markers among the tensors go first, then `modelspec.prediction_type`, then the scheduler config of a folder.
+    """
+    said: dict[str, str] = {}
+    for marker in markers:
+        if marker in _BY_MARKER:
+            said.setdefault(f"the marker {marker!r}", _BY_MARKER[marker])
+    text = metadata.get("modelspec.prediction_type", "")
+    warnings: list[str] = []
+    if text.strip().lower() in _WORDS:
+        said[f"modelspec.prediction_type {short(text)}"] = _WORDS[text.strip().lower()]
+    elif text:
+        warnings.append(f"modelspec.prediction_type is {short(text)}; expected v or epsilon, so it is ignored")
+    if scheduler is not None and scheduler.is_file() and (word := read_json(scheduler).get("prediction_type")) in _WORDS:
+        said[f"{scheduler.parent.name}/{scheduler.name}"] = _WORDS[word]
+    if not said:
+        return "", tuple(warnings)
+    first, *others = said
+    warnings += [f"{first} says {said[first]}, {other} says {said[other]}; {first} counts" for other in others
+                 if said[other] != said[first]]
+    return said[first], tuple(warnings)
+
+
+def contradictions(model: ModelFile, claimed: tuple[str, str]) -> tuple[str, ...]:
+    """Where the header claims another family, or less than a model, than the tensors show."""
+    family, claim = claimed
+    found = []
+    if family and model.family and family != model.family:
+        found.append(f"the header says {claim}, the tensors are of {model.family}; the tensors count")
+    architecture = model.metadata.get("modelspec.architecture", "")
+    if architecture.endswith(("/lora", "/textual-inversion", "/lycoris")):
+        found.append(f"the header says modelspec.architecture {short(architecture)}, but these are the weights of a model")
+    return tuple(found)
+
+
+def position_ids_state(file: TensorFile, source: str) -> str:
+    """What is wrong with stored position ids, in words; empty when they are the integers 0..n-1.
+
+    They are a few hundred bytes, so their values are looked at; merges that averaged them gave fractions.
+    """
+    stored = file.stored[source]
+    count = 1
+    for length in stored.shape:
+        count *= length
+    if stored.dtype not in _INTEGERS:
+        return f"{source!r} is stored as {stored.dtype}; expected the integers 0..{count - 1}, which are used instead"
+    if count > _MOST_IDS or _integers(file, source, count) != list(range(count)):
+        return f"{source!r} is not 0..{count - 1}; the integers 0..{count - 1} are used instead"
+    return ""
+
+
+def short(text: Any, most: int = 60) -> str:
+    """A text of a file in quotes and ASCII, cut: nothing in it can steer a terminal."""
+    safe = ascii(str(text))
+    return safe if len(safe) <= most else f"{safe[:most - 4]}...{safe[-1]}"
+
+
+def _integers(file: TensorFile, source: str, count: int) -> list[int]:
+    stored = file.stored[source]
+    if stored.offset is None:
+        return [int(n) for n in file.read([source])[source].reshape(-1).tolist()]
+    with file.path.open("rb") as handle:
+        handle.seek(stored.offset)
+        return list(struct.unpack(f"<{count}{_INTEGERS[stored.dtype]}", handle.read(stored.bytes)))
+
+
+def recipe_keys(metadata: Mapping[str, str]) -> tuple[str, ...]:
+    """The header keys that hold a Sweetspot recipe."""
+    return tuple(sorted(key for key in metadata if key.startswith("sweetspot.")))

@@ -1,0 +1,100 @@
+"""Makes the tensors of one component from stored names and shapes: diffusers' names, shapes, row ranges and scales.
+`opening.py` calls it for each part of a single file and each folder of a diffusers model.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from harness.weights import ldm
+from harness.weights.families import SUPPORTED
+from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
+from harness.weights.model import TensorInfo
+from harness.weights.naming import Spot, locate
+
+_SCALE: Final = ".scale_weight"
+_BESIDE_SCALES: Final = (".scale_input", "scaled_fp8")
+_FLOATS: Final = ("F16", "BF16", "F32", "F64")
+_PROJECTIONS: Final = (".proj_in.weight", ".proj_out.weight")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A stored tensor: the file and its name there."""
+
+    file: TensorFile
+    source: str
+
+
+def read_component(path: Path, component: str, naming: str, family: str, places: Mapping[str, Place]
+                   ) -> tuple[dict[str, TensorInfo], list[str]]:
+    """{diffusers name: TensorInfo} in stored order, and the names that are no weights. `places` are by the name below
+    the component's prefix. ModelFileError for a name that the component lacks, and for a tensor that cannot be it."""
+    scales = {name.removesuffix(_SCALE) + ".weight": name for name in places if name.endswith(_SCALE)}
+    beside = {name for name in places if name.endswith(_BESIDE_SCALES)} | set(scales.values())
+    names = [name for name in places if name not in beside]
+    if orphan := next((name for name in scales if name not in places), None):
+        raise ModelFileError(f"{path}: {component}: {places[scales[orphan]].source!r} is the scale of {orphan!r}, which the file "
+                             "lacks; expected both. Download it again.")
+    try:
+        spots = locate(naming, names)
+    except KeyError as error:
+        raise ModelFileError(f"{path}: {component}: {error.args[0]}. Supported today: {SUPPORTED}.") from error
+    infos = {}
+    for key, spot in spots.items():
+        info = _info(f"{path}: {component}", spot, places[spot.name])
+        scale = _scale(path, places, spot.name, scales[spot.name]) if spot.name in scales else ""
+        infos[key] = replace(info, shape=_diffusers_shape(component, family, key, info.shape), scale=scale)
+    used = {spot.name for spot in spots.values()}
+    return infos, [name for name in places if name not in used]
+
+
+def _info(where: str, spot: Spot, place: Place) -> TensorInfo:
+    """The stored tensor, or the third of its rows, or its transpose, that a spot means."""
+    stored = place.file.stored[place.source]
+    shape, offset, rows = stored.shape, stored.offset, None
+    if spot.third is not None:
+        if not shape or shape[0] % 3:
+            raise ModelFileError(f"{where}: {place.source!r} is {list(shape)}; expected query, key and value one above the "
+                                 "other, so a multiple of 3 rows. Download it again.")
+        third = shape[0] // 3
+        rows = (spot.third * third, (spot.third + 1) * third)
+        shape = (third, *shape[1:])
+        offset = None if offset is None else offset + rows[0] * math.prod(shape[1:]) * DTYPE_BYTES[stored.dtype]
+    if spot.transposed:
+        if len(shape) != 2:
+            raise ModelFileError(f"{where}: {place.source!r} is {list(shape)}; expected a matrix. Download it again.")
+        shape = (shape[1], shape[0])
+    return TensorInfo(source=place.source, file=place.file.path, dtype=stored.dtype, shape=shape, offset=offset, rows=rows,
+                      transposed=spot.transposed)
+
+
+def _diffusers_shape(component: str, family: str, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """What is a matrix in one place and a 1x1 convolution in another, as the family's own diffusers model has it."""
+    matrix = False
+    if component == "vae":
+        matrix = bool(ldm.vae_conv_as_linear([key]))
+    elif component == "unet" and key.endswith(_PROJECTIONS):
+        if family == "sd1" and len(shape) == 2:
+            return (*shape, 1, 1)
+        matrix = family in ("sd2", "sdxl", "sdxl_refiner")
+    return shape[:2] if matrix and shape[2:] == (1, 1) else shape
+
+
+def _scale(path: Path, places: Mapping[str, Place], weight: str, scale: str) -> str:
+    """The source name of a weight's scale, once its shape says what it multiplies."""
+    place, of = places[scale], places[weight]
+    stored, shape = place.file.stored[place.source], of.file.stored[of.source].shape
+    one = math.prod(stored.shape) == 1
+    per_row = len(shape) == 2 and stored.shape == (shape[0], 1)
+    if stored.dtype not in _FLOATS or not (one or per_row):
+        raise ModelFileError(f"{path}: {place.source!r} is {stored.dtype} {list(stored.shape)}; expected one floating-point "
+                             f"number, or one per row, as the scale of {of.source!r} {list(shape)}. Give the unquantized model.")
+    if place.file.path != of.file.path:
+        raise ModelFileError(f"{place.file.path}: {place.source!r} lies in another file than {of.source!r}, which it scales; "
+                             "expected both in one. Give the model as a single file.")
+    return place.source

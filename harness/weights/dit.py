@@ -1,0 +1,61 @@
+"""Names of diffusion transformers (Flux, Stable Diffusion 3) and of T5, which keep the spelling they are stored in.
+`naming.py` takes its table; a name that these patterns do not know is refused instead of being carried along.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+_LEAF: Final = r"\.(weight|bias)"
+_NORMS: Final = r"\.norm\.(query|key)_norm\.(scale|weight)"
+_FLUX_BFL: Final = re.compile(
+    rf"(img_in|txt_in|(time_in|vector_in|guidance_in)\.(in|out)_layer|final_layer\.(linear|adaLN_modulation\.1)){_LEAF}"
+    rf"|double_blocks\.[0-9]+\.(img|txt)_((mod\.lin|attn\.(qkv|proj)|mlp\.[02]){_LEAF}|attn{_NORMS})"
+    rf"|single_blocks\.[0-9]+\.((linear[12]|modulation\.lin){_LEAF}|norm\.(query|key)_norm\.(scale|weight))")
+_SD3_SAI: Final = re.compile(
+    rf"pos_embed|(x_embedder\.proj|[yt]_embedder\.mlp\.[02]|context_embedder|final_layer\.(linear|adaLN_modulation\.1)){_LEAF}"
+    rf"|joint_blocks\.[0-9]+\.(x|context)_block\.((adaLN_modulation\.1|attn2?\.(qkv|proj)|mlp\.fc[12]){_LEAF}"
+    r"|attn2?\.ln_[qk]\.weight)")
+_EMBEDDERS: Final = r"time_text_embed\.(timestep|text|guidance)_embedder\.linear_[12]|context_embedder|norm_out\.linear|proj_out"
+_JOINT: Final = (
+    r"transformer_blocks\.[0-9]+\.((norm1(_context)?\.linear|attn2?\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
+    rf"|ff(_context)?\.net\.(0\.proj|2)){_LEAF}|attn2?\.norm_(added_)?[qk]\.weight)")
+_FLUX: Final = re.compile(
+    rf"(x_embedder|{_EMBEDDERS}){_LEAF}|{_JOINT}"
+    rf"|single_transformer_blocks\.[0-9]+\.((norm\.linear|proj_mlp|proj_out|attn\.to_[qkv]){_LEAF}|attn\.norm_[qk]\.weight)")
+_SD3: Final = re.compile(rf"pos_embed\.pos_embed|(pos_embed\.proj|{_EMBEDDERS}){_LEAF}|{_JOINT}")
+_T5: Final = re.compile(
+    r"shared\.weight|encoder\.final_layer_norm\.weight|encoder\.block\.[0-9]+\.layer\.(0\.(SelfAttention\.([qkvo]"
+    r"|relative_attention_bias)|layer_norm)|1\.(DenseReluDense\.(wi|wi_0|wi_1|wo)|layer_norm))\.weight")
+_T5_TIED: Final = "encoder.embed_tokens.weight"
+
+
+def _same(pattern: re.Pattern[str], what: str) -> Callable[[Iterable[str]], dict[str, str]]:
+    def same(names: Iterable[str]) -> dict[str, str]:
+        kept = {name: name for name in names}
+        if unknown := next((name for name in kept if not pattern.fullmatch(name)), None):
+            raise KeyError(f"{unknown!r} is not a tensor of {what}")
+        return kept
+    return same
+
+
+def _t5(names: Iterable[str]) -> dict[str, str]:
+    """T5 ties its embedding under two names, and files keep either or both: the second of both is no weight of its own."""
+    stored = list(names)
+    both = _T5_TIED in stored and "shared.weight" in stored
+    weights = {name: "shared.weight" if name == _T5_TIED else name for name in stored
+               if not (both and name == _T5_TIED) and name != "spiece_model"}
+    _same(_T5, "a T5 text encoder")(weights.values())
+    return weights
+
+
+NAMINGS: Final[Mapping[str, Callable[[Iterable[str]], dict[str, str]]]] = {
+    "flux-bfl": _same(_FLUX_BFL, "a Flux transformer (Black Forest Labs names)"),
+    "flux": _same(_FLUX, "a Flux transformer (diffusers names)"),
+    "sd3-sai": _same(_SD3_SAI, "a Stable Diffusion 3 transformer (Stability names)"),
+    "sd3": _same(_SD3, "a Stable Diffusion 3 transformer (diffusers names)"),
+    "t5": _t5,
+}
+"""{stored name: component's name} by the way of naming."""

@@ -1,0 +1,57 @@
+"""The averaged copy of a U-Net that training leaves in single files, under names without dots.
+Opening a model calls `plain_names`; the grammar of LDM names says where the dots were, so no plain copy is needed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Final
+
+EMA_PREFIX: Final = "model_ema."
+_UNET: Final = "diffusion_model"
+
+_NAME: Final = re.compile(
+    r"(?P<top>time_embed|label_emb|out|middle_block|input_blocks|output_blocks)(?P<numbers>[0-9]{0,4})"
+    r"(?P<module>in_layers|emb_layers|out_layers|skip_connection|op|conv|norm|proj_in|proj_out|transformer_blocks)?"
+    r"(?P<step>[0-9]{0,3})(?P<inside>attn[12]to_(?:[qkv]|out0)|ffnet0proj|ffnet2|norm[123])?(?P<leaf>weight|bias)")
+_INSIDE: Final = {"ffnet0proj": "ff.net.0.proj", "ffnet2": "ff.net.2", "norm1": "norm1", "norm2": "norm2", "norm3": "norm3",
+                  **{f"attn{n}to_{p}": f"attn{n}.to_{p}" for n in (1, 2) for p in ("q", "k", "v")},
+                  **{f"attn{n}to_out0": f"attn{n}.to_out.0" for n in (1, 2)}}
+
+
+def plain_names(names: Iterable[str]) -> dict[str, str]:
+    """{LDM name below the U-Net's prefix: EMA name} of the EMA names (whole, with `model_ema.`) that are of a U-Net.
+
+    `model_ema.diffusion_modelinput_blocks10in_layers0weight` is `input_blocks.1.0.in_layers.0.weight`; what fits no
+    name of a U-Net (`decay`, the copy of something else) is left out.
+    """
+    found: dict[str, str] = {}
+    for name in names:
+        flat = name.removeprefix(EMA_PREFIX)
+        if flat != name and flat.startswith(_UNET) and (plain := _dotted(flat.removeprefix(_UNET))):
+            found[plain] = name
+    return found
+
+
+def flat_name(ldm_name: str) -> str:
+    """The EMA name of an LDM name below the U-Net's prefix."""
+    return EMA_PREFIX + _UNET + ldm_name.replace(".", "")
+
+
+def _dotted(flat: str) -> str:
+    if not (m := _NAME.fullmatch(flat)):
+        return ""
+    top, numbers, step = m["top"], m["numbers"], m["step"]
+    parts = [top]
+    if top.endswith("_blocks"):
+        # The part of a block has one digit, 0 to 2; all digits before it number the block.
+        parts += [numbers[:-1], numbers[-1:]]
+    elif top == "label_emb":
+        parts += list(numbers)
+    else:
+        parts += [numbers]
+    parts += [m["module"] or "", step, _INSIDE.get(m["inside"] or "", "")]
+    dotted = ".".join(part for part in (*parts, m["leaf"]) if part)
+    # Digits that the grammar put in the wrong place would give another name on the way back.
+    return dotted if dotted.replace(".", "") == flat else ""

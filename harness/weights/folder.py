@@ -1,0 +1,107 @@
+"""The weight files of a diffusers folder: which ones count, whole or in shards, and whether they are all there.
+`opening.py` calls `folder_parts`; nothing outside the folder is ever opened because a file in it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from harness.weights.claims import short
+from harness.weights.component import Place
+from harness.weights.families import SUPPORTED, family_of_folder, refusal
+from harness.weights.files import ModelFileError, open_tensors, read_json
+from harness.weights.model import PARTS
+
+_FOREIGN: Final = ("prior", "decoder", "unet_2", "image_encoder_2", "controlnet", "motion_adapter")
+_NAMINGS: Final[Mapping[str, Mapping[str, str]]] = {
+    "": {"text_encoder": "clip"}, "sd1": {"text_encoder": "clip"}, "sd2": {"text_encoder": "clip"},
+    "sdxl": {"text_encoder": "clip", "text_encoder_2": "clip-projected"},
+    "sdxl_refiner": {"text_encoder_2": "clip-projected"},
+    "flux": {"transformer": "flux", "text_encoder": "clip", "text_encoder_2": "t5"},
+    "sd3": {"transformer": "sd3", "text_encoder": "clip-projected", "text_encoder_2": "clip-projected", "text_encoder_3": "t5"},
+}
+
+
+def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]]:
+    """The family, and {component: (how its names are spelt, {stored name: place})}. ModelFileError for other folders."""
+    present = [component for component in PARTS if (path / component).is_dir()]
+    foreign = [name for name in _FOREIGN if (path / name).is_dir()]
+    if foreign or not {"unet", "transformer"} & set(present):
+        found = f"found {foreign[0]}/" if foreign else "found no unet/ or transformer/ folder"
+        raise ModelFileError(f"{path}: {found}; expected a diffusers folder of a known model. Supported today: {SUPPORTED}.")
+    places = {component: _places(path / component, component) for component in present}
+    stored = {c: {name: place.file.stored[name] for name, place in p.items()} for c, p in places.items()}
+    for component, tensors in stored.items():
+        if what := refusal(tensors):
+            raise ModelFileError(f"{path / component}: this is {what}. Supported today: {SUPPORTED}.")
+    family = family_of_folder(stored)
+    namings = {"unet": "unet", "vae": "vae", **_NAMINGS[family]}
+    if strange := [component for component in present if component not in namings]:
+        raise ModelFileError(f"{path}: found {strange[0]}/, which a model of its kind ({family or 'unknown family'}) has not. "
+                             f"Supported today: {SUPPORTED}.")
+    return family, {component: (namings[component], places[component]) for component in present}
+
+
+def unopened(path: Path) -> tuple[str, ...]:
+    """The folders with weights that are no part of the model as it is opened, as a warning. The safety checker, which
+    nearly every older folder has, judges finished images and is not mentioned."""
+    names = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and folder.name not in (*PARTS, "safety_checker")
+                   and any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()))
+    told = ", ".join(map(short, names[:5]))
+    return (f"folders with weights that are no part of this model are left alone: {told}",) if names else ()
+
+
+def folder_metadata(path: Path) -> dict[str, str]:
+    """What model_index.json says about the pipeline as a whole."""
+    index = path / "model_index.json"
+    return {k: str(v) for k, v in read_json(index).items() if k.startswith("_")} if index.is_file() else {}
+
+
+def _places(folder: Path, component: str) -> dict[str, Place]:
+    """{stored name: place} of one component, from all its shards; the shards must hold what their index says."""
+    stems = ("model", "pytorch_model") if component.startswith("text_encoder") else ("diffusion_pytorch_model",)
+    paths, index = _part_files(folder, stems)
+    places: dict[str, Place] = {}
+    for path in paths:
+        file = open_tensors(path)
+        if twice := next((name for name in file.stored if name in places), None):
+            raise ModelFileError(f"{path}: {twice!r} is in more than one shard; expected it once. Download the folder again.")
+        places.update({name: Place(file=file, source=name) for name in file.stored})
+    for name, shard in index.items():
+        if name not in places or places[name].file.path.name != shard:
+            raise ModelFileError(f"{folder}: the index says that {name!r} is in {shard}, which does not hold it. "
+                                 "Download the folder again.")
+    return places
+
+
+def _part_files(folder: Path, stems: tuple[str, ...]) -> tuple[list[Path], dict[str, str]]:
+    """The weight files of one component, and the index of shards ({tensor: file name}), empty for a whole file.
+
+    safetensors go before pickles, full precision before fp16 variants.
+    """
+    for suffix in ("safetensors", "bin"):
+        for variant in ("", ".fp16"):
+            for stem in stems:
+                for index in (folder / f"{stem}.{suffix}.index{variant}.json",
+                              folder / f"{stem}{variant}.{suffix}.index.json"):
+                    if index.is_file():
+                        shards = _shards(index)
+                        return [folder / name for name in sorted(set(shards.values()))], shards
+                if (whole := folder / f"{stem}{variant}.{suffix}").is_file():
+                    return [whole], {}
+    found = ", ".join(short(file.name) for file in sorted(folder.iterdir())[:8]) or "nothing"
+    raise ModelFileError(f"{folder}: found {found}; expected {stems[0]}.safetensors. Download the folder again.")
+
+
+def _shards(index: Path) -> dict[str, str]:
+    shards: Any = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not shards:
+        raise ModelFileError(f"{index}: has no weight_map; expected one file name for each tensor. Download the folder again.")
+    for name, file in shards.items():
+        named = isinstance(file, str) and file.isprintable() and file not in ("", ".", "..")
+        if not named or "/" in file or "\\" in file:
+            raise ModelFileError(f"{index}: says that {short(name)} is in {short(file)}; expected the name of a file in the same "
+                                 "folder. Download the folder again.")
+    return shards

@@ -1,0 +1,59 @@
+"""The head of a safetensors file to be written: where each tensor lies, the same for the same tensors whatever their
+order, and the JSON that says so. Writing models whole and streaming merged ones call it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from harness.weights.reading import DTYPE_BYTES
+
+_ALIGNMENT: Final = 4096
+"""The data start on a page, so that they can be written past the page cache and mapped without a shift."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """Where a tensor's bytes lie, counted from the start of the data."""
+
+    dtype: str
+    shape: tuple[int, ...]
+    begin: int
+    end: int
+
+
+def lay_out(tensors: Iterable[tuple[str, str, tuple[int, ...]]]) -> dict[str, Span]:
+    """Spans by name of tensors (name, dtype, shape), one after the other: wide dtypes first, so that all are aligned,
+    and then by name. That is the order of the safetensors library, so most inputs are read from start to end meanwhile."""
+    position, spans = 0, {}
+    for name, dtype, shape in sorted(tensors, key=lambda entry: (-DTYPE_BYTES[entry[1]], entry[0])):
+        end = position + math.prod(shape) * DTYPE_BYTES[dtype]
+        spans[name] = Span(dtype=dtype, shape=tuple(shape), begin=position, end=end)
+        position = end
+    return spans
+
+
+def encode_header(spans: Mapping[str, Span], metadata: Mapping[str, str], size: int = 0) -> bytes:
+    """The bytes before the data: length, JSON, and spaces up to `size` bytes, or up to the next page when that is 0.
+
+    Metadata are sorted by name; TypeError when one is not text. ValueError when the JSON does not fit into `size`.
+    """
+    if wrong := next((name for name, value in metadata.items() if not isinstance(value, str)), None):
+        raise TypeError(f"metadata {wrong!r} is {metadata[wrong]!r}; the format allows text only")
+    listed = {name: {"dtype": span.dtype, "shape": list(span.shape), "data_offsets": [span.begin, span.end]}
+              for name, span in spans.items()}
+    text = json.dumps({"__metadata__": dict(sorted(metadata.items())), **listed}, separators=(",", ":")).encode()
+    total = size or -(-(8 + len(text)) // _ALIGNMENT) * _ALIGNMENT
+    if 8 + len(text) > total:
+        raise ValueError(f"the header needs {8 + len(text)} bytes, {total} were reserved")
+    return struct.pack("<Q", total - 8) + text.ljust(total - 8)
+
+
+def data_bytes(spans: Mapping[str, Span]) -> int:
+    """How many bytes all the tensors take."""
+    return max((span.end for span in spans.values()), default=0)

@@ -1,0 +1,181 @@
+"""What a file to be written holds, tensor by tensor: the layout of an opened single file, or of the one a folder becomes.
+Writing a merged model calls these; nothing here reads or writes a value.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from harness.weights import ldm
+from harness.weights.claims import MARKERS
+from harness.weights.ema import EMA_PREFIX
+from harness.weights.families import TEXT_PARTS, Part
+from harness.weights.files import ModelFileError
+from harness.weights.model import ModelFile, TensorInfo
+from harness.weights.naming import PROJECTION, openclip_name
+
+_WIDEST_FIRST: Final = ("F64", "F32")
+_SINGLE: Final = ("ldm", "sgm", "bfl", "sai")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Piece:
+    """A tensor of a component that makes up a stored one, all of it or the range `rows` of its rows."""
+
+    component: str
+    key: str
+    rows: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """One tensor of a file to be written.
+
+    `pieces` are the canonical tensors that fill it, in the order of their rows, reshaped to fit and, with `transposed`,
+    transposed. Without pieces it is copied as `source` has it, or, without a source, it is the integers 0..n-1 in
+    `shape`. `source` is the stored tensor that it was, as a whole, with the name of its scale if it has
+    one, None where a folder has it in pieces or not at all.
+    `role` is "weights", "ema" (an averaged copy), "scale" (belongs to scaled weights, and goes when these are written
+    unscaled), "position_ids", "marker" or "extra".
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    pieces: tuple[Piece, ...] = ()
+    transposed: bool = False
+    source: TensorInfo | None = None
+    role: str = "weights"
+
+
+def layout_of(model: ModelFile) -> tuple[Placed, ...]:
+    """Every stored tensor of a single file once, in the order of the file. A wrapper before all names is left out.
+
+    Of a model opened with EMA the averaged tensors stand under the plain names, and the plain ones they replace are
+    left out: a file with a merged copy and another plain set would contradict itself. ModelFileError for a folder.
+    """
+    if model.is_folder:
+        raise ModelFileError(f"{model.path}: is a folder, which has a file for each part; expected a single file. "
+                             "Ask for the single file that it would become.")
+    held: dict[str, list[tuple[Piece, TensorInfo]]] = {}
+    for component, infos in model.components.items():
+        for key, info in infos.items():
+            held.setdefault(info.source, []).append((Piece(component=component, key=key, rows=info.rows), info))
+    plain = _plain_names(model) if model.uses_ema else {}
+    replaced = set(plain.values())
+    file = model.files[model.path]
+    placed = []
+    for source, stored in file.stored.items():
+        name = source.removeprefix(model.wrapper)
+        if name in replaced or (plain and name.startswith(EMA_PREFIX) and source not in plain):
+            continue
+        pieces = sorted(held.get(source, ()), key=lambda pair: pair[0].rows or (0, 0))
+        info = TensorInfo(source=source, file=file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset,
+                          scale=pieces[0][1].scale if pieces else "")
+        placed.append(Placed(name=plain.get(source, name), dtype=stored.dtype, shape=stored.shape, source=info,
+                             pieces=tuple(piece for piece, _ in pieces), role="weights" if pieces else _role(name),
+                             transposed=any(i.transposed for _, i in pieces)))
+    return tuple(placed)
+
+
+def single_file_layout(model: ModelFile) -> tuple[Placed, ...]:
+    """The single file (LDM or SGM layout) that a diffusers model becomes; of a file that has such a layout, its own.
+
+    ModelFileError for families whose folder and file do not share names (Flux, SD3), and for a part without a place.
+    """
+    if model.layout in _SINGLE and not model.is_folder:
+        return layout_of(model)
+    if model.family in ("flux", "sd3"):
+        raise ModelFileError(f"{model.path}: a diffusers model of the family {model.family} is not converted to a single file; "
+                             "expected sd1, sd2 or sdxl. Give the model as a single file.")
+    placed: list[Placed] = []
+    for component, infos in model.components.items():
+        try:
+            if component == "unet":
+                placed += [_plain(component, key, infos[key], ldm.UNET_PREFIX + name)
+                           for key, name in ldm.unet_to_ldm(infos).items()]
+            elif component == "vae":
+                placed += _vae(infos)
+            else:
+                placed += _text(model, component, infos)
+        except KeyError as error:
+            raise ModelFileError(f"{model.path}: {component}: {error.args[0]}. Give the model as a single file.") from error
+    return tuple(placed)
+
+
+def _role(name: str) -> str:
+    if name.startswith(EMA_PREFIX):
+        return "ema"
+    if name.endswith((".scale_weight", ".scale_input", "scaled_fp8")):
+        return "scale"
+    if name.endswith(ldm.POSITION_IDS):
+        return "position_ids"
+    return "marker" if name in MARKERS else "extra"
+
+
+def _plain_names(model: ModelFile) -> dict[str, str]:
+    """{source name of an averaged tensor: plain name in the file}."""
+    names = ldm.unet_to_ldm(model.components["unet"])
+    return {info.source: ldm.UNET_PREFIX + names[key] for key, info in model.components["unet"].items()}
+
+
+def _plain(component: str, key: str, info: TensorInfo, name: str) -> Placed:
+    return Placed(name=name, dtype=info.dtype, shape=info.shape, pieces=(Piece(component=component, key=key),), source=info)
+
+
+def _vae(infos: Mapping[str, TensorInfo]) -> Iterator[Placed]:
+    as_conv = ldm.vae_conv_as_linear(infos)
+    for key, name in ldm.vae_to_ldm(infos).items():
+        placed = _plain("vae", key, infos[key], ldm.VAE_PREFIX + name)
+        conv = key in as_conv and len(placed.shape) == 2
+        yield replace(placed, shape=(*placed.shape, 1, 1)) if conv else placed
+
+
+def _text(model: ModelFile, component: str, infos: Mapping[str, TensorInfo]) -> Iterator[Placed]:
+    part = next((p for p in TEXT_PARTS[model.family] if p.component == component), None)
+    if part is None:
+        raise ModelFileError(f"{model.path}: {component} has no place in a single file of the family {model.family!r}; "
+                             "expected a model of one family. Give the model as a single file.")
+    yield from _clip(part, infos) if part.naming.startswith("clip") else _openclip(model, part, infos)
+    for name, info in model.other.items():
+        below = name.removeprefix(f"{component}/")
+        if below != name and not name.endswith(ldm.POSITION_IDS):
+            yield Placed(name=part.prefix + below, dtype=info.dtype, shape=info.shape, source=info, role="extra")
+
+
+def _clip(part: Part, infos: Mapping[str, TensorInfo]) -> Iterator[Placed]:
+    prefix = f"{part.prefix}text_model."
+    for key, info in infos.items():
+        yield _plain(part.component, key, info, (part.prefix if key == PROJECTION else prefix) + key)
+    if positions := infos.get("embeddings.position_embedding.weight"):
+        yield Placed(name=prefix + ldm.POSITION_IDS, dtype="I64", shape=(1, positions.shape[0]), role="position_ids")
+
+
+def _openclip(model: ModelFile, part: Part, infos: Mapping[str, TensorInfo]) -> Iterator[Placed]:
+    """Query, key and value go one above the other, the projection transposed."""
+    fused: dict[str, dict[int, str]] = {}
+    for key, info in infos.items():
+        spot = openclip_name(key)
+        if spot.third is not None:
+            fused.setdefault(part.prefix + spot.name, {})[spot.third] = key
+            continue
+        shape = (info.shape[1], info.shape[0]) if spot.transposed else info.shape
+        yield replace(_plain(part.component, key, info, part.prefix + spot.name), shape=shape, transposed=spot.transposed)
+    for name, thirds in fused.items():
+        keys = [thirds[third] for third in sorted(thirds)]
+        shapes = {infos[key].shape for key in keys}
+        if len(keys) != 3 or len(shapes) != 1:
+            raise ModelFileError(f"{model.path}: {part.component}: {name!r} is made of {', '.join(map(repr, keys))} "
+                                 f"{sorted(map(list, shapes))}; expected query, key and value of one shape. "
+                                 "Download the folder again.")
+        rows = infos[keys[0]].shape[0]
+        yield Placed(name=name, dtype=_widest(*(infos[key].dtype for key in keys)), shape=(3 * rows, *shapes.pop()[1:]),
+                     pieces=tuple(Piece(component=part.component, key=key, rows=(n * rows, (n + 1) * rows))
+                                  for n, key in enumerate(keys)))
+
+
+def _widest(*dtypes: str) -> str:
+    """A dtype that holds all values exactly: one of them where they agree, else the wide one, else F32."""
+    return dtypes[0] if len(set(dtypes)) == 1 else next((wide for wide in _WIDEST_FIRST if wide in dtypes), "F32")

@@ -1,0 +1,150 @@
+"""Where each tensor of a component lies among stored names: one function per way of naming, all into diffusers' names.
+Opening a model calls `locate`; layouts for writing are made from the same tables, so that the two cannot differ.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from harness.weights import dit, ldm
+
+_LAYER: Final = re.compile(r"transformer\.resblocks\.([0-9]{1,3})\.(.+)")
+_OPENCLIP_FIXED: Final = {
+    "token_embedding.weight": "embeddings.token_embedding.weight",
+    "positional_embedding": "embeddings.position_embedding.weight",
+    "ln_final.weight": "final_layer_norm.weight", "ln_final.bias": "final_layer_norm.bias",
+}
+_OPENCLIP_LAYER: Final = {
+    f"{theirs}.{leaf}": f"{ours}.{leaf}" for leaf in ("weight", "bias")
+    for theirs, ours in (("ln_1", "layer_norm1"), ("ln_2", "layer_norm2"), ("mlp.c_fc", "mlp.fc1"),
+                         ("mlp.c_proj", "mlp.fc2"), ("attn.out_proj", "self_attn.out_proj"))}
+_FUSED: Final = {"attn.in_proj_weight": "weight", "attn.in_proj_bias": "bias"}
+_FUSED_ORDER: Final = ("q_proj", "k_proj", "v_proj")
+_TO_OPENCLIP: Final = {ours: theirs for theirs, ours in (*_OPENCLIP_FIXED.items(), *_OPENCLIP_LAYER.items())}
+_TO_FUSED: Final = {f"self_attn.{part}.{leaf}": (theirs, third) for theirs, leaf in _FUSED.items()
+                    for third, part in enumerate(_FUSED_ORDER)}
+PROJECTION: Final = "text_projection.weight"
+_CLIP_EXTRA: Final = re.compile(r"(text_model\.)?embeddings\.position_ids|logit_scale")
+_TOWER: Final = 24  # layers of OpenCLIP ViT-H; Stable Diffusion 2 stops before the last, and so does diffusers
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spot:
+    """A tensor under its stored name (below its component's prefix): all of it, one third of its rows, or transposed."""
+
+    name: str
+    third: int | None = None
+    transposed: bool = False
+
+
+Spots = dict[str, Spot]
+
+
+def locate(naming: str, names: Sequence[str]) -> Spots:
+    """{diffusers name: where it lies} for a component's stored names, below their prefix.
+
+    A name that is part of the component's format but no weight (position_ids, ...) is in no spot. KeyError, with a
+    sentence, for a name that the component does not have and for one tensor under two names.
+    """
+    return _LOCATE[naming](names)
+
+
+def openclip_name(key: str) -> Spot:
+    """Where OpenCLIP keeps the transformers tensor `key`. KeyError when it has no such tensor."""
+    if key == PROJECTION:
+        return Spot(name="text_projection", transposed=True)
+    layer = re.fullmatch(r"encoder\.layers\.([0-9]+)\.(.+)", key)
+    inside, before = (layer[2], f"transformer.resblocks.{layer[1]}.") if layer else (key, "")
+    if inside in _TO_FUSED and layer:
+        theirs, third = _TO_FUSED[inside]
+        return Spot(name=before + theirs, third=third)
+    if inside in _TO_OPENCLIP and (layer is not None) == (_TO_OPENCLIP[inside] in _OPENCLIP_LAYER):
+        return Spot(name=before + _TO_OPENCLIP[inside])
+    raise KeyError(f"{key!r} is not a tensor of an OpenCLIP text encoder")
+
+
+def _renamed(rename: Callable[[Iterable[str]], Mapping[str, str]]) -> Callable[[Sequence[str]], Spots]:
+    """A naming in which every tensor has one name on each side; `rename` gives {stored name: diffusers name}."""
+    return lambda names: _collect((ours, Spot(name=name)) for name, ours in rename(names).items())
+
+
+def _collect(found: Iterable[tuple[str, Spot]]) -> Spots:
+    spots: Spots = {}
+    for key, spot in found:
+        if key in spots:
+            raise KeyError(f"{spots[key].name!r} and {spot.name!r} are the same tensor {key!r}; keep one of them")
+        spots[key] = spot
+    return spots
+
+
+def _vae(names: Sequence[str]) -> Spots:
+    ldm.vae_to_ldm(names)  # for its refusal of unknown names
+    return _collect((ours, Spot(name=name)) for name, ours in ldm.vae_modern(names).items())
+
+
+def _vae_ldm(names: Sequence[str]) -> Spots:
+    return _renamed(ldm.vae_to_diffusers)([name for name in names if not name.startswith("loss.")])
+
+
+def _unet(names: Sequence[str]) -> Spots:
+    ldm.unet_to_ldm(names)
+    return {name: Spot(name=name) for name in names}
+
+
+def _clip(projected: bool) -> Callable[[Sequence[str]], Spots]:
+    def clip(names: Sequence[str]) -> Spots:
+        projections = ("text_projection", PROJECTION)
+        weights = [n for n in names if not _CLIP_EXTRA.fullmatch(n) and n not in projections]
+        spots = _collect((ours, Spot(name=name)) for name, ours in ldm.text_to_diffusers(weights).items())
+        if projected and PROJECTION in names:
+            spots[PROJECTION] = Spot(name=PROJECTION)
+        return spots
+    return clip
+
+
+def _openclip(whole: bool) -> Callable[[Sequence[str]], Spots]:
+    """OpenCLIP names; without `whole` what Stable Diffusion 2 does not use, the last layer and the projection, is left."""
+    def openclip(names: Sequence[str]) -> Spots:
+        last = -1 if whole else _unused_layer(names)
+        found: list[tuple[str, Spot]] = []
+        for name in names:
+            m = _LAYER.fullmatch(name)
+            if name in ("logit_scale", "attn_mask") or (m and int(m[1]) == last):
+                continue
+            if name in ("text_projection", PROJECTION):
+                # ComfyUI once wrote the transposed projection, then under transformers' name.
+                found += [(PROJECTION, Spot(name=name, transposed=name != PROJECTION))] if whole else []
+            elif name in _OPENCLIP_FIXED:
+                found.append((_OPENCLIP_FIXED[name], Spot(name=name)))
+            elif m and m[2] in _OPENCLIP_LAYER:
+                found.append((f"encoder.layers.{m[1]}.{_OPENCLIP_LAYER[m[2]]}", Spot(name=name)))
+            elif m and m[2] in _FUSED:
+                found += [(f"encoder.layers.{m[1]}.self_attn.{part}.{_FUSED[m[2]]}", Spot(name=name, third=third))
+                          for third, part in enumerate(_FUSED_ORDER)]
+            else:
+                raise KeyError(f"{name!r} is not a tensor of an OpenCLIP text encoder")
+        return _collect(found)
+    return openclip
+
+
+def _unused_layer(names: Sequence[str]) -> int:
+    """The layer that Stable Diffusion 2 does not use: the last one of a whole tower; -1 where it was left out already.
+
+    Files made from diffusers folders have 23 layers and neither projection nor logit_scale, the original ones all.
+    """
+    found = (_LAYER.fullmatch(name) for name in names)
+    layers = 1 + max((int(m[1]) for m in found if m), default=-1)
+    whole = layers == _TOWER or (layers != _TOWER - 1 and not {"text_projection", "logit_scale"}.isdisjoint(names))
+    return layers - 1 if whole else -1
+
+
+_LOCATE: Final[Mapping[str, Callable[[Sequence[str]], Spots]]] = {
+    "unet-ldm": _renamed(ldm.unet_to_diffusers), "unet": _unet,
+    "vae-ldm": _vae_ldm, "vae": _vae,
+    "clip": _clip(projected=False), "clip-projected": _clip(projected=True),
+    "openclip": _openclip(whole=True), "openclip-penultimate": _openclip(whole=False),
+    **{naming: _renamed(rename) for naming, rename in dit.NAMINGS.items()},
+}

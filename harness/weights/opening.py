@@ -1,0 +1,193 @@
+"""Opens a model of any known family, a single file or a diffusers folder, and checks every name in it.
+Checking and materialising a candidate, merging and `sweetspot inspect` call `open_model`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Final
+
+from harness.weights import ldm
+from harness.weights.claims import contradictions, position_ids_state, prediction_of, said_family, short
+from harness.weights.component import Place, read_component
+from harness.weights.ema import EMA_PREFIX, plain_names
+from harness.weights.families import EMA_UNET, SUPPORTED, Kind, Part, kind_of, refusal
+from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors
+from harness.weights.folder import folder_metadata, folder_parts, unopened
+from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
+
+_WRAPPERS: Final = ("module.", "_orig_mod.", "model.")
+"""What data-parallel training, torch.compile and Lightning put before every name."""
+_CHANNELS_AT: Final = ("conv_in.weight", "img_in.weight", "x_embedder.proj.weight", "pos_embed.proj.weight", "x_embedder.weight")
+
+
+def open_model(path: Path, ema: bool = False) -> ModelFile:
+    """Opens a model and checks every name in it; with `ema` its U-Net is the averaged copy that the file holds.
+
+    Raises ModelFileError for a file that is no model, for other families and adapters (by name), for a tensor that lies
+    among a component's weights under a name the component does not have, and, with `ema`, for an averaged copy that is
+    not there or not complete (naming what is missing).
+    """
+    model = _open_folder(path) if path.is_dir() else _open_single(path)
+    if not model.components and not model.ema_component:
+        raise ModelFileError(f"{path}: none of its {len(model.other)} tensors is a weight of a known model (first: "
+                             f"{', '.join(map(short, list(model.other)[:3]))}). Supported today: {SUPPORTED}.")
+    model = _with_ema(model) if ema else model
+    return replace(model, warnings=(*model.warnings, *_warnings(model)))
+
+
+def _open_single(path: Path) -> ModelFile:
+    file = open_tensors(path)
+    wrapper = _wrapper(file.stored)
+    names = {name.removeprefix(wrapper): name for name in file.stored}
+    stored = {name: file.stored[source] for name, source in names.items()}
+    kind = _kind(path, stored)
+    parts, rest = _by_part(stored, kind.parts)
+    components: dict[str, dict[str, TensorInfo]] = {}
+    for part, below in parts.items():
+        places = {name: Place(file=file, source=names[whole]) for name, whole in below.items()}
+        infos, left = read_component(path, part.component, part.naming, kind.family, places)
+        if twice := sorted(infos.keys() & components.get(part.component, {}).keys()):
+            other = components[part.component][twice[0]].source
+            raise ModelFileError(f"{path}: {infos[twice[0]].source!r} and {other!r} are the same tensor of the "
+                                 f"{part.component}; expected one of them. Keep one of them.")
+        components.setdefault(part.component, {}).update(infos)
+        rest += [part.prefix + name for name in left]
+    prediction, notes = prediction_of([m for m in MARKERS if m in names], file.metadata, None)
+    left_over = set(rest)
+    known = {name: source for name, source in names.items() if name in left_over}
+    return ModelFile(
+        path=path, layout=kind.layout, metadata=file.metadata, files={path: file}, wrapper=wrapper,
+        family=kind.family or said_family(file.metadata)[0], components=_ordered(components), prediction=prediction,
+        markers=tuple(name for name in MARKERS if name in known), warnings=notes,
+        other={source: _whole(file, source) for source in known.values()},
+        ema=any(name.startswith(EMA_PREFIX) for name in known), channels=_channels(components),
+        ema_component=_ema_component(path, file, kind.family, known))
+
+
+def _open_folder(path: Path) -> ModelFile:
+    family, parts = folder_parts(path)
+    components: dict[str, dict[str, TensorInfo]] = {}
+    other: dict[str, TensorInfo] = {}
+    files: dict[Path, TensorFile] = {}
+    for component, (naming, places) in parts.items():
+        files.update({place.file.path: place.file for place in places.values()})
+        components[component], left = read_component(path / component, component, naming, family, places)
+        other.update({f"{component}/{name}": _whole(places[name].file, name) for name in left})
+    metadata = folder_metadata(path)
+    prediction, notes = prediction_of((), metadata, path / "scheduler" / "scheduler_config.json")
+    return ModelFile(path=path, family=family, layout="diffusers", metadata=metadata, files=files, prediction=prediction,
+                     components=_ordered(components), other=other, channels=_channels(components),
+                     warnings=(*notes, *unopened(path)))
+
+
+def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
+    if what := refusal(stored):
+        raise ModelFileError(f"{path}: this is {what}. Supported today: {SUPPORTED}.")
+    if (kind := kind_of(stored)) is None:
+        first = ", ".join(short(name) for name in sorted(stored)[:3])
+        raise ModelFileError(f"{path}: none of its {len(stored)} tensors is a part of a known model (first: {first}). "
+                             f"Supported today: {SUPPORTED}.")
+    return kind
+
+
+def _wrapper(names: Iterable[str]) -> str:
+    """What stands before every name and belongs to none; `model.` is part of the name in `model.diffusion_model.`"""
+    wrapper = ""
+    left = list(names)
+    for _ in range(4):
+        found = next((w for w in _WRAPPERS if left and all(name.startswith(w) and len(name) > len(w) for name in left)), "")
+        if not found or any(name.startswith("model.diffusion_model.") for name in left):
+            break
+        wrapper += found
+        left = [name.removeprefix(found) for name in left]
+    return wrapper
+
+
+def _by_part(stored: Iterable[str], parts: Iterable[Part]) -> tuple[dict[Part, dict[str, str]], list[str]]:
+    """{part: {name below its prefix: name}}, and the names of everything else."""
+    found: dict[Part, dict[str, str]] = {}
+    rest = []
+    longest_first = sorted(parts, key=lambda part: -len(part.prefix))
+    for name in stored:
+        part = next((p for p in longest_first if name.startswith(p.prefix)), None)
+        if part is None or (not part.prefix and (name in MARKERS or name.startswith(EMA_PREFIX))):
+            rest.append(name)
+        else:
+            found.setdefault(part, {})[name.removeprefix(part.prefix)] = name
+    return found, rest
+
+
+def _ordered(components: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, Mapping[str, TensorInfo]]:
+    return {component: components[component] for component in PARTS if components.get(component)}
+
+
+def _whole(file: TensorFile, source: str) -> TensorInfo:
+    stored = file.stored[source]
+    return TensorInfo(source=source, file=file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset)
+
+
+def _ema_component(path: Path, file: TensorFile, family: str, rest: Mapping[str, str]) -> dict[str, TensorInfo]:
+    """The averaged U-Net by diffusers names; empty when the averaged tensors are of something else."""
+    plain = plain_names(rest)
+    if not plain:
+        return {}
+    places = {name: Place(file=file, source=rest[flat]) for name, flat in plain.items()}
+    try:
+        ldm.unet_to_diffusers(places)
+    except KeyError:
+        return {}
+    return read_component(path, "unet", "unet-ldm", family, places)[0]
+
+
+def _channels(components: Mapping[str, Mapping[str, TensorInfo]]) -> int:
+    """What goes into the first layer of the denoiser: columns of its matrix or channels of its convolution."""
+    core = components.get("unet") or components.get("transformer") or {}
+    shape = next((core[key].shape for key in _CHANNELS_AT if key in core), ())
+    return shape[1] if len(shape) > 1 else 0
+
+
+def _warnings(model: ModelFile) -> tuple[str, ...]:
+    found = list(contradictions(model, said_family(model.metadata)))
+    for name in model.position_ids:
+        info = model.other[name]
+        if said := position_ids_state(model.files[info.file], info.source):
+            found.append(said)
+    averaged = {info.source for info in model.ema_component.values()}
+    unmapped = [name for name in model.other if name.removeprefix(model.wrapper).startswith(EMA_UNET) and name not in averaged]
+    if unmapped:
+        found.append(f"{len(unmapped)} EMA tensors fit no name of a U-Net: {_first(unmapped)}")
+    if model.ema_component and "unet" not in model.components:
+        found.append(f"the U-Net is there only as its EMA copy ({len(model.ema_component)} tensors); open it as such")
+    elif missing := _missing_of_ema(model):
+        found.append(f"the EMA copy of the U-Net lacks {len(missing)} of {len(model.components['unet'])} tensors: "
+                     f"{_first(missing)}")
+    if strays := model.strays:
+        found.append(f"{len(strays)} tensors belong to no component: {_first(strays)}")
+    return tuple(found)
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(map(short, names[:3])) + (", ..." if len(names) > 3 else "")
+
+
+def _missing_of_ema(model: ModelFile) -> list[str]:
+    """What the plain U-Net has and its averaged copy lacks, or has in another shape; nothing without such a copy."""
+    if not model.ema_component:
+        return []
+    return [key for key, info in model.components.get("unet", {}).items()
+            if key not in model.ema_component or model.ema_component[key].shape != info.shape]
+
+
+def _with_ema(model: ModelFile) -> ModelFile:
+    if not model.ema_component:
+        raise ModelFileError(f"{model.path}: has no EMA copy of a U-Net (no names like 'model_ema.diffusion_model...'); expected "
+                             "one. Open it without EMA.")
+    if missing := _missing_of_ema(model):
+        raise ModelFileError(f"{model.path}: its EMA copy lacks {len(missing)} tensors of the U-Net: "
+                             f"{', '.join(map(repr, missing[:5]))}{', ...' if len(missing) > 5 else ''}. "
+                             "Open it without EMA, or give a file with a complete copy.")
+    components = {**model.components, "unet": model.ema_component}
+    return replace(model, components=_ordered(components), uses_ema=True, channels=_channels(components))

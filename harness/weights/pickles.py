@@ -1,0 +1,98 @@
+"""Checkpoints in torch's pickle format, read as weights only: nothing in them is ever executed.
+`files.py` calls `load_pickle`, which checks of every tensor that it is a plain one, as large as the memory behind it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.weights.reading import ModelFileError, StoredTensor
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_TORCH_NAMES: Final = {
+    "bool": "BOOL", "uint8": "U8", "int8": "I8", "float8_e4m3fn": "F8_E4M3", "float8_e5m2": "F8_E5M2",
+    "int16": "I16", "uint16": "U16", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32",
+    "float32": "F32", "int64": "I64", "uint64": "U64", "float64": "F64",
+}
+_TEXTUAL_INVERSION: Final = "string_to_param"
+_HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})
+
+
+def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor], dict[str, str]]:
+    """The tensors, what they are, and what else there was. `state_dict` wrappers are taken off, as deep as they go.
+
+    Raises ModelFileError for content that is more than data, and for a file without tensors.
+    """
+    import torch
+
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
+    except Exception as error:  # the unpickler raises whatever the bytes provoke
+        raise ModelFileError(f"{path}: could not be read as weights only ({_refusal(error)}); expected a pickle of "
+                             "nothing but tensors. Convert it to .safetensors where you trust its source.") from None
+    while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    entries = content if isinstance(content, Mapping) else {}
+    tensors = {str(name): value.detach() for name, value in entries.items() if isinstance(value, torch.Tensor)}
+    if not tensors:
+        raise ModelFileError(f"{path}: holds no tensors ({_content(content)}); expected a state dict. "
+                             "Give the checkpoint itself.")
+    if len(tensors) != sum(isinstance(value, torch.Tensor) for value in entries.values()):
+        raise ModelFileError(f"{path}: two of its names read the same as text; expected every tensor under a text of its own. "
+                             "Save the checkpoint again.")
+    stored = {name: _described(path, name, tensor) for name, tensor in tensors.items()}
+    others = sorted(str(name) for name in entries if str(name) not in tensors)
+    return tensors, stored, {"not_tensors": ", ".join(others)} if others else {}
+
+
+def _content(content: Any) -> str:
+    """What a pickle holds instead of tensors, by name where it is a known thing."""
+    if not isinstance(content, Mapping):
+        return f"a {type(content).__name__}"
+    if _TEXTUAL_INVERSION in content:
+        return "this is a textual inversion"
+    if _HYPERNETWORK & set(content):
+        return "this is a hypernetwork"
+    return ascii(f"{type(content).__name__} of {sorted(map(str, content))[:5]}")[1:-1]
+
+
+def _described(path: Path, name: str, tensor: Tensor) -> StoredTensor:
+    """A tensor's dtype and shape, once it is sure that it is strided and that every value of it was stored."""
+    import torch
+
+    dtype = torch_word(path, name, tensor)
+    if tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise ModelFileError(f"{path}: {name!r} is a tensor of layout {tensor.layout} on {tensor.device}; expected plain "
+                             "values. Save the checkpoint again with dense tensors on the CPU.")
+    shape = tuple(tensor.shape)
+    # A stride of 0 makes a file of a few bytes declare a tensor of any size.
+    if math.prod(shape) * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise ModelFileError(f"{path}: {name!r} declares {list(shape)}, more values than the file holds for it; expected "
+                             "every value to be stored. Save the checkpoint again with contiguous tensors.")
+    return StoredTensor(dtype=dtype, shape=shape)
+
+
+def torch_word(path: Path, name: str, tensor: Tensor) -> str:
+    """A tensor's dtype in the words of safetensors. ModelFileError for one that the format lacks."""
+    word = str(tensor.dtype).removeprefix("torch.")
+    if word not in _TORCH_NAMES:
+        raise ModelFileError(f"{path}: {name!r} has the dtype {word}; expected one of {', '.join(_TORCH_NAMES)}. "
+                             "Convert the model to float16 or float32.")
+    return _TORCH_NAMES[word]
+
+
+def _refusal(error: Exception) -> str:
+    """What torch refused, without its advice: it is to switch the protection off."""
+    text = str(error)
+    if found := re.search(r"GLOBAL ([\w.]*\w)", text):
+        return f"it asks for {found[1]!r}, which could run code"
+    if "weights_only" in text or "WeightsUnpickler" in text:
+        return "its content is not that of a plain state dict"
+    return f"{type(error).__name__}: {' '.join(text.split())[:200]!a}"
