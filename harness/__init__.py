@@ -16,11 +16,9 @@ from harness.declare import (
     Penalty,
     Prompt,
     Suite,
-    read_prompts,
-    read_recipe,
-    recipe_text,
 )
 from harness.sweeps import adapter_sweep, alpha_sweep, block_sweep, sweep
+from harness.written import read_prompts, read_recipe, recipe_text
 
 __version__ = "0.1.0"
 

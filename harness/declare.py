@@ -3,15 +3,12 @@ reports read them."""
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import json
 import os
-import tomllib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
-from pathlib import Path
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any, Final, TypeAlias
 
 SPLITS: Final = ("select", "confirm")
@@ -26,7 +23,7 @@ _EXACT: Final = 2 ** 53
 
 def _settle(declaration: Any) -> None:
     """Lets a suite write lists, ranges and generators for tuples, paths for text, numpy's scalars and whole numbers for
-    numbers, so that 1 and 1.0 declare the same. What fits no annotation is left as it is, for check.py to name."""
+    numbers, so that 1 and 1.0 declare the same. What fits no annotation is left as it is, for the check to name."""
     for spec in fields(declaration):
         value, kind = getattr(declaration, spec.name), str(spec.type)
         number = "float" in kind or kind.startswith("Alpha")
@@ -313,46 +310,6 @@ class Suite:
         _settle(self)
 
 
-def read_recipe(path: Path | str) -> Model:
-    """The model that a `.toml` or `.json` file declares. Its tables are the fields of Merge; paths stay as written.
-
-    A model is text (a path), a table with `path` (Checkpoint) or with `a` and `b` (Merge). Alpha and beta are a number, a
-    table with `values` or `preset` (Blocks), with `gradient` (Gradient), or with `default` (Alphas). What `recipe_text`
-    writes is read back as it was. ValueError names the file, the field and what is known.
-    """
-    file = Path(path)
-    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
-    if file.suffix.lower() not in readers:
-        raise ValueError(f"{file.name}: a recipe is a .toml or a .json file")
-    try:
-        data = readers[file.suffix.lower()](file.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # of the parser, or of UTF-8 itself
-        raise ValueError(f"{file.name}: this is no {file.suffix[1:].upper()}: {error}") from error
-    try:
-        return _recipe(data, file.name)
-    except RecursionError as error:
-        raise ValueError(f"{file.name}: merges are nested too deep to be read") from error
-
-
-def recipe_text(model: Model) -> str:
-    """The model as JSON on one line: fields in the order of their declaration, mappings by name, so equal models have equal
-    texts. What is no number (NaN, infinity) raises ValueError."""
-    return json.dumps(_ordered(plain(model)), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-
-
-def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
-    """Prompts from a TOML file of `[[prompt]]` tables with the fields of Prompt; unknown fields raise ValueError."""
-    file = Path(path)
-    tables = tomllib.loads(file.read_text(encoding="utf-8")).get("prompt", [])
-    known = {f.name for f in fields(Prompt)}
-    for number, table in enumerate(tables, start=1):
-        if extra := set(table) - known:
-            raise ValueError(f"{file.name}, prompt {number}: unknown field {sorted(extra)[0]!r}; known: {sorted(known)}")
-        if absent := {"id", "text"} - set(table):
-            raise ValueError(f"{file.name}, prompt {number}: field {sorted(absent)[0]!r} is missing")
-    return tuple(Prompt(**table) for table in tables)
-
-
 def plain(value: Any) -> Any:
     """A declaration as JSON-ready data; a dataclass becomes a dict with its class name under "is"."""
     if isinstance(value, Alphas) and isinstance(value.keys, Mapping):
@@ -385,84 +342,3 @@ def short_hash(data: Any) -> str:
 
 _DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
     Checkpoint, Blocks, Gradient, Alphas, Merge, Adapter, Prompt, Grid, Candidate, Penalty, Objective, Gate, Suite)}
-
-_ALPHAS: Final = ("Alphas", "Blocks", "Gradient")
-
-
-def _ordered(data: Any) -> Any:
-    if isinstance(data, dict):
-        return {key: _ordered(data[key]) for key in (data if "is" in data else sorted(data))}
-    return [_ordered(item) for item in data] if isinstance(data, list) else data
-
-
-def _recipe(data: Any, place: str) -> Model:
-    if isinstance(data, str):
-        return data
-    table = _recipe_table(data, place, "a path, or a table with path, or with a and b")
-    if _recipe_is(table, Checkpoint, place, "path" in table and "a" not in table):
-        return Checkpoint(**_recipe_fields(table, Checkpoint, place))
-    given = _recipe_fields(table, Merge, place)
-    for name in ("a", "b", "c"):
-        if given.get(name) is not None:
-            given[name] = _recipe(given[name], f"{place}: {name}")
-    for name in ("alpha", "beta"):
-        if name in given:
-            given[name] = _recipe_alpha(given[name], f"{place}: {name}")
-    if isinstance(given.get("more"), list):
-        given["more"] = tuple(_recipe(item, f"{place}: more[{number}]") for number, item in enumerate(given["more"]))
-    if isinstance(given.get("take"), dict):
-        given["take"] = {part: _recipe(item, f"{place}: take.{part}") for part, item in given["take"].items()}
-    return Merge(**given)
-
-
-def _recipe_alpha(data: Any, place: str) -> Any:
-    """A number or None stays what it is, and so does what fits nothing: check.py says what is wrong with it."""
-    if not isinstance(data, dict):
-        return data
-    if _recipe_is(data, Alphas, place, "default" in data):
-        given = _recipe_fields(data, Alphas, place)
-        given["default"] = _recipe_alpha(given["default"], f"{place}.default")
-        if isinstance(given.get("parts"), dict):
-            given["parts"] = {part: _recipe_alpha(item, f"{place}.parts.{part}") for part, item in given["parts"].items()}
-        return Alphas(**given)
-    if "gradient" in data:
-        if len(data) > 1:
-            raise ValueError(f"{place}: gradient stands alone; beside it are {', '.join(sorted(set(data) - {'gradient'}))}")
-        return Gradient(values=data["gradient"])
-    if data.get("is") == Gradient.__name__:
-        return Gradient(**_recipe_fields(data, Gradient, place))
-    if _recipe_is(data, Blocks, place, True):
-        return Blocks(**_recipe_fields(data, Blocks, place))
-    raise ValueError(f"{place}: is {data['is']!r}; expected one of {', '.join(_ALPHAS)}")
-
-
-def _recipe_is(table: Mapping[str, Any], kind: type, place: str, looks: bool) -> bool:
-    """Whether a table is of a kind: by its name under "is", else by what it holds."""
-    if "is" not in table:
-        return looks
-    known = ("Checkpoint", "Merge", *_ALPHAS)
-    if table["is"] not in known:
-        raise ValueError(f"{place}: is {table['is']!r}; expected one of {', '.join(known)}")
-    return bool(table["is"] == kind.__name__)
-
-
-def _recipe_table(data: Any, place: str, expected: str) -> dict[str, Any]:
-    if not isinstance(data, dict):
-        raise ValueError(f"{place} is {data!r}; expected {expected}")  # noqa: TRY004  # the content of a file, not a call
-    return data
-
-
-def _recipe_fields(table: Mapping[str, Any], kind: Any, place: str) -> dict[str, Any]:
-    """The table's fields; ValueError for one that `kind` lacks, and for one that it must have."""
-    known = [spec.name for spec in fields(kind)]
-    if table.get("is", kind.__name__) != kind.__name__:
-        raise ValueError(f"{place}: is {table['is']!r}; expected {kind.__name__}")
-    for name in table:
-        if name not in (*known, "is"):
-            close = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(f"{place}: unknown field {name!r}; {f'did you mean {close[0]!r}? ' if close else ''}"
-                             f"Known: {', '.join(known)}")
-    for spec in fields(kind):
-        if spec.name not in table and spec.default is MISSING and spec.default_factory is MISSING:
-            raise ValueError(f"{place}: field {spec.name!r} is missing. {kind.__name__} has the fields {', '.join(known)}")
-    return {name: value for name, value in table.items() if name != "is"}

@@ -1,13 +1,24 @@
-"""What the README shows works: its suite is sound, its commands exist, its links lead somewhere."""
+"""What README and manual show works: suites and recipes are sound, commands exist, links lead somewhere."""
 
+import argparse
 import re
+import shlex
+from importlib import import_module
 from pathlib import Path
 
-from harness import Suite
-from harness.check import problems
+import pytest
+
+from harness import Merge, Suite, read_recipe
+from harness.check import model_problems, problems
+from harness.cli import COMMANDS
+from harness.merge import MERGE_METHODS
+from harness.merge.blocks import CONVENTIONS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+MERGING = (ROOT / "docs" / "merging.md").read_text(encoding="utf-8")
+SHOWN = [line for text in (README, MERGING) for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+         for line in block.splitlines() if line.startswith("sweetspot ")]
 
 
 def test_the_suite_shown_is_sound_but_for_the_readers_own_files() -> None:
@@ -33,8 +44,46 @@ def test_the_make_targets_named_exist() -> None:
 
 def test_every_link_and_picture_leads_to_a_file() -> None:
     for link in re.findall(r"\]\(([^)#]+)\)", README):
-        assert (ROOT / link).exists(), link
+        assert link.startswith("https://") or (ROOT / link).exists(), link
 
 
 def test_the_declared_license_is_there() -> None:
     assert "Apache License" in (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+def test_there_are_commands_to_check() -> None:
+    assert {shlex.split(line)[1] for line in SHOWN} == {"merge", "replay", "inspect"}
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_a_command_shown_is_one(line: str) -> None:
+    _, name, *words = shlex.split(line, comments=True)
+    parser = argparse.ArgumentParser()
+    import_module(COMMANDS[name][0]).add_arguments(parser)
+    parser.parse_args(words)
+
+
+def test_the_recipe_shown_is_sound_but_for_the_readers_own_files(tmp_path: Path) -> None:
+    code = re.search(r"```toml\n(.*?)```", MERGING, re.DOTALL)
+    assert code is not None
+    (tmp_path / "recipe.toml").write_text(code.group(1))
+    recipe = read_recipe(tmp_path / "recipe.toml")
+    assert isinstance(recipe, Merge)
+    assert all("does not exist below" in said for said in model_problems(recipe, tmp_path))
+
+
+def test_the_merges_shown_are_sound_but_for_the_readers_own_files(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", MERGING, re.DOTALL)
+    assert code is not None
+    first, *merges = re.split(r"\n(?=Merge\()", code.group(1))
+    names: dict[str, object] = {}
+    exec(first, names)
+    assert len(merges) == 7
+    for text in merges:
+        assert all("does not exist below" in said for said in model_problems(eval(text.strip(), names), tmp_path)), text
+
+
+def test_the_manual_lists_every_method_and_every_convention() -> None:
+    assert set(re.findall(r"^\| `(\w+)` \| A, B", MERGING, re.MULTILINE)) == set(MERGE_METHODS)
+    conventions = MERGING.split("| convention |")[1].split("\n\n")[0]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", conventions, re.MULTILINE)) == set(CONVENTIONS)

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.commands.shown import Bar, printable, size_in_words
-from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Gradient, Merge, Model, read_recipe
+from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Gradient, Merge, Model
+from harness.written import read_recipe
 
 if TYPE_CHECKING:
     from harness.materialise.placing import FilePlan

@@ -1,5 +1,5 @@
 """The presets of merge block weighted by their usual names, as rules instead of lists of decimals. where.py looks them up
-for `Blocks(preset=...)`, check.py for their names.
+for `Blocks(preset=...)`, the check for their names.
 
 Source of names and values: https://github.com/hako-mikan/sd-webui-supermerger/blob/main/scripts/mbwpresets_master.txt
 """

@@ -14,8 +14,6 @@ from harness.weights.files import TensorFile, read_json
 if TYPE_CHECKING:
     from harness.weights.model import ModelFile
 
-MARKERS: Final = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
-"""Tensors at the top of a file that say how the model was trained; they are never merged."""
 _BY_MARKER: Final = {"v_pred": "v_prediction", "edm_vpred.sigma_max": "v_prediction", "edm_vpred.sigma_min": "v_prediction"}
 _WORDS: Final = {"v": "v_prediction", "v_prediction": "v_prediction", "v-prediction": "v_prediction", "vpred": "v_prediction",
                  "epsilon": "epsilon", "eps": "epsilon"}

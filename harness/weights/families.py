@@ -16,6 +16,8 @@ FAMILIES: Final = ("sd1", "sd2", "sdxl", "sdxl_refiner", "flux", "sd3")
 SUPPORTED: Final = ("Stable Diffusion 1, 2, XL and 3 and Flux.1 models, as a single file (.safetensors, .ckpt) or a "
                     "diffusers folder")
 EMA_UNET: Final = "model_ema.diffusion_model"
+MARKERS: Final = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
+"""Tensors at the top of a file that say how the model was trained; they are never merged."""
 
 _ADAPTER: Final = "which belongs among a candidate's adapters"
 _CONTROLNET: Final = "a ControlNet, which is a network of its own beside a model"

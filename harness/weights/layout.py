@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from harness.weights import ldm
-from harness.weights.claims import MARKERS
 from harness.weights.ema import EMA_PREFIX
-from harness.weights.families import TEXT_PARTS, Part
+from harness.weights.families import MARKERS, TEXT_PARTS, Part
 from harness.weights.files import ModelFileError
 from harness.weights.model import ModelFile, TensorInfo
 from harness.weights.naming import PROJECTION, openclip_name

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.weights.claims import MARKERS
 from harness.weights.ema import EMA_PREFIX
+from harness.weights.families import MARKERS
 from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 
 from harness import zoo
 from harness.cli import main
-from harness.inspection import inspect_file
+from harness.commands.inspect import inspect_file
 from harness.weights import content_hash, ldm
 from harness.weights.ema import flat_name
 from tests.weights.tiny import tiny

@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with one merge before any file is opened. check.py asks for every merge of a
+"""Everything that can be known to be wrong with one merge before any file is opened. suite.py asks for every merge of a
 suite, once the types of its fields are known to be right."""
 
 from __future__ import annotations
@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from harness.check_words import doubles, number, unknown
+from harness.check.words import doubles, number, unknown
 from harness.declare import Alpha, Alphas, Blocks, Gradient, Merge
 from harness.merge import MERGE_METHODS, MergeMethod
 from harness.merge.blocks import CONVENTIONS

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from harness import zoo
-from harness.check_merge import merge_problems
-from harness.check_types import name_problem, shown, type_problems
-from harness.check_words import doubles, nearest, number, unknown
+from harness.check.merge import merge_problems
+from harness.check.types import name_problem, shown, type_problems
+from harness.check.words import doubles, nearest, number, unknown
 from harness.declare import (
     BASELINE,
     SPLITS,

@@ -1,4 +1,4 @@
-"""Whether the fields of a declaration hold what their annotations say, in a suite author's words. check.py asks before
+"""Whether the fields of a declaration hold what their annotations say, in a suite author's words. suite.py asks before
 it looks at any value, since a suite file can put anything anywhere."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The phrases that every check says alike: unknown names, things given twice, numbers. check.py and check_merge.py use them."""
+"""The phrases that every check says alike: unknown names, things given twice, numbers. suite.py and merge.py use them."""
 
 from __future__ import annotations
 
