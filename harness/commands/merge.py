@@ -124,7 +124,7 @@ def _check(plan: FilePlan, output: Path | None) -> int:
 
 
 def _print_plan(plan: FilePlan, size: int) -> None:
-    from harness.materialise.recipe import describe
+    from harness.materialise.describing import describe
 
     print("\n".join(printable(line) for line in describe(plan.recipe.model)))
     for component, statuses in plan.coverage.items():

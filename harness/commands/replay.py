@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from harness.commands.shown import Bar, printable
 from harness.declare import Model
 
 _SHOWN = 10
+_BACKUP = re.compile(r"\.bak\d+$")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,12 +28,13 @@ def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 the same tensors bit for bit, 1 not the same or not to be made."""
     try:
         return _replay(given.file, [*given.models, given.file.resolve().parent, Path()], given.output)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         print(f"sweetspot replay: {printable(str(error))}", file=sys.stderr)
         return 1
 
 
 def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
+    from harness.check import model_problems
     from harness.materialise.library import Library
     from harness.materialise.placing import place
     from harness.materialise.provenance import read_provenance, renamed
@@ -47,20 +50,22 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     library = Library(Path())
     places = find_inputs(made.inputs, folders)
     for name, at in places.items():
-        print(f"input {printable(name)}: {at}")
+        print(f"input {printable(name)}: {printable(at)}")
     if made.version != __version__:
         print(f"note: written by version {printable(made.version)}, made again by {__version__}")
     for method, version in made.methods.items():
         if method in MERGE_METHODS and MERGE_METHODS[method].version != version:
             print(f"note: {method} has version {MERGE_METHODS[method].version} here, the file was made with {version}")
     recipe: Model = renamed(made.recipe, places)
+    if wrong := list(model_problems(recipe, Path().resolve())):
+        raise ModelFileError(f"{file}: the recipe in its header cannot be carried out: {'; '.join(wrong)}")
     plan = place(plan_recipe(recipe, library))
     with Bar(plan.total, "comparing") as bar:
         compared = compare(plan, file, bar.advance)
     if output is not None:
         with Bar(plan.total, "merging") as bar:
             save(plan, library, output, header.get("modelspec.title", output.stem), bar.advance)
-        print(f"wrote {output}")
+        print(f"wrote {printable(str(output))}")
     for said, names in (("lacks", compared.missing), ("has besides", compared.extra), ("declares otherwise", compared.declared),
                         ("holds other bytes in", compared.differing)):
         if names:
@@ -74,39 +79,40 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
 def find_inputs(inputs: Mapping[str, Mapping[str, object]], folders: Sequence[Path]) -> dict[str, str]:
     """{name in the recipe: path}: each input by its name, else by its content among the files of its size.
 
-    ModelFileError when one is not there or is another file than it was.
+    Names are those of files in the folders, as `read_provenance` gives them. ModelFileError when one is not there or is
+    another file than it was.
     """
+    return {name: name if name.startswith("zoo:") else _find(name, said, folders) for name, said in inputs.items()}
+
+
+def _find(name: str, said: Mapping[str, object], folders: Sequence[Path]) -> str:
     from harness.materialise.provenance import size_of
     from harness.weights import ModelFileError, content_hash
 
-    found: dict[str, str] = {}
-    for name, said in inputs.items():
-        if name.startswith("zoo:"):
-            found[name] = name
+    # Of two inputs of one name the second is called "name (2)".
+    names = [name, name.rpartition(" (")[0]] if name.endswith(")") else [name]
+    named = [folder / word for folder in folders for word in names if word and (folder / word).exists()]
+    tried = []
+    for at in _unique([*named, *(at for folder in folders for at in _models(folder))]):
+        if size_of(at) != said["bytes"]:
             continue
-        base = name.rpartition(" (")[0] if name.endswith(")") else name
-        named = [folder / base for folder in folders if (folder / base).exists()]
-        others = (at for folder in folders for at in _models(folder) if at not in named)
-        tried = []
-        for at in _unique([*named, *others]):
-            if size_of(at) == said.get("bytes"):
-                if content_hash(at) == said["blake3"]:
-                    found[name] = str(at)
-                    break
-                tried.append(at)
-        else:
-            where = ", ".join(str(folder) for folder in folders)
-            changed = f"; {tried[0]} has its size but not its content" if tried else (
-                f"; {named[0]} is another file than was merged" if named else "")
-            raise ModelFileError(f"input {name!r} (blake3 {said['blake3']}) is not in {where}{changed}. Say where it is with "
-                                 "--models FOLDER.")
-    return found
+        if content_hash(at) == said["blake3"]:
+            if _BACKUP.search(at.name):
+                raise ModelFileError(f"input {name!r} is now {at}, kept when the file of its name was replaced. Copy it to "
+                                     f"another folder as {name!r} and give that with --models FOLDER.")
+            return str(at)
+        tried.append(at)
+    where = ", ".join(dict.fromkeys(str(folder) for folder in folders))
+    changed = f"; {tried[0]} has its size but not its content" if tried else (
+        f"; {named[0]} is another file than was merged" if named else "")
+    raise ModelFileError(f"input {name!r} (blake3 {said['blake3']}) is not in {where}{changed}. Say where it is with "
+                         "--models FOLDER.")
 
 
 def _models(folder: Path) -> Iterable[Path]:
     if folder.is_dir():
         yield from sorted(at for at in folder.iterdir() if at.suffix in (".safetensors", ".ckpt", ".pt", ".pth")
-                          or (at / "unet").is_dir())
+                          or _BACKUP.search(at.name) or (at / "unet").is_dir())
 
 
 def _unique(paths: Iterable[Path]) -> Iterable[Path]:

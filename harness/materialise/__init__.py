@@ -2,8 +2,9 @@
 run.py holds one Workbench per suite; the command makes, re-makes and checks files.
 """
 
+from harness.materialise.describing import describe
 from harness.materialise.library import Library, MaterialiseError
-from harness.materialise.recipe import PartPlan, RecipePlan, describe, plan_recipe
+from harness.materialise.recipe import PartPlan, RecipePlan, plan_recipe
 from harness.materialise.workbench import Prepared, Workbench
 
 __all__ = ["Library", "MaterialiseError", "PartPlan", "Prepared", "RecipePlan", "Workbench", "describe", "plan_recipe"]

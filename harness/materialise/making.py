@@ -111,8 +111,13 @@ class _Maker:
             threads = [threading.Thread(target=work, name=f"merge {n}") for n in range(WORKERS)]
             for thread in threads:
                 thread.start()
-            for thread in threads:
-                thread.join()
+            try:
+                for thread in threads:
+                    thread.join()
+            except BaseException as error:  # Ctrl-C: the files must not be closed under whoever still reads and writes
+                errors.append(error)
+                for thread in threads:
+                    thread.join()
         if errors:
             raise errors[0]
 
@@ -139,7 +144,7 @@ class _Maker:
         elif segment.expression is None:
             path, offset = segment.places[0]
             self.files.read_into(path, offset + skipped, out)
-            if segment.dtype in _FLOATS and not finite(_tensor(out, segment.dtype)):
+            if segment.dtype in _FLOATS and not segment.verbatim and not finite(_tensor(out, segment.dtype)):
                 self._blame(first, last, {name: _tensor(out, segment.dtype) for name in ("copied",)}, segment)
         else:
             self._merge(segment, first, last, out, hands)

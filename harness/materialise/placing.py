@@ -10,15 +10,18 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
+from harness.declare import Merge
 from harness.materialise.library import MaterialiseError, merges_of, name_of
 from harness.materialise.recipe import RecipePlan
 from harness.merge import Expression, Merged, Source, elementwise, sources
-from harness.weights import ModelFile, Piece, Placed, TensorInfo, layout_of, single_file_layout
+from harness.weights import ModelFile, ModelFileError, Piece, Placed, TensorInfo, layout_of, single_file_layout
+from harness.weights.claims import position_ids_state
 from harness.weights.header import Span, lay_out
 from harness.weights.reading import DTYPE_BYTES
 from harness.weights.write import bytes_of
 
 _SHOWN: Final = 5
+_PREFIXES: Final = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,8 @@ class Segment:
     places: tuple[tuple[Path, int], ...] = ()
     expression: Expression | None = None
     constant: bytes = b""
+    verbatim: bool = False
+    """No weight: copied whatever it holds. Schedule buffers of models with zero terminal SNR are infinite at one end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +90,7 @@ def place(recipe: RecipePlan) -> FilePlan:
         raise MaterialiseError(f"{frame.path}: a single file cannot be made of a {frame.family} folder yet; give the model as a "
                                "single file")
     _refuse_strays(recipe)
+    placed = (*placed, *_brought(recipe, frame))
     raw = {component for component in recipe.parts if _untouched(recipe, component)}
     beside, kept = _beside(frame, [at for at in placed if not at.pieces], raw)
     pieced = [_with_dtype(at, recipe, raw) for at in placed if at.pieces]
@@ -95,13 +101,35 @@ def place(recipe: RecipePlan) -> FilePlan:
     for at in kept:
         drawn.segments.append(_copy_or_constant(at, spans[at.name], frame))
     coverage = {component: part.coverage for component, part in recipe.parts.items()} | {"file": beside}
-    notes = [*dict.fromkeys(note for part in recipe.parts.values() for note in part.notes), *_said(beside), *_unused(recipe)]
+    # What is copied as it is stored was not multiplied out, and nothing else can be said of it.
+    notes = [*dict.fromkeys(note for component, part in recipe.parts.items() if component not in raw for note in part.notes),
+             *_said(beside), *_unused(recipe)]
     return FilePlan(recipe=recipe, spans=spans, segments=tuple(_joined(drawn.segments)), wholes=tuple(drawn.wholes),
                     coverage=coverage, notes=tuple(notes))
 
 
+def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
+    """Where the components come to lie that the frame lacks and another model gives: as in any single file of the family."""
+    found: list[Placed] = []
+    for component, part in recipe.parts.items():
+        if component in frame.components or not part.keys:
+            continue
+        infos = {key: TensorInfo(source=key, file=frame.path, dtype=at.dtype, shape=at.shape) for key, at in part.stored.items()}
+        try:
+            if not any(info.source.startswith(_PREFIXES) for own in frame.components.values() for info in own.values()) and (
+                    not frame.is_folder):
+                raise ModelFileError("its tensors have names without a component in front")  # noqa: TRY301  one message for both
+            found += single_file_layout(replace(frame, layout="diffusers", files={}, other={}, components={component: infos}))
+        except ModelFileError as error:
+            raise MaterialiseError(f"{frame.path}: has no {component}, and the result no place for the one that is taken "
+                                   f"({error}). Give an A that has one") from error
+    return found
+
+
 def _untouched(recipe: RecipePlan, component: str) -> bool:
     """Whether a component is the frame's own as it is stored: then its bytes are copied, whatever they mean."""
+    if isinstance(recipe.model, Merge) and recipe.model.dtype != "a":
+        return False
     name, part = name_of(recipe.frame), recipe.parts[component]
     infos = recipe.files[name].components.get(component, {})
     return all(isinstance(e, Source) and e.model == name and e.key == key for key, e in part.keys.items()) and all(
@@ -153,10 +181,10 @@ def _copy_or_constant(at: Placed, span: Span, frame: ModelFile) -> Segment:
         data = b"".join(number.to_bytes(8, "little") for number in range(math.prod(at.shape)))
     elif at.source is not None and at.source.offset is not None:
         return Segment(begin=span.begin, end=span.end, dtype=at.dtype, names=(at.name,),
-                       places=((at.source.file, at.source.offset),))
+                       places=((at.source.file, at.source.offset),), verbatim=True)
     else:
         data = _of_pickle(at, frame)
-    return Segment(begin=span.begin, end=span.end, dtype=at.dtype, names=(at.name,), constant=data)
+    return Segment(begin=span.begin, end=span.end, dtype=at.dtype, names=(at.name,), constant=data, verbatim=True)
 
 
 def _of_pickle(at: Placed, frame: ModelFile) -> bytes:
@@ -169,28 +197,29 @@ def _of_pickle(at: Placed, frame: ModelFile) -> bytes:
 def _beside(frame: ModelFile, placed: Iterable[Placed], raw: set[str]
             ) -> tuple[dict[str, tuple[str, ...]], list[Placed]]:
     """What becomes of the frame's tensors that are no weights: status to names, and those that the file keeps."""
-    multiplied = {info.scale for component, infos in frame.components.items() if component not in raw
-                  for info in infos.values() if info.scale}
     found: dict[str, list[str]] = {}
     kept = []
     for at in placed:
         if at.role == "ema":
             found.setdefault("ema_left_out", []).append(at.name)
-        elif at.role == "scale" and multiplied and (at.source is None or not _scales_raw(at.source.source, frame, raw)):
+        elif at.role == "scale" and (at.source is None or not _scales_raw(at.source.source, frame, raw)):
             found.setdefault("scales_left_out", []).append(at.name)
         elif at.role == "position_ids":
-            right = at.source is None or at.source.dtype == "I64"
+            right = at.source is None or (at.source.dtype == "I64" and not position_ids_state(
+                frame.files[at.source.file], at.source.source))
             found.setdefault("copied" if right else "position_ids_reset", []).append(at.name)
             kept.append(replace(at, dtype="I64"))
         else:
-            found.setdefault("unmatched" if at.name in frame.strays else "copied", []).append(at.name)
+            stray = at.source is not None and at.source.source in frame.strays
+            found.setdefault("unmatched" if stray else "copied", []).append(at.name)
             kept.append(at)
     return {status: tuple(sorted(names)) for status, names in found.items()}, kept
 
 
 def _scales_raw(source: str, frame: ModelFile, raw: set[str]) -> bool:
-    """Whether a scale belongs to a component whose codes are copied as they are."""
-    return any(info.scale == source for component in raw for info in frame.components.get(component, {}).values())
+    """Whether a scale, or the marker that there are scales, belongs to a component whose codes are copied as they are."""
+    above = source[:source.rfind(".") + 1]
+    return any(info.source.startswith(above) for component in raw for info in frame.components.get(component, {}).values())
 
 
 def _refuse_strays(recipe: RecipePlan) -> None:
@@ -207,7 +236,7 @@ def _refuse_strays(recipe: RecipePlan) -> None:
 def _said(beside: Mapping[str, tuple[str, ...]]) -> list[str]:
     words = {"ema_left_out": "EMA copies are left out, since they would not be those of the merged weights",
              "scales_left_out": "scales of fp8 weights are left out, since the weights are multiplied out",
-             "position_ids_reset": "position ids stored as floats are written as the integers they stand for"}
+             "position_ids_reset": "position ids that were not the integers 0, 1, 2 ... are written as these"}
     return [f"file: {len(beside[status])} {said}" for status, said in words.items() if status in beside]
 
 
@@ -218,9 +247,10 @@ def _unused(recipe: RecipePlan) -> list[str]:
 
 
 def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:
-    """Neighbours that are made alike of neighbouring bytes, as one: most merges become a handful of long runs."""
+    """Neighbours that are made alike of neighbouring bytes, as one: most merges become a handful of long runs. Empty
+    tensors have no bytes, and a segment of their own would hide the one that begins where they lie."""
     current: Segment | None = None
-    for segment in sorted(segments, key=lambda s: s.begin):
+    for segment in sorted((s for s in segments if s.begin < s.end), key=lambda s: s.begin):
         if current is not None and _continues(current, segment):
             current = replace(current, end=segment.end, names=(*current.names, *segment.names))
             continue
@@ -233,6 +263,8 @@ def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:
 
 def _continues(first: Segment, second: Segment) -> bool:
     if first.end != second.begin or first.dtype != second.dtype or first.constant or second.constant:
+        return False
+    if first.verbatim != second.verbatim:
         return False
     if len(first.places) != len(second.places) or _pattern(first.expression) != _pattern(second.expression):
         return False

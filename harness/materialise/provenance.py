@@ -22,6 +22,8 @@ INPUTS: Final = "sweetspot.inputs"
 _ARCHITECTURES: Final = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2", "sdxl": "stable-diffusion-xl-v1-base",
                          "sdxl_refiner": "stable-diffusion-xl-v1-refiner", "flux": "flux-1", "sd3": "stable-diffusion-v3"}
 _PREDICTIONS: Final = {"v_prediction": "v"}
+_IMPLEMENTATIONS: Final = {**dict.fromkeys(("ldm", "sgm", "sai"), "https://github.com/Stability-AI/generative-models"),
+                           "bfl": "https://github.com/black-forest-labs/flux"}
 _MOST_LINEAGE: Final = 20_000
 """Characters of a parent's own recipe that are kept."""
 
@@ -40,7 +42,7 @@ def input_names(model: Model, library: Library) -> dict[str, str]:
     """{reference: name in the header}: the file's name, numbered where two files have the same one."""
     names: dict[str, str] = {}
     for reference in dict.fromkeys(leaf.path for leaf in leaves(model)):
-        name = base = reference if reference.startswith("zoo:") else library.path(reference).name
+        name = base = reference if reference.startswith("zoo:") else _written(library.path(reference).name)
         number = 2
         while name in names.values():
             name, number = f"{base} ({number})", number + 1
@@ -61,7 +63,7 @@ def renamed(model: Model, names: Mapping[str, str]) -> Model:
 def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title: str) -> dict[str, str]:
     """The metadata of the file that `plan` makes; `hashes` are the BLAKE3 of the inputs by reference.
 
-    Neither date nor machine is in it: the same recipe of the same files makes the same bytes.
+    Neither date nor machine nor folder is in it: the same recipe of the same files makes the same bytes.
     """
     model, frame = plan.recipe.model, plan.recipe.files[next(iter(plan.recipe.files))]
     names = input_names(model, library)
@@ -72,13 +74,14 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
               for component, statuses in plan.coverage.items()}
     found = {"format": "pt", "modelspec.sai_model_spec": "1.0.1", "modelspec.title": title,
              "modelspec.architecture": _ARCHITECTURES.get(frame.family, frame.family),
-             "modelspec.implementation": "https://github.com/Stability-AI/generative-models" if frame.layout == "ldm"
-             else "diffusers", "modelspec.merged_from": ", ".join(names.values()),
+             "modelspec.implementation": _IMPLEMENTATIONS.get("ldm" if frame.is_folder else frame.layout, "diffusers"),
+             "modelspec.merged_from": ", ".join(names.values()),
              RECIPE: _json(plain(renamed(model, names))), INPUTS: _json(inputs), "sweetspot.version": __version__,
-             "sweetspot.methods": _json(versions), "sweetspot.coverage": _json({"keys": counts, "notes": list(plan.notes)})}
+             "sweetspot.methods": _json(versions),
+             "sweetspot.coverage": _json({"keys": counts, "notes": [_without_folders(note, names) for note in plan.notes]})}
     if frame.prediction:
         found["modelspec.prediction_type"] = _PREDICTIONS.get(frame.prediction, frame.prediction)
-    return found
+    return {key: _written(text) for key, text in found.items()}
 
 
 def read_provenance(path: Path, found: Mapping[str, str]) -> Provenance:
@@ -88,21 +91,28 @@ def read_provenance(path: Path, found: Mapping[str, str]) -> Provenance:
                              "Only such files can be made again.")
     try:
         recipe, inputs = restore(json.loads(found[RECIPE])), json.loads(found[INPUTS])
-        names = {leaf.path for leaf in leaves(recipe)}
-        if not names <= inputs.keys() or not all(isinstance(inputs[name]["blake3"], str) for name in names):
-            raise KeyError("an input without a hash")  # noqa: TRY301  one message for all that is wrong with a header
-        return Provenance(recipe=recipe, inputs=inputs, version=str(found.get("sweetspot.version", "")),
-                          methods=json.loads(found.get("sweetspot.methods", "{}")))
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFileError(f"{path}: the recipe in its header cannot be read ({error!r}); expected what `sweetspot merge` "
-                             "writes. The header was changed.") from error
+        names = list(dict.fromkeys(leaf.path for leaf in leaves(recipe)))
+        said = {name: {"blake3": str(inputs[name]["blake3"]), "bytes": int(inputs[name]["bytes"])} for name in names}
+        if outside := next((name for name in names if not _is_name(name)), None):
+            raise ValueError(f"{outside!r} is not the name of a file")  # noqa: TRY301  one message for all that is wrong
+        versions = {str(method): int(version) for method, version in json.loads(found.get("sweetspot.methods", "{}")).items()}
+        # Renaming looks at every field that holds a model.
+        return Provenance(recipe=renamed(recipe, {name: name for name in names}), inputs=said, methods=versions,
+                          version=found.get("sweetspot.version", ""))
+    except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ModelFileError(f"{path}: the recipe in its header cannot be read ({repr(error)[:200]}); expected what `sweetspot "
+                             "merge` writes. The header was changed.") from None
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder."""
-    if path.is_file():
-        return path.stat().st_size
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
+    """Bytes of a file, or of all files in a folder that are not hidden, as in its hash."""
+    return sum(file.stat().st_size for file in files_of(path))
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or all in a folder that are not hidden: hubs keep their bookkeeping there."""
+    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not any(
+        part.startswith(".") for part in file.relative_to(path).parts)]
 
 
 def _lineage(plan: FilePlan, reference: str) -> dict[str, Any]:
@@ -112,6 +122,23 @@ def _lineage(plan: FilePlan, reference: str) -> dict[str, Any]:
             own = {word: file.metadata[key] for word, key in (("recipe", RECIPE), ("inputs", INPUTS)) if key in file.metadata}
             return {word: text for word, text in own.items() if len(text) < _MOST_LINEAGE}
     return {}
+
+
+def _is_name(name: str) -> bool:
+    """Whether it names something in a folder, and nothing outside of it."""
+    return name.startswith("zoo:") or (name == Path(name).name and name not in ("", "..") and "\0" not in name)
+
+
+def _without_folders(note: str, names: Mapping[str, str]) -> str:
+    """A note with the names that the header gives the inputs for their paths."""
+    for reference in sorted((path for path in names if "/" in path), key=len, reverse=True):
+        note = note.replace(reference, names[reference])
+    return note
+
+
+def _written(text: str) -> str:
+    """Text that can be written as UTF-8: a file's name need not be, and no reader opens a header with half a character."""
+    return text.encode(errors="replace").decode()
 
 
 def _json(data: Any) -> str:

@@ -5,7 +5,7 @@ stands in the way. The workbench and the making of files call `plan_recipe`; no 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
@@ -103,6 +103,7 @@ class _Planner:
             return self._leaf(checkpoint_of(model), component)
         if component in model.take:
             draft = self.draft(model.take[component], component)
+            self._refuse_unlike(model, component, draft)
             draft.notes.append(f"{component}: taken whole from {name_of(frame_of(model.take[component]))}")
             return draft
         if component not in model.parts:
@@ -131,10 +132,12 @@ class _Planner:
                 continue
             call = Call(alpha=alpha.values[key] if alpha else 0.0, beta=beta.values[key] if beta else 0.0,
                         parameters=row.defaults(model.settings), weights=_weights(model) if row.weighted else ())
-            keys[key] = simplified(Merged(
+            merged = Merged(
                 name=model.method, method=row, call=call, inputs=tuple(draft.keys[key] for draft in drafts),
                 channels=plan.narrowed.get(key, 0), seed=int(model.settings.get("seed", 0)), component=component, key=key,
-                group=group if row.survey else ""))
+                group=group if row.survey else "")
+            # What is surveyed are all keys that are merged, also those whose own alpha asks for nothing.
+            keys[key] = merged if row.survey else simplified(merged)
         inner = [p for draft in drafts for p in draft.plans]
         said = [note for draft in drafts for note in draft.notes]
         said += [f"{component}: {note}" for by_key in numbers.values() for note in by_key.notes]
@@ -149,8 +152,21 @@ class _Planner:
         return _Draft(keys={key: Source(model=name, component=component, key=key, dtype=dtypes[key]) for key in infos},
                       stored={key: Stored(dtype="F16" if info.scale else info.dtype, shape=info.shape)
                               for key, info in infos.items()},
-                      notes=[f"{component}: the scaled fp8 weights of {name} are multiplied out and stored as F16"]
+                      notes=[f"{component}: the scaled fp8 weights of {name} are multiplied out; what keeps their dtype is F16"]
                       if any(info.scale for info in infos.values()) else [])
+
+    def _refuse_unlike(self, merge: Merge, component: str, taken: _Draft) -> None:
+        """MaterialiseError for a component that is to be taken whole and does not fit in the place of A's own."""
+        name, own = name_of(frame_of(merge.take[component])), self._leaf(frame_of(merge), component)
+        if not taken.keys:
+            raise MaterialiseError(f"take {component}: {name} has none. Give a model that has one")
+        said = {key: [str(list(at.stored[key].shape)) if key in at.stored else "none" for at in (own, taken)]
+                for key in sorted(own.stored.keys() | taken.stored.keys()) if own.stored}
+        if unlike := [key for key, (here, there) in said.items() if here != there]:
+            here, there = said[unlike[0]]
+            more = f", and {len(unlike) - 1} more keys differ" if len(unlike) > 1 else ""
+            raise MaterialiseError(f"take {component}: that of {name} is of another kind: {unlike[0]!r} is {here} in A, {there} "
+                                   f"there{more}. Take it from a model of A's kind")
 
     def _numbers(self, merge: Merge, word: str, component: str, plan: MergePlan) -> ByKey:
         """Alpha or beta of every merged key."""
@@ -210,7 +226,10 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
     for merge in merges_of(model):
         parents = [name_of(frame_of(parent)) for parent in merge.models]
         opened = {name: files[name] for name in dict.fromkeys(parents)}
-        _differ("families", {name: file.family for name, file in opened.items()}, "Merge models of one family.")
+        beside = [name_of(frame_of(taken)) for taken in merge.take.values()]
+        # Of a VAE alone no family can be told.
+        _differ("families", {name: files[name].family for name in (*parents, *beside) if files[name].family},
+                "Merge models of one family.")
         if any("transformer" in file.components for file in opened.values()):
             _differ("layouts", {name: file.layout for name, file in opened.items()},
                     "Their tensors have other names and shapes; convert one of them.")
@@ -246,18 +265,3 @@ def _refuse_mixed_ema(merge: Merge, files: Mapping[str, ModelFile]) -> None:
                 raise MaterialiseError(
                     f"{frame.path}: its plain weights would be merged with EMA weights, though it holds EMA weights itself. "
                     'Say ema=True for it too, or force=("ema",).')
-
-
-def describe(model: Model) -> Sequence[str]:
-    """The recipe in indented lines, for people."""
-    def lines(inner: Model, depth: int) -> list[str]:
-        pad = "  " * depth
-        if not isinstance(inner, Merge):
-            return [f"{pad}{name_of(checkpoint_of(inner))}"]
-        head = f"{pad}{inner.method}" + (f", alpha {_said(inner.alpha)}" if inner.alpha is not None else "")
-        return [head, *(line for parent in inner.models for line in lines(parent, depth + 1))]
-    return lines(model, 0)
-
-
-def _said(alpha: Alpha) -> str:
-    return f"{alpha:g}" if isinstance(alpha, float | int) else repr(alpha)

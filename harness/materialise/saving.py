@@ -13,7 +13,7 @@ from typing import Final
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.making import Advance, make
 from harness.materialise.placing import FilePlan
-from harness.materialise.provenance import input_names, metadata
+from harness.materialise.provenance import files_of, input_names, metadata
 from harness.weights import read_header
 from harness.weights.hashing import HashingApart
 from harness.weights.header import Span, encode_header
@@ -75,10 +75,10 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
     removed = remove_abandoned(path)
     names = input_names(plan.recipe.model, library)
     before = {reference: _version(library.path(reference)) for reference in names}
-    hashing = HashingApart(library.path(reference) for reference in names)
     header_size = _header_size(plan, library, title)
     # What must be in memory whole is written where it comes to lie, and such writes are not whole blocks.
-    output = OutputFile(path, header_size + plan.total, direct=not plan.wholes)
+    output = _opened(path, header_size + plan.total, direct=not plan.wholes)
+    hashing = HashingApart(library.path(reference) for reference in names)
     try:
         make(plan, header_size, output, advance)
         hashing.finish()
@@ -86,9 +86,12 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
         _refuse_changed(library, before)
         header = encode_header(plan.spans, metadata(plan, library, found, title), size=header_size)
         backup = output.commit(header)
-    except BaseException:
+    except BaseException as error:
         hashing.stop()
         output.abort()
+        if isinstance(error, OSError):
+            raise MaterialiseError(f"{path} was not written: {error.strerror or error}{_at(error)}. Nothing else was "
+                                   "changed") from error
         raise
     return Saved(path=path, size=header_size + plan.total, hashes=found, backup=backup, removed=tuple(removed))
 
@@ -128,6 +131,18 @@ class _Comparing:
                         self.differing.add(name)
 
 
+def _opened(path: Path, size: int, direct: bool) -> OutputFile:
+    try:
+        return OutputFile(path, size, direct)
+    except OSError as error:
+        raise MaterialiseError(f"{path} cannot be written: {error.strerror or error}{_at(error)}. Give a folder that can be "
+                               "written to") from error
+
+
+def _at(error: OSError) -> str:
+    return f" ({error.filename})" if error.filename else ""
+
+
 def _header_size(plan: FilePlan, library: Library, title: str) -> int:
     names = input_names(plan.recipe.model, library)
     return len(encode_header(plan.spans, metadata(plan, library, dict.fromkeys(names, _NO_HASH), title)))
@@ -140,6 +155,5 @@ def _refuse_changed(library: Library, before: Mapping[str, tuple[int, int]]) -> 
 
 def _version(path: Path) -> tuple[int, int]:
     """Size and time of change of a file, or of what lies in a folder: other when it was written to."""
-    files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
-    stats = [file.stat() for file in files]
+    stats = [file.stat() for file in files_of(path)]
     return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)

@@ -4,11 +4,12 @@ the cosine methods). The workbench and the making of files call it once per reci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.merge import Expression, Source, evaluate
+from harness.declare import short_hash
+from harness.merge import Expression, Merged, Source, evaluate
 from harness.merge.expression import merges
 
 if TYPE_CHECKING:
@@ -33,17 +34,26 @@ def surveyed(keys: Mapping[str, Expression], read: Read, known: dict[str, tuple[
     while ready := {merge.group for expression in found.values() for merge in merges(expression)
                     if merge.group and merge.group not in done
                     and not any(m.group and m.group not in done for part in merge.inputs for m in merges(part))}:
-        known.update({group: _limits(group, found.values(), read) for group in sorted(ready - known.keys())})
-        limits = {group: known[group] for group in ready}
+        limits = {group: _known_limits(group, found.values(), read, known) for group in sorted(ready)}
         found = {key: _filled(expression, limits) for key, expression in found.items()}
         done |= ready
     return found
 
 
-def _limits(group: str, expressions: Iterable[Expression], read: Read) -> tuple[float, float]:
+def _known_limits(group: str, expressions: Iterable[Expression], read: Read, known: dict[str, tuple[float, float]]
+                  ) -> tuple[float, float]:
+    """Kept by what was looked at, not by the merge alone: of a merge within another one, keys may be left out where the
+    outer alpha asks for none of it."""
+    members = [merge for expression in expressions for merge in merges(expression) if merge.group == group]
+    place = short_hash([group, sorted({member.key for member in members})])
+    if place not in known:
+        known[place] = _limits(members, read)
+    return known[place]
+
+
+def _limits(members: Sequence[Merged], read: Read) -> tuple[float, float]:
     import torch
 
-    members = [merge for expression in expressions for merge in merges(expression) if merge.group == group]
     row = members[0].method
     assert row.survey is not None and row.limits_of is not None  # a group is only given to methods with both
     values = [row.survey(*(evaluate(part, read, dtype="F32") for part in member.inputs)) for member in members]

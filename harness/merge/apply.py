@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from harness.merge.expression import Expression, Source, elementwise, evaluate, native
+from harness.merge.expression import Expression, Merged, Source, elementwise, evaluate, native
 from harness.merge.method import Call, MergeMethod
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 2 ** 18
 """Values merged at a time on a CPU: what is read, made and written of so many stays in the cache of one core."""
+NATIVE_CHUNK: Final = 2 ** 21
+"""The same for 16-bit values merged as they are, where there is so little to do for each that the calls would cost more."""
 
 
 class MergeError(ValueError):
@@ -55,7 +57,7 @@ def merge_tensor(method: MergeMethod, call: Call, tensors: Sequence[Tensor], *, 
         if method.widens and precision == "auto" and target in dtypes and dtypes in ({torch.float16}, {torch.bfloat16}):
             wide = target
         else:
-            small = precision == "auto" and all(t.element_size() <= 2 for t in tensors)
+            small = precision == "auto" and all(dtype.itemsize <= 2 for dtype in (*dtypes, target))
             wide = torch.float32 if small else torch.float64
         merged = method.merge([t.detach().to(wide) for t in tensors], call, generator).to(target)
         return merged.clone() if any(merged.data_ptr() == t.data_ptr() for t in tensors) else merged
@@ -68,22 +70,22 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
     MergeError for a result that is not finite; what was written until then is to be thrown away. On a CPU the work is
     cut into chunks for one thread per core; the bits do not depend on how.
     """
-    def do(task: tuple[Target, int, int]) -> str:
-        target, start, stop = task
-        made, live = _part(target, read, precision, start, stop)
-        if isinstance(target.expression, Source) or native(target.expression, target.dtype, precision) or finite(made):
+    def do(task: _Task) -> str:
+        made, live = task.made(read, precision), task.place
+        # A weighted sum lies between its inputs, and a copy is what it was: neither overflows.
+        if task.quick or isinstance(task.target.expression, Source) or finite(made):
             live.copy_(made)
             return ""
-        return target.key
+        return task.target.key
 
     import torch
 
     with torch.no_grad():
         if targets and targets[0].live.device.type == "cpu":
             with ThreadPoolExecutor(_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                bad = [key for key in pool.map(do, [task for target in targets for task in _tasks(target)]) if key]
+                bad = [key for key in pool.map(do, [task for target in targets for task in _tasks(target, precision)]) if key]
         else:
-            bad = [key for target in targets for task in _tasks(target) if (key := do(task))]
+            bad = [key for target in targets for task in _tasks(target, precision) if (key := do(task))]
     if bad:
         keys = tuple(dict.fromkeys(bad))
         raise MergeError(f"{len(keys)} keys overflow the dtype they are stored in: {', '.join(map(repr, keys[:5]))}"
@@ -104,21 +106,39 @@ def finite(tensor: Tensor) -> bool:
     return bool(torch.isfinite(ends.min) & torch.isfinite(ends.max))
 
 
-def _tasks(target: Target) -> Iterator[tuple[Target, int, int]]:
-    count = target.live.numel()
-    whole = target.live.device.type != "cpu" or not target.live.is_contiguous() or not elementwise(target.expression)
-    step = max(count, 1) if whole else CHUNK
-    yield from ((target, start, min(start + step, count)) for start in range(0, max(count, 1), step))
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """Some values of one target: from `start` to `stop`, or all of them where `stop` is negative."""
+
+    target: Target
+    quick: bool
+    place: Tensor
+    start: int
+    stop: int
+
+    def made(self, read: Callable[[Source], Tensor], precision: str) -> Tensor:
+        """The values, in the dtype they are stored in."""
+        expression = self.target.expression
+        if self.stop < 0:
+            return evaluate(expression, read, dtype=self.target.dtype, precision=precision)
+        if self.quick and isinstance(expression, Merged):
+            cut = [read(part).reshape(-1)[self.start:self.stop] for part in expression.inputs if isinstance(part, Source)]
+            return expression.method.merge(cut, expression.call)
+        return evaluate(expression, lambda source: read(source).reshape(-1)[self.start:self.stop], dtype=self.target.dtype,
+                        precision=precision)
 
 
-def _part(target: Target, read: Callable[[Source], Tensor], precision: str, start: int, stop: int) -> tuple[Tensor, Tensor]:
-    """Values `start` to `stop` of the result, in the dtype they are stored in, and the place in the live tensor."""
-    live = target.live.detach()
-    if (start, stop) == (0, live.numel()):
-        return evaluate(target.expression, read, dtype=target.dtype, precision=precision), live
-    made = evaluate(target.expression, lambda source: read(source).reshape(-1)[start:stop], dtype=target.dtype,
-                    precision=precision)
-    return made, live.reshape(-1)[start:stop]
+def _tasks(target: Target, precision: str) -> Iterator[_Task]:
+    """One task for what must be whole and on a GPU, else as many as fit the cache."""
+    live, count = target.live.detach(), target.live.numel()
+    quick = native(target.expression, target.dtype, precision)
+    if live.device.type != "cpu" or not live.is_contiguous() or not elementwise(target.expression):
+        yield _Task(target=target, quick=quick, place=live, start=0, stop=-1)
+        return
+    flat, step = live.reshape(-1), NATIVE_CHUNK if quick else CHUNK
+    for start in range(0, count, step):
+        stop = min(start + step, count)
+        yield _Task(target=target, quick=quick, place=flat[start:stop], start=start, stop=stop)
 
 
 def _cores() -> int:

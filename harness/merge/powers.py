@@ -5,12 +5,17 @@ them through MERGE_METHODS, one tensor at a time.
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.merge.linear import sign_of_sum, subtract, weighted_sum
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+_LANES: Final = 64
+"""Values; a multiple of what any CPU computes at a time."""
+_ONE_THREAD: Final = 2 ** 14
+"""Values that torch does not share out among threads."""
 
 
 def geometric(a: Tensor, b: Tensor, alpha: float) -> Tensor:
@@ -25,7 +30,7 @@ def geometric(a: Tensor, b: Tensor, alpha: float) -> Tensor:
 
     if alpha in (0, 1):
         return b if alpha else a
-    size = a.abs().pow_(1 - alpha).mul_(b.abs().pow_(alpha))
+    size = _power(a.abs(), 1 - alpha).mul_(_power(b.abs(), alpha))
     # cos(pi * x) as sin(pi * (1/2 - x)), which is exactly 0 at x = 1/2.
     cosine = math.sin(math.pi * (0.5 - alpha))
     below_a, below_b = a < 0, b < 0
@@ -46,4 +51,20 @@ def multiply_difference(a: Tensor, b: Tensor, c: Tensor, alpha: float, beta: flo
     vote = weighted_sum(lost_a, lost_b, beta)
     size_a, size_b = lost_a.abs(), lost_b.abs()
     sign = sign_of_sum(vote, size_a * (1 - beta) + size_b * beta, 2)
-    return subtract(c, size_a.pow_(1 - alpha).mul_(size_b.pow_(alpha)).mul_(sign), 1.0)
+    return subtract(c, _power(size_a, 1 - alpha).mul_(_power(size_b, alpha)).mul_(sign), 1.0)
+
+
+def _power(size: Tensor, exponent: float) -> Tensor:
+    """size ** exponent, with the same bits for the same value wherever it stands in the tensor.
+
+    On a CPU torch takes another formula for the last values of a tensor, or of a thread's share of it, that fill no vector
+    register: a tensor merged in pieces would differ in its last bits from one merged whole. So no piece has such values.
+    """
+    if size.device.type != "cpu":
+        return size.pow(exponent)
+    import torch
+
+    padded = torch.nn.functional.pad(size.reshape(-1), (0, -size.numel() % _LANES))
+    for start in range(0, padded.numel(), _ONE_THREAD):
+        padded[start:start + _ONE_THREAD].pow_(exponent)
+    return padded[:size.numel()].reshape(size.shape)

@@ -4,6 +4,7 @@ Writing a merged file and comparing with one call it; nothing here knows what th
 
 from __future__ import annotations
 
+import glob
 import mmap
 import os
 import shutil
@@ -52,7 +53,7 @@ class InputFiles:
         while done < len(buffer):
             count = os.preadv(handle, [buffer[done:]], offset + done)
             if count == 0:
-                raise ModelFileError(f"{path}: ends at byte {offset + done}, but its header declares more: it was changed "
+                raise ModelFileError(f"{path}: ends before byte {offset + done}, but its header declares more: it was changed "
                                      "while it was read. Start again when nothing writes to it.")
             done += count
 
@@ -118,7 +119,7 @@ def refuse_full_disk(path: Path, size: int) -> None:
 def remove_abandoned(path: Path) -> list[Path]:
     """Removes, and names, the temporary files for `path` that killed processes left behind."""
     removed = []
-    for left in path.parent.glob(f".{path.name}.*.tmp") if path.parent.is_dir() else ():
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp") if path.parent.is_dir() else ():
         pid = left.name.removesuffix(".tmp").rpartition(".")[2]
         if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
             left.unlink(missing_ok=True)

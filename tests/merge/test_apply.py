@@ -77,7 +77,8 @@ def test_an_end_that_is_no_model_stays_a_merge():
 
 
 @pytest.mark.parametrize("count", [0, 1, 7, CHUNK - 1, CHUNK, 2 * CHUNK + 5])
-def test_a_live_tensor_written_in_chunks_holds_the_whole(count):
+def test_a_live_tensor_written_in_chunks_holds_the_whole(count, monkeypatch):
+    monkeypatch.setattr("harness.merge.apply.NATIVE_CHUNK", CHUNK)
     held = tensors(count)
     live = torch.full((count,), float("nan"))
     write_live([Target(key="w", expression=merged(0.3, A, B), dtype="F16", live=live)], held.__getitem__)

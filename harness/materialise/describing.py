@@ -1,0 +1,50 @@
+"""A recipe in lines for people: every merge with its numbers and rules, and its models below it by their letters.
+The merge command shows it before anything else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from harness.declare import Alpha, Alphas, Blocks, Gradient, Merge, Model
+from harness.materialise.library import checkpoint_of, name_of
+from harness.merge.plan import model_names
+
+
+def describe(model: Model) -> Sequence[str]:
+    """The recipe in indented lines, for people."""
+    def lines(inner: Model, depth: int, label: str) -> list[str]:
+        pad = "  " * depth + label
+        if not isinstance(inner, Merge):
+            return [f"{pad}{name_of(checkpoint_of(inner))}"]
+        names = model_names(len(inner.models), inner.c is not None)
+        parents = [line for name, parent in zip(names, inner.models, strict=True)
+                   for line in lines(parent, depth + 1, f"{name}  ")]
+        taken = [line for part, source in inner.take.items() for line in lines(source, depth + 1, f"{part} from  ")]
+        return [pad + _head(inner), *parents, *taken]
+    return lines(model, 0, "")
+
+
+def _head(merge: Merge) -> str:
+    """One merge with all that differs from the defaults."""
+    said = [f"{merge.method} of {', '.join(merge.parts)}"]
+    said += [f"alpha {_said(merge.alpha)}{' of B' if merge.method == 'weighted_sum' else ''}"] if merge.alpha is not None else []
+    said += [f"beta {_said(merge.beta)}"] if merge.beta is not None else []
+    said += [f"weights {', '.join(f'{weight:g}' for weight in merge.weights)}"] if merge.weights else []
+    said += [f"{name} {value:g}" for name, value in merge.settings.items()]
+    said += [f"stored as {merge.dtype}"] if merge.dtype != "a" else []
+    said += [f"computed in {merge.precision}"] if merge.precision != "auto" else []
+    said += ["keys without counterpart kept from A"] if merge.missing == "keep_a" else []
+    return "; ".join([*said, *(f"forced: {word}" for word in merge.force)])
+
+
+def _said(alpha: Alpha) -> str:
+    if isinstance(alpha, Alphas):
+        others = [f"{part} {_said(rule)}" for part, rule in alpha.parts.items()]
+        return ", ".join([_said(alpha.default), *others, *(f"{pattern!r} {value:g}" for pattern, value in alpha.keys.items())])
+    if isinstance(alpha, Blocks):
+        values = f"preset {alpha.preset}" if alpha.preset else f"{len(alpha.values)} values by block"
+        return f"{values} ({alpha.convention}{'' if alpha.base is None else f', base {alpha.base:g}'})"
+    if isinstance(alpha, Gradient):
+        return f"{' to '.join(f'{value:g}' for value in alpha.values)} along the depth"
+    return f"{alpha:g}"
