@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.commands.shown import Bar, printable, size_in_words
+from harness.commands.shown import Bar, printable, say, size_in_words
 from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Gradient, Merge, Model
 from harness.written import read_recipe
 
 if TYPE_CHECKING:
     from harness.materialise.placing import FilePlan
 
+_NOTE: Final = 400
+"""Characters of a note that are shown."""
+_RECIPE_FLAGS: Final = ("a", "b", "c", "more", "take", "method", "alpha", "beta", "blocks", "preset", "convention", "gradient",
+                        "alpha_part", "alpha_key", "weights", "set", "parts", "missing", "dtype", "precision", "force")
 _EXAMPLES: Final = """examples:
   sweetspot merge --a base.safetensors --b tuned.safetensors --alpha 0.35 -o merged.safetensors
   sweetspot merge --a A --b B --c BASE --method ties --alpha 1 --set density=0.2 --parts unet,text_encoder -o out.safetensors
@@ -38,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     numbers.add_argument("--method", default=None, help="merge method (default weighted_sum); --methods lists them")
     numbers.add_argument("--alpha", type=float, help="the share of B")
     numbers.add_argument("--beta", type=float, help="the second share, for methods that have one")
-    numbers.add_argument("--blocks", help="alpha by block: 26, 25, 20 ... numbers with commas")
+    numbers.add_argument("--blocks", help="alpha by block: 26 numbers with commas for SD 1 (BASE first), 20 for SDXL; one less "
+                                          "where --alpha gives BASE")
     numbers.add_argument("--preset", help="alpha by block, from a preset such as GRAD_V")
     numbers.add_argument("--convention", default=None, help="where time_embed, label_emb, out and VAE belong (supermerger)")
     numbers.add_argument("--gradient", help="alpha along the depth: two or more numbers with commas")
@@ -66,15 +72,16 @@ def run(given: argparse.Namespace) -> int:
         return _list_methods()
     try:
         model = _model(given)
+        if given.output is None and not (given.dry_run or given.check):
+            raise ValueError("nothing to do: give -o FILE, --dry-run or --check")  # noqa: TRY301  said like the others
+        if given.dry_run and given.check:
+            raise ValueError("--dry-run reads no weights and --check reads all; give one of them")  # noqa: TRY301
     except (ValueError, OSError) as error:
         print(f"sweetspot merge: {printable(str(error))}", file=sys.stderr)
         return 2
-    if given.output is None and not (given.dry_run or given.check):
-        print("sweetspot merge: nothing to do: give -o FILE, --dry-run or --check", file=sys.stderr)
-        return 2
     try:
         return _merge(model, given)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RecursionError) as error:
         print(f"sweetspot merge: {printable(str(error))}", file=sys.stderr)
         return 1
 
@@ -91,12 +98,15 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
         raise ValueError("; ".join(said))
     library = Library(root)
     plan = place(plan_recipe(model, library))
-    title = given.title or (given.output.stem if given.output else "merge")
+    title = given.title if given.title is not None else given.output.stem if given.output else "merge"
     _print_plan(plan, size_on_disk(plan, library, title))
     if given.output is not None:
         refuse_target(plan, library, given.output, title)
+        if given.check and any(given.output.resolve() in file.files for file in plan.recipe.files.values()):
+            raise ValueError(f"{given.output} is a model of this merge, and --check reads the models again when it is replaced; "
+                             "give -o another path, or leave --check out")
     if given.dry_run:
-        print("dry run: nothing was read but headers, nothing was written")
+        say("dry run: nothing was read but headers, nothing was written")
         return 0
     if given.output is not None:
         started = time.perf_counter()
@@ -104,12 +114,12 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
             saved = save(plan, library, given.output, title, bar.advance)
         seconds = time.perf_counter() - started
         for reference, digest in saved.hashes.items():
-            print(f"input {printable(reference)}: blake3 {digest}")
+            say(f"input {printable(reference)}: blake3 {digest}")
         for left in saved.removed:
-            print(f"removed {left.name}, left behind by a merge that was killed")
+            say(f"removed {printable(left.name)}, left behind by a merge that was killed")
         if saved.backup:
-            print(f"the old file is kept as {saved.backup}")
-        print(f"wrote {saved.path}: {size_in_words(saved.size)} in {seconds:.1f} s")
+            say(f"the old file is kept as {printable(str(saved.backup))}")
+        say(f"wrote {printable(str(saved.path))}: {size_in_words(saved.size)} in {seconds:.1f} s")
     return _check(plan, given.output) if given.check else 0
 
 
@@ -119,41 +129,43 @@ def _check(plan: FilePlan, output: Path | None) -> int:
     with Bar(plan.total, "checking") as bar:
         results = check_identities(plan, output, bar.advance)
     for result in results:
-        print(f"{'ok    ' if result.holds else 'FAILED' if result.holds is False else 'n/a   '} {result.name}: {result.said}")
+        say(f"{'ok    ' if result.holds else 'FAILED' if result.holds is False else 'n/a   '} {result.name}: {result.said}")
     return 1 if any(result.holds is False for result in results) else 0
 
 
 def _print_plan(plan: FilePlan, size: int) -> None:
     from harness.materialise.describing import describe
 
-    print("\n".join(printable(line) for line in describe(plan.recipe.model)))
+    say("\n".join(printable(line) for line in describe(plan.recipe.model)))
     for component, statuses in plan.coverage.items():
         said = ", ".join(f"{len(keys)} {status.replace('_', ' ')}" for status, keys in statuses.items())
-        print(f"{component:16} {said or 'nothing'}")
+        say(f"{component:16} {said or 'nothing'}")
     for component, part in plan.recipe.parts.items():
-        if len(part.blocks) > 1:
-            print(f"{component}: " + ", ".join(f"{slot} {word} {value:g} ({count})" for word, slot, value, count in part.blocks))
+        for word in dict.fromkeys(block[0] for block in part.blocks) if len(part.blocks) > 1 else ():
+            say(f"{component} {word} by block, with the number of keys:")
+            said_of = [f"{printable(slot)} {value:g} ({count})" for of, slot, value, count in part.blocks if of == word]
+            say(textwrap.fill(", ".join(said_of), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
     for note in plan.notes:
-        print(f"note: {printable(note)}")
-    print(f"{len(plan.spans)} tensors, {size_in_words(size)}")
+        cut = f" ... ({len(note) - _NOTE} more characters; the header of the file has all)" if len(note) > _NOTE else ""
+        say(f"note: {printable(note[:_NOTE])}{cut}")
+    say(f"{len(plan.spans)} tensors, {size_in_words(size)}")
 
 
 def _model(given: argparse.Namespace) -> Model:
     """The recipe of the command line. ValueError for what does not go together."""
-    flags = [name for name in ("a", "b", "c", "alpha", "beta", "method", "blocks", "preset", "gradient", "weights", "parts")
-             if getattr(given, name) is not None]
     if given.recipe is not None:
-        if flags:
-            raise ValueError(f"a recipe file and --{flags[0]} are given; the recipe says all of it")
+        if flags := [name for name in _RECIPE_FLAGS if getattr(given, name) not in (None, [])]:
+            raise ValueError(f"a recipe file and --{flags[0].replace('_', '-')} are given; the recipe says all of it")
         return read_recipe(given.recipe)
     if given.a is None or given.b is None:
         raise ValueError("give a recipe file, or --a and --b (see sweetspot merge --help)")
     return Merge(
         a=_checkpoint(given.a), b=_checkpoint(given.b), c=None if given.c is None else _checkpoint(given.c),
         more=tuple(_checkpoint(model) for model in given.more), alpha=_alpha(given), beta=given.beta,
-        method=given.method or "weighted_sum", weights=_numbers(given.weights, "--weights") if given.weights else (),
-        settings=_pairs(given.set, "--set"), parts=tuple((given.parts or "unet").split(",")), missing=given.missing or "error",
-        take={part: _checkpoint(model) for part, model in (_split(text, "--take") for text in given.take)},
+        method="weighted_sum" if given.method is None else given.method, missing=given.missing or "error",
+        weights=() if given.weights is None else _numbers(given.weights, "--weights"), settings=_pairs(given.set, "--set"),
+        parts=("unet",) if given.parts is None else tuple(part.strip() for part in given.parts.split(",")),
+        take={part: _checkpoint(model) for part, model in _named(given.take, "--take", last=False)},
         dtype=given.dtype or "a", precision=given.precision or "auto", force=tuple(given.force))
 
 
@@ -162,9 +174,9 @@ def _alpha(given: argparse.Namespace) -> Alpha | None:
     convention = given.convention or "supermerger"
     if given.blocks is not None:
         ways.append(Blocks(values=_numbers(given.blocks, "--blocks"), convention=convention, base=given.alpha))
-    elif given.preset is not None:
+    if given.preset is not None:
         ways.append(Blocks(preset=given.preset, convention=convention, base=given.alpha))
-    elif given.alpha is not None:
+    if given.alpha is not None and not ways:
         ways.append(given.alpha)
     if given.gradient is not None:
         ways.append(Gradient(values=_numbers(given.gradient, "--gradient")))
@@ -187,27 +199,32 @@ def _checkpoint(text: str) -> Model:
 
 def _numbers(text: str, flag: str) -> tuple[float, ...]:
     try:
-        return tuple(float(number) for number in text.replace(" ", "").split(","))
+        return tuple(float(number) for number in text.split(","))
     except ValueError:
         raise ValueError(f"{flag} is {text!r}; expected numbers with commas between them") from None
 
 
 def _pairs(texts: Sequence[str], flag: str) -> Mapping[str, float]:
     found = {}
-    for text in texts:
-        name, value = _split(text, flag)
+    for name, value in _named(texts, flag):
         try:
             found[name] = float(value)
         except ValueError:
-            raise ValueError(f"{flag} {text!r}: {value!r} is no number") from None
+            raise ValueError(f"{flag} {name}={value}: {value!r} is no number") from None
     return found
 
 
-def _split(text: str, flag: str) -> tuple[str, str]:
-    name, sign, value = text.rpartition("=")
-    if not sign or not name:
-        raise ValueError(f"{flag} {text!r}: expected NAME=VALUE")
-    return name, value
+def _named(texts: Sequence[str], flag: str, last: bool = True) -> list[tuple[str, str]]:
+    """(name, value) of each NAME=VALUE, cut at the last = (a pattern may hold others) or the first (a path may)."""
+    pairs: list[tuple[str, str]] = []
+    for text in texts:
+        name, sign, value = text.rpartition("=") if last else text.partition("=")
+        if not sign or not name:
+            raise ValueError(f"{flag} {text!r}: expected NAME=VALUE")
+        if name in (earlier for earlier, _ in pairs):
+            raise ValueError(f"{flag} {name!r} is given twice; leave one of them out")
+        pairs.append((name, value))
+    return pairs
 
 
 def _list_methods() -> int:
@@ -220,5 +237,5 @@ def _list_methods() -> int:
         takes += ["weights"] if row.weighted else []
         takes += [f"{p.name} {p.default:g} ({p.meaning})" for p in row.parameters] + (["seed"] if row.random else [])
         base = ", C is the base" if row.base else ""
-        print(f"{name}: {models}{base}; {', '.join(takes) or 'no numbers'}\n    {row.paper}")
+        say(f"{name}: {models}{base}; {', '.join(takes) or 'no numbers'}\n    {row.paper}")
     return 0

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness import __version__
-from harness.commands.shown import Bar, printable
+from harness.commands.shown import Bar, printable, say
 from harness.declare import Model
 
 _SHOWN = 10
@@ -50,12 +50,12 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     library = Library(Path())
     places = find_inputs(made.inputs, folders)
     for name, at in places.items():
-        print(f"input {printable(name)}: {printable(at)}")
+        say(f"input {printable(name)}: {printable(at)}")
     if made.version != __version__:
-        print(f"note: written by version {printable(made.version)}, made again by {__version__}")
+        say(f"note: written by version {printable(made.version)}, made again by {__version__}")
     for method, version in made.methods.items():
         if method in MERGE_METHODS and MERGE_METHODS[method].version != version:
-            print(f"note: {method} has version {MERGE_METHODS[method].version} here, the file was made with {version}")
+            say(f"note: {method} has version {MERGE_METHODS[method].version} here, the file was made with {version}")
     recipe: Model = renamed(made.recipe, places)
     if wrong := list(model_problems(recipe, Path().resolve())):
         raise ModelFileError(f"{file}: the recipe in its header cannot be carried out: {'; '.join(wrong)}")
@@ -65,14 +65,14 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     if output is not None:
         with Bar(plan.total, "merging") as bar:
             save(plan, library, output, header.get("modelspec.title", output.stem), bar.advance)
-        print(f"wrote {printable(str(output))}")
+        say(f"wrote {printable(str(output))}")
     for said, names in (("lacks", compared.missing), ("has besides", compared.extra), ("declares otherwise", compared.declared),
                         ("holds other bytes in", compared.differing)):
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            print(f"the file {said} {', '.join(printable(repr(name)) for name in names[:_SHOWN])}{more}")
-    print(f"{'identical' if compared.identical else 'NOT identical'}: {compared.tensors} tensors made again and compared "
-          "bit for bit")
+            say(f"the file {said} {', '.join(printable(repr(name)) for name in names[:_SHOWN])}{more}")
+    verdict = "identical" if compared.identical else "NOT identical"
+    say(f"{verdict}: {compared.tensors} tensors made again and compared bit for bit")
     return 0 if compared.identical else 1
 
 
@@ -82,7 +82,17 @@ def find_inputs(inputs: Mapping[str, Mapping[str, object]], folders: Sequence[Pa
     Names are those of files in the folders, as `read_provenance` gives them. ModelFileError when one is not there or is
     another file than it was.
     """
-    return {name: name if name.startswith("zoo:") else _find(name, said, folders) for name, said in inputs.items()}
+    return {name: _of_zoo(name, said) if name.startswith("zoo:") else _find(name, said, folders) for name, said in inputs.items()}
+
+
+def _of_zoo(name: str, said: Mapping[str, object]) -> str:
+    from harness import zoo
+    from harness.weights import ModelFileError, content_hash
+
+    if content_hash(zoo.resolve(name)) != said["blake3"]:
+        raise ModelFileError(f"input {name!r} (blake3 {said['blake3']}) is another model in this version of Sweetspot. Install "
+                             "the version that the file was written by.")
+    return name
 
 
 def _find(name: str, said: Mapping[str, object], folders: Sequence[Path]) -> str:

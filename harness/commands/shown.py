@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
@@ -14,6 +15,15 @@ _EVERY_SECONDS = 0.1
 def printable(text: str) -> str:
     """The text with every character that a terminal would act on written as an escape; newlines too."""
     return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
+
+
+def say(text: str) -> None:
+    """Prints a line at once. Where whoever read the lines has gone away, nothing any more: `| head` must not stop a merge
+    half-way, nor make a finished one look failed."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def size_in_words(size: int) -> str:

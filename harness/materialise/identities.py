@@ -4,16 +4,16 @@ order, pieces, and the saved file. `sweetspot merge --check` shows it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.materialise.making import Advance, reader
 from harness.materialise.placing import FilePlan
-from harness.materialise.survey import surveyed
+from harness.materialise.survey import one_thread, surveyed
 from harness.merge import Expression, Merged, Source, elementwise, evaluate, sources
-from harness.merge.expression import torch_dtype
+from harness.merge.expression import SMALL, torch_dtype
 from harness.weights import open_model
 from harness.weights.stream import InputFiles
 from harness.weights.write import bytes_of
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 _PIECE: Final = 4099
 """Values in a piece when a tensor is made in pieces: a prime, so that pieces end anywhere."""
+_CANCELLED: Final = 2.0 ** -20
+"""Of the largest value that is read: eight units of float32 there."""
 _REDUCED: Final = 2 ** 22
 """A tensor of more values is compared on so many from its start where that is enough."""
 
@@ -62,7 +64,7 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
     digests: dict[tuple[str, str], str] = {}
     precision = plan.recipe.precision
     written = None if saved is None else open_model(saved)
-    with InputFiles() as files:
+    with InputFiles() as files, one_thread():
         read = reader(plan.recipe, files)
         merged = {(component, key): e for component, part in plan.recipe.parts.items()
                   for key, e in surveyed(part.keys, read, {}).items() if isinstance(e, Merged)}
@@ -71,8 +73,8 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
             held = {source: read(source) for source in dict.fromkeys(sources(expression))}
             made = evaluate(expression, held.__getitem__, dtype=dtype, precision=precision)
             digests[component, key] = blake3(bytes_of(made)).hexdigest()
-            _ends(expression, held.__getitem__, dtype, precision, tallies)
-            ulps = _ulps(made, evaluate(expression, held.__getitem__, dtype=dtype, precision="fp64"), dtype)
+            _ends(expression, held.__getitem__, dtype, _as_whole(expression, dtype, precision), tallies)
+            ulps = _ulps(made, evaluate(expression, held.__getitem__, dtype=dtype, precision="fp64"), dtype, held.values())
             tally = tallies["float64 within one unit in the last place"]
             tally.worst = max(tally.worst, ulps)
             tally.add(key, ulps <= 1)
@@ -105,6 +107,11 @@ def _ends(expression: Merged, read: Callable[[Source], Tensor], dtype: str, prec
         evaluate(expression.inputs[0], read, dtype=dtype, precision=precision)))
 
 
+def _as_whole(expression: Expression, dtype: str, precision: str) -> str:
+    """The precision of the whole, for a part of it that by itself would be computed in float32."""
+    return precision if dtype in SMALL and all(source.dtype in SMALL for source in sources(expression)) else "fp64"
+
+
 def _in_pieces(expression: Expression, held: dict[Source, Tensor], dtype: str, precision: str) -> Tensor:
     import torch
 
@@ -120,8 +127,9 @@ def _in_pieces(expression: Expression, held: dict[Source, Tensor], dtype: str, p
     return torch.cat(list(pieces())) if count else torch.empty(0, dtype=torch_dtype(dtype))
 
 
-def _ulps(made: Tensor, exact: Tensor, dtype: str) -> float:
-    """The largest distance between two tensors in units in the last place of `dtype`."""
+def _ulps(made: Tensor, exact: Tensor, dtype: str, read: Iterable[Tensor]) -> float:
+    """The largest distance between two tensors in units in the last place of `dtype`, without what float32 itself leaves
+    where terms of the size of the models cancel: bfloat16 has units for much smaller numbers."""
     import torch
 
     if made.numel() == 0 or _same(made, exact):
@@ -130,7 +138,8 @@ def _ulps(made: Tensor, exact: Tensor, dtype: str) -> float:
     kind = torch.finfo(torch_dtype(dtype))
     largest = torch.maximum(one.abs(), two.abs()).clamp_min(kind.smallest_normal)
     unit = torch.pow(2.0, torch.floor(torch.log2(largest))) * kind.eps
-    return float(((one - two).abs() / unit).max())
+    rounding = _CANCELLED * max(float(tensor.double().abs().max()) for tensor in read)
+    return float((((one - two).abs() - rounding).clamp_min(0) / unit).max())
 
 
 def _same(one: Tensor, two: Tensor) -> bool:

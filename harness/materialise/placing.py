@@ -7,6 +7,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -65,7 +66,7 @@ class FilePlan:
     coverage: Mapping[str, Mapping[str, tuple[str, ...]]]
     notes: tuple[str, ...]
 
-    @property
+    @cached_property
     def total(self) -> int:
         """Bytes of data."""
         return max((span.end for span in self.spans.values()), default=0)

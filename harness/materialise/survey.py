@@ -4,7 +4,8 @@ the cosine methods). The workbench and the making of files call it once per reci
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -56,8 +57,23 @@ def _limits(members: Sequence[Merged], read: Read) -> tuple[float, float]:
 
     row = members[0].method
     assert row.survey is not None and row.limits_of is not None  # a group is only given to methods with both
-    values = [row.survey(*(evaluate(part, read, dtype="F32") for part in member.inputs)) for member in members]
+    with one_thread():
+        values = [row.survey(*(evaluate(part, read, dtype="F32") for part in member.inputs)) for member in members]
     return row.limits_of(torch.cat([value.double().cpu().flatten() for value in values]))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Within, torch computes on this thread alone, as the workers do that make files: how a sum is shared out among threads
+    shows in its last bits, and a merge must not depend on the number of cores."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _filled(expression: Expression, limits: Mapping[str, tuple[float, float]]) -> Expression:

@@ -74,6 +74,10 @@ class OutputFile:
         self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._handle, self.direct = _open(self.temporary, flags, direct)
+        if self.direct:
+            # Writes that need not lengthen the file do not wait for each other.
+            with suppress(OSError):
+                os.posix_fallocate(self._handle, 0, -(-size // BLOCK) * BLOCK)
 
     def write(self, offset: int, data: memoryview) -> None:
         """Writes `data` at `offset`; a write that the disk refuses raises OSError."""

@@ -80,8 +80,10 @@ def run(command: list[str], out: Path | None) -> Measured:
     if out is not None:
         for left in out.parent.glob(out.name + "*"):
             left.unlink()
+    # An installed package has its bytecode beside it, so the timed processes may write it too.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
     started = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - started
     process.returncode = os.waitstatus_to_exitcode(status)

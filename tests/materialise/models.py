@@ -22,6 +22,7 @@ from harness.weights import open_model, single_file_layout
 from harness.weights.ema import flat_name
 from tests.weights.tiny_families import State, made, states, write_folder
 
+ALL_PARTS = ("unet", "vae", "text_encoder")
 UNET, VAE, TEXT = "model.diffusion_model.", "first_stage_model.", "cond_stage_model.transformer.text_model."
 IDS = f"{TEXT}embeddings.position_ids"
 CONV_IN, CONV_OUT = f"{UNET}input_blocks.0.0.weight", f"{UNET}out.2.weight"
@@ -47,7 +48,8 @@ def folder(path: Path, seed: int, dtype: torch.dtype = torch.float16, family: st
     """The diffusers folder that holds the same values as `parent`."""
     write(path.with_name("single.safetensors"), parent(seed, dtype, family))
     model = open_model(path.with_name("single.safetensors"))
-    return write_folder(path, {part: {key: t.contiguous() for key, t in model.tensors(part).items()} for part in model.components})
+    parts = {part: model.tensors(part) for part in model.components}
+    return write_folder(path, {part: {key: t.contiguous() for key, t in tensors.items()} for part, tensors in parts.items()})
 
 
 def averaged(tensors: Mapping[str, torch.Tensor]) -> State:
@@ -121,3 +123,16 @@ def differing(one: State, two: State) -> list[str]:
     """Names that are in only one of two files or differ there."""
     return sorted(name for name in one.keys() | two.keys()
                   if name not in one or name not in two or not same_bits(one[name], two[name]))
+
+
+def lerped(a: torch.Tensor, b: torch.Tensor, alpha: float = 0.3) -> torch.Tensor:
+    """The ideal: in float64, rounded once."""
+    return ((1 - alpha) * a.double() + alpha * b.double()).to(a.dtype)
+
+
+def ulps(one: torch.Tensor, two: torch.Tensor) -> float:
+    """By how many representable values two tensors of one 16- or 32-bit dtype differ at most."""
+    kind = torch.int32 if one.element_size() == 4 else torch.int16
+    ordered = [torch.where((i := t.contiguous().view(kind).long()) < 0, -(i & (2 ** (8 * t.element_size() - 1) - 1)), i)
+               for t in (one, two)]
+    return float((ordered[0] - ordered[1]).abs().max())
