@@ -99,9 +99,10 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
     library = Library(root)
     plan = place(plan_recipe(model, library))
     title = given.title if given.title is not None else given.output.stem if given.output else "merge"
-    _print_plan(plan, size_on_disk(plan, library, title))
+    size = size_on_disk(plan, library, title)
+    _print_plan(plan, size)
     if given.output is not None:
-        refuse_target(plan, library, given.output, title)
+        refuse_target(given.output, size)
         if given.check and any(given.output.resolve() in file.files for file in plan.recipe.files.values()):
             raise ValueError(f"{given.output} is a model of this merge, and --check reads the models again when it is replaced; "
                              "give -o another path, or leave --check out")

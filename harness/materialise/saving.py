@@ -4,6 +4,7 @@ The merge and replay commands call these.
 
 from __future__ import annotations
 
+import bisect
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -57,12 +58,12 @@ def size_on_disk(plan: FilePlan, library: Library, title: str) -> int:
     return _header_size(plan, library, title) + plan.total
 
 
-def refuse_target(plan: FilePlan, library: Library, path: Path, title: str) -> None:
-    """ModelFileError when the file could not be written to `path`: another suffix, a folder, or too little disk."""
+def refuse_target(path: Path, size: int) -> None:
+    """ModelFileError when a file of `size` bytes could not be written to `path`: another suffix, a folder, a full disk."""
     refuse_suffix(path)
     if path.is_dir():
         raise MaterialiseError(f"{path} is a folder; give the path of the file to write")
-    refuse_full_disk(path, size_on_disk(plan, library, title))
+    refuse_full_disk(path, size)
 
 
 def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Advance = lambda _: None) -> Saved:
@@ -71,11 +72,11 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
     Raises ModelFileError for a disk too full and for an input that changed while it was read, MaterialiseError for
     values that are not finite; the old file, if there is one, is then as it was.
     """
-    refuse_target(plan, library, path, title)
-    removed = remove_abandoned(path)
     names = input_names(plan.recipe.model, library)
-    before = {reference: _version(library.path(reference)) for reference in names}
     header_size = _header_size(plan, library, title)
+    refuse_target(path, header_size + plan.total)
+    removed = remove_abandoned(path)
+    before = {reference: _version(library.path(reference)) for reference in names}
     # What must be in memory whole is written where it comes to lie, and such writes are not whole blocks.
     output = _opened(path, header_size + plan.total, direct=not plan.wholes)
     hashing = HashingApart(library.path(reference) for reference in names)
@@ -114,21 +115,24 @@ class _Comparing:
 
     def __init__(self, path: Path, files: InputFiles, places: Mapping[str, tuple[Span, int]]) -> None:
         self.path, self.files = path, files
-        self.places = sorted((span.begin, span.end, offset, name) for name, (span, offset) in places.items())
+        self.places = sorted((span.begin, span.end, offset, name) for name, (span, offset) in places.items()
+                             if span.begin < span.end)
+        self.ends = [end for _, end, _, _ in self.places]
         self.differing: set[str] = set()
         self.lock = threading.Lock()
 
     def write(self, offset: int, data: memoryview) -> None:
         """Compares the bytes of every tensor that lies in the window at `offset`."""
         end = offset + len(data)
-        for begin, stop, there, name in self.places:
+        for begin, stop, there, name in self.places[bisect.bisect_right(self.ends, offset):]:
+            if begin >= end:
+                break
             first, last = max(begin, offset), min(stop, end)
-            if first < last:
-                found = memoryview(bytearray(last - first))
-                self.files.read_into(self.path, there + first - begin, found)
-                if found != data[first - offset:last - offset]:
-                    with self.lock:
-                        self.differing.add(name)
+            found = memoryview(bytearray(last - first))
+            self.files.read_into(self.path, there + first - begin, found)
+            if found != data[first - offset:last - offset]:
+                with self.lock:
+                    self.differing.add(name)
 
 
 def _opened(path: Path, size: int, direct: bool) -> OutputFile:

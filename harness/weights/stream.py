@@ -4,6 +4,7 @@ Writing a merged file and comparing with one call it; nothing here knows what th
 
 from __future__ import annotations
 
+import errno
 import glob
 import mmap
 import os
@@ -74,10 +75,9 @@ class OutputFile:
         self.temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         flags = os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
         self._handle, self.direct = _open(self.temporary, flags, direct)
+        self._open = True
         if self.direct:
-            # Writes that need not lengthen the file do not wait for each other.
-            with suppress(OSError):
-                os.posix_fallocate(self._handle, 0, -(-size // BLOCK) * BLOCK)
+            self._reserve(-(-size // BLOCK) * BLOCK)
 
     def write(self, offset: int, data: memoryview) -> None:
         """Writes `data` at `offset`; a write that the disk refuses raises OSError."""
@@ -87,7 +87,7 @@ class OutputFile:
 
     def commit(self, header: bytes, keep_old: bool = True) -> Path | None:
         """Writes the header to the start, makes all of it durable and renames. The path of the kept old file, if any."""
-        os.close(self._handle)
+        self._close()
         with self.temporary.open("r+b") as file:
             file.write(header)
             file.truncate(self.size)
@@ -100,9 +100,24 @@ class OutputFile:
 
     def abort(self) -> None:
         """Throws away what was written."""
-        with suppress(OSError):
-            os.close(self._handle)
+        self._close()
         self.temporary.unlink(missing_ok=True)
+
+    def _reserve(self, size: int) -> None:
+        """Takes the space at once: writes that need not lengthen the file do not wait for each other, and a disk that
+        another process fills meanwhile is known now. Where a file system cannot reserve, writing goes on without."""
+        try:
+            os.posix_fallocate(self._handle, 0, size)
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                self.abort()
+                raise
+
+    def _close(self) -> None:
+        """Closes once: the number of a closed handle may soon be that of another file."""
+        if self._open:
+            self._open = False
+            os.close(self._handle)
 
 
 def aligned_buffer(size: int) -> memoryview:

@@ -85,5 +85,5 @@ def test_bytes_are_read_from_where_they_lie(tmp_path: Path) -> None:
 
 def test_a_file_that_shrank_meanwhile_is_named(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"0123")
-    with InputFiles() as files, pytest.raises(ModelFileError, match=r"a: ends at byte 4.*changed while it was read"):
+    with InputFiles() as files, pytest.raises(ModelFileError, match=r"a: ends before byte 4.*changed"):
         files.read_into(tmp_path / "a", 2, memoryview(bytearray(4)))
