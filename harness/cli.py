@@ -15,6 +15,7 @@ from harness import __version__
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "inspect": ("harness.commands.inspect", "say what model files are: family, parts, dtypes, and what is wrong with them"),
+    "adapter": ("harness.commands.adapter", "combine, extract, resize and convert adapters"),
     "merge": ("harness.commands.merge", "merge models into a file, or show what a merge would be"),
     "replay": ("harness.commands.replay", "make a merged file again from the recipe in its header, and compare"),
     "report": ("harness.cli", "re-make page, Markdown and table of a run folder"),

@@ -156,7 +156,19 @@ class Merge:
         return (self.a, self.b, *self.more, *(() if self.c is None else (self.c,)))
 
 
-Model: TypeAlias = str | Checkpoint | Merge
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """A model with adapters fused into its weights for good, in the order given, before the one rounding. In a suite it is
+    a model like any other; written to a file, it needs no adapter any more."""
+
+    model: Model
+    adapters: tuple[Adapter, ...]
+
+    def __post_init__(self) -> None:
+        _settle(self)
+
+
+Model: TypeAlias = str | Checkpoint | Merge | Fused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -341,4 +353,4 @@ def short_hash(data: Any) -> str:
 
 
 _DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
-    Checkpoint, Blocks, Gradient, Alphas, Merge, Adapter, Prompt, Grid, Candidate, Penalty, Objective, Gate, Suite)}
+    Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Adapter, Prompt, Grid, Candidate, Penalty, Objective, Gate, Suite)}

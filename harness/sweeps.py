@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from harness.declare import Adapter, Alphas, Candidate, Checkpoint, Merge, Model
+from harness.declare import Adapter, Alphas, Candidate, Checkpoint, Fused, Merge, Model
 
 
 def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas: Iterable[float], *,
@@ -63,4 +63,4 @@ def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[st
 
 
 def _model(model: Model | os.PathLike[str]) -> Model:
-    return model if isinstance(model, str | Checkpoint | Merge) else os.fspath(model)
+    return model if isinstance(model, str | Checkpoint | Merge | Fused) else os.fspath(model)

@@ -11,7 +11,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare import Alphas, Blocks, Checkpoint, Gradient, Merge, Model, Prompt, plain
+from harness.declare import Adapter, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, Prompt, plain
 
 
 def read_recipe(path: Path | str) -> Model:
@@ -66,9 +66,16 @@ def _ordered(data: Any) -> Any:
 def _recipe(data: Any, place: str) -> Model:
     if isinstance(data, str):
         return data
-    table = _recipe_table(data, place, "a path, or a table with path, or with a and b")
+    table = _recipe_table(data, place, "a path, or a table with path, with a and b, or with model and adapters")
     if _recipe_is(table, Checkpoint, place, "path" in table and "a" not in table):
         return Checkpoint(**_recipe_fields(table, Checkpoint, place))
+    if _recipe_is(table, Fused, place, "adapters" in table and "a" not in table):
+        given = _recipe_fields(table, Fused, place)
+        given["model"] = _recipe(given["model"], f"{place}: model")
+        if isinstance(given["adapters"], list):
+            given["adapters"] = tuple(_recipe_adapter(item, f"{place}: adapters[{number}]")
+                                      for number, item in enumerate(given["adapters"]))
+        return Fused(**given)
     given = _recipe_fields(table, Merge, place)
     for name in ("a", "b", "c"):
         if given.get(name) is not None:
@@ -81,6 +88,13 @@ def _recipe(data: Any, place: str) -> Model:
     if isinstance(given.get("take"), dict):
         given["take"] = {part: _recipe(item, f"{place}: take.{part}") for part, item in given["take"].items()}
     return Merge(**given)
+
+
+def _recipe_adapter(data: Any, place: str) -> Adapter:
+    """Text is a path at full strength."""
+    if isinstance(data, str):
+        return Adapter(path=data)
+    return Adapter(**_recipe_fields(_recipe_table(data, place, "a path, or a table with path and weight"), Adapter, place))
 
 
 def _recipe_alpha(data: Any, place: str) -> Any:
@@ -108,7 +122,7 @@ def _recipe_is(table: Mapping[str, Any], kind: type, place: str, looks: bool) ->
     """Whether a table is of a kind: by its name under "is", else by what it holds."""
     if "is" not in table:
         return looks
-    known = ("Checkpoint", "Merge", *_ALPHAS)
+    known = ("Checkpoint", "Merge", "Fused", *_ALPHAS)
     if table["is"] not in known:
         raise ValueError(f"{place}: is {table['is']!r}; expected one of {', '.join(known)}")
     return bool(table["is"] == kind.__name__)

@@ -217,17 +217,19 @@ class Awkward:
     (one(model=merge(alpha=Alphas(default=0, parts={"vae": Blocks(values=("x",))}))),  # type: ignore[arg-type]
      "parts['vae']: values[0] is 'x' (str); expected a number"),
     (one(model=merge(alpha=Alphas(default=0, keys=3))), "field keys is 3 (int); expected a mapping"),  # type: ignore[arg-type]
-    (one(model=merge(more="c")), "more is 'c'; expected a tuple of a path, harness.Checkpoint or harness.Merge, like ('c',)"),
-    (one(model=merge(more=(3,))), "more[0] is 3 (int); expected a path, harness.Checkpoint or harness.Merge"),
-    (one(model=merge(take={"vae": 3})), "field take['vae'] is 3 (int); expected a path, harness.Checkpoint or harness.Merge"),
+    (one(model=merge(more="c")),
+     "more is 'c'; expected a tuple of a path, harness.Checkpoint, harness.Merge or harness.Fused, like ('c',)"),
+    (one(model=merge(more=(3,))), "more[0] is 3 (int); expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
+    (one(model=merge(take={"vae": 3})),
+     "field take['vae'] is 3 (int); expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
     (one(model=merge(settings={"seed": "7"})), "field settings['seed'] is '7' (str); expected a number"),
     (one(model=Checkpoint(path="zoo:photo", ema=1)),  # type: ignore[arg-type]
      "field ema is 1 (int); expected True or False"),
     (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, parts="unet")),  # type: ignore[arg-type]
      "parts is 'unet'; expected a tuple of words, like ('unet',)"),
     (one(model=Merge(a=None, b="zoo:anime", alpha=0.5)),  # type: ignore[arg-type]
-     "field a is None; expected a path, harness.Checkpoint or harness.Merge"),
-    (one(model=3), "field model is 3 (int); expected a path, harness.Checkpoint or harness.Merge"),
+     "field a is None; expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
+    (one(model=3), "field model is 3 (int); expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
     (one(quantization=["fp32"]), "field quantization is ['fp32'] (list); expected text"),
     (one(axes=[1]), "field axes is [1] (list); expected a mapping"),
     (one(name=5), "candidate number 1: field name is 5 (int); expected text"),

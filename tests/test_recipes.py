@@ -71,7 +71,7 @@ def test_what_is_no_number_is_not_written() -> None:
     ('a = "x"\nb = "y"\nalhpa = 1', r"r\.toml: unknown field 'alhpa'; did you mean 'alpha'\? Known: a, b, alpha"),
     ('a = "x"', r"r\.toml: field 'b' is missing\. Merge has the fields a, b, alpha"),
     ('b = "y"\n[a]\npath = "x"\nemma = true', r"r\.toml: a: unknown field 'emma'; did you mean 'ema'"),
-    ('a = "x"\nb = 3', r"r\.toml: b is 3; expected a path, or a table with path, or with a and b"),
+    ('a = "x"\nb = 3', r"r\.toml: b is 3; expected a path, or a table with path, with a and b, or with model and adapters"),
     ('a = "x"\nb = "y"\n[alpha]\nvalues = [1]\nbsae = 1', r"r\.toml: alpha: unknown field 'bsae'; did you mean 'base'"),
     ('a = "x"\nb = "y"\nalpha = { default = 1, parts = { vae = { presett = "A" } } }',
      r"alpha\.parts\.vae: unknown field 'presett'"),

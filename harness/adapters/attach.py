@@ -7,12 +7,30 @@ The harness attaches a candidate's adapters once and walks an adapter sweep by `
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from harness.adapters.change import Reading, Shapes
 from harness.adapters.contract import AdapterError, AdapterPlan, Factors
+from harness.adapters.kinds import additive_factors, bias_delta
 
 if TYPE_CHECKING:
     import torch
+
+_EMBEDDINGS: Final = frozenset({"token_embedding", "position_embedding", "embed_tokens", "shared", "relative_attention_bias"})
+"""Last names of the text encoders' tables of rows: matrices by their shape, but looked up in, not multiplied with."""
+
+
+def live_plan(reading: Reading, shapes: Shapes) -> AdapterPlan:
+    """What live layers can take: plain low-rank factors, without a bias, of linear layers and convolutions. All else is for
+    the weights themselves."""
+    factors = {}
+    for (component, path), change in reading.changes.items():
+        found = additive_factors(change, shapes[component][path])
+        if found is not None and bias_delta(change) is None and path.rpartition(".")[2] not in _EMBEDDINGS:
+            factors[component, path] = found
+    notes = (*reading.notes, *reading.warnings, *(f"{name}: {said}" for name, said in reading.facts.items()))
+    return AdapterPlan(source=reading.source, format=reading.format, factors=factors, keys=reading.keys,
+                       reasons=reading.reasons, notes=notes)
 
 
 def attach(plan: AdapterPlan, modules: Mapping[str, torch.nn.Module], name: str, weight: float) -> None:
@@ -28,6 +46,8 @@ def attach(plan: AdapterPlan, modules: Mapping[str, torch.nn.Module], name: str,
             raise AdapterError(f"adapter name {name!r} is attached already; detach it or take another name")
     if absent := {component for component, _ in plan.factors} - set(modules):
         raise AdapterError(f"{plan.source} changes {', '.join(sorted(absent))}, which was not given")
+    for (component, path), factors in plan.factors.items():
+        _refuse_misfit(plan.source, modules[component], path, factors)
     for (component, path), factors in plan.factors.items():
         _attach_one(modules[component], path, name, factors)
     set_weight(modules, name, weight)
@@ -55,6 +75,25 @@ def detach(modules: Mapping[str, torch.nn.Module], name: str) -> None:
                 module.set_submodule(path, layer.base_layer)
     if not found:
         raise AdapterError(f"no adapter named {name!r} is attached")
+
+
+def _refuse_misfit(source: str, module: torch.nn.Module, path: str, factors: Factors) -> None:
+    """AdapterError for a layer that PEFT's do not compute: copying the factors in could broadcast them without a word."""
+    from torch import nn
+
+    try:
+        layer: Any = module.get_submodule(path)
+    except AttributeError:
+        raise AdapterError(f"{source} changes {path}, which the live model does not have") from None
+    layer = getattr(layer, "base_layer", layer)
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        raise AdapterError(f"{source}: {path} is a {type(layer).__name__}; only linear layers and convolutions take low-rank "
+                           "factors")
+    if isinstance(layer, nn.Conv2d) and layer.groups > 1:
+        raise AdapterError(f"{source}: {path} is a grouped convolution, which LoRA files do not define")
+    given = factors.up.shape[0], *factors.down.shape[1:]
+    if given != tuple(layer.weight.shape):
+        raise AdapterError(f"{source}: its change of {path} has shape {given}, the layer {tuple(layer.weight.shape)}")
 
 
 def _attach_one(module: torch.nn.Module, path: str, name: str, factors: Factors) -> None:

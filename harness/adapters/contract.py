@@ -1,36 +1,24 @@
-"""What an adapter file turns into: exact factors per module and an account of every tensor.
+"""What an adapter does to live layers: exact factors per module and an account of every tensor.
 
-The harness reads, attaches and journals it.
+Attaching makes and takes it; the harness journals it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import torch
 
 STATUSES: Final = ("applied", "consumed", "refused", "absent_component")
-"""What can happen to a tensor: it is a factor in use; a number taken into account (alpha); named but of no use, with
-a reason; or it belongs to a component that this model does not have."""
-
-Spellings: TypeAlias = list[tuple[str, str]]
-Role: TypeAlias = Literal["down", "up", "alpha"]
+"""What can happen to a tensor: it is in use; a number taken into account (alpha); named but of no use, with a reason; or
+it belongs to a component that this model does not have."""
 
 
 class AdapterError(ValueError):
     """A file that cannot be applied exactly; the text names the file, the tensor and what would be right."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterFile:
-    """A .safetensors file as read: its tensors and the strings of its header."""
-
-    name: str
-    tensors: Mapping[str, torch.Tensor]
-    metadata: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,39 +39,6 @@ class Factors:
         """scale * up @ down in float32, shaped as the layer's weight, for strength 1."""
         flat = self.up.flatten(1) @ self.down.flatten(1)
         return self.scale * flat.reshape(self.up.shape[0], *self.down.shape[1:])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Part:
-    """A tensor's key taken apart: component of the model, module name in the file's spelling, and its role."""
-
-    component: str
-    module: str
-    role: Role
-
-
-@dataclass(frozen=True, kw_only=True)
-class Strength:
-    """alpha, the factor in front of up @ down, and a sentence when the file left something to be assumed."""
-
-    alpha: float
-    scale: float
-    note: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdapterFormat:
-    """A row of ADAPTER_FORMATS.
-
-    `parse` takes a key apart, or returns None for a key that is not of this format. `spellings` gets the module paths
-    of a component and returns (name in files, path) pairs, one or more per path. `strength` gets the file, the key's
-    Part, the module path, the rank and the value of the alpha tensor, if the file has one.
-    """
-
-    says: str
-    parse: Callable[[str], Part | None]
-    spellings: Callable[[Collection[str]], Spellings]
-    strength: Callable[[AdapterFile, Part, str, int, float | None], Strength]
 
 
 @dataclass(frozen=True, kw_only=True)

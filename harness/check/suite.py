@@ -17,8 +17,10 @@ from harness.check.words import doubles, nearest, number, unknown
 from harness.declare import (
     BASELINE,
     SPLITS,
+    Adapter,
     Candidate,
     Checkpoint,
+    Fused,
     Gate,
     Grid,
     Model,
@@ -132,13 +134,7 @@ def _candidate(candidate: Candidate, root: Path) -> Iterator[str]:
     yield from _model(candidate.model, root)
     yield from unknown("quantization", [candidate.quantization], QUANTIZATION_MODES)
     yield from unknown("runtime", [candidate.runtime], RUNTIMES)
-    for adapter in candidate.adapters:
-        yield from _file("adapter", adapter.path, root)
-        if not number(adapter.weight):
-            yield f"adapter {adapter.path!r}: weight is {adapter.weight!r}; expected a finite number"
-    # By place, not by spelling: "l.safetensors" and "./l.safetensors" would both be applied, at twice the strength.
-    yield from doubles("adapter", [a.path if a.path.startswith("zoo:") else os.path.normpath(root / a.path)
-                                    for a in candidate.adapters])
+    yield from _adapters(candidate.adapters, root)
     for axis, value in candidate.axes.items():
         if not isinstance(value, str) and not number(value):
             yield f"axis {axis!r} is {value!r}; expected a finite number or a word"
@@ -148,6 +144,16 @@ def _candidate(candidate: Candidate, root: Path) -> Iterator[str]:
             yield f"axis {axis!r}: a column of the result tables has this name; expected another, like 'my_{axis}'"
 
 
+def _adapters(adapters: Collection[Adapter], root: Path) -> Iterator[str]:
+    for adapter in adapters:
+        yield from _file("adapter", adapter.path, root)
+        if not number(adapter.weight):
+            yield f"adapter {adapter.path!r}: weight is {adapter.weight!r}; expected a finite number"
+    # By place, not by spelling: "l.safetensors" and "./l.safetensors" would both be applied, at twice the strength.
+    yield from doubles("adapter", [a.path if a.path.startswith("zoo:") else os.path.normpath(root / a.path)
+                                    for a in adapters])
+
+
 def _model(model: Model, root: Path) -> Iterator[str]:
     if isinstance(model, str):
         yield from _file("model", model, root)
@@ -155,6 +161,11 @@ def _model(model: Model, root: Path) -> Iterator[str]:
         yield from _file("model", model.path, root)
         if model.config not in (None, CONFIG) and not _there(root / str(model.config), folder=True):
             yield f"config {model.config!r} is no folder below {root}; expected one, or {CONFIG!r}"
+    elif isinstance(model, Fused):
+        if not model.adapters:
+            yield "a fused model names no adapters"
+        yield from _adapters(model.adapters, root)
+        yield from _model(model.model, root)
     else:
         yield from merge_problems(model)
         for parent in (*model.models, *model.take.values()):

@@ -12,11 +12,15 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.commands.shown import printable, size_in_words
 from harness.weights import ModelFile, ModelFileError, TensorInfo, content_hash, open_model
 from harness.weights.claims import position_ids_state, recipe_keys, short
+from harness.weights.families import IS_ADAPTER
+
+if TYPE_CHECKING:
+    from harness.adapters import Recognised
 
 _SHOWN = 6
 _METADATA_SHOWN = 16
@@ -73,18 +77,59 @@ def run(given: argparse.Namespace) -> int:
     failed = False
     for path in given.file:
         try:
-            inspection = inspect_file(path, keys=given.keys, hashes=given.hash)
-        except (ModelFileError, OSError) as error:
+            data, text = _inspected(path, given)
+        except (ValueError, OSError) as error:
             failed = True
             found.append({"path": str(path), "error": str(error)})
             print(f"sweetspot inspect: {printable(str(error))}", file=sys.stderr)
             continue
-        found.append(asdict(inspection))
+        found.append(data)
         if not given.json:
-            print("\n".join(printable(line) for line in lines(inspection, all_names=given.keys)), flush=True)
+            print("\n".join(printable(line) for line in text), flush=True)
     if given.json:
         print(json.dumps(found, indent=1).replace("\x7f", "\\u007f"))
     return int(failed)
+
+
+def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    """The inspection of a model, or of an adapter, as data and as lines. Raises what opening the model raised for a file
+    that is neither."""
+    from harness.adapters import AdapterError, recognise_file
+
+    try:
+        inspection = inspect_file(path, keys=given.keys, hashes=given.hash)
+    except ModelFileError as error:
+        try:
+            adapter = recognise_file(path)
+        except AdapterError as refused:
+            # A file that calls itself an adapter is told what is wrong with it as one.
+            raise (refused if IS_ADAPTER in str(error) else error) from None
+        hashes = _hashes(path) if given.hash else {}
+        return {**asdict(adapter), "path": str(path), "hashes": hashes}, [*adapter_lines(path, adapter), *_hash_lines(hashes)]
+    return asdict(inspection), list(lines(inspection, all_names=given.keys))
+
+
+def adapter_lines(path: Path, found: Recognised) -> Iterator[str]:
+    """What an adapter file is, line by line."""
+    yield str(path)
+    yield f"  adapter: {found.says}, {size_in_words(path.stat().st_size) if path.is_file() else 'a folder'}"
+    yield f"  trained by     {found.tool or 'not said'}"
+    yield f"  for            {found.base or 'not known'}"
+    yield f"  kinds          {', '.join(found.kinds) or 'none'}"
+    yield f"  modules        {', '.join(f'{part} {count}' for part, count in found.modules.items()) or 'none'}"
+    if found.ranks:
+        yield f"  rank           {_span(found.ranks)}"
+    if found.alphas:
+        yield f"  alpha          {_span(found.alphas)}"
+    if found.alphas_missing:
+        yield f"  alpha missing  in {found.alphas_missing} modules, which counts as alpha = rank"
+    if found.tokens:
+        yield f"  tokens         {', '.join(map(repr, found.tokens))}"
+    yield from (f"  warning: {warning}" for warning in found.warnings)
+
+
+def _span(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:g}" if ends[0] == ends[1] else f"{ends[0]:g} to {ends[1]:g}"
 
 
 def inspect_file(path: Path, *, keys: bool = False, hashes: bool = False) -> Inspection:
@@ -126,8 +171,7 @@ def lines(found: Inspection, *, all_names: bool = False) -> Iterator[str]:
     if found.recipe:
         yield f"  recipe         holds a Sweetspot recipe ({_named(found.recipe, all_names=True)})"
     yield from _metadata(found.metadata, all_names)
-    for kind, value in found.hashes.items():
-        yield f"  {kind:<15}{value}"
+    yield from _hash_lines(found.hashes)
     for warning in found.warnings:
         yield f"  warning: {warning}"
     for component, infos in found.keys.items():
@@ -158,6 +202,10 @@ def _hashes(path: Path) -> dict[str, str]:
         with path.open("rb") as file:
             hashes["sha256"] = hashlib.file_digest(file, "sha256").hexdigest()
     return hashes
+
+
+def _hash_lines(hashes: Mapping[str, str]) -> list[str]:
+    return [f"  {kind:<15}{value}" for kind, value in hashes.items()]
 
 
 def _words(part: Component) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.commands.shown import Bar, printable, say, size_in_words
-from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Gradient, Merge, Model
+from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model
 from harness.written import read_recipe
 
 if TYPE_CHECKING:
@@ -19,12 +19,14 @@ if TYPE_CHECKING:
 
 _NOTE: Final = 400
 """Characters of a note that are shown."""
-_RECIPE_FLAGS: Final = ("a", "b", "c", "more", "take", "method", "alpha", "beta", "blocks", "preset", "convention", "gradient",
-                        "alpha_part", "alpha_key", "weights", "set", "parts", "missing", "dtype", "precision", "force")
+_RECIPE_FLAGS: Final = ("a", "b", "c", "more", "take", "adapter", "method", "alpha", "beta", "blocks", "preset", "convention",
+                        "gradient", "alpha_part", "alpha_key", "weights", "set", "parts", "missing", "dtype", "precision",
+                        "force")
 _EXAMPLES: Final = """examples:
   sweetspot merge --a base.safetensors --b tuned.safetensors --alpha 0.35 -o merged.safetensors
   sweetspot merge --a A --b B --c BASE --method ties --alpha 1 --set density=0.2 --parts unet,text_encoder -o out.safetensors
   sweetspot merge --a A --b B --preset GRAD_V --dry-run
+  sweetspot merge --a A --adapter style.safetensors=0.8 --adapter detail.safetensors -o out.safetensors
   sweetspot merge recipe.toml -o out.safetensors --check"""
 
 
@@ -39,6 +41,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models.add_argument("--c", help="the third model, or the base of methods that merge differences")
     models.add_argument("--more", action="append", default=[], metavar="MODEL", help="a further model; may be repeated")
     models.add_argument("--take", action="append", default=[], metavar="PART=MODEL", help="take a whole component, e.g. vae=FILE")
+    models.add_argument("--adapter", action="append", default=[], metavar="FILE[=WEIGHT]",
+                        help="an adapter to fuse into the result, or without --b into A; may be repeated")
     numbers = parser.add_argument_group("numbers")
     numbers.add_argument("--method", default=None, help="merge method (default weighted_sum); --methods lists them")
     numbers.add_argument("--alpha", type=float, help="the share of B")
@@ -158,8 +162,30 @@ def _model(given: argparse.Namespace) -> Model:
         if flags := [name for name in _RECIPE_FLAGS if getattr(given, name) not in (None, [])]:
             raise ValueError(f"a recipe file and --{flags[0].replace('_', '-')} are given; the recipe says all of it")
         return read_recipe(given.recipe)
-    if given.a is None or given.b is None:
-        raise ValueError("give a recipe file, or --a and --b (see sweetspot merge --help)")
+    adapters = tuple(_adapter(text) for text in given.adapter)
+    if given.a is None or (given.b is None and not adapters):
+        raise ValueError("give a recipe file, or --a and --b, or --a and --adapter (see sweetspot merge --help)")
+    model = _merge_of(given) if given.b is not None else _plain(given)
+    return Fused(model=model, adapters=adapters) if adapters else model
+
+
+def _plain(given: argparse.Namespace) -> Model:
+    """A alone, to fuse adapters into. ValueError for flags of a merge."""
+    if flags := [name for name in _RECIPE_FLAGS if name not in ("a", "adapter") and getattr(given, name) not in (None, [])]:
+        raise ValueError(f"--{flags[0].replace('_', '-')} goes with a merge; give --b too")
+    return _checkpoint(given.a)
+
+
+def _adapter(text: str) -> Adapter:
+    """FILE or FILE=WEIGHT; a file may have a = in its name."""
+    path, sign, weight = text.rpartition("=")
+    try:
+        return Adapter(path=path, weight=float(weight)) if sign and path else Adapter(path=text)
+    except ValueError:
+        return Adapter(path=text)
+
+
+def _merge_of(given: argparse.Namespace) -> Merge:
     return Merge(
         a=_checkpoint(given.a), b=_checkpoint(given.b), c=None if given.c is None else _checkpoint(given.c),
         more=tuple(_checkpoint(model) for model in given.more), alpha=_alpha(given), beta=given.beta,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.declare import Alpha, Alphas, Blocks, Gradient, Merge, Model
+from harness.declare import Alpha, Alphas, Blocks, Fused, Gradient, Merge, Model
 from harness.materialise.library import checkpoint_of, name_of
 from harness.merge.plan import model_names
 
@@ -15,6 +15,9 @@ def describe(model: Model) -> Sequence[str]:
     """The recipe in indented lines, for people."""
     def lines(inner: Model, depth: int, label: str) -> list[str]:
         pad = "  " * depth + label
+        if isinstance(inner, Fused):
+            head = f"{pad}with {', '.join(f'{a.path} at {a.weight:g}' for a in inner.adapters)} fused into"
+            return [head, *lines(inner.model, depth + 1, "")]
         if not isinstance(inner, Merge):
             return [f"{pad}{name_of(checkpoint_of(inner))}"]
         names = model_names(len(inner.models), inner.c is not None)

@@ -67,13 +67,14 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
     with InputFiles() as files, one_thread():
         read = reader(plan.recipe, files)
         merged = {(component, key): e for component, part in plan.recipe.parts.items()
-                  for key, e in surveyed(part.keys, read, {}).items() if isinstance(e, Merged)}
+                  for key, e in surveyed(part.keys, read, {}).items() if not isinstance(e, Source)}
         for (component, key), expression in merged.items():
             dtype = plan.recipe.parts[component].stored[key].dtype
             held = {source: read(source) for source in dict.fromkeys(sources(expression))}
             made = evaluate(expression, held.__getitem__, dtype=dtype, precision=precision)
             digests[component, key] = blake3(bytes_of(made)).hexdigest()
-            _ends(expression, held.__getitem__, dtype, _as_whole(expression, dtype, precision), tallies)
+            if isinstance(expression, Merged):
+                _ends(expression, held.__getitem__, dtype, _as_whole(expression, dtype, precision), tallies)
             ulps = _ulps(made, evaluate(expression, held.__getitem__, dtype=dtype, precision="fp64"), dtype, held.values())
             tally = tallies["float64 within one unit in the last place"]
             tally.worst = max(tally.worst, ulps)

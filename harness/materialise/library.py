@@ -6,10 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final
 
 from harness import zoo
-from harness.declare import Checkpoint, Merge, Model
+from harness.adapters import Reading, Shapes, read_changes
+from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
 from harness.weights import ModelFile, content_hash, open_model
+
+_WEIGHT: Final = ".weight"
 
 
 class MaterialiseError(ValueError):
@@ -22,6 +26,7 @@ class Library:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._files: dict[tuple[Path, bool], ModelFile] = {}
+        self._readings: dict[tuple[Path, Path], Reading] = {}
 
     def path(self, reference: str) -> Path:
         """The file or folder behind a path or `zoo:` name."""
@@ -34,9 +39,22 @@ class Library:
             self._files[place] = open_model(place[0], ema=checkpoint.ema)
         return self._files[place]
 
+    def adapter(self, reference: str, model: ModelFile) -> Reading:
+        """The adapter file behind a path or `zoo:` name, read against a model. Raises AdapterError."""
+        place = (self.path(reference), model.path)
+        if place not in self._readings:
+            self._readings[place] = read_changes(place[0], shapes_of(model), model.family)
+        return self._readings[place]
+
     def content(self, reference: str) -> str:
         """BLAKE3 of the file or folder behind a path or `zoo:` name."""
         return content_hash(self.path(reference))
+
+
+def shapes_of(model: ModelFile) -> Shapes:
+    """{component: {module path: shape of its weight}}: what adapters are read against."""
+    return {component: {key.removesuffix(_WEIGHT): info.shape for key, info in infos.items() if key.endswith(_WEIGHT)}
+            for component, infos in model.components.items()}
 
 
 def checkpoint_of(model: str | Checkpoint) -> Checkpoint:
@@ -48,15 +66,15 @@ def checkpoint_of(model: str | Checkpoint) -> Checkpoint:
 
 def frame_of(model: Model) -> Checkpoint:
     """The checkpoint that gives all that is not merged: the leftmost leaf."""
-    while isinstance(model, Merge):
-        model = model.a
+    while isinstance(model, Merge | Fused):
+        model = model.a if isinstance(model, Merge) else model.model
     return checkpoint_of(model)
 
 
 def leaves(model: Model) -> Iterator[Checkpoint]:
     """Every checkpoint of a recipe, left to right, models to take components from last."""
-    if isinstance(model, Merge):
-        for parent in (*model.models, *model.take.values()):
+    if isinstance(model, Merge | Fused):
+        for parent in parents_of(model):
             yield from leaves(parent)
     else:
         yield checkpoint_of(model)
@@ -66,8 +84,23 @@ def merges_of(model: Model) -> Iterator[Merge]:
     """Every merge of a recipe, the outermost first."""
     if isinstance(model, Merge):
         yield model
-        for parent in (*model.models, *model.take.values()):
+    if isinstance(model, Merge | Fused):
+        for parent in parents_of(model):
             yield from merges_of(parent)
+
+
+def adapters_of(model: Model) -> Iterator[Adapter]:
+    """Every adapter that a recipe fuses, the innermost last."""
+    if isinstance(model, Fused):
+        yield from model.adapters
+    if isinstance(model, Merge | Fused):
+        for parent in parents_of(model):
+            yield from adapters_of(parent)
+
+
+def parents_of(model: Merge | Fused) -> tuple[Model, ...]:
+    """The models that one is made of, those it only takes components from last."""
+    return (model.model,) if isinstance(model, Fused) else (*model.models, *model.take.values())
 
 
 def name_of(checkpoint: Checkpoint) -> str:

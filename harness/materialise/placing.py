@@ -279,6 +279,6 @@ def _pattern(expression: Expression | None) -> Any:
     """What an elementwise expression does, without the names of the tensors it does it to."""
     if isinstance(expression, Merged):
         return expression.name, expression.call, tuple(_pattern(part) for part in expression.inputs)
-    return None if expression is None else expression.dtype
+    return expression.dtype if isinstance(expression, Source) else None
 
 

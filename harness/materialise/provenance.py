@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness import __version__
-from harness.declare import Checkpoint, Merge, Model, plain, restore
-from harness.materialise.library import Library, checkpoint_of, leaves, merges_of
+from harness.declare import Checkpoint, Fused, Merge, Model, plain, restore
+from harness.materialise.library import Library, adapters_of, checkpoint_of, leaves, merges_of
 from harness.materialise.placing import FilePlan
 from harness.merge import MERGE_METHODS
 from harness.weights import ModelFileError
@@ -41,7 +41,7 @@ class Provenance:
 def input_names(model: Model, library: Library) -> dict[str, str]:
     """{reference: name in the header}: the file's name, numbered where two files have the same one."""
     names: dict[str, str] = {}
-    for reference in dict.fromkeys(leaf.path for leaf in leaves(model)):
+    for reference in dict.fromkeys([*(leaf.path for leaf in leaves(model)), *(a.path for a in adapters_of(model))]):
         name = base = reference if reference.startswith("zoo:") else _written(library.path(reference).name)
         number = 2
         while name in names.values():
@@ -52,6 +52,9 @@ def input_names(model: Model, library: Library) -> dict[str, str]:
 
 def renamed(model: Model, names: Mapping[str, str]) -> Model:
     """The recipe with every path replaced; configs are left out, since no weight depends on them."""
+    if isinstance(model, Fused):
+        return Fused(model=renamed(model.model, names),
+                     adapters=tuple(replace(adapter, path=names[adapter.path]) for adapter in model.adapters))
     if not isinstance(model, Merge):
         leaf = checkpoint_of(model)
         return Checkpoint(path=names[leaf.path], ema=leaf.ema) if leaf.ema else names[leaf.path]
@@ -91,7 +94,7 @@ def read_provenance(path: Path, found: Mapping[str, str]) -> Provenance:
                              "Only such files can be made again.")
     try:
         recipe, inputs = restore(json.loads(found[RECIPE])), json.loads(found[INPUTS])
-        names = list(dict.fromkeys(leaf.path for leaf in leaves(recipe)))
+        names = list(dict.fromkeys([*(leaf.path for leaf in leaves(recipe)), *(a.path for a in adapters_of(recipe))]))
         said = {name: {"blake3": str(inputs[name]["blake3"]), "bytes": int(inputs[name]["bytes"])} for name in names}
         if outside := next((name for name in names if not _is_name(name)), None):
             raise ValueError(f"{outside!r} is not the name of a file")  # noqa: TRY301  one message for all that is wrong

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.declare import Alpha, Alphas, Checkpoint, Merge, Model, short_hash
+from harness.declare import Alpha, Alphas, Checkpoint, Fused, Merge, Model, short_hash
+from harness.materialise.adapting import with_adapter
 from harness.materialise.library import (
     Library,
     MaterialiseError,
@@ -84,7 +85,7 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     _refuse_strangers(model, files)
     taken = [part for merge in merges_of(model) for part in merge.take]
     components = list(dict.fromkeys([*files[name_of(frame)].components, *taken]))
-    planner = _Planner(files)
+    planner = _Planner(files, library)
     parts = {component: _finish(component, planner.draft(model, component), model) for component in components}
     planner.refuse_unused_patterns(model)
     precision = "fp64" if any(merge.precision == "fp64" for merge in merges_of(model)) else "auto"
@@ -94,11 +95,13 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
 class _Planner:
     """Walks a recipe once for each component, keeping what the patterns of its alphas matched."""
 
-    def __init__(self, files: Mapping[str, ModelFile]) -> None:
-        self.files = files
+    def __init__(self, files: Mapping[str, ModelFile], library: Library) -> None:
+        self.files, self.library = files, library
         self._seen: dict[str, tuple[Alphas, list[ByKey]]] = {}
 
     def draft(self, model: Model, component: str) -> _Draft:
+        if isinstance(model, Fused):
+            return self._fused(model, component)
         if not isinstance(model, Merge):
             return self._leaf(checkpoint_of(model), component)
         if component in model.take:
@@ -143,6 +146,15 @@ class _Planner:
         said += [f"{component}: {note}" for by_key in numbers.values() for note in by_key.notes]
         return _Draft(keys=keys, stored={key: drafts[0].stored[key] for key in keys}, plans=[*inner, plan], notes=said,
                       apart=frozenset(apart), blocks=[b for word, by_key in numbers.items() for b in _blocks(word, by_key)])
+
+    def _fused(self, model: Fused, component: str) -> _Draft:
+        draft, file = self.draft(model.model, component), self.files[name_of(frame_of(model))]
+        for adapter in model.adapters:
+            changed = with_adapter(draft.keys, component, adapter, self.library.adapter(adapter.path, file))
+            draft.keys.update(changed)
+            if changed:
+                draft.notes.append(f"{component}: {len(changed)} tensors changed by {adapter.path} at {adapter.weight:g}")
+        return draft
 
     def _leaf(self, checkpoint: Checkpoint, component: str) -> _Draft:
         name = name_of(checkpoint)
@@ -194,6 +206,8 @@ class _Planner:
 
 def _finish(component: str, draft: _Draft, model: Model) -> PartPlan:
     """The draft with the declared dtype, and the coverage of all merges within it."""
+    while isinstance(model, Fused):
+        model = model.model
     dtype = DTYPES.get(model.dtype, "") if isinstance(model, Merge) else ""
     stored = {key: replace(at, dtype=dtype) if dtype and at.dtype.startswith(("F", "BF")) else at
               for key, at in draft.stored.items()}

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.declare import short_hash
-from harness.merge import Expression, Merged, Source, evaluate
+from harness.merge import Altered, Expression, Merged, Source, evaluate
 from harness.merge.expression import merges
 
 if TYPE_CHECKING:
@@ -79,6 +79,8 @@ def one_thread() -> Iterator[None]:
 def _filled(expression: Expression, limits: Mapping[str, tuple[float, float]]) -> Expression:
     if isinstance(expression, Source):
         return expression
+    if isinstance(expression, Altered):
+        return replace(expression, input=_filled(expression.input, limits))
     inputs = tuple(_filled(part, limits) for part in expression.inputs)
     call = replace(expression.call, limits=limits[expression.group]) if expression.group in limits else expression.call
     return replace(expression, inputs=inputs, call=call)

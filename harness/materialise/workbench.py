@@ -10,9 +10,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters import AdapterError, AdapterPlan, attach, detach, inspect_adapter, read_adapter, set_weight
-from harness.declare import Candidate, Model, plain, short_hash
-from harness.materialise.library import Library, MaterialiseError, frame_of, leaves, merges_of
+from harness.adapters import AdapterError, AdapterPlan, Reading, attach, detach, live_plan, set_weight
+from harness.declare import Adapter, Candidate, Model, plain, short_hash
+from harness.materialise.adapting import refuse_embeddings, with_adapter
+from harness.materialise.library import Library, MaterialiseError, adapters_of, frame_of, leaves, merges_of, shapes_of
 from harness.materialise.recipe import PartPlan, RecipePlan, plan_recipe
 from harness.materialise.survey import surveyed
 from harness.merge import MERGE_METHODS, Expression, Source, Target, finite, sources, write_live
@@ -58,6 +59,7 @@ class Workbench:
         self.device, self.library = device, Library(root)
         self._plans: dict[str, RecipePlan] = {}
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
+        self._layered: dict[tuple[int, str], AdapterPlan] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self._damaged: dict[tuple[str, str], frozenset[str]] = {}
         self._frames: dict[tuple[Path, Path | None, bool], _Frame] = {}
@@ -78,11 +80,12 @@ class Workbench:
             inspect_pipeline(self.library.open(base), self.library.path(base.config) if base.config else None)
             self._inspected.add(place)
         for adapter in candidate.adapters:
-            inspect_adapter(self.library.path(adapter.path))
+            refuse_embeddings(self._reading(adapter, candidate.model))
 
     def weights(self, candidate: Candidate) -> Weights:
         """What the candidate is by content: BLAKE3 of every input file, and one identity over all of them."""
-        references = [*(leaf.path for leaf in leaves(candidate.model)), *(a.path for a in candidate.adapters)]
+        references = [*(leaf.path for leaf in leaves(candidate.model)),
+                      *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
         if config := frame_of(candidate.model).config:
             references.append(config)
         inputs = {reference: self.library.content(reference) for reference in dict.fromkeys(references)}
@@ -101,7 +104,7 @@ class Workbench:
         self.inspect(candidate)
         frame = self._frame_of(candidate.model)
         plan = self._plan(candidate.model)
-        coverage = [self._write(candidate.name, frame, plan.parts[part], plan.precision) for part in COMPONENTS]
+        coverage = [self._write(candidate, frame, plan.parts[part], plan.precision) for part in COMPONENTS]
         coverage += self._beside(candidate)
         coverage += self._adapt(candidate, frame)
         pipeline = frame.pipeline
@@ -119,11 +122,20 @@ class Workbench:
             if any(component == "text_encoder" for component, _ in frame.attached[a.path].factors))]
         return Prepared(pipeline=pipeline, coverage=tuple(coverage), text_identity=short_hash(text_weights))
 
-    def _write(self, candidate: str, frame: _Frame, part: PartPlan, precision: str) -> Coverage:
-        """Puts one component's weights, merged or plain, into the live parameters where they are not there already."""
+    def _write(self, candidate: Candidate, frame: _Frame, part: PartPlan, precision: str) -> Coverage:
+        """Puts one component's weights, merged or plain, into the live parameters where they are not there already.
+
+        What an adapter does that low-rank layers cannot, it does here, on the merged weights and without rounding.
+        """
         live, holds = frame.live[part.component], frame.holds[part.component]
         keys = surveyed(part.keys, self._read, self._limits)
         wanted = {key: (keys[key], part.stored[key].dtype) for key in live}
+        for adapter in candidate.adapters:
+            reading = self._reading(adapter, candidate.model)
+            layered = frozenset(self._layers(reading, candidate.model).factors)
+            changed_by = with_adapter(keys, part.component, adapter, reading, left=layered)
+            keys |= changed_by
+            wanted |= {key: (expression, "F32") for key, expression in changed_by.items()}
         changed = [key for key in live if holds.get(key) != wanted[key]]
         self._refuse_damaged(part.component, [keys[key] for key in changed])
         for key in changed:
@@ -132,7 +144,7 @@ class Workbench:
         write_live([Target(key=key, expression=keys[key], dtype=wanted[key][1], live=live[key]) for key in changed],
                    self._read, precision)
         holds.update({key: wanted[key] for key in changed})
-        return Coverage(candidate=candidate, stage="merge", component=part.component, keys=part.coverage,
+        return Coverage(candidate=candidate.name, stage="merge", component=part.component, keys=part.coverage,
                         notes=tuple(dict.fromkeys([*part.notes, *frame.pipeline.notes])))
 
     def _refuse_damaged(self, component: str, expressions: list[Expression]) -> None:
@@ -166,21 +178,24 @@ class Workbench:
         modules = {part: getattr(frame.pipeline, part) for part in ADAPTED}
         wanted = {a.path: a.weight for a in candidate.adapters}
         for path in [p for p in frame.attached if p not in wanted]:
-            detach(modules, _adapter_name(path))
+            if frame.attached[path].factors:
+                detach(modules, _adapter_name(path))
             del frame.attached[path]
         coverage = []
         for path, weight in wanted.items():
             if path not in frame.attached:
-                plan = read_adapter(self.library.path(path), modules)
+                plan = self._layers(self._reading(Adapter(path=path), candidate.model), candidate.model)
                 try:
-                    attach(plan, modules, _adapter_name(path), weight)
+                    if plan.factors:
+                        attach(plan, modules, _adapter_name(path), weight)
                 except BaseException:
                     with suppress(AdapterError):
                         detach(modules, _adapter_name(path))
                     raise
                 frame.attached[path] = plan
-            set_weight(modules, _adapter_name(path), weight)
             plan = frame.attached[path]
+            if plan.factors:
+                set_weight(modules, _adapter_name(path), weight)
             coverage += [Coverage(candidate=candidate.name, stage=f"adapter {path}", component=component, keys=keys,
                                   notes=(f"weight {weight:g}", f"format {plan.format}", *plan.notes,
                                          *(f"{key}: {plan.reasons[key]}" for key in keys.get("refused", ()))))
@@ -199,6 +214,16 @@ class Workbench:
                     for part in COMPONENTS}
             self._frames[place] = _Frame(pipeline=pipeline, live=live, holds=held)
         return self._frames[place]
+
+    def _reading(self, adapter: Adapter, model: Model) -> Reading:
+        return self.library.adapter(adapter.path, self.library.open(frame_of(model)))
+
+    def _layers(self, reading: Reading, model: Model) -> AdapterPlan:
+        """What of an adapter live layers take; the rest is written into the weights."""
+        place = (id(reading), frame_of(model).path)
+        if place not in self._layered:
+            self._layered[place] = live_plan(reading, shapes_of(self.library.open(frame_of(model))))
+        return self._layered[place]
 
     def _read(self, source: Source) -> torch.Tensor:
         return self._load(source.model, source.component)[source.key]

@@ -18,7 +18,7 @@ from harness.merge import (
     task,
 )
 from harness.merge.apply import MergeError, Target, finite, merge_tensor, write_live
-from harness.merge.expression import Expression, Merged, Source, elementwise, evaluate, native, simplified, sources
+from harness.merge.expression import Altered, Expression, Merged, Source, elementwise, evaluate, native, simplified, sources
 from harness.merge.linear import add_difference, weighted_sum
 from harness.merge.method import Call, MergeMethod, Parameter, key_seed
 from harness.merge.plan import MergePlan, TensorLike, plan_merge
@@ -136,6 +136,6 @@ MERGE_METHODS: dict[str, MergeMethod] = {
 }
 
 
-__all__ = ["MERGE_METHODS", "Call", "Expression", "MergeError", "MergeMethod", "MergePlan", "Merged", "Parameter", "Source",
-           "Target", "TensorLike", "add_difference", "elementwise", "evaluate", "finite", "key_seed", "merge_tensor",
+__all__ = ["MERGE_METHODS", "Altered", "Call", "Expression", "MergeError", "MergeMethod", "MergePlan", "Merged", "Parameter",
+           "Source", "Target", "TensorLike", "add_difference", "elementwise", "evaluate", "finite", "key_seed", "merge_tensor",
            "native", "plan_merge", "simplified", "sources", "weighted_sum", "write_live"]

@@ -5,7 +5,7 @@ Planning a recipe builds the trees; the live pipeline and the written file evalu
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
 from harness.merge.method import Call, MergeMethod, key_seed
@@ -47,7 +47,22 @@ class Merged:
     group: str = ""
 
 
-Expression: TypeAlias = Source | Merged
+@dataclass(frozen=True, kw_only=True)
+class Altered:
+    """A tensor changed by something that is no merge, such as an adapter. `said` tells what, and tells two alterations
+    apart; `alter` takes the widened tensor and gives a new one."""
+
+    input: Expression
+    said: tuple[str | float, ...]
+    alter: Callable[[Tensor], Tensor] = field(compare=False, repr=False)
+
+    @property
+    def inputs(self) -> tuple[Expression, ...]:
+        """What it is made of, as in Merged."""
+        return (self.input,)
+
+
+Expression: TypeAlias = Source | Merged | Altered
 
 
 def sources(expression: Expression) -> Iterator[Source]:
@@ -63,8 +78,14 @@ def merges(expression: Expression) -> Iterator[Merged]:
     """Every merge within the expression, the outermost first."""
     if isinstance(expression, Merged):
         yield expression
+    if not isinstance(expression, Source):
         for part in expression.inputs:
             yield from merges(part)
+
+
+def altered(expression: Expression) -> bool:
+    """Whether anything but merges happens within the expression."""
+    return isinstance(expression, Altered) or (isinstance(expression, Merged) and any(map(altered, expression.inputs)))
 
 
 def simplified(merged: Merged) -> Expression:
@@ -79,7 +100,8 @@ def simplified(merged: Merged) -> Expression:
 
 def elementwise(expression: Expression) -> bool:
     """Whether each value of the result depends on the values in its own place alone."""
-    return all(merged.method.elementwise and not merged.channels and not merged.group for merged in merges(expression))
+    return not altered(expression) and all(
+        merged.method.elementwise and not merged.channels and not merged.group for merged in merges(expression))
 
 
 def native(expression: Expression, dtype: str, precision: str) -> bool:
@@ -101,7 +123,7 @@ def evaluate(expression: Expression, read: Callable[[Source], Tensor], *, dtype:
         return read(expression) if expression.dtype == dtype else read(expression).to(torch_dtype(dtype))
     target = torch_dtype(dtype)
     with torch.no_grad():
-        if native(expression, dtype, precision):
+        if isinstance(expression, Merged) and native(expression, dtype, precision):
             return expression.method.merge([read(s) for s in sources(expression)], expression.call)
         small = precision == "auto" and dtype in SMALL and all(source.dtype in SMALL for source in sources(expression))
         return _value(expression, read, torch.float32 if small else torch.float64).to(target)
@@ -111,16 +133,13 @@ def _value(expression: Expression, read: Callable[[Source], Tensor], wide: torch
     if isinstance(expression, Source):
         return read(expression).to(wide)
     tensors = [_value(part, read, wide) for part in expression.inputs]
+    if isinstance(expression, Altered):
+        return expression.alter(tensors[0])
     if not expression.channels:
         return expression.method.merge(tensors, expression.call, _generator(expression))
     count = expression.channels
     merged = expression.method.merge([t[:, :count].contiguous() for t in tensors], expression.call, _generator(expression))
     return torch_cat(merged, tensors[0][:, count:])
-
-
-def with_call(expression: Merged, call: Call) -> Merged:
-    """The same merge with other numbers."""
-    return replace(expression, call=call)
 
 
 def torch_cat(first: Tensor, rest: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ EMA_UNET: Final = "model_ema.diffusion_model"
 MARKERS: Final = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
 """Tensors at the top of a file that say how the model was trained; they are never merged."""
 
-_ADAPTER: Final = "which belongs among a candidate's adapters"
+IS_ADAPTER: Final = "which belongs among a candidate's adapters"
 _CONTROLNET: Final = "a ControlNet, which is a network of its own beside a model"
 _NEWER: Final = "a model of a newer or other family"
 _REFUSED: Final = (
@@ -33,11 +33,11 @@ _REFUSED: Final = (
     ("adapter.body.", "a T2I-Adapter, which is a network of its own beside a model"),
     ("ip_adapter", "an IP-Adapter, which is a network of its own beside a model"),
     ("image_proj.", "an IP-Adapter, which is a network of its own beside a model"),
-    ("lora_down", f"a LoRA, {_ADAPTER}"), ("lora_up", f"a LoRA, {_ADAPTER}"), (".lora_", f"a LoRA, {_ADAPTER}"),
-    ("_lora.", f"a LoRA, {_ADAPTER}"), (".lora.", f"a LoRA, {_ADAPTER}"), ("lora_unet_", f"a LoRA, {_ADAPTER}"),
-    ("dora_scale", f"a DoRA, {_ADAPTER}"), ("hada_w1", f"a LyCORIS adapter, {_ADAPTER}"),
-    ("lokr_w", f"a LyCORIS adapter, {_ADAPTER}"), ("oft_blocks", f"a LyCORIS adapter, {_ADAPTER}"),
-    ("oft_diag", f"a LyCORIS adapter, {_ADAPTER}"), ("lycoris_", f"a LyCORIS adapter, {_ADAPTER}"),
+    ("lora_down", f"a LoRA, {IS_ADAPTER}"), ("lora_up", f"a LoRA, {IS_ADAPTER}"), (".lora_", f"a LoRA, {IS_ADAPTER}"),
+    ("_lora.", f"a LoRA, {IS_ADAPTER}"), (".lora.", f"a LoRA, {IS_ADAPTER}"), ("lora_unet_", f"a LoRA, {IS_ADAPTER}"),
+    ("dora_scale", f"a DoRA, {IS_ADAPTER}"), ("hada_w1", f"a LyCORIS adapter, {IS_ADAPTER}"),
+    ("lokr_w", f"a LyCORIS adapter, {IS_ADAPTER}"), ("oft_blocks", f"a LyCORIS adapter, {IS_ADAPTER}"),
+    ("oft_diag", f"a LyCORIS adapter, {IS_ADAPTER}"), ("lycoris_", f"a LyCORIS adapter, {IS_ADAPTER}"),
     ("\nemb_params\n", "a textual inversion, which is no model"), ("\nstring_to_param", "a textual inversion, which is no model"),
     ("\nclip_g\n", "a textual inversion, which is no model"), ("\n<", "a textual inversion, which is no model"),
     ("distilled_guidance_layer.", f"{_NEWER} (Chroma)"), ("double_stream_modulation", f"{_NEWER} (Flux.2)"),

@@ -1,8 +1,10 @@
-"""A small U-Net and text encoder, and writers of adapter files in both formats."""
+"""A small U-Net and text encoder, writers of adapter files for them, and the way from a file to their live layers."""
 
 import json
 
 import pytest
+
+from harness.adapters import live_plan, read_changes
 
 
 def new_unet(linear_projection=False):
@@ -39,6 +41,19 @@ def adaptable(module):
     from torch import nn
 
     return [(path, layer) for path, layer in module.named_modules() if isinstance(layer, nn.Linear | nn.Conv2d)]
+
+
+def live_shapes(modules):
+    """{component: {path: shape of its weight}} of live modules, under their own paths where adapters wrap them already."""
+    return {component: {path.removesuffix(".weight").removesuffix(".base_layer"): tuple(value.shape)
+                        for path, value in module.state_dict().items() if path.endswith(".weight") and ".lora_" not in path}
+            for component, module in modules.items()}
+
+
+def planned(path, modules):
+    """What live layers take of a file for these modules."""
+    shapes = live_shapes(modules)
+    return live_plan(read_changes(path, shapes, "sd1"), shapes)
 
 
 def random_factors(module, seed=0):

@@ -109,6 +109,13 @@ def test_norms_and_biases_add_up():
     assert changed_bias(combine(parts, LINEAR)[0], torch.zeros(8), 1.0).tolist() == [4.0] * 8
 
 
+def test_changes_of_a_bias_alone_stay_so():
+    it = change("full", diff_b=torch.ones(8))
+    for cut in (None, Cut(rank=2)):
+        made, _ = combine([(it, 0.5), (it, 0.25)], LINEAR, cut)
+        assert (made.kind, made.tensors["diff_b"].tolist(), set(made.tensors)) == ("full", [0.75] * 8, {"diff_b"})
+
+
 @pytest.mark.parametrize("it", [lora(1, magnitude=torch.ones(8)), example("oft", LINEAR), example("glora", LINEAR)],
                          ids=["dora", "oft", "glora"])
 def test_changes_that_depend_on_the_weight_have_no_sum(it):

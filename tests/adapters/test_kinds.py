@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import random as random_module
 
 import numpy
 import pytest
@@ -26,7 +27,8 @@ LINEAR, CONV = (8, 6), (8, 6, 3, 3)
 
 
 def random(*shape, seed=0, dtype=torch.float32):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed + sum(shape)), dtype=torch.float64).to(dtype) * 0.5
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed + sum(shape)),
+                       dtype=torch.float64).to(dtype) * 0.5
 
 
 def change(kind, scale=1.0, alpha=None, magnitude=None, **tensors):
@@ -122,6 +124,36 @@ def test_nan_missing_and_unknown_roles_are_named(kind, shape):
         check_change(change(kind, **{name: t for name, t in it.tensors.items() if name != role}), shape)
     with pytest.raises(AdapterError, match="'wurst' is no role"):
         check_change(change(kind, **it.tensors, wurst=random(2, 2)), shape)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_the_check_passes_can_be_computed_and_all_else_is_an_error_in_words(kind):
+    """Shapes at random, most of them wrong: an AdapterError, or a delta of the weight's shape."""
+    generator, outcomes = random_module.Random(kind), set()
+    for trial in range(400):
+        shape = ((8,) if kind == "norm" else LINEAR, CONV, (8, 6, 1, 1))[trial % 3]
+        layout = generator.choice(KINDS[kind].layouts)
+        sizes = {role: [generator.choice((1, 2, 3, 4, 6, 8, 54)) for _ in range(generator.randrange(5))] for role in layout}
+        right = {role: list(tensor.shape) for role, tensor in example(kind, shape).tensors.items()}
+        if trial % 2 and set(right) >= set(layout):
+            sizes = {**right, generator.choice(layout): sizes[generator.choice(layout)]}
+        it = change(kind, **{role: random(*size) for role, size in sizes.items()})
+        try:
+            check_change(it, shape)
+        except AdapterError as error:
+            outcomes.add("refused")
+            assert "mid.to_q" in str(error)
+        else:
+            outcomes.add("passed")
+            assert delta(it, random(*shape)).shape == shape
+    assert "refused" in outcomes
+
+
+def test_half_precision_weights_are_changed_in_float32():
+    w0 = random(*LINEAR).half()
+    for kind in KINDS:
+        if kind != "norm":
+            assert changed_weight(example(kind, LINEAR), w0, 0.5).dtype == torch.float32
 
 
 @pytest.mark.parametrize("kind", KINDS)

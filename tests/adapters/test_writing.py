@@ -8,12 +8,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
 
-from harness.adapters import AdapterError, read_adapter
+from harness.adapters import AdapterError, read_changes
 from harness.adapters.change import Change
-from harness.adapters.kinds import changed_weight, check_change, delta, scale_of
+from harness.adapters.kinds import KINDS, changed_weight, check_change, delta, scale_of
 from harness.adapters.writing import HEADER, Layout, adapter_tensors, comfyui_names, kohya_names, write_adapter
 from harness.weights import save_single_file
-from tests.adapters.conftest import adaptable, forward, new_unet
+from tests.adapters.conftest import adaptable, forward, new_unet, planned
 from tests.adapters.test_kinds import CONV, LINEAR, change, example, random
 
 KEY = ("unet", "mid.to_q")
@@ -68,8 +68,8 @@ def changes():
 def test_what_is_written_is_read_again_with_equal_deltas(name, changes, tmp_path, modules):
     path = tmp_path / "adapter.safetensors"
     write_adapter(path, changes, layout_of(name, changes), {"ss_note": "a"}, save_single_file)
-    plan = read_adapter(path, modules)
-    assert plan.format == name
+    plan = planned(path, modules)
+    assert plan.format == {"kohya": "kohya", "peft": "diffusers"}[name]
     assert set(plan.factors) == set(changes)
     for key, factors in plan.factors.items():
         assert torch.allclose(factors.delta(), delta(changes[key], torch.zeros(factors.delta().shape)), atol=1e-6)
@@ -80,7 +80,18 @@ def test_kohyas_xl_names_are_the_original_codes_and_read_again(changes, tmp_path
     assert names["unet", "conv_in"] == "lora_unet_input_blocks_0_0"
     path = tmp_path / "adapter.safetensors"
     write_adapter(path, changes, Layout(name="kohya", dtype="fp32", names=names), {}, save_single_file)
-    assert set(read_adapter(path, modules).factors) == set(changes)
+    assert set(planned(path, modules).factors) == set(changes)
+
+
+def test_kohyas_prefixes_are_those_of_the_model():
+    def prefix(component, *others, xl=False):
+        return kohya_names({component: ["it"], **{other: ["x"] for other in others}}, xl=xl)[component, "it"]
+
+    assert prefix("text_encoder", "unet") == "lora_te_it"
+    assert prefix("text_encoder", "unet", xl=True) == "lora_te1_it"
+    assert prefix("text_encoder_2", "unet", "text_encoder", xl=True) == "lora_te2_it"
+    assert prefix("text_encoder_2", "transformer", "text_encoder") == "lora_te3_it"
+    assert prefix("text_encoder_2", "transformer", "text_encoder", "text_encoder_3") == "lora_te2_it"
 
 
 @pytest.mark.parametrize("uniform", [False, True])
@@ -180,6 +191,31 @@ def test_every_kind_says_the_same_in_kohyas_layout(kind, shape):
     again = read_back(kind, tensors)
     check_change(again, shape)
     assert torch.allclose(changed_weight(again, w0, 0.7), changed_weight(it, w0, 0.7), atol=1e-6)
+
+
+PLACES = {"down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": LINEAR, "down_blocks.0.resnets.0.conv1": CONV,
+          "down_blocks.0.resnets.0.norm1": (8,)}
+
+
+@pytest.mark.parametrize("dora", [False, True])
+@pytest.mark.parametrize(("name", "kinds"), [
+    ("kohya", [*KINDS]), ("comfyui", [kind for kind in KINDS if kind not in ("ia3", "oft", "boft")]), ("peft", ["lora"])])
+def test_our_readers_give_every_kind_of_every_layout_back(name, kinds, dora, tmp_path):
+    names = {"kohya": kohya_names({"unet": PLACES}, xl=False), "comfyui": comfyui_names({"unet": PLACES}), "peft": {}}[name]
+    for kind in kinds:
+        if dora and not (KINDS[kind].additive and kind in ("lora", "loha", "lokr")):
+            continue
+        written = {("unet", path): dataclasses.replace(
+            example(kind, shape), path=path, magnitude=torch.arange(1.0, 9).reshape(8, *[1] * (len(shape) - 1)) if dora else None)
+            for path, shape in PLACES.items() if (kind == "norm") == (shape == (8,))}
+        path = tmp_path / f"{kind}.safetensors"
+        write_adapter(path, written, Layout(name=name, dtype="fp32", names=names), {}, save_single_file)
+        read = read_changes(path, {"unet": PLACES}, "sd1").changes
+        assert set(read) == set(written)
+        for key, it in written.items():
+            w0 = random(*PLACES[it.path], seed=9)
+            assert read[key].kind == kind
+            assert torch.allclose(changed_weight(read[key], w0, 0.7), changed_weight(it, w0, 0.7), atol=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "shape"), [("full", LINEAR), ("norm", (8,)), ("ia3", LINEAR)])

@@ -104,7 +104,7 @@ def test_an_adapter_is_named_and_the_other_files_are_still_told(tmp_path, capsys
     assert main(["inspect", str(tmp_path / "lora.safetensors"), str(write(tmp_path)), str(tmp_path / "none.ckpt")]) == 1
     out, err = capsys.readouterr()
     assert "sd1, layout ldm" in out
-    assert "lora.safetensors: this is a LoRA" in err
+    assert "adapter: kohya" in out
     assert "none.ckpt: no such file" in err
 
 

@@ -1,0 +1,8 @@
+"""Adapters added up, cut to a rank, and taken from the difference of two models. Recipes and the command line call it."""
+
+from harness.adapters.algebra.combine import combine, combine_adapters, resize
+from harness.adapters.algebra.extract import Pair, extract, extract_adapter
+from harness.adapters.algebra.low_rank import Cut
+from harness.adapters.algebra.report import Algebra, ModuleReport
+
+__all__ = ["Algebra", "Cut", "ModuleReport", "Pair", "combine", "combine_adapters", "extract", "extract_adapter", "resize"]

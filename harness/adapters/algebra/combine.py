@@ -1,0 +1,133 @@
+"""Sums of adapters: exact by joining ranks, or cut to a rank from the joined factors. Recipes and the command line call it.
+
+Deltas are summed, never factors: up and down averaged apart give another matrix (kohya's merge_lora, PEFT's "linear").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.adapters.algebra.low_rank import Cut, LowRank, nearest_to_matrix, nearest_to_product, stacked
+from harness.adapters.algebra.report import Algebra, report_of
+from harness.adapters.change import Change, Shapes
+from harness.adapters.contract import AdapterError
+from harness.adapters.kinds import bias_delta, check_change, is_additive, kind_of, plain_delta
+from harness.adapters.kinds.kind import Shape, ones
+from harness.adapters.kinds.lora import low_rank
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Parts = Sequence[tuple[Change, float]]
+
+
+def combine(parts: Parts, shape: Shape, cut: Cut | None = None) -> tuple[Change, float]:
+    """The one change equal to all (change, strength) of one module together, and its relative Frobenius error.
+
+    Without a cut it is exact: low-rank parts become a LoRA of the ranks' sum, [s1 U1, s2 U2] and [D1; D2] with strengths,
+    signs and scales inside, alpha = rank; norms stay norms; anything else becomes a whole difference. With a cut it is the
+    nearest LoRA to the sum, through the joined factors where all are low-rank. Bias changes are summed whole. float32.
+    Raises AdapterError for changes that depend on the weight (DoRA, OFT ...) and that do not fit the weight's shape.
+    """
+    for change, _ in parts:
+        _refuse(change, parts[0][0])
+        check_change(change, shape)
+    biases = _bias_sum(parts)
+    if all(change.kind == "norm" for change, _ in parts):
+        return _norm(parts, shape, biases), 0.0
+    if all(change.kind == "lora" for change, _ in parts):
+        up, down = stacked([(weight * change.scale, *low_rank(change)) for change, weight in parts])
+        found = LowRank(up=up, down=down, residual=0.0) if cut is None else nearest_to_product(up, down, cut)
+    elif cut is None or len(shape) < 2 or not any(_changes_weight(change) for change, _ in parts):
+        return _whole(parts, shape, biases), 0.0
+    else:
+        found = nearest_to_matrix(dense_sum(parts, shape).flatten(1), cut)
+    return lora_change(parts[0][0], found, shape, biases), found.residual
+
+
+def combine_adapters(adapters: Sequence[tuple[Mapping[tuple[str, str], Change], float]], shapes: Shapes,
+                     cut: Cut | None = None) -> Algebra:
+    """The adapter equal to all (changes, strength) together, module by module, as `combine`; adapters of strength 0 are left
+    out. `shapes` are those of the model's weights; a module that it does not have raises AdapterError."""
+    gathered: dict[tuple[str, str], list[tuple[Change, float]]] = {}
+    for changes, weight in adapters:
+        for key, change in changes.items():
+            if weight != 0:
+                gathered.setdefault(key, []).append((change, weight))
+    if not gathered:
+        raise AdapterError("nothing to combine: no adapter has both changes and a strength other than 0")
+    made, reports = {}, []
+    for key, parts in gathered.items():
+        made[key], residual = combine(parts, shape_of(parts[0][0], shapes), cut)
+        reports.append(report_of(made[key], sum(kind_of(change).rank(change.tensors) for change, _ in parts), residual))
+    return Algebra(changes=made, modules=tuple(reports))
+
+
+def resize(change: Change, shape: Shape, cut: Cut) -> tuple[Change, float]:
+    """The change cut to fewer singular values, which stay as they are, and the relative Frobenius error; a norm stays whole.
+
+    Any additive kind becomes a LoRA. A DoRA is refused: what its cut does depends on the weight."""
+    return combine([(change, 1.0)], shape, cut)
+
+
+def dense_sum(parts: Parts, shape: Shape) -> Tensor:
+    """sum of strength * delta of changes that are additive, in float64 and the weight's shape."""
+    import torch
+
+    total = torch.zeros(shape, dtype=torch.float64)
+    for change, weight in parts:
+        total += plain_delta(change, total) * weight
+    return total
+
+
+def lora_change(like: Change, found: LowRank, shape: Shape, bias: Tensor | None) -> Change:
+    """A float32 LoRA of scale 1 and alpha = rank for the module of another change: down (r, in, kh, kw), up (out, r, 1, 1),
+    and diff_b where a bias changes."""
+    rank = int(found.down.shape[0])
+    tensors = {"down": found.down.reshape(rank, *shape[1:]), "up": found.up.reshape(shape[0], rank, *ones(shape))}
+    return _made(like, "lora", tensors, bias, rank)
+
+
+def shape_of(change: Change, shapes: Shapes) -> Shape:
+    """The shape of the weight that a change is for; AdapterError where the model has no such module."""
+    try:
+        return tuple(shapes[change.component][change.path])
+    except KeyError:
+        raise AdapterError(f"{change.component} {change.path}: the model has no such module") from None
+
+
+def _changes_weight(change: Change) -> bool:
+    return change.kind != "full" or "diff" in change.tensors
+
+
+def _whole(parts: Parts, shape: Shape, bias: Tensor | None) -> Change:
+    whole = {"diff": dense_sum(parts, shape)} if any(_changes_weight(change) for change, _ in parts) else {}
+    return _made(parts[0][0], "full", whole, bias, 0)
+
+
+def _norm(parts: Parts, shape: Shape, bias: Tensor | None) -> Change:
+    made = _made(parts[0][0], "norm", {"w_norm": dense_sum(parts, shape)}, None, 0)
+    return made if bias is None else replace(made, tensors={**made.tensors, "b_norm": bias.float()})
+
+
+def _made(like: Change, kind: str, tensors: Mapping[str, Tensor], bias: Tensor | None, rank: int) -> Change:
+    all_tensors = dict(tensors) if bias is None else {**tensors, "diff_b": bias}
+    return Change(component=like.component, path=like.path, kind=kind, rank=rank, alpha=float(rank) if rank else None,
+                  tensors={role: tensor.float().contiguous() for role, tensor in all_tensors.items()})
+
+
+def _bias_sum(parts: Parts) -> Tensor | None:
+    found = [given * weight for change, weight in parts if (given := bias_delta(change)) is not None]
+    return sum(found[1:], found[0]) if found else None
+
+
+def _refuse(change: Change, first: Change) -> None:
+    if (change.component, change.path) != (first.component, first.path):
+        raise AdapterError(f"{change.component} {change.path} and {first.component} {first.path} are two modules; "
+                           "combine joins changes of one")
+    if not is_additive(change):
+        kind = "DoRA" if change.magnitude is not None else change.kind
+        raise AdapterError(f"{change.component} {change.path}: a {kind} depends on the weight it changes, so it has no sum, rank "
+                           "or size of its own; merge it into the model and extract the difference")

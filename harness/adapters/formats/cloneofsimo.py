@@ -1,0 +1,95 @@
+"""cloneofsimo's LoRA files, the first of all: numbered pairs without names, in the order in which its trainer met the
+layers. Only the model tells which layers those are; counts and shapes must fit, or the file is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from harness.adapters.contract import AdapterError
+from harness.adapters.formats.keys import Format, Key
+from harness.adapters.pathnames import traversal
+from harness.adapters.stored import Stored
+
+_KEY: Final = re.compile(r"(unet|text_encoder):(\d{1,5}):(up|down)")
+_KNOWN_CLASSES: Final = {"CrossAttention", "Attention", "GEGLU", "CLIPAttention"}
+
+
+def parse(key: str) -> Key | None:
+    """"unet:0:up"."""
+    found = _KEY.fullmatch(key)
+    return Key(places=((found[1], found[2]),), kind="lora", role=found[3]) if found else None
+
+
+def names(stored: Stored, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> dict[str, Key]:
+    """Every key with the path that its number means in this model."""
+    found = {key: part for key in stored.entries if (part := parse(key))}
+    for component in {part.places[0][0] for part in found.values()} & set(shapes):
+        _refuse_classes(stored, component)
+        paths = _order(stored, component, shapes[component], {int(part.places[0][1]) for part in found.values()
+                                                             if part.places[0][0] == component})
+        for key, part in found.items():
+            if part.places[0][0] == component:
+                found[key] = Key(places=((component, paths[int(part.places[0][1])]),), kind="lora", role=part.role)
+    return found
+
+
+def parse_list(key: str) -> Key | None:
+    """A number: place in a list of up and down factors by turns."""
+    return Key(places=(("unet", key),), kind="lora", role="up" if int(key) % 2 == 0 else "down") if re.fullmatch(
+        r"\d{1,5}", key) else None
+
+
+def names_list(stored: Stored, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> dict[str, Key]:
+    """The list's tensors with their paths; whether it is the U-Net's or the text encoder's, the number of pairs tells."""
+    pairs = len(stored.entries) // 2
+    if len(stored.entries) % 2 or set(stored.entries) != {str(number) for number in range(2 * pairs)}:
+        raise AdapterError(f"{stored.name}: a list of {len(stored.entries)} things; expected up and down factors by turns")
+    for component in ("unet", "text_encoder"):
+        for old in (False, True):
+            paths = traversal(component, shapes.get(component, {}), old)
+            if len(paths) == pairs:
+                return {str(number): Key(places=((component, paths[number // 2]),), kind="lora",
+                                         role="up" if number % 2 == 0 else "down") for number in range(2 * pairs)}
+    raise _wrong_count(stored, pairs, "this model", shapes)
+
+
+def _refuse_classes(stored: Stored, component: str) -> None:
+    text = stored.metadata.get(component, "[]")
+    try:
+        classes = json.loads(text)
+    except (ValueError, RecursionError):
+        classes = None
+    if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+        raise AdapterError(f"{stored.name}: header {component!r} is {text[:80]!a}; expected a list of layer classes")
+    if unknown := sorted(set(classes) - _KNOWN_CLASSES):
+        listed = ", ".join(ascii(name)[1:-1] for name in unknown)[:200]
+        raise AdapterError(f"{stored.name}: trained on {listed}; the order of such layers is not known, so its factors have no "
+                           "certain place. Convert it with the tool that trained it.")
+
+
+def _order(stored: Stored, component: str, modules: Mapping[str, tuple[int, ...]], numbers: set[int]) -> list[str]:
+    if numbers != set(range(len(numbers))):
+        raise AdapterError(f"{stored.name}: pairs of {component} are missing: {len(numbers)} there, the last is number "
+                           f"{max(numbers)}; the file is incomplete")
+    for old in (False, True):
+        paths = traversal(component, modules, old)
+        if len(paths) == len(numbers):
+            return paths
+    raise _wrong_count(stored, len(numbers), component, {component: modules})
+
+
+def _wrong_count(stored: Stored, pairs: int, what: str, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> AdapterError:
+    expected = sorted({len(traversal(component, shapes.get(component, {}), old)) for component in ("unet", "text_encoder")
+                       for old in (False, True)} - {0})
+    return AdapterError(f"{stored.name}: {pairs} pairs for {what}, expected {' or '.join(map(str, expected)) or 'none'}; the "
+                        "file is for another model")
+
+
+FORMAT: Final = Format(says="cloneofsimo (unet:0:up; strength in the factors)", tool="cloneofsimo/lora", parse=parse,
+                       strength="factors", names=names)
+LIST: Final = Format(says="cloneofsimo's list without names (.pt; strength in the factors)", tool="cloneofsimo/lora",
+                     parse=parse_list, strength="factors", names=names_list)

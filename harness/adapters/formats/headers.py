@@ -1,0 +1,78 @@
+"""The strength that PEFT writes beside the tensors: adapter_config.json of a folder, or diffusers' header text.
+Reading asks it for every module of such a file.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final
+
+from harness.adapters.contract import AdapterError
+from harness.adapters.stored import Stored
+
+HEADER: Final = "lora_adapter_metadata"
+_PLAIN: Final = re.compile(r"[\w.]+")
+
+
+def settings(stored: Stored, component: str) -> dict[str, Any]:
+    """PEFT's settings of one component; empty when the file has none. Header keys are written "unet.r", or plain "r"."""
+    if stored.config is not None:
+        return dict(stored.config)
+    text = stored.metadata.get(HEADER)
+    if text is None:
+        return {}
+    try:
+        data = json.loads(text)
+    except (ValueError, RecursionError):
+        raise AdapterError(f"{stored.name}: header {HEADER} is not JSON; its strength is unknown") from None
+    if not isinstance(data, dict):
+        raise AdapterError(f"{stored.name}: header {HEADER} is a {type(data).__name__}, expected an object")
+    own = {key.removeprefix(f"{component}."): value for key, value in data.items() if key.startswith(f"{component}.")}
+    return own or {key: value for key, value in data.items() if "." not in key}
+
+
+def strength(stored: Stored, config: Mapping[str, Any], module: str, rank: int) -> tuple[float, float, str]:
+    """(alpha, scale, note): alpha / r, or alpha / sqrt(r) with use_rslora; alpha_pattern overrides by module.
+
+    The rank is the tensors'; `rank` 0 (LoKr without halves) takes the config's. AdapterError for settings without sense.
+    """
+    name = "alpha" if str(config.get("peft_type", "")).rpartition(".")[2].upper() in ("LOHA", "LOKR") else "lora_alpha"
+    said = _number(stored, config, module, "rank_pattern", "r", rank or 1)
+    alpha = _number(stored, config, module, "alpha_pattern", name, said)
+    used = rank or said
+    if used <= 0:
+        raise AdapterError(f"{stored.name}: r of its settings is {used:g}, expected a number above 0")
+    note = "" if not rank or said == rank else f"the header's rank is not the tensors' in some modules ({module!a})"
+    return alpha, alpha / (math.sqrt(used) if config.get("use_rslora") else used), note
+
+
+def _number(stored: Stored, config: Mapping[str, Any], module: str, pattern: str, name: str, default: float) -> float:
+    said = config.get(name, default)
+    patterns = config.get(pattern) or {}
+    if not isinstance(patterns, dict):
+        raise AdapterError(f"{stored.name}: {pattern} of its settings is a {type(patterns).__name__}, expected an object")
+    for given, value in patterns.items():
+        if _fits(stored, str(given), module):
+            said = value
+            break
+    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
+        raise AdapterError(f"{stored.name}: {name} or {pattern} of its settings is {str(said)[:60]!a}, expected a number")
+    return float(said)
+
+
+def _fits(stored: Stored, pattern: str, module: str) -> bool:
+    """PEFT's rule: the pattern is a regular expression for the module's name, or for its end after a dot."""
+    plain = pattern.removeprefix("^").replace("\\.", ".")
+    if _PLAIN.fullmatch(plain):
+        # Nearly always a path: thousands of expressions need not be compiled for each module, nor a hostile one run.
+        return module == plain or (plain == pattern.replace("\\.", ".") and module.endswith(f".{plain}"))
+    # A repeated group, or many repetitions, can take for ever on a name that does not fit.
+    if len(pattern) > 300 or re.search(r"\)\s*[+*{]", pattern) or len(re.findall(r"[+*{]", pattern)) > 4:
+        raise AdapterError(f"{stored.name}: pattern {pattern[:80]!a} of its settings is too involved to be evaluated safely")
+    try:
+        return re.match(rf"(.*\.)?({pattern})$", module) is not None
+    except re.error:
+        raise AdapterError(f"{stored.name}: pattern {pattern[:80]!a} of its settings is no regular expression") from None

@@ -1,0 +1,58 @@
+"""Files that are known and cannot be applied as a change of weights, each with what to do instead. Reading asks before it
+tries a format, so that such a file is refused by its name and not by its first odd key.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from harness.adapters.stored import Stored
+
+_MERGE: Final = "merge it into its model with PEFT first"
+_NETWORK: Final = "a network of its own beside a model; it cannot be merged or applied as an adapter"
+_MARKS: Final[tuple[tuple[str, str], ...]] = (
+    (r"\.(q_layer|p_layer|lambda_layer)(\.weight)?$",
+     "T-LoRA, whose strength depends on the timestep; train a plain LoRA instead"),
+    (r"(^|\.)lora_[AEB]\.ranknum$|\.ranknum$|\.lora_E(\.|$)", f"AdaLoRA (PEFT); {_MERGE}"),
+    (r"\.(vera_lambda|hra_u|vblora|fourierft|poly_lora|xlora|ln_tuning|waveft|road_)",
+     f"an adapter of a PEFT kind that is not known here; {_MERGE}"),
+    (r"\.(oft_R|boft_R|boft_s)(\.|$)", f"OFT or BOFT as PEFT saves it, which rotates the input; {_MERGE}"),
+    (r"\.ia3_l(\.|$)", f"(IA)^3 as PEFT saves it, which scales biases too; {_MERGE}"),
+    (r"\.oft_diag$", "OFT of an early LyCORIS, which stores rotations themselves; save it again with LyCORIS 2 or later"),
+    (r"\.(set_weight|reshape_weight)$", "a ComfyUI patch that replaces weights or changes their shape; merge it in ComfyUI"),
+    (r"\.modules_to_save\.|\.original_module\.", f"a PEFT folder with whole layers (modules_to_save); {_MERGE}"),
+    (r"^lora_controlnet$|^input_hint_block\.", f"ControlLoRA of Stability AI: {_NETWORK}"),
+    (r"^lllite_", f"ControlNet-LLLite: {_NETWORK}"),
+    (r"^(ip_adapter|image_proj|ip_adapter_proj_model)\.|\.to_[kv]_ip\.", f"an IP-Adapter: {_NETWORK}"),
+    (r"^(control_model|controlnet_cond_embedding|controlnet_blocks|controlnet_down_blocks|zero_convs)\.",
+     f"a ControlNet: {_NETWORK}"),
+    (r"^(adapter\.)?body\.\d+\.", f"a T2I-Adapter: {_NETWORK}"),
+    (r"^(single_blocks\.\d+\.norm|double_blocks\.\d+\.img_attn\.norm)\.(key|query)_norm\.scale$",
+     "a Flux control LoRA of Black Forest Labs, which replaces norms and widens the input; use it with its control image when "
+     "sampling"),
+    (r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\.(?!.*\.(lora|hada|lokr|diff|alpha))",
+     "a checkpoint, not an adapter; give it as a model"),
+    (r"^(down_blocks|up_blocks|mid_block|transformer_blocks|double_blocks|joint_blocks|encoder|text_model)\.(?:(?!lora|hada|lokr).)*"
+     r"(?<!\.a1)(?<!\.a2)(?<!\.b1)(?<!\.b2)(?<!\.bm)\.(weight|bias)$", "a model's component, not an adapter; give it as a model"),
+    (r"^dummy_weights$", "a file with dummy weights; download the real one"),
+)
+"""A regular expression that finds its place in a key, and what a file with such a key is."""
+_PEFT_TYPES: Final = ("LORA", "LOHA", "LOKR")
+
+
+def refusal(stored: Stored) -> str:
+    """What the file is, and what to do, when it is known and of no use here; else empty."""
+    if stored.bare == "tensor":
+        return ("a bare tensor, which is how aesthetic gradients are saved: a target for guidance, neither words nor weights. "
+                "A textual inversion has a name for its vectors; save it as .safetensors with one")
+    if stored.config is not None:
+        kind = str(stored.config.get("peft_type", "")).rpartition(".")[2].upper()
+        if kind not in _PEFT_TYPES:
+            return f"a PEFT folder of kind {kind[:40]!a}; known are {', '.join(_PEFT_TYPES)}. Else {_MERGE}"
+        if stored.config.get("modules_to_save"):
+            return f"a PEFT folder with whole layers (modules_to_save); {_MERGE}"
+    for mark, what in _MARKS:
+        if any(re.search(mark, key) for key in stored.entries if len(key) < 1000):
+            return what
+    return ""

@@ -1,0 +1,188 @@
+"""What one change does to one weight, at a strength, for every kind of KINDS: checked, exactly, in float32 or float64.
+Fusing, combining, comparing and the tests of formats call these.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from harness.adapters.change import Change
+from harness.adapters.contract import AdapterError, Factors
+from harness.adapters.kinds.dora import decomposed, magnitudes
+from harness.adapters.kinds.kind import AdapterKind, Shape, misfit, ones
+from harness.adapters.kinds.table import KINDS, kind_of
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+_BIASES = ("bias", "diff_b", "b_norm")
+
+
+def delta(change: Change, w0: Tensor) -> Tensor:
+    """What the change at strength 1 adds to the weight W0, DoRA's normalisation included: shape of w0, in float32, or in
+    float64 if w0 is float64. Kinds that are additive, without magnitude, do not read w0's values. Expects a change that
+    `check_change` passed."""
+    base = _computed(w0)
+    return _plain(change, base, 1.0) if change.magnitude is None else _decomposed(change, base) - base
+
+
+def plain_delta(change: Change, w0: Tensor) -> Tensor:
+    """As `delta`, without DoRA's normalisation: what is added to W0 before its rows are brought to the magnitude."""
+    return _plain(change, _computed(w0), 1.0)
+
+
+def changed_weight(change: Change, w0: Tensor, weight: float) -> Tensor:
+    """The weight W0 with the change at strength `weight`, float32 or, for a float64 w0, float64; 0 gives W0.
+
+    W0 + weight * delta; with a magnitude W0 + weight * (W_dora - W0); OFT and BOFT turn by parts, see their formulas.
+    """
+    base = _computed(w0)
+    if change.magnitude is None:
+        return base + _plain(change, base, weight)
+    return base + (_decomposed(change, base) - base) * weight
+
+
+def changed_bias(change: Change, b0: Tensor | None, weight: float) -> Tensor | None:
+    """B0 + weight * bias_delta, float32 or float64 as b0; None where the change leaves the bias as it is. A change of a
+    bias that the layer does not have raises AdapterError."""
+    given = bias_delta(change)
+    if given is None:
+        return None
+    if b0 is None:
+        raise AdapterError(f"{change.component} {change.path}: its {change.kind} changes a bias, but the layer has none")
+    base = _computed(b0)
+    if base.shape != given.shape:
+        raise misfit(change, "the bias", tuple(given.shape), tuple(base.shape))
+    return base + given.to(base) * weight
+
+
+def bias_delta(change: Change) -> Tensor | None:
+    """What strength 1 adds to the bias, float64 (out,): scale * bias of LoRA layers, whose alpha counts, plus diff_b or
+    b_norm, for which only that of a LoRA's alpha does not. None where there is none."""
+    found = [change.tensors[role].double().reshape(-1) * _bias_scale(change, role)
+             for role in _BIASES if role in change.tensors]
+    return sum(found[1:], found[0]) if found else None
+
+
+def apply_all(changes: Iterable[tuple[Change, float]], w0: Tensor) -> Tensor:
+    """W0 with every (change, strength), one after the other in the order given: additive ones commute, DoRA, GLoRA, (IA)^3
+    and OFT change the weight that those before them left. float32, or float64 if w0 is float64."""
+    current = _computed(w0)
+    for change, weight in changes:
+        current = changed_weight(change, current, weight)
+    return current
+
+
+def check_change(change: Change, shape: Shape) -> None:
+    """Raises AdapterError, naming component, path, role, what was found and what a weight of this shape needs, for missing
+    and unknown roles, wrong shapes and ranks, empty tensors, NaN and infinity."""
+    row = kind_of(change)
+    _check_roles(change, row)
+    _check_values(change)
+    if len(shape) < 2 and change.kind not in ("norm", "full"):
+        raise AdapterError(f"{change.component} {change.path}: a {change.kind} changes weights of two axes or more; this one "
+                           f"has shape {shape}")
+    out = shape[0] if shape else 1
+    wants = {**row.wanted(change, shape), **dict.fromkeys(_BIASES, ((out,),))}
+    for role, tensor in change.tensors.items():
+        _check_shape(change, role, tuple(tensor.shape), wants[role])
+    if change.magnitude is None:
+        return
+    if not row.additive or len(shape) < 2:
+        raise AdapterError(f"{change.component} {change.path}: DoRA's magnitude belongs to an additive kind, not {change.kind}")
+    _check_shape(change, "magnitude", tuple(change.magnitude.shape), magnitudes(shape))
+
+
+def is_additive(change: Change) -> bool:
+    """Whether what it adds is the same for every weight, so that changes can be summed without a model."""
+    return kind_of(change).additive and change.magnitude is None
+
+
+def additive_factors(change: Change, shape: Shape) -> Factors | None:
+    """The float32 factors of a plain LoRA shaped for its layer, as PEFT's run-time layers take them: down (r, in, kh, kw),
+    up (out, r, 1, 1), and the scale. None for everything else: other kinds, Tucker cores, DoRA, changed biases."""
+    if change.kind != "lora" or change.magnitude is not None or set(change.tensors) != {"down", "up"}:
+        return None
+    down, up = (change.tensors[role].float() for role in ("down", "up"))
+    rank = int(down.shape[0])
+    return Factors(down=down.reshape(rank, *shape[1:]), up=up.reshape(shape[0], rank, *ones(shape)), rank=rank,
+                   alpha=change.scale * rank if change.alpha is None else change.alpha, scale=change.scale)
+
+
+def scale_of(kind: str, tensors: Mapping[str, Tensor], alpha: float | None) -> tuple[float, int]:
+    """The scale that a stored alpha means, alpha / rank, and the rank; 1 without alpha and for kinds without rank, such as
+    a LoKr of two whole halves, whose alpha is junk."""
+    rank = KINDS[kind].rank(tensors)
+    return (alpha / rank if alpha is not None and rank else 1.0), rank
+
+
+def _plain(change: Change, base: Tensor, strength: float) -> Tensor:
+    device = None if base.is_meta else base.device
+    cast = {role: tensor.to(device=device, dtype=base.dtype) for role, tensor in change.tensors.items()}
+    return kind_of(change).delta(replace(change, tensors=cast), base, strength)
+
+
+def _decomposed(change: Change, base: Tensor) -> Tensor:
+    assert change.magnitude is not None
+    return decomposed(base + _plain(change, base, 1.0), change.magnitude.to(base))
+
+
+def _computed(tensor: Tensor) -> Tensor:
+    import torch
+
+    return tensor.detach().to(torch.float64 if tensor.dtype == torch.float64 else torch.float32)
+
+
+def _bias_scale(change: Change, role: str) -> float:
+    # diff_b stands beside other tensors and has no alpha; in a whole difference it is scaled as the rest of it.
+    return change.scale if role != "diff_b" or change.kind == "full" else 1.0
+
+
+def _check_roles(change: Change, row: AdapterKind) -> None:
+    roles = set(change.tensors)
+    fitting = [layout for layout in row.layouts if roles >= set(layout) and roles - set(layout) <= set(row.optional)]
+    if fitting:
+        return
+    where = f"{change.component} {change.path}"
+    if unknown := sorted(roles - row.roles):
+        raise AdapterError(f"{where}: {unknown[0]!r} is no role of {change.kind}, which has {', '.join(sorted(row.roles))}")
+    nearest = min(row.layouts, key=lambda layout: len(set(layout) ^ (roles - set(row.optional))))
+    if missing := [role for role in nearest if role not in roles]:
+        raise AdapterError(f"{where}: its {change.kind} has {', '.join(sorted(roles)) or 'no tensors'} but no {missing[0]}")
+    extra = sorted(roles - set(nearest) - set(row.optional))
+    raise AdapterError(f"{where}: its {change.kind} has both {', '.join(nearest)} and {', '.join(extra)}; expected one or the "
+                       "other")
+
+
+def _check_values(change: Change) -> None:
+    where = f"{change.component} {change.path}"
+    named: dict[str, torch.Tensor] = dict(change.tensors)
+    if change.magnitude is not None:
+        named["magnitude"] = change.magnitude
+    for role, tensor in named.items():
+        if tensor.numel() == 0:
+            raise misfit(change, role, tuple(tensor.shape), "at least rank 1")
+        if not bool(tensor.isfinite().all()):
+            raise AdapterError(f"{where}: {role} of its {change.kind} contains NaN or infinity")
+        if not tensor.is_floating_point() and role != "on_input":
+            raise AdapterError(f"{where}: {role} of its {change.kind} is {tensor.dtype}, expected floating point")
+    if not math.isfinite(change.scale):
+        raise AdapterError(f"{where}: the scale of its {change.kind} is {change.scale}, expected a finite number")
+    if change.kind in ("oft", "boft") and change.alpha is not None and not 0 <= change.alpha < math.inf:
+        raise AdapterError(f"{where}: the constraint (alpha) of its {change.kind} is {change.alpha}, expected 0 or more")
+
+
+def _check_shape(change: Change, role: str, found: Shape, wanted: tuple[Shape, ...]) -> None:
+    if not any(_bare(found) == _bare(shape) for shape in wanted):
+        raise misfit(change, role, found, " or ".join(map(str, dict.fromkeys(wanted))) or "blocks that divide the outputs")
+
+
+def _bare(shape: Shape) -> Shape:
+    """Without the 1s after the first two axes: a 1 x 1 convolution and a linear layer hold the same numbers."""
+    while len(shape) > 2 and shape[-1] == 1:
+        shape = shape[:-1]
+    return shape

@@ -1,0 +1,76 @@
+"""What a row of KINDS holds, and the sizes that rows read off an adapter's tensors. Every kind's file builds one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+from harness.adapters.change import Change
+from harness.adapters.contract import AdapterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Shape: TypeAlias = tuple[int, ...]
+Wanted: TypeAlias = Mapping[str, tuple[Shape, ...]]
+"""The shapes that each role of a change may have for one weight, the usual one first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AdapterKind:
+    """A row of KINDS.
+
+    A change has all roles of one of `layouts`, and may have those of `optional`. `additive` says that what is added does
+    not depend on the weight it is added to. `wanted` gives the shapes that the tensors of a change must have for a weight
+    of a shape. `delta` gives what a change at a strength adds to w0, in w0's dtype (float32 or float64) and shape, from
+    tensors cast to that dtype. `rank` is what alpha is divided by, 0 where alpha is not divided.
+    """
+
+    says: str
+    layouts: tuple[tuple[str, ...], ...]
+    optional: tuple[str, ...] = ("diff_b",)
+    additive: bool
+    wanted: Callable[[Change, Shape], Wanted]
+    delta: Callable[[Change, Tensor, float], Tensor]
+    rank: Callable[[Mapping[str, Tensor]], int]
+    paper: str
+    version: int = 1
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Every role that a change of this kind can have."""
+        return frozenset(role for layout in self.layouts for role in layout) | frozenset(self.optional)
+
+
+def no_rank(tensors: Mapping[str, Tensor]) -> int:  # noqa: ARG001 - one signature for all kinds
+    """0: the kind has no rank for alpha to be divided by."""
+    return 0
+
+
+def size(change: Change, role: str, axis: int) -> int:
+    """The length of an axis of a role's tensor; AdapterError for a tensor that has no such axis."""
+    shape = tuple(change.tensors[role].shape)
+    if len(shape) <= axis:
+        raise misfit(change, role, shape, f"at least {axis + 1} axes")
+    return shape[axis]
+
+
+def misfit(change: Change, role: str, found: Shape, expected: object) -> AdapterError:
+    """The error of a tensor that does not fit: component, path, kind, role, what was found and what was expected."""
+    return AdapterError(f"{change.component} {change.path}: {role} of its {change.kind} has shape {found}, expected {expected}")
+
+
+def ones(shape: Shape) -> tuple[int, ...]:
+    """As many 1s as a weight of this shape has axes after its inputs."""
+    return (1,) * max(0, len(shape) - 2)
+
+
+def tucker(core: Tensor, left: Tensor, right: Tensor) -> Tensor:
+    """sum over m, n of core[m, n, ...] * left[m, out] * right[n, in]: (out, in, ...) from a core (m, n, kh, kw).
+
+    https://arxiv.org/abs/2108.06098 (FedPara), proposition 3
+    """
+    import torch
+
+    return torch.einsum("mn...,mi,nj->ij...", core, left, right)

@@ -1,0 +1,120 @@
+"""Adapters in torch's pickle format (.pt, .bin, .ckpt, .pti), read as data: torch's weights-only loading first, and for
+what that refuses the still narrower reader of `unpickle.py`. `stored.py` calls `open_pickle`.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.adapters.contract import AdapterError
+from harness.adapters.stored import Entry, Stored, impostor, shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt", ".pti")
+_HYPERNETWORK_WIDTHS: Final = frozenset({320, 640, 768, 1024, 1280})
+_DEPTH: Final = 4
+_WORDS: Final = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "float8_e4m3fn": "F8_E4M3",
+                 "float8_e5m2": "F8_E5M2", "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32",
+                 "int64": "I64"}
+
+
+def open_pickle(path: Path) -> Stored:
+    """A pickle's tensors, dictionaries within it joined by dots, and its strings and numbers as extras."""
+    import torch
+
+    with path.open("rb") as raw:
+        head = raw.read(64)
+    if head[8:9] != b"{" and (kind := impostor(head)) and not kind.startswith(("a pickle", "no .safetensors")):
+        raise AdapterError(f"{path}: this is {kind}")
+    content = _content(path)
+    bare = ""
+    if isinstance(content, torch.Tensor):
+        bare, content = "tensor", {"": content}
+    elif isinstance(content, list | tuple):
+        if not all(isinstance(value, torch.Tensor) for value in content):
+            raise AdapterError(f"{path}: holds a list that is not of tensors alone; expected up and down factors by turns")
+        bare, content = "list", {str(number): value for number, value in enumerate(content)}
+    if not isinstance(content, Mapping):
+        raise AdapterError(f"{path}: holds a {type(content).__name__}; expected tensors by name")
+    if _HYPERNETWORK_WIDTHS & {key for key in content if isinstance(key, int)}:
+        raise AdapterError(f"{path}: this is a hypernetwork, a small network run inside attention and no change of weights; "
+                           "it cannot be applied here. Train or find a LoRA instead.")
+    while isinstance(content.get("state_dict"), Mapping):
+        content = content["state_dict"]
+    tensors: dict[str, Tensor] = {}
+    extras: dict[str, str] = {}
+    _flatten(path, content, "", tensors, extras)
+    entries = {key: _entry(path, key, tensor) for key, tensor in tensors.items()}
+
+    def number(key: str) -> float:
+        if math.prod(entries[key].shape) != 1:
+            raise AdapterError(f"{path}: {shown(key)} of shape {list(entries[key].shape)} is no alpha; expected one number")
+        return float(tensors[key])
+
+    return Stored(name=path.name, entries=entries, metadata={}, number=number, load=lambda: tensors, extras=extras, bare=bare)
+
+
+def _content(path: Path) -> Any:
+    """What the pickle holds. Two readers, and neither ever calls what a file names."""
+    import torch
+
+    from harness.adapters.unpickle import RefusedError, unpickle
+
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # the unpickler raises whatever the bytes provoke
+        refused = _refusal(error)
+    try:
+        return unpickle(path)
+    except RefusedError as error:
+        raise AdapterError(f"{path}: could not be read as weights only ({error or refused}); expected nothing but tensors. "
+                           "Convert it to .safetensors where you trust its source.") from None
+    except Exception:  # as above; the first reader's words say more of a file that is damaged
+        raise AdapterError(f"{path}: could not be read as weights only ({refused}); expected nothing but tensors. "
+                           "Convert it to .safetensors where you trust its source.") from None
+
+
+def _refusal(error: Exception) -> str:
+    text = str(error)
+    if found := re.search(r"GLOBAL ([\w.]*\w)", text):
+        return f"it asks for {found[1]!r}, which could run code"
+    if "weights_only" in text or "WeightsUnpickler" in text:
+        return "its content is not plain tensors"
+    return f"{type(error).__name__}: {' '.join(text.split())[:160]!a}"
+
+
+def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, tensors: dict[str, Tensor], extras: dict[str, str]) -> None:
+    import torch
+
+    for key, value in content.items():
+        name = f"{prefix}{key}"
+        if name in tensors or name in extras:
+            raise AdapterError(f"{path}: two of its names read the same as text, {shown(name)}; save the file again")
+        if isinstance(value, torch.Tensor):
+            tensors[name] = value.detach()
+        elif isinstance(value, Mapping) and prefix.count(".") < _DEPTH:
+            _flatten(path, value, f"{name}.", tensors, extras)
+        elif value is None or isinstance(value, str | int | float):
+            extras[name] = str(value)
+        else:
+            raise AdapterError(f"{path}: {shown(name)} is a {type(value).__name__}; expected tensors by name and plain values")
+
+
+def _entry(path: Path, key: str, tensor: Tensor) -> Entry:
+    import torch
+
+    word = str(tensor.dtype).removeprefix("torch.")
+    shape = tuple(tensor.shape)
+    if word not in _WORDS or tensor.layout != torch.strided or tensor.device.type != "cpu":
+        raise AdapterError(f"{path}: {shown(key)} is a {word} tensor of layout {tensor.layout} on {tensor.device}; expected "
+                           "plain numbers. Save the file as .safetensors.")
+    # A stride of 0 makes a file of a few bytes declare a tensor of any size.
+    if math.prod(shape) * tensor.element_size() > tensor.untyped_storage().nbytes():
+        raise AdapterError(f"{path}: {shown(key)} declares {list(shape)}, more numbers than the file holds; save it again")
+    return Entry(dtype=_WORDS[word], shape=shape)

@@ -1,0 +1,262 @@
+"""From an adapter file in any known format to a Reading: canonical changes of a model's modules, and an account of every
+tensor. The harness calls `read_changes`; `recognise_file` says what a file is without a model.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.adapters.building import Group, UnusableError, build
+from harness.adapters.change import Change, Embedding, Reading, Shapes
+from harness.adapters.contract import AdapterError
+from harness.adapters.formats import FORMATS, Key
+from harness.adapters.inversion import embedding, place_of
+from harness.adapters.pathnames import Place, Table, Target, missing, tables, underscored
+from harness.adapters.recognising import INVERSION, Recognised, describe, format_of, parsed, recognise_file
+from harness.adapters.rows import InseparableError, join_rows, select_rows
+from harness.adapters.stored import Stored, open_stored, shown
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+__all__ = ["Recognised", "read_changes", "recognise_file"]
+_TRANSFORMERS: Final = ("flux", "sd3")
+
+
+def read_changes(path: Path, shapes: Shapes, family: str) -> Reading:
+    """The file's changes of a model with these weights, `family` being one of "sd1", "sd2", "sdxl", "flux", "sd3".
+
+    AdapterError for whatever could not be applied exactly as it was meant, but for layers that nothing could be applied to
+    and components that this model lacks: their keys are listed as refused and absent_component.
+    """
+    stored = open_stored(Path(path))
+    name = format_of(stored)
+    reader = _Reader(stored, name, shapes, family)
+    return reader.read()
+
+
+class _Reader:
+    """One reading: the file, the model's names, and the account so far."""
+
+    def __init__(self, stored: Stored, name: str, shapes: Shapes, family: str) -> None:
+        self.stored, self.name, self.shapes, self.family = stored, name, shapes, family
+        self.said = describe(stored, name)
+        self.tables = tables(shapes, family)
+        self.keys: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+        self.reasons: dict[str, str] = {}
+        self.notes: dict[str, None] = {}
+        self.owners: dict[tuple[str, str], list[tuple[tuple[int, int], str]]] = defaultdict(list)
+
+    def read(self) -> Reading:
+        """The whole file."""
+        values = {key: _plain(tensor) for key, tensor in self.stored.load().items()}
+        if set(values) != set(self.stored.entries):
+            raise AdapterError(f"{self.stored.name}: its header and its tensors differ; download it again")
+        embeddings = tuple(self._embeddings(values))
+        groups = self._groups(values)
+        changes = self._place([(group, change) for group in groups if (change := self._built(group)) is not None])
+        self._close(changes, embeddings)
+        return Reading(
+            source=self.stored.name, format=self.name, changes=changes, embeddings=embeddings, reasons=self.reasons,
+            keys={part: {status: tuple(keys) for status, keys in by_status.items()} for part, by_status in self.keys.items()},
+            facts=_facts(self.said), warnings=self.said.warnings, notes=tuple(self.notes))
+
+    def _component(self, part: str) -> str:
+        if part == "t5":
+            return "text_encoder_2" if self.family == "flux" else "text_encoder_3"
+        if part == "denoiser":
+            return "transformer" if "transformer" in self.shapes or self.family in _TRANSFORMERS else "unet"
+        # Files for transformers come with "unet" in their names too: the spelling that trainers began with.
+        return "transformer" if part == "unet" and "unet" not in self.shapes and "transformer" in self.shapes else part
+
+    def _embeddings(self, values: Mapping[str, Tensor]) -> list[Embedding]:
+        made: list[Embedding] = []
+        seen: dict[tuple[str, str], str] = {}
+        for key in self.stored.entries:
+            if (found := place_of(self.stored, key)) is None:
+                continue
+            component = self._component(found.part)
+            if component not in self.shapes:
+                self._account(component, "absent_component", [key], f"this model has no {component}")
+            elif found.status != "applied":
+                self._account(component, found.status, [key], found.reason)
+            else:
+                if (other := seen.setdefault((component, found.token), key)) != key:
+                    raise AdapterError(f"{self.stored.name}: {shown(other)} and {shown(key)} are both the word "
+                                       f"{shown(found.token)}; expected one")
+                made.append(embedding(self.stored, key, found, component, values[key], self.shapes[component]))
+                self._account(component, "applied", [key])
+        return made
+
+    def _groups(self, values: Mapping[str, Tensor]) -> list[Group]:
+        if self.name == INVERSION:
+            return []
+        row = FORMATS[self.name]
+        names = row.names(self.stored, self.shapes) if row.names else {}
+        only = self._peft_component() if self.name == "peft" else ""
+        flat: dict[str, Table] = {}
+        groups: dict[tuple[str, tuple[Place, ...]], Group] = {}
+        for key, said in parsed(self.stored, self.name):
+            part = names.get(key, said)
+            component, module, target = self._locate(key, part, only, flat)
+            if target is None:
+                self._account(component, "absent_component", [key], f"this model has no {component}")
+                continue
+            group = groups.setdefault((component, target.places), Group(component=component, module=module, target=target))
+            if part.role in group.keys:
+                raise AdapterError(f"{self.stored.name}: {shown(group.keys[part.role])} and {shown(key)} both change "
+                                   f"{target.places[0].path}; a file says one thing of a module")
+            group.add(key, part, values[key])
+        return list(groups.values())
+
+    def _locate(self, key: str, part: Key, only: str, flat: dict[str, Table]) -> tuple[str, str, Target | None]:
+        """Component, module name and target of a key; no target when this model has not the component."""
+        places = [(self._component(name), module) for name, module in part.places]
+        if only:
+            places = [place for place in places if place[0] == only]
+        if places[0][0] not in self.shapes:
+            return places[0][0], places[0][1], None
+        for component, module in places:
+            if component not in self.shapes:
+                continue
+            if part.flat and component not in flat:
+                flat[component] = underscored(self.tables[component])
+            table = flat[component] if part.flat else self.tables[component]
+            if module in table:
+                return component, module, table[module]
+        component, module = places[0]
+        error = missing(self.stored.name, key, module, component, flat[component] if part.flat else self.tables[component])
+        raise AdapterError(f"{error} By its names and shapes it is made for: {self.said.base}.")
+
+    def _peft_component(self) -> str:
+        """Which component a PEFT folder is for: the one that has the most of its modules, in the right widths."""
+        scores: dict[str, int] = {}
+        for key, part in parsed(self.stored, "peft"):
+            for name, module in part.places:
+                component = self._component(name)
+                if target := self.tables.get(component, {}).get(module):
+                    scores[component] = scores.get(component, 0) + 1 + (part.role == "down" and len(target.shape) > 1 and (
+                        self.stored.entries[key].shape[1:2] == target.shape[1:2]))
+        best = [component for component, score in scores.items() if score == max(scores.values())]
+        if len(best) > 1:
+            raise AdapterError(f"{self.stored.name}: its modules are of {' and of '.join(best)} alike, and PEFT's names do not "
+                               "say which is meant; save it through diffusers, which does")
+        return best[0] if best else self._component("denoiser")
+
+    def _built(self, group: Group) -> Change | None:
+        """The change in the file's own layout; None, with the keys refused, where the layer cannot take it."""
+        try:
+            change, notes = build(self.stored, FORMATS[self.name].strength, group)
+        except UnusableError as error:
+            self._refuse([group], str(error))
+            return None
+        self.notes.update(dict.fromkeys(notes))
+        return change
+
+    def _place(self, built: list[tuple[Group, Change]]) -> dict[tuple[str, str], Change]:
+        changes: dict[tuple[str, str], Change] = {}
+        parts: dict[tuple[str, str], list[tuple[Group, Change, tuple[int, int]]]] = defaultdict(list)
+        for group, change in built:
+            self._claim(group)
+            first = group.target.places[0]
+            if first.at is not None:
+                parts[group.component, first.path].append((group, change, first.at))
+                continue
+            try:
+                made = {(group.component, place.path): replace(
+                    select_rows(change, place.rows, group.target.shape[0]) if place.rows else change, path=place.path)
+                    for place in group.target.places}
+            except InseparableError as error:
+                self._refuse([group], f"{group.module}: {error}")
+                continue
+            changes |= made
+            self._applied(group)
+            if len(made) > 1:
+                self._count_note("fused modules of the file split by rows onto single layers, exactly (one down for all)")
+            elif first.rows:
+                self.notes[f"{group.module}: its halves stand the other way round in this model, and were swapped"] = None
+        for place, found in parts.items():
+            self._join(place, found, changes)
+        return changes
+
+    def _join(self, place: tuple[str, str], found: list[tuple[Group, Change, tuple[int, int]]],
+              changes: dict[tuple[str, str], Change]) -> None:
+        component, path = place
+        groups = [group for group, _, _ in found]
+        try:
+            joined = join_rows([(change, at) for _, change, at in found], self.shapes[component][path][0])
+        except InseparableError as error:
+            self._refuse(groups, f"{path}: {error}")
+            return
+        changes[place] = replace(joined, component=component, path=path)
+        for group in groups:
+            self._applied(group)
+        how = "block-diagonal factors, ranks added" if joined.kind == "lora" else "one dense difference"
+        self._count_note(f"fused layers of this model took single modules of the file, exactly ({how})")
+
+    def _count_note(self, text: str) -> None:
+        """The note with the number in front counted up."""
+        old = next((note for note in self.notes if note.partition(" ")[2] == text), None)
+        count = int(old.partition(" ")[0]) if old else 0
+        self.notes = {note: None for note in self.notes if note != old} | {f"{count + 1} {text}": None}
+
+    def _claim(self, group: Group) -> None:
+        """Two names for the same rows of the same weight are an error: readers of other tools keep the last in silence."""
+        key = next(iter(group.keys.values()))
+        for place in group.target.places:
+            height = (*self.shapes[group.component][place.path], 1)[0]
+            top, bottom = place.at or (0, height)
+            for (begin, end), other in self.owners[group.component, place.path]:
+                if top < end and begin < bottom:
+                    raise AdapterError(f"{self.stored.name}: {shown(other)} and {shown(key)} both change {place.path}; a file "
+                                       "says one thing of a module")
+            self.owners[group.component, place.path].append(((top, bottom), key))
+
+    def _applied(self, group: Group) -> None:
+        self._account(group.component, "applied", [key for role, key in group.keys.items() if role not in group.consumed])
+        self._account(group.component, "consumed", [key for role, key in group.keys.items() if role in group.consumed])
+
+    def _refuse(self, groups: list[Group], reason: str) -> None:
+        for group in groups:
+            self._account(group.component, "refused", list(group.keys.values()), reason)
+
+    def _account(self, component: str, status: str, keys: list[str], reason: str = "") -> None:
+        if keys:
+            self.keys[component][status] += keys
+        if reason:
+            self.reasons |= dict.fromkeys(keys, reason)
+
+    def _close(self, changes: Mapping[Any, Change], embeddings: tuple[Embedding, ...]) -> None:
+        counted = [key for by_status in self.keys.values() for keys in by_status.values() for key in keys]
+        if len(counted) != len(set(counted)) or set(counted) != set(self.stored.entries):
+            raise AdapterError(f"{self.stored.name}: {len(counted)} of {len(self.stored.entries)} tensors accounted for; this is "
+                               "a bug of Sweetspot")
+        if not changes and not embeddings:
+            why = next(iter(self.reasons.values()), "")
+            raise AdapterError(f"{self.stored.name}: nothing in it can be applied to this model ({why}). By its names and "
+                               f"shapes it is made for: {self.said.base}.")
+        silent = sum(change.scale == 0 for change in changes.values())
+        if silent:
+            self.notes[f"alpha is 0: no effect ({silent} of {len(changes)} modules)"] = None
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """8-bit floats as float32, since torch computes nothing with them; other tensors as they are."""
+    return tensor.float() if str(tensor.dtype).startswith("torch.float8") else tensor
+
+
+def _facts(said: Recognised) -> dict[str, str]:
+    facts = {"training tool": said.tool, "base": said.base, "kinds": ", ".join(said.kinds),
+             "modules": ", ".join(f"{part} {count}" for part, count in said.modules.items()),
+             "ranks": "" if said.ranks is None else _span(said.ranks), "words": ", ".join(said.tokens)}
+    if said.alphas is not None:
+        facts["alphas"] = _span(said.alphas) + (f", {said.alphas_missing} modules without" if said.alphas_missing else "")
+    return {name: text for name, text in facts.items() if text}
+
+
+def _span(ends: tuple[float, float]) -> str:
+    return f"{ends[0]:g}" if ends[0] == ends[1] else f"{ends[0]:g} to {ends[1]:g}"

@@ -1,0 +1,228 @@
+"""What an adapter file is, from its header alone: format, trainer, base model, kinds, ranks, alphas. The words come from
+shapes and names; header texts can lie, so where they contradict the shapes that is a warning.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness.adapters.contract import AdapterError
+from harness.adapters.formats import FORMATS, Key
+from harness.adapters.formats.headers import HEADER
+from harness.adapters.formats.refused import refusal
+from harness.adapters.inversion import place_of
+from harness.adapters.stored import Stored, open_stored, shown
+
+INVERSION: Final = "textual-inversion"
+_WIDTHS: Final = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL",
+                  1280: "Stable Diffusion XL refiner"}
+_CLAIMS: Final = (  # the longer word first: "sdxl" is in no other, "sd_v1" and "sd_1" are not in "sd_xl"
+    (r"flux", "Flux.1"), (r"sd3|stable-diffusion-3|stable_diffusion_3", "Stable Diffusion 3"),
+    (r"refiner", "Stable Diffusion XL refiner"), (r"sdxl|sd_xl|-xl-|xl_", "Stable Diffusion XL"),
+    (r"sd_?2|sd_v2|stable-diffusion-v2|stable-diffusion-2", "Stable Diffusion 2"),
+    (r"sd_?1|sd_v1|stable-diffusion-v1|stable-diffusion-1|sd15", "Stable Diffusion 1"),
+)
+_BLOCKS: Final = ((r"(double|single|single_transformer)_blocks_", "Flux.1"), ("joint_blocks_", "Stable Diffusion 3"),
+                  (r"^(denoiser|transformer) transformer_blocks_|add_q_proj", "Stable Diffusion 3 or Flux.1"))
+_RANK_ROLES: Final = {"down": 0, "w1_b": 0, "w2_b": 0, "a2": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recognised:
+    """What a file is. `ranks` and `alphas` are the lowest and the highest, None where it has none; `alphas_missing` counts
+    modules of a kind with rank but without alpha tensor, `modules` those of each part of a model by name in the file."""
+
+    source: str
+    format: str
+    says: str
+    tool: str
+    base: str
+    kinds: tuple[str, ...]
+    modules: Mapping[str, int]
+    ranks: tuple[int, int] | None
+    alphas: tuple[float, float] | None
+    alphas_missing: int
+    tokens: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def recognise_file(path: Path) -> Recognised:
+    """What the adapter file is. AdapterError for what is not whole, not harmless or known to be of no use here, and for
+    keys that are not of the file's format."""
+    stored = open_stored(Path(path))
+    return describe(stored, format_of(stored))
+
+
+def format_of(stored: Stored) -> str:
+    """The name of the row of FORMATS that understands most keys, or INVERSION for words alone; AdapterError without any."""
+    if what := refusal(stored):
+        raise AdapterError(f"{stored.name} is {what}")
+    known = ", ".join(row.says for row in FORMATS.values())
+    if not stored.entries:
+        raise AdapterError(f"{stored.name}: it has no tensors; supported are {known}")
+    keys = [key for key in stored.entries if place_of(stored, key) is None]
+    if not keys:
+        return INVERSION
+    rows = {name: row for name, row in FORMATS.items() if (name == "cloneofsimo-list") == (stored.bare == "list")}
+    counts = {name: sum(row.parse(key) is not None for key in keys) for name, row in rows.items()}
+    best = max(counts, key=lambda name: counts[name])
+    if counts[best] == 0:
+        raise AdapterError(f"{stored.name}: format not recognised (its first key is {shown(keys[0])}); supported are {known}")
+    return best
+
+
+def parsed(stored: Stored, name: str) -> Iterator[tuple[str, Key]]:
+    """Every key that is not a textual inversion's, taken apart; AdapterError names the first that is not of the format."""
+    row = FORMATS[name]
+    for key in stored.entries:
+        if place_of(stored, key) is not None:
+            continue
+        part = row.parse(key)
+        if part is None:
+            raise AdapterError(f"{stored.name}: unknown key {shown(key)} in a file of format {name}, {row.says}; nothing is "
+                               "applied from a file that is not understood as a whole")
+        yield key, part
+
+
+def describe(stored: Stored, name: str) -> Recognised:
+    """What there is to say of a file in a known format."""
+    modules: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
+    kinds: set[str] = set()
+    if name != INVERSION:
+        for key, part in parsed(stored, name):
+            roles = modules[part.places[0]]
+            if part.kind:
+                kinds.add(_kind(stored, key, part))
+            roles[part.role] = key
+    with_magnitude = any(role.startswith("magnitude") for roles in modules.values() for role in roles)
+    ranks = [rank for found in modules.values() if (rank := _rank(stored, found))]
+    alphas, missing = _alphas(stored, modules)
+    base = base_of(stored, modules)
+    tokens = sorted({found.token for key in stored.entries if (found := place_of(stored, key)) and found.status == "applied"})
+    parts = Counter(part for part, _ in modules)
+    return Recognised(
+        source=stored.name, format=name, says=FORMATS[name].says if name in FORMATS else "textual inversion",
+        tool=tool_of(stored, name), base=base, modules={_shown_part(part, base): count for part, count in parts.items()},
+        kinds=(*sorted(kinds), *(["dora"] if with_magnitude else [])),
+        ranks=(min(ranks), max(ranks)) if ranks else None, alphas=(min(alphas), max(alphas)) if alphas else None,
+        alphas_missing=missing, tokens=tuple(ascii(token)[1:-1] for token in tokens),
+        warnings=tuple(_contradictions(stored, base, ranks)))
+
+
+def _kind(stored: Stored, key: str, part: Key) -> str:
+    return "boft" if part.kind == "oft" and len(stored.entries[key].shape) == 4 else part.kind
+
+
+def _shown_part(part: str, base: str) -> str:
+    if part == "denoiser":
+        return "transformer" if base.startswith(("Flux", "Stable Diffusion 3")) else "unet"
+    return ("text_encoder_2" if base == "Flux.1" else "text_encoder_3") if part == "t5" else part
+
+
+def _rank(stored: Stored, found: Mapping[str, str]) -> int:
+    for role, axis in _RANK_ROLES.items():
+        if role in found and stored.entries[found[role]].shape:
+            return stored.entries[found[role]].shape[axis]
+    return 0
+
+
+def _alphas(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]) -> tuple[list[float], int]:
+    alphas, missing = [], 0
+    for found in modules.values():
+        if not _rank(stored, found):
+            continue
+        if "alpha" not in found:
+            missing += 1
+            continue
+        alpha = stored.number(found["alpha"])
+        if not math.isfinite(alpha):
+            raise AdapterError(f"{stored.name}: {shown(found['alpha'])} is {alpha}, expected a finite number")
+        alphas.append(alpha)
+    return alphas, missing
+
+
+def base_of(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]) -> str:
+    """The family that a file was made for, by names of blocks and the width of the text that its cross-attention reads."""
+    names = "\n".join(f"{part} {name}" for part, name in modules).replace(".", "_")
+    for mark, base in _BLOCKS:
+        if re.search(mark, names, re.MULTILINE):
+            return base
+    widths = {_width(stored, found) for (_, name), found in modules.items() if re.search(r"attn2[._]to_[kv]$", name)} - {0}
+    if len(widths) == 1:
+        width = widths.pop()
+        return _WIDTHS.get(width, f"a U-Net that reads text of width {width}")
+    parts = {part for part, _ in modules}
+    if re.search(r"(add_embedding|label_emb)_", names) or ("text_encoder_2" in parts and "t5" not in parts):
+        return "Stable Diffusion XL"
+    return "unknown" if modules else _base_of_words(stored)
+
+
+def _base_of_words(stored: Stored) -> str:
+    widths = {found.part: stored.entries[key].shape[-1] for key in stored.entries
+              if (found := place_of(stored, key)) and found.status == "applied" and stored.entries[key].shape}
+    if "t5" in widths:
+        return "Flux.1 or Stable Diffusion 3"
+    if "text_encoder_2" in widths:
+        return "Stable Diffusion XL"
+    return {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2"}.get(widths.get("text_encoder", 0), "unknown")
+
+
+def _width(stored: Stored, found: Mapping[str, str]) -> int:
+    """How wide the input of a module is, 0 where its tensors do not say."""
+    shapes = {role: stored.entries[key].shape for role, key in found.items()}
+    kronecker = any(".lokr_" in key for key in found.values())
+    for role in () if kronecker else ("down", "diff", "w1_b", "b2"):
+        if len(shapes.get(role, ())) >= 2:
+            return shapes[role][1]
+    left, right = (shapes.get(name) or shapes.get(f"{name}_b") or () for name in ("w1", "w2"))
+    return left[1] * right[1] if len(left) >= 2 and len(right) >= 2 else 0
+
+
+def tool_of(stored: Stored, name: str) -> str:
+    """What wrote the file: by its header where that says so, else by the format's usual writer."""
+    header = stored.metadata
+    usual = FORMATS[name].tool if name in FORMATS else "unknown"
+    if software := header.get("software", ""):
+        return _short(_name_in(software))
+    if module := header.get("ss_network_module", ""):
+        return f"{'LyCORIS with ' if 'lycoris' in module else ''}kohya sd-scripts ({_short(module)})"
+    for mark, tool in (("sweetspot.", "Sweetspot"), ("ot_", "OneTrainer"),
+                       ("lycoris_config", "LyCORIS (lycoris_config in its header)"),
+                       (HEADER, "diffusers with PEFT")):
+        if any(name.startswith(mark) for name in header):
+            return tool
+    said = header.get("modelspec.implementation", "")
+    return f"{usual} ({_short(said)})" if said else f"{usual}, by its names" if name in FORMATS else usual
+
+
+def _name_in(software: str) -> str:
+    """AI-Toolkit writes {"name": "ai-toolkit", ...}, others a plain name."""
+    try:
+        data = json.loads(software)
+    except (ValueError, RecursionError):
+        return software
+    return str(data.get("name", "")) if isinstance(data, dict) else software
+
+
+def _short(text: str) -> str:
+    return ascii(text[:80])[1:-1]
+
+
+def _contradictions(stored: Stored, base: str, ranks: list[int]) -> Iterator[str]:
+    for name in ("ss_base_model_version", "modelspec.architecture"):
+        text = stored.metadata.get(name, "")
+        claimed = next((family for mark, family in _CLAIMS if re.search(mark, text.lower())), "")
+        if claimed and base in {*_WIDTHS.values(), "Flux.1", "Stable Diffusion 3"} and claimed != base:
+            yield f"its header says {name} = {text[:60]!a}, but its names and shapes are of {base}"
+    said = stored.metadata.get("ss_network_dim", "")
+    if said.isdecimal() and len(said) < 9 and ranks and not min(ranks) <= int(said) <= max(ranks):
+        yield f"its header says ss_network_dim = {said}, but its ranks are {min(ranks)} to {max(ranks)}"
+    if "dylora" in stored.metadata.get("ss_network_module", ""):
+        yield "trained as DyLoRA: any lower rank of it works too; the full rank is used"

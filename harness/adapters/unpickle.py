@@ -1,0 +1,103 @@
+"""A restricted unpickler for what torch's weights-only loading refuses though it is harmless: the ParameterDict of CompVis'
+textual inversions. It knows a handful of names, builds only own objects, and calls nothing that a file brings along.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import pickle
+import zipfile
+from collections import OrderedDict
+from pathlib import Path
+from typing import Any, Final
+
+_STORAGES: Final = {"FloatStorage": "float32", "HalfStorage": "float16", "DoubleStorage": "float64",
+                    "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32"}
+_PICKLE_LIMIT: Final = 16 * 2**20
+"""Names and shapes only: the numbers lie beside the pickle in the archive."""
+
+
+class RefusedError(Exception):
+    """The pickle asks for something that is not on the short list; the text names it."""
+
+
+class _ParameterDict:
+    """Stands in for torch.nn.ParameterDict: keeps the state it is given and does nothing with it."""
+
+    state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+def unpickle(path: Path) -> Any:
+    """What a zip archive of torch holds, with ParameterDicts as dictionaries. RefusedError names what it will not build."""
+    if not zipfile.is_zipfile(path):
+        raise RefusedError("")
+    with zipfile.ZipFile(path) as archive:
+        found = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(found) != 1 or archive.getinfo(found[0]).file_size > _PICKLE_LIMIT:
+            raise RefusedError("it is no archive of torch")
+        reader = _Unpickler(archive, found[0].removesuffix("data.pkl"), archive.read(found[0]))
+        return _plain(reader.load())
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, archive: zipfile.ZipFile, folder: str, data: bytes) -> None:
+        super().__init__(io.BytesIO(data))
+        self._archive, self._folder = archive, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        """The only objects a file can name; anything else is refused by its name."""
+        known: dict[tuple[str, str], Any] = {
+            ("collections", "OrderedDict"): OrderedDict, ("builtins", "set"): set, ("__builtin__", "set"): set,
+            ("torch._utils", "_rebuild_tensor_v2"): _tensor, ("torch._utils", "_rebuild_parameter"): _parameter,
+            ("torch.nn.modules.container", "ParameterDict"): _ParameterDict,
+            **{("torch", storage): dtype for storage, dtype in _STORAGES.items()},
+        }
+        if (module, name) not in known:
+            raise RefusedError(f"it asks for {f'{module}.{name}'[:100]!a}, which could run code")
+        return known[module, name]
+
+    def persistent_load(self, pid: Any) -> Any:
+        """A storage: its numbers, as many as the archive really holds."""
+        import torch
+
+        _, dtype, key, _, count = pid
+        name = f"{self._folder}data/{key}"
+        if not isinstance(dtype, str) or not isinstance(count, int) or self._archive.getinfo(name).file_size > 2**30:
+            raise RefusedError("a storage in it makes no sense")
+        numbers = torch.frombuffer(bytearray(self._archive.read(name)), dtype=getattr(torch, dtype))
+        if numbers.numel() < count:
+            raise RefusedError("a storage in it is shorter than it says")
+        return numbers[:count]
+
+
+def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> Any:
+    import torch
+
+    shape, steps = tuple(size), tuple(stride)
+    if not isinstance(storage, torch.Tensor) or min((0, offset, *shape, *steps)) < 0 or len(shape) != len(steps):
+        raise RefusedError("a tensor in it makes no sense")
+    reach = offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) + 1 if math.prod(shape) else 0
+    if reach > storage.numel() or math.prod(shape) > storage.numel():
+        raise RefusedError("a tensor in it is larger than its storage")
+    return torch.as_strided(storage, shape, steps, offset).clone()
+
+
+def _parameter(data: Any, *_: Any) -> Any:
+    return data
+
+
+def _plain(value: Any) -> Any:
+    """Dictionaries instead of stand-ins. torch 2 keeps a ParameterDict's tensors as attributes, earlier ones in _parameters."""
+    import torch
+
+    if isinstance(value, _ParameterDict):
+        state = value.state if isinstance(value.state, dict) else {}
+        held = state.get("_parameters") or {key: item for key, item in state.items() if isinstance(item, torch.Tensor)}
+        return {str(key): item for key, item in held.items() if isinstance(item, torch.Tensor)}
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    return value

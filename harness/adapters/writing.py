@@ -1,0 +1,223 @@
+"""Writing changes as an adapter file, in the names of kohya's tools, of diffusers and PEFT, or of ComfyUI. Combining,
+extracting and converting call it; what a layout cannot say exactly is refused by name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
+
+from harness.adapters.change import Change
+from harness.adapters.contract import AdapterError
+from harness.adapters.kinds import KINDS, bias_delta, kind_of
+from harness.adapters.kinds.kind import ones
+from harness.adapters.original_names import original_names
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+Key: TypeAlias = tuple[str, str]
+Save: TypeAlias = Callable[[Path, Mapping[str, "Tensor"], Mapping[str, str]], None]
+LAYOUTS: Final = ("kohya", "peft", "comfyui")
+DTYPES: Final = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+HEADER: Final = "lora_adapter_metadata"
+
+_SUFFIXES: Final[Mapping[str, Mapping[str, str]]] = {
+    "lora": {"down": "lora_down.weight", "up": "lora_up.weight", "mid": "lora_mid.weight"},
+    "loha": {role: f"hada_{role}" for role in ("w1_a", "w1_b", "w2_a", "w2_b", "t1", "t2")},
+    "lokr": {role: f"lokr_{role}" for role in ("w1", "w1_a", "w1_b", "w2", "w2_a", "w2_b", "t2")},
+    "full": {"diff": "diff"},
+    "norm": {"w_norm": "w_norm", "b_norm": "b_norm"},
+    "glora": {role: f"{role}.weight" for role in ("a1", "a2", "b1", "b2")},
+    "ia3": {"weight": "weight", "on_input": "on_input"},
+    "oft": {"oft_blocks": "oft_blocks", "rescale": "rescale"},
+    "boft": {"oft_blocks": "oft_blocks", "rescale": "rescale"},
+}
+"""Role to the end of its key, by kind, as LyCORIS writes them and ComfyUI reads them."""
+_SCALED_IN: Final = {"full": ("diff",), "norm": ("w_norm", "b_norm"), "ia3": ("weight",), "lokr": ("w1",)}
+"""The tensors that a scale is multiplied into where there is no alpha to say it."""
+_EXACT: Final = (".alpha", ".on_input")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How to write: a name of LAYOUTS, a dtype of DTYPES (alphas are always float32), and for "kohya" and "comfyui" what the
+    file calls each module, by (component, path), without suffix: see `kohya_names` and `comfyui_names`."""
+
+    name: Literal["kohya", "peft", "comfyui"]
+    dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
+    names: Mapping[Key, str] = field(default_factory=dict)
+
+
+def write_adapter(path: Path, changes: Mapping[Key, Change], layout: Layout, metadata: Mapping[str, str], save: Save) -> None:
+    """Writes the changes to `path` through `save(path, tensors, header strings)`: the same tensors, names and header in the
+    same order every time. `metadata` goes into the header, beside PEFT's strengths for "peft".
+
+    Raises AdapterError, before anything is written, for what the layout cannot hold, modules without a name or with one
+    name, and values out of the dtype's range.
+    """
+    tensors, header = adapter_tensors(changes, layout)
+    if twice := set(header) & set(metadata):
+        raise AdapterError(f"{path}: header string {min(twice)!r} was given, but the layout writes it")
+    save(path, tensors, dict(sorted({**metadata, **header}.items())))
+
+
+def adapter_tensors(changes: Mapping[Key, Change], layout: Layout) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The file's tensors by key, sorted, in the layout's dtype, and the layout's own header strings."""
+    if layout.name not in LAYOUTS or layout.dtype not in DTYPES:
+        raise AdapterError(f"layout {layout.name!r} in {layout.dtype!r}; known are {', '.join(LAYOUTS)} in {', '.join(DTYPES)}")
+    if not changes:
+        raise AdapterError("an adapter without changes cannot be written")
+    ordered = [changes[key] for key in sorted(changes)]
+    stems = _stems(ordered, layout)
+    tensors: dict[str, Tensor] = {}
+    for change, stem in zip(ordered, stems, strict=True):
+        ends = _peft_module(change) if layout.name == "peft" else _module(change, layout.name)
+        tensors |= {f"{stem}.{suffix}": tensor for suffix, tensor in ends.items()}
+    header = {HEADER: _peft_header(ordered)} if layout.name == "peft" else {}
+    return {key: _cast(key, tensors[key], layout.dtype) for key in sorted(tensors)}, header
+
+
+def kohya_names(paths: Mapping[str, Collection[str]], *, xl: bool) -> dict[Key, str]:
+    """kohya's names of all of a model's modules, {component: paths}: dots as underscores behind lora_unet_, lora_te_ or, for
+    models with more than one text encoder, lora_te1_, lora_te2_ and lora_te3_ (of Flux' two, T5 is lora_te3_), and the U-Net
+    of XL models in the original code's names."""
+    several = xl or "transformer" in paths
+    flux = "transformer" in paths and "text_encoder_3" not in paths
+    prefixes = {"unet": "lora_unet_", "transformer": "lora_unet_", "text_encoder": "lora_te1_" if several else "lora_te_",
+                "text_encoder_2": "lora_te3_" if flux else "lora_te2_", "text_encoder_3": "lora_te3_"}
+    names: dict[Key, str] = {}
+    for component, own in paths.items():
+        if component not in prefixes:
+            raise AdapterError(f"kohya's files have no name for {component}; they name {', '.join(prefixes)}")
+        original = original_names(own) if xl and component == "unet" else {}
+        names |= {(component, path): prefixes[component] + original.get(path, path).replace(".", "_") for path in own}
+    return names
+
+
+def comfyui_names(paths: Mapping[str, Collection[str]]) -> dict[Key, str]:
+    """ComfyUI's names of the modules of a U-Net, in the original code's names, and of a transformer, whose paths are those of
+    its file; text encoders have no general name there and are left out."""
+    names = {("transformer", path): f"diffusion_model.{path}" for path in paths.get("transformer", ())}
+    original = original_names(paths.get("unet", ()))
+    return names | {("unet", path): f"diffusion_model.{original.get(path, path)}" for path in paths.get("unet", ())}
+
+
+def _stems(ordered: Iterable[Change], layout: Layout) -> list[str]:
+    seen: dict[str, str] = {}
+    for change in ordered:
+        key = (change.component, change.path)
+        where = f"{change.component} {change.path}"
+        name = f"{change.component}.{change.path}" if layout.name == "peft" else layout.names.get(key)
+        if name is None:
+            raise AdapterError(f"{where}: no name for layout {layout.name!r} was given")
+        if name in seen:
+            raise AdapterError(f"{where} and {seen[name]} are both called {name!r} in layout {layout.name!r}")
+        seen[name] = where
+    return list(seen)
+
+
+def _module(change: Change, layout: str) -> dict[str, Tensor]:
+    """The tensors of one module by suffix in LyCORIS' words, its scale as alpha = scale * rank, or multiplied in."""
+    import torch
+
+    if layout == "comfyui" and change.kind in ("ia3", "oft", "boft"):
+        raise _refused(change, layout, "ComfyUI computes it otherwise, or not at all")
+    kind_of(change)
+    suffixes = _SUFFIXES[change.kind]
+    rank = KINDS[change.kind].rank(change.tensors)
+    # A whole Kronecker product has no alpha that counts, but LyCORIS cannot load a module without one.
+    without_rank = {"oft": change.alpha or 0.0, "boft": change.alpha or 0.0, "lokr": 1.0}
+    alpha = change.scale * rank if rank else without_rank.get(change.kind)
+    inside = _SCALED_IN.get(change.kind, ()) if not rank and change.scale != 1 else ()
+    if change.scale != 1 and change.kind in ("oft", "boft"):
+        raise _refused(change, layout, f"its scale of {change.scale:g} cannot be said")
+    made = {suffixes[role]: tensor.double() * change.scale if role in inside else tensor
+            for role, tensor in change.tensors.items() if role in suffixes}
+    if change.kind != "norm" and (bias := bias_delta(change)) is not None:
+        made["diff_b"] = bias
+    if change.kind == "ia3":
+        made.setdefault("on_input", torch.tensor(0))
+    if change.magnitude is not None:
+        made["dora_scale"] = _by_axis(change, layout)
+    return made if alpha is None else {**made, "alpha": torch.tensor(alpha, dtype=torch.float32)}
+
+
+def _by_axis(change: Change, layout: str) -> Tensor:
+    """The magnitude as (out, 1, ...) or (1, in, ...): one axis alone is broadcast along the wrong side elsewhere."""
+    assert change.magnitude is not None
+    if change.magnitude.ndim > 1:
+        return change.magnitude
+    if change.kind != "lora":
+        raise _refused(change, layout, "its magnitude has one axis, and its tensors do not say how many the weight has")
+    return change.magnitude.reshape(-1, 1, *(1,) * (max(tensor.ndim for tensor in change.tensors.values()) - 2))
+
+
+def _peft_module(change: Change) -> dict[str, Tensor]:
+    extra = sorted(set(change.tensors) - {"down", "up"})
+    if change.kind != "lora":
+        raise _refused(change, "peft", f"it holds LoRA alone, not {change.kind}")
+    if extra:
+        raise _refused(change, "peft", f"it has no place for {extra[0]} in single modules"
+                       + ("; combining the adapter alone turns the core into factors" if "mid" in extra else ""))
+    made = {"lora_A.weight": change.tensors["down"], "lora_B.weight": change.tensors["up"]}
+    if change.magnitude is None:
+        return made
+    out = change.tensors["up"].shape[0]
+    if tuple(change.magnitude.shape) not in ((out,), (out, 1, *ones(tuple(change.tensors["down"].shape)))):
+        raise _refused(change, "peft", f"PEFT's DoRA has a length per output, this one {tuple(change.magnitude.shape)}")
+    flat = change.magnitude.reshape(-1)
+    return {**made, "lora_magnitude_vector": flat if change.tensors["down"].ndim == 2 else
+            flat.reshape(1, -1, *ones(tuple(change.tensors["down"].shape)))}
+
+
+def _peft_header(ordered: Iterable[Change]) -> str:
+    """The JSON of LoraConfig's settings by component, "unet.r" and so on: the commonest rank and alpha, and every module that
+    has another by its whole name: a pattern that starts with ^ matches no other module's end."""
+    settings: dict[str, Any] = {}
+    by_component: dict[str, list[Change]] = {}
+    for change in ordered:
+        by_component.setdefault(change.component, []).append(change)
+    for component, own in by_component.items():
+        dora = {change.magnitude is not None for change in own}
+        if len(dora) > 1:
+            plain = next(change for change in own if change.magnitude is None)
+            raise _refused(plain, "peft", "one header says use_dora for all modules, and others are DoRA")
+        ranks = {change.path: int(change.tensors["down"].shape[0]) for change in own}
+        alphas = {change.path: change.scale * ranks[change.path] for change in own}
+        rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())
+        settings |= {f"{component}.{name}": value for name, value in {
+            "r": rank, "lora_alpha": alpha, "target_modules": sorted(ranks), "use_dora": dora == {True},
+            "rank_pattern": {_pattern(path): own_rank for path, own_rank in ranks.items() if own_rank != rank},
+            "alpha_pattern": {_pattern(path): own_alpha for path, own_alpha in alphas.items() if own_alpha != alpha}}.items()}
+    return json.dumps(settings, sort_keys=True)
+
+
+def _pattern(path: str) -> str:
+    return "^" + path.replace(".", r"\.")
+
+
+def _commonest(values: Collection[Any]) -> Any:
+    counted = list(values)
+    return max(sorted(set(counted)), key=counted.count)
+
+
+def _cast(key: str, tensor: Tensor, dtype: str) -> Tensor:
+    import torch
+
+    if key.endswith(_EXACT):
+        return tensor
+    wanted: torch.dtype = getattr(torch, DTYPES[dtype])
+    given = tensor.detach()
+    made = given.to(wanted).contiguous()
+    if not bool(made.isfinite().all()):
+        raise AdapterError(f"{key}: its largest value {float(given.abs().max()):.4g} does not fit {dtype}; write bf16 or fp32")
+    return made
+
+
+def _refused(change: Change, layout: str, why: str) -> AdapterError:
+    return AdapterError(f"{change.component} {change.path}: layout {layout!r} cannot hold this {change.kind}: {why}")

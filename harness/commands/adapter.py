@@ -1,0 +1,175 @@
+"""`sweetspot adapter`: adapters combined into one, taken from two models, cut to a rank, or written in another tool's names."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from harness import __version__
+from harness.commands.shown import printable, say, size_in_words
+
+if TYPE_CHECKING:
+    from harness.adapters import Change, Reading
+    from harness.adapters.algebra import Algebra, Cut, Pair
+    from harness.weights import ModelFile
+
+_EXAMPLES: Final = """examples:
+  sweetspot adapter merge --model base.safetensors style.safetensors=0.7 detail.safetensors=0.4 -o both.safetensors
+  sweetspot adapter extract --base base.safetensors --tuned tuned.safetensors --rank 32 -o difference.safetensors
+  sweetspot adapter resize --model base.safetensors big.safetensors --error 0.05 -o small.safetensors
+  sweetspot adapter convert --model base.safetensors kohya.safetensors --layout peft -o peft.safetensors"""
+_SHOWN: Final = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `adapter`."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = _EXAMPLES
+    ways = parser.add_subparsers(dest="way", required=True)
+    for name, help_line in (("merge", "add adapters, each at its strength, into one: exact, or cut to a rank"),
+                            ("resize", "cut an adapter to a rank, keeping its largest singular values"),
+                            ("convert", "write an adapter in another layout")):
+        way = ways.add_parser(name, help=help_line, description=help_line)
+        way.add_argument("adapter", nargs="+" if name == "merge" else 1, metavar="FILE[=WEIGHT]" if name == "merge" else "FILE")
+        way.add_argument("--model", required=True, help="a model that the adapters are for; only its names and shapes are read")
+        _add_output(way, cut=name != "convert", required=name == "resize")
+    way = ways.add_parser("extract", help="the adapter that makes one model of another")
+    way.add_argument("--base", required=True, help="the model that it is to be applied to")
+    way.add_argument("--tuned", required=True, help="the model that comes out")
+    way.add_argument("--parts", default="unet,text_encoder", help="components, with commas; those that both have")
+    _add_output(way, cut=True, required=True)
+
+
+def _add_output(way: argparse.ArgumentParser, *, cut: bool, required: bool) -> None:
+    if cut:
+        size = way.add_mutually_exclusive_group(required=required)
+        size.add_argument("--rank", type=int, help="at most so many singular values in each module")
+        size.add_argument("--error", type=float, help="as few as keep the relative error of each module below this")
+    way.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors file to write")
+    way.add_argument("--layout", choices=("kohya", "peft", "comfyui"), default="kohya", help="whose names (default kohya)")
+    way.add_argument("--dtype", choices=("fp16", "bf16", "fp32"), default="fp16")
+    way.add_argument("--report", action="store_true", help="show every module, not only the worst")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 written, 1 refused."""
+    try:
+        return _extract(given) if given.way == "extract" else _from_files(given)
+    except (ValueError, OSError) as error:
+        print(f"sweetspot adapter {given.way}: {printable(str(error))}", file=sys.stderr)
+        return 1
+
+
+def _from_files(given: argparse.Namespace) -> int:
+    from harness.adapters.algebra import combine_adapters
+    from harness.materialise.adapting import refuse_embeddings
+    from harness.materialise.library import Library, checkpoint_of, shapes_of
+
+    library = Library(Path())
+    model = library.open(checkpoint_of(given.model))
+    readings: list[tuple[Reading, float]] = []
+    for text in given.adapter:
+        path, weight = _weighed(text) if given.way == "merge" else (text, 1.0)
+        reading = library.adapter(path, model)
+        refuse_embeddings(reading)
+        _say_reading(path, weight, reading)
+        readings.append((reading, weight))
+    if given.way == "convert":
+        return _write(given, readings[0][0].changes, model, f"{given.adapter[0]}")
+    made = combine_adapters([(reading.changes, weight) for reading, weight in readings], shapes_of(model), _cut(given))
+    _say_algebra(made, given.report)
+    return _write(given, made.changes, model, " + ".join(given.adapter))
+
+
+def _extract(given: argparse.Namespace) -> int:
+    from harness.adapters.algebra import extract_adapter
+    from harness.materialise.library import Library, checkpoint_of
+
+    library = Library(Path())
+    base, tuned = (library.open(checkpoint_of(at)) for at in (given.base, given.tuned))
+    if base.family != tuned.family:
+        raise ValueError(f"{given.base} is {base.family or 'of no known family'}, {given.tuned} is {tuned.family or 'of none'}; "
+                         "an adapter takes one model to another of the same family")
+    cut = _cut(given)
+    assert cut is not None  # the command line asks for one
+    made = extract_adapter(_pairs(base, tuned, [part.strip() for part in given.parts.split(",")]), cut)
+    _say_algebra(made, given.report)
+    return _write(given, made.changes, base, f"{given.tuned} - {given.base}")
+
+
+def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str]) -> Iterator[Pair]:
+    """Every module of the parts in both models. ValueError for keys that one of them lacks: they would be left out in
+    silence."""
+    from harness.adapters.algebra import Pair
+
+    shared = [part for part in parts if part in base.components and part in tuned.components]
+    if not shared:
+        raise ValueError(f"none of the parts {', '.join(parts)} is in both models; base has {', '.join(base.components)}, "
+                         f"tuned has {', '.join(tuned.components)}")
+    for part in shared:
+        one, two = base.tensors(part), tuned.tensors(part)
+        if apart := sorted(one.keys() ^ two.keys()):
+            raise ValueError(f"{part}: {apart[0]!r} is in one of the models only, and so are {len(apart) - 1} more keys; give "
+                             "models with the same keys")
+        for key in one:
+            path, _, leaf = key.rpartition(".")
+            if leaf == "weight":
+                bias = f"{path}.bias"
+                yield Pair(component=part, path=path, base=one[key], tuned=two[key], base_bias=one.get(bias),
+                           tuned_bias=two.get(bias))
+
+
+def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change], model: ModelFile, made_of: str) -> int:
+    from harness.adapters.writing import Layout, comfyui_names, kohya_names, write_adapter
+    from harness.materialise.library import shapes_of
+    from harness.weights import save_single_file
+
+    paths = {component: tuple(own) for component, own in shapes_of(model).items() if component != "vae"}
+    names = (kohya_names(paths, xl=model.family in ("sdxl", "sdxl_refiner")) if given.layout == "kohya"
+             else comfyui_names(paths) if given.layout == "comfyui" else {})
+    header = {"modelspec.sai_model_spec": "1.0.1", "modelspec.title": given.output.stem,
+              "sweetspot.adapter": f"{given.way} of {' + '.join(Path(part).name for part in made_of.split(' + '))}",
+              "sweetspot.version": __version__}
+    write_adapter(given.output, changes, Layout(name=given.layout, dtype=given.dtype, names=names), header, save_single_file)
+    say(f"wrote {printable(str(given.output))}: {len(changes)} modules, {size_in_words(given.output.stat().st_size)}, "
+        f"{given.layout} layout in {given.dtype}")
+    return 0
+
+
+def _cut(given: argparse.Namespace) -> Cut | None:
+    from harness.adapters.algebra import Cut
+
+    if given.rank is None and given.error is None:
+        return None
+    return Cut(rank=given.rank) if given.rank is not None else Cut(relative_error=given.error)
+
+
+def _weighed(text: str) -> tuple[str, float]:
+    path, sign, weight = text.rpartition("=")
+    try:
+        return (path, float(weight)) if sign and path else (text, 1.0)
+    except ValueError:
+        return text, 1.0
+
+
+def _say_reading(path: str, weight: float, reading: Reading) -> None:
+    counts: dict[str, int] = {}
+    for statuses in reading.keys.values():
+        for status, keys in statuses.items():
+            counts[status] = counts.get(status, 0) + len(keys)
+    said = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
+    say(f"{printable(path)} at {weight:g}: {printable(reading.format)}, {len(reading.changes)} modules; tensors: {said}")
+    for note in (*reading.warnings, *reading.notes, *(f"{key} refused: {why}" for key, why in reading.reasons.items())):
+        say(f"  note: {printable(note)}")
+
+
+def _say_algebra(made: Algebra, every: bool) -> None:
+    """Ranks and relative errors: all modules, or the worst few."""
+    worst = sorted(made.modules, key=lambda module: -module.residual)
+    say(f"{len(made.changes)} modules, largest relative error {made.largest_residual:.3g}")
+    for module in worst if every else [module for module in worst[:_SHOWN] if module.residual > 0]:
+        say(f"  {module.component} {module.path}: {module.kind}, rank {module.rank_before} to {module.rank}, relative error "
+            f"{module.residual:.3g}")

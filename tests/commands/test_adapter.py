@@ -1,0 +1,104 @@
+"""`sweetspot adapter`: what comes out applied is what went in applied, and the errors are said."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness.adapters.kinds import delta
+from harness.adapters.reading import read_changes
+from harness.cli import main
+from harness.materialise.library import shapes_of
+from harness.weights import ModelFile, open_model, save_single_file
+from harness.zoo import resolve
+
+Deltas = dict[tuple[str, str], torch.Tensor]
+
+
+@pytest.fixture(scope="module")
+def base() -> ModelFile:
+    return open_model(resolve("zoo:base"))
+
+
+def deltas(path: Path, base: ModelFile) -> Deltas:
+    """What an adapter file does to every weight, by (component, module path)."""
+    changes = read_changes(path, shapes_of(base), base.family).changes
+    return {key: delta(change, base.tensor(key[0], f"{key[1]}.weight").float()) for key, change in changes.items()}
+
+
+def close(one: Deltas, two: Deltas, tolerance: float = 1e-3) -> bool:
+    return one.keys() == two.keys() and all(
+        float((one[key] - two[key]).norm()) <= tolerance * float(two[key].norm()) + 1e-7 for key in two)
+
+
+def small_lora(path: Path, base: ModelFile, seed: int, names: str = "kohya") -> Path:
+    generator = torch.Generator().manual_seed(seed)
+    tensors = {}
+    for key in [key for key in base.components["unet"] if key.endswith("attn1.to_q.weight")][:3]:
+        out, width = base.components["unet"][key].shape
+        module = key.removesuffix(".weight")
+        down, up = torch.randn(2, width, generator=generator), torch.randn(out, 2, generator=generator)
+        if names == "kohya":
+            stem = f"lora_unet_{module.replace('.', '_')}"
+            tensors |= {f"{stem}.lora_down.weight": down, f"{stem}.lora_up.weight": up, f"{stem}.alpha": torch.tensor(1.0)}
+        else:
+            tensors |= {f"unet.{module}.lora_A.weight": down, f"unet.{module}.lora_B.weight": up}
+    save_file(tensors, path)
+    return path
+
+
+def run(*words: object) -> int:
+    return main(["adapter", *map(str, words)])
+
+
+def test_a_merge_of_two_tools_adapters_is_the_sum_of_what_they_do(tmp_path: Path, base: ModelFile) -> None:
+    one, two = small_lora(tmp_path / "a.safetensors", base, 1), small_lora(tmp_path / "b.safetensors", base, 2, "peft")
+    out = tmp_path / "both.safetensors"
+    assert run("merge", "--model", "zoo:base", f"{one}=0.7", f"{two}=-0.4", "-o", out, "--dtype", "fp32") == 0
+    first, second = deltas(one, base), deltas(two, base)
+    assert close(deltas(out, base), {key: 0.7 * first[key] - 0.4 * second[key] for key in first}, 1e-5)
+
+
+@pytest.mark.parametrize("layout", ["kohya", "peft"])
+def test_a_converted_adapter_does_the_same(tmp_path: Path, base: ModelFile, layout: str) -> None:
+    out = tmp_path / "out.safetensors"
+    assert run("convert", "--model", "zoo:base", resolve("zoo:sketch"), "--layout", layout, "-o", out) == 0
+    assert close(deltas(out, base), deltas(resolve("zoo:sketch"), base))
+
+
+def test_an_extracted_adapter_takes_the_base_to_the_tuned_model(tmp_path: Path, base: ModelFile,
+                                                                capsys: pytest.CaptureFixture[str]) -> None:
+    out, tuned = tmp_path / "difference.safetensors", open_model(resolve("zoo:anime"))
+    assert run("extract", "--base", "zoo:base", "--tuned", "zoo:anime", "--rank", 1000, "--parts", "unet", "-o", out,
+               "--dtype", "fp32") == 0
+    assert "largest relative error" in capsys.readouterr().out
+    made = deltas(out, base)
+    for (component, path), change in made.items():
+        exact = tuned.tensor(component, f"{path}.weight").float() - base.tensor(component, f"{path}.weight").float()
+        assert torch.allclose(change, exact, atol=1e-4), path
+
+
+def test_a_resized_adapter_says_what_it_lost(tmp_path: Path, base: ModelFile, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "small.safetensors"
+    assert run("resize", "--model", "zoo:base", small_lora(tmp_path / "a.safetensors", base, 1), "--rank", 1, "-o", out) == 0
+    assert "rank 2 to 1, relative error 0." in capsys.readouterr().out
+    assert all(t.shape[0] == 1 for key, t in load_file(out).items() if key.endswith("lora_down.weight"))
+
+
+def test_models_of_two_families_have_no_adapter_between_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tests.weights.tiny_families import states, write_folder
+
+    folder = write_folder(tmp_path / "xl", states("sdxl"))
+    assert run("extract", "--base", "zoo:base", "--tuned", folder, "--rank", 4, "-o", tmp_path / "o.safetensors") == 1
+    assert "of the same family" in capsys.readouterr().err
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_a_key_that_only_one_model_has_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tensors = load_file(resolve("zoo:anime"))
+    del tensors["model.diffusion_model.input_blocks.1.0.in_layers.2.bias"]
+    save_single_file(tmp_path / "t.safetensors", tensors, {})
+    assert run("extract", "--base", "zoo:base", "--tuned", tmp_path / "t.safetensors", "--rank", 4, "-o",
+               tmp_path / "o.safetensors") == 1
+    assert "down_blocks.0.resnets.0.conv1.bias" in capsys.readouterr().err
