@@ -5,6 +5,7 @@ The workbench calls `write_live` for the keys that changed; tests and checks cal
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 
 CHUNK: Final = 2 ** 18
 """Values merged at a time on a CPU: what is read, made and written of so many stays in the cache of one core."""
-NATIVE_CHUNK: Final = 2 ** 21
+NATIVE_CHUNK: Final = 2 ** 22
 """The same for 16-bit values merged as they are, where there is so little to do for each that the calls would cost more."""
 
 
@@ -82,8 +83,7 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
 
     with torch.no_grad():
         if targets and targets[0].live.device.type == "cpu":
-            with ThreadPoolExecutor(_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-                bad = [key for key in pool.map(do, [task for target in targets for task in _tasks(target, precision)]) if key]
+            bad = _on_all_cores(do, [task for target in targets for task in _tasks(target, precision)])
         else:
             bad = [key for target in targets for task in _tasks(target, precision) if (key := do(task))]
     if bad:
@@ -139,6 +139,27 @@ def _tasks(target: Target, precision: str) -> Iterator[_Task]:
     for start in range(0, count, step):
         stop = min(start + step, count)
         yield _Task(target=target, quick=quick, place=flat[start:stop], start=start, stop=stop)
+
+
+def _on_all_cores(do: Callable[[_Task], str], tasks: list[_Task]) -> list[str]:
+    """What `do` said of the tasks, the largest first, on one thread per core; each takes the next task when it is free."""
+    import torch
+
+    waiting = iter(sorted(tasks, key=lambda task: -task.place.numel()))
+    lock = threading.Lock()
+
+    def work() -> list[str]:
+        said: list[str] = []
+        while True:
+            with lock:
+                task = next(waiting, None)
+            if task is None:
+                return said
+            said.append(do(task))
+
+    with ThreadPoolExecutor(_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        working = [pool.submit(work) for _ in range(_cores())]
+        return [key for found in working for key in found.result() if key]
 
 
 def _cores() -> int:
