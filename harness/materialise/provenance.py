@@ -82,8 +82,10 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
              RECIPE: _json(plain(renamed(model, names))), INPUTS: _json(inputs), "sweetspot.version": __version__,
              "sweetspot.methods": _json(versions),
              "sweetspot.coverage": _json({"keys": counts, "notes": [_without_folders(note, names) for note in plan.notes]})}
-    if frame.prediction:
-        found["modelspec.prediction_type"] = _PREDICTIONS.get(frame.prediction, frame.prediction)
+    predictions = {file.prediction for file in plan.recipe.files.values() if file.prediction}
+    if len(predictions) == 1:  # where some of the models do not say, the result is what the others are
+        prediction = predictions.pop()
+        found["modelspec.prediction_type"] = _PREDICTIONS.get(prediction, prediction)
     return {key: _written(text) for key, text in found.items()}
 
 

@@ -266,6 +266,13 @@ def test_the_header_says_how_the_file_was_made(tmp_path):
     assert found["modelspec.merged_from"] == "a.safetensors, b.safetensors"
 
 
+@pytest.mark.parametrize(("b", "said"), [({"modelspec.prediction_type": "v"}, "v"), ({"format": "pt"}, None)])
+def test_what_only_one_models_header_says_of_the_prediction_is_said_of_the_result(tmp_path, b, said):
+    write(tmp_path / "a.safetensors", parent(1))
+    write(tmp_path / "b.safetensors", parent(2), b)
+    assert header(saved(tmp_path, merge()).path)["__metadata__"].get("modelspec.prediction_type") == said
+
+
 def test_no_folder_of_this_machine_is_in_the_header(tmp_path):
     _, b = two(tmp_path)
     vae = {n.removeprefix(VAE): t for n, t in b.items() if n.startswith(VAE)}
