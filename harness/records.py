@@ -70,7 +70,7 @@ class Coverage:
     """What happened to every tensor of one component in one stage ("merge", "adapter <path>", "quantize").
 
     `keys` maps a status to the tensor names that have it. Merge: merged, merged_in_part (some input channels), copied,
-    left_out (what only others have), missing_in_a, missing_in_b, shape_mismatched, non_finite, unmatched. File:
+    adapted, left_out (what only others have), missing_in_a, missing_in_b, shape_mismatched, non_finite, unmatched. File:
     known_extra, unmatched. Adapter: applied, consumed, refused, absent_component. Quantize: quantized, kept.
     `notes` says in words what a reader should know (casts, a scheme's limits). `of` is the number of rows that belong
     together: a candidate with fewer on record has lost some, and its coverage is not known.

@@ -76,6 +76,9 @@ def _from_files(given: argparse.Namespace) -> int:
         reading = library.adapter(path, model)
         refuse_embeddings(reading)
         _say_reading(path, weight, reading)
+        if reading.reasons and (refused := [key for at in reading.keys.values() for key in at.get("refused", ())]):
+            raise ValueError(f"{path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')}), and what is "
+                             "written would lack it. Take it out of the file first")
         readings.append((reading, weight))
     if given.way == "convert":
         return _write(given, readings[0][0].changes, model, f"{given.adapter[0]}")

@@ -144,7 +144,7 @@ def _print_plan(plan: FilePlan, size: int) -> None:
     say("\n".join(printable(line) for line in describe(plan.recipe.model)))
     for component, statuses in plan.coverage.items():
         said = ", ".join(f"{len(keys)} {status.replace('_', ' ')}" for status, keys in statuses.items())
-        say(f"{component:16} {said or 'nothing'}")
+        say(f"{printable(component):16} {said or 'nothing'}")
     for component, part in plan.recipe.parts.items():
         for word in dict.fromkeys(block[0] for block in part.blocks) if len(part.blocks) > 1 else ():
             say(f"{component} {word} by block, with the number of keys:")

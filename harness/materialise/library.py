@@ -89,13 +89,19 @@ def merges_of(model: Model) -> Iterator[Merge]:
             yield from merges_of(parent)
 
 
-def adapters_of(model: Model) -> Iterator[Adapter]:
-    """Every adapter that a recipe fuses, the innermost last."""
+def fusings_of(model: Model) -> Iterator[Fused]:
+    """Every fusing of adapters in a recipe, the outermost first."""
     if isinstance(model, Fused):
-        yield from model.adapters
+        yield model
     if isinstance(model, Merge | Fused):
         for parent in parents_of(model):
-            yield from adapters_of(parent)
+            yield from fusings_of(parent)
+
+
+def adapters_of(model: Model) -> Iterator[Adapter]:
+    """Every adapter that a recipe fuses, the innermost last."""
+    for fused in fusings_of(model):
+        yield from fused.adapters
 
 
 def parents_of(model: Merge | Fused) -> tuple[Model, ...]:

@@ -101,10 +101,11 @@ def place(recipe: RecipePlan) -> FilePlan:
         _draw(at, spans[at.name].begin, recipe, raw, drawn)
     for at in kept:
         drawn.segments.append(_copy_or_constant(at, spans[at.name], frame))
-    coverage = {component: part.coverage for component, part in recipe.parts.items()} | {"file": beside}
+    coverage = {component: part.coverage for component, part in recipe.parts.items()} | {"file": beside} | {
+        f"adapter {path}": _over_components(keys) for path, keys in recipe.adapters.items()}
     # What is copied as it is stored was not multiplied out, and nothing else can be said of it.
     notes = [*dict.fromkeys(note for component, part in recipe.parts.items() if component not in raw for note in part.notes),
-             *_said(beside), *_unused(recipe)]
+             *_said(beside), *_unused(recipe), *_absent(recipe)]
     return FilePlan(recipe=recipe, spans=spans, segments=tuple(_joined(drawn.segments)), wholes=tuple(drawn.wholes),
                     coverage=coverage, notes=tuple(notes))
 
@@ -124,6 +125,22 @@ def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
         except ModelFileError as error:
             raise MaterialiseError(f"{frame.path}: has no {component}, and the result no place for the one that is taken "
                                    f"({error}). Give an A that has one") from error
+    return found
+
+
+def _absent(recipe: RecipePlan) -> list[str]:
+    """What a fused adapter holds for components that the model does not have."""
+    return [f"adapter {path}: {len(statuses['absent_component'])} tensors are for {component}, which this model does not have"
+            for path, components in recipe.adapters.items() for component, statuses in components.items()
+            if "absent_component" in statuses]
+
+
+def _over_components(keys: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Status to tensors of an adapter file, over all components."""
+    found: dict[str, tuple[str, ...]] = {}
+    for statuses in keys.values():
+        for status, names in statuses.items():
+            found[status] = (*found.get(status, ()), *names)
     return found
 
 

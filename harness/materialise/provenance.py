@@ -73,7 +73,7 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
     inputs = {names[reference]: {"blake3": hashes[reference], "bytes": size_of(library.path(reference)),
                                  **_lineage(plan, reference)} for reference in names}
     versions = {merge.method: MERGE_METHODS[merge.method].version for merge in merges_of(model)}
-    counts = {component: {status: len(keys) for status, keys in statuses.items()}
+    counts = {_without_folders(component, names): {status: len(keys) for status, keys in statuses.items()}
               for component, statuses in plan.coverage.items()}
     found = {"format": "pt", "modelspec.sai_model_spec": "1.0.1", "modelspec.title": title,
              "modelspec.architecture": _ARCHITECTURES.get(frame.family, frame.family),

@@ -16,12 +16,14 @@ from harness.materialise.library import (
     MaterialiseError,
     checkpoint_of,
     frame_of,
+    fusings_of,
     leaves,
     merges_of,
     name_of,
 )
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
 from harness.merge.blocks import NONE
+from harness.merge.expression import altered
 from harness.merge.plan import MergePlan, model_names
 from harness.merge.where import ByKey, WhereError, alphas_by_key, unmatched
 from harness.weights import ModelFile
@@ -61,6 +63,8 @@ class RecipePlan:
     files: Mapping[str, ModelFile] = field(repr=False)
     parts: Mapping[str, PartPlan] = field(repr=False)
     precision: str = "auto"
+    adapters: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict, repr=False)
+    """Of every fused adapter by its path: component to status to the tensors of its file, which are all of them."""
 
 
 @dataclass(kw_only=True)
@@ -89,7 +93,25 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     parts = {component: _finish(component, planner.draft(model, component), model) for component in components}
     planner.refuse_unused_patterns(model)
     precision = "fp64" if any(merge.precision == "fp64" for merge in merges_of(model)) else "auto"
-    return RecipePlan(model=model, frame=frame, files=files, parts=parts, precision=precision)
+    return RecipePlan(model=model, frame=frame, files=files, parts=parts, precision=precision,
+                      adapters=_adapters(model, files, library))
+
+
+def _adapters(model: Model, files: Mapping[str, ModelFile], library: Library
+              ) -> dict[str, Mapping[str, Mapping[str, tuple[str, ...]]]]:
+    """What becomes of every tensor of every fused adapter. MaterialiseError for one that cannot be applied to its layer: a
+    fused file would lack it for good."""
+    found = {}
+    for fused in fusings_of(model):
+        for adapter in fused.adapters:
+            reading = library.adapter(adapter.path, files[name_of(frame_of(fused))])
+            refused = [key for statuses in reading.keys.values() for key in statuses.get("refused", ())]
+            if refused:
+                more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
+                raise MaterialiseError(f"{adapter.path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')})"
+                                       f"{more}. Take these tensors out of the adapter, or use another one")
+            found[adapter.path] = reading.keys
+    return found
 
 
 class _Planner:
@@ -218,7 +240,9 @@ def _finish(component: str, draft: _Draft, model: Model) -> PartPlan:
     for status in ("merged", "merged_in_part"):
         coverage[status] = coverage.get(status, set()) - draft.apart
     copied = set(draft.keys) - coverage["merged"] - coverage["merged_in_part"]
-    statuses = {status: keys for status, keys in coverage.items() if status != "copied"} | {"copied": copied}
+    adapted = {key for key in copied if altered(draft.keys[key])}
+    statuses = {status: keys for status, keys in coverage.items() if status != "copied"} | {
+        "copied": copied - adapted, "adapted": adapted}
     notes = [note for plan in draft.plans for note in plan.notes()]
     return PartPlan(component=component, keys=draft.keys, stored=stored, blocks=tuple(draft.blocks),
                     notes=tuple(dict.fromkeys([*notes, *draft.notes])),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters import AdapterError, AdapterPlan, Reading, attach, detach, live_plan, set_weight
+from harness.adapters.kinds import KINDS
 from harness.declare import Adapter, Candidate, Model, plain, short_hash
 from harness.materialise.adapting import refuse_embeddings, with_adapter
 from harness.materialise.library import Library, MaterialiseError, adapters_of, frame_of, leaves, merges_of, shapes_of
@@ -91,6 +92,8 @@ class Workbench:
         inputs = {reference: self.library.content(reference) for reference in dict.fromkeys(references)}
         made = _by_content(plain(candidate), inputs)
         versions = {m.method: MERGE_METHODS[m.method].version for m in merges_of(candidate.model)}
+        if any((*adapters_of(candidate.model), *candidate.adapters)):
+            versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
         return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
             {k: v for k, v in made.items() if k not in ("name", "axes")}, sorted(inputs.values()), versions,
             QUANTIZATION_MODES[candidate.quantization].version]))
@@ -165,6 +168,9 @@ class Workbench:
             keys = {"known_extra": file.known_extras, "unmatched": file.strays}
             rows.append(Coverage(candidate=candidate.name, stage=f"file {name}", component="file",
                                  keys={status: names for status, names in keys.items() if names}))
+        rows += [Coverage(candidate=candidate.name, stage=f"fused adapter {path}", component=component, keys=statuses)
+                 for path, components in self._plan(candidate.model).adapters.items()
+                 for component, statuses in components.items()]
         return rows
 
     def _plan(self, model: Model) -> RecipePlan:

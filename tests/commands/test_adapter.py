@@ -86,6 +86,17 @@ def test_a_resized_adapter_says_what_it_lost(tmp_path: Path, base: ModelFile, ca
     assert all(t.shape[0] == 1 for key, t in load_file(out).items() if key.endswith("lora_down.weight"))
 
 
+def test_an_adapter_with_a_tensor_that_cannot_be_applied_is_not_written_without_it(tmp_path: Path, base: ModelFile,
+                                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    small_lora(tmp_path / "a.safetensors", base, 1)
+    stem = "lora_unet_conv_norm_out"
+    norm = {f"{stem}.lora_down.weight": torch.ones(2, 4), f"{stem}.lora_up.weight": torch.ones(4, 2)}
+    save_file({**load_file(tmp_path / "a.safetensors"), **norm}, tmp_path / "b.safetensors")
+    assert run("convert", "--model", "zoo:base", tmp_path / "b.safetensors", "-o", tmp_path / "o.safetensors") == 1
+    assert "lora_unet_conv_norm_out" in capsys.readouterr().err
+    assert not (tmp_path / "o.safetensors").exists()
+
+
 def test_models_of_two_families_have_no_adapter_between_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from tests.weights.tiny_families import states, write_folder
 

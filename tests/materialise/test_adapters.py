@@ -14,7 +14,7 @@ from harness.adapters.kinds import changed_weight
 from harness.adapters.reading import read_changes
 from harness.cli import main
 from harness.declare import Model
-from harness.materialise import Library, Workbench, place, plan_recipe, save
+from harness.materialise import Library, MaterialiseError, Workbench, place, plan_recipe, save
 from harness.materialise.library import shapes_of
 from harness.weights import ModelFile, open_model
 from harness.zoo import resolve
@@ -31,6 +31,11 @@ def attention(base: ModelFile) -> tuple[str, tuple[int, ...]]:
     """A layer of the zoo's U-Net that is a plain matrix, as kohya's name and its shape."""
     key = next(key for key in base.components["unet"] if key.endswith("attn1.to_q.weight"))
     return "lora_unet_" + key.removesuffix(".weight").replace(".", "_"), base.components["unet"][key].shape
+
+
+def only_key(base: ModelFile) -> str:
+    """The key of that layer's weight."""
+    return next(key for key in base.components["unet"] if key.endswith("attn1.to_q.weight"))
 
 
 def drawn(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -161,6 +166,28 @@ def test_a_key_that_names_no_layer_is_refused_before_anything_is_written(tmp_pat
     with pytest.raises(AdapterError, match="attn7"):
         Workbench(device="cpu", root=tmp_path).inspect(
             Candidate(name="odd", model="zoo:base", adapters=(Adapter(path="odd.safetensors"),)))
+
+
+def test_every_tensor_of_a_fused_adapter_is_in_the_coverage_of_the_file_and_of_the_candidate(tmp_path: Path,
+                                                                                             base: ModelFile) -> None:
+    encoder = "lora_te2_text_model_encoder_layers_0_mlp_fc1"
+    tensors = {**lora(*attention(base)), f"{encoder}.lora_down.weight": drawn(2, 8), f"{encoder}.lora_up.weight": drawn(8, 2)}
+    save_file(tensors, tmp_path / "both.safetensors")
+    model = Fused(model="zoo:base", adapters=(Adapter(path="both.safetensors"),))
+    plan = place(plan_recipe(model, Library(tmp_path)))
+    assert sorted(key for keys in plan.coverage["adapter both.safetensors"].values() for key in keys) == sorted(tensors)
+    assert plan.coverage["unet"]["adapted"] == (only_key(base),)
+    assert any("2 tensors are for text_encoder_2" in note for note in plan.notes)
+    rows = Workbench(device="cpu", root=tmp_path).prepare(Candidate(name="f", model=model)).coverage
+    listed = [key for row in rows if row.stage.startswith("fused adapter") for keys in row.keys.values() for key in keys]
+    assert sorted(listed) == sorted(tensors)
+
+
+def test_a_tensor_that_cannot_be_fused_is_refused_and_not_left_out(tmp_path: Path, base: ModelFile) -> None:
+    norm = {"lora_unet_conv_norm_out.lora_down.weight": drawn(2, 4), "lora_unet_conv_norm_out.lora_up.weight": drawn(4, 2)}
+    save_file({**lora(*attention(base)), **norm}, tmp_path / "norm.safetensors")
+    with pytest.raises(MaterialiseError, match=r"norm\.safetensors: 'lora_unet_conv_norm_out.*cannot be applied"):
+        plan_recipe(Fused(model="zoo:base", adapters=(Adapter(path="norm.safetensors"),)), Library(tmp_path))
 
 
 def test_a_textual_inversion_is_refused_by_its_name(tmp_path: Path, base: ModelFile) -> None:
