@@ -4,10 +4,12 @@ suite needs; nothing heavy is imported."""
 from harness.declare import (
     BASELINE,
     Adapter,
+    AestheticGradient,
     Alphas,
     Blocks,
     Candidate,
     Checkpoint,
+    Emphasis,
     Fused,
     Gate,
     Gradient,
@@ -18,7 +20,7 @@ from harness.declare import (
     Prompt,
     Suite,
 )
-from harness.sweeps import adapter_sweep, alpha_sweep, block_sweep, sweep
+from harness.sweeps import adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
 from harness.written import read_prompts, read_recipe, recipe_text
 
 __version__ = "0.1.0"
@@ -26,10 +28,12 @@ __version__ = "0.1.0"
 __all__ = [
     "BASELINE",
     "Adapter",
+    "AestheticGradient",
     "Alphas",
     "Blocks",
     "Candidate",
     "Checkpoint",
+    "Emphasis",
     "Fused",
     "Gate",
     "Gradient",
@@ -39,6 +43,7 @@ __all__ = [
     "Penalty",
     "Prompt",
     "Suite",
+    "adapter_grid",
     "adapter_sweep",
     "alpha_sweep",
     "block_sweep",

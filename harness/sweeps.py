@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from itertools import product
 
 from harness.declare import Adapter, Alphas, Candidate, Checkpoint, Fused, Merge, Model
 
@@ -60,6 +61,26 @@ def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[st
     """One candidate per adapter weight, named "weight=0.5"."""
     return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=_model(model),
                            adapters=(Adapter(path=os.fspath(adapter), weight=float(weight)),)) for weight in weights)
+
+
+def adapter_grid(model: Model | os.PathLike[str], adapters: Mapping[str, str | os.PathLike[str] | Adapter],
+                 weights: Iterable[float] | Mapping[str, Iterable[float]]) -> tuple[Candidate, ...]:
+    """One candidate per combination of the weights of several adapters, named "ink=0.5 detail=1"; each adapter is an axis.
+
+    `adapters` gives a short name to each file, or to an Adapter whose weight is replaced. `weights` are the same for all, or
+    by name. An adapter at weight 0 is left out, so that the model alone is a candidate like any other.
+    """
+    given = {name: Adapter(path=os.fspath(a)) if not isinstance(a, Adapter) else a for name, a in adapters.items()}
+    listed = weights if isinstance(weights, Mapping) else dict.fromkeys(given, tuple(weights))
+    if unlike := sorted(given.keys() ^ listed.keys()):
+        raise ValueError(f"adapter_grid: {unlike[0]!r} has an adapter or weights, not both; expected both for each name")
+    found = []
+    for chosen in product(*(tuple(listed[name]) for name in given)):
+        at = dict(zip(given, map(float, chosen), strict=True))
+        found.append(Candidate(
+            name=" ".join(f"{name}={weight:g}" for name, weight in at.items()), model=_model(model), axes=at,
+            adapters=tuple(replace(given[name], weight=weight) for name, weight in at.items() if weight)))
+    return tuple(found)
 
 
 def _model(model: Model | os.PathLike[str]) -> Model:

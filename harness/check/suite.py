@@ -3,41 +3,31 @@ and the command call it."""
 
 from __future__ import annotations
 
-import difflib
-import os
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
-from harness import zoo
-from harness.check.merge import merge_problems
+from harness.check.candidate import candidate_problems, clip_problems, reference_problems
 from harness.check.types import name_problem, shown, type_problems
 from harness.check.words import doubles, nearest, number, unknown
 from harness.declare import (
     BASELINE,
     SPLITS,
-    Adapter,
     Candidate,
-    Checkpoint,
-    Fused,
     Gate,
     Grid,
-    Model,
     Objective,
     Prompt,
     Suite,
 )
 from harness.metrics import METRICS
-from harness.quantize import QUANTIZATION_MODES
-from harness.runtimes import RUNTIMES
 from harness.samplers import SAMPLERS
 
 DERIVED_VALUES: Final = {"palette_left": "palette"}
 RUN_VALUES: Final = ("coverage", "failures", "seconds_per_image", "peak_bytes")
 LATENT_MULTIPLE: Final = 8
 MOST_STEPS: Final = 1000
-CONFIG: Final = "zoo:config"
 COLUMNS: Final = frozenset({
     "candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path", "dominant", "psnr", "objective", "clusters",
     *DERIVED_VALUES, *RUN_VALUES, *METRICS, *(spec.name for row in METRICS.values() for spec in row.values)})
@@ -68,7 +58,7 @@ def model_problems(model: object, root: Path) -> list[str]:
     """
     try:
         candidate = Candidate(name="model", model=model)  # type: ignore[arg-type]  # whatever it is, its type is looked at first
-        return list(type_problems(candidate)) or list(dict.fromkeys(_model(candidate.model, root)))
+        return list(type_problems(candidate)) or list(dict.fromkeys(reference_problems(candidate.model, root)))
     except Exception as error:  # see problems
         return [f"the model could not be checked: {shown(error)}"]
 
@@ -81,7 +71,8 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         label = shown(candidate.name) if isinstance(candidate.name, str) else f"number {place + 1}"
         said = list(type_problems(candidate))
         inside = inside or bool(said)
-        yield from (f"candidate {label}: {phrase}" for phrase in said or _candidate(candidate, root))
+        said = said or [*candidate_problems(candidate, root), *_axes(candidate)]
+        yield from (f"candidate {label}: {phrase}" for phrase in said)
     if isinstance(suite.grid, Grid):
         yield from (f"grid: {phrase}" for phrase in list(type_problems(suite.grid)) or _grid(suite.grid))
     if isinstance(suite.objective, Objective):
@@ -122,19 +113,13 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         yield "no metrics are declared"
     yield from doubles("metric", suite.metrics)
     yield from unknown("metric", suite.metrics, METRICS)
-    yield from _clip(suite.clip, root)
+    yield from clip_problems(suite.clip, root)
     yield from doubles("gate", [g.name for g in suite.gates])
     if suite.latency_rounds < 1:
         yield f"latency_rounds is {suite.latency_rounds!r}; expected a whole number of at least 1"
 
 
-def _candidate(candidate: Candidate, root: Path) -> Iterator[str]:
-    if said := name_problem(candidate.name):
-        yield f"the name {said}"
-    yield from _model(candidate.model, root)
-    yield from unknown("quantization", [candidate.quantization], QUANTIZATION_MODES)
-    yield from unknown("runtime", [candidate.runtime], RUNTIMES)
-    yield from _adapters(candidate.adapters, root)
+def _axes(candidate: Candidate) -> Iterator[str]:
     for axis, value in candidate.axes.items():
         if not isinstance(value, str) and not number(value):
             yield f"axis {axis!r} is {value!r}; expected a finite number or a word"
@@ -142,55 +127,6 @@ def _candidate(candidate: Candidate, root: Path) -> Iterator[str]:
             yield f"the axis name {said}"
         elif axis in COLUMNS:
             yield f"axis {axis!r}: a column of the result tables has this name; expected another, like 'my_{axis}'"
-
-
-def _adapters(adapters: Collection[Adapter], root: Path) -> Iterator[str]:
-    for adapter in adapters:
-        yield from _file("adapter", adapter.path, root)
-        if not number(adapter.weight):
-            yield f"adapter {adapter.path!r}: weight is {adapter.weight!r}; expected a finite number"
-    # By place, not by spelling: "l.safetensors" and "./l.safetensors" would both be applied, at twice the strength.
-    yield from doubles("adapter", [a.path if a.path.startswith("zoo:") else os.path.normpath(root / a.path)
-                                    for a in adapters])
-
-
-def _model(model: Model, root: Path) -> Iterator[str]:
-    if isinstance(model, str):
-        yield from _file("model", model, root)
-    elif isinstance(model, Checkpoint):
-        yield from _file("model", model.path, root)
-        if model.config not in (None, CONFIG) and not _there(root / str(model.config), folder=True):
-            yield f"config {model.config!r} is no folder below {root}; expected one, or {CONFIG!r}"
-    elif isinstance(model, Fused):
-        if not model.adapters:
-            yield "a fused model names no adapters"
-        yield from _adapters(model.adapters, root)
-        yield from _model(model.model, root)
-    else:
-        yield from merge_problems(model)
-        for parent in (*model.models, *model.take.values()):
-            yield from _model(parent, root)
-
-
-def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
-    if reference.startswith("zoo:"):
-        yield from unknown(f"{kind} of the zoo", [reference], zoo.NAMES)
-    elif not reference or not _there(root / reference):
-        folder = (root / reference).parent
-        beside = [p.name for p in folder.iterdir()] if _there(folder, folder=True) else []
-        close = difflib.get_close_matches(Path(reference).name, beside, n=1)
-        yield f"{kind} file {reference!r} does not exist below {root}" + (f"; {close[0]!r} does" if close else "")
-
-
-def _clip(reference: str, root: Path) -> Iterator[str]:
-    if reference == "zoo:clip":
-        return
-    architecture, colon, path = reference.partition(":")
-    if not architecture or not colon or not path:
-        yield (f"clip is {reference!r}; expected 'zoo:clip' or 'ARCHITECTURE:file', "
-               "like 'ViT-B-32-quickgelu:models/clip.safetensors'")
-    elif not _there(root / path) or (root / path).is_dir():
-        yield f"clip file {path!r} does not exist below {root}"
 
 
 def _grid(grid: Grid) -> Iterator[str]:
@@ -263,13 +199,6 @@ def _gate(gate: Gate, suite: Suite) -> Iterator[str]:
 
 def _direction(value: str) -> str:
     return next((spec.better for row in METRICS.values() for spec in row.values if spec.name == value), "")
-
-
-def _there(path: Path, folder: bool = False) -> bool:
-    try:
-        return path.is_dir() if folder else path.exists()
-    except (OSError, ValueError):  # a name too long, a folder closed to us
-        return False
 
 
 def _listed(items: object, kind: type[_Kind]) -> list[_Kind]:

@@ -1,0 +1,187 @@
+"""Declarations of what is made: checkpoints, merges of them with their alphas, and adapters on top or fused in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from harness.declare.settle import settle
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """A model file or diffusers folder. `path` is a file, a folder or a `zoo:` name; `config` names a local folder of
+    diffusers configs when the model is not of a family whose configs are built in. `ema` takes the averaged U-Net
+    weights (`model_ema.`) that some single files hold beside the plain ones."""
+
+    path: str
+    config: str | None = None
+    ema: bool = False
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Blocks:
+    """Alpha by block of the U-Net, as in merge block weighted. It is the share of b, under every convention.
+
+    Either `values`, one for each block (26 for Stable Diffusion 1: BASE, IN00 to IN11, M00, OUT00 to OUT11; 25 without
+    BASE; 20 or 19 for SDXL; 61 for Flux: CLIP, T5, IN, D00 to D18, S00 to S37, OUT), or the name of a `preset`.
+    `convention` says where tools differ: to which block they count time_embed, label_emb, out and the VAE: "supermerger",
+    "meh", "sd-mecha", "chattiori" or "comfyui". The last takes a value for each slider of ComfyUI's node, time_embed first
+    and three for the middle block; but there a slider is the share of model 1, so that 0.8 there is 0.2 here. `base` is the
+    value of BASE when `values` are given without it, or instead of a preset's.
+    """
+
+    values: tuple[float, ...] = ()
+    preset: str = ""
+    convention: str = "supermerger"
+    base: float | None = None
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gradient:
+    """Alpha that changes with depth: `values` stand at equal distances from the first layer to the last, and layers in
+    between are interpolated. Layers are the blocks of a U-Net or transformer and of a VAE, and the layers of a text encoder.
+    What belongs to no layer gets the mean of `values`."""
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alphas:
+    """Alpha by component and by key. `parts` goes before `default`, and `keys` before both: each key of it is a pattern
+    with `*` on whole tensor names (single-file or diffusers spelling, also with the component in front: "unet.*attn2*"),
+    and of several that match, the last one counts."""
+
+    default: float | Blocks | Gradient
+    parts: Mapping[str, float | Blocks | Gradient] = field(default_factory=dict)
+    keys: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.keys, list | tuple):
+            # `plain` writes pairs, since hashing sorts mappings and here the order decides.
+            with suppress(TypeError, ValueError):
+                object.__setattr__(self, "keys", dict(self.keys))
+        settle(self)
+
+
+Alpha: TypeAlias = float | Blocks | Gradient | Alphas
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merge:
+    """Merge of two or more models. `alpha` is the share of `b`: (1 - alpha) * A + alpha * B for "weighted_sum"; it may
+    differ by block, depth, component or key. `beta` is the second share of the methods that have one.
+
+    `c` is the third model or, for the methods that merge differences, the base they are taken from. `more` are further
+    models of methods that take any number, `weights` then weighs (a, b, *more). `settings` are a method's own numbers by
+    name, such as {"density": 0.2, "seed": 7}.
+
+    `parts` names the components that are merged; all others are taken from `a`, or whole from the model that `take`
+    names for them: {"vae": "other.safetensors"}. `missing` says what happens to a key without a counterpart: "error"
+    refuses before the first image, "keep_a" keeps A's and leaves out what only others have, and says so.
+    `dtype` is what the result is stored in: "a" for A's own, or "fp32", "fp16", "bf16". `precision` "fp64" computes in
+    float64 throughout. `force` allows what is refused for good reasons: "prediction" merges models that were trained to
+    predict different things, "ema" averaged with plain weights.
+    """
+
+    a: Model
+    b: Model
+    alpha: Alpha | None = None
+    c: Model | None = None
+    more: tuple[Model, ...] = ()
+    beta: Alpha | None = None
+    weights: tuple[float, ...] = ()
+    settings: Mapping[str, float] = field(default_factory=dict)
+    method: str = "weighted_sum"
+    parts: tuple[str, ...] = ("unet",)
+    take: Mapping[str, Model] = field(default_factory=dict)
+    missing: str = "error"
+    dtype: str = "a"
+    precision: str = "auto"
+    force: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    @property
+    def models(self) -> tuple[Model, ...]:
+        """The models that are merged, in the order that methods take them: a, b, more, and c last."""
+        return (self.a, self.b, *self.more, *(() if self.c is None else (self.c,)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fused:
+    """A model with adapters fused into its weights for good, in the order given, before the one rounding. In a suite it is
+    a model like any other; written to a file, it needs no adapter any more."""
+
+    model: Model
+    adapters: tuple[Adapter, ...]
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+Model: TypeAlias = str | Checkpoint | Merge | Fused
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapter:
+    """An adapter file (or `zoo:` name) and its weight; 1.0 is the strength its trainer meant.
+
+    `blocks` multiplies the weight by block, depth, component or key: Blocks(values=...) with 26 values for Stable
+    Diffusion 1 or 20 for SDXL, BASE (the text encoders) first, or with the 17 or 12 of the blocks that plain LoRAs change;
+    Alphas(default=1, parts={"text_encoder": 0}) for the U-Net alone.
+
+    `start` and `end` are shares of the denoising steps: step i of n is done with the adapter where start <= i / n < end.
+    One adapter that ends at 0.5 and another that starts there is a switch of style in the middle of the picture.
+
+    A textual inversion adds words to prompts and has no weight: Emphasis says how strongly a word counts.
+    """
+
+    path: str
+    weight: float = 1.0
+    blocks: Blocks | Gradient | Alphas | None = None
+    start: float = 0.0
+    end: float = 1.0
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Emphasis:
+    """Token weighting: how strongly words of the prompts count in the text embedding, as {"blue": 0.7}; a key may be
+    several words. `method` is a tool's way to do it: "a1111", "comfyui" or "multiply"."""
+
+    weights: Mapping[str, float]
+    method: str = "a1111"
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AestheticGradient:
+    """An aesthetic gradient for a Stable Diffusion 1 text encoder: for every prompt, `steps` steps of Adam at `rate` move
+    the encoder so that the text lies nearer to the mean image embedding in the file `path`; `weight` blends the new
+    embedding with the old. `clip` gives the projection of texts that the embedding was made with, as in Suite."""
+
+    path: str
+    clip: str = "zoo:clip"
+    weight: float = 0.9
+    steps: int = 5
+    rate: float = 1e-4
+
+    def __post_init__(self) -> None:
+        settle(self)

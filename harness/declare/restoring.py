@@ -1,0 +1,22 @@
+"""Declarations again from the data that `plain` made of them. Reports and replays call `restore`."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from harness.declare.models import Adapter, AestheticGradient, Alphas, Blocks, Checkpoint, Emphasis, Fused, Gradient, Merge
+from harness.declare.suite import Candidate, Gate, Grid, Objective, Penalty, Prompt, Suite
+
+_DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
+    Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Adapter, AestheticGradient, Emphasis, Prompt, Grid, Candidate, Penalty,
+    Objective, Gate, Suite)}
+
+
+def restore(data: Any) -> Any:
+    """The inverse of `plain` for the declarations of this package; lists become tuples."""
+    if isinstance(data, dict):
+        inner = {k: restore(v) for k, v in data.items() if k != "is"}
+        return _DECLARATIONS[data["is"]](**inner) if data.get("is") in _DECLARATIONS else inner
+    if isinstance(data, list):
+        return tuple(restore(v) for v in data)
+    return data

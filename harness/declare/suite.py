@@ -1,0 +1,161 @@
+"""Declarations of what is asked: prompts and grids, candidates, what best means, gates, and the suite that holds them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from harness.declare.models import Adapter, AestheticGradient, Emphasis, Model
+from harness.declare.settle import settle
+from harness.declare.written import plain, short_hash
+
+SPLITS: Final = ("select", "confirm")
+BASELINE: Final = "baseline"
+"""As a gate's `not_worse_than`: the suite's own baseline candidate."""
+
+AxisValue: TypeAlias = float | str
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One prompt. `split` is "select" (the verdict is chosen on these) or "confirm" (and confirmed on those).
+
+    `tags` are free words for tables and tests, such as {"colour": "red"}; nothing in a run depends on them.
+    """
+
+    id: str
+    text: str
+    negative: str = ""
+    split: str = "select"
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Grid:
+    """The cells sampled for every candidate: prompts x seeds x guidance scales, with one sampler, step count and size.
+
+    `width` and `height` are in pixels. `batch_size` is part of the declaration because the last bits of an image
+    depend on the shape of its batch.
+    """
+
+    prompts: tuple[Prompt, ...]
+    seeds: tuple[int, ...]
+    guidance_scales: tuple[float, ...]
+    sampler: str = "dpmpp_2m"
+    steps: int = 20
+    width: int = 512
+    height: int = 512
+    batch_size: int = 16
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One thing that may be shipped. `axes` are the numeric (or named) coordinates it has in sweeps: {"alpha": 0.35}.
+
+    `emphasis` and `aesthetic` are treatments of the text embedding of every prompt; negative prompts are embedded plainly.
+    """
+
+    name: str
+    model: Model
+    adapters: tuple[Adapter, ...] = ()
+    quantization: str = "fp32"
+    runtime: str = "eager"
+    emphasis: Emphasis | None = None
+    aesthetic: AestheticGradient | None = None
+    axes: Mapping[str, AxisValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    @property
+    def key(self) -> str:
+        """Hash (16 hex digits) of everything that determines the candidate; neither its name nor its axes count."""
+        return short_hash({k: v for k, v in plain(self).items() if k not in ("name", "axes")})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalty:
+    """Takes `weight` points off the objective per unit by which an image's `metric` exceeds `allowance`."""
+
+    metric: str
+    weight: float
+    allowance: float = 0.0
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What "best" means, per image: the value of `maximise` minus the penalties.
+
+    The default counts over- and under-exposed pixels and dominant colours that left the prompt's usual one against
+    the CLIP score, because alignment scores alone rise with guidance even while images burn out.
+    """
+
+    maximise: str = "clip_score"
+    penalties: tuple[Penalty, ...] = (
+        Penalty(metric="clipped_share", weight=100.0, allowance=0.05),
+        Penalty(metric="palette_left", weight=5.0),
+    )
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A condition a candidate must meet before it is promoted.
+
+    `value` is a measured value ("clip_score", "clipped_share", "psnr_db", "seconds_per_image", "peak_bytes"), or one
+    of "coverage" (every key accounted for), "failures". Exactly one limit is given: `at_least`, `at_most`, or
+    `not_worse_than` (a candidate's name, or BASELINE) with a `margin` in the value's unit. `candidates` names those
+    it applies to; empty means the recommended pick of the suite.
+    """
+
+    value: str
+    at_least: float | None = None
+    at_most: float | None = None
+    not_worse_than: str | None = None
+    margin: float = 0.0
+    candidates: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+    @property
+    def name(self) -> str:
+        """Readable id: "clip_score not_worse_than baseline"."""
+        limits = [("at_least", self.at_least), ("at_most", self.at_most), ("not_worse_than", self.not_worse_than)]
+        said = " ".join(f"{word} {limit:g}" if isinstance(limit, float | int) else f"{word} {limit}"
+                        for word, limit in limits if limit is not None)
+        return f"{self.value} {said}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Suite:
+    """A declared comparison: candidates on one grid, the metrics, what best means, and the gates.
+
+    `baseline` names the candidate that others are compared with: PSNR and palette drift are taken against its image
+    of the same prompt, seed and guidance.
+    """
+
+    name: str
+    candidates: tuple[Candidate, ...]
+    baseline: str
+    grid: Grid
+    metrics: tuple[str, ...] = ("clip_score", "palette", "exposure")
+    objective: Objective = field(default_factory=Objective)
+    gates: tuple[Gate, ...] = ()
+    clip: str = "zoo:clip"
+    latency_rounds: int = 5
+    description: str = ""
+
+    def __post_init__(self) -> None:
+        settle(self)

@@ -1,0 +1,31 @@
+"""Declarations as JSON-ready data and the hash of it. The hash names candidates, plans and settings everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from harness.declare.models import Alphas
+
+
+def plain(value: Any) -> Any:
+    """A declaration as JSON-ready data; a dataclass becomes a dict with its class name under "is"."""
+    if isinstance(value, Alphas) and isinstance(value.keys, Mapping):
+        return {"is": "Alphas", "default": plain(value.default), "parts": plain(value.parts),
+                "keys": [[str(pattern), alpha] for pattern, alpha in value.keys.items()]}
+    if is_dataclass(value) and not isinstance(value, type):
+        return {"is": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)}}
+    if isinstance(value, Mapping):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple | range):
+        return [plain(v) for v in value]
+    return value
+
+
+def short_hash(data: Any) -> str:
+    """First 16 hex digits of the SHA-256 of the canonical JSON of `data`."""
+    text = json.dumps(plain(data), sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
