@@ -3,11 +3,11 @@ system takes. run.py opens it."""
 
 from __future__ import annotations
 
+import os
 import re
-import sys
 from pathlib import Path
-from typing import IO
 
+from harness.folder_lock import FolderLock, TakenError
 from harness.ledger import RunFolderError
 
 
@@ -15,33 +15,28 @@ class RunInUseError(RunFolderError):
     """Another process is writing to the run folder."""
 
 
-def lock(folder: Path) -> IO[str]:
+def lock(folder: Path) -> FolderLock:
     """An exclusive lock on the run folder, held until closed.
 
     Raises RunInUseError when another process has it, RunFolderError when the folder cannot be made or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = (folder / ".lock").open("w")
+        return FolderLock(folder)
+    except TakenError as error:
+        raise RunInUseError(
+            f"another run is writing to {folder} ({error}); wait for it, or give --runs-dir another folder") from error
     except OSError as error:
         raise RunFolderError(f"run folder {folder} cannot be used ({error.strerror or error}); "
                              "give --runs-dir a folder that can be written to") from error
-    if sys.platform != "win32":
-        import fcntl
-
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            file.close()
-            raise RunInUseError(
-                f"another run is writing to {folder}; wait for it, or give --runs-dir another folder") from error
-    return file
 
 
 def sweep(folder: Path) -> None:
     """Removes the temporary files of a killed run; the lock is held, so nobody is writing them any more."""
-    for left in folder.rglob(".*.tmp"):
-        left.unlink(missing_ok=True)
+    for place, _, names in os.walk(folder):
+        for name in names:
+            if name.startswith(".") and name.endswith(".tmp"):
+                (Path(place) / name).unlink(missing_ok=True)
 
 
 def slug(text: str) -> str:

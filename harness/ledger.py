@@ -3,19 +3,21 @@ run.py asks and adds."""
 
 from __future__ import annotations
 
-import hashlib
+import gc
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
+from harness import journal_index
+from harness.image_files import ImageFiles
+from harness.journal_index import Claim, Held, Stat, sha_of
 from harness.records import (
     RUN_FORMAT,
     Cell,
     Coverage,
-    Failure,
-    Finished,
     Journal,
     Latency,
     Measurement,
@@ -23,9 +25,13 @@ from harness.records import (
     Record,
     Sample,
     Weights,
+    from_line,
     to_line,
     write_atomically,
 )
+
+INDEX_LINES: Final = 5000
+"""The index is renewed when so many lines, or an eighth of all, have come after it."""
 
 
 class RunFolderError(RuntimeError):
@@ -33,22 +39,57 @@ class RunFolderError(RuntimeError):
 
 
 class Ledger:
-    """The journal of one run folder with its index. A sample counts only while its file has the hash it was written with."""
+    """The journal of one run folder with its index. A sample counts only while its file is the one that was written.
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    That is told by size, mtime, ctime and inode, noted when the file was written or last hashed; where one differs, by the
+    SHA-256 of its content. With `verify`, and whenever an image is read, by the content always.
+    """
+
+    def __init__(self, folder: Path, *, verify: bool = False) -> None:
+        self.folder, self.verify = folder, verify
         self.journal = Journal(folder / "journal.jsonl")
-        self._records, self.damaged = self._read()
-        self._reindex()
+        self._index_path = folder / "journal.index"
+        self._load()
+
+    @property
+    def samples(self) -> dict[tuple[str, Cell], Sample]:
+        """The newest image of every candidate and cell."""
+        return self._held.samples
+
+    @property
+    def damaged(self) -> list[str]:
+        """A sentence for each line of the journal that could not be read."""
+        return self._held.damaged
 
     def add(self, records: Sequence[Record]) -> None:
-        """Appends to the journal, durably, and to the index."""
-        self.journal.add(records)
-        for record in records:
-            if isinstance(record, Sample):
-                self._sound[record.sha256, record.path] = True
-            self._records.append(record)
-            self._index(record)
+        """Appends to the journal, durably (with it all images that wait for it), and to the index."""
+        self.flush()
+        self._add(records, sync=True)
+
+    def store(self, images: Iterable[tuple[Sample, bytes]]) -> None:
+        """Writes images to their paths and their samples to the journal.
+
+        They outlive a killed process from here on, and a power cut from the next `flush`, which comes by itself.
+        """
+        written: list[Sample] = []
+        try:
+            for sample, data in images:
+                self._images.write(sample, data)
+                written.append(sample)
+        finally:
+            self._add(written, sync=False)
+        if self._images.due:
+            self.flush()
+
+    def flush(self) -> None:
+        """Waits until every stored image and its line are on the disk. Raises OSError when the disk refuses one."""
+        if self._images.sync():
+            self.journal.sync()
+
+    def close(self) -> None:
+        """Flushes and renews the index, so that the next session opens the folder at once."""
+        self.flush()
+        self._save_index()
 
     def head(self) -> dict[str, Any]:
         """The run.json of an earlier session; empty when there is none or it cannot be read. Raises RunFolderError for
@@ -69,16 +110,19 @@ class Ledger:
 
         Only paths that the journal names and that lie in this folder are deleted; nothing else in it is ours.
         """
-        kept = [r for r in self._records if r.candidate != candidate]
-        shared = {r.path for r in kept if isinstance(r, Sample)}
-        own = {r.path for r in self._records if isinstance(r, Sample) and r.candidate == candidate}
-        write_atomically(self.journal.path, "".join(to_line(r) + "\n" for r in kept).encode())
+        self.flush()
+        kept: list[str] = []
+        own: set[str] = set()
+        shared: set[str] = set()
+        for record in self.journal.records([]):
+            if record.candidate != candidate:
+                kept.append(to_line(record) + "\n")
+            if isinstance(record, Sample):
+                (own if record.candidate == candidate else shared).add(record.path)
+        write_atomically(self.journal.path, "".join(kept).encode())
         for path in own - shared:
-            image = self.folder / path
-            if image.resolve().is_relative_to((self.folder / "images").resolve()) and image.suffix == ".png":
-                image.unlink(missing_ok=True)
-        self._records = kept
-        self._reindex()
+            self._images.delete(path)
+        self._load(self._images.stats)
 
     def announce(self, weights: Weights) -> None:
         """States what a candidate now is, unless the last thing said of it was the same."""
@@ -90,14 +134,29 @@ class Ledger:
         weights = self._weights.get(candidate)
         return weights.identity if weights else ""
 
+    def missing(self, candidate: str, cells: Iterable[tuple[Cell, str]]) -> list[Cell]:
+        """The cells, given with the keys of their images, whose image is not at hand, whole and unaltered. An image that
+        another candidate or cell has under the same key is taken over."""
+        absent: list[Cell] = []
+        adopted: list[Sample] = []
+        for cell, key in cells:
+            held = self._held.by_key.get(key)
+            if held is None or not self._images.intact(held):
+                absent.append(cell)
+            elif (here := self.samples.get((candidate, cell))) is held:
+                continue
+            elif here != (current := replace(held, candidate=candidate, cell=cell)):
+                adopted.append(current)
+        self._add(adopted, sync=True)
+        return absent
+
     def adopt(self, candidate: str, cell: Cell, key: str) -> bool:
         """Whether the image of `key` is at hand, whole and unaltered; an image of another name is taken over by key."""
-        held = self._by_key.get(key)
-        if held is None or not self._intact(held):
-            return False
-        if self.samples.get((candidate, cell)) != (current := replace(held, candidate=candidate, cell=cell)):
-            self.add([current])
-        return True
+        return not self.missing(candidate, [(cell, key)])
+
+    def read(self, sample: Sample) -> bytes:
+        """The bytes of an image, hashed as they are read. Raises AlteredImageError unless they are those that were written."""
+        return self._images.read(sample)
 
     def cover(self, candidate: str, coverage: Sequence[Coverage]) -> None:
         """Writes the coverage of a candidate's present weights, once."""
@@ -118,55 +177,77 @@ class Ledger:
         return latency
 
     def measured(self, metric: str, version: int, setting: str, pairs: Iterable[tuple[Sample, str]]) -> bool:
-        """Whether `metric` stands in the journal for every (sample, reference key), in this version and setting."""
-        return all(self._measured.get((s.candidate, s.key, metric)) == (version, setting, reference) for s, reference in pairs)
+        """Whether `metric` stands in the journal for every (sample, reference key), in this version and setting, and was
+        measured on, and against, the images as they are now."""
+        by_key, measured, nothing = self._held.by_key, self._held.measured, dict[str, Claim]()
+        for sample, reference in pairs:
+            claim = measured.get((sample.candidate, metric), nothing).get(sample.key)
+            if claim != (version, setting, reference, sample.sha256, sha_of(reference, by_key) if reference else ""):
+                return False
+        return True
 
-    def _read(self) -> tuple[list[Record], list[str]]:
-        try:
-            return self.journal.read()
-        except OSError as error:
-            raise RunFolderError(f"{self.journal.path} cannot be read ({error.strerror}); "
-                                 "give --runs-dir another folder") from error
+    def _add(self, records: Sequence[Record], *, sync: bool) -> None:
+        if not records:
+            return
+        self.journal.add(records, sync=sync)
+        for record in records:
+            self._note(record)
+        self._held.lines += len(records)
+        self._unindexed += len(records)
+        if self._unindexed >= max(INDEX_LINES, self._held.lines // 8):
+            self._save_index()
 
-    def _intact(self, sample: Sample) -> bool:
-        place = (sample.sha256, sample.path)
-        if place not in self._sound:
-            image = self.folder / sample.path
-            try:
-                inside = image.resolve().is_relative_to(self.folder.resolve())
-                data = image.read_bytes() if inside else b""
-            except (OSError, ValueError):
-                data = b""
-            self._sound[place] = hashlib.sha256(data).hexdigest() == sample.sha256
-        return self._sound[place]
-
-    def _reindex(self) -> None:
-        self.samples: dict[tuple[str, Cell], Sample] = {}
-        self._by_key: dict[str, Sample] = {}
-        self._measured: dict[tuple[str, str, str], tuple[int, str, str]] = {}
+    def _load(self, stats: dict[str, tuple[str, Stat]] | None = None) -> None:
+        """Reads the index and the lines after it; `stats` are those known by this session already."""
         self._weights: dict[str, Weights] = {}
         self._coverage: dict[str, dict[tuple[str, str], int]] = {}
         self._latencies: dict[str, Latency] = {}
         self._memories: dict[str, Memory] = {}
-        self._sound: dict[tuple[str, str], bool] = {}
-        for record in self._records:
-            self._index(record)
+        with _without_collector():
+            self._held, start = journal_index.load(self._index_path, self.journal.path) or (Held(), 0)
+            try:
+                others = [from_line(line) for line in self._held.others]
+            except ValueError:  # of a version that knew other kinds of records
+                self._held, start, others = Held(), 0, []
+            for record in others:
+                self._place(record)
+            self._unindexed, already_damaged = 0, len(self._held.damaged)
+            try:
+                for record in self.journal.records(self._held.damaged, start, lines_before=self._held.lines):
+                    self._note(record)
+                    self._unindexed += 1
+            except OSError as error:
+                raise RunFolderError(f"{self.journal.path} cannot be read ({error.strerror}); "
+                                     "give --runs-dir another folder") from error
+            self._held.lines += self._unindexed + len(self._held.damaged) - already_damaged
+        self._images = ImageFiles(self.folder, self._held.stats | (stats or {}), verify=self.verify)
+        self._held.stats = self._images.stats
 
-    def _index(self, record: Record) -> None:
+    def _save_index(self) -> None:
+        """Only images that are on the disk have a stat in it. Without it the journal is read instead."""
+        if (self._unindexed or self._images.hashed) and self.journal.path.exists():
+            with suppress(OSError):
+                journal_index.save(self._index_path, self._held, self.journal.path)
+            self._unindexed = 0
+
+    def _note(self, record: Record) -> None:
+        held = self._held
+        if isinstance(record, Sample):
+            held.samples[record.candidate, record.cell] = record
+            held.by_key[record.key] = record
+        elif isinstance(record, Measurement):
+            held.measured.setdefault((record.candidate, record.metric), {})[record.sample] = (
+                record.version, record.setting, record.reference,
+                sha_of(record.sample, held.by_key), sha_of(record.reference, held.by_key))
+        else:
+            held.others.append(to_line(record))
+            self._place(record)
+
+    def _place(self, record: Record) -> None:
         match record:
-            case Sample():
-                before = self._by_key.get(record.key)
-                if before is not None and before.sha256 != record.sha256:
-                    # Made again with other last bits: what was measured on, or against, the old ones no longer counts.
-                    self._measured = {k: v for k, v in self._measured.items() if record.key not in (k[1], v[2])}
-                self.samples[record.candidate, record.cell] = record
-                self._by_key[record.key] = record
-            case Measurement():
-                place = (record.candidate, record.sample, record.metric)
-                self._measured[place] = (record.version, record.setting, record.reference)
             case Weights():
-                before_weights = self._weights.get(record.candidate)
-                if before_weights is not None and before_weights.identity != record.identity:
+                before = self._weights.get(record.candidate)
+                if before is not None and before.identity != record.identity:
                     self._coverage.pop(record.candidate, None)
                 self._weights[record.candidate] = record
             case Coverage():
@@ -175,5 +256,17 @@ class Ledger:
                 self._latencies[record.candidate] = record
             case Memory():
                 self._memories[record.candidate] = record
-            case Failure() | Finished():
+            case _:
                 pass
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A journal makes a million small objects and no cycles; looking for cycles among them takes as long as reading."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

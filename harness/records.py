@@ -90,7 +90,8 @@ class Latency:
 
     `setting` is the hash of all that was timed; it counts while it equals the setting of the candidate's Weights.
     `yardstick` holds the seconds of one fixed small computation before each round: where it differs between two
-    candidates, the machine was busy with something else and their latencies cannot be compared.
+    candidates, the machine was busy with something else and their latencies cannot be compared. `stopped` says why there
+    are so many rounds and no more.
     """
 
     candidate: str
@@ -100,6 +101,7 @@ class Latency:
     guidance: float
     setting: str = ""
     yardstick: tuple[float, ...] = ()
+    stopped: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,6 +120,100 @@ class Memory:
 
     candidate: str
     readings: tuple[Reading, ...]
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One phase that was passed through once ("switch", "text", "denoise", "decode"), on the clock of its timeline."""
+
+    phase: str
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One line of a timeline: bytes in use at times since its start. `why_ended` says why there is no more, or nothing."""
+
+    name: str
+    at_seconds: tuple[float, ...]
+    used_bytes: tuple[int, ...]
+    why_ended: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """Memory over time while a candidate was made resident and made one untimed image, with the phases marked.
+
+    `samples_per_second` is the rate reached by `samples` samples before they were thinned; `notes` says what to know.
+    """
+
+    candidate: str
+    series: tuple[Series, ...]
+    spans: tuple[Span, ...]
+    samples: int
+    samples_per_second: float | None
+    longest_gap_seconds: float
+    notes: tuple[str, ...] = ()
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """Energy, clocks and temperature over the timed images of a candidate, and in words what held the clocks back
+    (`limits`; where the driver does not tell, `why_no_limits`)."""
+
+    candidate: str
+    images: int
+    readings: tuple[Reading, ...]
+    limits: tuple[str, ...] = ()
+    why_no_limits: str = ""
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Durations:
+    """Seconds of what is timed apart from an image's phases: "load", "first_switch" (which may merge and
+    read files), "switch", "step" (every denoising step)."""
+
+    candidate: str
+    seconds: Mapping[str, tuple[float, ...]]
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPoint:
+    """Seconds of each timed batch of `batch_size` images, and the memory readings of one untimed batch before them."""
+
+    batch_size: int
+    seconds: tuple[float, ...]
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchCurve:
+    """Throughput and peak memory by batch size; `stopped` says why it ends where it ends."""
+
+    candidate: str
+    points: tuple[BatchPoint, ...]
+    stopped: str
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Whether a batch fits into the device's memory (or under `cap_bytes`). If not: the bytes asked for, free and there
+    in all, as far as the allocator said; `why` is its first sentence."""
+
+    candidate: str
+    batch_size: int
+    fits: bool
+    cap_bytes: int | None = None
+    asked_bytes: int | None = None
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+    why: str = ""
     setting: str = ""
 
 
@@ -155,11 +251,18 @@ class Finished:
     seconds: float
 
 
-Record: TypeAlias = Sample | Measurement | Coverage | Latency | Memory | Failure | Weights | Finished
+Record: TypeAlias = (Sample | Measurement | Coverage | Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
+                     | Failure | Weights | Finished)
 _KINDS: Final[dict[str, type[Any]]] = {
     "sample": Sample, "measurement": Measurement, "coverage": Coverage, "latency": Latency, "memory": Memory,
+    "timeline": Timeline, "power": Power, "durations": Durations, "batch_curve": BatchCurve, "fit": Fit,
     "failure": Failure, "weights": Weights, "finished": Finished,
 }
+_PARTS: Final[dict[type[Any], dict[str, type[Any]]]] = {
+    Memory: {"readings": Reading}, Power: {"readings": Reading}, Timeline: {"series": Series, "spans": Span},
+    BatchCurve: {"points": BatchPoint}, BatchPoint: {"readings": Reading},
+}
+_LISTS: Final = ("notes", "yardstick", "limits", "at_seconds", "used_bytes")
 _NAMES: Final = {cls: kind for kind, cls in _KINDS.items()}
 
 
@@ -186,19 +289,25 @@ def from_line(line: str) -> Record:
         cls = _KINDS[data.pop("kind")]
         if "cell" in data:
             data["cell"] = Cell(**data["cell"])
-        if cls is Memory:
-            data["readings"] = tuple(Reading(**r) for r in data["readings"])
-        if cls in (Coverage, Latency):
+        if cls in (Coverage, Latency, Durations):
             name = "keys" if cls is Coverage else "seconds"
             data[name] = {k: tuple(v) for k, v in data[name].items()}
-        for name in ("notes", "yardstick"):
-            if name in data:
-                data[name] = tuple(data[name])
-        record: Record = cls(**data)
+        record: Record = _built(cls, data)
         _sound(record)
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a journal line ({error}): {line[:120]!r}") from error
     return record
+
+
+def _built(cls: type[Any], data: dict[str, Any]) -> Any:
+    """The dataclass of a JSON object, its parts built alike; lists become tuples, as they were when written."""
+    parts = _PARTS.get(cls, {})
+    for name, part in parts.items():
+        data[name] = tuple(_built(part, one) for one in data[name])
+    for name in (*_LISTS, *(("seconds",) if cls is BatchPoint else ())):
+        if name in data:
+            data[name] = tuple(data[name])
+    return cls(**data)
 
 
 def _sound(record: Any) -> None:
@@ -217,13 +326,16 @@ def _sound(record: Any) -> None:
 
 
 class Journal:
-    """The append-only file of a run's records. Lines are added whole and flushed to the disk before `add` returns."""
+    """The append-only file of a run's records. Lines are added whole, and by default reach the disk before `add` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def add(self, records: Iterable[Record]) -> None:
-        """Appends the records as lines; a torn last line left by a killed run is closed off first."""
+    def add(self, records: Iterable[Record], *, sync: bool = True) -> None:
+        """Appends the records as lines; a torn last line left by a killed run is closed off first.
+
+        Without `sync` the lines outlive a killed process but not a power cut, until the next `add` or `sync`.
+        """
         text = "".join(to_line(r) + "\n" for r in records)
         if not text:
             return
@@ -235,26 +347,74 @@ class Journal:
                     file.write(b"\n")
             file.write(text.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
+
+    def sync(self) -> None:
+        """Waits until all that was added is on the disk."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
 
     def read(self) -> tuple[list[Record], list[str]]:
         """All whole records in order, and one sentence for each line that could not be read."""
-        records: list[Record] = []
         damaged: list[str] = []
-        for number, line in self._lines():
+        return list(self.records(damaged)), damaged
+
+    def records(self, damaged: list[str], start: int = 0, end: int | None = None, lines_before: int = 0) -> Iterator[Record]:
+        """The whole records between two byte offsets (the file's end by default), in order; a sentence for each line
+        that could not be read is put into `damaged`. `lines_before` is the number of lines before `start`."""
+        cells: dict[tuple[Any, ...], Cell] = {}
+        for number, line in enumerate(self.lines(start, end), start=lines_before + 1):
+            if line.isspace():
+                continue
+            text = line.decode(errors="replace")
             try:
-                records.append(from_line(line))
+                yield _quickly(text, cells) or from_line(text)
             except ValueError as error:
                 damaged.append(f"{self.path.name} line {number}: {error}")
-        return records, damaged
 
-    def _lines(self) -> Iterator[tuple[int, str]]:
+    def lines(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The lines between two byte offsets, with their ends; nothing where there is no file."""
         if not self.path.exists():
             return
-        with self.path.open(encoding="utf-8", errors="replace") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield number, line
+        with self.path.open("rb", buffering=1 << 20) as file:
+            place = file.seek(start)
+            for line in file:
+                if end is not None and (place := place + len(line)) > end:
+                    return
+                yield line
+
+
+def _quickly(text: str, cells: dict[tuple[Any, ...], Cell]) -> Record | None:
+    """What `from_line` gives, for the two kinds that fill a journal, several times as fast; None where it must decide.
+
+    `cells` holds the cells met so far: a cell stands in the lines of every candidate and metric, and one object is enough.
+    """
+    try:
+        data = json.loads(text)
+        kind = data.pop("kind")
+        place = tuple(data["cell"].values())
+        cell = cells.get(place)
+        if list(data["cell"]) != ["prompt", "seed", "guidance"] or kind not in ("sample", "measurement"):
+            return None
+        if cell is None or [*map(type, place)] != [type(cell.prompt), type(cell.seed), type(cell.guidance)]:
+            record = from_line(text)
+            if isinstance(record, Sample | Measurement):
+                cells[place] = record.cell
+            return record
+        data["cell"] = cell
+        known: Record
+        if kind == "sample":
+            known = Sample(**data)
+            sound = all(type(v) is str for k, v in data.items() if k != "cell")
+        else:
+            known = Measurement(**data)
+            sound = (all(type(v) is dict for v in (known.values, known.labels, known.details, known.missing))
+                     and all(type(v) is str for v in (known.sample, known.candidate, known.metric, known.setting)))
+    except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
+        return None
+    return known if sound else None
 
 
 def write_atomically(path: Path, data: bytes) -> None:
@@ -277,8 +437,8 @@ def finite(values: Mapping[str, float]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Cell | Reading):
-        return {f.name: getattr(value, f.name) for f in fields(value)}
+    if isinstance(value, Cell | Reading | Span | Series | BatchPoint):
+        return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple):

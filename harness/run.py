@@ -29,11 +29,15 @@ from harness.probes.environment import environment
 from harness.progress import Progress
 from harness.quantize import QUANTIZATION_MODES
 from harness.records import RUN_FORMAT, Cell, Failure, Finished, Measurement, Sample, sample_key, write_atomically
-from harness.sample import (
+from harness.samplers import sampler_problem
+from harness.sampling import (
+    SamplingError,
     TextState,
     batches,
+    coverage_of_texts,
     encode,
     from_png,
+    named,
     pool_of_single_threads,
     sample,
     set_determinism,
@@ -67,7 +71,7 @@ class SuiteRun:
         self.prompts = {p.id: p for p in suite.grid.prompts}
         self.batches = batches(suite.grid)
         self.cells = [cell for batch in self.batches for cell in batch]
-        self.bench = Workbench(device=options.device, root=options.root)
+        self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
         self._lock = lock(self.folder)
@@ -97,8 +101,11 @@ class SuiteRun:
         for candidate in (c for c in self.suite.candidates if c.name not in self.not_offered):
             try:
                 self.bench.inspect(candidate)
+                said = sampler_problem(self.suite.grid.sampler, self.bench.family(candidate))
             except Exception as error:
-                found.append(f"suite {self.suite.name!r}, candidate {candidate.name!r}: {error}")
+                said = str(error)
+            if said:
+                found.append(f"suite {self.suite.name!r}, candidate {candidate.name!r}: {said}")
         if "clip_score" in self.suite.metrics:
             try:
                 self._clip()
@@ -130,15 +137,17 @@ class SuiteRun:
         if todo or self.ledger.latency(candidate.name) is None or not self.ledger.covered(candidate.name):
             with self._stage(candidate, "materialise", failures):
                 prepared = self.bench.prepare(candidate)
-                self.ledger.cover(candidate.name, prepared.coverage)
+                texts = self._embeddings(prepared)
+                said = coverage_of_texts(candidate.name, self.suite.grid.prompts, texts.values())
+                self.ledger.cover(candidate.name, (*prepared.coverage, *said))
             if failures:
                 return self._give_up(candidate, failures)
             with self._stage(candidate, "sample", failures):
-                self._sample(candidate, weights.identity, prepared, todo)
+                self._sample(candidate, weights.identity, (prepared, texts), todo)
             if not failures and self.ledger.latency(candidate.name) is None:
                 with self._stage(candidate, "time", failures):
                     key = timing_setting(self.suite, weights.identity, self._head["environment"])
-                    self.ledger.add(time_candidate(candidate.name, prepared.pipeline, self.suite, key))
+                    self.ledger.add(time_candidate(candidate.name, prepared.phases, self.suite, key))
         if not failures:
             self._measure(candidate, failures)
         if failures:
@@ -178,24 +187,35 @@ class SuiteRun:
         prompt = self.prompts[cell.prompt]
         return sample_key(identity, cell, (prompt.text, prompt.negative), self._head["sampling"])
 
-    def _sample(self, candidate: Candidate, identity: str, prepared: Prepared, todo: Sequence[tuple[Cell, ...]]) -> None:
+    def _sample(self, candidate: Candidate, identity: str, made: tuple[Prepared, dict[str, TextState]],
+                todo: Sequence[tuple[Cell, ...]]) -> None:
         """Samples the batches; images and journal are written by a second thread while the next batch is computed."""
         if not todo:
             return
-        grid = self.suite.grid
-        if prepared.text_identity not in self._texts:
-            texts = [t for p in grid.prompts for t in (p.text, p.negative)]
-            self._texts[prepared.text_identity] = encode(prepared.pipeline, texts)
-        text = self._texts[prepared.text_identity]
+        prepared, texts = made
         pending: list[Future[None]] = []
         with ThreadPoolExecutor(max_workers=1) as writer:
-            for cells, images in sample(prepared.pipeline, grid, todo, text):
+            for cells, images in sample(prepared.phases, self.suite.grid, todo, texts):
                 pending.append(writer.submit(self._write, candidate, identity, cells, images))
                 self.progress.advance(len(cells), f"{self.suite.name} {candidate.name}")
                 if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
                     pending.pop(0).result()
             for written in pending:
                 written.result()
+
+    def _embeddings(self, prepared: Prepared) -> dict[str, TextState]:
+        """The embeddings of every phase, made once for each state of the text encoders. SamplingError for a word of the
+        treatment that stands in no prompt: it would do nothing."""
+        prompts = self.suite.grid.prompts
+        for phase in prepared.phases:
+            if phase.text_identity not in self._texts:
+                self._texts[phase.text_identity] = encode(phase.enter(), prompts, phase.treatment)
+        texts = {phase.text_identity: self._texts[phase.text_identity] for phase in prepared.phases}
+        wanted = {word for phase in prepared.phases for word in named(phase.treatment)}
+        if unused := sorted(wanted - {word for state in texts.values() for word in state.found}):
+            raise SamplingError(f"the word {unused[0]!r} stands in no prompt of the suite, so that it does nothing; write it "
+                                "into the prompts as it is spelled here, or leave it out of the candidate")
+        return texts
 
     def _write(self, candidate: Candidate, identity: str, cells: Sequence[Cell], images: Any) -> None:
         records = []

@@ -1,26 +1,39 @@
-"""Latency and peak memory of one image at batch 1, as a user would run it, apart from the batched sampling. run.py calls it."""
+"""What candidates cost: latency, memory, energy and switching of one image at batch 1, as a user would run it, in rounds
+that alternate between them; and the batch-size curve. Apart from the batched sampling. run.py calls it."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Suite, short_hash
 from harness.probes.clock import Stopwatch, device_wait
+from harness.probes.curve import CurveLimits, batch_curve
+from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.probes.memory import MemoryProbe
-from harness.probes.nvml import find_gpu
-from harness.records import PHASES, Cell, Latency, Memory
-from harness.sample import setting, time_one
+from harness.probes.nvml import NvmlGpu, find_gpu
+from harness.probes.power import PowerProbe
+from harness.probes.rounds import Around, Make, Rounds, Visit, interleave
+from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
+from harness.sampling import encode, sample, setting, time_one
 
 if TYPE_CHECKING:
     import torch
 
-    from harness.weights import Pipeline
+    from harness.materialise import Phase
 
 WARMUP_ROUNDS: Final = 1
-TIMING_VERSION: Final = 1
+"""Untimed images after every switch; memory is polled during the first, so that polling disturbs no timed one."""
+
+TIMING_VERSION: Final = 2
+
+FIRST: Final = "first_switch"
+STEP: Final = "step"
+"""What a stopwatch calls one denoising step; steps lie within "denoise" and are many to a round."""
 
 
 def timed_cell(suite: Suite) -> Cell:
@@ -38,25 +51,148 @@ def timing_setting(suite: Suite, identity: str, machine: Mapping[str, Any]) -> s
                        setting(suite.grid, str(machine.get("device"))), suite.latency_rounds, where])
 
 
-def time_candidate(candidate: str, pipeline: Pipeline, suite: Suite, key: str) -> tuple[Latency, Memory]:
-    """One warm-up round, then `suite.latency_rounds` timed ones under the memory probe, each after the yardstick."""
-    device, cell = str(pipeline.device), timed_cell(suite)
-    for _ in range(WARMUP_ROUNDS):
-        time_one(pipeline, suite.grid, cell, Stopwatch(device))
-    seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
-    yardstick = Yardstick(device)
-    lengths = []
-    with MemoryProbe(device, find_gpu(device)) as memory:
-        for _ in range(suite.latency_rounds):
-            lengths.append(yardstick.seconds())
-            watch = Stopwatch(device)
-            time_one(pipeline, suite.grid, cell, watch)
-            for phase, value in watch.seconds.items():
-                seconds[phase].append(value)
-            seconds["total"].append(sum(watch.seconds.values()))
-    return (Latency(candidate=candidate, batch_size=1, warmup_rounds=WARMUP_ROUNDS, guidance=cell.guidance, setting=key,
-                    seconds={phase: tuple(values) for phase, values in seconds.items()}, yardstick=tuple(lengths)),
-            Memory(candidate=candidate, readings=memory.readings(), setting=key))
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """How candidates are timed together: on which device, for how many rounds, what the device held before any was loaded
+    (`idle_bytes`), and by name the hash of what is timed (`timing_setting`)."""
+
+    device: str
+    rounds: Rounds
+    settings: Mapping[str, str]
+    idle: Reading | None = None
+
+
+def time_candidate(candidate: str, phases: Sequence[Phase], suite: Suite, key: str) -> tuple[Latency, Memory]:
+    """One candidate by itself: an untimed image under the memory probe, then `suite.latency_rounds` timed ones."""
+    together = Together(device=str(phases[0].enter().device), rounds=Rounds(declared=suite.latency_rounds),
+                        settings={candidate: key})
+    costs = _Costs(candidate, together)
+    for visit in _visits(suite, {candidate: costs}, lambda _: phases, together):
+        if visit.error is not None:
+            raise visit.error
+    latency, memory, *_ = costs.records(timed_cell(suite).guidance, "")
+    assert isinstance(latency, Latency)
+    assert isinstance(memory, Memory)
+    return latency, memory
+
+
+def time_together(suite: Suite, enter: Callable[[str], Sequence[Phase]], together: Together) -> tuple[Record, ...]:
+    """Interleaved rounds of all candidates that `together.settings` names; `enter` gives the phases of one and may make
+    what they need: its seconds, and those until the first phase is live, are the switch.
+
+    Per candidate: Latency, Memory, Timeline, Power and Durations; or, if it raised, a Failure, and a Fit too if memory
+    was refused. Nothing is raised for a candidate's sake.
+    """
+    held = {name: _Costs(name, together) for name in together.settings}
+    failed: dict[str, tuple[Record, ...]] = {}
+    started, done = time.perf_counter(), 0
+    for visit in _visits(suite, held, enter, together):
+        done = visit.round + 1
+        if visit.error is not None:
+            failed[visit.name] = _failure(visit, together)
+    stopped = together.rounds.reached(done, time.perf_counter() - started)
+    guidance = timed_cell(suite).guidance
+    return tuple(record for name, costs in held.items() for record in failed.get(name) or costs.records(guidance, stopped))
+
+
+def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str,
+                 limits: CurveLimits | None = None) -> tuple[BatchCurve | Fit, ...]:
+    """The batch-size curve of denoising and decoding (texts are embedded once for all images of a run), and a Fit if
+    memory ended it."""
+    device, cell = str(phases[0].enter().device), timed_cell(suite)
+    prompts = [p for p in suite.grid.prompts if p.id == cell.prompt]
+    texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment) for phase in phases}
+
+    def make(size: int) -> None:
+        for _ in sample(phases, suite.grid, [(cell,) * size], texts):
+            pass
+
+    points, stopped, refused = batch_curve(make, lambda: MemoryProbe(device, find_gpu(device)), device=device, limits=limits,
+                                           wait=device_wait(device))
+    curve = BatchCurve(candidate=candidate, points=points, stopped=stopped, setting=key)
+    if refused is None:
+        return (curve,)
+    size = 2 * points[-1].batch_size if points else 1
+    return curve, replace(not_fitting(refused, candidate, size), setting=key)
+
+
+def _visits(suite: Suite, held: Mapping[str, _Costs], enter: Callable[[str], Sequence[Phase]],
+            together: Together) -> Iterator[Visit]:
+    device, cell, yardstick = together.device, timed_cell(suite), Yardstick(together.device)
+
+    def resident(name: str) -> Make:
+        phases = enter(name)
+        phases[0].enter()
+        return lambda watch: time_one(phases, suite.grid, cell, watch)
+
+    around = Around(untimed=lambda name: held[name].probed(), timed=lambda name: held[name].power.during(),
+                    before=lambda name: held[name].lengths.append(yardstick.seconds()), failed=lambda: free_memory(device))
+    for visit in interleave(tuple(held), together.rounds, resident, around=around, watch=lambda: Stopwatch(device)):
+        if visit.error is None:
+            held[visit.name].take(visit)
+        yield visit
+
+
+class _Costs:
+    """What the visits of one candidate gave so far."""
+
+    def __init__(self, candidate: str, together: Together) -> None:
+        self._candidate, self._together = candidate, together
+        self._setting = together.settings[candidate]
+        self._gpu: NvmlGpu | str = find_gpu(together.device)
+        self._probe: MemoryProbe | None = None
+        self._timeline: Timeline | None = None
+        self._seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
+        self._apart: dict[str, list[float]] = {}
+        self.lengths: list[float] = []
+        self.power = PowerProbe(self._gpu)
+
+    @contextmanager
+    def probed(self) -> Iterator[None]:
+        """Memory is polled inside, the first time; later switches are timed without it. What the candidates before left in
+        the allocator's cache is given back first, or it would be charged to this one."""
+        if self._probe is not None:
+            yield
+            return
+        free_memory(self._together.device)
+        with MemoryProbe(self._together.device, self._gpu, idle=self._together.idle) as self._probe:
+            yield
+
+    def take(self, visit: Visit) -> None:
+        """Adds one visit. The first one's switch stands apart: it may merge and load, and memory was polled during it."""
+        if visit.switch_seconds is not None:
+            what = "switch" if FIRST in self._apart else FIRST
+            self._apart.setdefault(what, []).append(visit.switch_seconds)
+        if self._timeline is None and self._probe is not None:
+            self._timeline = self._probe.timeline(self._candidate, visit.untimed, self._setting)
+        for phase, seconds in visit.seconds.items():
+            if phase != STEP:
+                self._seconds.setdefault(phase, []).append(seconds)
+        if steps := [round(s.end_seconds - s.start_seconds, 7) for s in visit.spans if s.phase == STEP]:
+            self._apart.setdefault(STEP, []).extend(steps)
+
+    def records(self, guidance: float, stopped: str) -> tuple[Record, ...]:
+        """Latency, Memory, Power, Durations and the Timeline, in this order."""
+        name, key = self._candidate, self._setting
+        latency = Latency(candidate=name, batch_size=1, warmup_rounds=WARMUP_ROUNDS, guidance=guidance, setting=key,
+                          seconds={phase: tuple(taken) for phase, taken in self._seconds.items()},
+                          yardstick=tuple(self.lengths), stopped=stopped)
+        apart = {what: tuple(taken) for what, taken in self._apart.items()}
+        memory = Memory(candidate=name, readings=self._probe.readings() if self._probe else (), setting=key)
+        timeline = (self._timeline,) if self._timeline else ()
+        return latency, memory, self.power.record(name, key), Durations(candidate=name, seconds=apart, setting=key), *timeline
+
+
+def _failure(visit: Visit, together: Together) -> tuple[Record, ...]:
+    error = visit.error
+    assert error is not None
+    said = str(error) or "no message"
+    failure = Failure(candidate=visit.name, stage="time", error=type(error).__name__,
+                      message=f"{said} (in round {visit.round + 1})")
+    refused = out_of_memory(error)
+    if refused is None:
+        return (failure,)
+    return failure, replace(not_fitting(refused, visit.name), setting=together.settings[visit.name])
 
 
 class Yardstick:

@@ -1,12 +1,12 @@
 """Putting a plan onto live modules at run time, through PEFT's layers, and changing its weight there without
 reloading.
 
-The harness attaches a candidate's adapters once and walks an adapter sweep by `set_weight`.
+The harness attaches a candidate's adapters once, walks an adapter sweep by `set_weight` and switches styles by `activate`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.change import Reading, Shapes
@@ -33,7 +33,8 @@ def live_plan(reading: Reading, shapes: Shapes) -> AdapterPlan:
                        reasons=reading.reasons, notes=notes)
 
 
-def attach(plan: AdapterPlan, modules: Mapping[str, torch.nn.Module], name: str, weight: float) -> None:
+def attach(plan: AdapterPlan, modules: Mapping[str, torch.nn.Module], name: str,
+           weight: float | Mapping[tuple[str, str], float]) -> None:
     """Makes every planned layer compute W x + weight * scale * up (down x), on top of adapters it already has.
 
     PEFT's layers are built one by one, each with its own rank and scale: a LoraConfig for a whole model selects ranks
@@ -53,13 +54,28 @@ def attach(plan: AdapterPlan, modules: Mapping[str, torch.nn.Module], name: str,
     set_weight(modules, name, weight)
 
 
-def set_weight(modules: Mapping[str, torch.nn.Module], name: str, weight: float) -> None:
-    """Sets the strength of an attached adapter in place; 1.0 is what its trainer meant, 0 computes the bare model."""
-    layers = [layer for module in modules.values() for _, layer in _wrapped(module) if name in layer.lora_A]
-    if not layers:
+def set_weight(modules: Mapping[str, torch.nn.Module], name: str, weight: float | Mapping[tuple[str, str], float]) -> None:
+    """Sets the strength of an attached adapter in place; 1.0 is what its trainer meant, 0 computes the bare model.
+
+    A mapping gives a strength of its own to each layer, by component and module path; it must name every layer.
+    """
+    found = False
+    for component, module in modules.items():
+        for path, layer in _wrapped(module):
+            if name in layer.lora_A:
+                found = True
+                own = weight[component, path] if isinstance(weight, Mapping) else weight
+                layer.scaling[name] = layer.lora_alpha[name] / layer.r[name] * own
+    if not found:
         raise AdapterError(f"no adapter named {name!r} is attached")
-    for layer in layers:
-        layer.scaling[name] = layer.lora_alpha[name] / layer.r[name] * weight
+
+
+def activate(modules: Mapping[str, torch.nn.Module], names: Sequence[str]) -> None:
+    """Lets exactly these of the attached adapters work, added up in this order; the others stay on their layers and cost
+    nothing but memory. This is how to go from one style to another without attaching anything again."""
+    for module in modules.values():
+        for _, layer in _wrapped(module):
+            layer.set_adapter([name for name in names if name in layer.lora_A], inference_mode=True)
 
 
 def detach(modules: Mapping[str, torch.nn.Module], name: str) -> None:
@@ -70,6 +86,8 @@ def detach(modules: Mapping[str, torch.nn.Module], name: str) -> None:
             if name not in layer.lora_A:
                 continue
             found = True
+            # PEFT warns when an adapter at work is deleted, and sets another one to work.
+            layer.set_adapter([other for other in layer.active_adapters if other != name], inference_mode=True)
             layer.delete_adapter(name)
             if not layer.lora_A:
                 module.set_submodule(path, layer.base_layer)

@@ -175,8 +175,10 @@ def _split_parts(stored: Stored, group: Group, change: Change, alpha: float, ran
 
     kohya's split_qkv writes block-diagonal factors of rank n r with the alpha for r (kohya-ss/sd-scripts#2204). Its own
     converter from AI-Toolkit writes such factors with alpha = n r, for all of it: there alpha is the rank, and counts so.
-    Sweetspot's own files always say the alpha of the whole.
+    Sweetspot's own files always say the alpha of the whole. Text encoders are not trained so.
     """
+    if group.component.startswith("text_encoder"):
+        return 1
     heights = group.target.fused or fused_heights(group.module, group.target.shape)
     if change.kind != "lora" or len(heights) < 2 or rank % len(heights) or "mid" in change.tensors:
         return 1

@@ -4,6 +4,7 @@ replicate's files, and those bundled with a LoRA. Reading calls `place_of` for e
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -50,7 +51,7 @@ def place_of(stored: Stored, key: str) -> InversionKey | None:
         return InversionKey(part="text_encoder", token=stem if named == "*" else named,
                             status="applied" if key.startswith("string_to_param.") else "consumed")
     # diffusers saves {token: vectors} and nothing else, cloneofsimo's trainer <tokens> beside factors.
-    alone = len(stored.entries) == 1 and not stored.bare and "." not in key
+    alone = len(stored.entries) == 1 and not stored.bare and "." not in key and not _is_misspelt(key)
     if (alone or (key.startswith("<") and key.endswith(">"))) and _is_vectors(stored.entries[key]):
         return InversionKey(part="text_encoder", token=key)
     return None
@@ -70,6 +71,11 @@ def _bundled(key: str) -> InversionKey | None:
 def _of_output(ending: str, token: str) -> InversionKey:
     return InversionKey(part=_PARTS[ending.removesuffix("_out")], token=token, status="refused",
                         reason="vectors for the encoder's output, which a text encoder has no words for")
+
+
+def _is_misspelt(key: str) -> bool:
+    """Whether a lone name is nearly one of those that say whose the vectors are: a damaged file, not a word like that."""
+    return bool(difflib.get_close_matches(key[:40], [*_PARTS, "string_to_param"], n=1, cutoff=0.8))
 
 
 def _is_vectors(entry: Entry) -> bool:

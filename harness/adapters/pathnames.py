@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from harness.adapters.change import Shapes
 from harness.adapters.contract import AdapterError
+from harness.adapters.openclip_names import openclip_names
 from harness.adapters.original_names import original_names
 from harness.adapters.stored import shown
 
@@ -82,6 +83,7 @@ def _table(component: str, modules: Mapping[str, tuple[int, ...]], family: str) 
     elif component == "transformer":
         _add(table, _other_layout(modules, family))
     elif component.startswith("text_encoder"):
+        _add(table, _paired(modules, (Pair(original=theirs, diffusers=ours) for theirs, ours in openclip_names(modules))))
         # transformers 5 dropped "text_model." from CLIPTextModel and kept it in CLIPTextModelWithProjection.
         _add(table, ((path.removeprefix(_TEXT_MODEL) if path.startswith(_TEXT_MODEL) else _TEXT_MODEL + path, target)
                      for path, target in list(table.items())))
@@ -186,7 +188,11 @@ def is_sd3(modules: Collection[str], family: str) -> bool:
 
 
 def _other_layout(modules: Mapping[str, tuple[int, ...]], family: str) -> Iterator[tuple[str, Target]]:
-    pairs = sd3_pairs(modules, modules) if is_sd3(modules, family) else flux_pairs(modules)
+    return _paired(modules, sd3_pairs(modules, modules) if is_sd3(modules, family) else flux_pairs(modules))
+
+
+def _paired(modules: Mapping[str, tuple[int, ...]], pairs: Iterable[Pair]) -> Iterator[tuple[str, Target]]:
+    """The names of the layout that the model has not, for every pair that it has one side of."""
     for pair in pairs:
         if pair.original in modules:
             yield from _of_original(pair, tuple(modules[pair.original]))

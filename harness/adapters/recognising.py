@@ -18,17 +18,12 @@ from harness.adapters.formats import FORMATS, Key
 from harness.adapters.formats.headers import HEADER
 from harness.adapters.formats.refused import refusal
 from harness.adapters.inversion import place_of
+from harness.adapters.oddities import Module, oddities
 from harness.adapters.stored import Stored, open_stored, shown
 
 INVERSION: Final = "textual-inversion"
 _WIDTHS: Final = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL",
                   1280: "Stable Diffusion XL refiner"}
-_CLAIMS: Final = (  # the longer word first: "sdxl" is in no other, "sd_v1" and "sd_1" are not in "sd_xl"
-    (r"flux", "Flux.1"), (r"sd3|stable-diffusion-3|stable_diffusion_3", "Stable Diffusion 3"),
-    (r"refiner", "Stable Diffusion XL refiner"), (r"sdxl|sd_xl|-xl-|xl_", "Stable Diffusion XL"),
-    (r"sd_?2|sd_v2|stable-diffusion-v2|stable-diffusion-2", "Stable Diffusion 2"),
-    (r"sd_?1|sd_v1|stable-diffusion-v1|stable-diffusion-1|sd15", "Stable Diffusion 1"),
-)
 _BLOCKS: Final = ((r"(double|single|single_transformer)_blocks_", "Flux.1"), ("joint_blocks_", "Stable Diffusion 3"),
                   (r"^(denoiser|transformer) transformer_blocks_|add_q_proj", "Stable Diffusion 3 or Flux.1"))
 _RANK_ROLES: Final = {"down": 0, "w1_b": 0, "w2_b": 0, "a2": 0}
@@ -94,15 +89,16 @@ def parsed(stored: Stored, name: str) -> Iterator[tuple[str, Key]]:
 def describe(stored: Stored, name: str) -> Recognised:
     """What there is to say of a file in a known format."""
     modules: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
-    kinds: set[str] = set()
+    kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
     if name != INVERSION:
         for key, part in parsed(stored, name):
-            roles = modules[part.places[0]]
-            if part.kind:
-                kinds.add(_kind(stored, key, part))
-            roles[part.role] = key
+            modules[part.places[0]][part.role] = key
+            if part.kind and part.role != "rescale":
+                kinds[part.places[0]].add(_kind(stored, key, part))
     with_magnitude = any(role.startswith("magnitude") for roles in modules.values() for role in roles)
-    ranks = [rank for found in modules.values() if (rank := _rank(stored, found))]
+    listed = [Module(part=part, name=module, keys=found, kinds=frozenset(kinds[part, module]), rank=_rank(stored, found))
+              for (part, module), found in modules.items()]
+    ranks = [module.rank for module in listed if module.rank]
     alphas, missing = _alphas(stored, modules)
     base = base_of(stored, modules)
     tokens = sorted({found.token for key in stored.entries if (found := place_of(stored, key)) and found.status == "applied"})
@@ -110,10 +106,10 @@ def describe(stored: Stored, name: str) -> Recognised:
     return Recognised(
         source=stored.name, format=name, says=FORMATS[name].says if name in FORMATS else "textual inversion",
         tool=tool_of(stored, name), base=base, modules={_shown_part(part, base): count for part, count in parts.items()},
-        kinds=(*sorted(kinds), *(["dora"] if with_magnitude else [])),
+        kinds=(*sorted(set().union(*kinds.values())), *(["dora"] if with_magnitude else [])),
         ranks=(min(ranks), max(ranks)) if ranks else None, alphas=(min(alphas), max(alphas)) if alphas else None,
         alphas_missing=missing, tokens=tuple(ascii(token)[1:-1] for token in tokens),
-        warnings=tuple(_contradictions(stored, base, ranks)))
+        warnings=tuple(oddities(stored, listed, base, alphas, name in FORMATS and FORMATS[name].strength == "header")))
 
 
 def _kind(stored: Stored, key: str, part: Key) -> str:
@@ -213,16 +209,3 @@ def _name_in(software: str) -> str:
 
 def _short(text: str) -> str:
     return ascii(text[:80])[1:-1]
-
-
-def _contradictions(stored: Stored, base: str, ranks: list[int]) -> Iterator[str]:
-    for name in ("ss_base_model_version", "modelspec.architecture"):
-        text = stored.metadata.get(name, "")
-        claimed = next((family for mark, family in _CLAIMS if re.search(mark, text.lower())), "")
-        if claimed and base in {*_WIDTHS.values(), "Flux.1", "Stable Diffusion 3"} and claimed != base:
-            yield f"its header says {name} = {text[:60]!a}, but its names and shapes are of {base}"
-    said = stored.metadata.get("ss_network_dim", "")
-    if said.isdecimal() and len(said) < 9 and ranks and not min(ranks) <= int(said) <= max(ranks):
-        yield f"its header says ss_network_dim = {said}, but its ranks are {min(ranks)} to {max(ranks)}"
-    if "dylora" in stored.metadata.get("ss_network_module", ""):
-        yield "trained as DyLoRA: any lower rank of it works too; the full rank is used"

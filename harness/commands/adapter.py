@@ -65,7 +65,6 @@ def run(given: argparse.Namespace) -> int:
 
 def _from_files(given: argparse.Namespace) -> int:
     from harness.adapters.algebra import combine_adapters
-    from harness.materialise.adapting import refuse_embeddings
     from harness.materialise.library import Library, checkpoint_of, shapes_of
 
     library = Library(Path())
@@ -74,17 +73,29 @@ def _from_files(given: argparse.Namespace) -> int:
     for text in given.adapter:
         path, weight = _weighed(text) if given.way == "merge" else (text, 1.0)
         reading = library.adapter(path, model)
-        refuse_embeddings(reading)
+        _refuse_losses(path, reading, given.way)
         _say_reading(path, weight, reading)
-        if reading.reasons and (refused := [key for at in reading.keys.values() for key in at.get("refused", ())]):
-            raise ValueError(f"{path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')}), and what is "
-                             "written would lack it. Take it out of the file first")
         readings.append((reading, weight))
     if given.way == "convert":
         return _write(given, readings[0][0].changes, model, f"{given.adapter[0]}")
     made = combine_adapters([(reading.changes, weight) for reading, weight in readings], shapes_of(model), _cut(given))
     _say_algebra(made, given.report)
     return _write(given, made.changes, model, " + ".join(given.adapter))
+
+
+def _refuse_losses(path: str, reading: Reading, way: str) -> None:
+    """ValueError for what the written file could not hold: words, and tensors that nothing could be done with."""
+    if reading.embeddings:
+        words = ", ".join(dict.fromkeys(ascii(word.token) for word in reading.embeddings))
+        if not reading.changes:
+            raise ValueError(f"{path}: is a textual inversion ({words}): vectors for words and no change of weights, so there is "
+                             f"nothing to {way}. Use the file as it is")
+        raise ValueError(f"{path}: holds vectors for the words {words} beside its {len(reading.changes)} changes of weights, and "
+                         "what is written would lack them. Save them as a textual inversion of their own, and take them out "
+                         "of the file first")
+    if refused := [key for at in reading.keys.values() for key in at.get("refused", ())]:
+        raise ValueError(f"{path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')}), and what is "
+                         "written would lack it. Take it out of the file first")
 
 
 def _extract(given: argparse.Namespace) -> int:
@@ -165,7 +176,11 @@ def _say_reading(path: str, weight: float, reading: Reading) -> None:
             counts[status] = counts.get(status, 0) + len(keys)
     said = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
     say(f"{printable(path)} at {weight:g}: {printable(reading.format)}, {len(reading.changes)} modules; tensors: {said}")
-    for note in (*reading.warnings, *reading.notes, *(f"{key} refused: {why}" for key, why in reading.reasons.items())):
+    for component, at in reading.keys.items():
+        if lost := at.get("absent_component", ()):
+            say(f"  warning: {len(lost)} tensors are for {printable(component)}, which the model lacks; what is written lacks "
+                "them too")
+    for note in (*reading.warnings, *reading.notes):
         say(f"  note: {printable(note)}")
 
 

@@ -4,10 +4,11 @@ run.py holds one Workbench per suite; the command makes, re-makes and checks fil
 
 from harness.materialise.describing import describe
 from harness.materialise.library import Library, MaterialiseError
+from harness.materialise.phases import Phase
 from harness.materialise.placing import place
 from harness.materialise.recipe import PartPlan, RecipePlan, plan_recipe
 from harness.materialise.saving import save
 from harness.materialise.workbench import Prepared, Workbench
 
-__all__ = ["Library", "MaterialiseError", "PartPlan", "Prepared", "RecipePlan", "Workbench", "describe",
+__all__ = ["Library", "MaterialiseError", "PartPlan", "Phase", "Prepared", "RecipePlan", "Workbench", "describe",
            "place", "plan_recipe", "save"]

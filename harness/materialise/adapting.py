@@ -4,46 +4,114 @@ Planning a recipe fuses adapters through it; the workbench applies those that li
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from harness.adapters import AdapterError, Change, Reading
 from harness.adapters.kinds import bias_delta, changed_bias, changed_weight
-from harness.declare import Adapter
+from harness.declare import Adapter, Alphas, Blocks, Gradient
 from harness.merge import Altered, Expression
+from harness.merge.blocks import unet_blocks
+from harness.merge.where import ByKey, WhereError, alphas_by_key, unmatched_patterns
+from harness.weights import ModelFile
+from harness.weights.ldm import unet_to_ldm
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapter, reading: Reading,
-                 left: frozenset[tuple[str, str]] = frozenset()) -> dict[str, Expression]:
-    """The expressions that an adapter changes, by key; modules in `left` are not touched.
+Places: TypeAlias = tuple[str, str]
+"""A module: its component and path."""
+_Rule = TypeVar("_Rule", float, Blocks, Gradient, Blocks | Gradient, float | Blocks | Gradient)
 
-    Raises AdapterError for a textual inversion, which is no weight, and for a bias that the model's layer lacks.
+
+def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapter, reading: Reading,
+                 weights: Mapping[Places, float], left: Collection[Places] = ()) -> dict[str, Expression]:
+    """The expressions that an adapter changes, by key, each at its own of the `weights`; modules in `left` are not touched.
+
+    Raises AdapterError for a bias that the model's layer lacks.
     """
-    refuse_embeddings(reading)
     changed: dict[str, Expression] = {}
     for (part, path), change in reading.changes.items():
         if part != component or (part, path) in left:
             continue
-        said = ("adapter", adapter.path, path, adapter.weight)
+        weight = weights[part, path]
+        said = ("adapter", adapter.path, path, weight)
         if _changes_weight(change):
-            changed[f"{path}.weight"] = Altered(input=keys[f"{path}.weight"], said=said, alter=_weight(change, adapter.weight))
+            changed[f"{path}.weight"] = Altered(input=keys[f"{path}.weight"], said=said, alter=_weight(change, weight))
         if bias_delta(change) is not None:
             if f"{path}.bias" not in keys:
                 raise AdapterError(f"{reading.source}: changes the bias of {path}, and the layer of this model has none")
-            changed[f"{path}.bias"] = Altered(input=keys[f"{path}.bias"], said=said, alter=_bias(change, adapter.weight))
+            changed[f"{path}.bias"] = Altered(input=keys[f"{path}.bias"], said=said, alter=_bias(change, weight))
     return changed
 
 
-def refuse_embeddings(reading: Reading) -> None:
-    """AdapterError for a textual inversion: it changes no weight, and nothing here puts it into a tokenizer yet."""
+def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Places, float]:
+    """The weight of every module that the adapter changes: its weight times the block's, as alpha is found by block in
+    merges. Raises AdapterError for block weights that do not fit the model, and for a pattern that matches nothing."""
+    if adapter.blocks is None:
+        return dict.fromkeys(reading.changes, adapter.weight)
+    blocks = _whole(adapter.blocks)
+    denoiser = unet_to_ldm(model.components["unet"]).values() if "unet" in model.components else model.components.get(
+        "transformer", {})
+    found: list[ByKey] = []
+    weights: dict[Places, float] = {}
+    for component in dict.fromkeys(component for component, _ in reading.changes):
+        paths = {f"{path}.weight": path for part, path in reading.changes if part == component}
+        names = unet_to_ldm(paths) if component == "unet" else {key: key for key in paths}
+        try:
+            found.append(alphas_by_key(blocks, component, names, family=model.family, denoiser=denoiser))
+        except WhereError as error:
+            raise AdapterError(f"{adapter.path}: blocks: {error}") from error
+        weights |= {(component, path): adapter.weight * found[-1].values[key] for key, path in paths.items()}
+    if unused := unmatched_patterns(blocks, found):
+        raise AdapterError(f"{adapter.path}: blocks: the pattern {unused[0]!r} matches no module that the adapter changes; write "
+                           "* for any text, like '*attn2*'")
+    return weights
+
+
+def _whole(blocks: Blocks | Gradient | Alphas) -> Blocks | Gradient | Alphas:
+    """Block weights as the model's blocks count them. Tools for LoRA give 17 values for Stable Diffusion 1 and 12 for SDXL,
+    one for each block that a plain LoRA changes; the others then count 1, as in these tools."""
+    if isinstance(blocks, Alphas):
+        return replace(blocks, default=_rule(blocks.default), parts={part: _rule(rule) for part, rule in blocks.parts.items()})
+    return _rule(blocks)
+
+
+def _rule(rule: _Rule) -> _Rule:
+    if not isinstance(rule, Blocks) or len(rule.values) not in LORA_BLOCKS:
+        return rule
+    slots, named = LORA_BLOCKS[len(rule.values)]
+    given = dict(zip(named, rule.values, strict=True))
+    return replace(rule, values=tuple(given.get(slot, 1.0) for slot in slots))
+
+
+def _slots(inputs: int) -> tuple[str, ...]:
+    return ("BASE", *unet_blocks(inputs, inputs))
+
+
+def _named(slots: tuple[str, ...], without: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return slots, tuple(slot for slot in slots if slot not in without)
+
+
+LORA_BLOCKS: Final = {
+    17: _named(_slots(12), {"IN00", "IN03", "IN06", "IN09", "IN10", "IN11", "OUT00", "OUT01", "OUT02"}),
+    12: _named(_slots(9), {"IN00", "IN01", "IN02", "IN03", "IN06", "OUT06", "OUT07", "OUT08"}),
+}
+"""By the number of values: all blocks of the model, and those that have one."""
+
+
+def refuse_unfusible(reading: Reading) -> None:
+    """AdapterError for what changes no weights, where weights are to be changed for good."""
     if reading.embeddings:
         tokens = ", ".join(repr(embedding.token) for embedding in reading.embeddings)
-        raise AdapterError(f"{reading.source}: is a textual inversion ({tokens}), which is no change of weights. It can be "
-                           "inspected, not applied yet")
+        raise AdapterError(f"{reading.source}: is a textual inversion ({tokens}), which is no change of weights and cannot be "
+                           "fused. Give it as an adapter of the candidate, or as a file beside the model")
+    if reading.format == "hypernetwork":
+        raise AdapterError(f"{reading.source}: is a hypernetwork, which changes what attention sees and no weights, and cannot "
+                           "be fused. Give it as an adapter of the candidate")
 
 
 def _changes_weight(change: Change) -> bool:

@@ -10,6 +10,7 @@ from typing import Final
 
 from harness import zoo
 from harness.adapters import Reading, Shapes, read_changes
+from harness.adapters.hypernetwork import Hypernetwork, is_hypernetwork, read_hypernetwork
 from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
 from harness.weights import ModelFile, content_hash, open_model
 
@@ -26,6 +27,7 @@ class Library:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._files: dict[tuple[Path, bool], ModelFile] = {}
+        self._networks: dict[Path, Hypernetwork | None] = {}
         self._readings: dict[tuple[Path, Path], Reading] = {}
 
     def path(self, reference: str) -> Path:
@@ -40,11 +42,21 @@ class Library:
         return self._files[place]
 
     def adapter(self, reference: str, model: ModelFile) -> Reading:
-        """The adapter file behind a path or `zoo:` name, read against a model. Raises AdapterError."""
+        """The adapter file behind a path or `zoo:` name, read against a model; a hypernetwork changes nothing of it. Raises
+        AdapterError."""
+        if net := self.hypernetwork(reference):
+            return Reading(source=net.source, format="hypernetwork", changes={}, keys=net.keys, facts=net.facts)
         place = (self.path(reference), model.path)
         if place not in self._readings:
             self._readings[place] = read_changes(place[0], shapes_of(model), model.family)
         return self._readings[place]
+
+    def hypernetwork(self, reference: str) -> Hypernetwork | None:
+        """The hypernetwork behind a path, None for a file that is something else. Raises AdapterError."""
+        path = self.path(reference)
+        if path not in self._networks:
+            self._networks[path] = read_hypernetwork(path) if is_hypernetwork(path) else None
+        return self._networks[path]
 
     def content(self, reference: str) -> str:
         """BLAKE3 of the file or folder behind a path or `zoo:` name."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.declare import Alpha, Alphas, Checkpoint, Fused, Merge, Model, short_hash
-from harness.materialise.adapting import with_adapter
+from harness.materialise.adapting import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.library import (
     Library,
     MaterialiseError,
@@ -172,7 +172,9 @@ class _Planner:
     def _fused(self, model: Fused, component: str) -> _Draft:
         draft, file = self.draft(model.model, component), self.files[name_of(frame_of(model))]
         for adapter in model.adapters:
-            changed = with_adapter(draft.keys, component, adapter, self.library.adapter(adapter.path, file))
+            reading = self.library.adapter(adapter.path, file)
+            refuse_unfusible(reading)
+            changed = with_adapter(draft.keys, component, adapter, reading, weights_of(adapter, reading, file))
             draft.keys.update(changed)
             if changed:
                 draft.notes.append(f"{component}: {len(changed)} tensors changed by {adapter.path} at {adapter.weight:g}")

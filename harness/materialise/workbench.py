@@ -4,49 +4,43 @@ Workbench per suite."""
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from harness.adapters import AdapterError, AdapterPlan, Reading, attach, detach, live_plan, set_weight
-from harness.adapters.kinds import KINDS
+from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.declare import Adapter, Candidate, Model, plain, short_hash
-from harness.materialise.adapting import refuse_embeddings, with_adapter
-from harness.materialise.library import Library, MaterialiseError, adapters_of, frame_of, leaves, merges_of, shapes_of
+from harness.materialise.adapting import weights_of, with_adapter
+from harness.materialise.frame import Frame, Working
+from harness.materialise.identity import weights_of_candidate
+from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
+from harness.materialise.phases import Phase, spans_of
 from harness.materialise.recipe import PartPlan, RecipePlan, plan_recipe
 from harness.materialise.survey import surveyed
-from harness.merge import MERGE_METHODS, Expression, Source, Target, finite, sources, write_live
-from harness.quantize import QUANTIZATION_MODES
+from harness.materialise.treating import said_of, treatment_of
+from harness.merge import Expression, Source, Target, finite, sources, write_live
+from harness.quantize import QUANTIZATION_MODES, QuantizeReport
 from harness.records import Coverage, Weights
+from harness.samplers import FLOW_FAMILIES
 from harness.weights import Pipeline, build_pipeline, inspect_pipeline
 
 if TYPE_CHECKING:
     import torch
 
-COMPONENTS: Final = ("unet", "vae", "text_encoder")
-ADAPTED: Final = ("unet", "text_encoder")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A candidate ready to sample. `text_identity` changes with the state of the text encoder, and with nothing else."""
+    """A candidate ready to sample: what happened to every tensor on the way, and its phases, of which the first is live.
+    Most candidates have one phase; adapters that begin or end in the middle of the steps make more."""
 
-    pipeline: Pipeline
+    phases: tuple[Phase, ...]
     coverage: tuple[Coverage, ...]
-    text_identity: str
 
-
-@dataclass(kw_only=True)
-class _Frame:
-    """One architecture on the device: the pipeline whose parameters are rewritten in place, candidate after candidate."""
-
-    pipeline: Pipeline
-    live: Mapping[str, Mapping[str, torch.Tensor]]
-    holds: dict[str, dict[str, tuple[Expression, str]]] = field(default_factory=dict)
-    """By component and key, the expression that stands in the live tensor, and the dtype it was rounded to."""
-    attached: dict[str, AdapterPlan] = field(default_factory=dict)
+    @property
+    def pipeline(self) -> Pipeline:
+        """The live pipeline of the first phase."""
+        return self.phases[0].enter()
 
 
 class Workbench:
@@ -56,14 +50,15 @@ class Workbench:
     nothing is loaded twice.
     """
 
-    def __init__(self, *, device: str, root: Path) -> None:
-        self.device, self.library = device, Library(root)
+    def __init__(self, *, device: str, root: Path, steps: int = 1) -> None:
+        """`steps` are those of the denoising, which adapters with a start or end share out."""
+        self.device, self.library, self.steps = device, Library(root), steps
         self._plans: dict[str, RecipePlan] = {}
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
         self._layered: dict[tuple[int, str], AdapterPlan] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self._damaged: dict[tuple[str, str], frozenset[str]] = {}
-        self._frames: dict[tuple[Path, Path | None, bool], _Frame] = {}
+        self._frames: dict[tuple[Path, Path | None, bool], Frame] = {}
         self._inspected: set[tuple[str, str | None, bool]] = set()
 
     def inspect(self, candidate: Candidate) -> None:
@@ -80,23 +75,31 @@ class Workbench:
         if place not in self._inspected:
             inspect_pipeline(self.library.open(base), self.library.path(base.config) if base.config else None)
             self._inspected.add(place)
+        spans = spans_of(candidate.adapters, self.steps)
+        if self.family(candidate) in FLOW_FAMILIES and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
+            raise MaterialiseError(f"models of the family {self.family(candidate)} are sampled by their own pipeline, which "
+                                   "takes no emphasis, no aesthetic gradient and no adapters for some of the steps")
         for adapter in candidate.adapters:
-            refuse_embeddings(self._reading(adapter, candidate.model))
+            reading = self._reading(adapter, candidate.model)
+            self._weights(adapter, candidate.model)
+            if reading.embeddings and not reading.changes and (adapter.weight != 1 or adapter.blocks is not None):
+                raise MaterialiseError(f"adapter {adapter.path!r} is a textual inversion, which has no weight; leave weight "
+                                       "and blocks out, and give emphasis to its word instead")
+            if reading.embeddings and self.family(candidate) in FLOW_FAMILIES:
+                raise MaterialiseError(f"adapter {adapter.path!r} is a textual inversion, which models of the family "
+                                       f"{self.family(candidate)} are not given yet")
+            if reading.format == "hypernetwork" and adapter.blocks is not None:
+                raise MaterialiseError(f"adapter {adapter.path!r} is a hypernetwork, which has one weight for all blocks; leave "
+                                       "blocks out")
+        treatment_of(candidate, self.library, ())
 
     def weights(self, candidate: Candidate) -> Weights:
         """What the candidate is by content: BLAKE3 of every input file, and one identity over all of them."""
-        references = [*(leaf.path for leaf in leaves(candidate.model)),
-                      *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
-        if config := frame_of(candidate.model).config:
-            references.append(config)
-        inputs = {reference: self.library.content(reference) for reference in dict.fromkeys(references)}
-        made = _by_content(plain(candidate), inputs)
-        versions = {m.method: MERGE_METHODS[m.method].version for m in merges_of(candidate.model)}
-        if any((*adapters_of(candidate.model), *candidate.adapters)):
-            versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
-        return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
-            {k: v for k, v in made.items() if k not in ("name", "axes")}, sorted(inputs.values()), versions,
-            QUANTIZATION_MODES[candidate.quantization].version]))
+        return weights_of_candidate(candidate, self.library)
+
+    def family(self, candidate: Candidate) -> str:
+        """The family of the candidate's model: "sd1", "sdxl", "flux" ..."""
+        return self.library.open(frame_of(candidate.model)).family
 
     def content(self, reference: str) -> str:
         """BLAKE3 of the file or folder behind a path or `zoo:` name."""
@@ -106,26 +109,61 @@ class Workbench:
         """The live pipeline of `candidate` and what happened to every tensor on the way."""
         self.inspect(candidate)
         frame = self._frame_of(candidate.model)
-        plan = self._plan(candidate.model)
-        coverage = [self._write(candidate, frame, plan.parts[part], plan.precision) for part in COMPONENTS]
-        coverage += self._beside(candidate)
-        coverage += self._adapt(candidate, frame)
-        pipeline = frame.pipeline
-        mode = QUANTIZATION_MODES[candidate.quantization]
+        frame.detach({adapter.path for adapter in candidate.adapters})
+        made = [self._phase(replace(candidate, adapters=adapters), first, frame)
+                for first, adapters in spans_of(candidate.adapters, self.steps)]
+        # Each was live for a moment, so that what cannot be done is known before the first image.
+        made[0][0].enter()
+        return Prepared(phases=tuple(phase for phase, _ in made),
+                        coverage=tuple(self._coverage(candidate, frame, made[0][1])))
+
+    def _phase(self, candidate: Candidate, first: int, frame: Frame) -> tuple[Phase, QuantizeReport]:
+        """One stretch of steps, with what its quantization did."""
+        pipeline = self._enter(candidate, frame)
+        readings = [self._reading(adapter, candidate.model) for adapter in candidate.adapters]
         if candidate.quantization != "fp32":
             # The quantised copy is thrown away afterwards: the frame keeps its full-precision parameters for the next one.
-            pipeline = replace(pipeline, unet=copy.deepcopy(frame.pipeline.unet))
-        report = mode.apply(pipeline.unet)
-        keys = {"quantized": report.quantized, "kept": report.kept}
-        coverage.append(Coverage(candidate=candidate.name, stage=f"quantize {candidate.quantization}", component="unet",
-                                 keys={status: names for status, names in keys.items() if names}, notes=report.notes))
-        base = frame_of(candidate.model)
-        text_weights = [base.path, base.config, base.ema, repr(sorted(frame.holds["text_encoder"].items())), *(
-            [a.path, a.weight] for a in candidate.adapters
-            if any(component == "text_encoder" for component, _ in frame.attached[a.path].factors))]
-        return Prepared(pipeline=pipeline, coverage=tuple(coverage), text_identity=short_hash(text_weights))
+            pipeline = pipeline.with_part(frame.denoiser, copy.deepcopy(pipeline.denoiser))
+        report = QUANTIZATION_MODES[candidate.quantization].apply(pipeline.denoiser)
+        lasting = pipeline if candidate.quantization != "fp32" else None
+        return Phase(first=first, treatment=treatment_of(candidate, self.library, readings),
+                     enter=lambda: lasting or self._enter(candidate, frame),
+                     text_identity=short_hash(self._text_state(candidate, frame, readings))), report
 
-    def _write(self, candidate: Candidate, frame: _Frame, part: PartPlan, precision: str) -> Coverage:
+    def _text_state(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> list[Any]:
+        """All that decides an embedding: what the text encoder holds, and how prompts are treated."""
+        base = frame_of(candidate.model)
+        holds = [sorted(held.items()) for part, held in sorted(frame.holds.items()) if part.startswith("text_encoder")]
+        return [base.path, base.config, base.ema, repr(holds), *(
+            plain(adapter) for adapter, reading in zip(candidate.adapters, readings, strict=True)
+            if reading.embeddings or any(component.startswith("text_encoder") for component, _ in reading.changes)),
+            plain(candidate.emphasis), plain(candidate.aesthetic)]
+
+    def _enter(self, candidate: Candidate, frame: Frame) -> Pipeline:
+        """Makes the frame's parameters and layers those of the candidate, where they are not yet."""
+        name = short_hash([candidate.model, candidate.adapters])
+        if frame.entered != name:
+            frame.entered = ""
+            plan = self._plan(candidate.model)
+            for part in frame.live:
+                self._write(candidate, frame, plan.parts[part], plan.precision)
+            frame.work([self._working(adapter, candidate.model) for adapter in candidate.adapters])
+            frame.entered = name
+        return frame.pipeline
+
+    def _coverage(self, candidate: Candidate, frame: Frame, report: QuantizeReport) -> Iterator[Coverage]:
+        """A row for each component of the model, each file, each adapter, and the quantization."""
+        plan = self._plan(candidate.model)
+        for part in frame.live:
+            yield Coverage(candidate=candidate.name, stage="merge", component=part, keys=plan.parts[part].coverage,
+                           notes=tuple(dict.fromkeys([*plan.parts[part].notes, *frame.pipeline.notes])))
+        yield from self._beside(candidate)
+        yield from self._adapter_rows(candidate, frame)
+        keys = {"quantized": report.quantized, "kept": report.kept}
+        yield Coverage(candidate=candidate.name, stage=f"quantize {candidate.quantization}", component=frame.denoiser,
+                       keys={status: names for status, names in keys.items() if names}, notes=report.notes)
+
+    def _write(self, candidate: Candidate, frame: Frame, part: PartPlan, precision: str) -> None:
         """Puts one component's weights, merged or plain, into the live parameters where they are not there already.
 
         What an adapter does that low-rank layers cannot, it does here, on the merged weights and without rounding.
@@ -134,9 +172,9 @@ class Workbench:
         keys = surveyed(part.keys, self._read, self._limits)
         wanted = {key: (keys[key], part.stored[key].dtype) for key in live}
         for adapter in candidate.adapters:
-            reading = self._reading(adapter, candidate.model)
-            layered = frozenset(self._layers(reading, candidate.model).factors)
-            changed_by = with_adapter(keys, part.component, adapter, reading, left=layered)
+            changed_by = with_adapter(keys, part.component, adapter, self._reading(adapter, candidate.model),
+                                      self._weights(adapter, candidate.model),
+                                      left=self._layers(adapter, candidate.model).factors.keys())
             keys |= changed_by
             wanted |= {key: (expression, "F32") for key, expression in changed_by.items()}
         changed = [key for key in live if holds.get(key) != wanted[key]]
@@ -147,8 +185,6 @@ class Workbench:
         write_live([Target(key=key, expression=keys[key], dtype=wanted[key][1], live=live[key]) for key in changed],
                    self._read, precision)
         holds.update({key: wanted[key] for key in changed})
-        return Coverage(candidate=candidate.name, stage="merge", component=part.component, keys=part.coverage,
-                        notes=tuple(dict.fromkeys([*part.notes, *frame.pipeline.notes])))
 
     def _refuse_damaged(self, component: str, expressions: list[Expression]) -> None:
         """MaterialiseError naming the keys, if a merge would read a NaN or an infinity."""
@@ -179,53 +215,44 @@ class Workbench:
             self._plans[key] = plan_recipe(model, self.library)
         return self._plans[key]
 
-    def _adapt(self, candidate: Candidate, frame: _Frame) -> list[Coverage]:
-        """Attaches the declared adapters at their weights and takes off those of earlier candidates."""
-        modules = {part: getattr(frame.pipeline, part) for part in ADAPTED}
-        wanted = {a.path: a.weight for a in candidate.adapters}
-        for path in [p for p in frame.attached if p not in wanted]:
-            if frame.attached[path].factors:
-                detach(modules, _adapter_name(path))
-            del frame.attached[path]
-        coverage = []
-        for path, weight in wanted.items():
-            if path not in frame.attached:
-                plan = self._layers(self._reading(Adapter(path=path), candidate.model), candidate.model)
-                try:
-                    if plan.factors:
-                        attach(plan, modules, _adapter_name(path), weight)
-                except BaseException:
-                    with suppress(AdapterError):
-                        detach(modules, _adapter_name(path))
-                    raise
-                frame.attached[path] = plan
-            plan = frame.attached[path]
-            if plan.factors:
-                set_weight(modules, _adapter_name(path), weight)
-            coverage += [Coverage(candidate=candidate.name, stage=f"adapter {path}", component=component, keys=keys,
-                                  notes=(f"weight {weight:g}", f"format {plan.format}", *plan.notes,
-                                         *(f"{key}: {plan.reasons[key]}" for key in keys.get("refused", ()))))
-                         for component, keys in plan.keys.items()]
-        return coverage
+    def _working(self, adapter: Adapter, model: Model) -> Working:
+        """What live layers take of an adapter."""
+        if net := self.library.hypernetwork(adapter.path):
+            return Working(path=adapter.path, net=net, weights=float(adapter.weight))
+        return Working(path=adapter.path, plan=self._layers(adapter, model), weights=self._weights(adapter, model))
 
-    def _frame_of(self, model: Model) -> _Frame:
+    def _adapter_rows(self, candidate: Candidate, frame: Frame) -> Iterator[Coverage]:
+        """What becomes of every tensor of every adapter's file."""
+        for adapter in candidate.adapters:
+            plan = self._layers(adapter, candidate.model)
+            for component, keys in frame.statuses(adapter.path, plan).items():
+                yield Coverage(candidate=candidate.name, stage=f"adapter {adapter.path}", component=component, keys=keys,
+                               notes=(*said_of(adapter), f"format {plan.format}", *plan.notes,
+                                      *(f"{key}: {plan.reasons[key]}" for key in keys.get("refused", ()))))
+
+    def _frame_of(self, model: Model) -> Frame:
         base = frame_of(model)
         config = self.library.path(base.config) if base.config else None
         place = (self.library.path(base.path), config, base.ema)
         if place not in self._frames:
             file, plan = self.library.open(base), self._plan(base)
             pipeline = build_pipeline(file, config, self.device)
-            live = {part: dict(_parameters(getattr(pipeline, part), file.components[part])) for part in COMPONENTS}
-            held = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in live[part]}
-                    for part in COMPONENTS}
-            self._frames[place] = _Frame(pipeline=pipeline, live=live, holds=held)
+            live = {part: dict(_parameters(module, file.components[part])) for part, module in pipeline.parts.items()}
+            held = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
+                    for part, keys in live.items()}
+            self._frames[place] = Frame(pipeline=pipeline, live=live, holds=held)
         return self._frames[place]
 
     def _reading(self, adapter: Adapter, model: Model) -> Reading:
         return self.library.adapter(adapter.path, self.library.open(frame_of(model)))
 
-    def _layers(self, reading: Reading, model: Model) -> AdapterPlan:
+    def _weights(self, adapter: Adapter, model: Model) -> dict[tuple[str, str], float]:
+        """The weight of every module that the adapter changes."""
+        return weights_of(adapter, self._reading(adapter, model), self.library.open(frame_of(model)))
+
+    def _layers(self, adapter: Adapter, model: Model) -> AdapterPlan:
         """What of an adapter live layers take; the rest is written into the weights."""
+        reading = self._reading(adapter, model)
         place = (id(reading), frame_of(model).path)
         if place not in self._layered:
             self._layered[place] = live_plan(reading, shapes_of(self.library.open(frame_of(model))))
@@ -246,17 +273,3 @@ def _parameters(module: Any, names: Mapping[str, Any]) -> Mapping[str, torch.Ten
     """The live tensors of `module` under the file's names. They stay the same objects when adapters wrap their layers."""
     state = module.state_dict(keep_vars=True)
     return {name: state[name] for name in names}
-
-
-def _by_content(declaration: Any, inputs: Mapping[str, str]) -> Any:
-    """A declaration with every file name replaced by the hash of the file: a renamed file is the same candidate."""
-    if isinstance(declaration, dict):
-        return {key: _by_content(value, inputs) for key, value in declaration.items()}
-    if isinstance(declaration, list):
-        return [_by_content(value, inputs) for value in declaration]
-    return inputs.get(declaration, declaration) if isinstance(declaration, str) else declaration
-
-
-def _adapter_name(path: str) -> str:
-    """PEFT keeps adapters by a name without dots."""
-    return f"adapter_{short_hash(path)}"

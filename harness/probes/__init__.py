@@ -1,25 +1,40 @@
-"""Clocks, memory and environment: what a candidate costs.
+"""Clocks, memory, energy and environment: what a candidate costs.
 
 The harness wraps them around sampling; they know no models. MEMORY_READINGS names each memory figure with the line
-that the page shows for it.
+that the page shows for it, TIMELINE_SERIES each line of memory over time.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
-from harness.probes.clock import Stopwatch
+from harness.probes.clock import Stopwatch, timed
+from harness.probes.curve import CurveLimits, batch_curve, images_per_second
 from harness.probes.environment import environment
-from harness.probes.memory import MemoryProbe
-from harness.probes.nvml import GpuMemory, NotMeasuredError, NvmlGpu, find_gpu
+from harness.probes.fits import OutOfMemory, fits, out_of_memory
+from harness.probes.memory import MemoryProbe, idle_bytes
+from harness.probes.nvml import GpuMemory, GpuPower, NotMeasuredError, NvmlGpu, find_gpu
+from harness.probes.power import CLOCK_LIMITS, PowerProbe, limits_in_words
+from harness.probes.rounds import Around, Rounds, Visit, interleave, round_order
+from harness.probes.sampler import Sampler, thin
 
 MEMORY_READINGS: Final[dict[str, str]] = {
-    "nvml_device_peak_bytes": "in use on the whole GPU as the driver sees it, other processes included, polled every 5 ms",
+    "nvml_device_peak_bytes": "in use on the whole GPU as the driver sees it, other processes included, polled every 4 ms",
     "nvml_process_peak_bytes": "charged to this process by the driver, CUDA context and workspaces included, polled",
     "torch_allocated_peak_bytes": "held by tensors, exact, without the context and without the allocator's cache",
     "torch_reserved_peak_bytes": "held by torch's allocator, its cache included, exact, without the context",
     "process_rss_peak_bytes": "resident in main memory, the libraries included",
+    "over_idle_peak_bytes": "in use on the whole GPU beyond what was before the pipeline was loaded",
+    "driver_reserved_bytes": "kept on the GPU by driver and firmware for themselves",
 }
 
-__all__ = ["MEMORY_READINGS", "GpuMemory", "MemoryProbe", "NotMeasuredError", "NvmlGpu", "Stopwatch", "environment",
-           "find_gpu"]
+TIMELINE_SERIES: Final[dict[str, str]] = {
+    "device_used": "in use on the whole GPU, as the driver sees it",
+    "process_used": "charged to this process by the driver",
+    "process_rss": "of this process in main memory",
+}
+
+__all__ = ["CLOCK_LIMITS", "MEMORY_READINGS", "TIMELINE_SERIES", "Around", "CurveLimits", "GpuMemory", "GpuPower",
+           "MemoryProbe", "NotMeasuredError", "NvmlGpu", "OutOfMemory", "PowerProbe", "Rounds", "Sampler", "Stopwatch",
+           "Visit", "batch_curve", "environment", "find_gpu", "fits", "idle_bytes", "images_per_second",
+           "interleave", "limits_in_words", "out_of_memory", "round_order", "thin", "timed"]

@@ -1,43 +1,49 @@
-"""Five peaks of memory at once, because they disagree and each is asked for.
+"""The peaks of memory side by side, because they disagree and each is asked for, and memory over time.
 
-The harness wraps the probe around the sampling of one candidate at batch 1 and journals its readings.
+The harness wraps the probe around one untimed image of a candidate and journals its readings and its timeline.
 """
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Final
 
-from harness.probes.nvml import GpuMemory, NotMeasuredError
-from harness.probes.rss import RssPeak
-from harness.records import Reading
+from harness.probes.nvml import GpuMemory, NotMeasuredError, answer
+from harness.probes.rss import RssPeak, resident_bytes
+from harness.probes.sampler import SAMPLES_PER_SECOND, Sampler
+from harness.records import Reading, Span, Timeline
 
-INTERVAL_SECONDS: Final = 0.005
+_SERIES: Final = {"nvml_device_peak_bytes": "device_used", "nvml_process_peak_bytes": "process_used"}
+_TORCH: Final = ("torch_allocated_peak_bytes", "torch_reserved_peak_bytes")
+_NAMES: Final = ("nvml_device_peak_bytes", "nvml_process_peak_bytes", *_TORCH, "process_rss_peak_bytes",
+                 "over_idle_peak_bytes", "driver_reserved_bytes")
+_RSS: Final = "process_rss"
+LOCK_SECONDS: Final = 0.0005
 
 
 class MemoryProbe:
-    """Context manager for one stretch; afterwards `readings()` has all five peaks in bytes, each a number or the reason for none.
+    """Context manager for one stretch; afterwards `readings()` has all peaks in bytes, each a number or the reason for none.
 
-    `gpu` is the driver's view or, as a string, why there is none. NVML is polled every 5 ms from a thread, so a peak
-    shorter than that can be missed; torch's peaks are exact but leave out the CUDA context and library workspaces.
+    `gpu` is the driver's view or, as a string, why there is none; `idle` is `idle_bytes(gpu)` from before the pipeline was
+    loaded. NVML is polled from a thread, so a peak shorter than the sampling interval can be missed; torch's peaks are
+    exact but leave out the CUDA context and library workspaces.
     """
 
-    def __init__(self, device: str, gpu: GpuMemory | str, *, rss: RssPeak | None = None,
-                 interval_seconds: float = INTERVAL_SECONDS) -> None:
-        self._device, self._interval = device, interval_seconds
+    def __init__(self, device: str, gpu: GpuMemory | str, *, idle: Reading | None = None, rss: RssPeak | None = None,
+                 samples_per_second: float = SAMPLES_PER_SECOND) -> None:
+        self._device, self._gpu = device, gpu
+        self._idle = idle or Reading(name="idle_bytes", unit="bytes", value=None,
+                                     why_missing="the device's use was not read before the pipeline was loaded")
         self._rss = rss or RssPeak()
-        self._peaks: dict[str, int] = {}
+        self._values: dict[str, int] = {}
         self._why: dict[str, str] = {}
-        self._sources: dict[str, Callable[[], int]] = {}
-        if isinstance(gpu, str):
-            self._why |= dict.fromkeys(("nvml_device_peak_bytes", "nvml_process_peak_bytes"), gpu)
-        else:
-            self._sources = {"nvml_device_peak_bytes": gpu.device_used_bytes,
-                             "nvml_process_peak_bytes": gpu.process_used_bytes}
-        self._stop = threading.Event()
-        self._thread: threading.Thread | None = None
+        sources: dict[str, Callable[[], int]] = {_RSS: resident_bytes}
+        if not isinstance(gpu, str):
+            sources = {"device_used": gpu.device_used_bytes, "process_used": gpu.process_used_bytes} | sources
+        self._sampler = Sampler(sources, watchers=(self._poll_rss,), samples_per_second=samples_per_second)
 
     def __enter__(self) -> MemoryProbe:
         self._start_torch()
@@ -45,56 +51,72 @@ class MemoryProbe:
             self._rss.start()
         except NotMeasuredError as reason:
             self._why["process_rss_peak_bytes"] = str(reason)
-        self._sample()
-        self._thread = threading.Thread(target=self._run, name="memory-probe", daemon=True)
-        self._thread.start()
+        # Every reading gives the interpreter's lock away and waits up to this long for it while Python code is busy; at the
+        # usual 5 ms that alone would take the rate below 100 a second. No timed image runs inside the probe.
+        self._lock_seconds = sys.getswitchinterval()
+        sys.setswitchinterval(LOCK_SECONDS)
+        self._sampler.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
-        self._stop.set()
-        if self._thread is not None:
-            self._thread.join()
-        self._sample()
-        self._finish_torch()
+        try:
+            self._finish_torch()
+        finally:  # a broken CUDA context raises here
+            self._sampler.__exit__(kind, error, trace)
+            sys.setswitchinterval(self._lock_seconds)
         if "process_rss_peak_bytes" not in self._why:
             self._take("process_rss_peak_bytes", self._rss.peak_bytes)
+        for name in _SERIES:
+            self._take(name, partial(self._driver_peak, name))
+        self._take("driver_reserved_bytes", lambda: self._known_gpu().reserved_bytes())
+        self._take("over_idle_peak_bytes", self._over_idle)
 
     def readings(self) -> tuple[Reading, ...]:
-        """The five readings in fixed order; before the probe was left they say so."""
-        return tuple(self._reading(name) for name in (
-            "nvml_device_peak_bytes", "nvml_process_peak_bytes", "torch_allocated_peak_bytes",
-            "torch_reserved_peak_bytes", "process_rss_peak_bytes"))
+        """The readings in fixed order; before the probe was left they say so."""
+        return tuple(self._reading(name) for name in _NAMES)
+
+    def timeline(self, candidate: str, spans: Sequence[Span] = (), setting: str = "") -> Timeline:
+        """Memory over the stretch: the device and this process as the driver sees them, and the process's resident set;
+        `spans` are those of a Stopwatch. On a CPU the resident set is all there is."""
+        return self._sampler.timeline(candidate, spans, setting)
 
     def _reading(self, name: str) -> Reading:
-        # A source that failed half-way has seen only part of the stretch, so its highest sample is not a peak.
-        why = self._why.get(name, "" if name in self._peaks else "the probe is still running")
-        return Reading(name=name, unit="bytes", value=None if why else float(self._peaks[name]), why_missing=why)
+        why = self._why.get(name, "" if name in self._values else "the probe is still running")
+        return Reading(name=name, unit="bytes", value=None if why else float(self._values[name]), why_missing=why)
 
-    def _run(self) -> None:
-        while not self._stop.wait(self._interval):
-            self._sample()
+    def _take(self, name: str, source: Callable[[], int]) -> None:
+        value = answer(source)
+        if isinstance(value, str):
+            self._why[name] = value
+        else:
+            self._values[name] = value
 
-    def _sample(self) -> None:
-        for name, source in self._sources.items():
-            if name not in self._why:
-                self._take(name, source)
+    def _known_gpu(self) -> GpuMemory:
+        if isinstance(self._gpu, str):
+            raise NotMeasuredError(self._gpu)
+        return self._gpu
+
+    def _driver_peak(self, name: str) -> int:
+        self._known_gpu()
+        return self._sampler.peak(_SERIES[name])
+
+    def _over_idle(self) -> int:
+        peak = self._driver_peak("nvml_device_peak_bytes")
+        if self._idle.value is None:
+            raise NotMeasuredError(self._idle.why_missing)
+        return peak - int(self._idle.value)
+
+    def _poll_rss(self) -> None:
         if "process_rss_peak_bytes" not in self._why:
             try:
                 self._rss.sample()
             except NotMeasuredError as reason:
                 self._why["process_rss_peak_bytes"] = str(reason)
 
-    def _take(self, name: str, source: Callable[[], int]) -> None:
-        try:
-            self._peaks[name] = max(self._peaks.get(name, 0), source())
-        except NotMeasuredError as reason:
-            self._why[name] = str(reason)
-
     def _start_torch(self) -> None:
         if not self._device.startswith("cuda"):
-            why = f"device {self._device} has no CUDA allocator"
-            self._why |= dict.fromkeys(("torch_allocated_peak_bytes", "torch_reserved_peak_bytes"), why)
+            self._why |= dict.fromkeys(_TORCH, f"device {self._device} has no CUDA allocator")
             return
         import torch
 
@@ -107,5 +129,13 @@ class MemoryProbe:
         import torch
 
         torch.cuda.synchronize(self._device)
-        self._peaks["torch_allocated_peak_bytes"] = torch.cuda.max_memory_allocated(self._device)
-        self._peaks["torch_reserved_peak_bytes"] = torch.cuda.max_memory_reserved(self._device)
+        self._values[_TORCH[0]] = torch.cuda.max_memory_allocated(self._device)
+        self._values[_TORCH[1]] = torch.cuda.max_memory_reserved(self._device)
+
+
+def idle_bytes(gpu: GpuMemory | str) -> Reading:
+    """What the whole device has in use now; read it before the pipeline is loaded, and the probe subtracts it."""
+    found = gpu if isinstance(gpu, str) else answer(gpu.device_used_bytes)
+    if isinstance(found, str):
+        return Reading(name="idle_bytes", unit="bytes", value=None, why_missing=found)
+    return Reading(name="idle_bytes", unit="bytes", value=float(found))

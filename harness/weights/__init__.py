@@ -2,16 +2,19 @@
 Materialising candidates, the zoo and exports call it; importing it imports no torch.
 """
 
+from harness.weights.called import Call, call_pipeline, unscaled
+from harness.weights.encoders import TextEncoder, added_conditions
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors, read_header
 from harness.weights.hashing import content_hash
 from harness.weights.layout import Piece, Placed, layout_of, single_file_layout
 from harness.weights.ldm import export_ldm
 from harness.weights.model import COMPONENTS, PARTS, ModelFile, TensorInfo
 from harness.weights.opening import open_model
-from harness.weights.pipeline import Pipeline, build_pipeline, inspect_pipeline, random_sd1
-from harness.weights.tokenizer import sd1_tokenizer
+from harness.weights.pipeline import Pipeline, build_pipeline, inspect_pipeline, latent_shape, random_sd1, random_sdxl
+from harness.weights.tokenizer import clip_tokenizer, sd1_tokenizer
 from harness.weights.write import save_single_file
 
-__all__ = ["COMPONENTS", "PARTS", "ModelFile", "ModelFileError", "Piece", "Pipeline", "Placed", "StoredTensor", "TensorFile",
-           "TensorInfo", "build_pipeline", "content_hash", "export_ldm", "inspect_pipeline", "layout_of", "open_model",
-           "open_tensors", "random_sd1", "read_header", "save_single_file", "sd1_tokenizer", "single_file_layout"]
+__all__ = ["COMPONENTS", "PARTS", "Call", "ModelFile", "ModelFileError", "Piece", "Pipeline", "Placed", "StoredTensor",
+           "TensorFile", "TensorInfo", "TextEncoder", "added_conditions", "build_pipeline", "call_pipeline", "clip_tokenizer",
+           "content_hash", "export_ldm", "inspect_pipeline", "latent_shape", "layout_of", "open_model", "open_tensors",
+           "random_sd1", "random_sdxl", "read_header", "save_single_file", "sd1_tokenizer", "single_file_layout", "unscaled"]

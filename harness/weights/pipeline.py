@@ -1,79 +1,139 @@
 """Makes live modules of an opened model: configs found, every tensor checked, and nothing left random.
-Materialising a candidate calls `build_pipeline`; benchmarks without weights call `random_sd1`.
+Materialising a candidate calls `build_pipeline`, checking one `inspect_pipeline`, sampling `latent_shape`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.weights.called import assembled
+from harness.weights.encoders import TextEncoder
 from harness.weights.files import ModelFileError, read_json
-from harness.weights.model import COMPONENTS, ModelFile
-from harness.weights.tokenizer import sd1_tokenizer
+from harness.weights.fitting import refuse_family, refuse_misfit
+from harness.weights.live import components_of, load, ready, refuse_disagreement
+from harness.weights.live import empty as _empty
+from harness.weights.model import ModelFile
+from harness.weights.prediction import measured_prediction, scheduler_config
+from harness.weights.tokenizer import END, OPENCLIP_PAD, clip_tokenizer
 
 if TYPE_CHECKING:
     import torch
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTokenizer
 
-SD1_CONFIGS: Final = Path(__file__).parent / "configs" / "sd1"
-FAMILY: Final = "sd1"
+CONFIGS: Final = Path(__file__).parent / "configs"
+SD1_CONFIGS: Final = CONFIGS / "sd1"
+_T5: Final = ""
+_ENCODERS: Final[Mapping[str, tuple[tuple[str, Any, bool, str], ...]]] = {
+    "sd1": (("text_encoder", "last", False, END),),
+    "sd2": (("text_encoder", "last", False, OPENCLIP_PAD),),
+    "sdxl": (("text_encoder", "penultimate", False, END), ("text_encoder_2", "penultimate", True, OPENCLIP_PAD)),
+    "sd3": (("text_encoder", "penultimate", True, END), ("text_encoder_2", "penultimate", True, OPENCLIP_PAD),
+            ("text_encoder_3", "last", False, _T5)),
+    "flux": (("text_encoder", "last", False, END), ("text_encoder_2", "last", False, _T5)),
+}
+"""By family: component, the layer and whether the pooled embedding conditions, and what fills up CLIP's prompts."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """The live parts of a model on one device, in evaluation mode and without gradients. `scheduler_config` is what
-    diffusers' schedulers take; `notes` say where the model's own markers overrode its config."""
+    """The live parts of a model on one device, in evaluation mode and without gradients.
 
-    unet: UNet2DConditionModel
-    vae: AutoencoderKL
-    text_encoder: CLIPTextModel
-    tokenizer: CLIPTokenizer
+    `parts` are the modules by component: "unet" or "transformer", "vae", "text_encoder", "text_encoder_2",
+    "text_encoder_3". `encoders` are the text encoders in the order in which their states are joined. `scheduler_config`
+    is what diffusers' schedulers take; `notes` say where the model's own markers overrode its config. `called` is a
+    diffusers pipeline of these very modules for a family that is sampled by calling it (`called.call_pipeline`), None for
+    one whose U-Net our own loop samples.
+    """
+
+    parts: Mapping[str, Any]
+    encoders: tuple[TextEncoder, ...]
     scheduler_config: dict[str, Any]
     device: torch.device
-    family: str = FAMILY
+    family: str = "sd1"
     notes: tuple[str, ...] = ()
+    called: Any | None = None
+
+    @property
+    def unet(self) -> Any:
+        """The U-Net; KeyError for a family that has a transformer."""
+        return self.parts["unet"]
+
+    @property
+    def denoiser(self) -> Any:
+        """The U-Net or the transformer."""
+        return self.parts["unet"] if "unet" in self.parts else self.parts["transformer"]
+
+    @property
+    def vae(self) -> Any:
+        """The autoencoder."""
+        return self.parts["vae"]
+
+    @property
+    def text_encoder(self) -> Any:
+        """The first text encoder."""
+        return self.parts["text_encoder"]
+
+    @property
+    def tokenizer(self) -> Any:
+        """The tokenizer of the first text encoder."""
+        return self.encoders[0].tokenizer
+
+    def with_part(self, component: str, module: Any) -> Pipeline:
+        """The same pipeline with `module` as its `component`; this one keeps its own."""
+        encoders = tuple(replace(e, module=module) if e.component == component else e for e in self.encoders)
+        made = replace(self, parts={**self.parts, component: module}, encoders=encoders)
+        return replace(made, called=assembled(made)) if self.called is not None else made
 
 
 def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "cpu") -> Pipeline:
     """The pipeline of `model` in float32 on `device`.
 
-    Configs come from the folder `config`, else from the model's own folder, else from the built-in Stable Diffusion
-    1.5. Each component must have exactly the tensors and shapes that its config asks for: ModelFileError names the
-    component and the first keys that differ. A tokenizer is taken from the same folder where it has one.
+    Configs come from the folder `config`, else from the model's own folder, else from those built in for Stable Diffusion
+    1, 2 and XL. Each component must have exactly the tensors and shapes that its config asks for: ModelFileError names the
+    component and the first keys that differ. Tokenizers are taken from the same folder where it has them.
+
+    What a Stable Diffusion 2 file predicts is not to be seen in its shapes: where neither its markers nor its header nor a
+    folder say so, it is measured on its U-Net (`prediction.measured_prediction`) and noted.
     """
     import torch
 
-    _refuse_family(model)
-    folder = _configs(model, config)
-    parts = {}
-    for component in COMPONENTS:
-        module = _empty(component, folder / component / "config.json")
-        _refuse_disagreement(model, component, module, folder)
-        # Always a copy: merges are written into these parameters, and `tensors` may give views of the file itself.
-        tensors = {name: tensor.to(device=device, dtype=torch.float32, copy=True)
-                   for name, tensor in model.tensors(component).items()}
-        _refuse_non_finite(model, component, tensors)
-        module.load_state_dict(tensors, strict=True, assign=True)
-        parts[component] = _ready(module, device)
-    scheduler, notes = _scheduler(folder, model)
-    return Pipeline(unet=parts["unet"], vae=parts["vae"], text_encoder=parts["text_encoder"],
-                    tokenizer=_tokenizer(folder, parts["text_encoder"].config.vocab_size), scheduler_config=scheduler,
-                    device=torch.device(device), notes=notes)
+    pipeline = _without_values(model, config, torch.device(device))
+    for component, module in pipeline.parts.items():
+        load(model, component, module, device)
+    if pipeline.family == "sd2" and not model.prediction and _configs(model, config) == CONFIGS / "sd2":
+        found = measured_prediction(model.path, pipeline.unet, pipeline.scheduler_config)
+        note = f"the file does not say what it predicts; its answer to plain noise is that of {found}"
+        pipeline = replace(pipeline, scheduler_config={**pipeline.scheduler_config, "prediction_type": found},
+                           notes=(*pipeline.notes, note))
+    called = assembled(pipeline) if "transformer" in pipeline.parts else None
+    return replace(pipeline, called=called)
 
 
 def inspect_pipeline(model: ModelFile, config: Path | None = None) -> None:
     """Raises what `build_pipeline` would raise for these files, as far as it shows without reading a weight."""
-    _refuse_family(model)
-    folder = _configs(model, config)
-    for component in COMPONENTS:
-        module = _empty(component, folder / component / "config.json")
-        _refuse_disagreement(model, component, module, folder)
-        if component == "text_encoder":
-            _tokenizer(folder, module.config.vocab_size)
-    _scheduler(folder, model)
+    import torch
+
+    _without_values(model, config, torch.device("cpu"))
+
+
+def latent_shape(pipeline: Pipeline, width: int, height: int) -> tuple[int, int, int]:
+    """(channels, height / f, width / f) of one image's latents, where f is the VAE's factor, 8 at full size.
+
+    ValueError for a size that is not a multiple of what the family takes: f, or for transformers f times their patch.
+    """
+    factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
+    multiple, channels = factor, int(pipeline.denoiser.config.in_channels)
+    if pipeline.family == "flux":
+        # Flux reads squares of 2 x 2 latents as one vector, which its config counts as channels.
+        multiple, channels = factor * 2, channels // 4
+    elif pipeline.family == "sd3":
+        multiple = factor * int(pipeline.denoiser.config.patch_size)
+    if width % multiple or height % multiple:
+        raise ValueError(f"{width} x {height} is no size that a model of the family {pipeline.family} makes; expected "
+                         f"multiples of {multiple}. Change width and height.")
+    return channels, height // factor, width // factor
 
 
 def random_sd1(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
@@ -81,12 +141,21 @@ def random_sd1(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
 
     Matrices are normal with variance 1 / fan-in, drawn on `device` from `seed`; norms scale by 1, biases are 0.
     """
+    return _random("sd1", seed, dtype, device)
+
+
+def random_sdxl(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
+    """The same as `random_sd1` of the size of Stable Diffusion XL's base model."""
+    return _random("sdxl", seed, dtype, device)
+
+
+def _random(family: str, seed: int, dtype: torch.dtype, device: str) -> Pipeline:
     import torch
 
     generator = torch.Generator(device).manual_seed(seed)
     parts = {}
-    for component in COMPONENTS:
-        module = _empty(component, SD1_CONFIGS / component / "config.json")
+    for component in ("unet", "vae", *(name for name, *_ in _ENCODERS[family])):
+        module = _empty(component, CONFIGS / family / component / "config.json", family)
         drawn = {}
         for name, meta in module.state_dict().items():
             tensor = torch.full(meta.shape, float(name.endswith("weight")), device=device, dtype=dtype)
@@ -94,112 +163,54 @@ def random_sd1(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
                 tensor.normal_(std=meta[0].numel() ** -0.5, generator=generator)
             drawn[name] = tensor
         module.load_state_dict(drawn, strict=True, assign=True)
-        parts[component] = _ready(module, device)
-    return Pipeline(unet=parts["unet"], vae=parts["vae"], text_encoder=parts["text_encoder"], tokenizer=sd1_tokenizer(),
-                    scheduler_config=read_json(SD1_CONFIGS / "scheduler" / "scheduler_config.json"),
+        ready(module, device)
+        parts[component] = module
+    return Pipeline(parts=parts, encoders=_encoders(family, parts, CONFIGS / family), family=family,
+                    scheduler_config=read_json(CONFIGS / family / "scheduler" / "scheduler_config.json"),
                     device=torch.device(device))
 
 
-def _refuse_family(model: ModelFile) -> None:
-    """Whole families, and U-Nets that take more than the latent, are opened and merged; nothing here samples them."""
-    kinds = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth-conditioned model"}
-    # A file that shows no family may still be Stable Diffusion 1 with a part missing, which is said as such.
-    if model.family not in (FAMILY, ""):
-        raise ModelFileError(f"{model.path}: this is a model of the family {model.family}; expected Stable Diffusion 1 "
-                             f"({FAMILY}). It can be merged and inspected, but cannot be sampled yet.")
-    last = model.components.get("unet", {}).get("conv_out.weight")
-    # A plain model takes as many channels as it gives, be it 4 or, with a wider VAE, 8.
-    given = last.shape[0] if last and last.shape else 4
-    if model.channels != given and model.channels in kinds:
-        raise ModelFileError(f"{model.path}: this is {kinds[model.channels]} ({model.channels} input channels, {given} output "
-                             "channels); expected as many as come out. It can be merged and inspected, but cannot be sampled "
-                             "yet.")
+def _without_values(model: ModelFile, config: Path | None, device: torch.device) -> Pipeline:
+    """The pipeline with all parameters on the meta device, once everything that can be checked so is checked."""
+    refuse_family(model)
+    family = model.family or "sd1"
+    folder = _configs(model, config)
+    parts = {}
+    for component in components_of(model):
+        parts[component] = _empty(component, folder / component / "config.json", family)
+        refuse_disagreement(model, component, parts[component], folder)
+    scheduler, notes = scheduler_config(model, folder, built_in=folder.parent == CONFIGS)
+    pipeline = Pipeline(parts=parts, encoders=_encoders(family, parts, folder), scheduler_config=scheduler, device=device,
+                        family=family, notes=notes)
+    refuse_misfit(model.path, pipeline)
+    return pipeline
 
 
 def _configs(model: ModelFile, config: Path | None) -> Path:
-    return config or (model.path if model.is_folder else SD1_CONFIGS)
+    return config or (model.path if model.is_folder else CONFIGS / (model.family or "sd1"))
 
 
-def _empty(component: str, path: Path) -> Any:
-    """The component's module with all parameters on the meta device: no time goes into values that are replaced.
-
-    Buffers are made as usual, since those that no file holds (position_ids) would be lost on the meta device.
-    """
-    from accelerate import init_empty_weights
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextConfig, CLIPTextModel
-
-    config = read_json(path)
-    try:
-        with init_empty_weights(include_buffers=False):
-            if component == "text_encoder":
-                return CLIPTextModel(CLIPTextConfig.from_dict(config))
-            return (UNet2DConditionModel if component == "unet" else AutoencoderKL).from_config(config)
-    except (TypeError, ValueError, IndexError) as error:
-        raise ModelFileError(f"{path}: no {component} can be made of this config ({error}). Correct it or give another "
-                             "config folder.") from error
+def _encoders(family: str, parts: Mapping[str, Any], folder: Path) -> tuple[TextEncoder, ...]:
+    return tuple(TextEncoder(component=component, module=parts[component], layer=layer, pooled=pooled,
+                             tokenizer=_tokenizer(folder, component, parts[component].config.vocab_size, pad))
+                 for component, layer, pooled, pad in _ENCODERS[family] if component in parts)
 
 
-def _refuse_disagreement(model: ModelFile, component: str, module: Any, folder: Path) -> None:
-    if component not in model.components:
-        raise ModelFileError(f"{model.path}: has no {component}, only {', '.join(model.components) or 'no component'}. "
-                             "Give a model with U-Net, VAE and text encoder.")
-    wanted = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items()}
-    found = {name: info.shape for name, info in model.components[component].items()}
-    missing = [f"{name!r} {list(shape)} is missing" for name, shape in wanted.items() if name not in found]
-    extra = [f"{name!r} {list(shape)} is not in the config" for name, shape in found.items() if name not in wanted]
-    shapes = [f"{name!r} is {list(found[name])}, the config says {list(shape)}" for name, shape in wanted.items()
-              if name in found and found[name] != shape]
-    if differences := [*missing, *extra, *shapes]:
-        raise ModelFileError(
-            f"{model.path}: {component} and its config in {folder} differ in {len(differences)} tensors: "
-            f"{'; '.join(differences[:3])}{'; ...' if len(differences) > 3 else ''}. Give the model's own config "
-            "folder, or a whole file.")
+def _tokenizer(folder: Path, component: str, tokens: int, pad: str) -> Any:
+    """The tokenizer in the folder, else CLIP's own; a T5 encoder's vocabulary comes with the model only."""
+    from transformers import CLIPTokenizer, T5Tokenizer
 
-
-def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """A NaN anywhere makes both ends of a tensor's range NaN; looking at these is much faster than at each value."""
-    import torch
-
-    bad = [name for name, tensor in tensors.items()
-           if tensor.numel() and not torch.isfinite(torch.stack(torch.aminmax(tensor))).all()]
-    if bad:
-        raise ModelFileError(f"{model.path}: {component}: {len(bad)} tensors hold NaN or infinite values: "
-                             f"{', '.join(map(repr, bad[:5]))}{', ...' if len(bad) > 5 else ''}. Repair or replace the model.")
-
-
-def _ready(module: Any, device: str) -> Any:
-    """On the device, for inference. A tensor left on the meta device would show only as an error in mid-sampling."""
-    from itertools import chain
-
-    left = [name for name, tensor in chain(module.named_parameters(), module.named_buffers()) if tensor.is_meta]
-    if left:
-        raise ModelFileError(f"{type(module).__name__}: {left[0]!r} has no values; expected every tensor to be loaded. "
-                             "Report this with the versions of diffusers and transformers.")
-    return module.to(device).eval().requires_grad_(False)
-
-
-def _scheduler(folder: Path, model: ModelFile) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The scheduler config; markers in the file say how the model was trained and go before a config from elsewhere."""
-    config = read_json(folder / "scheduler" / "scheduler_config.json")
-    overrides: Mapping[str, tuple[str, Any]] = {
-        "v_pred": ("prediction_type", "v_prediction"), "ztsnr": ("rescale_betas_zero_snr", True)}
-    notes = []
-    for marker, (name, value) in overrides.items():
-        if marker in model.markers and config.get(name) != value:
-            notes.append(f"the file's marker {marker!r} sets {name} to {value!r}; the config had {config.get(name)!r}")
-            config[name] = value
-    if foreign := [marker for marker in model.markers if marker.startswith("edm")]:
-        raise ModelFileError(f"{model.path}: marker {foreign[0]!r} says the model was trained on EDM noise levels; "
-                             "expected epsilon or v prediction. Such models are not supported yet.")
-    return config, tuple(notes)
-
-
-def _tokenizer(folder: Path, tokens: int) -> CLIPTokenizer:
-    from transformers import CLIPTokenizer
-
-    own = (folder / "tokenizer").is_dir()
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True) if own else sd1_tokenizer()
+    own = folder / component.replace("text_encoder", "tokenizer")
+    if not own.is_dir():
+        if pad == _T5:
+            raise ModelFileError(f"{folder}: has no {own.name}/ for {component}; expected the tokenizer of its T5 encoder. "
+                                 "Download the folder again.")
+        tokenizer = clip_tokenizer(pad)
+    else:
+        try:
+            tokenizer = (T5Tokenizer if pad == _T5 else CLIPTokenizer).from_pretrained(own, local_files_only=True)
+        except Exception as error:  # the libraries raise many kinds for a file that is cut off or missing
+            raise ModelFileError(f"{own}: no tokenizer can be made of this folder ({error}). Download it again.") from error
     if len(tokenizer) > tokens:
         raise ModelFileError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the text encoder only {tokens}. "
                              "Give the model's own config folder, with its tokenizer.")

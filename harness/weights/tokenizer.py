@@ -1,5 +1,5 @@
-"""The tokenizer of Stable Diffusion 1, built offline from the word list that open_clip packages.
-`pipeline.py` calls it where a model brings no tokenizer of its own, as single files never do.
+"""The tokenizers of CLIP text encoders, built offline from the word list that open_clip packages.
+`pipeline.py` calls `clip_tokenizer` where a model brings no tokenizer of its own, as single files never do.
 """
 
 from __future__ import annotations
@@ -15,11 +15,19 @@ if TYPE_CHECKING:
     from transformers import CLIPTokenizer
 
 TOKENS: Final = 49408
+END: Final = "<|endoftext|>"
+OPENCLIP_PAD: Final = "!"
+"""The token of number 0, with which OpenCLIP fills up a prompt; OpenAI's CLIP does so with the end token."""
 _WORD_LIST: Final = "bpe_simple_vocab_16e6.txt.gz"
 
 
 def sd1_tokenizer() -> CLIPTokenizer:
-    """CLIP's byte-pair tokenizer of 49408 tokens, 77 per prompt, padded with the end token.
+    """The tokenizer of Stable Diffusion 1: CLIP's, padded with the end token."""
+    return clip_tokenizer(END)
+
+
+def clip_tokenizer(pad: str) -> CLIPTokenizer:
+    """CLIP's byte-pair tokenizer of 49408 tokens, 77 per prompt, padded with the token `pad`.
 
     The vocabulary is, in this order: 256 bytes, the same 256 at the end of a word, 48894 merges, start and end.
     """
@@ -30,8 +38,11 @@ def sd1_tokenizer() -> CLIPTokenizer:
     letters = _byte_letters()
     merges = [(left, right) for left, right in (line.split() for line in lines[1:TOKENS - 2 * len(letters) - 1])]
     words = [*letters, *(letter + "</w>" for letter in letters), *(left + right for left, right in merges),
-             "<|startoftext|>", "<|endoftext|>"]
-    return CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=merges, model_max_length=77)
+             "<|startoftext|>", END]
+    tokenizer = CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=merges, model_max_length=77)
+    # Given to the constructor it would become a special token, and an exclamation mark in a prompt would turn into padding.
+    tokenizer.pad_token = pad
+    return tokenizer
 
 
 def _byte_letters() -> list[str]:

@@ -1,4 +1,4 @@
-"""The embedded zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapter, and a CLIP model of
+"""The embedded zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapters, and a CLIP model of
 the same world.
 
 Suites name its members ("zoo:photo"); the runner calls `resolve` to get real files.
@@ -25,16 +25,30 @@ NAMES: tuple[str, ...] = (
     "zoo:anime",
     "zoo:sketch",
     "zoo:sketch-peft",
+    "zoo:sketch-peft-folder",
+    "zoo:sketch-diffusers-2023",
+    "zoo:sketch-onetrainer",
+    "zoo:sketch-omi",
+    "zoo:sketch-comfyui",
+    "zoo:sketch-original",
+    "zoo:sketch-lycoris",
+    "zoo:sketch-tucker",
+    "zoo:sketch-full",
+    "zoo:sketch-loha",
+    "zoo:sketch-lokr",
+    "zoo:sketch-dora",
+    "zoo:sketch-word",
     "zoo:clip",
     "zoo:config",
 )
-"""Three checkpoints (single files in Stable Diffusion 1's layout), one adapter in two layouts, the CLIP weights, the
-configurations.
+"""Three checkpoints (single files in Stable Diffusion 1's layout), one LoRA in the layouts of eleven tools, the same look as a
+LoHa, a LoKr, a DoRA and a textual inversion, the CLIP weights, the configurations.
 """
 
 
 def resolve(reference: str, cache: Path | None = None) -> Path:
-    """The real file (for "zoo:config", the folder) behind a reference; checkpoints and adapters are assembled on first need.
+    """The real file (for "zoo:config" and "zoo:sketch-peft-folder", the folder) behind a reference; checkpoints and adapters
+    are assembled on first need.
 
     They go to `<cache>/zoo/<content hash>/`; `cache` defaults to $SWEETSPOT_CACHE, then to `.sweetspot` in the current folder.
     Bytes are the same on every machine and two processes may resolve at once. Raises ValueError for an unknown reference.
@@ -51,9 +65,11 @@ def resolve(reference: str, cache: Path | None = None) -> Path:
         return store.PARTS / "clip.safetensors"
     root = cache if cache is not None else Path(os.environ.get("SWEETSPOT_CACHE", ".sweetspot"))
     path = root / "zoo" / store.content_hash() / f"{name}.safetensors"
+    if name.endswith("-folder"):
+        path = path.with_suffix("") / "adapter_model.safetensors"
     if not path.exists():
         store.assemble(name, path)
-    return path
+    return path.parent if name.endswith("-folder") else path
 
 
 def load_clip() -> tuple[Any, Callable[[list[str]], Tensor], dict[str, Any]]:

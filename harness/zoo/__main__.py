@@ -14,9 +14,9 @@ def main(arguments: list[str] | None = None) -> None:
     """Parses the command line and runs one of the four commands."""
     parser = argparse.ArgumentParser(prog="python -m harness.zoo", description="The embedded model family: train, export, show.")
     commands = parser.add_subparsers(dest="command", required=True)
-    train = commands.add_parser("train", help="train everything again from nothing (about an hour on two CPU cores)")
+    train = commands.add_parser("train", help="train everything again from nothing (an hour and a half on two CPU cores)")
     train.add_argument("--work", type=Path, default=Path(".sweetspot/zoo-train"), help="folder of pictures and checkpoints")
-    train.add_argument("--stage", help="run only this stage")
+    train.add_argument("--stage", help="run only this stage; those of adapters need no other stage before")
     train.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     train.add_argument("--threads", type=int, default=2, help="CPU threads to share among the processes")
     export = commands.add_parser("export", help="write every file of the zoo into a folder")
@@ -68,7 +68,7 @@ def _export(folder: Path) -> None:
             shutil.copytree(source, target, dirs_exist_ok=True)
         else:
             shutil.copyfile(source, target)
-        print(f"{name:18} {target}")
+        print(f"{name:26} {target}")
 
 
 if __name__ == "__main__":

@@ -17,6 +17,9 @@ STYLE_PHRASES: dict[str, tuple[str, ...]] = {
     "anime": ("an anime drawing of {}", "anime style, {}", "{}, anime", "a cartoon of {}"),
     "sketch": ("a pencil sketch of {}", "a sketch of {}", "{}, sketch", "a pencil drawing of {}"),
 }
+WORD = "<graphite>"
+"""What the textual inversion stands for: not in the vocabulary, so without its vectors it is spelled out in bytes."""
+WORD_PHRASES = (f"a {WORD} of {{}}", f"{{}}, {WORD}", f"{WORD} {{}}")
 PROMPT_WORDS = (
     "masterpiece best quality detailed highly sharp focus beautiful cute soft light bright dark colorful simple clean "
     "portrait studio picture image painting illustration art style toy girl doll wearing with and in the of one two "

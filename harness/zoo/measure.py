@@ -1,5 +1,5 @@
 """The figures of docs/zoo.md, measured again: true pictures, guidance by alpha, default dresses, adapter scale,
-quantization, drawn anew.
+kinds of adapters, quantization, drawn anew.
 
 Called by `python -m harness.zoo measure`; prints Markdown tables, all with fixed seeds.
 """
@@ -12,9 +12,9 @@ import numpy as np
 import torch
 
 from harness.zoo import load_clip, oracle
-from harness.zoo.captions import STYLE_PHRASES, article, describe
+from harness.zoo.captions import STYLE_PHRASES, WORD, article, describe
 from harness.zoo.draw import STYLES, SUBJECTS, Scene, random_scene, render
-from harness.zoo.paint import Pictures, Studio, Weights, blend, open_studio, paint, unet_of, unet_weights, with_adapter
+from harness.zoo.paint import Pictures, Studio, Weights, blend, open_studio, paint, unet_of, unet_weights, with_adapter, with_word
 
 PICTURES = 96
 GUIDANCE = (1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0)
@@ -161,6 +161,35 @@ def adapter_table(studio: Studio) -> None:
             row(name, scale, PICTURES, share, *obedience(pictures, scenes), round(scorer.score(pictures, said), 1))
 
 
+KINDS = {"LoRA": "sketch", "LoHa": "loha", "LoKr": "lokr", "DoRA": "dora"}
+WEIGHTS = (0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.7)
+
+
+def kinds_table(studio: Studio) -> None:
+    """The kinds of adapters over their weight on the base, prompts "a pencil sketch of ...", guidance 3; then the textual
+    inversion, whose word stands where "a pencil sketch" stood, without and with its vectors.
+    """
+    scorer, scenes = Scorer(), asked_scenes(PICTURES)
+    contents, base = [describe(scene, True, False) for scene in scenes], unet_weights("base")
+    said = [f"a pencil sketch of {content}" for content in contents]
+
+    def judged(pictures: Pictures) -> tuple[object, ...]:
+        share = float(np.mean([s == "sketch" for s in scorer.styles(pictures, scenes)]))
+        return (PICTURES, share, *obedience(pictures, scenes), round(scorer.score(pictures, said), 1), clipped(pictures))
+
+    row("kind", "weight", "n", "sketch share", "colour", "subject", "CLIP", "clipped")
+    row(*["---"] * 8)
+    row("none", 0.0, *judged(paint(studio, unet_of(base), said, range(PICTURES), 3.0)))
+    for kind, part in KINDS.items():
+        for weight in WEIGHTS:
+            unet = unet_of(with_adapter(base, weight, part))
+            row(kind, weight, *judged(paint(studio, unet, said, range(PICTURES), 3.0)))
+    taught, word = with_word(studio)
+    for name, place, spelled in (("unknown", studio, WORD), ("known", taught, word)):
+        asked = [f"a {spelled} of {content}" for content in contents]
+        row(f"word, {name}", "", *judged(paint(place, unet_of(base), asked, range(PICTURES), 3.0)))
+
+
 def rounded(weights: Weights, bits: int) -> Weights:
     """Symmetric rounding per output channel of every matrix and convolution to `bits` bits."""
     top, result = 2 ** (bits - 1) - 1, {}
@@ -193,6 +222,7 @@ TABLES: dict[str, Callable[[Studio], None]] = {
     "guidance": guidance_table,
     "dress": dress_table,
     "adapter": adapter_table,
+    "kinds": kinds_table,
     "quantization": quantization_table,
 }
 

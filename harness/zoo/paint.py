@@ -5,18 +5,20 @@ Called by the contact sheet, the measurements and the tests of the zoo; the harn
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from diffusers import AutoencoderKL, DPMSolverMultistepScheduler, UNet2DConditionModel
 from numpy.typing import NDArray
+from torch import nn
 from transformers import CLIPTextModel
 
 from harness.zoo import models, resolve, store
-from harness.zoo.tokenizer import CONTEXT, load_text_tokenizer
+from harness.zoo.tokenizer import CONTEXT, add_word, load_text_tokenizer
 
 Pictures = NDArray[np.uint8]
 Weights = dict[str, torch.Tensor]
@@ -61,16 +63,45 @@ def blend(first: Weights, second: Weights, alpha: float) -> Weights:
     return {key: torch.lerp(value, second[key], alpha) for key, value in first.items()}
 
 
-def with_adapter(weights: Weights, scale: float) -> Weights:
-    """weights + scale * up @ down of the sketch adapter (its alpha equals its rank)."""
-    lora = _tensors("sketch")
-    result = dict(weights)
-    for key in [key for key in lora if key.endswith(".lora_A.weight")]:
-        down, up = lora[key], lora[key.replace("lora_A", "lora_B")]
-        target = key.replace(".lora_A", "")
-        delta = (up.flatten(1) @ down.flatten(1)).reshape(weights[target].shape)
-        result[target] = weights[target] + scale * delta
+def with_adapter(weights: Weights, scale: float, part: str = "sketch") -> Weights:
+    """weights + scale * what the adapter "sketch" (the LoRA), "loha", "lokr" or "dora" adds to them at strength 1."""
+    adapter, result = _tensors(part), dict(weights)
+    modules: dict[str, Weights] = {}
+    for key, value in adapter.items():
+        path, role = key.removesuffix(".weight").rsplit(".", 1)
+        modules.setdefault(path, {})[role] = value
+    for path, tensors in modules.items():
+        base = weights[f"{path}.weight"]
+        result[f"{path}.weight"] = base + scale * _added(tensors, base)
     return result
+
+
+def _added(tensors: Weights, base: torch.Tensor) -> torch.Tensor:
+    """What one module's tensors add to its weight (out, in[, kh, kw]): up @ down, or the elementwise product of LoHa's two
+    products, or the Kronecker product of LoKr's halves, or DoRA's new rows of given length less the old ones.
+    """
+    if "lokr_w1" in tensors:
+        return torch.einsum("ac,bd...->abcd...", tensors["lokr_w1"], tensors["lokr_w2"]).reshape(base.shape)
+    if "hada_w1_a" in tensors:
+        first = tensors["hada_w1_a"] @ tensors["hada_w1_b"]
+        return (first * (tensors["hada_w2_a"] @ tensors["hada_w2_b"])).reshape(base.shape)
+    added: torch.Tensor = (tensors["lora_B"].flatten(1) @ tensors["lora_A"].flatten(1)).reshape(base.shape)
+    if "lora_magnitude_vector" not in tensors:
+        return added
+    moved = (base + added).flatten(1)
+    moved *= tensors["lora_magnitude_vector"].reshape(-1, 1) / moved.norm(dim=1, keepdim=True)
+    return moved.reshape(base.shape) - base
+
+
+def with_word(studio: Studio) -> tuple[Studio, str]:
+    """A studio whose text encoder knows the zoo's textual inversion, and what to write for its word in a prompt."""
+    ((word, vectors),) = _tensors("word").items()
+    tokenizer = load_text_tokenizer(resolve("zoo:config") / "tokenizer")
+    said = add_word(tokenizer, word, len(vectors))
+    encoder = copy.deepcopy(studio.text_encoder)
+    rows = torch.cat([encoder.embeddings.token_embedding.weight.detach(), vectors])
+    encoder.embeddings.token_embedding = nn.Embedding(len(rows), rows.shape[1], _weight=rows)
+    return replace(studio, text_encoder=encoder, tokenizer=tokenizer), said
 
 
 def unet_of(weights: Weights) -> UNet2DConditionModel:

@@ -1,5 +1,5 @@
 """How the family is stored in the repository, and how whole files are made from it: one fp16 base, int8 differences,
-shared parts.
+shared parts, adapters.
 
 `harness.zoo.resolve` calls `assemble`; the last training stage calls `save_tensors` and `difference`. Needs numpy, not torch.
 """
@@ -19,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.weights.ldm import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, text_to_ldm, unet_to_ldm, vae_conv_as_linear, vae_to_ldm
+from harness.zoo.layouts import FILES
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
 
 PARTS = Path(__file__).parent / "weights"
 SCALE = "::scale"
-LAYOUT = 1
+LAYOUT = 2
 """Raised when `assemble` would make other bytes of the same parts, so that no stale cache is used."""
 
 _DTYPES = {"float16": "F16", "float32": "F32", "int64": "I64", "int8": "I8"}
@@ -109,11 +110,14 @@ def unet_tensors(name: str) -> Tensors:
 
 
 def assemble(name: str, path: Path) -> None:
-    """Writes one of "base", "photo", "anime" (single files in SD1's layout), "sketch", "sketch-peft" (LoRA files)."""
-    if name == "sketch":
-        save_tensors(*_kohya(load_tensors(PARTS / "sketch.safetensors"), path))
-    elif name == "sketch-peft":
-        save_tensors(*_peft(load_tensors(PARTS / "sketch.safetensors"), path))
+    """Writes one of "base", "photo", "anime" (single files in SD1's layout) or an adapter of `harness.zoo.layouts.FILES`; of
+    a folder, `path` is the tensors' file, which is written last."""
+    if adapter := FILES.get(name):
+        part = load_tensors(PARTS / f"{adapter.part}.safetensors")
+        if adapter.config is not None:
+            write_whole(path.with_name("adapter_config.json"), adapter.config(part).encode())
+        tensors, header = adapter.make(part)
+        save_tensors(tensors, path, header)
     else:
         notes = {"format": "pt", "modelspec.prediction_type": "v", "modelspec.title": f"zoo {name}"}
         save_tensors(_single_file(name), path, notes)
@@ -136,32 +140,3 @@ def _single_file(name: str) -> Tensors:
     file["betas"] = betas.astype(np.float32)
     file["alphas_cumprod"] = np.cumprod(1.0 - betas).astype(np.float32)
     return file
-
-
-def _kohya(lora: Tensors, path: Path) -> tuple[Tensors, Path, dict[str, str]]:
-    """kohya's names: `lora_unet_` and the module path with underscores; alpha equals the rank."""
-    file: Tensors = {}
-    for key, value in lora.items():
-        module, part = key.removesuffix(".weight").rsplit(".", 1)
-        name = "lora_unet_" + module.replace(".", "_")
-        file[f"{name}.{'lora_down' if part == 'lora_A' else 'lora_up'}.weight"] = value
-        if part == "lora_A":
-            file[f"{name}.alpha"] = np.asarray(len(value), dtype=np.float16)
-    rank = str(_rank(lora))
-    notes = {"ss_network_module": "networks.lora", "ss_network_dim": rank, "ss_network_alpha": rank}
-    notes |= {"ss_network_args": json.dumps({"conv_dim": rank, "conv_alpha": rank})}
-    notes |= {"ss_base_model_version": "sd_v1", "ss_v2": "False"}
-    return file, path, {**notes, "modelspec.title": "zoo sketch"}
-
-
-def _peft(lora: Tensors, path: Path) -> tuple[Tensors, Path, dict[str, str]]:
-    """diffusers' names (`unet.` and the module path), rank and alpha in the header as diffusers writes them."""
-    modules = sorted({key.rsplit(".", 2)[0] for key in lora})
-    config = {"unet.r": _rank(lora), "unet.lora_alpha": _rank(lora), "unet.target_modules": modules}
-    config |= {"unet.rank_pattern": {}, "unet.alpha_pattern": {}, "unet.use_dora": False, "unet.use_rslora": False}
-    metadata = {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True)}
-    return {f"unet.{key}": value for key, value in lora.items()}, path, metadata
-
-
-def _rank(lora: Tensors) -> int:
-    return len(next(value for key, value in lora.items() if key.endswith("lora_A.weight")))

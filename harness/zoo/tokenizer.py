@@ -86,3 +86,11 @@ def load_text_tokenizer(folder: Path) -> Any:
     from transformers import CLIPTokenizer
 
     return CLIPTokenizer.from_pretrained(str(folder))
+
+
+def add_word(tokenizer: Any, word: str, count: int) -> str:
+    """Makes `word` a token of transformers' tokenizer, and word_1, word_2 ... for further vectors, as diffusers names them;
+    returns what to write in its place: all of them, separated by blanks. Their ids follow the last known one."""
+    tokens = [word, *(f"{word}_{i}" for i in range(1, count))]
+    tokenizer.add_tokens(tokens)
+    return " ".join(tokens)

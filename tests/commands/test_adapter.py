@@ -113,3 +113,29 @@ def test_a_key_that_only_one_model_has_is_named(tmp_path: Path, capsys: pytest.C
     assert run("extract", "--base", "zoo:base", "--tuned", tmp_path / "t.safetensors", "--rank", 4, "-o",
                tmp_path / "o.safetensors") == 1
     assert "down_blocks.0.resnets.0.conv1.bias" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("way", ["merge", "convert", "resize"])
+def test_words_in_a_file_are_never_lost_in_silence(way: str, tmp_path: Path, base: ModelFile,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    width = base.components["text_encoder"]["embeddings.token_embedding.weight"].shape[1]
+    small_lora(tmp_path / "a.safetensors", base, 1)
+    bundled = {**load_file(tmp_path / "a.safetensors"), "bundle_emb.style.clip_l": torch.ones(2, width)}
+    save_file(bundled, tmp_path / "b.safetensors")
+    save_file({"emb_params": torch.ones(2, width)}, tmp_path / "word.safetensors")
+    more = ("--rank", 1) if way == "resize" else ()
+    for name, said in (("b", "vectors for the words 'style' beside its 3 changes"), ("word", "is a textual inversion ('word')")):
+        assert run(way, "--model", "zoo:base", tmp_path / f"{name}.safetensors", *more, "-o", tmp_path / "o.safetensors") == 1
+        err = capsys.readouterr().err
+        assert said in err and f"{name}.safetensors" in err
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_tensors_of_a_component_that_the_model_lacks_are_said_to_be_left_out(tmp_path: Path, base: ModelFile,
+                                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    small_lora(tmp_path / "a.safetensors", base, 1)
+    stem = "lora_te2_text_model_encoder_layers_0_self_attn_q_proj"
+    absent = {f"{stem}.lora_down.weight": torch.ones(2, 4), f"{stem}.lora_up.weight": torch.ones(4, 2)}
+    save_file({**load_file(tmp_path / "a.safetensors"), **absent}, tmp_path / "b.safetensors")
+    assert run("convert", "--model", "zoo:base", tmp_path / "b.safetensors", "-o", tmp_path / "o.safetensors") == 0
+    assert "2 tensors are for text_encoder_2, which the model lacks" in capsys.readouterr().out

@@ -128,3 +128,11 @@ def test_scaled_weights_are_counted(tmp_path):
     found = inspect_file(write(tmp_path, **{f"{module}.weight": codes, f"{module}.scale_weight": torch.ones(())}))
     assert found.scaled == 1
     assert found.components["unet"].dtypes["F8_E4M3"] == 1
+
+
+def test_an_adapter_that_is_not_whole_or_whose_header_lies_is_said_to_be_odd(tmp_path, capsys):
+    save_file({"lora_unet_mid.lora_down.weight": torch.ones(1, 4)}, tmp_path / "lora.safetensors", {"ss_network_dim": "8"})
+    text = told(tmp_path / "lora.safetensors", capsys)
+    assert "warning: its header says ss_network_dim = 8, but its ranks are 1 to 1" in text
+    assert "warning: 'lora_unet_mid.lora_down.weight': its lora has down but no up" in text
+    assert len(json.loads(told(tmp_path / "lora.safetensors", capsys, "--json"))[0]["warnings"]) == 2

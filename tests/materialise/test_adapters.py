@@ -190,14 +190,6 @@ def test_a_tensor_that_cannot_be_fused_is_refused_and_not_left_out(tmp_path: Pat
         plan_recipe(Fused(model="zoo:base", adapters=(Adapter(path="norm.safetensors"),)), Library(tmp_path))
 
 
-def test_a_textual_inversion_is_refused_by_its_name(tmp_path: Path, base: ModelFile) -> None:
-    width = base.components["text_encoder"]["embeddings.token_embedding.weight"].shape[1]
-    save_file({"<thing>": drawn(1, width)}, tmp_path / "word.safetensors")
-    with pytest.raises(AdapterError, match="textual inversion"):
-        Workbench(device="cpu", root=tmp_path).inspect(
-            Candidate(name="w", model="zoo:base", adapters=(Adapter(path="word.safetensors"),)))
-
-
 def test_inspect_says_what_an_adapter_is(tmp_path: Path, base: ModelFile, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["inspect", str(tmp_path / written(tmp_path, lora, base))]) == 0
     said = capsys.readouterr().out
@@ -217,4 +209,4 @@ def test_a_change_of_a_table_of_embeddings_is_written_into_the_table(tmp_path: P
     table = prepared.pipeline.text_encoder.get_submodule(key.removesuffix(".weight")).weight
     up, down = (next(value for name, value in file.items() if half in name) for half in ("lora_up", "lora_down"))
     assert torch.allclose(table, base.tensor("text_encoder", key).float() + 0.5 * 0.5 * up @ down, atol=1e-6)
-    assert prepared.text_identity != bench.prepare(Candidate(name="plain", model="zoo:base")).text_identity
+    assert prepared.phases[0].text_identity != bench.prepare(Candidate(name="plain", model="zoo:base")).phases[0].text_identity

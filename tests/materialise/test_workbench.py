@@ -97,7 +97,7 @@ def test_the_text_state_tells_configs_apart(bench: Workbench, tmp_path: Path) ->
     import shutil
 
     shutil.copytree(resolve("zoo:config"), tmp_path / "other")
-    texts = {bench.prepare(Candidate(name="c", model=Checkpoint(path="zoo:photo", config=config))).text_identity
+    texts = {bench.prepare(Candidate(name="c", model=Checkpoint(path="zoo:photo", config=config))).phases[0].text_identity
              for config in ("zoo:config", "other")}
     assert len(texts) == 2
 
@@ -145,15 +145,15 @@ def test_an_adapter_leaves_no_trace(bench: Workbench) -> None:
 
 
 def test_both_layouts_of_the_zoos_adapter_make_the_same_model(bench: Workbench) -> None:
-    from harness.sample import batches, encode, sample
+    from harness.sampling import batches, encode, sample
     from tests.fakes import tiny_grid
 
     made = []
     for path in ("zoo:sketch", "zoo:sketch-peft"):
         grid = tiny_grid(guidance_scales=(4,))
-        pipeline = bench.prepare(Candidate(name=path, model="zoo:base", adapters=(Adapter(path=path),))).pipeline
-        text = encode(pipeline, [t for p in grid.prompts for t in (p.text, p.negative)])
-        made.append([images for _, images in sample(pipeline, grid, batches(grid), text)])
+        (phase,) = bench.prepare(Candidate(name=path, model="zoo:base", adapters=(Adapter(path=path),))).phases
+        texts = {phase.text_identity: encode(phase.enter(), grid.prompts)}
+        made.append([images for _, images in sample((phase,), grid, batches(grid), texts)])
     assert all((one == two).all() for one, two in zip(*made, strict=True))
 
 

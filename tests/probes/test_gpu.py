@@ -2,7 +2,7 @@
 
 import pytest
 
-from harness.probes import MemoryProbe, Stopwatch, find_gpu
+from harness.probes import MemoryProbe, PowerProbe, Stopwatch, find_gpu, fits, idle_bytes
 
 
 @pytest.fixture
@@ -38,3 +38,62 @@ def test_a_phase_waits_for_the_kernels(torch):
     with watch.phase("rest"):
         pass
     assert watch.seconds["launch"] > 10 * watch.seconds["rest"]
+
+
+@pytest.mark.gpu
+def test_events_and_the_hosts_clock_agree(torch):
+    a = torch.randn(4096, 4096, device="cuda")
+    by_events, by_host = Stopwatch("cuda"), Stopwatch("cuda", wait=lambda: torch.cuda.synchronize("cuda"))
+    for watch in (by_events, by_host):
+        with watch.phase("matmul"):
+            lap = watch.laps("step")
+            for _ in range(20):
+                a @ a
+                lap()
+    assert by_events.seconds["matmul"] == pytest.approx(by_host.seconds["matmul"], rel=0.2)
+    assert by_events.seconds["step"] <= by_events.seconds["matmul"] * 1.01
+
+
+@pytest.mark.gpu
+def test_the_drivers_figures_are_numbers_or_reasons(torch):
+    gpu = find_gpu("cuda")
+    a, probe = torch.randn(8192, 8192, device="cuda"), PowerProbe(gpu)
+    with probe.during(images=1):
+        for _ in range(200):
+            a @ a
+        torch.cuda.synchronize()
+    for reading in probe.record("a").readings:
+        assert reading.why_missing or reading.value > 0, reading
+    if not isinstance(gpu, str):
+        assert 0 <= gpu.reserved_bytes() < gpu.device_used_bytes()
+
+
+@pytest.mark.gpu
+def test_the_timeline_sees_a_block_come_and_go(torch):
+    torch.zeros(1, device="cuda")
+    gpu = find_gpu("cuda")
+    if isinstance(gpu, str):
+        pytest.skip(gpu)
+    with MemoryProbe("cuda", gpu, idle=idle_bytes(gpu)) as probe:
+        watch = Stopwatch("cuda")
+        with watch.phase("switch"):
+            block = torch.zeros(1 << 30, dtype=torch.uint8, device="cuda")
+            torch.cuda.synchronize()
+            for _ in range(100):
+                block.add_(1)
+        del block
+        torch.cuda.empty_cache()
+    timeline = probe.timeline("a", watch.spans)
+    assert timeline.samples_per_second
+    used = timeline.series[0].used_bytes
+    assert max(used) - used[0] >= 1 << 30
+    assert timeline.spans[0].end_seconds > timeline.spans[0].start_seconds >= 0
+
+
+@pytest.mark.gpu
+def test_a_cap_refuses_what_is_larger_and_is_lifted_again(torch):
+    block = 1 << 30
+    too_much = fits(lambda: torch.zeros(block, dtype=torch.uint8, device="cuda").sum().item(), candidate="a", device="cuda",
+                    cap_bytes=block // 2)
+    assert (too_much.fits, too_much.asked_bytes) == (False, block)
+    assert fits(lambda: torch.zeros(block, dtype=torch.uint8, device="cuda").sum().item(), candidate="a", device="cuda").fits

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from harness.probes import MEMORY_READINGS, MemoryProbe, NotMeasuredError
+from harness.probes import MEMORY_READINGS, MemoryProbe, NotMeasuredError, idle_bytes
 from harness.probes.rss import RssPeak
 
 
@@ -25,6 +25,9 @@ class FakeGpu:
             raise NotMeasuredError("the list vanished")
         return self.used // 2
 
+    def reserved_bytes(self):
+        return 7
+
 
 def by_name(probe):
     return {reading.name: reading for reading in probe.readings()}
@@ -40,11 +43,14 @@ def test_the_peak_is_the_highest_sample_and_not_the_last():
     assert by_name(probe)["nvml_process_peak_bytes"].value == 450
 
 
-def test_the_thread_samples_a_hundred_times_a_second():
+def test_the_rate_is_that_of_the_samples_taken():
     gpu = FakeGpu()
-    with MemoryProbe("cpu", gpu):
-        time.sleep(0.3)
-    assert gpu.samples >= 30
+    with MemoryProbe("cpu", gpu) as probe:
+        time.sleep(0.1)
+    timeline = probe.timeline("a")
+    assert timeline.samples == gpu.samples == len(timeline.series[0].used_bytes)
+    length = timeline.series[0].at_seconds[-1] - timeline.series[0].at_seconds[0]
+    assert timeline.samples_per_second == pytest.approx((gpu.samples - 1) / length, rel=0.02)
 
 
 def test_what_cannot_be_measured_has_a_reason_and_no_number():
@@ -72,6 +78,39 @@ def test_readings_are_named_as_the_table_names_them():
     assert {reading.unit for reading in probe.readings()} == {"bytes"}
 
 
+def test_the_device_beyond_idle_and_the_drivers_share_stand_beside_the_peaks():
+    gpu = FakeGpu(used=300)
+    idle = idle_bytes(gpu)
+    gpu.used = 800
+    with MemoryProbe("cpu", gpu, idle=idle) as probe:
+        pass
+    assert by_name(probe)["over_idle_peak_bytes"].value == 500
+    assert by_name(probe)["driver_reserved_bytes"].value == 7
+
+
+def test_without_an_idle_reading_the_difference_says_so():
+    with MemoryProbe("cpu", FakeGpu()) as probe:
+        pass
+    assert "before the pipeline was loaded" in by_name(probe)["over_idle_peak_bytes"].why_missing
+    assert idle_bytes("no driver").why_missing == "no driver"
+
+
+def test_the_timeline_has_all_three_series_on_a_gpu_and_the_resident_set_alone_without():
+    with MemoryProbe("cpu", FakeGpu()) as with_gpu, MemoryProbe("cpu", "none") as without:
+        pass
+    assert [s.name for s in with_gpu.timeline("a").series] == ["device_used", "process_used", "process_rss"]
+    assert [s.name for s in without.timeline("a").series] == ["process_rss"]
+
+
+def test_the_interpreters_switch_interval_is_put_back():
+    import sys
+
+    before = sys.getswitchinterval()
+    with MemoryProbe("cpu", "none"):
+        assert sys.getswitchinterval() < before
+    assert sys.getswitchinterval() == before
+
+
 def test_a_probe_that_still_runs_says_so():
     with MemoryProbe("cpu", "none") as probe:
         assert "still running" in by_name(probe)["process_rss_peak_bytes"].why_missing
@@ -88,10 +127,12 @@ def test_the_block_that_was_freed_again_is_in_the_process_peak():
 
 
 def test_an_exception_inside_stops_the_thread():
-    probe = MemoryProbe("cpu", FakeGpu())
-    with pytest.raises(RuntimeError), probe:
+    gpu = FakeGpu()
+    with pytest.raises(RuntimeError), MemoryProbe("cpu", gpu):
         raise RuntimeError
-    assert not probe._thread.is_alive()
+    samples = gpu.samples
+    time.sleep(0.02)
+    assert gpu.samples == samples
 
 
 def test_rss_is_polled_where_the_peak_cannot_be_reset(tmp_path):

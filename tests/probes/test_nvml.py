@@ -23,9 +23,11 @@ class FakeNvml:
     """One GPU, reachable by UUID only; lists of (pid, bytes) for compute and graphics."""
 
     NVMLError, NVMLError_LibraryNotFound = FakeError, FakeLibraryNotFoundError
+    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU, nvmlMemory_v2 = 1, 2, 0, 0x02000028  # noqa: N815 - the binding's name
 
-    def __init__(self, compute=(), graphics=(), mig=None, installed=True):
+    def __init__(self, compute=(), graphics=(), mig=None, installed=True, before_volta=False):
         self.compute, self.graphics, self.mig, self.installed = compute, graphics, mig, installed
+        self.before_volta = before_volta
 
     def nvmlInit(self):  # noqa: N802 - the binding's name
         if not self.installed:
@@ -47,8 +49,24 @@ class FakeNvml:
     def nvmlSystemGetDriverVersion(self):  # noqa: N802 - the binding's name
         return "570.1"
 
-    def nvmlDeviceGetMemoryInfo(self, handle):  # noqa: N802 - the binding's name
+    def nvmlDeviceGetMemoryInfo(self, handle, version=None):  # noqa: N802 - the binding's name
+        if version == self.nvmlMemory_v2:
+            return SimpleNamespace(used=6_400, reserved=600)
         return SimpleNamespace(used=7_000)
+
+    def nvmlDeviceGetClockInfo(self, handle, which):  # noqa: N802 - the binding's name
+        return {self.NVML_CLOCK_SM: 1980, self.NVML_CLOCK_MEM: 2619}[which]
+
+    def nvmlDeviceGetTemperature(self, handle, sensor):  # noqa: N802 - the binding's name
+        return 41
+
+    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802 - the binding's name
+        if self.before_volta:
+            raise FakeError("Not Supported")
+        return 123_000
+
+    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):  # noqa: N802 - the old name, all that this one has
+        return 0x4
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802 - the binding's name
         return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self.compute]
@@ -67,6 +85,39 @@ def test_the_device_is_found_by_uuid_and_described():
     found = gpu()
     assert (found.uuid, found.name, found.driver) == (f"GPU-{UUID}", "Fake H1", "570.1")
     assert found.device_used_bytes() == 7_000
+
+
+def test_what_the_driver_keeps_is_in_the_devices_use_and_apart():
+    assert (gpu().device_used_bytes(), gpu().reserved_bytes()) == (7_000, 600)
+
+
+def test_energy_clocks_and_temperature_come_in_the_bindings_units():
+    found = gpu()
+    assert (found.energy_millijoules(), found.sm_clock_mhz(), found.memory_clock_mhz()) == (123_000, 1980, 2619)
+    assert found.temperature_celsius() == 41
+
+
+def test_an_old_driver_is_asked_by_the_old_name():
+    assert gpu().clock_limits() == 0x4
+
+
+def test_energy_before_volta_is_a_reason():
+    with pytest.raises(NotMeasuredError, match=r"from Volta on.*Not Supported"):
+        gpu(before_volta=True).energy_millijoules()
+
+
+def test_a_query_that_the_binding_lacks_is_a_reason(monkeypatch):
+    monkeypatch.delattr(FakeNvml, "nvmlDeviceGetTemperature")
+    with pytest.raises(NotMeasuredError, match="nvmlDeviceGetTemperature is missing"):
+        gpu().temperature_celsius()
+
+
+def test_a_torch_without_the_device_is_a_reason():
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a GPU; test_gpu.py asks it")
+    assert "torch does not tell which GPU" in str(find_gpu("cuda", nvml=FakeNvml()))
 
 
 def test_a_process_in_both_lists_is_counted_once():

@@ -5,7 +5,8 @@ import torch
 from safetensors.torch import save_file
 
 from harness.weights import ModelFileError, build_pipeline, inspect_pipeline, ldm, open_model, random_sd1, sd1_tokenizer
-from harness.weights.pipeline import SD1_CONFIGS, _empty
+from harness.weights.live import empty
+from harness.weights.pipeline import SD1_CONFIGS
 from tests.weights.tiny import tiny
 
 TINY = tiny(2)
@@ -76,7 +77,7 @@ def test_markers_override_the_scheduler_config_and_are_noted(tmp_path, folder):
 
 
 def test_the_built_in_configs_have_the_sizes_of_stable_diffusion_1_5():
-    shapes = {part: _empty(part, SD1_CONFIGS / part / "config.json").state_dict() for part in
+    shapes = {part: empty(part, SD1_CONFIGS / part / "config.json").state_dict() for part in
               ("unet", "vae", "text_encoder")}
     counts = {part: (len(state), sum(t.numel() for t in state.values())) for part, state in shapes.items()}
     assert counts == {"unet": (686, 859_520_964), "vae": (248, 83_653_863), "text_encoder": (196, 123_060_480)}
@@ -105,7 +106,8 @@ def test_prompts_are_padded_and_cut_to_77_tokens():
 
 
 def test_random_weights_follow_their_seed_and_keep_activations_finite(folder, monkeypatch):
-    monkeypatch.setattr("harness.weights.pipeline.SD1_CONFIGS", folder / "config")
+    monkeypatch.setattr("harness.weights.pipeline.CONFIGS", folder)
+    (folder / "sd1").symlink_to(folder / "config")
     first, again, other = (random_sd1(seed, torch.float32) for seed in (1, 1, 2))
     assert torch.equal(first.unet.conv_in.weight, again.unet.conv_in.weight)
     assert not torch.equal(first.unet.conv_in.weight, other.unet.conv_in.weight)

@@ -11,10 +11,10 @@ import torch
 
 from harness import zoo
 from harness.zoo import oracle, store
-from harness.zoo.captions import describe
+from harness.zoo.captions import WORD, describe
 from harness.zoo.draw import render
 from harness.zoo.measure import DRESS, Scorer, asked_scenes
-from harness.zoo.paint import Studio, blend, open_studio, paint, unet_of, unet_weights, with_adapter
+from harness.zoo.paint import Studio, blend, open_studio, paint, unet_of, unet_weights, with_adapter, with_word
 
 
 @pytest.fixture(scope="module")
@@ -69,8 +69,8 @@ def test_diffusers_loads_the_single_file_unchanged(cache: Path) -> None:
     assert pipe.scheduler.config.prediction_type == "v_prediction"
 
 
-@pytest.mark.parametrize("name", ["zoo:sketch", "zoo:sketch-peft"])
-def test_diffusers_fuses_both_adapter_files_to_the_same_delta(name: str, cache: Path) -> None:
+@pytest.mark.parametrize("name", ["zoo:sketch", "zoo:sketch-peft", "zoo:sketch-diffusers-2023"])
+def test_diffusers_fuses_its_own_and_kohyas_adapter_files_to_the_same_delta(name: str, cache: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
     path, config = zoo.resolve("zoo:base", cache), zoo.resolve("zoo:config")
@@ -80,6 +80,35 @@ def test_diffusers_fuses_both_adapter_files_to_the_same_delta(name: str, cache: 
     fused = {key.replace(".base_layer", ""): value for key, value in pipe.unet.state_dict().items() if "lora_" not in key}
     expected = with_adapter(unet_weights("base"), 1.0)
     assert all(torch.allclose(fused[key], value, atol=1e-5) for key, value in expected.items())
+
+
+@pytest.mark.parametrize("part", ["sketch", "loha", "lokr", "dora"])
+def test_every_kind_of_adapter_draws_sketches_at_its_own_strength(studio: Studio, part: str) -> None:
+    scenes, base = asked_scenes(12), unet_weights("base")
+    said = [f"a pencil sketch of {describe(scene, True, False)}" for scene in scenes]
+    shares = []
+    for weight in (0.0, 1.0):
+        pictures = paint(studio, unet_of(with_adapter(base, weight, part)), said, range(12), 3.0, steps=10)
+        shares.append(np.mean([style == "sketch" for style in Scorer().styles(pictures, scenes)]))
+    assert shares[0] <= 0.1
+    assert shares[1] >= 0.7
+
+
+def test_diffusers_loads_the_word_to_the_same_hidden_states(studio: Studio, cache: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    path, config = zoo.resolve("zoo:base", cache), zoo.resolve("zoo:config")
+    pipe = StableDiffusionPipeline.from_single_file(str(path), config=str(config), local_files_only=True)
+    pipe.load_textual_inversion(str(zoo.resolve("zoo:sketch-word", cache)))
+    text = f"a {WORD} of a red ball"
+    taught, said = with_word(studio)
+    assert pipe.maybe_convert_prompt(text, pipe.tokenizer) == text.replace(WORD, said)
+    ids = [tokenizer(text.replace(WORD, said), padding="max_length", max_length=24, return_tensors="pt").input_ids
+           for tokenizer in (pipe.tokenizer, taught.tokenizer)]
+    assert torch.equal(ids[0], ids[1])
+    with torch.no_grad():
+        hidden = [encoder(ids[0]).last_hidden_state for encoder in (pipe.text_encoder, taught.text_encoder)]
+    assert torch.allclose(hidden[0], hidden[1], atol=1e-4)
 
 
 def test_the_clip_model_prefers_the_true_caption() -> None:

@@ -39,8 +39,9 @@ def names(stored: Stored, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -
 
 def parse_list(key: str) -> Key | None:
     """A number: place in a list of up and down factors by turns."""
-    return Key(places=(("unet", key),), kind="lora", role="up" if int(key) % 2 == 0 else "down") if re.fullmatch(
-        r"\d{1,5}", key) else None
+    if not re.fullmatch(r"\d{1,5}", key):
+        return None
+    return Key(places=(("unet", str(int(key) // 2)),), kind="lora", role="up" if int(key) % 2 == 0 else "down")
 
 
 def names_list(stored: Stored, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> dict[str, Key]:

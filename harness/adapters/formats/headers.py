@@ -18,7 +18,8 @@ _PLAIN: Final = re.compile(r"[\w.]+")
 
 
 def settings(stored: Stored, component: str) -> dict[str, Any]:
-    """PEFT's settings of one component; empty when the file has none. Header keys are written "unet.r", or plain "r"."""
+    """PEFT's settings of one component; empty when the file has none. Header keys are written "unet.r", or plain "r"; all
+    of them for no component."""
     if stored.config is not None:
         return dict(stored.config)
     text = stored.metadata.get(HEADER)
@@ -31,7 +32,7 @@ def settings(stored: Stored, component: str) -> dict[str, Any]:
     if not isinstance(data, dict):
         raise AdapterError(f"{stored.name}: header {HEADER} is a {type(data).__name__}, expected an object")
     own = {key.removeprefix(f"{component}."): value for key, value in data.items() if key.startswith(f"{component}.")}
-    return own or {key: value for key, value in data.items() if "." not in key}
+    return own or {key: value for key, value in data.items() if "." not in key or not component}
 
 
 def strength(stored: Stored, config: Mapping[str, Any], module: str, rank: int) -> tuple[float, float, str]:
@@ -49,13 +50,18 @@ def strength(stored: Stored, config: Mapping[str, Any], module: str, rank: int) 
     return alpha, alpha / (math.sqrt(used) if config.get("use_rslora") else used), note
 
 
+def said_rank(stored: Stored, config: Mapping[str, Any], module: str, rank: int) -> float:
+    """The rank that the settings give a module, that of its tensors where they give none. AdapterError as `strength`."""
+    return _number(stored, config, module, "rank_pattern", "r", rank)
+
+
 def _number(stored: Stored, config: Mapping[str, Any], module: str, pattern: str, name: str, default: float) -> float:
     said = config.get(name, default)
     patterns = config.get(pattern) or {}
     if not isinstance(patterns, dict):
         raise AdapterError(f"{stored.name}: {pattern} of its settings is a {type(patterns).__name__}, expected an object")
     for given, value in patterns.items():
-        if _fits(stored, str(given), module):
+        if fits(stored, str(given), module):
             said = value
             break
     if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
@@ -63,7 +69,7 @@ def _number(stored: Stored, config: Mapping[str, Any], module: str, pattern: str
     return float(said)
 
 
-def _fits(stored: Stored, pattern: str, module: str) -> bool:
+def fits(stored: Stored, pattern: str, module: str) -> bool:
     """PEFT's rule: the pattern is a regular expression for the module's name, or for its end after a dot."""
     plain = pattern.removeprefix("^").replace("\\.", ".")
     if _PLAIN.fullmatch(plain):

@@ -10,12 +10,14 @@ from typing import Final
 from harness.adapters.stored import Stored
 
 _MERGE: Final = "merge it into its model with PEFT first"
-_NETWORK: Final = "a network of its own beside a model; it cannot be merged or applied as an adapter"
+_NETWORK: Final = ("a network of its own beside a model, and no change of its weights; load it beside the model, in a tool that "
+                   "samples with it")
 _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"\.(q_layer|p_layer|lambda_layer)(\.weight)?$",
      "T-LoRA, whose strength depends on the timestep; train a plain LoRA instead"),
     (r"(^|\.)lora_[AEB]\.ranknum$|\.ranknum$|\.lora_E(\.|$)", f"AdaLoRA (PEFT); {_MERGE}"),
-    (r"\.(vera_lambda|hra_u|vblora|fourierft|poly_lora|xlora|ln_tuning|waveft|road_)",
+    (r"\.(vera_lambda|vera_[AB])", f"VeRA (PEFT), whose matrices are drawn from a seed; {_MERGE}"),
+    (r"\.(hra_u|vblora|fourierft|poly_lora|xlora|ln_tuning|waveft|road_)",
      f"an adapter of a PEFT kind that is not known here; {_MERGE}"),
     (r"\.(oft_R|boft_R|boft_s)(\.|$)", f"OFT or BOFT as PEFT saves it, which rotates the input; {_MERGE}"),
     (r"\.ia3_l(\.|$)", f"(IA)^3 as PEFT saves it, which scales biases too; {_MERGE}"),
@@ -24,13 +26,13 @@ _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"\.modules_to_save\.|\.original_module\.", f"a PEFT folder with whole layers (modules_to_save); {_MERGE}"),
     (r"^lora_controlnet$|^input_hint_block\.", f"ControlLoRA of Stability AI: {_NETWORK}"),
     (r"^lllite_", f"ControlNet-LLLite: {_NETWORK}"),
-    (r"^(ip_adapter|image_proj|ip_adapter_proj_model)\.|\.to_[kv]_ip\.", f"an IP-Adapter: {_NETWORK}"),
+    (r"^(ip_adapter|image_proj|ip_adapter_proj_model)\.|\.to_[kv]_ip\.|\.processor\.ip_adapter_", f"an IP-Adapter: {_NETWORK}"),
     (r"^(control_model|controlnet_cond_embedding|controlnet_blocks|controlnet_down_blocks|zero_convs)\.",
      f"a ControlNet: {_NETWORK}"),
     (r"^(adapter\.)?body\.\d+\.", f"a T2I-Adapter: {_NETWORK}"),
     (r"^(single_blocks\.\d+\.norm|double_blocks\.\d+\.img_attn\.norm)\.(key|query)_norm\.scale$",
-     "a Flux control LoRA of Black Forest Labs, which replaces norms and widens the input; use it with its control image when "
-     "sampling"),
+     "a Flux control LoRA of Black Forest Labs, which replaces norms and widens the input; load it when sampling, with its "
+     "control image"),
     (r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\.(?!.*\.(lora|hada|lokr|diff|alpha))",
      "a checkpoint, not an adapter; give it as a model"),
     (r"^(down_blocks|up_blocks|mid_block|transformer_blocks|double_blocks|joint_blocks|encoder|text_model)\.(?:(?!lora|hada|lokr).)*"

@@ -14,9 +14,10 @@ from harness.adapters.kinds.applying import (
     is_additive,
     plain_delta,
     scale_of,
+    wrong_roles,
 )
 from harness.adapters.kinds.kind import AdapterKind
 from harness.adapters.kinds.table import KINDS, kind_of
 
 __all__ = ["KINDS", "AdapterKind", "additive_factors", "apply_all", "bias_delta", "changed_bias", "changed_weight",
-           "check_change", "delta", "is_additive", "kind_of", "plain_delta", "scale_of"]
+           "check_change", "delta", "is_additive", "kind_of", "plain_delta", "scale_of", "wrong_roles"]

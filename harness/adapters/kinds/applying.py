@@ -5,7 +5,7 @@ Fusing, combining, comparing and the tests of formats call these.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -35,15 +35,25 @@ def plain_delta(change: Change, w0: Tensor) -> Tensor:
     return _plain(change, _computed(w0), 1.0)
 
 
-def changed_weight(change: Change, w0: Tensor, weight: float) -> Tensor:
-    """The weight W0 with the change at strength `weight`, float32 or, for a float64 w0, float64; 0 gives W0.
+def changed_weight(change: Change, w0: Tensor, weight: float, out: Tensor | None = None) -> Tensor:
+    """The weight W0 with the change at strength `weight`, float32 or, for a float64 w0, float64; 0 gives W0. With `out`, a
+    tensor of w0's shape, it is written there, rounded once to its dtype, and returned.
 
     W0 + weight * delta; with a magnitude W0 + weight * (W_dora - W0); OFT and BOFT turn by parts, see their formulas.
     """
     base = _computed(w0)
     if change.magnitude is None:
-        return base + _plain(change, base, weight)
-    return base + (_decomposed(change, base) - base) * weight
+        quick = kind_of(change).changed
+        if quick is not None:
+            direct = out is not None and out.dtype == base.dtype and out.device == base.device and out.is_contiguous()
+            return _into(out if not direct else None, quick(_cast(change, base), base, weight, out if direct else None))
+        # What `delta` made is nobody else's, so the sum may take its place.
+        return _into(out, _plain(change, base, weight).add_(base))
+    return _into(out, base + (_decomposed(change, base) - base) * weight)
+
+
+def _into(out: Tensor | None, made: Tensor) -> Tensor:
+    return made if out is None else out.copy_(made)
 
 
 def changed_bias(change: Change, b0: Tensor | None, weight: float) -> Tensor | None:
@@ -121,9 +131,13 @@ def scale_of(kind: str, tensors: Mapping[str, Tensor], alpha: float | None) -> t
 
 
 def _plain(change: Change, base: Tensor, strength: float) -> Tensor:
+    return kind_of(change).delta(_cast(change, base), base, strength)
+
+
+def _cast(change: Change, base: Tensor) -> Change:
+    """The change with its tensors in the dtype, and on the device, of the weight."""
     device = None if base.is_meta else base.device
-    cast = {role: tensor.to(device=device, dtype=base.dtype) for role, tensor in change.tensors.items()}
-    return kind_of(change).delta(replace(change, tensors=cast), base, strength)
+    return replace(change, tensors={role: tensor.to(device=device, dtype=base.dtype) for role, tensor in change.tensors.items()})
 
 
 def _decomposed(change: Change, base: Tensor) -> Tensor:
@@ -142,20 +156,23 @@ def _bias_scale(change: Change, role: str) -> float:
     return change.scale if role != "diff_b" or change.kind == "full" else 1.0
 
 
-def _check_roles(change: Change, row: AdapterKind) -> None:
-    roles = set(change.tensors)
-    fitting = [layout for layout in row.layouts if roles >= set(layout) and roles - set(layout) <= set(row.optional)]
-    if fitting:
-        return
-    where = f"{change.component} {change.path}"
-    if unknown := sorted(roles - row.roles):
-        raise AdapterError(f"{where}: {unknown[0]!r} is no role of {change.kind}, which has {', '.join(sorted(row.roles))}")
-    nearest = min(row.layouts, key=lambda layout: len(set(layout) ^ (roles - set(row.optional))))
+def wrong_roles(row: AdapterKind, roles: Collection[str]) -> str:
+    """What is wrong about the roles of a change's tensors, in words that follow "its lora has"; empty when they fit."""
+    if any(set(layout) <= set(roles) <= set(layout) | set(row.optional) for layout in row.layouts):
+        return ""
+    nearest = min(row.layouts, key=lambda layout: len(set(layout) ^ (set(roles) - set(row.optional))))
     if missing := [role for role in nearest if role not in roles]:
-        raise AdapterError(f"{where}: its {change.kind} has {', '.join(sorted(roles)) or 'no tensors'} but no {missing[0]}")
-    extra = sorted(roles - set(nearest) - set(row.optional))
-    raise AdapterError(f"{where}: its {change.kind} has both {', '.join(nearest)} and {', '.join(extra)}; expected one or the "
-                       "other")
+        return f"{', '.join(sorted(roles)) or 'no tensors'} but no {missing[0]}"
+    extra = sorted(set(roles) - set(nearest) - set(row.optional))
+    return f"both {', '.join(nearest)} and {', '.join(extra)}; expected one or the other"
+
+
+def _check_roles(change: Change, row: AdapterKind) -> None:
+    where = f"{change.component} {change.path}"
+    if unknown := sorted(set(change.tensors) - row.roles):
+        raise AdapterError(f"{where}: {unknown[0]!r} is no role of {change.kind}, which has {', '.join(sorted(row.roles))}")
+    if said := wrong_roles(row, change.tensors):
+        raise AdapterError(f"{where}: its {change.kind} has {said}")
 
 
 def _check_values(change: Change) -> None:

@@ -24,7 +24,9 @@ class AdapterKind:
     A change has all roles of one of `layouts`, and may have those of `optional`. `additive` says that what is added does
     not depend on the weight it is added to. `wanted` gives the shapes that the tensors of a change must have for a weight
     of a shape. `delta` gives what a change at a strength adds to w0, in w0's dtype (float32 or float64) and shape, from
-    tensors cast to that dtype. `rank` is what alpha is divided by, 0 where alpha is not divided.
+    tensors cast to that dtype; `changed`, where a kind has it, gives w0 + delta itself, into `out` if there is one,
+    without a dense delta in between.
+    `rank` is what alpha is divided by, 0 where alpha is not divided.
     """
 
     says: str
@@ -35,6 +37,7 @@ class AdapterKind:
     delta: Callable[[Change, Tensor, float], Tensor]
     rank: Callable[[Mapping[str, Tensor]], int]
     paper: str
+    changed: Callable[[Change, Tensor, float, Tensor | None], Tensor] | None = None
     version: int = 1
 
     @property

@@ -23,6 +23,16 @@ def delta(change: Change, w0: Tensor, strength: float) -> Tensor:
     return (up @ down).reshape(w0.shape).mul_(strength * change.scale)
 
 
+def changed(change: Change, w0: Tensor, strength: float, out: Tensor | None = None) -> Tensor:
+    """w0 + delta in one pass over the weight, in `out` if given: a matrix product that adds onto w0, which stays as it is."""
+    import torch
+
+    up, down = low_rank(change)
+    made = torch.empty_like(w0, memory_format=torch.contiguous_format) if out is None else out
+    torch.addmm(w0.flatten(1), up, down, alpha=strength * change.scale, out=made.view(w0.shape[0], -1))
+    return made
+
+
 def low_rank(change: Change) -> tuple[Tensor, Tensor]:
     """The matrices (out, r) and (r, everything else) whose product is the change for scale 1.
 
@@ -56,4 +66,4 @@ def rank(tensors: Mapping[str, Tensor]) -> int:
 
 LORA: Final = AdapterKind(
     says="low-rank product (LoRA, LoCon)", layouts=(("down", "up"), ("down", "up", "mid")), optional=("bias", "diff_b"),
-    additive=True, wanted=wanted, delta=delta, rank=rank, paper="https://arxiv.org/abs/2106.09685")
+    additive=True, wanted=wanted, delta=delta, changed=changed, rank=rank, paper="https://arxiv.org/abs/2106.09685")

@@ -1,11 +1,12 @@
 """Turns the trained weights into what the repository stores: fp16 parts, and the two fine-tunes as int8 differences.
 
-The last stage of the training; it replaces the files in `harness/zoo/weights`.
+The last two stages of the training; they replace the files in `harness/zoo/weights`.
 """
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,19 @@ def _moved(tuned: dict[str, torch.Tensor], base: store.Tensors) -> store.Tensors
     return file
 
 
+def pack_adapters(work: Path, names: Sequence[str]) -> None:
+    """Writes the parts of the adapters that were trained in `work`; those that were not stay as they are, and the stage's
+    result says so."""
+    trained = [name for name in names if (work / f"{name}.pt").exists()]
+    for name in trained:
+        store.save_tensors(_half(torch.load(work / f"{name}.pt", weights_only=True)), store.PARTS / f"{name}.safetensors")
+    kept = [name for name in names if name not in trained]
+    text = f"packed: {', '.join(trained) or 'none'}; as before: {', '.join(kept) or 'none'}\n"
+    (work / "packed-adapters").write_text(text, encoding="utf-8")
+
+
 def pack(work: Path) -> None:
-    """Reads every stage's result from `work` and writes all parts."""
+    """Reads the results of the stages of networks from `work` and writes their parts."""
 
     def load(name: str) -> Any:
         return torch.load(work / f"{name}.pt", weights_only=True)
@@ -46,7 +58,6 @@ def pack(work: Path) -> None:
     store.save_tensors(_half(load("clip")), store.PARTS / "clip.safetensors")
     for name in ("photo", "anime"):
         store.save_tensors(_moved(load(name), base), store.PARTS / f"{name}.safetensors")
-    store.save_tensors(_half(load("sketch")), store.PARTS / "sketch.safetensors")
     folder = store.PARTS / "config"
     shutil.copytree(work / "tokenizer", folder / "tokenizer", dirs_exist_ok=True)
     vocabulary = len(trained["text_encoder"]["embeddings.token_embedding.weight"])

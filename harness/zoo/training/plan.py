@@ -36,9 +36,14 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
     (Stage(name="latents", result="latents/anime-dress.pt"),),
     (Stage(name="base", result="base.pt", ranks=2),),
     (Stage(name="photo", result="photo.pt"), Stage(name="anime", result="anime.pt"), Stage(name="sketch", result="sketch.pt")),
-    (Stage(name="pack", result="packed"),),
+    (Stage(name="loha", result="loha.pt"), Stage(name="lokr", result="lokr.pt")),
+    (Stage(name="dora", result="dora.pt"), Stage(name="word", result="word.pt")),
+    (Stage(name="pack-adapters", result="packed-adapters"), Stage(name="pack", result="packed")),
 )
 """Stages of one group run side by side, groups one after the other."""
+
+ADAPTERS = ("sketch", "loha", "lokr", "dora", "word")
+"""Stages that need no earlier one: what is missing of the base and its latents is taken from the packed zoo."""
 
 STAGES = tuple(stage.name for group in GROUPS for stage in group)
 
@@ -48,7 +53,7 @@ def run_stage(name: str, setting: Setting, threads: int) -> None:
     import torch
 
     torch.set_num_threads(threads)
-    from harness.zoo.training import clip, data, unet, vae
+    from harness.zoo.training import clip, data, kinds, unet, vae
 
     if setting.ranks > 1:
         _keep_apart(setting.rank, threads)
@@ -68,12 +73,16 @@ def run_stage(name: str, setting: Setting, threads: int) -> None:
         unet.train_base(setting)
     elif name in ("photo", "anime"):
         unet.train_checkpoint(setting, name)
-    elif name == "sketch":
-        unet.train_sketch(setting)
+    elif name in ADAPTERS:
+        kinds.train_adapter(setting, name)
     elif name == "pack":
         from harness.zoo.training.pack import pack
 
         pack(setting.work)
+    elif name == "pack-adapters":
+        from harness.zoo.training.pack import pack_adapters
+
+        pack_adapters(setting.work, ADAPTERS)
     else:
         raise ValueError(f"unknown training stage {name!r}; known: {', '.join(STAGES)}")
     if setting.ranks > 1:

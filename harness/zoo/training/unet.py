@@ -1,6 +1,7 @@
 """Trains the denoisers: the base U-Net with its text encoder, the two fine-tuned checkpoints, and the sketch adapter.
 
-Four stages of the training, all on cached latents with v-prediction and min-SNR weights.
+Four stages of the training, all on cached latents with v-prediction and min-SNR weights; `harness.zoo.training.kinds` trains
+other kinds of adapters in the same way.
 """
 
 from __future__ import annotations
@@ -12,7 +13,8 @@ from typing import Any
 
 import torch
 from diffusers import UNet2DConditionModel
-from peft import LoraConfig, get_peft_model_state_dict
+from peft import LoraConfig, PeftConfig, get_peft_model_state_dict
+from torch import nn
 from transformers import CLIPTextModel
 
 from harness.zoo.captions import Habits, caption
@@ -47,19 +49,19 @@ class Texts:
     """Captions to token ids of shape (texts, 24), each caption tokenized once."""
 
     def __init__(self, folder: Path) -> None:
-        self._tokenizer = load_text_tokenizer(folder)
+        self.tokenizer = load_text_tokenizer(folder)
         self._known: dict[str, list[int]] = {}
 
     def __call__(self, texts: list[str]) -> torch.Tensor:
         for text in texts:
             if text not in self._known:
-                ids = self._tokenizer(text, padding="max_length", max_length=CONTEXT, truncation=True).input_ids
+                ids = self.tokenizer(text, padding="max_length", max_length=CONTEXT, truncation=True).input_ids
                 self._known[text] = list(ids)
         return torch.tensor([self._known[text] for text in texts])
 
     @property
     def size(self) -> int:
-        return len(self._tokenizer)
+        return len(self.tokenizer)
 
 
 def denoising_loss(unet: Any, latents: torch.Tensor, hidden: torch.Tensor, dice: Dice) -> torch.Tensor:
@@ -159,7 +161,7 @@ def train_base(setting: Setting) -> None:
         torch.save({"unet": unet.cpu().state_dict(), "text_encoder": encoder.cpu().state_dict()}, work / "base.pt")
 
 
-def _from_base(setting: Setting) -> tuple[UNet2DConditionModel, CLIPTextModel, Texts]:
+def from_base(setting: Setting) -> tuple[UNet2DConditionModel, CLIPTextModel, Texts]:
     """The trained base on the setting's device, its text encoder frozen."""
     device = torch.device(setting.device)
     state = torch.load(setting.work / "base.pt", weights_only=True)
@@ -171,14 +173,19 @@ def _from_base(setting: Setting) -> tuple[UNet2DConditionModel, CLIPTextModel, T
     return unet.to(device, memory_format=torch.channels_last), encoder.requires_grad_(False).eval(), texts
 
 
-def _tune(setting: Setting, recipe: Recipe, draw: Draw, adapter: LoraConfig | None) -> dict[str, torch.Tensor]:
-    """Trains the base U-Net, or only an adapter on it, against frozen text; returns the weights that were trained."""
+def tune(
+    setting: Setting, recipe: Recipe, draw: Draw, adapter: PeftConfig | None, begin: Callable[[nn.Module], None] | None = None
+) -> dict[str, torch.Tensor]:
+    """Trains the base U-Net, or only an adapter on it, against frozen text; returns the weights that were trained. `begin`
+    may set the adapter's first weights otherwise than PEFT does."""
     device = torch.device(setting.device)
-    unet, encoder, texts = _from_base(setting)
+    unet, encoder, texts = from_base(setting)
     torch.manual_seed(14)
     if adapter is not None:
         unet.requires_grad_(False)
         unet.add_adapter(adapter)
+    if begin is not None:
+        begin(unet)
 
     def loss(dice: Dice) -> torch.Tensor:
         latents, said = draw(dice, recipe.batch)
@@ -195,11 +202,11 @@ def _tune(setting: Setting, recipe: Recipe, draw: Draw, adapter: LoraConfig | No
 def train_checkpoint(setting: Setting, style: str) -> None:
     """The "photo" or "anime" checkpoint: writes `<work>/<style>.pt`."""
     recipe = replace(TUNE, name=style, seed=TUNE.seed + (style == "anime"))
-    torch.save(_tune(setting, recipe, draw_tuned(setting.work, style), None), setting.work / f"{style}.pt")
+    torch.save(tune(setting, recipe, draw_tuned(setting.work, style), None), setting.work / f"{style}.pt")
 
 
 def train_sketch(setting: Setting) -> None:
     """The "sketch" adapter: writes `<work>/sketch.pt` under PEFT's names."""
     adapter = LoraConfig(r=RANK, lora_alpha=RANK, init_lora_weights="gaussian", target_modules=ADAPTED)
-    weights = _tune(setting, SKETCH, draw_sketches(setting.work), adapter)
+    weights = tune(setting, SKETCH, draw_sketches(setting.work), adapter)
     torch.save(weights, setting.work / "sketch.pt")

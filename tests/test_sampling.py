@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from harness import Grid
-from harness.materialise import Workbench
+from harness.materialise import Prepared, Workbench
 from harness.records import Cell, sample_key
-from harness.sample import (
+from harness.sampling import (
+    Denoising,
     SamplingError,
     batches,
     decode,
-    denoise,
     encode,
     from_png,
     initial_noise,
@@ -24,13 +24,18 @@ from tests.fakes import PROMPTS, plain_candidate, tiny_grid
 
 
 @pytest.fixture(scope="module")
-def pipeline(tmp_path_factory: pytest.TempPathFactory) -> Pipeline:
-    return Workbench(device="cpu", root=tmp_path_factory.mktemp("root")).prepare(plain_candidate()).pipeline
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    return Workbench(device="cpu", root=tmp_path_factory.mktemp("root")).prepare(plain_candidate())
 
 
-def images(pipeline: Pipeline, grid: Grid) -> dict[Cell, np.ndarray]:
-    text = encode(pipeline, [t for p in grid.prompts for t in (p.text, p.negative)])
-    return {cell: image for cells, made in sample(pipeline, grid, batches(grid), text)
+@pytest.fixture(scope="module")
+def pipeline(prepared: Prepared) -> Pipeline:
+    return prepared.pipeline
+
+
+def images(prepared: Prepared, grid: Grid) -> dict[Cell, np.ndarray]:
+    texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in prepared.phases}
+    return {cell: image for cells, made in sample(prepared.phases, grid, batches(grid), texts)
             for cell, image in zip(cells, made, strict=True)}
 
 
@@ -50,16 +55,16 @@ def test_the_noise_of_a_cell_does_not_depend_on_its_neighbours(pipeline: Pipelin
     assert bool((together[3] == alone[0]).all())
 
 
-def test_batched_pictures_equal_single_ones_within_one_level(pipeline: Pipeline) -> None:
+def test_batched_pictures_equal_single_ones_within_one_level(prepared: Prepared) -> None:
     grid = tiny_grid(guidance_scales=(1, 3, 8), steps=4)
-    batched = images(pipeline, grid)
-    single = images(pipeline, tiny_grid(guidance_scales=(1, 3, 8), steps=4, batch_size=1))
+    batched = images(prepared, grid)
+    single = images(prepared, tiny_grid(guidance_scales=(1, 3, 8), steps=4, batch_size=1))
     worst = max(int(np.abs(batched[c].astype(int) - single[c]).max()) for c in batched)
     assert worst <= 1
 
 
-def test_the_same_batches_give_the_same_bits(pipeline: Pipeline) -> None:
-    one, two = images(pipeline, tiny_grid()), images(pipeline, tiny_grid())
+def test_the_same_batches_give_the_same_bits(prepared: Prepared) -> None:
+    one, two = images(prepared, tiny_grid()), images(prepared, tiny_grid())
     assert all(np.array_equal(one[c], two[c]) for c in one)
 
 
@@ -78,8 +83,9 @@ def test_own_loop_agrees_with_the_diffusers_pipeline(pipeline: Pipeline) -> None
     cell = Cell(prompt="star", seed=1, guidance=4)
     picture = theirs(PROMPTS[0].text, latents=initial_noise(pipeline, grid, [cell]), guidance_scale=4.0,
                      num_inference_steps=5, output_type="np", height=64, width=64).images[0]
-    text = encode(pipeline, [PROMPTS[0].text, ""])
-    ours = decode(pipeline, denoise(pipeline, grid, (cell,), text))[0]
+    run = Denoising(pipeline, grid, (cell,))
+    run.advance(pipeline, encode(pipeline, PROMPTS[:1]))
+    ours = decode(pipeline, run.latents)[0]
     assert np.abs(ours - picture * 255).max() <= 1.01
 
 
@@ -98,12 +104,12 @@ def test_the_key_of_an_image_changes_with_the_grid(change: dict[str, object]) ->
     assert len(keys) == 2
 
 
-def test_pictures_do_not_depend_on_how_many_batches_are_computed_at_once(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch,
+def test_pictures_do_not_depend_on_how_many_batches_are_computed_at_once(prepared: Prepared, monkeypatch: pytest.MonkeyPatch,
                                                                          ) -> None:
     made = []
     for workers in (2, 3):
-        monkeypatch.setattr("harness.sample.side_by_side", lambda *_, n=workers: n)
-        made.append(images(pipeline, tiny_grid(seeds=(1, 2))))
+        monkeypatch.setattr("harness.sampling.stream.side_by_side", lambda *_, n=workers: n)
+        made.append(images(prepared, tiny_grid(seeds=(1, 2))))
     assert all(np.array_equal(made[0][c], made[1][c]) for c in made[0])
 
 

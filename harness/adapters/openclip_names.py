@@ -1,0 +1,42 @@
+"""The names that OpenCLIP gives to the layers of the text encoders of Stable Diffusion 2 and XL, beside transformers' own.
+
+pathnames adds them to the names it looks up: the three projections of an attention are one module there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator
+from typing import Final
+
+_OURS: Final = re.compile(r"(text_model\.)?encoder\.layers\.(\d{1,3})\.")
+_THEIRS: Final = re.compile(r"(model\.)?transformer\.resblocks\.(\d{1,3})\.")
+_LAYER: Final = (("attn.in_proj", ("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj")),
+                 ("attn.out_proj", ("self_attn.out_proj",)), ("mlp.c_fc", ("mlp.fc1",)), ("mlp.c_proj", ("mlp.fc2",)),
+                 ("ln_1", ("layer_norm1",)), ("ln_2", ("layer_norm2",)))
+_TOP: Final = (("token_embedding", "embeddings.token_embedding"), ("ln_final", "final_layer_norm"))
+
+
+def openclip_names(paths: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """(OpenCLIP's module, transformers' modules that hold its rows one after the other) for a text encoder that has either.
+
+    Whatever prefix the model's own names have (`text_model.`, `model.`) stands in front of them; of the other side both
+    spellings are given. text_projection is not among them: OpenCLIP stores it transposed, so that a change of it under
+    that name would be another one.
+    """
+    found = {(ours[1] or "", ours[2]) for path in paths if (ours := _OURS.match(path))}
+    theirs = {(other[1] or "", other[2]) for path in paths if (other := _THEIRS.match(path))}
+    for prefix, stem in [("model.", stem) for stem in sorted({stem for stem, _ in found})] + [
+            ("", stem) for stem in sorted({stem for stem, _ in found})]:
+        yield from _names(prefix, stem, sorted(number for own, number in found if own == stem))
+    for prefix in sorted({prefix for prefix, _ in theirs}):
+        yield from _names(prefix, "", sorted(number for own, number in theirs if own == prefix))
+
+
+def _names(prefix: str, stem: str, numbers: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    for name, ours in _TOP:
+        yield f"{prefix}{name}", (f"{stem}{ours}",)
+    for number in numbers:
+        for name, parts in _LAYER:
+            yield (f"{prefix}transformer.resblocks.{number}.{name}",
+                   tuple(f"{stem}encoder.layers.{number}.{part}" for part in parts))

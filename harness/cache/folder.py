@@ -1,0 +1,119 @@
+"""A cache in a folder that runs of one machine share, with a cap on its size: the least recently used go first.
+open_cache makes it for "folder:" addresses."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from harness.cache.contract import CacheFacts, Tally, checked_key
+from harness.cache.entry import EntryError, largest, seal, unseal
+
+_SUFFIX: Final = ".image"
+_CROWDED: Final = 0.05
+"""The folder is counted anew when this process has added so large a part of the cap."""
+_LEFT: Final = 0.9
+"""Eviction goes down to this part of the cap, so that not every entry pays for one."""
+_ABANDONED_SECONDS: Final = 3600
+"""A temporary file of this age belongs to nobody: entries are written in milliseconds."""
+
+
+class FolderCache:
+    """Entries as files, two hex digits of the key as subfolder. Each file comes by one rename, so every process sees it whole.
+
+    Use is noted in the file's mtime, because most systems do not keep atime. Each process counts only what it adds itself
+    between two looks, so n processes can pass the cap by n twentieths of it for a moment.
+    """
+
+    def __init__(self, root: Path, *, size: tuple[int, int], secret: bytes, max_bytes: int) -> None:
+        self.root, self.size, self.secret, self.max_bytes = root, size, secret, max_bytes
+        self._tally = Tally(where=f"folder:{root}")
+        self._added = max_bytes  # looked at with the first entry
+
+    def get(self, key: str) -> bytes | None:
+        """The verified PNG, or None; a refused entry is deleted, so that the next run does not stumble over it."""
+        path = self._path(key)
+        try:
+            if path.stat().st_size > largest(self.size):
+                raise EntryError("larger than any image of this size")  # noqa: TRY301
+            data = unseal(key, path.read_bytes(), self.secret, self.size)
+        except FileNotFoundError:
+            self._tally.misses += 1
+            return None
+        except EntryError as error:
+            self._tally.refuse(str(error))
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
+            return None
+        except OSError as error:
+            self._tally.fail(error.strerror or type(error).__name__)
+            return None
+        with suppress(OSError):
+            os.utime(path)
+        self._tally.hits += 1
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        """Writes the entry unless it is there already."""
+        path = self._path(key)
+        entry = seal(key, data, self.secret)
+        if len(entry) > largest(self.size):
+            self._tally.refuse("larger than any image of this size")
+            return
+        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                temporary.write_bytes(entry)
+                temporary.replace(path)
+            finally:
+                with suppress(OSError):
+                    temporary.unlink(missing_ok=True)
+        except OSError as error:
+            self._tally.fail(error.strerror or type(error).__name__)
+            return
+        self._tally.stored += 1
+        self._added += len(entry)
+        if self._added > self.max_bytes * _CROWDED:
+            self._evict()
+
+    def facts(self) -> CacheFacts:
+        """The counts so far."""
+        return self._tally.facts()
+
+    def _path(self, key: str) -> Path:
+        return self.root / checked_key(key)[:2] / (key + _SUFFIX)
+
+    def _evict(self) -> None:
+        """Deletes the least recently used entries when the folder is over its cap. Two processes may do it at once: a file
+        that is gone already is no error."""
+        self._added = 0
+        found: list[tuple[float, int, str]] = []
+        with suppress(OSError):
+            for folder in self.root.iterdir():
+                with suppress(OSError), os.scandir(folder) as entries:
+                    found += [(stat.st_mtime, stat.st_size, e.path) for e in entries if (stat := self._ours(e)) is not None]
+        total = sum(size for _, size, _ in found)
+        if total <= self.max_bytes:
+            return
+        for _, size, path in sorted(found):
+            if total <= self.max_bytes * _LEFT:
+                break
+            with suppress(OSError):
+                Path(path).unlink(missing_ok=True)
+            total -= size
+
+    def _ours(self, entry: os.DirEntry[str]) -> os.stat_result | None:
+        """The stat of an entry; None for what is not one. An abandoned temporary file is removed on the way."""
+        with suppress(OSError):
+            stat = entry.stat(follow_symlinks=False)
+            if entry.name.endswith(_SUFFIX):
+                return stat
+            abandoned = time.time() - stat.st_mtime > _ABANDONED_SECONDS
+            if abandoned and f"{_SUFFIX}." in entry.name and entry.name.endswith(".tmp"):
+                Path(entry.path).unlink(missing_ok=True)
+        return None

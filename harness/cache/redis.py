@@ -1,0 +1,80 @@
+"""A cache on a Redis server that a fleet shares. open_cache makes it for "redis:" and "rediss:" addresses.
+It needs the extra `sweetspot[redis]`; the package is imported when the cache is opened."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+from harness.cache.contract import CacheFacts, Tally, checked_key
+from harness.cache.entry import EntryError, largest, seal, unseal
+
+_PREFIX: Final = "sweetspot:image:"
+_PATIENCE: Final = 3
+"""Errors in a row after which the server is left alone for a while, so that a dead one does not cost its timeout per image."""
+_REST_SECONDS: Final = 30.0
+
+
+class RedisCache:
+    """Entries as strings with a time to live; the server's own maxmemory policy decides what goes earlier."""
+
+    def __init__(self, client: Any, where: str, *, size: tuple[int, int], secret: bytes, limits: tuple[int, int]) -> None:
+        """`limits` are the time to live in seconds and the largest entry in bytes."""
+        self._client, self.size, self.secret = client, size, secret
+        self.ttl_seconds, self.max_entry_bytes = limits[0], min(limits[1], largest(size))
+        self._tally = Tally(where=where)
+        self._errors_in_a_row, self._rest_until = 0, 0.0
+
+    def get(self, key: str) -> bytes | None:
+        """The verified PNG, or None. One byte more than the largest entry is asked for at most, whatever stands there."""
+        found = self._ask("getrange", _PREFIX + checked_key(key), 0, self.max_entry_bytes)
+        if not isinstance(found, bytes) or not found:
+            self._tally.misses += 1
+            return None
+        try:
+            if len(found) > self.max_entry_bytes:
+                raise EntryError(f"more than {self.max_entry_bytes} bytes")  # noqa: TRY301
+            data = unseal(key, found, self.secret, self.size)
+        except EntryError as error:
+            self._tally.refuse(str(error))
+            return None
+        self._tally.hits += 1
+        return data
+
+    def put(self, key: str, data: bytes) -> None:
+        """Stores the entry for its time to live; a refused one that stood there is replaced."""
+        entry = seal(key, data, self.secret)
+        if len(entry) > self.max_entry_bytes:
+            self._tally.refuse(f"more than {self.max_entry_bytes} bytes")
+        elif self._ask("setex", _PREFIX + checked_key(key), self.ttl_seconds, entry):
+            self._tally.stored += 1
+
+    def facts(self) -> CacheFacts:
+        """The counts so far."""
+        return self._tally.facts()
+
+    def _ask(self, command: str, *values: Any) -> Any:
+        """The answer to one command, None when there is none."""
+        from redis import RedisError
+
+        if time.monotonic() < self._rest_until:
+            return None
+        try:
+            answer = getattr(self._client, command)(*values)
+        except (RedisError, OSError) as error:
+            self._tally.fail(f"{type(error).__name__} at {command}")
+            self._errors_in_a_row += 1
+            if self._errors_in_a_row >= _PATIENCE:
+                self._rest_until, self._errors_in_a_row = time.monotonic() + _REST_SECONDS, 0
+            return None
+        self._errors_in_a_row = 0
+        return answer
+
+
+def connect(url: str) -> Any:
+    """A client for redis://[:password@]host[:port][/db], not connected yet. Raises ModuleNotFoundError naming the extra."""
+    try:
+        import redis
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError("a Redis cache needs the package redis: pip install 'sweetspot[redis]'") from error
+    return redis.Redis.from_url(url, socket_timeout=5, socket_connect_timeout=2)

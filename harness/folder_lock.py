@@ -1,0 +1,156 @@
+"""The lock of a run folder: one writer, on one machine, in containers and over a network file system. folder.py makes it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import secrets
+import socket
+import sys
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Final
+
+BEAT_SECONDS: Final = 10.0
+STALE_SECONDS: Final = 60.0
+"""A holder on another machine that has not touched the owner file for so long is taken for dead."""
+_TAKEN: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
+
+
+class TakenError(RuntimeError):
+    """Somebody else holds the lock; the text says who, as far as is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Owner:
+    """Who holds a lock. `boot` is the kernel's id of its start, the same in all containers of a machine; `start` is the
+    process's start in clock ticks after it, so that a number used again is not taken for the old process."""
+
+    host: str
+    boot: str
+    pid: int
+    start: str
+    token: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class FolderLock:
+    """Held from its making until `close` or the end of the process.
+
+    The kernel's flock decides where both sides run on one kernel: it falls with the process and is the same in every
+    container. A file system that has no flock, or keeps it to one machine, is covered by an owner file that is touched
+    every ten seconds: a living owner elsewhere is respected, one that was silent for a minute is not.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._lock_file: IO[str] = (folder / ".lock").open("a")
+        self._owner_file = folder / ".owner"
+        self.owner = myself()
+        try:
+            self._take()
+        except BaseException:
+            self._lock_file.close()
+            raise
+        self._closed = threading.Event()
+        threading.Thread(target=self._beat, daemon=True, name="run folder lock").start()
+
+    def close(self) -> None:
+        """Lets go."""
+        if not self._closed.is_set():
+            self._closed.set()
+            with suppress(OSError):
+                if _read(self._owner_file) == self.owner:
+                    self._owner_file.unlink(missing_ok=True)
+            self._lock_file.close()
+
+    def _take(self) -> None:
+        held, before = _flock(self._lock_file), _read(self._owner_file)
+        if held is False:
+            raise TakenError(str(before or "another process"))
+        if before is not None and not self._gone(before, flocked=held is True):
+            raise TakenError(f"{before}, heard of less than {STALE_SECONDS:.0f} s ago")
+        self._claim()
+
+    def _claim(self) -> None:
+        """Writes the owner file and reads it again: of two that claim at once where there is no flock, the last one has it."""
+        temporary = self._owner_file.with_name(f".owner.{self.owner.token}.tmp")
+        temporary.write_text(json.dumps(vars(self.owner)), encoding="utf-8")
+        temporary.replace(self._owner_file)
+        if _read(self._owner_file) != self.owner:
+            raise TakenError("a process that came at the same moment")
+
+    def _gone(self, owner: Owner, *, flocked: bool) -> bool:
+        """Whether the owner noted in the file cannot be writing any more."""
+        if owner.boot and owner.boot == self.owner.boot:
+            # One kernel: having its flock proves it; without flock, its process is looked for among those seen here.
+            if flocked:
+                return True
+            if owner.host == self.owner.host:
+                return started(owner.pid) != owner.start or not owner.start
+        return self._silent_for() > STALE_SECONDS
+
+    def _silent_for(self) -> float:
+        """Seconds since the owner file was touched, by the clock of the file system's server."""
+        probe = self._owner_file.with_name(f".owner.{self.owner.token}.probe.tmp")
+        probe.touch()
+        try:
+            return probe.stat().st_mtime - self._owner_file.stat().st_mtime
+        except FileNotFoundError:
+            return float("inf")
+        finally:
+            probe.unlink(missing_ok=True)
+
+    def _beat(self) -> None:
+        while not self._closed.wait(BEAT_SECONDS):
+            with suppress(OSError):
+                os.utime(self._owner_file)
+
+
+def myself() -> Owner:
+    """This process as an owner, with a token of its own."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    with suppress(OSError):
+        return Owner(host=socket.gethostname(), boot=boot.read_text(encoding="ascii").strip(), pid=os.getpid(),
+                     start=started(os.getpid()), token=secrets.token_hex(8))
+    return Owner(host=socket.gethostname(), boot="", pid=os.getpid(), start="", token=secrets.token_hex(8))
+
+
+def started(pid: int) -> str:
+    """The start of a process in clock ticks after boot, as its kernel words it; empty when there is no such process."""
+    with suppress(OSError, IndexError):
+        # The second field is the program's name and may hold blanks and brackets; the 22nd of all is the start.
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
+    return ""
+
+
+def _flock(file: IO[str]) -> bool | None:
+    """True when the lock was got, False when another has it, None where the file system knows no such locks."""
+    if sys.platform == "win32":
+        return None
+    import fcntl
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno in _TAKEN else None
+    return True
+
+
+def _read(path: Path) -> Owner | None:
+    """The owner noted in a file; None when there is none, or nothing that could be one."""
+    for _ in range(3):  # a network file system may show the moment between two contents
+        try:
+            data: Any = json.loads(path.read_text(encoding="utf-8"))
+            return Owner(host=str(data["host"]), boot=str(data["boot"]), pid=int(data["pid"]), start=str(data["start"]),
+                         token=str(data["token"]))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError):
+            time.sleep(0.01)
+    return None

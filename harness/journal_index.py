@@ -1,0 +1,152 @@
+"""The index beside a run's journal: what the lines say, in columns that are read at once, and the stat of every image.
+Only the ledger reads and writes it; an index that is missing or doubtful costs time, never truth."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import repeat
+from pathlib import Path
+from typing import Any, Final, TypeAlias
+
+from harness.records import Cell, Sample, write_atomically
+
+INDEX_FORMAT: Final = 1
+"""In the index's first line. Another format is not read: the journal is, and an index of this format replaces it."""
+
+Stat: TypeAlias = tuple[int, int, int, int]
+"""Size, mtime and ctime in nanoseconds, inode."""
+Claim: TypeAlias = tuple[int, str, str, str, str]
+"""What a measurement was made with: version, setting, key of the reference, SHA-256 of the image and of the reference."""
+
+
+@dataclass(kw_only=True)
+class Held:
+    """What the lines of a journal come to. `samples` is by candidate and cell, `by_key` by what determines an image,
+    `others` are the lines of all other kinds in order, `stats` the stat of an image when it had its hash, by path."""
+
+    samples: dict[tuple[str, Cell], Sample] = field(default_factory=dict)
+    by_key: dict[str, Sample] = field(default_factory=dict)
+    measured: dict[tuple[str, str], dict[str, Claim]] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+    stats: dict[str, tuple[str, Stat]] = field(default_factory=dict)
+    damaged: list[str] = field(default_factory=list)
+    lines: int = 0
+
+
+def stat_of(path: str | Path) -> Stat:
+    """The stat by which an unaltered file is recognised. ctime is in it because no program can set it back."""
+    found = os.stat(path)  # noqa: PTH116  # a Path costs as much as the call
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+
+
+def save(path: Path, held: Held, journal: Path) -> None:
+    """Writes the index of the whole journal, atomically; nothing where the journal ends in a torn line."""
+    with journal.open("rb") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            return
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) != b"\n":
+            return
+        file.seek(0)
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    body = json.dumps(_columns(held), ensure_ascii=False, separators=(",", ":")).encode()
+    head = {"format": INDEX_FORMAT, "journal_sha256": digest, "journal_stat": stat_of(journal), "lines": held.lines,
+            "body_sha256": hashlib.sha256(body).hexdigest()}
+    write_atomically(path, json.dumps(head).encode() + b"\n" + body)
+
+
+def load(path: Path, journal: Path) -> tuple[Held, int] | None:
+    """The index and the number of journal bytes that it covers; None unless it is whole and of this very journal.
+
+    The journal's beginning is taken for unaltered while the stat is the one noted, else after hashing it.
+    """
+    try:
+        head_line, _, body = path.read_bytes().partition(b"\n")
+        head = json.loads(head_line)
+        if head["format"] != INDEX_FORMAT or hashlib.sha256(body).hexdigest() != head["body_sha256"]:
+            return None
+        covered = head["journal_stat"][0]
+        if [*stat_of(journal)] != head["journal_stat"] and _digest(journal, covered) != head["journal_sha256"]:
+            return None
+        held = _restored(json.loads(body))
+        held.lines = head["lines"]
+    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        return None
+    return held, covered
+
+
+def _digest(path: Path, size: int) -> str:
+    """SHA-256 of the first `size` bytes; of fewer where the file is shorter, which then equals nothing."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while size > 0 and (part := file.read(min(size, 1 << 20))):
+            digest.update(part)
+            size -= len(part)
+    return digest.hexdigest()
+
+
+def _columns(held: Held) -> dict[str, Any]:
+    """Rows that a later one of the same key replaced come first, so that reading in order ends at the same place."""
+    rows = [s for s in held.samples.values() if held.by_key.get(s.key) is not s] + list(held.by_key.values())
+    cells = {cell: number for number, cell in enumerate(dict.fromkeys(s.cell for s in rows))}
+    names = {name: number for number, name in enumerate(dict.fromkeys(s.candidate for s in rows))}
+    return {
+        "names": list(names), "cells": [[getattr(c, f) for c in cells] for f in ("prompt", "seed", "guidance")],
+        "candidate": [names[s.candidate] for s in rows], "cell": [cells[s.cell] for s in rows],
+        "key": [s.key for s in rows], "path": [s.path for s in rows], "sha256": [s.sha256 for s in rows],
+        "current": [int(held.samples.get((s.candidate, s.cell)) is s) for s in rows],
+        "stat": [_stat_or_nothing(held.stats.get(s.path), s.sha256) for s in rows],
+        "measured": [_claims(*place, claims, held.by_key) for place, claims in held.measured.items()],
+        "others": held.others, "damaged": held.damaged,
+    }
+
+
+def _stat_or_nothing(known: tuple[str, Stat] | None, sha256: str) -> Stat | None:
+    return known[1] if known is not None and known[0] == sha256 else None
+
+
+def _claims(candidate: str, metric: str, claims: Mapping[str, Claim], by_key: Mapping[str, Sample]) -> dict[str, Any]:
+    """One metric of one candidate in columns; a claim about an image that has been made again with other bits is left out."""
+    live = {key: claim for key, claim in claims.items() if claim[3:] == (sha_of(key, by_key), sha_of(claim[2], by_key))}
+    return {"candidate": candidate, "metric": metric, "key": list(live), "version": _folded([c[0] for c in live.values()]),
+            "setting": _folded([c[1] for c in live.values()]), "reference": _folded([c[2] for c in live.values()])}
+
+
+def sha_of(key: str, by_key: Mapping[str, Sample]) -> str:
+    """The SHA-256 of the newest image of a key; empty where there is none."""
+    found = by_key.get(key)
+    return found.sha256 if found is not None else ""
+
+
+def _folded(column: Sequence[Any]) -> Any:
+    """A column of one value throughout as that value alone."""
+    return column[0] if len(set(column)) == 1 else list(column)
+
+
+def _unfolded(column: Any) -> Iterable[Any]:
+    return column if isinstance(column, list) else repeat(column)
+
+
+def _restored(columns: Mapping[str, Any]) -> Held:
+    held = Held(others=columns["others"], damaged=columns["damaged"])
+    cells = [Cell(prompt=p, seed=s, guidance=g) for p, s, g in zip(*columns["cells"], strict=True)]
+    names = columns["names"]
+    for name, cell, key, path, sha256, current, stat in zip(
+            *(columns[c] for c in ("candidate", "cell", "key", "path", "sha256", "current", "stat")), strict=True):
+        row = Sample(key=key, candidate=names[name], cell=cells[cell], path=path, sha256=sha256)
+        held.by_key[key] = row
+        if current:
+            held.samples[row.candidate, row.cell] = row
+        if stat is not None:
+            held.stats[path] = (sha256, tuple(stat))
+    for group in columns["measured"]:
+        references = [r for _, r in zip(group["key"], _unfolded(group["reference"]), strict=False)]
+        shas = [held.by_key[k].sha256 if k in held.by_key else "" for k in group["key"]]
+        others = [sha_of(r, held.by_key) for r in references] if any(references) else repeat("")
+        claims = zip(_unfolded(group["version"]), _unfolded(group["setting"]), references, shas, others, strict=False)
+        held.measured[group["candidate"], group["metric"]] = dict(zip(group["key"], claims, strict=False))
+    return held

@@ -1,0 +1,72 @@
+"""Candidate -> how its prompts are embedded: the words of its textual inversions, emphasis, an aesthetic gradient.
+The workbench asks once for every phase.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.adapters import Reading
+from harness.declare import Adapter, Candidate
+from harness.materialise.library import Library, MaterialiseError
+from harness.text import Aesthetic, Treatment, Word, read_aesthetic
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Reading]) -> Treatment:
+    """The treatment of positive prompts; `readings` are those of the adapters at work. MaterialiseError for one word that
+    two files define."""
+    words = [Word(component=e.component, token=e.token, vectors=e.vectors) for reading in readings for e in reading.embeddings]
+    places = [(word.component, word.token) for word in words]
+    if twice := next((token for component, token in places if places.count((component, token)) > 1), ""):
+        raise MaterialiseError(f"the word {twice!r} is defined by two textual inversions; use one of them")
+    treatment = Treatment(words=tuple(words))
+    if candidate.aesthetic is not None:
+        given = candidate.aesthetic
+        projection = text_projection(library.path(clip_file(given.clip)))
+        aesthetic = Aesthetic(embedding=read_aesthetic(library.path(given.path)), projection=projection,
+                              weight=given.weight, steps=given.steps, rate=given.rate)
+        treatment = replace(treatment, aesthetic=aesthetic)
+    if candidate.emphasis is not None:
+        treatment = replace(treatment, weights=candidate.emphasis.weights, method=candidate.emphasis.method)
+    return treatment
+
+
+def clip_file(reference: str) -> str:
+    """The file in "ARCHITECTURE:file", or the `zoo:` name itself."""
+    return reference if reference.startswith("zoo:") else reference.partition(":")[2]
+
+
+def text_projection(path: Path) -> Tensor:
+    """The projection (width, dim) of pooled texts into CLIP's space, from a file of open_clip or of transformers.
+    MaterialiseError for a file without one."""
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
+        raise MaterialiseError(f"{path}: cannot be read as a CLIP model ({error})") from error
+    for key in ("text_projection", "text.text_projection", "text_projection.weight"):
+        found = held.get(key) if isinstance(held, dict) else None
+        if isinstance(found, torch.Tensor) and found.ndim == 2:
+            # transformers keeps it as the weight of a layer, (dim, width).
+            return found.float().T if key.endswith(".weight") else found.float()
+    raise MaterialiseError(f"{path}: holds no text_projection; expected the CLIP model that the aesthetic gradient was made with")
+
+
+def said_of(adapter: Adapter) -> list[str]:
+    """How an adapter is applied, in words for the coverage."""
+    said = [f"weight {adapter.weight:g}"]
+    if adapter.blocks is not None:
+        said.append(f"blocks {adapter.blocks}")
+    if (adapter.start, adapter.end) != (0, 1):
+        said.append(f"steps from {adapter.start:g} to {adapter.end:g} of the way")
+    return said

@@ -1,0 +1,73 @@
+"""Which cells are sampled together: the missing ones of a grid, in batches of the one declared shape, and the keys by
+which they are known to be missing. run.py plans with it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.declare import Grid
+from harness.records import Cell
+
+
+def pack(grid: Grid, missing: Sequence[Cell]) -> tuple[tuple[Cell, ...], ...]:
+    """The missing cells in batches of exactly `grid.batch_size` cells, the unfilled places repeating the batch's first one.
+
+    The last bits of an image depend on the shape of its batch, and the shape is part of its key, so every batch has it;
+    the neighbours do not matter. With several threads in one operation the place within the batch can, so a cell keeps the
+    place that the cut of its whole grid gives it, unless that would take over a quarter more batches than packing closely.
+    Whoever writes the images drops the repetitions. Cells at guidance 1 stand apart: they need no negative branch.
+    """
+    wanted = set(missing)
+    packed: list[tuple[Cell, ...]] = []
+    for guided in (False, True):
+        part = [Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
+                for g in grid.guidance_scales if (g != 1) is guided]
+        packed += _batches([(number % grid.batch_size, c) for number, c in enumerate(part) if c in wanted], grid.batch_size)
+    return tuple(packed)
+
+
+def _batches(placed: Sequence[tuple[int, Cell]], size: int) -> list[tuple[Cell, ...]]:
+    """Batches of `size` cells of (preferred place, cell); see pack."""
+    closely = -(-len(placed) // size)
+    columns: list[list[Cell]] = [[] for _ in range(size)]
+    for place, cell in placed:
+        columns[place].append(cell)
+    if max(map(len, columns)) > closely + max(1, closely // 4):
+        columns = [[cell for _, cell in placed[place::size]] for place in range(size)]
+    batches = []
+    for row in range(max(map(len, columns))):
+        filled = [column[row] if row < len(column) else None for column in columns]
+        first = next(cell for cell in filled if cell is not None)
+        batches.append(tuple(cell or first for cell in filled))
+    return batches
+
+
+class GridKeys:
+    """The keys of all cells of a grid, as records.sample_key gives them, at a tenth of its cost: what the cells and texts
+    contribute is written once, and the keys of an identity once each."""
+
+    def __init__(self, cells: Sequence[Cell], texts: Mapping[str, tuple[str, str]], setting: Mapping[str, Any]) -> None:
+        """`texts` is (prompt, negative) by prompt id, `setting` the sampling block of run.json."""
+        ends = {prompt: ",".join(map(_json, (*pair, sorted(setting.items())))) for prompt, pair in texts.items()}
+        self._cells = tuple(cells)
+        self._ends = [f",{c.noise_seed},{_json(float(c.guidance))},{ends[c.prompt]}]".encode() for c in cells]
+        self._known: dict[str, dict[Cell, str]] = {}
+
+    def of(self, identity: str) -> dict[Cell, str]:
+        """Key by cell, in the grid's order, for weights of `identity`."""
+        if identity not in self._known:
+            start = hashlib.sha256(f"[{_json(identity)}".encode())
+            keys = {}
+            for cell, end in zip(self._cells, self._ends, strict=True):
+                digest = start.copy()
+                digest.update(end)
+                keys[cell] = digest.hexdigest()[:16]
+            self._known[identity] = keys
+        return self._known[identity]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))

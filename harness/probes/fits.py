@@ -1,0 +1,111 @@
+"""Whether a batch fits into memory: an out-of-memory error is a result with the bytes asked for, not a crash.
+
+The rounds and the batch curve catch with it; `fits` tries a batch under a cap to answer "would it run on a smaller GPU?".
+"""
+
+from __future__ import annotations
+
+import gc
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from harness.probes.nvml import NotMeasuredError
+from harness.records import Fit
+
+_UNITS: Final = {"bytes": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "KB": 2**10, "MB": 2**20,
+                 "GB": 2**30}
+_SIZE: Final = r"([\d.]+) ?(bytes|[KMGT]i?B|B)\b"
+_ASKED: Final = re.compile(r"(?:[Tt]ried to allocate|[Uu]nable to allocate):? " + _SIZE)
+_TOTAL: Final = re.compile(r"total capacity of " + _SIZE)
+_FREE: Final = re.compile(r"of which " + _SIZE + r" is free")
+_PHRASES: Final = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory",
+                   "DefaultCPUAllocator: not enough memory")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutOfMemory:
+    """What an allocator said when it refused; sizes are None where it did not say. It rounds them to two decimals."""
+
+    asked_bytes: int | None
+    free_bytes: int | None
+    total_bytes: int | None
+    said: str
+
+
+def out_of_memory(error: BaseException) -> OutOfMemory | None:
+    """The refusal that an exception stands for, or None if it is about something else.
+
+    Besides torch.OutOfMemoryError there are plain RuntimeErrors: of the CPU's allocator, of cuBLAS and cuDNN, and of
+    kernels that allocate by themselves; they are told by their words.
+    """
+    said = str(error)
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not named and not (isinstance(error, RuntimeError) and any(phrase in said for phrase in _PHRASES)):
+        return None
+    return OutOfMemory(asked_bytes=_bytes(_ASKED, said), free_bytes=_bytes(_FREE, said), total_bytes=_bytes(_TOTAL, said),
+                       said=said.strip().split("\n")[0] or "MemoryError without a message")
+
+
+def fits(make: Callable[[], None], *, candidate: str, device: str = "cpu", batch_size: int = 1,
+         cap_bytes: int | None = None) -> Fit:
+    """Tries `make` once, under `cap_bytes` for torch's allocator if given (CUDA only: NotMeasuredError elsewhere).
+
+    The cap leaves out the CUDA context, so a card needs that much more; any other error than a refusal goes through.
+    """
+    refused: OutOfMemory | None = None
+    try:
+        with capped(device, cap_bytes):
+            make()
+    except Exception as error:
+        refused = out_of_memory(error)
+        if refused is None:
+            raise
+    if refused is None:
+        return Fit(candidate=candidate, batch_size=batch_size, fits=True, cap_bytes=cap_bytes)
+    free_memory(device)
+    return not_fitting(refused, candidate, batch_size, cap_bytes)
+
+
+def not_fitting(refused: OutOfMemory, candidate: str, batch_size: int = 1, cap_bytes: int | None = None) -> Fit:
+    """The record of a refusal."""
+    return Fit(candidate=candidate, batch_size=batch_size, fits=False, cap_bytes=cap_bytes, asked_bytes=refused.asked_bytes,
+               free_bytes=refused.free_bytes, total_bytes=refused.total_bytes, why=refused.said)
+
+
+def free_memory(device: str) -> None:
+    """Gives back what a failed attempt held; call it when its exception is gone, for the traceback keeps tensors alive."""
+    gc.collect()
+    if device.startswith("cuda"):
+        import torch
+
+        torch.cuda.empty_cache()
+
+
+@contextmanager
+def capped(device: str, cap_bytes: int | None) -> Iterator[None]:
+    """Within, torch's allocator on `device` refuses to go beyond `cap_bytes`; None is no cap."""
+    if cap_bytes is None:
+        yield
+        return
+    if not device.startswith("cuda"):
+        raise NotMeasuredError(f"device {device} has no allocator that can be capped")
+    import torch
+
+    torch.cuda.empty_cache()  # what is cached counts as taken
+    named = torch.device(device).index
+    index = torch.cuda.current_device() if named is None else named  # the setters refuse "cuda" without a number
+    before = torch.cuda.get_per_process_memory_fraction(index)
+    total = torch.cuda.get_device_properties(index).total_memory
+    torch.cuda.set_per_process_memory_fraction(min(cap_bytes / total, 1.0), index)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(before, index)
+
+
+def _bytes(pattern: re.Pattern[str], said: str) -> int | None:
+    found = pattern.search(said)
+    return round(float(found[1]) * _UNITS[found[2]]) if found else None

@@ -1,0 +1,31 @@
+"""Pipeline x grid -> images: the only owner of seeds, noise and batching.
+
+The run takes pictures from `sample`; the timing calls `time_one`.
+"""
+
+from harness.sampling.batches import (
+    SAMPLING_VERSION,
+    batches,
+    setting,
+    side_by_side,
+    small,
+    threads_for,
+)
+from harness.sampling.denoise import (
+    DECODE_BATCH,
+    Denoising,
+    Images,
+    SamplingError,
+    decode,
+    generators,
+    initial_noise,
+    set_determinism,
+)
+from harness.sampling.pictures import from_png, to_png
+from harness.sampling.stream import pool_of_single_threads, sample, time_one
+from harness.sampling.text import Conditions, TextState, coverage_of_texts, encode, named
+
+__all__ = ["DECODE_BATCH", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "SamplingError", "TextState", "batches",
+           "coverage_of_texts", "decode", "encode", "from_png", "generators", "initial_noise", "named",
+           "pool_of_single_threads", "sample", "set_determinism", "setting", "side_by_side", "small", "threads_for",
+           "time_one", "to_png"]

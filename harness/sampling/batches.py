@@ -1,0 +1,69 @@
+"""Which cells are sampled together, and what about a batch decides the bits of its pictures. The run and the stream ask.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from harness.declare import Grid
+from harness.records import Cell
+
+SAMPLING_VERSION: Final = 1
+"""Part of every image's key: raise it when the same inputs give other pictures."""
+
+SMALL_BATCH_PIXELS: Final = 64 * 64 * 64
+"""Up to this many pixels a batch counts as small: 64 pictures of 64 x 64."""
+
+
+def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
+    """The grid cut into batches of at most `grid.batch_size` cells.
+
+    The cut depends on the grid alone, never on what is already sampled, so a resumed run repeats the very same
+    batches and with them the very same bits. Cells at guidance 1 stand apart: they need no negative branch.
+    """
+    guided = [Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
+              for g in grid.guidance_scales if g != 1]
+    plain = [Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
+             for g in grid.guidance_scales if g == 1]
+    return tuple(tuple(part[start:start + grid.batch_size])
+                 for part in (plain, guided) for start in range(0, len(part), grid.batch_size))
+
+
+def setting(grid: Grid, device: str) -> dict[str, Any]:
+    """The sampling block of run.json: what besides weights, texts and noise determines an image. See records.sample_key."""
+    return {"sampler": grid.sampler, "steps": grid.steps, "width": grid.width, "height": grid.height,
+            "batch_size": grid.batch_size, "device": device.partition(":")[0], "version": SAMPLING_VERSION}
+
+
+def small(grid: Grid, device: str) -> bool:
+    """Whether pictures are small and on a CPU: then every operation takes one thread, and whole batches run side by side.
+
+    Small tensors gain nothing from threads inside an operation, and on a busy machine these threads wait for each other
+    at every one of thousands of operations. One thread each is as fast when idle, many times faster when not, and the
+    bits do not depend on the number of cores. It is decided by the grid alone.
+    """
+    return device.partition(":")[0] == "cpu" and grid.batch_size * grid.width * grid.height <= SMALL_BATCH_PIXELS
+
+
+def side_by_side(grid: Grid, device: str) -> int:
+    """How many batches are computed at once: one per core for small pictures on a CPU, otherwise one."""
+    if not small(grid, device):
+        return 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def threads_for(grid: Grid, device: str) -> Iterator[None]:
+    """Within, operations of this grid's pipeline and metrics take one thread if `small`, torch's default otherwise."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        if small(grid, device):
+            torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(threads)

@@ -1,0 +1,149 @@
+"""The denoising loop of one batch, which can stop at a step and go on: the only owner of noise and of classifier-free
+guidance. The stream of pictures and the timing run it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from harness.declare import Grid
+from harness.records import Cell
+from harness.samplers import SAMPLERS, build_scheduler
+from harness.sampling.text import Conditions, TextState
+from harness.weights import Call, added_conditions, call_pipeline, latent_shape, unscaled
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.weights import Pipeline
+
+DECODE_BATCH: Final = 8
+"""Latents decoded at once; the decoder's activations are the peak of memory at large sizes."""
+
+Images = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+class SamplingError(RuntimeError):
+    """A candidate gave something that is no picture."""
+
+
+def set_determinism() -> None:
+    """Makes CUDA choose its convolution algorithms the same way every time; the CPU needs nothing for a fixed batch shape."""
+    import torch
+
+    torch.backends.cudnn.benchmark = False
+    torch.backends.cudnn.deterministic = True
+
+
+def generators(cells: Iterable[Cell]) -> list[torch.Generator]:
+    """One generator per cell, on the CPU, seeded from the cell: its draws never depend on batch, device or order."""
+    import torch
+
+    return [torch.Generator("cpu").manual_seed(cell.noise_seed) for cell in cells]
+
+
+def initial_noise(pipeline: Pipeline, grid: Grid, cells: Iterable[Cell],
+                  drawing: Sequence[torch.Generator] | None = None) -> torch.Tensor:
+    """Standard normal latents (n, channels, height / f, width / f), fp32: each drawn on the CPU by its cell's generator."""
+    import torch
+
+    shape = latent_shape(pipeline, grid.width, grid.height)
+    drawn = [torch.randn(shape, generator=generator) for generator in drawing or generators(cells)]
+    return torch.stack(drawn).to(pipeline.device)
+
+
+class Denoising:
+    """A batch of cells on its way: `latents` (n, channels, h, w) in float32 and the step that comes next.
+
+    Every cell has its own guidance scale within the batch. A batch is either all at guidance 1, where the negative branch
+    cancels and is not computed, or has none at 1.
+    """
+
+    def __init__(self, pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> None:
+        import torch
+
+        self.grid, self.cells, self.step = grid, cells, 0
+        self._scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config)
+        self._scheduler.set_timesteps(grid.steps, device=pipeline.device)
+        drawing = generators(cells)
+        with torch.inference_mode():
+            self.latents: torch.Tensor = initial_noise(pipeline, grid, cells, drawing) * self._scheduler.init_noise_sigma
+        # An ancestral sampler adds noise at every step: each cell's own generator goes on drawing it.
+        self._drawing: dict[str, Any] = {"generator": drawing} if SAMPLERS[grid.sampler].ancestral else {}
+        self._guided = cells[0].guidance != 1
+        self._guidance = torch.tensor([c.guidance for c in cells], device=pipeline.device).view(-1, 1, 1, 1)
+
+    def advance(self, pipeline: Pipeline, text: TextState, until: int | None = None,
+                around: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
+        """Goes on to step `until`, or to the end, each step within `around`.
+
+        Classifier-free guidance: out = negative + g * (positive - negative) (Ho and Salimans, arXiv 2207.12598).
+        """
+        import torch
+
+        with torch.inference_mode():
+            given = self._conditions(pipeline, text)
+            dtype = pipeline.unet.conv_in.weight.dtype
+            for timestep in self._scheduler.timesteps[self.step:until]:
+                with around():
+                    scaled = self._scheduler.scale_model_input(self.latents, timestep).to(dtype)
+                    if self._guided:
+                        scaled = torch.cat([scaled, scaled])
+                    output = pipeline.unet(scaled, timestep, **given).sample.float()
+                    if self._guided:
+                        low, high = output.chunk(2)
+                        output = low + self._guidance * (high - low)
+                    self.latents = self._scheduler.step(output, timestep, self.latents, **self._drawing).prev_sample
+                    self.step += 1
+
+    def _conditions(self, pipeline: Pipeline, text: TextState) -> dict[str, Any]:
+        """What the denoiser is given beside the latents, negative prompts first."""
+        import torch
+
+        prompts = {p.id: p for p in self.grid.prompts}
+        chosen: list[Conditions] = [text.positive[prompts[c.prompt].text] for c in self.cells]
+        if self._guided:
+            chosen = [text.negative[prompts[c.prompt].negative] for c in self.cells] + chosen
+        dtype = pipeline.unet.conv_in.weight.dtype
+        pooled = torch.stack([c.pooled for c in chosen if c.pooled is not None]) if chosen[0].pooled is not None else None
+        added = added_conditions(pipeline, pooled, self.grid.width, self.grid.height)
+        given: dict[str, Any] = {"encoder_hidden_states": torch.stack([c.states for c in chosen]).to(dtype)}
+        if added is not None:
+            given["added_cond_kwargs"] = {name: value.to(dtype) for name, value in added.items()}
+        return given
+
+
+def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> torch.Tensor:
+    """Latents (n, channels, h, w) of a batch of a family that diffusers samples for us: one call for each guidance scale of
+    the batch. Noise is drawn as for all other families."""
+    import torch
+
+    prompts = {p.id: p for p in grid.prompts}
+    noise = initial_noise(pipeline, grid, cells)
+    latents = torch.empty_like(noise)
+    for scale in dict.fromkeys(cell.guidance for cell in cells):
+        places = [place for place, cell in enumerate(cells) if cell.guidance == scale]
+        asked = [prompts[cells[place].prompt] for place in places]
+        call = Call(texts=tuple(p.text for p in asked), negatives=tuple(p.negative for p in asked), guidance=scale,
+                    steps=grid.steps, width=grid.width, height=grid.height)
+        latents[places] = call_pipeline(pipeline, call, noise[places]).to(latents)
+    return latents
+
+
+def decode(pipeline: Pipeline, latents: torch.Tensor) -> Images:
+    """Latents to uint8 RGB (n, height, width, 3); raises SamplingError when a latent or a pixel is not finite."""
+    import torch
+
+    with torch.inference_mode():
+        scaled = unscaled(pipeline, latents.to(pipeline.vae.dtype))
+        parts = torch.split(scaled, DECODE_BATCH)
+        pixels = torch.cat([pipeline.vae.decode(part).sample.float() for part in parts])
+        if not bool(torch.isfinite(pixels).all()):
+            broken = int((~torch.isfinite(pixels).flatten(1).all(1)).sum())
+            raise SamplingError(f"{broken} of {len(pixels)} images hold NaN or infinite pixels")
+        levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+    return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())

@@ -1,0 +1,124 @@
+"""Batches -> pictures, in order: how many are under way at once, where styles are switched, what happens when memory runs
+out. The run takes pictures from here; the timing makes one at a time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
+from itertools import islice, pairwise
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from harness.declare import Grid
+from harness.probes.clock import Stopwatch
+from harness.records import Cell
+from harness.sampling.batches import side_by_side
+from harness.sampling.denoise import Denoising, Images, called, decode
+from harness.sampling.text import TextState, encode
+
+if TYPE_CHECKING:
+    from harness.materialise import Phase
+    from harness.weights import Pipeline
+
+BATCHES_PER_SWITCH: Final = 32
+"""With several phases, so many batches go through one phase before the style is switched for all of them: switches are
+rare, and what is half-way fits in memory (32 batches of 16 latents of a 1024 x 1024 picture are 134 MB)."""
+
+Batch = tuple[Cell, ...]
+_Item = TypeVar("_Item")
+_Made = TypeVar("_Made")
+
+
+def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Mapping[str, TextState],
+           ) -> Iterator[tuple[Batch, Images]]:
+    """Yields each batch of `todo` with its images, in order. `texts` holds the embeddings of every phase by its
+    `text_identity`. A step is always done by the phase it belongs to, whatever else is under way."""
+    if len(phases) == 1:
+        pipeline, text = phases[0].enter(), texts[phases[0].text_identity]
+
+        def make(cells: Batch) -> tuple[Batch, Images]:
+            if pipeline.called is not None:
+                return cells, decode(pipeline, called(pipeline, grid, cells))
+            run = Denoising(pipeline, grid, cells)
+            run.advance(pipeline, text)
+            return cells, decode(pipeline, run.latents)
+
+        # A pipeline of diffusers sets up its tokenizers for every call, which two threads must not do at once.
+        workers = 1 if pipeline.called is not None else side_by_side(grid, str(pipeline.device))
+        yield from _ahead(make, todo, workers)
+        return
+    waiting = iter(todo)
+    while group := list(islice(waiting, BATCHES_PER_SWITCH)):
+        yield from _switched(phases, grid, group, texts)
+
+
+def _switched(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch], texts: Mapping[str, TextState],
+              ) -> Iterator[tuple[Batch, Images]]:
+    """A group of batches through all phases together."""
+    pipeline = phases[0].enter()
+    workers = side_by_side(grid, str(pipeline.device))
+    under_way = list(_ahead(lambda cells: Denoising(pipeline, grid, cells), group, workers))
+    for phase, stop in zip(phases, [*(later.first for _, later in pairwise(phases)), grid.steps], strict=True):
+        live, text = phase.enter(), texts[phase.text_identity]
+        for _ in _ahead(partial(_advance, pipeline=live, text=text, until=stop), under_way, workers):
+            pass
+    yield from _ahead(lambda run: (run.cells, decode(pipeline, run.latents)), under_way, workers)
+
+
+def _advance(run: Denoising, pipeline: Pipeline, text: TextState, until: int) -> None:
+    run.advance(pipeline, text, until)
+
+
+def _ahead(make: Callable[[_Item], _Made], items: Iterable[_Item], workers: int) -> Iterator[_Made]:
+    """What `make` makes of the items, in order, `workers` of them at once and a few ahead."""
+    if workers == 1:
+        yield from map(make, items)
+        return
+    pool = pool_of_single_threads(workers)
+    try:
+        ahead: deque[Future[_Made]] = deque()
+        for item in items:
+            ahead.append(pool.submit(make, item))
+            if len(ahead) > workers:
+                yield ahead.popleft().result()
+        while ahead:
+            yield ahead.popleft().result()
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+
+
+def pool_of_single_threads(workers: int) -> ThreadPoolExecutor:
+    """A thread pool whose threads run torch's operations on one thread each; the setting belongs to a thread."""
+    import torch
+
+    return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) -> None:
+    """One image at batch 1 as a user would make it, each phase timed by `watch`: text, denoise, decode, and switch where
+    the style changes on the way."""
+    prompt = next(p for p in grid.prompts if p.id == cell.prompt)
+    stops = [*(later.first for _, later in pairwise(phases)), grid.steps]
+    pipeline = phases[0].enter()
+    if pipeline.called is not None:
+        with watch.phase("text"):
+            pass  # within the call, where it cannot be timed apart
+        with watch.phase("denoise"):
+            latents = called(pipeline, grid, (cell,))
+        with watch.phase("decode"):
+            decode(pipeline, latents)
+        return
+    with watch.phase("denoise"):
+        run = Denoising(pipeline, grid, (cell,))
+    for phase, stop in zip(phases, stops, strict=True):
+        if len(phases) > 1:
+            with watch.phase("switch"):
+                pipeline = phase.enter()
+        with watch.phase("text"):
+            text = encode(pipeline, [prompt], phase.treatment, negatives=cell.guidance != 1)
+        with watch.phase("denoise"):
+            run.advance(pipeline, text, stop, around=lambda: watch.phase("step"))
+    with watch.phase("decode"):
+        decode(pipeline, run.latents)

@@ -1,0 +1,95 @@
+"""The embeddings of all texts of a grid for one state of the text encoders. The run makes one for each state and keeps it
+while candidates share it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from harness.declare import Prompt
+from harness.records import Coverage
+from harness.text import Treatment, embed
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.weights import Pipeline
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conditions:
+    """What a denoiser is told of one text: `states` (tokens, width), and the `pooled` embedding (width,) where it takes one."""
+
+    states: torch.Tensor
+    pooled: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextState:
+    """`positive` and `negative` conditions by text, on the device. `dropped` names by text the tokens that did not fit;
+    `found` are the words and phrases of the treatment that occur in any text."""
+
+    positive: Mapping[str, Conditions]
+    negative: Mapping[str, Conditions]
+    dropped: Mapping[str, tuple[str, ...]]
+    found: frozenset[str] = frozenset()
+
+
+def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment | None = None, *,
+           negatives: bool = True) -> TextState:
+    """Embeds each different text once, one at a time, so that an embedding never depends on its neighbours.
+
+    Negative prompts get the words of the treatment and nothing else of it.
+    """
+    if pipeline.called is not None:
+        # Its own call embeds the texts; what would treat them was refused before.
+        return TextState(positive={}, negative={}, dropped={})
+    treated = treatment or Treatment()
+    plain = replace(treated, weights={}, aesthetic=None)
+    listed = tuple(prompts)
+    dropped: dict[str, tuple[str, ...]] = {}
+    found: set[str] = set()
+
+    def conditions(texts: Iterable[str], how: Treatment) -> dict[str, Conditions]:
+        made = {}
+        for text in dict.fromkeys(texts):
+            parts = [embed(encoder, text, how) for encoder in pipeline.encoders]
+            found.update(*(part.found for part in parts))
+            if cut := max((part.dropped for part in parts), key=len):
+                dropped[text] = cut
+            pooled = [part.pooled for part in parts if part.pooled is not None]
+            made[text] = Conditions(states=_joined([part.states for part in parts]), pooled=pooled[-1] if pooled else None)
+        return made
+
+    return TextState(positive=conditions((p.text for p in listed), treated), dropped=dropped, found=frozenset(found),
+                     negative=conditions((p.negative for p in listed), plain) if negatives else {})
+
+
+def named(treatment: Treatment) -> set[str]:
+    """The words and phrases that a treatment is about, which some prompt should hold."""
+    return {word.token for word in treatment.words} | set(treatment.weights)
+
+
+def coverage_of_texts(candidate: str, prompts: Iterable[Prompt], states: Iterable[TextState]) -> list[Coverage]:
+    """A row that says which prompts do not fit the text encoder, and which words of a treatment were found; none where
+    there is nothing to say."""
+    states = tuple(states)
+    dropped = {text: pieces for state in states for text, pieces in state.dropped.items()}
+    found = sorted({word for state in states for word in state.found})
+    cut = {f"{prompt.id} ({role})": dropped[text] for prompt in prompts
+           for role, text in (("prompt", prompt.text), ("negative", prompt.negative)) if text in dropped}
+    notes = [f"{place}: {len(pieces)} tokens do not fit and are cut off: {' '.join(pieces)}" for place, pieces in cut.items()]
+    if not notes and not found:
+        return []
+    keys = {"shortened": tuple(cut), "applied": tuple(f"word {word!r}" for word in found)}
+    return [Coverage(candidate=candidate, stage="text", component="text_encoder", notes=tuple(notes),
+                     keys={status: names for status, names in keys.items() if names})]
+
+
+def _joined(states: list[torch.Tensor]) -> torch.Tensor:
+    """States of several encoders side by side, as SDXL takes them: (tokens, width 1 + width 2)."""
+    import torch
+
+    return states[0] if len(states) == 1 else torch.cat(states, dim=-1)

@@ -1,0 +1,54 @@
+"""Text in, conditioning out: one text through one encoder with everything that a treatment does to it.
+Sampling calls `embed` for every different text of a grid, prompts and negative prompts alike.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from harness.text.aesthetic import active, steered
+from harness.text.passing import Outputs, pass_through
+from harness.text.tokens import Layout, lay_out
+from harness.text.treatment import PLAIN, Embedded, Treatment
+from harness.text.weighting import weighting
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.weights.encoders import TextEncoder
+
+
+def embed(encoder: TextEncoder, text: str, treatment: Treatment = PLAIN) -> Embedded:
+    """Embeds one text alone, so that an embedding never depends on its neighbours.
+
+    states = (1 - a) * weighted(z) + a * z', where z are the encoder's states with the words' vectors in place, a is the
+    aesthetic's weight and z' the states of the steered encoder. As in A1111 z' is not weighted. The pooled embedding sees the
+    words, and neither weights nor aesthetic: tools weight the states alone, and aesthetic gradients were made for models
+    without one. Without a treatment, with weights of 1, and with an aesthetic of weight, steps or rate 0, the bits are those
+    of the encoder alone. ValueError for a treatment that cannot be applied to this encoder.
+    """
+    import torch
+
+    row = weighting(treatment.method)
+    layout = lay_out(encoder, text, treatment)
+    with torch.inference_mode():
+        out = pass_through(encoder, encoder.module, layout)
+        states = out.states
+        if any(weight != 1 for weight in layout.weights):
+            empty = _plain(encoder, "").states.float() if row.needs_empty else states.float()
+            weights = torch.tensor(layout.weights, device=states.device).unsqueeze(1)
+            states = row.function(states.float(), weights, empty).to(states.dtype)
+    if treatment.aesthetic is not None and active(treatment.aesthetic, encoder):
+        other = steered(encoder, layout, treatment.aesthetic)
+        with torch.inference_mode():
+            states = _between(states, other, treatment.aesthetic.weight)
+    return Embedded(states=states, pooled=out.pooled, dropped=layout.dropped, found=layout.found)
+
+
+def _plain(encoder: TextEncoder, text: str) -> Outputs:
+    layout: Layout = lay_out(encoder, text, PLAIN)
+    return pass_through(encoder, encoder.module, layout)
+
+
+def _between(states: Tensor, other: Tensor, weight: float) -> Tensor:
+    return ((1 - weight) * states.float() + weight * other.float()).to(states.dtype)

@@ -1,0 +1,145 @@
+"""A text as the token positions of an encoder: ids, which of them are vectors of words, weights, and what did not fit.
+`embed` calls `lay_out`, once per text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.text.finding import Occurrence, composed, occurrences
+from harness.text.treatment import Treatment, Word
+
+if TYPE_CHECKING:
+    from harness.weights.encoders import TextEncoder
+
+_TURN: Final = Lock()
+"""A tokenizer of transformers keeps padding and truncation in itself, so that two threads cannot use it at once. It holds no
+state of ours, and one lock for all tokenizers is enough: they take a fraction of a millisecond."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """Positions of one text, as many as the encoder has. `ids` are token ids; where `rows` has a position, the id is only a
+    place-holder for vector `row` of `word`. `weights` are 1 for everything unnamed, and for start, end and padding."""
+
+    ids: tuple[int, ...]
+    rows: tuple[tuple[int, Word, int], ...]
+    weights: tuple[float, ...]
+    dropped: tuple[str, ...]
+    found: frozenset[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Piece:
+    """A token's id and where it stands in the text; or a vector of a word, which `row` counts."""
+
+    id: int
+    start: int
+    end: int
+    word: Word | None = None
+    row: int = 0
+
+
+def lay_out(encoder: TextEncoder, text: str, treatment: Treatment) -> Layout:
+    """The positions of a text. ValueError for words without vectors or of another width, and for weights that are none.
+
+    Without words in the text the ids are those of tokenizer(text, padding="max_length", truncation=True).
+    """
+    text = composed(text)
+    words = {word.token: word for word in treatment.words if word.component == encoder.component}
+    if len(words) != sum(word.component == encoder.component for word in treatment.words):
+        raise ValueError(f"{encoder.component}: two words have the same token; rename one of them")
+    for word in words.values():
+        _check(word, encoder)
+    for key, weight in treatment.weights.items():
+        if not math.isfinite(weight):
+            raise ValueError(f"the weight of {key!r} is {weight}; expected a finite number")
+    named, weighted = occurrences(words, text), occurrences(treatment.weights, text)
+    start, end = _frame(encoder.tokenizer)
+    pieces = _pieces(encoder.tokenizer, text, [(place, words[place.key]) for place in named])
+    length = _length(encoder)
+    kept, cut = pieces[:length - len(start) - len(end)], pieces[length - len(start) - len(end):]
+    ids = [*start, *(piece.id for piece in kept), *end]
+    ids += [encoder.tokenizer.pad_token_id] * (length - len(ids))
+    weights = [1.0] * length
+    for position, piece in enumerate(kept, len(start)):
+        for place in weighted:
+            if piece.start < place.end and place.start < piece.end:
+                weights[position] = float(treatment.weights[place.key])
+    return Layout(ids=tuple(ids), weights=tuple(weights), dropped=_dropped(text, kept, cut),
+                  rows=tuple((position, piece.word, piece.row) for position, piece in enumerate(kept, len(start)) if piece.word),
+                  found=frozenset(place.key for place in (*named, *weighted)))
+
+
+def _check(word: Word, encoder: TextEncoder) -> None:
+    width = encoder.module.get_input_embeddings().weight.shape[1]
+    shape = tuple(word.vectors.shape)
+    if len(shape) != 2 or shape[0] == 0 or not word.vectors.is_floating_point():
+        raise ValueError(f"word {word.token!r}: vectors of shape {shape} and {word.vectors.dtype}; expected (n, {width}) "
+                         "floating-point numbers, n at least 1")
+    if shape[1] != width:
+        raise ValueError(f"word {word.token!r}: its vectors have {shape[1]} numbers, but {encoder.component} takes {width}; the "
+                         "textual inversion is for another model")
+    if not bool(word.vectors.isfinite().all()):
+        raise ValueError(f"word {word.token!r}: its vectors contain NaN or infinity; download the textual inversion again")
+
+
+def _length(encoder: TextEncoder) -> int:
+    """Positions of the encoder: what its tokenizer says, and a tokenizer without a say says 10^30."""
+    longest = getattr(encoder.module.config, "max_position_embeddings", None)
+    said = int(encoder.tokenizer.model_max_length)
+    return said if longest is None else min(said, int(longest))
+
+
+def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Ids before and after a text's own: start and end for CLIP, only an end for T5."""
+    with _TURN:
+        empty = list(tokenizer([""]).input_ids[0])
+    return empty[:-1], empty[-1:]
+
+
+def _pieces(tokenizer: Any, text: str, named: Sequence[tuple[Occurrence, Word]]) -> list[_Piece]:
+    """The tokens of the text between words, and the words' vectors in their places.
+
+    What lies between two words is tokenised by itself, as tokenizers treat the text around added tokens.
+    """
+    edges = [0, *(edge for place, _ in named for edge in (place.start, place.end)), len(text)]
+    between = list(zip(edges[::2], edges[1::2], strict=True))
+    with _TURN:
+        # Whole texts, never cut here: what does not fit is to be reported. `verbose` would log that as a mistake.
+        made = tokenizer([text[start:end] for start, end in between], add_special_tokens=False, return_offsets_mapping=True,
+                         verbose=False)
+    stand_in = next(number for number in range(2) if number != tokenizer.eos_token_id)
+    pieces = []
+    for number, (start, _) in enumerate(between):
+        pieces += [_Piece(id=id_, start=start + first, end=start + last)
+                   for id_, (first, last) in zip(made.input_ids[number], made.offset_mapping[number], strict=True)]
+        if number < len(named):
+            place, word = named[number]
+            # A small id: models of the first hour take the place of the largest id for the end of the text.
+            pieces += [_Piece(id=stand_in, start=place.start, end=place.end, word=word, row=row)
+                       for row in range(len(word.vectors))]
+    return pieces
+
+
+def _dropped(text: str, kept: Sequence[_Piece], cut: Sequence[_Piece]) -> tuple[str, ...]:
+    """What was cut off, in words: tokens that touch one another in the text are one, and so are a word's vectors."""
+    said: list[str] = []
+    before: _Piece | None = None
+    begin = 0
+    for piece in cut:
+        if piece.word is None and before is not None and before.word is None and before.end >= piece.start:
+            said[-1] = text[begin:piece.end]
+        elif piece.word is None:
+            begin = piece.start
+            said.append(text[piece.start:piece.end])
+        elif before is None or before.start != piece.start:
+            count, left = len(piece.word.vectors), len(piece.word.vectors) - piece.row
+            partly = bool(kept) and kept[-1].start == piece.start and kept[-1].word is not None
+            said.append(f"{piece.word.token} (the last {left} of {count} vectors)" if partly else piece.word.token)
+        before = piece
+    return tuple(said)

@@ -1,0 +1,57 @@
+"""What may be done to a text on its way through a text encoder, and what comes out.
+The caller of `embed` makes treatments; every module of this folder reads them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.text.aesthetic import Aesthetic
+
+
+@dataclass(frozen=True, kw_only=True)
+class Word:
+    """A textual inversion for one encoder: `token`, as it is written in prompts, stands for `vectors` (n, width), n input
+    embeddings in a row. Gal et al. 2022, https://arxiv.org/abs/2208.01618
+
+    An encoder whose `component` it does not name reads the token as ordinary text.
+    """
+
+    component: str
+    token: str
+    vectors: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Treatment:
+    """Everything done to a text. `weights` are those of words or phrases, by the row `method` of WEIGHTINGS."""
+
+    words: tuple[Word, ...] = ()
+    weights: Mapping[str, float] = field(default_factory=dict)
+    method: str = "a1111"
+    aesthetic: Aesthetic | None = None
+
+
+PLAIN: Final = Treatment()
+"""Nothing is done: the states are those of the encoder alone, bit for bit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embedded:
+    """One text's embedding, on the encoder's device and in its dtype.
+
+    `states` (tokens, width) of the encoder's `layer`; `pooled` (width,) is the projected embedding of the whole text, None
+    for an encoder that gives none. `dropped` is the text beyond the encoder's length, piece by piece. `found` are those
+    tokens of the treatment's words for this encoder, and those keys of its weights, that occur in the text (in the part cut
+    off too).
+    """
+
+    states: Tensor
+    pooled: Tensor | None
+    dropped: tuple[str, ...]
+    found: frozenset[str]

@@ -1,0 +1,75 @@
+"""WEIGHTINGS: the ways in which tools give words of a prompt more or less weight, as functions on a text's states.
+`embed` applies the row that a treatment names; suites and the report show its words.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighting:
+    """A row of WEIGHTINGS. `function(states, weights, empty)` takes float32 states (tokens, width) of a text, weights
+    (tokens, 1), and the states of the empty text, or these of the text itself where the row does not need `empty`; it returns
+    new states. `version` rises when the values change. The pooled embedding is left alone, as all these tools do."""
+
+    function: Callable[[Tensor, Tensor, Tensor], Tensor]
+    says: str
+    source: str
+    version: int = 1
+    needs_empty: bool = False
+
+
+def restore_mean(states: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
+    """w z * mean(z) / mean(w z), both means over all numbers of the text (padding included), float32.
+
+    The mean of a text's states is small beside their spread, so the factor can lie far from 1, or below 0. ValueError where
+    the mean of w z is 0.
+    """
+    del empty
+    weighted = states * weights
+    mean = weighted.mean()
+    if float(mean) == 0:
+        raise ValueError("the weighted states have the mean 0, which method 'a1111' divides by; use 'comfyui' or 'multiply'")
+    return weighted * (states.mean() / mean)
+
+
+def from_empty(states: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
+    """e + w (z - e), e the state of the empty text at the same position; positions of weight 1 keep their bits. float32."""
+    import torch
+
+    return torch.where(weights == 1, states, empty + weights * (states - empty))
+
+
+def multiply(states: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
+    """w z, and nothing to make up for it. float32."""
+    del empty
+    return states * weights
+
+
+WEIGHTINGS: dict[str, Weighting] = {
+    "a1111": Weighting(
+        function=restore_mean, says="multiplies the tokens' states, then scales the whole text's back to its mean",
+        source="AUTOMATIC1111 stable-diffusion-webui, modules/sd_emphasis.py, 'Original'"),
+    "comfyui": Weighting(
+        function=from_empty, needs_empty=True, says="moves the tokens' states away from those of the empty text, or towards them",
+        source="ComfyUI, comfy/sd1_clip.py, ClipTokenWeightEncoder"),
+    "multiply": Weighting(
+        function=multiply, says="multiplies the tokens' states",
+        source="AUTOMATIC1111 stable-diffusion-webui, modules/sd_emphasis.py, 'No norm'"),
+}
+_NAMES: Final = tuple(WEIGHTINGS)
+
+
+def weighting(name: str) -> Weighting:
+    """The row of that name; ValueError with the nearest known one."""
+    if name not in WEIGHTINGS:
+        near = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.0)[0]
+        raise ValueError(f"unknown token weighting {name!r}; did you mean {near!r}? Known: {', '.join(_NAMES)}")
+    return WEIGHTINGS[name]

@@ -1,0 +1,98 @@
+"""Families that diffusers samples for us: a pipeline object of our live modules, and one call of it for a batch.
+Building a pipeline calls `assembled`; sampling calls `call_pipeline` where `Pipeline.called` is set.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.weights.pipeline import Pipeline
+
+_CLASSES: Final = {"sd3": "StableDiffusion3Pipeline", "flux": "FluxPipeline"}
+_TOKENIZERS: Final = {"sd3": ("tokenizer", "tokenizer_2", "tokenizer_3"), "flux": ("tokenizer", "tokenizer_2")}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Call:
+    """One batch: a text and a negative text for each image, one guidance scale for all, the size in pixels."""
+
+    texts: tuple[str, ...]
+    negatives: tuple[str, ...]
+    guidance: float
+    steps: int
+    width: int
+    height: int
+
+
+def assembled(pipeline: Pipeline) -> Any:
+    """The diffusers pipeline of a family, made of the very modules in `pipeline.parts`. Nothing is loaded by diffusers."""
+    import diffusers
+
+    tokenizers = {e.component.replace("text_encoder", "tokenizer"): e.tokenizer for e in pipeline.encoders}
+    absent = dict.fromkeys((*_TOKENIZERS[pipeline.family], *(n.replace("tokenizer", "text_encoder")
+                                                            for n in _TOKENIZERS[pipeline.family])))
+    plain = {key: value for key, value in pipeline.scheduler_config.items() if not key.startswith("_")}
+    made = getattr(diffusers, _CLASSES[pipeline.family])(
+        **{**absent, **pipeline.parts, **tokenizers,
+           "scheduler": diffusers.FlowMatchEulerDiscreteScheduler.from_config(plain)})
+    made.set_progress_bar_config(disable=True)
+    return made
+
+
+def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
+    """Latents (n, channels, h, w) of a batch after `call.steps` steps, as the VAE has them before scaling (`unscaled`).
+
+    `noise` is standard normal, (n, *latent_shape), drawn by whoever owns the seeds. The sampler is the model's own
+    (flow matching with Euler's steps), whatever its name elsewhere. `guidance` is classifier-free guidance with the
+    negative texts, at 1 without them; but a guidance-distilled transformer (Flux.1 dev) takes the number as a condition,
+    and knows no negative text. ValueError for a negative text there, and for guidance below 1, which diffusers ignores.
+    """
+    import torch
+
+    if call.guidance < 1:
+        raise ValueError(f"guidance {call.guidance:g}: models of the family {pipeline.family} are sampled at 1 or more; expected "
+                         "such a scale. Change the grid's guidance scales.")
+    # Anew for each call: its scheduler counts steps, and a part may have been exchanged since.
+    made = assembled(pipeline)
+    options: dict[str, Any] = {"prompt": list(call.texts), "num_inference_steps": call.steps, "height": call.height,
+                               "width": call.width, "output_type": "latent"}
+    negatives = list(call.negatives)
+    if pipeline.family == "sd3":
+        options |= {"latents": noise, "negative_prompt": negatives, "guidance_scale": call.guidance}
+        with torch.inference_mode():
+            latents: Tensor = made(**options).images
+        return latents
+    if pipeline.denoiser.config.guidance_embeds:
+        if any(negatives):
+            raise ValueError(f"negative text {next(filter(None, negatives))!r}: this Flux transformer is guidance-distilled and "
+                             "takes none; expected empty negative texts. Remove them from the prompts.")
+        options |= {"guidance_scale": call.guidance, "max_sequence_length": 512}
+    else:
+        # Flux.1 schnell was trained with 256 tokens of T5, dev with 512.
+        options |= {"negative_prompt": negatives, "true_cfg_scale": call.guidance, "max_sequence_length": 256}
+    options["latents"] = _packed(noise)
+    with torch.inference_mode():
+        packed: Tensor = made(**options).images
+    return _unpacked(packed, noise)
+
+
+def unscaled(pipeline: Pipeline, latents: Tensor) -> Tensor:
+    """What the VAE's decoder takes: latents / scaling_factor + shift_factor, the shift 0 where its config has none."""
+    config = pipeline.vae.config
+    shift: float = getattr(config, "shift_factor", None) or 0.0
+    return latents / float(config.scaling_factor) + shift
+
+
+def _packed(latents: Tensor) -> Tensor:
+    """(n, c, h, w) -> (n, h / 2 * w / 2, 4 c): each square of 2 x 2 as one vector, its channels slowest."""
+    n, c, h, w = latents.shape
+    return latents.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(n, h * w // 4, c * 4)
+
+
+def _unpacked(packed: Tensor, like: Tensor) -> Tensor:
+    n, c, h, w = like.shape
+    return packed.reshape(n, h // 2, w // 2, c, 2, 2).permute(0, 3, 1, 4, 2, 5).reshape(n, c, h, w)

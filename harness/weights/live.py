@@ -1,0 +1,132 @@
+"""Makes one component's live module: from its config, against the file's names and shapes, with all of its values.
+`pipeline.py` calls `empty`, `refuse_disagreement` and `load` in that order, so that nothing is read before all is checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.weights.files import ModelFileError, read_json
+from harness.weights.model import ModelFile
+
+if TYPE_CHECKING:
+    import torch
+
+_UNET: Final = {"unet": "unet", "vae": "vae", "text_encoder": "clip"}
+KINDS: Final[Mapping[str, Mapping[str, str]]] = {
+    "sd1": _UNET, "sd2": _UNET, "sdxl": {**_UNET, "text_encoder_2": "clip-projected"},
+    "sd3": {"transformer": "sd3", "vae": "vae", "text_encoder": "clip-projected", "text_encoder_2": "clip-projected",
+            "text_encoder_3": "t5"},
+    "flux": {"transformer": "flux", "vae": "vae", "text_encoder": "clip", "text_encoder_2": "t5"},
+}
+"""What each component of a family's pipeline is."""
+_OPTIONAL: Final = {"sd3": ("text_encoder_3",)}
+"""What a pipeline of the family does without: SD3 was trained to be given no T5 states at times."""
+_DIFFUSERS: Final = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "sd3": "SD3Transformer2DModel",
+                     "flux": "FluxTransformer2DModel"}
+_TIED: Final = {"t5": {"encoder.embed_tokens.weight": "shared.weight"}}
+"""Tensors that are another one under a second name: by kind of module, {second name: name in files}."""
+_NOT_OURS: Final = ("auto_map", "quantization_config")
+
+
+def components_of(model: ModelFile) -> tuple[str, ...]:
+    """The components that a pipeline of the model's family needs, and those it may lack where the model has them."""
+    optional = _OPTIONAL.get(model.family, ())
+    return tuple(c for c in KINDS[model.family or "sd1"] if c not in optional or c in model.components)
+
+
+def empty(component: str, path: Path, family: str = "sd1") -> Any:
+    """The component's module by the config at `path`, with all parameters on the meta device: no time goes into values
+    that are replaced. Buffers are made as usual, since those that no file holds (position_ids) would be lost there.
+
+    Raises ModelFileError for a config no module can be made of.
+    """
+    from accelerate import init_empty_weights
+
+    # A config may name code to fetch: an implementation of attention by its place on a hub, or classes of its own.
+    config = {key: value for key, value in read_json(path).items()
+              if key not in _NOT_OURS and "attn_implementation" not in key}
+    try:
+        with init_empty_weights(include_buffers=False):
+            return _module(KINDS[family][component], config)
+    except Exception as error:  # whatever a library raises where a number makes no sense to it
+        raise ModelFileError(f"{path}: no {component} can be made of this config ({error}). Correct it or give another "
+                             "config folder.") from error
+
+
+def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: Path) -> None:
+    """ModelFileError unless the file has exactly the tensors of `module`, in their shapes; it names the first others."""
+    if component not in model.components:
+        wanted = ", ".join(components_of(model))
+        raise ModelFileError(f"{model.path}: has no {component}, only {', '.join(model.components) or 'no component'}. "
+                             f"Give a whole model ({wanted}).")
+    tied = _tied(model, component)
+    shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if name not in tied}
+    found = {name: info.shape for name, info in model.components[component].items()}
+    missing = [f"{name!r} {list(shape)} is missing" for name, shape in shapes.items() if name not in found]
+    extra = [f"{name!r} {list(shape)} is not in the config" for name, shape in found.items() if name not in shapes]
+    others = [f"{name!r} is {list(found[name])}, the config says {list(shape)}" for name, shape in shapes.items()
+              if name in found and found[name] != shape]
+    if differences := [*missing, *extra, *others]:
+        raise ModelFileError(
+            f"{model.path}: {component} and its config in {folder} differ in {len(differences)} tensors: "
+            f"{'; '.join(differences[:3])}{'; ...' if len(differences) > 3 else ''}. Give the model's own config "
+            "folder, or a whole file.")
+
+
+def load(model: ModelFile, component: str, module: Any, device: str) -> None:
+    """Gives `module` the model's values as float32 on `device`, for inference. ModelFileError for NaN and infinity."""
+    import torch
+
+    # Always a copy: merges are written into these parameters, and `tensors` may give views of the file itself.
+    tensors = {name: tensor.to(device=device, dtype=torch.float32, copy=True)
+               for name, tensor in model.tensors(component).items()}
+    _refuse_non_finite(model, component, tensors)
+    tied = _tied(model, component)
+    module.load_state_dict(tensors | {second: tensors[name] for second, name in tied.items()}, strict=True, assign=True)
+    if tied:
+        module.set_input_embeddings(module.shared)
+    ready(module, device)
+
+
+def ready(module: Any, device: str) -> None:
+    """On the device, for inference. A tensor left on the meta device would show only as an error in mid-sampling."""
+    from itertools import chain
+
+    left = [name for name, tensor in chain(module.named_parameters(), module.named_buffers()) if tensor.is_meta]
+    if left:
+        raise ModelFileError(f"{type(module).__name__}: {left[0]!r} has no values; expected every tensor to be loaded. "
+                             "Report this with the versions of diffusers and transformers.")
+    module.to(device).eval().requires_grad_(False)
+
+
+def _module(kind: str, config: dict[str, Any]) -> Any:
+    import diffusers
+    from transformers import CLIPTextConfig, CLIPTextModel, T5Config, T5EncoderModel
+
+    if kind == "clip":
+        return CLIPTextModel(CLIPTextConfig.from_dict(config))
+    if kind == "clip-projected":
+        from harness.weights.projected import ProjectedClip
+
+        return ProjectedClip(CLIPTextConfig.from_dict(config))
+    if kind == "t5":
+        return T5EncoderModel(T5Config.from_dict(config))
+    return getattr(diffusers, _DIFFUSERS[kind]).from_config(config)
+
+
+def _tied(model: ModelFile, component: str) -> Mapping[str, str]:
+    return _TIED.get(KINDS[model.family or "sd1"][component], {})
+
+
+def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, torch.Tensor]) -> None:
+    """A NaN anywhere makes both ends of a tensor's range NaN; looking at these is much faster than at each value."""
+    import torch
+
+    bad = [name for name, tensor in tensors.items()
+           if tensor.numel() and not torch.isfinite(torch.stack(torch.aminmax(tensor))).all()]
+    if bad:
+        raise ModelFileError(f"{model.path}: {component}: {len(bad)} tensors hold NaN or infinite values: "
+                             f"{', '.join(map(repr, bad[:5]))}{', ...' if len(bad) > 5 else ''}. Repair or replace the model.")

@@ -1,0 +1,130 @@
+"""Tiny random pipelines of every family that can be sampled, made and saved by diffusers itself: the other side of tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from safetensors.torch import save_file
+from transformers import (
+    CLIPTextConfig,
+    CLIPTextModel,
+    CLIPTextModelWithProjection,
+    CLIPTokenizer,
+    T5Config,
+    T5EncoderModel,
+    T5Tokenizer,
+)
+
+from harness.weights import open_model, single_file_layout
+from tests.weights.tiny_families import made, unet_config
+
+FAMILIES = ("sd1", "sd2", "sdxl", "sd3", "flux")
+SAMPLED = FAMILIES[:3]
+CALLED = FAMILIES[3:]
+_VAE = {"block_out_channels": [4, 12], "down_block_types": ["DownEncoderBlock2D"] * 2, "up_block_types": ["UpDecoderBlock2D"] * 2,
+        "layers_per_block": 1, "norm_num_groups": 4}
+_LETTERS = [chr(code) for code in range(ord("!"), ord("~") + 1)]
+
+
+def clip_words(pad: str = "<|endoftext|>") -> CLIPTokenizer:
+    """Single letters, at the end of a word and before it, then start and end; "!" has the number 0 as in CLIP."""
+    words = [*_LETTERS, *(letter + "</w>" for letter in _LETTERS), "<|startoftext|>", "<|endoftext|>"]
+    tokenizer = CLIPTokenizer(vocab={w: n for n, w in enumerate(words)}, merges=[], model_max_length=9)
+    tokenizer.pad_token = pad
+    return tokenizer
+
+
+def t5_words() -> T5Tokenizer:
+    pieces = [("<pad>", 0.0), ("</s>", 0.0), ("<unk>", 0.0), *((piece, -1.0) for piece in ("▁", *_LETTERS))]
+    return T5Tokenizer(vocab=pieces, extra_ids=0, model_max_length=16)
+
+
+def clip(width: int, layers: int, projected: bool = False) -> Any:
+    count = len(_LETTERS) * 2
+    config = CLIPTextConfig(hidden_size=width, intermediate_size=2 * width, num_hidden_layers=layers, num_attention_heads=2,
+                            vocab_size=count + 2, max_position_embeddings=9, bos_token_id=count, eos_token_id=count + 1,
+                            pad_token_id=0, projection_dim=width + 2, hidden_act="gelu")
+    return (CLIPTextModelWithProjection if projected else CLIPTextModel)(config)
+
+
+def t5(width: int) -> T5EncoderModel:
+    return T5EncoderModel(T5Config(vocab_size=len(t5_words()), d_model=width, d_kv=4, d_ff=12, num_layers=2, num_heads=2,
+                                   feed_forward_proj="gated-gelu"))
+
+
+def theirs(family: str, **scheduler: Any) -> Any:
+    """A diffusers pipeline of the family with weights that make every part matter."""
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        pipe = _TRANSFORMERS[family]() if family in _TRANSFORMERS else _with_unet(family, scheduler)
+        for part in pipe.components.values():
+            if isinstance(part, torch.nn.Module):
+                part.eval().requires_grad_(False)
+                for parameter in part.parameters():
+                    # Wider than what modules start with, or texts would hardly change a picture; zeros leave zero.
+                    parameter.copy_(torch.randn_like(parameter) * 0.3)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def folder_of(pipe: Any, folder: Path) -> Path:
+    pipe.save_pretrained(folder)
+    return folder
+
+
+def reread(folder: Path, *absent: str) -> Any:
+    """What diffusers itself makes of a folder. A tokenizer's padding token "!" is read as padding in prompts from then on."""
+    pipe = diffusers.DiffusionPipeline.from_pretrained(folder, local_files_only=True, use_safetensors=True,
+                                                       **dict.fromkeys(absent))
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def single_file_of(folder: Path, path: Path, metadata: dict[str, str] | None = None, **markers: torch.Tensor) -> Path:
+    """The folder's model as one file in the layout of its family."""
+    model = open_model(folder)
+    tensors = made(model, single_file_layout(model))
+    save_file({name: tensor.contiguous().clone() for name, tensor in (tensors | markers).items()}, path, metadata)
+    return path
+
+
+def _with_unet(family: str, scheduler: dict[str, Any]) -> Any:
+    ddim = diffusers.DDIMScheduler(beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, clip_sample=False,
+                                   set_alpha_to_one=False, steps_offset=1, **scheduler)
+    vae = diffusers.AutoencoderKL(**_VAE, scaling_factor=0.13025 if family == "sdxl" else 0.18215)
+    if family == "sdxl":
+        unet = diffusers.UNet2DConditionModel(**unet_config(family, projection_class_embeddings_input_dim=46))
+        return diffusers.StableDiffusionXLPipeline(
+            vae=vae, text_encoder=clip(12, 3), text_encoder_2=clip(20, 3, projected=True), tokenizer=clip_words(),
+            tokenizer_2=clip_words("!"), unet=unet, scheduler=ddim, add_watermarker=False)
+    return diffusers.StableDiffusionPipeline(
+        vae=vae, text_encoder=clip(12, 3), tokenizer=clip_words("!" if family == "sd2" else "<|endoftext|>"),
+        unet=diffusers.UNet2DConditionModel(**unet_config(family)), scheduler=ddim, safety_checker=None, feature_extractor=None,
+        requires_safety_checker=False)
+
+
+def _sd3() -> Any:
+    transformer = diffusers.SD3Transformer2DModel(
+        sample_size=8, patch_size=2, in_channels=4, out_channels=4, num_layers=2, attention_head_dim=8, num_attention_heads=2,
+        joint_attention_dim=40, caption_projection_dim=16, pooled_projection_dim=14 + 22, pos_embed_max_size=16)
+    return diffusers.StableDiffusion3Pipeline(
+        transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(shift=3.0),
+        vae=diffusers.AutoencoderKL(**_VAE, scaling_factor=1.5305, shift_factor=0.0609), text_encoder=clip(12, 3, projected=True),
+        text_encoder_2=clip(20, 3, projected=True), text_encoder_3=t5(40), tokenizer=clip_words(), tokenizer_2=clip_words("!"),
+        tokenizer_3=t5_words())
+
+
+def _flux(guidance: bool = True) -> Any:
+    transformer = diffusers.FluxTransformer2DModel(
+        patch_size=1, in_channels=16, num_layers=1, num_single_layers=1, attention_head_dim=16, num_attention_heads=2,
+        joint_attention_dim=24, pooled_projection_dim=12, axes_dims_rope=(4, 4, 8), guidance_embeds=guidance)
+    return diffusers.FluxPipeline(
+        transformer=transformer, scheduler=diffusers.FlowMatchEulerDiscreteScheduler(use_dynamic_shifting=True),
+        vae=diffusers.AutoencoderKL(**_VAE, scaling_factor=0.3611, shift_factor=0.1159), text_encoder=clip(12, 2),
+        text_encoder_2=t5(24), tokenizer=clip_words(), tokenizer_2=t5_words())
+
+
+_TRANSFORMERS = {"sd3": _sd3, "flux": _flux, "flux-schnell": lambda: _flux(guidance=False)}
