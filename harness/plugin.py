@@ -6,7 +6,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from fnmatch import fnmatch
 from pathlib import Path
@@ -19,6 +19,7 @@ from harness.ledger import RunFolderError
 
 if TYPE_CHECKING:
     from harness.plugin_session import Session, SuiteSession
+    from harness.records import Failure
 
 _MENTIONS_SUITE: Final = re.compile(r"\bSUITE\b")
 _DEVICE: Final = re.compile(r"cpu|cuda(:\d+)?")
@@ -99,6 +100,7 @@ class SuiteFile(pytest.File):
             return
         for candidate in sorted(declared.candidates, key=lambda c: c.name != declared.baseline):
             yield CandidateItem.from_parent(self, name=f"candidate[{_shown(candidate.name)}]", of=suite, candidate=candidate)
+        yield CostsItem.from_parent(self, name="costs", of=suite)
         for gate in declared.gates:
             yield GateItem.from_parent(self, name=f"gate[{_shown(gate.name)}]", of=suite, gate=gate.name)
         yield RecommendationItem.from_parent(self, name="recommendation", of=suite)
@@ -170,15 +172,38 @@ class CandidateItem(_Item):
         from harness.carrier import carry
 
         _refuse_broken(self.of)
+        self.of.items[self.candidate.name] = self
         if reason := self.of.refusal(self.candidate):
             raise pytest.skip.Exception(reason, _use_item_location=True)
         with self.visible(self.of.session):
             failures = self.of.candidate(self.candidate)
+            if self.of.times_with(self.candidate):
+                failures = failures + self.of.costs()
         if seconds := self.of.latency(self.candidate):
             carry(self, self.of.suite.name, seconds, {"candidate": self.candidate.name, "key": self.candidate.key})
-        if failures:
-            raise SuiteProblemError("\n".join(
-                f"suite {self.of.suite.name!r}, candidate {f.candidate!r}, {f.stage}: {f.error}: {f.message}" for f in failures))
+        _refuse_failed(self.of, failures)
+
+
+class CostsItem(_Item):
+    """Passes when all candidates that were sampled could be timed. They are timed together, so that what slows the machine
+    down for a while slows all alike."""
+
+    def __init__(self, *, of: SuiteSession, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.of = of
+
+    def runtest(self) -> None:
+        """Times the candidates, and hands a row for each to pytest-benchmark."""
+        from harness.carrier import carry
+
+        _refuse_broken(self.of)
+        with self.visible(self.of.session):
+            failures = self.of.costs()
+        for candidate in self.of.suite.candidates:
+            item, seconds = self.of.items.get(candidate.name), self.of.latency(candidate)
+            if item is not None and seconds:
+                carry(item, self.of.suite.name, seconds, {"candidate": candidate.name, "key": candidate.key})
+        _refuse_failed(self.of, failures)
 
 
 class GateItem(_Item):
@@ -218,6 +243,12 @@ class RecommendationItem(_Item):
             raise SuiteProblemError(recommendation.sentence)
 
 
+def _refuse_failed(suite: SuiteSession, failures: Sequence[Failure]) -> None:
+    if failures:
+        raise SuiteProblemError("\n".join(
+            f"suite {suite.suite.name!r}, candidate {f.candidate!r}, {f.stage}: {f.error}: {f.message}" for f in failures))
+
+
 def _refuse_broken(suite: SuiteSession) -> None:
     """Nothing of a suite is run while its declaration has problems."""
     if found := suite.problems:
@@ -231,7 +262,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from harness.plugin_session import session_for
 
         chosen = [(i.of, i.candidate) for i in session.items if isinstance(i, CandidateItem)]
-        session_for(session.config).select(chosen)
+        session_for(session.config).select(chosen, [i.of for i in session.items if isinstance(i, CostsItem)])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

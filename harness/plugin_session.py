@@ -55,10 +55,11 @@ class Session:
         self.suites.append(suite)
         return suite
 
-    def select(self, chosen: Sequence[tuple[SuiteSession, Candidate]]) -> None:
-        """Which candidates pytest will run, after -k and the like."""
+    def select(self, chosen: Sequence[tuple[SuiteSession, Candidate]], timed: Sequence[SuiteSession]) -> None:
+        """Which candidates pytest will run, after -k and the like, and of which suites it will run the timing by itself."""
         for suite in self.suites:
             suite.selected = [c.name for of, c in chosen if of is suite]
+            suite.timed_apart = suite in timed
         self.bar = Bar(sum(_cells(of.suite) for of, c in chosen if not of.problems and not of.refusal(c)))
 
     def summary(self, colour: bool) -> list[str]:
@@ -85,6 +86,8 @@ class SuiteSession:
         self.session, self.suite, self.suite_file = session, suite, suite_file
         self.problems = problems(suite, session.options.root)
         self.selected: list[str] = []
+        self.timed_apart = True
+        self.items: dict[str, pytest.Item] = {}
         self._run: SuiteRun | None = None
         self._read: tuple[Run, Recommendation, list[Verdict]] | None = None
         self._refused: RunFolderError | None = None
@@ -129,6 +132,16 @@ class SuiteSession:
         run.progress = self.session.bar
         done = run.candidate(candidate)
         return done if isinstance(done, list) else []
+
+    def times_with(self, candidate: Candidate) -> bool:
+        """Whether the candidates are timed when this one is done: -k left out the item that does it."""
+        return not self.timed_apart and self.selected[-1:] == [candidate.name]
+
+    def costs(self) -> list[Failure]:
+        """Times the selected candidates that were sampled; what failed before is not tried again."""
+        self._read = None
+        run = self.run()
+        return run.costs([name for name in self.selected if run.sampled(name)])
 
     def latency(self, candidate: Candidate) -> tuple[float, ...]:
         """Total seconds per image of the candidate's timed rounds; empty when it was not timed."""

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -25,10 +25,22 @@ from harness.ledger import Ledger
 from harness.materialise import Prepared, Workbench
 from harness.metrics import METRICS, ImageScore, ImageSet
 from harness.metrics.clip import load_scorer
+from harness.probes import CurveLimits, Rounds, find_gpu, idle_bytes
 from harness.probes.environment import environment
 from harness.progress import Progress
 from harness.quantize import QUANTIZATION_MODES
-from harness.records import RUN_FORMAT, Cell, Failure, Finished, Measurement, Sample, sample_key, write_atomically
+from harness.records import (
+    RUN_FORMAT,
+    Cell,
+    Durations,
+    Failure,
+    Finished,
+    Measurement,
+    Record,
+    Sample,
+    sample_key,
+    write_atomically,
+)
 from harness.samplers import sampler_problem
 from harness.sampling import (
     SamplingError,
@@ -46,7 +58,7 @@ from harness.sampling import (
     threads_for,
     to_png,
 )
-from harness.timing import time_candidate, timing_setting
+from harness.timing import ROUNDS_FOR_P90, Together, time_batches, time_together, timing_setting
 
 WRITES_AHEAD = 4
 
@@ -71,6 +83,9 @@ class SuiteRun:
         self.prompts = {p.id: p for p in suite.grid.prompts}
         self.batches = batches(suite.grid)
         self.cells = [cell for batch in self.batches for cell in batch]
+        gpu = find_gpu(options.device)
+        # Before anything of ours is on the device: what others hold there is not the candidates'.
+        self._idle = None if isinstance(gpu, str) else idle_bytes(gpu)
         self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
@@ -134,7 +149,7 @@ class SuiteRun:
         todo = self._missing(candidate, weights.identity)
         reused = len(self.cells) - sum(len(batch) for batch in todo)
         self.progress.advance(reused, f"{self.suite.name} {candidate.name}")
-        if todo or self.ledger.latency(candidate.name) is None or not self.ledger.covered(candidate.name):
+        if todo or not self.ledger.covered(candidate.name):
             with self._stage(candidate, "materialise", failures):
                 prepared = self.bench.prepare(candidate)
                 texts = self._embeddings(prepared)
@@ -144,10 +159,6 @@ class SuiteRun:
                 return self._give_up(candidate, failures)
             with self._stage(candidate, "sample", failures):
                 self._sample(candidate, weights.identity, (prepared, texts), todo)
-            if not failures and self.ledger.latency(candidate.name) is None:
-                with self._stage(candidate, "time", failures):
-                    key = timing_setting(self.suite, weights.identity, self._head["environment"])
-                    self.ledger.add(time_candidate(candidate.name, prepared.phases, self.suite, key))
         if not failures:
             self._measure(candidate, failures)
         if failures:
@@ -156,6 +167,43 @@ class SuiteRun:
                         reused=reused, seconds=time.perf_counter() - started)
         self.ledger.add([done])
         return done
+
+    def sampled(self, name: str) -> bool:
+        """Whether all images of a candidate's present weights are at hand."""
+        identity = self.ledger.identity(name)
+        return bool(identity) and all((s := self.ledger.samples.get((name, cell))) is not None
+                                      and s.key == self._key(identity, cell) for cell in self.cells)
+
+    def costs(self, names: Sequence[str]) -> list[Failure]:
+        """Times the named candidates together, in rounds that alternate between them, unless the journal has it already; then
+        their batch-size curves, where the suite asks for them. A candidate that cannot be timed is a Failure."""
+        suite, device = self.suite, self.options.device
+        settings = {c.name: timing_setting(suite, self.ledger.identity(c.name), self._head["environment"])
+                    for c in suite.candidates if c.name in names and self.ledger.latency(c.name) is None
+                    and self.ledger.identity(c.name)}
+        if not settings:
+            return []
+        declared = {c.name: c for c in suite.candidates}
+        rounds = Rounds(declared=suite.latency_rounds, budget_seconds=suite.latency_budget_seconds,
+                        enough=ROUNDS_FOR_P90 if suite.latency_budget_seconds else suite.latency_rounds)
+        together = Together(device=device, rounds=rounds, settings=settings, idle=self._idle)
+        with threads_for(suite.grid, device):
+            records = [self._with_load(record, declared) for record in time_together(
+                suite, lambda name: self.bench.prepare(declared[name]).phases, together)]
+            failed = {record.candidate for record in records if isinstance(record, Failure)}
+            for name in (settings if suite.largest_batch else ()):
+                if name not in failed:
+                    records += time_batches(name, self.bench.prepare(declared[name]).phases, suite, settings[name],
+                                            CurveLimits(batch_size=suite.largest_batch))
+        self.ledger.add(records)
+        return [record for record in records if isinstance(record, Failure)]
+
+    def _with_load(self, record: Record, declared: Mapping[str, Candidate]) -> Record:
+        """The durations of a candidate with the seconds that its architecture took to load, where this session loaded it."""
+        if not isinstance(record, Durations):
+            return record
+        loaded = self.bench.load_seconds(declared[record.candidate])
+        return replace(record, seconds={**record.seconds, "load": loaded}) if loaded else record
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:
         self.progress.advance(len(self.cells), f"{self.suite.name} {candidate.name} failed")

@@ -31,6 +31,9 @@ WARMUP_ROUNDS: Final = 1
 
 TIMING_VERSION: Final = 2
 
+ROUNDS_FOR_P90: Final = 29
+"""The fewest rounds of which the slowest bounds p90 with 95 % confidence, whatever the distribution: 1 - 0.9 ** 29 > 0.95."""
+
 FIRST: Final = "first_switch"
 STEP: Final = "step"
 """What a stopwatch calls one denoising step; steps lie within "denoise" and are many to a round."""
@@ -48,7 +51,8 @@ def timing_setting(suite: Suite, identity: str, machine: Mapping[str, Any]) -> s
     cell = timed_cell(suite)
     where = [machine.get(name) for name in ("device", "device_name", "device_uuid", "cpu", "cores", "threads")]
     return short_hash([TIMING_VERSION, identity, prompt.text, prompt.negative, cell.noise_seed, cell.guidance,
-                       setting(suite.grid, str(machine.get("device"))), suite.latency_rounds, where])
+                       setting(suite.grid, str(machine.get("device"))), suite.latency_rounds,
+                       suite.latency_budget_seconds, suite.largest_batch, where])
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -94,7 +94,10 @@ def _recipe_adapter(data: Any, place: str) -> Adapter:
     """Text is a path at full strength."""
     if isinstance(data, str):
         return Adapter(path=data)
-    return Adapter(**_recipe_fields(_recipe_table(data, place, "a path, or a table with path and weight"), Adapter, place))
+    given = _recipe_fields(_recipe_table(data, place, "a path, or a table with path and weight"), Adapter, place)
+    if "blocks" in given:
+        given["blocks"] = _recipe_alpha(given["blocks"], f"{place}.blocks")
+    return Adapter(**given)
 
 
 def _recipe_alpha(data: Any, place: str) -> Any:

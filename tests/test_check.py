@@ -10,10 +10,13 @@ import pytest
 
 from harness import (
     Adapter,
+    AestheticGradient,
     Alphas,
     Blocks,
     Candidate,
     Checkpoint,
+    Emphasis,
+    Fused,
     Gate,
     Gradient,
     Grid,
@@ -65,6 +68,16 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     (one(runtime="tensorrt"), "unknown runtime 'tensorrt'"),
     (one(adapters=(Adapter(path="zoo:sketch", weight=float("inf")),)), "weight is inf"),
     (one(adapters=(Adapter(path="zoo:sketch"), Adapter(path="zoo:sketch"))), "adapter 'zoo:sketch' is given 2 times"),
+    (one(adapters=(Adapter(path="zoo:sketch", start=0.6, end=0.5),)), "start is 0.6 and end 0.5; expected shares of the steps"),
+    (one(adapters=(Adapter(path="zoo:sketch", end=0.5), Adapter(path="zoo:sketch", start=0.4))), "is given 2 times"),
+    (one(adapters=(Adapter(path="zoo:sketch", blocks=Blocks(preset="GRAD_VV")),)), "did you mean 'GRAD_V'"),
+    (one(adapters=(Adapter(path="zoo:sketch", blocks=Gradient(values=(0, float("nan")))),)), "an adapter takes finite numbers"),
+    (one(model=Fused(model="zoo:base", adapters=(Adapter(path="zoo:sketch", end=0.5),))), "a fused adapter is there in every"),
+    (one(emphasis=Emphasis(weights={"red": 0.5}, method="comfy")), "did you mean 'comfyui'"),
+    (one(emphasis=Emphasis(weights={"red": float("nan")})), "emphasis of 'red' is nan"),
+    (one(emphasis=Emphasis(weights={})), "emphasis names no words"),
+    (one(aesthetic=AestheticGradient(path="zoo:sketch", weight=2)), "aesthetic: weight is 2.0; expected a number from 0 to 1"),
+    (one(aesthetic=AestheticGradient(path="no.pt")), "aesthetic gradient file 'no.pt' does not exist"),
     ({"candidates": ()}, "no candidates are declared"),
     ({"grid": tiny_grid(steps=1001)}, "steps is 1001; expected at most 1000"),
     ({"grid": tiny_grid(prompts=(Prompt(id="", text="a"),))}, "the prompt id '' is empty"),
@@ -307,6 +320,11 @@ def test_paths_and_numpy_scalars_are_good_declarations(tmp_path: Path) -> None:
     merged = Merge(a=here, b=Checkpoint(path=here), alpha=np.float32(0.5))  # type: ignore[arg-type]
     grid = tiny_grid(seeds=np.arange(2), guidance_scales=np.linspace(1, 3, 2), steps=np.int64(2))
     assert problems(tiny_suite(grid=grid, **one(model=merged)), tmp_path) == []
+
+
+def test_one_adapter_may_work_in_two_stretches_of_steps(tmp_path: Path) -> None:
+    adapters = (Adapter(path="zoo:sketch", end=0.3), Adapter(path="zoo:sketch", start=0.6))
+    assert problems(tiny_suite(gates=(), **one(adapters=adapters)), tmp_path) == []
 
 
 def test_one_adapter_under_two_spellings_is_found(tmp_path: Path) -> None:

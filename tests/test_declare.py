@@ -17,6 +17,7 @@ from harness import (
     Grid,
     Merge,
     Prompt,
+    adapter_grid,
     adapter_sweep,
     alpha_sweep,
     block_sweep,
@@ -168,3 +169,16 @@ def test_a_block_of_a_sweep_counts_before_the_patterns_that_are_there() -> None:
 def test_a_sweep_over_an_unknown_block_is_refused(block: str) -> None:
     with pytest.raises(ValueError, match="unknown block"):
         block_sweep(Merge(a="x", b="y"), (block,), (0.5,))
+
+
+def test_the_weights_of_several_adapters_are_crossed_and_each_is_an_axis() -> None:
+    made = adapter_grid("m", {"ink": "i.safetensors", "detail": Adapter(path="d.safetensors", end=0.5)}, (0, 1))
+    assert [c.name for c in made] == ["ink=0 detail=0", "ink=0 detail=1", "ink=1 detail=0", "ink=1 detail=1"]
+    assert made[0].adapters == ()
+    assert made[3].adapters == (Adapter(path="i.safetensors"), Adapter(path="d.safetensors", end=0.5))
+    assert made[1].axes == {"ink": 0.0, "detail": 1.0}
+
+
+def test_weights_for_an_adapter_that_is_not_given_are_an_error() -> None:
+    with pytest.raises(ValueError, match="'detail' has an adapter or weights, not both"):
+        adapter_grid("m", {"ink": "i"}, {"ink": (1,), "detail": (1,)})

@@ -39,7 +39,9 @@ def suite(root: Path, **changes: object) -> Suite:
 def go(root: Path, declared: Suite, *names: str, **options: object) -> dict[str, Finished | list[Failure]]:
     run = SuiteRun(declared, "s.py", Options(root=root, runs=root / "runs", **options), Silent())  # type: ignore[arg-type]
     try:
-        return {c.name: run.candidate(c) for c in declared.candidates if not names or c.name in names}
+        done = {c.name: run.candidate(c) for c in declared.candidates if not names or c.name in names}
+        run.costs([name for name in done if run.sampled(name)])
+        return done
     finally:
         run.close()
 

@@ -67,7 +67,7 @@ def test_all_problems_of_a_declaration_are_shown_without_a_traceback(pytester: p
 def test_a_broken_declaration_stops_the_work_before_the_first_image(pytester: pytest.Pytester) -> None:
     write_suite(pytester, metrics="('clip_scor',)")
     result = pytester.runpytest("suites", "--benchmark")
-    assert result.parseoutcomes() == {"failed": 6}
+    assert result.parseoutcomes() == {"failed": 7}
     assert not list(pytester.path.rglob("*.png"))
 
 
@@ -165,8 +165,22 @@ def test_a_broken_candidate_fails_alone(pytester: pytest.Pytester) -> None:
 
 def test_dash_k_selects_candidates(pytester: pytest.Pytester) -> None:
     write_suite(pytester)
-    pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=5)
+    pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=6)
     assert len(list(pytester.path.rglob("*.png"))) == 8
+
+
+def test_candidates_are_timed_together_by_an_item_of_its_own(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "--benchmark", "-v")
+    result.stdout.fnmatch_lines(["*candidate[[]alpha=1[]] PASSED*", "*costs PASSED*", "*gate*"])
+    lines = (pytester.path / "runs" / "tiny" / "journal.jsonl").read_text().splitlines()
+    assert [kind for line in lines if (kind := line[9:].partition('"')[0]) in ("sample", "latency")][-3:] == ["latency"] * 3
+
+
+def test_a_selection_without_that_item_is_timed_all_the_same(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=6)
+    assert '"latency"' in (pytester.path / "runs" / "tiny" / "journal.jsonl").read_text()
 
 
 def test_benchmark_only_keeps_our_items(pytester: pytest.Pytester) -> None:
@@ -178,7 +192,7 @@ def test_a_mode_that_the_device_lacks_is_skipped_with_its_reason(pytester: pytes
     half = "Candidate(name='half', model='zoo:photo', quantization='fp16')"
     write_suite(pytester, more=f", {half}")
     result = pytester.runpytest("suites", "--benchmark", "-rs", "-k", "candidate and half")
-    result.assert_outcomes(skipped=1, deselected=6)
+    result.assert_outcomes(skipped=1, deselected=7)
     result.stdout.fnmatch_lines(["*fp16 is not offered on cpu*"])
 
 

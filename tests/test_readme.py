@@ -88,3 +88,16 @@ def test_the_manual_lists_every_method_and_every_convention() -> None:
     assert set(re.findall(r"^\| `(\w+)` \| A, B", MERGING, re.MULTILINE)) == set(MERGE_METHODS)
     conventions = MERGING.split("| convention |")[1].split("\n\n")[0]
     assert set(re.findall(r"^\| `([\w-]+)` \|", conventions, re.MULTILINE)) == set(CONVENTIONS)
+
+
+def test_the_adapters_shown_are_sound(tmp_path: Path) -> None:
+    from tests.fakes import tiny_suite
+
+    code = re.search(r"```python\n(.*?)```", ADAPTERS, re.DOTALL)
+    assert code is not None
+    first, candidate = code.group(1).split("\n\n", 1)
+    names: dict[str, object] = {}
+    exec(first, names)
+    shown = eval(candidate, names)
+    assert len(shown.adapters) == 2
+    assert problems(tiny_suite(candidates=(shown,), baseline=shown.name), tmp_path) == []

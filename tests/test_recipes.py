@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Alphas, Blocks, Checkpoint, Gradient, Merge, read_recipe, recipe_text
+from harness import Adapter, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, read_recipe, recipe_text
 from tests.test_declare import MERGES
 
 TOML = """
@@ -93,3 +93,15 @@ def test_what_is_wrong_is_named_with_its_file_and_its_place(tmp_path: Path, text
 def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_recipe(written(tmp_path, text, name))
+
+
+def test_a_fused_adapter_can_have_block_weights_in_a_recipe(tmp_path: Path) -> None:
+    text = '[[adapters]]\npath = "l.safetensors"\nweight = 0.5\nblocks = { values = [1, 0, 1] }\n'
+    file = tmp_path / "r.toml"
+    file.write_text('model = "m.safetensors"\n' + text, encoding="utf-8")
+    model = read_recipe(file)
+    assert model == Fused(model="m.safetensors", adapters=(
+        Adapter(path="l.safetensors", weight=0.5, blocks=Blocks(values=(1, 0, 1))),))
+    again = tmp_path / "again.json"
+    again.write_text(recipe_text(model), encoding="utf-8")
+    assert read_recipe(again) == model

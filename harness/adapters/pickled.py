@@ -32,7 +32,7 @@ def open_pickle(path: Path) -> Stored:
         head = raw.read(64)
     if head[8:9] != b"{" and (kind := impostor(head)) and not kind.startswith(("a pickle", "no .safetensors")):
         raise AdapterError(f"{path}: this is {kind}")
-    content = _content(path)
+    content = content_of(path)
     bare = ""
     if isinstance(content, torch.Tensor):
         bare, content = "tensor", {"": content}
@@ -43,8 +43,8 @@ def open_pickle(path: Path) -> Stored:
     if not isinstance(content, Mapping):
         raise AdapterError(f"{path}: holds a {type(content).__name__}; expected tensors by name")
     if _HYPERNETWORK_WIDTHS & {key for key in content if isinstance(key, int)}:
-        raise AdapterError(f"{path}: this is a hypernetwork, a small network run inside attention and no change of weights; "
-                           "it cannot be applied here. Train or find a LoRA instead.")
+        raise AdapterError(f"{path}: this is a hypernetwork, a small network run inside attention and no change of weights; it "
+                           "cannot be fused, added or converted. Give it as an adapter of a candidate, which hooks it on.")
     while isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     tensors: dict[str, Tensor] = {}
@@ -60,7 +60,7 @@ def open_pickle(path: Path) -> Stored:
     return Stored(name=path.name, entries=entries, metadata={}, number=number, load=lambda: tensors, extras=extras, bare=bare)
 
 
-def _content(path: Path) -> Any:
+def content_of(path: Path) -> Any:
     """What the pickle holds. Two readers, and neither ever calls what a file names."""
     import torch
 

@@ -27,7 +27,7 @@ class RedisCache:
 
     def get(self, key: str) -> bytes | None:
         """The verified PNG, or None. One byte more than the largest entry is asked for at most, whatever stands there."""
-        found = self._ask("getrange", _PREFIX + checked_key(key), 0, self.max_entry_bytes)
+        found = self._ask("GETRANGE", _PREFIX + checked_key(key), 0, self.max_entry_bytes)
         if not isinstance(found, bytes) or not found:
             self._tally.misses += 1
             return None
@@ -46,7 +46,7 @@ class RedisCache:
         entry = seal(key, data, self.secret)
         if len(entry) > self.max_entry_bytes:
             self._tally.refuse(f"more than {self.max_entry_bytes} bytes")
-        elif self._ask("setex", _PREFIX + checked_key(key), self.ttl_seconds, entry):
+        elif self._ask("SETEX", _PREFIX + checked_key(key), self.ttl_seconds, entry):
             self._tally.stored += 1
 
     def facts(self) -> CacheFacts:
@@ -60,7 +60,7 @@ class RedisCache:
         if time.monotonic() < self._rest_until:
             return None
         try:
-            answer = getattr(self._client, command)(*values)
+            answer = self._client.execute_command(command, *values)
         except (RedisError, OSError) as error:
             self._tally.fail(f"{type(error).__name__} at {command}")
             self._errors_in_a_row += 1

@@ -19,6 +19,7 @@ from harness.check.words import number, unknown
 from harness.declare import Adapter, Candidate, Checkpoint, Fused, Model
 from harness.quantize import QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
+from harness.text import WEIGHTINGS
 
 CONFIG: Final = "zoo:config"
 
@@ -67,8 +68,6 @@ def _overlaps(adapters: Collection[Adapter], root: Path) -> Iterator[str]:
 
 def _treatments(candidate: Candidate, root: Path) -> Iterator[str]:
     if candidate.emphasis is not None:
-        from harness.text import WEIGHTINGS
-
         yield from unknown("emphasis method", [candidate.emphasis.method], WEIGHTINGS)
         for word, weight in candidate.emphasis.weights.items():
             if not word.strip():

@@ -117,6 +117,10 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     yield from doubles("gate", [g.name for g in suite.gates])
     if suite.latency_rounds < 1:
         yield f"latency_rounds is {suite.latency_rounds!r}; expected a whole number of at least 1"
+    if suite.largest_batch < 0:
+        yield f"largest_batch is {suite.largest_batch!r}; expected a batch size, or 0 for no curve"
+    if not number(suite.latency_budget_seconds) or suite.latency_budget_seconds < 0:
+        yield f"latency_budget_seconds is {suite.latency_budget_seconds!r}; expected a number of at least 0"
 
 
 def _axes(candidate: Candidate) -> Iterator[str]:

@@ -144,6 +144,10 @@ class Suite:
 
     `baseline` names the candidate that others are compared with: PSNR and palette drift are taken against its image
     of the same prompt, seed and guidance.
+
+    `latency_rounds` images of each candidate are timed at batch 1, in rounds that alternate between the candidates. With
+    `latency_budget_seconds` more rounds follow until p90 can be told (29 of them) or the seconds are used up.
+    `largest_batch` asks for throughput and memory at batch sizes 1, 2, 4 ... up to it; 0 asks for none.
     """
 
     name: str
@@ -155,6 +159,8 @@ class Suite:
     gates: tuple[Gate, ...] = ()
     clip: str = "zoo:clip"
     latency_rounds: int = 5
+    latency_budget_seconds: float = 0.0
+    largest_batch: int = 0
     description: str = ""
 
     def __post_init__(self) -> None:

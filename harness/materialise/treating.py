@@ -23,7 +23,8 @@ def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Read
     """The treatment of positive prompts; `readings` are those of the adapters at work. MaterialiseError for one word that
     two files define."""
     words = [Word(component=e.component, token=e.token, vectors=e.vectors) for reading in readings for e in reading.embeddings]
-    places = [(word.component, word.token) for word in words]
+    # Prompts are read in lower case, so "Sks" and "sks" are one word.
+    places = [(word.component, word.token.lower()) for word in words]
     if twice := next((token for component, token in places if places.count((component, token)) > 1), ""):
         raise MaterialiseError(f"the word {twice!r} is defined by two textual inversions; use one of them")
     treatment = Treatment(words=tuple(words))

@@ -4,13 +4,14 @@ Workbench per suite."""
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters import AdapterPlan, Reading, live_plan
-from harness.declare import Adapter, Candidate, Model, plain, short_hash
+from harness.declare import Adapter, Candidate, Checkpoint, Model, plain, short_hash
 from harness.materialise.adapting import weights_of, with_adapter
 from harness.materialise.frame import Frame, Working
 from harness.materialise.identity import weights_of_candidate
@@ -59,6 +60,7 @@ class Workbench:
         self._limits: dict[str, tuple[float, float]] = {}
         self._damaged: dict[tuple[str, str], frozenset[str]] = {}
         self._frames: dict[tuple[Path, Path | None, bool], Frame] = {}
+        self._loading: dict[tuple[Path, Path | None, bool], float] = {}
         self._inspected: set[tuple[str, str | None, bool]] = set()
 
     def inspect(self, candidate: Candidate) -> None:
@@ -100,6 +102,12 @@ class Workbench:
     def family(self, candidate: Candidate) -> str:
         """The family of the candidate's model: "sd1", "sdxl", "flux" ..."""
         return self.library.open(frame_of(candidate.model)).family
+
+    def load_seconds(self, candidate: Candidate) -> tuple[float, ...]:
+        """What loading the candidate's architecture took in this session, its files being in the system's cache or not; empty
+        where it was not loaded."""
+        place = self._place(frame_of(candidate.model))
+        return (self._loading[place],) if place in self._loading else ()
 
     def content(self, reference: str) -> str:
         """BLAKE3 of the file or folder behind a path or `zoo:` name."""
@@ -232,16 +240,21 @@ class Workbench:
 
     def _frame_of(self, model: Model) -> Frame:
         base = frame_of(model)
-        config = self.library.path(base.config) if base.config else None
-        place = (self.library.path(base.path), config, base.ema)
+        place = self._place(base)
+        config = place[1]
         if place not in self._frames:
             file, plan = self.library.open(base), self._plan(base)
+            started = time.perf_counter()
             pipeline = build_pipeline(file, config, self.device)
+            self._loading[place] = time.perf_counter() - started
             live = {part: dict(_parameters(module, file.components[part])) for part, module in pipeline.parts.items()}
             held = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
                     for part, keys in live.items()}
             self._frames[place] = Frame(pipeline=pipeline, live=live, holds=held)
         return self._frames[place]
+
+    def _place(self, base: Checkpoint) -> tuple[Path, Path | None, bool]:
+        return self.library.path(base.path), self.library.path(base.config) if base.config else None, base.ema
 
     def _reading(self, adapter: Adapter, model: Model) -> Reading:
         return self.library.adapter(adapter.path, self.library.open(frame_of(model)))

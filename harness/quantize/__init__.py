@@ -14,8 +14,8 @@ from harness.quantize.storage import stored_bytes
 
 QUANTIZATION_MODES: Final[dict[str, QuantizationMode]] = {
     "fp32": QuantizationMode(apply=to_fp32, weight_bits=32),
-    "bf16": QuantizationMode(apply=to_bf16, weight_bits=16),
-    "fp16": QuantizationMode(apply=to_fp16, weight_bits=16, refused={"cpu": FP16_ON_CPU}),
+    "bf16": QuantizationMode(apply=to_bf16, weight_bits=16, version=2),
+    "fp16": QuantizationMode(apply=to_fp16, weight_bits=16, version=2, refused={"cpu": FP16_ON_CPU}),
     "int8_weight_only": QuantizationMode(apply=int8_weight_only, weight_bits=8, package="torchao"),
     "int8_dynamic": QuantizationMode(apply=int8_dynamic, weight_bits=8, package="torchao"),
     "int4_weight_only": QuantizationMode(apply=int4_weight_only, weight_bits=4),

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 FP16_ON_CPU: Final = ("fp16 is refused on the CPU: its convolutions have no fast kernel there and ran about 20 times "
                       "slower than fp32; use bf16, or a GPU")
 
+NUMBERS: Final = ("timestep", "guidance", "time_ids", "img_ids", "txt_ids")
+"""Inputs of denoisers by name that are no features and keep their precision."""
+
 
 def to_fp32(module: torch.nn.Module) -> QuantizeReport:
     """Float32 everywhere: the reference of all other modes."""
@@ -46,13 +49,18 @@ def to_fp16(module: torch.nn.Module) -> QuantizeReport:
 
 def _cast(module: torch.nn.Module, dtype: torch.dtype) -> QuantizeReport:
     import torch
-    from torch.utils._pytree import tree_map
+    from torch.utils._pytree import tree_map, tree_map_with_path
 
     def cast(value: Any, target: torch.dtype) -> Any:
         return value.to(target) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
+    def enter(path: Any, value: Any) -> Any:
+        # Time steps, guidance and sizes are numbers that embeddings are computed from: 751.3 is 752 in bfloat16.
+        number = getattr(value, "ndim", 0) < 2 or any(getattr(part, "key", "") in NUMBERS for part in path)
+        return value if number else cast(value, dtype)
+
     def before(_: torch.nn.Module, args: Any, kwargs: Any) -> Any:
-        return tree_map(lambda value: cast(value, dtype), (args, kwargs))
+        return tree_map_with_path(enter, (args, kwargs))
 
     def after(_: torch.nn.Module, __: Any, output: Any) -> Any:
         return tree_map(lambda value: cast(value, torch.float32), output)
@@ -63,4 +71,5 @@ def _cast(module: torch.nn.Module, dtype: torch.dtype) -> QuantizeReport:
     names = tuple(name for name, _ in module.named_parameters())
     word = str(dtype).removeprefix("torch.")
     return QuantizeReport(quantized=names, kept=(), notes=(
-        f"{word} weights and arithmetic; float inputs are cast at the module's border and outputs returned as float32",))
+        f"{word} weights and arithmetic; inputs are cast at the module's border, but for time steps and sizes, and outputs "
+        "returned as float32",))

@@ -113,7 +113,8 @@ class Denoising:
         added = added_conditions(pipeline, pooled, self.grid.width, self.grid.height)
         given: dict[str, Any] = {"encoder_hidden_states": torch.stack([c.states for c in chosen]).to(dtype)}
         if added is not None:
-            given["added_cond_kwargs"] = {name: value.to(dtype) for name, value in added.items()}
+            # The sizes stay float32: they are numbers to embed, and 1000 would not survive in every dtype.
+            given["added_cond_kwargs"] = {name: value if name == "time_ids" else value.to(dtype) for name, value in added.items()}
         return given
 
 

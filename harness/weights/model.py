@@ -22,7 +22,7 @@ __all__ = ["COMPONENTS", "EMA_PREFIX", "MARKERS", "PARTS", "ModelFile", "TensorI
 PARTS: Final[tuple[str, ...]] = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 """Every component a model can have."""
 COMPONENTS: Final[tuple[str, ...]] = ("unet", "vae", "text_encoder")
-"""The components of a live pipeline, which is of Stable Diffusion 1."""
+"""The components of Stable Diffusion 1."""
 
 _KNOWN_EXTRA: Final = re.compile(
     r"model_ema\.|(.*/)?(.*\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|logvar|lvlb_weights|scale_factor"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from harness.adapters import AdapterError
-from harness.adapters.hypernetwork import ACTIVATIONS, hook, read_hypernetwork, recognises, run_network
+from harness.adapters.hypernetwork import ACTIVATIONS, hook, is_hypernetwork, read_hypernetwork, recognises, run_network
 from tests.adapters.conftest import forward, new_unet
 
 A1111_CLASSES = {"swish": "Hardswish", "leakyrelu": "LeakyReLU", "linear": "Identity"} | {
@@ -259,6 +259,14 @@ def test_only_pairs_under_whole_numbers_are_recognised():
     assert recognises(stored(pairs())) and recognises({768: ("not", "understood", "yet")})
     for other in (None, [1], {}, {"768": ({}, {})}, {True: ({}, {})}, {0: torch.ones(1)}, {"name": "x"}):
         assert not recognises(other)
+
+
+def test_asking_whether_a_file_is_one_never_fails(tmp_path):
+    torch.save(stored(pairs(widths=(8,))), tmp_path / "style.pt")
+    (tmp_path / "broken.pt").write_bytes(b"no pickle")
+    torch.save({"a": torch.ones(2)}, tmp_path / "other.pt")
+    asked = {name: is_hypernetwork(tmp_path / name) for name in ("style.pt", "broken.pt", "other.pt", "absent.pt")}
+    assert asked == {"style.pt": True, "broken.pt": False, "other.pt": False, "absent.pt": False}
 
 
 def spoilt(change):

@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from harness.quantize import QUANTIZATION_MODES
 from harness.quantize.layers import (
     QuantizedWeight,
     WeightOnlyConv2d,
@@ -90,3 +91,23 @@ def test_a_quantized_layer_saves_and_loads(tmp_path):
 def test_padding_other_than_zeros_is_refused():
     with pytest.raises(ValueError, match="circular"):
         WeightOnlyConv2d(nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular"), 8)
+
+
+def test_time_steps_keep_their_precision_when_features_are_cast() -> None:
+    """751.3 is 752 in bfloat16: another noise level, and another embedding."""
+    seen = {}
+
+    class Denoiser(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = torch.nn.Linear(4, 4)
+
+        def forward(self, sample, timestep, added):
+            seen.update(sample=sample.dtype, timestep=timestep.dtype, **{name: value.dtype for name, value in added.items()})
+            return self.layer(sample)
+
+    module = Denoiser()
+    QUANTIZATION_MODES["bf16"].apply(module)
+    out = module(torch.ones(2, 4), torch.tensor(751.3), added={"text_embeds": torch.ones(2, 3), "time_ids": torch.ones(2, 6)})
+    assert seen == {"sample": torch.bfloat16, "timestep": torch.float32, "text_embeds": torch.bfloat16, "time_ids": torch.float32}
+    assert out.dtype == torch.float32

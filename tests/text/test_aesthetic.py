@@ -84,7 +84,8 @@ def test_words_stand_in_the_steered_encoder_and_weights_do_not(encoder, vectors)
 def test_it_works_inside_inference_mode_on_an_encoder_made_there(encoder):
     with torch.inference_mode():
         made_there = dataclasses.replace(encoder, module=copy.deepcopy(encoder.module))
-        inside = embed(made_there, "a cat", Treatment(aesthetic=towards(embedding=towards().embedding + 0)))
+        inside = embed(made_there, "a cat", Treatment(aesthetic=towards(
+            embedding=towards().embedding + 0, projection=towards().projection + 0)))
     assert torch.equal(inside.states, embed(encoder, "a cat", Treatment(aesthetic=towards())).states)
 
 

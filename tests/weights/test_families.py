@@ -203,12 +203,6 @@ def test_wide_unets_open_and_are_not_sampled(tmp_path, channels):
         inspect_pipeline(model)
 
 
-@pytest.mark.parametrize("family", ["sd2", "sdxl"])
-def test_other_families_are_not_sampled(tmp_path, family):
-    with pytest.raises(ModelFileError, match=f"{family}.*can be merged and inspected, but cannot be sampled yet"):
-        inspect_pipeline(open_model(write_folder(tmp_path, states(family))))
-
-
 @pytest.mark.parametrize("wrapper", ["module.", "model.", "_orig_mod.", "model.module."])
 def test_wrappers_before_all_names_are_taken_off(tmp_path, wrapper):
     torch.save({"state_dict": {wrapper + name: t for name, t in TINY.file().items()}}, tmp_path / "m.ckpt")

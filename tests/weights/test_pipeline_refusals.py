@@ -31,18 +31,16 @@ def edit(path, change):
 
 
 @pytest.mark.parametrize("folder", FAMILIES, indirect=True)
-def test_live_modules_hold_copies_of_all_tensors_under_the_names_of_the_file(folder):
+def test_live_modules_hold_all_tensors_as_float32_under_the_names_of_the_file(folder):
     model = open_model(folder)
     pipeline = build_pipeline(model)
     assert set(pipeline.parts) == set(model.components)
     for component, part in pipeline.parts.items():
         live = part.state_dict(keep_vars=True)
-        before = {name: tensor.clone() for name, tensor in model.tensors(component).items()}
-        assert all(torch.equal(live[name], tensor) and live[name].dtype == torch.float32 for name, tensor in before.items())
+        assert all(torch.equal(live[name], tensor) and live[name].dtype == torch.float32
+                   for name, tensor in model.tensors(component).items())
         assert not part.training
-        for tensor in live.values():
-            tensor.zero_()
-        assert all(torch.equal(tensor, before[name]) for name, tensor in model.tensors(component).items())
+        assert not any(tensor.is_meta or tensor.requires_grad for tensor in live.values())
 
 
 @pytest.mark.parametrize("folder", FAMILIES, indirect=True)
@@ -67,8 +65,10 @@ def test_a_nan_in_any_family_is_named(folder):
 @pytest.mark.parametrize("folder", ["flux"], indirect=True)
 def test_the_second_name_of_a_tied_embedding_is_the_same_tensor(folder):
     encoder = build_pipeline(open_model(folder)).parts["text_encoder_2"]
-    encoder.state_dict(keep_vars=True)["shared.weight"].fill_(7)
-    assert encoder.encoder.embed_tokens.weight.unique().tolist() == [7]
+    live = encoder.state_dict(keep_vars=True)
+    live["shared.weight"].fill_(7)
+    assert live["encoder.embed_tokens.weight"] is live["shared.weight"]
+    assert encoder.get_input_embeddings().weight.unique().tolist() == [7]
 
 
 @pytest.mark.parametrize("folder", ["sdxl"], indirect=True)

@@ -184,3 +184,14 @@ def test_whole_differences_are_summed_the_same_way_everywhere() -> None:
     up, down = rng.normal(size=(5, 3, 1, 1)).astype(np.float16), rng.normal(size=(3, 4, 3, 3)).astype(np.float16)
     exact = np.einsum("or,rikl->oikl", up[..., 0, 0].astype(np.float64), down.astype(np.float64))
     assert np.allclose(layouts.product(up, down), exact, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_the_inspect_command_names_the_format(name: str, cache: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from harness.adapters.formats import FORMATS
+    from harness.cli import main
+
+    path = zoo.resolve(f"zoo:{name}", cache)
+    assert not main(["inspect", str(path)])
+    said = capsys.readouterr().out
+    assert (FORMATS[FORMAT[name]].says if FORMAT[name] in FORMATS else "textual inversion") in " ".join(said.split())

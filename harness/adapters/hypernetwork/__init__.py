@@ -13,4 +13,5 @@ from harness.adapters.hypernetwork.reading import (
     recognises,
 )
 
-__all__ = ["ACTIVATIONS", "MLP", "Hooked", "Hypernetwork", "Layer", "hook", "is_hypernetwork", "read_hypernetwork", "recognises", "run_network"]
+__all__ = ["ACTIVATIONS", "MLP", "Hooked", "Hypernetwork", "Layer", "hook", "is_hypernetwork", "read_hypernetwork",
+           "recognises", "run_network"]

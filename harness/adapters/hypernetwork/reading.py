@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.contract import AdapterError
-from harness.adapters.pickled import SUFFIXES, _content
+from harness.adapters.pickled import SUFFIXES, content_of
 from harness.adapters.stored import impostor, shown
 
 if TYPE_CHECKING:
@@ -86,7 +86,7 @@ def is_hypernetwork(path: Path) -> bool:
     if path.suffix not in SUFFIXES or not path.is_file():
         return False
     try:
-        return recognises(_content(path))
+        return recognises(content_of(path))
     except AdapterError:
         return False
 
@@ -102,7 +102,7 @@ def read_hypernetwork(path: Path) -> Hypernetwork:
         head = raw.read(64)
     if head[8:9] != b"{" and (kind := impostor(head)) and not kind.startswith(("a pickle", "no .safetensors")):
         raise AdapterError(f"{path}: this is {kind}")
-    content = _content(path)
+    content = content_of(path)
     if not recognises(content):
         raise AdapterError(f"{path}: no hypernetwork; expected a pair of networks under each width, such as 768")
     return _read(path.name, content)
