@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 DEVICE ?= cpu
 
-.PHONY: benchmark test check browser-test zoo gpu-benchmark clean
+.PHONY: benchmark test check browser-test zoo gpu-benchmark chaos clean
 
 benchmark: $(VENV)/.installed  ## the main job: all suites, and one HTML page each
 	$(BIN)/pytest suites/ --benchmark --device $(DEVICE)
@@ -20,6 +20,9 @@ gpu-benchmark: $(VENV)/.installed  ## the suites and the GPU tests on a CUDA dev
 	$(BIN)/pytest suites/ --benchmark --device cuda --runs-dir runs-cuda
 	$(BIN)/pytest tests/ -m gpu
 	$(BIN)/python tests/benchmarks/sd15.py --device cuda
+
+chaos: $(VENV)/.installed  ## kill a sweep fifty times and compare what is left with an unbroken one (about ten minutes)
+	$(BIN)/python tests/chaos/kill.py --kills 50
 
 zoo: $(VENV)/.installed  ## draw the pictures and train the embedded models again (about an hour on two cores)
 	$(BIN)/python -m harness.zoo train

@@ -18,10 +18,12 @@ from harness.records import (
     RUN_FORMAT,
     Cell,
     Coverage,
+    Fit,
     Journal,
     Latency,
     Measurement,
     Memory,
+    NoiseFloor,
     Record,
     Sample,
     Weights,
@@ -134,6 +136,11 @@ class Ledger:
         weights = self._weights.get(candidate)
         return weights.identity if weights else ""
 
+    def setting(self, candidate: str) -> str:
+        """The hash of how a candidate is timed, as last announced; empty when there is none."""
+        weights = self._weights.get(candidate)
+        return weights.setting if weights else ""
+
     def missing(self, candidate: str, cells: Iterable[tuple[Cell, str]]) -> list[Cell]:
         """The cells, given with the keys of their images, whose image is not at hand, whole and unaltered. An image that
         another candidate or cell has under the same key is taken over."""
@@ -176,6 +183,14 @@ class Ledger:
             return None
         return latency
 
+    def fits(self, candidate: str) -> list[Fit]:
+        """What is known of the batch sizes that a candidate's present weights fit into memory with, oldest first."""
+        return self._fits.get(candidate, [])
+
+    def has_floor(self, candidate: str, identity: str) -> bool:
+        """Whether what a batch alone changes was measured on these weights."""
+        return self._floors.get(candidate) == identity
+
     def measured(self, metric: str, version: int, setting: str, pairs: Iterable[tuple[Sample, str]]) -> bool:
         """Whether `metric` stands in the journal for every (sample, reference key), in this version and setting, and was
         measured on, and against, the images as they are now."""
@@ -203,6 +218,8 @@ class Ledger:
         self._coverage: dict[str, dict[tuple[str, str], int]] = {}
         self._latencies: dict[str, Latency] = {}
         self._memories: dict[str, Memory] = {}
+        self._fits: dict[str, list[Fit]] = {}
+        self._floors: dict[str, str] = {}
         with _without_collector():
             self._held, start = journal_index.load(self._index_path, self.journal.path) or (Held(), 0)
             try:
@@ -249,6 +266,7 @@ class Ledger:
                 before = self._weights.get(record.candidate)
                 if before is not None and before.identity != record.identity:
                     self._coverage.pop(record.candidate, None)
+                    self._fits.pop(record.candidate, None)
                 self._weights[record.candidate] = record
             case Coverage():
                 self._coverage.setdefault(record.candidate, {})[record.stage, record.component] = record.of
@@ -256,6 +274,10 @@ class Ledger:
                 self._latencies[record.candidate] = record
             case Memory():
                 self._memories[record.candidate] = record
+            case Fit():
+                self._fits.setdefault(record.candidate, []).append(record)
+            case NoiseFloor():
+                self._floors[record.candidate] = record.setting
             case _:
                 pass
 

@@ -8,24 +8,25 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.declare import Grid
+from harness.declare import Candidate, Grid, Suite, plain, short_hash
 from harness.records import Cell
 
 
-def pack(grid: Grid, missing: Sequence[Cell]) -> tuple[tuple[Cell, ...], ...]:
-    """The missing cells in batches of exactly `grid.batch_size` cells, the unfilled places repeating the batch's first one.
+def pack(grid: Grid, missing: Sequence[Cell], size: int = 0) -> tuple[tuple[Cell, ...], ...]:
+    """The missing cells in batches of exactly `size` cells (the grid's batch size where it is 0), the unfilled places
+    repeating the batch's first one.
 
     The last bits of an image depend on the shape of its batch, and the shape is part of its key, so every batch has it;
     the neighbours do not matter. With several threads in one operation the place within the batch can, so a cell keeps the
     place that the cut of its whole grid gives it, unless that would take over a quarter more batches than packing closely.
     Whoever writes the images drops the repetitions. Cells at guidance 1 stand apart: they need no negative branch.
     """
-    wanted = set(missing)
+    wanted, size = set(missing), size or grid.batch_size
     packed: list[tuple[Cell, ...]] = []
     for guided in (False, True):
         part = [Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
                 for g in grid.guidance_scales if (g != 1) is guided]
-        packed += _batches([(number % grid.batch_size, c) for number, c in enumerate(part) if c in wanted], grid.batch_size)
+        packed += _batches([(number % size, c) for number, c in enumerate(part) if c in wanted], size)
     return tuple(packed)
 
 
@@ -43,6 +44,28 @@ def _batches(placed: Sequence[tuple[int, Cell]], size: int) -> list[tuple[Cell, 
         first = next(cell for cell in filled if cell is not None)
         batches.append(tuple(cell or first for cell in filled))
     return batches
+
+
+def in_order(suite: Suite) -> tuple[Candidate, ...]:
+    """The candidates in the order in which making them costs least: the baseline first, which the others are compared with;
+    then by the files that are opened, the recipe that is merged, the adapters and the quantization, each in the order in
+    which the suite first names it."""
+    seen: dict[str, int] = {}
+
+    def place(candidate: Candidate) -> list[int]:
+        model = plain(candidate.model)
+        steps = [_frame(model), short_hash(model), short_hash(candidate.adapters), candidate.quantization]
+        return [seen.setdefault(f"{depth} {step}", len(seen)) for depth, step in enumerate(steps)]
+
+    places = {candidate.name: place(candidate) for candidate in suite.candidates}
+    return tuple(sorted(suite.candidates, key=lambda c: (c.name != suite.baseline, places[c.name])))
+
+
+def _frame(model: Any) -> str:
+    """The file whose architecture a model has: the leftmost of its recipe."""
+    while isinstance(model, dict):
+        model = model.get("a", model.get("model", model.get("path")))
+    return str(model)
 
 
 class GridKeys:

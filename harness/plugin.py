@@ -4,6 +4,7 @@ Hooks and items only; the work is in check, run and reports."""
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -36,6 +37,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
                     help="folder that holds one folder per suite (default: runs)")
     group.addoption("--fresh", action="store_true", dest="sweetspot_fresh",
                     help="throw away what an earlier run of these suites left, and start over")
+    group.addoption("--exact", action="store_true", dest="sweetspot_exact",
+                    help="sample at batch size 1, so that images are comparable bit for bit with single ones")
+    group.addoption("--verify", action="store_true", dest="sweetspot_verify",
+                    help="hash every image that is reused, instead of trusting files that look untouched")
+    group.addoption("--shared-cache", default=os.environ.get("SWEETSPOT_SHARED_CACHE", ""), dest="sweetspot_cache",
+                    metavar="ADDRESS", help="images shared between runs: folder:/path or redis://host:6379/0 "
+                                            "(default: $SWEETSPOT_SHARED_CACHE, else none)")
     parser.addini("sweetspot_suites", "names of folders whose files may declare a SUITE", type="args", default=["suites"])
 
 
@@ -47,8 +55,19 @@ def pytest_configure(config: pytest.Config) -> None:
             "pytest-benchmark switches itself off. Leave -n out; batching already uses the whole device.")
     if config.getoption("sweetspot_benchmark"):
         _refuse_device(config.getoption("sweetspot_device"))
+        _refuse_cache(config.getoption("sweetspot_cache"))
         # diffusers' DPM-Solver says it at every batch; it is nothing a user of a suite could mend.
         config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
+
+
+def _refuse_cache(address: str) -> None:
+    """Raises UsageError for an address that is none, or that needs a package which is not installed."""
+    from harness.cache import CacheAddressError, open_cache
+
+    try:
+        open_cache(address, (8, 8))
+    except (CacheAddressError, ModuleNotFoundError) as error:
+        raise pytest.UsageError(f"--shared-cache: {error}") from error
 
 
 def _refuse_device(device: str) -> None:
@@ -98,7 +117,9 @@ class SuiteFile(pytest.File):
         yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=suite)
         if suite is None or not isinstance(declared, Suite):
             return
-        for candidate in sorted(declared.candidates, key=lambda c: c.name != declared.baseline):
+        from harness.packing import in_order
+
+        for candidate in in_order(declared):
             yield CandidateItem.from_parent(self, name=f"candidate[{_shown(candidate.name)}]", of=suite, candidate=candidate)
         yield CostsItem.from_parent(self, name="costs", of=suite)
         for gate in declared.gates:

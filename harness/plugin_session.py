@@ -7,13 +7,14 @@ import io
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
 from harness.check import problems
-from harness.declare import Candidate, Suite
+from harness.declare import Candidate, Grid, Suite
 from harness.ledger import RunFolderError
 from harness.progress import Bar
 from harness.records import Failure
@@ -41,7 +42,9 @@ class Session:
         root = Path(config.invocation_params.dir)
         self.options = Options(
             root=root, runs=root / config.getoption("sweetspot_runs"), device=config.getoption("sweetspot_device"),
-            fresh=config.getoption("sweetspot_fresh"), command=("pytest", *map(str, config.invocation_params.args)))
+            fresh=config.getoption("sweetspot_fresh"), verify=config.getoption("sweetspot_verify"),
+            cache=config.getoption("sweetspot_cache"), command=("pytest", *map(str, config.invocation_params.args)))
+        self.exact = bool(config.getoption("sweetspot_exact"))
         self.suites: list[SuiteSession] = []
         self.bar = Bar(0)
 
@@ -49,6 +52,8 @@ class Session:
         """Takes in one suite file's SUITE; None when it is not a Suite at all."""
         if not isinstance(declared, Suite):
             return None
+        if self.exact and isinstance(declared.grid, Grid):
+            declared = replace(declared, grid=replace(declared.grid, batch_size=1))
         suite = SuiteSession(self, declared, suite_file)
         if any(other.suite.name == declared.name for other in self.suites):
             suite.problems.append(f"two suite files declare the name {declared.name!r}; they would share one run folder")
@@ -173,7 +178,15 @@ class SuiteSession:
         width = max(shutil.get_terminal_size((120, 40)).columns, 80)
         console = Console(file=text, width=width, force_terminal=colour and sys.platform != "win32", highlight=False)
         console.print(terminal_table(run, recommendation, verdicts))
-        return [*text.getvalue().rstrip().splitlines(), f"page: {self.page}", ""]
+        return [*text.getvalue().rstrip().splitlines(), *self._shared(), f"page: {self.page}", ""]
+
+    def _shared(self) -> list[str]:
+        """What the shared cache gave and took, where there is one."""
+        facts = self.run().gallery.cache.facts()
+        if not (facts.hits or facts.misses or facts.stored or facts.errors):
+            return []
+        odd = "".join(f"; {count} x {reason}" for reason, count in facts.reasons.items())
+        return [f"shared cache: {facts.hits} images found, {facts.stored} given{odd}"]
 
     def close(self) -> None:
         """Lets go of the run folder."""

@@ -218,6 +218,19 @@ class Fit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NoiseFloor:
+    """One image made twice, in a batch of `batch_size` and alone: the largest difference in levels of 0 to 255, and the share
+    of values that differ at all. `setting` is the identity of the weights."""
+
+    candidate: str
+    cell: Cell
+    batch_size: int
+    largest_levels: int
+    changed_share: float
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Failure:
     """A candidate that could not go on: in which stage, and what was said."""
 
@@ -252,11 +265,11 @@ class Finished:
 
 
 Record: TypeAlias = (Sample | Measurement | Coverage | Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
-                     | Failure | Weights | Finished)
+                     | NoiseFloor | Failure | Weights | Finished)
 _KINDS: Final[dict[str, type[Any]]] = {
     "sample": Sample, "measurement": Measurement, "coverage": Coverage, "latency": Latency, "memory": Memory,
     "timeline": Timeline, "power": Power, "durations": Durations, "batch_curve": BatchCurve, "fit": Fit,
-    "failure": Failure, "weights": Weights, "finished": Finished,
+    "noise_floor": NoiseFloor, "failure": Failure, "weights": Weights, "finished": Finished,
 }
 _PARTS: Final[dict[type[Any], dict[str, type[Any]]]] = {
     Memory: {"readings": Reading}, Power: {"readings": Reading}, Timeline: {"series": Series, "spans": Span},

@@ -3,27 +3,26 @@ rest goes on."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from harness.cache import ImageCache, open_cache
 from harness.declare import Candidate, Suite, plain, short_hash
-from harness.folder import lock, slug, sweep
+from harness.folder import lock, sweep
+from harness.gallery import Gallery, Made
 from harness.ledger import Ledger
 from harness.materialise import Prepared, Workbench
-from harness.metrics import METRICS, ImageScore, ImageSet
+from harness.measuring import Meter
+from harness.metrics import METRICS
 from harness.metrics.clip import load_scorer
 from harness.probes import CurveLimits, Rounds, find_gpu, idle_bytes
 from harness.probes.environment import environment
@@ -31,46 +30,38 @@ from harness.progress import Progress
 from harness.quantize import QUANTIZATION_MODES
 from harness.records import (
     RUN_FORMAT,
-    Cell,
     Durations,
     Failure,
     Finished,
-    Measurement,
     Record,
-    Sample,
-    sample_key,
     write_atomically,
 )
 from harness.samplers import sampler_problem
 from harness.sampling import (
     SamplingError,
     TextState,
-    batches,
     coverage_of_texts,
     encode,
-    from_png,
     named,
-    pool_of_single_threads,
-    sample,
     set_determinism,
     setting,
     small,
     threads_for,
-    to_png,
 )
 from harness.timing import ROUNDS_FOR_P90, Together, time_batches, time_together, timing_setting
-
-WRITES_AHEAD = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a run is made. `root` is where relative paths of the suite begin; `runs` holds one folder per suite."""
+    """How a run is made. `root` is where relative paths of the suite begin; `runs` holds one folder per suite. `verify` hashes
+    every image that is reused; `cache` is the address of images shared with other runs (see cache.open_cache)."""
 
     root: Path
     runs: Path
     device: str = "cpu"
     fresh: bool = False
+    verify: bool = False
+    cache: str = ""
     command: tuple[str, ...] = ()
 
 
@@ -80,34 +71,37 @@ class SuiteRun:
     def __init__(self, suite: Suite, suite_file: str, options: Options, progress: Progress) -> None:
         self.suite, self.options, self.progress = suite, options, progress
         self.folder = options.runs / suite.name
-        self.prompts = {p.id: p for p in suite.grid.prompts}
-        self.batches = batches(suite.grid)
-        self.cells = [cell for batch in self.batches for cell in batch]
         gpu = find_gpu(options.device)
         # Before anything of ours is on the device: what others hold there is not the candidates'.
         self._idle = None if isinstance(gpu, str) else idle_bytes(gpu)
         self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
+        cache = open_cache(options.cache, (suite.grid.width, suite.grid.height))
         self._lock = lock(self.folder)
         try:
-            self._open(suite_file)
+            self._open(suite_file, cache)
         except BaseException:
             self._lock.close()
             raise
 
-    def _open(self, suite_file: str) -> None:
+    def _open(self, suite_file: str, cache: ImageCache) -> None:
         sweep(self.folder)
         _hush()
         set_determinism()
-        self.ledger = Ledger(self.folder)
+        self.ledger = Ledger(self.folder, verify=self.options.verify)
         self._texts: dict[str, TextState] = {}
         self._scorer: Any = None
         self._settings = {"clip_score": self._clip_setting()} if "clip_score" in self.suite.metrics else {}
         self._write_head(suite_file)
+        self.gallery = Gallery(self.suite, self.ledger, cache, self._head)
+        self._meter = Meter(suite=self.suite, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
+                            settings=self._settings, clip=self._clip)
 
     def close(self) -> None:
         """Lets go of the folder."""
+        with suppress(OSError):
+            self.ledger.close()
         self._lock.close()
 
     def preflight(self) -> list[str]:
@@ -146,10 +140,13 @@ class SuiteRun:
                 self.suite, weights.identity, self._head["environment"])))
         if failures:
             return self._give_up(candidate, failures)
-        todo = self._missing(candidate, weights.identity)
-        reused = len(self.cells) - sum(len(batch) for batch in todo)
-        self.progress.advance(reused, f"{self.suite.name} {candidate.name}")
-        if todo or not self.ledger.covered(candidate.name):
+        absent = self.gallery.absent(candidate, weights.identity)
+        reused = len(self.gallery.cells) - len(absent)
+        doing = f"{self.suite.name} {candidate.name}"
+        self.progress.advance(reused, doing)
+        floor = candidate.name == self.suite.baseline and self.suite.grid.batch_size > 1 and not self.ledger.has_floor(
+            candidate.name, weights.identity)
+        if absent or floor or not self.ledger.covered(candidate.name):
             with self._stage(candidate, "materialise", failures):
                 prepared = self.bench.prepare(candidate)
                 texts = self._embeddings(prepared)
@@ -158,21 +155,22 @@ class SuiteRun:
             if failures:
                 return self._give_up(candidate, failures)
             with self._stage(candidate, "sample", failures):
-                self._sample(candidate, weights.identity, (prepared, texts), todo)
+                made = Made(candidate=candidate, identity=weights.identity, phases=prepared.phases, texts=texts)
+                self.gallery.make(made, absent, lambda count: self.progress.advance(count, doing))
+                if floor:
+                    self.gallery.measure_floor(made)
         if not failures:
-            self._measure(candidate, failures)
+            self._meter.measure(self.gallery.present(candidate.name), lambda name: self._stage(candidate, name, failures))
         if failures:
             return failures
-        done = Finished(candidate=candidate.name, identity=weights.identity, sampled=len(self.cells) - reused,
-                        reused=reused, seconds=time.perf_counter() - started)
+        done = Finished(candidate=candidate.name, identity=weights.identity, sampled=len(absent), reused=reused,
+                        seconds=time.perf_counter() - started)
         self.ledger.add([done])
         return done
 
     def sampled(self, name: str) -> bool:
         """Whether all images of a candidate's present weights are at hand."""
-        identity = self.ledger.identity(name)
-        return bool(identity) and all((s := self.ledger.samples.get((name, cell))) is not None
-                                      and s.key == self._key(identity, cell) for cell in self.cells)
+        return bool(self.gallery.present(name))
 
     def costs(self, names: Sequence[str]) -> list[Failure]:
         """Times the named candidates together, in rounds that alternate between them, unless the journal has it already; then
@@ -206,7 +204,7 @@ class SuiteRun:
         return replace(record, seconds={**record.seconds, "load": loaded}) if loaded else record
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:
-        self.progress.advance(len(self.cells), f"{self.suite.name} {candidate.name} failed")
+        self.progress.advance(len(self.gallery.cells), f"{self.suite.name} {candidate.name} failed")
         return failures
 
     @contextmanager
@@ -223,34 +221,6 @@ class SuiteRun:
             with suppress(OSError):
                 self.ledger.add([failure])
 
-    def _missing(self, candidate: Candidate, identity: str) -> list[tuple[Cell, ...]]:
-        """Batches of which at least one image is absent, altered or of other weights: they are sampled whole again."""
-        return [batch for batch in self.batches
-                if not all(self._present(candidate, identity, cell) for cell in batch)]
-
-    def _present(self, candidate: Candidate, identity: str, cell: Cell) -> bool:
-        return self.ledger.adopt(candidate.name, cell, self._key(identity, cell))
-
-    def _key(self, identity: str, cell: Cell) -> str:
-        prompt = self.prompts[cell.prompt]
-        return sample_key(identity, cell, (prompt.text, prompt.negative), self._head["sampling"])
-
-    def _sample(self, candidate: Candidate, identity: str, made: tuple[Prepared, dict[str, TextState]],
-                todo: Sequence[tuple[Cell, ...]]) -> None:
-        """Samples the batches; images and journal are written by a second thread while the next batch is computed."""
-        if not todo:
-            return
-        prepared, texts = made
-        pending: list[Future[None]] = []
-        with ThreadPoolExecutor(max_workers=1) as writer:
-            for cells, images in sample(prepared.phases, self.suite.grid, todo, texts):
-                pending.append(writer.submit(self._write, candidate, identity, cells, images))
-                self.progress.advance(len(cells), f"{self.suite.name} {candidate.name}")
-                if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
-                    pending.pop(0).result()
-            for written in pending:
-                written.result()
-
     def _embeddings(self, prepared: Prepared) -> dict[str, TextState]:
         """The embeddings of every phase, made once for each state of the text encoders. SamplingError for a word of the
         treatment that stands in no prompt: it would do nothing."""
@@ -264,59 +234,6 @@ class SuiteRun:
             raise SamplingError(f"the word {unused[0]!r} stands in no prompt of the suite, so that it does nothing; write it "
                                 "into the prompts as it is spelled here, or leave it out of the candidate")
         return texts
-
-    def _write(self, candidate: Candidate, identity: str, cells: Sequence[Cell], images: Any) -> None:
-        records = []
-        for cell, image in zip(cells, images, strict=True):
-            key = self._key(identity, cell)
-            data = to_png(image)
-            path = f"images/{slug(candidate.name)}/{slug(cell.prompt)}-seed{cell.seed}-cfg{cell.guidance:g}-{key[:8]}.png"
-            write_atomically(self.folder / path, data)
-            records.append(Sample(key=key, candidate=candidate.name, cell=cell, path=path,
-                                  sha256=hashlib.sha256(data).hexdigest()))
-        self.ledger.add(records)
-
-    def _measure(self, candidate: Candidate, failures: list[Failure]) -> None:
-        """Every declared metric on every image. A metric is computed for all images of a candidate or for none, so
-        that a resumed run measures in the same batches as an unbroken one. Metrics are computed side by side."""
-        samples = [self.ledger.samples[candidate.name, cell] for cell in self.cells]
-        references = self._references()
-        keys = [r.key for r in references] if references else [""] * len(samples)
-        due = [name for name in self.suite.metrics if not self.ledger.measured(
-            name, METRICS[name].version, self._settings.get(name, ""), zip(samples, keys, strict=True))]
-        if not due:
-            return
-        images = self._images(samples)
-        baseline = self._images(references) if references else None
-
-        def scores(name: str) -> list[ImageScore]:
-            return METRICS[name].measure(ImageSet(
-                images=images, texts=tuple(self.prompts[c.prompt].text for c in self.cells), references=baseline,
-                why_no_reference="" if references else f"the baseline {self.suite.baseline!r} was not sampled",
-                device=self.options.device, clip=self._clip() if name == "clip_score" else None))
-
-        # Side by side only where operations take one thread each; a large CLIP model wants the whole device.
-        jobs = len(due) if small(self.suite.grid, self.options.device) else 1
-        with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
-            made = {name: pool.submit(scores, name) for name in due}
-            for name in due:
-                with self._stage(candidate, f"metric {name}", failures):
-                    self.ledger.add([
-                        Measurement(sample=s.key, candidate=s.candidate, cell=s.cell, metric=name, reference=key,
-                                    version=METRICS[name].version, setting=self._settings.get(name, ""),
-                                    values=score.values, labels=score.labels, details=score.details, missing=score.missing)
-                        for s, score, key in zip(samples, made[name].result(), keys, strict=True)])
-
-    def _references(self) -> list[Sample]:
-        """The baseline's images of all cells under its present weights and this grid; empty unless all are there."""
-        identity = self.ledger.identity(self.suite.baseline)
-        found = [self.ledger.samples.get((self.suite.baseline, cell)) for cell in self.cells]
-        present = [r for cell, r in zip(self.cells, found, strict=True)
-                   if r is not None and r.key == self._key(identity, cell)]
-        return present if len(present) == len(self.cells) else []
-
-    def _images(self, samples: Sequence[Sample]) -> Any:
-        return np.stack([from_png((self.folder / s.path).read_bytes()) for s in samples])
 
     def _clip(self) -> Any:
         if self._scorer is None:

@@ -1,5 +1,5 @@
-"""What a candidate costs: seconds per image by phase and peak memory by probe, as measured, with the reason where not.
-Called by fidelity.py, gates.py, the cost figure, the tables and the summary."""
+"""What a candidate costs: seconds by phase and apart from an image, peak memory by probe, energy, as measured, with the
+reason where not. Called by fidelity.py, gates.py, the figures of cost, the tables and the summary."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from reports.candidates import label
 from reports.load import Run
 
 PEAK_READINGS: Final = ("nvml_device", "torch_reserved", "rss")
+
+WITHIN_SECONDS: Final = 2e-5
+"""A phase of which no round took longer was opened and closed at once: a pipeline that can only be called as a whole does
+its work within another phase, and what it takes there is not known."""
 
 UNEVEN: Final = 1.2
 """Above this ratio of two median yardsticks the machine was not the same for both, and their latencies are not compared."""
@@ -99,20 +103,48 @@ def latency_percentiles(run: Run, candidate: str, phase: str = "total") -> tuple
 
 def batch_throughput(points: Sequence[BatchPoint]) -> Mapping[int, float]:
     """Images per second by batch size, from the median of the timed batches of each size."""
-    return {point.batch_size: point.batch_size / statistics.median(point.seconds) for point in points}
+    return {point.batch_size: point.batch_size / statistics.median(point.seconds) for point in points if point.seconds}
 
 
 def seconds_per_image(run: Run, candidate: str, phase: str = "total") -> Seconds:
     """The timed rounds of one phase of a candidate, at the batch size its Latency record names."""
     record = run.latency.get(candidate)
     if record is None:
-        why = (FAILED if run.failure_of(candidate) else run.why_missing(candidate, "seconds_per_image")
-               or "no timed rounds in this run")
-        return Seconds(median=None, fastest=None, slowest=None, rounds=0, why=why)
+        return _seconds((), _why_untimed(run, candidate, "no timed rounds in this run"))
     rounds = record.seconds.get(phase, ())
+    if rounds and phase != "total" and max(rounds) < WITHIN_SECONDS:
+        return _seconds((), f"{phase} runs within another phase here")
+    return _seconds(rounds, f"phase {phase} was not timed")
+
+
+def seconds_apart(run: Run, candidate: str, what: str) -> Seconds:
+    """What is timed apart from the phases of an image: "load", "first_switch", "switch", "step" (one denoising step)."""
+    record = run.durations.get(candidate)
+    if record is None:
+        return _seconds((), _why_untimed(run, candidate, "not recorded in this run"))
+    absent = {"load": "not loaded in the session that timed it", "switch": "it stayed resident, nothing else was timed between",
+              "step": "steps were not timed one by one"}
+    return _seconds(record.seconds.get(what, ()), absent.get(what, "not recorded in this run"))
+
+
+def _seconds(rounds: Sequence[float], why: str) -> Seconds:
     if not rounds:
-        return Seconds(median=None, fastest=None, slowest=None, rounds=0, why=f"phase {phase} was not timed")
+        return Seconds(median=None, fastest=None, slowest=None, rounds=0, why=why)
     return Seconds(median=statistics.median(rounds), fastest=min(rounds), slowest=max(rounds), rounds=len(rounds))
+
+
+def _why_untimed(run: Run, candidate: str, otherwise: str) -> str:
+    return FAILED if run.failure_of(candidate) else run.why_missing(candidate, "seconds_per_image") or otherwise
+
+
+def energy(run: Run, candidate: str, name: str) -> Reading:
+    """A reading of the candidate's Power record, such as "joules_per_image" or "mean_watts", or None with the reason."""
+    record = run.power.get(candidate)
+    for reading in record.readings if record else ():
+        if reading.name == name:
+            return reading
+    why = "no such reading" if record else _why_untimed(run, candidate, "not recorded in this run")
+    return Reading(name=name, unit="", value=None, why_missing=why)
 
 
 def peak_memory(run: Run, candidate: str) -> Reading:
@@ -122,14 +154,17 @@ def peak_memory(run: Run, candidate: str) -> Reading:
     """
     record = run.memory.get(candidate)
     readings = record.readings if record else ()
-    for wanted in PEAK_READINGS:
-        for reading in readings:
-            if wanted in reading.name.lower() and reading.value is not None:
-                return reading
+    if (found := peak_of(readings)) is not None:
+        return found
     absent = run.why_missing(candidate, "peak_bytes") or "no memory readings in this run"
     why = (FAILED if run.failure_of(candidate) else absent if record is None else
            "; ".join(f"{r.name}: {r.why_missing or 'no value'}" for r in readings))
     return Reading(name="peak memory", unit="bytes", value=None, why_missing=why or "no reading of a known kind")
+
+
+def peak_of(readings: Sequence[Reading]) -> Reading | None:
+    """The first of PEAK_READINGS that has a value."""
+    return next((r for wanted in PEAK_READINGS for r in readings if wanted in r.name.lower() and r.value is not None), None)
 
 
 def footprint(run: Run, candidate: str) -> Reading:

@@ -121,7 +121,7 @@ def _sentence(run: Run, pick: str, why: str, comparisons: tuple[Comparison, ...]
         return f"Keep {label(run, pick)} (baseline): {why}."
     c = comparisons[0]
     d = c.difference
-    where = f"{words.plural(d.prompts, 'held-out prompt')}" if c.split == "confirm" else "the select prompts only"
+    where = f"{words.plural(d.prompts, 'held-out confirm prompt')}" if c.split == "confirm" else "the select prompts only"
     if c.word == "worse":
         return (f"Do not ship {label(run, pick)} yet: it held level on the select prompts, but on {where} it is worse than "
                 f"{label(run, c.other)} by {words.number(abs(d.mean or 0.0))} {words.interval(d.low, d.high)}.")

@@ -12,7 +12,23 @@ import numpy as np
 import pandas as pd
 
 from harness.declare import Candidate, Objective, Suite
-from harness.records import Cell, Coverage, Failure, Finished, Journal, Latency, Measurement, Memory, Sample, Weights
+from harness.records import (
+    BatchCurve,
+    Cell,
+    Coverage,
+    Durations,
+    Failure,
+    Finished,
+    Fit,
+    Journal,
+    Latency,
+    Measurement,
+    Memory,
+    Power,
+    Sample,
+    Timeline,
+    Weights,
+)
 from reports.head import read_head
 from reports.standing import Gap, sift
 
@@ -40,6 +56,11 @@ class Run:
     coverage: tuple[Coverage, ...]
     latency: Mapping[str, Latency]
     memory: Mapping[str, Memory]
+    timeline: Mapping[str, Timeline]
+    power: Mapping[str, Power]
+    durations: Mapping[str, Durations]
+    curves: Mapping[str, BatchCurve]
+    fits: tuple[Fit, ...]
     failures: tuple[Failure, ...]
     weights: Mapping[str, Weights]
     finished: Mapping[str, Finished]
@@ -81,6 +102,7 @@ def load_run(folder: Path) -> Run:
     missing = (*found.gaps, *_gaps(images, suite, found.measurements))
     return Run(folder=folder, suite=suite, images=images, failures=found.failures, missing=missing, damaged=tuple(damaged),
                coverage=found.coverage, latency=found.latency, memory=found.memory, weights=found.weights,
+               timeline=found.timeline, power=found.power, durations=found.durations, curves=found.curves, fits=found.fits,
                finished=found.finished, changed=found.changed, metrics=metrics, environment=head.get("environment", {}),
                head=head)
 

@@ -114,7 +114,7 @@ def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:
 
 def _gain(run: Run, c: Comparison) -> dict[str, str]:
     d = c.difference
-    held = "held-out prompt" if c.split == "confirm" else "select prompt, unconfirmed"
+    held = "held-out confirm prompt" if c.split == "confirm" else "select prompt, unconfirmed"
     return {"name": f"Gain over {label_with_role(run, c.other)}", "said": words.signed(d.mean),
             "below": f"{words.interval(d.low, d.high)} points · {words.plural(d.prompts, held)}" if d.mean is not None else d.why}
 

@@ -35,7 +35,7 @@ def _tied(run: Run, rec: Recommendation) -> str:
         parts.append(_span(run, rec.tied_candidates))
     if len(rec.tied_guidances) > 1:
         parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g}")
-    return f" (tied: {', '.join(parts)})" if parts else ""
+    return f" (tied on select prompts: {', '.join(parts)})" if parts else ""
 
 
 def _span(run: Run, names: tuple[str, ...]) -> str:
@@ -47,7 +47,7 @@ def _span(run: Run, names: tuple[str, ...]) -> str:
 
 
 def _where(c: Comparison) -> str:
-    return (f"on {words.plural(c.difference.prompts, 'held-out prompt')}" if c.split == "confirm"
+    return (f"on {words.plural(c.difference.prompts, 'held-out confirm prompt')}" if c.split == "confirm"
             else "on the select prompts, unconfirmed,")
 
 

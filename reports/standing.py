@@ -10,21 +10,26 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from harness.declare import Candidate, Suite
 from harness.records import (
+    BatchCurve,
     Cell,
     Coverage,
+    Durations,
     Failure,
     Finished,
+    Fit,
     Latency,
     Measurement,
     Memory,
+    Power,
     Record,
     Sample,
+    Timeline,
     Weights,
     sample_key,
 )
 
 Place: TypeAlias = tuple[str, Cell]
-Timed = TypeVar("Timed", Latency, Memory)
+Timed = TypeVar("Timed", Latency, Memory, Timeline, Power, Durations, BatchCurve)
 
 OTHER_SAMPLES: Final = "sampled with other settings or weights; run this candidate again"
 OTHER_DECLARATION: Final = "the candidate was declared otherwise when it ran; run it again"
@@ -56,6 +61,11 @@ class Standing:
     coverage: tuple[Coverage, ...]
     latency: Mapping[str, Latency]
     memory: Mapping[str, Memory]
+    timeline: Mapping[str, Timeline]
+    power: Mapping[str, Power]
+    durations: Mapping[str, Durations]
+    curves: Mapping[str, BatchCurve]
+    fits: tuple[Fit, ...]
     weights: Mapping[str, Weights]
     finished: Mapping[str, Finished]
     failures: tuple[Failure, ...]
@@ -77,14 +87,19 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any]) -> St
     samples = _samples(own, suite, weights, head["sampling"])
     failures = tuple(r for r in last if isinstance(r, Failure))
     measurements, stale = _measurements(_measured(records), samples, suite.baseline, head)
-    latency, untimed = _timed([r for r in last if isinstance(r, Latency)], weights, refused)
-    memory, unprobed = _timed([r for r in last if isinstance(r, Memory)], weights, refused)
+    latency, untimed = _timed(last, Latency, weights, refused)
+    memory, unprobed = _timed(last, Memory, weights, refused)
     uncovered = {r.candidate: refused[r.candidate] for r in last if isinstance(r, Coverage) and r.candidate in refused}
     costs = (("seconds_per_image", untimed), ("peak_bytes", unprobed), ("coverage", uncovered))
     gaps = (*_image_gaps(own, suite, head, (samples, refused, failures)), *stale,
             *(Gap(candidate=c, value=value, count=0, why=why) for value, found in costs for c, why in found.items()))
+    # What else was taken beside latency and memory has no gap of its own: it would repeat theirs for every candidate.
     return Standing(samples=samples, measurements=measurements, latency=latency, memory=memory, weights=weights, gaps=gaps,
-                    changed=changed, failures=failures,
+                    changed=changed, failures=failures, timeline=_timed(last, Timeline, weights, refused)[0],
+                    power=_timed(last, Power, weights, refused)[0], durations=_timed(last, Durations, weights, refused)[0],
+                    curves=_timed(last, BatchCurve, weights, refused)[0],
+                    fits=tuple(r for r in last if isinstance(r, Fit) and r.candidate in weights
+                               and r.setting == weights[r.candidate].setting),
                     coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused),
                     finished={r.candidate: r for r in last if isinstance(r, Finished) and r.candidate not in refused})
 
@@ -108,7 +123,8 @@ def _latest(records: Sequence[Record]) -> list[Record]:
     """The last record of every subject, samples and measurements aside, in order.
 
     When a candidate's weights change, a new identity is announced: coverage, failures and the finish of the old one are
-    void. A Failure is void too when a Finished, or weights, of its candidate follow.
+    void. A Failure is void too when a Finished, or weights, of its candidate follow, and a Fit when a Latency follows:
+    what was refused then fits now, or is tried again.
     """
     held: dict[tuple[Any, ...], Record] = {}
     identities: dict[str, str] = {}
@@ -122,13 +138,26 @@ def _latest(records: Sequence[Record]) -> list[Record]:
             identities[r.candidate] = r.identity
         elif isinstance(r, Finished):
             void = (Failure,)
+        elif isinstance(r, Latency):
+            void = (Fit,)
         if void:
             held = {k: v for k, v in held.items() if not (v.candidate == r.candidate and isinstance(v, void))}
-        part = (r.stage, r.component) if isinstance(r, Coverage) else (r.stage,) if isinstance(r, Failure) else ()
-        subject = (type(r).__name__, r.candidate, *part)
+        subject = (type(r).__name__, r.candidate, *_part(r))
         held.pop(subject, None)
         held[subject] = r
     return list(held.values())
+
+
+def _part(record: Record) -> tuple[Any, ...]:
+    """What a record is about beside its candidate."""
+    match record:
+        case Coverage():
+            return record.stage, record.component
+        case Failure():
+            return (record.stage,)
+        case Fit():
+            return record.batch_size, record.cap_bytes
+    return ()
 
 
 def _cells(suite: Suite) -> Iterator[tuple[Cell, tuple[str, str]]]:
@@ -193,9 +222,10 @@ def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Pla
     return tuple(kept), [Gap(candidate=c, value=v, count=n, why=why) for (c, v, why), n in stale.items()]
 
 
-def _timed(found: Sequence[Timed], weights: Mapping[str, Weights],
+def _timed(records: Sequence[Record], kind: type[Timed], weights: Mapping[str, Weights],
            refused: Mapping[str, str]) -> tuple[dict[str, Timed], dict[str, str]]:
-    """The records whose setting is that of their candidate's weights, and for the others why they do not count."""
+    """The records of a kind whose setting is that of their candidate's weights, and for the others why they do not count."""
+    found = [r for r in records if isinstance(r, kind)]
     kept = {r.candidate: r for r in found if r.candidate in weights and r.setting == weights[r.candidate].setting}
     return kept, {r.candidate: refused.get(r.candidate, OTHER_TIMING) for r in found if r.candidate not in kept}
 

@@ -4,16 +4,21 @@ Pure functions on tables and arrays; recommendation.py, gates.py, the figures an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from scipy.stats import norm
 from scipy.stats import t as student_t
 
 LEVEL: Final = 0.95
 PAIRED_BY: Final = ("prompt", "seed", "guidance")
+FLAGS: Final = frozenset({"palette_left", "exact_match", "broken"})
+"""Values that are 0 or 1 for each image."""
+SHARES: Final = FLAGS | {"clipped_share", "overexposed_share", "underexposed_share"}
+"""Values between 0 and 1: the interval of their mean must not leave that range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,10 +72,37 @@ def cluster_interval(values: NDArray[np.float64], clusters: Sequence[object], le
 
 
 def cluster_mean(table: pd.DataFrame, value: str, level: float = LEVEL) -> Estimate:
-    """Mean of `value` over the rows with prompts as clusters (see `cluster_interval`); rows without a value are dropped."""
+    """Mean of `value` over the rows with prompts as clusters (see `cluster_interval`, and `within_bounds` for SHARES);
+    rows without a value are dropped."""
     if value not in table.columns:
         return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=f"{value} was not measured")
-    return cluster_interval(_floats(table[value]), table["prompt"].tolist(), level)
+    found = cluster_interval(_floats(table[value]), table["prompt"].tolist(), level)
+    return within_bounds(found, flags=value in FLAGS, level=level) if value in SHARES else found
+
+
+def within_bounds(of: Estimate, *, flags: bool = False, level: float = LEVEL) -> Estimate:
+    """The estimate of a mean p of values in [0, 1] with Wilson's score interval in place of the t interval.
+
+    n = p (1 - p) / error^2 is the number of independent draws that would have this standard error (the effective sample
+    size), and q the t quantile of P - 1 degrees of freedom; the ends are (p + q^2/2n -+ q sqrt(p(1-p)/n + q^2/4n^2)) /
+    (1 + q^2/n). Where the prompts do not differ at all there is no error to go by: p of `flags` at 0 or 1 gets the interval
+    of n = P draws and the normal quantile, any other p keeps its interval of no width. An estimate without interval, or
+    with a mean outside [0, 1], is returned as it is. Wilson, JASA 22 (1927) 209; Franco, Little, Louis and Slud, Journal of
+    Survey Statistics and Methodology 7 (2019) 334, for clusters.
+    """
+    p, error = of.mean, of.error
+    if p is None or error is None or not 0 <= p <= 1:
+        return of
+    spread = p * (1 - p)
+    if error > 0 and spread > 0:
+        n, q = spread / error**2, float(student_t.ppf((1 + level) / 2, of.prompts - 1))
+    elif flags and spread == 0:
+        n, q = float(of.prompts), float(norm.ppf((1 + level) / 2))
+    else:
+        return of
+    centre, scale = p + q * q / (2 * n), 1 + q * q / n
+    half = q * (spread / n + q * q / (4 * n * n)) ** 0.5
+    return replace(of, low=max(0.0, (centre - half) / scale), high=min(1.0, (centre + half) / scale))
 
 
 def paired_difference(table: pd.DataFrame, other: pd.DataFrame, value: str,

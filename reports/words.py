@@ -9,7 +9,7 @@ from typing import Final
 
 import numpy as np
 
-from reports.statistics import Estimate
+from reports.statistics import SHARES, Estimate
 
 TITLES: Final = {
     "objective": "Objective", "clip_score": "CLIP score", "clipped_share": "Clipped pixels",
@@ -18,7 +18,7 @@ TITLES: Final = {
     "underexposed_share": "Under-exposed pixels", "chroma": "Chroma", "tokens_dropped": "Tokens dropped",
     "coverage": "Keys lost", "failures": "Failures", "seconds_per_image": "Seconds per image", "peak_bytes": "Peak memory",
 }
-PERCENT: Final = frozenset({"clipped_share", "overexposed_share", "underexposed_share", "palette_left", "exact_match"})
+PERCENT: Final = SHARES
 COLOURS: Final = {
     "red": "#d7263d", "orange": "#f08a24", "yellow": "#f2c91d", "green": "#2e9e4f", "blue": "#2563eb",
     "purple": "#7e3ab8", "pink": "#ef6fa8", "brown": "#8a5a33", "black": "#1c1c1f", "white": "#f7f7f4",
@@ -73,8 +73,10 @@ def estimate(of: Estimate, name: str = "", *, difference: bool = False) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "184 ms" or "2.41 s"."""
-    return f"{1000 * seconds:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    """Seconds as "2.41 ms", "184 ms" or "2.41 s": three figures that count, down to a hundredth of a millisecond."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{1000 * seconds:.0f} ms" if seconds >= 0.01 else f"{1000 * seconds:.2f} ms"
 
 
 def size(count: float) -> str:
@@ -87,8 +89,15 @@ def size(count: float) -> str:
 def reading(name: str) -> str:
     """A memory probe's name for readers: "nvml_device_peak_bytes" is "NVML, whole device"."""
     known = {"nvml_device": "NVML, whole device", "nvml_process": "NVML, this process", "torch_allocated": "torch, allocated",
-             "torch_reserved": "torch, reserved", "rss": "process RSS", "stored": "stored weights"}
+             "torch_reserved": "torch, reserved", "rss": "process RSS", "stored": "stored weights",
+             "over_idle": "NVML, beyond what was in use before loading", "driver_reserved": "kept by the driver for itself"}
     return next((said for key, said in known.items() if key in name), visible(name))
+
+
+def series(name: str) -> str:
+    """A timeline's line for readers: "device_used" is "VRAM, whole device"."""
+    return {"device_used": "VRAM, whole device", "process_used": "VRAM, this process",
+            "process_rss": "main memory of the process (RSS)"}.get(name, visible(name))
 
 
 def plural(count: int, noun: str) -> str:

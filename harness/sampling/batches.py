@@ -11,7 +11,7 @@ from typing import Any, Final
 from harness.declare import Grid
 from harness.records import Cell
 
-SAMPLING_VERSION: Final = 1
+SAMPLING_VERSION: Final = 2
 """Part of every image's key: raise it when the same inputs give other pictures."""
 
 SMALL_BATCH_PIXELS: Final = 64 * 64 * 64
@@ -19,10 +19,10 @@ SMALL_BATCH_PIXELS: Final = 64 * 64 * 64
 
 
 def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
-    """The grid cut into batches of at most `grid.batch_size` cells.
+    """The grid cut into batches of at most `grid.batch_size` cells, in the order in which cells are listed everywhere.
 
-    The cut depends on the grid alone, never on what is already sampled, so a resumed run repeats the very same
-    batches and with them the very same bits. Cells at guidance 1 stand apart: they need no negative branch.
+    Cells at guidance 1 stand apart: they need no negative branch. What is really sampled is what is missing, packed into
+    batches of the full shape (packing.pack).
     """
     guided = [Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
               for g in grid.guidance_scales if g != 1]

@@ -16,11 +16,14 @@ from reports.statistics import cluster_mean
 
 
 def dominant_colours(run: Run, rec: Recommendation) -> Any:
-    """Stacked bars of image counts by dominant colour, one prompt at a time, each colour drawn as itself."""
-    del rec
-    if "dominant" not in run.images.columns or not run.images["dominant"].notna().any():
+    """Stacked bars of image counts by dominant colour, one prompt at a time, each colour drawn as itself; at the pick's
+    guidance, for colours of several guidance scales in one bar would show neither."""
+    if "dominant" not in run.images.columns:
         return None
-    rows = run.images.dropna(subset=["dominant"])
+    rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
+    rows = rows.dropna(subset=["dominant"])
+    if rows.empty:
+        return None
     names = [n for n in style.present(run) if (rows["candidate"] == n).any()]
     varied = rows.groupby("prompt")["dominant"].nunique().sort_values(ascending=False, kind="stable")
     figure = go.Figure()
@@ -35,7 +38,8 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
         choices.append((said if len(said) < 70 else f"{said[:67]}…", list(range(first, len(figure.data)))))
     figure.update_layout(barmode="stack", bargap=0.25)
     most = int(rows.groupby(["candidate", "prompt"]).size().max())
-    figure.update_xaxes(title="images", rangemode="tozero", dtick=max(1, -(-most // 6)))
+    at = "all guidance scales" if rec.guidance is None else f"CFG {rec.guidance:g}"
+    figure.update_xaxes(title=f"images at {at}", rangemode="tozero", dtick=max(1, -(-most // 6)))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     style.switch(figure, "Prompt", choices)
     style.finish(figure, 100 + 42 * len(names))

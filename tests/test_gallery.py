@@ -1,0 +1,141 @@
+"""Images are made once: a larger suite, another run and a smaller memory change what is sampled, never what an image is."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from harness import Suite
+from harness.declare import Candidate, Fused, Merge
+from harness.materialise import Workbench
+from harness.packing import in_order
+from harness.progress import Silent
+from harness.records import Finished, Fit, Journal, NoiseFloor, Sample
+from harness.run import Options, SuiteRun
+from tests.fakes import PROMPTS, plain_candidate, tiny_grid, tiny_suite
+
+
+def suite(**changes: object) -> Suite:
+    return tiny_suite(**{"candidates": (plain_candidate(),), "baseline": "photo", "gates": (), "metrics": ("exposure",),
+                         **changes})
+
+
+def go(root: Path, declared: Suite, **options: object) -> dict[str, object]:
+    run = SuiteRun(declared, "s.py", Options(root=root, runs=root / "runs", **options), Silent())  # type: ignore[arg-type]
+    try:
+        return {c.name: run.candidate(c) for c in declared.candidates}
+    finally:
+        run.close()
+
+
+def finished(done: dict[str, object], name: str = "photo") -> tuple[int, int]:
+    one = done[name]
+    assert isinstance(one, Finished), one
+    return one.sampled, one.reused
+
+
+def records(root: Path, kind: type) -> list[object]:
+    return [r for r in Journal(root / "runs" / "tiny" / "journal.jsonl").read()[0] if isinstance(r, kind)]
+
+
+@pytest.mark.parametrize("larger", [
+    {"prompts": PROMPTS}, {"prompts": PROMPTS[:3], "seeds": (5, 1)}, {"prompts": PROMPTS[:3], "guidance_scales": (2, 4, 1)}])
+def test_a_larger_suite_samples_only_what_is_new(tmp_path: Path, larger: dict[str, object]) -> None:
+    assert finished(go(tmp_path, suite(grid=tiny_grid(prompts=PROMPTS[:3])))) == (6, 0)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*.png")}
+    sampled, reused = finished(go(tmp_path, suite(grid=tiny_grid(**larger))))
+    assert reused == 6
+    assert sampled == len(list(tmp_path.rglob("*.png"))) - 6
+    assert all(p.read_bytes() == data for p, data in before.items())
+
+
+def test_an_image_made_for_a_larger_suite_is_the_one_of_a_whole_run(tmp_path: Path) -> None:
+    go(tmp_path / "in parts", suite(grid=tiny_grid(prompts=PROMPTS[:3])))
+    go(tmp_path / "in parts", suite())
+    go(tmp_path / "whole", suite())
+    images = [{p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.png")} for name in ("in parts", "whole")]
+    assert images[0] == images[1]
+
+
+def refusing(largest: int):
+    """Workbench whose U-Net runs out of memory for more than `largest` latents."""
+
+    class Refusing(Workbench):
+        def prepare(self, candidate: Candidate):
+            prepared = super().prepare(candidate)
+            unet = prepared.pipeline.unet
+
+            def refuse(_: object, given: tuple[torch.Tensor, ...]) -> None:
+                if len(given[0]) > largest:
+                    raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has 8 GiB")
+
+            unet.register_forward_pre_hook(refuse)
+            return prepared
+
+    return Refusing
+
+
+def test_refused_memory_halves_the_batch_and_the_keys_say_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.Workbench", refusing(4))
+    assert finished(go(tmp_path, suite())) == (10, 0)
+    (refused,) = records(tmp_path, Fit)
+    assert (refused.batch_size, refused.fits, refused.asked_bytes) == (4, False, int(2.5 * 2 ** 30))  # type: ignore[attr-defined]
+    assert finished(go(tmp_path, suite())) == (0, 10)
+    monkeypatch.undo()
+    keys = {s.cell: s.key for s in records(tmp_path, Sample)}  # type: ignore[attr-defined]
+    go(tmp_path / "other", suite())
+    whole = {s.cell: s.key for s in records(tmp_path / "other", Sample)}  # type: ignore[attr-defined]
+    # Without guidance four latents fit; with it they are eight.
+    assert {cell.guidance for cell in keys if keys[cell] != whole[cell]} == {4}
+    assert {cell.guidance for cell in keys if keys[cell] == whole[cell]} == {1}
+
+
+def test_memory_refused_for_one_image_is_the_candidates_result_and_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                                 ) -> None:
+    class Large(refusing(0)):  # type: ignore[misc]
+        def prepare(self, candidate: Candidate):
+            return super().prepare(candidate) if candidate.name == "large" else Workbench.prepare(self, candidate)
+
+    monkeypatch.setattr("harness.run.Workbench", Large)
+    done = go(tmp_path, suite(candidates=(plain_candidate(), replace(plain_candidate("large"), model="zoo:anime"))))
+    assert finished(done) == (10, 0)
+    assert done["large"][0].error == "OutOfMemoryError"  # type: ignore[index]
+    assert [fit.batch_size for fit in records(tmp_path, Fit)] == [4, 2, 1]  # type: ignore[attr-defined]
+
+
+def test_a_shared_folder_gives_images_to_another_run(tmp_path: Path) -> None:
+    address = f"folder:{tmp_path / 'shared'}"
+    go(tmp_path / "one", suite(), cache=address)
+    assert finished(go(tmp_path / "two", suite(), cache=address)) == (0, 10)
+    images = [{p.name: p.read_bytes() for p in (tmp_path / name).rglob("*.png")} for name in ("one", "two")]
+    assert images[0] == images[1]
+
+
+def test_the_distance_of_batches_from_single_images_is_measured_once_on_the_baseline(tmp_path: Path) -> None:
+    go(tmp_path, suite())
+    go(tmp_path, suite())
+    floors = records(tmp_path, NoiseFloor)
+    assert 1 <= len(floors) <= 5
+    assert all(f.candidate == "photo" and f.batch_size == 4 and f.largest_levels <= 2 for f in floors)  # type: ignore[attr-defined]
+    assert len({f.cell for f in floors}) == len(floors)  # type: ignore[attr-defined]
+
+
+def test_an_altered_image_is_found_and_made_again(tmp_path: Path) -> None:
+    go(tmp_path, suite())
+    image = sorted(tmp_path.rglob("*.png"))[3]
+    before = image.read_bytes()
+    image.write_bytes(before[:-20] + bytes(20))
+    assert finished(go(tmp_path, suite())) == (1, 9)
+    assert image.read_bytes() == before
+
+
+def test_candidates_are_made_in_the_order_of_their_files_recipes_and_adapters() -> None:
+    def merge(a: str, alpha: float) -> Merge:
+        return Merge(a=a, b="b", alpha=alpha)
+
+    given = [Candidate(name="1", model=merge("x", 0.5)), Candidate(name="2", model=merge("y", 0.5)),
+             Candidate(name="3", model=merge("x", 0.6)), Candidate(name="4", model=merge("x", 0.5), quantization="bf16"),
+             Candidate(name="5", model=Fused(model="y", adapters=())), Candidate(name="base", model="y")]
+    ordered = in_order(suite(candidates=given, baseline="base"))
+    assert [c.name for c in ordered] == ["base", "1", "4", "3", "2", "5"]
