@@ -18,7 +18,7 @@ from harness.folder import slug
 from harness.ledger import Ledger
 from harness.packing import GridKeys, pack
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
-from harness.records import Cell, Fit, NoiseFloor, Sample
+from harness.records import Cell, Defect, Fit, NoiseFloor, Sample
 from harness.sampling import TextState, batches, from_png, sample, to_png
 
 if TYPE_CHECKING:
@@ -92,7 +92,9 @@ class Gallery:
     def measure_floor(self, made: Made) -> None:
         """Makes a few images once more, one at a time, and notes how far they are from those of the batches: what two images
         of one thing differ by, so that smaller differences between candidates mean nothing."""
-        chosen = [cell for cell in self.cells if cell.guidance != 1][:: max(1, len(self.cells) // FLOOR_CELLS)][:FLOOR_CELLS]
+        sound = {s.cell for s in self.present(made.candidate.name) if not self.ledger.defect(s.key)}
+        guided = [cell for cell in self.cells if cell.guidance != 1 and cell in sound]
+        chosen = guided[::max(1, len(guided) // FLOOR_CELLS)][:FLOOR_CELLS]
         records = []
         for (cell,), (alone,) in sample(made.phases, self.suite.grid, [(cell,) for cell in chosen], made.texts):
             batched = from_png(self.ledger.read(self.ledger.samples[made.candidate.name, cell])).astype(int)
@@ -125,11 +127,12 @@ class Gallery:
     def _make(self, made: Made, todo: Sequence[tuple[Cell, ...]], keys: Mapping[Cell, str], done: Callable[[int], None]) -> None:
         """Samples batches; images and journal are written by a second thread while the next batch is computed."""
         pending: list[Future[None]] = []
+        defects: dict[Cell, str] = {}
         with ThreadPoolExecutor(max_workers=1) as writer:
             try:
-                for cells, images in sample(made.phases, self.suite.grid, todo, made.texts):
+                for cells, images in sample(made.phases, self.suite.grid, todo, made.texts, defects.__setitem__):
                     new = dict(zip(cells, images, strict=True))
-                    pending.append(writer.submit(self._write, made.candidate, new, keys))
+                    pending.append(writer.submit(self._write, made.candidate, new, (keys, defects)))
                     done(len(new))
                     if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
                         pending.pop(0).result()
@@ -138,11 +141,19 @@ class Gallery:
                     written.result()
         self.ledger.flush()
 
-    def _write(self, candidate: Candidate, images: Mapping[Cell, Images], keys: Mapping[Cell, str]) -> None:
+    def _write(self, candidate: Candidate, images: Mapping[Cell, Images],
+               about: tuple[Mapping[Cell, str], Mapping[Cell, str]]) -> None:
+        keys, defects = about
         written = [(self._sample(candidate, cell, keys[cell], data), data)
                    for cell, data in ((cell, to_png(image)) for cell, image in images.items())]
+        if bad := [Defect(candidate=candidate.name, cell=cell, sample=keys[cell], why=defects[cell])
+                   for cell in images if cell in defects]:
+            # Before the images: one that is known to be whole must never be there without what is known against it.
+            self.ledger.add(bad)
         self.ledger.store(written)
         for record, data in written:
+            if record.cell in defects:
+                continue
             self.cache.put(shared_key(record.key, self._environment), data)
 
     def _fetched(self, candidate: Candidate, identity: str, missing: Sequence[Cell]) -> list[Cell]:

@@ -18,6 +18,7 @@ from harness.records import (
     RUN_FORMAT,
     Cell,
     Coverage,
+    Defect,
     Fit,
     Journal,
     Latency,
@@ -187,6 +188,10 @@ class Ledger:
         """What is known of the batch sizes that a candidate's present weights fit into memory with, oldest first."""
         return self._fits.get(candidate, [])
 
+    def defect(self, sample: str) -> str:
+        """Why the image of this key is none; empty for a sound one."""
+        return self._defects.get(sample, "")
+
     def has_floor(self, candidate: str, identity: str) -> bool:
         """Whether what a batch alone changes was measured on these weights."""
         return self._floors.get(candidate) == identity
@@ -220,6 +225,7 @@ class Ledger:
         self._memories: dict[str, Memory] = {}
         self._fits: dict[str, list[Fit]] = {}
         self._floors: dict[str, str] = {}
+        self._defects: dict[str, str] = {}
         with _without_collector():
             self._held, start = journal_index.load(self._index_path, self.journal.path) or (Held(), 0)
             try:
@@ -276,6 +282,8 @@ class Ledger:
                 self._memories[record.candidate] = record
             case Fit():
                 self._fits.setdefault(record.candidate, []).append(record)
+            case Defect():
+                self._defects[record.sample] = record.why
             case NoiseFloor():
                 self._floors[record.candidate] = record.setting
             case _:

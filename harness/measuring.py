@@ -62,9 +62,21 @@ class Meter:
     def _scores(self, name: str, images: ImageSet) -> list[ImageScore]:
         return METRICS[name].measure(replace(images, clip=self.clip()) if name == "clip_score" else images)
 
+    def _without_reference(self, name: str, of: Sample) -> ImageScore:
+        """One image measured as if there were no reference, which the baseline could not give."""
+        alone = replace(self._images([of], ()), why_no_reference="the baseline's image of this cell is none")
+        return self._scores(name, alone)[0]
+
     def _records(self, name: str, samples: Sequence[Sample], keys: Sequence[str], scores: Sequence[ImageScore],
                  ) -> Iterator[Measurement]:
-        for s, score, key in zip(samples, scores, keys, strict=True):
+        row = METRICS[name]
+        for s, found, key in zip(samples, scores, keys, strict=True):
+            score = found
+            if why := self.ledger.defect(s.key):
+                score = ImageScore(missing={spec.name: f"the image is none: {why}" for spec in row.values})
+            elif key and self.ledger.defect(key):
+                # Which values need the reference is the metric's own knowledge: without one it says so itself.
+                score = self._without_reference(name, s)
             yield Measurement(sample=s.key, candidate=s.candidate, cell=s.cell, metric=name, reference=key,
-                              version=METRICS[name].version, setting=self.settings.get(name, ""), values=score.values,
+                              version=row.version, setting=self.settings.get(name, ""), values=score.values,
                               labels=score.labels, details=score.details, missing=score.missing)

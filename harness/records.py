@@ -218,6 +218,17 @@ class Fit:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Defect:
+    """An image that is none: `sample` is its key, `why` what was wrong with the numbers it was to be made of. Its file is black
+    where they were no numbers; no metric is computed on it."""
+
+    candidate: str
+    cell: Cell
+    sample: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class NoiseFloor:
     """One image made twice, in a batch of `batch_size` and alone: the largest difference in levels of 0 to 255, and the share
     of values that differ at all. `setting` is the identity of the weights."""
@@ -265,11 +276,11 @@ class Finished:
 
 
 Record: TypeAlias = (Sample | Measurement | Coverage | Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
-                     | NoiseFloor | Failure | Weights | Finished)
+                     | NoiseFloor | Defect | Failure | Weights | Finished)
 _KINDS: Final[dict[str, type[Any]]] = {
     "sample": Sample, "measurement": Measurement, "coverage": Coverage, "latency": Latency, "memory": Memory,
     "timeline": Timeline, "power": Power, "durations": Durations, "batch_curve": BatchCurve, "fit": Fit,
-    "noise_floor": NoiseFloor, "failure": Failure, "weights": Weights, "finished": Finished,
+    "noise_floor": NoiseFloor, "defect": Defect, "failure": Failure, "weights": Weights, "finished": Finished,
 }
 _PARTS: Final[dict[type[Any], dict[str, type[Any]]]] = {
     Memory: {"readings": Reading}, Power: {"readings": Reading}, Timeline: {"series": Series, "spans": Span},

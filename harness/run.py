@@ -157,6 +157,7 @@ class SuiteRun:
             with self._stage(candidate, "sample", failures):
                 made = Made(candidate=candidate, identity=weights.identity, phases=prepared.phases, texts=texts)
                 self.gallery.make(made, absent, lambda count: self.progress.advance(count, doing))
+                self._refuse_nothing(candidate)
                 if floor:
                     self.gallery.measure_floor(made)
         if not failures:
@@ -167,6 +168,13 @@ class SuiteRun:
                         seconds=time.perf_counter() - started)
         self.ledger.add([done])
         return done
+
+    def _refuse_nothing(self, candidate: Candidate) -> None:
+        """SamplingError for a candidate of which not one image came out: nothing about it could be measured."""
+        defects = [self.ledger.defect(sample.key) for sample in self.gallery.present(candidate.name)]
+        if defects and all(defects):
+            raise SamplingError(f"all {len(defects)} images are none: {defects[0]}. Look for damaged or overflowing weights; a "
+                                "smaller alpha or a wider number format may help")
 
     def sampled(self, name: str) -> bool:
         """Whether all images of a candidate's present weights are at hand."""

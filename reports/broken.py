@@ -47,7 +47,8 @@ def broken(run: Run, candidate: str) -> Broken:
         bad |= found
         if found.any():
             kinds[kind] = int(found.sum())
-    lost = sum(g.count for g in run.missing if g.candidate == candidate and g.value == "image") if run.failure_of(candidate) else 0
+    absent = sum(g.count for g in run.missing if g.candidate == candidate and g.value == "image")
+    lost = absent if run.failure_of(candidate) else 0
     if lost:
         kinds["not made"] = lost
     total = int(judged.sum()) + lost

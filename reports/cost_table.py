@@ -3,15 +3,18 @@ Called by page.py; the numbers come from costs.py and broken.py."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, Final
 
 from harness.records import Reading
 from reports import words
 from reports.broken import RULE, broken
-from reports.candidates import label, label_with_role
+from reports.candidates import label_with_role
 from reports.costs import (
     FAILED,
+    Percentile,
     Seconds,
     energy,
     incomparable,
@@ -24,14 +27,13 @@ from reports.decision import Recommendation
 from reports.load import Run
 
 ABSENT: Final = "not measured: "
-POWER: Final = {"energy_joules": "energy", "sm_clock_start": "SM clock, start", "sm_clock_lowest": "lowest",
+POWER: Final = {"energy_joules": "energy, all timed images", "sm_clock_start": "SM clock, start", "sm_clock_lowest": "lowest",
                 "sm_clock_end": "end", "memory_clock_start": "memory clock, start", "memory_clock_end": "end",
                 "temperature_start": "temperature, start", "temperature_end": "end"}
 NOTES: Final = (
-    "p50 and p90 are those of the timed rounds, and “at most” is their upper bound (95 %, whatever the distribution).",
-    "A step is one denoising step. The first switch to a candidate may merge and read files, the later ones do not need to; load "
-    "is that of the model they share.",
-    "Energy is the whole board's, what it draws when idle included.",
+    "p50 and p90 are those of the timed rounds; “at most” is a bound that holds with 95 % confidence, whatever the distribution.",
+    "A step is one denoising step. The first switch to a candidate may merge and read files, a later one need not. Load is that "
+    "of the base model, which candidates may share. Energy is the whole board's, with what it draws when idle.",
     RULE)
 
 
@@ -43,56 +45,151 @@ class Said:
     below: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of the table: the group it stands in, its own head, and what it says of a candidate."""
+
+    group: str
+    head: str
+    said: Callable[[Run, str], Said]
+
+
 def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
     """`groups` and `columns` are the two lines of heads, `rows` the cells; a column that nobody has, for one and the same
     reason, becomes a sentence of `absent`. `readings` and `power` are the tables behind the fold."""
     names = [c.name for c in run.suite.candidates]
-    columns = _columns(run)
-    cells = {name: [_cell(run, name, head) for _, head in columns] for name in names}
-    absent, kept = [], []
-    for place, (group, head) in enumerate(columns):
-        said = {cells[name][place].said for name in names}
-        if len(said) == 1 and head != "p90" and (why := said.pop()).startswith(ABSENT):
-            absent.append(f"{f'{group}, {head}' if head else group}: {why}.")
+    kept: list[tuple[Column, list[Said]]] = []
+    absent: dict[str, list[str]] = {}
+    for column in _columns(run):
+        cells = [column.said(run, name) for name in names]
+        if len({c.said for c in cells}) == 1 and cells[0].said.startswith(ABSENT):
+            name = f"{column.group.lower()}, {column.head}" if column.head else column.group.lower()
+            absent.setdefault(cells[0].said, []).append(name)
         else:
-            kept.append(place)
-    heads = [columns[place] for place in kept]
-    return {"groups": _groups(heads), "columns": [head for _, head in heads], "absent": absent, "notes": NOTES,
-            "rows": [{"name": label_with_role(run, n), "pick": n == rec.pick, "cells": [cells[n][place] for place in kept]}
-                     for n in names],
-            "readings": memory_readings(run), "power": power_rows(run)}
+            kept.append((column, cells))
+    rows = [{"name": label_with_role(run, name), "pick": name == rec.pick, "cells": [cells[at] for _, cells in kept]}
+            for at, name in enumerate(names)]
+    return {"groups": [(group, len(list(of))) for group, of in groupby(kept, key=lambda k: k[0].group)],
+            "columns": [column.head for column, _ in kept], "rows": rows, "notes": NOTES,
+            "absent": [f"{words.listed(heads, 99)}: {why}" for why, heads in absent.items()],
+            "readings": memory_readings(run), "power": power_readings(run)}
 
 
 def same_twice(max_level: float, psnr_db: float | None, where: str) -> str:
     """The noise floor in one sentence: by how much two runs of the same thing differ, `max_level` in levels of 0..255."""
     if max_level == 0:
         return f"Two runs of the same thing ({words.visible(where)}) gave the same image, bit for bit."
-    decibel = "" if psnr_db is None else f", {words.number(psnr_db, 'psnr_db')}"
-    return (f"Two runs of the same thing ({words.visible(where)}) differ by at most {max_level:g} of 255 levels{decibel}: what "
-            "differs by no more between two candidates is noise.")
+    decibel = "" if psnr_db is None else f" ({words.number(psnr_db, 'psnr_db')})"
+    return (f"Two runs of the same thing ({words.visible(where)}) differ by at most {max_level:g} of 255 levels{decibel}: "
+            "where two candidates differ by no more than that, it is noise.")
 
 
-def _columns(run: Run) -> list[tuple[str, str]]:
-    """Group and head of every column; which reading and which batch size stand in the heads, where all have the same."""
+def _columns(run: Run) -> list[Column]:
+    """Which reading and which batch size it is stands in the heads where it is the same for all, else in the cells."""
     sizes = {record.batch_size for record in run.latency.values()}
-    image = f"Seconds per image{f' at batch {sizes.copy().pop()}' if len(sizes) == 1 else ''}"
-    names = {peak_memory(run, c.name).name for c in run.suite.candidates if peak_memory(run, c.name).value is not None}
-    memory = "Peak VRAM" if names and not any("rss" in n for n in names) else "Peak memory"
-    return [(memory, words.reading(names.pop()) if len(names) == 1 else ""), (image, "p50"), (image, "p90"), (image, "text"),
-            (image, "step"), (image, "decode"), ("Style switch", "first"), ("Style switch", "later"), ("Load", ""),
-            ("Energy", "per image"), ("Energy", "mean power"), ("Failed images", ""), *([("Batch", "")] if len(sizes) > 1 else [])]
+    image = f"Seconds per image, batch {next(iter(sizes))}" if len(sizes) == 1 else "Seconds per image"
+    peaks = [peak_memory(run, c.name) for c in run.suite.candidates]
+    probes = {words.reading(p.name) for p in peaks if p.value is not None}
+    driver = bool(probes) and not any("rss" in p.name.lower() for p in peaks if p.value is not None)
+    probe = next(iter(probes)) if len(probes) == 1 else ""
+    return [
+        Column(group="Peak VRAM" if driver else "Peak memory", head=probe, said=lambda r, n: _peak(r, n, named=not probe)),
+        Column(group=image, head="p50", said=lambda r, n: _median(r, n, batch=len(sizes) > 1)),
+        Column(group=image, head="p90", said=_ninetieth),
+        Column(group=image, head="text", said=lambda r, n: _length(seconds_per_image(r, n, "text"))),
+        Column(group=image, head="one step", said=lambda r, n: _length(seconds_apart(r, n, "step"))),
+        Column(group=image, head="decode", said=lambda r, n: _length(seconds_per_image(r, n, "decode"))),
+        Column(group="Style switch", head="first", said=lambda r, n: _length(seconds_apart(r, n, "first_switch"))),
+        Column(group="Style switch", head="later", said=lambda r, n: _length(seconds_apart(r, n, "switch"), counted=True)),
+        Column(group="Load", head="", said=lambda r, n: _length(seconds_apart(r, n, "load"))),
+        Column(group="Energy", head="per image", said=lambda r, n: _figure(energy(r, n, "joules_per_image"), "")),
+        Column(group="Energy", head="mean power", said=lambda r, n: _figure(energy(r, n, "mean_watts"), "")),
+        Column(group="Failed images", head="", said=_failed),
+    ]
 
 
-def _groups(heads: list[tuple[str, str]]) -> list[tuple[str, int]]:
-    """Neighbouring columns of one group as (group, number of columns)."""
-    found: list[tuple[str, int]] = []
-    for group, _ in heads:
-        if found and found[-1][0] == group:
-            found[-1] = (group, found[-1][1] + 1)
-        else:
-            found.append((group, 1))
-    return found
+def _peak(run: Run, name: str, *, named: bool) -> Said:
+    reading = peak_memory(run, name)
+    below = words.reading(reading.name) if named and reading.value is not None else ""
+    return Said(said=_figure(reading, "").said, below=below)
 
 
-def _cell(run: Run, name: str, head: tuple[str, str] | str) -> Said:
-    raise NotImplementedError
+def _median(run: Run, name: str, *, batch: bool) -> Said:
+    found = seconds_per_image(run, name)
+    if found.median is None:
+        return _length(found)
+    below = [f"n={found.rounds}", *([f"batch {run.latency[name].batch_size}"] if batch else [])]
+    if why := incomparable(run, name, run.suite.baseline):
+        below.append(why)
+    return Said(said=words.duration(found.median), below=", ".join([*below, *_bound(latency_percentiles(run, name)[0])]))
+
+
+def _ninetieth(run: Run, name: str) -> Said:
+    found = latency_percentiles(run, name)[1]
+    if not found.n:
+        return _length(seconds_per_image(run, name))
+    if found.value is None:
+        return Said(said=f"n too small, needs {found.needed}")
+    return Said(said=words.duration(found.value), below=", ".join(_bound(found)))
+
+
+def _bound(of: Percentile) -> list[str]:
+    return [] if of.at_most is None else [f"at most {words.duration(of.at_most)}"]
+
+
+def _length(of: Seconds, *, counted: bool = False) -> Said:
+    if of.median is None:
+        return Said(said=f"{ABSENT}{words.visible(of.why)}")
+    return Said(said=words.duration(of.median), below=f"n={of.rounds}" if counted else "")
+
+
+def _failed(run: Run, name: str) -> Said:
+    """Images, with what is wrong with them, and the stages that failed."""
+    found = broken(run, name)
+    stages = [f"failed at {words.visible(f.stage)}" for f in run.failures if f.candidate == name]
+    if not found.of:
+        return Said(said=f"{ABSENT}{FAILED if stages else words.visible(found.why)}", below=", ".join(stages))
+    e = found.share
+    spread = [words.interval(e.low, e.high, "broken")] if e is not None and e.low is not None else []
+    kinds = [f"{count} {words.visible(kind)}" for kind, count in found.kinds.items()]
+    return Said(said=f"{found.count} of {found.of}", below="; ".join([*spread, *kinds, *stages]))
+
+
+def memory_readings(run: Run) -> dict[str, Any]:
+    """Every memory reading of every candidate, the absent ones with their reason."""
+    names = list(dict.fromkeys(r.name for m in run.memory.values() for r in m.readings))
+    rows = []
+    for c in run.suite.candidates:
+        held = {r.name: r for r in run.memory[c.name].readings} if c.name in run.memory else {}
+        absent = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "peak_bytes") or "no reading"
+        rows.append({"name": label_with_role(run, c.name), "cells": [_figure(held.get(name), absent) for name in names]})
+    return {"columns": [words.reading(name) for name in names], "rows": rows}
+
+
+def power_readings(run: Run) -> dict[str, Any]:
+    """Energy, clocks and temperature over the timed images, and what held the clocks back; no rows where nobody has any."""
+    if not any(r.value is not None for record in run.power.values() for r in record.readings):
+        return {"columns": [], "rows": []}
+    rows = []
+    for c in run.suite.candidates:
+        record = run.power.get(c.name)
+        cells = [_figure(energy(run, c.name, name), "") for name in POWER]
+        why = record.why_no_limits if record else energy(run, c.name, "mean_watts").why_missing
+        limits = f"{ABSENT}{words.visible(why)}" if why or not record else words.visible("; ".join(record.limits)) or "nothing"
+        rows.append({"name": label_with_role(run, c.name), "cells": [
+            Said(said=str(record.images) if record else f"{ABSENT}{words.visible(why)}"), *cells, Said(said=limits)]})
+    return {"columns": ["images", *POWER.values(), "clocks were held back by"], "rows": rows}
+
+
+UNITS: Final[Mapping[str, str]] = {"celsius": "°C", "MHz": "MHz", "J": "J", "W": "W"}
+
+
+def _figure(reading: Reading | None, absent: str) -> Said:
+    """A reading in its unit; one that is missing says why."""
+    if reading is None or reading.value is None:
+        why = absent if reading is None else reading.why_missing
+        return Said(said=f"{ABSENT}{words.visible(why or 'no reason given')}")
+    if reading.unit in ("bytes", "B"):
+        return Said(said=words.size(reading.value))
+    digits = 0 if reading.unit in ("MHz", "celsius") or reading.value >= 100 else 1 if reading.value >= 10 else 2
+    return Said(said=f"{reading.value:.{digits}f} {UNITS.get(reading.unit, words.visible(reading.unit))}")

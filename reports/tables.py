@@ -1,5 +1,5 @@
-"""The tables of a page as rows of ready-made text: gates, comparisons, costs, losses, coverage, gaps, provenance.
-Called by page.py and summary.py, which only lay them out."""
+"""The tables of a page as rows of ready-made text: gates, comparisons, losses, coverage, gaps, provenance (costs have their
+own, cost_table.py). Called by page.py and summary.py, which only lay them out."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from harness.declare import plain
 from reports import words
 from reports.candidates import controls, label, label_with_role, varies_fidelity
-from reports.costs import FAILED, peak_memory, phases, seconds_per_image
+from reports.costs import FAILED, Seconds, peak_memory, seconds_apart, seconds_per_image
 from reports.decision import Comparison, Recommendation
 from reports.fidelity import losses
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
@@ -62,16 +62,14 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
             row[f"{value}_range"] = words.interval(e.low, e.high, value) if e.mean is not None else ""
         row["n"] = f"{len(mine)} ({mine['prompt'].nunique()})"
         s, m = seconds_per_image(run, c.name), peak_memory(run, c.name)
-        rows.append({**row, "seconds": _seconds(run, c.name), "rounds": f"n={s.rounds}" if s.rounds else "",
-                     "memory": _memory(run, c.name), "reading": words.reading(m.name) if m.value is not None else ""})
+        rows.append({**row, "seconds": _seconds(s), "rounds": f"n={s.rounds}" if s.rounds else "",
+                     "switch": _seconds(seconds_apart(run, c.name, "switch")), "memory": _memory(run, c.name),
+                     "reading": words.reading(m.name) if m.value is not None else ""})
     return rows
 
 
-def _seconds(run: Run, name: str, phase: str = "total") -> str:
-    s = seconds_per_image(run, name, phase)
-    if s.median is None:
-        return f"not measured: {words.visible(s.why)}"
-    return words.number(s.median, "seconds_per_image")
+def _seconds(s: Seconds) -> str:
+    return f"not measured: {words.visible(s.why)}" if s.median is None else words.duration(s.median)
 
 
 def _memory(run: Run, name: str) -> str:
@@ -79,35 +77,6 @@ def _memory(run: Run, name: str) -> str:
     if r.value is None:
         return f"not measured: {words.visible(r.why_missing)}"
     return words.size(r.value)
-
-
-def cost_table(run: Run) -> dict[str, Any]:
-    """Seconds per image by phase and every memory reading of every candidate; what was not measured says why."""
-    readings = list(dict.fromkeys(r.name for m in run.memory.values() for r in m.readings))
-    parts = ("total", *phases(run))
-    absent, rows = [], []
-    for name in list(readings):
-        found = [r for m in run.memory.values() for r in m.readings if r.name == name]
-        if all(r.value is None for r in found) and len({r.why_missing for r in found}) == 1:
-            readings.remove(name)
-            absent.append(f"{words.reading(name)}: {_reading(found[0], '')}")
-    for c in run.suite.candidates:
-        held = {r.name: r for r in run.memory[c.name].readings} if c.name in run.memory else {}
-        memory = [_reading(held.get(name), run.failure_of(c.name)) for name in readings]
-        rows.append({"name": label_with_role(run, c.name), "seconds": [_seconds(run, c.name, p) for p in parts],
-                     "memory": memory})
-    batches = sorted({record.batch_size for record in run.latency.values()})
-    rounds = sorted({len(taken) for record in run.latency.values() for taken in record.seconds.values()})
-    return {"phases": parts, "readings": [words.reading(r) for r in readings], "rows": rows,
-            "batch": ", ".join(map(str, batches)), "rounds": ", ".join(map(str, rounds)), "absent": absent}
-
-
-def _reading(reading: Any, failure: str) -> str:
-    if reading is None:
-        return f"not measured: {FAILED if failure else 'no reading'}"
-    if reading.value is None:
-        return f"not measured: {words.visible(reading.why_missing or 'no reason given')}"
-    return words.size(reading.value) if reading.unit in ("bytes", "B") else f"{reading.value:g} {words.visible(reading.unit)}"
 
 
 def loss_rows(run: Run) -> list[dict[str, str]]:

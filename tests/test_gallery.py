@@ -11,7 +11,7 @@ from harness.declare import Candidate, Fused, Merge
 from harness.materialise import Workbench
 from harness.packing import in_order
 from harness.progress import Silent
-from harness.records import Finished, Fit, Journal, NoiseFloor, Sample
+from harness.records import Defect, Finished, Fit, Journal, Measurement, NoiseFloor, Sample
 from harness.run import Options, SuiteRun
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid, tiny_suite
 
@@ -139,3 +139,55 @@ def test_candidates_are_made_in_the_order_of_their_files_recipes_and_adapters() 
              Candidate(name="5", model=Fused(model="y", adapters=())), Candidate(name="base", model="y")]
     ordered = in_order(suite(candidates=given, baseline="base"))
     assert [c.name for c in ordered] == ["base", "1", "4", "3", "2", "5"]
+
+
+def breaking(cells_at: tuple[int, ...]):
+    """Workbench whose U-Net gives NaN for these places of every guided batch."""
+
+    class Breaking(Workbench):
+        def prepare(self, candidate: Candidate):
+            prepared = super().prepare(candidate)
+
+            def spoil(_: object, __: object, output):
+                if candidate.name == "bad" and len(output.sample) == 8:
+                    for place in cells_at:
+                        output.sample[place] = float("nan")
+                return output
+
+            prepared.pipeline.unet.register_forward_hook(spoil)
+            return prepared
+
+    return Breaking
+
+
+def test_an_image_of_no_numbers_is_a_defect_and_the_others_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.Workbench", breaking((1,)))
+    pair = (plain_candidate(), replace(plain_candidate("bad"), model="zoo:anime"))
+    done = go(tmp_path, suite(candidates=pair, metrics=("exposure", "psnr")))
+    assert finished(done, "bad") == (10, 0)
+    defects = {d.sample: d.why for d in records(tmp_path, Defect)}  # type: ignore[attr-defined]
+    assert set(defects.values()) == {"NaN or infinite latents"}
+    measured = [m for m in records(tmp_path, Measurement) if m.candidate == "bad"]  # type: ignore[attr-defined]
+    assert len(measured) == 20
+    for m in measured:
+        assert (not m.values and all("NaN" in why for why in m.missing.values())) == (m.sample in defects)  # type: ignore[attr-defined]
+
+
+def test_a_defect_of_the_baseline_takes_its_pairs_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.Workbench", breaking((1,)))
+    pair = (plain_candidate(), replace(plain_candidate("bad"), model="zoo:anime"))
+    go(tmp_path, suite(candidates=pair, baseline="bad", metrics=("exposure", "psnr")))
+    defects = {d.cell for d in records(tmp_path, Defect)}  # type: ignore[attr-defined]
+    mine = [m for m in records(tmp_path, Measurement) if m.candidate == "photo" and m.cell in defects]  # type: ignore[attr-defined]
+    assert defects
+    assert all(m.values for m in mine if m.metric == "exposure")  # type: ignore[attr-defined]
+    assert all(not m.values for m in mine if m.metric == "psnr")  # type: ignore[attr-defined]
+
+
+def test_a_candidate_without_one_image_fails_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.Workbench", breaking(tuple(range(8))))
+    grid = tiny_grid(guidance_scales=(4,))
+    pair = (plain_candidate(), replace(plain_candidate("bad"), model="zoo:anime"))
+    done = go(tmp_path, suite(candidates=pair, grid=grid))
+    assert finished(done) == (5, 0)
+    assert "all 5 images are none: NaN or infinite latents" in done["bad"][0].message  # type: ignore[index]

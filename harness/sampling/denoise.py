@@ -135,16 +135,26 @@ def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> torch.Ten
     return latents
 
 
-def decode(pipeline: Pipeline, latents: torch.Tensor) -> Images:
-    """Latents to uint8 RGB (n, height, width, 3); raises SamplingError when a latent or a pixel is not finite."""
+def decode(pipeline: Pipeline, latents: torch.Tensor, broken: Callable[[int, str], None] | None = None) -> Images:
+    """Latents to uint8 RGB (n, height, width, 3).
+
+    Where a pixel is no finite number, `broken` hears of the image's place and of why, and the pixel is black; without it that
+    is a SamplingError.
+    """
     import torch
 
     with torch.inference_mode():
         scaled = unscaled(pipeline, latents.to(pipeline.vae.dtype))
         parts = torch.split(scaled, DECODE_BATCH)
         pixels = torch.cat([pipeline.vae.decode(part).sample.float() for part in parts])
-        if not bool(torch.isfinite(pixels).all()):
-            broken = int((~torch.isfinite(pixels).flatten(1).all(1)).sum())
-            raise SamplingError(f"{broken} of {len(pixels)} images hold NaN or infinite pixels")
+        sound = torch.isfinite(pixels)
+        if not bool(sound.all()):
+            places = (~sound.flatten(1).all(1)).nonzero().flatten().tolist()
+            if broken is None:
+                raise SamplingError(f"{len(places)} of {len(pixels)} images hold NaN or infinite pixels")
+            for place in places:
+                where = "pixels" if bool(torch.isfinite(latents[place]).all()) else "latents"
+                broken(place, f"NaN or infinite {where}")
+            pixels = torch.where(sound, pixels, -1.0)
         levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
     return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())

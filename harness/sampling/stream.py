@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from itertools import islice, pairwise
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 
 from harness.declare import Grid
 from harness.probes.clock import Stopwatch
@@ -31,19 +31,24 @@ _Item = TypeVar("_Item")
 _Made = TypeVar("_Made")
 
 
+Broken: TypeAlias = Callable[[Cell, str], None]
+"""Hears of a cell whose image is none, and why."""
+
+
 def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Mapping[str, TextState],
-           ) -> Iterator[tuple[Batch, Images]]:
+           broken: Broken | None = None) -> Iterator[tuple[Batch, Images]]:
     """Yields each batch of `todo` with its images, in order. `texts` holds the embeddings of every phase by its
-    `text_identity`. A step is always done by the phase it belongs to, whatever else is under way."""
+    `text_identity`. A step is always done by the phase it belongs to, whatever else is under way. Without `broken`, an image
+    that is none is a SamplingError."""
     if len(phases) == 1:
         pipeline, text = phases[0].enter(), texts[phases[0].text_identity]
 
         def make(cells: Batch) -> tuple[Batch, Images]:
             if pipeline.called is not None:
-                return cells, decode(pipeline, called(pipeline, grid, cells))
+                return cells, decode(pipeline, called(pipeline, grid, cells), _of(cells, broken))
             run = Denoising(pipeline, grid, cells)
             run.advance(pipeline, text)
-            return cells, decode(pipeline, run.latents)
+            return cells, decode(pipeline, run.latents, _of(cells, broken))
 
         # A pipeline of diffusers sets up its tokenizers for every call, which two threads must not do at once.
         workers = 1 if pipeline.called is not None else side_by_side(grid, str(pipeline.device))
@@ -51,11 +56,15 @@ def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Ma
         return
     waiting = iter(todo)
     while group := list(islice(waiting, BATCHES_PER_SWITCH)):
-        yield from _switched(phases, grid, group, texts)
+        yield from _switched(phases, grid, group, texts, broken)
+
+
+def _of(cells: Batch, broken: Broken | None) -> Callable[[int, str], None] | None:
+    return None if broken is None else lambda place, why: broken(cells[place], why)
 
 
 def _switched(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch], texts: Mapping[str, TextState],
-              ) -> Iterator[tuple[Batch, Images]]:
+              broken: Broken | None) -> Iterator[tuple[Batch, Images]]:
     """A group of batches through all phases together."""
     pipeline = phases[0].enter()
     workers = side_by_side(grid, str(pipeline.device))
@@ -64,7 +73,7 @@ def _switched(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch], texts
         live, text = phase.enter(), texts[phase.text_identity]
         for _ in _ahead(partial(_advance, pipeline=live, text=text, until=stop), under_way, workers):
             pass
-    yield from _ahead(lambda run: (run.cells, decode(pipeline, run.latents)), under_way, workers)
+    yield from _ahead(lambda run: (run.cells, decode(pipeline, run.latents, _of(run.cells, broken))), under_way, workers)
 
 
 def _advance(run: Denoising, pipeline: Pipeline, text: TextState, until: int) -> None:

@@ -1,43 +1,98 @@
-"""Where the time goes: seconds per image by phase, with every timed round shown. Drawn by page.py."""
+"""Where the time goes, phase by phase and round by round, with every timed round shown. Drawn by page.py."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
+import pandas as pd
 import plotly.graph_objects as go
+from plotly.subplots import make_subplots
 
 from reports import words
-from reports.costs import phases, seconds_per_image
+from reports.costs import phases, seconds_apart, seconds_per_image
 from reports.decision import Recommendation
 from reports.figures import style
 from reports.load import Run
 
+APART: Final = {"step": "one denoising step", "switch": "style switch", "first_switch": "first switch"}
+MOST_POINTS: Final = 60
+"""Of one bar; of more rounds or steps the extremes and evenly spaced ones are shown, and it is said."""
+
+
+def timed_rounds(run: Run) -> pd.DataFrame:
+    """One row per candidate, phase and timed round: candidate, phase, round (from 1), seconds. The phases of an image first,
+    "total" among them, then what is timed apart."""
+    rows = [(name, phase, number, seconds) for name, record in run.latency.items()
+            for phase in ("total", *phases(run)) if seconds_per_image(run, name, phase).median is not None
+            for number, seconds in enumerate(record.seconds.get(phase, ()), start=1)]
+    rows += [(name, what, number, seconds) for name, record in run.durations.items() for what in APART
+             for number, seconds in enumerate(record.seconds.get(what, ()), start=1)]
+    return pd.DataFrame(rows, columns=["candidate", "phase", "round", "seconds"])
+
 
 def seconds_by_phase(run: Run, rec: Recommendation) -> Any:
-    """Stacked bars of median seconds per phase and candidate, the single rounds' totals as dots; None if nothing was timed."""
+    """Bars of median seconds by candidate with the single rounds as dots: the phases of an image stacked, or one phase, one
+    step or the style switch alone; None if nothing was timed."""
     del rec
     names = [c.name for c in run.suite.candidates if c.name in run.latency]
-    if not names:
+    table = timed_rounds(run)
+    if not names or table.empty:
         return None
-    figure = go.Figure()
     ticks = {n: style.tick(run, n) for n in names}
-    parts = phases(run)
-    for number, phase in enumerate(parts or ("total",)):
-        timed = {n: seconds_per_image(run, n, phase) for n in names}
-        timed = {n: s for n, s in timed.items() if s.median is not None}
-        figure.add_trace(go.Bar(
-            y=[ticks[n] for n in timed], x=[s.median for s in timed.values()], orientation="h", name=phase,
-            marker={"color": style.PHASE_COLOURS[number % len(style.PHASE_COLOURS)]},
-            customdata=[f"{words.number(s.median, 'seconds_per_image')}, {words.plural(s.rounds, 'round')}"
-                        for s in timed.values()],
-            hovertemplate="%{y}, " + phase + ": %{customdata}<extra></extra>"))
-    points = [(ticks[n], t) for n in names for t in run.latency[n].seconds.get("total", ())]
-    figure.add_trace(go.Scatter(y=[p[0] for p in points], x=[p[1] for p in points], mode="markers", name="total, each round",
-                                marker={"size": 6, "color": style.MARK, "line": {"width": 1, "color": "#ffffff"}},
-                                hovertemplate="%{y}: %{x:.3f} s<extra></extra>"))
+    parts = [p for p in phases(run) if (table["phase"] == p).any()]
+    figure = go.Figure()
+    for number, phase in enumerate(parts or ["total"]):
+        _bar(figure, run, ticks, phase, number)
+    _dots(figure, table[table["phase"] == "total"], ticks, "total")
+    choices = [("one image, by phase", list(range(len(figure.data))))]
+    for number, phase in enumerate([*parts, *APART]):
+        rows = table[(table["phase"] == phase) & table["candidate"].isin(names)]
+        if rows.empty or len(parts) < 2 and phase in parts:
+            continue
+        first = len(figure.data)
+        _bar(figure, run, ticks, phase, number)
+        _dots(figure, rows, ticks, phase)
+        choices.append((APART.get(phase, phase), list(range(first, len(figure.data)))))
+    for trace in figure.data[len(choices[0][1]):]:
+        trace.visible = False
     figure.update_layout(barmode="stack", bargap=0.35)
-    figure.update_xaxes(title="seconds per image", rangemode="tozero", nticks=6)
+    figure.update_xaxes(title="seconds", rangemode="tozero", nticks=6)
     figure.update_yaxes(autorange="reversed", showgrid=False)
+    style.switch(figure, "Show", choices)
     style.finish(figure, 100 + 40 * len(names))
     style.legend_on_top(figure)
     return figure
+
+
+def _bar(figure: Any, run: Run, ticks: dict[str, str], phase: str, number: int) -> None:
+    timed = {n: seconds_apart(run, n, phase) if phase in APART else seconds_per_image(run, n, phase) for n in ticks}
+    timed = {n: s for n, s in timed.items() if s.median is not None}
+    said = APART.get(phase, phase)
+    figure.add_trace(go.Bar(
+        y=[ticks[n] for n in timed], x=[s.median for s in timed.values()], orientation="h", name=said,
+        marker={"color": style.PHASE_COLOURS[number % len(style.PHASE_COLOURS)]},
+        customdata=[f"{words.number(s.median, 'seconds_per_image')}, median of {s.rounds}" for s in timed.values()],
+        hovertemplate="%{y}, " + said + ": %{customdata}<extra></extra>"))
+
+
+def _dots(figure: Any, rows: pd.DataFrame, ticks: dict[str, str], phase: str) -> None:
+    """Every value as a dot; of very many (steps of many rounds) the fastest, the slowest and MOST_POINTS in between."""
+    kept = [part if len(part) <= MOST_POINTS else part.sort_values("seconds").iloc[
+        sorted({round(i * (len(part) - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)})] for _, part in rows.groupby("candidate")]
+    shown = pd.concat(kept) if kept else rows
+    name = f"{APART.get(phase, phase)}, {'each' if len(shown) == len(rows) else f'{MOST_POINTS} of each, by rank'}"
+    figure.add_trace(go.Scatter(
+        y=[ticks[n] for n in shown["candidate"]], x=shown["seconds"].tolist(), mode="markers", name=name,
+        marker={"size": 6, "color": style.MARK, "line": {"width": 1, "color": "#ffffff"}},
+        customdata=[words.duration(s) for s in shown["seconds"]], hovertemplate="%{y}: %{customdata}<extra></extra>"))
+
+
+def rounds_over_time(run: Run, rec: Recommendation) -> Any:
+    """Seconds per image of every candidate round by round, and below them the yardstick taken just before each; None with
+    fewer than two rounds."""
+    names = [c.name for c in run.suite.candidates if len(run.latency[c.name].seconds.get("total", ())) > 1] if all(
+        c.name in run.latency for c in run.suite.candidates) else [
+        n for n, record in run.latency.items() if len(record.seconds.get("total", ())) > 1]
+    if not names:
+        return None
+    return names

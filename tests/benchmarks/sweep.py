@@ -8,15 +8,15 @@ ceiling: U-Net and decoder forwards alone, on tensors of the very batch shapes o
 sweep:   a new alpha of one suite through SuiteRun: merge in place, noise, scheduler, decoding, PNG, journal, metrics.
 plain:   per alpha a merge of state dicts in Python, loaded into diffusers' pipeline, then one call and one PNG per picture.
 
-Contenders take turns; every figure is the median of --rounds. The first candidate, which loads the model and embeds the texts
-for all others, is not timed. Then what each part of the sweep beside the networks takes by itself. The last line is JSON.
+Contenders take turns; every figure is the median of --rounds, every ratio the median of the rounds' own ratios. The processor's
+seconds say more than the clock's where the machine has other things to do. The first candidate, which loads the model and embeds
+the texts for all others, is not timed. Then what each part of the sweep takes by itself. The last line is JSON.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import sys
 import tempfile
 import time
@@ -29,23 +29,26 @@ from typing import TYPE_CHECKING, Any, Final
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+import numpy as np
+
 from harness import Candidate, Grid, Merge, Prompt, Suite, read_prompts
 from harness.ledger import Ledger
 from harness.probes.clock import device_wait
 from harness.progress import Silent
 from harness.records import Cell, Failure, Sample
 from harness.run import Options, SuiteRun
+from harness.samplers import build_scheduler
 from harness.sampling import (
     DECODE_BATCH,
     batches,
     encode,
+    from_png,
     initial_noise,
     pool_of_single_threads,
     side_by_side,
     threads_for,
     to_png,
 )
-from harness.samplers import build_scheduler
 
 if TYPE_CHECKING:
     import torch
@@ -54,9 +57,10 @@ if TYPE_CHECKING:
 
 SIZES: Final = {"zoo": (64, 10), "sd15": (512, 20), "sdxl": (1024, 20)}
 PROMPTS: Final = Path(__file__).parents[2] / "suites" / "zoo_prompts.toml"
+CEILING, SWEEP = "ceiling: U-Net and decoder alone", "sweep, cheapest metric"
 CHEAPEST, ALL = ("exposure",), ("exposure", "psnr", "palette", "clip_score")
-Contenders = dict[str, Callable[[float], float]]
-"""Of each, seconds per picture at an alpha."""
+Seconds = np.ndarray[Any, np.dtype[np.float64]]
+"""Two numbers: seconds by the clock, and seconds of the processor in all threads of this process."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +82,12 @@ class Case:
     def wait(self) -> Callable[[], None]:
         return device_wait(self.device)
 
-    def seconds(self, work: Callable[[], object]) -> float:
+    def seconds(self, work: Callable[[], object]) -> Seconds:
         self.wait()
-        started = time.perf_counter()
+        started = np.array([time.perf_counter(), time.process_time()])
         work()
         self.wait()
-        return time.perf_counter() - started
+        return np.array([time.perf_counter(), time.process_time()]) - started
 
 
 def main() -> None:
@@ -138,39 +142,44 @@ def compare(case: Case, work: Path, rounds: int, plain_prompts: int) -> dict[str
     """Runs all contenders by turns and prints two tables."""
     cheap, full = (Sweep(case, work / name, name, metrics) for name, metrics in (("cheap", CHEAPEST), ("full", ALL)))
     ceiling, plain = Ceiling(case, cheap.run.bench.prepare(case.candidate(0.0)).pipeline), Plain(case, work, plain_prompts)
-    contenders: Contenders = {
-        "ceiling: U-Net and decoder alone": ceiling.seconds,
-        "sweep, cheapest metric": cheap.seconds,
-        "sweep, four metrics": full.seconds,
-        "plain loop, torch's own threads": plain.seconds,
-        "plain loop, one thread": lambda alpha: single_threaded(lambda: plain.seconds(alpha))}
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
+    taken = by_turns({
+        CEILING: ceiling.seconds, SWEEP: cheap.seconds, "sweep, four metrics": full.seconds, "plain loop, torch's threads":
+        plain.seconds, "plain loop, one thread": lambda alpha: single_threaded(lambda: plain.seconds(alpha))}, rounds)
+    wall = {name: seconds[:, 0] for name, seconds in taken.items()}
+    better = min((name for name in wall if name.startswith("plain")), key=lambda name: float(np.median(wall[name])))
+    print(f"{'':30} {'images/s':>9} {'range':>15} {'of ceiling':>10} {'x plain':>8} {'processor s':>12} {'of ceiling':>10}")
+    for name, seconds in wall.items():
+        busy = taken[name][:, 1]
+        print(f"{name:30} {1 / np.median(seconds):9.2f} {1 / max(seconds):7.2f}-{1 / min(seconds):7.2f} "
+              f"{np.median(wall[CEILING] / seconds):10.3f} {np.median(wall[better] / seconds):8.2f} {np.median(busy):12.5f} "
+              f"{np.median(taken[CEILING][:, 1] / busy):10.3f}")
+    parts = {name: (part * 1e3).tolist() for name, part in (*cheap.parts(work), *ceiling.parts())}
+    print(f"\n{'milliseconds per picture, each part by itself':46} {'clock':>9} {'processor':>10}")
+    for name, (clock, processor) in parts.items():
+        print(f"  {name:44} {clock:9.3f} {processor:10.3f}")
+    share = ceiling.share(float(np.median(wall[SWEEP])))
+    cheap.run.close()
+    full.run.close()
+    return {"images_per_second": {name: float(1 / np.median(seconds)) for name, seconds in wall.items()},
+            "sweep_of_ceiling": float(np.median(wall[CEILING] / wall[SWEEP])),
+            "sweep_times_plain": float(np.median(wall[better] / wall[SWEEP])), "milliseconds": parts, **share,
+            "seconds": {name: seconds.round(6).tolist() for name, seconds in taken.items()}, "rounds": rounds,
+            "device": case.device, "dtype": case.dtype, "batch": case.grid.batch_size, "size": case.grid.width,
+            "steps": case.grid.steps, "batches_side_by_side": side_by_side(case.grid, case.device)}
+
+
+def by_turns(contenders: Mapping[str, Callable[[float], Seconds]], rounds: int) -> dict[str, Seconds]:
+    """Seconds per picture of each, (rounds, 2); every round has an alpha of its own, and one before them does not count."""
+    taken: dict[str, list[Seconds]] = {name: [] for name in contenders}
     for number in range(rounds + 1):
         for name, contender in contenders.items():
             seconds = contender((number + 1) / (rounds + 2))
             if number:
                 taken[name].append(seconds)
-    found = {name: statistics.median(seconds) for name, seconds in taken.items()}
-    floor, others = found["ceiling: U-Net and decoder alone"], [found[name] for name in found if name.startswith("plain")]
-    print(f"{'':36} {'images/s':>9} {'range':>15} {'of ceiling':>10} {'x plain':>8}")
-    for name, seconds in found.items():
-        print(f"{name:36} {1 / seconds:9.2f} {1 / max(taken[name]):7.2f}-{1 / min(taken[name]):7.2f} {floor / seconds:10.3f} "
-              f"{min(others) / seconds:8.2f}")
-    parts = {name: part * 1e3 for name, part in (*cheap.parts(work), *ceiling.parts())}
-    print(f"\n{'milliseconds per picture, each part by itself':46}")
-    for name, part in parts.items():
-        print(f"  {name:44} {part:9.3f}")
-    share = ceiling.share(found["sweep, cheapest metric"])
-    cheap.run.close()
-    full.run.close()
-    return {"images_per_second": {name: 1 / seconds for name, seconds in found.items()}, "milliseconds": parts, **share,
-            "sweep_of_ceiling": floor / found["sweep, cheapest metric"],
-            "sweep_times_plain": min(others) / found["sweep, cheapest metric"], "seconds": taken,
-            "device": case.device, "dtype": case.dtype, "batch": case.grid.batch_size, "size": case.grid.width,
-            "steps": case.grid.steps, "batches_side_by_side": side_by_side(case.grid, case.device), "rounds": rounds}
+    return {name: np.stack(seconds) for name, seconds in taken.items()}
 
 
-def single_threaded(work: Callable[[], float]) -> float:
+def single_threaded(work: Callable[[], Seconds]) -> Seconds:
     import torch
 
     before = torch.get_num_threads()
@@ -214,7 +223,7 @@ class Ceiling:
         for part in latents.expand(len(cells), -1, -1, -1).contiguous().split(DECODE_BATCH):
             self.pipeline.vae.decode(part)
 
-    def seconds(self, _: float = 0.0, *, unet: bool = True, decoder: bool = True) -> float:
+    def seconds(self, _: float = 0.0, *, unet: bool = True, decoder: bool = True) -> Seconds:
         """Seconds per picture of all batches, or of one network alone."""
         import torch
 
@@ -234,7 +243,7 @@ class Ceiling:
                     took = self.case.seconds(lambda: list(pool.map(batch, self.batches)))
         return took / sum(map(len, self.batches))
 
-    def parts(self) -> list[tuple[str, float]]:
+    def parts(self) -> list[tuple[str, Seconds]]:
         return [("U-Net, batches side by side", self.seconds(decoder=False)),
                 ("decoder, batches side by side", self.seconds(unet=False))]
 
@@ -255,7 +264,8 @@ class Ceiling:
         per_image = operations / sum(map(len, self.batches))
         n = 8192 if self.case.device.startswith("cuda") else 1024
         left = torch.randn(n, n, device=self.pipeline.device).to(self._dtype)
-        peak = 2 * n ** 3 * 10 / min(self.case.seconds(lambda: [left @ left for _ in range(10)]) for _ in range(7))
+        peak = 2 * n ** 3 * 10 / min(
+            float(self.case.seconds(lambda: [left @ left for _ in range(10)])[0]) for _ in range(7))
         return {"flop_per_image": per_image, "matmul_peak_flop_per_second": peak,
                 "share_of_peak": per_image / seconds_per_image / peak}
 
@@ -269,7 +279,7 @@ class Sweep:
         self.run = SuiteRun(suite, __file__, Options(root=case.root, runs=folder, device=case.device), Silent())
         self.seconds(0.0)
 
-    def seconds(self, alpha: float) -> float:
+    def seconds(self, alpha: float) -> Seconds:
         """Seconds per picture of a whole candidate, its journal on the disk."""
         done: list[Any] = []
         took = self.case.seconds(lambda: done.append(self.run.candidate(self.case.candidate(alpha))))
@@ -277,7 +287,7 @@ class Sweep:
             raise SystemExit("; ".join(f"{f.stage}: {f.message}" for f in done[0] if isinstance(f, Failure)))
         return took / sum(map(len, batches(self.case.grid)))
 
-    def parts(self, work: Path) -> list[tuple[str, float]]:
+    def parts(self, work: Path) -> list[tuple[str, Seconds]]:
         """Seconds per picture of what is beside the networks, one thread, one thing after the other."""
         import torch
 
@@ -287,7 +297,7 @@ class Sweep:
         pipeline = self.run.bench.prepare(case.candidate(0.97)).pipeline
         noise = initial_noise(pipeline, grid, cells)
         pictures = [self.run.ledger.read(sample) for sample in [*self.run.ledger.samples.values()][:len(cells)]]
-        arrays = [from_bytes(data) for data in pictures]
+        arrays = [from_png(data) for data in pictures]
         stored = [(Sample(key=f"{number:032d}", candidate="parts", cell=cell, path=f"images/{number}.png", sha256="0" * 64), data)
                   for number, (cell, data) in enumerate(zip(cells, pictures, strict=True))]
 
@@ -307,18 +317,12 @@ class Sweep:
             "noise": lambda: initial_noise(pipeline, grid, cells), "scheduler": schedule,
             "PNG": lambda: [to_png(array) for array in arrays], "files and journal, synced": keep}
         with torch.inference_mode(), threads_for(grid, case.device):
-            found = [(name, statistics.median(case.seconds(part) for _ in range(5)) / len(cells))
+            found = [(name, np.median([case.seconds(part) for _ in range(7)], axis=0) / len(cells))
                      for name, part in per_batch.items()]
             text = case.seconds(lambda: encode(pipeline, grid.prompts)) / count
         merging = [case.seconds(lambda a=alpha: self.run.bench.prepare(case.candidate(a))) / count  # type: ignore[misc]
                    for alpha in (0.91, 0.92, 0.93)]
-        return [*found, ("merge in place", statistics.median(merging)), ("text (once a suite)", text)]
-
-
-def from_bytes(data: bytes) -> Any:
-    from harness.sampling import from_png
-
-    return from_png(data)
+        return [*found, ("merge in place", np.median(merging, axis=0)), ("text (once a suite)", text)]
 
 
 class Plain:
@@ -334,7 +338,7 @@ class Plain:
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[case.dtype]
         one, two = (bench.prepare(Candidate(name=name, model=name)).pipeline for name in (case.a, case.b))
         self._a, self._b = ({key: value.to(dtype) for key, value in p.unet.state_dict().items()} for p in (one, two))
-        parts = {name: module for name, module in one.parts.items()}
+        parts = dict(one.parts)
         tokenizers = {e.component.replace("text_encoder", "tokenizer"): e.tokenizer for e in one.encoders}
         scheduler = build_scheduler(case.grid.sampler, one.scheduler_config)
         self.pipe: Any = StableDiffusionXLPipeline(**parts, **tokenizers, scheduler=scheduler) if "text_encoder_2" in parts else (
@@ -358,7 +362,7 @@ class Plain:
                              height=grid.height, guidance_scale=guidance, generator=torch.Generator().manual_seed(number))
             made.images[0].save(self.folder / f"{number}.png")
 
-    def seconds(self, alpha: float) -> float:
+    def seconds(self, alpha: float) -> Seconds:
         """Seconds per picture: the merge shared out over all cells of the grid, and the pictures made of some of them."""
         count = sum(map(len, batches(self.case.grid)))
         merging = self.case.seconds(lambda: self.merge(alpha))
