@@ -8,7 +8,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 import numpy as np
 
@@ -29,6 +29,10 @@ if TYPE_CHECKING:
 WRITES_AHEAD: Final = 4
 FLOOR_CELLS: Final = 4
 """Images made once more at batch 1, to know what a batch alone changes."""
+
+
+Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
+"""Gets images with their pixels once they are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,8 +78,8 @@ class Gallery:
         sound = [s for cell, s in zip(self.cells, found, strict=True) if s is not None and any(s.key == k[cell] for k in allowed)]
         return sound if len(sound) == len(self.cells) else []
 
-    def make(self, made: Made, absent: Sequence[Cell], done: Callable[[int], None]) -> None:
-        """Samples the absent cells; `done` hears of every few images. Where memory runs out, the batch is halved for the rest,
+    def make(self, made: Made, absent: Sequence[Cell], done: Done) -> None:
+        """Samples the absent cells. Where memory runs out, the batch is halved for the rest,
         which is a record, and the keys of those images say so; at a batch of one the refusal is the candidate's result and
         goes through."""
         left, device = list(absent), made.phases[0].enter().device
@@ -108,7 +112,7 @@ class Gallery:
         """(n, height, width, 3) uint8, hashed as they are read. Raises AlteredImageError."""
         return np.stack([from_png(self.ledger.read(s)) for s in samples])
 
-    def _try(self, made: Made, absent: Sequence[Cell], size: int, done: Callable[[int], None]) -> OutOfMemory | None:
+    def _try(self, made: Made, absent: Sequence[Cell], size: int, done: Done) -> OutOfMemory | None:
         """One go at a batch size: None when all is done, what the allocator said when it refused."""
         try:
             self._make(made, pack(self.suite.grid, absent, size), self._keys_of(made.identity, size), done)
@@ -124,7 +128,7 @@ class Gallery:
     def _refusal(self, refused: OutOfMemory, made: Made, size: int) -> Fit:
         return replace(not_fitting(refused, made.candidate.name, size), setting=self.ledger.setting(made.candidate.name))
 
-    def _make(self, made: Made, todo: Sequence[tuple[Cell, ...]], keys: Mapping[Cell, str], done: Callable[[int], None]) -> None:
+    def _make(self, made: Made, todo: Sequence[tuple[Cell, ...]], keys: Mapping[Cell, str], done: Done) -> None:
         """Samples batches; images and journal are written by a second thread while the next batch is computed."""
         pending: list[Future[None]] = []
         defects: dict[Cell, str] = {}
@@ -132,8 +136,7 @@ class Gallery:
             try:
                 for cells, images in sample(made.phases, self.suite.grid, todo, made.texts, defects.__setitem__):
                     new = dict(zip(cells, images, strict=True))
-                    pending.append(writer.submit(self._write, made.candidate, new, (keys, defects)))
-                    done(len(new))
+                    pending.append(writer.submit(self._write, made.candidate, new, (keys, defects), done))
                     if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
                         pending.pop(0).result()
             finally:
@@ -142,7 +145,8 @@ class Gallery:
         self.ledger.flush()
 
     def _write(self, candidate: Candidate, images: Mapping[Cell, Images],
-               about: tuple[Mapping[Cell, str], Mapping[Cell, str]]) -> None:
+               about: tuple[Mapping[Cell, str], Mapping[Cell, str]],
+               done: Done) -> None:
         keys, defects = about
         written = [(self._sample(candidate, cell, keys[cell], data), data)
                    for cell, data in ((cell, to_png(image)) for cell, image in images.items())]
@@ -152,9 +156,9 @@ class Gallery:
             self.ledger.add(bad)
         self.ledger.store(written)
         for record, data in written:
-            if record.cell in defects:
-                continue
-            self.cache.put(shared_key(record.key, self._environment), data)
+            if record.cell not in defects:
+                self.cache.put(shared_key(record.key, self._environment), data)
+        done([record for record, _ in written], np.stack([*images.values()]))
 
     def _fetched(self, candidate: Candidate, identity: str, missing: Sequence[Cell]) -> list[Cell]:
         """What is still missing once the shared cache gave what it has."""

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from threading import RLock
 from typing import Any, Final
 
 from harness import journal_index
@@ -52,6 +53,9 @@ class Ledger:
         self.folder, self.verify = folder, verify
         self.journal = Journal(folder / "journal.jsonl")
         self._index_path = folder / "journal.index"
+        # Images, measurements and failures come from threads of their own.
+        self._turn = RLock()
+        self._behind = False
         self._load()
 
     @property
@@ -64,30 +68,37 @@ class Ledger:
         """A sentence for each line of the journal that could not be read."""
         return self._held.damaged
 
-    def add(self, records: Sequence[Record]) -> None:
-        """Appends to the journal, durably (with it all images that wait for it), and to the index."""
-        self.flush()
-        self._add(records, sync=True)
+    def add(self, records: Sequence[Record], *, durable: bool = True) -> None:
+        """Appends to the journal, durably (with it all images that wait for it), and to the index. What can be made again from
+        images need not be durable at once: it outlives a killed process, and a power cut from the next `flush`."""
+        with self._turn:
+            if durable:
+                self.flush()
+            self._add(records, sync=durable)
+            self._behind = self._behind or not durable
 
     def store(self, images: Iterable[tuple[Sample, bytes]]) -> None:
         """Writes images to their paths and their samples to the journal.
 
         They outlive a killed process from here on, and a power cut from the next `flush`, which comes by itself.
         """
-        written: list[Sample] = []
-        try:
-            for sample, data in images:
-                self._images.write(sample, data)
-                written.append(sample)
-        finally:
-            self._add(written, sync=False)
-        if self._images.due:
-            self.flush()
+        with self._turn:
+            written: list[Sample] = []
+            try:
+                for sample, data in images:
+                    self._images.write(sample, data)
+                    written.append(sample)
+            finally:
+                self._add(written, sync=False)
+            if self._images.due:
+                self.flush()
 
     def flush(self) -> None:
         """Waits until every stored image and its line are on the disk. Raises OSError when the disk refuses one."""
-        if self._images.sync():
-            self.journal.sync()
+        with self._turn:
+            if self._images.sync() or self._behind:
+                self.journal.sync()
+                self._behind = False
 
     def close(self) -> None:
         """Flushes and renews the index, so that the next session opens the folder at once."""
@@ -145,18 +156,19 @@ class Ledger:
     def missing(self, candidate: str, cells: Iterable[tuple[Cell, str]]) -> list[Cell]:
         """The cells, given with the keys of their images, whose image is not at hand, whole and unaltered. An image that
         another candidate or cell has under the same key is taken over."""
-        absent: list[Cell] = []
-        adopted: list[Sample] = []
-        for cell, key in cells:
-            held = self._held.by_key.get(key)
-            if held is None or not self._images.intact(held):
-                absent.append(cell)
-            elif (here := self.samples.get((candidate, cell))) is held:
-                continue
-            elif here != (current := replace(held, candidate=candidate, cell=cell)):
-                adopted.append(current)
-        self._add(adopted, sync=True)
-        return absent
+        with self._turn:
+            absent: list[Cell] = []
+            adopted: list[Sample] = []
+            for cell, key in cells:
+                held = self._held.by_key.get(key)
+                if held is None or not self._images.intact(held):
+                    absent.append(cell)
+                elif (here := self.samples.get((candidate, cell))) is held:
+                    continue
+                elif here != (current := replace(held, candidate=candidate, cell=cell)):
+                    adopted.append(current)
+            self._add(adopted, sync=True)
+            return absent
 
     def adopt(self, candidate: str, cell: Cell, key: str) -> bool:
         """Whether the image of `key` is at hand, whole and unaltered; an image of another name is taken over by key."""

@@ -1,27 +1,44 @@
-"""Metrics over the images of a candidate: what is due, all of it side by side where that is sound, and the records of it.
-run.py asks for every candidate once its images are at hand.
+"""Metrics over images: what is due, batch by batch while others are sampled, and the records of it. The gallery hands over
+images as they are made; run.py asks once more for whatever is still due when a candidate's images are at hand.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
-from typing import Any
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from harness.declare import Suite
 from harness.gallery import Gallery
 from harness.ledger import Ledger
 from harness.metrics import METRICS, ImageScore, ImageSet
-from harness.records import Measurement, Sample
+from harness.records import Cell, Measurement, Sample
 from harness.sampling import pool_of_single_threads, small
+
+if TYPE_CHECKING:
+    from harness.sampling import Images
 
 
 @dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Images to measure: their samples, and the pixels (n, h, w, 3) where they are at hand."""
+
+    samples: Sequence[Sample]
+    pixels: Images | None = None
+
+    def of(self, places: Sequence[int]) -> Shown:
+        """Some of them."""
+        return Shown(samples=[self.samples[p] for p in places], pixels=None if self.pixels is None else self.pixels[list(places)])
+
+
+@dataclass(kw_only=True)
 class Meter:
     """The metrics of a suite on a device. `settings` holds by metric the hash of what else decides its values; `clip` loads
-    the CLIP scorer when it is first needed."""
+    the CLIP scorer when it is first needed. Every metric is of one image alone, so that it does not matter how they come."""
 
     suite: Suite
     ledger: Ledger
@@ -29,54 +46,111 @@ class Meter:
     device: str
     settings: Mapping[str, str]
     clip: Callable[[], Any]
+    _ahead: list[Future[None]] = field(default_factory=list)
+    _pool: ThreadPoolExecutor | None = None
+    _baseline: Mapping[Cell, Sample] = field(default_factory=dict)
+
+    def begin(self, name: str) -> None:
+        """The next images are of this candidate; its pairs are those of the baseline's that are all there. While the baseline
+        itself is made there are none yet, and what needs them waits for `measure`."""
+        self._baseline = {} if name == self.suite.baseline else {s.cell: s for s in self.gallery.present(self.suite.baseline)}
+
+    def feed(self, samples: Sequence[Sample], pixels: Images) -> None:
+        """Takes images that were just written and measures them on a thread of its own, while the next are sampled. What fails
+        here is left for `measure`, which says so."""
+        if self._pool is None:
+            self._pool = pool_of_single_threads(1) if self._small else ThreadPoolExecutor(1)
+        names = [name for name in self.suite.metrics if self._baseline or not METRICS[name].paired]
+        self._ahead.append(self._pool.submit(self._quietly, names, Shown(samples=samples, pixels=pixels)))
 
     def measure(self, samples: Sequence[Sample], stage: Callable[[str], AbstractContextManager[None]]) -> None:
-        """Every declared metric on every image, each within `stage`. A metric is computed for all images of a candidate or for
-        none, so that a resumed run measures in the same batches as an unbroken one."""
-        references = self.gallery.present(self.suite.baseline)
-        keys = [r.key for r in references] if references else [""] * len(samples)
-        due = [name for name in self.suite.metrics if not self.ledger.measured(
-            name, METRICS[name].version, self.settings.get(name, ""), zip(samples, keys, strict=True))]
+        """Whatever of the declared metrics is still due on all images of a candidate, each metric within `stage`. Where one
+        fails on an image it is tried on the others alone, and the failure goes through `stage` at the end."""
+        self.settle()
+        self._baseline = {s.cell: s for s in self.gallery.present(self.suite.baseline)}
+        shown = Shown(samples=samples)
+        due = {name: places for name in self.suite.metrics if (places := self._due(name, shown))}
         if not due:
             return
-        images: list[ImageSet] = []
+        held: list[Shown] = []
         with stage("read the images"):
-            images.append(self._images(samples, references))
-        if not images:
+            held.append(Shown(samples=samples, pixels=self.gallery.pixels(samples)))
+        if not held:
             return
         # Side by side only where operations take one thread each; a large CLIP model wants the whole device.
-        jobs = len(due) if small(self.suite.grid, self.device) else 1
+        jobs = len(due) if self._small else 1
         with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
-            made = {name: pool.submit(self._scores, name, images[0]) for name in due}
-            for name in due:
+            made = {name: pool.submit(self._each, name, held[0].of(places)) for name, places in due.items()}
+            for name, scores in made.items():
                 with stage(f"metric {name}"):
-                    self.ledger.add(list(self._records(name, samples, keys, made[name].result())))
+                    if (error := scores.result()) is not None:
+                        raise error
+        self.ledger.flush()
 
-    def _images(self, samples: Sequence[Sample], references: Sequence[Sample]) -> ImageSet:
+    def settle(self) -> None:
+        """Waits until what was fed is measured."""
+        while self._ahead:
+            self._ahead.pop().result()
+
+    def close(self) -> None:
+        """Lets go of the thread."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def _small(self) -> bool:
+        return small(self.suite.grid, self.device)
+
+    def _reference(self, name: str, cell: Cell) -> str:
+        """The key of the baseline's image that a metric compares with; empty where it compares with none."""
+        found = self._baseline.get(cell) if METRICS[name].paired else None
+        return found.key if found is not None else ""
+
+    def _due(self, name: str, shown: Shown) -> list[int]:
+        """The places of the images that a metric is not known of as it is now."""
+        return [place for place, s in enumerate(shown.samples) if not self.ledger.measured(
+            name, METRICS[name].version, self.settings.get(name, ""), [(s, self._reference(name, s.cell))])]
+
+    def _quietly(self, names: Sequence[str], shown: Shown) -> None:
+        for name in names:
+            with suppress(Exception):  # tried again, and said, by `measure`
+                self._take(name, shown)
+
+    def _each(self, name: str, shown: Shown) -> Exception | None:
+        """A metric on all images, or one by one where that fails; the first error of an image."""
+        try:
+            self._take(name, shown)
+        except Exception as error:
+            if len(shown.samples) == 1:
+                return error
+            failed = [found for place in range(len(shown.samples)) if (found := self._each(name, shown.of([place]))) is not None]
+            return failed[0] if failed else None
+        return None
+
+    def _take(self, name: str, shown: Shown) -> None:
+        self.ledger.add(list(self._records(name, shown, METRICS[name].measure(self._images(name, shown)))), durable=False)
+
+    def _images(self, name: str, shown: Shown, why_not: str = "") -> ImageSet:
+        """The images as a metric takes them; with `why_not`, without references."""
         prompts = {p.id: p.text for p in self.suite.grid.prompts}
+        references = [self._baseline[s.cell] for s in shown.samples] if (
+            METRICS[name].paired and self._baseline and not why_not) else []
         return ImageSet(
-            images=self.gallery.pixels(samples), texts=tuple(prompts[s.cell.prompt] for s in samples),
-            references=self.gallery.pixels(references) if references else None, device=self.device, clip=None,
-            why_no_reference="" if references else f"the baseline {self.suite.baseline!r} was not sampled")
+            images=self.gallery.pixels(shown.samples) if shown.pixels is None else np.asarray(shown.pixels),
+            texts=tuple(prompts[s.cell.prompt] for s in shown.samples), device=self.device,
+            references=self.gallery.pixels(references) if references else None,
+            clip=self.clip() if name == "clip_score" else None,
+            why_no_reference=why_not or f"the baseline {self.suite.baseline!r} was not sampled")
 
-    def _scores(self, name: str, images: ImageSet) -> list[ImageScore]:
-        return METRICS[name].measure(replace(images, clip=self.clip()) if name == "clip_score" else images)
-
-    def _without_reference(self, name: str, of: Sample) -> ImageScore:
-        """One image measured as if there were no reference, which the baseline could not give."""
-        alone = replace(self._images([of], ()), why_no_reference="the baseline's image of this cell is none")
-        return self._scores(name, alone)[0]
-
-    def _records(self, name: str, samples: Sequence[Sample], keys: Sequence[str], scores: Sequence[ImageScore],
-                 ) -> Iterator[Measurement]:
+    def _records(self, name: str, shown: Shown, scores: Sequence[ImageScore]) -> Iterator[Measurement]:
         row = METRICS[name]
-        for s, found, key in zip(samples, scores, keys, strict=True):
-            score = found
+        for place, (s, found) in enumerate(zip(shown.samples, scores, strict=True)):
+            score, key = found, self._reference(name, s.cell)
             if why := self.ledger.defect(s.key):
                 score = ImageScore(missing={spec.name: f"the image is none: {why}" for spec in row.values})
             elif key and self.ledger.defect(key):
                 # Which values need the reference is the metric's own knowledge: without one it says so itself.
-                score = self._without_reference(name, s)
+                score = row.measure(self._images(name, shown.of([place]), "the baseline's image of this cell is none"))[0]
             yield Measurement(sample=s.key, candidate=s.candidate, cell=s.cell, metric=name, reference=key,
                               version=row.version, setting=self.settings.get(name, ""), values=score.values,
                               labels=score.labels, details=score.details, missing=score.missing)

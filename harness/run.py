@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,12 @@ from harness.records import (
     Failure,
     Finished,
     Record,
+    Sample,
     write_atomically,
 )
 from harness.samplers import sampler_problem
 from harness.sampling import (
+    Images,
     SamplingError,
     TextState,
     coverage_of_texts,
@@ -100,6 +103,7 @@ class SuiteRun:
 
     def close(self) -> None:
         """Lets go of the folder."""
+        self._meter.close()
         with suppress(OSError):
             self.ledger.close()
         self._lock.close()
@@ -156,7 +160,8 @@ class SuiteRun:
                 return self._give_up(candidate, failures)
             with self._stage(candidate, "sample", failures):
                 made = Made(candidate=candidate, identity=weights.identity, phases=prepared.phases, texts=texts)
-                self.gallery.make(made, absent, lambda count: self.progress.advance(count, doing))
+                self._meter.begin(candidate.name)
+                self.gallery.make(made, absent, partial(self._took, doing))
                 self._refuse_nothing(candidate)
                 if floor:
                     self.gallery.measure_floor(made)
@@ -168,6 +173,11 @@ class SuiteRun:
                         seconds=time.perf_counter() - started)
         self.ledger.add([done])
         return done
+
+    def _took(self, doing: str, samples: Sequence[Sample], pixels: Images) -> None:
+        """Images were written: they are measured while the next are sampled."""
+        self.progress.advance(len(samples), doing)
+        self._meter.feed(samples, pixels)
 
     def _refuse_nothing(self, candidate: Candidate) -> None:
         """SamplingError for a candidate of which not one image came out: nothing about it could be measured."""

@@ -191,3 +191,33 @@ def test_a_candidate_without_one_image_fails_by_name(tmp_path: Path, monkeypatch
     done = go(tmp_path, suite(candidates=pair, grid=grid))
     assert finished(done) == (5, 0)
     assert "all 5 images are none: NaN or infinite latents" in done["bad"][0].message  # type: ignore[index]
+
+
+def test_every_metric_is_journalled_once_for_every_image(tmp_path: Path) -> None:
+    """Measured while others are sampled, or afterwards: never both."""
+    pair = (plain_candidate(), plain_candidate("b", model="zoo:anime"))
+    for _ in range(2):
+        go(tmp_path, suite(candidates=pair, metrics=("exposure", "psnr", "palette")))
+    places = [(m.candidate, m.cell, m.metric) for m in records(tmp_path, Measurement)]  # type: ignore[attr-defined]
+    assert len(places) == len(set(places)) == 2 * 10 * 3
+    assert all(m.values.get("psnr_db") or m.values.get("exact_match") for m in records(tmp_path, Measurement)  # type: ignore[attr-defined]
+               if m.metric == "psnr")  # type: ignore[attr-defined]
+
+
+def test_a_metric_that_fails_on_one_image_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.metrics import METRICS
+
+    row, seen = METRICS["exposure"], []
+
+    def crashing(images):
+        seen.append(len(images.images))
+        if "a blue car" in images.texts:
+            raise ZeroDivisionError("nothing to divide by")
+        return row.measure(images)
+
+    monkeypatch.setitem(METRICS, "exposure", replace(row, measure=crashing))
+    (failure,) = go(tmp_path, suite())["photo"]  # type: ignore[misc]
+    assert (failure.stage, failure.message) == ("metric exposure", "nothing to divide by")
+    measured = {m.cell.prompt for m in records(tmp_path, Measurement)}  # type: ignore[attr-defined]
+    assert measured == {"star", "cat", "fish", "cup"}
+    assert len(records(tmp_path, Sample)) == 10
