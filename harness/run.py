@@ -38,6 +38,7 @@ from harness.records import (
     Sample,
     write_atomically,
 )
+from harness.runtimes import RUNTIMES
 from harness.samplers import sampler_problem
 from harness.sampling import (
     Images,
@@ -300,8 +301,9 @@ class SuiteRun:
 
 def refusal(candidate: Candidate, device: str) -> str:
     """Why this device does not offer what the candidate asks for ("fp16" on a CPU), or an empty string."""
-    reason = QUANTIZATION_MODES[candidate.quantization].why_not(device)
-    return f"{candidate.quantization} is not offered on {device}: {reason}" if reason else ""
+    asked = ((candidate.quantization, QUANTIZATION_MODES[candidate.quantization].why_not(device)),
+             (candidate.runtime, RUNTIMES[candidate.runtime].why_not(device)))
+    return next((f"{name} is not offered on {device}: {reason}" for name, reason in asked if reason), "")
 
 
 def _earlier(head: dict[str, Any]) -> list[Any]:

@@ -1,9 +1,46 @@
-"""RUNTIMES: by what a candidate's U-Net is executed. Declared by name in a Candidate; materialise applies the row."""
+"""RUNTIMES: by what a candidate's denoiser is executed. Declared by name in a Candidate; materialise applies the row, last of
+all."""
 
 from __future__ import annotations
 
-from typing import Final
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, Final
 
-RUNTIMES: Final[dict[str, str]] = {
-    "eager": "PyTorch as it is, one kernel after another",
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Runtime:
+    """`apply` gives a module that computes what the given one does, with its very parameters, so that weights merged into them
+    later count. `why_not` says what a device ("cpu", "cuda:0") lacks, empty when nothing. `version` rises when the same
+    weights give other images."""
+
+    said: str
+    apply: Callable[[torch.nn.Module], Any]
+    why_not: Callable[[str], str] = lambda _: ""
+    version: int = 1
+
+
+def _compiled(module: torch.nn.Module) -> Any:
+    import torch
+
+    # Each shape of batch has kernels of its own; parameters are inputs of them, and may change in place.
+    return torch.compile(module, dynamic=False)
+
+
+def _lacks_compiler(device: str) -> str:
+    if device.startswith("cuda"):
+        return "" if find_spec("triton") else "torch.compile needs triton on CUDA, which is not installed"
+    found = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
+    return "" if found else "torch.compile needs a C++ compiler on the CPU, and none is installed"
+
+
+RUNTIMES: Final[dict[str, Runtime]] = {
+    "eager": Runtime(said="PyTorch as it is, one kernel after another", apply=lambda module: module),
+    "compiled": Runtime(said="torch.compile: kernels fused and compiled for each shape of batch", apply=_compiled,
+                        why_not=_lacks_compiler),
 }

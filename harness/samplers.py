@@ -55,4 +55,7 @@ def build_scheduler(sampler: str, config: Mapping[str, Any]) -> Any:
     # from_config leaves out what a scheduler does not know, without a word; the end of the noise is no detail.
     if plain.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in signature(kind.__init__).parameters:
         raise ValueError(f"sampler {sampler!r} cannot sample a model with zero terminal SNR; use another, such as 'euler'")
+    if plain.get("rescale_betas_zero_snr"):
+        # Trained to begin at pure noise, and brightness comes wrong from anywhere else (Lin et al., arXiv 2305.08891).
+        plain["timestep_spacing"] = "trailing"
     return kind.from_config({**plain, **row.settings})

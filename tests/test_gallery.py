@@ -1,5 +1,7 @@
 """Images are made once: a larger suite, another run and a smaller memory change what is sampled, never what an image is."""
 
+import errno
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,12 +9,14 @@ import pytest
 import torch
 
 from harness import Suite
-from harness.declare import Candidate, Fused, Merge
+from harness.declare import Candidate, Checkpoint, Fused, Merge
+from harness.image_files import ImageFiles
 from harness.materialise import Workbench
 from harness.packing import in_order
 from harness.progress import Silent
 from harness.records import Defect, Finished, Fit, Journal, Measurement, NoiseFloor, Sample
 from harness.run import Options, SuiteRun
+from harness.zoo import resolve
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid, tiny_suite
 
 
@@ -221,3 +225,36 @@ def test_a_metric_that_fails_on_one_image_keeps_the_others(tmp_path: Path, monke
     measured = {m.cell.prompt for m in records(tmp_path, Measurement)}  # type: ignore[attr-defined]
     assert measured == {"star", "cat", "fish", "cup"}
     assert len(records(tmp_path, Sample)) == 10
+
+
+def test_a_disk_that_fills_up_half_way_loses_nothing_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                                               ) -> None:
+    write, count = ImageFiles.write, []
+
+    def full(self: ImageFiles, sample: Sample, data: bytes) -> None:
+        count.append(sample)
+        if 5 < len(count) < 50:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(self, sample, data)
+
+    monkeypatch.setattr(ImageFiles, "write", full)
+    (failure,) = go(tmp_path, suite())["photo"]  # type: ignore[misc]
+    assert (failure.stage, failure.error) == ("sample", "OSError")
+    assert "No space left" in failure.message
+    monkeypatch.undo()
+    assert finished(go(tmp_path, suite())) == (5, 5)
+    assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_model_file_that_changed_between_two_runs_is_sampled_anew_and_the_old_images_stay(tmp_path: Path) -> None:
+    mine = suite(candidates=(plain_candidate(model=Checkpoint(path="mine.safetensors", config="zoo:config")),))
+    shutil.copyfile(resolve("zoo:photo"), tmp_path / "mine.safetensors")
+    assert finished(go(tmp_path, mine)) == (10, 0)
+    before = {p.name: p.read_bytes() for p in tmp_path.rglob("*.png")}
+    shutil.copyfile(resolve("zoo:anime"), tmp_path / "mine.safetensors")
+    assert finished(go(tmp_path, mine)) == (10, 0)
+    after = {p.name: p.read_bytes() for p in tmp_path.rglob("*.png")}
+    assert len(after) == 20
+    assert before.items() <= after.items()
+    shutil.copyfile(resolve("zoo:photo"), tmp_path / "mine.safetensors")
+    assert finished(go(tmp_path, mine)) == (0, 10)

@@ -6,6 +6,7 @@ import pytest
 from harness import Grid
 from harness.materialise import Prepared, Workbench
 from harness.records import Cell, sample_key
+from harness.samplers import SAMPLERS, build_scheduler
 from harness.sampling import (
     Denoising,
     SamplingError,
@@ -72,8 +73,6 @@ def test_own_loop_agrees_with_the_diffusers_pipeline(pipeline: Pipeline) -> None
     """An independent reference: the loop that everyone runs, with the same noise."""
     from diffusers import StableDiffusionPipeline
 
-    from harness.samplers import build_scheduler
-
     grid = tiny_grid(guidance_scales=(4,), steps=5)
     theirs = StableDiffusionPipeline(
         vae=pipeline.vae, text_encoder=pipeline.text_encoder, tokenizer=pipeline.tokenizer, unet=pipeline.unet,
@@ -121,3 +120,13 @@ def test_large_pictures_are_computed_one_batch_at_a_time() -> None:
 def test_a_png_gives_back_every_pixel() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 48, 3), dtype=np.uint8)
     assert np.array_equal(from_png(to_png(image)), image)
+
+
+@pytest.mark.parametrize("sampler", sorted(name for name, row in SAMPLERS.items() if not row.flow))
+def test_a_model_of_zero_terminal_snr_begins_at_pure_noise(sampler: str) -> None:
+    config = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "beta_schedule": "scaled_linear",
+              "beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": "leading", "steps_offset": 1}
+    scheduler = build_scheduler(sampler, config)
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps[0] == 999
+    assert scheduler.config.prediction_type == "v_prediction"

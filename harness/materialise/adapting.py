@@ -54,13 +54,14 @@ def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Pla
     if adapter.blocks is None:
         return dict.fromkeys(reading.changes, adapter.weight)
     blocks = _whole(adapter.blocks)
-    denoiser = unet_to_ldm(model.components["unet"]).values() if "unet" in model.components else model.components.get(
-        "transformer", {})
+    # Of all the model's keys: an adapter's alone do not show how the blocks are numbered.
+    ldm = unet_to_ldm(model.components["unet"]) if "unet" in model.components else {}
+    denoiser = ldm.values() or model.components.get("transformer", {})
     found: list[ByKey] = []
     weights: dict[Places, float] = {}
     for component in dict.fromkeys(component for component, _ in reading.changes):
         paths = {f"{path}.weight": path for part, path in reading.changes if part == component}
-        names = unet_to_ldm(paths) if component == "unet" else {key: key for key in paths}
+        names = {key: ldm[key] if component == "unet" else key for key in paths}
         try:
             found.append(alphas_by_key(blocks, component, names, family=model.family, denoiser=denoiser))
         except WhereError as error:

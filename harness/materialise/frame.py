@@ -42,6 +42,10 @@ class Frame:
     attached: dict[str, AdapterPlan] = field(default_factory=dict)
     """Adapters that are on the layers by their paths, whether they work or not."""
     hooked: dict[str, Hooked] = field(default_factory=dict)
+    executed: dict[str, Any] = field(default_factory=dict)
+    """The denoiser as other runtimes execute it, by their names."""
+    idle: dict[str, frozenset[str]] = field(default_factory=dict)
+    """By path of a hypernetwork that has been hooked, the widths of its file that no attention of this model has."""
 
     @property
     def denoiser(self) -> str:
@@ -69,14 +73,15 @@ class Frame:
                 if adapter.path in self.hooked:
                     self.hooked.pop(adapter.path).remove()
                 self.hooked[adapter.path] = hook(adapter.net, self.pipeline.parts[self.denoiser], adapter.weights)
+                self.idle[adapter.path] = frozenset(map(str, self.hooked[adapter.path].idle))
 
     def statuses(self, path: str, plan: AdapterPlan) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         """What becomes of the tensors of an adapter, by component: of a hypernetwork, those for widths that no attention of
         this model has do nothing."""
-        hooked = self.hooked.get(path)
-        if hooked is None:
+        # Not asked of what is hooked now: one that begins in the middle of the steps is not.
+        idle = self.idle.get(path)
+        if idle is None:
             return plan.keys
-        idle = {str(width) for width in hooked.idle}
         return {component: {
             "applied": tuple(key for key in keys.get("applied", ()) if key.partition(".")[0] not in idle),
             "absent_component": tuple(key for key in keys.get("applied", ()) if key.partition(".")[0] in idle),

@@ -13,9 +13,10 @@ from harness.materialise.treating import clip_file
 from harness.merge import MERGE_METHODS
 from harness.quantize import QUANTIZATION_MODES
 from harness.records import Weights
+from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
 
-TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1}
+TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2}
 """Raised when one of them gives other numbers for the same file."""
 
 
@@ -29,9 +30,18 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
         references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
     inputs = {reference: library.content(reference) for reference in dict.fromkeys(references)}
     made = _by_content(plain(candidate), inputs)
+    words = _words(candidate, library)
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
         {k: v for k, v in made.items() if k not in ("name", "axes")}, sorted(inputs.values()), _versions(candidate),
-        QUANTIZATION_MODES[candidate.quantization].version]))
+        QUANTIZATION_MODES[candidate.quantization].version, RUNTIMES[candidate.runtime].version, *([words] if words else [])]))
+
+
+def _words(candidate: Candidate, library: Library) -> list[list[str]]:
+    """The words of the candidate's textual inversions, adapter by adapter: many files are called by their word and do not hold
+    it, so that a renamed one is another candidate."""
+    model = library.open(frame_of(candidate.model))
+    found = [[e.token for e in library.adapter(adapter.path, model).embeddings] for adapter in candidate.adapters]
+    return found if any(found) else []
 
 
 def _versions(candidate: Candidate) -> dict[str, int]:
@@ -40,6 +50,8 @@ def _versions(candidate: Candidate) -> dict[str, int]:
     if any((*adapters_of(candidate.model), *candidate.adapters)):
         versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
         versions["hypernetwork"] = TREATMENT_VERSIONS["hypernetwork"]
+    if any(adapter.blocks is not None for adapter in (*adapters_of(candidate.model), *candidate.adapters)):
+        versions["blocks"] = TREATMENT_VERSIONS["blocks"]
     if candidate.emphasis is not None:
         versions[f"emphasis {candidate.emphasis.method}"] = WEIGHTINGS[candidate.emphasis.method].version
     if candidate.aesthetic is not None:

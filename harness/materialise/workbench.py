@@ -23,6 +23,7 @@ from harness.materialise.treating import said_of, treatment_of
 from harness.merge import Expression, Source, Target, finite, sources, write_live
 from harness.quantize import QUANTIZATION_MODES, QuantizeReport
 from harness.records import Coverage, Weights
+from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.weights import Pipeline, build_pipeline, inspect_pipeline
 
@@ -71,6 +72,8 @@ class Workbench:
         """
         if reason := QUANTIZATION_MODES[candidate.quantization].why_not(self.device):
             raise MaterialiseError(f"quantization {candidate.quantization!r} on {self.device}: {reason}")
+        if reason := RUNTIMES[candidate.runtime].why_not(self.device):
+            raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
         self._plan(candidate.model)
         base = frame_of(candidate.model)
         place = (base.path, base.config, base.ema)
@@ -133,10 +136,29 @@ class Workbench:
             # The quantised copy is thrown away afterwards: the frame keeps its full-precision parameters for the next one.
             pipeline = pipeline.with_part(frame.denoiser, copy.deepcopy(pipeline.denoiser))
         report = QUANTIZATION_MODES[candidate.quantization].apply(pipeline.denoiser)
-        lasting = pipeline if candidate.quantization != "fp32" else None
+        run = self._executed(candidate, frame, pipeline)
+        # A quantised copy is as it was made; anything else follows the frame's parameters, which change in place.
+        copied = candidate.quantization != "fp32"
+
+        def enter() -> Pipeline:
+            if not copied:
+                self._enter(candidate, frame)
+            return run
+
         return Phase(first=first, treatment=treatment_of(candidate, self.library, readings),
-                     enter=lambda: lasting or self._enter(candidate, frame),
+                     enter=enter,
                      text_identity=short_hash(self._text_state(candidate, frame, readings))), report
+
+    def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline) -> Pipeline:
+        """The pipeline with its denoiser executed as declared. What is compiled for the frame's own parameters is kept: it stays
+        valid when they change, and adapters on the layers make it compile what is new."""
+        if candidate.runtime == "eager":
+            return pipeline
+        if pipeline is not frame.pipeline:
+            return pipeline.with_part(frame.denoiser, RUNTIMES[candidate.runtime].apply(pipeline.denoiser))
+        if candidate.runtime not in frame.executed:
+            frame.executed[candidate.runtime] = RUNTIMES[candidate.runtime].apply(pipeline.denoiser)
+        return pipeline.with_part(frame.denoiser, frame.executed[candidate.runtime])
 
     def _text_state(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> list[Any]:
         """All that decides an embedding: what the text encoder holds, and how prompts are treated."""

@@ -69,9 +69,11 @@ class ValueSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A row of METRICS. `version` rises whenever the same image would get another number."""
+    """A row of METRICS. `version` rises whenever the same image would get another number. A `paired` metric has values that
+    need the baseline's image."""
 
     measure: Callable[[ImageSet], list[ImageScore]]
     version: int
     values: tuple[ValueSpec, ...]
     paper: str = ""
+    paired: bool = False

@@ -50,13 +50,19 @@ def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Ma
             run.advance(pipeline, text)
             return cells, decode(pipeline, run.latents, _of(cells, broken))
 
-        # A pipeline of diffusers sets up its tokenizers for every call, which two threads must not do at once.
-        workers = 1 if pipeline.called is not None else side_by_side(grid, str(pipeline.device))
-        yield from _ahead(make, todo, workers)
+        yield from _ahead(make, todo, _workers(pipeline, grid))
         return
     waiting = iter(todo)
     while group := list(islice(waiting, BATCHES_PER_SWITCH)):
         yield from _switched(phases, grid, group, texts, broken)
+
+
+def _workers(pipeline: Pipeline, grid: Grid) -> int:
+    """How many batches may be under way at once. A pipeline of diffusers sets up its tokenizers for every call, and a compiled
+    denoiser compiles in its first ones, which two threads must not do at once."""
+    if pipeline.called is not None or hasattr(pipeline.denoiser, "_orig_mod"):
+        return 1
+    return side_by_side(grid, str(pipeline.device))
 
 
 def _of(cells: Batch, broken: Broken | None) -> Callable[[int, str], None] | None:
@@ -67,7 +73,7 @@ def _switched(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch], texts
               broken: Broken | None) -> Iterator[tuple[Batch, Images]]:
     """A group of batches through all phases together."""
     pipeline = phases[0].enter()
-    workers = side_by_side(grid, str(pipeline.device))
+    workers = _workers(pipeline, grid)
     under_way = list(_ahead(lambda cells: Denoising(pipeline, grid, cells), group, workers))
     for phase, stop in zip(phases, [*(later.first for _, later in pairwise(phases)), grid.steps], strict=True):
         live, text = phase.enter(), texts[phase.text_identity]
