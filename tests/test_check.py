@@ -76,6 +76,7 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     (one(emphasis=Emphasis(weights={"red": 0.5}, method="comfy")), "did you mean 'comfyui'"),
     (one(emphasis=Emphasis(weights={"red": float("nan")})), "emphasis of 'red' is nan"),
     (one(emphasis=Emphasis(weights={})), "emphasis names no words"),
+    (one(emphasis=Emphasis(weights={"red": 0.5, " Red": 2})), "emphasis: ' Red' and 'red' are the same word in a prompt"),
     (one(aesthetic=AestheticGradient(path="zoo:sketch", weight=2)), "aesthetic: weight is 2.0; expected a number from 0 to 1"),
     (one(aesthetic=AestheticGradient(path="no.pt")), "aesthetic gradient file 'no.pt' does not exist"),
     ({"candidates": ()}, "no candidates are declared"),

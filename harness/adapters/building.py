@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from harness.adapters.change import Change
 from harness.adapters.contract import AdapterError
 from harness.adapters.formats import Key
-from harness.adapters.formats.headers import settings, strength
+from harness.adapters.formats.headers import flag, settings, strength
 from harness.adapters.kinds import check_change, scale_of
 from harness.adapters.pathnames import Target, fused_heights
 from harness.adapters.stored import Stored, shown
@@ -131,7 +131,7 @@ def _with_strength(stored: Stored, where: str, group: Group, change: Change) -> 
     if not ranked:
         return replace(change, scale=1.0, alpha=alpha), []
     config = settings(stored, group.component) if where == "header" else {}
-    if config.get("use_dora") and change.magnitude is None:
+    if flag(stored, config, "use_dora") and change.magnitude is None:
         raise AdapterError(f"{stored.name}: its settings say use_dora, but there is no magnitude (DoRA's) beside it; the file is "
                            "incomplete")
     if alpha is None and config:

@@ -96,4 +96,7 @@ def embedding(stored: Stored, key: str, found: InversionKey, component: str, vec
     if width and rows.shape[1] != width:
         raise AdapterError(f"{stored.name}: {shown(key)} has vectors of {rows.shape[1]} numbers, but {component} takes {width}; "
                            "the embedding is for another model")
+    if not found.token.strip():
+        raise AdapterError(f"{stored.name}: {shown(key)} is for the word {shown(found.token)}, which cannot stand in a prompt; "
+                           "save it with a name")
     return Embedding(component=component, token=found.token, vectors=rows)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.adapters.contract import AdapterError
-from harness.adapters.formats.headers import HEADER, fits, said_rank, settings
+from harness.adapters.formats.headers import HEADER, fits, flag, said_rank, settings, strength
 from harness.adapters.kinds import KINDS, wrong_roles
 from harness.adapters.stored import Stored, shown
 
@@ -94,8 +94,11 @@ def _settings(stored: Stored, config: Mapping[str, Any], modules: Sequence[Modul
     wrong = [module for module in modules if module.rank and said_rank(stored, config, module.name, module.rank) != module.rank]
     yield from _first_of((f"{shown(module.name)} has rank {module.rank}, its {where} says "
                           f"{said_rank(stored, config, module.name, module.rank):g}" for module in wrong), "ranks contradict it")
+    for module in modules:
+        # Said here, what is wrong with the settings, and not only when the file is read against a model.
+        strength(stored, config, module.name, module.rank or 1)
     dora = [module for module in modules if any(role.startswith("magnitude") for role in module.keys)]
-    if config.get("use_dora") and len(dora) < len(modules):
+    if flag(stored, config, "use_dora") and len(dora) < len(modules):
         yield f"its {where} says use_dora, but {len(modules) - len(dora)} of {len(modules)} modules have no magnitude"
     if config.get("use_dora") is False and dora:
         yield f"its {where} says use_dora = false, but {len(dora)} of {len(modules)} modules have a magnitude"

@@ -45,7 +45,9 @@ def open_pickle(path: Path) -> Stored:
     if _HYPERNETWORK_WIDTHS & {key for key in content if isinstance(key, int)}:
         raise AdapterError(f"{path}: this is a hypernetwork, a small network run inside attention and no change of weights; it "
                            "cannot be fused, added or converted. Give it as an adapter of a candidate, which hooks it on.")
-    while isinstance(content.get("state_dict"), Mapping):
+    for _ in range(_DEPTH):  # not as long as there is one: a dictionary of a pickle may hold itself
+        if not isinstance(content.get("state_dict"), Mapping):
+            break
         content = content["state_dict"]
     tensors: dict[str, Tensor] = {}
     extras: dict[str, str] = {}

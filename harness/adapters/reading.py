@@ -154,7 +154,10 @@ class _Reader:
         except UnusableError as error:
             self._refuse([group], str(error))
             return None
-        self.notes.update(dict.fromkeys(notes))
+        for note in notes:
+            # Of what is so in many modules, the first is enough.
+            if not any(said.partition(" (")[0] == note.partition(" (")[0] for said in self.notes):
+                self.notes[note] = None
         return change
 
     def _place(self, built: list[tuple[Group, Change]]) -> dict[tuple[str, str], Change]:

@@ -9,13 +9,14 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.adapters.contract import AdapterError
 from harness.adapters.formats import FORMATS, Key
-from harness.adapters.formats.headers import HEADER
+from harness.adapters.formats.headers import HEADER, flag, settings, strength
 from harness.adapters.formats.refused import refusal
 from harness.adapters.inversion import place_of
 from harness.adapters.oddities import Module, oddities
@@ -32,7 +33,8 @@ _RANK_ROLES: Final = {"down": 0, "w1_b": 0, "w2_b": 0, "a2": 0}
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
     """What a file is. `ranks` and `alphas` are the lowest and the highest, None where it has none; `alphas_missing` counts
-    modules of a kind with rank but without alpha tensor, `modules` those of each part of a model by name in the file."""
+    modules of a kind with rank whose alpha is said nowhere, `modules` those of each part of a model by name in the file.
+    `strength` is where the strength stands, in words; empty where there is none but 1."""
 
     source: str
     format: str
@@ -44,6 +46,7 @@ class Recognised:
     ranks: tuple[int, int] | None
     alphas: tuple[float, float] | None
     alphas_missing: int
+    strength: str
     tokens: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -99,7 +102,9 @@ def describe(stored: Stored, name: str) -> Recognised:
     listed = [Module(part=part, name=module, keys=found, kinds=frozenset(kinds[part, module]), rank=_rank(stored, found))
               for (part, module), found in modules.items()]
     ranks = [module.rank for module in listed if module.rank]
-    alphas, missing = _alphas(stored, modules)
+    where = FORMATS[name].strength if name in FORMATS else ""
+    configs = _configs(stored, modules) if where == "header" else {}
+    alphas, missing = _alphas(stored, modules, configs)
     base = base_of(stored, modules)
     tokens = sorted({found.token for key in stored.entries if (found := place_of(stored, key)) and found.status == "applied"})
     parts = Counter(part for part, _ in modules)
@@ -108,8 +113,9 @@ def describe(stored: Stored, name: str) -> Recognised:
         tool=tool_of(stored, name), base=base, modules={_shown_part(part, base): count for part, count in parts.items()},
         kinds=(*sorted(set().union(*kinds.values())), *(["dora"] if with_magnitude else [])),
         ranks=(min(ranks), max(ranks)) if ranks else None, alphas=(min(alphas), max(alphas)) if alphas else None,
-        alphas_missing=missing, tokens=tuple(ascii(token)[1:-1] for token in tokens),
-        warnings=tuple(oddities(stored, listed, base, alphas, name in FORMATS and FORMATS[name].strength == "header")))
+        alphas_missing=missing, strength=_where(stored, where, configs, bool(alphas)),
+        tokens=tuple(ascii(token)[1:-1] for token in tokens),
+        warnings=tuple(oddities(stored, listed, base, alphas, where == "header")))
 
 
 def _kind(stored: Stored, key: str, part: Key) -> str:
@@ -129,13 +135,42 @@ def _rank(stored: Stored, found: Mapping[str, str]) -> int:
     return 0
 
 
-def _alphas(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]) -> tuple[list[float], int]:
+def _configs(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[str, dict[str, Any]]:
+    """PEFT's settings of every part of the model; none where they cannot be read, which is said among the warnings."""
+    try:
+        return {part: found for part in dict.fromkeys(part for part, _ in modules) if (found := settings(stored, part))}
+    except AdapterError:
+        return {}
+
+
+def _where(stored: Stored, where: str, configs: Mapping[str, Mapping[str, Any]], with_alphas: bool) -> str:
+    """Where the strength of a file stands, in words."""
+    if not configs and (with_alphas or where not in ("header", "factors")):
+        return "alpha tensors" if with_alphas else ""
+    if not configs:
+        return "the factors, taken as they are"
+    try:
+        root = any(flag(stored, config, "use_rslora") for config in configs.values())
+    except AdapterError:
+        root = False
+    place = "adapter_config.json" if stored.config is not None else f"the header's {HEADER}"
+    return f"{place}{', alpha / sqrt(rank) (use_rslora)' if root else ''}"
+
+
+def _alphas(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]], configs: Mapping[str, Mapping[str, Any]],
+            ) -> tuple[list[float], int]:
+    """Every alpha of a module with rank, its tensor's or the settings', and how many modules have none."""
     alphas, missing = [], 0
-    for found in modules.values():
-        if not _rank(stored, found):
+    for (part, module), found in modules.items():
+        rank = _rank(stored, found)
+        if not rank:
             continue
         if "alpha" not in found:
-            missing += 1
+            if part not in configs:
+                missing += 1
+                continue
+            with suppress(AdapterError):  # said among the warnings
+                alphas.append(strength(stored, configs[part], module, rank)[0])
             continue
         alpha = stored.number(found["alpha"])
         if not math.isfinite(alpha):

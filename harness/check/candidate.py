@@ -20,6 +20,7 @@ from harness.declare import Adapter, Candidate, Checkpoint, Fused, Model
 from harness.quantize import QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
+from harness.text.finding import occurrences
 
 CONFIG: Final = "zoo:config"
 
@@ -74,6 +75,10 @@ def _treatments(candidate: Candidate, root: Path) -> Iterator[str]:
                 yield f"emphasis: the word {word!r} is empty"
             if not number(weight):
                 yield f"emphasis of {word!r} is {weight!r}; expected a finite number"
+        try:
+            occurrences((word for word in candidate.emphasis.weights if word.strip()), "")
+        except ValueError as error:
+            yield f"emphasis: {error}"
         if not candidate.emphasis.weights:
             yield "emphasis names no words; leave it out, or give weights={'blue': 0.7}"
     if (aesthetic := candidate.aesthetic) is not None:

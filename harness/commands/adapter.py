@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,6 +23,7 @@ _EXAMPLES: Final = """examples:
   sweetspot adapter resize --model base.safetensors big.safetensors --error 0.05 -o small.safetensors
   sweetspot adapter convert --model base.safetensors kohya.safetensors --layout peft -o peft.safetensors"""
 _SHOWN: Final = 5
+PARTS: Final = ("unet", "transformer", "text_encoder", "text_encoder_2", "text_encoder_3", "vae")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -39,7 +41,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     way = ways.add_parser("extract", help="the adapter that makes one model of another")
     way.add_argument("--base", required=True, help="the model that it is to be applied to")
     way.add_argument("--tuned", required=True, help="the model that comes out")
-    way.add_argument("--parts", default="unet,text_encoder", help="components, with commas; those that both have")
+    way.add_argument("--parts", help="components, with commas (default: the denoiser and all text encoders)")
     _add_output(way, cut=True, required=True)
 
 
@@ -109,9 +111,22 @@ def _extract(given: argparse.Namespace) -> int:
                          "an adapter takes one model to another of the same family")
     cut = _cut(given)
     assert cut is not None  # the command line asks for one
-    made = extract_adapter(_pairs(base, tuned, [part.strip() for part in given.parts.split(",")]), cut)
+    made = extract_adapter(_pairs(base, tuned, _parts(given.parts, base, tuned)), cut)
     _say_algebra(made, given.report)
     return _write(given, made.changes, base, f"{given.tuned} - {given.base}")
+
+
+def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
+    """The components to take the difference of. ValueError for one that is not in both models: it would be left out in
+    silence."""
+    either = [part for part in PARTS if part in base.components or part in tuned.components]
+    parts = [part for part in either if part != "vae"] if given is None else [part.strip() for part in given.split(",")]
+    if absent := [part for part in parts if part not in base.components or part not in tuned.components]:
+        raise ValueError(f"the part {absent[0]!r} is not in both models; base has {', '.join(base.components)}, tuned has "
+                         f"{', '.join(tuned.components)}. Name those to take with --parts")
+    if left := [part for part in either if part not in parts]:
+        say(f"  note: not looked at: {', '.join(left)}")
+    return parts
 
 
 def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str]) -> Iterator[Pair]:
@@ -119,11 +134,7 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str]) -> Iterator[Pair
     silence."""
     from harness.adapters.algebra import Pair
 
-    shared = [part for part in parts if part in base.components and part in tuned.components]
-    if not shared:
-        raise ValueError(f"none of the parts {', '.join(parts)} is in both models; base has {', '.join(base.components)}, "
-                         f"tuned has {', '.join(tuned.components)}")
-    for part in shared:
+    for part in parts:
         one, two = base.tensors(part), tuned.tensors(part)
         if apart := sorted(one.keys() ^ two.keys()):
             raise ValueError(f"{part}: {apart[0]!r} is in one of the models only, and so are {len(apart) - 1} more keys; give "
@@ -134,10 +145,13 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str]) -> Iterator[Pair
                 bias = f"{path}.bias"
                 yield Pair(component=part, path=path, base=one[key], tuned=two[key], base_bias=one.get(bias),
                            tuned_bias=two.get(bias))
+            elif not one[key].equal(two[key]) and not (leaf == "bias" and f"{path}.weight" in one):
+                raise ValueError(f"{part}: {key!r} differs between the models, and no adapter can hold it; take it from one of "
+                                 "them first")
 
 
 def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change], model: ModelFile, made_of: str) -> int:
-    from harness.adapters.writing import Layout, comfyui_names, kohya_names, write_adapter
+    from harness.adapters.writing import Layout, comfyui_names, kohya_names, rounded_away, write_adapter
     from harness.materialise.library import shapes_of
     from harness.weights import save_single_file
 
@@ -147,7 +161,12 @@ def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change],
     header = {"modelspec.sai_model_spec": "1.0.1", "modelspec.title": given.output.stem,
               "sweetspot.adapter": f"{given.way} of {' + '.join(Path(part).name for part in made_of.split(' + '))}",
               "sweetspot.version": __version__}
-    write_adapter(given.output, changes, Layout(name=given.layout, dtype=given.dtype, names=names), header, save_single_file)
+    layout = Layout(name=given.layout, dtype=given.dtype, names=names)
+    write_adapter(given.output, changes, layout, header, save_single_file)
+    if lost := rounded_away(changes, layout):
+        worst = max(lost, key=lambda key: lost[key])
+        say(f"  warning: numbers too small for {given.dtype}: {len(lost)} tensors lose more than 1 %, most {printable(worst)}, "
+            f"{lost[worst]:.3g} of it; write {'fp32' if given.dtype == 'bf16' else 'bf16 or fp32'}")
     say(f"wrote {printable(str(given.output))}: {len(changes)} modules, {size_in_words(given.output.stat().st_size)}, "
         f"{given.layout} layout in {given.dtype}")
     return 0
@@ -164,9 +183,12 @@ def _cut(given: argparse.Namespace) -> Cut | None:
 def _weighed(text: str) -> tuple[str, float]:
     path, sign, weight = text.rpartition("=")
     try:
-        return (path, float(weight)) if sign and path else (text, 1.0)
+        number = float(weight) if sign and path else 1.0
     except ValueError:
         return text, 1.0
+    if not math.isfinite(number):
+        raise ValueError(f"{text}: the weight is {number}; expected a finite number")
+    return (path, number) if sign and path else (text, 1.0)
 
 
 def _say_reading(path: str, weight: float, reading: Reading) -> None:

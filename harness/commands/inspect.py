@@ -95,6 +95,7 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
     """The inspection of a model, or of an adapter, as data and as lines. Raises what opening the model raised for a file
     that is neither."""
     from harness.adapters import AdapterError, recognise_file
+    from harness.adapters.stored import PEFT_CONFIG
 
     try:
         inspection = inspect_file(path, keys=given.keys, hashes=given.hash)
@@ -103,7 +104,8 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
             adapter = recognise_file(path)
         except AdapterError as refused:
             # A file that calls itself an adapter is told what is wrong with it as one.
-            raise (refused if IS_ADAPTER in str(error) else error) from None
+            called_one = IS_ADAPTER in str(error) or (path / PEFT_CONFIG).is_file()
+            raise (refused if called_one else error) from None
         hashes = _hashes(path) if given.hash else {}
         return {**asdict(adapter), "path": str(path), "hashes": hashes}, [*adapter_lines(path, adapter), *_hash_lines(hashes)]
     return asdict(inspection), list(lines(inspection, all_names=given.keys))
@@ -121,8 +123,10 @@ def adapter_lines(path: Path, found: Recognised) -> Iterator[str]:
         yield f"  rank           {_span(found.ranks)}"
     if found.alphas:
         yield f"  alpha          {_span(found.alphas)}"
-    if found.alphas_missing:
+    if found.alphas_missing and found.strength in ("", "alpha tensors"):
         yield f"  alpha missing  in {found.alphas_missing} modules, which counts as alpha = rank"
+    if found.strength:
+        yield f"  strength       in {found.strength}"
     if found.tokens:
         yield f"  tokens         {', '.join(map(repr, found.tokens))}"
     yield from (f"  warning: {warning}" for warning in found.warnings)

@@ -16,8 +16,9 @@ from harness.records import Weights
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
 
-TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2}
-"""Raised when one of them gives other numbers for the same file."""
+TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2}
+"""Raised when one of them gives other numbers for the same file: block weights of adapters, and several adapters of one
+candidate or such for some of the steps, among them."""
 
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
@@ -52,6 +53,8 @@ def _versions(candidate: Candidate) -> dict[str, int]:
         versions["hypernetwork"] = TREATMENT_VERSIONS["hypernetwork"]
     if any(adapter.blocks is not None for adapter in (*adapters_of(candidate.model), *candidate.adapters)):
         versions["blocks"] = TREATMENT_VERSIONS["blocks"]
+    if len(candidate.adapters) > 1 or any((adapter.start, adapter.end) != (0, 1) for adapter in candidate.adapters):
+        versions["together"] = TREATMENT_VERSIONS["together"]
     if candidate.emphasis is not None:
         versions[f"emphasis {candidate.emphasis.method}"] = WEIGHTINGS[candidate.emphasis.method].version
     if candidate.aesthetic is not None:

@@ -210,9 +210,10 @@ class _Planner:
         if given is None:
             raise MaterialiseError(f"merge method {merge.method!r} needs {word}, and none is given")
         file = self.files[name_of(frame_of(merge))]
-        names = unet_to_ldm(plan.merged) if component == "unet" else {key: key for key in plan.merged}
-        denoiser = unet_to_ldm(file.components["unet"]).values() if "unet" in file.components else file.components.get(
-            "transformer", {})
+        # Numbered by all keys of the model: some of them alone would be counted as a model with fewer blocks.
+        whole = unet_to_ldm(file.components["unet"]) if "unet" in file.components else {}
+        names = {key: whole[key] if component == "unet" else key for key in plan.merged}
+        denoiser = whole.values() if whole else file.components.get("transformer", {})
         try:
             by_key = alphas_by_key(given, component, names, family=file.family, denoiser=denoiser)
         except WhereError as error:

@@ -31,8 +31,11 @@ def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Read
     if candidate.aesthetic is not None:
         given = candidate.aesthetic
         projection = text_projection(library.path(clip_file(given.clip)))
-        aesthetic = Aesthetic(embedding=read_aesthetic(library.path(given.path)), projection=projection,
-                              weight=given.weight, steps=given.steps, rate=given.rate)
+        embedding = read_aesthetic(library.path(given.path))
+        if len(embedding) != projection.shape[1]:
+            raise MaterialiseError(f"aesthetic gradient {given.path!r} holds {len(embedding)} numbers, and clip {given.clip!r} "
+                                   f"projects to {projection.shape[1]}; give the CLIP model that it was made with")
+        aesthetic = Aesthetic(embedding=embedding, projection=projection, weight=given.weight, steps=given.steps, rate=given.rate)
         treatment = replace(treatment, aesthetic=aesthetic)
     if candidate.emphasis is not None:
         treatment = replace(treatment, weights=candidate.emphasis.weights, method=candidate.emphasis.method)

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters import AdapterPlan, Reading, live_plan
+from harness.adapters.kinds import is_additive
 from harness.declare import Adapter, Candidate, Checkpoint, Model, plain, short_hash
-from harness.materialise.adapting import weights_of, with_adapter
+from harness.materialise.adapting import Places, weights_of, with_adapter
 from harness.materialise.frame import Frame, Working
 from harness.materialise.identity import weights_of_candidate
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
@@ -137,12 +138,11 @@ class Workbench:
             pipeline = pipeline.with_part(frame.denoiser, copy.deepcopy(pipeline.denoiser))
         report = QUANTIZATION_MODES[candidate.quantization].apply(pipeline.denoiser)
         run = self._executed(candidate, frame, pipeline)
-        # A quantised copy is as it was made; anything else follows the frame's parameters, which change in place.
-        copied = candidate.quantization != "fp32"
 
         def enter() -> Pipeline:
-            if not copied:
-                self._enter(candidate, frame)
+            # Also where the denoiser is a quantised copy: the text encoders and the VAE are the frame's, and another phase or
+            # candidate may stand in them.
+            self._enter(candidate, frame)
             return run
 
         return Phase(first=first, treatment=treatment_of(candidate, self.library, readings),
@@ -177,7 +177,7 @@ class Workbench:
             plan = self._plan(candidate.model)
             for part in frame.live:
                 self._write(candidate, frame, plan.parts[part], plan.precision)
-            frame.work([self._working(adapter, candidate.model) for adapter in candidate.adapters])
+            frame.work([self._working(candidate, number) for number in range(len(candidate.adapters))])
             frame.entered = name
         return frame.pipeline
 
@@ -201,10 +201,9 @@ class Workbench:
         live, holds = frame.live[part.component], frame.holds[part.component]
         keys = surveyed(part.keys, self._read, self._limits)
         wanted = {key: (keys[key], part.stored[key].dtype) for key in live}
-        for adapter in candidate.adapters:
+        for number, adapter in enumerate(candidate.adapters):
             changed_by = with_adapter(keys, part.component, adapter, self._reading(adapter, candidate.model),
-                                      self._weights(adapter, candidate.model),
-                                      left=self._layers(adapter, candidate.model).factors.keys())
+                                      self._weights(adapter, candidate.model), left=self._live(candidate, number))
             keys |= changed_by
             wanted |= {key: (expression, "F32") for key, expression in changed_by.items()}
         changed = [key for key in live if holds.get(key) != wanted[key]]
@@ -245,11 +244,22 @@ class Workbench:
             self._plans[key] = plan_recipe(model, self.library)
         return self._plans[key]
 
-    def _working(self, adapter: Adapter, model: Model) -> Working:
-        """What live layers take of an adapter."""
+    def _working(self, candidate: Candidate, number: int) -> Working:
+        """What live layers take of one of the candidate's adapters."""
+        adapter, model = candidate.adapters[number], candidate.model
         if net := self.library.hypernetwork(adapter.path):
             return Working(path=adapter.path, net=net, weights=float(adapter.weight))
-        return Working(path=adapter.path, plan=self._layers(adapter, model), weights=self._weights(adapter, model))
+        live = self._live(candidate, number)
+        return Working(path=adapter.path, plan=self._layers(adapter, model), weights={
+            place: weight if place in live else 0.0 for place, weight in self._weights(adapter, model).items()})
+
+    def _live(self, candidate: Candidate, number: int) -> frozenset[Places]:
+        """The modules in which live layers do one of the candidate's adapters. Not those whose weight a later adapter changes
+        in a way that depends on it, such as a DoRA: what it is to see has to stand in the weight before."""
+        later = [self._reading(adapter, candidate.model) for adapter in candidate.adapters[number + 1:]]
+        factors = self._layers(candidate.adapters[number], candidate.model).factors
+        return frozenset(place for place in factors if all(
+            place not in reading.changes or is_additive(reading.changes[place]) for reading in later))
 
     def _adapter_rows(self, candidate: Candidate, frame: Frame) -> Iterator[Coverage]:
         """What becomes of every tensor of every adapter's file."""

@@ -160,3 +160,9 @@ def test_a_picture_is_refused(tmp_path):
 def test_recognising_says_the_words_and_the_base(tmp_path):
     said = recognise_file(fx.save(tmp_path / "word.safetensors", {"clip_l": torch.ones(1, 768), "clip_g": torch.ones(1, 1280)}))
     assert (said.format, said.base, said.tokens) == ("textual-inversion", "Stable Diffusion XL", ("word",))
+
+
+def test_a_blank_word_is_refused_by_the_file(tmp_path):
+    torch.save({"string_to_param": {"*": VECTORS}, "name": "  "}, tmp_path / "word.pt")
+    with pytest.raises(AdapterError, match=r"word\.pt: 'string_to_param\.\*' is for the word '  ', which cannot stand"):
+        read_changes(tmp_path / "word.pt", fx.sd1(), "sd1")

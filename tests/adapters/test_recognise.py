@@ -220,3 +220,41 @@ def test_missing_files_and_other_endings_are_an_error(tmp_path):
     for name, match in (("none.safetensors", "no such file"), ("a.zip", "are read from"), ("", "folder without adapter_config")):
         with pytest.raises(AdapterError, match=match):
             recognise_file(tmp_path / name)
+
+
+@pytest.mark.parametrize(("settings", "said"), [
+    ({"lora_alpha": 10 ** 400}, "expected a number"), ({"r": -(10 ** 400)}, "expected a number"),
+    ({"use_rslora": "false"}, "use_rslora of its settings is 'false', expected true or false"),
+    ({"use_dora": "no"}, "use_dora of its settings is 'no', expected true or false")])
+def test_settings_that_are_no_number_or_no_truth_are_refused_and_said(settings, said, tmp_path):
+    model = fx.sd1()
+    changes = fx.loras(model, only={"unet"})
+    folder = tmp_path / "f"
+    folder.mkdir()
+    (folder / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2, "lora_alpha": 2, **settings}))
+    fx.save(folder / "adapter_model.safetensors", fx.dotted(changes, "base_model.model.", alpha=None))
+    with pytest.raises(AdapterError, match=said):
+        read_changes(folder, model, "sd1")
+    assert any(said in warning for warning in recognise_file(folder).warnings)
+
+
+def test_the_alphas_of_settings_are_told_and_a_contradicted_rank_is_said_once(tmp_path):
+    model = fx.sd1()
+    changes = fx.loras(model, only={"unet"})
+    path = fx.save(tmp_path / "a.safetensors", fx.dotted(changes, alpha=None), fx.header(changes, use_rslora=True))
+    said = recognise_file(path)
+    alphas = [change.alpha for change in changes.values()]
+    assert (said.alphas, said.alphas_missing) == ((min(alphas), max(alphas)), 0)
+    assert said.strength == "the header's lora_adapter_metadata, alpha / sqrt(rank) (use_rslora)"
+    wrong = fx.header(changes, rank_pattern={}, r=7)
+    notes = read_changes(fx.save(tmp_path / "b.safetensors", fx.dotted(changes, alpha=None), wrong), model, "sd1").notes
+    assert sum("rank is not the tensors'" in note for note in notes) == 1
+
+
+@pytest.mark.parametrize("name", ["state_dict", "other"])
+def test_a_dictionary_that_holds_itself_is_refused_and_not_walked_for_ever(name, tmp_path):
+    loop = {}
+    loop[name] = loop
+    torch.save(loop, tmp_path / "loop.pt")
+    with pytest.raises(AdapterError, match=r"loop\.pt: .* is a dict; expected tensors by name"):
+        recognise_file(tmp_path / "loop.pt")

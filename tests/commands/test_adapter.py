@@ -139,3 +139,51 @@ def test_tensors_of_a_component_that_the_model_lacks_are_said_to_be_left_out(tmp
     save_file({**load_file(tmp_path / "a.safetensors"), **absent}, tmp_path / "b.safetensors")
     assert run("convert", "--model", "zoo:base", tmp_path / "b.safetensors", "-o", tmp_path / "o.safetensors") == 0
     assert "2 tensors are for text_encoder_2, which the model lacks" in capsys.readouterr().out
+
+
+def test_numbers_that_the_dtype_loses_are_said(tmp_path: Path, base: ModelFile, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same products, with factors below what fp16 holds: written so, the adapter would do nothing."""
+    tensors = load_file(small_lora(tmp_path / "a.safetensors", base, 1))
+    tiny = {key: value * {"weight": 1e-9 if "lora_up" in key else 1, "alpha": 1e9}[key.rpartition(".")[2]]
+            for key, value in tensors.items()}
+    save_file(tiny, tmp_path / "tiny.safetensors")
+    out = tmp_path / "o.safetensors"
+    assert run("convert", "--model", "zoo:base", tmp_path / "tiny.safetensors", "-o", out) == 0
+    said = capsys.readouterr().out
+    assert "warning: numbers too small for fp16: 3 tensors lose more than 1 %" in said and "lora_up.weight, 1 of it" in said
+    assert run("convert", "--model", "zoo:base", tmp_path / "tiny.safetensors", "-o", out, "--dtype", "bf16") == 0
+    assert "warning" not in capsys.readouterr().out
+    assert close(deltas(out, base), deltas(tmp_path / "a.safetensors", base), 1e-2)
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf"])
+def test_a_weight_that_is_no_number_is_refused_by_its_text(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                           weight: str) -> None:
+    out = tmp_path / "o.safetensors"
+    assert run("merge", "--model", "zoo:base", f"zoo:sketch={weight}", "-o", out) == 1
+    assert f"zoo:sketch={weight}: the weight is {weight}; expected a finite number" in capsys.readouterr().err
+
+
+def two_models(folder: Path) -> tuple[Path, Path]:
+    """Two tiny SDXL folders that differ in one weight of the second text encoder."""
+    from tests.weights.tiny_families import states, write_folder
+
+    tuned = states("sdxl")
+    key = next(key for key in tuned["text_encoder_2"] if key.endswith("q_proj.weight"))
+    tuned["text_encoder_2"][key] = tuned["text_encoder_2"][key] + 1
+    return write_folder(folder / "base", states("sdxl")), write_folder(folder / "tuned", tuned)
+
+
+def test_an_extracted_adapter_holds_the_second_text_encoder_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, tuned = two_models(tmp_path)
+    out = tmp_path / "o.safetensors"
+    assert run("extract", "--base", base, "--tuned", tuned, "--rank", 4, "-o", out) == 0
+    assert all(key.startswith("lora_te2_") for key in load_file(out))
+    assert "not looked at: vae" in capsys.readouterr().out
+
+
+def test_a_misspelt_part_is_not_left_out_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    base, tuned = two_models(tmp_path)
+    assert run("extract", "--base", base, "--tuned", tuned, "--parts", "unett,text_encoder_2", "--rank", 4, "-o",
+               tmp_path / "o.safetensors") == 1
+    assert "the part 'unett' is not in both models" in capsys.readouterr().err

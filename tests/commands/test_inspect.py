@@ -130,6 +130,33 @@ def test_scaled_weights_are_counted(tmp_path):
     assert found.components["unet"].dtypes["F8_E4M3"] == 1
 
 
+@pytest.mark.parametrize(("name", "said", "where"), [
+    ("zoo:sketch-peft", ["  alpha          8"], "the header's lora_adapter_metadata"),
+    ("zoo:sketch-peft-folder", ["  alpha          8"], "adapter_config.json"),
+    ("zoo:sketch", ["  alpha          8"], "alpha tensors"),
+    ("zoo:sketch-original", ["  alpha missing  in 64 modules, which counts as alpha = rank"], "")])
+def test_the_strength_of_an_adapter_is_told_from_where_it_stands(name, said, where, capsys):
+    text = told(zoo.resolve(name), capsys).splitlines()
+    assert [line for line in text if line.startswith("  alpha ")] == said
+    assert [line for line in text if line.startswith("  strength ")] == ([f"  strength       in {where}"] if where else [])
+
+
+def test_a_folder_of_peft_that_is_refused_is_told_why(tmp_path, capsys):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "IA3"}))
+    save_file({"base_model.model.to_q.ia3_l": torch.ones(4)}, tmp_path / "adapter_model.safetensors")
+    assert main(["inspect", str(tmp_path)]) == 1
+    assert "a PEFT folder of kind 'IA3'" in capsys.readouterr().err
+
+
+def test_settings_that_reading_would_refuse_are_a_warning(tmp_path, capsys):
+    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 1, "lora_alpha": None}))
+    factors = {"lora_A": torch.ones(1, 4), "lora_B": torch.ones(4, 1)}
+    save_file({f"base_model.model.mid.to_q.{name}.weight": value for name, value in factors.items()},
+              tmp_path / "adapter_model.safetensors")
+    assert "warning: adapter_model.safetensors: lora_alpha or alpha_pattern of its settings is 'None'" in told(
+        tmp_path, capsys).replace(f"{tmp_path.name}/", "")
+
+
 def test_an_adapter_that_is_not_whole_or_whose_header_lies_is_said_to_be_odd(tmp_path, capsys):
     save_file({"lora_unet_mid.lora_down.weight": torch.ones(1, 4)}, tmp_path / "lora.safetensors", {"ss_network_dim": "8"})
     text = told(tmp_path / "lora.safetensors", capsys)

@@ -1,5 +1,6 @@
 """Adapters by block and by step, words and emphasis: what is declared is what the denoiser and the encoder are given."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,14 +10,17 @@ from safetensors.torch import save_file
 from harness import Adapter, AestheticGradient, Alphas, Blocks, Candidate, Emphasis, Fused, Gradient
 from harness.adapters import AdapterError
 from harness.materialise import MaterialiseError, Phase, Prepared, Workbench
-from harness.materialise.adapting import LORA_BLOCKS, _whole
+from harness.materialise.adapting import LORA_BLOCKS, _whole, weights_of
+from harness.materialise.library import Library, checkpoint_of
 from harness.materialise.phases import spans_of
 from harness.materialise.treating import text_projection
+from harness.merge.blocks import unet_blocks
 from harness.progress import Silent
 from harness.records import Cell
 from harness.run import Options, SuiteRun
 from harness.sampling import Denoising, SamplingError, batches, encode, sample
 from harness.weights import open_model
+from harness.weights.ldm import unet_to_ldm
 from harness.zoo import resolve
 from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 
@@ -113,9 +117,37 @@ def test_block_weights_at_run_time_are_those_fused_for_good(bench: Workbench, bl
     assert (live - fused).abs().max() < 0.02 * (live - whole).abs().max()
 
 
-def _ldm_names() -> list[str]:
-    from harness.weights.ldm import unet_to_ldm
+def attention_file(folder: Path) -> str:
+    """A LoRA of attention alone, as most are: its names do not show how the U-Net's blocks are numbered."""
+    drawn, tensors = torch.Generator().manual_seed(4), dict[str, torch.Tensor]()
+    for key, info in open_model(resolve("zoo:base")).components["unet"].items():
+        if key.endswith("attn2.to_k.weight"):
+            stem = f"lora_unet_{key.removesuffix('.weight').replace('.', '_')}"
+            tensors |= {f"{stem}.lora_down.weight": torch.randn(2, info.shape[1], generator=drawn),
+                        f"{stem}.lora_up.weight": torch.randn(info.shape[0], 2, generator=drawn)}
+    save_file(tensors, folder / "attention.safetensors")
+    return "attention.safetensors"
 
+
+@pytest.mark.parametrize("made", [lambda _: "zoo:sketch", attention_file])
+def test_a_block_weight_reaches_the_blocks_that_the_whole_model_gives_this_number(
+        tmp_path: Path, made: Callable[[Path], str]) -> None:
+    """Each slot by itself, against the single-file names of all the model's keys."""
+    names = unet_to_ldm(open_model(resolve("zoo:base")).components["unet"])
+    steps = {tuple(name.split(".")[:2]) for name in names.values()}
+    counts = (sum(step[0] == side for step in steps) for side in ("input_blocks", "output_blocks"))
+    library, places = Library(tmp_path), unet_blocks(*counts)
+    model, path = library.open(checkpoint_of("zoo:base")), made(tmp_path)
+    for number, slot in enumerate(places):
+        values = tuple(float(number == other) for other in range(len(places)))
+        found = weights_of(Adapter(path=path, blocks=Blocks(values=values, base=0)), library.adapter(path, model), model)
+        start = {"I": "input_blocks", "M": "middle_block", "O": "output_blocks"}[slot[0]]
+        start += f".{int(slot.lstrip('INOUT'))}." if slot[0] != "M" else "."
+        assert {place for place, value in found.items() if value} == {
+            place for place in found if names[f"{place[1]}.weight"].startswith(start)}, slot
+
+
+def _ldm_names() -> list[str]:
     return list(unet_to_ldm(open_model(resolve("zoo:base")).components["unet"]).values())
 
 
@@ -190,6 +222,17 @@ def test_treatments_are_part_of_what_a_candidate_is(bench: Workbench, tmp_path: 
     assert len({bench.weights(c).identity for c in candidates}) == len(candidates)
 
 
+def test_a_renamed_file_whose_name_is_its_word_is_another_candidate(tmp_path: Path) -> None:
+    bench = Workbench(device="cpu", root=tmp_path)
+    for name in ("cat", "dog"):
+        save_file({"emb_params": torch.ones(2, 96)}, tmp_path / f"{name}.safetensors")
+        save_file({"<both>": torch.ones(2, 96)}, tmp_path / f"{name}_inside.safetensors")
+    identities = {name: bench.weights(candidate(Adapter(path=f"{name}.safetensors"))).identity
+                  for name in ("cat", "dog", "cat_inside", "dog_inside")}
+    assert identities["cat"] != identities["dog"]
+    assert identities["cat_inside"] == identities["dog_inside"]
+
+
 def test_an_aesthetic_gradient_moves_the_embedding_and_leaves_the_encoder(tmp_path: Path) -> None:
     bench = Workbench(device="cpu", root=tmp_path)
     plain = encode(bench.prepare(candidate()).pipeline, PROMPTS[:1]).positive["a red star"].states
@@ -199,6 +242,12 @@ def test_an_aesthetic_gradient_moves_the_embedding_and_leaves_the_encoder(tmp_pa
     moved = encode(phase.enter(), PROMPTS[:1], phase.treatment).positive["a red star"].states
     assert not torch.allclose(moved, plain, atol=1e-3)
     assert torch.equal(encode(phase.enter(), PROMPTS[:1]).positive["a red star"].states, plain)
+
+
+def test_an_aesthetic_gradient_of_another_clip_is_refused_before_the_first_image(tmp_path: Path) -> None:
+    save_file({"mean": torch.ones(17)}, tmp_path / "look.safetensors")
+    with pytest.raises(MaterialiseError, match=r"'look\.safetensors' holds 17 numbers, and clip 'zoo:clip' projects to"):
+        Workbench(device="cpu", root=tmp_path).inspect(candidate(aesthetic=AestheticGradient(path="look.safetensors")))
 
 
 def test_a_word_that_stands_in_no_prompt_fails_before_the_first_image(tmp_path: Path) -> None:
@@ -245,7 +294,45 @@ def test_the_networks_of_other_widths_are_said_to_do_nothing(tmp_path: Path) -> 
     assert {key.partition(".")[0] for key in row.keys["absent_component"]} == {"12"}
 
 
+def test_a_hypernetwork_of_the_last_steps_is_said_to_do_nothing_where_it_does_not(tmp_path: Path) -> None:
+    late = Adapter(path=network_file(tmp_path), start=0.5)
+    prepared = Workbench(device="cpu", root=tmp_path, steps=4).prepare(candidate(late))
+    (row,) = (row for row in prepared.coverage if row.stage == "adapter net.pt")
+    assert {key.partition(".")[0] for key in row.keys["absent_component"]} == {"12"}
+
+
 def test_a_hypernetwork_cannot_be_fused(tmp_path: Path) -> None:
     fused = Fused(model="zoo:base", adapters=(Adapter(path=network_file(tmp_path)),))
     with pytest.raises(AdapterError, match=r"net\.pt: is a hypernetwork"):
         Workbench(device="cpu", root=tmp_path).inspect(Candidate(name="f", model=fused))
+
+
+def text_file(folder: Path) -> str:
+    """A LoRA of the text encoder alone."""
+    drawn, tensors = torch.Generator().manual_seed(6), dict[str, torch.Tensor]()
+    for key, info in open_model(resolve("zoo:base")).components["text_encoder"].items():
+        if key.endswith("q_proj.weight"):
+            stem = f"lora_te_{key.removesuffix('.weight').replace('.', '_')}"
+            tensors |= {f"{stem}.lora_down.weight": torch.randn(2, info.shape[1], generator=drawn),
+                        f"{stem}.lora_up.weight": torch.randn(info.shape[0], 2, generator=drawn)}
+    save_file(tensors, folder / "text.safetensors")
+    return "text.safetensors"
+
+
+def test_every_phase_of_a_quantized_candidate_has_its_own_text_encoder(tmp_path: Path) -> None:
+    path, bench = text_file(tmp_path), Workbench(device="cpu", root=tmp_path, steps=4)
+    early, late = (encode(phase.enter(), PROMPTS).positive["a red star"].states for phase in bench.prepare(
+        candidate(Adapter(path=path, start=0.5), quantization="bf16")).phases)
+    plain, styled = (encode(bench.prepare(candidate(*adapters)).pipeline, PROMPTS).positive["a red star"].states
+                     for adapters in ((), (Adapter(path=path),)))
+    assert torch.equal(early, plain)
+    assert torch.equal(late, styled)
+    assert not torch.equal(plain, styled)
+
+
+def test_a_lora_before_a_dora_is_what_the_dora_sees_as_in_a_fused_model(bench: Workbench) -> None:
+    dora = Adapter(path="zoo:sketch-dora")
+    for adapters in ((SKETCH, dora), (dora, SKETCH)):
+        live = unet_says(bench.prepare(candidate(*adapters)))
+        fused = unet_says(bench.prepare(Candidate(name="f", model=Fused(model="zoo:base", adapters=adapters))))
+        assert (live - fused).abs().max() < 0.005

@@ -7,6 +7,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -47,7 +48,7 @@ def strength(stored: Stored, config: Mapping[str, Any], module: str, rank: int) 
     if used <= 0:
         raise AdapterError(f"{stored.name}: r of its settings is {used:g}, expected a number above 0")
     note = "" if not rank or said == rank else f"the header's rank is not the tensors' in some modules ({module!a})"
-    return alpha, alpha / (math.sqrt(used) if config.get("use_rslora") else used), note
+    return alpha, alpha / (math.sqrt(used) if flag(stored, config, "use_rslora") else used), note
 
 
 def said_rank(stored: Stored, config: Mapping[str, Any], module: str, rank: int) -> float:
@@ -64,9 +65,18 @@ def _number(stored: Stored, config: Mapping[str, Any], module: str, pattern: str
         if fits(stored, str(given), module):
             said = value
             break
-    if isinstance(said, bool) or not isinstance(said, int | float) or not math.isfinite(said):
+    # Compared, not converted: a whole number of JSON may have thousands of digits.
+    if isinstance(said, bool) or not isinstance(said, int | float) or not abs(said) <= sys.float_info.max:
         raise AdapterError(f"{stored.name}: {name} or {pattern} of its settings is {str(said)[:60]!a}, expected a number")
     return float(said)
+
+
+def flag(stored: Stored, config: Mapping[str, Any], name: str) -> bool:
+    """A setting that is true, false or left out. AdapterError for a text: "false" would count as true."""
+    said = config.get(name)
+    if said is not None and not isinstance(said, bool):
+        raise AdapterError(f"{stored.name}: {name} of its settings is {str(said)[:60]!a}, expected true or false")
+    return bool(said)
 
 
 def fits(stored: Stored, pattern: str, module: str) -> bool:
