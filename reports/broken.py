@@ -16,8 +16,8 @@ from reports.statistics import Estimate, cluster_mean
 CLIPPED_ABOVE: Final = 0.5
 FLAT_WITHIN: Final = 1.0
 RULE: Final = (
-    "Failed images are those that were not made because the candidate failed (NaN or infinite pixels are refused before they "
-    "become an image), those of one colour (the palette's centres lie within 1 CIE Lab unit of their mean), those with more "
+    "Failed images are those that were not made because the candidate failed, those that came out as NaN or infinite numbers, "
+    "those of one colour (the palette's centres lie within 1 CIE Lab unit of their mean), those with more "
     "than half of their pixels clipped, and, where a gate asks for at least so much of a value, those below it. All guidance "
     "scales count. The interval is Wilson's (95 %), with prompts as clusters.")
 
@@ -62,6 +62,9 @@ def broken(run: Run, candidate: str) -> Broken:
 def _tests(run: Run, rows: pd.DataFrame) -> list[tuple[str, Any, Any]]:
     """Per kind of failure: its name, which images can be told, and which of them failed."""
     found: list[tuple[str, Any, Any]] = []
+    none = rows["sample"].isin(set(run.defects)).to_numpy(dtype=bool)
+    if none.any():
+        found.append(("no finite numbers", none, none))
     if "clusters" in rows.columns:
         spread = np.array([_spread(c) for c in rows["clusters"]], dtype=float)
         found.append(("of one colour", ~np.isnan(spread), spread < FLAT_WITHIN))

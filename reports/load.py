@@ -24,6 +24,7 @@ from harness.records import (
     Latency,
     Measurement,
     Memory,
+    NoiseFloor,
     Power,
     Sample,
     Timeline,
@@ -61,6 +62,8 @@ class Run:
     durations: Mapping[str, Durations]
     curves: Mapping[str, BatchCurve]
     fits: tuple[Fit, ...]
+    floors: tuple[NoiseFloor, ...]
+    defects: Mapping[str, str]
     failures: tuple[Failure, ...]
     weights: Mapping[str, Weights]
     finished: Mapping[str, Finished]
@@ -103,6 +106,7 @@ def load_run(folder: Path) -> Run:
     return Run(folder=folder, suite=suite, images=images, failures=found.failures, missing=missing, damaged=tuple(damaged),
                coverage=found.coverage, latency=found.latency, memory=found.memory, weights=found.weights,
                timeline=found.timeline, power=found.power, durations=found.durations, curves=found.curves, fits=found.fits,
+               floors=found.floors, defects=found.defects,
                finished=found.finished, changed=found.changed, metrics=metrics, environment=head.get("environment", {}),
                head=head)
 

@@ -19,6 +19,7 @@ from plotly.offline import get_plotlyjs
 from harness.records import write_atomically
 from reports import tables, words
 from reports.candidates import label_with_role
+from reports.cost_table import cost_section
 from reports.costs import peak_memory, seconds_per_image
 from reports.decision import Comparison, Recommendation
 from reports.figures import FIGURES
@@ -59,7 +60,7 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict]) -> str:
         shelf_json=Markup(embed(json.dumps(pictures.data))), left_out=pictures.left_out, grid=pictures.data,
         strip=strip(run, rec), lead=_parts(rec.sentence), facts=_facts(run, rec), gates=tables.gate_rows(run, verdicts, rec.pick),
         comparisons=tables.comparison_rows(run, rec.comparisons), candidates=tables.candidate_rows(run, rec),
-        costs=tables.cost_table(run), losses=tables.loss_rows(run), coverage=tables.coverage_table(run),
+        costs=cost_section(run, rec), losses=tables.loss_rows(run), coverage=tables.coverage_table(run),
         gaps=tables.gap_rows(run), provenance=tables.provenance(run),
         failures=[{"name": words.visible(f.candidate), "stage": words.visible(f.stage), "error": words.visible(f.error),
                    "message": words.visible(f.message)} for f in run.failures])

@@ -13,6 +13,7 @@ from harness.records import (
     BatchCurve,
     Cell,
     Coverage,
+    Defect,
     Durations,
     Failure,
     Finished,
@@ -20,6 +21,7 @@ from harness.records import (
     Latency,
     Measurement,
     Memory,
+    NoiseFloor,
     Power,
     Record,
     Sample,
@@ -54,7 +56,8 @@ class Gap:
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """The records that count, all of declared candidates, and the gaps that the others leave. `changed` names for each
-    input file that was changed between candidates those that ran before the change."""
+    input file that was changed between candidates those that ran before the change; `defects` says by the key of a sample why
+    its image is none."""
 
     samples: Mapping[Place, Sample]
     measurements: tuple[Measurement, ...]
@@ -66,6 +69,8 @@ class Standing:
     durations: Mapping[str, Durations]
     curves: Mapping[str, BatchCurve]
     fits: tuple[Fit, ...]
+    floors: tuple[NoiseFloor, ...]
+    defects: Mapping[str, str]
     weights: Mapping[str, Weights]
     finished: Mapping[str, Finished]
     failures: tuple[Failure, ...]
@@ -84,7 +89,9 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any]) -> St
     for file, names in changed.items():
         refused.update((name, f"{file} was changed since the candidate ran; run it again") for name in names)
     weights = {name: w for name, w in weights.items() if name not in refused}
-    samples = _samples(own, suite, weights, head["sampling"])
+    fits = [r for r in last if isinstance(r, Fit) and r.candidate in weights]
+    samples = _samples(own, suite, weights, (head["sampling"], fits))
+    keys = {sample.key for sample in samples.values()}
     failures = tuple(r for r in last if isinstance(r, Failure))
     measurements, stale = _measurements(_measured(records), samples, suite.baseline, head)
     latency, untimed = _timed(last, Latency, weights, refused)
@@ -98,8 +105,10 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any]) -> St
                     changed=changed, failures=failures, timeline=_timed(last, Timeline, weights, refused)[0],
                     power=_timed(last, Power, weights, refused)[0], durations=_timed(last, Durations, weights, refused)[0],
                     curves=_timed(last, BatchCurve, weights, refused)[0],
-                    fits=tuple(r for r in last if isinstance(r, Fit) and r.candidate in weights
-                               and r.setting == weights[r.candidate].setting),
+                    fits=tuple(r for r in fits if r.setting == weights[r.candidate].setting),
+                    floors=tuple(r for r in last if isinstance(r, NoiseFloor) and r.candidate in weights
+                                 and r.setting == weights[r.candidate].identity and r.batch_size == suite.grid.batch_size),
+                    defects={r.sample: r.why for r in own if isinstance(r, Defect) and r.sample in keys},
                     coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused),
                     finished={r.candidate: r for r in last if isinstance(r, Finished) and r.candidate not in refused})
 
@@ -123,23 +132,24 @@ def _latest(records: Sequence[Record]) -> list[Record]:
     """The last record of every subject, samples and measurements aside, in order.
 
     When a candidate's weights change, a new identity is announced: coverage, failures and the finish of the old one are
-    void. A Failure is void too when a Finished, or weights, of its candidate follow, and a Fit when a Latency follows:
-    what was refused then fits now, or is tried again.
+    void, and what did not fit. A Failure is void too when a Finished, or weights, of its candidate follow, and the refusal
+    of a single image when a Latency follows: it fits now.
     """
     held: dict[tuple[Any, ...], Record] = {}
     identities: dict[str, str] = {}
     for r in records:
-        if isinstance(r, Sample | Measurement):
+        if isinstance(r, Sample | Measurement | Defect):
             continue
         void: tuple[type[Any], ...] = ()
         if isinstance(r, Weights):
             changed = identities.get(r.candidate, r.identity) != r.identity
-            void = (Coverage, Finished, Failure) if changed else (Failure,)
+            void = (Coverage, Finished, Failure, Fit) if changed else (Failure,)
             identities[r.candidate] = r.identity
         elif isinstance(r, Finished):
             void = (Failure,)
         elif isinstance(r, Latency):
-            void = (Fit,)
+            held = {k: v for k, v in held.items()
+                    if not (isinstance(v, Fit) and v.candidate == r.candidate and v.batch_size == 1)}
         if void:
             held = {k: v for k, v in held.items() if not (v.candidate == r.candidate and isinstance(v, void))}
         subject = (type(r).__name__, r.candidate, *_part(r))
@@ -157,6 +167,8 @@ def _part(record: Record) -> tuple[Any, ...]:
             return (record.stage,)
         case Fit():
             return record.batch_size, record.cap_bytes
+        case NoiseFloor():
+            return (record.cell,)
     return ()
 
 
@@ -170,17 +182,32 @@ def _cells(suite: Suite) -> Iterator[tuple[Cell, tuple[str, str]]]:
 
 
 def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weights],
-             sampling: Mapping[str, Any]) -> dict[Place, Sample]:
+             made: tuple[Mapping[str, Any], Sequence[Fit]]) -> dict[Place, Sample]:
     """The sample of every declared cell whose key follows from the candidate's weights, the texts and the settings,
-    wherever in the journal it stands."""
+    wherever in the journal it stands. Where memory refused a batch, one of the halved batches counts as well."""
+    sampling, fits = made
     held = {(r.candidate, r.cell, r.key): r for r in records if isinstance(r, Sample)}
     found: dict[Place, Sample] = {}
     for candidate in (c for c in suite.candidates if c.name in weights):
+        settings = [{**sampling, "batch_size": size} for size in _halved(suite, candidate.name, fits)]
         for cell, texts in _cells(suite):
-            key = sample_key(weights[candidate.name].identity, cell, texts, sampling)
-            if (sample := held.get((candidate.name, cell, key))) is not None:
-                found[candidate.name, cell] = sample
+            for setting in (sampling, *settings):
+                key = sample_key(weights[candidate.name].identity, cell, texts, setting)
+                if (sample := held.get((candidate.name, cell, key))) is not None:
+                    found[candidate.name, cell] = sample
+                    break
     return found
+
+
+def _halved(suite: Suite, candidate: str, fits: Sequence[Fit]) -> list[int]:
+    """The batch sizes below the declared one at which images of a candidate can have been made: down to half of the smallest
+    that was refused."""
+    refused = [fit.batch_size for fit in fits if fit.candidate == candidate and not fit.fits]
+    sizes, size = [], suite.grid.batch_size // 2
+    while refused and size >= max(1, min(refused) // 2):
+        sizes.append(size)
+        size //= 2
+    return sizes
 
 
 def _measured(records: Sequence[Record]) -> list[tuple[Measurement, bool]]:

@@ -85,24 +85,26 @@ def within_bounds(of: Estimate, *, flags: bool = False, level: float = LEVEL) ->
 
     n = p (1 - p) / error^2 is the number of independent draws that would have this standard error (the effective sample
     size), and q the t quantile of P - 1 degrees of freedom; the ends are (p + q^2/2n -+ q sqrt(p(1-p)/n + q^2/4n^2)) /
-    (1 + q^2/n). Where the prompts do not differ at all there is no error to go by: p of `flags` at 0 or 1 gets the interval
-    of n = P draws and the normal quantile, any other p keeps its interval of no width. An estimate without interval, or
-    with a mean outside [0, 1], is returned as it is. Wilson, JASA 22 (1927) 209; Franco, Little, Louis and Slud, Journal of
-    Survey Statistics and Methodology 7 (2019) 334, for clusters.
+    (1 + q^2/n). Where the prompts do not differ at all there is no error to go by: `flags` (0 or 1 for each image)
+    get the interval of n = all images and the normal quantile, other shares keep theirs of no width. An estimate without
+    interval, or with a mean outside [0, 1], is returned as it is. Wilson, JASA 22 (1927) 209; Franco, Little, Louis and
+    Slud, Journal of Survey Statistics and Methodology 7 (2019) 334, for clusters; Korn and Graubard, Survey Methodology 24
+    (1998) 193, for all images where none or all have the flag.
     """
     p, error = of.mean, of.error
     if p is None or error is None or not 0 <= p <= 1:
         return of
     spread = p * (1 - p)
-    if error > 0 and spread > 0:
+    if error > 1e-12 and spread > 0:
         n, q = spread / error**2, float(student_t.ppf((1 + level) / 2, of.prompts - 1))
-    elif flags and spread == 0:
-        n, q = float(of.prompts), float(norm.ppf((1 + level) / 2))
+    elif flags:
+        n, q = float(of.pairs), float(norm.ppf((1 + level) / 2))
     else:
         return of
     centre, scale = p + q * q / (2 * n), 1 + q * q / n
     half = q * (spread / n + q * q / (4 * n * n)) ** 0.5
-    return replace(of, low=max(0.0, (centre - half) / scale), high=min(1.0, (centre + half) / scale))
+    return replace(of, low=0.0 if p == 0 else max(0.0, (centre - half) / scale),
+                   high=1.0 if p == 1 else min(1.0, (centre + half) / scale))
 
 
 def paired_difference(table: pd.DataFrame, other: pd.DataFrame, value: str,

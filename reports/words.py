@@ -73,10 +73,10 @@ def estimate(of: Estimate, name: str = "", *, difference: bool = False) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as "2.41 ms", "184 ms" or "2.41 s": three figures that count, down to a hundredth of a millisecond."""
-    if seconds >= 1:
+    """Seconds as "2.41 ms", "18.4 ms", "184 ms" or "2.41 s"."""
+    if seconds >= 0.9995:
         return f"{seconds:.2f} s"
-    return f"{1000 * seconds:.0f} ms" if seconds >= 0.01 else f"{1000 * seconds:.2f} ms"
+    return f"{1000 * seconds:.{0 if seconds >= 0.09995 else 1 if seconds >= 0.009995 else 2}f} ms"
 
 
 def size(count: float) -> str:
@@ -97,7 +97,7 @@ def reading(name: str) -> str:
 def series(name: str) -> str:
     """A timeline's line for readers: "device_used" is "VRAM, whole device"."""
     return {"device_used": "VRAM, whole device", "process_used": "VRAM, this process",
-            "process_rss": "main memory of the process (RSS)"}.get(name, visible(name))
+            "process_rss": "process RSS"}.get(name, visible(name))
 
 
 def plural(count: int, noun: str) -> str:

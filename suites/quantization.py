@@ -18,7 +18,7 @@ SUITE = Suite(
         guidance_scales=(5,),
         sampler="dpmpp_2m", steps=10, width=64, height=64,
     ),
-    metrics=("psnr", "clip_score", "palette", "exposure"),
+    metrics=("psnr", "ssim", "clip_score", "palette", "exposure"),
     latency_rounds=3,
     gates=(Gate(value="coverage"), Gate(value="failures", at_most=0)),
 )

@@ -12,22 +12,26 @@ from harness.metrics.contract import ImageScore, ImageSet, Metric, ValueSpec
 from harness.metrics.exposure import measure_exposure
 from harness.metrics.palette import measure_palette
 from harness.metrics.psnr import measure_psnr
+from harness.metrics.ssim import measure_ssim
 
 METRICS: Final[dict[str, Metric]] = {
     "clip_score": Metric(
-        measure=measure_clip_score, version=1, paper="https://arxiv.org/abs/2104.08718",
+        measure=measure_clip_score, version=2, paper="https://arxiv.org/abs/2104.08718",
         values=(
             ValueSpec("clip_score", "points", "higher", "100 x cosine of image and prompt embedding, not clamped"),
             ValueSpec("tokens_dropped", "tokens", "lower", "prompt tokens beyond the context, which CLIP did not read"),
         )),
     "psnr": Metric(
-        measure=measure_psnr, version=1, paper="https://en.wikipedia.org/wiki/Peak_signal-to-noise_ratio",
+        measure=measure_psnr, version=1, paired=True, paper="https://en.wikipedia.org/wiki/Peak_signal-to-noise_ratio",
         values=(
             ValueSpec("psnr_db", "dB", "higher", "10 log10(255^2 / MSE) to the baseline's image, on 8-bit RGB"),
             ValueSpec("exact_match", "share", "higher", "1 where the image equals the baseline's bit for bit"),
         )),
+    "ssim": Metric(
+        measure=measure_ssim, version=1, paired=True, paper="https://doi.org/10.1109/TIP.2003.819861",
+        values=(ValueSpec("ssim", "share", "higher", "mean structural similarity to the baseline's image, 1 where equal"),)),
     "palette": Metric(
-        measure=measure_palette, version=1, paper="https://doi.org/10.1023/A:1026543900054",
+        measure=measure_palette, version=2, paired=True, paper="https://doi.org/10.1023/A:1026543900054",
         values=(
             ValueSpec("palette_drift", "dE00", "lower", "earth mover's distance to the baseline's k-means palette"),
             ValueSpec("chroma", "C*ab", "nearer", "mean distance of the pixels from gray in CIE Lab"),

@@ -75,10 +75,20 @@ def nearest_name(scaled: Floats) -> str:
 
 def _background(scaled: Floats, members: NDArray[np.int64]) -> NDArray[np.bool_]:
     ring = members[_ring(members.shape[0], members.shape[1])]
-    owned = np.bincount(ring, minlength=len(scaled)) / len(ring)
-    median = np.median(scaled[ring], axis=0)
+    counts = np.bincount(ring, minlength=len(scaled))
+    owned = counts / len(ring)
+    median = np.array([_median(axis, counts) for axis in scaled.T])
     near = np.sqrt(((scaled - median) ** 2).sum(axis=1)) < _RING_DISTANCE
     return np.asarray((owned > _RING_OWNER) | near)
+
+
+def _median(values: Floats, counts: NDArray[np.int64]) -> float:
+    """Median of values that occur `counts` times each: a ring of a large picture has few colours and many pixels."""
+    order = np.argsort(values, kind="stable")
+    reached = np.cumsum(counts[order])
+    middle = [values[order[int(np.searchsorted(reached, place, side="right"))]]
+              for place in ((reached[-1] - 1) // 2, reached[-1] // 2)]
+    return float(middle[0] + middle[1]) / 2
 
 
 @lru_cache(maxsize=1)

@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from reports.decision import Recommendation
+from reports.figures.batches import batch_curve
 from reports.figures.colours import dominant_colours, palette_drift
 from reports.figures.cost import seconds_by_phase
 from reports.figures.heatmap import objective_heatmap
+from reports.figures.memory import memory_over_time
+from reports.figures.rounds import rounds_over_time
 from reports.figures.slices import along_candidates, along_guidance
 from reports.load import Run
 
@@ -36,11 +39,23 @@ FIGURES: Final = {
                     "The same for the picked candidate. CLIP score alone tends to reward guidance that burns images "
                     "out, so read it with the panels below it.", along_guidance),
     "colours": Row("Dominant colours", "Which colour does each candidate give a prompt?",
-                   "Images counted by their dominant colour, over all seeds and guidance scales of the prompt.",
+                   "Images counted by their dominant colour, over all seeds of the prompt, at the pick's guidance.",
                    dominant_colours),
     "drift": Row("Palette drift", "How far do the colours move from the baseline's?",
                  "Mean colour distance (dE00) from the baseline's image of the same prompt, seed and guidance; about 2 "
                  "is just noticeable. All prompts.", palette_drift),
-    "cost": Row("Seconds per image", "Where does the time go?",
-                "Median of the timed rounds by phase; the dots are the totals of the single rounds.", seconds_by_phase),
+    "cost": Row("Seconds", "Where does the time go?",
+                "Median of the timed rounds; the dots are the single rounds. A switch makes another candidate's weights live "
+                "in the same pipeline; the first one may merge and read files.", seconds_by_phase),
+    "memory": Row("Memory over time", "When is the most memory in use, and how much?",
+                  "One switch to the candidate and one untimed image at batch 1, with its phases shaded. The axis does not "
+                  "start at zero.", memory_over_time),
+    "batches": Row("Batch size", "What do larger batches give, and where does memory end?",
+                   "Median of the timed batches; text encoding is not in them. A cross marks a batch that was refused.",
+                   batch_curve),
+    "rounds": Row("Rounds over time", "Did the machine change while it was measured?",
+                  "Every candidate takes its turn in every round, in an order drawn anew, so what slows the machine slows all "
+                  "alike. The yardstick is one fixed small computation just before each: where it rises, the machine was busy "
+                  "with something else. The axes do not start at zero. The pick and the baseline are drawn strong.",
+                  rounds_over_time),
 }

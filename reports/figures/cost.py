@@ -1,4 +1,4 @@
-"""Where the time goes, phase by phase and round by round, with every timed round shown. Drawn by page.py."""
+"""Where the time goes: seconds by phase, and of a style switch, with every timed round shown. Drawn by page.py."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any, Final
 
 import pandas as pd
 import plotly.graph_objects as go
-from plotly.subplots import make_subplots
 
 from reports import words
 from reports.costs import phases, seconds_apart, seconds_per_image
@@ -47,7 +46,7 @@ def seconds_by_phase(run: Run, rec: Recommendation) -> Any:
     choices = [("one image, by phase", list(range(len(figure.data))))]
     for number, phase in enumerate([*parts, *APART]):
         rows = table[(table["phase"] == phase) & table["candidate"].isin(names)]
-        if rows.empty or len(parts) < 2 and phase in parts:
+        if rows.empty or (len(parts) < 2 and phase in parts):
             continue
         first = len(figure.data)
         _bar(figure, run, ticks, phase, number)
@@ -77,8 +76,10 @@ def _bar(figure: Any, run: Run, ticks: dict[str, str], phase: str, number: int) 
 
 def _dots(figure: Any, rows: pd.DataFrame, ticks: dict[str, str], phase: str) -> None:
     """Every value as a dot; of very many (steps of many rounds) the fastest, the slowest and MOST_POINTS in between."""
-    kept = [part if len(part) <= MOST_POINTS else part.sort_values("seconds").iloc[
-        sorted({round(i * (len(part) - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)})] for _, part in rows.groupby("candidate")]
+    kept = []
+    for _, part in rows.groupby("candidate", sort=False):
+        ranks = sorted({round(i * (len(part) - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)})
+        kept.append(part if len(part) <= MOST_POINTS else part.sort_values("seconds").iloc[ranks])
     shown = pd.concat(kept) if kept else rows
     name = f"{APART.get(phase, phase)}, {'each' if len(shown) == len(rows) else f'{MOST_POINTS} of each, by rank'}"
     figure.add_trace(go.Scatter(
@@ -86,13 +87,3 @@ def _dots(figure: Any, rows: pd.DataFrame, ticks: dict[str, str], phase: str) ->
         marker={"size": 6, "color": style.MARK, "line": {"width": 1, "color": "#ffffff"}},
         customdata=[words.duration(s) for s in shown["seconds"]], hovertemplate="%{y}: %{customdata}<extra></extra>"))
 
-
-def rounds_over_time(run: Run, rec: Recommendation) -> Any:
-    """Seconds per image of every candidate round by round, and below them the yardstick taken just before each; None with
-    fewer than two rounds."""
-    names = [c.name for c in run.suite.candidates if len(run.latency[c.name].seconds.get("total", ())) > 1] if all(
-        c.name in run.latency for c in run.suite.candidates) else [
-        n for n, record in run.latency.items() if len(record.seconds.get("total", ())) > 1]
-    if not names:
-        return None
-    return names

@@ -10,6 +10,7 @@ import plotly.graph_objects as go
 
 from reports import words
 from reports.candidates import axis_of, label, label_with_role
+from reports.decision import Recommendation
 from reports.load import Run
 
 ACCENT: Final = "#5b7cfa"
@@ -17,6 +18,7 @@ BAND: Final = "rgba(91,124,250,0.18)"
 MARK: Final = "#ff7a1a"
 TIED_FILL: Final = "rgba(255,122,26,0.12)"
 QUIET: Final = "#8b93a7"
+BASE: Final = "#c98bdb"
 PHASE_COLOURS: Final = ("#4c9f8a", "#5b7cfa", "#c98bdb", "#e0a458", "#8b93a7")
 
 
@@ -58,7 +60,24 @@ def legend_on_top(figure: Any) -> None:
                                  "traceorder": "normal"}, margin_t=48)
 
 
+def line(run: Run, rec: Recommendation, name: str) -> dict[str, Any]:
+    """How a candidate's line is drawn where each has one: the pick strong, the baseline plain, the others thin."""
+    if name == rec.pick:
+        return {"color": ACCENT, "width": 3}
+    return {"color": BASE, "width": 2} if name == run.suite.baseline else {"color": QUIET, "width": 1}
+
+
+def named(run: Run, rec: Recommendation, name: str) -> str:
+    """A candidate's name in a legend or a select, with its role and whether it is the pick; not for plotly's own text."""
+    return label_with_role(run, name) + (" ★" if name == rec.pick else "")
+
+
+def says(figure: Any, sentences: list[str]) -> None:
+    """Asks the page for a line of small print below the figure for every sentence."""
+    figure.update_layout(meta={**(figure.layout.meta or {}), "says": sentences})
+
+
 def switch(figure: Any, name: str, choices: list[tuple[str, list[int]]]) -> None:
     """Asks the page for a labelled select above the figure; a choice shows its own traces and hides the others'."""
-    figure.update_layout(meta={"switch": {"name": name, "choices": [{"label": said, "traces": traces}
-                                                                    for said, traces in choices]}})
+    wanted = {"name": name, "choices": [{"label": said, "traces": traces} for said, traces in choices]}
+    figure.update_layout(meta={**(figure.layout.meta or {}), "switch": wanted})

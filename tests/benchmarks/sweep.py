@@ -21,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -33,6 +33,7 @@ import numpy as np
 
 from harness import Candidate, Grid, Merge, Prompt, Suite, read_prompts
 from harness.ledger import Ledger
+from harness.packing import pack
 from harness.probes.clock import device_wait
 from harness.progress import Silent
 from harness.records import Cell, Failure, Sample
@@ -51,7 +52,6 @@ from harness.sampling import (
 )
 
 if TYPE_CHECKING:
-    import torch
 
     from harness.weights import Pipeline
 
@@ -79,6 +79,15 @@ class Case:
                          quantization=self.dtype, axes={"alpha": alpha})
 
     @cached_property
+    def cells(self) -> tuple[Cell, ...]:
+        return tuple(cell for batch in batches(self.grid) for cell in batch)
+
+    @cached_property
+    def batches(self) -> tuple[tuple[Cell, ...], ...]:
+        """As the sweep makes them: the last of a kind is filled up."""
+        return pack(self.grid, self.cells)
+
+    @cached_property
     def wait(self) -> Callable[[], None]:
         return device_wait(self.device)
 
@@ -87,7 +96,8 @@ class Case:
         started = np.array([time.perf_counter(), time.process_time()])
         work()
         self.wait()
-        return np.array([time.perf_counter(), time.process_time()]) - started
+        took: Seconds = np.array([time.perf_counter(), time.process_time()]) - started
+        return took
 
 
 def main() -> None:
@@ -140,11 +150,12 @@ def write_parent(folder: Path, model: str, seed: int, device: str) -> str:
 
 def compare(case: Case, work: Path, rounds: int, plain_prompts: int) -> dict[str, Any]:
     """Runs all contenders by turns and prints two tables."""
-    cheap, full = (Sweep(case, work / name, name, metrics) for name, metrics in (("cheap", CHEAPEST), ("full", ALL)))
+    alphas = [(number + 1) / (rounds + 2) for number in range(rounds + 1)]
+    cheap, full = (Sweep(case, work / name, alphas, metrics) for name, metrics in (("cheap", CHEAPEST), ("full", ALL)))
     ceiling, plain = Ceiling(case, cheap.run.bench.prepare(case.candidate(0.0)).pipeline), Plain(case, work, plain_prompts)
     taken = by_turns({
         CEILING: ceiling.seconds, SWEEP: cheap.seconds, "sweep, four metrics": full.seconds, "plain loop, torch's threads":
-        plain.seconds, "plain loop, one thread": lambda alpha: single_threaded(lambda: plain.seconds(alpha))}, rounds)
+        plain.seconds, "plain loop, one thread": lambda alpha: single_threaded(lambda: plain.seconds(alpha))}, alphas)
     wall = {name: seconds[:, 0] for name, seconds in taken.items()}
     better = min((name for name in wall if name.startswith("plain")), key=lambda name: float(np.median(wall[name])))
     print(f"{'':30} {'images/s':>9} {'range':>15} {'of ceiling':>10} {'x plain':>8} {'processor s':>12} {'of ceiling':>10}")
@@ -161,6 +172,7 @@ def compare(case: Case, work: Path, rounds: int, plain_prompts: int) -> dict[str
     cheap.run.close()
     full.run.close()
     return {"images_per_second": {name: float(1 / np.median(seconds)) for name, seconds in wall.items()},
+            "thrown_away": sum(map(len, case.batches)) / len(case.cells) - 1,
             "sweep_of_ceiling": float(np.median(wall[CEILING] / wall[SWEEP])),
             "sweep_times_plain": float(np.median(wall[better] / wall[SWEEP])), "milliseconds": parts, **share,
             "seconds": {name: seconds.round(6).tolist() for name, seconds in taken.items()}, "rounds": rounds,
@@ -168,13 +180,13 @@ def compare(case: Case, work: Path, rounds: int, plain_prompts: int) -> dict[str
             "steps": case.grid.steps, "batches_side_by_side": side_by_side(case.grid, case.device)}
 
 
-def by_turns(contenders: Mapping[str, Callable[[float], Seconds]], rounds: int) -> dict[str, Seconds]:
-    """Seconds per picture of each, (rounds, 2); every round has an alpha of its own, and one before them does not count."""
+def by_turns(contenders: Mapping[str, Callable[[float], Seconds]], alphas: Sequence[float]) -> dict[str, Seconds]:
+    """Seconds per picture of each, (rounds, 2); every round has an alpha of its own, and the first does not count."""
     taken: dict[str, list[Seconds]] = {name: [] for name in contenders}
-    for number in range(rounds + 1):
+    for alpha in alphas:
         for name, contender in contenders.items():
-            seconds = contender((number + 1) / (rounds + 2))
-            if number:
+            seconds = contender(alpha)
+            if alpha != alphas[0]:
                 taken[name].append(seconds)
     return {name: np.stack(seconds) for name, seconds in taken.items()}
 
@@ -194,24 +206,23 @@ class Ceiling:
     """The networks alone. Guidance doubles the U-Net's batch; no text, no scheduler, no noise, no pictures."""
 
     def __init__(self, case: Case, pipeline: Pipeline) -> None:
-        from harness.weights import added_conditions
-
         self.case, self.pipeline = case, pipeline
-        self.batches = batches(case.grid)
+        self.batches = case.batches
         one = next(iter(encode(pipeline, case.grid.prompts[:1]).positive.values()))
         self._dtype = pipeline.unet.conv_in.weight.dtype
-        self._states: torch.Tensor = one.states.to(self._dtype)
-        self._added = lambda rows: added_conditions(
-            pipeline, None if one.pooled is None else one.pooled.expand(rows, -1), case.grid.width, case.grid.height)
+        self._text = one
 
     def unet(self, cells: tuple[Cell, ...]) -> None:
         """All steps of one batch."""
         import torch
 
+        from harness.weights import added_conditions
+
         latents = initial_noise(self.pipeline, self.case.grid, cells[:1]).to(self._dtype)
         rows = len(cells) * (2 if cells[0].guidance != 1 else 1)
-        given: dict[str, Any] = {"encoder_hidden_states": self._states.expand(rows, -1, -1).contiguous()}
-        if (added := self._added(rows)) is not None:
+        given: dict[str, Any] = {"encoder_hidden_states": self._text.states.to(self._dtype).expand(rows, -1, -1).contiguous()}
+        pooled = None if self._text.pooled is None else self._text.pooled.expand(rows, -1)
+        if (added := added_conditions(self.pipeline, pooled, self.case.grid.width, self.case.grid.height)) is not None:
             given["added_cond_kwargs"] = {name: v if name == "time_ids" else v.to(self._dtype) for name, v in added.items()}
         latents = latents.expand(rows, -1, -1, -1).contiguous()
         timestep = torch.tensor(500, device=latents.device)
@@ -219,20 +230,24 @@ class Ceiling:
             self.pipeline.unet(latents, timestep, **given)
 
     def decoder(self, cells: tuple[Cell, ...]) -> None:
+        import torch
+
         latents = initial_noise(self.pipeline, self.case.grid, cells[:1]).to(self.pipeline.vae.dtype)
-        for part in latents.expand(len(cells), -1, -1, -1).contiguous().split(DECODE_BATCH):
+        latents = latents.expand(len(cells), -1, -1, -1).contiguous()
+        for part in torch.split(latents, DECODE_BATCH):
             self.pipeline.vae.decode(part)
 
     def seconds(self, _: float = 0.0, *, unet: bool = True, decoder: bool = True) -> Seconds:
         """Seconds per picture of all batches, or of one network alone."""
         import torch
 
-        def batch(cells: tuple[Cell, ...]) -> None:
+        def batch(cells: tuple[Cell, ...]) -> int:
             with torch.inference_mode():
                 if unet:
                     self.unet(cells)
                 if decoder:
                     self.decoder(cells)
+            return len(cells)
 
         workers = side_by_side(self.case.grid, self.case.device)
         with threads_for(self.case.grid, self.case.device):
@@ -241,7 +256,7 @@ class Ceiling:
             else:
                 with pool_of_single_threads(workers) as pool:
                     took = self.case.seconds(lambda: list(pool.map(batch, self.batches)))
-        return took / sum(map(len, self.batches))
+        return took / len(self.case.cells)
 
     def parts(self) -> list[tuple[str, Seconds]]:
         return [("U-Net, batches side by side", self.seconds(decoder=False)),
@@ -261,7 +276,7 @@ class Ceiling:
                 self.unet(cells)
                 self.decoder(cells)
             operations += times * counter.get_total_flops()
-        per_image = operations / sum(map(len, self.batches))
+        per_image = operations / len(self.case.cells)
         n = 8192 if self.case.device.startswith("cuda") else 1024
         left = torch.randn(n, n, device=self.pipeline.device).to(self._dtype)
         peak = 2 * n ** 3 * 10 / min(
@@ -273,9 +288,10 @@ class Ceiling:
 class Sweep:
     """One suite whose candidates are timed one after the other; its first one is done beforehand."""
 
-    def __init__(self, case: Case, folder: Path, name: str, metrics: tuple[str, ...]) -> None:
+    def __init__(self, case: Case, folder: Path, alphas: Sequence[float], metrics: tuple[str, ...]) -> None:
         self.case, first = case, case.candidate(0.0)
-        suite = Suite(name=name, candidates=(first,), baseline=first.name, grid=case.grid, metrics=metrics)
+        suite = Suite(name="sweep", candidates=(first, *map(case.candidate, alphas)), baseline=first.name, grid=case.grid,
+                      metrics=metrics)
         self.run = SuiteRun(suite, __file__, Options(root=case.root, runs=folder, device=case.device), Silent())
         self.seconds(0.0)
 
@@ -285,21 +301,21 @@ class Sweep:
         took = self.case.seconds(lambda: done.append(self.run.candidate(self.case.candidate(alpha))))
         if isinstance(done[0], list):
             raise SystemExit("; ".join(f"{f.stage}: {f.message}" for f in done[0] if isinstance(f, Failure)))
-        return took / sum(map(len, batches(self.case.grid)))
+        return took / len(self.case.cells)
 
     def parts(self, work: Path) -> list[tuple[str, Seconds]]:
         """Seconds per picture of what is beside the networks, one thread, one thing after the other."""
         import torch
 
         case, grid, ledger = self.case, self.case.grid, Ledger(work / "parts")
-        every = batches(grid)
-        cells, count = every[-2 if len(every) > 1 else 0], sum(map(len, every))
+        cells, count = case.batches[-1], len(case.cells)
         pipeline = self.run.bench.prepare(case.candidate(0.97)).pipeline
         noise = initial_noise(pipeline, grid, cells)
-        pictures = [self.run.ledger.read(sample) for sample in [*self.run.ledger.samples.values()][:len(cells)]]
+        samples = [*self.run.ledger.samples.values()][:len(cells)]
+        pictures = [self.run.ledger.read(sample) for sample in samples]
         arrays = [from_png(data) for data in pictures]
         stored = [(Sample(key=f"{number:032d}", candidate="parts", cell=cell, path=f"images/{number}.png", sha256="0" * 64), data)
-                  for number, (cell, data) in enumerate(zip(cells, pictures, strict=True))]
+                  for number, (cell, data) in enumerate(zip(cells, pictures, strict=False))]
 
         def schedule() -> None:
             scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config)
@@ -315,7 +331,8 @@ class Sweep:
 
         per_batch: Mapping[str, Callable[[], object]] = {
             "noise": lambda: initial_noise(pipeline, grid, cells), "scheduler": schedule,
-            "PNG": lambda: [to_png(array) for array in arrays], "files and journal, synced": keep}
+            "PNG": lambda: [to_png(array) for array in arrays], "files and journal, synced": keep,
+            "reading the pictures back": lambda: self.run.gallery.pixels(samples)}
         with torch.inference_mode(), threads_for(grid, case.device):
             found = [(name, np.median([case.seconds(part) for _ in range(7)], axis=0) / len(cells))
                      for name, part in per_batch.items()]
@@ -364,7 +381,7 @@ class Plain:
 
     def seconds(self, alpha: float) -> Seconds:
         """Seconds per picture: the merge shared out over all cells of the grid, and the pictures made of some of them."""
-        count = sum(map(len, batches(self.case.grid)))
+        count = len(self.case.cells)
         merging = self.case.seconds(lambda: self.merge(alpha))
         return merging / count + self.case.seconds(self.pictures) / len(self.calls)
 

@@ -47,9 +47,9 @@ def unet_says(prepared: Prepared) -> torch.Tensor:
     return made
 
 
-def latents_of(phases: tuple[Phase, ...], grid=None) -> torch.Tensor:
+def latents_of(phases: tuple[Phase, ...]) -> torch.Tensor:
     """Latents after all steps of one cell, phase by phase as the stream does it."""
-    grid = grid or tiny_grid(steps=4)
+    grid = tiny_grid(steps=4)
     run = Denoising(phases[0].enter(), grid, (CELL,))
     for phase, stop in zip(phases, [*(later.first for later in phases[1:]), grid.steps], strict=True):
         pipeline = phase.enter()

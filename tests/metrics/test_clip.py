@@ -53,14 +53,23 @@ def test_dropped_tokens_are_counted(tiny_clip):
     assert tiny_clip.tokens_dropped("a " * 9) == 3
 
 
-@pytest.mark.parametrize("size", [(32, 32), (64, 64), (20, 20), (48, 80), (91, 50)])
-def test_preprocessing_equals_open_clips_within_one_8_bit_step(size):
+@pytest.mark.parametrize("size", [(32, 32), (64, 64), (20, 20), (48, 80), (91, 50), (512, 512)])
+def test_preprocessing_is_open_clips_bit_for_bit(size):
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), dtype=np.uint8)
     mean, std = (0.48, 0.46, 0.41), (0.27, 0.26, 0.28)
     theirs = open_clip.image_transform(32, is_train=False, mean=mean, std=std)(Image.fromarray(image))
     ours = Preprocess(image_size=32, mean=mean, std=std)(torch.from_numpy(image).permute(2, 0, 1)[None])[0]
-    steps = ((ours - theirs) * torch.tensor(std).view(3, 1, 1) * 255).abs()
-    assert steps.max() <= 1.001
+    assert torch.equal(ours, theirs)
+
+
+def test_squashing_keeps_the_edges_that_cropping_loses():
+    image = np.zeros((32, 96, 3), dtype=np.uint8)
+    image[:, :32] = 255
+    pixels = torch.from_numpy(image).permute(2, 0, 1)[None]
+    either = {mode: Preprocess(image_size=32, mean=(0.0,) * 3, std=(1.0,) * 3, resize_mode=mode)(pixels).mean().item()
+              for mode in ("squash", "shortest")}
+    assert either["squash"] == pytest.approx(1 / 3, abs=0.01)
+    assert either["shortest"] == 0.0
 
 
 def test_white_reaches_the_model_as_white():

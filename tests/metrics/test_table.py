@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from harness.metrics import METRICS, ImageScore, ImageSet
+from tests.metrics.scenes import scene
 
 IDEAL = {"psnr": {"exact_match": 1.0}, "palette": {"palette_drift": 0.0}}
 
@@ -18,6 +19,10 @@ def name(request):
 def pictures(count=5, seed=0):
     blocks = np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
     return blocks.repeat(8, axis=1).repeat(8, axis=2)
+
+
+def large(seed=0):
+    return np.stack([scene(seed + n, 128) for n in range(3)])
 
 
 def image_set(tiny_clip, images, references=None):
@@ -50,9 +55,37 @@ def test_an_image_scores_the_same_alone_as_among_others(name, tiny_clip):
             assert alone.values == pytest.approx(whole[n].values, rel=1e-12)
 
 
+def test_the_same_images_get_the_same_scores_again(name, tiny_clip):
+    for images, references in ((pictures(), pictures(seed=1)), (large(), large(seed=3))):
+        first, again = (METRICS[name].measure(image_set(tiny_clip, images, references)) for _ in range(2))
+        assert first == again
+
+
+def test_a_large_image_scores_the_same_alone_as_among_others(name, tiny_clip):
+    images, references = large(), large(seed=3)
+    whole = METRICS[name].measure(image_set(tiny_clip, images, references))
+    alone = METRICS[name].measure(ImageSet(images=images[2:], references=references[2:], texts=("a red ball 2",), clip=tiny_clip))
+    assert alone[0].values == pytest.approx(whole[2].values, rel=1e-12 if name != "clip_score" else 1e-4)
+    assert alone[0].labels == whole[2].labels
+
+
+def test_one_changed_pixel_of_ten_thousand_moves_a_value_by_little(name, tiny_clip):
+    images, references = large(), large(seed=3)
+    changed = images.copy()
+    changed[:, 60, 70] = 255 - changed[:, 60, 70]
+    before, after = (METRICS[name].measure(image_set(tiny_clip, i, references)) for i in (images, changed))
+    for one, other in zip(before, after, strict=True):
+        assert one.values == pytest.approx(other.values, abs=0.2)
+
+
 def test_identical_images_get_the_ideal_reference_values(name, tiny_clip):
     for score in METRICS[name].measure(image_set(tiny_clip, pictures(), pictures())):
         assert {key: score.values[key] for key in IDEAL.get(name, {})} == IDEAL.get(name, {})
+
+
+def test_only_a_paired_metric_takes_notice_of_references(name, tiny_clip):
+    with_them, without = (METRICS[name].measure(image_set(tiny_clip, large(), r)) for r in (large(seed=3), None))
+    assert (with_them != without) == METRICS[name].paired
 
 
 def test_no_images_give_no_scores(name, tiny_clip):

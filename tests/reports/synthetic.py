@@ -28,6 +28,7 @@ from harness.records import (
     Weights,
     sample_key,
 )
+from tests.reports.synthetic_costs import without_gpu
 
 ALPHAS = (0.0, 0.15, 0.3, 0.45, 0.6, 0.8, 1.0)
 SCALES = (1.0, 3.0, 5.0, 8.0, 12.0)
@@ -163,6 +164,7 @@ def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
     found.append(Memory(candidate=candidate.name, setting=TIMED, readings=(
         Reading(name="nvml_device_peak_bytes", unit="bytes", value=None, why_missing="no NVIDIA device"),
         Reading(name="process_rss_peak_bytes", unit="bytes", value=8e8 + 1e6 * number))))
+    found.extend(without_gpu(candidate.name, TIMED))
     found.append(Finished(candidate=candidate.name, identity=weights.identity, sampled=1, reused=0, seconds=1.0))
     return found
 

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 
-from reports import write_page
+from reports import judge, write_page
+from reports.decision import Recommendation
+from reports.load import Run
+from reports.page import render
+from tests.reports.synthetic_costs import on_gpu
 
 pytestmark = pytest.mark.browser
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -74,6 +78,22 @@ def test_choosing_another_value_changes_the_heatmap(browser: Any, merge_page: Pa
 def test_the_page_never_scrolls_sideways(browser: Any, merge_page: Path, width: int) -> None:
     tab, _ = visit(browser, merge_page, viewport={"width": width, "height": 844})
     assert tab.evaluate("document.documentElement.scrollWidth") == width
+    tab.close()
+
+
+def test_the_costs_of_a_gpu_run_open_and_switch_without_an_error(browser: Any, merge_run: Run, merge_verdict: Recommendation,
+                                                                tmp_path: Path) -> None:
+    run, page = on_gpu(merge_run), tmp_path / "gpu.html"
+    page.write_text(render(run, merge_verdict, judge(run, merge_verdict)), encoding="utf-8")
+    tab, trouble = visit(browser, page, viewport={"width": 390, "height": 844})
+    tab.locator("#figure-memory select").select_option(label="alpha 0 (parent A)")
+    tab.locator("#figure-cost select").select_option(label="style switch")
+    tab.wait_for_function("!document.querySelector('#figure-cost .legend').textContent.includes('denoise')")
+    for summary in tab.locator("section[aria-labelledby=h-cost] summary").all():
+        summary.click()
+    assert tab.get_by_text("power cap: the software limit").first.is_visible()
+    assert "refused 3.10 GiB" in tab.locator("#figure-batches").text_content()
+    assert (trouble, tab.evaluate("document.documentElement.scrollWidth")) == ([], 390)
     tab.close()
 
 

@@ -75,7 +75,7 @@ def test_a_latency_taken_on_a_slower_machine_is_shown_but_decides_nothing(quanti
     assert any("1.8 times slower while int8 was timed" in c for c in rec.caveats)
     row = next(r for r in loss_rows(run) if r["candidate"] == "int8")
     assert row["ratio"].startswith("not comparable: the machine was 1.8 times slower")
-    assert [r["seconds"] for r in candidate_rows(run, rec) if r["candidate"] == "int8"] == ["92 ms"]
+    assert [r["seconds"] for r in candidate_rows(run, rec) if r["candidate"] == "int8"] == ["92.0 ms"]
 
 
 def test_a_baseline_timed_on_a_slower_machine_is_named_once(quantization_run: Run) -> None:

@@ -47,5 +47,6 @@ def test_dominant_colours_are_counted_per_candidate_and_drawn_in_their_own_colou
     figure = FIGURES["colours"].build(merge_run, merge_verdict)
     first = figure.layout.meta["switch"]["choices"][0]["traces"]
     totals = [sum(figure.data[i].x[row] for i in first) for row in range(7)]
-    assert totals == [10] * 7
+    assert totals == [2] * 7
+    assert f"CFG {merge_verdict.guidance:g}" in figure.layout.xaxis.title.text
     assert {figure.data[i].name: figure.data[i].marker.color for i in first}["blue"] == "#2563eb"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import unicodedata
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from harness.records import Coverage
+from harness.records import Cell, Coverage, NoiseFloor
 from reports import load_run, recommend, write_page
-from reports.page import csv, embed
+from reports.decision import Recommendation
+from reports.load import Run
+from reports.page import csv, embed, render
 from reports.pictures import shelf, thumbnail
 from tests.reports import synthetic
 
@@ -139,6 +142,13 @@ def test_what_was_not_measured_is_said_and_not_shown_as_zero(hostile_folder: Pat
     text = write_page(hostile_folder).read_text()
     assert "not measured: no NVIDIA device" in text
     assert "OutOfMemoryError" in text
+
+
+def test_the_noise_floor_stands_with_the_costs_only_when_there_is_one(merge_run: Run, merge_verdict: Recommendation) -> None:
+    floor = NoiseFloor(candidate="alpha=0", cell=Cell(prompt="p00", seed=1, guidance=3.0), batch_size=16, largest_levels=2,
+                       changed_share=0.01)
+    assert "Two runs of the same thing" in render(replace(merge_run, floors=(floor,)), merge_verdict, [])
+    assert "Two runs of the same thing" not in render(merge_run, merge_verdict, [])
 
 
 def test_a_run_without_images_still_makes_a_page(tmp_path: Path) -> None:

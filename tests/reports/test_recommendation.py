@@ -31,6 +31,11 @@ def test_the_gain_over_both_parents_is_confirmed_on_the_other_prompts(merge_verd
     assert all(c.split == "confirm" and c.difference.prompts == 4 for c in told.values())
 
 
+def test_the_sentence_says_which_split_each_part_is_from(merge_verdict: Recommendation) -> None:
+    assert "(tied on select prompts: " in merge_verdict.sentence
+    assert "; on 4 held-out confirm prompts it is better than" in merge_verdict.sentence
+
+
 def test_guidance_is_not_chosen_by_clip_score_alone(merge_verdict: Recommendation) -> None:
     assert merge_verdict.clip_alone_at_pick == 12.0
     assert merge_verdict.guidance != 12.0

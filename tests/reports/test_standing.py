@@ -12,7 +12,25 @@ import numpy as np
 import pytest
 
 from harness.declare import Candidate, plain
-from harness.records import Coverage, Failure, Finished, Journal, Latency, Measurement, Memory, Record, Sample
+from harness.records import (
+    BatchCurve,
+    Coverage,
+    Defect,
+    Durations,
+    Failure,
+    Finished,
+    Fit,
+    Journal,
+    Latency,
+    Measurement,
+    Memory,
+    NoiseFloor,
+    Power,
+    Record,
+    Sample,
+    Timeline,
+    sample_key,
+)
 from reports import judge, load_run, recommend, write_page
 from reports import standing as rules
 from reports.load import Run
@@ -186,3 +204,51 @@ def test_an_image_that_is_not_offered_here_says_so(folder: Path) -> None:
     (folder / "journal.jsonl").unlink()
     assert gaps(with_head(folder, not_offered={FIRST.name: "fp16 is not offered on cpu"})) >= {
         ("image", 4, "fp16 is not offered on cpu")}
+
+
+@pytest.mark.parametrize(("kind", "place"), [
+    (Timeline, "timeline"), (Power, "power"), (Durations, "durations"), (BatchCurve, "curves")])
+def test_what_was_measured_beside_latency_counts_while_its_setting_is_that_of_the_weights(
+        folder: Path, kind: type[Any], place: str) -> None:
+    newer = replace(first(folder, kind), setting="old")
+    assert getattr(load_run(folder), place)[FIRST.name] == first(folder, kind)
+    assert FIRST.name not in getattr(add(folder, newer), place)
+    assert len(getattr(load_run(folder), place)) == 6
+
+
+def test_a_refusal_counts_until_what_was_refused_fits_or_the_weights_change(folder: Path) -> None:
+    small, large = (Fit(candidate=FIRST.name, batch_size=n, fits=False, asked_bytes=3, setting=synthetic.TIMED) for n in (1, 8))
+    assert add(folder, small, large, replace(large, setting="old", batch_size=16)).fits == (small, large)
+    assert add(folder, first(folder, Latency)).fits == (large,)
+    assert add(folder, synthetic.announced(FIRST, identity="other"), synthetic.announced(FIRST)).fits == ()
+
+
+def test_images_of_a_halved_batch_count_only_where_the_larger_one_was_refused(folder: Path) -> None:
+    sample = first(folder, Sample)
+    half = {**synthetic.sampling(SUITE), "batch_size": SUITE.grid.batch_size // 2}
+    prompt = SUITE.grid.prompts[0]
+    key = sample_key(synthetic.announced(FIRST).identity, sample.cell, (prompt.text, prompt.negative), half)
+    lines = [line for line in (folder / "journal.jsonl").read_text().splitlines() if sample.key not in line]
+    (folder / "journal.jsonl").write_text("\n".join(lines) + "\n")
+    assert len(add(folder, replace(sample, key=key)).images) == 7 * 4 - 1
+    refusal = Fit(candidate=FIRST.name, batch_size=SUITE.grid.batch_size, fits=False)
+    assert len(add(folder, refusal).images) == 7 * 4
+
+
+def test_a_defect_and_a_noise_floor_count_for_the_weights_and_the_batches_of_now(folder: Path) -> None:
+    sample, weights = first(folder, Sample), synthetic.announced(FIRST)
+    defect = Defect(candidate=FIRST.name, cell=sample.cell, sample=sample.key, why="NaN or infinite pixels")
+    floor = NoiseFloor(candidate=FIRST.name, cell=sample.cell, batch_size=SUITE.grid.batch_size, largest_levels=1,
+                       changed_share=0.1, setting=weights.identity)
+    run = add(folder, defect, replace(defect, sample="gone"), floor, replace(floor, candidate="alpha=1"))
+    assert (run.defects, run.floors) == ({sample.key: "NaN or infinite pixels"}, (floor,))
+
+
+def test_a_run_of_an_older_version_loads_and_says_that_these_costs_were_not_recorded(folder: Path) -> None:
+    journal = folder / "journal.jsonl"
+    newer = tuple(f'"kind":"{kind}"' for kind in ("timeline", "power", "durations", "batch_curve", "fit"))
+    kept = [line for line in journal.read_text().splitlines() if not any(word in line for word in newer)]
+    journal.write_text("\n".join(kept) + "\n")
+    run = load_run(folder)
+    assert (run.timeline, run.power, run.durations, run.curves, run.fits) == ({}, {}, {}, {}, ())
+    assert "Style switch (first and later): not measured: not recorded in this run." in write_page(folder).read_text()

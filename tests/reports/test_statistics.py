@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student_t
 
-from reports.statistics import cluster_interval, cluster_mean, paired_difference
+from reports.statistics import cluster_interval, cluster_mean, paired_difference, within_bounds
 
 PROMPTS, SEEDS = 12, 4
 
@@ -94,3 +94,62 @@ def test_pairing_by_a_key_that_is_not_unique_is_refused() -> None:
     a = pd.concat([table([1.0], ["a"], [1]), table([2.0], ["a"], [1])])
     with pytest.raises(pd.errors.MergeError):
         paired_difference(a, a, "score")
+
+
+def flags(count: int, of: int, prompts: int) -> pd.DataFrame:
+    """`of` images over `prompts` prompts, one after the other; the first `count` have the flag."""
+    return pd.DataFrame({"prompt": [f"p{i % prompts}" for i in range(of)], "seed": range(of), "guidance": 3.0,
+                         "broken": [float(i < count) for i in range(of)]})
+
+
+@pytest.mark.parametrize(("count", "of", "prompts"), [(1, 200, 20), (3, 24, 8), (23, 24, 8), (13, 24, 3)])
+def test_the_ends_of_a_shares_interval_solve_wilsons_equation_for_the_effective_number_of_draws(
+        count: int, of: int, prompts: int) -> None:
+    e = cluster_mean(flags(count, of, prompts), "broken")
+    assert e.mean is not None
+    assert e.error is not None
+    assert e.low is not None
+    assert e.high is not None
+    n = e.mean * (1 - e.mean) / e.error**2
+    q = student_t.ppf(0.975, prompts - 1)
+    for end in (e.low, e.high):
+        assert abs(e.mean - end) == pytest.approx(q * np.sqrt(end * (1 - end) / n))
+    assert 0 <= e.low < e.mean < e.high <= 1
+
+
+def test_no_failure_among_200_images_does_not_prove_that_there_are_none() -> None:
+    e = cluster_mean(flags(0, 200, 20), "broken")
+    assert (e.mean, e.low) == (0.0, 0.0)
+    assert e.high == pytest.approx(1.959964**2 / (200 + 1.959964**2), rel=1e-6)
+
+
+def test_flags_that_every_prompt_has_as_often_get_the_interval_of_all_images() -> None:
+    e = cluster_mean(flags(12, 24, 3), "broken")
+    assert (e.mean, e.error) == (0.5, 0.0)
+    assert e.high == pytest.approx(0.5 + 1.959964 * np.sqrt(0.25 / (24 + 1.959964**2)), abs=1e-6)
+
+
+def test_pixel_shares_that_are_the_same_everywhere_keep_an_interval_without_width() -> None:
+    same = flags(0, 8, 4).rename(columns={"broken": "clipped_share"})
+    assert (cluster_mean(same, "clipped_share").low, cluster_mean(same, "clipped_share").high) == (0.0, 0.0)
+
+
+def test_for_rare_burnt_pixels_wilson_covers_the_truth_more_often_than_the_t_interval_and_stays_above_zero() -> None:
+    rng = np.random.default_rng(3)
+    held = {"t": 0, "wilson": 0, "below zero": 0}
+    for _ in range(1000):
+        t = cluster_interval(rng.beta(1.0, 19.0, 8), list(range(8)))
+        w = within_bounds(t)
+        assert None not in (t.low, t.high, w.low, w.high)
+        held["t"] += t.low <= 0.05 <= t.high  # type: ignore[operator]
+        held["wilson"] += w.low <= 0.05 <= w.high  # type: ignore[operator]
+        held["below zero"] += w.low < 0  # type: ignore[operator]
+    assert held["wilson"] > held["t"] + 15
+    assert held["wilson"] > 920
+    assert held["below zero"] == 0
+
+
+def test_a_difference_of_shares_may_be_negative_and_keeps_its_t_interval() -> None:
+    e = paired_difference(flags(0, 24, 8), flags(3, 24, 8), "broken")
+    assert e.low is not None
+    assert e.low < 0

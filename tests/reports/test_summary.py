@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from reports import judge, load_run, markdown, recommend, terminal_table
@@ -13,9 +15,9 @@ from reports.load import Run
 from reports.summary import MARKDOWN_LIMIT
 
 
-def printed(run: Run, rec: Recommendation) -> str:
+def printed(run: Run, rec: Recommendation, width: int = 160) -> str:
     text = io.StringIO()
-    Console(file=text, width=160, force_terminal=False).print(terminal_table(run, rec, judge(run, rec)))
+    Console(file=text, width=width, force_terminal=False).print(terminal_table(run, rec, judge(run, rec)))
     return text.getvalue()
 
 
@@ -25,6 +27,25 @@ def test_the_terminal_shows_intervals_n_the_reading_and_the_sentence(merge_run: 
     assert "n=5)" in said
     assert "process RSS" in said
     assert merge_verdict.sentence in said.replace("\n", " ").replace("  ", " ")
+
+
+def test_the_switch_has_a_column_and_the_table_fits_a_hundred_columns(merge_run: Run, merge_verdict: Recommendation) -> None:
+    said = printed(merge_run, merge_verdict, 100)
+    assert "switch" in said
+    assert "12.5 ms" in next(line for line in said.splitlines() if "★ alpha 0.45" in line)
+    assert max(map(len, said.splitlines())) <= 100
+
+
+@pytest.mark.parametrize("width", [60, 80])
+def test_a_narrow_terminal_leaves_whole_columns_out_and_names_them(merge_run: Run, merge_verdict: Recommendation,
+                                                                   width: int) -> None:
+    said = printed(merge_run, merge_verdict, width)
+    assert "Too narrow here for switch" in said
+    assert next(line for line in said.splitlines() if "★ alpha 0.45" in line).rstrip().endswith("766 MiB")
+
+
+def test_without_a_timed_switch_there_is_no_column_for_it(merge_run: Run, merge_verdict: Recommendation) -> None:
+    assert "switch" not in printed(replace(merge_run, durations={}), merge_verdict)
 
 
 def test_no_escape_sequence_of_a_prompt_or_an_error_reaches_the_terminal(hostile_folder: Path) -> None:

@@ -10,7 +10,9 @@ from reports import words
 @pytest.mark.parametrize(("value", "name", "said"), [
     (None, "clip_score", "not measured"), (float("nan"), "", "not measured"), (0.0, "clip_score", "0.00"),
     (0.123, "clipped_share", "12.3 %"), (-1.5, "", "−1.50"), (-0.001, "", "0.00"), (0.1844, "seconds_per_image", "184 ms"),
-    (2.5, "seconds_per_image", "2.50 s"), (2**31, "peak_bytes", "2.00 GiB"), (48.0, "psnr_db", "48.00 dB")])
+    (2.5, "seconds_per_image", "2.50 s"), (0.99999, "seconds_per_image", "1.00 s"),
+    (0.0918, "seconds_per_image", "91.8 ms"), (0.00241, "seconds_per_image", "2.41 ms"),
+    (2**31, "peak_bytes", "2.00 GiB"), (48.0, "psnr_db", "48.00 dB")])
 def test_a_number_is_said_in_its_unit(value: float | None, name: str, said: str) -> None:
     assert words.number(value, name) == said
 
