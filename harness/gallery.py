@@ -84,13 +84,13 @@ class Gallery:
         goes through."""
         left, device = list(absent), made.phases[0].enter().device
         while left:
-            size = self._sizes.get(made.identity, self.suite.grid.batch_size)
+            size = self._sizes.get(made.candidate.name, self.suite.grid.batch_size)
             refused = self._try(made, left, size, done)
             if refused is None:
                 return
             self.ledger.add([self._refusal(refused, made, size)])
             free_memory(str(device))
-            self._sizes[made.identity] = size // 2
+            self._sizes[made.candidate.name] = size // 2
             left = self.absent(made.candidate, made.identity)
 
     def measure_floor(self, made: Made) -> None:

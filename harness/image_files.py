@@ -20,7 +20,7 @@ SYNC_IMAGES: Final = 64
 SYNC_SECONDS: Final = 0.5
 """Images reach the disk together, after so many or so long: a killed process loses none of them, a power cut the last ones,
 which are then seen to be missing and made again."""
-SYNC_THREADS: Final = 8
+SYNC_THREADS: Final = 2
 """Files synced at once share one commit of the file system's own journal."""
 
 

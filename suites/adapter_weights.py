@@ -13,7 +13,7 @@ SUITE = Suite(
         prompts=read_prompts(Path(__file__).with_name("zoo_sketch_prompts.toml")),
         seeds=(1,),
         guidance_scales=(3, 6),
-        sampler="dpmpp_2m", steps=10, width=64, height=64,
+        sampler="dpmpp_2m", steps=10, width=64, height=64, batch_size=20,
     ),
     metrics=("clip_score", "palette", "exposure"),
     latency_rounds=3,

@@ -13,13 +13,13 @@ SUITE = Suite(
         prompts=read_prompts(Path(__file__).with_name("zoo_prompts.toml")),
         seeds=(1, 2),
         guidance_scales=(1, 3, 5, 7.5, 15),
-        sampler="dpmpp_2m", steps=10, width=64, height=64,
+        sampler="dpmpp_2m", steps=10, width=64, height=64, batch_size=20,
     ),
     metrics=("clip_score", "palette", "exposure"),
     gates=(
         Gate(value="coverage"),
         Gate(value="failures", at_most=0),
         Gate(value="clip_score", not_worse_than=BASELINE, margin=0.5),
-        Gate(value="clipped_share", at_most=0.10),
+        Gate(value="clipped_share", at_most=0.12),
     ),
 )
