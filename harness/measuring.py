@@ -53,6 +53,7 @@ class Meter:
     def begin(self, name: str) -> None:
         """The next images are of this candidate; its pairs are those of the baseline's that are all there. While the baseline
         itself is made there are none yet, and what needs them waits for `measure`."""
+        self.settle()
         self._baseline = {} if name == self.suite.baseline else {s.cell: s for s in self.gallery.present(self.suite.baseline)}
 
     def feed(self, samples: Sequence[Sample], pixels: Images) -> None:

@@ -53,9 +53,11 @@ def test_a_suite_of_any_family_is_merged_sampled_and_measured(made: tuple[str, P
     try:
         assert run.preflight() == []
         done = [run.candidate(candidate) for candidate in run.suite.candidates]
+        failed = run.costs([candidate.name for candidate in run.suite.candidates])
     finally:
         run.close()
     assert [type(one) for one in done] == [Finished, Finished], done
+    assert failed == []
     assert len(list(tmp_path.rglob("*.png"))) == 8
     assert run.ledger.latency("alpha=0.5") is not None
 

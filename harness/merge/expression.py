@@ -114,8 +114,9 @@ def native(expression: Expression, dtype: str, precision: str) -> bool:
 def evaluate(expression: Expression, read: Callable[[Source], Tensor], *, dtype: str, precision: str = "auto") -> Tensor:
     """The tensor of the expression, rounded once to `dtype` ("F16"). `read` gives the tensor of a source.
 
-    Arithmetic is in float32 where all sources and the result are stored in 16 or 8 bits, else in float64; with `precision`
-    "fp64" in float64 always. Inner merges are not rounded. The result may be a tensor that `read` gave: do not change it.
+    Arithmetic is in float32 where all sources and the result are stored in 16 or 8 bits, or sources are and an adapter changes
+    them; else in float64. With `precision` "fp64" it is float64 always. Inner merges are not rounded. The result may be a
+    tensor that `read` gave: do not change it.
     """
     import torch
 
@@ -125,7 +126,9 @@ def evaluate(expression: Expression, read: Callable[[Source], Tensor], *, dtype:
     with torch.no_grad():
         if isinstance(expression, Merged) and native(expression, dtype, precision):
             return expression.method.merge([read(s) for s in sources(expression)], expression.call)
-        small = precision == "auto" and dtype in SMALL and all(source.dtype in SMALL for source in sources(expression))
+        # An adapter's numbers are of a training run in float32 at best: what it changes of small weights need not be finer.
+        small = precision == "auto" and (dtype in SMALL or altered(expression)) and all(
+            source.dtype in SMALL for source in sources(expression))
         return _value(expression, read, torch.float32 if small else torch.float64).to(target)
 
 

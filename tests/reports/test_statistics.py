@@ -7,7 +7,16 @@ import pandas as pd
 import pytest
 from scipy.stats import t as student_t
 
-from reports.statistics import cluster_interval, cluster_mean, paired_difference, within_bounds
+from reports.statistics import (
+    Estimate,
+    bootstrap_interval,
+    cluster_interval,
+    cluster_mean,
+    cluster_means,
+    holm,
+    paired_difference,
+    within_bounds,
+)
 
 PROMPTS, SEEDS = 12, 4
 
@@ -153,3 +162,83 @@ def test_a_difference_of_shares_may_be_negative_and_keeps_its_t_interval() -> No
     e = paired_difference(flags(0, 24, 8), flags(3, 24, 8), "broken")
     assert e.low is not None
     assert e.low < 0
+
+
+def test_the_cluster_bootstrap_covers_the_truth_in_93_to_97_percent_of_runs() -> None:
+    rng = np.random.default_rng(21)
+    clusters = np.repeat(np.arange(PROMPTS), SEEDS).tolist()
+    runs = [bootstrap_interval(simulated(rng, 0.7).ravel(), clusters, draws=599, seed=i) for i in range(1000)]
+    assert 0.93 <= np.mean([e.low <= 0.7 <= e.high for e in runs if e.low is not None and e.high is not None]) <= 0.97
+
+
+def test_for_skewed_prompts_the_bootstrap_covers_more_often_than_t() -> None:
+    rng = np.random.default_rng(5)
+    held = {"t": 0, "bootstrap": 0}
+    for i in range(600):
+        x = rng.exponential(1.0, 20) ** 2  # the mean is 2
+        for name, e in (("t", cluster_interval(x, list(range(20)))),
+                        ("bootstrap", bootstrap_interval(x, list(range(20)), draws=599, seed=i))):
+            held[name] += e.low is not None and e.high is not None and e.low <= 2.0 <= e.high
+    assert held["bootstrap"] > held["t"] + 15
+
+
+def test_the_bootstrap_of_values_without_spread_or_of_one_prompt_is_the_plain_estimate() -> None:
+    assert bootstrap_interval(np.ones(4), list("abcd")) == cluster_interval(np.ones(4), list("abcd"))
+    assert "at least two" in bootstrap_interval(np.ones(2), ["a", "a"]).why
+
+
+def estimate(mean: float | None, error: float | None, prompts: int = 8) -> Estimate:
+    return Estimate(mean=mean, low=None, high=None, prompts=prompts, pairs=prompts, error=error)
+
+
+def test_holm_gives_the_surest_of_two_the_wider_interval_and_the_other_the_plain_one() -> None:
+    sure, close = holm((estimate(9.0, 1.0), estimate(2.5, 1.0)))
+    assert (sure.low, sure.high) == pytest.approx((9 - 2.8412, 9 + 2.8412), abs=1e-3)  # t of 7 degrees of freedom at 0.9875
+    assert (close.low, close.high) == pytest.approx((2.5 - 2.3646, 2.5 + 2.3646), abs=1e-3)
+    assert (sure.word, close.word) == ("better", "better")
+
+
+def test_holm_stops_at_the_first_that_is_not_distinct() -> None:
+    first, second = holm((estimate(2.5, 1.0), estimate(2.4, 1.0)))
+    assert (first.word, second.word) == ("tied", "tied")
+
+
+def test_holm_does_not_count_what_was_not_measured_and_leaves_it_as_it_is() -> None:
+    nothing = estimate(None, None, 0)
+    alone, kept = holm((estimate(2.5, 1.0), nothing))
+    assert kept is nothing
+    assert alone.word == "better"
+
+
+def test_holm_of_differences_without_spread_follows_their_means() -> None:
+    assert [e.word for e in holm((estimate(1.0, 0.0), estimate(0.0, 0.0)))] == ["better", "tied"]
+
+
+def test_with_two_equal_parents_holm_calls_one_different_in_at_most_five_percent_of_runs() -> None:
+    rng = np.random.default_rng(11)
+    alarms, plain = 0, 0
+    for _ in range(1000):
+        x, shared = rng.normal(size=(2, 8)), rng.normal(size=8)  # the pick's own noise is in both differences
+        both = [cluster_interval(row - shared, list(range(8))) for row in x]
+        alarms += any(e.distinct for e in holm(both))
+        plain += any(e.distinct for e in both)
+    assert alarms <= 60 < plain
+
+
+def test_all_groups_at_once_are_what_each_of_them_is_alone() -> None:
+    rng = np.random.default_rng(12)
+    rows = table(rng.normal(size=300).tolist(), [f"p{i}" for i in rng.integers(0, 9, 300)])
+    rows = rows.assign(cell=rng.integers(0, 5, 300), other=np.arange(300) % 2)
+    rows.loc[rng.integers(0, 300, 40), "score"] = np.nan
+    rows.loc[(rows["cell"] == 3) & (rows["prompt"] != "p4"), "score"] = np.nan
+    together = cluster_means(rows, "score", ("cell", "other"))
+    for key, e in together.items():
+        alone = cluster_mean(rows[(rows["cell"] == key[0]) & (rows["other"] == key[1])], "score")
+        assert (e.prompts, e.pairs, e.why) == (alone.prompts, alone.pairs, alone.why)
+        assert (e.mean, e.low, e.high, e.error) == pytest.approx((alone.mean, alone.low, alone.high, alone.error))
+    assert len(together) == 10
+
+
+def test_groups_without_a_value_are_absent() -> None:
+    rows = table([1.0, np.nan], ["a", "a"]).assign(cell=["x", "y"])
+    assert list(cluster_means(rows, "score", ("cell",))) == [("x",)]

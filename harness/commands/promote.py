@@ -1,0 +1,59 @@
+"""`sweetspot promote`: a candidate that passed its suite's gates becomes a file with a record, and its suite's baseline."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.commands.shown import printable, say, size_in_words
+
+if TYPE_CHECKING:
+    from harness.promotion import Evidence
+
+_POLICIES = ("inconclusive=fail", "inconclusive=pass")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `promote`."""
+    parser.add_argument("candidate", help="the candidate's name in its suite")
+    parser.add_argument("--run", type=Path, required=True, help="the run folder, for example runs/alpha_cfg")
+    parser.add_argument("--as", dest="name", required=True, metavar="NAME", help="what the model is called in the models folder")
+    add_models(parser)
+    parser.add_argument("--policy", choices=_POLICIES, default=_POLICIES[0],
+                        help="whether a gate that the data cannot decide stands in the way (it does)")
+    parser.add_argument("--suite", type=Path, metavar="FILE", help="the suite file, where it is not the one run.json names")
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """The flags that say where promoted models are."""
+    parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="the models folder (models)")
+    parser.add_argument("--objects", type=Path, metavar="DIR", help="where weights are by their hash (DIR/objects)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 promoted, 1 refused or failed and nothing published, 2 the command line is wrong.
+
+    `given.read_evidence` is the door to reports, see cli.py.
+    """
+    from harness.promotion import REFUSALS, Models, promote
+
+    read: Callable[[Path, str], Evidence] = given.read_evidence
+    try:
+        models = Models(given.models, given.objects)
+        models.folder(given.name)
+        done = promote(read(given.run, given.candidate), given.name, models, policy=given.policy, suite_file=given.suite)
+    except REFUSALS as error:
+        print(f"sweetspot promote: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
+        return 1
+    for line in done.said:
+        say(printable(line))
+    version = done.version
+    say(f"promoted candidate {printable(repr(version.candidate))} of suite {printable(version.suite)} as {version.name} version "
+        f"{version.number}")
+    say(printable(f"weights:  {done.weights} ({size_in_words(done.weights.stat().st_size)})"))
+    say(printable(f"record:   {models.folder(version.name) / 'records'}/{version.number:04d}.json"))
+    say(printable(f"baseline: {done.baseline}"))
+    return 0

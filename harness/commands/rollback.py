@@ -1,0 +1,39 @@
+"""`sweetspot rollback`: an earlier version of a promoted model becomes the current one again, after its weights were verified."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from harness.commands.promote import add_models
+from harness.commands.shown import printable, say
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `rollback`."""
+    parser.add_argument("name", help="the promoted model's name")
+    parser.add_argument("--to", type=_number, default=0, metavar="N",
+                        help="the version to go back to (the one that was current before the current one)")
+    add_models(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 done, 1 refused or failed and nothing changed, 2 the command line is wrong."""
+    from harness.promotion import REFUSALS, Models, rollback
+
+    try:
+        version, done, mine = rollback(given.name, given.to, Models(given.models, given.objects))
+    except REFUSALS as error:
+        print(f"sweetspot rollback: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
+        return 1
+    say(printable(f"{version.name} is at version {version.number} again: candidate {version.candidate!r} of suite "
+                  f"{version.suite!r}, blake3 {version.weights} (record {done.number:04d})"))
+    if not mine:
+        say(printable(f"note: the baseline of suite {version.suite!r} belongs to another model and was left"))
+    return 0
+
+
+def _number(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10 ** 9:
+        raise argparse.ArgumentTypeError(f"{text!r} is no version number; expected 1 or more")
+    return int(text)

@@ -1,0 +1,58 @@
+"""`sweetspot verify`: whether a file is one that was promoted, to the last bit, and what it is then."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.commands.promote import add_models
+from harness.commands.shown import printable, say
+
+if TYPE_CHECKING:
+    from harness.promotion import Models
+    from harness.promotion.records import Version
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `verify`."""
+    parser.add_argument("file", type=Path, help="a model file, or the name of a promoted model: then its current weights")
+    add_models(parser)
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 it is what was promoted, 1 it is not, or cannot be read, 2 the command line is wrong."""
+    from harness.promotion import REFUSALS, Models, verify
+
+    try:
+        models = Models(given.models, given.objects)
+        file = given.file if given.file.exists() else _weights(given.file, models)
+        found = verify(file, models)
+        for version in found.versions:
+            _print(version, models.current(version.name))
+    except REFUSALS as error:
+        print(f"sweetspot verify: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
+        return 1
+    for line in found.said:
+        print(f"sweetspot verify: {printable(line)}", file=sys.stderr)
+    if found.sound:
+        say(printable(f"{file}: verified, blake3 {found.versions[0].weights}"))
+    return 0 if found.sound else 1
+
+
+def _weights(file: Path, models: Models) -> Path:
+    """The current weights of a name, or the path as it is where there is no such name."""
+    if str(file) not in models.names() or not (current := models.current(str(file))):
+        return file
+    return models.object(models.promotion(str(file), current).weights)
+
+
+def _print(version: Version, current: int) -> None:
+    verdicts = version.data["verdicts"]
+    counts = Counter(str(verdict.get("status")) for verdict in verdicts)
+    standing = "current" if version.number == current else f"not current, that is version {current}"
+    say(printable(f"{version.name} version {version.number} ({standing}): candidate {version.candidate!r} of suite "
+                  f"{version.suite!r}, promoted {version.date}; gates: "
+                  f"{', '.join(f'{count} {status}' for status, count in counts.items())}"))

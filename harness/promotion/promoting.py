@@ -1,0 +1,144 @@
+"""The order of a promotion: refuse what can be refused, save and prove the file, then publish it with its record.
+The promote command calls `promote`; until the last step nothing but a hidden temporary file is written.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+
+from blake3 import blake3
+
+from harness import __version__
+from harness.declare import Candidate, plain, short_hash
+from harness.materialise import Workbench
+from harness.promotion.deciding import refuse_changed_inputs, refuse_changed_suite, refuse_unfit
+from harness.promotion.evidence import Evidence, PromotionError
+from harness.promotion.fusing import SavedFile, as_one_file, save_as_measured
+from harness.promotion.records import PROMOTION, RECORD_FORMAT, Version, finite_or_none
+from harness.promotion.resampling import Resampled, resample
+from harness.promotion.store import Models, sync_folder
+from harness.promotion.verifying import made_from, now
+from harness.promotion.weighing import Weighed, weigh
+
+_DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Promotion:
+    """What was promoted: its record, its weights, the baseline it became, and sentences on how it was checked."""
+
+    version: Version
+    weights: Path
+    baseline: Path
+    said: tuple[str, ...]
+
+
+def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite_file: Path | None = None) -> Promotion:
+    """Promotes the candidate of `evidence` as `name`; relative paths of the suite begin in the working directory, as in the run.
+
+    PromotionError, or the ValueError of whatever cannot be read or made, names suite, candidate, gate or file; nothing is
+    published then.
+    """
+    root = Path.cwd()
+    models.folder(name)
+    models.baseline(evidence.suite.name)
+    refuse_unfit(evidence, policy)
+    refuse_changed_suite(evidence, suite_file, root)
+    device = _device(evidence)
+    declared = next(c for c in evidence.suite.candidates if c.name == evidence.candidate)
+    bench = Workbench(device=device, root=root, steps=evidence.suite.grid.steps)
+    refuse_changed_inputs(evidence, bench.content)
+    file = as_one_file(declared, bench)
+    if bench.weights(declared).identity != evidence.identity:
+        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {declared.name!r}: the same files and declaration make "
+                             "other weights in this version of Sweetspot. Run the suite again")
+    staged = models.staged()
+    try:
+        saved = save_as_measured(file, device, root, staged, name)
+        again = resample(evidence, saved.candidate, device, root, fused=file is not declared)
+        said = (*_notes(evidence), f"{saved.tensors} tensors in the file are those in memory, bit for bit", again.said)
+        weighed = weigh(staged)
+        data = _record(evidence, policy, weighed, staged, (declared, file, saved, again))
+        with models.locked():
+            weights = _publish(staged, weighed, models)
+            version = models.add(name, data)
+            baseline = models.write_baseline(version)
+    finally:
+        staged.unlink(missing_ok=True)
+    return Promotion(version=version, weights=weights, baseline=baseline, said=said)
+
+
+def _device(evidence: Evidence) -> str:
+    """The device of the run, if this machine has it."""
+    said = evidence.head.get("environment", {}).get("device")
+    if not isinstance(said, str) or not _DEVICE.fullmatch(said):
+        raise PromotionError(f"{evidence.folder / 'run.json'}: the device {said!r} is none; expected cpu, cuda or cuda:N")
+    if said != "cpu":
+        import torch
+
+        if int(said.partition(":")[2] or 0) >= torch.cuda.device_count():
+            raise PromotionError(f"suite {evidence.suite.name!r} was measured on {said}, which this machine does not have. "
+                                 "Promote where it was measured")
+    return said
+
+
+def _notes(evidence: Evidence) -> tuple[str, ...]:
+    """What somebody who promotes should hear: that it is not what was recommended, or that a gate was undecided."""
+    pick, tied = evidence.pick, evidence.candidate in evidence.tied
+    said = [] if evidence.candidate == pick else [
+        f"note: the recommendation is {pick!r}; {evidence.candidate!r} is {'tied with it' if tied else 'not tied with it'}"]
+    said += [f"note: gate {r.gate!r} is inconclusive ({r.reason}) and was allowed" for r in evidence.rulings
+             if r.status == "inconclusive"]
+    return tuple(said)
+
+
+def _publish(staged: Path, weighed: Weighed, models: Models) -> Path:
+    """The weights under their hash. A sound file that is there already stays; a damaged one of that name is replaced."""
+    path = models.object(weighed.blake3)
+    if path.is_symlink() or not path.is_file() or weigh(path).blake3 != weighed.blake3:
+        staged.replace(path)
+        sync_folder(path.parent)
+    return path
+
+
+def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
+            made: tuple[Candidate, Candidate, SavedFile, Resampled]) -> dict[str, Any]:
+    """The record without what only the store knows."""
+    declared, fused, saved, again = made
+    suite, environment = evidence.suite, dict(evidence.head.get("environment", {}))
+    commit = environment.get("git_commit") or f"not known: {environment.get('missing')}"
+    metrics = {str(spec.get("metric")): spec.get("version") for spec in evidence.head.get("metrics", {}).values()}
+    prompts = [[p.id, p.text, p.negative, p.split] for p in suite.grid.prompts]
+    return {
+        "format": RECORD_FORMAT, "kind": PROMOTION, "date": now(), "sweetspot": __version__, "candidate": declared.name,
+        "axes": dict(declared.axes), "runtime": declared.runtime,
+        "suite": {"name": suite.name, "hash": short_hash(plain(suite)),
+                  "prompts_blake3": blake3(repr(prompts).encode(errors="replace")).hexdigest(),
+                  "run_started": str(evidence.head.get("started", ""))},
+        "weights": {"blake3": weighed.blake3, "header_blake3": weighed.header_blake3, "data_blake3": weighed.data_blake3,
+                    "bytes": weighed.size, "identity": evidence.identity, "tensors": saved.tensors,
+                    "fused_adapters": 0 if fused is declared else len(declared.adapters)},
+        **made_from(file),
+        "metrics": metrics, "metric_settings": evidence.head.get("metric_settings", {}),
+        "policy": policy, "guidance": evidence.guidance, "pick": evidence.pick, "tied": list(evidence.tied),
+        "verdicts": [_plain(ruling) for ruling in evidence.rulings],
+        "figures": {value: _plain(figure) for value, figure in evidence.figures.items()},
+        "resampled": _plain(again), "environment": environment, "commit": commit,
+        "cells": _cells(evidence)}
+
+
+def _cells(evidence: Evidence) -> dict[str, Any]:
+    """The candidate's values image by image: columns and rows."""
+    values = sorted({value for row in evidence.rows for value in row.values})
+    return {"columns": ["prompt", "seed", "guidance", "image", *values],
+            "rows": [[row.cell.prompt, row.cell.seed, row.cell.guidance, row.key,
+                      *(finite_or_none(row.values.get(value)) for value in values)] for row in evidence.rows]}
+
+
+def _plain(of: Any) -> dict[str, Any]:
+    """A flat dataclass as JSON; numbers that are none as null."""
+    found = {field.name: getattr(of, field.name) for field in fields(of)}
+    return {name: finite_or_none(value) if isinstance(value, float) else value for name, value in found.items()}

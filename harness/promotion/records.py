@@ -1,0 +1,128 @@
+"""The records of a promoted name: plain JSON for people and git, read with suspicion since anybody can edit them.
+store.py reads and writes them; each carries a digest of itself and of the one before.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from blake3 import blake3
+
+from harness.promotion.evidence import PromotionError
+
+RECORD_FORMAT: Final = 1
+PROMOTION: Final = "promotion"
+ROLLBACK: Final = "rollback"
+_LARGEST: Final = 64_000_000
+_HASH: Final = re.compile(r"[0-9a-f]{64}")
+_WEIGHTS: Final = ("blake3", "header_blake3", "data_blake3")
+_PARTS: Final[Mapping[str, type]] = {
+    "candidate": str, "suite": dict, "recipe": dict, "inputs": dict, "verdicts": list, "figures": dict, "cells": dict,
+    "resampled": dict, "environment": dict, "policy": str, "metrics": dict}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Version:
+    """One record: a promotion, or a rollback `to` an earlier promotion. `weights` is the BLAKE3 of the file that is current
+    from then on, `follows` the digest of the record before (empty for the first), `replaces` the promotion that was current
+    (0 for none). `data` is all of it."""
+
+    name: str
+    number: int
+    kind: str
+    date: str
+    weights: str
+    digest: str
+    follows: str
+    replaces: int
+    to: int
+    data: Mapping[str, Any]
+
+    @property
+    def candidate(self) -> str:
+        """The promoted candidate; empty for a rollback."""
+        return str(self.data.get("candidate", ""))
+
+    @property
+    def suite(self) -> str:
+        """The suite it was measured in; empty for a rollback."""
+        return str(self.data.get("suite", {}).get("name", ""))
+
+
+def digest_of(data: Mapping[str, Any]) -> str:
+    """BLAKE3 of a record's content, its own digest left out, whatever its spaces and order of keys."""
+    kept = {key: value for key, value in data.items() if key != "digest"}
+    return blake3(json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
+
+
+def record_text(data: Mapping[str, Any]) -> str:
+    """The record as text with its digest; the cells one to a line, so that git shows which of them changed."""
+    signed = {**data, "digest": digest_of(data)}
+    rows = signed.get("cells", {}).get("rows", [])
+    if not rows:
+        return json.dumps(signed, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    mark = f"rows-{signed['digest']}"
+    text = json.dumps({**signed, "cells": {**signed["cells"], "rows": [mark]}}, indent=1, ensure_ascii=False, allow_nan=False)
+    lines = ",\n   ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
+    return text.replace(json.dumps(mark), lines) + "\n"
+
+
+def read_record(path: Path, name: str) -> Version:
+    """The record in a file. PromotionError, naming file and key, for anything that promoting and rolling back do not write, and
+    for one that was changed since."""
+    data = _read(path)
+    number, kind = data.get("number"), data.get("kind")
+    if data.get("format") != RECORD_FORMAT:
+        raise PromotionError(f"{path}: record format {data.get('format')!r}; this version reads {RECORD_FORMAT}")
+    if kind not in (PROMOTION, ROLLBACK) or data.get("name") != name or type(number) is not int or path.stem != f"{number:04d}":
+        raise PromotionError(f"{path}: kind {kind!r}, name {data.get('name')!r} and number {number!r} are not those of record "
+                             f"{path.stem} of {name!r}. Restore the file from git")
+    weights, previous = data.get("weights"), data.get("previous") or {}
+    if not isinstance(weights, dict) or not isinstance(previous, dict) or not isinstance(data.get("date"), str) or not all(
+            isinstance(weights.get(part), str) and _HASH.fullmatch(weights[part]) for part in _WEIGHTS):
+        raise PromotionError(f"{path}: weights, previous or date are not what a record holds. Restore the file from git")
+    if kind == PROMOTION and (odd := [part for part, type_ in _PARTS.items() if not isinstance(data.get(part), type_)]):
+        raise PromotionError(f"{path}: {odd[0]!r} is missing or of another kind. Restore the file from git")
+    if data.get("digest") != _digest(path, data):
+        raise PromotionError(f"{path}: was changed after it was written (its digest is not that of its content). Restore the "
+                             "file from git")
+    return Version(name=name, number=number, kind=kind, date=data["date"], weights=weights["blake3"], digest=data["digest"],
+                   follows=str(previous.get("digest", "")), replaces=_number(path, data, "replaces"),
+                   to=_number(path, data, "to"), data=data)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        if not path.is_file() or path.stat().st_size > _LARGEST:
+            raise ValueError("no regular file, or too large for a record")  # noqa: TRY301  one message for all
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise PromotionError(f"{path}: cannot be read as a record ({error}). Restore the file from git") from error
+    if not isinstance(data, dict):
+        raise PromotionError(f"{path}: holds a {type(data).__name__} where a record was expected. Restore the file from git")
+    return data
+
+
+def _digest(path: Path, data: Mapping[str, Any]) -> str:
+    try:
+        return digest_of(data)
+    except (ValueError, RecursionError) as error:
+        raise PromotionError(f"{path}: holds what no record holds ({error}). Restore the file from git") from error
+
+
+def _number(path: Path, data: Mapping[str, Any], key: str) -> int:
+    value = data.get(key, 0)
+    if type(value) is not int or value < 0:
+        raise PromotionError(f"{path}: {key!r} is {value!r}; expected the number of a record. Restore the file from git")
+    return value
+
+
+def finite_or_none(value: float | None) -> float | None:
+    """JSON has no NaN; a value that is none is null."""
+    return None if value is None or not math.isfinite(value) else float(value)

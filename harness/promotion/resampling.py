@@ -1,0 +1,129 @@
+"""A few cells of the run sampled again from the saved file, beside the run's own images: what is promoted is what was measured.
+promoting.py calls it before anything is published.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from harness.declare import Candidate, Suite
+from harness.ledger import Ledger
+from harness.materialise import Workbench
+from harness.packing import pack
+from harness.promotion.evidence import Evidence, PromotionError
+from harness.records import Cell, Sample, sample_key
+
+if TYPE_CHECKING:
+    from harness.sampling import Images
+
+CELLS: Final = 4
+FUSED_MEAN_LEVELS: Final = 2.0
+"""Mean absolute difference, in levels of 0 to 255, that rounding fused adapters to the file's number format may make."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resampled:
+    """How far re-made images are from the run's, in levels of 0 to 255; `said` is it in words, with what was allowed."""
+
+    cells: int
+    equal: int
+    largest_levels: int
+    mean_levels: float
+    said: str
+
+
+def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, *, fused: bool) -> Resampled:
+    """Samples CELLS cells spread over the grid as the run did and compares. PromotionError where they differ by more than the
+    noise floor or, when adapters were `fused`, by more than FUSED_MEAN_LEVELS in the mean of an image."""
+    ledger = Ledger(evidence.folder)
+    samples = _chosen(evidence, ledger)
+    images = _made(evidence.suite, candidate, _batch_size(evidence, samples[0]), (device, root), [s.cell for s in samples])
+    largest, means, equal = 0, [], 0
+    for cell, sample in ((s.cell, s) for s in samples):
+        distance = np.abs(_stored(evidence.folder, ledger, sample).astype(int) - images[cell].astype(int))
+        largest, equal = max(largest, int(distance.max())), equal + (not distance.any())
+        means.append(float(distance.mean()))
+    floor = evidence.floor_levels or 0
+    found = f"{equal} of {len(samples)} re-sampled images are equal, the others differ by at most {largest} levels of 255"
+    if equal == len(samples):
+        said = f"all {equal} re-sampled images are equal to the run's, bit for bit"
+    elif fused and max(means) <= FUSED_MEAN_LEVELS:
+        said = (f"{found} and {max(means):.3g} in the mean of an image: rounding, since adapters that ran beside the weights are "
+                f"fused into them (at most {FUSED_MEAN_LEVELS:g} is allowed)")
+    elif largest <= floor:
+        said = f"{found}, within the run's noise floor of {floor} levels"
+    else:
+        allowed = f"a mean of {FUSED_MEAN_LEVELS:g} for fused adapters" if fused else f"the noise floor of {floor} levels"
+        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: {found}, {max(means):.3g} in the "
+                             f"mean of an image, more than {allowed}. {_do(evidence.head, device)}")
+    return Resampled(cells=len(samples), equal=equal, largest_levels=largest, mean_levels=max(means), said=said)
+
+
+def _chosen(evidence: Evidence, ledger: Ledger) -> list[Sample]:
+    """Samples of the first, the last, and cells between, all of one batch size."""
+    last = len(evidence.rows) - 1
+    rows = [evidence.rows[index] for index in dict.fromkeys(round(part * last / (CELLS - 1)) for part in range(CELLS))]
+    found = [ledger.samples.get((evidence.candidate, row.cell)) for row in rows]
+    whole = [s for s, row in zip(found, rows, strict=True) if s is not None and s.key == row.key]
+    size = _batch_size(evidence, whole[0]) if len(whole) == len(rows) else 0
+    if len(whole) != len(rows):
+        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: the journal lacks images of the "
+                             "run. Run the suite again")
+    return [s for s in whole if _batch_size(evidence, s) == size]
+
+
+def _batch_size(evidence: Evidence, sample: Sample) -> int:
+    """The batch size at which a sample was made: the declared one, or a half of it where memory was refused."""
+    prompt = next(p for p in evidence.suite.grid.prompts if p.id == sample.cell.prompt)
+    size = evidence.suite.grid.batch_size
+    while size > 1:
+        setting = {**evidence.head["sampling"], "batch_size": size}
+        if sample_key(evidence.identity, sample.cell, (prompt.text, prompt.negative), setting) == sample.key:
+            return size
+        size //= 2
+    return 1
+
+
+def _made(suite: Suite, candidate: Candidate, size: int, where: tuple[str, Path], cells: list[Cell]) -> Mapping[Cell, Images]:
+    """The images of the cells, made as a run makes them: the same texts together, the same batch shape and places."""
+    from harness.sampling import encode, sample, set_determinism, threads_for
+
+    device, root = where
+    set_determinism()
+    with threads_for(suite.grid, device):
+        prepared = Workbench(device=device, root=root, steps=suite.grid.steps).prepare(candidate)
+        texts = {phase.text_identity: encode(phase.enter(), suite.grid.prompts, phase.treatment) for phase in prepared.phases}
+        made: dict[Cell, Images] = {}
+        for batch, images in sample(prepared.phases, suite.grid, pack(suite.grid, cells, size), texts):
+            made.update(zip(batch, images, strict=True))
+    return made
+
+
+def _stored(folder: Path, ledger: Ledger, sample: Sample) -> Images:
+    """The run's image, hashed as it is read. PromotionError for a path that leads out of the folder."""
+    from harness.sampling import from_png
+
+    try:
+        path = (folder / sample.path).resolve()
+        inside = path.is_relative_to(folder.resolve()) and path.is_file()
+    except (OSError, ValueError):
+        inside = False
+    if not inside:
+        raise PromotionError(f"{folder}: the image {sample.path!r} is not a file in the run folder. Run the suite again")
+    return from_png(ledger.read(sample))
+
+
+def _do(head: Mapping[str, Any], device: str) -> str:
+    """What to do about images that come out otherwise: where the environment is another one, that is the first suspect."""
+    from harness.probes.environment import environment
+
+    then, now = head.get("environment", {}), environment(device)
+    other = [name for name in ("cpu", "device_name", "packages", "flags") if then.get(name) != now.get(name)]
+    if other:
+        return f"The environment is not the run's ({', '.join(other)} differ): promote where the suite ran, or run it here"
+    return "Nothing was promoted; run the suite again with --verify"

@@ -1,0 +1,126 @@
+"""Is this file what was promoted? Hashes against records, and back to an earlier version once it proves to be whole.
+The commands verify and rollback call these.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.materialise.provenance import INPUTS, RECIPE
+from harness.promotion.evidence import PromotionError
+from harness.promotion.records import PROMOTION, RECORD_FORMAT, ROLLBACK, Version
+from harness.promotion.store import Models
+from harness.promotion.weighing import Weighed, weigh
+from harness.weights import open_tensors
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """What verifying found: the promotions whose file it is, sentences on it, and whether all is well."""
+
+    sound: bool
+    versions: tuple[Version, ...]
+    said: tuple[str, ...]
+
+
+def verify(file: Path, models: Models) -> Finding:
+    """Hashes the file and looks for the record of its content. PromotionError or ModelFileError where that cannot be done."""
+    weighed = weigh(file)
+    known, broken = _known(models)
+    mine = [v for v in known if v.weights == weighed.blake3]
+    if mine:
+        wrong = [said for version in mine for said in _header(file, version)]
+        return Finding(sound=not wrong, versions=tuple(mine), said=(*wrong, *broken))
+    if altered := list(_altered(file, weighed, known)):
+        return Finding(sound=False, versions=(), said=(*altered, *broken))
+    where = f"{len(known)} promoted versions in {models.root}"
+    return Finding(sound=False, versions=(), said=(f"{file}: not promoted: its blake3 {weighed.blake3} is none of the {where}",
+                                                   *broken))
+
+
+def rollback(name: str, to: int, models: Models) -> tuple[Version, Version, bool]:
+    """Makes an earlier promotion current, the one before the current if `to` is 0, and writes that down.
+
+    The version, the record of the rollback, and whether the suite's baseline is this version's now (it stays where it is
+    another name's). PromotionError when the version's weights are not there, or not what they were.
+    """
+    with models.locked():
+        current = models.current(name)
+        if not models.numbers(name):
+            raise PromotionError(f"{name!r} is not promoted in {models.root}; it has {', '.join(models.names()) or 'no models'}")
+        if not to and not (current and (to := models.promotion(name, current).replaces)):
+            raise PromotionError(f"{name!r}: nothing was current before version {current}; give --to N")
+        version = models.promotion(name, to)
+        if to == current:
+            raise PromotionError(f"{name!r}: version {to} is current already")
+        file = models.object(version.weights)
+        weighed = weigh(file)
+        if weighed.blake3 != version.weights:
+            raise PromotionError(f"{file}: is not the file of {name!r} version {to} any more (blake3 {weighed.blake3}). Restore "
+                                 f"it from git or a backup; version {current} stays current")
+        if wrong := list(_header(file, version)):
+            raise PromotionError(f"{'; '.join(wrong)}; version {current} stays current")
+        done = models.add(name, {"format": RECORD_FORMAT, "kind": ROLLBACK, "date": now(), "to": to,
+                                 "weights": version.data["weights"]}, current=to)
+        mine = models.baseline_of(version.suite) in ("", name)
+        if mine:
+            models.write_baseline(version)
+    return version, done, mine
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def made_from(file: Path) -> dict[str, Any]:
+    """The recipe and the inputs in a file's header, as records hold them: None where the header has none."""
+    found = open_tensors(file).metadata
+    recipe, inputs = (_parsed(found.get(key, "")) for key in (RECIPE, INPUTS))
+    return {"recipe": {"path": recipe} if isinstance(recipe, str) else recipe, "inputs": inputs}
+
+
+def _parsed(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _known(models: Models) -> tuple[list[Version], tuple[str, ...]]:
+    """Every promotion that can be read, and a sentence for each record that cannot."""
+    known, broken = [], []
+    for name in models.names():
+        for number in models.numbers(name):
+            try:
+                version = models.version(name, number)
+            except PromotionError as error:
+                broken.append(f"note: {error}")
+            else:
+                known += [version] if version.kind == PROMOTION else []
+    return known, tuple(broken)
+
+
+def _header(file: Path, version: Version) -> Iterator[str]:
+    """What in the file's header is not what its record says."""
+    found = made_from(file)
+    for part, said in found.items():
+        if said != version.data[part]:
+            yield f"{file}: the {part} in its header is not that of {version.name!r} version {version.number}"
+
+
+def _altered(file: Path, weighed: Weighed, known: list[Version]) -> Iterator[str]:
+    """What the file was before somebody changed it, as far as one can tell."""
+    for version in known:
+        weights, who = version.data["weights"], f"{version.name!r} version {version.number}"
+        if weights["data_blake3"] == weighed.data_blake3:
+            yield f"{file}: tampered with: it has the weights of {who} under another header"
+        elif weights["header_blake3"] == weighed.header_blake3:
+            yield f"{file}: tampered with: it has the header of {who}, but other weights"
+        elif file.name == f"{version.weights}.safetensors":
+            yield f"{file}: tampered with: it is called after the hash of {who}, but neither header nor weights are its"
