@@ -16,6 +16,7 @@ SUITE = Suite(
         sampler="dpmpp_2m", steps=10, width=64, height=64, batch_size=20,
     ),
     metrics=("clip_score", "palette", "exposure"),
+    latency_rounds=3,
     gates=(
         Gate(value="coverage"),
         Gate(value="failures", at_most=0),

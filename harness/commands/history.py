@@ -24,23 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 listed, 1 no such model or a record that is damaged, 2 the command line is wrong."""
-    from harness.promotion import REFUSALS, Models, PromotionError
+    from harness.promotion import Models, PromotionError, in_words
 
     models = Models(given.models, given.objects)
     code = 0
     try:
         numbers, current = models.numbers(given.name), models.current(given.name)
         if not numbers:
-            raise PromotionError(f"{given.name!r} is not promoted in {given.models}; it has "
-                                 f"{', '.join(models.names()) or 'no models'}")
+            raise PromotionError(  # noqa: TRY301  said like the others
+                f"{given.name!r} is not promoted in {given.models}; it has {', '.join(models.names()) or 'no models'}")
         for number in numbers:
             try:
                 say(printable(f"{'*' if number == current else ' '} {_line(models.version(given.name, number))}"))
             except PromotionError as error:
                 code = 1
                 print(f"sweetspot history: {printable(str(error))}", file=sys.stderr)
-    except REFUSALS as error:
-        print(f"sweetspot history: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
+    except Exception as error:  # run folders and records can be edited by hand
+        print(f"sweetspot history: {printable(in_words(error))}", file=sys.stderr)
         return 1
     return code
 

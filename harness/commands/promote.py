@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -38,15 +40,19 @@ def run(given: argparse.Namespace) -> int:
 
     `given.read_evidence` is the door to reports, see cli.py.
     """
-    from harness.promotion import REFUSALS, Models, promote
+    from harness.promotion import Models, in_words, promote
 
+    # As in a run: what torchao, diffusers and transformers say of each other's versions is nothing that a user can act on.
+    for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
+        os.environ.setdefault(variable, "error")
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     read: Callable[[Path, str], Evidence] = given.read_evidence
     try:
         models = Models(given.models, given.objects)
         models.folder(given.name)
         done = promote(read(given.run, given.candidate), given.name, models, policy=given.policy, suite_file=given.suite)
-    except REFUSALS as error:
-        print(f"sweetspot promote: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
+    except Exception as error:  # run folders and records can be edited by hand
+        print(f"sweetspot promote: {printable(in_words(error))}", file=sys.stderr)
         return 1
     for line in done.said:
         say(printable(line))

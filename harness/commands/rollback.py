@@ -19,12 +19,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 done, 1 refused or failed and nothing changed, 2 the command line is wrong."""
-    from harness.promotion import REFUSALS, Models, rollback
+    from harness.promotion import Models, in_words, rollback
 
     try:
         version, done, mine = rollback(given.name, given.to, Models(given.models, given.objects))
-    except REFUSALS as error:
-        print(f"sweetspot rollback: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
+    except Exception as error:  # run folders and records can be edited by hand
+        print(f"sweetspot rollback: {printable(in_words(error))}", file=sys.stderr)
         return 1
     say(printable(f"{version.name} is at version {version.number} again: candidate {version.candidate!r} of suite "
                   f"{version.suite!r}, blake3 {version.weights} (record {done.number:04d})"))

@@ -24,7 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 it is what was promoted, 1 it is not, or cannot be read, 2 the command line is wrong."""
-    from harness.promotion import REFUSALS, Models, verify
+    from harness.promotion import Models, in_words, verify
 
     try:
         models = Models(given.models, given.objects)
@@ -32,8 +32,8 @@ def run(given: argparse.Namespace) -> int:
         found = verify(file, models)
         for version in found.versions:
             _print(version, models.current(version.name))
-    except REFUSALS as error:
-        print(f"sweetspot verify: {printable(str(error) or type(error).__name__)}", file=sys.stderr)
+    except Exception as error:  # run folders and records can be edited by hand
+        print(f"sweetspot verify: {printable(in_words(error))}", file=sys.stderr)
         return 1
     for line in found.said:
         print(f"sweetspot verify: {printable(line)}", file=sys.stderr)

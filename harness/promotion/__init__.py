@@ -2,10 +2,10 @@
 The commands promote, verify, rollback and history call it; what reports found is handed in as `Evidence`.
 """
 
-from harness.promotion.evidence import REFUSALS, Evidence, Figure, PromotionError, Row, Ruling
+from harness.promotion.evidence import Evidence, Figure, PromotionError, Row, Ruling, in_words
 from harness.promotion.promoting import Promotion, promote
 from harness.promotion.store import Models
 from harness.promotion.verifying import Finding, rollback, verify
 
-__all__ = ["REFUSALS", "Evidence", "Figure", "Finding", "Models", "Promotion", "PromotionError", "Row", "Ruling", "promote",
+__all__ = ["Evidence", "Figure", "Finding", "Models", "Promotion", "PromotionError", "Row", "Ruling", "in_words", "promote",
            "rollback", "verify"]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from harness.declare import Suite
 from harness.records import Cell
@@ -17,9 +17,11 @@ class PromotionError(ValueError):
     """A promotion, verification or rollback that is refused; the text names suite, candidate, gate or file, and what to do."""
 
 
-REFUSALS: Final = (ValueError, OSError, RuntimeError, LookupError, TypeError, AttributeError, ArithmeticError)
-"""What a command says in one sentence instead of a traceback: refusals, and what run folders and records that were edited by
-hand bring about in code that takes them at their word."""
+def in_words(error: Exception) -> str:
+    """What a command says instead of a traceback. Refusals speak for themselves; for what else run folders and records edited by
+    hand bring about in code that takes them at their word, the kind of error belongs to it."""
+    said = str(error)
+    return said if isinstance(error, ValueError | OSError) and said else f"{type(error).__name__}: {said or 'no message'}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -63,7 +63,9 @@ def save_as_measured(candidate: Candidate, device: str, root: Path, path: Path, 
     live = _hashes(bench, candidate)
     save(place(plan_recipe(candidate.model, bench.library)), bench.library, path, title)
     base = frame_of(candidate.model)
-    loaded = replace(candidate, model=Checkpoint(path=str(path.resolve()), config=base.config))
+    # A single file has no configs of its own: those of a diffusers folder stay where they are.
+    config = base.config or (str(bench.library.path(base.path)) if bench.library.open(base).is_folder else None)
+    loaded = replace(candidate, model=Checkpoint(path=str(path.resolve()), config=config))
     del bench  # one model in memory at a time
     held = _hashes(Workbench(device=device, root=root), loaded)
     if odd := sorted(name for name in live.keys() | held.keys() if live.get(name) != held.get(name)):

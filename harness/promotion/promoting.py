@@ -64,8 +64,9 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
         data = _record(evidence, policy, weighed, staged, (declared, file, saved, again))
         with models.locked():
             weights = _publish(staged, weighed, models)
-            version = models.add(name, data)
+            version = models.append(name, data)
             baseline = models.write_baseline(version)
+            models.make_current(name, version.number)
     finally:
         staged.unlink(missing_ok=True)
     return Promotion(version=version, weights=weights, baseline=baseline, said=said)
@@ -122,7 +123,7 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
                     "bytes": weighed.size, "identity": evidence.identity, "tensors": saved.tensors,
                     "fused_adapters": 0 if fused is declared else len(declared.adapters)},
         **made_from(file),
-        "metrics": metrics, "metric_settings": evidence.head.get("metric_settings", {}),
+        "sampling": evidence.head["sampling"], "metrics": metrics, "metric_settings": evidence.head.get("metric_settings", {}),
         "policy": policy, "guidance": evidence.guidance, "pick": evidence.pick, "tied": list(evidence.tied),
         "verdicts": [_plain(ruling) for ruling in evidence.rulings],
         "figures": {value: _plain(figure) for value, figure in evidence.figures.items()},

@@ -24,7 +24,7 @@ _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _WEIGHTS: Final = ("blake3", "header_blake3", "data_blake3")
 _PARTS: Final[Mapping[str, type]] = {
     "candidate": str, "suite": dict, "recipe": dict, "inputs": dict, "verdicts": list, "figures": dict, "cells": dict,
-    "resampled": dict, "environment": dict, "policy": str, "metrics": dict}
+    "resampled": dict, "environment": dict, "policy": str, "metrics": dict, "sampling": dict}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +89,9 @@ def read_record(path: Path, name: str) -> Version:
         raise PromotionError(f"{path}: weights, previous or date are not what a record holds. Restore the file from git")
     if kind == PROMOTION and (odd := [part for part, type_ in _PARTS.items() if not isinstance(data.get(part), type_)]):
         raise PromotionError(f"{path}: {odd[0]!r} is missing or of another kind. Restore the file from git")
+    if kind == PROMOTION and not (isinstance(data["suite"].get("name"), str)
+                                  and all(isinstance(v, dict) for v in data["verdicts"])):
+        raise PromotionError(f"{path}: its suite or its verdicts are not what a record holds. Restore the file from git")
     if data.get("digest") != _digest(path, data):
         raise PromotionError(f"{path}: was changed after it was written (its digest is not that of its content). Restore the "
                              "file from git")

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from harness.sampling import Images
 
 CELLS: Final = 4
-FUSED_MEAN_LEVELS: Final = 2.0
-"""Mean absolute difference, in levels of 0 to 255, that rounding fused adapters to the file's number format may make."""
+FUSED_MEAN_LEVELS: Final = 1.0
+"""Mean absolute difference, in levels of 0 to 255, that rounding fused adapters to the file's number format may make.
+The built-in models make 0.05 with any kind of adapter; a LoRA at 0.7 where 0.6 was measured makes more than this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,14 +43,18 @@ def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, 
     noise floor or, when adapters were `fused`, by more than FUSED_MEAN_LEVELS in the mean of an image."""
     ledger = Ledger(evidence.folder)
     samples = _chosen(evidence, ledger)
+    stored = {s.cell: _stored(evidence.folder, ledger, s) for s in samples}
     images = _made(evidence.suite, candidate, _batch_size(evidence, samples[0]), (device, root), [s.cell for s in samples])
     largest, means, equal = 0, [], 0
-    for cell, sample in ((s.cell, s) for s in samples):
-        distance = np.abs(_stored(evidence.folder, ledger, sample).astype(int) - images[cell].astype(int))
+    for cell, before in stored.items():
+        if before.shape != images[cell].shape:
+            raise PromotionError(f"{evidence.folder}: the image of {cell} is {before.shape[1]} x {before.shape[0]} pixels, not "
+                                 "the suite's size. Run the suite again")
+        distance = np.abs(before.astype(int) - images[cell].astype(int))
         largest, equal = max(largest, int(distance.max())), equal + (not distance.any())
         means.append(float(distance.mean()))
     floor = evidence.floor_levels or 0
-    found = f"{equal} of {len(samples)} re-sampled images are equal, the others differ by at most {largest} levels of 255"
+    found = f"{equal} of {len(samples)} re-sampled images are equal, the others differ by at most {largest} of 255 levels"
     if equal == len(samples):
         said = f"all {equal} re-sampled images are equal to the run's, bit for bit"
     elif fused and max(means) <= FUSED_MEAN_LEVELS:

@@ -55,7 +55,7 @@ class Models:
         """The numbers of all records of a name, readable or not."""
         records = self.folder(name) / "records"
         found = [_RECORD.fullmatch(at.name) for at in records.iterdir()] if records.is_dir() else []
-        return sorted(int(match[1]) for match in found if match)
+        return sorted(int(match[1]) for match in found if match and match[1] == f"{int(match[1]):04d}")
 
     def version(self, name: str, number: int) -> Version:
         """One record. PromotionError where it is missing, damaged, or does not follow from the one before it."""
@@ -104,10 +104,10 @@ class Models:
                     left.unlink()
         return self.objects / f".new-{secrets.token_hex(8)}.safetensors"
 
-    def add(self, name: str, data: Mapping[str, Any], current: int = 0) -> Version:
-        """Writes the next record and makes `current`, or the record itself where that is 0, the current one. The lock is held.
+    def append(self, name: str, data: Mapping[str, Any]) -> Version:
+        """Writes the next record; nothing is current by that. The lock is held.
 
-        `data` has all but format-independent facts that only the store knows: number, previous and replaces.
+        `data` has all but what only the store knows: name, number, previous and replaces.
         """
         folder = self.folder(name)
         numbers = self.numbers(name)
@@ -120,15 +120,20 @@ class Models:
         path = folder / "records" / f"{number:04d}.json"
         write_atomically(path, record_text(record).encode())
         sync_folder(path.parent)
-        write_atomically(folder / "current", f"{current or number:04d}\n".encode())
-        sync_folder(folder)
         return read_record(path, name)
+
+    def make_current(self, name: str, number: int) -> None:
+        """The last step of a promotion or rollback: until then the version before is current. The lock is held."""
+        folder = self.folder(name)
+        write_atomically(folder / "current", f"{number:04d}\n".encode())
+        sync_folder(folder)
 
     def write_baseline(self, version: Version) -> Path:
         """The baseline of the version's suite becomes this version's measured values. The lock is held."""
         path = self.baseline(version.suite)
         data = {"format": 1, "suite": version.data["suite"], "name": version.name, "version": version.number,
-                **{key: version.data[key] for key in ("candidate", "weights", "inputs", "metrics", "environment", "cells")}}
+                **{key: version.data[key] for key in ("candidate", "weights", "inputs", "metrics", "sampling", "environment",
+                                                         "cells")}}
         write_atomically(path, record_text(data).encode())
         sync_folder(path.parent)
         return path

@@ -56,6 +56,7 @@ def rollback(name: str, to: int, models: Models) -> tuple[Version, Version, bool
         if not to and not (current and (to := models.promotion(name, current).replaces)):
             raise PromotionError(f"{name!r}: nothing was current before version {current}; give --to N")
         version = models.promotion(name, to)
+        models.baseline(version.suite)
         if to == current:
             raise PromotionError(f"{name!r}: version {to} is current already")
         file = models.object(version.weights)
@@ -65,11 +66,12 @@ def rollback(name: str, to: int, models: Models) -> tuple[Version, Version, bool
                                  f"it from git or a backup; version {current} stays current")
         if wrong := list(_header(file, version)):
             raise PromotionError(f"{'; '.join(wrong)}; version {current} stays current")
-        done = models.add(name, {"format": RECORD_FORMAT, "kind": ROLLBACK, "date": now(), "to": to,
-                                 "weights": version.data["weights"]}, current=to)
         mine = models.baseline_of(version.suite) in ("", name)
+        done = models.append(name, {"format": RECORD_FORMAT, "kind": ROLLBACK, "date": now(), "to": to,
+                                    "weights": version.data["weights"]})
         if mine:
             models.write_baseline(version)
+        models.make_current(name, to)
     return version, done, mine
 
 

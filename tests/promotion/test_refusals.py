@@ -1,6 +1,7 @@
 """What is refused, and in which words: gates, gaps, changed files and suites, candidates that are no single file."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from harness import Adapter, Candidate, Gate
 from harness.commands import promote as command
 from harness.materialise import Workbench
-from harness.promotion import PromotionError, deciding, fusing, resampling
+from harness.promotion import PromotionError, deciding, fusing, promoting, resampling
 from tests.adapters.test_hypernetwork import pairs, stored
 
 COVERAGE = Gate(value="coverage")
@@ -99,7 +100,8 @@ def test_a_run_of_the_suite_at_batch_size_one_is_not_another_suite(work, sweetsp
     deciding.refuse_changed_suite(evidence, None, root)
 
 
-@pytest.mark.parametrize("named", ["../evil/suites/x.py", "/etc/suites/x.py", "runs/tiny/suites/x.py", "x.py", "", 7, "a\0b", None])
+@pytest.mark.parametrize("named", ["../evil/suites/x.py", "/etc/suites/x.py", "runs/tiny/suites/x.py", "x.py", "", 7, "a\0b",
+                                   None])
 def test_only_a_suite_file_below_here_is_run_unasked(named, work, sweetspot):
     root = work()
     for evil in (root / "../evil/suites/x.py", root / "runs/tiny/suites/x.py", root / "x.py"):
@@ -109,7 +111,14 @@ def test_only_a_suite_file_below_here_is_run_unasked(named, work, sweetspot):
     (root / "runs/tiny/run.json").write_text(json.dumps({**head, "suite_file": named}))
     code, _, err = sweetspot(*words())
     assert (code, "Give --suite FILE" in err, Path("ran").exists()) == (1, True, False)
-    assert sweetspot(*words("alpha=0.5", "--suite", "suites/tiny.py"))[0] == 0
+
+
+def test_a_suite_file_that_the_user_names_is_run(work, sweetspot):
+    root = work()
+    (root / "x.py").write_text((root / "suites/tiny.py").read_text())
+    (root / "suites/tiny.py").unlink()
+    assert sweetspot(*words())[0] == 1
+    assert sweetspot(*words("alpha=0.5", "--suite", "x.py"))[0] == 0
 
 
 @pytest.mark.parametrize("text", ["1 / 0", "import sys; sys.exit(3)", "SUITE = 3", "def"])
@@ -145,7 +154,8 @@ def test_an_unfinished_run_is_refused(work, sweetspot):
     work()
     journal = Path("runs/tiny/journal.jsonl")
     lines = journal.read_text().splitlines(keepends=True)
-    journal.write_text("".join(line for line in lines if not ('"kind":"sample"' in line and '"alpha=1"' in line and "fish" in line)))
+    journal.write_text("".join(line for line in lines if not all(
+        word in line for word in ('"kind":"sample"', '"alpha=1"', "fish"))))
     Path("runs/tiny/journal.index").unlink(missing_ok=True)
     code, _, err = sweetspot(*words())
     assert (code, "the run is incomplete: candidate 'alpha=1' lacks image in 2 cells (not sampled yet)" in err) == (1, True)
@@ -174,6 +184,16 @@ def test_images_that_come_out_otherwise_are_refused(work, sweetspot):
     Path("runs/tiny/journal.index").unlink(missing_ok=True)
     code, _, err = sweetspot(*words())
     assert (code, "0 of 4 re-sampled images are equal" in err, nothing_is_published()) == (1, True, True)
+
+
+def test_adapters_fused_at_another_weight_are_no_rounding(work, sweetspot, monkeypatch):
+    def stronger(candidate, bench):
+        return fusing.as_one_file(replace(candidate, adapters=(replace(candidate.adapters[0], weight=0.7),)), bench)
+
+    work()
+    monkeypatch.setattr(promoting, "as_one_file", stronger)
+    code, _, err = sweetspot(*words("adapted"))
+    assert (code, "more than a mean of 1 for fused adapters" in err, nothing_is_published()) == (1, True, True)
 
 
 def test_a_file_that_does_not_hold_what_was_measured_is_refused(work, sweetspot, monkeypatch):

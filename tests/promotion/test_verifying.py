@@ -119,17 +119,18 @@ def test_a_recipe_that_is_not_the_headers_is_detected(models, sweetspot):
     assert (code, "the recipe in its header is not that of 'blend' version 2" in err) == (1, True)
 
 
-@pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("command", [("history",), ("rollback",), ("promote", "alpha=1", "--run", "nowhere", "--as")])
-def test_a_name_that_is_a_trick_is_refused(command, name, models, sweetspot):
+def test_a_name_that_is_a_trick_is_refused(command, models, sweetspot):
     before = sorted(models.parent.rglob("*"))
-    code, _, err = sweetspot(*command, name)
-    assert (code, err != "") == (1, True)
+    for name in NAMES:
+        code, _, err = sweetspot(*command, name)
+        assert (code, "cannot be the name of a model" in err) == (1, True), name
     assert sorted(models.parent.rglob("*")) == before
 
 
 @pytest.mark.parametrize("change", [
-    {"weights": {"blake3": "../../etc/passwd", "header_blake3": "0" * 64, "data_blake3": "0" * 64}}, {"weights": 3}, {"weights": None},
+    {"weights": {"blake3": "../../etc/passwd", "header_blake3": "0" * 64, "data_blake3": "0" * 64}}, {"weights": 3},
+    {"weights": None},
     {"number": 7}, {"number": "1"}, {"number": True}, {"kind": "gift"}, {"name": "other"}, {"format": 99}, {"previous": [1]},
     {"replaces": "x"}, {"replaces": -1}, {"replaces": 10 ** 30}, {"to": 1.5}, {"date": 5}, {"verdicts": {}}, {"verdicts": [1]},
     {"figures": []}, {"figures": {"objective": {"mean": "x"}}}, {"figures": {"objective": 3}}, {"cells": {"rows": 3}},
@@ -139,18 +140,16 @@ def test_a_record_edited_by_hand_never_brings_a_command_down(change, models, swe
     file = models / "blend/records/0002.json"
     data = {**record(models, 2), **change}
     file.write_text(json.dumps({**data, "digest": digest_of(data)}))
-    before = {at for at in models.parent.rglob("*")}
-    for words in (("verify", str(models / "objects" / f"{record(models, 1)['weights']['blake3']}.safetensors")), ("verify", "blend"),
-                  ("history", "blend"), ("rollback", "blend"), ("rollback", "blend", "--to", "2")):
+    before = set(models.parent.rglob("*"))
+    for words in (("verify", str(weights(models, 1))), ("verify", "blend"), ("history", "blend"), ("rollback", "blend")):
         code, out, err = sweetspot(*words)
         assert code in (0, 1)
         assert "\x1b" not in out + err
-    strangers = {at for at in models.parent.rglob("*")} - before
+    strangers = set(models.parent.rglob("*")) - before
     assert all(at.is_relative_to(models) for at in strangers), strangers
 
 
-@pytest.mark.parametrize("text", ["", "null", "[]", "{", "[" * 100_000, '{"format": 1}', "\ud800".encode("utf-16", "surrogatepass")
-                                  .decode("latin-1"), '{"format": NaN}'])
+@pytest.mark.parametrize("text", ["", "null", "[]", "{", "[" * 100_000, '{"format": 1}', "\xff\xfe", '{"format": NaN}'])
 def test_what_is_no_record_is_named(text, models, sweetspot):
     (models / "blend/records/0002.json").write_text(text, encoding="latin-1")
     code, _, err = sweetspot("history", "blend")
@@ -205,7 +204,9 @@ def test_wrong_command_lines_end_with_two(models):
 def add(models: Models, data: dict) -> Callable[[int], int]:
     def one(_: int) -> int:
         with models.locked():
-            return models.add("blend", data).number
+            number = models.append("blend", data).number
+            models.make_current("blend", number)
+            return number
 
     return one
 
@@ -222,7 +223,8 @@ def test_versions_added_at_once_are_all_there_and_follow_each_other(models):
 
 def test_a_second_writer_that_waits_too_long_is_told(models, monkeypatch):
     monkeypatch.setattr(store, "LOCK_SECONDS", 0.1)
-    with Models(models).locked(), pytest.raises(PromotionError, match="another process is writing to models"), Models(models).locked():
+    said = "another process is writing to models"
+    with Models(models).locked(), pytest.raises(PromotionError, match=said), Models(models).locked():
         pass
 
 
