@@ -3,40 +3,76 @@ recommendation.py and fidelity.py call it."""
 
 from __future__ import annotations
 
-from typing import Final
+from dataclasses import replace
+from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from reports import words
 from reports.candidates import label
 from reports.costs import slowdown
 from reports.decision import Scored
-from reports.load import Run, by_cell
-from reports.statistics import Estimate, cluster_mean, paired_difference
+from reports.load import Run
+from reports.simultaneous import from_best
+from reports.statistics import Estimate, cluster_means
 
 FEW_PROMPTS: Final = 8
+CELL: Final = ("candidate", "guidance")
 
 
 def score_cells(run: Run) -> tuple[Scored, ...]:
     """Every cell of the select split with its mean objective and its paired difference from the best complete cell.
 
     A cell is complete when it has as many measured images as the fullest one; only complete cells compete, because a
-    mean over easier prompts is no better mean. With fewer than two prompts no interval exists and only the best is tied.
+    mean over easier prompts is no better mean. The intervals of complete cells hold for all of them together (see
+    simultaneous.from_best); cells that were not ranked keep that of one comparison. With fewer than two prompts no interval
+    exists and only the best is tied.
     """
     table = select_rows(run)
-    groups = by_cell(table)
-    means = {key: cluster_mean(rows, "objective") for key, rows in groups.items()}
+    keys = list(dict.fromkeys(zip(table["candidate"].tolist(), table["guidance"].astype(float).tolist(), strict=True)))
+    means = cluster_means(table, "objective", CELL)
     fullest = max((m.pairs for m in means.values()), default=0)
-    complete = [key for key, m in means.items() if m.pairs == fullest and m.mean is not None]
-    best = max(complete, key=lambda key: means[key].mean or 0.0, default=None)
+    ranked = {key: means[key] for key in keys if key in means and means[key].pairs == fullest}
+    best = max(ranked, key=lambda key: ranked[key].mean or 0.0, default=None)
+    distances = _distances(table, best)
+    halves = _half_widths(table, list(ranked))
     cells = []
-    for key, rows in groups.items():
-        behind = (paired_difference(rows, groups[best], "objective", by=("prompt", "seed")) if best is not None
-                  else Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why="nothing was measured"))
-        tied = key in complete and (key == best or (behind.low is not None and not behind.distinct))
-        cells.append(Scored(candidate=key[0], guidance=key[1], objective=means[key], behind=behind, tied=tied,
-                            complete=key in complete))
+    for key in keys:
+        behind = distances.get(key, _nothing("nothing was measured" if best is None else
+                                             "no image of the one shares prompt, seed with one of the other"))
+        if key in halves and behind.mean is not None and behind.low is not None:
+            behind = replace(behind, low=behind.mean - halves[key], high=behind.mean + halves[key])
+        tied = key in ranked and (key == best or (behind.low is not None and not behind.distinct))
+        cells.append(Scored(candidate=key[0], guidance=key[1], objective=means.get(key, _nothing("no values")), behind=behind,
+                            tied=tied, complete=key in ranked))
     return tuple(cells)
+
+
+def _distances(table: pd.DataFrame, best: tuple[str, float] | None) -> dict[tuple[Any, ...], Estimate]:
+    """The paired difference of every cell from the best one, over the prompts and seeds that both have."""
+    if best is None:
+        return {}
+    at = (table["candidate"] == best[0]) & (table["guidance"] == best[1])
+    pairs = table[["prompt", "seed", *CELL, "objective"]].merge(
+        table.loc[at, ["prompt", "seed", "objective"]], on=["prompt", "seed"], suffixes=("", "_best"), validate="many_to_one")
+    return cluster_means(pairs.assign(difference=pairs["objective"] - pairs["objective_best"]), "difference", CELL)
+
+
+def _nothing(why: str) -> Estimate:
+    return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why)
+
+
+def _half_widths(table: pd.DataFrame, cells: list[tuple[str, float]]) -> dict[tuple[str, float], float]:
+    """Half widths of the intervals of `from_best`, over the images that all `cells` have; none without two such prompts."""
+    if not cells:
+        return {}
+    measured = table.dropna(subset=["objective"])
+    wide = measured.pivot_table(index=["prompt", "seed"], columns=list(CELL), values="objective", sort=False)
+    scores = wide[cells].dropna().groupby(level="prompt", sort=True).mean()
+    if len(scores) < 2:
+        return {}
+    return dict(zip(cells, from_best(scores.to_numpy(dtype=np.float64)).half.tolist(), strict=True))
 
 
 def select_rows(run: Run) -> pd.DataFrame:

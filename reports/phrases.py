@@ -95,5 +95,6 @@ def _parent_ties(run: Run, rec: Recommendation) -> list[str]:
         if cells:
             scales = ", ".join(f"{c.guidance:g}" for c in sorted(cells, key=lambda c: c.guidance))
             what = "adapter" if rec.axis == "weight" else "merge"
-            said.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the {what} does not beat it.")
+            said.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the select prompts alone do not show "
+                        f"that the {what} beats it.")
     return said

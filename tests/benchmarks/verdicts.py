@@ -124,7 +124,7 @@ def a_a(suites: int, zoo: Path | None) -> dict[str, Any]:
 
 
 def _relabel(run: Run, scores: Floats, like: pd.DataFrame) -> Run:
-    long = pd.DataFrame(scores.reshape(like.shape), index=like.index, columns=like.columns).stack([0, 1], future_stack=True)
+    long: Any = pd.DataFrame(scores.reshape(like.shape), index=like.index, columns=like.columns).stack([0, 1], future_stack=True)
     images = run.images.drop(columns=["objective"]).merge(long.rename("objective").reset_index(),
                                                           on=["prompt", "seed", "candidate", "guidance"])
     return replace(run, images=images)
@@ -240,19 +240,21 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=500)
     parser.add_argument("--zoo", type=Path, default=None)
     given = parser.parse_args()
-    figures: dict[str, Any] = {"a_a": a_a(given.suites, given.zoo), "coverage": coverage(2 * given.suites)}
-    for name, split, noise in (("100 + 100 prompts x 4 seeds, zoo's noise", (100, 100), ZOO),
-                               ("100 + 100 prompts x 4 seeds, assumed noise", (100, 100), ASSUMED)):
-        figures[f"optimum, {given.tables} tables, {name}"] = optimum(given.tables, split, noise)
+    figures: dict[str, Any] = {}
+
+    def tell(group: str, values: dict[str, Any]) -> None:
+        figures[group] = values
+        print(group, *(f"  {name}: {value}" for name, value in values.items()), sep="\n", flush=True)
+
+    tell("seconds", seconds())
+    tell("coverage", coverage(2 * given.suites))
     for name, noise in (("zoo's objective", ZOO), ("zoo's CLIP score", ZOO_CLIP), ("assumed", ASSUMED)):
-        figures[f"gate, 100 prompts x 4 seeds, {name}"] = gate(given.suites, 100, noise)
-    figures["seconds"] = seconds()
+        tell(f"gate, 100 prompts x 4 seeds, {name}", gate(given.suites, 100, noise))
+    tell("a_a", a_a(given.suites, given.zoo))
+    for name, noise in (("zoo's noise", ZOO), ("assumed noise", ASSUMED)):
+        tell(f"optimum, {given.tables} tables, 100 + 100 prompts x 4 seeds, {name}", optimum(given.tables, (100, 100), noise))
     if given.zoo:
-        figures["estimated"] = {v: estimated(given.zoo, v) for v in ("objective", "clip_score")}
-    for group, values in figures.items():
-        print(group)
-        for name, value in values.items():
-            print(f"  {name}: {value}")
+        tell("estimated", {v: estimated(given.zoo, v) for v in ("objective", "clip_score")})
     print(json.dumps(figures))
 
 

@@ -12,6 +12,8 @@ from harness.records import Journal
 from reports.decision import Recommendation
 from reports.load import Run, load_run
 from reports.recommendation import recommend
+from reports.simultaneous import from_best
+from reports.statistics import holm, paired_difference
 from tests.reports import synthetic
 
 
@@ -128,3 +130,43 @@ def test_candidates_without_an_axis_are_ranked_by_the_objective(merge_run: Run, 
     rec = verdict_of(tmp_path, suite=synthetic.merge_suite(candidates=named, baseline="model 0"))
     assert rec.axis is None
     assert rec.pick in ("model 0", "model 3")  # both were planted at the peak
+
+
+def test_the_smooth_surface_is_among_the_reasons(merge_verdict: Recommendation) -> None:
+    said = next(r for r in merge_verdict.reasons if r.startswith("On a smooth surface through all cells "))
+    assert "alpha 0.45" in said
+
+
+def test_two_candidates_make_no_surface(tmp_path: Path) -> None:
+    full = synthetic.merge_suite()
+    rec = verdict_of(tmp_path, suite=synthetic.merge_suite(candidates=(full.candidates[0], full.candidates[-1])))
+    assert not any(r.startswith("On a smooth surface") for r in rec.reasons)
+
+
+def test_the_tied_set_is_that_of_all_cells_together(merge_run: Run, merge_verdict: Recommendation) -> None:
+    table = merge_run.images[merge_run.images["split"] == "select"]
+    wide = table.pivot_table(index="prompt", columns=["candidate", "guidance"], values="objective")
+    found = from_best(wide.to_numpy())
+    expected = {tuple(cell) for cell, tied in zip(wide.columns, found.tied, strict=True) if tied}
+    assert {(c.candidate, c.guidance) for c in merge_verdict.cells if c.tied} == expected
+
+
+def test_the_controls_are_one_family(merge_run: Run, merge_verdict: Recommendation) -> None:
+    held_out = merge_run.images[merge_run.images["split"] == "confirm"]
+    told = [c for c in merge_verdict.comparisons if c.value == "objective" and c.other_guidance == merge_verdict.guidance]
+    at = held_out[held_out["guidance"] == merge_verdict.guidance]
+    mine = at[at["candidate"] == merge_verdict.pick]
+    plain = [paired_difference(mine, at[at["candidate"] == c.other], "objective", by=("prompt", "seed")) for c in told]
+    assert [c.difference for c in told] == list(holm(plain))
+
+
+def test_a_verdict_that_one_prompt_decides_is_a_caveat(tmp_path: Path) -> None:
+    grid = Grid(prompts=synthetic.prompts(8, 9), seeds=(1,), guidance_scales=(3.0, 5.0), width=32, height=32)
+    run = load_run(synthetic.write_run(tmp_path, synthetic.merge_suite(grid=grid), truth=synthetic.level))
+    pick = recommend(run).pick
+    held_out = (run.images["split"] == "confirm") & (run.images["candidate"] == pick)
+    gains = dict(zip([f"p{i:02d}" for i in range(8, 17)], (2, 2.2, 1.8, 2.1, 1.9, 2, 2, 2.05, 20), strict=True))
+    run.images.loc[held_out, "objective"] += run.images.loc[held_out, "prompt"].map(gains)
+    rec = recommend(run)
+    assert next(c.word for c in rec.comparisons if c.value == "objective") == "tied"
+    assert any(c.startswith("Few prompts decide about alpha 0.45 and alpha 0") and "(better)" in c for c in rec.caveats)

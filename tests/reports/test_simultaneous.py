@@ -109,3 +109,10 @@ def test_a_single_cell_is_tied_with_itself() -> None:
 def test_missing_values_are_refused_with_the_shape_and_their_number() -> None:
     with pytest.raises(ValueError, match=r"\(2, 2\) with 1 values that are not finite"):
         from_best(np.array([[1.0, np.nan], [2.0, 3.0]]))
+
+
+def test_hopeless_and_noisy_cells_beside_equal_ones_do_not_raise_the_false_alarms() -> None:
+    rng = np.random.default_rng(9)
+    truth, spread = np.repeat([0.0, -12.0], 15), np.repeat([1.0, 5.0], 15)
+    alarms = [not from_best(truth + spread * rng.normal(size=(12, 30)), draws=256).tied[:15].all() for _ in range(400)]
+    assert np.mean(alarms) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)

@@ -242,3 +242,11 @@ def test_all_groups_at_once_are_what_each_of_them_is_alone() -> None:
 def test_groups_without_a_value_are_absent() -> None:
     rows = table([1.0, np.nan], ["a", "a"]).assign(cell=["x", "y"])
     assert list(cluster_means(rows, "score", ("cell",))) == [("x",)]
+
+
+def test_the_example_of_the_manual_is_computed_right() -> None:
+    gains = table([2, 4, 1, 1, -1, 1, 3, 5], ["cat", "cat", "car", "car", "boat", "boat", "tree", "tree"])
+    e = cluster_mean(gains, "score")
+    assert (e.mean, e.low, e.high) == pytest.approx((2.0, -0.91, 4.91), abs=0.01)
+    images = cluster_interval(gains["score"].to_numpy(dtype=np.float64), list(range(8)))
+    assert (images.low, images.high) == pytest.approx((0.39, 3.61), abs=0.01)

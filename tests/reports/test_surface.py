@@ -124,3 +124,10 @@ def test_a_prompt_that_lacks_a_point_is_left_out() -> None:
     table = sampled(np.random.default_rng(7))
     gone = (table["prompt"] == "p03") & (table["alpha"] == 0.5)
     assert fit_surface(table[~gone], ["alpha", "guidance"]).prompts == 11
+
+
+@pytest.mark.parametrize("score", [0.0, 72.5, 1e9])
+def test_scores_that_are_all_the_same_make_a_level_surface(score: float) -> None:
+    surface = fit_surface(sampled(np.random.default_rng(8)).assign(objective=score), ["alpha", "guidance"])
+    assert surface.mean == pytest.approx(np.full(35, score))
+    assert sweet_spot(surface).plateau.all()

@@ -1,0 +1,80 @@
+"""The plateau of a surface and the pick on it: all points that cannot be told from the best, and the one to prefer of them.
+Pure; recommendation.py gives the sentence among its reasons, beside a pick that rests on the cells as measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import norm
+
+from reports.statistics import LEVEL
+from reports.surface import Surface
+
+PREFERENCES: Final[Mapping[str, str]] = {"guidance": "lowest"}
+"""The side of a plateau to prefer: "lowest", "highest", or "middle" (the default of any other axis), as the recommendation
+does: low guidance because alignment scores flatter high guidance, the middle because it is safest from the edges."""
+CHOICES: Final = ("lowest", "highest", "middle")
+NAMES: Final[Mapping[str, str]] = {"guidance": "CFG"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweetSpot:
+    """A pick on a surface: rows of Surface.points. `behind` is how far it is below the best on the surface, `uncertain`
+    the standard deviation of that; `plateau` has one flag for each point."""
+
+    best: int
+    pick: int
+    plateau: NDArray[np.bool_]
+    behind: float
+    uncertain: float
+    sentence: str
+
+
+def sweet_spot(surface: Surface, prefer: Mapping[str, str] = PREFERENCES, level: float = LEVEL) -> SweetSpot:
+    """The plateau and the pick.
+
+    The plateau holds the points whose difference from the best is less than the normal quantile of `level` (two-sided)
+    times its standard deviation on the surface. The pick is taken from those within one standard deviation (the
+    one-standard-error rule), by `prefer`: axes with a side first, in their order, then the rest as near as can be to the
+    middle of the plateau, ties to the higher value. Raises ValueError for a preference that is not one of CHOICES.
+    """
+    if wrong := [f"{axis}={side!r}" for axis, side in prefer.items() if side not in CHOICES]:
+        raise ValueError(f"a preference is one of {', '.join(CHOICES)}, not {wrong[0]}")
+    behind, spread = surface.behind()
+    plateau = behind <= float(norm.ppf((1 + level) / 2)) * spread
+    plateau[surface.best] = True
+    rows = np.flatnonzero((behind <= spread) & plateau)
+    sided = sorted(range(len(surface.axes)), key=lambda i: _side(surface, i, prefer) == "middle")
+    for i in sided:
+        values, side = surface.points[:, i], _side(surface, i, prefer)
+        whole = values[plateau]
+        target = {"lowest": values[rows].min(), "highest": values[rows].max()}.get(side, (whole.min() + whole.max()) / 2)
+        distance = np.abs(values[rows] - target)
+        rows = rows[distance <= distance.min() + 1e-9]
+    pick = int(rows[surface.mean[rows].argmax()])
+    return SweetSpot(best=surface.best, pick=pick, plateau=plateau, behind=float(behind[pick]), uncertain=float(spread[pick]),
+                     sentence=_sentence(surface, pick, plateau, prefer))
+
+
+def _side(surface: Surface, axis: int, prefer: Mapping[str, str]) -> str:
+    return prefer.get(surface.axes[axis], "middle")
+
+
+def _sentence(surface: Surface, pick: int, plateau: NDArray[np.bool_], prefer: Mapping[str, str]) -> str:
+    spans = []
+    for name, values in zip(surface.axes, surface.points[plateau].T, strict=True):
+        low, high = float(values.min()), float(values.max())
+        spans.append(f"{NAMES.get(name, name)} {low:g}–{high:g}" if low < high else f"{NAMES.get(name, name)} {low:g}")
+    why = [f"the {_side(surface, i, prefer)} {NAMES.get(name, name)}" for i, name in enumerate(surface.axes)]
+    size = f"{int(plateau.sum())} of {len(plateau)} points"
+    return (f"{_place(surface, pick)}: {' and '.join(spans)} ({size}) cannot be told from the best point of the surface, "
+            f"{_place(surface, surface.best)}; of those closest to it this is {' and '.join(why)}.")
+
+
+def _place(surface: Surface, row: int) -> str:
+    return " at ".join(f"{NAMES.get(name, name)} {value:g}" for name, value in
+                       zip(surface.axes, surface.points[row].tolist(), strict=True))
