@@ -53,6 +53,8 @@ class Gallery:
         """`head` is that of the run: its sampling block, and the environment that decides last bits in a shared cache."""
         self.suite, self.ledger, self.cache = suite, ledger, cache
         self.cells = tuple(cell for batch in batches(suite.grid) for cell in batch)
+        kinds = [[c for c in self.cells if (c.guidance != 1) is guided] for guided in (False, True)]
+        self._numbers = {cell: number for kind in kinds for number, cell in enumerate(kind)}
         self._setting: Mapping[str, Any] = head["sampling"]
         self._environment = _deciding(head["environment"])
         self._texts = {p.id: (p.text, p.negative) for p in suite.grid.prompts}
@@ -97,8 +99,8 @@ class Gallery:
         """Makes a few images once more, one at a time, and notes how far they are from those of the batches: what two images
         of one thing differ by, so that smaller differences between candidates mean nothing."""
         sound = {s.cell for s in self.present(made.candidate.name) if not self.ledger.defect(s.key)}
-        guided = [cell for cell in self.cells if cell.guidance != 1 and cell in sound]
-        chosen = guided[::max(1, len(guided) // FLOOR_CELLS)][:FLOOR_CELLS]
+        eligible = [c for c in self.cells if c.guidance != 1 and c in sound] or [c for c in self.cells if c in sound]
+        chosen = eligible[::max(1, len(eligible) // FLOOR_CELLS)][:FLOOR_CELLS]
         records = []
         for (cell,), (alone,) in sample(made.phases, self.suite.grid, [(cell,) for cell in chosen], made.texts):
             batched = from_png(self.ledger.read(self.ledger.samples[made.candidate.name, cell])).astype(int)
@@ -135,7 +137,7 @@ class Gallery:
         with ThreadPoolExecutor(max_workers=1) as writer:
             try:
                 for cells, images in sample(made.phases, self.suite.grid, todo, made.texts, defects.__setitem__):
-                    new = dict(zip(cells, images, strict=True))
+                    new = self._own(cells, images)
                     pending.append(writer.submit(self._write, made.candidate, new, (keys, defects), done))
                     if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
                         pending.pop(0).result()
@@ -143,6 +145,14 @@ class Gallery:
                 for written in pending:
                     written.result()
         self.ledger.flush()
+
+    def _own(self, cells: Sequence[Cell], images: Images) -> dict[Cell, Images]:
+        """The images of a batch without its repetitions; of a repeated cell that in the place which the whole grid gives it."""
+        found: dict[Cell, Images] = {}
+        for place, (cell, image) in enumerate(zip(cells, images, strict=True)):
+            if cell not in found or self._numbers[cell] % len(cells) == place:
+                found[cell] = image
+        return found
 
     def _write(self, candidate: Candidate, images: Mapping[Cell, Images],
                about: tuple[Mapping[Cell, str], Mapping[Cell, str]],

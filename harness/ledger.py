@@ -124,19 +124,21 @@ class Ledger:
 
         Only paths that the journal names and that lie in this folder are deleted; nothing else in it is ours.
         """
-        self.flush()
-        kept: list[str] = []
-        own: set[str] = set()
-        shared: set[str] = set()
-        for record in self.journal.records([]):
-            if record.candidate != candidate:
-                kept.append(to_line(record) + "\n")
-            if isinstance(record, Sample):
-                (own if record.candidate == candidate else shared).add(record.path)
-        write_atomically(self.journal.path, "".join(kept).encode())
-        for path in own - shared:
-            self._images.delete(path)
-        self._load(self._images.stats)
+        with self._turn:
+            self.flush()
+            kept: list[str] = []
+            own: set[str] = set()
+            shared: set[str] = set()
+            for record in self.journal.records([]):
+                # What is known against an image stays while another candidate has it.
+                if record.candidate != candidate or isinstance(record, Defect):
+                    kept.append(to_line(record) + "\n")
+                if isinstance(record, Sample):
+                    (own if record.candidate == candidate else shared).add(record.path)
+            write_atomically(self.journal.path, "".join(kept).encode())
+            for path in own - shared:
+                self._images.delete(path)
+            self._load(self._images.stats)
 
     def announce(self, weights: Weights) -> None:
         """States what a candidate now is, unless the last thing said of it was the same."""

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from harness.sampling import pool_of_single_threads, small
 
 if TYPE_CHECKING:
     from harness.sampling import Images
+
+MEASURED_AHEAD: Final = 4
+IMAGES_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +66,8 @@ class Meter:
             self._pool = pool_of_single_threads(1) if self._small else ThreadPoolExecutor(1)
         names = [name for name in self.suite.metrics if self._baseline or not METRICS[name].paired]
         self._ahead.append(self._pool.submit(self._quietly, names, Shown(samples=samples, pixels=pixels)))
+        while len(self._ahead) > MEASURED_AHEAD:  # pixels wait in memory
+            self._ahead.pop(0).result()
 
     def measure(self, samples: Sequence[Sample], stage: Callable[[str], AbstractContextManager[None]]) -> None:
         """Whatever of the declared metrics is still due on all images of a candidate, each metric within `stage`. Where one
@@ -73,15 +78,10 @@ class Meter:
         due = {name: places for name in self.suite.metrics if (places := self._due(name, shown))}
         if not due:
             return
-        held: list[Shown] = []
-        with stage("read the images"):
-            held.append(Shown(samples=samples, pixels=self.gallery.pixels(samples)))
-        if not held:
-            return
         # Side by side only where operations take one thread each; a large CLIP model wants the whole device.
         jobs = len(due) if self._small else 1
         with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
-            made = {name: pool.submit(self._each, name, held[0].of(places)) for name, places in due.items()}
+            made = {name: pool.submit(self._all, name, shown.of(places)) for name, places in due.items()}
             for name, scores in made.items():
                 with stage(f"metric {name}"):
                     if (error := scores.result()) is not None:
@@ -116,6 +116,14 @@ class Meter:
         for name in names:
             with suppress(Exception):  # tried again, and said, by `measure`
                 self._take(name, shown)
+
+    def _all(self, name: str, shown: Shown) -> Exception | None:
+        """A metric on many images, some at a time so that memory holds them; the first error of an image."""
+        found = None
+        for start in range(0, len(shown.samples), IMAGES_AT_ONCE):
+            error = self._each(name, shown.of(range(start, min(start + IMAGES_AT_ONCE, len(shown.samples)))))
+            found = found or error
+        return found
 
     def _each(self, name: str, shown: Shown) -> Exception | None:
         """A metric on all images, or one by one where that fails; the first error of an image."""

@@ -63,7 +63,7 @@ class Session:
     def select(self, chosen: Sequence[tuple[SuiteSession, Candidate]], timed: Sequence[SuiteSession]) -> None:
         """Which candidates pytest will run, after -k and the like, and of which suites it will run the timing by itself."""
         for suite in self.suites:
-            suite.selected = [c.name for of, c in chosen if of is suite]
+            suite.selected = [c.name for of, c in chosen if of is suite and (of.problems or not of.refusal(c))]
             suite.timed_apart = suite in timed
         self.bar = Bar(sum(_cells(of.suite) for of, c in chosen if not of.problems and not of.refusal(c)))
 

@@ -80,6 +80,7 @@ class SuiteRun:
         self._idle = None if isinstance(gpu, str) else idle_bytes(gpu)
         self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
+        self._shown = 0
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
         cache = open_cache(options.cache, (suite.grid.width, suite.grid.height))
         self._lock = lock(self.folder)
@@ -135,6 +136,7 @@ class SuiteRun:
     def _candidate(self, candidate: Candidate) -> Finished | list[Failure]:
         started = time.perf_counter()
         failures: list[Failure] = []
+        self._shown = 0
         with self._stage(candidate, "read the model files", failures):
             self.bench.inspect(candidate)
             weights = self.bench.weights(candidate)
@@ -145,8 +147,11 @@ class SuiteRun:
                 self.suite, weights.identity, self._head["environment"])))
         if failures:
             return self._give_up(candidate, failures)
-        absent = self.gallery.absent(candidate, weights.identity)
-        reused = len(self.gallery.cells) - len(absent)
+        with self._stage(candidate, "look for images", failures):
+            absent = self.gallery.absent(candidate, weights.identity)
+        if failures:
+            return self._give_up(candidate, failures)
+        self._shown = reused = len(self.gallery.cells) - len(absent)
         doing = f"{self.suite.name} {candidate.name}"
         self.progress.advance(reused, doing)
         floor = candidate.name == self.suite.baseline and self.suite.grid.batch_size > 1 and not self.ledger.has_floor(
@@ -163,13 +168,18 @@ class SuiteRun:
                 made = Made(candidate=candidate, identity=weights.identity, phases=prepared.phases, texts=texts)
                 self._meter.begin(candidate.name)
                 self.gallery.make(made, absent, partial(self._took, doing))
-                self._refuse_nothing(candidate)
                 if floor:
                     self.gallery.measure_floor(made)
+            # Nothing of this candidate may still be on its way when the next one begins, or is timed.
+            self._meter.settle()
+        if not failures:
+            # Also where nothing was sampled now: images that are none were made once and stay so.
+            with self._stage(candidate, "sample", failures):
+                self._refuse_nothing(candidate)
         if not failures:
             self._meter.measure(self.gallery.present(candidate.name), lambda name: self._stage(candidate, name, failures))
         if failures:
-            return failures
+            return self._give_up(candidate, failures)
         done = Finished(candidate=candidate.name, identity=weights.identity, sampled=len(absent), reused=reused,
                         seconds=time.perf_counter() - started)
         self.ledger.add([done])
@@ -177,6 +187,7 @@ class SuiteRun:
 
     def _took(self, doing: str, samples: Sequence[Sample], pixels: Images) -> None:
         """Images were written: they are measured while the next are sampled."""
+        self._shown += len(samples)
         self.progress.advance(len(samples), doing)
         self._meter.feed(samples, pixels)
 
@@ -207,13 +218,17 @@ class SuiteRun:
         with threads_for(suite.grid, device):
             records = [self._with_load(record, declared) for record in time_together(
                 suite, lambda name: self.bench.prepare(declared[name]).phases, together)]
-            failed = {record.candidate for record in records if isinstance(record, Failure)}
-            for name in (settings if suite.largest_batch else ()):
-                if name not in failed:
-                    records += time_batches(name, self.bench.prepare(declared[name]).phases, suite, settings[name],
-                                            CurveLimits(batch_size=suite.largest_batch))
-        self.ledger.add(records)
-        return [record for record in records if isinstance(record, Failure)]
+            failures = [record for record in records if isinstance(record, Failure)]
+            failed = {failure.candidate for failure in failures}
+            # With its curve or not at all: a candidate that has a latency is not timed again.
+            for name, key in settings.items():
+                curve: list[Record] = []
+                if suite.largest_batch and name not in failed:
+                    with self._stage(declared[name], "time", failures):
+                        curve += time_batches(name, self.bench.prepare(declared[name]).phases, suite, key,
+                                              CurveLimits(batch_size=suite.largest_batch))
+                self.ledger.add([*(record for record in records if record.candidate == name), *curve])
+        return failures
 
     def _with_load(self, record: Record, declared: Mapping[str, Candidate]) -> Record:
         """The durations of a candidate with the seconds that its architecture took to load, where this session loaded it."""
@@ -223,7 +238,7 @@ class SuiteRun:
         return replace(record, seconds={**record.seconds, "load": loaded}) if loaded else record
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:
-        self.progress.advance(len(self.gallery.cells), f"{self.suite.name} {candidate.name} failed")
+        self.progress.advance(len(self.gallery.cells) - self._shown, f"{self.suite.name} {candidate.name} failed")
         return failures
 
     @contextmanager

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from harness import Suite
+from harness import Adapter, Suite
 from harness.declare import Candidate, Checkpoint, Fused, Merge
 from harness.image_files import ImageFiles
 from harness.materialise import Workbench
 from harness.packing import in_order
 from harness.progress import Silent
-from harness.records import Defect, Finished, Fit, Journal, Measurement, NoiseFloor, Sample
+from harness.records import Coverage, Defect, Finished, Fit, Journal, Measurement, NoiseFloor, Sample
 from harness.run import Options, SuiteRun
 from harness.zoo import resolve
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid, tiny_suite
@@ -195,6 +195,43 @@ def test_a_candidate_without_one_image_fails_by_name(tmp_path: Path, monkeypatch
     done = go(tmp_path, suite(candidates=pair, grid=grid))
     assert finished(done) == (5, 0)
     assert "all 5 images are none: NaN or infinite latents" in done["bad"][0].message  # type: ignore[index]
+    again = go(tmp_path, suite(candidates=pair, grid=grid))
+    assert "all 5 images are none" in again["bad"][0].message  # type: ignore[index]
+
+
+def test_a_suite_without_guidance_has_a_noise_floor_too(tmp_path: Path) -> None:
+    go(tmp_path, suite(grid=tiny_grid(guidance_scales=(1,))))
+    assert {f.cell.guidance for f in records(tmp_path, NoiseFloor)} == {1}  # type: ignore[attr-defined]
+
+
+def test_an_adapter_in_two_stretches_is_covered_once_and_for_all(tmp_path: Path) -> None:
+    adapters = (Adapter(path="zoo:sketch", end=0.5), Adapter(path="zoo:sketch", start=0.5, weight=0.3))
+    mine = suite(candidates=(plain_candidate(model="zoo:base", adapters=adapters),))
+    for _ in range(2):
+        go(tmp_path, mine)
+    rows = [(c.stage, c.component) for c in records(tmp_path, Coverage)]  # type: ignore[attr-defined]
+    assert len(rows) == len(set(rows))
+    assert {"adapter zoo:sketch from 0 to 0.5", "adapter zoo:sketch from 0.5 to 1"} <= {stage for stage, _ in rows}
+
+
+def test_a_batch_curve_that_crashes_keeps_the_timing_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def crash(name: str, *_: object) -> object:
+        if name == "b":
+            raise ValueError("no kernel for this size")
+        return ()
+
+    monkeypatch.setattr("harness.run.time_batches", crash)
+    pair = (plain_candidate(), plain_candidate("b", model="zoo:anime"))
+    run = SuiteRun(suite(candidates=pair, largest_batch=2), "s.py", Options(root=tmp_path, runs=tmp_path / "runs"), Silent())
+    try:
+        for candidate in pair:
+            run.candidate(candidate)
+        (failure,) = run.costs(["photo", "b"])
+        assert (failure.candidate, failure.stage, failure.message) == ("b", "time", "no kernel for this size")
+        assert run.ledger.latency("photo") is not None
+        assert run.ledger.latency("b") is not None
+    finally:
+        run.close()
 
 
 def test_every_metric_is_journalled_once_for_every_image(tmp_path: Path) -> None:

@@ -263,10 +263,13 @@ class Workbench:
 
     def _adapter_rows(self, candidate: Candidate, frame: Frame) -> Iterator[Coverage]:
         """What becomes of every tensor of every adapter's file."""
+        paths = [adapter.path for adapter in candidate.adapters]
         for adapter in candidate.adapters:
             plan = self._layers(adapter, candidate.model)
+            # One file can work in two stretches of the steps.
+            span = f" from {adapter.start:g} to {adapter.end:g}" if paths.count(adapter.path) > 1 else ""
             for component, keys in frame.statuses(adapter.path, plan).items():
-                yield Coverage(candidate=candidate.name, stage=f"adapter {adapter.path}", component=component, keys=keys,
+                yield Coverage(candidate=candidate.name, stage=f"adapter {adapter.path}{span}", component=component, keys=keys,
                                notes=(*said_of(adapter), f"format {plan.format}", *plan.notes,
                                       *(f"{key}: {plan.reasons[key]}" for key in keys.get("refused", ()))))
 

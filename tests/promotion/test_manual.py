@@ -28,8 +28,13 @@ def parsed(line: str) -> argparse.Namespace:
     return parser.parse_args(words)
 
 
+def alone():
+    """The environment without what a make that runs these tests says to the makes below it."""
+    return {name: value for name, value in os.environ.items() if name not in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")}
+
+
 def made(*words: str) -> list[str]:
-    done = subprocess.run(["make", "-n", "-f", str(MAKEFILE), *words], capture_output=True, text=True, check=True)
+    done = subprocess.run(["make", "-n", "-f", str(MAKEFILE), *words], capture_output=True, text=True, check=True, env=alone())
     return done.stdout.splitlines()
 
 
@@ -58,7 +63,7 @@ def test_a_rule_of_the_makefile_is_a_command(target, expected):
 @needs_make
 def test_make_verify_fails_where_a_model_does_not_verify(tmp_path):
     done = subprocess.run(["make", "-f", str(MAKEFILE), f"SWEETSPOT={sys.executable} -m harness.cli"], cwd=tmp_path,
-                          capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)})
+                          capture_output=True, text=True, check=False, env=alone() | {"PYTHONPATH": str(ROOT)})
     assert done.returncode != 0
     assert "photo-anime: no such file" in done.stderr
 
