@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -28,8 +29,12 @@ class Runtime:
 def _compiled(module: torch.nn.Module) -> Any:
     import torch
 
-    # Each shape of batch has kernels of its own; parameters are inputs of them, and may change in place.
-    return torch.compile(module, dynamic=False)
+    # Each shape of batch has kernels of its own; parameters are inputs of them, and may change in place. Beyond the limit torch
+    # goes on eagerly without a word, and by default all compiled modules of one class share eight.
+    own = {"recompile_limit": 64, "isolate_recompiles": True}
+    known = signature(torch.compile).parameters  # newer than the oldest torch that is allowed, and than torch's own overloads
+    compiling: Any = torch.compile
+    return compiling(module, dynamic=False, **{name: value for name, value in own.items() if name in known})
 
 
 def _lacks_compiler(device: str) -> str:
