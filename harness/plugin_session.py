@@ -113,6 +113,8 @@ class SuiteSession:
         if self._refused is not None:
             raise self._refused
         if self._run is None:
+            for other in self.session.suites:
+                other.release()
             try:
                 self._run = SuiteRun(self.suite, self.suite_file, self.session.options, self.session.bar)
             except RunFolderError as error:
@@ -187,6 +189,11 @@ class SuiteSession:
             return []
         odd = "".join(f"; {count} x {reason}" for reason, count in facts.reasons.items())
         return [f"shared cache: {facts.hits} images found, {facts.stored} given{odd}"]
+
+    def release(self) -> None:
+        """Lets go of this suite's models before another one's are loaded."""
+        if self._run is not None:
+            self._run.release()
 
     def close(self) -> None:
         """Lets go of the run folder."""

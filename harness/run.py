@@ -27,6 +27,7 @@ from harness.metrics import METRICS
 from harness.metrics.clip import load_scorer
 from harness.probes import CurveLimits, Rounds, find_gpu, idle_bytes
 from harness.probes.environment import environment
+from harness.probes.fits import free_memory
 from harness.progress import Progress
 from harness.quantize import QUANTIZATION_MODES
 from harness.records import (
@@ -103,6 +104,14 @@ class SuiteRun:
         self._meter = Meter(suite=self.suite, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
                             settings=self._settings, clip=self._clip)
 
+    def release(self) -> None:
+        """Lets go of all models, so that they do not count into what the next suite's candidates take; whatever of this one is
+        still to come loads them again."""
+        self.bench = Workbench(device=self.options.device, root=self.options.root, steps=self.suite.grid.steps)
+        self._texts.clear()
+        self._scorer = None
+        free_memory(self.options.device)
+
     def close(self) -> None:
         """Lets go of the folder."""
         self._meter.close()
@@ -140,7 +149,7 @@ class SuiteRun:
         with self._stage(candidate, "read the model files", failures):
             self.bench.inspect(candidate)
             weights = self.bench.weights(candidate)
-            if candidate.name in self._fresh:
+            if fresh := candidate.name in self._fresh:
                 self._fresh.discard(candidate.name)
                 self.ledger.forget(candidate.name)
             self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
@@ -148,7 +157,8 @@ class SuiteRun:
         if failures:
             return self._give_up(candidate, failures)
         with self._stage(candidate, "look for images", failures):
-            absent = self.gallery.absent(candidate, weights.identity)
+            # Anew means from nobody: not from another candidate of the same weights, nor from a shared cache.
+            absent = list(self.gallery.cells) if fresh else self.gallery.absent(candidate, weights.identity)
         if failures:
             return self._give_up(candidate, failures)
         self._shown = reused = len(self.gallery.cells) - len(absent)

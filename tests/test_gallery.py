@@ -295,3 +295,24 @@ def test_a_model_file_that_changed_between_two_runs_is_sampled_anew_and_the_old_
     assert before.items() <= after.items()
     shutil.copyfile(resolve("zoo:photo"), tmp_path / "mine.safetensors")
     assert finished(go(tmp_path, mine)) == (0, 10)
+
+
+def test_fresh_takes_no_image_from_a_candidate_of_the_same_weights(tmp_path: Path) -> None:
+    go(tmp_path, suite())
+    renamed = suite(candidates=(plain_candidate("other"),), baseline="other")
+    assert finished(go(tmp_path, renamed), "other") == (0, 10)
+    assert finished(go(tmp_path, renamed, fresh=True), "other") == (10, 0)
+
+
+def test_a_suite_that_let_go_of_its_models_goes_on_as_if_it_had_not(tmp_path: Path) -> None:
+    pair = (plain_candidate(), plain_candidate("b", model="zoo:anime"))
+    run = SuiteRun(suite(candidates=pair), "s.py", Options(root=tmp_path, runs=tmp_path / "runs"), Silent())
+    try:
+        run.candidate(pair[0])
+        before = run.bench
+        run.release()
+        assert run.bench is not before
+        assert isinstance(run.candidate(pair[1]), Finished)
+        assert run.costs(["photo", "b"]) == []
+    finally:
+        run.close()
