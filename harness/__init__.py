@@ -3,12 +3,17 @@ suite needs; nothing heavy is imported."""
 
 from harness.declare import (
     BASELINE,
+    DESIRABILITY,
+    PROMOTED,
     Adapter,
     AestheticGradient,
     Alphas,
     Blocks,
+    Budget,
     Candidate,
     Checkpoint,
+    Constraint,
+    Desirability,
     Emphasis,
     Fused,
     Gate,
@@ -18,6 +23,7 @@ from harness.declare import (
     Objective,
     Penalty,
     Prompt,
+    Search,
     Suite,
 )
 from harness.sweeps import adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
@@ -27,12 +33,17 @@ __version__ = "0.1.0"
 
 __all__ = [
     "BASELINE",
+    "DESIRABILITY",
+    "PROMOTED",
     "Adapter",
     "AestheticGradient",
     "Alphas",
     "Blocks",
+    "Budget",
     "Candidate",
     "Checkpoint",
+    "Constraint",
+    "Desirability",
     "Emphasis",
     "Fused",
     "Gate",
@@ -42,6 +53,7 @@ __all__ = [
     "Objective",
     "Penalty",
     "Prompt",
+    "Search",
     "Suite",
     "adapter_grid",
     "adapter_sweep",

@@ -275,18 +275,54 @@ class Finished:
     seconds: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Dropped:
+    """A cell that a look took out of the race: its mean paired difference from the best, and the interval of that look."""
+
+    candidate: str
+    guidance: float
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One step of a suite that spends a budget. `race` is the hash of the declaration that it follows: only the looks of the
+    present one count, and of several with one `number` the last. `stage` is "search", "select", "refine", "confirm" or "gate".
+
+    Until this look the images of `candidates` x `guidances` x `prompts` x `seeds` were asked for, beside those of the looks
+    before; `images` is how many there are by now in all. After it `dropped` are out of the race. `level` is that of the
+    look's intervals, `why` says in words what the look came to. It belongs to no candidate: `candidate` stays empty.
+    """
+
+    race: str
+    number: int
+    stage: str
+    candidates: tuple[str, ...]
+    guidances: tuple[float, ...]
+    prompts: tuple[str, ...]
+    seeds: tuple[int, ...]
+    images: int
+    dropped: tuple[Dropped, ...] = ()
+    level: float = 0.95
+    why: str = ""
+    candidate: str = ""
+
+
 Record: TypeAlias = (Sample | Measurement | Coverage | Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
-                     | NoiseFloor | Defect | Failure | Weights | Finished)
+                     | NoiseFloor | Defect | Failure | Weights | Finished | Look)
 _KINDS: Final[dict[str, type[Any]]] = {
     "sample": Sample, "measurement": Measurement, "coverage": Coverage, "latency": Latency, "memory": Memory,
     "timeline": Timeline, "power": Power, "durations": Durations, "batch_curve": BatchCurve, "fit": Fit,
     "noise_floor": NoiseFloor, "defect": Defect, "failure": Failure, "weights": Weights, "finished": Finished,
+    "look": Look,
 }
 _PARTS: Final[dict[type[Any], dict[str, type[Any]]]] = {
     Memory: {"readings": Reading}, Power: {"readings": Reading}, Timeline: {"series": Series, "spans": Span},
-    BatchCurve: {"points": BatchPoint}, BatchPoint: {"readings": Reading},
+    BatchCurve: {"points": BatchPoint}, BatchPoint: {"readings": Reading}, Look: {"dropped": Dropped},
 }
-_LISTS: Final = ("notes", "yardstick", "limits", "at_seconds", "used_bytes")
+_LISTS: Final = ("notes", "yardstick", "limits", "at_seconds", "used_bytes", "candidates", "guidances", "prompts", "seeds")
 _NAMES: Final = {cls: kind for kind, cls in _KINDS.items()}
 
 
@@ -461,7 +497,7 @@ def finite(values: Mapping[str, float]) -> bool:
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Cell | Reading | Span | Series | BatchPoint):
+    if isinstance(value, Cell | Reading | Span | Series | BatchPoint | Dropped):
         return {f.name: _plain(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}

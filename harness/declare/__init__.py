@@ -15,11 +15,30 @@ from harness.declare.models import (
     Model,
 )
 from harness.declare.restoring import restore
-from harness.declare.suite import BASELINE, SPLITS, AxisValue, Candidate, Gate, Grid, Objective, Penalty, Prompt, Suite
+from harness.declare.suite import (
+    BASELINE,
+    DESIRABILITY,
+    PROMOTED,
+    SPLITS,
+    AxisValue,
+    Budget,
+    Candidate,
+    Constraint,
+    Desirability,
+    Gate,
+    Grid,
+    Objective,
+    Penalty,
+    Prompt,
+    Search,
+    Suite,
+)
 from harness.declare.written import plain, short_hash
 
 __all__ = [
     "BASELINE",
+    "DESIRABILITY",
+    "PROMOTED",
     "SPLITS",
     "Adapter",
     "AestheticGradient",
@@ -27,8 +46,11 @@ __all__ = [
     "Alphas",
     "AxisValue",
     "Blocks",
+    "Budget",
     "Candidate",
     "Checkpoint",
+    "Constraint",
+    "Desirability",
     "Emphasis",
     "Fused",
     "Gate",
@@ -39,6 +61,7 @@ __all__ = [
     "Objective",
     "Penalty",
     "Prompt",
+    "Search",
     "Suite",
     "plain",
     "restore",

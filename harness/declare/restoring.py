@@ -5,11 +5,23 @@ from __future__ import annotations
 from typing import Any, Final
 
 from harness.declare.models import Adapter, AestheticGradient, Alphas, Blocks, Checkpoint, Emphasis, Fused, Gradient, Merge
-from harness.declare.suite import Candidate, Gate, Grid, Objective, Penalty, Prompt, Suite
+from harness.declare.suite import (
+    Budget,
+    Candidate,
+    Constraint,
+    Desirability,
+    Gate,
+    Grid,
+    Objective,
+    Penalty,
+    Prompt,
+    Search,
+    Suite,
+)
 
 _DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
     Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Adapter, AestheticGradient, Emphasis, Prompt, Grid, Candidate, Penalty,
-    Objective, Gate, Suite)}
+    Constraint, Desirability, Objective, Gate, Budget, Search, Suite)}
 
 
 def restore(data: Any) -> Any:

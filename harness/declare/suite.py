@@ -6,13 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from harness.declare.models import Adapter, AestheticGradient, Emphasis, Model
+from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, Model
 from harness.declare.settle import settle
 from harness.declare.written import plain, short_hash
 
 SPLITS: Final = ("select", "confirm")
 BASELINE: Final = "baseline"
 """As a gate's `not_worse_than`: the suite's own baseline candidate."""
+PROMOTED: Final = "promoted"
+"""As a gate's `not_worse_than`: the candidate that was promoted last from this suite, by the values in its baseline file."""
+DESIRABILITY: Final = "desirability"
+"""As an objective's `maximise`: the desirability of its `desirabilities`."""
 
 AxisValue: TypeAlias = float | str
 
@@ -92,11 +96,42 @@ class Penalty:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """What a cell (candidate and guidance) must keep to be eligible at all: the mean of `metric` at most, or at least, a limit.
+    A cell is ruled out when its 95 % interval lies wholly on the wrong side; exactly one of the limits is given."""
+
+    metric: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desirability:
+    """How desirable a value of `metric` is, from 0 at `worst` and beyond to 1 at `best` and beyond: the share of the way
+    between them to the power `shape`. `best` may be the smaller of the two. `weight` is its exponent in the geometric mean of
+    several. Derringer and Suich, Journal of Quality Technology 12 (1980) 214."""
+
+    metric: str
+    worst: float
+    best: float
+    shape: float = 1.0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What "best" means, per image: the value of `maximise` minus the penalties.
+    """What "best" means, per image: the value of `maximise` minus the penalties, among cells that keep the `constraints`.
 
     The default counts over- and under-exposed pixels and dominant colours that left the prompt's usual one against
     the CLIP score, because alignment scores alone rise with guidance even while images burn out.
+
+    With `maximise=DESIRABILITY` it is 100 times the weighted geometric mean of the `desirabilities` of an image.
     """
 
     maximise: str = "clip_score"
@@ -104,6 +139,8 @@ class Objective:
         Penalty(metric="clipped_share", weight=100.0, allowance=0.05),
         Penalty(metric="palette_left", weight=5.0),
     )
+    constraints: tuple[Constraint, ...] = ()
+    desirabilities: tuple[Desirability, ...] = ()
 
     def __post_init__(self) -> None:
         settle(self)
@@ -113,10 +150,12 @@ class Objective:
 class Gate:
     """A condition a candidate must meet before it is promoted.
 
-    `value` is a measured value ("clip_score", "clipped_share", "psnr_db", "seconds_per_image", "peak_bytes"), or one
-    of "coverage" (every key accounted for), "failures". Exactly one limit is given: `at_least`, `at_most`, or
-    `not_worse_than` (a candidate's name, or BASELINE) with a `margin` in the value's unit. `candidates` names those
-    it applies to; empty means the recommended pick of the suite.
+    `value` is a measured value ("clip_score", "clipped_share", "palette_drift", "psnr_db", "seconds_per_image", "peak_bytes"),
+    or one of "coverage" (every key accounted for), "identities" (the merge method keeps its algebra on this model's own
+    tensors), "failures" (how many stages failed), "failure_rate" (the share of images that could not be made, or are none).
+    Exactly one limit is given: `at_least`, `at_most`, or `not_worse_than` (a candidate's name, BASELINE or PROMOTED) with a
+    `margin` in the value's unit, or with a `ratio`: at most 1.1 times the other's, or at least 0.95 times where more is
+    better. `candidates` names those it applies to; empty means the recommended pick of the suite.
     """
 
     value: str
@@ -124,6 +163,7 @@ class Gate:
     at_most: float | None = None
     not_worse_than: str | None = None
     margin: float = 0.0
+    ratio: float | None = None
     candidates: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -136,6 +176,47 @@ class Gate:
         said = " ".join(f"{word} {limit:g}" if isinstance(limit, float | int) else f"{word} {limit}"
                         for word, limit in limits if limit is not None)
         return f"{self.value} {said}".strip()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Budget:
+    """Spends images where they decide, instead of sampling the whole grid, which becomes the most that may be sampled.
+
+    The select prompts come in looks: `first_prompts` of them, then `step_prompts` more at each look, and what is worse than
+    the best beyond doubt is sampled no further. The race ends when nothing left can be better than the pick by more than
+    `enough` points, when the prompts are used up, or when `images` are spent (0: no such limit); what the confirm prompts need
+    is set aside. `refine` names a numeric axis along which candidates are added between declared ones around the best, until
+    they are `finest` apart. Gates that stay inconclusive get the remaining seeds.
+    """
+
+    images: int = 0
+    first_prompts: int = 8
+    step_prompts: int = 8
+    enough: float = 0.1
+    refine: str = ""
+    finest: float = 0.05
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Search:
+    """Looks for alphas by block (see Blocks) that no sweep could list: `trials` proposals of a sampler that learns from those
+    before (Optuna's TPE), each sampled on the first `prompts` select prompts at `guidance`. It begins with the `presets`;
+    the `keep` best become candidates like the declared ones. Needs the extra sweetspot[search]."""
+
+    merge: Merge
+    guidance: float
+    blocks: int = 26
+    trials: int = 40
+    prompts: int = 8
+    keep: int = 3
+    presets: tuple[str, ...] = ("GRAD_V", "GRAD_A", "FLAT_50", "COSINE")
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        settle(self)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +242,8 @@ class Suite:
     latency_rounds: int = 5
     latency_budget_seconds: float = 0.0
     largest_batch: int = 0
+    budget: Budget | None = None
+    search: Search | None = None
     description: str = ""
 
     def __post_init__(self) -> None:
