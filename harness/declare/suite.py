@@ -229,6 +229,9 @@ class Suite:
     `latency_rounds` images of each candidate are timed at batch 1, in rounds that alternate between the candidates. With
     `latency_budget_seconds` more rounds follow until p90 can be told (29 of them) or the seconds are used up.
     `largest_batch` asks for throughput and memory at batch sizes 1, 2, 4 ... up to it; 0 asks for none.
+
+    `styles` are looks by name, each with a sentence for CLIP: {"anime": "an anime drawing"}. The metric "styles" tells which
+    of them every image looks like.
     """
 
     name: str
@@ -242,6 +245,7 @@ class Suite:
     latency_rounds: int = 5
     latency_budget_seconds: float = 0.0
     largest_batch: int = 0
+    styles: Mapping[str, str] = field(default_factory=dict)
     budget: Budget | None = None
     search: Search | None = None
     description: str = ""

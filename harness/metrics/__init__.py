@@ -13,6 +13,8 @@ from harness.metrics.exposure import measure_exposure
 from harness.metrics.palette import measure_palette
 from harness.metrics.psnr import measure_psnr
 from harness.metrics.ssim import measure_ssim
+from harness.metrics.structure import measure_structure
+from harness.metrics.styles import measure_styles
 
 METRICS: Final[dict[str, Metric]] = {
     "clip_score": Metric(
@@ -44,6 +46,15 @@ METRICS: Final[dict[str, Metric]] = {
             ValueSpec("clipped_share", "share", "lower", "pixels with any channel at 254 or more, or at 1 or less"),
             ValueSpec("saturation", "share", "nearer", "mean saturation of HSV over the pixels"),
         )),
+    "structure": Metric(
+        measure=measure_structure, version=1, paper="https://doi.org/10.1023/A:1008009714131",
+        values=(
+            ValueSpec("edge_jaggedness", "share", "lower", "1 - mean structure-tensor coherence of edge pixels; 0 is clean"),
+            ValueSpec("luma_sd", "levels", "nearer", "standard deviation of the pixels' luma, in 8-bit levels"),
+        )),
+    "styles": Metric(
+        measure=measure_styles, version=1, paper="https://arxiv.org/abs/2103.00020",
+        values=(ValueSpec("style_certainty", "share", "nearer", "probability of the likeliest of the suite's styles, by CLIP"),)),
 }
 
 __all__ = ["METRICS", "ImageScore", "ImageSet", "Metric", "ValueSpec"]

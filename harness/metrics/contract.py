@@ -23,7 +23,8 @@ class ImageSet:
     """Images of one candidate with their prompts. `images` and `references` are uint8 RGB of shape (n, h, w, 3).
 
     A reference is the baseline's image at the same prompt, seed and guidance; without any, `why_no_reference` says
-    why. Floats are refused, because every published disagreement of range (0..1 or 0..255) starts there.
+    why. `styles` are the suite's looks, each with its sentence. Floats are refused, because every published disagreement of
+    range (0..1 or 0..255) starts there.
     """
 
     images: NDArray[np.uint8]
@@ -32,6 +33,7 @@ class ImageSet:
     why_no_reference: str = ""
     device: str = "cpu"
     clip: ClipScorer | None = None
+    styles: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for name, array in (("images", self.images), ("references", self.references)):
