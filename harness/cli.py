@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
+from statistics import median
 from typing import TYPE_CHECKING, Final, NoReturn
 
 from harness import __version__
@@ -28,7 +29,11 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "verify": ("harness.commands.verify", "say whether a model file is one that was promoted, and which"),
     "rollback": ("harness.commands.rollback", "make an earlier version of a promoted model the current one again"),
     "history": ("harness.commands.history", "list the versions of a promoted model"),
+    "blind": ("harness.commands.blind", "let people rate pictures without knowing what made them, and take the ratings in"),
+    "calibrate": ("harness.commands.calibrate", "sample a suite's baseline twice, and say which margins its gates need"),
     "report": ("harness.cli", "re-make page, Markdown and table of a run folder"),
+    "compare": ("harness.commands.compare", "two run folders side by side: what changed, and by how much each value moved"),
+    "trend": ("harness.commands.trend", "every value of a suite over the commits of its runs and baselines"),
 }
 """{subcommand: (module with `add_arguments(parser)` and `run(given)`, one line of help)}"""
 
@@ -73,14 +78,27 @@ def command() -> NoReturn:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `report`, which is kept here because the doors alone import reports."""
     parser.add_argument("run", type=Path, help="the folder that holds run.json, for example runs/alpha_cfg")
+    parser.add_argument("--page-budget", type=megabytes, default=None, metavar="MB",
+                        help="megabytes the page may have; pictures are compressed, then left out, to keep to it (default: 10)")
 
 
 def run(given: argparse.Namespace) -> int:
     """Runs `report`."""
-    return _report(given.run)
+    return _report(given.run, given.page_budget)
 
 
-def _report(folder: Path) -> int:
+def megabytes(said: str) -> float:
+    """A number above 0; argparse says what is wrong with another."""
+    try:
+        number = float(said)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{said!r} is not a number of megabytes above 0")
+    return number
+
+
+def _report(folder: Path, budget: float | None) -> int:
     from rich.console import Console
 
     from reports import judge, load_run, recommend, terminal_table, write_page
@@ -92,7 +110,7 @@ def _report(folder: Path) -> int:
         return 1
     recommendation = recommend(run)
     Console(highlight=False).print(terminal_table(run, recommendation, judge(run, recommendation)))
-    print(f"page: {write_page(folder)}")
+    print(f"page: {write_page(folder) if budget is None else write_page(folder, budget)}")
     return 0
 
 
@@ -136,7 +154,7 @@ def _unfinished(run: Run, name: str, recommendation: Recommendation) -> list[str
 def _figures(run: Run, name: str, guidance: float | None) -> dict[str, Figure]:
     """The means of all values over the candidate's images at the recommended guidance, with intervals; seconds per image."""
     from harness.promotion import Figure
-    from reports.costs import seconds_per_image
+    from reports.costs import peak_memory, seconds_per_image
     from reports.statistics import cluster_mean
 
     rows = run.images[run.images["candidate"] == name]
@@ -149,6 +167,14 @@ def _figures(run: Run, name: str, guidance: float | None) -> dict[str, Figure]:
     timed = seconds_per_image(run, name)
     found["seconds_per_image"] = Figure(unit="s, median and range of the rounds", mean=timed.median, low=timed.fastest,
                                         high=timed.slowest, prompts=0, images=timed.rounds, why=timed.why)
+    record, memory = run.latency.get(name), peak_memory(run, name)
+    if record is not None and record.yardstick:
+        middle = median(record.yardstick)
+        found["yardstick_seconds"] = Figure(unit="s, median", mean=middle, low=middle, high=middle, prompts=0,
+                                            images=len(record.yardstick))
+    if memory.value is not None:
+        found["peak_bytes"] = Figure(unit=f"bytes, {memory.name}", mean=memory.value, low=memory.value, high=memory.value,
+                                     prompts=0, images=1)
     return found
 
 

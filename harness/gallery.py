@@ -5,7 +5,7 @@ of one shape. run.py holds one for each suite.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
@@ -47,7 +47,8 @@ class Made:
 
 class Gallery:
     """Images by candidate and cell, each under the key of all that determines it: an image counts while its key follows from
-    the present weights, texts and setting, and its file is the one that was written."""
+    the present weights, texts and setting, and its file is the one that was written. What is wanted of a candidate is the whole
+    grid, or the part of it that a race asks for; an image has the same key in both."""
 
     def __init__(self, suite: Suite, ledger: Ledger, cache: ImageCache, head: Mapping[str, Any]) -> None:
         """`head` is that of the run: its sampling block, and the environment that decides last bits in a shared cache."""
@@ -60,25 +61,45 @@ class Gallery:
         self._texts = {p.id: (p.text, p.negative) for p in suite.grid.prompts}
         self._keys: dict[int, GridKeys] = {}
         self._sizes: dict[str, int] = {}
+        self._parts: dict[str, tuple[Cell, ...]] = {}
+
+    def want(self, name: str, cells: Iterable[Cell] | None) -> None:
+        """From here on these cells are wanted of a candidate, and no others; with None the whole grid again."""
+        self._parts.pop(name, None)
+        if cells is not None:
+            asked = set(cells)
+            self._parts[name] = tuple(cell for cell in self.cells if cell in asked)
+
+    def wanted(self, name: str) -> tuple[Cell, ...]:
+        """The cells that are wanted of a candidate, in the grid's order."""
+        return self._parts.get(name, self.cells)
 
     def absent(self, candidate: Candidate, identity: str) -> list[Cell]:
-        """The cells whose image neither this run nor the shared cache holds, in the grid's order."""
-        missing = self.ledger.missing(candidate.name, self._keys_of(identity, self.suite.grid.batch_size).items())
-        for size in self._smaller(candidate):
+        """The wanted cells whose image neither this run nor the shared cache holds, in the grid's order."""
+        keys = self._keys_of(identity, self.suite.grid.batch_size)
+        missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in self.wanted(candidate.name)])
+        for size in self._smaller(candidate.name):
             keys = self._keys_of(identity, size)
             missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in missing])
         return self._fetched(candidate, identity, missing)
 
     def present(self, name: str) -> list[Sample]:
-        """The images of a candidate's present weights, one for each cell in order; empty unless all are there."""
+        """The images of a candidate's present weights, one for each wanted cell in order; empty unless all are there."""
+        wanted = self.wanted(name)
+        sound = self._sound(name, wanted)
+        return sound if len(sound) == len(wanted) else []
+
+    def at_hand(self, name: str) -> list[Sample]:
+        """The images of a candidate's present weights, in the grid's order, whether wanted now or not."""
+        return self._sound(name, self.cells)
+
+    def _sound(self, name: str, cells: Sequence[Cell]) -> list[Sample]:
         identity = self.ledger.identity(name)
-        candidate = next((c for c in self.suite.candidates if c.name == name), None)
-        if not identity or candidate is None:
+        if not identity:
             return []
-        allowed = [self._keys_of(identity, size) for size in (self.suite.grid.batch_size, *self._smaller(candidate))]
-        found = [self.ledger.samples.get((name, cell)) for cell in self.cells]
-        sound = [s for cell, s in zip(self.cells, found, strict=True) if s is not None and any(s.key == k[cell] for k in allowed)]
-        return sound if len(sound) == len(self.cells) else []
+        allowed = [self._keys_of(identity, size) for size in (self.suite.grid.batch_size, *self._smaller(name))]
+        found = [(cell, self.ledger.samples.get((name, cell))) for cell in cells]
+        return [s for cell, s in found if s is not None and any(s.key == k[cell] for k in allowed)]
 
     def make(self, made: Made, absent: Sequence[Cell], done: Done) -> None:
         """Samples the absent cells. Where memory runs out, the batch is halved for the rest,
@@ -187,9 +208,9 @@ class Gallery:
             self._keys[size] = GridKeys(self.cells, self._texts, {**self._setting, "batch_size": size})
         return self._keys[size].of(identity)
 
-    def _smaller(self, candidate: Candidate) -> list[int]:
+    def _smaller(self, name: str) -> list[int]:
         """The batch sizes below the declared one at which images of a candidate can have been made: those under a refusal."""
-        refused = [fit.batch_size for fit in self.ledger.fits(candidate.name) if not fit.fits]
+        refused = [fit.batch_size for fit in self.ledger.fits(name) if not fit.fits]
         sizes, size = [], self.suite.grid.batch_size // 2
         while refused and size >= 1 and size >= min(refused) // 2:
             sizes.append(size)

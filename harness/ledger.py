@@ -23,6 +23,7 @@ from harness.records import (
     Fit,
     Journal,
     Latency,
+    Look,
     Measurement,
     Memory,
     NoiseFloor,
@@ -30,6 +31,7 @@ from harness.records import (
     Sample,
     Weights,
     from_line,
+    standing_looks,
     to_line,
     write_atomically,
 )
@@ -190,6 +192,10 @@ class Ledger:
         rows = self._coverage.get(candidate, {})
         return bool(rows) and len(rows) >= max(rows.values())
 
+    def tried(self, candidate: str) -> bool:
+        """Whether the journal says which identities the merge of the candidate's present weights keeps."""
+        return candidate in self._tried
+
     def latency(self, candidate: str) -> Latency | None:
         """The latency of the candidate as it is timed now; it counts only together with its memory figures."""
         latency, memory = self._latencies.get(candidate), self._memories.get(candidate)
@@ -209,6 +215,12 @@ class Ledger:
     def has_floor(self, candidate: str, identity: str) -> bool:
         """Whether what a batch alone changes was measured on these weights."""
         return self._floors.get(candidate) == identity
+
+    def look(self, look: Look) -> None:
+        """Writes a look, and so takes back those that an earlier session wrote from its number on; nothing where the same look
+        stands in the journal already, so that a race that goes as before writes nothing."""
+        if look not in standing_looks(self._looks, look.race):
+            self.add([look])
 
     def measured(self, metric: str, version: int, setting: str, pairs: Iterable[tuple[Sample, str]]) -> bool:
         """Whether `metric` stands in the journal for every (sample, reference key), in this version and setting, and was
@@ -235,11 +247,13 @@ class Ledger:
         """Reads the index and the lines after it; `stats` are those known by this session already."""
         self._weights: dict[str, Weights] = {}
         self._coverage: dict[str, dict[tuple[str, str], int]] = {}
+        self._tried: set[str] = set()
         self._latencies: dict[str, Latency] = {}
         self._memories: dict[str, Memory] = {}
         self._fits: dict[str, list[Fit]] = {}
         self._floors: dict[str, str] = {}
         self._defects: dict[str, str] = {}
+        self._looks: list[Look] = []
         with _without_collector():
             self._held, start = journal_index.load(self._index_path, self.journal.path) or (Held(), 0)
             try:
@@ -286,8 +300,11 @@ class Ledger:
                 before = self._weights.get(record.candidate)
                 if before is not None and before.identity != record.identity:
                     self._coverage.pop(record.candidate, None)
+                    self._tried.discard(record.candidate)
                     self._fits.pop(record.candidate, None)
                 self._weights[record.candidate] = record
+            case Coverage(stage="identities"):
+                self._tried.add(record.candidate)
             case Coverage():
                 self._coverage.setdefault(record.candidate, {})[record.stage, record.component] = record.of
             case Latency():
@@ -300,6 +317,8 @@ class Ledger:
                 self._defects[record.sample] = record.why
             case NoiseFloor():
                 self._floors[record.candidate] = record.setting
+            case Look():
+                self._looks.append(record)
             case _:
                 pass
 

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from harness import plugin_ci
+from harness.cli import megabytes
 from harness.declare import Candidate, Suite
 from harness.ledger import RunFolderError
 
@@ -44,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--shared-cache", default=os.environ.get("SWEETSPOT_SHARED_CACHE", ""), dest="sweetspot_cache",
                     metavar="ADDRESS", help="images shared between runs: folder:/path or redis://host:6379/0 "
                                             "(default: $SWEETSPOT_SHARED_CACHE, else none)")
+    group.addoption("--baselines", default="models/baselines", dest="sweetspot_baselines", metavar="DIR",
+                    help="folder of the baseline files that promotions leave, one per suite (default: models/baselines)")
+    group.addoption("--page-budget", type=megabytes, default=10.0, dest="sweetspot_page_budget", metavar="MB",
+                    help="how large a page may be; pictures beyond it are left out, which it says (default: 10)")
+    plugin_ci.add_options(group)
     parser.addini("sweetspot_suites", "names of folders whose files may declare a SUITE", type="args", default=["suites"])
 
 
@@ -56,6 +63,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if config.getoption("sweetspot_benchmark"):
         _refuse_device(config.getoption("sweetspot_device"))
         _refuse_cache(config.getoption("sweetspot_cache"))
+        plugin_ci.refuse_markdown(config)
         # diffusers' DPM-Solver says it at every batch; it is nothing a user of a suite could mend.
         config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
@@ -121,6 +129,8 @@ class SuiteFile(pytest.File):
 
         for candidate in in_order(declared):
             yield CandidateItem.from_parent(self, name=f"candidate[{_shown(candidate.name)}]", of=suite, candidate=candidate)
+        if declared.budget is not None:
+            yield RaceItem.from_parent(self, name="race", of=suite)
         yield CostsItem.from_parent(self, name="costs", of=suite)
         for gate in declared.gates:
             yield GateItem.from_parent(self, name=f"gate[{_shown(gate.name)}]", of=suite, gate=gate.name)
@@ -200,8 +210,29 @@ class CandidateItem(_Item):
             failures = self.of.candidate(self.candidate)
             if self.of.times_with(self.candidate):
                 failures = failures + self.of.costs()
-        if seconds := self.of.latency(self.candidate):
+        if not self.of.timed_apart and (seconds := self.of.latency(self.candidate)):
             carry(self, self.of.suite.name, seconds, {"candidate": self.candidate.name, "key": self.candidate.key})
+        plugin_ci.record_candidate(self, self.of, self.candidate, failures)
+        _refuse_failed(self.of, failures)
+
+
+class RaceItem(_Item):
+    """Passes when the candidates of a suite with a budget were sampled as far as it takes to know which one to ship."""
+
+    def __init__(self, *, of: SuiteSession, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.of = of
+
+    def runtest(self) -> None:
+        """Look after look; then the timing, if no item of its own does that."""
+        _refuse_broken(self.of)
+        if not self.of.selected:
+            raise pytest.skip.Exception("no candidate is selected, so that there is none to race", _use_item_location=True)
+        with self.visible(self.of.session):
+            failures = self.of.race()
+            if not self.of.timed_apart:
+                failures = failures + self.of.costs()
+                _hand_over(self.of)
         _refuse_failed(self.of, failures)
 
 
@@ -215,15 +246,11 @@ class CostsItem(_Item):
 
     def runtest(self) -> None:
         """Times the candidates, and hands a row for each to pytest-benchmark."""
-        from harness.carrier import carry
-
         _refuse_broken(self.of)
         with self.visible(self.of.session):
             failures = self.of.costs()
-        for candidate in self.of.suite.candidates:
-            item, seconds = self.of.items.get(candidate.name), self.of.latency(candidate)
-            if item is not None and seconds:
-                carry(item, self.of.suite.name, seconds, {"candidate": candidate.name, "key": candidate.key})
+        _hand_over(self.of)
+        plugin_ci.record_costs(self, self.of)
         _refuse_failed(self.of, failures)
 
 
@@ -238,12 +265,15 @@ class GateItem(_Item):
         """Judges the gate from the run folder."""
         _refuse_broken(self.of)
         verdicts = self.of.verdicts(self.gate)
+        plugin_ci.record_gate(self, self.of, verdicts)
         if not verdicts:
             raise SuiteProblemError("not measured: there is no candidate to judge")
         for status in ("failed", "not_measured", "inconclusive"):
             if reasons := [f"{v.candidate}: {v.reason}" for v in verdicts if v.status == status]:
                 said = f"{status.replace('_', ' ')}: " + "; ".join(reasons)
-                if status == "inconclusive":
+                if status == "inconclusive" and plugin_ci.tolerates_inconclusive(self):
+                    raise pytest.skip.Exception(said, _use_item_location=True)
+                if status == "not_measured" and self.of.nothing_promoted(self.gate):
                     raise pytest.skip.Exception(said, _use_item_location=True)
                 raise SuiteProblemError(said)
 
@@ -260,8 +290,19 @@ class RecommendationItem(_Item):
         _refuse_broken(self.of)
         with self.visible(self.of.session):
             recommendation = self.of.report()
+        plugin_ci.record_recommendation(self, self.of, recommendation)
         if recommendation.pick is None:
             raise SuiteProblemError(recommendation.sentence)
+
+
+def _hand_over(of: SuiteSession) -> None:
+    """A row of pytest-benchmark's table for every candidate that has an item and was timed."""
+    from harness.carrier import carry
+
+    for candidate in of.suite.candidates:
+        item, seconds = of.items.get(candidate.name), of.latency(candidate)
+        if item is not None and seconds:
+            carry(item, of.suite.name, seconds, {"candidate": candidate.name, "key": candidate.key})
 
 
 def _refuse_failed(suite: SuiteSession, failures: Sequence[Failure]) -> None:
@@ -283,7 +324,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         from harness.plugin_session import session_for
 
         chosen = [(i.of, i.candidate) for i in session.items if isinstance(i, CandidateItem)]
-        session_for(session.config).select(chosen, [i.of for i in session.items if isinstance(i, CostsItem)])
+        session_for(session.config).select(chosen, [i.of for i in session.items if isinstance(i, CostsItem)],
+                                           [i.of for i in session.items if isinstance(i, RaceItem)])
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -295,6 +337,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.ensure_newline()
         for line in session_for(config).summary(sys.stdout.isatty()):
             terminalreporter.write_line(line)
+        for line in plugin_ci.publish(session_for(config), config):
+            terminalreporter.write_line(_shown(line))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

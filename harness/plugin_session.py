@@ -6,18 +6,20 @@ from __future__ import annotations
 import io
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from harness.baselines import take_promoted
 from harness.check import problems
-from harness.declare import Candidate, Grid, Suite
+from harness.declare import PROMOTED, Candidate, Grid, Suite
 from harness.ledger import RunFolderError
+from harness.plugin_race import Race, first_cells
 from harness.progress import Bar
-from harness.records import Failure
+from harness.records import Cell, Failure, Look
 from harness.run import Options, SuiteRun, refusal
 
 if TYPE_CHECKING:
@@ -44,6 +46,8 @@ class Session:
             root=root, runs=root / config.getoption("sweetspot_runs"), device=config.getoption("sweetspot_device"),
             fresh=config.getoption("sweetspot_fresh"), verify=config.getoption("sweetspot_verify"),
             cache=config.getoption("sweetspot_cache"), command=("pytest", *map(str, config.invocation_params.args)))
+        self.baselines = root / config.getoption("sweetspot_baselines")
+        self.page_budget = float(config.getoption("sweetspot_page_budget"))
         self.exact = bool(config.getoption("sweetspot_exact"))
         self.suites: list[SuiteSession] = []
         self.bar = Bar(0)
@@ -60,11 +64,13 @@ class Session:
         self.suites.append(suite)
         return suite
 
-    def select(self, chosen: Sequence[tuple[SuiteSession, Candidate]], timed: Sequence[SuiteSession]) -> None:
-        """Which candidates pytest will run, after -k and the like, and of which suites it will run the timing by itself."""
+    def select(self, chosen: Sequence[tuple[SuiteSession, Candidate]], timed: Sequence[SuiteSession],
+               raced: Sequence[SuiteSession] = ()) -> None:
+        """Which candidates pytest will run, after -k and the like, and of which suites it will run the timing by itself, and
+        the race."""
         for suite in self.suites:
             suite.selected = [c.name for of, c in chosen if of is suite and (of.problems or not of.refusal(c))]
-            suite.timed_apart = suite in timed
+            suite.timed_apart, suite.raced = suite in timed, suite in raced
         self.bar = Bar(sum(_cells(of.suite) for of, c in chosen if not of.problems and not of.refusal(c)))
 
     def summary(self, colour: bool) -> list[str]:
@@ -91,7 +97,9 @@ class SuiteSession:
         self.session, self.suite, self.suite_file = session, suite, suite_file
         self.problems = problems(suite, session.options.root)
         self.selected: list[str] = []
-        self.timed_apart = True
+        self.timed_apart, self.raced = True, suite.budget is not None
+        self.failed: set[str] = set()
+        self.looks: tuple[Look, ...] = ()
         self.items: dict[str, pytest.Item] = {}
         self._run: SuiteRun | None = None
         self._read: tuple[Run, Recommendation, list[Verdict]] | None = None
@@ -120,9 +128,17 @@ class SuiteSession:
             except RunFolderError as error:
                 self._refused = error
                 raise
+            if any(gate.not_worse_than == PROMOTED for gate in self.suite.gates):
+                take_promoted(self._baseline, self.folder)
             self._run.leave_out([c.name for c in self.suite.candidates
                                  if c.name not in self.selected and c.name not in self._run.not_offered])
         return self._run
+
+    @property
+    def _baseline(self) -> Path:
+        """The file of what was promoted last from this suite, whether or not there is one."""
+        folder: Path = self.session.baselines
+        return folder / f"{self.suite.name}.json"
 
     def preflight(self) -> list[str]:
         """What the model files say against the suite, before the first image."""
@@ -132,23 +148,61 @@ class SuiteSession:
         """Why the device does not offer the candidate, or an empty string."""
         return refusal(candidate, self.session.options.device)
 
-    def candidate(self, candidate: Candidate) -> list[Failure]:
-        """Runs one candidate; the bar follows."""
+    def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> list[Failure]:
+        """Runs one candidate on the cells given; without, on the whole grid or, where there is a budget, on what its first look
+        asks for. The bar follows."""
         self._read = None
         run = self.run()
         run.progress = self.session.bar
-        done = run.candidate(candidate)
-        return done if isinstance(done, list) else []
+        done = run.candidate(candidate, first_cells(self.suite) if cells is None else cells)
+        failures = done if isinstance(done, list) else []
+        self.failed |= {failure.candidate for failure in failures}
+        return failures
+
+    def expect(self, images: int) -> None:
+        """So many images more than the bar knew of; it is drawn anew, for its total is fixed while it is shown."""
+        bar = self.session.bar
+        shown = bar.rich is not None
+        bar.stop()
+        bar.total += images
+        if shown:
+            bar.start()
+
+    def race(self) -> list[Failure]:
+        """The race of a suite that has a budget; what failed in a candidate's own item is not raced, nor told again."""
+        self._read = None
+        if self.suite.budget is None:
+            return []
+        race = Race(self, self.suite.budget)
+        try:
+            return race.go()
+        finally:
+            self._read, self.looks = None, tuple(race.asking.looks)
 
     def times_with(self, candidate: Candidate) -> bool:
-        """Whether the candidates are timed when this one is done: -k left out the item that does it."""
-        return not self.timed_apart and self.selected[-1:] == [candidate.name]
+        """Whether the candidates are timed when this one is done: -k left out the item that does it, and the race."""
+        return not self.timed_apart and not self.raced and self.selected[-1:] == [candidate.name]
 
     def costs(self) -> list[Failure]:
-        """Times the selected candidates that were sampled; what failed before is not tried again."""
+        """Times the selected candidates that were sampled, after a race those that it did not drop (see `_worth_timing`); what
+        failed before is not tried again."""
         self._read = None
         run = self.run()
-        return run.costs([name for name in self.selected if run.sampled(name)])
+        return run.costs([name for name in self._worth_timing() if run.sampled(name)])
+
+    def _worth_timing(self) -> list[str]:
+        """The candidates whose cost can still matter: those that a race took to its end, what the pick is compared with, and
+        those that a gate names. Without a race the selected ones."""
+        if not self.looks:
+            return self.selected
+        from reports.candidates import controls
+        from reports.looking import exits, last_candidates
+
+        suite = self.run().suite
+        declared = {c.name for c in self.suite.candidates}
+        named = {name for gate in suite.gates for name in (*gate.candidates, gate.not_worse_than)}
+        held = {*last_candidates(self.looks)} - exits(suite, self.looks).keys() | {*controls(suite), *named}
+        return [c.name for c in suite.candidates if c.name in held and (c.name in self.selected or c.name not in declared)]
 
     def latency(self, candidate: Candidate) -> tuple[float, ...]:
         """Total seconds per image of the candidate's timed rounds; empty when it was not timed."""
@@ -157,14 +211,20 @@ class SuiteSession:
 
     def verdicts(self, gate: str) -> list[Verdict]:
         """The verdicts of one gate."""
-        return [v for v in self._judged()[2] if v.gate == gate]
+        return [v for v in self.judged()[2] if v.gate == gate]
+
+    def nothing_promoted(self, gate: str) -> bool:
+        """Whether a gate asks for what was promoted last while nothing was yet: on the way to the first promotion it cannot be
+        judged, and must not stand in its way."""
+        asks = any(g.name == gate and g.not_worse_than == PROMOTED for g in self.suite.gates)
+        return asks and not self._baseline.exists()
 
     def report(self) -> Recommendation:
         """Writes the page and returns the recommendation."""
         from reports import write_page
 
-        recommendation = self._judged()[1]
-        self.page = write_page(self.folder)
+        recommendation = self.judged()[1]
+        self.page = write_page(self.folder, self.session.page_budget)
         return recommendation
 
     def summary(self, colour: bool) -> list[str]:
@@ -173,7 +233,7 @@ class SuiteSession:
 
         from reports import terminal_table
 
-        run, recommendation, verdicts = self._judged()
+        run, recommendation, verdicts = self.judged()
         if self.page is None:
             self.report()
         text = io.StringIO()
@@ -200,7 +260,8 @@ class SuiteSession:
         if self._run is not None:
             self._run.close()
 
-    def _judged(self) -> tuple[Run, Recommendation, list[Verdict]]:
+    def judged(self) -> tuple[Run, Recommendation, list[Verdict]]:
+        """The run as read back, its recommendation and the verdicts on its gates."""
         if self._read is None:
             from reports import judge, load_run, recommend
 
@@ -212,5 +273,6 @@ class SuiteSession:
 
 
 def _cells(suite: Suite) -> int:
+    first = first_cells(suite)
     grid = suite.grid
-    return len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales)
+    return len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales) if first is None else len(first)

@@ -8,22 +8,23 @@ import logging
 import os
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from harness.cache import ImageCache, open_cache
-from harness.declare import Candidate, Suite, plain, short_hash
+from harness.declare import Candidate, Suite, short_hash
 from harness.folder import lock, sweep
 from harness.gallery import Gallery, Made
+from harness.heading import Session, added_before, grown, heading, of_suite
+from harness.identities import identities_of
 from harness.ledger import Ledger
 from harness.materialise import Prepared, Workbench
 from harness.measuring import Meter
-from harness.metrics import METRICS
+from harness.metrics import CLIP_METRICS
 from harness.metrics.clip import load_scorer
 from harness.probes import CurveLimits, Rounds, find_gpu, idle_bytes
 from harness.probes.environment import environment
@@ -31,7 +32,7 @@ from harness.probes.fits import free_memory
 from harness.progress import Progress
 from harness.quantize import QUANTIZATION_MODES
 from harness.records import (
-    RUN_FORMAT,
+    Cell,
     Durations,
     Failure,
     Finished,
@@ -74,14 +75,16 @@ class SuiteRun:
     """The run of one suite: opens its folder, takes candidates one by one, and keeps the journal."""
 
     def __init__(self, suite: Suite, suite_file: str, options: Options, progress: Progress) -> None:
-        self.suite, self.options, self.progress = suite, options, progress
+        self.declared = self.suite = suite
+        self.options, self.progress = options, progress
         self.folder = options.runs / suite.name
         gpu = find_gpu(options.device)
         # Before anything of ours is on the device: what others hold there is not the candidates'.
         self._idle = None if isinstance(gpu, str) else idle_bytes(gpu)
         self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
-        self._shown = 0
+        self._shown = self._counted = 0
+        self._begun: set[str] = set()
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
         cache = open_cache(options.cache, (suite.grid.width, suite.grid.height))
         self._lock = lock(self.folder)
@@ -98,7 +101,7 @@ class SuiteRun:
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         self._texts: dict[str, TextState] = {}
         self._scorer: Any = None
-        self._settings = {"clip_score": self._clip_setting()} if "clip_score" in self.suite.metrics else {}
+        self._settings = self._metric_settings()
         self._write_head(suite_file)
         self.gallery = Gallery(self.suite, self.ledger, cache, self._head)
         self._meter = Meter(suite=self.suite, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
@@ -130,15 +133,19 @@ class SuiteRun:
                 said = str(error)
             if said:
                 found.append(f"suite {self.suite.name!r}, candidate {candidate.name!r}: {said}")
-        if "clip_score" in self.suite.metrics:
+        if CLIP_METRICS & {*self.suite.metrics}:
             try:
                 self._clip()
             except Exception as error:
                 found.append(f"suite {self.suite.name!r}, clip {self.suite.clip!r}: {error}")
         return found
 
-    def candidate(self, candidate: Candidate) -> Finished | list[Failure]:
-        """Takes one candidate through all stages; what is in the journal already, and whole, is not done again."""
+    def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> Finished | list[Failure]:
+        """Takes one candidate through all stages; what is in the journal already, and whole, is not done again. With `cells`,
+        these are all that is wanted of it, until another call says otherwise; without, the whole grid."""
+        self._counted = len(self.gallery.wanted(candidate.name)) if candidate.name in self._begun else 0
+        self._begun.add(candidate.name)
+        self.gallery.want(candidate.name, cells)
         with threads_for(self.suite.grid, self.options.device):
             return self._candidate(candidate)
 
@@ -158,20 +165,25 @@ class SuiteRun:
             return self._give_up(candidate, failures)
         with self._stage(candidate, "look for images", failures):
             # Anew means from nobody: not from another candidate of the same weights, nor from a shared cache.
-            absent = list(self.gallery.cells) if fresh else self.gallery.absent(candidate, weights.identity)
+            absent = list(self.gallery.wanted(candidate.name)) if fresh else self.gallery.absent(candidate, weights.identity)
         if failures:
             return self._give_up(candidate, failures)
-        self._shown = reused = len(self.gallery.cells) - len(absent)
+        reused = len(self.gallery.wanted(candidate.name)) - len(absent)
+        # What an earlier look at the candidate asked for was counted then.
+        self._shown = max(reused, self._counted)
         doing = f"{self.suite.name} {candidate.name}"
-        self.progress.advance(reused, doing)
+        self.progress.advance(self._shown - self._counted, doing)
         floor = candidate.name == self.suite.baseline and self.suite.grid.batch_size > 1 and not self.ledger.has_floor(
             candidate.name, weights.identity)
-        if absent or floor or not self.ledger.covered(candidate.name):
+        untried = any(gate.value == "identities" for gate in self.suite.gates) and not self.ledger.tried(candidate.name)
+        if absent or floor or untried or not self.ledger.covered(candidate.name):
             with self._stage(candidate, "materialise", failures):
                 prepared = self.bench.prepare(candidate)
                 texts = self._embeddings(prepared)
                 said = coverage_of_texts(candidate.name, self.suite.grid.prompts, texts.values())
                 self.ledger.cover(candidate.name, (*prepared.coverage, *said))
+                if untried:
+                    self.ledger.add(identities_of(candidate, self.bench.library))
             if failures:
                 return self._give_up(candidate, failures)
             with self._stage(candidate, "sample", failures):
@@ -209,7 +221,7 @@ class SuiteRun:
                                 "smaller alpha or a wider number format may help")
 
     def sampled(self, name: str) -> bool:
-        """Whether all images of a candidate's present weights are at hand."""
+        """Whether all images that are wanted of a candidate's present weights are at hand."""
         return bool(self.gallery.present(name))
 
     def costs(self, names: Sequence[str]) -> list[Failure]:
@@ -248,7 +260,8 @@ class SuiteRun:
         return replace(record, seconds={**record.seconds, "load": loaded}) if loaded else record
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:
-        self.progress.advance(len(self.gallery.cells) - self._shown, f"{self.suite.name} {candidate.name} failed")
+        left = len(self.gallery.wanted(candidate.name)) - max(self._shown, self._counted)
+        self.progress.advance(left, f"{self.suite.name} {candidate.name} failed")
         return failures
 
     @contextmanager
@@ -286,6 +299,13 @@ class SuiteRun:
             self._save_head()
         return self._scorer
 
+    def _metric_settings(self) -> dict[str, str]:
+        """By metric the hash of what else decides its values."""
+        asked = CLIP_METRICS & {*self.suite.metrics}
+        clip = self._clip_setting() if asked else ""
+        styles = short_hash([clip, [*self.suite.styles.items()]])
+        return {name: clip if name == "clip_score" else styles for name in sorted(asked)}
+
     def _clip_setting(self) -> str:
         """Hash of the CLIP model's file and architecture; a file that cannot be read fails when it is loaded."""
         architecture, _, path = self.suite.clip.rpartition(":")
@@ -296,24 +316,41 @@ class SuiteRun:
             return short_hash([self.suite.clip])
 
     def _write_head(self, suite_file: str) -> None:
-        specs = {spec.name: {"metric": name, "unit": spec.unit, "better": spec.better, "definition": spec.definition,
-                             "version": METRICS[name].version}
-                 for name in self.suite.metrics for spec in METRICS[name].values}
         before = self.ledger.head()
-        kept = before.get("metric_settings") == self._settings
-        self._head: dict[str, Any] = {
-            "format": RUN_FORMAT, "suite": plain(self.suite), "suite_file": suite_file,
-            "environment": environment(self.options.device) | {
-                "threads_per_operation": 1 if small(self.suite.grid, self.options.device) else "torch's default"},
-            "metrics": specs, "command": list(self.options.command),
-            "started": datetime.now(UTC).isoformat(timespec="seconds"),
-            "sampling": setting(self.suite.grid, self.options.device), "metric_settings": self._settings,
-            "clip_definition": before.get("clip_definition", "") if kept else "",
-            "not_selected": [], "not_offered": self.not_offered, "earlier_environments": _earlier(before),
-        }
-        if self._head["earlier_environments"][-1:] == [self._head["environment"]]:
-            self._head["earlier_environments"].pop()
+        self.suite = grown(self.declared, added_before(self.declared, before))
+        environs = environment(self.options.device) | {
+            "threads_per_operation": 1 if small(self.suite.grid, self.options.device) else "torch's default"}
+        session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
+                          sampling=setting(self.suite.grid, self.options.device), metric_settings=self._settings,
+                          not_offered=self.not_offered)
+        self._head: dict[str, Any] = heading(self.declared, self.suite, session, before)
         self._save_head()
+
+    @property
+    def race(self) -> str:
+        """The hash of the declaration that a race follows; empty where the suite has no budget."""
+        return str(self._head["race"])
+
+    @property
+    def head(self) -> Mapping[str, Any]:
+        """What run.json says."""
+        return self._head
+
+    def grow(self, added: Mapping[str, Sequence[Candidate]]) -> None:
+        """Takes more candidates into the suite, each group behind the declared one that is named (see heading.grown)."""
+        known = {c.name for c in self.suite.candidates}
+        self._fresh |= {c.name for group in added.values() for c in group if c.name not in known} if self.options.fresh else set()
+        self._become(grown(self.suite, added))
+
+    def as_declared(self) -> None:
+        """Takes back what an earlier session's race added to the suite: a race begins anew, and adds it again."""
+        self._become(self.declared)
+
+    def _become(self, suite: Suite) -> None:
+        if suite != self.suite:
+            self.suite = self.gallery.suite = self._meter.suite = suite
+            self._head.update(of_suite(self.declared, suite))
+            self._save_head()
 
     def leave_out(self, names: Sequence[str]) -> None:
         """Notes the candidates that were declared but not selected for this session."""
@@ -329,16 +366,6 @@ def refusal(candidate: Candidate, device: str) -> str:
     asked = ((candidate.quantization, QUANTIZATION_MODES[candidate.quantization].why_not(device)),
              (candidate.runtime, RUNTIMES[candidate.runtime].why_not(device)))
     return next((f"{name} is not offered on {device}: {reason}" for name, reason in asked if reason), "")
-
-
-def _earlier(head: dict[str, Any]) -> list[Any]:
-    """The different environments of earlier sessions in this folder, oldest first."""
-    listed = head.get("earlier_environments")
-    found: list[Any] = []
-    for one in (*(listed if isinstance(listed, list) else ()), head.get("environment")):
-        if one and one not in found:
-            found.append(one)
-    return found
 
 
 def _hush() -> None:

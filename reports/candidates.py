@@ -28,14 +28,33 @@ def varies_fidelity(suite: Suite) -> bool:
 
 
 def controls(suite: Suite) -> dict[str, str]:
-    """Candidates the pick must beat, and their role: the two ends of the axis (parents, when they are) and the baseline."""
+    """Candidates the pick must beat, and their role: the two ends of the axis (parents, when they are), without an axis the
+    models that are merged, and the baseline."""
     axis = axis_of(suite)
     found: dict[str, str] = {}
     if axis is not None:
         ordered = sorted(suite.candidates, key=lambda c: float(c.axes[axis]))
         found = {c.name: _role(c, axis, end) for c, end in ((ordered[0], "lowest"), (ordered[-1], "highest"))}
+    else:
+        found = _merged_from(suite)
     if suite.baseline not in found:
         found[suite.baseline] = "baseline"
+    return found
+
+
+def _merged_from(suite: Suite) -> dict[str, str]:
+    """The candidates that others are merged from, where no axis says it: plain models that are a or b of a declared merge, and
+    merges at alpha 0 or 1 of the models that another candidate merges otherwise."""
+    merges = [c.model for c in suite.candidates if isinstance(c.model, Merge)]
+    mixed = [m for m in merges if m.alpha not in (0.0, 1.0)]
+    found = {}
+    for c in suite.candidates:
+        plain = c.quantization == "fp32" and not c.adapters
+        for m in mixed if plain else ():
+            if c.model in (m.a, m.b):
+                found[c.name] = "parent A" if c.model == m.a else "parent B"
+            elif isinstance(c.model, Merge) and c.model.alpha in (0.0, 1.0) and (c.model.a, c.model.b) == (m.a, m.b):
+                found[c.name] = "parent A" if c.model.alpha == 0.0 else "parent B"
     return found
 
 

@@ -3,82 +3,47 @@ recommendation.py and fidelity.py call it."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
-import numpy as np
 import pandas as pd
 
+from harness.records import Look
 from reports import words
 from reports.candidates import label
 from reports.costs import slowdown
 from reports.decision import Scored
 from reports.load import Run
-from reports.simultaneous import from_best
-from reports.statistics import Estimate, cluster_means
+from reports.scoring import constrained, limit, score_table
+from reports.statistics import LEVEL
 
 FEW_PROMPTS: Final = 8
-CELL: Final = ("candidate", "guidance")
 
 
 def score_cells(run: Run) -> tuple[Scored, ...]:
-    """Every cell of the select split with its mean objective and its paired difference from the best complete cell.
+    """Every cell of the select split, scored (see scoring.score_table) under the constraints of the suite's objective.
 
-    A cell is complete when it has as many measured images as the fullest one; only complete cells compete, because a
-    mean over easier prompts is no better mean. The intervals of complete cells hold for all of them together (see
-    simultaneous.from_best); cells that were not ranked keep that of one comparison. With fewer than two prompts no interval
-    exists and only the best is tied.
+    In an adaptive sweep what a look dropped stays dropped, and the intervals are of the level of the last look, so that all
+    looks together leave out a cell that is truly best in at most 5 % of runs.
     """
-    table = select_rows(run)
-    keys = list(dict.fromkeys(zip(table["candidate"].tolist(), table["guidance"].astype(float).tolist(), strict=True)))
-    means = cluster_means(table, "objective", CELL)
-    fullest = max((m.pairs for m in means.values()), default=0)
-    ranked = {key: means[key] for key in keys if key in means and means[key].pairs == fullest}
-    best = max(ranked, key=lambda key: ranked[key].mean or 0.0, default=None)
-    distances = _distances(table, best)
-    halves = _half_widths(table, list(ranked))
-    cells = []
-    for key in keys:
-        behind = distances.get(key, _nothing("nothing was measured" if best is None else
-                                             "no image of the one shares prompt, seed with one of the other"))
-        if key in halves and behind.mean is not None and behind.low is not None:
-            behind = replace(behind, low=behind.mean - halves[key], high=behind.mean + halves[key])
-        tied = key in ranked and (key == best or (behind.low is not None and not behind.distinct))
-        cells.append(Scored(candidate=key[0], guidance=key[1], objective=means.get(key, _nothing("no values")), behind=behind,
-                            tied=tied, complete=key in ranked))
-    return tuple(cells)
+    looks = select_looks(run)
+    dropped = {(d.candidate, d.guidance) for look in looks for d in look.dropped}
+    return score_table(select_rows(run), run.suite.objective.constraints, dropped, looks[-1].level if looks else LEVEL)
 
 
-def _distances(table: pd.DataFrame, best: tuple[str, float] | None) -> dict[tuple[Any, ...], Estimate]:
-    """The paired difference of every cell from the best one, over the prompts and seeds that both have."""
-    if best is None:
-        return {}
-    at = (table["candidate"] == best[0]) & (table["guidance"] == best[1])
-    pairs = table[["prompt", "seed", *CELL, "objective"]].merge(
-        table.loc[at, ["prompt", "seed", "objective"]], on=["prompt", "seed"], suffixes=("", "_best"), validate="many_to_one")
-    return cluster_means(pairs.assign(difference=pairs["objective"] - pairs["objective_best"]), "difference", CELL)
-
-
-def _nothing(why: str) -> Estimate:
-    return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why)
-
-
-def _half_widths(table: pd.DataFrame, cells: list[tuple[str, float]]) -> dict[tuple[str, float], float]:
-    """Half widths of the intervals of `from_best`, over the images that all `cells` have; none without two such prompts."""
-    if not cells:
-        return {}
-    measured = table.dropna(subset=["objective"])
-    wide = measured.pivot_table(index=["prompt", "seed"], columns=list(CELL), values="objective", sort=False)
-    scores = wide[cells].dropna().groupby(level="prompt", sort=True).mean()
-    if len(scores) < 2:
-        return {}
-    return dict(zip(cells, from_best(scores.to_numpy(dtype=np.float64)).half.tolist(), strict=True))
+def select_looks(run: Run) -> list[Look]:
+    """The looks of a race at the select prompts; none where the whole grid was sampled."""
+    return [look for look in run.looks if look.stage == "select"]
 
 
 def select_rows(run: Run) -> pd.DataFrame:
-    """Rows of the select split, or all rows when the suite declares none."""
+    """Rows of the select split, or all rows when the suite declares none; of a race only the prompts and seeds of its looks."""
     rows = run.images[run.images["split"] == "select"]
-    return run.images if rows.empty else rows
+    rows = run.images if rows.empty else rows
+    looks = select_looks(run)
+    if not looks:
+        return rows
+    prompts, seeds = {p for look in looks for p in look.prompts}, {s for look in looks for s in look.seeds}
+    return rows[rows["prompt"].isin(prompts) & rows["seed"].isin(seeds)]
 
 
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
@@ -102,12 +67,38 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
         if gap.value == "image" and gap.candidate not in told:
             absent.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
     said.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
-    if partial := [c for c in cells if not c.complete]:
-        names = [f"{label(run, c.candidate)} at CFG {c.guidance:g}" for c in partial]
-        said.append(f"Not ranked, because images or values are missing: {words.listed(names)}.")
+    if partial := [_named(run, c) for c in cells if not c.complete and not c.dropped]:
+        said.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
+    if dropped := [_named(run, c) for c in cells if c.dropped]:
+        said.append(f"Not ranked, because a look dropped them as worse than the best: {words.listed(dropped)}.")
+    said.extend(_constraints(run, cells))
     if run.damaged:
         said.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
     return tuple(words.visible(s) for s in said)
+
+
+def _named(run: Run, cell: Scored) -> str:
+    return f"{label(run, cell.candidate)} at CFG {cell.guidance:g}"
+
+
+def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
+    """Cells that break a constraint, and constraints that could not be judged."""
+    said = []
+    if ruled := [c for c in cells if c.complete and c.ruled_out]:
+        named = [f"{_named(run, c)} ({c.ruled_out})" for c in ruled]
+        said.append(f"Not eligible, because a constraint rules them out: {words.listed(named, most=3)}.")
+    rows = select_rows(run)
+    for constraint in run.suite.objective.constraints:
+        measured = constrained(rows, constraint.metric)
+        what = f"{words.title(constraint.metric)} {limit(constraint)}"
+        open_cells = [c for c in cells if c.complete and (measured.get((c.candidate, c.guidance)) is None
+                                                          or measured[c.candidate, c.guidance].low is None)]
+        if not measured:
+            said.append(f"The constraint {what} ruled out nothing: {constraint.metric} was not measured on the images.")
+        elif open_cells:
+            said.append(f"The constraint {what} was not judged, for want of values or of a second prompt: "
+                        f"{words.listed([_named(run, c) for c in open_cells])}.")
+    return said
 
 
 def _uneven(run: Run) -> list[str]:

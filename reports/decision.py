@@ -10,7 +10,11 @@ from reports.statistics import Estimate
 
 @dataclass(frozen=True, kw_only=True)
 class Scored:
-    """One (candidate, guidance) cell of the select split: its objective, and its paired difference from the best cell."""
+    """One (candidate, guidance) cell of the select split: its objective, and its paired difference from the best cell.
+
+    Only cells that are `complete` and not `ruled_out` (by a constraint, in words) compete for best; `dropped` are cells that
+    a look of an adaptive sweep took out of the race, and those are never complete.
+    """
 
     candidate: str
     guidance: float
@@ -18,6 +22,8 @@ class Scored:
     behind: Estimate
     tied: bool
     complete: bool
+    ruled_out: str = ""
+    dropped: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from harness.declare import Candidate, Objective, Suite
+from harness.declare import DESIRABILITY, Candidate, Objective, Suite
 from harness.records import (
     BatchCurve,
     Cell,
@@ -22,6 +22,7 @@ from harness.records import (
     Fit,
     Journal,
     Latency,
+    Look,
     Measurement,
     Memory,
     NoiseFloor,
@@ -30,7 +31,10 @@ from harness.records import (
     Timeline,
     Weights,
 )
+from reports.desirability import parts_of, with_objective
 from reports.head import read_head
+from reports.promoted import Promoted, read_promoted
+from reports.ratings import Eyes, with_ratings
 from reports.standing import Gap, sift
 
 __all__ = ["Gap", "Run", "by_cell", "load_run"]
@@ -39,6 +43,8 @@ BASE_COLUMNS: Final = ("candidate", "prompt", "text", "split", "seed", "guidance
 DERIVED: Final[dict[str, dict[str, Any]]] = {
     "objective": {"metric": "derived", "unit": "points", "better": "higher", "version": 1,
                   "definition": "the value the suite maximises minus its penalties, per image"},
+    "desirability": {"metric": "derived", "unit": "points", "better": "higher", "version": 1,
+                     "definition": "100 x weighted geometric mean of the desirabilities that the suite declares, per image"},
     "palette_left": {"metric": "derived", "unit": "share of images", "better": "lower", "version": 1,
                      "definition": "1 when an image's dominant colour is not the most common one of its candidate and "
                                    "prompt over all seeds and guidance scales, else 0"},
@@ -49,7 +55,7 @@ DERIVED: Final[dict[str, dict[str, Any]]] = {
 class Run:
     """One run as read: `images` has one row per image (candidate, axis columns, prompt, text, split, seed, guidance,
     path, every value, labels, clusters, palette_left, objective); absent values are NaN and `missing` says why.
-    Only records that still count are here, and only those of declared candidates; `changed` is as in Standing."""
+    Only records that still count are here, and only those of declared candidates; `changed` and `looks` are as in Standing."""
 
     folder: Path
     suite: Suite
@@ -73,6 +79,11 @@ class Run:
     metrics: Mapping[str, Mapping[str, Any]]
     environment: Mapping[str, Any]
     head: Mapping[str, Any]
+    looks: tuple[Look, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of every image that counts, by its path."""
+    eyes: Eyes = field(default_factory=Eyes)
+    promoted: Promoted | None = None
 
     def better(self, value: str) -> str:
         """Direction of a value: "higher", "lower", "nearer", or "" when the run does not say."""
@@ -95,20 +106,25 @@ class Run:
         return "; ".join(said)
 
 
-def load_run(folder: Path) -> Run:
-    """Reads `run.json` and `journal.jsonl`. Raises FileNotFoundError or ValueError when the folder is not a run."""
+def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[Candidate] = ()) -> Run:
+    """Reads `run.json` and `journal.jsonl`. Raises FileNotFoundError or ValueError when the folder is not a run. A race under
+    way gives its `looks` so far: what they asked for is read, and nothing else; `also` are candidates that it only tries."""
     head, suite = read_head(folder)
+    suite = replace(suite, candidates=(*suite.candidates, *also)) if also else suite
     records, damaged = Journal(folder / "journal.jsonl").read()
-    found = sift(records, suite, head)
-    images = _with_derived(_table(suite, found.samples, found.measurements), suite.objective)
-    metrics = {**{str(k): dict(v) for k, v in head.get("metrics", {}).items()}, **DERIVED}
-    missing = (*found.gaps, *_gaps(images, suite, found.measurements))
+    found = sift(records, suite, head, looks)
+    rated, eyes = with_ratings(folder, _table(suite, found.samples, found.measurements), found.samples)
+    images = _with_derived(rated, suite.objective)
+    metrics = {**{str(k): dict(v) for k, v in head.get("metrics", {}).items()}, **_derived(suite.objective), **eyes.metrics}
+    missing = (*found.gaps, *_gaps(images, suite, found.measurements), *eyes.gaps)
+    damaged = [*damaged, *eyes.damaged]
     return Run(folder=folder, suite=suite, images=images, failures=found.failures, missing=missing, damaged=tuple(damaged),
                coverage=found.coverage, latency=found.latency, memory=found.memory, weights=found.weights,
                timeline=found.timeline, power=found.power, durations=found.durations, curves=found.curves, fits=found.fits,
                floors=found.floors, defects=found.defects,
                finished=found.finished, changed=found.changed, metrics=metrics, environment=head.get("environment", {}),
-               head=head)
+               head=head, looks=found.looks, eyes=eyes, promoted=read_promoted(folder),
+               digests={s.path: s.sha256 for s in found.samples.values()})
 
 
 def by_cell(table: pd.DataFrame) -> dict[tuple[str, float], pd.DataFrame]:
@@ -145,21 +161,20 @@ def _with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
     table = table.copy()
     table["palette_left"] = np.nan
     if "dominant" in table.columns:
-        for _, rows in table.dropna(subset=["dominant"]).groupby(["candidate", "prompt"]):
-            counts = Counter(rows["dominant"].tolist())
-            usual = min(counts, key=lambda colour: (-counts[colour], str(colour)))
-            table.loc[rows.index, "palette_left"] = (rows["dominant"] != usual).astype(float)
-    score = _column(table, objective.maximise)
-    for p in objective.penalties:
-        score = score - p.weight * (_column(table, p.metric) - p.allowance).clip(lower=0)
-    table["objective"] = score
-    return table
+        known = table.dropna(subset=["dominant"])
+        usual = known.groupby(["candidate", "prompt"])["dominant"].transform(_most_common)
+        table.loc[known.index, "palette_left"] = (known["dominant"] != usual).astype(float)
+    return with_objective(table, objective)
 
 
-def _column(table: pd.DataFrame, name: str) -> pd.Series[float]:
-    if name not in table.columns:
-        return pd.Series(np.nan, index=table.index, dtype=float)
-    return table[name].astype(float)
+def _most_common(colours: pd.Series[str]) -> str:
+    counts = Counter(colours.tolist())
+    return min(counts, key=lambda colour: (-counts[colour], str(colour)))
+
+
+def _derived(objective: Objective) -> dict[str, dict[str, Any]]:
+    """The derived values that a suite has."""
+    return {name: spec for name, spec in DERIVED.items() if name != DESIRABILITY or objective.maximise == DESIRABILITY}
 
 
 def _gaps(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measurement]) -> list[Gap]:
@@ -170,7 +185,6 @@ def _gaps(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measurement]
     for c in suite.candidates:
         rows = table[table["candidate"] == c.name]
         if unmeasured := int(rows["objective"].isna().sum()):
-            names = [suite.objective.maximise, *(p.metric for p in suite.objective.penalties)]
-            lacking = [n for n in dict.fromkeys(names) if n not in rows.columns or rows[n].isna().any()]
+            lacking = [n for n in parts_of(suite.objective) if n not in rows.columns or rows[n].isna().any()]
             counted[c.name, "objective", f"no {', '.join(lacking)}"] += unmeasured
     return [Gap(candidate=c, value=v, count=n, why=w) for (c, v, w), n in counted.items()]

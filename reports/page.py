@@ -4,6 +4,7 @@ Called by the plugin, the command line and anyone who wants a run folder's page 
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
 import json
 import re
@@ -22,48 +23,78 @@ from reports.candidates import label_with_role
 from reports.cost_table import cost_section
 from reports.costs import peak_memory, seconds_per_image
 from reports.decision import Comparison, Recommendation
+from reports.explorer import explorer
+from reports.eyes import eyes_section
 from reports.figures import FIGURES
 from reports.gates import Verdict, judge
 from reports.load import Run, load_run
-from reports.pictures import shelf, strip
+from reports.pictures import strip, thumbnails
 from reports.recommendation import recommend
+from reports.spending import spending_section
 from reports.statistics import cluster_mean
 from reports.summary import markdown
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 PAGE_NAME: Final = "report.html"
+PAGE_BUDGET: Final = 10.0
+"""Megabytes (of 1,000,000 bytes) that a page may have; its thumbnails take what the rest of it leaves."""
+MODULES: Final = ("dom.js", "gallery.js", "figures.js", "explorer.js", "lightbox.js", "page.js")
+_THUMBNAILS: Final = '<script type="application/json" id="thumbnails">'
+_NOTES_ROOM: Final = 2_000
 
 
-def write_page(folder: Path) -> Path:
-    """Writes report.html, and report.md and table.csv beside it, each whole or not at all; returns the page's path."""
+def write_page(folder: Path, budget: float = PAGE_BUDGET) -> Path:
+    """Writes report.html, and report.md and table.csv beside it, each whole or not at all; returns the page's path.
+
+    `budget` is in megabytes. Thumbnails are compressed, then left out, to stay within it, and the page says so; a page whose
+    text and figures alone are larger has no pictures.
+    """
     run = load_run(folder)
     rec = recommend(run)
     verdicts = judge(run, rec)
     write_atomically(folder / "table.csv", csv(run).encode())
     write_atomically(folder / "report.md", markdown(run, rec, verdicts).encode())
     page = folder / PAGE_NAME
-    write_atomically(page, render(run, rec, verdicts).encode("utf-8", errors="replace"))
+    write_atomically(page, render(run, rec, verdicts, budget).encode("utf-8", errors="replace"))
     return page
 
 
-def render(run: Run, rec: Recommendation, verdicts: list[Verdict]) -> str:
+def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float = PAGE_BUDGET) -> str:
     """The page as text. Its policy forbids every request and every script whose hash is not listed."""
     figures = {name: figure for name, row in FIGURES.items() if (figure := row.build(run, rec)) is not None}
-    pictures = shelf(run, rec)
-    plotlyjs, script = _plotlyjs(), _source("page.js")
+    shown = explorer(run, rec)
+    code = module()
     policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-              f"script-src {_hash(plotlyjs)} {_hash(script)}")
+              f"script-src {_hash(get_plotlyjs())} {_hash(code)}")
     data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
-    return _environment().get_template("report.html.j2").render(
-        run=run, rec=rec, suite=run.suite, policy=policy, style=Markup(_source("page.css")), script=Markup(script),
-        plotlyjs=Markup(plotlyjs), figure_json=Markup(embed(f"{{{data}}}")), rows=FIGURES, figures=figures,
-        shelf_json=Markup(embed(json.dumps(pictures.data))), left_out=pictures.left_out, grid=pictures.data,
+    page = _environment().get_template("report.html.j2").render(
+        run=run, rec=rec, suite=run.suite, policy=policy, style=Markup(_source("page.css")), module=Markup(code),
+        plotlyjs=Markup(_plotlyjs()), figure_json=Markup(embed(f"{{{data}}}")), rows=FIGURES, figures=figures,
+        explorer_data=packed(json.dumps(shown.data, ensure_ascii=False, separators=(",", ":"))) if shown.paths else "",
         strip=strip(run, rec), lead=_parts(rec.sentence), facts=_facts(run, rec), gates=tables.gate_rows(run, verdicts, rec.pick),
         comparisons=tables.comparison_rows(run, rec.comparisons), candidates=tables.candidate_rows(run, rec),
         costs=cost_section(run, rec), losses=tables.loss_rows(run), coverage=tables.coverage_table(run),
-        gaps=tables.gap_rows(run), provenance=tables.provenance(run),
+        gaps=tables.gap_rows(run), provenance=tables.provenance(run), eyes=eyes_section(run, rec.pick),
+        spending=spending_section(run),
         failures=[{"name": words.visible(f.candidate), "stage": words.visible(f.stage), "error": words.visible(f.error),
                    "message": words.visible(f.message)} for f in run.failures])
+    if not shown.paths:
+        return page
+    # Nothing that a run says can hold this tag, since all of its "<" are escaped.
+    head, tag, tail = page.partition(_THUMBNAILS)
+    made = thumbnails(run.folder, shown.paths, int(1e6 * budget) - len(page.encode(errors="replace")) - _NOTES_ROOM)
+    return "".join((head, tag, embed(json.dumps(vars(made), separators=(",", ":"))), tail))
+
+
+def module() -> str:
+    """The page's modules as one, in an order in which each finds what it needs: their imports of one another fall away."""
+    between = re.compile(r"^(?:import .*;\n|export (?=const|class))", re.MULTILINE)
+    return "\n".join(between.sub("", _source(name)) for name in MODULES)
+
+
+def packed(text: str) -> str:
+    """Text gzipped and in base64, which nothing can act in; the page's script unpacks it."""
+    return base64.b64encode(gzip.compress(text.encode(errors="replace"), mtime=0)).decode()
 
 
 def embed(text: str) -> str:
@@ -88,7 +119,8 @@ def _inert(value: Any) -> Any:
     """A cell of the CSV: numbers and what is absent as they are, anything else as text that does nothing."""
     if value is None or isinstance(value, int | float):
         return value
-    said = words.visible(str(value))
+    said = str(value)
+    said = said if said.isprintable() else words.visible(said)
     return f"'{said}" if said.lstrip()[:1] in ("=", "+", "-", "@") else said
 
 
@@ -144,8 +176,8 @@ def _environment() -> jinja2.Environment:
 
 @cache
 def _plotlyjs() -> str:
-    """plotly.js as shipped with the Python package; the escape keeps a `</script` inside one of its strings from ending it."""
-    return str(get_plotlyjs()).replace("</script", "<\\/script").strip()
+    """plotly.js as shipped with the Python package, packed: two fifths of its size, and none of it runs before a first paint."""
+    return packed(get_plotlyjs())
 
 
 def _source(name: str) -> str:

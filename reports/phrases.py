@@ -66,7 +66,8 @@ def _told(run: Run, comparisons: list[Comparison]) -> str:
 
 def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
     """Why this pick: the best cell, the tied set, tied parents, and what CLIP score alone would have said."""
-    best = max((c for c in rec.cells if c.complete and c.objective.mean is not None), key=lambda c: c.objective.mean or 0.0)
+    best = max((c for c in rec.cells if c.complete and not c.ruled_out and c.objective.mean is not None),
+               key=lambda c: c.objective.mean or 0.0)
     tied = [c for c in rec.cells if c.tied]
     mine = next(c for c in rec.cells if c.candidate == rec.pick and c.guidance == rec.guidance)
     said = [f"The highest mean objective is {words.estimate(best.objective)}: {label(run, best.candidate)} at CFG "
@@ -98,3 +99,17 @@ def _parent_ties(run: Run, rec: Recommendation) -> list[str]:
             said.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the select prompts alone do not show "
                         f"that the {what} beats it.")
     return said
+
+
+def race_reasons(run: Run) -> tuple[str, ...]:
+    """What an adaptive sweep spent, and why it ended."""
+    looks = [look for look in run.looks if look.stage == "select"]
+    if not looks:
+        return ()
+    grid = run.suite.grid
+    whole = len(run.suite.candidates) * len(grid.guidance_scales) * len(grid.prompts) * len(grid.seeds)
+    dropped = sum(len(look.dropped) for look in looks)
+    spent = max(look.images for look in run.looks)
+    return (f"The sweep was adaptive: {words.plural(len(looks), 'look')} dropped {words.plural(dropped, 'cell')}; {spent} images "
+            f"were sampled, {100 * spent / whole:.0f} % of the {whole} of the whole grid. The last one: "
+            f"{looks[-1].why.rstrip('.')}.",)

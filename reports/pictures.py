@@ -1,10 +1,13 @@
-"""The images of a page: thumbnails as data URIs within a budget, and what had to be left out. Called by page.py."""
+"""The pictures of a page: thumbnails as WebP data URIs within a budget, and the strip at its top.
+Called by page.py; explorer.py says which pictures there are."""
 
 from __future__ import annotations
 
 import base64
 import io
-import warnings
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -18,10 +21,18 @@ from reports.decision import Recommendation
 from reports.figures.style import present
 from reports.load import Run
 
-GRID_BUDGET: Final = 3_600_000
+PREFIX: Final = "data:image/webp;base64,"
 LOSSLESS: Final = 100
-ENCODINGS: Final = ((160, LOSSLESS), (160, 92), (160, 84), (112, 80))
-SMALLEST: Final = ((80, 70), (56, 60))
+LOSSLESS_SIDE: Final = 256
+ENCODINGS: Final = ((LOSSLESS_SIDE, LOSSLESS), (512, 92), (512, 84), (384, 84), (256, 88), (256, 78), (192, 78), (160, 78),
+                    (128, 74), (112, 72), (96, 68), (80, 64), (64, 60), (56, 52), (48, 44))
+"""(longest side in pixels, WebP quality), the best first. The first is for runs whose pictures are all that small."""
+PROBES: Final = 12
+AT_ONCE: Final = 256
+MOST_PIXELS: Final = 64_000_000
+UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+FORMATS: Final = ("PNG", "WEBP", "JPEG")
+"""What a picture of a run may be. Pillow's other readers are not asked to look at files that somebody else may have put there."""
 STRIP_SIZE: Final = (256, 90)
 STRIP_PROMPTS_PER_SPLIT: Final = 2
 STRIP_CANDIDATES: Final = 5
@@ -29,11 +40,14 @@ CAPTION_VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shelf:
-    """The image grid as JSON-ready data, and one sentence for each thing that is not on it."""
+class Thumbnails:
+    """One entry per picture: base64 of a WebP file, or "" where there is none. `why` says of a picture (by its place) that it
+    could not be read; `notes` are sentences on what was compressed or left out."""
 
-    data: dict[str, Any]
-    left_out: tuple[str, ...]
+    encoded: tuple[str, ...]
+    why: dict[int, str]
+    notes: tuple[str, ...]
+    lossless: bool
 
 
 def thumbnail(folder: Path, path: str, side: int, quality: int) -> str:
@@ -41,93 +55,115 @@ def thumbnail(folder: Path, path: str, side: int, quality: int) -> str:
 
     Raises ValueError, with the reason, for a path outside the run folder and for a file that is no readable image.
     """
-    root = folder.resolve()
-    file = (folder / path).resolve()
-    if not file.is_relative_to(root):
-        raise ValueError("its path leads out of the run folder")
+    return _encoded(Files(folder).find(path), side, quality)
+
+
+def _encoded(file: str, side: int, quality: int) -> str:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
-            with Image.open(file) as opened:
-                image = opened.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        with Image.open(file, formats=FORMATS) as opened:
+            image = opened.convert("RGB") if opened.width * opened.height <= MOST_PIXELS else None
+    except UNREADABLE as error:
         raise ValueError(f"it could not be read ({type(error).__name__})") from error
+    if image is None:
+        raise ValueError("it has more than 64 million pixels")
     whole = max(image.size) <= side and quality == LOSSLESS
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     held = io.BytesIO()
     image.save(held, "WEBP", lossless=whole, quality=80 if whole else min(quality, 92), method=2)
-    return f"data:image/webp;base64,{base64.b64encode(held.getvalue()).decode()}"
+    return PREFIX + base64.b64encode(held.getvalue()).decode()
 
 
-def shelf(run: Run, rec: Recommendation, budget: int = GRID_BUDGET) -> Shelf:
-    """Panels (candidates x guidance scales) for as many (prompt, seed) as fit into `budget` characters of data URIs.
+class Files:
+    """Finds the files of paths in the journal, all links followed; a folder is followed once, however many pictures it has."""
 
-    The first seed of every prompt comes first, then the second. The best encoding is taken with which all would fit,
-    judging by the first panel; panels that do not fit even so are left out, and it is said.
+    def __init__(self, folder: Path) -> None:
+        self.root = os.path.realpath(folder)
+        self._folders: dict[str, str] = {}
+
+    def find(self, path: str) -> str:
+        """The real file, whether it exists or not; raises ValueError when it is not inside the run folder."""
+        above, name = os.path.split(os.path.join(self.root, path))  # noqa: PTH118 - thousands of times
+        try:
+            if above not in self._folders:
+                self._folders[above] = os.path.realpath(above)
+            file = os.path.join(self._folders[above], name)  # noqa: PTH118
+            if name in ("", ".", "..") or os.path.islink(file):  # noqa: PTH114
+                file = os.path.realpath(file)
+        except (OSError, ValueError) as error:  # a NUL in it, for one
+            raise ValueError(f"its path cannot be followed ({type(error).__name__})") from error
+        if not file.startswith(self.root + os.sep):
+            raise ValueError("its path leads out of the run folder")
+        return file
+
+
+def thumbnails(folder: Path, paths: Sequence[str], budget: int) -> Thumbnails:
+    """The thumbnails of as many pictures as fit into `budget` characters, in the given order.
+
+    The best encoding is taken with which all of them would fit, judged by a few that are spread evenly over the run; what does
+    not fit even with the smallest is left out from the end, and it is said.
     """
-    names = present(run)
-    scales = sorted(float(g) for g in run.images["guidance"].unique())
-    texts = dict(zip(run.images["prompt"], run.images["text"], strict=True))
-    grouped: Any = run.images.groupby(["prompt", "seed"], sort=False)
-    groups = {(str(p), int(s)): rows for (p, s), rows in grouped}
-    order = [(p.id, seed) for seed in run.suite.grid.seeds for p in run.suite.grid.prompts if (p.id, seed) in groups]
-    panels: dict[str, Any] = {}
+    files = Files(folder)
+    encoding = _encoding(files, paths, budget)
+    encoded: list[str] = []
+    why: dict[int, str] = {}
     spent = 0
-    encoding = _encoding(run, [groups[key] for key in order], (names, scales), budget)
-    for key in order:
-        panel, cost = _panel(run, groups[key], (names, scales), encoding)
-        if spent + cost > budget:
-            break
-        panels[f"{key[0]}\n{key[1]}"] = panel
-        spent += cost
-    data = {"candidates": [{"label": label(run, n), "role": controls(run.suite).get(n, "")} for n in names],
-            "guidances": [f"{g:g}" for g in scales], "panels": panels,
-            "prompts": [{"id": p, "text": words.visible(str(texts[p]))} for p in dict.fromkeys(k[0] for k in order)
-                        if any(f"{p}\n{s}" in panels for s in run.suite.grid.seeds)],
-            "seeds": list(dict.fromkeys(k[1] for k in order if f"{k[0]}\n{k[1]}" in panels)),
-            "pick": [names.index(rec.pick) if rec.pick in names else -1,
-                     scales.index(rec.guidance) if rec.guidance in scales else -1]}
-    left: tuple[str, ...] = () if encoding[1] == LOSSLESS else (
-        f"Thumbnails are compressed (WebP quality {encoding[1]}, at most {encoding[0]} pixels); the lossless images are in the "
-        "images folder beside this page.",)
-    absent = [k for k in order if f"{k[0]}\n{k[1]}" not in panels]
-    left += (f"{len(absent)} of {len(order)} prompt and seed pairs are left out to keep this page small, from prompt "
-            f"{words.visible(absent[0][0])}, seed {absent[0][1]} on; all images at full size are in the images folder "
-            "beside this page.",) if absent else ()
-    return Shelf(data=data, left_out=left)
+    # Pillow lets go of the interpreter while it decodes and encodes; one thread more than cores fills the time in between.
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        for start in range(0, len(paths), AT_ONCE):
+            for text, reason in pool.map(lambda p: _one(files, p, encoding), paths[start:start + AT_ONCE]):
+                if spent + len(text) + 3 > budget:
+                    break
+                if reason:
+                    why[len(encoded)] = reason
+                encoded.append(text)
+                spent += len(text) + 3  # two quotes and a comma
+            if len(encoded) < min(start + AT_ONCE, len(paths)):
+                break
+    left_out = len(paths) - len(encoded)
+    lossless = encoding[1] == LOSSLESS
+    return Thumbnails(encoded=(*encoded, *[""] * left_out), why=why, lossless=lossless,
+                      notes=_notes(encoding, left_out, len(paths)))
 
 
-def _encoding(run: Run, panels: list[pd.DataFrame], axes: tuple[list[str], list[float]], budget: int) -> tuple[int, int]:
-    """The best (side, quality) with which all panels would fit; the smallest useful one, or what lets one panel fit, if none."""
-    if not panels:
-        return ENCODINGS[0]
-    costs = {}
-    for encoding in (*ENCODINGS, *SMALLEST):
-        costs[encoding] = _panel(run, panels[0], axes, encoding)[1]
-        if encoding in ENCODINGS and costs[encoding] * len(panels) <= 0.95 * budget:
-            return encoding
-        if encoding not in ENCODINGS[:-1] and costs[encoding] <= budget:
-            return encoding
-    return SMALLEST[-1]
-
-
-def _panel(run: Run, rows: pd.DataFrame, axes: tuple[list[str], list[float]], size: tuple[int, int]) -> tuple[Any, int]:
-    names, scales = axes
-    found = {(r["candidate"], float(r["guidance"])): r for r in rows.to_dict("records")}
-    cells = [[_cell(run, found.get((n, g)), size) for g in scales] for n in names]
-    return cells, sum(len(c.get("src", "")) for row in cells for c in row)
-
-
-def _cell(run: Run, row: Any, size: tuple[int, int]) -> dict[str, str]:
-    if row is None:
-        return {"why": "not sampled"}
-    said = [f"{words.title(v)} {words.number(row[v], v)}" for v in CAPTION_VALUES if v in row and not pd.isna(row[v])]
-    if isinstance(row.get("dominant"), str):
-        said.append(f"mostly {words.visible(row['dominant'])}")
+def _one(files: Files, path: str, encoding: tuple[int, int]) -> tuple[str, str]:
     try:
-        return {"src": thumbnail(run.folder, str(row["path"]), *size), "says": ", ".join(said)}
+        return _encoded(files.find(path), *encoding).removeprefix(PREFIX), ""
     except ValueError as error:
-        return {"why": f"image not shown: {error}", "says": ", ".join(said)}
+        return "", f"picture not shown: {error}"
+
+
+def _notes(encoding: tuple[int, int], left_out: int, of: int) -> tuple[str, ...]:
+    where = "the images folder beside this page"
+    said = []
+    if left_out < of and encoding[1] != LOSSLESS:
+        said.append(f"The pictures on this page are thumbnails (WebP quality {encoding[1]}, at most {encoding[0]} pixels), so "
+                    f"that it stays within its budget; the lossless images are in {where}.")
+    if left_out:
+        said.append(f"{left_out} of {of} pictures are left out, the later seeds and prompts first, so that this page stays "
+                    f"within its budget (--page-budget); all of them are in {where}.")
+    return tuple(said)
+
+
+def _encoding(files: Files, paths: Sequence[str], budget: int) -> tuple[int, int]:
+    """The best (side, quality) with which all pictures would fit into 97 % of the budget, or the smallest if none would."""
+    probes = [paths[len(paths) * i // PROBES] for i in range(min(PROBES, len(paths)))]
+    sizes = [size for p in probes if (size := _longest_side(files, p))]
+    if not sizes:
+        return ENCODINGS[0]
+    for encoding in ENCODINGS[max(sizes) > LOSSLESS_SIDE:-1]:
+        costs = [len(text) + 3 for p in probes if (text := _one(files, p, encoding)[0])]
+        if costs and sum(costs) / len(costs) * len(paths) <= 0.97 * budget:
+            return encoding
+    return ENCODINGS[-1]
+
+
+def _longest_side(files: Files, path: str) -> int:
+    """In pixels, from the file's head; 0 for what cannot be read."""
+    try:
+        with Image.open(files.find(path), formats=FORMATS) as opened:
+            return max(opened.size)
+    except UNREADABLE:
+        return 0
 
 
 def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
@@ -145,12 +181,25 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
     wanted = [p for split in ("select", "confirm")
               for p in [q for q in run.suite.grid.prompts if q.split == split][:STRIP_PROMPTS_PER_SPLIT]]
     rows = run.images[(run.images["guidance"] == rec.guidance) & (run.images["seed"] == seed)]
+    rows = rows[rows["prompt"].isin([p.id for p in wanted])]
     found = {(r["candidate"], r["prompt"]): r for r in rows.to_dict("records")}
     lines = [{"text": words.visible(p.text), "split": p.split,
-              "cells": [{**_cell(run, found.get((n, p.id)), STRIP_SIZE), "swatches": _swatches(found.get((n, p.id))),
+              "cells": [{**_cell(run, found.get((n, p.id))), "swatches": _swatches(found.get((n, p.id))),
                          "who": label(run, n)} for n in order]} for p in wanted]
     return {"seed": seed, "guidance": f"{rec.guidance:g}", "lines": lines,
             "columns": [{"label": label(run, n), "role": roles.get(n, ""), "pick": n == rec.pick} for n in order]}
+
+
+def _cell(run: Run, row: Any) -> dict[str, str]:
+    if row is None:
+        return {"why": "not sampled"}
+    said = [f"{words.title(v)} {words.number(row[v], v)}" for v in CAPTION_VALUES if v in row and not pd.isna(row[v])]
+    if isinstance(row.get("dominant"), str):
+        said.append(f"mostly {words.visible(row['dominant'])}")
+    try:
+        return {"src": thumbnail(run.folder, str(row["path"]), *STRIP_SIZE), "says": ", ".join(said)}
+    except ValueError as error:
+        return {"why": f"picture not shown: {error}", "says": ", ".join(said)}
 
 
 def _swatches(row: Any) -> list[dict[str, Any]]:

@@ -19,6 +19,7 @@ from harness.records import (
     Finished,
     Fit,
     Latency,
+    Look,
     Measurement,
     Memory,
     NoiseFloor,
@@ -28,7 +29,9 @@ from harness.records import (
     Timeline,
     Weights,
     sample_key,
+    standing_looks,
 )
+from reports.looking import asked, exits
 
 Place: TypeAlias = tuple[str, Cell]
 Timed = TypeVar("Timed", Latency, Memory, Timeline, Power, Durations, BatchCurve)
@@ -57,7 +60,8 @@ class Gap:
 class Standing:
     """The records that count, all of declared candidates, and the gaps that the others leave. `changed` names for each
     input file that was changed between candidates those that ran before the change; `defects` says by the key of a sample why
-    its image is none."""
+    its image is none. `looks` are those of the present race; where there are any, the images that they asked for count and
+    no others, and what they did not ask for is no gap."""
 
     samples: Mapping[Place, Sample]
     measurements: tuple[Measurement, ...]
@@ -76,10 +80,16 @@ class Standing:
     failures: tuple[Failure, ...]
     gaps: tuple[Gap, ...]
     changed: Mapping[str, tuple[str, ...]]
+    looks: tuple[Look, ...]
 
 
-def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any]) -> Standing:
-    """The standing of a journal's records, given in order, under the suite and the settings of run.json."""
+def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks: Sequence[Look] | None = None) -> Standing:
+    """The standing of a journal's records, given in order, under the suite and the settings of run.json. `looks` are those of a
+    race under way; None takes what the journal has of the present race."""
+    race = str(head.get("race", ""))
+    if looks is None:
+        looks = standing_looks((r for r in records if isinstance(r, Look)), race) if race else ()
+    parts = asked(looks) if looks else None
     declared = {c.name: c for c in suite.candidates}
     own = [r for r in records if r.candidate in declared]
     last = _latest(own)
@@ -90,7 +100,8 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any]) -> St
         refused.update((name, f"{file} was changed since the candidate ran; run it again") for name in names)
     weights = {name: w for name, w in weights.items() if name not in refused}
     fits = [r for r in last if isinstance(r, Fit) and r.candidate in weights]
-    samples = _samples(own, suite, weights, (head["sampling"], fits))
+    samples = {place: sample for place, sample in _samples(own, suite, weights, (head["sampling"], fits)).items()
+               if parts is None or place[1] in parts.get(place[0], ())}
     keys = {sample.key for sample in samples.values()}
     failures = tuple(r for r in last if isinstance(r, Failure))
     measurements, stale = _measurements(_measured(records), samples, suite.baseline, head)
@@ -98,11 +109,11 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any]) -> St
     memory, unprobed = _timed(last, Memory, weights, refused)
     uncovered = {r.candidate: refused[r.candidate] for r in last if isinstance(r, Coverage) and r.candidate in refused}
     costs = (("seconds_per_image", untimed), ("peak_bytes", unprobed), ("coverage", uncovered))
-    gaps = (*_image_gaps(own, suite, head, (samples, refused, failures)), *stale,
+    gaps = (*_image_gaps(own, suite, (head, parts), (samples, refused, failures)), *stale, *_left_untimed(suite, looks, latency),
             *(Gap(candidate=c, value=value, count=0, why=why) for value, found in costs for c, why in found.items()))
     # What else was taken beside latency and memory has no gap of its own: it would repeat theirs for every candidate.
     return Standing(samples=samples, measurements=measurements, latency=latency, memory=memory, weights=weights, gaps=gaps,
-                    changed=changed, failures=failures, timeline=_timed(last, Timeline, weights, refused)[0],
+                    looks=tuple(looks), changed=changed, failures=failures, timeline=_timed(last, Timeline, weights, refused)[0],
                     power=_timed(last, Power, weights, refused)[0], durations=_timed(last, Durations, weights, refused)[0],
                     curves=_timed(last, BatchCurve, weights, refused)[0],
                     fits=tuple(r for r in fits if r.setting == weights[r.candidate].setting),
@@ -257,10 +268,17 @@ def _timed(records: Sequence[Record], kind: type[Timed], weights: Mapping[str, W
     return kept, {r.candidate: refused.get(r.candidate, OTHER_TIMING) for r in found if r.candidate not in kept}
 
 
-def _image_gaps(records: Sequence[Record], suite: Suite, head: Mapping[str, Any],
+def _left_untimed(suite: Suite, looks: Sequence[Look], latency: Mapping[str, Latency]) -> list[Gap]:
+    """The candidates that were not timed because they were out of the race by then."""
+    return [Gap(candidate=name, value=value, count=0, why=f"dropped at look {out.look}; only what stays to the end is timed")
+            for value in ("seconds_per_image", "peak_bytes") for name, out in exits(suite, looks).items() if name not in latency]
+
+
+def _image_gaps(records: Sequence[Record], suite: Suite, plan: tuple[Mapping[str, Any], Mapping[str, set[Cell]] | None],
                 known: tuple[Mapping[Place, Sample], Mapping[str, str], tuple[Failure, ...]]) -> list[Gap]:
-    """The declared cells without an image that counts, by candidate and reason."""
-    samples, refused, failures = known
+    """The declared cells without an image that counts, by candidate and reason. Where a race decides what is asked for, only
+    those that it asked for; of a candidate that had no part in it all, for nobody said that they are not needed."""
+    (head, parts), (samples, refused, failures) = plan, known
     made = {(r.candidate, r.cell) for r in records if isinstance(r, Sample)}
     stopped = {f.candidate: f"{f.stage}: {f.error}" for f in failures}
     reasons = {**refused, **stopped, **head.get("not_offered", {})}
@@ -270,8 +288,10 @@ def _image_gaps(records: Sequence[Record], suite: Suite, head: Mapping[str, Any]
             return str(reasons[candidate.name])
         if (candidate.name, cell) in made:
             return OTHER_SAMPLES
-        return "not selected for this run" if candidate.name in head.get("not_selected", ()) else "not sampled yet"
+        if candidate.name in head.get("not_selected", ()):
+            return "not selected for this run"
+        return "not sampled yet" if suite.budget is None or parts is not None else "not sampled yet; the race was not run"
 
     counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite)
-                      if (c.name, cell) not in samples)
+                      if (c.name, cell) not in samples and (parts is None or c.name not in parts or cell in parts[c.name]))
     return [Gap(candidate=name, value="image", count=n, why=reason) for (name, reason), n in counted.items()]

@@ -11,6 +11,7 @@ from reports import tables, words
 from reports.decision import Recommendation
 from reports.gates import Verdict
 from reports.load import Run
+from reports.spending import spent
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -37,6 +38,8 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
         asked = f"{g['value']} {g['limit']}".strip()
         found.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {asked}; observed {g['observed']} ({g['reason']})",
                           style=STYLES[g["status"]]))
+    if total := spent(run):
+        found.append(Text(f"spent: {total.said}"))
     found.extend(Text(f"! {said}", style="yellow") for said in recommendation.caveats)
     return Group(*found)
 
@@ -93,6 +96,8 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
     headings, rows = _columns(run, recommendation)
     lines += [f"| {' | '.join(_safe(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
     lines += [f"| {' | '.join(_safe(c.strip()) for c in cells)} |" for cells in rows]
+    if total := spent(run):
+        lines += ["", f"Spent: {_safe(total.said)}"]
     for heading, said in (("Why", recommendation.reasons), ("Before relying on it", recommendation.caveats)):
         if said:
             lines += ["", f"### {heading}", *(f"- {_safe(s)}" for s in said)]

@@ -1,5 +1,5 @@
 """A smooth surface over one or two numeric axes (alpha, guidance, adapter weight), with what the prompts leave uncertain of it.
-Pure functions from a table of images; sweetspots.py finds the plateau, recommendation.py gives it among its reasons."""
+Pure functions from a table of images; sweetspots.py finds the plateau and the pick on it, picking.py asks for both."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from typing import Final
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+from reports.statistics import LEVEL
 
 Floats = NDArray[np.float64]
 
@@ -37,11 +39,23 @@ class Surface:
         """Row of the highest value of the surface."""
         return int(self.mean.argmax())
 
-    def behind(self) -> tuple[Floats, Floats]:
-        """How far each point lies below the best one, and the standard deviation of that difference; both (C,)."""
+    def behind(self, of: int | None = None) -> tuple[Floats, Floats]:
+        """How far each point lies below the point `of` (the best one), and the standard deviation of that difference; both
+        (C,)."""
+        of = self.best if of is None else of
         variance = np.diag(self.covariance)
-        spread = variance + variance[self.best] - 2 * self.covariance[self.best]
-        return self.mean[self.best] - self.mean, np.sqrt(np.maximum(spread, 0.0))
+        spread = variance + variance[of] - 2 * self.covariance[of]
+        return self.mean[of] - self.mean, np.sqrt(np.maximum(spread, 0.0))
+
+    def most_above(self, of: int, among: NDArray[np.bool_], level: float = LEVEL, draws: int = 4096, seed: int = 20262) -> float:
+        """How much better than the point `of` the best of the points `among` may be: the `level` quantile, over draws from
+        the surface (normal, with its mean and covariance), of the largest difference. Never negative."""
+        points = np.flatnonzero(among | (np.arange(len(self.mean)) == of))
+        values, vectors = np.linalg.eigh(self.covariance[np.ix_(points, points)])
+        normal = np.random.default_rng(seed).standard_normal((draws, len(points)))
+        drawn = self.mean[points] + normal * np.sqrt(np.maximum(values, 0.0)) @ vectors.T
+        above = drawn.max(axis=1) - drawn[:, int(np.flatnonzero(points == of)[0])]
+        return float(np.quantile(above, level))
 
 
 def fit_surface(images: pd.DataFrame, axes: Sequence[str], value: str = "objective") -> Surface:
@@ -121,17 +135,26 @@ def _most_likely(places: Floats, y: Floats, noise: Floats) -> tuple[float, Float
     from scipy.optimize import minimize
 
     scale = max(float(y.std()), float(np.sqrt(np.diag(noise).mean())), 1e-9)
+    apart = (places[:, None, :] - places[None, :, :]) ** 2
+    identity = np.eye(len(y))
 
-    def cost(parameters: Floats) -> float:
-        kernel = np.exp(2 * parameters[0]) * scale**2 * _matern(places, np.exp(parameters[1:]))
+    def cost(parameters: Floats) -> tuple[float, Floats]:
+        """Minus the log likelihood and its gradient, by the inverse of the covariance (Rasmussen and Williams, eq. 5.9)."""
+        shares = apart * np.exp(-2 * parameters[1:])
+        r = np.sqrt(5 * shares.sum(axis=2))
+        decay = np.exp(2 * parameters[0]) * scale**2 * np.exp(-r)
+        kernel = decay * (1 + r + r**2 / 3)
         factor = cho_factor(kernel + noise, lower=True)
-        solved = cho_solve(factor, np.column_stack([y, np.ones(len(y))]))
-        level = solved[:, 0].sum() / solved[:, 1].sum()
-        fit = (y - level) @ (solved[:, 0] - level * solved[:, 1])
-        return float(0.5 * fit + np.log(np.diag(factor[0])).sum())
+        inverse = cho_solve(factor, identity)
+        left = y - float(inverse.sum(axis=0) @ y / inverse.sum())
+        solved = inverse @ left
+        slope = inverse - np.outer(solved, solved)
+        lengths = (slope * decay * (1 + r) * 5 / 3).ravel() @ shares.reshape(-1, shares.shape[2]) / 2
+        value = 0.5 * float(left @ solved) + float(np.log(np.diag(factor[0])).sum())
+        return value, np.array([float((slope * kernel).sum()), *lengths])
 
     dims = places.shape[1]
     bounds = [(np.log(1e-3), np.log(30.0)), *[(np.log(0.2), np.log(5.0))] * dims]
     starts = [np.array([0.0, *[np.log(length)] * dims]) for length in (0.5, 2.0)]
-    found = min((minimize(cost, start, method="L-BFGS-B", bounds=bounds) for start in starts), key=lambda f: f.fun)
+    found = min((minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts), key=lambda f: f.fun)
     return float(np.exp(found.x[0])) * scale, np.asarray(np.exp(found.x[1:]), dtype=np.float64)

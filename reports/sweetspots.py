@@ -1,5 +1,5 @@
 """The plateau of a surface and the pick on it: all points that cannot be told from the best, and the one to prefer of them.
-Pure; recommendation.py gives the sentence among its reasons, beside a pick that rests on the cells as measured."""
+Pure; picking.py asks, with the cells that may be picked."""
 
 from __future__ import annotations
 
@@ -24,30 +24,38 @@ NAMES: Final[Mapping[str, str]] = {"guidance": "CFG"}
 @dataclass(frozen=True, kw_only=True)
 class SweetSpot:
     """A pick on a surface: rows of Surface.points. `behind` is how far it is below the best on the surface, `uncertain`
-    the standard deviation of that; `plateau` has one flag for each point."""
+    the standard deviation of that; `near` (within one standard deviation of the best) and `plateau` have one flag for each
+    point."""
 
     best: int
     pick: int
+    near: NDArray[np.bool_]
     plateau: NDArray[np.bool_]
     behind: float
     uncertain: float
     sentence: str
 
 
-def sweet_spot(surface: Surface, prefer: Mapping[str, str] = PREFERENCES, level: float = LEVEL) -> SweetSpot:
-    """The plateau and the pick.
+def sweet_spot(surface: Surface, prefer: Mapping[str, str] = PREFERENCES, level: float = LEVEL,
+               eligible: NDArray[np.bool_] | None = None) -> SweetSpot:
+    """The plateau and the pick, of the points that are `eligible` (all by default; one flag for each point).
 
     The plateau holds the points whose difference from the best is less than the normal quantile of `level` (two-sided)
     times its standard deviation on the surface. The pick is taken from those within one standard deviation (the
     one-standard-error rule), by `prefer`: axes with a side first, in their order, then the rest as near as can be to the
-    middle of the plateau, ties to the higher value. Raises ValueError for a preference that is not one of CHOICES.
+    middle of the plateau, ties to the higher value. Raises ValueError for a preference that is not one of CHOICES, and
+    when no point is eligible.
     """
     if wrong := [f"{axis}={side!r}" for axis, side in prefer.items() if side not in CHOICES]:
         raise ValueError(f"a preference is one of {', '.join(CHOICES)}, not {wrong[0]}")
-    behind, spread = surface.behind()
-    plateau = behind <= float(norm.ppf((1 + level) / 2)) * spread
-    plateau[surface.best] = True
-    rows = np.flatnonzero((behind <= spread) & plateau)
+    free = np.ones(len(surface.mean), dtype=np.bool_) if eligible is None else eligible
+    if not free.any():
+        raise ValueError("no point of the surface is eligible: there is nothing to pick from")
+    best = int(np.where(free, surface.mean, -np.inf).argmax())
+    behind, spread = surface.behind(best)
+    near, plateau = free & (behind <= spread), free & (behind <= float(norm.ppf((1 + level) / 2)) * spread)
+    near[best] = plateau[best] = True
+    rows = np.flatnonzero(near)
     sided = sorted(range(len(surface.axes)), key=lambda i: _side(surface, i, prefer) == "middle")
     for i in sided:
         values, side = surface.points[:, i], _side(surface, i, prefer)
@@ -56,25 +64,26 @@ def sweet_spot(surface: Surface, prefer: Mapping[str, str] = PREFERENCES, level:
         distance = np.abs(values[rows] - target)
         rows = rows[distance <= distance.min() + 1e-9]
     pick = int(rows[surface.mean[rows].argmax()])
-    return SweetSpot(best=surface.best, pick=pick, plateau=plateau, behind=float(behind[pick]), uncertain=float(spread[pick]),
-                     sentence=_sentence(surface, pick, plateau, prefer))
+    return SweetSpot(best=best, pick=pick, near=near, plateau=plateau, behind=float(behind[pick]),
+                     uncertain=float(spread[pick]), sentence=_sentence(surface, best, pick, plateau, prefer))
 
 
 def _side(surface: Surface, axis: int, prefer: Mapping[str, str]) -> str:
     return prefer.get(surface.axes[axis], "middle")
 
 
-def _sentence(surface: Surface, pick: int, plateau: NDArray[np.bool_], prefer: Mapping[str, str]) -> str:
+def _sentence(surface: Surface, best: int, pick: int, plateau: NDArray[np.bool_], prefer: Mapping[str, str]) -> str:
     spans = []
     for name, values in zip(surface.axes, surface.points[plateau].T, strict=True):
         low, high = float(values.min()), float(values.max())
         spans.append(f"{NAMES.get(name, name)} {low:g}–{high:g}" if low < high else f"{NAMES.get(name, name)} {low:g}")
     why = [f"the {_side(surface, i, prefer)} {NAMES.get(name, name)}" for i, name in enumerate(surface.axes)]
     size = f"{int(plateau.sum())} of {len(plateau)} points"
-    return (f"{_place(surface, pick)}: {' and '.join(spans)} ({size}) cannot be told from the best point of the surface, "
-            f"{_place(surface, surface.best)}; of those closest to it this is {' and '.join(why)}.")
+    return (f"{place(surface, pick)}: {' and '.join(spans)} ({size}) cannot be told from the best point of the surface, "
+            f"{place(surface, best)}; of those closest to it this is {' and '.join(why)}.")
 
 
-def _place(surface: Surface, row: int) -> str:
+def place(surface: Surface, row: int) -> str:
+    """A point in words: "alpha 0.5 at CFG 3"."""
     return " at ".join(f"{NAMES.get(name, name)} {value:g}" for name, value in
                        zip(surface.axes, surface.points[row].tolist(), strict=True))

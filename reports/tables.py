@@ -12,13 +12,15 @@ from reports.candidates import controls, label, label_with_role, varies_fidelity
 from reports.costs import FAILED, Seconds, peak_memory, seconds_apart, seconds_per_image
 from reports.decision import Comparison, Recommendation
 from reports.fidelity import losses
-from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
+from reports.gates import COUNTED, INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict, in_unit
 from reports.load import Run
+from reports.spending import exit_words
 from reports.statistics import cluster_mean
 
 MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}
 
-PLAIN = {("coverage", "at most 0"): ("No key lost", ""), ("failures", "at most 0"): ("No failures", "")}
+PLAIN = {("coverage", "at most 0"): ("No key lost", ""), ("failures", "at most 0"): ("No failures", ""),
+         ("identities", "at most 0"): ("The merge's identities hold", "")}
 """Gates that are said better without a number."""
 
 
@@ -27,10 +29,12 @@ def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> lis
     rows = []
     for v in verdicts:
         value = v.gate.split(" ")[0]
-        exact = v.low == v.high and value in ("coverage", "failures")
-        observed = f"{v.observed:.0f}" if exact and v.observed is not None else words.number(v.observed, value)
-        if not exact and v.observed is not None and value != "peak_bytes":
-            observed += f" {words.interval(v.low, v.high, value)}"
+        exact = v.low == v.high and value in COUNTED
+        observed = f"{v.observed:.0f}" if exact and v.observed is not None else in_unit(v.observed, value)
+        if v.is_ratio and v.observed is not None:
+            observed = f"{words.number(v.observed)} × {words.interval(v.low, v.high)}"
+        elif not exact and v.observed is not None and value != "peak_bytes":
+            observed += f" {words.interval(v.low, v.high, 'broken' if value == 'failure_rate' else value)}"
         asked, limit = PLAIN.get((value, v.limit), (words.title(value), v.limit))
         rows.append({"of_pick": v.candidate == pick, "mark": MARKS[v.status], "status": v.status,
                      "said": v.status.replace("_", " "), "value": asked, "limit": limit,
@@ -49,13 +53,13 @@ def comparison_rows(run: Run, comparisons: tuple[Comparison, ...]) -> list[dict[
 
 def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
     """One row per candidate at the pick's guidance: CLIP score, saturation, clipped share, seconds, peak memory."""
-    rows = []
+    rows, gone = [], exit_words(run)
     for c in run.suite.candidates:
         mine = run.images[run.images["candidate"] == c.name]
         mine = mine if rec.guidance is None else mine[mine["guidance"] == rec.guidance]
         why = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "image") or "no images"
         row: dict[str, Any] = {"candidate": c.name, "name": label(run, c.name), "role": controls(run.suite).get(c.name, ""),
-                               "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates}
+                               "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates, "dropped": gone.get(c.name, "")}
         for value in ("objective", "clip_score", "saturation", "clipped_share"):
             e = cluster_mean(mine, value)
             row[value] = words.number(e.mean, value) if e.mean is not None else f"not measured: {why if mine.empty else e.why}"

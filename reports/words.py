@@ -17,6 +17,9 @@ TITLES: Final = {
     "psnr_db": "PSNR", "exact_match": "Exact matches", "overexposed_share": "Over-exposed pixels",
     "underexposed_share": "Under-exposed pixels", "chroma": "Chroma", "tokens_dropped": "Tokens dropped",
     "coverage": "Keys lost", "failures": "Failures", "seconds_per_image": "Seconds per image", "peak_bytes": "Peak memory",
+    "edge_jaggedness": "Edge jaggedness", "luma_sd": "Contrast (SD of luma)", "style_certainty": "Certainty of the look",
+    "ssim": "SSIM", "rating": "Rating by people", "preferred": "Duels won",
+    "failure_rate": "Failure rate", "identities": "Identities broken", "desirability": "Desirability",
 }
 PERCENT: Final = SHARES
 COLOURS: Final = {
@@ -117,6 +120,8 @@ def visible(text: str) -> str:
     Prompts, paths and error messages come from outside: an ANSI sequence must not reach a terminal, nor an override
     turn a line of the page round. Newlines and tabs become spaces.
     """
+    if text.isprintable():  # most are, and pages hold many thousands
+        return text
     hidden = {"Cc", "Cf", "Zl", "Zp", "Cs"}
     keep = {"‍", "️"}  # joiner and variation selector: parts of ordinary emoji
     flat = text.replace("\r", " ").replace("\n", " ").replace("\t", " ")

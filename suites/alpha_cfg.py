@@ -15,12 +15,13 @@ SUITE = Suite(
         guidance_scales=(1, 3, 5, 7.5, 15),
         sampler="dpmpp_2m", steps=10, width=64, height=64, batch_size=20,
     ),
-    metrics=("clip_score", "palette", "exposure"),
+    metrics=("clip_score", "palette", "exposure", "structure", "styles"),
+    styles={"photo": "a photo", "anime": "an anime drawing", "sketch": "a pencil sketch"},
     latency_rounds=3,
     gates=(
         Gate(value="coverage"),
         Gate(value="failures", at_most=0),
         Gate(value="clip_score", not_worse_than=BASELINE, margin=0.5),
-        Gate(value="clipped_share", at_most=0.12),
+        Gate(value="clipped_share", at_most=0.15),
     ),
 )

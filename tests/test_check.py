@@ -13,8 +13,11 @@ from harness import (
     AestheticGradient,
     Alphas,
     Blocks,
+    Budget,
     Candidate,
     Checkpoint,
+    Constraint,
+    Desirability,
     Emphasis,
     Fused,
     Gate,
@@ -24,7 +27,9 @@ from harness import (
     Objective,
     Penalty,
     Prompt,
+    Search,
     Suite,
+    alpha_sweep,
 )
 from harness.check import model_problems, problems
 from harness.merge import MERGE_METHODS, MergeMethod, Parameter
@@ -105,6 +110,135 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
 ])
 def test_each_problem_names_what_was_given_and_what_is_known(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
     assert expected in said(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(("gate", "expected"), [
+    ({"value": "failure_rate", "at_least": 0.1}, "of failed images fewer are better; expected at_most"),
+    ({"value": "failure_rate", "at_most": 5}, "at_most is 5; expected a share of the images, from 0 to 1"),
+    ({"value": "failure_rate", "not_worse_than": "baseline"}, "expected at_most"),
+    ({"value": "identities", "at_most": 0}, "identities takes no limit: every identity must hold"),
+    ({"value": "clip_score", "at_least": 1, "ratio": 0.9}, "ratio is given without not_worse_than"),
+    ({"value": "failures", "at_most": 1, "ratio": 0.9}, "ratio is given without not_worse_than"),
+    ({"value": "clip_score", "not_worse_than": "baseline", "ratio": 0}, "ratio is 0.0; expected a number above 0"),
+    ({"value": "clip_score", "not_worse_than": "baseline", "ratio": float("inf")}, "ratio is inf; expected a number above 0"),
+    ({"value": "clip_score", "not_worse_than": "baseline", "ratio": 0.9, "margin": 1}, "both a margin and a ratio are given"),
+    ({"value": "clip_score", "at_least": 1, "margin": 1}, "margin is given without not_worse_than"),
+    ({"value": "saturation", "not_worse_than": "promoted"}, "neither more nor less saturation is worse"),
+    ({"value": "desirability", "at_least": 1}, "unknown value 'desirability'"),
+])
+def test_each_problem_of_a_gate_is_said(tmp_path: Path, gate: dict[str, object], expected: str) -> None:
+    assert expected in said(tmp_path, gates=(Gate(**gate),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("gate", [
+    Gate(value="rating", at_least=6), Gate(value="objective", not_worse_than="promoted", margin=0.5), Gate(value="identities"),
+    Gate(value="failure_rate", at_most=0.05), Gate(value="seconds_per_image", not_worse_than="baseline", ratio=1.1),
+    Gate(value="palette_drift", at_most=10), Gate(value="clip_score", not_worse_than="promoted", ratio=0.95)])
+def test_a_good_gate_has_no_problems(tmp_path: Path, gate: Gate) -> None:
+    assert problems(tiny_suite(gates=(gate,)), tmp_path) == []
+
+
+def test_a_candidate_called_promoted_hides_what_was_promoted(tmp_path: Path) -> None:
+    gate = Gate(value="clip_score", not_worse_than="promoted")
+    candidates = (Candidate(name="promoted", model="zoo:photo"),)
+    assert "a candidate has that name" in said(tmp_path, candidates=candidates, baseline="promoted", gates=(gate,))
+
+
+GOOD_ONE = Desirability(metric="clip_score", worst=20, best=30)
+
+
+@pytest.mark.parametrize(("objective", "expected"), [
+    ({"constraints": (Constraint(metric="clip_scor", at_least=1),)}, "unknown constraint 'clip_scor'; did you mean 'clip_score'"),
+    ({"constraints": (Constraint(metric="rating", at_least=1),)}, "unknown constraint 'rating'"),
+    ({"constraints": (Constraint(metric="clip_score"),)}, "0 limits are given; expected one of at_most, at_least"),
+    ({"constraints": (Constraint(metric="clip_score", at_most=1, at_least=1),)}, "2 limits are given"),
+    ({"constraints": (Constraint(metric="clip_score", at_most=float("nan")),)}, "the limit is nan; expected a finite number"),
+    ({"maximise": "desirability"}, "it maximises the desirability of nothing"),
+    ({"desirabilities": (GOOD_ONE,)}, "it maximises 'clip_score'; give maximise=DESIRABILITY"),
+    ({"maximise": "desirability", "desirabilities": (GOOD_ONE, GOOD_ONE)}, "desirability of 'clip_score' is given 2 times"),
+    ({"maximise": "desirability", "desirabilities": (Desirability(metric="clip_score", worst=1, best=1),)},
+     "desirability of 'clip_score': worst is 1.0 and best 1.0; expected two different finite numbers"),
+    ({"maximise": "desirability", "desirabilities": (Desirability(metric="clip_score", worst=1, best=2, shape=0),)},
+     "shape is 0.0; expected a number above 0"),
+    ({"maximise": "desirability", "desirabilities": (Desirability(metric="clip_score", worst=1, best=2, weight=-1),)},
+     "weight is -1.0; expected a number above 0"),
+    ({"maximise": "desirability", "desirabilities": (Desirability(metric="lpips", worst=1, best=2),)}, "unknown value 'lpips'"),
+])
+def test_each_problem_of_an_objective_is_said(tmp_path: Path, objective: dict[str, object], expected: str) -> None:
+    assert expected in said(tmp_path, objective=Objective(**objective))  # type: ignore[arg-type]
+
+
+def test_a_good_objective_of_several_has_no_problems(tmp_path: Path) -> None:
+    nearer = Desirability(metric="saturation", worst=0.9, best=0.4, shape=0.5, weight=2)
+    objective = Objective(maximise="desirability", desirabilities=(GOOD_ONE, nearer),
+                          constraints=tuple(Constraint(metric=m, at_most=0.1) for m in ("clipped_share", "palette_left")))
+    assert problems(tiny_suite(objective=objective, gates=(Gate(value="desirability", at_least=1),)), tmp_path) == []
+
+
+def racing(**changes: object) -> dict[str, object]:
+    return {"budget": Budget(**{"first_prompts": 2, "refine": "alpha", **changes})}  # type: ignore[arg-type]
+
+
+def raced(**changes: object) -> Suite:
+    prompts = tuple(Prompt(id=f"p{i}", text=f"a red star, no. {i}", split="select" if i < 6 else "confirm") for i in range(8))
+    return tiny_suite(**{"grid": tiny_grid(prompts=prompts), **racing(), **changes})
+
+
+def searching(**changes: object) -> dict[str, object]:
+    values: dict[str, object] = {"merge": Merge(a="zoo:photo", b="zoo:anime"), "guidance": 4, "prompts": 4, "blocks": 10}
+    return {"search": Search(**{**values, **changes})}  # type: ignore[arg-type]
+
+
+def test_a_good_budget_and_a_good_search_have_no_problems(tmp_path: Path) -> None:
+    assert problems(raced(), tmp_path) == []
+    assert problems(raced(**searching()), tmp_path) == []
+
+
+NO_CONFIRM = tuple(Prompt(id=f"p{i}", text="a star") for i in range(6))
+FILES = tuple(Candidate(name=name, model=f"zoo:{name}", axes={"alpha": float(at)})
+              for at, name in enumerate(("photo", "anime", "base")))
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    (racing(images=-1), "images is -1; expected a whole number of at least 0"),
+    (racing(first_prompts=1), "first_prompts is 1; expected a whole number of at least 2"),
+    (racing(step_prompts=0), "step_prompts is 0; expected a whole number of at least 1"),
+    (racing(enough=0), "enough is 0.0; expected a number above 0"),
+    (racing(finest=float("nan")), "finest is nan; expected a number above 0"),
+    (racing(first_prompts=4), "6 prompts are in the split 'select', and the first look takes 4; it spares nothing with fewer "
+                              "than 8"),
+    (racing(images=11), "images is 11, and the first look takes 12: 3 candidates x 2 guidance scales x 1 seeds x 2 prompts"),
+    (racing(refine="alfa"), "refine is 'alfa', which is a number for 0 candidates; expected an axis with 3 different numbers at "
+                            "least. did you mean 'alpha'"),
+    ({"candidates": alpha_sweep("zoo:photo", "zoo:anime", (0, 1))}, "refine is 'alpha', which is a number for 2 candidates"),
+    ({"candidates": FILES, "baseline": "photo"}, "no two candidates have another between them: between 'photo' and 'anime'"),
+    ({"candidates": (*alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5)), Candidate(
+        name="alpha=0.75", model=Merge(a="zoo:photo", b="zoo:anime", alpha=1), axes={"alpha": 1}))},
+     "candidate 'alpha=0.75' has alpha 1, and refine adds candidates of such names"),
+    ({"grid": tiny_grid(prompts=NO_CONFIRM)}, "no prompt is in the split 'confirm'"),
+    (searching(trials=3), "trials is 3; expected at least 4, for the presets come first"),
+    (searching(keep=0), "keep is 0; expected 1 to the number of trials"),
+    (searching(prompts=9), "prompts is 9; expected 1 to the number of select prompts, 6"),
+    (searching(guidance=3), "guidance is 3.0, which is no guidance scale of the grid; expected one of 1, 4"),
+    (searching(blocks=2), "blocks is 2; expected how many block weights the models have"),
+    (searching(blocks=61), "preset 'GRAD_V' is made for U-Nets, and 61 block weights are those of flux"),
+    (searching(presets=("GRAD_VV",)), "unknown preset 'GRAD_VV'"),
+    (searching(presets=("GRAD_V", "GRAD_V")), "preset 'GRAD_V' is given 2 times"),
+    (searching(seed=-1), "seed is -1"),
+    (searching(merge=merge()), "merge: alpha is given; it is what is searched"),
+    (searching(merge=merge(alpha=None, b="zoo:anme")), "merge: unknown model of the zoo 'zoo:anme'"),
+    (searching(merge=merge(alpha=None, method="ties")), "merge: merge method 'ties'"),
+    ({"candidates": (Candidate(name="search 3", model="zoo:photo"),), "baseline": "search 3", **searching(), **racing(refine="")},
+     "candidate 'search 3' has a name that the search gives to what it finds"),
+    ({**searching(), "budget": None}, "search: it needs a budget"),
+])
+def test_each_problem_of_a_budget_and_a_search_is_said(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
+    assert expected in "\n".join(problems(raced(**changes), tmp_path))
+
+
+def test_a_search_without_optuna_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.check.spending.find_spec", lambda _: None)
+    assert "pip install 'sweetspot[search]'" in "\n".join(problems(raced(**searching()), tmp_path))
 
 
 MANY = MergeMethod(function=max, models=3, many=True, base=True, weighted=True, random=True, alpha_range=None, paper="",
@@ -268,7 +402,9 @@ GOOD: dict[type, dict[str, object]] = {
     Checkpoint: {"path": "zoo:photo"}, Merge: {"a": "zoo:photo", "b": "zoo:anime", "alpha": 0.5}, Adapter: {"path": "zoo:sketch"},
     Candidate: {"name": "x", "model": "zoo:photo"}, Prompt: {"id": "a", "text": "a"},
     Penalty: {"metric": "clip_score", "weight": 1}, Blocks: {"values": (0.5,) * 26}, Gradient: {"values": (0, 1)},
-    Alphas: {"default": 0.5},
+    Alphas: {"default": 0.5}, Constraint: {"metric": "clip_score", "at_least": 1},
+    Desirability: {"metric": "clip_score", "worst": 1, "best": 2}, Budget: {},
+    Search: {"merge": Merge(a="zoo:photo", b="zoo:anime"), "guidance": 4},
     Grid: {"prompts": (Prompt(id="a", text="a"),), "seeds": (1,), "guidance_scales": (1,)}, Objective: {},
     Gate: {"value": "failures", "at_most": 0},
     Suite: {"name": "s", "baseline": "x", "candidates": (Candidate(name="x", model="zoo:photo"),), "grid": tiny_grid()}}
@@ -280,7 +416,9 @@ PLACES: dict[type, Callable[[Any], object]] = {
     **dict.fromkeys((Blocks, Gradient, Alphas), lambda d: tiny_suite(**one(model=merge(alpha=d)))),
     Prompt: lambda d: tiny_suite(grid=tiny_grid(prompts=(d,))), Grid: lambda d: tiny_suite(grid=d),
     Penalty: lambda d: tiny_suite(objective=Objective(penalties=(d,))), Objective: lambda d: tiny_suite(objective=d),
-    Gate: lambda d: tiny_suite(gates=(d,))}
+    Gate: lambda d: tiny_suite(gates=(d,)), Constraint: lambda d: tiny_suite(objective=Objective(constraints=(d,))),
+    Desirability: lambda d: tiny_suite(objective=Objective(maximise="desirability", desirabilities=(d,))),
+    Budget: lambda d: tiny_suite(budget=d), Search: lambda d: tiny_suite(budget=Budget(), search=d)}
 
 
 def suite_with(declaration: object) -> object:

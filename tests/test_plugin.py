@@ -183,6 +183,43 @@ def test_a_selection_without_that_item_is_timed_all_the_same(pytester: pytest.Py
     assert '"latency"' in (pytester.path / "runs" / "tiny" / "journal.jsonl").read_text()
 
 
+def write_race(pytester: pytest.Pytester) -> None:
+    """Four select prompts in two looks of two, two confirm prompts: 36 images at most."""
+    file = write_suite(pytester)
+    more = ('prompts=[Prompt(id="sun", text="a yellow sun"), Prompt(id="cat", text="an orange cat"), ')
+    text = file.read_text().replace("prompts=[", more).replace("latency_rounds=2,", "latency_rounds=2, budget=Budget("
+                                                               "first_prompts=2, step_prompts=2, enough=1000.0),")
+    file.write_text(text.replace("import Candidate", "import Budget, Candidate", 1))
+
+
+def test_a_suite_with_a_budget_is_raced_before_it_is_timed(pytester: pytest.Pytester) -> None:
+    write_race(pytester)
+    result = pytester.runpytest("suites", "--benchmark", "-v", "--benchmark-json=out.json")
+    result.stdout.fnmatch_lines(["*candidate[[]alpha=1[]] PASSED*", "*::race PASSED*", "*::costs PASSED*", "*::gate*",
+                                 "*::recommendation PASSED*", "*spent: * of 36 images (* %) in * looks.*"])
+    assert len(list(pytester.path.rglob("*.png"))) < 36
+    assert len(json.loads((pytester.path / "out.json").read_text())["benchmarks"]) == 3
+    assert "What was spent" in (pytester.path / "runs" / "tiny" / "report.html").read_text()
+    before = {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")}
+    table = (pytester.path / "runs" / "tiny" / "table.csv").read_bytes()
+    pytester.runpytest("suites", "--benchmark")
+    assert {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")} == before
+    assert (pytester.path / "runs" / "tiny" / "table.csv").read_bytes() == table
+
+
+def test_a_race_without_candidates_is_skipped(pytester: pytest.Pytester) -> None:
+    write_race(pytester)
+    result = pytester.runpytest("suites/tiny.py::race", "--benchmark", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*no candidate is selected*"])
+
+
+def test_a_candidate_alone_is_sampled_as_far_as_the_first_look(pytester: pytest.Pytester) -> None:
+    write_race(pytester)
+    pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=7)
+    assert len(list(pytester.path.rglob("*.png"))) == 4
+
+
 def test_benchmark_only_keeps_our_items(pytester: pytest.Pytester) -> None:
     write_suite(pytester)
     pytester.runpytest("suites", "--benchmark-only").assert_outcomes(passed=1)
@@ -199,3 +236,21 @@ def test_a_mode_that_the_device_lacks_is_skipped_with_its_reason(pytester: pytes
 def test_a_candidate_can_be_named_by_its_id(pytester: pytest.Pytester) -> None:
     write_suite(pytester)
     pytester.runpytest("suites/tiny.py::candidate[alpha=0.5]", "--benchmark", "--co", "-q").stdout.fnmatch_lines(["*alpha=0.5*"])
+
+
+def test_gates_on_identities_and_on_what_was_promoted_are_asked_of_the_run(pytester: pytest.Pytester) -> None:
+    file = write_suite(pytester, metrics="('clip_score', 'palette', 'exposure', 'styles', 'structure')")
+    file.write_text(file.read_text().replace("gates=[Gate(value=\"coverage\")]", (
+        "styles={'photo': 'a photo', 'anime': 'an anime drawing'}, gates=[Gate(value='identities', candidates=['alpha=0.5']), "
+        "Gate(value='clip_score', not_worse_than='promoted', candidates=['alpha=0.5'])]")))
+    result = pytester.runpytest("suites", "--benchmark", "-v", "-rs", "-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(["*gate[[]identities[]] PASSED*", "*not_worse_than promoted[]] SKIPPED*",
+                                 "*nothing was promoted from this suite yet*"])
+    journal = (pytester.path / "runs/tiny/journal.jsonl").read_text()
+    assert journal.count('"stage":"identities"') == 3
+    looks = [json.loads(line)["details"]["leanings"] for line in journal.splitlines() if '"metric":"styles"' in line]
+    assert looks
+    assert all(set(one) == {"photo", "anime"} for one in looks)
+    again = pytester.runpytest("suites", "--benchmark", "-p", "no:cacheprovider")
+    assert again.ret == 0
+    assert (pytester.path / "runs/tiny/journal.jsonl").read_text().count('"stage":"identities"') == 3

@@ -53,7 +53,8 @@ def test_the_declared_license_is_there() -> None:
 
 
 def test_there_are_commands_to_check() -> None:
-    assert {shlex.split(line)[1] for line in SHOWN} == {"merge", "replay", "inspect", "adapter"}
+    assert {shlex.split(line)[1] for line in SHOWN} == {
+        "merge", "replay", "inspect", "adapter", "calibrate", "blind", "compare", "promote", "trend"}
 
 
 @pytest.mark.parametrize("line", SHOWN)

@@ -9,30 +9,17 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from harness.check.candidate import candidate_problems, clip_problems, reference_problems
+from harness.check.judged import gate_problems, objective_problems
+from harness.check.spending import budget_problems, search_problems
 from harness.check.types import name_problem, shown, type_problems
+from harness.check.values import COLUMNS
 from harness.check.words import doubles, nearest, number, unknown
-from harness.declare import (
-    BASELINE,
-    SPLITS,
-    Candidate,
-    Gate,
-    Grid,
-    Objective,
-    Prompt,
-    Suite,
-)
+from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.metrics import METRICS
 from harness.samplers import SAMPLERS
 
-DERIVED_VALUES: Final = {"palette_left": "palette"}
-RUN_VALUES: Final = ("coverage", "failures", "seconds_per_image", "peak_bytes")
 LATENT_MULTIPLE: Final = 8
 MOST_STEPS: Final = 1000
-COLUMNS: Final = frozenset({
-    "candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path", "dominant", "psnr", "objective", "clusters",
-    *DERIVED_VALUES, *RUN_VALUES, *METRICS, *(spec.name for row in METRICS.values() for spec in row.values)})
-"""Names of columns in the tables of a run, which no axis may take."""
-
 _Kind = TypeVar("_Kind")
 
 
@@ -73,25 +60,33 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         inside = inside or bool(said)
         said = said or [*candidate_problems(candidate, root), *_axes(candidate)]
         yield from (f"candidate {label}: {phrase}" for phrase in said)
+    unsound = bool(outside) or inside
     if isinstance(suite.grid, Grid):
-        yield from (f"grid: {phrase}" for phrase in list(type_problems(suite.grid)) or _grid(suite.grid))
+        said = list(type_problems(suite.grid))
+        unsound = unsound or bool(said)
+        yield from (f"grid: {phrase}" for phrase in said or _grid(suite.grid))
     if isinstance(suite.objective, Objective):
         said = list(type_problems(suite.objective))
-        yield from (f"objective: {phrase}" for phrase in said or ([] if outside else _objective(suite)))
+        yield from (f"objective: {phrase}" for phrase in said or ([] if outside else objective_problems(suite)))
+    names = [c.name for c in _listed(suite.candidates, Candidate) if isinstance(c.name, str)]
     for place, gate in enumerate(_listed(suite.gates, Gate)):
         said = list(type_problems(gate))
         inside = inside or bool(said)
         label = f"number {place + 1}" if said else repr(gate.name)
-        yield from (f"gate {label}: {phrase}" for phrase in said or ([] if outside else _gate(gate, suite)))
+        yield from (f"gate {label}: {phrase}" for phrase in said or ([] if outside else gate_problems(gate, suite, names)))
+    yield from _spending(suite, root, unsound)
     if not outside and not inside:
         yield from _suite(suite, root)
 
 
-def known_values(suite: Suite) -> set[str]:
-    """Names of every per-image value that the suite's metrics give."""
-    rows = [METRICS[m] for m in suite.metrics if m in METRICS]
-    return ({spec.name for row in rows for spec in row.values}
-            | {value for value, metric in DERIVED_VALUES.items() if metric in suite.metrics})
+def _spending(suite: Suite, root: Path, unsound: bool) -> Iterator[str]:
+    """What is wrong with budget and search; beyond their types only where candidates and grid are of their kinds."""
+    if isinstance(suite.budget, Budget):
+        said = list(type_problems(suite.budget))
+        yield from (f"budget: {phrase}" for phrase in said or ([] if unsound else budget_problems(suite, suite.budget)))
+    if isinstance(suite.search, Search):
+        said = list(type_problems(suite.search))
+        yield from (f"search: {phrase}" for phrase in said or ([] if unsound else search_problems(suite, suite.search, root)))
 
 
 def _suite(suite: Suite, root: Path) -> Iterator[str]:
@@ -114,6 +109,7 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     yield from doubles("metric", suite.metrics)
     yield from unknown("metric", suite.metrics, METRICS)
     yield from clip_problems(suite.clip, root)
+    yield from _styles(suite)
     yield from doubles("gate", [g.name for g in suite.gates])
     if suite.latency_rounds < 1:
         yield f"latency_rounds is {suite.latency_rounds!r}; expected a whole number of at least 1"
@@ -121,6 +117,16 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         yield f"largest_batch is {suite.largest_batch!r}; expected a batch size, or 0 for no curve"
     if not number(suite.latency_budget_seconds) or suite.latency_budget_seconds < 0:
         yield f"latency_budget_seconds is {suite.latency_budget_seconds!r}; expected a number of at least 0"
+
+
+def _styles(suite: Suite) -> Iterator[str]:
+    if "styles" in suite.metrics and len(suite.styles) < 2:
+        yield f"the metric 'styles' tells looks apart; expected at least two in styles, found {len(suite.styles)}"
+    for name, text in suite.styles.items():
+        if said := name_problem(name):
+            yield f"the look {said}"
+        elif not text.strip():
+            yield f"the look {name!r} has no sentence; expected one such as 'an anime drawing'"
 
 
 def _axes(candidate: Candidate) -> Iterator[str]:
@@ -165,44 +171,6 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
             yield f"prompt {prompt.id!r}: the text is empty"
     if prompts and not any(p.split == "select" for p in prompts):
         yield "no prompt is in the split 'select': there is nothing to choose on"
-
-
-def _objective(suite: Suite) -> Iterator[str]:
-    objective = suite.objective
-    known = known_values(suite)
-    yield from unknown("value", [objective.maximise], known)
-    for penalty in objective.penalties:
-        yield from unknown("penalty", [penalty.metric], known)
-        if not number(penalty.weight) or penalty.weight < 0 or not number(penalty.allowance):
-            yield f"penalty on {penalty.metric!r}: weight and allowance must be finite, the weight not negative"
-
-
-def _gate(gate: Gate, suite: Suite) -> Iterator[str]:
-    names = [c.name for c in _listed(suite.candidates, Candidate) if isinstance(c.name, str)]
-    yield from unknown("value", [gate.value], known_values(suite) | set(RUN_VALUES))
-    limits = [limit for limit in (gate.at_least, gate.at_most, gate.not_worse_than) if limit is not None]
-    if gate.value == "coverage":
-        if limits:
-            yield "coverage takes no limit: every key must be accounted for"
-    elif len(limits) != 1:
-        yield f"{len(limits)} limits are given; expected one of at_least, at_most, not_worse_than"
-    elif gate.value == "failures" and gate.at_most is None:
-        yield "failures are counted; expected at_most"
-    for word in ("at_least", "at_most"):
-        limit = getattr(gate, word)
-        if limit is not None and not number(limit):
-            yield f"{word} is {limit!r}; expected a finite number"
-    if gate.not_worse_than is not None and _direction(gate.value) == "nearer":
-        yield f"neither more nor less {gate.value} is worse; expected at_least or at_most"
-    if gate.not_worse_than is not None:
-        yield from unknown("candidate", [gate.not_worse_than], {*names, BASELINE})
-    yield from unknown("candidate", gate.candidates, names)
-    if not number(gate.margin) or gate.margin < 0:
-        yield f"margin is {gate.margin!r}; expected a number of at least 0"
-
-
-def _direction(value: str) -> str:
-    return next((spec.better for row in METRICS.values() for spec in row.values if spec.name == value), "")
 
 
 def _listed(items: object, kind: type[_Kind]) -> list[_Kind]:

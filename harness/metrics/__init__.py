@@ -57,4 +57,7 @@ METRICS: Final[dict[str, Metric]] = {
         values=(ValueSpec("style_certainty", "share", "nearer", "probability of the likeliest of the suite's styles, by CLIP"),)),
 }
 
-__all__ = ["METRICS", "ImageScore", "ImageSet", "Metric", "ValueSpec"]
+CLIP_METRICS: Final = frozenset({"clip_score", "styles"})
+"""Those that need the suite's CLIP model."""
+
+__all__ = ["CLIP_METRICS", "METRICS", "ImageScore", "ImageSet", "Metric", "ValueSpec"]

@@ -102,6 +102,17 @@ class ClipScorer:
             said = torch.stack([self._text_embedding(text) for text in texts])
             return np.asarray((100.0 * (seen * said).sum(dim=-1)).double().cpu().numpy(), dtype=np.float64)
 
+    def against(self, images: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float64]:
+        """As `scores`, of every image (n, h, w, 3) with every one of k texts, shape (n, k); images are embedded once."""
+        import torch
+
+        if not len(images) or not texts:
+            return np.zeros((len(images), len(texts)))
+        with torch.inference_mode():
+            seen = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+            said = torch.stack([self._text_embedding(text) for text in texts])
+            return np.asarray((100.0 * seen @ said.T).double().cpu().numpy(), dtype=np.float64)
+
     def tokens_dropped(self, text: str) -> int | None:
         """How many tokens of the text lie beyond the context and were not read; None when the tokenizer cannot tell."""
         encode = getattr(self.tokenizer, "encode", None)

@@ -17,8 +17,7 @@ def measure_styles(image_set: ImageSet) -> list[ImageScore]:
     if image_set.clip is None or not names:
         why = "no CLIP scorer was loaded for this run" if image_set.clip is None else "the suite declares no styles"
         return [ImageScore(missing={"style_certainty": why}) for _ in image_set.images]
-    scores = np.stack([image_set.clip.scores(image_set.images, (image_set.styles[name],) * len(image_set.images))
-                       for name in names], axis=1)
+    scores = image_set.clip.against(image_set.images, [image_set.styles[name] for name in names])
     return [_score(names, row) for row in probabilities(scores)]
 
 

@@ -11,22 +11,25 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare import Suite, plain
+from harness.declare import PROMOTED, Suite, plain
 from harness.promotion.evidence import Evidence, PromotionError
 
 POLICIES: Final = ("inconclusive=fail", "inconclusive=pass")
 _SHOWN: Final = 4
 
 
-def refuse_unfit(evidence: Evidence, policy: str) -> None:
-    """PromotionError unless the run is whole and every gate of the suite is passed; with "inconclusive=pass", or undecided."""
+def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
+    """PromotionError unless the run is whole and every gate of the suite is passed; with "inconclusive=pass", or undecided.
+    The `first` candidate of a suite has no promoted one to be held against: gates that ask for it may be not measured."""
     who = f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}"
     if evidence.unfinished:
         more = f" (and {len(evidence.unfinished) - _SHOWN} more)" if len(evidence.unfinished) > _SHOWN else ""
         raise PromotionError(f"{who}: the run is incomplete: {'; '.join(evidence.unfinished[:_SHOWN])}{more}. Run the suite "
                              "again")
     allowed = ("passed", "inconclusive") if policy == "inconclusive=pass" else ("passed",)
-    if bad := [r for r in evidence.rulings if r.status not in allowed]:
+    excused = {gate.name for gate in evidence.suite.gates if first and gate.not_worse_than == PROMOTED}
+    if bad := [r for r in evidence.rulings if r.status not in allowed
+               and not (r.status == "not_measured" and r.gate in excused)]:
         said = "; ".join(f"gate {r.gate!r} on candidate {r.candidate!r} is {r.status.replace('_', ' ')} "
                          f"(limit {r.limit}, observed {_interval(r.observed, r.low, r.high)}: {r.reason})" for r in bad)
         undecided = all(r.status == "inconclusive" for r in bad)
@@ -48,7 +51,7 @@ def refuse_changed_suite(evidence: Evidence, file: Path | None, root: Path) -> N
                              "FILE") from error
     if not isinstance(declared, Suite):
         raise PromotionError(f"suite file {found} declares no SUITE; give --suite FILE")
-    ran = _json(evidence.head.get("suite"))
+    ran = _declared(evidence)
     # `--exact` runs a suite at batch size 1, whatever it declares.
     exact = replace(declared, grid=replace(declared.grid, batch_size=1))
     if ran not in (_json(plain(declared)), _json(plain(exact))):
@@ -70,6 +73,14 @@ def refuse_changed_inputs(evidence: Evidence, content: Callable[[str], str]) -> 
             if now != digest:
                 raise PromotionError(f"{who} is another file than in the run (blake3 {now[:16]}..., the run had "
                                      f"{str(digest)[:16]}...). Bring that file back, or run the suite again")
+
+
+def _declared(evidence: Evidence) -> Any:
+    """The suite of run.json as JSON, without the candidates that a race added to what the suite file declares."""
+    ran, added = _json(evidence.head.get("suite")), evidence.head.get("added")
+    if not isinstance(ran, dict) or not isinstance(added, list) or not isinstance(ran.get("candidates"), list):
+        return ran
+    return {**ran, "candidates": [c for c in ran["candidates"] if not isinstance(c, dict) or c.get("name") not in added]}
 
 
 def _named(evidence: Evidence, root: Path) -> Path:

@@ -45,7 +45,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     root = Path.cwd()
     models.folder(name)
     models.baseline(evidence.suite.name)
-    refuse_unfit(evidence, policy)
+    refuse_unfit(evidence, policy, first=not models.baseline(evidence.suite.name).exists())
     refuse_changed_suite(evidence, suite_file, root)
     device = _device(evidence)
     declared = next(c for c in evidence.suite.candidates if c.name == evidence.candidate)
@@ -113,6 +113,7 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
     commit = environment.get("git_commit") or f"not known: {environment.get('missing')}"
     metrics = {str(spec.get("metric")): spec.get("version") for spec in evidence.head.get("metrics", {}).values()}
     prompts = [[p.id, p.text, p.negative, p.split] for p in suite.grid.prompts]
+    reference = next(c for c in suite.candidates if c.name == suite.baseline)
     return {
         "format": RECORD_FORMAT, "kind": PROMOTION, "date": now(), "sweetspot": __version__, "candidate": declared.name,
         "axes": dict(declared.axes), "runtime": declared.runtime,
@@ -128,6 +129,8 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
         "verdicts": [_plain(ruling) for ruling in evidence.rulings],
         "figures": {value: _plain(figure) for value, figure in evidence.figures.items()},
         "resampled": _plain(again), "environment": environment, "commit": commit,
+        "prompts": {p.id: [p.text, p.negative] for p in suite.grid.prompts},
+        "reference": {"key": reference.key, "inputs": sorted(evidence.inputs.get(reference.name, {}).values())},
         "cells": _cells(evidence)}
 
 

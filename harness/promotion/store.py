@@ -25,6 +25,8 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RECORD: Final = re.compile(r"([0-9]{4,9})\.json")
 _NUMBER: Final = re.compile(r"[0-9]{4,9}\n?")
 _RESERVED: Final = ("objects", "baselines")
+COSTS: Final = ("seconds_per_image", "peak_bytes", "yardstick_seconds")
+"""Figures that a baseline keeps beside the values of the images."""
 _ABANDONED_SECONDS: Final = 86_400
 
 
@@ -131,9 +133,12 @@ class Models:
     def write_baseline(self, version: Version) -> Path:
         """The baseline of the version's suite becomes this version's measured values. The lock is held."""
         path = self.baseline(version.suite)
+        # Records of older versions lack some of what a later run needs to compare itself; it says so then.
+        kept = ("candidate", "weights", "inputs", "metrics", "metric_settings", "sampling", "environment", "prompts",
+                "reference", "cells")
+        figures = {key: version.data["figures"][key] for key in COSTS if key in version.data["figures"]}
         data = {"format": 1, "suite": version.data["suite"], "name": version.name, "version": version.number,
-                **{key: version.data[key] for key in ("candidate", "weights", "inputs", "metrics", "sampling", "environment",
-                                                         "cells")}}
+                "figures": figures, **{key: version.data[key] for key in kept if key in version.data}}
         write_atomically(path, record_text(data).encode())
         sync_folder(path.parent)
         return path

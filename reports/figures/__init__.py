@@ -11,7 +11,10 @@ from reports.decision import Recommendation
 from reports.figures.batches import batch_curve
 from reports.figures.colours import dominant_colours, palette_drift
 from reports.figures.cost import seconds_by_phase
+from reports.figures.front import quality_against_cost
 from reports.figures.heatmap import objective_heatmap
+from reports.figures.leanings import leanings
+from reports.figures.limits import against_limits
 from reports.figures.memory import memory_over_time
 from reports.figures.rounds import rounds_over_time
 from reports.figures.slices import along_candidates, along_guidance
@@ -29,6 +32,10 @@ class Row:
 
 
 FIGURES: Final = {
+    "limits": Row("Gates against their limits", "How close is each gate, and how sure?",
+                  "Dotted: the limit; shaded: the wrong side. A gate passes when its whole interval is on the right side, fails "
+                  "when it is wholly on the wrong one, and is inconclusive when the limit lies within. Each has its own axis.",
+                  against_limits),
     "heatmap": Row("Every cell", "Where is the sweet spot, and how sharp is it?",
                    "Brighter is better. The orange outline holds the cells that cannot be told apart from the best "
                    "one; the star is the pick. Select prompts, mean over prompts.", objective_heatmap),
@@ -44,6 +51,13 @@ FIGURES: Final = {
     "drift": Row("Palette drift", "How far do the colours move from the baseline's?",
                  "Mean colour distance (dE00) from the baseline's image of the same prompt, seed and guidance; about 2 "
                  "is just noticeable. All prompts.", palette_drift),
+    "leanings": Row("Leanings", "Which look do the parents and the pick have?",
+                    "Mean probability of every look that the suite names, told by CLIP from the image alone (zero-shot); every "
+                    "prompt counts once. CLIP's guess, not a measurement of taste.", leanings),
+    "front": Row("Quality against cost", "Who is beaten in quality and cost at once?",
+                 "Left is cheaper, up is better. Beaten: somebody is better beyond doubt and no dearer, or cheaper beyond doubt "
+                 "and no worse; perhaps beaten: only their means say so. Intervals of quality hold for all pairs together; "
+                 "bars across are the fastest and the slowest round.", quality_against_cost),
     "cost": Row("Seconds", "Where does the time go?",
                 "Median of the timed rounds; the dots are the single rounds. A switch makes another candidate's weights live "
                 "in the same pipeline; the first one may merge and read files.", seconds_by_phase),

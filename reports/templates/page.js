@@ -1,96 +1,55 @@
-"use strict";
-(() => {
-  const read = id => JSON.parse(document.getElementById(id).textContent);
-  const make = (tag, text, parent) => {
-    const element = document.createElement(tag);
-    if (text !== undefined) element.textContent = text;
-    if (parent) parent.append(element);
-    return element;
-  };
-  const colour = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+// What runs when the page is open: first the pictures, then the figures, so that something can be seen at once.
+import {byId, make, painted, read, unpack} from "./dom.js";
+import {Explorer} from "./explorer.js";
+import {drawFigures} from "./figures.js";
+import {Gallery} from "./gallery.js";
+import {Lightbox} from "./lightbox.js";
 
-  // Figures -------------------------------------------------------------------------------------------------------
-  const themed = layout => {
-    const said = {"font.color": colour("--ink"), "hoverlabel.bgcolor": colour("--card"), "hoverlabel.bordercolor": colour("--line"),
-                  "hoverlabel.font.color": colour("--ink")};
-    for (const axis of Object.keys(layout).filter(key => /^[xy]axis\d*$/.test(key)))
-      Object.assign(said, {[`${axis}.gridcolor`]: colour("--line"), [`${axis}.linecolor`]: colour("--line")});
-    return said;
-  };
-  const addSwitch = (plot, figure) => {
-    const wanted = figure.layout.meta && figure.layout.meta.switch;
-    if (!wanted || wanted.choices.length < 2) return;
-    const owned = new Set(wanted.choices.flatMap(choice => choice.traces));
-    const controls = make("div");
-    controls.className = "controls";
-    const select = make("select", undefined, make("label", `${wanted.name} `, controls));
-    wanted.choices.forEach((choice, at) => { make("option", choice.label, select).value = at; });
-    select.addEventListener("change", () => {
-      const shown = new Set(wanted.choices[select.value].traces);
-      Plotly.restyle(plot, {visible: figure.data.map((_, at) => !owned.has(at) || shown.has(at))});
-    });
-    plot.before(controls);
-  };
-  const figures = read("figure-data");
-  const plots = [...document.querySelectorAll("[data-figure]")];
-  for (const plot of plots) {
-    const figure = figures[plot.dataset.figure];
-    addSwitch(plot, figure);
-    Plotly.newPlot(plot, figure.data, figure.layout, {displayModeBar: false, responsive: true})
-      .then(() => Plotly.relayout(plot, themed(figure.layout)));
-  }
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const plot of plots) Plotly.relayout(plot, themed(figures[plot.dataset.figure].layout));
+/** Hovering over a cell of the heatmap shows its picture, at the explorer's prompt and seed; a click opens it.
+    @param {Gallery} gallery @param {Explorer} explorer @param {Lightbox} lightbox */
+const peekFrom = (gallery, explorer, lightbox) => {
+  const plot = document.querySelector("[data-figure=heatmap]");
+  const peek = byId("peek");
+  if (!(plot instanceof HTMLElement)) return;
+  const [image, words] = [peek.querySelector("img"), peek.querySelector("p")];
+  const [p, s] = [gallery.data.own + 1, gallery.data.own + 2];
+  const placed = (/** @type {any} */ event) => ({c: event.points[0].y, g: event.points[0].x, p: explorer.fixed[p], s: explorer.fixed[s]});
+  const on = (/** @type {string} */ what, /** @type {(event: any) => void} */ then) => /** @type {any} */ (plot).on(what, then);
+  on("plotly_hover", event => {
+    const place = placed(event);
+    const slot = gallery.slot(place);
+    if (slot === undefined || !Number.isInteger(place.c) || !Number.isInteger(place.g)) return;
+    image.hidden = !gallery.source(slot);
+    Object.assign(image, {src: gallery.source(slot), alt: gallery.described(place)});
+    words.textContent = `${image.hidden ? `${gallery.why(slot)}; ` : ""}seed ${gallery.seed(place.s)}, ${gallery.prompt(place.p).slice(0, 120)}`;
+    peek.hidden = false;
+    const {clientX, clientY} = event.event;
+    peek.style.left = `${Math.max(8, Math.min(clientX + 24, innerWidth - peek.offsetWidth - 8))}px`;
+    peek.style.top = `${clientY + 24 + peek.offsetHeight < innerHeight ? clientY + 24 : Math.max(8, clientY - 24 - peek.offsetHeight)}px`;
   });
+  on("plotly_unhover", () => { peek.hidden = true; });
+  on("plotly_click", event => {
+    const place = placed(event);
+    peek.hidden = true;
+    if (gallery.slot(place) >= 0) lightbox.open(place);
+  });
+};
 
-  // Image grid ----------------------------------------------------------------------------------------------------
-  const grid = document.getElementById("grid");
-  if (!grid) return;
-  const shelf = read("shelf-data");
-  const [prompt, seed, viewer] = ["grid-prompt", "grid-seed", "viewer"].map(id => document.getElementById(id));
-  for (const one of shelf.prompts) make("option", one.text.length > 80 ? `${one.text.slice(0, 79)}…` : one.text, prompt).value = one.id;
-  for (const one of shelf.seeds) make("option", one, seed).value = one;
-  const show = (cell, alt) => {
-    const image = viewer.querySelector("img");
-    image.src = cell.src;
-    image.alt = alt;
-    viewer.querySelector("p").textContent = alt;
-    viewer.showModal();
-  };
-  const fill = (place, cell, alt) => {
-    if (!cell.src) { make("span", cell.why, place).className = "hole"; return; }
-    const button = make("button", undefined, place);
-    const image = make("img", undefined, button);
-    Object.assign(image, {src: cell.src, alt, title: alt, width: 112, height: 112});
-    button.addEventListener("click", () => show(cell, alt));
-  };
-  const draw = () => {
-    const panel = shelf.panels[`${prompt.value}\n${seed.value}`];
-    for (const old of grid.querySelectorAll("thead, tbody")) old.remove();
-    const scales = shelf.guidances.map(scale => ({label: `CFG ${scale}`}));
-    const turned = scales.length === 1;  // one scale: candidates side by side instead of one long column
-    const [rows, columns] = turned ? [scales, shelf.candidates] : [shelf.candidates, scales];
-    grid.style.setProperty("--columns", columns.length);
-    const name = (of, place, scope) => {
-      place.scope = scope;
-      if (of.role) make("span", of.role, place).className = "role";
-    };
-    const head = make("tr", undefined, make("thead", undefined, grid));
-    make("td", "", head);
-    for (const column of columns) name(column, make("th", column.label, head), "col");
-    const body = make("tbody", undefined, grid);
-    rows.forEach((row, down) => {
-      const line = make("tr", undefined, body);
-      name(row, make("th", row.label, line), "row");
-      columns.forEach((column, across) => {
-        const [candidate, scale] = turned ? [across, down] : [down, across];
-        const place = make("td", undefined, line);
-        if (candidate === shelf.pick[0] && scale === shelf.pick[1]) place.className = "pick";
-        const cell = panel ? panel[candidate][scale] : {why: "left out of this page"};
-        fill(place, cell, `${shelf.candidates[candidate].label}, CFG ${shelf.guidances[scale]}: ${cell.says || ""}`);
-      });
-    });
-  };
-  for (const select of [prompt, seed]) select.addEventListener("change", draw);
-  draw();
-})();
+const start = async () => {
+  await painted();
+  if (byId("explorer")) {
+    const thumbnails = read("thumbnails");
+    const gallery = new Gallery(JSON.parse(await unpack("explorer-data")), thumbnails);
+    for (const text of thumbnails.notes) make("p", {text, className: "reading", parent: byId("explorer-notes")});
+    const lightbox = new Lightbox(gallery);
+    const explorer = new Explorer(gallery, place => lightbox.open(place));
+    lightbox.explorer = explorer;
+    await painted();
+    performance.mark("pictures");
+    await drawFigures();
+    peekFrom(gallery, explorer, lightbox);
+  } else await drawFigures();
+  performance.mark("figures");
+  document.documentElement.dataset.ready = "";
+};
+start();

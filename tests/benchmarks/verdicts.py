@@ -11,7 +11,8 @@ their heavy tails), or what fact sheets assume for CLIP x 100 of large models (A
 a_a: suites in which no cell differs; a suite "announces" when its tied set leaves out a cell, or when its sentence calls the pick
 better or worse than a control. coverage: 95 % intervals that hold the planted difference. optimum: hills planted over 21 alphas
 x 6 guidance scales; how far the pick is below the best cell in truth, and the gain reported on the confirm prompts less the
-true one. gate: how often not_worse_than fails a true drop. seconds: recommendation and gates of one table of 100,800 images.
+true one; races.py does the same with adaptive sweeps. gate: how often not_worse_than fails a true drop. seconds: recommendation
+and gates of one table of 100,800 images.
 """
 
 from __future__ import annotations
@@ -100,8 +101,10 @@ def world(alphas: tuple[float, ...], scales: tuple[float, ...], split: tuple[int
 def announced(found: list[Recommendation]) -> dict[str, float]:
     """Shares of verdicts on suites without any difference that announce one."""
     said = [[c for c in rec.comparisons if c.value == "objective" and c.other_guidance == rec.guidance] for rec in found]
-    return {"tied set leaves out a cell": _share([any(not c.tied for c in rec.cells) for rec in found]),
-            "called better or worse than a control": _share([any(c.word in ("better", "worse") for c in told) for told in said]),
+    left_out = [any(not c.tied for c in rec.cells) for rec in found]
+    called = [any(c.word in ("better", "worse") for c in told) for told in said]
+    return {"tied set leaves out a cell": _share(left_out), "called better or worse than a control": _share(called),
+            "one or both": _share([a or b for a, b in zip(left_out, called, strict=True)]),
             "called better than both parents": _share([all(c.word == "better" for c in told) for told in said])}
 
 

@@ -125,3 +125,11 @@ def test_a_local_file_loads_into_its_architecture(tmp_path, monkeypatch):
     assert state_hash(scorer.model) == state_hash(new_tiny_clip())
     assert activation(scorer.model) == "GELU"
     assert scorer.scores(noise(2), ["a", "b"]).shape == (2,)
+
+
+def test_all_texts_at_once_score_as_one_by_one():
+    scorer = load_scorer()
+    images = np.random.default_rng(5).integers(0, 256, (3, 64, 64, 3), dtype=np.uint8)
+    texts = ("a red ball", "a blue car")
+    singly = np.stack([scorer.scores(images, (text,) * 3) for text in texts], axis=1)
+    assert scorer.against(images, texts) == pytest.approx(singly, abs=1e-4)

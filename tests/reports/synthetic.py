@@ -39,7 +39,9 @@ METRICS = {name: {"metric": metric, "unit": unit, "better": better, "definition"
     ("saturation", "exposure", "HSV", "nearer", "mean S"),
     ("palette_drift", "palette", "dE00", "nearer", "against the baseline"),
     ("psnr_db", "psnr", "dB", "higher", "against the baseline"),
-    ("exact_match", "psnr", "share", "higher", "equal bytes"))}
+    ("exact_match", "psnr", "share", "higher", "equal bytes"),
+    ("style_certainty", "styles", "share", "nearer", "by CLIP"))}
+STYLES = {"photo": "a photo", "anime": "an anime drawing", "oil": "an oil painting"}
 CLIP = "clip-file-hash"
 TIMED = "timing-hash"
 SUBJECTS = ("dress", "car", "boat", "fish")
@@ -67,7 +69,7 @@ SMALL = Grid(prompts=prompts(2, 2), seeds=(1,), guidance_scales=(3.0,), width=32
 def merge_suite(**changes: Any) -> Suite:
     a, b = Checkpoint(path="zoo:photo"), Checkpoint(path="zoo:anime")
     fields: dict[str, Any] = {
-        "name": "dress", "baseline": "alpha=0", "description": "Two parents and their mixtures.",
+        "name": "dress", "baseline": "alpha=0", "styles": STYLES, "description": "Two parents and their mixtures.",
         "candidates": tuple(Candidate(name=f"alpha={x:g}", model=Merge(a=a, b=b, alpha=x), axes={"alpha": x}) for x in ALPHAS),
         "grid": Grid(prompts=prompts(), seeds=(1, 2), guidance_scales=SCALES, width=32, height=32),
         "gates": (Gate(value="clip_score", at_least=20.0), Gate(value="clipped_share", at_most=0.5),
@@ -188,6 +190,8 @@ def _image(folder: Path, candidate: Candidate, of: tuple[Cell, str], plan: tuple
     loss = 3.0 if candidate.quantization == "int4" else 0.0
     score = {"clip_score": values["clip_score"] - loss}
     return [sample, psnr, Measurement(metric="clip_score", values=score, setting=CLIP, **said),
+            Measurement(metric="styles", values={"style_certainty": max(place.x, 0.9 - place.x)}, labels={"style": "photo"},
+                        details={"leanings": {"photo": 0.9 - 0.8 * place.x, "anime": 0.8 * place.x, "oil": 0.1}}, **said),
             Measurement(metric="exposure", values={k: values[k] for k in ("clipped_share", "saturation")}, **said),
             Measurement(metric="palette", values={"palette_drift": values["palette_drift"]}, labels={"dominant": dominant},
                         details={"clusters": [lab, [93, 0, 2, 0.4]]}, **said)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 import re
 import unicodedata
@@ -11,14 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from PIL import Image
 
+from harness.cli import main
 from harness.records import Cell, Coverage, NoiseFloor
 from reports import load_run, recommend, write_page
 from reports.decision import Recommendation
 from reports.load import Run
-from reports.page import csv, embed, render
-from reports.pictures import shelf, thumbnail
+from reports.page import MODULES, TEMPLATES, csv, embed, module, render
 from tests.reports import synthetic
 
 LOADING = {"src", "href", "srcset", "data", "poster", "action", "background", "formaction"}
@@ -45,10 +46,15 @@ def parsed(page: Path) -> Loads:
     return loads
 
 
-def block(page: Path, name: str) -> Any:
+def block(page: Path, name: str) -> str:
+    """The text of a script element."""
     found = re.search(rf'id="{name}">(.*?)</script>', page.read_text(encoding="utf-8"), re.DOTALL)
     assert found is not None
-    return json.loads(found.group(1))
+    return found.group(1)
+
+
+def unpacked(page: Path, name: str) -> str:
+    return gzip.decompress(base64.b64decode(block(page, name))).decode()
 
 
 def test_the_page_loads_nothing_from_anywhere(merge_page: Path) -> None:
@@ -59,13 +65,41 @@ def test_the_page_is_smaller_than_ten_megabytes(merge_page: Path) -> None:
     assert merge_page.stat().st_size < 10_000_000
 
 
+@pytest.mark.parametrize("budget", [1.9, 2.4])
+def test_a_page_keeps_to_its_budget_as_soon_as_pictures_can_make_it(merge_folder: Path, tmp_path: Path, budget: float) -> None:
+    run = load_run(merge_folder)
+    rec = recommend(run)
+    bare = len(render(run, rec, [], 0.001).encode())
+    page = tmp_path / "report.html"
+    page.write_text(render(run, rec, [], budget), encoding="utf-8")
+    assert page.stat().st_size <= max(1e6 * budget, bare)
+    notes = json.loads(block(page, "thumbnails"))["notes"]
+    assert any("pictures are left out" in note for note in notes) == (1e6 * budget < bare + 50_000)
+
+
+def test_the_command_line_takes_a_budget_for_the_page(tmp_path: Path) -> None:
+    folder = synthetic.write_run(tmp_path / "run", synthetic.merge_suite(grid=synthetic.SMALL))
+    assert main(["report", str(folder), "--page-budget", "0.001"]) == 0
+    assert not any(json.loads(block(folder / "report.html", "thumbnails"))["encoded"])
+    assert main(["report", str(folder)]) == 0
+    assert all(json.loads(block(folder / "report.html", "thumbnails"))["encoded"])
+
+
+@pytest.mark.parametrize("said", ["0", "-3", "nan", "inf", "much"])
+def test_a_budget_that_is_no_size_is_refused(tmp_path: Path, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(["report", str(tmp_path), "--page-budget", said])
+    assert end.value.code == 2
+    assert "not a number of megabytes above 0" in capsys.readouterr().err
+
+
 def test_plotly_is_inlined_once_and_scripts_are_allowed_by_hash_alone(merge_page: Path) -> None:
     text = merge_page.read_text(encoding="utf-8")
     policy = re.search(r'Content-Security-Policy" content="([^"]+)"', text)
     assert policy is not None
     assert "default-src &#39;none&#39;" in policy.group(1)
     assert "script-src &#39;sha256-" in policy.group(1)
-    assert parsed(merge_page).tags.count("script") == 4
+    assert parsed(merge_page).tags.count("script") == 5
 
 
 def test_markdown_and_table_lie_beside_the_page(merge_page: Path) -> None:
@@ -76,11 +110,12 @@ def test_markdown_and_table_lie_beside_the_page(merge_page: Path) -> None:
 def test_nothing_hostile_acts_in_the_page(hostile_folder: Path) -> None:
     page = write_page(hostile_folder)
     found = parsed(page)
-    assert found.tags.count("script") == 4
+    assert found.tags.count("script") == 5
     assert found.handlers == []
     assert found.tags.count("b") == page.read_text().count("<b>")
     assert "<b>suite</b>" not in page.read_text()
-    assert {p["text"] for p in block(page, "shelf-data")["prompts"]} >= {synthetic.HOSTILE[0], "\\x1b[31mred\\x1b[0m dress"}
+    prompts = json.loads(unpacked(page, "explorer-data"))["dimensions"][-2]["values"]
+    assert {p["label"] for p in prompts} >= {synthetic.HOSTILE[0], "\\x1b[31mred\\x1b[0m dress"}
 
 
 def test_json_in_a_script_element_cannot_end_it() -> None:
@@ -99,34 +134,19 @@ def test_control_characters_become_visible_in_the_csv(hostile_folder: Path) -> N
     assert not any(unicodedata.category(c) in ("Cc", "Cf", "Zl", "Zp") and c not in "\n\u200d" for c in said)
 
 
-def test_a_path_out_of_the_run_folder_is_not_read(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 4)).save(tmp_path / "secret.png")
-    (tmp_path / "run").mkdir()
-    with pytest.raises(ValueError, match="out of the run folder"):
-        thumbnail(tmp_path / "run", "../secret.png", 32, 80)
-
-
 def test_an_image_that_cannot_be_read_leaves_a_reason(tmp_path: Path) -> None:
     folder = synthetic.write_run(tmp_path, synthetic.merge_suite(grid=synthetic.SMALL))
     next((folder / "images").glob("*.png")).write_bytes(b"not a picture")
-    assert "image not shown: it could not be read" in write_page(folder).read_text()
+    assert "picture not shown: it could not be read" in write_page(folder).read_text()
 
 
-def test_thumbnails_are_lossless_while_they_fit_and_compressed_before_any_is_left_out(merge_folder: Path) -> None:
-    run = load_run(merge_folder)
-    whole = shelf(run, recommend(run))
-    assert whole.left_out == ()
-    size = sum(len(c["src"]) for panel in whole.data["panels"].values() for row in panel for c in row)
-    tighter = shelf(run, recommend(run), budget=int(0.9 * size))
-    assert len(tighter.data["panels"]) == 24 or "left out" in tighter.left_out[-1]
-    assert tighter.left_out[0].startswith("Thumbnails are compressed")
-
-
-def test_images_beyond_the_budget_are_left_out_and_it_is_said(merge_folder: Path) -> None:
-    run = load_run(merge_folder)
-    made = shelf(run, recommend(run), budget=60_000)
-    assert 0 < len(made.data["panels"]) < 24
-    assert "of 24 prompt and seed pairs are left out" in made.left_out[-1]
+def test_the_modules_of_the_page_are_joined_without_imports_and_cannot_end_their_element() -> None:
+    said = module()
+    assert not re.search(r"^(import|export) ", said, re.MULTILINE)
+    assert not re.search(r"</script|<!--", said, re.IGNORECASE)
+    for name in MODULES:
+        exported = re.findall(r"^export (?:const|class) (\w+)", (TEMPLATES / name).read_text(encoding="utf-8"), re.MULTILINE)
+        assert all(len(re.findall(rf"^(?:const|class) {one}\b", said, re.MULTILINE)) == 1 for one in exported)
 
 
 def test_keys_that_were_lost_are_listed_in_full_and_shared_lists_once(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.declare import Grid
+from harness.declare import Candidate, Grid
 from harness.records import Journal
 from reports.decision import Recommendation
 from reports.load import Run, load_run
@@ -118,36 +118,38 @@ def test_a_failed_candidate_is_a_caveat_with_its_error_made_visible(tmp_path: Pa
     assert "\\x1b[31m" in said
 
 
-@pytest.mark.parametrize("phrase", ["one-standard-error rule", "lowest guidance scale", "middle of the tied range"])
+@pytest.mark.parametrize("phrase", ["one-standard-error rule", "lowest guidance scale", "middle of the tied range",
+                                    "a smooth surface through all cells decides", "no constraint rules out"])
 def test_the_rule_is_stated(merge_verdict: Recommendation, phrase: str) -> None:
     assert phrase in merge_verdict.rule
 
 
 def test_candidates_without_an_axis_are_ranked_by_the_objective(merge_run: Run, tmp_path: Path) -> None:
     suite = merge_run.suite
-    named = tuple(synthetic.Candidate(name=f"model {i}", model=f"zoo:{i}", axes={"alpha": c.axes["alpha"], "is": "x"} if i else
+    named = tuple(Candidate(name=f"model {i}", model=f"zoo:{i}", axes={"alpha": c.axes["alpha"], "is": "x"} if i else
                                       {"is": "y"}) for i, c in enumerate(suite.candidates))
     rec = verdict_of(tmp_path, suite=synthetic.merge_suite(candidates=named, baseline="model 0"))
     assert rec.axis is None
     assert rec.pick in ("model 0", "model 3")  # both were planted at the peak
 
 
-def test_the_smooth_surface_is_among_the_reasons(merge_verdict: Recommendation) -> None:
-    said = next(r for r in merge_verdict.reasons if r.startswith("On a smooth surface through all cells "))
-    assert "alpha 0.45" in said
+def test_the_smooth_surface_decides_and_says_why(merge_verdict: Recommendation) -> None:
+    said = next(r for r in merge_verdict.reasons if r.startswith("On the smooth surface through all cells the pick is "))
+    assert f"alpha 0.45 at CFG {merge_verdict.guidance:g}: " in said
 
 
 def test_two_candidates_make_no_surface(tmp_path: Path) -> None:
     full = synthetic.merge_suite()
     rec = verdict_of(tmp_path, suite=synthetic.merge_suite(candidates=(full.candidates[0], full.candidates[-1])))
-    assert not any(r.startswith("On a smooth surface") for r in rec.reasons)
+    assert not any("smooth surface" in r for r in rec.reasons)
 
 
 def test_the_tied_set_is_that_of_all_cells_together(merge_run: Run, merge_verdict: Recommendation) -> None:
     table = merge_run.images[merge_run.images["split"] == "select"]
     wide = table.pivot_table(index="prompt", columns=["candidate", "guidance"], values="objective")
     found = from_best(wide.to_numpy())
-    expected = {tuple(cell) for cell, tied in zip(wide.columns, found.tied, strict=True) if tied}
+    names, scales = wide.columns.get_level_values(0), wide.columns.get_level_values(1)
+    expected = {(str(n), float(g)) for n, g, tied in zip(names, scales, found.tied, strict=True) if tied}
     assert {(c.candidate, c.guidance) for c in merge_verdict.cells if c.tied} == expected
 
 

@@ -112,6 +112,27 @@ def test_an_unknown_preference_is_refused_by_name() -> None:
         sweet_spot(made([(0.0,)] * 4, [0.0] * 4, 1.0), {"alpha": "cheap"})
 
 
+def test_only_eligible_points_are_picked_and_they_are_measured_from_the_best_of_them() -> None:
+    surface = made([(0.0,), (0.5,), (1.0,), (1.5,)], [-3.0, -1.0, -0.5, 9.0], 1.0, ("weight",))
+    spot = sweet_spot(surface, {"weight": "lowest"}, eligible=np.array([True, True, True, False]))
+    assert (spot.best, spot.pick) == (2, 1)
+    assert spot.behind == pytest.approx(0.5)
+    assert spot.near.tolist() == [False, True, True, False]
+
+
+def test_no_eligible_point_is_refused() -> None:
+    with pytest.raises(ValueError, match="nothing to pick from"):
+        sweet_spot(made([(0.0,)] * 4, [0.0] * 4, 1.0), eligible=np.zeros(4, dtype=np.bool_))
+
+
+def test_the_most_another_point_may_be_better_is_the_normal_quantile_by_hand() -> None:
+    surface = made([(0.0,), (0.5,), (1.0,)], [0.0, -1.0, 5.0], 1.0)
+    among = np.array([True, True, False])
+    assert surface.most_above(0, among, 0.95) == pytest.approx(-1.0 + 1.645, abs=0.08)
+    assert surface.most_above(1, among, 0.95) == pytest.approx(1.0 + 1.645, abs=0.08)
+    assert surface.most_above(0, among & False) == 0.0
+
+
 def test_too_few_points_or_prompts_are_refused_with_their_numbers() -> None:
     table = sampled(np.random.default_rng(6))
     with pytest.raises(ValueError, match="there are 1 and 35"):

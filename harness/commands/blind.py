@@ -1,0 +1,111 @@
+"""`sweetspot blind`: makes a page on which people rate pictures without knowing what made them, and takes their answers in."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.commands.shown import printable, say, size_in_words
+
+if TYPE_CHECKING:
+    from reports.load import Run
+    from reports.sheets import Session, Sheet
+
+MAKING = ("prompts", "seeds", "guidance", "candidates", "raters", "seed", "output")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `blind`."""
+    parser.add_argument("run", type=Path, help="the folder that holds run.json, for example runs/alpha_cfg")
+    parser.add_argument("--take", type=Path, nargs="+", metavar="FILE", help="take in the files that raters sent back")
+    parser.add_argument("--prompts", type=_count, metavar="N", help="prompts shown, those of the confirm split first (8)")
+    parser.add_argument("--seeds", type=_count, metavar="N", help="seeds shown of each prompt (1)")
+    parser.add_argument("--guidance", type=float, metavar="G", help="the guidance scale shown (the recommended one)")
+    parser.add_argument("--candidates", type=_names, metavar="A,B", help="candidates shown, with commas between "
+                        "(the pick, its controls and what is tied with it)")
+    parser.add_argument("--preference", action="store_true", help="two pictures side by side instead of scores out of 10")
+    parser.add_argument("--raters", type=_count, metavar="N", help="how many people will be asked (3)")
+    parser.add_argument("--seed", type=int, metavar="S", help="makes choice and order repeatable (drawn anew each time)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (RUN/blind/<session>.html)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 done, 1 refused or failed and nothing changed, 2 the command line is wrong."""
+    if given.take and (given.preference or any(getattr(given, name) is not None for name in MAKING)):
+        print("sweetspot blind: --take takes answers in and goes with no other option", file=sys.stderr)
+        return 2
+    try:
+        return _take(given.run, given.take) if given.take else _make(given)
+    except (OSError, ValueError) as error:  # run folders, keys and sheets can be edited by hand
+        print(f"sweetspot blind: {printable(str(error))}", file=sys.stderr)
+        return 1
+
+
+def _make(given: argparse.Namespace) -> int:
+    from reports import load_run, recommend
+    from reports.blind import Ask, write_blind
+
+    asked = {name: value for name in MAKING[:-1] if (value := getattr(given, name)) is not None}
+    loaded = load_run(given.run)
+    made = write_blind(loaded, recommend(loaded), Ask(preference=given.preference, **asked), given.output)
+    for line in made.said:
+        say(printable(line))
+    say(printable(f"page: {made.page} ({size_in_words(made.page.stat().st_size)}); send this file alone"))
+    say(printable(f"key:  {made.key}; keep it where it is, it tells what the pictures are"))
+    say(printable(f"then: sweetspot blind {given.run} --take FILE..."))
+    return 0
+
+
+def _take(folder: Path, files: list[Path]) -> int:
+    """Checks every file before the first is stored."""
+    from reports import load_run
+    from reports.sheets import read_keys, read_sheet, sheet_path, write_sheet
+
+    load_run(folder)  # a folder that is no run is refused before anything is written into it
+    keys, damaged = read_keys(folder)
+    for line in damaged:
+        print(f"sweetspot blind: {printable(line)}", file=sys.stderr)
+    taken: dict[Path, tuple[Sheet, Path]] = {}
+    for file in files:
+        sheet = read_sheet(file, keys)
+        before = taken.setdefault(sheet_path(folder, sheet), (sheet, file))
+        if before[0] != sheet:
+            raise ValueError(f"{before[1]} and {file} hold different answers of the same rater, {sheet.rater!r}; take the one "
+                             "that counts")
+    for sheet, _ in taken.values():
+        done = write_sheet(folder, sheet)
+        said = {"new": "taken", "same": "was taken already, nothing changed",
+                "replaced": "taken; it replaces what the same rater had sent before"}[done]
+        say(printable(f"{sheet.rater}: {len(sheet.answers)} of {len(keys[sheet.session].shows)} answers {said}"))
+    _tell(load_run(folder), keys, {sheet.session for sheet, _ in taken.values()})
+    return 0
+
+
+def _tell(loaded: Run, keys: dict[str, Session], sessions: set[str]) -> None:
+    from reports.eyes import eyes_section
+
+    for session in sorted(sessions):
+        there = sum(1 for name, _ in loaded.eyes.answered if name == session)
+        say(f"session {session}: {there} of {keys[session].raters} raters have answered")
+    section = eyes_section(loaded)
+    for line in section.agreement + section.warnings if section else ():
+        say(printable(line))
+    for row in section.rows if section else ():
+        say(printable(f"{row['name']}: {row['mean']} {row['range']}, {row['counted']}"))
+    for row in section.duels if section else ():
+        say(printable(f"{row['name']}: won {row['share']} {row['range']} of its duels, {row['counted']}"))
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10 ** 6:
+        raise argparse.ArgumentTypeError(f"{text!r} is no count; expected 1 or more")
+    return int(text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in text.split(",") if name.strip())
+    if not names:
+        raise argparse.ArgumentTypeError("no candidate is named; expected a,b,c")
+    return names

@@ -1,0 +1,253 @@
+"""`sweetspot calibrate`: an A/A run of a suite's baseline, and from it which margins the suite's gates need. One of the doors:
+it runs the stages without pytest and reads the verdict from reports."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.commands.shown import printable, say
+from harness.declare import Suite
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.run import Options
+    from reports.load import Run
+    from reports.margins import Margin, Measured
+
+FORMAT: Final = 1
+AGAIN: Final = " again"
+"""Behind the baseline's name: the second of the two equal candidates."""
+_DEVICE: Final = re.compile(r"cpu|cuda(:\d+)?")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `calibrate`."""
+    parser.add_argument("suite", type=Path, metavar="SUITE_FILE", help="a file with a SUITE, for example suites/alpha_cfg.py")
+    parser.add_argument("--device", default="cpu", metavar="cpu|cuda|cuda:N", help="where the baseline runs (default: cpu)")
+    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR",
+                        help="folder that holds the run folders (default: runs); the calibration gets DIR/<suite>.calibration")
+    parser.add_argument("--repeats", type=int, default=1, metavar="N",
+                        help="so many times the declared seeds are sampled afresh, and the declared rounds timed (default: 1)")
+    parser.add_argument("--confidence", type=float, default=0.95, metavar="P",
+                        help="how often an equal candidate is to pass the margin (default: 0.95)")
+    parser.add_argument("--guidance", type=float, default=None, metavar="CFG",
+                        help="the guidance scale that gates look at (default: what a finished run of the suite recommends, else "
+                             "the middle of the guided ones)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 calibrated, 1 the run failed, 2 the command line or the suite is wrong."""
+    try:
+        suite = _suite(given)
+    except (ValueError, OSError) as error:
+        print("\n".join(printable(line) for line in f"sweetspot calibrate: {error}".splitlines()), file=sys.stderr)
+        return 2
+    from harness.run import Options
+
+    options = Options(root=Path.cwd(), runs=Path.cwd() / given.runs_dir, device=given.device,
+                      command=("sweetspot", "calibrate", str(given.suite)))
+    try:
+        folder = _make(calibration_suite(suite, given.repeats), given.suite.name, options)
+        _tell(_measured(suite, folder, given), folder)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"sweetspot calibrate: {printable(str(error))}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def calibration_suite(suite: Suite, repeats: int = 1) -> Suite:
+    """The A/A run: the baseline under two names, on the declared seeds and `repeats` times as many fresh ones, timed for
+    `repeats` times the declared rounds. The fresh seeds follow the largest declared one."""
+    declared = next(c for c in suite.candidates if c.name == suite.baseline)
+    first, count = max(suite.grid.seeds) + 1, repeats * len(suite.grid.seeds)
+    return replace(
+        suite, name=f"{suite.name}.calibration", candidates=(declared, replace(declared, name=declared.name + AGAIN)),
+        grid=replace(suite.grid, seeds=(*suite.grid.seeds, *range(first, first + count))), gates=(), budget=None, search=None,
+        latency_rounds=repeats * suite.latency_rounds, largest_batch=0)
+
+
+def _suite(given: argparse.Namespace) -> Suite:
+    """The file's SUITE. ValueError for one that could not be run, or a command line that asks for what is not there."""
+    from harness.check import problems
+
+    if given.repeats < 1:
+        raise ValueError(f"--repeats {given.repeats}: expected a whole number of at least 1")
+    if not 0.5 <= given.confidence <= 0.999:
+        raise ValueError(f"--confidence {given.confidence:g}: expected a share from 0.5 to 0.999")
+    if not _DEVICE.fullmatch(given.device):
+        raise ValueError(f"--device {given.device}: expected cpu, cuda or cuda:N")
+    if given.device != "cpu":
+        import torch
+
+        if int(given.device.partition(":")[2] or 0) >= (count := torch.cuda.device_count()):
+            raise ValueError(f"--device {given.device}: torch sees {count} CUDA devices here; leave --device out for the CPU")
+    suite = _load(given.suite)
+    if found := problems(suite, Path.cwd()):
+        raise ValueError("\n".join(found))
+    assert isinstance(suite, Suite)  # anything else is a problem
+    if given.guidance is not None and given.guidance not in suite.grid.guidance_scales:
+        scales = ", ".join(f"{g:g}" for g in suite.grid.guidance_scales)
+        raise ValueError(f"--guidance {given.guidance:g}: the suite has {scales}")
+    return suite
+
+
+def _load(path: Path) -> object:
+    """What the file calls SUITE. ValueError with the file's own error."""
+    spec = importlib.util.spec_from_file_location(f"_sweetspot_suite_{path.stem}", path)
+    if not path.is_file() or spec is None or spec.loader is None:
+        raise ValueError(f"{path} is no Python file; expected one with a module-level SUITE")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{path.name}: {type(error).__name__}: {error}") from error
+    if not hasattr(module, "SUITE"):
+        raise ValueError(f"{path.name} has no SUITE at module level")
+    return module.SUITE
+
+
+def _make(suite: Suite, suite_file: str, options: Options) -> Path:
+    """Samples, measures and times; goes on where it stopped. RuntimeError naming what failed."""
+    from harness.progress import Bar
+    from harness.run import SuiteRun
+    from harness.timing import timed_cell
+
+    one, other = suite.candidates
+    bar = Bar(len(suite.grid.prompts) * len(suite.grid.seeds) * len(suite.grid.guidance_scales) + 1)
+    made = SuiteRun(suite, suite_file, options, bar)
+    try:
+        if said := [*made.not_offered.values()] or made.preflight():
+            raise RuntimeError("; ".join(dict.fromkeys(said)))
+        bar.start()
+        # Of the second only what it needs to be timed: its images would be those of the first.
+        done = [made.candidate(one), made.candidate(other, [timed_cell(suite)])]
+        failures = [f for found in done if isinstance(found, list) for f in found] or made.costs([one.name, other.name])
+    finally:
+        bar.stop()
+        made.close()
+    if failures:
+        raise RuntimeError("; ".join(f"{f.candidate!r} failed at {f.stage!r} ({f.error}: {f.message})" for f in failures))
+    return made.folder
+
+
+def _measured(suite: Suite, folder: Path, given: argparse.Namespace) -> Measured:
+    """The A/A run as it is read back, with the tied cells of a finished run of the suite, if its folder holds one."""
+    from harness.timing import timed_cell
+    from reports import load_run, recommend
+    from reports.margins import Measured
+
+    finished = folder.with_name(suite.name)
+    of = Measured(run=load_run(folder), names=(suite.baseline, suite.baseline + AGAIN), suite=suite,
+                  guidance=timed_cell(suite).guidance, confidence=given.confidence)
+    if (finished / "run.json").exists():
+        try:
+            run = load_run(finished)
+            found = recommend(run)
+        except (OSError, ValueError) as error:
+            say(f"{printable(str(finished))} is left aside: {printable(str(error))}")
+        else:
+            tied = tuple((cell.candidate, cell.guidance) for cell in found.cells if cell.tied)
+            of = replace(of, tied=tied, images=run.images,
+                         guidance=found.guidance if found.guidance in suite.grid.guidance_scales else of.guidance)
+    return of if given.guidance is None else replace(of, guidance=given.guidance)
+
+
+def _tell(of: Measured, folder: Path) -> None:
+    """The tables on the terminal, and calibration.json."""
+    from rich.console import Console
+
+    from harness.records import write_atomically
+    from reports.margins import margins
+
+    rows, console = margins(of), Console(highlight=False)
+    console.print(_table(f"{of.suite.name}: gates at CFG {of.guidance:g}", [row for row in rows if row.gate], of.confidence))
+    console.print(_table("Values without such a gate", [row for row in rows if not row.gate], of.confidence))
+    for line in (said := _said(of, rows)):
+        console.print(line, markup=False)
+    for paste in dict.fromkeys(row.paste for row in rows if row.gate and row.paste):
+        console.print(f"write: {paste}", markup=False, soft_wrap=True)
+    data = {"format": FORMAT, "suite": of.suite.name, "guidance": of.guidance, "confidence": of.confidence, "power": _power(),
+            "seeds": list(of.run.suite.grid.seeds), "said": said, "floor": _floor(of.run),
+            "ratios": _ratios(of), "rows": [asdict(row) for row in rows]}
+    path = folder / "calibration.json"
+    write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False).encode())
+    console.print(f"calibration: {path}", markup=False)
+
+
+def _table(title: str, rows: Sequence[Margin], confidence: float) -> Table:
+    from rich.table import Table
+    from rich.text import Text
+
+    from reports import words
+
+    table = Table(title=words.visible(title), title_justify="left")
+    gates = any(row.gate for row in rows)
+    columns = ["Gate" if gates else "Value", "Noise from", "Standard error", f"{confidence:.0%} pass", "Declared", "Equal pass",
+               f"{_power():.0%} fail", "Prompts"][:8 if gates else 4]
+    for name in columns:
+        table.add_column(name, justify="left" if name in columns[:2] else "right")
+    for row in rows:
+        def said(number: float | None, row: Margin = row) -> str:
+            return "–" if number is None else words.number(number, row.value)
+
+        needed = "–" if row.margin is None or row.design is None else f"{row.prompts or 'none do'}, has {row.design.prompts}"
+        texts = (row.gate or words.title(row.value), row.source.partition(",")[0], said(row.error), said(row.smallest),
+                 said(row.margin), "–" if row.passes is None else f"{row.passes:.1%}", said(row.drop), needed)
+        table.add_row(*(Text(words.visible(text)) for text in texts[:len(columns)]))
+    return table
+
+
+def _said(of: Measured, rows: Sequence[Margin]) -> list[str]:
+    """What a reader must know beside the tables."""
+    from reports import words
+
+    floor = _floor(of.run)
+    lines = [f"{of.confidence:.0%} pass: the margin that {of.confidence:.0%} of equal candidates pass (for a limit, how far from "
+             f"it the baseline's mean must keep). Equal pass: how many pass the declared one. {_power():.0%} fail: the drop that "
+             "the declared one fails so often. Prompts: with how many the declared one would do."]
+    lines.append("Numeric floor: " + (
+        f"the same image made in a batch and alone differs by at most {floor['largest_levels']} of 255 levels, in "
+        f"{floor['changed_share']:.2%} of its values ({words.plural(floor['images'], 'image')})." if floor else
+        "not measured, images are made one at a time."))
+    lines += [f"The same candidate measured twice: {name} {ratio:.3f} times." for name, ratio in _ratios(of).items()]
+    lines.append("A/A: the baseline on other seeds. Two candidates on the same seeds differ less from image to image, and beside "
+                 "that from prompt to prompt, which A/A cannot show.")
+    if any("tied cells" in row.source for row in rows):
+        lines.append("Tied cells: pairs of the finished run that could not be told apart, on the same seeds, as gates see them.")
+    else:
+        lines.append(("No two cells of the finished run are tied"
+                      if of.tied else "There is no finished run of the suite beside this one; after one, calibrate again")
+                     + ": pairs of tied cells show what gates really look at.")
+    return lines + [words.visible(f"{row.gate or words.title(row.value)}: {row.note}.") for row in rows if row.note]
+
+
+def _floor(run: Run) -> dict[str, Any]:
+    floors = run.floors
+    return {} if not floors else {"images": len(floors), "largest_levels": max(f.largest_levels for f in floors),
+                                  "changed_share": max(f.changed_share for f in floors)}
+
+
+def _ratios(of: Measured) -> dict[str, float]:
+    """What was measured under the second name over the first: median latency, peak memory."""
+    from reports.costs import peak_memory
+
+    one, other = of.names
+    timed = [statistics.median(of.run.latency[name].seconds["total"]) for name in of.names if name in of.run.latency]
+    peaks = [memory.value for memory in (peak_memory(of.run, one), peak_memory(of.run, other)) if memory.value]
+    return {name: pair[1] / pair[0] for name, pair in (("latency", timed), ("peak memory", peaks)) if len(pair) == 2}
+
+
+def _power() -> float:
+    from reports.calibration import POWER
+
+    return POWER

@@ -1,0 +1,65 @@
+"""`sweetspot compare`: two run folders side by side, on the terminal, as Markdown and as a page."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.commands.shown import printable, say
+
+if TYPE_CHECKING:
+    from reports.compare import Compared
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `compare`."""
+    parser.add_argument("a", type=Path, metavar="RUN_A", help="the run that is compared with, for example runs-main/alpha_cfg")
+    parser.add_argument("b", type=Path, metavar="RUN_B", help="the run that is compared, for example runs/alpha_cfg")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the comparison as one offline HTML page")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write it as Markdown of at most 60 kB")
+    parser.add_argument("--fail-on-worse", action="append", default=[], metavar="VALUE",
+                        help="end with 1 if B is worse than A anywhere in this value, for example objective, or if it cannot be "
+                             "compared; may be given more than once")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 compared, 1 a folder that cannot be read, nothing that could be compared, a file that cannot be written, or
+    what --fail-on-worse asks for; 2 the command line is wrong."""
+    from rich.console import Console
+
+    from harness.records import write_atomically
+    from reports.compare import compare
+    from reports.compare_views import markdown, page, terminal
+    from reports.load import load_run
+
+    try:
+        of = compare(load_run(given.a), load_run(given.b))
+        Console(highlight=False).print(terminal(of))
+        for file, text in ((given.output, page), (given.markdown, markdown)):
+            if file is not None:
+                write_atomically(file, text(of).encode(errors="replace"))
+                say(printable(f"wrote {file}"))
+    except (OSError, ValueError) as error:
+        print(f"sweetspot compare: {printable(str(error))}", file=sys.stderr)
+        return 1
+    wrong = [f"{value}: {why}" for value in given.fail_on_worse if (why := _worse(of, value))]
+    for said in wrong:
+        print(f"sweetspot compare: {printable(said)}", file=sys.stderr)
+    return 1 if wrong or not of.comparable else 0
+
+
+def _worse(of: Compared, value: str) -> str:
+    """Why a value does not pass, or an empty string: what was not measured is no pass."""
+    counted = of.counted(value)
+    if worse := counted.get("worse", 0):
+        return f"B is worse than A in {worse} of {sum(counted.values())} cells"
+    absent = sum(row.word == "not measured" for row in of.moved if row.value == value and row.candidate not in of.not_offered)
+    if not counted or absent:
+        values = sorted({row.value for row in of.moved})
+        why = of.refused.get(value) or of.refused.get("") or (
+            f"no pair of images in {absent} of {sum(counted.values())} cells" if counted else
+            f"no such value; there are {', '.join(values) or 'none'}")
+        return f"not compared, so not passed: {why}"
+    return ""

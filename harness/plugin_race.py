@@ -1,0 +1,261 @@
+"""A race of a suite that spends a budget: look after look at more prompts, fewer candidates each time, until the answer is
+stable; then the confirmation, and more seeds for gates that cannot be decided yet. The plugin's race item runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from harness.asking import Asking, Outcome, Rectangle
+from harness.declare import BASELINE, Budget, Candidate, Suite, short_hash
+from harness.metrics import METRICS
+from harness.records import Cell, Failure, Look
+from harness.refining import between
+
+if TYPE_CHECKING:
+    from harness.plugin_session import SuiteSession
+    from harness.searching import Searcher
+    from reports.gates import Verdict
+    from reports.load import Run
+    from reports.racing import LookResult
+
+SEARCH: Final = "search"
+SELECT: Final = "select"
+REFINE: Final = "refine"
+CONFIRM: Final = "confirm"
+GATE: Final = "gate"
+NOT_OF_IMAGES: Final = ("coverage", "identities", "failures", "failure_rate", "seconds_per_image", "peak_bytes")
+"""Values of gates that more images say nothing about."""
+
+Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
+"""Candidates that a race adds, by the name of the one that each group stands behind."""
+
+
+def first_cells(suite: Suite) -> tuple[Cell, ...] | None:
+    """What is sampled of every candidate before anything is judged: the first prompts, at all seeds and scales. None, which is
+    the whole grid, where the suite has no budget."""
+    if suite.budget is None:
+        return None
+    from reports.racing import prompt_looks, select_prompts
+
+    prompts = prompt_looks(select_prompts(suite), suite.budget)[0]
+    return tuple(Rectangle(candidates=(), guidances=suite.grid.guidance_scales, prompts=prompts, seeds=suite.grid.seeds).cells())
+
+
+class Race:
+    """One suite's race. It decides by the images alone that its looks asked for, so that a race that was killed goes the same
+    way again from those that are there."""
+
+    def __init__(self, of: SuiteSession, budget: Budget) -> None:
+        self.of, self.budget, self.run = of, budget, of.run()
+        self.asking = Asking(self.run, of.candidate, of.expect)
+        self.asking.failed |= of.failed
+        self._out: set[tuple[str, float]] = set()
+
+    def go(self) -> list[Failure]:
+        """The whole race: search, select, confirm, gates. Returns the failures on the way."""
+        self.run.as_declared()
+        try:
+            self._search()
+            self._select()
+            if self.asking.looks and (prompts := self._confirm_prompts()):
+                self._confirm(prompts)
+                self._decide_gates(prompts)
+        finally:
+            self.asking.write()
+        return self.asking.failures
+
+    @property
+    def suite(self) -> Suite:
+        """The suite as it is now, with the candidates that were added."""
+        return self.run.suite
+
+    def _search(self) -> None:
+        """Tries block weights on a few prompts, and takes the best into the suite."""
+        search = self.suite.search
+        if search is None:
+            return
+        from harness.searching import Searcher
+        from reports.racing import select_prompts
+
+        decides = [self.run.race, self.run.head["metric_settings"], self.run.ledger.identity(self.suite.baseline)]
+        searcher = Searcher(search, self.of.folder, short_hash(decides))
+        plan = Rectangle(candidates=(), guidances=(float(search.guidance),), seeds=self.suite.grid.seeds,
+                         prompts=select_prompts(self.suite)[:search.prompts])
+        self.asking.ask(replace(plan, candidates=self._compared()))
+        while (trial := searcher.ask()) is not None:
+            self.asking.ask(replace(plan, candidates=(trial.name,)), [trial])
+            searcher.tell(trial.name, None if trial.name in self.asking.failed else self._score(trial, plan))
+        self._found(searcher, plan)
+
+    def _compared(self) -> tuple[str, ...]:
+        """The baseline, where a metric of the suite is measured against its images."""
+        paired = any(METRICS[name].paired for name in self.suite.metrics)
+        return self._allowed([self.suite.baseline]) if paired else ()
+
+    def _score(self, trial: Candidate, plan: Rectangle) -> float | None:
+        """The mean objective of a trial, every prompt counting once; None where an image has none."""
+        from reports import load_run
+
+        look = Look(race=self.run.race, number=1, stage=SEARCH, candidates=(*self._compared(), trial.name),
+                    guidances=plan.guidances, prompts=plan.prompts, seeds=plan.seeds, images=0)
+        images = load_run(self.of.folder, [look], [trial]).images
+        scores = images.loc[images["candidate"] == trial.name].groupby("prompt")["objective"].mean()
+        return None if scores.isna().any() or len(scores) < len(plan.prompts) else float(scores.mean())
+
+    def _found(self, searcher: Searcher, plan: Rectangle) -> None:
+        """One look for the whole search. Its trials are no candidates, but for the best; that some could not be made is a result
+        like others, while all together are a failure."""
+        trials, kept = searcher.history, searcher.best()
+        names = tuple(trial.name for trial in trials)
+        look = self.asking.look(SEARCH, replace(plan, candidates=(*self._compared(), *names)))
+        odd = sum(trial.score is None for trial in trials)
+        said = f"{len(trials)} block weights tried{f', {odd} of them without a score' if odd else ''}"
+        self.asking.close(look, Outcome(why=f"{said}; the best are kept: {', '.join(c.name for c in kept) or 'none'}"))
+        if kept:
+            self.asking.failures[:] = [failure for failure in self.asking.failures if failure.candidate not in names]
+        self.run.grow({"": kept})
+
+    def _select(self) -> None:
+        """Looks at the select prompts until one of them ends the race."""
+        from reports.racing import prompt_looks, select_prompts
+
+        looks = prompt_looks(select_prompts(self.suite), self.budget)
+        plan = Rectangle(candidates=self._allowed(c.name for c in self.suite.candidates), prompts=looks[0],
+                         guidances=tuple(map(float, self.suite.grid.guidance_scales)), seeds=self.suite.grid.seeds)
+        for number, known in enumerate(looks, start=1):
+            if not plan.candidates:
+                return
+            look = self.asking.look(SELECT, plan)
+            result = self._judge(number)
+            last = number == len(looks)
+            added, said = ({}, "") if last else self._between(result)
+            plan = replace(plan, candidates=self.asking.sound(result.candidates), guidances=tuple(map(float, result.guidances)),
+                           prompts=() if last else tuple(p for p in looks[number] if p not in known))
+            over = last or (result.done and not added)
+            if not over and (too_much := self._too_much(plan, added, known)):
+                over, said = True, "; ".join(filter(None, (said, too_much)))
+            why = "; ".join(filter(None, (result.why, said)))
+            self.asking.close(look, Outcome(why=why, dropped=result.dropped, level=result.level))
+            if over:
+                return
+            if added:
+                plan = self._refine(plan, added, known)
+
+    def _allowed(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the names that were selected by pytest or added on the way, and are sound so far; the baseline too where an
+        earlier session left its images, for what is measured against it needs them."""
+        declared, chosen = {c.name for c in self.run.declared.candidates}, {*self.of.selected}
+        if self.run.gallery.at_hand(self.suite.baseline):
+            chosen.add(self.suite.baseline)
+        return self.asking.sound(name for name in names if name not in self.run.not_offered
+                                 and (name in chosen or name not in declared))
+
+    def _judge(self, number: int) -> LookResult:
+        from reports.racing import judge_look
+
+        result = judge_look(self._read().images, self.suite, number, frozenset(self._out))
+        self._out |= {(cell.candidate, float(cell.guidance)) for cell in result.dropped}
+        return result
+
+    def _too_much(self, coming: Rectangle, added: Added, known: Sequence[str]) -> str:
+        """That the next look would spend more than there is; empty where it would not."""
+        from reports.racing import affordable
+
+        new = tuple(c.name for group in added.values() for c in group)
+        wanted = len(replace(coming, candidates=(*coming.candidates, *new))) + len(
+            replace(coming, candidates=new, prompts=tuple(known)))
+        if affordable(self.suite, self.asking.spent, wanted):
+            return ""
+        return f"the next look would take {wanted:,} more images, which the budget of {self.budget.images:,} does not leave"
+
+    def _between(self, result: LookResult) -> tuple[Added, str]:
+        """The candidates that refine the axis around the best; and why there are none where two neighbours have nothing between
+        them."""
+        from reports.racing import refinements
+
+        axis = self.budget.refine
+        found: dict[str, tuple[Candidate, ...]] = {}
+        ordered = sorted((c for c in self.suite.candidates if isinstance(c.axes.get(axis), int | float)),
+                         key=lambda c: float(c.axes[axis]))
+        try:
+            for value in refinements(result, self.suite):
+                low = next((c for c in reversed(ordered) if float(c.axes[axis]) < value), None)
+                high = next((c for c in ordered if float(c.axes[axis]) > value), None)
+                if low is not None and high is not None:
+                    found[low.name] = (*found.get(low.name, ()), between(low, high, axis, value))
+        except ValueError as error:  # a candidate without a number on the axis, or two with nothing between them
+            return {}, f"not refined: {error}"
+        return found, ""
+
+    def _refine(self, plan: Rectangle, added: Added, known: Sequence[str]) -> Rectangle:
+        """Takes candidates in and samples them on the prompts known so far; returns what the next look samples."""
+        self.run.grow(added)
+        new = tuple(c.name for group in added.values() for c in group)
+        look = self.asking.look(REFINE, replace(plan, candidates=new, prompts=tuple(known)))
+        self.asking.close(look, Outcome(why=f"added to look more closely at {self.budget.refine} around the best"))
+        held = {*plan.candidates, *new}
+        return replace(plan, candidates=self.asking.sound(c.name for c in self.suite.candidates if c.name in held))
+
+    def _confirm_prompts(self) -> tuple[str, ...]:
+        from reports.racing import select_prompts
+
+        chosen_on = set(select_prompts(self.suite))
+        return tuple(p.id for p in self.suite.grid.prompts if p.id not in chosen_on)
+
+    def _confirm(self, prompts: tuple[str, ...]) -> None:
+        """The pick, and what it is compared with, on the prompts that had no part in the choice."""
+        from reports import recommend
+        from reports.racing import confirm_plan, seed_looks
+
+        run = self._read()
+        names, scales = confirm_plan(run, recommend(run))
+        plan = Rectangle(candidates=self._allowed(names), guidances=tuple(map(float, scales)), prompts=prompts,
+                         seeds=seed_looks(self.suite.grid.seeds)[0])
+        if plan.candidates and (look := self._within_budget(CONFIRM, plan)) is not None:
+            self.asking.close(look, Outcome(why="the pick and what it is compared with, on prompts new to the choice"))
+
+    def _decide_gates(self, prompts: tuple[str, ...]) -> None:
+        """More seeds for gates that cannot be decided yet, one look at a time."""
+        from reports import judge, recommend
+        from reports.racing import gate_level, seed_looks
+
+        for seeds in seed_looks(self.suite.grid.seeds)[1:]:
+            run = self._read()
+            recommendation = recommend(run)
+            undecided = [v for v in judge(run, recommendation) if v.status == "inconclusive"
+                         and v.gate.partition(" ")[0] not in NOT_OF_IMAGES]
+            at = recommendation.guidance
+            scales = (float(at),) if at is not None else tuple(map(float, self.suite.grid.guidance_scales))
+            plan = Rectangle(candidates=self._allowed(self._judged_with(undecided)), guidances=scales, prompts=prompts,
+                             seeds=seeds)
+            if not plan.candidates or (look := self._within_budget(GATE, plan)) is None:
+                return
+            gates = ", ".join(dict.fromkeys(v.gate for v in undecided))
+            self.asking.close(look, Outcome(why=f"inconclusive with fewer seeds: {gates}", level=gate_level(self.suite)))
+
+    def _judged_with(self, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+        """Whose images decide these verdicts: those judged, those they are compared with, and the baseline, which the metrics
+        that need a reference are measured against."""
+        against = {gate.name: gate.not_worse_than for gate in self.suite.gates}
+        held = {v.candidate for v in verdicts} | {against.get(v.gate) for v in verdicts}
+        held = held - {BASELINE} | ({self.suite.baseline} if held else set())
+        return tuple(c.name for c in self.suite.candidates if c.name in held)
+
+    def _within_budget(self, stage: str, plan: Rectangle) -> Look | None:
+        """The look, sampled; None where it would spend more than there is. The look before it then says so."""
+        wanted = self.asking.wanted(plan)
+        if self.budget.images and self.asking.spent + wanted > self.budget.images:
+            last = self.asking.looks[-1]
+            said = f"{wanted:,} more images for the stage \"{stage}\" do not fit into the budget of {self.budget.images:,}"
+            self.asking.close(last, Outcome(why=f"{last.why}; {said}", dropped=last.dropped, level=last.level))
+            return None
+        return self.asking.look(stage, plan)
+
+    def _read(self) -> Run:
+        """The run as far as the looks asked for images."""
+        from reports import load_run
+
+        return load_run(self.of.folder, self.asking.looks)
+

@@ -1,0 +1,61 @@
+"""What a run writes: frozen records and the append-only journal that holds them. The harness writes them; reports read them."""
+
+from typing import Final
+
+from harness.records.costs import (
+    PHASES,
+    BatchCurve,
+    BatchPoint,
+    Durations,
+    Fit,
+    Latency,
+    Memory,
+    Power,
+    Reading,
+    Series,
+    Span,
+    Timeline,
+)
+from harness.records.course import Dropped, Failure, Finished, Look, Weights, cells_of, standing_looks
+from harness.records.images import Cell, Coverage, Defect, Measurement, NoiseFloor, Sample, finite, sample_key
+from harness.records.journal import Journal, write_atomically
+from harness.records.lines import Record, from_line, to_line
+
+__all__ = [
+    "PHASES",
+    "RUN_FORMAT",
+    "BatchCurve",
+    "BatchPoint",
+    "Cell",
+    "Coverage",
+    "Defect",
+    "Dropped",
+    "Durations",
+    "Failure",
+    "Finished",
+    "Fit",
+    "Journal",
+    "Latency",
+    "Look",
+    "Measurement",
+    "Memory",
+    "NoiseFloor",
+    "Power",
+    "Reading",
+    "Record",
+    "Sample",
+    "Series",
+    "Span",
+    "Timeline",
+    "Weights",
+    "cells_of",
+    "finite",
+    "from_line",
+    "sample_key",
+    "standing_looks",
+    "to_line",
+    "write_atomically",
+]
+
+RUN_FORMAT: Final = 1
+"""Format of a run folder, in its run.json: raise it when an older reader would read the folder wrongly."""

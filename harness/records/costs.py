@@ -1,0 +1,142 @@
+"""Records of what a candidate costs: seconds, memory over time and at its peak, energy, batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+PHASES: Final = ("total", "text", "denoise", "decode")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """Seconds per image at `batch_size`, by phase, one entry per timed round (warm-up rounds are not in it).
+
+    `setting` is the hash of all that was timed; it counts while it equals the setting of the candidate's Weights.
+    `yardstick` holds the seconds of one fixed small computation before each round: where it differs between two
+    candidates, the machine was busy with something else and their latencies cannot be compared. `stopped` says why there
+    are so many rounds and no more.
+    """
+
+    candidate: str
+    batch_size: int
+    warmup_rounds: int
+    seconds: Mapping[str, tuple[float, ...]]
+    guidance: float
+    setting: str = ""
+    yardstick: tuple[float, ...] = ()
+    stopped: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """One figure that a probe gave: a number, or None and the reason it could not be measured. Missing is never zero."""
+
+    name: str
+    unit: str
+    value: float | None
+    why_missing: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Peak memory of one candidate while it sampled at batch 1, by probe, in bytes; `setting` as in Latency."""
+
+    candidate: str
+    readings: tuple[Reading, ...]
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """One phase that was passed through once ("switch", "text", "denoise", "decode"), on the clock of its timeline."""
+
+    phase: str
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Series:
+    """One line of a timeline: bytes in use at times since its start. `why_ended` says why there is no more, or nothing."""
+
+    name: str
+    at_seconds: tuple[float, ...]
+    used_bytes: tuple[int, ...]
+    why_ended: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timeline:
+    """Memory over time while a candidate was made resident and made one untimed image, with the phases marked.
+
+    `samples_per_second` is the rate reached by `samples` samples before they were thinned; `notes` says what to know.
+    """
+
+    candidate: str
+    series: tuple[Series, ...]
+    spans: tuple[Span, ...]
+    samples: int
+    samples_per_second: float | None
+    longest_gap_seconds: float
+    notes: tuple[str, ...] = ()
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """Energy, clocks and temperature over the timed images of a candidate, and in words what held the clocks back
+    (`limits`; where the driver does not tell, `why_no_limits`)."""
+
+    candidate: str
+    images: int
+    readings: tuple[Reading, ...]
+    limits: tuple[str, ...] = ()
+    why_no_limits: str = ""
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Durations:
+    """Seconds of what is timed apart from an image's phases: "load", "first_switch" (which may merge and
+    read files), "switch", "step" (every denoising step)."""
+
+    candidate: str
+    seconds: Mapping[str, tuple[float, ...]]
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchPoint:
+    """Seconds of each timed batch of `batch_size` images, and the memory readings of one untimed batch before them."""
+
+    batch_size: int
+    seconds: tuple[float, ...]
+    readings: tuple[Reading, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchCurve:
+    """Throughput and peak memory by batch size; `stopped` says why it ends where it ends."""
+
+    candidate: str
+    points: tuple[BatchPoint, ...]
+    stopped: str
+    setting: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Fit:
+    """Whether a batch fits into the device's memory (or under `cap_bytes`). If not: the bytes asked for, free and there
+    in all, as far as the allocator said; `why` is its first sentence."""
+
+    candidate: str
+    batch_size: int
+    fits: bool
+    cap_bytes: int | None = None
+    asked_bytes: int | None = None
+    free_bytes: int | None = None
+    total_bytes: int | None = None
+    why: str = ""
+    setting: str = ""

@@ -1,0 +1,86 @@
+"""The append-only journal of a run, and the writing of whole files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from harness.records.images import Cell
+from harness.records.lines import Record, from_line, quickly, to_line
+
+
+class Journal:
+    """The append-only file of a run's records. Lines are added whole, and by default reach the disk before `add` returns."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def add(self, records: Iterable[Record], *, sync: bool = True) -> None:
+        """Appends the records as lines; a torn last line left by a killed run is closed off first.
+
+        Without `sync` the lines outlive a killed process but not a power cut, until the next `add` or `sync`.
+        """
+        text = "".join(to_line(r) + "\n" for r in records)
+        if not text:
+            return
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with self.path.open("ab+") as file:
+            if file.tell() > 0:
+                file.seek(-1, os.SEEK_END)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(text.encode())
+            file.flush()
+            if sync:
+                os.fsync(file.fileno())
+
+    def sync(self) -> None:
+        """Waits until all that was added is on the disk."""
+        if self.path.exists():
+            with self.path.open("rb") as file:
+                os.fsync(file.fileno())
+
+    def read(self) -> tuple[list[Record], list[str]]:
+        """All whole records in order, and one sentence for each line that could not be read."""
+        damaged: list[str] = []
+        return list(self.records(damaged)), damaged
+
+    def records(self, damaged: list[str], start: int = 0, end: int | None = None, lines_before: int = 0) -> Iterator[Record]:
+        """The whole records between two byte offsets (the file's end by default), in order; a sentence for each line
+        that could not be read is put into `damaged`. `lines_before` is the number of lines before `start`."""
+        cells: dict[tuple[Any, ...], Cell] = {}
+        for number, line in enumerate(self.lines(start, end), start=lines_before + 1):
+            if line.isspace():
+                continue
+            text = line.decode(errors="replace")
+            try:
+                yield quickly(text, cells) or from_line(text)
+            except ValueError as error:
+                damaged.append(f"{self.path.name} line {number}: {error}")
+
+    def lines(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """The lines between two byte offsets, with their ends; nothing where there is no file."""
+        if not self.path.exists():
+            return
+        with self.path.open("rb", buffering=1 << 20) as file:
+            place = file.seek(start)
+            for line in file:
+                if end is not None and (place := place + len(line)) > end:
+                    return
+                yield line
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Writes `data` to a temporary file beside `path`, syncs it to the disk and renames it: whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,9 @@
+"""Gates: conditions a candidate must meet before it is promoted, each passed, failed, inconclusive or not measured.
+The plugin, page.py, summary.py and tables.py import the names below."""
+
+from reports.gates.counts import IDENTITIES, UNACCOUNTED
+from reports.gates.judging import judge
+from reports.gates.verdicts import COUNTED, FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED, Verdict, decide, in_unit
+
+__all__ = ["COUNTED", "FAILED", "IDENTITIES", "INCONCLUSIVE", "NOT_MEASURED", "PASSED", "UNACCOUNTED", "Verdict", "decide",
+           "in_unit", "judge"]

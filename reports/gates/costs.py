@@ -1,0 +1,140 @@
+"""What gates on latency and peak memory look at: one candidate's figure, a difference from another's, or a ratio to it.
+judging.py calls `seconds` and `peak`; the figures of a promoted candidate come from its baseline file."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+from scipy.stats import binom
+
+from harness.declare import PROMOTED, Gate
+from reports import words
+from reports.candidates import label
+from reports.costs import Seconds, incomparable, peak_memory, seconds_per_image
+from reports.gates import against
+from reports.gates.verdicts import Seen, nothing
+from reports.load import Run
+from reports.racing import gate_level
+from reports.statistics import LEVEL, Estimate
+
+
+def median_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:
+    """The median with the distribution-free interval between two order statistics: the k-th smallest and the k-th largest value
+    with the largest k for which 2 P(Binomial(n, 1/2) <= k - 1) <= 1 - level.
+
+    In the unit of `values`. Where there are too few of them for any k (fewer than 6 at 95 %), the smallest and the largest, which
+    cover the true median with 1 - 2^(1-n); `why` says so. Raises ValueError without values. David and Nagaraja, Order
+    Statistics (2003), section 7.1.
+    """
+    n, ordered = len(values), sorted(values)
+    if not n:
+        raise ValueError("a median of no values; expected at least one round")
+    ranks = [k for k in range(1, n // 2 + 1) if 2 * float(binom.cdf(k - 1, n, 0.5)) <= 1 - level]
+    k = max(ranks, default=1)
+    few = "" if ranks else f"the range of {words.plural(n, 'round')}, too few for a {100 * level:.3g} % interval"
+    return Estimate(mean=statistics.median(ordered), low=ordered[k - 1], high=ordered[n - k], prompts=0, pairs=n, why=few)
+
+
+def seconds(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
+    """Seconds per image at batch 1: the median and the range of the rounds, or that of the difference or ratio. Candidates are
+    timed in turns, so a ratio is taken round by round where both have as many rounds."""
+    mine = seconds_per_image(run, name)
+    if mine.median is None:
+        return Seen(estimate=nothing(mine.why))
+    if other is None:
+        return Seen(estimate=_range(mine), note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest")
+    theirs, why = _other_seconds(run, name, other)
+    if theirs.median is None:
+        return Seen(estimate=nothing(why))
+    if gate.ratio is None:
+        return Seen(estimate=_apart(mine, theirs),
+                    note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest, minus {named(run, other)}")
+    return _times_as_long(run, (name, other), mine, theirs)
+
+
+def _times_as_long(run: Run, names: tuple[str, str], mine: Seconds, theirs: Seconds) -> Seen:
+    """The ratio of two latencies."""
+    other = names[1]
+    if not (theirs.fastest or 0) > 0:
+        return Seen(estimate=nothing(f"{named(run, other)} has a round of no length, so that there is no ratio"))
+    mine_rounds, their_rounds = (_rounds(run, who) for who in names)
+    if other != PROMOTED and len(mine_rounds) == len(their_rounds):
+        found = median_interval([a / b for a, b in zip(mine_rounds, their_rounds, strict=True)], gate_level(run.suite))
+        over = found.why or words.plural(found.pairs, "round")
+        return Seen(estimate=found, note=f"median of the ratio to {named(run, other)} round by round ({over})")
+    return Seen(estimate=_divided(mine, theirs),
+                note=f"ratio of the medians to {named(run, other)}, from fastest over slowest to slowest over fastest round")
+
+
+def peak(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
+    """Peak memory: one number, so an interval of no width; a difference or ratio only of the same reading."""
+    mine = peak_memory(run, name)
+    if mine.value is None:
+        return Seen(estimate=nothing(mine.why_missing))
+    note = f"reading: {words.reading(mine.name)}"
+    if other is None:
+        return Seen(estimate=_exact(mine.value), note=note)
+    theirs = against.peak_memory(run, mine.name) if other == PROMOTED else peak_memory(run, other)
+    if theirs.value is None or theirs.name != mine.name:
+        why = theirs.why_missing or f"its reading is {words.reading(theirs.name)}"
+        return Seen(estimate=nothing(f"{named(run, other)} has no reading {mine.name!r}: {why}"))
+    if gate.ratio is None:
+        return Seen(estimate=_exact(mine.value - theirs.value), note=f"{note}, minus {named(run, other)}")
+    if not theirs.value > 0:
+        return Seen(estimate=nothing(f"{named(run, other)} took {words.size(theirs.value)}, so that there is no ratio"))
+    return Seen(estimate=_exact(mine.value / theirs.value), note=f"{note}, ratio to {named(run, other)}")
+
+
+def named(run: Run, other: str) -> str:
+    """The other of a comparison in words: a candidate, or what was promoted."""
+    return against.called(run) if other == PROMOTED else label(run, other)
+
+
+def _other_seconds(run: Run, name: str, other: str) -> tuple[Seconds, str]:
+    """What the candidate is held against, or none and why."""
+    if other == PROMOTED:
+        theirs = against.seconds_per_image(run, name)
+        return theirs, theirs.why
+    theirs = seconds_per_image(run, other)
+    none = Seconds(median=None, fastest=None, slowest=None, rounds=0)
+    if theirs.median is None:
+        return none, f"{label(run, other)}: {theirs.why}"
+    if (here := run.latency[name].batch_size) != (there := run.latency[other].batch_size):
+        return none, f"not comparable: timed at batch size {here}, and {label(run, other)} at {there}"
+    why = incomparable(run, name, other)
+    return (none, why) if why else (theirs, "")
+
+
+def _rounds(run: Run, name: str) -> tuple[float, ...]:
+    record = run.latency.get(name)
+    return record.seconds.get("total", ()) if record else ()
+
+
+def _range(of: Seconds) -> Estimate:
+    return Estimate(mean=of.median, low=of.fastest, high=of.slowest, prompts=0, pairs=of.rounds)
+
+
+def _apart(mine: Seconds, theirs: Seconds) -> Estimate:
+    """Difference of the medians, as far apart as any two rounds."""
+    (a, a_low, a_high), (b, b_low, b_high) = _numbers(mine), _numbers(theirs)
+    return Estimate(mean=a - b, low=a_low - b_high, high=a_high - b_low, prompts=0, pairs=mine.rounds)
+
+
+def _divided(mine: Seconds, theirs: Seconds) -> Estimate:
+    """Ratio of the medians, as far apart as any two rounds."""
+    (a, a_low, a_high), (b, b_low, b_high) = _numbers(mine), _numbers(theirs)
+    return Estimate(mean=a / b, low=a_low / b_high, high=a_high / b_low, prompts=0, pairs=mine.rounds)
+
+
+def _numbers(of: Seconds) -> tuple[float, float, float]:
+    assert of.median is not None
+    assert of.fastest is not None
+    assert of.slowest is not None
+    return of.median, of.fastest, of.slowest
+
+
+def _exact(value: float) -> Estimate:
+    return Estimate(mean=value, low=value, high=value, prompts=0, pairs=1)
+
+

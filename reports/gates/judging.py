@@ -1,0 +1,105 @@
+"""Gates: may a candidate be promoted? Pure rules from measured intervals to passed, failed, inconclusive or not measured.
+Called by the plugin, page.py and summary.py; a new kind of gate is a case here and rows in its table test."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import pandas as pd
+
+from harness.declare import BASELINE, PROMOTED, Gate
+from reports.candidates import label
+from reports.decision import Recommendation
+from reports.gates import against, costs, counts
+from reports.gates.ratios import ratio_of_means, times
+from reports.gates.verdicts import NOT_MEASURED, Seen, Verdict, decide, not_measured, nothing, verdict
+from reports.load import Run
+from reports.racing import gate_level
+from reports.statistics import cluster_mean, paired_difference
+
+_COUNTS: Final[dict[str, Callable[[Run, Gate, str], Verdict]]] = {
+    "coverage": counts.coverage, "identities": counts.identities, "failures": counts.failures,
+    "failure_rate": counts.failure_rate}
+_COSTS: Final[dict[str, Callable[[Run, Gate, str, str | None], Seen]]] = {
+    "seconds_per_image": costs.seconds, "peak_bytes": costs.peak}
+
+
+def judge(run: Run, recommendation: Recommendation) -> list[Verdict]:
+    """Every gate of the suite on every candidate it names, or on the pick when it names none."""
+    found = []
+    for gate in run.suite.gates:
+        names = gate.candidates or ((recommendation.pick,) if recommendation.pick else ())
+        if not names:
+            found.append(not_measured(gate, "", "there is no recommended pick to judge"))
+        found.extend(_judge_one(run, recommendation, gate, name) for name in names)
+    return found
+
+
+def _judge_one(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
+    if why := _meaningless(run, gate, name):
+        return not_measured(gate, name, why)
+    if gate.value in _COUNTS:
+        return _COUNTS[gate.value](run, gate, name)
+    other = run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
+    fewer = gate.value in _COSTS or run.better(gate.value) == "lower"
+    seen = _COSTS[gate.value](run, gate, name, other) if gate.value in _COSTS else _images(run, rec, gate, (name, other))
+    decisive = seen.times or seen.estimate
+    if decisive.low is None:
+        why = run.failure_of(name) or seen.estimate.why or decisive.why or run.why_missing(name, gate.value) or seen.note
+        return verdict(gate, name, NOT_MEASURED, seen.estimate, why, fewer=fewer)
+    return verdict(gate, name, _status(gate, seen, fewer), seen.estimate, seen.note, fewer=fewer)
+
+
+def _meaningless(run: Run, gate: Gate, name: str) -> str:
+    """Why a gate can say nothing at all, or an empty string."""
+    if name not in {c.name for c in run.suite.candidates}:
+        return f"the suite has no candidate {name!r}"
+    if any(map(math.isnan, (gate.at_least or 0.0, gate.at_most or 0.0, gate.margin, gate.ratio or 0.0))):
+        return "a limit, the margin or the ratio of this gate is not a number (NaN)"
+    if gate.ratio is not None and (gate.not_worse_than is None or not gate.ratio > 0 or gate.margin):
+        return "a ratio goes with not_worse_than, is above 0, and has no margin beside it"
+    if gate.not_worse_than is not None and gate.value not in {*_COUNTS, *_COSTS} and run.better(gate.value) == "nearer":
+        return f"{gate.value} has no better direction to be worse in"
+    return ""
+
+
+def _status(gate: Gate, seen: Seen, fewer: bool) -> str:
+    of = seen.times or seen.estimate
+    if gate.not_worse_than is None:
+        return decide(of.low, of.high, at_least=gate.at_least, at_most=gate.at_most)
+    worst = 0.0 if seen.times else gate.ratio if gate.ratio is not None else gate.margin if fewer else -gate.margin
+    return decide(of.low, of.high, at_most=worst) if fewer else decide(of.low, of.high, at_least=worst)
+
+
+def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | None]) -> Seen:
+    """The estimate of a per-image value, and what it was taken from."""
+    name, other = names
+    rows, note = _rows(run, rec, chosen=not gate.candidates)
+    mine = rows[rows["candidate"] == name]
+    level = gate_level(run.suite)
+    if other is None:
+        return Seen(estimate=cluster_mean(mine, gate.value, level), note=note)
+    if other == PROMOTED:
+        theirs, said = against.comparable(run, mine, gate.value)
+        if theirs is None:
+            return Seen(estimate=nothing(said))
+        named = f"{against.called(run)} ({said})"
+    else:
+        theirs, named = rows[rows["candidate"] == other], label(run, other)
+    if gate.ratio is None:
+        return Seen(estimate=paired_difference(mine, theirs, gate.value, level=level), note=f"{note}, minus {named}")
+    return Seen(estimate=ratio_of_means(mine, theirs, gate.value, level),
+                times=times(mine, theirs, gate.value, gate.ratio, level), note=f"{note}, ratio to {named}")
+
+
+def _rows(run: Run, rec: Recommendation, *, chosen: bool) -> tuple[pd.DataFrame, str]:
+    """The images a gate reads, at the recommended guidance. The pick was chosen for doing well on the select prompts, so
+    it is judged on the confirm prompts (if there are two); a candidate named in the gate is judged on all prompts."""
+    rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
+    at = "" if rec.guidance is None else f" at CFG {rec.guidance:g}"
+    held_out = rows[rows["split"] == "confirm"]
+    if chosen and held_out["prompt"].nunique() >= 2:
+        return held_out, f"confirm prompts{at}"
+    return rows, f"all prompts{at}"

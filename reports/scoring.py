@@ -1,0 +1,112 @@
+"""A table of images scored cell by cell: who competes, who is best, and who is tied with the best, under constraints.
+Pure; cells.py asks for the recommendation and racing.py at every look of an adaptive sweep, so that both say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from harness.declare import Constraint
+from reports import words
+from reports.decision import Scored
+from reports.simultaneous import from_best
+from reports.statistics import FLAGS, LEVEL, SHARES, Estimate, cluster_means, within_bounds
+
+CellKey: TypeAlias = tuple[str, float]
+"""(candidate, guidance)."""
+CELL: Final = ("candidate", "guidance")
+
+
+def score_table(table: pd.DataFrame, constraints: Sequence[Constraint] = (), out: Collection[CellKey] = (),
+                level: float = LEVEL) -> tuple[Scored, ...]:
+    """Every cell of `table` with its mean objective and its paired difference from the best competing cell.
+
+    A cell is complete when it has as many measured images as the fullest one and is not among `out`, the cells that a race
+    dropped; a mean over easier prompts is no better mean. Of the complete cells those compete that no constraint rules out.
+    The intervals of competing cells hold for all of them together (see simultaneous.from_best); the others keep that of one
+    comparison. With fewer than two prompts no interval exists and only the best is tied. `level` is that of the intervals of
+    `behind` and of the constraints; those of the mean objectives are always of 95 %.
+    """
+    keys = list(dict.fromkeys(zip(table["candidate"].tolist(), table["guidance"].astype(float).tolist(), strict=True)))
+    means = cluster_means(table, "objective", CELL)
+    fullest = max((m.pairs for key, m in means.items() if key not in out), default=0)
+    complete = [key for key in keys if key in means and means[key].pairs == fullest and key not in out]
+    ruled = ruled_out(table, constraints, level)
+    ranked = [key for key in complete if key not in ruled]
+    best = max(ranked, key=lambda key: means[key].mean or 0.0, default=None)
+    distances = _distances(table, best, level)
+    halves = _half_widths(table, ranked, level)
+    why = "nothing was measured" if not complete else "no cell keeps the constraints" if best is None else \
+        "no image of the one shares prompt, seed with one of the other"
+    cells = []
+    for key in keys:
+        behind = distances.get(key, _nothing(why))
+        if key in halves and behind.mean is not None and behind.low is not None:
+            behind = replace(behind, low=behind.mean - halves[key], high=behind.mean + halves[key])
+        tied = key in ranked and (key == best or (behind.low is not None and not behind.distinct))
+        cells.append(Scored(candidate=key[0], guidance=key[1], objective=means.get(key, _nothing("no values")), behind=behind,
+                            tied=tied, complete=key in complete, ruled_out=ruled.get(key, ""), dropped=key in out))
+    return tuple(cells)
+
+
+def ruled_out(table: pd.DataFrame, constraints: Sequence[Constraint], level: float = LEVEL) -> dict[CellKey, str]:
+    """Cells whose interval of a constrained metric lies wholly on the wrong side of the limit, and what it is, in words."""
+    found: dict[CellKey, str] = {}
+    for constraint in constraints:
+        for key, of in constrained(table, constraint.metric, level).items():
+            if of.low is None or of.high is None:
+                continue
+            above = constraint.at_most is not None and of.low > constraint.at_most
+            below = constraint.at_least is not None and of.high < constraint.at_least
+            if key not in found and (above or below):
+                found[key] = (f"{words.title(constraint.metric)} {words.number(of.mean, constraint.metric)} "
+                              f"{words.interval(of.low, of.high, constraint.metric)}, {limit(constraint)} was asked for")
+    return found
+
+
+def constrained(table: pd.DataFrame, metric: str, level: float = LEVEL) -> dict[CellKey, Estimate]:
+    """The mean of `metric` in every cell that has values of it; nothing where it was not measured."""
+    if metric not in table.columns:
+        return {}
+    means = cluster_means(table, metric, CELL, level)
+    if metric in SHARES:
+        means = {key: within_bounds(of, flags=metric in FLAGS, level=level) for key, of in means.items()}
+    return {(str(key[0]), float(key[1])): of for key, of in means.items()}
+
+
+def limit(constraint: Constraint) -> str:
+    """The limit of a constraint in words: "at most 5.0 %"."""
+    said = [f"{word} {words.number(value, constraint.metric)}"
+            for word, value in (("at most", constraint.at_most), ("at least", constraint.at_least)) if value is not None]
+    return " and ".join(said)
+
+
+def _distances(table: pd.DataFrame, best: CellKey | None, level: float) -> dict[tuple[Any, ...], Estimate]:
+    """The paired difference of every cell from the best one, over the prompts and seeds that both have."""
+    if best is None:
+        return {}
+    at = (table["candidate"] == best[0]) & (table["guidance"] == best[1])
+    pairs = table[["prompt", "seed", *CELL, "objective"]].merge(
+        table.loc[at, ["prompt", "seed", "objective"]], on=["prompt", "seed"], suffixes=("", "_best"), validate="many_to_one")
+    pairs = pairs.assign(difference=pairs["objective"] - pairs["objective_best"])
+    return cluster_means(pairs, "difference", CELL, level)
+
+
+def _nothing(why: str) -> Estimate:
+    return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why)
+
+
+def _half_widths(table: pd.DataFrame, cells: list[CellKey], level: float) -> dict[CellKey, float]:
+    """Half widths of the intervals of `from_best`, over the images that all `cells` have; none without two such prompts."""
+    if not cells:
+        return {}
+    measured = table.dropna(subset=["objective"])
+    wide = measured.pivot_table(index=["prompt", "seed"], columns=list(CELL), values="objective", sort=False)
+    scores = wide[cells].dropna().groupby(level="prompt", sort=True).mean()
+    if len(scores) < 2:
+        return {}
+    return dict(zip(cells, from_best(scores.to_numpy(dtype=np.float64), level).half.tolist(), strict=True))

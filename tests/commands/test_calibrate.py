@@ -1,0 +1,96 @@
+"""`sweetspot calibrate` runs the baseline against itself in a folder of its own, goes on where it stopped, and refuses in
+words."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness.cli import main
+from harness.commands.calibrate import AGAIN, calibration_suite
+from harness.declare import BASELINE, Budget
+from harness.records import Journal, Latency, Sample
+from tests.fakes import tiny_suite
+
+FILE = """
+from harness import BASELINE, Gate
+from harness.declare import Objective
+from tests.fakes import tiny_suite
+
+SUITE = tiny_suite(metrics=("exposure",), objective=Objective(maximise="clipped_share", penalties=()), latency_rounds=1, gates=(
+    Gate(value="coverage"), Gate(value="clipped_share", not_worse_than=BASELINE, margin=0.01),
+    Gate(value="seconds_per_image", not_worse_than=BASELINE, ratio=2.0)))
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tiny.py").write_text(FILE)
+
+
+def test_the_run_is_the_baseline_twice_on_the_declared_seeds_and_others() -> None:
+    suite = replace(tiny_suite(latency_rounds=3, largest_batch=8), budget=Budget())
+    made = calibration_suite(replace(suite, grid=replace(suite.grid, seeds=(5, 9))), repeats=2)
+    assert made.name == "tiny.calibration"
+    assert [c.name for c in made.candidates] == ["alpha=0", f"alpha=0{AGAIN}"]
+    assert made.candidates[0].key == made.candidates[1].key == suite.candidates[0].key
+    assert made.grid.seeds == (5, 9, 10, 11, 12, 13)
+    assert (made.latency_rounds, made.largest_batch, made.gates, made.budget) == (6, 0, (), None)
+
+
+def test_a_calibration_tells_a_margin_for_each_gate_and_goes_on_where_it_stopped(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["calibrate", "tiny.py"]) == 0
+    said = capsys.readouterr().out
+    folder = tmp_path / "runs" / "tiny.calibration"
+    data = json.loads((folder / "calibration.json").read_text())
+    assert f'write: Gate(value="clipped_share", not_worse_than={BASELINE.upper()}, margin=' in said
+    assert "Numeric floor: the same image made in a batch and alone differs by at most" in said
+    assert [row["gate"] for row in data["rows"] if row["gate"]] == [
+        "coverage", "clipped_share not_worse_than baseline", "seconds_per_image not_worse_than baseline"]
+    assert (data["seeds"], data["guidance"], data["confidence"]) == ([1, 2], 4.0, 0.95)
+    assert not (tmp_path / "runs" / "tiny").exists()
+    records, _ = Journal(folder / "journal.jsonl").read()
+    # Five prompts, two seeds and two scales of the one; the cell that is timed of the other.
+    made = [r.candidate for r in records if isinstance(r, Sample)]
+    assert (made.count("alpha=0"), made.count(f"alpha=0{AGAIN}")) == (20, 1)
+    assert sum(isinstance(r, Latency) for r in records) == 2
+    assert main(["calibrate", "tiny.py"]) == 0
+    again, _ = Journal(folder / "journal.jsonl").read()
+    assert sum(isinstance(r, Sample) for r in again) == 21
+    assert json.loads((folder / "calibration.json").read_text())["rows"] == data["rows"]
+
+
+@pytest.mark.parametrize(("arguments", "words"), [
+    (["nothing.py"], "nothing.py is no Python file"),
+    (["empty.py"], "empty.py has no SUITE at module level"),
+    (["broken.py"], "broken.py: ZeroDivisionError"),
+    (["wrong.py"], "the baseline 'alpha=7' is no candidate"),
+    (["tiny.py", "--repeats", "0"], "--repeats 0: expected a whole number of at least 1"),
+    (["tiny.py", "--confidence", "1"], "--confidence 1: expected a share from 0.5 to 0.999"),
+    (["tiny.py", "--guidance", "7"], "--guidance 7: the suite has 1, 4"),
+    (["tiny.py", "--device", "tpu"], "--device tpu: expected cpu, cuda or cuda:N"),
+])
+def test_what_cannot_be_calibrated_is_refused_before_anything_is_made(
+        arguments: list[str], words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "empty.py").write_text("X = 1\n")
+    (tmp_path / "broken.py").write_text("SUITE = 1 / 0\n")
+    (tmp_path / "wrong.py").write_text(FILE.replace("tiny_suite(metrics", "tiny_suite(baseline='alpha=7', metrics"))
+    assert main(["calibrate", *arguments]) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_baseline_that_this_device_does_not_offer_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "half.py").write_text(FILE + (
+        "\nfrom dataclasses import replace\n"
+        "SUITE = replace(SUITE, candidates=tuple(replace(c, quantization='fp16') for c in SUITE.candidates))\n"))
+    assert main(["calibrate", "half.py"]) == 1
+    assert "'fp16' is not offered on cpu" in capsys.readouterr().err.replace("fp16 is", "'fp16' is")
+
