@@ -7,8 +7,8 @@ Noise and worlds are those of verdicts.py. a_a: suites in which no cell differs;
 in which the verdict calls the pick better or worse than a control (each kind of claim is held to 5 % by itself), and either.
 optimum: hills planted over 21 alphas x 6 guidance scales, 100 + 100 prompts x 4 seeds, as high as in the zoo or scaled to a
 spread (best less worst cell) of 1, 2 or 4 points; how far the pick is below the best cell, the share of the whole grid's images
-that were sampled, and the gain reported on the confirm prompts less the true one. "refined" starts from 7 alphas. The last line is
-JSON.
+that were sampled, and the gain reported on the confirm prompts less the true one. "refined" starts from 7 alphas. The last
+line is JSON.
 """
 
 from __future__ import annotations
