@@ -8,9 +8,10 @@ import gzip
 import hashlib
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import jinja2
 import pandas as pd
@@ -23,7 +24,7 @@ from reports.candidates import label_with_role
 from reports.cost_table import cost_section
 from reports.costs import peak_memory, seconds_per_image
 from reports.decision import Comparison, Recommendation
-from reports.explorer import explorer
+from reports.explorer import Explorer, explorer
 from reports.eyes import eyes_section
 from reports.figures import FIGURES
 from reports.gates import Verdict, judge
@@ -32,7 +33,11 @@ from reports.pictures import strip, thumbnails
 from reports.recommendation import recommend
 from reports.spending import spending_section
 from reports.statistics import cluster_mean
+from reports.strip_image import illustrated
 from reports.summary import markdown
+
+if TYPE_CHECKING:
+    from reports.live import Live
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 PAGE_NAME: Final = "report.html"
@@ -53,31 +58,39 @@ def write_page(folder: Path, budget: float = PAGE_BUDGET) -> Path:
     rec = recommend(run)
     verdicts = judge(run, rec)
     write_atomically(folder / "table.csv", csv(run).encode())
-    write_atomically(folder / "report.md", markdown(run, rec, verdicts).encode())
+    write_atomically(folder / "report.md", illustrated(markdown(run, rec, verdicts), run, rec).encode())
     page = folder / PAGE_NAME
     write_atomically(page, render(run, rec, verdicts, budget).encode("utf-8", errors="replace"))
     return page
 
 
-def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float = PAGE_BUDGET) -> str:
-    """The page as text. Its policy forbids every request and every script whose hash is not listed."""
+def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float = PAGE_BUDGET, live: Live | None = None) -> str:
+    """The page as text; `live` marks it as that of a run that goes on."""
     figures = {name: figure for name, row in FIGURES.items() if (figure := row.build(run, rec)) is not None}
-    shown = explorer(run, rec)
-    code = module()
-    policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-              f"script-src {_hash(get_plotlyjs())} {_hash(code)}")
     data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
-    page = _environment().get_template("report.html.j2").render(
-        run=run, rec=rec, suite=run.suite, policy=policy, style=Markup(_source("page.css")), module=Markup(code),
-        plotlyjs=Markup(_plotlyjs()), figure_json=Markup(embed(f"{{{data}}}")), rows=FIGURES, figures=figures,
-        explorer_data=packed(json.dumps(shown.data, ensure_ascii=False, separators=(",", ":"))) if shown.paths else "",
-        strip=strip(run, rec), lead=_parts(rec.sentence), facts=_facts(run, rec), gates=tables.gate_rows(run, verdicts, rec.pick),
-        comparisons=tables.comparison_rows(run, rec.comparisons), candidates=tables.candidate_rows(run, rec),
-        costs=cost_section(run, rec), losses=tables.loss_rows(run), coverage=tables.coverage_table(run),
-        gaps=tables.gap_rows(run), provenance=tables.provenance(run), eyes=eyes_section(run, rec.pick),
-        spending=spending_section(run),
-        failures=[{"name": words.visible(f.candidate), "stage": words.visible(f.stage), "error": words.visible(f.error),
-                   "message": words.visible(f.message)} for f in run.failures])
+    values = {
+        "rec": rec, "figure_json": Markup(embed(f"{{{data}}}")), "rows": FIGURES, "figures": figures, "strip": strip(run, rec),
+        "lead": _parts(rec.sentence), "facts": _facts(run, rec), "gates": tables.gate_rows(run, verdicts, rec.pick),
+        "comparisons": tables.comparison_rows(run, rec.comparisons), "candidates": tables.candidate_rows(run, rec),
+        "costs": cost_section(run, rec), "losses": tables.loss_rows(run), "coverage": tables.coverage_table(run),
+        "gaps": tables.gap_rows(run), "provenance": tables.provenance(run), "eyes": eyes_section(run, rec.pick),
+        "spending": spending_section(run),
+        "failures": [{"name": words.visible(f.candidate), "stage": words.visible(f.stage), "error": words.visible(f.error),
+                      "message": words.visible(f.message)} for f in run.failures]}
+    return lay_out("report.html.j2", run, explorer(run, rec), values, budget, live)
+
+
+def lay_out(template: str, run: Run, shown: Explorer, values: Mapping[str, Any], budget: float, live: Live | None) -> str:
+    """A template of the page filled with `values` and the thumbnails that fit into `budget` megabytes. Its policy forbids every
+    request and every script whose hash is not listed."""
+    code = module()
+    scripts = (get_plotlyjs(), code, *([live.script] if live else []))
+    policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
+              f"script-src {' '.join(map(_hash, scripts))}")
+    page = _environment().get_template(template).render(
+        {**values, "run": run, "suite": run.suite, "policy": policy, "style": Markup(_source("page.css")), "live": live,
+         "module": Markup(code), "plotlyjs": Markup(_plotlyjs()),
+         "explorer_data": packed(json.dumps(shown.data, ensure_ascii=False, separators=(",", ":"))) if shown.paths else ""})
     if not shown.paths:
         return page
     # Nothing that a run says can hold this tag, since all of its "<" are escaped.

@@ -72,12 +72,13 @@ def choose(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Pick |
     mapped = surface_of(table, suite, cells)
     if mapped is None:
         return Pick(cell=_as_measured(suite, tied, free), free=free)
-    whole = sweet_spot(mapped.surface, eligible=mapped.mask([c for c in cells if not c.ruled_out]))
+    prefer = suite.objective.prefer
+    whole = sweet_spot(mapped.surface, prefer, eligible=mapped.mask([c for c in cells if not c.ruled_out]))
     if not (whole.near & mapped.mask(tied)).any():
         return Pick(cell=_as_measured(suite, tied, free), free=free, mapped=mapped, caveat=(
             f"A smooth surface does not fit these cells: its best, {place(mapped.surface, whole.best)}, is not among the tied "
             "ones. The pick rests on the cells as measured; more prompts show whether their peak is real."))
-    spot = sweet_spot(mapped.surface, eligible=mapped.mask(free))
+    spot = sweet_spot(mapped.surface, prefer, eligible=mapped.mask(free))
     picked = next(c for c in free if key_of(c) == mapped.cells[spot.pick])
     return Pick(cell=picked, free=free, mapped=mapped, spot=spot)
 
@@ -106,17 +107,25 @@ def surface_of(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Ma
 
 
 def _as_measured(suite: Suite, tied: Sequence[Scored], free: Sequence[Scored]) -> Scored:
-    """Of the free cells within one standard error of the best the lowest guidance, there the middle of the tied axis values."""
+    """Of the free cells within one standard error of the best the guidance that is preferred, there the preferred value of the
+    axis; the middle is that of the tied values."""
     near = [c for c in free if -(c.behind.mean or 0.0) <= (c.behind.error or 0.0)] or [max(free, key=_mean)]
-    lowest = min(c.guidance for c in near)
-    row = [c for c in near if c.guidance == lowest]
+    prefer = suite.objective.prefer
+    scale = _target(prefer.get("guidance", "middle"), [c.guidance for c in near], [c.guidance for c in tied])
+    closest = min(abs(c.guidance - scale) for c in near)
+    row = [c for c in near if abs(c.guidance - scale) == closest]
     axis = axis_of(suite)
     if axis is None:
         return max(row, key=_mean)
     values = {c.name: float(c.axes[axis]) for c in suite.candidates}
-    span = [values[c.candidate] for c in tied if c.guidance == lowest]
-    middle = (min(span) + max(span)) / 2
-    return min(row, key=lambda c: (abs(values[c.candidate] - middle), -_mean(c)))
+    beside = [values[c.candidate] for c in tied if c.guidance in {r.guidance for r in row}]
+    target = _target(prefer.get(axis, "middle"), [values[c.candidate] for c in row], beside)
+    return min(row, key=lambda c: (abs(values[c.candidate] - target), -_mean(c)))
+
+
+def _target(side: str, near: Sequence[float], tied: Sequence[float]) -> float:
+    """The value to come close to: an end of those near the best, or the middle of all tied ones."""
+    return min(near) if side == "lowest" else max(near) if side == "highest" else (min(tied) + max(tied)) / 2
 
 
 def own_guidances(cells: Sequence[Scored]) -> dict[str, float]:

@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
+from harness.declare import SIDES
 from reports.statistics import LEVEL
 from reports.surface import Surface
 
 PREFERENCES: Final[Mapping[str, str]] = {"guidance": "lowest"}
-"""The side of a plateau to prefer: "lowest", "highest", or "middle" (the default of any other axis), as the recommendation
-does: low guidance because alignment scores flatter high guidance, the middle because it is safest from the edges."""
-CHOICES: Final = ("lowest", "highest", "middle")
+"""The side of a plateau to prefer, as an objective does that says nothing else: low guidance because alignment scores flatter
+high guidance, the middle of any other axis because it is safest from the edges."""
 NAMES: Final[Mapping[str, str]] = {"guidance": "CFG"}
 
 
@@ -43,11 +43,11 @@ def sweet_spot(surface: Surface, prefer: Mapping[str, str] = PREFERENCES, level:
     The plateau holds the points whose difference from the best is less than the normal quantile of `level` (two-sided)
     times its standard deviation on the surface. The pick is taken from those within one standard deviation (the
     one-standard-error rule), by `prefer`: axes with a side first, in their order, then the rest as near as can be to the
-    middle of the plateau, ties to the higher value. Raises ValueError for a preference that is not one of CHOICES, and
+    middle of the plateau, ties to the higher value. Raises ValueError for a preference that is not one of SIDES, and
     when no point is eligible.
     """
-    if wrong := [f"{axis}={side!r}" for axis, side in prefer.items() if side not in CHOICES]:
-        raise ValueError(f"a preference is one of {', '.join(CHOICES)}, not {wrong[0]}")
+    if wrong := [f"{axis}={side!r}" for axis, side in prefer.items() if side not in SIDES]:
+        raise ValueError(f"a preference is one of {', '.join(SIDES)}, not {wrong[0]}")
     free = np.ones(len(surface.mean), dtype=np.bool_) if eligible is None else eligible
     if not free.any():
         raise ValueError("no point of the surface is eligible: there is nothing to pick from")

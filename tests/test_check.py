@@ -470,3 +470,10 @@ def test_one_adapter_under_two_spellings_is_found(tmp_path: Path) -> None:
     (tmp_path / "l.safetensors").write_bytes(b"")
     spellings = (Adapter(path="l.safetensors"), Adapter(path="./l.safetensors"))
     assert "is given 2 times" in said(tmp_path, **one(adapters=spellings))
+
+
+@pytest.mark.parametrize(("prefer", "said"), [
+    ({"guidance": "low"}, "prefers 'low' on 'guidance'; expected one of lowest, highest, middle"),
+    ({"alhpa": "lowest"}, "unknown axis 'alhpa'")])
+def test_a_preference_names_an_axis_and_a_side(prefer: dict[str, str], said: str, tmp_path: Path) -> None:
+    assert any(said in problem for problem in problems(tiny_suite(objective=Objective(prefer=prefer)), tmp_path))

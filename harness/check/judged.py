@@ -3,11 +3,11 @@ their fields are known to be right."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 
 from harness.check.values import COUNTS, direction, gate_values, known_values
 from harness.check.words import doubles, number, unknown
-from harness.declare import BASELINE, DESIRABILITY, PROMOTED, Constraint, Desirability, Gate, Suite
+from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Suite
 
 
 def objective_problems(suite: Suite) -> Iterator[str]:
@@ -19,6 +19,7 @@ def objective_problems(suite: Suite) -> Iterator[str]:
         if not number(penalty.weight) or penalty.weight < 0 or not number(penalty.allowance):
             yield f"penalty on {penalty.metric!r}: weight and allowance must be finite, the weight not negative"
     yield from _constraints(objective.constraints, known)
+    yield from _preferences(suite)
     if objective.maximise == DESIRABILITY and not objective.desirabilities:
         yield ("it maximises the desirability of nothing; give desirabilities=(Desirability(metric='clip_score', worst=20, "
                "best=30),)")
@@ -27,6 +28,15 @@ def objective_problems(suite: Suite) -> Iterator[str]:
     yield from doubles("desirability of", [d.metric for d in objective.desirabilities])
     for desirability in objective.desirabilities:
         yield from (f"desirability of {desirability.metric!r}: {said}" for said in _desirability(desirability, known))
+
+
+def _preferences(suite: Suite) -> Iterator[str]:
+    """What is wrong with the sides that are preferred; the axes are those of any candidate."""
+    axes = {axis for c in suite.candidates if isinstance(c.axes, Mapping) for axis in c.axes}
+    for axis, side in suite.objective.prefer.items():
+        yield from unknown("axis", [axis], {*axes, "guidance"})
+        if side not in SIDES:
+            yield f"prefers {side!r} on {axis!r}; expected one of {', '.join(SIDES)}"
 
 
 def _constraints(constraints: Collection[Constraint], known: Collection[str]) -> Iterator[str]:

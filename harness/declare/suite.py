@@ -10,6 +10,8 @@ from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, 
 from harness.declare.settle import settle
 from harness.declare.written import plain, short_hash
 
+SIDES: Final = ("lowest", "highest", "middle")
+"""What an objective may prefer on an axis."""
 SPLITS: Final = ("select", "confirm")
 BASELINE: Final = "baseline"
 """As a gate's `not_worse_than`: the suite's own baseline candidate."""
@@ -132,6 +134,9 @@ class Objective:
     the CLIP score, because alignment scores alone rise with guidance even while images burn out.
 
     With `maximise=DESIRABILITY` it is 100 times the weighted geometric mean of the `desirabilities` of an image.
+
+    `prefer` says which of the values that cannot be told from the best to take, by axis or "guidance": "lowest", "highest" or
+    "middle", which is also meant where nothing is said. {"alpha": "lowest"} stays as close to model A as the data allow.
     """
 
     maximise: str = "clip_score"
@@ -141,6 +146,7 @@ class Objective:
     )
     constraints: tuple[Constraint, ...] = ()
     desirabilities: tuple[Desirability, ...] = ()
+    prefer: Mapping[str, str] = field(default_factory=lambda: {"guidance": "lowest"})
 
     def __post_init__(self) -> None:
         settle(self)

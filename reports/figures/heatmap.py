@@ -34,9 +34,10 @@ def objective_heatmap(run: Run, rec: Recommendation) -> Any:
         choices.append((words.title(value), [len(figure.data) - 1]))
     if not choices:
         return None
-    _outline(figure, rec, names, scales)
+    tied = {(scales.index(c.guidance), names.index(c.candidate)) for c in rec.cells if c.tied and c.candidate in names}
+    figure.add_trace(outline(tied))
     if rec.pick in names and rec.guidance in scales:
-        figure.add_trace(_star(rec, names.index(str(rec.pick)), scales.index(rec.guidance)))
+        figure.add_trace(star(rec, names.index(str(rec.pick)) - 0.3, scales.index(rec.guidance)))
     figure.update_xaxes(title="CFG (guidance scale)", tickvals=list(range(len(scales))),
                         ticktext=[f"{g:g}" for g in scales], showgrid=False)
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=[style.tick(run, n) for n in names], showgrid=False,
@@ -47,30 +48,39 @@ def objective_heatmap(run: Run, rec: Recommendation) -> Any:
 
 def _layer(run: Run, value: str, axes: tuple[list[str], list[float]], cells: dict[tuple[str, float], Estimate]) -> Any:
     names, scales = axes
-    grid = [[cells.get((n, g)) for g in scales] for n in names]
-    hover = [[f"{style.tick(run, n).replace('<br>', ', ')}, CFG {g:g}<br>{words.title(value)}: "
-              + (style.text(words.estimate(e, value)) if (e := cells.get((n, g))) else "not measured") for g in scales]
-             for n in names]
+    where = [[f"{style.tick(run, n).replace('<br>', ', ')}, CFG {g:g}" for g in scales] for n in names]
+    return layer(run, value, [[cells.get((n, g)) for g in scales] for n in names], where)
+
+
+def layer(run: Run, value: str, grid: list[list[Estimate | None]], where: list[list[str]]) -> Any:
+    """One value as a heatmap over the places of a grid (rows from the bottom up); `where` says of each place what it is."""
+    hover = [[f"{said}<br>{words.title(value)}: " + (style.text(words.estimate(e, value)) if e else "not measured")
+              for e, said in zip(row, names, strict=True)] for row, names in zip(grid, where, strict=True)]
     return go.Heatmap(
-        z=[[e.mean if e else None for e in row] for row in grid], x=list(range(len(scales))), y=list(range(len(names))),
+        z=[[e.mean if e else None for e in row] for row in grid], x=list(range(len(grid[0]))), y=list(range(len(grid))),
         text=[[words.number(e.mean, value).split(" dE")[0] if e and e.mean is not None else "–" for e in row] for row in grid],
         texttemplate="%{text}", textfont={"size": 13}, colorscale="Viridis", reversescale=run.better(value) == "lower",
         showscale=False, xgap=2, ygap=2, customdata=hover, hovertemplate="%{customdata}<extra></extra>",
         name=words.title(value))
 
 
-def _outline(figure: Any, rec: Recommendation, names: list[str], scales: list[float]) -> None:
-    """Draws the outer edges of the tied set: an edge is drawn where the neighbour is not tied."""
-    tied = {(scales.index(c.guidance), names.index(c.candidate)) for c in rec.cells if c.tied and c.candidate in names}
-    for x, y in tied:
+def outline(tied: set[tuple[int, int]]) -> Any:
+    """The outer edges of a set of places (column, row): an edge is drawn where the neighbour is not of the set."""
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for x, y in sorted(tied):
         edges = {(x - 1, y): (x - .5, y - .5, x - .5, y + .5), (x + 1, y): (x + .5, y - .5, x + .5, y + .5),
                  (x, y - 1): (x - .5, y - .5, x + .5, y - .5), (x, y + 1): (x - .5, y + .5, x + .5, y + .5)}
         for neighbour, (x0, y0, x1, y1) in edges.items():
             if neighbour not in tied:
-                figure.add_shape(type="line", x0=x0, y0=y0, x1=x1, y1=y1, line={"color": style.MARK, "width": 4})
+                xs += [x0, x1, None]
+                ys += [y0, y1, None]
+    return go.Scatter(x=xs, y=ys, mode="lines", line={"color": style.MARK, "width": 4}, name="tied", showlegend=False,
+                      hoverinfo="skip", cliponaxis=False)
 
 
-def _star(rec: Recommendation, row: int, column: int) -> Any:
-    return go.Scatter(x=[column + 0.37], y=[row - 0.3], mode="markers", name="pick", showlegend=False, hoverinfo="skip",
+def star(rec: Recommendation, row: float, column: int) -> Any:
+    """The mark of the pick, in the corner of its place."""
+    return go.Scatter(x=[column + 0.37], y=[row], mode="markers", name="pick", showlegend=False, hoverinfo="skip",
                       marker={"symbol": "star", "size": 15, "color": "#ffffff",
                               "line": {"color": style.MARK, "width": 2}}, meta={"candidate": rec.pick, "guidance": rec.guidance})

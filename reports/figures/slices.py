@@ -1,4 +1,5 @@
-"""Slices through the pick: objective, CLIP score and the values that guard against it, with 95 % bands. Drawn by page.py."""
+"""Slices through the pick: objective, CLIP score and the values that guard against it, with 95 % bands, and the parents' level
+as lines. Drawn by page.py."""
 
 from __future__ import annotations
 
@@ -9,10 +10,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from reports import words
-from reports.candidates import axis_of, label
+from reports.candidates import label, label_with_role, parents
 from reports.cells import select_rows
 from reports.decision import Recommendation
 from reports.figures import style
+from reports.figures.plane import numeric_axes, through
 from reports.load import Run
 from reports.statistics import Estimate, cluster_mean
 
@@ -21,21 +23,56 @@ CONFIRMED: Final = ("objective", "clip_score")
 
 
 def along_candidates(run: Run, rec: Recommendation) -> Any:
-    """The values over the candidates at the pick's guidance; None without a pick or with one candidate only."""
+    """The values along every numeric axis of the candidates, at the pick's guidance and at what else the pick has; over the
+    candidates side by side where there is no such axis. None without a pick or with one candidate only."""
     names = style.present(run)
-    if rec.guidance is None or len(names) < 2:
+    if rec.guidance is None or rec.pick is None or len(names) < 2:
         return None
-    axis = axis_of(run.suite)
+    cuts = [(axis, kept) for axis in numeric_axes(run.suite) if len(kept := through(run, rec.pick, (axis,))) > 1]
+    drawn = {axis or "candidate": made for axis, kept in cuts or [("", names)] if (made := _cut(run, rec, axis, kept)) is not None}
+    if not drawn:
+        return None
+    figure, *others = drawn.values()
+    if not others:
+        return figure
+    choices = [(next(iter(drawn)), list(range(len(figure.data))))]
+    layouts = [_changes(made) for made in drawn.values()]
+    for axis, made in zip(list(drawn)[1:], others, strict=True):
+        first = len(figure.data)
+        for trace in made.data:
+            trace.visible = False
+            figure.add_trace(trace)
+        choices.append((axis, list(range(first, len(figure.data)))))
+    style.switch(figure, "Along", choices, layouts)
+    return figure
+
+
+def _cut(run: Run, rec: Recommendation, axis: str, names: list[str]) -> Any:
     place = {n: float(run.candidate(n).axes[axis]) if axis else float(i) for i, n in enumerate(names)}
-    rows = run.images[run.images["guidance"] == rec.guidance]
-    figure = _panels(run, rows.assign(at=rows["candidate"].map(place)), line=axis is not None)
+    rows = run.images[(run.images["guidance"] == rec.guidance) & run.images["candidate"].isin(names)]
+    level = run.images[run.images["guidance"] == rec.guidance]
+    ends = {n: [(at, level[level["candidate"] == n]) for at in (min(place.values()), max(place.values()))] if axis else []
+            for n in _references(run, rec)}
+    figure = _panels(run, rows.assign(at=rows["candidate"].map(place)), ends, line=bool(axis))
     if figure is None:
         return None
     _mark(figure, place.get(rec.pick or ""), [place[n] for n in rec.tied_candidates if n in place] if axis else [])
-    if axis is None:
+    if not axis:
         figure.update_xaxes(tickvals=list(place.values()), ticktext=[style.tick(run, n) for n in names])
-    figure.update_xaxes(title_text=f"{axis or 'candidate'}, at CFG {rec.guidance:g}", row=len(figure.layout.annotations), col=1)
+    figure.update_xaxes(title_text=style.text(f"{axis or 'candidate'}, at CFG {rec.guidance:g}"),
+                        row=len(figure.layout.annotations), col=1)
     return figure
+
+
+def _changes(figure: Any) -> dict[str, Any]:
+    """What a slice along another axis changes of the layout: marks, titles, and the ranges that were set."""
+    found: dict[str, Any] = {"shapes": [shape.to_plotly_json() for shape in figure.layout.shapes]}
+    for number in range(1, len(figure.layout.annotations) + 1):
+        which = "" if number == 1 else str(number)
+        found[f"xaxis{which}.title.text"] = figure.layout[f"xaxis{which}"].title.text or ""
+        if (span := figure.layout[f"yaxis{which}"].range) is not None:
+            found[f"yaxis{which}.range"] = list(span)
+    return found
 
 
 def along_guidance(run: Run, rec: Recommendation) -> Any:
@@ -43,7 +80,9 @@ def along_guidance(run: Run, rec: Recommendation) -> Any:
     rows = run.images[run.images["candidate"] == rec.pick]
     if rec.pick is None or rows["guidance"].nunique() < 2:
         return None
-    figure = _panels(run, rows.assign(at=rows["guidance"]), line=True)
+    ends = {n: [(float(g), part) for g, part in run.images[run.images["candidate"] == n].groupby("guidance")]
+            for n in _references(run, rec)}
+    figure = _panels(run, rows.assign(at=rows["guidance"]), ends, line=True)
     if figure is None:
         return None
     _mark(figure, rec.guidance, list(rec.tied_guidances))
@@ -52,7 +91,14 @@ def along_guidance(run: Run, rec: Recommendation) -> Any:
     return figure
 
 
-def _panels(run: Run, rows: pd.DataFrame, *, line: bool) -> Any:
+def _references(run: Run, rec: Recommendation) -> list[str]:
+    """Whose level is drawn as a line: the parents, or the baseline where nothing is a parent; never the pick itself."""
+    found = [n for n in parents(run.suite) if n != rec.pick] or [n for n in (run.suite.baseline,) if n != rec.pick]
+    return [n for n in found if n in set(run.images["candidate"])]
+
+
+def _panels(run: Run, rows: pd.DataFrame, ends: dict[str, list[tuple[float, pd.DataFrame]]], *, line: bool) -> Any:
+    """One panel for every measured value over the column `at`; `ends` are the rows of the candidates that are lines, by place."""
     values = [v for v in VALUES if v in rows.columns and rows[v].notna().any()]
     if not values:
         return None
@@ -62,7 +108,9 @@ def _panels(run: Run, rows: pd.DataFrame, *, line: bool) -> Any:
     picked = set(select_rows(run).index)
     select = rows[rows.index.isin(picked)]
     confirm = rows[~rows.index.isin(picked)]
+    ends = {n: [(at, part[part.index.isin(picked)]) for at, part in points] for n, points in ends.items()}
     for number, value in enumerate(values, start=1):
+        _levels(figure, run, (number, value), ends)
         _line(figure, number, value, _means(select, value), line=line)
         if value in CONFIRMED and len(confirm):
             means = _means(confirm, value)
@@ -78,7 +126,23 @@ def _panels(run: Run, rows: pd.DataFrame, *, line: bool) -> Any:
     for note in figure.layout.annotations:
         note.update(x=0, xanchor="left", font={"size": 13})
     figure.update_yaxes(nticks=4)
-    return style.finish(figure, 70 + 140 * len(values))
+    style.finish(figure, 70 + 140 * len(values))
+    if ends:  # above the first panel's title
+        style.legend_on_top(figure)
+        figure.update_layout(legend_y=1 + 24 / (140 * len(values)), margin_t=70)
+    return figure
+
+
+def _levels(figure: Any, run: Run, of: tuple[int, str], ends: dict[str, list[tuple[float, pd.DataFrame]]]) -> None:
+    """A thin line for each of the candidates that others are held against."""
+    number, value = of
+    for name, dash, colour in zip(ends, ("dash", "dashdot", "dot"), (style.BASE, style.QUIET, style.QUIET), strict=False):
+        means = {at: e for at, rows in ends[name] if (e := cluster_mean(rows, value)).mean is not None}
+        said = [style.text(f"{label_with_role(run, name)}: {words.estimate(e, value)}") for e in means.values()]
+        figure.add_trace(go.Scatter(
+            x=list(means), y=[e.mean for e in means.values()], mode="lines", name=style.text(label_with_role(run, name)),
+            line={"color": colour, "width": 1.5, "dash": dash}, customdata=said, hovertemplate="%{customdata}<extra></extra>",
+            showlegend=number == 1), row=number, col=1)
 
 
 def _means(rows: pd.DataFrame, value: str) -> dict[float, Estimate]:

@@ -77,7 +77,9 @@ def says(figure: Any, sentences: list[str]) -> None:
     figure.update_layout(meta={**(figure.layout.meta or {}), "says": sentences})
 
 
-def switch(figure: Any, name: str, choices: list[tuple[str, list[int]]]) -> None:
-    """Asks the page for a labelled select above the figure; a choice shows its own traces and hides the others'."""
-    wanted = {"name": name, "choices": [{"label": said, "traces": traces} for said, traces in choices]}
+def switch(figure: Any, name: str, choices: list[tuple[str, list[int]]], layouts: list[dict[str, Any]] | None = None) -> None:
+    """Asks the page for a labelled select above the figure; a choice shows its own traces and hides the others', and changes
+    what its entry of `layouts` says (paths of plotly's layout, with their values)."""
+    wanted = {"name": name, "choices": [{"label": said, "traces": traces, "layout": layouts[at] if layouts else {}}
+                                        for at, (said, traces) in enumerate(choices)]}
     figure.update_layout(meta={**(figure.layout.meta or {}), "switch": wanted})

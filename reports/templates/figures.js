@@ -21,8 +21,8 @@ const addSwitch = (plot, figure) => {
     make("option", {text: choice.label, value: at, parent: select}));
   select.addEventListener("change", () => {
     const shown = new Set(wanted.choices[select.value].traces);
-    globalThis.Plotly.restyle(plot, {visible: figure.data.map((/** @type {any} */ _, /** @type {number} */ at) =>
-      !owned.has(at) || shown.has(at))});
+    globalThis.Plotly.update(plot, {visible: figure.data.map((/** @type {any} */ _, /** @type {number} */ at) =>
+      !owned.has(at) || shown.has(at))}, wanted.choices[select.value].layout);
   });
   plot.before(controls);
 };

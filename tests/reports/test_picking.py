@@ -57,6 +57,25 @@ def test_level_cells_give_the_lowest_guidance_and_the_middle(merge_run: Run) -> 
     assert (rec.pick, rec.guidance) == ("alpha=0.5", 3.0)
 
 
+@pytest.mark.parametrize(("prefer", "pick", "guidance"), [
+    ({"guidance": "lowest", "alpha": "lowest"}, "alpha=0.25", 3.0), ({"guidance": "highest"}, "alpha=0.5", 8.0),
+    ({"alpha": "highest", "guidance": "middle"}, "alpha=0.75", 5.0)])
+def test_of_what_is_level_the_preferred_sides_are_taken(
+        merge_run: Run, prefer: dict[str, str], pick: str, guidance: float) -> None:
+    given = suite()
+    given = replace(given, objective=replace(given.objective, prefer=prefer))
+    rec = recommend(with_table(merge_run, given, images(given, {}, noise=0.0)))
+    assert (rec.pick, rec.guidance) == (pick, guidance)
+
+
+def test_a_preference_does_not_leave_what_is_near_the_best() -> None:
+    given = suite()
+    table = images(given, hill(height=30.0), noise=0.5)
+    far = choose(table, replace(given, objective=replace(given.objective, prefer={"guidance": "highest"})), score_table(table))
+    assert far is not None
+    assert (far.cell.candidate, far.cell.guidance) == ("alpha=0.5", 5.0)
+
+
 def test_a_parent_is_picked_only_when_no_mixture_is_tied(merge_run: Run) -> None:
     given = suite()
     slope = {(a, g): -20 * a for a in (0.0, 0.25, 0.5, 0.75, 1.0) for g in SCALES}
