@@ -148,7 +148,24 @@ def _unfinished(run: Run, name: str, recommendation: Recommendation) -> list[str
     finished, weights = run.finished.get(name), run.weights.get(name)
     if finished is None or weights is None or finished.identity != weights.identity:
         said.append(f"candidate {name!r} did not go through all stages as it is declared now")
-    return [*said, *([] if recommendation.pick else [recommendation.sentence])]
+    return [*said, *_unconfirmed(run, name), *([] if recommendation.pick else [recommendation.sentence])]
+
+
+def _unconfirmed(run: Run, name: str) -> list[str]:
+    """Why a race says nothing that a promotion of this candidate could rely on: it was stopped before the confirm prompts, or had
+    dropped the candidate by then, or never asked for it there."""
+    from reports.looking import exits
+
+    if not run.looks or all(p.split != "confirm" for p in run.suite.grid.prompts):
+        return []
+    late = [look for look in run.looks if look.stage in ("confirm", "gate")]
+    if not late:
+        return [f"the race did not come to the confirm prompts; its last look says: {run.looks[-1].why}"]
+    if any(name in look.candidates for look in late):
+        return []
+    out = exits(run.suite, run.looks).get(name)
+    why = f"the race dropped it at look {out.look}" if out else "the race did not pick it"
+    return [f"candidate {name!r} was not sampled on the confirm prompts: {why} (without a budget all are sampled there)"]
 
 
 def _figures(run: Run, name: str, guidance: float | None) -> dict[str, Figure]:

@@ -219,8 +219,12 @@ class Ledger:
     def look(self, look: Look) -> None:
         """Writes a look, and so takes back those that an earlier session wrote from its number on; nothing where the same look
         stands in the journal already, so that a race that goes as before writes nothing."""
-        if look not in standing_looks(self._looks, look.race):
+        if look not in self.looks(look.race):
             self.add([look])
+
+    def looks(self, race: str) -> tuple[Look, ...]:
+        """The looks of a race that stand in the journal."""
+        return standing_looks(self._looks, race)
 
     def measured(self, metric: str, version: int, setting: str, pairs: Iterable[tuple[Sample, str]]) -> bool:
         """Whether `metric` stands in the journal for every (sample, reference key), in this version and setting, and was

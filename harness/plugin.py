@@ -3,6 +3,7 @@ Hooks and items only; the work is in check, run and reports."""
 
 from __future__ import annotations
 
+import errno
 import importlib.util
 import os
 import re
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from harness import plugin_ci
+from harness import plugin_ci, plugin_live
 from harness.cli import megabytes
 from harness.declare import Candidate, Suite
 from harness.ledger import RunFolderError
@@ -51,6 +52,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--page-budget", type=megabytes, default=10.0, dest="sweetspot_page_budget", metavar="MB",
                     help="how large a page may be; pictures beyond it are left out, which it says (default: 10)")
     plugin_ci.add_options(group)
+    plugin_live.add_options(group)
     parser.addini("sweetspot_suites", "names of folders whose files may declare a SUITE", type="args", default=["suites"])
 
 
@@ -104,6 +106,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
 
 
 _NO_SUITE: Final = object()
+_REFUSED_BY_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
 class SuiteFile(pytest.File):
@@ -155,6 +158,9 @@ class _Item(pytest.Item):
         """Our own messages stand alone; anything else is a defect and keeps its traceback."""
         if isinstance(excinfo.value, SuiteProblemError | RunFolderError):
             return "\n".join(_shown(line) for line in str(excinfo.value).splitlines())
+        if isinstance(excinfo.value, OSError) and excinfo.value.errno in _REFUSED_BY_DISK:
+            return _shown(f"the run folder could not be written: {excinfo.value}. Make room, or give --runs-dir another folder, "
+                          "and run again: what was written is kept and used")
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -233,6 +239,7 @@ class RaceItem(_Item):
             if not self.of.timed_apart:
                 failures = failures + self.of.costs()
                 _hand_over(self.of)
+        plugin_ci.record_race(self, self.of)
         _refuse_failed(self.of, failures)
 
 
@@ -337,6 +344,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.ensure_newline()
         for line in session_for(config).summary(sys.stdout.isatty()):
             terminalreporter.write_line(line)
+        for line in session_for(config).live.closing():
+            terminalreporter.write_line(_shown(line))
         for line in plugin_ci.publish(session_for(config), config):
             terminalreporter.write_line(_shown(line))
 

@@ -70,9 +70,19 @@ def record_candidate(item: pytest.Item, of: SuiteSession, candidate: Candidate, 
                   "failures": len(failures)})
 
 
+def record_race(item: pytest.Item, of: SuiteSession) -> None:
+    """What a race spent and came to, and the candidates that it added, which have no testcase of their own."""
+    record(item, {"suite": of.suite.name, "looks": len(of.looks), "images": of.looks[-1].images if of.looks else None,
+                  "said": of.looks[-1].why if of.looks else None})
+    declared = {c.name for c in of.suite.candidates}
+    for candidate in (c for c in of.run().suite.candidates if c.name not in declared):
+        tail = f"[{_line(candidate.name)}]"
+        record(item, {f"key{tail}": candidate.key, f"images{tail}": len(of.run().gallery.at_hand(candidate.name))})
+
+
 def record_costs(item: pytest.Item, of: SuiteSession) -> None:
-    """The median seconds per image of every candidate that was timed."""
-    timed = {f"seconds_per_image[{c.name}]": _median(of.latency(c)) for c in of.suite.candidates}
+    """The median seconds per image of every candidate that was timed, with those that a race added."""
+    timed = {f"seconds_per_image[{c.name}]": _median(of.latency(c)) for c in of.run().suite.candidates}
     record(item, {"suite": of.suite.name, **{_line(name): seconds for name, seconds in timed.items()}})
 
 

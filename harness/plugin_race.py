@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from harness.asking import Asking, Outcome, Rectangle
 from harness.declare import BASELINE, Budget, Candidate, Suite, short_hash
+from harness.ledger import RunFolderError
 from harness.metrics import METRICS
 from harness.records import Cell, Failure, Look
 from harness.refining import between
+from harness.searching import FILE, Searcher, SearchError
 
 if TYPE_CHECKING:
     from harness.plugin_session import SuiteSession
-    from harness.searching import Searcher
     from reports.gates import Verdict
     from reports.load import Run
     from reports.racing import LookResult
@@ -52,12 +53,19 @@ class Race:
         self.asking = Asking(self.run, of.candidate, of.expect)
         self.asking.failed |= of.failed
         self._out: set[tuple[str, float]] = set()
+        # Some candidates selected by -k would otherwise take back the looks of the whole race, and with them its verdict.
+        self._before = {name for look in self.run.ledger.looks(self.run.race) for name in look.candidates
+                        if self.run.gallery.at_hand(name)}
+        self.run.leave_out([name for name in self.run.head["not_selected"] if name not in self._before])
 
     def go(self) -> list[Failure]:
         """The whole race: search, select, confirm, gates. Returns the failures on the way."""
         self.run.as_declared()
         try:
-            self._search()
+            try:
+                self._search()
+            except SearchError as error:  # the log of the search is a file of the run folder
+                raise RunFolderError(str(error)) from error
             self._select()
             if self.asking.looks and (prompts := self._confirm_prompts()):
                 self._confirm(prompts)
@@ -76,15 +84,17 @@ class Race:
         search = self.suite.search
         if search is None:
             return
-        from harness.searching import Searcher
         from reports.racing import select_prompts
 
+        if self.run.options.fresh:
+            (self.of.folder / FILE).unlink(missing_ok=True)
         decides = [self.run.race, self.run.head["metric_settings"], self.run.ledger.identity(self.suite.baseline)]
         searcher = Searcher(search, self.of.folder, short_hash(decides))
         plan = Rectangle(candidates=(), guidances=(float(search.guidance),), seeds=self.suite.grid.seeds,
                          prompts=select_prompts(self.suite)[:search.prompts])
         self.asking.ask(replace(plan, candidates=self._compared()))
         while (trial := searcher.ask()) is not None:
+            self.run.renew([trial.name])
             self.asking.ask(replace(plan, candidates=(trial.name,)), [trial])
             searcher.tell(trial.name, None if trial.name in self.asking.failed else self._score(trial, plan))
         self._found(searcher, plan)
@@ -124,18 +134,20 @@ class Race:
         looks = prompt_looks(select_prompts(self.suite), self.budget)
         plan = Rectangle(candidates=self._allowed(c.name for c in self.suite.candidates), prompts=looks[0],
                          guidances=tuple(map(float, self.suite.grid.guidance_scales)), seeds=self.suite.grid.seeds)
+        short = False
         for number, known in enumerate(looks, start=1):
             if not plan.candidates:
                 return
             look = self.asking.look(SELECT, plan)
             result = self._judge(number)
-            last = number == len(looks)
+            last = short or number == len(looks)
             added, said = ({}, "") if last else self._between(result)
             plan = replace(plan, candidates=self.asking.sound(result.candidates), guidances=tuple(map(float, result.guidances)),
                            prompts=() if last else tuple(p for p in looks[number] if p not in known))
-            over = last or (result.done and not added)
-            if not over and (too_much := self._too_much(plan, added, known)):
-                over, said = True, "; ".join(filter(None, (said, too_much)))
+            if not (over := last or (result.done and not added)):
+                # Where nothing is left to decide, more prompts are of use to those that are added alone.
+                plan, added, fits = self._within(plan, (added,) if result.done or not added else (added, {}), known)
+                short, over, said = bool(fits), not plan.prompts, "; ".join(filter(None, (said, fits)))
             why = "; ".join(filter(None, (result.why, said)))
             self.asking.close(look, Outcome(why=why, dropped=result.dropped, level=result.level))
             if over:
@@ -144,11 +156,10 @@ class Race:
                 plan = self._refine(plan, added, known)
 
     def _allowed(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of the names that were selected by pytest or added on the way, and are sound so far; the baseline too where an
-        earlier session left its images, for what is measured against it needs them."""
+        """Those of the names that were selected by pytest or added on the way, and are sound so far; where earlier sessions left
+        their images, those too that were raced, and the baseline, for what is measured against it needs them."""
         declared, chosen = {c.name for c in self.run.declared.candidates}, {*self.of.selected}
-        if self.run.gallery.at_hand(self.suite.baseline):
-            chosen.add(self.suite.baseline)
+        chosen |= self._before | ({self.suite.baseline} if self.run.gallery.at_hand(self.suite.baseline) else set())
         return self.asking.sound(name for name in names if name not in self.run.not_offered
                                  and (name in chosen or name not in declared))
 
@@ -159,16 +170,38 @@ class Race:
         self._out |= {(cell.candidate, float(cell.guidance)) for cell in result.dropped}
         return result
 
-    def _too_much(self, coming: Rectangle, added: Added, known: Sequence[str]) -> str:
-        """That the next look would spend more than there is; empty where it would not."""
-        from reports.racing import affordable
+    def _within(self, coming: Rectangle, choices: Sequence[Added], known: Sequence[str]) -> tuple[Rectangle, Added, str]:
+        """The next look with the first choice of candidates to add that fits into what is left to spend, if need be with fewer
+        prompts, at the level that was planned for it, as the last one; what did not fit in words. Without prompts nothing did."""
+        wanted, left = 0, self._left()
+        for added in choices:
+            new = tuple(c.name for group in added.values() for c in group)
+            catching_up = len(replace(coming, candidates=new, prompts=tuple(known)))
+            for count in range(len(coming.prompts), 0, -1):
+                plan = replace(coming, prompts=coming.prompts[:count])
+                more = catching_up + len(replace(plan, candidates=(*plan.candidates, *new)))
+                wanted = wanted or more
+                if left is None or more <= left:
+                    cut = "" if more == wanted else (f"the next look would take {wanted:,} more images, of which the budget of "
+                                                     f"{self.budget.images:,} leaves {more:,}: {count} of its prompts"
+                                                     f"{' and no refinement' if choices[0] and not added else ''}")
+                    return plan, added, cut
+        return replace(coming, prompts=()), {}, (f"the next look would take {wanted:,} more images, which the budget of "
+                                                 f"{self.budget.images:,} does not leave")
 
-        new = tuple(c.name for group in added.values() for c in group)
-        wanted = len(replace(coming, candidates=(*coming.candidates, *new))) + len(
-            replace(coming, candidates=new, prompts=tuple(known)))
-        if affordable(self.suite, self.asking.spent, wanted):
-            return ""
-        return f"the next look would take {wanted:,} more images, which the budget of {self.budget.images:,} does not leave"
+    def _left(self) -> int | None:
+        """Images that the select prompts may still take: what is not spent, less what the confirmation needs, and gates on images
+        at the one guidance that they look at. None without a limit."""
+        from reports.racing import confirm_images, seed_looks
+
+        if not self.budget.images:
+            return None
+        seeds, prompts = self.suite.grid.seeds, self._confirm_prompts()
+        gates = [gate for gate in self.suite.gates if gate.value not in NOT_OF_IMAGES]
+        named = {self.suite.baseline, *(c.name for c in self.suite.candidates
+                                        if any(c.name in (*gate.candidates, gate.not_worse_than) for gate in gates))}
+        judged = len(prompts) * len(seeds) * (1 + len(named)) if gates and len(seeds) > 1 else 0
+        return self.budget.images - self.asking.spent - confirm_images(self.suite, len(seed_looks(seeds)[0])) - judged
 
     def _between(self, result: LookResult) -> tuple[Added, str]:
         """The candidates that refine the axis around the best; and why there are none where two neighbours have nothing between

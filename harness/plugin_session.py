@@ -17,6 +17,7 @@ from harness.baselines import take_promoted
 from harness.check import problems
 from harness.declare import PROMOTED, Candidate, Grid, Suite
 from harness.ledger import RunFolderError
+from harness.plugin_live import LivePages
 from harness.plugin_race import Race, first_cells
 from harness.progress import Bar
 from harness.records import Cell, Failure, Look
@@ -50,7 +51,7 @@ class Session:
         self.page_budget = float(config.getoption("sweetspot_page_budget"))
         self.exact = bool(config.getoption("sweetspot_exact"))
         self.suites: list[SuiteSession] = []
-        self.bar = Bar(0)
+        self.bar, self.live = Bar(0), LivePages(config)
 
     def add(self, declared: object, suite_file: str) -> SuiteSession | None:
         """Takes in one suite file's SUITE; None when it is not a Suite at all."""
@@ -100,6 +101,7 @@ class SuiteSession:
         self.timed_apart, self.raced = True, suite.budget is not None
         self.failed: set[str] = set()
         self.looks: tuple[Look, ...] = ()
+        self.looks_so_far: Sequence[Look] | None = None if suite.budget is None else ()
         self.items: dict[str, pytest.Item] = {}
         self._run: SuiteRun | None = None
         self._read: tuple[Run, Recommendation, list[Verdict]] | None = None
@@ -132,6 +134,7 @@ class SuiteSession:
                 take_promoted(self._baseline, self.folder)
             self._run.leave_out([c.name for c in self.suite.candidates
                                  if c.name not in self.selected and c.name not in self._run.not_offered])
+            self.session.live.opened(self)
         return self._run
 
     @property
@@ -153,10 +156,11 @@ class SuiteSession:
         asks for. The bar follows."""
         self._read = None
         run = self.run()
-        run.progress = self.session.bar
+        run.progress = self.session.live.watched(self, candidate.name)
         done = run.candidate(candidate, first_cells(self.suite) if cells is None else cells)
         failures = done if isinstance(done, list) else []
         self.failed |= {failure.candidate for failure in failures}
+        self.session.live.tick(self, f"{candidate.name} {'failed' if failures else 'is done'}")
         return failures
 
     def expect(self, images: int) -> None:
@@ -174,6 +178,7 @@ class SuiteSession:
         if self.suite.budget is None:
             return []
         race = Race(self, self.suite.budget)
+        self.looks_so_far = race.asking.looks
         try:
             return race.go()
         finally:
@@ -188,6 +193,7 @@ class SuiteSession:
         failed before is not tried again."""
         self._read = None
         run = self.run()
+        self.session.live.tick(self, "the candidates are being timed")
         return run.costs([name for name in self._worth_timing() if run.sampled(name)])
 
     def _worth_timing(self) -> list[str]:

@@ -339,8 +339,12 @@ class SuiteRun:
     def grow(self, added: Mapping[str, Sequence[Candidate]]) -> None:
         """Takes more candidates into the suite, each group behind the declared one that is named (see heading.grown)."""
         known = {c.name for c in self.suite.candidates}
-        self._fresh |= {c.name for group in added.values() for c in group if c.name not in known} if self.options.fresh else set()
+        self.renew([c.name for group in added.values() for c in group if c.name not in known])
         self._become(grown(self.suite, added))
+
+    def renew(self, names: Iterable[str]) -> None:
+        """Where a run is made afresh, forgets what earlier sessions left of these candidates, unless this one has begun them."""
+        self._fresh |= {*names} - self._begun if self.options.fresh else set()
 
     def as_declared(self) -> None:
         """Takes back what an earlier session's race added to the suite: a race begins anew, and adds it again."""

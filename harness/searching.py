@@ -252,7 +252,10 @@ def _storage(path: Path) -> JournalStorage:
     from optuna.storages.journal import JournalFileBackend
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = path.read_bytes() if path.exists() else b""
+    try:
+        data = path.read_bytes() if path.exists() else b""
+    except OSError as error:
+        raise _damaged(path, f"it cannot be read ({error.strerror})") from error
     if whole := data[:data.rfind(b"\n") + 1]:
         for number, line in enumerate(whole.splitlines(), start=1):
             try:

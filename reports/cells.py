@@ -13,6 +13,7 @@ from reports.candidates import label
 from reports.costs import slowdown
 from reports.decision import Scored
 from reports.load import Run
+from reports.looking import dropped_cells
 from reports.scoring import constrained, limit, score_table
 from reports.statistics import LEVEL
 
@@ -69,8 +70,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     said.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
     if partial := [_named(run, c) for c in cells if not c.complete and not c.dropped]:
         said.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
-    if dropped := [_named(run, c) for c in cells if c.dropped]:
-        said.append(f"Not ranked, because a look dropped them as worse than the best: {words.listed(dropped)}.")
+    said.extend(_dropped(run, cells))
     said.extend(_constraints(run, cells))
     if run.damaged:
         said.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
@@ -79,6 +79,18 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
 
 def _named(run: Run, cell: Scored) -> str:
     return f"{label(run, cell.candidate)} at CFG {cell.guidance:g}"
+
+
+def _dropped(run: Run, cells: tuple[Scored, ...]) -> list[str]:
+    """The cells that looks took out of the race, by what for."""
+    why = {key: cell.why for key, (_, cell) in dropped_cells(run.looks).items()}
+    gone = [(_named(run, c), why.get((c.candidate, c.guidance), "")) for c in cells if c.dropped]
+    said = []
+    if worse := [name for name, reason in gone if not reason]:
+        said.append(f"Not ranked, because a look dropped them as worse than the best: {words.listed(worse)}.")
+    if ruled := [f"{name} ({reason})" for name, reason in gone if reason]:
+        said.append(f"Not ranked, because a look found that a constraint rules them out: {words.listed(ruled, most=3)}.")
+    return said
 
 
 def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:

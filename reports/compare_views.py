@@ -96,7 +96,7 @@ def markdown(of: Compared) -> str:
 def page(of: Compared) -> str:
     """The comparison as one offline page."""
     figure = interval_plot(of)
-    runs = [{"side": side, "folder": run.folder.name, "started": words.visible(str(run.head.get("started", ""))),
+    runs = [{"side": side, "folder": run.folder.resolve().name, "started": words.visible(str(run.head.get("started", ""))),
              "commit": words.visible(str(run.environment.get("git_commit") or "no commit on record"))[:12],
              "dirty": bool(run.environment.get("git_dirty")), "sentence": words.visible(rec.sentence)}
             for side, run, rec in zip("AB", (of.a, of.b), of.verdicts, strict=True)]

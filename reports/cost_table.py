@@ -56,24 +56,34 @@ class Column:
 
 
 def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
-    """`groups` and `columns` are the two lines of heads, `rows` the cells; a column that nobody has, for one and the same
-    reason, becomes a sentence of `absent`. `readings` and `power` are the tables behind the fold."""
+    """`groups` and `columns` are the two lines of heads, `rows` the cells, or what stands `instead` of them for a candidate that
+    was not made; a column that nobody has, for one and the same reason, becomes a sentence of `absent`. `readings` and `power`
+    are the tables behind the fold."""
     names = [c.name for c in run.suite.candidates]
+    made = [name for name in names if not unmade(run, name)] or names
     kept: list[tuple[Column, list[Said]]] = []
     absent: dict[tuple[str, str], list[str]] = {}
     for column in _columns(run):
-        cells = [column.said(run, name) for name in names]
+        cells = [column.said(run, name) for name in made]
         if len({c.said for c in cells}) == 1 and cells[0].said.startswith(ABSENT):
             absent.setdefault((column.group, cells[0].said), []).append(column.head)
         else:
             kept.append((column, cells))
-    rows = [{"name": label_with_role(run, name), "pick": name == rec.pick, "cells": [cells[at] for _, cells in kept]}
-            for at, name in enumerate(names)]
+    rows = [{"name": label_with_role(run, name), "pick": name == rec.pick, "instead": "" if name in made else unmade(run, name),
+             "cells": [cells[made.index(name)] for _, cells in kept] if name in made else []} for name in names]
     return {"groups": [(group, len(list(of))) for group, of in groupby(kept, key=lambda k: k[0].group)],
             "columns": [column.head for column, _ in kept], "rows": rows, "notes": NOTES,
             "absent": [f"{group}{f' ({words.listed(heads, 99)})' if any(heads) else ''}: {why}."
                        for (group, why), heads in absent.items()],
             "readings": memory_readings(run), "power": power_readings(run), "noise": noise_floor(run)}
+
+
+def unmade(run: Run, name: str) -> str:
+    """Why a candidate has no image, no timing and no memory reading, in one sentence; "" where it has any of them."""
+    if name in run.latency or name in run.memory or name in run.power or (run.images["candidate"] == name).any():
+        return ""
+    why = run.failure_of(name) or run.why_missing(name, "image")
+    return f"{ABSENT}{words.visible(why)}" if why else ""
 
 
 def noise_floor(run: Run) -> str:

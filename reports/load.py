@@ -33,6 +33,7 @@ from harness.records import (
 )
 from reports.desirability import parts_of, with_objective
 from reports.head import read_head
+from reports.kinds import sound_records
 from reports.promoted import Promoted, read_promoted
 from reports.ratings import Eyes, with_ratings
 from reports.standing import Gap, sift
@@ -40,6 +41,7 @@ from reports.standing import Gap, sift
 __all__ = ["Gap", "Run", "by_cell", "load_run"]
 
 BASE_COLUMNS: Final = ("candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path")
+LARGEST_SCORE: Final = 1e100
 DERIVED: Final[dict[str, dict[str, Any]]] = {
     "objective": {"metric": "derived", "unit": "points", "better": "higher", "version": 1,
                   "definition": "the value the suite maximises minus its penalties, per image"},
@@ -111,13 +113,14 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     way gives its `looks` so far: what they asked for is read, and nothing else; `also` are candidates that it only tries."""
     head, suite = read_head(folder)
     suite = replace(suite, candidates=(*suite.candidates, *also)) if also else suite
-    records, damaged = Journal(folder / "journal.jsonl").read()
+    lines, damaged = Journal(folder / "journal.jsonl").read()
+    records, odd = sound_records(lines)
     found = sift(records, suite, head, looks)
     rated, eyes = with_ratings(folder, _table(suite, found.samples, found.measurements), found.samples)
     images = _with_derived(rated, suite.objective)
     metrics = {**{str(k): dict(v) for k, v in head.get("metrics", {}).items()}, **_derived(suite.objective), **eyes.metrics}
     missing = (*found.gaps, *_gaps(images, suite, found.measurements), *eyes.gaps)
-    damaged = [*damaged, *eyes.damaged]
+    damaged = [*damaged, *odd, *eyes.damaged]
     return Run(folder=folder, suite=suite, images=images, failures=found.failures, missing=missing, damaged=tuple(damaged),
                coverage=found.coverage, latency=found.latency, memory=found.memory, weights=found.weights,
                timeline=found.timeline, power=found.power, durations=found.durations, curves=found.curves, fits=found.fits,
@@ -137,14 +140,17 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
     prompts = {p.id: p for p in suite.grid.prompts}
     candidates = {c.name: c for c in suite.candidates}
     measured: dict[tuple[str, str], dict[str, Any]] = {}
+    # A column holds numbers or words, whatever a journal calls them: where a name is both, only the numbers are taken.
+    numbers = {name for m in measurements for name in m.values} | {axis for c in suite.candidates for axis in c.axes}
     for m in measurements:
         row = measured.setdefault((m.candidate, m.sample), {})
-        row.update({k: float(v) for k, v in m.values.items()} | dict(m.labels) | dict(m.details))
+        row.update((name, told) for name, told in {**m.labels, **m.details}.items() if name not in numbers)
+        row.update((name, float(value)) for name, value in m.values.items())
     rows = []
     for (name, cell), s in samples.items():
         base = {"candidate": name, "prompt": cell.prompt, "text": prompts[cell.prompt].text, "split": prompts[cell.prompt].split,
                 "seed": cell.seed, "guidance": cell.guidance, "sample": s.key, "path": s.path}
-        rows.append({**candidates[name].axes, **measured.get((name, s.key), {}), **base})
+        rows.append({**measured.get((name, s.key), {}), **candidates[name].axes, **base})
     axes = sorted({axis for c in suite.candidates for axis in c.axes} - set(BASE_COLUMNS))
     table = pd.DataFrame(rows, columns=None if rows else list(BASE_COLUMNS))
     order = [*BASE_COLUMNS, *axes, *(c for c in table.columns if c not in BASE_COLUMNS and c not in axes)]
@@ -164,7 +170,9 @@ def _with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
         known = table.dropna(subset=["dominant"])
         usual = known.groupby(["candidate", "prompt"])["dominant"].transform(_most_common)
         table.loc[known.index, "palette_left"] = (known["dominant"] != usual).astype(float)
-    return with_objective(table, objective)
+    found = with_objective(table, objective)
+    # No sum of squares may overflow: such a score comes of no picture, and counts as none.
+    return found.assign(objective=found["objective"].where(found["objective"].abs() < LARGEST_SCORE))
 
 
 def _most_common(colours: pd.Series[str]) -> str:
@@ -186,5 +194,5 @@ def _gaps(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measurement]
         rows = table[table["candidate"] == c.name]
         if unmeasured := int(rows["objective"].isna().sum()):
             lacking = [n for n in parts_of(suite.objective) if n not in rows.columns or rows[n].isna().any()]
-            counted[c.name, "objective", f"no {', '.join(lacking)}"] += unmeasured
+            counted[c.name, "objective", f"no {', '.join(lacking)}" if lacking else "too large for a score"] += unmeasured
     return [Gap(candidate=c, value=v, count=n, why=w) for (c, v, w), n in counted.items()]

@@ -21,6 +21,7 @@ from plotly.offline import get_plotlyjs
 from harness.records import write_atomically
 from reports import tables, words
 from reports.candidates import label_with_role
+from reports.consistency import DEFINITION
 from reports.cost_table import cost_section
 from reports.costs import peak_memory, seconds_per_image
 from reports.decision import Comparison, Recommendation
@@ -29,8 +30,10 @@ from reports.eyes import eyes_section
 from reports.figures import FIGURES
 from reports.gates import Verdict, judge
 from reports.load import Run, load_run
+from reports.pairs import example_pairs
 from reports.pictures import strip, thumbnails
 from reports.recommendation import recommend
+from reports.reproduce import recipe_section
 from reports.spending import spending_section
 from reports.statistics import cluster_mean
 from reports.strip_image import illustrated
@@ -43,8 +46,11 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 PAGE_NAME: Final = "report.html"
 PAGE_BUDGET: Final = 10.0
 """Megabytes (of 1,000,000 bytes) that a page may have; its thumbnails take what the rest of it leaves."""
+TABLE_SHARE: Final = 0.1
+"""Of the budget: a table that takes more is not in the page, only beside it, for the pictures need the room."""
 MODULES: Final = ("dom.js", "gallery.js", "figures.js", "explorer.js", "lightbox.js", "page.js")
 _THUMBNAILS: Final = '<script type="application/json" id="thumbnails">'
+_TABLE: Final = '<script type="application/gzip" id="table">'
 _NOTES_ROOM: Final = 2_000
 
 
@@ -74,7 +80,9 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float
         "comparisons": tables.comparison_rows(run, rec.comparisons), "candidates": tables.candidate_rows(run, rec),
         "costs": cost_section(run, rec), "losses": tables.loss_rows(run), "coverage": tables.coverage_table(run),
         "gaps": tables.gap_rows(run), "provenance": tables.provenance(run), "eyes": eyes_section(run, rec.pick),
-        "spending": spending_section(run),
+        "spending": spending_section(run), "pairs": example_pairs(run), "recipe": recipe_section(run, rec.pick),
+        "table": packed(csv(run)),
+        "about_looks": DEFINITION if "style" in run.images.columns else "",
         "failures": [{"name": words.visible(f.candidate), "stage": words.visible(f.stage), "error": words.visible(f.error),
                       "message": words.visible(f.message)} for f in run.failures]}
     return lay_out("report.html.j2", run, explorer(run, rec), values, budget, live)
@@ -91,12 +99,21 @@ def lay_out(template: str, run: Run, shown: Explorer, values: Mapping[str, Any],
         {**values, "run": run, "suite": run.suite, "policy": policy, "style": Markup(_source("page.css")), "live": live,
          "module": Markup(code), "plotlyjs": Markup(_plotlyjs()),
          "explorer_data": packed(json.dumps(shown.data, ensure_ascii=False, separators=(",", ":"))) if shown.paths else ""})
+    page = _with_table(page, values.get("table", ""), budget)
     if not shown.paths:
         return page
     # Nothing that a run says can hold this tag, since all of its "<" are escaped.
     head, tag, tail = page.partition(_THUMBNAILS)
     made = thumbnails(run.folder, shown.paths, int(1e6 * budget) - len(page.encode(errors="replace")) - _NOTES_ROOM)
     return "".join((head, tag, embed(json.dumps(vars(made), separators=(",", ":"))), tail))
+
+
+def _with_table(page: str, table: str, budget: float) -> str:
+    """The page with the packed table in its place, where that leaves room for pictures."""
+    if len(table) > 1e6 * budget * TABLE_SHARE or len(page.encode(errors="replace")) + len(table) > 1e6 * budget:
+        return page
+    head, tag, tail = page.partition(_TABLE)
+    return "".join((head, tag, table, tail))
 
 
 def module() -> str:

@@ -6,6 +6,7 @@ from reports import words
 from reports.candidates import axis_of, label, label_with_role, parents
 from reports.decision import Comparison, Recommendation
 from reports.load import Run
+from reports.spending import spent
 
 
 def sweep_sentence(run: Run, rec: Recommendation) -> str:
@@ -66,15 +67,7 @@ def _told(run: Run, comparisons: list[Comparison]) -> str:
 
 def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
     """Why this pick: the best cell, the tied set, tied parents, and what CLIP score alone would have said."""
-    best = max((c for c in rec.cells if c.complete and not c.ruled_out and c.objective.mean is not None),
-               key=lambda c: c.objective.mean or 0.0)
-    tied = [c for c in rec.cells if c.tied]
-    mine = next(c for c in rec.cells if c.candidate == rec.pick and c.guidance == rec.guidance)
-    said = [f"The highest mean objective is {words.estimate(best.objective)}: {label(run, best.candidate)} at CFG "
-            f"{best.guidance:g}; {len(tied)} of {len(rec.cells)} cells are tied with it."]
-    if mine != best:
-        said.append(f"The pick is {words.estimate(mine.behind, difference=True)} from it: no difference that could be told.")
-    said.extend(_parent_ties(run, rec))
+    said = [*_best_reasons(run, rec), *_parent_ties(run, rec)]
     for c in rec.comparisons:
         if c.other_guidance != rec.guidance:
             said.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is {c.word}: "
@@ -85,6 +78,32 @@ def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
                     f"{rec.clip_alone[1]:g} over all: alignment scores tend to rise with guidance while images burn out, so the "
                     "objective counts clipped pixels and lost colours against them.")
     return tuple(said)
+
+
+def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
+    """The best cell and what is tied with it, and how far the pick is from it. Where constraints are open, the cell that all are
+    measured from is the best of those that are shown to keep them (see scoring.score_table)."""
+    competing = [c for c in rec.cells if c.complete and not c.ruled_out and c.objective.mean is not None]
+    best = max(competing, key=lambda c: c.objective.mean or 0.0)
+    start = max((c for c in competing if c.behind.mean == 0.0), key=lambda c: c.objective.mean or 0.0, default=best)
+    mine = next(c for c in rec.cells if c.candidate == rec.pick and c.guidance == rec.guidance)
+    tied = [c for c in rec.cells if c.tied]
+    unkept = any(c.behind.distinct and (c.behind.mean or 0.0) < 0 for c in tied)
+    count = f"{len(tied)} of {len(rec.cells)} cells"
+    at = f"{words.estimate(best.objective)}: {label(run, best.candidate)} at CFG {best.guidance:g}"
+    if start != best:
+        said = [f"The highest mean objective is {at}, but it is open whether it keeps the constraints. The best of the cells "
+                f"that are shown to keep them is {label(run, start.candidate)} at CFG {start.guidance:g}; {count} are tied with "
+                "it or, while that is open, ahead of it."]
+    elif unkept:
+        said = [f"The highest mean objective is {at}. No cell is shown to keep the constraints, so none is left out for being "
+                f"worse than another: {count} are left."]
+    else:
+        said = [f"The highest mean objective is {at}; {count} are tied with it."]
+    if mine != start:
+        told = "" if mine.behind.distinct else ": no difference that could be told"
+        said.append(f"The pick is {words.estimate(mine.behind, difference=True)} from it{told}.")
+    return said
 
 
 def _parent_ties(run: Run, rec: Recommendation) -> list[str]:
@@ -103,13 +122,10 @@ def _parent_ties(run: Run, rec: Recommendation) -> list[str]:
 
 def race_reasons(run: Run) -> tuple[str, ...]:
     """What an adaptive sweep spent, and why it ended."""
-    looks = [look for look in run.looks if look.stage == "select"]
-    if not looks:
+    looks, total = [look for look in run.looks if look.stage == "select"], spent(run)
+    if not looks or total is None:
         return ()
-    grid = run.suite.grid
-    whole = len(run.suite.candidates) * len(grid.guidance_scales) * len(grid.prompts) * len(grid.seeds)
     dropped = sum(len(look.dropped) for look in looks)
-    spent = max(look.images for look in run.looks)
-    return (f"The sweep was adaptive: {words.plural(len(looks), 'look')} dropped {words.plural(dropped, 'cell')}; {spent} images "
-            f"were sampled, {100 * spent / whole:.0f} % of the {whole} of the whole grid. The last one: "
-            f"{looks[-1].why.rstrip('.')}.",)
+    share = f", {100 * total.images / total.whole:.0f} % of the {total.whole} of the whole grid" if total.whole else ""
+    return (f"The sweep was adaptive: {words.plural(len(looks), 'look')} dropped {words.plural(dropped, 'cell')}; {total.images} "
+            f"images were sampled{share}. The last one: {looks[-1].why.rstrip('.')}.",)

@@ -58,7 +58,8 @@ def thumbnail(folder: Path, path: str, side: int, quality: int) -> str:
     return _encoded(Files(folder).find(path), side, quality)
 
 
-def _encoded(file: str, side: int, quality: int) -> str:
+def pixels(file: str) -> Image.Image:
+    """The picture as RGB; raises ValueError, with the reason, for one that cannot be read or is too large."""
     try:
         with Image.open(file, formats=FORMATS) as opened:
             image = opened.convert("RGB") if opened.width * opened.height <= MOST_PIXELS else None
@@ -66,6 +67,15 @@ def _encoded(file: str, side: int, quality: int) -> str:
         raise ValueError(f"it could not be read ({type(error).__name__})") from error
     if image is None:
         raise ValueError("it has more than 64 million pixels")
+    return image
+
+
+def _encoded(file: str, side: int, quality: int) -> str:
+    return shrunk(pixels(file), side, quality)
+
+
+def shrunk(image: Image.Image, side: int, quality: int) -> str:
+    """A WebP data URI of at most `side` pixels; the image itself may become that small."""
     whole = max(image.size) <= side and quality == LOSSLESS
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
     held = io.BytesIO()

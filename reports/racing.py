@@ -17,7 +17,7 @@ from reports.cells import score_cells
 from reports.decision import Recommendation, Scored
 from reports.load import Run
 from reports.picking import Pick, choose, competing, key_of, own_guidances
-from reports.scoring import CellKey, score_table
+from reports.scoring import CellKey, judged, keeping, score_table
 from reports.statistics import LEVEL
 
 
@@ -92,8 +92,9 @@ def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[
 
     `images` is Run.images; only rows of the look's own prompts are read, so images beyond them change nothing. `out` are the
     cells that earlier looks dropped. `suite` must hold the candidates that a refinement added, with their axes. A cell is
-    dropped when its interval at the look's level, which holds for all cells together, excludes the best cell's mean, or when
-    a constraint rules it out at that level. Raises ValueError for a suite without a budget or a look it does not have.
+    dropped when its interval, which holds for all cells together, shows it worse than the best of those that are shown to keep
+    the constraints, or when a constraint rules it out; both errors together are those of the look's level (scoring.shares).
+    Raises ValueError for a suite without a budget or a look it does not have.
     """
     budget = _budget(suite)
     known = prompt_looks(select_prompts(suite), budget)
@@ -108,7 +109,9 @@ def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[
     candidates = {c.candidate for c in left} | {suite.baseline}
     guidances = {c.guidance for c in left}
     last = number == len(known)
-    over = _over(suite, picked, left, level, last)
+    # Of a pick that may be ruled out yet, more prompts tell more than whether another cell is a little better.
+    sure = picked is not None and bool(keeping(rows, judged(rows, suite.objective.constraints), [key_of(picked.cell)], level))
+    over = _over(suite, picked, left, level if sure else None, last)
     best = max(competing(cells), key=lambda c: c.objective.mean or 0.0, default=None)
     said = (f"look {number} of {len(known)}, at {words.plural(len(known[number - 1]), 'prompt')}, dropped "
             f"{words.plural(len(dropped), 'cell')} and left {len(left)}")
@@ -123,8 +126,8 @@ def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[
         incomplete=incomplete)
 
 
-def _over(suite: Suite, picked: Pick | None, left: Sequence[Scored], level: float, last: bool) -> str:
-    """Why the race is over, or "" while it is not."""
+def _over(suite: Suite, picked: Pick | None, left: Sequence[Scored], level: float | None, last: bool) -> str:
+    """Why the race is over, or "" while it is not; `level` is None where it is open whether the pick keeps the constraints."""
     if picked is None:
         return "nothing is left that has images and keeps the constraints"
     if len(left) == 1:
@@ -132,7 +135,7 @@ def _over(suite: Suite, picked: Pick | None, left: Sequence[Scored], level: floa
     if last:
         return "the prompts are used up"
     enough = _budget(suite).enough
-    gain = most_to_gain(picked, level)
+    gain = float("inf") if level is None else most_to_gain(picked, level)
     return f"no other cell can be better than the pick by more than {enough:g} points" if gain <= enough else ""
 
 
@@ -155,10 +158,10 @@ def most_to_gain(picked: Pick, level: float) -> float:
 
 
 def _dropped(cell: Scored) -> Dropped:
-    """The record of a dropped cell; 0 where no cell competes that it could be compared with."""
-    behind = cell.behind
-    return Dropped(candidate=cell.candidate, guidance=cell.guidance, mean=behind.mean or 0.0, low=behind.low or 0.0,
-                   high=behind.high or 0.0)
+    """The record of a dropped cell, without numbers where it could not be compared with a cell that competes."""
+    of = cell.behind
+    mean, low, high = (of.mean, of.low, of.high) if of.mean is not None and of.low is not None else (None, None, None)
+    return Dropped(candidate=cell.candidate, guidance=cell.guidance, mean=mean, low=low, high=high, why=cell.ruled_out)
 
 
 def refinements(result: LookResult, suite: Suite) -> tuple[float, ...]:

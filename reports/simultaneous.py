@@ -16,8 +16,10 @@ Floats = NDArray[np.float64]
 
 DRAWS: Final = 2048
 SEED: Final = 20261
-FEWEST_TO_FLIP: Final = 5
-"""Prompts below which the 2^P signs are too few to have a 95 % quantile; there Bonferroni's bound stands in."""
+FEWEST_BEYOND: Final = 2.0
+"""Patterns of signs, of 2^P, that must lie beyond the quantile. All signs turned round give the same distances, so the data's own
+pattern always comes twice: where fewer than two lie beyond, as with 8 prompts at the levels of seven looks, nothing could ever be
+left out, however far apart. There Bonferroni's bound stands in; where both can be had, the signs find more."""
 MOST_AT_ONCE: Final = 2_000_000
 """Numbers in one array of draws x cells: more cells take more time, not more memory."""
 PRIOR_PROMPTS: Final = 4.0
@@ -44,8 +46,9 @@ def from_best(scores: Floats, level: float = LEVEL, draws: int = DRAWS, seed: in
     k = PRIOR_PROMPTS prompts. Its quantile comes from flipping the sign of whole prompts (each prompt's row, less its mean
     over cells, times -1 or +1), the choice of b repeated in each draw: when no cells differ and rows are symmetric, that is
     an exact test, whatever the correlation between cells. Cells beyond the quantile are left out, and the rest tested
-    again among themselves until none is beyond. Below FEWEST_TO_FLIP prompts the quantile is that of t with P - 1 degrees
-    of freedom at (1 - level) / (number of pairs of cells).
+    again among themselves until none is beyond. Where fewer than FEWEST_BEYOND patterns lie beyond the level, the quantile is
+    that of t with P - 1 degrees of freedom at (1 - level) / (number of pairs of cells), and v twice the cells' median variance:
+    no signs are flipped there that it would have to be the same for.
 
     Raises ValueError for fewer than two prompts, NaN or infinities. Romano and Wolf, JASA 100 (2005) 94, for stepping down;
     Hansen, Lunde and Nason, Econometrica 79 (2011) 453, for sets that hold the best; Smyth, Statistical Applications in
@@ -59,10 +62,11 @@ def from_best(scores: Floats, level: float = LEVEL, draws: int = DRAWS, seed: in
     mean = scores.mean(axis=0)
     best = int(mean.argmax())
     half, alive = np.zeros(cells), np.arange(cells)
+    coarse = (len(signs) - 1) * (1 - level) < FEWEST_BEYOND
     while True:
         kept = scores[:, alive]
-        distance, error = _distances(kept, np.ones((1, prompts)))
-        if prompts < FEWEST_TO_FLIP:
+        distance, error = _distances(kept, np.ones((1, prompts)), around_means=coarse)
+        if coarse:
             pairs = max(1, len(alive) * (len(alive) - 1) // 2)
             limit = float(student_t.ppf(1 - (1 - level) / (2 * pairs), prompts - 1))
         else:
@@ -99,8 +103,9 @@ def _quantile(scores: Floats, signs: Floats, level: float) -> float:
     return float(np.quantile(np.concatenate(largest), level, method="higher"))
 
 
-def _distances(scores: Floats, signs: Floats) -> tuple[Floats, Floats]:
-    """For every row of signs (D, P): how far each cell's mean is below the best cell's of that row, and its error; (D, C)."""
+def _distances(scores: Floats, signs: Floats, *, around_means: bool = False) -> tuple[Floats, Floats]:
+    """For every row of signs (D, P): how far each cell's mean is below the best cell's of that row, and its error; (D, C). What
+    the cells have in common is their mean square, which no sign changes, or with `around_means` their variance."""
     prompts = len(scores)
     rows = scores - scores.mean(axis=1, keepdims=True)
     # Rounding makes equal images differ by 1e-14: without this they would be infinitely many standard errors apart.
@@ -112,6 +117,7 @@ def _distances(scores: Floats, signs: Floats) -> tuple[Floats, Floats]:
     gap = (square[chosen, None] + square[None, :] - 2 * rows[:, chosen].T @ rows)[back]
     distance = mean[np.arange(len(best)), best][:, None] - mean
     own = np.maximum(gap / prompts - distance**2, 0.0) * prompts / (prompts - 1)
-    shared = 2.0 * float(np.median(square)) / prompts
+    common = rows.var(axis=0, ddof=1) if around_means else square / prompts
+    shared = 2.0 * float(np.median(common))
     variance = (PRIOR_PROMPTS * shared + (prompts - 1) * own) / (PRIOR_PROMPTS + prompts - 1)
     return distance, np.sqrt(variance / prompts)

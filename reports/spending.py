@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.records import Look
+from harness.records import Dropped, Look
 from reports import words
 from reports.candidates import label
 from reports.load import Run
@@ -41,7 +41,7 @@ class LookRow:
 
 @dataclass(frozen=True, kw_only=True)
 class DropRow:
-    """One cell that a look took out of the race, and how far it was behind the best then."""
+    """One cell that a look took out of the race, and how far it was behind the best then, or what ruled it out."""
 
     candidate: str
     guidance: str
@@ -85,15 +85,22 @@ def look_rows(run: Run) -> list[LookRow]:
 def drop_rows(run: Run) -> list[DropRow]:
     """One row per dropped cell, in the order in which they were dropped."""
     return [DropRow(candidate=_label(run, name), guidance=f"{guidance:g}", look=look.number,
-                    behind=f"{words.signed(cell.mean)} {words.interval(cell.low, cell.high)}")
+                    behind=words.visible(cell.why) or _behind(cell))
             for (name, guidance), (look, cell) in dropped_cells(run.looks).items()]
 
 
 def exit_words(run: Run) -> dict[str, str]:
-    """By name, for every candidate of which nothing is left in the race: "dropped at look 2, −3.1 [−5.0, −1.2]", by the cell
-    that held out longest."""
-    return {name: f"dropped at look {out.look}, {words.signed(out.last.mean)} {words.interval(out.last.low, out.last.high)}"
-            for name, out in exits(run.suite, run.looks).items()}
+    """By name, for every candidate of which nothing is left in the race: "dropped at look 2, −3.1 [−5.0, −1.2]", or "ruled out at
+    look 2: " and by what; of the cell that held out longest."""
+    return {name: f"ruled out at look {out.look}: {words.visible(out.last.why)}" if out.last.why else
+            f"dropped at look {out.look}, {_behind(out.last)}" for name, out in exits(run.suite, run.looks).items()}
+
+
+def _behind(cell: Dropped) -> str:
+    """How far a dropped cell was behind the best."""
+    if cell.mean is None or cell.low is None or cell.high is None:
+        return "not measured"
+    return f"{words.signed(cell.mean)} {words.interval(cell.low, cell.high)}"
 
 
 def _dropped(run: Run, look: Look) -> str:

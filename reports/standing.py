@@ -225,15 +225,16 @@ def _measured(records: Sequence[Record]) -> list[tuple[Measurement, bool]]:
     """The last measurement of each metric on each image, and whether that image, or the one it was compared with, was
     since made again with other bytes: then it was measured on something that is no longer there."""
     digests: dict[str, str] = {}
-    held: dict[tuple[str, str, str], tuple[Measurement, bool]] = {}
-    for r in records:
+    changed: dict[str, int] = {}
+    held: dict[tuple[str, str, str], tuple[Measurement, int]] = {}
+    for number, r in enumerate(records):
         if isinstance(r, Sample):
             if digests.get(r.key, r.sha256) != r.sha256:
-                held = {k: (m, void or r.key in (m.sample, m.reference)) for k, (m, void) in held.items()}
+                changed[r.key] = number
             digests[r.key] = r.sha256
         elif isinstance(r, Measurement):
-            held[r.candidate, r.sample, r.metric] = (r, False)
-    return list(held.values())
+            held[r.candidate, r.sample, r.metric] = (r, number)
+    return [(m, max(changed.get(m.sample, -1), changed.get(m.reference, -1)) > number) for m, number in held.values()]
 
 
 def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Place, Sample], baseline: str,

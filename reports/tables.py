@@ -9,6 +9,8 @@ from typing import Any
 from harness.declare import plain
 from reports import words
 from reports.candidates import controls, label, label_with_role, varies_fidelity
+from reports.consistency import style_consistency
+from reports.cost_table import unmade
 from reports.costs import FAILED, Seconds, peak_memory, seconds_apart, seconds_per_image
 from reports.decision import Comparison, Recommendation
 from reports.fidelity import losses
@@ -31,6 +33,8 @@ def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> lis
         value = v.gate.split(" ")[0]
         exact = v.low == v.high and value in COUNTED
         observed = f"{v.observed:.0f}" if exact and v.observed is not None else in_unit(v.observed, value)
+        if v.is_ratio and v.observed is None and v.status in (PASSED, INCONCLUSIVE, "failed"):
+            observed = "no ratio"
         if v.is_ratio and v.observed is not None:
             observed = f"{words.number(v.observed)} × {words.interval(v.low, v.high)}"
         elif not exact and v.observed is not None and value != "peak_bytes":
@@ -64,6 +68,11 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
             e = cluster_mean(mine, value)
             row[value] = words.number(e.mean, value) if e.mean is not None else f"not measured: {why if mine.empty else e.why}"
             row[f"{value}_range"] = words.interval(e.low, e.high, value) if e.mean is not None else ""
+        row["instead"] = unmade(run, c.name)
+        same = style_consistency(run, c.name, rec.guidance)
+        row["look"] = (f"{words.number(same.share.mean, 'exact_match')} {words.visible(same.look)}" if same.look
+                       else "not measured")
+        row["look_range"] = words.interval(same.share.low, same.share.high, "exact_match") if same.look else ""
         row["n"] = f"{len(mine)} ({mine['prompt'].nunique()})"
         s, m = seconds_per_image(run, c.name), peak_memory(run, c.name)
         rows.append({**row, "seconds": _seconds(s), "rounds": f"n={s.rounds}" if s.rounds else "",
@@ -98,7 +107,8 @@ def loss_rows(run: Run) -> list[dict[str, str]]:
                      "clip": words.estimate(loss.clip, "clip_score", difference=True),
                      "objective": words.estimate(loss.objective, difference=True),
                      "ratio": loss.pace if loss.ratio is None else f"{loss.ratio:.2f}× ({loss.pace})",
-                     "memory": _memory(run, loss.candidate)})
+                     "memory": _memory(run, loss.candidate),
+                     "instead": unmade(run, loss.candidate)})
     return rows
 
 

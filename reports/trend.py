@@ -170,10 +170,7 @@ def _of_file(data: Mapping[str, Any], path: Path, guidance: float | None) -> Poi
                      for v in values}
     except (LookupError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: its cells are not what a promotion writes ({error}). Restore the file from git") from error
-    prompts = data.get("prompts")
-    alike = {"device": _device(environment), "sampling": _sampling(data["sampling"]),
-             "prompts": short_hash(sorted([str(i), *map(str, t)] for i, t in prompts.items())) if isinstance(prompts, dict)
-             else UNKNOWN}
+    alike = {"device": _device(environment), "sampling": _sampling(data["sampling"]), "prompts": _texts(data.get("prompts"))}
     return Point(
         source=str(path), kind="baseline", suite=str(data["suite"]["name"]),
         date=_date(str(data["suite"].get("run_started", "")), path), commit=str(environment.get("git_commit") or ""),
@@ -181,6 +178,13 @@ def _of_file(data: Mapping[str, Any], path: Path, guidance: float | None) -> Poi
         sentence=f"{data['name']} version {data['version']} was promoted from this run.", who={PROMOTED: str(data["candidate"])},
         at={PROMOTED: guidance}, estimates=estimates, alike=alike,
         metric={"": [dict(data["metrics"]), data.get("metric_settings", UNKNOWN)]})
+
+
+def _texts(prompts: Any) -> Any:
+    """Hash of the prompts of a baseline file; UNKNOWN where it does not give identifier, text and negative text of each."""
+    if not isinstance(prompts, dict) or not all(isinstance(texts, list) and len(texts) == 2 for texts in prompts.values()):
+        return UNKNOWN
+    return short_hash(sorted([str(name), *map(str, texts)] for name, texts in prompts.items()))
 
 
 def _metric(point: Point, other: Point, value: str) -> Any:

@@ -89,6 +89,7 @@ def go(root: Path, declared: Suite, names: Iterable[str] = NAMES, stop_after: in
     """The candidate items and the race, as pytest would run them."""
     run = SuiteRun(declared, "s.py", Options(root=root, runs=root / "runs", **options), Silent())
     here = Here(run, list(names), stop_after=stop_after)
+    run.leave_out([c.name for c in declared.candidates if c.name not in here.selected])
     try:
         for candidate in (c for c in declared.candidates if c.name in here.selected):
             here.candidate(candidate)

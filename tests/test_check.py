@@ -1,6 +1,7 @@
 """Whatever can be known to be wrong with a suite is said before any work, all of it, with the nearest known name."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -179,9 +180,12 @@ def racing(**changes: object) -> dict[str, object]:
     return {"budget": Budget(**{"first_prompts": 2, "refine": "alpha", **changes})}  # type: ignore[arg-type]
 
 
+OF_ITSELF = Objective(penalties=(Penalty(metric="clipped_share", weight=100.0, allowance=0.05),))
+
+
 def raced(**changes: object) -> Suite:
     prompts = tuple(Prompt(id=f"p{i}", text=f"a red star, no. {i}", split="select" if i < 6 else "confirm") for i in range(8))
-    return tiny_suite(**{"grid": tiny_grid(prompts=prompts), **racing(), **changes})
+    return tiny_suite(**{"grid": tiny_grid(prompts=prompts), "objective": OF_ITSELF, **racing(), **changes})
 
 
 def searching(**changes: object) -> dict[str, object]:
@@ -192,6 +196,14 @@ def searching(**changes: object) -> dict[str, object]:
 def test_a_good_budget_and_a_good_search_have_no_problems(tmp_path: Path) -> None:
     assert problems(raced(), tmp_path) == []
     assert problems(raced(**searching()), tmp_path) == []
+
+
+@pytest.mark.parametrize("changes", [
+    {"objective": Objective()}, {"objective": replace(OF_ITSELF, constraints=(Constraint(metric="palette_left", at_most=0.1),))},
+    {"gates": (Gate(value="palette_left", at_most=0.1),)}])
+def test_a_budget_refuses_values_that_depend_on_which_images_there_are(changes: dict[str, object], tmp_path: Path) -> None:
+    (said,) = problems(raced(**changes), tmp_path)
+    assert "'palette_left', which is derived from all images of a prompt, while a budget samples a part of them" in said
 
 
 NO_CONFIRM = tuple(Prompt(id=f"p{i}", text="a star") for i in range(6))

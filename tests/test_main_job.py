@@ -3,6 +3,7 @@
 import importlib.util
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,13 @@ from harness.progress import Silent
 from harness.records import Finished
 from harness.run import Options, SuiteRun
 from harness.zoo import oracle
-from reports import load_run, recommend
+from reports import load_run, recommend, write_page
 from reports.decision import Recommendation
 from reports.load import Run
 from reports.statistics import cluster_mean, paired_difference
+from tests.reports.test_browser import browser, visit
 
+__all__ = ["browser"]
 ROOT = Path(__file__).parent.parent
 pytestmark = pytest.mark.slow
 
@@ -107,3 +110,13 @@ def test_the_merge_costs_no_prompt_match(run: Run, advice: Recommendation) -> No
     worst = min(cluster_mean(cell(run.images, c, float(advice.guidance or 0)), "clip_score").mean or 0.0
                 for c in ("alpha=0", "alpha=1"))
     assert (cluster_mean(mine, "clip_score").mean or 0.0) >= worst - 1.0
+
+
+@pytest.mark.browser
+def test_its_page_opens_without_an_error_or_a_request_and_shows_the_pick(browser: Any, run: Run, advice: Recommendation) -> None:
+    tab, trouble = visit(browser, write_page(run.folder))
+    assert f"{float(run.candidate(str(advice.pick)).axes['alpha']):g}" in tab.locator("h1").text_content()
+    assert tab.locator(".cell.pick img").first.evaluate("image => image.naturalWidth") == 64
+    assert tab.locator("#figure-heatmap .scatterlayer .points path").count() == 1
+    assert trouble == []
+    tab.close()

@@ -3,8 +3,11 @@
 import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+
+from harness.plugin import _Item
 
 SUITE = """
 from harness import Candidate, Gate, Grid, Merge, Prompt, Suite, alpha_sweep
@@ -122,6 +125,17 @@ def test_a_runs_dir_that_is_a_file_is_one_clear_message(pytester: pytest.Pyteste
     result.stdout.no_fnmatch_line("*Traceback*")
 
 
+@pytest.mark.parametrize(("number", "plain"), [(28, True), (30, True), (2, False)])
+def test_what_the_disk_refuses_is_said_without_a_traceback(number: int, plain: bool) -> None:
+    error = OSError(number, "no", "runs/tiny/journal.jsonl")
+    if plain:
+        said = _Item.repr_failure(None, SimpleNamespace(value=error))  # type: ignore[arg-type]
+        assert said.startswith(f"the run folder could not be written: [Errno {number}] no: 'runs/tiny/journal.jsonl'. Make room")
+    else:
+        with pytest.raises(AttributeError):  # on to pytest's own, which needs an item
+            _Item.repr_failure(None, SimpleNamespace(value=error))  # type: ignore[arg-type]
+
+
 def test_benchmark_with_xdist_is_refused_with_a_reason(pytester: pytest.Pytester) -> None:
     pytest.importorskip("xdist")
     write_suite(pytester)
@@ -188,8 +202,9 @@ def write_race(pytester: pytest.Pytester) -> None:
     file = write_suite(pytester)
     more = ('prompts=[Prompt(id="sun", text="a yellow sun"), Prompt(id="cat", text="an orange cat"), ')
     text = file.read_text().replace("prompts=[", more).replace("latency_rounds=2,", "latency_rounds=2, budget=Budget("
-                                                               "first_prompts=2, step_prompts=2, enough=1000.0),")
-    file.write_text(text.replace("import Candidate", "import Budget, Candidate", 1))
+                                                               "first_prompts=2, step_prompts=2, enough=1000.0), "
+                                                               "objective=Objective(penalties=()),")
+    file.write_text(text.replace("import Candidate", "import Budget, Candidate, Objective", 1))
 
 
 def test_a_suite_with_a_budget_is_raced_before_it_is_timed(pytester: pytest.Pytester) -> None:

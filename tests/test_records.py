@@ -1,5 +1,7 @@
 """The journal keeps what was written, refuses what is not a number, and outlives a torn line."""
 
+import json
+import math
 from pathlib import Path
 
 import pytest
@@ -7,10 +9,12 @@ import pytest
 from harness.records import (
     Cell,
     Coverage,
+    Dropped,
     Failure,
     Finished,
     Journal,
     Latency,
+    Look,
     Measurement,
     Memory,
     Reading,
@@ -18,6 +22,7 @@ from harness.records import (
     Sample,
     Weights,
     from_line,
+    standing_looks,
     to_line,
     write_atomically,
 )
@@ -33,6 +38,8 @@ RECORDS: tuple[Record, ...] = (
     Failure(candidate="a", stage="sample", error="ValueError", message='"quoted"\nline'),
     Weights(candidate="a", identity="i", inputs={"zoo:photo": "h"}),
     Finished(candidate="a", identity="i", sampled=3, reused=4, seconds=1.5),
+    Look(race="r", number=2, stage="select", candidates=("a", "b"), guidances=(1, 7.5), prompts=("star",), seeds=(1, 2), images=8,
+         dropped=(Dropped(candidate="b", guidance=7.5, mean=-3.1, low=-5.0, high=-1.2),), level=0.98, why="because"),
 )
 
 
@@ -40,6 +47,29 @@ RECORDS: tuple[Record, ...] = (
 def test_a_record_survives_its_line(record: Record) -> None:
     assert from_line(to_line(record)) == record
     assert "\n" not in to_line(record)
+
+
+@pytest.mark.parametrize("edited", [
+    {"number": "2"}, {"number": 0}, {"number": True}, {"images": -5}, {"images": None}, {"images": 10**30}, {"level": "x"},
+    {"level": 1.0}, {"level": math.nan}, {"why": 7}, {"stage": 4}, {"race": [1]}, {"candidates": "bad"}, {"candidates": [["a"]]},
+    {"guidances": ["x"]}, {"guidances": [math.inf]}, {"guidances": [10**400]},
+    {"prompts": [{"a": 1}]}, {"seeds": ["1"]}, {"seeds": [10**40]},
+    {"dropped": [{"candidate": 3, "guidance": 1, "mean": 0, "low": 0, "high": 0}]}, {"dropped": [1]},
+    {"dropped": [{"candidate": "b", "guidance": 1, "mean": None, "low": 0, "high": 0}]},
+    {"seeds": [*range(2000)], "prompts": ["p"] * 2000}], ids=str)
+def test_a_look_edited_by_hand_is_a_damaged_line(tmp_path: Path, edited: dict[str, object]) -> None:
+    sound = json.loads(to_line(RECORDS[-1]))
+    (tmp_path / "j").write_text(json.dumps(sound) + "\n" + json.dumps({**sound, **edited}) + "\n")
+    records, damaged = Journal(tmp_path / "j").read()
+    assert records == [RECORDS[-1]]
+    assert "j line 2: not a journal line" in damaged[0]
+
+
+def test_looks_behind_a_lost_one_do_not_stand() -> None:
+    looks = [Look(race="r", number=n, stage="select", candidates=(), guidances=(), prompts=(), seeds=(), images=n)
+             for n in (1, 3, 4)]
+    assert standing_looks(looks, "r") == (looks[0],)
+    assert standing_looks(looks[1:], "r") == ()
 
 
 def test_a_number_that_is_none_never_enters(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ from harness.merge import MERGE_METHODS
 from harness.refining import RefiningError, between
 from harness.searching import SearchError, preset_values, slots_of_search
 
+OF_ALL_IMAGES: Final = ("palette_left",)
+_DERIVED: Final = "is derived from all images of a prompt, while a budget samples a part of them"
 FEWEST_ON_AXIS: Final = 3
 """Candidates on an axis before there is a best one with something on both sides."""
 _SEARCHED: Final = re.compile(r"search \d+")
@@ -45,11 +47,25 @@ def budget_problems(suite: Suite, budget: Budget) -> Iterator[str]:
         yield (f"images is {budget.images}, and the first look takes {first}: {len(suite.candidates)} candidates x "
                f"{len(suite.grid.guidance_scales)} guidance scales x {len(suite.grid.seeds)} seeds x {budget.first_prompts} "
                "prompts")
+    yield from _of_all_images(suite)
     if len({(c.quantization, c.runtime) for c in suite.candidates}) > 1:
         yield ("candidates differ in quantization or runtime: such a suite asks what is lost against the baseline, and a budget "
                "looks for the best by the objective. Leave the budget out, or make it a suite of its own")
     if budget.refine:
         yield from _refine(suite, budget.refine)
+
+
+def _of_all_images(suite: Suite) -> Iterator[str]:
+    """Where the objective or a gate rests on a value that depends on which other images there are: with a part of them, and not
+    the same part for all candidates, it would favour some."""
+    objective = suite.objective
+    used = [objective.maximise, *(p.metric for p in objective.penalties), *(c.metric for c in objective.constraints),
+            *(d.metric for d in objective.desirabilities)]
+    for value in OF_ALL_IMAGES:
+        if value in used:
+            yield (f"the objective uses {value!r}, which {_DERIVED}. Give an objective without it, such as "
+                   "Objective(penalties=(Penalty(metric='clipped_share', weight=100, allowance=0.05),))")
+        yield from (f"the gate {gate.name!r} asks for {value!r}, which {_DERIVED}" for gate in suite.gates if gate.value == value)
 
 
 def _refine(suite: Suite, axis: str) -> Iterator[str]:

@@ -34,6 +34,9 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
                          f"(limit {r.limit}, observed {_interval(r.observed, r.low, r.high)}: {r.reason})" for r in bad)
         undecided = all(r.status == "inconclusive" for r in bad)
         do = "Use more prompts or seeds, or allow it with --policy inconclusive=pass" if undecided else "Nothing was promoted"
+        asking = {gate.name for gate in evidence.suite.gates if gate.not_worse_than == PROMOTED}
+        if all(r.status == "not_measured" and r.gate in asking for r in bad):
+            do = "Run the suite again, which takes over what was promoted last (nothing is sampled anew), then promote"
         raise PromotionError(f"{who}: {said}. {do}")
     if not any(r.candidate == evidence.candidate for r in evidence.rulings):
         raise PromotionError(f"{who}: no gate of the suite is about this candidate, so nothing says that it may be promoted. Add "

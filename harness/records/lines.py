@@ -20,7 +20,7 @@ from harness.records.costs import (
     Span,
     Timeline,
 )
-from harness.records.course import Dropped, Failure, Finished, Look, Weights
+from harness.records.course import Dropped, Failure, Finished, Look, Weights, refuse_look
 from harness.records.images import Cell, Coverage, Defect, Measurement, NoiseFloor, Sample
 
 Record: TypeAlias = (Sample | Measurement | Coverage | Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
@@ -100,6 +100,8 @@ def _built(cls: type[Any], data: dict[str, Any]) -> Any:
         data[name] = tuple(_built(part, one) for one in data[name])
     for name in (*_LISTS, *(("seconds",) if cls is BatchPoint else ())):
         if name in data:
+            if not isinstance(data[name], list):
+                raise TypeError(f"{name} is {data[name]!r}")
             data[name] = tuple(data[name])
     return cls(**data)
 
@@ -117,6 +119,8 @@ def _sound(record: Any) -> None:
     cell = getattr(record, "cell", None)
     if cell is not None and not (isinstance(cell.prompt, str) and isinstance(cell.seed, int)):
         raise TypeError(f"cell is {cell!r}")
+    if isinstance(record, Look):
+        refuse_look(record)
 
 
 def _plain(value: Any) -> Any:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from reports.decision import Recommendation
 from reports.figures.batches import batch_curve
+from reports.figures.blocks import block_effects, block_weights
 from reports.figures.colours import dominant_colours, palette_drift
 from reports.figures.cost import seconds_by_phase
 from reports.figures.front import quality_against_cost
@@ -16,6 +17,7 @@ from reports.figures.heatmap import objective_heatmap
 from reports.figures.leanings import leanings
 from reports.figures.limits import against_limits
 from reports.figures.memory import memory_over_time
+from reports.figures.plane import two_axes
 from reports.figures.rounds import rounds_over_time
 from reports.figures.slices import along_candidates, along_guidance
 from reports.load import Run
@@ -39,9 +41,19 @@ FIGURES: Final = {
     "heatmap": Row("Every cell", "Where is the sweet spot, and how sharp is it?",
                    "Brighter is better. The orange outline holds the cells that cannot be told apart from the best "
                    "one; the star is the pick. Select prompts, mean over prompts.", objective_heatmap),
+    "plane": Row("Any two axes", "How do two of the axes act together?",
+                 "A cut through the pick: in all that is no axis of the picture, the cells are like the pick. Outline and star "
+                 "as above. Select prompts, mean over prompts.", two_axes),
+    "blocks": Row("Alpha by block", "Which blocks are taken from which model?",
+                  "As declared, from the first block to the last; 0 is model a, 1 is model b.", block_weights),
+    "effects": Row("What one block does", "Which block moves the objective when it alone is changed?",
+                   "Mean paired difference from the baseline over the select prompts at the pick's guidance, with a 95 % "
+                   "interval for each bar by itself: of twenty bars without any effect, one is expected to miss zero.",
+                   block_effects),
     "candidates": Row("Along the candidates", "What does the pick's guidance do at each candidate?",
                       "Mean and 95 % band over the select prompts at the pick's guidance. Open diamonds: the confirm "
-                      "prompts. The shaded range is tied with the best; the dotted line is the pick.", along_candidates),
+                      "prompts. The shaded range is tied with the best; the dotted line is the pick; dashed: the parents, or the "
+                      "baseline where there are none.", along_candidates),
     "guidance": Row("Along the guidance", "What does more guidance buy, and what does it cost?",
                     "The same for the picked candidate. CLIP score alone tends to reward guidance that burns images "
                     "out, so read it with the panels below it.", along_guidance),

@@ -39,9 +39,9 @@ def objective_heatmap(run: Run, rec: Recommendation) -> Any:
     if rec.pick in names and rec.guidance in scales:
         figure.add_trace(star(rec, names.index(str(rec.pick)) - 0.3, scales.index(rec.guidance)))
     figure.update_xaxes(title="CFG (guidance scale)", tickvals=list(range(len(scales))),
-                        ticktext=[f"{g:g}" for g in scales], showgrid=False)
+                        ticktext=[f"{g:g}" for g in scales], showgrid=False, range=[-0.5, len(scales) - 0.5])
     figure.update_yaxes(tickvals=list(range(len(names))), ticktext=[style.tick(run, n) for n in names], showgrid=False,
-                        autorange="reversed")
+                        range=[len(names) - 0.5, -0.5])
     style.switch(figure, "Value", choices)
     return style.finish(figure, 90 + 52 * len(names))
 

@@ -11,10 +11,12 @@ import plotly.graph_objects as go
 
 from reports import words
 from reports.candidates import controls, label_with_role
+from reports.consistency import DEFINITION, style_consistency
 from reports.decision import Recommendation
 from reports.figures import style
 from reports.load import Run
 
+GRID: Final = "rgba(139,147,167,0.4)"
 FEWEST_FOR_RADAR: Final = 3
 """With two looks a radar is a line; then bars tell the same."""
 
@@ -32,7 +34,7 @@ def leanings(run: Run, rec: Recommendation) -> Any:
     figure = go.Figure()
     for name, mean in found.items():
         line = style.line(run, rec, name)
-        shown = [mean.get(look, 0.0) for look in looks]
+        shown = [mean.get(look) for look in looks]  # a look that was not measured is a gap, not a zero
         said = [style.text(f"{look}: {words.number(mean.get(look), 'exact_match')}") for look in looks]
         if len(looks) >= FEWEST_FOR_RADAR:
             figure.add_trace(go.Scatterpolar(
@@ -41,12 +43,23 @@ def leanings(run: Run, rec: Recommendation) -> Any:
         else:
             figure.add_trace(go.Bar(x=[style.text(look) for look in looks], y=shown, name=style.text(style.named(run, rec, name)),
                                     marker={"color": line["color"]}, text=said, hovertemplate="%{text}"))
-    figure.update_polars(bgcolor="rgba(0,0,0,0)", radialaxis={"range": [0, 1], "tickformat": ".0%", "nticks": 5, "angle": 90},
-                         angularaxis={"rotation": 90, "direction": "clockwise"})
+    figure.update_polars(bgcolor="rgba(0,0,0,0)", radialaxis={"range": [0, 1], "tickformat": ".0%", "nticks": 5, "angle": 90,
+                                                               "gridcolor": GRID, "tickangle": 90},
+                         angularaxis={"rotation": 90, "direction": "clockwise", "gridcolor": GRID, "linecolor": GRID})
     style.finish(figure, 420)
     style.legend_on_top(figure)
-    style.says(figure, _complement(run, found))
+    style.says(figure, [*_complement(run, found), *_consistent(run, rec, list(found))])
     return figure
+
+
+def _consistent(run: Run, rec: Recommendation, names: list[str]) -> list[str]:
+    """How consistent each of the outlined candidates is, in one sentence, and what that means in another."""
+    told = {name: held for name in names if (held := style_consistency(run, name, rec.guidance)).look}
+    if not told:
+        return []
+    said = [f"{label_with_role(run, name)} {words.number(c.share.mean, 'exact_match')} "
+            f"{words.interval(c.share.low, c.share.high, 'exact_match')} {c.look}" for name, c in told.items()]
+    return [f"{DEFINITION} Here: {words.listed(said)}."]
 
 
 def mean_leanings(run: Run, name: str, guidance: float | None) -> dict[str, float]:

@@ -95,7 +95,8 @@ def _axes(run: Run, rec: Recommendation, pair: tuple[str, str], sides: list[list
     found: dict[str, Any] = {}
     for letter, title, values in zip("xy", titles, sides, strict=True):
         found |= {f"{letter}axis.title.text": style.text(title), f"{letter}axis.tickvals": list(range(len(values))),
-                  f"{letter}axis.ticktext": [f"{v:g}" for v in values]}
+                  f"{letter}axis.ticktext": [f"{v:g}" for v in values],
+                  f"{letter}axis.range": [-0.5, len(values) - 0.5]}
     return found
 
 

@@ -15,7 +15,7 @@ from reports.cells import select_rows
 from reports.decision import Recommendation
 from reports.figures import style
 from reports.figures.plane import numeric_axes, through
-from reports.load import Run
+from reports.load import Run, by_cell
 from reports.statistics import Estimate, cluster_mean
 
 VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_left", "psnr_db")
@@ -29,7 +29,8 @@ def along_candidates(run: Run, rec: Recommendation) -> Any:
     if rec.guidance is None or rec.pick is None or len(names) < 2:
         return None
     cuts = [(axis, kept) for axis in numeric_axes(run.suite) if len(kept := through(run, rec.pick, (axis,))) > 1]
-    drawn = {axis or "candidate": made for axis, kept in cuts or [("", names)] if (made := _cut(run, rec, axis, kept)) is not None}
+    drawn = {axis or "candidate": made for axis, kept in cuts or [("", names)]
+             if (made := _cut(run, rec, axis, kept)) is not None}
     if not drawn:
         return None
     figure, *others = drawn.values()
@@ -59,7 +60,9 @@ def _cut(run: Run, rec: Recommendation, axis: str, names: list[str]) -> Any:
     _mark(figure, place.get(rec.pick or ""), [place[n] for n in rec.tied_candidates if n in place] if axis else [])
     if not axis:
         figure.update_xaxes(tickvals=list(place.values()), ticktext=[style.tick(run, n) for n in names])
-    figure.update_xaxes(title_text=style.text(f"{axis or 'candidate'}, at CFG {rec.guidance:g}"),
+    held = [f"{other} {run.candidate(str(rec.pick)).axes[other]:g}" for other in numeric_axes(run.suite)
+            if axis and other != axis]
+    figure.update_xaxes(title_text=style.text(f"{axis or 'candidate'}, at {words.listed([*held, f'CFG {rec.guidance:g}'])}"),
                         row=len(figure.layout.annotations), col=1)
     return figure
 
@@ -80,7 +83,8 @@ def along_guidance(run: Run, rec: Recommendation) -> Any:
     rows = run.images[run.images["candidate"] == rec.pick]
     if rec.pick is None or rows["guidance"].nunique() < 2:
         return None
-    ends = {n: [(float(g), part) for g, part in run.images[run.images["candidate"] == n].groupby("guidance")]
+    groups = by_cell(run.images)
+    ends = {n: [(g, groups[n, g]) for g in sorted(run.images["guidance"].unique().tolist()) if (n, g) in groups]
             for n in _references(run, rec)}
     figure = _panels(run, rows.assign(at=rows["guidance"]), ends, line=True)
     if figure is None:

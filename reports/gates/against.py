@@ -94,7 +94,7 @@ def _figure(run: Run, name: str) -> tuple[Mapping[str, Any], str]:
 def machine(environment: Mapping[str, Any]) -> str:
     """The device by its model: the GPU's name, or the processor's where there is none."""
     gpu = str(environment.get("device_name", "")) or str(environment.get("device", "an unknown device")).partition(":")[0]
-    return words.visible(str(environment.get("cpu", "CPU")) if gpu.lower() == "cpu" else gpu)
+    return words.visible(str(environment.get("cpu") or "CPU") if gpu.lower() == "cpu" else gpu)
 
 
 def _refused(run: Run, p: Promoted) -> str:

@@ -78,7 +78,8 @@ def peak(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
     theirs = against.peak_memory(run, mine.name) if other == PROMOTED else peak_memory(run, other)
     if theirs.value is None or theirs.name != mine.name:
         why = theirs.why_missing or f"its reading is {words.reading(theirs.name)}"
-        return Seen(estimate=nothing(f"{named(run, other)} has no reading {mine.name!r}: {why}"))
+        absent = "" if other == PROMOTED else f"{named(run, other)} has no reading {mine.name!r}: "
+        return Seen(estimate=nothing(absent + why))
     if gate.ratio is None:
         return Seen(estimate=_exact(mine.value - theirs.value), note=f"{note}, minus {named(run, other)}")
     if not theirs.value > 0:

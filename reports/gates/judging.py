@@ -10,6 +10,7 @@ from typing import Final
 import pandas as pd
 
 from harness.declare import BASELINE, PROMOTED, Gate
+from reports import words
 from reports.candidates import label
 from reports.decision import Recommendation
 from reports.gates import against, costs, counts
@@ -24,6 +25,10 @@ _COUNTS: Final[dict[str, Callable[[Run, Gate, str], Verdict]]] = {
     "failure_rate": counts.failure_rate}
 _COSTS: Final[dict[str, Callable[[Run, Gate, str, str | None], Seen]]] = {
     "seconds_per_image": costs.seconds, "peak_bytes": costs.peak}
+
+
+FEWEST_HELD_OUT: Final = 2
+"""Confirm prompts that a suite declares before a pick is judged on them alone: one gives no interval."""
 
 
 def judge(run: Run, recommendation: Recommendation) -> list[Verdict]:
@@ -49,13 +54,24 @@ def _judge_one(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
     if decisive.low is None:
         why = run.failure_of(name) or seen.estimate.why or decisive.why or run.why_missing(name, gate.value) or seen.note
         return verdict(gate, name, NOT_MEASURED, seen.estimate, why, fewer=fewer)
-    return verdict(gate, name, _status(gate, seen, fewer), seen.estimate, seen.note, fewer=fewer)
+    return verdict(gate, name, _status(gate, seen, fewer), seen.estimate, f"{seen.note}{_without_ratio(gate, seen)}", fewer=fewer)
+
+
+def _without_ratio(gate: Gate, seen: Seen) -> str:
+    """What decided where a ratio itself has no interval, in words; else an empty string."""
+    if seen.times is None or seen.estimate.low is not None:
+        return ""
+    of = seen.times
+    return (f"; {seen.estimate.why}: decided by its own less {gate.ratio:g} times the other's, "
+            f"{words.signed(of.mean, gate.value)} {words.interval(of.low, of.high, gate.value)}")
 
 
 def _meaningless(run: Run, gate: Gate, name: str) -> str:
     """Why a gate can say nothing at all, or an empty string."""
     if name not in {c.name for c in run.suite.candidates}:
         return f"the suite has no candidate {name!r}"
+    if gate.not_worse_than not in {None, BASELINE, PROMOTED, *(c.name for c in run.suite.candidates)}:
+        return f"the suite has no candidate {gate.not_worse_than!r}"
     if any(map(math.isnan, (gate.at_least or 0.0, gate.at_most or 0.0, gate.margin, gate.ratio or 0.0))):
         return "a limit, the margin or the ratio of this gate is not a number (NaN)"
     if gate.ratio is not None and (gate.not_worse_than is None or not gate.ratio > 0 or gate.margin):
@@ -78,6 +94,10 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
     name, other = names
     rows, note = _rows(run, rec, chosen=not gate.candidates)
     mine = rows[rows["candidate"] == name]
+    held_out = sum(p.split == "confirm" for p in run.suite.grid.prompts)
+    there = mine.loc[mine["split"] == "confirm", "prompt"].nunique()
+    if not gate.candidates and held_out >= FEWEST_HELD_OUT > there:
+        return Seen(estimate=nothing("the confirm prompts were not sampled, and those that it was chosen on do not judge it"))
     level = gate_level(run.suite)
     if other is None:
         return Seen(estimate=cluster_mean(mine, gate.value, level), note=note)
@@ -96,10 +116,10 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
 
 def _rows(run: Run, rec: Recommendation, *, chosen: bool) -> tuple[pd.DataFrame, str]:
     """The images a gate reads, at the recommended guidance. The pick was chosen for doing well on the select prompts, so
-    it is judged on the confirm prompts (if there are two); a candidate named in the gate is judged on all prompts."""
+    it is judged on the confirm prompts (if two are declared); a candidate named in the gate is judged on all prompts."""
     rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
     at = "" if rec.guidance is None else f" at CFG {rec.guidance:g}"
     held_out = rows[rows["split"] == "confirm"]
-    if chosen and held_out["prompt"].nunique() >= 2:
+    if chosen and sum(p.split == "confirm" for p in run.suite.grid.prompts) >= FEWEST_HELD_OUT:
         return held_out, f"confirm prompts{at}"
     return rows, f"all prompts{at}"

@@ -35,7 +35,20 @@ const peekFrom = (gallery, explorer, lightbox) => {
   });
 };
 
+/** The table lies in the page, so that a page that was mailed without its folder still has it. */
+const offerTable = () => {
+  if (!byId("table")?.textContent) return;  // none, or too large to lie in the page
+  byId("table-offer").hidden = false;
+  byId("table-beside").hidden = true;
+  byId("table-download").addEventListener("click", async (/** @type {any} */ event) => {
+    const href = URL.createObjectURL(new Blob([await unpack("table")], {type: "text/csv"}));
+    make("a", {href, download: event.target.dataset.name}).click();
+    setTimeout(() => URL.revokeObjectURL(href), 60_000);
+  });
+};
+
 const start = async () => {
+  offerTable();
   await painted();
   if (byId("explorer")) {
     const thumbnails = read("thumbnails");

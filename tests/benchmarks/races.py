@@ -1,10 +1,11 @@
 """Adaptive sweeps over planted truth: the race of reports/racing.py on tables that hold every image, of which it is shown what it
 asked for. tests/reports/test_racing.py runs a few; as a program it counts errors and images:
 
-    python tests/benchmarks/races.py --suites 1000 --tables 500
+    python tests/benchmarks/races.py --suites 1000 --refined 200 --tables 500
 
 Noise and worlds are those of verdicts.py. a_a: suites in which no cell differs; counted are races in which a look drops a cell,
-in which the verdict calls the pick better or worse than a control (each kind of claim is held to 5 % by itself), and either.
+in which the verdict calls the pick better or worse than a control (each kind of claim is held to 5 % by itself), and either;
+--refined counts suites in which alphas are added around the best, a family that the data choose.
 optimum: hills planted over 21 alphas x 6 guidance scales, 100 + 100 prompts x 4 seeds, as high as in the zoo or scaled to a
 spread (best less worst cell) of 1, 2 or 4 points; how far the pick is below the best cell, the share of the whole grid's images
 that were sampled, and the gain reported on the confirm prompts less the true one. "refined" starts from 7 alphas. The last
@@ -104,20 +105,24 @@ def _refined(suite: Suite, full: Suite, values: tuple[float, ...]) -> tuple[Suit
     return replace(suite, candidates=tuple(c for c in full.candidates if c.name in names or c.name in added)), added
 
 
-def a_a(suites: int) -> dict[str, Any]:
-    """False alarms of races in which nothing differs: 7 alphas x 5 scales, looks at 6, 9 and 12 of the select prompts."""
-    from tests.benchmarks.verdicts import SHIPPED, ZOO, world
+def a_a(suites: int, *, refined: bool = False) -> dict[str, Any]:
+    """False alarms of races in which nothing differs: 7 alphas x 5 scales, looks at 6, 9 and 12 of the select prompts; `refined`
+    adds alphas between them around the best cell and the pick of each look."""
+    from tests.benchmarks.verdicts import ALPHAS_21, SHIPPED, ZOO, world
 
-    w = world(*SHIPPED, (12, 8), 2)
-    run = replace(w.run, suite=replace(w.run.suite, budget=Budget(first_prompts=6, step_prompts=3)))
+    w = world(ALPHAS_21 if refined else SHIPPED[0], SHIPPED[1], (12, 8), 2)
+    budget = Budget(first_prompts=6, step_prompts=3, refine="alpha" if refined else "", finest=0.05)
+    run = replace(w.run, suite=replace(w.run.suite, budget=budget))
     rng = np.random.default_rng(11)
-    raced = [race(replace(w, run=run).draw(np.zeros(len(w.cells)), ZOO, rng)) for _ in range(suites)]
+    start = tuple(f"alpha={x:g}" for x in SHIPPED[0]) if refined else ()
+    raced = [race(replace(w, run=run).draw(np.zeros(len(w.cells)), ZOO, rng), start) for _ in range(suites)]
     told = [{c.word for c in r.verdict.comparisons if c.value == "objective" and c.other_guidance == r.verdict.guidance}
             for r in raced]
     called = [bool(said & {"better", "worse"}) for said in told]
     return {"a look drops a cell": _mean([r.dropped > 0 for r in raced]), "called better or worse than a control": _mean(called),
             "one or both": _mean([c or r.dropped > 0 for r, c in zip(raced, called, strict=True)]),
-            "share of the images": _mean([r.share for r in raced])}
+            "share of the images": _mean([r.share for r in raced]),
+            "candidates added": _mean([len(r.run.suite.candidates) - len(start or run.suite.candidates) for r in raced])}
 
 
 def optimum(tables: int, noise_name: str, spread: float, *, refined: bool = False) -> dict[str, Any]:
@@ -161,6 +166,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--suites", type=int, default=1000)
     parser.add_argument("--tables", type=int, default=500)
+    parser.add_argument("--refined", type=int, default=0, help="suites of a_a whose races add alphas, beside the others")
     parser.add_argument("--noise", choices=("zoo", "assumed"), default=None, help="only this one")
     parser.add_argument("--spreads", type=float, nargs="*", default=[0.0, 1.0, 2.0, 4.0])
     given = parser.parse_args()
@@ -172,6 +178,8 @@ def main() -> None:
 
     if given.suites:
         tell(f"a_a, {given.suites} suites", a_a(given.suites))
+    if given.refined:
+        tell(f"a_a refined from 7 alphas, {given.refined} suites", a_a(given.refined, refined=True))
     for noise in (given.noise,) if given.noise else ("zoo", "assumed"):
         for spread in given.spreads if given.tables else ():
             said = f"{given.tables} tables, {noise}'s noise, spread {f'{spread:g}' if spread else 'as in the zoo'}"

@@ -1,5 +1,6 @@
 """Kills a sweep of the built-in models over and over (signal 9, at random moments), resumes it each time, and compares
-what is left with an unbroken sweep. `python tests/chaos/kill.py --kills 50` runs it; tests/chaos/test_kill.py a short one.
+what is left with an unbroken sweep. `python tests/chaos/kill.py --kills 50` runs it, with `--race` a sweep that spends a budget
+and adds candidates; tests/chaos/test_kill.py a short one of each.
 
 Everything heavy is imported once: a parent that computes nothing forks a child for every life, and the child is killed.
 """
@@ -30,6 +31,16 @@ SUITE = Suite(
                        (("red", "select"), ("blue", "select"), ("green", "confirm"), ("purple", "confirm"))],
               seeds=(1, 2, 3), guidance_scales=(1, 4), steps=2, width=64, height=64, batch_size=4),
     metrics=("psnr", "clip_score", "palette", "exposure"))
+"""
+RACE = """
+from dataclasses import replace
+
+from harness import Budget, Objective, Prompt
+
+words = ("red", "blue", "green", "purple", "yellow", "orange", "pink", "brown")
+prompts = [Prompt(id=w, text=f"a {w} star", split="confirm" if w in ("pink", "brown") else "select") for w in words]
+SUITE = replace(SUITE, objective=Objective(penalties=()), grid=replace(SUITE.grid, prompts=prompts, seeds=(1, 2)),
+                budget=Budget(first_prompts=2, step_prompts=2, enough=0.01, refine="alpha", finest=0.2))
 """
 
 
@@ -76,20 +87,22 @@ def whole(home: Path) -> float:
     return time.monotonic() - started
 
 
-def prepare(home: Path) -> Path:
+def prepare(home: Path, race: bool) -> Path:
     """A folder with the suite in it."""
     (home / "suites").mkdir(parents=True)
-    (home / "suites" / "chaos.py").write_text(SUITE)
+    (home / "suites" / "chaos.py").write_text(SUITE + (RACE if race else ""))
     return home
 
 
-def state(home: Path) -> tuple[dict[str, str], dict[object, object]]:
-    """The pictures by path and hash, and the measurements that count by candidate, metric and cell.
+def state(home: Path) -> tuple[dict[str, str], dict[object, object], tuple[object, ...]]:
+    """The pictures by path and hash, the measurements that count by candidate, metric and cell, and the looks of a race with
+    its verdict.
 
     Raises AssertionError when a picture is lost or stands there twice, or a line that is not the torn one is damaged.
     """
     from harness.ledger import Ledger
     from harness.records import Journal, Measurement, Sample
+    from reports import load_run, recommend
 
     folder = home / "runs" / "chaos"
     pictures = {p.relative_to(folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest() for p in folder.rglob("*.png")}
@@ -100,20 +113,22 @@ def state(home: Path) -> tuple[dict[str, str], dict[object, object]]:
     assert max(places.values()) == 1, "one file stands for two cells"
     assert all(Ledger(folder, verify=True).adopt(c, cell, s.key) for (c, cell), s in named.items())
     assert not list(folder.rglob("*.tmp")), "temporary files are left"
-    values = {(m.candidate, m.metric, m.cell): (dict(m.values), dict(m.labels), m.sample, m.reference)
+    values: dict[object, object] = {(m.candidate, m.metric, m.cell): (dict(m.values), dict(m.labels), m.sample, m.reference)
               for m in records if isinstance(m, Measurement)}
-    return pictures, values
+    run = load_run(folder)
+    found = recommend(run)
+    return pictures, values, (*run.looks, found.pick, found.guidance, found.sentence)
 
 
-def chaos(kills: int, seed: int, root: Path) -> str:
+def chaos(kills: int, seed: int, root: Path, race: bool = False) -> str:
     """Spends `kills` kills on as many sweeps as it takes and compares each with the unbroken one; one sentence of figures."""
     draw = random.Random(seed)
-    unbroken = prepare(root / "unbroken")
+    unbroken = prepare(root / "unbroken", race)
     took = whole(unbroken)
     expected = state(unbroken)
     spent, sweeps, lives = 0, 0, []
     while spent < kills:
-        home = prepare(root / f"sweep{sweeps}")
+        home = prepare(root / f"sweep{sweeps}", race)
         sweeps += 1
         while spent < kills:
             child = life(home)
@@ -128,9 +143,11 @@ def chaos(kills: int, seed: int, root: Path) -> str:
         found = state(home)
         assert found[0] == expected[0], "other pictures than the unbroken sweep's"
         assert found[1] == expected[1], "other measurements than the unbroken sweep's"
+        assert found[2] == expected[2], "other looks or another verdict than the unbroken sweep's"
         shutil.rmtree(home)
         print(f"{spent} kills, {sweeps} sweeps: all as unbroken ({took:.1f} s)", file=sys.stderr, flush=True)
-    return (f"{spent} kills in {sweeps} sweeps of {len(expected[0])} pictures and {len(expected[1])} measurements "
+    looks = f", {len(expected[2]) - 3} looks" if race else ""
+    return (f"{spent} kills in {sweeps} sweeps of {len(expected[0])} pictures, {len(expected[1])} measurements{looks} "
             f"({took:.1f} s unbroken), at {min(lives)} to {max(lives)} pictures, {len(set(lives))} different counts: "
             "every sweep ended with the unbroken one's pictures and values, nothing lost, nothing doubled")
 
@@ -140,11 +157,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=9)
+    parser.add_argument("--race", action="store_true", help="a sweep that spends a budget")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="chaos-"))
     os.environ.update(SWEETSPOT_CACHE=str(root / "zoo"), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
     import_everything()
-    print(chaos(options.kills, options.seed, root), flush=True)
+    print(chaos(options.kills, options.seed, root, options.race), flush=True)
     shutil.rmtree(root)
 
 

@@ -131,7 +131,7 @@ def test_the_difference_view_is_four_times_what_the_two_files_differ_by(tab: Any
     tab.locator(".cell[data-row='2'][data-column='1']").click()
     tab.locator("#viewer-other").select_option(index=0)
     tab.locator("#viewer-view").select_option(label="difference")
-    tab.wait_for_function("document.getElementById('viewer-said').textContent.includes('at most')")
+    tab.locator("#viewer-said", has_text="at most").wait_for()
     one, two = (np.asarray(Image.open(io.BytesIO(base64.b64decode(source(page, c, 1, 0, 1).partition(",")[2]))).convert("RGB"))
                 .astype(int) for c in (2, 0))
     apart = abs(one - two)

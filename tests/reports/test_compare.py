@@ -204,6 +204,14 @@ def test_the_terminal_names_both_verdicts_and_the_rows_that_moved(made: Make) ->
     assert "better: alpha=0 at CFG 3, CLIP score +1.00 [1.00, 1.00], 8 prompts, 8 pairs" in said
 
 
+def test_runs_of_one_prompt_have_a_page_without_a_figure(made: Make) -> None:
+    suite = small(grid=replace(GRID, prompts=GRID.prompts[:1]))
+    of = made(before=suite, suite=suite)
+    assert not of.comparable
+    assert "Nothing could be compared" in page(of)
+    assert 'id="figure-moved"' not in page(of)
+
+
 def test_the_page_asks_for_nothing_and_hostile_names_do_not_act(tmp_path: Path) -> None:
     suite = synthetic.hostile_suite()
     a, b = (load_run(write_run(tmp_path / n, suite, truth, extra=synthetic.failing("alpha=1")))

@@ -9,14 +9,17 @@ from reports.figures import FIGURES
 from reports.load import Run
 from reports.recommendation import recommend
 
+OF_OTHER_SUITES = {"plane", "blocks", "effects"}
+"""Figures of what a sweep of one alpha does not have; test_block_views and test_planes draw them."""
 
-@pytest.mark.parametrize("name", FIGURES)
+
+@pytest.mark.parametrize("name", sorted(FIGURES.keys() - OF_OTHER_SUITES))
 def test_every_figure_draws_and_asks_a_question(merge_run: Run, merge_verdict: Recommendation, name: str) -> None:
     assert FIGURES[name].question.endswith("?")
     assert len(FIGURES[name].build(merge_run, merge_verdict).data) > 0
 
 
-@pytest.mark.parametrize("name", FIGURES)
+@pytest.mark.parametrize("name", sorted(FIGURES))
 def test_every_figure_draws_or_stays_away_without_a_numeric_axis(quantization_run: Run, name: str) -> None:
     figure = FIGURES[name].build(quantization_run, recommend(quantization_run))
     assert figure is None or len(figure.data) > 0

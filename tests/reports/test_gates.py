@@ -110,6 +110,14 @@ def test_gates_are_named_for_a_newcomer(merge_run: Run, merge_verdict: Recommend
     assert (row["value"], row["limit"]) == said
 
 
+def test_the_prompts_that_chose_a_pick_never_judge_it(merge_run: Run, merge_verdict: Recommendation) -> None:
+    """Where a sweep was stopped before the confirm prompts, a gate on the pick has nothing to go by."""
+    chosen_on = replace(merge_run, images=merge_run.images[merge_run.images["split"] == "select"])
+    found = [v for v in judge(chosen_on, merge_verdict) if v.gate.startswith("cli")]
+    assert {v.status for v in found} == {"not_measured"}
+    assert all("the confirm prompts were not sampled" in v.reason for v in found)
+
+
 def test_the_pick_is_judged_on_prompts_that_did_not_choose_it(merge_run: Run, merge_verdict: Recommendation) -> None:
     chosen = judged(merge_run, merge_verdict, Gate(value="clip_score", at_least=20))
     named = judged(merge_run, merge_verdict, Gate(value="clip_score", at_least=20, candidates=("alpha=0.45",)))

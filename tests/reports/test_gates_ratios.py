@@ -69,6 +69,15 @@ def test_a_ratio_to_what_may_be_nothing_has_no_interval_but_a_verdict() -> None:
     assert decide(found.low, found.high, at_most=0.0) == "passed"
 
 
+def test_a_gate_without_a_ratio_to_show_says_by_what_it_was_decided(merge_run: Run, merge_verdict: Recommendation) -> None:
+    run = replace(merge_run, images=merge_run.images.assign(clipped_share=0.0))
+    gate = Gate(value="clipped_share", not_worse_than="baseline", ratio=1.1)
+    row = gate_rows(run, [judged(run, merge_verdict, gate)])[0]
+    assert (row["status"], row["observed"]) == ("passed", "no ratio")
+    assert row["reason"].endswith("so that the ratio has no interval: decided by its own less 1.1 times the other's, "
+                                  "0.0 % [0.0 %, 0.0 %]")
+
+
 def test_a_ratio_to_negative_values_is_refused() -> None:
     found = times(*tables(np.full((4, 1), -2.0), np.full((4, 1), -1.0)), "v", 0.95)
     assert (found.low, "a ratio means nothing" in found.why) == (None, True)

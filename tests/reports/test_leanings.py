@@ -25,7 +25,8 @@ def test_a_model_shares_everything_with_itself() -> None:
 
 
 def test_the_page_says_how_far_the_parents_complement_each_other(merge_run: Run, merge_verdict: Recommendation) -> None:
-    (said,) = leanings(merge_run, merge_verdict).layout.meta["says"]
+    said, consistent = leanings(merge_run, merge_verdict).layout.meta["says"]
+    assert "alpha 0 (parent A) 100.0 %" in consistent
     assert "share 20 % of their leanings; 80 %" in said
 
 

@@ -58,7 +58,7 @@ def unpacked(page: Path, name: str) -> str:
 
 
 def test_the_page_loads_nothing_from_anywhere(merge_page: Path) -> None:
-    assert all(value.startswith("data:image/webp") for _, value in parsed(merge_page).found)
+    assert all(value.startswith(("data:image/webp", "#")) for _, value in parsed(merge_page).found)
 
 
 def test_the_page_is_smaller_than_ten_megabytes(merge_page: Path) -> None:
@@ -99,7 +99,7 @@ def test_plotly_is_inlined_once_and_scripts_are_allowed_by_hash_alone(merge_page
     assert policy is not None
     assert "default-src &#39;none&#39;" in policy.group(1)
     assert "script-src &#39;sha256-" in policy.group(1)
-    assert parsed(merge_page).tags.count("script") == 5
+    assert parsed(merge_page).tags.count("script") == 6
 
 
 def test_markdown_and_table_lie_beside_the_page(merge_page: Path) -> None:
@@ -110,7 +110,7 @@ def test_markdown_and_table_lie_beside_the_page(merge_page: Path) -> None:
 def test_nothing_hostile_acts_in_the_page(hostile_folder: Path) -> None:
     page = write_page(hostile_folder)
     found = parsed(page)
-    assert found.tags.count("script") == 5
+    assert found.tags.count("script") == 6
     assert found.handlers == []
     assert found.tags.count("b") == page.read_text().count("<b>")
     assert "<b>suite</b>" not in page.read_text()
@@ -179,5 +179,41 @@ def test_a_run_without_images_still_makes_a_page(tmp_path: Path) -> None:
 
 def test_the_page_of_a_quantization_suite_compares_with_the_baseline(quantization_run: Any) -> None:
     text = write_page(quantization_run.folder).read_text()
-    assert "What precision costs" in text
+    assert "what precision costs" in text
     assert "0 of 24" in text
+
+
+def test_the_sections_stand_in_the_order_in_which_they_are_needed(quantization_run: Any) -> None:
+    text = write_page(quantization_run.folder).read_text()
+    found = re.findall(r'<h2 id="h-(\w+)">', text)
+    assert found == ["pick", "why", "spot", "explorer", "colours", "cost", "loss", "gates", "sound", "from"]
+    assert set(re.findall(r'<a href="#h-(\w+)">', text)) == set(found)
+
+
+def test_the_table_lies_in_the_page_while_there_is_room_for_it(merge_folder: Path, merge_run: Run,
+                                                               merge_verdict: Recommendation, tmp_path: Path) -> None:
+    page = write_page(merge_folder)
+    assert unpacked(page, "table") == (merge_folder / "table.csv").read_text(encoding="utf-8")
+    small = tmp_path / "small.html"
+    small.write_text(render(merge_run, merge_verdict, [], 0.1), encoding="utf-8")
+    assert block(small, "table") == ""
+    assert "is table.csv beside this page" in small.read_text()
+
+
+def test_a_candidate_that_was_not_made_has_one_reason_instead_of_empty_cells(tmp_path: Path) -> None:
+    suite = synthetic.quantization_suite()
+    folder = synthetic.write_run(tmp_path, suite, not_offered={"int4": "int4 needs a GPU"})
+    lines = [line for line in (folder / "journal.jsonl").read_text().splitlines() if '"int4"' not in line]
+    (folder / "journal.jsonl").write_text("\n".join(lines) + "\n")
+    run = load_run(folder)
+    text = render(run, recommend(run), [])
+    assert text.count("not measured: int4 needs a GPU") >= 3
+    assert "no memory readings" not in text
+
+
+def test_style_consistency_is_a_column_where_looks_were_told(merge_page: Path, merge_run: Run,
+                                                             merge_verdict: Recommendation) -> None:
+    assert '<th scope="col">Style consistency</th>' in merge_page.read_text()
+    assert "100.0 % photo" in merge_page.read_text()
+    never = replace(merge_run, images=merge_run.images.drop(columns=["style", "leanings"]))
+    assert "Style consistency" not in render(never, merge_verdict, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -93,10 +94,86 @@ def test_a_pick_that_may_or_may_not_keep_a_constraint_is_a_caveat(merge_run: Run
     assert not any("It is open" in c for c in sure.caveats)
 
 
+def test_the_reasons_say_what_is_open_and_which_cell_the_others_were_measured_from(merge_run: Run) -> None:
+    free = recommend(merge_run)
+    lead = (merge_run.images["candidate"] == free.pick) & (merge_run.images["guidance"] == free.guidance)
+    own = merge_run.images["prompt"].str[1:].astype(int) % 2
+    share = pd.Series(np.where(lead, 0.05 + 0.1 * own, 0.01), index=merge_run.images.index)
+    objective = merge_run.images["objective"].where(~lead, merge_run.images["objective"] + 30)
+    run = under(merge_run, Constraint(metric="clipped_share", at_most=0.1))
+    said = recommend(replace(run, images=merge_run.images.assign(clipped_share=share, objective=objective))).reasons[0]
+    assert f"at CFG {free.guidance:g}, but it is open whether it keeps the constraints. The best of the cells that are" in said
+    none = recommend(replace(run, images=merge_run.images.assign(clipped_share=0.05 + 0.1 * own, objective=objective))).reasons[0]
+    assert "No cell is shown to keep the constraints, so none is left out for being worse than another: " in none
+
+
 def test_a_constraint_with_one_prompt_was_not_judged(merge_run: Run) -> None:
     one = replace(merge_run, images=merge_run.images[merge_run.images["prompt"] == "p00"])
     rec = recommend(under(one, Constraint(metric="saturation", at_most=0.1)))
     assert any("was not judged, for want of values or of a second prompt" in c for c in rec.caveats)
+
+
+def clipping(open_share: Sequence[float], objective: dict[str, float]) -> pd.DataFrame:
+    """Eight prompts; `a` clips as given, all others 1 % on every prompt; objectives differ by the given and a little noise."""
+    wave = np.sin(np.arange(8)) - np.sin(np.arange(8)).mean()
+    given = table({name: list(open_share) if name == "a" else [0.01] * 8 for name in objective}, "clipped_share")
+    shift = given["candidate"].map(objective) + given["candidate"].map({n: i for i, n in enumerate(objective)}) * 0.1 * np.tile(
+        wave, len(objective))
+    return given.assign(objective=given["objective"] + shift)
+
+
+OPEN = (0.02, 0.18, 0.04, 0.16, 0.06, 0.14, 0.03, 0.17)
+CLIPPED = Constraint(metric="clipped_share", at_most=0.1)
+
+
+def test_a_leader_whose_constraint_is_open_stays_but_leaves_nobody_out() -> None:
+    given = clipping(OPEN, {"a": 20.0, "b": 5.01, "c": 5.0, "d": -15.0})
+    a, b, c, d = score_table(given, [CLIPPED])
+    assert (a.tied, b.tied, c.tied, d.tied) == (True, True, True, False)
+    assert (b.behind.mean, a.ruled_out) == (0.0, "")
+    assert a.behind.low is not None and a.behind.low > 0
+    assert d.behind.high is not None and d.behind.high < 0
+
+
+def test_without_a_cell_shown_to_keep_the_constraint_nothing_is_left_out() -> None:
+    given = clipping(OPEN, {"a": 20.0, "b": 5.0, "c": -15.0})
+    given["clipped_share"] = np.tile(OPEN, 3)
+    assert [c.tied for c in score_table(given, [CLIPPED])] == [True, True, True]
+    assert [c.tied for c in score_table(given)] == [True, False, False]
+
+
+def test_an_open_cell_below_the_best_kept_one_is_left_out_like_any_other() -> None:
+    a, b = score_table(clipping(OPEN, {"a": -15.0, "b": 5.0}), [CLIPPED])
+    assert (a.tied, a.ruled_out, b.tied) == (False, "", True)
+
+
+def test_constraints_share_half_of_the_error_and_the_rest_is_for_the_tied_set() -> None:
+    rng = np.random.default_rng(3)
+    given = table({name: rng.normal(9, 1, 8).tolist() for name in "abcd"}).assign(brightness=0.5)
+    given["objective"] += rng.normal(0, 3, len(given))
+    kept = [Constraint(metric="chroma", at_most=99.0), Constraint(metric="brightness", at_least=0.1)]
+    plain, bound = score_table(given, level=0.95), score_table(given, kept, level=0.9)
+    assert [c.behind for c in plain] == [c.behind for c in bound]
+    ends = constrained(given, "chroma", 1 - 0.1 / 4)["a", 3.0]
+    assert ends.low is not None
+    assert score_table(given, [replace(kept[0], at_most=ends.low - 1e-9), kept[1]], level=0.9)[0].ruled_out
+    assert not score_table(given, [replace(kept[0], at_most=ends.low + 1e-9), kept[1]], level=0.9)[0].ruled_out
+
+
+def test_a_constraint_that_was_not_measured_takes_no_share_of_the_error() -> None:
+    given = clipping(OPEN, {"a": 2.0, "b": 1.0})
+    assert score_table(given, [Constraint(metric="sharpness", at_least=1.0)]) == score_table(given)
+
+
+def test_cells_just_beyond_a_limit_rarely_cost_the_best_one_that_keeps_it() -> None:
+    rng = np.random.default_rng(5)
+    lost = 0
+    for _ in range(200):  # one cell clearly keeps the limit; 19 better ones are beyond it by a hair
+        rows = [("good" if i == 0 else f"c{i}", f"p{p}", "select", 1, 3.0, rng.normal(0 if i == 0 else 20),
+                 5.0 if i == 0 else rng.normal(10.001)) for i in range(20) for p in range(8)]
+        given = pd.DataFrame(rows, columns=["candidate", "prompt", "split", "seed", "guidance", "objective", "chroma"])
+        lost += not score_table(given, [Constraint(metric="chroma", at_most=10.0)])[0].tied
+    assert lost <= 10
 
 
 def test_dropped_cells_do_not_compete_and_their_fewer_images_make_no_other_cell_incomplete() -> None:

@@ -73,9 +73,34 @@ def test_the_quantile_is_the_one_of_all_sign_patterns_counted_one_by_one() -> No
 def test_below_five_prompts_bonferroni_over_all_pairs_gives_the_limit() -> None:
     scores = noisy(np.random.default_rng(2), 3, np.zeros(4))
     found = from_best(scores)
-    _, error = simultaneous._distances(scores, np.ones((1, 3)))
+    _, error = simultaneous._distances(scores, np.ones((1, 3)), around_means=True)
     other = np.arange(4) != found.best
     assert found.half[other] == pytest.approx(student_t.ppf(1 - 0.025 / 6, 2) * error[0][other])
+
+
+@pytest.mark.parametrize("looks", [7, 13, 25])
+def test_a_cell_far_better_than_all_others_is_told_from_them_at_the_first_of_many_looks(looks: int) -> None:
+    scores = np.random.default_rng(0).normal(size=(8, 20))
+    scores[:, 0] += 100
+    assert from_best(scores, 1 - 0.05 / looks).tied.tolist() == [True] + [False] * 19
+
+
+def test_two_groups_far_apart_are_told_apart_at_the_first_of_many_looks() -> None:
+    scores = np.random.default_rng(0).normal(size=(8, 20))
+    scores[:, :10] += 100
+    assert from_best(scores, 1 - 0.05 / 13).tied.tolist() == [True] * 10 + [False] * 10
+
+
+def test_five_prompts_tell_apart_what_is_far_apart() -> None:
+    scores = np.random.default_rng(0).normal(size=(5, 4)) + np.array([100.0, 0.0, 0.0, 0.0])
+    assert from_best(scores).tied.tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("level", [1 - 0.05 / 7, 1 - 0.05 / 13])
+def test_where_signs_are_too_few_the_false_alarms_keep_to_the_level(level: float) -> None:
+    rng = np.random.default_rng(21)
+    alarms = sum(not from_best(noisy(rng, 8, np.zeros(20)), level).tied.all() for _ in range(400))
+    assert alarms <= 400 * (1 - level) + 2 * np.sqrt(400 * (1 - level))
 
 
 def test_the_verdict_does_not_depend_on_what_all_cells_of_a_prompt_share_or_on_the_unit() -> None:

@@ -104,6 +104,34 @@ def test_every_look_and_every_dropped_cell_has_a_row(run: Run) -> None:
         ("alpha 0.15", "3", 1, "−3.00 [−9.00, −1.00]"), ("alpha 0.15", "8", 1, "−8.00 [−9.00, −1.00]")]
 
 
+RULED = "Clipped pixels 25.0 % [20.0 %, 30.0 %], at most 5.0 % was asked for"
+
+
+def test_what_a_constraint_ruled_out_is_not_called_worse(tmp_path: Path) -> None:
+    lost = (replace(LOST[0], why=RULED), replace(LOST[1], mean=2.0, low=1.0, high=3.0, why=RULED))
+    run = written(tmp_path, looks=(look(1, dropped=lost), LOOKS[1]))
+    assert [row.behind for row in drop_rows(run)] == [RULED, RULED]
+    assert exit_words(run) == {GONE: f"ruled out at look 1: {RULED}"}
+    said = recommend(run).caveats
+    assert not any("worse than the best" in c for c in said)
+    assert (f"Not ranked, because a look found that a constraint rules them out: alpha 0.15 at CFG 3 ({RULED}) and "
+            f"alpha 0.15 at CFG 8 ({RULED}).") in said
+
+
+def test_a_drop_without_numbers_says_that_nothing_was_compared(tmp_path: Path) -> None:
+    lost = tuple(replace(one, mean=None, low=None, high=None) for one in LOST)
+    run = written(tmp_path, looks=(look(1, dropped=lost), LOOKS[1]))
+    assert {row.behind for row in drop_rows(run)} == {"not measured"}
+    assert exit_words(run) == {GONE: "dropped at look 1, not measured"}
+
+
+def test_verdict_and_section_name_the_same_share_of_the_same_grid(tmp_path: Path) -> None:
+    run = written(tmp_path, added=["alpha=0.45"])
+    total = spent(run)
+    assert total is not None
+    assert any("208 images were sampled, 72 % of the 288 of the whole grid." in r for r in recommend(run).reasons)
+
+
 def test_a_candidate_is_out_when_its_last_cell_is(run: Run) -> None:
     assert exit_words(run) == {GONE: "dropped at look 1, −3.00 [−9.00, −1.00]"}
     assert exits(SUITE, [look(1, dropped=LOST[:1])]) == {}

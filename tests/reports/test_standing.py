@@ -14,6 +14,7 @@ import pytest
 from harness.declare import Candidate, plain
 from harness.records import (
     BatchCurve,
+    Cell,
     Coverage,
     Defect,
     Durations,
@@ -123,6 +124,28 @@ def test_an_image_made_again_with_other_bytes_voids_what_was_measured_on_it_and_
     assert "psnr_db" not in run.images.columns
     assert ("clip_score", 1, rules.OTHER_BYTES) in gaps(run)
     assert ("psnr_db", 1, rules.OTHER_BYTES) in gaps(run, "alpha=1")
+
+
+class Counted(str):
+    """A key that counts how often it is compared."""
+
+    compared = 0
+
+    def __eq__(self, other: object) -> bool:
+        Counted.compared += 1
+        return str.__eq__(self, other)
+
+    __hash__ = str.__hash__
+
+
+def test_images_made_again_are_each_looked_up_once_and_not_in_all_measurements() -> None:
+    sample = Sample(key="", candidate="a", cell=Cell(prompt="p", seed=0, guidance=3.0), path="x", sha256="1")
+    samples = [replace(sample, key=Counted(f"k{i}")) for i in range(200)]
+    measured = [Measurement(sample=s.key, candidate="a", cell=s.cell, metric="m", version=1, values={}) for s in samples]
+    Counted.compared = 0
+    found = rules._measured([*samples, *measured, *(replace(s, sha256="2") for s in samples[:150]), *measured[:50]])
+    assert [void for _, void in found] == [False] * 50 + [True] * 100 + [False] * 50
+    assert Counted.compared < 10 * len(samples)
 
 
 def test_an_image_noted_again_with_the_same_bytes_keeps_its_measurements(folder: Path) -> None:

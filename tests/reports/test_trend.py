@@ -140,6 +140,12 @@ def test_a_file_and_a_run_are_never_held_to_be_measured_alike(tmp_path: Path, th
     assert of.changed(1, "clip_score") == ["prompts not on record", "metric not on record"]
 
 
+@pytest.mark.parametrize("prompts", [{"p00": 0}, {"p00": "ab"}, {"p00": ["a"]}, ["p00"], None])
+def test_prompts_that_are_none_are_not_on_record(tmp_path: Path, three: list[Path], prompts: Any) -> None:
+    of = read_trend([baseline(tmp_path / "a.json", three[0]), baseline(tmp_path / "b.json", three[1], prompts=prompts)])
+    assert "prompts not on record" in of.changed(1)
+
+
 def edited(file: Path) -> None:
     file.write_text(file.read_text().replace('"version": 2', '"version": 3'))
 
@@ -182,6 +188,15 @@ def test_the_csv_has_every_estimate_in_full_and_no_formula(tmp_path: Path, three
     first = next(line for line in lines if (line["series"], line["value"]) == ("alpha=0", "clip_score"))
     assert float(first["mean"]) == of.points[0].estimates["alpha=0", "clip_score"].mean
     assert {line["commit"] for line in lines if line["date"].startswith("2026-01-04")} == {"'=cmd()"}
+
+
+def test_a_run_in_which_nothing_was_measured_has_a_page_without_a_figure(tmp_path: Path) -> None:
+    folder = write(tmp_path, 1)
+    (folder / "journal.jsonl").write_text("")
+    of = read_trend([folder])
+    assert of.values == ()
+    assert 'id="figure-trend"' not in page(of)
+    assert "day1" in csv(of)
 
 
 def trace_count(of: Trend) -> int:
