@@ -95,6 +95,12 @@ class Asking:
         self.looks[look.number - 1] = replace(look, images=self.spent, dropped=outcome.dropped, level=outcome.level,
                                               why=outcome.why)
 
+    def end(self) -> None:
+        """The race is over: looks that an earlier one took beyond these stand no more."""
+        self.write()
+        if self.looks and len(self.run.ledger.looks(self.run.race)) > len(self.looks):
+            self.run.ledger.add([self.looks[-1]])
+
     def write(self) -> None:
         """Writes the looks to the journal, where they do not stand there already."""
         for look in self.looks:

@@ -26,7 +26,8 @@ SELECT: Final = "select"
 REFINE: Final = "refine"
 CONFIRM: Final = "confirm"
 GATE: Final = "gate"
-NOT_OF_IMAGES: Final = ("coverage", "identities", "failures", "failure_rate", "seconds_per_image", "peak_bytes")
+NOT_OF_IMAGES: Final = ("coverage", "identities", "failures", "failure_rate", "seconds_per_image", "peak_bytes",
+                        "rating", "preferred")
 """Values of gates that more images say nothing about."""
 
 Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
@@ -70,6 +71,8 @@ class Race:
             if self.asking.looks and (prompts := self._confirm_prompts()):
                 self._confirm(prompts)
                 self._decide_gates(prompts)
+            self.asking.end()
+            self.run.settled()
         finally:
             self.asking.write()
         return self.asking.failures
@@ -88,7 +91,9 @@ class Race:
 
         if self.run.options.fresh:
             (self.of.folder / FILE).unlink(missing_ok=True)
-        decides = [self.run.race, self.run.head["metric_settings"], self.run.ledger.identity(self.suite.baseline)]
+        merged = self.run.bench.weights(Candidate(name="search", model=replace(search.merge, alpha=0.5)))
+        decides = [self.run.race, self.run.head["metric_settings"], self.run.head["sampling"], sorted(merged.inputs.values()),
+                   self.run.ledger.identity(self.suite.baseline)]
         searcher = Searcher(search, self.of.folder, short_hash(decides))
         plan = Rectangle(candidates=(), guidances=(float(search.guidance),), seeds=self.suite.grid.seeds,
                          prompts=select_prompts(self.suite)[:search.prompts])
@@ -142,7 +147,7 @@ class Race:
             result = self._judge(number)
             last = short or number == len(looks)
             added, said = ({}, "") if last else self._between(result)
-            plan = replace(plan, candidates=self.asking.sound(result.candidates), guidances=tuple(map(float, result.guidances)),
+            plan = replace(plan, candidates=self._allowed(result.candidates), guidances=tuple(map(float, result.guidances)),
                            prompts=() if last else tuple(p for p in looks[number] if p not in known))
             if not (over := last or (result.done and not added)):
                 # Where nothing is left to decide, more prompts are of use to those that are added alone.

@@ -317,7 +317,8 @@ class SuiteRun:
 
     def _write_head(self, suite_file: str) -> None:
         before = self.ledger.head()
-        self.suite = grown(self.declared, added_before(self.declared, before))
+        self._earlier = added_before(self.declared, before)
+        self.suite = grown(self.declared, self._earlier)
         environs = environment(self.options.device) | {
             "threads_per_operation": 1 if small(self.suite.grid, self.options.device) else "torch's default"}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
@@ -347,13 +348,24 @@ class SuiteRun:
         self._fresh |= {*names} - self._begun if self.options.fresh else set()
 
     def as_declared(self) -> None:
-        """Takes back what an earlier session's race added to the suite: a race begins anew, and adds it again."""
+        """Takes back what an earlier session's race added to the suite: a race begins anew, and adds it again. The folder keeps
+        it until the race has `settled`: its looks stand there, and a race that is stopped must not spoil them."""
         self._become(self.declared)
+
+    def settled(self) -> None:
+        """The race came to its end: what an earlier one added, and this one did not, is in the suite no more."""
+        self._earlier = {}
+        self._note_suite()
 
     def _become(self, suite: Suite) -> None:
         if suite != self.suite:
             self.suite = self.gallery.suite = self._meter.suite = suite
-            self._head.update(of_suite(self.declared, suite))
+            self._note_suite()
+
+    def _note_suite(self) -> None:
+        now = of_suite(self.declared, grown(self.suite, self._earlier))
+        if now != {name: self._head.get(name) for name in now}:
+            self._head.update(now)
             self._save_head()
 
     def leave_out(self, names: Sequence[str]) -> None:

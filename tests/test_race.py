@@ -187,6 +187,48 @@ def test_an_open_gate_gets_more_seeds_at_its_own_guidance(tmp_path: Path, judged
     assert "inconclusive with fewer seeds: saturation at_most 1e-06" in last.why
 
 
+def test_without_the_gate_its_look_stands_no_more(tmp_path: Path, judged: Callable[..., None],
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    judged(LOSES, ENDS)
+    gate = Gate(value="saturation", at_most=1e-6, candidates=("alpha=1",))
+    monkeypatch.setattr("reports.judge", lambda run, _: [_verdict(gate, "inconclusive" if run.suite.gates else "passed")])
+    go(tmp_path, suite(gates=(gate,)))
+    assert looks(tmp_path)[-1].stage == "gate"
+    go(tmp_path, suite())
+    assert [look.stage for look in looks(tmp_path)] == ["select", "select", "confirm"]
+
+
+def test_a_second_session_that_is_stopped_leaves_the_first_ones_verdict(tmp_path: Path, judged: Callable[..., None],
+                                                                        monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.2))
+    monkeypatch.setattr("reports.racing.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
+    judged(LOSES, {"done": True})
+    go(tmp_path, declared)
+    before = (looks(tmp_path), [c.name for c in load_run(tmp_path / "runs" / "tiny").suite.candidates])
+    assert "alpha=0.25" in before[1]
+    with pytest.raises(KeyboardInterrupt):
+        go(tmp_path, declared, stop_after=3)
+    assert (looks(tmp_path), [c.name for c in load_run(tmp_path / "runs" / "tiny").suite.candidates]) == before
+
+
+def test_what_the_race_no_longer_adds_leaves_the_suite_when_it_has_ended(tmp_path: Path, judged: Callable[..., None],
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.2))
+    monkeypatch.setattr("reports.racing.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
+    judged(LOSES, {"done": True})
+    go(tmp_path, declared)
+    monkeypatch.setattr("reports.racing.refinements", lambda *_: ())
+    judged(LOSES, ENDS)
+    go(tmp_path, declared)
+    assert [c.name for c in load_run(tmp_path / "runs" / "tiny").suite.candidates] == list(NAMES)
+
+
+def test_the_baseline_that_was_not_selected_is_sampled_by_no_later_look(tmp_path: Path, judged: Callable[..., None]) -> None:
+    judged({"candidates": NAMES[:2]}, ENDS)
+    go(tmp_path, suite(), NAMES[1:])
+    assert all("alpha=0" not in look.candidates for look in looks(tmp_path))
+
+
 def _verdict(gate: Gate, status: str) -> Any:
     return SimpleNamespace(gate=gate.name, candidate="alpha=1", status=status)
 
