@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from harness.declare import Candidate, Fused, Merge, Model
-from harness.materialise.identities import _as_whole, _same, _ulps
+from harness.materialise.identities import as_whole, same_values, ulps_apart
 from harness.materialise.library import Library, merges_of
 from harness.materialise.recipe import RecipePlan, plan_recipe
 from harness.materialise.survey import one_thread, surveyed
@@ -104,18 +104,18 @@ def checked(merged: Merged, held: Mapping[Source, Tensor], dtype: str, precision
     units in the last place of `dtype`. `held` are the tensors that are read, as they are stored."""
     import torch
 
-    whole = _as_whole(merged, dtype, precision)
+    whole = as_whole(merged, dtype, precision)
     nothing = [torch.zeros(1)]
     for identity, one, other in _exact(merged):
         made, promised = (evaluate(e, held.__getitem__, dtype=dtype, precision=whole) for e in (one, other))
         # Nothing is allowed for: the bits are promised.
-        yield identity, None if _same(made, promised) else _ulps(made, promised, dtype, nothing)
+        yield identity, None if same_values(made, promised) else ulps_apart(made, promised, dtype, nothing)
     made = evaluate(merged, held.__getitem__, dtype=dtype, precision=precision)
     turned = [] if merged.name not in SYMMETRIC or merged.channels else [("B with A at 1 - alpha is the same", replace(
         merged, inputs=merged.inputs[::-1], call=replace(merged.call, alpha=1 - merged.call.alpha)), precision)]
     for identity, expression, exactness in (*turned, ("float64 within one unit in the last place", merged, "fp64")):
         again = evaluate(expression, held.__getitem__, dtype=dtype, precision=exactness)
-        distance = _ulps(made, again, dtype, held.values())
+        distance = ulps_apart(made, again, dtype, held.values())
         yield identity, None if distance <= 1 else distance
 
 

@@ -202,9 +202,9 @@ def _append(file: Path, head: str, texts: Sequence[str]) -> str:
 
 
 def _inert(text: str) -> str:
-    from reports.summary import _safe
+    from reports.summary import inert
 
-    return _safe(text)
+    return inert(text)
 
 
 def _line(text: str) -> str:

@@ -12,7 +12,7 @@ from reports.compare import Changed, Compared, GateChange, Moved
 from reports.compare_costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost
 from reports.figures import style
 from reports.offline import offline_page
-from reports.summary import _safe as inert
+from reports.summary import inert
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

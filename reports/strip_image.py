@@ -13,8 +13,7 @@ from harness.records import write_atomically
 from reports.decision import Recommendation
 from reports.load import Run
 from reports.pictures import PREFIX, strip
-from reports.summary import MARKDOWN_LIMIT
-from reports.summary import _safe as inert
+from reports.summary import MARKDOWN_LIMIT, inert
 
 STRIP_NAME: Final = "report-pick.webp"
 CELL: Final = 144

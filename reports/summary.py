@@ -87,21 +87,21 @@ class _Fitting:
 def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> str:
     """The same verdict as Markdown of at most 60 000 bytes; what does not fit is cut at a line, and it says so."""
     at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
-    lines = [f"## {_safe(run.suite.name)}", "", f"**{_safe(recommendation.sentence)}**", ""]
+    lines = [f"## {inert(run.suite.name)}", "", f"**{inert(recommendation.sentence)}**", ""]
     if verdicts:
         lines += ["| | gate | candidate | observed | why |", "|---|---|---|---|---|"]
-        lines += [f"| {g['mark']} {g['said']} | {_safe(g['value'])} {_safe(g['limit'])} | {_safe(g['candidate'])} | "
-                  f"{_safe(g['observed'])} | {_safe(g['reason'])} |" for g in tables.gate_rows(run, verdicts)]
+        lines += [f"| {g['mark']} {g['said']} | {inert(g['value'])} {inert(g['limit'])} | {inert(g['candidate'])} | "
+                  f"{inert(g['observed'])} | {inert(g['reason'])} |" for g in tables.gate_rows(run, verdicts)]
         lines.append("")
     headings, rows = _columns(run, recommendation)
-    lines += [f"| {' | '.join(_safe(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
-    lines += [f"| {' | '.join(_safe(c.strip()) for c in cells)} |" for cells in rows]
+    lines += [f"| {' | '.join(inert(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
+    lines += [f"| {' | '.join(inert(c.strip()) for c in cells)} |" for cells in rows]
     if total := spent(run):
-        lines += ["", f"Spent: {_safe(total.said)}"]
+        lines += ["", f"Spent: {inert(total.said)}"]
     for heading, said in (("Why", recommendation.reasons), ("Before relying on it", recommendation.caveats)):
         if said:
-            lines += ["", f"### {heading}", *(f"- {_safe(s)}" for s in said)]
-    lines += ["", f"Rule: {_safe(recommendation.rule)}"]
+            lines += ["", f"### {heading}", *(f"- {inert(s)}" for s in said)]
+    lines += ["", f"Rule: {inert(recommendation.rule)}"]
     return _within(lines)
 
 
@@ -141,7 +141,7 @@ def _within(lines: list[str]) -> str:
     return "\n".join(kept) + "\n"
 
 
-def _safe(text: str) -> str:
+def inert(text: str) -> str:
     """Markdown-inert text: nothing in a name or an error may become a link, an image, a tag, a mention or a table cell."""
     said = re.sub(r"([\\`*_\[\]<>|!~&])", r"\\\1", words.visible(text))
     # Mentions, issue numbers and bare addresses are found after the escapes are gone: a zero-width space breaks them.

@@ -74,16 +74,16 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
             made = evaluate(expression, held.__getitem__, dtype=dtype, precision=precision)
             digests[component, key] = blake3(bytes_of(made)).hexdigest()
             if isinstance(expression, Merged):
-                _ends(expression, held.__getitem__, dtype, _as_whole(expression, dtype, precision), tallies)
-            ulps = _ulps(made, evaluate(expression, held.__getitem__, dtype=dtype, precision="fp64"), dtype, held.values())
+                _ends(expression, held.__getitem__, dtype, as_whole(expression, dtype, precision), tallies)
+            ulps = ulps_apart(made, evaluate(expression, held.__getitem__, dtype=dtype, precision="fp64"), dtype, held.values())
             tally = tallies["float64 within one unit in the last place"]
             tally.worst = max(tally.worst, ulps)
             tally.add(key, ulps <= 1)
             if elementwise(expression):
-                tallies["pieces are the whole"].add(key, _same(made.reshape(-1)[:_REDUCED], _in_pieces(
+                tallies["pieces are the whole"].add(key, same_values(made.reshape(-1)[:_REDUCED], _in_pieces(
                     expression, held, dtype, precision)))
             if written is not None:
-                tallies["the saved file is what memory holds"].add(key, _same(made, written.tensor(component, key)))
+                tallies["the saved file is what memory holds"].add(key, same_values(made, written.tensor(component, key)))
             advance(made.numel() * made.element_size() // 2)
         for (component, key), expression in reversed(merged.items()):
             dtype = plan.recipe.parts[component].stored[key].dtype
@@ -100,15 +100,15 @@ def _ends(expression: Merged, read: Callable[[Source], Tensor], dtype: str, prec
             parent = expression.inputs["ab".index(end)]
             if expression.channels and end == "b":
                 continue
-            tallies[name].add(expression.key, _same(evaluate(at, read, dtype=dtype, precision=precision),
+            tallies[name].add(expression.key, same_values(evaluate(at, read, dtype=dtype, precision=precision),
                                                     evaluate(parent, read, dtype=dtype, precision=precision)))
     alone = replace(expression, inputs=(expression.inputs[0],) * len(expression.inputs))
-    tallies["A with A is A"].add(expression.key, _same(
+    tallies["A with A is A"].add(expression.key, same_values(
         evaluate(alone, read, dtype=dtype, precision=precision),
         evaluate(expression.inputs[0], read, dtype=dtype, precision=precision)))
 
 
-def _as_whole(expression: Expression, dtype: str, precision: str) -> str:
+def as_whole(expression: Expression, dtype: str, precision: str) -> str:
     """The precision of the whole, for a part of it that by itself would be computed in float32."""
     return precision if dtype in SMALL and all(source.dtype in SMALL for source in sources(expression)) else "fp64"
 
@@ -128,12 +128,12 @@ def _in_pieces(expression: Expression, held: dict[Source, Tensor], dtype: str, p
     return torch.cat(list(pieces())) if count else torch.empty(0, dtype=torch_dtype(dtype))
 
 
-def _ulps(made: Tensor, exact: Tensor, dtype: str, read: Iterable[Tensor]) -> float:
+def ulps_apart(made: Tensor, exact: Tensor, dtype: str, read: Iterable[Tensor]) -> float:
     """The largest distance between two tensors in units in the last place of `dtype`, without what float32 itself leaves
     where terms of the size of the models cancel: bfloat16 has units for much smaller numbers."""
     import torch
 
-    if made.numel() == 0 or _same(made, exact):
+    if made.numel() == 0 or same_values(made, exact):
         return 0.0
     one, two = made.double(), exact.double()
     kind = torch.finfo(torch_dtype(dtype))
@@ -143,7 +143,7 @@ def _ulps(made: Tensor, exact: Tensor, dtype: str, read: Iterable[Tensor]) -> fl
     return float((((one - two).abs() - rounding).clamp_min(0) / unit).max())
 
 
-def _same(one: Tensor, two: Tensor) -> bool:
+def same_values(one: Tensor, two: Tensor) -> bool:
     """The same bits: a negative zero is not a positive one."""
     return one.dtype == two.dtype and one.shape == two.shape and bytes_of(one) == bytes_of(two)
 
