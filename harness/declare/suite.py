@@ -186,7 +186,7 @@ class Gate:
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Spends images where they decide, instead of sampling the whole grid, which becomes the most that may be sampled.
+    """Spends images where they decide, instead of sampling the whole grid, which becomes the most that is sampled of a candidate.
 
     The select prompts come in looks: `first_prompts` of them, then `step_prompts` more at each look, and what is worse than
     the best beyond doubt is sampled no further. The race ends when nothing left can be better than the pick by more than
