@@ -296,13 +296,3 @@ def test_a_race_from_few_values_refines_towards_the_top(merge_run: Run) -> None:
                  start=("alpha=0", "alpha=0.5", "alpha=0.75", "alpha=1"))
     assert raced.verdict.pick == "alpha=0.625"
     assert len(raced.run.suite.candidates) < len(fine)
-
-
-def test_of_races_without_any_difference_at_most_five_percent_drop_a_cell() -> None:
-    rng = np.random.default_rng(12)
-    alarms = []
-    for _ in range(400):
-        scores = rng.normal(size=(18, 12))
-        alarms.append(any(not from_best(scores[:known], look_level(number, 3), draws=512).tied.all()
-                          for number, known in enumerate((6, 12, 18), start=1)))
-    assert np.mean(alarms) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)

@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import t as student_t
 
 from reports import simultaneous
+from reports.racing import look_level
 from reports.simultaneous import from_best
 
 
@@ -140,4 +141,14 @@ def test_hopeless_and_noisy_cells_beside_equal_ones_do_not_raise_the_false_alarm
     rng = np.random.default_rng(9)
     truth, spread = np.repeat([0.0, -12.0], 15), np.repeat([1.0, 5.0], 15)
     alarms = [not from_best(truth + spread * rng.normal(size=(12, 30)), draws=256).tied[:15].all() for _ in range(400)]
+    assert np.mean(alarms) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
+
+
+def test_of_races_without_any_difference_at_most_five_percent_drop_a_cell() -> None:
+    rng = np.random.default_rng(12)
+    alarms = []
+    for _ in range(400):
+        scores = rng.normal(size=(18, 12))
+        alarms.append(any(not from_best(scores[:known], look_level(number, 3), draws=512).tied.all()
+                          for number, known in enumerate((6, 12, 18), start=1)))
     assert np.mean(alarms) <= 0.05 + 2 * np.sqrt(0.05 * 0.95 / 400)
