@@ -26,10 +26,6 @@ SELECT: Final = "select"
 REFINE: Final = "refine"
 CONFIRM: Final = "confirm"
 GATE: Final = "gate"
-NOT_OF_IMAGES: Final = ("coverage", "identities", "failures", "failure_rate", "seconds_per_image", "peak_bytes",
-                        "rating", "preferred")
-"""Values of gates that more images say nothing about."""
-
 Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
 """Candidates that a race adds, by the name of the one that each group stands behind."""
 
@@ -197,7 +193,7 @@ class Race:
     def _left(self) -> int | None:
         """Images that the select prompts may still take: what is not spent, less what the confirmation needs, and gates on images
         at the one guidance that they look at. None without a limit."""
-        from reports.racing import confirm_images, seed_looks
+        from reports.racing import NOT_OF_IMAGES, confirm_images, confirm_looks
 
         if not self.budget.images:
             return None
@@ -206,7 +202,7 @@ class Race:
         named = {self.suite.baseline, *(c.name for c in self.suite.candidates
                                         if any(c.name in (*gate.candidates, gate.not_worse_than) for gate in gates))}
         judged = len(prompts) * len(seeds) * (1 + len(named)) if gates and len(seeds) > 1 else 0
-        return self.budget.images - self.asking.spent - confirm_images(self.suite, len(seed_looks(seeds)[0])) - judged
+        return self.budget.images - self.asking.spent - confirm_images(self.suite, len(confirm_looks(self.suite)[0])) - judged
 
     def _between(self, result: LookResult) -> tuple[Added, str]:
         """The candidates that refine the axis around the best; and why there are none where two neighbours have nothing between
@@ -245,21 +241,21 @@ class Race:
     def _confirm(self, prompts: tuple[str, ...]) -> None:
         """The pick, and what it is compared with, on the prompts that had no part in the choice."""
         from reports import recommend
-        from reports.racing import confirm_plan, seed_looks
+        from reports.racing import confirm_looks, confirm_plan
 
         run = self._read()
         names, scales = confirm_plan(run, recommend(run))
         plan = Rectangle(candidates=self._allowed(names), guidances=tuple(map(float, scales)), prompts=prompts,
-                         seeds=seed_looks(self.suite.grid.seeds)[0])
+                         seeds=confirm_looks(self.suite)[0])
         if plan.candidates and (look := self._within_budget(CONFIRM, plan)) is not None:
             self.asking.close(look, Outcome(why="the pick and what it is compared with, on prompts new to the choice"))
 
     def _decide_gates(self, prompts: tuple[str, ...]) -> None:
         """More seeds for gates that cannot be decided yet, one look at a time."""
         from reports import judge, recommend
-        from reports.racing import gate_level, seed_looks
+        from reports.racing import NOT_OF_IMAGES, confirm_looks, gate_level
 
-        for seeds in seed_looks(self.suite.grid.seeds)[1:]:
+        for seeds in confirm_looks(self.suite)[1:]:
             run = self._read()
             recommendation = recommend(run)
             undecided = [v for v in judge(run, recommendation) if v.status == "inconclusive"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -44,7 +45,7 @@ def exits(suite: Suite, looks: Sequence[Look]) -> dict[str, Exit]:
     for name, scales in raced.items():
         gone = [dropped[name, g] for g in scales if (name, g) in dropped]
         if scales and len(gone) == len(scales):
-            look, last = max(gone, key=lambda one: (one[0].number, one[1].mean))
+            look, last = max(gone, key=lambda one: (one[0].number, -math.inf if one[1].mean is None else one[1].mean))
             found[name] = Exit(look=look.number, last=last)
     return found
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Final
 
 import pandas as pd
 
@@ -19,6 +20,10 @@ from reports.load import Run
 from reports.picking import Pick, choose, competing, key_of, own_guidances
 from reports.scoring import CellKey, judged, keeping, score_table
 from reports.statistics import LEVEL
+
+NOT_OF_IMAGES: Final = ("coverage", "identities", "failures", "failure_rate", "seconds_per_image", "peak_bytes", "rating",
+                        "preferred")
+"""Values of gates that more images say nothing about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +60,17 @@ def seed_looks(seeds: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
     return tuple(seeds[:size] for size in (*sizes, len(seeds)))
 
 
+def confirm_looks(suite: Suite) -> tuple[tuple[int, ...], ...]:
+    """The seeds of the confirmation and of the looks that gates may ask for after it: those of `seed_looks`, or all at once where
+    no gate is about images, so that nothing could ask for more."""
+    asks = any(gate.value not in NOT_OF_IMAGES for gate in suite.gates)
+    return seed_looks(suite.grid.seeds) if asks else (suite.grid.seeds,)
+
+
 def gate_level(suite: Suite) -> float:
-    """The level of a gate's interval: 95 %, or where a budget allows several looks at the same gate, the level by which all
-    looks together err in at most 5 % (Bonferroni: 1 - 0.05 / looks)."""
-    return LEVEL if suite.budget is None else 1 - (1 - LEVEL) / len(seed_looks(suite.grid.seeds))
+    """The level of a gate's interval, and of the comparisons with the controls: 95 %, or where a budget allows several looks at
+    the confirm prompts, the level by which all looks together err in at most 5 % (Bonferroni: 1 - 0.05 / looks)."""
+    return LEVEL if suite.budget is None else 1 - (1 - LEVEL) / len(confirm_looks(suite))
 
 
 def select_prompts(suite: Suite) -> tuple[str, ...]:

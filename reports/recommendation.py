@@ -22,20 +22,21 @@ from reports.scoring import CELL, constrained, limit
 from reports.statistics import bootstrap_interval, cluster_interval, cluster_means, differences, holm, paired_difference
 
 SWEEP_RULE: Final = (
-    "Best is the highest mean objective on the select prompts, of the cells that no constraint rules out (a cell is ruled out "
-    "when the 95 % interval of the constrained metric lies wholly on the wrong side). Tied are all cells whose paired "
-    "difference from the best has a 95 % interval that includes 0; these intervals hold for all cells together (prompts as "
-    "clusters, their signs flipped to see how far apart equal cells look by chance: Romano and Wolf, JASA 100, 2005). The pick "
-    "is a tied cell that is no parent. On a numeric axis of three values or more a smooth surface through all cells decides "
-    "which: of the tied cells within one standard deviation of the surface's best (the one-standard-error rule: Breiman et al.,"
-    " Classification and Regression Trees, 1984) the one that the objective prefers: unless the suite says otherwise that of "
-    "the lowest guidance scale, and there the axis value nearest the middle of the plateau. Without a surface, or where it does"
-    " not fit, the same is done with the cells as measured and their standard errors, with the middle of the tied range "
-    "(without a numeric axis: the highest mean). The choice is then checked on the confirm prompts, which had no part in it, "
-    "against all controls together (Holm's intervals by t).")
+    "Best is the highest mean objective on the select prompts, of the cells that are shown to keep the constraints, where there"
+    " are any (a cell is ruled out when the interval of a constrained metric lies wholly on the wrong side, and shown to keep "
+    "it when wholly on the right one; with constraints the 5 % of error are shared out: a half for what is tied, a quarter for "
+    "either). Tied are all cells whose paired difference from the best has a 95 % interval that includes 0; these intervals "
+    "hold for all cells together (prompts as clusters, their signs flipped to see how far apart equal cells look by chance: "
+    "Romano and Wolf, JASA 100, 2005). The pick is a tied cell that is no parent. On a numeric axis of three values or more a "
+    "smooth surface through all cells decides which: of the tied cells within one standard deviation of the surface's best (the"
+    " one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984) the one that the objective prefers: "
+    "unless the suite says otherwise that of the lowest guidance scale, and there the axis value nearest the middle of the "
+    "plateau. Without a surface, or where it does not fit, the same is done with the cells as measured and their standard "
+    "errors, with the middle of the tied range (without a numeric axis: the highest mean). The choice is then checked on the "
+    "confirm prompts, which had no part in it, against all controls together (Holm's intervals by t).")
 RACE_RULE: Final = (
-    " This sweep was adaptive: after each look, cells that are worse than the best beyond doubt were sampled no further; the "
-    "5 % of error are shared among the looks, and among the looks at the confirm prompts (Bonferroni).")
+    " This sweep was adaptive: after each look, cells that are worse than the best, or break a constraint, beyond doubt were "
+    "sampled no further; the 5 % of error are shared among the looks, and among the looks at the confirm prompts (Bonferroni).")
 
 
 def recommend(run: Run) -> Recommendation:

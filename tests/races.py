@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from harness import Grid, Suite
-from harness.declare import Budget, Candidate
+from harness.declare import Budget, Candidate, Gate
 from harness.plugin_race import Race, first_cells
 from harness.progress import Silent
 from harness.records import Cell, Coverage, Dropped, Failure, Journal, Look, Sample, Weights, standing_looks
@@ -50,11 +50,15 @@ def paint(phases: Any, grid: Grid, todo: Any, *_: object) -> Any:
             [int(phases[0].key, 16), c.noise_seed, int(c.guidance)]).integers(256, size=3), dtype=np.uint8) for c in cells])
 
 
+HELD = Gate(value="saturation", at_least=-100.0)
+"""A gate about images, so that the confirmation begins with one seed, which every image keeps."""
+
+
 def suite(budget: Budget | None = Budget(first_prompts=1, step_prompts=1), **changes: object) -> Suite:  # noqa: B008 - frozen
     """Three select and two confirm prompts, two seeds, two scales: a whole grid of 60 images."""
     objective = replace(tiny_suite().objective, maximise="saturation", penalties=())
     return tiny_suite(**{"grid": tiny_grid(seeds=(1, 2), width=16, height=16), "metrics": ("exposure",), "budget": budget,
-                         "gates": (), "objective": objective, **changes})
+                         "gates": (HELD,), "objective": objective, **changes})
 
 
 @dataclass

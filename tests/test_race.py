@@ -191,7 +191,7 @@ def test_without_the_gate_its_look_stands_no_more(tmp_path: Path, judged: Callab
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     judged(LOSES, ENDS)
     gate = Gate(value="saturation", at_most=1e-6, candidates=("alpha=1",))
-    monkeypatch.setattr("reports.judge", lambda run, _: [_verdict(gate, "inconclusive" if run.suite.gates else "passed")])
+    monkeypatch.setattr("reports.judge", lambda run, _: [_verdict(gate, "inconclusive" if gate in run.suite.gates else "passed")])
     go(tmp_path, suite(gates=(gate,)))
     assert looks(tmp_path)[-1].stage == "gate"
     go(tmp_path, suite())
@@ -312,3 +312,9 @@ def test_the_suite_in_the_manual_is_sound_but_for_the_readers_own_files(monkeypa
     assert isinstance(names["SUITE"], Suite)
     assert names["SUITE"].budget is not None
     assert all("does not exist below" in said for said in problems(names["SUITE"], root))
+
+
+def test_without_a_gate_on_images_the_confirmation_takes_all_seeds_at_once(tmp_path: Path, judged: Callable[..., None]) -> None:
+    judged(LOSES, ENDS)
+    go(tmp_path, suite(gates=()))
+    assert [(look.stage, look.seeds) for look in looks(tmp_path)][-1] == ("confirm", (1, 2))

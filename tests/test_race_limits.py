@@ -41,7 +41,7 @@ def wide(budget: Budget) -> Suite:
     return replace(declared, grid=replace(declared.grid, prompts=prompts))
 
 
-@pytest.mark.parametrize(("budget", "prompts"), [(0, 4), (72, 4), (71, 3), (59, 2), (47, 1), (35, 0)])
+@pytest.mark.parametrize(("budget", "prompts"), [(0, 4), (80, 4), (79, 3), (59, 2), (47, 1), (35, 0)])
 def test_a_look_takes_as_many_of_its_prompts_as_the_budget_leaves(tmp_path: Path, judged: Callable[..., None], budget: int,
                                                                  prompts: int) -> None:
     judged({}, {}, {})

@@ -100,7 +100,8 @@ class Penalty:
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
     """What a cell (candidate and guidance) must keep to be eligible at all: the mean of `metric` at most, or at least, a limit.
-    A cell is ruled out when its 95 % interval lies wholly on the wrong side; exactly one of the limits is given."""
+    A cell is ruled out when its interval (95 %, shared out among several constraints and looks) lies wholly on the wrong side;
+    exactly one of the limits is given."""
 
     metric: str
     at_most: float | None = None

@@ -119,7 +119,7 @@ def test_a_failed_candidate_is_a_caveat_with_its_error_made_visible(tmp_path: Pa
 
 
 @pytest.mark.parametrize("phrase", ["one-standard-error rule", "lowest guidance scale", "middle of the tied range",
-                                    "a smooth surface through all cells decides", "no constraint rules out"])
+                                    "a smooth surface through all cells decides", "shown to keep the constraints"])
 def test_the_rule_is_stated(merge_verdict: Recommendation, phrase: str) -> None:
     assert phrase in merge_verdict.rule
 
