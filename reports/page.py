@@ -31,6 +31,7 @@ from reports.figures import FIGURES
 from reports.gates import Verdict, judge
 from reports.load import Run, load_run
 from reports.pairs import example_pairs
+from reports.phrases import objective_words
 from reports.pictures import strip, thumbnails
 from reports.recommendation import recommend
 from reports.reproduce import recipe_section
@@ -201,6 +202,7 @@ def _environment() -> jinja2.Environment:
                               undefined=jinja2.StrictUndefined)
     made.filters["visible"] = words.visible
     made.globals["label"] = label_with_role
+    made.globals["objective_words"] = objective_words
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from harness.declare import DESIRABILITY, Objective
 from reports import words
 from reports.candidates import axis_of, label, label_with_role, parents
 from reports.decision import Comparison, Recommendation
@@ -18,25 +19,45 @@ def sweep_sentence(run: Run, rec: Recommendation) -> str:
     what = f"{label_with_role(run, rec.pick)} at CFG {rec.guidance:g}"
     tied = _tied(run, rec)
     if lost:
-        return (f"Do not ship {what} yet: it was picked on the select prompts{tied}, but {_where(lost[0])} it is "
-                f"{_told(run, lost)}.")
+        return (f"Do not ship {what} yet: it was picked on the select prompts, but {_where(lost[0])} it is "
+                f"{_told(run, lost)}{tied}.")
     level = [c.other for c in against if c.word == "tied" and c.other in parents(run.suite)]
     if level and rec.pick not in parents(run.suite):
         names = words.listed([label_with_role(run, n) for n in level])
-        return f"No gain shown over {names}: the pick is {what}{tied}; {_where(against[0])} it is {_told(run, against)}."
+        return f"No gain shown over {names}: the pick is {what}; {_where(against[0])} it is {_told(run, against)}{tied}."
     verb = "Keep" if rec.pick in parents(run.suite) else "Ship"
     if not against:
-        return f"{verb} {what}{tied}; no control was there to compare it with."
-    return f"{verb} {what}{tied}; {_where(against[0])} it is {_told(run, against)}."
+        return f"{verb} {what}; no control was there to compare it with{tied}."
+    return f"{verb} {what}; {_where(against[0])} it is {_told(run, against)}{tied}."
+
+
+def objective_words(objective: Objective) -> str:
+    """What an image's objective is, in one sentence."""
+    if objective.maximise == DESIRABILITY:
+        names = words.listed([words.title(d.metric) for d in objective.desirabilities], 99)
+        start = f"100 × the weighted geometric mean of the desirabilities of {names}"
+    else:
+        start = words.title(objective.maximise)
+    less = [f"{p.weight:g} × {words.title(p.metric)}{f' beyond {p.allowance:g}' if p.allowance else ''}"
+            for p in objective.penalties]
+    kept = [f"{words.title(c.metric)} {'at most' if c.at_most is not None else 'at least'} "
+            f"{c.at_most if c.at_most is not None else c.at_least:g}" for c in objective.constraints]
+    said = " − ".join([start, *less])
+    return f"Objective of an image: {said}{'; a cell must keep ' + ', '.join(kept) if kept else ''}."
 
 
 def _tied(run: Run, rec: Recommendation) -> str:
+    """What the select prompts leave open: how many cells are tied, and how far the tie reaches along either axis."""
+    others = sum(c.tied for c in rec.cells) - 1
+    if others < 1 or rec.pick is None:
+        return ""
     parts = []
     if len(rec.tied_candidates) > 1:
-        parts.append(_span(run, rec.tied_candidates))
+        parts.append(f"{_span(run, rec.tied_candidates)} at CFG {rec.guidance:g}")
     if len(rec.tied_guidances) > 1:
-        parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g}")
-    return f" (tied on select prompts: {', '.join(parts)})" if parts else ""
+        parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g} at {label(run, rec.pick)}")
+    among = f" (tied: {', '.join(parts)})" if parts else ""
+    return f"; the select prompts, on which it was chosen, do not tell it from {words.plural(others, 'other cell')}{among}"
 
 
 def _span(run: Run, names: tuple[str, ...]) -> str:

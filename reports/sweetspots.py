@@ -65,22 +65,26 @@ def sweet_spot(surface: Surface, prefer: Mapping[str, str] = PREFERENCES, level:
         rows = rows[distance <= distance.min() + 1e-9]
     pick = int(rows[surface.mean[rows].argmax()])
     return SweetSpot(best=best, pick=pick, near=near, plateau=plateau, behind=float(behind[pick]),
-                     uncertain=float(spread[pick]), sentence=_sentence(surface, best, pick, plateau, prefer))
+                     uncertain=float(spread[pick]), sentence=_sentence(surface, (best, pick), (near, plateau), prefer))
 
 
 def _side(surface: Surface, axis: int, prefer: Mapping[str, str]) -> str:
     return prefer.get(surface.axes[axis], "middle")
 
 
-def _sentence(surface: Surface, best: int, pick: int, plateau: NDArray[np.bool_], prefer: Mapping[str, str]) -> str:
+def _sentence(surface: Surface, places: tuple[int, int], flags: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+              prefer: Mapping[str, str]) -> str:
+    (best, pick), (near, plateau) = places, flags
     spans = []
     for name, values in zip(surface.axes, surface.points[plateau].T, strict=True):
         low, high = float(values.min()), float(values.max())
         spans.append(f"{NAMES.get(name, name)} {low:g}–{high:g}" if low < high else f"{NAMES.get(name, name)} {low:g}")
+    count = int(near.sum())
+    close = f"the {count} points within one standard deviation of it" if count > 1 else "the points closest to it"
     why = [f"the {_side(surface, i, prefer)} {NAMES.get(name, name)}" for i, name in enumerate(surface.axes)]
     size = f"{int(plateau.sum())} of {len(plateau)} points"
     return (f"{place(surface, pick)}: {' and '.join(spans)} ({size}) cannot be told from the best point of the surface, "
-            f"{place(surface, best)}; of those closest to it this is {' and '.join(why)}.")
+            f"{place(surface, best)}; of {close} this is {' and '.join(why)}.")
 
 
 def place(surface: Surface, row: int) -> str:

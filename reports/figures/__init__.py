@@ -39,8 +39,9 @@ FIGURES: Final = {
                   "when it is wholly on the wrong one, and is inconclusive when the limit lies within. Each has its own axis.",
                   against_limits),
     "heatmap": Row("Every cell", "Where is the sweet spot, and how sharp is it?",
-                   "Brighter is better. The orange outline holds the cells that cannot be told apart from the best "
-                   "one; the star is the pick. Select prompts, mean over prompts.", objective_heatmap),
+                   "Brighter is higher, or lower where that is better. The star is the pick; the orange outline holds "
+                   "the cells whose objective cannot be told from the best one's, whatever value is shown. Select "
+                   "prompts, mean over prompts.", objective_heatmap),
     "plane": Row("Any two axes", "How do two of the axes act together?",
                  "A cut through the pick: in all that is no axis of the picture, the cells are like the pick. Outline and star "
                  "as above. Select prompts, mean over prompts.", two_axes),

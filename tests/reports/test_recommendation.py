@@ -34,7 +34,7 @@ def test_the_gain_over_both_parents_is_confirmed_on_the_other_prompts(merge_verd
 
 
 def test_the_sentence_says_which_split_each_part_is_from(merge_verdict: Recommendation) -> None:
-    assert "(tied on select prompts: " in merge_verdict.sentence
+    assert "; the select prompts, on which it was chosen, do not tell it from " in merge_verdict.sentence
     assert "; on 4 held-out confirm prompts it is better than" in merge_verdict.sentence
 
 
