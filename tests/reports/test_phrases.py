@@ -16,5 +16,5 @@ def test_constraints_and_desirabilities_are_named() -> None:
     of = Objective(maximise=DESIRABILITY, penalties=(), desirabilities=parts,
                    constraints=(Constraint(metric="clipped_share", at_most=0.1),))
     assert objective_words(of) == (
-        "Objective of an image: 100 × the weighted geometric mean of the desirabilities of CLIP score and Saturation; a cell must "
-        "keep Clipped pixels at most 0.1.")
+        "Objective of an image: 100 × the weighted geometric mean of the desirabilities of CLIP score and Saturation; a cell "
+        "must keep Clipped pixels at most 0.1.")
