@@ -225,12 +225,6 @@ def confirm_images(suite: Suite, seeds: int) -> int:
     return prompts * seeds * candidates * min(1 + len(others), len(suite.grid.guidance_scales))
 
 
-def affordable(suite: Suite, spent: int, wanted: int) -> bool:
-    """Whether `wanted` more images of the select stage fit into Budget.images when `spent` are there, with what the confirm
-    prompts need at all seeds set aside. Always True where the budget has no such limit."""
-    limit = _budget(suite).images
-    return limit == 0 or spent + wanted + confirm_images(suite, len(suite.grid.seeds)) <= limit
-
 
 def _budget(suite: Suite) -> Budget:
     if suite.budget is None:

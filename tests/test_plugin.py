@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from harness.plugin import _Item
+from harness.plugin_items import _Item
 
 SUITE = """
 from harness import Candidate, Gate, Grid, Merge, Prompt, Suite, alpha_sweep

@@ -14,7 +14,6 @@ from reports.load import Run
 from reports.picking import Pick
 from reports.racing import (
     LookResult,
-    affordable,
     confirm_images,
     confirm_plan,
     judge_look,
@@ -257,9 +256,6 @@ def test_nothing_is_confirmed_without_a_pick(merge_run: Run) -> None:
 def test_the_images_of_the_confirmation_are_set_aside() -> None:
     given = suite(images=1000)  # 8 confirm prompts x 2 seeds x 3 candidates x 3 guidances = 144
     assert confirm_images(given, 2) == 144
-    assert affordable(given, 800, 56)
-    assert not affordable(given, 800, 57)
-    assert affordable(replace(given, budget=Budget()), 10**9, 10**9)
 
 
 def test_a_race_finds_the_planted_top_with_fewer_images_and_says_what_it_spent(merge_run: Run) -> None:
