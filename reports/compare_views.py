@@ -12,7 +12,7 @@ from reports.compare import Changed, Compared, GateChange, Moved
 from reports.compare_costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost
 from reports.figures import style
 from reports.offline import offline_page
-from reports.summary import inert
+from reports.summary import inert, within_limit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -24,7 +24,6 @@ STYLES: Final = {WORSE: "bold red", BETTER: "green", CHANGED: "cyan", TIED: "dim
 COLOURS: Final = {WORSE: "#d64545", BETTER: "#2e9e5b", CHANGED: style.BASE, TIED: style.QUIET}
 PACE: Final = {BETTER: "faster in every round", WORSE: "slower in every round", TIED: "no clear difference"}
 MOST_ROWS: Final = 12
-MARKDOWN_LIMIT: Final = 60_000
 
 
 def headline(of: Compared) -> str:
@@ -90,7 +89,7 @@ def markdown(of: Compared) -> str:
                        ("Candidates", [f"{c.candidate}: {_candidate(c)}" for c in of.candidates])):
         if said:
             lines += ["", f"### {head}", *(f"- {inert(s)}" for s in said)]
-    return _within(lines)
+    return within_limit(lines)
 
 
 def page(of: Compared) -> str:
@@ -237,15 +236,3 @@ def _not_compared(of: Compared) -> list[str]:
     return [*(f"{words.listed(names, 99)}: {words.visible(why)}" for why, names in grouped.items()),
             *(f"{words.visible(why)} ({f'all {everywhere} cells' if len(places) == everywhere else words.listed(places)})"
               for why, places in gone.items()), *of.notes]
-
-
-def _within(lines: list[str]) -> str:
-    note = "\n\n… cut here; the page has the rest.\n"
-    kept: list[str] = []
-    size = len(note.encode())
-    for line in lines:
-        size += len(line.encode()) + 1
-        if size > MARKDOWN_LIMIT:
-            return "\n".join(kept) + note
-        kept.append(line)
-    return "\n".join(kept) + "\n"

@@ -102,7 +102,7 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
         if said:
             lines += ["", f"### {heading}", *(f"- {inert(s)}" for s in said)]
     lines += ["", f"Rule: {inert(recommendation.rule)}"]
-    return _within(lines)
+    return within_limit(lines)
 
 
 def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[list[str]]]:
@@ -129,7 +129,8 @@ def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[
     return headings, found
 
 
-def _within(lines: list[str]) -> str:
+def within_limit(lines: list[str]) -> str:
+    """The lines as one text of at most MARKDOWN_LIMIT bytes; what does not fit is cut at a line, and it says so."""
     note = "\n\n… cut here; the page has the rest.\n"
     kept: list[str] = []
     size = len(note.encode())

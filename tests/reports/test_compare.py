@@ -17,8 +17,9 @@ from scipy import stats
 from harness.declare import Candidate, Checkpoint, Gate, Grid, Merge, Objective, Suite
 from harness.records import Weights
 from reports.compare import Compared, compare
-from reports.compare_views import MARKDOWN_LIMIT, headline, markdown, page, terminal
+from reports.compare_views import headline, markdown, page, terminal
 from reports.load import load_run
+from reports.summary import MARKDOWN_LIMIT
 from tests.reports import synthetic
 from tests.reports.synthetic import Place, planted, prompts, write_run
 
