@@ -26,8 +26,8 @@ from harness.declare import (
     Search,
     Suite,
 )
-from harness.sweeps import adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
-from harness.written import read_prompts, read_recipe, recipe_text
+from harness.declare.recipe_files import read_prompts, read_recipe, recipe_text
+from harness.declare.sweeps import adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
 
 __version__ = "0.1.0"
 

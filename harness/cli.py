@@ -17,8 +17,8 @@ from harness import __version__
 
 if TYPE_CHECKING:
     from harness.promotion import Evidence, Figure, Row
-    from reports.decision import Recommendation
-    from reports.load import Run
+    from reports.read.run import Run
+    from reports.verdict.recommendation import Recommendation
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "inspect": ("harness.commands.inspect", "say what model files are: family, parts, dtypes, and what is wrong with them"),
@@ -154,7 +154,7 @@ def _unfinished(run: Run, name: str, recommendation: Recommendation) -> list[str
 def _unconfirmed(run: Run, name: str) -> list[str]:
     """Why a race says nothing that a promotion of this candidate could rely on: it was stopped before the confirm prompts, or had
     dropped the candidate by then, or never asked for it there."""
-    from reports.looking import exits
+    from reports.read.looks import exits
 
     if not run.looks or all(p.split != "confirm" for p in run.suite.grid.prompts):
         return []
@@ -171,8 +171,8 @@ def _unconfirmed(run: Run, name: str) -> list[str]:
 def _figures(run: Run, name: str, guidance: float | None) -> dict[str, Figure]:
     """The means of all values over the candidate's images at the recommended guidance, with intervals; seconds per image."""
     from harness.promotion import Figure
-    from reports.costs import peak_memory, seconds_per_image
-    from reports.statistics import cluster_mean
+    from reports.statistics.intervals import cluster_mean
+    from reports.verdict.costs import peak_memory, seconds_per_image
 
     rows = run.images[run.images["candidate"] == name]
     rows = rows if guidance is None else rows[rows["guidance"] == guidance]

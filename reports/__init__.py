@@ -7,19 +7,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from reports.decision import Recommendation
     from reports.gates import Verdict, judge
-    from reports.load import Run, load_run
-    from reports.page import write_page
-    from reports.recommendation import recommend
-    from reports.summary import markdown, terminal_table
+    from reports.page.build import write_page
+    from reports.page.summary import markdown, terminal_table
+    from reports.read.run import Run, load_run
+    from reports.verdict.recommendation import Recommendation
+    from reports.verdict.recommending import recommend
 
 __all__ = ["Recommendation", "Run", "Verdict", "judge", "load_run", "markdown", "recommend", "terminal_table",
            "write_page"]
 
 _HOMES: Final = {
-    "Run": "load", "load_run": "load", "Recommendation": "decision", "recommend": "recommendation", "Verdict": "gates",
-    "judge": "gates", "write_page": "page", "terminal_table": "summary", "markdown": "summary",
+    "Run": "read.run", "load_run": "read.run", "Recommendation": "verdict.recommendation",
+    "recommend": "verdict.recommending", "Verdict": "gates", "judge": "gates", "write_page": "page.build",
+    "terminal_table": "page.summary", "markdown": "page.summary",
 }
 
 

@@ -202,7 +202,7 @@ def test_a_pull_request_that_the_run_was_not_for_gets_no_comment(runner: Runner,
 
 
 def test_only_the_bots_own_comment_with_the_marker_is_updated() -> None:
-    from harness.plugin_ci import MARKER as OURS
+    from harness.plugin.ci import MARKER as OURS
 
     assert f'.user.login == "github-actions[bot]" and (.body | startswith("{OURS}"))' in script("Post")
     assert f'MARKER = "{OURS}"' in script("Read")

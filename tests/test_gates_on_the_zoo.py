@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from harness import PROMOTED, Candidate, Desirability, Gate, Objective, Suite, alpha_sweep
-from harness.baselines import take_promoted
 from harness.cli import main, read_evidence
 from harness.declare import plain
-from harness.progress import Silent
 from harness.promotion import PromotionError
-from harness.promotion.deciding import refuse_changed_suite
+from harness.promotion.baseline import take_promoted
+from harness.promotion.eligibility import refuse_changed_suite
 from harness.records import Finished
-from harness.run import Options, SuiteRun
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
 from reports import judge, load_run, recommend
 from reports.gates import Verdict
 from tests.fakes import PROMPTS, tiny_grid, tiny_suite

@@ -1,12 +1,12 @@
-"""What only a CUDA device can show; each has a sibling on the CPU in tests/test_run.py or tests/test_sample.py."""
+"""What only a CUDA device can show; each has a sibling on the CPU in tests/run or tests/sampling."""
 
 from pathlib import Path
 
 import pytest
 
-from harness.progress import Silent
 from harness.records import Finished, Journal, Memory
-from harness.run import Options, SuiteRun
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
 from tests.fakes import tiny_suite
 
 pytestmark = pytest.mark.gpu

@@ -11,15 +11,15 @@ import pytest
 from PIL import Image
 
 from harness import Suite, alpha_sweep
-from harness.progress import Silent
 from harness.records import Finished
-from harness.run import Options, SuiteRun
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
 from harness.zoo import oracle
 from reports import load_run, recommend, write_page
-from reports.decision import Recommendation
-from reports.load import Run
-from reports.statistics import cluster_mean, paired_difference
-from tests.reports.test_browser import browser, visit
+from reports.read.run import Run
+from reports.statistics.intervals import cluster_mean, paired_difference
+from reports.verdict.recommendation import Recommendation
+from tests.reports.page.test_browser import browser, visit
 
 __all__ = ["browser"]
 ROOT = Path(__file__).parent.parent

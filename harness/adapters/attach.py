@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.change import Reading, Shapes
-from harness.adapters.contract import AdapterError, AdapterPlan, Factors
 from harness.adapters.kinds import additive_factors, bias_delta
+from harness.adapters.live_plan import AdapterError, AdapterPlan, Factors
 
 if TYPE_CHECKING:
     import torch

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.contract import AdapterError
-from harness.adapters.stored import Entry, Stored, impostor, shown
+from harness.adapters.adapter_file import Entry, Stored, impostor, shown
+from harness.adapters.live_plan import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor

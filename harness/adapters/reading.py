@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.building import Group, UnusableError, build
+from harness.adapters.adapter_file import Stored, open_stored, shown
+from harness.adapters.build_change import Group, UnusableError, build
 from harness.adapters.change import Change, Embedding, Reading, Shapes
-from harness.adapters.contract import AdapterError
 from harness.adapters.formats import FORMATS, Key
-from harness.adapters.inversion import embedding, place_of
-from harness.adapters.pathnames import Place, Table, Target, missing, tables, underscored
+from harness.adapters.fused_rows import InseparableError, join_rows, select_rows
+from harness.adapters.live_plan import AdapterError
+from harness.adapters.module_names import Place, Table, Target, missing, tables, underscored
 from harness.adapters.recognising import INVERSION, Recognised, describe, format_of, parsed, recognise_file
-from harness.adapters.rows import InseparableError, join_rows, select_rows
-from harness.adapters.stored import Stored, open_stored, shown
+from harness.adapters.textual_inversion import embedding, place_of
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 from harness.adapters.change import Change
-from harness.adapters.contract import AdapterError
 from harness.adapters.kinds import KINDS, bias_delta, kind_of
 from harness.adapters.kinds.kind import ones
+from harness.adapters.live_plan import AdapterError
 from harness.adapters.original_names import original_names
 
 if TYPE_CHECKING:

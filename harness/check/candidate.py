@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Final
 
 from harness import zoo
-from harness.check.alpha import Range, alpha_problems
+from harness.check.alphas import Range, alpha_problems
+from harness.check.field_types import name_problem
 from harness.check.merge import merge_problems
-from harness.check.types import name_problem
-from harness.check.words import number, unknown
+from harness.check.phrases import number, unknown
 from harness.declare import Adapter, Candidate, Checkpoint, Fused, Model
 from harness.quantize import QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
-from harness.text.finding import occurrences
+from harness.text.occurrences import occurrences
 
 CONFIG: Final = "zoo:config"
 

@@ -6,8 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from harness.check.alpha import PARTS, Range, alpha_problems
-from harness.check.words import doubles, number, unknown
+from harness.check.alphas import PARTS, Range, alpha_problems
+from harness.check.phrases import doubles, number, unknown
 from harness.declare import Merge
 from harness.merge import MERGE_METHODS, MergeMethod
 

@@ -8,12 +8,12 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Final, TypeVar
 
+from harness.check.budget_and_search import budget_problems, search_problems
 from harness.check.candidate import candidate_problems, clip_problems, reference_problems
-from harness.check.judged import gate_problems, objective_problems
-from harness.check.spending import budget_problems, search_problems
-from harness.check.types import name_problem, shown, type_problems
+from harness.check.field_types import name_problem, shown, type_problems
+from harness.check.objective_and_gates import gate_problems, objective_problems
+from harness.check.phrases import doubles, nearest, number, unknown
 from harness.check.values import COLUMNS
-from harness.check.words import doubles, nearest, number, unknown
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.metrics import METRICS
 from harness.samplers import SAMPLERS

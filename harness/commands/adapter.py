@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness import __version__
-from harness.commands.shown import printable, say, size_in_words
+from harness.commands.terminal import printable, say, size_in_words
 
 if TYPE_CHECKING:
     from harness.adapters import Change, Reading

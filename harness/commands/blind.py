@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.shown import printable, say, size_in_words
+from harness.commands.terminal import printable, say, size_in_words
 
 if TYPE_CHECKING:
-    from reports.load import Run
-    from reports.sheets import Session, Sheet
+    from reports.read.blind_files import Session, Sheet
+    from reports.read.run import Run
 
 MAKING = ("prompts", "seeds", "guidance", "candidates", "raters", "seed", "output")
 
@@ -45,7 +45,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _make(given: argparse.Namespace) -> int:
     from reports import load_run, recommend
-    from reports.blind import Ask, write_blind
+    from reports.blind.page import Ask, write_blind
 
     asked = {name: value for name in MAKING[:-1] if (value := getattr(given, name)) is not None}
     loaded = load_run(given.run)
@@ -61,7 +61,7 @@ def _make(given: argparse.Namespace) -> int:
 def _take(folder: Path, files: list[Path]) -> int:
     """Checks every file before the first is stored."""
     from reports import load_run
-    from reports.sheets import read_keys, read_sheet, sheet_path, write_sheet
+    from reports.read.blind_files import read_keys, read_sheet, sheet_path, write_sheet
 
     load_run(folder)  # a folder that is no run is refused before anything is written into it
     keys, damaged = read_keys(folder)
@@ -84,7 +84,7 @@ def _take(folder: Path, files: list[Path]) -> int:
 
 
 def _tell(loaded: Run, keys: dict[str, Session], sessions: set[str]) -> None:
-    from reports.eyes import eyes_section
+    from reports.page.human_ratings import eyes_section
 
     for session in sorted(sessions):
         there = sum(1 for name, _ in loaded.eyes.answered if name == session)

@@ -14,15 +14,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.commands.shown import printable, say
+from harness.commands.terminal import printable, say
 from harness.declare import Suite
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.run import Options
-    from reports.load import Run
-    from reports.margins import Margin, Measured
+    from harness.run.suite_run import Options
+    from reports.read.run import Run
+    from reports.verdict.margins import Margin, Measured
 
 FORMAT: Final = 1
 AGAIN: Final = " again"
@@ -52,7 +52,7 @@ def run(given: argparse.Namespace) -> int:
     except (ValueError, OSError) as error:
         print("\n".join(printable(line) for line in f"sweetspot calibrate: {error}".splitlines()), file=sys.stderr)
         return 2
-    from harness.run import Options
+    from harness.run.suite_run import Options
 
     options = Options(root=Path.cwd(), runs=Path.cwd() / given.runs_dir, device=given.device,
                       command=("sweetspot", "calibrate", str(given.suite)))
@@ -118,9 +118,9 @@ def _load(path: Path) -> object:
 
 def _make(suite: Suite, suite_file: str, options: Options) -> Path:
     """Samples, measures and times; goes on where it stopped. RuntimeError naming what failed."""
-    from harness.progress import Bar
-    from harness.run import SuiteRun
-    from harness.timing import timed_cell
+    from harness.run.latency import timed_cell
+    from harness.run.progress import Bar
+    from harness.run.suite_run import SuiteRun
 
     one, other = suite.candidates
     bar = Bar(len(suite.grid.prompts) * len(suite.grid.seeds) * len(suite.grid.guidance_scales) + 1)
@@ -142,9 +142,9 @@ def _make(suite: Suite, suite_file: str, options: Options) -> Path:
 
 def _measured(suite: Suite, folder: Path, given: argparse.Namespace) -> Measured:
     """The A/A run as it is read back, with the tied cells of a finished run of the suite, if its folder holds one."""
-    from harness.timing import timed_cell
+    from harness.run.latency import timed_cell
     from reports import load_run, recommend
-    from reports.margins import Measured
+    from reports.verdict.margins import Measured
 
     finished = folder.with_name(suite.name)
     of = Measured(run=load_run(folder), names=(suite.baseline, suite.baseline + AGAIN), suite=suite,
@@ -167,7 +167,7 @@ def _tell(of: Measured, folder: Path) -> None:
     from rich.console import Console
 
     from harness.records import write_atomically
-    from reports.margins import margins
+    from reports.verdict.margins import margins
 
     rows, console = margins(of), Console(highlight=False)
     console.print(_table(f"{of.suite.name}: gates at CFG {of.guidance:g}", [row for row in rows if row.gate], of.confidence))
@@ -188,7 +188,7 @@ def _table(title: str, rows: Sequence[Margin], confidence: float) -> Table:
     from rich.table import Table
     from rich.text import Text
 
-    from reports import words
+    from reports import formatting as words
 
     table = Table(title=words.visible(title), title_justify="left")
     gates = any(row.gate for row in rows)
@@ -209,7 +209,7 @@ def _table(title: str, rows: Sequence[Margin], confidence: float) -> Table:
 
 def _said(of: Measured, rows: Sequence[Margin]) -> list[str]:
     """What a reader must know beside the tables."""
-    from reports import words
+    from reports import formatting as words
 
     floor = _floor(of.run)
     lines = [f"{of.confidence:.0%} pass: the margin that {of.confidence:.0%} of equal candidates pass (for a limit, how far from "
@@ -239,7 +239,7 @@ def _floor(run: Run) -> dict[str, Any]:
 
 def _ratios(of: Measured) -> dict[str, float]:
     """What was measured under the second name over the first: median latency, peak memory."""
-    from reports.costs import peak_memory
+    from reports.verdict.costs import peak_memory
 
     one, other = of.names
     timed = [statistics.median(of.run.latency[name].seconds["total"]) for name in of.names if name in of.run.latency]
@@ -248,6 +248,6 @@ def _ratios(of: Measured) -> dict[str, float]:
 
 
 def _power() -> float:
-    from reports.calibration import POWER
+    from reports.statistics.power import POWER
 
     return POWER

@@ -7,10 +7,10 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.shown import printable, say
+from harness.commands.terminal import printable, say
 
 if TYPE_CHECKING:
-    from reports.compare import Compared
+    from reports.compare.runs import Compared
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -30,9 +30,9 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from harness.records import write_atomically
-    from reports.compare import compare
-    from reports.compare_views import markdown, page, terminal
-    from reports.load import load_run
+    from reports.compare.runs import compare
+    from reports.compare.views import markdown, page, terminal
+    from reports.read.run import load_run
 
     try:
         of = compare(load_run(given.a), load_run(given.b))

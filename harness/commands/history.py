@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.promote import add_models
-from harness.commands.shown import printable, say
+from harness.commands.terminal import printable, say
 
 if TYPE_CHECKING:
-    from harness.promotion.records import Version
+    from harness.promotion.record_files import Version
 
 _FIGURES: Final = ("objective", "clip_score", "seconds_per_image")
 

@@ -14,10 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.shown import printable, size_in_words
+from harness.commands.terminal import printable, size_in_words
 from harness.weights import ModelFile, ModelFileError, TensorInfo, content_hash, open_model
-from harness.weights.claims import position_ids_state, recipe_keys, short
 from harness.weights.families import IS_ADAPTER
+from harness.weights.header_claims import position_ids_state, recipe_keys, short
 
 if TYPE_CHECKING:
     from harness.adapters import Recognised
@@ -95,7 +95,7 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
     """The inspection of a model, or of an adapter, as data and as lines. Raises what opening the model raised for a file
     that is neither."""
     from harness.adapters import AdapterError, recognise_file
-    from harness.adapters.stored import PEFT_CONFIG
+    from harness.adapters.adapter_file import PEFT_CONFIG
 
     try:
         inspection = inspect_file(path, keys=given.keys, hashes=given.hash)

@@ -10,12 +10,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.commands.shown import Bar, printable, say, size_in_words
+from harness.commands.terminal import Bar, printable, say, size_in_words
 from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model
-from harness.written import read_recipe
+from harness.declare.recipe_files import read_recipe
 
 if TYPE_CHECKING:
-    from harness.materialise.placing import FilePlan
+    from harness.materialise.file_layout import FilePlan
 
 _NOTE: Final = 400
 """Characters of a note that are shown."""
@@ -92,8 +92,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _merge(model: Model, given: argparse.Namespace) -> int:
     from harness.check import model_problems
+    from harness.materialise.file_layout import place
     from harness.materialise.library import Library
-    from harness.materialise.placing import place
     from harness.materialise.recipe import plan_recipe
     from harness.materialise.saving import refuse_target, save, size_on_disk
 
@@ -129,7 +129,7 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
 
 
 def _check(plan: FilePlan, output: Path | None) -> int:
-    from harness.materialise.identities import check_identities
+    from harness.materialise.algebra_checks import check_identities
 
     with Bar(plan.total, "checking") as bar:
         results = check_identities(plan, output, bar.advance)

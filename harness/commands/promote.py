@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.shown import printable, say, size_in_words
+from harness.commands.terminal import printable, say, size_in_words
 
 if TYPE_CHECKING:
     from harness.promotion import Evidence

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness import __version__
-from harness.commands.shown import Bar, printable, say
+from harness.commands.terminal import Bar, printable, say
 from harness.declare import Model
 
 _SHOWN = 10
@@ -35,8 +35,8 @@ def run(given: argparse.Namespace) -> int:
 
 def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     from harness.check import model_problems
+    from harness.materialise.file_layout import place
     from harness.materialise.library import Library
-    from harness.materialise.placing import place
     from harness.materialise.provenance import read_provenance, renamed
     from harness.materialise.recipe import plan_recipe
     from harness.materialise.saving import compare, save

@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from harness.commands.promote import add_models
-from harness.commands.shown import printable, say
+from harness.commands.terminal import printable, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.commands.shown import printable, say
+from harness.commands.terminal import printable, say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,8 +25,8 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from harness.records import write_atomically
-    from reports.trend import read_trend
-    from reports.trend_views import csv, page, terminal
+    from reports.trend.series import read_trend
+    from reports.trend.views import csv, page, terminal
 
     table = given.output.with_suffix(".csv")
     try:

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.promote import add_models
-from harness.commands.shown import printable, say
+from harness.commands.terminal import printable, say
 
 if TYPE_CHECKING:
     from harness.promotion import Models
-    from harness.promotion.records import Version
+    from harness.promotion.record_files import Version
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -14,7 +14,8 @@ from harness.declare.models import (
     Merge,
     Model,
 )
-from harness.declare.restoring import restore
+from harness.declare.plain import plain, short_hash
+from harness.declare.restored import restore
 from harness.declare.suite import (
     BASELINE,
     DESIRABILITY,
@@ -34,7 +35,6 @@ from harness.declare.suite import (
     Search,
     Suite,
 )
-from harness.declare.written import plain, short_hash
 
 __all__ = [
     "BASELINE",

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from harness.declare.settle import settle
+from harness.declare.normalise import settle
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,9 +3,9 @@ run.py holds one Workbench per suite; the command makes, re-makes and checks fil
 """
 
 from harness.materialise.describing import describe
+from harness.materialise.file_layout import place
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.phases import Phase
-from harness.materialise.placing import place
 from harness.materialise.recipe import PartPlan, RecipePlan, plan_recipe
 from harness.materialise.saving import save
 from harness.materialise.workbench import Prepared, Workbench

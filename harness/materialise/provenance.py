@@ -12,8 +12,8 @@ from typing import Any, Final
 
 from harness import __version__
 from harness.declare import Checkpoint, Fused, Merge, Model, plain, restore
+from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, adapters_of, checkpoint_of, leaves, merges_of
-from harness.materialise.placing import FilePlan
 from harness.merge import MERGE_METHODS
 from harness.weights import ModelFileError
 

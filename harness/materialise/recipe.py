@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.declare import Alpha, Alphas, Checkpoint, Fused, Merge, Model, short_hash
-from harness.materialise.adapting import refuse_unfusible, weights_of, with_adapter
+from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.library import (
     Library,
     MaterialiseError,
@@ -22,10 +22,10 @@ from harness.materialise.library import (
     name_of,
 )
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
+from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key, unmatched
 from harness.merge.blocks import NONE
 from harness.merge.expression import altered
 from harness.merge.plan import MergePlan, model_names
-from harness.merge.where import ByKey, WhereError, alphas_by_key, unmatched
 from harness.weights import ModelFile
 from harness.weights.ldm import unet_to_ldm
 

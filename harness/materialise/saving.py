@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, MaterialiseError
-from harness.materialise.making import Advance, make
-from harness.materialise.placing import FilePlan
 from harness.materialise.provenance import files_of, input_names, metadata
+from harness.materialise.stream_file import Advance, make
 from harness.weights import read_header
 from harness.weights.hashing import HashingApart
 from harness.weights.header import Span, encode_header

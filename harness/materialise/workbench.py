@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Any
 from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
 from harness.declare import Adapter, Candidate, Checkpoint, Model, plain, short_hash
-from harness.materialise.adapting import Places, weights_of, with_adapter
-from harness.materialise.frame import Frame, Working
-from harness.materialise.identity import weights_of_candidate
+from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
+from harness.materialise.content_identity import weights_of_candidate
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
+from harness.materialise.live_model import Frame, Working
 from harness.materialise.phases import Phase, spans_of
 from harness.materialise.recipe import PartPlan, RecipePlan, plan_recipe
 from harness.materialise.survey import surveyed
-from harness.materialise.treating import said_of, treatment_of
+from harness.materialise.text_treatment import said_of, treatment_of
 from harness.merge import Expression, Source, Target, finite, sources, write_live
 from harness.quantize import QUANTIZATION_MODES, QuantizeReport
 from harness.records import Coverage, Weights

@@ -4,19 +4,9 @@ Materialising a candidate calls `plan_merge` and `merge_tensors`; checking a sui
 
 from __future__ import annotations
 
-from harness.merge import (
-    consensus,
-    difference,
-    frequency,
-    linear,
-    powers,
-    selection,
-    similarity,
-    smooth,
-    spectral,
-    sphere,
-    task,
-)
+from harness.merge import consensus, difference, frequency, linear, selection, similarity, smooth, spectral, task
+from harness.merge import geometric as powers
+from harness.merge import spherical as sphere
 from harness.merge.apply import MergeError, Target, finite, merge_tensor, write_live
 from harness.merge.expression import Altered, Expression, Merged, Source, elementwise, evaluate, native, simplified, sources
 from harness.merge.linear import add_difference, weighted_sum

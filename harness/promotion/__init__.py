@@ -3,8 +3,8 @@ The commands promote, verify, rollback and history call it; what reports found i
 """
 
 from harness.promotion.evidence import Evidence, Figure, PromotionError, Row, Ruling, in_words
+from harness.promotion.models_folder import Models
 from harness.promotion.promoting import Promotion, promote
-from harness.promotion.store import Models
 from harness.promotion.verifying import Finding, rollback, verify
 
 __all__ = ["Evidence", "Figure", "Finding", "Models", "Promotion", "PromotionError", "Row", "Ruling", "in_words", "promote",

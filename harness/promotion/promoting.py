@@ -14,14 +14,14 @@ from blake3 import blake3
 from harness import __version__
 from harness.declare import Candidate, plain, short_hash
 from harness.materialise import Workbench
-from harness.promotion.deciding import refuse_changed_inputs, refuse_changed_suite, refuse_unfit
+from harness.promotion.eligibility import refuse_changed_inputs, refuse_changed_suite, refuse_unfit
 from harness.promotion.evidence import Evidence, PromotionError
-from harness.promotion.fusing import SavedFile, as_one_file, save_as_measured
-from harness.promotion.records import PROMOTION, RECORD_FORMAT, Version, finite_or_none
+from harness.promotion.export import SavedFile, as_one_file, save_as_measured
+from harness.promotion.file_hashes import Weighed, weigh
+from harness.promotion.models_folder import Models, sync_folder
+from harness.promotion.record_files import PROMOTION, RECORD_FORMAT, Version, finite_or_none
 from harness.promotion.resampling import Resampled, resample
-from harness.promotion.store import Models, sync_folder
 from harness.promotion.verifying import made_from, now
-from harness.promotion.weighing import Weighed, weigh
 
 _DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from harness.declare import Candidate, Suite
-from harness.ledger import Ledger
 from harness.materialise import Workbench
-from harness.packing import pack
 from harness.promotion.evidence import Evidence, PromotionError
 from harness.records import Cell, Sample, sample_key
+from harness.run.batching import pack
+from harness.run_folder.ledger import Ledger
 
 if TYPE_CHECKING:
     from harness.sampling import Images

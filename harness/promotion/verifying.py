@@ -13,9 +13,9 @@ from typing import Any
 
 from harness.materialise.provenance import INPUTS, RECIPE
 from harness.promotion.evidence import PromotionError
-from harness.promotion.records import PROMOTION, RECORD_FORMAT, ROLLBACK, Version
-from harness.promotion.store import Models
-from harness.promotion.weighing import Weighed, weigh
+from harness.promotion.file_hashes import Weighed, weigh
+from harness.promotion.models_folder import Models
+from harness.promotion.record_files import PROMOTION, RECORD_FORMAT, ROLLBACK, Version
 from harness.weights import open_tensors
 
 

@@ -16,10 +16,10 @@ from harness.records.costs import (
     Span,
     Timeline,
 )
-from harness.records.course import Dropped, Failure, Finished, Look, Weights, cells_of, standing_looks
+from harness.records.events import Dropped, Failure, Finished, Look, Weights, cells_of, standing_looks
 from harness.records.images import Cell, Coverage, Defect, Measurement, NoiseFloor, Sample, finite, sample_key
 from harness.records.journal import Journal, write_atomically
-from harness.records.lines import Record, from_line, to_line
+from harness.records.json_lines import Record, from_line, to_line
 
 __all__ = [
     "PHASES",

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.records.images import Cell
-from harness.records.lines import Record, from_line, quickly, to_line
+from harness.records.json_lines import Record, from_line, quickly, to_line
 
 
 class Journal:

@@ -21,7 +21,7 @@ from harness.sampling.denoise import (
     initial_noise,
     set_determinism,
 )
-from harness.sampling.pictures import from_png, to_png
+from harness.sampling.png import from_png, to_png
 from harness.sampling.stream import pool_of_single_threads, sample, time_one
 from harness.sampling.text import Conditions, TextState, coverage_of_texts, encode, named
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.text.passing import pass_through, row_hooks, token_ids
+from harness.text.encoder_forward import pass_through, row_hooks, token_ids
+from harness.text.hooked_copy import twin
 from harness.text.tokens import Layout
-from harness.text.twin import twin
 
 if TYPE_CHECKING:
     from torch import Tensor

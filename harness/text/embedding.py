@@ -7,7 +7,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from harness.text.aesthetic import active, steered
-from harness.text.passing import Outputs, pass_through
+from harness.text.encoder_forward import Outputs, pass_through
 from harness.text.tokens import Layout, lay_out
 from harness.text.treatment import PLAIN, Embedded, Treatment
 from harness.text.weighting import weighting

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.text.finding import Occurrence, composed, occurrences
+from harness.text.occurrences import Occurrence, composed, occurrences
 from harness.text.treatment import Treatment, Word
 
 if TYPE_CHECKING:

@@ -2,7 +2,7 @@
 Materialising candidates, the zoo and exports call it; importing it imports no torch.
 """
 
-from harness.weights.called import Call, call_pipeline, unscaled
+from harness.weights.diffusers_call import Call, call_pipeline, unscaled
 from harness.weights.encoders import TextEncoder, added_conditions
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors, read_header
 from harness.weights.hashing import content_hash

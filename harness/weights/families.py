@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.weights.ldm import UNET_PREFIX, VAE_PREFIX
-from harness.weights.reading import StoredTensor
+from harness.weights.safetensors_header import StoredTensor
 
 FAMILIES: Final = ("sd1", "sd2", "sdxl", "sdxl_refiner", "flux", "sd3")
 SUPPORTED: Final = ("Stable Diffusion 1, 2, XL and 3 and Flux.1 models, as a single file (.safetensors, .ckpt) or a "

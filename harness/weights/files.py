@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.weights.pickles import load_pickle
 from harness.weights.pickles import torch_word as _torch_dtype
-from harness.weights.reading import DTYPE_BYTES, ModelFileError, StoredTensor, read_header
+from harness.weights.safetensors_header import DTYPE_BYTES, ModelFileError, StoredTensor, read_header
 
 if TYPE_CHECKING:
     from torch import Tensor

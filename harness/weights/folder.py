@@ -8,10 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from harness.weights.claims import short
 from harness.weights.component import Place
 from harness.weights.families import SUPPORTED, family_of_folder, refusal
 from harness.weights.files import ModelFileError, open_tensors, read_json
+from harness.weights.header_claims import short
 from harness.weights.model import PARTS
 
 _FOREIGN: Final = ("prior", "decoder", "unet_2", "image_encoder_2", "controlnet", "motion_adapter")

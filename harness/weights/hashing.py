@@ -12,7 +12,7 @@ from typing import Final
 
 from blake3 import blake3
 
-from harness.weights.reading import ModelFileError
+from harness.weights.safetensors_header import ModelFileError
 
 _AT_ONCE: Final = 1 << 20
 _WORTH_A_PROCESS: Final = 200_000_000
@@ -47,7 +47,7 @@ class HashingApart:
         self._versions = [version for version in map(_version, files) if version not in _known]
         self._process: subprocess.Popen[str] | None = None
         if sum(size for _, size, _ in self._versions) >= _WORTH_A_PROCESS and sys.executable:
-            script = Path(__file__).with_name("hash_apart.py")
+            script = Path(__file__).with_name("hash_process.py")
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(script), *(str(path) for path, _, _ in self._versions)],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)

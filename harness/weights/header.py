@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from harness.weights.reading import DTYPE_BYTES
+from harness.weights.safetensors_header import DTYPE_BYTES
 
 _ALIGNMENT: Final = 4096
 """The data start on a page, so that they can be written past the page cache and mapped without a shift."""

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.weights.reading import ModelFileError, StoredTensor
+from harness.weights.safetensors_header import ModelFileError, StoredTensor
 
 if TYPE_CHECKING:
     from torch import Tensor

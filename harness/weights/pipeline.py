@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.weights.called import assembled
+from harness.weights.diffusers_call import assembled
 from harness.weights.encoders import TextEncoder
 from harness.weights.files import ModelFileError, read_json
-from harness.weights.fitting import refuse_family, refuse_misfit
-from harness.weights.live import components_of, load, ready, refuse_disagreement
-from harness.weights.live import empty as _empty
+from harness.weights.live_module import components_of, load, ready, refuse_disagreement
+from harness.weights.live_module import empty as _empty
 from harness.weights.model import ModelFile
 from harness.weights.prediction import measured_prediction, scheduler_config
+from harness.weights.refusals import refuse_family, refuse_misfit
 from harness.weights.tokenizer import END, OPENCLIP_PAD, clip_tokenizer
 
 if TYPE_CHECKING:

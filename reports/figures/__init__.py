@@ -7,20 +7,20 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from reports.decision import Recommendation
+from reports.figures.along_axis import along_candidates, along_guidance
 from reports.figures.batches import batch_curve
 from reports.figures.blocks import block_effects, block_weights
 from reports.figures.colours import dominant_colours, palette_drift
 from reports.figures.cost import seconds_by_phase
-from reports.figures.front import quality_against_cost
+from reports.figures.gates import against_limits
 from reports.figures.heatmap import objective_heatmap
-from reports.figures.leanings import leanings
-from reports.figures.limits import against_limits
+from reports.figures.latency_rounds import rounds_over_time
 from reports.figures.memory import memory_over_time
-from reports.figures.plane import two_axes
-from reports.figures.rounds import rounds_over_time
-from reports.figures.slices import along_candidates, along_guidance
-from reports.load import Run
+from reports.figures.pareto import quality_against_cost
+from reports.figures.styles import leanings
+from reports.figures.two_axes import two_axes
+from reports.read.run import Run
+from reports.verdict.recommendation import Recommendation
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from harness.records import Fit
-from reports import words
-from reports.costs import batch_throughput, peak_of
-from reports.decision import Recommendation
-from reports.figures import style
-from reports.load import Run
+from reports import formatting as words
+from reports.figures import look as style
+from reports.read.run import Run
+from reports.verdict.costs import batch_throughput, peak_of
+from reports.verdict.recommendation import Recommendation
 
 LEGEND: Final = 6
 """With more candidates the legend names the pick and the baseline alone; the others are named where the pointer is."""

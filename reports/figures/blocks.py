@@ -10,13 +10,13 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from harness.declare import Alphas, Blocks, Gradient, Merge
-from reports import words
-from reports.candidates import label
-from reports.cells import select_rows
-from reports.decision import Recommendation
-from reports.figures import style
-from reports.load import Run
-from reports.statistics import paired_difference
+from reports import formatting as words
+from reports.figures import look as style
+from reports.read.run import Run
+from reports.statistics.intervals import paired_difference
+from reports.verdict.candidates import label
+from reports.verdict.cells import select_rows
+from reports.verdict.recommendation import Recommendation
 
 BLOCK: Final = re.compile(r"(IN|M|OUT|D|S|J)\d{1,3}|time_embed|label_emb|out")
 """The axes that block_sweep makes."""

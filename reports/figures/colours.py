@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 
-from reports import words
-from reports.candidates import axis_of
-from reports.decision import Recommendation
-from reports.figures import style
-from reports.load import Run
-from reports.statistics import cluster_mean
+from reports import formatting as words
+from reports.figures import look as style
+from reports.read.run import Run
+from reports.statistics.intervals import cluster_mean
+from reports.verdict.candidates import axis_of
+from reports.verdict.recommendation import Recommendation
 
 
 def dominant_colours(run: Run, rec: Recommendation) -> Any:

@@ -7,11 +7,11 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
-from reports import words
-from reports.costs import phases, seconds_apart, seconds_per_image
-from reports.decision import Recommendation
-from reports.figures import style
-from reports.load import Run
+from reports import formatting as words
+from reports.figures import look as style
+from reports.read.run import Run
+from reports.verdict.costs import phases, seconds_apart, seconds_per_image
+from reports.verdict.recommendation import Recommendation
 
 APART: Final = {"step": "one denoising step", "switch": "style switch", "first_switch": "first switch"}
 MOST_POINTS: Final = 60

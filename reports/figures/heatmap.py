@@ -6,12 +6,12 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from reports import words
-from reports.cells import select_rows
-from reports.decision import Recommendation
-from reports.figures import style
-from reports.load import Run, by_cell
-from reports.statistics import Estimate, cluster_mean
+from reports import formatting as words
+from reports.figures import look as style
+from reports.read.run import Run, by_cell
+from reports.statistics.intervals import Estimate, cluster_mean
+from reports.verdict.cells import select_rows
+from reports.verdict.recommendation import Recommendation
 
 VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_left")
 

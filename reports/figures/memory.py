@@ -8,10 +8,10 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from harness.records import Timeline
-from reports import words
-from reports.decision import Recommendation
-from reports.figures import style
-from reports.load import Run
+from reports import formatting as words
+from reports.figures import look as style
+from reports.read.run import Run
+from reports.verdict.recommendation import Recommendation
 
 MOST: Final = 12
 SHADES: Final = {"switch": "rgba(224,164,88,0.22)", "text": "rgba(76,159,138,0.26)", "denoise": "rgba(91,124,250,0.14)",

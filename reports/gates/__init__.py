@@ -3,7 +3,7 @@ The plugin, page.py, summary.py and tables.py import the names below."""
 
 from reports.gates.counts import IDENTITIES, UNACCOUNTED
 from reports.gates.judging import judge
-from reports.gates.verdicts import COUNTED, FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED, Verdict, decide, in_unit
+from reports.gates.verdict import COUNTED, FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED, Verdict, decide, in_unit
 
 __all__ = ["COUNTED", "FAILED", "IDENTITIES", "INCONCLUSIVE", "NOT_MEASURED", "PASSED", "UNACCOUNTED", "Verdict", "decide",
            "in_unit", "judge"]

@@ -9,14 +9,14 @@ from collections.abc import Sequence
 from scipy.stats import binom
 
 from harness.declare import PROMOTED, Gate
-from reports import words
-from reports.candidates import label
-from reports.costs import Seconds, incomparable, peak_memory, seconds_per_image
-from reports.gates import against
-from reports.gates.verdicts import Seen, nothing
-from reports.load import Run
-from reports.racing import gate_level
-from reports.statistics import LEVEL, Estimate
+from reports import formatting as words
+from reports.gates import promoted_baseline as against
+from reports.gates.verdict import Seen, nothing
+from reports.read.run import Run
+from reports.statistics.intervals import LEVEL, Estimate
+from reports.verdict.candidates import label
+from reports.verdict.costs import Seconds, incomparable, peak_memory, seconds_per_image
+from reports.verdict.elimination import gate_level
 
 
 def median_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:

@@ -8,12 +8,12 @@ from typing import Final
 import pandas as pd
 
 from harness.declare import Adapter, Fused, Gate, Merge, Model
-from reports import words
-from reports.gates.verdicts import NOT_MEASURED, Verdict, counted, decide, not_measured, verdict
-from reports.load import Run
-from reports.looking import asked
-from reports.racing import gate_level
-from reports.statistics import cluster_mean
+from reports import formatting as words
+from reports.gates.verdict import NOT_MEASURED, Verdict, counted, decide, not_measured, verdict
+from reports.read.looks import asked
+from reports.read.run import Run
+from reports.statistics.intervals import cluster_mean
+from reports.verdict.elimination import gate_level
 
 UNACCOUNTED: Final = ("missing_in_a", "missing_in_b", "shape_mismatched", "non_finite", "unmatched", "refused")
 IDENTITIES: Final = "identities"

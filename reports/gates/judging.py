@@ -10,15 +10,16 @@ from typing import Final
 import pandas as pd
 
 from harness.declare import BASELINE, PROMOTED, Gate
-from reports import words
-from reports.candidates import label
-from reports.decision import Recommendation
-from reports.gates import against, costs, counts
+from reports import formatting as words
+from reports.gates import costs, counts
+from reports.gates import promoted_baseline as against
 from reports.gates.ratios import ratio_of_means, times
-from reports.gates.verdicts import NOT_MEASURED, Seen, Verdict, decide, not_measured, nothing, verdict
-from reports.load import Run
-from reports.racing import gate_level
-from reports.statistics import cluster_mean, paired_difference
+from reports.gates.verdict import NOT_MEASURED, Seen, Verdict, decide, not_measured, nothing, verdict
+from reports.read.run import Run
+from reports.statistics.intervals import cluster_mean, paired_difference
+from reports.verdict.candidates import label
+from reports.verdict.elimination import gate_level
+from reports.verdict.recommendation import Recommendation
 
 _COUNTS: Final[dict[str, Callable[[Run, Gate, str], Verdict]]] = {
     "coverage": counts.coverage, "identities": counts.identities, "failures": counts.failures,

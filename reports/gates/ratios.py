@@ -11,8 +11,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from reports.gates.verdicts import nothing
-from reports.statistics import LEVEL, PAIRED_BY, Estimate, paired_difference
+from reports.gates.verdict import nothing
+from reports.statistics.intervals import LEVEL, PAIRED_BY, Estimate, paired_difference
 
 
 def times(mine: pd.DataFrame, other: pd.DataFrame, value: str, ratio: float, level: float = LEVEL) -> Estimate:

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.adapters.contract import AdapterError
 from harness.adapters.kinds import bias_delta, changed_weight, delta
+from harness.adapters.live_plan import AdapterError
 from harness.adapters.reading import read_changes, recognise_file
 from tests.adapters import fixtures as fx
 from tests.adapters.every_format import ROWS, model

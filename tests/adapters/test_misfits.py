@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from harness.adapters.contract import AdapterError
+from harness.adapters.live_plan import AdapterError
 from harness.adapters.reading import read_changes
 from tests.adapters import fixtures as fx
 from tests.adapters.cases import LINEAR

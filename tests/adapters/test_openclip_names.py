@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from harness.adapters.contract import AdapterError
 from harness.adapters.kinds import plain_delta
+from harness.adapters.live_plan import AdapterError
 from harness.adapters.reading import read_changes
 from tests.adapters import fixtures as fx
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from harness.adapters.contract import AdapterError
 from harness.adapters.kinds import changed_weight, delta
+from harness.adapters.live_plan import AdapterError
 from harness.adapters.reading import read_changes, recognise_file
 from tests.adapters import fixtures as fx
 from tests.adapters.conftest import adaptable, kohya_tensors, live_shapes, new_unet, random_factors

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from harness.adapters.contract import AdapterError
+from harness.adapters.live_plan import AdapterError
 from harness.adapters.reading import read_changes
 from tests.adapters import cases
 from tests.adapters import fixtures as fx
@@ -268,7 +268,7 @@ def test_the_facts_say_what_a_file_is_in_words(tmp_path):
 
 
 def test_cloneofsimos_old_order_has_the_feed_forward_between_the_attentions():
-    from harness.adapters.pathnames import traversal
+    from harness.adapters.module_names import traversal
 
     paths = traversal("unet", fx.sd1()["unet"], True)
     assert [path.partition("transformer_blocks.0.")[2] for path in paths[:9]] == [

@@ -8,8 +8,8 @@ import sys
 import pytest
 import torch
 
-from harness.adapters.contract import AdapterError
 from harness.adapters.formats import FORMATS
+from harness.adapters.live_plan import AdapterError
 from harness.adapters.reading import read_changes, recognise_file
 from tests.adapters import cases
 from tests.adapters import fixtures as fx

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters import Change, Factors, attach, set_weight
-from harness.adapters.contract import AdapterPlan
+from harness.adapters.live_plan import AdapterPlan
 
 if TYPE_CHECKING:
     import torch

@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from reports import words
+from reports import formatting as words
 from reports.gates import decide
-from reports.statistics import Estimate, cluster_interval
+from reports.statistics.intervals import Estimate, cluster_interval
 
 WIDTH: Final = 860
 ROW: Final = 34

@@ -1,5 +1,5 @@
-"""Adaptive sweeps over planted truth: the race of reports/racing.py on tables that hold every image, of which it is shown what it
-asked for. tests/reports/test_racing.py runs a few; as a program it counts errors and images:
+"""Adaptive sweeps over planted truth: the race of reports/verdict/elimination.py on tables that hold every image, of which it is
+shown what it asked for. tests/reports/verdict/test_elimination.py runs a few; as a program it counts errors and images:
 
     python tests/benchmarks/races.py --suites 1000 --refined 200 --tables 500
 
@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 
 from harness.declare import Budget, Suite
 from harness.records import Look
-from reports.candidates import axis_of
-from reports.cells import score_cells
-from reports.decision import Recommendation
-from reports.load import Run
-from reports.racing import LookResult, confirm_plan, judge_look, prompt_looks, refinements, select_prompts
-from reports.recommendation import recommend
+from reports.read.run import Run
+from reports.verdict.candidates import axis_of
+from reports.verdict.cells import score_cells
+from reports.verdict.elimination import LookResult, confirm_plan, judge_look, prompt_looks, refinements, select_prompts
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.recommending import recommend
 
 Flags = NDArray[np.bool_]
 

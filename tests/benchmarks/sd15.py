@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from harness import Candidate, Gate, Grid, Merge, Prompt, Suite
-from harness.progress import Bar
 from harness.records import Latency, Memory
-from harness.run import Options, SuiteRun
+from harness.run.progress import Bar
+from harness.run.suite_run import Options, SuiteRun
 
 PROMPTS = (Prompt(id="cat", text="a photo of an orange cat"), Prompt(id="car", text="a blue car at night"),
            Prompt(id="tree", text="a green tree", split="confirm"), Prompt(id="cup", text="a purple cup", split="confirm"))

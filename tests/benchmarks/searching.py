@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.declare import Blocks, Candidate, Merge, Search
-from harness.searching import Searcher, preset_values
+from harness.race.search import Searcher, preset_values
 
 BLOCKS = 26
 Floats = NDArray[np.float64]

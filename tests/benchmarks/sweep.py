@@ -32,12 +32,12 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import numpy as np
 
 from harness import Candidate, Grid, Merge, Prompt, Suite, read_prompts
-from harness.ledger import Ledger
-from harness.packing import pack
 from harness.probes.clock import device_wait
-from harness.progress import Silent
 from harness.records import Cell, Failure, Sample
-from harness.run import Options, SuiteRun
+from harness.run.batching import pack
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
+from harness.run_folder.ledger import Ledger
 from harness.samplers import build_scheduler
 from harness.sampling import (
     DECODE_BATCH,

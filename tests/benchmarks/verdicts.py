@@ -31,13 +31,13 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import Candidate, Gate, Grid, Merge
-from reports.decision import Recommendation
 from reports.gates import FAILED, judge
-from reports.load import Run, load_run
-from reports.recommendation import recommend
-from reports.statistics import bootstrap_interval, cluster_interval, holm
-from reports.surface import fit_surface
-from reports.sweetspots import sweet_spot
+from reports.read.run import Run, load_run
+from reports.statistics.intervals import bootstrap_interval, cluster_interval, holm
+from reports.statistics.plateau import sweet_spot
+from reports.statistics.surface import fit_surface
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.recommending import recommend
 from tests.reports import synthetic
 
 Floats = NDArray[np.float64]

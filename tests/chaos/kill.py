@@ -50,10 +50,10 @@ def import_everything() -> None:
     import pytest
     import pytest_benchmark.plugin
 
-    import harness.plugin_session
-    import harness.run
+    import harness.plugin.session
+    import harness.run.suite_run
     import harness.sampling
-    import reports.page
+    import reports.page.build
     from harness.probes.environment import environment
 
     assert open_clip and pytest and pytest_benchmark and harness and reports
@@ -100,8 +100,8 @@ def state(home: Path) -> tuple[dict[str, str], dict[object, object], tuple[objec
 
     Raises AssertionError when a picture is lost or stands there twice, or a line that is not the torn one is damaged.
     """
-    from harness.ledger import Ledger
     from harness.records import Journal, Measurement, Sample
+    from harness.run_folder.ledger import Ledger
     from reports import load_run, recommend
 
     folder = home / "runs" / "chaos"

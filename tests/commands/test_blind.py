@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from harness.cli import main
-from reports.blind import Blind
-from reports.load import load_run
-from reports.sheets import read_key
+from reports.blind.page import Blind
+from reports.read.blind_files import read_key
+from reports.read.run import load_run
 from tests.reports import answered
 from tests.reports.answered import exported, scores, taste
 

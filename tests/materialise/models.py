@@ -14,8 +14,8 @@ from safetensors.torch import load_file, save_file
 
 from harness import Merge
 from harness.declare import Model
+from harness.materialise.file_layout import FilePlan, place
 from harness.materialise.library import Library
-from harness.materialise.placing import FilePlan, place
 from harness.materialise.recipe import plan_recipe
 from harness.materialise.saving import Saved, save
 from harness.weights import open_model, single_file_layout

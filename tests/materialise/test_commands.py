@@ -13,8 +13,8 @@ import torch
 from harness import Alphas, Blocks, Checkpoint, Gradient, Merge
 from harness.cli import main
 from harness.declare import Model
+from harness.declare.recipe_files import recipe_text
 from harness.merge import MERGE_METHODS
-from harness.written import recipe_text
 from tests.materialise.models import CONV_IN, UNET, averaged, header, merge, parent, two, write
 
 AB = ("--a", "a.safetensors", "--b", "b.safetensors")

@@ -10,14 +10,14 @@ from safetensors.torch import save_file
 from harness import Adapter, AestheticGradient, Alphas, Blocks, Candidate, Emphasis, Fused, Gradient
 from harness.adapters import AdapterError
 from harness.materialise import MaterialiseError, Phase, Prepared, Workbench
-from harness.materialise.adapting import LORA_BLOCKS, _whole, weights_of
+from harness.materialise.adapter_expressions import LORA_BLOCKS, _whole, weights_of
 from harness.materialise.library import Library, checkpoint_of
 from harness.materialise.phases import spans_of
-from harness.materialise.treating import text_projection
+from harness.materialise.text_treatment import text_projection
 from harness.merge.blocks import unet_blocks
-from harness.progress import Silent
 from harness.records import Cell
-from harness.run import Options, SuiteRun
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
 from harness.sampling import Denoising, SamplingError, batches, encode, sample
 from harness.weights import open_model
 from harness.weights.ldm import unet_to_ldm

@@ -14,7 +14,8 @@ from safetensors.torch import load_file
 
 from harness import Blocks, Merge
 from harness.cli import main
-from harness.materialise import Library, MaterialiseError, making
+from harness.materialise import Library, MaterialiseError
+from harness.materialise import stream_file as making
 from harness.weights import ModelFileError, content_hash, stream
 from tests.materialise.models import TEXT, VAE, differing, header, made_file, merge, parent, saved, two, write
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from harness.merge import difference, powers
+from harness.merge import difference
+from harness.merge import geometric as powers
 
 T = torch.tensor
 

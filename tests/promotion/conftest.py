@@ -11,9 +11,9 @@ import pytest
 from harness import Adapter, Candidate, Checkpoint, Gate, Merge, Suite, zoo
 from harness.cli import main
 from harness.declare import Emphasis, plain
-from harness.progress import Silent
 from harness.records import Finished
-from harness.run import Options, SuiteRun
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
 from tests.fakes import tiny_suite
 
 SUITE_FILE = """

@@ -12,7 +12,9 @@ from PIL import Image
 from harness import Adapter, Candidate, Gate
 from harness.commands import promote as command
 from harness.materialise import Workbench
-from harness.promotion import PromotionError, deciding, fusing, promoting, resampling
+from harness.promotion import PromotionError, promoting, resampling
+from harness.promotion import eligibility as deciding
+from harness.promotion import export as fusing
 from tests.adapters.test_hypernetwork import pairs, stored
 
 COVERAGE = Gate(value="coverage")

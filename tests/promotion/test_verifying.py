@@ -10,9 +10,10 @@ import pytest
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from harness.promotion import Models, PromotionError, store
-from harness.promotion.records import digest_of, read_record, record_text
-from harness.promotion.weighing import weigh
+from harness.promotion import Models, PromotionError
+from harness.promotion import models_folder as store
+from harness.promotion.file_hashes import weigh
+from harness.promotion.record_files import digest_of, read_record, record_text
 
 NAMES = ["../evil", "/etc", "a/b", "..", ".", "", "objects", "Baselines", "a\0b", "a\nb", "_x", "x" * 65, "é", "end."]
 

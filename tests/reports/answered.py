@@ -11,10 +11,10 @@ from typing import Any
 
 from harness.declare import Gate, Grid, Suite
 from harness.records import Journal, Sample, to_line
-from reports.blind import Ask, Blind, write_blind
-from reports.load import load_run
-from reports.recommendation import recommend
-from reports.sheets import SHEET_FORMAT, Session, Sheet, Shown, write_sheet
+from reports.blind.page import Ask, Blind, write_blind
+from reports.read.blind_files import SHEET_FORMAT, Session, Sheet, Shown, write_sheet
+from reports.read.run import load_run
+from reports.verdict.recommending import recommend
 from tests.reports import synthetic
 
 TASTE = {"alpha=0": 4, "alpha=0.45": 9, "alpha=1": 6}

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from reports.decision import Scored
-from reports.statistics import Estimate
+from reports.statistics.intervals import Estimate
+from reports.verdict.recommendation import Scored
 
 
 def estimate(mean: float | None, low: float | None = None, high: float | None = None, error: float | None = None) -> Estimate:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from reports.decision import Recommendation
-from reports.load import Run, load_run
-from reports.page import write_page
-from reports.recommendation import recommend
+from reports.page.build import write_page
+from reports.read.run import Run, load_run
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.recommending import recommend
 from tests.reports import synthetic
 
 

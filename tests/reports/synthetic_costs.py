@@ -18,7 +18,7 @@ from harness.records import (
     Span,
     Timeline,
 )
-from reports.load import Run
+from reports.read.run import Run
 
 GIB = 2**30
 SPANS = (Span(phase="switch", start_seconds=0.0, end_seconds=0.02), Span(phase="text", start_seconds=0.02, end_seconds=0.03),

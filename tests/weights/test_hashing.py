@@ -7,7 +7,7 @@ from blake3 import blake3
 
 from harness.weights import content_hash, hashing
 from harness.weights.hashing import HashingApart
-from harness.weights.reading import ModelFileError
+from harness.weights.safetensors_header import ModelFileError
 
 
 def test_the_hash_is_blake3_of_the_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

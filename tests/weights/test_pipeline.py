@@ -5,7 +5,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness.weights import ModelFileError, build_pipeline, inspect_pipeline, ldm, open_model, random_sd1, sd1_tokenizer
-from harness.weights.live import empty
+from harness.weights.live_module import empty
 from harness.weights.pipeline import SD1_CONFIGS
 from tests.weights.tiny import tiny
 

@@ -19,7 +19,7 @@ from harness.weights import (
 )
 from harness.weights.header import data_bytes, encode_header, lay_out
 from harness.weights.ldm import unet_to_ldm, vae_to_ldm
-from harness.weights.live import KINDS, empty, refuse_disagreement
+from harness.weights.live_module import KINDS, empty, refuse_disagreement
 from harness.weights.naming import openclip_name
 from harness.weights.prediction import measured_prediction
 from harness.weights.tokenizer import OPENCLIP_PAD

@@ -7,8 +7,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness.weights import ModelFileError, build_pipeline, inspect_pipeline, open_model
-from harness.weights.fitting import refuse_family
 from harness.weights.model import ModelFile, TensorInfo
+from harness.weights.refusals import refuse_family
 from tests.weights.pipelines import FAMILIES, SAMPLED, folder_of, single_file_of, theirs
 from tests.weights.tiny_families import states, write_folder
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.weights.reading import ModelFileError
+from harness.weights.safetensors_header import ModelFileError
 from harness.weights.stream import BLOCK, InputFiles, OutputFile, aligned_buffer, remove_abandoned
 
 

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 from harness.adapters.algebra.low_rank import Cut, LowRank, nearest_to_matrix, nearest_to_product, stacked
 from harness.adapters.algebra.report import Algebra, report_of
 from harness.adapters.change import Change, Shapes
-from harness.adapters.contract import AdapterError
 from harness.adapters.kinds import bias_delta, check_change, is_additive, kind_of, plain_delta
 from harness.adapters.kinds.kind import Shape, ones
 from harness.adapters.kinds.lora import low_rank
+from harness.adapters.live_plan import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,7 @@ from harness.adapters.algebra.combine import lora_change
 from harness.adapters.algebra.low_rank import Cut, nearest_to_matrix
 from harness.adapters.algebra.report import Algebra, ModuleReport, report_of
 from harness.adapters.change import Change
-from harness.adapters.contract import AdapterError
+from harness.adapters.live_plan import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from harness.adapters.contract import AdapterError
+from harness.adapters.live_plan import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor

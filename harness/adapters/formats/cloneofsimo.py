@@ -9,10 +9,10 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
-from harness.adapters.contract import AdapterError
+from harness.adapters.adapter_file import Stored
 from harness.adapters.formats.keys import Format, Key
-from harness.adapters.pathnames import traversal
-from harness.adapters.stored import Stored
+from harness.adapters.live_plan import AdapterError
+from harness.adapters.module_names import traversal
 
 _KEY: Final = re.compile(r"(unet|text_encoder):(\d{1,5}):(up|down)")
 _KNOWN_CLASSES: Final = {"CrossAttention", "Attention", "GEGLU", "CLIPAttention"}

@@ -11,8 +11,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, Final
 
-from harness.adapters.contract import AdapterError
-from harness.adapters.stored import Stored
+from harness.adapters.adapter_file import Stored
+from harness.adapters.live_plan import AdapterError
 
 HEADER: Final = "lora_adapter_metadata"
 _PLAIN: Final = re.compile(r"[\w.]+")

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from harness.adapters.stored import Stored
+from harness.adapters.adapter_file import Stored
 
 ANY: Final = ""
 """The kind of endings that several kinds have."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from harness.adapters.stored import Stored
+from harness.adapters.adapter_file import Stored
 
 _MERGE: Final = "merge it into its model with PEFT first"
 _NETWORK: Final = ("a network of its own beside a model, and no change of its weights; load it beside the model, in a tool that "

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 from harness.adapters.formats.keys import Format, Key
-from harness.adapters.pathnames import QKV_OF_LINEAR1
+from harness.adapters.module_names import QKV_OF_LINEAR1
 
 _DOUBLE: Final = re.compile(r"(?:diffusion_model\.)?(double_blocks\.\d+)\.processor\.(qkv|proj)_lora([12])\.(down|up)\.weight")
 _SINGLE: Final = re.compile(r"(?:diffusion_model\.)?(single_blocks\.\d+)\.processor\.(qkv|proj)_lora\.(down|up)\.weight")

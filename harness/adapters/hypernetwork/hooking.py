@@ -11,8 +11,8 @@ from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.contract import AdapterError
 from harness.adapters.hypernetwork.reading import MLP, Hypernetwork, Layer
+from harness.adapters.live_plan import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor, nn

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.contract import AdapterError
+from harness.adapters.adapter_file import impostor, shown
+from harness.adapters.live_plan import AdapterError
 from harness.adapters.pickled import SUFFIXES, content_of
-from harness.adapters.stored import impostor, shown
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,10 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.adapters.change import Change
-from harness.adapters.contract import AdapterError, Factors
 from harness.adapters.kinds.dora import decomposed, magnitudes
 from harness.adapters.kinds.kind import AdapterKind, Shape, misfit, ones
 from harness.adapters.kinds.table import KINDS, kind_of
+from harness.adapters.live_plan import AdapterError, Factors
 
 if TYPE_CHECKING:
     import torch

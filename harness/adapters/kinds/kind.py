@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 from harness.adapters.change import Change
-from harness.adapters.contract import AdapterError
+from harness.adapters.live_plan import AdapterError
 
 if TYPE_CHECKING:
     from torch import Tensor

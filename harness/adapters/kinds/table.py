@@ -6,7 +6,6 @@ import difflib
 from typing import Final
 
 from harness.adapters.change import Change
-from harness.adapters.contract import AdapterError
 from harness.adapters.kinds.full import FULL, NORM
 from harness.adapters.kinds.glora import GLORA, IA3
 from harness.adapters.kinds.kind import AdapterKind
@@ -14,6 +13,7 @@ from harness.adapters.kinds.loha import LOHA
 from harness.adapters.kinds.lokr import LOKR
 from harness.adapters.kinds.lora import LORA
 from harness.adapters.kinds.oft import BOFT, OFT
+from harness.adapters.live_plan import AdapterError
 
 KINDS: Final[dict[str, AdapterKind]] = {
     "lora": LORA, "loha": LOHA, "lokr": LOKR, "full": FULL, "norm": NORM, "glora": GLORA, "ia3": IA3, "oft": OFT, "boft": BOFT}

@@ -1,0 +1,212 @@
+"""An adapter file opened without trust: names, dtypes and shapes from its header, numbers only when asked for.
+Recognising needs no more than the header of a .safetensors file, so torch is imported by nothing that it calls.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.adapters.live_plan import AdapterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+DTYPE_BYTES: Final = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "F16": 2, "BF16": 2, "I16": 2, "U16": 2,
+                      "F32": 4, "I32": 4, "U32": 4, "F64": 8, "I64": 8, "U64": 8}
+_SCALARS: Final = {"F16": "<e", "F32": "<f", "F64": "<d", "I8": "<b", "U8": "<B", "I16": "<h", "U16": "<H", "I32": "<i",
+                   "U32": "<I", "I64": "<q", "U64": "<Q", "BOOL": "<?"}
+_HEADER_LIMIT: Final = 100_000_000
+"""What the safetensors library accepts; more is an attack or no header."""
+PEFT_CONFIG: Final = "adapter_config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A tensor's dtype, in the words of safetensors, and shape."""
+
+    dtype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stored:
+    """A file's tensors by name and what stands beside them.
+
+    `number` gives the value of a tensor of one element, `load` all tensors. `extras` are a pickle's strings and numbers;
+    `config` is a PEFT folder's adapter_config.json. `bare` says a pickle that is one tensor or a list without names.
+    """
+
+    name: str
+    entries: Mapping[str, Entry]
+    metadata: Mapping[str, str]
+    number: Callable[[str], float]
+    load: Callable[[], Mapping[str, Tensor]]
+    extras: Mapping[str, str] = field(default_factory=dict)
+    config: Mapping[str, Any] | None = None
+    bare: str = ""
+
+
+def shown(key: str) -> str:
+    """A name from a file for an error text: quoted, control characters escaped, not longer than a line."""
+    text = ascii(key) if not key.isprintable() else repr(key)
+    return text if len(text) <= 160 else text[:150] + "...'"
+
+
+def open_stored(path: Path) -> Stored:
+    """A .safetensors file, a PEFT folder, or a pickle. AdapterError for anything that is not whole and harmless."""
+    from harness.adapters.pickled import SUFFIXES, open_pickle
+
+    if path.is_dir():
+        return _open_folder(path)
+    if not path.is_file():
+        raise AdapterError(f"{path}: no such file; check the name")
+    if path.suffix == ".safetensors":
+        return _open_safetensors(path)
+    if path.suffix in SUFFIXES:
+        return open_pickle(path)
+    if path.suffix == ".png":
+        raise AdapterError(f"{path}: a picture, which may hide a textual inversion; save the embedding as .safetensors")
+    raise AdapterError(f"{path}: adapters are read from .safetensors, {', '.join(SUFFIXES)} and PEFT folders; convert it first")
+
+
+def _open_folder(path: Path) -> Stored:
+    config_path = path / PEFT_CONFIG
+    if not config_path.is_file():
+        raise AdapterError(f"{path}: this is a folder without {PEFT_CONFIG}; give the adapter file in it")
+    try:
+        config = json.loads(config_path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"{config_path}: not JSON ({_short(error)}); its strength is unknown") from None
+    if not isinstance(config, dict):
+        raise AdapterError(f"{config_path}: a {type(config).__name__}, expected an object")
+    for name in ("adapter_model.safetensors", "adapter_model.bin"):
+        if (path / name).is_file():
+            inner = open_stored(path / name)
+            return Stored(name=f"{path.name}/{name}", entries=inner.entries, metadata=inner.metadata, number=inner.number,
+                          load=inner.load, extras=inner.extras, config=config)
+    raise AdapterError(f"{path}: has {PEFT_CONFIG} but no adapter_model.safetensors; the folder is incomplete")
+
+
+def _open_safetensors(path: Path) -> Stored:
+    with path.open("rb") as raw:
+        head = raw.read(64)
+        if kind := impostor(head):
+            raise AdapterError(f"{path}: this is {kind}")
+        size = struct.unpack("<Q", head[:8])[0]
+        left = path.stat().st_size - 8
+        if size > min(left, _HEADER_LIMIT):
+            raise AdapterError(f"{path}: its header claims {size} bytes, but the file has {left}; download it again")
+        raw.seek(8)
+        text = raw.read(size)
+    metadata, entries, spans = _parse_header(path, text, left - size)
+
+    def number(key: str) -> float:
+        return _scalar(path, key, entries[key], 8 + size + spans[key])
+
+    return Stored(name=path.name, entries=entries, metadata=metadata, number=number, load=lambda: _load(path))
+
+
+def _load(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+    except (SafetensorError, AttributeError, TypeError, ValueError) as error:
+        raise AdapterError(f"{path}: not a whole .safetensors file ({_short(error)}); download it again") from None
+
+
+def _parse_header(path: Path, text: bytes, data: int) -> tuple[dict[str, str], dict[str, Entry], dict[str, int]]:
+    """Header strings, tensors, and where each one's bytes begin; nothing may overlap, be left over or lie outside."""
+    try:
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise AdapterError(f"{path}: its header is not JSON ({_short(error)}); download it again") from None
+    if not isinstance(header, dict):
+        raise AdapterError(f"{path}: its header is a {type(header).__name__}, expected an object; download it again")
+    metadata = header.pop("__metadata__", None) or {}
+    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
+        raise AdapterError(f"{path}: __metadata__ of its header is not text by name; save the file again")
+    entries: dict[str, Entry] = {}
+    spans: dict[str, int] = {}
+    ends = []
+    for key, value in header.items():
+        entry, begin, end = _parse_entry(path, key, value)
+        entries[key], spans[key] = entry, begin
+        ends.append((begin, end))
+    position = 0
+    for begin, end in sorted(ends):
+        if begin != position:
+            raise AdapterError(f"{path}: its tensors do not follow one another in the file; download it again")
+        position = end
+    if position != data:
+        raise AdapterError(f"{path}: its header names {position} bytes of tensors, the file has {data}; download it again")
+    return metadata, entries, spans
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a name stands twice in it")
+    return found
+
+
+def _parse_entry(path: Path, key: str, value: object) -> tuple[Entry, int, int]:
+    wrong = AdapterError(f"{path}: the header's entry of {shown(key)} makes no sense; expected dtype, shape and data_offsets "
+                         "that fit together. Download the file again.")
+    if not isinstance(value, dict):
+        raise wrong
+    dtype, shape, offsets = value.get("dtype"), _naturals(value.get("shape")), _naturals(value.get("data_offsets"))
+    if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
+        raise wrong
+    if dtype not in DTYPE_BYTES:
+        raise AdapterError(f"{path}: {shown(key)} has the dtype {shown(dtype)}; expected one of {', '.join(DTYPE_BYTES)}. "
+                           "Save the file with float16 or float32 tensors.")
+    begin, end = offsets
+    if len(shape) > 8 or end - begin != math.prod(shape) * DTYPE_BYTES[dtype]:
+        raise wrong
+    return Entry(dtype=dtype, shape=tuple(shape)), begin, end
+
+
+def _naturals(value: Any) -> list[int] | None:
+    right = isinstance(value, list) and all(type(number) is int and number >= 0 for number in value)
+    return value if right else None
+
+
+def _scalar(path: Path, key: str, entry: Entry, position: int) -> float:
+    if math.prod(entry.shape) != 1 or (entry.dtype not in _SCALARS and entry.dtype != "BF16"):
+        raise AdapterError(f"{path}: {shown(key)} is {entry.dtype} of shape {list(entry.shape)}, which is no alpha; expected "
+                           "one number")
+    with path.open("rb") as raw:
+        raw.seek(position)
+        bytes_ = raw.read(DTYPE_BYTES[entry.dtype])
+    if entry.dtype == "BF16":
+        # The upper half of a float32.
+        return float(struct.unpack("<f", b"\0\0" + bytes_)[0])
+    return float(struct.unpack(_SCALARS[entry.dtype], bytes_)[0])
+
+
+def _short(error: Exception) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def impostor(head: bytes) -> str:
+    """What a file is whose first bytes are not those of a safetensors file, and what to do; empty when they are."""
+    text = head.lstrip().lower()
+    if not head:
+        return "an empty file; download it again"
+    if head.startswith(b"version https://git-lfs"):
+        return "a Git LFS pointer, not the weights; run `git lfs pull` or download the file itself"
+    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
+        return "a web page, not the weights; download the file again, the link may need a login"
+    if head[8:9] == b"{":
+        return ""
+    if head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
+        return "a pickle with the name of a safetensors file, which can run code on loading; convert it first"
+    return "no .safetensors file (it has no header); download it again"

@@ -1,0 +1,139 @@
+"""What is odd about an adapter file by its header alone: modules that are not whole, and header texts that its names and
+shapes contradict. Recognising a file asks for them; shapes decide, and what they contradict is said, never followed.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from harness.adapters.adapter_file import Stored, shown
+from harness.adapters.formats.headers import HEADER, fits, flag, said_rank, settings, strength
+from harness.adapters.kinds import KINDS, wrong_roles
+from harness.adapters.live_plan import AdapterError
+
+_CLAIMS: Final = (  # the longer word first: "sdxl" is in no other, "sd_v1" and "sd_1" are not in "sd_xl"
+    (r"flux", "Flux.1"), (r"sd3|stable-diffusion-3|stable_diffusion_3", "Stable Diffusion 3"),
+    (r"refiner", "Stable Diffusion XL refiner"), (r"sdxl|sd_xl|-xl-|xl_", "Stable Diffusion XL"),
+    (r"sd_?2|sd_v2|stable-diffusion-v2|stable-diffusion-2", "Stable Diffusion 2"),
+    (r"sd_?1|sd_v1|stable-diffusion-v1|stable-diffusion-1|sd15", "Stable Diffusion 1"),
+)
+_BASES: Final = frozenset(family for _, family in _CLAIMS)
+_BESIDE: Final = frozenset({"alpha", "magnitude", "magnitude_rows"})
+_NUMBER: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Module:
+    """A module of a file by its header: keys by role, the kinds that their endings say, and its rank (0 without)."""
+
+    part: str
+    name: str
+    keys: Mapping[str, str]
+    kinds: frozenset[str]
+    rank: int
+
+
+def oddities(stored: Stored, modules: Sequence[Module], base: str, alphas: Sequence[float], reads_header: bool) -> Iterator[str]:
+    """Every oddity in a sentence. `alphas` are the file's, `reads_header` says whether its format takes PEFT's strengths."""
+    yield from _kohya(stored, modules, base, alphas)
+    yield from _peft(stored, modules, reads_header)
+    yield from _first_of(_broken(stored, modules), "modules are not whole")
+
+
+def _kohya(stored: Stored, modules: Sequence[Module], base: str, alphas: Sequence[float]) -> Iterator[str]:
+    """Texts of kohya's trainers and of modelspec against the names and shapes."""
+    header, ranks = stored.metadata, [module.rank for module in modules if module.rank]
+    for name in ("ss_base_model_version", "modelspec.architecture"):
+        text = header.get(name, "")
+        claimed = next((family for mark, family in _CLAIMS if re.search(mark, text.lower())), "")
+        if claimed and base in _BASES and claimed != base:
+            yield f"its header says {name} = {text[:60]!a}, but its names and shapes are of {base}"
+    if header.get("ss_v2", "").lower() == "true" and base in _BASES - {"Stable Diffusion 2"}:
+        yield f"its header says ss_v2 = 'True', but its names and shapes are of {base}"
+    said = header.get("ss_network_dim", "")
+    if said.isdecimal() and len(said) < 9 and ranks and not min(ranks) <= int(said) <= max(ranks):
+        yield f"its header says ss_network_dim = {said}, but its ranks are {min(ranks)} to {max(ranks)}"
+    said = header.get("ss_network_alpha", "")
+    if _NUMBER.fullmatch(said) and alphas and not min(alphas) <= float(said) <= max(alphas):
+        yield f"its header says ss_network_alpha = {said}, but its alphas are {min(alphas):g} to {max(alphas):g}"
+    elif _NUMBER.fullmatch(said) and not alphas and ranks and {float(said)} != set(ranks):
+        yield f"its header says ss_network_alpha = {said}, but it has no alpha tensors, which count as alpha = rank"
+    if "dylora" in header.get("ss_network_module", "").lower() or re.search(
+            r'"?algo"?\s*[:=]\s*"?dylora', header.get("ss_network_args", "").lower()):
+        yield "trained as DyLoRA: any lower rank of it works too; the full rank is used"
+
+
+def _peft(stored: Stored, modules: Sequence[Module], reads_header: bool) -> Iterator[str]:
+    """PEFT's settings, in the header or beside a folder's file, against the tensors."""
+    where = "adapter_config.json" if stored.config is not None else f"header {HEADER}"
+    if stored.config is None and HEADER not in stored.metadata:
+        return
+    if not reads_header:
+        yield f"its {where} is not used: files of this format have their strength in alpha tensors or in the factors"
+        return
+    try:
+        for part in dict.fromkeys(module.part for module in modules):
+            own = [module for module in modules if module.part == part]
+            yield from _settings(stored, settings(stored, part), own, where)
+    except AdapterError as error:
+        yield str(error)
+        return
+    if stored.config is None:
+        heads = {key.partition(".")[0] for key in settings(stored, "") if "." in key}
+        for head in sorted(heads - {module.part for module in modules}):
+            yield f"its {where} has settings of {head[:40]!a}, of which it has no tensors"
+
+
+def _settings(stored: Stored, config: Mapping[str, Any], modules: Sequence[Module], where: str) -> Iterator[str]:
+    if not config:
+        yield f"its {where} says nothing of {modules[0].part}: the factors are taken as they are"
+        return
+    wrong = [module for module in modules if module.rank and said_rank(stored, config, module.name, module.rank) != module.rank]
+    yield from _first_of((f"{shown(module.name)} has rank {module.rank}, its {where} says "
+                          f"{said_rank(stored, config, module.name, module.rank):g}" for module in wrong), "ranks contradict it")
+    for module in modules:
+        # Said here, what is wrong with the settings, and not only when the file is read against a model.
+        strength(stored, config, module.name, module.rank or 1)
+    dora = [module for module in modules if any(role.startswith("magnitude") for role in module.keys)]
+    if flag(stored, config, "use_dora") and len(dora) < len(modules):
+        yield f"its {where} says use_dora, but {len(modules) - len(dora)} of {len(modules)} modules have no magnitude"
+    if config.get("use_dora") is False and dora:
+        yield f"its {where} says use_dora = false, but {len(dora)} of {len(modules)} modules have a magnitude"
+    names = {module.name for module in modules}
+    for pattern in ("rank_pattern", "alpha_pattern"):
+        given = config.get(pattern) or {}
+        # A plain path is looked up first: a thousand patterns against a thousand names would take seconds.
+        idle = [str(text) for text in given if str(text).removeprefix("^").replace("\\.", ".") not in names and not any(
+            fits(stored, str(text), name) for name in names)] if isinstance(given, dict) else []
+        yield from _first_of((f"{pattern} of its {where} names {text[:80]!a}, which it has no module for" for text in idle),
+                             f"entries of {pattern} are without effect")
+
+
+def _broken(stored: Stored, modules: Iterable[Module]) -> Iterator[str]:
+    """Modules that reading them against a model would refuse: a half without the other, two kinds, unequal ranks."""
+    for module in modules:
+        key = shown(next(iter(module.keys.values())))
+        roles = set(module.keys) - _BESIDE
+        kinds = set(module.kinds) - ({"full"} if roles & {"diff_b"} and "diff" not in roles else set())
+        if len(kinds) > 1:
+            yield f"{key} stands in a module of two kinds, {' and '.join(sorted(kinds))}"
+        elif not kinds and roles != {"diff_b"}:
+            yield f"{key} has no factors beside it"
+        elif kinds:
+            kind = next(iter(kinds))
+            said = wrong_roles(KINDS["oft" if kind == "boft" else kind], roles)
+            sides = {role: stored.entries[module.keys[role]].shape for role in ("up", "down") if role in module.keys}
+            if said:
+                yield f"{key}: its {kind} has {said}"
+            elif kind == "lora" and "mid" not in roles and sides["up"][1:2] != sides["down"][:1]:
+                yield f"{key}: its factors have shapes {sides['down']} and {sides['up']}, whose ranks differ"
+
+
+def _first_of(found: Iterable[str], what: str) -> Iterator[str]:
+    """The first of several sentences of one sort, with their number."""
+    all_found = list(found)
+    if all_found:
+        yield all_found[0] + (f" ({len(all_found)} {what})" if len(all_found) > 1 else "")

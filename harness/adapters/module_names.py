@@ -1,0 +1,282 @@
+"""The names that files may give to a model's modules, in tables made from the model itself: names are looked up, never
+decoded. Reading asks here; a name that a transformer's other layout gives says which rows of which weights it means.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from harness.adapters.adapter_file import shown
+from harness.adapters.change import Shapes
+from harness.adapters.live_plan import AdapterError
+from harness.adapters.openclip_names import openclip_names
+from harness.adapters.original_names import original_names
+
+_TEXT_MODEL: Final = "text_model."
+QKV_OF_LINEAR1: Final = "qkv"
+"""`single_blocks.N.linear1.qkv` is no module: XLabs' files change the first three quarters of linear1 by themselves."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where rows of a file's module go: `rows` of it, in this order (none: all), to rows `at` of `path` (None: all)."""
+
+    path: str
+    rows: tuple[tuple[int, int], ...] = ()
+    at: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Target:
+    """A module in a file's spelling: the shape that its weight has there, and its places in the model.
+
+    `fused` are the heights of the parts of a weight that holds several layers' rows, none for a weight of one layer.
+    """
+
+    shape: tuple[int, ...]
+    places: tuple[Place, ...]
+    fused: tuple[int, ...] = ()
+
+
+Table: TypeAlias = dict[str, Target]
+
+
+def tables(shapes: Shapes, family: str) -> dict[str, Table]:
+    """{component: {dotted name: target}} in every spelling that is known."""
+    return {component: _table(component, modules, family) for component, modules in shapes.items()}
+
+
+def underscored(table: Table) -> Table:
+    """The same by names with underscores for dots, as kohya's and OneTrainer's files have them. AdapterError when one of
+    these names means two modules: then no file that uses it can be applied for certain."""
+    flat: Table = {}
+    for name, target in table.items():
+        if flat.setdefault(name.replace(".", "_"), target) != target:
+            raise AdapterError(f"the name {name.replace('.', '_')!r} means two modules of this model, one of them {name}; give "
+                               "the adapter in a format with dotted names")
+    return flat
+
+
+def nearest(name: str, table: Collection[str]) -> str:
+    """The known name most like an unknown one, for an error text; empty without any."""
+    # Comparing a hostile name of megabytes with a thousand others would take hours.
+    found = difflib.get_close_matches(name[:300], table, n=1, cutoff=0.0)
+    return found[0] if found else ""
+
+
+def missing(file: str, key: str, name: str, component: str, table: Collection[str]) -> AdapterError:
+    """The error for a key whose module the model has not, though it has the component."""
+    near = nearest(name, table)
+    return AdapterError(f"{file}: key {shown(key)} names no module of {component}; " + (
+        f"the nearest is {near!r}" if near else f"{component} has no modules to adapt") +
+        ". The file is for another model, or damaged.")
+
+
+def _table(component: str, modules: Mapping[str, tuple[int, ...]], family: str) -> Table:
+    table = {path: Target(shape=tuple(shape), places=(Place(path=path),)) for path, shape in modules.items()}
+    if component == "unet":
+        _add(table, ((name, table[path]) for path, name in original_names(modules).items()))
+    elif component == "transformer":
+        _add(table, _other_layout(modules, family))
+    elif component.startswith("text_encoder"):
+        _add(table, _paired(modules, (Pair(original=theirs, diffusers=ours) for theirs, ours in openclip_names(modules))))
+        # transformers 5 dropped "text_model." from CLIPTextModel and kept it in CLIPTextModelWithProjection.
+        _add(table, ((path.removeprefix(_TEXT_MODEL) if path.startswith(_TEXT_MODEL) else _TEXT_MODEL + path, target)
+                     for path, target in list(table.items())))
+    return table
+
+
+def _add(table: Table, names: Iterator[tuple[str, Target]]) -> None:
+    for name, target in names:
+        if table.setdefault(name, target) != target:
+            raise AdapterError(f"the name {name!r} means two modules of this model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A module of the original layout and those of diffusers that hold its rows, one after the other.
+
+    `swapped`: its two halves stand the other way round there (shift and scale). With `rest` the last takes what is left
+    after rows as many as the weight has columns for each of the others.
+    """
+
+    original: str
+    diffusers: tuple[str, ...]
+    swapped: bool = False
+    rest: bool = False
+
+
+_EMBEDDERS: Final = (("timestep_embedder", "time_in", "t_embedder.mlp"), ("text_embedder", "vector_in", "y_embedder.mlp"),
+                     ("guidance_embedder", "guidance_in", ""))
+_SIDES: Final = (("img", "", ("to_q", "to_k", "to_v"), "to_out.0", ("norm_q", "norm_k")),
+                 ("txt", "_context", ("add_q_proj", "add_k_proj", "add_v_proj"), "to_add_out", ("norm_added_q", "norm_added_k")))
+
+
+def flux_pairs(paths: Collection[str]) -> Iterator[Pair]:
+    """Flux.1: Black Forest Labs' names and diffusers'."""
+    yield Pair(original="img_in", diffusers=("x_embedder",))
+    yield Pair(original="txt_in", diffusers=("context_embedder",))
+    for ours, theirs, _ in _EMBEDDERS:
+        for layer, number in (("in_layer", 1), ("out_layer", 2)):
+            yield Pair(original=f"{theirs}.{layer}", diffusers=(f"time_text_embed.{ours}.linear_{number}",))
+    yield Pair(original="final_layer.linear", diffusers=("proj_out",))
+    yield Pair(original="final_layer.adaLN_modulation.1", diffusers=("norm_out.linear",), swapped=True)
+    for block in _numbers(paths, "double_blocks", "transformer_blocks"):
+        old, new = f"double_blocks.{block}", f"transformer_blocks.{block}"
+        for side, suffix, parts, out, norms in _SIDES:
+            yield Pair(original=f"{old}.{side}_mod.lin", diffusers=(f"{new}.norm1{suffix}.linear",))
+            yield Pair(original=f"{old}.{side}_attn.qkv", diffusers=tuple(f"{new}.attn.{part}" for part in parts))
+            yield Pair(original=f"{old}.{side}_attn.proj", diffusers=(f"{new}.attn.{out}",))
+            yield Pair(original=f"{old}.{side}_mlp.0", diffusers=(f"{new}.ff{suffix}.net.0.proj",))
+            yield Pair(original=f"{old}.{side}_mlp.2", diffusers=(f"{new}.ff{suffix}.net.2",))
+            for norm, name in zip(("query_norm", "key_norm"), norms, strict=True):
+                yield Pair(original=f"{old}.{side}_attn.norm.{norm}", diffusers=(f"{new}.attn.{name}",))
+    for block in _numbers(paths, "single_blocks", "single_transformer_blocks"):
+        old, new = f"single_blocks.{block}", f"single_transformer_blocks.{block}"
+        yield Pair(original=f"{old}.linear1", rest=True,
+                   diffusers=(*(f"{new}.attn.to_{part}" for part in "qkv"), f"{new}.proj_mlp"))
+        yield Pair(original=f"{old}.linear2", diffusers=(f"{new}.proj_out",))
+        yield Pair(original=f"{old}.modulation.lin", diffusers=(f"{new}.norm.linear",))
+        for norm, name in (("query_norm", "norm_q"), ("key_norm", "norm_k")):
+            yield Pair(original=f"{old}.norm.{norm}", diffusers=(f"{new}.attn.{name}",))
+
+
+def sd3_pairs(paths: Collection[str], modules: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
+    """Stable Diffusion 3 and 3.5: Stability's names and diffusers'. The last block's context has a shift and a scale
+    only, which stand the other way round in diffusers, as in the final layer."""
+    yield Pair(original="x_embedder.proj", diffusers=("pos_embed.proj",))
+    yield Pair(original="context_embedder", diffusers=("context_embedder",))
+    for ours, _, theirs in _EMBEDDERS[:2]:
+        for layer, number in ((0, 1), (2, 2)):
+            yield Pair(original=f"{theirs}.{layer}", diffusers=(f"time_text_embed.{ours}.linear_{number}",))
+    yield Pair(original="final_layer.linear", diffusers=("proj_out",))
+    yield Pair(original="final_layer.adaLN_modulation.1", diffusers=("norm_out.linear",), swapped=True)
+    for block in _numbers(paths, "joint_blocks", "transformer_blocks"):
+        new = f"transformer_blocks.{block}"
+        for (_, suffix, parts, out, norms), side in zip(_SIDES, ("x_block", "context_block"), strict=True):
+            old, modulation = f"joint_blocks.{block}.{side}", f"{new}.norm1{suffix}.linear"
+            name = f"{old}.adaLN_modulation.1"
+            shape = modules.get(name) or modules.get(modulation) or (0, 1)
+            yield Pair(original=name, diffusers=(modulation,), swapped=side == "context_block" and shape[0] == 2 * shape[1])
+            yield Pair(original=f"{old}.attn.qkv", diffusers=tuple(f"{new}.attn.{part}" for part in parts))
+            yield Pair(original=f"{old}.attn.proj", diffusers=(f"{new}.attn.{out}",))
+            yield Pair(original=f"{old}.mlp.fc1", diffusers=(f"{new}.ff{suffix}.net.0.proj",))
+            yield Pair(original=f"{old}.mlp.fc2", diffusers=(f"{new}.ff{suffix}.net.2",))
+            for norm, theirs in zip(("ln_q", "ln_k"), norms, strict=True):
+                yield Pair(original=f"{old}.attn.{norm}", diffusers=(f"{new}.attn.{theirs}",))
+        second = f"joint_blocks.{block}.x_block.attn2"
+        yield Pair(original=f"{second}.qkv", diffusers=tuple(f"{new}.attn2.to_{part}" for part in "qkv"))
+        yield Pair(original=f"{second}.proj", diffusers=(f"{new}.attn2.to_out.0",))
+        for norm, theirs in (("ln_q", "norm_q"), ("ln_k", "norm_k")):
+            yield Pair(original=f"{second}.{norm}", diffusers=(f"{new}.attn2.{theirs}",))
+
+
+def _numbers(paths: Collection[str], *stems: str) -> list[int]:
+    found = (re.match(rf"({'|'.join(stems)})\.([0-9]{{1,3}})\.", path) for path in paths)
+    return sorted({int(match[2]) for match in found if match})
+
+
+def is_sd3(modules: Collection[str], family: str) -> bool:
+    """Whether a transformer is Stable Diffusion 3's and not Flux's: by its names, and by the family where they leave it open."""
+    if any(path.startswith(("joint_blocks.", "pos_embed.")) for path in modules):
+        return True
+    return family == "sd3" and not any(path.startswith(("single_", "double_blocks.")) for path in modules)
+
+
+def _other_layout(modules: Mapping[str, tuple[int, ...]], family: str) -> Iterator[tuple[str, Target]]:
+    return _paired(modules, sd3_pairs(modules, modules) if is_sd3(modules, family) else flux_pairs(modules))
+
+
+def _paired(modules: Mapping[str, tuple[int, ...]], pairs: Iterable[Pair]) -> Iterator[tuple[str, Target]]:
+    """The names of the layout that the model has not, for every pair that it has one side of."""
+    for pair in pairs:
+        if pair.original in modules:
+            yield from _of_original(pair, tuple(modules[pair.original]))
+        elif all(part in modules for part in pair.diffusers):
+            yield from _of_diffusers(pair, [tuple(modules[part]) for part in pair.diffusers])
+
+
+def _of_original(pair: Pair, shape: tuple[int, ...]) -> Iterator[tuple[str, Target]]:
+    """The diffusers names of a module that the model has in the original layout, and its own with its parts."""
+    heights = _heights(pair, shape)
+    if len(pair.diffusers) == 1:
+        rows = _halves(shape[0]) if pair.swapped else ()
+        if pair.diffusers[0] != pair.original:
+            yield pair.diffusers[0], Target(shape=shape, places=(Place(path=pair.original, rows=rows),))
+        return
+    if not heights:
+        return
+    starts = [sum(heights[:number]) for number in range(len(heights))]
+    for name, start, height in zip(pair.diffusers, starts, heights, strict=True):
+        yield name, Target(shape=(height, *shape[1:]),
+                           places=(Place(path=pair.original, at=(start, start + height)),))
+    if pair.rest:
+        yield f"{pair.original}.{QKV_OF_LINEAR1}", Target(
+            shape=(starts[3], *shape[1:]), places=(Place(path=pair.original, at=(0, starts[3])),), fused=heights[:3])
+
+
+def _heights(pair: Pair, shape: tuple[int, ...]) -> tuple[int, ...]:
+    count = len(pair.diffusers)
+    if count == 1 or len(shape) != 2:
+        return ()
+    if pair.rest:
+        last = shape[0] - (count - 1) * shape[1]
+        return (*[shape[1]] * (count - 1), last) if last > 0 else ()
+    return () if shape[0] % count else (shape[0] // count,) * count
+
+
+def fused_heights(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Of a fused module of the original layout the heights of its parts, by its last name; none for other modules."""
+    last = name.replace("_", ".").rpartition(".")[2]
+    if last == "linear1":
+        return _heights(Pair(original="", diffusers=("",) * 4, rest=True), shape)
+    return _heights(Pair(original="", diffusers=("",) * 3), shape) if last == "qkv" else ()
+
+
+def _of_diffusers(pair: Pair, shapes: list[tuple[int, ...]]) -> Iterator[tuple[str, Target]]:
+    """The original name of modules that the model has in diffusers' layout."""
+    if pair.original == pair.diffusers[0]:
+        return
+    if len(pair.diffusers) == 1:
+        rows = _halves(shapes[0][0]) if pair.swapped else ()
+        yield pair.original, Target(shape=shapes[0], places=(Place(path=pair.diffusers[0], rows=rows),))
+        return
+    if len({shape[1:] for shape in shapes}) != 1:
+        return
+    heights = tuple(shape[0] for shape in shapes)
+    starts = [sum(heights[:number]) for number in range(len(heights))]
+    places = tuple(Place(path=path, rows=((start, start + height),))
+                   for path, start, height in zip(pair.diffusers, starts, heights, strict=True))
+    yield pair.original, Target(shape=(sum(heights), *shapes[0][1:]), places=places, fused=heights)
+    if pair.rest:
+        yield f"{pair.original}.{QKV_OF_LINEAR1}", Target(shape=(starts[3], *shapes[0][1:]), places=places[:3], fused=heights[:3])
+
+
+def _halves(height: int) -> tuple[tuple[int, int], ...]:
+    return ((height // 2, height), (0, height // 2))
+
+
+def traversal(component: str, paths: Collection[str], old_order: bool) -> list[str]:
+    """The modules in the order in which cloneofsimo's trainer met them: down, up, then middle blocks; per block the first
+    attention, in the old order the feed-forward's first layer, the second attention; in text encoders k, v, q, out."""
+    by_end: dict[tuple[int, ...], str] = {}
+    if component == "unet":
+        pattern = re.compile(r"(down|up|mid)_blocks?\.(?:(\d+)\.)?attentions\.(\d+)\.transformer_blocks\.(\d+)\.(.+)")
+        inner = [f"attn1.{part}" for part in ("to_q", "to_k", "to_v", "to_out.0")]
+        inner += ["ff.net.0.proj"] if old_order else []
+        inner += [f"attn2.{part}" for part in ("to_q", "to_k", "to_v", "to_out.0")]
+        for path in paths:
+            if (found := pattern.fullmatch(path)) and found[5] in inner:
+                by_end[["down", "up", "mid"].index(found[1]), int(found[2] or 0), int(found[3]), int(found[4]),
+                       inner.index(found[5])] = path
+    else:
+        inner = ["k_proj", "v_proj", "q_proj", "out_proj"]
+        for path in paths:
+            if (found := re.search(r"layers\.(\d+)\.self_attn\.(\w+)$", path)) and found[2] in inner:
+                by_end[int(found[1]), inner.index(found[2])] = path
+    return [by_end[place] for place in sorted(by_end)]
+

@@ -1,0 +1,102 @@
+"""Textual inversions: vectors that stand for a word in a text encoder, from A1111's, diffusers', kohya's, CompVis' and
+replicate's files, and those bundled with a LoRA. Reading calls `place_of` for every key before it tries a format.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Literal
+
+from harness.adapters.adapter_file import Entry, Stored, shown
+from harness.adapters.change import Embedding
+from harness.adapters.live_plan import AdapterError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+BUNDLE: Final = "bundle_emb."
+_PARTS: Final[Mapping[str, str]] = {
+    "emb_params": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2", "t5": "t5",
+    "text_encoders_0": "text_encoder", "text_encoders_1": "text_encoder_2",
+}
+"""Names for vectors, and whose they are; the word itself is the file's name or the bundle's."""
+_OUTPUTS: Final = ("clip_l_out", "clip_g_out", "t5_out")
+_WIDEST: Final = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class InversionKey:
+    """What a tensor of a textual inversion is: vectors for a part of the model, a number beside them, or of no use."""
+
+    part: str
+    token: str
+    status: Literal["applied", "consumed", "refused"] = "applied"
+    reason: str = ""
+
+
+def place_of(stored: Stored, key: str) -> InversionKey | None:
+    """What a key means when it is one of a textual inversion's, None for other keys."""
+    if key.startswith(BUNDLE):
+        return _bundled(key)
+    stem = stored.name.rpartition("/")[2].rpartition(".")[0]
+    name = stored.extras.get("name", "")
+    if key in _PARTS and _is_vectors(stored.entries[key]):
+        return InversionKey(part=_PARTS[key], token=name or stem)
+    if key in _OUTPUTS:
+        return _of_output(key, stem)
+    if key.startswith(("string_to_param.", "string_to_token.")):
+        named = name or key[len("string_to_param."):]
+        return InversionKey(part="text_encoder", token=stem if named == "*" else named,
+                            status="applied" if key.startswith("string_to_param.") else "consumed")
+    # diffusers saves {token: vectors} and nothing else, cloneofsimo's trainer <tokens> beside factors.
+    alone = len(stored.entries) == 1 and not stored.bare and "." not in key and not _is_misspelt(key)
+    if (alone or (key.startswith("<") and key.endswith(">"))) and _is_vectors(stored.entries[key]):
+        return InversionKey(part="text_encoder", token=key)
+    return None
+
+
+def _bundled(key: str) -> InversionKey | None:
+    """"bundle_emb.<name>.string_to_param.*": the name may hold dots, what follows it is one of a few words."""
+    rest = key.removeprefix(BUNDLE)
+    for ending, part in (*_PARTS.items(), ("string_to_param.*", "text_encoder"), ("string_to_token.*", "")):
+        name = rest.removesuffix(f".{ending}")
+        if name and name != rest:
+            return InversionKey(part=part or "text_encoder", token=name, status="applied" if part else "consumed")
+    ending = next((ending for ending in _OUTPUTS if rest.endswith(f".{ending}")), "")
+    return _of_output(ending, rest.removesuffix(f".{ending}")) if ending else None
+
+
+def _of_output(ending: str, token: str) -> InversionKey:
+    return InversionKey(part=_PARTS[ending.removesuffix("_out")], token=token, status="refused",
+                        reason="vectors for the encoder's output, which a text encoder has no words for")
+
+
+def _is_misspelt(key: str) -> bool:
+    """Whether a lone name is nearly one of those that say whose the vectors are: a damaged file, not a word like that."""
+    return bool(difflib.get_close_matches(key[:40], [*_PARTS, "string_to_param"], n=1, cutoff=0.8))
+
+
+def _is_vectors(entry: Entry) -> bool:
+    return len(entry.shape) in (1, 2) and entry.dtype in ("F16", "BF16", "F32", "F64") and 0 < entry.shape[-1] <= _WIDEST
+
+
+def embedding(stored: Stored, key: str, found: InversionKey, component: str, vectors: Tensor,
+              modules: Mapping[str, tuple[int, ...]]) -> Embedding:
+    """The vectors as (n, width). AdapterError for other shapes, numbers that are none, and a width that the model lacks."""
+    width = next((shape[1] for path, shape in modules.items()
+                  if path.endswith(("token_embedding", "embed_tokens", "shared")) and len(shape) == 2), 0)
+    if vectors.ndim not in (1, 2) or vectors.numel() == 0 or not vectors.is_floating_point():
+        raise AdapterError(f"{stored.name}: {shown(key)} of shape {tuple(vectors.shape)} and {vectors.dtype} is no list of "
+                           "vectors")
+    rows = vectors.reshape(-1, vectors.shape[-1])
+    if not bool(rows.float().isfinite().all()):
+        raise AdapterError(f"{stored.name}: {shown(key)} contains NaN or infinity")
+    if width and rows.shape[1] != width:
+        raise AdapterError(f"{stored.name}: {shown(key)} has vectors of {rows.shape[1]} numbers, but {component} takes {width}; "
+                           "the embedding is for another model")
+    if not found.token.strip():
+        raise AdapterError(f"{stored.name}: {shown(key)} is for the word {shown(found.token)}, which cannot stand in a prompt; "
+                           "save it with a name")
+    return Embedding(component=component, token=found.token, vectors=rows)

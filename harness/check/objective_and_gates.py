@@ -1,0 +1,109 @@
+"""Everything that can be known to be wrong with what a suite calls best and with its gates. suite.py asks, once the types of
+their fields are known to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator, Mapping
+
+from harness.check.phrases import doubles, number, unknown
+from harness.check.values import COUNTS, direction, gate_values, known_values
+from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Suite
+
+
+def objective_problems(suite: Suite) -> Iterator[str]:
+    """One phrase per problem of the objective."""
+    objective, known = suite.objective, known_values(suite)
+    yield from unknown("value", [objective.maximise], known | {DESIRABILITY})
+    for penalty in objective.penalties:
+        yield from unknown("penalty", [penalty.metric], known)
+        if not number(penalty.weight) or penalty.weight < 0 or not number(penalty.allowance):
+            yield f"penalty on {penalty.metric!r}: weight and allowance must be finite, the weight not negative"
+    yield from _constraints(objective.constraints, known)
+    yield from _preferences(suite)
+    if objective.maximise == DESIRABILITY and not objective.desirabilities:
+        yield ("it maximises the desirability of nothing; give desirabilities=(Desirability(metric='clip_score', worst=20, "
+               "best=30),)")
+    if objective.desirabilities and objective.maximise != DESIRABILITY:
+        yield f"desirabilities are given, but it maximises {objective.maximise!r}; give maximise=DESIRABILITY, or leave them out"
+    yield from doubles("desirability of", [d.metric for d in objective.desirabilities])
+    for desirability in objective.desirabilities:
+        yield from (f"desirability of {desirability.metric!r}: {said}" for said in _desirability(desirability, known))
+
+
+def _preferences(suite: Suite) -> Iterator[str]:
+    """What is wrong with the sides that are preferred; the axes are those of any candidate."""
+    axes = {axis for c in suite.candidates if isinstance(c.axes, Mapping) for axis in c.axes}
+    for axis, side in suite.objective.prefer.items():
+        yield from unknown("axis", [axis], {*axes, "guidance"})
+        if side not in SIDES:
+            yield f"prefers {side!r} on {axis!r}; expected one of {', '.join(SIDES)}"
+
+
+def _constraints(constraints: Collection[Constraint], known: Collection[str]) -> Iterator[str]:
+    yield from doubles("constraint on", [(f"{c.metric} {'at_least' if c.at_most is None else 'at_most'}") for c in constraints])
+    for constraint in constraints:
+        yield from unknown("constraint", [constraint.metric], known)
+        limits = [limit for limit in (constraint.at_most, constraint.at_least) if limit is not None]
+        if len(limits) != 1:
+            yield f"constraint on {constraint.metric!r}: {len(limits)} limits are given; expected one of at_most, at_least"
+        elif not number(limits[0]):
+            yield f"constraint on {constraint.metric!r}: the limit is {limits[0]!r}; expected a finite number"
+
+
+def _desirability(of: Desirability, known: Collection[str]) -> Iterator[str]:
+    yield from unknown("value", [of.metric], known)
+    if not number(of.worst) or not number(of.best) or of.worst == of.best:
+        yield f"worst is {of.worst!r} and best {of.best!r}; expected two different finite numbers"
+    for name in ("shape", "weight"):
+        value = getattr(of, name)
+        if not number(value) or value <= 0:
+            yield f"{name} is {value!r}; expected a number above 0"
+
+
+def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[str]:
+    """One phrase per problem of a gate; `names` are those of the suite's candidates."""
+    yield from unknown("value", [gate.value], gate_values(suite))
+    yield from _limits(gate)
+    for word in ("at_least", "at_most"):
+        limit = getattr(gate, word)
+        if limit is not None and not number(limit):
+            yield f"{word} is {limit!r}; expected a finite number"
+    if gate.not_worse_than is not None and direction(gate.value) == "nearer":
+        yield f"neither more nor less {gate.value} is worse; expected at_least or at_most"
+    if gate.not_worse_than is not None:
+        yield from unknown("candidate", [gate.not_worse_than], {*names, BASELINE, PROMOTED})
+    if gate.not_worse_than == PROMOTED and PROMOTED in names:
+        yield f"{PROMOTED!r} is what was promoted last, and a candidate has that name; call it otherwise"
+    yield from unknown("candidate", gate.candidates, names)
+    yield from _allowances(gate)
+
+
+def _limits(gate: Gate) -> Iterator[str]:
+    """What is wrong with the limit as such."""
+    limits = [limit for limit in (gate.at_least, gate.at_most, gate.not_worse_than) if limit is not None]
+    if gate.value in ("coverage", "identities"):
+        if limits:
+            told = "key must be accounted for" if gate.value == "coverage" else "identity must hold"
+            yield f"{gate.value} takes no limit: every {told}"
+    elif len(limits) != 1:
+        yield f"{len(limits)} limits are given; expected one of at_least, at_most, not_worse_than"
+    elif gate.value in COUNTS and gate.at_most is None:
+        yield f"{'failures are counted' if gate.value == 'failures' else 'of failed images fewer are better'}; expected at_most"
+    elif gate.value == "failure_rate" and number(gate.at_most) and not 0 <= (gate.at_most or 0) <= 1:
+        yield f"at_most is {gate.at_most:g}; expected a share of the images, from 0 to 1"
+
+
+def _allowances(gate: Gate) -> Iterator[str]:
+    """What is wrong with the margin and the ratio, which go with another candidate."""
+    if not number(gate.margin) or gate.margin < 0:
+        yield f"margin is {gate.margin!r}; expected a number of at least 0"
+    elif gate.margin and gate.not_worse_than is None:
+        yield "margin is given without not_worse_than; put it into the limit"
+    if gate.ratio is None:
+        return
+    if not number(gate.ratio) or gate.ratio <= 0:
+        yield f"ratio is {gate.ratio!r}; expected a number above 0, like 1.1"
+    if gate.not_worse_than is None or gate.value in COUNTS:
+        yield "ratio is given without not_worse_than; it is held against another candidate's value"
+    if gate.margin:
+        yield "both a margin and a ratio are given; expected one of them"

@@ -1,0 +1,137 @@
+"""Adapters in expressions: which tensors of a component a read adapter changes, and to what.
+Planning a recipe fuses adapters through it; the workbench applies those that live layers cannot take.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
+
+from harness.adapters import AdapterError, Change, Reading
+from harness.adapters.kinds import bias_delta, changed_bias, changed_weight
+from harness.declare import Adapter, Alphas, Blocks, Gradient
+from harness.merge import Altered, Expression
+from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key, unmatched_patterns
+from harness.merge.blocks import unet_blocks
+from harness.weights import ModelFile
+from harness.weights.ldm import unet_to_ldm
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+Places: TypeAlias = tuple[str, str]
+"""A module: its component and path."""
+_Rule = TypeVar("_Rule", float, Blocks, Gradient, Blocks | Gradient, float | Blocks | Gradient)
+
+
+def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapter, reading: Reading,
+                 weights: Mapping[Places, float], left: Collection[Places] = ()) -> dict[str, Expression]:
+    """The expressions that an adapter changes, by key, each at its own of the `weights`; modules in `left` are not touched.
+
+    Raises AdapterError for a bias that the model's layer lacks.
+    """
+    changed: dict[str, Expression] = {}
+    for (part, path), change in reading.changes.items():
+        if part != component or (part, path) in left:
+            continue
+        weight = weights[part, path]
+        said = ("adapter", adapter.path, path, weight)
+        if _changes_weight(change):
+            changed[f"{path}.weight"] = Altered(input=keys[f"{path}.weight"], said=said, alter=_weight(change, weight))
+        if bias_delta(change) is not None:
+            if f"{path}.bias" not in keys:
+                raise AdapterError(f"{reading.source}: changes the bias of {path}, and the layer of this model has none")
+            changed[f"{path}.bias"] = Altered(input=keys[f"{path}.bias"], said=said, alter=_bias(change, weight))
+    return changed
+
+
+def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Places, float]:
+    """The weight of every module that the adapter changes: its weight times the block's, as alpha is found by block in
+    merges. Raises AdapterError for block weights that do not fit the model, and for a pattern that matches nothing."""
+    if adapter.blocks is None:
+        return dict.fromkeys(reading.changes, adapter.weight)
+    blocks = _whole(adapter.blocks)
+    # Of all the model's keys: an adapter's alone do not show how the blocks are numbered.
+    ldm = unet_to_ldm(model.components["unet"]) if "unet" in model.components else {}
+    denoiser = ldm.values() or model.components.get("transformer", {})
+    found: list[ByKey] = []
+    weights: dict[Places, float] = {}
+    for component in dict.fromkeys(component for component, _ in reading.changes):
+        paths = {f"{path}.weight": path for part, path in reading.changes if part == component}
+        names = {key: ldm[key] if component == "unet" else key for key in paths}
+        try:
+            found.append(alphas_by_key(blocks, component, names, family=model.family, denoiser=denoiser))
+        except WhereError as error:
+            raise AdapterError(f"{adapter.path}: blocks: {error}") from error
+        weights |= {(component, path): adapter.weight * found[-1].values[key] for key, path in paths.items()}
+    if unused := unmatched_patterns(blocks, found):
+        raise AdapterError(f"{adapter.path}: blocks: the pattern {unused[0]!r} matches no module that the adapter changes; write "
+                           "* for any text, like '*attn2*'")
+    return weights
+
+
+def _whole(blocks: Blocks | Gradient | Alphas) -> Blocks | Gradient | Alphas:
+    """Block weights as the model's blocks count them. Tools for LoRA give 17 values for Stable Diffusion 1 and 12 for SDXL,
+    one for each block that a plain LoRA changes; the others then count 1, as in these tools."""
+    if isinstance(blocks, Alphas):
+        return replace(blocks, default=_rule(blocks.default), parts={part: _rule(rule) for part, rule in blocks.parts.items()})
+    return _rule(blocks)
+
+
+def _rule(rule: _Rule) -> _Rule:
+    if not isinstance(rule, Blocks) or len(rule.values) not in LORA_BLOCKS:
+        return rule
+    slots, named = LORA_BLOCKS[len(rule.values)]
+    given = dict(zip(named, rule.values, strict=True))
+    return replace(rule, values=tuple(given.get(slot, 1.0) for slot in slots))
+
+
+def _slots(inputs: int) -> tuple[str, ...]:
+    return ("BASE", *unet_blocks(inputs, inputs))
+
+
+def _named(slots: tuple[str, ...], without: Collection[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    return slots, tuple(slot for slot in slots if slot not in without)
+
+
+LORA_BLOCKS: Final = {
+    17: _named(_slots(12), {"IN00", "IN03", "IN06", "IN09", "IN10", "IN11", "OUT00", "OUT01", "OUT02"}),
+    12: _named(_slots(9), {"IN00", "IN01", "IN02", "IN03", "IN06", "OUT06", "OUT07", "OUT08"}),
+}
+"""By the number of values: all blocks of the model, and those that have one."""
+
+
+def refuse_unfusible(reading: Reading) -> None:
+    """AdapterError for what changes no weights, where weights are to be changed for good."""
+    if reading.embeddings:
+        tokens = ", ".join(repr(embedding.token) for embedding in reading.embeddings)
+        raise AdapterError(f"{reading.source}: is a textual inversion ({tokens}), which is no change of weights and cannot be "
+                           "fused. Give it as an adapter of the candidate, or as a file beside the model")
+    if reading.format == "hypernetwork":
+        raise AdapterError(f"{reading.source}: is a hypernetwork, which changes what attention sees and no weights, and cannot "
+                           "be fused. Give it as an adapter of the candidate")
+
+
+def _changes_weight(change: Change) -> bool:
+    """Whether there is more to a change than a bias."""
+    return any(role not in ("diff_b", "b_norm", "bias") for role in change.tensors)
+
+
+def _weight(change: Change, weight: float) -> Callable[[Tensor], Tensor]:
+    return partial(_changed_weight, change, weight)
+
+
+def _changed_weight(change: Change, weight: float, base: Tensor) -> Tensor:
+    return changed_weight(change, base, weight)
+
+
+def _bias(change: Change, weight: float) -> Callable[[Tensor], Tensor]:
+    return partial(_changed_bias, change, weight)
+
+
+def _changed_bias(change: Change, weight: float, base: Tensor) -> Tensor:
+    found = changed_bias(change, base, weight)
+    return base if found is None else found

@@ -1,0 +1,71 @@
+"""What a candidate is by content, whatever its files are called: the hash that its pictures and figures are kept under.
+The workbench asks for every candidate.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from harness.adapters.kinds import KINDS
+from harness.declare import Candidate, plain, short_hash
+from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
+from harness.materialise.text_treatment import clip_file
+from harness.merge import MERGE_METHODS
+from harness.quantize import QUANTIZATION_MODES
+from harness.records import Weights
+from harness.runtimes import RUNTIMES
+from harness.text import WEIGHTINGS
+
+TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2}
+"""Raised when one of them gives other numbers for the same file: block weights of adapters, and several adapters of one
+candidate or such for some of the steps, among them."""
+
+
+def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
+    """BLAKE3 of every input file, and one identity over all of them, the declaration, and the versions of our arithmetic."""
+    references = [*(leaf.path for leaf in leaves(candidate.model)),
+                  *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
+    if config := frame_of(candidate.model).config:
+        references.append(config)
+    if candidate.aesthetic is not None:
+        references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
+    inputs = {reference: library.content(reference) for reference in dict.fromkeys(references)}
+    made = _by_content(plain(candidate), inputs)
+    words = _words(candidate, library)
+    return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
+        {k: v for k, v in made.items() if k not in ("name", "axes")}, sorted(inputs.values()), _versions(candidate),
+        QUANTIZATION_MODES[candidate.quantization].version, RUNTIMES[candidate.runtime].version, *([words] if words else [])]))
+
+
+def _words(candidate: Candidate, library: Library) -> list[list[str]]:
+    """The words of the candidate's textual inversions, adapter by adapter: many files are called by their word and do not hold
+    it, so that a renamed one is another candidate."""
+    model = library.open(frame_of(candidate.model))
+    found = [[e.token for e in library.adapter(adapter.path, model).embeddings] for adapter in candidate.adapters]
+    return found if any(found) else []
+
+
+def _versions(candidate: Candidate) -> dict[str, int]:
+    """The version of every piece of arithmetic that the candidate is made with."""
+    versions = {m.method: MERGE_METHODS[m.method].version for m in merges_of(candidate.model)}
+    if any((*adapters_of(candidate.model), *candidate.adapters)):
+        versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
+        versions["hypernetwork"] = TREATMENT_VERSIONS["hypernetwork"]
+    if any(adapter.blocks is not None for adapter in (*adapters_of(candidate.model), *candidate.adapters)):
+        versions["blocks"] = TREATMENT_VERSIONS["blocks"]
+    if len(candidate.adapters) > 1 or any((adapter.start, adapter.end) != (0, 1) for adapter in candidate.adapters):
+        versions["together"] = TREATMENT_VERSIONS["together"]
+    if candidate.emphasis is not None:
+        versions[f"emphasis {candidate.emphasis.method}"] = WEIGHTINGS[candidate.emphasis.method].version
+    if candidate.aesthetic is not None:
+        versions["aesthetic"] = TREATMENT_VERSIONS["aesthetic"]
+    return versions
+
+
+def _by_content(declaration: Any, inputs: dict[str, str]) -> Any:
+    """A declaration with every file name replaced by the hash of the file: a renamed file is the same candidate."""
+    if isinstance(declaration, dict):
+        return {key: _by_content(value, inputs) for key, value in declaration.items()}
+    if isinstance(declaration, list):
+        return [_by_content(value, inputs) for value in declaration]
+    return inputs.get(declaration, declaration) if isinstance(declaration, str) else declaration

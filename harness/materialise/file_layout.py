@@ -1,0 +1,301 @@
+"""Where every byte of a file to be made comes from: copied from an input, merged from several, or constant. Making and
+comparing files call `place`; no weight is read.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Final
+
+from harness.declare import Merge
+from harness.materialise.library import MaterialiseError, merges_of, name_of
+from harness.materialise.recipe import RecipePlan
+from harness.merge import Expression, Merged, Source, elementwise, sources
+from harness.weights import ModelFile, ModelFileError, Piece, Placed, TensorInfo, layout_of, single_file_layout
+from harness.weights.header import Span, lay_out
+from harness.weights.header_claims import position_ids_state
+from harness.weights.safetensors_header import DTYPE_BYTES
+from harness.weights.write import bytes_of
+
+_SHOWN: Final = 5
+_PREFIXES: Final = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.", "conditioner.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """A run of bytes that can be made in pieces of any size. Either `constant` holds them, or they are copied or merged
+    from `places`, one (file, byte offset) for each source of the expression in order; `expression` is None for a copy.
+    `names` are the tensors of the file that lie in it."""
+
+    begin: int
+    end: int
+    dtype: str
+    names: tuple[str, ...]
+    places: tuple[tuple[Path, int], ...] = ()
+    expression: Expression | None = None
+    constant: bytes = b""
+    verbatim: bool = False
+    """No weight: copied whatever it holds. Schedule buffers of models with zero terminal SNR are infinite at one end."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Whole:
+    """A tensor, or some rows of one, that must be in memory as a whole to be made."""
+
+    begin: int
+    name: str
+    dtype: str
+    component: str
+    expression: Expression
+    transposed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FilePlan:
+    """A file to be made. `coverage` maps component to status to names: "file" holds the tensors that are weights of no
+    component."""
+
+    recipe: RecipePlan
+    spans: Mapping[str, Span]
+    segments: tuple[Segment, ...]
+    wholes: tuple[Whole, ...]
+    coverage: Mapping[str, Mapping[str, tuple[str, ...]]]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def total(self) -> int:
+        """Bytes of data."""
+        return max((span.end for span in self.spans.values()), default=0)
+
+
+@dataclass(kw_only=True)
+class _Drawn:
+    segments: list[Segment] = field(default_factory=list)
+    wholes: list[Whole] = field(default_factory=list)
+
+
+def place(recipe: RecipePlan) -> FilePlan:
+    """The plan of the single file that a recipe makes, in the layout of its frame (the leftmost model).
+
+    Tensors that are weights of no component: schedule buffers and markers are copied, position ids written afresh,
+    EMA copies left out since they would contradict the merged weights. Raises MaterialiseError for tensors that nothing
+    knows, unless the recipe says missing="keep_a": these are kept then.
+    """
+    frame = recipe.files[name_of(recipe.frame)]
+    placed = single_file_layout(frame) if frame.is_folder else layout_of(frame)
+    if not placed:
+        raise MaterialiseError(f"{frame.path}: a single file cannot be made of a {frame.family} folder yet; give the model as a "
+                               "single file")
+    _refuse_strays(recipe)
+    placed = (*placed, *_brought(recipe, frame))
+    raw = {component for component in recipe.parts if _untouched(recipe, component)}
+    beside, kept = _beside(frame, [at for at in placed if not at.pieces], raw)
+    pieced = [_with_dtype(at, recipe, raw) for at in placed if at.pieces]
+    spans = lay_out([(at.name, at.dtype, at.shape) for at in (*pieced, *kept)])
+    drawn = _Drawn()
+    for at in pieced:
+        _draw(at, spans[at.name].begin, recipe, raw, drawn)
+    for at in kept:
+        drawn.segments.append(_copy_or_constant(at, spans[at.name], frame))
+    coverage = {component: part.coverage for component, part in recipe.parts.items()} | {"file": beside} | {
+        f"adapter {path}": _over_components(keys) for path, keys in recipe.adapters.items()}
+    # What is copied as it is stored was not multiplied out, and nothing else can be said of it.
+    notes = [*dict.fromkeys(note for component, part in recipe.parts.items() if component not in raw for note in part.notes),
+             *_said(beside), *_unused(recipe), *_absent(recipe)]
+    return FilePlan(recipe=recipe, spans=spans, segments=tuple(_joined(drawn.segments)), wholes=tuple(drawn.wholes),
+                    coverage=coverage, notes=tuple(notes))
+
+
+def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
+    """Where the components come to lie that the frame lacks and another model gives: as in any single file of the family."""
+    found: list[Placed] = []
+    for component, part in recipe.parts.items():
+        if component in frame.components or not part.keys:
+            continue
+        infos = {key: TensorInfo(source=key, file=frame.path, dtype=at.dtype, shape=at.shape) for key, at in part.stored.items()}
+        try:
+            if not any(info.source.startswith(_PREFIXES) for own in frame.components.values() for info in own.values()) and (
+                    not frame.is_folder):
+                raise ModelFileError("its tensors have names without a component in front")  # noqa: TRY301  one message for both
+            found += single_file_layout(replace(frame, layout="diffusers", files={}, other={}, components={component: infos}))
+        except ModelFileError as error:
+            raise MaterialiseError(f"{frame.path}: has no {component}, and the result no place for the one that is taken "
+                                   f"({error}). Give an A that has one") from error
+    return found
+
+
+def _absent(recipe: RecipePlan) -> list[str]:
+    """What a fused adapter holds for components that the model does not have."""
+    return [f"adapter {path}: {len(statuses['absent_component'])} tensors are for {component}, which this model does not have"
+            for path, components in recipe.adapters.items() for component, statuses in components.items()
+            if "absent_component" in statuses]
+
+
+def _over_components(keys: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
+    """Status to tensors of an adapter file, over all components."""
+    found: dict[str, tuple[str, ...]] = {}
+    for statuses in keys.values():
+        for status, names in statuses.items():
+            found[status] = (*found.get(status, ()), *names)
+    return found
+
+
+def _untouched(recipe: RecipePlan, component: str) -> bool:
+    """Whether a component is the frame's own as it is stored: then its bytes are copied, whatever they mean."""
+    if isinstance(recipe.model, Merge) and recipe.model.dtype != "a":
+        return False
+    name, part = name_of(recipe.frame), recipe.parts[component]
+    infos = recipe.files[name].components.get(component, {})
+    return all(isinstance(e, Source) and e.model == name and e.key == key for key, e in part.keys.items()) and all(
+        info.scale or part.stored[key].dtype == info.dtype for key, info in infos.items())
+
+
+def _with_dtype(at: Placed, recipe: RecipePlan, raw: set[str]) -> Placed:
+    dtypes = {at.dtype if piece.component in raw else recipe.parts[piece.component].stored[piece.key].dtype
+              for piece in at.pieces}
+    if len(dtypes) > 1:
+        raise MaterialiseError(f"{at.name!r} would be stored partly as {' and partly as '.join(sorted(dtypes))}. Give dtype")
+    return replace(at, dtype=dtypes.pop())
+
+
+def _draw(at: Placed, begin: int, recipe: RecipePlan, raw: set[str], drawn: _Drawn) -> None:
+    """The segments or wholes of one tensor of the file, one for each canonical tensor in it."""
+    row_bytes = math.prod(at.shape[1:]) * DTYPE_BYTES[at.dtype]
+    for piece in at.pieces:
+        first, last = piece.rows or (0, at.shape[0] if at.shape else 1)
+        start, end = begin + first * row_bytes, begin + last * row_bytes
+        infos = [info for _, info in _read_by(piece, recipe)]
+        expression = recipe.parts[piece.component].keys[piece.key]
+        as_stored = all(info.transposed == at.transposed or len(info.shape) < 2 for info in infos)
+        if piece.component in raw and as_stored and all(i.offset is not None and i.dtype == at.dtype for i in infos):
+            # A scaled weight is copied as its codes, which `stored` does not show.
+            drawn.segments.append(Segment(begin=start, end=end, dtype=at.dtype, names=(at.name,),
+                                          places=tuple((info.file, info.offset or 0) for info in infos)))
+            continue
+        in_pieces = elementwise(expression) and as_stored and all(
+            info.offset is not None and not info.scale for info in infos)
+        if not in_pieces:
+            drawn.wholes.append(Whole(begin=start, name=at.name, dtype=at.dtype, component=piece.component,
+                                      expression=expression, transposed=at.transposed))
+            continue
+        copy = isinstance(expression, Source) and expression.dtype == at.dtype
+        drawn.segments.append(Segment(
+            begin=start, end=end, dtype=at.dtype, names=(at.name,), expression=None if copy else expression,
+            places=tuple((info.file, info.offset or 0) for info in infos)))
+
+
+def _read_by(piece: Piece, recipe: RecipePlan) -> Iterator[tuple[Source, TensorInfo]]:
+    for source in sources(recipe.parts[piece.component].keys[piece.key]):
+        yield source, recipe.files[source.model].components[source.component][source.key]
+
+
+def _copy_or_constant(at: Placed, span: Span, frame: ModelFile) -> Segment:
+    """A tensor that is no weight: its bytes are copied; position ids are the numbers from 0, whatever the file has."""
+    if at.role == "position_ids":
+        data = b"".join(number.to_bytes(8, "little") for number in range(math.prod(at.shape)))
+    elif at.source is not None and at.source.offset is not None:
+        return Segment(begin=span.begin, end=span.end, dtype=at.dtype, names=(at.name,),
+                       places=((at.source.file, at.source.offset),), verbatim=True)
+    else:
+        data = _of_pickle(at, frame)
+    return Segment(begin=span.begin, end=span.end, dtype=at.dtype, names=(at.name,), constant=data, verbatim=True)
+
+
+def _of_pickle(at: Placed, frame: ModelFile) -> bytes:
+    source = at.source
+    assert source is not None  # only position ids are made of nothing
+    tensor = frame.files[source.file].read([source.source])[source.source]
+    return bytes(bytes_of(tensor))
+
+
+def _beside(frame: ModelFile, placed: Iterable[Placed], raw: set[str]
+            ) -> tuple[dict[str, tuple[str, ...]], list[Placed]]:
+    """What becomes of the frame's tensors that are no weights: status to names, and those that the file keeps."""
+    found: dict[str, list[str]] = {}
+    kept = []
+    for at in placed:
+        if at.role == "ema":
+            found.setdefault("ema_left_out", []).append(at.name)
+        elif at.role == "scale" and (at.source is None or not _scales_raw(at.source.source, frame, raw)):
+            found.setdefault("scales_left_out", []).append(at.name)
+        elif at.role == "position_ids":
+            right = at.source is None or (at.source.dtype == "I64" and not position_ids_state(
+                frame.files[at.source.file], at.source.source))
+            found.setdefault("copied" if right else "position_ids_reset", []).append(at.name)
+            kept.append(replace(at, dtype="I64"))
+        else:
+            stray = at.source is not None and at.source.source in frame.strays
+            found.setdefault("unmatched" if stray else "copied", []).append(at.name)
+            kept.append(at)
+    return {status: tuple(sorted(names)) for status, names in found.items()}, kept
+
+
+def _scales_raw(source: str, frame: ModelFile, raw: set[str]) -> bool:
+    """Whether a scale, or the marker that there are scales, belongs to a component whose codes are copied as they are."""
+    above = source[:source.rfind(".") + 1]
+    return any(info.source.startswith(above) for component in raw for info in frame.components.get(component, {}).values())
+
+
+def _refuse_strays(recipe: RecipePlan) -> None:
+    if all(merge.missing == "keep_a" for merge in merges_of(recipe.model)):
+        return
+    for name, file in recipe.files.items():
+        if file.strays:
+            more = f" and {len(file.strays) - _SHOWN} more" if len(file.strays) > _SHOWN else ""
+            raise MaterialiseError(
+                f"{name}: {', '.join(map(repr, file.strays[:_SHOWN]))}{more}: no component of a {file.family} model has such "
+                'a tensor. Remove it, or say missing="keep_a" to keep A\'s and leave out those of others')
+
+
+def _said(beside: Mapping[str, tuple[str, ...]]) -> list[str]:
+    words = {"ema_left_out": "EMA copies are left out, since they would not be those of the merged weights",
+             "scales_left_out": "scales of fp8 weights are left out, since the weights are multiplied out",
+             "position_ids_reset": "position ids that were not the integers 0, 1, 2 ... are written as these"}
+    return [f"file: {len(beside[status])} {said}" for status, said in words.items() if status in beside]
+
+
+def _unused(recipe: RecipePlan) -> list[str]:
+    """Components that other models bring and the result does not have."""
+    return [f"{component}: {name} has one, which the result does not use"
+            for name, file in recipe.files.items() for component in file.components if component not in recipe.parts]
+
+
+def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:
+    """Neighbours that are made alike of neighbouring bytes, as one: most merges become a handful of long runs. Empty
+    tensors have no bytes, and a segment of their own would hide the one that begins where they lie."""
+    current: Segment | None = None
+    for segment in sorted((s for s in segments if s.begin < s.end), key=lambda s: s.begin):
+        if current is not None and _continues(current, segment):
+            current = replace(current, end=segment.end, names=(*current.names, *segment.names))
+            continue
+        if current is not None:
+            yield current
+        current = segment
+    if current is not None:
+        yield current
+
+
+def _continues(first: Segment, second: Segment) -> bool:
+    if first.end != second.begin or first.dtype != second.dtype or first.constant or second.constant:
+        return False
+    if first.verbatim != second.verbatim:
+        return False
+    if len(first.places) != len(second.places) or _pattern(first.expression) != _pattern(second.expression):
+        return False
+    values = (first.end - first.begin) // DTYPE_BYTES[first.dtype]
+    widths = ([first.dtype] if first.expression is None else [source.dtype for source in sources(first.expression)])
+    return all(one[0] == two[0] and one[1] + values * DTYPE_BYTES[width] == two[1]
+               for one, two, width in zip(first.places, second.places, widths, strict=True))
+
+
+def _pattern(expression: Expression | None) -> Any:
+    """What an elementwise expression does, without the names of the tensors it does it to."""
+    if isinstance(expression, Merged):
+        return expression.name, expression.call, tuple(_pattern(part) for part in expression.inputs)
+    return expression.dtype if isinstance(expression, Source) else None
+
+

@@ -1,0 +1,286 @@
+"""Makes the bytes of a planned file, in buffers of fixed size: reading, arithmetic and writing side by side, with the
+inputs hashed and torch imported meanwhile. The merge and replay commands call `make`; the output decides what happens
+to the bytes.
+"""
+
+from __future__ import annotations
+
+import bisect
+import gc
+import math
+import os
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.materialise.file_layout import FilePlan, Segment, Whole
+from harness.materialise.library import MaterialiseError
+from harness.materialise.recipe import RecipePlan
+from harness.materialise.survey import needs_survey, surveyed
+from harness.merge import Source, evaluate, finite, native, sources
+from harness.merge.expression import torch_dtype
+from harness.weights.safetensors_header import DTYPE_BYTES
+from harness.weights.stream import BLOCK, InputFiles, Output, aligned_buffer
+from harness.weights.write import bytes_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+WINDOW: Final = 2 * 1024 * 1024
+"""Bytes of the result made at a time by one worker."""
+AT_ONCE: Final = 2 ** 18
+"""Values merged at a time: read, made and written of so many stay in the cache of a core."""
+WORKERS: Final = 4
+"""More than the cores of a small machine, since some always wait for the disk."""
+_BACKENDS: Final = "TORCH_DEVICE_BACKEND_AUTOLOAD"
+_FLOATS: Final = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
+
+Advance = Callable[[int], None]
+
+
+def make(plan: FilePlan, data_start: int, output: Output, advance: Advance = lambda _: None) -> None:
+    """Gives all bytes of the data to `output`, at offsets that count from `data_start`.
+
+    `advance` is told of every number of bytes that is done. Raises MaterialiseError naming the tensors that hold NaN or
+    infinite values or overflow their dtype, after all have been looked at, and ModelFileError for an input that changed.
+    """
+    with InputFiles() as files:
+        maker = _Maker(plan, files, output, data_start, advance)
+        with _brisk_import():
+            import torch  # noqa: F401  the long import: whoever hashes meanwhile gets its turn
+        maker.windows()
+        maker.wholes()
+    if maker.bad:
+        raise MaterialiseError(_damage(maker.bad))
+
+
+@contextmanager
+def _brisk_import() -> Iterator[None]:
+    """Within, torch is imported a little faster and other threads get their turn: a thread that only needs the interpreter
+    between two long reads waits 0.2 ms for it, not 5."""
+    switching, collecting = sys.getswitchinterval(), gc.isenabled()
+    # Backends of other devices are looked for among all installed packages; a merge on the CPU has no use for them.
+    unasked = "torch" not in sys.modules and _BACKENDS not in os.environ
+    if unasked:
+        os.environ[_BACKENDS] = "0"
+    sys.setswitchinterval(0.0002)
+    gc.disable()
+    try:
+        yield
+    finally:
+        sys.setswitchinterval(switching)
+        if unasked:
+            del os.environ[_BACKENDS]
+        if collecting:
+            gc.enable()
+
+
+class _Maker:
+    def __init__(self, plan: FilePlan, files: InputFiles, output: Output, data_start: int, advance: Advance) -> None:
+        self.plan, self.files, self.output, self.advance = plan, files, output, advance
+        self.data_start = data_start
+        self.starts = [segment.begin for segment in plan.segments]
+        self.bad: dict[str, str] = {}
+        self.lock = threading.Lock()
+
+    def windows(self) -> None:
+        """All segments, window by window of the file, on as many threads as pay."""
+        counter = iter(range(0, self.plan.total, WINDOW))
+        errors: list[BaseException] = []
+
+        def work() -> None:
+            import torch
+
+            torch.set_num_threads(1)
+            hands = _Hands()
+            try:
+                while not errors:
+                    with self.lock:
+                        begin = next(counter, None)
+                    if begin is None:
+                        return
+                    self._window(begin, min(begin + WINDOW, self.plan.total), hands)
+            except BaseException as error:  # carried to the caller's thread
+                errors.append(error)
+
+        if self.plan.segments:
+            threads = [threading.Thread(target=work, name=f"merge {n}") for n in range(WORKERS)]
+            for thread in threads:
+                thread.start()
+            try:
+                for thread in threads:
+                    thread.join()
+            except BaseException as error:  # Ctrl-C: the files must not be closed under whoever still reads and writes
+                errors.append(error)
+                for thread in threads:
+                    thread.join()
+        if errors:
+            raise errors[0]
+
+    def _window(self, begin: int, end: int, hands: _Hands) -> None:
+        place = max(bisect.bisect_right(self.starts, begin) - 1, 0)
+        filled: list[tuple[int, int]] = []
+        while place < len(self.plan.segments) and self.plan.segments[place].begin < end:
+            segment = self.plan.segments[place]
+            first, last = max(segment.begin, begin), min(segment.end, end)
+            if first < last:
+                self._fill(segment, first, last, hands.window[first - begin:last - begin], hands)
+                filled.append((first, last))
+            place += 1
+        for first, last in _runs(filled):
+            # Whole blocks past the page cache: what lies behind the last byte is cut off at the end.
+            stop = -(-last // BLOCK) * BLOCK if last == self.plan.total and not self.plan.wholes else last
+            self.output.write(self.data_start + first, hands.window[first - begin:stop - begin])
+            self.advance(last - first)
+
+    def _fill(self, segment: Segment, first: int, last: int, out: memoryview, hands: _Hands) -> None:
+        skipped = first - segment.begin
+        if segment.constant:
+            out[:] = segment.constant[skipped:skipped + len(out)]
+        elif segment.expression is None:
+            path, offset = segment.places[0]
+            self.files.read_into(path, offset + skipped, out)
+            if segment.dtype in _FLOATS and not segment.verbatim and not finite(_tensor(out, segment.dtype)):
+                self._blame(first, last, {name: _tensor(out, segment.dtype) for name in ("copied",)}, segment)
+        else:
+            self._merge(segment, first, last, out, hands)
+
+    def _merge(self, segment: Segment, first: int, last: int, out: memoryview, hands: _Hands) -> None:
+        assert segment.expression is not None
+        width = DTYPE_BYTES[segment.dtype]
+        start, count = (first - segment.begin) // width, (last - first) // width
+        read = {}
+        for number, (source, (path, offset)) in enumerate(zip(sources(segment.expression), segment.places, strict=True)):
+            if source in read:
+                continue
+            size = DTYPE_BYTES[source.dtype]
+            buffer = hands.scratch(number, count * size)
+            self.files.read_into(path, offset + start * size, buffer)
+            read[source] = _tensor(buffer, source.dtype)
+        result, precision = _tensor(out, segment.dtype), self.plan.recipe.precision
+        quick = native(segment.expression, segment.dtype, precision)
+        # Merged as they are, 16-bit values need no wider ones beside them, so more at a time stay in the cache.
+        step = count if quick else AT_ONCE
+        for begin in range(0, count, step):
+            end = min(begin + step, count)
+            parts = {source: tensor[begin:end] for source, tensor in read.items()}
+            result[begin:end].copy_(evaluate(segment.expression, parts.__getitem__, dtype=segment.dtype, precision=precision))
+        # In a weighted sum every NaN or infinity of an input shows in the result.
+        if not finite(result) or not (quick or all(finite(tensor) for tensor in read.values())):
+            self._blame(first, last, read, segment)
+
+    def _blame(self, first: int, last: int, parts: Mapping[Any, Tensor], segment: Segment) -> None:
+        """Notes the tensors of the file that lie in the bytes `first` to `last` and are not sound."""
+        width = DTYPE_BYTES[segment.dtype]
+        for name in segment.names:
+            span = self.plan.spans[name]
+            begin, end = max(span.begin, first), min(span.end, last)
+            if begin >= end:
+                continue
+            cut = slice((begin - first) // width, (end - first) // width)
+            broken = [source for source, tensor in parts.items() if not finite(tensor[cut])]
+            models = [source.model for source in broken if isinstance(source, Source)]
+            if broken:
+                self._note(name, f"holds NaN or infinite values{' in ' + ' and '.join(models) if models else ''}")
+            elif segment.expression is not None and not self._sound(segment, parts, cut):
+                self._note(name, f"overflows {segment.dtype}")
+
+    def _sound(self, segment: Segment, parts: Mapping[Any, Tensor], cut: slice) -> bool:
+        assert segment.expression is not None
+        return finite(evaluate(segment.expression, lambda source: parts[source][cut], dtype=segment.dtype,
+                               precision=self.plan.recipe.precision))
+
+    def _note(self, name: str, said: str) -> None:
+        with self.lock:
+            self.bad.setdefault(name, said)
+
+    def wholes(self) -> None:
+        """The tensors that cannot be made in pieces, a few at a time."""
+        if not self.plan.wholes:
+            return
+        read = reader(self.plan.recipe, self.files)
+        expressions = {(whole.name, whole.begin): whole.expression for whole in self.plan.wholes}
+        if needs_survey(expressions.values()):
+            found = surveyed({f"{name}\n{begin}": e for (name, begin), e in expressions.items()}, read, {})
+            expressions = {(name, begin): found[f"{name}\n{begin}"] for name, begin in expressions}
+        import torch
+
+        def do(whole: Whole) -> None:
+            expression = expressions[whole.name, whole.begin]
+            held = {source: read(source) for source in dict.fromkeys(sources(expression))}
+            made = evaluate(expression, held.__getitem__, dtype=whole.dtype, precision=self.plan.recipe.precision)
+            broken = [source.model for source, tensor in held.items() if not finite(tensor)]
+            if broken:
+                self._note(whole.name, f"holds NaN or infinite values in {' and '.join(broken)}")
+            elif not finite(made):
+                self._note(whole.name, f"overflows {whole.dtype}")
+            data = bytes_of(made.T if whole.transposed and made.ndim == 2 else made)
+            self.output.write(self.data_start + whole.begin, data)
+            self.advance(len(data))
+
+        workers = min(WORKERS, os.cpu_count() or 1)
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+            for done in pool.map(do, self.plan.wholes):
+                assert done is None
+
+
+def reader(recipe: RecipePlan, files: InputFiles) -> Callable[[Source], Tensor]:
+    """What gives one tensor of an input in its canonical shape, as it is stored."""
+    def read(source: Source) -> Tensor:
+        file = recipe.files[source.model]
+        info = file.components[source.component][source.key]
+        if info.offset is None or info.scale:
+            return file.tensor(source.component, source.key)
+        size = math.prod(info.shape) * DTYPE_BYTES[info.dtype]
+        buffer = memoryview(bytearray(size))
+        files.read_into(info.file, info.offset, buffer)
+        flat = _tensor(buffer, info.dtype)
+        return flat.reshape(info.shape[::-1]).T if info.transposed else flat.reshape(info.shape)
+
+    return read
+
+
+@dataclass
+class _Hands:
+    """The buffers of one worker: a window of the result, and one for each source."""
+
+    window: memoryview = field(default_factory=lambda: aligned_buffer(WINDOW))
+    sources: dict[int, memoryview] = field(default_factory=dict)
+
+    def scratch(self, number: int, size: int) -> memoryview:
+        """The first `size` bytes of the buffer for the source of this number."""
+        if number not in self.sources or len(self.sources[number]) < size:
+            self.sources[number] = aligned_buffer(size)
+        return self.sources[number][:size]
+
+
+def _tensor(buffer: memoryview, dtype: str) -> Tensor:
+    """A flat tensor on the bytes of a buffer."""
+    import torch
+
+    if not len(buffer):
+        return torch.empty(0, dtype=torch_dtype(dtype))
+    return torch.frombuffer(buffer, dtype=torch_dtype(dtype))
+
+
+def _runs(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
+    """Ranges that touch each other, as one; they come in order."""
+    start = stop = -1
+    for first, last in ranges:
+        if first != stop:
+            if stop > start:
+                yield start, stop
+            start = first
+        stop = last
+    if stop > start:
+        yield start, stop
+
+
+def _damage(bad: Mapping[str, str]) -> str:
+    listed = "; ".join(f"{name!r} {said}" for name, said in sorted(bad.items())[:5])
+    return (f"{len(bad)} tensors are not sound: {listed}{'; ...' if len(bad) > 5 else ''}. Repair or replace that model, or use "
+            "a smaller alpha or a wider dtype")

@@ -1,0 +1,19 @@
+"""The pytest plugin: hooks, items, the session's work, live pages, CI output. pytest loads this package by its entry point."""
+
+from harness.plugin.hooks import (
+    pytest_addoption,
+    pytest_collect_file,
+    pytest_collection_finish,
+    pytest_configure,
+    pytest_terminal_summary,
+    pytest_unconfigure,
+)
+
+__all__ = [
+    "pytest_addoption",
+    "pytest_collect_file",
+    "pytest_collection_finish",
+    "pytest_configure",
+    "pytest_terminal_summary",
+    "pytest_unconfigure",
+]

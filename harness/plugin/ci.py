@@ -1,0 +1,223 @@
+"""What CI systems read of a benchmark session: properties of the JUnit report, the job summary, and Markdown for a comment.
+The plugin's hooks and items call it; it sets `--inconclusive` and `--markdown`."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+if TYPE_CHECKING:
+    from harness.declare import Candidate
+    from harness.plugin.session import Session, SuiteSession
+    from harness.records import Failure
+    from reports.gates import Verdict
+    from reports.verdict.recommendation import Recommendation
+
+MARKER: Final = "<!-- sweetspot -->"
+"""First line of the comment file, by which a bot finds the one comment that it updates. No text of a run can forge it: there
+every "<" is escaped."""
+COMMENT_LIMIT: Final = 60_000
+"""Bytes of the comment file; GitHub takes 65 536 characters."""
+SUMMARY_VARIABLE: Final = "GITHUB_STEP_SUMMARY"
+SUMMARY_LIMIT: Final = 1 << 20
+"""Bytes of a step's summary; GitHub refuses the whole of a larger one."""
+POLICIES: Final = ("fail", "pass")
+
+
+def add_options(group: pytest.OptionGroup) -> None:
+    """The flags of this module; both are inert without --benchmark."""
+    group.addoption("--inconclusive", choices=POLICIES, default="pass", dest="sweetspot_inconclusive",
+                    help="whether a gate that the data cannot decide is a failed test, or a skipped one with its reason "
+                         "(default: pass)")
+    group.addoption("--markdown", default="", dest="sweetspot_markdown", metavar="FILE",
+                    help="write the verdicts of all suites as one Markdown text of at most 60 kB, for a comment")
+
+
+def refuse_markdown(config: pytest.Config) -> None:
+    """Raises UsageError for a --markdown FILE that cannot be written: better now than after the last image."""
+    said = config.getoption("sweetspot_markdown")
+    if not said:
+        return
+    file = Path(config.invocation_params.dir) / said
+    if file.is_dir() or not file.parent.is_dir():
+        wrong = "is a folder" if file.is_dir() else f"cannot be written: there is no folder {file.parent}"
+        raise pytest.UsageError(f"--markdown {said}: {wrong}; expected a file, such as comment.md")
+
+
+def tolerates_inconclusive(item: pytest.Item) -> bool:
+    """Whether a gate that the data cannot decide is skipped (True) or fails (False), by --inconclusive."""
+    return bool(item.config.getoption("sweetspot_inconclusive") == "pass")
+
+
+def record(item: pytest.Item, facts: Mapping[str, object]) -> None:
+    """Adds properties to the item's testcase in a JUnit report. What is None is left out, since missing is not zero; numbers
+    keep all their digits, and pytest writes characters that XML has not as "#x1B"."""
+    item.user_properties.extend((name, value if isinstance(value, int | float) else _line(str(value)))
+                                for name, value in facts.items() if value is not None)
+
+
+def record_candidate(item: pytest.Item, of: SuiteSession, candidate: Candidate, failures: Sequence[Failure]) -> None:
+    """Properties of a candidate: its images at hand, its seconds per image where it was timed already, what failed."""
+    seconds = of.latency(candidate)
+    record(item, {"suite": of.suite.name, "candidate": candidate.name, "key": candidate.key,
+                  "images": len(of.run().gallery.at_hand(candidate.name)), "seconds_per_image": _median(seconds),
+                  "failures": len(failures)})
+
+
+def record_race(item: pytest.Item, of: SuiteSession) -> None:
+    """What a race spent and came to, and the candidates that it added, which have no testcase of their own."""
+    record(item, {"suite": of.suite.name, "looks": len(of.looks), "images": of.looks[-1].images if of.looks else None,
+                  "said": of.looks[-1].why if of.looks else None})
+    declared = {c.name for c in of.suite.candidates}
+    for candidate in (c for c in of.run().suite.candidates if c.name not in declared):
+        tail = f"[{_line(candidate.name)}]"
+        record(item, {f"key{tail}": candidate.key, f"images{tail}": len(of.run().gallery.at_hand(candidate.name))})
+
+
+def record_costs(item: pytest.Item, of: SuiteSession) -> None:
+    """The median seconds per image of every candidate that was timed, with those that a race added."""
+    timed = {f"seconds_per_image[{c.name}]": _median(of.latency(c)) for c in of.run().suite.candidates}
+    record(item, {"suite": of.suite.name, **{_line(name): seconds for name, seconds in timed.items()}})
+
+
+def record_gate(item: pytest.Item, of: SuiteSession, verdicts: Sequence[Verdict]) -> None:
+    """The verdicts of one gate. Of several candidates each has properties of its own: "status[alpha=0.5]"."""
+    record(item, {"suite": of.suite.name})
+    for v in verdicts:
+        tail = f"[{_line(v.candidate)}]" if len(verdicts) > 1 else ""
+        facts = {"candidate": v.candidate, "status": v.status, "observed": v.observed, "low": v.low, "high": v.high,
+                 "limit": v.limit, "reason": v.reason}
+        record(item, {f"{name}{tail}": value for name, value in facts.items()})
+
+
+def record_recommendation(item: pytest.Item, of: SuiteSession, recommendation: Recommendation) -> None:
+    """The verdict: pick, guidance, sentence, and where the page is."""
+    record(item, {"suite": of.suite.name, "pick": recommendation.pick, "guidance": recommendation.guidance,
+                  "sentence": recommendation.sentence, "page": of.page})
+
+
+def publish(session: Session, config: pytest.Config) -> list[str]:
+    """Writes --markdown FILE and the job summary, after the pages; returns lines for the terminal."""
+    texts = [_verdict(suite) for suite in _told(session)]
+    if not texts or config.getoption("collectonly"):
+        return []
+    said = []
+    if name := config.getoption("sweetspot_markdown"):
+        said.append(_write(Path(config.invocation_params.dir) / name, comment(_head(session), texts)))
+    if name := os.environ.get(SUMMARY_VARIABLE, ""):
+        said.append(_append(Path(name), _head(session), texts))
+    return said
+
+
+def comment(head: str, texts: Sequence[str], limit: int = COMMENT_LIMIT) -> str:
+    """The marker, one line about all suites, and each suite's Markdown cut to its share: at most `limit` bytes."""
+    start = f"{MARKER}\n{head}\n\n"
+    return start + "\n".join(shares(texts, limit - _size(start) - len(texts)))
+
+
+def shares(texts: Sequence[str], limit: int) -> list[str]:
+    """The texts, cut at lines so that all together have at most `limit` bytes. Every one may use an equal share, and what the
+    short ones leave over goes to the longer ones."""
+    allowed, left, open_ = [0] * len(texts), limit, len(texts)
+    for at in sorted(range(len(texts)), key=lambda i: _size(texts[i])):
+        allowed[at] = min(_size(texts[at]), max(left, 0) // open_)
+        left, open_ = left - allowed[at], open_ - 1
+    return [cut(text, size) for text, size in zip(texts, allowed, strict=True)]
+
+
+def cut(text: str, limit: int) -> str:
+    """The first whole lines of a text, at most `limit` bytes with the sentence that says what is missing."""
+    if _size(text) <= limit:
+        return text
+    lines = text.splitlines(keepends=True)
+    note = "\n… cut here; {} of {} lines are only on the page and in report.md beside it.\n"
+    size = _size(note.format(len(lines), len(lines)))
+    kept: list[str] = []
+    for line in lines:
+        if (size := size + _size(line)) > limit:
+            break
+        kept.append(line)
+    said = "".join(kept) + note.format(len(lines) - len(kept), len(lines))
+    return said if _size(said) <= limit else ""
+
+
+def _told(session: Session) -> list[SuiteSession]:
+    """The suites that there is something to say of; one of which nothing was selected is not among them."""
+    return [suite for suite in session.suites if suite.ran or suite.problems]
+
+
+def _verdict(suite: SuiteSession) -> str:
+    """A suite's Markdown as it stands beside its page; where there is none of this session, why."""
+    if suite.page is not None:
+        with suppress(OSError):
+            return suite.page.with_name("report.md").read_text(encoding="utf-8")
+    count = len(suite.problems)
+    why = (f"its declaration has {count} problem{'s' if count != 1 else ''}" if count else
+           "no page could be written")
+    return f"## {_inert(suite.suite.name)}\n\n**No verdict: {why}; see the test results.**\n"
+
+
+def _head(session: Session) -> str:
+    """All suites in one line: how many picks, and the gates by status."""
+    picks, gates = 0, Counter[str]()
+    for suite in _told(session):
+        if suite.page is None:
+            continue
+        picks += suite.judged()[1].pick is not None
+        names = dict.fromkeys(gate.name for gate in suite.suite.gates)
+        gates.update(v.status for name in names for v in suite.verdicts(name))
+    order = ("failed", "not_measured", "inconclusive", "passed")
+    told = ", ".join(f"{gates[status]} {status.replace('_', ' ')}" for status in order if gates[status]) or "none judged"
+    count = len(_told(session))
+    return f"**Sweetspot**: {count} suite{'s' if count != 1 else ''}, {picks} with a pick; gates: {told}."
+
+
+def _write(file: Path, text: str) -> str:
+    from harness.records import write_atomically
+
+    try:
+        write_atomically(file, text.encode(errors="replace"))
+    except OSError as error:
+        return f"--markdown {file}: not written ({error})"
+    return f"markdown: {file}"
+
+
+def _append(file: Path, head: str, texts: Sequence[str]) -> str:
+    """Adds to the job summary what still fits into it. Nothing of it may be too large: then GitHub would show none of it."""
+    try:
+        with file.open("ab") as summary:
+            left = SUMMARY_LIMIT - summary.tell() - _size(head) - 4
+            kept = shares(texts, left - len(texts))
+            summary.write(f"\n{head}\n\n{chr(10).join(kept)}\n".encode(errors="replace") if left > 0 else b"")
+    except OSError as error:
+        return f"${SUMMARY_VARIABLE}: not written ({error})"
+    lost = sum(text != full for text, full in zip(kept, texts, strict=True))
+    return f"${SUMMARY_VARIABLE}: {len(texts) - lost} of {len(texts)} verdicts whole" if lost else f"${SUMMARY_VARIABLE}: written"
+
+
+def _inert(text: str) -> str:
+    from reports.page.summary import inert
+
+    return inert(text)
+
+
+def _line(text: str) -> str:
+    """Text on one line without characters that could act on a terminal: reports of CI systems are printed as well."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+
+
+def _median(seconds: Iterable[float]) -> float | None:
+    from statistics import median
+
+    found = tuple(seconds)
+    return median(found) if found else None
+
+
+def _size(text: str) -> int:
+    return len(text.encode(errors="replace"))

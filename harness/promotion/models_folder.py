@@ -1,0 +1,189 @@
+"""A models folder on the disk: NAME/records/NNNN.json, NAME/current, objects/<hash>.safetensors and baselines/<suite>.json.
+Everything appears by one rename, and whoever writes holds the folder's lock meanwhile.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+from harness.promotion.evidence import PromotionError
+from harness.promotion.record_files import PROMOTION, Version, digest_of, read_record, record_text
+from harness.records import write_atomically
+from harness.run_folder.lock import FolderLock, TakenError
+
+LOCK_SECONDS: Final = 60.0
+"""Publishing takes milliseconds; whoever waits longer for another is told so."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_RECORD: Final = re.compile(r"([0-9]{4,9})\.json")
+_NUMBER: Final = re.compile(r"[0-9]{4,9}\n?")
+_RESERVED: Final = ("objects", "baselines")
+COSTS: Final = ("seconds_per_image", "peak_bytes", "yardstick_seconds")
+"""Figures that a baseline keeps beside the values of the images."""
+_ABANDONED_SECONDS: Final = 86_400
+
+
+class Models:
+    """One models folder. `objects` is where weights are, by default the folder of that name within."""
+
+    def __init__(self, root: Path, objects: Path | None = None) -> None:
+        self.root, self.objects = root, root / "objects" if objects is None else objects
+
+    def folder(self, name: str) -> Path:
+        """The folder of a name. PromotionError for what is no plain name, or leads out of the models folder."""
+        if not _NAME.fullmatch(name) or name.endswith(".") or name.lower() in _RESERVED:
+            raise PromotionError(f"{name!r} cannot be the name of a model; expected letters, digits and '._-' (at most 64, the "
+                                 f"first a letter or digit), and none of {', '.join(_RESERVED)}")
+        for inner in (self.root / name, self.root / name / "records"):
+            if not inner.resolve().is_relative_to(self.root.resolve()):
+                raise PromotionError(f"{inner} leads out of {self.root}. Remove that link")
+        return self.root / name
+
+    def names(self) -> list[str]:
+        """Every promoted name, sorted."""
+        if not self.root.is_dir():
+            return []
+        return sorted(at.name for at in self.root.iterdir() if _NAME.fullmatch(at.name) and at.name.lower() not in _RESERVED
+                      and (at / "records").is_dir() and at.resolve().is_relative_to(self.root.resolve()))
+
+    def numbers(self, name: str) -> list[int]:
+        """The numbers of all records of a name, readable or not."""
+        records = self.folder(name) / "records"
+        found = [_RECORD.fullmatch(at.name) for at in records.iterdir()] if records.is_dir() else []
+        return sorted(int(match[1]) for match in found if match and match[1] == f"{int(match[1]):04d}")
+
+    def version(self, name: str, number: int) -> Version:
+        """One record. PromotionError where it is missing, damaged, or does not follow from the one before it."""
+        records = self.folder(name) / "records"
+        if number not in (numbers := self.numbers(name)):
+            raise PromotionError(f"{name!r} has no version {number} in {self.root}; it has "
+                                 f"{', '.join(map(str, numbers)) or 'none'}")
+        found = read_record(records / f"{number:04d}.json", name)
+        before = [n for n in numbers if n < number]
+        digest = read_record(records / f"{before[-1]:04d}.json", name).digest if before else ""
+        if found.follows != digest:
+            raise PromotionError(f"{records / f'{number:04d}.json'}: does not follow from the record before it: one of them was "
+                                 "replaced or is missing. Restore both from git")
+        return found
+
+    def promotion(self, name: str, number: int) -> Version:
+        """A version with weights. PromotionError for a rollback, which has none of its own."""
+        found = self.version(name, number)
+        if found.kind != PROMOTION:
+            raise PromotionError(f"version {number} of {name!r} is a rollback to {found.to}; give that number")
+        return found
+
+    def current(self, name: str) -> int:
+        """The number of the promotion that is current; 0 when nothing is."""
+        file = self.folder(name) / "current"
+        if not file.exists():
+            return 0
+        try:
+            text = file.read_text(encoding="ascii") if file.is_file() and file.stat().st_size < 64 else ""
+        except (OSError, ValueError):
+            text = ""
+        if not _NUMBER.fullmatch(text):
+            raise PromotionError(f"{file}: holds no version number. Restore it from git, or `sweetspot rollback {name} --to N`")
+        return int(text)
+
+    def object(self, digest: str) -> Path:
+        """Where the weights of a hash are, or would be."""
+        return self.objects / f"{digest}.safetensors"
+
+    def staged(self) -> Path:
+        """A path for weights whose hash is not known yet; what killed processes left there a day ago is removed."""
+        self.objects.mkdir(parents=True, exist_ok=True)
+        for left in (*self.objects.glob(".new-*.safetensors"), *self.objects.glob("..new-*.tmp")):
+            with suppress(OSError):
+                if time.time() - left.stat().st_mtime > _ABANDONED_SECONDS:
+                    left.unlink()
+        return self.objects / f".new-{secrets.token_hex(8)}.safetensors"
+
+    def append(self, name: str, data: Mapping[str, Any]) -> Version:
+        """Writes the next record; nothing is current by that. The lock is held.
+
+        `data` has all but what only the store knows: name, number, previous and replaces.
+        """
+        folder = self.folder(name)
+        numbers = self.numbers(name)
+        number = numbers[-1] + 1 if numbers else 1
+        previous = None
+        if numbers:
+            before = read_record(folder / "records" / f"{numbers[-1]:04d}.json", name)
+            previous = {"number": before.number, "digest": before.digest}
+        record = {**data, "name": name, "number": number, "previous": previous, "replaces": self.current(name)}
+        path = folder / "records" / f"{number:04d}.json"
+        write_atomically(path, record_text(record).encode())
+        sync_folder(path.parent)
+        return read_record(path, name)
+
+    def make_current(self, name: str, number: int) -> None:
+        """The last step of a promotion or rollback: until then the version before is current. The lock is held."""
+        folder = self.folder(name)
+        write_atomically(folder / "current", f"{number:04d}\n".encode())
+        sync_folder(folder)
+
+    def write_baseline(self, version: Version) -> Path:
+        """The baseline of the version's suite becomes this version's measured values. The lock is held."""
+        path = self.baseline(version.suite)
+        # Records of older versions lack some of what a later run needs to compare itself; it says so then.
+        kept = ("candidate", "weights", "inputs", "metrics", "metric_settings", "sampling", "environment", "prompts",
+                "reference", "cells")
+        figures = {key: version.data["figures"][key] for key in COSTS if key in version.data["figures"]}
+        data = {"format": 1, "suite": version.data["suite"], "name": version.name, "version": version.number,
+                "figures": figures, **{key: version.data[key] for key in kept if key in version.data}}
+        write_atomically(path, record_text(data).encode())
+        sync_folder(path.parent)
+        return path
+
+    def baseline(self, suite: str) -> Path:
+        """The baseline file of a suite. PromotionError for a suite whose name is no file's."""
+        if not _NAME.fullmatch(suite):
+            raise PromotionError(f"suite {suite!r}: its baseline would need a file of that name; call the suite by letters, "
+                                 "digits and '._-'")
+        if not (self.root / "baselines").resolve().is_relative_to(self.root.resolve()):
+            raise PromotionError(f"{self.root / 'baselines'} leads out of {self.root}. Remove that link")
+        return self.root / "baselines" / f"{suite}.json"
+
+    def baseline_of(self, suite: str) -> str:
+        """The name whose values are the suite's baseline; empty where there is none that can be read."""
+        try:
+            data = json.loads(self.baseline(suite).read_text(encoding="utf-8"))
+            return str(data["name"]) if data["digest"] == digest_of(data) else ""
+        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return ""
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Alone in the folder; whoever comes second waits. PromotionError after LOCK_SECONDS."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        deadline = time.monotonic() + LOCK_SECONDS
+        while True:
+            try:
+                lock = FolderLock(self.root)
+                break
+            except TakenError as error:
+                if time.monotonic() > deadline:
+                    raise PromotionError(f"another process is writing to {self.root} ({error}). Start again when it is "
+                                         "done") from error
+                time.sleep(0.05)
+        try:
+            yield
+        finally:
+            lock.close()
+
+
+def sync_folder(folder: Path) -> None:
+    """Waits until the names in a folder are on the disk."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,295 @@
+"""A race of a suite that spends a budget: look after look at more prompts, fewer candidates each time, until the answer is
+stable; then the confirmation, and more seeds for gates that cannot be decided yet. The plugin's race item runs it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final, TypeAlias
+
+from harness.declare import BASELINE, Budget, Candidate, Suite, short_hash
+from harness.declare.interpolate import between
+from harness.metrics import METRICS
+from harness.race.looks import Asking, Outcome, Rectangle
+from harness.race.search import FILE, Searcher, SearchError
+from harness.records import Cell, Failure, Look
+from harness.run_folder.ledger import RunFolderError
+
+if TYPE_CHECKING:
+    from harness.plugin.session import SuiteSession
+    from reports.gates import Verdict
+    from reports.read.run import Run
+    from reports.verdict.elimination import LookResult
+
+SEARCH: Final = "search"
+SELECT: Final = "select"
+REFINE: Final = "refine"
+CONFIRM: Final = "confirm"
+GATE: Final = "gate"
+Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
+"""Candidates that a race adds, by the name of the one that each group stands behind."""
+
+
+def first_cells(suite: Suite) -> tuple[Cell, ...] | None:
+    """What is sampled of every candidate before anything is judged: the first prompts, at all seeds and scales. None, which is
+    the whole grid, where the suite has no budget."""
+    if suite.budget is None:
+        return None
+    from reports.verdict.elimination import prompt_looks, select_prompts
+
+    prompts = prompt_looks(select_prompts(suite), suite.budget)[0]
+    return tuple(Rectangle(candidates=(), guidances=suite.grid.guidance_scales, prompts=prompts, seeds=suite.grid.seeds).cells())
+
+
+class Race:
+    """One suite's race. It decides by the images alone that its looks asked for, so that a race that was killed goes the same
+    way again from those that are there."""
+
+    def __init__(self, of: SuiteSession, budget: Budget) -> None:
+        self.of, self.budget, self.run = of, budget, of.run()
+        self.asking = Asking(self.run, of.candidate, of.expect)
+        self.asking.failed |= of.failed
+        self._out: set[tuple[str, float]] = set()
+        # Some candidates selected by -k would otherwise take back the looks of the whole race, and with them its verdict.
+        self._before = {name for look in self.run.ledger.looks(self.run.race) for name in look.candidates
+                        if self.run.gallery.at_hand(name)}
+        self.run.leave_out([name for name in self.run.head["not_selected"] if name not in self._before])
+
+    def go(self) -> list[Failure]:
+        """The whole race: search, select, confirm, gates. Returns the failures on the way."""
+        self.run.as_declared()
+        try:
+            try:
+                self._search()
+            except SearchError as error:  # the log of the search is a file of the run folder
+                raise RunFolderError(str(error)) from error
+            self._select()
+            if self.asking.looks and (prompts := self._confirm_prompts()):
+                self._confirm(prompts)
+                self._decide_gates(prompts)
+            self.asking.end()
+            self.run.settled()
+        finally:
+            self.asking.write()
+        return self.asking.failures
+
+    @property
+    def suite(self) -> Suite:
+        """The suite as it is now, with the candidates that were added."""
+        return self.run.suite
+
+    def _search(self) -> None:
+        """Tries block weights on a few prompts, and takes the best into the suite."""
+        search = self.suite.search
+        if search is None:
+            return
+        from reports.verdict.elimination import select_prompts
+
+        if self.run.options.fresh:
+            (self.of.folder / FILE).unlink(missing_ok=True)
+        merged = self.run.bench.weights(Candidate(name="search", model=replace(search.merge, alpha=0.5)))
+        decides = [self.run.race, self.run.head["metric_settings"], self.run.head["sampling"], sorted(merged.inputs.values()),
+                   self.run.ledger.identity(self.suite.baseline)]
+        searcher = Searcher(search, self.of.folder, short_hash(decides))
+        plan = Rectangle(candidates=(), guidances=(float(search.guidance),), seeds=self.suite.grid.seeds,
+                         prompts=select_prompts(self.suite)[:search.prompts])
+        self.asking.ask(replace(plan, candidates=self._compared()))
+        while (trial := searcher.ask()) is not None:
+            self.run.renew([trial.name])
+            self.asking.ask(replace(plan, candidates=(trial.name,)), [trial])
+            searcher.tell(trial.name, None if trial.name in self.asking.failed else self._score(trial, plan))
+        self._found(searcher, plan)
+
+    def _compared(self) -> tuple[str, ...]:
+        """The baseline, where a metric of the suite is measured against its images."""
+        paired = any(METRICS[name].paired for name in self.suite.metrics)
+        return self._allowed([self.suite.baseline]) if paired else ()
+
+    def _score(self, trial: Candidate, plan: Rectangle) -> float | None:
+        """The mean objective of a trial, every prompt counting once; None where an image has none."""
+        from reports import load_run
+
+        look = Look(race=self.run.race, number=1, stage=SEARCH, candidates=(*self._compared(), trial.name),
+                    guidances=plan.guidances, prompts=plan.prompts, seeds=plan.seeds, images=0)
+        images = load_run(self.of.folder, [look], [trial]).images
+        scores = images.loc[images["candidate"] == trial.name].groupby("prompt")["objective"].mean()
+        return None if scores.isna().any() or len(scores) < len(plan.prompts) else float(scores.mean())
+
+    def _found(self, searcher: Searcher, plan: Rectangle) -> None:
+        """One look for the whole search. Its trials are no candidates, but for the best; that some could not be made is a result
+        like others, while all together are a failure."""
+        trials, kept = searcher.history, searcher.best()
+        names = tuple(trial.name for trial in trials)
+        look = self.asking.look(SEARCH, replace(plan, candidates=(*self._compared(), *names)))
+        odd = sum(trial.score is None for trial in trials)
+        said = f"{len(trials)} block weights tried{f', {odd} of them without a score' if odd else ''}"
+        self.asking.close(look, Outcome(why=f"{said}; the best are kept: {', '.join(c.name for c in kept) or 'none'}"))
+        if kept:
+            self.asking.failures[:] = [failure for failure in self.asking.failures if failure.candidate not in names]
+        self.run.grow({"": kept})
+
+    def _select(self) -> None:
+        """Looks at the select prompts until one of them ends the race."""
+        from reports.verdict.elimination import prompt_looks, select_prompts
+
+        looks = prompt_looks(select_prompts(self.suite), self.budget)
+        plan = Rectangle(candidates=self._allowed(c.name for c in self.suite.candidates), prompts=looks[0],
+                         guidances=tuple(map(float, self.suite.grid.guidance_scales)), seeds=self.suite.grid.seeds)
+        short = False
+        for number, known in enumerate(looks, start=1):
+            if not plan.candidates:
+                return
+            look = self.asking.look(SELECT, plan)
+            result = self._judge(number)
+            last = short or number == len(looks)
+            added, said = ({}, "") if last else self._between(result)
+            plan = replace(plan, candidates=self._allowed(result.candidates), guidances=tuple(map(float, result.guidances)),
+                           prompts=() if last else tuple(p for p in looks[number] if p not in known))
+            if not (over := last or (result.done and not added)):
+                # Where nothing is left to decide, more prompts are of use to those that are added alone.
+                plan, added, fits = self._within(plan, (added,) if result.done or not added else (added, {}), known)
+                short, over, said = bool(fits), not plan.prompts, "; ".join(filter(None, (said, fits)))
+            why = "; ".join(filter(None, (result.why, said)))
+            self.asking.close(look, Outcome(why=why, dropped=result.dropped, level=result.level))
+            if over:
+                return
+            if added:
+                plan = self._refine(plan, added, known)
+
+    def _allowed(self, names: Iterable[str]) -> tuple[str, ...]:
+        """Those of the names that were selected by pytest or added on the way, and are sound so far; where earlier sessions left
+        their images, those too that were raced, and the baseline, for what is measured against it needs them."""
+        declared, chosen = {c.name for c in self.run.declared.candidates}, {*self.of.selected}
+        chosen |= self._before | ({self.suite.baseline} if self.run.gallery.at_hand(self.suite.baseline) else set())
+        return self.asking.sound(name for name in names if name not in self.run.not_offered
+                                 and (name in chosen or name not in declared))
+
+    def _judge(self, number: int) -> LookResult:
+        from reports.verdict.elimination import judge_look
+
+        result = judge_look(self._read().images, self.suite, number, frozenset(self._out))
+        self._out |= {(cell.candidate, float(cell.guidance)) for cell in result.dropped}
+        return result
+
+    def _within(self, coming: Rectangle, choices: Sequence[Added], known: Sequence[str]) -> tuple[Rectangle, Added, str]:
+        """The next look with the first choice of candidates to add that fits into what is left to spend, if need be with fewer
+        prompts, at the level that was planned for it, as the last one; what did not fit in words. Without prompts nothing did."""
+        wanted, left = 0, self._left()
+        for added in choices:
+            new = tuple(c.name for group in added.values() for c in group)
+            catching_up = len(replace(coming, candidates=new, prompts=tuple(known)))
+            for count in range(len(coming.prompts), 0, -1):
+                plan = replace(coming, prompts=coming.prompts[:count])
+                more = catching_up + len(replace(plan, candidates=(*plan.candidates, *new)))
+                wanted = wanted or more
+                if left is None or more <= left:
+                    cut = "" if more == wanted else (f"the next look would take {wanted:,} more images, of which the budget of "
+                                                     f"{self.budget.images:,} leaves {more:,}: {count} of its prompts"
+                                                     f"{' and no refinement' if choices[0] and not added else ''}")
+                    return plan, added, cut
+        return replace(coming, prompts=()), {}, (f"the next look would take {wanted:,} more images, which the budget of "
+                                                 f"{self.budget.images:,} does not leave")
+
+    def _left(self) -> int | None:
+        """Images that the select prompts may still take: what is not spent, less what the confirmation needs, and gates on images
+        at the one guidance that they look at. None without a limit."""
+        from reports.verdict.elimination import NOT_OF_IMAGES, confirm_images, confirm_looks
+
+        if not self.budget.images:
+            return None
+        seeds, prompts = self.suite.grid.seeds, self._confirm_prompts()
+        gates = [gate for gate in self.suite.gates if gate.value not in NOT_OF_IMAGES]
+        named = {self.suite.baseline, *(c.name for c in self.suite.candidates
+                                        if any(c.name in (*gate.candidates, gate.not_worse_than) for gate in gates))}
+        judged = len(prompts) * len(seeds) * (1 + len(named)) if gates and len(seeds) > 1 else 0
+        return self.budget.images - self.asking.spent - confirm_images(self.suite, len(confirm_looks(self.suite)[0])) - judged
+
+    def _between(self, result: LookResult) -> tuple[Added, str]:
+        """The candidates that refine the axis around the best; and why there are none where two neighbours have nothing between
+        them."""
+        from reports.verdict.elimination import refinements
+
+        axis = self.budget.refine
+        found: dict[str, tuple[Candidate, ...]] = {}
+        ordered = sorted((c for c in self.suite.candidates if isinstance(c.axes.get(axis), int | float)),
+                         key=lambda c: float(c.axes[axis]))
+        try:
+            for value in refinements(result, self.suite):
+                low = next((c for c in reversed(ordered) if float(c.axes[axis]) < value), None)
+                high = next((c for c in ordered if float(c.axes[axis]) > value), None)
+                if low is not None and high is not None:
+                    found[low.name] = (*found.get(low.name, ()), between(low, high, axis, value))
+        except ValueError as error:  # a candidate without a number on the axis, or two with nothing between them
+            return {}, f"not refined: {error}"
+        return found, ""
+
+    def _refine(self, plan: Rectangle, added: Added, known: Sequence[str]) -> Rectangle:
+        """Takes candidates in and samples them on the prompts known so far; returns what the next look samples."""
+        self.run.grow(added)
+        new = tuple(c.name for group in added.values() for c in group)
+        look = self.asking.look(REFINE, replace(plan, candidates=new, prompts=tuple(known)))
+        self.asking.close(look, Outcome(why=f"added to look more closely at {self.budget.refine} around the best"))
+        held = {*plan.candidates, *new}
+        return replace(plan, candidates=self.asking.sound(c.name for c in self.suite.candidates if c.name in held))
+
+    def _confirm_prompts(self) -> tuple[str, ...]:
+        from reports.verdict.elimination import select_prompts
+
+        chosen_on = set(select_prompts(self.suite))
+        return tuple(p.id for p in self.suite.grid.prompts if p.id not in chosen_on)
+
+    def _confirm(self, prompts: tuple[str, ...]) -> None:
+        """The pick, and what it is compared with, on the prompts that had no part in the choice."""
+        from reports import recommend
+        from reports.verdict.elimination import confirm_looks, confirm_plan
+
+        run = self._read()
+        names, scales = confirm_plan(run, recommend(run))
+        plan = Rectangle(candidates=self._allowed(names), guidances=tuple(map(float, scales)), prompts=prompts,
+                         seeds=confirm_looks(self.suite)[0])
+        if plan.candidates and (look := self._within_budget(CONFIRM, plan)) is not None:
+            self.asking.close(look, Outcome(why="the pick and what it is compared with, on prompts new to the choice"))
+
+    def _decide_gates(self, prompts: tuple[str, ...]) -> None:
+        """More seeds for gates that cannot be decided yet, one look at a time."""
+        from reports import judge, recommend
+        from reports.verdict.elimination import NOT_OF_IMAGES, confirm_looks, gate_level
+
+        for seeds in confirm_looks(self.suite)[1:]:
+            run = self._read()
+            recommendation = recommend(run)
+            undecided = [v for v in judge(run, recommendation) if v.status == "inconclusive"
+                         and v.gate.partition(" ")[0] not in NOT_OF_IMAGES]
+            at = recommendation.guidance
+            scales = (float(at),) if at is not None else tuple(map(float, self.suite.grid.guidance_scales))
+            plan = Rectangle(candidates=self._allowed(self._judged_with(undecided)), guidances=scales, prompts=prompts,
+                             seeds=seeds)
+            if not plan.candidates or (look := self._within_budget(GATE, plan)) is None:
+                return
+            gates = ", ".join(dict.fromkeys(v.gate for v in undecided))
+            self.asking.close(look, Outcome(why=f"inconclusive with fewer seeds: {gates}", level=gate_level(self.suite)))
+
+    def _judged_with(self, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
+        """Whose images decide these verdicts: those judged, those they are compared with, and the baseline, which the metrics
+        that need a reference are measured against."""
+        against = {gate.name: gate.not_worse_than for gate in self.suite.gates}
+        held = {v.candidate for v in verdicts} | {against.get(v.gate) for v in verdicts}
+        held = held - {BASELINE} | ({self.suite.baseline} if held else set())
+        return tuple(c.name for c in self.suite.candidates if c.name in held)
+
+    def _within_budget(self, stage: str, plan: Rectangle) -> Look | None:
+        """The look, sampled; None where it would spend more than there is. The look before it then says so."""
+        wanted = self.asking.wanted(plan)
+        if self.budget.images and self.asking.spent + wanted > self.budget.images:
+            last = self.asking.looks[-1]
+            said = f"{wanted:,} more images for the stage \"{stage}\" do not fit into the budget of {self.budget.images:,}"
+            self.asking.close(last, Outcome(why=f"{last.why}; {said}", dropped=last.dropped, level=last.level))
+            return None
+        return self.asking.look(stage, plan)
+
+    def _read(self) -> Run:
+        """The run as far as the looks asked for images."""
+        from reports import load_run
+
+        return load_run(self.of.folder, self.asking.looks)
+

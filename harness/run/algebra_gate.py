@@ -1,0 +1,156 @@
+"""Whether a candidate's merge keeps its algebra on this model's own tensors: a few of them, at its ends, with equal models,
+in order and in float64. run.py asks once for each candidate of a suite with a gate on "identities"; `merge --check` asks of
+every key."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Final
+
+from harness.declare import Candidate, Fused, Merge, Model
+from harness.materialise.algebra_checks import as_whole, same_values, ulps_apart
+from harness.materialise.library import Library, merges_of
+from harness.materialise.recipe import RecipePlan, plan_recipe
+from harness.materialise.survey import one_thread, surveyed
+from harness.merge import MERGE_METHODS, Expression, Merged, Source, evaluate, sources
+from harness.merge import elementwise as separate
+from harness.merge.expression import merges
+from harness.records import Coverage
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STAGE: Final = "identities"
+HELD, BROKEN = "held", "broken"
+KEYS: Final = 8
+"""Tensors of a component that are looked at."""
+LARGEST: Final = 2 ** 22
+"""Values of the largest tensor that is looked at."""
+LARGEST_WHOLE: Final = 2 ** 18
+"""The same for methods that see a tensor as a whole: some sort it, or take its singular values. Of the tensors of other methods
+as many values are tried, from their start."""
+SYMMETRIC: Final = frozenset({"weighted_sum", "slerp", "nuslerp", "geometric"})
+"""Methods that give the same with A and B exchanged and alpha as 1 - alpha."""
+
+
+def identities_of(candidate: Candidate, library: Library) -> tuple[Coverage, ...]:
+    """A row of stage "identities" for each component that the candidate merges. Under "held" stand the identities that hold on
+    all of up to KEYS tensors, under "broken" sentences such as "alpha=0 is A: unet.conv_in.weight by 3.1 ulp and 2 more" with the
+    tensor that is farthest off, in units in the last place of the stored dtype. Ends and equal models must agree to the bit,
+    exchanged models and float64 within one unit, as in `merge --check`.
+
+    The tensors are chosen by hash, from as many blocks as there are, so that every run looks at the same ones. Where nothing
+    is merged, one row of component "model" says so. Raises what planning the recipe and reading the models raise.
+    """
+    merge = _merge_of(candidate.model)
+    plan = plan_recipe(candidate.model, library)
+    rows = []
+    if merge is not None:
+        with one_thread():
+            for component in (part for part in plan.parts if part in merge.parts and part not in merge.take):
+                rows += _component(candidate.name, component, (merge, plan, library))
+    return tuple(rows) or (Coverage(candidate=candidate.name, stage=STAGE, component="model", keys={},
+                                    notes=("nothing is merged",)),)
+
+
+def _component(name: str, component: str, of: tuple[Merge, RecipePlan, Library]) -> list[Coverage]:
+    """The row of one component; none where it has no merged tensor."""
+    plan, part = of[1], of[1].parts[component]
+    merged = [key for status in ("merged", "merged_in_part") for key in part.coverage.get(status, ())
+              if part.stored[key].dtype.startswith(("F", "BF"))]
+    whole = not all(MERGE_METHODS[merge.method].elementwise for merge in merges_of(of[0]))
+    keys = chosen(component, {key: math.prod(part.stored[key].shape) for key in merged}, whole=whole)
+    tried: dict[str, dict[str, float]] = {}
+
+    def read(source: Source) -> Tensor:
+        return plan.files[source.model].tensor(source.component, source.key)
+
+    found = surveyed(_merges(component, keys, of), read, {})
+    for key, expression in found.items():
+        if isinstance(expression, Merged):
+            held = {source: read(source) for source in dict.fromkeys(sources(expression))}
+            if separate(expression):
+                held = {source: tensor.reshape(-1)[:LARGEST_WHOLE] for source, tensor in held.items()}
+            for identity, distance in checked(expression, held, part.stored[key].dtype, plan.precision):
+                off = tried.setdefault(identity, {})
+                if distance is not None:
+                    off[key] = distance
+    statuses = {HELD: tuple(identity for identity, off in tried.items() if not off),
+                BROKEN: tuple(f"{identity}: {component}.{_worst(off)}" for identity, off in tried.items() if off)}
+    notes = (f"tried on {len(found)} of {len(merged)} merged tensors",)
+    return [Coverage(candidate=name, stage=STAGE, component=component, keys={k: v for k, v in statuses.items() if v},
+                     notes=notes)] if found else []
+
+
+def chosen(component: str, sizes: Mapping[str, int], *, whole: bool = False) -> list[str]:
+    """Up to KEYS of the tensors with so many values: by hash, one of each block before a second one of any. Where all are
+    larger than may be, the smallest. `whole` is for methods that see a tensor as a whole."""
+    limit = LARGEST_WHOLE if whole else LARGEST
+    small = [key for key, size in sizes.items() if size <= limit] or sorted(sizes, key=lambda key: (sizes[key], key))[:1]
+    order = sorted(small, key=lambda key: hashlib.sha256(f"{component}\n{key}".encode()).digest())
+    seen: dict[str, int] = {}
+    turns = {}
+    for key in order:
+        block = ".".join(key.split(".")[:2])
+        turns[key] = seen[block] = seen.get(block, 0) + 1
+    return sorted(order, key=lambda key: turns[key])[:KEYS]
+
+
+def checked(merged: Merged, held: Mapping[Source, Tensor], dtype: str, precision: str) -> Iterator[tuple[str, float | None]]:
+    """Every identity that means something for this merge of one tensor, with None where it holds, else how far it is off in
+    units in the last place of `dtype`. `held` are the tensors that are read, as they are stored."""
+    import torch
+
+    whole = as_whole(merged, dtype, precision)
+    nothing = [torch.zeros(1)]
+    for identity, one, other in _exact(merged):
+        made, promised = (evaluate(e, held.__getitem__, dtype=dtype, precision=whole) for e in (one, other))
+        # Nothing is allowed for: the bits are promised.
+        yield identity, None if same_values(made, promised) else ulps_apart(made, promised, dtype, nothing)
+    made = evaluate(merged, held.__getitem__, dtype=dtype, precision=precision)
+    turned = [] if merged.name not in SYMMETRIC or merged.channels else [("B with A at 1 - alpha is the same", replace(
+        merged, inputs=merged.inputs[::-1], call=replace(merged.call, alpha=1 - merged.call.alpha)), precision)]
+    for identity, expression, exactness in (*turned, ("float64 within one unit in the last place", merged, "fp64")):
+        again = evaluate(expression, held.__getitem__, dtype=dtype, precision=exactness)
+        distance = ulps_apart(made, again, dtype, held.values())
+        yield identity, None if distance <= 1 else distance
+
+
+def _exact(merged: Merged) -> Iterator[tuple[str, Expression, Expression]]:
+    """(identity, one expression, the other that it must equal to the bit)."""
+    row = merged.method
+    places = {"a": 0, "b": 1, "c": len(merged.inputs) - 1}
+    for alpha, end in ((0.0, row.at_zero), (1.0, row.at_one)):
+        # Of a wider A only some input channels are merged, so that no alpha makes it B.
+        if end and row.alpha_range is not None and (end == "a" or not merged.channels):
+            yield (f"alpha={alpha:g} is {end.upper()}", replace(merged, call=replace(merged.call, alpha=alpha)),
+                   merged.inputs[places[end]])
+    yield "A with A is A", replace(merged, inputs=(merged.inputs[0],) * len(merged.inputs)), merged.inputs[0]
+
+
+def _merges(component: str, keys: list[str], of: tuple[Merge, RecipePlan, Library]) -> dict[str, Expression]:
+    """The outermost merge of each key. Where the declared alpha asks for one parent alone nothing is merged there, and the
+    identities are those of the same merge at 0.5."""
+    merge, plan, library = of
+    found: dict[str, Expression] = {key: outer for key in keys
+                                    if (outer := next(merges(plan.parts[component].keys[key]), None)) is not None}
+    if len(found) < len(keys) and merge.alpha is not None:
+        halfway = plan_recipe(replace(merge, alpha=0.5), library).parts[component].keys
+        found |= {key: outer for key in keys if key not in found and (outer := next(merges(halfway[key]), None)) is not None}
+    return {key: found[key] for key in keys if key in found}
+
+
+def _merge_of(model: Model) -> Merge | None:
+    """The merge that a model is, below the adapters that are fused into it."""
+    while isinstance(model, Fused):
+        model = model.model
+    return model if isinstance(model, Merge) else None
+
+
+def _worst(off: Mapping[str, float]) -> str:
+    """"conv_in.weight by 3.1 ulp and 2 more"."""
+    key = max(off, key=lambda key: off[key])
+    return f"{key} by {off[key]:.2g} ulp" + (f" and {len(off) - 1} more" if len(off) > 1 else "")

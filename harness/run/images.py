@@ -1,0 +1,225 @@
+"""The images of one suite's run: which are at hand, which other runs made already, and the making of the others in batches
+of one shape. run.py holds one for each suite.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
+
+import numpy as np
+
+from harness.cache import ImageCache, shared_key
+from harness.declare import Candidate, Suite
+from harness.probes.fits import free_memory, not_fitting, out_of_memory
+from harness.records import Cell, Defect, Fit, NoiseFloor, Sample
+from harness.run.batching import GridKeys, pack
+from harness.run_folder.folder import slug
+from harness.run_folder.ledger import Ledger
+from harness.sampling import TextState, batches, from_png, sample, to_png
+
+if TYPE_CHECKING:
+    from harness.materialise import Phase
+    from harness.probes.fits import OutOfMemory
+    from harness.sampling import Images
+
+WRITES_AHEAD: Final = 4
+FLOOR_CELLS: Final = 4
+"""Images made once more at batch 1, to know what a batch alone changes."""
+
+
+Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
+"""Gets images with their pixels once they are written."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """A candidate as it is sampled: its declaration, the identity of its weights, its phases and their texts."""
+
+    candidate: Candidate
+    identity: str
+    phases: tuple[Phase, ...]
+    texts: Mapping[str, TextState]
+
+
+class Gallery:
+    """Images by candidate and cell, each under the key of all that determines it: an image counts while its key follows from
+    the present weights, texts and setting, and its file is the one that was written. What is wanted of a candidate is the whole
+    grid, or the part of it that a race asks for; an image has the same key in both."""
+
+    def __init__(self, suite: Suite, ledger: Ledger, cache: ImageCache, head: Mapping[str, Any]) -> None:
+        """`head` is that of the run: its sampling block, and the environment that decides last bits in a shared cache."""
+        self.suite, self.ledger, self.cache = suite, ledger, cache
+        self.cells = tuple(cell for batch in batches(suite.grid) for cell in batch)
+        kinds = [[c for c in self.cells if (c.guidance != 1) is guided] for guided in (False, True)]
+        self._numbers = {cell: number for kind in kinds for number, cell in enumerate(kind)}
+        self._setting: Mapping[str, Any] = head["sampling"]
+        self._environment = _deciding(head["environment"])
+        self._texts = {p.id: (p.text, p.negative) for p in suite.grid.prompts}
+        self._keys: dict[int, GridKeys] = {}
+        self._sizes: dict[str, int] = {}
+        self._parts: dict[str, tuple[Cell, ...]] = {}
+
+    def want(self, name: str, cells: Iterable[Cell] | None) -> None:
+        """From here on these cells are wanted of a candidate, and no others; with None the whole grid again."""
+        self._parts.pop(name, None)
+        if cells is not None:
+            asked = set(cells)
+            self._parts[name] = tuple(cell for cell in self.cells if cell in asked)
+
+    def wanted(self, name: str) -> tuple[Cell, ...]:
+        """The cells that are wanted of a candidate, in the grid's order."""
+        return self._parts.get(name, self.cells)
+
+    def absent(self, candidate: Candidate, identity: str) -> list[Cell]:
+        """The wanted cells whose image neither this run nor the shared cache holds, in the grid's order."""
+        keys = self._keys_of(identity, self.suite.grid.batch_size)
+        missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in self.wanted(candidate.name)])
+        for size in self._smaller(candidate.name):
+            keys = self._keys_of(identity, size)
+            missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in missing])
+        return self._fetched(candidate, identity, missing)
+
+    def present(self, name: str) -> list[Sample]:
+        """The images of a candidate's present weights, one for each wanted cell in order; empty unless all are there."""
+        wanted = self.wanted(name)
+        sound = self._sound(name, wanted)
+        return sound if len(sound) == len(wanted) else []
+
+    def at_hand(self, name: str) -> list[Sample]:
+        """The images of a candidate's present weights, in the grid's order, whether wanted now or not."""
+        return self._sound(name, self.cells)
+
+    def _sound(self, name: str, cells: Sequence[Cell]) -> list[Sample]:
+        identity = self.ledger.identity(name)
+        if not identity:
+            return []
+        allowed = [self._keys_of(identity, size) for size in (self.suite.grid.batch_size, *self._smaller(name))]
+        found = [(cell, self.ledger.samples.get((name, cell))) for cell in cells]
+        return [s for cell, s in found if s is not None and any(s.key == k[cell] for k in allowed)]
+
+    def make(self, made: Made, absent: Sequence[Cell], done: Done) -> None:
+        """Samples the absent cells. Where memory runs out, the batch is halved for the rest,
+        which is a record, and the keys of those images say so; at a batch of one the refusal is the candidate's result and
+        goes through."""
+        left, device = list(absent), made.phases[0].enter().device
+        while left:
+            size = self._sizes.get(made.candidate.name, self.suite.grid.batch_size)
+            refused = self._try(made, left, size, done)
+            if refused is None:
+                return
+            self.ledger.add([self._refusal(refused, made, size)])
+            free_memory(str(device))
+            self._sizes[made.candidate.name] = size // 2
+            left = self.absent(made.candidate, made.identity)
+
+    def measure_floor(self, made: Made) -> None:
+        """Makes a few images once more, one at a time, and notes how far they are from those of the batches: what two images
+        of one thing differ by, so that smaller differences between candidates mean nothing."""
+        sound = {s.cell for s in self.present(made.candidate.name) if not self.ledger.defect(s.key)}
+        eligible = [c for c in self.cells if c.guidance != 1 and c in sound] or [c for c in self.cells if c in sound]
+        chosen = eligible[::max(1, len(eligible) // FLOOR_CELLS)][:FLOOR_CELLS]
+        records = []
+        for (cell,), (alone,) in sample(made.phases, self.suite.grid, [(cell,) for cell in chosen], made.texts):
+            batched = from_png(self.ledger.read(self.ledger.samples[made.candidate.name, cell])).astype(int)
+            distance = np.abs(batched - alone)
+            records.append(NoiseFloor(candidate=made.candidate.name, cell=cell, batch_size=self.suite.grid.batch_size,
+                                      largest_levels=int(distance.max()), changed_share=float((distance > 0).mean()),
+                                      setting=made.identity))
+        self.ledger.add(records)
+
+    def pixels(self, samples: Sequence[Sample]) -> Images:
+        """(n, height, width, 3) uint8, hashed as they are read. Raises AlteredImageError."""
+        return np.stack([from_png(self.ledger.read(s)) for s in samples])
+
+    def _try(self, made: Made, absent: Sequence[Cell], size: int, done: Done) -> OutOfMemory | None:
+        """One go at a batch size: None when all is done, what the allocator said when it refused."""
+        try:
+            self._make(made, pack(self.suite.grid, absent, size), self._keys_of(made.identity, size), done)
+        except Exception as error:
+            refused = out_of_memory(error)
+            if refused is not None and size == 1:
+                self.ledger.add([self._refusal(refused, made, 1)])
+            if refused is None or size == 1:
+                raise
+            return refused
+        return None
+
+    def _refusal(self, refused: OutOfMemory, made: Made, size: int) -> Fit:
+        return replace(not_fitting(refused, made.candidate.name, size), setting=self.ledger.setting(made.candidate.name))
+
+    def _make(self, made: Made, todo: Sequence[tuple[Cell, ...]], keys: Mapping[Cell, str], done: Done) -> None:
+        """Samples batches; images and journal are written by a second thread while the next batch is computed."""
+        pending: list[Future[None]] = []
+        defects: dict[Cell, str] = {}
+        with ThreadPoolExecutor(max_workers=1) as writer:
+            try:
+                for cells, images in sample(made.phases, self.suite.grid, todo, made.texts, defects.__setitem__):
+                    new = self._own(cells, images)
+                    pending.append(writer.submit(self._write, made.candidate, new, (keys, defects), done))
+                    if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
+                        pending.pop(0).result()
+            finally:
+                for written in pending:
+                    written.result()
+        self.ledger.flush()
+
+    def _own(self, cells: Sequence[Cell], images: Images) -> dict[Cell, Images]:
+        """The images of a batch without its repetitions; of a repeated cell that in the place which the whole grid gives it."""
+        found: dict[Cell, Images] = {}
+        for place, (cell, image) in enumerate(zip(cells, images, strict=True)):
+            if cell not in found or self._numbers[cell] % len(cells) == place:
+                found[cell] = image
+        return found
+
+    def _write(self, candidate: Candidate, images: Mapping[Cell, Images],
+               about: tuple[Mapping[Cell, str], Mapping[Cell, str]],
+               done: Done) -> None:
+        keys, defects = about
+        written = [(self._sample(candidate, cell, keys[cell], data), data)
+                   for cell, data in ((cell, to_png(image)) for cell, image in images.items())]
+        if bad := [Defect(candidate=candidate.name, cell=cell, sample=keys[cell], why=defects[cell])
+                   for cell in images if cell in defects]:
+            # Before the images: one that is known to be whole must never be there without what is known against it.
+            self.ledger.add(bad)
+        self.ledger.store(written)
+        for record, data in written:
+            if record.cell not in defects:
+                self.cache.put(shared_key(record.key, self._environment), data)
+        done([record for record, _ in written], np.stack([*images.values()]))
+
+    def _fetched(self, candidate: Candidate, identity: str, missing: Sequence[Cell]) -> list[Cell]:
+        """What is still missing once the shared cache gave what it has."""
+        keys = self._keys_of(identity, self.suite.grid.batch_size)
+        asked = {cell: self.cache.get(shared_key(keys[cell], self._environment)) for cell in missing}
+        found = {cell: data for cell, data in asked.items() if data is not None}
+        self.ledger.store([(self._sample(candidate, cell, keys[cell], data), data) for cell, data in found.items()])
+        return [cell for cell in missing if cell not in found]
+
+    def _sample(self, candidate: Candidate, cell: Cell, key: str, data: bytes) -> Sample:
+        path = f"images/{slug(candidate.name)}/{slug(cell.prompt)}-seed{cell.seed}-cfg{cell.guidance:g}-{key[:8]}.png"
+        return Sample(key=key, candidate=candidate.name, cell=cell, path=path, sha256=hashlib.sha256(data).hexdigest())
+
+    def _keys_of(self, identity: str, size: int) -> dict[Cell, str]:
+        if size not in self._keys:
+            self._keys[size] = GridKeys(self.cells, self._texts, {**self._setting, "batch_size": size})
+        return self._keys[size].of(identity)
+
+    def _smaller(self, name: str) -> list[int]:
+        """The batch sizes below the declared one at which images of a candidate can have been made: those under a refusal."""
+        refused = [fit.batch_size for fit in self.ledger.fits(name) if not fit.fits]
+        sizes, size = [], self.suite.grid.batch_size // 2
+        while refused and size >= 1 and size >= min(refused) // 2:
+            sizes.append(size)
+            size //= 2
+        return sizes
+
+
+def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an environment can change the last bits of an image."""
+    packages = environment.get("packages", {})
+    return {"packages": {name: packages.get(name) for name in ("torch", "diffusers", "transformers", "peft", "torchao")},
+            **{name: environment.get(name) for name in ("device_name", "cpu", "cuda", "cudnn", "flags", "threads_per_operation")}}

@@ -1,0 +1,165 @@
+"""Metrics over images: what is due, batch by batch while others are sampled, and the records of it. The gallery hands over
+images as they are made; run.py asks once more for whatever is still due when a candidate's images are at hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+
+from harness.declare import Suite
+from harness.metrics import CLIP_METRICS, METRICS, ImageScore, ImageSet
+from harness.records import Cell, Measurement, Sample
+from harness.run.images import Gallery
+from harness.run_folder.ledger import Ledger
+from harness.sampling import pool_of_single_threads, small
+
+if TYPE_CHECKING:
+    from harness.sampling import Images
+
+MEASURED_AHEAD: Final = 4
+IMAGES_AT_ONCE: Final = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """Images to measure: their samples, and the pixels (n, h, w, 3) where they are at hand."""
+
+    samples: Sequence[Sample]
+    pixels: Images | None = None
+
+    def of(self, places: Sequence[int]) -> Shown:
+        """Some of them."""
+        return Shown(samples=[self.samples[p] for p in places], pixels=None if self.pixels is None else self.pixels[list(places)])
+
+
+@dataclass(kw_only=True)
+class Meter:
+    """The metrics of a suite on a device. `settings` holds by metric the hash of what else decides its values; `clip` loads
+    the CLIP scorer when it is first needed. Every metric is of one image alone, so that it does not matter how they come."""
+
+    suite: Suite
+    ledger: Ledger
+    gallery: Gallery
+    device: str
+    settings: Mapping[str, str]
+    clip: Callable[[], Any]
+    _ahead: list[Future[None]] = field(default_factory=list)
+    _pool: ThreadPoolExecutor | None = None
+    _baseline: Mapping[Cell, Sample] = field(default_factory=dict)
+
+    def begin(self, name: str) -> None:
+        """The next images are of this candidate; its pairs are those of the baseline's that are all there. While the baseline
+        itself is made there are none yet, and what needs them waits for `measure`."""
+        self.settle()
+        self._baseline = {} if name == self.suite.baseline else {s.cell: s for s in self.gallery.present(self.suite.baseline)}
+
+    def feed(self, samples: Sequence[Sample], pixels: Images) -> None:
+        """Takes images that were just written and measures them on a thread of its own, while the next are sampled. What fails
+        here is left for `measure`, which says so."""
+        if self._pool is None:
+            self._pool = pool_of_single_threads(1) if self._small else ThreadPoolExecutor(1)
+        names = [name for name in self.suite.metrics if self._baseline or not METRICS[name].paired]
+        self._ahead.append(self._pool.submit(self._quietly, names, Shown(samples=samples, pixels=pixels)))
+        while len(self._ahead) > MEASURED_AHEAD:  # pixels wait in memory
+            self._ahead.pop(0).result()
+
+    def measure(self, samples: Sequence[Sample], stage: Callable[[str], AbstractContextManager[None]]) -> None:
+        """Whatever of the declared metrics is still due on all images of a candidate, each metric within `stage`. Where one
+        fails on an image it is tried on the others alone, and the failure goes through `stage` at the end."""
+        self.settle()
+        self._baseline = {s.cell: s for s in self.gallery.present(self.suite.baseline)}
+        shown = Shown(samples=samples)
+        due = {name: places for name in self.suite.metrics if (places := self._due(name, shown))}
+        if not due:
+            return
+        # Side by side only where operations take one thread each; a large CLIP model wants the whole device.
+        jobs = len(due) if self._small else 1
+        with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
+            made = {name: pool.submit(self._all, name, shown.of(places)) for name, places in due.items()}
+            for name, scores in made.items():
+                with stage(f"metric {name}"):
+                    if (error := scores.result()) is not None:
+                        raise error
+        self.ledger.flush()
+
+    def settle(self) -> None:
+        """Waits until what was fed is measured."""
+        while self._ahead:
+            self._ahead.pop().result()
+
+    def close(self) -> None:
+        """Lets go of the thread."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    @property
+    def _small(self) -> bool:
+        return small(self.suite.grid, self.device)
+
+    def _reference(self, name: str, cell: Cell) -> str:
+        """The key of the baseline's image that a metric compares with; empty where it compares with none."""
+        found = self._baseline.get(cell) if METRICS[name].paired else None
+        return found.key if found is not None else ""
+
+    def _due(self, name: str, shown: Shown) -> list[int]:
+        """The places of the images that a metric is not known of as it is now."""
+        return [place for place, s in enumerate(shown.samples) if not self.ledger.measured(
+            name, METRICS[name].version, self.settings.get(name, ""), [(s, self._reference(name, s.cell))])]
+
+    def _quietly(self, names: Sequence[str], shown: Shown) -> None:
+        for name in names:
+            with suppress(Exception):  # tried again, and said, by `measure`
+                self._take(name, shown)
+
+    def _all(self, name: str, shown: Shown) -> Exception | None:
+        """A metric on many images, some at a time so that memory holds them; the first error of an image."""
+        found = None
+        for start in range(0, len(shown.samples), IMAGES_AT_ONCE):
+            error = self._each(name, shown.of(range(start, min(start + IMAGES_AT_ONCE, len(shown.samples)))))
+            found = found or error
+        return found
+
+    def _each(self, name: str, shown: Shown) -> Exception | None:
+        """A metric on all images, or one by one where that fails; the first error of an image."""
+        try:
+            self._take(name, shown)
+        except Exception as error:
+            if len(shown.samples) == 1:
+                return error
+            failed = [found for place in range(len(shown.samples)) if (found := self._each(name, shown.of([place]))) is not None]
+            return failed[0] if failed else None
+        return None
+
+    def _take(self, name: str, shown: Shown) -> None:
+        self.ledger.add(list(self._records(name, shown, METRICS[name].measure(self._images(name, shown)))), durable=False)
+
+    def _images(self, name: str, shown: Shown, why_not: str = "") -> ImageSet:
+        """The images as a metric takes them; with `why_not`, without references."""
+        prompts = {p.id: p.text for p in self.suite.grid.prompts}
+        references = [self._baseline[s.cell] for s in shown.samples] if (
+            METRICS[name].paired and self._baseline and not why_not) else []
+        return ImageSet(
+            images=self.gallery.pixels(shown.samples) if shown.pixels is None else np.asarray(shown.pixels),
+            texts=tuple(prompts[s.cell.prompt] for s in shown.samples), device=self.device,
+            references=self.gallery.pixels(references) if references else None,
+            clip=self.clip() if name in CLIP_METRICS else None, styles=self.suite.styles,
+            why_no_reference=why_not or f"the baseline {self.suite.baseline!r} was not sampled")
+
+    def _records(self, name: str, shown: Shown, scores: Sequence[ImageScore]) -> Iterator[Measurement]:
+        row = METRICS[name]
+        for place, (s, found) in enumerate(zip(shown.samples, scores, strict=True)):
+            score, key = found, self._reference(name, s.cell)
+            if why := self.ledger.defect(s.key):
+                score = ImageScore(missing={spec.name: f"the image is none: {why}" for spec in row.values})
+            elif key and self.ledger.defect(key):
+                # Which values need the reference is the metric's own knowledge: without one it says so itself.
+                score = row.measure(self._images(name, shown.of([place]), "the baseline's image of this cell is none"))[0]
+            yield Measurement(sample=s.key, candidate=s.candidate, cell=s.cell, metric=name, reference=key,
+                              version=row.version, setting=self.settings.get(name, ""), values=score.values,
+                              labels=score.labels, details=score.details, missing=score.missing)

@@ -1,0 +1,137 @@
+"""The images of a run folder as files: put in their place, synced together, and told apart from altered ones.
+Only the ledger uses it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from stat import S_ISLNK
+from typing import Final
+
+from harness.records import Sample
+from harness.run_folder.journal_index import Stat, stat_of
+
+SYNC_IMAGES: Final = 64
+SYNC_SECONDS: Final = 0.5
+"""Images reach the disk together, after so many or so long: a killed process loses none of them, a power cut the last ones,
+which are then seen to be missing and made again."""
+SYNC_THREADS: Final = 2
+"""Files synced at once share one commit of the file system's own journal."""
+
+
+class AlteredImageError(RuntimeError):
+    """An image that is no longer what was written; the text names it and says what to do."""
+
+
+class ImageFiles:
+    """The image files under one folder. `stats` holds, by path, the SHA-256 of a file and the stat it had when it had it.
+
+    With `verify` a file is hashed once by this object before its stat is believed.
+    """
+
+    def __init__(self, folder: Path, stats: dict[str, tuple[str, Stat]], *, verify: bool = False) -> None:
+        self.folder, self.stats, self.verify = folder, stats, verify
+        self.hashed: set[str] = set()
+        self._unsynced: list[Sample] = []
+        self._first_unsynced = 0.0
+        self._inside: dict[str, bool] = {}
+
+    def write(self, sample: Sample, data: bytes) -> None:
+        """Puts an image in its place with one rename; whole for every process at once, on the disk with the next `sync`."""
+        path = self.folder / sample.path
+        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+        try:
+            try:
+                temporary.write_bytes(data)
+            except FileNotFoundError:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                temporary.write_bytes(data)
+            temporary.replace(path)
+        except BaseException:
+            with suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            raise
+        if not self._unsynced:
+            self._first_unsynced = time.monotonic()
+        self._unsynced.append(sample)
+
+    @property
+    def due(self) -> bool:
+        """Whether enough images wait for the disk, or one has waited long enough."""
+        waiting = len(self._unsynced)
+        return waiting >= SYNC_IMAGES or (waiting > 0 and time.monotonic() - self._first_unsynced >= SYNC_SECONDS)
+
+    def sync(self) -> bool:
+        """Waits until all written images are on the disk, and notes their stats; whether there were any.
+
+        Raises OSError when the disk refuses one.
+        """
+        if not self._unsynced:
+            return False
+        with ThreadPoolExecutor(SYNC_THREADS) as pool:
+            for sample, stat in zip(self._unsynced, pool.map(self._synced, self._unsynced), strict=True):
+                if stat is not None:
+                    self.stats[sample.path] = (sample.sha256, stat)
+        self._unsynced.clear()
+        return True
+
+    def intact(self, sample: Sample) -> bool:
+        """Whether the file is the one that was written, by its stat or by its content; see Ledger."""
+        path = f"{self.folder}/{sample.path}"
+        try:
+            found = os.lstat(path)
+            if not self._lies_inside(sample.path, link=S_ISLNK(found.st_mode)):
+                return False
+            stat = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            believed = not self.verify or sample.path in self.hashed
+            if believed and self.stats.get(sample.path) == (sample.sha256, stat):
+                return True
+            sound = hashlib.sha256(Path(path).read_bytes()).hexdigest() == sample.sha256
+        except (OSError, ValueError):
+            return False
+        if sound:
+            self.stats[sample.path] = (sample.sha256, stat)
+            self.hashed.add(sample.path)
+        return sound
+
+    def read(self, sample: Sample) -> bytes:
+        """The bytes of an image, hashed as they are read. Raises AlteredImageError unless they are those that were written."""
+        with suppress(OSError):
+            data = (self.folder / sample.path).read_bytes()
+            if hashlib.sha256(data).hexdigest() == sample.sha256:
+                return data
+        self.stats.pop(sample.path, None)
+        raise AlteredImageError(f"{self.folder / sample.path} is missing or altered since it was written; "
+                                "run the same command again: the image will be made anew")
+
+    def delete(self, path: str) -> None:
+        """Deletes a PNG among the images of this folder; anything else is not ours."""
+        image = self.folder / path
+        if image.resolve().is_relative_to((self.folder / "images").resolve()) and image.suffix == ".png":
+            image.unlink(missing_ok=True)
+        self.stats.pop(path, None)
+
+    def _synced(self, sample: Sample) -> Stat | None:
+        """Syncs one image and gives its stat; None where it is gone, which the next look at it will find."""
+        try:
+            with (self.folder / sample.path).open("rb") as file:
+                os.fsync(file.fileno())
+            return stat_of(f"{self.folder}/{sample.path}")
+        except FileNotFoundError:
+            return None
+
+    def _lies_inside(self, path: str, *, link: bool) -> bool:
+        """Whether a path of the journal ends up within this folder; links are followed once per folder, and for every
+        file that is a link itself."""
+        parent, _, name = path.rpartition("/")
+        inside = self._inside.get(parent)
+        if inside is None:
+            inside = self._inside[parent] = (self.folder / parent).resolve().is_relative_to(self.folder.resolve())
+        if not inside or name in ("", ".", ".."):
+            return False
+        return not link or (self.folder / path).resolve().is_relative_to(self.folder.resolve())

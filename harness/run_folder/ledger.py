@@ -1,0 +1,339 @@
+"""What a run folder already holds, kept in step with its journal: which images are whole, which metrics are measured.
+run.py asks and adds."""
+
+from __future__ import annotations
+
+import gc
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import RLock
+from typing import Any, Final
+
+from harness.records import (
+    RUN_FORMAT,
+    Cell,
+    Coverage,
+    Defect,
+    Fit,
+    Journal,
+    Latency,
+    Look,
+    Measurement,
+    Memory,
+    NoiseFloor,
+    Record,
+    Sample,
+    Weights,
+    from_line,
+    standing_looks,
+    to_line,
+    write_atomically,
+)
+from harness.run_folder import journal_index
+from harness.run_folder.image_files import ImageFiles
+from harness.run_folder.journal_index import Claim, Held, Stat, sha_of
+
+INDEX_LINES: Final = 5000
+"""The index is renewed when so many lines, or an eighth of all, have come after it."""
+
+
+class RunFolderError(RuntimeError):
+    """A run folder that cannot be gone on with; the text names it and says what to do."""
+
+
+class Ledger:
+    """The journal of one run folder with its index. A sample counts only while its file is the one that was written.
+
+    That is told by size, mtime, ctime and inode, noted when the file was written or last hashed; where one differs, by the
+    SHA-256 of its content. With `verify`, and whenever an image is read, by the content always.
+    """
+
+    def __init__(self, folder: Path, *, verify: bool = False) -> None:
+        self.folder, self.verify = folder, verify
+        self.journal = Journal(folder / "journal.jsonl")
+        self._index_path = folder / "journal.index"
+        # Images, measurements and failures come from threads of their own.
+        self._turn = RLock()
+        self._behind = False
+        self._load()
+
+    @property
+    def samples(self) -> dict[tuple[str, Cell], Sample]:
+        """The newest image of every candidate and cell."""
+        return self._held.samples
+
+    @property
+    def damaged(self) -> list[str]:
+        """A sentence for each line of the journal that could not be read."""
+        return self._held.damaged
+
+    def add(self, records: Sequence[Record], *, durable: bool = True) -> None:
+        """Appends to the journal, durably (with it all images that wait for it), and to the index. What can be made again from
+        images need not be durable at once: it outlives a killed process, and a power cut from the next `flush`."""
+        with self._turn:
+            if durable:
+                self.flush()
+            self._add(records, sync=durable)
+            self._behind = self._behind or not durable
+
+    def store(self, images: Iterable[tuple[Sample, bytes]]) -> None:
+        """Writes images to their paths and their samples to the journal.
+
+        They outlive a killed process from here on, and a power cut from the next `flush`, which comes by itself.
+        """
+        with self._turn:
+            written: list[Sample] = []
+            try:
+                for sample, data in images:
+                    self._images.write(sample, data)
+                    written.append(sample)
+            finally:
+                self._add(written, sync=False)
+            if self._images.due:
+                self.flush()
+
+    def flush(self) -> None:
+        """Waits until every stored image and its line are on the disk. Raises OSError when the disk refuses one."""
+        with self._turn:
+            if self._images.sync() or self._behind:
+                self.journal.sync()
+                self._behind = False
+
+    def close(self) -> None:
+        """Flushes and renews the index, so that the next session opens the folder at once."""
+        self.flush()
+        self._save_index()
+
+    def head(self) -> dict[str, Any]:
+        """The run.json of an earlier session; empty when there is none or it cannot be read. Raises RunFolderError for
+        one of another format, which this version would spoil."""
+        try:
+            head = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        if not isinstance(head, dict):
+            return {}
+        if head.get("format", RUN_FORMAT) != RUN_FORMAT:
+            raise RunFolderError(f"{self.folder}: its run.json has format {head['format']!r}, this version writes {RUN_FORMAT}; "
+                                 "use the version that wrote it, or give --runs-dir another folder")
+        return head
+
+    def forget(self, candidate: str) -> None:
+        """Takes a candidate out of the journal and deletes those of its images that no other candidate shares.
+
+        Only paths that the journal names and that lie in this folder are deleted; nothing else in it is ours.
+        """
+        with self._turn:
+            self.flush()
+            kept: list[str] = []
+            own: set[str] = set()
+            shared: set[str] = set()
+            for record in self.journal.records([]):
+                # What is known against an image stays while another candidate has it.
+                if record.candidate != candidate or isinstance(record, Defect):
+                    kept.append(to_line(record) + "\n")
+                if isinstance(record, Sample):
+                    (own if record.candidate == candidate else shared).add(record.path)
+            write_atomically(self.journal.path, "".join(kept).encode())
+            for path in own - shared:
+                self._images.delete(path)
+            self._load(self._images.stats)
+
+    def announce(self, weights: Weights) -> None:
+        """States what a candidate now is, unless the last thing said of it was the same."""
+        if self._weights.get(weights.candidate) != weights:
+            self.add([weights])
+
+    def identity(self, candidate: str) -> str:
+        """The identity last announced for a candidate; empty when there is none."""
+        weights = self._weights.get(candidate)
+        return weights.identity if weights else ""
+
+    def setting(self, candidate: str) -> str:
+        """The hash of how a candidate is timed, as last announced; empty when there is none."""
+        weights = self._weights.get(candidate)
+        return weights.setting if weights else ""
+
+    def missing(self, candidate: str, cells: Iterable[tuple[Cell, str]]) -> list[Cell]:
+        """The cells, given with the keys of their images, whose image is not at hand, whole and unaltered. An image that
+        another candidate or cell has under the same key is taken over."""
+        with self._turn:
+            absent: list[Cell] = []
+            adopted: list[Sample] = []
+            for cell, key in cells:
+                held = self._held.by_key.get(key)
+                if held is None or not self._images.intact(held):
+                    absent.append(cell)
+                elif (here := self.samples.get((candidate, cell))) is held:
+                    continue
+                elif here != (current := replace(held, candidate=candidate, cell=cell)):
+                    adopted.append(current)
+            self._add(adopted, sync=True)
+            return absent
+
+    def adopt(self, candidate: str, cell: Cell, key: str) -> bool:
+        """Whether the image of `key` is at hand, whole and unaltered; an image of another name is taken over by key."""
+        return not self.missing(candidate, [(cell, key)])
+
+    def read(self, sample: Sample) -> bytes:
+        """The bytes of an image, hashed as they are read. Raises AlteredImageError unless they are those that were written."""
+        return self._images.read(sample)
+
+    def cover(self, candidate: str, coverage: Sequence[Coverage]) -> None:
+        """Writes the coverage of a candidate's present weights, once."""
+        if not self.covered(candidate):
+            self.add([replace(row, of=len(coverage)) for row in coverage])
+
+    def covered(self, candidate: str) -> bool:
+        """Whether all rows of the coverage of the candidate's present weights are in the journal."""
+        rows = self._coverage.get(candidate, {})
+        return bool(rows) and len(rows) >= max(rows.values())
+
+    def tried(self, candidate: str) -> bool:
+        """Whether the journal says which identities the merge of the candidate's present weights keeps."""
+        return candidate in self._tried
+
+    def latency(self, candidate: str) -> Latency | None:
+        """The latency of the candidate as it is timed now; it counts only together with its memory figures."""
+        latency, memory = self._latencies.get(candidate), self._memories.get(candidate)
+        now = self._weights.get(candidate)
+        if latency is None or memory is None or now is None or not latency.setting == memory.setting == now.setting:
+            return None
+        return latency
+
+    def fits(self, candidate: str) -> list[Fit]:
+        """What is known of the batch sizes that a candidate's present weights fit into memory with, oldest first."""
+        return self._fits.get(candidate, [])
+
+    def defect(self, sample: str) -> str:
+        """Why the image of this key is none; empty for a sound one."""
+        return self._defects.get(sample, "")
+
+    def has_floor(self, candidate: str, identity: str) -> bool:
+        """Whether what a batch alone changes was measured on these weights."""
+        return self._floors.get(candidate) == identity
+
+    def look(self, look: Look) -> None:
+        """Writes a look, and so takes back those that an earlier session wrote from its number on; nothing where the same look
+        stands in the journal already, so that a race that goes as before writes nothing."""
+        if look not in self.looks(look.race):
+            self.add([look])
+
+    def looks(self, race: str) -> tuple[Look, ...]:
+        """The looks of a race that stand in the journal."""
+        return standing_looks(self._looks, race)
+
+    def measured(self, metric: str, version: int, setting: str, pairs: Iterable[tuple[Sample, str]]) -> bool:
+        """Whether `metric` stands in the journal for every (sample, reference key), in this version and setting, and was
+        measured on, and against, the images as they are now."""
+        by_key, measured, nothing = self._held.by_key, self._held.measured, dict[str, Claim]()
+        for sample, reference in pairs:
+            claim = measured.get((sample.candidate, metric), nothing).get(sample.key)
+            if claim != (version, setting, reference, sample.sha256, sha_of(reference, by_key) if reference else ""):
+                return False
+        return True
+
+    def _add(self, records: Sequence[Record], *, sync: bool) -> None:
+        if not records:
+            return
+        self.journal.add(records, sync=sync)
+        for record in records:
+            self._note(record)
+        self._held.lines += len(records)
+        self._unindexed += len(records)
+        if self._unindexed >= max(INDEX_LINES, self._held.lines // 8):
+            self._save_index()
+
+    def _load(self, stats: dict[str, tuple[str, Stat]] | None = None) -> None:
+        """Reads the index and the lines after it; `stats` are those known by this session already."""
+        self._weights: dict[str, Weights] = {}
+        self._coverage: dict[str, dict[tuple[str, str], int]] = {}
+        self._tried: set[str] = set()
+        self._latencies: dict[str, Latency] = {}
+        self._memories: dict[str, Memory] = {}
+        self._fits: dict[str, list[Fit]] = {}
+        self._floors: dict[str, str] = {}
+        self._defects: dict[str, str] = {}
+        self._looks: list[Look] = []
+        with _without_collector():
+            self._held, start = journal_index.load(self._index_path, self.journal.path) or (Held(), 0)
+            try:
+                others = [from_line(line) for line in self._held.others]
+            except ValueError:  # of a version that knew other kinds of records
+                self._held, start, others = Held(), 0, []
+            for record in others:
+                self._place(record)
+            self._unindexed, already_damaged = 0, len(self._held.damaged)
+            try:
+                for record in self.journal.records(self._held.damaged, start, lines_before=self._held.lines):
+                    self._note(record)
+                    self._unindexed += 1
+            except OSError as error:
+                raise RunFolderError(f"{self.journal.path} cannot be read ({error.strerror}); "
+                                     "give --runs-dir another folder") from error
+            self._held.lines += self._unindexed + len(self._held.damaged) - already_damaged
+        self._images = ImageFiles(self.folder, self._held.stats | (stats or {}), verify=self.verify)
+        self._held.stats = self._images.stats
+
+    def _save_index(self) -> None:
+        """Only images that are on the disk have a stat in it. Without it the journal is read instead."""
+        if (self._unindexed or self._images.hashed) and self.journal.path.exists():
+            with suppress(OSError):
+                journal_index.save(self._index_path, self._held, self.journal.path)
+            self._unindexed = 0
+
+    def _note(self, record: Record) -> None:
+        held = self._held
+        if isinstance(record, Sample):
+            held.samples[record.candidate, record.cell] = record
+            held.by_key[record.key] = record
+        elif isinstance(record, Measurement):
+            held.measured.setdefault((record.candidate, record.metric), {})[record.sample] = (
+                record.version, record.setting, record.reference,
+                sha_of(record.sample, held.by_key), sha_of(record.reference, held.by_key))
+        else:
+            held.others.append(to_line(record))
+            self._place(record)
+
+    def _place(self, record: Record) -> None:
+        match record:
+            case Weights():
+                before = self._weights.get(record.candidate)
+                if before is not None and before.identity != record.identity:
+                    self._coverage.pop(record.candidate, None)
+                    self._tried.discard(record.candidate)
+                    self._fits.pop(record.candidate, None)
+                self._weights[record.candidate] = record
+            case Coverage(stage="identities"):
+                self._tried.add(record.candidate)
+            case Coverage():
+                self._coverage.setdefault(record.candidate, {})[record.stage, record.component] = record.of
+            case Latency():
+                self._latencies[record.candidate] = record
+            case Memory():
+                self._memories[record.candidate] = record
+            case Fit():
+                self._fits.setdefault(record.candidate, []).append(record)
+            case Defect():
+                self._defects[record.sample] = record.why
+            case NoiseFloor():
+                self._floors[record.candidate] = record.setting
+            case Look():
+                self._looks.append(record)
+            case _:
+                pass
+
+
+@contextmanager
+def _without_collector() -> Iterator[None]:
+    """A journal makes a million small objects and no cycles; looking for cycles among them takes as long as reading."""
+    was = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was:
+            gc.enable()

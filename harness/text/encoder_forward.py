@@ -1,0 +1,86 @@
+"""One pass of a layout through a text encoder: the states that condition the denoiser and the pooled embedding.
+`embed` and the aesthetic gradient call it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from harness.text.hooked_copy import Hook, twin
+from harness.text.tokens import Layout
+from harness.text.treatment import Word
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from harness.weights.encoders import TextEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outputs:
+    """`states` (tokens, width) of one text; `pooled` (width,) where the encoder gives it."""
+
+    states: Tensor
+    pooled: Tensor | None
+
+
+def token_ids(layout: Layout, module: Any) -> Tensor:
+    """The ids as a batch of one, int64, on the module's device."""
+    import torch
+
+    return torch.tensor([layout.ids], device=module.get_input_embeddings().weight.device)
+
+
+def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:
+    """What `module` makes of a layout: `encoder.module` or a changed copy of it.
+
+    States of the last layer are the module's `last_hidden_state`. Those of the penultimate are the input of its last layer,
+    which transformers calls hidden_states[-2]; they are taken from a twin, because transformers' own recording leaves hooks
+    in the module's layers. The pooled embedding is `text_embeds`, the projected state at the first end token. ValueError for
+    an encoder that should pool and has no projection.
+    """
+    before: dict[str, Hook] = {}
+    seen: list[Tensor] = []
+    if encoder.layer == "penultimate":
+        before[_last_layer(encoder, module)] = lambda _, given: seen.append(given[0])
+    after = row_hooks(module, layout.rows)
+    used = twin(module, before, after) if before or after else module
+    # Twins must not record by transformers' means: it would add hooks to the layers that they share.
+    out = used(token_ids(layout, module), return_dict=True, output_hidden_states=False)
+    if encoder.pooled and getattr(out, "text_embeds", None) is None:
+        raise ValueError(f"{encoder.component}: a {type(module).__name__} has no projection of the pooled text; expected a "
+                         "CLIPTextModelWithProjection")
+    return Outputs(states=seen[0][0] if seen else out.last_hidden_state[0], pooled=out.text_embeds[0] if encoder.pooled else None)
+
+
+def row_hooks(module: Any, rows: Sequence[tuple[int, Word, int]]) -> dict[str, Hook]:
+    """Hooks for a twin that put the vectors of words in place of the input embeddings at their positions.
+
+    They replace rows of the embedding's output, before positions are added; a larger embedding with new token ids gives the
+    same bits, but would let an id other than the end token's be the largest.
+    """
+    import torch
+
+    if not rows:
+        return {}
+    table = module.get_input_embeddings()
+    places = [place for place, _, _ in rows]
+    vectors = torch.stack([word.vectors[row] for _, word, row in rows]).detach()
+
+    def put(_: Any, __: Any, embedded: Tensor) -> Tensor:
+        mixed = embedded.clone()
+        mixed[:, places] = vectors.to(mixed)
+        return mixed
+
+    return {path: put for path, found in module.named_modules(remove_duplicate=False) if found is table}
+
+
+def _last_layer(encoder: TextEncoder, module: Any) -> str:
+    inner, path = (module.text_model, "text_model.") if hasattr(module, "text_model") else (module, "")
+    try:
+        return f"{path}encoder.layers.{len(inner.encoder.layers) - 1}"
+    except AttributeError:
+        raise ValueError(f"{encoder.component}: a {type(module).__name__} has no layers of CLIP's kind, so it has no penultimate "
+                         "one") from None

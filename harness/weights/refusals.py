@@ -1,0 +1,93 @@
+"""What cannot be sampled, and parts that do not belong together: refusals before a weight is read.
+`pipeline.py` calls `refuse_family` for the opened file and `refuse_misfit` once configs and tensors agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.weights.files import ModelFileError
+from harness.weights.live_module import KINDS
+from harness.weights.model import ModelFile
+
+if TYPE_CHECKING:
+    from harness.weights.pipeline import Pipeline
+
+_KINDS_BY_CHANNELS: Final = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth-conditioned model"}
+
+
+def refuse_family(model: ModelFile) -> None:
+    """ModelFileError for a family, a file or a denoiser that is opened and merged but that nothing here samples."""
+    # A file that shows no family may still be Stable Diffusion 1 with a part missing, which is said as such.
+    family = model.family or "sd1"
+    if family == "sdxl_refiner":
+        raise ModelFileError(f"{model.path}: this is the refiner of Stable Diffusion XL, which goes on with the latents of "
+                             "another model and makes no picture of a text alone; expected a base model. It can be merged and "
+                             "inspected, but not sampled.")
+    if family not in KINDS:
+        raise ModelFileError(f"{model.path}: this is a model of the family {family}; expected one of {', '.join(KINDS)}. It can "
+                             "be merged and inspected, but cannot be sampled yet.")
+    if "transformer" in KINDS[family]:
+        if not model.is_folder:
+            raise ModelFileError(f"{model.path}: this is a single file of the family {family}, which can be merged and "
+                                 "inspected; only a diffusers folder of this family can be sampled. Give the model as a "
+                                 "diffusers folder.")
+        _refuse_wider_transformer(model)
+    else:
+        _refuse_wider_unet(model)
+
+
+def refuse_misfit(path: Path, pipeline: Pipeline) -> None:
+    """ModelFileError where a part's config asks for another width than the part beside it gives."""
+    if getattr(pipeline.vae.config, "latents_mean", None) is not None:
+        raise ModelFileError(f"{path}: its VAE shifts and scales each channel of the latents by itself (latents_mean); expected "
+                             "one scaling_factor. Such models are not supported yet.")
+    for what, wanted, given in _joints(pipeline):
+        if isinstance(wanted, int) and wanted != given:
+            raise ModelFileError(f"{path}: {what}: the denoiser takes {wanted}, the other part gives {given}; expected parts of "
+                                 "one model. Give the model's own VAE and text encoders.")
+
+
+def _joints(pipeline: Pipeline) -> Iterator[tuple[str, Any, int]]:
+    """(what is handed over, how wide the denoiser takes it, how wide the other part gives it)."""
+    config = pipeline.denoiser.config
+    texts = {e.component: e.module.config for e in pipeline.encoders}
+    folded = 4 if pipeline.family == "flux" else 1
+    yield "channels of the latents", config.in_channels, pipeline.vae.config.latent_channels * folded
+    if pipeline.family == "flux":
+        yield "width of the T5 states", config.joint_attention_dim, texts["text_encoder_2"].d_model
+        yield "width of the pooled text", config.pooled_projection_dim, texts["text_encoder"].hidden_size
+    elif pipeline.family == "sd3":
+        projected = sum(texts[name].projection_dim for name in ("text_encoder", "text_encoder_2"))
+        yield "width of the pooled text", config.pooled_projection_dim, projected
+        if "text_encoder_3" in texts:
+            yield "width of the T5 states", config.joint_attention_dim, texts["text_encoder_3"].d_model
+    else:
+        yield "width of the text states", config.cross_attention_dim, sum(text.hidden_size for text in texts.values())
+        if pipeline.family == "sdxl":
+            sizes = 6 * config.addition_time_embed_dim
+            yield ("width of pooled text and sizes", config.projection_class_embeddings_input_dim,
+                   sizes + texts["text_encoder_2"].projection_dim)
+
+
+def _refuse_wider_unet(model: ModelFile) -> None:
+    last = model.components.get("unet", {}).get("conv_out.weight")
+    # A plain model takes as many channels as it gives, be it 4 or, with a wider VAE, 8.
+    given = last.shape[0] if last and last.shape else 4
+    if model.channels != given and model.channels in _KINDS_BY_CHANNELS:
+        raise ModelFileError(f"{model.path}: this is {_KINDS_BY_CHANNELS[model.channels]} ({model.channels} input channels, "
+                             f"{given} output channels); expected as many as come out. It can be merged and inspected, but "
+                             "cannot be sampled yet.")
+
+
+def _refuse_wider_transformer(model: ModelFile) -> None:
+    """Flux Fill, Depth and Canny read more than the latent; the last layer says how much comes out for each patch."""
+    last = model.components.get("transformer", {}).get("proj_out.weight")
+    first = model.components.get("transformer", {}).get("pos_embed.proj.weight")
+    taken = model.channels * (first.shape[2] * first.shape[3] if first and len(first.shape) == 4 else 1)
+    if last and last.shape and taken != last.shape[0]:
+        raise ModelFileError(f"{model.path}: its transformer takes {taken} values for each patch and gives {last.shape[0]}: it "
+                             "fills in or follows another picture; expected as many as come out. It can be merged and "
+                             "inspected, but cannot be sampled yet.")

@@ -1,0 +1,94 @@
+"""What two runs have in common and where they differ, as plain facts, and the ratios of their costs.
+compare.py calls it for whatever needs no statistics."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from reports.read.run import Run
+from reports.verdict.costs import UNEVEN, peak_memory, seconds_per_image
+
+BETTER: Final = "better"
+WORSE: Final = "worse"
+TIED: Final = "tied"
+CHANGED: Final = "changed"
+ABSENT: Final = "not measured"
+MACHINE: Final = ("device", "device_name", "cpu", "cuda", "packages.torch")
+"""Facts that must agree before seconds and bytes of two runs are held against each other."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """B over A in one cost of one candidate; `ratio` is None and `why` says so where the two are not held against each other."""
+
+    candidate: str
+    cost: str
+    ratio: float | None
+    word: str
+    why: str = ""
+
+
+def common(a: Run, b: Run) -> list[str]:
+    """The names of the candidates that are in both, in B's order."""
+    there = {c.name for c in a.suite.candidates}
+    return [c.name for c in b.suite.candidates if c.name in there]
+
+
+def flat(data: Any, name: str = "") -> dict[str, str]:
+    """Nested objects as {dotted name: text}; lists stay whole."""
+    if not isinstance(data, Mapping):
+        return {name: ", ".join(map(str, data)) if isinstance(data, list | tuple) else str(data)}
+    found: dict[str, str] = {}
+    for key, value in data.items():
+        found |= flat(value, f"{name}.{key}" if name else str(key))
+    return found
+
+
+def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
+    """(name, before, after) of every fact that is not the same in both."""
+    names = sorted({*before, *after})
+    return tuple((n, before.get(n, "not stated"), after.get(n, "not stated")) for n in names if before.get(n) != after.get(n))
+
+
+def ratios(a: Run, b: Run) -> tuple[Cost, ...]:
+    """Seconds per image and peak bytes of every common candidate, B over A, where one machine and one torch took both."""
+    facts = [flat(run.environment) for run in (a, b)]
+    odd = [f"{n.removeprefix('packages.')} ({facts[0].get(n, 'not stated')} and {facts[1].get(n, 'not stated')})"
+           for n in MACHINE if facts[0].get(n) != facts[1].get(n)]
+    why = f"not compared: not the same {', '.join(odd)}" if odd else ""
+    found = []
+    for name in common(a, b):
+        found += [_seconds(a, b, name, why), _bytes(a, b, name, why)]
+    return tuple(found)
+
+
+def _seconds(a: Run, b: Run, name: str, why: str) -> Cost:
+    before, after = seconds_per_image(a, name), seconds_per_image(b, name)
+    why = next((f"{side}: {s.why}" for side, s in (("A", before), ("B", after)) if s.median is None), why)
+    if not why:
+        mine, theirs = a.latency[name], b.latency[name]
+        if (mine.batch_size, mine.guidance) != (theirs.batch_size, theirs.guidance):
+            why = "not compared: timed at another batch size or guidance"
+        elif mine.yardstick and theirs.yardstick:
+            pace = statistics.median(theirs.yardstick) / (statistics.median(mine.yardstick) or 1.0)
+            if max(pace, 1 / pace if pace else UNEVEN + 1) > UNEVEN:
+                why = f"not compared: by its yardstick the machine of B was {pace:.2f} times as slow as that of A"
+    if why or not before.median or after.median is None or after.slowest is None or before.slowest is None:
+        return Cost(candidate=name, cost="seconds_per_image", ratio=None, word=ABSENT, why=why or "no time was taken")
+    faster, slower = after.slowest < (before.fastest or 0.0), (after.fastest or 0.0) > before.slowest
+    return Cost(candidate=name, cost="seconds_per_image", ratio=after.median / before.median,
+                word=BETTER if faster else WORSE if slower else TIED)
+
+
+def _bytes(a: Run, b: Run, name: str, why: str) -> Cost:
+    before, after = peak_memory(a, name), peak_memory(b, name)
+    why = next((f"{side}: {r.why_missing}" for side, r in (("A", before), ("B", after)) if r.value is None), why)
+    if not why and before.name != after.name:
+        why = f"not compared: A has {before.name}, B has {after.name}"
+    if why or not before.value or after.value is None:
+        return Cost(candidate=name, cost="peak_bytes", ratio=None, word=ABSENT, why=why or "nothing was read")
+    # A peak is one reading without an interval: a ratio is said, and no word that would need one.
+    return Cost(candidate=name, cost="peak_bytes", ratio=after.value / before.value, word=CHANGED)

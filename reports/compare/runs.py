@@ -1,0 +1,262 @@
+"""Two runs side by side: what was declared, where they ran, which images are the same, and by how much each value moved.
+The compare command and compare_views.py call it; what cannot be compared comes back with its reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import pandas as pd
+
+from harness.declare import plain
+from harness.records import Journal, Sample
+from reports import formatting as words
+from reports.compare.costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost, common, differences, flat, ratios
+from reports.gates import Verdict, judge
+from reports.read.run import Run
+from reports.statistics.intervals import Estimate, holm, paired_difference
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.recommending import recommend
+
+SAMPLING: Final = ("sampler", "steps", "width", "height", "version")
+"""Settings without which the images of one cell are no pair: another trajectory, another size, other sampling code."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Changed:
+    """One candidate in both declarations: `what` is added, removed, same, weights (other weights: by content, recipe, adapters
+    and quantization), declared (another declaration of the same weights) or unknown (one run has none on record)."""
+
+    candidate: str
+    what: str
+    identical: int = 0
+    common: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Moved:
+    """B minus A in one value of one candidate at one guidance, paired by prompt and seed."""
+
+    value: str
+    candidate: str
+    guidance: float
+    difference: Estimate
+    word: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class GateChange:
+    """One gate on one candidate in both runs; a status is empty where the run has no such gate."""
+
+    gate: str
+    candidate: str
+    before: Verdict | None
+    after: Verdict | None
+
+    @property
+    def changed(self) -> bool:
+        """Whether the status is another one."""
+        return (self.before and self.before.status) != (self.after and self.after.status)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """All of it. `refused` says for each value why it is not compared; under "" is what stands against all of them."""
+
+    a: Run
+    b: Run
+    verdicts: tuple[Recommendation, Recommendation]
+    candidates: tuple[Changed, ...]
+    declared: tuple[tuple[str, str, str], ...]
+    environment: tuple[tuple[str, str, str], ...]
+    moved: tuple[Moved, ...]
+    refused: Mapping[str, str]
+    costs: tuple[Cost, ...]
+    gates: tuple[GateChange, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def not_offered(self) -> set[str]:
+        """Candidates that the devices of both runs do not offer: nobody lacks them."""
+        return set(self.a.head.get("not_offered", {})) & set(self.b.head.get("not_offered", {}))
+
+    @property
+    def comparable(self) -> bool:
+        """Whether anything could be compared at all."""
+        return any(row.word != ABSENT for row in self.moved)
+
+    def counted(self, value: str) -> dict[str, int]:
+        """How many rows of a value have each word."""
+        found: dict[str, int] = {}
+        for row in self.moved:
+            if row.value == value:
+                found[row.word] = found.get(row.word, 0) + 1
+        return found
+
+
+def compare(a: Run, b: Run) -> Compared:
+    """B against A. Differences are means of paired differences with the prompt as cluster; all rows of one value are one
+    family (Holm's steps, `statistics.holm`), so that its "better" and "worse" hold together at 95 %."""
+    verdicts = (recommend(a), recommend(b))
+    prompts, notes = _prompts(a, b)
+    refused = _refused(a, b)
+    values = [v for v in _values(a, b) if v not in refused] if "" not in refused else []
+    moved = tuple(row for value in values for row in _moved(a, b, value, prompts))
+    if not refused.get("") and not prompts:
+        refused = {"": "no prompt is the same in both: identifier, text and negative text must agree"}
+    return Compared(a=a, b=b, verdicts=verdicts, candidates=_candidates(a, b), declared=_declared(a, b),
+                    environment=differences(flat(a.environment), flat(b.environment)), moved=moved, refused=refused,
+                    costs=ratios(a, b), gates=_gates(a, b, verdicts), notes=(*notes, *_batch_notes(a, b)))
+
+
+def _candidates(a: Run, b: Run) -> tuple[Changed, ...]:
+    shared = common(a, b)
+    digests = (_digests(a), _digests(b))
+    found = [Changed(candidate=c.name, what="removed") for c in a.suite.candidates if c.name not in shared]
+    for c in b.suite.candidates:
+        if c.name not in shared:
+            found.append(Changed(candidate=c.name, what="added"))
+            continue
+        before, after = a.weights.get(c.name), b.weights.get(c.name)
+        what = ("unknown" if before is None or after is None else "weights" if before.identity != after.identity else
+                "declared" if a.candidate(c.name).key != c.key else "same")
+        mine, theirs = (of.get(c.name, {}) for of in digests)
+        both = mine.keys() & theirs.keys()
+        found.append(Changed(candidate=c.name, what=what, common=len(both),
+                             identical=sum(mine[cell] == theirs[cell] for cell in both)))
+    return tuple(found)
+
+
+def _digests(run: Run) -> dict[str, dict[tuple[str, str, int, float], str]]:
+    """The hash of every image that counts, by candidate, and by prompt with its texts, seed and guidance."""
+    keys = set(run.images["sample"])
+    texts = {p.id: (p.text, p.negative) for p in run.suite.grid.prompts}
+    found: dict[str, dict[tuple[str, str, int, float], str]] = {}
+    for r in Journal(run.folder / "journal.jsonl").records([]):
+        if isinstance(r, Sample) and r.key in keys and r.cell.prompt in texts:
+            place = (r.cell.prompt, "\n".join(texts[r.cell.prompt]), r.cell.seed, float(r.cell.guidance))
+            found.setdefault(r.candidate, {})[place] = r.sha256
+    return found
+
+
+def _declared(a: Run, b: Run) -> tuple[tuple[str, str, str], ...]:
+    """What differs in the declarations beside the candidates, by dotted name."""
+    parts = []
+    for run in (a, b):
+        told = {k: v for k, v in plain(run.suite).items() if k not in ("candidates", "gates", "name", "description")}
+        grid = dict(told["grid"])
+        grid["prompts"] = {p.id: f"{p.text} / {p.negative} / {p.split}" for p in run.suite.grid.prompts}
+        parts.append(flat({**told, "grid": grid, "gates": [g.name for g in run.suite.gates]}))
+    return differences(*parts)
+
+
+def _prompts(a: Run, b: Run) -> tuple[set[str], list[str]]:
+    """The prompts that are the same in both, and a note on those whose text is another one."""
+    texts = [{p.id: (p.text, p.negative) for p in run.suite.grid.prompts} for run in (a, b)]
+    shared = texts[0].keys() & texts[1].keys()
+    same = {p for p in shared if texts[0][p] == texts[1][p]}
+    other = len(shared) - len(same)
+    return same, [f"{words.plural(other, 'prompt')} with the same identifier and another text: left out."] if other else []
+
+
+def _batch_notes(a: Run, b: Run) -> list[str]:
+    differ = [n for n in ("batch_size", "device") if a.head["sampling"].get(n) != b.head["sampling"].get(n)]
+    return [f"Sampled with another {' and another '.join(n.replace('_', ' ') for n in differ)}: the noise is the same, the last "
+            "bits of images are not."] if differ else []
+
+
+def _values(a: Run, b: Run) -> list[str]:
+    """The values of either run that are numbers, in A's order, then B's."""
+    names = dict.fromkeys([*a.metrics, *b.metrics])
+    return [n for n in names if any(n in run.images.columns and run.images[n].dtype.kind in "fiu" for run in (a, b))]
+
+
+def _refused(a: Run, b: Run) -> dict[str, str]:
+    """Why values are not compared; under "" what stands against all of them."""
+    if not common(a, b):
+        return {"": "no candidate of that name is in both runs"}
+    if odd := [n for n in SAMPLING if a.head["sampling"].get(n) != b.head["sampling"].get(n)]:
+        said = ", ".join(f"{n} {a.head['sampling'].get(n)} and {b.head['sampling'].get(n)}" for n in odd)
+        return {"": f"sampled with other settings ({said}), so that no image of the one is the pair of an image of the other; "
+                    "unpaired differences are not made"}
+    found = {v: why for v in _values(a, b) if (why := _why_not(a, b, v))}
+    if not found.get("objective") and (why := _objective(a, b, found)):
+        found["objective"] = why
+    if "palette_left" not in found and (why := next((found[v] for v in ("palette_drift", "chroma") if "version" in
+                                                     found.get(v, "")), "")):
+        found["palette_left"] = why
+    return found
+
+
+def _why_not(a: Run, b: Run, value: str) -> str:
+    specs = [run.metrics.get(value) for run in (a, b)]
+    if specs[0] is None or specs[1] is None:
+        return f"not measured in {'A' if specs[0] is None else 'B'}"
+    if specs[0].get("version") != specs[1].get("version"):
+        return f"version {specs[0].get('version')} and {specs[1].get('version')} of the metric are not the same measurement"
+    metric = str(specs[0].get("metric"))
+    if a.head.get("metric_settings", {}).get(metric) != b.head.get("metric_settings", {}).get(metric):
+        return "measured with another setting (for example another CLIP model)"
+    # A value that is taken against the baseline's image says so in its definition; no record of a run has a flag for it.
+    if "baseline" in str(specs[0].get("definition", "")) and (why := _other_baseline(a, b)):
+        return why
+    return ""
+
+
+def _other_baseline(a: Run, b: Run) -> str:
+    names = (a.suite.baseline, b.suite.baseline)
+    mine, theirs = a.weights.get(names[0]), b.weights.get(names[1])
+    if names[0] == names[1] and mine is not None and theirs is not None and mine.identity == theirs.identity:
+        return ""
+    return "taken against the baseline's image, and the baseline is not the same in both"
+
+
+def _objective(a: Run, b: Run, refused: Mapping[str, str]) -> str:
+    if plain(a.suite.objective) != plain(b.suite.objective):
+        return "the suites declare another objective"
+    o = a.suite.objective
+    parts = [o.maximise, *(p.metric for p in o.penalties), *(d.metric for d in o.desirabilities)]
+    return next((f"{part}, a part of it: {refused[part]}" for part in parts if part in refused), "")
+
+
+def _moved(a: Run, b: Run, value: str, prompts: set[str]) -> list[Moved]:
+    """The rows of one value: every common candidate at every common guidance."""
+    places = [(name, float(g)) for name in common(a, b) for g in b.suite.grid.guidance_scales
+              if g in a.suite.grid.guidance_scales]
+    told = []
+    for name, guidance in places:
+        before, after = (_cell(run.images, name, guidance, prompts) for run in (a, b))
+        gone = next((f"{side}: {run.why_missing(name, 'image') or 'no images'}" if rows.empty else f"{side}: {why}"
+                     for side, run, rows in (("A", a, before), ("B", b, after))
+                     if (why := run.why_missing(name, value)) or rows.empty), "")
+        found = paired_difference(after, before, value, by=("prompt", "seed"))
+        told.append(replace(found, why=gone or found.why) if found.mean is None else found)
+    return [Moved(value=value, candidate=name, guidance=g, difference=d, word=_word(d, b.better(value)))
+            for (name, g), d in zip(places, holm(told), strict=True)]
+
+
+def _cell(table: pd.DataFrame, name: str, guidance: float, prompts: set[str]) -> pd.DataFrame:
+    return table[(table["candidate"] == name) & (table["guidance"] == guidance) & table["prompt"].isin(prompts)]
+
+
+def _word(of: Estimate, better: str) -> str:
+    """The word of a difference B - A; a value without a better direction is "changed"."""
+    if of.mean is None or of.low is None:
+        return ABSENT
+    if not of.distinct:
+        return TIED
+    if better not in ("higher", "lower"):
+        return CHANGED
+    return BETTER if (of.mean > 0) == (better == "higher") else WORSE
+
+
+def _gates(a: Run, b: Run, verdicts: tuple[Recommendation, Recommendation]) -> tuple[GateChange, ...]:
+    """Every gate of either suite; one about "the pick" is one row, whoever the pick is in each."""
+    told = []
+    for run, rec in zip((a, b), verdicts, strict=True):
+        of_pick = {g.name for g in run.suite.gates if not g.candidates}
+        told.append({(v.gate, "" if v.gate in of_pick else v.candidate): v for v in judge(run, rec)})
+    keys = dict.fromkeys([*told[0], *told[1]])
+    return tuple(GateChange(gate=gate, candidate=name, before=told[0].get((gate, name)), after=told[1].get((gate, name)))
+                 for gate, name in keys)

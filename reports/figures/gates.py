@@ -1,0 +1,78 @@
+"""Gates against their limits: where each observed interval lies, and on which side it may. Drawn by page.py."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from harness.declare import Gate
+from reports import formatting as words
+from reports.figures import look as style
+from reports.gates import COUNTED, FAILED, INCONCLUSIVE, PASSED, Verdict, in_unit, judge
+from reports.read.run import Run
+from reports.verdict.candidates import label
+from reports.verdict.recommendation import Recommendation
+
+COLOURS: Final = {PASSED: "#2f9e6e", FAILED: "#d7263d", INCONCLUSIVE: "#c98a12"}
+SYMBOLS: Final = {PASSED: "circle", FAILED: "x", INCONCLUSIVE: "diamond-open"}
+ROW: Final = 96
+WRONG_SIDE: Final = "rgba(215,38,61,0.10)"
+
+
+def against_limits(run: Run, rec: Recommendation) -> Any:
+    """One row per judged gate with an interval, on an axis of its own: the interval, the limit, the wrong side shaded. Counts
+    (coverage, failures) have no interval and are in the table alone. None where nothing was judged."""
+    declared = {gate.name: gate for gate in run.suite.gates}
+    shown = [(v, declared[v.gate]) for v in judge(run, rec) if v.low is not None and v.status in COLOURS
+             and v.gate in declared and declared[v.gate].value not in COUNTED]
+    if not shown:
+        return None
+    figure = make_subplots(rows=len(shown), cols=1, vertical_spacing=min(0.6, 0.55 / len(shown)),
+                           subplot_titles=[_said(run, v, gate) for v, gate in shown])
+    for row, (v, gate) in enumerate(shown, start=1):
+        _row(figure, row, v, limit_of(run, gate))
+    style.finish(figure, 40 + ROW * len(shown))
+    figure.update_yaxes(visible=False, range=[-1, 1])
+    for note in figure.layout.annotations:
+        note.update(x=0, xanchor="left", font={"size": 13})
+    figure.update_layout(showlegend=False)
+    return figure
+
+
+def limit_of(run: Run, gate: Gate) -> tuple[float, bool]:
+    """The limit of a gate as a number on the axis of its verdict's interval, and whether less is right."""
+    fewer = gate.value in ("seconds_per_image", "peak_bytes", "failure_rate") or run.better(gate.value) == "lower"
+    if gate.at_least is not None:
+        return gate.at_least, False
+    if gate.at_most is not None:
+        return gate.at_most, True
+    if gate.ratio is not None:
+        return gate.ratio, fewer
+    return (gate.margin if fewer else -gate.margin), fewer
+
+
+def _row(figure: Any, row: int, v: Verdict, limit: tuple[float, bool]) -> None:
+    at, fewer = limit
+    low, high, mean = (float(x if x is not None else at) for x in (v.low, v.high, v.observed))
+    room = 0.25 * max(max(high, at) - min(low, at), 1e-9)
+    ends = (min(low, at) - room, max(high, at) + room)
+    colour = COLOURS[v.status]
+    figure.add_trace(go.Scatter(
+        x=[mean], y=[0], mode="markers", marker={"color": colour, "size": 12, "symbol": SYMBOLS[v.status]},
+        error_x={"type": "data", "symmetric": False, "array": [high - mean], "arrayminus": [mean - low], "color": colour,
+                 "thickness": 3, "width": 8},
+        hovertemplate=style.text(f"{v.status}: {words.number(mean)} [{words.number(low)}, {words.number(high)}]; {v.reason}")
+        + "<extra></extra>"), row=row, col=1)
+    # After the trace: plotly leaves empty subplots without lines.
+    figure.add_vrect(x0=at if fewer else ends[0], x1=ends[1] if fewer else at, fillcolor=WRONG_SIDE, line_width=0, row=row, col=1)
+    figure.add_vline(x=at, line={"color": style.QUIET, "width": 2, "dash": "dot"}, row=row, col=1)
+    figure.update_xaxes(range=list(ends), row=row, col=1, nticks=7)
+
+
+def _said(run: Run, v: Verdict, gate: Gate) -> str:
+    known = v.candidate in {c.name for c in run.suite.candidates}
+    who = label(run, v.candidate) if known else words.visible(v.candidate)
+    observed = f"{words.number(v.observed)} ×" if v.is_ratio else in_unit(v.observed, gate.value)
+    return style.text(f"{v.status.replace('_', ' ')}: {words.title(gate.value)} {v.limit} · {who}, {observed}")

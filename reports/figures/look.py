@@ -1,0 +1,85 @@
+"""How all figures look: colours that hold on light and dark ground, text that cannot act, axes of candidates.
+Called by the other modules of this folder."""
+
+from __future__ import annotations
+
+import html
+from typing import Any, Final
+
+import plotly.graph_objects as go
+
+from reports import formatting as words
+from reports.read.run import Run
+from reports.verdict.candidates import axis_of, label, label_with_role
+from reports.verdict.recommendation import Recommendation
+
+ACCENT: Final = "#5b7cfa"
+BAND: Final = "rgba(91,124,250,0.18)"
+MARK: Final = "#ff7a1a"
+TIED_FILL: Final = "rgba(255,122,26,0.12)"
+QUIET: Final = "#8b93a7"
+BASE: Final = "#c98bdb"
+PHASE_COLOURS: Final = ("#4c9f8a", "#5b7cfa", "#c98bdb", "#e0a458", "#8b93a7")
+
+
+def text(said: str) -> str:
+    """Text for plotly, which reads a subset of HTML in labels: tags of a prompt must show, not act."""
+    return html.escape(words.visible(said), quote=False)
+
+
+def finish(figure: Any, height: int) -> Any:
+    """The common layout; the page's script sets text and grid colours to suit the reader's light or dark theme."""
+    figure.update_layout(height=height, margin={"l": 8, "r": 8, "t": 28, "b": 8}, paper_bgcolor="rgba(0,0,0,0)",
+                         plot_bgcolor="rgba(0,0,0,0)", font={"family": "system-ui, sans-serif", "size": 13},
+                         hoverlabel={"font": {"size": 13}}, template=go.layout.Template())
+    look = {"automargin": True, "zeroline": False, "fixedrange": True, "ticks": "", "title_font_size": 13}
+    figure.update_xaxes(**look, title_standoff=8)
+    figure.update_yaxes(**look, ticksuffix=" ")
+    return figure
+
+
+def present(run: Run) -> list[str]:
+    """Names of candidates that have images, by axis value when there is one, else as declared."""
+    there = set(run.images["candidate"])
+    found = [c for c in run.suite.candidates if c.name in there]
+    axis = axis_of(run.suite)
+    if axis is not None:
+        found.sort(key=lambda c: float(c.axes[axis]))
+    return [c.name for c in found]
+
+
+def tick(run: Run, name: str) -> str:
+    """A candidate's tick label, its role on a second line when it is a control."""
+    role = label_with_role(run, name).removeprefix(label(run, name)).strip(" ()")
+    return text(label(run, name)) + (f"<br><i>{text(role)}</i>" if role else "")
+
+
+def legend_on_top(figure: Any) -> None:
+    """A legend in one line above the plot, where neither ticks nor titles can run into it."""
+    figure.update_layout(legend={"orientation": "h", "x": 0, "xanchor": "left", "y": 1.02, "yanchor": "bottom",
+                                 "traceorder": "normal"}, margin_t=48)
+
+
+def line(run: Run, rec: Recommendation, name: str) -> dict[str, Any]:
+    """How a candidate's line is drawn where each has one: the pick strong, the baseline plain, the others thin."""
+    if name == rec.pick:
+        return {"color": ACCENT, "width": 3}
+    return {"color": BASE, "width": 2} if name == run.suite.baseline else {"color": QUIET, "width": 1}
+
+
+def named(run: Run, rec: Recommendation, name: str) -> str:
+    """A candidate's name in a legend or a select, with its role and whether it is the pick; not for plotly's own text."""
+    return label_with_role(run, name) + (" ★" if name == rec.pick else "")
+
+
+def says(figure: Any, sentences: list[str]) -> None:
+    """Asks the page for a line of small print below the figure for every sentence."""
+    figure.update_layout(meta={**(figure.layout.meta or {}), "says": sentences})
+
+
+def switch(figure: Any, name: str, choices: list[tuple[str, list[int]]], layouts: list[dict[str, Any]] | None = None) -> None:
+    """Asks the page for a labelled select above the figure; a choice shows its own traces and hides the others', and changes
+    what its entry of `layouts` says (paths of plotly's layout, with their values)."""
+    wanted = {"name": name, "choices": [{"label": said, "traces": traces, "layout": layouts[at] if layouts else {}}
+                                        for at, (said, traces) in enumerate(choices)]}
+    figure.update_layout(meta={**(figure.layout.meta or {}), "switch": wanted})

@@ -1,0 +1,69 @@
+"""Quality against cost: every candidate at the pick's guidance, and who is beaten in both at once. Drawn by page.py."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import plotly.graph_objects as go
+
+from reports import formatting as words
+from reports.figures import look as style
+from reports.read.run import Run
+from reports.statistics.intervals import cluster_mean
+from reports.verdict.candidates import axis_of, label, varies_fidelity
+from reports.verdict.costs import seconds_per_image
+from reports.verdict.pareto import BEATEN, BYTES, FRONT, MAYBE, SECONDS, Place, front_of
+from reports.verdict.recommendation import Recommendation
+
+LOOKS: Final = {FRONT: (style.ACCENT, "circle"), MAYBE: (style.BASE, "diamond-open"), BEATEN: (style.QUIET, "x")}
+KINDS: Final = {SECONDS: "seconds per image", BYTES: "memory"}
+
+
+def quality_against_cost(run: Run, rec: Recommendation) -> Any:
+    """One mark per candidate with intervals both ways, its shape saying whether it is beaten; cost by seconds or by memory.
+    None where nothing has both, or for one candidate."""
+    value = "objective" if axis_of(run.suite) is not None or not varies_fidelity(run.suite) else "clip_score"
+    figure = go.Figure()
+    choices: list[tuple[str, list[int]]] = []
+    for kind, said in KINDS.items():
+        places = front_of(run, value, rec.guidance, kind)
+        if len(places) < 2:
+            continue
+        first = len(figure.data)
+        for status in LOOKS:
+            if mine := [p for p in places if p.status == status]:
+                _marks(figure, run, rec, (mine, value, kind))
+        for trace in figure.data[first:]:
+            trace.visible = not choices
+        choices.append((said, list(range(first, len(figure.data)))))
+    if not choices:
+        return None
+    figure.update_xaxes(title="cost per image: seconds, or peak memory in GB; left is cheaper")
+    figure.update_yaxes(title=words.title(value))
+    style.switch(figure, "Cost", choices)
+    style.finish(figure, 400)
+    style.legend_on_top(figure)
+    return figure
+
+
+def _marks(figure: Any, run: Run, rec: Recommendation, of: tuple[list[Place], str, str]) -> None:
+    places, value, kind = of
+    rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
+    means = [cluster_mean(rows[rows["candidate"] == p.candidate], value) for p in places]
+    scale = 1.0 if kind == SECONDS else 1e9
+    seconds = [seconds_per_image(run, p.candidate) for p in places]
+    colour, symbol = LOOKS[places[0].status]
+    told = [style.text(f"{style.named(run, rec, p.candidate)}: {words.title(value)} {words.estimate(e, value)}, "
+                       f"{words.number(p.cost, kind)}; {p.status}" + (f" by {label(run, p.by)}" if p.by else ""))
+            for p, e in zip(places, means, strict=True)]
+    figure.add_trace(go.Scatter(
+        x=[p.cost / scale for p in places], y=[p.quality for p in places], mode="markers+text", name=places[0].status,
+        text=[style.text(label(run, p.candidate)) + (" ★" if p.candidate == rec.pick else "") for p in places],
+        textposition="top center", customdata=told, hovertemplate="%{customdata}<extra></extra>",
+        marker={"color": colour, "symbol": symbol, "size": 11},
+        error_y={"type": "data", "symmetric": False, "thickness": 1, "color": colour,
+                 "array": [(e.high or p.quality) - p.quality for p, e in zip(places, means, strict=True)],
+                 "arrayminus": [p.quality - (e.low or p.quality) for p, e in zip(places, means, strict=True)]},
+        error_x={"type": "data", "symmetric": False, "thickness": 1, "color": colour, "visible": kind == SECONDS,
+                 "array": [(s.slowest or p.cost) - p.cost for p, s in zip(places, seconds, strict=True)],
+                 "arrayminus": [p.cost - (s.fastest or p.cost) for p, s in zip(places, seconds, strict=True)]}))

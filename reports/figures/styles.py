@@ -1,0 +1,90 @@
+"""Leanings: which of the suite's looks the parents and the pick have, and how far two parents complement each other.
+Drawn by page.py."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from reports import formatting as words
+from reports.figures import look as style
+from reports.read.run import Run
+from reports.verdict.candidates import controls, label_with_role
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.style_consistency import DEFINITION, style_consistency
+
+GRID: Final = "rgba(139,147,167,0.4)"
+FEWEST_FOR_RADAR: Final = 3
+"""With two looks a radar is a line; then bars tell the same."""
+
+
+def leanings(run: Run, rec: Recommendation) -> Any:
+    """One outline per control and the pick over the looks of the suite: the mean probability that an image has each look, at
+    the pick's guidance, every prompt counting once. None where the suite has no looks."""
+    if "leanings" not in run.images.columns:
+        return None
+    wanted = list(dict.fromkeys([*controls(run.suite), *([rec.pick] if rec.pick else [])]))
+    found = {name: mean for name in wanted if (mean := mean_leanings(run, name, rec.guidance))}
+    looks = list(run.suite.styles)
+    if not found or not looks:
+        return None
+    figure = go.Figure()
+    for name, mean in found.items():
+        line = style.line(run, rec, name)
+        shown = [mean.get(look) for look in looks]  # a look that was not measured is a gap, not a zero
+        said = [style.text(f"{look}: {words.number(mean.get(look), 'exact_match')}") for look in looks]
+        if len(looks) >= FEWEST_FOR_RADAR:
+            figure.add_trace(go.Scatterpolar(
+                r=[*shown, shown[0]], theta=[style.text(look) for look in (*looks, looks[0])], mode="lines+markers",
+                name=style.text(style.named(run, rec, name)), line=line, text=[*said, said[0]], hovertemplate="%{text}"))
+        else:
+            figure.add_trace(go.Bar(x=[style.text(look) for look in looks], y=shown, name=style.text(style.named(run, rec, name)),
+                                    marker={"color": line["color"]}, text=said, hovertemplate="%{text}"))
+    figure.update_polars(bgcolor="rgba(0,0,0,0)", radialaxis={"range": [0, 1], "tickformat": ".0%", "nticks": 5, "angle": 90,
+                                                               "gridcolor": GRID, "tickangle": 90},
+                         angularaxis={"rotation": 90, "direction": "clockwise", "gridcolor": GRID, "linecolor": GRID})
+    style.finish(figure, 420)
+    style.legend_on_top(figure)
+    style.says(figure, [*_complement(run, found), *_consistent(run, rec, list(found))])
+    return figure
+
+
+def _consistent(run: Run, rec: Recommendation, names: list[str]) -> list[str]:
+    """How consistent each of the outlined candidates is, in one sentence, and what that means in another."""
+    told = {name: held for name in names if (held := style_consistency(run, name, rec.guidance)).look}
+    if not told:
+        return []
+    said = [f"{label_with_role(run, name)} {words.number(c.share.mean, 'exact_match')} "
+            f"{words.interval(c.share.low, c.share.high, 'exact_match')} {c.look}" for name, c in told.items()]
+    return [f"{DEFINITION} Here: {words.listed(said)}."]
+
+
+def mean_leanings(run: Run, name: str, guidance: float | None) -> dict[str, float]:
+    """Mean probability of each look over a candidate's images at a guidance: over the images of each prompt, then over prompts.
+    Empty where none was measured."""
+    rows = run.images[run.images["candidate"] == name]
+    rows = rows if guidance is None else rows[rows["guidance"] == guidance]
+    rows = rows.dropna(subset=["leanings"])
+    if rows.empty:
+        return {}
+    table = pd.DataFrame(rows["leanings"].tolist(), index=rows["prompt"]).reindex(columns=list(run.suite.styles))
+    means = table.groupby(level=0).mean().mean().dropna()
+    return {str(look): float(mean) for look, mean in means.items()}
+
+
+def overlap(one: Mapping[str, float], other: Mapping[str, float]) -> float:
+    """The share of two distributions over the same looks that they have in common: the sum of the smaller of the two
+    probabilities of each look, 0 (nothing in common) to 1 (the same)."""
+    return sum(min(p, other.get(look, 0.0)) for look, p in one.items())
+
+
+def _complement(run: Run, found: Mapping[str, Mapping[str, float]]) -> list[str]:
+    ends = [name for name, role in controls(run.suite).items() if role.startswith("parent") and name in found]
+    if len(ends) != 2:
+        return []
+    shared = overlap(found[ends[0]], found[ends[1]])
+    return [f"{label_with_role(run, ends[0])} and {label_with_role(run, ends[1])} share {100 * shared:.0f} % of their leanings; "
+            f"{100 * (1 - shared):.0f} % is what one has and the other lacks."]

@@ -1,0 +1,146 @@
+"""What of a promoted candidate may be compared with a run: another version of a metric, other prompts, settings or machines are
+refused for what they make incomparable, and the rest is used. judging.py and costs.py ask."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import pandas as pd
+
+from harness.declare import DESIRABILITY
+from harness.records import Reading
+from reports import formatting as words
+from reports.read.baseline import PLACE, Promoted
+from reports.read.objective import parts_of, with_objective
+from reports.read.run import Run
+from reports.verdict.costs import UNEVEN, Seconds
+
+NONE_YET: Final = "nothing was promoted from this suite yet"
+REFERENCED: Final = frozenset({"palette_drift", "psnr_db", "exact_match", "ssim"})
+"""Values taken against the image of the suite's baseline candidate: comparable only while that is the same."""
+TIMED_BY: Final = ("sampler", "steps", "width", "height")
+
+
+def called(run: Run) -> str:
+    """What was promoted, in words: "photo-anime version 3"."""
+    p = run.promoted
+    return NONE_YET if p is None else words.visible(f"{p.name} version {p.version}")
+
+
+def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame | None, str]:
+    """The promoted images' values in the cells of `mine` that may be compared, and how many they are in words; or None and why
+    nothing may be."""
+    p = run.promoted
+    if p is None or (why := _refused(run, p) or next(_incomparable(run, p, value), "")):
+        return None, NONE_YET if p is None else why
+    same = [q.id for q in run.suite.grid.prompts if p.prompts.get(q.id) == (q.text, q.negative)]
+    # The objective is that of the suite as it is now, from the values that were measured then.
+    table = with_objective(p.table, run.suite.objective)
+    if value not in table.columns or table[value].isna().all():
+        return None, f"{called(run)} was promoted without {value}"
+    if value not in mine.columns:
+        return None, f"{value} was not measured"
+    table = table[table["prompt"].isin(same)]
+    both = mine[[*PLACE, value]].dropna().merge(table[[*PLACE, value]].dropna(), on=list(PLACE))
+    said = f"{p.candidate}; {len(both)} of {words.plural(len(mine), 'cell')} comparable"
+    if odd := sorted(set(mine["prompt"]) - set(same)):
+        known = [name for name in odd if name in p.prompts]
+        said += f"; {words.plural(len(known), 'prompt')} changed, {len(odd) - len(known)} new"
+    if both.empty:
+        return None, f"{called(run)}: {said}, no prompt of the same text with a seed and guidance that both have"
+    return table, said + _elsewhere(run, p)
+
+
+def seconds_per_image(run: Run, name: str) -> Seconds:
+    """The promoted candidate's latency, or none and why it may not be compared with that of candidate `name`."""
+    figure, why = _figure(run, "seconds_per_image")
+    record, yardstick = run.latency.get(name), _figure(run, "yardstick_seconds")[0]
+    if not why and record is not None and record.yardstick and yardstick and (then := yardstick["mean"]):
+        now = statistics.median(record.yardstick)
+        if max(now, then) > UNEVEN * min(now, then):
+            slower = "now" if now > then else f"when {called(run)} was timed"
+            why = f"not comparable: the machine was {max(now / then, then / now):.1f} times slower {slower}"
+    if why:
+        return Seconds(median=None, fastest=None, slowest=None, rounds=0, why=why)
+    return Seconds(median=figure["mean"], fastest=figure["low"], slowest=figure["high"], rounds=figure["images"])
+
+
+def peak_memory(run: Run, reading: str) -> Reading:
+    """The promoted candidate's peak memory, or None and why it may not be compared with a reading of that name."""
+    figure, why = _figure(run, "peak_bytes")
+    if not why and (kind := str(figure["unit"]).removeprefix("bytes, ")) != reading:
+        why = f"its reading was {words.reading(kind)}"
+    return Reading(name=reading, unit="bytes", value=None if why else figure["mean"], why_missing=why)
+
+
+def _figure(run: Run, name: str) -> tuple[Mapping[str, Any], str]:
+    """A figure of what the promoted candidate cost; or nothing and why, such as another machine."""
+    p = run.promoted
+    if p is None or (why := p.why or _other_suite(run, p)):
+        return {}, NONE_YET if p is None else why
+    if (then := machine(p.environment)) != (now := machine(run.environment)):
+        return {}, f"not comparable: {called(run)} ran on {then}, this run on {now}"
+    if said := _differ(p.sampling, run.head.get("sampling", {}), TIMED_BY):
+        return {}, f"not comparable: {called(run)} was sampled otherwise ({said})"
+    figure = p.figures.get(name)
+    numbers = ("mean", "low", "high", "images")
+    if not isinstance(figure, dict) or not all(isinstance(figure.get(key), int | float) for key in numbers):
+        return {}, f"{called(run)} was promoted without {words.title(name).lower()}"
+    return figure, ""
+
+
+def machine(environment: Mapping[str, Any]) -> str:
+    """The device by its model: the GPU's name, or the processor's where there is none."""
+    gpu = str(environment.get("device_name", "")) or str(environment.get("device", "an unknown device")).partition(":")[0]
+    return words.visible(str(environment.get("cpu") or "CPU") if gpu.lower() == "cpu" else gpu)
+
+
+def _refused(run: Run, p: Promoted) -> str:
+    """Why no image of it is comparable, or an empty string. The device is no reason: it changes last bits only."""
+    said = _differ(p.sampling, run.head.get("sampling", {}),
+                   sorted({*p.sampling, *run.head.get("sampling", {})} - {"device"}))
+    return p.why or _other_suite(run, p) or (said and f"{called(run)} was sampled otherwise ({said}). Promote again")
+
+
+def _other_suite(run: Run, p: Promoted) -> str:
+    return "" if p.suite == run.suite.name else f"the baseline file is of suite {p.suite!r}, not of {run.suite.name!r}"
+
+
+def _incomparable(run: Run, p: Promoted, value: str) -> Iterator[str]:
+    """Why a value was measured otherwise then; that of an objective, for each of its parts."""
+    if value in ("objective", DESIRABILITY):
+        for part in parts_of(run.suite.objective):
+            yield from _incomparable(run, p, part)
+        return
+    metric = "palette" if value == "palette_left" else str(run.metrics.get(value, {}).get("metric", ""))
+    if not metric:
+        yield f"{value} was not measured"
+        return
+    versions = {row.get("metric"): row.get("version") for row in run.metrics.values()}
+    if metric not in p.metrics:
+        yield f"{called(run)} was promoted without the metric {metric}"
+    elif p.metrics[metric] != versions.get(metric):
+        yield f"{value}: measured by version {p.metrics[metric]} of {metric}, now {versions.get(metric)}. Promote again"
+    elif p.settings.get(metric, "") != run.head.get("metric_settings", {}).get(metric, ""):
+        yield f"{value}: measured with another setting of {metric} (for example another CLIP model). Promote again"
+    elif value in REFERENCED and p.reference != _reference(run):
+        yield f"{value}: taken against another baseline candidate, or other files of it. Promote again"
+
+
+def _reference(run: Run) -> Mapping[str, Any]:
+    """The suite's baseline candidate as promotion notes it: its key and the hashes of its input files."""
+    weights = run.weights.get(run.suite.baseline)
+    return {"key": run.candidate(run.suite.baseline).key, "inputs": sorted(weights.inputs.values()) if weights else []}
+
+
+def _differ(then: Mapping[str, Any], now: Mapping[str, Any], names: tuple[str, ...] | list[str]) -> str:
+    """What is not the same, in words: "steps 20, now 30"."""
+    return ", ".join(f"{name} {then.get(name)!r}, now {now.get(name)!r}" for name in names if then.get(name) != now.get(name))
+
+
+def _elsewhere(run: Run, p: Promoted) -> str:
+    """A word on noise where the images were made on another device."""
+    then, now = machine(p.environment), machine(run.environment)
+    return "" if then == now else f" (made on {then}, here on {now}: the last bits of images differ by that alone)"

@@ -1,0 +1,104 @@
+"""What a gate says: the statuses, the Verdict, how an interval is held against a limit, and the limit in words.
+The other files of this folder make verdicts of it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+from harness.declare import Gate
+from reports import formatting as words
+from reports.statistics.intervals import Estimate
+
+PASSED: Final = "passed"
+FAILED: Final = "failed"
+INCONCLUSIVE: Final = "inconclusive"
+NOT_MEASURED: Final = "not_measured"
+COUNTED: Final = ("coverage", "identities", "failures")
+"""Gates on exact counts; their limit is at_most, and 0 where none is given."""
+TIMES: Final = " × "
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """One gate on one candidate. `observed`, `low` and `high` are in the value's unit: a difference for not_worse_than, and
+    where that has a ratio the ratio to the other (`is_ratio`). `limit` is what they were held against, as written in the
+    suite."""
+
+    gate: str
+    candidate: str
+    status: str
+    observed: float | None
+    low: float | None
+    high: float | None
+    limit: str
+    reason: str
+
+    @property
+    def is_ratio(self) -> bool:
+        """Whether `observed`, `low` and `high` are times the other's value, and have no unit."""
+        return TIMES in self.limit and self.limit.startswith(("at most ", "at least "))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """What a gate looks at: an estimate and what it was taken from. Where `times` is given, `estimate` is a ratio for show, and
+    `times` (mine minus ratio times the other's) is what decides, against 0."""
+
+    estimate: Estimate
+    note: str = ""
+    times: Estimate | None = None
+
+
+def decide(low: float | None, high: float | None, *, at_least: float | None = None, at_most: float | None = None) -> str:
+    """passed when the whole interval is on the right side of the limit, failed when wholly on the wrong, else inconclusive.
+
+    The limit itself is on the right side. Without an interval nothing is decided: not_measured; nor with a NaN.
+    """
+    if low is None or high is None or any(map(math.isnan, (low, high, at_least or 0.0, at_most or 0.0))):
+        return NOT_MEASURED
+    if at_least is not None:
+        return PASSED if low >= at_least else FAILED if high < at_least else INCONCLUSIVE
+    if at_most is not None:
+        return PASSED if high <= at_most else FAILED if low > at_most else INCONCLUSIVE
+    return NOT_MEASURED
+
+
+def verdict(gate: Gate, name: str, status: str, observed: Estimate, reason: str = "", *, fewer: bool = True) -> Verdict:
+    """The verdict with its limit in words; `fewer` says whether less of the value is better, which a ratio's words need."""
+    return Verdict(gate=gate.name, candidate=name, status=status, observed=observed.mean, low=observed.low,
+                   high=observed.high, limit=words.visible(_limit(gate, fewer)), reason=words.visible(reason or observed.why))
+
+
+def not_measured(gate: Gate, name: str, why: str) -> Verdict:
+    """The verdict of a gate that nothing could be held against."""
+    return verdict(gate, name, NOT_MEASURED, nothing(why))
+
+
+def counted(gate: Gate, name: str, count: int, reason: str) -> Verdict:
+    """An exact count against at_most (0 if the gate says nothing else)."""
+    allowed = gate.at_most if gate.at_most is not None else 0.0
+    observed = Estimate(mean=count, low=count, high=count, prompts=0, pairs=count)
+    return verdict(gate, name, decide(count, count, at_most=allowed), observed, reason)
+
+
+def nothing(why: str) -> Estimate:
+    """No estimate, and why."""
+    return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why)
+
+
+def in_unit(number: float | None, value: str) -> str:
+    """A number in the unit of a gate's value; a rate of failures is a share like the others."""
+    return words.number(number, "broken" if value == "failure_rate" else value)
+
+
+def _limit(gate: Gate, fewer: bool) -> str:
+    if gate.value in COUNTED:
+        return f"at most {gate.at_most or 0:g}"
+    if gate.not_worse_than is not None and gate.ratio is not None:
+        return f"{'at most' if fewer else 'at least'} {gate.ratio:g}{TIMES}{gate.not_worse_than}'s"
+    if gate.not_worse_than is not None:
+        return f"not worse than {gate.not_worse_than} by more than {in_unit(gate.margin, gate.value)}"
+    number = gate.at_least if gate.at_least is not None else gate.at_most
+    return f"{'at least' if gate.at_least is not None else 'at most'} {in_unit(number, gate.value)}"

@@ -1,0 +1,234 @@
+"""The page's section on cost as rows of ready-made text: one table of what every candidate costs, and the readings behind it.
+Called by page.py; the numbers come from costs.py and broken.py."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any, Final
+
+from harness.records import Reading
+from reports import formatting as words
+from reports.read.run import Run
+from reports.verdict.candidates import label_with_role
+from reports.verdict.costs import (
+    FAILED,
+    Percentile,
+    Seconds,
+    energy,
+    incomparable,
+    latency_percentiles,
+    peak_memory,
+    seconds_apart,
+    seconds_per_image,
+)
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.unusable_images import RULE, broken
+
+ABSENT: Final = "not measured: "
+POWER: Final = {"energy_joules": "energy, all timed images", "sm_clock_start": "SM clock, start", "sm_clock_lowest":
+                "SM clock, lowest", "sm_clock_end": "SM clock, end", "memory_clock_start": "memory clock, start",
+                "memory_clock_end": "memory clock, end", "temperature_start": "temperature, start",
+                "temperature_end": "temperature, end"}
+NOTES: Final = (
+    "p50 and p90 are those of n timed rounds; ≤ is an upper bound that holds with 95 % confidence, whatever the distribution.",
+    "A step is one denoising step. The first switch to a candidate may merge and read files, a later one need not. Load is that "
+    "of the base model, which candidates may share. Energy is the whole board's, with what it draws when idle.",
+    RULE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Said:
+    """One cell: what is said, and the lines of small print below it."""
+
+    said: str
+    below: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """One column of the table: the group it stands in, its own head, and what it says of a candidate."""
+
+    group: str
+    head: str
+    said: Callable[[Run, str], Said]
+
+
+def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
+    """`groups` and `columns` are the two lines of heads, `rows` the cells, or what stands `instead` of them for a candidate that
+    was not made; a column that nobody has, for one and the same reason, becomes a sentence of `absent`. `readings` and `power`
+    are the tables behind the fold."""
+    names = [c.name for c in run.suite.candidates]
+    made = [name for name in names if not unmade(run, name)] or names
+    kept: list[tuple[Column, list[Said]]] = []
+    absent: dict[tuple[str, str], list[str]] = {}
+    for column in _columns(run):
+        cells = [column.said(run, name) for name in made]
+        if len({c.said for c in cells}) == 1 and cells[0].said.startswith(ABSENT):
+            absent.setdefault((column.group, cells[0].said), []).append(column.head)
+        else:
+            kept.append((column, cells))
+    rows = [{"name": label_with_role(run, name), "pick": name == rec.pick, "instead": "" if name in made else unmade(run, name),
+             "cells": [cells[made.index(name)] for _, cells in kept] if name in made else []} for name in names]
+    return {"groups": [(group, len(list(of))) for group, of in groupby(kept, key=lambda k: k[0].group)],
+            "columns": [column.head for column, _ in kept], "rows": rows, "notes": NOTES,
+            "absent": [f"{group}{f' ({words.listed(heads, 99)})' if any(heads) else ''}: {why}."
+                       for (group, why), heads in absent.items()],
+            "readings": memory_readings(run), "power": power_readings(run), "noise": noise_floor(run)}
+
+
+def unmade(run: Run, name: str) -> str:
+    """Why a candidate has no image, no timing and no memory reading, in one sentence; "" where it has any of them."""
+    if name in run.latency or name in run.memory or name in run.power or (run.images["candidate"] == name).any():
+        return ""
+    why = run.failure_of(name) or run.why_missing(name, "image")
+    return f"{ABSENT}{words.visible(why)}" if why else ""
+
+
+def noise_floor(run: Run) -> str:
+    """By how much two images of the same thing differ, in one sentence, from images that were made in a batch and once more
+    alone; nothing where none was made twice."""
+    if not run.floors:
+        return ""
+    names = words.listed([label_with_role(run, name) for name in dict.fromkeys(f.candidate for f in run.floors)])
+    where = f"{words.plural(len(run.floors), 'image')} of {names}, each made in a batch of {run.floors[0].batch_size} and alone"
+    levels, share = max(f.largest_levels for f in run.floors), max(f.changed_share for f in run.floors)
+    if levels == 0:
+        return f"Two runs of the same thing gave the same image, bit for bit ({where})."
+    return (f"Two runs of the same thing differ by at most {levels} of 255 levels, in at most {100 * share:.2g} % of the values "
+            f"({where}): where two candidates differ by no more than that, it is noise.")
+
+
+def _columns(run: Run) -> list[Column]:
+    """Which reading and which batch size it is stands in the heads where it is the same for all, else in the cells."""
+    sizes = {record.batch_size for record in run.latency.values()}
+    image = f"Seconds per image, batch {next(iter(sizes))}" if len(sizes) == 1 else "Seconds per image"
+    peaks = [peak_memory(run, c.name) for c in run.suite.candidates]
+    probes = {words.reading(p.name) for p in peaks if p.value is not None}
+    driver = bool(probes) and not any("rss" in p.name.lower() for p in peaks if p.value is not None)
+    probe = next(iter(probes)) if len(probes) == 1 else ""
+    rounds = _alike(run, seconds_per_image)
+    switches = _alike(run, lambda r, n: seconds_apart(r, n, "switch"))
+    return [
+        Column(group="Peak VRAM" if driver else "Peak memory", head=probe, said=lambda r, n: _peak(r, n, named=not probe)),
+        Column(group=image, head=f"p50{rounds}", said=lambda r, n: _median(r, n, counted=not rounds, batch=len(sizes) > 1)),
+        Column(group=image, head="p90", said=_ninetieth),
+        Column(group=image, head="text", said=lambda r, n: _length(seconds_per_image(r, n, "text"))),
+        Column(group=image, head="one step", said=lambda r, n: _length(seconds_apart(r, n, "step"))),
+        Column(group=image, head="decode", said=lambda r, n: _length(seconds_per_image(r, n, "decode"))),
+        Column(group="Style switch", head="first", said=lambda r, n: _length(seconds_apart(r, n, "first_switch"))),
+        Column(group="Style switch", head=f"later{switches}",
+               said=lambda r, n: _length(seconds_apart(r, n, "switch"), counted=not switches)),
+        Column(group="Load", head="", said=lambda r, n: _length(seconds_apart(r, n, "load"))),
+        Column(group="Energy", head="per image", said=lambda r, n: _figure(energy(r, n, "joules_per_image"), "")),
+        Column(group="Energy", head="mean power", said=lambda r, n: _figure(energy(r, n, "mean_watts"), "")),
+        Column(group="Failed images", head="", said=_failed),
+    ]
+
+
+def _peak(run: Run, name: str, *, named: bool) -> Said:
+    reading = peak_memory(run, name)
+    below = (words.reading(reading.name),) if named and reading.value is not None else ()
+    return Said(said=_figure(reading, "").said, below=below)
+
+
+def _alike(run: Run, of: Callable[[Run, str], Seconds]) -> str:
+    """ ", n=5" for a head, where all that were timed were timed as often; else nothing."""
+    counts = {s.rounds for c in run.suite.candidates if (s := of(run, c.name)).rounds}
+    return f", n={counts.pop()}" if len(counts) == 1 else ""
+
+
+def _median(run: Run, name: str, *, counted: bool, batch: bool) -> Said:
+    found = seconds_per_image(run, name)
+    if found.median is None:
+        return _length(found)
+    below = [*_bound(latency_percentiles(run, name)[0]), *([f"n={found.rounds}"] if counted else []),
+             *([f"batch {run.latency[name].batch_size}"] if batch else [])]
+    if why := incomparable(run, name, run.suite.baseline):
+        below.append(why)
+    return Said(said=words.duration(found.median), below=tuple(below))
+
+
+def _ninetieth(run: Run, name: str) -> Said:
+    found = latency_percentiles(run, name)[1]
+    if not found.n:
+        return _length(seconds_per_image(run, name))
+    if found.value is None:
+        return Said(said=f"n too small, needs {found.needed}")
+    return Said(said=words.duration(found.value), below=tuple(_bound(found)))
+
+
+def _bound(of: Percentile) -> list[str]:
+    return [] if of.at_most is None else [f"≤ {words.duration(of.at_most)}"]
+
+
+def _length(of: Seconds, *, counted: bool = False) -> Said:
+    if of.median is None:
+        return Said(said=f"{ABSENT}{words.visible(of.why)}")
+    return Said(said=words.duration(of.median), below=(f"n={of.rounds}",) if counted else ())
+
+
+def _failed(run: Run, name: str) -> Said:
+    """Images, with what is wrong with them, and the stages that failed."""
+    found = broken(run, name)
+    stages = [f"failed at {words.visible(f.stage)}" for f in run.failures if f.candidate == name]
+    if not found.of:
+        return Said(said=f"{ABSENT}{FAILED if stages else words.visible(found.why)}", below=tuple(stages))
+    e = found.share
+    spread = [words.interval(e.low, e.high, "broken")] if e is not None and e.low is not None else []
+    kinds = [f"{count} {words.visible(kind)}" for kind, count in found.kinds.items()]
+    return Said(said=f"{found.count} of {found.of}", below=(*spread, *kinds, *stages))
+
+
+def memory_readings(run: Run) -> dict[str, Any]:
+    """Every memory reading of every candidate, the absent ones with their reason."""
+    names = list(dict.fromkeys(r.name for m in run.memory.values() for r in m.readings))
+    rows = []
+    for c in run.suite.candidates:
+        held = {r.name: r for r in run.memory[c.name].readings} if c.name in run.memory else {}
+        absent = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "peak_bytes") or "no reading"
+        rows.append({"name": label_with_role(run, c.name), "cells": [_figure(held.get(name), absent) for name in names]})
+    return _folded([words.reading(name) for name in names], rows)
+
+
+def power_readings(run: Run) -> dict[str, Any]:
+    """Energy, clocks and temperature over the timed images, and what held the clocks back; no rows where nobody has any."""
+    if not any(r.value is not None for record in run.power.values() for r in record.readings):
+        return _folded([], [])
+    rows = []
+    for c in run.suite.candidates:
+        record = run.power.get(c.name)
+        cells = [_figure(energy(run, c.name, name), "") for name in POWER]
+        why = record.why_no_limits if record else energy(run, c.name, "mean_watts").why_missing
+        limits = f"{ABSENT}{words.visible(why)}" if why or not record else words.visible("; ".join(record.limits)) or "nothing"
+        rows.append({"name": label_with_role(run, c.name), "cells": [
+            Said(said=str(record.images) if record else f"{ABSENT}{words.visible(why)}"), *cells, Said(said=limits)]})
+    return _folded(["images", *POWER.values(), "clocks were held back by"], rows)
+
+
+def _folded(heads: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """The table, with every column that all candidates lack for one reason as a sentence of `absent` instead."""
+    kept, absent = [], []
+    for at, head in enumerate(heads):
+        said = {row["cells"][at].said for row in rows}
+        if len(said) == 1 and (why := said.pop()).startswith(ABSENT):
+            absent.append(f"{head}: {why}.")
+        else:
+            kept.append(at)
+    return {"columns": [heads[at] for at in kept], "absent": absent,
+            "rows": [{**row, "cells": [row["cells"][at] for at in kept]} for row in rows]}
+
+
+UNITS: Final[Mapping[str, str]] = {"celsius": "°C", "MHz": "MHz", "J": "J", "W": "W"}
+
+
+def _figure(reading: Reading | None, absent: str) -> Said:
+    """A reading in its unit; one that is missing says why."""
+    if reading is None or reading.value is None:
+        why = absent if reading is None else reading.why_missing
+        return Said(said=f"{ABSENT}{words.visible(why or 'no reason given')}")
+    if reading.unit in ("bytes", "B"):
+        return Said(said=words.size(reading.value))
+    digits = 0 if reading.unit in ("MHz", "celsius") or reading.value >= 100 else 1 if reading.value >= 10 else 2
+    return Said(said=f"{reading.value:.{digits}f} {UNITS.get(reading.unit, words.visible(reading.unit))}")

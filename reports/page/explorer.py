@@ -1,0 +1,159 @@
+"""What the page's image explorer shows: the dimensions that rows, columns and pages can be, every picture's place and values,
+and the command that re-makes it. Called by page.py; the thumbnails are made in pictures.py."""
+
+from __future__ import annotations
+
+import math
+import os
+import shlex
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+import pandas as pd
+
+from harness.declare import Candidate
+from reports import formatting as words
+from reports.figures.look import present
+from reports.page.thumbnails import CAPTION_VALUES, Files
+from reports.read.run import Run
+from reports.verdict.candidates import controls, label
+from reports.verdict.recommendation import Recommendation
+
+LABEL: Final = 90
+LONGEST_TEXT: Final = 12_000
+REMADE: Final = "remade"
+CALLED: Final = {"weight": "adapter weight"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explorer:
+    """`data` is ready for JSON; `paths` are the pictures' files, relative to the run folder, in the order in which they are to
+    be kept: the first seed of every prompt, then the second."""
+
+    data: dict[str, Any]
+    paths: tuple[str, ...]
+
+
+def explorer(run: Run, rec: Recommendation) -> Explorer:
+    """The pictures of a run by place: candidate, guidance, prompt and seed, in the mixed radix of `sizes`."""
+    names = present(run)
+    scales = sorted(float(g) for g in run.images["guidance"].unique())
+    used, drawn = set(run.images["prompt"]), set(run.images["seed"])
+    prompts = [p for p in run.suite.grid.prompts if p.id in used]
+    seeds = [s for s in dict.fromkeys(run.suite.grid.seeds) if s in drawn]
+    own, places = candidate_dimensions(run, names)
+    rank = ({n: i for i, n in enumerate(names)}, {g: i for i, g in enumerate(scales)},
+            {p.id: i for i, p in enumerate(prompts)}, {s: i for i, s in enumerate(seeds)})
+    table = run.images.assign(
+        c=run.images["candidate"].map(rank[0]), g=run.images["guidance"].astype(float).map(rank[1]),
+        p=run.images["prompt"].map(rank[2]), s=run.images["seed"].map(rank[3])).sort_values(["s", "p", "c", "g"], kind="stable")
+    sizes = [len(part) for part in (names, scales, prompts, seeds)]
+    at = ((table["c"] * sizes[1] + table["g"]) * sizes[2] + table["p"]) * sizes[3] + table["s"]
+    paths = tuple(str(p) for p in table["path"])
+    dimensions = [*own, {"name": "CFG", "values": [{"label": f"CFG {g:g}"} for g in scales]},
+                  {"name": "prompt", "values": [_prompt(p.text, p.id) for p in prompts]},
+                  {"name": "seed", "values": [{"label": f"seed {s}"} for s in seeds]}]
+    picked = [names.index(rec.pick), scales.index(rec.guidance)] if rec.pick in names and rec.guidance in scales else None
+    roles, files = controls(run.suite), Files(run.folder)
+    data = {"dimensions": dimensions, "own": len(own), "sizes": sizes, "pick": picked, **_values(run, table),
+            "candidates": [{"label": label(run, n), "role": roles.get(n, ""), "at": place, "command": command(run, n)}
+                           for n, place in zip(names, places, strict=True)],
+            "at": [int(i) for i in at], "path": [words.visible(p) for p in paths], "link": [link(files, p) for p in paths],
+            "remade": f"{REMADE}/{words.visible(run.folder.resolve().name)}",
+            "flaws": {i: words.visible(run.defects[k]) for i, k in enumerate(table["sample"]) if k in run.defects}}
+    return Explorer(data=data, paths=paths)
+
+
+def candidate_dimensions(run: Run, names: list[str]) -> tuple[list[dict[str, Any]], list[list[int]]]:
+    """The dimensions in which candidates differ, and the place of each candidate in them.
+
+    These are the declared axes, and quantization and runtime where they vary, if together they tell all candidates apart and
+    at least half of their combinations exist; else there is one dimension, the candidate.
+    """
+    candidates = [run.candidate(n) for n in names]
+    axes = [a for a in dict.fromkeys([*(a for c in candidates for a in c.axes), "quantization", "runtime"])
+            if len({_value(c, a) for c in candidates}) > 1]
+    values = {a: _ordered([_value(c, a) for c in candidates]) for a in axes}
+    places = [[values[a].index(_value(c, a)) for a in axes] for c in candidates]
+    apart = len({tuple(p) for p in places}) == len(candidates)
+    if not axes or not apart or math.prod(len(v) for v in values.values()) > 2 * len(candidates):
+        return [{"name": "candidate", "values": [_candidate(run, n) for n in names]}], [[i] for i in range(len(names))]
+    if len(axes) == 1:
+        order = sorted(range(len(names)), key=lambda i: places[i])
+        return [{"name": _called(axes[0]), "values": [_candidate(run, names[i]) for i in order]}], places
+    return [{"name": _called(a), "values": [{"label": _said(a, v)} for v in values[a]]} for a in axes], places
+
+
+def command(run: Run, name: str) -> str:
+    """The shell command that re-makes a candidate's pictures, in another folder; "" where the suite's file is unknown."""
+    file, typed = run.head.get("suite_file"), [str(w) for w in run.head.get("command", ())]
+    if not isinstance(file, str) or not file:
+        return ""
+    device = str(run.environment.get("device", "cpu"))
+    words_of = ["pytest", _printable(f"{file}::candidate[{name}]"), "--benchmark", "--runs-dir", REMADE,
+                *(["--device", _printable(device)] if device != "cpu" else []), *(["--exact"] if "--exact" in typed else [])]
+    return " ".join(shlex.quote(w) for w in words_of)
+
+
+def link(files: Files, path: str) -> str:
+    """The relative address of a picture from the page, or "" when there is no such file inside the run folder."""
+    try:
+        file = files.find(path)
+    except ValueError:
+        return ""
+    return quote(os.path.relpath(file, files.root)) if os.path.isfile(file) else ""  # noqa: PTH113 - thousands of times
+
+
+def _printable(text: str) -> str:
+    """As pytest shows the ids of candidates: what is not printable is escaped, so it can be typed and acts on no terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def _values(run: Run, table: pd.DataFrame) -> dict[str, Any]:
+    """The measured values of every picture as text, a column for each value; the first are those of a caption."""
+    known = [v for v in dict.fromkeys([*CAPTION_VALUES, *run.metrics]) if v in table.columns
+             and pd.api.types.is_numeric_dtype(table[v]) and table[v].notna().any()]
+    columns = [["" if math.isnan(n) else words.number(n, v) for n in table[v].astype(float).tolist()] for v in known]
+    titles = [words.title(v) for v in known]
+    if "dominant" in table.columns:
+        titles.append("Dominant colour")
+        columns.append([words.visible(d) if isinstance(d, str) else "" for d in table["dominant"]])
+    return {"values": titles, "captions": sum(v in CAPTION_VALUES for v in known), "says": columns}
+
+
+def _value(candidate: Candidate, axis: str) -> Any:
+    declared = candidate.axes.get(axis)
+    if declared is None and axis in ("quantization", "runtime"):
+        return getattr(candidate, axis)
+    return declared
+
+
+def _ordered(values: list[Any]) -> list[Any]:
+    """Each value once: numbers by size, anything else as declared."""
+    once = list(dict.fromkeys(values))
+    return sorted(once) if all(isinstance(v, int | float) for v in once) else once
+
+
+def _candidate(run: Run, name: str) -> dict[str, str]:
+    role = controls(run.suite).get(name, "")
+    return {"label": _cut(label(run, name)), **({"role": role} if role else {})}
+
+
+def _prompt(text: str, name: str) -> dict[str, str]:
+    said = words.visible(text) or f"(empty prompt {words.visible(name)})"
+    return {"label": _cut(said), **({"text": said[:LONGEST_TEXT]} if len(said) > LABEL else {})}
+
+
+def _cut(said: str) -> str:
+    return said if len(said) <= LABEL else f"{said[:LABEL - 1]}…"
+
+
+def _called(axis: str) -> str:
+    return CALLED.get(axis, words.visible(axis))
+
+
+def _said(axis: str, value: Any) -> str:
+    if value is None:
+        return f"no {words.visible(axis)}"
+    return _cut(f"{words.visible(axis)} {value:g}" if isinstance(value, int | float) else words.visible(str(value)))

@@ -1,0 +1,50 @@
+"""The pick's recipe as `sweetspot merge` reads it, so that what a page recommends can be made. Called by page.py."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+from harness.declare import Alphas, Candidate, Checkpoint, Fused, plain
+from reports import formatting as words
+from reports.read.run import Run
+from reports.verdict.candidates import label
+
+
+def recipe_section(run: Run, pick: str | None) -> dict[str, str] | None:
+    """`text` is the pick's recipe as JSON, `notes` what it does not hold; None where nothing was merged or picked."""
+    if pick is None:
+        return None
+    candidate = run.candidate(pick)
+    model, notes = _whole(candidate)
+    if isinstance(model, str | Checkpoint):
+        return None
+    if candidate.quantization != "fp32":
+        notes.append(f"It is written in full precision; {words.visible(candidate.quantization)} is made of it when it is loaded.")
+    if candidate.emphasis or candidate.aesthetic:
+        notes.append("The treatment of the prompts' embedding is no part of a model file; the suite as declared has it.")
+    return {"text": json.dumps(short(model), indent=1, ensure_ascii=True), "name": label(run, pick), "notes": " ".join(notes)}
+
+
+def _whole(candidate: Candidate) -> tuple[Any, list[str]]:
+    """The model with its adapters fused in where that can be; where an adapter comes and goes within a picture it cannot."""
+    if not candidate.adapters:
+        return candidate.model, []
+    if any((a.start, a.end) != (0.0, 1.0) for a in candidate.adapters):
+        return candidate.model, ["Its adapters are on for a part of the steps only, so they cannot be fused: the suite as "
+                                 "declared has them."]
+    return Fused(model=candidate.model, adapters=candidate.adapters), []
+
+
+def short(value: Any) -> Any:
+    """A declaration as the data that a recipe file holds, without the fields that are as they would be anyway."""
+    if isinstance(value, Alphas) or not is_dataclass(value):
+        return plain(value) if not isinstance(value, list | tuple) else [short(v) for v in value]
+    kept = {}
+    for field in fields(value):
+        held = getattr(value, field.name)
+        usual = field.default_factory() if callable(field.default_factory) else field.default
+        if held != usual:
+            kept[field.name] = {k: short(v) for k, v in held.items()} if isinstance(held, dict) else short(held)
+    return {"is": type(value).__name__, **kept}

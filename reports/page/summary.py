@@ -1,0 +1,150 @@
+"""The verdict where there is no browser: a table for the terminal and a Markdown text for job summaries and comments.
+Called by the plugin, the command line and page.py."""
+
+from __future__ import annotations
+
+import re
+from textwrap import wrap
+from typing import TYPE_CHECKING, Final
+
+from reports import formatting as words
+from reports.gates import Verdict
+from reports.page import tables
+from reports.read.run import Run
+from reports.verdict.race_summary import spent
+from reports.verdict.recommendation import Recommendation
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
+    from rich.table import Table
+
+MARKDOWN_LIMIT: Final = 60_000
+STAR: Final = "★ "
+SWITCH: Final = "switch"
+NAME_WIDTH: Final = 24
+"""Longer names are folded."""
+STYLES: Final = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "not_measured": "dim"}
+
+
+def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> RenderableType:
+    """One rich renderable: the candidates, the verdict sentence, the gates, failures and caveats."""
+    from rich.console import Group
+    from rich.text import Text
+
+    at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
+    headings, rows = _columns(run, recommendation)
+    table = _Fitting(f"{words.visible(run.suite.name)}{at}", headings, rows)
+    found: list[RenderableType] = [table, Text(recommendation.sentence, style="bold")]
+    for g in tables.gate_rows(run, verdicts):
+        asked = f"{g['value']} {g['limit']}".strip()
+        found.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {asked}; observed {g['observed']} ({g['reason']})",
+                          style=STYLES[g["status"]]))
+    if total := spent(run):
+        found.append(Text(f"spent: {total.said}"))
+    found.extend(Text(f"! {said}", style="yellow") for said in recommendation.caveats)
+    return Group(*found)
+
+
+class _Fitting:
+    """The candidates' table in the width there is. Where not all columns fit, whole ones are left out, and it says which:
+    rich would cut the last ones off in the middle of a number."""
+
+    def __init__(self, title: str, headings: list[str], rows: list[list[str]]) -> None:
+        self._title, self._headings, self._rows = title, headings, rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        from rich.measure import Measurement
+        from rich.text import Text
+
+        kept, dropped = list(range(len(self._headings))), []
+        in_turn = [*(at for at, said in enumerate(self._headings) if said == SWITCH), 2, 3, 4]
+        names = max((len(row[0]) for row in self._rows), default=0)
+        while Measurement.get(console, options.update_width(10_000), self._table(kept)).maximum - max(
+                0, names - NAME_WIDTH) > options.max_width and in_turn:
+            at = in_turn.pop(0)
+            if at in kept:
+                kept.remove(at)
+                dropped.append(self._headings[at])
+        yield self._table(kept)
+        if dropped:
+            yield Text(f"Too narrow here for {words.listed(dropped)}; the page has them.", style="dim")
+
+    def _table(self, kept: list[int]) -> Table:
+        from rich.box import SIMPLE_HEAD
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(title=Text(self._title), title_justify="left", pad_edge=False, box=SIMPLE_HEAD, collapse_padding=True)
+        for number, at in enumerate(kept):
+            head = "\n".join(wrap(self._headings[at], 12, break_long_words=False))
+            table.add_column(Text(head), justify="right" if number else "left", overflow="fold", no_wrap=bool(number))
+        for cells in self._rows:
+            # Why a number is absent stands among the caveats and on the page; here it would push the others off the screen.
+            told = [cells[0], *(said.split(":")[0] for said in cells[1:])]
+            table.add_row(*(Text(told[at]) for at in kept), style="bold" if told[0].startswith(STAR) else "")
+        return table
+
+
+def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> str:
+    """The same verdict as Markdown of at most 60 000 bytes; what does not fit is cut at a line, and it says so."""
+    at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
+    lines = [f"## {inert(run.suite.name)}", "", f"**{inert(recommendation.sentence)}**", ""]
+    if verdicts:
+        lines += ["| | gate | candidate | observed | why |", "|---|---|---|---|---|"]
+        lines += [f"| {g['mark']} {g['said']} | {inert(g['value'])} {inert(g['limit'])} | {inert(g['candidate'])} | "
+                  f"{inert(g['observed'])} | {inert(g['reason'])} |" for g in tables.gate_rows(run, verdicts)]
+        lines.append("")
+    headings, rows = _columns(run, recommendation)
+    lines += [f"| {' | '.join(inert(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
+    lines += [f"| {' | '.join(inert(c.strip()) for c in cells)} |" for cells in rows]
+    if total := spent(run):
+        lines += ["", f"Spent: {inert(total.said)}"]
+    for heading, said in (("Why", recommendation.reasons), ("Before relying on it", recommendation.caveats)):
+        if said:
+            lines += ["", f"### {heading}", *(f"- {inert(s)}" for s in said)]
+    lines += ["", f"Rule: {inert(recommendation.rule)}"]
+    return within_limit(lines)
+
+
+def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[list[str]]]:
+    """Column heads and one row of cells per candidate; the number of rounds and the memory probe stand in the head once,
+    or as many as differ. Where precision varies, what is lost against the baseline takes the place of the colours. The style
+    switch has a column where anybody's was timed."""
+    rows = tables.candidate_rows(run, recommendation)
+    lost = {loss["candidate"]: loss for loss in tables.loss_rows(run)}
+    rounds = ", ".join(dict.fromkeys(r["rounds"] for r in rows if r["rounds"]))
+    probes = ", ".join(dict.fromkeys(r["reading"] for r in rows if r["reading"]))
+    middle = ["PSNR median", "exact", "time ratio"] if lost else ["saturation", "clipped"]
+    switched = any(not row["switch"].startswith("not measured") for row in rows)
+    headings = ["candidate", "CLIP score [95 %]", *middle, f"s/image (median{f', {rounds}' if rounds else ''})",
+                *([SWITCH] if switched else []), f"peak memory{f' ({probes})' if probes else ''}"]
+    found = []
+    for row in rows:
+        name = (STAR if row["pick"] else "  ") + row["name"] + (f" ({row['role']})" if row["role"] else "")
+        loss = lost.get(row["candidate"])
+        between = [row["saturation"], row["clipped_share"]] if not lost else ["–"] * 3
+        if loss is not None:
+            between = [loss["psnr"], loss["exact"].replace(" of ", "/"), loss["ratio"].split(" (")[0]]
+        found.append([name, f"{row['clip_score']} {row['clip_score_range']}".strip(), *between, row["seconds"],
+                      *([row["switch"]] if switched else []), row["memory"]])
+    return headings, found
+
+
+def within_limit(lines: list[str]) -> str:
+    """The lines as one text of at most MARKDOWN_LIMIT bytes; what does not fit is cut at a line, and it says so."""
+    note = "\n\n… cut here; the page has the rest.\n"
+    kept: list[str] = []
+    size = len(note.encode())
+    for line in lines:
+        size += len(line.encode()) + 1
+        if size > MARKDOWN_LIMIT:
+            return "\n".join(kept) + note
+        kept.append(line)
+    return "\n".join(kept) + "\n"
+
+
+def inert(text: str) -> str:
+    """Markdown-inert text: nothing in a name or an error may become a link, an image, a tag, a mention or a table cell."""
+    said = re.sub(r"([\\`*_\[\]<>|!~&])", r"\\\1", words.visible(text))
+    # Mentions, issue numbers and bare addresses are found after the escapes are gone: a zero-width space breaks them.
+    return re.sub(r"([@#]|www|https?:)", "\\1\u200b", said)

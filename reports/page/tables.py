@@ -1,0 +1,159 @@
+"""The tables of a page as rows of ready-made text: gates, comparisons, losses, coverage, gaps, provenance (costs have their
+own, cost_table.py). Called by page.py and summary.py, which only lay them out."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from harness.declare import plain
+from reports import formatting as words
+from reports.gates import COUNTED, INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict, in_unit
+from reports.page.cost_table import unmade
+from reports.read.run import Run
+from reports.statistics.intervals import cluster_mean
+from reports.verdict.candidates import controls, label, label_with_role, varies_fidelity
+from reports.verdict.costs import FAILED, Seconds, peak_memory, seconds_apart, seconds_per_image
+from reports.verdict.fidelity import losses
+from reports.verdict.race_summary import exit_words
+from reports.verdict.recommendation import Comparison, Recommendation
+from reports.verdict.style_consistency import style_consistency
+
+MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}
+
+PLAIN = {("coverage", "at most 0"): ("No key lost", ""), ("failures", "at most 0"): ("No candidate failed", ""),
+         ("identities", "at most 0"): ("The merge's identities hold", "")}
+"""Gates that are said better without a number."""
+
+
+def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> list[dict[str, Any]]:
+    """One row per verdict: mark, status, what was asked, what was observed with its interval, and why."""
+    rows = []
+    for v in verdicts:
+        value = v.gate.split(" ")[0]
+        exact = v.low == v.high and value in COUNTED
+        observed = f"{v.observed:.0f}" if exact and v.observed is not None else in_unit(v.observed, value)
+        if v.is_ratio and v.observed is None and v.status in (PASSED, INCONCLUSIVE, "failed"):
+            observed = "no ratio"
+        if v.is_ratio and v.observed is not None:
+            observed = f"{words.number(v.observed)} × {words.interval(v.low, v.high)}"
+        elif not exact and v.observed is not None and value != "peak_bytes":
+            observed += f" {words.interval(v.low, v.high, 'broken' if value == 'failure_rate' else value)}"
+        asked, limit = PLAIN.get((value, v.limit), (words.title(value), v.limit))
+        rows.append({"of_pick": v.candidate == pick, "mark": MARKS[v.status], "status": v.status,
+                     "said": v.status.replace("_", " "), "value": asked, "limit": limit,
+                     "observed": observed, "reason": v.reason,
+                     "candidate": label(run, v.candidate) if v.candidate in {c.name for c in run.suite.candidates}
+                     else words.visible(v.candidate or "no pick")})
+    return rows
+
+
+def comparison_rows(run: Run, comparisons: tuple[Comparison, ...]) -> list[dict[str, str]]:
+    """The pick minus each control: which, in what, on which prompts, the difference with interval and n, the word."""
+    return [{"other": label_with_role(run, c.other), "value": words.title(c.value), "split": c.split,
+             "at": "all" if c.other_guidance is None else f"{c.other_guidance:g}", "word": c.word,
+             "difference": words.estimate(c.difference, c.value, difference=True)} for c in comparisons]
+
+
+def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
+    """One row per candidate at the pick's guidance: CLIP score, saturation, clipped share, seconds, peak memory."""
+    rows, gone = [], exit_words(run)
+    for c in run.suite.candidates:
+        mine = run.images[run.images["candidate"] == c.name]
+        mine = mine if rec.guidance is None else mine[mine["guidance"] == rec.guidance]
+        why = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "image") or "no images"
+        row: dict[str, Any] = {"candidate": c.name, "name": label(run, c.name), "role": controls(run.suite).get(c.name, ""),
+                               "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates, "dropped": gone.get(c.name, "")}
+        for value in ("objective", "clip_score", "saturation", "clipped_share"):
+            e = cluster_mean(mine, value)
+            row[value] = words.number(e.mean, value) if e.mean is not None else f"not measured: {why if mine.empty else e.why}"
+            row[f"{value}_range"] = words.interval(e.low, e.high, value) if e.mean is not None else ""
+        row["instead"] = unmade(run, c.name)
+        same = style_consistency(run, c.name, rec.guidance)
+        row["look"] = (f"{words.number(same.share.mean, 'exact_match')} {words.visible(same.look)}" if same.look
+                       else "not measured")
+        row["look_range"] = words.interval(same.share.low, same.share.high, "exact_match") if same.look else ""
+        row["n"] = f"{len(mine)} ({mine['prompt'].nunique()})"
+        s, m = seconds_per_image(run, c.name), peak_memory(run, c.name)
+        rows.append({**row, "seconds": _seconds(s), "rounds": f"n={s.rounds}" if s.rounds else "",
+                     "switch": _seconds(seconds_apart(run, c.name, "switch")), "memory": _memory(run, c.name),
+                     "reading": words.reading(m.name) if m.value is not None else ""})
+    return rows
+
+
+def _seconds(s: Seconds) -> str:
+    return f"not measured: {words.visible(s.why)}" if s.median is None else words.duration(s.median)
+
+
+def _memory(run: Run, name: str) -> str:
+    r = peak_memory(run, name)
+    if r.value is None:
+        return f"not measured: {words.visible(r.why_missing)}"
+    return words.size(r.value)
+
+
+def loss_rows(run: Run) -> list[dict[str, str]]:
+    """Candidates against the baseline; empty unless the suite varies quantization or runtime."""
+    if not varies_fidelity(run.suite):
+        return []
+    rows = []
+    for loss in losses(run):
+        psnr = ("not measured" if loss.psnr_median is None and not loss.exact else "all exact" if loss.psnr_median is None
+                else f"{words.number(loss.psnr_median, 'psnr_db')}")
+        rows.append({"candidate": loss.candidate, "name": label(run, loss.candidate), "psnr": psnr,
+                     "psnr_range": f"mean {words.number(loss.psnr.mean)} {words.interval(loss.psnr.low, loss.psnr.high)}"
+                     if loss.psnr.mean is not None else "",
+                     "exact": f"{loss.exact} of {loss.compared}" if loss.compared else "not measured",
+                     "clip": words.estimate(loss.clip, "clip_score", difference=True),
+                     "objective": words.estimate(loss.objective, difference=True),
+                     "ratio": loss.pace if loss.ratio is None else f"{loss.ratio:.2f}× ({loss.pace})",
+                     "memory": _memory(run, loss.candidate),
+                     "instead": unmade(run, loss.candidate)})
+    return rows
+
+
+def coverage_table(run: Run) -> dict[str, Any]:
+    """Key counts per candidate, stage and component; keys that are not accounted for in full, shared lists once."""
+    rows, lists = [], dict[tuple[str, ...], list[str]]()
+    for c in run.coverage:
+        known = label(run, c.candidate) if c.candidate in {k.name for k in run.suite.candidates} else words.visible(c.candidate)
+        counts = ", ".join(f"{len(keys)} {status.replace('_', ' ')}" for status, keys in c.keys.items() if keys)
+        bad = sum(len(c.keys.get(s, ())) for s in UNACCOUNTED)
+        rows.append({"name": known, "stage": words.visible(c.stage), "component": words.visible(c.component),
+                     "counts": words.visible(counts) or "no keys", "bad": bad, "notes": [words.visible(n) for n in c.notes]})
+        for status in UNACCOUNTED:
+            if keys := c.keys.get(status, ()):
+                lists.setdefault((words.visible(c.stage), words.visible(c.component), status.replace("_", " "),
+                                  *map(words.visible, keys)), []).append(known)
+    exceptions = [{"stage": k[0], "component": k[1], "status": k[2], "keys": k[3:], "names": words.listed(names, 99)}
+                  for k, names in lists.items()]
+    return {"rows": rows, "exceptions": exceptions}
+
+
+def gap_rows(run: Run) -> list[dict[str, str]]:
+    """What is not measured, and why, one row per value and reason."""
+    grouped: dict[tuple[str, int, str], list[str]] = {}
+    for g in run.missing:
+        grouped.setdefault((g.value, g.count, g.why), []).append(label(run, g.candidate))
+    everyone = len(run.suite.candidates)
+    return [{"name": f"all {everyone}" if len(names) == everyone > 1 else words.listed(names, 99), "count": str(count or "–"),
+             "value": "Image" if value == "image" else words.title(value), "why": words.visible(why)}
+            for (value, count, why), names in grouped.items()]
+
+
+def provenance(run: Run) -> dict[str, Any]:
+    """What a reader needs to repeat the run: command, suite, weight hashes, environment, metric definitions."""
+    def said(key: str) -> str:
+        return words.visible(str(run.head.get(key, "")))
+
+    command = " ".join(map(str, run.head.get("command", ())))
+    return {"command": words.visible(command), "started": said("started"), "suite_file": said("suite_file"),
+            "clip": said("clip_definition"),
+            "suite": json.dumps(plain(run.suite), indent=1, ensure_ascii=True),
+            "environment": json.dumps(run.environment, indent=1, ensure_ascii=True, default=str),
+            "metrics": [{"name": words.title(v), "unit": words.visible(str(m.get("unit", ""))), "better": run.better(v),
+                         "definition": words.visible(str(m.get("definition", ""))),
+                         "version": words.visible(str(m.get("version", "")))} for v, m in run.metrics.items()],
+            "weights": [{"name": label_with_role(run, w.candidate), "identity": words.visible(w.identity),
+                         "inputs": [(words.visible(k), words.visible(v)) for k, v in w.inputs.items()]}
+                        for w in run.weights.values() if w.candidate in {c.name for c in run.suite.candidates}]}

@@ -1,0 +1,222 @@
+"""The pictures of a page: thumbnails as WebP data URIs within a budget, and the strip at its top.
+Called by page.py; explorer.py says which pictures there are."""
+
+from __future__ import annotations
+
+import base64
+import io
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+from PIL import Image
+
+from reports import formatting as words
+from reports.figures.look import present
+from reports.read.run import Run
+from reports.verdict.candidates import controls, label
+from reports.verdict.recommendation import Recommendation
+
+PREFIX: Final = "data:image/webp;base64,"
+LOSSLESS: Final = 100
+LOSSLESS_SIDE: Final = 256
+ENCODINGS: Final = ((LOSSLESS_SIDE, LOSSLESS), (512, 92), (512, 84), (384, 84), (256, 88), (256, 78), (192, 78), (160, 78),
+                    (128, 74), (112, 72), (96, 68), (80, 64), (64, 60), (56, 52), (48, 44))
+"""(longest side in pixels, WebP quality), the best first. The first is for runs whose pictures are all that small."""
+PROBES: Final = 12
+AT_ONCE: Final = 256
+MOST_PIXELS: Final = 64_000_000
+UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
+FORMATS: Final = ("PNG", "WEBP", "JPEG")
+"""What a picture of a run may be. Pillow's other readers are not asked to look at files that somebody else may have put there."""
+STRIP_SIZE: Final = (256, 90)
+STRIP_PROMPTS_PER_SPLIT: Final = 2
+STRIP_CANDIDATES: Final = 5
+CAPTION_VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_drift")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thumbnails:
+    """One entry per picture: base64 of a WebP file, or "" where there is none. `why` says of a picture (by its place) that it
+    could not be read; `notes` are sentences on what was compressed or left out."""
+
+    encoded: tuple[str, ...]
+    why: dict[int, str]
+    notes: tuple[str, ...]
+    lossless: bool
+
+
+def thumbnail(folder: Path, path: str, side: int, quality: int) -> str:
+    """A WebP data URI of at most `side` pixels: at `quality`; LOSSLESS keeps every bit of an image that is that small already.
+
+    Raises ValueError, with the reason, for a path outside the run folder and for a file that is no readable image.
+    """
+    return _encoded(Files(folder).find(path), side, quality)
+
+
+def pixels(file: str) -> Image.Image:
+    """The picture as RGB; raises ValueError, with the reason, for one that cannot be read or is too large."""
+    try:
+        with Image.open(file, formats=FORMATS) as opened:
+            image = opened.convert("RGB") if opened.width * opened.height <= MOST_PIXELS else None
+    except UNREADABLE as error:
+        raise ValueError(f"it could not be read ({type(error).__name__})") from error
+    if image is None:
+        raise ValueError("it has more than 64 million pixels")
+    return image
+
+
+def _encoded(file: str, side: int, quality: int) -> str:
+    return shrunk(pixels(file), side, quality)
+
+
+def shrunk(image: Image.Image, side: int, quality: int) -> str:
+    """A WebP data URI of at most `side` pixels; the image itself may become that small."""
+    whole = max(image.size) <= side and quality == LOSSLESS
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    held = io.BytesIO()
+    image.save(held, "WEBP", lossless=whole, quality=80 if whole else min(quality, 92), method=2)
+    return PREFIX + base64.b64encode(held.getvalue()).decode()
+
+
+class Files:
+    """Finds the files of paths in the journal, all links followed; a folder is followed once, however many pictures it has."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = os.path.realpath(folder)
+        self._folders: dict[str, str] = {}
+
+    def find(self, path: str) -> str:
+        """The real file, whether it exists or not; raises ValueError when it is not inside the run folder."""
+        above, name = os.path.split(os.path.join(self.root, path))  # noqa: PTH118 - thousands of times
+        try:
+            if above not in self._folders:
+                self._folders[above] = os.path.realpath(above)
+            file = os.path.join(self._folders[above], name)  # noqa: PTH118
+            if name in ("", ".", "..") or os.path.islink(file):  # noqa: PTH114
+                file = os.path.realpath(file)
+        except (OSError, ValueError) as error:  # a NUL in it, for one
+            raise ValueError(f"its path cannot be followed ({type(error).__name__})") from error
+        if not file.startswith(self.root + os.sep):
+            raise ValueError("its path leads out of the run folder")
+        return file
+
+
+def thumbnails(folder: Path, paths: Sequence[str], budget: int) -> Thumbnails:
+    """The thumbnails of as many pictures as fit into `budget` characters, in the given order.
+
+    The best encoding is taken with which all of them would fit, judged by a few that are spread evenly over the run; what does
+    not fit even with the smallest is left out from the end, and it is said.
+    """
+    files = Files(folder)
+    encoding = _encoding(files, paths, budget)
+    encoded: list[str] = []
+    why: dict[int, str] = {}
+    spent = 0
+    # Pillow lets go of the interpreter while it decodes and encodes; one thread more than cores fills the time in between.
+    with ThreadPoolExecutor((os.cpu_count() or 1) + 1) as pool:
+        for start in range(0, len(paths), AT_ONCE):
+            for text, reason in pool.map(lambda p: _one(files, p, encoding), paths[start:start + AT_ONCE]):
+                if spent + len(text) + 3 > budget:
+                    break
+                if reason:
+                    why[len(encoded)] = reason
+                encoded.append(text)
+                spent += len(text) + 3  # two quotes and a comma
+            if len(encoded) < min(start + AT_ONCE, len(paths)):
+                break
+    left_out = len(paths) - len(encoded)
+    lossless = encoding[1] == LOSSLESS
+    return Thumbnails(encoded=(*encoded, *[""] * left_out), why=why, lossless=lossless,
+                      notes=_notes(encoding, left_out, len(paths)))
+
+
+def _one(files: Files, path: str, encoding: tuple[int, int]) -> tuple[str, str]:
+    try:
+        return _encoded(files.find(path), *encoding).removeprefix(PREFIX), ""
+    except ValueError as error:
+        return "", f"picture not shown: {error}"
+
+
+def _notes(encoding: tuple[int, int], left_out: int, of: int) -> tuple[str, ...]:
+    where = "the images folder beside this page"
+    said = []
+    if left_out < of and encoding[1] != LOSSLESS:
+        said.append(f"The pictures on this page are thumbnails (WebP quality {encoding[1]}, at most {encoding[0]} pixels), so "
+                    f"that it stays within its budget; the lossless images are in {where}.")
+    if left_out:
+        said.append(f"{left_out} of {of} pictures are left out, the later seeds and prompts first, so that this page stays "
+                    f"within its budget (--page-budget); all of them are in {where}.")
+    return tuple(said)
+
+
+def _encoding(files: Files, paths: Sequence[str], budget: int) -> tuple[int, int]:
+    """The best (side, quality) with which all pictures would fit into 97 % of the budget, or the smallest if none would."""
+    probes = [paths[len(paths) * i // PROBES] for i in range(min(PROBES, len(paths)))]
+    sizes = [size for p in probes if (size := _longest_side(files, p))]
+    if not sizes:
+        return ENCODINGS[0]
+    for encoding in ENCODINGS[max(sizes) > LOSSLESS_SIDE:-1]:
+        costs = [len(text) + 3 for p in probes if (text := _one(files, p, encoding)[0])]
+        if costs and sum(costs) / len(costs) * len(paths) <= 0.97 * budget:
+            return encoding
+    return ENCODINGS[-1]
+
+
+def _longest_side(files: Files, path: str) -> int:
+    """In pixels, from the file's head; 0 for what cannot be read."""
+    try:
+        with Image.open(files.find(path), formats=FORMATS) as opened:
+            return max(opened.size)
+    except UNREADABLE:
+        return 0
+
+
+def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
+    """The pick between its parents at the pick's guidance, for the first prompts of each split.
+
+    In a fidelity suite all candidates stand side by side, as many as fit.
+    None without a pick. The prompts are the first two of each split and the seed is the first: nobody chose them.
+    """
+    if rec.pick is None or rec.guidance is None:
+        return None
+    roles = {n: r for n, r in controls(run.suite).items() if n != rec.pick}
+    shown = present(run) if rec.kind == "fidelity" else [rec.pick, *roles]
+    order = [n for n in present(run) if n in shown][:STRIP_CANDIDATES]
+    seed = run.suite.grid.seeds[0]
+    wanted = [p for split in ("select", "confirm")
+              for p in [q for q in run.suite.grid.prompts if q.split == split][:STRIP_PROMPTS_PER_SPLIT]]
+    rows = run.images[(run.images["guidance"] == rec.guidance) & (run.images["seed"] == seed)]
+    rows = rows[rows["prompt"].isin([p.id for p in wanted])]
+    found = {(r["candidate"], r["prompt"]): r for r in rows.to_dict("records")}
+    lines = [{"text": words.visible(p.text), "split": p.split,
+              "cells": [{**_cell(run, found.get((n, p.id))), "swatches": _swatches(found.get((n, p.id))),
+                         "who": label(run, n)} for n in order]} for p in wanted]
+    return {"seed": seed, "guidance": f"{rec.guidance:g}", "lines": lines,
+            "columns": [{"label": label(run, n), "role": roles.get(n, ""), "pick": n == rec.pick} for n in order]}
+
+
+def _cell(run: Run, row: Any) -> dict[str, str]:
+    if row is None:
+        return {"why": "not sampled"}
+    said = [f"{words.title(v)} {words.number(row[v], v)}" for v in CAPTION_VALUES if v in row and not pd.isna(row[v])]
+    if isinstance(row.get("dominant"), str):
+        said.append(f"mostly {words.visible(row['dominant'])}")
+    try:
+        return {"src": thumbnail(run.folder, str(row["path"]), *STRIP_SIZE), "says": ", ".join(said)}
+    except ValueError as error:
+        return {"why": f"picture not shown: {error}", "says": ", ".join(said)}
+
+
+def _swatches(row: Any) -> list[dict[str, Any]]:
+    """The palette of one image, widest share first, as hex colours and percentages."""
+    clusters = row.get("clusters") if row is not None else None
+    if not isinstance(clusters, list | tuple):
+        return []
+    ordered = sorted((c for c in clusters if len(c) == 4), key=lambda c: -float(c[3]))
+    return [{"hex": words.lab_to_hex((float(c[0]), float(c[1]), float(c[2]))), "share": round(100 * float(c[3]), 1)}
+            for c in ordered]

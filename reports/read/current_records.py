@@ -1,0 +1,298 @@
+"""Which records of a journal count for the suite as it is declared now, and, of those that do not, why.
+Called by load.py alone; what counts here is what harness/ledger.py would not do again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias, TypeVar
+
+from harness.declare import Candidate, Suite
+from harness.records import (
+    BatchCurve,
+    Cell,
+    Coverage,
+    Defect,
+    Durations,
+    Failure,
+    Finished,
+    Fit,
+    Latency,
+    Look,
+    Measurement,
+    Memory,
+    NoiseFloor,
+    Power,
+    Record,
+    Sample,
+    Timeline,
+    Weights,
+    sample_key,
+    standing_looks,
+)
+from reports.read.looks import asked, exits
+
+Place: TypeAlias = tuple[str, Cell]
+Timed = TypeVar("Timed", Latency, Memory, Timeline, Power, Durations, BatchCurve)
+
+OTHER_SAMPLES: Final = "sampled with other settings or weights; run this candidate again"
+OTHER_DECLARATION: Final = "the candidate was declared otherwise when it ran; run it again"
+OTHER_SETTING: Final = "measured with another setting (for example another CLIP model)"
+OTHER_VERSION: Final = "measured by another version of the metric"
+OTHER_REFERENCE: Final = "measured against an image that the baseline no longer has"
+OTHER_BYTES: Final = "measured before an image was made again with other bytes; run this candidate again"
+OTHER_TIMING: Final = "taken with other weights or settings; run this candidate again"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gap:
+    """Something that is not there: `count` images of a candidate lack `value` ("image" when they were never made); 0 for
+    a value that belongs to the candidate as a whole."""
+
+    candidate: str
+    value: str
+    count: int
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """The records that count, all of declared candidates, and the gaps that the others leave. `changed` names for each
+    input file that was changed between candidates those that ran before the change; `defects` says by the key of a sample why
+    its image is none. `looks` are those of the present race; where there are any, the images that they asked for count and
+    no others, and what they did not ask for is no gap."""
+
+    samples: Mapping[Place, Sample]
+    measurements: tuple[Measurement, ...]
+    coverage: tuple[Coverage, ...]
+    latency: Mapping[str, Latency]
+    memory: Mapping[str, Memory]
+    timeline: Mapping[str, Timeline]
+    power: Mapping[str, Power]
+    durations: Mapping[str, Durations]
+    curves: Mapping[str, BatchCurve]
+    fits: tuple[Fit, ...]
+    floors: tuple[NoiseFloor, ...]
+    defects: Mapping[str, str]
+    weights: Mapping[str, Weights]
+    finished: Mapping[str, Finished]
+    failures: tuple[Failure, ...]
+    gaps: tuple[Gap, ...]
+    changed: Mapping[str, tuple[str, ...]]
+    looks: tuple[Look, ...]
+
+
+def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks: Sequence[Look] | None = None) -> Standing:
+    """The standing of a journal's records, given in order, under the suite and the settings of run.json. `looks` are those of a
+    race under way; None takes what the journal has of the present race."""
+    race = str(head.get("race", ""))
+    if looks is None:
+        looks = standing_looks((r for r in records if isinstance(r, Look)), race) if race else ()
+    parts = asked(looks) if looks else None
+    declared = {c.name: c for c in suite.candidates}
+    own = [r for r in records if r.candidate in declared]
+    last = _latest(own)
+    weights = {r.candidate: r for r in last if isinstance(r, Weights)}
+    refused = {name: OTHER_DECLARATION for name, w in weights.items() if w.declared != declared[name].key}
+    changed = changed_files(own, {name: w for name, w in weights.items() if name not in refused})
+    for file, names in changed.items():
+        refused.update((name, f"{file} was changed since the candidate ran; run it again") for name in names)
+    weights = {name: w for name, w in weights.items() if name not in refused}
+    fits = [r for r in last if isinstance(r, Fit) and r.candidate in weights]
+    samples = {place: sample for place, sample in _samples(own, suite, weights, (head["sampling"], fits)).items()
+               if parts is None or place[1] in parts.get(place[0], ())}
+    keys = {sample.key for sample in samples.values()}
+    failures = tuple(r for r in last if isinstance(r, Failure))
+    measurements, stale = _measurements(_measured(records), samples, suite.baseline, head)
+    latency, untimed = _timed(last, Latency, weights, refused)
+    memory, unprobed = _timed(last, Memory, weights, refused)
+    uncovered = {r.candidate: refused[r.candidate] for r in last if isinstance(r, Coverage) and r.candidate in refused}
+    costs = (("seconds_per_image", untimed), ("peak_bytes", unprobed), ("coverage", uncovered))
+    gaps = (*_image_gaps(own, suite, (head, parts), (samples, refused, failures)), *stale, *_left_untimed(suite, looks, latency),
+            *(Gap(candidate=c, value=value, count=0, why=why) for value, found in costs for c, why in found.items()))
+    # What else was taken beside latency and memory has no gap of its own: it would repeat theirs for every candidate.
+    return Standing(samples=samples, measurements=measurements, latency=latency, memory=memory, weights=weights, gaps=gaps,
+                    looks=tuple(looks), changed=changed, failures=failures, timeline=_timed(last, Timeline, weights, refused)[0],
+                    power=_timed(last, Power, weights, refused)[0], durations=_timed(last, Durations, weights, refused)[0],
+                    curves=_timed(last, BatchCurve, weights, refused)[0],
+                    fits=tuple(r for r in fits if r.setting == weights[r.candidate].setting),
+                    floors=tuple(r for r in last if isinstance(r, NoiseFloor) and r.candidate in weights
+                                 and r.setting == weights[r.candidate].identity and r.batch_size == suite.grid.batch_size),
+                    defects={r.sample: r.why for r in own if isinstance(r, Defect) and r.sample in keys},
+                    coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused),
+                    finished={r.candidate: r for r in last if isinstance(r, Finished) and r.candidate not in refused})
+
+
+def changed_files(records: Sequence[Record], weights: Mapping[str, Weights]) -> dict[str, tuple[str, ...]]:
+    """For each input file whose hash is not the same for all candidates: those with another hash than the newest has.
+
+    Newest is the candidate the journal spoke of last (a failure aside, which may come before the files are read):
+    weights that stayed the same are not announced again, so their own place in the journal does not tell.
+    """
+    spoken = {r.candidate: number for number, r in enumerate(records) if not isinstance(r, Failure)}
+    newest: dict[str, str] = {}
+    for name in sorted(weights, key=lambda n: spoken[n]):
+        newest.update(weights[name].inputs)
+    found = {file: tuple(n for n, w in weights.items() if w.inputs.get(file, digest) != digest)
+             for file, digest in newest.items()}
+    return {file: names for file, names in found.items() if names}
+
+
+def _latest(records: Sequence[Record]) -> list[Record]:
+    """The last record of every subject, samples and measurements aside, in order.
+
+    When a candidate's weights change, a new identity is announced: coverage, failures and the finish of the old one are
+    void, and what did not fit. A Failure is void too when a Finished, or weights, of its candidate follow, and the refusal
+    of a single image when a Latency follows: it fits now.
+    """
+    held: dict[tuple[Any, ...], Record] = {}
+    identities: dict[str, str] = {}
+    for r in records:
+        if isinstance(r, Sample | Measurement | Defect):
+            continue
+        void: tuple[type[Any], ...] = ()
+        if isinstance(r, Weights):
+            changed = identities.get(r.candidate, r.identity) != r.identity
+            void = (Coverage, Finished, Failure, Fit) if changed else (Failure,)
+            identities[r.candidate] = r.identity
+        elif isinstance(r, Finished):
+            void = (Failure,)
+        elif isinstance(r, Latency):
+            held = {k: v for k, v in held.items()
+                    if not (isinstance(v, Fit) and v.candidate == r.candidate and v.batch_size == 1)}
+        if void:
+            held = {k: v for k, v in held.items() if not (v.candidate == r.candidate and isinstance(v, void))}
+        subject = (type(r).__name__, r.candidate, *_part(r))
+        held.pop(subject, None)
+        held[subject] = r
+    return list(held.values())
+
+
+def _part(record: Record) -> tuple[Any, ...]:
+    """What a record is about beside its candidate."""
+    match record:
+        case Coverage():
+            return record.stage, record.component
+        case Failure():
+            return (record.stage,)
+        case Fit():
+            return record.batch_size, record.cap_bytes
+        case NoiseFloor():
+            return (record.cell,)
+    return ()
+
+
+def _cells(suite: Suite) -> Iterator[tuple[Cell, tuple[str, str]]]:
+    """Every declared cell with its prompt's text and negative."""
+    grid = suite.grid
+    for p in grid.prompts:
+        for seed in grid.seeds:
+            for guidance in grid.guidance_scales:
+                yield Cell(prompt=p.id, seed=seed, guidance=float(guidance)), (p.text, p.negative)
+
+
+def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weights],
+             made: tuple[Mapping[str, Any], Sequence[Fit]]) -> dict[Place, Sample]:
+    """The sample of every declared cell whose key follows from the candidate's weights, the texts and the settings,
+    wherever in the journal it stands. Where memory refused a batch, one of the halved batches counts as well."""
+    sampling, fits = made
+    held = {(r.candidate, r.cell, r.key): r for r in records if isinstance(r, Sample)}
+    found: dict[Place, Sample] = {}
+    for candidate in (c for c in suite.candidates if c.name in weights):
+        settings = [{**sampling, "batch_size": size} for size in _halved(suite, candidate.name, fits)]
+        for cell, texts in _cells(suite):
+            for setting in (sampling, *settings):
+                key = sample_key(weights[candidate.name].identity, cell, texts, setting)
+                if (sample := held.get((candidate.name, cell, key))) is not None:
+                    found[candidate.name, cell] = sample
+                    break
+    return found
+
+
+def _halved(suite: Suite, candidate: str, fits: Sequence[Fit]) -> list[int]:
+    """The batch sizes below the declared one at which images of a candidate can have been made: down to half of the smallest
+    that was refused."""
+    refused = [fit.batch_size for fit in fits if fit.candidate == candidate and not fit.fits]
+    sizes, size = [], suite.grid.batch_size // 2
+    while refused and size >= max(1, min(refused) // 2):
+        sizes.append(size)
+        size //= 2
+    return sizes
+
+
+def _measured(records: Sequence[Record]) -> list[tuple[Measurement, bool]]:
+    """The last measurement of each metric on each image, and whether that image, or the one it was compared with, was
+    since made again with other bytes: then it was measured on something that is no longer there."""
+    digests: dict[str, str] = {}
+    changed: dict[str, int] = {}
+    held: dict[tuple[str, str, str], tuple[Measurement, int]] = {}
+    for number, r in enumerate(records):
+        if isinstance(r, Sample):
+            if digests.get(r.key, r.sha256) != r.sha256:
+                changed[r.key] = number
+            digests[r.key] = r.sha256
+        elif isinstance(r, Measurement):
+            held[r.candidate, r.sample, r.metric] = (r, number)
+    return [(m, max(changed.get(m.sample, -1), changed.get(m.reference, -1)) > number) for m, number in held.values()]
+
+
+def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Place, Sample], baseline: str,
+                  head: Mapping[str, Any]) -> tuple[tuple[Measurement, ...], list[Gap]]:
+    """Measurements of current samples in the current setting and version, against the current image of the baseline;
+    the others become gaps."""
+    settings = head.get("metric_settings", {})
+    versions = {m.get("metric"): m.get("version") for m in head.get("metrics", {}).values()}
+    kept: list[Measurement] = []
+    stale: Counter[tuple[str, str, str]] = Counter()
+    for r, void in measured:
+        sample = samples.get((r.candidate, r.cell))
+        if sample is None or sample.key != r.sample:
+            continue
+        reference = samples.get((baseline, r.cell))
+        why = (OTHER_BYTES if void else
+               OTHER_SETTING if r.setting != settings.get(r.metric, "") else
+               OTHER_VERSION if r.version != versions.get(r.metric, r.version) else
+               OTHER_REFERENCE if r.reference and (reference is None or reference.key != r.reference) else "")
+        if why:
+            stale.update((r.candidate, value, why) for value in dict.fromkeys((*r.values, *r.missing)))
+        else:
+            kept.append(r)
+    return tuple(kept), [Gap(candidate=c, value=v, count=n, why=why) for (c, v, why), n in stale.items()]
+
+
+def _timed(records: Sequence[Record], kind: type[Timed], weights: Mapping[str, Weights],
+           refused: Mapping[str, str]) -> tuple[dict[str, Timed], dict[str, str]]:
+    """The records of a kind whose setting is that of their candidate's weights, and for the others why they do not count."""
+    found = [r for r in records if isinstance(r, kind)]
+    kept = {r.candidate: r for r in found if r.candidate in weights and r.setting == weights[r.candidate].setting}
+    return kept, {r.candidate: refused.get(r.candidate, OTHER_TIMING) for r in found if r.candidate not in kept}
+
+
+def _left_untimed(suite: Suite, looks: Sequence[Look], latency: Mapping[str, Latency]) -> list[Gap]:
+    """The candidates that were not timed because they were out of the race by then."""
+    return [Gap(candidate=name, value=value, count=0, why=f"dropped at look {out.look}; only what stays to the end is timed")
+            for value in ("seconds_per_image", "peak_bytes") for name, out in exits(suite, looks).items() if name not in latency]
+
+
+def _image_gaps(records: Sequence[Record], suite: Suite, plan: tuple[Mapping[str, Any], Mapping[str, set[Cell]] | None],
+                known: tuple[Mapping[Place, Sample], Mapping[str, str], tuple[Failure, ...]]) -> list[Gap]:
+    """The declared cells without an image that counts, by candidate and reason. Where a race decides what is asked for, only
+    those that it asked for; of a candidate that had no part in it all, for nobody said that they are not needed."""
+    (head, parts), (samples, refused, failures) = plan, known
+    made = {(r.candidate, r.cell) for r in records if isinstance(r, Sample)}
+    stopped = {f.candidate: f"{f.stage}: {f.error}" for f in failures}
+    reasons = {**refused, **stopped, **head.get("not_offered", {})}
+
+    def why(candidate: Candidate, cell: Cell) -> str:
+        if candidate.name in reasons:
+            return str(reasons[candidate.name])
+        if (candidate.name, cell) in made:
+            return OTHER_SAMPLES
+        if candidate.name in head.get("not_selected", ()):
+            return "not selected for this run"
+        return "not sampled yet" if suite.budget is None or parts is not None else "not sampled yet; the race was not run"
+
+    counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite)
+                      if (c.name, cell) not in samples and (parts is None or c.name not in parts or cell in parts[c.name]))
+    return [Gap(candidate=name, value="image", count=n, why=reason) for (name, reason), n in counted.items()]

@@ -1,0 +1,198 @@
+"""A run folder as one tidy table and the records around it. Everything in reports starts from `load_run`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from harness.declare import DESIRABILITY, Candidate, Objective, Suite
+from harness.records import (
+    BatchCurve,
+    Cell,
+    Coverage,
+    Durations,
+    Failure,
+    Finished,
+    Fit,
+    Journal,
+    Latency,
+    Look,
+    Measurement,
+    Memory,
+    NoiseFloor,
+    Power,
+    Sample,
+    Timeline,
+    Weights,
+)
+from reports.read.baseline import Promoted, read_promoted
+from reports.read.current_records import Gap, sift
+from reports.read.field_types import sound_records
+from reports.read.objective import parts_of, with_objective
+from reports.read.ratings import Eyes, with_ratings
+from reports.read.run_json import read_head
+
+__all__ = ["Gap", "Run", "by_cell", "load_run"]
+
+BASE_COLUMNS: Final = ("candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path")
+LARGEST_SCORE: Final = 1e100
+DERIVED: Final[dict[str, dict[str, Any]]] = {
+    "objective": {"metric": "derived", "unit": "points", "better": "higher", "version": 1,
+                  "definition": "the value the suite maximises minus its penalties, per image"},
+    "desirability": {"metric": "derived", "unit": "points", "better": "higher", "version": 1,
+                     "definition": "100 x weighted geometric mean of the desirabilities that the suite declares, per image"},
+    "palette_left": {"metric": "derived", "unit": "share of images", "better": "lower", "version": 1,
+                     "definition": "1 when an image's dominant colour is not the most common one of its candidate and "
+                                   "prompt over all seeds and guidance scales, else 0"},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One run as read: `images` has one row per image (candidate, axis columns, prompt, text, split, seed, guidance,
+    path, every value, labels, clusters, palette_left, objective); absent values are NaN and `missing` says why.
+    Only records that still count are here, and only those of declared candidates; `changed` and `looks` are as in Standing."""
+
+    folder: Path
+    suite: Suite
+    images: pd.DataFrame
+    coverage: tuple[Coverage, ...]
+    latency: Mapping[str, Latency]
+    memory: Mapping[str, Memory]
+    timeline: Mapping[str, Timeline]
+    power: Mapping[str, Power]
+    durations: Mapping[str, Durations]
+    curves: Mapping[str, BatchCurve]
+    fits: tuple[Fit, ...]
+    floors: tuple[NoiseFloor, ...]
+    defects: Mapping[str, str]
+    failures: tuple[Failure, ...]
+    weights: Mapping[str, Weights]
+    finished: Mapping[str, Finished]
+    missing: tuple[Gap, ...]
+    changed: Mapping[str, tuple[str, ...]]
+    damaged: tuple[str, ...]
+    metrics: Mapping[str, Mapping[str, Any]]
+    environment: Mapping[str, Any]
+    head: Mapping[str, Any]
+    looks: tuple[Look, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of every image that counts, by its path."""
+    eyes: Eyes = field(default_factory=Eyes)
+    promoted: Promoted | None = None
+
+    def better(self, value: str) -> str:
+        """Direction of a value: "higher", "lower", "nearer", or "" when the run does not say."""
+        return str(self.metrics.get(value, {}).get("better", ""))
+
+    def candidate(self, name: str) -> Candidate:
+        """The declared candidate of that name; raises KeyError with the known names."""
+        for candidate in self.suite.candidates:
+            if candidate.name == name:
+                return candidate
+        raise KeyError(f"suite {self.suite.name}: no candidate {name!r}; it has {[c.name for c in self.suite.candidates]}")
+
+    def why_missing(self, name: str, value: str) -> str:
+        """Why a candidate lacks a value, in the words of its first gap, or "" if there is none."""
+        return next((g.why for g in self.missing if g.candidate == name and g.value == value), "")
+
+    def failure_of(self, name: str) -> str:
+        """What stopped a candidate, in words, or "" if nothing did."""
+        said = [f"failed at \"{f.stage}\" ({f.error}: {f.message})" for f in self.failures if f.candidate == name]
+        return "; ".join(said)
+
+
+def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[Candidate] = ()) -> Run:
+    """Reads `run.json` and `journal.jsonl`. Raises FileNotFoundError or ValueError when the folder is not a run. A race under
+    way gives its `looks` so far: what they asked for is read, and nothing else; `also` are candidates that it only tries."""
+    head, suite = read_head(folder)
+    suite = replace(suite, candidates=(*suite.candidates, *also)) if also else suite
+    lines, damaged = Journal(folder / "journal.jsonl").read()
+    records, odd = sound_records(lines)
+    found = sift(records, suite, head, looks)
+    rated, eyes = with_ratings(folder, _table(suite, found.samples, found.measurements), found.samples)
+    images = _with_derived(rated, suite.objective)
+    metrics = {**{str(k): dict(v) for k, v in head.get("metrics", {}).items()}, **_derived(suite.objective), **eyes.metrics}
+    missing = (*found.gaps, *_gaps(images, suite, found.measurements), *eyes.gaps)
+    damaged = [*damaged, *odd, *eyes.damaged]
+    return Run(folder=folder, suite=suite, images=images, failures=found.failures, missing=missing, damaged=tuple(damaged),
+               coverage=found.coverage, latency=found.latency, memory=found.memory, weights=found.weights,
+               timeline=found.timeline, power=found.power, durations=found.durations, curves=found.curves, fits=found.fits,
+               floors=found.floors, defects=found.defects,
+               finished=found.finished, changed=found.changed, metrics=metrics, environment=head.get("environment", {}),
+               head=head, looks=found.looks, eyes=eyes, promoted=read_promoted(folder),
+               digests={s.path: s.sha256 for s in found.samples.values()})
+
+
+def by_cell(table: pd.DataFrame) -> dict[tuple[str, float], pd.DataFrame]:
+    """The rows of every (candidate, guidance) of a table of images, in the order of first appearance."""
+    groups: Any = table.groupby(["candidate", "guidance"], sort=False)
+    return {(str(candidate), float(guidance)): rows for (candidate, guidance), rows in groups}
+
+
+def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurements: Sequence[Measurement]) -> pd.DataFrame:
+    prompts = {p.id: p for p in suite.grid.prompts}
+    candidates = {c.name: c for c in suite.candidates}
+    measured: dict[tuple[str, str], dict[str, Any]] = {}
+    # A column holds numbers or words, whatever a journal calls them: where a name is both, only the numbers are taken.
+    numbers = {name for m in measurements for name in m.values} | {axis for c in suite.candidates for axis in c.axes}
+    for m in measurements:
+        row = measured.setdefault((m.candidate, m.sample), {})
+        row.update((name, told) for name, told in {**m.labels, **m.details}.items() if name not in numbers)
+        row.update((name, float(value)) for name, value in m.values.items())
+    rows = []
+    for (name, cell), s in samples.items():
+        base = {"candidate": name, "prompt": cell.prompt, "text": prompts[cell.prompt].text, "split": prompts[cell.prompt].split,
+                "seed": cell.seed, "guidance": cell.guidance, "sample": s.key, "path": s.path}
+        rows.append({**measured.get((name, s.key), {}), **candidates[name].axes, **base})
+    axes = sorted({axis for c in suite.candidates for axis in c.axes} - set(BASE_COLUMNS))
+    table = pd.DataFrame(rows, columns=None if rows else list(BASE_COLUMNS))
+    order = [*BASE_COLUMNS, *axes, *(c for c in table.columns if c not in BASE_COLUMNS and c not in axes)]
+    table = table.reindex(columns=order)
+    rank = {c.name: i for i, c in enumerate(suite.candidates)}
+    place = {p.id: i for i, p in enumerate(suite.grid.prompts)}
+    keys = pd.DataFrame({"c": table["candidate"].map(rank), "p": table["prompt"].map(place),
+                         "s": table["seed"], "g": table["guidance"]})
+    return table.loc[keys.sort_values(["c", "p", "s", "g"]).index].reset_index(drop=True)
+
+
+def _with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
+    """Adds palette_left and objective (see DERIVED). A tie for the most common colour goes to the first by name."""
+    table = table.copy()
+    table["palette_left"] = np.nan
+    if "dominant" in table.columns:
+        known = table.dropna(subset=["dominant"])
+        usual = known.groupby(["candidate", "prompt"])["dominant"].transform(_most_common)
+        table.loc[known.index, "palette_left"] = (known["dominant"] != usual).astype(float)
+    found = with_objective(table, objective)
+    # No sum of squares may overflow: such a score comes of no picture, and counts as none.
+    return found.assign(objective=found["objective"].where(found["objective"].abs() < LARGEST_SCORE))
+
+
+def _most_common(colours: pd.Series[str]) -> str:
+    counts = Counter(colours.tolist())
+    return min(counts, key=lambda colour: (-counts[colour], str(colour)))
+
+
+def _derived(objective: Objective) -> dict[str, dict[str, Any]]:
+    """The derived values that a suite has."""
+    return {name: spec for name, spec in DERIVED.items() if name != DESIRABILITY or objective.maximise == DESIRABILITY}
+
+
+def _gaps(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measurement]) -> list[Gap]:
+    """Values that a metric said it could not give, and objectives that lack one of theirs."""
+    counted: Counter[tuple[str, str, str]] = Counter()
+    for m in measurements:
+        counted.update((m.candidate, value, why) for value, why in m.missing.items())
+    for c in suite.candidates:
+        rows = table[table["candidate"] == c.name]
+        if unmeasured := int(rows["objective"].isna().sum()):
+            lacking = [n for n in parts_of(suite.objective) if n not in rows.columns or rows[n].isna().any()]
+            counted[c.name, "objective", f"no {', '.join(lacking)}" if lacking else "too large for a score"] += unmeasured
+    return [Gap(candidate=c, value=v, count=n, why=w) for (c, v, w), n in counted.items()]

@@ -1,0 +1,253 @@
+"""One suite over time: what each run, and each promoted baseline, says of every value, in the order of their dates.
+The trend command and trend_views.py call it; where two points were not measured alike, no line joins them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from harness.declare import plain, short_hash
+from reports.read.baseline import digest_of
+from reports.read.run import Run, load_run
+from reports.statistics.intervals import Estimate, cluster_mean
+from reports.verdict.costs import peak_memory, seconds_per_image
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.recommending import recommend
+
+PICK: Final = "the pick"
+BASELINE: Final = "the baseline"
+PROMOTED: Final = "promoted"
+DERIVED_FROM: Final = {"palette_left": "palette"}
+"""Values that load.py derives, and the metric whose version decides them; the objective depends on its whole declaration."""
+COSTS: Final = ("seconds_per_image", "peak_bytes")
+LARGEST_BYTES: Final = 64_000_000
+UNKNOWN: Final = None
+"""What a baseline file does not say; it equals nothing, for nobody can tell whether it changed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One run, or one baseline file. `estimates` are by series and value, `who` is the candidate of a series.
+
+    `alike` holds what must agree before two points of a value are joined: "prompts", "device", "sampling" and, by value, the
+    "metric" (its version and setting); UNKNOWN where the file does not say.
+    """
+
+    source: str
+    kind: str
+    suite: str
+    date: datetime
+    commit: str
+    dirty: bool
+    device: str
+    guidance: float | None
+    sentence: str
+    who: Mapping[str, str]
+    at: Mapping[str, float | None]
+    estimates: Mapping[tuple[str, str], Estimate]
+    alike: Mapping[str, Any]
+    metric: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trend:
+    """All points by date. `series` are the lines there are, `values` the values, `guidance` that of all lines but the pick's."""
+
+    suite: str
+    points: tuple[Point, ...]
+    series: tuple[str, ...]
+    values: tuple[str, ...]
+    guidance: float | None
+
+    def changed(self, at: int, value: str = "", since: int | None = None) -> list[str]:
+        """What is not the same at a point as at the one before (or `since`): "prompts", "device", "sampling", and of a value
+        its "metric"; a word with "not on record" where one of the two does not say."""
+        before = at - 1 if since is None else since
+        if before < 0:
+            return []
+        a, b = self.points[before], self.points[at]
+        pairs = {name: (a.alike.get(name), b.alike.get(name)) for name in ("prompts", "device", "sampling")}
+        if value:
+            pairs["metric"] = (_metric(a, b, value), _metric(b, a, value))
+        if value in COSTS:
+            pairs = {name: pairs[name] for name in ("device", "metric")}
+        return [f"{name} not on record" if UNKNOWN in pair else name for name, pair in pairs.items()
+                if UNKNOWN in pair or pair[0] != pair[1]]
+
+    def segments(self, series: str, value: str) -> list[list[int]]:
+        """The indices of the points of a line, cut wherever what must be alike is not."""
+        there = [i for i, p in enumerate(self.points) if (e := p.estimates.get((series, value))) and e.mean is not None]
+        found: list[list[int]] = []
+        for i in there:
+            if found and not self.changed(i, value, found[-1][-1]):
+                found[-1].append(i)
+            else:
+                found.append([i])
+        return found
+
+
+def read_trend(paths: Sequence[Path], guidance: float | None = None) -> Trend:
+    """The trend of run folders and baseline files. `guidance` is by default that of the latest pick. Raises ValueError or
+    OSError, naming the file, for what is neither, for two suites, and where there is nothing."""
+    if not paths:
+        raise ValueError("nothing to show: give run folders, such as runs/alpha_cfg, or baseline files")
+    runs = {path: load_run(path) for path in paths if path.is_dir()}
+    files = {path: _baseline_file(path) for path in paths if not path.is_dir()}
+    names = {run.suite.name: path for path, run in runs.items()} | {d["suite"]["name"]: path for path, d in files.items()}
+    if len(names) > 1:
+        told = ", ".join(f"{name!r} ({path})" for name, path in names.items())
+        raise ValueError(f"a trend is of one suite, and these are of {len(names)}: {told}")
+    verdicts = {path: recommend(run) for path, run in runs.items()}
+    if guidance is None:
+        dated = sorted(runs, key=lambda p: _date(str(runs[p].head.get("started", "")), p))
+        guidance = next((verdicts[p].guidance for p in reversed(dated) if verdicts[p].guidance is not None), None)
+    points = [_of_run(run, path, (verdicts[path], guidance)) for path, run in runs.items()]
+    points += [_of_file(data, path, guidance) for path, data in files.items()]
+    points.sort(key=lambda p: (p.date, p.kind != "run", p.source))
+    series = list(dict.fromkeys(s for p in reversed(points) for s in p.who))
+    first = [s for s in (PICK, BASELINE, PROMOTED) if s in series]
+    order = [*first, *(s for s in series if s not in first)]
+    present = {v for p in points for (_, v), e in p.estimates.items() if e.mean is not None}
+    values = [v for v in dict.fromkeys(v for p in points for _, v in p.estimates) if v in present]
+    values.sort(key=lambda v: (v != "objective", v in COSTS))
+    return Trend(suite=next(iter(names)), points=tuple(points), series=tuple(order), values=tuple(values), guidance=guidance)
+
+
+def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> Point:
+    rec, guidance = told
+    estimates: dict[tuple[str, str], Estimate] = {}
+    who: dict[str, str] = {}
+    at: dict[str, float | None] = {}
+    wanted = [(PICK, rec.pick, rec.guidance), (BASELINE, run.suite.baseline, guidance),
+              *((c.name, c.name, guidance) for c in run.suite.candidates)]
+    values = [v for v in run.metrics if v in run.images.columns and run.images[v].dtype.kind in "fiu"]
+    for series, name, scale in wanted:
+        if name is None:
+            continue
+        who[series], at[series] = name, scale
+        rows = run.images[run.images["candidate"] == name]
+        rows = rows if scale is None else rows[rows["guidance"] == scale]
+        estimates |= {(series, v): _mean(rows, v, run.why_missing(name, v) or run.why_missing(name, "image")) for v in values}
+        estimates |= {(series, cost): e for cost, e in _costs(run, name).items()}
+    environment = run.environment
+    settings = run.head.get("metric_settings", {})
+    metric: dict[str, Any] = {value: [spec.get("version"), settings.get(str(spec.get("metric")), "")]
+                              for value, spec in run.metrics.items()}
+    metric |= {value: [run.metrics[v].get("version") for v in run.metrics if run.metrics[v].get("metric") == of]
+               for value, of in DERIVED_FROM.items()}
+    metric["objective"] = _objective(run, metric)
+    metric |= {cost: [_torch(environment), environment.get("cpu")] for cost in COSTS}
+    return Point(
+        source=str(path), kind="run", suite=run.suite.name, date=_date(str(run.head.get("started", "")), path),
+        commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
+        guidance=rec.guidance, sentence=rec.sentence, who=who, at=at, estimates=estimates, metric=metric,
+        alike={"prompts": short_hash(sorted([p.id, p.text, p.negative] for p in run.suite.grid.prompts)),
+               "device": _device(environment), "sampling": _sampling(run.head["sampling"])})
+
+
+def _objective(run: Run, metric: Mapping[str, Any]) -> Any:
+    """What decides the objective: its declaration and the metrics of its parts."""
+    o = run.suite.objective
+    parts = [o.maximise, *(p.metric for p in o.penalties), *(d.metric for d in o.desirabilities)]
+    return [short_hash(plain(o)), *(metric.get(part) for part in parts)]
+
+
+def _of_file(data: Mapping[str, Any], path: Path, guidance: float | None) -> Point:
+    """The point of a baseline file whose digest holds. What it does not say is UNKNOWN."""
+    cells, environment = data["cells"], data["environment"]
+    try:
+        table = pd.DataFrame(cells["rows"], columns=cells["columns"])
+        scales = table["guidance"].astype(float)
+        rows = table if guidance is None else table[scales == guidance]
+        values = [c for c in table.columns if c not in ("prompt", "seed", "guidance", "image")]
+        estimates = {(PROMOTED, v): _mean(rows.assign(**{v: rows[v].astype(float)}), v, f"nothing at CFG {guidance}")
+                     for v in values}
+    except (LookupError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: its cells are not what a promotion writes ({error}). Restore the file from git") from error
+    alike = {"device": _device(environment), "sampling": _sampling(data["sampling"]), "prompts": _texts(data.get("prompts"))}
+    return Point(
+        source=str(path), kind="baseline", suite=str(data["suite"]["name"]),
+        date=_date(str(data["suite"].get("run_started", "")), path), commit=str(environment.get("git_commit") or ""),
+        dirty=bool(environment.get("git_dirty")), device=_device(environment), guidance=guidance,
+        sentence=f"{data['name']} version {data['version']} was promoted from this run.", who={PROMOTED: str(data["candidate"])},
+        at={PROMOTED: guidance}, estimates=estimates, alike=alike,
+        metric={"": [dict(data["metrics"]), data.get("metric_settings", UNKNOWN)]})
+
+
+def _texts(prompts: Any) -> Any:
+    """Hash of the prompts of a baseline file; UNKNOWN where it does not give identifier, text and negative text of each."""
+    if not isinstance(prompts, dict) or not all(isinstance(texts, list) and len(texts) == 2 for texts in prompts.values()):
+        return UNKNOWN
+    return short_hash(sorted([str(name), *map(str, texts)] for name, texts in prompts.items()))
+
+
+def _metric(point: Point, other: Point, value: str) -> Any:
+    """Version and setting of a value's metric at `point`, as far as it can be held against `other`. A baseline file knows its
+    metrics and not which value is of which: of two files all are compared, of a file and a run nothing is known."""
+    if point.kind != other.kind:
+        return UNKNOWN
+    return point.metric.get(value if point.kind == "run" else "")
+
+
+def _baseline_file(path: Path) -> dict[str, Any]:
+    """A baseline file as promotion writes it, with its digest checked."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is neither a run folder nor a baseline file: it does not exist")
+    try:
+        if path.stat().st_size > LARGEST_BYTES:
+            raise ValueError("too large for a baseline")  # noqa: TRY301  one message for all
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path} cannot be read as a baseline file ({error})") from error
+    kinds = {"suite": dict, "cells": dict, "metrics": dict, "sampling": dict, "environment": dict, "candidate": str, "name": str}
+    if not isinstance(data, dict) or data.get("format") != 1 or not isinstance(data.get("suite"), dict) or not isinstance(
+            data["suite"].get("name"), str):
+        raise ValueError(f"{path} is not a baseline file of format 1, such as models/baselines/alpha_cfg.json")
+    if odd := next((k for k, kind in kinds.items() if not isinstance(data.get(k), kind)), ""):
+        raise ValueError(f"{path}: {odd!r} is missing or of another kind. Restore the file from git")
+    try:
+        sound = data.get("digest") == digest_of(data)
+    except (ValueError, RecursionError):
+        sound = False
+    if not sound:
+        raise ValueError(f"{path} was changed after it was written: its digest is not that of its content. Restore the file "
+                         "from git, or promote again")
+    return data
+
+
+def _mean(rows: pd.DataFrame, value: str, why: str) -> Estimate:
+    found = cluster_mean(rows, value)
+    return replace(found, why=why or found.why) if found.mean is None else found
+
+
+def _costs(run: Run, name: str) -> dict[str, Estimate]:
+    s, m = seconds_per_image(run, name), peak_memory(run, name)
+    return {"seconds_per_image": Estimate(mean=s.median, low=s.fastest, high=s.slowest, prompts=0, pairs=s.rounds, why=s.why),
+            "peak_bytes": Estimate(mean=m.value, low=None, high=None, prompts=0, pairs=0, why=m.why_missing)}
+
+
+def _device(environment: Mapping[str, Any]) -> str:
+    return str(environment.get("device_name") or environment.get("device") or "not stated")
+
+
+def _torch(environment: Mapping[str, Any]) -> Any:
+    packages = environment.get("packages", {})
+    return packages.get("torch") if isinstance(packages, Mapping) else UNKNOWN
+
+
+def _sampling(said: Mapping[str, Any]) -> str:
+    return json.dumps(dict(said), sort_keys=True, default=str)
+
+
+def _date(said: str, path: Path) -> datetime:
+    try:
+        found = datetime.fromisoformat(said)
+    except ValueError as error:
+        raise ValueError(f"{path} does not say when its run started ({said!r}), so it has no place in a trend") from error
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,179 @@
+"""A suite over time as readers see it: an offline page, a CSV table beside it, and a table for the terminal.
+The trend command calls it."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING, Any, Final
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from reports import formatting as words
+from reports.figures import look as style
+from reports.page.offline import csv_text, offline_page
+from reports.statistics.intervals import Estimate
+from reports.trend.series import COSTS, PICK, PROMOTED, Point, Trend
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+COLUMNS: Final = ("date", "commit", "dirty", "kind", "source", "device", "series", "candidate", "guidance", "value", "mean",
+                  "low", "high", "prompts", "images", "why_missing", "changed_since_before")
+UNITS: Final = {"peak_bytes": (2**30, ", GiB"), "seconds_per_image": (1, ", s")}
+"""What a value is divided by in the figure, and its unit in the panel's title."""
+MOST_TICKS: Final = 7
+NO_COMMIT: Final = "no commit"
+
+
+def terminal(of: Trend) -> RenderableType:
+    """One rich table: a line for each point, oldest first."""
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=Text(f"{words.visible(of.suite)}: {words.plural(len(of.points), 'point')}"), title_justify="left",
+                  box=SIMPLE_HEAD, pad_edge=False)
+    for head in ("date", "commit", "pick", "objective [95 %]", "changed since before"):
+        table.add_column(head, overflow="fold")
+    for row in rows(of):
+        table.add_row(*(Text(row[k]) for k in ("date", "commit", "pick", "objective", "changed")))
+    return table
+
+
+def rows(of: Trend) -> list[dict[str, str]]:
+    """A line of ready-made text for each point, oldest first."""
+    found = []
+    for at, p in enumerate(of.points):
+        series = PICK if p.kind == "run" else PROMOTED
+        scale = p.at.get(series)
+        told = {v: _said(p, series, v) for v in ("objective", "clip_score", "seconds_per_image", "peak_bytes")}
+        found.append({"date": _day(p), "commit": _commit(p), "source": words.visible(p.source), "kind": p.kind,
+                      "device": words.visible(p.device), "sentence": words.visible(p.sentence),
+                      "pick": f"{words.visible(p.who.get(series, 'none'))}{'' if scale is None else f' at CFG {scale:g}'}",
+                      "changed": "; ".join(_changes(of, at)) or "–", **told})
+    return found
+
+
+def csv(of: Trend) -> str:
+    """Every estimate in a line of its own."""
+    lines = []
+    for at, p in enumerate(of.points):
+        for (series, value), e in p.estimates.items():
+            before = [i for i in range(at) if (series, value) in of.points[i].estimates]
+            changed = "; ".join(of.changed(at, value, before[-1])) if before else ""
+            lines.append((p.date.isoformat(), p.commit, p.dirty, p.kind, p.source, p.device, series, p.who[series], p.at[series],
+                          value, e.mean, e.low, e.high, e.prompts, e.pairs, e.why if e.mean is None else "", changed))
+    return csv_text(COLUMNS, lines)
+
+
+def page(of: Trend) -> str:
+    """The trend as one offline page."""
+    figure = lines_plot(of)
+    first, last = of.points[0], of.points[-1]
+    span = _day(first) if len(of.points) == 1 else f"{_day(first)} to {_day(last)}"
+    return offline_page(
+        "trend.html.j2", {} if figure is None else {"trend": figure}, suite=words.visible(of.suite), span=span,
+        rows=rows(of)[::-1], count=words.plural(len(of.points), "point"),
+        guidance="" if of.guidance is None else f"CFG {of.guidance:g}",
+        latest=next((words.visible(p.sentence) for p in reversed(of.points) if p.kind == "run"), words.visible(last.sentence)))
+
+
+def lines_plot(of: Trend) -> Any:
+    """A panel for each value, one series at a time: mean and interval at each point, joined where they were measured alike."""
+    if not of.values:
+        return None
+    figure = make_subplots(rows=len(of.values), cols=1, shared_xaxes=True, vertical_spacing=0.25 / len(of.values) ** 1.1,
+                           subplot_titles=[words.title(v) + UNITS.get(v, (1, ""))[1] for v in of.values])
+    choices = []
+    for series in of.series:
+        begin = len(figure.data)
+        for row, value in enumerate(of.values, start=1):
+            for segment in of.segments(series, value):
+                figure.add_trace(_segment(of, series, value, segment), row=row, col=1)
+        for trace in figure.data[begin:]:
+            trace.visible = series == of.series[0]
+        choices.append((words.visible(series), list(range(begin, len(figure.data)))))
+    _marks(figure, of)
+    for note in figure.layout.annotations[:len(of.values)]:
+        note.update(x=0, xanchor="left", font={"size": 13})
+    style.finish(figure, 90 + 150 * len(of.values))
+    figure.update_yaxes(nticks=4)
+    for row, value in enumerate(of.values, start=1):
+        if value in words.PERCENT:
+            figure.update_yaxes(tickformat=".1%", row=row, col=1)
+    shown = range(0, len(of.points), -(-len(of.points) // MOST_TICKS))
+    ticks = [style.text(_commit(of.points[i])) + f"<br>{of.points[i].date:%Y}<br>{of.points[i].date:%m-%d}" for i in shown]
+    figure.update_xaxes(range=[-0.5, len(of.points) - 0.5], tickvals=list(shown), ticktext=ticks, tickangle=0)
+    style.switch(figure, "Series", choices)
+    return figure
+
+
+def _segment(of: Trend, series: str, value: str, segment: list[int]) -> Any:
+    points = [of.points[i] for i in segment]
+    told = [p.estimates[series, value] for p in points]
+    scale = UNITS.get(value, (1, ""))[0]
+    bars = [(0.0, 0.0) if e.mean is None or e.low is None or e.high is None else
+            ((e.high - e.mean) / scale, (e.mean - e.low) / scale) for e in told]
+    return go.Scatter(
+        x=segment, y=[None if e.mean is None else e.mean / scale for e in told], mode="lines+markers", showlegend=False,
+        name=words.title(value),
+        line={"color": style.ACCENT, "width": 2}, marker={"size": 8, "color": style.ACCENT},
+        error_y={"type": "data", "symmetric": False, "array": [up for up, _ in bars], "arrayminus": [down for _, down in bars],
+                 "color": style.ACCENT, "thickness": 1.5, "width": 4},
+        customdata=[[style.text(_commit(p)), _hover(p, series, e, value)] for p, e in zip(points, told, strict=True)],
+        hovertemplate="%{customdata[0]}: %{customdata[1]}<extra></extra>")
+
+
+def _hover(p: Point, series: str, e: Estimate, value: str) -> str:
+    scale = p.at[series]
+    return style.text(f"{p.who[series]}{'' if scale is None or value in COSTS else f' at CFG {scale:g}'}: {_estimate(e, value)}")
+
+
+def _estimate(e: Estimate, value: str) -> str:
+    if value in COSTS and e.mean is not None:
+        between = f" {words.interval(e.low, e.high, value)}, {words.plural(e.pairs, 'round')}" if e.low is not None else ""
+        return words.number(e.mean, value) + between
+    return words.estimate(e, value)
+
+
+def _marks(figure: Any, of: Trend) -> None:
+    """Dotted lines where something changed from a run to the next: in all panels, or in that of the value whose metric did."""
+    look = {"color": style.MARK, "width": 1.5, "dash": "dot"}
+    runs = [i for i, p in enumerate(of.points) if p.kind == "run"] or list(range(len(of.points)))
+    for before, at in pairwise(runs):
+        for row, value in enumerate(of.values, start=1):
+            if found := of.changed(at, value, before):
+                figure.add_vline(x=(before + at) / 2, line=look, row=row, col=1)
+                # Upright and inside: beside the panel's title it would run into it on a narrow screen.
+                figure.add_annotation(x=(before + at) / 2, y=0.04, yref="y domain" if row == 1 else f"y{row} domain",
+                                      xref="x" if row == 1 else f"x{row}", text=style.text(words.listed(found)), showarrow=False,
+                                      textangle=-90, xanchor="left", yanchor="bottom", font={"size": 11, "color": style.MARK})
+
+
+def _changes(of: Trend, at: int) -> list[str]:
+    """What changed since the point before of the same kind, values' metrics named."""
+    before = next((i for i in range(at - 1, -1, -1) if of.points[i].kind == of.points[at].kind), None)
+    if before is None:
+        return ["the first of its kind"]
+    found = of.changed(at, "", before)
+    metrics = [v for v in of.values if of.points[at].kind == "run" and v in of.points[before].metric
+               and v in of.points[at].metric and "metric" in of.changed(at, v, before)]
+    costs = [v for v in metrics if v in COSTS]
+    names = words.listed([words.title(v) for v in metrics if v not in COSTS])
+    return [*found, *([f"metric of {names}"] if len(metrics) > len(costs) else []), *(["torch or processor"] if costs else [])]
+
+
+def _said(p: Point, series: str, value: str) -> str:
+    e = p.estimates.get((series, value))
+    if e is None or e.mean is None:
+        return "not measured"
+    return f"{words.number(e.mean, value)}{f' {words.interval(e.low, e.high, value)}' if e.low is not None else ''}"
+
+
+def _commit(p: Point) -> str:
+    return words.visible(p.commit[:8] + ("*" if p.dirty else "")) if p.commit else NO_COMMIT
+
+
+def _day(p: Point) -> str:
+    return p.date.strftime("%Y-%m-%d %H:%M")

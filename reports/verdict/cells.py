@@ -1,0 +1,127 @@
+"""The cells of a run, (candidate, guidance), scored on the select prompts, and what a reader must know before relying on them.
+recommendation.py and fidelity.py call it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import pandas as pd
+
+from harness.records import Look
+from reports import formatting as words
+from reports.read.looks import dropped_cells
+from reports.read.run import Run
+from reports.statistics.intervals import LEVEL
+from reports.verdict.candidates import label
+from reports.verdict.costs import slowdown
+from reports.verdict.recommendation import Scored
+from reports.verdict.scoring import constrained, limit, score_table
+
+FEW_PROMPTS: Final = 8
+
+
+def score_cells(run: Run) -> tuple[Scored, ...]:
+    """Every cell of the select split, scored (see scoring.score_table) under the constraints of the suite's objective.
+
+    In an adaptive sweep what a look dropped stays dropped, and the intervals are of the level of the last look, so that all
+    looks together leave out a cell that is truly best in at most 5 % of runs.
+    """
+    looks = select_looks(run)
+    dropped = {(d.candidate, d.guidance) for look in looks for d in look.dropped}
+    return score_table(select_rows(run), run.suite.objective.constraints, dropped, looks[-1].level if looks else LEVEL)
+
+
+def select_looks(run: Run) -> list[Look]:
+    """The looks of a race at the select prompts; none where the whole grid was sampled."""
+    return [look for look in run.looks if look.stage == "select"]
+
+
+def select_rows(run: Run) -> pd.DataFrame:
+    """Rows of the select split, or all rows when the suite declares none; of a race only the prompts and seeds of its looks."""
+    rows = run.images[run.images["split"] == "select"]
+    rows = run.images if rows.empty else rows
+    looks = select_looks(run)
+    if not looks:
+        return rows
+    prompts, seeds = {p for look in looks for p in look.prompts}, {s for look in looks for s in look.seeds}
+    return rows[rows["prompt"].isin(prompts) & rows["seed"].isin(seeds)]
+
+
+def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
+    """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
+    said = []
+    counts = {split: sum(p.split == split for p in run.suite.grid.prompts) for split in ("select", "confirm")}
+    for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
+        if counts[split] < 2:
+            said.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
+    if few := [f"{count} {split}" for split, count in counts.items() if 2 <= count < FEW_PROMPTS]:
+        said.append(f"Few prompts ({', '.join(few)}): the intervals are wide, and more prompts narrow them more than more "
+                    "seeds do.")
+    for file, early in run.changed.items():
+        said.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
+    said.extend(_uneven(run))
+    for name in dict.fromkeys(f.candidate for f in run.failures):
+        said.append(f"{label(run, name)} {run.failure_of(name)}.")
+    told = {f.candidate for f in run.failures} | {name for names in run.changed.values() for name in names}
+    absent: dict[str, list[str]] = {}
+    for gap in run.missing:
+        if gap.value == "image" and gap.candidate not in told:
+            absent.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
+    said.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
+    if partial := [_named(run, c) for c in cells if not c.complete and not c.dropped]:
+        said.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
+    said.extend(_dropped(run, cells))
+    said.extend(_constraints(run, cells))
+    if run.damaged:
+        said.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
+    return tuple(words.visible(s) for s in said)
+
+
+def _named(run: Run, cell: Scored) -> str:
+    return f"{label(run, cell.candidate)} at CFG {cell.guidance:g}"
+
+
+def _dropped(run: Run, cells: tuple[Scored, ...]) -> list[str]:
+    """The cells that looks took out of the race, by what for."""
+    why = {key: cell.why for key, (_, cell) in dropped_cells(run.looks).items()}
+    gone = [(_named(run, c), why.get((c.candidate, c.guidance), "")) for c in cells if c.dropped]
+    said = []
+    if worse := [name for name, reason in gone if not reason]:
+        said.append(f"Not ranked, because a look dropped them as worse than the best: {words.listed(worse)}.")
+    if ruled := [f"{name} ({reason})" for name, reason in gone if reason]:
+        said.append(f"Not ranked, because a look found that a constraint rules them out: {words.listed(ruled, most=3)}.")
+    return said
+
+
+def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
+    """Cells that break a constraint, and constraints that could not be judged."""
+    said = []
+    if ruled := [c for c in cells if c.complete and c.ruled_out]:
+        named = [f"{_named(run, c)} ({c.ruled_out})" for c in ruled]
+        said.append(f"Not eligible, because a constraint rules them out: {words.listed(named, most=3)}.")
+    rows = select_rows(run)
+    for constraint in run.suite.objective.constraints:
+        measured = constrained(rows, constraint.metric)
+        what = f"{words.title(constraint.metric)} {limit(constraint)}"
+        open_cells = [c for c in cells if c.complete and (measured.get((c.candidate, c.guidance)) is None
+                                                          or measured[c.candidate, c.guidance].low is None)]
+        if not measured:
+            said.append(f"The constraint {what} ruled out nothing: {constraint.metric} was not measured on the images.")
+        elif open_cells:
+            said.append(f"The constraint {what} was not judged, for want of values or of a second prompt: "
+                        f"{words.listed([_named(run, c) for c in open_cells])}.")
+    return said
+
+
+def _uneven(run: Run) -> list[str]:
+    """Whose latency cannot be compared with the baseline's, because the machine was slower for one of the two."""
+    base = run.suite.baseline
+    ratios = {c.name: ratio for c in run.suite.candidates if (ratio := slowdown(run, c.name, base)) != 1.0}
+    said = [f"The latency of {label(run, n)} is not comparable with that of {label(run, base)}: the machine was {ratio:.1f} "
+            f"times slower while {label(run, n)} was timed." for n, ratio in ratios.items() if ratio > 1]
+    if hurried := [n for n, ratio in ratios.items() if ratio < 1]:
+        most = max(1 / ratios[n] for n in hurried)
+        said.append(f"The latency of {words.listed([label(run, n) for n in hurried])} is not comparable with that of "
+                    f"{label(run, base)}: the machine was {'up to ' if len(hurried) > 1 else ''}{most:.1f} times slower while "
+                    f"{label(run, base)} was timed.")
+    return said

@@ -1,0 +1,231 @@
+"""What a candidate costs: seconds by phase and apart from an image, peak memory by probe, energy, as measured, with the
+reason where not. Called by fidelity.py, gates.py, the figures of cost, the tables and the summary."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from harness.records import PHASES, BatchPoint, Reading
+from reports.read.run import Run
+from reports.verdict.candidates import label
+
+PEAK_READINGS: Final = ("nvml_device", "torch_reserved", "rss")
+
+WITHIN_SECONDS: Final = 2e-5
+"""A phase of which no round took longer was opened and closed at once: a pipeline that can only be called as a whole does
+its work within another phase, and what it takes there is not known."""
+
+UNEVEN: Final = 1.2
+"""Above this ratio of two median yardsticks the machine was not the same for both, and their latencies are not compared."""
+
+QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
+
+CONFIDENCE: Final = 0.95
+
+FAILED: Final = "it failed"
+"""Why a failed candidate lacks everything; what it said stands once, among the failures."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seconds:
+    """Seconds per image of one phase: median, fastest and slowest of `rounds` rounds, or the reason it is absent.
+
+    From fastest to slowest is the only interval shown: with n rounds it covers the true median with 1 - 2^(1-n)
+    (94 % at 5 rounds), whatever the distribution. Percentiles of so few rounds would be inventions.
+    """
+
+    median: float | None
+    fastest: float | None
+    slowest: float | None
+    rounds: int
+    why: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Percentile:
+    """A quantile of `n` values: the observed `value` at it, and `at_most`, an upper bound that holds with 95 % confidence
+    whatever the distribution. Both are None where `n` is smaller than `needed`, and `why` says so."""
+
+    quantile: float
+    n: int
+    needed: int
+    value: float | None
+    at_most: float | None
+    why: str = ""
+
+
+def rounds_needed(quantile: float, confidence: float = CONFIDENCE) -> int:
+    """The fewest values whose largest is at least the `quantile` with `confidence`: the least n with
+    1 - quantile^n >= confidence. 5 for p50, 29 for p90, 59 for p95, 299 for p99. Raises ValueError outside 0 < q < 1."""
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile is {quantile!r}; expected a number between 0 and 1, such as 0.9")
+    n = math.ceil(math.log(1 - confidence) / math.log(quantile))
+    return n + 1 if 1 - quantile**n < confidence else n
+
+
+def percentile(values: Sequence[float], quantile: float, confidence: float = CONFIDENCE) -> Percentile:
+    """The ceil(n q)-th smallest of n values, and the distribution-free upper bound of the quantile.
+
+    The bound is the k-th smallest value with the least k for which P(Binomial(n, q) <= k - 1) >= confidence: fewer than k
+    of n independent values lie below the true quantile that surely (Conover, Practical Nonparametric Statistics, 3.2). The
+    median is always given, with a bound from 5 values on; every other quantile only where there is a bound.
+    """
+    n, needed, ordered = len(values), rounds_needed(quantile, confidence), sorted(values)
+    if n < needed:
+        value = statistics.median(ordered) if n and quantile == 0.5 else None
+        return Percentile(quantile=quantile, n=n, needed=needed, value=value, at_most=None,
+                          why=f"n too small: {n} of {needed} rounds")
+    value = statistics.median(ordered) if quantile == 0.5 else ordered[math.ceil(n * quantile - 1e-9) - 1]
+    return Percentile(quantile=quantile, n=n, needed=needed, value=value, at_most=ordered[_bound(n, quantile, confidence) - 1])
+
+
+def _bound(n: int, quantile: float, confidence: float) -> int:
+    """The least k with P(Binomial(n, quantile) <= k - 1) >= confidence; at most n, given n >= rounds_needed."""
+    below = 0.0
+    for k in range(1, n):
+        below += math.exp(math.lgamma(n + 1) - math.lgamma(k) - math.lgamma(n - k + 2)
+                          + (k - 1) * math.log(quantile) + (n - k + 1) * math.log1p(-quantile))
+        if below >= confidence:
+            return k
+    return n
+
+
+def latency_percentiles(run: Run, candidate: str, phase: str = "total") -> tuple[Percentile, ...]:
+    """p50, p90, p95 and p99 of the seconds per image of one phase; a candidate that was not timed has n = 0 in all."""
+    record = run.latency.get(candidate)
+    rounds = record.seconds.get(phase, ()) if record else ()
+    return tuple(percentile(rounds, quantile) for quantile in QUANTILES)
+
+
+def batch_throughput(points: Sequence[BatchPoint]) -> Mapping[int, float]:
+    """Images per second by batch size, from the median of the timed batches of each size."""
+    return {point.batch_size: point.batch_size / statistics.median(point.seconds) for point in points if point.seconds}
+
+
+def seconds_per_image(run: Run, candidate: str, phase: str = "total") -> Seconds:
+    """The timed rounds of one phase of a candidate, at the batch size its Latency record names."""
+    record = run.latency.get(candidate)
+    if record is None:
+        return _seconds((), _why_untimed(run, candidate, "no timed rounds in this run"))
+    rounds = record.seconds.get(phase, ())
+    if rounds and phase != "total" and max(rounds) < WITHIN_SECONDS:
+        return _seconds((), f"{phase} runs within another phase here")
+    return _seconds(rounds, f"phase {phase} was not timed")
+
+
+def seconds_apart(run: Run, candidate: str, what: str) -> Seconds:
+    """What is timed apart from the phases of an image: "load", "first_switch", "switch", "step" (one denoising step)."""
+    record = run.durations.get(candidate)
+    if record is None:
+        return _seconds((), _why_untimed(run, candidate, "not recorded in this run"))
+    absent = {"load": "not loaded in the session that timed it", "switch": "it stayed resident, nothing else was timed between",
+              "step": "steps were not timed one by one"}
+    return _seconds(record.seconds.get(what, ()), absent.get(what, "not recorded in this run"))
+
+
+def _seconds(rounds: Sequence[float], why: str) -> Seconds:
+    if not rounds:
+        return Seconds(median=None, fastest=None, slowest=None, rounds=0, why=why)
+    return Seconds(median=statistics.median(rounds), fastest=min(rounds), slowest=max(rounds), rounds=len(rounds))
+
+
+def _why_untimed(run: Run, candidate: str, otherwise: str) -> str:
+    return FAILED if run.failure_of(candidate) else run.why_missing(candidate, "seconds_per_image") or otherwise
+
+
+def energy(run: Run, candidate: str, name: str) -> Reading:
+    """A reading of the candidate's Power record, such as "joules_per_image" or "mean_watts", or None with the reason."""
+    record = run.power.get(candidate)
+    for reading in record.readings if record else ():
+        if reading.name == name:
+            return reading
+    why = "no such reading" if record else _why_untimed(run, candidate, "not recorded in this run")
+    return Reading(name=name, unit="", value=None, why_missing=why)
+
+
+def peak_memory(run: Run, candidate: str) -> Reading:
+    """The reading gates and tables use: NVML's for the device, else torch's reserved, else the process's resident set.
+
+    A missing one is returned as a Reading whose value is None and whose `why_missing` says so.
+    """
+    record = run.memory.get(candidate)
+    readings = record.readings if record else ()
+    if (found := peak_of(readings)) is not None:
+        return found
+    absent = run.why_missing(candidate, "peak_bytes") or "no memory readings in this run"
+    why = (FAILED if run.failure_of(candidate) else absent if record is None else
+           "; ".join(f"{r.name}: {r.why_missing or 'no value'}" for r in readings))
+    return Reading(name="peak memory", unit="bytes", value=None, why_missing=why or "no reading of a known kind")
+
+
+def peak_of(readings: Sequence[Reading]) -> Reading | None:
+    """The first of PEAK_READINGS that has a value."""
+    return next((r for wanted in PEAK_READINGS for r in readings if wanted in r.name.lower() and r.value is not None), None)
+
+
+def footprint(run: Run, candidate: str) -> Reading:
+    """The reading that may decide between candidates: bytes of the stored weights if the run has them, else the device's peak.
+
+    The resident set is not among them: it holds whatever the process loaded before, so its order follows the run's.
+    """
+    record = run.memory.get(candidate)
+    for reading in record.readings if record else ():
+        if "stored" in reading.name.lower() and reading.value is not None:
+            return reading
+    peak = peak_memory(run, candidate)
+    if "rss" in peak.name.lower():
+        return Reading(name=peak.name, unit="bytes", value=None, why_missing="only the process's resident set was measured")
+    return peak
+
+
+def slowdown(run: Run, candidate: str, other: str) -> float:
+    """How many times slower the machine was while `candidate` was timed than while `other` was, by their yardsticks.
+
+    The ratio of the medians; 1 where it is within UNEVEN either way, or where one of the two has no yardstick.
+    """
+    mine, theirs = run.latency.get(candidate), run.latency.get(other)
+    if mine is None or theirs is None or not mine.yardstick or not theirs.yardstick:
+        return 1.0
+    here, there = statistics.median(mine.yardstick), statistics.median(theirs.yardstick)
+    if min(here, there) <= 0 or max(here, there) <= UNEVEN * min(here, there):
+        return 1.0
+    return here / there
+
+
+def incomparable(run: Run, candidate: str, other: str) -> str:
+    """Why the latencies of two candidates cannot be compared, or "" if they can (as far as is known)."""
+    ratio = slowdown(run, candidate, other)
+    if ratio == 1.0:
+        return ""
+    slow = candidate if ratio > 1 else other
+    return f"not comparable: the machine was {max(ratio, 1 / ratio):.1f} times slower while {label(run, slow)} was timed"
+
+
+def speed(run: Run, candidate: str, baseline: str) -> tuple[float | None, str]:
+    """Ratio of the median seconds per image (candidate / baseline) and a word: "faster", "slower" or "no clear difference".
+
+    Faster means that every round of the candidate beat every round of the baseline; anything else is noise until shown.
+    The ratio is None, and the word "not measured", when one of the two was not timed or their batch sizes differ; or
+    "not comparable: ...", when the machine was slower for one of them.
+    """
+    mine, theirs = seconds_per_image(run, candidate), seconds_per_image(run, baseline)
+    if mine.median is None or theirs.median is None or mine.slowest is None or theirs.slowest is None:
+        return None, "not measured"
+    if run.latency[candidate].batch_size != run.latency[baseline].batch_size:
+        return None, "not measured"
+    if why := incomparable(run, candidate, baseline):
+        return None, why
+    ratio = mine.median / theirs.median
+    if mine.slowest < (theirs.fastest or 0.0):
+        return ratio, "faster"
+    return ratio, "slower" if (mine.fastest or 0.0) > theirs.slowest else "no clear difference"
+
+
+def phases(run: Run) -> tuple[str, ...]:
+    """The phases any candidate was timed in, in the order of the pipeline, "total" left out."""
+    timed = {phase for record in run.latency.values() for phase in record.seconds}
+    return tuple(p for p in [*PHASES, *sorted(timed - set(PHASES))] if p in timed and p != "total")

@@ -1,0 +1,157 @@
+"""Quantization and runtime suites: what each candidate loses against the baseline, and the cheapest that loses nothing seen.
+Called by recommend.recommend, and by the tables that show the losses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import pandas as pd
+
+from reports import formatting as words
+from reports.read.run import Run
+from reports.statistics.intervals import Estimate, cluster_mean, paired_difference
+from reports.verdict.candidates import label
+from reports.verdict.cells import caveats, score_cells, select_rows
+from reports.verdict.costs import footprint, incomparable, seconds_per_image, speed
+from reports.verdict.recommendation import Comparison, Recommendation
+
+CLEARLY_LESS: Final = 0.98
+FIDELITY_RULE: Final = (
+    "A candidate stays in the running when the interval of its paired objective difference from the baseline (95 %, t, "
+    "prompts as clusters, select prompts) reaches 0 or above. Of those, the fastest whose every timed round beats every "
+    "round of the baseline is picked. If none is faster: the one with the least memory (stored weights, else the device's "
+    "peak), when that is at least 2 % below the baseline's and it is not slower. Else the baseline stays. Where the machine's "
+    "own speed, by a fixed small computation, differed by more than 1.2 times, times are not compared.")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """One candidate against the baseline: images that are equal to the last bit, PSNR of the others, the differences."""
+
+    candidate: str
+    exact: int
+    compared: int
+    psnr_median: float | None
+    psnr: Estimate
+    clip: Estimate
+    objective: Estimate
+    ratio: float | None
+    pace: str
+
+
+def losses(run: Run) -> tuple[Loss, ...]:
+    """The losses of every candidate but the baseline, over all prompts, seeds and guidance scales of both splits.
+
+    PSNR is the median over images that are not exact matches (those have none); its interval is that of the mean.
+    """
+    base = _rows(run.images, run.suite.baseline)
+    found = []
+    for c in run.suite.candidates:
+        if c.name == run.suite.baseline:
+            continue
+        rows = _rows(run.images, c.name)
+        psnr = rows["psnr_db"].dropna() if "psnr_db" in rows.columns else pd.Series(dtype=float)
+        exact = rows["exact_match"].dropna() if "exact_match" in rows.columns else pd.Series(dtype=float)
+        ratio, pace = speed(run, c.name, run.suite.baseline)
+        found.append(Loss(candidate=c.name, exact=int((exact == 1).sum()), compared=len(exact) or len(psnr),
+                          psnr_median=float(psnr.median()) if len(psnr) else None, psnr=cluster_mean(rows, "psnr_db"),
+                          clip=paired_difference(rows, base, "clip_score"),
+                          objective=paired_difference(rows, base, "objective"), ratio=ratio, pace=pace))
+    return tuple(found)
+
+
+def recommend_cheapest(run: Run) -> Recommendation:
+    """The Recommendation that FIDELITY_RULE names; the guidance is the baseline's best on the select prompts."""
+    cells = score_cells(run)
+    baseline = run.suite.baseline
+    ours = [c for c in cells if c.candidate == baseline and c.objective.mean is not None]
+    if not ours:
+        return Recommendation(kind="fidelity", axis=None, pick=None, guidance=None, rule=FIDELITY_RULE, cells=cells,
+                              caveats=caveats(run, cells), sentence="No recommendation: the baseline was not measured "
+                              f"({run.failure_of(baseline) or 'no images'}), so there is nothing to compare with.")
+    guidance = max(ours, key=lambda c: c.objective.mean or 0.0).guidance
+    select = select_rows(run)
+    base = _rows(select, baseline)
+    differences = {c.name: paired_difference(_rows(select, c.name), base, "objective")
+                   for c in run.suite.candidates if c.name != baseline}
+    kept = [name for name, d in differences.items() if d.high is not None and d.high >= 0]
+    pick, why = _cheapest(run, kept)
+    comparisons = _comparisons(run, pick)
+    return Recommendation(kind="fidelity", axis=None, pick=pick, guidance=guidance, rule=FIDELITY_RULE, cells=cells,
+                          tied_candidates=(baseline, *kept), tied_guidances=(guidance,), comparisons=comparisons,
+                          caveats=_caveats(run, differences), reasons=_reasons(run, differences, kept),
+                          sentence=_sentence(run, pick, why, comparisons))
+
+
+def _cheapest(run: Run, kept: list[str]) -> tuple[str, str]:
+    baseline = run.suite.baseline
+    faster = [n for n in kept if speed(run, n, baseline)[1] == "faster"]
+    if faster:
+        pick = min(faster, key=lambda n: seconds_per_image(run, n).median or 0.0)
+        unlike = [label(run, n) for n in faster if incomparable(run, n, pick)]
+        aside = f" (its time cannot be compared with that of {words.listed(unlike)})" if unlike else ""
+        return pick, f"it takes {speed(run, pick, baseline)[0]:.2f} times the baseline's seconds per image{aside}"
+    reference = footprint(run, baseline)
+    smaller = {n: r.value for n in kept if (r := footprint(run, n)).value is not None and r.name == reference.name
+               and reference.value and r.value < CLEARLY_LESS * reference.value and speed(run, n, baseline)[1] != "slower"}
+    if smaller:
+        pick = min(smaller, key=lambda n: smaller[n] or 0.0)
+        return pick, (f"it is not measurably faster, but its {words.reading(reference.name)} takes "
+                      f"{words.size(smaller[pick] or 0.0)} instead of {words.size(reference.value or 0.0)}")
+    return baseline, ("no candidate that is level with it in quality was measured to be faster, or smaller without "
+                      "being slower")
+
+
+def _comparisons(run: Run, pick: str) -> tuple[Comparison, ...]:
+    if pick == run.suite.baseline:
+        return ()
+    confirm = run.images[run.images["split"] == "confirm"]
+    rows, split = (confirm, "confirm") if len(confirm) else (select_rows(run), "select")
+    found = []
+    for value in ("objective", "clip_score"):
+        d = paired_difference(_rows(rows, pick), _rows(rows, run.suite.baseline), value)
+        found.append(Comparison(other=run.suite.baseline, role="baseline", guidance=None, other_guidance=None, value=value,
+                                split=split, difference=d, word=d.word))
+    return tuple(found)
+
+
+def _sentence(run: Run, pick: str, why: str, comparisons: tuple[Comparison, ...]) -> str:
+    if pick == run.suite.baseline:
+        return f"Keep {label(run, pick)} (baseline): {why}."
+    c = comparisons[0]
+    d = c.difference
+    where = f"{words.plural(d.prompts, 'held-out confirm prompt')}" if c.split == "confirm" else "the select prompts only"
+    if c.word == "worse":
+        return (f"Do not ship {label(run, pick)} yet: it held level on the select prompts, but on {where} it is worse than "
+                f"{label(run, c.other)} by {words.number(abs(d.mean or 0.0))} {words.interval(d.low, d.high)}.")
+    verdict = {"better": "better than", "tied": "not distinguishable from"}.get(c.word, "not compared with")
+    return (f"Ship {label(run, pick)}: on {where} it is {verdict} {label(run, c.other)} "
+            f"({words.signed(d.mean)} {words.interval(d.low, d.high)} objective points), and {why}.")
+
+
+def _reasons(run: Run, differences: dict[str, Estimate], kept: list[str]) -> tuple[str, ...]:
+    said = []
+    for name, d in differences.items():
+        ratio, pace = speed(run, name, run.suite.baseline)
+        time = (f"{ratio:.2f} times the baseline's time ({pace})" if ratio is not None else
+                f"its time is {pace}" if pace.startswith("not comparable") else "its time was not compared")
+        status = "in the running" if name in kept else "out"
+        if failed := run.failure_of(name):
+            said.append(f"{label(run, name)} is out: it {words.visible(failed)}.")
+            continue
+        said.append(f"{label(run, name)} is {status}: objective difference {words.estimate(d, difference=True)}; {time}.")
+    return tuple(said)
+
+
+def _caveats(run: Run, differences: dict[str, Estimate]) -> tuple[str, ...]:
+    widest = [d.high - d.low for d in differences.values() if d.high is not None and d.low is not None]
+    said = list(caveats(run, ()))
+    if widest:
+        said.append(f"Not distinguishable is not equal: differences smaller than about {max(widest) / 2:.2f} objective "
+                    "points could not have been seen here.")
+    return tuple(said)
+
+
+def _rows(table: pd.DataFrame, candidate: str) -> pd.DataFrame:
+    return table[table["candidate"] == candidate]

@@ -1,0 +1,214 @@
+"""The margins of a suite's gates from an A/A run: what equal candidates show, which margin they pass, which drop fails.
+`sweetspot calibrate` calls `margins`; the maths is in calibration.py."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.declare import BASELINE, PROMOTED, Gate, Suite
+from reports.gates.costs import median_interval
+from reports.read.run import Run
+from reports.statistics.power import (
+    CONFIDENCE,
+    POWER,
+    Design,
+    Spread,
+    again,
+    failing_drop,
+    itself,
+    pass_rate,
+    prompts_needed,
+    rounded_up,
+    smallest_margin,
+    tied_pairs,
+    timed,
+)
+from reports.verdict.costs import incomparable, peak_memory
+from reports.verdict.elimination import gate_level
+
+COUNTED: Final = ("coverage", "identities", "failures", "failure_rate")
+COSTS: Final = ("seconds_per_image", "peak_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Margin:
+    """One gate (or a value that has none: `gate` is "") under one estimate of the noise, all in the value's unit.
+
+    `observed` is the baseline's mean, `error` the standard error of what the gate looks at when nothing differs. `margin` is the
+    declared one (for a limit that is a number, how far the baseline's mean keeps from it), `passes` how often an equal candidate
+    passes it; `smallest` is what it passes with the asked confidence, `drop` what fails in POWER of all cases,
+    `prompts` how many the declared margin needs. None where it was not measured or means nothing, and `note` says why.
+    `paste` is the gate to write into the suite.
+    """
+
+    gate: str
+    value: str
+    source: str
+    observed: float | None = None
+    error: float | None = None
+    margin: float | None = None
+    passes: float | None = None
+    smallest: float | None = None
+    drop: float | None = None
+    prompts: int | None = None
+    paste: str = ""
+    note: str = ""
+    spread: Spread | None = None
+    design: Design | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a calibration goes by: the A/A run with the names of its two equal candidates, the suite that is calibrated, the
+    guidance that the gates look at, and cells of a finished run that are tied, with its images (none without such a run)."""
+
+    run: Run
+    names: tuple[str, str]
+    suite: Suite
+    guidance: float
+    tied: tuple[tuple[str, float], ...] = ()
+    images: pd.DataFrame | None = None
+    confidence: float = CONFIDENCE
+
+
+def margins(of: Measured) -> list[Margin]:
+    """Every gate of the suite, then every measured value that no gate holds against the baseline; each with the noise of the
+    A/A run and, where there is a finished run, with that between its tied cells."""
+    found = [row for gate in of.suite.gates for row in _of_gate(of, gate)]
+    gated = {gate.value for gate in of.suite.gates if gate.not_worse_than is not None}
+    free = [value for value in (*_values(of.run), *COSTS) if value not in gated]
+    return found + [replace(row, gate="", margin=None, passes=None, prompts=None, drop=None) for value in free
+                    for row in _of_gate(of, Gate(value=value, not_worse_than=BASELINE))]
+
+
+def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
+    if gate.value in COUNTED:
+        return [Margin(gate=gate.name, value=gate.value, source="exact",
+                       note="counted, not sampled: equal candidates count alike")]
+    if gate.value == "seconds_per_image":
+        return [_seconds(of, gate)]
+    if gate.value == "peak_bytes":
+        return [_bytes(of, gate)]
+    rows = _own(of)
+    mean = None if gate.value not in rows.columns or rows[gate.value].isna().all() else float(
+        rows.groupby("prompt")[gate.value].mean().mean())
+    spreads = [itself(rows, gate.value)] if gate.not_worse_than is None else [again(rows, gate.value), _tied(of, gate.value)]
+    here = [_images(of, gate, spread, mean) for spread in spreads if spread is not None]
+    # A value that is taken against the baseline's own image is the same for all images of the baseline.
+    here = here[1:] if len(here) > 1 and not here[0].error else here
+    if not here:
+        return [Margin(gate=gate.name, value=gate.value, source="A/A", observed=mean,
+                       note=f"{gate.value} was not measured on two images of any prompt")]
+    # What to paste comes from the estimate that pairs as the gate does, where there is one.
+    return [*(replace(row, paste="") for row in here[:-1]), here[-1]]
+
+
+def _images(of: Measured, gate: Gate, spread: Spread, mean: float | None) -> Margin:
+    """The gate under one estimate of the noise of its images."""
+    suite = of.suite
+    confirm = sum(p.split == "confirm" for p in suite.grid.prompts)
+    count = confirm if not gate.candidates and confirm >= 2 else len(suite.grid.prompts)
+    row = Margin(gate=gate.name, value=gate.value, source=spread.source, observed=mean, spread=spread)
+    if count < 2:
+        return replace(row, note="one prompt: the gate has no interval")
+    design = Design(prompts=count, seeds=len(suite.grid.seeds), level=gate_level(suite))
+    smallest = smallest_margin(spread, design, of.confidence)
+    margin = _declared(gate, mean)
+    error = spread.error(design.prompts, design.seeds)
+    return replace(
+        row, error=error, margin=margin, smallest=smallest, design=design, paste=_paste(of.run, gate, smallest, mean),
+        passes=None if margin is None else pass_rate(margin, spread, design),
+        drop=None if margin is None else failing_drop(margin, spread, design),
+        prompts=None if margin is None else prompts_needed(margin, spread, design, of.confidence),
+        note="nothing varies between two samplings" if error == 0 else "")
+
+
+def _declared(gate: Gate, mean: float | None) -> float | None:
+    """The declared margin in the value's unit: a ratio counts from the baseline's mean, a limit from how far that keeps from
+    it (negative where it is beyond)."""
+    if gate.not_worse_than is not None:
+        return gate.margin if gate.ratio is None else None if mean is None else abs(1 - gate.ratio) * abs(mean)
+    if mean is None:
+        return None
+    return mean - gate.at_least if gate.at_least is not None else gate.at_most - mean if gate.at_most is not None else None
+
+
+def _paste(run: Run, gate: Gate, smallest: float, mean: float | None) -> str:
+    """The gate as it may stand in the suite. Nothing for a limit that is a number: what is asked of quality is no matter of
+    noise."""
+    if gate.not_worse_than is None or (gate.ratio is not None and not mean):
+        return ""
+    fewer = gate.value in COSTS or run.better(gate.value) == "lower"
+    named = {BASELINE: "BASELINE", PROMOTED: "PROMOTED"}.get(gate.not_worse_than, repr(gate.not_worse_than))
+    said = f"margin={rounded_up(smallest):.6g}"
+    if gate.ratio is not None and mean:
+        more = rounded_up(smallest / abs(mean))
+        said = f"ratio={1 + more:.6g}" if fewer else f"ratio={max(1 - more, 0):.6g}"
+    only = f", candidates={gate.candidates!r}" if gate.candidates else ""
+    return f'Gate(value="{gate.value}", not_worse_than={named}, {said}{only})'
+
+
+def _seconds(of: Measured, gate: Gate) -> Margin:
+    """Latency: rounds of the two equal candidates, drawn again and again, under the interval that the gate has."""
+    rounds = [of.run.latency[name].seconds["total"] for name in of.names if name in of.run.latency]
+    row = Margin(gate=gate.name, value=gate.value, source="A/A, timed in turns")
+    if len(rounds) < 2:
+        return replace(row, note=of.run.why_missing(of.names[0], gate.value) or "the A/A run was not timed")
+    # With a budget of seconds the number of rounds is known afterwards only.
+    count = len(rounds[0]) if of.suite.latency_budget_seconds else of.suite.latency_rounds
+    level = gate_level(of.suite)
+    mean = statistics.median([*rounds[0], *rounds[1]])
+
+    def highest(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
+        if gate.not_worse_than is None:
+            return float(mine.max()) - mean
+        if gate.ratio is not None:
+            return mean * ((median_interval((mine / theirs).tolist(), level).high or 0.0) - 1)
+        return float(mine.max() - theirs.min())
+
+    draws = timed(rounds, highest, count)
+    smallest, margin = float(np.quantile(draws, of.confidence)), _declared(gate, mean)
+    # The lower end of the difference is the upper end with the two exchanged, and a drop fails when it is beyond the margin.
+    beyond = float(np.quantile(draws, POWER)) if gate.not_worse_than is not None else 0.0
+    return replace(row, observed=mean, error=None, margin=margin, smallest=smallest, paste=_paste(of.run, gate, smallest, mean),
+                   passes=None if margin is None else float((draws <= margin).mean()),
+                   drop=None if margin is None else margin + beyond,
+                   note=incomparable(of.run, *of.names) or f"from {len(rounds[0])} rounds of each; more of them (--repeats) can "
+                                                            "show more")
+
+
+def _bytes(of: Measured, gate: Gate) -> Margin:
+    """Peak memory: two numbers, one for each of the equal candidates."""
+    one, other = (peak_memory(of.run, name) for name in of.names)
+    row = Margin(gate=gate.name, value=gate.value, source="A/A, one after the other")
+    if one.value is None or other.value is None:
+        return replace(row, note=one.why_missing or other.why_missing)
+    smallest, margin = abs(one.value - other.value), _declared(gate, one.value)
+    return replace(row, observed=one.value, margin=margin, smallest=smallest, paste=_paste(of.run, gate, smallest, one.value),
+                   passes=None if margin is None else float(smallest <= margin), drop=margin,
+                   note=f"one pair of readings ({one.name}); equal candidates are not sure to stay within it")
+
+
+def _own(of: Measured) -> pd.DataFrame:
+    """The baseline's images of the A/A run at the guidance of the gates."""
+    images = of.run.images
+    return images[(images["candidate"] == of.names[0]) & (images["guidance"] == of.guidance)]
+
+
+def _tied(of: Measured, value: str) -> Spread | None:
+    if of.images is None or value not in of.images.columns:
+        return None
+    return tied_pairs(of.images, of.tied, value)
+
+
+def _values(run: Run) -> Sequence[str]:
+    """The measured numbers of the A/A run that have a better direction."""
+    return [value for value in run.metrics if value in run.images.columns and run.images[value].dtype.kind in "fiu"
+            and run.better(value) in ("higher", "lower") and run.images[value].notna().any()]

@@ -1,0 +1,118 @@
+"""Which candidates nobody beats in quality and cost at once, as far as the data can tell. Pure functions and one reader of
+a run; the figure of the front calls it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Final
+
+import pandas as pd
+
+from reports.read.run import Run
+from reports.statistics.intervals import Estimate, holm, paired_difference
+from reports.verdict.costs import footprint, incomparable, seconds_per_image
+
+FRONT: Final = "on the front"
+MAYBE: Final = "perhaps beaten"
+BEATEN: Final = "beaten"
+SECONDS: Final = "seconds_per_image"
+BYTES: Final = "peak_bytes"
+
+Gap = tuple[float, float]
+"""Lowest and highest plausible difference in cost."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a candidate stands: `status` is FRONT, MAYBE or BEATEN, `by` who beats it (perhaps), empty on the front."""
+
+    candidate: str
+    quality: float
+    cost: float
+    status: str
+    by: str = ""
+
+
+def front(quality: Mapping[str, float], cost: Mapping[str, float], better: Callable[[str, str], Gap | None],
+          dearer: Callable[[str, str], Gap | None]) -> tuple[Place, ...]:
+    """The places of candidates that have both a mean quality (more is better) and a cost (less is better).
+
+    `better(a, b)` and `dearer(a, b)` are the intervals of a's quality minus b's and of a's cost minus b's; None where they
+    cannot be compared. One is *beaten* when somebody is better beyond doubt and not dearer beyond doubt, or cheaper beyond
+    doubt and not worse beyond doubt, where "not dearer" and "not worse" hold for the whole interval; *perhaps beaten* when
+    somebody's mean is at least as good at no higher cost and one of the two is better; else *on the front*.
+    """
+    names = [name for name in quality if name in cost]
+    found = []
+    for mine in names:
+        status, by = FRONT, ""
+        for other in (n for n in names if n != mine):
+            gained, saved = better(other, mine), dearer(mine, other)
+            if gained is not None and saved is not None and min(gained[0], saved[0]) >= 0 and max(gained[0], saved[0]) > 0:
+                status, by = BEATEN, other
+                break
+            over = quality[other] >= quality[mine] and cost[other] <= cost[mine]
+            if over and (quality[other] > quality[mine] or cost[other] < cost[mine]) and not by:
+                status, by = MAYBE, other
+        found.append(Place(candidate=mine, quality=quality[mine], cost=cost[mine], status=status, by=by))
+    return tuple(found)
+
+
+def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) -> tuple[Place, ...]:
+    """The front of a run in mean `value` at a guidance against `kind` of cost, SECONDS or BYTES (see costs.footprint).
+
+    Differences in quality are paired by prompt and seed, and their intervals hold for all pairs of candidates together
+    (Holm's steps). Those in seconds reach from one's fastest round less the other's slowest to the reverse; candidates that
+    were timed on a machine of another speed are not compared. Memory is one number. Candidates that lack either are
+    left out; of a value that has no better side there is no front.
+    """
+    rows = run.images if guidance is None else run.images[run.images["guidance"] == guidance]
+    if value not in rows.columns or run.better(value) not in ("higher", "lower"):
+        return ()
+    by_prompt = rows.groupby(["candidate", "prompt"])[value].mean()
+    means = {str(n): float(m) for n, m in by_prompt.groupby(level=0).mean().dropna().items()}
+    sign = -1.0 if run.better(value) == "lower" else 1.0
+    spread = _seconds(run, list(means)) if kind == SECONDS else _bytes(run, list(means))
+    names = [n for n in means if n in spread]
+    gaps = _gaps({n: rows[rows["candidate"] == n] for n in names}, value)
+
+    def better(a: str, b: str) -> Gap | None:
+        if (a, b) in gaps:
+            low, high = gaps[a, b]
+        elif (b, a) in gaps:
+            low, high = -gaps[b, a][1], -gaps[b, a][0]
+        else:
+            return None
+        return (low, high) if sign > 0 else (-high, -low)
+
+    def dearer(a: str, b: str) -> Gap | None:
+        if kind == SECONDS and incomparable(run, a, b):
+            return None
+        return spread[a][0] - spread[b][2], spread[a][2] - spread[b][0]
+
+    placed = front({n: sign * means[n] for n in names}, {n: spread[n][1] for n in names}, better, dearer)
+    return tuple(Place(candidate=p.candidate, quality=sign * p.quality, cost=p.cost, status=p.status, by=p.by) for p in placed)
+
+
+def _gaps(rows: Mapping[str, pd.DataFrame], value: str) -> dict[tuple[str, str], Gap]:
+    """The interval of every pair's paired difference, all of them together at 95 %."""
+    pairs = list(combinations(rows, 2))
+    told: Sequence[Estimate] = holm([paired_difference(rows[a], rows[b], value, by=("prompt", "seed")) for a, b in pairs])
+    return {pair: (e.low, e.high) for pair, e in zip(pairs, told, strict=True) if e.low is not None and e.high is not None}
+
+
+def _seconds(run: Run, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    """Fastest, median and slowest round of the candidates that were timed."""
+    found = {}
+    for name in names:
+        s = seconds_per_image(run, name)
+        if s.fastest is not None and s.median is not None and s.slowest is not None:
+            found[name] = (s.fastest, s.median, s.slowest)
+    return found
+
+
+def _bytes(run: Run, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
+    readings = {name: footprint(run, name).value for name in names}
+    return {name: (value, value, value) for name, value in readings.items() if value is not None}

@@ -1,0 +1,146 @@
+"""The pick among the tied cells: by a smooth surface where candidates lie on a numeric axis, else by the cells as measured.
+Pure; recommendation.py asks for the verdict, and racing.py at every look whether what is left could beat the pick."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from harness.declare import Suite
+from reports.statistics.plateau import SweetSpot, place, sweet_spot
+from reports.statistics.surface import Surface, fit_surface
+from reports.verdict.candidates import axis_of, parents
+from reports.verdict.recommendation import Scored
+from reports.verdict.scoring import CELL, CellKey
+
+FEWEST_VALUES: Final = 3
+"""Of the axis: two values make no surface."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mapped:
+    """A surface and the cell that each of its points is."""
+
+    surface: Surface
+    cells: tuple[CellKey, ...]
+
+    def mask(self, cells: Sequence[Scored]) -> NDArray[np.bool_]:
+        """Which points are one of `cells`."""
+        wanted = {key_of(c) for c in cells}
+        return np.array([cell in wanted for cell in self.cells], dtype=np.bool_)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pick:
+    """The cell picked from `free`, and the surface and its spot where they decided; `caveat` where they could not, though there
+    is a surface."""
+
+    cell: Scored
+    free: tuple[Scored, ...]
+    mapped: Mapped | None = None
+    spot: SweetSpot | None = None
+    caveat: str = ""
+
+
+def key_of(cell: Scored) -> CellKey:
+    """(candidate, guidance)."""
+    return cell.candidate, cell.guidance
+
+
+def competing(cells: Sequence[Scored]) -> list[Scored]:
+    """The cells that may be best: complete, measured, and ruled out by no constraint."""
+    return [c for c in cells if c.complete and not c.ruled_out and c.objective.mean is not None]
+
+
+def choose(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Pick | None:
+    """The cell that recommendation.SWEEP_RULE names, of `cells` scored on `table`; without intervals the highest mean, and
+    None where no cell competes."""
+    ranked = competing(cells)
+    if not ranked:
+        return None
+    best = max(ranked, key=_mean)
+    if best.behind.low is None:
+        return Pick(cell=best, free=(best,))
+    tied = [c for c in ranked if c.tied]
+    free = tuple(c for c in tied if c.candidate not in parents(suite)) or tuple(tied)
+    mapped = surface_of(table, suite, cells)
+    if mapped is None:
+        return Pick(cell=_as_measured(suite, tied, free), free=free)
+    prefer = suite.objective.prefer
+    whole = sweet_spot(mapped.surface, prefer, eligible=mapped.mask([c for c in cells if not c.ruled_out]))
+    if not (whole.near & mapped.mask(tied)).any():
+        return Pick(cell=_as_measured(suite, tied, free), free=free, mapped=mapped, caveat=(
+            f"A smooth surface does not fit these cells: its best, {place(mapped.surface, whole.best)}, is not among the tied "
+            "ones. The pick rests on the cells as measured; more prompts show whether their peak is real."))
+    spot = sweet_spot(mapped.surface, prefer, eligible=mapped.mask(free))
+    picked = next(c for c in free if key_of(c) == mapped.cells[spot.pick])
+    return Pick(cell=picked, free=free, mapped=mapped, spot=spot)
+
+
+def surface_of(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Mapped | None:
+    """The surface through all cells with as many images as the fullest, also those that do not compete; None where there is no
+    axis with three values that tell the candidates apart, or no surface can be fitted."""
+    axis = axis_of(suite)
+    fullest = max((c.objective.pairs for c in cells if c.complete), default=0)
+    known = [key_of(c) for c in cells if c.objective.mean is not None and c.objective.pairs == fullest]
+    if axis is None:
+        return None
+    values = {c.name: float(c.axes[axis]) for c in suite.candidates}
+    names = {name for name, _ in known}
+    if len({values[n] for n in names}) < max(FEWEST_VALUES, len(names)):
+        return None
+    axes = [axis, "guidance"] if len({guidance for _, guidance in known}) > 1 else [axis]
+    rows = pd.MultiIndex.from_frame(table[list(CELL)]).isin(pd.MultiIndex.from_tuples(known))
+    try:
+        surface = fit_surface(table[rows], axes)
+    except ValueError:
+        return None
+    at = {(values[name], guidance)[:len(axes)]: (name, guidance) for name, guidance in known}
+    found = tuple(at[tuple(point)] for point in surface.points.tolist())
+    return Mapped(surface=surface, cells=found)
+
+
+def _as_measured(suite: Suite, tied: Sequence[Scored], free: Sequence[Scored]) -> Scored:
+    """Of the free cells within one standard error of the best the guidance that is preferred, there the preferred value of the
+    axis; the middle is that of the tied values."""
+    near = [c for c in free if -(c.behind.mean or 0.0) <= (c.behind.error or 0.0)] or [max(free, key=_mean)]
+    prefer = suite.objective.prefer
+    scale = _target(prefer.get("guidance", "middle"), [c.guidance for c in near], [c.guidance for c in tied])
+    closest = min(abs(c.guidance - scale) for c in near)
+    row = [c for c in near if abs(c.guidance - scale) == closest]
+    axis = axis_of(suite)
+    if axis is None:
+        return max(row, key=_mean)
+    values = {c.name: float(c.axes[axis]) for c in suite.candidates}
+    beside = [values[c.candidate] for c in tied if c.guidance in {r.guidance for r in row}]
+    target = _target(prefer.get(axis, "middle"), [values[c.candidate] for c in row], beside)
+    return min(row, key=lambda c: (abs(values[c.candidate] - target), -_mean(c)))
+
+
+def _target(side: str, near: Sequence[float], tied: Sequence[float]) -> float:
+    """The value to come close to: an end of those near the best, or the middle of all tied ones."""
+    return min(near) if side == "lowest" else max(near) if side == "highest" else (min(tied) + max(tied)) / 2
+
+
+def own_guidances(cells: Sequence[Scored]) -> dict[str, float]:
+    """For each candidate the guidance at which it is best on the select split, of the cells no constraint rules out.
+
+    By the paired difference from the best cell, which is fair also where looks of a race dropped cells after unequal numbers of
+    prompts; cells that lack images for another reason do not count."""
+    best: dict[str, Scored] = {}
+    for c in cells:
+        if (c.complete or c.dropped) and not c.ruled_out and c.behind.mean is not None and (
+                c.candidate not in best or c.behind.mean > (best[c.candidate].behind.mean or 0.0)):
+            best[c.candidate] = c
+    return {name: c.guidance for name, c in best.items()}
+
+
+def _mean(cell: Scored) -> float:
+    """The mean objective of a cell, for ranking; cells without one are never ranked."""
+    return -math.inf if cell.objective.mean is None else cell.objective.mean

@@ -1,0 +1,117 @@
+"""What a race spent and what it dropped when, as rows of ready-made text. page.py and summary.py lay them out; nothing where a
+suite has no budget."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+from harness.records import Dropped, Look
+from reports import formatting as words
+from reports.read.looks import dropped_cells, exits
+from reports.read.run import Run
+from reports.verdict.candidates import label
+
+STAGES: Final = {"search": "search", "select": "select", "refine": "refine", "confirm": "confirm", "gate": "gates"}
+NAMED: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spent:
+    """`images` were made of the `whole` that the declared grid has; `said` is that in one sentence."""
+
+    images: int
+    whole: int
+    said: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LookRow:
+    """One look as text: what it sampled, what it dropped, how many images there were then, and what it came to."""
+
+    number: int
+    stage: str
+    candidates: str
+    guidances: str
+    prompts: str
+    dropped: str
+    images: str
+    why: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DropRow:
+    """One cell that a look took out of the race, and how far it was behind the best then, or what ruled it out."""
+
+    candidate: str
+    guidance: str
+    look: int
+    behind: str
+
+
+def spent(run: Run) -> Spent | None:
+    """What the looks of a race came to; None where there were none."""
+    if not run.looks:
+        return None
+    grid, added = run.suite.grid, run.head.get("added", ())
+    absent = {*run.head.get("not_offered", ()), *run.head.get("not_selected", ())}
+    declared = [c for c in run.suite.candidates if c.name not in added and c.name not in absent]
+    whole = len(declared) * len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales)
+    images = run.looks[-1].images
+    share = f" ({images / whole:.0%})".replace("%", " %") if whole else ""
+    more = f", {words.plural(len(added), 'candidate')} added on the way" if added else ""
+    looks = words.plural(len(run.looks), "look")
+    return Spent(images=images, whole=whole, said=f"{images:,} of {whole:,} images{share} in {looks}{more}.")
+
+
+def spending_section(run: Run) -> dict[str, Any] | None:
+    """The page's section: the sentence, the looks, the dropped cells, and whom no look has left in the race."""
+    total = spent(run)
+    if total is None:
+        return None
+    return {"said": total.said, "looks": look_rows(run), "drops": drop_rows(run),
+            "exits": [{"name": _label(run, name), "said": said} for name, said in exit_words(run).items()]}
+
+
+def look_rows(run: Run) -> list[LookRow]:
+    """One row per look, in order."""
+    return [LookRow(number=look.number, stage=STAGES.get(look.stage, words.visible(look.stage)),
+                    candidates=f"{len(look.candidates)}: {words.listed([_label(run, n) for n in look.candidates], NAMED)}",
+                    guidances=", ".join(f"{g:g}" for g in look.guidances), dropped=_dropped(run, look), images=f"{look.images:,}",
+                    prompts=f"{len(look.prompts)} × {words.plural(len(look.seeds), 'seed')}", why=words.visible(look.why))
+            for look in run.looks]
+
+
+def drop_rows(run: Run) -> list[DropRow]:
+    """One row per dropped cell, in the order in which they were dropped."""
+    return [DropRow(candidate=_label(run, name), guidance=f"{guidance:g}", look=look.number,
+                    behind=words.visible(cell.why) or _behind(cell))
+            for (name, guidance), (look, cell) in dropped_cells(run.looks).items()]
+
+
+def exit_words(run: Run) -> dict[str, str]:
+    """By name, for every candidate of which nothing is left in the race: "dropped at look 2, −3.1 [−5.0, −1.2]", or "ruled out at
+    look 2: " and by what; of the cell that held out longest."""
+    return {name: f"ruled out at look {out.look}: {words.visible(out.last.why)}" if out.last.why else
+            f"dropped at look {out.look}, {_behind(out.last)}" for name, out in exits(run.suite, run.looks).items()}
+
+
+def _behind(cell: Dropped) -> str:
+    """How far a dropped cell was behind the best."""
+    if cell.mean is None or cell.low is None or cell.high is None:
+        return "not measured"
+    return f"{words.signed(cell.mean)} {words.interval(cell.low, cell.high)}"
+
+
+def _dropped(run: Run, look: Look) -> str:
+    """The cells that a look dropped, by candidate."""
+    by_name: dict[str, list[str]] = {}
+    for cell in look.dropped:
+        by_name.setdefault(cell.candidate, []).append(f"{cell.guidance:g}")
+    said = [f"{_label(run, name)} at CFG {', '.join(scales)}" for name, scales in by_name.items()]
+    return words.listed(said, NAMED) if said else "–"
+
+
+def _label(run: Run, name: str) -> str:
+    """A candidate's label; the name of one that was only tried."""
+    return label(run, name) if any(c.name == name for c in run.suite.candidates) else words.visible(name)

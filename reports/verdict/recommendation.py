@@ -1,0 +1,64 @@
+"""What a verdict consists of: scored cells, comparisons with the controls, and the recommendation that sums them up.
+recommendation.py and fidelity.py make these records; the page, the terminal table and the gates read them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from reports.statistics.intervals import Estimate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scored:
+    """One (candidate, guidance) cell of the select split: its objective, and its paired difference from the best cell.
+
+    Only cells that are `complete` and not `ruled_out` (by a constraint, in words) compete for best; `dropped` are cells that
+    a look of an adaptive sweep took out of the race, and those are never complete.
+    """
+
+    candidate: str
+    guidance: float
+    objective: Estimate
+    behind: Estimate
+    tied: bool
+    complete: bool
+    ruled_out: str = ""
+    dropped: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The pick minus another candidate, in `value`, on the prompts of `split`; `word` is better, worse, tied or not measured."""
+
+    other: str
+    role: str
+    guidance: float | None
+    other_guidance: float | None
+    value: str
+    split: str
+    difference: Estimate
+    word: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """The verdict. `pick` is None when nothing can be recommended; `sentence` says it all in one sentence.
+
+    `tied_candidates` are those tied at the pick's guidance, `tied_guidances` those tied at the pick;
+    `clip_alone` is the (candidate, guidance) with the highest mean CLIP score, had that been the only judge.
+    """
+
+    kind: str
+    axis: str | None
+    pick: str | None
+    guidance: float | None
+    sentence: str
+    rule: str
+    cells: tuple[Scored, ...] = ()
+    tied_candidates: tuple[str, ...] = ()
+    tied_guidances: tuple[float, ...] = ()
+    clip_alone: tuple[str, float] | None = None
+    clip_alone_at_pick: float | None = None
+    comparisons: tuple[Comparison, ...] = ()
+    reasons: tuple[str, ...] = ()
+    caveats: tuple[str, ...] = ()

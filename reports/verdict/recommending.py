@@ -1,0 +1,176 @@
+"""Which candidate to ship and at which guidance: chosen on the select prompts, confirmed on the others.
+The page, the terminal table and the gates read the Recommendation made here; fidelity.py decides quantization suites."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import numpy as np
+import pandas as pd
+
+from reports import formatting as words
+from reports.read.run import Run
+from reports.statistics.intervals import (
+    bootstrap_interval,
+    cluster_interval,
+    cluster_means,
+    differences,
+    holm,
+    paired_difference,
+)
+from reports.verdict.candidates import axis_of, controls, label, varies_fidelity
+from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows
+from reports.verdict.elimination import gate_level
+from reports.verdict.fidelity import recommend_cheapest
+from reports.verdict.picking import choose, competing, own_guidances
+from reports.verdict.recommendation import Comparison, Recommendation, Scored
+from reports.verdict.scoring import CELL, constrained, limit
+from reports.verdict.sentences import race_reasons, sweep_reasons, sweep_sentence
+
+SWEEP_RULE: Final = (
+    "Best is the highest mean objective on the select prompts, of the cells that are shown to keep the constraints, where there"
+    " are any (a cell is ruled out when the interval of a constrained metric lies wholly on the wrong side, and shown to keep "
+    "it when wholly on the right one; with constraints the 5 % of error are shared out: a half for what is tied, a quarter for "
+    "either). Tied are all cells whose paired difference from the best has a 95 % interval that includes 0; these intervals "
+    "hold for all cells together (prompts as clusters, their signs flipped to see how far apart equal cells look by chance: "
+    "Romano and Wolf, JASA 100, 2005). The pick is a tied cell that is no parent. On a numeric axis of three values or more a "
+    "smooth surface through all cells decides which: of the tied cells within one standard deviation of the surface's best (the"
+    " one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984) the one that the objective prefers: "
+    "unless the suite says otherwise that of the lowest guidance scale, and there the axis value nearest the middle of the "
+    "plateau. Without a surface, or where it does not fit, the same is done with the cells as measured and their standard "
+    "errors, with the middle of the tied range (without a numeric axis: the highest mean). The choice is then checked on the "
+    "confirm prompts, which had no part in it, against all controls together (Holm's intervals by t).")
+RACE_RULE: Final = (
+    " This sweep was adaptive: after each look, cells that are worse than the best, or break a constraint, beyond doubt were "
+    "sampled no further; the 5 % of error are shared among the looks, and among the looks at the confirm prompts (Bonferroni).")
+
+
+def recommend(run: Run) -> Recommendation:
+    """The recommendation of a run: by fidelity and cost when quantization or runtime vary without a numeric axis, otherwise
+    by the objective over candidates and guidance scales."""
+    if axis_of(run.suite) is None and varies_fidelity(run.suite):
+        return recommend_cheapest(run)
+    return _recommend_best(run)
+
+
+def _recommend_best(run: Run) -> Recommendation:
+    cells = score_cells(run)
+    ranked = competing(cells)
+    if len(ranked) == 0 or len({c.candidate for c in cells if c.objective.mean is not None}) == 1 < len(run.suite.candidates):
+        return Recommendation(kind="sweep", axis=axis_of(run.suite), pick=None, guidance=None, cells=cells, rule=_rule(run),
+                              caveats=caveats(run, cells), sentence=_no_pick(run, cells))
+    picked = choose(select_rows(run), run.suite, cells)
+    assert picked is not None
+    pick = picked.cell
+    comparisons = compare(run, pick.candidate, pick.guidance, own_guidances(cells))
+    clip = _clip_alone(run, cells, None)
+    clip_at_pick = _clip_alone(run, cells, pick.candidate)
+    draft = Recommendation(
+        kind="sweep", axis=axis_of(run.suite), pick=pick.candidate, guidance=pick.guidance, sentence="", rule=_rule(run),
+        cells=cells, clip_alone=clip, clip_alone_at_pick=clip_at_pick[1] if clip_at_pick else None,
+        tied_candidates=tuple(c.candidate for c in ranked if c.tied and c.guidance == pick.guidance),
+        tied_guidances=tuple(sorted(c.guidance for c in ranked if c.tied and c.candidate == pick.candidate)),
+        comparisons=comparisons, caveats=(*caveats(run, cells), *([picked.caveat] if picked.caveat else []),
+                                          *_undecided(run, pick), *_shaky(run, pick.candidate, comparisons)))
+    reasons = (*sweep_reasons(run, draft),
+               *([f"On the smooth surface through all cells the pick is {picked.spot.sentence}"] if picked.spot else []),
+               *race_reasons(run))
+    return replace(draft, sentence=sweep_sentence(run, draft), reasons=reasons)
+
+
+def _rule(run: Run) -> str:
+    return SWEEP_RULE + (RACE_RULE if select_looks(run) else "")
+
+
+def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
+    """Why nothing can be recommended, in one sentence."""
+    measured = [c for c in cells if c.objective.mean is not None]
+    if not measured:
+        why = "; ".join(f"{g.candidate}: {words.plural(g.count, g.value)} missing ({g.why})" for g in run.missing[:3])
+        return f"No recommendation: the objective was not measured on any image ({why})."
+    if ruled := [c for c in measured if c.ruled_out]:
+        nearest = max(ruled, key=lambda c: c.objective.mean or 0.0)
+        return (f"No recommendation: no cell keeps the constraints; {label(run, nearest.candidate)} at CFG {nearest.guidance:g}, "
+                f"the best of them, is ruled out by {nearest.ruled_out}.")
+    return (f"No recommendation yet: only {label(run, measured[0].candidate)} has images, and nothing to be compared with; run "
+            "the other candidates too.")
+
+
+def _undecided(run: Run, pick: Scored) -> tuple[str, ...]:
+    """Constraints of which the data do not show that the pick keeps them."""
+    said = []
+    for constraint in run.suite.objective.constraints:
+        of = constrained(select_rows(run), constraint.metric).get((pick.candidate, pick.guidance))
+        if of is None or of.low is None or of.high is None:
+            continue
+        kept = ((constraint.at_most is None or of.high <= constraint.at_most)
+                and (constraint.at_least is None or of.low >= constraint.at_least))
+        if not kept:
+            said.append(f"It is open whether the pick keeps {words.title(constraint.metric)} {limit(constraint)}: it is "
+                        f"{words.estimate(of, constraint.metric)}.")
+    return tuple(said)
+
+
+def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tuple[Comparison, ...]:
+    """The pick minus each control and the baseline, in objective and CLIP score, at the pick's guidance; in objective
+    also at the control's own best guidance (`own`), for a parent must not lose by a setting that does not suit it.
+
+    The controls of one value and setting are one family, with the intervals of statistics.holm: "better than both" is
+    said wrongly of either in at most 5 % of runs, and where a budget allows several looks, in all looks together."""
+    rows, split = _judging_rows(run)
+    level = gate_level(run.suite)
+    mine = rows[(rows["candidate"] == pick) & (rows["guidance"] == guidance)]
+    others = {name: role for name, role in controls(run.suite).items() if name != pick}
+    families = [("objective", dict.fromkeys(others, guidance)), ("clip_score", dict.fromkeys(others, guidance)),
+                ("objective", {name: own[name] for name in others if own.get(name, guidance) != guidance})]
+    found = []
+    for value, settings in families:
+        told = []
+        for name, setting in settings.items():
+            theirs = rows[(rows["candidate"] == name) & (rows["guidance"] == setting)]
+            difference = paired_difference(mine, theirs, value, by=("prompt", "seed"), level=level)
+            told.append(difference if len(theirs) else
+                        replace(difference, why=run.failure_of(name) or "it has no images there"))
+        for (name, setting), difference in zip(settings.items(), holm(told, level), strict=True):
+            found.append(Comparison(other=name, role=others[name], guidance=guidance, other_guidance=setting, value=value,
+                                    split=split, difference=difference, word=difference.word))
+    return tuple(sorted(found, key=lambda c: list(others).index(c.other)))
+
+
+def _judging_rows(run: Run) -> tuple[pd.DataFrame, str]:
+    """The images the pick is judged by, and their split: the confirm prompts if there are any."""
+    held_out = run.images[run.images["split"] == "confirm"]
+    return (select_rows(run), "select") if held_out.empty else (held_out, "confirm")
+
+
+def _shaky(run: Run, pick: str, comparisons: tuple[Comparison, ...]) -> tuple[str, ...]:
+    """Comparisons whose word depends on the t distribution: the cluster bootstrap of the same differences says another."""
+    rows, _ = _judging_rows(run)
+    level = gate_level(run.suite)
+    said = []
+    for c in comparisons:
+        if c.value != "objective" or c.other_guidance != c.guidance or c.difference.prompts < FEW_PROMPTS:
+            continue
+        at = rows[rows["guidance"] == c.guidance]
+        pairs = differences(at[at["candidate"] == pick], at[at["candidate"] == c.other], c.value, by=("prompt", "seed"))
+        values, clusters = pairs["difference"].to_numpy(dtype=np.float64), pairs["prompt"].tolist()
+        drawn = bootstrap_interval(values, clusters, level)
+        if drawn.word != cluster_interval(values, clusters, level).word:
+            said.append(f"Few prompts decide about {label(run, pick)} and {label(run, c.other)}: by the cluster bootstrap the "
+                        f"difference is {words.signed(drawn.mean)} {words.interval(drawn.low, drawn.high)} ({drawn.word}), which "
+                        "is not what the t interval says. More prompts settle it.")
+    return tuple(said)
+
+
+def _clip_alone(run: Run, cells: tuple[Scored, ...], candidate: str | None) -> tuple[str, float] | None:
+    """The cell of the highest mean CLIP score, of all or of one candidate, over prompts that all cells of a race have."""
+    table = select_rows(run)
+    if (looks := select_looks(run)) and any(c.dropped for c in cells):
+        table = table[table["prompt"].isin(looks[0].prompts)]
+    table = table if candidate is None else table[table["candidate"] == candidate]
+    if "clip_score" not in table.columns or not table["clip_score"].notna().any():
+        return None
+    means = cluster_means(table, "clip_score", CELL)
+    name, guidance = max(means, key=lambda k: means[k].mean or 0.0)
+    return str(name), float(guidance)

@@ -1,0 +1,168 @@
+"""A table of images scored cell by cell: who competes, who is best, and who is tied with the best, under constraints.
+Pure; cells.py asks for the recommendation and racing.py at every look of an adaptive sweep, so that both say the same."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import pandas as pd
+
+from harness.declare import Constraint
+from reports import formatting as words
+from reports.statistics.intervals import FLAGS, LEVEL, SHARES, Estimate, cluster_means, within_bounds
+from reports.statistics.simultaneous import from_best
+from reports.verdict.recommendation import Scored
+
+CellKey: TypeAlias = tuple[str, float]
+"""(candidate, guidance)."""
+CELL: Final = ("candidate", "guidance")
+
+
+def score_table(table: pd.DataFrame, constraints: Sequence[Constraint] = (), out: Collection[CellKey] = (),
+                level: float = LEVEL) -> tuple[Scored, ...]:
+    """Every cell of `table` with its mean objective and its paired difference from the best competing cell.
+
+    A cell is complete when it has as many measured images as the fullest one and is not among `out`, the cells that a race
+    dropped; a mean over easier prompts is no better mean. Of the complete cells those compete that no constraint rules out, and
+    those that are shown to keep all of them are what others can be worse than: `behind` is the difference from the best of
+    these. A competing cell of which that is open may be picked, but leaves no other out: it may itself be ruled out later. So
+    those ahead of the best kept cell are tied and no part of the tested family, and where none is kept nothing is left out.
+
+    The intervals of the family hold for all of it together (see simultaneous.from_best), those of the cells ahead by
+    Bonferroni; the others keep that of one comparison. With fewer than two prompts no interval exists and only the best is
+    tied. A cell that keeps the constraints and is best of those that do is left out with a chance of at most 1 - `level`: see
+    `shares` for how that is divided. The intervals of the mean objectives are always of 95 %.
+    """
+    keys = list(dict.fromkeys(zip(table["candidate"].tolist(), table["guidance"].astype(float).tolist(), strict=True)))
+    means = cluster_means(table, "objective", CELL)
+    fullest = max((m.pairs for key, m in means.items() if key not in out), default=0)
+    complete = [key for key in keys if key in means and means[key].pairs == fullest and key not in out]
+    measured = judged(table, constraints)
+    at = shares(level, len(measured), len(complete))
+    ruled = ruled_out(table, measured, at.ruling)
+    ranked = [key for key in complete if key not in ruled]
+    kept = keeping(table, measured, ranked, at.keeping)
+    best = max(kept or ranked, key=lambda key: means[key].mean or 0.0, default=None)
+    top = max((means[key].mean or 0.0 for key in kept), default=float("inf"))
+    ahead = {key for key in ranked if key not in kept and (means[key].mean or 0.0) > top}
+    distances = _distances(table, best, at.tying)
+    if ahead:
+        wide = _distances(table, best, 1 - (1 - at.tying) / len(ahead))
+        distances |= {key: wide[key] for key in ahead if key in wide}
+    halves = _half_widths(table, [key for key in ranked if key not in ahead], at.tying)
+    why = "nothing was measured" if not complete else "no cell keeps the constraints" if best is None else \
+        "no image of the one shares prompt, seed with one of the other"
+    cells = []
+    for key in keys:
+        behind = distances.get(key, _nothing(why))
+        if key in halves and behind.mean is not None and behind.low is not None:
+            behind = replace(behind, low=behind.mean - halves[key], high=behind.mean + halves[key])
+        tied = key in ranked and (key == best or key in ahead
+                                  or (behind.low is not None and (not kept or not behind.distinct)))
+        cells.append(Scored(candidate=key[0], guidance=key[1], objective=means.get(key, _nothing("no values")), behind=behind,
+                            tied=tied, complete=key in complete, ruled_out=ruled.get(key, ""), dropped=key in out))
+    return tuple(cells)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shares:
+    """Levels of intervals: `tying` of the differences, `ruling` of those that rule a cell out, `keeping` of those that show that
+    it keeps a constraint."""
+
+    tying: float
+    ruling: float
+    keeping: float
+
+
+def shares(level: float, constraints: int, cells: int) -> Shares:
+    """How the error e = 1 - `level` is divided: all for the differences without constraints, otherwise half of it.
+
+    The other half is for the constraints. Both ends of an interval of level 1 - x err by x/2 each, and a limit has one side. The
+    truly best cell that keeps all is ruled out by one of m constraints with a chance of at most e/4 where their intervals are of
+    level 1 - e/2m; any of C cells that breaks one is taken for keeping it with at most e/4 where those are of level 1 - e/2C.
+    """
+    error = 1 - level
+    if not constraints:
+        return Shares(tying=level, ruling=level, keeping=level)
+    return Shares(tying=1 - error / 2, ruling=1 - error / (2 * constraints), keeping=1 - error / (2 * max(1, cells)))
+
+
+def judged(table: pd.DataFrame, constraints: Sequence[Constraint]) -> list[Constraint]:
+    """The constraints on what was measured at all; the others rule nothing out."""
+    return [c for c in constraints if c.metric in table.columns and table[c.metric].notna().any()]
+
+
+def keeping(table: pd.DataFrame, constraints: Sequence[Constraint], cells: Sequence[CellKey], level: float) -> list[CellKey]:
+    """The cells whose interval lies wholly on the right side of every constraint's limit; without constraints all."""
+    kept = list(cells)
+    for constraint in constraints:
+        of = constrained(table, constraint.metric, level)
+        kept = [key for key in kept if key in of and _keeps(of[key], constraint)]
+    return kept
+
+
+def _keeps(of: Estimate, constraint: Constraint) -> bool:
+    return (of.low is not None and of.high is not None and (constraint.at_most is None or of.high <= constraint.at_most)
+            and (constraint.at_least is None or of.low >= constraint.at_least))
+
+
+def ruled_out(table: pd.DataFrame, constraints: Sequence[Constraint], level: float = LEVEL) -> dict[CellKey, str]:
+    """Cells whose interval of a constrained metric lies wholly on the wrong side of the limit, and what it is, in words."""
+    found: dict[CellKey, str] = {}
+    for constraint in constraints:
+        for key, of in constrained(table, constraint.metric, level).items():
+            if of.low is None or of.high is None:
+                continue
+            above = constraint.at_most is not None and of.low > constraint.at_most
+            below = constraint.at_least is not None and of.high < constraint.at_least
+            if key not in found and (above or below):
+                found[key] = (f"{words.title(constraint.metric)} {words.number(of.mean, constraint.metric)} "
+                              f"{words.interval(of.low, of.high, constraint.metric)}, {limit(constraint)} was asked for")
+    return found
+
+
+def constrained(table: pd.DataFrame, metric: str, level: float = LEVEL) -> dict[CellKey, Estimate]:
+    """The mean of `metric` in every cell that has values of it; nothing where it was not measured."""
+    if metric not in table.columns:
+        return {}
+    means = cluster_means(table, metric, CELL, level)
+    if metric in SHARES:
+        means = {key: within_bounds(of, flags=metric in FLAGS, level=level) for key, of in means.items()}
+    return {(str(key[0]), float(key[1])): of for key, of in means.items()}
+
+
+def limit(constraint: Constraint) -> str:
+    """The limit of a constraint in words: "at most 5.0 %"."""
+    said = [f"{word} {words.number(value, constraint.metric)}"
+            for word, value in (("at most", constraint.at_most), ("at least", constraint.at_least)) if value is not None]
+    return " and ".join(said)
+
+
+def _distances(table: pd.DataFrame, best: CellKey | None, level: float) -> dict[tuple[Any, ...], Estimate]:
+    """The paired difference of every cell from the best one, over the prompts and seeds that both have."""
+    if best is None:
+        return {}
+    at = (table["candidate"] == best[0]) & (table["guidance"] == best[1])
+    pairs = table[["prompt", "seed", *CELL, "objective"]].merge(
+        table.loc[at, ["prompt", "seed", "objective"]], on=["prompt", "seed"], suffixes=("", "_best"), validate="many_to_one")
+    pairs = pairs.assign(difference=pairs["objective"] - pairs["objective_best"])
+    return cluster_means(pairs, "difference", CELL, level)
+
+
+def _nothing(why: str) -> Estimate:
+    return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why)
+
+
+def _half_widths(table: pd.DataFrame, cells: list[CellKey], level: float) -> dict[CellKey, float]:
+    """Half widths of the intervals of `from_best`, over the images that all `cells` have; none without two such prompts."""
+    if not cells:
+        return {}
+    measured = table.dropna(subset=["objective"])
+    wide = measured.pivot_table(index=["prompt", "seed"], columns=list(CELL), values="objective", sort=False)
+    scores = wide[cells].dropna().groupby(level="prompt", sort=True).mean()
+    if len(scores) < 2:
+        return {}
+    return dict(zip(cells, from_best(scores.to_numpy(dtype=np.float64), level).half.tolist(), strict=True))

@@ -1,0 +1,152 @@
+"""The sentences of a sweep's recommendation: the verdict and the reasons behind it. Called by recommendation.py alone."""
+
+from __future__ import annotations
+
+from harness.declare import DESIRABILITY, Objective
+from reports import formatting as words
+from reports.read.run import Run
+from reports.verdict.candidates import axis_of, label, label_with_role, parents
+from reports.verdict.race_summary import spent
+from reports.verdict.recommendation import Comparison, Recommendation
+
+
+def sweep_sentence(run: Run, rec: Recommendation) -> str:
+    """The verdict in one sentence: what to ship, what is tied with it, and what the held-out prompts said."""
+    if rec.pick is None or rec.guidance is None:
+        return rec.sentence
+    against = [c for c in rec.comparisons if c.value == "objective" and c.other_guidance == rec.guidance]
+    lost = [c for c in against if c.word == "worse"]
+    what = f"{label_with_role(run, rec.pick)} at CFG {rec.guidance:g}"
+    tied = _tied(run, rec)
+    if lost:
+        return (f"Do not ship {what} yet: it was picked on the select prompts, but {_where(lost[0])} it is "
+                f"{_told(run, lost)}{tied}.")
+    level = [c.other for c in against if c.word == "tied" and c.other in parents(run.suite)]
+    if level and rec.pick not in parents(run.suite):
+        names = words.listed([label_with_role(run, n) for n in level])
+        return f"No gain shown over {names}: the pick is {what}; {_where(against[0])} it is {_told(run, against)}{tied}."
+    verb = "Keep" if rec.pick in parents(run.suite) else "Ship"
+    if not against:
+        return f"{verb} {what}; no control was there to compare it with{tied}."
+    return f"{verb} {what}; {_where(against[0])} it is {_told(run, against)}{tied}."
+
+
+def objective_words(objective: Objective) -> str:
+    """What an image's objective is, in one sentence."""
+    if objective.maximise == DESIRABILITY:
+        names = words.listed([words.title(d.metric) for d in objective.desirabilities], 99)
+        start = f"100 × the weighted geometric mean of the desirabilities of {names}"
+    else:
+        start = words.title(objective.maximise)
+    less = [f"{p.weight:g} × {words.title(p.metric)}{f' beyond {p.allowance:g}' if p.allowance else ''}"
+            for p in objective.penalties]
+    kept = [f"{words.title(c.metric)} {'at most' if c.at_most is not None else 'at least'} "
+            f"{c.at_most if c.at_most is not None else c.at_least:g}" for c in objective.constraints]
+    said = " − ".join([start, *less])
+    return f"Objective of an image: {said}{'; a cell must keep ' + ', '.join(kept) if kept else ''}."
+
+
+def _tied(run: Run, rec: Recommendation) -> str:
+    """What the select prompts leave open: how many cells are tied, and how far the tie reaches along either axis."""
+    others = sum(c.tied for c in rec.cells) - 1
+    if others < 1 or rec.pick is None:
+        return ""
+    parts = []
+    if len(rec.tied_candidates) > 1:
+        parts.append(f"{_span(run, rec.tied_candidates)} at CFG {rec.guidance:g}")
+    if len(rec.tied_guidances) > 1:
+        parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g} at {label(run, rec.pick)}")
+    among = f" (tied: {', '.join(parts)})" if parts else ""
+    return f"; the select prompts, on which it was chosen, do not tell it from {words.plural(others, 'other cell')}{among}"
+
+
+def _span(run: Run, names: tuple[str, ...]) -> str:
+    axis = axis_of(run.suite)
+    if axis is None:
+        return words.listed([label(run, n) for n in names])
+    values = sorted(float(run.candidate(n).axes[axis]) for n in names)
+    return f"{axis} {values[0]:g}–{values[-1]:g}" if len(set(values)) > 1 else f"{axis} {values[0]:g}"
+
+
+def _where(c: Comparison) -> str:
+    return (f"on {words.plural(c.difference.prompts, 'held-out confirm prompt')}" if c.split == "confirm"
+            else "on the select prompts, unconfirmed,")
+
+
+def _told(run: Run, comparisons: list[Comparison]) -> str:
+    said = []
+    for c in comparisons:
+        other, d = label_with_role(run, c.other), c.difference
+        if c.word == "not measured":
+            said.append(f"not compared with {other} ({d.why})")
+        elif c.word == "tied":
+            said.append(f"tied with {other} ({words.signed(d.mean)} {words.interval(d.low, d.high)})")
+        else:
+            said.append(f"{c.word} than {other} by {words.number(abs(d.mean or 0.0))} {words.interval(d.low, d.high)}")
+    return words.listed(said)
+
+
+def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
+    """Why this pick: the best cell, the tied set, tied parents, and what CLIP score alone would have said."""
+    said = [*_best_reasons(run, rec), *_parent_ties(run, rec)]
+    for c in rec.comparisons:
+        if c.other_guidance != rec.guidance:
+            said.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is {c.word}: "
+                        f"{words.estimate(c.difference, difference=True)} ({c.split} prompts).")
+    if rec.clip_alone and rec.clip_alone_at_pick is not None:
+        said.append(f"CLIP score alone would have picked CFG {rec.clip_alone_at_pick:g} for this candidate"
+                    f"{' too' if rec.clip_alone_at_pick == rec.guidance else ''}, and {label(run, rec.clip_alone[0])} at CFG "
+                    f"{rec.clip_alone[1]:g} over all: alignment scores tend to rise with guidance while images burn out, so the "
+                    "objective counts clipped pixels and lost colours against them.")
+    return tuple(said)
+
+
+def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
+    """The best cell and what is tied with it, and how far the pick is from it. Where constraints are open, the cell that all are
+    measured from is the best of those that are shown to keep them (see scoring.score_table)."""
+    competing = [c for c in rec.cells if c.complete and not c.ruled_out and c.objective.mean is not None]
+    best = max(competing, key=lambda c: c.objective.mean or 0.0)
+    start = max((c for c in competing if c.behind.mean == 0.0), key=lambda c: c.objective.mean or 0.0, default=best)
+    mine = next(c for c in rec.cells if c.candidate == rec.pick and c.guidance == rec.guidance)
+    tied = [c for c in rec.cells if c.tied]
+    unkept = any(c.behind.distinct and (c.behind.mean or 0.0) < 0 for c in tied)
+    count = f"{len(tied)} of {len(rec.cells)} cells"
+    at = f"{words.estimate(best.objective)}: {label(run, best.candidate)} at CFG {best.guidance:g}"
+    if start != best:
+        said = [f"The highest mean objective is {at}, but it is open whether it keeps the constraints. The best of the cells "
+                f"that are shown to keep them is {label(run, start.candidate)} at CFG {start.guidance:g}; {count} are tied with "
+                "it or, while that is open, ahead of it."]
+    elif unkept:
+        said = [f"The highest mean objective is {at}. No cell is shown to keep the constraints, so none is left out for being "
+                f"worse than another: {count} are left."]
+    else:
+        said = [f"The highest mean objective is {at}; {count} are tied with it."]
+    if mine != start:
+        told = "" if mine.behind.distinct else ": no difference that could be told"
+        said.append(f"The pick is {words.estimate(mine.behind, difference=True)} from it{told}.")
+    return said
+
+
+def _parent_ties(run: Run, rec: Recommendation) -> list[str]:
+    if rec.pick in parents(run.suite):
+        return [f"{label_with_role(run, rec.pick or '')} wins itself: no mixture is tied with the best cell."]
+    said = []
+    for name in parents(run.suite):
+        cells = [c for c in rec.cells if c.tied and c.candidate == name]
+        if cells:
+            scales = ", ".join(f"{c.guidance:g}" for c in sorted(cells, key=lambda c: c.guidance))
+            what = "adapter" if rec.axis == "weight" else "merge"
+            said.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the select prompts alone do not show "
+                        f"that the {what} beats it.")
+    return said
+
+
+def race_reasons(run: Run) -> tuple[str, ...]:
+    """What an adaptive sweep spent, and why it ended."""
+    looks, total = [look for look in run.looks if look.stage == "select"], spent(run)
+    if not looks or total is None:
+        return ()
+    dropped = sum(len(look.dropped) for look in looks)
+    share = f", {100 * total.images / total.whole:.0f} % of the {total.whole} of the whole grid" if total.whole else ""
+    return (f"The sweep was adaptive: {words.plural(len(looks), 'look')} dropped {words.plural(dropped, 'cell')}; {total.images} "
+            f"images were sampled{share}. The last one: {looks[-1].why.rstrip('.')}.",)

@@ -1,0 +1,39 @@
+"""How consistent the look of a candidate is: the share of its images that have its most common look. Called by tables.py and by
+the figure of leanings."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+
+from reports.read.run import Run
+from reports.statistics.intervals import Estimate, cluster_interval, within_bounds
+
+DEFINITION: Final = ("Style consistency: the share of a candidate's images whose look, told by CLIP, is the candidate's most "
+                     "common one (every prompt counts once; the interval takes that look as given).")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Consistency:
+    """The most common look of a candidate, "" where none was told, and the share of its images that have it."""
+
+    look: str
+    share: Estimate
+
+
+def style_consistency(run: Run, name: str, guidance: float | None) -> Consistency:
+    """Mean over prompts of the share of a prompt's images that have the candidate's most common look (of equals the first by
+    name), between 0 and 1, over both splits at a guidance; 95 % interval with prompts as clusters, within 0 and 1."""
+    rows = run.images[run.images["candidate"] == name]
+    rows = rows if guidance is None else rows[rows["guidance"] == guidance]
+    told = rows.dropna(subset=["style"]) if "style" in rows.columns else rows.iloc[:0]
+    if told.empty:
+        return Consistency(look="", share=Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why="no look was told"))
+    looks = told["style"].astype(str).tolist()
+    counts = Counter(looks)
+    look = min(counts, key=lambda one: (-counts[one], one))
+    held = cluster_interval(np.array([one == look for one in looks], dtype=np.float64), told["prompt"].tolist())
+    return Consistency(look=look, share=within_bounds(held, flags=True))

@@ -1,0 +1,491 @@
+"""Whatever can be known to be wrong with a suite is said before any work, all of it, with the nearest known name."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import (
+    Adapter,
+    AestheticGradient,
+    Alphas,
+    Blocks,
+    Budget,
+    Candidate,
+    Checkpoint,
+    Constraint,
+    Desirability,
+    Emphasis,
+    Fused,
+    Gate,
+    Gradient,
+    Grid,
+    Merge,
+    Objective,
+    Penalty,
+    Prompt,
+    Search,
+    Suite,
+    alpha_sweep,
+)
+from harness.check import model_problems, problems
+from harness.merge import MERGE_METHODS, MergeMethod, Parameter
+from tests.fakes import tiny_grid, tiny_suite
+
+
+def said(tmp_path: Path, **changes: object) -> str:
+    return "\n".join(problems(tiny_suite(**changes), tmp_path))
+
+
+def one(**changes: object) -> dict[str, object]:
+    candidate = Candidate(**{"name": "x", "model": "zoo:photo", **changes})  # type: ignore[arg-type]
+    return {"candidates": (candidate,), "baseline": "x"}
+
+
+def merge(**changes: object) -> Merge:
+    return Merge(**{"a": "zoo:photo", "b": "zoo:anime", "alpha": 0.5, **changes})  # type: ignore[arg-type]
+
+
+def test_a_good_suite_has_no_problems(tmp_path: Path) -> None:
+    assert problems(tiny_suite(), tmp_path) == []
+
+
+def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
+    text = said(tmp_path, baseline="alpha=2", metrics=("clip_scor",), grid=tiny_grid(seeds=()))
+    assert "the baseline 'alpha=2'" in text
+    assert "did you mean 'clip_score'" in text
+    assert "seeds is empty" in text
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=1.5)), "alpha is 1.5; 'weighted_sum' takes 0 to 1"),
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=float("nan"))), "alpha is nan"),
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, method="weigthed_sum")), "did you mean 'weighted_sum'"),
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, method="add_difference")), "takes 3 models; 2 are given"),
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, parts=("unett",))), "unknown part 'unett'"),
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, missing="skip")), "unknown missing policy 'skip'"),
+    (one(model="zoo:phot"), "did you mean 'zoo:photo'"),
+    (one(model="models/a.safetensors"), "model file 'models/a.safetensors' does not exist"),
+    (one(quantization="int8"), "unknown quantization 'int8'"),
+    (one(runtime="tensorrt"), "unknown runtime 'tensorrt'"),
+    (one(adapters=(Adapter(path="zoo:sketch", weight=float("inf")),)), "weight is inf"),
+    (one(adapters=(Adapter(path="zoo:sketch"), Adapter(path="zoo:sketch"))), "adapter 'zoo:sketch' is given 2 times"),
+    (one(adapters=(Adapter(path="zoo:sketch", start=0.6, end=0.5),)), "start is 0.6 and end 0.5; expected shares of the steps"),
+    (one(adapters=(Adapter(path="zoo:sketch", end=0.5), Adapter(path="zoo:sketch", start=0.4))), "is given 2 times"),
+    (one(adapters=(Adapter(path="zoo:sketch", blocks=Blocks(preset="GRAD_VV")),)), "did you mean 'GRAD_V'"),
+    (one(adapters=(Adapter(path="zoo:sketch", blocks=Gradient(values=(0, float("nan")))),)), "an adapter takes finite numbers"),
+    (one(model=Fused(model="zoo:base", adapters=(Adapter(path="zoo:sketch", end=0.5),))), "a fused adapter is there in every"),
+    (one(emphasis=Emphasis(weights={"red": 0.5}, method="comfy")), "did you mean 'comfyui'"),
+    (one(emphasis=Emphasis(weights={"red": float("nan")})), "emphasis of 'red' is nan"),
+    (one(emphasis=Emphasis(weights={})), "emphasis names no words"),
+    (one(emphasis=Emphasis(weights={"red": 0.5, " Red": 2})), "emphasis: ' Red' and 'red' are the same word in a prompt"),
+    (one(aesthetic=AestheticGradient(path="zoo:sketch", weight=2)), "aesthetic: weight is 2.0; expected a number from 0 to 1"),
+    (one(aesthetic=AestheticGradient(path="no.pt")), "aesthetic gradient file 'no.pt' does not exist"),
+    ({"candidates": ()}, "no candidates are declared"),
+    ({"grid": tiny_grid(steps=1001)}, "steps is 1001; expected at most 1000"),
+    ({"grid": tiny_grid(prompts=(Prompt(id="", text="a"),))}, "the prompt id '' is empty"),
+    (one(name="x" * 101), "has 101 characters; expected at most 100"),
+    (one(name="a\x1b[2J"), "cannot be printed"),
+    (one(model=Checkpoint(path="zoo:photo", config="zoo:photo")), "config 'zoo:photo' is no folder"),
+    (one(model="zoo:photo", axes={"dominant": 1.0}), "a column of the result tables has this name"),
+    (one(model="zoo:photo", axes={"psnr_db": 1.0}), "a column of the result tables has this name"),
+    (one(model="a" * 5000), "does not exist below"),
+    ({"gates": (Gate(value="clip_score", at_least=float("nan")),)}, "at_least is nan; expected a finite number"),
+    ({"gates": (Gate(value="failures", at_least=1),)}, "failures are counted; expected at_most"),
+    ({"gates": (Gate(value="coverage", at_most=1),)}, "coverage takes no limit"),
+    ({"gates": (Gate(value="saturation", not_worse_than="baseline"),)}, "neither more nor less saturation is worse"),
+    ({"name": "../up"}, "the name '../up' names a folder"),
+    ({"grid": tiny_grid(guidance_scales=(1, 1.0))}, "guidance scale 1.0 is given 2 times"),
+    ({"grid": tiny_grid(width=60)}, "width is 60; expected a multiple of 8"),
+    ({"grid": tiny_grid(sampler="dpm")}, "unknown sampler 'dpm'"),
+    ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a", split="confirm"),))}, "no prompt is in the split 'select'"),
+    ({"gates": (Gate(value="clip_score"),)}, "0 limits are given"),
+    ({"gates": (Gate(value="clip_score", not_worse_than="alpha=9"),)}, "unknown candidate 'alpha=9'"),
+    ({"gates": (Gate(value="lpips", at_most=1),)}, "unknown value 'lpips'"),
+    ({"objective": Objective(maximise="hps")}, "unknown value 'hps'"),
+    ({"objective": Objective(penalties=(Penalty(metric="clip_score", weight=-1),))}, "the weight not negative"),
+])
+def test_each_problem_names_what_was_given_and_what_is_known(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
+    assert expected in said(tmp_path, **changes)
+
+
+@pytest.mark.parametrize(("gate", "expected"), [
+    ({"value": "failure_rate", "at_least": 0.1}, "of failed images fewer are better; expected at_most"),
+    ({"value": "failure_rate", "at_most": 5}, "at_most is 5; expected a share of the images, from 0 to 1"),
+    ({"value": "failure_rate", "not_worse_than": "baseline"}, "expected at_most"),
+    ({"value": "identities", "at_most": 0}, "identities takes no limit: every identity must hold"),
+    ({"value": "clip_score", "at_least": 1, "ratio": 0.9}, "ratio is given without not_worse_than"),
+    ({"value": "failures", "at_most": 1, "ratio": 0.9}, "ratio is given without not_worse_than"),
+    ({"value": "clip_score", "not_worse_than": "baseline", "ratio": 0}, "ratio is 0.0; expected a number above 0"),
+    ({"value": "clip_score", "not_worse_than": "baseline", "ratio": float("inf")}, "ratio is inf; expected a number above 0"),
+    ({"value": "clip_score", "not_worse_than": "baseline", "ratio": 0.9, "margin": 1}, "both a margin and a ratio are given"),
+    ({"value": "clip_score", "at_least": 1, "margin": 1}, "margin is given without not_worse_than"),
+    ({"value": "saturation", "not_worse_than": "promoted"}, "neither more nor less saturation is worse"),
+    ({"value": "desirability", "at_least": 1}, "unknown value 'desirability'"),
+])
+def test_each_problem_of_a_gate_is_said(tmp_path: Path, gate: dict[str, object], expected: str) -> None:
+    assert expected in said(tmp_path, gates=(Gate(**gate),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("gate", [
+    Gate(value="rating", at_least=6), Gate(value="objective", not_worse_than="promoted", margin=0.5), Gate(value="identities"),
+    Gate(value="failure_rate", at_most=0.05), Gate(value="seconds_per_image", not_worse_than="baseline", ratio=1.1),
+    Gate(value="palette_drift", at_most=10), Gate(value="clip_score", not_worse_than="promoted", ratio=0.95)])
+def test_a_good_gate_has_no_problems(tmp_path: Path, gate: Gate) -> None:
+    assert problems(tiny_suite(gates=(gate,)), tmp_path) == []
+
+
+def test_a_candidate_called_promoted_hides_what_was_promoted(tmp_path: Path) -> None:
+    gate = Gate(value="clip_score", not_worse_than="promoted")
+    candidates = (Candidate(name="promoted", model="zoo:photo"),)
+    assert "a candidate has that name" in said(tmp_path, candidates=candidates, baseline="promoted", gates=(gate,))
+
+
+GOOD_ONE = Desirability(metric="clip_score", worst=20, best=30)
+
+
+@pytest.mark.parametrize(("objective", "expected"), [
+    ({"constraints": (Constraint(metric="clip_scor", at_least=1),)}, "unknown constraint 'clip_scor'; did you mean 'clip_score'"),
+    ({"constraints": (Constraint(metric="rating", at_least=1),)}, "unknown constraint 'rating'"),
+    ({"constraints": (Constraint(metric="clip_score"),)}, "0 limits are given; expected one of at_most, at_least"),
+    ({"constraints": (Constraint(metric="clip_score", at_most=1, at_least=1),)}, "2 limits are given"),
+    ({"constraints": (Constraint(metric="clip_score", at_most=float("nan")),)}, "the limit is nan; expected a finite number"),
+    ({"maximise": "desirability"}, "it maximises the desirability of nothing"),
+    ({"desirabilities": (GOOD_ONE,)}, "it maximises 'clip_score'; give maximise=DESIRABILITY"),
+    ({"maximise": "desirability", "desirabilities": (GOOD_ONE, GOOD_ONE)}, "desirability of 'clip_score' is given 2 times"),
+    ({"maximise": "desirability", "desirabilities": (Desirability(metric="clip_score", worst=1, best=1),)},
+     "desirability of 'clip_score': worst is 1.0 and best 1.0; expected two different finite numbers"),
+    ({"maximise": "desirability", "desirabilities": (Desirability(metric="clip_score", worst=1, best=2, shape=0),)},
+     "shape is 0.0; expected a number above 0"),
+    ({"maximise": "desirability", "desirabilities": (Desirability(metric="clip_score", worst=1, best=2, weight=-1),)},
+     "weight is -1.0; expected a number above 0"),
+    ({"maximise": "desirability", "desirabilities": (Desirability(metric="lpips", worst=1, best=2),)}, "unknown value 'lpips'"),
+])
+def test_each_problem_of_an_objective_is_said(tmp_path: Path, objective: dict[str, object], expected: str) -> None:
+    assert expected in said(tmp_path, objective=Objective(**objective))  # type: ignore[arg-type]
+
+
+def test_a_good_objective_of_several_has_no_problems(tmp_path: Path) -> None:
+    nearer = Desirability(metric="saturation", worst=0.9, best=0.4, shape=0.5, weight=2)
+    objective = Objective(maximise="desirability", desirabilities=(GOOD_ONE, nearer),
+                          constraints=tuple(Constraint(metric=m, at_most=0.1) for m in ("clipped_share", "palette_left")))
+    assert problems(tiny_suite(objective=objective, gates=(Gate(value="desirability", at_least=1),)), tmp_path) == []
+
+
+def racing(**changes: object) -> dict[str, object]:
+    return {"budget": Budget(**{"first_prompts": 2, "refine": "alpha", **changes})}  # type: ignore[arg-type]
+
+
+OF_ITSELF = Objective(penalties=(Penalty(metric="clipped_share", weight=100.0, allowance=0.05),))
+
+
+def raced(**changes: object) -> Suite:
+    prompts = tuple(Prompt(id=f"p{i}", text=f"a red star, no. {i}", split="select" if i < 6 else "confirm") for i in range(8))
+    return tiny_suite(**{"grid": tiny_grid(prompts=prompts), "objective": OF_ITSELF, **racing(), **changes})
+
+
+def searching(**changes: object) -> dict[str, object]:
+    values: dict[str, object] = {"merge": Merge(a="zoo:photo", b="zoo:anime"), "guidance": 4, "prompts": 4, "blocks": 10}
+    return {"search": Search(**{**values, **changes})}  # type: ignore[arg-type]
+
+
+def test_a_good_budget_and_a_good_search_have_no_problems(tmp_path: Path) -> None:
+    assert problems(raced(), tmp_path) == []
+    assert problems(raced(**searching()), tmp_path) == []
+
+
+@pytest.mark.parametrize("changes", [
+    {"objective": Objective()}, {"objective": replace(OF_ITSELF, constraints=(Constraint(metric="palette_left", at_most=0.1),))},
+    {"gates": (Gate(value="palette_left", at_most=0.1),)}])
+def test_a_budget_refuses_values_that_depend_on_which_images_there_are(changes: dict[str, object], tmp_path: Path) -> None:
+    (said,) = problems(raced(**changes), tmp_path)
+    assert "'palette_left', which is derived from all images of a prompt, while a budget samples a part of them" in said
+
+
+NO_CONFIRM = tuple(Prompt(id=f"p{i}", text="a star") for i in range(6))
+FILES = tuple(Candidate(name=name, model=f"zoo:{name}", axes={"alpha": float(at)})
+              for at, name in enumerate(("photo", "anime", "base")))
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    (racing(images=-1), "images is -1; expected a whole number of at least 0"),
+    (racing(first_prompts=1), "first_prompts is 1; expected a whole number of at least 2"),
+    (racing(step_prompts=0), "step_prompts is 0; expected a whole number of at least 1"),
+    (racing(enough=0), "enough is 0.0; expected a number above 0"),
+    (racing(finest=float("nan")), "finest is nan; expected a number above 0"),
+    (racing(first_prompts=4), "6 prompts are in the split 'select', and the first look takes 4; it spares nothing with fewer "
+                              "than 8"),
+    (racing(images=11), "images is 11, and the first look takes 12: 3 candidates x 2 guidance scales x 1 seeds x 2 prompts"),
+    (racing(refine="alfa"), "refine is 'alfa', which is a number for 0 candidates; expected an axis with 3 different numbers at "
+                            "least. did you mean 'alpha'"),
+    ({"candidates": alpha_sweep("zoo:photo", "zoo:anime", (0, 1))}, "refine is 'alpha', which is a number for 2 candidates"),
+    ({"candidates": FILES, "baseline": "photo"}, "no two candidates have another between them: between 'photo' and 'anime'"),
+    ({"candidates": (*alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5)), Candidate(
+        name="alpha=0.75", model=Merge(a="zoo:photo", b="zoo:anime", alpha=1), axes={"alpha": 1}))},
+     "candidate 'alpha=0.75' has alpha 1, and refine adds candidates of such names"),
+    ({"grid": tiny_grid(prompts=NO_CONFIRM)}, "no prompt is in the split 'confirm'"),
+    (searching(trials=3), "trials is 3; expected at least 4, for the presets come first"),
+    (searching(keep=0), "keep is 0; expected 1 to the number of trials"),
+    (searching(prompts=9), "prompts is 9; expected 1 to the number of select prompts, 6"),
+    (searching(guidance=3), "guidance is 3.0, which is no guidance scale of the grid; expected one of 1, 4"),
+    (searching(blocks=2), "blocks is 2; expected how many block weights the models have"),
+    (searching(blocks=61), "preset 'GRAD_V' is made for U-Nets, and 61 block weights are those of flux"),
+    (searching(presets=("GRAD_VV",)), "unknown preset 'GRAD_VV'"),
+    (searching(presets=("GRAD_V", "GRAD_V")), "preset 'GRAD_V' is given 2 times"),
+    (searching(seed=-1), "seed is -1"),
+    (searching(merge=merge()), "merge: alpha is given; it is what is searched"),
+    (searching(merge=merge(alpha=None, b="zoo:anme")), "merge: unknown model of the zoo 'zoo:anme'"),
+    (searching(merge=merge(alpha=None, method="ties")), "merge: merge method 'ties'"),
+    ({"candidates": (Candidate(name="search 3", model="zoo:photo"),), "baseline": "search 3", **searching(), **racing(refine="")},
+     "candidate 'search 3' has a name that the search gives to what it finds"),
+    ({**searching(), "budget": None}, "search: it needs a budget"),
+])
+def test_each_problem_of_a_budget_and_a_search_is_said(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
+    assert expected in "\n".join(problems(raced(**changes), tmp_path))
+
+
+def test_a_search_without_optuna_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.check.budget_and_search.find_spec", lambda _: None)
+    assert "pip install 'sweetspot[search]'" in "\n".join(problems(raced(**searching()), tmp_path))
+
+
+MANY = MergeMethod(function=max, models=3, many=True, base=True, weighted=True, random=True, alpha_range=None, paper="",
+                   parameters=(Parameter(name="density", default=0.2, low=0.0, high=1.0, meaning="share of values kept"),
+                               Parameter(name="rounds", default=1, low=1, high=9, meaning="how often", whole=True)))
+BETA = MergeMethod(function=max, models=3, beta_range=(0.0, 1.0), paper="")
+LIST = MergeMethod(function=max, models=2, many=True, alpha_range=None, paper="")
+
+
+@pytest.fixture
+def methods(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Methods of every kind of row, beside those there are."""
+    for name, row in {"many": MANY, "beta": BETA, "list": LIST}.items():
+        monkeypatch.setitem(MERGE_METHODS, name, row)
+
+
+def many(**changes: object) -> Merge:
+    return merge(**{"method": "many", "alpha": None, "c": "zoo:base", **changes})
+
+
+@pytest.mark.usefixtures("methods")
+@pytest.mark.parametrize("good", [
+    merge(alpha=Blocks(values=(0.5,) * 26)), merge(alpha=Blocks(preset="GRAD_V", base=1)), merge(alpha=Gradient(values=(0, 1))),
+    merge(alpha=Alphas(default=Blocks(preset="WRAP08"), parts={"unet": 0.1}, keys={"*attn2*": 1})),
+    merge(take={"vae": "zoo:anime"}, dtype="fp16", precision="fp64", force=("ema",), missing="keep_a"),
+    many(), many(weights=(1, 2)), many(settings={"density": 0.5, "rounds": 3, "seed": 7}),
+    many(more=("zoo:photo",), weights=(1, 2, -3)),
+    merge(method="beta", c="zoo:base", beta=0.5), merge(method="list", alpha=None, more=("zoo:base",))])
+def test_a_good_merge_has_no_problems(tmp_path: Path, good: Merge) -> None:
+    assert model_problems(good, tmp_path) == []
+
+
+@pytest.mark.usefixtures("methods")
+@pytest.mark.parametrize(("bad", "expected"), [
+    (merge(alpha=None), "merge method 'weighted_sum' needs alpha; none is given. It takes 0 to 1"),
+    (many(alpha=0.5), "alpha is given; merge method 'many' takes no alpha"),
+    (merge(beta=0.5), "beta is given; merge method 'weighted_sum' takes no beta"),
+    (merge(method="beta", c="zoo:base"), "merge method 'beta' needs beta"),
+    (merge(method="beta", c="zoo:base", beta=Blocks(values=(0.5, 2, 0.5))), "beta: values[1] is 2.0; 'beta' takes 0 to 1"),
+    (merge(alpha=Blocks(values=(0.5, -1, 0.5))), "alpha: values[1] is -1.0; 'weighted_sum' takes 0 to 1"),
+    (merge(alpha=Blocks(values=(0.5,) * 25, base=float("inf"))), "alpha: base is inf"),
+    (merge(alpha=Gradient(values=(0, float("nan")))), "alpha: values[1] is nan"),
+    (merge(alpha=Gradient(values=(0,))),
+     "alpha: a gradient needs at least 2 values, for the first and the last layer; 1 is given"),
+    (merge(alpha=Alphas(default=2)), "alpha: default is 2.0"),
+    (merge(alpha=Alphas(default=0, parts={"unet": Gradient(values=(0, 3))})), "alpha: parts['unet']: values[1] is 3.0"),
+    (merge(alpha=Alphas(default=0, parts={"unett": 1})), "unknown part of alpha 'unett'; did you mean 'unet'"),
+    (merge(alpha=Alphas(default=0, parts={"vae": 1})), "alpha: the part 'vae' has its own, but is not merged; merged: unet"),
+    (merge(alpha=Alphas(default=0, keys={"*": 1.5})), "alpha: keys['*'] is 1.5"),
+    (merge(alpha=Alphas(default=0, keys={" ": 1})), "the pattern ' ' is empty"),
+    (merge(alpha=Blocks()), "alpha: Blocks takes either values or a preset; neither is given"),
+    (merge(alpha=Blocks(values=(1, 1, 1), preset="GRAD_V")), "alpha: Blocks takes either values or a preset; both are given"),
+    (merge(alpha=Blocks(preset="GRAD_X")), "alpha: unknown preset 'GRAD_X'; did you mean 'GRAD_"),
+    (merge(alpha=Blocks(preset="GRAD_V", convention="super_merger")),
+     "alpha: unknown convention 'super_merger'; did you mean 'supermerger'"),
+    (merge(alpha=Blocks(preset="GRAD_V", convention="comfyui")), "has no values for the slots of convention 'comfyui'"),
+    (merge(alpha=Blocks(values=(1,))), "alpha: 1 block weights are given; expected one for each block"),
+    (merge(alpha=Blocks(values=(1,) * 200)), "alpha: 200 block weights are given"),
+    (merge(c="zoo:base"), "merge method 'weighted_sum' takes 2 models; 3 are given"),
+    (merge(more=("zoo:base",)), "merge method 'weighted_sum' takes 2 models; 3 are given"),
+    (merge(method="add_difference", more=("zoo:base",)), "give the third as c, not in more"),
+    (many(c=None, more=("zoo:base",)), "merge method 'many' merges the differences from a base; give the base as c"),
+    (merge(method="list", alpha=None, c="zoo:base"), "merge method 'list' takes no base; give the model of c in more"),
+    (merge(weights=(1, 2)), "weights are given; merge method 'weighted_sum' takes none"),
+    (many(weights=(1, 2, 3)), "3 weights are given; expected 2, one for each of a, b and more"),
+    (many(weights=(1, float("nan"))), "weights[1] is nan; expected a finite number"),
+    (merge(settings={"density": 0.5}), "merge method 'weighted_sum' has no settings; 'density' is given"),
+    (many(settings={"densty": 0.5}), "unknown setting of 'many' 'densty'; did you mean 'density'"),
+    (many(settings={"density": 1.5}), "setting 'density' is 1.5; 'many' takes 0 to 1"),
+    (many(settings={"rounds": 1.5}), "setting 'rounds' is 1.5; expected a whole number"),
+    (many(settings={"seed": 0.5}), "setting 'seed' is 0.5; expected a whole number"),
+    (many(settings={"seed": -1}), "setting 'seed' is -1.0; 'many' takes 0 to 9007199254740992"),
+    (merge(parts=("unet", "unet")), "part 'unet' is given 2 times"),
+    (merge(take={"vea": "zoo:anime"}), "unknown part 'vea'; did you mean 'vae'"),
+    (merge(take={"unet": "zoo:anime"}), "the part 'unet' is both merged (parts) and taken whole (take)"),
+    (merge(take={"vae": "zoo:anme"}), "did you mean 'zoo:anime'"),
+    (many(more=(merge(alpha=7),)), "alpha is 7.0; 'weighted_sum' takes 0 to 1"),
+    (merge(dtype="float16"), "unknown dtype 'float16'; did you mean 'fp16'"),
+    (merge(precision="double"), "unknown precision 'double'"),
+    (merge(force=("predictions",)), "unknown force 'predictions'; did you mean 'prediction'"),
+    (merge(b=merge(dtype="fp16")), "dtype is given for a merge within a merge"),
+])
+def test_each_problem_of_a_merge_is_said(tmp_path: Path, bad: Merge, expected: str) -> None:
+    assert expected in "\n".join(model_problems(bad, tmp_path))
+
+
+@pytest.mark.parametrize("junk", [None, 3, "zoo:phot", object(), {"a": "zoo:photo"}])
+def test_a_model_of_any_kind_is_looked_at_without_raising(tmp_path: Path, junk: object) -> None:
+    assert len(model_problems(junk, tmp_path)) == 1
+
+
+def test_a_file_beside_the_missing_one_is_offered(tmp_path: Path) -> None:
+    (tmp_path / "photo.safetensors").write_bytes(b"")
+    assert "'photo.safetensors' does" in said(tmp_path, **one(model="foto.safetensors"))
+
+
+def test_candidates_declared_alike_are_found(tmp_path: Path) -> None:
+    twins = (Candidate(name="a", model="zoo:photo"), Candidate(name="b", model="zoo:photo"))
+    assert "declared alike" in said(tmp_path, candidates=twins, baseline="a")
+
+
+def test_something_else_than_a_suite_is_said(tmp_path: Path) -> None:
+    assert problems({"name": "x"}, tmp_path) == ["SUITE is a dict; expected harness.Suite(...)"]
+
+
+class Awkward:
+    """Its repr, its hash and its truth raise."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no words")
+
+    __bool__ = __str__ = __repr__
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    (one(model=merge(alpha="abc")), "candidate 'x': model: field alpha is 'abc' (str); expected a number, harness.Blocks, "
+     "harness.Gradient, harness.Alphas or None"),
+    (one(model=merge(alpha=Alphas(default=None))),  # type: ignore[arg-type]
+     "model: alpha: field default is None; expected a number, harness.Blocks or harness.Gradient"),
+    (one(model=merge(alpha=Alphas(default=0, parts={"vae": "x"}))),  # type: ignore[dict-item]
+     "alpha: field parts['vae'] is 'x' (str); expected a number, harness.Blocks or harness.Gradient"),
+    (one(model=merge(alpha=Alphas(default=0, parts={"vae": Blocks(values=("x",))}))),  # type: ignore[arg-type]
+     "parts['vae']: values[0] is 'x' (str); expected a number"),
+    (one(model=merge(alpha=Alphas(default=0, keys=3))), "field keys is 3 (int); expected a mapping"),  # type: ignore[arg-type]
+    (one(model=merge(more="c")),
+     "more is 'c'; expected a tuple of a path, harness.Checkpoint, harness.Merge or harness.Fused, like ('c',)"),
+    (one(model=merge(more=(3,))), "more[0] is 3 (int); expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
+    (one(model=merge(take={"vae": 3})),
+     "field take['vae'] is 3 (int); expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
+    (one(model=merge(settings={"seed": "7"})), "field settings['seed'] is '7' (str); expected a number"),
+    (one(model=Checkpoint(path="zoo:photo", ema=1)),  # type: ignore[arg-type]
+     "field ema is 1 (int); expected True or False"),
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, parts="unet")),  # type: ignore[arg-type]
+     "parts is 'unet'; expected a tuple of words, like ('unet',)"),
+    (one(model=Merge(a=None, b="zoo:anime", alpha=0.5)),  # type: ignore[arg-type]
+     "field a is None; expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
+    (one(model=3), "field model is 3 (int); expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
+    (one(quantization=["fp32"]), "field quantization is ['fp32'] (list); expected text"),
+    (one(axes=[1]), "field axes is [1] (list); expected a mapping"),
+    (one(name=5), "candidate number 1: field name is 5 (int); expected text"),
+    (one(model="zoo:\ud800"), "lone surrogate"),
+    ({"grid": tiny_grid(prompts=(Prompt(id=1, text=None),))},  # type: ignore[arg-type]
+     "grid: prompts[0]: field text is None; expected text"),
+    ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a", tags=3),))},  # type: ignore[arg-type]
+     "field tags is 3 (int); expected a mapping"),
+    ({"grid": tiny_grid(seeds=(1, "2"))}, "grid: seeds[1] is '2' (str); expected a whole number"),
+    ({"grid": tiny_grid(steps=True)}, "field steps is True (bool); expected a whole number"),
+    ({"grid": tiny_grid(seeds=(10 ** 30,))}, "seeds[0] has more than 64 bits"),
+    ({"metrics": "psnr"}, "metrics is 'psnr'; expected a tuple of words, like ('psnr',)"),
+    ({"gates": (Gate(value="failures", at_most="none"),)}, "field at_most is 'none' (str); expected a number or None"),  # type: ignore[arg-type]
+    ({"gates": ("coverage",)}, "gates[0] is 'coverage' (str); expected harness.Gate"),
+    ({"baseline": None}, "field baseline is None; expected text"),
+])
+def test_a_value_of_the_wrong_kind_is_named_with_its_field(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
+    assert expected in said(tmp_path, **changes)
+
+
+GOOD: dict[type, dict[str, object]] = {
+    Checkpoint: {"path": "zoo:photo"}, Merge: {"a": "zoo:photo", "b": "zoo:anime", "alpha": 0.5}, Adapter: {"path": "zoo:sketch"},
+    Candidate: {"name": "x", "model": "zoo:photo"}, Prompt: {"id": "a", "text": "a"},
+    Penalty: {"metric": "clip_score", "weight": 1}, Blocks: {"values": (0.5,) * 26}, Gradient: {"values": (0, 1)},
+    Alphas: {"default": 0.5}, Constraint: {"metric": "clip_score", "at_least": 1},
+    Desirability: {"metric": "clip_score", "worst": 1, "best": 2}, Budget: {},
+    Search: {"merge": Merge(a="zoo:photo", b="zoo:anime"), "guidance": 4},
+    Grid: {"prompts": (Prompt(id="a", text="a"),), "seeds": (1,), "guidance_scales": (1,)}, Objective: {},
+    Gate: {"value": "failures", "at_most": 0},
+    Suite: {"name": "s", "baseline": "x", "candidates": (Candidate(name="x", model="zoo:photo"),), "grid": tiny_grid()}}
+
+
+PLACES: dict[type, Callable[[Any], object]] = {
+    Suite: lambda d: d, Candidate: lambda d: tiny_suite(candidates=(d,)), Adapter: lambda d: tiny_suite(**one(adapters=(d,))),
+    Checkpoint: lambda d: tiny_suite(**one(model=d)), Merge: lambda d: tiny_suite(**one(model=d)),
+    **dict.fromkeys((Blocks, Gradient, Alphas), lambda d: tiny_suite(**one(model=merge(alpha=d)))),
+    Prompt: lambda d: tiny_suite(grid=tiny_grid(prompts=(d,))), Grid: lambda d: tiny_suite(grid=d),
+    Penalty: lambda d: tiny_suite(objective=Objective(penalties=(d,))), Objective: lambda d: tiny_suite(objective=d),
+    Gate: lambda d: tiny_suite(gates=(d,)), Constraint: lambda d: tiny_suite(objective=Objective(constraints=(d,))),
+    Desirability: lambda d: tiny_suite(objective=Objective(maximise="desirability", desirabilities=(d,))),
+    Budget: lambda d: tiny_suite(budget=d), Search: lambda d: tiny_suite(budget=Budget(), search=d)}
+
+
+def suite_with(declaration: object) -> object:
+    """A suite with the declaration in its place."""
+    return PLACES[type(declaration)](declaration)
+
+
+JUNK: tuple[object, ...] = (
+    None, 3, 10 ** 5000, float("nan"), "abc", "\ud800", b"x", "", [[]], {"a": []}, {3: {}}, ([],), (None,), object(), Awkward(),
+    (Awkward(),), {"a": Awkward()}, True)
+
+
+@pytest.mark.parametrize(("kind", "field"), [(kind, field) for kind in GOOD for field in kind.__dataclass_fields__])  # type: ignore[attr-defined]
+def test_no_value_in_any_field_makes_the_check_raise(tmp_path: Path, kind: type, field: str) -> None:
+    for value in JUNK:
+        found = problems(suite_with(kind(**{**GOOD[kind], field: value})), tmp_path)
+        assert not any("could not be checked" in text for text in found), found
+
+
+@pytest.mark.parametrize(("kind", "field"), [
+    (kind, field) for kind, field in product(GOOD, ("path", "a", "default", "name", "text"))
+    if field in kind.__dataclass_fields__])  # type: ignore[attr-defined]
+def test_none_where_a_value_belongs_is_a_problem(tmp_path: Path, kind: type, field: str) -> None:
+    found = problems(suite_with(kind(**{**GOOD[kind], field: None})), tmp_path)
+    assert any(f"field {field} is None" in text for text in found)
+
+
+def test_a_recipe_nested_beyond_all_measure_is_said(tmp_path: Path) -> None:
+    model: Merge | str = "zoo:photo"
+    for _ in range(5000):
+        model = Merge(a=model, b="zoo:anime", alpha=0.5)
+    assert "RecursionError" in said(tmp_path, **one(model=model))
+
+
+def test_paths_and_numpy_scalars_are_good_declarations(tmp_path: Path) -> None:
+    (tmp_path / "a.safetensors").write_bytes(b"")
+    here = Path("a.safetensors")
+    merged = Merge(a=here, b=Checkpoint(path=here), alpha=np.float32(0.5))  # type: ignore[arg-type]
+    grid = tiny_grid(seeds=np.arange(2), guidance_scales=np.linspace(1, 3, 2), steps=np.int64(2))
+    assert problems(tiny_suite(grid=grid, **one(model=merged)), tmp_path) == []
+
+
+def test_one_adapter_may_work_in_two_stretches_of_steps(tmp_path: Path) -> None:
+    adapters = (Adapter(path="zoo:sketch", end=0.3), Adapter(path="zoo:sketch", start=0.6))
+    assert problems(tiny_suite(gates=(), **one(adapters=adapters)), tmp_path) == []
+
+
+def test_one_adapter_under_two_spellings_is_found(tmp_path: Path) -> None:
+    (tmp_path / "l.safetensors").write_bytes(b"")
+    spellings = (Adapter(path="l.safetensors"), Adapter(path="./l.safetensors"))
+    assert "is given 2 times" in said(tmp_path, **one(adapters=spellings))
+
+
+@pytest.mark.parametrize(("prefer", "said"), [
+    ({"guidance": "low"}, "prefers 'low' on 'guidance'; expected one of lowest, highest, middle"),
+    ({"alhpa": "lowest"}, "unknown axis 'alhpa'")])
+def test_a_preference_names_an_axis_and_a_side(prefer: dict[str, str], said: str, tmp_path: Path) -> None:
+    assert any(said in problem for problem in problems(tiny_suite(objective=Objective(prefer=prefer)), tmp_path))

@@ -1,0 +1,68 @@
+"""Between two candidates lies one in which every number is the same share of the way, and nothing where a file differs."""
+
+import pytest
+
+from harness import Adapter, Alphas, Blocks, Candidate, Checkpoint, Merge, adapter_sweep, alpha_sweep
+from harness.declare import AestheticGradient
+from harness.declare.interpolate import RefiningError, between
+
+
+def two(**models: object) -> tuple[Candidate, Candidate]:
+    return tuple(Candidate(name=name, model=model, axes={"alpha": at})  # type: ignore[arg-type, return-value]
+                 for (name, model), at in zip(models.items(), (0.0, 1.0), strict=True))
+
+
+@pytest.mark.parametrize("value", [0.36, 0.4, 0.425, 0.4999])
+def test_between_two_of_a_sweep_lies_what_the_sweep_itself_would_declare(value: float) -> None:
+    (expected,) = alpha_sweep("zoo:photo", "zoo:anime", (value,))
+    low, high = alpha_sweep("zoo:photo", "zoo:anime", (0.35, 0.5))
+    assert between(low, high, "alpha", value) == expected
+    assert between(low, high, "alpha", value).key == expected.key
+
+
+def test_an_adapters_weight_is_refined_like_an_alpha() -> None:
+    low, high = adapter_sweep("zoo:base", "zoo:sketch", (0.5, 1))
+    assert between(low, high, "weight", 0.75) == adapter_sweep("zoo:base", "zoo:sketch", (0.75,))[0]
+
+
+def test_blocks_go_the_same_share_of_the_way() -> None:
+    low, high = two(low=Merge(a="a", b="b", alpha=Alphas(default=Blocks(values=(0.0, 0.2, 1.0)), keys={"x*": 0.0})),
+                    high=Merge(a="a", b="b", alpha=Alphas(default=Blocks(values=(1.0, 0.4, 0.0)), keys={"x*": 0.5})))
+    made = between(low, high, "alpha", 0.25).model
+    assert made == Merge(a="a", b="b", alpha=Alphas(default=Blocks(values=(0.25, 0.25, 0.75)), keys={"x*": 0.125}))
+
+
+@pytest.mark.parametrize(("one", "other", "said"), [
+    (Merge(a="a", b="b", alpha=0.0), Merge(a="a", b="c", alpha=1.0), "model.b is 'b' for one and 'c' for the other"),
+    (Merge(a="a", b="b", alpha=0.0), Checkpoint(path="b"), "model is"),
+    (Merge(a="a", b="b", alpha=0.0), Merge(a="a", b="b", alpha=1.0, method="slerp"), "model.method"),
+    (Merge(a="a", b="b", settings={"seed": 1}), Merge(a="a", b="b", settings={"seed": 2}), "model.settings.seed"),
+    (Checkpoint(path="a"), Checkpoint(path="a", ema=True), "model.ema is False"),
+])
+def test_what_is_no_number_has_nothing_between(one: object, other: object, said: str) -> None:
+    low, high = two(low=one, high=other)
+    with pytest.raises(RefiningError, match="between 'low' and 'high'") as refused:
+        between(low, high, "alpha", 0.5)
+    assert said in str(refused.value)
+
+
+def test_whole_numbers_and_more_adapters_have_nothing_between() -> None:
+    first = Candidate(name="1", model="zoo:base", axes={"alpha": 0}, aesthetic=AestheticGradient(path="x", steps=2))
+    more = (Candidate(name="2", model="zoo:base", axes={"alpha": 1}, aesthetic=AestheticGradient(path="x", steps=5)),
+            Candidate(name="2", model="zoo:base", axes={"alpha": 1}, aesthetic=first.aesthetic, adapters=(Adapter(path="y"),)))
+    for other in more:
+        with pytest.raises(RefiningError, match=r"steps|adapters"):
+            between(first, other, "alpha", 0.5)
+
+
+@pytest.mark.parametrize("value", [0.35, 0.5, 0.1, float("nan")])
+def test_a_value_that_is_not_between_is_refused(value: float) -> None:
+    low, high = alpha_sweep("zoo:photo", "zoo:anime", (0.35, 0.5))
+    with pytest.raises(RefiningError, match="there is no alpha="):
+        between(low, high, "alpha", value)
+
+
+def test_a_second_axis_that_differs_is_interpolated_too() -> None:
+    low = Candidate(name="l", model=Merge(a="a", b="b", alpha=0.0, beta=0.0), axes={"alpha": 0.0, "beta": 0.0, "kind": "x"})
+    high = Candidate(name="h", model=Merge(a="a", b="b", alpha=1.0, beta=0.5), axes={"alpha": 1.0, "beta": 0.5, "kind": "x"})
+    assert between(low, high, "alpha", 0.5).axes == {"alpha": 0.5, "beta": 0.25, "kind": "x"}

@@ -1,0 +1,69 @@
+"""Run folders and a baseline written by version 0.1.0 before its modules moved: they load, resume and report the same verdict."""
+
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.gold.facts import facts
+
+GOLD = Path(__file__).parent
+SUITES = ("gold", "gold_race")
+
+
+def same(now: Any, before: Any) -> bool:
+    """Equal, numbers to the twelfth digit."""
+    if isinstance(before, dict):
+        return now.keys() == before.keys() and all(same(now[key], before[key]) for key in before)
+    if isinstance(before, list):
+        return len(now) == len(before) and all(map(same, now, before))
+    if isinstance(before, float):
+        return isinstance(now, int | float) and math.isclose(now, before, rel_tol=1e-12, abs_tol=1e-12)
+    return type(now) is type(before) and now == before
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Path:
+    """A copy of the gold's suites, run folders and baseline."""
+    for name in ("suites", "runs", "models"):
+        shutil.copytree(GOLD / name, tmp_path / name)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_an_old_run_folder_gives_the_verdict_it_gave_then(name: str, work: Path) -> None:
+    expected = json.loads((GOLD / f"{name}.json").read_text())
+    now = facts(work / "runs" / name)
+    assert {key for key in expected if not same(now.get(key), expected[key])} == set()
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_an_old_run_folder_resumes_without_sampling_and_reports_the_same(name: str, work: Path, pytester: pytest.Pytester) -> None:
+    images = work / "runs" / name / "images"
+    before = {path: path.stat().st_mtime_ns for path in images.rglob("*.png")}
+    journal = work / "runs" / name / "journal.jsonl"
+    sampled_before = [line for line in journal.read_text().splitlines() if '"kind":"sample"' in line]
+    pytester.makeconftest("")
+    # Only what costs no timing: that depends on the machine, and is taken again on another one.
+    done = pytester.runpytest_subprocess(work / "suites" / f"{name}.py", "--benchmark", "--runs-dir", work / "runs", "--baselines",
+                                         work / "models" / "baselines", "-q", "-p", "no:cacheprovider")
+    assert done.ret == 0, done.outlines
+    assert {path: path.stat().st_mtime_ns for path in images.rglob("*.png")} == before
+    assert [line for line in journal.read_text().splitlines() if '"kind":"sample"' in line] == sampled_before
+    expected = json.loads((GOLD / f"{name}.json").read_text())
+    now = facts(work / "runs" / name)
+    assert {key for key in expected if not same(now.get(key), expected[key])} == set()
+
+
+@pytest.mark.parametrize("name", SUITES)
+def test_the_table_has_the_old_columns_with_the_old_values(name: str, work: Path) -> None:
+    from reports import load_run
+    from reports.page.build import csv
+
+    (work / "now.csv").write_text(csv(load_run(work / "runs" / name)))
+    now, before = pd.read_csv(work / "now.csv"), pd.read_csv(GOLD / "runs" / name / "table.csv")
+    pd.testing.assert_frame_equal(now[list(before.columns)], before)

@@ -1,0 +1,78 @@
+"""What must hold for any merge holds for these, and a method or a file that breaks it is named."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness import Merge
+from harness.materialise.algebra_checks import Identity, check_identities
+from harness.merge import MERGE_METHODS
+from tests.materialise.models import CONV_IN, merge, parent, planned, saved, two, write
+
+
+def check(root: Path, recipe: Merge, saved_as: Path | None = None) -> dict[str, Identity]:
+    return {result.name: result for result in check_identities(planned(root, recipe), saved_as)}
+
+
+def numbers(name: str) -> dict[str, object]:
+    row = MERGE_METHODS[name]
+    third = {"c": "c.safetensors"} if row.base or (row.models == 3 and not row.many) else {}
+    more = {"more": ("d.safetensors",)} if row.many else {}
+    return {"method": name, "alpha": 0.3 if row.alpha_range else None, "beta": 0.4 if row.beta_range else None, **third, **more}
+
+
+@pytest.fixture(scope="module")
+def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("four")
+    for seed, name in enumerate("abcd"):
+        write(root / f"{name}.safetensors", parent(seed, torch.bfloat16))
+    return root
+
+
+@pytest.mark.parametrize("name", MERGE_METHODS)
+def test_every_identity_holds_for_every_method(name, four):
+    recipe = merge(**numbers(name))
+    results = check(four, recipe, saved(four, recipe, f"{name}.safetensors").path)
+    assert [result for result in results.values() if result.holds is False] == []
+    assert results["the saved file is what memory holds"].holds
+
+
+def test_the_parts_of_a_nested_merge_are_compared_in_the_precision_of_the_whole(tmp_path):
+    two(tmp_path)
+    write(tmp_path / "c.safetensors", parent(3, torch.float32))
+    results = check(tmp_path, Merge(a=merge(), b="c.safetensors", alpha=0.4))
+    assert [result for result in results.values() if result.holds is False] == []
+
+
+def test_a_method_that_breaks_its_promises_is_named_with_its_keys(tmp_path, monkeypatch):
+    two(tmp_path)
+    function = MERGE_METHODS["weighted_sum"].function
+    drawn = torch.Generator().manual_seed(0)
+    monkeypatch.setitem(MERGE_METHODS, "weighted_sum", replace(MERGE_METHODS["weighted_sum"], function=lambda a, b, alpha: (
+        function(a, b, alpha) * (1.01 + 0.1 * torch.rand(a.shape, generator=drawn)).to(a.dtype))))
+    results = check(tmp_path, merge())
+    for name in ("alpha 0 is A", "alpha 1 is B", "A with A is A", "float64 within one unit in the last place",
+                 "order does not matter", "pieces are the whole"):
+        assert results[name].holds is False, name
+    assert "'conv_in.bias'" in results["alpha 0 is A"].said
+
+
+def test_a_saved_file_that_differs_is_named(tmp_path):
+    two(tmp_path)
+    path = saved(tmp_path, merge()).path
+    tensors = load_file(path)
+    tensors[CONV_IN] = torch.nextafter(tensors[CONV_IN], torch.ones(()).half())
+    save_file(tensors, path)
+    result = check(tmp_path, merge(), path)["the saved file is what memory holds"]
+    assert result.holds is False
+    assert "1 of" in result.said
+    assert "'conv_in.weight'" in result.said
+
+
+def test_what_means_nothing_is_not_said_to_hold(tmp_path):
+    two(tmp_path)
+    assert check(tmp_path, merge())["the saved file is what memory holds"].holds is None
+    assert check(tmp_path, merge(method="slerp"))["pieces are the whole"].holds is None

@@ -1,0 +1,271 @@
+"""pytest finds suites, names their items readably, says every problem, and hands latencies to pytest-benchmark."""
+
+import importlib
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from harness.plugin.items import _Item
+
+SUITE = """
+from harness import Candidate, Gate, Grid, Merge, Prompt, Suite, alpha_sweep
+
+SUITE = Suite(
+    name="{name}", candidates=[*alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1)){more}], baseline="alpha=0",
+    grid=Grid(prompts=[Prompt(id="star", text="a red star"), Prompt(id="car", text="a blue car"),
+                       Prompt(id="fish", text="a green fish", split="confirm"),
+                       Prompt(id="cup", text="a purple cup", split="confirm")],
+              seeds=[1], guidance_scales=[1, 4], steps=2, width=64, height=64, batch_size=8),
+    metrics={metrics}, latency_rounds=2, gates=[Gate(value="coverage")],
+)
+"""
+
+
+def write_suite(pytester: pytest.Pytester, name: str = "tiny", more: str = "",
+                metrics: str = "('clip_score', 'palette', 'exposure')") -> Path:
+    file = pytester.path / "suites" / f"{name}.py"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(SUITE.format(name=name, more=more, metrics=metrics))
+    return file
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """pytester forgets modules that were first imported inside it, and numpy or torch cannot be imported twice."""
+    for name in ("diffusers", "open_clip", "pandas", "peft.tuners.lora", "plotly.graph_objects", "reports.page.build",
+                 "sklearn.cluster", "torchao.quantization", "torchmetrics.image", "transformers", "harness.plugin.session"):
+        importlib.import_module(name)
+
+
+@pytest.fixture(autouse=True)
+def zoo_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """The zoo's files are assembled once for all tests of a session."""
+    monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+
+
+def test_without_benchmark_only_the_declaration_is_checked(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "-v")
+    result.assert_outcomes(passed=1)
+    result.stdout.fnmatch_lines(["*suites/tiny.py::declaration PASSED*"])
+
+
+def test_checking_declarations_imports_no_torch(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.makeconftest("import sys\ndef pytest_unconfigure():\n    print('HEAVY', 'torch' in sys.modules)")
+    result = pytester.runpytest_subprocess("suites")
+    result.stdout.fnmatch_lines(["*HEAVY False*"])
+
+
+def test_all_problems_of_a_declaration_are_shown_without_a_traceback(pytester: pytest.Pytester) -> None:
+    write_suite(pytester, more=", Candidate(name='x', model='nowhere.safetensors')", metrics="('clip_scor',)")
+    result = pytester.runpytest("suites")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines_random(["*model file 'nowhere.safetensors' does not exist*", "*did you mean 'clip_score'*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+def test_a_broken_declaration_stops_the_work_before_the_first_image(pytester: pytest.Pytester) -> None:
+    write_suite(pytester, metrics="('clip_scor',)")
+    result = pytester.runpytest("suites", "--benchmark")
+    assert result.parseoutcomes() == {"failed": 7}
+    assert not list(pytester.path.rglob("*.png"))
+
+
+def test_files_without_a_suite_and_other_folders_are_left_alone(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    (pytester.path / "suites" / "shared.py").write_text("WORDS = 1\nraise RuntimeError('imported')\n")
+    (pytester.path / "notes.py").write_text("SUITE = 1\n")
+    pytester.runpytest().assert_outcomes(passed=1)
+
+
+def test_an_error_in_a_suite_file_is_shown_with_its_name(pytester: pytest.Pytester) -> None:
+    (pytester.path / "suites").mkdir()
+    (pytester.path / "suites" / "bad.py").write_text("SUITE = Suit()\n")
+    result = pytester.runpytest("suites")
+    result.stdout.fnmatch_lines(["*bad.py: NameError: name 'Suit' is not defined*"])
+
+
+def test_a_suite_file_that_exits_ends_nothing_but_itself(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    (pytester.path / "suites" / "exits.py").write_text("import sys\nsys.exit(3)\nSUITE = 1\n")
+    result = pytester.runpytest("suites", "--continue-on-collection-errors")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*exits.py: SystemExit: 3*"])
+
+
+def test_a_file_that_only_speaks_of_a_suite_is_said(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    (pytester.path / "suites" / "words.py").write_text('"""SUITE = no."""\n')
+    pytester.runpytest("suites", "-W", "default").assert_outcomes(passed=1, warnings=1)
+
+
+@pytest.mark.parametrize(("device", "said"), [("banana", "expected cpu, cuda or cuda:N"), ("cuda:99", "CUDA devices here")])
+def test_a_device_that_is_not_there_is_said_before_anything_else(pytester: pytest.Pytester, device: str, said: str) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "--benchmark", "--device", device)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{said}*"])
+
+
+def test_names_cannot_act_on_the_terminal(pytester: pytest.Pytester) -> None:
+    write_suite(pytester, more=", Candidate(name='[/red]\\x1b[31mx', model='zoo:photo')")
+    result = pytester.runpytest("suites", "--benchmark", "--co", "-q")
+    assert "\x1b" not in result.stdout.str()
+    result.stdout.fnmatch_lines(["*x1b*"])
+
+
+def test_a_runs_dir_that_is_a_file_is_one_clear_message(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    (pytester.path / "runs").write_text("in the way")
+    result = pytester.runpytest("suites", "--benchmark")
+    result.stdout.fnmatch_lines(["*run folder *runs/tiny cannot be used*"])
+    result.stdout.no_fnmatch_line("*Traceback*")
+
+
+@pytest.mark.parametrize(("number", "plain"), [(28, True), (30, True), (2, False)])
+def test_what_the_disk_refuses_is_said_without_a_traceback(number: int, plain: bool) -> None:
+    error = OSError(number, "no", "runs/tiny/journal.jsonl")
+    if plain:
+        said = _Item.repr_failure(None, SimpleNamespace(value=error))  # type: ignore[arg-type]
+        assert said.startswith(f"the run folder could not be written: [Errno {number}] no: 'runs/tiny/journal.jsonl'. Make room")
+    else:
+        with pytest.raises(AttributeError):  # on to pytest's own, which needs an item
+            _Item.repr_failure(None, SimpleNamespace(value=error))  # type: ignore[arg-type]
+
+
+def test_benchmark_with_xdist_is_refused_with_a_reason(pytester: pytest.Pytester) -> None:
+    pytest.importorskip("xdist")
+    write_suite(pytester)
+    result = pytester.runpytest_subprocess("suites", "--benchmark", "-n", "2")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--benchmark with -n*"])
+
+
+def test_the_main_job_in_small(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "--benchmark", "-v", "--benchmark-json=out.json", "-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines_random([
+        "*suites/tiny.py::declaration PASSED*", "*suites/tiny.py::candidate[[]alpha=0.5[]] PASSED*",
+        "*suites/tiny.py::gate[[]coverage[]] PASSED*", "*suites/tiny.py::recommendation PASSED*", "*page: *report.html*"])
+    rows = json.loads((pytester.path / "out.json").read_text())["benchmarks"]
+    assert {row["name"] for row in rows} == {"candidate[alpha=0]", "candidate[alpha=0.5]", "candidate[alpha=1]"}
+    assert all(len(row["stats"]["data"]) == 2 for row in rows)
+    page = pytester.path / "runs" / "tiny" / "report.html"
+    assert "Content-Security-Policy" in page.read_text()
+    assert len(list(pytester.path.glob("runs/tiny/images/**/*.png"))) == 24
+
+
+def test_a_second_run_samples_nothing_and_says_the_same(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.runpytest("suites", "--benchmark")
+    before = {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")}
+    table = (pytester.path / "runs" / "tiny" / "table.csv").read_bytes()
+    pytester.runpytest("suites", "--benchmark")
+    assert {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")} == before
+    assert (pytester.path / "runs" / "tiny" / "table.csv").read_bytes() == table
+
+
+def test_a_broken_candidate_fails_alone(pytester: pytest.Pytester) -> None:
+    (pytester.path / "torn.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
+    write_suite(pytester, more=", Candidate(name='torn', model='torn.safetensors')")
+    result = pytester.runpytest("suites", "--benchmark", "-v")
+    result.stdout.fnmatch_lines_random(["*candidate[[]torn[]] FAILED*", "*candidate[[]alpha=1[]] PASSED*",
+                                        "*torn.safetensors*"])
+    assert "torn" in (pytester.path / "runs" / "tiny" / "report.html").read_text()
+
+
+def test_dash_k_selects_candidates(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=6)
+    assert len(list(pytester.path.rglob("*.png"))) == 8
+
+
+def test_candidates_are_timed_together_by_an_item_of_its_own(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "--benchmark", "-v")
+    result.stdout.fnmatch_lines(["*candidate[[]alpha=1[]] PASSED*", "*costs PASSED*", "*gate*"])
+    lines = (pytester.path / "runs" / "tiny" / "journal.jsonl").read_text().splitlines()
+    assert [kind for line in lines if (kind := line[9:].partition('"')[0]) in ("sample", "latency")][-3:] == ["latency"] * 3
+
+
+def test_a_selection_without_that_item_is_timed_all_the_same(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=6)
+    assert '"latency"' in (pytester.path / "runs" / "tiny" / "journal.jsonl").read_text()
+
+
+def write_race(pytester: pytest.Pytester) -> None:
+    """Four select prompts in two looks of two, two confirm prompts: 36 images at most."""
+    file = write_suite(pytester)
+    more = ('prompts=[Prompt(id="sun", text="a yellow sun"), Prompt(id="cat", text="an orange cat"), ')
+    text = file.read_text().replace("prompts=[", more).replace("latency_rounds=2,", "latency_rounds=2, budget=Budget("
+                                                               "first_prompts=2, step_prompts=2, enough=1000.0), "
+                                                               "objective=Objective(penalties=()),")
+    file.write_text(text.replace("import Candidate", "import Budget, Candidate, Objective", 1))
+
+
+def test_a_suite_with_a_budget_is_raced_before_it_is_timed(pytester: pytest.Pytester) -> None:
+    write_race(pytester)
+    result = pytester.runpytest("suites", "--benchmark", "-v", "--benchmark-json=out.json")
+    result.stdout.fnmatch_lines(["*candidate[[]alpha=1[]] PASSED*", "*::race PASSED*", "*::costs PASSED*", "*::gate*",
+                                 "*::recommendation PASSED*", "*spent: * of 36 images (* %) in * looks.*"])
+    assert len(list(pytester.path.rglob("*.png"))) < 36
+    assert len(json.loads((pytester.path / "out.json").read_text())["benchmarks"]) == 3
+    assert "What was spent" in (pytester.path / "runs" / "tiny" / "report.html").read_text()
+    before = {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")}
+    table = (pytester.path / "runs" / "tiny" / "table.csv").read_bytes()
+    pytester.runpytest("suites", "--benchmark")
+    assert {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")} == before
+    assert (pytester.path / "runs" / "tiny" / "table.csv").read_bytes() == table
+
+
+def test_a_race_without_candidates_is_skipped(pytester: pytest.Pytester) -> None:
+    write_race(pytester)
+    result = pytester.runpytest("suites/tiny.py::race", "--benchmark", "-rs")
+    result.assert_outcomes(skipped=1)
+    result.stdout.fnmatch_lines(["*no candidate is selected*"])
+
+
+def test_a_candidate_alone_is_sampled_as_far_as_the_first_look(pytester: pytest.Pytester) -> None:
+    write_race(pytester)
+    pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=7)
+    assert len(list(pytester.path.rglob("*.png"))) == 4
+
+
+def test_benchmark_only_keeps_our_items(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.runpytest("suites", "--benchmark-only").assert_outcomes(passed=1)
+
+
+def test_a_mode_that_the_device_lacks_is_skipped_with_its_reason(pytester: pytest.Pytester) -> None:
+    half = "Candidate(name='half', model='zoo:photo', quantization='fp16')"
+    write_suite(pytester, more=f", {half}")
+    result = pytester.runpytest("suites", "--benchmark", "-rs", "-k", "candidate and half")
+    result.assert_outcomes(skipped=1, deselected=7)
+    result.stdout.fnmatch_lines(["*fp16 is not offered on cpu*"])
+
+
+def test_a_candidate_can_be_named_by_its_id(pytester: pytest.Pytester) -> None:
+    write_suite(pytester)
+    pytester.runpytest("suites/tiny.py::candidate[alpha=0.5]", "--benchmark", "--co", "-q").stdout.fnmatch_lines(["*alpha=0.5*"])
+
+
+def test_gates_on_identities_and_on_what_was_promoted_are_asked_of_the_run(pytester: pytest.Pytester) -> None:
+    file = write_suite(pytester, metrics="('clip_score', 'palette', 'exposure', 'styles', 'structure')")
+    file.write_text(file.read_text().replace("gates=[Gate(value=\"coverage\")]", (
+        "styles={'photo': 'a photo', 'anime': 'an anime drawing'}, gates=[Gate(value='identities', candidates=['alpha=0.5']), "
+        "Gate(value='clip_score', not_worse_than='promoted', candidates=['alpha=0.5'])]")))
+    result = pytester.runpytest("suites", "--benchmark", "-v", "-rs", "-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines(["*gate[[]identities[]] PASSED*", "*not_worse_than promoted[]] SKIPPED*",
+                                 "*nothing was promoted from this suite yet*"])
+    journal = (pytester.path / "runs/tiny/journal.jsonl").read_text()
+    assert journal.count('"stage":"identities"') == 3
+    looks = [json.loads(line)["details"]["leanings"] for line in journal.splitlines() if '"metric":"styles"' in line]
+    assert looks
+    assert all(set(one) == {"photo", "anime"} for one in looks)
+    again = pytester.runpytest("suites", "--benchmark", "-p", "no:cacheprovider")
+    assert again.ret == 0
+    assert (pytester.path / "runs/tiny/journal.jsonl").read_text().count('"stage":"identities"') == 3

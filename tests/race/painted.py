@@ -1,0 +1,143 @@
+"""Races on painted images: a run whose weights cost nothing to make, and a judge that says what a test wrote for each look."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from harness import Grid, Suite
+from harness.declare import Budget, Candidate, Gate
+from harness.race.race import Race, first_cells
+from harness.records import Cell, Coverage, Dropped, Failure, Journal, Look, Sample, Weights, standing_looks
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
+from reports.verdict.elimination import LookResult
+from tests.fakes import tiny_grid, tiny_suite
+
+NAMES = ("alpha=0", "alpha=0.5", "alpha=1")
+SCALES = (1.0, 4.0)
+
+
+class PaintedBench:
+    """A workbench whose weights are the declaration, and whose candidate "torn" cannot be opened."""
+
+    def __init__(self, **_: object) -> None:
+        self.held = ""
+
+    def inspect(self, candidate: Candidate) -> None:
+        if candidate.name == "torn":
+            raise ValueError("no model")
+
+    def weights(self, candidate: Candidate) -> Weights:
+        return Weights(candidate=candidate.name, identity=candidate.key, inputs={})
+
+    def prepare(self, candidate: Candidate) -> Any:
+        phase = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu"), key=candidate.key)
+        row = Coverage(candidate=candidate.name, stage="merge", component="unet", keys={})
+        return SimpleNamespace(phases=(phase,), coverage=(row,))
+
+
+def paint(phases: Any, grid: Grid, todo: Any, *_: object) -> Any:
+    """In place of sampling: one colour per candidate and cell."""
+    for cells in todo:
+        yield cells, np.stack([np.full((grid.height, grid.width, 3), np.random.default_rng(
+            [int(phases[0].key, 16), c.noise_seed, int(c.guidance)]).integers(256, size=3), dtype=np.uint8) for c in cells])
+
+
+HELD = Gate(value="saturation", at_least=-100.0)
+"""A gate about images, so that the confirmation begins with one seed, which every image keeps."""
+
+
+def suite(budget: Budget | None = Budget(first_prompts=1, step_prompts=1), **changes: object) -> Suite:  # noqa: B008 - frozen
+    """Three select and two confirm prompts, two seeds, two scales: a whole grid of 60 images."""
+    objective = replace(tiny_suite().objective, maximise="saturation", penalties=())
+    return tiny_suite(**{"grid": tiny_grid(seeds=(1, 2), width=16, height=16), "metrics": ("exposure",), "budget": budget,
+                         "gates": (HELD,), "objective": objective, **changes})
+
+
+@dataclass
+class Here:
+    """What the race needs of a pytest session."""
+
+    opened: SuiteRun
+    selected: list[str]
+    failed: set[str] = field(default_factory=set)
+    stop_after: int = 10**9
+
+    @property
+    def folder(self) -> Path:
+        return self.opened.folder
+
+    def run(self) -> SuiteRun:
+        return self.opened
+
+    def expect(self, images: int) -> None:
+        assert images >= 0
+
+    def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> list[Failure]:
+        self.stop_after -= 1
+        if self.stop_after < 0:
+            raise KeyboardInterrupt
+        done = self.opened.candidate(candidate, first_cells(self.opened.declared) if cells is None else cells)
+        self.failed |= {f.candidate for f in done} if isinstance(done, list) else set()
+        return done if isinstance(done, list) else []
+
+
+def go(root: Path, declared: Suite, names: Iterable[str] = NAMES, stop_after: int = 10**9, **options: Any) -> Race:
+    """The candidate items and the race, as pytest would run them."""
+    run = SuiteRun(declared, "s.py", Options(root=root, runs=root / "runs", **options), Silent())
+    here = Here(run, list(names), stop_after=stop_after)
+    run.leave_out([c.name for c in declared.candidates if c.name not in here.selected])
+    try:
+        for candidate in (c for c in declared.candidates if c.name in here.selected):
+            here.candidate(candidate)
+        assert declared.budget is not None
+        race = Race(here, declared.budget)  # type: ignore[arg-type]
+        race.go()
+        return race
+    finally:
+        run.close()
+
+
+Judge = Callable[..., LookResult]
+
+
+def scripted(*steps: dict[str, Any]) -> Judge:
+    """A judge that says what was written for each look, and reads nothing."""
+
+    def judge(_: object, declared: Suite, number: int, __: object) -> LookResult:
+        known: dict[str, Any] = {
+            "number": number, "looks": 3, "level": 0.98, "dropped": (), "guidances": SCALES, "best": ("alpha=0.5", 4.0),
+            "candidates": tuple(c.name for c in declared.candidates), "pick": ("alpha=0.5", 4.0), "incomplete": (), "done": False,
+            "why": f"look {number}"}
+        return LookResult(**{**known, **steps[number - 1]})
+
+    return judge
+
+
+LOSES = {"dropped": tuple(Dropped(candidate="alpha=1", guidance=g, mean=-3.1, low=-5.0, high=-1.2) for g in SCALES),
+         "candidates": ("alpha=0", "alpha=0.5")}
+ENDS = {**LOSES, "dropped": (), "done": True}
+
+
+def looks(root: Path) -> list[Look]:
+    records = Journal(root / "runs" / "tiny" / "journal.jsonl").read()[0]
+    race = json.loads((root / "runs" / "tiny" / "run.json").read_text())["race"]
+    return list(standing_looks((r for r in records if isinstance(r, Look)), race))
+
+
+def images(root: Path) -> dict[str, int]:
+    """Images by candidate."""
+    records = Journal(root / "runs" / "tiny" / "journal.jsonl").read()[0]
+    held = {(r.candidate, r.cell) for r in records if isinstance(r, Sample)}
+    return {name: sum(n == name for n, _ in held) for name, _ in sorted(held, key=lambda one: one[0])}
+
+
+def pictures(root: Path) -> dict[str, bytes]:
+    return {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*.png")}

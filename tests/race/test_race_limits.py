@@ -1,0 +1,128 @@
+"""A race uses what its budget leaves, keeps the looks of the whole race, begins anew when asked, and is promoted when done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from harness import Prompt, Suite, alpha_sweep
+from harness.cli import read_evidence
+from harness.declare import Budget, Merge, Search
+from harness.plugin.ci import record_costs, record_race
+from harness.records import Cell, Sample
+from harness.run.suite_run import SuiteRun
+from harness.run_folder.ledger import RunFolderError
+from reports.read.run import load_run
+from tests.race.painted import ENDS, LOSES, NAMES, SCALES, PaintedBench, go, images, looks, paint, scripted, suite
+
+
+@pytest.fixture(autouse=True)
+def painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.suite_run.Workbench", PaintedBench)
+    monkeypatch.setattr("harness.run.images.sample", paint)
+    monkeypatch.setattr(SuiteRun, "_embeddings", lambda *_: {})
+
+
+@pytest.fixture
+def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    monkeypatch.setattr("reports.verdict.elimination.confirm_plan", lambda *_: (NAMES[:2], SCALES))
+    return lambda *steps: monkeypatch.setattr("reports.verdict.elimination.judge_look", scripted(*steps))
+
+
+def wide(budget: Budget) -> Suite:
+    """Four select prompts in one look behind the first, and two confirm prompts."""
+    declared = suite(budget)
+    prompts = (*declared.grid.prompts, *(Prompt(id=name, text=f"a {name}") for name in ("house", "tree")))
+    return replace(declared, grid=replace(declared.grid, prompts=prompts))
+
+
+@pytest.mark.parametrize(("budget", "prompts"), [(0, 4), (80, 4), (79, 3), (59, 2), (47, 1), (35, 0)])
+def test_a_look_takes_as_many_of_its_prompts_as_the_budget_leaves(tmp_path: Path, judged: Callable[..., None], budget: int,
+                                                                 prompts: int) -> None:
+    judged({}, {}, {})
+    go(tmp_path, wide(Budget(first_prompts=1, step_prompts=4, images=budget)))
+    selected = [look for look in looks(tmp_path) if look.stage == "select"]
+    assert [len(look.prompts) for look in selected] == ([1, prompts] if prompts else [1])
+    if 0 < prompts < 4:
+        assert f"the budget of {budget} leaves {12 * prompts}: {prompts} of its prompts" in selected[0].why
+        assert len(load_run(tmp_path / "runs" / "tiny").looks) == 3
+
+
+def test_k_does_not_take_back_the_looks_of_the_whole_race(tmp_path: Path, judged: Callable[..., None]) -> None:
+    judged(LOSES, ENDS)
+    go(tmp_path, suite())
+    before, made = looks(tmp_path), images(tmp_path)
+    go(tmp_path, suite(), NAMES[1:2])
+    assert (looks(tmp_path), images(tmp_path)) == (before, made)
+    assert load_run(tmp_path / "runs" / "tiny").head["not_selected"] == []
+
+
+def test_fresh_begins_a_search_anew_and_samples_what_it_keeps_once(tmp_path: Path, judged: Callable[..., None],
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("optuna")
+    judged(ENDS)
+    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=10, trials=2, prompts=1, keep=1,
+                    presets=("FLAT_25", "FLAT_50"))
+    go(tmp_path, suite(search=search))
+    before = looks(tmp_path)
+    made: list[tuple[str, Cell]] = []
+    took = SuiteRun._took
+
+    def counted(run: SuiteRun, doing: str, samples: Sequence[Sample], pixels: Any) -> None:
+        made.extend((s.candidate, s.cell) for s in samples)
+        took(run, doing, samples, pixels)
+
+    monkeypatch.setattr(SuiteRun, "_took", counted)
+    go(tmp_path, suite(search=search), fresh=True)
+    assert looks(tmp_path) == before
+    assert {"search 1", "search 2"} <= {name for name, _ in made}
+    assert len(made) == len(set(made)) == before[-1].images
+
+
+def test_a_damaged_log_of_a_search_is_said_as_what_is_wrong_with_the_run_folder(tmp_path: Path, judged: Callable[..., None],
+                                                                                ) -> None:
+    pytest.importorskip("optuna")
+    judged(ENDS)
+    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=10, trials=2, prompts=1, keep=1)
+    (tmp_path / "runs" / "tiny" / "search.log").mkdir(parents=True)
+    with pytest.raises(RunFolderError, match=r"search\.log is damaged: it cannot be read \(Is a directory\). Move the file away"):
+        go(tmp_path, suite(search=search))
+
+
+@pytest.mark.parametrize(("looks_left", "name", "said"), [
+    (3, "alpha=0.5", ""), (3, "alpha=0", ""),
+    (3, "alpha=1", "candidate 'alpha=1' was not sampled on the confirm prompts: the race dropped it at look 1"),
+    (2, "alpha=0.5", "the race did not come to the confirm prompts; its last look says: look 2"),
+    (1, "alpha=0.5", "the race did not come to the confirm prompts; its last look says: look 1")])
+def test_only_what_a_finished_race_confirmed_may_be_promoted(tmp_path: Path, judged: Callable[..., None], looks_left: int,
+                                                             name: str, said: str) -> None:
+    judged(LOSES, ENDS)
+    go(tmp_path, suite())
+    folder = tmp_path / "runs" / "tiny"
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    places = [at for at, line in enumerate(lines) if '"kind":"look"' in line]
+    (folder / "journal.jsonl").write_text("".join(lines[:places[looks_left - 1] + 1]))
+    found = "; ".join(one for one in read_evidence(folder, name).unfinished if "confirm prompts" in one)
+    assert found.startswith(said)
+    assert bool(found) == bool(said)
+
+
+def test_junit_knows_the_candidates_that_a_race_added(tmp_path: Path, judged: Callable[..., None],
+                                                      monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.2),
+                     candidates=alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1)))
+    monkeypatch.setattr("reports.verdict.elimination.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
+    judged(LOSES, {"done": True})
+    race = go(tmp_path, declared)
+    of = SimpleNamespace(suite=declared, run=lambda: race.run, looks=tuple(race.asking.looks), latency=lambda c: (0.5,))
+    item = SimpleNamespace(user_properties=[])
+    record_race(item, of)  # type: ignore[arg-type]
+    record_costs(item, of)  # type: ignore[arg-type]
+    said = dict(item.user_properties)
+    assert said["images"] == race.asking.looks[-1].images
+    assert (said["images[alpha=0.25]"], said["seconds_per_image[alpha=0.25]"]) == (8, 0.5)

@@ -1,0 +1,227 @@
+"""Two runs are held against each other pair by pair: known shifts are found, and what is no pair is refused with its reason."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from scipy import stats
+
+from harness.declare import Candidate, Checkpoint, Gate, Grid, Merge, Objective, Suite
+from harness.records import Weights
+from reports.compare.runs import Compared, compare
+from reports.compare.views import headline, markdown, page, terminal
+from reports.page.summary import MARKDOWN_LIMIT
+from reports.read.run import load_run
+from tests.reports import synthetic
+from tests.reports.synthetic import Place, planted, prompts, write_run
+
+GRID = Grid(prompts=prompts(6, 2), seeds=(1,), guidance_scales=(3.0, 8.0), width=32, height=32)
+Make = Callable[..., Compared]
+
+
+def small(**changes: Any) -> Suite:
+    """Two candidates on 8 prompts."""
+    every = synthetic.merge_suite(grid=GRID)
+    fields = {"candidates": (every.candidates[0], every.candidates[3]), "gates": (Gate(value="clip_score", at_least=20.0),)}
+    return replace(every, **{**fields, **changes})
+
+
+def shifted(**by: float) -> Callable[[Place], dict[str, float]]:
+    """The planted truth with some values moved by a constant."""
+    return lambda place: {k: v + by.get(k, 0.0) for k, v in planted(place).items()}
+
+
+def noisy(place: Place) -> dict[str, float]:
+    """The planted truth with fresh noise in the CLIP score, and half a point on top."""
+    found = planted(place)
+    own = np.random.default_rng([99, round(1000 * place.x), round(10 * place.guidance), int(place.rng.integers(1 << 30))])
+    return {**found, "clip_score": found["clip_score"] + 0.5 + own.normal(0, 1.0)}
+
+
+@pytest.fixture(scope="module")
+def planted_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_run(tmp_path_factory.mktemp("runs") / "a", small())
+
+
+@pytest.fixture
+def made(tmp_path: Path, planted_run: Path) -> Make:
+    """Writes A as planted and B as asked, and compares them. `head` and `texts` change B's files after they were written."""
+
+    def make(truth: Callable[[Place], dict[str, float]] = planted, suite: Suite | None = None,
+             before: Suite | None = None, **head: Any) -> Compared:
+        a = write_run(tmp_path / "a", before) if before else planted_run
+        b = write_run(tmp_path / "b", suite or small(), truth, **head)
+        return compare(load_run(a), load_run(b))
+
+    return make
+
+
+def test_a_run_against_itself_is_tied_everywhere_and_all_its_images_are_identical(made: Make) -> None:
+    of = made()
+    assert {row.word for row in of.moved if row.value != "psnr_db"} == {"tied"}
+    assert all(row.difference.mean == 0 for row in of.moved if row.word == "tied")
+    assert [(c.what, c.identical, c.common) for c in of.candidates] == [("same", 16, 16)] * 2
+    assert not any(g.changed for g in of.gates)
+
+
+def test_a_constant_shift_is_the_difference(made: Make) -> None:
+    of = made(shifted(clip_score=1.0))
+    rows = [row for row in of.moved if row.value == "clip_score"]
+    assert len(rows) == 4
+    assert all(row.word == "better" and row.difference.mean == pytest.approx(1.0) for row in rows)
+    assert all((row.difference.prompts, row.difference.pairs) == (8, 8) for row in rows)
+
+
+def test_the_words_follow_the_direction_of_the_value(made: Make) -> None:
+    of = made(shifted(clipped_share=0.2, saturation=-0.1, clip_score=-3.0))
+    assert {row.word for row in of.moved if row.value in ("clipped_share", "clip_score", "objective")} == {"worse"}
+    assert {row.word for row in of.moved if row.value == "saturation"} == {"changed"}
+
+
+def test_the_interval_of_a_single_row_is_that_of_scipys_t_test_on_prompt_means(made: Make) -> None:
+    one = replace(GRID, guidance_scales=(3.0,))
+    suites = (small(grid=one, candidates=small().candidates[:1]),) * 2
+    of = made(noisy, suites[0], suites[1])
+    row = next(r for r in of.moved if r.value == "clip_score")
+    keys = ["prompt", "seed"]
+    pairs = of.b.images.merge(of.a.images, on=keys, suffixes=("_b", "_a"))
+    means = (pairs["clip_score_b"] - pairs["clip_score_a"]).groupby(pairs["prompt"]).mean()
+    low, high = stats.ttest_1samp(means, 0.0).confidence_interval(0.95)
+    assert (row.difference.low, row.difference.high) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_rows_of_one_value_share_the_error(made: Make) -> None:
+    of = made(noisy)
+    rows = [r.difference for r in of.moved if r.value == "clip_score"]
+    best = max(rows, key=lambda e: abs(e.mean or 0) / (e.error or 1))
+    half = stats.t.ppf(1 - 0.05 / (2 * 4), 7) * best.error
+    assert (best.high or 0) - (best.mean or 0) == pytest.approx(half)
+
+
+def test_a_value_of_another_version_or_setting_is_refused_and_takes_the_objective_with_it(made: Make) -> None:
+    metrics = {**synthetic.METRICS, "clipped_share": {**synthetic.METRICS["clipped_share"], "version": 2}}
+    of = made(metrics=metrics)
+    assert "version 1 and 2" in of.refused["clipped_share"]
+    assert of.refused["objective"].startswith("clipped_share, a part of it")
+    assert "clip_score" in {row.value for row in of.moved}
+
+
+def test_another_clip_model_is_another_setting(made: Make) -> None:
+    of = made(metric_settings={"clip_score": "another"})
+    assert "another setting" in of.refused["clip_score"]
+
+
+@pytest.mark.parametrize("change", [{"steps": 30}, {"sampler": "euler"}, {"width": 64}])
+def test_other_sampling_settings_are_no_pairs_at_all(made: Make, change: dict[str, Any]) -> None:
+    of = made(suite=small(grid=replace(GRID, **change)))
+    assert not of.comparable
+    assert next(iter(change)) in of.refused[""]
+    assert headline(of).startswith("Nothing could be compared: sampled with other settings")
+
+
+def test_a_prompt_with_another_text_is_left_out_and_said(made: Make) -> None:
+    changed = (replace(GRID.prompts[0], text="something else"), *GRID.prompts[1:])
+    of = made(suite=small(grid=replace(GRID, prompts=changed)))
+    assert {row.difference.prompts for row in of.moved if row.value == "clip_score"} == {7}
+    assert "1 prompt with the same identifier and another text: left out." in of.notes
+    assert ("grid.prompts.p00" in {name for name, _, _ in of.declared})
+
+
+def test_without_a_common_candidate_nothing_is_compared(made: Make) -> None:
+    other = small(candidates=(Candidate(name="x", model="zoo:photo"), Candidate(name="y", model="zoo:anime")), baseline="x")
+    of = made(suite=other)
+    assert not of.comparable
+    assert [(c.candidate, c.what) for c in of.candidates] == [
+        ("alpha=0", "removed"), ("alpha=0.45", "removed"), ("x", "added"), ("y", "added")]
+
+
+def test_values_against_the_baselines_image_need_the_same_baseline(made: Make) -> None:
+    of = made(suite=small(baseline="alpha=0.45"))
+    assert "the baseline is not the same" in of.refused["palette_drift"]
+    assert "clip_score" not in of.refused
+
+
+def test_another_objective_is_not_compared(made: Make) -> None:
+    assert made(suite=small(objective=Objective(penalties=()))).refused["objective"] == "the suites declare another objective"
+
+
+def test_other_weights_are_told_from_another_declaration_of_the_same(tmp_path: Path) -> None:
+    before = small()
+    merge = Merge(a=Checkpoint(path="zoo:photo"), b=Checkpoint(path="zoo:anime"), alpha=0.46)
+    after = replace(before, candidates=(before.candidates[0], replace(before.candidates[1], model=merge)))
+    a, b = (load_run(write_run(tmp_path / n, s)) for n, s in (("a", before), ("b", after)))
+    assert [c.what for c in compare(a, b).candidates] == ["same", "declared"]
+    changed = {**b.weights, "alpha=0.45": Weights(candidate="alpha=0.45", identity="other", inputs={})}
+    assert [c.what for c in compare(a, replace(b, weights=changed)).candidates] == ["same", "weights"]
+    assert [c.what for c in compare(a, replace(b, weights={})).candidates] == ["unknown", "unknown"]
+
+
+def test_images_with_other_bytes_are_counted(made: Make, tmp_path: Path, planted_run: Path) -> None:
+    made()
+    journal = tmp_path / "b" / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    for line in [x for x in lines if x["kind"] == "sample" and x["candidate"] == "alpha=0"][:5]:
+        line["sha256"] = "1" * 64
+    journal.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    of = compare(load_run(planted_run), load_run(tmp_path / "b"))
+    assert [(c.identical, c.common) for c in of.candidates] == [(11, 16), (16, 16)]
+
+
+def test_costs_are_held_against_each_other_on_one_machine_and_one_torch_alone(made: Make) -> None:
+    here = made().costs
+    assert {(c.cost, c.ratio) for c in here} == {("seconds_per_image", 1.0), ("peak_bytes", 1.0)}
+    there = made(environment={"python": "3.11.9", "device": "cpu", "packages": {"torch": "2.10"}}).costs
+    assert {(c.ratio, c.why) for c in there} == {(None, "not compared: not the same torch (2.9 and 2.10)")}
+
+
+def test_seconds_of_a_machine_that_was_busy_are_not_compared(made: Make) -> None:
+    of = made()
+    slow = {name: replace(t, yardstick=(0.02,) * 5) for name, t in of.b.latency.items()}
+    again = compare(of.a, replace(of.b, latency=slow))
+    assert {"2.00 times as slow" in c.why for c in again.costs if c.cost == "seconds_per_image"} == {True}
+
+
+def test_a_gate_that_changed_is_said_with_both_its_observations(made: Make) -> None:
+    of = made(shifted(clip_score=-25.0))
+    assert [g.changed for g in of.gates] == [True]
+    assert "gate CLIP score at least 20.00 (the pick): passed 3" in markdown(of).replace("\\", "")
+    assert "→ failed 5" in markdown(of)
+
+
+def test_the_terminal_names_both_verdicts_and_the_rows_that_moved(made: Make) -> None:
+    text = io.StringIO()
+    Console(file=text, width=200).print(terminal(made(shifted(clip_score=1.0))))
+    said = text.getvalue()
+    assert "A: " in said
+    assert "B: " in said
+    assert "better: alpha=0 at CFG 3, CLIP score +1.00 [1.00, 1.00], 8 prompts, 8 pairs" in said
+
+
+def test_runs_of_one_prompt_have_a_page_without_a_figure(made: Make) -> None:
+    suite = small(grid=replace(GRID, prompts=GRID.prompts[:1]))
+    of = made(before=suite, suite=suite)
+    assert not of.comparable
+    assert "Nothing could be compared" in page(of)
+    assert 'id="figure-moved"' not in page(of)
+
+
+def test_the_page_asks_for_nothing_and_hostile_names_do_not_act(tmp_path: Path) -> None:
+    suite = synthetic.hostile_suite()
+    a, b = (load_run(write_run(tmp_path / n, suite, truth, extra=synthetic.failing("alpha=1")))
+            for n, truth in (("a", planted), ("b", shifted(clip_score=1.0))))
+    of = compare(a, b)
+    text, said = page(of), markdown(of)
+    assert "default-src &#39;none&#39;" in text
+    assert "<script>document" not in text
+    assert "<b>suite" not in text
+    assert "\x1b" not in text + said
+    assert "<b>" not in said
+    assert len(said.encode()) <= MARKDOWN_LIMIT

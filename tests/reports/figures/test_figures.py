@@ -1,0 +1,55 @@
+"""Figures hold what was measured: every row of FIGURES draws on every kind of run, and its marks are where they belong."""
+
+from __future__ import annotations
+
+import pytest
+
+from reports.figures import FIGURES
+from reports.read.run import Run
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.recommending import recommend
+
+OF_OTHER_SUITES = {"plane", "blocks", "effects"}
+"""Figures of what a sweep of one alpha does not have; test_block_views and test_planes draw them."""
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES.keys() - OF_OTHER_SUITES))
+def test_every_figure_draws_and_asks_a_question(merge_run: Run, merge_verdict: Recommendation, name: str) -> None:
+    assert FIGURES[name].question.endswith("?")
+    assert len(FIGURES[name].build(merge_run, merge_verdict).data) > 0
+
+
+@pytest.mark.parametrize("name", sorted(FIGURES))
+def test_every_figure_draws_or_stays_away_without_a_numeric_axis(quantization_run: Run, name: str) -> None:
+    figure = FIGURES[name].build(quantization_run, recommend(quantization_run))
+    assert figure is None or len(figure.data) > 0
+
+
+def test_the_heatmap_switches_between_five_values_and_shows_the_first(merge_run: Run, merge_verdict: Recommendation) -> None:
+    figure = FIGURES["heatmap"].build(merge_run, merge_verdict)
+    choices = figure.layout.meta["switch"]["choices"]
+    assert [c["label"] for c in choices] == ["Objective", "CLIP score", "Clipped pixels", "Saturation", "Left the usual colour"]
+    assert [t.visible for t in figure.data[:5]] == [True, False, False, False, False]
+
+
+def test_the_star_stands_in_the_picked_cell(merge_run: Run, merge_verdict: Recommendation) -> None:
+    figure = FIGURES["heatmap"].build(merge_run, merge_verdict)
+    star = next(t for t in figure.data if t.name == "pick")
+    row, column = 3, [1.0, 3.0, 5.0, 8.0, 12.0].index(merge_verdict.guidance or 0)
+    assert (round(star.x[0]), round(star.y[0])) == (column, row)
+
+
+def test_controls_are_named_on_the_axis(merge_run: Run, merge_verdict: Recommendation) -> None:
+    ticks = FIGURES["heatmap"].build(merge_run, merge_verdict).layout.yaxis.ticktext
+    assert "parent A" in ticks[0]
+    assert "parent B" in ticks[-1]
+
+
+def test_dominant_colours_are_counted_per_candidate_and_drawn_in_their_own_colour(
+        merge_run: Run, merge_verdict: Recommendation) -> None:
+    figure = FIGURES["colours"].build(merge_run, merge_verdict)
+    first = figure.layout.meta["switch"]["choices"][0]["traces"]
+    totals = [sum(figure.data[i].x[row] for i in first) for row in range(7)]
+    assert totals == [2] * 7
+    assert f"CFG {merge_verdict.guidance:g}" in figure.layout.xaxis.title.text
+    assert {figure.data[i].name: figure.data[i].marker.color for i in first}["blue"] == "#2563eb"

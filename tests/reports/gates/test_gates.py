@@ -1,0 +1,146 @@
+"""Gates: the table of statuses, and the kinds of gates on real records."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.declare import Gate
+from harness.records import Coverage, Failure
+from reports.gates import Verdict, decide, judge
+from reports.page.tables import gate_rows
+from reports.read.run import Run
+from reports.verdict.recommendation import Recommendation
+
+
+def judged(run: Run, rec: Recommendation, gate: Gate) -> Verdict:
+    return judge(replace(run, suite=replace(run.suite, gates=(gate,))), rec)[0]
+
+
+@pytest.mark.parametrize(("low", "high", "at_least", "at_most", "status"), [
+    (2.0, 3.0, 1.0, None, "passed"),
+    (1.0, 3.0, 1.0, None, "passed"),
+    (0.5, 3.0, 1.0, None, "inconclusive"),
+    (0.5, 1.0, 1.0, None, "inconclusive"),
+    (0.1, 0.9, 1.0, None, "failed"),
+    (0.1, 0.9, None, 1.0, "passed"),
+    (0.1, 1.0, None, 1.0, "passed"),
+    (0.9, 1.1, None, 1.0, "inconclusive"),
+    (1.0, 1.1, None, 1.0, "inconclusive"),
+    (1.1, 1.2, None, 1.0, "failed"),
+    (None, None, 1.0, None, "not_measured"),
+    (0.0, 0.0, None, None, "not_measured"),
+])
+def test_the_whole_interval_decides(low: float | None, high: float | None, at_least: float | None, at_most: float | None,
+                                    status: str) -> None:
+    assert decide(low, high, at_least=at_least, at_most=at_most) == status
+
+
+@pytest.mark.parametrize(("gate", "status"), [
+    (Gate(value="clip_score", at_least=20), "passed"),
+    (Gate(value="clip_score", at_least=40), "failed"),
+    (Gate(value="clip_score", not_worse_than="baseline", margin=0.5), "passed"),
+    (Gate(value="clip_score", not_worse_than="alpha=0.45", margin=0.5, candidates=("alpha=0",)), "failed"),
+    (Gate(value="clipped_share", not_worse_than="baseline", margin=0.01), "passed"),
+    (Gate(value="saturation", not_worse_than="baseline"), "not_measured"),
+    (Gate(value="novelty", at_least=1), "not_measured"),
+    (Gate(value="coverage"), "passed"),
+    (Gate(value="failures", at_most=0), "passed"),
+    (Gate(value="seconds_per_image", at_most=1.0), "passed"),
+    (Gate(value="seconds_per_image", at_most=0.1), "failed"),
+    (Gate(value="seconds_per_image", at_most=0.187), "inconclusive"),
+    (Gate(value="peak_bytes", at_most=1e9), "passed"),
+    (Gate(value="peak_bytes", not_worse_than="baseline", margin=1e6), "failed"),
+    (Gate(value="clip_score", at_least=20, candidates=("nobody",)), "not_measured"),
+])
+def test_each_kind_of_gate(merge_run: Run, merge_verdict: Recommendation, gate: Gate, status: str) -> None:
+    rec = replace(merge_verdict, guidance=8.0)
+    assert judged(merge_run, rec, gate).status == status
+
+
+@pytest.mark.parametrize("status", ["missing_in_a", "missing_in_b", "shape_mismatched", "non_finite", "unmatched", "refused"])
+def test_coverage_fails_on_any_key_that_is_not_accounted_for(merge_run: Run, merge_verdict: Recommendation, status: str) -> None:
+    lost = Coverage(candidate="alpha=0.45", stage="merge", component="unet", keys={"merged": ("a",), status: ("b",)})
+    verdict = judged(replace(merge_run, coverage=(lost,)), merge_verdict, Gate(value="coverage"))
+    assert verdict.status == "failed"
+    assert verdict.reason == f"1 {status.replace('_', ' ')}: b"
+
+
+@pytest.mark.parametrize(("of", "status"), [(0, "passed"), (1, "passed"), (2, "not_measured")])
+def test_coverage_is_known_only_when_all_its_rows_are_there(merge_run: Run, merge_verdict: Recommendation, of: int,
+                                                            status: str) -> None:
+    row = Coverage(candidate="alpha=0.45", stage="merge", component="unet", keys={"merged": ("a",)}, of=of)
+    verdict = judged(replace(merge_run, coverage=(row,)), merge_verdict, Gate(value="coverage"))
+    assert verdict.status == status
+    assert status == "passed" or verdict.reason == "coverage rows are missing"
+
+
+@pytest.mark.parametrize(("found", "status"), [("known_extra", "passed"), ("unmatched", "failed")])
+def test_a_file_may_hold_known_extras_but_no_key_that_nothing_takes(merge_run: Run, merge_verdict: Recommendation, found: str,
+                                                                    status: str) -> None:
+    row = Coverage(candidate="alpha=0.45", stage="file", component="photo.safetensors", keys={found: ("model_ema.decay",)})
+    verdict = judged(replace(merge_run, coverage=(row,)), merge_verdict, Gate(value="coverage"))
+    assert verdict.status == status
+    assert ("model_ema.decay" in verdict.reason) == (status == "failed")
+
+
+@pytest.mark.parametrize("gate", [
+    Gate(value="clip_score", at_least=float("nan")), Gate(value="clipped_share", at_most=float("nan")),
+    Gate(value="failures", at_most=float("nan")), Gate(value="clip_score", not_worse_than="baseline", margin=float("nan")),
+    Gate(value="failures", at_least=0), Gate(value="failures", not_worse_than="baseline")])
+def test_a_limit_that_means_nothing_never_passes(merge_run: Run, merge_verdict: Recommendation, gate: Gate) -> None:
+    assert judged(merge_run, merge_verdict, gate).status == "not_measured"
+
+
+def test_latencies_taken_at_different_speeds_of_the_machine_are_not_held_against_each_other(
+        merge_run: Run, merge_verdict: Recommendation) -> None:
+    slow = replace(merge_run.latency["alpha=0.45"], yardstick=(0.02,) * 5)
+    run = replace(merge_run, latency={**merge_run.latency, "alpha=0.45": slow})
+    verdict = judged(run, merge_verdict, Gate(value="seconds_per_image", not_worse_than="baseline", margin=1.0))
+    assert (verdict.status, verdict.reason) == (
+        "not_measured", "not comparable: the machine was 2.0 times slower while alpha 0.45 was timed")
+
+
+@pytest.mark.parametrize(("gate", "said"), [
+    (Gate(value="coverage"), ("No key lost", "")), (Gate(value="failures", at_most=0), ("No candidate failed", "")),
+    (Gate(value="failures", at_most=2), ("Failures", "at most 2"))])
+def test_gates_are_named_for_a_newcomer(merge_run: Run, merge_verdict: Recommendation, gate: Gate, said: tuple[str, str]) -> None:
+    row = gate_rows(merge_run, [judged(merge_run, merge_verdict, gate)])[0]
+    assert (row["value"], row["limit"]) == said
+
+
+def test_the_prompts_that_chose_a_pick_never_judge_it(merge_run: Run, merge_verdict: Recommendation) -> None:
+    """Where a sweep was stopped before the confirm prompts, a gate on the pick has nothing to go by."""
+    chosen_on = replace(merge_run, images=merge_run.images[merge_run.images["split"] == "select"])
+    found = [v for v in judge(chosen_on, merge_verdict) if v.gate.startswith("cli")]
+    assert {v.status for v in found} == {"not_measured"}
+    assert all("the confirm prompts were not sampled" in v.reason for v in found)
+
+
+def test_the_pick_is_judged_on_prompts_that_did_not_choose_it(merge_run: Run, merge_verdict: Recommendation) -> None:
+    chosen = judged(merge_run, merge_verdict, Gate(value="clip_score", at_least=20))
+    named = judged(merge_run, merge_verdict, Gate(value="clip_score", at_least=20, candidates=("alpha=0.45",)))
+    assert chosen.reason.startswith("confirm prompts")
+    assert named.reason.startswith("all prompts")
+
+
+def test_a_failed_candidate_fails_the_failures_gate_with_its_words(merge_run: Run, merge_verdict: Recommendation) -> None:
+    failure = Failure(candidate="alpha=0.45", stage="sample", error="OutOfMemoryError", message="no memory")
+    verdict = judged(replace(merge_run, failures=(failure,)), merge_verdict, Gate(value="failures", at_most=0))
+    assert verdict.status == "failed"
+    assert "OutOfMemoryError" in verdict.reason
+
+
+def test_peak_memory_says_which_reading_it_is(merge_run: Run, merge_verdict: Recommendation) -> None:
+    assert judged(merge_run, merge_verdict, Gate(value="peak_bytes", at_most=1e9)).reason == "reading: process RSS"
+
+
+def test_a_cost_nobody_measured_is_not_measured_and_says_why(merge_run: Run, merge_verdict: Recommendation) -> None:
+    bare = replace(merge_run, memory={}, latency={})
+    assert judged(bare, merge_verdict, Gate(value="peak_bytes", at_most=1e9)).reason == "no memory readings in this run"
+    assert judged(bare, merge_verdict, Gate(value="seconds_per_image", at_most=1)).status == "not_measured"
+
+
+def test_without_a_pick_a_gate_for_the_pick_is_not_measured(merge_run: Run, merge_verdict: Recommendation) -> None:
+    assert judged(merge_run, replace(merge_verdict, pick=None), Gate(value="failures", at_most=0)).status == "not_measured"

@@ -1,0 +1,124 @@
+"""The page in a real browser, from disk and without a network: no error, no request, and its controls work."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reports import judge, write_page
+from reports.page.build import render
+from reports.read.run import Run
+from reports.verdict.recommendation import Recommendation
+from tests.reports.synthetic_costs import on_gpu
+
+pytestmark = pytest.mark.browser
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
+    if CHROMIUM is None:
+        pytest.skip("no Chromium on this machine")
+    with api.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield opened
+        opened.close()
+
+
+READY = "html[data-ready]"
+
+
+def visit(browser: Any, page: Path, until: str = READY, **how: Any) -> tuple[Any, list[str]]:
+    """The opened page, and what it complained of or asked for beside its own file; it is ready when its figures are drawn."""
+    tab, trouble = browser.new_page(**how), []
+    tab.on("console", lambda said: trouble.append(said.text))
+    tab.on("pageerror", lambda error: trouble.append(str(error)))
+    tab.on("request", lambda asked: trouble.append(asked.url) if not asked.url.startswith(("data:", page.as_uri())) else None)
+    tab.goto(page.as_uri())
+    tab.wait_for_selector(until, state="attached")
+    return tab, trouble
+
+
+def test_the_page_opens_without_an_error_and_without_a_request(browser: Any, merge_page: Path) -> None:
+    tab, trouble = visit(browser, merge_page)
+    assert tab.locator(".plot .main-svg").count() >= 6
+    assert trouble == []
+    tab.close()
+
+
+def test_the_pick_is_starred_in_the_heatmap_and_framed_in_the_grid(browser: Any, merge_page: Path) -> None:
+    tab, _ = visit(browser, merge_page)
+    assert tab.locator("#figure-heatmap .scatterlayer .points path").count() == 1
+    assert tab.locator(".cell.pick img").get_attribute("alt").startswith("alpha 0.45, CFG")
+    tab.close()
+
+
+def test_the_numbers_of_the_heatmap_are_black_or_white(browser: Any, merge_page: Path) -> None:
+    tab, _ = visit(browser, merge_page)
+    labels = "[...document.querySelectorAll('#figure-heatmap .heatmap-label text')].map(label => getComputedStyle(label).fill)"
+    assert set(tab.evaluate(labels)) == {"rgb(0, 0, 0)", "rgb(255, 255, 255)"}
+    tab.close()
+
+
+def test_nothing_of_a_hostile_run_acts(browser: Any, hostile_folder: Path) -> None:
+    tab, trouble = visit(browser, write_page(hostile_folder))
+    for _ in range(6):
+        tab.get_by_label("Next prompt").click()
+    assert tab.locator(".cell img").count() > 6
+    assert (trouble, tab.title()) == ([], "<b>suite</b> · Sweetspot")
+    tab.close()
+
+
+def test_choosing_another_value_changes_the_heatmap(browser: Any, merge_page: Path) -> None:
+    tab, _ = visit(browser, merge_page)
+    tab.locator("#figure-heatmap select").select_option(label="Clipped pixels")
+    # A wait for a script's answer would be refused by the page's policy as soon as it had to ask twice.
+    tab.locator("#figure-heatmap .heatmap-label text", has_text="%").first.wait_for()
+    tab.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_page_never_scrolls_sideways(browser: Any, merge_page: Path, width: int) -> None:
+    tab, _ = visit(browser, merge_page, viewport={"width": width, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") == width
+    tab.close()
+
+
+def test_the_costs_of_a_gpu_run_open_and_switch_without_an_error(browser: Any, merge_run: Run, merge_verdict: Recommendation,
+                                                                tmp_path: Path) -> None:
+    run, page = on_gpu(merge_run), tmp_path / "gpu.html"
+    page.write_text(render(run, merge_verdict, judge(run, merge_verdict)), encoding="utf-8")
+    tab, trouble = visit(browser, page, viewport={"width": 390, "height": 844})
+    tab.locator("#figure-memory select").select_option(label="alpha 0 (parent A)")
+    tab.locator("#figure-cost select").select_option(label="style switch")
+    tab.locator("#figure-cost .legendtext", has_text="denoise").first.wait_for(state="detached")
+    for summary in tab.locator("section[aria-labelledby=h-cost] summary").all():
+        summary.click()
+    assert tab.get_by_text("power cap: the software limit").first.is_visible()
+    assert "refused 3.10 GiB" in tab.locator("#figure-batches").text_content()
+    assert (trouble, tab.evaluate("document.documentElement.scrollWidth")) == ([], 390)
+    tab.close()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("opened", [False, True])
+def test_axe_finds_no_serious_violation(browser: Any, merge_page: Path, scheme: str, opened: bool) -> None:
+    file = os.environ.get("SWEETSPOT_AXE")
+    if not file:
+        pytest.skip("SWEETSPOT_AXE does not name an axe.min.js (npm install axe-core)")
+    tab, _ = visit(browser, merge_page, viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    tab.locator("details").evaluate_all("all => all.forEach(one => { one.open = true; })")
+    if opened:
+        tab.locator(".cell img").first.click()
+    tab.evaluate(Path(file).read_text(encoding="utf-8"))
+    found = tab.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    serious = [(v["id"], [n["html"][:200] for n in v["nodes"]][:5]) for v in found if v["impact"] in ("serious", "critical")]
+    assert serious == []
+    tab.close()

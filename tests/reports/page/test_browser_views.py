@@ -1,0 +1,84 @@
+"""The page's views of axes, blocks and pairs in a real browser: they switch, download and fit, without an error or a request."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.declare import Blocks, Candidate, Merge
+from harness.declare.sweeps import adapter_grid, block_sweep
+from reports import write_page
+from tests.reports import synthetic
+from tests.reports.page.test_browser import browser, visit
+
+__all__ = ["browser"]
+pytestmark = pytest.mark.browser
+PARENTS = {"a": "zoo:photo", "b": "zoo:anime"}
+
+
+@pytest.fixture(scope="module")
+def grid_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = adapter_grid("zoo:base", {"ink": "zoo:sketch", "detail": "zoo:detail"}, (0, 0.5, 1))
+    suite = synthetic.merge_suite(candidates=made, baseline="ink=0 detail=0", gates=(),
+                                  grid=replace(synthetic.SMALL, guidance_scales=(3.0, 8.0)))
+    return write_page(synthetic.write_run(tmp_path_factory.mktemp("runs") / "grid", suite))
+
+
+@pytest.fixture(scope="module")
+def block_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = (Candidate(name="a", model=Merge(**PARENTS, alpha=0)),
+            *block_sweep(Merge(**PARENTS), ["IN04", "M00", "OUT05"], [0.5, 1]),
+            Candidate(name="found", model=Merge(**PARENTS, alpha=Blocks(values=[0.5] * 26))))
+    suite = synthetic.merge_suite(candidates=made, baseline="a", gates=(), grid=synthetic.SMALL)
+    return write_page(synthetic.write_run(tmp_path_factory.mktemp("runs") / "blocks", suite))
+
+
+def test_another_pair_of_axes_changes_titles_and_places(browser: Any, grid_page: Path) -> None:
+    tab, trouble = visit(browser, grid_page)
+    tab.locator("#figure-plane select").select_option(label="detail × CFG: CLIP score")
+    tab.locator("#figure-plane .ytitle", has_text="CFG").wait_for()
+    assert tab.locator("#figure-plane .xtitle").text_content().startswith("detail, at ink")
+    tab.locator("#figure-candidates select").select_option(label="detail")
+    tab.locator("#figure-candidates text", has_text="detail, at ink").wait_for()
+    assert trouble == []
+    tab.close()
+
+
+def test_the_table_is_downloaded_from_the_page_alone(browser: Any, merge_page: Path, tmp_path: Path) -> None:
+    alone = tmp_path / "mailed.html"
+    alone.write_bytes(merge_page.read_bytes())
+    tab, _ = visit(browser, alone)
+    with tab.expect_download() as waiting:
+        tab.get_by_role("button", name="Download the table as CSV").click()
+    assert Path(waiting.value.path()).read_bytes() == (merge_page.parent / "table.csv").read_bytes()
+    assert waiting.value.suggested_filename == "dress.csv"
+    assert not tab.locator("#table-beside").is_visible()
+    tab.close()
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_the_views_fit_and_draw_without_an_error(browser: Any, grid_page: Path, block_page: Path, quantization_run: Any,
+                                                 width: int) -> None:
+    precision = write_page(quantization_run.folder)
+    for page, figures in ((grid_page, ["plane"]), (block_page, ["blocks", "effects"]), (precision, [])):
+        tab, trouble = visit(browser, page, viewport={"width": width, "height": 844})
+        assert all(tab.locator(f"#figure-{name} .main-svg").count() for name in figures)
+        assert (trouble, tab.evaluate("document.documentElement.scrollWidth")) == ([], width)
+        tab.close()
+
+
+def test_every_mode_shows_its_pairs(browser: Any, quantization_run: Any) -> None:
+    tab, _ = visit(browser, write_page(quantization_run.folder))
+    assert tab.locator(".modes figure").count() == 3
+    assert tab.locator(".trio img").evaluate_all("all => all.every(one => one.naturalWidth === 32)")
+    tab.close()
+
+
+def test_the_contents_lead_to_the_sections(browser: Any, merge_page: Path) -> None:
+    tab, _ = visit(browser, merge_page)
+    tab.get_by_role("link", name="Reproduce").click()
+    pytest.importorskip("playwright.sync_api").expect(tab.locator("#h-from")).to_be_in_viewport()
+    tab.close()

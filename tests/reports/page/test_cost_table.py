@@ -1,0 +1,136 @@
+"""The table of costs: what was measured with its unit and its n, and what was not with its reason, never a number made up."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from harness.records import Cell, Failure, NoiseFloor
+from reports.page.cost_table import Said, cost_section, noise_floor
+from reports.read.run import Run
+from reports.verdict.recommendation import Recommendation
+from tests.reports.synthetic_costs import on_gpu
+
+NAME = "alpha=0.45"
+
+
+@pytest.fixture(scope="module")
+def gpu_run(merge_run: Run) -> Run:
+    return on_gpu(merge_run)
+
+
+def row(run: Run, rec: Recommendation, name: str = NAME) -> dict[str, Said]:
+    """The cells of a candidate by "group, head"."""
+    made = cost_section(run, rec)
+    groups = [group for group, width in made["groups"] for _ in range(width)]
+    at = [c.name for c in run.suite.candidates].index(name)
+    return dict(zip([f"{g}, {h}" for g, h in zip(groups, made["columns"], strict=True)], made["rows"][at]["cells"], strict=True))
+
+
+@pytest.mark.parametrize(("column", "said", "below"), [
+    ("Peak VRAM, NVML, whole device", "6.60 GiB", ()), ("Seconds per image, batch 1, p50, n=29", "2.14 s", ("≤ 2.19 s",)),
+    ("Seconds per image, batch 1, p90", "2.26 s", ("≤ 2.28 s",)), ("Seconds per image, batch 1, text", "214 ms", ()),
+    ("Seconds per image, batch 1, one step", "10.0 ms", ()), ("Seconds per image, batch 1, decode", "428 ms", ()),
+    ("Style switch, first", "250 ms", ()), ("Style switch, later, n=4", "12.5 ms", ()), ("Load, ", "500 ms", ()),
+    ("Energy, per image", "200 J", ()), ("Energy, mean power", "89.6 W", ()),
+    ("Failed images, ", "0 of 120", ("[0.0 %, 3.1 %]",))])
+def test_a_candidate_on_a_gpu_has_every_figure(gpu_run: Run, merge_verdict: Recommendation, column: str, said: str,
+                                               below: tuple[str, ...]) -> None:
+    assert row(gpu_run, merge_verdict)[column] == Said(said=said, below=below)
+
+
+def test_five_rounds_have_no_p90_and_say_how_many_it_needs(merge_run: Run, merge_verdict: Recommendation) -> None:
+    assert row(merge_run, merge_verdict)["Seconds per image, batch 1, p90"] == Said(said="n too small, needs 29")
+
+
+def test_what_nobody_has_for_one_reason_is_said_once_below_the_table(merge_run: Run, merge_verdict: Recommendation) -> None:
+    made = cost_section(merge_run, merge_verdict)
+    assert made["absent"] == ["Energy (per image and mean power): not measured: device cpu is not an NVIDIA GPU."]
+    assert "Energy" not in dict(made["groups"])
+
+
+def test_main_memory_is_not_called_vram(merge_run: Run, merge_verdict: Recommendation) -> None:
+    assert "Peak memory, process RSS" in row(merge_run, merge_verdict)
+
+
+def test_a_candidate_that_could_not_be_timed_says_so_in_its_cells(gpu_run: Run, merge_verdict: Recommendation) -> None:
+    failure = Failure(candidate=NAME, stage="time", error="OutOfMemoryError", message="no memory")
+    run = replace(gpu_run, failures=(failure,), latency={k: v for k, v in gpu_run.latency.items() if k != NAME},
+                  power={k: v for k, v in gpu_run.power.items() if k != NAME})
+    cells = row(run, merge_verdict)
+    assert {cells[c].said for c in ("Seconds per image, batch 1, p50, n=29", "Seconds per image, batch 1, p90",
+                                    "Energy, per image")} == {"not measured: it failed"}
+    assert cells["Failed images, "].below[-1] == "failed at time"
+
+
+def test_a_phase_that_only_opened_and_closed_is_no_time_of_zero(gpu_run: Run, merge_verdict: Recommendation) -> None:
+    record = gpu_run.latency[NAME]
+    within = replace(record, seconds={**record.seconds, "text": (1e-6,) * 29})
+    run = replace(gpu_run, latency={**gpu_run.latency, NAME: within})
+    assert row(run, merge_verdict)["Seconds per image, batch 1, text"].said == "not measured: text runs within another phase here"
+
+
+def test_batch_sizes_and_rounds_that_differ_stand_in_the_cells(gpu_run: Run, merge_verdict: Recommendation) -> None:
+    short = replace(gpu_run.latency[NAME], batch_size=2, seconds={"total": (2.0, 2.1)})
+    cells = row(replace(gpu_run, latency={**gpu_run.latency, NAME: short}), merge_verdict)
+    assert cells["Seconds per image, p50"] == Said(said="2.05 s", below=("n=2", "batch 2"))
+
+
+def test_a_latency_that_cannot_be_compared_with_the_baselines_says_so(gpu_run: Run, merge_verdict: Recommendation) -> None:
+    slow = replace(gpu_run.latency[NAME], yardstick=(0.02,) * 29)
+    cells = row(replace(gpu_run, latency={**gpu_run.latency, NAME: slow}), merge_verdict)
+    assert cells["Seconds per image, batch 1, p50, n=29"].below[-1].startswith("not comparable: the machine was 2.0 times slower")
+
+
+def test_a_lone_candidate_was_never_switched_back_to(gpu_run: Run, merge_verdict: Recommendation) -> None:
+    record = gpu_run.durations[NAME]
+    once = replace(record, seconds={k: v for k, v in record.seconds.items() if k not in ("switch", "load")})
+    cells = row(replace(gpu_run, durations={**gpu_run.durations, NAME: once}), merge_verdict)
+    assert cells["Style switch, later, n=4"].said.startswith("not measured: it stayed resident")
+    assert cells["Load, "].said == "not measured: not loaded in the session that timed it"
+
+
+def cells_of(table: dict[str, Any], name: str) -> dict[str, str]:
+    found = next(r for r in table["rows"] if r["name"].startswith(name))
+    return dict(zip(table["columns"], [c.said for c in found["cells"]], strict=True))
+
+
+def test_every_memory_reading_stands_behind_the_fold_with_its_reason(gpu_run: Run, merge_run: Run,
+                                                                    merge_verdict: Recommendation) -> None:
+    full = cells_of(cost_section(gpu_run, merge_verdict)["readings"], "alpha 0.45")
+    assert len(full) == 7
+    assert (full["NVML, beyond what was in use before loading"], full["kept by the driver for itself"]) == ("6.00 GiB", "512 MiB")
+    bare = cost_section(merge_run, merge_verdict)["readings"]
+    assert (bare["columns"], bare["absent"]) == (["process RSS"], ["NVML, whole device: not measured: no NVIDIA device."])
+
+
+def test_a_reading_that_some_candidates_have_keeps_its_column_with_the_reasons_of_the_others(
+        gpu_run: Run, merge_run: Run, merge_verdict: Recommendation) -> None:
+    mixed = replace(gpu_run, memory={**gpu_run.memory, NAME: merge_run.memory[NAME]})
+    cells = cells_of(cost_section(mixed, merge_verdict)["readings"], "alpha 0.45")
+    assert cells["NVML, whole device"] == "not measured: no NVIDIA device"
+    assert cells["torch, allocated"] == "not measured: no reading"
+
+
+def test_energy_clocks_and_what_held_them_back_stand_behind_the_fold(gpu_run: Run, merge_run: Run,
+                                                                    merge_verdict: Recommendation) -> None:
+    found = cells_of(cost_section(gpu_run, merge_verdict)["power"], "alpha 0.45")
+    assert found["images"] == "29"
+    assert found["clocks were held back by"].startswith("power cap")
+    assert found["energy, all timed images"] == "5800 J"
+    assert cost_section(merge_run, merge_verdict)["power"]["rows"] == []
+
+
+@pytest.mark.parametrize(("levels", "said"), [
+    ((0, 0), "gave the same image, bit for bit (2 images of alpha 0 (parent A), each made in a batch of 16 and alone)"),
+    ((1, 3), "differ by at most 3 of 255 levels, in at most 0.4 % of the values (2 images of alpha 0 (parent A)")])
+def test_the_noise_floor_is_one_sentence_on_the_largest_difference(merge_run: Run, levels: tuple[int, int], said: str) -> None:
+    floors = tuple(NoiseFloor(candidate="alpha=0", cell=Cell(prompt="p00", seed=seed, guidance=3.0), batch_size=16,
+                              largest_levels=level, changed_share=0.002 * seed) for seed, level in enumerate(levels, start=1))
+    assert said in noise_floor(replace(merge_run, floors=floors))
+
+
+def test_without_an_image_made_twice_nothing_is_said_of_noise(merge_run: Run) -> None:
+    assert noise_floor(merge_run) == ""

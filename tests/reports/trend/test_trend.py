@@ -1,0 +1,221 @@
+"""Points of one suite over time: in order, with their intervals, and joined only where they were measured alike."""
+
+from __future__ import annotations
+
+import csv as tables
+import io
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.declare import Grid, Objective, Suite
+from harness.promotion.record_files import digest_of
+from reports.read.run import load_run
+from reports.statistics.intervals import cluster_mean
+from reports.trend.series import BASELINE, PICK, PROMOTED, Trend, read_trend
+from reports.trend.views import csv, lines_plot, page, rows
+from tests.reports import synthetic
+from tests.reports.synthetic import METRICS, Place, planted, prompts, sampling, write_run
+
+GRID = Grid(prompts=prompts(4, 2), seeds=(1,), guidance_scales=(3.0, 8.0), width=32, height=32)
+MACHINE = {"device": "cuda", "device_name": "H100", "packages": {"torch": "2.9"}}
+
+
+def small(**changes: Any) -> Suite:
+    every = synthetic.merge_suite(grid=GRID)
+    return replace(every, **{"candidates": every.candidates[:4:3], **changes})
+
+
+def better(place: Place) -> dict[str, float]:
+    return {k: v + (k == "clip_score") for k, v in planted(place).items()}
+
+
+def write(folder: Path, day: int, truth: Callable[[Place], dict[str, float]] = planted, suite: Suite | None = None,
+          **head: Any) -> Path:
+    environment = {**MACHINE, "git_commit": f"{day:02d}" * 20, **head.pop("environment", {})}
+    return write_run(folder / f"day{day}", suite or small(), truth, started=f"2026-01-{day:02d}T00:00:00+00:00",
+                     environment=environment, **head)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("runs")
+    return [write(folder, 1), write(folder, 2, better), write(folder, 3, better)]
+
+
+def baseline(file: Path, run: Path, **changes: Any) -> Path:
+    """A baseline file of a run's second candidate, signed as promotion signs it."""
+    of = load_run(run)
+    table = of.images[of.images["candidate"] == "alpha=0.45"]
+    cells = [[r["prompt"], int(r["seed"]), float(r["guidance"]), "k", float(r["clip_score"])] for r in table.to_dict("records")]
+    data = {"format": 1, "suite": {"name": of.suite.name, "run_started": of.head["started"]}, "name": "ship", "version": 2,
+            "candidate": "alpha=0.45", "metrics": {"clip_score": 1}, "sampling": sampling(of.suite),
+            "environment": dict(of.environment), "weights": {}, "inputs": {},
+            "cells": {"columns": ["prompt", "seed", "guidance", "image", "clip_score"], "rows": cells}, **changes}
+    file.write_text(json.dumps({**data, "digest": digest_of(data)}))
+    return file
+
+
+def test_points_come_by_date_whatever_the_order_of_the_paths(three: list[Path]) -> None:
+    of = read_trend([three[2], three[0], three[1]])
+    assert [p.date.day for p in of.points] == [1, 2, 3]
+    assert of.series == (PICK, BASELINE, "alpha=0", "alpha=0.45")
+    assert of.values[0] == "objective"
+
+
+def test_a_point_is_the_mean_over_prompts_with_its_interval(three: list[Path]) -> None:
+    of = read_trend(three, guidance=8.0)
+    run = load_run(three[0])
+    cells = run.images[(run.images["candidate"] == "alpha=0.45") & (run.images["guidance"] == 8.0)]
+    assert of.points[0].estimates["alpha=0.45", "clip_score"] == cluster_mean(cells, "clip_score")
+    assert of.points[1].estimates["alpha=0.45", "clip_score"].mean == pytest.approx(cells["clip_score"].mean() + 1)
+
+
+def test_points_that_were_measured_alike_are_joined(three: list[Path]) -> None:
+    of = read_trend(three)
+    assert of.segments(PICK, "clip_score") == [[0, 1, 2]]
+    assert of.changed(1, "objective") == []
+
+
+@pytest.mark.parametrize(("change", "value", "said"), [
+    ({"environment": {"device_name": "H200"}}, "clip_score", "device"),
+    ({"environment": {"packages": {"torch": "2.10"}}}, "seconds_per_image", "metric"),
+    ({"suite": small(grid=replace(GRID, prompts=prompts(4, 2, text=lambda i: f"no. {i}")))}, "clip_score", "prompts"),
+    ({"suite": small(grid=replace(GRID, steps=7))}, "clip_score", "sampling"),
+    ({"suite": small(objective=Objective(penalties=()))}, "objective", "metric")])
+def test_a_line_is_broken_where_something_changed(tmp_path: Path, three: list[Path], change: dict[str, Any], value: str,
+                                                  said: str) -> None:
+    of = read_trend([*three[:2], write(tmp_path, 9, **change)])
+    assert of.changed(2, value) == [said]
+    assert of.segments("alpha=0", value) == [[0, 1], [2]]
+    assert sum(said in row["changed"] or "torch" in row["changed"] for row in rows(of)) == 1
+
+
+@pytest.mark.parametrize(("old", "new", "head"), [
+    ('"setting":"clip-file-hash"', '"setting":"another"', {"metric_settings": {"clip_score": "another"}}),
+    ('"metric":"clip_score","version":1', '"metric":"clip_score","version":2',
+     {"metrics": {**METRICS, "clip_score": {**METRICS["clip_score"], "version": 2}}})])
+def test_another_clip_model_or_version_breaks_the_line(tmp_path: Path, three: list[Path], old: str, new: str,
+                                                       head: dict[str, Any]) -> None:
+    run = write(tmp_path, 9, **head)
+    journal = (run / "journal.jsonl").read_text()
+    assert old in journal
+    (run / "journal.jsonl").write_text(journal.replace(old, new))
+    of = read_trend([*three[:2], run])
+    assert of.segments("alpha=0", "clip_score") == of.segments("alpha=0", "objective") == [[0, 1], [2]]
+    assert of.segments("alpha=0", "clipped_share") == [[0, 1, 2]]
+    assert rows(of)[2]["changed"] == "metric of Objective and CLIP score"
+
+
+def test_what_another_metric_measured_stays_joined(tmp_path: Path, three: list[Path]) -> None:
+    of = read_trend([*three[:2], write(tmp_path, 9, metric_settings={"clip_score": "another"})])
+    assert of.segments("alpha=0", "clipped_share") == [[0, 1, 2]]
+    assert of.segments("alpha=0", "seconds_per_image") == [[0, 1, 2]]
+
+
+def test_a_baseline_file_is_a_point_of_what_was_promoted(tmp_path: Path, three: list[Path]) -> None:
+    files = [baseline(tmp_path / f"{i}.json", run) for i, run in enumerate(three[:2])]
+    of = read_trend([*three, *files], guidance=8.0)
+    at = [i for i, p in enumerate(of.points) if p.kind == "baseline"]
+    assert at == [1, 3]
+    assert of.points[1].estimates[PROMOTED, "clip_score"] == of.points[0].estimates["alpha=0.45", "clip_score"]
+    assert of.changed(3, "clip_score", 1) == ["prompts not on record"]
+
+
+def test_baseline_files_that_name_their_prompts_are_joined_while_these_are_the_same(tmp_path: Path, three: list[Path]) -> None:
+    texts = {p.id: [p.text, p.negative] for p in GRID.prompts}
+    files = [baseline(tmp_path / f"{i}.json", three[i], prompts=said)
+             for i, said in enumerate((texts, texts, {**texts, "p00": ["another", ""]}))]
+    of = read_trend(files, guidance=3.0)
+    assert of.segments(PROMOTED, "clip_score") == [[0, 1], [2]]
+    assert of.changed(2, "clip_score") == ["prompts"]
+
+
+def test_a_file_and_a_run_are_never_held_to_be_measured_alike(tmp_path: Path, three: list[Path]) -> None:
+    of = read_trend([three[0], baseline(tmp_path / "b.json", three[1])])
+    assert of.changed(1, "clip_score") == ["prompts not on record", "metric not on record"]
+
+
+@pytest.mark.parametrize("prompts", [{"p00": 0}, {"p00": "ab"}, {"p00": ["a"]}, ["p00"], None])
+def test_prompts_that_are_none_are_not_on_record(tmp_path: Path, three: list[Path], prompts: Any) -> None:
+    of = read_trend([baseline(tmp_path / "a.json", three[0]), baseline(tmp_path / "b.json", three[1], prompts=prompts)])
+    assert "prompts not on record" in of.changed(1)
+
+
+def edited(file: Path) -> None:
+    file.write_text(file.read_text().replace('"version": 2', '"version": 3'))
+
+
+@pytest.mark.parametrize(("spoil", "said"), [
+    (edited, "was changed after it was written"), (lambda f: f.write_text("{"), "cannot be read as a baseline"),
+    (lambda f: f.write_text("[]"), "is not a baseline file"), (lambda f: f.unlink(), "does not exist")])
+def test_a_spoilt_baseline_file_is_refused_by_name(tmp_path: Path, three: list[Path], spoil: Callable[[Path], object],
+                                                   said: str) -> None:
+    file = baseline(tmp_path / "b.json", three[0])
+    spoil(file)
+    with pytest.raises((ValueError, OSError), match=said) as error:
+        read_trend([three[0], file])
+    assert "b.json" in str(error.value)
+
+
+def test_cells_that_are_none_are_refused_by_name(tmp_path: Path, three: list[Path]) -> None:
+    file = baseline(tmp_path / "b.json", three[0], cells={"columns": ["prompt", "guidance"], "rows": [["p", "x"]]})
+    with pytest.raises(ValueError, match="its cells are not what a promotion writes"):
+        read_trend([file])
+
+
+def test_two_suites_are_no_trend(tmp_path: Path, three: list[Path]) -> None:
+    with pytest.raises(ValueError, match="of one suite, and these are of 2: 'dress'"):
+        read_trend([three[0], write(tmp_path, 9, suite=small(name="other"))])
+
+
+def test_a_run_without_a_date_is_named(tmp_path: Path) -> None:
+    run = write(tmp_path, 1)
+    head = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**head, "started": "yesterday"}))
+    with pytest.raises(ValueError, match="does not say when its run started \\('yesterday'\\)"):
+        read_trend([run])
+
+
+def test_the_csv_has_every_estimate_in_full_and_no_formula(tmp_path: Path, three: list[Path]) -> None:
+    of = read_trend([*three, write(tmp_path, 4, environment={"git_commit": "=cmd()"})])
+    lines = list(tables.DictReader(io.StringIO(csv(of))))
+    assert len(lines) == sum(len(p.estimates) for p in of.points)
+    first = next(line for line in lines if (line["series"], line["value"]) == ("alpha=0", "clip_score"))
+    assert float(first["mean"]) == of.points[0].estimates["alpha=0", "clip_score"].mean
+    assert {line["commit"] for line in lines if line["date"].startswith("2026-01-04")} == {"'=cmd()"}
+
+
+def test_a_run_in_which_nothing_was_measured_has_a_page_without_a_figure(tmp_path: Path) -> None:
+    folder = write(tmp_path, 1)
+    (folder / "journal.jsonl").write_text("")
+    of = read_trend([folder])
+    assert of.values == ()
+    assert 'id="figure-trend"' not in page(of)
+    assert "day1" in csv(of)
+
+
+def trace_count(of: Trend) -> int:
+    return sum(len(of.segments(s, v)) for s in of.series for v in of.values)
+
+
+def test_the_figure_shows_one_series_at_a_time_in_a_panel_for_each_value(three: list[Path]) -> None:
+    of = read_trend(three)
+    figure = lines_plot(of)
+    assert len(figure.data) == trace_count(of)
+    assert sum(t.visible for t in figure.data) == sum(len(of.segments(PICK, v)) for v in of.values)
+    assert [c["label"] for c in figure.layout.meta["switch"]["choices"]] == list(of.series)
+
+
+def test_the_page_asks_for_nothing_and_hostile_words_do_not_act(tmp_path: Path) -> None:
+    run = write(tmp_path, 1, suite=replace(synthetic.hostile_suite(), candidates=small().candidates),
+                environment={"git_commit": "</script><b>", "device_name": "\x1b[31m"})
+    text = page(read_trend([run]))
+    assert "default-src &#39;none&#39;" in text
+    assert "\x1b" not in text
+    assert "<b>suite" not in text
+    assert "</script><b>" not in text

@@ -1,0 +1,94 @@
+"""Quantization suites: losses against the baseline, and the cheapest candidate that loses nothing seen."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from harness.records import Latency, Memory, Reading
+from reports.page.tables import candidate_rows, loss_rows
+from reports.read.run import Run
+from reports.verdict.fidelity import losses
+from reports.verdict.recommending import recommend
+
+
+def timed(run: Run, name: str, seconds: float) -> Run:
+    latency = Latency(candidate=name, batch_size=1, warmup_rounds=1, guidance=3.0,
+                      seconds={"total": tuple(seconds + 0.001 * i for i in range(5))})
+    return replace(run, latency={**run.latency, name: latency})
+
+
+def stored(run: Run, sizes: dict[str, float]) -> Run:
+    made = {n: Memory(candidate=n, readings=(Reading(name="stored_bytes", unit="bytes", value=v),)) for n, v in sizes.items()}
+    return replace(run, memory={**run.memory, **made})
+
+
+def test_losses_give_psnr_exact_matches_and_paired_differences(quantization_run: Run) -> None:
+    found = {loss.candidate: loss for loss in losses(quantization_run)}
+    assert found["int8"].psnr_median == 48.0
+    assert (found["int8"].exact, found["int8"].compared) == (0, 24)
+    assert found["int4"].clip.mean is not None
+    assert round(found["int4"].clip.mean, 6) == -3.0
+
+
+def test_the_baseline_stays_when_nothing_level_with_it_is_faster_or_smaller(quantization_run: Run) -> None:
+    rec = recommend(quantization_run)
+    assert rec.pick == "fp32"
+    assert "no candidate that is level with it" in rec.sentence
+
+
+def test_the_fastest_candidate_that_loses_nothing_is_picked(quantization_run: Run) -> None:
+    rec = recommend(timed(timed(quantization_run, "bf16", 0.12), "int8", 0.09))
+    assert rec.pick == "int8"
+    assert "times the baseline's seconds per image" in rec.sentence
+
+
+def test_a_candidate_that_clearly_loses_is_out_however_fast_it_is(quantization_run: Run) -> None:
+    rec = recommend(timed(quantization_run, "int4", 0.01))
+    assert rec.pick == "fp32"
+    assert any(reason.startswith("int4 is out") for reason in rec.reasons)
+
+
+def test_a_smaller_one_that_is_not_faster_is_picked_for_its_size_and_says_so(quantization_run: Run) -> None:
+    run = stored(quantization_run, {"fp32": 100e6, "bf16": 50e6, "int8": 25e6, "int4": 12e6})
+    rec = recommend(run)
+    assert rec.pick == "int8"
+    assert "not measurably faster" in rec.sentence
+    assert "stored weights" in rec.sentence
+
+
+def test_the_resident_set_of_the_process_decides_nothing(quantization_run: Run) -> None:
+    small = Memory(candidate="int8", readings=(Reading(name="process_rss_peak_bytes", unit="bytes", value=1e6),))
+    assert recommend(replace(quantization_run, memory={**quantization_run.memory, "int8": small})).pick == "fp32"
+
+
+def test_what_could_not_have_been_seen_is_said(quantization_run: Run) -> None:
+    assert any("Not distinguishable is not equal" in c for c in recommend(quantization_run).caveats)
+
+
+def test_a_latency_taken_on_a_slower_machine_is_shown_but_decides_nothing(quantization_run: Run) -> None:
+    run = timed(quantization_run, "int8", 0.09)
+    run = replace(run, latency={**run.latency, "int8": replace(run.latency["int8"], yardstick=(0.018,) * 5)})
+    rec = recommend(run)
+    assert rec.pick == "fp32"
+    assert any("1.8 times slower while int8 was timed" in c for c in rec.caveats)
+    row = next(r for r in loss_rows(run) if r["candidate"] == "int8")
+    assert row["ratio"].startswith("not comparable: the machine was 1.8 times slower")
+    assert [r["seconds"] for r in candidate_rows(run, rec) if r["candidate"] == "int8"] == ["92.0 ms"]
+
+
+def test_a_baseline_timed_on_a_slower_machine_is_named_once(quantization_run: Run) -> None:
+    slow = replace(quantization_run.latency["fp32"], yardstick=(0.03,) * 5)
+    rec = recommend(replace(quantization_run, latency={**quantization_run.latency, "fp32": slow}))
+    said = [c for c in rec.caveats if "not comparable" in c]
+    assert said == ["The latency of bf16, int8 and int4 is not comparable with that of fp32: the machine was up to 3.0 times "
+                    "slower while fp32 was timed."]
+
+
+@pytest.mark.parametrize("yardstick", [(), (0.0118,), (0.0085,)])
+def test_yardsticks_that_are_unknown_or_nearly_alike_let_latencies_be_compared(quantization_run: Run,
+                                                                               yardstick: tuple[float, ...]) -> None:
+    run = timed(quantization_run, "int8", 0.09)
+    run = replace(run, latency={**run.latency, "int8": replace(run.latency["int8"], yardstick=yardstick)})
+    assert recommend(run).pick == "int8"

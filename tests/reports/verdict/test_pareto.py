@@ -1,0 +1,82 @@
+"""Fronts with uncertainty: beaten beyond doubt, by the means alone, or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from reports.read.run import Run
+from reports.verdict.pareto import BEATEN, BYTES, FRONT, MAYBE, front, front_of
+from tests.reports import synthetic
+
+QUALITY = {"a": 3.0, "b": 2.0, "c": 1.0}
+
+
+def exact(values: dict[str, float], doubt: float = 0.0):  # type: ignore[no-untyped-def]
+    return lambda one, other: (values[one] - values[other] - doubt, values[one] - values[other] + doubt)
+
+
+def statuses(cost: dict[str, float], doubt: float = 0.0, cost_doubt: float = 0.0) -> list[str]:
+    return [p.status for p in front(QUALITY, cost, exact(QUALITY, doubt), exact(cost, cost_doubt))]
+
+
+def test_what_costs_more_for_more_stays_on_the_front() -> None:
+    assert statuses({"a": 3.0, "b": 2.0, "c": 1.0}) == [FRONT, FRONT, FRONT]
+
+
+def test_worse_at_the_same_cost_is_beaten() -> None:
+    assert statuses({"a": 1.0, "b": 1.0, "c": 0.5}) == [FRONT, BEATEN, FRONT]
+
+
+def test_a_difference_within_doubt_beats_nobody_for_sure() -> None:
+    assert statuses({"a": 1.0, "b": 1.0, "c": 0.5}, doubt=1.5) == [FRONT, MAYBE, FRONT]
+
+
+def test_a_cost_that_may_be_higher_leaves_doubt() -> None:
+    assert statuses({"a": 1.0, "b": 1.1, "c": 0.5}, cost_doubt=0.2) == [FRONT, MAYBE, FRONT]
+
+
+def test_two_that_are_equal_in_everything_are_both_on_the_front() -> None:
+    equal = {"x": 1.0, "y": 1.0}
+    assert [p.status for p in front(equal, equal, exact(equal), exact(equal))] == [FRONT, FRONT]
+
+
+def test_what_cannot_be_compared_is_never_beaten_for_sure() -> None:
+    cost = dict.fromkeys(QUALITY, 1.0)
+    placed = front(QUALITY, cost, exact(QUALITY), lambda one, other: None)
+    assert [p.status for p in placed] == [FRONT, MAYBE, MAYBE]
+
+
+def test_the_beaten_one_names_who_beats_it() -> None:
+    placed = front(QUALITY, dict.fromkeys(QUALITY, 1.0), exact(QUALITY), exact(dict.fromkeys(QUALITY, 1.0)))
+    assert [p.by for p in placed] == ["", "a", "a"]
+
+
+def test_of_a_planted_run_the_far_parent_is_beaten_in_memory_by_a_better_mixture(merge_run: Run) -> None:
+    placed = {p.candidate: p for p in front_of(_exact_memory(merge_run), "objective", 3.0, BYTES)}
+    assert placed["alpha=1"].status == BEATEN
+    assert placed["alpha=0.45"].status == FRONT
+
+
+def test_nothing_is_placed_where_memory_was_only_the_process(merge_run: Run) -> None:
+    assert front_of(merge_run, "objective", 3.0, BYTES) == ()
+
+
+def test_less_is_better_where_the_metric_says_so(merge_run: Run) -> None:
+    run = _exact_memory(merge_run)
+    drift = {**run.metrics["palette_drift"], "better": "lower"}
+    placed = front_of(replace(run, metrics={**run.metrics, "palette_drift": drift}), "palette_drift", 3.0, BYTES)
+    best = min(placed, key=lambda p: p.quality)
+    assert best.candidate == "alpha=0"
+    assert best.status == FRONT
+    assert best.quality == pytest.approx(0.0)
+
+
+def test_a_value_without_a_better_side_has_no_front(merge_run: Run) -> None:
+    assert front_of(_exact_memory(merge_run), "saturation", 3.0, BYTES) == ()
+
+
+def _exact_memory(run: Run) -> Run:
+    readings = synthetic.Reading(name="torch_reserved_peak_bytes", unit="bytes", value=4e9)
+    return replace(run, memory={name: replace(m, readings=(readings,)) for name, m in run.memory.items()})

@@ -1,0 +1,133 @@
+"""What candidates cost, on the tiny model: which records come, what they hold, and what a refusal of memory becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+import pytest
+
+from harness.declare import Suite
+from harness.materialise import Workbench
+from harness.probes import CurveLimits, Rounds
+from harness.records import (
+    PHASES,
+    BatchCurve,
+    Durations,
+    Failure,
+    Fit,
+    Latency,
+    Memory,
+    Power,
+    Record,
+    Timeline,
+    from_line,
+    to_line,
+)
+from harness.run.latency import Together, time_batches, time_candidate, time_together
+from harness.sampling import threads_for
+from tests.fakes import tiny_grid, tiny_suite
+
+if TYPE_CHECKING:
+    from harness.materialise import Phase
+
+Kind = TypeVar("Kind")
+NAMES = ("alpha=0", "alpha=0.5")
+
+
+@pytest.fixture(scope="module")
+def suite() -> Suite:
+    return tiny_suite(grid=tiny_grid(steps=1))
+
+
+@pytest.fixture(scope="module")
+def bench(suite: Suite) -> Iterator[Workbench]:
+    with threads_for(suite.grid, "cpu"):
+        yield Workbench(device="cpu", root=Path(), steps=suite.grid.steps)
+
+
+def phases(bench: Workbench, suite: Suite, name: str) -> Sequence[Phase]:
+    return bench.prepare(next(c for c in suite.candidates if c.name == name)).phases
+
+
+@pytest.fixture(scope="module")
+def records(bench: Workbench, suite: Suite) -> tuple[Record, ...]:
+    together = Together(device="cpu", rounds=Rounds(declared=3), settings=dict.fromkeys(NAMES, "s"))
+    made = time_together(suite, lambda name: phases(bench, suite, name), together)
+    assert of(Failure, made) == []
+    return made
+
+
+def of(kind: type[Kind], records: Sequence[Record]) -> list[Kind]:
+    return [r for r in records if isinstance(r, kind)]
+
+
+def test_every_candidate_gets_every_record_and_each_survives_its_line(records: tuple[Record, ...]) -> None:
+    for kind in (Latency, Memory, Timeline, Power, Durations):
+        assert [r.candidate for r in of(kind, records)] == list(NAMES)
+    assert all(from_line(to_line(record)) == record and record.setting == "s" for record in records)  # type: ignore[union-attr]
+
+
+def test_a_latency_of_an_older_run_still_loads() -> None:
+    line = '{"kind":"latency","candidate":"a","batch_size":1,"warmup_rounds":1,"seconds":{"total":[0.5]},"guidance":5}'
+    assert from_line(line) == Latency(candidate="a", batch_size=1, warmup_rounds=1, seconds={"total": (0.5,)}, guidance=5)
+
+
+def test_every_round_is_timed_in_every_phase_and_the_total_covers_them(records: tuple[Record, ...]) -> None:
+    for latency in of(Latency, records):
+        assert {len(latency.seconds[phase]) for phase in PHASES} == {3} == {len(latency.yardstick)}
+        parts = zip(*(latency.seconds[phase] for phase in PHASES if phase != "total"), strict=True)
+        assert all(sum(part) <= total for part, total in zip(parts, latency.seconds["total"], strict=True))
+        assert latency.stopped == "3 rounds, as many as were asked for"
+
+
+def test_the_timeline_marks_the_switch_and_the_phases_of_one_image(records: tuple[Record, ...]) -> None:
+    for timeline in of(Timeline, records):
+        first, *rest = timeline.spans
+        assert first.phase == "switch"
+        assert {s.phase for s in rest} >= {"text", "denoise", "decode"}
+        assert all(a.end_seconds <= b.start_seconds + 1e-6 for a, b in zip([first], rest[:1], strict=True))
+        assert [s.name for s in timeline.series] == ["process_rss"]
+        assert timeline.series[0].at_seconds[-1] >= max(s.end_seconds for s in rest)
+
+
+def test_switches_are_counted_apart_from_images(records: tuple[Record, ...]) -> None:
+    for apart in of(Durations, records):
+        assert len(apart.seconds["first_switch"]) == 1
+        assert 1 <= len(apart.seconds["switch"]) <= 2  # one may come first in the round after it came last
+    assert "switch" not in of(Latency, records)[0].seconds
+
+
+def test_on_a_cpu_energy_has_a_reason_and_the_resident_set_a_number(records: tuple[Record, ...]) -> None:
+    assert {r.why_missing for p in of(Power, records) for r in p.readings} == {"device cpu is not an NVIDIA GPU"}
+    rss = [r for m in of(Memory, records) for r in m.readings if r.name == "process_rss_peak_bytes"]
+    assert all(r.value and r.value > 1e7 for r in rss)
+
+
+def test_memory_refused_is_a_failure_and_a_fit_and_the_others_are_timed(bench: Workbench, suite: Suite) -> None:
+    def enter(name: str) -> Sequence[Phase]:
+        if name == "huge":
+            raise MemoryError("Unable to allocate 3.00 GiB for an array")
+        return phases(bench, suite, name)
+
+    together = Together(device="cpu", rounds=Rounds(declared=1), settings={"huge": "s", NAMES[0]: "s"})
+    made = time_together(suite, enter, together)
+    fit, failure = of(Fit, made)[0], of(Failure, made)[0]
+    assert (fit.candidate, fit.fits, fit.asked_bytes, fit.setting) == ("huge", False, 3 * 2**30, "s")
+    assert (failure.stage, failure.message) == ("time", "Unable to allocate 3.00 GiB for an array (in round 1)")
+    assert [r.candidate for r in of(Latency, made)] == [NAMES[0]]
+
+
+def test_one_candidate_by_itself_has_its_declared_rounds(bench: Workbench, suite: Suite) -> None:
+    latency, memory = time_candidate(NAMES[0], phases(bench, suite, NAMES[0]), suite, "s")
+    assert (len(latency.seconds["total"]), latency.warmup_rounds, latency.setting) == (suite.latency_rounds, 1, "s")
+    assert memory.setting == "s"
+
+
+def test_the_batch_curve_is_made_by_the_sampler_itself(bench: Workbench, suite: Suite) -> None:
+    curve, *fit = time_batches(NAMES[0], phases(bench, suite, NAMES[0]), suite, "s", CurveLimits(batch_size=2, rounds=1))
+    assert isinstance(curve, BatchCurve)
+    assert fit == []
+    assert [p.batch_size for p in curve.points] == [1, 2]
+    assert curve.stopped == "the limit of 2 images a batch was reached"
