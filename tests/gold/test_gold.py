@@ -42,15 +42,15 @@ def test_an_old_run_folder_gives_the_verdict_it_gave_then(name: str, work: Path)
 
 
 @pytest.mark.parametrize("name", SUITES)
-def test_an_old_run_folder_resumes_without_sampling_and_reports_the_same(name: str, work: Path, pytester: pytest.Pytester) -> None:
+def test_an_old_run_folder_resumes_without_sampling_and_reports_the_same(
+        name: str, work: Path, pytester: pytest.Pytester) -> None:
     images = work / "runs" / name / "images"
     before = {path: path.stat().st_mtime_ns for path in images.rglob("*.png")}
     journal = work / "runs" / name / "journal.jsonl"
     sampled_before = [line for line in journal.read_text().splitlines() if '"kind":"sample"' in line]
     pytester.makeconftest("")
-    # Only what costs no timing: that depends on the machine, and is taken again on another one.
-    done = pytester.runpytest_subprocess(work / "suites" / f"{name}.py", "--benchmark", "--runs-dir", work / "runs", "--baselines",
-                                         work / "models" / "baselines", "-q", "-p", "no:cacheprovider")
+    done = pytester.runpytest_subprocess(work / "suites" / f"{name}.py", "--benchmark", "--runs-dir", work / "runs",
+                                         "--baselines", work / "models" / "baselines", "-q", "-p", "no:cacheprovider")
     assert done.ret == 0, done.outlines
     assert {path: path.stat().st_mtime_ns for path in images.rglob("*.png")} == before
     assert [line for line in journal.read_text().splitlines() if '"kind":"sample"' in line] == sampled_before
