@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 STAGES = ("weights", "merge", "adapters", "text", "quantize", "metrics", "probes", "zoo")
 BASE = {"harness.declare", "harness.records"}
-ALLOWED_BESIDES = {"zoo": {"harness.weights"}, "metrics": {"harness.zoo"}, "text": {"harness.weights.encoders"}}
+ALLOWED_BESIDES = {"zoo": {"harness.weights"}, "metrics": {"harness.zoo"}, "text": {"harness.weights.pipeline"}}
 """The zoo exports through the one writer of model files; the CLIP metric's default model is the zoo's; prompts are embedded
 by the text encoders of live pipelines."""
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "torchmetrics", "sklearn", "pandas", "plotly")

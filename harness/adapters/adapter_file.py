@@ -1,5 +1,5 @@
-"""An adapter file opened without trust: names, dtypes and shapes from its header, numbers only when asked for.
-Recognising needs no more than the header of a .safetensors file, so torch is imported by nothing that it calls.
+"""The content of an adapter file without trust: names, dtypes and shapes from a .safetensors header, numbers only when asked
+for. Recognising an adapter needs no more than the header, so nothing here imports torch before numbers are asked for.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ _SCALARS: Final = {"F16": "<e", "F32": "<f", "F64": "<d", "I8": "<b", "U8": "<B"
                    "U32": "<I", "I64": "<q", "U64": "<Q", "BOOL": "<?"}
 _HEADER_LIMIT: Final = 100_000_000
 """What the safetensors library accepts; more is an attack or no header."""
-PEFT_CONFIG: Final = "adapter_config.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,42 +57,8 @@ def shown(key: str) -> str:
     return text if len(text) <= 160 else text[:150] + "...'"
 
 
-def open_stored(path: Path) -> Stored:
-    """A .safetensors file, a PEFT folder, or a pickle. AdapterError for anything that is not whole and harmless."""
-    from harness.adapters.pickled import SUFFIXES, open_pickle
-
-    if path.is_dir():
-        return _open_folder(path)
-    if not path.is_file():
-        raise AdapterError(f"{path}: no such file; check the name")
-    if path.suffix == ".safetensors":
-        return _open_safetensors(path)
-    if path.suffix in SUFFIXES:
-        return open_pickle(path)
-    if path.suffix == ".png":
-        raise AdapterError(f"{path}: a picture, which may hide a textual inversion; save the embedding as .safetensors")
-    raise AdapterError(f"{path}: adapters are read from .safetensors, {', '.join(SUFFIXES)} and PEFT folders; convert it first")
-
-
-def _open_folder(path: Path) -> Stored:
-    config_path = path / PEFT_CONFIG
-    if not config_path.is_file():
-        raise AdapterError(f"{path}: this is a folder without {PEFT_CONFIG}; give the adapter file in it")
-    try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{config_path}: not JSON ({_short(error)}); its strength is unknown") from None
-    if not isinstance(config, dict):
-        raise AdapterError(f"{config_path}: a {type(config).__name__}, expected an object")
-    for name in ("adapter_model.safetensors", "adapter_model.bin"):
-        if (path / name).is_file():
-            inner = open_stored(path / name)
-            return Stored(name=f"{path.name}/{name}", entries=inner.entries, metadata=inner.metadata, number=inner.number,
-                          load=inner.load, extras=inner.extras, config=config)
-    raise AdapterError(f"{path}: has {PEFT_CONFIG} but no adapter_model.safetensors; the folder is incomplete")
-
-
-def _open_safetensors(path: Path) -> Stored:
+def open_safetensors(path: Path) -> Stored:
+    """A .safetensors file by its header. AdapterError for one that is cut off or makes no sense."""
     with path.open("rb") as raw:
         head = raw.read(64)
         if kind := impostor(head):
@@ -119,7 +84,7 @@ def _load(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, AttributeError, TypeError, ValueError) as error:
-        raise AdapterError(f"{path}: not a whole .safetensors file ({_short(error)}); download it again") from None
+        raise AdapterError(f"{path}: not a whole .safetensors file ({short(error)}); download it again") from None
 
 
 def _parse_header(path: Path, text: bytes, data: int) -> tuple[dict[str, str], dict[str, Entry], dict[str, int]]:
@@ -127,7 +92,7 @@ def _parse_header(path: Path, text: bytes, data: int) -> tuple[dict[str, str], d
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise AdapterError(f"{path}: its header is not JSON ({_short(error)}); download it again") from None
+        raise AdapterError(f"{path}: its header is not JSON ({short(error)}); download it again") from None
     if not isinstance(header, dict):
         raise AdapterError(f"{path}: its header is a {type(header).__name__}, expected an object; download it again")
     metadata = header.pop("__metadata__", None) or {}
@@ -192,7 +157,8 @@ def _scalar(path: Path, key: str, entry: Entry, position: int) -> float:
     return float(struct.unpack(_SCALARS[entry.dtype], bytes_)[0])
 
 
-def _short(error: Exception) -> str:
+def short(error: Exception) -> str:
+    """An error of a library on one line, at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 

@@ -1,5 +1,5 @@
 """Adapters in torch's pickle format (.pt, .bin, .ckpt, .pti), read as data: torch's weights-only loading first, and for
-what that refuses the still narrower reader of `unpickle.py`. `stored.py` calls `open_pickle`.
+what that refuses the still narrower reader of `unpickle.py`.
 """
 
 from __future__ import annotations

@@ -10,13 +10,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.adapter_file import Stored, open_stored, shown
+from harness.adapters.adapter_file import Stored, shown
 from harness.adapters.build_change import Group, UnusableError, build
 from harness.adapters.change import Change, Embedding, Reading, Shapes
 from harness.adapters.formats import FORMATS, Key
 from harness.adapters.fused_rows import InseparableError, join_rows, select_rows
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.module_names import Place, Table, Target, missing, tables, underscored
+from harness.adapters.open_adapter import open_stored
 from harness.adapters.recognising import INVERSION, Recognised, describe, format_of, parsed, recognise_file
 from harness.adapters.textual_inversion import embedding, place_of
 

@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from harness.adapters.adapter_file import Stored, open_stored, shown
+from harness.adapters.adapter_file import Stored, shown
 from harness.adapters.formats import FORMATS, Key
 from harness.adapters.formats.headers import HEADER, flag, settings, strength
 from harness.adapters.formats.refused import refusal
 from harness.adapters.header_warnings import Module, oddities
 from harness.adapters.live_plan import AdapterError
+from harness.adapters.open_adapter import open_stored
 from harness.adapters.textual_inversion import place_of
 
 INVERSION: Final = "textual-inversion"

@@ -17,7 +17,7 @@ from harness.check.phrases import doubles, nearest, number
 from harness.declare import Alphas, Blocks, Budget, Search, Suite
 from harness.declare.interpolate import RefiningError, between
 from harness.merge import MERGE_METHODS
-from harness.race.search import SearchError, preset_values, slots_of_search
+from harness.merge.search_space import SearchError, preset_values, slots_of_search
 
 OF_ALL_IMAGES: Final = ("palette_left",)
 _DERIVED: Final = "is derived from all images of a prompt, while a budget samples a part of them"

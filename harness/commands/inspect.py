@@ -95,7 +95,7 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
     """The inspection of a model, or of an adapter, as data and as lines. Raises what opening the model raised for a file
     that is neither."""
     from harness.adapters import AdapterError, recognise_file
-    from harness.adapters.adapter_file import PEFT_CONFIG
+    from harness.adapters.open_adapter import PEFT_CONFIG
 
     try:
         inspection = inspect_file(path, keys=given.keys, hashes=given.hash)

@@ -26,7 +26,7 @@ from harness.quantize import QUANTIZATION_MODES, QuantizeReport
 from harness.records import Coverage, Weights
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
-from harness.weights import Pipeline, build_pipeline, inspect_pipeline
+from harness.weights import Pipeline, build_pipeline, inspect_pipeline, with_part
 
 if TYPE_CHECKING:
     import torch
@@ -135,7 +135,7 @@ class Workbench:
         readings = [self._reading(adapter, candidate.model) for adapter in candidate.adapters]
         if candidate.quantization != "fp32":
             # The quantised copy is thrown away afterwards: the frame keeps its full-precision parameters for the next one.
-            pipeline = pipeline.with_part(frame.denoiser, copy.deepcopy(pipeline.denoiser))
+            pipeline = with_part(pipeline, frame.denoiser, copy.deepcopy(pipeline.denoiser))
         report = QUANTIZATION_MODES[candidate.quantization].apply(pipeline.denoiser)
         run = self._executed(candidate, frame, pipeline)
 
@@ -155,10 +155,10 @@ class Workbench:
         if candidate.runtime == "eager":
             return pipeline
         if pipeline is not frame.pipeline:
-            return pipeline.with_part(frame.denoiser, RUNTIMES[candidate.runtime].apply(pipeline.denoiser))
+            return with_part(pipeline, frame.denoiser, RUNTIMES[candidate.runtime].apply(pipeline.denoiser))
         if candidate.runtime not in frame.executed:
             frame.executed[candidate.runtime] = RUNTIMES[candidate.runtime].apply(pipeline.denoiser)
-        return pipeline.with_part(frame.denoiser, frame.executed[candidate.runtime])
+        return with_part(pipeline, frame.denoiser, frame.executed[candidate.runtime])
 
     def _text_state(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> list[Any]:
         """All that decides an embedding: what the text encoder holds, and how prompts are treated."""

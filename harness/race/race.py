@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from harness.declare import BASELINE, Budget, Candidate, Suite, short_hash
 from harness.declare.interpolate import between
+from harness.merge.search_space import SearchError
 from harness.metrics import METRICS
 from harness.race.looks import Asking, Outcome, Rectangle
-from harness.race.search import FILE, Searcher, SearchError
+from harness.race.search import FILE, Searcher
 from harness.records import Cell, Failure, Look
 from harness.run_folder.ledger import RunFolderError
 

@@ -2,9 +2,9 @@
 Encoding the texts of a grid calls `embed`; importing this imports no torch.
 """
 
-from harness.text.aesthetic import Aesthetic, read_aesthetic
+from harness.text.aesthetic import read_aesthetic
 from harness.text.embedding import embed
-from harness.text.treatment import PLAIN, Embedded, Treatment, Word
+from harness.text.treatment import PLAIN, Aesthetic, Embedded, Treatment, Word
 from harness.text.weighting import WEIGHTINGS, Weighting
 
 __all__ = ["PLAIN", "WEIGHTINGS", "Aesthetic", "Embedded", "Treatment", "Weighting", "Word", "embed", "read_aesthetic"]

@@ -1,42 +1,24 @@
-"""Aesthetic gradients: a text encoder steered for a few steps towards the look of some images, for one text at a time.
-`embed` calls `steered`; whoever prepares a treatment reads its file with `read_aesthetic`.
-"""
+"""Aesthetic gradients: a text encoder steered for a few steps towards the look of some images, for one text at a time."""
 
 from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.text.encoder_forward import pass_through, row_hooks, token_ids
 from harness.text.hooked_copy import twin
 from harness.text.tokens import Layout
+from harness.text.treatment import Aesthetic
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.weights.encoders import TextEncoder
+    from harness.weights.pipeline import TextEncoder
 
 _PICKLES: Final = (".pt", ".pth", ".bin")
 _WIDEST: Final = 8192
-
-
-@dataclass(frozen=True, kw_only=True)
-class Aesthetic:
-    """Where to steer and how far. Gallego 2022, https://arxiv.org/abs/2209.12330
-
-    `embedding` (dim,) is the mean CLIP embedding of the images, of any length. `projection` (width, dim) takes the text
-    encoder's pooled state into that space: pooled @ projection, the transpose of CLIP's `text_projection.weight`.
-    `weight` is the share of the steered encoder's states, `steps` those of Adam and `rate` its learning rate.
-    """
-
-    embedding: Tensor
-    projection: Tensor
-    weight: float
-    steps: int
-    rate: float
 
 
 def active(aesthetic: Aesthetic, encoder: TextEncoder) -> bool:

@@ -15,7 +15,7 @@ from harness.text.weighting import weighting
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.weights.encoders import TextEncoder
+    from harness.weights.pipeline import TextEncoder
 
 
 def embed(encoder: TextEncoder, text: str, treatment: Treatment = PLAIN) -> Embedded:

@@ -1,6 +1,4 @@
-"""One pass of a layout through a text encoder: the states that condition the denoiser and the pooled embedding.
-`embed` and the aesthetic gradient call it.
-"""
+"""One pass of a layout through a text encoder: the states that condition the denoiser and the pooled embedding."""
 
 from __future__ import annotations
 
@@ -15,7 +13,7 @@ from harness.text.treatment import Word
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from harness.weights.encoders import TextEncoder
+    from harness.weights.pipeline import TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)

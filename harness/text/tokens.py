@@ -14,7 +14,7 @@ from harness.text.occurrences import Occurrence, composed, occurrences
 from harness.text.treatment import Treatment, Word
 
 if TYPE_CHECKING:
-    from harness.weights.encoders import TextEncoder
+    from harness.weights.pipeline import TextEncoder
 
 _TURN: Final = Lock()
 """A tokenizer of transformers keeps padding and truncation in itself, so that two threads cannot use it at once. It holds no

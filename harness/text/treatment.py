@@ -1,6 +1,4 @@
-"""What may be done to a text on its way through a text encoder, and what comes out.
-The caller of `embed` makes treatments; every module of this folder reads them.
-"""
+"""What may be done to a text on its way through a text encoder, and what comes out."""
 
 from __future__ import annotations
 
@@ -10,8 +8,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from harness.text.aesthetic import Aesthetic
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +21,22 @@ class Word:
     component: str
     token: str
     vectors: Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Aesthetic:
+    """Where to steer and how far. Gallego 2022, https://arxiv.org/abs/2209.12330
+
+    `embedding` (dim,) is the mean CLIP embedding of the images, of any length. `projection` (width, dim) takes the text
+    encoder's pooled state into that space: pooled @ projection, the transpose of CLIP's `text_projection.weight`.
+    `weight` is the share of the steered encoder's states, `steps` those of Adam and `rate` its learning rate.
+    """
+
+    embedding: Tensor
+    projection: Tensor
+    weight: float
+    steps: int
+    rate: float
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,6 +1,4 @@
-"""Families that diffusers samples for us: a pipeline object of our live modules, and one call of it for a batch.
-Building a pipeline calls `assembled`; sampling calls `call_pipeline` where `Pipeline.called` is set.
-"""
+"""Families that diffusers samples for us: a pipeline object of our live modules, and one call of it for a batch."""
 
 from __future__ import annotations
 

@@ -3,37 +3,16 @@ judging.py calls `seconds` and `peak`; the figures of a promoted candidate come 
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Sequence
-
-from scipy.stats import binom
-
 from harness.declare import PROMOTED, Gate
 from reports import formatting as words
 from reports.gates import promoted_baseline as against
 from reports.gates.verdict import Seen, nothing
 from reports.read.run import Run
-from reports.statistics.intervals import LEVEL, Estimate
+from reports.statistics.intervals import Estimate
+from reports.statistics.order import median_interval
 from reports.verdict.candidates import label
 from reports.verdict.costs import Seconds, incomparable, peak_memory, seconds_per_image
 from reports.verdict.elimination import gate_level
-
-
-def median_interval(values: Sequence[float], level: float = LEVEL) -> Estimate:
-    """The median with the distribution-free interval between two order statistics: the k-th smallest and the k-th largest value
-    with the largest k for which 2 P(Binomial(n, 1/2) <= k - 1) <= 1 - level.
-
-    In the unit of `values`. Where there are too few of them for any k (fewer than 6 at 95 %), the smallest and the largest, which
-    cover the true median with 1 - 2^(1-n); `why` says so. Raises ValueError without values. David and Nagaraja, Order
-    Statistics (2003), section 7.1.
-    """
-    n, ordered = len(values), sorted(values)
-    if not n:
-        raise ValueError("a median of no values; expected at least one round")
-    ranks = [k for k in range(1, n // 2 + 1) if 2 * float(binom.cdf(k - 1, n, 0.5)) <= 1 - level]
-    k = max(ranks, default=1)
-    few = "" if ranks else f"the range of {words.plural(n, 'round')}, too few for a {100 * level:.3g} % interval"
-    return Estimate(mean=statistics.median(ordered), low=ordered[k - 1], high=ordered[n - k], prompts=0, pairs=n, why=few)
 
 
 def seconds(run: Run, gate: Gate, name: str, other: str | None) -> Seen:

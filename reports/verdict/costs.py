@@ -1,9 +1,8 @@
 """What a candidate costs: seconds by phase and apart from an image, peak memory by probe, energy, as measured, with the
-reason where not. Called by fidelity.py, gates.py, the figures of cost, the tables and the summary."""
+reason where not."""
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from typing import Final
 
 from harness.records import PHASES, BatchPoint, Reading
 from reports.read.run import Run
+from reports.statistics.order import Percentile, percentile
 from reports.verdict.candidates import label
 
 PEAK_READINGS: Final = ("nvml_device", "torch_reserved", "rss")
@@ -23,8 +23,6 @@ UNEVEN: Final = 1.2
 """Above this ratio of two median yardsticks the machine was not the same for both, and their latencies are not compared."""
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
-
-CONFIDENCE: Final = 0.95
 
 FAILED: Final = "it failed"
 """Why a failed candidate lacks everything; what it said stands once, among the failures."""
@@ -43,55 +41,6 @@ class Seconds:
     slowest: float | None
     rounds: int
     why: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Percentile:
-    """A quantile of `n` values: the observed `value` at it, and `at_most`, an upper bound that holds with 95 % confidence
-    whatever the distribution. Both are None where `n` is smaller than `needed`, and `why` says so."""
-
-    quantile: float
-    n: int
-    needed: int
-    value: float | None
-    at_most: float | None
-    why: str = ""
-
-
-def rounds_needed(quantile: float, confidence: float = CONFIDENCE) -> int:
-    """The fewest values whose largest is at least the `quantile` with `confidence`: the least n with
-    1 - quantile^n >= confidence. 5 for p50, 29 for p90, 59 for p95, 299 for p99. Raises ValueError outside 0 < q < 1."""
-    if not 0 < quantile < 1:
-        raise ValueError(f"quantile is {quantile!r}; expected a number between 0 and 1, such as 0.9")
-    n = math.ceil(math.log(1 - confidence) / math.log(quantile))
-    return n + 1 if 1 - quantile**n < confidence else n
-
-
-def percentile(values: Sequence[float], quantile: float, confidence: float = CONFIDENCE) -> Percentile:
-    """The ceil(n q)-th smallest of n values, and the distribution-free upper bound of the quantile.
-
-    The bound is the k-th smallest value with the least k for which P(Binomial(n, q) <= k - 1) >= confidence: fewer than k
-    of n independent values lie below the true quantile that surely (Conover, Practical Nonparametric Statistics, 3.2). The
-    median is always given, with a bound from 5 values on; every other quantile only where there is a bound.
-    """
-    n, needed, ordered = len(values), rounds_needed(quantile, confidence), sorted(values)
-    if n < needed:
-        value = statistics.median(ordered) if n and quantile == 0.5 else None
-        return Percentile(quantile=quantile, n=n, needed=needed, value=value, at_most=None,
-                          why=f"n too small: {n} of {needed} rounds")
-    value = statistics.median(ordered) if quantile == 0.5 else ordered[math.ceil(n * quantile - 1e-9) - 1]
-    return Percentile(quantile=quantile, n=n, needed=needed, value=value, at_most=ordered[_bound(n, quantile, confidence) - 1])
-
-
-def _bound(n: int, quantile: float, confidence: float) -> int:
-    """The least k with P(Binomial(n, quantile) <= k - 1) >= confidence; at most n, given n >= rounds_needed."""
-    below = 0.0
-    for k in range(1, n):
-        below += math.exp(math.lgamma(n + 1) - math.lgamma(k) - math.lgamma(n - k + 2)
-                          + (k - 1) * math.log(quantile) + (n - k + 1) * math.log1p(-quantile))
-        if below >= confidence:
-            return k
-    return n
 
 
 def latency_percentiles(run: Run, candidate: str, phase: str = "total") -> tuple[Percentile, ...]:

@@ -1,5 +1,5 @@
 """The margins of a suite's gates from an A/A run: what equal candidates show, which margin they pass, which drop fails.
-`sweetspot calibrate` calls `margins`; the maths is in calibration.py."""
+The maths is in statistics/power.py."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import BASELINE, PROMOTED, Gate, Suite
-from reports.gates.costs import median_interval
 from reports.read.run import Run
+from reports.statistics.order import median_interval
 from reports.statistics.power import (
     CONFIDENCE,
     POWER,

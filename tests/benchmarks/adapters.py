@@ -233,7 +233,7 @@ def switching(rounds: int) -> dict[str, float]:
 def _unet() -> tuple[Any, dict[str, Shape]]:
     from diffusers import UNet2DConditionModel
 
-    from harness.weights.pipeline import SD1_CONFIGS
+    from harness.weights.live_pipeline import SD1_CONFIGS
 
     unet = UNet2DConditionModel.from_config(json.loads((SD1_CONFIGS / "unet" / "config.json").read_text())).eval()
     return unet, {name: tuple(module.weight.shape) for name, module in unet.named_modules() if name.endswith(ENDS)}

@@ -22,7 +22,7 @@ def write_parents(folder: Path) -> tuple[str, str]:
     import torch
 
     from harness.weights.ldm import export_ldm
-    from harness.weights.pipeline import random_sd1
+    from harness.weights.live_pipeline import random_sd1
     from harness.weights.write import save_single_file
 
     for seed, name in enumerate(("a", "b")):

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.declare import Blocks, Candidate, Merge, Search
-from harness.race.search import Searcher, preset_values
+from harness.merge.search_space import preset_values
+from harness.race.search import Searcher
 
 BLOCKS = 26
 Floats = NDArray[np.float64]

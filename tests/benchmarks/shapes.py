@@ -25,7 +25,7 @@ def single_file_shapes(size: str) -> Shapes:
 
     from harness.weights import export_ldm
     from harness.weights.ldm import unet_to_ldm
-    from harness.weights.pipeline import SD1_CONFIGS
+    from harness.weights.live_pipeline import SD1_CONFIGS
 
     configs = {part: json.loads((SD1_CONFIGS / part / "config.json").read_text()) for part in ("unet", "vae", "text_encoder")}
     with init_empty_weights():

@@ -8,7 +8,8 @@ import pytest
 
 from harness.declare import Alphas, Blocks, Candidate, Merge, Search
 from harness.merge.presets import PRESETS
-from harness.race.search import ASKED, FAILED, FILE, SCORED, Searcher, SearchError, preset_values, slots_of_search
+from harness.merge.search_space import SearchError, slots_of_search
+from harness.race.search import ASKED, FAILED, FILE, SCORED, Searcher
 
 MERGE = Merge(a="zoo:photo", b="zoo:anime", parts=("unet",))
 
@@ -173,24 +174,6 @@ def test_another_declaration_is_another_study_in_the_same_file(tmp_path: Path, c
     assert Searcher(search(**changes), tmp_path).history == ()
     assert Searcher(search(), tmp_path, "another suite").history == ()
     assert len(Searcher(search(), tmp_path).history) == 3
-
-
-def test_presets_of_the_sizes_that_models_have() -> None:
-    assert preset_values(search(blocks=26), "OUT12") == (0.0, *PRESETS["OUT12"])
-    assert preset_values(search(blocks=26), "ALL_B") == (1.0,) * 26
-    assert preset_values(search(blocks=26), "FLAT_50") == (0.0, *(0.5,) * 25)
-    assert preset_values(search(blocks=25), "FLAT_75") == PRESETS["FLAT_75"]
-    # SDXL under supermerger: without the three outermost blocks of each half.
-    grad = PRESETS["GRAD_V"]
-    assert preset_values(search(blocks=20), "GRAD_V") == (0.0, *(round(v, 3) for v in (*grad[:9], *grad[12:22])))
-    assert preset_values(search(blocks=5), "GRAD_V") == (1.0, 0.5, 0.0, 0.5, 1.0)
-
-
-def test_blocks_are_named_as_the_trade_names_them() -> None:
-    assert slots_of_search(search(blocks=26))[:3] == ("BASE", "IN00", "IN01")
-    assert slots_of_search(search(blocks=61))[:4] == ("CLIP", "T5", "IN", "D00")
-    with pytest.raises(SearchError, match="no model has 0 block weights"):
-        slots_of_search(search(blocks=0))
 
 
 @pytest.mark.parametrize(("changes", "words"), [

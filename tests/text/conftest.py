@@ -3,7 +3,7 @@
 import pytest
 
 from harness.weights import sd1_tokenizer
-from harness.weights.encoders import TextEncoder
+from harness.weights.pipeline import TextEncoder
 
 WIDTH, DIM = 16, 12
 

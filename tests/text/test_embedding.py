@@ -13,7 +13,7 @@ import torch
 from transformers import CLIPTextModelWithProjection
 
 from harness.text import Treatment, Word, embed
-from harness.weights.encoders import TextEncoder
+from harness.weights.pipeline import TextEncoder
 from tests.text.conftest import WIDTH, config, shaken
 
 TEXTS = ("a photo of an orange cat", "", "A  Blue\tcar!!! <3 (night), it's 1999", "naïve café 猫 🙂 e\u0301", "word " * 100,

@@ -29,7 +29,7 @@ def test_every_name_of_a_full_size_unet_comes_back_from_its_dotless_one(name):
     from accelerate import init_empty_weights
     from diffusers import UNet2DConditionModel
 
-    from harness.weights.pipeline import SD1_CONFIGS
+    from harness.weights.live_pipeline import SD1_CONFIGS
 
     config = {k: v for k, v in UNet2DConditionModel.load_config(SD1_CONFIGS / "unet").items() if k[0] != "_"}
     with init_empty_weights():

@@ -192,7 +192,7 @@ def test_full_size_models_have_the_published_numbers_of_tensors(name):
     from accelerate import init_empty_weights
 
     from harness.weights import ldm, naming
-    from harness.weights.pipeline import SD1_CONFIGS, _empty
+    from harness.weights.live_pipeline import SD1_CONFIGS, _empty
 
     changes, counts = FULL[name]
     with init_empty_weights():

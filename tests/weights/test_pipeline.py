@@ -6,7 +6,7 @@ from safetensors.torch import save_file
 
 from harness.weights import ModelFileError, build_pipeline, inspect_pipeline, ldm, open_model, random_sd1, sd1_tokenizer
 from harness.weights.live_module import empty
-from harness.weights.pipeline import SD1_CONFIGS
+from harness.weights.live_pipeline import SD1_CONFIGS
 from tests.weights.tiny import tiny
 
 TINY = tiny(2)
@@ -106,7 +106,7 @@ def test_prompts_are_padded_and_cut_to_77_tokens():
 
 
 def test_random_weights_follow_their_seed_and_keep_activations_finite(folder, monkeypatch):
-    monkeypatch.setattr("harness.weights.pipeline.CONFIGS", folder)
+    monkeypatch.setattr("harness.weights.live_pipeline.CONFIGS", folder)
     (folder / "sd1").symlink_to(folder / "config")
     first, again, other = (random_sd1(seed, torch.float32) for seed in (1, 1, 2))
     assert torch.equal(first.unet.conv_in.weight, again.unet.conv_in.weight)

@@ -13,13 +13,13 @@ from harness.weights import (
     clip_tokenizer,
     inspect_pipeline,
     open_model,
-    pipeline,
     random_sdxl,
     single_file_layout,
 )
 from harness.weights.header import data_bytes, encode_header, lay_out
 from harness.weights.ldm import unet_to_ldm, vae_to_ldm
 from harness.weights.live_module import KINDS, empty, refuse_disagreement
+from harness.weights.live_pipeline import CONFIGS, _encoders
 from harness.weights.naming import openclip_name
 from harness.weights.prediction import measured_prediction
 from harness.weights.tokenizer import OPENCLIP_PAD
@@ -32,7 +32,7 @@ SIZES = {
 
 
 def built_in(family, component):
-    return empty(component, pipeline.CONFIGS / family / component / "config.json", family)
+    return empty(component, CONFIGS / family / component / "config.json", family)
 
 
 @pytest.mark.parametrize("family", SIZES)
@@ -66,13 +66,13 @@ def test_openclip_prompts_get_the_rows_that_open_clip_gives(prompt):
 def unspoken(tmp_path, monkeypatch):
     """A tiny SD2 single file that says nothing of its prediction, while its configs are the built-in ones."""
     folder = folder_of(theirs("sd2"), tmp_path / "sd2")
-    monkeypatch.setattr(pipeline, "CONFIGS", tmp_path)
+    monkeypatch.setattr("harness.weights.live_pipeline.CONFIGS", tmp_path)
     return single_file_of(folder, tmp_path / "m.safetensors")
 
 
 @pytest.mark.parametrize("said", ["epsilon", "v_prediction"])
 def test_an_unspoken_prediction_of_stable_diffusion_2_is_measured_and_noted(unspoken, monkeypatch, said):
-    monkeypatch.setattr(pipeline, "measured_prediction", lambda *_: said)
+    monkeypatch.setattr("harness.weights.live_pipeline.measured_prediction", lambda *_: said)
     made = build_pipeline(open_model(unspoken))
     assert made.scheduler_config["prediction_type"] == said
     assert f"that of {said}" in made.notes[0]
@@ -88,7 +88,7 @@ def test_a_header_is_believed_before_the_built_in_config_and_a_given_folder_befo
 
 def test_markers_turn_the_built_in_sdxl_into_a_v_model(tmp_path, monkeypatch):
     folder = folder_of(theirs("sdxl"), tmp_path / "sdxl")
-    monkeypatch.setattr(pipeline, "CONFIGS", tmp_path)
+    monkeypatch.setattr("harness.weights.live_pipeline.CONFIGS", tmp_path)
     path = single_file_of(folder, tmp_path / "m.safetensors", v_pred=torch.zeros(0), ztsnr=torch.zeros(0))
     made = build_pipeline(open_model(path))
     assert (made.scheduler_config["prediction_type"], made.scheduler_config["rescale_betas_zero_snr"]) == ("v_prediction", True)
@@ -120,7 +120,7 @@ def test_random_sdxl_follows_its_seed_and_gives_finite_answers(tmp_path, monkeyp
     folder = folder_of(theirs("sdxl"), tmp_path / "sdxl")
     for tokenizer in ("tokenizer", "tokenizer_2"):
         assert json.loads((folder / tokenizer / "tokenizer_config.json").read_text())["model_max_length"] == 9
-    monkeypatch.setattr(pipeline, "CONFIGS", tmp_path)
+    monkeypatch.setattr("harness.weights.live_pipeline.CONFIGS", tmp_path)
     first, again, other = (random_sdxl(seed, torch.float32) for seed in (1, 1, 2))
     weights = [p.parts["text_encoder_2"].text_projection.weight for p in (first, again, other)]
     assert torch.equal(weights[0], weights[1])
@@ -184,7 +184,7 @@ def test_the_last_layer_of_stable_diffusion_2_is_no_part_of_its_pipeline(tmp_pat
 @pytest.mark.parametrize(("family", "pads"), [("sd1", [49407]), ("sd2", [0]), ("sdxl", [49407, 0])])
 def test_a_single_file_gets_the_padding_that_its_encoders_were_trained_with(family, pads):
     parts = {component: built_in(family, component) for component in KINDS[family]}
-    encoders = pipeline._encoders(family, parts, pipeline.CONFIGS / family)
+    encoders = _encoders(family, parts, CONFIGS / family)
     rows = [e.tokenizer("a ball!", padding="max_length")["input_ids"] for e in encoders]
     assert [row[5:] for row in rows] == [[pad] * 72 for pad in pads]
     assert all(row[3:5] == [256, 49407] for row in rows)

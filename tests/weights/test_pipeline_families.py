@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler
 
 from harness.quantize import QUANTIZATION_MODES
-from harness.weights import Call, added_conditions, build_pipeline, call_pipeline, latent_shape, open_model, unscaled
+from harness.weights import Call, added_conditions, build_pipeline, call_pipeline, latent_shape, open_model, unscaled, with_part
 from tests.weights.pipelines import CALLED, FAMILIES, SAMPLED, folder_of, reread, single_file_of, theirs
 
 TEXTS, NEGATIVES = ("a dog!", "fox"), ("", "bad hat")
@@ -124,7 +124,7 @@ def test_a_called_pipeline_follows_changed_weights_and_exchanged_parts(pipes, fa
     other = build_pipeline(open_model(pipes[family][1])).denoiser
     for parameter in other.parameters():
         parameter.zero_()
-    exchanged = pipeline.with_part("transformer", other)
+    exchanged = with_part(pipeline, "transformer", other)
     third = call_pipeline(exchanged, call, noise)
     assert exchanged.called.transformer is other
     assert not torch.equal(first, second)
@@ -165,6 +165,6 @@ def test_a_called_family_takes_a_transformer_in_half_precision(pipes, family):
     smaller = deepcopy(pipeline.denoiser)
     QUANTIZATION_MODES["bf16"].apply(smaller)
     call = Call(texts=TEXTS, negatives=("", ""), guidance=1.0, steps=1, width=WIDTH, height=HEIGHT)
-    full, half = (call_pipeline(p, call, noise_for(pipeline)) for p in (pipeline, pipeline.with_part("transformer", smaller)))
+    full, half = (call_pipeline(p, call, noise_for(pipeline)) for p in (pipeline, with_part(pipeline, "transformer", smaller)))
     assert not torch.equal(full, half)
     torch.testing.assert_close(half, full, atol=0.3 * float(full.std()), rtol=0)

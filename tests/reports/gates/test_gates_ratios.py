@@ -10,7 +10,6 @@ import pytest
 
 from harness.declare import Gate
 from reports.gates import Verdict, decide
-from reports.gates.costs import median_interval
 from reports.gates.ratios import ratio_of_means, times
 from reports.page.tables import gate_rows
 from reports.read.run import Run
@@ -138,18 +137,3 @@ def test_candidates_with_other_numbers_of_rounds_are_compared_by_their_ranges(me
 def test_a_busy_machine_has_no_ratio(merge_run: Run, merge_verdict: Recommendation) -> None:
     found = seconds(latency(merge_run, "alpha=0.45", (0.2,) * 5, yardstick=(0.02,) * 5), merge_verdict, 9.0)
     assert (found.status, "not comparable" in found.reason) == ("not_measured", True)
-
-
-@pytest.mark.parametrize(("count", "rank"), [(5, 1), (6, 1), (8, 1), (9, 2), (29, 9)])
-def test_the_median_lies_between_the_ranks_of_the_sign_test(count: int, rank: int) -> None:
-    """Ranks of the usual tables (such as Conover's) at 95 %."""
-    found = median_interval([float(n) for n in range(1, count + 1)])
-    assert (found.low, found.high) == (rank, count + 1 - rank)
-    assert bool(found.why) == (count < 6)
-
-
-def test_the_interval_of_a_median_covers_a_skewed_one() -> None:
-    rng = np.random.default_rng(4)
-    found = [median_interval(list(rng.exponential(1.0, 9))) for _ in range(400)]
-    hits = sum((e.low or 0) <= np.log(2) <= (e.high or 0) for e in found)
-    assert 0.93 <= hits / 400 <= 0.99

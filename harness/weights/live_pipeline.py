@@ -1,0 +1,153 @@
+"""Live pipelines of opened model files: configs found, every tensor checked, and nothing left random."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.weights.diffusers_call import assembled
+from harness.weights.files import ModelFileError, read_json
+from harness.weights.live_module import components_of, load, ready, refuse_disagreement
+from harness.weights.live_module import empty as _empty
+from harness.weights.model import ModelFile
+from harness.weights.pipeline import Pipeline, TextEncoder
+from harness.weights.prediction import measured_prediction, scheduler_config
+from harness.weights.refusals import refuse_family, refuse_misfit
+from harness.weights.tokenizer import END, OPENCLIP_PAD, clip_tokenizer
+
+if TYPE_CHECKING:
+    import torch
+
+CONFIGS: Final = Path(__file__).parent / "configs"
+SD1_CONFIGS: Final = CONFIGS / "sd1"
+_T5: Final = ""
+_ENCODERS: Final[Mapping[str, tuple[tuple[str, Any, bool, str], ...]]] = {
+    "sd1": (("text_encoder", "last", False, END),),
+    "sd2": (("text_encoder", "last", False, OPENCLIP_PAD),),
+    "sdxl": (("text_encoder", "penultimate", False, END), ("text_encoder_2", "penultimate", True, OPENCLIP_PAD)),
+    "sd3": (("text_encoder", "penultimate", True, END), ("text_encoder_2", "penultimate", True, OPENCLIP_PAD),
+            ("text_encoder_3", "last", False, _T5)),
+    "flux": (("text_encoder", "last", False, END), ("text_encoder_2", "last", False, _T5)),
+}
+"""By family: component, the layer and whether the pooled embedding conditions, and what fills up CLIP's prompts."""
+
+
+def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "cpu") -> Pipeline:
+    """The pipeline of `model` in float32 on `device`.
+
+    Configs come from the folder `config`, else from the model's own folder, else from those built in for Stable Diffusion
+    1, 2 and XL. Each component must have exactly the tensors and shapes that its config asks for: ModelFileError names the
+    component and the first keys that differ. Tokenizers are taken from the same folder where it has them.
+
+    What a Stable Diffusion 2 file predicts is not to be seen in its shapes: where neither its markers nor its header nor a
+    folder say so, it is measured on its U-Net (`prediction.measured_prediction`) and noted.
+    """
+    import torch
+
+    pipeline = _without_values(model, config, torch.device(device))
+    for component, module in pipeline.parts.items():
+        load(model, component, module, device)
+    if pipeline.family == "sd2" and not model.prediction and _configs(model, config) == CONFIGS / "sd2":
+        found = measured_prediction(model.path, pipeline.unet, pipeline.scheduler_config)
+        note = f"the file does not say what it predicts; its answer to plain noise is that of {found}"
+        pipeline = replace(pipeline, scheduler_config={**pipeline.scheduler_config, "prediction_type": found},
+                           notes=(*pipeline.notes, note))
+    called = assembled(pipeline) if "transformer" in pipeline.parts else None
+    return replace(pipeline, called=called)
+
+
+def inspect_pipeline(model: ModelFile, config: Path | None = None) -> None:
+    """Raises what `build_pipeline` would raise for these files, as far as it shows without reading a weight."""
+    import torch
+
+    _without_values(model, config, torch.device("cpu"))
+
+
+def with_part(pipeline: Pipeline, component: str, module: Any) -> Pipeline:
+    """The same pipeline with `module` as its `component`; the given one keeps its own."""
+    encoders = tuple(replace(e, module=module) if e.component == component else e for e in pipeline.encoders)
+    changed = replace(pipeline, parts={**pipeline.parts, component: module}, encoders=encoders)
+    return replace(changed, called=assembled(changed)) if pipeline.called is not None else changed
+
+
+def random_sd1(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
+    """A pipeline of the size of Stable Diffusion 1.5 with random weights, for timing and memory; its images are noise.
+
+    Matrices are normal with variance 1 / fan-in, drawn on `device` from `seed`; norms scale by 1, biases are 0.
+    """
+    return _random("sd1", seed, dtype, device)
+
+
+def random_sdxl(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
+    """The same as `random_sd1` of the size of Stable Diffusion XL's base model."""
+    return _random("sdxl", seed, dtype, device)
+
+
+def _random(family: str, seed: int, dtype: torch.dtype, device: str) -> Pipeline:
+    import torch
+
+    generator = torch.Generator(device).manual_seed(seed)
+    parts = {}
+    for component in ("unet", "vae", *(name for name, *_ in _ENCODERS[family])):
+        module = _empty(component, CONFIGS / family / component / "config.json", family)
+        drawn = {}
+        for name, meta in module.state_dict().items():
+            tensor = torch.full(meta.shape, float(name.endswith("weight")), device=device, dtype=dtype)
+            if meta.ndim > 1:
+                tensor.normal_(std=meta[0].numel() ** -0.5, generator=generator)
+            drawn[name] = tensor
+        module.load_state_dict(drawn, strict=True, assign=True)
+        ready(module, device)
+        parts[component] = module
+    return Pipeline(parts=parts, encoders=_encoders(family, parts, CONFIGS / family), family=family,
+                    scheduler_config=read_json(CONFIGS / family / "scheduler" / "scheduler_config.json"),
+                    device=torch.device(device))
+
+
+def _without_values(model: ModelFile, config: Path | None, device: torch.device) -> Pipeline:
+    """The pipeline with all parameters on the meta device, once everything that can be checked so is checked."""
+    refuse_family(model)
+    family = model.family or "sd1"
+    folder = _configs(model, config)
+    parts = {}
+    for component in components_of(model):
+        parts[component] = _empty(component, folder / component / "config.json", family)
+        refuse_disagreement(model, component, parts[component], folder)
+    scheduler, notes = scheduler_config(model, folder, built_in=folder.parent == CONFIGS)
+    pipeline = Pipeline(parts=parts, encoders=_encoders(family, parts, folder), scheduler_config=scheduler, device=device,
+                        family=family, notes=notes)
+    refuse_misfit(model.path, pipeline)
+    return pipeline
+
+
+def _configs(model: ModelFile, config: Path | None) -> Path:
+    return config or (model.path if model.is_folder else CONFIGS / (model.family or "sd1"))
+
+
+def _encoders(family: str, parts: Mapping[str, Any], folder: Path) -> tuple[TextEncoder, ...]:
+    return tuple(TextEncoder(component=component, module=parts[component], layer=layer, pooled=pooled,
+                             tokenizer=_tokenizer(folder, component, parts[component].config.vocab_size, pad))
+                 for component, layer, pooled, pad in _ENCODERS[family] if component in parts)
+
+
+def _tokenizer(folder: Path, component: str, tokens: int, pad: str) -> Any:
+    """The tokenizer in the folder, else CLIP's own; a T5 encoder's vocabulary comes with the model only."""
+    from transformers import CLIPTokenizer, T5Tokenizer
+
+    own = folder / component.replace("text_encoder", "tokenizer")
+    if not own.is_dir():
+        if pad == _T5:
+            raise ModelFileError(f"{folder}: has no {own.name}/ for {component}; expected the tokenizer of its T5 encoder. "
+                                 "Download the folder again.")
+        tokenizer = clip_tokenizer(pad)
+    else:
+        try:
+            tokenizer = (T5Tokenizer if pad == _T5 else CLIPTokenizer).from_pretrained(own, local_files_only=True)
+        except Exception as error:  # the libraries raise many kinds for a file that is cut off or missing
+            raise ModelFileError(f"{own}: no tokenizer can be made of this folder ({error}). Download it again.") from error
+    if len(tokenizer) > tokens:
+        raise ModelFileError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the text encoder only {tokens}. "
+                             "Give the model's own config folder, with its tokenizer.")
+    return tokenizer
