@@ -31,7 +31,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "history": ("harness.commands.history", "list the versions of a promoted model"),
     "blind": ("harness.commands.blind", "let people rate pictures without knowing what made them, and take the ratings in"),
     "calibrate": ("harness.commands.calibrate", "sample a suite's baseline twice, and say which margins its gates need"),
-    "report": ("harness.cli", "re-make page, Markdown and table of a run folder"),
+    "report": ("harness.commands.report", "re-make page, Markdown and table of a run folder"),
     "compare": ("harness.commands.compare", "two run folders side by side: what changed, and by how much each value moved"),
     "trend": ("harness.commands.trend", "every value of a suite over the commits of its runs and baselines"),
 }
@@ -73,45 +73,6 @@ def command() -> NoReturn:
         with suppress(OSError):  # whoever read it has gone away
             stream.flush()
     os._exit(code)
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The command line of `report`, which is kept here because the doors alone import reports."""
-    parser.add_argument("run", type=Path, help="the folder that holds run.json, for example runs/alpha_cfg")
-    parser.add_argument("--page-budget", type=megabytes, default=None, metavar="MB",
-                        help="megabytes the page may have; pictures are compressed, then left out, to keep to it (default: 10)")
-
-
-def run(given: argparse.Namespace) -> int:
-    """Runs `report`."""
-    return _report(given.run, given.page_budget)
-
-
-def megabytes(said: str) -> float:
-    """A number above 0; argparse says what is wrong with another."""
-    try:
-        number = float(said)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{said!r} is not a number of megabytes above 0")
-    return number
-
-
-def _report(folder: Path, budget: float | None) -> int:
-    from rich.console import Console
-
-    from reports import judge, load_run, recommend, terminal_table, write_page
-
-    try:
-        run = load_run(folder)
-    except (OSError, ValueError) as error:
-        print(f"sweetspot report: {error}", file=sys.stderr)
-        return 1
-    recommendation = recommend(run)
-    Console(highlight=False).print(terminal_table(run, recommendation, judge(run, recommendation)))
-    print(f"page: {write_page(folder) if budget is None else write_page(folder, budget)}")
-    return 0
 
 
 def read_evidence(folder: Path, name: str) -> Evidence:

@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from harness.cli import megabytes
+from harness.commands.report import megabytes
 from harness.declare import Suite
 from harness.plugin import ci as plugin_ci
 from harness.plugin import live as plugin_live

@@ -229,8 +229,8 @@ class SuiteSession:
         """Writes the page and returns the recommendation."""
         from reports import write_page
 
-        recommendation = self.judged()[1]
-        self.page = write_page(self.folder, self.session.page_budget)
+        run, recommendation, verdicts = self.judged()
+        self.page = write_page(run, recommendation, verdicts, budget=self.session.page_budget)
         return recommendation
 
     def summary(self, colour: bool) -> list[str]:

@@ -19,7 +19,7 @@ from markupsafe import Markup
 
 from harness.records import write_atomically
 from reports import formatting as words
-from reports.page.build import TEMPLATES, embed
+from reports.page.layout import TEMPLATES, embed
 from reports.page.thumbnails import LOSSLESS, thumbnail
 from reports.read.blind_files import FOLDER, HIGHEST, PREFERENCE, RATING, SHEET_FORMAT, Session, Shown, write_key
 from reports.read.run import Run

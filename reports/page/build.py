@@ -1,22 +1,15 @@
-"""The page: one offline HTML file with verdict, figures, images and provenance, and its Markdown and CSV siblings.
-Called by the plugin, the command line and anyone who wants a run folder's page rebuilt."""
+"""The page: one offline HTML file with verdict, figures, images and provenance, and its Markdown and CSV siblings."""
 
 from __future__ import annotations
 
-import base64
-import gzip
-import hashlib
 import json
 import re
-from collections.abc import Mapping
-from functools import cache
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, overload
 
-import jinja2
 import pandas as pd
 from markupsafe import Markup
-from plotly.offline import get_plotlyjs
 
 from harness.records import write_atomically
 from reports import formatting as words
@@ -24,13 +17,14 @@ from reports.figures import FIGURES
 from reports.gates import Verdict, judge
 from reports.page import tables
 from reports.page.cost_table import cost_section
-from reports.page.explorer import Explorer, explorer
+from reports.page.explorer import explorer
 from reports.page.human_ratings import eyes_section
 from reports.page.image_pairs import example_pairs
+from reports.page.layout import PAGE_BUDGET, PAGE_NAME, Live, embed, lay_out, packed
 from reports.page.pick_recipe import recipe_section
 from reports.page.pick_strip import illustrated
 from reports.page.summary import markdown
-from reports.page.thumbnails import strip, thumbnails
+from reports.page.thumbnails import strip
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import label_with_role
@@ -38,37 +32,33 @@ from reports.verdict.costs import peak_memory, seconds_per_image
 from reports.verdict.race_summary import spending_section
 from reports.verdict.recommendation import Comparison, Recommendation
 from reports.verdict.recommending import recommend
-from reports.verdict.sentences import objective_words
 from reports.verdict.style_consistency import DEFINITION
 
-if TYPE_CHECKING:
-    from reports.page.live import Live
 
-TEMPLATES: Final = Path(__file__).parent / "templates"
-PAGE_NAME: Final = "report.html"
-PAGE_BUDGET: Final = 10.0
-"""Megabytes (of 1,000,000 bytes) that a page may have; its thumbnails take what the rest of it leaves."""
-TABLE_SHARE: Final = 0.1
-"""Of the budget: a table that takes more is not in the page, only beside it, for the pictures need the room."""
-MODULES: Final = ("dom.js", "gallery.js", "figures.js", "explorer.js", "lightbox.js", "page.js")
-_THUMBNAILS: Final = '<script type="application/json" id="thumbnails">'
-_TABLE: Final = '<script type="application/gzip" id="table">'
-_NOTES_ROOM: Final = 2_000
+@overload
+def write_page(run: Path, *, budget: float = PAGE_BUDGET) -> Path: ...
 
 
-def write_page(folder: Path, budget: float = PAGE_BUDGET) -> Path:
+@overload
+def write_page(run: Run, recommendation: Recommendation, verdicts: Sequence[Verdict], *, budget: float = PAGE_BUDGET) -> Path: ...
+
+
+def write_page(run: Path | Run, recommendation: Recommendation | None = None, verdicts: Sequence[Verdict] | None = None, *,
+               budget: float = PAGE_BUDGET) -> Path:
     """Writes report.html, and report.md and table.csv beside it, each whole or not at all; returns the page's path.
 
-    `budget` is in megabytes. Thumbnails are compressed, then left out, to stay within it, and the page says so; a page whose
-    text and figures alone are larger has no pictures.
+    Takes a run that was read and judged already, or a run folder, which it then reads and judges itself. `budget` is in
+    megabytes. Thumbnails are compressed, then left out, to stay within it, and the page says so; a page whose text and figures
+    alone are larger has no pictures.
     """
-    run = load_run(folder)
-    rec = recommend(run)
-    verdicts = judge(run, rec)
-    write_atomically(folder / "table.csv", csv(run).encode())
-    write_atomically(folder / "report.md", illustrated(markdown(run, rec, verdicts), run, rec).encode())
+    read = load_run(run) if isinstance(run, Path) else run
+    rec = recommendation if recommendation is not None else recommend(read)
+    judged = list(verdicts) if verdicts is not None else judge(read, rec)
+    folder = read.folder
+    write_atomically(folder / "table.csv", csv(read).encode())
+    write_atomically(folder / "report.md", illustrated(markdown(read, rec, judged), read, rec).encode())
     page = folder / PAGE_NAME
-    write_atomically(page, render(run, rec, verdicts, budget).encode("utf-8", errors="replace"))
+    write_atomically(page, render(read, rec, judged, budget).encode("utf-8", errors="replace"))
     return page
 
 
@@ -88,52 +78,6 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float
         "failures": [{"name": words.visible(f.candidate), "stage": words.visible(f.stage), "error": words.visible(f.error),
                       "message": words.visible(f.message)} for f in run.failures]}
     return lay_out("report.html.j2", run, explorer(run, rec), values, budget, live)
-
-
-def lay_out(template: str, run: Run, shown: Explorer, values: Mapping[str, Any], budget: float, live: Live | None) -> str:
-    """A template of the page filled with `values` and the thumbnails that fit into `budget` megabytes. Its policy forbids every
-    request and every script whose hash is not listed."""
-    code = module()
-    scripts = (get_plotlyjs(), code, *([live.script] if live else []))
-    policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-              f"script-src {' '.join(map(_hash, scripts))}")
-    page = _environment().get_template(template).render(
-        {**values, "run": run, "suite": run.suite, "policy": policy, "style": Markup(_source("page.css")), "live": live,
-         "module": Markup(code), "plotlyjs": Markup(_plotlyjs()),
-         "explorer_data": packed(json.dumps(shown.data, ensure_ascii=False, separators=(",", ":"))) if shown.paths else ""})
-    page = _with_table(page, values.get("table", ""), budget)
-    if not shown.paths:
-        return page
-    # Nothing that a run says can hold this tag, since all of its "<" are escaped.
-    head, tag, tail = page.partition(_THUMBNAILS)
-    made = thumbnails(run.folder, shown.paths, int(1e6 * budget) - len(page.encode(errors="replace")) - _NOTES_ROOM)
-    return "".join((head, tag, embed(json.dumps(vars(made), separators=(",", ":"))), tail))
-
-
-def _with_table(page: str, table: str, budget: float) -> str:
-    """The page with the packed table in its place, where that leaves room for pictures."""
-    if len(table) > 1e6 * budget * TABLE_SHARE or len(page.encode(errors="replace")) + len(table) > 1e6 * budget:
-        return page
-    head, tag, tail = page.partition(_TABLE)
-    return "".join((head, tag, table, tail))
-
-
-def module() -> str:
-    """The page's modules as one, in an order in which each finds what it needs: their imports of one another fall away."""
-    between = re.compile(r"^(?:import .*;\n|export (?=const|class))", re.MULTILINE)
-    return "\n".join(between.sub("", _source(name)) for name in MODULES)
-
-
-def packed(text: str) -> str:
-    """Text gzipped and in base64, which nothing can act in; the page's script unpacks it."""
-    return base64.b64encode(gzip.compress(text.encode(errors="replace"), mtime=0)).decode()
-
-
-def embed(text: str) -> str:
-    """JSON that may stand inside a script element: no `</script>`, no `<!--`, no line separator can occur in it."""
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 def csv(run: Run) -> str:
@@ -196,27 +140,4 @@ def _unbroken(said: str) -> str:
     """Keeps "alpha 0.45", "parent A" and "CFG 5" on one line with no-break spaces."""
     return re.sub(r"\b(alpha|weight|parent|CFG) (?=\S)", "\\1\u00a0", said)
 
-
-@cache
-def _environment() -> jinja2.Environment:
-    made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                              undefined=jinja2.StrictUndefined)
-    made.filters["visible"] = words.visible
-    made.globals["label"] = label_with_role
-    made.globals["objective_words"] = objective_words
-    return made
-
-
-@cache
-def _plotlyjs() -> str:
-    """plotly.js as shipped with the Python package, packed: two fifths of its size, and none of it runs before a first paint."""
-    return packed(get_plotlyjs())
-
-
-def _source(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8").strip()
-
-
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 

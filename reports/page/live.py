@@ -1,5 +1,5 @@
 """The page of a run that goes on: pictures as they come in, a verdict so far once there can be one, and a mark that nobody can
-mistake for the verdict. The plugin's --live writes it; the last page, by page.py, takes its place."""
+mistake for the verdict. The finished page takes its place."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from harness.declare import Candidate
 from harness.records import Look, write_atomically
 from reports import formatting as words
 from reports.gates import judge
-from reports.page.build import PAGE_NAME, TEMPLATES, lay_out, render
+from reports.page.build import render
 from reports.page.explorer import explorer
+from reports.page.layout import PAGE_NAME, TEMPLATES, Live, lay_out
 from reports.read.run import Run, load_run
 from reports.verdict.candidates import axis_of, controls, label
 from reports.verdict.recommendation import Recommendation
@@ -36,19 +37,6 @@ class Moment:
     every: float
     looks: Sequence[Look] | None = None
     anew: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Live:
-    """What the templates need of a page that is unfinished."""
-
-    said: str
-    doing: str
-    started: str
-    written: str
-    every: int
-    verdict: bool
-    script: Markup
 
 
 def write_live(folder: Path, moment: Moment, budget: float) -> Path:

@@ -15,9 +15,10 @@ from typing import Any
 import pytest
 
 from harness.cli import main
-from harness.records import Cell, Coverage, NoiseFloor
+from harness.records import Cell, Coverage, Journal, NoiseFloor
 from reports import load_run, recommend, write_page
-from reports.page.build import MODULES, TEMPLATES, csv, embed, module, render
+from reports.page.build import csv, render
+from reports.page.layout import MODULES, TEMPLATES, embed, module
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from tests.reports import synthetic
@@ -83,6 +84,15 @@ def test_the_command_line_takes_a_budget_for_the_page(tmp_path: Path) -> None:
     assert not any(json.loads(block(folder / "report.html", "thumbnails"))["encoded"])
     assert main(["report", str(folder)]) == 0
     assert all(json.loads(block(folder / "report.html", "thumbnails"))["encoded"])
+
+
+def test_the_report_command_reads_the_journal_once_for_all_it_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = synthetic.write_run(tmp_path / "run", synthetic.merge_suite(grid=synthetic.SMALL))
+    reads: list[Path] = []
+    whole = Journal.read
+    monkeypatch.setattr(Journal, "read", lambda journal: (reads.append(folder), whole(journal))[1])
+    assert main(["report", str(folder)]) == 0
+    assert reads == [folder]
 
 
 @pytest.mark.parametrize("said", ["0", "-3", "nan", "inf", "much"])

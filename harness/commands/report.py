@@ -1,0 +1,43 @@
+"""`sweetspot report`: makes the page of a run folder again, with its Markdown and its table, and prints the verdict."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `report`."""
+    parser.add_argument("run", type=Path, help="the folder that holds run.json, for example runs/alpha_cfg")
+    parser.add_argument("--page-budget", type=megabytes, default=10.0, metavar="MB",
+                        help="megabytes the page may have; pictures are compressed, then left out, to keep to it (default: 10)")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Runs `report`."""
+    from rich.console import Console
+
+    from reports import judge, load_run, recommend, terminal_table, write_page
+
+    try:
+        read = load_run(given.run)
+    except (OSError, ValueError) as error:
+        print(f"sweetspot report: {error}", file=sys.stderr)
+        return 1
+    recommendation = recommend(read)
+    verdicts = judge(read, recommendation)
+    Console(highlight=False).print(terminal_table(read, recommendation, verdicts))
+    print(f"page: {write_page(read, recommendation, verdicts, budget=given.page_budget)}")
+    return 0
+
+
+def megabytes(text: str) -> float:
+    """A number above 0; argparse says what is wrong with another."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megabytes above 0")
+    return number
