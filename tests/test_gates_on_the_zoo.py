@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from harness import PROMOTED, Candidate, Desirability, Gate, Objective, Suite, alpha_sweep
-from harness.cli import main, read_evidence
+from harness.cli import main
 from harness.declare import plain
-from harness.promotion import PromotionError
+from harness.promotion import PromotionError, gather
 from harness.promotion.baseline import take_promoted
 from harness.promotion.eligibility import refuse_changed_suite
 from harness.records import Finished
@@ -149,6 +149,6 @@ def test_candidates_that_a_race_added_are_no_change_of_the_suite_file(work: Path
     data["suite"]["candidates"].insert(1, added)
     for names, refused in ((["alpha=0.25"], False), ([], True)):
         head.write_text(json.dumps({**data, "added": names}))
-        evidence = read_evidence(work / "runs/gated", "alpha=0")
+        evidence = gather(work / "runs/gated", "alpha=0")
         with pytest.raises(PromotionError, match="candidates") if refused else nullcontext():
             refuse_changed_suite(evidence, work / "suites/gated.py", work)

@@ -6,14 +6,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from harness.commands.terminal import printable, say, size_in_words
-
-if TYPE_CHECKING:
-    from harness.promotion import Evidence
 
 _POLICIES = ("inconclusive=fail", "inconclusive=pass")
 
@@ -36,21 +31,17 @@ def add_models(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 promoted, 1 refused or failed and nothing published, 2 the command line is wrong.
-
-    `given.read_evidence` is the door to reports, see cli.py.
-    """
-    from harness.promotion import Models, in_words, promote
+    """Exit codes: 0 promoted, 1 refused or failed and nothing published, 2 the command line is wrong."""
+    from harness.promotion import Models, gather, in_words, promote
 
     # As in a run: what torchao, diffusers and transformers say of each other's versions is nothing that a user can act on.
     for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(variable, "error")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
-    read: Callable[[Path, str], Evidence] = given.read_evidence
     try:
         models = Models(given.models, given.objects)
         models.folder(given.name)
-        done = promote(read(given.run, given.candidate), given.name, models, policy=given.policy, suite_file=given.suite)
+        done = promote(gather(given.run, given.candidate), given.name, models, policy=given.policy, suite_file=given.suite)
     except Exception as error:  # run folders and records can be edited by hand
         print(f"sweetspot promote: {printable(in_words(error))}", file=sys.stderr)
         return 1

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import PROMOTED, Suite, plain
-from harness.promotion.evidence import Evidence, PromotionError
+from harness.promotion.errors import PromotionError
+from harness.promotion.gather import Evidence
 
 POLICIES: Final = ("inconclusive=fail", "inconclusive=pass")
 _SHOWN: Final = 4
@@ -28,7 +29,7 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
                              "again")
     allowed = ("passed", "inconclusive") if policy == "inconclusive=pass" else ("passed",)
     excused = {gate.name for gate in evidence.suite.gates if first and gate.not_worse_than == PROMOTED}
-    if bad := [r for r in evidence.rulings if r.status not in allowed
+    if bad := [r for r in evidence.verdicts if r.status not in allowed
                and not (r.status == "not_measured" and r.gate in excused)]:
         said = "; ".join(f"gate {r.gate!r} on candidate {r.candidate!r} is {r.status.replace('_', ' ')} "
                          f"(limit {r.limit}, observed {_interval(r.observed, r.low, r.high)}: {r.reason})" for r in bad)
@@ -38,7 +39,7 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
         if all(r.status == "not_measured" and r.gate in asking for r in bad):
             do = "Run the suite again, which takes over what was promoted last (nothing is sampled anew), then promote"
         raise PromotionError(f"{who}: {said}. {do}")
-    if not any(r.candidate == evidence.candidate for r in evidence.rulings):
+    if not any(r.candidate == evidence.candidate for r in evidence.verdicts):
         raise PromotionError(f"{who}: no gate of the suite is about this candidate, so nothing says that it may be promoted. Add "
                              "a gate that names it, or none (then gates are about whichever is promoted)")
 

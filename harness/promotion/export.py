@@ -14,7 +14,7 @@ from harness.materialise import Workbench, place, plan_recipe
 from harness.materialise.adapter_expressions import refuse_unfusible
 from harness.materialise.library import frame_of
 from harness.materialise.saving import save
-from harness.promotion.evidence import PromotionError
+from harness.promotion.errors import PromotionError
 
 _SHOWN: Final = 4
 

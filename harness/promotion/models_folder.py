@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
 
-from harness.promotion.evidence import PromotionError
+from harness.promotion.errors import PromotionError
 from harness.promotion.record_files import PROMOTION, Version, digest_of, read_record, record_text
 from harness.records import write_atomically
 from harness.run_folder.lock import FolderLock, TakenError

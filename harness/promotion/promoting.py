@@ -5,7 +5,7 @@ The promote command calls `promote`; until the last step nothing but a hidden te
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,11 +15,13 @@ from harness import __version__
 from harness.declare import Candidate, plain, short_hash
 from harness.materialise import Workbench
 from harness.promotion.eligibility import refuse_changed_inputs, refuse_changed_suite, refuse_unfit
-from harness.promotion.evidence import Evidence, PromotionError
+from harness.promotion.errors import PromotionError
 from harness.promotion.export import SavedFile, as_one_file, save_as_measured
 from harness.promotion.file_hashes import Weighed, weigh
+from harness.promotion.gather import Evidence
 from harness.promotion.models_folder import Models, sync_folder
-from harness.promotion.record_files import PROMOTION, RECORD_FORMAT, Version, finite_or_none
+from harness.promotion.record_files import PROMOTION, RECORD_FORMAT, Version
+from harness.promotion.record_parts import cells_part, figures_part, verdict_part
 from harness.promotion.resampling import Resampled, resample
 from harness.promotion.verifying import made_from, now
 
@@ -88,10 +90,10 @@ def _device(evidence: Evidence) -> str:
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:
     """What somebody who promotes should hear: that it is not what was recommended, or that a gate was undecided."""
-    pick, tied = evidence.pick, evidence.candidate in evidence.tied
+    pick, tied = evidence.recommendation.pick, evidence.candidate in evidence.recommendation.tied_candidates
     said = [] if evidence.candidate == pick else [
         f"note: the recommendation is {pick!r}; {evidence.candidate!r} is {'tied with it' if tied else 'not tied with it'}"]
-    said += [f"note: gate {r.gate!r} is inconclusive ({r.reason}) and was allowed" for r in evidence.rulings
+    said += [f"note: gate {r.gate!r} is inconclusive ({r.reason}) and was allowed" for r in evidence.verdicts
              if r.status == "inconclusive"]
     return tuple(said)
 
@@ -109,6 +111,7 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
             made: tuple[Candidate, Candidate, SavedFile, Resampled]) -> dict[str, Any]:
     """The record without what only the store knows."""
     declared, fused, saved, again = made
+    rec = evidence.recommendation
     suite, environment = evidence.suite, dict(evidence.head.get("environment", {}))
     commit = environment.get("git_commit") or f"not known: {environment.get('missing')}"
     metrics = {str(spec.get("metric")): spec.get("version") for spec in evidence.head.get("metrics", {}).values()}
@@ -125,24 +128,10 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
                     "fused_adapters": 0 if fused is declared else len(declared.adapters)},
         **made_from(file),
         "sampling": evidence.head["sampling"], "metrics": metrics, "metric_settings": evidence.head.get("metric_settings", {}),
-        "policy": policy, "guidance": evidence.guidance, "pick": evidence.pick, "tied": list(evidence.tied),
-        "verdicts": [_plain(ruling) for ruling in evidence.rulings],
-        "figures": {value: _plain(figure) for value, figure in evidence.figures.items()},
-        "resampled": _plain(again), "environment": environment, "commit": commit,
+        "policy": policy, "guidance": rec.guidance, "pick": rec.pick, "tied": list(rec.tied_candidates),
+        "verdicts": [verdict_part(verdict) for verdict in evidence.verdicts],
+        "figures": figures_part(evidence),
+        "resampled": asdict(again), "environment": environment, "commit": commit,
         "prompts": {p.id: [p.text, p.negative] for p in suite.grid.prompts},
         "reference": {"key": reference.key, "inputs": sorted(evidence.inputs.get(reference.name, {}).values())},
-        "cells": _cells(evidence)}
-
-
-def _cells(evidence: Evidence) -> dict[str, Any]:
-    """The candidate's values image by image: columns and rows."""
-    values = sorted({value for row in evidence.rows for value in row.values})
-    return {"columns": ["prompt", "seed", "guidance", "image", *values],
-            "rows": [[row.cell.prompt, row.cell.seed, row.cell.guidance, row.key,
-                      *(finite_or_none(row.values.get(value)) for value in values)] for row in evidence.rows]}
-
-
-def _plain(of: Any) -> dict[str, Any]:
-    """A flat dataclass as JSON; numbers that are none as null."""
-    found = {field.name: getattr(of, field.name) for field in fields(of)}
-    return {name: finite_or_none(value) if isinstance(value, float) else value for name, value in found.items()}
+        "cells": cells_part(evidence)}

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from blake3 import blake3
 
-from harness.promotion.evidence import PromotionError
+from harness.promotion.errors import PromotionError
 
 RECORD_FORMAT: Final = 1
 PROMOTION: Final = "promotion"

@@ -1,6 +1,4 @@
-"""A few cells of the run sampled again from the saved file, beside the run's own images: what is promoted is what was measured.
-promoting.py calls it before anything is published.
-"""
+"""A few cells of the run sampled again from the saved file, beside the run's own: what is promoted is what was measured."""
 
 from __future__ import annotations
 
@@ -13,7 +11,8 @@ import numpy as np
 
 from harness.declare import Candidate, Suite
 from harness.materialise import Workbench
-from harness.promotion.evidence import Evidence, PromotionError
+from harness.promotion.errors import PromotionError
+from harness.promotion.gather import Evidence
 from harness.records import Cell, Sample, sample_key
 from harness.run.batching import pack
 from harness.run_folder.ledger import Ledger
@@ -71,12 +70,14 @@ def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, 
 
 def _chosen(evidence: Evidence, ledger: Ledger) -> list[Sample]:
     """Samples of the first, the last, and cells between, all of one batch size."""
-    last = len(evidence.rows) - 1
-    rows = [evidence.rows[index] for index in dict.fromkeys(round(part * last / (CELLS - 1)) for part in range(CELLS))]
-    found = [ledger.samples.get((evidence.candidate, row.cell)) for row in rows]
-    whole = [s for s, row in zip(found, rows, strict=True) if s is not None and s.key == row.key]
-    size = _batch_size(evidence, whole[0]) if len(whole) == len(rows) else 0
-    if len(whole) != len(rows):
+    images = evidence.run.images
+    rows = images[images["candidate"] == evidence.candidate].to_dict("records")
+    chosen = [rows[index] for index in dict.fromkeys(round(part * (len(rows) - 1) / (CELLS - 1)) for part in range(CELLS))]
+    cells = [Cell(prompt=str(row["prompt"]), seed=int(row["seed"]), guidance=float(row["guidance"])) for row in chosen]
+    samples = [ledger.samples.get((evidence.candidate, cell)) for cell in cells]
+    whole = [s for s, row in zip(samples, chosen, strict=True) if s is not None and s.key == row["sample"]]
+    size = _batch_size(evidence, whole[0]) if len(whole) == len(chosen) else 0
+    if len(whole) != len(chosen):
         raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: the journal lacks images of the "
                              "run. Run the suite again")
     return [s for s in whole if _batch_size(evidence, s) == size]

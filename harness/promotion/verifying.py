@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.materialise.provenance import INPUTS, RECIPE
-from harness.promotion.evidence import PromotionError
+from harness.promotion.errors import PromotionError
 from harness.promotion.file_hashes import Weighed, weigh
 from harness.promotion.models_folder import Models
 from harness.promotion.record_files import PROMOTION, RECORD_FORMAT, ROLLBACK, Version

@@ -87,6 +87,11 @@ class Run:
     eyes: Eyes = field(default_factory=Eyes)
     promoted: Promoted | None = None
 
+    @property
+    def numeric_values(self) -> list[str]:
+        """The values of the run that are numbers and have a column in `images`."""
+        return [value for value in self.metrics if value in self.images.columns and self.images[value].dtype.kind in "fiu"]
+
     def better(self, value: str) -> str:
         """Direction of a value: "higher", "lower", "nearer", or "" when the run does not say."""
         return str(self.metrics.get(value, {}).get("better", ""))

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from harness import Prompt, Suite, alpha_sweep
-from harness.cli import read_evidence
 from harness.declare import Budget, Merge, Search
 from harness.plugin.ci import record_costs, record_race
+from harness.promotion import gather
 from harness.records import Cell, Sample
 from harness.run.suite_run import SuiteRun
 from harness.run_folder.ledger import RunFolderError
@@ -107,7 +107,7 @@ def test_only_what_a_finished_race_confirmed_may_be_promoted(tmp_path: Path, jud
     lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
     places = [at for at, line in enumerate(lines) if '"kind":"look"' in line]
     (folder / "journal.jsonl").write_text("".join(lines[:places[looks_left - 1] + 1]))
-    found = "; ".join(one for one in read_evidence(folder, name).unfinished if "confirm prompts" in one)
+    found = "; ".join(one for one in gather(folder, name).unfinished if "confirm prompts" in one)
     assert found.startswith(said)
     assert bool(found) == bool(said)
 

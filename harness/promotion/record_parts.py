@@ -1,0 +1,63 @@
+"""The parts of a promotion record that come from the run: verdicts, figures and cells, in the format that records have."""
+
+from __future__ import annotations
+
+from statistics import median
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.promotion.gather import Evidence
+from harness.promotion.record_files import finite_or_none
+
+if TYPE_CHECKING:
+    from reports.gates import Verdict
+
+VERDICT_FIELDS: Final = ("gate", "candidate", "status", "observed", "low", "high", "limit", "reason")
+"""What a record holds of a verdict; what else a Verdict knows is not part of the format."""
+
+
+def verdict_part(verdict: Verdict) -> dict[str, Any]:
+    """One verdict as a record holds it."""
+    return {name: _finite(getattr(verdict, name)) for name in VERDICT_FIELDS}
+
+
+def figures_part(evidence: Evidence) -> dict[str, dict[str, Any]]:
+    """{value: mean and interval} over the candidate's images at the recommended guidance, then what it costs."""
+    from reports.verdict.costs import peak_memory, seconds_per_image
+    from reports.verdict.means import means
+
+    run, name = evidence.run, evidence.candidate
+    figures = {value: _figure(str(run.metrics[value].get("unit", "")), (mean.mean, mean.low, mean.high),
+                              (mean.prompts, mean.pairs), mean.why)
+               for value, mean in means(run, name, evidence.recommendation.guidance).items()}
+    timed = seconds_per_image(run, name)
+    figures["seconds_per_image"] = _figure("s, median and range of the rounds", (timed.median, timed.fastest, timed.slowest),
+                                           (0, timed.rounds), timed.why)
+    record, memory = run.latency.get(name), peak_memory(run, name)
+    if record is not None and record.yardstick:
+        middle = median(record.yardstick)
+        figures["yardstick_seconds"] = _figure("s, median", (middle, middle, middle), (0, len(record.yardstick)))
+    if (peak := memory.value) is not None:
+        figures["peak_bytes"] = _figure(f"bytes, {memory.name}", (peak, peak, peak), (0, 1))
+    return figures
+
+
+def cells_part(evidence: Evidence) -> dict[str, Any]:
+    """The candidate's values image by image: columns and rows; null for a value that was not measured."""
+    images = evidence.run.images
+    rows = images[images["candidate"] == evidence.candidate].to_dict("records")
+    values = sorted(evidence.run.numeric_values) if rows else []
+    return {"columns": ["prompt", "seed", "guidance", "image", *values],
+            "rows": [[str(row["prompt"]), int(row["seed"]), float(row["guidance"]), str(row["sample"]),
+                      *(finite_or_none(float(row[value])) for value in values)] for row in rows]}
+
+
+def _figure(unit: str, interval: tuple[float | None, ...], sizes: tuple[int, int], why: str = "") -> dict[str, Any]:
+    """One figure: its mean, low and high, and how many prompts and images (or rounds) it is of."""
+    mean, low, high = map(_finite, interval)
+    prompts, images = sizes
+    return {"unit": unit, "mean": mean, "low": low, "high": high, "prompts": prompts, "images": images, "why": why}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN and no infinity: null. What is not a float stays as it is, so that a count stays an integer."""
+    return finite_or_none(value) if isinstance(value, float) else value

@@ -1,0 +1,47 @@
+"""A promotion record and its baseline, written by version 0.1.0 before its modules moved: they load, and are written the same."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.promotion import Models, gather
+from harness.promotion.record_files import record_text
+from harness.promotion.record_parts import VERDICT_FIELDS, cells_part, figures_part, verdict_part
+from tests.gold.test_gold import GOLD, same
+
+RECORD = GOLD / "models" / "gold" / "records" / "0001.json"
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, Any]:
+    """The record as JSON."""
+    return dict(json.loads(RECORD.read_text(encoding="utf-8")))
+
+
+def test_an_old_record_loads() -> None:
+    models = Models(GOLD / "models")
+    version = models.promotion("gold", models.current("gold"))
+    assert (version.number, version.candidate, version.suite) == (1, "alpha=0.5", "gold")
+
+
+def test_the_baseline_of_an_old_record_is_written_as_it_was(tmp_path: Path) -> None:
+    written = Models(tmp_path).write_baseline(Models(GOLD / "models").promotion("gold", 1))
+    assert written.read_bytes() == (GOLD / "gold_record_baseline.json").read_bytes()
+
+
+def test_a_record_keeps_its_text(record: dict[str, Any]) -> None:
+    unsigned = {key: value for key, value in record.items() if key != "digest"}
+    assert record_text(unsigned) == RECORD.read_text(encoding="utf-8")
+
+
+def test_the_same_run_makes_the_same_parts_of_a_record(record: dict[str, Any]) -> None:
+    evidence = gather(GOLD / "runs" / "gold", "alpha=0.5")
+    parts = {"verdicts": [verdict_part(verdict) for verdict in evidence.verdicts], "figures": figures_part(evidence),
+             "cells": cells_part(evidence)}
+    now = json.loads(json.dumps(parts))
+    for part in parts:
+        assert same(now[part], record[part]), part
+    assert all(tuple(verdict) == VERDICT_FIELDS for verdict in now["verdicts"])
+    assert evidence.unfinished == ()
