@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEVICE ?= cpu
+# Processes that share the tests: one per core, at most four; 0 runs them in pytest's own.
+WORKERS ?= logical
 
 .PHONY: benchmark test check browser-test zoo gpu-benchmark chaos clean
 
@@ -10,7 +12,7 @@ benchmark: $(VENV)/.installed  ## the main job: all suites, and one HTML page ea
 	$(BIN)/pytest suites/ --benchmark --device $(DEVICE)
 
 test: $(VENV)/.installed  ## all tests; no network, no GPU
-	$(BIN)/pytest tests/ suites/
+	$(BIN)/pytest tests/ suites/ -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .

@@ -1,5 +1,13 @@
-"""Shared by all tests: a run within a test must not write into the summary of the job that runs the tests."""
+"""Shared by all tests: what surrounds the job that runs the tests must not reach a run within a test."""
 
 import os
 
 os.environ.pop("GITHUB_STEP_SUMMARY", None)
+
+# One of several processes of pytest-xdist: it takes its share of the cores, before torch is imported and takes them all.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+if WORKERS > 1:
+    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
+# pytest-benchmark measures nothing where these are set: in the pytest runs within the tests it must.
+for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
+    os.environ.pop(name, None)
