@@ -1,4 +1,7 @@
-"""`sweetspot adapter merge` of any two formats, whatever tools they come from: the file that is written does their sum."""
+"""`sweetspot adapter merge` of two formats, whatever tools they come from: the file that is written does their sum.
+
+What a file says is the same kind of change whatever its names, so that a format meets one partner and every kind meets every kind.
+"""
 
 from itertools import combinations_with_replacement
 
@@ -16,7 +19,10 @@ from tests.adapters.every_format import NOT_ADDITIVE, ROWS, TIER_1, model
 from tests.weights.tiny_families import states, write_folder
 
 ADDITIVE = {name: row().base for name, row in TIER_1.items() if not name.startswith(NOT_ADDITIVE)}
-PAIRS = [pair for pair in combinations_with_replacement(ADDITIVE, 2) if ADDITIVE[pair[0]] == ADDITIVE[pair[1]]]
+OF_ONE_BASE = [[name for name, own in ADDITIVE.items() if own == base] for base in dict.fromkeys(ADDITIVE.values())]
+NEIGHBOURS = [(name, names[(place + 1) % len(names)]) for names in OF_ONE_BASE for place, name in enumerate(names)]
+KINDS = ("kohya SDXL, diffusers names", "LoCon, Tucker", "LoHa", "LoHa, Tucker", "LoKr", "whole differences", "norms")
+PAIRS = list(dict.fromkeys((*NEIGHBOURS, *combinations_with_replacement(KINDS, 2))))
 FIRST, SECOND = 0.7, -0.4
 
 

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from harness.merge import MERGE_METHODS, Call, MergeMethod, merge_tensor
+from tests.pairs import all_pairs
 
 ALL = pytest.mark.parametrize("name", MERGE_METHODS)
-STORED = pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+STORED = (torch.float16, torch.bfloat16, torch.float32)
 SHAPES = ((), (1,), (9,), (1, 1), (1, 6), (6, 1), (40, 50), (7, 5, 3, 3))
 ALPHAS = (0.05, 0.3, 0.35, 0.5, 0.7, 0.95)
 TINY = 1e-5
@@ -71,39 +72,35 @@ def largest(exact: torch.Tensor, tensors: list[torch.Tensor]) -> torch.Tensor:
 @pytest.mark.parametrize(("name", "alpha", "place"), [
     (name, alpha, getattr(method, end)) for name, method in MERGE_METHODS.items()
     for alpha, end in ((0.0, "at_zero"), (1.0, "at_one")) if getattr(method, end)])
-@STORED
-def test_the_ends_of_alpha_are_the_model_they_name_bit_for_bit(name, alpha, place, dtype):
+def test_the_ends_of_alpha_are_the_model_they_name_bit_for_bit(name, alpha, place):
     method = MERGE_METHODS[name]
-    for shape, beta in itertools.product(SHAPES, betas(method)):
+    for dtype, shape, beta in all_pairs(STORED, SHAPES, betas(method)):
         tensors = inputs(method, dtype, shape)
         # Negative zeros, here in every model, are what a sum with 0 loses.
         tensors = [torch.where(t.abs() < 0.1, -0.0, t.float()).to(dtype) for t in tensors]
         expected = tensors[{"a": 0, "b": 1, "c": -1}[place]]
-        assert bits(merge(method, tensors, alpha, beta)) == bits(expected), (shape, beta)
+        assert bits(merge(method, tensors, alpha, beta)) == bits(expected), (dtype, shape, beta)
 
 
 @ALL
-@STORED
-def test_a_model_merged_with_itself_stays_bit_for_bit(name, dtype):
+def test_a_model_merged_with_itself_stays_bit_for_bit(name):
     method = MERGE_METHODS[name]
-    for shape, beta in itertools.product(SHAPES, betas(method)):
+    for dtype, shape, alpha, beta in all_pairs(STORED, SHAPES, alphas(method), betas(method)):
         a = inputs(method, dtype, shape)[0]
-        for alpha in alphas(method):
-            merged = merge(method, [a.clone() for _ in range(method.models + method.many)], alpha, beta)
-            assert bits(merged) == bits(a), (shape, alpha, beta)
+        merged = merge(method, [a.clone() for _ in range(method.models + method.many)], alpha, beta)
+        assert bits(merged) == bits(a), (dtype, shape, alpha, beta)
 
 
 @ALL
-@STORED
-def test_values_are_within_one_last_place_of_those_in_float64(name, dtype):
+def test_values_are_within_one_last_place_of_those_in_float64(name):
     method = MERGE_METHODS[name]
-    for shape, beta, alpha in itertools.product(SHAPES, betas(method), ALPHAS):
+    for dtype, shape, alpha, beta in all_pairs(STORED, SHAPES, ALPHAS, betas(method)):
         tensors = inputs(method, dtype, shape)
         numbers = call(method, tensors, alpha, beta)
         draws = [torch.Generator().manual_seed(3) if method.random else None for _ in range(2)]
         exact = method.merge([t.double() for t in tensors], numbers, draws[0])
         error = (merge_tensor(method, numbers, tensors, generator=draws[1]).double() - exact).abs()
-        assert (error <= ulp(largest(exact, tensors), dtype)).all(), (shape, alpha, beta)
+        assert (error <= ulp(largest(exact, tensors), dtype)).all(), (dtype, shape, alpha, beta)
 
 
 def ratio(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -142,15 +139,14 @@ def test_every_elementwise_method_has_its_formula_written_down_here_once_more():
 
 
 @pytest.mark.parametrize("name", FORMULAS)
-@STORED
-def test_elementwise_values_are_within_one_last_place_of_the_formula_in_numpy(name, dtype):
+def test_elementwise_values_are_within_one_last_place_of_the_formula_in_numpy(name):
     method = MERGE_METHODS[name]
-    for beta, alpha in itertools.product(betas(method), ALPHAS):
+    for dtype, alpha, beta in all_pairs(STORED, ALPHAS, betas(method)):
         tensors = inputs(method, dtype)
         numbers = call(method, tensors, alpha, beta)
         exact = torch.from_numpy(FORMULAS[name]([t.double().numpy() for t in tensors], alpha, beta, numbers.weights))
         error = (merge_tensor(method, numbers, tensors).double() - exact).abs()
-        assert (error <= ulp(largest(exact, tensors), dtype)).all(), (alpha, beta)
+        assert (error <= ulp(largest(exact, tensors), dtype)).all(), (dtype, alpha, beta)
 
 
 @pytest.mark.parametrize("name", FORMULAS)
@@ -165,7 +161,7 @@ def test_the_only_rounding_of_a_half_is_the_last_one(name):
 
 
 @ALL
-@STORED
+@pytest.mark.parametrize("dtype", STORED)
 def test_merging_in_two_halves_is_merging_whole_for_elementwise_methods_alone(name, dtype):
     method = MERGE_METHODS[name]
     tensors = inputs(method, dtype, (41, 50))
@@ -176,14 +172,13 @@ def test_merging_in_two_halves_is_merging_whole_for_elementwise_methods_alone(na
 
 
 @ALL
-@pytest.mark.parametrize("shape", SHAPES)
-def test_inputs_are_left_alone_and_the_result_is_a_tensor_of_its_own(name, shape):
+def test_inputs_are_left_alone_and_the_result_is_a_tensor_of_its_own(name):
     method = MERGE_METHODS[name]
-    tensors = inputs(method, torch.float64, shape)
-    before = [bits(t) for t in tensors]
-    for alpha, beta in itertools.product(alphas(method), betas(method)):
+    for shape, alpha, beta in all_pairs(SHAPES, alphas(method), betas(method)):
+        tensors = inputs(method, torch.float64, shape)
+        before = [bits(t) for t in tensors]
         merge(method, tensors, alpha, beta).fill_(7)
-        assert [bits(t) for t in tensors] == before
+        assert [bits(t) for t in tensors] == before, (shape, alpha, beta)
 
 
 @ALL
@@ -209,18 +204,19 @@ def awkward(shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
 
 
 @ALL
-@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
-def test_finite_models_of_awkward_kinds_give_finite_values(name, dtype):
+def test_finite_models_of_awkward_kinds_give_finite_values(name):
     method = MERGE_METHODS[name]
-    for shape in ((), (1,), (5,), (4, 3), (2, 3, 3, 3)):
-        kinds = awkward(shape)
-        for chosen in itertools.product(kinds, repeat=min(3, method.models)):
-            tensors = [kinds[kind].to(dtype) for kind in chosen]
-            assert merge(method, tensors, 0.3, 0.4).isfinite().all(), (shape, chosen)
+    dtypes, shapes, kinds = (torch.float16, torch.float32), ((), (1,), (5,), (4, 3), (2, 3, 3, 3)), tuple(awkward(()))
+    count = min(3, method.models)
+    same = ((dtype, shape, *[kind] * count) for dtype, shape, kind in itertools.product(dtypes, shapes, kinds))
+    for dtype, shape, *chosen in (*same, *all_pairs(dtypes, shapes, *[kinds] * count)):
+        models = awkward(shape)
+        tensors = [models[kind].to(dtype) for kind in chosen]
+        assert merge(method, tensors, 0.3, 0.4).isfinite().all(), (dtype, shape, chosen)
 
 
 @pytest.mark.parametrize("name", [name for name, method in MERGE_METHODS.items() if method.random])
-@STORED
+@pytest.mark.parametrize("dtype", STORED)
 def test_the_same_seed_gives_the_same_and_another_seed_another_result(name, dtype):
     method = MERGE_METHODS[name]
     tensors = inputs(method, dtype)
