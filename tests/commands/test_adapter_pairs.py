@@ -1,6 +1,6 @@
 """`sweetspot adapter merge` of two formats, whatever tools they come from: the file that is written does their sum.
 
-What a file says is the same kind of change whatever its names, so that a format meets one partner and every kind meets every kind.
+Whatever its names, a file says the same kinds of change, so that a format meets one partner and every kind meets every kind.
 """
 
 from itertools import combinations_with_replacement
