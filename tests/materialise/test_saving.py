@@ -20,11 +20,12 @@ from harness.weights import ModelFileError, content_hash, stream
 from tests.materialise.models import TEXT, VAE, differing, header, made_file, merge, parent, saved, two, write
 
 SLOW = """
-import sys, time
+import signal, sys, time
 delay = float(sys.argv[1])
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in a shell's background inherits that it is ignored
 from harness.weights import stream
-from harness.materialise import making
-making.WINDOW = 4096
+from harness.materialise import stream_file
+stream_file.WINDOW = 4096
 write, commit = stream.OutputFile.write, stream.OutputFile.commit
 def slowly(self, offset, data):
     write(self, offset, data)
