@@ -27,7 +27,7 @@ chaos: $(VENV)/.installed  ## kill a sweep fifty times and compare what is left 
 	$(BIN)/python tests/chaos/kill.py --kills 50
 
 zoo: $(VENV)/.installed  ## draw the pictures and train the embedded models again (about an hour on two cores)
-	$(BIN)/python -m harness.zoo train
+	$(BIN)/python -m harness.zoo.training
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; set PYTHON=...")'

@@ -14,12 +14,12 @@ from harness import Suite, alpha_sweep
 from harness.records import Finished
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
-from harness.zoo import oracle
 from reports import load_run, recommend, write_page
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean, paired_difference
 from reports.verdict.recommendation import Recommendation
 from tests.reports.page.test_browser import browser, visit
+from tests.zoo import oracle
 
 __all__ = ["browser"]
 ROOT = Path(__file__).parent.parent

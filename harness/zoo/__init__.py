@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-__all__ = ["NAMES", "load_clip", "resolve"]
+__all__ = ["NAMES", "SIZE", "load_clip", "resolve"]
+
+SIZE = 64
+"""Width and height of every picture of the zoo."""
 
 NAMES: tuple[str, ...] = (
     "zoo:base",
@@ -80,7 +83,6 @@ def load_clip() -> tuple[Any, Callable[[list[str]], Tensor], dict[str, Any]]:
     """
     from safetensors.torch import load_file
 
-    from harness.zoo.draw import SIZE
     from harness.zoo.models import PIXEL_MEAN, PIXEL_STD, new_clip
     from harness.zoo.tokenizer import load_clip_tokenizer
 

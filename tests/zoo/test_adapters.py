@@ -14,7 +14,7 @@ from harness.adapters import Reading, read_changes, recognise_file
 from harness.adapters.kinds import changed_weight, check_change, delta
 from harness.zoo import layouts, store
 from harness.zoo.layouts import FILES, same_lora
-from harness.zoo.paint import unet_weights, with_adapter
+from tests.zoo.plain_sampler import unet_weights, with_adapter
 
 FORMAT = {
     "sketch": "kohya",

@@ -10,11 +10,12 @@ import pytest
 import torch
 
 from harness import zoo
-from harness.zoo import oracle, store
-from harness.zoo.captions import WORD, describe
-from harness.zoo.draw import render
-from harness.zoo.measure import DRESS, Scorer, asked_scenes
-from harness.zoo.paint import Studio, blend, open_studio, paint, unet_of, unet_weights, with_adapter, with_word
+from harness.zoo import store
+from harness.zoo.training.captions import WORD, describe
+from harness.zoo.training.draw import render
+from tests.benchmarks.zoo_tables import DRESS, Scorer, asked_scenes
+from tests.zoo import oracle
+from tests.zoo.plain_sampler import Studio, blend, open_studio, paint, unet_of, unet_weights, with_adapter, with_word
 
 
 @pytest.fixture(scope="module")

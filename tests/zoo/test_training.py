@@ -11,8 +11,8 @@ import torch
 from torch import nn
 
 from harness.zoo import store
-from harness.zoo.captions import WORD
 from harness.zoo.training import kinds, packed, unet
+from harness.zoo.training.captions import WORD
 from harness.zoo.training.clip import fitting
 from harness.zoo.training.loop import Dice, Recipe, Setting, fit
 from harness.zoo.training.pack import pack_adapters

@@ -1,4 +1,4 @@
-"""The stages that make the zoo's weights, in the order of `harness.zoo.training.plan.STAGES`.
+"""The stages that make the zoo's weights: drawing, captions and training, in the order of `plan.STAGES`.
 
-Called by `python -m harness.zoo train`; nothing here is needed to use the finished weights.
+This folder is not part of the wheel: using the finished weights needs nothing of it, and no module outside imports it.
 """

@@ -15,8 +15,8 @@ from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig
 from torch import nn
 from torch.nn import functional
 
-from harness.zoo.captions import WORD, WORD_PHRASES, Habits, caption
 from harness.zoo.tokenizer import add_word
+from harness.zoo.training.captions import WORD, WORD_PHRASES, Habits, caption
 from harness.zoo.training.data import scenes
 from harness.zoo.training.loop import Dice, Recipe, Setting, fit
 from harness.zoo.training.packed import fill_in

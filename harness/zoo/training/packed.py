@@ -16,9 +16,9 @@ import numpy as np
 import torch
 
 from harness.zoo import store
-from harness.zoo.draw import render
 from harness.zoo.models import new_vae
 from harness.zoo.training.data import scenes
+from harness.zoo.training.draw import render
 from harness.zoo.training.loop import Setting
 from harness.zoo.training.vae import encode
 

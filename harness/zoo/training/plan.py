@@ -1,6 +1,6 @@
 """The order of the training stages and their processes: what runs side by side, what is already done, what is shown meanwhile.
 
-Called by `python -m harness.zoo train`; every stage leaves a file behind, and a stage whose file exists is not run again.
+Every stage writes a file, and a stage whose file exists is not run again.
 """
 
 from __future__ import annotations

@@ -13,7 +13,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch.nn import functional
 
-from harness.zoo.draw import SIZE
+from harness.zoo import SIZE
 from harness.zoo.models import new_vae
 from harness.zoo.training.data import Pictures, load_pictures
 from harness.zoo.training.loop import Dice, Recipe, Setting, fit

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageDraw, ImageFilter
 
-from harness.zoo.subjects import FIXED, MIRRORED, PARTS, Points
+from harness.zoo import SIZE
+from harness.zoo.training.subjects import FIXED, MIRRORED, PARTS, Points
 
-SIZE = 64
 FINE = 3 * SIZE  # pictures are drawn three times as large and box-filtered down: that is the anti-aliasing
 STYLES = ("photo", "anime", "sketch")
 SUBJECTS = tuple(PARTS)

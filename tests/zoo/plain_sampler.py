@@ -1,7 +1,4 @@
-"""A plain sampler for the zoo's own figures: U-Nets by name or blend, pictures by prompt and seed.
-
-Called by the contact sheet, the measurements and the tests of the zoo; the harness has its own, general sampler.
-"""
+"""A plain sampler for the zoo, independent of the harness: U-Nets by name or blend, pictures by prompt and seed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """Judges a generated picture without any trained network: which colour its main part has, and which subject its shape is.
 
-An independent check on the tiny CLIP, which shares its text tower with the models it scores; called by tests and by
-`harness.zoo.measure`.
+An independent check on the tiny CLIP, which shares its text tower with the models it scores.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from harness.zoo.draw import BACKGROUNDS, COLOURS, SIZE, STYLES, SUBJECTS, Scene, render
+from harness.zoo import SIZE
+from harness.zoo.training.draw import BACKGROUNDS, COLOURS, STYLES, SUBJECTS, Scene, render
 
 Picture = NDArray[np.uint8]
 Values = NDArray[np.float64]

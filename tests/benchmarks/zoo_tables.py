@@ -1,20 +1,35 @@
-"""The figures of docs/zoo.md, measured again: true pictures, guidance by alpha, default dresses, adapter scale,
-kinds of adapters, quantization, drawn anew.
+"""The tables of docs/zoo.md, measured again and printed as Markdown; all seeds are fixed.
 
-Called by `python -m harness.zoo measure`; prints Markdown tables, all with fixed seeds.
+    python tests/benchmarks/zoo_tables.py
+    python tests/benchmarks/zoo_tables.py --tables truth kinds
+
+Tables: drawn pictures, guidance by alpha, default dresses, adapter scale, kinds of adapters, quantization.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 
-from harness.zoo import load_clip, oracle
-from harness.zoo.captions import STYLE_PHRASES, WORD, article, describe
-from harness.zoo.draw import STYLES, SUBJECTS, Scene, random_scene, render
-from harness.zoo.paint import Pictures, Studio, Weights, blend, open_studio, paint, unet_of, unet_weights, with_adapter, with_word
+from harness.zoo import load_clip
+from harness.zoo.training.captions import STYLE_PHRASES, WORD, article, describe
+from harness.zoo.training.draw import STYLES, SUBJECTS, Scene, random_scene, render
+from tests.zoo import oracle
+from tests.zoo.plain_sampler import (
+    Pictures,
+    Studio,
+    Weights,
+    blend,
+    open_studio,
+    paint,
+    unet_of,
+    unet_weights,
+    with_adapter,
+    with_word,
+)
 
 PICTURES = 96
 GUIDANCE = (1.0, 2.0, 3.0, 5.0, 7.5, 10.0, 15.0, 20.0, 30.0)
@@ -233,3 +248,9 @@ def print_tables(names: Sequence[str] | None) -> None:
     for name in names or TABLES:
         print(f"\n{name}\n")
         TABLES[name](studio)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Print the tables of docs/zoo.md (about ten minutes on two CPU cores).")
+    parser.add_argument("--tables", nargs="+", choices=tuple(TABLES), help="print only these tables")
+    print_tables(parser.parse_args().tables)

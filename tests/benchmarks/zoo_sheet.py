@@ -1,19 +1,23 @@
-"""The contact sheet of the documentation: the subjects, the dress from red to blue, guidance from weak to burnt, the
-adapter's scale.
+"""The contact sheet of docs/zoo.md: the subjects, the dress from red to blue, guidance from weak to burnt, the adapter's scale.
 
-Called by `python -m harness.zoo sheet`; every picture uses the same openly chosen seeds.
+    python tests/benchmarks/zoo_sheet.py
+    python tests/benchmarks/zoo_sheet.py --out docs/zoo.webp
+
+All pictures use the same seeds.
 """
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageDraw
 
-from harness.zoo.captions import describe
-from harness.zoo.draw import BACKGROUNDS, COLOURS, HELD_OUT, SIZE, SUBJECTS, Scene
-from harness.zoo.paint import Pictures, blend, open_studio, paint, unet_of, unet_weights, with_adapter
+from harness.zoo import SIZE
+from harness.zoo.training.captions import describe
+from harness.zoo.training.draw import BACKGROUNDS, COLOURS, HELD_OUT, SUBJECTS, Scene
+from tests.zoo.plain_sampler import Pictures, blend, open_studio, paint, unet_of, unet_weights, with_adapter
 
 GAP, LABEL = 4, 150
 SEED = 3
@@ -61,3 +65,9 @@ def join_rows(rows: list[tuple[str, Pictures]]) -> Image.Image:
         for x, picture in enumerate(pictures):
             sheet.paste(Image.fromarray(np.asarray(picture)), (LABEL + x * cell, y * cell))
     return sheet
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Draw the contact sheet of docs/zoo.md.")
+    parser.add_argument("--out", type=Path, default=Path("docs/zoo.webp"), help="the picture to write (default: docs/zoo.webp)")
+    draw_sheet(parser.parse_args().out)
