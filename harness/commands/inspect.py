@@ -65,10 +65,22 @@ class Inspection:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `inspect`."""
-    parser.add_argument("file", nargs="+", type=Path, help="a .safetensors or .ckpt file, or a diffusers folder")
+    parser.add_argument("file", nargs="+", type=_path, help="a .safetensors or .ckpt file, a diffusers folder, or a zoo: name")
     parser.add_argument("--json", action="store_true", help="print a JSON list, one object per file, in full")
     parser.add_argument("--keys", action="store_true", help="name every tensor, and all metadata")
     parser.add_argument("--hash", action="store_true", help="read the whole files and give their content hash and SHA-256")
+
+
+def _path(text: str) -> Path:
+    """The file or folder behind a path or `zoo:` name; argparse reports an unknown name."""
+    if not text.startswith("zoo:"):
+        return Path(text)
+    from harness import zoo
+
+    try:
+        return zoo.resolve(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(given: argparse.Namespace) -> int:

@@ -163,3 +163,17 @@ def test_an_adapter_that_is_not_whole_or_whose_header_lies_is_said_to_be_odd(tmp
     assert "warning: its header says ss_network_dim = 8, but its ranks are 1 to 1" in text
     assert "warning: 'lora_unet_mid.lora_down.weight': its lora has down but no up" in text
     assert len(json.loads(told(tmp_path / "lora.safetensors", capsys, "--json"))[0]["warnings"]) == 2
+
+
+def test_a_model_of_the_zoo_is_inspected_by_its_name(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path))
+    assert main(["inspect", "zoo:photo", "--json"]) == 0
+    (photo,) = json.loads(capsys.readouterr().out)
+    assert (photo["path"], photo["prediction"]) == (str(zoo.resolve("zoo:photo")), "v_prediction")
+
+
+def test_an_unknown_name_of_the_zoo_is_refused_with_the_nearest(capsys):
+    with pytest.raises(SystemExit) as end:
+        main(["inspect", "zoo:foto"])
+    assert end.value.code == 2
+    assert "'zoo:photo'" in capsys.readouterr().err
