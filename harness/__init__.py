@@ -28,8 +28,7 @@ from harness.declare import (
 )
 from harness.declare.recipe_files import read_prompts, read_recipe, recipe_text
 from harness.declare.sweeps import adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
-
-__version__ = "0.1.0"
+from harness.version import __version__
 
 __all__ = [
     "BASELINE",
@@ -55,6 +54,7 @@ __all__ = [
     "Prompt",
     "Search",
     "Suite",
+    "__version__",
     "adapter_grid",
     "adapter_sweep",
     "alpha_sweep",

@@ -10,7 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final, NoReturn
 
-from harness import __version__
+from harness.version import __version__
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "inspect": ("harness.commands.inspect", "say what model files are: family, parts, dtypes, and what is wrong with them"),

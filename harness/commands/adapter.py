@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness import __version__
 from harness.commands.terminal import printable, say, size_in_words
+from harness.version import __version__
 
 if TYPE_CHECKING:
     from harness.adapters import Change, Reading

@@ -8,9 +8,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness import __version__
 from harness.commands.terminal import Bar, printable, say
 from harness.declare import Model
+from harness.version import __version__
 
 _SHOWN = 10
 _BACKUP = re.compile(r"\.bak\d+$")

@@ -10,11 +10,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from harness import __version__
 from harness.declare import Checkpoint, Fused, Merge, Model, plain, restore
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, adapters_of, checkpoint_of, leaves, merges_of
 from harness.merge import MERGE_METHODS
+from harness.version import __version__
 from harness.weights import ModelFileError
 
 RECIPE: Final = "sweetspot.recipe"

@@ -11,7 +11,6 @@ from typing import Any, Final
 
 from blake3 import blake3
 
-from harness import __version__
 from harness.declare import Candidate, plain, short_hash
 from harness.materialise import Workbench
 from harness.promotion.eligibility import refuse_changed_inputs, refuse_changed_suite, refuse_unfit
@@ -24,6 +23,7 @@ from harness.promotion.record_files import PROMOTION, RECORD_FORMAT, Version
 from harness.promotion.record_parts import cells_part, figures_part, verdict_part
 from harness.promotion.resampling import Resampled, resample
 from harness.promotion.verifying import made_from, now
+from harness.version import __version__
 
 _DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 

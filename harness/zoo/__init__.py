@@ -12,15 +12,14 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.zoo.picture_size import SIZE
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
 __all__ = ["NAMES", "SIZE", "load_clip", "resolve"]
-
-SIZE = 64
-"""Width and height of every picture of the zoo."""
 
 NAMES: tuple[str, ...] = (
     "zoo:base",

@@ -14,7 +14,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from harness.zoo import SIZE
+from harness.zoo.picture_size import SIZE
 from harness.zoo.tokenizer import CONTEXT
 
 LATENT_CHANNELS = 8
