@@ -14,12 +14,12 @@ from typing import Final
 from harness.check.alphas import LEAST_BLOCKS, MOST_BLOCKS
 from harness.check.candidate import reference_problems
 from harness.check.phrases import doubles, nearest, number
+from harness.check.values import known_values
 from harness.declare import Alphas, Blocks, Budget, Search, Suite
 from harness.declare.interpolate import RefiningError, between
 from harness.merge import MERGE_METHODS
 from harness.merge.search_space import SearchError, preset_values, slots_of_search
 
-OF_ALL_IMAGES: Final = ("palette_left",)
 _DERIVED: Final = "is derived from all images of a prompt, while a budget samples a part of them"
 FEWEST_ON_AXIS: Final = 3
 """Candidates on an axis before there is a best one with something on both sides."""
@@ -61,7 +61,7 @@ def _of_all_images(suite: Suite) -> Iterator[str]:
     objective = suite.objective
     used = [objective.maximise, *(p.metric for p in objective.penalties), *(c.metric for c in objective.constraints),
             *(d.metric for d in objective.desirabilities)]
-    for value in OF_ALL_IMAGES:
+    for value in (name for name, spec in known_values(suite).items() if spec.pooled):
         if value in used:
             yield (f"the objective uses {value!r}, which {_DERIVED}. Give an objective without it, such as "
                    "Objective(penalties=(Penalty(metric='clipped_share', weight=100, allowance=0.05),))")

@@ -6,13 +6,14 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from harness.check.phrases import doubles, number, unknown
-from harness.check.values import COUNTS, direction, gate_values, known_values
+from harness.check.values import gate_values, known_values
 from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Suite
+from harness.records.values import counts
 
 
 def objective_problems(suite: Suite) -> Iterator[str]:
     """One phrase per problem of the objective."""
-    objective, known = suite.objective, known_values(suite)
+    objective, known = suite.objective, known_values(suite).keys()
     yield from unknown("value", [objective.maximise], known | {DESIRABILITY})
     for penalty in objective.penalties:
         yield from unknown("penalty", [penalty.metric], known)
@@ -62,13 +63,14 @@ def _desirability(of: Desirability, known: Collection[str]) -> Iterator[str]:
 
 def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[str]:
     """One phrase per problem of a gate; `names` are those of the suite's candidates."""
-    yield from unknown("value", [gate.value], gate_values(suite))
+    values = gate_values(suite)
+    yield from unknown("value", [gate.value], values)
     yield from _limits(gate)
     for word in ("at_least", "at_most"):
         limit = getattr(gate, word)
         if limit is not None and not number(limit):
             yield f"{word} is {limit!r}; expected a finite number"
-    if gate.not_worse_than is not None and direction(gate.value) == "nearer":
+    if gate.not_worse_than is not None and gate.value in values and values[gate.value].better == "nearer":
         yield f"neither more nor less {gate.value} is worse; expected at_least or at_most"
     if gate.not_worse_than is not None:
         yield from unknown("candidate", [gate.not_worse_than], {*names, BASELINE, PROMOTED})
@@ -87,7 +89,7 @@ def _limits(gate: Gate) -> Iterator[str]:
             yield f"{gate.value} takes no limit: every {told}"
     elif len(limits) != 1:
         yield f"{len(limits)} limits are given; expected one of at_least, at_most, not_worse_than"
-    elif gate.value in COUNTS and gate.at_most is None:
+    elif gate.value in counts() and gate.at_most is None:
         yield f"{'failures are counted' if gate.value == 'failures' else 'of failed images fewer are better'}; expected at_most"
     elif gate.value == "failure_rate" and number(gate.at_most) and not 0 <= (gate.at_most or 0) <= 1:
         yield f"at_most is {gate.at_most:g}; expected a share of the images, from 0 to 1"
@@ -103,7 +105,7 @@ def _allowances(gate: Gate) -> Iterator[str]:
         return
     if not number(gate.ratio) or gate.ratio <= 0:
         yield f"ratio is {gate.ratio!r}; expected a number above 0, like 1.1"
-    if gate.not_worse_than is None or gate.value in COUNTS:
+    if gate.not_worse_than is None or gate.value in counts():
         yield "ratio is given without not_worse_than; it is held against another candidate's value"
     if gate.margin:
         yield "both a margin and a ratio are given; expected one of them"

@@ -6,16 +6,16 @@ The harness fills an ImageSet per candidate; every metric of the table reads it.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.records import ValueSpec
+
 if TYPE_CHECKING:
     from harness.metrics.clip import ClipScorer
-
-Better = Literal["higher", "lower", "nearer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,23 +59,24 @@ class ImageScore:
     missing: Mapping[str, str] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class ValueSpec:
-    """A value of a metric; with "nearer" neither more nor less is better, only closer to a wanted value."""
-
-    name: str
-    unit: str
-    better: Better
-    definition: str
-
-
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A row of METRICS. `version` rises whenever the same image would get another number. A `paired` metric has values that
-    need the baseline's image."""
+    """A row of METRICS: the function, and a ValueSpec for each value it gives. `version` rises whenever the same image would get
+    another number. `needs_clip` asks for the suite's CLIP model; `uses_styles` says that the suite's styles decide the values
+    too."""
 
     measure: Callable[[ImageSet], list[ImageScore]]
     version: int
     values: tuple[ValueSpec, ...]
     paper: str = ""
-    paired: bool = False
+    needs_clip: bool = False
+    uses_styles: bool = False
+
+    @property
+    def paired(self) -> bool:
+        """Whether any of its values needs the baseline's image."""
+        return any(spec.paired for spec in self.values)
+
+    def rows(self, name: str) -> tuple[ValueSpec, ...]:
+        """The rows of its values as those of the metric `name`, with its version and paper."""
+        return tuple(replace(spec, metric=name, version=self.version, paper=self.paper) for spec in self.values)

@@ -26,7 +26,7 @@ def figures_part(evidence: Evidence) -> dict[str, dict[str, Any]]:
     from reports.verdict.means import means
 
     run, name = evidence.run, evidence.candidate
-    figures = {value: _figure(str(run.metrics[value].get("unit", "")), (mean.mean, mean.low, mean.high),
+    figures = {value: _figure(run.row(value).unit, (mean.mean, mean.low, mean.high),
                               (mean.prompts, mean.pairs), mean.why)
                for value, mean in means(run, name, evidence.recommendation.guidance).items()}
     timed = seconds_per_image(run, name)

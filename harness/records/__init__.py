@@ -20,10 +20,12 @@ from harness.records.events import Dropped, Failure, Finished, Look, Weights, ce
 from harness.records.images import Cell, Coverage, Defect, Measurement, NoiseFloor, Sample, finite, sample_key
 from harness.records.journal import Journal, write_atomically
 from harness.records.json_lines import Record, from_line, to_line
+from harness.records.values import RUN_VALUES, ValueSpec
 
 __all__ = [
     "PHASES",
     "RUN_FORMAT",
+    "RUN_VALUES",
     "BatchCurve",
     "BatchPoint",
     "Cell",
@@ -47,6 +49,7 @@ __all__ = [
     "Series",
     "Span",
     "Timeline",
+    "ValueSpec",
     "Weights",
     "cells_of",
     "finite",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from harness.declare import Suite
-from harness.metrics import CLIP_METRICS, METRICS, ImageScore, ImageSet
+from harness.metrics import METRICS, ImageScore, ImageSet
 from harness.records import Cell, Measurement, Sample
 from harness.run.images import Gallery
 from harness.run_folder.ledger import Ledger
@@ -148,7 +148,7 @@ class Meter:
             images=self.gallery.pixels(shown.samples) if shown.pixels is None else np.asarray(shown.pixels),
             texts=tuple(prompts[s.cell.prompt] for s in shown.samples), device=self.device,
             references=self.gallery.pixels(references) if references else None,
-            clip=self.clip() if name in CLIP_METRICS else None, styles=self.suite.styles,
+            clip=self.clip() if METRICS[name].needs_clip else None, styles=self.suite.styles,
             why_no_reference=why_not or f"the baseline {self.suite.baseline!r} was not sampled")
 
     def _records(self, name: str, shown: Shown, scores: Sequence[ImageScore]) -> Iterator[Measurement]:

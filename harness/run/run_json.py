@@ -12,6 +12,7 @@ from typing import Any
 from harness.declare import Candidate, Suite, plain, restore, short_hash
 from harness.metrics import METRICS
 from harness.records import RUN_FORMAT
+from harness.records.values import to_plain
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,9 +68,7 @@ def grown(suite: Suite, added: Mapping[str, Sequence[Candidate]]) -> Suite:
 
 def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str, Any]) -> dict[str, Any]:
     """The run.json of a session: `suite` is what was declared with what a race added, `before` what the file said until now."""
-    specs = {spec.name: {"metric": name, "unit": spec.unit, "better": spec.better, "definition": spec.definition,
-                         "version": METRICS[name].version}
-             for name in suite.metrics for spec in METRICS[name].values}
+    specs = {spec.name: to_plain(spec) for name in suite.metrics for spec in METRICS[name].rows(name)}
     kept = before.get("metric_settings") == session.metric_settings
     earlier = _earlier(before)
     return {

@@ -18,7 +18,7 @@ from typing import Any
 from harness.cache import ImageCache, open_cache
 from harness.declare import Candidate, Suite, short_hash
 from harness.materialise import Prepared, Workbench
-from harness.metrics import CLIP_METRICS
+from harness.metrics import METRICS
 from harness.metrics.clip import load_scorer
 from harness.probes import CurveLimits, Rounds, find_gpu, idle_bytes
 from harness.probes.environment import environment
@@ -133,7 +133,7 @@ class SuiteRun:
                 said = str(error)
             if said:
                 found.append(f"suite {self.suite.name!r}, candidate {candidate.name!r}: {said}")
-        if CLIP_METRICS & {*self.suite.metrics}:
+        if any(METRICS[name].needs_clip for name in self.suite.metrics):
             try:
                 self._clip()
             except Exception as error:
@@ -301,10 +301,10 @@ class SuiteRun:
 
     def _metric_settings(self) -> dict[str, str]:
         """By metric the hash of what else decides its values."""
-        asked = CLIP_METRICS & {*self.suite.metrics}
+        asked = sorted(name for name in {*self.suite.metrics} if METRICS[name].needs_clip)
         clip = self._clip_setting() if asked else ""
         styles = short_hash([clip, [*self.suite.styles.items()]])
-        return {name: clip if name == "clip_score" else styles for name in sorted(asked)}
+        return {name: styles if METRICS[name].uses_styles else clip for name in asked}
 
     def _clip_setting(self) -> str:
         """Hash of the CLIP model's file and architecture; a file that cannot be read fails when it is loaded."""

@@ -168,8 +168,8 @@ def _batch_notes(a: Run, b: Run) -> list[str]:
 
 def _values(a: Run, b: Run) -> list[str]:
     """The values of either run that are numbers, in A's order, then B's."""
-    names = dict.fromkeys([*a.metrics, *b.metrics])
-    return [n for n in names if any(n in run.images.columns and run.images[n].dtype.kind in "fiu" for run in (a, b))]
+    names = dict.fromkeys([*a.values, *b.values])
+    return [n for n in names if n in {*a.numeric_values, *b.numeric_values}]
 
 
 def _refused(a: Run, b: Run) -> dict[str, str]:
@@ -183,23 +183,21 @@ def _refused(a: Run, b: Run) -> dict[str, str]:
     found = {v: why for v in _values(a, b) if (why := _why_not(a, b, v))}
     if not found.get("objective") and (why := _objective(a, b, found)):
         found["objective"] = why
-    if "palette_left" not in found and (why := next((found[v] for v in ("palette_drift", "chroma") if "version" in
-                                                     found.get(v, "")), "")):
-        found["palette_left"] = why
     return found
 
 
 def _why_not(a: Run, b: Run, value: str) -> str:
-    specs = [run.metrics.get(value) for run in (a, b)]
-    if specs[0] is None or specs[1] is None:
-        return f"not measured in {'A' if specs[0] is None else 'B'}"
-    if specs[0].get("version") != specs[1].get("version"):
-        return f"version {specs[0].get('version')} and {specs[1].get('version')} of the metric are not the same measurement"
-    metric = str(specs[0].get("metric"))
-    if a.head.get("metric_settings", {}).get(metric) != b.head.get("metric_settings", {}).get(metric):
+    mine, theirs = a.values.get(value), b.values.get(value)
+    if mine is None or theirs is None:
+        return f"not measured in {'A' if mine is None else 'B'}"
+    versions = [run.versions_behind(value) for run in (a, b)]
+    if versions[0] != versions[1]:
+        return (f"version {words.listed(list(map(str, versions[0])))} and {words.listed(list(map(str, versions[1])))} of the "
+                "metric are not the same measurement")
+    settings = [run.head.get("metric_settings", {}).get(mine.metric) for run in (a, b)]
+    if settings[0] != settings[1]:
         return "measured with another setting (for example another CLIP model)"
-    # A value that is taken against the baseline's image says so in its definition; no record of a run has a flag for it.
-    if "baseline" in str(specs[0].get("definition", "")) and (why := _other_baseline(a, b)):
+    if mine.paired and (why := _other_baseline(a, b)):
         return why
     return ""
 
@@ -232,7 +230,7 @@ def _moved(a: Run, b: Run, value: str, prompts: set[str]) -> list[Moved]:
                      if (why := run.why_missing(name, value)) or rows.empty), "")
         found = paired_difference(after, before, value, by=("prompt", "seed"))
         told.append(replace(found, why=gone or found.why) if found.mean is None else found)
-    return [Moved(value=value, candidate=name, guidance=g, difference=d, word=_word(d, b.better(value)))
+    return [Moved(value=value, candidate=name, guidance=g, difference=d, word=_word(d, b.row(value).better))
             for (name, g), d in zip(places, holm(told), strict=True)]
 
 

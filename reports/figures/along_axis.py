@@ -106,7 +106,7 @@ def _panels(run: Run, rows: pd.DataFrame, ends: dict[str, list[tuple[float, pd.D
     values = [v for v in VALUES if v in rows.columns and rows[v].notna().any()]
     if not values:
         return None
-    titles = [f"{words.title(v)}{_arrow(run.better(v))}" for v in values]
+    titles = [f"{words.title(v)}{_arrow(run.row(v).better)}" for v in values]
     figure = make_subplots(rows=len(values), cols=1, shared_xaxes=True, vertical_spacing=0.3 / len(values) ** 1.1,
                            subplot_titles=titles)
     picked = set(select_rows(run).index)

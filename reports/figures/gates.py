@@ -43,7 +43,7 @@ def against_limits(run: Run, rec: Recommendation) -> Any:
 
 def limit_of(run: Run, gate: Gate) -> tuple[float, bool]:
     """The limit of a gate as a number on the axis of its verdict's interval, and whether less is right."""
-    fewer = gate.value in ("seconds_per_image", "peak_bytes", "failure_rate") or run.better(gate.value) == "lower"
+    fewer = run.row(gate.value).fewer
     if gate.at_least is not None:
         return gate.at_least, False
     if gate.at_most is not None:

@@ -59,7 +59,7 @@ def layer(run: Run, value: str, grid: list[list[Estimate | None]], where: list[l
     return go.Heatmap(
         z=[[e.mean if e else None for e in row] for row in grid], x=list(range(len(grid[0]))), y=list(range(len(grid))),
         text=[[words.number(e.mean, value).split(" dE")[0] if e and e.mean is not None else "–" for e in row] for row in grid],
-        texttemplate="%{text}", textfont={"size": 13}, colorscale="Viridis", reversescale=run.better(value) == "lower",
+        texttemplate="%{text}", textfont={"size": 13}, colorscale="Viridis", reversescale=run.row(value).fewer,
         showscale=False, xgap=2, ygap=2, customdata=hover, hovertemplate="%{customdata}<extra></extra>",
         name=words.title(value))
 

@@ -49,7 +49,7 @@ def _judge_one(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
     if gate.value in _COUNTS:
         return _COUNTS[gate.value](run, gate, name)
     other = run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
-    fewer = gate.value in _COSTS or run.better(gate.value) == "lower"
+    fewer = run.row(gate.value).fewer
     seen = _COSTS[gate.value](run, gate, name, other) if gate.value in _COSTS else _images(run, rec, gate, (name, other))
     decisive = seen.times or seen.estimate
     if decisive.low is None:
@@ -77,7 +77,7 @@ def _meaningless(run: Run, gate: Gate, name: str) -> str:
         return "a limit, the margin or the ratio of this gate is not a number (NaN)"
     if gate.ratio is not None and (gate.not_worse_than is None or not gate.ratio > 0 or gate.margin):
         return "a ratio goes with not_worse_than, is above 0, and has no margin beside it"
-    if gate.not_worse_than is not None and gate.value not in {*_COUNTS, *_COSTS} and run.better(gate.value) == "nearer":
+    if gate.not_worse_than is not None and run.row(gate.value).better == "nearer":
         return f"{gate.value} has no better direction to be worse in"
     return ""
 

@@ -18,8 +18,6 @@ from reports.read.run import Run
 from reports.verdict.costs import UNEVEN, Seconds
 
 NONE_YET: Final = "nothing was promoted from this suite yet"
-REFERENCED: Final = frozenset({"palette_drift", "psnr_db", "exact_match", "ssim"})
-"""Values taken against the image of the suite's baseline candidate: comparable only while that is the same."""
 TIMED_BY: Final = ("sampler", "steps", "width", "height")
 
 
@@ -114,18 +112,19 @@ def _incomparable(run: Run, p: Promoted, value: str) -> Iterator[str]:
         for part in parts_of(run.suite.objective):
             yield from _incomparable(run, p, part)
         return
-    metric = "palette" if value == "palette_left" else str(run.metrics.get(value, {}).get("metric", ""))
-    if not metric:
+    row = run.values.get(value)
+    metric = row.metric if row is not None else ""
+    if row is None or not metric:
         yield f"{value} was not measured"
         return
-    versions = {row.get("metric"): row.get("version") for row in run.metrics.values()}
+    versions = {spec.metric: spec.version for spec in run.values.values() if spec.origin == "metric"}
     if metric not in p.metrics:
         yield f"{called(run)} was promoted without the metric {metric}"
     elif p.metrics[metric] != versions.get(metric):
         yield f"{value}: measured by version {p.metrics[metric]} of {metric}, now {versions.get(metric)}. Promote again"
     elif p.settings.get(metric, "") != run.head.get("metric_settings", {}).get(metric, ""):
         yield f"{value}: measured with another setting of {metric} (for example another CLIP model). Promote again"
-    elif value in REFERENCED and p.reference != _reference(run):
+    elif row.paired and p.reference != _reference(run):
         yield f"{value}: taken against another baseline candidate, or other files of it. Promote again"
 
 

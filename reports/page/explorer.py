@@ -112,7 +112,7 @@ def _printable(text: str) -> str:
 
 def _values(run: Run, table: pd.DataFrame) -> dict[str, Any]:
     """The measured values of every picture as text, a column for each value; the first are those of a caption."""
-    known = [v for v in dict.fromkeys([*CAPTION_VALUES, *run.metrics]) if v in table.columns
+    known = [v for v in dict.fromkeys([*CAPTION_VALUES, *run.values]) if v in table.columns
              and pd.api.types.is_numeric_dtype(table[v]) and table[v].notna().any()]
     columns = [["" if math.isnan(n) else words.number(n, v) for n in table[v].astype(float).tolist()] for v in known]
     titles = [words.title(v) for v in known]

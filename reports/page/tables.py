@@ -151,9 +151,9 @@ def provenance(run: Run) -> dict[str, Any]:
             "clip": said("clip_definition"),
             "suite": json.dumps(plain(run.suite), indent=1, ensure_ascii=True),
             "environment": json.dumps(run.environment, indent=1, ensure_ascii=True, default=str),
-            "metrics": [{"name": words.title(v), "unit": words.visible(str(m.get("unit", ""))), "better": run.better(v),
-                         "definition": words.visible(str(m.get("definition", ""))),
-                         "version": words.visible(str(m.get("version", "")))} for v, m in run.metrics.items()],
+            "metrics": [{"name": words.title(v), "unit": words.visible(spec.unit), "better": spec.better,
+                         "definition": words.visible(spec.definition), "version": words.visible(str(spec.version))}
+                        for v, spec in run.values.items()],
             "weights": [{"name": label_with_role(run, w.candidate), "identity": words.visible(w.identity),
                          "inputs": [(words.visible(k), words.visible(v)) for k, v in w.inputs.items()]}
                         for w in run.weights.values() if w.candidate in {c.name for c in run.suite.candidates}]}

@@ -7,23 +7,15 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
-from harness.records import Cell, Sample
+from harness.records import RUN_VALUES, Cell, Sample, ValueSpec
 from reports.read.blind_files import FOLDER, PREFERENCE, RATING, Session, Sheet, Shown, read_keys, read_sheets
 from reports.read.current_records import Gap
 
-METRICS: Final[dict[str, dict[str, Any]]] = {
-    "rating": {"metric": "blind", "unit": "points of 10", "better": "higher", "version": 1,
-               "definition": "mean score of an image over its raters, who did not know what made it: 1 very bad to 10 "
-                             "excellent; a rater who saw it more than once counts once, with the mean"},
-    "preferred": {"metric": "blind", "unit": "share of duels", "better": "higher", "version": 1,
-                  "definition": "share of an image's blind duels, against other candidates at the same prompt and seed, "
-                                "that it won; no difference is half a win"},
-}
 REMADE: Final = "rated before the image was made again; show it to the raters anew"
 UNSHOWN: Final = "not among the images that raters answered for"
 
@@ -66,7 +58,7 @@ class Eyes:
     gaps: tuple[Gap, ...] = ()
     damaged: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
-    metrics: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    values: Mapping[str, ValueSpec] = field(default_factory=dict)
 
 
 def with_ratings(folder: Path, images: pd.DataFrame, samples: Mapping[tuple[str, Cell], Sample]) -> tuple[pd.DataFrame, Eyes]:
@@ -81,16 +73,16 @@ def with_ratings(folder: Path, images: pd.DataFrame, samples: Mapping[tuple[str,
     sheets, unread = read_sheets(folder, keys)
     standing = {(s.key, s.sha256) for s in samples.values()}
     ratings, duels, stale = _sorted(sheets, keys, standing)
-    table, metrics, gaps = images.copy(), dict[str, Mapping[str, Any]](), list[Gap]()
+    table, rows, gaps = images.copy(), dict[str, ValueSpec](), list[Gap]()
     for value, scores in (("rating", _means(ratings)), ("preferred", _shares(duels))):
         gaps.extend(_remade(value, [shown for name, shown in stale if name == value], samples, scores))
         if any(sheet.mode == (RATING if value == "rating" else PREFERENCE) for sheet in sheets):
             table[value] = np.asarray([scores.get(key, np.nan) for key in _keys(images, samples)], dtype=np.float64)
-            metrics[value] = METRICS[value]
+            rows[value] = RUN_VALUES[value]
             gaps.extend(_unrated(table, value, gaps))
     lost = sum(1 for _, shown in stale if (shown.candidate, _cell(shown)) not in samples)
     return table, Eyes(
-        ratings=tuple(ratings), duels=tuple(duels), gaps=tuple(gaps), damaged=(*broken, *unread), metrics=metrics,
+        ratings=tuple(ratings), duels=tuple(duels), gaps=tuple(gaps), damaged=(*broken, *unread), values=rows,
         first_showing={second: first for key in keys.values() for second, first in key.repeats.items()},
         answered={(s.session, s.rater): (len(s.answers), len(keys[s.session].shows)) for s in sheets},
         expected={name: key.raters for name, key in keys.items()},

@@ -29,34 +29,28 @@ from harness.records import (
     Power,
     Sample,
     Timeline,
+    ValueSpec,
     Weights,
 )
+from harness.records.values import spec_of, values_from
 from reports.read.baseline import Promoted, read_promoted
 from reports.read.current_records import Gap, sift
 from reports.read.field_types import sound_records
 from reports.read.objective import parts_of, with_objective
 from reports.read.ratings import Eyes, with_ratings
 from reports.read.run_json import read_head
+from reports.read.value_rows import rows_of
 
 __all__ = ["Gap", "Run", "by_cell", "load_run"]
 
 BASE_COLUMNS: Final = ("candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path")
 LARGEST_SCORE: Final = 1e100
-DERIVED: Final[dict[str, dict[str, Any]]] = {
-    "objective": {"metric": "derived", "unit": "points", "better": "higher", "version": 1,
-                  "definition": "the value the suite maximises minus its penalties, per image"},
-    "desirability": {"metric": "derived", "unit": "points", "better": "higher", "version": 1,
-                     "definition": "100 x weighted geometric mean of the desirabilities that the suite declares, per image"},
-    "palette_left": {"metric": "derived", "unit": "share of images", "better": "lower", "version": 1,
-                     "definition": "1 when an image's dominant colour is not the most common one of its candidate and "
-                                   "prompt over all seeds and guidance scales, else 0"},
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
     """One run as read: `images` has one row per image (candidate, axis columns, prompt, text, split, seed, guidance,
-    path, every value, labels, clusters, palette_left, objective); absent values are NaN and `missing` says why.
+    path, every value, labels, clusters, palette_left, objective); absent values are NaN and `missing` says why. `values` are
+    the rows of what the images may have, by name.
     Only records that still count are here, and only those of declared candidates; `changed` and `looks` are as in Standing."""
 
     folder: Path
@@ -78,7 +72,7 @@ class Run:
     missing: tuple[Gap, ...]
     changed: Mapping[str, tuple[str, ...]]
     damaged: tuple[str, ...]
-    metrics: Mapping[str, Mapping[str, Any]]
+    values: Mapping[str, ValueSpec]
     environment: Mapping[str, Any]
     head: Mapping[str, Any]
     looks: tuple[Look, ...] = ()
@@ -89,12 +83,19 @@ class Run:
 
     @property
     def numeric_values(self) -> list[str]:
-        """The values of the run that are numbers and have a column in `images`."""
-        return [value for value in self.metrics if value in self.images.columns and self.images[value].dtype.kind in "fiu"]
+        """The values of the run that are numbers and have a column in `images`, in the order of `values`."""
+        return [value for value in self.values if value in self.images.columns and self.images[value].dtype.kind in "fiu"]
 
-    def better(self, value: str) -> str:
-        """Direction of a value: "higher", "lower", "nearer", or "" when the run does not say."""
-        return str(self.metrics.get(value, {}).get("better", ""))
+    def row(self, value: str) -> ValueSpec:
+        """What is known of a value: its row of `values`, else of RUN_VALUES, else that of an unknown value."""
+        return spec_of(self.values, value)
+
+    def versions_behind(self, value: str) -> list[int | str]:
+        """The versions that decide a value: its own, and of a derived value those of the metric it is derived from."""
+        row = self.row(value)
+        behind = [spec.version for spec in self.values.values()
+                  if row.origin == "derived" and spec.origin == "metric" and spec.metric == row.metric]
+        return list(dict.fromkeys([*behind, *([] if behind else [row.version])]))
 
     def candidate(self, name: str) -> Candidate:
         """The declared candidate of that name; raises KeyError with the known names."""
@@ -123,14 +124,14 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     found = sift(records, suite, head, looks)
     rated, eyes = with_ratings(folder, _table(suite, found.samples, found.measurements), found.samples)
     images = _with_derived(rated, suite.objective)
-    metrics = {**{str(k): dict(v) for k, v in head.get("metrics", {}).items()}, **_derived(suite.objective), **eyes.metrics}
+    values = {**rows_of(head), **_derived(suite.objective), **eyes.values}
     missing = (*found.gaps, *_gaps(images, suite, found.measurements), *eyes.gaps)
     damaged = [*damaged, *odd, *eyes.damaged]
     return Run(folder=folder, suite=suite, images=images, failures=found.failures, missing=missing, damaged=tuple(damaged),
                coverage=found.coverage, latency=found.latency, memory=found.memory, weights=found.weights,
                timeline=found.timeline, power=found.power, durations=found.durations, curves=found.curves, fits=found.fits,
                floors=found.floors, defects=found.defects,
-               finished=found.finished, changed=found.changed, metrics=metrics, environment=head.get("environment", {}),
+               finished=found.finished, changed=found.changed, values=values, environment=head.get("environment", {}),
                head=head, looks=found.looks, eyes=eyes, promoted=read_promoted(folder),
                digests={s.path: s.sha256 for s in found.samples.values()})
 
@@ -168,7 +169,7 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
 
 
 def _with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
-    """Adds palette_left and objective (see DERIVED). A tie for the most common colour goes to the first by name."""
+    """Adds palette_left and objective (see RUN_VALUES). A tie for the most common colour goes to the first by name."""
     table = table.copy()
     table["palette_left"] = np.nan
     if "dominant" in table.columns:
@@ -185,9 +186,10 @@ def _most_common(colours: pd.Series[str]) -> str:
     return min(counts, key=lambda colour: (-counts[colour], str(colour)))
 
 
-def _derived(objective: Objective) -> dict[str, dict[str, Any]]:
+def _derived(objective: Objective) -> dict[str, ValueSpec]:
     """The derived values that a suite has."""
-    return {name: spec for name, spec in DERIVED.items() if name != DESIRABILITY or objective.maximise == DESIRABILITY}
+    return {name: spec for name, spec in values_from("derived").items()
+            if name != DESIRABILITY or objective.maximise == DESIRABILITY}
 
 
 def _gaps(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measurement]) -> list[Gap]:

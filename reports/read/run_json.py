@@ -12,6 +12,7 @@ from typing import Any, Final
 from harness.declare import Suite, restore
 from harness.records import RUN_FORMAT
 from reports.read.field_types import trouble
+from reports.read.value_rows import FIELD_TYPES, rows_of
 
 AGAIN: Final = "run the suite again, which writes the file anew and keeps the images that still fit"
 _TYPES: Final[dict[str, type]] = {
@@ -19,7 +20,6 @@ _TYPES: Final[dict[str, type]] = {
     "not_selected": list, "command": list, "added": list, "race": str, "started": str}
 _OF_TEXT: Final = ("metric_settings", "not_offered", "not_selected", "added")
 """Whose members are texts."""
-_SPEC: Final[dict[str, Any]] = {"metric": str, "unit": str, "better": str, "definition": str, "version": int | str}
 _WORDS: Final[dict[type, str]] = {dict: "an object", list: "a list", str: "a text", int: "a number", float: "a number",
                                   bool: "true or false", type(None): "null"}
 
@@ -59,9 +59,13 @@ def _odd_parts(head: Mapping[str, Any]) -> str:
     for value, spec in head.get("metrics", {}).items():
         if not isinstance(spec, dict):
             return f"the metric {value!r} is {_kind(spec)} where an object was expected"
-        for name, kind in _SPEC.items():
-            if not isinstance(spec.get(name, ""), kind):
+        for name, kind in FIELD_TYPES.items():
+            if name in spec and not isinstance(spec[name], kind):
                 return f"the {name} of the metric {value!r} is {_kind(spec[name])}"
+    try:
+        rows_of(head)
+    except ValueError as error:
+        return str(error)
     for name in _OF_TEXT:
         members = head.get(name, ())
         told = members.values() if isinstance(members, dict) else members

@@ -13,6 +13,7 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import plain, short_hash
+from harness.records.values import costs
 from reports.read.baseline import digest_of
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import Estimate, cluster_mean
@@ -23,9 +24,7 @@ from reports.verdict.recommending import recommend
 PICK: Final = "the pick"
 BASELINE: Final = "the baseline"
 PROMOTED: Final = "promoted"
-DERIVED_FROM: Final = {"palette_left": "palette"}
-"""Values that load.py derives, and the metric whose version decides them; the objective depends on its whole declaration."""
-COSTS: Final = ("seconds_per_image", "peak_bytes")
+COSTS: Final = costs()
 LARGEST_BYTES: Final = 64_000_000
 UNKNOWN: Final = None
 """What a baseline file does not say; it equals nothing, for nobody can tell whether it changed."""
@@ -126,7 +125,7 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
     at: dict[str, float | None] = {}
     wanted = [(PICK, rec.pick, rec.guidance), (BASELINE, run.suite.baseline, guidance),
               *((c.name, c.name, guidance) for c in run.suite.candidates)]
-    values = [v for v in run.metrics if v in run.images.columns and run.images[v].dtype.kind in "fiu"]
+    values = run.numeric_values
     for series, name, scale in wanted:
         if name is None:
             continue
@@ -137,10 +136,8 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         estimates |= {(series, cost): e for cost, e in _costs(run, name).items()}
     environment = run.environment
     settings = run.head.get("metric_settings", {})
-    metric: dict[str, Any] = {value: [spec.get("version"), settings.get(str(spec.get("metric")), "")]
-                              for value, spec in run.metrics.items()}
-    metric |= {value: [run.metrics[v].get("version") for v in run.metrics if run.metrics[v].get("metric") == of]
-               for value, of in DERIVED_FROM.items()}
+    metric: dict[str, Any] = {value: [run.versions_behind(value), settings.get(spec.metric, "")]
+                              for value, spec in run.values.items()}
     metric["objective"] = _objective(run, metric)
     metric |= {cost: [_torch(environment), environment.get("cpu")] for cost in COSTS}
     return Point(

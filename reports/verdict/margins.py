@@ -145,7 +145,7 @@ def _paste(run: Run, gate: Gate, smallest: float, mean: float | None) -> str:
     noise."""
     if gate.not_worse_than is None or (gate.ratio is not None and not mean):
         return ""
-    fewer = gate.value in COSTS or run.better(gate.value) == "lower"
+    fewer = run.row(gate.value).fewer
     named = {BASELINE: "BASELINE", PROMOTED: "PROMOTED"}.get(gate.not_worse_than, repr(gate.not_worse_than))
     said = f"margin={rounded_up(smallest):.6g}"
     if gate.ratio is not None and mean:
@@ -210,5 +210,5 @@ def _tied(of: Measured, value: str) -> Spread | None:
 
 def _values(run: Run) -> Sequence[str]:
     """The measured numbers of the A/A run that have a better direction."""
-    return [value for value in run.metrics if value in run.images.columns and run.images[value].dtype.kind in "fiu"
-            and run.better(value) in ("higher", "lower") and run.images[value].notna().any()]
+    return [value for value in run.numeric_values
+            if run.row(value).better in ("higher", "lower") and run.images[value].notna().any()]

@@ -69,11 +69,11 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
     left out; of a value that has no better side there is no front.
     """
     rows = run.images if guidance is None else run.images[run.images["guidance"] == guidance]
-    if value not in rows.columns or run.better(value) not in ("higher", "lower"):
+    if value not in rows.columns or run.row(value).better not in ("higher", "lower"):
         return ()
     by_prompt = rows.groupby(["candidate", "prompt"])[value].mean()
     means = {str(n): float(m) for n, m in by_prompt.groupby(level=0).mean().dropna().items()}
-    sign = -1.0 if run.better(value) == "lower" else 1.0
+    sign = -1.0 if run.row(value).fewer else 1.0
     spread = _seconds(run, list(means)) if kind == SECONDS else _bytes(run, list(means))
     names = [n for n in means if n in spread]
     gaps = _gaps({n: rows[rows["candidate"] == n] for n in names}, value)

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.declare import Budget, Candidate, Gate, Merge
-from harness.records import Coverage, Failure, Look
+from harness.records import RUN_VALUES, Coverage, Failure, Look
 from reports.gates import Verdict
 from reports.gates.counts import failure_rate
 from reports.page.tables import gate_rows
@@ -137,7 +137,7 @@ def test_a_rating_by_people_is_a_value_like_others(merge_run: Run, merge_verdict
                                                    status: str) -> None:
     even = merge_run.images["prompt"].str[-1].isin(list("02468"))
     images = merge_run.images.assign(rating=even.map({True: values[0], False: values[1]}))
-    run = replace(merge_run, images=images, metrics={**merge_run.metrics, "rating": {"better": "higher"}})
+    run = replace(merge_run, images=images, values={**merge_run.values, "rating": RUN_VALUES["rating"]})
     assert judged(run, merge_verdict, Gate(value="rating", at_least=6, candidates=(PICK,))).status == status
 
 

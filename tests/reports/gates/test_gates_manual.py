@@ -9,9 +9,9 @@ from typing import Any
 
 from harness import Gate, Objective, alpha_sweep
 from harness.check import problems
-from harness.check.values import RUN_VALUES
+from harness.metrics import METRICS
+from harness.records.values import values_from
 from reports.gates import FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED
-from reports.gates.promoted_baseline import REFERENCED
 from tests.fakes import tiny_suite
 
 ROOT = Path(__file__).parents[3]
@@ -37,8 +37,10 @@ def test_the_declarations_shown_are_sound(tmp_path: Path) -> None:
 
 def test_every_kind_of_gate_is_shown_and_explained() -> None:
     gates, _ = shown()
-    assert {gate.value for gate in gates} >= set(RUN_VALUES)
-    for value in (*RUN_VALUES, *REFERENCED):
+    of_the_run = values_from("run")
+    assert {gate.value for gate in gates} >= of_the_run.keys()
+    paired = [spec.name for metric in METRICS.values() for spec in metric.values if spec.paired]
+    for value in (*of_the_run, *paired):
         assert f"`{value}`" in MANUAL
 
 

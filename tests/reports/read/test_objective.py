@@ -75,9 +75,9 @@ def test_a_suite_that_maximises_desirability_is_recommended_by_it(tmp_path: Path
     assert run.images["desirability"].between(0, 100).all()
     assert (run.images["objective"] == run.images["desirability"]).all()
     assert (recommend(run).guidance or 0) < max(suite.grid.guidance_scales)
-    assert run.metrics["desirability"]["better"] == "higher"
+    assert run.values["desirability"].better == "higher"
 
 
 def test_other_suites_have_no_such_value(merge_run: object) -> None:
-    assert "desirability" not in merge_run.metrics  # type: ignore[attr-defined]
+    assert "desirability" not in merge_run.values  # type: ignore[attr-defined]
     assert "desirability" not in merge_run.images.columns  # type: ignore[attr-defined]

@@ -58,7 +58,7 @@ def test_images_nobody_rated_are_absent_and_not_zero(folder: Path, made: Blind) 
 def test_a_run_without_answers_has_no_such_column(folder: Path) -> None:
     run = load_run(folder)
     assert "rating" not in run.images.columns
-    assert "rating" not in run.metrics
+    assert "rating" not in run.values
 
 
 def test_a_gate_on_the_rating_is_judged(folder: Path, made: Blind) -> None:

@@ -65,8 +65,8 @@ def test_nothing_is_placed_where_memory_was_only_the_process(merge_run: Run) -> 
 
 def test_less_is_better_where_the_metric_says_so(merge_run: Run) -> None:
     run = _exact_memory(merge_run)
-    drift = {**run.metrics["palette_drift"], "better": "lower"}
-    placed = front_of(replace(run, metrics={**run.metrics, "palette_drift": drift}), "palette_drift", 3.0, BYTES)
+    drift = replace(run.row("palette_drift"), better="lower")
+    placed = front_of(replace(run, values={**run.values, "palette_drift": drift}), "palette_drift", 3.0, BYTES)
     best = min(placed, key=lambda p: p.quality)
     assert best.candidate == "alpha=0"
     assert best.status == FRONT

@@ -1,0 +1,167 @@
+"""What is known of a value that is judged: one frozen row says its title, unit, direction, range and how it is shown.
+
+A metric declares its rows beside its function; the values that no metric gives (derived ones, people's ratings, counts and
+costs) are the rows of RUN_VALUES. run.json carries the rows of a run's metrics, so that reports need no metric's code.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import MappingProxyType
+from typing import Any, Final, Literal
+
+Better = Literal["higher", "lower", "nearer"]
+Kind = Literal["number", "share", "flag", "count", "cost"]
+Display = Literal["number", "percent", "bytes", "seconds"]
+Origin = Literal["metric", "derived", "people", "run"]
+
+BETTER: Final = ("higher", "lower", "nearer")
+KINDS: Final = ("number", "share", "flag", "count", "cost")
+DISPLAYS: Final = ("number", "percent", "bytes", "seconds")
+ORIGINS: Final = ("metric", "derived", "people", "run")
+PLACES: Final = ("headline", "figure", "caption")
+"""Where a value is shown beyond the tables and the image explorer, which hold every value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValueSpec:
+    """One judged value. Everything that reads it (statistics, gates, figures, tables, the page) asks this row.
+
+    `better`: with "nearer" neither more nor less is better, only closer to a wanted value.
+    `kind`: "share" is a fraction of something, "flag" 0 or 1 for each image, "count" a whole number of the run, "cost" what a
+    candidate takes. `low` and `high` are the least and the largest value there can be; None where there is none. The range of
+    a share or a flag is 0 to 1 without saying so.
+    `paired`: taken against the baseline's image of the same prompt, seed and guidance.
+    `pooled`: depends on the candidate's other images of the same prompt.
+    `display`, `digits` and `symbol` say how a number is written; `shown` names the PLACES where the value appears.
+    `origin` says what the value comes from, and `metric` which metric, by its name in the suite; `version` is the metric's, or
+    that of the derivation.
+    Raises ValueError for a row that contradicts itself.
+    """
+
+    name: str
+    title: str
+    unit: str
+    better: Better
+    definition: str
+    kind: Kind = "number"
+    low: float | None = None
+    high: float | None = None
+    paired: bool = False
+    pooled: bool = False
+    display: Display = "number"
+    digits: int = 2
+    symbol: str = ""
+    shown: tuple[str, ...] = ("figure", "caption")
+    origin: Origin = "metric"
+    metric: str = ""
+    version: int | str = 1
+    paper: str = ""
+
+    def __post_init__(self) -> None:
+        if self.kind in ("share", "flag"):
+            object.__setattr__(self, "low", 0.0 if self.low is None else self.low)
+            object.__setattr__(self, "high", 1.0 if self.high is None else self.high)
+        for name, known in (("better", BETTER), ("kind", KINDS), ("display", DISPLAYS), ("origin", ORIGINS)):
+            if getattr(self, name) not in known:
+                raise ValueError(f"value {self.name!r}: {name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
+        if unknown := sorted({*self.shown} - {*PLACES}):
+            raise ValueError(f"value {self.name!r}: shown holds {unknown[0]!r}; expected some of {', '.join(PLACES)}")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"value {self.name!r}: low is {self.low!r} and high {self.high!r}; expected low below high")
+        if self.kind in ("share", "flag") and (self.low, self.high) != (0.0, 1.0):
+            raise ValueError(f"value {self.name!r}: a {self.kind} goes from 0 to 1; leave low and high out")
+
+    @property
+    def fewer(self) -> bool:
+        """Whether less of it is better."""
+        return self.better == "lower"
+
+    @property
+    def bounded_share(self) -> bool:
+        """Whether it is a share of something, from 0 to 1, or a flag."""
+        return self.kind in ("share", "flag")
+
+
+FIELDS: Final = tuple(field.name for field in fields(ValueSpec))
+OBJECTIVE: Final = ValueSpec(
+    name="objective", title="Objective", unit="points", better="higher", origin="derived",
+    definition="the value the suite maximises minus its penalties, per image", shown=("headline", "figure", "caption"))
+FAILURE_RATE: Final = ValueSpec(
+    name="failure_rate", title="Failure rate", unit="share of images", better="lower", kind="flag", display="percent",
+    origin="run", shown=(), definition="images that could not be made, or are unusable, of those asked for")
+SECONDS: Final = ValueSpec(
+    name="seconds_per_image", title="Seconds per image", unit="s", better="lower", kind="cost", low=0.0, display="seconds",
+    origin="run", shown=("headline",), definition="median over the timed rounds, one image at batch 1")
+BYTES: Final = ValueSpec(
+    name="peak_bytes", title="Peak memory", unit="bytes", better="lower", kind="cost", low=0.0, display="bytes", origin="run",
+    shown=("headline",), definition="largest reading of the memory probe during one image at batch 1")
+
+RUN_VALUES: Final[Mapping[str, ValueSpec]] = MappingProxyType({spec.name: spec for spec in (
+    OBJECTIVE,
+    ValueSpec(
+        name="desirability", title="Desirability", unit="points", better="higher", origin="derived", low=0.0, high=100.0,
+        definition="100 x weighted geometric mean of the desirabilities that the suite declares, per image", shown=()),
+    ValueSpec(
+        name="palette_left", title="Left the usual colour", unit="share of images", better="lower", kind="flag", pooled=True,
+        display="percent", origin="derived", metric="palette", shown=("figure",),
+        definition="1 when an image's dominant colour is not the most common one of its candidate and prompt over all seeds and "
+                   "guidance scales, else 0"),
+    ValueSpec(
+        name="rating", title="Rating by people", unit="points of 10", better="higher", low=1.0, high=10.0, origin="people",
+        metric="blind", shown=(),
+        definition="mean score of an image over its raters, who did not know what made it: 1 very bad to 10 excellent; a rater "
+                   "who saw it more than once counts once, with the mean"),
+    ValueSpec(
+        name="preferred", title="Duels won", unit="share of duels", better="higher", kind="share", origin="people",
+        metric="blind", shown=(),
+        definition="share of an image's blind duels, against other candidates at the same prompt and seed, that it won; no "
+                   "difference is half a win"),
+    ValueSpec(
+        name="coverage", title="Keys lost", unit="keys", better="lower", kind="count", low=0.0, origin="run", shown=(), digits=0,
+        definition="keys of the model files that no stage accounts for"),
+    ValueSpec(
+        name="identities", title="Identities broken", unit="identities", better="lower", kind="count", low=0.0, origin="run",
+        shown=(), digits=0, definition="algebraic identities of the merge method that do not hold on the candidate's tensors"),
+    ValueSpec(
+        name="failures", title="Failures", unit="stages", better="lower", kind="count", low=0.0, origin="run", shown=(),
+        digits=0, definition="stages of the candidate that failed"),
+    FAILURE_RATE,
+    SECONDS,
+    BYTES,
+)})
+"""Values that no metric of a suite gives, by name, in the order in which tables list them."""
+
+SHARE: Final = ValueSpec(name="share", title="Share", unit="share", better="nearer", kind="share", display="percent", shown=(),
+                         origin="derived", definition="a share of something that is no value of its own")
+
+
+def values_from(origin: Origin) -> dict[str, ValueSpec]:
+    """The rows of RUN_VALUES of one origin, in their order."""
+    return {name: spec for name, spec in RUN_VALUES.items() if spec.origin == origin}
+
+
+def counts() -> tuple[str, ...]:
+    """Names of what is counted over a run and not measured per image."""
+    return tuple(name for name, spec in values_from("run").items() if spec.kind != "cost")
+
+
+def costs() -> tuple[str, ...]:
+    """Names of what a candidate costs."""
+    return tuple(name for name, spec in RUN_VALUES.items() if spec.kind == "cost")
+
+
+def unknown_value(name: str) -> ValueSpec:
+    """The row of a value of which nothing is known but its name: a plain number without a range."""
+    return ValueSpec(name=name, title=name.replace("_", " "), unit="", better="nearer", definition="", shown=())
+
+
+def spec_of(values: Mapping[str, ValueSpec], name: str) -> ValueSpec:
+    """The row of a value: one of `values`, else of RUN_VALUES, else that of an unknown value."""
+    return values.get(name) or RUN_VALUES.get(name) or unknown_value(name)
+
+
+def to_plain(spec: ValueSpec) -> dict[str, Any]:
+    """A row as run.json holds it: every field but the name, which is its key there."""
+    return {name: list(value) if isinstance(value := getattr(spec, name), tuple) else value for name in FIELDS if name != "name"}
