@@ -97,39 +97,39 @@ def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, fam
     part = _Part(component=component, family=family, names=names,
                  denoiser=whole or (tuple(names.values()) if component in DENOISERS else ()))
     if not isinstance(alpha, Alphas):
-        found = _rule(alpha, part)
-        return ByKey(component=component, values=found.values, slots=found.slots, notes=tuple(found.notes))
+        by_key = _rule(alpha, part)
+        return ByKey(component=component, values=by_key.values, slots=by_key.slots, notes=tuple(by_key.notes))
     chosen, matched = _patterns(alpha.keys, part)
-    found = _rule(alpha.parts.get(component, alpha.default), _Part(
+    by_key = _rule(alpha.parts.get(component, alpha.default), _Part(
         component=component, family=family, names=names, denoiser=part.denoiser, exempt=frozenset(chosen)))
     for key, pattern in chosen.items():
-        found.values[key], found.slots[key] = alpha.keys[pattern], pattern
-    return ByKey(component=component, values={key: found.values[key] for key in names}, notes=tuple(found.notes),
-                 slots={key: found.slots[key] for key in names}, matched=matched)
+        by_key.values[key], by_key.slots[key] = alpha.keys[pattern], pattern
+    return ByKey(component=component, values={key: by_key.values[key] for key in names}, notes=tuple(by_key.notes),
+                 slots={key: by_key.slots[key] for key in names}, matched=matched)
 
 
-def unmatched_patterns(alpha: Alpha, found: Sequence[ByKey]) -> tuple[str, ...]:
+def unmatched_patterns(alpha: Alpha, by_component: Sequence[ByKey]) -> tuple[str, ...]:
     """The patterns of `alpha` that match no key of any merged component, which would be skipped in silence."""
     if not isinstance(alpha, Alphas):
         return ()
-    matched = {pattern for one in found for pattern in one.matched}
+    matched = {pattern for one in by_component for pattern in one.matched}
     return tuple(pattern for pattern in alpha.keys if pattern not in matched)
 
 
-def unmatched(alpha: Alpha, found: Sequence[ByKey]) -> list[str]:
+def unmatched(alpha: Alpha, by_component: Sequence[ByKey]) -> list[str]:
     """One sentence per pattern of `alpha` that matches no key, and per part of it that is not merged. `found` are the
     results for all components that are merged."""
     if not isinstance(alpha, Alphas):
         return []
-    components = [one.component for one in found]
+    components = [one.component for one in by_component]
     merged = ", ".join(components) or "none"
-    example = next((key for one in found for key in one.values), "down_blocks.0.resnets.0.conv1.weight")
+    example = next((key for one in by_component for key in one.values), "down_blocks.0.resnets.0.conv1.weight")
     return [
         *(f"alpha for the part {part!r}: it is not merged; merged: {merged}. Name it in the merge's parts, or leave it out "
           "here" for part in alpha.parts if part not in components),
         *(f"alpha for the keys {pattern!r}: no key of {merged} matches. A pattern must match the whole name, such as "
           f"{example!r}; write * for any text, like '*attn2*' or '{components[0] if components else 'unet'}.*'"
-          for pattern in unmatched_patterns(alpha, found)),
+          for pattern in unmatched_patterns(alpha, by_component)),
     ]
 
 
@@ -163,7 +163,7 @@ def _blocks(blocks: Blocks, part: _Part) -> _Found:
     size = _size(blocks, part)
     slots = slots_of(blocks.convention, part.family, part.denoiser, size)
     table, notes = _preset(blocks, slots, size) if blocks.preset else _values(blocks, slots, part, size)
-    found = _Found(notes=notes)
+    by_key = _Found(notes=notes)
     beside: Counter[tuple[str, str]] = Counter()
     lacking: dict[str, int] = {}
     for key, name in part.names.items():
@@ -173,7 +173,7 @@ def _blocks(blocks: Blocks, part: _Part) -> _Found:
         if slot != NONE and slot not in table:
             lacking[slot] = lacking.get(slot, 0) + 1
             continue
-        found.values[key], found.slots[key] = table.get(slot, 0.0), slot
+        by_key.values[key], by_key.slots[key] = table.get(slot, 0.0), slot
         if group := _group(part, name):
             beside[group, slot] += 1
     if lacking:
@@ -181,10 +181,10 @@ def _blocks(blocks: Blocks, part: _Part) -> _Found:
     for (group, slot), count in beside.items():
         keys = f"{group} ({count} {'key' if count == 1 else 'keys'})"
         if slot == NONE:
-            found.notes.append(f"{keys} is not merged and stays A's (convention {blocks.convention})")
+            by_key.notes.append(f"{keys} is not merged and stays A's (convention {blocks.convention})")
         elif slot != group:
-            found.notes.append(f"{keys} counts to {slot} (convention {blocks.convention})")
-    return found
+            by_key.notes.append(f"{keys} counts to {slot} (convention {blocks.convention})")
+    return by_key
 
 
 def _size(blocks: Blocks, part: _Part) -> tuple[int, int]:
@@ -264,12 +264,12 @@ def _preset(blocks: Blocks, slots: Slots, size: tuple[int, int]) -> tuple[dict[s
 
 
 def _lacking(component: str, lacking: Mapping[str, int], blocks: Blocks, slots: Slots) -> str:
-    said = " and ".join(f"{slot} ({count} {'key' if count == 1 else 'keys'})" for slot, count in lacking.items())
+    listed = " and ".join(f"{slot} ({count} {'key' if count == 1 else 'keys'})" for slot, count in lacking.items())
     if any(slot in ("BASE", *slots.head) for slot in lacking):
         remedy = "give base=..." + (", or the values with " + " and ".join(slots.head) + " first" if slots.head else "")
     else:
         remedy = slots.said()
-    return (f"{component} needs a value for {said} under convention {blocks.convention!r}, and none is given; {remedy}, or "
+    return (f"{component} needs a value for {listed} under convention {blocks.convention!r}, and none is given; {remedy}, or "
             f"leave {component!r} out of parts")
 
 
@@ -288,17 +288,17 @@ def _gradient(gradient: Gradient, part: _Part) -> _Found:
     if len(anchors) < 2:
         raise WhereError(f"a gradient of {len(anchors)} values; expected at least 2, for the first and the last layer")
     mean = sum(anchors) / len(anchors)
-    found = _Found()
+    by_key = _Found()
     for key in part.names:
         if key in part.exempt:
             continue
         if key not in layers:
-            found.values[key], found.slots[key] = mean, LAYERLESS
+            by_key.values[key], by_key.slots[key] = mean, LAYERLESS
             continue
         slot, index = layers[key]
-        found.values[key] = interpolated(anchors, index / last * (len(anchors) - 1) if last else 0.0)
-        found.slots[key] = slot
-    if count := sum(slot == LAYERLESS for slot in found.slots.values()):
+        by_key.values[key] = interpolated(anchors, index / last * (len(anchors) - 1) if last else 0.0)
+        by_key.slots[key] = slot
+    if count := sum(slot == LAYERLESS for slot in by_key.slots.values()):
         keys = "key" if count == 1 else "keys"
-        found.notes.append(f"alpha of {count} {keys} in no layer is the mean of the gradient, {mean:g}")
-    return found
+        by_key.notes.append(f"alpha of {count} {keys} in no layer is the mean of the gradient, {mean:g}")
+    return by_key

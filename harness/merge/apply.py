@@ -72,10 +72,10 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
     cut into chunks for one thread per core; the bits do not depend on how.
     """
     def do(task: _Task) -> str:
-        made, live = task.made(read, precision), task.place
+        merged, live = task.made(read, precision), task.place
         # A weighted sum lies between its inputs, and a copy is what it was: neither overflows.
-        if task.quick or isinstance(task.target.expression, Source) or finite(made):
-            live.copy_(made)
+        if task.quick or isinstance(task.target.expression, Source) or finite(merged):
+            live.copy_(merged)
             return ""
         return task.target.key
 
@@ -149,17 +149,17 @@ def _on_all_cores(do: Callable[[_Task], str], tasks: list[_Task]) -> list[str]:
     lock = threading.Lock()
 
     def work() -> list[str]:
-        said: list[str] = []
+        results: list[str] = []
         while True:
             with lock:
                 task = next(waiting, None)
             if task is None:
-                return said
-            said.append(do(task))
+                return results
+            results.append(do(task))
 
     with ThreadPoolExecutor(_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
         working = [pool.submit(work) for _ in range(_cores())]
-        return [key for found in working for key in found.result() if key]
+        return [key for results in working for key in results.result() if key]
 
 
 def _cores() -> int:

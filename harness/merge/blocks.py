@@ -135,8 +135,8 @@ def counts(names: Iterable[str], family: str) -> tuple[int, int]:
     """
     kinds = {"flux": ("double", "single"), "sd3": ("joint", "")}.get(family, ("input_blocks", "output_blocks"))
     pattern = _STREAM_BLOCK if family in ("flux", "sd3") else _UNET_BLOCK
-    found = {(m[1], int(m[2])) for m in map(pattern.match, names) if m}
-    first, second = (1 + max((number for kind, number in found if kind == wanted), default=-1) for wanted in kinds)
+    numbered = {(m[1], int(m[2])) for m in map(pattern.match, names) if m}
+    first, second = (1 + max((number for kind, number in numbered if kind == counted), default=-1) for counted in kinds)
     if not first:
         raise WhereError(f"no blocks of a model of family {family!r} are among these names; expected names like "
                          f"'{kinds[0]}{'' if kinds[0].endswith('s') else '_blocks'}.0. ...'")
@@ -193,8 +193,8 @@ def _beside_slot(rules: Convention, family: str, component: str) -> str:
 
 
 def _unet_slot(rules: Convention, family: str, name: str, size: tuple[int, int]) -> str:
-    if found := _UNET_BLOCK.match(name):
-        kind, number = found[1], int(found[2])
+    if match := _UNET_BLOCK.match(name):
+        kind, number = match[1], int(match[2])
         if kind == "middle_block":
             return f"M{number:02d}" if rules.own_slots else "M00"
         return f"{'IN' if kind == 'input_blocks' else 'OUT'}{number:02d}"
@@ -210,8 +210,8 @@ def _places(rules: Convention, family: str) -> Places:
 
 def _stream_slot(rules: Convention, family: str, name: str) -> str:
     """The slot of a key of a Flux or SD3 transformer. What no slider of the tool reaches is not merged."""
-    if found := _STREAM_BLOCK.match(name):
-        return f"{found[1][0].upper()}{int(found[2]):02d}"
+    if match := _STREAM_BLOCK.match(name):
+        return f"{match[1][0].upper()}{int(match[2]):02d}"
     first = name.partition(".")[0]
     if rules.own_slots:
         return first if first in (*_COMFYUI_STREAMS[family], "final_layer") else NONE

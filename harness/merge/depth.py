@@ -22,8 +22,8 @@ def layers_of(component: str, family: str, names: Mapping[str, str], whole: Sequ
     if component == "vae":
         return _vae_layers(names)
     if component not in DENOISERS:
-        found = {key: int(m[1]) for key in names if (m := _TEXT_LAYER.match(key))}
-        return {key: (f"L{number:02d}", number) for key, number in found.items()}, max(found.values(), default=0)
+        layer_by_key = {key: int(m[1]) for key in names if (m := _TEXT_LAYER.match(key))}
+        return {key: (f"L{number:02d}", number) for key, number in layer_by_key.items()}, max(layer_by_key.values(), default=0)
     if family in ("flux", "sd3"):
         return _stream_layers(family, names, counts(whole, family))
     size = counts(whole, family)
@@ -37,8 +37,8 @@ def layers_of(component: str, family: str, names: Mapping[str, str], whole: Sequ
 def _vae_layers(names: Mapping[str, str]) -> tuple[dict[str, tuple[str, int]], int]:
     """The encoder's blocks, its middle, the decoder's middle, and its blocks. What stands before or after the blocks of a
     half counts to the nearest of them, so that every key has a layer."""
-    found = [m for m in map(_VAE_BLOCK.match, names) if m]
-    downs, ups = (1 + max((int(m[3]) for m in found if m[1] == half), default=-1) for half in ("encoder", "decoder"))
+    matches = [m for m in map(_VAE_BLOCK.match, names) if m]
+    downs, ups = (1 + max((int(m[3]) for m in matches if m[1] == half), default=-1) for half in ("encoder", "decoder"))
     order = (*(f"down {n}" for n in range(downs)), "encoder mid", "decoder mid", *(f"up {n}" for n in range(ups)))
     layers = {}
     for key in names:

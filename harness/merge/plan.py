@@ -74,8 +74,8 @@ class MergePlan:
         left = f"{where}: left out, as A has no place for them: {_listed(self.left_out)}"
         narrow = (f"{where}: {key!r} merged in its first {count} input channels, the others are A's"
                   for key, count in self.narrowed.items())
-        casts = (f"{where}: merged in {said} ({count} {'key' if count == 1 else 'keys'})"
-                 for said, count in self.casts.items())
+        casts = (f"{where}: merged in {cast} ({count} {'key' if count == 1 else 'keys'})"
+                 for cast, count in self.casts.items())
         return (*([kept] if self.kept else []), *([left] if self.left_out else []), *narrow, *casts)
 
     def problems(self) -> list[str]:
@@ -111,30 +111,30 @@ def plan_merge(component: str, models: Sequence[Mapping[str, TensorLike]], names
     if missing not in MISSING_POLICIES:
         raise ValueError(f"missing={missing!r}: expected one of {MISSING_POLICIES}")
     a, others = models[0], dict(zip(names[1:], models[1:], strict=False))
-    found: dict[str, list[str]] = {"merged": [], "integers": [], "kept": [], "missing_in_b": [], "shape_mismatched": [],
+    keys_by_status: dict[str, list[str]] = {"merged": [], "integers": [], "kept": [], "missing_in_b": [], "shape_mismatched": [],
                                    "kind_mismatched": []}
     shapes, lacking, narrowed = {}, {}, {}
     casts: Counter[str] = Counter()
     for key in sorted(a):
         lack = [name for name, model in others.items() if key not in model]
         if lack:
-            found["kept" if missing == "keep_a" else "missing_in_b"].append(key)
+            keys_by_status["kept" if missing == "keep_a" else "missing_in_b"].append(key)
             lacking[key] = " and ".join(lack)
             continue
         infos = {names[0]: a[key], **{name: model[key] for name, model in others.items()}}
         status, narrow = _status(key, list(infos.values()))
-        found[status].append(key)
+        keys_by_status[status].append(key)
         if status.endswith("mismatched"):
             shapes[key] = ", ".join(f"{info.dtype if status[0] == 'k' else list(info.shape)} in {name}"
                                     for name, info in infos.items())
         if narrow:
             narrowed[key] = narrow
-        if status == "merged" and (said := _cast(infos)):
-            casts[said] += 1
+        if status == "merged" and (cast := _cast(infos)):
+            casts[cast] += 1
     extra = tuple(sorted({key for model in others.values() for key in model if key not in a}))
     return MergePlan(component=component, shapes=shapes, lacking=lacking, narrowed=narrowed, casts=dict(casts),
                      **{"left_out" if missing == "keep_a" else "missing_in_a": extra},
-                     **{status: tuple(keys) for status, keys in found.items()})
+                     **{status: tuple(keys) for status, keys in keys_by_status.items()})
 
 
 def _status(key: str, infos: Sequence[TensorLike]) -> tuple[str, int]:

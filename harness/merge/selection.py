@@ -25,10 +25,10 @@ def tensor_sum(a: Tensor, b: Tensor, alpha: float, beta: float) -> Tensor:
     if alpha in (0, 1):
         return b if alpha else a
     size = a.shape[0] if a.ndim else 1
-    taken = _wrapped(size, alpha, beta)
+    from_b = _wrapped(size, alpha, beta)
     if a.ndim == 0:
-        return b if taken[0] else a
-    rows = torch.tensor(taken, device=a.device)
+        return b if from_b[0] else a
+    rows = torch.tensor(from_b, device=a.device)
     return torch.where(rows.view(-1, *(1,) * (a.ndim - 1)), b, a)
 
 
@@ -96,5 +96,5 @@ def round_share(share: float, size: int) -> int:
 
 
 def _wrapped(size: int, alpha: float, beta: float) -> list[bool]:
-    taken = {row % size for row in range(floor_share(beta, size), floor_share(alpha + beta, size))}
-    return [row in taken for row in range(size)]
+    rows_of_b = {row % size for row in range(floor_share(beta, size), floor_share(alpha + beta, size))}
+    return [row in rows_of_b for row in range(size)]

@@ -61,8 +61,8 @@ def limits_of(similarities: Tensor) -> tuple[float, float]:
 
 def _at(ordered: Tensor, place: float) -> float:
     first = min(int(place), ordered.numel() - 1)
-    left, right = float(ordered[first]), float(ordered[min(first + 1, ordered.numel() - 1)])
-    return left + (place - first) * (right - left)
+    lower, upper = float(ordered[first]), float(ordered[min(first + 1, ordered.numel() - 1)])
+    return lower + (place - first) * (upper - lower)
 
 
 def _columns(tensor: Tensor) -> Tensor:

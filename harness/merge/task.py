@@ -58,8 +58,8 @@ def dare_linear(models: Sequence[Tensor], base: Tensor, alpha: float, weights: S
     """
     if alpha == 0:
         return base
-    kept = (_dropped_at_random(base.sub(model), density, generator) for model in models)
-    return _linear(base, kept, alpha, _checked(weights, len(models)))
+    thinned = (_dropped_at_random(base.sub(model), density, generator) for model in models)
+    return _linear(base, thinned, alpha, _checked(weights, len(models)))
 
 
 def dare_ties(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], density: float,
@@ -87,8 +87,8 @@ def della(  # noqa: PLR0913  # its own numbers, each by name
     """
     if alpha == 0:
         return base
-    kept = [_dropped_by_rank(base.sub(model), density, epsilon, generator) for model in models]
-    return _elected(base, kept, alpha, weights)
+    thinned = [_dropped_by_rank(base.sub(model), density, epsilon, generator) for model in models]
+    return _elected(base, thinned, alpha, weights)
 
 
 def della_linear(  # noqa: PLR0913  # its own numbers, each by name
@@ -100,8 +100,8 @@ def della_linear(  # noqa: PLR0913  # its own numbers, each by name
     """
     if alpha == 0:
         return base
-    kept = (_dropped_by_rank(base.sub(model), density, epsilon, generator) for model in models)
-    return _linear(base, kept, alpha, _checked(weights, len(models)))
+    thinned = (_dropped_by_rank(base.sub(model), density, epsilon, generator) for model in models)
+    return _linear(base, thinned, alpha, _checked(weights, len(models)))
 
 
 def breadcrumbs(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], density: float,
@@ -115,8 +115,8 @@ def breadcrumbs(models: Sequence[Tensor], base: Tensor, alpha: float, weights: S
     """
     if alpha == 0:
         return base
-    kept = (_middle(base.sub(model), density, gamma) for model in models)
-    return _linear(base, kept, alpha, _checked(weights, len(models)))
+    trimmed = (_middle(base.sub(model), density, gamma) for model in models)
+    return _linear(base, trimmed, alpha, _checked(weights, len(models)))
 
 
 def breadcrumbs_ties(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], density: float,
@@ -162,8 +162,8 @@ def _elected(base: Tensor, lost: Sequence[Tensor], alpha: float, weights: Sequen
 
 
 def _largest(lost: Tensor, density: float) -> Tensor:
-    kept = highest(lost.abs(), round_share(density, lost.numel()))
-    return lost.masked_fill_(kept.logical_not_(), 0)
+    mask = highest(lost.abs(), round_share(density, lost.numel()))
+    return lost.masked_fill_(mask.logical_not_(), 0)
 
 
 def _middle(lost: Tensor, density: float, gamma: float) -> Tensor:

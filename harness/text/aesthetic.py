@@ -111,7 +111,7 @@ def _one_tensor(path: Path) -> Tensor:
 
     if path.suffix in _PICKLES:
         try:
-            held = torch.load(path, map_location="cpu", weights_only=True)
+            content = torch.load(path, map_location="cpu", weights_only=True)
         except Exception as error:  # the unpickler raises whatever the bytes provoke
             raise ValueError(f"{path}: could not be read as a plain tensor ({_short(error)}); expected an aesthetic embedding. "
                              "Convert it to .safetensors where you trust its source.") from None
@@ -119,17 +119,17 @@ def _one_tensor(path: Path) -> Tensor:
         from safetensors.torch import load_file
 
         try:
-            found = load_file(path)
+            tensors = load_file(path)
         except Exception as error:  # safetensors raises its own and Python's
             raise ValueError(f"{path}: not a whole .safetensors file ({_short(error)}); download it again") from None
-        held = next(iter(found.values())) if len(found) == 1 else found
+        content = next(iter(tensors.values())) if len(tensors) == 1 else tensors
     else:
         raise ValueError(f"{path}: aesthetic embeddings are read from {', '.join(_PICKLES)} and .safetensors; convert it first")
-    if not isinstance(held, torch.Tensor):
-        what = f"{len(held)} entries" if hasattr(held, "__len__") else f"a {type(held).__name__}"
+    if not isinstance(content, torch.Tensor):
+        what = f"{len(content)} entries" if hasattr(content, "__len__") else f"a {type(content).__name__}"
         # ValueError like every other fault of a file: the caller did nothing wrong.
         raise ValueError(f"{path}: holds {what}; expected one tensor, the mean CLIP embedding of some images")  # noqa: TRY004
-    return held
+    return content
 
 
 def _short(error: Exception) -> str:

@@ -40,9 +40,9 @@ def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:
     an encoder that should pool and has no projection.
     """
     before: dict[str, Hook] = {}
-    seen: list[Tensor] = []
+    states: list[Tensor] = []
     if encoder.layer == "penultimate":
-        before[_last_layer(encoder, module)] = lambda _, given: seen.append(given[0])
+        before[_last_layer(encoder, module)] = lambda _, given: states.append(given[0])
     after = row_hooks(module, layout.rows)
     used = twin(module, before, after) if before or after else module
     # Twins must not record by transformers' means: it would add hooks to the layers that they share.
@@ -50,7 +50,7 @@ def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:
     if encoder.pooled and getattr(out, "text_embeds", None) is None:
         raise ValueError(f"{encoder.component}: a {type(module).__name__} has no projection of the pooled text; expected a "
                          "CLIPTextModelWithProjection")
-    return Outputs(states=seen[0][0] if seen else out.last_hidden_state[0], pooled=out.text_embeds[0] if encoder.pooled else None)
+    return Outputs(states=states[0][0] if states else out.last_hidden_state[0], pooled=out.text_embeds[0] if encoder.pooled else None)
 
 
 def row_hooks(module: Any, rows: Sequence[tuple[int, Word, int]]) -> dict[str, Hook]:

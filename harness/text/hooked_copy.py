@@ -19,17 +19,17 @@ def twin(module: Any, before: Mapping[str, Hook], after: Mapping[str, Hook]) -> 
     Only the modules on the way to these paths are new objects, and not their tensors. So threads can use twins of one module
     at the same time, each with hooks of its own, and nothing has to be taken off again.
     """
-    made = copy.copy(module)
-    made._modules = dict(module._modules)
+    copied = copy.copy(module)
+    copied._modules = dict(module._modules)
     for name in {path.partition(".")[0] for path in (*before, *after)} - {""}:
-        made._modules[name] = twin(module._modules[name], _below(name, before), _below(name, after))
+        copied._modules[name] = twin(module._modules[name], _below(name, before), _below(name, after))
     if "" in before:
-        made._forward_pre_hooks = OrderedDict(module._forward_pre_hooks)
-        made.register_forward_pre_hook(before[""])
+        copied._forward_pre_hooks = OrderedDict(module._forward_pre_hooks)
+        copied.register_forward_pre_hook(before[""])
     if "" in after:
-        made._forward_hooks = OrderedDict(module._forward_hooks)
-        made.register_forward_hook(after[""])
-    return made
+        copied._forward_hooks = OrderedDict(module._forward_hooks)
+        copied.register_forward_hook(after[""])
+    return copied
 
 
 def _below(name: str, hooks: Mapping[str, Hook]) -> dict[str, Hook]:

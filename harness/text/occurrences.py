@@ -50,9 +50,9 @@ def occurrences(keys: Iterable[str], text: str) -> list[Occurrence]:
     if not patterns:
         return []
     longest_first = sorted(patterns, key=lambda plain: (-len(plain), plain))
-    found = re.finditer("|".join(f"({_pattern(plain)})" for plain in longest_first), text, re.IGNORECASE)
+    matches = re.finditer("|".join(f"({_pattern(plain)})" for plain in longest_first), text, re.IGNORECASE)
     return [Occurrence(key=patterns[longest_first[(match.lastindex or 1) - 1]], start=match.start(), end=match.end())
-            for match in found]
+            for match in matches]
 
 
 def _pattern(plain: str) -> str:

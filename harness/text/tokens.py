@@ -91,8 +91,8 @@ def _check(word: Word, encoder: TextEncoder) -> None:
 def _length(encoder: TextEncoder) -> int:
     """Positions of the encoder: what its tokenizer says, and a tokenizer without a say says 10^30."""
     longest = getattr(encoder.module.config, "max_position_embeddings", None)
-    said = int(encoder.tokenizer.model_max_length)
-    return said if longest is None else min(said, int(longest))
+    declared = int(encoder.tokenizer.model_max_length)
+    return declared if longest is None else min(declared, int(longest))
 
 
 def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
@@ -111,13 +111,13 @@ def _pieces(tokenizer: Any, text: str, named: Sequence[tuple[Occurrence, Word]])
     between = list(zip(edges[::2], edges[1::2], strict=True))
     with _TURN:
         # Whole texts, never cut here: what does not fit is to be reported. `verbose` would log that as a mistake.
-        made = tokenizer([text[start:end] for start, end in between], add_special_tokens=False, return_offsets_mapping=True,
+        encoded = tokenizer([text[start:end] for start, end in between], add_special_tokens=False, return_offsets_mapping=True,
                          verbose=False)
     stand_in = next(number for number in range(2) if number != tokenizer.eos_token_id)
     pieces = []
     for number, (start, _) in enumerate(between):
         pieces += [_Piece(id=id_, start=start + first, end=start + last)
-                   for id_, (first, last) in zip(made.input_ids[number], made.offset_mapping[number], strict=True)]
+                   for id_, (first, last) in zip(encoded.input_ids[number], encoded.offset_mapping[number], strict=True)]
         if number < len(named):
             place, word = named[number]
             # A small id: models of the first hour take the place of the largest id for the end of the text.
@@ -126,20 +126,20 @@ def _pieces(tokenizer: Any, text: str, named: Sequence[tuple[Occurrence, Word]])
     return pieces
 
 
-def _dropped(text: str, kept: Sequence[_Piece], cut: Sequence[_Piece]) -> tuple[str, ...]:
+def _dropped(text: str, kept_pieces: Sequence[_Piece], cut: Sequence[_Piece]) -> tuple[str, ...]:
     """What was cut off, in words: tokens that touch one another in the text are one, and so are a word's vectors."""
-    said: list[str] = []
+    dropped: list[str] = []
     before: _Piece | None = None
     begin = 0
     for piece in cut:
         if piece.word is None and before is not None and before.word is None and before.end >= piece.start:
-            said[-1] = text[begin:piece.end]
+            dropped[-1] = text[begin:piece.end]
         elif piece.word is None:
             begin = piece.start
-            said.append(text[piece.start:piece.end])
+            dropped.append(text[piece.start:piece.end])
         elif before is None or before.start != piece.start:
             count, left = len(piece.word.vectors), len(piece.word.vectors) - piece.row
-            partly = bool(kept) and kept[-1].start == piece.start and kept[-1].word is not None
-            said.append(f"{piece.word.token} (the last {left} of {count} vectors)" if partly else piece.word.token)
+            partly = bool(kept_pieces) and kept_pieces[-1].start == piece.start and kept_pieces[-1].word is not None
+            dropped.append(f"{piece.word.token} (the last {left} of {count} vectors)" if partly else piece.word.token)
         before = piece
-    return tuple(said)
+    return tuple(dropped)

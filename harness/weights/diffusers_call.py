@@ -34,11 +34,11 @@ def assembled(pipeline: Pipeline) -> Any:
     absent = dict.fromkeys((*_TOKENIZERS[pipeline.family], *(n.replace("tokenizer", "text_encoder")
                                                             for n in _TOKENIZERS[pipeline.family])))
     plain = {key: value for key, value in pipeline.scheduler_config.items() if not key.startswith("_")}
-    made = getattr(diffusers, _CLASSES[pipeline.family])(
+    pipeline_of_diffusers = getattr(diffusers, _CLASSES[pipeline.family])(
         **{**absent, **pipeline.parts, **tokenizers,
            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler.from_config(plain)})
-    made.set_progress_bar_config(disable=True)
-    return made
+    pipeline_of_diffusers.set_progress_bar_config(disable=True)
+    return pipeline_of_diffusers
 
 
 def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
@@ -55,14 +55,14 @@ def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
         raise ValueError(f"guidance {call.guidance:g}: models of the family {pipeline.family} are sampled at 1 or more; expected "
                          "such a scale. Change the grid's guidance scales.")
     # Anew for each call: its scheduler counts steps, and a part may have been exchanged since.
-    made = assembled(pipeline)
+    pipeline_of_diffusers = assembled(pipeline)
     options: dict[str, Any] = {"prompt": list(call.texts), "num_inference_steps": call.steps, "height": call.height,
                                "width": call.width, "output_type": "latent"}
     negatives = list(call.negatives)
     if pipeline.family == "sd3":
         options |= {"latents": noise, "negative_prompt": negatives, "guidance_scale": call.guidance}
         with torch.inference_mode():
-            latents: Tensor = made(**options).images
+            latents: Tensor = pipeline_of_diffusers(**options).images
         return latents
     if pipeline.denoiser.config.guidance_embeds:
         if any(negatives):
@@ -74,7 +74,7 @@ def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
         options |= {"negative_prompt": negatives, "true_cfg_scale": call.guidance, "max_sequence_length": 256}
     options["latents"] = _packed(noise)
     with torch.inference_mode():
-        packed: Tensor = made(**options).images
+        packed: Tensor = pipeline_of_diffusers(**options).images
     return _unpacked(packed, noise)
 
 

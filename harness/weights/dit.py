@@ -34,10 +34,10 @@ _T5_TIED: Final = "encoder.embed_tokens.weight"
 
 def _same(pattern: re.Pattern[str], what: str) -> Callable[[Iterable[str]], dict[str, str]]:
     def same(names: Iterable[str]) -> dict[str, str]:
-        kept = {name: name for name in names}
-        if unknown := next((name for name in kept if not pattern.fullmatch(name)), None):
+        names_by_name = {name: name for name in names}
+        if unknown := next((name for name in names_by_name if not pattern.fullmatch(name)), None):
             raise KeyError(f"{unknown!r} is not a tensor of {what}")
-        return kept
+        return names_by_name
     return same
 
 

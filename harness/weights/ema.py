@@ -26,12 +26,12 @@ def plain_names(names: Iterable[str]) -> dict[str, str]:
     `model_ema.diffusion_modelinput_blocks10in_layers0weight` is `input_blocks.1.0.in_layers.0.weight`; what fits no
     name of a U-Net (`decay`, the copy of something else) is left out.
     """
-    found: dict[str, str] = {}
+    plain_by_ema_name: dict[str, str] = {}
     for name in names:
         flat = name.removeprefix(EMA_PREFIX)
         if flat != name and flat.startswith(_UNET) and (plain := _dotted(flat.removeprefix(_UNET))):
-            found[plain] = name
-    return found
+            plain_by_ema_name[plain] = name
+    return plain_by_ema_name
 
 
 def flat_name(ldm_name: str) -> str:

@@ -163,8 +163,8 @@ def _sdxl_or_refiner(unet: Mapping[str, StoredTensor]) -> str:
     widths = {tensor.shape[-1] for name, tensor in unet.items() if name.endswith(ends) and tensor.shape}
     if widths in ({2048}, {1280}):
         return "sdxl" if widths == {2048} else "sdxl_refiner"
-    found = (re.match(r"(?:input_blocks|down_blocks)\.([0-9]{1,3})\.(\w+)\.", name) for name in unet)
-    steps = [(int(m[1]), m[2]) for m in found if m]
+    block_matches = (re.match(r"(?:input_blocks|down_blocks)\.([0-9]{1,3})\.(\w+)\.", name) for name in unet)
+    steps = [(int(m[1]), m[2]) for m in block_matches if m]
     last = max((step for step, _ in steps), default=0)
     deepest = {part for step, part in steps if step == last}
     return "sdxl" if deepest & {"1", "attentions"} or not steps else "sdxl_refiner"

@@ -39,9 +39,9 @@ class TensorFile:
             return {name: self.loaded[name] for name in names}
         from safetensors import safe_open
 
-        wanted = {name: self.stored[name] for name in names}
+        entries = {name: self.stored[name] for name in names}
         with safe_open(self.path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in wanted}
+            return {name: file.get_tensor(name) for name in entries}
 
 
 def open_tensors(path: Path) -> TensorFile:
@@ -87,18 +87,18 @@ def _refuse_impostors(path: Path) -> None:
     # A header of 0x280 bytes starts like a pickle of protocol 2, so what follows the length decides.
     header = head[8:9] == b"{"
     pickled = not header and head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05"))
-    found, do = "", ""
+    kind, do = "", ""
     if head.startswith(b"version https://git-lfs"):
-        found, do = "a Git LFS pointer, not the weights", "Run `git lfs pull` or download the file itself."
+        kind, do = "a Git LFS pointer, not the weights", "Run `git lfs pull` or download the file itself."
     elif text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        found, do = "a web page, not the weights", "Download the file again; the link may need a login."
+        kind, do = "a web page, not the weights", "Download the file again; the link may need a login."
     elif head.startswith(b"GGUF"):
-        found, do = "a GGUF file", "Give the unquantized model as .safetensors."
+        kind, do = "a GGUF file", "Give the unquantized model as .safetensors."
     elif not head:
-        found, do = "an empty file", "Download it again."
+        kind, do = "an empty file", "Download it again."
     elif path.suffix == ".safetensors" and pickled:
-        found, do = "a pickle with the name of a safetensors file", "Rename it to .ckpt if you trust where it is from."
+        kind, do = "a pickle with the name of a safetensors file", "Rename it to .ckpt if you trust where it is from."
     elif path.suffix in PICKLES and header:
-        found, do = f"a safetensors file with the name of a pickle ({path.suffix})", "Rename it to .safetensors."
-    if found:
-        raise ModelFileError(f"{path}: found {found}; expected a file of tensors. {do}")
+        kind, do = f"a safetensors file with the name of a pickle ({path.suffix})", "Rename it to .safetensors."
+    if kind:
+        raise ModelFileError(f"{path}: found {kind}; expected a file of tensors. {do}")

@@ -29,8 +29,8 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
     present = [component for component in PARTS if (path / component).is_dir()]
     foreign = [name for name in _FOREIGN if (path / name).is_dir()]
     if foreign or not {"unet", "transformer"} & set(present):
-        found = f"found {foreign[0]}/" if foreign else "found no unet/ or transformer/ folder"
-        raise ModelFileError(f"{path}: {found}; expected a diffusers folder of a known model. Supported today: {SUPPORTED}.")
+        description = f"found {foreign[0]}/" if foreign else "found no unet/ or transformer/ folder"
+        raise ModelFileError(f"{path}: {description}; expected a diffusers folder of a known model. Supported today: {SUPPORTED}.")
     places = {component: _places(path / component, component) for component in present}
     stored = {c: {name: place.file.stored[name] for name, place in p.items()} for c, p in places.items()}
     for component, tensors in stored.items():
@@ -49,8 +49,8 @@ def unopened(path: Path) -> tuple[str, ...]:
     nearly every older folder has, judges finished images and is not mentioned."""
     names = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and folder.name not in (*PARTS, "safety_checker")
                    and any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()))
-    told = ", ".join(map(short, names[:5]))
-    return (f"folders with weights that are no part of this model are left alone: {told}",) if names else ()
+    listed = ", ".join(map(short, names[:5]))
+    return (f"folders with weights that are no part of this model are left alone: {listed}",) if names else ()
 
 
 def folder_metadata(path: Path) -> dict[str, str]:
@@ -91,8 +91,8 @@ def _part_files(folder: Path, stems: tuple[str, ...]) -> tuple[list[Path], dict[
                         return [folder / name for name in sorted(set(shards.values()))], shards
                 if (whole := folder / f"{stem}{variant}.{suffix}").is_file():
                     return [whole], {}
-    found = ", ".join(short(file.name) for file in sorted(folder.iterdir())[:8]) or "nothing"
-    raise ModelFileError(f"{folder}: found {found}; expected {stems[0]}.safetensors. Download the folder again.")
+    listed = ", ".join(short(file.name) for file in sorted(folder.iterdir())[:8]) or "nothing"
+    raise ModelFileError(f"{folder}: found {listed}; expected {stems[0]}.safetensors. Download the folder again.")
 
 
 def _shards(index: Path) -> dict[str, str]:

@@ -41,36 +41,36 @@ def prediction_of(markers: Sequence[str], metadata: Mapping[str, str], scheduler
 
     Markers among the tensors go first, then `modelspec.prediction_type`, then the scheduler config of a folder.
     """
-    said: dict[str, str] = {}
+    claims: dict[str, str] = {}
     for marker in markers:
         if marker in _BY_MARKER:
-            said.setdefault(f"the marker {marker!r}", _BY_MARKER[marker])
+            claims.setdefault(f"the marker {marker!r}", _BY_MARKER[marker])
     text = metadata.get("modelspec.prediction_type", "")
     warnings: list[str] = []
     if text.strip().lower() in _WORDS:
-        said[f"modelspec.prediction_type {short(text)}"] = _WORDS[text.strip().lower()]
+        claims[f"modelspec.prediction_type {short(text)}"] = _WORDS[text.strip().lower()]
     elif text:
         warnings.append(f"modelspec.prediction_type is {short(text)}; expected v or epsilon, so it is ignored")
     if scheduler is not None and scheduler.is_file() and (word := read_json(scheduler).get("prediction_type")) in _WORDS:
-        said[f"{scheduler.parent.name}/{scheduler.name}"] = _WORDS[word]
-    if not said:
+        claims[f"{scheduler.parent.name}/{scheduler.name}"] = _WORDS[word]
+    if not claims:
         return "", tuple(warnings)
-    first, *others = said
-    warnings += [f"{first} says {said[first]}, {other} says {said[other]}; {first} counts" for other in others
-                 if said[other] != said[first]]
-    return said[first], tuple(warnings)
+    first, *others = claims
+    warnings += [f"{first} says {claims[first]}, {other} says {claims[other]}; {first} counts" for other in others
+                 if claims[other] != claims[first]]
+    return claims[first], tuple(warnings)
 
 
 def contradictions(model: ModelFile, claimed: tuple[str, str]) -> tuple[str, ...]:
     """Where the header claims another family, or less than a model, than the tensors show."""
     family, claim = claimed
-    found = []
+    warnings = []
     if family and model.family and family != model.family:
-        found.append(f"the header says {claim}, the tensors are of {model.family}; the tensors count")
+        warnings.append(f"the header says {claim}, the tensors are of {model.family}; the tensors count")
     architecture = model.metadata.get("modelspec.architecture", "")
     if architecture.endswith(("/lora", "/textual-inversion", "/lycoris")):
-        found.append(f"the header says modelspec.architecture {short(architecture)}, but these are the weights of a model")
-    return tuple(found)
+        warnings.append(f"the header says modelspec.architecture {short(architecture)}, but these are the weights of a model")
+    return tuple(warnings)
 
 
 def position_ids_state(file: TensorFile, source: str) -> str:

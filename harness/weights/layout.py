@@ -58,10 +58,10 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
     if model.is_folder:
         raise ModelFileError(f"{model.path}: is a folder, which has a file for each part; expected a single file. "
                              "Ask for the single file that it would become.")
-    held: dict[str, list[tuple[Piece, TensorInfo]]] = {}
+    pieces_by_key: dict[str, list[tuple[Piece, TensorInfo]]] = {}
     for component, infos in model.components.items():
         for key, info in infos.items():
-            held.setdefault(info.source, []).append((Piece(component=component, key=key, rows=info.rows), info))
+            pieces_by_key.setdefault(info.source, []).append((Piece(component=component, key=key, rows=info.rows), info))
     plain = _plain_names(model) if model.uses_ema else {}
     replaced = set(plain.values())
     file = model.files[model.path]
@@ -70,7 +70,7 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
         name = source.removeprefix(model.wrapper)
         if name in replaced or (plain and name.startswith(EMA_PREFIX) and source not in plain):
             continue
-        pieces = sorted(held.get(source, ()), key=lambda pair: pair[0].rows or (0, 0))
+        pieces = sorted(pieces_by_key.get(source, ()), key=lambda pair: pair[0].rows or (0, 0))
         info = TensorInfo(source=source, file=file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset,
                           scale=pieces[0][1].scale if pieces else "")
         placed.append(Placed(name=plain.get(source, name), dtype=stored.dtype, shape=stored.shape, source=info,

@@ -75,8 +75,8 @@ def vae_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
 def vae_modern(diffusers_keys: Iterable[str]) -> dict[str, str]:
     """{name: today's diffusers name}. Folders written before diffusers 0.12 say query, key, value and proj_attn."""
     pattern = re.compile(r"(.*mid_block\.attentions\.\d+\.)(query|key|value|proj_attn)(\..*)")
-    found = {key: pattern.fullmatch(key) for key in diffusers_keys}
-    return {key: f"{m[1]}{_VAE_OLD_ATTENTION[m[2]]}{m[3]}" if m else key for key, m in found.items()}
+    matches = {key: pattern.fullmatch(key) for key in diffusers_keys}
+    return {key: f"{m[1]}{_VAE_OLD_ATTENTION[m[2]]}{m[3]}" if m else key for key, m in matches.items()}
 
 
 def vae_conv_as_linear(diffusers_keys: Iterable[str]) -> frozenset[str]:
@@ -121,8 +121,8 @@ def export_ldm(unet: Mapping[str, Tensor], vae: Mapping[str, Tensor], text_encod
 def _numbered(keys: Iterable[str], pattern: str) -> list[int]:
     """The numbers that `pattern` finds at the start of `keys`. Those of four digits and more are no model's: what they
     number is refused as unknown later, instead of being counted up to here."""
-    found = (re.match(pattern + r"([0-9]{1,3})\.", key) for key in keys)
-    return sorted({int(m[1]) for m in found if m})
+    matches = (re.match(pattern + r"([0-9]{1,3})\.", key) for key in keys)
+    return sorted({int(m[1]) for m in matches if m})
 
 
 def _unet_blocks_of_diffusers(keys: Iterable[str]) -> dict[str, str]:

@@ -59,16 +59,16 @@ def empty(component: str, path: Path, family: str = "sd1") -> Any:
 def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: Path) -> None:
     """ModelFileError unless the file has exactly the tensors of `module`, in their shapes; it names the first others."""
     if component not in model.components:
-        wanted = ", ".join(components_of(model))
+        expected_components = ", ".join(components_of(model))
         raise ModelFileError(f"{model.path}: has no {component}, only {', '.join(model.components) or 'no component'}. "
-                             f"Give a whole model ({wanted}).")
+                             f"Give a whole model ({expected_components}).")
     tied = _tied(model, component)
     shapes = {name: tuple(tensor.shape) for name, tensor in module.state_dict().items() if name not in tied}
-    found = {name: info.shape for name, info in model.components[component].items()}
-    missing = [f"{name!r} {list(shape)} is missing" for name, shape in shapes.items() if name not in found]
-    extra = [f"{name!r} {list(shape)} is not in the config" for name, shape in found.items() if name not in shapes]
-    others = [f"{name!r} is {list(found[name])}, the config says {list(shape)}" for name, shape in shapes.items()
-              if name in found and found[name] != shape]
+    stored_shapes = {name: info.shape for name, info in model.components[component].items()}
+    missing = [f"{name!r} {list(shape)} is missing" for name, shape in shapes.items() if name not in stored_shapes]
+    extra = [f"{name!r} {list(shape)} is not in the config" for name, shape in stored_shapes.items() if name not in shapes]
+    others = [f"{name!r} is {list(stored_shapes[name])}, the config says {list(shape)}" for name, shape in shapes.items()
+              if name in stored_shapes and stored_shapes[name] != shape]
     if differences := [*missing, *extra, *others]:
         raise ModelFileError(
             f"{model.path}: {component} and its config in {folder} differ in {len(differences)} tensors: "
@@ -95,9 +95,9 @@ def ready(module: Any, device: str) -> None:
     """On the device, for inference. A tensor left on the meta device would show only as an error in mid-sampling."""
     from itertools import chain
 
-    left = [name for name, tensor in chain(module.named_parameters(), module.named_buffers()) if tensor.is_meta]
-    if left:
-        raise ModelFileError(f"{type(module).__name__}: {left[0]!r} has no values; expected every tensor to be loaded. "
+    unloaded = [name for name, tensor in chain(module.named_parameters(), module.named_buffers()) if tensor.is_meta]
+    if unloaded:
+        raise ModelFileError(f"{type(module).__name__}: {unloaded[0]!r} has no values; expected every tensor to be loaded. "
                              "Report this with the versions of diffusers and transformers.")
     module.to(device).eval().requires_grad_(False)
 

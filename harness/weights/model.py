@@ -143,19 +143,19 @@ class ModelFile:
         for path, file in self.files.items():
             mine = {name: info for name, info in infos.items() if info.file == path}
             if mine:
-                found = file.read({i.source for i in mine.values()} | {i.scale for i in mine.values() if i.scale})
-                read.update({name: _cut(info, found) for name, info in mine.items()})
+                stored = file.read({i.source for i in mine.values()} | {i.scale for i in mine.values() if i.scale})
+                read.update({name: _cut(info, stored) for name, info in mine.items()})
         return {name: read[name] for name in infos}
 
     def _known(self, name: str) -> bool:
         return name in MARKERS or _KNOWN_EXTRA.match(name) is not None
 
 
-def _cut(info: TensorInfo, found: Mapping[str, Tensor]) -> Tensor:
-    tensor = found[info.source]
+def _cut(info: TensorInfo, stored: Mapping[str, Tensor]) -> Tensor:
+    tensor = stored[info.source]
     if info.scale:
         # Before any reshaping: a scale per row belongs to the rows as they are stored.
-        scale = found[info.scale].float()
+        scale = stored[info.scale].float()
         tensor = tensor.float() * (scale.reshape(()) if scale.numel() == 1 else scale)
     if info.rows is not None:
         tensor = tensor[info.rows[0]:info.rows[1]]

@@ -71,9 +71,9 @@ def _renamed(rename: Callable[[Iterable[str]], Mapping[str, str]]) -> Callable[[
     return lambda names: _collect((ours, Spot(name=name)) for name, ours in rename(names).items())
 
 
-def _collect(found: Iterable[tuple[str, Spot]]) -> Spots:
+def _collect(pairs: Iterable[tuple[str, Spot]]) -> Spots:
     spots: Spots = {}
-    for key, spot in found:
+    for key, spot in pairs:
         if key in spots:
             raise KeyError(f"{spots[key].name!r} and {spot.name!r} are the same tensor {key!r}; keep one of them")
         spots[key] = spot
@@ -109,24 +109,24 @@ def _openclip(whole: bool) -> Callable[[Sequence[str]], Spots]:
     """OpenCLIP names; without `whole` what Stable Diffusion 2 does not use, the last layer and the projection, is left."""
     def openclip(names: Sequence[str]) -> Spots:
         last = -1 if whole else _unused_layer(names)
-        found: list[tuple[str, Spot]] = []
+        pairs: list[tuple[str, Spot]] = []
         for name in names:
             m = _LAYER.fullmatch(name)
             if name in ("logit_scale", "attn_mask") or (m and int(m[1]) == last):
                 continue
             if name in ("text_projection", PROJECTION):
                 # ComfyUI once wrote the transposed projection, then under transformers' name.
-                found += [(PROJECTION, Spot(name=name, transposed=name != PROJECTION))] if whole else []
+                pairs += [(PROJECTION, Spot(name=name, transposed=name != PROJECTION))] if whole else []
             elif name in _OPENCLIP_FIXED:
-                found.append((_OPENCLIP_FIXED[name], Spot(name=name)))
+                pairs.append((_OPENCLIP_FIXED[name], Spot(name=name)))
             elif m and m[2] in _OPENCLIP_LAYER:
-                found.append((f"encoder.layers.{m[1]}.{_OPENCLIP_LAYER[m[2]]}", Spot(name=name)))
+                pairs.append((f"encoder.layers.{m[1]}.{_OPENCLIP_LAYER[m[2]]}", Spot(name=name)))
             elif m and m[2] in _FUSED:
-                found += [(f"encoder.layers.{m[1]}.self_attn.{part}.{_FUSED[m[2]]}", Spot(name=name, third=third))
+                pairs += [(f"encoder.layers.{m[1]}.self_attn.{part}.{_FUSED[m[2]]}", Spot(name=name, third=third))
                           for third, part in enumerate(_FUSED_ORDER)]
             else:
                 raise KeyError(f"{name!r} is not a tensor of an OpenCLIP text encoder")
-        return _collect(found)
+        return _collect(pairs)
     return openclip
 
 
@@ -135,8 +135,8 @@ def _unused_layer(names: Sequence[str]) -> int:
 
     Files made from diffusers folders have 23 layers and neither projection nor logit_scale, the original ones all.
     """
-    found = (_LAYER.fullmatch(name) for name in names)
-    layers = 1 + max((int(m[1]) for m in found if m), default=-1)
+    matches = (_LAYER.fullmatch(name) for name in names)
+    layers = 1 + max((int(m[1]) for m in matches if m), default=-1)
     whole = layers == _TOWER or (layers != _TOWER - 1 and not {"text_projection", "logit_scale"}.isdisjoint(names))
     return layers - 1 if whole else -1
 

@@ -48,13 +48,13 @@ def _open_single(path: Path) -> ModelFile:
     components: dict[str, dict[str, TensorInfo]] = {}
     for part, below in parts.items():
         places = {name: Place(file=file, source=names[whole]) for name, whole in below.items()}
-        infos, left = read_component(path, part.component, part.naming, kind.family, places)
+        infos, unread = read_component(path, part.component, part.naming, kind.family, places)
         if twice := sorted(infos.keys() & components.get(part.component, {}).keys()):
             other = components[part.component][twice[0]].source
             raise ModelFileError(f"{path}: {infos[twice[0]].source!r} and {other!r} are the same tensor of the "
                                  f"{part.component}; expected one of them. Keep one of them.")
         components.setdefault(part.component, {}).update(infos)
-        rest += [part.prefix + name for name in left]
+        rest += [part.prefix + name for name in unread]
     prediction, notes = prediction_of([m for m in MARKERS if m in names], file.metadata, None)
     left_over = set(rest)
     known = {name: source for name, source in names.items() if name in left_over}
@@ -74,8 +74,8 @@ def _open_folder(path: Path) -> ModelFile:
     files: dict[Path, TensorFile] = {}
     for component, (naming, places) in parts.items():
         files.update({place.file.path: place.file for place in places.values()})
-        components[component], left = read_component(path / component, component, naming, family, places)
-        other.update({f"{component}/{name}": _whole(places[name].file, name) for name in left})
+        components[component], unread = read_component(path / component, component, naming, family, places)
+        other.update({f"{component}/{name}": _whole(places[name].file, name) for name in unread})
     metadata = folder_metadata(path)
     prediction, notes = prediction_of((), metadata, path / "scheduler" / "scheduler_config.json")
     return ModelFile(path=path, family=family, layout="diffusers", metadata=metadata, files=files, prediction=prediction,
@@ -96,19 +96,19 @@ def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
 def _wrapper(names: Iterable[str]) -> str:
     """What stands before every name and belongs to none; `model.` is part of the name in `model.diffusion_model.`"""
     wrapper = ""
-    left = list(names)
+    inner_names = list(names)
     for _ in range(4):
-        found = next((w for w in _WRAPPERS if left and all(name.startswith(w) and len(name) > len(w) for name in left)), "")
-        if not found or any(name.startswith("model.diffusion_model.") for name in left):
+        prefix = next((w for w in _WRAPPERS if inner_names and all(name.startswith(w) and len(name) > len(w) for name in inner_names)), "")
+        if not prefix or any(name.startswith("model.diffusion_model.") for name in inner_names):
             break
-        wrapper += found
-        left = [name.removeprefix(found) for name in left]
+        wrapper += prefix
+        inner_names = [name.removeprefix(prefix) for name in inner_names]
     return wrapper
 
 
 def _by_part(stored: Iterable[str], parts: Iterable[Part]) -> tuple[dict[Part, dict[str, str]], list[str]]:
     """{part: {name below its prefix: name}}, and the names of everything else."""
-    found: dict[Part, dict[str, str]] = {}
+    names_by_part: dict[Part, dict[str, str]] = {}
     rest = []
     longest_first = sorted(parts, key=lambda part: -len(part.prefix))
     for name in stored:
@@ -116,8 +116,8 @@ def _by_part(stored: Iterable[str], parts: Iterable[Part]) -> tuple[dict[Part, d
         if part is None or (not part.prefix and (name in MARKERS or name.startswith(EMA_PREFIX))):
             rest.append(name)
         else:
-            found.setdefault(part, {})[name.removeprefix(part.prefix)] = name
-    return found, rest
+            names_by_part.setdefault(part, {})[name.removeprefix(part.prefix)] = name
+    return names_by_part, rest
 
 
 def _ordered(components: Mapping[str, Mapping[str, TensorInfo]]) -> dict[str, Mapping[str, TensorInfo]]:
@@ -150,23 +150,23 @@ def _channels(components: Mapping[str, Mapping[str, TensorInfo]]) -> int:
 
 
 def _warnings(model: ModelFile) -> tuple[str, ...]:
-    found = list(contradictions(model, said_family(model.metadata)))
+    warnings = list(contradictions(model, said_family(model.metadata)))
     for name in model.position_ids:
         info = model.other[name]
-        if said := position_ids_state(model.files[info.file], info.source):
-            found.append(said)
+        if warning := position_ids_state(model.files[info.file], info.source):
+            warnings.append(warning)
     averaged = {info.source for info in model.ema_component.values()}
     unmapped = [name for name in model.other if name.removeprefix(model.wrapper).startswith(EMA_UNET) and name not in averaged]
     if unmapped:
-        found.append(f"{len(unmapped)} EMA tensors fit no name of a U-Net: {_first(unmapped)}")
+        warnings.append(f"{len(unmapped)} EMA tensors fit no name of a U-Net: {_first(unmapped)}")
     if model.ema_component and "unet" not in model.components:
-        found.append(f"the U-Net is there only as its EMA copy ({len(model.ema_component)} tensors); open it as such")
+        warnings.append(f"the U-Net is there only as its EMA copy ({len(model.ema_component)} tensors); open it as such")
     elif missing := _missing_of_ema(model):
-        found.append(f"the EMA copy of the U-Net lacks {len(missing)} of {len(model.components['unet'])} tensors: "
+        warnings.append(f"the EMA copy of the U-Net lacks {len(missing)} of {len(model.components['unet'])} tensors: "
                      f"{_first(missing)}")
     if strays := model.strays:
-        found.append(f"{len(strays)} tensors belong to no component: {_first(strays)}")
-    return tuple(found)
+        warnings.append(f"{len(strays)} tensors belong to no component: {_first(strays)}")
+    return tuple(warnings)
 
 
 def _first(names: Sequence[str]) -> str:

@@ -91,8 +91,8 @@ def torch_word(path: Path, name: str, tensor: Tensor) -> str:
 def _refusal(error: Exception) -> str:
     """What torch refused, without its advice: it is to switch the protection off."""
     text = str(error)
-    if found := re.search(r"GLOBAL ([\w.]*\w)", text):
-        return f"it asks for {found[1]!r}, which could run code"
+    if match := re.search(r"GLOBAL ([\w.]*\w)", text):
+        return f"it asks for {match[1]!r}, which could run code"
     if "weights_only" in text or "WeightsUnpickler" in text:
         return "its content is not that of a plain state dict"
     return f"{type(error).__name__}: {' '.join(text.split())[:200]!a}"

@@ -25,7 +25,7 @@ class ProjectedClip(CLIPTextModel):  # type: ignore[misc]  # transformers is not
                 return_dict: bool = True) -> Any:
         """`text_embeds` (n, projection), `last_hidden_state` (n, tokens, width) and, if asked for, `hidden_states`; as a
         tuple in this order unless `return_dict`."""
-        found = super().forward(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=output_hidden_states)
-        outputs = CLIPTextModelOutput(text_embeds=self.text_projection(found.pooler_output),
-                                      last_hidden_state=found.last_hidden_state, hidden_states=found.hidden_states)
+        encoded = super().forward(input_ids=input_ids, attention_mask=attention_mask, output_hidden_states=output_hidden_states)
+        outputs = CLIPTextModelOutput(text_embeds=self.text_projection(encoded.pooler_output),
+                                      last_hidden_state=encoded.last_hidden_state, hidden_states=encoded.hidden_states)
         return outputs if return_dict else outputs.to_tuple()

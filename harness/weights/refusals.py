@@ -44,9 +44,9 @@ def refuse_misfit(path: Path, pipeline: Pipeline) -> None:
     if getattr(pipeline.vae.config, "latents_mean", None) is not None:
         raise ModelFileError(f"{path}: its VAE shifts and scales each channel of the latents by itself (latents_mean); expected "
                              "one scaling_factor. Such models are not supported yet.")
-    for what, wanted, given in _joints(pipeline):
-        if isinstance(wanted, int) and wanted != given:
-            raise ModelFileError(f"{path}: {what}: the denoiser takes {wanted}, the other part gives {given}; expected parts of "
+    for what, expected, given in _joints(pipeline):
+        if isinstance(expected, int) and expected != given:
+            raise ModelFileError(f"{path}: {what}: the denoiser takes {expected}, the other part gives {given}; expected parts of "
                                  "one model. Give the model's own VAE and text encoders.")
 
 
@@ -86,8 +86,8 @@ def _refuse_wider_transformer(model: ModelFile) -> None:
     """Flux Fill, Depth and Canny read more than the latent; the last layer says how much comes out for each patch."""
     last = model.components.get("transformer", {}).get("proj_out.weight")
     first = model.components.get("transformer", {}).get("pos_embed.proj.weight")
-    taken = model.channels * (first.shape[2] * first.shape[3] if first and len(first.shape) == 4 else 1)
-    if last and last.shape and taken != last.shape[0]:
-        raise ModelFileError(f"{model.path}: its transformer takes {taken} values for each patch and gives {last.shape[0]}: it "
+    input_values = model.channels * (first.shape[2] * first.shape[3] if first and len(first.shape) == 4 else 1)
+    if last and last.shape and input_values != last.shape[0]:
+        raise ModelFileError(f"{model.path}: its transformer takes {input_values} values for each patch and gives {last.shape[0]}: it "
                              "fills in or follows another picture; expected as many as come out. It can be merged and "
                              "inspected, but cannot be sampled yet.")

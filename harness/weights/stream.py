@@ -138,11 +138,11 @@ def refuse_full_disk(path: Path, size: int) -> None:
 def remove_abandoned(path: Path) -> list[Path]:
     """Removes, and names, the temporary files for `path` that killed processes left behind."""
     removed = []
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp") if path.parent.is_dir() else ():
-        pid = left.name.removesuffix(".tmp").rpartition(".")[2]
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp") if path.parent.is_dir() else ():
+        pid = temporary.name.removesuffix(".tmp").rpartition(".")[2]
         if pid.isdigit() and int(pid) != os.getpid() and not _alive(int(pid)):
-            left.unlink(missing_ok=True)
-            removed.append(left)
+            temporary.unlink(missing_ok=True)
+            removed.append(temporary)
     return removed
 
 

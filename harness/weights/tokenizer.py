@@ -36,8 +36,8 @@ def clip_tokenizer(pad: str) -> CLIPTokenizer:
     with gzip.open(_word_list(), "rt", encoding="utf-8") as file:
         lines = file.read().split("\n")
     letters = _byte_letters()
-    merges = [(left, right) for left, right in (line.split() for line in lines[1:TOKENS - 2 * len(letters) - 1])]
-    words = [*letters, *(letter + "</w>" for letter in letters), *(left + right for left, right in merges),
+    merges = [(first, right) for first, right in (line.split() for line in lines[1:TOKENS - 2 * len(letters) - 1])]
+    words = [*letters, *(letter + "</w>" for letter in letters), *(first + right for first, right in merges),
              "<|startoftext|>", END]
     tokenizer = CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=merges, model_max_length=77)
     # Given to the constructor it would become a special token, and an exclamation mark in a prompt would turn into padding.
