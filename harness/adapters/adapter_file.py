@@ -64,12 +64,13 @@ def open_safetensors(path: Path) -> Stored:
         if kind := impostor(head):
             raise AdapterError(f"{path}: this is {kind}")
         size = struct.unpack("<Q", head[:8])[0]
-        left = path.stat().st_size - 8
-        if size > min(left, _HEADER_LIMIT):
-            raise AdapterError(f"{path}: its header claims {size} bytes, but the file has {left}; download it again")
+        bytes_after_length = path.stat().st_size - 8
+        if size > min(bytes_after_length, _HEADER_LIMIT):
+            raise AdapterError(f"{path}: its header claims {size} bytes, but the file has {bytes_after_length}; "
+                               "download it again")
         raw.seek(8)
         text = raw.read(size)
-    metadata, entries, spans = _parse_header(path, text, left - size)
+    metadata, entries, spans = _parse_header(path, text, bytes_after_length - size)
 
     def number(key: str) -> float:
         return _scalar(path, key, entries[key], 8 + size + spans[key])
@@ -116,10 +117,10 @@ def _parse_header(path: Path, text: bytes, data: int) -> tuple[dict[str, str], d
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError("a name stands twice in it")
-    return found
+    return entries
 
 
 def _parse_entry(path: Path, key: str, value: object) -> tuple[Entry, int, int]:
@@ -146,7 +147,7 @@ def _naturals(value: Any) -> list[int] | None:
 
 def _scalar(path: Path, key: str, entry: Entry, position: int) -> float:
     if math.prod(entry.shape) != 1 or (entry.dtype not in _SCALARS and entry.dtype != "BF16"):
-        raise AdapterError(f"{path}: {shown(key)} is {entry.dtype} of shape {list(entry.shape)}, which is no alpha; expected "
+        raise AdapterError(f"{path}: {shown(key)} is {entry.dtype} of shape {list(entry.shape)}, which is not an alpha; expected "
                            "one number")
     with path.open("rb") as raw:
         raw.seek(position)

@@ -59,14 +59,14 @@ def set_weight(modules: Mapping[str, torch.nn.Module], name: str, weight: float 
 
     A mapping gives a strength of its own to each layer, by component and module path; it must name every layer.
     """
-    found = False
+    attached = False
     for component, module in modules.items():
         for path, layer in _wrapped(module):
             if name in layer.lora_A:
-                found = True
+                attached = True
                 own = weight[component, path] if isinstance(weight, Mapping) else weight
                 layer.scaling[name] = layer.lora_alpha[name] / layer.r[name] * own
-    if not found:
+    if not attached:
         raise AdapterError(f"no adapter named {name!r} is attached")
 
 
@@ -80,18 +80,18 @@ def activate(modules: Mapping[str, torch.nn.Module], names: Sequence[str]) -> No
 
 def detach(modules: Mapping[str, torch.nn.Module], name: str) -> None:
     """Takes the adapter off; layers without another one are the original objects again, bit for bit."""
-    found = False
+    attached = False
     for module in modules.values():
         for path, layer in list(_wrapped(module)):
             if name not in layer.lora_A:
                 continue
-            found = True
+            attached = True
             # PEFT warns when an adapter at work is deleted, and sets another one to work.
             layer.set_adapter([other for other in layer.active_adapters if other != name], inference_mode=True)
             layer.delete_adapter(name)
             if not layer.lora_A:
                 module.set_submodule(path, layer.base_layer)
-    if not found:
+    if not attached:
         raise AdapterError(f"no adapter named {name!r} is attached")
 
 

@@ -90,7 +90,7 @@ def _kind(stored: Stored, group: Group) -> str:
         if len(group.target.shape) < 2:
             raise UnusableError(f"{group.target.places[0].path} has a weight of {len(group.target.shape)} axis, as norms have, "
                                 "and the file only an alpha for it")
-        raise AdapterError(f"{stored.name}: {shown(next(iter(group.keys.values())))} has no factors beside it; the file is "
+        raise AdapterError(f"{stored.name}: {shown(next(iter(group.keys.values())))} has no matching factors; the file is "
                            "incomplete. Download it again.")
     kind = next(iter(kinds))
     return "boft" if kind == "oft" and "oft_blocks" in group.values and group.values["oft_blocks"].ndim == 4 else kind
@@ -100,7 +100,7 @@ def _complete(stored: Stored, group: Group, kind: str) -> None:
     """The usual loss, half a pair, in the words that say which half."""
     for role in ("down", "up") if kind == "lora" else ():
         if role not in group.keys:
-            raise AdapterError(f"{stored.name}: no {role} factor beside it; the file is incomplete")
+            raise AdapterError(f"{stored.name}: no {role} factor to go with it; the file is incomplete")
 
 
 def _magnitude(stored: Stored, group: Group) -> Tensor | None:
@@ -150,7 +150,7 @@ def _with_strength(stored: Stored, where: str, group: Group, change: Change) -> 
     # Multiplied in, so that what is written from it has alpha = rank and nobody can take it for the alpha of a part again.
     tensors = {**change.tensors, "up": change.tensors["up"].float() * (scale * parts)}
     return replace(change, tensors=tensors, rank=rank), [
-        f"{parts} layers trained apart stand in one module with the alpha of one of them: scale is alpha / (rank / {parts}), "
+        f"{parts} layers trained separately share a module with the alpha of one of them: scale is alpha / (rank / {parts}), "
         "multiplied into up"]
 
 

@@ -44,8 +44,8 @@ def select_rows(change: Change, ranges: Ranges, height: int) -> Change:
         tensors = {role: _rows(tensor, ranges) if role in _BY_ROW[change.kind] else tensor
                    for role, tensor in change.tensors.items()}
     elif change.kind == "ia3":
-        kept = ("weight", "on_input") if _on_input(change) else ("on_input",)
-        tensors = {role: tensor if role in kept else _rows(tensor.reshape(-1), ranges)
+        shared_roles = ("weight", "on_input") if _on_input(change) else ("on_input",)
+        tensors = {role: tensor if role in shared_roles else _rows(tensor.reshape(-1), ranges)
                    for role, tensor in change.tensors.items()}
     else:
         raise InseparableError(f"a {change.kind.upper()} rotation of a whole weight has no exact form for some of its rows")

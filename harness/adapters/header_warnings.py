@@ -53,14 +53,14 @@ def _kohya(stored: Stored, modules: Sequence[Module], base: str, alphas: Sequenc
             yield f"its header says {name} = {text[:60]!a}, but its names and shapes are of {base}"
     if header.get("ss_v2", "").lower() == "true" and base in _BASES - {"Stable Diffusion 2"}:
         yield f"its header says ss_v2 = 'True', but its names and shapes are of {base}"
-    said = header.get("ss_network_dim", "")
-    if said.isdecimal() and len(said) < 9 and ranks and not min(ranks) <= int(said) <= max(ranks):
-        yield f"its header says ss_network_dim = {said}, but its ranks are {min(ranks)} to {max(ranks)}"
-    said = header.get("ss_network_alpha", "")
-    if _NUMBER.fullmatch(said) and alphas and not min(alphas) <= float(said) <= max(alphas):
-        yield f"its header says ss_network_alpha = {said}, but its alphas are {min(alphas):g} to {max(alphas):g}"
-    elif _NUMBER.fullmatch(said) and not alphas and ranks and {float(said)} != set(ranks):
-        yield f"its header says ss_network_alpha = {said}, but it has no alpha tensors, which count as alpha = rank"
+    header_text = header.get("ss_network_dim", "")
+    if header_text.isdecimal() and len(header_text) < 9 and ranks and not min(ranks) <= int(header_text) <= max(ranks):
+        yield f"its header says ss_network_dim = {header_text}, but its ranks are {min(ranks)} to {max(ranks)}"
+    header_text = header.get("ss_network_alpha", "")
+    if _NUMBER.fullmatch(header_text) and alphas and not min(alphas) <= float(header_text) <= max(alphas):
+        yield f"its header says ss_network_alpha = {header_text}, but its alphas are {min(alphas):g} to {max(alphas):g}"
+    elif _NUMBER.fullmatch(header_text) and not alphas and ranks and {float(header_text)} != set(ranks):
+        yield f"its header says ss_network_alpha = {header_text}, but it has no alpha tensors, which count as alpha = rank"
     if "dylora" in header.get("ss_network_module", "").lower() or re.search(
             r'"?algo"?\s*[:=]\s*"?dylora', header.get("ss_network_args", "").lower()):
         yield "trained as DyLoRA: any lower rank of it works too; the full rank is used"
@@ -121,19 +121,19 @@ def _broken(stored: Stored, modules: Iterable[Module]) -> Iterator[str]:
         if len(kinds) > 1:
             yield f"{key} stands in a module of two kinds, {' and '.join(sorted(kinds))}"
         elif not kinds and roles != {"diff_b"}:
-            yield f"{key} has no factors beside it"
+            yield f"{key} has no matching factors"
         elif kinds:
             kind = next(iter(kinds))
-            said = wrong_roles(KINDS["oft" if kind == "boft" else kind], roles)
+            problem = wrong_roles(KINDS["oft" if kind == "boft" else kind], roles)
             sides = {role: stored.entries[module.keys[role]].shape for role in ("up", "down") if role in module.keys}
-            if said:
-                yield f"{key}: its {kind} has {said}"
+            if problem:
+                yield f"{key}: its {kind} has {problem}"
             elif kind == "lora" and "mid" not in roles and sides["up"][1:2] != sides["down"][:1]:
                 yield f"{key}: its factors have shapes {sides['down']} and {sides['up']}, whose ranks differ"
 
 
-def _first_of(found: Iterable[str], what: str) -> Iterator[str]:
+def _first_of(warnings: Iterable[str], what: str) -> Iterator[str]:
     """The first of several sentences of one sort, with their number."""
-    all_found = list(found)
+    all_found = list(warnings)
     if all_found:
         yield all_found[0] + (f" ({len(all_found)} {what})" if len(all_found) > 1 else "")

@@ -64,8 +64,8 @@ def underscored(table: Table) -> Table:
 def nearest(name: str, table: Collection[str]) -> str:
     """The known name most like an unknown one, for an error text; empty without any."""
     # Comparing a hostile name of megabytes with a thousand others would take hours.
-    found = difflib.get_close_matches(name[:300], table, n=1, cutoff=0.0)
-    return found[0] if found else ""
+    close = difflib.get_close_matches(name[:300], table, n=1, cutoff=0.0)
+    return close[0] if close else ""
 
 
 def missing(file: str, key: str, name: str, component: str, table: Collection[str]) -> AdapterError:
@@ -176,8 +176,8 @@ def sd3_pairs(paths: Collection[str], modules: Mapping[str, tuple[int, ...]]) ->
 
 
 def _numbers(paths: Collection[str], *stems: str) -> list[int]:
-    found = (re.match(rf"({'|'.join(stems)})\.([0-9]{{1,3}})\.", path) for path in paths)
-    return sorted({int(match[2]) for match in found if match})
+    matches = (re.match(rf"({'|'.join(stems)})\.([0-9]{{1,3}})\.", path) for path in paths)
+    return sorted({int(match[2]) for match in matches if match})
 
 
 def is_sd3(modules: Collection[str], family: str) -> bool:

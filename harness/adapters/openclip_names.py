@@ -24,11 +24,11 @@ def openclip_names(paths: Collection[str]) -> Iterator[tuple[str, tuple[str, ...
     spellings are given. text_projection is not among them: OpenCLIP stores it transposed, so that a change of it under
     that name would be another one.
     """
-    found = {(ours[1] or "", ours[2]) for path in paths if (ours := _OURS.match(path))}
+    prefixed_layers = {(ours[1] or "", ours[2]) for path in paths if (ours := _OURS.match(path))}
     theirs = {(other[1] or "", other[2]) for path in paths if (other := _THEIRS.match(path))}
-    for prefix, stem in [("model.", stem) for stem in sorted({stem for stem, _ in found})] + [
-            ("", stem) for stem in sorted({stem for stem, _ in found})]:
-        yield from _names(prefix, stem, sorted(number for own, number in found if own == stem))
+    for prefix, stem in [("model.", stem) for stem in sorted({stem for stem, _ in prefixed_layers})] + [
+            ("", stem) for stem in sorted({stem for stem, _ in prefixed_layers})]:
+        yield from _names(prefix, stem, sorted(number for own, number in prefixed_layers if own == stem))
     for prefix in sorted({prefix for prefix, _ in theirs}):
         yield from _names(prefix, "", sorted(number for own, number in theirs if own == prefix))
 

@@ -56,7 +56,7 @@ def open_pickle(path: Path) -> Stored:
 
     def number(key: str) -> float:
         if math.prod(entries[key].shape) != 1:
-            raise AdapterError(f"{path}: {shown(key)} of shape {list(entries[key].shape)} is no alpha; expected one number")
+            raise AdapterError(f"{path}: {shown(key)} of shape {list(entries[key].shape)} is not an alpha; expected one number")
         return float(tensors[key])
 
     return Stored(name=path.name, entries=entries, metadata={}, number=number, load=lambda: tensors, extras=extras, bare=bare)
@@ -84,8 +84,8 @@ def content_of(path: Path) -> Any:
 
 def _refusal(error: Exception) -> str:
     text = str(error)
-    if found := re.search(r"GLOBAL ([\w.]*\w)", text):
-        return f"it asks for {found[1]!r}, which could run code"
+    if match := re.search(r"GLOBAL ([\w.]*\w)", text):
+        return f"it asks for {match[1]!r}, which could run code"
     if "weights_only" in text or "WeightsUnpickler" in text:
         return "its content is not plain tensors"
     return f"{type(error).__name__}: {' '.join(text.split())[:160]!a}"

@@ -75,23 +75,23 @@ class _Reader:
         return "transformer" if part == "unet" and "unet" not in self.shapes and "transformer" in self.shapes else part
 
     def _embeddings(self, values: Mapping[str, Tensor]) -> list[Embedding]:
-        made: list[Embedding] = []
-        seen: dict[tuple[str, str], str] = {}
+        embeddings: list[Embedding] = []
+        key_by_token: dict[tuple[str, str], str] = {}
         for key in self.stored.entries:
-            if (found := place_of(self.stored, key)) is None:
+            if (inversion_key := place_of(self.stored, key)) is None:
                 continue
-            component = self._component(found.part)
+            component = self._component(inversion_key.part)
             if component not in self.shapes:
                 self._account(component, "absent_component", [key], f"this model has no {component}")
-            elif found.status != "applied":
-                self._account(component, found.status, [key], found.reason)
+            elif inversion_key.status != "applied":
+                self._account(component, inversion_key.status, [key], inversion_key.reason)
             else:
-                if (other := seen.setdefault((component, found.token), key)) != key:
+                if (other := key_by_token.setdefault((component, inversion_key.token), key)) != key:
                     raise AdapterError(f"{self.stored.name}: {shown(other)} and {shown(key)} are both the word "
-                                       f"{shown(found.token)}; expected one")
-                made.append(embedding(self.stored, key, found, component, values[key], self.shapes[component]))
+                                       f"{shown(inversion_key.token)}; expected one")
+                embeddings.append(embedding(self.stored, key, inversion_key, component, values[key], self.shapes[component]))
                 self._account(component, "applied", [key])
-        return made
+        return embeddings
 
     def _groups(self, values: Mapping[str, Tensor]) -> list[Group]:
         if self.name == INVERSION:
@@ -187,12 +187,12 @@ class _Reader:
             self._join(place, found, changes)
         return changes
 
-    def _join(self, place: tuple[str, str], found: list[tuple[Group, Change, tuple[int, int]]],
+    def _join(self, place: tuple[str, str], parts: list[tuple[Group, Change, tuple[int, int]]],
               changes: dict[tuple[str, str], Change]) -> None:
         component, path = place
-        groups = [group for group, _, _ in found]
+        groups = [group for group, _, _ in parts]
         try:
-            joined = join_rows([(change, at) for _, change, at in found], self.shapes[component][path][0])
+            joined = join_rows([(change, at) for _, change, at in parts], self.shapes[component][path][0])
         except InseparableError as error:
             self._refuse(groups, f"{path}: {error}")
             return
@@ -253,12 +253,13 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.float() if str(tensor.dtype).startswith("torch.float8") else tensor
 
 
-def _facts(said: Recognised) -> dict[str, str]:
-    facts = {"training tool": said.tool, "base": said.base, "kinds": ", ".join(said.kinds),
-             "modules": ", ".join(f"{part} {count}" for part, count in said.modules.items()),
-             "ranks": "" if said.ranks is None else _span(said.ranks), "words": ", ".join(said.tokens)}
-    if said.alphas is not None:
-        facts["alphas"] = _span(said.alphas) + (f", {said.alphas_missing} modules without" if said.alphas_missing else "")
+def _facts(recognised: Recognised) -> dict[str, str]:
+    facts = {"training tool": recognised.tool, "base": recognised.base, "kinds": ", ".join(recognised.kinds),
+             "modules": ", ".join(f"{part} {count}" for part, count in recognised.modules.items()),
+             "ranks": "" if recognised.ranks is None else _span(recognised.ranks), "words": ", ".join(recognised.tokens)}
+    if recognised.alphas is not None:
+        without = f", {recognised.alphas_missing} modules without" if recognised.alphas_missing else ""
+        facts["alphas"] = _span(recognised.alphas) + without
     return {name: text for name, text in facts.items() if text}
 
 

@@ -139,7 +139,7 @@ def _rank(stored: Stored, found: Mapping[str, str]) -> int:
 def _configs(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[str, dict[str, Any]]:
     """PEFT's settings of every part of the model; none where they cannot be read, which is said among the warnings."""
     try:
-        return {part: found for part in dict.fromkeys(part for part, _ in modules) if (found := settings(stored, part))}
+        return {part: config for part in dict.fromkeys(part for part, _ in modules) if (config := settings(stored, part))}
     except AdapterError:
         return {}
 
@@ -230,8 +230,8 @@ def tool_of(stored: Stored, name: str) -> str:
                        (HEADER, "diffusers with PEFT")):
         if any(name.startswith(mark) for name in header):
             return tool
-    said = header.get("modelspec.implementation", "")
-    return f"{usual} ({_short(said)})" if said else f"{usual}, by its names" if name in FORMATS else usual
+    implementation = header.get("modelspec.implementation", "")
+    return f"{usual} ({_short(implementation)})" if implementation else f"{usual}, by its names" if name in FORMATS else usual
 
 
 def _name_in(software: str) -> str:

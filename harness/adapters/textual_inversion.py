@@ -82,7 +82,7 @@ def _is_vectors(entry: Entry) -> bool:
     return len(entry.shape) in (1, 2) and entry.dtype in ("F16", "BF16", "F32", "F64") and 0 < entry.shape[-1] <= _WIDEST
 
 
-def embedding(stored: Stored, key: str, found: InversionKey, component: str, vectors: Tensor,
+def embedding(stored: Stored, key: str, inversion_key: InversionKey, component: str, vectors: Tensor,
               modules: Mapping[str, tuple[int, ...]]) -> Embedding:
     """The vectors as (n, width). AdapterError for other shapes, numbers that are none, and a width that the model lacks."""
     width = next((shape[1] for path, shape in modules.items()
@@ -96,7 +96,7 @@ def embedding(stored: Stored, key: str, found: InversionKey, component: str, vec
     if width and rows.shape[1] != width:
         raise AdapterError(f"{stored.name}: {shown(key)} has vectors of {rows.shape[1]} numbers, but {component} takes {width}; "
                            "the embedding is for another model")
-    if not found.token.strip():
-        raise AdapterError(f"{stored.name}: {shown(key)} is for the word {shown(found.token)}, which cannot stand in a prompt; "
-                           "save it with a name")
-    return Embedding(component=component, token=found.token, vectors=rows)
+    if not inversion_key.token.strip():
+        raise AdapterError(f"{stored.name}: {shown(key)} is for the word {shown(inversion_key.token)}, which cannot appear in a "
+                           "prompt; save it under another name")
+    return Embedding(component=component, token=inversion_key.token, vectors=rows)

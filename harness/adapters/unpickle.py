@@ -36,10 +36,10 @@ def unpickle(path: Path) -> Any:
     if not zipfile.is_zipfile(path):
         raise RefusedError("")
     with zipfile.ZipFile(path) as archive:
-        found = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        if len(found) != 1 or archive.getinfo(found[0]).file_size > _PICKLE_LIMIT:
-            raise RefusedError("it is no archive of torch")
-        reader = _Unpickler(archive, found[0].removesuffix("data.pkl"), archive.read(found[0]))
+        pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
+        if len(pickles) != 1 or archive.getinfo(pickles[0]).file_size > _PICKLE_LIMIT:
+            raise RefusedError("it is not a torch archive")
+        reader = _Unpickler(archive, pickles[0].removesuffix("data.pkl"), archive.read(pickles[0]))
         return _plain(reader.load())
 
 
@@ -96,8 +96,8 @@ def _plain(value: Any) -> Any:
 
     if isinstance(value, _ParameterDict):
         state = value.state if isinstance(value.state, dict) else {}
-        held = state.get("_parameters") or {key: item for key, item in state.items() if isinstance(item, torch.Tensor)}
-        return {str(key): item for key, item in held.items() if isinstance(item, torch.Tensor)}
+        tensors = state.get("_parameters") or {key: item for key, item in state.items() if isinstance(item, torch.Tensor)}
+        return {str(key): item for key, item in tensors.items() if isinstance(item, torch.Tensor)}
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     return value

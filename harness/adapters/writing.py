@@ -120,17 +120,17 @@ def comfyui_names(paths: Mapping[str, Collection[str]]) -> dict[Key, str]:
 
 
 def _stems(ordered: Iterable[Change], layout: Layout) -> list[str]:
-    seen: dict[str, str] = {}
+    place_by_stem: dict[str, str] = {}
     for change in ordered:
         key = (change.component, change.path)
         where = f"{change.component} {change.path}"
         name = f"{change.component}.{change.path}" if layout.name == "peft" else layout.names.get(key)
         if name is None:
             raise AdapterError(f"{where}: no name for layout {layout.name!r} was given")
-        if name in seen:
-            raise AdapterError(f"{where} and {seen[name]} are both called {name!r} in layout {layout.name!r}")
-        seen[name] = where
-    return list(seen)
+        if name in place_by_stem:
+            raise AdapterError(f"{where} and {place_by_stem[name]} are both called {name!r} in layout {layout.name!r}")
+        place_by_stem[name] = where
+    return list(place_by_stem)
 
 
 def _module(change: Change, layout: str) -> dict[str, Tensor]:
@@ -138,7 +138,7 @@ def _module(change: Change, layout: str) -> dict[str, Tensor]:
     import torch
 
     if layout == "comfyui" and change.kind in ("ia3", "oft", "boft"):
-        raise _refused(change, layout, "ComfyUI computes it otherwise, or not at all")
+        raise _refused(change, layout, "ComfyUI computes it differently, or does not support it")
     kind_of(change)
     suffixes = _SUFFIXES[change.kind]
     rank = KINDS[change.kind].rank(change.tensors)
@@ -148,15 +148,15 @@ def _module(change: Change, layout: str) -> dict[str, Tensor]:
     inside = _SCALED_IN.get(change.kind, ()) if not rank and change.scale != 1 else ()
     if change.scale != 1 and change.kind in ("oft", "boft"):
         raise _refused(change, layout, f"its scale of {change.scale:g} cannot be said")
-    made = {suffixes[role]: tensor.double() * change.scale if role in inside else tensor
+    tensors = {suffixes[role]: tensor.double() * change.scale if role in inside else tensor
             for role, tensor in change.tensors.items() if role in suffixes}
     if change.kind != "norm" and (bias := bias_delta(change)) is not None:
-        made["diff_b"] = bias
+        tensors["diff_b"] = bias
     if change.kind == "ia3":
-        made.setdefault("on_input", torch.tensor(0))
+        tensors.setdefault("on_input", torch.tensor(0))
     if change.magnitude is not None:
-        made["dora_scale"] = _by_axis(change, layout)
-    return made if alpha is None else {**made, "alpha": torch.tensor(alpha, dtype=torch.float32)}
+        tensors["dora_scale"] = _by_axis(change, layout)
+    return tensors if alpha is None else {**tensors, "alpha": torch.tensor(alpha, dtype=torch.float32)}
 
 
 def _by_axis(change: Change, layout: str) -> Tensor:
@@ -176,14 +176,14 @@ def _peft_module(change: Change) -> dict[str, Tensor]:
     if extra:
         raise _refused(change, "peft", f"it has no place for {extra[0]} in single modules"
                        + ("; combining the adapter alone turns the core into factors" if "mid" in extra else ""))
-    made = {"lora_A.weight": change.tensors["down"], "lora_B.weight": change.tensors["up"]}
+    tensors = {"lora_A.weight": change.tensors["down"], "lora_B.weight": change.tensors["up"]}
     if change.magnitude is None:
-        return made
+        return tensors
     out = change.tensors["up"].shape[0]
     if tuple(change.magnitude.shape) not in ((out,), (out, 1, *ones(tuple(change.tensors["down"].shape)))):
         raise _refused(change, "peft", f"PEFT's DoRA has a length per output, this one {tuple(change.magnitude.shape)}")
     flat = change.magnitude.reshape(-1)
-    return {**made, "lora_magnitude_vector": flat if change.tensors["down"].ndim == 2 else
+    return {**tensors, "lora_magnitude_vector": flat if change.tensors["down"].ndim == 2 else
             flat.reshape(1, -1, *ones(tuple(change.tensors["down"].shape)))}
 
 
@@ -223,12 +223,12 @@ def _cast(key: str, tensor: Tensor, dtype: str) -> Tensor:
 
     if key.endswith(_EXACT):
         return tensor
-    wanted: torch.dtype = getattr(torch, DTYPES[dtype])
+    target: torch.dtype = getattr(torch, DTYPES[dtype])
     given = tensor.detach()
-    made = given.to(wanted).contiguous()
-    if not bool(made.isfinite().all()):
+    cast = given.to(target).contiguous()
+    if not bool(cast.isfinite().all()):
         raise AdapterError(f"{key}: its largest value {float(given.abs().max()):.4g} does not fit {dtype}; write bf16 or fp32")
-    return made
+    return cast
 
 
 def _refused(change: Change, layout: str, why: str) -> AdapterError:

@@ -28,23 +28,23 @@ _Rule = TypeVar("_Rule", float, Blocks, Gradient, Blocks | Gradient, float | Blo
 
 
 def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapter, reading: Reading,
-                 weights: Mapping[Places, float], left: Collection[Places] = ()) -> dict[str, Expression]:
+                 weights: Mapping[Places, float], untouched: Collection[Places] = ()) -> dict[str, Expression]:
     """The expressions that an adapter changes, by key, each at its own of the `weights`; modules in `left` are not touched.
 
     Raises AdapterError for a bias that the model's layer lacks.
     """
     changed: dict[str, Expression] = {}
     for (part, path), change in reading.changes.items():
-        if part != component or (part, path) in left:
+        if part != component or (part, path) in untouched:
             continue
         weight = weights[part, path]
-        said = ("adapter", adapter.path, path, weight)
+        described = ("adapter", adapter.path, path, weight)
         if _changes_weight(change):
-            changed[f"{path}.weight"] = Altered(input=keys[f"{path}.weight"], said=said, alter=_weight(change, weight))
+            changed[f"{path}.weight"] = Altered(input=keys[f"{path}.weight"], said=described, alter=_weight(change, weight))
         if bias_delta(change) is not None:
             if f"{path}.bias" not in keys:
-                raise AdapterError(f"{reading.source}: changes the bias of {path}, and the layer of this model has none")
-            changed[f"{path}.bias"] = Altered(input=keys[f"{path}.bias"], said=said, alter=_bias(change, weight))
+                raise AdapterError(f"{reading.source}: changes the bias of {path}, but this model's layer has no bias")
+            changed[f"{path}.bias"] = Altered(input=keys[f"{path}.bias"], said=described, alter=_bias(change, weight))
     return changed
 
 
@@ -57,17 +57,17 @@ def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Pla
     # Of all the model's keys: an adapter's alone do not show how the blocks are numbered.
     ldm = unet_to_ldm(model.components["unet"]) if "unet" in model.components else {}
     denoiser = ldm.values() or model.components.get("transformer", {})
-    found: list[ByKey] = []
+    by_component: list[ByKey] = []
     weights: dict[Places, float] = {}
     for component in dict.fromkeys(component for component, _ in reading.changes):
         paths = {f"{path}.weight": path for part, path in reading.changes if part == component}
         names = {key: ldm[key] if component == "unet" else key for key in paths}
         try:
-            found.append(alphas_by_key(blocks, component, names, family=model.family, denoiser=denoiser))
+            by_component.append(alphas_by_key(blocks, component, names, family=model.family, denoiser=denoiser))
         except WhereError as error:
             raise AdapterError(f"{adapter.path}: blocks: {error}") from error
-        weights |= {(component, path): adapter.weight * found[-1].values[key] for key, path in paths.items()}
-    if unused := unmatched_patterns(blocks, found):
+        weights |= {(component, path): adapter.weight * by_component[-1].values[key] for key, path in paths.items()}
+    if unused := unmatched_patterns(blocks, by_component):
         raise AdapterError(f"{adapter.path}: blocks: the pattern {unused[0]!r} matches no module that the adapter changes; write "
                            "* for any text, like '*attn2*'")
     return weights
@@ -133,5 +133,5 @@ def _bias(change: Change, weight: float) -> Callable[[Tensor], Tensor]:
 
 
 def _changed_bias(change: Change, weight: float, base: Tensor) -> Tensor:
-    found = changed_bias(change, base, weight)
-    return base if found is None else found
+    bias = changed_bias(change, base, weight)
+    return base if bias is None else bias

@@ -41,8 +41,8 @@ def _words(candidate: Candidate, library: Library) -> list[list[str]]:
     """The words of the candidate's textual inversions, adapter by adapter: many files are called by their word and do not hold
     it, so that a renamed one is another candidate."""
     model = library.open(frame_of(candidate.model))
-    found = [[e.token for e in library.adapter(adapter.path, model).embeddings] for adapter in candidate.adapters]
-    return found if any(found) else []
+    tokens = [[e.token for e in library.adapter(adapter.path, model).embeddings] for adapter in candidate.adapters]
+    return tokens if any(tokens) else []
 
 
 def _versions(candidate: Candidate) -> dict[str, int]:

@@ -23,22 +23,23 @@ def describe(model: Model) -> Sequence[str]:
         names = model_names(len(inner.models), inner.c is not None)
         parents = [line for name, parent in zip(names, inner.models, strict=True)
                    for line in lines(parent, depth + 1, f"{name}  ")]
-        taken = [line for part, source in inner.take.items() for line in lines(source, depth + 1, f"{part} from  ")]
-        return [pad + _head(inner), *parents, *taken]
+        part_lines = [line for part, source in inner.take.items() for line in lines(source, depth + 1, f"{part} from  ")]
+        return [pad + _head(inner), *parents, *part_lines]
     return lines(model, 0, "")
 
 
 def _head(merge: Merge) -> str:
     """One merge with all that differs from the defaults."""
-    said = [f"{merge.method} of {', '.join(merge.parts)}"]
-    said += [f"alpha {_said(merge.alpha)}{' of B' if merge.method == 'weighted_sum' else ''}"] if merge.alpha is not None else []
-    said += [f"beta {_said(merge.beta)}"] if merge.beta is not None else []
-    said += [f"weights {', '.join(f'{weight:g}' for weight in merge.weights)}"] if merge.weights else []
-    said += [f"{name} {value:g}" for name, value in merge.settings.items()]
-    said += [f"stored as {merge.dtype}"] if merge.dtype != "a" else []
-    said += [f"computed in {merge.precision}"] if merge.precision != "auto" else []
-    said += ["keys without counterpart kept from A"] if merge.missing == "keep_a" else []
-    return "; ".join([*said, *(f"forced: {word}" for word in merge.force)])
+    phrases = [f"{merge.method} of {', '.join(merge.parts)}"]
+    of_b = " of B" if merge.method == "weighted_sum" else ""
+    phrases += [f"alpha {_said(merge.alpha)}{of_b}"] if merge.alpha is not None else []
+    phrases += [f"beta {_said(merge.beta)}"] if merge.beta is not None else []
+    phrases += [f"weights {', '.join(f'{weight:g}' for weight in merge.weights)}"] if merge.weights else []
+    phrases += [f"{name} {value:g}" for name, value in merge.settings.items()]
+    phrases += [f"stored as {merge.dtype}"] if merge.dtype != "a" else []
+    phrases += [f"computed in {merge.precision}"] if merge.precision != "auto" else []
+    phrases += ["keys without counterpart kept from A"] if merge.missing == "keep_a" else []
+    return "; ".join([*phrases, *(f"forced: {word}" for word in merge.force)])
 
 
 def _said(alpha: Alpha) -> str:

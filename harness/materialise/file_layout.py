@@ -112,7 +112,7 @@ def place(recipe: RecipePlan) -> FilePlan:
 
 def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
     """Where the components come to lie that the frame lacks and another model gives: as in any single file of the family."""
-    found: list[Placed] = []
+    layout: list[Placed] = []
     for component, part in recipe.parts.items():
         if component in frame.components or not part.keys:
             continue
@@ -121,11 +121,11 @@ def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
             if not any(info.source.startswith(_PREFIXES) for own in frame.components.values() for info in own.values()) and (
                     not frame.is_folder):
                 raise ModelFileError("its tensors have names without a component in front")  # noqa: TRY301  one message for both
-            found += single_file_layout(replace(frame, layout="diffusers", files={}, other={}, components={component: infos}))
+            layout += single_file_layout(replace(frame, layout="diffusers", files={}, other={}, components={component: infos}))
         except ModelFileError as error:
             raise MaterialiseError(f"{frame.path}: has no {component}, and the result no place for the one that is taken "
                                    f"({error}). Give an A that has one") from error
-    return found
+    return layout
 
 
 def _absent(recipe: RecipePlan) -> list[str]:
@@ -137,11 +137,11 @@ def _absent(recipe: RecipePlan) -> list[str]:
 
 def _over_components(keys: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
     """Status to tensors of an adapter file, over all components."""
-    found: dict[str, tuple[str, ...]] = {}
+    names_by_status: dict[str, tuple[str, ...]] = {}
     for statuses in keys.values():
         for status, names in statuses.items():
-            found[status] = (*found.get(status, ()), *names)
-    return found
+            names_by_status[status] = (*names_by_status.get(status, ()), *names)
+    return names_by_status
 
 
 def _untouched(recipe: RecipePlan, component: str) -> bool:
@@ -215,23 +215,23 @@ def _of_pickle(at: Placed, frame: ModelFile) -> bytes:
 def _beside(frame: ModelFile, placed: Iterable[Placed], raw: set[str]
             ) -> tuple[dict[str, tuple[str, ...]], list[Placed]]:
     """What becomes of the frame's tensors that are no weights: status to names, and those that the file keeps."""
-    found: dict[str, list[str]] = {}
-    kept = []
+    names_by_status: dict[str, list[str]] = {}
+    copied = []
     for at in placed:
         if at.role == "ema":
-            found.setdefault("ema_left_out", []).append(at.name)
+            names_by_status.setdefault("ema_left_out", []).append(at.name)
         elif at.role == "scale" and (at.source is None or not _scales_raw(at.source.source, frame, raw)):
-            found.setdefault("scales_left_out", []).append(at.name)
+            names_by_status.setdefault("scales_left_out", []).append(at.name)
         elif at.role == "position_ids":
             right = at.source is None or (at.source.dtype == "I64" and not position_ids_state(
                 frame.files[at.source.file], at.source.source))
-            found.setdefault("copied" if right else "position_ids_reset", []).append(at.name)
-            kept.append(replace(at, dtype="I64"))
+            names_by_status.setdefault("copied" if right else "position_ids_reset", []).append(at.name)
+            copied.append(replace(at, dtype="I64"))
         else:
             stray = at.source is not None and at.source.source in frame.strays
-            found.setdefault("unmatched" if stray else "copied", []).append(at.name)
-            kept.append(at)
-    return {status: tuple(sorted(names)) for status, names in found.items()}, kept
+            names_by_status.setdefault("unmatched" if stray else "copied", []).append(at.name)
+            copied.append(at)
+    return {status: tuple(sorted(names)) for status, names in names_by_status.items()}, copied
 
 
 def _scales_raw(source: str, frame: ModelFile, raw: set[str]) -> bool:

@@ -52,13 +52,13 @@ class Frame:
         """The component that denoises."""
         return "unet" if "unet" in self.pipeline.parts else "transformer"
 
-    def detach(self, kept: Collection[str]) -> None:
+    def detach(self, attached: Collection[str]) -> None:
         """Takes off the adapters that the next candidate has in no phase."""
-        for path in [p for p in self.attached if p not in kept]:
+        for path in [p for p in self.attached if p not in attached]:
             if self.attached[path].factors:
                 detach(self._adapted(), _name(path))
             del self.attached[path]
-        for path in [p for p in self.hooked if p not in kept]:
+        for path in [p for p in self.hooked if p not in attached]:
             self.hooked.pop(path).remove()
 
     def work(self, adapters: Sequence[Working]) -> None:

@@ -75,7 +75,7 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
     versions = {merge.method: MERGE_METHODS[merge.method].version for merge in merges_of(model)}
     counts = {_without_folders(component, names): {status: len(keys) for status, keys in statuses.items()}
               for component, statuses in plan.coverage.items()}
-    found = {"format": "pt", "modelspec.sai_model_spec": "1.0.1", "modelspec.title": title,
+    header = {"format": "pt", "modelspec.sai_model_spec": "1.0.1", "modelspec.title": title,
              "modelspec.architecture": _ARCHITECTURES.get(frame.family, frame.family),
              "modelspec.implementation": _IMPLEMENTATIONS.get("ldm" if frame.is_folder else frame.layout, "diffusers"),
              "modelspec.merged_from": ", ".join(names.values()),
@@ -85,25 +85,25 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
     predictions = {file.prediction for file in plan.recipe.files.values() if file.prediction}
     if len(predictions) == 1:  # where some of the models do not say, the result is what the others are
         prediction = predictions.pop()
-        found["modelspec.prediction_type"] = _PREDICTIONS.get(prediction, prediction)
-    return {key: _written(text) for key, text in found.items()}
+        header["modelspec.prediction_type"] = _PREDICTIONS.get(prediction, prediction)
+    return {key: _written(text) for key, text in header.items()}
 
 
-def read_provenance(path: Path, found: Mapping[str, str]) -> Provenance:
+def read_provenance(path: Path, header: Mapping[str, str]) -> Provenance:
     """What the metadata `found` in the file `path` say. ModelFileError when they are not those of a made file."""
-    if RECIPE not in found or INPUTS not in found:
+    if RECIPE not in header or INPUTS not in header:
         raise ModelFileError(f"{path}: its header holds no recipe; expected a file written by `sweetspot merge`. "
                              "Only such files can be made again.")
     try:
-        recipe, inputs = restore(json.loads(found[RECIPE])), json.loads(found[INPUTS])
+        recipe, inputs = restore(json.loads(header[RECIPE])), json.loads(header[INPUTS])
         names = list(dict.fromkeys([*(leaf.path for leaf in leaves(recipe)), *(a.path for a in adapters_of(recipe))]))
-        said = {name: {"blake3": str(inputs[name]["blake3"]), "bytes": int(inputs[name]["bytes"])} for name in names}
+        recorded_inputs = {name: {"blake3": str(inputs[name]["blake3"]), "bytes": int(inputs[name]["bytes"])} for name in names}
         if outside := next((name for name in names if not _is_name(name)), None):
             raise ValueError(f"{outside!r} is not the name of a file")  # noqa: TRY301  one message for all that is wrong
-        versions = {str(method): int(version) for method, version in json.loads(found.get("sweetspot.methods", "{}")).items()}
+        versions = {str(method): int(version) for method, version in json.loads(header.get("sweetspot.methods", "{}")).items()}
         # Renaming looks at every field that holds a model.
-        return Provenance(recipe=renamed(recipe, {name: name for name in names}), inputs=said, methods=versions,
-                          version=found.get("sweetspot.version", ""))
+        return Provenance(recipe=renamed(recipe, {name: name for name in names}), inputs=recorded_inputs, methods=versions,
+                          version=header.get("sweetspot.version", ""))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelFileError(f"{path}: the recipe in its header cannot be read ({repr(error)[:200]}); expected what `sweetspot "
                              "merge` writes. The header was changed.") from None

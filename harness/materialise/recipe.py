@@ -87,8 +87,8 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     frame = frame_of(model)
     files = {name_of(leaf): library.open(leaf) for leaf in leaves(model)}
     _refuse_strangers(model, files)
-    taken = [part for merge in merges_of(model) for part in merge.take]
-    components = list(dict.fromkeys([*files[name_of(frame)].components, *taken]))
+    taken_parts = [part for merge in merges_of(model) for part in merge.take]
+    components = list(dict.fromkeys([*files[name_of(frame)].components, *taken_parts]))
     planner = _Planner(files, library)
     parts = {component: _finish(component, planner.draft(model, component), model) for component in components}
     planner.refuse_unused_patterns(model)
@@ -101,7 +101,7 @@ def _adapters(model: Model, files: Mapping[str, ModelFile], library: Library
               ) -> dict[str, Mapping[str, Mapping[str, tuple[str, ...]]]]:
     """What becomes of every tensor of every fused adapter. MaterialiseError for one that cannot be applied to its layer: a
     fused file would lack it for good."""
-    found = {}
+    keys_by_adapter = {}
     for fused in fusings_of(model):
         for adapter in fused.adapters:
             reading = library.adapter(adapter.path, files[name_of(frame_of(fused))])
@@ -110,8 +110,8 @@ def _adapters(model: Model, files: Mapping[str, ModelFile], library: Library
                 more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
                 raise MaterialiseError(f"{adapter.path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')})"
                                        f"{more}. Take these tensors out of the adapter, or use another one")
-            found[adapter.path] = reading.keys
-    return found
+            keys_by_adapter[adapter.path] = reading.keys
+    return keys_by_adapter
 
 
 class _Planner:
@@ -164,9 +164,9 @@ class _Planner:
             # What is surveyed are all keys that are merged, also those whose own alpha asks for nothing.
             keys[key] = merged if row.survey else simplified(merged)
         inner = [p for draft in drafts for p in draft.plans]
-        said = [note for draft in drafts for note in draft.notes]
-        said += [f"{component}: {note}" for by_key in numbers.values() for note in by_key.notes]
-        return _Draft(keys=keys, stored={key: drafts[0].stored[key] for key in keys}, plans=[*inner, plan], notes=said,
+        notes = [note for draft in drafts for note in draft.notes]
+        notes += [f"{component}: {note}" for by_key in numbers.values() for note in by_key.notes]
+        return _Draft(keys=keys, stored={key: drafts[0].stored[key] for key in keys}, plans=[*inner, plan], notes=notes,
                       apart=frozenset(apart), blocks=[b for word, by_key in numbers.items() for b in _blocks(word, by_key)])
 
     def _fused(self, model: Fused, component: str) -> _Draft:
@@ -225,8 +225,8 @@ class _Planner:
     def refuse_unused_patterns(self, model: Model) -> None:
         """MaterialiseError for a pattern that matched in no component: it would be skipped in silence."""
         for given, seen in self._seen.values():
-            if said := unmatched(given, seen):
-                raise MaterialiseError(f"merging into {name_of(frame_of(model))}: {said[0]}")
+            if problems := unmatched(given, seen):
+                raise MaterialiseError(f"merging into {name_of(frame_of(model))}: {problems[0]}")
 
 
 def _finish(component: str, draft: _Draft, model: Model) -> PartPlan:
@@ -282,19 +282,20 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
             raise MaterialiseError("dtype is given within a nested merge; only the whole result is rounded. Give it outermost")
 
 
-def _differ(what: str, said: Mapping[str, str], do: str) -> None:
-    if len(set(said.values())) > 1:
-        raise MaterialiseError(f"the parents are of different {what} ({'; '.join(f'{n}: {s}' for n, s in said.items())}). {do}")
+def _differ(what: str, shown_values: Mapping[str, str], do: str) -> None:
+    if len(set(shown_values.values())) > 1:
+        listed = "; ".join(f"{name}: {value}" for name, value in shown_values.items())
+        raise MaterialiseError(f"the parents are of different {what} ({listed}). {do}")
 
 
 def _refuse_predictions(opened: Mapping[str, ModelFile]) -> None:
     """Files that say different things of what their U-Net predicts. Silence beside a header's word is no contradiction,
     since many tools drop headers; silence beside a marker tensor is one, since loaders take its absence for epsilon."""
     marked = any("v_pred" in file.markers for file in opened.values())
-    said = {name: file.prediction or ("epsilon" if marked else "") for name, file in opened.items()}
+    predictions = {name: file.prediction or ("epsilon" if marked else "") for name, file in opened.items()}
     others = {name: ", ".join(sorted(set(file.markers) - {"v_pred"})) or "no other marker" for name, file in opened.items()}
     do = 'Their sum would be noise: merge models of one kind, or say force=("prediction",).'
-    _differ("predictions", {name: word for name, word in said.items() if word}, do)
+    _differ("predictions", {name: word for name, word in predictions.items() if word}, do)
     _differ("noise schedules", others, do)
 
 

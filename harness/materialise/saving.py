@@ -83,9 +83,9 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
     try:
         make(plan, header_size, output, advance)
         hashing.finish()
-        found = {reference: library.content(reference) for reference in names}
+        hashes = {reference: library.content(reference) for reference in names}
         _refuse_changed(library, before)
-        header = encode_header(plan.spans, metadata(plan, library, found, title), size=header_size)
+        header = encode_header(plan.spans, metadata(plan, library, hashes, title), size=header_size)
         backup = output.commit(header)
     except BaseException as error:
         hashing.stop()
@@ -94,7 +94,7 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
             raise MaterialiseError(f"{path} was not written: {error.strerror or error}{_at(error)}. Nothing else was "
                                    "changed") from error
         raise
-    return Saved(path=path, size=header_size + plan.total, hashes=found, backup=backup, removed=tuple(removed))
+    return Saved(path=path, size=header_size + plan.total, hashes=hashes, backup=backup, removed=tuple(removed))
 
 
 def compare(plan: FilePlan, path: Path, advance: Advance = lambda _: None) -> Compared:
@@ -128,9 +128,9 @@ class _Comparing:
             if begin >= end:
                 break
             first, last = max(begin, offset), min(stop, end)
-            found = memoryview(bytearray(last - first))
-            self.files.read_into(self.path, there + first - begin, found)
-            if found != data[first - offset:last - offset]:
+            stored = memoryview(bytearray(last - first))
+            self.files.read_into(self.path, there + first - begin, stored)
+            if stored != data[first - offset:last - offset]:
                 with self.lock:
                     self.differing.add(name)
 

@@ -194,9 +194,9 @@ class _Maker:
         return finite(evaluate(segment.expression, lambda source: parts[source][cut], dtype=segment.dtype,
                                precision=self.plan.recipe.precision))
 
-    def _note(self, name: str, said: str) -> None:
+    def _note(self, name: str, note: str) -> None:
         with self.lock:
-            self.bad.setdefault(name, said)
+            self.bad.setdefault(name, note)
 
     def wholes(self) -> None:
         """The tensors that cannot be made in pieces, a few at a time."""
@@ -205,20 +205,20 @@ class _Maker:
         read = reader(self.plan.recipe, self.files)
         expressions = {(whole.name, whole.begin): whole.expression for whole in self.plan.wholes}
         if needs_survey(expressions.values()):
-            found = surveyed({f"{name}\n{begin}": e for (name, begin), e in expressions.items()}, read, {})
-            expressions = {(name, begin): found[f"{name}\n{begin}"] for name, begin in expressions}
+            filled = surveyed({f"{name}\n{begin}": e for (name, begin), e in expressions.items()}, read, {})
+            expressions = {(name, begin): filled[f"{name}\n{begin}"] for name, begin in expressions}
         import torch
 
         def do(whole: Whole) -> None:
             expression = expressions[whole.name, whole.begin]
-            held = {source: read(source) for source in dict.fromkeys(sources(expression))}
-            made = evaluate(expression, held.__getitem__, dtype=whole.dtype, precision=self.plan.recipe.precision)
-            broken = [source.model for source, tensor in held.items() if not finite(tensor)]
+            tensors = {source: read(source) for source in dict.fromkeys(sources(expression))}
+            merged = evaluate(expression, tensors.__getitem__, dtype=whole.dtype, precision=self.plan.recipe.precision)
+            broken = [source.model for source, tensor in tensors.items() if not finite(tensor)]
             if broken:
                 self._note(whole.name, f"holds NaN or infinite values in {' and '.join(broken)}")
-            elif not finite(made):
+            elif not finite(merged):
                 self._note(whole.name, f"overflows {whole.dtype}")
-            data = bytes_of(made.T if whole.transposed and made.ndim == 2 else made)
+            data = bytes_of(merged.T if whole.transposed and merged.ndim == 2 else merged)
             self.output.write(self.data_start + whole.begin, data)
             self.advance(len(data))
 

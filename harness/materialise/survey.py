@@ -31,14 +31,14 @@ def surveyed(keys: Mapping[str, Expression], read: Read, known: dict[str, tuple[
     that are in `known` are not computed again, and new ones are put there.
     """
     done: set[str] = set()
-    found = dict(keys)
-    while ready := {merge.group for expression in found.values() for merge in merges(expression)
+    expressions = dict(keys)
+    while ready := {merge.group for expression in expressions.values() for merge in merges(expression)
                     if merge.group and merge.group not in done
                     and not any(m.group and m.group not in done for part in merge.inputs for m in merges(part))}:
-        limits = {group: _known_limits(group, found.values(), read, known) for group in sorted(ready)}
-        found = {key: _filled(expression, limits) for key, expression in found.items()}
+        limits = {group: _known_limits(group, expressions.values(), read, known) for group in sorted(ready)}
+        expressions = {key: _filled(expression, limits) for key, expression in expressions.items()}
         done |= ready
-    return found
+    return expressions
 
 
 def _known_limits(group: str, expressions: Iterable[Expression], read: Read, known: dict[str, tuple[float, float]]

@@ -55,22 +55,22 @@ def text_projection(path: Path) -> Tensor:
     from safetensors.torch import load_file
 
     try:
-        held = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
         raise MaterialiseError(f"{path}: cannot be read as a CLIP model ({error})") from error
     for key in ("text_projection", "text.text_projection", "text_projection.weight"):
-        found = held.get(key) if isinstance(held, dict) else None
-        if isinstance(found, torch.Tensor) and found.ndim == 2:
+        projection = content.get(key) if isinstance(content, dict) else None
+        if isinstance(projection, torch.Tensor) and projection.ndim == 2:
             # transformers keeps it as the weight of a layer, (dim, width).
-            return found.float().T if key.endswith(".weight") else found.float()
+            return projection.float().T if key.endswith(".weight") else projection.float()
     raise MaterialiseError(f"{path}: holds no text_projection; expected the CLIP model that the aesthetic gradient was made with")
 
 
 def said_of(adapter: Adapter) -> list[str]:
     """How an adapter is applied, in words for the coverage."""
-    said = [f"weight {adapter.weight:g}"]
+    phrases = [f"weight {adapter.weight:g}"]
     if adapter.blocks is not None:
-        said.append(f"blocks {adapter.blocks}")
+        phrases.append(f"blocks {adapter.blocks}")
     if (adapter.start, adapter.end) != (0, 1):
-        said.append(f"steps from {adapter.start:g} to {adapter.end:g} of the way")
-    return said
+        phrases.append(f"steps from {adapter.start:g} to {adapter.end:g} of the way")
+    return phrases

@@ -122,12 +122,12 @@ class Workbench:
         self.inspect(candidate)
         frame = self._frame_of(candidate.model)
         frame.detach({adapter.path for adapter in candidate.adapters})
-        made = [self._phase(replace(candidate, adapters=adapters), first, frame)
+        phases = [self._phase(replace(candidate, adapters=adapters), first, frame)
                 for first, adapters in spans_of(candidate.adapters, self.steps)]
         # Each was live for a moment, so that what cannot be done is known before the first image.
-        made[0][0].enter()
-        return Prepared(phases=tuple(phase for phase, _ in made),
-                        coverage=tuple(self._coverage(candidate, frame, made[0][1])))
+        phases[0][0].enter()
+        return Prepared(phases=tuple(phase for phase, _ in phases),
+                        coverage=tuple(self._coverage(candidate, frame, phases[0][1])))
 
     def _phase(self, candidate: Candidate, first: int, frame: Frame) -> tuple[Phase, QuantizeReport]:
         """One stretch of steps, with what its quantization did."""
@@ -200,20 +200,20 @@ class Workbench:
         """
         live, holds = frame.live[part.component], frame.holds[part.component]
         keys = surveyed(part.keys, self._read, self._limits)
-        wanted = {key: (keys[key], part.stored[key].dtype) for key in live}
+        targets = {key: (keys[key], part.stored[key].dtype) for key in live}
         for number, adapter in enumerate(candidate.adapters):
             changed_by = with_adapter(keys, part.component, adapter, self._reading(adapter, candidate.model),
-                                      self._weights(adapter, candidate.model), left=self._live(candidate, number))
+                                      self._weights(adapter, candidate.model), untouched=self._live(candidate, number))
             keys |= changed_by
-            wanted |= {key: (expression, "F32") for key, expression in changed_by.items()}
-        changed = [key for key in live if holds.get(key) != wanted[key]]
+            targets |= {key: (expression, "F32") for key, expression in changed_by.items()}
+        changed = [key for key in live if holds.get(key) != targets[key]]
         self._refuse_damaged(part.component, [keys[key] for key in changed])
         for key in changed:
             # Unknown until done: a merge that fails half-way must not pass for what was there before.
             holds.pop(key, None)
-        write_live([Target(key=key, expression=keys[key], dtype=wanted[key][1], live=live[key]) for key in changed],
+        write_live([Target(key=key, expression=keys[key], dtype=targets[key][1], live=live[key]) for key in changed],
                    self._read, precision)
-        holds.update({key: wanted[key] for key in changed})
+        holds.update({key: targets[key] for key in changed})
 
     def _refuse_damaged(self, component: str, expressions: list[Expression]) -> None:
         """MaterialiseError naming the keys, if a merge would read a NaN or an infinity."""
@@ -283,9 +283,9 @@ class Workbench:
             pipeline = build_pipeline(file, config, self.device)
             self._loading[place] = time.perf_counter() - started
             live = {part: dict(_parameters(module, file.components[part])) for part, module in pipeline.parts.items()}
-            held = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
+            expressions = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
                     for part, keys in live.items()}
-            self._frames[place] = Frame(pipeline=pipeline, live=live, holds=held)
+            self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions)
         return self._frames[place]
 
     def _place(self, base: Checkpoint) -> tuple[Path, Path | None, bool]:

@@ -34,7 +34,7 @@ def active(aesthetic: Aesthetic, encoder: TextEncoder) -> bool:
     if not bool(aesthetic.embedding.isfinite().all()) or not bool(aesthetic.projection.isfinite().all()):
         raise ValueError("aesthetic: its embedding or projection contains NaN or infinity")
     if not bool(aesthetic.embedding.any()):
-        raise ValueError("aesthetic: its embedding is zero, which is no direction")
+        raise ValueError("aesthetic: its embedding is zero, which has no direction")
     if not 0 <= aesthetic.weight <= 1 or not math.isfinite(aesthetic.rate) or aesthetic.rate < 0 or aesthetic.steps < 0:
         raise ValueError(f"aesthetic: weight {aesthetic.weight}, steps {aesthetic.steps}, rate {aesthetic.rate}; expected "
                          "a weight from 0 to 1, and steps and rate from 0")
@@ -102,7 +102,7 @@ def read_aesthetic(path: Path) -> Tensor:
     if not bool(vector.isfinite().all()):
         raise ValueError(f"{path}: contains NaN or infinity; download it again")
     if not bool(vector.any()):
-        raise ValueError(f"{path}: all its numbers are zero, which is no direction; download it again")
+        raise ValueError(f"{path}: all its numbers are zero, which has no direction; download it again")
     return vector
 
 

@@ -50,7 +50,8 @@ def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:
     if encoder.pooled and getattr(out, "text_embeds", None) is None:
         raise ValueError(f"{encoder.component}: a {type(module).__name__} has no projection of the pooled text; expected a "
                          "CLIPTextModelWithProjection")
-    return Outputs(states=states[0][0] if states else out.last_hidden_state[0], pooled=out.text_embeds[0] if encoder.pooled else None)
+    return Outputs(states=states[0][0] if states else out.last_hidden_state[0],
+                   pooled=out.text_embeds[0] if encoder.pooled else None)
 
 
 def row_hooks(module: Any, rows: Sequence[tuple[int, Word, int]]) -> dict[str, Hook]:

@@ -41,7 +41,7 @@ def occurrences(keys: Iterable[str], text: str) -> list[Occurrence]:
     for key in keys:
         parts = composed(key).split()
         if not parts:
-            raise ValueError(f"{key!r} is no word; expected text that can stand in a prompt")
+            raise ValueError(f"{key!r} is not a word; expected text that can appear in a prompt")
         # Not casefold(), which also makes "ss" of the German sharp s; a regular expression ignores case letter by letter.
         plain = " ".join(parts).lower()
         if plain in patterns:

@@ -20,7 +20,7 @@ MARKERS: Final = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min
 """Tensors at the top of a file that say how the model was trained; they are never merged."""
 
 IS_ADAPTER: Final = "which belongs among a candidate's adapters"
-_CONTROLNET: Final = "a ControlNet, which is a network of its own beside a model"
+_CONTROLNET: Final = "a ControlNet, which is a separate network used alongside a model"
 _NEWER: Final = "a model of a newer or other family"
 _REFUSED: Final = (
     (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),
@@ -30,16 +30,16 @@ _REFUSED: Final = (
     (".weight_scale", "a file quantized in a format that is not known here; give the unquantized model"),
     ("control_model.", _CONTROLNET), ("controlnet_", _CONTROLNET), ("input_hint_block.", _CONTROLNET),
     ("lllite_", _CONTROLNET),
-    ("adapter.body.", "a T2I-Adapter, which is a network of its own beside a model"),
-    ("ip_adapter", "an IP-Adapter, which is a network of its own beside a model"),
-    ("image_proj.", "an IP-Adapter, which is a network of its own beside a model"),
+    ("adapter.body.", "a T2I-Adapter, which is a separate network used alongside a model"),
+    ("ip_adapter", "an IP-Adapter, which is a separate network used alongside a model"),
+    ("image_proj.", "an IP-Adapter, which is a separate network used alongside a model"),
     ("lora_down", f"a LoRA, {IS_ADAPTER}"), ("lora_up", f"a LoRA, {IS_ADAPTER}"), (".lora_", f"a LoRA, {IS_ADAPTER}"),
     ("_lora.", f"a LoRA, {IS_ADAPTER}"), (".lora.", f"a LoRA, {IS_ADAPTER}"), ("lora_unet_", f"a LoRA, {IS_ADAPTER}"),
     ("dora_scale", f"a DoRA, {IS_ADAPTER}"), ("hada_w1", f"a LyCORIS adapter, {IS_ADAPTER}"),
     ("lokr_w", f"a LyCORIS adapter, {IS_ADAPTER}"), ("oft_blocks", f"a LyCORIS adapter, {IS_ADAPTER}"),
     ("oft_diag", f"a LyCORIS adapter, {IS_ADAPTER}"), ("lycoris_", f"a LyCORIS adapter, {IS_ADAPTER}"),
-    ("\nemb_params\n", "a textual inversion, which is no model"), ("\nstring_to_param", "a textual inversion, which is no model"),
-    ("\nclip_g\n", "a textual inversion, which is no model"), ("\n<", "a textual inversion, which is no model"),
+    ("\nemb_params\n", "a textual inversion, not a model"), ("\nstring_to_param", "a textual inversion, not a model"),
+    ("\nclip_g\n", "a textual inversion, not a model"), ("\n<", "a textual inversion, not a model"),
     ("distilled_guidance_layer.", f"{_NEWER} (Chroma)"), ("double_stream_modulation", f"{_NEWER} (Flux.2)"),
     ("individual_token_refiner", f"{_NEWER} (Hunyuan)"), ("motion_modules.", f"{_NEWER} (AnimateDiff)"),
     ("time_stack.", f"{_NEWER} (Stable Video Diffusion)"), ("temporal_transformer_blocks.", f"{_NEWER} (video)"),

@@ -30,7 +30,8 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
     foreign = [name for name in _FOREIGN if (path / name).is_dir()]
     if foreign or not {"unet", "transformer"} & set(present):
         description = f"found {foreign[0]}/" if foreign else "found no unet/ or transformer/ folder"
-        raise ModelFileError(f"{path}: {description}; expected a diffusers folder of a known model. Supported today: {SUPPORTED}.")
+        raise ModelFileError(f"{path}: {description}; expected a diffusers folder of a known model. "
+                             f"Supported today: {SUPPORTED}.")
     places = {component: _places(path / component, component) for component in present}
     stored = {c: {name: place.file.stored[name] for name, place in p.items()} for c, p in places.items()}
     for component, tensors in stored.items():
@@ -39,8 +40,8 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
     family = family_of_folder(stored)
     namings = {"unet": "unet", "vae": "vae", **_NAMINGS[family]}
     if strange := [component for component in present if component not in namings]:
-        raise ModelFileError(f"{path}: found {strange[0]}/, which a model of its kind ({family or 'unknown family'}) has not. "
-                             f"Supported today: {SUPPORTED}.")
+        raise ModelFileError(f"{path}: found {strange[0]}/, which a model of its kind ({family or 'unknown family'}) does not "
+                             f"have. Supported today: {SUPPORTED}.")
     return family, {component: (namings[component], places[component]) for component in present}
 
 
@@ -50,7 +51,7 @@ def unopened(path: Path) -> tuple[str, ...]:
     names = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and folder.name not in (*PARTS, "safety_checker")
                    and any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()))
     listed = ", ".join(map(short, names[:5]))
-    return (f"folders with weights that are no part of this model are left alone: {listed}",) if names else ()
+    return (f"folders with weights that do not belong to this model are ignored: {listed}",) if names else ()
 
 
 def folder_metadata(path: Path) -> dict[str, str]:

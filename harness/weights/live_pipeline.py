@@ -50,9 +50,9 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
     for component, module in pipeline.parts.items():
         load(model, component, module, device)
     if pipeline.family == "sd2" and not model.prediction and _configs(model, config) == CONFIGS / "sd2":
-        found = measured_prediction(model.path, pipeline.unet, pipeline.scheduler_config)
-        note = f"the file does not say what it predicts; its answer to plain noise is that of {found}"
-        pipeline = replace(pipeline, scheduler_config={**pipeline.scheduler_config, "prediction_type": found},
+        measured = measured_prediction(model.path, pipeline.unet, pipeline.scheduler_config)
+        note = f"the file does not say what it predicts; its output for pure noise is that of {measured}"
+        pipeline = replace(pipeline, scheduler_config={**pipeline.scheduler_config, "prediction_type": measured},
                            notes=(*pipeline.notes, note))
     called = assembled(pipeline) if "transformer" in pipeline.parts else None
     return replace(pipeline, called=called)

@@ -96,13 +96,13 @@ def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
 def _wrapper(names: Iterable[str]) -> str:
     """What stands before every name and belongs to none; `model.` is part of the name in `model.diffusion_model.`"""
     wrapper = ""
-    inner_names = list(names)
+    inner = list(names)
     for _ in range(4):
-        prefix = next((w for w in _WRAPPERS if inner_names and all(name.startswith(w) and len(name) > len(w) for name in inner_names)), "")
-        if not prefix or any(name.startswith("model.diffusion_model.") for name in inner_names):
+        prefix = next((w for w in _WRAPPERS if inner and all(name.startswith(w) and len(name) > len(w) for name in inner)), "")
+        if not prefix or any(name.startswith("model.diffusion_model.") for name in inner):
             break
         wrapper += prefix
-        inner_names = [name.removeprefix(prefix) for name in inner_names]
+        inner = [name.removeprefix(prefix) for name in inner]
     return wrapper
 
 

@@ -45,7 +45,7 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
         raise ModelFileError(f"{path}: holds no tensors ({_content(content)}); expected a state dict. "
                              "Give the checkpoint itself.")
     if len(tensors) != sum(isinstance(value, torch.Tensor) for value in entries.values()):
-        raise ModelFileError(f"{path}: two of its names read the same as text; expected every tensor under a text of its own. "
+        raise ModelFileError(f"{path}: two of its names are the same as text; expected a distinct name for every tensor. "
                              "Save the checkpoint again.")
     stored = {name: _described(path, name, tensor) for name, tensor in tensors.items()}
     others = sorted(str(name) for name in entries if str(name) not in tensors)

@@ -88,6 +88,6 @@ def latent_shape(pipeline: Pipeline, width: int, height: int) -> tuple[int, int,
     elif pipeline.family == "sd3":
         multiple = factor * int(pipeline.denoiser.config.patch_size)
     if width % multiple or height % multiple:
-        raise ValueError(f"{width} x {height} is no size that a model of the family {pipeline.family} makes; expected "
+        raise ValueError(f"{width} x {height} is not a size that a model of the family {pipeline.family} makes; expected "
                          f"multiples of {multiple}. Change width and height.")
     return channels, height // factor, width // factor

@@ -46,8 +46,8 @@ def refuse_misfit(path: Path, pipeline: Pipeline) -> None:
                              "one scaling_factor. Such models are not supported yet.")
     for what, expected, given in _joints(pipeline):
         if isinstance(expected, int) and expected != given:
-            raise ModelFileError(f"{path}: {what}: the denoiser takes {expected}, the other part gives {given}; expected parts of "
-                                 "one model. Give the model's own VAE and text encoders.")
+            raise ModelFileError(f"{path}: {what}: the denoiser takes {expected}, the other part gives {given}; expected "
+                                 "parts of one model. Give the model's own VAE and text encoders.")
 
 
 def _joints(pipeline: Pipeline) -> Iterator[tuple[str, Any, int]]:
@@ -88,6 +88,6 @@ def _refuse_wider_transformer(model: ModelFile) -> None:
     first = model.components.get("transformer", {}).get("pos_embed.proj.weight")
     input_values = model.channels * (first.shape[2] * first.shape[3] if first and len(first.shape) == 4 else 1)
     if last and last.shape and input_values != last.shape[0]:
-        raise ModelFileError(f"{model.path}: its transformer takes {input_values} values for each patch and gives {last.shape[0]}: it "
-                             "fills in or follows another picture; expected as many as come out. It can be merged and "
-                             "inspected, but cannot be sampled yet.")
+        raise ModelFileError(f"{model.path}: its transformer takes {input_values} values for each patch and returns "
+                             f"{last.shape[0]}, so it edits or follows another picture; expected a text-to-image model. It can "
+                             "be merged and inspected, but cannot be sampled yet.")

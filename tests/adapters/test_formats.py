@@ -164,7 +164,7 @@ def test_an_alpha_of_zero_is_noted_and_changes_nothing(modules, write):
 
 @pytest.mark.parametrize(("header", "words"), [
     ("{", "not JSON"), ("[]", "expected an object"), ('{"use_dora": true}', "DoRA"),
-    ('{"r": 1, "alpha_pattern": {"(": 1}}', "no regular expression"), ('{"lora_alpha": "much"}', "expected a number"),
+    ('{"r": 1, "alpha_pattern": {"(": 1}}', "regular expression"), ('{"lora_alpha": "much"}', "expected a number"),
     ('{"lora_alpha": 1, "alpha_pattern": [1]}', "expected an object"), ('{"lora_alpha": NaN}', "expected a number"),
 ])
 def test_a_bad_header_is_an_error(modules, write, header, words):

@@ -30,10 +30,10 @@ def test_nothing_is_odd_about_a_whole_file(tmp_path):
     ({f"{STEM}.lora_down.weight": (4, 768)}, "its lora has down but no up"),
     ({f"{STEM}.lora_up.weight": (320, 4), f"{STEM}.alpha": ()}, "its lora has up but no down"),
     ({f"{STEM}.lora_down.weight": (4, 768), f"{STEM}.lora_up.weight": (320, 5)}, "ranks differ"),
-    ({**WHOLE, "lora_unet_other.alpha": ()}, "'lora_unet_other.alpha' has no factors beside it"),
+    ({**WHOLE, "lora_unet_other.alpha": ()}, "'lora_unet_other.alpha' has no matching factors"),
     ({**WHOLE, f"{STEM}.diff": (320, 768)}, "a module of two kinds, full and lora"),
     ({f"{STEM}.hada_{role}": (4, 4) for role in ("w1_a", "w1_b", "w2_a")}, "its loha has w1_a, w1_b, w2_a but no w2_b"),
-    ({f"{STEM}.rescale": (320, 1)}, "has no factors beside it")])
+    ({f"{STEM}.rescale": (320, 1)}, "has no matching factors")])
 def test_a_module_that_is_not_whole_is_said_with_a_key(shapes, words, tmp_path):
     found = said(tmp_path, shapes)
     assert len(found) == 1 and words in found[0] and "'lora_unet_" in found[0]

@@ -165,7 +165,7 @@ def test_two_words_of_one_name_are_refused(encoder, vectors, tokens):
 
 @pytest.mark.parametrize("token", ["", "  "])
 def test_a_word_without_text_is_refused(encoder, vectors, token):
-    with pytest.raises(ValueError, match="no word"):
+    with pytest.raises(ValueError, match="not a word"):
         embed(encoder, "cat", Treatment(words=(word(token, vectors(1)),)))
 
 

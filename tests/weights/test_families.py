@@ -191,7 +191,7 @@ def test_weights_in_a_folder_that_are_not_opened_are_mentioned(tmp_path):
     save_file({"x": torch.ones(1)}, folder / "image_encoder" / "model.safetensors")
     save_file({"x": torch.ones(1)}, folder / "safety_checker" / "model.safetensors")
     assert open_model(folder).warnings == (
-        "folders with weights that are no part of this model are left alone: 'image_encoder'",)
+        "folders with weights that do not belong to this model are ignored: 'image_encoder'",)
 
 
 @pytest.mark.parametrize("channels", [9, 8, 5])

@@ -229,7 +229,7 @@ def test_a_pickle_tensor_larger_than_its_storage_is_refused(tmp_path):
 
 def test_names_of_a_pickle_that_read_the_same_are_refused(tmp_path):
     torch.save({1: torch.ones(1), "1": torch.zeros(1)}, tmp_path / "m.ckpt")
-    with pytest.raises(ModelFileError, match=r"m\.ckpt: two of its names read the same"):
+    with pytest.raises(ModelFileError, match=r"m\.ckpt: two of its names"):
         open_tensors(tmp_path / "m.ckpt")
 
 

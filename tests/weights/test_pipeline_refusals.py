@@ -103,7 +103,7 @@ def test_a_transformer_that_reads_another_picture_is_refused(tmp_path):
               for name, shape in (("x_embedder.weight", (8, 384)), ("proj_out.weight", (64, 8)))}
     model = ModelFile(path=tmp_path, family="flux", layout="diffusers", metadata={}, components={"transformer": layers}, other={},
                       files={}, channels=384)
-    with pytest.raises(ModelFileError, match="takes 384 values for each patch and gives 64"):
+    with pytest.raises(ModelFileError, match=r"384 values .* 64"):
         refuse_family(model)
 
 

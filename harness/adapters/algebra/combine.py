@@ -39,12 +39,12 @@ def combine(parts: Parts, shape: Shape, cut: Cut | None = None) -> tuple[Change,
         return _norm(parts, shape, biases), 0.0
     if all(change.kind == "lora" for change, _ in parts):
         up, down = stacked([(weight * change.scale, *low_rank(change)) for change, weight in parts])
-        found = LowRank(up=up, down=down, residual=0.0) if cut is None else nearest_to_product(up, down, cut)
+        product = LowRank(up=up, down=down, residual=0.0) if cut is None else nearest_to_product(up, down, cut)
     elif cut is None or len(shape) < 2 or not any(_changes_weight(change) for change, _ in parts):
         return _whole(parts, shape, biases), 0.0
     else:
-        found = nearest_to_matrix(dense_sum(parts, shape).flatten(1), cut)
-    return lora_change(parts[0][0], found, shape, biases), found.residual
+        product = nearest_to_matrix(dense_sum(parts, shape).flatten(1), cut)
+    return lora_change(parts[0][0], product, shape, biases), product.residual
 
 
 def combine_adapters(adapters: Sequence[tuple[Mapping[tuple[str, str], Change], float]], shapes: Shapes,
@@ -82,11 +82,11 @@ def dense_sum(parts: Parts, shape: Shape) -> Tensor:
     return total
 
 
-def lora_change(like: Change, found: LowRank, shape: Shape, bias: Tensor | None) -> Change:
+def lora_change(like: Change, product: LowRank, shape: Shape, bias: Tensor | None) -> Change:
     """A float32 LoRA of scale 1 and alpha = rank for the module of another change: down (r, in, kh, kw), up (out, r, 1, 1),
     and diff_b where a bias changes."""
-    rank = int(found.down.shape[0])
-    tensors = {"down": found.down.reshape(rank, *shape[1:]), "up": found.up.reshape(shape[0], rank, *ones(shape))}
+    rank = int(product.down.shape[0])
+    tensors = {"down": product.down.reshape(rank, *shape[1:]), "up": product.up.reshape(shape[0], rank, *ones(shape))}
     return _made(like, "lora", tensors, bias, rank)
 
 
@@ -108,8 +108,8 @@ def _whole(parts: Parts, shape: Shape, bias: Tensor | None) -> Change:
 
 
 def _norm(parts: Parts, shape: Shape, bias: Tensor | None) -> Change:
-    made = _made(parts[0][0], "norm", {"w_norm": dense_sum(parts, shape)}, None, 0)
-    return made if bias is None else replace(made, tensors={**made.tensors, "b_norm": bias.float()})
+    summed = _made(parts[0][0], "norm", {"w_norm": dense_sum(parts, shape)}, None, 0)
+    return summed if bias is None else replace(summed, tensors={**summed.tensors, "b_norm": bias.float()})
 
 
 def _made(like: Change, kind: str, tensors: Mapping[str, Tensor], bias: Tensor | None, rank: int) -> Change:
@@ -119,8 +119,8 @@ def _made(like: Change, kind: str, tensors: Mapping[str, Tensor], bias: Tensor |
 
 
 def _bias_sum(parts: Parts) -> Tensor | None:
-    found = [given * weight for change, weight in parts if (given := bias_delta(change)) is not None]
-    return sum(found[1:], found[0]) if found else None
+    bias_deltas = [given * weight for change, weight in parts if (given := bias_delta(change)) is not None]
+    return sum(bias_deltas[1:], bias_deltas[0]) if bias_deltas else None
 
 
 def _refuse(change: Change, first: Change) -> None:

@@ -50,9 +50,9 @@ def extract(pair: Pair, cut: Cut) -> tuple[Change | None, ModuleReport]:
     if not bool(weight.any()):
         assert bias is not None
         return _kept(empty, "full", {"diff_b": bias})
-    found = nearest_to_matrix(weight.flatten(1), cut)
-    change = lora_change(empty, found, tuple(weight.shape), bias if changed_bias else None)
-    return change, report_of(change, min(weight.flatten(1).shape), found.residual)
+    product = nearest_to_matrix(weight.flatten(1), cut)
+    change = lora_change(empty, product, tuple(weight.shape), bias if changed_bias else None)
+    return change, report_of(change, min(weight.flatten(1).shape), product.residual)
 
 
 def extract_adapter(pairs: Iterable[Pair], cut: Cut) -> Algebra:
@@ -88,7 +88,7 @@ def _difference(pair: Pair, name: str, base: Tensor, tuned: Tensor) -> Tensor:
     if base.shape != tuned.shape:
         raise AdapterError(f"{pair.component} {pair.path}: its {name} has shape {tuple(base.shape)} in the base and "
                            f"{tuple(tuned.shape)} in the tuned model, as in inpainting models; an adapter cannot change shapes")
-    found = tuned.double() - base.double()
-    if not bool(found.isfinite().all()):
+    difference = tuned.double() - base.double()
+    if not bool(difference.isfinite().all()):
         raise AdapterError(f"{pair.component} {pair.path}: the difference of its {name} contains NaN or infinity")
-    return found
+    return difference

@@ -20,21 +20,21 @@ _KNOWN_CLASSES: Final = {"CrossAttention", "Attention", "GEGLU", "CLIPAttention"
 
 def parse(key: str) -> Key | None:
     """"unet:0:up"."""
-    found = _KEY.fullmatch(key)
-    return Key(places=((found[1], found[2]),), kind="lora", role=found[3]) if found else None
+    match = _KEY.fullmatch(key)
+    return Key(places=((match[1], match[2]),), kind="lora", role=match[3]) if match else None
 
 
 def names(stored: Stored, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> dict[str, Key]:
     """Every key with the path that its number means in this model."""
-    found = {key: part for key in stored.entries if (part := parse(key))}
-    for component in {part.places[0][0] for part in found.values()} & set(shapes):
+    keys_by_name = {key: part for key in stored.entries if (part := parse(key))}
+    for component in {part.places[0][0] for part in keys_by_name.values()} & set(shapes):
         _refuse_classes(stored, component)
-        paths = _order(stored, component, shapes[component], {int(part.places[0][1]) for part in found.values()
+        paths = _order(stored, component, shapes[component], {int(part.places[0][1]) for part in keys_by_name.values()
                                                              if part.places[0][0] == component})
-        for key, part in found.items():
+        for key, part in keys_by_name.items():
             if part.places[0][0] == component:
-                found[key] = Key(places=((component, paths[int(part.places[0][1])]),), kind="lora", role=part.role)
-    return found
+                keys_by_name[key] = Key(places=((component, paths[int(part.places[0][1])]),), kind="lora", role=part.role)
+    return keys_by_name
 
 
 def parse_list(key: str) -> Key | None:

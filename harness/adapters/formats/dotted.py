@@ -56,9 +56,9 @@ def parse_bare(key: str) -> Key | None:
 
 def parse_omi(key: str) -> Key | None:
     """"unet.mid_block.attentions.0.proj_in.lora_down" and the like."""
-    found = parse(key)
+    key_parts = parse(key)
     endings = tuple(f".{ending}" for ending in _OMI_ENDINGS)
-    return found if found is not None and key.endswith(endings) else None
+    return key_parts if key_parts is not None and key.endswith(endings) else None
 
 
 def _key(part: str, rest: str) -> Key | None:

@@ -42,12 +42,12 @@ def strength(stored: Stored, config: Mapping[str, Any], module: str, rank: int) 
     The rank is the tensors'; `rank` 0 (LoKr without halves) takes the config's. AdapterError for settings without sense.
     """
     name = "alpha" if str(config.get("peft_type", "")).rpartition(".")[2].upper() in ("LOHA", "LOKR") else "lora_alpha"
-    said = _number(stored, config, module, "rank_pattern", "r", rank or 1)
-    alpha = _number(stored, config, module, "alpha_pattern", name, said)
-    used = rank or said
+    declared_rank = _number(stored, config, module, "rank_pattern", "r", rank or 1)
+    alpha = _number(stored, config, module, "alpha_pattern", name, declared_rank)
+    used = rank or declared_rank
     if used <= 0:
         raise AdapterError(f"{stored.name}: r of its settings is {used:g}, expected a number above 0")
-    note = "" if not rank or said == rank else f"the header's rank is not the tensors' in some modules ({module!a})"
+    note = "" if not rank or declared_rank == rank else f"the header's rank is not the tensors' in some modules ({module!a})"
     return alpha, alpha / (math.sqrt(used) if flag(stored, config, "use_rslora") else used), note
 
 
@@ -57,26 +57,26 @@ def said_rank(stored: Stored, config: Mapping[str, Any], module: str, rank: int)
 
 
 def _number(stored: Stored, config: Mapping[str, Any], module: str, pattern: str, name: str, default: float) -> float:
-    said = config.get(name, default)
+    declared = config.get(name, default)
     patterns = config.get(pattern) or {}
     if not isinstance(patterns, dict):
         raise AdapterError(f"{stored.name}: {pattern} of its settings is a {type(patterns).__name__}, expected an object")
     for given, value in patterns.items():
         if fits(stored, str(given), module):
-            said = value
+            declared = value
             break
     # Compared, not converted: a whole number of JSON may have thousands of digits.
-    if isinstance(said, bool) or not isinstance(said, int | float) or not abs(said) <= sys.float_info.max:
-        raise AdapterError(f"{stored.name}: {name} or {pattern} of its settings is {str(said)[:60]!a}, expected a number")
-    return float(said)
+    if isinstance(declared, bool) or not isinstance(declared, int | float) or not abs(declared) <= sys.float_info.max:
+        raise AdapterError(f"{stored.name}: {name} or {pattern} of its settings is {str(declared)[:60]!a}, expected a number")
+    return float(declared)
 
 
 def flag(stored: Stored, config: Mapping[str, Any], name: str) -> bool:
     """A setting that is true, false or left out. AdapterError for a text: "false" would count as true."""
-    said = config.get(name)
-    if said is not None and not isinstance(said, bool):
-        raise AdapterError(f"{stored.name}: {name} of its settings is {str(said)[:60]!a}, expected true or false")
-    return bool(said)
+    declared = config.get(name)
+    if declared is not None and not isinstance(declared, bool):
+        raise AdapterError(f"{stored.name}: {name} of its settings is {str(declared)[:60]!a}, expected true or false")
+    return bool(declared)
 
 
 def fits(stored: Stored, pattern: str, module: str) -> bool:
@@ -91,4 +91,4 @@ def fits(stored: Stored, pattern: str, module: str) -> bool:
     try:
         return re.match(rf"(.*\.)?({pattern})$", module) is not None
     except re.error:
-        raise AdapterError(f"{stored.name}: pattern {pattern[:80]!a} of its settings is no regular expression") from None
+        raise AdapterError(f"{stored.name}: pattern {pattern[:80]!a} of its settings is not a regular expression") from None

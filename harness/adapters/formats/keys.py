@@ -81,8 +81,8 @@ def split_dotted(key: str) -> tuple[str, str, str] | None:
     return None
 
 
-def _peft(name: str, found: re.Match[str]) -> tuple[str, str, str] | None:
-    if found[1] == "magnitude_vector":
+def _peft(name: str, match: re.Match[str]) -> tuple[str, str, str] | None:
+    if match[1] == "magnitude_vector":
         return name, ANY, "magnitude_rows"
-    role = _PEFT_ROLES.get((found[1], found[3] or ""))
+    role = _PEFT_ROLES.get((match[1], match[3] or ""))
     return (name, "lora", role) if role else None

@@ -82,17 +82,17 @@ def hook(net: Hypernetwork, unet: nn.Module, weight: float | Callable[[], float]
     c + m MLP_k(c) and its values from c + m MLP_v(c); m = 1 is what its trainer saw. Several apply one after the other in the
     order in which they were hooked. AdapterError if no attention module has any of the widths.
     """
-    found: dict[int, dict[str, nn.Module]] = {}
+    layers_by_width: dict[int, dict[str, nn.Module]] = {}
     for path, module in unet.named_modules():
         if all(hasattr(module, name) for name in ("to_q", "to_k", "to_v")):
-            found.setdefault(_width(module.to_k), {})[path] = module
-    applies = {width: tuple(found[width]) for width in net.layers if width in found}
+            layers_by_width.setdefault(_width(module.to_k), {})[path] = module
+    applies = {width: tuple(layers_by_width[width]) for width in net.layers if width in layers_by_width}
     if not applies:
         raise AdapterError(f"{net.source}: a hypernetwork for contexts of width {_listed(net.layers)}, but the model's attention "
-                           f"has {_listed(found) or 'none'}; it is for another model")
-    hooked = Hooked(net=net, weight=0.0, applies=applies, idle=tuple(sorted(set(net.layers) - set(found))),
-                    bare=tuple(sorted(set(found) - set(net.layers))),
-                    _modules=tuple(module for width in applies for module in found[width].values()))
+                           f"has {_listed(layers_by_width) or 'none'}; it is for another model")
+    hooked = Hooked(net=net, weight=0.0, applies=applies, idle=tuple(sorted(set(net.layers) - set(layers_by_width))),
+                    bare=tuple(sorted(set(layers_by_width) - set(net.layers))),
+                    _modules=tuple(module for width in applies for module in layers_by_width[width].values()))
     hooked.set_weight(weight)
     for module in hooked._modules:
         feed = _feed_of(module) or _Feed(module)

@@ -178,42 +178,43 @@ def _tensors(where: str, half: object) -> dict[tuple[int, str], Tensor]:
 
     if not isinstance(half, Mapping) or not half:
         raise AdapterError(f"{where} is a {type(half).__name__} of {_count(half)}; expected a network's tensors by name")
-    found: dict[tuple[int, str], Tensor] = {}
+    tensors_by_place: dict[tuple[int, str], Tensor] = {}
     for name, tensor in half.items():
-        said = f"{where}.{shown(str(name))}"
+        shown_name = f"{where}.{shown(str(name))}"
         start, _, end = str(name).partition(".")
         place = _TENSOR.fullmatch(f"{_OLD_NAMES[start]}.{end}" if start in _OLD_NAMES else str(name))
         if place is None:
-            raise AdapterError(f"{said} is no name of a hypernetwork's tensor; expected linear.0.weight and the like")
+            raise AdapterError(f"{shown_name} is not the name of a hypernetwork's tensor; expected linear.0.weight and the like")
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
-            raise AdapterError(f"{said} is a {getattr(tensor, 'dtype', type(tensor).__name__)}; expected a floating-point tensor")
+            raise AdapterError(f"{shown_name} is a {getattr(tensor, 'dtype', type(tensor).__name__)}; expected a "
+                               "floating-point tensor")
         if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
-            raise AdapterError(f"{said} declares {list(tensor.shape)}, more numbers than the file holds; save it again")
+            raise AdapterError(f"{shown_name} declares {list(tensor.shape)}, more numbers than the file holds; save it again")
         if not bool(tensor.isfinite().all()):
-            raise AdapterError(f"{said} contains NaN or infinity")
-        if (int(place[1]), place[2]) in found:
-            raise AdapterError(f"{said} stands twice in the file, under its old and its new name")
-        found[int(place[1]), place[2]] = tensor.detach().float()
-    return found
+            raise AdapterError(f"{shown_name} contains NaN or infinity")
+        if (int(place[1]), place[2]) in tensors_by_place:
+            raise AdapterError(f"{shown_name} appears twice in the file, under its old and its new name")
+        tensors_by_place[int(place[1]), place[2]] = tensor.detach().float()
+    return tensors_by_place
 
 
 def _network(where: str, tensors: Mapping[tuple[int, str], Tensor], sizes: list[int], settings: _Settings) -> MLP:
     """The layers. A tensor's place counts everything before it, dropout and activations too, and so must fit the settings:
     a file whose activation is not what it says is found out here (save for one after the very last layer)."""
-    left = dict(tensors)
+    unused = dict(tensors)
     place = 0
     layers = []
 
     def take(name: str, shape: tuple[int, ...]) -> Tensor:
-        if (place, name) not in left:
+        if (place, name) not in unused:
             raise AdapterError(f"{where}.linear.{place}.{name} is missing; {_places(tensors)} do not fit {settings.said()}")
-        tensor = left.pop((place, name))
+        tensor = unused.pop((place, name))
         if tuple(tensor.shape) != shape:
             raise AdapterError(f"{where}.linear.{place}.{name} has shape {tuple(tensor.shape)}; expected {shape}")
         return tensor
 
     for number, activation in enumerate(settings.activations):
-        if number and (place, "weight") not in left and (place + 1, "weight") in left:
+        if number and (place, "weight") not in unused and (place + 1, "weight") in unused:
             place += 1  # dropout, which has no tensors
         inner, outer = sizes[number], sizes[number + 1]
         weight, bias = take("weight", (outer, inner)), take("bias", (outer,))
@@ -223,8 +224,8 @@ def _network(where: str, tensors: Mapping[tuple[int, str], Tensor], sizes: list[
             norm = take("weight", (outer,)), take("bias", (outer,))
             place += 1
         layers.append(Layer(weight=weight, bias=bias, activation=activation, norm=norm))
-    if left:
-        raise AdapterError(f"{where}: {_places(left)} left over; they do not fit {settings.said()}")
+    if unused:
+        raise AdapterError(f"{where}: {_places(unused)} left over; they do not fit {settings.said()}")
     return tuple(layers)
 
 

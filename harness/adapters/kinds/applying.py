@@ -63,7 +63,7 @@ def changed_bias(change: Change, b0: Tensor | None, weight: float) -> Tensor | N
     if given is None:
         return None
     if b0 is None:
-        raise AdapterError(f"{change.component} {change.path}: its {change.kind} changes a bias, but the layer has none")
+        raise AdapterError(f"{change.component} {change.path}: its {change.kind} changes a bias, but the layer has no bias")
     base = _computed(b0)
     if base.shape != given.shape:
         raise misfit(change, "the bias", tuple(given.shape), tuple(base.shape))
@@ -72,10 +72,10 @@ def changed_bias(change: Change, b0: Tensor | None, weight: float) -> Tensor | N
 
 def bias_delta(change: Change) -> Tensor | None:
     """What strength 1 adds to the bias, float64 (out,): scale * bias of LoRA layers, whose alpha counts, plus diff_b or
-    b_norm, for which only that of a LoRA's alpha does not. None where there is none."""
-    found = [change.tensors[role].double().reshape(-1) * _bias_scale(change, role)
+    b_norm, for which only that of a LoRA's alpha does not. None where there is no bias."""
+    deltas = [change.tensors[role].double().reshape(-1) * _bias_scale(change, role)
              for role in _BIASES if role in change.tensors]
-    return sum(found[1:], found[0]) if found else None
+    return sum(deltas[1:], deltas[0]) if deltas else None
 
 
 def apply_all(changes: Iterable[tuple[Change, float]], w0: Tensor) -> Tensor:
@@ -170,9 +170,9 @@ def wrong_roles(row: AdapterKind, roles: Collection[str]) -> str:
 def _check_roles(change: Change, row: AdapterKind) -> None:
     where = f"{change.component} {change.path}"
     if unknown := sorted(set(change.tensors) - row.roles):
-        raise AdapterError(f"{where}: {unknown[0]!r} is no role of {change.kind}, which has {', '.join(sorted(row.roles))}")
-    if said := wrong_roles(row, change.tensors):
-        raise AdapterError(f"{where}: its {change.kind} has {said}")
+        raise AdapterError(f"{where}: {unknown[0]!r} is not a role of {change.kind}, which has {', '.join(sorted(row.roles))}")
+    if problem := wrong_roles(row, change.tensors):
+        raise AdapterError(f"{where}: its {change.kind} has {problem}")
 
 
 def _check_values(change: Change) -> None:

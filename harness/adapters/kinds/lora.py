@@ -28,9 +28,9 @@ def changed(change: Change, w0: Tensor, strength: float, out: Tensor | None = No
     import torch
 
     up, down = low_rank(change)
-    made = torch.empty_like(w0, memory_format=torch.contiguous_format) if out is None else out
-    torch.addmm(w0.flatten(1), up, down, alpha=strength * change.scale, out=made.view(w0.shape[0], -1))
-    return made
+    result = torch.empty_like(w0, memory_format=torch.contiguous_format) if out is None else out
+    torch.addmm(w0.flatten(1), up, down, alpha=strength * change.scale, out=result.view(w0.shape[0], -1))
+    return result
 
 
 def low_rank(change: Change) -> tuple[Tensor, Tensor]:
