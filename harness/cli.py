@@ -66,7 +66,5 @@ def command() -> NoReturn:
     os._exit(code)
 
 
-
-
 if __name__ == "__main__":
     command()

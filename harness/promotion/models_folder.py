@@ -4,7 +4,6 @@ Everything appears by one rename, and whoever writes holds the folder's lock mea
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import secrets
@@ -15,8 +14,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.promotion.errors import PromotionError
-from harness.promotion.record_files import PROMOTION, Version, digest_of, read_record, record_text
+from harness.promotion.record_files import PROMOTION, Version, read_record
 from harness.records import write_atomically
+from harness.records.baseline import BaselineError, baseline_text, read_baseline
+from harness.records.signed_json import signed_text
 from harness.run_folder.lock import FolderLock, TakenError
 
 LOCK_SECONDS: Final = 60.0
@@ -25,8 +26,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _RECORD: Final = re.compile(r"([0-9]{4,9})\.json")
 _NUMBER: Final = re.compile(r"[0-9]{4,9}\n?")
 _RESERVED: Final = ("objects", "baselines")
-COSTS: Final = ("seconds_per_image", "peak_bytes", "yardstick_seconds")
-"""Figures that a baseline keeps beside the values of the images."""
 _ABANDONED_SECONDS: Final = 86_400
 
 
@@ -120,7 +119,7 @@ class Models:
             previous = {"number": before.number, "digest": before.digest}
         record = {**data, "name": name, "number": number, "previous": previous, "replaces": self.current(name)}
         path = folder / "records" / f"{number:04d}.json"
-        write_atomically(path, record_text(record).encode())
+        write_atomically(path, signed_text(record).encode())
         sync_folder(path.parent)
         return read_record(path, name)
 
@@ -133,13 +132,7 @@ class Models:
     def write_baseline(self, version: Version) -> Path:
         """The baseline of the version's suite becomes this version's measured values. The lock is held."""
         path = self.baseline(version.suite)
-        # Records of older versions lack some of what a later run needs to compare itself; it says so then.
-        kept = ("candidate", "weights", "inputs", "metrics", "metric_settings", "sampling", "environment", "prompts",
-                "reference", "cells")
-        figures = {key: version.data["figures"][key] for key in COSTS if key in version.data["figures"]}
-        data = {"format": 1, "suite": version.data["suite"], "name": version.name, "version": version.number,
-                "figures": figures, **{key: version.data[key] for key in kept if key in version.data}}
-        write_atomically(path, record_text(data).encode())
+        write_atomically(path, baseline_text(version.data).encode())
         sync_folder(path.parent)
         return path
 
@@ -155,9 +148,8 @@ class Models:
     def baseline_of(self, suite: str) -> str:
         """The name whose values are the suite's baseline; empty where there is none that can be read."""
         try:
-            data = json.loads(self.baseline(suite).read_text(encoding="utf-8"))
-            return str(data["name"]) if data["digest"] == digest_of(data) else ""
-        except (OSError, ValueError, LookupError, TypeError, RecursionError):
+            return read_baseline(self.baseline(suite)).name
+        except BaselineError:
             return ""
 
     @contextmanager

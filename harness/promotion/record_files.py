@@ -1,10 +1,8 @@
 """The records of a promoted name: plain JSON for people and git, read with suspicion since anybody can edit them.
-store.py reads and writes them; each carries a digest of itself and of the one before.
-"""
+Each carries a digest of itself and of the one before."""
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Mapping
@@ -12,14 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from blake3 import blake3
-
 from harness.promotion.errors import PromotionError
+from harness.records.signed_json import is_signed, read_json
 
 RECORD_FORMAT: Final = 1
 PROMOTION: Final = "promotion"
 ROLLBACK: Final = "rollback"
-_LARGEST: Final = 64_000_000
 _HASH: Final = re.compile(r"[0-9a-f]{64}")
 _WEIGHTS: Final = ("blake3", "header_blake3", "data_blake3")
 _PARTS: Final[Mapping[str, type]] = {
@@ -55,24 +51,6 @@ class Version:
         return str(self.data.get("suite", {}).get("name", ""))
 
 
-def digest_of(data: Mapping[str, Any]) -> str:
-    """BLAKE3 of a record's content, its own digest left out, whatever its spaces and order of keys."""
-    kept = {key: value for key, value in data.items() if key != "digest"}
-    return blake3(json.dumps(kept, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()).hexdigest()
-
-
-def record_text(data: Mapping[str, Any]) -> str:
-    """The record as text with its digest; the cells one to a line, so that git shows which of them changed."""
-    signed = {**data, "digest": digest_of(data)}
-    rows = signed.get("cells", {}).get("rows", [])
-    if not rows:
-        return json.dumps(signed, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    mark = f"rows-{signed['digest']}"
-    text = json.dumps({**signed, "cells": {**signed["cells"], "rows": [mark]}}, indent=1, ensure_ascii=False, allow_nan=False)
-    lines = ",\n   ".join(json.dumps(row, ensure_ascii=False, allow_nan=False) for row in rows)
-    return text.replace(json.dumps(mark), lines) + "\n"
-
-
 def read_record(path: Path, name: str) -> Version:
     """The record in a file. PromotionError, naming file and key, for anything that promoting and rolling back do not write, and
     for one that was changed since."""
@@ -92,7 +70,7 @@ def read_record(path: Path, name: str) -> Version:
     if kind == PROMOTION and not (isinstance(data["suite"].get("name"), str)
                                   and all(isinstance(v, dict) for v in data["verdicts"])):
         raise PromotionError(f"{path}: its suite or its verdicts are not what a record holds. Restore the file from git")
-    if data.get("digest") != _digest(path, data):
+    if not is_signed(data):
         raise PromotionError(f"{path}: was changed after it was written (its digest is not that of its content). Restore the "
                              "file from git")
     return Version(name=name, number=number, kind=kind, date=data["date"], weights=weights["blake3"], digest=data["digest"],
@@ -102,21 +80,9 @@ def read_record(path: Path, name: str) -> Version:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        if not path.is_file() or path.stat().st_size > _LARGEST:
-            raise ValueError("no regular file, or too large for a record")  # noqa: TRY301  one message for all
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return read_json(path)
+    except ValueError as error:
         raise PromotionError(f"{path}: cannot be read as a record ({error}). Restore the file from git") from error
-    if not isinstance(data, dict):
-        raise PromotionError(f"{path}: holds a {type(data).__name__} where a record was expected. Restore the file from git")
-    return data
-
-
-def _digest(path: Path, data: Mapping[str, Any]) -> str:
-    try:
-        return digest_of(data)
-    except (ValueError, RecursionError) as error:
-        raise PromotionError(f"{path}: holds what no record holds ({error}). Restore the file from git") from error
 
 
 def _number(path: Path, data: Mapping[str, Any], key: str) -> int:

@@ -11,8 +11,9 @@ import pandas as pd
 
 from harness.declare import DESIRABILITY
 from harness.records import Reading
+from harness.records.baseline import PLACE
 from reports import formatting as words
-from reports.read.baseline import PLACE, Promoted
+from reports.read.baseline import Promoted
 from reports.read.objective import parts_of, with_objective
 from reports.read.run import Run
 from reports.verdict.costs import UNEVEN, Seconds

@@ -13,8 +13,9 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import plain, short_hash
+from harness.records.baseline import PLACE, Baseline, read_baseline
 from harness.records.values import costs
-from reports.read.baseline import digest_of
+from reports.read.baseline import cells_table
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import Estimate, cluster_mean
 from reports.verdict.costs import peak_memory, seconds_per_image
@@ -25,7 +26,6 @@ PICK: Final = "the pick"
 BASELINE: Final = "the baseline"
 PROMOTED: Final = "promoted"
 COSTS: Final = costs()
-LARGEST_BYTES: Final = 64_000_000
 UNKNOWN: Final = None
 """What a baseline file does not say; it equals nothing, for nobody can tell whether it changed."""
 
@@ -97,8 +97,8 @@ def read_trend(paths: Sequence[Path], guidance: float | None = None) -> Trend:
     if not paths:
         raise ValueError("nothing to show: give run folders, such as runs/alpha_cfg, or baseline files")
     runs = {path: load_run(path) for path in paths if path.is_dir()}
-    files = {path: _baseline_file(path) for path in paths if not path.is_dir()}
-    names = {run.suite.name: path for path, run in runs.items()} | {d["suite"]["name"]: path for path, d in files.items()}
+    files = {path: _read_baseline(path) for path in paths if not path.is_dir()}
+    names = {run.suite.name: path for path, run in runs.items()} | {file.suite: path for path, file in files.items()}
     if len(names) > 1:
         told = ", ".join(f"{name!r} ({path})" for name, path in names.items())
         raise ValueError(f"a trend is of one suite, and these are of {len(names)}: {told}")
@@ -155,33 +155,19 @@ def _objective(run: Run, metric: Mapping[str, Any]) -> Any:
     return [short_hash(plain(o)), *(metric.get(part) for part in parts)]
 
 
-def _of_file(data: Mapping[str, Any], path: Path, guidance: float | None) -> Point:
-    """The point of a baseline file whose digest holds. What it does not say is UNKNOWN."""
-    cells, environment = data["cells"], data["environment"]
-    try:
-        table = pd.DataFrame(cells["rows"], columns=cells["columns"])
-        scales = table["guidance"].astype(float)
-        rows = table if guidance is None else table[scales == guidance]
-        values = [c for c in table.columns if c not in ("prompt", "seed", "guidance", "image")]
-        estimates = {(PROMOTED, v): _mean(rows.assign(**{v: rows[v].astype(float)}), v, f"nothing at CFG {guidance}")
-                     for v in values}
-    except (LookupError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: its cells are not what a promotion writes ({error}). Restore the file from git") from error
-    alike = {"device": _device(environment), "sampling": _sampling(data["sampling"]), "prompts": _texts(data.get("prompts"))}
+def _of_file(of: Baseline, path: Path, guidance: float | None) -> Point:
+    """The point of a baseline file. What it does not say is UNKNOWN."""
+    table, environment = cells_table(of), of.environment
+    rows = table if guidance is None else table[table["guidance"] == guidance]
+    estimates = {(PROMOTED, v): _mean(rows, v, f"nothing at CFG {guidance}") for v in table.columns if v not in PLACE}
+    texts = UNKNOWN if "prompts" in of.absent else short_hash(sorted([name, *texts] for name, texts in of.prompts.items()))
+    alike = {"device": _device(environment), "sampling": _sampling(of.sampling), "prompts": texts}
     return Point(
-        source=str(path), kind="baseline", suite=str(data["suite"]["name"]),
-        date=_date(str(data["suite"].get("run_started", "")), path), commit=str(environment.get("git_commit") or ""),
-        dirty=bool(environment.get("git_dirty")), device=_device(environment), guidance=guidance,
-        sentence=f"{data['name']} version {data['version']} was promoted from this run.", who={PROMOTED: str(data["candidate"])},
+        source=str(path), kind="baseline", suite=of.suite, date=_date(of.run_started, path),
+        commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
+        guidance=guidance, sentence=f"{of.name} version {of.version} was promoted from this run.", who={PROMOTED: of.candidate},
         at={PROMOTED: guidance}, estimates=estimates, alike=alike,
-        metric={"": [dict(data["metrics"]), data.get("metric_settings", UNKNOWN)]})
-
-
-def _texts(prompts: Any) -> Any:
-    """Hash of the prompts of a baseline file; UNKNOWN where it does not give identifier, text and negative text of each."""
-    if not isinstance(prompts, dict) or not all(isinstance(texts, list) and len(texts) == 2 for texts in prompts.values()):
-        return UNKNOWN
-    return short_hash(sorted([str(name), *map(str, texts)] for name, texts in prompts.items()))
+        metric={"": [dict(of.metrics), UNKNOWN if "metric_settings" in of.absent else dict(of.settings)]})
 
 
 def _metric(point: Point, other: Point, value: str) -> Any:
@@ -192,30 +178,10 @@ def _metric(point: Point, other: Point, value: str) -> Any:
     return point.metric.get(value if point.kind == "run" else "")
 
 
-def _baseline_file(path: Path) -> dict[str, Any]:
-    """A baseline file as promotion writes it, with its digest checked."""
+def _read_baseline(path: Path) -> Baseline:
     if not path.exists():
         raise FileNotFoundError(f"{path} is neither a run folder nor a baseline file: it does not exist")
-    try:
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ValueError("too large for a baseline")  # noqa: TRY301  one message for all
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{path} cannot be read as a baseline file ({error})") from error
-    kinds = {"suite": dict, "cells": dict, "metrics": dict, "sampling": dict, "environment": dict, "candidate": str, "name": str}
-    if not isinstance(data, dict) or data.get("format") != 1 or not isinstance(data.get("suite"), dict) or not isinstance(
-            data["suite"].get("name"), str):
-        raise ValueError(f"{path} is not a baseline file of format 1, such as models/baselines/alpha_cfg.json")
-    if odd := next((k for k, kind in kinds.items() if not isinstance(data.get(k), kind)), ""):
-        raise ValueError(f"{path}: {odd!r} is missing or of another kind. Restore the file from git")
-    try:
-        sound = data.get("digest") == digest_of(data)
-    except (ValueError, RecursionError):
-        sound = False
-    if not sound:
-        raise ValueError(f"{path} was changed after it was written: its digest is not that of its content. Restore the file "
-                         "from git, or promote again")
-    return data
+    return read_baseline(path)
 
 
 def _mean(rows: pd.DataFrame, value: str, why: str) -> Estimate:

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from harness.promotion import Models, gather
-from harness.promotion.record_files import record_text
 from harness.promotion.record_parts import VERDICT_FIELDS, cells_part, figures_part, verdict_part
+from harness.records.signed_json import signed_text
 from tests.gold.test_gold import GOLD, same
 
 RECORD = GOLD / "models" / "gold" / "records" / "0001.json"
@@ -33,7 +33,7 @@ def test_the_baseline_of_an_old_record_is_written_as_it_was(tmp_path: Path) -> N
 
 def test_a_record_keeps_its_text(record: dict[str, Any]) -> None:
     unsigned = {key: value for key, value in record.items() if key != "digest"}
-    assert record_text(unsigned) == RECORD.read_text(encoding="utf-8")
+    assert signed_text(unsigned) == RECORD.read_text(encoding="utf-8")
 
 
 def test_the_same_run_makes_the_same_parts_of_a_record(record: dict[str, Any]) -> None:

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 from harness.promotion import Models, PromotionError
 from harness.promotion import models_folder as store
 from harness.promotion.file_hashes import weigh
-from harness.promotion.record_files import digest_of, read_record, record_text
+from harness.promotion.record_files import read_record
+from harness.records.signed_json import digest_of, signed_text
 
 NAMES = ["../evil", "/etc", "a/b", "..", ".", "", "objects", "Baselines", "a\0b", "a\nb", "_x", "x" * 65, "é", "end."]
 
@@ -108,14 +109,14 @@ def test_an_edited_verdict_is_detected(models, sweetspot):
 
 def test_a_record_that_was_replaced_with_a_new_digest_breaks_the_chain(models, sweetspot):
     file = models / "blend/records/0001.json"
-    file.write_text(record_text({**record(models, 1), "candidate": "forged"}))
+    file.write_text(signed_text({**record(models, 1), "candidate": "forged"}))
     code, _, err = sweetspot("history", "blend")
     assert (code, "0002.json: does not follow from the record before it" in err) == (1, True)
 
 
 def test_a_recipe_that_is_not_the_headers_is_detected(models, sweetspot):
     file = models / "blend/records/0002.json"
-    file.write_text(record_text({**record(models, 2), "recipe": {"path": "other.safetensors"}}))
+    file.write_text(signed_text({**record(models, 2), "recipe": {"path": "other.safetensors"}}))
     code, _, err = sweetspot("verify", str(weights(models, 2)))
     assert (code, "the recipe in its header is not that of 'blend' version 2" in err) == (1, True)
 
@@ -249,7 +250,7 @@ def test_a_promotion_cut_off_before_the_last_rename_leaves_the_old_version_curre
 
 def test_record_text_reads_back_as_it_was(models):
     data = record(models, 1)
-    assert json.loads(record_text(data)) == data
+    assert json.loads(signed_text(data)) == data
     assert read_record(models / "blend/records/0001.json", "blend").data == data
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from harness.declare import Gate, Objective
 from harness.promotion.baseline import take_promoted
-from harness.promotion.record_files import digest_of, record_text
+from harness.records.signed_json import digest_of, signed_text
 from reports.gates import Verdict
 from reports.read.baseline import Promoted, read_promoted
 from reports.read.run import Run
@@ -53,7 +53,7 @@ def against(merge_run: Run, tmp_path: Path) -> Hold:
     """The run with a baseline file that has `changes`."""
 
     def hold(**changes: Any) -> Run:
-        (tmp_path / "baseline.json").write_text(record_text(baseline_file(merge_run, **changes)), encoding="utf-8")
+        (tmp_path / "baseline.json").write_text(signed_text(baseline_file(merge_run, **changes)), encoding="utf-8")
         drift = replace(merge_run.row("palette_drift"), better="lower")
         return replace(merge_run, promoted=read_promoted(tmp_path), values={**merge_run.values, "palette_drift": drift})
 
@@ -188,7 +188,7 @@ def test_without_a_baseline_file_nothing_was_promoted_yet(merge_run: Run, merge_
 
 
 def test_a_changed_file_is_refused_as_a_whole(merge_run: Run, merge_verdict: Recommendation, tmp_path: Path) -> None:
-    text = record_text(baseline_file(merge_run))
+    text = signed_text(baseline_file(merge_run))
     (tmp_path / "baseline.json").write_text(text.replace('"version": 3', '"version": 4'), encoding="utf-8")
     run = replace(merge_run, promoted=read_promoted(tmp_path))
     for value in ("clip_score", "seconds_per_image", "peak_bytes"):
@@ -228,7 +228,7 @@ def test_a_file_of_an_older_version_says_what_to_do(merge_run: Run, tmp_path: Pa
 
 def test_taking_the_baseline_over_copies_it_whole(merge_run: Run, tmp_path: Path) -> None:
     source = tmp_path / "dress.json"
-    source.write_text(record_text(baseline_file(merge_run)), encoding="utf-8")
+    source.write_text(signed_text(baseline_file(merge_run)), encoding="utf-8")
     said = take_promoted(source, tmp_path / "run")
     assert said == f"baseline: blend version 3 (candidate 'alpha=0.3'), from {source}"
     assert (tmp_path / "run" / "baseline.json").read_bytes() == source.read_bytes()
@@ -251,7 +251,7 @@ def test_a_damaged_baseline_leaves_its_reason(tmp_path: Path, text: str) -> None
     source = tmp_path / "dress.json"
     source.mkdir() if text == "folder" else source.write_text(text)
     said = take_promoted(source, tmp_path / "run")
-    assert "cannot be used as a baseline" in said
+    assert str(source) in said
     found = read_promoted(tmp_path / "run")
     assert found is not None
     assert found.why == said
