@@ -1,14 +1,13 @@
-"""Numbers, names and colours as readers see them: units, n, intervals, and text that cannot act on a terminal or a page.
-Called by every module that writes something to be read."""
+"""Numbers, names and colours as readers see them: units, n and intervals."""
 
 from __future__ import annotations
 
 import math
-import unicodedata
 from typing import Final
 
 import numpy as np
 
+from harness.records import text as harmless
 from reports.statistics.intervals import SHARES, Estimate
 
 TITLES: Final = {
@@ -22,6 +21,7 @@ TITLES: Final = {
     "failure_rate": "Failure rate", "identities": "Identities broken", "desirability": "Desirability",
 }
 PERCENT: Final = SHARES
+visible: Final = harmless.visible
 COLOURS: Final = {
     "red": "#d7263d", "orange": "#f08a24", "yellow": "#f2c91d", "green": "#2e9e4f", "blue": "#2563eb",
     "purple": "#7e3ab8", "pink": "#ef6fa8", "brown": "#8a5a33", "black": "#1c1c1f", "white": "#f7f7f4",
@@ -112,20 +112,6 @@ def listed(names: list[str], most: int = 6) -> str:
     """ "a, b and c"; beyond `most` the rest is counted: "a, b and 7 more". """
     shown = names if len(names) <= most else [*names[:most - 1], f"{len(names) - most + 1} more"]
     return shown[0] if len(shown) == 1 else " and ".join((", ".join(shown[:-1]), shown[-1])) if shown else "none"
-
-
-def visible(text: str) -> str:
-    """Text whose control, bidi-override and line-separator characters are replaced by a visible "\\x1b" notation.
-
-    Prompts, paths and error messages come from outside: an ANSI sequence must not reach a terminal, nor an override
-    turn a line of the page round. Newlines and tabs become spaces.
-    """
-    if text.isprintable():  # most are, and pages hold many thousands
-        return text
-    hidden = {"Cc", "Cf", "Zl", "Zp", "Cs"}
-    keep = {"‍", "️"}  # joiner and variation selector: parts of ordinary emoji
-    flat = text.replace("\r", " ").replace("\n", " ").replace("\t", " ")
-    return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in hidden and c not in keep else c for c in flat)
 
 
 def lab_to_hex(lab: tuple[float, float, float]) -> str:

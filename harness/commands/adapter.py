@@ -9,7 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.commands.terminal import printable, say, size_in_words
+from harness.commands.terminal import say, size_in_words
+from harness.records.text import printable
 from harness.version import __version__
 
 if TYPE_CHECKING:

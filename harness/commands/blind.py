@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.terminal import printable, say, size_in_words
+from harness.commands.terminal import say, size_in_words
+from harness.records.text import printable
 
 if TYPE_CHECKING:
     from reports.read.blind_files import Session, Sheet

@@ -14,8 +14,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.commands.terminal import printable, say
+from harness.commands.terminal import say
 from harness.declare import Suite
+from harness.records.text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table

@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.terminal import printable, say
+from harness.commands.terminal import say
+from harness.records.text import printable
 
 if TYPE_CHECKING:
     from reports.compare.runs import Compared

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.promote import add_models
-from harness.commands.terminal import printable, say
+from harness.commands.terminal import say
+from harness.records.text import printable
 
 if TYPE_CHECKING:
     from harness.promotion.record_files import Version

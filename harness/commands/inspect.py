@@ -14,7 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.terminal import printable, size_in_words
+from harness.commands.terminal import size_in_words
+from harness.records.text import printable
 from harness.weights import ModelFile, ModelFileError, TensorInfo, content_hash, open_model
 from harness.weights.families import IS_ADAPTER
 from harness.weights.header_claims import position_ids_state, recipe_keys, short

@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.commands.terminal import Bar, printable, say, size_in_words
+from harness.commands.terminal import Bar, say, size_in_words
 from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model
 from harness.declare.recipe_files import read_recipe
+from harness.records.text import printable
 
 if TYPE_CHECKING:
     from harness.materialise.file_layout import FilePlan

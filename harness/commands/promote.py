@@ -8,7 +8,8 @@ import os
 import sys
 from pathlib import Path
 
-from harness.commands.terminal import printable, say, size_in_words
+from harness.commands.terminal import say, size_in_words
+from harness.records.text import printable
 
 _POLICIES = ("inconclusive=fail", "inconclusive=pass")
 

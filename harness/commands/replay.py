@@ -8,8 +8,9 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.commands.terminal import Bar, printable, say
+from harness.commands.terminal import Bar, say
 from harness.declare import Model
+from harness.records.text import printable
 from harness.version import __version__
 
 _SHOWN = 10

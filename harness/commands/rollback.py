@@ -6,7 +6,8 @@ import argparse
 import sys
 
 from harness.commands.promote import add_models
-from harness.commands.terminal import printable, say
+from harness.commands.terminal import say
+from harness.records.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""How the subcommands show things on a terminal: text made harmless, sizes in words, one line of progress."""
+"""How the subcommands show things on a terminal: lines at once, sizes in words, one line of progress."""
 
 from __future__ import annotations
 
@@ -10,11 +10,6 @@ from types import TracebackType
 from typing import Self
 
 _EVERY_SECONDS = 0.1
-
-
-def printable(text: str) -> str:
-    """The text with every character that a terminal would act on written as an escape; newlines too."""
-    return "".join(ch if ch.isprintable() else ch.encode("unicode_escape").decode() for ch in text)
 
 
 def say(text: str) -> None:

@@ -6,7 +6,8 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.commands.terminal import printable, say
+from harness.commands.terminal import say
+from harness.records.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.promote import add_models
-from harness.commands.terminal import printable, say
+from harness.commands.terminal import say
+from harness.records.text import printable
 
 if TYPE_CHECKING:
     from harness.promotion import Models

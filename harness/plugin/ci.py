@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from harness.records.text import in_markdown, printable
+
 if TYPE_CHECKING:
     from harness.declare import Candidate
     from harness.plugin.session import Session, SuiteSession
@@ -160,7 +162,7 @@ def _verdict(suite: SuiteSession) -> str:
     count = len(suite.problems)
     why = (f"its declaration has {count} problem{'s' if count != 1 else ''}" if count else
            "no page could be written")
-    return f"## {_inert(suite.suite.name)}\n\n**No verdict: {why}; see the test results.**\n"
+    return f"## {in_markdown(suite.suite.name)}\n\n**No verdict: {why}; see the test results.**\n"
 
 
 def _head(session: Session) -> str:
@@ -201,15 +203,9 @@ def _append(file: Path, head: str, texts: Sequence[str]) -> str:
     return f"${SUMMARY_VARIABLE}: {len(texts) - lost} of {len(texts)} verdicts whole" if lost else f"${SUMMARY_VARIABLE}: written"
 
 
-def _inert(text: str) -> str:
-    from reports.page.summary import inert
-
-    return inert(text)
-
-
 def _line(text: str) -> str:
     """Text on one line without characters that could act on a terminal: reports of CI systems are printed as well."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in " ".join(text.split()))
+    return printable(" ".join(text.split()))
 
 
 def _median(seconds: Iterable[float]) -> float | None:

@@ -18,7 +18,8 @@ from harness.commands.report import megabytes
 from harness.declare import Suite
 from harness.plugin import ci as plugin_ci
 from harness.plugin import live as plugin_live
-from harness.plugin.items import CandidateItem, CostsItem, DeclarationItem, GateItem, RaceItem, RecommendationItem, shown
+from harness.plugin.items import CandidateItem, CostsItem, DeclarationItem, GateItem, RaceItem, RecommendationItem
+from harness.records.text import printable
 
 _MENTIONS_SUITE: Final = re.compile(r"\bSUITE\b")
 _DEVICE: Final = re.compile(r"cpu|cuda(:\d+)?")
@@ -125,12 +126,12 @@ class SuiteFile(pytest.File):
         from harness.run.batching import in_order
 
         for candidate in in_order(declared):
-            yield CandidateItem.from_parent(self, name=f"candidate[{shown(candidate.name)}]", of=suite, candidate=candidate)
+            yield CandidateItem.from_parent(self, name=f"candidate[{printable(candidate.name)}]", of=suite, candidate=candidate)
         if declared.budget is not None:
             yield RaceItem.from_parent(self, name="race", of=suite)
         yield CostsItem.from_parent(self, name="costs", of=suite)
         for gate in declared.gates:
-            yield GateItem.from_parent(self, name=f"gate[{shown(gate.name)}]", of=suite, gate=gate.name)
+            yield GateItem.from_parent(self, name=f"gate[{printable(gate.name)}]", of=suite, gate=gate.name)
         yield RecommendationItem.from_parent(self, name="recommendation", of=suite)
 
     def _relative(self) -> str:
@@ -158,9 +159,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for line in session_for(config).summary(sys.stdout.isatty()):
             terminalreporter.write_line(line)
         for line in session_for(config).live.closing():
-            terminalreporter.write_line(shown(line))
+            terminalreporter.write_line(printable(line))
         for line in plugin_ci.publish(session_for(config), config):
-            terminalreporter.write_line(shown(line))
+            terminalreporter.write_line(printable(line))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

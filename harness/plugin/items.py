@@ -13,6 +13,7 @@ import pytest
 
 from harness.declare import Candidate
 from harness.plugin import ci as plugin_ci
+from harness.records.text import printable
 from harness.run_folder.ledger import RunFolderError
 
 if TYPE_CHECKING:
@@ -35,10 +36,10 @@ class _Item(pytest.Item):
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Our own messages stand alone; anything else is a defect and keeps its traceback."""
         if isinstance(excinfo.value, SuiteProblemError | RunFolderError):
-            return "\n".join(shown(line) for line in str(excinfo.value).splitlines())
+            return "\n".join(printable(line) for line in str(excinfo.value).splitlines())
         if isinstance(excinfo.value, OSError) and excinfo.value.errno in _REFUSED_BY_DISK:
-            return shown(f"the run folder could not be written: {excinfo.value}. Make room, or give --runs-dir another folder, "
-                          "and run again: what was written is kept and used")
+            return printable(f"the run folder could not be written: {excinfo.value}. Make room, or give --runs-dir another "
+                             "folder, and run again: what was written is kept and used")
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
@@ -201,8 +202,3 @@ def _refuse_broken(suite: SuiteSession) -> None:
     if found := suite.problems:
         raise SuiteProblemError(f"not run: the declaration of suite {suite.suite.name!r} has "
                                 f"{len(found)} problem{'s' if len(found) > 1 else ''}, see its declaration item")
-
-
-def shown(name: object) -> str:
-    """A name without characters that could act on a terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(name))

@@ -7,6 +7,8 @@ import sys
 import time
 from typing import TYPE_CHECKING, Protocol
 
+from harness.records.text import printable
+
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
@@ -56,7 +58,7 @@ class Bar:
     def advance(self, units: int, doing: str) -> None:
         """Moves the bar on."""
         self.done += units
-        doing = "".join(c if c.isprintable() else "?" for c in doing)[:60]
+        doing = printable(doing)[:60]
         if self.rich is not None:
             self.rich.update(self.task, completed=self.done, description=doing)
             return

@@ -18,8 +18,9 @@ import jinja2
 from markupsafe import Markup
 
 from harness.records import write_atomically
+from harness.records.text import in_script
 from reports import formatting as words
-from reports.page.layout import TEMPLATES, embed
+from reports.page.layout import TEMPLATES
 from reports.page.thumbnails import LOSSLESS, thumbnail
 from reports.read.blind_files import FOLDER, HIGHEST, PREFERENCE, RATING, SHEET_FORMAT, Session, Shown, write_key
 from reports.read.run import Run
@@ -124,7 +125,7 @@ def render(session: Session, pictures: Sequence[Picture]) -> str:
                               undefined=jinja2.StrictUndefined)
     return made.get_template("blind.html.j2").render(
         policy=policy, style=Markup((TEMPLATES / "blind.css").read_text(encoding="utf-8").strip()), script=Markup(script),
-        data=Markup(embed(json.dumps(data))), duels=session.mode == PREFERENCE, session=session.session)
+        data=Markup(in_script(json.dumps(data))), duels=session.mode == PREFERENCE, session=session.session)
 
 
 def _chosen(run: Run, rec: Recommendation, ask: Ask) -> tuple[list[str], float, list[str]]:

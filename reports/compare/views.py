@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import plotly.graph_objects as go
 
+from harness.records.text import in_markdown
 from reports import formatting as words
 from reports.compare.costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost
 from reports.compare.runs import Changed, Compared, GateChange, Moved
 from reports.figures import look as style
 from reports.page import tables
 from reports.page.offline import offline_page
-from reports.page.summary import inert, within_limit
+from reports.page.summary import within_limit
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -77,19 +78,20 @@ def terminal(of: Compared) -> RenderableType:
 
 def markdown(of: Compared) -> str:
     """The same as Markdown of at most 60 kB; names and errors cannot act in it."""
-    lines = [f"## {inert(_title(of))}", "", f"**{inert(headline(of))}**", "", *(f"- {inert(v)}" for v in verdict_lines(of)), ""]
+    lines = [f"## {in_markdown(_title(of))}", "", f"**{in_markdown(headline(of))}**", "",
+             *(f"- {in_markdown(v)}" for v in verdict_lines(of)), ""]
     if of.moved:
         lines += [f"| value | {' | '.join(ORDER)} |", "|---" * (1 + len(ORDER)) + "|"]
-        lines += [f"| {inert(words.title(v))} | {' | '.join(str(of.counted(v).get(w, 0)) for w in ORDER)} |"
+        lines += [f"| {in_markdown(words.title(v))} | {' | '.join(str(of.counted(v).get(w, 0)) for w in ORDER)} |"
                   for v in dict.fromkeys(row.value for row in of.moved)]
     if rows := _most(of):
         lines += ["", "| | candidate | value | B − A [95 %] |", "|---|---|---|---|"]
-        lines += [f"| {r.word} | {inert(_place(r))} | {inert(words.title(r.value))} | "
-                  f"{inert(words.estimate(r.difference, r.value, difference=True))} |" for r in rows]
+        lines += [f"| {r.word} | {in_markdown(_place(r))} | {in_markdown(words.title(r.value))} | "
+                  f"{in_markdown(words.estimate(r.difference, r.value, difference=True))} |" for r in rows]
     for head, said in (("Gates", _gate_lines(of)), ("Cost", _cost_lines(of)), ("Not compared", _not_compared(of)),
                        ("Candidates", [f"{c.candidate}: {_candidate(c)}" for c in of.candidates])):
         if said:
-            lines += ["", f"### {head}", *(f"- {inert(s)}" for s in said)]
+            lines += ["", f"### {head}", *(f"- {in_markdown(s)}" for s in said)]
     return within_limit(lines)
 
 

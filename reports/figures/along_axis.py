@@ -14,7 +14,7 @@ from reports.figures import look as style
 from reports.figures.two_axes import numeric_axes, through
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean
-from reports.verdict.candidates import label, label_with_role, parents
+from reports.verdict.candidates import label, label_with_role, parents, present
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
 
@@ -25,7 +25,7 @@ CONFIRMED: Final = ("objective", "clip_score")
 def along_candidates(run: Run, rec: Recommendation) -> Any:
     """The values along every numeric axis of the candidates, at the pick's guidance and at what else the pick has; over the
     candidates side by side where there is no such axis. None without a pick or with one candidate only."""
-    names = style.present(run)
+    names = present(run)
     if rec.guidance is None or rec.pick is None or len(names) < 2:
         return None
     cuts = [(axis, kept) for axis in numeric_axes(run.suite) if len(kept := through(run, rec.pick, (axis,))) > 1]

@@ -11,7 +11,7 @@ from reports import formatting as words
 from reports.figures import look as style
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
-from reports.verdict.candidates import axis_of
+from reports.verdict.candidates import axis_of, present
 from reports.verdict.recommendation import Recommendation
 
 
@@ -24,7 +24,7 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
     rows = rows.dropna(subset=["dominant"])
     if rows.empty:
         return None
-    names = [n for n in style.present(run) if (rows["candidate"] == n).any()]
+    names = [n for n in present(run) if (rows["candidate"] == n).any()]
     varied = rows.groupby("prompt")["dominant"].nunique().sort_values(ascending=False, kind="stable")
     figure = go.Figure()
     choices: list[tuple[str, list[int]]] = []
@@ -60,7 +60,7 @@ def palette_drift(run: Run, rec: Recommendation) -> Any:
     """Mean palette drift over the candidates, one line per guidance scale; the pick's is drawn strong with its band."""
     if "palette_drift" not in run.images.columns or not run.images["palette_drift"].notna().any():
         return None
-    names = style.present(run)
+    names = present(run)
     axis = axis_of(run.suite)
     place = {n: float(run.candidate(n).axes[axis]) if axis else float(i) for i, n in enumerate(names)}
     figure = go.Figure()

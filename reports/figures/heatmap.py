@@ -10,6 +10,7 @@ from reports import formatting as words
 from reports.figures import look as style
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean
+from reports.verdict.candidates import present
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
 
@@ -18,7 +19,7 @@ VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "pale
 
 def objective_heatmap(run: Run, rec: Recommendation) -> Any:
     """One heatmap per value of VALUES that was measured, switched by a select; None without two cells to compare."""
-    names = style.present(run)
+    names = present(run)
     scales = sorted(run.images["guidance"].unique().tolist())
     if len(names) * len(scales) < 2:
         return None

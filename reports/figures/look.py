@@ -1,16 +1,14 @@
-"""How all figures look: colours that hold on light and dark ground, text that cannot act, axes of candidates.
-Called by the other modules of this folder."""
+"""How all figures look: colours that hold on light and dark ground, axes of candidates, labels."""
 
 from __future__ import annotations
 
-import html
 from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from reports import formatting as words
+from harness.records.text import in_plotly
 from reports.read.run import Run
-from reports.verdict.candidates import axis_of, label, label_with_role
+from reports.verdict.candidates import label, label_with_role
 from reports.verdict.recommendation import Recommendation
 
 ACCENT: Final = "#5b7cfa"
@@ -21,10 +19,8 @@ QUIET: Final = "#8b93a7"
 BASE: Final = "#c98bdb"
 PHASE_COLOURS: Final = ("#4c9f8a", "#5b7cfa", "#c98bdb", "#e0a458", "#8b93a7")
 
-
-def text(said: str) -> str:
-    """Text for plotly, which reads a subset of HTML in labels: tags of a prompt must show, not act."""
-    return html.escape(words.visible(said), quote=False)
+text: Final = in_plotly
+"""Every text of a label goes through it."""
 
 
 def finish(figure: Any, height: int) -> Any:
@@ -36,16 +32,6 @@ def finish(figure: Any, height: int) -> Any:
     figure.update_xaxes(**look, title_standoff=8)
     figure.update_yaxes(**look, ticksuffix=" ")
     return figure
-
-
-def present(run: Run) -> list[str]:
-    """Names of candidates that have images, by axis value when there is one, else as declared."""
-    there = set(run.images["candidate"])
-    found = [c for c in run.suite.candidates if c.name in there]
-    axis = axis_of(run.suite)
-    if axis is not None:
-        found.sort(key=lambda c: float(c.axes[axis]))
-    return [c.name for c in found]
 
 
 def tick(run: Run, name: str) -> str:

@@ -14,6 +14,7 @@ from reports.figures import look as style
 from reports.figures.heatmap import layer, outline, star
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean
+from reports.verdict.candidates import present
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
 
@@ -31,7 +32,7 @@ def numeric_axes(suite: Suite) -> tuple[str, ...]:
 def through(run: Run, pick: str, free: tuple[str, ...]) -> list[str]:
     """The candidates that have images and are like the pick in all axes but the `free` ones, and in precision and runtime."""
     chosen = run.candidate(pick)
-    return [name for name in style.present(run) if _fixed(run.candidate(name), free) == _fixed(chosen, free)]
+    return [name for name in present(run) if _fixed(run.candidate(name), free) == _fixed(chosen, free)]
 
 
 def two_axes(run: Run, rec: Recommendation) -> Any:

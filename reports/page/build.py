@@ -6,12 +6,13 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 import pandas as pd
 from markupsafe import Markup
 
 from harness.records import write_atomically
+from harness.records.text import in_csv, in_script
 from reports import formatting as words
 from reports.figures import FIGURES
 from reports.gates import Verdict, judge
@@ -20,7 +21,7 @@ from reports.page.cost_table import cost_section
 from reports.page.explorer import explorer
 from reports.page.human_ratings import eyes_section
 from reports.page.image_pairs import example_pairs
-from reports.page.layout import PAGE_BUDGET, PAGE_NAME, Live, embed, lay_out, packed
+from reports.page.layout import PAGE_BUDGET, PAGE_NAME, Live, lay_out, packed
 from reports.page.pick_recipe import recipe_section
 from reports.page.pick_strip import illustrated
 from reports.page.summary import markdown
@@ -67,7 +68,8 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float
     figures = {name: figure for name, row in FIGURES.items() if (figure := row.build(run, rec)) is not None}
     data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
     values = {
-        "rec": rec, "figure_json": Markup(embed(f"{{{data}}}")), "rows": FIGURES, "figures": figures, "strip": strip(run, rec),
+        "rec": rec, "figure_json": Markup(in_script(f"{{{data}}}")), "rows": FIGURES, "figures": figures,
+        "strip": strip(run, rec),
         "lead": _parts(rec.sentence), "facts": _facts(run, rec), "gates": tables.gate_rows(run, verdicts, rec.pick),
         "comparisons": tables.comparison_rows(run, rec.comparisons), "candidates": tables.candidate_rows(run, rec),
         "costs": cost_section(run, rec), "losses": tables.loss_rows(run), "coverage": tables.coverage_table(run),
@@ -86,18 +88,9 @@ def csv(run: Run) -> str:
     table = run.images.drop(columns=[c for c in ("clusters",) if c in run.images.columns])
     for column in table.columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
-            table[column] = table[column].map(_inert)
-    said: str = table.rename(columns=_inert).to_csv(index=False)
+            table[column] = table[column].map(in_csv)
+    said: str = table.rename(columns=in_csv).to_csv(index=False)
     return said
-
-
-def _inert(value: Any) -> Any:
-    """A cell of the CSV: numbers and what is absent as they are, anything else as text that does nothing."""
-    if value is None or isinstance(value, int | float):
-        return value
-    said = str(value)
-    said = said if said.isprintable() else words.visible(said)
-    return f"'{said}" if said.lstrip()[:1] in ("=", "+", "-", "@") else said
 
 
 def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:

@@ -13,11 +13,11 @@ from urllib.parse import quote
 import pandas as pd
 
 from harness.declare import Candidate
+from harness.records.text import printable
 from reports import formatting as words
-from reports.figures.look import present
 from reports.page.thumbnails import CAPTION_VALUES, Files
 from reports.read.run import Run
-from reports.verdict.candidates import controls, label
+from reports.verdict.candidates import controls, label, present
 from reports.verdict.recommendation import Recommendation
 
 LABEL: Final = 90
@@ -91,8 +91,8 @@ def command(run: Run, name: str) -> str:
     if not isinstance(file, str) or not file:
         return ""
     device = str(run.environment.get("device", "cpu"))
-    words_of = ["pytest", _printable(f"{file}::candidate[{name}]"), "--benchmark", "--runs-dir", REMADE,
-                *(["--device", _printable(device)] if device != "cpu" else []), *(["--exact"] if "--exact" in typed else [])]
+    words_of = ["pytest", printable(f"{file}::candidate[{name}]"), "--benchmark", "--runs-dir", REMADE,
+                *(["--device", printable(device)] if device != "cpu" else []), *(["--exact"] if "--exact" in typed else [])]
     return " ".join(shlex.quote(w) for w in words_of)
 
 
@@ -103,11 +103,6 @@ def link(files: Files, path: str) -> str:
     except ValueError:
         return ""
     return quote(os.path.relpath(file, files.root)) if os.path.isfile(file) else ""  # noqa: PTH113 - thousands of times
-
-
-def _printable(text: str) -> str:
-    """As pytest shows the ids of candidates: what is not printable is escaped, so it can be typed and acts on no terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _values(run: Run, table: pd.DataFrame) -> dict[str, Any]:

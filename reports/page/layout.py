@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from harness.records.text import in_script
 from reports import formatting as words
 from reports.page.explorer import Explorer
 from reports.page.thumbnails import thumbnails
@@ -66,7 +67,7 @@ def lay_out(template: str, run: Run, shown: Explorer, values: Mapping[str, Any],
     # Nothing that a run says can hold this tag, since all of its "<" are escaped.
     head, tag, tail = page.partition(_THUMBNAILS)
     made = thumbnails(run.folder, shown.paths, int(1e6 * budget) - len(page.encode(errors="replace")) - _NOTES_ROOM)
-    return "".join((head, tag, embed(json.dumps(vars(made), separators=(",", ":"))), tail))
+    return "".join((head, tag, in_script(json.dumps(vars(made), separators=(",", ":"))), tail))
 
 
 def _with_table(page: str, table: str, budget: float) -> str:
@@ -86,13 +87,6 @@ def module() -> str:
 def packed(text: str) -> str:
     """Text gzipped and in base64, which nothing can act in; the page's script unpacks it."""
     return base64.b64encode(gzip.compress(text.encode(errors="replace"), mtime=0)).decode()
-
-
-def embed(text: str) -> str:
-    """JSON that may stand inside a script element: no `</script>`, no `<!--`, no line separator can occur in it."""
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 @cache

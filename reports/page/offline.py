@@ -17,6 +17,7 @@ import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from harness.records.text import in_csv, in_script
 from reports import formatting as words
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -33,7 +34,7 @@ def offline_page(template: str, figures: Mapping[str, Any], **told: Any) -> str:
     style = (TEMPLATES / "page.css").read_text(encoding="utf-8").strip()
     return _environment().get_template(template).render(
         policy=policy, style=Markup(style), script=Markup(script), plotlyjs=Markup(plotlyjs), figures=figures,
-        figure_json=Markup(_embed(f"{{{data}}}")), **told)
+        figure_json=Markup(in_script(f"{{{data}}}")), **told)
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
@@ -41,22 +42,8 @@ def csv_text(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
+    writer.writerows([in_csv(value) for value in row] for row in rows)
     return text.getvalue()
-
-
-def _cell(value: Any) -> Any:
-    if value is None or isinstance(value, int | float):
-        return value
-    said = words.visible(str(value))
-    return f"'{said}" if said.lstrip()[:1] in ("=", "+", "-", "@") else said
-
-
-def _embed(text: str) -> str:
-    """JSON that may stand inside a script element: nothing in it can end the element or begin a comment."""
-    for character in "<>&\u2028\u2029":
-        text = text.replace(character, f"\\u{ord(character):04x}")
-    return text
 
 
 @cache

@@ -10,7 +10,8 @@ from typing import Any, Final
 from PIL import Image, ImageDraw, ImageFont
 
 from harness.records import write_atomically
-from reports.page.summary import MARKDOWN_LIMIT, inert
+from harness.records.text import in_markdown
+from reports.page.summary import MARKDOWN_LIMIT
 from reports.page.thumbnails import PREFIX, strip
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
@@ -99,8 +100,8 @@ def _said(shown: dict[str, Any]) -> list[str]:
              for c in shown["columns"]]
     prompts = [f"{number}. {_cut(line['text'])} ({line['split']})" for number, line in enumerate(shown["lines"], start=1)]
     return [f"![The pick beside its controls]({STRIP_NAME})", "",
-            f"CFG {inert(shown['guidance'])}, seed {shown['seed']}; from left to right: {inert('; '.join(names))}. Prompts: "
-            f"{inert('; '.join(prompts))}."]
+            f"CFG {in_markdown(shown['guidance'])}, seed {shown['seed']}; from left to right: {in_markdown('; '.join(names))}. "
+            f"Prompts: {in_markdown('; '.join(prompts))}."]
 
 
 def _cut(text: str) -> str:

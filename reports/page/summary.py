@@ -3,10 +3,10 @@ Called by the plugin, the command line and page.py."""
 
 from __future__ import annotations
 
-import re
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
+from harness.records.text import in_markdown
 from reports import formatting as words
 from reports.gates import Verdict
 from reports.page import tables
@@ -88,21 +88,22 @@ class _Fitting:
 def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> str:
     """The same verdict as Markdown of at most 60 000 bytes; what does not fit is cut at a line, and it says so."""
     at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
-    lines = [f"## {inert(run.suite.name)}", "", f"**{inert(recommendation.sentence)}**", ""]
+    lines = [f"## {in_markdown(run.suite.name)}", "", f"**{in_markdown(recommendation.sentence)}**", ""]
     if verdicts:
         lines += ["| | gate | candidate | observed | why |", "|---|---|---|---|---|"]
-        lines += [f"| {g['mark']} {g['said']} | {inert(g['value'])} {inert(g['limit'])} | {inert(g['candidate'])} | "
-                  f"{inert(g['observed'])} | {inert(g['reason'])} |" for g in tables.gate_rows(run, verdicts)]
+        lines += [f"| {g['mark']} {g['said']} | {in_markdown(g['value'])} {in_markdown(g['limit'])} | "
+                  f"{in_markdown(g['candidate'])} | {in_markdown(g['observed'])} | {in_markdown(g['reason'])} |"
+                  for g in tables.gate_rows(run, verdicts)]
         lines.append("")
     headings, rows = _columns(run, recommendation)
-    lines += [f"| {' | '.join(inert(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
-    lines += [f"| {' | '.join(inert(c.strip()) for c in cells)} |" for cells in rows]
+    lines += [f"| {' | '.join(in_markdown(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
+    lines += [f"| {' | '.join(in_markdown(c.strip()) for c in cells)} |" for cells in rows]
     if total := spent(run):
-        lines += ["", f"Spent: {inert(total.said)}"]
+        lines += ["", f"Spent: {in_markdown(total.said)}"]
     for heading, said in (("Why", recommendation.reasons), ("Before relying on it", recommendation.caveats)):
         if said:
-            lines += ["", f"### {heading}", *(f"- {inert(s)}" for s in said)]
-    lines += ["", f"Rule: {inert(recommendation.rule)}"]
+            lines += ["", f"### {heading}", *(f"- {in_markdown(s)}" for s in said)]
+    lines += ["", f"Rule: {in_markdown(recommendation.rule)}"]
     return within_limit(lines)
 
 
@@ -141,10 +142,3 @@ def within_limit(lines: list[str]) -> str:
             return "\n".join(kept) + note
         kept.append(line)
     return "\n".join(kept) + "\n"
-
-
-def inert(text: str) -> str:
-    """Markdown-inert text: nothing in a name or an error may become a link, an image, a tag, a mention or a table cell."""
-    said = re.sub(r"([\\`*_\[\]<>|!~&])", r"\\\1", words.visible(text))
-    # Mentions, issue numbers and bare addresses are found after the escapes are gone: a zero-width space breaks them.
-    return re.sub(r"([@#]|www|https?:)", "\\1\u200b", said)

@@ -16,9 +16,8 @@ import pandas as pd
 from PIL import Image
 
 from reports import formatting as words
-from reports.figures.look import present
 from reports.read.run import Run
-from reports.verdict.candidates import controls, label
+from reports.verdict.candidates import controls, label, present
 from reports.verdict.recommendation import Recommendation
 
 PREFIX: Final = "data:image/webp;base64,"

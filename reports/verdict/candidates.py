@@ -86,3 +86,13 @@ def label_with_role(run: Run, name: str) -> str:
 def parents(suite: Suite) -> tuple[str, ...]:
     """Controls that are no mixture: alpha 0 and 1, or the model without the adapter."""
     return tuple(n for n, role in controls(suite).items() if role.startswith(("parent", "without")))
+
+
+def present(run: Run) -> list[str]:
+    """Names of candidates that have images, by axis value when there is one, else as declared."""
+    with_images = set(run.images["candidate"])
+    shown = [c for c in run.suite.candidates if c.name in with_images]
+    axis = axis_of(run.suite)
+    if axis is not None:
+        shown.sort(key=lambda c: float(c.axes[axis]))
+    return [c.name for c in shown]

@@ -16,9 +16,10 @@ import pytest
 
 from harness.cli import main
 from harness.records import Cell, Coverage, Journal, NoiseFloor
+from harness.records.text import in_script
 from reports import load_run, recommend, write_page
 from reports.page.build import csv, render
-from reports.page.layout import MODULES, TEMPLATES, embed, module
+from reports.page.layout import MODULES, TEMPLATES, module
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from tests.reports import synthetic
@@ -129,7 +130,7 @@ def test_nothing_hostile_acts_in_the_page(hostile_folder: Path) -> None:
 
 
 def test_json_in_a_script_element_cannot_end_it() -> None:
-    said = embed(json.dumps({"a": "</script><!--\u2028&"}, ensure_ascii=False))
+    said = in_script(json.dumps({"a": "</script><!--\u2028&"}, ensure_ascii=False))
     assert not set("<>&\u2028") & set(said)
     assert json.loads(said) == {"a": "</script><!--\u2028&"}
 

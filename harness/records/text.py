@@ -1,0 +1,58 @@
+"""How text from outside is made harmless, once for each place that shows it: prompts, names, paths and error messages may hold
+anything, and must not act on a terminal, a page, a spreadsheet or a Markdown reader."""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from typing import Any, Final
+
+_ACTING: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
+"""Unicode categories of characters that act or hide: controls, bidi overrides, zero-width characters, line separators."""
+_OF_EMOJI: Final = frozenset({"\u200d", "\ufe0f"})
+"""Joiner and variation selector: parts of ordinary emoji."""
+_FORMULA: Final = ("=", "+", "-", "@")
+
+
+def printable(text: object) -> str:
+    """The text with every character that cannot be printed as an escape, newlines too: for terminals, and for names that a
+    reader may type or paste back."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+
+
+def visible(text: str) -> str:
+    """The text for reading: newlines and tabs become spaces, and characters that act or hide a visible "\\x1b" notation, so that
+    an ANSI sequence reaches no terminal and an override turns no line of a page round. Emoji stay whole."""
+    if text.isprintable():  # most are, and pages hold many thousands
+        return text
+    flat = text.replace("\r", " ").replace("\n", " ").replace("\t", " ")
+    return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in _ACTING and c not in _OF_EMOJI else c for c in flat)
+
+
+def in_markdown(text: str) -> str:
+    """`visible` text that Markdown shows as it is: nothing in it becomes a link, an image, a tag, a mention or a table cell."""
+    escaped = re.sub(r"([\\`*_\[\]<>|!~&])", r"\\\1", visible(text))
+    # GitHub looks for mentions, issue numbers and bare addresses when the escapes are gone: a zero-width space breaks them.
+    return re.sub(r"([@#]|www|https?:)", "\\1\u200b", escaped)
+
+
+def in_csv(value: Any) -> Any:
+    """A cell of a CSV file: numbers and what is absent as they are, anything else as `visible` text, with an apostrophe where a
+    spreadsheet would take it for a formula."""
+    if value is None or isinstance(value, int | float):
+        return value
+    text = visible(str(value))
+    return f"'{text}" if text.lstrip()[:1] in _FORMULA else text
+
+
+def in_plotly(text: str) -> str:
+    """`visible` text for plotly, which reads a subset of HTML in its labels: tags show, and do not act."""
+    return html.escape(visible(text), quote=False)
+
+
+def in_script(json_text: str) -> str:
+    """JSON that may stand inside a script element: no `</script>`, no `<!--` and no line separator can occur in it."""
+    for character in "<>&\u2028\u2029":
+        json_text = json_text.replace(character, f"\\u{ord(character):04x}")
+    return json_text

@@ -1,0 +1,83 @@
+"""Text from outside acts nowhere: the one set of functions that make it harmless, and what each place shows of a hostile name."""
+
+import csv
+import html
+import io
+import json
+import random
+import re
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.records.text import in_csv, in_markdown, in_plotly, in_script, printable, visible
+
+ROOT = Path(__file__).parents[2]
+HOSTILE = (
+    "\x1b]0;owned\x07\x1b[2Jred\x1b[0m", "\u202egnp.exe\u202c", "zero\u200bwidth\ufeff\u2060", "two\nlines\r\tand\u2028more",
+    "\u2029", "\ud800 alone", "\x9b31mC1", "</script><script>alert(1)</script><!--", "<img src=x onerror=alert(1)>", "&lt;b&gt;",
+    "=cmd|' /C calc'!A0", " \t+1+1", "@SUM(1)", "-2+3", "\u00a0=1", "[a](https://example.org) ![i](//x/y.png)",
+    "@everyone #1 www.example.org", "| a | b |\n|---|---|", "`code` **bold** ~~gone~~ &amp;")
+MIXED = tuple("".join(random.Random(seed).choices([*"".join(HOSTILE)], k=40)) for seed in range(12))
+
+
+def acts(text: str) -> bool:
+    """Whether a terminal, a bidi algorithm or an eye is deceived by a character; joiners of emoji are not deceit."""
+    return any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in text if c not in "\u200d\ufe0f")
+
+
+@pytest.mark.parametrize("text", HOSTILE + MIXED)
+def test_nothing_that_acts_or_hides_is_left(text: str) -> None:
+    assert not acts(printable(text))
+    assert not acts(visible(text))
+    assert not acts(in_plotly(text))
+    assert not acts(in_csv(text))
+    assert not acts(in_markdown(text).replace("\u200b", ""))  # its own, which breaks mentions and addresses
+
+
+@pytest.mark.parametrize("text", HOSTILE + MIXED)
+def test_printable_text_is_the_name_itself_when_typed_back(text: str) -> None:
+    """An escaped name can be told from any other: what was printable stays as it is."""
+    assert printable(text).isprintable()
+    assert printable("alpha=0.35, ball 👩") == "alpha=0.35, ball 👩"
+
+
+@pytest.mark.parametrize("text", HOSTILE + MIXED)
+def test_no_cell_is_a_formula(text: str) -> None:
+    row = io.StringIO()
+    csv.writer(row).writerow([in_csv(text)])
+    cell = next(csv.reader(io.StringIO(row.getvalue())))[0]
+    assert cell.lstrip()[:1] not in ("=", "+", "-", "@")
+
+
+@pytest.mark.parametrize("value", [None, 0, -1.5, True])
+def test_numbers_and_what_is_absent_stay_as_they_are_in_a_table(value: Any) -> None:
+    assert in_csv(value) is value
+
+
+@pytest.mark.parametrize("text", HOSTILE + MIXED)
+def test_markdown_has_no_live_mark_up(text: str) -> None:
+    bare = re.sub(r"\\[\\`*_\[\]<>|!~&]", "", in_markdown(text))
+    assert not re.search(r"[`*_\[\]<>|!~&]|[@#]\w|www\.|https?:/", bare)
+
+
+@pytest.mark.parametrize("text", HOSTILE + MIXED)
+def test_json_in_a_script_element_cannot_end_it_and_reads_the_same(text: str) -> None:
+    whole = in_script(json.dumps({text: text}, ensure_ascii=False))
+    assert not re.search("[<>&\u2028\u2029]", whole)
+    assert json.loads(whole) == {text: text}
+
+
+@pytest.mark.parametrize("text", HOSTILE + MIXED)
+def test_a_plotly_label_has_no_tag(text: str) -> None:
+    assert "<" not in in_plotly(text)
+    assert html.unescape(in_plotly(text)) == visible(text)
+
+
+def test_the_rule_stands_in_one_file() -> None:
+    """Nobody else decides which characters are printable: whoever shows text takes it from harness/records/text.py."""
+    files = {file.relative_to(ROOT).as_posix() for package in ("harness", "reports") for file in (ROOT / package).rglob("*.py")
+             if re.search(r"unicode_escape|unicodedata\.category|html\.escape", file.read_text(encoding="utf-8"))}
+    assert files == {"harness/records/text.py"}
