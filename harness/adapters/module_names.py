@@ -4,7 +4,6 @@ decoded. Reading asks here; a name that a transformer's other layout gives says 
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from harness.adapters.change import Shapes
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.openclip_names import openclip_names
 from harness.adapters.original_names import original_names
+from harness.declare.nearest import closest
 
 _TEXT_MODEL: Final = "text_model."
 QKV_OF_LINEAR1: Final = "qkv"
@@ -61,16 +61,9 @@ def underscored(table: Table) -> Table:
     return flat
 
 
-def nearest(name: str, table: Collection[str]) -> str:
-    """The known name most like an unknown one, for an error text; empty without any."""
-    # Comparing a hostile name of megabytes with a thousand others would take hours.
-    close = difflib.get_close_matches(name[:300], table, n=1, cutoff=0.0)
-    return close[0] if close else ""
-
-
 def missing(file: str, key: str, name: str, component: str, table: Collection[str]) -> AdapterError:
     """The error for a key whose module the model has not, though it has the component."""
-    near = nearest(name, table)
+    near = next(iter(closest(name, table, cutoff=0.0)), "")
     return AdapterError(f"{file}: key {shown(key)} names no module of {component}; " + (
         f"the nearest is {near!r}" if near else f"{component} has no modules to adapt") +
         ". The file is for another model, or damaged.")

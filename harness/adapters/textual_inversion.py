@@ -4,7 +4,6 @@ replicate's files, and those bundled with a LoRA. Reading calls `place_of` for e
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Final, Literal
 from harness.adapters.adapter_file import Entry, Stored, shown
 from harness.adapters.change import Embedding
 from harness.adapters.live_plan import AdapterError
+from harness.declare.nearest import closest
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,7 +75,7 @@ def _of_output(ending: str, token: str) -> InversionKey:
 
 def _is_misspelt(key: str) -> bool:
     """Whether a lone name is nearly one of those that say whose the vectors are: a damaged file, not a word like that."""
-    return bool(difflib.get_close_matches(key[:40], [*_PARTS, "string_to_param"], n=1, cutoff=0.8))
+    return bool(closest(key[:40], [*_PARTS, "string_to_param"], cutoff=0.8))
 
 
 def _is_vectors(entry: Entry) -> bool:

@@ -13,10 +13,11 @@ from typing import Final
 
 from harness.check.alphas import LEAST_BLOCKS, MOST_BLOCKS
 from harness.check.candidate import reference_problems
-from harness.check.phrases import doubles, nearest, number
+from harness.check.phrases import doubles, number
 from harness.check.values import known_values
 from harness.declare import Alphas, Blocks, Budget, Search, Suite
 from harness.declare.interpolate import RefiningError, between
+from harness.declare.nearest import did_you_mean
 from harness.merge import MERGE_METHODS
 from harness.merge.search_space import SearchError, preset_values, slots_of_search
 
@@ -74,7 +75,7 @@ def _refine(suite: Suite, axis: str) -> Iterator[str]:
     known = {name for c in suite.candidates for name, value in c.axes.items() if number(value)}
     if len({value for _, value in on.values()}) < FEWEST_ON_AXIS:
         yield (f"refine is {axis!r}, which is a number for {len(on)} candidates; expected an axis with {FEWEST_ON_AXIS} "
-               f"different numbers at least. {nearest(axis, known) if known else 'No candidate has an axis of numbers'}")
+               f"different numbers at least. {did_you_mean(axis, known) if known else 'No candidate has an axis of numbers'}")
         return
     ordered = sorted(on.values(), key=lambda one: one[1])
     troubles = []

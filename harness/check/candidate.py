@@ -3,7 +3,6 @@ of the text, and whether its files are there. suite.py asks for every candidate.
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Collection, Iterator
 from itertools import pairwise
@@ -17,6 +16,7 @@ from harness.check.field_types import name_problem
 from harness.check.merge import merge_problems
 from harness.check.phrases import number, unknown
 from harness.declare import Adapter, Candidate, Checkpoint, Fused, Model
+from harness.declare.nearest import closest
 from harness.quantize import QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
@@ -117,7 +117,7 @@ def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
     elif not reference or not _there(root / reference):
         folder = (root / reference).parent
         beside = [p.name for p in folder.iterdir()] if _there(folder, folder=True) else []
-        close = difflib.get_close_matches(Path(reference).name, beside, n=1)
+        close = closest(Path(reference).name, beside, cutoff=0.6)
         yield f"{kind} file {reference!r} does not exist below {root}" + (f"; {close[0]!r} does" if close else "")
 
 

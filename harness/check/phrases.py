@@ -1,23 +1,17 @@
-"""The phrases that every check says alike: unknown names, things given twice, numbers. suite.py and merge.py use them."""
+"""The phrases that every check says alike: unknown names, things given twice, numbers."""
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 
-
-def nearest(name: object, known: Collection[str]) -> str:
-    """What to say of an unknown name: the nearest known ones, or all of them."""
-    close = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.5)
-    said = f"did you mean {' or '.join(repr(c) for c in close)}? " if close else ""
-    return f"{said}Known: {', '.join(sorted(known))}"
+from harness.declare.nearest import did_you_mean
 
 
 def unknown(kind: str, names: Iterable[object], known: Collection[str]) -> Iterator[str]:
     """One phrase per name that is not among the known."""
-    yield from (f"unknown {kind} {name!r}; {nearest(name, known)}" for name in names if name not in known)
+    yield from (f"unknown {kind} {name!r}; {did_you_mean(name, known)}" for name in names if name not in known)
 
 
 def doubles(kind: str, names: Iterable[object]) -> Iterator[str]:

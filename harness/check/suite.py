@@ -12,9 +12,10 @@ from harness.check.budget_and_search import budget_problems, search_problems
 from harness.check.candidate import candidate_problems, clip_problems, reference_problems
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
-from harness.check.phrases import doubles, nearest, number, unknown
+from harness.check.phrases import doubles, number, unknown
 from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
+from harness.declare.nearest import did_you_mean
 from harness.metrics import METRICS
 from harness.samplers import SAMPLERS
 
@@ -103,7 +104,7 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         if keys[candidate.key] > 1:
             yield f"candidate {candidate.name!r} is declared alike under another name; leave one of them out"
     if names and suite.baseline not in names:
-        yield f"the baseline {suite.baseline!r} is no candidate; {nearest(suite.baseline, names)}"
+        yield f"the baseline {suite.baseline!r} is no candidate; {did_you_mean(suite.baseline, names)}"
     if not suite.metrics:
         yield "no metrics are declared"
     yield from doubles("metric", suite.metrics)

@@ -3,7 +3,6 @@ and tests read them."""
 
 from __future__ import annotations
 
-import difflib
 import json
 import tomllib
 from collections.abc import Callable, Mapping
@@ -12,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Adapter, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, Prompt, plain
+from harness.declare.nearest import did_you_mean
 
 
 def read_recipe(path: Path | str) -> Model:
@@ -48,7 +48,8 @@ def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
     known = {f.name for f in fields(Prompt)}
     for number, table in enumerate(tables, start=1):
         if extra := set(table) - known:
-            raise ValueError(f"{file.name}, prompt {number}: unknown field {sorted(extra)[0]!r}; known: {sorted(known)}")
+            raise ValueError(f"{file.name}, prompt {number}: unknown field {sorted(extra)[0]!r}; "
+                             f"{did_you_mean(sorted(extra)[0], known)}")
         if absent := {"id", "text"} - set(table):
             raise ValueError(f"{file.name}, prompt {number}: field {sorted(absent)[0]!r} is missing")
     return tuple(Prompt(**table) for table in tables)
@@ -144,9 +145,7 @@ def _recipe_fields(table: Mapping[str, Any], kind: Any, place: str) -> dict[str,
         raise ValueError(f"{place}: is {table['is']!r}; expected {kind.__name__}")
     for name in table:
         if name not in (*known, "is"):
-            close = difflib.get_close_matches(name, known, n=1)
-            raise ValueError(f"{place}: unknown field {name!r}; {f'did you mean {close[0]!r}? ' if close else ''}"
-                             f"Known: {', '.join(known)}")
+            raise ValueError(f"{place}: unknown field {name!r}; {did_you_mean(name, known)}")
     for spec in fields(kind):
         if spec.name not in table and spec.default is MISSING and spec.default_factory is MISSING:
             raise ValueError(f"{place}: field {spec.name!r} is missing. {kind.__name__} has the fields {', '.join(known)}")

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from harness.declare import Alpha, Alphas, Blocks, Gradient
+from harness.declare.nearest import did_you_mean
 from harness.merge.blocks import (
     DENOISERS,
     FULL_SIZE,
@@ -20,7 +21,6 @@ from harness.merge.blocks import (
     WhereError,
     counts,
     find_convention,
-    nearest,
     single_file_name,
     slot_of,
     slots_of,
@@ -195,7 +195,7 @@ def _size(blocks: Blocks, part: _Part) -> tuple[int, int]:
     if part.denoiser:
         return counts(part.denoiser, part.family)
     if part.family not in FULL_SIZE:
-        raise WhereError(f"unknown family {part.family!r}; {nearest(part.family, FULL_SIZE)}")
+        raise WhereError(f"unknown family {part.family!r}; {did_you_mean(part.family, FULL_SIZE)}")
     full = FULL_SIZE[part.family]
     convention = find_convention(blocks.convention)
     given = len(blocks.values)
@@ -239,7 +239,7 @@ def _without_outer(values: tuple[float, ...]) -> tuple[float, ...]:
 def _preset(blocks: Blocks, slots: Slots, size: tuple[int, int]) -> tuple[dict[str, float], list[str]]:
     """{slot: value} of a preset, and notes. Presets are made for the 25 blocks of Stable Diffusion 1."""
     if blocks.preset not in PRESETS:
-        raise WhereError(f"unknown preset {blocks.preset!r}; {nearest(blocks.preset, PRESETS)}")
+        raise WhereError(f"unknown preset {blocks.preset!r}; {did_you_mean(blocks.preset, PRESETS)}")
     if slots.model != "U-Net":
         raise WhereError(f"preset {blocks.preset!r} is made for U-Nets; {slots.said()}. Give values, or a Gradient")
     if not slots.head:

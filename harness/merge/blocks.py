@@ -4,11 +4,12 @@ where.py asks it for every key when alpha is given as `Blocks`, and for the orde
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
+
+from harness.declare.nearest import did_you_mean
 
 NONE: Final = "none"
 """The slot of keys that a convention does not merge: they stay A's."""
@@ -110,14 +111,8 @@ class Slots:
 def find_convention(name: str) -> Convention:
     """The convention of that name; WhereError names the nearest for another word."""
     if name not in CONVENTIONS:
-        raise WhereError(f"unknown convention {name!r}; {nearest(name, CONVENTIONS)}")
+        raise WhereError(f"unknown convention {name!r}; {did_you_mean(name, CONVENTIONS)}")
     return CONVENTIONS[name]
-
-
-def nearest(name: str, known: Collection[str]) -> str:
-    """What to say of an unknown name: the nearest known ones, and all of them."""
-    close = difflib.get_close_matches(name, list(known), n=2, cutoff=0.5)
-    return f"{'did you mean ' + ' or '.join(map(repr, close)) + '? ' if close else ''}Known: {', '.join(known)}"
 
 
 def single_file_name(family: str, name: str) -> str:

@@ -6,8 +6,9 @@ import re
 from typing import Final
 
 from harness.declare import Alpha, Alphas, Blocks, Gradient, Search
+from harness.declare.nearest import did_you_mean
 from harness.merge.alpha_by_key import alphas_by_key
-from harness.merge.blocks import FULL_SIZE, WhereError, nearest, slots_of
+from harness.merge.blocks import FULL_SIZE, WhereError, slots_of
 from harness.merge.presets import PRESETS, preset_base
 
 DECIMALS: Final = 3
@@ -35,7 +36,7 @@ def preset_values(search: Search, preset: str) -> tuple[float, ...]:
     if flat := _FLAT.fullmatch(preset):
         return tuple(preset_base(preset) if slot in _BESIDE else int(flat[1]) / 100 for slot in slots)
     if preset not in PRESETS:
-        raise SearchError(f"unknown preset {preset!r}; {nearest(preset, PRESETS)}")
+        raise SearchError(f"unknown preset {preset!r}; {did_you_mean(preset, PRESETS)}")
     if family in ("flux", "sd3"):
         raise SearchError(f"preset {preset!r} is made for U-Nets, and {search.blocks} block weights are those of {family}; leave "
                           "presets out of the search with presets=(), or give FLAT_50 and the like")

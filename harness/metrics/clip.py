@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.declare.nearest import did_you_mean
+
 if TYPE_CHECKING:
     import torch
 
@@ -204,15 +206,12 @@ def _from_file(architecture: str, path: Path, device: str) -> ClipScorer:
 
 
 def _check_file(architecture: str, path: Path) -> None:
-    import difflib
-
     import open_clip
 
     config = open_clip.get_model_config(architecture)
     if config is None:
-        near = difflib.get_close_matches(architecture, open_clip.list_models(), n=3)
-        raise ScorerError(f"unknown open_clip architecture {architecture!r}; "
-                          f"did you mean {', '.join(near) or 'ViT-B-32'}?")
+        similar = did_you_mean(architecture, open_clip.list_models(), list_known=False)
+        raise ScorerError(f"unknown open_clip architecture {architecture!r}; {similar or 'open_clip.list_models() lists them'}")
     if "hf_tokenizer_name" in config["text_cfg"]:
         raise ScorerError(f"{architecture}: its tokenizer would be downloaded; choose an architecture with CLIP's own")
     if path.suffix != ".safetensors":

@@ -4,10 +4,11 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
+
+from harness.declare.nearest import did_you_mean
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,12 +65,10 @@ WEIGHTINGS: dict[str, Weighting] = {
         function=multiply, says="multiplies the tokens' states",
         source="AUTOMATIC1111 stable-diffusion-webui, modules/sd_emphasis.py, 'No norm'"),
 }
-_NAMES: Final = tuple(WEIGHTINGS)
 
 
 def weighting(name: str) -> Weighting:
     """The row of that name; ValueError with the nearest known one."""
     if name not in WEIGHTINGS:
-        near = difflib.get_close_matches(name, _NAMES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown token weighting {name!r}; did you mean {near!r}? Known: {', '.join(_NAMES)}")
+        raise ValueError(f"unknown token weighting {name!r}; {did_you_mean(name, WEIGHTINGS)}")
     return WEIGHTINGS[name]

@@ -7,11 +7,11 @@ Importing this imports neither torch nor diffusers.
 
 from __future__ import annotations
 
-import difflib
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.declare.nearest import did_you_mean
 from harness.zoo.picture_size import SIZE
 
 if TYPE_CHECKING:
@@ -56,8 +56,7 @@ def resolve(reference: str, cache: Path | None = None) -> Path:
     Bytes are the same on every machine and two processes may resolve at once. Raises ValueError for an unknown reference.
     """
     if reference not in NAMES:
-        near = difflib.get_close_matches(reference, NAMES, n=1, cutoff=0.0)[0]
-        raise ValueError(f"unknown zoo member {reference!r}; did you mean {near!r}? Known: {', '.join(NAMES)}")
+        raise ValueError(f"unknown zoo member {reference!r}; {did_you_mean(reference, NAMES)}")
     from harness.zoo import store
 
     name = reference.removeprefix("zoo:")

@@ -104,7 +104,7 @@ def test_weights_trained_with_quickgelu_are_refused_under_gelu(tmp_path):
 
 @pytest.mark.parametrize(("reference", "words"), [
     ("ViT-B-32", "expected 'zoo:clip' or"),
-    ("ViT-B-33:x.safetensors", "did you mean ViT-B-32"),
+    ("ViT-B-33:x.safetensors", "did you mean 'ViT-B-32"),
     ("ViT-B-32:x.pt", "only .safetensors"),
     ("ViT-B-32:/nowhere/x.safetensors", "no such file"),
     ("ViT-B-16-SigLIP:x.safetensors", "downloaded"),
