@@ -4,7 +4,6 @@ open_cache makes it for "folder:" addresses."""
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Final
 
 from harness.cache.contract import CacheFacts, Tally, checked_key
 from harness.cache.entry import EntryError, largest, seal, unseal
+from harness.records.atomic import write_atomically
 
 _SUFFIX: Final = ".image"
 _CROWDED: Final = 0.05
@@ -64,15 +64,9 @@ class FolderCache:
         if len(entry) > largest(self.size):
             self._tally.refuse("larger than any image of this size")
             return
-        temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            try:
-                temporary.write_bytes(entry)
-                temporary.replace(path)
-            finally:
-                with suppress(OSError):
-                    temporary.unlink(missing_ok=True)
+            # Not synced: a torn entry does not carry its seal, and costs one image.
+            write_atomically(path, entry, sync=False)
         except OSError as error:
             self._tally.fail(error.strerror or type(error).__name__)
             return

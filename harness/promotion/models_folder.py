@@ -4,7 +4,6 @@ Everything appears by one rename, and whoever writes holds the folder's lock mea
 
 from __future__ import annotations
 
-import os
 import re
 import secrets
 import time
@@ -15,7 +14,7 @@ from typing import Any, Final
 
 from harness.promotion.errors import PromotionError
 from harness.promotion.record_files import PROMOTION, Version, read_record
-from harness.records import write_atomically
+from harness.records import sync_folder, write_atomically
 from harness.records.baseline import BaselineError, baseline_text, read_baseline
 from harness.records.signed_json import signed_text
 from harness.run_folder.lock import FolderLock, TakenError
@@ -170,12 +169,3 @@ class Models:
             yield
         finally:
             lock.close()
-
-
-def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk."""
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -18,11 +18,12 @@ from harness.promotion.errors import PromotionError
 from harness.promotion.export import SavedFile, as_one_file, save_as_measured
 from harness.promotion.file_hashes import Weighed, weigh
 from harness.promotion.gather import Evidence
-from harness.promotion.models_folder import Models, sync_folder
+from harness.promotion.models_folder import Models
 from harness.promotion.record_files import PROMOTION, RECORD_FORMAT, Version
 from harness.promotion.record_parts import cells_part, figures_part, verdict_part
 from harness.promotion.resampling import Resampled, resample
 from harness.promotion.verifying import made_from, now
+from harness.records import sync_folder
 from harness.version import __version__
 
 _DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]{1,3})?")

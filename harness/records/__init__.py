@@ -2,6 +2,7 @@
 
 from typing import Final
 
+from harness.records.atomic import sync_folder, write_atomically
 from harness.records.costs import (
     PHASES,
     BatchCurve,
@@ -18,7 +19,7 @@ from harness.records.costs import (
 )
 from harness.records.events import Dropped, Failure, Finished, Look, Weights, cells_of, standing_looks
 from harness.records.images import Cell, Coverage, Defect, Measurement, NoiseFloor, Sample, finite, sample_key
-from harness.records.journal import Journal, write_atomically
+from harness.records.journal import Journal
 from harness.records.json_lines import Record, from_line, to_line
 from harness.records.values import RUN_VALUES, ValueSpec
 
@@ -56,6 +57,7 @@ __all__ = [
     "from_line",
     "sample_key",
     "standing_looks",
+    "sync_folder",
     "to_line",
     "write_atomically",
 ]

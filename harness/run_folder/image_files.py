@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import secrets
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -13,7 +12,7 @@ from pathlib import Path
 from stat import S_ISLNK
 from typing import Final
 
-from harness.records import Sample
+from harness.records import Sample, write_atomically
 from harness.run_folder.journal_index import Stat, stat_of
 
 SYNC_IMAGES: Final = 64
@@ -43,19 +42,7 @@ class ImageFiles:
 
     def write(self, sample: Sample, data: bytes) -> None:
         """Puts an image in its place with one rename; whole for every process at once, on the disk with the next `sync`."""
-        path = self.folder / sample.path
-        temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-        try:
-            try:
-                temporary.write_bytes(data)
-            except FileNotFoundError:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                temporary.write_bytes(data)
-            temporary.replace(path)
-        except BaseException:
-            with suppress(OSError):
-                temporary.unlink(missing_ok=True)
-            raise
+        write_atomically(self.folder / sample.path, data, sync=False)
         if not self._unsynced:
             self._first_unsynced = time.monotonic()
         self._unsynced.append(sample)

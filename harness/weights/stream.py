@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Protocol, Self
 
+from harness.records.atomic import sync_folder
 from harness.weights.files import ModelFileError
 
 BLOCK: Final = 4096
@@ -95,7 +96,7 @@ class OutputFile:
             os.fsync(file.fileno())
         backup = _keep_old(self.path) if keep_old else None
         self.temporary.replace(self.path)
-        _sync_folder(self.path.parent)
+        sync_folder(self.path.parent)
         return backup
 
     def abort(self) -> None:
@@ -165,14 +166,6 @@ def _keep_old(path: Path) -> Path | None:
     except OSError:  # a file system without hard links
         shutil.copy2(path, backup)
     return backup
-
-
-def _sync_folder(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _alive(pid: int) -> bool:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import struct
 from collections.abc import Mapping
 from functools import cache
@@ -18,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.records.atomic import write_atomically
 from harness.weights.ldm import TEXT_PREFIX, UNET_PREFIX, VAE_PREFIX, text_to_ldm, unet_to_ldm, vae_conv_as_linear, vae_to_ldm
 from harness.zoo.layouts import FILES
 
@@ -76,18 +76,7 @@ def save_tensors(tensors: Mapping[str, Array], path: Path, metadata: Mapping[str
         chunks.append(data.tobytes())
     text = json.dumps(header, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    write_whole(path, b"".join([struct.pack("<Q", len(text)), text, *chunks]))
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Writes beside the target, flushes to disk, then renames: a reader sees the old file, the new one, or none."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
+    write_atomically(path, b"".join([struct.pack("<Q", len(text)), text, *chunks]))
 
 
 @cache
@@ -115,7 +104,7 @@ def assemble(name: str, path: Path) -> None:
     if adapter := FILES.get(name):
         part = load_tensors(PARTS / f"{adapter.part}.safetensors")
         if adapter.config is not None:
-            write_whole(path.with_name("adapter_config.json"), adapter.config(part).encode())
+            write_atomically(path.with_name("adapter_config.json"), adapter.config(part).encode())
         tensors, header = adapter.make(part)
         save_tensors(tensors, path, header)
     else:

@@ -169,17 +169,16 @@ def test_a_picture_outside_the_folder_does_not_count(tmp_path: Path) -> None:
 
 def test_a_full_disk_keeps_what_was_written_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The third file does not fit: the error goes on, and the two before it are in the journal and stay."""
-    ledger, written = Ledger(tmp_path), []
-    true_write = Path.write_bytes
+    ledger, renamed = Ledger(tmp_path), []
+    true_replace = Path.replace
 
-    def write(self: Path, data: bytes) -> int:
-        written.extend([self] if self.parent.exists() else [])
-        if len(written) == 3:
-            true_write(self, data[:5])
+    def replace(self: Path, target: Path) -> Path:
+        renamed.extend([target] if target.suffix == ".png" else [])
+        if len(renamed) == 3:
             raise OSError(28, "No space left on device")
-        return true_write(self, data)
+        return true_replace(self, target)
 
-    monkeypatch.setattr(Path, "write_bytes", write)
+    monkeypatch.setattr(Path, "replace", replace)
     with pytest.raises(OSError, match="No space left"):
         ledger.store([image("a", cell) for cell in CELLS])
     monkeypatch.undo()
