@@ -1,19 +1,18 @@
-"""What must hold for any merge, checked on the very models of a recipe, key by key: its ends, equal models, float64,
-order, pieces, and the saved file. `sweetspot merge --check` shows it.
-"""
+"""What must hold for any merge, checked on every key of a recipe's own models: its identities, order, pieces, the saved file."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.materialise.algebra_identities import EQUAL_MODELS, EXCHANGED, FLOAT64, at_end, identities_of_tensor, same_values
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.stream_file import Advance, reader
 from harness.materialise.survey import one_thread, surveyed
-from harness.merge import Expression, Merged, Source, elementwise, evaluate, sources
-from harness.merge.expression import SMALL, torch_dtype
+from harness.merge import Expression, Source, elementwise, evaluate, sources
+from harness.merge.expression import torch_dtype
 from harness.weights import open_model
 from harness.weights.stream import InputFiles
 from harness.weights.write import bytes_of
@@ -21,10 +20,11 @@ from harness.weights.write import bytes_of
 if TYPE_CHECKING:
     from torch import Tensor
 
+PIECES: Final = "pieces are the whole"
+ORDER: Final = "order does not matter"
+SAVED: Final = "the saved file is what memory holds"
 _PIECE: Final = 4099
 """Values in a piece when a tensor is made in pieces: a prime, so that pieces end anywhere."""
-_CANCELLED: Final = 2.0 ** -20
-"""Of the largest value that is read: eight units of float32 there."""
 _REDUCED: Final = 2 ** 22
 """A tensor of more values is compared on so many from its start where that is enough."""
 
@@ -45,8 +45,9 @@ class _Tally:
     failed: list[str] = field(default_factory=list)
     worst: float = 0.0
 
-    def add(self, key: str, holds: bool) -> None:
+    def add(self, key: str, holds: bool, ulps: float = 0.0) -> None:
         self.checked += 1
+        self.worst = max(self.worst, ulps)
         if not holds:
             self.failed.append(key)
 
@@ -59,8 +60,7 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
     from blake3 import blake3
 
     tallies = {name: _Tally(name) for name in (
-        "alpha 0 is A", "alpha 1 is B", "A with A is A", "float64 within one unit in the last place", "pieces are the whole",
-        "order does not matter", "the saved file is what memory holds")}
+        at_end(0, "a"), at_end(1, "b"), EQUAL_MODELS, EXCHANGED, FLOAT64, PIECES, ORDER, SAVED)}
     digests: dict[tuple[str, str], str] = {}
     precision = plan.recipe.precision
     written = None if saved is None else open_model(saved)
@@ -70,47 +70,23 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
                   for key, e in surveyed(part.keys, read, {}).items() if not isinstance(e, Source)}
         for (component, key), expression in merged.items():
             dtype = plan.recipe.parts[component].stored[key].dtype
-            held = {source: read(source) for source in dict.fromkeys(sources(expression))}
-            made = evaluate(expression, held.__getitem__, dtype=dtype, precision=precision)
+            tensors = {source: read(source) for source in dict.fromkeys(sources(expression))}
+            made = evaluate(expression, tensors.__getitem__, dtype=dtype, precision=precision)
             digests[component, key] = blake3(bytes_of(made)).hexdigest()
-            if isinstance(expression, Merged):
-                _ends(expression, held.__getitem__, dtype, as_whole(expression, dtype, precision), tallies)
-            ulps = ulps_apart(made, evaluate(expression, held.__getitem__, dtype=dtype, precision="fp64"), dtype, held.values())
-            tally = tallies["float64 within one unit in the last place"]
-            tally.worst = max(tally.worst, ulps)
-            tally.add(key, ulps <= 1)
+            for tried in identities_of_tensor(expression, tensors, dtype, precision, made):
+                tallies.setdefault(tried.identity, _Tally(tried.identity)).add(key, tried.holds, tried.ulps)
             if elementwise(expression):
-                tallies["pieces are the whole"].add(key, same_values(made.reshape(-1)[:_REDUCED], _in_pieces(
-                    expression, held, dtype, precision)))
+                pieces = _in_pieces(expression, tensors, dtype, precision)
+                tallies[PIECES].add(key, same_values(made.reshape(-1)[:_REDUCED], pieces))
             if written is not None:
-                tallies["the saved file is what memory holds"].add(key, same_values(made, written.tensor(component, key)))
+                tallies[SAVED].add(key, same_values(made, written.tensor(component, key)))
             advance(made.numel() * made.element_size() // 2)
         for (component, key), expression in reversed(merged.items()):
             dtype = plan.recipe.parts[component].stored[key].dtype
             made = evaluate(expression, read, dtype=dtype, precision=precision)
-            tallies["order does not matter"].add(key, blake3(bytes_of(made)).hexdigest() == digests[component, key])
+            tallies[ORDER].add(key, blake3(bytes_of(made)).hexdigest() == digests[component, key])
             advance(made.numel() * made.element_size() // 2)
     return [_result(tally) for tally in tallies.values()]
-
-
-def _ends(expression: Merged, read: Callable[[Source], Tensor], dtype: str, precision: str, tallies: dict[str, _Tally]) -> None:
-    for alpha, name, end in ((0.0, "alpha 0 is A", expression.method.at_zero), (1.0, "alpha 1 is B", expression.method.at_one)):
-        if end in ("a", "b"):
-            at = replace(expression, call=replace(expression.call, alpha=alpha))
-            parent = expression.inputs["ab".index(end)]
-            if expression.channels and end == "b":
-                continue
-            tallies[name].add(expression.key, same_values(evaluate(at, read, dtype=dtype, precision=precision),
-                                                    evaluate(parent, read, dtype=dtype, precision=precision)))
-    alone = replace(expression, inputs=(expression.inputs[0],) * len(expression.inputs))
-    tallies["A with A is A"].add(expression.key, same_values(
-        evaluate(alone, read, dtype=dtype, precision=precision),
-        evaluate(expression.inputs[0], read, dtype=dtype, precision=precision)))
-
-
-def as_whole(expression: Expression, dtype: str, precision: str) -> str:
-    """The precision of the whole, for a part of it that by itself would be computed in float32."""
-    return precision if dtype in SMALL and all(source.dtype in SMALL for source in sources(expression)) else "fp64"
 
 
 def _in_pieces(expression: Expression, held: dict[Source, Tensor], dtype: str, precision: str) -> Tensor:
@@ -126,26 +102,6 @@ def _in_pieces(expression: Expression, held: dict[Source, Tensor], dtype: str, p
             yield evaluate(expression, cut.__getitem__, dtype=dtype, precision=precision)
 
     return torch.cat(list(pieces())) if count else torch.empty(0, dtype=torch_dtype(dtype))
-
-
-def ulps_apart(made: Tensor, exact: Tensor, dtype: str, read: Iterable[Tensor]) -> float:
-    """The largest distance between two tensors in units in the last place of `dtype`, without what float32 itself leaves
-    where terms of the size of the models cancel: bfloat16 has units for much smaller numbers."""
-    import torch
-
-    if made.numel() == 0 or same_values(made, exact):
-        return 0.0
-    one, two = made.double(), exact.double()
-    kind = torch.finfo(torch_dtype(dtype))
-    largest = torch.maximum(one.abs(), two.abs()).clamp_min(kind.smallest_normal)
-    unit = torch.pow(2.0, torch.floor(torch.log2(largest))) * kind.eps
-    rounding = _CANCELLED * max(float(tensor.double().abs().max()) for tensor in read)
-    return float((((one - two).abs() - rounding).clamp_min(0) / unit).max())
-
-
-def same_values(one: Tensor, two: Tensor) -> bool:
-    """The same bits: a negative zero is not a positive one."""
-    return one.dtype == two.dtype and one.shape == two.shape and bytes_of(one) == bytes_of(two)
 
 
 def _result(tally: _Tally) -> Identity:

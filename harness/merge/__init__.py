@@ -34,7 +34,8 @@ TILT = Parameter(name="tilt", default=0.0, low=0.0, high=1.0,
 
 MERGE_METHODS: dict[str, MergeMethod] = {
     "weighted_sum": MergeMethod(
-        function=linear.weighted_sum, models=2, elementwise=True, widens=True, at_zero="a", at_one="b", paper=SOUPS),
+        function=linear.weighted_sum, models=2, elementwise=True, widens=True, at_zero="a", at_one="b", symmetric=True,
+        paper=SOUPS),
     "weighted_average": MergeMethod(
         function=linear.weighted_average, models=2, many=True, alpha_range=None, weighted=True, elementwise=True,
         paper=SOUPS),
@@ -73,14 +74,14 @@ MERGE_METHODS: dict[str, MergeMethod] = {
     "distribution_crossover": MergeMethod(
         function=frequency.distribution_crossover, models=3, parameters=(TILT,), at_zero="a", at_one="b", paper=SD_MEH),
     "slerp": MergeMethod(
-        function=sphere.slerp, models=2, at_zero="a", at_one="b",
+        function=sphere.slerp, models=2, at_zero="a", at_one="b", symmetric=True,
         paper="Shoemake 1985, Animating rotation with quaternion curves, https://doi.org/10.1145/325165.325242"),
     "nuslerp": MergeMethod(
-        function=sphere.nuslerp, models=2, at_zero="a", at_one="b", paper=MERGEKIT,
+        function=sphere.nuslerp, models=2, at_zero="a", at_one="b", symmetric=True, paper=MERGEKIT,
         parameters=(Parameter(name="by_row", default=0, low=0, high=1, whole=True,
                               meaning="1: one arc for each output's row; 0: one for the whole tensor"),)),
     "geometric": MergeMethod(
-        function=powers.geometric, models=2, elementwise=True, at_zero="a", at_one="b", paper=SD_MECHA),
+        function=powers.geometric, models=2, elementwise=True, at_zero="a", at_one="b", symmetric=True, paper=SD_MECHA),
     "karcher": MergeMethod(
         function=sphere.karcher, models=2, many=True, alpha_range=None, weighted=True,
         paper="Karcher 1977, Riemannian center of mass, https://doi.org/10.1002/cpa.3160300502"),

@@ -44,7 +44,7 @@ class MergeMethod:
     called on these as they are. `survey` looks at one key before any key is merged and returns a 1-D float64 tensor;
     all of these together are given to `limits_of`, whose pair of floats every call then gets as `limits`.
     `at_zero` and `at_one` say which model ("a", "b" or "c") the result is, bit for bit, at alpha 0 and 1, empty where
-    it is none. `version` rises when the values change.
+    it is none of them. `symmetric`: A and B exchanged give the same at 1 - alpha. `version` rises when the values change.
     """
 
     function: Callable[..., Tensor]
@@ -64,6 +64,7 @@ class MergeMethod:
     limits_of: Callable[[Tensor], tuple[float, float]] | None = None
     at_zero: str = ""
     at_one: str = ""
+    symmetric: bool = False
 
     def defaults(self, settings: Mapping[str, float] | None = None) -> tuple[tuple[str, float], ...]:
         """The method's own numbers by name: those of `settings`, and the defaults of the others."""

@@ -1,17 +1,17 @@
 """Whether a candidate's merge keeps its algebra on this model's own tensors: a few of them, at its ends, with equal models,
-in order and in float64. run.py asks once for each candidate of a suite with a gate on "identities"; `merge --check` asks of
-every key."""
+in order and in float64.
+`sweetspot merge --check` asks the same of every key."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
 from harness.declare import Candidate, Fused, Merge, Model
-from harness.materialise.algebra_checks import as_whole, same_values, ulps_apart
+from harness.materialise.algebra_identities import identities_of_tensor
 from harness.materialise.library import Library, merges_of
 from harness.materialise.recipe import RecipePlan, plan_recipe
 from harness.materialise.survey import one_thread, surveyed
@@ -32,8 +32,6 @@ LARGEST: Final = 2 ** 22
 LARGEST_WHOLE: Final = 2 ** 18
 """The same for methods that see a tensor as a whole: some sort it, or take its singular values. Of the tensors of other methods
 as many values are tried, from their start."""
-SYMMETRIC: Final = frozenset({"weighted_sum", "slerp", "nuslerp", "geometric"})
-"""Methods that give the same with A and B exchanged and alpha as 1 - alpha."""
 
 
 def identities_of(candidate: Candidate, library: Library) -> tuple[Coverage, ...]:
@@ -71,13 +69,15 @@ def _component(name: str, component: str, of: tuple[Merge, RecipePlan, Library])
     found = surveyed(_merges(component, keys, of), read, {})
     for key, expression in found.items():
         if isinstance(expression, Merged):
-            held = {source: read(source) for source in dict.fromkeys(sources(expression))}
+            tensors = {source: read(source) for source in dict.fromkeys(sources(expression))}
             if separate(expression):
-                held = {source: tensor.reshape(-1)[:LARGEST_WHOLE] for source, tensor in held.items()}
-            for identity, distance in checked(expression, held, part.stored[key].dtype, plan.precision):
-                off = tried.setdefault(identity, {})
-                if distance is not None:
-                    off[key] = distance
+                tensors = {source: tensor.reshape(-1)[:LARGEST_WHOLE] for source, tensor in tensors.items()}
+            dtype = part.stored[key].dtype
+            made = evaluate(expression, tensors.__getitem__, dtype=dtype, precision=plan.precision)
+            for result in identities_of_tensor(expression, tensors, dtype, plan.precision, made):
+                off = tried.setdefault(result.identity, {})
+                if not result.holds:
+                    off[key] = result.ulps
     statuses = {HELD: tuple(identity for identity, off in tried.items() if not off),
                 BROKEN: tuple(f"{identity}: {component}.{_worst(off)}" for identity, off in tried.items() if off)}
     notes = (f"tried on {len(found)} of {len(merged)} merged tensors",)
@@ -97,38 +97,6 @@ def chosen(component: str, sizes: Mapping[str, int], *, whole: bool = False) -> 
         block = ".".join(key.split(".")[:2])
         turns[key] = seen[block] = seen.get(block, 0) + 1
     return sorted(order, key=lambda key: turns[key])[:KEYS]
-
-
-def checked(merged: Merged, held: Mapping[Source, Tensor], dtype: str, precision: str) -> Iterator[tuple[str, float | None]]:
-    """Every identity that means something for this merge of one tensor, with None where it holds, else how far it is off in
-    units in the last place of `dtype`. `held` are the tensors that are read, as they are stored."""
-    import torch
-
-    whole = as_whole(merged, dtype, precision)
-    nothing = [torch.zeros(1)]
-    for identity, one, other in _exact(merged):
-        made, promised = (evaluate(e, held.__getitem__, dtype=dtype, precision=whole) for e in (one, other))
-        # Nothing is allowed for: the bits are promised.
-        yield identity, None if same_values(made, promised) else ulps_apart(made, promised, dtype, nothing)
-    made = evaluate(merged, held.__getitem__, dtype=dtype, precision=precision)
-    turned = [] if merged.name not in SYMMETRIC or merged.channels else [("B with A at 1 - alpha is the same", replace(
-        merged, inputs=merged.inputs[::-1], call=replace(merged.call, alpha=1 - merged.call.alpha)), precision)]
-    for identity, expression, exactness in (*turned, ("float64 within one unit in the last place", merged, "fp64")):
-        again = evaluate(expression, held.__getitem__, dtype=dtype, precision=exactness)
-        distance = ulps_apart(made, again, dtype, held.values())
-        yield identity, None if distance <= 1 else distance
-
-
-def _exact(merged: Merged) -> Iterator[tuple[str, Expression, Expression]]:
-    """(identity, one expression, the other that it must equal to the bit)."""
-    row = merged.method
-    places = {"a": 0, "b": 1, "c": len(merged.inputs) - 1}
-    for alpha, end in ((0.0, row.at_zero), (1.0, row.at_one)):
-        # Of a wider A only some input channels are merged, so that no alpha makes it B.
-        if end and row.alpha_range is not None and (end == "a" or not merged.channels):
-            yield (f"alpha={alpha:g} is {end.upper()}", replace(merged, call=replace(merged.call, alpha=alpha)),
-                   merged.inputs[places[end]])
-    yield "A with A is A", replace(merged, inputs=(merged.inputs[0],) * len(merged.inputs)), merged.inputs[0]
 
 
 def _merges(component: str, keys: list[str], of: tuple[Merge, RecipePlan, Library]) -> dict[str, Expression]:

@@ -54,10 +54,10 @@ def test_a_method_that_breaks_its_promises_is_named_with_its_keys(tmp_path, monk
     monkeypatch.setitem(MERGE_METHODS, "weighted_sum", replace(MERGE_METHODS["weighted_sum"], function=lambda a, b, alpha: (
         function(a, b, alpha) * (1.01 + 0.1 * torch.rand(a.shape, generator=drawn)).to(a.dtype))))
     results = check(tmp_path, merge())
-    for name in ("alpha 0 is A", "alpha 1 is B", "A with A is A", "float64 within one unit in the last place",
+    for name in ("alpha=0 is A", "alpha=1 is B", "A with A is A", "float64 within one unit in the last place",
                  "order does not matter", "pieces are the whole"):
         assert results[name].holds is False, name
-    assert "'conv_in.bias'" in results["alpha 0 is A"].said
+    assert "'conv_in.bias'" in results["alpha=0 is A"].said
 
 
 def test_a_saved_file_that_differs_is_named(tmp_path):

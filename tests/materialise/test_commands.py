@@ -252,7 +252,7 @@ def test_a_broken_method_ends_the_check_with_1(root, capsys, monkeypatch):
     monkeypatch.setitem(MERGE_METHODS, "weighted_sum", replace(
         MERGE_METHODS["weighted_sum"], function=lambda a, b, alpha: function(a, b, alpha) * 1.01))
     assert run(*AB, "--alpha", "0.3", "--check") == 1
-    assert "FAILED alpha 0 is A" in capsys.readouterr().out
+    assert "FAILED alpha=0 is A" in capsys.readouterr().out
 
 
 def test_every_method_is_listed(capsys):

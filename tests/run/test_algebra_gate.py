@@ -12,7 +12,7 @@ from harness.declare import Adapter, Blocks, Model
 from harness.materialise.library import Library
 from harness.merge import MERGE_METHODS
 from harness.records import Coverage
-from harness.run.algebra_gate import BROKEN, HELD, KEYS, LARGEST, LARGEST_WHOLE, STAGE, SYMMETRIC, chosen, identities_of
+from harness.run.algebra_gate import BROKEN, HELD, KEYS, LARGEST, LARGEST_WHOLE, STAGE, chosen, identities_of
 from tests.materialise.models import merge, parent, two, write
 
 
@@ -41,7 +41,7 @@ def test_every_method_keeps_the_identities_it_has(name: str, four: Path) -> None
     method = MERGE_METHODS[name]
     assert BROKEN not in row.keys
     wanted = [f"alpha={alpha} is {end.upper()}" for alpha, end in ((0, method.at_zero), (1, method.at_one)) if end]
-    wanted += ["A with A is A", *(["B with A at 1 - alpha is the same"] if name in SYMMETRIC else [])]
+    wanted += ["A with A is A", *(["B with A at 1 - alpha is the same"] if method.symmetric else [])]
     assert row.keys[HELD] == (*wanted, "float64 within one unit in the last place")
     assert row.notes[0].startswith(f"tried on {KEYS} of ")
 
@@ -49,9 +49,10 @@ def test_every_method_keeps_the_identities_it_has(name: str, four: Path) -> None
 @pytest.mark.parametrize("name", [name for name, row in MERGE_METHODS.items()
                                   if row.models == 2 and not row.many and row.alpha_range])
 def test_no_method_is_symmetric_that_is_not_said_to_be(name: str, four: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.run.algebra_gate.SYMMETRIC", frozenset({name}))
+    symmetric = MERGE_METHODS[name].symmetric
+    monkeypatch.setitem(MERGE_METHODS, name, replace(MERGE_METHODS[name], symmetric=True))
     broken = rows(four, merge(**numbers(name)))["unet"].keys.get(BROKEN, ())
-    assert any(said.startswith("B with A at 1 - alpha is the same: unet.") for said in broken) is (name not in SYMMETRIC)
+    assert any(said.startswith("B with A at 1 - alpha is the same: unet.") for said in broken) is not symmetric
 
 
 def test_a_method_that_breaks_its_promises_is_named_with_tensor_and_distance(
