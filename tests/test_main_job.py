@@ -1,4 +1,4 @@
-"""The shipped suite, with fewer alphas and one seed, judged by the oracle that knows what was drawn: the advice agrees with obedience."""
+"""The shipped suite, with fewer alphas and one seed, judged by the oracle that knows what was drawn: its advice obeys."""
 
 import importlib.util
 from dataclasses import replace
