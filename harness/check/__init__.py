@@ -1,4 +1,4 @@
-"""Everything that can be known to be wrong with a declaration before any work, all at once and without torch."""
+"""All problems of a declaration that can be found before any work, at once and without torch."""
 
 from harness.check.suite import model_problems, problems
 

@@ -1,5 +1,4 @@
-"""Every number that an alpha, a beta or an adapter's block weights hold, against the range they may have. The checks of
-merges and of adapters ask."""
+"""Checks the numbers of an alpha, a beta or an adapter's block weights against the range they may have."""
 
 from __future__ import annotations
 
@@ -15,12 +14,12 @@ from harness.merge.presets import PRESETS, preset_base
 
 PARTS: Final = ("unet", "transformer", "vae", "text_encoder", "text_encoder_2", "text_encoder_3")
 LEAST_BLOCKS, MOST_BLOCKS = 3, 110
-"""An input block, the middle and an output block; and more than any convention has."""
+"""At least an input, a middle and an output block; at most more than any convention has."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Range:
-    """What numbers called `word` may be: from `low` to `high`, says `whose` ("'weighted_sum'"), in components `parts`."""
+    """The range of the numbers called `word`: `low` to `high`, set by `whose` ("'weighted_sum'"), for components `parts`."""
 
     word: str
     whose: str
@@ -30,7 +29,7 @@ class Range:
 
 
 def alpha_problems(given: Alpha, allowed: Range) -> Iterator[str]:
-    """One phrase per number out of range and per word that is unknown."""
+    """One phrase per number out of range and per unknown name."""
     yield from _Numbers(allowed).problems(given)
 
 
@@ -52,20 +51,20 @@ class _Numbers:
         for part, rule in given.parts.items():
             yield from self._rule(f"{self.word}: parts[{part!r}]", rule)
             if part in PARTS and part not in self.allowed.parts:
-                yield f"{self.word}: the part {part!r} has its own, but is not merged; merged: {', '.join(self.allowed.parts)}"
+                yield (f"{self.word}: the part {part!r} has a value of its own, but is not merged; merged: "
+                       f"{', '.join(self.allowed.parts)}")
         yield from self._named(f"{self.word}: keys", given.keys)
 
     def _named(self, place: str, values: Mapping[str, float]) -> Iterator[str]:
         for name, value in values.items():
             yield from self._number(f"{place}[{name!r}]", value)
             if not name.strip():
-                yield f"{place}: the pattern {name!r} is empty; write * for any text"
+                yield f"{place}: the pattern {name!r} is empty; use * to match any text"
 
     def _rule(self, place: str, rule: float | Blocks | Gradient) -> Iterator[str]:
         if isinstance(rule, Gradient):
             if len(rule.values) < 2:
-                yield (f"{place}: a gradient needs at least 2 values, for the first and the last layer; {len(rule.values)} "
-                       f"{'is' if len(rule.values) == 1 else 'are'} given")
+                yield (f"{place}: a gradient needs at least 2 values, for the first and the last layer; {len(rule.values)} given")
             yield from self._listed(f"{place}: values", rule.values)
         elif isinstance(rule, Blocks):
             yield from self._blocks(place, rule)
@@ -73,9 +72,10 @@ class _Numbers:
             yield from self._number(place, rule)
 
     def _blocks(self, place: str, blocks: Blocks) -> Iterator[str]:
-        yield from (f"{place}: {said}" for said in unknown("convention", [blocks.convention], CONVENTIONS))
+        yield from (f"{place}: {phrase}" for phrase in unknown("convention", [blocks.convention], CONVENTIONS))
         if bool(blocks.values) == bool(blocks.preset):
-            yield f"{place}: Blocks takes either values or a preset; {'both are' if blocks.preset else 'neither is'} given"
+            given_both = "both values and a preset are" if blocks.preset else "neither values nor a preset is"
+            yield f"{place}: {given_both} given; give one of them"
         if blocks.preset:
             yield from self._preset(place, blocks)
         elif blocks.values and not LEAST_BLOCKS <= len(blocks.values) <= MOST_BLOCKS:
@@ -87,14 +87,14 @@ class _Numbers:
 
     def _preset(self, place: str, blocks: Blocks) -> Iterator[str]:
         if blocks.preset not in PRESETS:
-            yield from (f"{place}: {said}" for said in unknown("preset", [blocks.preset], PRESETS))
+            yield from (f"{place}: {phrase}" for phrase in unknown("preset", [blocks.preset], PRESETS))
             return
         if blocks.convention in CONVENTIONS and CONVENTIONS[blocks.convention].own_slots:
             yield (f"{place}: preset {blocks.preset!r} has no values for the slots of convention {blocks.convention!r}; give "
-                   "values, or another convention")
-        held = (*PRESETS[blocks.preset], preset_base(blocks.preset))
-        for value in {min(held), max(held)}:
-            yield from self._number(f"{place}: of preset {blocks.preset!r} a value", value)
+                   "values, or use another convention")
+        values = (*PRESETS[blocks.preset], preset_base(blocks.preset))
+        for value in {min(values), max(values)}:
+            yield from self._number(f"{place}: a value of preset {blocks.preset!r}", value)
 
     def _listed(self, place: str, values: tuple[float, ...]) -> Iterator[str]:
         for index, value in enumerate(values):

@@ -1,5 +1,5 @@
-"""Everything that can be known to be wrong with one candidate before any file is opened: its model, adapters, treatments
-of the text, and whether its files are there. suite.py asks for every candidate."""
+"""All problems of one candidate that can be found before any file is opened: its model, its adapters, its text treatments,
+missing files."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ CONFIG: Final = "zoo:config"
 
 
 def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
-    """One phrase per problem of one candidate whose fields are of their kinds; its axes are looked at with the suite."""
-    if said := name_problem(candidate.name):
-        yield f"the name {said}"
+    """One phrase per problem of a candidate whose fields have the right types. Axes are checked with the suite."""
+    if trouble := name_problem(candidate.name):
+        yield f"the name {trouble}"
     yield from reference_problems(candidate.model, root)
     yield from unknown("quantization", [candidate.quantization], QUANTIZATION_MODES)
     yield from unknown("runtime", [candidate.runtime], RUNTIMES)
@@ -39,7 +39,7 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
 def _adapters(adapters: Collection[Adapter], root: Path, fused: bool = False) -> Iterator[str]:
     for adapter in adapters:
         yield from _file("adapter", adapter.path, root)
-        yield from (f"adapter {adapter.path!r}: {said}" for said in _adapter(adapter, fused))
+        yield from (f"adapter {adapter.path!r}: {phrase}" for phrase in _adapter(adapter, fused))
     yield from _overlaps(adapters, root)
 
 
@@ -51,20 +51,20 @@ def _adapter(adapter: Adapter, fused: bool) -> Iterator[str]:
     if not (number(adapter.start) and number(adapter.end) and 0 <= adapter.start < adapter.end <= 1):
         yield f"start is {adapter.start!r} and end {adapter.end!r}; expected shares of the steps, 0 <= start < end <= 1"
     elif fused and (adapter.start, adapter.end) != (0, 1):
-        yield "start and end are given; a fused adapter is there in every step. Give it as the candidate's adapter instead"
+        yield "start and end are given, but a fused adapter acts at every step. Move it to the candidate's adapters"
 
 
 def _overlaps(adapters: Collection[Adapter], root: Path) -> Iterator[str]:
-    """One file twice at the same step would be applied at twice the strength."""
-    # By place, not by spelling: "l.safetensors" and "./l.safetensors" are one.
+    """Adapter files that are given more than once for the same step, and so would act at twice the strength."""
+    # By location, not by spelling: "l.safetensors" and "./l.safetensors" are the same file.
     places: dict[str, list[Adapter]] = {}
     for adapter in adapters:
-        place = adapter.path if adapter.path.startswith("zoo:") else os.path.normpath(root / adapter.path)
-        places.setdefault(place, []).append(adapter)
-    for place, given in places.items():
-        given.sort(key=lambda adapter: adapter.start)
-        if any(before.end > after.start for before, after in pairwise(given)):
-            yield f"adapter {place!r} is given {len(given)} times"
+        location = adapter.path if adapter.path.startswith("zoo:") else os.path.normpath(root / adapter.path)
+        places.setdefault(location, []).append(adapter)
+    for location, uses in places.items():
+        uses.sort(key=lambda adapter: adapter.start)
+        if any(before.end > after.start for before, after in pairwise(uses)):
+            yield f"adapter {location!r} is given {len(uses)} times"
 
 
 def _treatments(candidate: Candidate, root: Path) -> Iterator[str]:
@@ -80,12 +80,12 @@ def _treatments(candidate: Candidate, root: Path) -> Iterator[str]:
         except ValueError as error:
             yield f"emphasis: {error}"
         if not candidate.emphasis.weights:
-            yield "emphasis names no words; leave it out, or give weights={'blue': 0.7}"
+            yield "emphasis names no words; remove it, or give weights={'blue': 0.7}"
     if (aesthetic := candidate.aesthetic) is not None:
-        yield from (f"aesthetic: {said}" for said in (*_file("aesthetic gradient", aesthetic.path, root),
+        yield from (f"aesthetic: {phrase}" for phrase in (*_file("aesthetic gradient", aesthetic.path, root),
                                                       *clip_problems(aesthetic.clip, root)))
         if aesthetic.steps < 0:
-            yield f"aesthetic: steps is {aesthetic.steps}; expected a whole number of at least 0"
+            yield f"aesthetic: steps is {aesthetic.steps}; expected an integer of at least 0"
         if not number(aesthetic.weight) or not 0 <= aesthetic.weight <= 1:
             yield f"aesthetic: weight is {aesthetic.weight!r}; expected a number from 0 to 1"
         if not number(aesthetic.rate) or aesthetic.rate <= 0:
@@ -93,13 +93,13 @@ def _treatments(candidate: Candidate, root: Path) -> Iterator[str]:
 
 
 def reference_problems(model: Model, root: Path) -> Iterator[str]:
-    """One phrase per problem of a model: files that are not there, and what is wrong with its merges."""
+    """One phrase per problem of a model: missing files, and problems of its merges."""
     if isinstance(model, str):
         yield from _file("model", model, root)
     elif isinstance(model, Checkpoint):
         yield from _file("model", model.path, root)
         if model.config not in (None, CONFIG) and not _there(root / str(model.config), folder=True):
-            yield f"config {model.config!r} is no folder below {root}; expected one, or {CONFIG!r}"
+            yield f"config {model.config!r} is not a folder below {root}; give a folder of diffusers configs, or {CONFIG!r}"
     elif isinstance(model, Fused):
         if not model.adapters:
             yield "a fused model names no adapters"
@@ -136,5 +136,5 @@ def clip_problems(reference: str, root: Path) -> Iterator[str]:
 def _there(path: Path, folder: bool = False) -> bool:
     try:
         return path.is_dir() if folder else path.exists()
-    except (OSError, ValueError):  # a name too long, a folder closed to us
+    except (OSError, ValueError):  # a name that is too long, a folder we may not read
         return False

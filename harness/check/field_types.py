@@ -1,5 +1,5 @@
-"""Whether the fields of a declaration hold what their annotations say, in a suite author's words. suite.py asks before
-it looks at any value, since a suite file can put anything anywhere."""
+"""Checks that the fields of a declaration hold what their annotations say. A suite file can put any object anywhere, so this
+check comes before all others."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 LONGEST_NAME: Final = 100
 _LARGEST: Final = 2 ** 63
 _WORDS: Final[dict[Any, tuple[str, str]]] = {
-    str: ("text", "words"), float: ("a number", "numbers"), int: ("a whole number", "whole numbers"),
+    str: ("text", "strings"), float: ("a number", "numbers"), int: ("an integer", "integers"),
     bool: ("True or False", "truth values"), type(None): ("None", "None")}
 _EXAMPLES: Final[dict[Any, str]] = {str: "'unet'", float: "1.0", int: "1"}
 
 
 def type_problems(declaration: Any, inner: bool = True) -> Iterator[str]:
-    """One phrase per field of a dataclass that is not of its annotated kind, fields of the declarations within included.
+    """One phrase per field of a dataclass that does not have its annotated type.
 
-    With `inner` false the declarations within are only looked at from outside.
+    With `inner`, the fields of nested declarations are checked too; without it, only the types of these declarations.
     """
     hints = get_type_hints(type(declaration))
     for spec in fields(declaration):
@@ -27,16 +27,16 @@ def type_problems(declaration: Any, inner: bool = True) -> Iterator[str]:
 
 
 def shown(value: object) -> str:
-    """The value as its author wrote it, cut to a line; some values cannot even be written down."""
+    """The value as its author wrote it, cut to one line; the name of its type if it cannot be printed."""
     try:
-        said = repr(value)
-    except Exception:  # a foreign object's repr raises what it likes
+        text = repr(value)
+    except Exception:  # the repr of a foreign object may raise anything
         return f"a {type(value).__name__}"
-    return said if len(said) <= 80 else f"{said[:77]}..."
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def name_problem(name: str) -> str:
-    """What keeps text from being the name of something in a table, a file or a terminal; empty when nothing does."""
+    """Why the text cannot name something in a table, a file or a terminal; empty if it can."""
     if not name.strip():
         return f"{shown(name)} is empty"
     if len(name) > LONGEST_NAME:
@@ -60,7 +60,7 @@ def _value(place: str, value: Any, hint: Any, inner: bool) -> Iterator[str]:
         yield _wrong(place, value, _expected(hint))
     elif is_dataclass(hint):
         if inner:
-            yield from (f"{place.removeprefix('field ')}: {said}" for said in type_problems(value))
+            yield from (f"{place.removeprefix('field ')}: {phrase}" for phrase in type_problems(value))
     else:
         yield from _extreme(place, value)
 
@@ -74,8 +74,8 @@ def _tuple(place: str, value: Any, hint: Any, inner: bool) -> Iterator[str]:
     worded = str in _options(hint)
     example = shown(value) if worded and isinstance(value, str) else _EXAMPLES.get(
         hint, "'model.safetensors'" if worded else f"{_expected(hint)}(...)")
-    said = shown(value) if isinstance(value, str) else f"{shown(value)} ({type(value).__name__})"
-    yield f"{place.removeprefix('field ')} is {said}; expected a tuple of {many}, like ({example},)"
+    given = shown(value) if isinstance(value, str) else f"{shown(value)} ({type(value).__name__})"
+    yield f"{place.removeprefix('field ')} is {given}; expected a tuple of {many}, like ({example},)"
 
 
 def _mapping(place: str, value: Any, hints: tuple[Any, ...], inner: bool) -> Iterator[str]:
@@ -96,7 +96,7 @@ def _fits(value: Any, hint: Any) -> bool:
 
 
 def _extreme(place: str, value: Any) -> Iterator[str]:
-    """Text and numbers of the right kind that no file can hold."""
+    """Text and numbers of the right type that no file can hold."""
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
         yield f"{place} has more than 64 bits; expected a smaller number"
     if isinstance(value, str):
@@ -119,5 +119,5 @@ def _expected(hint: Any) -> str:
 
 
 def _options(hint: Any) -> tuple[Any, ...]:
-    """What a union allows; another hint allows itself."""
+    """The members of a union; of any other hint, the hint itself."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)

@@ -1,5 +1,4 @@
-"""Everything that can be known to be wrong with one merge before any file is opened. suite.py asks for every merge of a
-suite, once the types of its fields are known to be right."""
+"""All problems of one merge that can be found before any file is opened. The types of its fields are checked before."""
 
 from __future__ import annotations
 
@@ -16,12 +15,12 @@ DTYPES: Final = ("a", "fp32", "fp16", "bf16")
 PRECISIONS: Final = ("auto", "fp64")
 FORCES: Final = ("prediction", "ema")
 SEED: Final = "seed"
-"""Known among the settings of every random method, beside its own."""
+"""A setting that every random method takes besides its own."""
 _WHOLE: Final = 2 ** 53
 
 
 def merge_problems(merge: Merge) -> Iterator[str]:
-    """One phrase per problem of the merge itself; its models are looked at by the caller."""
+    """One phrase per problem of the merge itself; the caller checks its models."""
     yield from unknown("merge method", [merge.method], MERGE_METHODS)
     yield from _words(merge)
     yield from _take(merge)
@@ -34,9 +33,9 @@ def merge_problems(merge: Merge) -> Iterator[str]:
     for word, given, limits in (("alpha", merge.alpha, row.alpha_range), ("beta", merge.beta, row.beta_range)):
         if limits is None:
             if given is not None:
-                yield f"{word} is given; merge method {merge.method!r} takes no {word}. Leave it out"
+                yield f"{word} is given, but merge method {merge.method!r} takes no {word}. Remove it"
         elif given is None:
-            yield f"merge method {merge.method!r} needs {word}; none is given. It takes {limits[0]:g} to {limits[1]:g}"
+            yield f"merge method {merge.method!r} needs {word}, from {limits[0]:g} to {limits[1]:g}; none is given"
         else:
             yield from alpha_problems(given, Range(word=word, whose=repr(merge.method), low=limits[0], high=limits[1],
                                                    parts=merge.parts))
@@ -50,14 +49,14 @@ def _words(merge: Merge) -> Iterator[str]:
     yield from unknown("precision", [merge.precision], PRECISIONS)
     yield from unknown("force", merge.force, FORCES)
     if any(isinstance(inner, Merge) and inner.dtype != "a" for inner in (*merge.models, *merge.take.values())):
-        yield "dtype is given for a merge within a merge; only the whole result is rounded. Give it outermost"
+        yield "dtype is given for a merge within a merge, but only the final result is rounded. Give it to the outermost merge"
     if not merge.parts:
-        yield "the merge names no parts; for example parts=('unet',)"
+        yield "the merge names no parts; give for example parts=('unet',)"
 
 
 def _take(merge: Merge) -> Iterator[str]:
     yield from unknown("part", merge.take, PARTS)
-    yield from (f"the part {part!r} is both merged (parts) and taken whole (take); leave it out of one of them"
+    yield from (f"the part {part!r} is both merged (parts) and taken whole (take); remove it from one of them"
                 for part in merge.take if part in merge.parts)
 
 
@@ -66,28 +65,28 @@ def _models(merge: Merge, row: MergeMethod) -> Iterator[str]:
     given, name = len(merge.models), merge.method
     if not row.many:
         if given != row.models:
-            yield f"merge method {name!r} takes {row.models} models; {given} are given" + (
+            yield f"merge method {name!r} takes {row.models} models, but {given} are given" + (
                 ". Give the third as c" if given < row.models else "")
         elif merge.more:
-            yield f"merge method {name!r} takes a fixed number of models; give the third as c, not in more"
+            yield f"merge method {name!r} takes exactly {row.models} models; give the third as c, not in more"
         return
     if row.base and merge.c is None:
-        yield f"merge method {name!r} merges the differences from a base; give the base as c"
+        yield f"merge method {name!r} merges differences from a base; give the base as c"
     elif not row.base and merge.c is not None:
-        yield f"merge method {name!r} takes no base; give the model of c in more"
+        yield f"merge method {name!r} takes no base; move the model from c to more"
     elif given < row.models:
-        yield f"merge method {name!r} takes at least {row.models} models; {given} are given. Give further ones in more"
+        yield f"merge method {name!r} takes at least {row.models} models, but {given} are given. Give the others in more"
 
 
 def _weights(merge: Merge, row: MergeMethod) -> Iterator[str]:
     if not merge.weights:
         return
     if not row.weighted:
-        yield f"weights are given; merge method {merge.method!r} takes none. Leave them out"
+        yield f"weights are given, but merge method {merge.method!r} takes none. Remove them"
         return
     listed = 2 + len(merge.more)
     if len(merge.weights) != listed:
-        yield f"{len(merge.weights)} weights are given; expected {listed}, one for each of a, b and more"
+        yield f"{len(merge.weights)} weights are given; expected {listed}: one for a, one for b and one for each model in more"
     yield from (f"weights[{place}] is {weight!r}; expected a finite number"
                 for place, weight in enumerate(merge.weights) if not number(weight))
 
@@ -97,17 +96,17 @@ def _settings(merge: Merge, row: MergeMethod) -> Iterator[str]:
     names = [*known, *([SEED] if row.random else [])]
     for name, value in merge.settings.items():
         if name not in names:
-            yield (f"merge method {merge.method!r} has no settings; {name!r} is given" if not names else
+            yield (f"merge method {merge.method!r} has no settings, but {name!r} is given" if not names else
                    next(unknown(f"setting of {merge.method!r}", [name], names)))
             continue
-        # A seed is any whole number that survives as a float, unless the method says otherwise.
+        # A seed is any integer that a float can hold exactly, unless the method says otherwise.
         low, high, whole = (known[name].low, known[name].high, known[name].whole) if name in known else (0, _WHOLE, True)
         if not number(value) or not low <= value <= high:
             yield f"setting {name!r} is {value!r}; {merge.method!r} takes {_plain(low)} to {_plain(high)}"
         elif whole and value != int(value):
-            yield f"setting {name!r} is {value!r}; expected a whole number"
+            yield f"setting {name!r} is {value!r}; expected an integer"
 
 
 def _plain(value: float) -> str:
-    """Whole numbers without an exponent, so that a limit can be copied."""
+    """A number as text; integers without an exponent, so that a limit can be copied."""
     return str(int(value)) if value == int(value) else f"{value:g}"

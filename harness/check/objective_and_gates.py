@@ -1,5 +1,5 @@
-"""Everything that can be known to be wrong with what a suite calls best and with its gates. suite.py asks, once the types of
-their fields are known to be right."""
+"""All problems of a suite's objective and gates that can be found before any work. The types of their fields are checked
+before."""
 
 from __future__ import annotations
 
@@ -18,21 +18,22 @@ def objective_problems(suite: Suite) -> Iterator[str]:
     for penalty in objective.penalties:
         yield from unknown("penalty", [penalty.metric], known)
         if not number(penalty.weight) or penalty.weight < 0 or not number(penalty.allowance):
-            yield f"penalty on {penalty.metric!r}: weight and allowance must be finite, the weight not negative"
+            yield (f"penalty on {penalty.metric!r}: weight is {penalty.weight!r} and allowance {penalty.allowance!r}; expected "
+                   "finite numbers, and a weight of at least 0")
     yield from _constraints(objective.constraints, known)
     yield from _preferences(suite)
     if objective.maximise == DESIRABILITY and not objective.desirabilities:
-        yield ("it maximises the desirability of nothing; give desirabilities=(Desirability(metric='clip_score', worst=20, "
-               "best=30),)")
+        yield ("maximise is DESIRABILITY, but no desirabilities are given; give for example "
+               "desirabilities=(Desirability(metric='clip_score', worst=20, best=30),)")
     if objective.desirabilities and objective.maximise != DESIRABILITY:
-        yield f"desirabilities are given, but it maximises {objective.maximise!r}; give maximise=DESIRABILITY, or leave them out"
+        yield f"desirabilities are given, but maximise is {objective.maximise!r}; give maximise=DESIRABILITY, or remove them"
     yield from doubles("desirability of", [d.metric for d in objective.desirabilities])
     for desirability in objective.desirabilities:
-        yield from (f"desirability of {desirability.metric!r}: {said}" for said in _desirability(desirability, known))
+        yield from (f"desirability of {desirability.metric!r}: {phrase}" for phrase in _desirability(desirability, known))
 
 
 def _preferences(suite: Suite) -> Iterator[str]:
-    """What is wrong with the sides that are preferred; the axes are those of any candidate."""
+    """Problems of `prefer`; an axis is known if any candidate has it."""
     axes = {axis for c in suite.candidates if isinstance(c.axes, Mapping) for axis in c.axes}
     for axis, side in suite.objective.prefer.items():
         yield from unknown("axis", [axis], {*axes, "guidance"})
@@ -71,41 +72,42 @@ def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[
         if limit is not None and not number(limit):
             yield f"{word} is {limit!r}; expected a finite number"
     if gate.not_worse_than is not None and gate.value in values and values[gate.value].better == "nearer":
-        yield f"neither more nor less {gate.value} is worse; expected at_least or at_most"
+        yield (f"{gate.value} is neither better when higher nor when lower, so not_worse_than has no meaning; use at_least or "
+               "at_most")
     if gate.not_worse_than is not None:
         yield from unknown("candidate", [gate.not_worse_than], {*names, BASELINE, PROMOTED})
     if gate.not_worse_than == PROMOTED and PROMOTED in names:
-        yield f"{PROMOTED!r} is what was promoted last, and a candidate has that name; call it otherwise"
+        yield f"{PROMOTED!r} is reserved for the last promoted model; rename the candidate of that name"
     yield from unknown("candidate", gate.candidates, names)
     yield from _allowances(gate)
 
 
 def _limits(gate: Gate) -> Iterator[str]:
-    """What is wrong with the limit as such."""
+    """Problems of the limit itself."""
     limits = [limit for limit in (gate.at_least, gate.at_most, gate.not_worse_than) if limit is not None]
     if gate.value in ("coverage", "identities"):
         if limits:
-            told = "key must be accounted for" if gate.value == "coverage" else "identity must hold"
-            yield f"{gate.value} takes no limit: every {told}"
+            demand = "key must be accounted for" if gate.value == "coverage" else "identity must hold"
+            yield f"{gate.value} takes no limit: every {demand}. Remove it"
     elif len(limits) != 1:
         yield f"{len(limits)} limits are given; expected one of at_least, at_most, not_worse_than"
     elif gate.value in counts() and gate.at_most is None:
-        yield f"{'failures are counted' if gate.value == 'failures' else 'of failed images fewer are better'}; expected at_most"
+        yield f"{gate.value} takes only an upper limit; give at_most"
     elif gate.value == "failure_rate" and number(gate.at_most) and not 0 <= (gate.at_most or 0) <= 1:
         yield f"at_most is {gate.at_most:g}; expected a share of the images, from 0 to 1"
 
 
 def _allowances(gate: Gate) -> Iterator[str]:
-    """What is wrong with the margin and the ratio, which go with another candidate."""
+    """Problems of the margin and the ratio, which refer to another candidate's value."""
     if not number(gate.margin) or gate.margin < 0:
         yield f"margin is {gate.margin!r}; expected a number of at least 0"
     elif gate.margin and gate.not_worse_than is None:
-        yield "margin is given without not_worse_than; put it into the limit"
+        yield "margin is given without not_worse_than; add it to the limit instead"
     if gate.ratio is None:
         return
     if not number(gate.ratio) or gate.ratio <= 0:
         yield f"ratio is {gate.ratio!r}; expected a number above 0, like 1.1"
     if gate.not_worse_than is None or gate.value in counts():
-        yield "ratio is given without not_worse_than; it is held against another candidate's value"
+        yield "ratio is given without not_worse_than, so there is no value to compare with; give not_worse_than, or remove ratio"
     if gate.margin:
-        yield "both a margin and a ratio are given; expected one of them"
+        yield "both a margin and a ratio are given; give one of them"

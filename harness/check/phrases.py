@@ -1,4 +1,4 @@
-"""The phrases that every check says alike: unknown names, things given twice, numbers."""
+"""Phrases and predicates that all checks share: unknown names, duplicates, numbers."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Everything that can be known to be wrong with a suite before any work, all at once and without torch. The plugin
-and the command call it."""
+"""All problems of a suite that can be found before any work, at once and without torch."""
 
 from __future__ import annotations
 
@@ -25,22 +24,22 @@ _Kind = TypeVar("_Kind")
 
 
 def problems(suite: object, root: Path) -> list[str]:
-    """One sentence per problem of `suite`; empty when it may run. Relative paths are looked up below `root`.
+    """One sentence per problem of `suite`; empty when it may run. Relative paths are resolved below `root`.
 
-    Never raises: values are looked at only in declarations whose fields are all of their annotated kinds.
+    Never raises: values are checked only in declarations whose fields all have their annotated types.
     """
     if not isinstance(suite, Suite):
         return [f"SUITE is a {type(suite).__name__}; expected harness.Suite(...)"]
     try:
-        found = list(_problems(suite, root))
+        phrases = list(_problems(suite, root))
     except Exception as error:  # a suite file can hold any object, and its methods raise what they like
-        found = [f"could not be checked: {shown(error)}"]
+        phrases = [f"could not be checked: {shown(error)}"]
     label = shown(suite.name) if isinstance(suite.name, str) else "SUITE"
-    return [f"suite {label}: {said}" for said in found]
+    return [f"suite {label}: {phrase}" for phrase in phrases]
 
 
 def model_problems(model: object, root: Path) -> list[str]:
-    """One sentence per problem of a checkpoint or merge that is in no suite. Relative paths are looked up below `root`.
+    """One sentence per problem of a checkpoint or merge outside a suite. Relative paths are resolved below `root`.
 
     Never raises, like `problems`.
     """
@@ -57,44 +56,44 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     inside = False
     for place, candidate in enumerate(_listed(suite.candidates, Candidate)):
         label = shown(candidate.name) if isinstance(candidate.name, str) else f"number {place + 1}"
-        said = list(type_problems(candidate))
-        inside = inside or bool(said)
-        said = said or [*candidate_problems(candidate, root), *_axes(candidate)]
-        yield from (f"candidate {label}: {phrase}" for phrase in said)
+        phrases = list(type_problems(candidate))
+        inside = inside or bool(phrases)
+        phrases = phrases or [*candidate_problems(candidate, root), *_axes(candidate)]
+        yield from (f"candidate {label}: {phrase}" for phrase in phrases)
     unsound = bool(outside) or inside
     if isinstance(suite.grid, Grid):
-        said = list(type_problems(suite.grid))
-        unsound = unsound or bool(said)
-        yield from (f"grid: {phrase}" for phrase in said or _grid(suite.grid))
+        phrases = list(type_problems(suite.grid))
+        unsound = unsound or bool(phrases)
+        yield from (f"grid: {phrase}" for phrase in phrases or _grid(suite.grid))
     if isinstance(suite.objective, Objective):
-        said = list(type_problems(suite.objective))
-        yield from (f"objective: {phrase}" for phrase in said or ([] if outside else objective_problems(suite)))
+        phrases = list(type_problems(suite.objective))
+        yield from (f"objective: {phrase}" for phrase in phrases or ([] if outside else objective_problems(suite)))
     names = [c.name for c in _listed(suite.candidates, Candidate) if isinstance(c.name, str)]
     for place, gate in enumerate(_listed(suite.gates, Gate)):
-        said = list(type_problems(gate))
-        inside = inside or bool(said)
-        label = f"number {place + 1}" if said else repr(gate.name)
-        yield from (f"gate {label}: {phrase}" for phrase in said or ([] if outside else gate_problems(gate, suite, names)))
+        phrases = list(type_problems(gate))
+        inside = inside or bool(phrases)
+        label = f"number {place + 1}" if phrases else repr(gate.name)
+        yield from (f"gate {label}: {phrase}" for phrase in phrases or ([] if outside else gate_problems(gate, suite, names)))
     yield from _spending(suite, root, unsound)
     if not outside and not inside:
         yield from _suite(suite, root)
 
 
 def _spending(suite: Suite, root: Path, unsound: bool) -> Iterator[str]:
-    """What is wrong with budget and search; beyond their types only where candidates and grid are of their kinds."""
+    """Problems of budget and search. More than their types is checked only if candidates and grid have the right types."""
     if isinstance(suite.budget, Budget):
-        said = list(type_problems(suite.budget))
-        yield from (f"budget: {phrase}" for phrase in said or ([] if unsound else budget_problems(suite, suite.budget)))
+        phrases = list(type_problems(suite.budget))
+        yield from (f"budget: {phrase}" for phrase in phrases or ([] if unsound else budget_problems(suite, suite.budget)))
     if isinstance(suite.search, Search):
-        said = list(type_problems(suite.search))
-        yield from (f"search: {phrase}" for phrase in said or ([] if unsound else search_problems(suite, suite.search, root)))
+        phrases = list(type_problems(suite.search))
+        yield from (f"search: {phrase}" for phrase in phrases or ([] if unsound else search_problems(suite, suite.search, root)))
 
 
 def _suite(suite: Suite, root: Path) -> Iterator[str]:
     if not suite.name or not all(ch.isalnum() or ch in "-_." for ch in suite.name) or suite.name.startswith("."):
-        yield f"the name {suite.name!r} names a folder: use letters, digits, '-', '_' and '.'"
-    elif said := name_problem(suite.name):
-        yield f"the name {said}"
+        yield f"the name {suite.name!r} names a folder; use only letters, digits, '-', '_' and '.', and no '.' at the start"
+    elif trouble := name_problem(suite.name):
+        yield f"the name {trouble}"
     names = [c.name for c in suite.candidates]
     if not names:
         yield "no candidates are declared"
@@ -102,9 +101,9 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     keys = Counter(c.key for c in suite.candidates)
     for candidate in suite.candidates:
         if keys[candidate.key] > 1:
-            yield f"candidate {candidate.name!r} is declared alike under another name; leave one of them out"
+            yield f"candidate {candidate.name!r} duplicates another candidate; remove one"
     if names and suite.baseline not in names:
-        yield f"the baseline {suite.baseline!r} is no candidate; {did_you_mean(suite.baseline, names)}"
+        yield f"the baseline {suite.baseline!r} is not a candidate; {did_you_mean(suite.baseline, names)}"
     if not suite.metrics:
         yield "no metrics are declared"
     yield from doubles("metric", suite.metrics)
@@ -113,31 +112,31 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     yield from _styles(suite)
     yield from doubles("gate", [g.name for g in suite.gates])
     if suite.latency_rounds < 1:
-        yield f"latency_rounds is {suite.latency_rounds!r}; expected a whole number of at least 1"
+        yield f"latency_rounds is {suite.latency_rounds!r}; expected a positive integer"
     if suite.largest_batch < 0:
-        yield f"largest_batch is {suite.largest_batch!r}; expected a batch size, or 0 for no curve"
+        yield f"largest_batch is {suite.largest_batch!r}; expected a batch size, or 0 to measure no batch sizes"
     if not number(suite.latency_budget_seconds) or suite.latency_budget_seconds < 0:
         yield f"latency_budget_seconds is {suite.latency_budget_seconds!r}; expected a number of at least 0"
 
 
 def _styles(suite: Suite) -> Iterator[str]:
     if "styles" in suite.metrics and len(suite.styles) < 2:
-        yield f"the metric 'styles' tells looks apart; expected at least two in styles, found {len(suite.styles)}"
+        yield f"the metric 'styles' needs at least two entries in styles; {len(suite.styles)} given"
     for name, text in suite.styles.items():
-        if said := name_problem(name):
-            yield f"the look {said}"
+        if trouble := name_problem(name):
+            yield f"the style {trouble}"
         elif not text.strip():
-            yield f"the look {name!r} has no sentence; expected one such as 'an anime drawing'"
+            yield f"the style {name!r} has no text; give one such as 'an anime drawing'"
 
 
 def _axes(candidate: Candidate) -> Iterator[str]:
     for axis, value in candidate.axes.items():
         if not isinstance(value, str) and not number(value):
             yield f"axis {axis!r} is {value!r}; expected a finite number or a word"
-        if said := name_problem(axis):
-            yield f"the axis name {said}"
+        if trouble := name_problem(axis):
+            yield f"the axis name {trouble}"
         elif axis in COLUMNS:
-            yield f"axis {axis!r}: a column of the result tables has this name; expected another, like 'my_{axis}'"
+            yield f"axis {axis!r}: a column of the result tables has this name; rename the axis, for example 'my_{axis}'"
 
 
 def _grid(grid: Grid) -> Iterator[str]:
@@ -154,24 +153,24 @@ def _grid(grid: Grid) -> Iterator[str]:
     for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
         value = getattr(grid, name)
         if value < least:
-            yield f"{name} is {value!r}; expected a whole number of at least {least}"
+            yield f"{name} is {value!r}; expected an integer of at least {least}"
         elif name in ("width", "height") and value % LATENT_MULTIPLE:
             yield f"{name} is {value}; expected a multiple of {LATENT_MULTIPLE} pixels"
     if grid.steps > MOST_STEPS:
-        yield f"steps is {grid.steps}; expected at most {MOST_STEPS}, the steps that a diffusion model is trained on"
+        yield f"steps is {grid.steps}; expected at most {MOST_STEPS}, the number of steps a diffusion model is trained on"
 
 
 def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
     yield from doubles("prompt id", [p.id for p in prompts])
     for prompt in prompts:
-        if said := name_problem(prompt.id):
-            yield f"the prompt id {said}"
+        if trouble := name_problem(prompt.id):
+            yield f"the prompt id {trouble}"
         if prompt.split not in SPLITS:
             yield f"prompt {prompt.id!r}: split {prompt.split!r}; expected one of {', '.join(SPLITS)}"
         if not prompt.text.strip():
             yield f"prompt {prompt.id!r}: the text is empty"
     if prompts and not any(p.split == "select" for p in prompts):
-        yield "no prompt is in the split 'select': there is nothing to choose on"
+        yield "no prompt is in the split 'select', on which candidates are compared; give at least one"
 
 
 def _listed(items: object, kind: type[_Kind]) -> list[_Kind]:

@@ -65,7 +65,7 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=1.5)), "alpha is 1.5; 'weighted_sum' takes 0 to 1"),
     (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=float("nan"))), "alpha is nan"),
     (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, method="weigthed_sum")), "did you mean 'weighted_sum'"),
-    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, method="add_difference")), "takes 3 models; 2 are given"),
+    (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, method="add_difference")), "takes 3 models, but 2"),
     (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, parts=("unett",))), "unknown part 'unett'"),
     (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, missing="skip")), "unknown missing policy 'skip'"),
     (one(model="zoo:phot"), "did you mean 'zoo:photo'"),
@@ -78,7 +78,7 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     (one(adapters=(Adapter(path="zoo:sketch", end=0.5), Adapter(path="zoo:sketch", start=0.4))), "is given 2 times"),
     (one(adapters=(Adapter(path="zoo:sketch", blocks=Blocks(preset="GRAD_VV")),)), "did you mean 'GRAD_V'"),
     (one(adapters=(Adapter(path="zoo:sketch", blocks=Gradient(values=(0, float("nan")))),)), "an adapter takes finite numbers"),
-    (one(model=Fused(model="zoo:base", adapters=(Adapter(path="zoo:sketch", end=0.5),))), "a fused adapter is there in every"),
+    (one(model=Fused(model="zoo:base", adapters=(Adapter(path="zoo:sketch", end=0.5),))), "fused adapter"),
     (one(emphasis=Emphasis(weights={"red": 0.5}, method="comfy")), "did you mean 'comfyui'"),
     (one(emphasis=Emphasis(weights={"red": float("nan")})), "emphasis of 'red' is nan"),
     (one(emphasis=Emphasis(weights={})), "emphasis names no words"),
@@ -90,14 +90,14 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     ({"grid": tiny_grid(prompts=(Prompt(id="", text="a"),))}, "the prompt id '' is empty"),
     (one(name="x" * 101), "has 101 characters; expected at most 100"),
     (one(name="a\x1b[2J"), "cannot be printed"),
-    (one(model=Checkpoint(path="zoo:photo", config="zoo:photo")), "config 'zoo:photo' is no folder"),
+    (one(model=Checkpoint(path="zoo:photo", config="zoo:photo")), "config 'zoo:photo'"),
     (one(model="zoo:photo", axes={"dominant": 1.0}), "a column of the result tables has this name"),
     (one(model="zoo:photo", axes={"psnr_db": 1.0}), "a column of the result tables has this name"),
     (one(model="a" * 5000), "does not exist below"),
     ({"gates": (Gate(value="clip_score", at_least=float("nan")),)}, "at_least is nan; expected a finite number"),
-    ({"gates": (Gate(value="failures", at_least=1),)}, "failures are counted; expected at_most"),
+    ({"gates": (Gate(value="failures", at_least=1),)}, "give at_most"),
     ({"gates": (Gate(value="coverage", at_most=1),)}, "coverage takes no limit"),
-    ({"gates": (Gate(value="saturation", not_worse_than="baseline"),)}, "neither more nor less saturation is worse"),
+    ({"gates": (Gate(value="saturation", not_worse_than="baseline"),)}, "use at_least or at_most"),
     ({"name": "../up"}, "the name '../up' names a folder"),
     ({"grid": tiny_grid(guidance_scales=(1, 1.0))}, "guidance scale 1.0 is given 2 times"),
     ({"grid": tiny_grid(width=60)}, "width is 60; expected a multiple of 8"),
@@ -107,16 +107,16 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     ({"gates": (Gate(value="clip_score", not_worse_than="alpha=9"),)}, "unknown candidate 'alpha=9'"),
     ({"gates": (Gate(value="lpips", at_most=1),)}, "unknown value 'lpips'"),
     ({"objective": Objective(maximise="hps")}, "unknown value 'hps'"),
-    ({"objective": Objective(penalties=(Penalty(metric="clip_score", weight=-1),))}, "the weight not negative"),
+    ({"objective": Objective(penalties=(Penalty(metric="clip_score", weight=-1),))}, "weight is -1.0"),
 ])
 def test_each_problem_names_what_was_given_and_what_is_known(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
     assert expected in said(tmp_path, **changes)
 
 
 @pytest.mark.parametrize(("gate", "expected"), [
-    ({"value": "failure_rate", "at_least": 0.1}, "of failed images fewer are better; expected at_most"),
+    ({"value": "failure_rate", "at_least": 0.1}, "give at_most"),
     ({"value": "failure_rate", "at_most": 5}, "at_most is 5; expected a share of the images, from 0 to 1"),
-    ({"value": "failure_rate", "not_worse_than": "baseline"}, "expected at_most"),
+    ({"value": "failure_rate", "not_worse_than": "baseline"}, "give at_most"),
     ({"value": "identities", "at_most": 0}, "identities takes no limit: every identity must hold"),
     ({"value": "clip_score", "at_least": 1, "ratio": 0.9}, "ratio is given without not_worse_than"),
     ({"value": "failures", "at_most": 1, "ratio": 0.9}, "ratio is given without not_worse_than"),
@@ -124,7 +124,7 @@ def test_each_problem_names_what_was_given_and_what_is_known(tmp_path: Path, cha
     ({"value": "clip_score", "not_worse_than": "baseline", "ratio": float("inf")}, "ratio is inf; expected a number above 0"),
     ({"value": "clip_score", "not_worse_than": "baseline", "ratio": 0.9, "margin": 1}, "both a margin and a ratio are given"),
     ({"value": "clip_score", "at_least": 1, "margin": 1}, "margin is given without not_worse_than"),
-    ({"value": "saturation", "not_worse_than": "promoted"}, "neither more nor less saturation is worse"),
+    ({"value": "saturation", "not_worse_than": "promoted"}, "use at_least or at_most"),
     ({"value": "desirability", "at_least": 1}, "unknown value 'desirability'"),
 ])
 def test_each_problem_of_a_gate_is_said(tmp_path: Path, gate: dict[str, object], expected: str) -> None:
@@ -142,7 +142,7 @@ def test_a_good_gate_has_no_problems(tmp_path: Path, gate: Gate) -> None:
 def test_a_candidate_called_promoted_hides_what_was_promoted(tmp_path: Path) -> None:
     gate = Gate(value="clip_score", not_worse_than="promoted")
     candidates = (Candidate(name="promoted", model="zoo:photo"),)
-    assert "a candidate has that name" in said(tmp_path, candidates=candidates, baseline="promoted", gates=(gate,))
+    assert "'promoted' is reserved" in said(tmp_path, candidates=candidates, baseline="promoted", gates=(gate,))
 
 
 GOOD_ONE = Desirability(metric="clip_score", worst=20, best=30)
@@ -154,8 +154,8 @@ GOOD_ONE = Desirability(metric="clip_score", worst=20, best=30)
     ({"constraints": (Constraint(metric="clip_score"),)}, "0 limits are given; expected one of at_most, at_least"),
     ({"constraints": (Constraint(metric="clip_score", at_most=1, at_least=1),)}, "2 limits are given"),
     ({"constraints": (Constraint(metric="clip_score", at_most=float("nan")),)}, "the limit is nan; expected a finite number"),
-    ({"maximise": "desirability"}, "it maximises the desirability of nothing"),
-    ({"desirabilities": (GOOD_ONE,)}, "it maximises 'clip_score'; give maximise=DESIRABILITY"),
+    ({"maximise": "desirability"}, "no desirabilities are given"),
+    ({"desirabilities": (GOOD_ONE,)}, "maximise is 'clip_score'; give maximise=DESIRABILITY"),
     ({"maximise": "desirability", "desirabilities": (GOOD_ONE, GOOD_ONE)}, "desirability of 'clip_score' is given 2 times"),
     ({"maximise": "desirability", "desirabilities": (Desirability(metric="clip_score", worst=1, best=1),)},
      "desirability of 'clip_score': worst is 1.0 and best 1.0; expected two different finite numbers"),
@@ -203,7 +203,7 @@ def test_a_good_budget_and_a_good_search_have_no_problems(tmp_path: Path) -> Non
     {"gates": (Gate(value="palette_left", at_most=0.1),)}])
 def test_a_budget_refuses_values_that_depend_on_which_images_there_are(changes: dict[str, object], tmp_path: Path) -> None:
     (said,) = problems(raced(**changes), tmp_path)
-    assert "'palette_left', which is derived from all images of a prompt, while a budget samples a part of them" in said
+    assert "'palette_left', which is derived from all images of a prompt" in said
 
 
 NO_CONFIRM = tuple(Prompt(id=f"p{i}", text="a star") for i in range(6))
@@ -212,36 +212,36 @@ FILES = tuple(Candidate(name=name, model=f"zoo:{name}", axes={"alpha": float(at)
 
 
 @pytest.mark.parametrize(("changes", "expected"), [
-    (racing(images=-1), "images is -1; expected a whole number of at least 0"),
-    (racing(first_prompts=1), "first_prompts is 1; expected a whole number of at least 2"),
-    (racing(step_prompts=0), "step_prompts is 0; expected a whole number of at least 1"),
+    (racing(images=-1), "images is -1; expected an integer of at least 0"),
+    (racing(first_prompts=1), "first_prompts is 1; expected an integer of at least 2"),
+    (racing(step_prompts=0), "step_prompts is 0; expected an integer of at least 1"),
     (racing(enough=0), "enough is 0.0; expected a number above 0"),
     (racing(finest=float("nan")), "finest is nan; expected a number above 0"),
-    (racing(first_prompts=4), "6 prompts are in the split 'select', and the first look takes 4; it spares nothing with fewer "
-                              "than 8"),
-    (racing(images=11), "images is 11, and the first look takes 12: 3 candidates x 2 guidance scales x 1 seeds x 2 prompts"),
-    (racing(refine="alfa"), "refine is 'alfa', which is a number for 0 candidates; expected an axis with 3 different numbers at "
-                            "least. did you mean 'alpha'"),
+    (racing(first_prompts=4), "6 prompts are in the split 'select'"),
+    (racing(first_prompts=4), "fewer than 8"),
+    (racing(images=11), "takes 12: 3 candidates x 2 guidance scales x 1 seeds x 2 prompts"),
+    (racing(refine="alfa"), "refine is 'alfa', which is a number for 0 candidates"),
+    (racing(refine="alfa"), "did you mean 'alpha'"),
     ({"candidates": alpha_sweep("zoo:photo", "zoo:anime", (0, 1))}, "refine is 'alpha', which is a number for 2 candidates"),
-    ({"candidates": FILES, "baseline": "photo"}, "no two candidates have another between them: between 'photo' and 'anime'"),
+    ({"candidates": FILES, "baseline": "photo"}, "between 'photo' and 'anime'"),
     ({"candidates": (*alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5)), Candidate(
         name="alpha=0.75", model=Merge(a="zoo:photo", b="zoo:anime", alpha=1), axes={"alpha": 1}))},
-     "candidate 'alpha=0.75' has alpha 1, and refine adds candidates of such names"),
+     "candidate 'alpha=0.75' has alpha 1"),
     ({"grid": tiny_grid(prompts=NO_CONFIRM)}, "no prompt is in the split 'confirm'"),
-    (searching(trials=3), "trials is 3; expected at least 4, for the presets come first"),
+    (searching(trials=3), "trials is 3; expected at least 4"),
     (searching(keep=0), "keep is 0; expected 1 to the number of trials"),
     (searching(prompts=9), "prompts is 9; expected 1 to the number of select prompts, 6"),
-    (searching(guidance=3), "guidance is 3.0, which is no guidance scale of the grid; expected one of 1, 4"),
-    (searching(blocks=2), "blocks is 2; expected how many block weights the models have"),
+    (searching(guidance=3), "expected one of 1, 4"),
+    (searching(blocks=2), "blocks is 2"),
     (searching(blocks=61), "preset 'GRAD_V' is made for U-Nets, and 61 block weights are those of flux"),
     (searching(presets=("GRAD_VV",)), "unknown preset 'GRAD_VV'"),
     (searching(presets=("GRAD_V", "GRAD_V")), "preset 'GRAD_V' is given 2 times"),
     (searching(seed=-1), "seed is -1"),
-    (searching(merge=merge()), "merge: alpha is given; it is what is searched"),
+    (searching(merge=merge()), "merge: alpha is given"),
     (searching(merge=merge(alpha=None, b="zoo:anme")), "merge: unknown model of the zoo 'zoo:anme'"),
     (searching(merge=merge(alpha=None, method="ties")), "merge: merge method 'ties'"),
     ({"candidates": (Candidate(name="search 3", model="zoo:photo"),), "baseline": "search 3", **searching(), **racing(refine="")},
-     "candidate 'search 3' has a name that the search gives to what it finds"),
+     "candidate 'search 3' is reserved"),
     ({**searching(), "budget": None}, "search: it needs a budget"),
 ])
 def test_each_problem_of_a_budget_and_a_search_is_said(tmp_path: Path, changes: dict[str, object], expected: str) -> None:
@@ -285,43 +285,42 @@ def test_a_good_merge_has_no_problems(tmp_path: Path, good: Merge) -> None:
 
 @pytest.mark.usefixtures("methods")
 @pytest.mark.parametrize(("bad", "expected"), [
-    (merge(alpha=None), "merge method 'weighted_sum' needs alpha; none is given. It takes 0 to 1"),
-    (many(alpha=0.5), "alpha is given; merge method 'many' takes no alpha"),
-    (merge(beta=0.5), "beta is given; merge method 'weighted_sum' takes no beta"),
+    (merge(alpha=None), "merge method 'weighted_sum' needs alpha, from 0 to 1"),
+    (many(alpha=0.5), "merge method 'many' takes no alpha"),
+    (merge(beta=0.5), "merge method 'weighted_sum' takes no beta"),
     (merge(method="beta", c="zoo:base"), "merge method 'beta' needs beta"),
     (merge(method="beta", c="zoo:base", beta=Blocks(values=(0.5, 2, 0.5))), "beta: values[1] is 2.0; 'beta' takes 0 to 1"),
     (merge(alpha=Blocks(values=(0.5, -1, 0.5))), "alpha: values[1] is -1.0; 'weighted_sum' takes 0 to 1"),
     (merge(alpha=Blocks(values=(0.5,) * 25, base=float("inf"))), "alpha: base is inf"),
     (merge(alpha=Gradient(values=(0, float("nan")))), "alpha: values[1] is nan"),
-    (merge(alpha=Gradient(values=(0,))),
-     "alpha: a gradient needs at least 2 values, for the first and the last layer; 1 is given"),
+    (merge(alpha=Gradient(values=(0,))), "alpha: a gradient needs at least 2 values"),
     (merge(alpha=Alphas(default=2)), "alpha: default is 2.0"),
     (merge(alpha=Alphas(default=0, parts={"unet": Gradient(values=(0, 3))})), "alpha: parts['unet']: values[1] is 3.0"),
     (merge(alpha=Alphas(default=0, parts={"unett": 1})), "unknown part of alpha 'unett'; did you mean 'unet'"),
-    (merge(alpha=Alphas(default=0, parts={"vae": 1})), "alpha: the part 'vae' has its own, but is not merged; merged: unet"),
+    (merge(alpha=Alphas(default=0, parts={"vae": 1})), "is not merged; merged: unet"),
     (merge(alpha=Alphas(default=0, keys={"*": 1.5})), "alpha: keys['*'] is 1.5"),
     (merge(alpha=Alphas(default=0, keys={" ": 1})), "the pattern ' ' is empty"),
-    (merge(alpha=Blocks()), "alpha: Blocks takes either values or a preset; neither is given"),
-    (merge(alpha=Blocks(values=(1, 1, 1), preset="GRAD_V")), "alpha: Blocks takes either values or a preset; both are given"),
+    (merge(alpha=Blocks()), "alpha: neither values nor a preset"),
+    (merge(alpha=Blocks(values=(1, 1, 1), preset="GRAD_V")), "alpha: both values and a preset"),
     (merge(alpha=Blocks(preset="GRAD_X")), "alpha: unknown preset 'GRAD_X'; did you mean 'GRAD_"),
     (merge(alpha=Blocks(preset="GRAD_V", convention="super_merger")),
      "alpha: unknown convention 'super_merger'; did you mean 'supermerger'"),
     (merge(alpha=Blocks(preset="GRAD_V", convention="comfyui")), "has no values for the slots of convention 'comfyui'"),
     (merge(alpha=Blocks(values=(1,))), "alpha: 1 block weights are given; expected one for each block"),
     (merge(alpha=Blocks(values=(1,) * 200)), "alpha: 200 block weights are given"),
-    (merge(c="zoo:base"), "merge method 'weighted_sum' takes 2 models; 3 are given"),
-    (merge(more=("zoo:base",)), "merge method 'weighted_sum' takes 2 models; 3 are given"),
+    (merge(c="zoo:base"), "merge method 'weighted_sum' takes 2 models, but 3"),
+    (merge(more=("zoo:base",)), "merge method 'weighted_sum' takes 2 models, but 3"),
     (merge(method="add_difference", more=("zoo:base",)), "give the third as c, not in more"),
-    (many(c=None, more=("zoo:base",)), "merge method 'many' merges the differences from a base; give the base as c"),
-    (merge(method="list", alpha=None, c="zoo:base"), "merge method 'list' takes no base; give the model of c in more"),
-    (merge(weights=(1, 2)), "weights are given; merge method 'weighted_sum' takes none"),
-    (many(weights=(1, 2, 3)), "3 weights are given; expected 2, one for each of a, b and more"),
+    (many(c=None, more=("zoo:base",)), "give the base as c"),
+    (merge(method="list", alpha=None, c="zoo:base"), "merge method 'list' takes no base"),
+    (merge(weights=(1, 2)), "merge method 'weighted_sum' takes none"),
+    (many(weights=(1, 2, 3)), "3 weights are given; expected 2"),
     (many(weights=(1, float("nan"))), "weights[1] is nan; expected a finite number"),
-    (merge(settings={"density": 0.5}), "merge method 'weighted_sum' has no settings; 'density' is given"),
+    (merge(settings={"density": 0.5}), "merge method 'weighted_sum' has no settings, but 'density'"),
     (many(settings={"densty": 0.5}), "unknown setting of 'many' 'densty'; did you mean 'density'"),
     (many(settings={"density": 1.5}), "setting 'density' is 1.5; 'many' takes 0 to 1"),
-    (many(settings={"rounds": 1.5}), "setting 'rounds' is 1.5; expected a whole number"),
-    (many(settings={"seed": 0.5}), "setting 'seed' is 0.5; expected a whole number"),
+    (many(settings={"rounds": 1.5}), "setting 'rounds' is 1.5; expected an integer"),
+    (many(settings={"seed": 0.5}), "setting 'seed' is 0.5; expected an integer"),
     (many(settings={"seed": -1}), "setting 'seed' is -1.0; 'many' takes 0 to 9007199254740992"),
     (merge(parts=("unet", "unet")), "part 'unet' is given 2 times"),
     (merge(take={"vea": "zoo:anime"}), "unknown part 'vea'; did you mean 'vae'"),
@@ -347,9 +346,9 @@ def test_a_file_beside_the_missing_one_is_offered(tmp_path: Path) -> None:
     assert "'photo.safetensors' does" in said(tmp_path, **one(model="foto.safetensors"))
 
 
-def test_candidates_declared_alike_are_found(tmp_path: Path) -> None:
+def test_duplicate_candidates_are_reported(tmp_path: Path) -> None:
     twins = (Candidate(name="a", model="zoo:photo"), Candidate(name="b", model="zoo:photo"))
-    assert "declared alike" in said(tmp_path, candidates=twins, baseline="a")
+    assert "candidate 'b' duplicates another" in said(tmp_path, candidates=twins, baseline="a")
 
 
 def test_something_else_than_a_suite_is_said(tmp_path: Path) -> None:
@@ -386,7 +385,7 @@ class Awkward:
     (one(model=Checkpoint(path="zoo:photo", ema=1)),  # type: ignore[arg-type]
      "field ema is 1 (int); expected True or False"),
     (one(model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, parts="unet")),  # type: ignore[arg-type]
-     "parts is 'unet'; expected a tuple of words, like ('unet',)"),
+     "parts is 'unet'; expected a tuple of strings, like ('unet',)"),
     (one(model=Merge(a=None, b="zoo:anime", alpha=0.5)),  # type: ignore[arg-type]
      "field a is None; expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
     (one(model=3), "field model is 3 (int); expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
@@ -398,10 +397,10 @@ class Awkward:
      "grid: prompts[0]: field text is None; expected text"),
     ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a", tags=3),))},  # type: ignore[arg-type]
      "field tags is 3 (int); expected a mapping"),
-    ({"grid": tiny_grid(seeds=(1, "2"))}, "grid: seeds[1] is '2' (str); expected a whole number"),
-    ({"grid": tiny_grid(steps=True)}, "field steps is True (bool); expected a whole number"),
+    ({"grid": tiny_grid(seeds=(1, "2"))}, "grid: seeds[1] is '2' (str); expected an integer"),
+    ({"grid": tiny_grid(steps=True)}, "field steps is True (bool); expected an integer"),
     ({"grid": tiny_grid(seeds=(10 ** 30,))}, "seeds[0] has more than 64 bits"),
-    ({"metrics": "psnr"}, "metrics is 'psnr'; expected a tuple of words, like ('psnr',)"),
+    ({"metrics": "psnr"}, "metrics is 'psnr'; expected a tuple of strings, like ('psnr',)"),
     ({"gates": (Gate(value="failures", at_most="none"),)}, "field at_most is 'none' (str); expected a number or None"),  # type: ignore[arg-type]
     ({"gates": ("coverage",)}, "gates[0] is 'coverage' (str); expected harness.Gate"),
     ({"baseline": None}, "field baseline is None; expected text"),

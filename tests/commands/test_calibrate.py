@@ -71,7 +71,7 @@ def test_a_calibration_tells_a_margin_for_each_gate_and_goes_on_where_it_stopped
     (["nothing.py"], "nothing.py is no Python file"),
     (["empty.py"], "empty.py has no SUITE at module level"),
     (["broken.py"], "broken.py: ZeroDivisionError"),
-    (["wrong.py"], "the baseline 'alpha=7' is no candidate"),
+    (["wrong.py"], "the baseline 'alpha=7'"),
     (["tiny.py", "--repeats", "0"], "--repeats 0: expected a whole number of at least 1"),
     (["tiny.py", "--confidence", "1"], "--confidence 1: expected a share from 0.5 to 0.999"),
     (["tiny.py", "--guidance", "7"], "--guidance 7: the suite has 1, 4"),
