@@ -1,5 +1,4 @@
-"""Frozen declarations: what a suite is made of, as data. Suites build them; check, materialise, sample, run and the
-reports read them."""
+"""Frozen declarations: what a suite is made of, as data."""
 
 from harness.declare.models import (
     Adapter,

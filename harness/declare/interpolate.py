@@ -1,5 +1,4 @@
-"""Candidates between two that were declared: every number in which the two declarations differ, at the same share of the way.
-The plugin's race calls it when it refines an axis around the best."""
+"""Candidates between two declared ones: every number in which the declarations differ is interpolated linearly."""
 
 from __future__ import annotations
 
@@ -14,11 +13,11 @@ Leaf: TypeAlias = tuple[str, Any, Any]
 _NAMED: Final = ("name", "axes")
 _WHOLE: Final = ("steps", "seed")
 _DIGITS: Final = 9
-"""Decimals that are kept, so that 0.425 is not 0.42500000000000004 in a name and in the hash of a candidate."""
+"""Decimals kept, so that a name and a candidate's hash hold 0.425 and not 0.42500000000000004."""
 
 
 class RefiningError(ValueError):
-    """Two candidates with nothing between them; the text names both and what differs."""
+    """No candidate can be interpolated between two; the message names both and the field that differs."""
 
 
 def between(low: Candidate, high: Candidate, axis: str, value: float) -> Candidate:
@@ -26,28 +25,28 @@ def between(low: Candidate, high: Candidate, axis: str, value: float) -> Candida
 
     Every number in which the two declarations differ is interpolated linearly, x + t (y - x) with the share
     t = (value - low) / (high - low) of the axis (a merge's alpha, an adapter's weight, values by block); the other axes too.
-    RefiningError where anything else differs (a file, a method, one more adapter), for there is nothing between two files.
+    Raises RefiningError if anything else differs (a file, a method, the number of adapters).
     """
     ends = low.axes.get(axis), high.axes.get(axis)
     at = [float(end) for end in ends if isinstance(end, int | float)]
     if len(at) != 2 or not at[0] < value < at[1]:
         raise RefiningError(f"between {low.name!r} and {high.name!r} there is no {axis}={value:g}: their values are "
-                            f"{ends[0]!r} and {ends[1]!r}; expected two numbers, the first one smaller, on both sides of it")
+                            f"{ends[0]!r} and {ends[1]!r}; expected a smaller and a larger number")
     share = (value - at[0]) / (at[1] - at[0])
     one, other = ({k: v for k, v in plain(c).items() if k not in _NAMED} for c in (low, high))
     if odd := next((leaf for leaf in _differences(one, other, "") if not _is_between(leaf)), None):
         raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate: {odd[0]} is {_short(odd[1])} for one "
-                            f"and {_short(odd[2])} for the other, and only numbers have something between them; declare "
-                            f"candidates that differ in {axis} alone, or leave refine out of the budget")
+                            f"and {_short(odd[2])} for the other, and only numeric fields can be interpolated. Declare "
+                            f"candidates that differ only in {axis}, or remove refine from the budget")
     axes = {name: _mixed(x, high.axes[name], share) for name, x in low.axes.items()
             if name != axis and (high.axes.get(name) == x or (_is_number(x) and _is_number(high.axes.get(name))))}
     named = f"{axis}={round(value, _DIGITS):g}"
-    made: Candidate = restore({**_mixed(one, other, share), "name": named, "axes": {**axes, axis: float(value)}})
-    return made
+    candidate: Candidate = restore({**_mixed(one, other, share), "name": named, "axes": {**axes, axis: float(value)}})
+    return candidate
 
 
 def _differences(one: Any, other: Any, place: str) -> Iterator[Leaf]:
-    """Every leaf in which two pieces of plain data differ; a table or list that the other lacks is a leaf itself."""
+    """Every leaf in which two pieces of plain data differ; a table or list that only one of them has is a leaf itself."""
     if isinstance(one, dict) and isinstance(other, dict) and one.keys() == other.keys():
         for key in one:
             yield from _differences(one[key], other[key], f"{place}.{key}".lstrip("."))
@@ -59,7 +58,7 @@ def _differences(one: Any, other: Any, place: str) -> Iterator[Leaf]:
 
 
 def _mixed(one: Any, other: Any, share: float) -> Any:
-    """Plain data at a share of the way between two that differ in numbers alone."""
+    """Plain data at the given share of the way between two that differ only in numbers."""
     if isinstance(one, dict):
         return {key: _mixed(one[key], other[key], share) for key in one}
     if isinstance(one, list):
@@ -68,7 +67,7 @@ def _mixed(one: Any, other: Any, share: float) -> Any:
 
 
 def _is_between(leaf: Leaf) -> bool:
-    """Whether there is anything between the two values: not between counts and seeds, which are whole numbers."""
+    """Whether the two values can be interpolated: numbers can, except counts and seeds."""
     return all(map(_is_number, leaf[1:])) and leaf[0].rpartition(".")[2] not in _WHOLE
 
 
@@ -77,5 +76,5 @@ def _is_number(value: Any) -> bool:
 
 
 def _short(value: Any) -> str:
-    said = repr(value)
-    return said if len(said) <= 60 else f"{said[:57]}..."
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,4 +1,4 @@
-"""Declarations of what is made: checkpoints, merges of them with their alphas, and adapters on top or fused in."""
+"""Declarations of models: checkpoints, their merges with alphas, and adapters applied or fused."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Blocks:
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient:
-    """Alpha that changes with depth: `values` stand at equal distances from the first layer to the last, and layers in
-    between are interpolated. Layers are the blocks of a U-Net or transformer and of a VAE, and the layers of a text encoder.
-    What belongs to no layer gets the mean of `values`."""
+    """Alpha that changes with depth: `values` are spread evenly from the first layer to the last, and the layers between
+    them are interpolated. Layers are the blocks of a U-Net, transformer or VAE, and the layers of a text encoder.
+    Tensors that belong to no layer get the mean of `values`."""
 
     values: tuple[float, ...]
 
@@ -69,7 +69,7 @@ class Alphas:
 
     def __post_init__(self) -> None:
         if isinstance(self.keys, list | tuple):
-            # `plain` writes pairs, since hashing sorts mappings and here the order decides.
+            # `plain` writes pairs because hashing sorts mappings, and here the order matters.
             with suppress(TypeError, ValueError):
                 object.__setattr__(self, "keys", dict(self.keys))
         settle(self)
@@ -122,8 +122,8 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Fused:
-    """A model with adapters fused into its weights for good, in the order given, before the one rounding. In a suite it is
-    a model like any other; written to a file, it needs no adapter any more."""
+    """A model with adapters fused into its weights, in the order given, before the one rounding. In a suite it is a model
+    like any other; written to a file, it no longer needs the adapters."""
 
     model: Model
     adapters: tuple[Adapter, ...]
@@ -143,8 +143,8 @@ class Adapter:
     Diffusion 1 or 20 for SDXL, BASE (the text encoders) first, or with the 17 or 12 of the blocks that plain LoRAs change;
     Alphas(default=1, parts={"text_encoder": 0}) for the U-Net alone.
 
-    `start` and `end` are shares of the denoising steps: step i of n is done with the adapter where start <= i / n < end.
-    One adapter that ends at 0.5 and another that starts there is a switch of style in the middle of the picture.
+    `start` and `end` are shares of the denoising steps: the adapter acts at step i of n if start <= i / n < end. An adapter
+    that ends at 0.5 and another that starts at 0.5 switch the style halfway through the image.
 
     A textual inversion adds words to prompts and has no weight: Emphasis says how strongly a word counts.
     """

@@ -1,5 +1,5 @@
-"""What a suite author may write for a field, brought to the one form that declarations hold: tuples for lists and
-generators, text for paths, Python's numbers for numpy's. Every declaration calls `settle` as it is made."""
+"""Normalises the fields of declarations: lists and generators become tuples, paths become text, numpy scalars become Python
+numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from dataclasses import fields
 from typing import Any, Final
 
 _EXACT: Final = 2 ** 53
-"""Up to here a float holds every whole number."""
+"""A float holds every integer up to this one exactly."""
 
 
 def settle(declaration: Any) -> None:
-    """Lets a suite write lists, ranges and generators for tuples, paths for text, numpy's scalars and whole numbers for
-    numbers, so that 1 and 1.0 declare the same. What fits no annotation is left as it is, for the check to name."""
+    """Lets a suite use lists, ranges and generators for tuples, paths for text, and numpy scalars and integers for floats, so
+    that 1 and 1.0 declare the same. A value that fits no annotation is left unchanged; the check reports it."""
     for spec in fields(declaration):
         value, kind = getattr(declaration, spec.name), str(spec.type)
         number = "float" in kind or kind.startswith("Alpha")
@@ -27,7 +27,7 @@ def settle(declaration: Any) -> None:
 
 
 def _native(value: Any, as_float: bool = False) -> Any:
-    """Text of a path, Python's own number of a numpy scalar, a float of a whole number; anything else unchanged."""
+    """A path as text, a numpy scalar as a Python number, an integer as a float; anything else unchanged."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
     if getattr(value, "ndim", None) == 0 and hasattr(value, "item"):

@@ -1,5 +1,4 @@
-"""Declarations that are written in files: prompts in TOML, recipes of merges in TOML or JSON. Suites, the merge command
-and tests read them."""
+"""Declarations read from files: prompts in TOML, merge recipes in TOML or JSON."""
 
 from __future__ import annotations
 
@@ -18,26 +17,26 @@ def read_recipe(path: Path | str) -> Model:
     """The model that a `.toml` or `.json` file declares. Its tables are the fields of Merge; paths stay as written.
 
     A model is text (a path), a table with `path` (Checkpoint) or with `a` and `b` (Merge). Alpha and beta are a number, a
-    table with `values` or `preset` (Blocks), with `gradient` (Gradient), or with `default` (Alphas). What `recipe_text`
-    writes is read back as it was. ValueError names the file, the field and what is known.
+    table with `values` or `preset` (Blocks), with `gradient` (Gradient), or with `default` (Alphas). The output of
+    `recipe_text` is read back unchanged. ValueError names the file, the field and the known ones.
     """
     file = Path(path)
     readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
     if file.suffix.lower() not in readers:
-        raise ValueError(f"{file.name}: a recipe is a .toml or a .json file")
+        raise ValueError(f"{file.name}: expected a recipe file, .toml or .json")
     try:
         data = readers[file.suffix.lower()](file.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:  # of the parser, or of UTF-8 itself
-        raise ValueError(f"{file.name}: this is no {file.suffix[1:].upper()}: {error}") from error
+        raise ValueError(f"{file.name}: not valid {file.suffix[1:].upper()}: {error}") from error
     try:
         return _recipe(data, file.name)
     except RecursionError as error:
-        raise ValueError(f"{file.name}: merges are nested too deep to be read") from error
+        raise ValueError(f"{file.name}: merges are nested too deeply to be read") from error
 
 
 def recipe_text(model: Model) -> str:
     """The model as JSON on one line: fields in the order of their declaration, mappings by name, so equal models have equal
-    texts. What is no number (NaN, infinity) raises ValueError."""
+    texts. Raises ValueError for NaN and infinity."""
     return json.dumps(_ordered(plain(model)), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
@@ -102,7 +101,7 @@ def _recipe_adapter(data: Any, place: str) -> Adapter:
 
 
 def _recipe_alpha(data: Any, place: str) -> Any:
-    """A number or None stays what it is, and so does what fits nothing: the check says what is wrong with it."""
+    """A number or None is unchanged, and so is a value of the wrong type: the check reports it."""
     if not isinstance(data, dict):
         return data
     if _recipe_is(data, Alphas, place, "default" in data):
@@ -113,7 +112,8 @@ def _recipe_alpha(data: Any, place: str) -> Any:
         return Alphas(**given)
     if "gradient" in data:
         if len(data) > 1:
-            raise ValueError(f"{place}: gradient stands alone; beside it are {', '.join(sorted(set(data) - {'gradient'}))}")
+            others = ", ".join(sorted(set(data) - {"gradient"}))
+            raise ValueError(f"{place}: gradient cannot be combined with {others}. Remove one or the other")
         return Gradient(values=data["gradient"])
     if data.get("is") == Gradient.__name__:
         return Gradient(**_recipe_fields(data, Gradient, place))
@@ -123,7 +123,7 @@ def _recipe_alpha(data: Any, place: str) -> Any:
 
 
 def _recipe_is(table: Mapping[str, Any], kind: type, place: str, looks: bool) -> bool:
-    """Whether a table is of a kind: by its name under "is", else by what it holds."""
+    """Whether a table declares `kind`: by its name under "is", else by its fields (`looks`)."""
     if "is" not in table:
         return looks
     known = ("Checkpoint", "Merge", "Fused", *_ALPHAS)
@@ -139,7 +139,7 @@ def _recipe_table(data: Any, place: str, expected: str) -> dict[str, Any]:
 
 
 def _recipe_fields(table: Mapping[str, Any], kind: Any, place: str) -> dict[str, Any]:
-    """The table's fields; ValueError for one that `kind` lacks, and for one that it must have."""
+    """The table's fields. Raises ValueError for a field that `kind` does not have, and for a missing one that it needs."""
     known = [spec.name for spec in fields(kind)]
     if table.get("is", kind.__name__) != kind.__name__:
         raise ValueError(f"{place}: is {table['is']!r}; expected {kind.__name__}")

@@ -1,4 +1,4 @@
-"""Declarations again from the data that `plain` made of them. Reports and replays call `restore`."""
+"""Rebuilds declarations from the data that `plain` made of them."""
 
 from __future__ import annotations
 

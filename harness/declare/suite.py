@@ -1,4 +1,4 @@
-"""Declarations of what is asked: prompts and grids, candidates, what best means, gates, and the suite that holds them."""
+"""Declarations of a suite: prompts, grid, candidates, objective, gates, budget and search."""
 
 from __future__ import annotations
 
@@ -99,9 +99,9 @@ class Penalty:
 
 @dataclass(frozen=True, kw_only=True)
 class Constraint:
-    """What a cell (candidate and guidance) must keep to be eligible at all: the mean of `metric` at most, or at least, a limit.
-    A cell is ruled out when its interval (95 %, shared out among several constraints and looks) lies wholly on the wrong side;
-    exactly one of the limits is given."""
+    """A condition that a cell (candidate and guidance) must meet to be eligible: the mean of `metric` is at most, or at least, a
+    limit. A cell is ruled out when its interval (95 %, corrected for the number of constraints and interim looks) lies wholly on
+    the wrong side. Exactly one of the limits is given."""
 
     metric: str
     at_most: float | None = None
@@ -131,13 +131,13 @@ class Desirability:
 class Objective:
     """What "best" means, per image: the value of `maximise` minus the penalties, among cells that keep the `constraints`.
 
-    The default counts over- and under-exposed pixels and dominant colours that left the prompt's usual one against
-    the CLIP score, because alignment scores alone rise with guidance even while images burn out.
+    The default subtracts over- and under-exposed pixels, and dominant colours that differ from the prompt's usual one, from
+    the CLIP score, because alignment scores alone keep rising with guidance while images burn out.
 
     With `maximise=DESIRABILITY` it is 100 times the weighted geometric mean of the `desirabilities` of an image.
 
-    `prefer` says which of the values that cannot be told from the best to take, by axis or "guidance": "lowest", "highest" or
-    "middle", which is also meant where nothing is said. {"alpha": "lowest"} stays as close to model A as the data allow.
+    `prefer` says which of the values that are tied with the best to take, by axis or "guidance": "lowest", "highest" or
+    "middle" (the default). {"alpha": "lowest"} stays as close to model A as the data allow.
     """
 
     maximise: str = "clip_score"
@@ -159,7 +159,7 @@ class Gate:
 
     `value` is a measured value ("clip_score", "clipped_share", "palette_drift", "psnr_db", "seconds_per_image", "peak_bytes"),
     or one of "coverage" (every key accounted for), "identities" (the merge method keeps its algebra on this model's own
-    tensors), "failures" (how many stages failed), "failure_rate" (the share of images that could not be made, or are none).
+    tensors), "failures" (how many stages failed), "failure_rate" (the share of images that are missing or unusable).
     Exactly one limit is given: `at_least`, `at_most`, or `not_worse_than` (a candidate's name, BASELINE or PROMOTED) with a
     `margin` in the value's unit, or with a `ratio`: at most 1.1 times the other's, or at least 0.95 times where more is
     better. `candidates` names those it applies to; empty means the recommended pick of the suite.
@@ -180,20 +180,20 @@ class Gate:
     def name(self) -> str:
         """Readable id: "clip_score not_worse_than baseline"."""
         limits = [("at_least", self.at_least), ("at_most", self.at_most), ("not_worse_than", self.not_worse_than)]
-        said = " ".join(f"{word} {limit:g}" if isinstance(limit, float | int) else f"{word} {limit}"
+        words = " ".join(f"{word} {limit:g}" if isinstance(limit, float | int) else f"{word} {limit}"
                         for word, limit in limits if limit is not None)
-        return f"{self.value} {said}".strip()
+        return f"{self.value} {words}".strip()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """Spends images where they decide, instead of sampling the whole grid, which becomes the most that is sampled of a candidate.
+    """Spends images where they decide, instead of sampling the whole grid, which becomes the most that a candidate can get.
 
-    The select prompts come in looks: `first_prompts` of them, then `step_prompts` more at each look, and what is worse than
-    the best beyond doubt is sampled no further. The race ends when nothing left can be better than the pick by more than
-    `enough` points, when the prompts are used up, or when `images` are spent (0: no such limit); what the confirm prompts need
-    is set aside. `refine` names a numeric axis along which candidates are added between declared ones around the best, until
-    they are `finest` apart. Gates that stay inconclusive get the remaining seeds.
+    The select prompts are sampled in interim looks: `first_prompts` at the first, `step_prompts` more at each further one.
+    Candidates that are significantly worse than the best are sampled no further. The race ends when no remaining candidate can
+    be better than the pick by more than `enough` points, when the prompts are used up, or when `images` are spent (0: no such
+    limit); the images of the confirm prompts are reserved. `refine` names a numeric axis along which candidates are added
+    between the declared ones around the best, until they are `finest` apart. Inconclusive gates get the remaining seeds.
     """
 
     images: int = 0
@@ -209,8 +209,8 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Search:
-    """Looks for alphas by block (see Blocks) that no sweep could list: `trials` proposals of a sampler that learns from those
-    before (Optuna's TPE), each sampled on the first `prompts` select prompts at `guidance`. It begins with the `presets`;
+    """Searches alphas by block (see Blocks) that no sweep could list: `trials` proposals of a sampler that learns from earlier
+    ones (Optuna's TPE), each sampled on the first `prompts` select prompts at `guidance`. The `presets` are tried first;
     the `keep` best become candidates like the declared ones. Needs the extra sweetspot[search]."""
 
     merge: Merge
@@ -234,11 +234,11 @@ class Suite:
     of the same prompt, seed and guidance.
 
     `latency_rounds` images of each candidate are timed at batch 1, in rounds that alternate between the candidates. With
-    `latency_budget_seconds` more rounds follow until p90 can be told (29 of them) or the seconds are used up.
+    `latency_budget_seconds` more rounds follow until p90 can be estimated (29 rounds) or the seconds are used up.
     `largest_batch` asks for throughput and memory at batch sizes 1, 2, 4 ... up to it; 0 asks for none.
 
-    `styles` are looks by name, each with a sentence for CLIP: {"anime": "an anime drawing"}. The metric "styles" tells which
-    of them every image looks like.
+    `styles` maps a style's name to a text for CLIP: {"anime": "an anime drawing"}. The metric "styles" says which of them
+    each image looks like.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""Candidates in rows: one per alpha, per block or per adapter weight. Suites call these; they only build declarations."""
+"""Sweeps: tuples of candidates, one per alpha, per block or per adapter weight."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas
 
 
 def sweep(merge: Merge, alphas: Iterable[float]) -> tuple[Candidate, ...]:
-    """One candidate per alpha, named "alpha=0.35", of any merge; the alpha that the merge has itself is replaced."""
+    """One candidate per alpha, named "alpha=0.35", of any merge; the merge's own alpha is replaced."""
     return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)}, model=replace(merge, alpha=float(alpha)))
                  for alpha in alphas)
 
 
 def block_sweep(merge: Merge, blocks: Iterable[str], values: Iterable[float]) -> tuple[Candidate, ...]:
-    """One candidate per block and value, named "IN04=0.5": what one block alone does. All else has the merge's own alpha,
-    or 0 where it has none.
+    """One candidate per block and value, named "IN04=0.5": the effect of one block alone. Everything else has the merge's own
+    alpha, or 0 if it has none.
 
     Blocks are "IN04", "M00", "OUT11", "time_embed", "label_emb" and "out" of a U-Net, "D07" and "S20" of Flux, "J03" of
-    SD3. Only the tensors of the block itself count to it, whatever the conventions of tools; ValueError for another word.
+    SD3. A block is only its own tensors, whatever the conventions of tools. Raises ValueError for an unknown block.
     """
     values = tuple(values)
     start = 0.0 if merge.alpha is None else merge.alpha
@@ -40,7 +40,7 @@ def block_sweep(merge: Merge, blocks: Iterable[str], values: Iterable[float]) ->
 
 
 def _last(keys: Mapping[str, float], pattern: str, alpha: float) -> dict[str, float]:
-    """The patterns with one more at the end, where it counts before all others."""
+    """The patterns with one more at the end, where it overrides all others."""
     return {**{other: value for other, value in keys.items() if other != pattern}, pattern: alpha}
 
 
@@ -49,11 +49,11 @@ def _block_pattern(block: str) -> str:
         return f"unet.{block}.*"
     folders = {"IN": "unet.input_blocks", "M": "unet.middle_block", "OUT": "unet.output_blocks", "D": "transformer.double_blocks",
                "S": "transformer.single_blocks", "J": "transformer.joint_blocks"}
-    found = re.fullmatch(r"([A-Z]+)(\d{1,3})", block)
-    if found is None or found[1] not in folders or (found[1] == "M" and int(found[2])):
+    match = re.fullmatch(r"([A-Z]+)(\d{1,3})", block)
+    if match is None or match[1] not in folders or (match[1] == "M" and int(match[2])):
         raise ValueError(f"unknown block {block!r}; expected one like IN04, M00, OUT11, time_embed, label_emb, out, D07, S20 "
                          "or J03")
-    return f"{folders[found[1]]}.*" if found[1] == "M" else f"{folders[found[1]]}.{int(found[2])}.*"
+    return f"{folders[match[1]]}.*" if match[1] == "M" else f"{folders[match[1]]}.{int(match[2])}.*"
 
 
 def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[str],
@@ -67,20 +67,20 @@ def adapter_grid(model: Model | os.PathLike[str], adapters: Mapping[str, str | o
                  weights: Iterable[float] | Mapping[str, Iterable[float]]) -> tuple[Candidate, ...]:
     """One candidate per combination of the weights of several adapters, named "ink=0.5 detail=1"; each adapter is an axis.
 
-    `adapters` gives a short name to each file, or to an Adapter whose weight is replaced. `weights` are the same for all, or
-    by name. An adapter at weight 0 is left out, so that the model alone is a candidate like any other.
+    `adapters` maps a short name to each file, or to an Adapter whose weight is replaced. `weights` are the same for all, or
+    by name. An adapter at weight 0 is left out, so the model alone is a candidate like any other.
     """
     given = {name: Adapter(path=os.fspath(a)) if not isinstance(a, Adapter) else a for name, a in adapters.items()}
     listed = weights if isinstance(weights, Mapping) else dict.fromkeys(given, tuple(weights))
     if unlike := sorted(given.keys() ^ listed.keys()):
-        raise ValueError(f"adapter_grid: {unlike[0]!r} has an adapter or weights, not both; expected both for each name")
-    found = []
+        raise ValueError(f"adapter_grid: {unlike[0]!r} has an adapter or weights, but not both; give both for each name")
+    candidates = []
     for chosen in product(*(tuple(listed[name]) for name in given)):
         at = dict(zip(given, map(float, chosen), strict=True))
-        found.append(Candidate(
+        candidates.append(Candidate(
             name=" ".join(f"{name}={weight:g}" for name, weight in at.items()), model=_model(model), axes=at,
             adapters=tuple(replace(given[name], weight=weight) for name, weight in at.items() if weight)))
-    return tuple(found)
+    return tuple(candidates)
 
 
 def _model(model: Model | os.PathLike[str]) -> Model:

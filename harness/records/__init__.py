@@ -1,4 +1,4 @@
-"""What a run writes: frozen records and the append-only journal that holds them. The harness writes them; reports read them."""
+"""What a run writes: frozen records, and the append-only journal that holds them."""
 
 from typing import Final
 
@@ -63,4 +63,4 @@ __all__ = [
 ]
 
 RUN_FORMAT: Final = 1
-"""Format of a run folder, in its run.json: raise it when an older reader would read the folder wrongly."""
+"""Format of a run folder, written in its run.json. Raise it when an older reader would misread the folder."""

@@ -13,10 +13,9 @@ PHASES: Final = ("total", "text", "denoise", "decode")
 class Latency:
     """Seconds per image at `batch_size`, by phase, one entry per timed round (warm-up rounds are not in it).
 
-    `setting` is the hash of all that was timed; it counts while it equals the setting of the candidate's Weights.
-    `yardstick` holds the seconds of one fixed small computation before each round: where it differs between two
-    candidates, the machine was busy with something else and their latencies cannot be compared. `stopped` says why there
-    are so many rounds and no more.
+    `setting` is the hash of everything that was timed; the record is valid while it equals the setting of the candidate's
+    Weights. `yardstick` holds the seconds of one fixed small computation before each round: if it differs between two
+    candidates, the machine was busy and their latencies cannot be compared. `stopped` says why the rounds ended.
     """
 
     candidate: str
@@ -31,7 +30,7 @@ class Latency:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """One figure that a probe gave: a number, or None and the reason it could not be measured. Missing is never zero."""
+    """One figure of a probe: a number, or None and the reason it could not be measured. Missing is never zero."""
 
     name: str
     unit: str
@@ -50,7 +49,7 @@ class Memory:
 
 @dataclass(frozen=True, kw_only=True)
 class Span:
-    """One phase that was passed through once ("switch", "text", "denoise", "decode"), on the clock of its timeline."""
+    """One pass through a phase ("switch", "text", "denoise", "decode"), on the clock of its timeline."""
 
     phase: str
     start_seconds: float
@@ -59,7 +58,7 @@ class Span:
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One line of a timeline: bytes in use at times since its start. `why_ended` says why there is no more, or nothing."""
+    """One line of a timeline: bytes in use at times since its start. `why_ended` says why it ended early, if it did."""
 
     name: str
     at_seconds: tuple[float, ...]
@@ -69,9 +68,9 @@ class Series:
 
 @dataclass(frozen=True, kw_only=True)
 class Timeline:
-    """Memory over time while a candidate was made resident and made one untimed image, with the phases marked.
+    """Memory over time while a candidate was loaded and made one untimed image, with the phases marked.
 
-    `samples_per_second` is the rate reached by `samples` samples before they were thinned; `notes` says what to know.
+    `samples_per_second` is the rate of the `samples` samples before they were thinned; `notes` holds remarks for the reader.
     """
 
     candidate: str
@@ -86,8 +85,8 @@ class Timeline:
 
 @dataclass(frozen=True, kw_only=True)
 class Power:
-    """Energy, clocks and temperature over the timed images of a candidate, and in words what held the clocks back
-    (`limits`; where the driver does not tell, `why_no_limits`)."""
+    """Energy, clocks and temperature over the timed images of a candidate, and in words what throttled the clocks
+    (`limits`; if the driver does not say, `why_no_limits`)."""
 
     candidate: str
     images: int
@@ -99,8 +98,8 @@ class Power:
 
 @dataclass(frozen=True, kw_only=True)
 class Durations:
-    """Seconds of what is timed apart from an image's phases: "load", "first_switch" (which may merge and
-    read files), "switch", "step" (every denoising step)."""
+    """Seconds of what is timed besides an image's phases: "load", "first_switch" (which may merge and read files),
+    "switch", "step" (every denoising step)."""
 
     candidate: str
     seconds: Mapping[str, tuple[float, ...]]
@@ -118,7 +117,7 @@ class BatchPoint:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchCurve:
-    """Throughput and peak memory by batch size; `stopped` says why it ends where it ends."""
+    """Throughput and peak memory by batch size; `stopped` says why the largest batch size is the last."""
 
     candidate: str
     points: tuple[BatchPoint, ...]
@@ -128,8 +127,8 @@ class BatchCurve:
 
 @dataclass(frozen=True, kw_only=True)
 class Fit:
-    """Whether a batch fits into the device's memory (or under `cap_bytes`). If not: the bytes asked for, free and there
-    in all, as far as the allocator said; `why` is its first sentence."""
+    """Whether a batch fits into the device's memory (or under `cap_bytes`). If not: the bytes requested, free and in total,
+    as far as the allocator reported them; `why` is its first sentence."""
 
     candidate: str
     batch_size: int

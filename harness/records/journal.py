@@ -12,15 +12,15 @@ from harness.records.json_lines import Record, from_line, quickly, to_line
 
 
 class Journal:
-    """The append-only file of a run's records. Lines are added whole, and by default reach the disk before `add` returns."""
+    """The append-only file of a run's records. Lines are written whole and, by default, reach the disk before `add` returns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
 
     def add(self, records: Iterable[Record], *, sync: bool = True) -> None:
-        """Appends the records as lines; a torn last line left by a killed run is closed off first.
+        """Appends the records as lines. A torn last line from a killed run is terminated first.
 
-        Without `sync` the lines outlive a killed process but not a power cut, until the next `add` or `sync`.
+        Without `sync` the lines survive a killed process but not a power cut, until the next `add` or `sync`.
         """
         text = "".join(to_line(r) + "\n" for r in records)
         if not text:
@@ -37,19 +37,19 @@ class Journal:
                 os.fsync(file.fileno())
 
     def sync(self) -> None:
-        """Waits until all that was added is on the disk."""
+        """Waits until all added lines are on the disk."""
         if self.path.exists():
             with self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
     def read(self) -> tuple[list[Record], list[str]]:
-        """All whole records in order, and one sentence for each line that could not be read."""
+        """All readable records in order, and one sentence for each line that could not be read."""
         damaged: list[str] = []
         return list(self.records(damaged)), damaged
 
     def records(self, damaged: list[str], start: int = 0, end: int | None = None, lines_before: int = 0) -> Iterator[Record]:
-        """The whole records between two byte offsets (the file's end by default), in order; a sentence for each line
-        that could not be read is put into `damaged`. `lines_before` is the number of lines before `start`."""
+        """The readable records between two byte offsets (to the end of the file by default), in order. One sentence for each
+        line that could not be read is appended to `damaged`. `lines_before` is the number of lines before `start`."""
         cells: dict[tuple[Any, ...], Cell] = {}
         for number, line in enumerate(self.lines(start, end), start=lines_before + 1):
             if line.isspace():
@@ -61,7 +61,7 @@ class Journal:
                 damaged.append(f"{self.path.name} line {number}: {error}")
 
     def lines(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The lines between two byte offsets, with their ends; nothing where there is no file."""
+        """The lines between two byte offsets, with their line ends; none if there is no file."""
         if not self.path.exists():
             return
         with self.path.open("rb", buffering=1 << 20) as file:

@@ -1,4 +1,4 @@
-"""Records as lines of JSON and back: one line each, read with suspicion."""
+"""Converts records to lines of JSON and back; every line that is read is validated."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def from_line(line: str) -> Record:
 
 
 def quickly(text: str, cells: dict[tuple[Any, ...], Cell]) -> Record | None:
-    """What `from_line` gives, for the two kinds that fill a journal, several times as fast; None where it must decide.
+    """The result of `from_line` for the two kinds that fill a journal, several times faster; None if `from_line` must decide.
 
-    `cells` holds the cells met so far: a cell stands in the lines of every candidate and metric, and one object is enough.
+    `cells` holds the cells seen so far: a cell appears in the lines of every candidate and metric, and one object is enough.
     """
     try:
         data = json.loads(text)
@@ -94,7 +94,7 @@ def quickly(text: str, cells: dict[tuple[Any, ...], Cell]) -> Record | None:
 
 
 def _built(cls: type[Any], data: dict[str, Any]) -> Any:
-    """The dataclass of a JSON object, its parts built alike; lists become tuples, as they were when written."""
+    """The dataclass of a JSON object and of its parts; lists become the tuples they were when written."""
     parts = _PARTS.get(cls, {})
     for name, part in parts.items():
         data[name] = tuple(_built(part, one) for one in data[name])
@@ -107,7 +107,7 @@ def _built(cls: type[Any], data: dict[str, Any]) -> Any:
 
 
 def _sound(record: Any) -> None:
-    """Raises TypeError where a line edited by hand has another kind of value than its readers rely on."""
+    """Raises TypeError if a line, edited by hand, has a value of another type than its readers rely on."""
     kinds: dict[str, Any] = {"candidate": str, "key": str, "path": str, "sha256": str, "sample": str, "metric": str,
                              "identity": str, "setting": str, "values": dict, "labels": dict, "details": dict,
                              "missing": dict, "keys": dict, "inputs": dict, "guidance": int | float, "message": str}

@@ -39,14 +39,14 @@ def test_blocks_go_the_same_share_of_the_way() -> None:
     (Merge(a="a", b="b", settings={"seed": 1}), Merge(a="a", b="b", settings={"seed": 2}), "model.settings.seed"),
     (Checkpoint(path="a"), Checkpoint(path="a", ema=True), "model.ema is False"),
 ])
-def test_what_is_no_number_has_nothing_between(one: object, other: object, said: str) -> None:
+def test_only_numbers_are_interpolated(one: object, other: object, said: str) -> None:
     low, high = two(low=one, high=other)
     with pytest.raises(RefiningError, match="between 'low' and 'high'") as refused:
         between(low, high, "alpha", 0.5)
     assert said in str(refused.value)
 
 
-def test_whole_numbers_and_more_adapters_have_nothing_between() -> None:
+def test_counts_and_different_adapters_are_not_interpolated() -> None:
     first = Candidate(name="1", model="zoo:base", axes={"alpha": 0}, aesthetic=AestheticGradient(path="x", steps=2))
     more = (Candidate(name="2", model="zoo:base", axes={"alpha": 1}, aesthetic=AestheticGradient(path="x", steps=5)),
             Candidate(name="2", model="zoo:base", axes={"alpha": 1}, aesthetic=first.aesthetic, adapters=(Adapter(path="y"),)))

@@ -75,12 +75,12 @@ def test_what_is_no_number_is_not_written() -> None:
     ('a = "x"\nb = "y"\n[alpha]\nvalues = [1]\nbsae = 1', r"r\.toml: alpha: unknown field 'bsae'; did you mean 'base'"),
     ('a = "x"\nb = "y"\nalpha = { default = 1, parts = { vae = { presett = "A" } } }',
      r"alpha\.parts\.vae: unknown field 'presett'"),
-    ('a = "x"\nb = "y"\nalpha = { gradient = [0, 1], base = 1 }', r"alpha: gradient stands alone; beside it are base"),
+    ('a = "x"\nb = "y"\nalpha = { gradient = [0, 1], base = 1 }', r"alpha: gradient cannot be combined with base"),
     ('a = "x"\nb = "y"\nmore = ["z", { pth = "w" }]', r"more\[1\]: unknown field 'pth'"),
     ('a = "x"\nb = "y"\ntake = { vae = { config = "w" } }', r"take\.vae: unknown field 'config'"),
     ('a = { is = "Mergee", a = "x" }\nb = "y"', r"r\.toml: a: is 'Mergee'; expected one of Checkpoint, Merge"),
     ('a = "x"\nb = "y"\nalpha = { is = "Merge" }', r"alpha: is 'Merge'; expected one of Alphas, Blocks, Gradient"),
-    ("a = [", r"r\.toml: this is no TOML"),
+    ("a = [", r"r\.toml: not valid TOML"),
 ])
 def test_what_is_wrong_is_named_with_its_file_and_its_place(tmp_path: Path, text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -88,9 +88,9 @@ def test_what_is_wrong_is_named_with_its_file_and_its_place(tmp_path: Path, text
 
 
 @pytest.mark.parametrize(("name", "text", "said"), [
-    ("r.yaml", "", r"r\.yaml: a recipe is a \.toml or a \.json file"), ("r.json", "{", r"r\.json: this is no JSON"),
-    ("r.json", "[" * 100_000, r"r\.json: this is no JSON"), ("r.json", "[]", r"r\.json is \[\]; expected a path")])
-def test_a_file_that_is_no_recipe_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
+    ("r.yaml", "", r"r\.yaml: expected a recipe file, \.toml or \.json"), ("r.json", "{", r"r\.json: not valid JSON"),
+    ("r.json", "[" * 100_000, r"r\.json: not valid JSON"), ("r.json", "[]", r"r\.json is \[\]; expected a path")])
+def test_a_file_that_is_not_a_recipe_is_refused(tmp_path: Path, name: str, text: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         read_recipe(written(tmp_path, text, name))
 
