@@ -129,7 +129,7 @@ def test_a_path_may_hold_an_equals_sign(root):
     ((*AB, "--alpha", "0.3", "--take", "vae", "-o", "o.safetensors"), "expected NAME=VALUE"),
     (("nothing.toml", "-o", "o.safetensors"), "nothing.toml"),
     (("a.safetensors", "-o", "o.safetensors"), "a recipe is a .toml or a .json file"),
-    (("bad.toml", "-o", "o.safetensors"), "this is no TOML"),
+    (("bad.toml", "-o", "o.safetensors"), "not valid TOML"),
     (("deep.json", "-o", "o.safetensors"), "deep.json"),
     (("good.json", "--take", "vae=b.safetensors", "-o", "o.safetensors"), "and --take are given"),
     (("good.json", "--dtype", "fp16", "-o", "o.safetensors"), "and --dtype are given"),
