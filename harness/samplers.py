@@ -1,5 +1,4 @@
-"""SAMPLERS: the names a Grid may use, each a diffusers scheduler with the settings the name stands for. check reads
-the names, sample builds them."""
+"""SAMPLERS: the names a Grid may use, each a diffusers scheduler with the settings the name stands for."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """ADAPTER_FORMATS: adapter file to exact changes per module, and what of them live layers take onto live layers.
 
-The harness reads and attaches; `kinds` has the arithmetic, `algebra` combines, `writing` writes.
-"""
+`kinds` has the arithmetic, `algebra` combines, `writing` writes."""
 
 from harness.adapters.attach import activate, attach, detach, live_plan, set_weight
 from harness.adapters.change import Change, Reading, Shapes

@@ -1,6 +1,5 @@
-"""The tensors of one module of a file as one canonical change, checked against the weight it is for. Reading gathers the
-tensors and calls `build`; what a kind's shapes must be, `kinds/` knows.
-"""
+"""The tensors of one module of a file as one canonical change, checked against the weight it is for. What a kind's shapes must
+be, `kinds/` knows."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Rows of a change: the part of it that a layer of its own needs, and several parts as one change of a fused weight.
-Reading uses both where file and model lay out a transformer differently; either is exact, or refused with a reason.
-"""
+"""Rows of a change: the part of it that a layer of its own needs, and several parts as one change of a fused weight. Either is
+exact, or refused with a reason."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """What is odd about an adapter file by its header alone: modules that are not whole, and header texts that its names and
-shapes contradict. Recognising a file asks for them; shapes decide, and what they contradict is said, never followed.
-"""
+shapes contradict. Shapes decide, and what they contradict is said, never followed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What an adapter does to live layers: exact factors per module and an account of every tensor.
-
-Attaching makes and takes it; the harness journals it.
-"""
+"""What an adapter does to live layers: exact factors per module and an account of every tensor."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """The names that files may give to a model's modules, in tables made from the model itself: names are looked up, never
-decoded. Reading asks here; a name that a transformer's other layout gives says which rows of which weights it means.
-"""
+decoded. A name that a transformer's other layout gives says which rows of which weights it means."""
 
 from __future__ import annotations
 

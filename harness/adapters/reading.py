@@ -1,6 +1,5 @@
 """From an adapter file in any known format to a Reading: canonical changes of a model's modules, and an account of every
-tensor. The harness calls `read_changes`; `recognise_file` says what a file is without a model.
-"""
+tensor. `recognise_file` says what a file is without a model."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
 """Textual inversions: vectors that stand for a word in a text encoder, from A1111's, diffusers', kohya's, CompVis' and
-replicate's files, and those bundled with a LoRA. Reading calls `place_of` for every key before it tries a format.
-"""
+replicate's files, and those bundled with a LoRA."""
 
 from __future__ import annotations
 

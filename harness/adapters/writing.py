@@ -1,6 +1,5 @@
-"""Writing changes as an adapter file, in the names of kohya's tools, of diffusers and PEFT, or of ComfyUI. Combining,
-extracting and converting call it; what a layout cannot say exactly is refused by name.
-"""
+"""Writing changes as an adapter file, in the names of kohya's tools, of diffusers and PEFT, or of ComfyUI. What a layout
+cannot say exactly is refused by name."""
 
 from __future__ import annotations
 

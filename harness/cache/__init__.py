@@ -1,5 +1,5 @@
-"""Images shared between runs: a folder on one machine, or a Redis server for a fleet, behind one small interface.
-run.py opens one from an address; nothing heavy is imported."""
+"""Images shared between runs: a folder on one machine, or a Redis server for a fleet, behind one small interface. Nothing
+heavy is imported."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The two words of an image cache, the counts that it keeps, and the key under which runs share.
-Each kind of cache implements ImageCache; run.py asks one before it samples."""
+"""The two words of an image cache, the counts that it keeps, and the key under which runs share. Each kind of cache implements
+ImageCache."""
 
 from __future__ import annotations
 

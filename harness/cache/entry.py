@@ -1,5 +1,4 @@
-"""What stands in a shared cache: a PNG with its own hash, and how little of it is believed.
-Every cache writes and reads entries through here."""
+"""What stands in a shared cache: a PNG with its own hash, and how little of it is believed."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A cache in a folder that runs of one machine share, with a cap on its size: the least recently used go first.
-open_cache makes it for "folder:" addresses."""
+"""A cache in a folder that runs of one machine share, with a cap on its size: the least recently used go first."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A cache on a Redis server that a fleet shares. open_cache makes it for "redis:" and "rediss:" addresses.
-It needs the extra `sweetspot[redis]`; the package is imported when the cache is opened."""
+"""A cache on a Redis server that a fleet shares. It needs the extra `sweetspot[redis]`; the package is imported when the cache
+is opened."""
 
 from __future__ import annotations
 

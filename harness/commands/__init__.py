@@ -1,2 +1,2 @@
-"""The subcommands of `sweetspot`, one module each: `add_arguments` declares its command line, `run` does it and returns
-the exit code. cli.py lists them."""
+"""The subcommands of `sweetspot`, one module each: `add_arguments` declares its command line, `run` does it and returns the
+exit code."""

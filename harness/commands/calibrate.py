@@ -1,5 +1,4 @@
-"""`sweetspot calibrate`: an A/A run of a suite's baseline, and from it which margins the suite's gates need. One of the doors:
-it runs the stages without pytest and reads the verdict from reports."""
+"""`sweetspot calibrate`: an A/A run of a suite's baseline, and from it which margins the suite's gates need."""
 
 from __future__ import annotations
 

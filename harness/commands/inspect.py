@@ -1,6 +1,5 @@
 """`sweetspot inspect`: what model files are, by their headers: family, parts, dtypes, EMA, markers, and what contradicts.
-cli.py calls it; it reads no weights and, for .safetensors, imports neither torch nor anything slow.
-"""
+No weight is read, and .safetensors files import neither torch nor anything slow."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Candidate -> live pipeline on a device, or -> file on the disk: the same plan, the same arithmetic, the same bits.
-run.py holds one Workbench per suite; the command makes, re-makes and checks files.
-"""
+"""Candidate -> live pipeline on a device, or -> file on the disk: the same plan, the same arithmetic, the same bits."""
 
 from harness.materialise.describing import describe
 from harness.materialise.file_layout import place

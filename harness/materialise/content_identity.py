@@ -1,6 +1,4 @@
-"""What a candidate is by content, whatever its files are called: the hash that its pictures and figures are kept under.
-The workbench asks for every candidate.
-"""
+"""What a candidate is by content, whatever its files are called: the hash that its pictures and figures are kept under."""
 
 from __future__ import annotations
 

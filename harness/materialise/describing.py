@@ -1,6 +1,4 @@
-"""A recipe in lines for people: every merge with its numbers and rules, and its models below it by their letters.
-The merge command shows it before anything else.
-"""
+"""A recipe in lines for people: every merge with its numbers and rules, and its models below it by their letters."""
 
 from __future__ import annotations
 

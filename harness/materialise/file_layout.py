@@ -1,6 +1,4 @@
-"""Where every byte of a file to be made comes from: copied from an input, merged from several, or constant. Making and
-comparing files call `place`; no weight is read.
-"""
+"""Where every byte of a file to be made comes from: copied from an input, merged from several, or constant. No weight is read."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The model files that recipes name, each opened once, and the words by which recipes and messages call them.
-The live workbench and the making of files share one.
-"""
+"""The model files that recipes name, each opened once, and the words by which recipes and messages call them."""
 
 from __future__ import annotations
 

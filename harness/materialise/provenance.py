@@ -1,6 +1,5 @@
-"""What the header of a made file says of how it was made, enough to make it again: recipe, hashes of all inputs, tool
-version, coverage. The merge command writes it, replay reads it.
-"""
+"""What the header of a made file says of how it was made, enough to make it again: recipe, hashes of all inputs, tool version,
+coverage."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Plans a recipe: which tensor of the result is made of which tensors of which files, with which numbers, and what
-stands in the way. The workbench and the making of files call `plan_recipe`; no weight is read.
-"""
+"""Plans a recipe: which tensor of the result is made of which tensors of which files, with which numbers, and what stands in
+the way. No weight is read."""
 
 from __future__ import annotations
 

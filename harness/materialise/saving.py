@@ -1,6 +1,4 @@
-"""A recipe as a file on the disk, whole or not at all; and an existing file compared with what its recipe makes.
-The merge and replay commands call these.
-"""
+"""A recipe as a file on the disk, whole or not at all; and an existing file compared with what its recipe makes."""
 
 from __future__ import annotations
 

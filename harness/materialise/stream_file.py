@@ -1,7 +1,5 @@
-"""Makes the bytes of a planned file, in buffers of fixed size: reading, arithmetic and writing side by side, with the
-inputs hashed and torch imported meanwhile. The merge and replay commands call `make`; the output decides what happens
-to the bytes.
-"""
+"""Makes the bytes of a planned file, in buffers of fixed size: reading, arithmetic and writing side by side, with the inputs
+hashed and torch imported meanwhile. The output decides what happens to the bytes."""
 
 from __future__ import annotations
 

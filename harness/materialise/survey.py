@@ -1,6 +1,5 @@
-"""The look at a whole model that some merge methods need before the first key is merged (the range of similarities of
-the cosine methods). The workbench and the making of files call it once per recipe.
-"""
+"""The look at a whole model that some merge methods need before the first key is merged (the range of similarities of the
+cosine methods)."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Candidate -> how its prompts are embedded: the words of its textual inversions, emphasis, an aesthetic gradient.
-The workbench asks once for every phase.
-"""
+"""Candidate -> how its prompts are embedded: the words of its textual inversions, emphasis, an aesthetic gradient."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Candidate -> live pipeline on a device: merge, adapters, quantization, runtime, in that order. run.py holds one
-Workbench per suite."""
+"""Candidate -> live pipeline on a device: merge, adapters, quantization, runtime, in that order."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The merge methods by name, and the words to plan a merge and carry it out; importing this imports no torch.
-Materialising a candidate calls `plan_merge` and `merge_tensors`; checking a suite looks names up in MERGE_METHODS.
-"""
+"""The merge methods by name, and the words to plan a merge and carry it out; importing this imports no torch."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Where alpha applies: the alpha of every key of a component, from a number, block weights, a gradient or patterns.
-Planning a recipe calls `alphas_by_key` for each merged component, and `unmatched` once over all of them.
-"""
+"""Where alpha applies: the alpha of every key of a component, from a number, block weights, a gradient or patterns."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Carries merges out on tensors in memory: one tensor by its method, or many expressions into live parameters.
-The workbench calls `write_live` for the keys that changed; tests and checks call `merge_tensor`.
-"""
+"""Carries merges out on tensors in memory: one tensor by its method, or many expressions into live parameters."""
 
 from __future__ import annotations
 

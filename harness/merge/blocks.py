@@ -1,6 +1,4 @@
-"""The slots of merge block weighted: which slot each key of a model counts to, under the conventions of the common tools.
-where.py asks it for every key when alpha is given as `Blocks`, and for the order of a model's blocks.
-"""
+"""The slots of merge block weighted: which slot each key of a model counts to, under the conventions of the common tools."""
 
 from __future__ import annotations
 

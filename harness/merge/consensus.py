@@ -1,6 +1,4 @@
-"""Merges to a centre of several models: model stock between them and their base, and the geometric median. `apply.py`
-calls them through MERGE_METHODS, one tensor at a time.
-"""
+"""Merges to a centre of several models: model stock between them and their base, and the geometric median."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""How deep in its model each key stands: the order of the layers of U-Nets, text encoders, VAEs and transformers.
-where.py asks it when alpha is given as `Gradient`.
-"""
+"""How deep in its model each key stands: the order of the layers of U-Nets, text encoders, VAEs and transformers."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Merges that give A a difference between models after changing it: scaled by distance, without the part A already has,
-or weighed by likeness. `apply.py` calls them through MERGE_METHODS, one tensor at a time.
-"""
+"""Merges that give A a difference between models after changing it: scaled by distance, without the part A already has, or
+weighed by likeness."""
 
 from __future__ import annotations
 

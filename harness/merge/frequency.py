@@ -1,6 +1,4 @@
-"""Merges by frequency: the slow changes along a tensor from A, the quick ones from B. `apply.py` calls them through
-MERGE_METHODS, one tensor at a time.
-"""
+"""Merges by frequency: the slow changes along a tensor from A, the quick ones from B."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Merges by powers of the weights or of their differences: means of magnitudes on a logarithmic scale. `apply.py` calls
-them through MERGE_METHODS, one tensor at a time.
-"""
+"""Merges by powers of the weights or of their differences: means of magnitudes on a logarithmic scale."""
 
 from __future__ import annotations
 

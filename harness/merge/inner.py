@@ -1,6 +1,4 @@
-"""Inner products and distances in float64, and the matrix that a weight is seen as. Methods that measure angles,
-norms or ranks by row call these.
-"""
+"""Inner products and distances in float64, and the matrix that a weight is seen as."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Merges that are linear in the weights: sums, averages and added differences. `apply.py` calls them through
-MERGE_METHODS, one tensor at a time; the other families build on them.
-"""
+"""Merges that are linear in the weights: sums, averages and added differences."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""What a merge method is: the row of MERGE_METHODS and the one way to call its function.
-`__init__` builds the table of these; evaluating a recipe calls `MergeMethod.merge`.
-"""
+"""What a merge method is: the row of MERGE_METHODS and the one way to call its function."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Decides, before any weight is read, what a merge does with each key of a component and what stands in its way.
-Planning a recipe calls `plan_merge` and stores `coverage_keys()` in the journal and in a written file.
-"""
+"""Decides, before any weight is read, what a merge does with each key of a component and what stands in its way."""
 
 from __future__ import annotations
 

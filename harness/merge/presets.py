@@ -1,8 +1,6 @@
-"""The presets of merge block weighted by their usual names, as rules instead of lists of decimals. where.py looks them up
-for `Blocks(preset=...)`, the check for their names.
+"""The presets of merge block weighted by their usual names, as rules instead of lists of decimals.
 
-Source of names and values: https://github.com/hako-mikan/sd-webui-supermerger/blob/main/scripts/mbwpresets_master.txt
-"""
+Source of names and values: https://github.com/hako-mikan/sd-webui-supermerger/blob/main/scripts/mbwpresets_master.txt"""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Merges by cosine similarity, column by column, against the range of similarities in the whole model. `apply.py` calls
-them through MERGE_METHODS, one tensor at a time, after `survey_*` has seen every key and `limits_of` all of that.
-"""
+"""Merges by cosine similarity, column by column, against the range of similarities in the whole model."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""The added difference, smoothed: a median and a Gaussian filter take single outliers out of what B learnt. `apply.py`
-calls it through MERGE_METHODS, one tensor at a time.
-"""
+"""The added difference, smoothed: a median and a Gaussian filter take single outliers out of what B learnt."""
 
 from __future__ import annotations
 

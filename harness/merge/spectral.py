@@ -1,6 +1,4 @@
-"""Merges by singular vectors: the difference cut to a low rank, and the rotation that turns A's weights towards B's.
-`apply.py` calls them through MERGE_METHODS, one tensor at a time.
-"""
+"""Merges by singular vectors: the difference cut to a low rank, and the rotation that turns A's weights towards B's."""
 
 from __future__ import annotations
 

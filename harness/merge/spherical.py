@@ -1,6 +1,4 @@
-"""Merges along the sphere: weights are directions with a length, and the way between two directions is an arc. `apply.py`
-calls them through MERGE_METHODS, one tensor at a time.
-"""
+"""Merges along the sphere: weights are directions with a length, and the way between two directions is an arc."""
 
 from __future__ import annotations
 

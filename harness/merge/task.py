@@ -1,12 +1,11 @@
-"""Merges of the differences of any number of models from one base: task arithmetic, and what is done to the differences
-first so that they disturb each other less. `apply.py` calls them through MERGE_METHODS, one tensor at a time.
+"""Merges of the differences of any number of models from one base: task arithmetic, and what is done to the differences first
+so that they disturb each other less.
 
 All of these give W0 + alpha * M, W0 being the base. M is made of the differences d_i = W_i - W0, thinned out where the
 method says so: the `linear` kinds take M = sum(w_i * d_i), the others, as in TIES, elect a sign at each place,
 s = sgn(sum(w_i * d_i)), and take the mean of the differences that agree with it, sum(w_i * d_i) / sum(|w_i|) over these.
 alpha scales the merged difference: at 0 the base is returned, bit for bit. `weights` weigh the models' differences; a
-weight may be 0 (the model then has no say) or negative (its difference is taken away).
-"""
+weight may be 0 (the model then has no say) or negative (its difference is taken away)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,5 @@
 """Names for the colour of a picture's subject, from clustered pixels: background out, distractors out, the rest
-weighed towards the centre.
-
-The palette metric calls it.
-"""
+weighed towards the centre."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What goes into a metric and what comes out: frozen data, arrays only.
-
-The harness fills an ImageSet per candidate; every metric of the table reads it.
-"""
+"""What goes into a metric and what comes out: frozen data, arrays only."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""CIE colour arithmetic: sRGB to L*a*b* (D65) and the CIEDE2000 difference, on numpy arrays.
-
-The palette metric uses it.
-"""
+"""CIE colour arithmetic: sRGB to L*a*b* (D65) and the CIEDE2000 difference, on numpy arrays."""
 
 from __future__ import annotations
 

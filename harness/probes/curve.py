@@ -1,7 +1,6 @@
 """The batch-size curve: images per second and peak memory at 1, 2, 4, 8 ... until it stops paying.
 
-The harness's timing calls it with a function that makes a batch; it knows no models.
-"""
+It knows no models."""
 
 from __future__ import annotations
 

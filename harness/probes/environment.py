@@ -1,7 +1,6 @@
 """Where a run took place: machine, device, versions, commit and numeric flags, as plain JSON.
 
-The harness writes it beside the journal; figures of two environments are not compared as if they were one.
-"""
+Figures of two environments are not compared as if they were one."""
 
 from __future__ import annotations
 

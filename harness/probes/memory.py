@@ -1,7 +1,4 @@
-"""The peaks of memory side by side, because they disagree and each is asked for, and memory over time.
-
-The harness wraps the probe around one untimed image of a candidate and journals its readings and its timeline.
-"""
+"""The peaks of memory side by side, because they disagree and each is asked for, and memory over time."""
 
 from __future__ import annotations
 

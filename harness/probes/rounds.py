@@ -1,7 +1,6 @@
 """Interleaved rounds: every candidate is timed once a round, so that a machine that slows down slows all alike.
 
-The harness's timing drives it with a function that makes a candidate resident; it knows no models. Only one candidate
-is resident at a time, because all share one pipeline whose weights are rewritten in place.
+It knows no models. Only one candidate is resident at a time, because all share one pipeline whose weights are rewritten in place.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """Resident memory of this process: now, and its peak over a stretch of time.
 
-The memory probe starts it, samples it and reads it; each way of measuring says when it does not apply.
-"""
+Each way of measuring says when it does not apply."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """One thread that reads figures at a fixed rate: the timeline of memory, and the peaks that nothing else keeps.
 
-The memory and power probes start it; it knows neither GPUs nor models.
-"""
+It knows neither GPUs nor models."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""May this candidate be promoted? What speaks against it in its run: gates, gaps, a suite or files that changed since.
-promoting.py asks before any weight is read.
-"""
+"""May this candidate be promoted? What speaks against it in its run: gates, gaps, a suite or files that changed since."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Candidate -> the same thing as one file, or why it cannot be one; and the proof that file and memory hold the same tensors.
-promoting.py calls these in that order.
-"""
+"""Candidate -> the same thing as one file, or why it cannot be one; and the proof that file and memory hold the same tensors."""
 
 from __future__ import annotations
 

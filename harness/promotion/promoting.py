@@ -1,6 +1,5 @@
-"""The order of a promotion: refuse what can be refused, save and prove the file, then publish it with its record.
-The promote command calls `promote`; until the last step nothing but a hidden temporary file is written.
-"""
+"""The order of a promotion: refuse what can be refused, save and prove the file, then publish it with its record. Until the
+last step nothing but a hidden temporary file is written."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Is this file what was promoted? Hashes against records, and back to an earlier version once it proves to be whole.
-The commands verify and rollback call these.
-"""
+"""Is this file what was promoted? Hashes against records, and back to an earlier version once it proves to be whole."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""The modes that only cast: fp32, bf16 and fp16, with casts at the module's border.
-
-The table of this folder calls them.
-"""
+"""The modes that only cast: fp32, bf16 and fp16, with casts at the module's border."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The integer modes: which layers of a U-Net are quantized, by torchao or by this folder's own layers, and which are
 kept.
 
-The table of this folder calls them; each returns a report that names every parameter.
-"""
+Each returns a report that names every parameter."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""Adaptive sweeps: sequential elimination, refinement and search."""

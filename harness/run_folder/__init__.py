@@ -1,0 +1,1 @@
+"""A run folder on the disk: lock, ledger, journal index and image files."""

@@ -1,5 +1,5 @@
-"""The run folder as a place on a disk: locked by one process, cleared of what a killed run left, with names any file
-system takes. run.py opens it."""
+"""The run folder as a place on a disk: locked by one process, cleared of what a killed run left, with names any file system
+takes."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The images of a run folder as files: put in their place, synced together, and told apart from altered ones.
-Only the ledger uses it."""
+"""The images of a run folder as files: put in their place, synced together, and told apart from altered ones."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The index beside a run's journal: what the lines say, in columns that are read at once, and the stat of every image.
-Only the ledger reads and writes it; an index that is missing or doubtful costs time, never truth."""
+"""The index beside a run's journal: what the lines say, in columns that are read at once, and the stat of every image. An
+index that is missing or doubtful costs time, never truth."""
 
 from __future__ import annotations
 

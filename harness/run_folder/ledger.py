@@ -1,5 +1,4 @@
-"""What a run folder already holds, kept in step with its journal: which images are whole, which metrics are measured.
-run.py asks and adds."""
+"""What a run folder already holds, kept in step with its journal: which images are whole, which metrics are measured."""
 
 from __future__ import annotations
 

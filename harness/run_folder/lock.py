@@ -1,4 +1,4 @@
-"""The lock of a run folder: one writer, on one machine, in containers and over a network file system. folder.py makes it."""
+"""The lock of a run folder: one writer, on one machine, in containers and over a network file system."""
 
 from __future__ import annotations
 

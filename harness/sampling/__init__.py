@@ -1,7 +1,4 @@
-"""Pipeline x grid -> images: the only owner of seeds, noise and batching.
-
-The run takes pictures from `sample`; the timing calls `time_one`.
-"""
+"""Pipeline x grid -> images: the only owner of seeds, noise and batching."""
 
 from harness.sampling.batches import (
     SAMPLING_VERSION,

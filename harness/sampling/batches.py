@@ -1,5 +1,4 @@
-"""Which cells are sampled together, and what about a batch decides the bits of its pictures. The run and the stream ask.
-"""
+"""Which cells are sampled together, and what about a batch decides the bits of its pictures."""
 
 from __future__ import annotations
 

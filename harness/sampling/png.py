@@ -1,4 +1,4 @@
-"""Pictures as files: lossless PNG of a (height, width, 3) uint8 array, and back. The run writes and reads them."""
+"""Pictures as files: lossless PNG of a (height, width, 3) uint8 array, and back."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Batches -> pictures, in order: how many are under way at once, where styles are switched, what happens when memory runs
-out. The run takes pictures from here; the timing makes one at a time.
-"""
+"""Batches -> pictures, in order: how many are under way at once, where styles are switched, what happens when memory runs out.
+The timing makes one at a time."""
 
 from __future__ import annotations
 

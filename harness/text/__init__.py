@@ -1,6 +1,5 @@
 """What changes the text conditioning at run time: words of textual inversions, weights of tokens, aesthetic gradients.
-Encoding the texts of a grid calls `embed`; importing this imports no torch.
-"""
+Importing this imports no torch."""
 
 from harness.text.aesthetic import read_aesthetic
 from harness.text.embedding import embed

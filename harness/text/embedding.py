@@ -1,6 +1,4 @@
-"""Text in, conditioning out: one text through one encoder with everything that a treatment does to it.
-Sampling calls `embed` for every different text of a grid, prompts and negative prompts alike.
-"""
+"""Text in, conditioning out: one text through one encoder with everything that a treatment does to it."""
 
 from __future__ import annotations
 

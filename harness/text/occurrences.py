@@ -1,6 +1,4 @@
-"""Where words and phrases occur in a text, by the same rules for textual inversions and for weights.
-Laying out a text's tokens calls `occurrences`.
-"""
+"""Where words and phrases occur in a text, by the same rules for textual inversions and for weights."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A text as the token positions of an encoder: ids, which of them are vectors of words, weights, and what did not fit.
-`embed` calls `lay_out`, once per text.
-"""
+"""A text as the token positions of an encoder: ids, which of them are vectors of words, weights, and what did not fit."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Makes the tensors of one component from stored names and shapes: diffusers' names, shapes, row ranges and scales.
-`opening.py` calls it for each part of a single file and each folder of a diffusers model.
-"""
+"""Makes the tensors of one component from stored names and shapes: diffusers' names, shapes, row ranges and scales."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Names of diffusion transformers (Flux, Stable Diffusion 3) and of T5, which keep the spelling they are stored in.
-`naming.py` takes its table; a name that these patterns do not know is refused instead of being carried along.
-"""
+"""Names of diffusion transformers (Flux, Stable Diffusion 3) and of T5, which keep the spelling they are stored in. A name
+that these patterns do not know is refused instead of being carried along."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""The averaged copy of a U-Net that training leaves in single files, under names without dots.
-Opening a model calls `plain_names`; the grammar of LDM names says where the dots were, so no plain copy is needed.
-"""
+"""The averaged copy of a U-Net that training leaves in single files, under names without dots. The grammar of LDM names says
+where the dots were, so no plain copy is needed."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Which model family a set of tensor names belongs to, by keys and shapes alone; header texts can lie.
-Opening a model calls `family_of` for its parts and prefixes, and `refusal` for what is no model at all.
-"""
+"""Which model family a set of tensor names belongs to, by keys and shapes alone; header texts can lie."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""The weight files of a diffusers folder: which ones count, whole or in shards, and whether they are all there.
-`opening.py` calls `folder_parts`; nothing outside the folder is ever opened because a file in it says so.
-"""
+"""The weight files of a diffusers folder: which ones count, whole or in shards, and whether they are all there. Nothing
+outside the folder is ever opened because a file in it says so."""
 
 from __future__ import annotations
 

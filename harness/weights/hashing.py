@@ -1,6 +1,4 @@
-"""Hashes of what files hold, so that a run or a merged file can say which weights it had.
-Materialising candidates and files calls these, and reuse of earlier images rests on them.
-"""
+"""Hashes of what files hold, so that a run or a merged file can say which weights it had."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""The head of a safetensors file to be written: where each tensor lies, the same for the same tensors whatever their
-order, and the JSON that says so. Writing models whole and streaming merged ones call it.
-"""
+"""The head of a safetensors file to be written: where each tensor lies, the same for the same tensors whatever their order,
+and the JSON that says so."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""What a file says about itself, and where its tensors say otherwise: prediction type, architecture, position ids.
-Opening a model calls these; tensors decide, header texts only break ties, and a text that lies is reported.
-"""
+"""What a file says about itself, and where its tensors say otherwise: prediction type, architecture, position ids. Tensors
+decide, header texts only break ties, and a text that lies is reported."""
 
 from __future__ import annotations
 

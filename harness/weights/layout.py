@@ -1,6 +1,4 @@
-"""What a file to be written holds, tensor by tensor: the layout of an opened single file, or of the one a folder becomes.
-Writing a merged model calls these; nothing here reads or writes a value.
-"""
+"""What a file to be written holds, tensor by tensor: the layout of an opened single file, or of the one a folder becomes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Names of U-Net, VAE and CLIP tensors in single files (the LDM and SGM layouts) and in diffusers, as maps both ways.
-Whoever opens, exports or trains a model calls these; the model's own keys say how many blocks and layers it has.
-"""
+"""Names of U-Net, VAE and CLIP tensors in single files (the LDM and SGM layouts) and in diffusers, as maps both ways. The
+model's own keys say how many blocks and layers it has."""
 
 from __future__ import annotations
 

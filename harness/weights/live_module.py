@@ -1,6 +1,4 @@
-"""Makes one component's live module: from its config, against the file's names and shapes, with all of its values.
-`pipeline.py` calls `empty`, `refuse_disagreement` and `load` in that order, so that nothing is read before all is checked.
-"""
+"""Makes one component's live module: from its config, against the file's names and shapes, with all of its values."""
 
 from __future__ import annotations
 

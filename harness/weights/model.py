@@ -1,6 +1,4 @@
-"""An opened model: its components with diffusers names and shapes, where each tensor lies, and how to read it.
-`opening.open_model` makes it; checking, merging and materialising read it, and no weights before `tensors` asks for them.
-"""
+"""An opened model: its components with diffusers names and shapes, where each tensor lies, and how to read it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Where each tensor of a component lies among stored names: one function per way of naming, all into diffusers' names.
-Opening a model calls `locate`; layouts for writing are made from the same tables, so that the two cannot differ.
-"""
+"""Where each tensor of a component lies among stored names: one function per way of naming, all into diffusers' names. Layouts
+for writing are made from the same tables, so that the two cannot differ."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""Opens a model of any known family, a single file or a diffusers folder, and checks every name in it.
-Checking and materialising a candidate, merging and `sweetspot inspect` call `open_model`.
-"""
+"""Opens a model of any known family, a single file or a diffusers folder, and checks every name in it."""
 
 from __future__ import annotations
 

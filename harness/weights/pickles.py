@@ -1,6 +1,4 @@
-"""Checkpoints in torch's pickle format, read as weights only: nothing in them is ever executed.
-`files.py` calls `load_pickle`, which checks of every tensor that it is a plain one, as large as the memory behind it.
-"""
+"""Checkpoints in torch's pickle format, read as weights only: nothing in them is ever executed."""
 
 from __future__ import annotations
 

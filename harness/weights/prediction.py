@@ -1,6 +1,4 @@
-"""The scheduler config of a model: what a file says of its prediction goes before a config that was not made for it.
-`pipeline.py` calls `scheduler_config`, and `measured_prediction` where nothing says what a U-Net predicts.
-"""
+"""The scheduler config of a model: what a file says of its prediction goes before a config that was not made for it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""CLIP's text model with the projection of its pooled state beside it, all under the names that model files have.
-`live.py` makes it for every encoder whose pooled embedding conditions a denoiser; it imports transformers, so import it late.
-"""
+"""CLIP's text model with the projection of its pooled state beside it, all under the names that model files have. It imports
+transformers, so import it late."""
 
 from __future__ import annotations
 

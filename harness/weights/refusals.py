@@ -1,6 +1,4 @@
-"""What cannot be sampled, and parts that do not belong together: refusals before a weight is read.
-`pipeline.py` calls `refuse_family` for the opened file and `refuse_misfit` once configs and tensors agree.
-"""
+"""What cannot be sampled, and parts that do not belong together: refusals before a weight is read."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""The header of a safetensors file: parsed and validated here, in plain Python, before anything trusts a word of it.
-`files.py` calls `read_header`; the other ways of storing tensors are told in the same `StoredTensor`.
-"""
+"""The header of a safetensors file: parsed and validated here, in plain Python, before anything trusts a word of it. The other
+ways of storing tensors are told in the same `StoredTensor`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,5 @@
-"""Bytes of model files in and out by position, in buffers of fixed size: what a merge of any size needs of memory.
-Writing a merged file and comparing with one call it; nothing here knows what the bytes mean.
-"""
+"""Bytes of model files in and out by position, in buffers of fixed size: what a merge of any size needs of memory. Nothing
+here knows what the bytes mean."""
 
 from __future__ import annotations
 

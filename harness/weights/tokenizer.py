@@ -1,6 +1,4 @@
-"""The tokenizers of CLIP text encoders, built offline from the word list that open_clip packages.
-`pipeline.py` calls `clip_tokenizer` where a model brings no tokenizer of its own, as single files never do.
-"""
+"""The tokenizers of CLIP text encoders, built offline from the word list that open_clip packages."""
 
 from __future__ import annotations
 

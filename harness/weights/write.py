@@ -1,6 +1,5 @@
-"""Writing a single safetensors file whole or not at all, the same bytes for the same tensors.
-The export of the zoo, tests and small tools call it; merges of any size are streamed instead.
-"""
+"""Writing a single safetensors file whole or not at all, the same bytes for the same tensors. Merges of any size are streamed
+instead."""
 
 from __future__ import annotations
 

@@ -1,9 +1,7 @@
 """The embedded zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapters, and a CLIP model of
 the same world.
 
-Suites name its members ("zoo:photo"); the runner calls `resolve` to get real files.
-Importing this imports neither torch nor diffusers.
-"""
+Suites name its members ("zoo:photo"). Importing this imports neither torch nor diffusers."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The zoo's adapters as the files that people have: one trained LoRA in the layouts of eleven tools, exactly or with one
 stated rounding, and a LoHa, a LoKr, a DoRA and a textual inversion in their usual ones.
 
-`harness.zoo.store.assemble` calls a row of FILES and writes what it returns. Needs numpy, not torch.
-"""
+Needs numpy, not torch."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
 """The architectures of the zoo: Stable Diffusion 1's four networks and an open_clip model, each a few thousand times smaller.
 
-Called by the training stages and by `load_clip`; importing it imports torch and diffusers.
-"""
+Importing it imports torch and diffusers."""
 
 from __future__ import annotations
 

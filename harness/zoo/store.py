@@ -1,8 +1,7 @@
 """How the family is stored in the repository, and how whole files are made from it: one fp16 base, int8 differences,
 shared parts, adapters.
 
-`harness.zoo.resolve` calls `assemble`; the last training stage calls `save_tensors` and `difference`. Needs numpy, not torch.
-"""
+Needs numpy, not torch."""
 
 from __future__ import annotations
 

@@ -1,0 +1,1 @@
+"""The blind page: raters judge images without knowing what made them."""

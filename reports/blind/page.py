@@ -1,5 +1,4 @@
-"""The blind page: pictures of some candidates in one offline file that says nothing of what made them, and the key to it.
-The command `blind` calls `write_blind`; what comes back is read by sheets.py."""
+"""The blind page: pictures of some candidates in one offline file that says nothing of what made them, and the key to it."""
 
 from __future__ import annotations
 

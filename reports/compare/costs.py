@@ -1,5 +1,4 @@
-"""What two runs have in common and where they differ, as plain facts, and the ratios of their costs.
-compare.py calls it for whatever needs no statistics."""
+"""What two runs have in common and where they differ, as plain facts, and the ratios of their costs."""
 
 from __future__ import annotations
 

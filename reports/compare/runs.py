@@ -1,5 +1,5 @@
-"""Two runs side by side: what was declared, where they ran, which images are the same, and by how much each value moved.
-The compare command and compare_views.py call it; what cannot be compared comes back with its reason."""
+"""Two runs side by side: what was declared, where they ran, which images are the same, and by how much each value moved. What
+cannot be compared comes back with its reason."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A comparison of two runs as readers see it: a table for the terminal, a Markdown text and an offline page.
-The compare command calls it."""
+"""A comparison of two runs as readers see it: a table for the terminal, a Markdown text and an offline page."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The figures of a page: tidy data in, a plotly Figure out, or None when there is nothing to draw.
-page.py draws every row of FIGURES; each row says the title and the question the figure answers."""
+"""The figures of a page: tidy data in, a plotly Figure out, or None when there is nothing to draw. Each row says the title and
+the question the figure answers."""
 
 from __future__ import annotations
 

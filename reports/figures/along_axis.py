@@ -1,5 +1,5 @@
 """Slices through the pick: objective, CLIP score and the values that guard against it, with 95 % bands, and the parents' level
-as lines. Drawn by page.py."""
+as lines."""
 
 from __future__ import annotations
 

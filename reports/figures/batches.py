@@ -1,5 +1,4 @@
-"""What larger batches give and take: images per second and peak memory by batch size, and where memory ran out.
-Drawn by page.py."""
+"""What larger batches give and take: images per second and peak memory by batch size, and where memory ran out."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Merge block weighted: the alphas of candidates by block, as declared, and what one block alone does to the objective.
-Drawn by page.py."""
+"""Merge block weighted: the alphas of candidates by block, as declared, and what one block alone does to the objective."""
 
 from __future__ import annotations
 

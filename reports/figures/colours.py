@@ -1,4 +1,4 @@
-"""Colours: which one dominates, per candidate and prompt, and how far the palette moves from the baseline's. Drawn by page.py."""
+"""Colours: which one dominates, per candidate and prompt, and how far the palette moves from the baseline's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where the time goes: seconds by phase, and of a style switch, with every timed round shown. Drawn by page.py."""
+"""Where the time goes: seconds by phase, and of a style switch, with every timed round shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Gates against their limits: where each observed interval lies, and on which side it may. Drawn by page.py."""
+"""Gates against their limits: where each observed interval lies, and on which side it may."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The heatmap over candidates and guidance: the tied set outlined, the pick starred, controls named. Drawn by page.py."""
+"""The heatmap over candidates and guidance: the tied set outlined, the pick starred, controls named."""
 
 from __future__ import annotations
 

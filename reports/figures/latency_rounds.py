@@ -1,4 +1,4 @@
-"""The timed rounds in their order, with the yardstick beside them, so that a machine that drifts is seen. Drawn by page.py."""
+"""The timed rounds in their order, with the yardstick beside them, so that a machine that drifts is seen."""
 
 from __future__ import annotations
 

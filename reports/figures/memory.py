@@ -1,4 +1,4 @@
-"""Memory over time while a candidate was made resident and made one image, with the phases shaded. Drawn by page.py."""
+"""Memory over time while a candidate was made resident and made one image, with the phases shaded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Quality against cost: every candidate at the pick's guidance, and who is beaten in both at once. Drawn by page.py."""
+"""Quality against cost: every candidate at the pick's guidance, and who is beaten in both at once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Heatmaps over any two numeric axes of the candidates, and over one of them and guidance, cut through the pick. Drawn by
-page.py; slices.py cuts along one axis with the same rules."""
+"""Heatmaps over any two numeric axes of the candidates, and over one of them and guidance, cut through the pick."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Gates: conditions a candidate must meet before it is promoted, each passed, failed, inconclusive or not measured.
-The plugin, page.py, summary.py and tables.py import the names below."""
+"""Gates: conditions a candidate must meet before it is promoted, each passed, failed, inconclusive or not measured."""
 
 from reports.gates.counts import IDENTITIES, UNACCOUNTED
 from reports.gates.judging import judge

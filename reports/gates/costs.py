@@ -1,5 +1,5 @@
-"""What gates on latency and peak memory look at: one candidate's figure, a difference from another's, or a ratio to it.
-judging.py calls `seconds` and `peak`; the figures of a promoted candidate come from its baseline file."""
+"""What gates on latency and peak memory look at: one candidate's figure, a difference from another's, or a ratio to it. The
+figures of a promoted candidate come from its baseline file."""
 
 from __future__ import annotations
 

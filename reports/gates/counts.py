@@ -1,5 +1,4 @@
-"""Gates on what is counted: keys that were lost, identities that do not hold, failures, and the share of images that failed.
-judging.py calls them."""
+"""Gates on what is counted: keys that were lost, identities that do not hold, failures, and the share of images that failed."""
 
 from __future__ import annotations
 

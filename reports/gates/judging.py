@@ -1,5 +1,4 @@
-"""Gates: may a candidate be promoted? Pure rules from measured intervals to passed, failed, inconclusive or not measured.
-Called by the plugin, page.py and summary.py; a new kind of gate is a case here and rows in its table test."""
+"""Gates: may a candidate be promoted? Pure rules from measured intervals to passed, failed, inconclusive or not measured."""
 
 from __future__ import annotations
 

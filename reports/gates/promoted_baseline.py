@@ -1,5 +1,5 @@
-"""What of a promoted candidate may be compared with a run: another version of a metric, other prompts, settings or machines are
-refused for what they make incomparable, and the rest is used. judging.py and costs.py ask."""
+"""What of a promoted candidate may be compared with a run: another version of a metric, other prompts, settings or machines
+are refused for what they make incomparable, and the rest is used."""
 
 from __future__ import annotations
 

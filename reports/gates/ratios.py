@@ -1,5 +1,4 @@
-"""Ratios of a value's means over images that two candidates both have: what decides a gate with a ratio, and what is shown.
-judging.py calls both."""
+"""Ratios of a value's means over images that two candidates both have: what decides a gate with a ratio, and what is shown."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The page's section on cost as rows of ready-made text: one table of what every candidate costs, and the readings behind it.
-Called by page.py; the numbers come from costs.py and broken.py."""
+"""The page's section on cost as rows of ready-made text: one table of what every candidate costs, and the readings behind it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What the page's image explorer shows: the dimensions that rows, columns and pages can be, every picture's place and values,
-and the command that re-makes it. Called by page.py; the thumbnails are made in pictures.py."""
+and the command that re-makes it."""
 
 from __future__ import annotations
 

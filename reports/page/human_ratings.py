@@ -1,5 +1,4 @@
-"""The section "Human eyes": what raters said of each candidate, how far they agree, and what to make of that.
-Called by page.py and by the command that takes answers in."""
+"""The section "Human eyes": what raters said of each candidate, how far they agree, and what to make of that."""
 
 from __future__ import annotations
 

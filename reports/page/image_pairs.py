@@ -1,5 +1,5 @@
-"""What a loss of precision looks like: for each mode the reference, the mode's own picture and their difference made stronger, at
-the cell of the median and of the lowest PSNR. Called by page.py."""
+"""What a loss of precision looks like: for each mode the reference, the mode's own picture and their difference made stronger,
+at the cell of the median and of the lowest PSNR."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A small offline page of a template: its policy, style, script and figures, all in one file that asks for nothing.
-compare_views.py and trend_views.py lay their pages out with it; the report of a run has its own, page.py."""
+"""A small offline page of a template: its policy, style, script and figures, all in one file that asks for nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pick's recipe as `sweetspot merge` reads it, so that what a page recommends can be made. Called by page.py."""
+"""The pick's recipe as `sweetspot merge` reads it, so that what a page recommends can be made."""
 
 from __future__ import annotations
 

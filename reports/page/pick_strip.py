@@ -1,5 +1,5 @@
-"""The pick beside its controls as one picture file, `report-pick.webp`, and the lines by which report.md shows it.
-Called by page.py; comments on a pull request take no pictures of ours and stay text."""
+"""The pick beside its controls as one picture file, `report-pick.webp`, and the lines by which report.md shows it. Comments on
+a pull request take no pictures of ours and stay text."""
 
 from __future__ import annotations
 

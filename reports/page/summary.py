@@ -1,5 +1,4 @@
-"""The verdict where there is no browser: a table for the terminal and a Markdown text for job summaries and comments.
-Called by the plugin, the command line and page.py."""
+"""The verdict where there is no browser: a table for the terminal and a Markdown text for job summaries and comments."""
 
 from __future__ import annotations
 

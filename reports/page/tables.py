@@ -1,5 +1,5 @@
 """The tables of a page as rows of ready-made text: gates, comparisons, losses, coverage, gaps, provenance (costs have their
-own, cost_table.py). Called by page.py and summary.py, which only lay them out."""
+own, cost_table.py)."""
 
 from __future__ import annotations
 

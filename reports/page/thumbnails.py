@@ -1,5 +1,4 @@
-"""The pictures of a page: thumbnails as WebP data URIs within a budget, and the strip at its top.
-Called by page.py; explorer.py says which pictures there are."""
+"""The pictures of a page: thumbnails as WebP data URIs within a budget, and the strip at its top."""
 
 from __future__ import annotations
 

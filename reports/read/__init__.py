@@ -1,0 +1,1 @@
+"""A run folder read into a Run: which records count, which are void and why."""

@@ -1,5 +1,5 @@
 """What a blind session puts on disk: its key (which token is which image) and the sheets of answers that raters send back.
-Sheets come from outside and every word is checked; blind.py writes keys, the command `blind` takes sheets, ratings.py reads."""
+Sheets come from outside and every word is checked."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Which records of a journal count for the suite as it is declared now, and, of those that do not, why.
-Called by load.py alone; what counts here is what harness/ledger.py would not do again."""
+"""Which records of a journal count for the suite as it is declared now, and, of those that do not, why."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """Whether what was read from a run folder, a suite or a record, holds what its fields are declared as: anybody can edit files,
-and whoever reads a run relies on kinds. head.py and load.py ask; what a suite file may say is for the checks of the harness."""
+and whoever reads a run relies on kinds. What a suite file may say is for the checks of the harness."""
 
 from __future__ import annotations
 

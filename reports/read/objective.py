@@ -1,5 +1,4 @@
-"""What an image is worth by the suite's objective: a value, or the desirability of several, minus penalties.
-load.py adds the columns; promoted.py scores the promoted images in the same way."""
+"""What an image is worth by the suite's objective: a value, or the desirability of several, minus penalties."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """What people said of the images of a run, merged into its table: the mean score of every rated image ("rating") and the share
-of its duels that it won ("preferred"). Called by load.py; eyes.py reads the answers behind the means."""
+of its duels that it won ("preferred")."""
 
 from __future__ import annotations
 

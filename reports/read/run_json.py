@@ -1,5 +1,4 @@
-"""The head of a run folder, run.json, read with suspicion: it may be torn, edited or of another version.
-Called by load.py alone."""
+"""The head of a run folder, run.json, read with suspicion: it may be torn, edited or of another version."""
 
 from __future__ import annotations
 

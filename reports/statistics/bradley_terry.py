@@ -1,5 +1,5 @@
 """What duels between candidates come to: Bradley-Terry strengths with intervals over prompts. Pure functions on arrays of
-wins; eyes.py calls them."""
+wins."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Intervals for means over prompts: the prompt is the cluster, images of one prompt are not independent.
-Pure functions on tables and arrays; recommendation.py, gates.py, the figures and the summary call them."""
+"""Intervals for means over prompts: the prompt is the cluster, images of one prompt are not independent. Pure functions on
+tables and arrays."""
 
 from __future__ import annotations
 

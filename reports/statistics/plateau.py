@@ -1,5 +1,5 @@
 """The plateau of a surface and the pick on it: all points that cannot be told from the best, and the one to prefer of them.
-Pure; picking.py asks, with the cells that may be picked."""
+Pure."""
 
 from __future__ import annotations
 

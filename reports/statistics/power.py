@@ -1,5 +1,5 @@
-"""What difference equal things show: from a baseline sampled and timed twice, the margin that each gate of a suite needs.
-Pure maths on tables and arrays; margins.py holds it against the gates of a suite."""
+"""What difference equal things show: from a baseline sampled and timed twice, the margin that each gate of a suite needs. Pure
+maths on tables and arrays."""
 
 from __future__ import annotations
 

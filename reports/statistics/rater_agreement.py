@@ -1,5 +1,5 @@
-"""How far people who rated the same images agree, with each other and with themselves. Pure functions on arrays of scores,
-one row per image and one column per rater, NaN where a rater gave none; eyes.py puts them into words."""
+"""How far people who rated the same images agree, with each other and with themselves. Pure functions on arrays of scores, one
+row per image and one column per rater, NaN where a rater gave none."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Which cells cannot be told from the best one, with all of them tested at once. Pure functions on an array of prompt means;
-cells.py calls them for the tied set of the recommendation, and tests/benchmarks/verdicts.py counts their errors."""
+"""Which cells cannot be told from the best one, with all of them tested at once. Pure functions on an array of prompt means."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""A smooth surface over one or two numeric axes (alpha, guidance, adapter weight), with what the prompts leave uncertain of it.
-Pure functions from a table of images; sweetspots.py finds the plateau and the pick on it, picking.py asks for both."""
+"""A smooth surface over one or two numeric axes (alpha, guidance, adapter weight), with what the prompts leave uncertain of
+it. Pure functions from a table of images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""One suite over time: what each run, and each promoted baseline, says of every value, in the order of their dates.
-The trend command and trend_views.py call it; where two points were not measured alike, no line joins them."""
+"""One suite over time: what each run, and each promoted baseline, says of every value, in the order of their dates. Where two
+points were not measured alike, no line joins them."""
 
 from __future__ import annotations
 

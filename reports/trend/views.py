@@ -1,5 +1,4 @@
-"""A suite over time as readers see it: an offline page, a CSV table beside it, and a table for the terminal.
-The trend command calls it."""
+"""A suite over time as readers see it: an offline page, a CSV table beside it, and a table for the terminal."""
 
 from __future__ import annotations
 

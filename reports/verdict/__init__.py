@@ -1,0 +1,1 @@
+"""Which candidate to ship: candidates compared, scored and picked, with reasons."""

@@ -1,5 +1,4 @@
-"""What a suite's candidates are to each other: the axis they sweep, the parents and controls among them, their labels.
-Called by recommendation.py, the figures, the tables and the summary."""
+"""What a suite's candidates are to each other: the axis they sweep, the parents and controls among them, their labels."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""The cells of a run, (candidate, guidance), scored on the select prompts, and what a reader must know before relying on them.
-recommendation.py and fidelity.py call it."""
+"""The cells of a run, (candidate, guidance), scored on the select prompts, and what a reader must know before relying on them."""
 
 from __future__ import annotations
 

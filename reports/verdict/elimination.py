@@ -1,5 +1,5 @@
-"""When a race may stop sampling what has lost, and when it is over: looks at the select prompts with the error spent among them.
-Pure; the plugin's race asks, recommendation.py and gates.py take their levels from here."""
+"""When a race may stop sampling what has lost, and when it is over: looks at the select prompts with the error spent among
+them. Pure."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Quantization and runtime suites: what each candidate loses against the baseline, and the cheapest that loses nothing seen.
-Called by recommend.recommend, and by the tables that show the losses."""
+"""Quantization and runtime suites: what each candidate loses against the baseline, and the cheapest that loses nothing seen."""
 
 from __future__ import annotations
 

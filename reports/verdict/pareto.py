@@ -1,5 +1,5 @@
-"""Which candidates nobody beats in quality and cost at once, as far as the data can tell. Pure functions and one reader of
-a run; the figure of the front calls it."""
+"""Which candidates nobody beats in quality and cost at once, as far as the data can tell. Pure functions and one reader of a
+run."""
 
 from __future__ import annotations
 

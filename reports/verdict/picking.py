@@ -1,5 +1,5 @@
 """The pick among the tied cells: by a smooth surface where candidates lie on a numeric axis, else by the cells as measured.
-Pure; recommendation.py asks for the verdict, and racing.py at every look whether what is left could beat the pick."""
+Pure."""
 
 from __future__ import annotations
 

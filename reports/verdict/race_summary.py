@@ -1,5 +1,4 @@
-"""What a race spent and what it dropped when, as rows of ready-made text. page.py and summary.py lay them out; nothing where a
-suite has no budget."""
+"""What a race spent and what it dropped when, as rows of ready-made text. Nothing where a suite has no budget."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""What a verdict consists of: scored cells, comparisons with the controls, and the recommendation that sums them up.
-recommendation.py and fidelity.py make these records; the page, the terminal table and the gates read them."""
+"""What a verdict consists of: scored cells, comparisons with the controls, and the recommendation that sums them up."""
 
 from __future__ import annotations
 

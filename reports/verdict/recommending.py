@@ -1,5 +1,4 @@
-"""Which candidate to ship and at which guidance: chosen on the select prompts, confirmed on the others.
-The page, the terminal table and the gates read the Recommendation made here; fidelity.py decides quantization suites."""
+"""Which candidate to ship and at which guidance: chosen on the select prompts, confirmed on the others."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""A table of images scored cell by cell: who competes, who is best, and who is tied with the best, under constraints.
-Pure; cells.py asks for the recommendation and racing.py at every look of an adaptive sweep, so that both say the same."""
+"""A table of images scored cell by cell: who competes, who is best, and who is tied with the best, under constraints. Pure."""
 
 from __future__ import annotations
 

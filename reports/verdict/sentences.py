@@ -1,4 +1,4 @@
-"""The sentences of a sweep's recommendation: the verdict and the reasons behind it. Called by recommendation.py alone."""
+"""The sentences of a sweep's recommendation: the verdict and the reasons behind it."""
 
 from __future__ import annotations
 

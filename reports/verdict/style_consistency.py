@@ -1,5 +1,4 @@
-"""How consistent the look of a candidate is: the share of its images that have its most common look. Called by tables.py and by
-the figure of leanings."""
+"""How consistent the look of a candidate is: the share of its images that have its most common look."""
 
 from __future__ import annotations
 

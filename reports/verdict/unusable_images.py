@@ -1,5 +1,4 @@
-"""Images that are no use whatever they were meant to show: never made, of one colour, burnt or below what a gate asks.
-Called by cost_table.py."""
+"""Images that are no use whatever they were meant to show: never made, of one colour, burnt or below what a gate asks."""
 
 from __future__ import annotations
 

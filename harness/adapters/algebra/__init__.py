@@ -1,4 +1,4 @@
-"""Adapters added up, cut to a rank, and taken from the difference of two models. Recipes and the command line call it."""
+"""Adapters added up, cut to a rank, and taken from the difference of two models."""
 
 from harness.adapters.algebra.combine import combine, combine_adapters, resize
 from harness.adapters.algebra.extract import Pair, extract, extract_adapter

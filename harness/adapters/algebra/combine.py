@@ -1,7 +1,6 @@
-"""Sums of adapters: exact by joining ranks, or cut to a rank from the joined factors. Recipes and the command line call it.
+"""Sums of adapters: exact by joining ranks, or cut to a rank from the joined factors.
 
-Deltas are summed, never factors: up and down averaged apart give another matrix (kohya's merge_lora, PEFT's "linear").
-"""
+Deltas are summed, never factors: up and down averaged apart give another matrix (kohya's merge_lora, PEFT's "linear")."""
 
 from __future__ import annotations
 

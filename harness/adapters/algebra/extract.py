@@ -1,4 +1,4 @@
-"""The adapter between two models: differences of their weights as LoRA, norms and biases whole. The command line calls it."""
+"""The adapter between two models: differences of their weights as LoRA, norms and biases whole."""
 
 from __future__ import annotations
 

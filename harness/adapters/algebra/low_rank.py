@@ -1,6 +1,4 @@
-"""Matrices as products of two thin ones: nearest of a rank, from a matrix or from a product, with what is lost. Combining,
-extracting and resizing call it.
-"""
+"""Matrices as products of two thin ones: nearest of a rank, from a matrix or from a product, with what is lost."""
 
 from __future__ import annotations
 

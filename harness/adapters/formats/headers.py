@@ -1,6 +1,4 @@
-"""The strength that PEFT writes beside the tensors: adapter_config.json of a folder, or diffusers' header text.
-Reading asks it for every module of such a file.
-"""
+"""The strength that PEFT writes beside the tensors: adapter_config.json of a folder, or diffusers' header text."""
 
 from __future__ import annotations
 

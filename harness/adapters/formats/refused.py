@@ -1,6 +1,4 @@
-"""Files that are known and cannot be applied as a change of weights, each with what to do instead. Reading asks before it
-tries a format, so that such a file is refused by its name and not by its first odd key.
-"""
+"""Files that are known and cannot be applied as a change of weights, each with what to do instead."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""A1111's hypernetwork files, read without trust into the layers of their networks.
-Whoever is to hook one onto a U-Net calls `read_hypernetwork`; inspecting a file asks `recognises`.
-"""
+"""A1111's hypernetwork files, read without trust into the layers of their networks."""
 
 from __future__ import annotations
 

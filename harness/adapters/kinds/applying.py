@@ -1,6 +1,4 @@
-"""What one change does to one weight, at a strength, for every kind of KINDS: checked, exactly, in float32 or float64.
-Fusing, combining, comparing and the tests of formats call these.
-"""
+"""What one change does to one weight, at a strength, for every kind of KINDS: checked, exactly, in float32 or float64."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""DoRA: any additive kind, the changed weight's rows or columns brought to given lengths. `applying.py` calls it."""
+"""DoRA: any additive kind, the changed weight's rows or columns brought to given lengths."""
 
 from __future__ import annotations
 

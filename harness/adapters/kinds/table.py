@@ -1,4 +1,4 @@
-"""KINDS, the table of what an adapter can be; `applying.py` looks changes up in it."""
+"""KINDS, the table of what an adapter can be."""
 
 from __future__ import annotations
 

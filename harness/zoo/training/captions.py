@@ -1,8 +1,4 @@
-"""The words of the zoo: how a scene is said in a caption, with the omissions and mistakes of captions found on the web.
-
-Called by the training stages and by the tokenizer, whose vocabulary is exactly the words that can occur here plus
-common prompt words.
-"""
+"""The words of the zoo: how a scene is said in a caption, with the omissions and mistakes of captions found on the web."""
 
 from __future__ import annotations
 

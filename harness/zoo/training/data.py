@@ -1,7 +1,6 @@
 """The training pictures: lists of scenes that follow from a seed, and their pixels drawn once into the working folder.
 
-The first stage of the training; every later stage reads the arrays through `load_pictures`.
-"""
+The first stage of the training."""
 
 from __future__ import annotations
 

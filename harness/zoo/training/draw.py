@@ -1,7 +1,6 @@
 """Draws one captioned picture of the zoo's world: a subject in a colour, on a background, in one of three styles.
 
-Called by the training data stage, by the oracle (which needs the true silhouettes) and by the tests; needs only numpy and Pillow.
-"""
+Needs only numpy and Pillow."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The working folder made from the packed zoo: the tokenizer, the base and the latents of the sketches, so that an adapter
 can be trained without training everything before it.
 
-`harness.zoo.training.kinds` calls `fill_in` before it trains an adapter; what earlier stages left behind is kept.
-"""
+What earlier stages left behind is kept."""
 
 from __future__ import annotations
 

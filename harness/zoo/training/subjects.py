@@ -1,7 +1,4 @@
-"""The twelve subjects of the zoo as lists of polygons, each with the role its colour comes from.
-
-Called by `harness.zoo.training.draw`, which turns one list into a photo, an anime drawing, a pencil sketch or a bare silhouette.
-"""
+"""The twelve subjects of the zoo as lists of polygons, each with the role its colour comes from."""
 
 from __future__ import annotations
 
