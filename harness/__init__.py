@@ -1,5 +1,8 @@
 """Sweetspot's harness: how declared merges, adapters and quantizations are tried. This page re-exports the words a
-suite needs; nothing heavy is imported."""
+suite needs, and how to run one from Python; nothing heavy is imported before it is used."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import (
     BASELINE,
@@ -30,6 +33,14 @@ from harness.declare.recipe_files import read_prompts, read_recipe, recipe_text
 from harness.declare.sweeps import adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
 from harness.version import __version__
 
+if TYPE_CHECKING:
+    from harness.session.from_python import DeclarationError, run_suite
+    from reports.analysis import load_run
+
+_LAZY: Final = {"run_suite": "harness.session.from_python", "load_run": "reports.analysis",
+                "DeclarationError": "harness.session.from_python"}
+"""What needs torch or pandas, and where it is."""
+
 __all__ = [
     "BASELINE",
     "DESIRABILITY",
@@ -42,6 +53,7 @@ __all__ = [
     "Candidate",
     "Checkpoint",
     "Constraint",
+    "DeclarationError",
     "Desirability",
     "Emphasis",
     "Fused",
@@ -59,8 +71,17 @@ __all__ = [
     "adapter_sweep",
     "alpha_sweep",
     "block_sweep",
+    "load_run",
     "read_prompts",
     "read_recipe",
     "recipe_text",
+    "run_suite",
     "sweep",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what needs torch or pandas on its first use: checking a declaration must not wait for them."""
+    if name not in _LAZY:
+        raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {', '.join(__all__)}")
+    return getattr(import_module(_LAZY[name]), name)

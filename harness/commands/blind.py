@@ -28,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         "(the pick, its controls and what is tied with it)")
     parser.add_argument("--preference", action="store_true", help="two pictures side by side instead of scores out of 10")
     parser.add_argument("--raters", type=_count, metavar="N", help="how many people will be asked (3)")
-    parser.add_argument("--seed", type=int, metavar="S", help="makes choice and order repeatable (drawn anew each time)")
+    parser.add_argument("--seed", type=int, metavar="S", help="makes choice and order repeatable (default: differs each time)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (RUN/blind/<session>.html)")
 
 
@@ -54,7 +54,7 @@ def _make(given: argparse.Namespace) -> int:
     for line in made.said:
         say(printable(line))
     say(printable(f"page: {made.page} ({size_in_words(made.page.stat().st_size)}); send this file alone"))
-    say(printable(f"key:  {made.key}; keep it where it is, it tells what the pictures are"))
+    say(printable(f"key:  {made.key}; keep it where it is: it says what each picture is"))
     say(printable(f"then: sweetspot blind {given.run} --take FILE..."))
     return 0
 
@@ -64,7 +64,7 @@ def _take(folder: Path, files: list[Path]) -> int:
     from reports import load_run
     from reports.read.blind_files import read_keys, read_sheet, sheet_path, write_sheet
 
-    load_run(folder)  # a folder that is no run is refused before anything is written into it
+    load_run(folder)  # a folder that is not a run is refused before anything is written into it
     keys, damaged = read_keys(folder)
     for line in damaged:
         print(f"sweetspot blind: {printable(line)}", file=sys.stderr)
@@ -101,7 +101,7 @@ def _tell(loaded: Run, keys: dict[str, Session], sessions: set[str]) -> None:
 
 def _count(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10 ** 6:
-        raise argparse.ArgumentTypeError(f"{text!r} is no count; expected 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
     return int(text)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import re
 import statistics
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.terminal import say
 from harness.declare import Suite
+from harness.declare.load_suite import load_suite
 from harness.records.text import printable
 
 if TYPE_CHECKING:
@@ -91,29 +91,14 @@ def _suite(given: argparse.Namespace) -> Suite:
 
         if int(given.device.partition(":")[2] or 0) >= (count := torch.cuda.device_count()):
             raise ValueError(f"--device {given.device}: torch sees {count} CUDA devices here; leave --device out for the CPU")
-    suite = _load(given.suite)
-    if found := problems(suite, Path.cwd()):
-        raise ValueError("\n".join(found))
+    suite = load_suite(given.suite)
+    if wrong := problems(suite, Path.cwd()):
+        raise ValueError("\n".join(wrong))
     assert isinstance(suite, Suite)  # anything else is a problem
     if given.guidance is not None and given.guidance not in suite.grid.guidance_scales:
         scales = ", ".join(f"{g:g}" for g in suite.grid.guidance_scales)
         raise ValueError(f"--guidance {given.guidance:g}: the suite has {scales}")
     return suite
-
-
-def _load(path: Path) -> object:
-    """What the file calls SUITE. ValueError with the file's own error."""
-    spec = importlib.util.spec_from_file_location(f"_sweetspot_suite_{path.stem}", path)
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise ValueError(f"{path} is no Python file; expected one with a module-level SUITE")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise ValueError(f"{path.name}: {type(error).__name__}: {error}") from error
-    if not hasattr(module, "SUITE"):
-        raise ValueError(f"{path.name} has no SUITE at module level")
-    return module.SUITE
 
 
 def _make(suite: Suite, suite_file: str, options: Options) -> Path:
@@ -124,20 +109,21 @@ def _make(suite: Suite, suite_file: str, options: Options) -> Path:
 
     one, other = suite.candidates
     bar = Bar(len(suite.grid.prompts) * len(suite.grid.seeds) * len(suite.grid.guidance_scales) + 1)
-    made = SuiteRun(suite, suite_file, options, bar)
+    suite_run = SuiteRun(suite, suite_file, options, bar)
     try:
-        if said := [*made.not_offered.values()] or made.preflight():
-            raise RuntimeError("; ".join(dict.fromkeys(said)))
+        if refusals := [*suite_run.not_offered.values()] or suite_run.preflight():
+            raise RuntimeError("; ".join(dict.fromkeys(refusals)))
         bar.start()
         # Of the second only what it needs to be timed: its images would be those of the first.
-        done = [made.candidate(one), made.candidate(other, [timed_cell(suite)])]
-        failures = [f for found in done if isinstance(found, list) for f in found] or made.costs([one.name, other.name])
+        outcomes = [suite_run.candidate(one), suite_run.candidate(other, [timed_cell(suite)])]
+        failures = [f for outcome in outcomes if isinstance(outcome, list) for f in outcome]
+        failures = failures or suite_run.costs([one.name, other.name])
     finally:
         bar.stop()
-        made.close()
+        suite_run.close()
     if failures:
         raise RuntimeError("; ".join(f"{f.candidate!r} failed at {f.stage!r} ({f.error}: {f.message})" for f in failures))
-    return made.folder
+    return suite_run.folder
 
 
 def _measured(suite: Suite, folder: Path, given: argparse.Namespace) -> Measured:

@@ -52,7 +52,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _worse(of: Compared, value: str) -> str:
-    """Why a value does not pass, or an empty string: what was not measured is no pass."""
+    """Why a value does not pass, or an empty string: what was not measured does not pass."""
     counted = of.counted(value)
     if worse := counted.get("worse", 0):
         return f"B is worse than A in {worse} of {sum(counted.values())} cells"

@@ -19,6 +19,7 @@ def run(given: argparse.Namespace) -> int:
     from rich.console import Console
 
     from reports import judge, load_run, recommend, terminal_table, write_page
+    from reports.page.summary import closing_lines
 
     try:
         read = load_run(given.run)
@@ -28,7 +29,7 @@ def run(given: argparse.Namespace) -> int:
     recommendation = recommend(read)
     verdicts = judge(read, recommendation)
     Console(highlight=False).print(terminal_table(read, recommendation, verdicts))
-    print(f"page: {write_page(read, recommendation, verdicts, budget=given.page_budget)}")
+    print("\n".join(closing_lines(read, recommendation, write_page(read, recommendation, verdicts, budget=given.page_budget))))
     return 0
 
 

@@ -21,8 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 written, 1 a path that is no run and no baseline, two suites, or a file that cannot be written, 2 the command
-    line is wrong."""
+    """Exit codes: 0 written, 1 a path that is neither a run nor a baseline, two suites, or a file that cannot be written, 2 the
+    command line is wrong."""
     from rich.console import Console
 
     from harness.records import write_atomically

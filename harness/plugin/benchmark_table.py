@@ -1,30 +1,50 @@
-"""Hands our latency samples to pytest-benchmark, which tabulates, stores and compares them; it never runs a stopwatch
-here. The plugin calls it."""
+"""Hands our latency samples to pytest-benchmark, which tabulates, stores and compares them; it never runs a stopwatch here."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
+from harness.declare import Candidate
+from harness.plugin.options import shows_timings
 
-def carry(item: pytest.Item, suite: str, seconds: Sequence[float], extra: dict[str, Any]) -> None:
-    """Adds one row to pytest-benchmark's session: `seconds` per image, one entry per round, in group `suite`.
+if TYPE_CHECKING:
+    from harness.session.suite_session import SuiteSession
 
-    pytest-benchmark's own loop calls a function as often as its calibration likes; a picture is too dear for that, so
-    the finished samples are put where its fixture would have put its own. Nothing happens when it is disabled.
+TIMER: Final = "harness.probes.clock"
+"""What our rows name as their timer, which tells them from a user's own benchmarks."""
+
+
+def carry(item: pytest.Item, of: SuiteSession, candidate: Candidate) -> None:
+    """Adds one row to pytest-benchmark's session: seconds per image, one entry per round, in a group of the suite's. Nothing
+    happens for a candidate that was not timed, or where pytest-benchmark is disabled.
+
+    pytest-benchmark's own loop calls a function as often as its calibration likes; a picture is too expensive for that, so the
+    finished samples are put where its fixture would have put its own.
     """
+    session = getattr(item.config, "_benchmarksession", None)
+    seconds = of.latency(candidate)
+    if session is None or session.disabled or session.skip or not seconds:
+        return
     from pytest_benchmark.fixture import BenchmarkFixture
     from pytest_benchmark.stats import Metadata
 
-    session = getattr(item.config, "_benchmarksession", None)
-    if session is None or session.disabled or session.skip:
-        return
     fixture = BenchmarkFixture(item, add_stats=session.benchmarks.append, logger=session.logger, warner=item.warn,
-                               disabled=False, group=f"{suite}: seconds per image at batch 1", **session.options)
-    fixture.extra_info.update(extra)
-    row = Metadata(fixture, iterations=1, options={"timer": "harness.probes.clock", "rounds": len(seconds)})
+                               disabled=False, group=f"{of.suite.name}: seconds per image at batch 1", **session.options)
+    fixture.extra_info.update({"candidate": candidate.name, "key": candidate.key})
+    row = Metadata(fixture, iterations=1, options={"timer": TIMER, "rounds": len(seconds)})
     for value in seconds:
         row.update(value)
     session.benchmarks.append(row)
+
+
+def hide_our_rows(config: pytest.Config) -> None:
+    """Takes our rows out of the tables that pytest-benchmark is about to print, unless they are asked for. What it saves or
+    compares is saved and compared by then; a user's own benchmarks keep their tables."""
+    session = getattr(config, "_benchmarksession", None)
+    if session is None or not session.groups or shows_timings(config):
+        return
+    groups: list[tuple[Any, list[Any]]] = [(name, [row for row in rows if row["options"].get("timer") != TIMER])
+                                           for name, rows in session.groups]
+    session.groups = [(name, rows) for name, rows in groups if rows]

@@ -1,5 +1,4 @@
-"""What CI systems read of a benchmark session: properties of the JUnit report, the job summary, and Markdown for a comment.
-The plugin's hooks and items call it; it sets `--inconclusive` and `--markdown`."""
+"""What CI systems read of a benchmark session: properties of the JUnit report, the job summary, and Markdown for a comment."""
 
 from __future__ import annotations
 
@@ -12,12 +11,14 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from harness.plugin.options import markdown_file
 from harness.records.text import in_markdown, printable
 
 if TYPE_CHECKING:
     from harness.declare import Candidate
-    from harness.plugin.session import Session, SuiteSession
     from harness.records import Failure
+    from harness.session.session import Session
+    from harness.session.suite_session import SuiteSession
     from reports.gates import Verdict
     from reports.verdict.recommendation import Recommendation
 
@@ -29,32 +30,6 @@ COMMENT_LIMIT: Final = 60_000
 SUMMARY_VARIABLE: Final = "GITHUB_STEP_SUMMARY"
 SUMMARY_LIMIT: Final = 1 << 20
 """Bytes of a step's summary; GitHub refuses the whole of a larger one."""
-POLICIES: Final = ("fail", "pass")
-
-
-def add_options(group: pytest.OptionGroup) -> None:
-    """The flags of this module; both are inert without --benchmark."""
-    group.addoption("--inconclusive", choices=POLICIES, default="pass", dest="sweetspot_inconclusive",
-                    help="whether a gate that the data cannot decide is a failed test, or a skipped one with its reason "
-                         "(default: pass)")
-    group.addoption("--markdown", default="", dest="sweetspot_markdown", metavar="FILE",
-                    help="write the verdicts of all suites as one Markdown text of at most 60 kB, for a comment")
-
-
-def refuse_markdown(config: pytest.Config) -> None:
-    """Raises UsageError for a --markdown FILE that cannot be written: better now than after the last image."""
-    said = config.getoption("sweetspot_markdown")
-    if not said:
-        return
-    file = Path(config.invocation_params.dir) / said
-    if file.is_dir() or not file.parent.is_dir():
-        wrong = "is a folder" if file.is_dir() else f"cannot be written: there is no folder {file.parent}"
-        raise pytest.UsageError(f"--markdown {said}: {wrong}; expected a file, such as comment.md")
-
-
-def tolerates_inconclusive(item: pytest.Item) -> bool:
-    """Whether a gate that the data cannot decide is skipped (True) or fails (False), by --inconclusive."""
-    return bool(item.config.getoption("sweetspot_inconclusive") == "pass")
 
 
 def record(item: pytest.Item, facts: Mapping[str, object]) -> None:
@@ -89,7 +64,7 @@ def record_costs(item: pytest.Item, of: SuiteSession) -> None:
 
 
 def record_gate(item: pytest.Item, of: SuiteSession, verdicts: Sequence[Verdict]) -> None:
-    """The verdicts of one gate. Of several candidates each has properties of its own: "status[alpha=0.5]"."""
+    """The verdicts of one gate. With several candidates each has its own properties: "status[alpha=0.5]"."""
     record(item, {"suite": of.suite.name})
     for v in verdicts:
         tail = f"[{_line(v.candidate)}]" if len(verdicts) > 1 else ""
@@ -106,15 +81,15 @@ def record_recommendation(item: pytest.Item, of: SuiteSession, recommendation: R
 
 def publish(session: Session, config: pytest.Config) -> list[str]:
     """Writes --markdown FILE and the job summary, after the pages; returns lines for the terminal."""
-    texts = [_verdict(suite) for suite in _told(session)]
+    texts = [_verdict(suite) for suite in _reported(session)]
     if not texts or config.getoption("collectonly"):
         return []
-    said = []
-    if name := config.getoption("sweetspot_markdown"):
-        said.append(_write(Path(config.invocation_params.dir) / name, comment(_head(session), texts)))
+    lines = []
+    if (file := markdown_file(config)) is not None:
+        lines.append(_write(file, comment(_head(session), texts)))
     if name := os.environ.get(SUMMARY_VARIABLE, ""):
-        said.append(_append(Path(name), _head(session), texts))
-    return said
+        lines.append(_append(Path(name), _head(session), texts))
+    return lines
 
 
 def comment(head: str, texts: Sequence[str], limit: int = COMMENT_LIMIT) -> str:
@@ -140,22 +115,22 @@ def cut(text: str, limit: int) -> str:
     lines = text.splitlines(keepends=True)
     note = "\n… cut here; {} of {} lines are only on the page and in report.md beside it.\n"
     size = _size(note.format(len(lines), len(lines)))
-    kept: list[str] = []
+    lines_kept: list[str] = []
     for line in lines:
         if (size := size + _size(line)) > limit:
             break
-        kept.append(line)
-    said = "".join(kept) + note.format(len(lines) - len(kept), len(lines))
-    return said if _size(said) <= limit else ""
+        lines_kept.append(line)
+    shortened = "".join(lines_kept) + note.format(len(lines) - len(lines_kept), len(lines))
+    return shortened if _size(shortened) <= limit else ""
 
 
-def _told(session: Session) -> list[SuiteSession]:
+def _reported(session: Session) -> list[SuiteSession]:
     """The suites that there is something to say of; one of which nothing was selected is not among them."""
     return [suite for suite in session.suites if suite.ran or suite.problems]
 
 
 def _verdict(suite: SuiteSession) -> str:
-    """A suite's Markdown as it stands beside its page; where there is none of this session, why."""
+    """A suite's Markdown, as written beside its page; without a page of this session, the reason."""
     if suite.page is not None:
         with suppress(OSError):
             return suite.page.with_name("report.md").read_text(encoding="utf-8")
@@ -168,16 +143,16 @@ def _verdict(suite: SuiteSession) -> str:
 def _head(session: Session) -> str:
     """All suites in one line: how many picks, and the gates by status."""
     picks, gates = 0, Counter[str]()
-    for suite in _told(session):
+    for suite in _reported(session):
         if suite.page is None:
             continue
-        picks += suite.judged()[1].pick is not None
+        picks += suite.analysis().recommendation.pick is not None
         names = dict.fromkeys(gate.name for gate in suite.suite.gates)
         gates.update(v.status for name in names for v in suite.verdicts(name))
     order = ("failed", "not_measured", "inconclusive", "passed")
-    told = ", ".join(f"{gates[status]} {status.replace('_', ' ')}" for status in order if gates[status]) or "none judged"
-    count = len(_told(session))
-    return f"**Sweetspot**: {count} suite{'s' if count != 1 else ''}, {picks} with a pick; gates: {told}."
+    gate_counts = ", ".join(f"{gates[status]} {status.replace('_', ' ')}" for status in order if gates[status]) or "none judged"
+    count = len(_reported(session))
+    return f"**Sweetspot**: {count} suite{'s' if count != 1 else ''}, {picks} with a pick; gates: {gate_counts}."
 
 
 def _write(file: Path, text: str) -> str:
@@ -195,11 +170,11 @@ def _append(file: Path, head: str, texts: Sequence[str]) -> str:
     try:
         with file.open("ab") as summary:
             left = SUMMARY_LIMIT - summary.tell() - _size(head) - 4
-            kept = shares(texts, left - len(texts))
-            summary.write(f"\n{head}\n\n{chr(10).join(kept)}\n".encode(errors="replace") if left > 0 else b"")
+            texts_kept = shares(texts, left - len(texts))
+            summary.write(f"\n{head}\n\n{chr(10).join(texts_kept)}\n".encode(errors="replace") if left > 0 else b"")
     except OSError as error:
         return f"${SUMMARY_VARIABLE}: not written ({error})"
-    lost = sum(text != full for text, full in zip(kept, texts, strict=True))
+    lost = sum(text != full for text, full in zip(texts_kept, texts, strict=True))
     return f"${SUMMARY_VARIABLE}: {len(texts) - lost} of {len(texts)} verdicts whole" if lost else f"${SUMMARY_VARIABLE}: written"
 
 
@@ -211,8 +186,8 @@ def _line(text: str) -> str:
 def _median(seconds: Iterable[float]) -> float | None:
     from statistics import median
 
-    found = tuple(seconds)
-    return median(found) if found else None
+    rounds = tuple(seconds)
+    return median(rounds) if rounds else None
 
 
 def _size(text: str) -> int:

@@ -1,92 +1,38 @@
-"""The pytest door: finds suites, turns candidates, gates and the recommendation into items, and prints the verdict.
-Hooks alone: the items are in plugin_items.py, the work is in check, run and reports."""
+"""The pytest door: finds suites, turns candidates, gates and the recommendation into items, and prints the verdict."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import pytest
 
-from harness.commands.report import megabytes
 from harness.declare import Suite
+from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
 from harness.plugin import ci as plugin_ci
-from harness.plugin import live as plugin_live
+from harness.plugin.benchmark_table import hide_our_rows
 from harness.plugin.items import CandidateItem, CostsItem, DeclarationItem, GateItem, RaceItem, RecommendationItem
+from harness.plugin.options import add_options, benchmarking, refuse
 from harness.records.text import printable
 
 _MENTIONS_SUITE: Final = re.compile(r"\bSUITE\b")
-_DEVICE: Final = re.compile(r"cpu|cuda(:\d+)?")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """The flags; all of them are inert without --benchmark."""
-    group = parser.getgroup("sweetspot")
-    group.addoption("--benchmark", action="store_true", dest="sweetspot_benchmark",
-                    help="materialise, sample and measure the suites' candidates, and write the report")
-    group.addoption("--device", default="cpu", dest="sweetspot_device", metavar="cpu|cuda|cuda:N",
-                    help="where candidates run (default: cpu)")
-    group.addoption("--runs-dir", default="runs", dest="sweetspot_runs", metavar="DIR",
-                    help="folder that holds one folder per suite (default: runs)")
-    group.addoption("--fresh", action="store_true", dest="sweetspot_fresh",
-                    help="throw away what an earlier run of these suites left, and start over")
-    group.addoption("--exact", action="store_true", dest="sweetspot_exact",
-                    help="sample at batch size 1, so that images are comparable bit for bit with single ones")
-    group.addoption("--verify", action="store_true", dest="sweetspot_verify",
-                    help="hash every image that is reused, instead of trusting files that look untouched")
-    group.addoption("--shared-cache", default=os.environ.get("SWEETSPOT_SHARED_CACHE", ""), dest="sweetspot_cache",
-                    metavar="ADDRESS", help="images shared between runs: folder:/path or redis://host:6379/0 "
-                                            "(default: $SWEETSPOT_SHARED_CACHE, else none)")
-    group.addoption("--baselines", default="models/baselines", dest="sweetspot_baselines", metavar="DIR",
-                    help="folder of the baseline files that promotions leave, one per suite (default: models/baselines)")
-    group.addoption("--page-budget", type=megabytes, default=10.0, dest="sweetspot_page_budget", metavar="MB",
-                    help="how large a page may be; pictures beyond it are left out, which it says (default: 10)")
-    plugin_ci.add_options(group)
-    plugin_live.add_options(group)
-    parser.addini("sweetspot_suites", "names of folders whose files may declare a SUITE", type="args", default=["suites"])
+    add_options(parser)
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuses what would make the measurements meaningless."""
-    if config.getoption("sweetspot_benchmark") and getattr(config.option, "numprocesses", None):
-        raise pytest.UsageError(
-            "--benchmark with -n: candidates that run side by side disturb each other's latency and memory, and "
-            "pytest-benchmark switches itself off. Leave -n out; batching already uses the whole device.")
-    if config.getoption("sweetspot_benchmark"):
-        _refuse_device(config.getoption("sweetspot_device"))
-        _refuse_cache(config.getoption("sweetspot_cache"))
-        plugin_ci.refuse_markdown(config)
+    if benchmarking(config):
+        refuse(config)
         # diffusers' DPM-Solver says it at every batch; it is nothing a user of a suite could mend.
         config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
-
-
-def _refuse_cache(address: str) -> None:
-    """Raises UsageError for an address that is none, or that needs a package which is not installed."""
-    from harness.cache import CacheAddressError, open_cache
-
-    try:
-        open_cache(address, (8, 8))
-    except (CacheAddressError, ModuleNotFoundError) as error:
-        raise pytest.UsageError(f"--shared-cache: {error}") from error
-
-
-def _refuse_device(device: str) -> None:
-    """Raises UsageError for a device that is none, or that this machine does not have."""
-    if not _DEVICE.fullmatch(device):
-        raise pytest.UsageError(f"--device {device}: expected cpu, cuda or cuda:N")
-    if device != "cpu":
-        import torch
-
-        count, number = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
-        if number >= count:
-            raise pytest.UsageError(f"--device {device}: torch {torch.__version__} sees {count} CUDA devices here; "
-                                    "leave --device out to run on the CPU")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -101,19 +47,19 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     return SuiteFile.from_parent(parent, path=file_path)
 
 
-_NO_SUITE: Final = object()
-
-
 class SuiteFile(pytest.File):
     """One suite file. Without --benchmark it holds one item, the check of its declaration."""
 
     def collect(self) -> Iterator[pytest.Item]:
         """The declaration; with --benchmark also the candidates (baseline first), the gates and the recommendation."""
-        declared = _load(self.path)
-        if declared is _NO_SUITE:
+        try:
+            declared = load_suite(self.path)
+        except NoSuiteError:
             self.warn(pytest.PytestCollectionWarning(f"{self.path.name} speaks of SUITE but has none at module level"))
             return
-        if not self.config.getoption("sweetspot_benchmark"):
+        except SuiteFileError as error:
+            raise self.CollectError(str(error)) from error
+        if not benchmarking(self.config):
             yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=None)
             return
         from harness.plugin.session import session_for
@@ -140,46 +86,44 @@ class SuiteFile(pytest.File):
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tells each suite which of its candidates were selected, and the bar how many images there are."""
-    if session.config.getoption("sweetspot_benchmark") and not session.config.getoption("collectonly"):
+    """Tells each suite which of its candidates were selected, and whether its race and its timing will run."""
+    if benchmarking(session.config) and not session.config.getoption("collectonly"):
         from harness.plugin.session import session_for
 
-        chosen = [(i.of, i.candidate) for i in session.items if isinstance(i, CandidateItem)]
-        session_for(session.config).select(chosen, [i.of for i in session.items if isinstance(i, CostsItem)],
-                                           [i.of for i in session.items if isinstance(i, RaceItem)])
+        chosen = [item for item in session.items if isinstance(item, CandidateItem)]
+        timed = [item.of for item in session.items if isinstance(item, CostsItem)]
+        raced = [item.of for item in session.items if isinstance(item, RaceItem)]
+        for suite in session_for(session.config).suites:
+            candidates = [item.candidate for item in chosen if item.of is suite]
+            suite.select(candidates, timed_apart=suite in timed, raced=suite in raced)
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """The tables, the sentences and the pages' paths, last on the screen."""
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, Any, Any]:
+    """The verdicts and the pages' paths, after everything that pytest and its plugins have to say at the end."""
     config = terminalreporter.config
-    if config.getoption("sweetspot_benchmark"):
-        from harness.plugin.session import session_for
+    if not benchmarking(config):
+        return (yield)
+    from harness.plugin.session import session_for
+    from harness.session.terminal import closing, tables
 
+    suites = [suite for suite in session_for(config).suites if suite.ran]
+    hide_our_rows(config)
+    try:
+        return (yield)
+    finally:
         terminalreporter.ensure_newline()
-        for line in session_for(config).summary(sys.stdout.isatty()):
+        for line in tables(suites, colour=sys.stdout.isatty()):
             terminalreporter.write_line(line)
-        for line in session_for(config).live.closing():
-            terminalreporter.write_line(printable(line))
         for line in plugin_ci.publish(session_for(config), config):
             terminalreporter.write_line(printable(line))
+        for line in closing(suites):
+            terminalreporter.write_line(line, bold=not line.startswith("page: "))
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
     """Lets go of the run folders."""
-    if config.getoption("sweetspot_benchmark", default=False) and "harness.plugin.session" in sys.modules:
+    if benchmarking(config) and "harness.plugin.session" in sys.modules:
         from harness.plugin.session import session_for
 
         session_for(config).close()
-
-
-def _load(path: Path) -> object:
-    """The SUITE of a file, imported under a private name; an error while importing is the file's own and is shown."""
-    spec = importlib.util.spec_from_file_location(f"_sweetspot_suite_{path.stem}", path)
-    if spec is None or spec.loader is None:
-        raise pytest.Collector.CollectError(f"{path} cannot be imported")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise pytest.Collector.CollectError(f"{path.name}: {type(error).__name__}: {error}") from error
-    return getattr(module, "SUITE", _NO_SUITE)

@@ -1,5 +1,5 @@
-"""The test items of a suite: its declaration, candidates, race, costs, gates and recommendation. plugin.py makes them; each says
-in plain words what is wrong, and the work is in plugin_session.py."""
+"""The test items of a suite: its declaration, candidates, race, costs, gates and recommendation. Each says in plain words what is
+wrong; the work is the session's."""
 
 from __future__ import annotations
 
@@ -13,12 +13,13 @@ import pytest
 
 from harness.declare import Candidate
 from harness.plugin import ci as plugin_ci
+from harness.plugin.options import tolerates_inconclusive
 from harness.records.text import printable
 from harness.run_folder.ledger import RunFolderError
 
 if TYPE_CHECKING:
-    from harness.plugin.session import Session, SuiteSession
     from harness.records import Failure
+    from harness.session.suite_session import SuiteSession
 
 _REFUSED_BY_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
@@ -34,7 +35,7 @@ class _Item(pytest.Item):
     """What pytest-benchmark looks for when --benchmark-only or --benchmark-skip chooses among all items."""
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Our own messages stand alone; anything else is a defect and keeps its traceback."""
+        """Our own messages have no traceback; anything else is a defect and keeps it."""
         if isinstance(excinfo.value, SuiteProblemError | RunFolderError):
             return "\n".join(printable(line) for line in str(excinfo.value).splitlines())
         if isinstance(excinfo.value, OSError) and excinfo.value.errno in _REFUSED_BY_DISK:
@@ -47,15 +48,24 @@ class _Item(pytest.Item):
         return self.path, 0, self.name
 
     @contextmanager
-    def visible(self, session: Session) -> Iterator[None]:
+    def visible(self, of: SuiteSession) -> Iterator[None]:
         """Lets the progress bar through pytest's capture."""
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
-            session.bar.start()
+            of.display.start()
             try:
                 yield
             finally:
-                session.bar.stop()
+                of.display.stop()
+
+
+    def hand_over(self, of: SuiteSession) -> None:
+        """A row of pytest-benchmark's table for every candidate that has an item and was timed."""
+        from harness.plugin.benchmark_table import carry
+
+        for item in self.session.items:
+            if isinstance(item, CandidateItem) and item.of is of:
+                carry(item, of, item.candidate)
 
 
 class DeclarationItem(_Item):
@@ -67,13 +77,15 @@ class DeclarationItem(_Item):
 
     def runtest(self) -> None:
         """All problems at once; with --benchmark the model files' headers are read too."""
-        from harness.check import problems
+        if self.of is None:
+            from harness.check import problems
 
-        found = problems(self.declared, Path(self.config.invocation_params.dir))
-        if not found and self.of is not None:
-            found = self.of.preflight()
-        if found:
-            raise SuiteProblemError("\n".join(found))
+            wrong = problems(self.declared, Path(self.config.invocation_params.dir))
+        else:
+            with self.visible(self.of):
+                wrong = self.of.preflight()
+        if wrong:
+            raise SuiteProblemError("\n".join(wrong))
 
 
 class CandidateItem(_Item):
@@ -88,15 +100,14 @@ class CandidateItem(_Item):
         from harness.plugin.benchmark_table import carry
 
         _refuse_broken(self.of)
-        self.of.items[self.candidate.name] = self
         if reason := self.of.refusal(self.candidate):
             raise pytest.skip.Exception(reason, _use_item_location=True)
-        with self.visible(self.of.session):
+        with self.visible(self.of):
             failures = self.of.candidate(self.candidate)
             if self.of.times_with(self.candidate):
                 failures = failures + self.of.costs()
-        if not self.of.timed_apart and (seconds := self.of.latency(self.candidate)):
-            carry(self, self.of.suite.name, seconds, {"candidate": self.candidate.name, "key": self.candidate.key})
+        if not self.of.timed_apart:
+            carry(self, self.of, self.candidate)
         plugin_ci.record_candidate(self, self.of, self.candidate, failures)
         _refuse_failed(self.of, failures)
 
@@ -109,22 +120,22 @@ class RaceItem(_Item):
         self.of = of
 
     def runtest(self) -> None:
-        """Look after look; then the timing, if no item of its own does that."""
+        """All looks; then the timing, if the costs item is not selected."""
         _refuse_broken(self.of)
         if not self.of.selected:
-            raise pytest.skip.Exception("no candidate is selected, so that there is none to race", _use_item_location=True)
-        with self.visible(self.of.session):
+            raise pytest.skip.Exception("no candidate is selected, so there is nothing to race", _use_item_location=True)
+        with self.visible(self.of):
             failures = self.of.race()
             if not self.of.timed_apart:
                 failures = failures + self.of.costs()
-                _hand_over(self.of)
+                self.hand_over(self.of)
         plugin_ci.record_race(self, self.of)
         _refuse_failed(self.of, failures)
 
 
 class CostsItem(_Item):
-    """Passes when all candidates that were sampled could be timed. They are timed together, so that what slows the machine
-    down for a while slows all alike."""
+    """Passes when all candidates that were sampled could be timed. They are timed together, so a machine that
+    slows down for a while slows all of them."""
 
     def __init__(self, *, of: SuiteSession, **rest: Any) -> None:
         super().__init__(**rest)
@@ -133,9 +144,9 @@ class CostsItem(_Item):
     def runtest(self) -> None:
         """Times the candidates, and hands a row for each to pytest-benchmark."""
         _refuse_broken(self.of)
-        with self.visible(self.of.session):
+        with self.visible(self.of):
             failures = self.of.costs()
-        _hand_over(self.of)
+        self.hand_over(self.of)
         plugin_ci.record_costs(self, self.of)
         _refuse_failed(self.of, failures)
 
@@ -150,18 +161,19 @@ class GateItem(_Item):
     def runtest(self) -> None:
         """Judges the gate from the run folder."""
         _refuse_broken(self.of)
-        verdicts = self.of.verdicts(self.gate)
+        with self.visible(self.of):
+            verdicts = self.of.verdicts(self.gate)
         plugin_ci.record_gate(self, self.of, verdicts)
         if not verdicts:
             raise SuiteProblemError("not measured: there is no candidate to judge")
         for status in ("failed", "not_measured", "inconclusive"):
             if reasons := [f"{v.candidate}: {v.reason}" for v in verdicts if v.status == status]:
-                said = f"{status.replace('_', ' ')}: " + "; ".join(reasons)
-                if status == "inconclusive" and plugin_ci.tolerates_inconclusive(self):
-                    raise pytest.skip.Exception(said, _use_item_location=True)
+                outcome = f"{status.replace('_', ' ')}: " + "; ".join(reasons)
+                if status == "inconclusive" and tolerates_inconclusive(self.config):
+                    raise pytest.skip.Exception(outcome, _use_item_location=True)
                 if status == "not_measured" and self.of.nothing_promoted(self.gate):
-                    raise pytest.skip.Exception(said, _use_item_location=True)
-                raise SuiteProblemError(said)
+                    raise pytest.skip.Exception(outcome, _use_item_location=True)
+                raise SuiteProblemError(outcome)
 
 
 class RecommendationItem(_Item):
@@ -172,23 +184,13 @@ class RecommendationItem(_Item):
         self.of = of
 
     def runtest(self) -> None:
-        """Writes page, Markdown and table, also when there is no pick: then it says why."""
+        """Writes page, Markdown and table, also without a pick: then they say why."""
         _refuse_broken(self.of)
-        with self.visible(self.of.session):
-            recommendation = self.of.report()
+        with self.visible(self.of):
+            recommendation = self.of.report().recommendation
         plugin_ci.record_recommendation(self, self.of, recommendation)
         if recommendation.pick is None:
             raise SuiteProblemError(recommendation.sentence)
-
-
-def _hand_over(of: SuiteSession) -> None:
-    """A row of pytest-benchmark's table for every candidate that has an item and was timed."""
-    from harness.plugin.benchmark_table import carry
-
-    for candidate in of.suite.candidates:
-        item, seconds = of.items.get(candidate.name), of.latency(candidate)
-        if item is not None and seconds:
-            carry(item, of.suite.name, seconds, {"candidate": candidate.name, "key": candidate.key})
 
 
 def _refuse_failed(suite: SuiteSession, failures: Sequence[Failure]) -> None:
@@ -199,6 +201,6 @@ def _refuse_failed(suite: SuiteSession, failures: Sequence[Failure]) -> None:
 
 def _refuse_broken(suite: SuiteSession) -> None:
     """Nothing of a suite is run while its declaration has problems."""
-    if found := suite.problems:
+    if problems := suite.problems:
         raise SuiteProblemError(f"not run: the declaration of suite {suite.suite.name!r} has "
-                                f"{len(found)} problem{'s' if len(found) > 1 else ''}, see its declaration item")
+                                f"{len(problems)} problem{'s' if len(problems) > 1 else ''}, see its declaration item")

@@ -1,5 +1,5 @@
 """What a race asks for: rectangles of candidates, guidances, prompts and seeds, sampled one after the other, each a Look in the
-journal. plugin_race.py decides which come next."""
+journal."""
 
 from __future__ import annotations
 
@@ -42,12 +42,12 @@ class Outcome:
 
 
 class Asking:
-    """The looks of one race so far, and what they asked of whom. `sample` runs one candidate up to the cells given; a candidate
-    that fails is asked for nothing more."""
+    """The looks of one race so far, and which cells they asked for of each candidate. `sample` runs one candidate
+    up to the cells given; a candidate that fails is asked for nothing more."""
 
     def __init__(self, run: SuiteRun, sample: Callable[[Candidate, Iterable[Cell]], list[Failure]],
                  expect: Callable[[int], None]) -> None:
-        """`expect` is told how many images are to come before each look but the first, which was announced with the session."""
+        """`expect` hears how many images are to come before each look except the first, which the session announced."""
         self.run, self._sample, self._expect = run, sample, expect
         self.looks: list[Look] = []
         self.failures: list[Failure] = []
@@ -96,12 +96,12 @@ class Asking:
                                               why=outcome.why)
 
     def end(self) -> None:
-        """The race is over: looks that an earlier one took beyond these stand no more."""
+        """The race is over: later looks of an earlier race no longer count."""
         self.write()
         if self.looks and len(self.run.ledger.looks(self.run.race)) > len(self.looks):
             self.run.ledger.add([self.looks[-1]])
 
     def write(self) -> None:
-        """Writes the looks to the journal, where they do not stand there already."""
+        """Writes those looks to the journal that it does not have yet."""
         for look in self.looks:
             self.run.ledger.look(look)

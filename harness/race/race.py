@@ -1,5 +1,5 @@
 """A race of a suite that spends a budget: look after look at more prompts, fewer candidates each time, until the answer is
-stable; then the confirmation, and more seeds for gates that cannot be decided yet. The plugin's race item runs it."""
+stable; then the confirmation, and more seeds for gates that cannot be decided yet."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from harness.declare import BASELINE, Budget, Candidate, Suite, short_hash
 from harness.declare.interpolate import between
 from harness.merge.search_space import SearchError
 from harness.metrics import METRICS
+from harness.race.host import Host
 from harness.race.looks import Asking, Outcome, Rectangle
 from harness.race.search import FILE, Searcher
 from harness.records import Cell, Failure, Look
 from harness.run_folder.ledger import RunFolderError
 
 if TYPE_CHECKING:
-    from harness.plugin.session import SuiteSession
     from reports.gates import Verdict
     from reports.read.run import Run
     from reports.verdict.elimination import LookResult
@@ -28,7 +28,7 @@ REFINE: Final = "refine"
 CONFIRM: Final = "confirm"
 GATE: Final = "gate"
 Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
-"""Candidates that a race adds, by the name of the one that each group stands behind."""
+"""Candidates that a race adds, by the name of the candidate that each group comes after."""
 
 
 def first_cells(suite: Suite) -> tuple[Cell, ...] | None:
@@ -43,10 +43,10 @@ def first_cells(suite: Suite) -> tuple[Cell, ...] | None:
 
 
 class Race:
-    """One suite's race. It decides by the images alone that its looks asked for, so that a race that was killed goes the same
-    way again from those that are there."""
+    """One suite's race. It decides only by the images that its looks asked for, so a race that was killed goes the same way
+    again from the images that are there."""
 
-    def __init__(self, of: SuiteSession, budget: Budget) -> None:
+    def __init__(self, of: Host, budget: Budget) -> None:
         self.of, self.budget, self.run = of, budget, of.run()
         self.asking = Asking(self.run, of.candidate, of.expect)
         self.asking.failed |= of.failed
@@ -58,7 +58,7 @@ class Race:
 
     def go(self) -> list[Failure]:
         """The whole race: search, select, confirm, gates. Returns the failures on the way."""
-        self.run.as_declared()
+        self.run.run_json.as_declared()
         try:
             try:
                 self._search()
@@ -69,7 +69,7 @@ class Race:
                 self._confirm(prompts)
                 self._decide_gates(prompts)
             self.asking.end()
-            self.run.settled()
+            self.run.run_json.settled()
         finally:
             self.asking.write()
         return self.asking.failures
@@ -108,7 +108,7 @@ class Race:
 
     def _score(self, trial: Candidate, plan: Rectangle) -> float | None:
         """The mean objective of a trial, every prompt counting once; None where an image has none."""
-        from reports import load_run
+        from reports.read.run import load_run
 
         look = Look(race=self.run.race, number=1, stage=SEARCH, candidates=(*self._compared(), trial.name),
                     guidances=plan.guidances, prompts=plan.prompts, seeds=plan.seeds, images=0)
@@ -117,17 +117,17 @@ class Race:
         return None if scores.isna().any() or len(scores) < len(plan.prompts) else float(scores.mean())
 
     def _found(self, searcher: Searcher, plan: Rectangle) -> None:
-        """One look for the whole search. Its trials are no candidates, but for the best; that some could not be made is a result
+        """One look for the whole search. Its trials are not candidates, except the best; that some could not be made is a result
         like others, while all together are a failure."""
-        trials, kept = searcher.history, searcher.best()
+        trials, best = searcher.history, searcher.best()
         names = tuple(trial.name for trial in trials)
         look = self.asking.look(SEARCH, replace(plan, candidates=(*self._compared(), *names)))
         odd = sum(trial.score is None for trial in trials)
-        said = f"{len(trials)} block weights tried{f', {odd} of them without a score' if odd else ''}"
-        self.asking.close(look, Outcome(why=f"{said}; the best are kept: {', '.join(c.name for c in kept) or 'none'}"))
-        if kept:
+        summary = f"{len(trials)} block weights tried{f', {odd} of them without a score' if odd else ''}"
+        self.asking.close(look, Outcome(why=f"{summary}; the best are kept: {', '.join(c.name for c in best) or 'none'}"))
+        if best:
             self.asking.failures[:] = [failure for failure in self.asking.failures if failure.candidate not in names]
-        self.run.grow({"": kept})
+        self.run.grow({"": best})
 
     def _select(self) -> None:
         """Looks at the select prompts until one of them ends the race."""
@@ -143,14 +143,14 @@ class Race:
             look = self.asking.look(SELECT, plan)
             result = self._judge(number)
             last = short or number == len(looks)
-            added, said = ({}, "") if last else self._between(result)
+            added, notes = ({}, "") if last else self._between(result)
             plan = replace(plan, candidates=self._allowed(result.candidates), guidances=tuple(map(float, result.guidances)),
                            prompts=() if last else tuple(p for p in looks[number] if p not in known))
             if not (over := last or (result.done and not added)):
                 # Where nothing is left to decide, more prompts are of use to those that are added alone.
                 plan, added, fits = self._within(plan, (added,) if result.done or not added else (added, {}), known)
-                short, over, said = bool(fits), not plan.prompts, "; ".join(filter(None, (said, fits)))
-            why = "; ".join(filter(None, (result.why, said)))
+                short, over, notes = bool(fits), not plan.prompts, "; ".join(filter(None, (notes, fits)))
+            why = "; ".join(filter(None, (result.why, notes)))
             self.asking.close(look, Outcome(why=why, dropped=result.dropped, level=result.level))
             if over:
                 return
@@ -168,6 +168,7 @@ class Race:
     def _judge(self, number: int) -> LookResult:
         from reports.verdict.elimination import judge_look
 
+        self.run.progress.begin(f"{self.suite.name}: judging look {number}")
         result = judge_look(self._read().images, self.suite, number, frozenset(self._out))
         self._out |= {(cell.candidate, float(cell.guidance)) for cell in result.dropped}
         return result
@@ -206,12 +207,12 @@ class Race:
         return self.budget.images - self.asking.spent - confirm_images(self.suite, len(confirm_looks(self.suite)[0])) - judged
 
     def _between(self, result: LookResult) -> tuple[Added, str]:
-        """The candidates that refine the axis around the best; and why there are none where two neighbours have nothing between
+        """The candidates that refine the axis around the best; or why there are none: two neighbours with nothing between
         them."""
         from reports.verdict.elimination import refinements
 
         axis = self.budget.refine
-        found: dict[str, tuple[Candidate, ...]] = {}
+        between_neighbours: dict[str, tuple[Candidate, ...]] = {}
         ordered = sorted((c for c in self.suite.candidates if isinstance(c.axes.get(axis), int | float)),
                          key=lambda c: float(c.axes[axis]))
         try:
@@ -219,10 +220,10 @@ class Race:
                 low = next((c for c in reversed(ordered) if float(c.axes[axis]) < value), None)
                 high = next((c for c in ordered if float(c.axes[axis]) > value), None)
                 if low is not None and high is not None:
-                    found[low.name] = (*found.get(low.name, ()), between(low, high, axis, value))
+                    between_neighbours[low.name] = (*between_neighbours.get(low.name, ()), between(low, high, axis, value))
         except ValueError as error:  # a candidate without a number on the axis, or two with nothing between them
             return {}, f"not refined: {error}"
-        return found, ""
+        return between_neighbours, ""
 
     def _refine(self, plan: Rectangle, added: Added, known: Sequence[str]) -> Rectangle:
         """Takes candidates in and samples them on the prompts known so far; returns what the next look samples."""
@@ -230,8 +231,8 @@ class Race:
         new = tuple(c.name for group in added.values() for c in group)
         look = self.asking.look(REFINE, replace(plan, candidates=new, prompts=tuple(known)))
         self.asking.close(look, Outcome(why=f"added to look more closely at {self.budget.refine} around the best"))
-        held = {*plan.candidates, *new}
-        return replace(plan, candidates=self.asking.sound(c.name for c in self.suite.candidates if c.name in held))
+        candidates = {*plan.candidates, *new}
+        return replace(plan, candidates=self.asking.sound(c.name for c in self.suite.candidates if c.name in candidates))
 
     def _confirm_prompts(self) -> tuple[str, ...]:
         from reports.verdict.elimination import select_prompts
@@ -241,8 +242,8 @@ class Race:
 
     def _confirm(self, prompts: tuple[str, ...]) -> None:
         """The pick, and what it is compared with, on the prompts that had no part in the choice."""
-        from reports import recommend
         from reports.verdict.elimination import confirm_looks, confirm_plan
+        from reports.verdict.recommending import recommend
 
         run = self._read()
         names, scales = confirm_plan(run, recommend(run))
@@ -253,8 +254,9 @@ class Race:
 
     def _decide_gates(self, prompts: tuple[str, ...]) -> None:
         """More seeds for gates that cannot be decided yet, one look at a time."""
-        from reports import judge, recommend
+        from reports.gates import judge
         from reports.verdict.elimination import NOT_OF_IMAGES, confirm_looks, gate_level
+        from reports.verdict.recommending import recommend
 
         for seeds in confirm_looks(self.suite)[1:]:
             run = self._read()
@@ -274,23 +276,23 @@ class Race:
         """Whose images decide these verdicts: those judged, those they are compared with, and the baseline, which the metrics
         that need a reference are measured against."""
         against = {gate.name: gate.not_worse_than for gate in self.suite.gates}
-        held = {v.candidate for v in verdicts} | {against.get(v.gate) for v in verdicts}
-        held = held - {BASELINE} | ({self.suite.baseline} if held else set())
-        return tuple(c.name for c in self.suite.candidates if c.name in held)
+        names = {v.candidate for v in verdicts} | {against.get(v.gate) for v in verdicts}
+        names = names - {BASELINE} | ({self.suite.baseline} if names else set())
+        return tuple(c.name for c in self.suite.candidates if c.name in names)
 
     def _within_budget(self, stage: str, plan: Rectangle) -> Look | None:
         """The look, sampled; None where it would spend more than there is. The look before it then says so."""
         wanted = self.asking.wanted(plan)
         if self.budget.images and self.asking.spent + wanted > self.budget.images:
             last = self.asking.looks[-1]
-            said = f"{wanted:,} more images for the stage \"{stage}\" do not fit into the budget of {self.budget.images:,}"
-            self.asking.close(last, Outcome(why=f"{last.why}; {said}", dropped=last.dropped, level=last.level))
+            too_many = f"{wanted:,} more images for the stage \"{stage}\" do not fit into the budget of {self.budget.images:,}"
+            self.asking.close(last, Outcome(why=f"{last.why}; {too_many}", dropped=last.dropped, level=last.level))
             return None
         return self.asking.look(stage, plan)
 
     def _read(self) -> Run:
         """The run as far as the looks asked for images."""
-        from reports import load_run
+        from reports.read.run import load_run
 
         return load_run(self.of.folder, self.asking.looks)
 

@@ -47,8 +47,8 @@ class Trial:
 class Searcher:
     """The search of one suite, kept in `folder`/search.log. Whoever makes one holds the folder's lock.
 
-    Proposals follow from the declaration and the scores so far and from nothing else, so that a run that was killed goes on
-    with the same ones. A trial that was asked for and never told is asked for again. `name` says what else decides a score
+    Proposals follow from the declaration and the scores so far and from nothing else, so a run that was killed continues
+    with the same ones. A trial that never got a score is asked for again. `name` says what else decides a score
     (the suite, a hash of its grid and objective, the content of its files): another name, or another declaration, is another
     study in the same file. More `trials` of one that is otherwise the same go on with it.
     """
@@ -78,15 +78,15 @@ class Searcher:
 
         number = len(history) + 1
         origin, values = self._presets[number - 1] if number <= len(self._presets) else ("", self._proposed(number))
-        # One line of the file, so that a kill leaves all of a trial or nothing.
+        # One line of the file: a kill leaves all of a trial or nothing.
         self._study.add_trial(optuna.trial.create_trial(
             state=optuna.trial.TrialState.RUNNING, params=dict(zip(self.slots, values, strict=True)),
             distributions=self._distributions, user_attrs={"origin": origin}))
         return self._candidate(self._history()[-1])
 
     def tell(self, name: str, score: float | None) -> None:
-        """Notes the score (more is better) of the candidate of that name, or None for one that failed. Told again with the same
-        score it changes nothing. SearchError for a name that was never asked for, another score, or one that is no number."""
+        """Notes the score (more is better) of the candidate of that name, or None for one that failed. The same score
+        again changes nothing. SearchError for a name that was never asked for, another score, or a number that is not finite."""
         from optuna.trial import TrialState
 
         trial = next((trial for trial in self._history() if trial.name == name), None)
@@ -100,7 +100,7 @@ class Searcher:
             else:
                 self._study.tell(trial.number - 1, score)
         elif score != trial.score:
-            raise SearchError(f"{name!r} is told {score!r}, but {trial.score!r} is noted for it; where the way of scoring "
+            raise SearchError(f"{name!r} now has the score {score!r}, but {trial.score!r} is on record; where the way of scoring "
                               "changed, give the search another name")
 
     def best(self, keep: int | None = None) -> tuple[Candidate, ...]:
@@ -122,11 +122,11 @@ class Searcher:
             return {}
         from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 
-        found = get_param_importances(self._study, evaluator=FanovaImportanceEvaluator(seed=self.search.seed))
-        return {str(slot): float(share) for slot, share in found.items()}
+        shares = get_param_importances(self._study, evaluator=FanovaImportanceEvaluator(seed=self.search.seed))
+        return {str(slot): float(share) for slot, share in shares.items()}
 
     def _proposed(self, number: int) -> tuple[float, ...]:
-        """The sampler's next values. It is made anew for each trial, with a seed of the trial's own: what it proposes then
+        """The sampler's next values. It is made again for each trial, with a seed of the trial's own: what it proposes then
         depends on no earlier proposal of this process, only on the scores."""
         import optuna
 
@@ -140,7 +140,7 @@ class Searcher:
 
     def _history(self) -> tuple[Trial, ...]:
         """All trials of the study, also beyond the declared number."""
-        found: list[Trial] = []
+        trials: list[Trial] = []
         best: float | None = None
         for trial in self._study.get_trials(deepcopy=False):
             if set(trial.params) != set(self.slots):
@@ -149,9 +149,9 @@ class Searcher:
             if score is not None:
                 best = score if best is None else max(best, score)
             state = {"RUNNING": ASKED, "COMPLETE": SCORED}.get(trial.state.name, FAILED)
-            found.append(Trial(number=trial.number + 1, origin=str(trial.user_attrs.get("origin", "")), state=state, score=score,
+            trials.append(Trial(number=trial.number + 1, origin=str(trial.user_attrs.get("origin", "")), state=state, score=score,
                                best=best, values=tuple(float(trial.params[slot]) for slot in self.slots)))
-        return tuple(found)
+        return tuple(trials)
 
     def _candidate(self, trial: Trial) -> Candidate:
         blocks = Blocks(values=trial.values, convention=convention_of(self.search))
@@ -198,17 +198,17 @@ def _storage(path: Path) -> JournalStorage:
             except ValueError:
                 sound = False
             if not sound:
-                raise _damaged(path, f"line {number} is no record")
+                raise _damaged(path, f"line {number} is not a record")
     if len(whole) < len(data):
         with path.open("r+b") as file:
             file.truncate(len(whole))
     lock: Any = _Held()
     try:
         return JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
-    except Exception as error:  # whatever a record that is none makes Optuna raise
+    except Exception as error:  # whatever a malformed record makes Optuna raise
         raise _damaged(path, f"its records do not go together ({type(error).__name__}: {error})") from error
 
 
 def _damaged(path: Path, why: str) -> SearchError:
-    return SearchError(f"{path} is damaged: {why}. Move the file away and run again: the search begins anew, and the images that "
-                       "were made are used again")
+    return SearchError(f"{path} is damaged: {why}. Move the file away and run again: the search starts over, and reuses the "
+                       "images that were made")

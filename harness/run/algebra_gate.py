@@ -35,7 +35,7 @@ as many values are tried, from their start."""
 
 
 def identities_of(candidate: Candidate, library: Library) -> tuple[Coverage, ...]:
-    """A row of stage "identities" for each component that the candidate merges. Under "held" stand the identities that hold on
+    """A row of stage "identities" for each component that the candidate merges. Under "held" are the identities that hold on
     all of up to KEYS tensors, under "broken" sentences such as "alpha=0 is A: unet.conv_in.weight by 3.1 ulp and 2 more" with the
     tensor that is farthest off, in units in the last place of the stored dtype. Ends and equal models must agree to the bit,
     exchanged models and float64 within one unit, as in `merge --check`.
@@ -66,8 +66,8 @@ def _component(name: str, component: str, of: tuple[Merge, RecipePlan, Library])
     def read(source: Source) -> Tensor:
         return plan.files[source.model].tensor(source.component, source.key)
 
-    found = surveyed(_merges(component, keys, of), read, {})
-    for key, expression in found.items():
+    expressions = surveyed(_merges(component, keys, of), read, {})
+    for key, expression in expressions.items():
         if isinstance(expression, Merged):
             tensors = {source: read(source) for source in dict.fromkeys(sources(expression))}
             if separate(expression):
@@ -80,9 +80,9 @@ def _component(name: str, component: str, of: tuple[Merge, RecipePlan, Library])
                     off[key] = result.ulps
     statuses = {HELD: tuple(identity for identity, off in tried.items() if not off),
                 BROKEN: tuple(f"{identity}: {component}.{_worst(off)}" for identity, off in tried.items() if off)}
-    notes = (f"tried on {len(found)} of {len(merged)} merged tensors",)
+    notes = (f"tried on {len(expressions)} of {len(merged)} merged tensors",)
     return [Coverage(candidate=name, stage=STAGE, component=component, keys={k: v for k, v in statuses.items() if v},
-                     notes=notes)] if found else []
+                     notes=notes)] if expressions else []
 
 
 def chosen(component: str, sizes: Mapping[str, int], *, whole: bool = False) -> list[str]:
@@ -103,12 +103,13 @@ def _merges(component: str, keys: list[str], of: tuple[Merge, RecipePlan, Librar
     """The outermost merge of each key. Where the declared alpha asks for one parent alone nothing is merged there, and the
     identities are those of the same merge at 0.5."""
     merge, plan, library = of
-    found: dict[str, Expression] = {key: outer for key in keys
+    outermost: dict[str, Expression] = {key: outer for key in keys
                                     if (outer := next(merges(plan.parts[component].keys[key]), None)) is not None}
-    if len(found) < len(keys) and merge.alpha is not None:
+    if len(outermost) < len(keys) and merge.alpha is not None:
         halfway = plan_recipe(replace(merge, alpha=0.5), library).parts[component].keys
-        found |= {key: outer for key in keys if key not in found and (outer := next(merges(halfway[key]), None)) is not None}
-    return {key: found[key] for key in keys if key in found}
+        outermost |= {key: outer for key in keys
+                      if key not in outermost and (outer := next(merges(halfway[key]), None)) is not None}
+    return {key: outermost[key] for key in keys if key in outermost}
 
 
 def _merge_of(model: Model) -> Merge | None:

@@ -19,7 +19,7 @@ def pack(grid: Grid, missing: Sequence[Cell], size: int = 0) -> tuple[tuple[Cell
     The last bits of an image depend on the shape of its batch, and the shape is part of its key, so every batch has it;
     the neighbours do not matter. With several threads in one operation the place within the batch can, so a cell keeps the
     place that the cut of its whole grid gives it, unless that would take over a quarter more batches than packing closely.
-    Whoever writes the images drops the repetitions. Cells at guidance 1 stand apart: they need no negative branch.
+    Whoever writes the images drops the repetitions. Cells at guidance 1 are batched separately: they need no negative branch.
     """
     wanted, size = set(missing), size or grid.batch_size
     packed: list[tuple[Cell, ...]] = []

@@ -1,6 +1,5 @@
-"""The images of one suite's run: which are at hand, which other runs made already, and the making of the others in batches
-of one shape. run.py holds one for each suite.
-"""
+"""The images of one suite's run: which are at hand, which other runs made already, and the sampling of the others in batches of
+one shape."""
 
 from __future__ import annotations
 
@@ -98,23 +97,23 @@ class Gallery:
         if not identity:
             return []
         allowed = [self._keys_of(identity, size) for size in (self.suite.grid.batch_size, *self._smaller(name))]
-        found = [(cell, self.ledger.samples.get((name, cell))) for cell in cells]
-        return [s for cell, s in found if s is not None and any(s.key == k[cell] for k in allowed)]
+        samples = [(cell, self.ledger.samples.get((name, cell))) for cell in cells]
+        return [s for cell, s in samples if s is not None and any(s.key == k[cell] for k in allowed)]
 
     def make(self, made: Made, absent: Sequence[Cell], done: Done) -> None:
         """Samples the absent cells. Where memory runs out, the batch is halved for the rest,
         which is a record, and the keys of those images say so; at a batch of one the refusal is the candidate's result and
         goes through."""
-        left, device = list(absent), made.phases[0].enter().device
-        while left:
+        remaining, device = list(absent), made.phases[0].enter().device
+        while remaining:
             size = self._sizes.get(made.candidate.name, self.suite.grid.batch_size)
-            refused = self._try(made, left, size, done)
+            refused = self._try(made, remaining, size, done)
             if refused is None:
                 return
             self.ledger.add([self._refusal(refused, made, size)])
             free_memory(str(device))
             self._sizes[made.candidate.name] = size // 2
-            left = self.absent(made.candidate, made.identity)
+            remaining = self.absent(made.candidate, made.identity)
 
     def measure_floor(self, made: Made) -> None:
         """Makes a few images once more, one at a time, and notes how far they are from those of the batches: what two images
@@ -169,11 +168,11 @@ class Gallery:
 
     def _own(self, cells: Sequence[Cell], images: Images) -> dict[Cell, Images]:
         """The images of a batch without its repetitions; of a repeated cell that in the place which the whole grid gives it."""
-        found: dict[Cell, Images] = {}
+        by_cell: dict[Cell, Images] = {}
         for place, (cell, image) in enumerate(zip(cells, images, strict=True)):
-            if cell not in found or self._numbers[cell] % len(cells) == place:
-                found[cell] = image
-        return found
+            if cell not in by_cell or self._numbers[cell] % len(cells) == place:
+                by_cell[cell] = image
+        return by_cell
 
     def _write(self, candidate: Candidate, images: Mapping[Cell, Images],
                about: tuple[Mapping[Cell, str], Mapping[Cell, str]],
@@ -195,9 +194,9 @@ class Gallery:
         """What is still missing once the shared cache gave what it has."""
         keys = self._keys_of(identity, self.suite.grid.batch_size)
         asked = {cell: self.cache.get(shared_key(keys[cell], self._environment)) for cell in missing}
-        found = {cell: data for cell, data in asked.items() if data is not None}
-        self.ledger.store([(self._sample(candidate, cell, keys[cell], data), data) for cell, data in found.items()])
-        return [cell for cell in missing if cell not in found]
+        fetched = {cell: data for cell, data in asked.items() if data is not None}
+        self.ledger.store([(self._sample(candidate, cell, keys[cell], data), data) for cell, data in fetched.items()])
+        return [cell for cell in missing if cell not in fetched]
 
     def _sample(self, candidate: Candidate, cell: Cell, key: str, data: bytes) -> Sample:
         path = f"images/{slug(candidate.name)}/{slug(cell.prompt)}-seed{cell.seed}-cfg{cell.guidance:g}-{key[:8]}.png"

@@ -1,5 +1,5 @@
 """What candidates cost: latency, memory, energy and switching of one image at batch 1, as a user would run it, in rounds
-that alternate between them; and the batch-size curve. Apart from the batched sampling. run.py calls it."""
+that alternate between them; and the batch-size curve. Apart from the batched sampling."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from harness.materialise import Phase
 
 WARMUP_ROUNDS: Final = 1
-"""Untimed images after every switch; memory is polled during the first, so that polling disturbs no timed one."""
+"""Untimed images after every switch; memory is polled during the first, so polling does not disturb the timed ones."""
 
 TIMING_VERSION: Final = 2
 
@@ -87,16 +87,17 @@ def time_together(suite: Suite, enter: Callable[[str], Sequence[Phase]], togethe
     Per candidate: Latency, Memory, Timeline, Power and Durations; or, if it raised, a Failure, and a Fit too if memory
     was refused. Nothing is raised for a candidate's sake.
     """
-    held = {name: _Costs(name, together) for name in together.settings}
+    costs_by_name = {name: _Costs(name, together) for name in together.settings}
     failed: dict[str, tuple[Record, ...]] = {}
     started, done = time.perf_counter(), 0
-    for visit in _visits(suite, held, enter, together):
+    for visit in _visits(suite, costs_by_name, enter, together):
         done = visit.round + 1
         if visit.error is not None:
             failed[visit.name] = _failure(visit, together)
     stopped = together.rounds.reached(done, time.perf_counter() - started)
     guidance = timed_cell(suite).guidance
-    return tuple(record for name, costs in held.items() for record in failed.get(name) or costs.records(guidance, stopped))
+    return tuple(record for name, costs in costs_by_name.items()
+                 for record in failed.get(name) or costs.records(guidance, stopped))
 
 
 def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str,
@@ -190,9 +191,9 @@ class _Costs:
 def _failure(visit: Visit, together: Together) -> tuple[Record, ...]:
     error = visit.error
     assert error is not None
-    said = str(error) or "no message"
+    message = str(error) or "no message"
     failure = Failure(candidate=visit.name, stage="time", error=type(error).__name__,
-                      message=f"{said} (in round {visit.round + 1})")
+                      message=f"{message} (in round {visit.round + 1})")
     refused = out_of_memory(error)
     if refused is None:
         return (failure,)

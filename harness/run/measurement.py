@@ -1,6 +1,4 @@
-"""Metrics over images: what is due, batch by batch while others are sampled, and the records of it. The gallery hands over
-images as they are made; run.py asks once more for whatever is still due when a candidate's images are at hand.
-"""
+"""Metrics over images: what is due, measured batch by batch while other images are sampled, and the records of it."""
 
 from __future__ import annotations
 
@@ -41,7 +39,7 @@ class Shown:
 @dataclass(kw_only=True)
 class Meter:
     """The metrics of a suite on a device. `settings` holds by metric the hash of what else decides its values; `clip` loads
-    the CLIP scorer when it is first needed. Every metric is of one image alone, so that it does not matter how they come."""
+    the CLIP scorer when it is first needed. Every metric is of one image alone, so their order does not matter."""
 
     suite: Suite
     ledger: Ledger
@@ -81,8 +79,8 @@ class Meter:
         # Side by side only where operations take one thread each; a large CLIP model wants the whole device.
         jobs = len(due) if self._small else 1
         with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
-            made = {name: pool.submit(self._all, name, shown.of(places)) for name, places in due.items()}
-            for name, scores in made.items():
+            results = {name: pool.submit(self._all, name, shown.of(places)) for name, places in due.items()}
+            for name, scores in results.items():
                 with stage(f"metric {name}"):
                     if (error := scores.result()) is not None:
                         raise error
@@ -104,8 +102,8 @@ class Meter:
 
     def _reference(self, name: str, cell: Cell) -> str:
         """The key of the baseline's image that a metric compares with; empty where it compares with none."""
-        found = self._baseline.get(cell) if METRICS[name].paired else None
-        return found.key if found is not None else ""
+        baseline_image = self._baseline.get(cell) if METRICS[name].paired else None
+        return baseline_image.key if baseline_image is not None else ""
 
     def _due(self, name: str, shown: Shown) -> list[int]:
         """The places of the images that a metric is not known of as it is now."""
@@ -119,11 +117,11 @@ class Meter:
 
     def _all(self, name: str, shown: Shown) -> Exception | None:
         """A metric on many images, some at a time so that memory holds them; the first error of an image."""
-        found = None
+        first_error = None
         for start in range(0, len(shown.samples), IMAGES_AT_ONCE):
             error = self._each(name, shown.of(range(start, min(start + IMAGES_AT_ONCE, len(shown.samples)))))
-            found = found or error
-        return found
+            first_error = first_error or error
+        return first_error
 
     def _each(self, name: str, shown: Shown) -> Exception | None:
         """A metric on all images, or one by one where that fails; the first error of an image."""
@@ -132,8 +130,9 @@ class Meter:
         except Exception as error:
             if len(shown.samples) == 1:
                 return error
-            failed = [found for place in range(len(shown.samples)) if (found := self._each(name, shown.of([place]))) is not None]
-            return failed[0] if failed else None
+            errors = [failure for place in range(len(shown.samples))
+                      if (failure := self._each(name, shown.of([place]))) is not None]
+            return errors[0] if errors else None
         return None
 
     def _take(self, name: str, shown: Shown) -> None:
@@ -153,13 +152,13 @@ class Meter:
 
     def _records(self, name: str, shown: Shown, scores: Sequence[ImageScore]) -> Iterator[Measurement]:
         row = METRICS[name]
-        for place, (s, found) in enumerate(zip(shown.samples, scores, strict=True)):
-            score, key = found, self._reference(name, s.cell)
+        for place, (s, measured) in enumerate(zip(shown.samples, scores, strict=True)):
+            score, key = measured, self._reference(name, s.cell)
             if why := self.ledger.defect(s.key):
-                score = ImageScore(missing={spec.name: f"the image is none: {why}" for spec in row.values})
+                score = ImageScore(missing={spec.name: f"unusable image: {why}" for spec in row.values})
             elif key and self.ledger.defect(key):
                 # Which values need the reference is the metric's own knowledge: without one it says so itself.
-                score = row.measure(self._images(name, shown.of([place]), "the baseline's image of this cell is none"))[0]
+                score = row.measure(self._images(name, shown.of([place]), "the baseline's image of this cell is unusable"))[0]
             yield Measurement(sample=s.key, candidate=s.candidate, cell=s.cell, metric=name, reference=key,
                               version=row.version, setting=self.settings.get(name, ""), values=score.values,
                               labels=score.labels, details=score.details, missing=score.missing)

@@ -1,10 +1,12 @@
-"""What a user sees while a run goes on: one bar with an estimate of the time left, or plain lines where there is no
-terminal. plugin and cli make it."""
+"""What a user sees while a run goes on: one bar with an estimate of the time left, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 
 import sys
+import threading
 import time
+from collections.abc import Callable
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
 from harness.records.text import printable
@@ -13,58 +15,157 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 LINE_EVERY_SECONDS = 10.0
+"""Between two lines of a log while images are made."""
+HEARTBEAT_SECONDS = 30.0
+"""The longest silence of a log, whatever is being done."""
 
 
 class Progress(Protocol):
-    """Told of every finished unit (an image sampled, reused or given up)."""
+    """Hears of every finished unit (an image sampled, reused or given up) and of every stage that begins."""
 
     def advance(self, units: int, doing: str) -> None:
         """`units` more are done; `doing` says in a few words what is going on."""
+
+    def begin(self, doing: str) -> None:
+        """Something begins that takes a while and finishes no unit: reading files, timing, writing a page."""
+
+
+class Display(Progress, Protocol):
+    """A Progress that is on the screen between `start` and `stop`."""
+
+    def expect(self, units: int) -> None:
+        """`units` more than were known of are to come."""
+
+    def start(self) -> None:
+        """Shows it."""
+
+    def stop(self) -> None:
+        """Takes it off the screen."""
 
 
 class Silent:
     """Shows nothing."""
 
     def advance(self, units: int, doing: str) -> None:
-        """Takes note of nothing."""
+        """Ignored."""
+
+    def begin(self, doing: str) -> None:
+        """Ignored."""
+
+    def expect(self, units: int) -> None:
+        """Ignored."""
+
+    def start(self) -> None:
+        """Nothing to show."""
+
+    def stop(self) -> None:
+        """Nothing to take off."""
 
 
 class Bar:
-    """A rich progress bar on a terminal; elsewhere (a CI log) one line every ten seconds."""
+    """A rich progress bar on a terminal or in a notebook; elsewhere (a CI log) a line every ten seconds while images are made,
+    and one at least every thirty seconds whatever is being done."""
 
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.started, self.last_line = total, 0, time.monotonic(), 0.0
+    def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
+        self.total, self.done, self.doing, self.clock = total, 0, "starting", clock
         self.rich: RichProgress | None = None
+        self.heartbeat = Heartbeat(self._line, clock)
+        self._started: float | None = None
+        self._lines = threading.Lock()
 
     def start(self) -> None:
         """Shows the bar; it is drawn on standard error so that piped output stays clean."""
-        if self.rich is None and sys.stderr.isatty():
-            from rich import progress
-            from rich.console import Console
+        self._started = self.clock() if self._started is None else self._started
+        if self.rich is not None:
+            return
+        if not (sys.stderr.isatty() or in_notebook()):
+            self.heartbeat.start()
+            return
+        from rich import progress
+        from rich.console import Console
 
-            self.rich = progress.Progress(
-                progress.SpinnerColumn(), progress.TextColumn("{task.description}", markup=False), progress.BarColumn(),
-                progress.MofNCompleteColumn(), progress.TimeElapsedColumn(), progress.TextColumn("left"),
-                progress.TimeRemainingColumn(), console=Console(stderr=True), transient=True)
-            self.task = self.rich.add_task("starting", total=self.total, completed=self.done)
-            self.rich.start()
+        self.rich = progress.Progress(
+            progress.SpinnerColumn(), progress.TextColumn("{task.description}", markup=False), progress.BarColumn(),
+            progress.MofNCompleteColumn(), progress.TimeElapsedColumn(), progress.TextColumn("left"),
+            progress.TimeRemainingColumn(), console=Console(stderr=True), transient=True)
+        self.task = self.rich.add_task(self.doing, total=self.total, completed=self.done)
+        self.rich.start()
 
     def stop(self) -> None:
         """Takes the bar off the screen."""
+        self.heartbeat.stop()
         if self.rich is not None:
             self.rich.stop()
             self.rich = None
 
+    def expect(self, units: int) -> None:
+        """`units` more are to come than the bar knew of."""
+        self.total += units
+        if self.rich is not None:
+            self.rich.update(self.task, total=self.total)
+
+    def begin(self, doing: str) -> None:
+        """Says what is being done from now on."""
+        self.doing = printable(doing)[:60]
+        if self.rich is not None:
+            self.rich.update(self.task, description=self.doing)
+
     def advance(self, units: int, doing: str) -> None:
         """Moves the bar on."""
         self.done += units
-        doing = printable(doing)[:60]
+        self.begin(doing)
         if self.rich is not None:
-            self.rich.update(self.task, completed=self.done, description=doing)
-            return
-        now = time.monotonic()
-        if now - self.last_line >= LINE_EVERY_SECONDS:
-            self.last_line = now
-            rate = self.done / max(now - self.started, 1e-9)
-            left = f"{(self.total - self.done) / rate:.0f} s left" if self.done else "time left unknown"
-            print(f"\n[{self.done}/{self.total} images, {left}] {doing}", file=sys.stderr, flush=True)
+            self.rich.update(self.task, completed=self.done)
+        elif self.clock() - self.heartbeat.last >= LINE_EVERY_SECONDS:
+            self._line()
+
+    def _line(self) -> None:
+        """One line of a log: how far, for how long, how long still, and what."""
+        with self._lines:
+            now = self.clock()
+            self.heartbeat.last = now
+            elapsed = now - (now if self._started is None else self._started)
+            left = f"about {(self.total - self.done) * elapsed / self.done:.0f} s left" if self.done else "time left unknown"
+            print(f"\n[{self.done}/{self.total} images, {elapsed:.0f} s, {left}] {self.doing}", file=sys.stderr, flush=True)
+
+
+class Heartbeat:
+    """Calls `line` from a thread of its own whenever HEARTBEAT_SECONDS have passed since `last`. It wakes only when a line may be
+    due, so that it disturbs no timing; `wait` sleeps up to so many seconds and says whether to end."""
+
+    def __init__(self, line: Callable[[], None], clock: Callable[[], float],
+                 wait: Callable[[float], bool] | None = None) -> None:
+        self.last = clock()
+        self._say, self._clock = line, clock
+        self._ended = threading.Event()
+        self._wait = self._ended.wait if wait is None else wait
+        self._thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begins to beat."""
+        if self._thread is None:
+            self._ended.clear()
+            self._thread = threading.Thread(target=self.run, name="sweetspot-heartbeat", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ends, and waits for a line that is being written."""
+        if self._thread is not None:
+            self._ended.set()
+            self._thread.join()
+            self._thread = None
+
+    def run(self) -> None:
+        """Beats until `wait` says to end."""
+        while not self._wait(max(0.0, HEARTBEAT_SECONDS - (self._clock() - self.last))):
+            if self._clock() - self.last >= HEARTBEAT_SECONDS:
+                self._say()
+
+
+def in_notebook() -> bool:
+    """Whether rich can draw here as in a Jupyter notebook: it needs ipywidgets for that."""
+    if "IPython" not in sys.modules or find_spec("ipywidgets") is None:
+        return False
+    from rich.console import Console
+
+    return Console().is_jupyter

@@ -1,24 +1,25 @@
-"""What run.json says of a run: the suite, with what a race added to it, and all that decides which records count.
-run.py writes it; reports read it."""
+"""run.json: the suite, with what a race added to it, and all that decides which records of a run count."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from harness.declare import Candidate, Suite, plain, restore, short_hash
 from harness.metrics import METRICS
-from harness.records import RUN_FORMAT
+from harness.records import RUN_FORMAT, write_atomically
 from harness.records.values import to_plain
 
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """What a session brings to run.json: where its suite was read, how pytest was called, the machine (`environment`), the
-    sampling block, by metric the hash of what else decides its values, and whom the device refuses."""
+    sampling block, by metric the hash of what else decides its values, and which candidates the device refuses, with why."""
 
     suite_file: str
     command: Sequence[str]
@@ -26,6 +27,50 @@ class Session:
     sampling: Mapping[str, Any]
     metric_settings: Mapping[str, str]
     not_offered: Mapping[str, str]
+
+
+class RunJson:
+    """The run.json of one run, and with it the suite as it is now: as declared, with the candidates that a race added. Every
+    change is written at once."""
+
+    def __init__(self, folder: Path, declared: Suite, session: Session, before: Mapping[str, Any]) -> None:
+        """`before` is what the file said until now."""
+        self._file, self._declared = folder / "run.json", declared
+        self._earlier = added_before(declared, before)
+        self.suite = grown(declared, self._earlier)
+        self.facts: Mapping[str, Any] = heading(declared, self.suite, session, before)
+        self._save()
+
+    def grow(self, added: Mapping[str, Sequence[Candidate]]) -> None:
+        """Takes more candidates into the suite."""
+        self._become(grown(self.suite, added))
+
+    def as_declared(self) -> None:
+        """Takes back what a race added; the file keeps what an earlier session's race added until `settled`."""
+        self._become(self._declared)
+
+    def settled(self) -> None:
+        """What an earlier session's race added, and this one did not, is in the file no more."""
+        self._earlier = {}
+        self._note_suite()
+
+    def note(self, **facts: Any) -> None:
+        """Notes facts by their names in the file."""
+        self.facts = {**self.facts, **facts}
+        self._save()
+
+    def _become(self, suite: Suite) -> None:
+        if suite != self.suite:
+            self.suite = suite
+            self._note_suite()
+
+    def _note_suite(self) -> None:
+        now = of_suite(self._declared, grown(self.suite, self._earlier))
+        if now != {name: self.facts.get(name) for name in now}:
+            self.note(**now)
+
+    def _save(self) -> None:
+        write_atomically(self._file, json.dumps(self.facts, indent=1, ensure_ascii=False).encode())
 
 
 def race_of(suite: Suite) -> str:
@@ -37,22 +82,22 @@ def race_of(suite: Suite) -> str:
 
 
 def added_before(declared: Suite, before: Mapping[str, Any]) -> dict[str, tuple[Candidate, ...]]:
-    """By the name of the candidate that they stand behind: those that a race of this very declaration added in an earlier
+    """By the name of the candidate that they come after: those that a race of this very declaration added in an earlier
     session, as far as run.json can be read."""
-    found: dict[str, tuple[Candidate, ...]] = {}
+    added: dict[str, tuple[Candidate, ...]] = {}
     names = before.get("added")
     if not isinstance(names, list) or not names or not race_of(declared) or before.get("race") != race_of(declared):
-        return found
+        return added
     with suppress(TypeError, KeyError, AttributeError, ValueError, RecursionError):
         behind = ""
         for candidate in restore(before["suite"]).candidates:
             if not isinstance(candidate, Candidate):
                 return {}
             if candidate.name in names:
-                found[behind] = (*found.get(behind, ()), candidate)
+                added[behind] = (*added.get(behind, ()), candidate)
             else:
                 behind = candidate.name
-    return found
+    return added
 
 
 def grown(suite: Suite, added: Mapping[str, Sequence[Candidate]]) -> Suite:
@@ -69,21 +114,21 @@ def grown(suite: Suite, added: Mapping[str, Sequence[Candidate]]) -> Suite:
 def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str, Any]) -> dict[str, Any]:
     """The run.json of a session: `suite` is what was declared with what a race added, `before` what the file said until now."""
     specs = {spec.name: to_plain(spec) for name in suite.metrics for spec in METRICS[name].rows(name)}
-    kept = before.get("metric_settings") == session.metric_settings
+    same_settings = before.get("metric_settings") == session.metric_settings
     earlier = _earlier(before)
     return {
         "format": RUN_FORMAT, **of_suite(declared, suite), "suite_file": session.suite_file,
         "environment": session.environment, "metrics": specs, "command": list(session.command),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "sampling": session.sampling, "metric_settings": session.metric_settings,
-        "clip_definition": before.get("clip_definition", "") if kept else "", "not_selected": [],
+        "clip_definition": before.get("clip_definition", "") if same_settings else "", "not_selected": [],
         "not_offered": session.not_offered,
         "earlier_environments": earlier[:-1] if earlier[-1:] == [session.environment] else earlier,
     }
 
 
 def of_suite(declared: Suite, suite: Suite) -> dict[str, Any]:
-    """The part of run.json that is about the suite: as it is now, whom a race added to it, and the race's hash."""
+    """The part of run.json about the suite: as it is now, the names that a race added, and the race's hash."""
     known = {c.name for c in declared.candidates}
     return {"suite": plain(suite), "added": [c.name for c in suite.candidates if c.name not in known], "race": race_of(declared)}
 
@@ -91,8 +136,8 @@ def of_suite(declared: Suite, suite: Suite) -> dict[str, Any]:
 def _earlier(head: Mapping[str, Any]) -> list[Any]:
     """The different environments of earlier sessions in this folder, oldest first."""
     listed = head.get("earlier_environments")
-    found: list[Any] = []
+    environments: list[Any] = []
     for one in (*(listed if isinstance(listed, list) else ()), head.get("environment")):
-        if one and one not in found:
-            found.append(one)
-    return found
+        if one and one not in environments:
+            environments.append(one)
+    return environments

@@ -24,7 +24,7 @@ from reports.page.image_pairs import example_pairs
 from reports.page.layout import PAGE_BUDGET, PAGE_NAME, Live, lay_out, packed
 from reports.page.pick_recipe import recipe_section
 from reports.page.pick_strip import illustrated
-from reports.page.summary import markdown
+from reports.page.summary import clauses, markdown
 from reports.page.thumbnails import strip
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import cluster_mean
@@ -89,8 +89,8 @@ def csv(run: Run) -> str:
     for column in table.columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
             table[column] = table[column].map(in_csv)
-    said: str = table.rename(columns=in_csv).to_csv(index=False)
-    return said
+    text: str = table.rename(columns=in_csv).to_csv(index=False)
+    return text
 
 
 def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:
@@ -98,34 +98,32 @@ def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:
     if rec.pick is None:
         return []
     rows = run.images[(run.images["candidate"] == rec.pick) & (run.images["guidance"] == rec.guidance)]
-    found = [_gain(run, c) for c in rec.comparisons[:1]]
+    facts = [_gain(run, c) for c in rec.comparisons[:1]]
     for value in ("clip_score", "clipped_share"):
         e = cluster_mean(rows, value)
         below = (f"{words.interval(e.low, e.high, value)} · {words.plural(e.prompts, 'prompt')}, {e.pairs} images"
                  if e.mean is not None else e.why)
-        found.append({"name": words.title(value), "said": words.number(e.mean, value), "below": below})
+        facts.append({"name": words.title(value), "said": words.number(e.mean, value), "below": below})
     s = seconds_per_image(run, rec.pick)
-    found.append({"name": "Seconds per image", "said": words.number(s.median, "seconds_per_image"),
+    facts.append({"name": "Seconds per image", "said": words.number(s.median, "seconds_per_image"),
                   "below": words.visible(s.why) or f"median of {words.plural(s.rounds, 'round')}, batch "
                   f"{run.latency[rec.pick].batch_size}"})
     m = peak_memory(run, rec.pick)
-    found.append({"name": "Peak memory", "said": words.number(m.value, "peak_bytes"),
+    facts.append({"name": "Peak memory", "said": words.number(m.value, "peak_bytes"),
                   "below": words.visible(m.why_missing if m.value is None else words.reading(m.name))})
-    return found
+    return facts
 
 
 def _gain(run: Run, c: Comparison) -> dict[str, str]:
     d = c.difference
-    held = "held-out confirm prompt" if c.split == "confirm" else "select prompt, unconfirmed"
-    return {"name": f"Gain over {label_with_role(run, c.other)}", "said": words.signed(d.mean),
-            "below": f"{words.interval(d.low, d.high)} points · {words.plural(d.prompts, held)}" if d.mean is not None else d.why}
+    which = "held-out confirm prompt" if c.split == "confirm" else "select prompt, unconfirmed"
+    below = f"{words.interval(d.low, d.high)} points · {words.plural(d.prompts, which)}" if d.mean is not None else d.why
+    return {"name": f"Gain over {label_with_role(run, c.other)}", "said": words.signed(d.mean), "below": below}
 
 
 def _parts(sentence: str) -> tuple[str, str]:
     """The verdict's first clause, for the largest type, and the rest of the sentence."""
-    head, mark, rest = sentence.partition("; ")
-    if not mark:
-        head, mark, rest = sentence.partition(": ")
+    head, rest = clauses(sentence)
     return _unbroken(words.visible(head)), _unbroken(words.visible(rest))
 
 

@@ -57,7 +57,7 @@ def lay_out(template: str, run: Run, shown: Explorer, values: Mapping[str, Any],
     scripts = (get_plotlyjs(), code, *([live.script] if live else []))
     policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
               f"script-src {' '.join(map(_hash, scripts))}")
-    page = _environment().get_template(template).render(
+    page = environment().get_template(template).render(
         {**values, "run": run, "suite": run.suite, "policy": policy, "style": Markup(_source("page.css")), "live": live,
          "module": Markup(code), "plotlyjs": Markup(_plotlyjs()),
          "explorer_data": packed(json.dumps(shown.data, ensure_ascii=False, separators=(",", ":"))) if shown.paths else ""})
@@ -66,8 +66,8 @@ def lay_out(template: str, run: Run, shown: Explorer, values: Mapping[str, Any],
         return page
     # Nothing that a run says can hold this tag, since all of its "<" are escaped.
     head, tag, tail = page.partition(_THUMBNAILS)
-    made = thumbnails(run.folder, shown.paths, int(1e6 * budget) - len(page.encode(errors="replace")) - _NOTES_ROOM)
-    return "".join((head, tag, in_script(json.dumps(vars(made), separators=(",", ":"))), tail))
+    thumbs = thumbnails(run.folder, shown.paths, int(1e6 * budget) - len(page.encode(errors="replace")) - _NOTES_ROOM)
+    return "".join((head, tag, in_script(json.dumps(vars(thumbs), separators=(",", ":"))), tail))
 
 
 def _with_table(page: str, table: str, budget: float) -> str:
@@ -90,13 +90,14 @@ def packed(text: str) -> str:
 
 
 @cache
-def _environment() -> jinja2.Environment:
-    made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                              undefined=jinja2.StrictUndefined)
-    made.filters["visible"] = words.visible
-    made.globals["label"] = label_with_role
-    made.globals["objective_words"] = objective_words
-    return made
+def environment() -> jinja2.Environment:
+    """Of the templates: everything is escaped, and a name that is not given is an error."""
+    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
+                                   lstrip_blocks=True, undefined=jinja2.StrictUndefined)
+    templates.filters["visible"] = words.visible
+    templates.globals["label"] = label_with_role
+    templates.globals["objective_words"] = objective_words
+    return templates
 
 
 @cache

@@ -45,12 +45,12 @@ def write_live(folder: Path, moment: Moment, budget: float) -> Path:
     `budget` is in megabytes. Raises what reading or writing raises: the caller must not let that stop the run.
     """
     run = _without(load_run(folder, moment.looks), moment.anew)
-    told = _live(run, moment)
-    if told.verdict:
+    mark = _live(run, moment)
+    if mark.verdict:
         rec = recommend(run)
-        text = render(run, rec, judge(run, rec), budget, told)
+        text = render(run, rec, judge(run, rec), budget, mark)
     else:
-        text = _waiting(run, told, budget)
+        text = _waiting(run, mark, budget)
     page = folder / PAGE_NAME
     write_atomically(page, text.encode("utf-8", errors="replace"))
     return page
@@ -92,14 +92,14 @@ def _left_out(run: Run, name: str) -> bool:
 
 def _live(run: Run, moment: Moment) -> Live:
     verdict = ready(run)
-    said = "nothing sampled yet" if run.images.empty else counted(run)
-    return Live(said=f"{said}; {'the verdict below is so far only, and may change' if verdict else 'no verdict yet'}",
+    progress = "nothing sampled yet" if run.images.empty else counted(run)
+    return Live(said=f"{progress}; {'the verdict below is so far only, and may change' if verdict else 'no verdict yet'}",
                 doing=words.visible(moment.doing), started=words.visible(str(run.head.get("started", ""))),
                 written=datetime.now(UTC).isoformat(timespec="seconds"), every=max(1, round(moment.every)), verdict=verdict,
                 script=Markup((TEMPLATES / "live.js").read_text(encoding="utf-8").strip()))
 
 
-def _waiting(run: Run, told: Live, budget: float) -> str:
+def _waiting(run: Run, mark: Live, budget: float) -> str:
     """The page without a verdict: what there is, what is to come, and the pictures."""
     draft = Recommendation(kind="sweep", axis=axis_of(run.suite), pick=None, guidance=None, sentence="", rule="")
     lead = "Running: nothing sampled yet" if run.images.empty else f"Running: {counted(run)}, no verdict yet"
@@ -110,7 +110,7 @@ def _waiting(run: Run, told: Live, budget: float) -> str:
     values: dict[str, Any] = {"lead": lead, "plan": " · ".join(plan), "rows": [_row(run, c) for c in run.suite.candidates],
                               "measured": words.listed([words.title(m) for m in run.suite.metrics], 99), "figures": {},
                               "gates": words.listed([words.visible(g.name) for g in run.suite.gates], 99), "figure_json": "{}"}
-    return lay_out("waiting.html.j2", run, explorer(run, draft), values, budget, told)
+    return lay_out("waiting.html.j2", run, explorer(run, draft), values, budget, mark)
 
 
 def _row(run: Run, candidate: Candidate) -> dict[str, str]:

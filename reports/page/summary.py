@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
@@ -26,22 +27,35 @@ STYLES: Final = {"passed": "green", "failed": "bold red", "inconclusive": "yello
 
 
 def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> RenderableType:
-    """One rich renderable: the candidates, the verdict sentence, the gates, failures and caveats."""
+    """One rich renderable: the candidates, the verdict in full, the gates, what was spent, and the caveats."""
     from rich.console import Group
     from rich.text import Text
 
     at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
     headings, rows = _columns(run, recommendation)
     table = _Fitting(f"{words.visible(run.suite.name)}{at}", headings, rows)
-    found: list[RenderableType] = [table, Text(recommendation.sentence, style="bold")]
+    parts: list[RenderableType] = [table, Text(recommendation.sentence, style="bold")]
     for g in tables.gate_rows(run, verdicts):
         asked = f"{g['value']} {g['limit']}".strip()
-        found.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {asked}; observed {g['observed']} ({g['reason']})",
+        parts.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {asked}; observed {g['observed']} ({g['reason']})",
                           style=STYLES[g["status"]]))
     if total := spent(run):
-        found.append(Text(f"spent: {total.said}"))
-    found.extend(Text(f"! {said}", style="yellow") for said in recommendation.caveats)
-    return Group(*found)
+        parts.append(Text(f"spent: {total.said}"))
+    parts.extend(Text(f"! {said}", style="yellow") for said in recommendation.caveats)
+    return Group(*parts)
+
+
+def closing_lines(run: Run, recommendation: Recommendation, page: Path) -> list[str]:
+    """The verdict in a line, and the page's path in another: the last lines of a terminal."""
+    return [words.visible(f"{run.suite.name}: {clauses(recommendation.sentence)[0]}"), words.visible(f"page: {page}")]
+
+
+def clauses(sentence: str) -> tuple[str, str]:
+    """A verdict's first clause, which says what to ship, and the rest of the sentence."""
+    head, mark, rest = sentence.partition("; ")
+    if not mark:
+        head, mark, rest = sentence.partition(": ")
+    return head, rest
 
 
 class _Fitting:
@@ -79,8 +93,8 @@ class _Fitting:
             table.add_column(Text(head), justify="right" if number else "left", overflow="fold", no_wrap=bool(number))
         for cells in self._rows:
             # Why a number is absent stands among the caveats and on the page; here it would push the others off the screen.
-            told = [cells[0], *(said.split(":")[0] for said in cells[1:])]
-            table.add_row(*(Text(told[at]) for at in kept), style="bold" if told[0].startswith(STAR) else "")
+            shown = [cells[0], *(said.split(":")[0] for said in cells[1:])]
+            table.add_row(*(Text(shown[at]) for at in kept), style="bold" if shown[0].startswith(STAR) else "")
         return table
 
 
@@ -118,26 +132,26 @@ def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[
     switched = any(not row["switch"].startswith("not measured") for row in rows)
     headings = ["candidate", "CLIP score [95 %]", *middle, f"s/image (median{f', {rounds}' if rounds else ''})",
                 *([SWITCH] if switched else []), f"peak memory{f' ({probes})' if probes else ''}"]
-    found = []
+    cells_by_row = []
     for row in rows:
         name = (STAR if row["pick"] else "  ") + row["name"] + (f" ({row['role']})" if row["role"] else "")
         loss = lost.get(row["candidate"])
         between = [row["saturation"], row["clipped_share"]] if not lost else ["–"] * 3
         if loss is not None:
             between = [loss["psnr"], loss["exact"].replace(" of ", "/"), loss["ratio"].split(" (")[0]]
-        found.append([name, f"{row['clip_score']} {row['clip_score_range']}".strip(), *between, row["seconds"],
+        cells_by_row.append([name, f"{row['clip_score']} {row['clip_score_range']}".strip(), *between, row["seconds"],
                       *([row["switch"]] if switched else []), row["memory"]])
-    return headings, found
+    return headings, cells_by_row
 
 
 def within_limit(lines: list[str]) -> str:
     """The lines as one text of at most MARKDOWN_LIMIT bytes; what does not fit is cut at a line, and it says so."""
     note = "\n\n… cut here; the page has the rest.\n"
-    kept: list[str] = []
+    lines_kept: list[str] = []
     size = len(note.encode())
     for line in lines:
         size += len(line.encode()) + 1
         if size > MARKDOWN_LIMIT:
-            return "\n".join(kept) + note
-        kept.append(line)
-    return "\n".join(kept) + "\n"
+            return "\n".join(lines_kept) + note
+        lines_kept.append(line)
+    return "\n".join(lines_kept) + "\n"

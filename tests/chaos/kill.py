@@ -50,9 +50,9 @@ def import_everything() -> None:
     import pytest
     import pytest_benchmark.plugin
 
-    import harness.plugin.session
     import harness.run.suite_run
     import harness.sampling
+    import harness.session.session
     import reports.page.build
     from harness.probes.environment import environment
 

@@ -1,8 +1,4 @@
-"""A sweep that is killed a few times ends like an unbroken one; `make chaos` kills it fifty times.
-
-The sweep here is a race: it samples, measures and judges as a plain one does, and its looks besides. A plain one that is killed
-is in tests/run/test_suite_run.py.
-"""
+"""A sweep that is killed a few times ends like an unbroken one; `make chaos` kills it fifty times."""
 
 import subprocess
 import sys
@@ -13,9 +9,10 @@ import pytest
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="the chaos run forks")
-def test_a_sweep_killed_three_times_ends_like_an_unbroken_one() -> None:
-    done = subprocess.run([sys.executable, str(Path(__file__).with_name("kill.py")), "--kills", "3", "--race"],
-                          capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("race", [(), ("--race",)], ids=["whole", "race"])
+def test_a_sweep_killed_three_times_ends_like_an_unbroken_one(race: tuple[str, ...]) -> None:
+    done = subprocess.run([sys.executable, str(Path(__file__).with_name("kill.py")), "--kills", "3", *race], capture_output=True,
+                          text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "3 kills" in done.stdout
     assert "nothing lost, nothing doubled" in done.stdout

@@ -259,7 +259,7 @@ def test_a_word_that_stands_in_no_prompt_fails_before_the_first_image(tmp_path: 
     finally:
         run.close()
     assert failure.error == SamplingError.__name__
-    assert "'zebra' stands in no prompt" in failure.message
+    assert "'zebra'" in failure.message
     assert not list((tmp_path / "runs").rglob("*.png"))
 
 

@@ -29,7 +29,7 @@ HOSTILE = "@me <img>"
 def loaded() -> None:
     """pytester forgets modules that were first imported inside it, and numpy or torch cannot be imported twice."""
     for name in ("diffusers", "open_clip", "pandas", "peft.tuners.lora", "plotly.graph_objects", "reports.page.build",
-                 "sklearn.cluster", "torchao.quantization", "torchmetrics.image", "transformers", "harness.plugin.session"):
+                 "sklearn.cluster", "torchao.quantization", "torchmetrics.image", "transformers", "harness.session.session"):
         importlib.import_module(name)
 
 

@@ -35,7 +35,7 @@ def write_suite(pytester: pytest.Pytester, name: str = "tiny", more: str = "",
 def loaded() -> None:
     """pytester forgets modules that were first imported inside it, and numpy or torch cannot be imported twice."""
     for name in ("diffusers", "open_clip", "pandas", "peft.tuners.lora", "plotly.graph_objects", "reports.page.build",
-                 "sklearn.cluster", "torchao.quantization", "torchmetrics.image", "transformers", "harness.plugin.session"):
+                 "sklearn.cluster", "torchao.quantization", "torchmetrics.image", "transformers", "harness.session.session"):
         importlib.import_module(name)
 
 
@@ -155,6 +155,11 @@ def test_the_main_job_in_small(pytester: pytest.Pytester) -> None:
     assert all(len(row["stats"]["data"]) == 2 for row in rows)
     page = pytester.path / "runs" / "tiny" / "report.html"
     assert "Content-Security-Policy" in page.read_text()
+    verdict, where, counts = result.outlines[-3:]
+    assert verdict.startswith("tiny: ")
+    assert where == f"page: {page}"
+    assert "7 passed" in counts
+    assert "seconds per image at batch 1" not in result.stdout.str()
     assert len(list(pytester.path.glob("runs/tiny/images/**/*.png"))) == 24
 
 
@@ -174,6 +179,7 @@ def test_a_broken_candidate_fails_alone(pytester: pytest.Pytester) -> None:
     result = pytester.runpytest("suites", "--benchmark", "-v")
     result.stdout.fnmatch_lines_random(["*candidate[[]torn[]] FAILED*", "*candidate[[]alpha=1[]] PASSED*",
                                         "*torn.safetensors*"])
+    result.stdout.fnmatch_lines(["*short test summary*", "FAILED *candidate[[]torn[]]*", "tiny: *", "page: *", "*2 failed*"])
     assert "torn" in (pytester.path / "runs" / "tiny" / "report.html").read_text()
 
 
@@ -185,15 +191,20 @@ def test_dash_k_selects_candidates(pytester: pytest.Pytester) -> None:
 
 def test_candidates_are_timed_together_by_an_item_of_its_own(pytester: pytest.Pytester) -> None:
     write_suite(pytester)
-    result = pytester.runpytest("suites", "--benchmark", "-v")
+    pytester.makepyfile(test_own="def test_of_the_users_own(benchmark):\n    benchmark(sum, range(10))")
+    result = pytester.runpytest("suites", "test_own.py", "--benchmark", "-v")
     result.stdout.fnmatch_lines(["*candidate[[]alpha=1[]] PASSED*", "*costs PASSED*", "*gate*"])
+    tabulated = [line.split()[0] for line in result.outlines if line.startswith(("test_of", "candidate["))]
+    assert tabulated == ["test_of_the_users_own"]
     lines = (pytester.path / "runs" / "tiny" / "journal.jsonl").read_text().splitlines()
     assert [kind for line in lines if (kind := line[9:].partition('"')[0]) in ("sample", "latency")][-3:] == ["latency"] * 3
 
 
 def test_a_selection_without_that_item_is_timed_all_the_same(pytester: pytest.Pytester) -> None:
     write_suite(pytester)
-    pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=6)
+    result = pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5", "--timings")
+    result.assert_outcomes(passed=1, deselected=6)
+    result.stdout.fnmatch_lines(["*tiny: seconds per image at batch 1*", "candidate[[]alpha=0.5[]]*", "tiny: *", "page: *"])
     assert '"latency"' in (pytester.path / "runs" / "tiny" / "journal.jsonl").read_text()
 
 

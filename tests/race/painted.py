@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,10 +13,11 @@ import numpy as np
 
 from harness import Grid, Suite
 from harness.declare import Budget, Candidate, Gate
-from harness.race.race import Race, first_cells
+from harness.race.race import Race
 from harness.records import Cell, Coverage, Dropped, Failure, Journal, Look, Sample, Weights, standing_looks
 from harness.run.progress import Silent
-from harness.run.suite_run import Options, SuiteRun
+from harness.session.options import SessionOptions
+from harness.session.suite_session import SuiteSession
 from reports.verdict.elimination import LookResult
 from tests.fakes import tiny_grid, tiny_suite
 
@@ -61,48 +62,38 @@ def suite(budget: Budget | None = Budget(first_prompts=1, step_prompts=1), **cha
                          "gates": (HELD,), "objective": objective, **changes})
 
 
-@dataclass
-class Here:
-    """What the race needs of a pytest session."""
+class Interrupted(SuiteSession):
+    """A session that somebody stops when so many candidates were asked for."""
 
-    opened: SuiteRun
-    selected: list[str]
-    failed: set[str] = field(default_factory=set)
-    stop_after: int = 10**9
-
-    @property
-    def folder(self) -> Path:
-        return self.opened.folder
-
-    def run(self) -> SuiteRun:
-        return self.opened
-
-    def expect(self, images: int) -> None:
-        assert images >= 0
+    stop_after = 10**9
 
     def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> list[Failure]:
         self.stop_after -= 1
         if self.stop_after < 0:
             raise KeyboardInterrupt
-        done = self.opened.candidate(candidate, first_cells(self.opened.declared) if cells is None else cells)
-        self.failed |= {f.candidate for f in done} if isinstance(done, list) else set()
-        return done if isinstance(done, list) else []
+        return super().candidate(candidate, cells)
 
 
 def go(root: Path, declared: Suite, names: Iterable[str] = NAMES, stop_after: int = 10**9, **options: Any) -> Race:
     """The candidate items and the race, as pytest would run them."""
-    run = SuiteRun(declared, "s.py", Options(root=root, runs=root / "runs", **options), Silent())
-    here = Here(run, list(names), stop_after=stop_after)
-    run.leave_out([c.name for c in declared.candidates if c.name not in here.selected])
+    of = Interrupted(declared, "s.py", session_options(root, **options), Silent())
+    of.stop_after = stop_after
+    chosen = [c for c in declared.candidates if c.name in {*names}]
+    of.select(chosen)
     try:
-        for candidate in (c for c in declared.candidates if c.name in here.selected):
-            here.candidate(candidate)
+        for candidate in chosen:
+            of.candidate(candidate)
         assert declared.budget is not None
-        race = Race(here, declared.budget)  # type: ignore[arg-type]
+        race = Race(of, declared.budget)
         race.go()
         return race
     finally:
-        run.close()
+        of.close()
+
+
+def session_options(root: Path, **options: Any) -> SessionOptions:
+    """Everything below one folder."""
+    return SessionOptions(root=root, runs=root / "runs", baselines=root / "baselines", **options)
 
 
 Judge = Callable[..., LookResult]

@@ -17,12 +17,26 @@ import pytest
 from harness import Gate, Suite, alpha_sweep
 from harness.check import problems
 from harness.declare import Budget, Candidate, Merge, Search
-from harness.plugin.session import SuiteSession
 from harness.records import Dropped, Finished, Look, standing_looks
-from harness.run.progress import Bar, Silent
+from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
+from harness.session.suite_session import SuiteSession
 from reports import load_run
-from tests.race.painted import ENDS, LOSES, NAMES, SCALES, PaintedBench, go, images, looks, paint, pictures, scripted, suite
+from tests.race.painted import (
+    ENDS,
+    LOSES,
+    NAMES,
+    SCALES,
+    PaintedBench,
+    go,
+    images,
+    looks,
+    paint,
+    pictures,
+    scripted,
+    session_options,
+    suite,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -179,7 +193,8 @@ def test_an_open_gate_gets_more_seeds_at_its_own_guidance(tmp_path: Path, judged
                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     judged(LOSES, ENDS)
     gate = Gate(value="saturation", at_most=1e-6, candidates=("alpha=1",))
-    monkeypatch.setattr("reports.judge", lambda run, _: [_verdict(gate, "inconclusive" if len(run.looks) < 4 else "passed")])
+    monkeypatch.setattr("reports.gates.judge", lambda run, _: [
+        _verdict(gate, "inconclusive" if len(run.looks) < 4 else "passed")])
     go(tmp_path, suite(gates=(gate,)))
     last = looks(tmp_path)[-1]
     assert (last.stage, last.candidates, last.prompts, last.seeds) == ("gate", ("alpha=0", "alpha=1"), ("fish", "cup"), (1, 2))
@@ -191,7 +206,8 @@ def test_without_the_gate_its_look_stands_no_more(tmp_path: Path, judged: Callab
                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     judged(LOSES, ENDS)
     gate = Gate(value="saturation", at_most=1e-6, candidates=("alpha=1",))
-    monkeypatch.setattr("reports.judge", lambda run, _: [_verdict(gate, "inconclusive" if gate in run.suite.gates else "passed")])
+    monkeypatch.setattr("reports.gates.judge", lambda run, _: [
+        _verdict(gate, "inconclusive" if gate in run.suite.gates else "passed")])
     go(tmp_path, suite(gates=(gate,)))
     assert looks(tmp_path)[-1].stage == "gate"
     go(tmp_path, suite())
@@ -280,11 +296,8 @@ def test_only_what_stays_the_controls_and_what_a_gate_names_are_timed(tmp_path: 
     judged({"dropped": lost, "candidates": NAMES}, ENDS)
     declared = suite(candidates=alpha_sweep("zoo:photo", "zoo:anime", (0, 0.25, 0.5, 0.75, 1)),
                      gates=(Gate(value="seconds_per_image", at_most=1, candidates=("alpha=0.75",)),))
-    options = Options(root=tmp_path, runs=tmp_path / "runs")
-    live = SimpleNamespace(opened=lambda _: None, watched=lambda *_: Silent(), tick=lambda *_: None)
-    session = SimpleNamespace(options=options, suites=[], bar=Bar(0), live=live)
-    of = SuiteSession(session, declared, "s.py")  # type: ignore[arg-type]
-    of.selected = [c.name for c in declared.candidates]
+    of = SuiteSession(declared, "s.py", session_options(tmp_path), Silent())
+    of.select(declared.candidates)
     for candidate in declared.candidates:
         of.candidate(candidate)
     assert of.race() == []

@@ -82,7 +82,7 @@ def test_pictures_of_other_settings_are_not_compared(tmp_path: Path) -> None:
 def test_another_clip_model_measures_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     go(tmp_path, suite(tmp_path))
     before = len(records(tmp_path, Measurement))
-    monkeypatch.setattr(SuiteRun, "_clip_setting", lambda _: "another")
+    monkeypatch.setattr("harness.run.clip_model.ClipModel.setting", lambda _: "another")
     go(tmp_path, suite(tmp_path))
     assert len(records(tmp_path, Measurement)) == before + 20
 

@@ -194,9 +194,9 @@ def test_a_candidate_without_one_image_fails_by_name(tmp_path: Path, monkeypatch
     pair = (plain_candidate(), replace(plain_candidate("bad"), model="zoo:anime"))
     done = go(tmp_path, suite(candidates=pair, grid=grid))
     assert finished(done) == (5, 0)
-    assert "all 5 images are none: NaN or infinite latents" in done["bad"][0].message  # type: ignore[index]
+    assert "all 5 images are unusable: NaN or infinite latents" in done["bad"][0].message  # type: ignore[index]
     again = go(tmp_path, suite(candidates=pair, grid=grid))
-    assert "all 5 images are none" in again["bad"][0].message  # type: ignore[index]
+    assert "all 5 images are unusable" in again["bad"][0].message  # type: ignore[index]
 
 
 def test_a_suite_without_guidance_has_a_noise_floor_too(tmp_path: Path) -> None:
@@ -220,7 +220,7 @@ def test_a_batch_curve_that_crashes_keeps_the_timing_of_all(tmp_path: Path, monk
             raise ValueError("no kernel for this size")
         return ()
 
-    monkeypatch.setattr("harness.run.suite_run.time_batches", crash)
+    monkeypatch.setattr("harness.run.costs.time_batches", crash)
     pair = (plain_candidate(), plain_candidate("b", model="zoo:anime"))
     run = SuiteRun(suite(candidates=pair, largest_batch=2), "s.py", Options(root=tmp_path, runs=tmp_path / "runs"), Silent())
     try:

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from reports import judge, load_run, markdown, recommend, terminal_table
-from reports.page.summary import MARKDOWN_LIMIT
+from reports.page.summary import MARKDOWN_LIMIT, closing_lines
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 
@@ -27,6 +27,13 @@ def test_the_terminal_shows_intervals_n_the_reading_and_the_sentence(merge_run: 
     assert "n=5)" in said
     assert "process RSS" in said
     assert merge_verdict.sentence in said.replace("\n", " ").replace("  ", " ")
+
+
+def test_the_closing_lines_are_the_verdict_and_the_page(merge_run: Run, merge_verdict: Recommendation) -> None:
+    hostile = replace(merge_run, suite=replace(merge_run.suite, name="a\x1b[31m\nb"))
+    verdict, page = closing_lines(hostile, merge_verdict, Path("runs/x/report.html"))
+    assert verdict == f"a\\x1b[31m b: {merge_verdict.sentence.partition('; ')[0]}"
+    assert page == f"page: {Path('runs/x/report.html')}"
 
 
 def test_the_switch_has_a_column_and_the_table_fits_a_hundred_columns(merge_run: Run, merge_verdict: Recommendation) -> None:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from harness.plugin.live import LEAST_SECONDS, LivePages
+from harness.run.progress import Silent
+from harness.session.live_page import LEAST_SECONDS, LivePage
+from harness.session.options import SessionOptions
+from harness.session.suite_session import SuiteSession
+from tests.fakes import tiny_suite
 from tests.plugin.test_plugin import loaded, write_race, write_suite, zoo_cache
 
 __all__ = ["loaded", "zoo_cache"]
@@ -18,8 +21,8 @@ SNAPSHOTS = """
 import shutil
 from pathlib import Path
 import pytest
-import harness.plugin.live
-harness.plugin.live.LEAST_SECONDS = harness.plugin.live.SHARE = 0.0
+import harness.session.live_page
+harness.session.live_page.LEAST_SECONDS = harness.session.live_page.SHARE = 0.0
 import reports.page.live
 whole = reports.page.live.write_live
 count = 0
@@ -50,7 +53,7 @@ def pytest_configure(config):
 @pytest.fixture(autouse=True)
 def as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the conftest files inside change is taken back."""
-    live, plugin = importlib.import_module("reports.page.live"), importlib.import_module("harness.plugin.live")
+    live, plugin = importlib.import_module("reports.page.live"), importlib.import_module("harness.session.live_page")
     monkeypatch.setattr(live, "write_live", live.write_live)
     monkeypatch.setattr(plugin, "LEAST_SECONDS", plugin.LEAST_SECONDS)
     monkeypatch.setattr(plugin, "SHARE", plugin.SHARE)
@@ -115,47 +118,51 @@ class Clock:
 
 
 @pytest.fixture
-def clocked(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[LivePages, Any, Clock]]:
+def clocked(monkeypatch: pytest.MonkeyPatch) -> tuple[LivePage, Clock]:
     clock = Clock()
     monkeypatch.setattr("reports.page.live.write_live", clock.write)
-    config: Any = SimpleNamespace(getoption=lambda name: True, pluginmanager=SimpleNamespace(getplugin=lambda name: None))
-    session = SimpleNamespace(options=SimpleNamespace(fresh=False), page_budget=10.0)
-    yield LivePages(config, clock), SimpleNamespace(
-        folder=Path("runs/tiny"), suite=SimpleNamespace(name="tiny", candidates=()), page=None, looks_so_far=None,
-        session=session), clock
+    return LivePage(Path("runs/tiny"), tiny_suite(), budget=10.0, clock=clock), clock
 
 
-def test_writing_takes_at_most_a_twentieth_of_the_time(clocked: tuple[LivePages, Any, Clock]) -> None:
-    pages, of, clock = clocked
+def test_writing_takes_at_most_a_twentieth_of_the_time(clocked: tuple[LivePage, Clock]) -> None:
+    page, clock = clocked
     began = clock.now
     for _ in range(5000):
         clock.now += 0.1
-        pages.tick(of, "sampling")
+        page.tick("sampling")
     assert clock.written > 3
     assert clock.written * 4.0 <= (clock.now - began) / 20 + 4.0
 
 
-def test_a_quick_page_is_still_not_written_all_the_time(clocked: tuple[LivePages, Any, Clock],
+def test_a_quick_page_is_still_not_written_all_the_time(clocked: tuple[LivePage, Clock],
                                                        monkeypatch: pytest.MonkeyPatch) -> None:
-    pages, of, clock = clocked
+    page, clock = clocked
     monkeypatch.setattr("reports.page.live.write_live", lambda *a: setattr(clock, "written", clock.written + 1))
     for _ in range(1000):
         clock.now += LEAST_SECONDS / 50
-        pages.tick(of, "sampling")
+        page.tick("sampling")
     assert clock.written == 20
 
 
-def test_without_the_flag_nothing_is_written(clocked: tuple[LivePages, Any, Clock]) -> None:
-    pages, of, clock = clocked
-    pages.on = False
-    pages.opened(of)
-    pages.tick(of, "sampling")
+def test_nothing_is_written_over_the_finished_page(clocked: tuple[LivePage, Clock]) -> None:
+    page, clock = clocked
+    page.finished = True
+    page.tick("sampling")
     assert clock.written == 0
-    assert not pages.closing()
 
 
-def test_nothing_is_written_over_the_finished_page(clocked: tuple[LivePages, Any, Clock]) -> None:
-    pages, of, clock = clocked
-    of.page = Path("runs/tiny/report.html")
-    pages.tick(of, "sampling")
-    assert clock.written == 0
+def test_a_fresh_run_shows_no_image_of_a_candidate_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    shown: list[frozenset[str]] = []
+    monkeypatch.setattr("reports.page.live.write_live", lambda folder, moment, budget: shown.append(moment.anew))
+    suite, clock = tiny_suite(), Clock()
+    page = LivePage(Path("runs/tiny"), suite, budget=10.0, fresh=True, clock=clock)
+    page.opened()
+    clock.now += 60.0
+    page.watched(Silent(), suite.candidates[0].name).advance(1, "sampling")
+    assert shown == [{c.name for c in suite.candidates}, {c.name for c in suite.candidates[1:]}]
+
+
+def test_without_the_flag_there_is_no_live_page(tmp_path: Path) -> None:
+    options = SessionOptions(root=tmp_path, runs=tmp_path, baselines=tmp_path)
+    assert SuiteSession(tiny_suite(), "tiny.py", options, Silent()).live is None
+    assert SuiteSession(tiny_suite(), "tiny.py", replace(options, live=True), Silent()).live is not None

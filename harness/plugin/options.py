@@ -1,0 +1,102 @@
+"""The options of the pytest plugin, and what they say as one record. All are inert without --benchmark."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from harness.commands.report import megabytes
+from harness.session.options import SessionOptions, cache_problem, device_problem
+
+POLICIES: Final = ("fail", "pass")
+
+
+def add_options(parser: pytest.Parser) -> None:
+    """Adds them all."""
+    group = parser.getgroup("sweetspot")
+    group.addoption("--benchmark", action="store_true", dest="sweetspot_benchmark",
+                    help="materialise, sample and measure the suites' candidates, and write the report")
+    group.addoption("--device", default="cpu", dest="sweetspot_device", metavar="cpu|cuda|cuda:N",
+                    help="where candidates run (default: cpu)")
+    group.addoption("--runs-dir", default="runs", dest="sweetspot_runs", metavar="DIR",
+                    help="folder that holds one folder per suite (default: runs)")
+    group.addoption("--fresh", action="store_true", dest="sweetspot_fresh",
+                    help="throw away what an earlier run of these suites left, and start over")
+    group.addoption("--exact", action="store_true", dest="sweetspot_exact",
+                    help="sample at batch size 1, so that images are comparable bit for bit with single ones")
+    group.addoption("--verify", action="store_true", dest="sweetspot_verify",
+                    help="hash every image that is reused, instead of trusting files that look untouched")
+    group.addoption("--shared-cache", default=os.environ.get("SWEETSPOT_SHARED_CACHE", ""), dest="sweetspot_cache",
+                    metavar="ADDRESS", help="images shared between runs: folder:/path or redis://host:6379/0 "
+                                            "(default: $SWEETSPOT_SHARED_CACHE, else none)")
+    group.addoption("--baselines", default="models/baselines", dest="sweetspot_baselines", metavar="DIR",
+                    help="folder of the baseline files that promotions leave, one per suite (default: models/baselines)")
+    group.addoption("--page-budget", type=megabytes, default=10.0, dest="sweetspot_page_budget", metavar="MB",
+                    help="how large a page may be; pictures beyond it are left out, which it says (default: 10)")
+    group.addoption("--live", action="store_true", dest="sweetspot_live",
+                    help="write the page before the first image, and again while the run goes on; it is marked as unfinished, "
+                         "and reloads itself")
+    group.addoption("--timings", action="store_true", dest="sweetspot_timings",
+                    help="show pytest-benchmark's tables of our latencies, which the page has in any case")
+    group.addoption("--inconclusive", choices=POLICIES, default="pass", dest="sweetspot_inconclusive",
+                    help="whether a gate that the data cannot decide is a failed test, or a skipped one with its reason "
+                         "(default: pass)")
+    group.addoption("--markdown", default="", dest="sweetspot_markdown", metavar="FILE",
+                    help="write the verdicts of all suites as one Markdown text of at most 60 kB, for a comment")
+    parser.addini("sweetspot_suites", "names of folders whose files may declare a SUITE", type="args", default=["suites"])
+
+
+def benchmarking(config: pytest.Config) -> bool:
+    """Whether --benchmark was given."""
+    return bool(config.getoption("sweetspot_benchmark", default=False))
+
+
+def session_options(config: pytest.Config) -> SessionOptions:
+    """What the command line says of the session."""
+    given, root = config.option, Path(config.invocation_params.dir)
+    return SessionOptions(
+        root=root, runs=root / given.sweetspot_runs, baselines=root / given.sweetspot_baselines, device=given.sweetspot_device,
+        fresh=given.sweetspot_fresh, exact=given.sweetspot_exact, verify=given.sweetspot_verify, cache=given.sweetspot_cache,
+        live=given.sweetspot_live, page_budget=float(given.sweetspot_page_budget),
+        command=("pytest", *map(str, config.invocation_params.args)))
+
+
+def tolerates_inconclusive(config: pytest.Config) -> bool:
+    """Whether a gate that the data cannot decide is skipped (True) or fails (False), by --inconclusive."""
+    return bool(config.option.sweetspot_inconclusive == "pass")
+
+
+def markdown_file(config: pytest.Config) -> Path | None:
+    """Where --markdown asks for the verdicts, if it was given."""
+    name = config.option.sweetspot_markdown
+    return Path(config.invocation_params.dir) / name if name else None
+
+
+def shows_timings(config: pytest.Config) -> bool:
+    """Whether pytest-benchmark's tables of our latencies are wanted: --timings, or any option of its own about its tables."""
+    given = config.option
+    changed = (given.benchmark_sort != "min", given.benchmark_group_by != "group", given.benchmark_columns,
+               given.benchmark_histogram, given.benchmark_compare, given.benchmark_compare_fail, given.benchmark_verbose)
+    spelled = ("--benchmark-sort", "--benchmark-group-by", "--benchmark-columns")
+    return bool(given.sweetspot_timings or any(changed) or any(
+        str(word).startswith(spelled) for word in config.invocation_params.args))
+
+
+def refuse(config: pytest.Config) -> None:
+    """Raises UsageError for what would make the measurements meaningless, or could not be done after the last image."""
+    given = config.option
+    if getattr(given, "numprocesses", None):
+        raise pytest.UsageError(
+            "--benchmark with -n: candidates that run side by side disturb each other's latency and memory, and "
+            "pytest-benchmark switches itself off. Leave -n out; batching already uses the whole device.")
+    if wrong := device_problem(given.sweetspot_device):
+        raise pytest.UsageError(f"--{wrong}")
+    if wrong := cache_problem(given.sweetspot_cache):
+        raise pytest.UsageError(wrong.replace("shared cache", "--shared-cache", 1))
+    file = markdown_file(config)
+    if file is not None and (file.is_dir() or not file.parent.is_dir()):
+        wrong = "is a folder" if file.is_dir() else f"cannot be written: there is no folder {file.parent}"
+        raise pytest.UsageError(f"--markdown {given.sweetspot_markdown}: {wrong}; expected a file, such as comment.md")

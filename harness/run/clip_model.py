@@ -1,0 +1,50 @@
+"""The CLIP model of a suite: loaded when it is first needed, and hashed with what else decides the values that come of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from harness.declare import Suite, short_hash
+from harness.metrics import METRICS
+from harness.metrics.clip import load_scorer
+
+
+class ClipModel:
+    """`content` hashes a reference to a model file; `loaded` hears the definition of the model once it is loaded."""
+
+    def __init__(self, suite: Suite, device: str, content: Callable[[str], str], loaded: Callable[[str], None]) -> None:
+        self._suite, self._device, self._content, self._loaded = suite, device, content, loaded
+        self._scorer: Any = None
+
+    @property
+    def needed(self) -> bool:
+        """Whether a metric of the suite asks for it."""
+        return any(METRICS[name].needs_clip for name in self._suite.metrics)
+
+    def scorer(self) -> Any:
+        """The scorer, loaded if need be. Raises what loading raises."""
+        if self._scorer is None:
+            self._scorer = load_scorer(self._suite.clip, device=self._device)
+            self._loaded(self._scorer.definition())
+        return self._scorer
+
+    def release(self) -> None:
+        """Lets go of the model."""
+        self._scorer = None
+
+    def settings(self) -> dict[str, str]:
+        """By metric the hash of what else decides its values."""
+        asked = sorted(name for name in {*self._suite.metrics} if METRICS[name].needs_clip)
+        clip = self.setting() if asked else ""
+        styles = short_hash([clip, [*self._suite.styles.items()]])
+        return {name: styles if METRICS[name].uses_styles else clip for name in asked}
+
+    def setting(self) -> str:
+        """Hash of the model's file and architecture; a file that cannot be read fails when it is loaded."""
+        architecture, _, path = self._suite.clip.rpartition(":")
+        reference = self._suite.clip if self._suite.clip.startswith("zoo:") else path
+        try:
+            return short_hash([architecture, self._content(reference)])
+        except (OSError, ValueError):
+            return short_hash([self._suite.clip])

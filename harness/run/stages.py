@@ -1,0 +1,36 @@
+"""A stage of one candidate: what goes wrong in it becomes a Failure in the journal, and the run goes on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness.records import Failure
+from harness.run_folder.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stages:
+    """Stages write to a ledger; `begin` hears the candidate and the stage that begins."""
+
+    ledger: Ledger
+    begin: Callable[[str, str], None]
+
+    @contextmanager
+    def stage(self, name: str, stage: str, failures: list[Failure]) -> Iterator[None]:
+        """An exception inside becomes a Failure of the candidate `name`, in `failures` and in the journal; only an interruption
+        goes through."""
+        self.begin(name, stage)
+        try:
+            yield
+        except Exception as error:
+            where = traceback.extract_tb(error.__traceback__)[-1]
+            failure = Failure(candidate=name, stage=stage, error=type(error).__name__,
+                              message=str(error) or f"no message, raised at {Path(where.filename).name}:{where.lineno}")
+            failures.append(failure)
+            # On a full disk the record cannot be kept either; the item still fails, with the reason.
+            with suppress(OSError):
+                self.ledger.add([failure])

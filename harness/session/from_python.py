@@ -1,0 +1,55 @@
+"""A suite run from Python: what `pytest suites/ --benchmark` does, with the result as an object."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.check import problems
+from harness.declare import Suite
+from harness.declare.load_suite import load_suite
+from harness.run.progress import Bar, Silent
+from harness.session.options import SessionOptions, cache_problem, device_problem
+from harness.session.session import Session
+
+if TYPE_CHECKING:
+    from reports.analysis import AnalysedRun
+
+
+class DeclarationError(ValueError):
+    """A suite that cannot be run. `problems` holds everything that is wrong with it, a sentence each."""
+
+    def __init__(self, said: list[str]) -> None:
+        super().__init__("\n".join(said))
+        self.problems = tuple(said)
+
+
+def run_suite(  # noqa: PLR0913 - the options of the command line, by the same names
+        suite: Suite | str | Path, *, device: str = "cpu", runs_dir: str | Path = "runs", fresh: bool = False,
+        exact: bool = False, verify: bool = False, shared_cache: str = "", baselines: str | Path = "models/baselines",
+        live: bool = False, page_budget: float = 10.0, progress: bool = True) -> AnalysedRun:
+    """Runs a suite, or the SUITE of a file, and returns the run with its recommendation, verdicts and tables.
+
+    Candidates, race, costs, gates and page are what `pytest suites/ --benchmark` makes, in the same run folder; what an earlier
+    run left there is used again. A candidate that fails stops nothing: see `failures`, `complete` and `unfinished` of the result.
+    Relative paths begin at the working directory. Raises DeclarationError with all problems of the declaration, ValueError for a
+    device or a cache address that cannot be used, RunFolderError for a run folder that cannot be used.
+    """
+    root = Path.cwd()
+    options = SessionOptions(root=root, runs=root / runs_dir, baselines=root / baselines, device=device, fresh=fresh, exact=exact,
+                             verify=verify, cache=shared_cache, live=live, page_budget=page_budget, command=("run_suite",))
+    if wrong := device_problem(device) or cache_problem(shared_cache):
+        raise ValueError(wrong)
+    declared = load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
+    display = Bar(0) if progress else Silent()
+    session = Session(options, display, lambda line: print(line, file=sys.stderr, flush=True) if progress else None)
+    of = session.add(declared, str(suite) if isinstance(suite, str | Path) else "")
+    if of is None or of.problems:
+        raise DeclarationError(problems(declared, root) if of is None else of.problems)
+    try:
+        display.start()
+        return of.go()
+    finally:
+        display.stop()
+        session.close()

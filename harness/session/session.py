@@ -1,0 +1,41 @@
+"""All suites of one session. They share options, a display and the device: before one is opened the others let go of their
+models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness.declare import Grid, Suite
+from harness.run.progress import Display
+from harness.session.options import SessionOptions
+from harness.session.suite_session import SuiteSession
+
+
+class Session:
+    """The suites that were declared to one session, in order. `say` prints a line at once."""
+
+    def __init__(self, options: SessionOptions, display: Display, say: Callable[[str], None] = lambda _: None) -> None:
+        self.options, self.display, self._say = options, display, say
+        self.suites: list[SuiteSession] = []
+
+    def add(self, declared: object, suite_file: str) -> SuiteSession | None:
+        """Takes in what a file declares as its SUITE; None when it is not a Suite at all."""
+        if not isinstance(declared, Suite):
+            return None
+        if self.options.exact and isinstance(declared.grid, Grid):
+            declared = replace(declared, grid=replace(declared.grid, batch_size=1))
+        suite = SuiteSession(declared, suite_file, self.options, self.display, release_others=self._release, say=self._say)
+        if any(other.suite.name == declared.name for other in self.suites):
+            suite.problems.append(f"two suite files declare the name {declared.name!r}; they would share one run folder")
+        self.suites.append(suite)
+        return suite
+
+    def _release(self) -> None:
+        for suite in self.suites:
+            suite.release()
+
+    def close(self) -> None:
+        """Lets go of every run folder."""
+        for suite in self.suites:
+            suite.close()

@@ -1,0 +1,243 @@
+"""One suite within a session: its run is opened with the first candidate, and its verdict is read back once for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.check import problems
+from harness.declare import PROMOTED, Candidate, Suite
+from harness.promotion.baseline import take_promoted
+from harness.race.race import Race, first_cells
+from harness.records import Cell, Failure, Look
+from harness.run.batching import in_order
+from harness.run.progress import Display
+from harness.run.refusal import refusal
+from harness.run.suite_run import SuiteRun
+from harness.run_folder.ledger import RunFolderError
+from harness.session.live_page import LivePage
+from harness.session.options import SessionOptions
+
+if TYPE_CHECKING:
+    from reports.analysis import AnalysedRun
+    from reports.gates import Verdict
+
+
+class SuiteSession:
+    """One suite. `release_others` is called before its run is opened, `say` prints a line at once."""
+
+    def __init__(self, suite: Suite, suite_file: str, options: SessionOptions, display: Display, *,
+                 release_others: Callable[[], None] = lambda: None, say: Callable[[str], None] = lambda _: None) -> None:
+        self.suite, self.suite_file, self.options, self.display = suite, suite_file, options, display
+        self.problems = problems(suite, options.root)
+        self.selected: list[str] = []
+        self.timed_apart, self.raced = True, suite.budget is not None
+        self.failures: list[Failure] = []
+        self.looks: tuple[Look, ...] = ()
+        self.page: Path | None = None
+        self.trouble = ""
+        self.live = LivePage(self.folder, suite, budget=options.page_budget, fresh=options.fresh) if (
+            options.live and not self.problems) else None
+        self._release_others, self._say = release_others, say
+        self._run: SuiteRun | None = None
+        self._analysis: AnalysedRun | None = None
+        self._refused: RunFolderError | None = None
+
+    def select(self, candidates: Sequence[Candidate], *, timed_apart: bool = True, raced: bool = True) -> None:
+        """Which candidates will be run, and whether the timing of all of them, and the race, come after them."""
+        offered = [c for c in candidates if self.problems or not self.refusal(c)]
+        self.selected = [c.name for c in offered]
+        self.timed_apart, self.raced = timed_apart, raced and not self.problems and self.suite.budget is not None
+        if not self.problems:
+            self.display.expect(len(offered) * _cells(self.suite))
+
+    def go(self) -> AnalysedRun:
+        """The whole suite, with everything that the device offers: what pytest does item by item. Problems that the model files
+        show are printed at once; a candidate that fails stops nothing."""
+        ordered = in_order(self.suite)
+        self.select(ordered)
+        for problem in self.preflight():
+            self._say(problem)
+        for candidate in (c for c in ordered if c.name in self.selected):
+            self.candidate(candidate)
+        if self.selected:
+            self.race()
+        self.costs()
+        return self.report()
+
+    @property
+    def ran(self) -> bool:
+        """Whether anything of the suite was asked for and could be started."""
+        return self._run is not None
+
+    @property
+    def folder(self) -> Path:
+        """The suite's run folder."""
+        return self.options.runs / str(self.suite.name)
+
+    @property
+    def failed(self) -> set[str]:
+        """The names of the candidates that failed."""
+        return {failure.candidate for failure in self.failures}
+
+    def run(self) -> SuiteRun:
+        """The open run. Raises RunFolderError, the same one again each time."""
+        if self._refused is not None:
+            raise self._refused
+        if self._run is None:
+            self._release_others()
+            try:
+                self._run = SuiteRun(self.suite, self.suite_file, self.options.of_run(), self.display)
+            except RunFolderError as error:
+                self._refused = error
+                raise
+            if any(gate.not_worse_than == PROMOTED for gate in self.suite.gates):
+                take_promoted(self._baseline, self.folder)
+            self._run.leave_out([c.name for c in self.suite.candidates
+                                 if c.name not in self.selected and c.name not in self._run.not_offered])
+            if self.live is not None and (address := self.live.opened()):
+                self._say(f"live page: {address}")
+        return self._run
+
+    @property
+    def _baseline(self) -> Path:
+        """The file of what was promoted last from this suite, whether or not there is one."""
+        return self.options.baselines / f"{self.suite.name}.json"
+
+    def preflight(self) -> list[str]:
+        """What is wrong with the declaration or, if nothing is, what the model files say against it."""
+        if self.problems:
+            return self.problems
+        self._doing("reading the model files")
+        return self.run().preflight()
+
+    def refusal(self, candidate: Candidate) -> str:
+        """Why the device does not offer the candidate, or an empty string."""
+        return refusal(candidate, self.options.device)
+
+    def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> list[Failure]:
+        """Runs one candidate on the cells given; without, on the whole grid or, where there is a budget, on what its first look
+        asks for."""
+        self._analysis = None
+        run = self.run()
+        run.progress = self.display if self.live is None else self.live.watched(self.display, candidate.name)
+        done = run.candidate(candidate, first_cells(self.suite) if cells is None else cells)
+        failures = done if isinstance(done, list) else []
+        self.failures += failures
+        self._tick(f"{candidate.name} {'failed' if failures else 'is done'}")
+        return failures
+
+    def expect(self, images: int) -> None:
+        """`images` more are to come than were announced."""
+        self.display.expect(images)
+
+    def race(self) -> list[Failure]:
+        """The race of a suite that has a budget; a candidate that failed before is not raced, and its failure is not repeated."""
+        self._analysis = None
+        if self.suite.budget is None:
+            return []
+        race = Race(self, self.suite.budget)
+        if self.live is not None:
+            self.live.looks = race.asking.looks
+        try:
+            return race.go()
+        finally:
+            self._analysis, self.looks = None, tuple(race.asking.looks)
+
+    def times_with(self, candidate: Candidate) -> bool:
+        """Whether the candidates are timed when this one is done: neither the timing of all nor a race comes after it."""
+        return not self.timed_apart and not self.raced and self.selected[-1:] == [candidate.name]
+
+    def costs(self) -> list[Failure]:
+        """Times the selected candidates that were sampled, after a race those that it did not drop (see `_worth_timing`); what
+        failed before is not tried again."""
+        self._analysis = None
+        run = self.run()
+        self._tick("timing the candidates")
+        failures = run.costs([name for name in self._worth_timing() if run.sampled(name)])
+        self.failures += failures
+        return failures
+
+    def _worth_timing(self) -> list[str]:
+        """The candidates whose cost can still matter: those that a race took to its end, what the pick is compared with, and
+        those that a gate names. Without a race the selected ones."""
+        if not self.looks:
+            return self.selected
+        from reports.read.looks import exits, last_candidates
+        from reports.verdict.candidates import controls
+
+        suite = self.run().suite
+        declared = {c.name for c in self.suite.candidates}
+        named = {name for gate in suite.gates for name in (*gate.candidates, gate.not_worse_than)}
+        kept = {*last_candidates(self.looks)} - exits(suite, self.looks).keys() | {*controls(suite), *named}
+        return [c.name for c in suite.candidates if c.name in kept and (c.name in self.selected or c.name not in declared)]
+
+    def latency(self, candidate: Candidate) -> tuple[float, ...]:
+        """Total seconds per image of the candidate's timed rounds; empty when it was not timed."""
+        timed = self.run().ledger.latency(candidate.name)
+        return timed.seconds["total"] if timed else ()
+
+    def verdicts(self, gate: str) -> list[Verdict]:
+        """The verdicts of one gate."""
+        return [v for v in self.analysis().verdicts if v.gate == gate]
+
+    def nothing_promoted(self, gate: str) -> bool:
+        """Whether a gate asks for what was promoted last while nothing was yet: on the way to the first promotion it cannot be
+        judged, and must not block it."""
+        asks = any(g.name == gate and g.not_worse_than == PROMOTED for g in self.suite.gates)
+        return asks and not self._baseline.exists()
+
+    def analysis(self) -> AnalysedRun:
+        """The run as read back from its folder, with its recommendation and verdicts: computed once, until more is sampled."""
+        if self._analysis is None:
+            from reports.analysis import load_run
+
+            self.run()
+            self._doing("judging")
+            self._analysis = load_run(self.folder)
+        return self._analysis
+
+    def report(self) -> AnalysedRun:
+        """Writes the page; returns the run that it shows."""
+        from reports import write_page
+
+        analysed = self.analysis()
+        recommendation, verdicts = analysed.recommendation, analysed.verdicts
+        self._doing("writing the page")
+        self.page = write_page(analysed, recommendation, verdicts, budget=self.options.page_budget)
+        if self.live is not None:
+            self.live.finished = True
+        return analysed
+
+    def shared_cache(self) -> str:
+        """What the shared cache gave and took, in a line; empty where there is none."""
+        facts = self.run().gallery.cache.facts()
+        if not (facts.hits or facts.misses or facts.stored or facts.errors):
+            return ""
+        odd = "".join(f"; {count} x {reason}" for reason, count in facts.reasons.items())
+        return f"shared cache: {facts.hits} images found, {facts.stored} given{odd}"
+
+    def release(self) -> None:
+        """Lets go of this suite's models before another one's are loaded."""
+        if self._run is not None:
+            self._run.release()
+
+    def close(self) -> None:
+        """Lets go of the run folder."""
+        if self._run is not None:
+            self._run.close()
+
+    def _doing(self, what: str) -> None:
+        self.display.begin(f"{self.suite.name}: {what}")
+
+    def _tick(self, doing: str) -> None:
+        self._doing(doing)
+        if self.live is not None:
+            self.live.tick(doing)
+
+
+def _cells(suite: Suite) -> int:
+    first = first_cells(suite)
+    grid = suite.grid
+    return len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales) if first is None else len(first)

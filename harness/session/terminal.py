@@ -1,0 +1,58 @@
+"""What a session prints at its end: a table for each suite, then for each its verdict and its page, a line each."""
+
+from __future__ import annotations
+
+import io
+import shutil
+import sys
+from collections.abc import Iterable, Sequence
+
+from harness.session.suite_session import SuiteSession
+
+NARROWEST = 80
+
+
+def tables(suites: Iterable[SuiteSession], *, colour: bool) -> list[str]:
+    """The lines of the suites' tables, with gates and caveats. Writes the page of a suite that has none yet."""
+    from reports.formatting import visible
+
+    lines: list[str] = []
+    for suite in suites:
+        try:
+            lines += _table(suite, colour)
+        except Exception as error:
+            suite.trouble = f"{type(error).__name__}: {error}"
+        if suite.live is not None and suite.live.trouble:
+            lines.append(visible(f"{suite.suite.name}: a live page could not be written ({suite.live.trouble}); the run was not "
+                                 "affected"))
+    return lines
+
+
+def closing(suites: Sequence[SuiteSession]) -> list[str]:
+    """Two lines for each suite: what to ship, and where the page is."""
+    from reports.formatting import visible
+    from reports.page.summary import closing_lines
+
+    lines: list[str] = []
+    for suite in suites:
+        if suite.trouble or suite.page is None:
+            lines.append(visible(f"{suite.suite.name}: no verdict and no page ({suite.trouble}); "
+                                 f"`sweetspot report {suite.folder}` tries again"))
+        else:
+            lines += closing_lines(suite.analysis(), suite.analysis().recommendation, suite.page)
+    return lines
+
+
+def _table(suite: SuiteSession, colour: bool) -> list[str]:
+    from rich.console import Console
+
+    from reports import terminal_table
+
+    analysed = suite.analysis()
+    if suite.page is None:
+        suite.report()
+    text = io.StringIO()
+    width = max(shutil.get_terminal_size((120, 40)).columns, NARROWEST)
+    console = Console(file=text, width=width, force_terminal=colour and sys.platform != "win32", highlight=False)
+    console.print(terminal_table(analysed, analysed.recommendation, analysed.verdicts))
+    return [*text.getvalue().rstrip().splitlines(), *filter(None, [suite.shared_cache()]), ""]

@@ -1,0 +1,91 @@
+"""A run as read from its folder, together with its recommendation and its verdicts: what Python code works with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from reports import formatting as words
+from reports.analysis import frames
+from reports.gates import Verdict, judge
+from reports.page.layout import PAGE_NAME
+from reports.read.run import Run
+from reports.read.run import load_run as read_run
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.recommending import recommend
+
+
+@dataclass(frozen=True, kw_only=True)
+class AnalysedRun(Run):
+    """A Run that can be asked for its recommendation, its verdicts and its tables; each is computed when it is first asked for.
+
+    `images` has one row per image, `cells` one per candidate, guidance and value, `costs` one per candidate and cost.
+    """
+
+    @cached_property
+    def recommendation(self) -> Recommendation:
+        """What to ship, and why."""
+        return recommend(self)
+
+    @cached_property
+    def verdicts(self) -> list[Verdict]:
+        """One verdict for each gate and candidate that it judges."""
+        return judge(self, self.recommendation)
+
+    @cached_property
+    def cells(self) -> pd.DataFrame:
+        """Means with interval and n, by candidate, guidance and value: see `frames.cells`."""
+        return frames.cells(self, self.recommendation)
+
+    @cached_property
+    def costs(self) -> pd.DataFrame:
+        """Seconds, bytes and joules by candidate, with unit and n: see `frames.costs`."""
+        return frames.costs(self, self.recommendation)
+
+    @property
+    def units(self) -> dict[str, str]:
+        """The unit of each value that has a column in `images`."""
+        return {value: self.row(value).unit for value in self.values if value in self.images.columns}
+
+    @property
+    def page(self) -> Path | None:
+        """Where the page is; None while none was written."""
+        file = self.folder / PAGE_NAME
+        return file if file.is_file() else None
+
+    @property
+    def complete(self) -> bool:
+        """Whether everything that the suite asks for is here."""
+        return not self.unfinished
+
+    @property
+    def unfinished(self) -> tuple[str, ...]:
+        """What the suite asks for and is not here, in a sentence each: candidates that failed or were not run, images and values
+        that are missing."""
+        not_offered = self.head.get("not_offered", {})
+        left_out = [f"candidate {name!r} was not run: {why}" for name, why in not_offered.items()]
+        failed = [f"candidate {f.candidate!r} failed at {f.stage!r} ({f.error}: {f.message})" for f in self.failures]
+        skipped = {*not_offered, *(f.candidate for f in self.failures)}
+        gaps = [f"candidate {gap.candidate!r} lacks {gap.value}{f' in {gap.count} cells' if gap.count else ''} ({gap.why})"
+                for gap in self.missing if gap.candidate not in skipped]
+        return tuple(dict.fromkeys((*left_out, *failed, *gaps, *self.damaged)))
+
+    def __repr__(self) -> str:
+        """The verdict in a line, where a dataclass would print every table."""
+        lacking = "" if self.complete else f" ({words.plural(len(self.unfinished), 'thing')} missing, see .unfinished)"
+        return f"<Run {self.suite.name!r}, {words.plural(len(self.images), 'image')}{lacking}: {self.recommendation.sentence}>"
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the verdict, the gates and the pick's pictures."""
+        from reports.analysis.notebook_view import notebook_view
+
+        return notebook_view(self, self.recommendation, self.verdicts, self.unfinished, str(self.page or ""))
+
+
+def load_run(folder: str | Path) -> AnalysedRun:
+    """The run in a folder. Raises FileNotFoundError or ValueError when the folder is not a run."""
+    run = read_run(Path(folder))
+    return AnalysedRun(**{field.name: getattr(run, field.name) for field in fields(run)})
