@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from reports import formatting as words
 from reports.gates import Verdict
 from reports.page import tables
-from reports.page.layout import environment
+from reports.page.shell import environment
 from reports.page.thumbnails import strip
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
 import random
@@ -13,13 +12,12 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 from markupsafe import Markup
 
 from harness.records import write_atomically
 from harness.records.text import in_script
 from reports import formatting as words
-from reports.page.layout import TEMPLATES
+from reports.page.shell import environment, policy, source
 from reports.page.thumbnails import LOSSLESS, thumbnail
 from reports.read.blind_files import FOLDER, HIGHEST, PREFERENCE, RATING, SHEET_FORMAT, Session, Shown, write_key
 from reports.read.run import Run
@@ -116,14 +114,9 @@ def render(session: Session, pictures: Sequence[Picture]) -> str:
              for token, places in session.shows.items()]
     data = {"session": session.session, "mode": session.mode, "format": SHEET_FORMAT, "highest": HIGHEST,
             "pictures": sources, "shows": shows, "repeats": sorted(map(sorted, session.repeats.items()))}
-    script = (TEMPLATES / "blind.js").read_text(encoding="utf-8").strip()
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-              f"script-src 'sha256-{digest}'")
-    made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
-                              undefined=jinja2.StrictUndefined)
-    return made.get_template("blind.html.j2").render(
-        policy=policy, style=Markup((TEMPLATES / "blind.css").read_text(encoding="utf-8").strip()), script=Markup(script),
+    script = source("blind.js")
+    return environment().get_template("blind.html.j2").render(
+        policy=policy(script), style=Markup(source("blind.css")), script=Markup(script),
         data=Markup(in_script(json.dumps(data))), duels=session.mode == PREFERENCE, session=session.session)
 
 

@@ -1,31 +1,27 @@
-"""The shell of a page: templates, scripts and their policy, the packed table, and the thumbnails that fit into the budget."""
+"""How the page of a run is laid out: its modules and plotly, the packed table, and the thumbnails that fit into the budget."""
 
 from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any, Final
 
-import jinja2
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 from harness.records.text import in_script
-from reports import formatting as words
 from reports.page.explorer import Explorer
+from reports.page.shell import environment, policy, source
 from reports.page.thumbnails import thumbnails
 from reports.read.run import Run
 from reports.verdict.candidates import label_with_role
 from reports.verdict.sentences import objective_words
 
-TEMPLATES: Final = Path(__file__).parent / "templates"
 PAGE_NAME: Final = "report.html"
 PAGE_BUDGET: Final = 10.0
 """Megabytes (of 1,000,000 bytes) that a page may have; its thumbnails take what the rest of it leaves."""
@@ -55,11 +51,10 @@ def lay_out(template: str, run: Run, shown: Explorer, values: Mapping[str, Any],
     request and every script whose hash is not listed."""
     code = module()
     scripts = (get_plotlyjs(), code, *([live.script] if live else []))
-    policy = ("default-src 'none'; img-src data:; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; "
-              f"script-src {' '.join(map(_hash, scripts))}")
     page = environment().get_template(template).render(
-        {**values, "run": run, "suite": run.suite, "policy": policy, "style": Markup(_source("page.css")), "live": live,
-         "module": Markup(code), "plotlyjs": Markup(_plotlyjs()),
+        {**values, "run": run, "suite": run.suite, "policy": policy(*scripts), "style": Markup(source("page.css")), "live": live,
+         "label": label_with_role, "objective_words": objective_words, "module": Markup(code),
+         "plotlyjs": Markup(_plotlyjs()),
          "explorer_data": packed(json.dumps(shown.data, ensure_ascii=False, separators=(",", ":"))) if shown.paths else ""})
     page = _with_table(page, values.get("table", ""), budget)
     if not shown.paths:
@@ -81,7 +76,7 @@ def _with_table(page: str, table: str, budget: float) -> str:
 def module() -> str:
     """The page's modules as one, in an order in which each finds what it needs: their imports of one another fall away."""
     between = re.compile(r"^(?:import .*;\n|export (?=const|class))", re.MULTILINE)
-    return "\n".join(between.sub("", _source(name)) for name in MODULES)
+    return "\n".join(between.sub("", source(name)) for name in MODULES)
 
 
 def packed(text: str) -> str:
@@ -90,26 +85,6 @@ def packed(text: str) -> str:
 
 
 @cache
-def environment() -> jinja2.Environment:
-    """Of the templates: everything is escaped, and a name that is not given is an error."""
-    templates = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True,
-                                   lstrip_blocks=True, undefined=jinja2.StrictUndefined)
-    templates.filters["visible"] = words.visible
-    templates.globals["label"] = label_with_role
-    templates.globals["objective_words"] = objective_words
-    return templates
-
-
-@cache
 def _plotlyjs() -> str:
     """plotly.js as shipped with the Python package, packed: two fifths of its size, and none of it runs before a first paint."""
     return packed(get_plotlyjs())
-
-
-def _source(name: str) -> str:
-    return (TEMPLATES / name).read_text(encoding="utf-8").strip()
-
-
-def _hash(script: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
-

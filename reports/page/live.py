@@ -17,7 +17,8 @@ from reports import formatting as words
 from reports.gates import judge
 from reports.page.build import render
 from reports.page.explorer import explorer
-from reports.page.layout import PAGE_NAME, TEMPLATES, Live, lay_out
+from reports.page.layout import PAGE_NAME, Live, lay_out
+from reports.page.shell import source
 from reports.read.run import Run, load_run
 from reports.verdict.candidates import axis_of, controls, label
 from reports.verdict.recommendation import Recommendation
@@ -96,7 +97,7 @@ def _live(run: Run, moment: Moment) -> Live:
     return Live(said=f"{progress}; {'the verdict below is so far only, and may change' if verdict else 'no verdict yet'}",
                 doing=words.visible(moment.doing), started=words.visible(str(run.head.get("started", ""))),
                 written=datetime.now(UTC).isoformat(timespec="seconds"), every=max(1, round(moment.every)), verdict=verdict,
-                script=Markup((TEMPLATES / "live.js").read_text(encoding="utf-8").strip()))
+                script=Markup(source("live.js")))
 
 
 def _waiting(run: Run, mark: Live, budget: float) -> str:

@@ -19,7 +19,8 @@ from harness.records import Cell, Coverage, Journal, NoiseFloor
 from harness.records.text import in_script
 from reports import load_run, recommend, write_page
 from reports.page.build import csv, render
-from reports.page.layout import MODULES, TEMPLATES, module
+from reports.page.layout import MODULES, module
+from reports.page.shell import TEMPLATES
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from tests.reports import synthetic
