@@ -13,8 +13,8 @@ ROOT = Path(__file__).parent.parent
 
 @pytest.mark.slow
 def test_the_clock_of_a_sweep_runs_to_its_end(tmp_path: Path) -> None:
-    command = [sys.executable, "tests/benchmarks/sweep.py", "--rounds", "1", "--prompts", "2", "--steps", "2",
-               "--plain-prompts", "1"]
+    command = [sys.executable, "tests/benchmarks/sweep.py", "--rounds", "1", "--prompts", "1", "--steps", "2",
+               "--plain-prompts", "1", "--batch", "2"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False,
                           env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
                                "SWEETSPOT_CACHE": str(tmp_path)})
