@@ -158,8 +158,8 @@ class Race:
                 plan = self._refine(plan, added, known)
 
     def _allowed(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those of the names that were selected by pytest or added on the way, and are sound so far; where earlier sessions left
-        their images, those too that were raced, and the baseline, for what is measured against it needs them."""
+        """The sound ones among the names that pytest selected or the sweep added. Where earlier sessions left their images, also
+        those that took part in the race, and the baseline, because some values are measured against it."""
         declared, chosen = {c.name for c in self.run.declared.candidates}, {*self.of.selected}
         chosen |= self._before | ({self.suite.baseline} if self.run.gallery.at_hand(self.suite.baseline) else set())
         return self.asking.sound(name for name in names if name not in self.run.not_offered

@@ -36,20 +36,21 @@ class Row:
 FIGURES: Final = {
     "limits": Row("Gates against their limits", "How close is each gate, and how sure?",
                   "Dotted: the limit; shaded: the wrong side. A gate passes when its whole interval is on the right side, fails "
-                  "when it is wholly on the wrong one, and is inconclusive when the limit lies within. Each has its own axis.",
+                  "when it is wholly on the wrong one, and is inconclusive when the limit lies within. Each has its own "
+                  "axis.",
                   against_limits),
     "heatmap": Row("Every cell", "Where is the sweet spot, and how sharp is it?",
                    "Brighter is higher, or lower where that is better. The star is the pick; the orange outline holds "
-                   "the cells whose objective cannot be told from the best one's, whatever value is shown. Select "
+                   "the cells whose objective cannot be distinguished from the best one's, whichever value is shown. Select "
                    "prompts, mean over prompts.", objective_heatmap),
     "plane": Row("Any two axes", "How do two of the axes act together?",
-                 "A cut through the pick: in all that is no axis of the picture, the cells are like the pick. Outline and star "
+                 "A cut through the pick: all other axes are fixed at the pick's values. Outline and star "
                  "as above. Select prompts, mean over prompts.", two_axes),
     "blocks": Row("Alpha by block", "Which blocks are taken from which model?",
                   "As declared, from the first block to the last; 0 is model a, 1 is model b.", block_weights),
-    "effects": Row("What one block does", "Which block moves the objective when it alone is changed?",
-                   "Mean paired difference from the baseline over the select prompts at the pick's guidance, with a 95 % "
-                   "interval for each bar by itself: of twenty bars without any effect, one is expected to miss zero.",
+    "effects": Row("What one block does", "Which block moves the objective when only that block is changed?",
+                   "Mean paired difference from the baseline over the select prompts at the pick's guidance, with a separate "
+                   "95 % interval for each bar: of twenty bars without any effect, one is expected to exclude zero.",
                    block_effects),
     "candidates": Row("Along the candidates", "What does the pick's guidance do at each candidate?",
                       "Mean and 95 % band over the select prompts at the pick's guidance. Open diamonds: the confirm "
@@ -64,13 +65,13 @@ FIGURES: Final = {
     "drift": Row("Palette drift", "How far do the colours move from the baseline's?",
                  "Mean colour distance (dE00) from the baseline's image of the same prompt, seed and guidance; about 2 "
                  "is just noticeable. All prompts.", palette_drift),
-    "leanings": Row("Leanings", "Which look do the parents and the pick have?",
-                    "Mean probability of every look that the suite names, told by CLIP from the image alone (zero-shot); every "
-                    "prompt counts once. CLIP's guess, not a measurement of taste.", leanings),
-    "front": Row("Quality against cost", "Who is beaten in quality and cost at once?",
-                 "Left is cheaper, up is better. Beaten: somebody is better beyond doubt and no dearer, or cheaper beyond doubt "
-                 "and no worse; perhaps beaten: only their means say so. Intervals of quality hold for all pairs together; "
-                 "bars across are the fastest and the slowest round.", quality_against_cost),
+    "leanings": Row("Leanings", "Which style do the parents and the pick have?",
+                    "Mean probability of every style that the suite names, estimated by CLIP from the image alone (zero-shot); "
+                    "every prompt counts once. This is CLIP's guess, not a measurement of taste.", leanings),
+    "front": Row("Quality against cost", "Which candidates are beaten in quality and cost at once?",
+                 "Left is cheaper, up is better. Beaten: another candidate is significantly better at no higher cost, or "
+                 "significantly cheaper and no worse; perhaps beaten: only the means say so. Intervals of quality hold for all "
+                 "pairs together; bars across are the fastest and the slowest round.", quality_against_cost),
     "cost": Row("Seconds", "Where does the time go?",
                 "Median of the timed rounds; the dots are the single rounds. A switch makes another candidate's weights live "
                 "in the same pipeline; the first one may merge and read files.", seconds_by_phase),
@@ -81,8 +82,8 @@ FIGURES: Final = {
                    "Median of the timed batches; text encoding is not in them. A cross marks a batch that was refused.",
                    batch_curve),
     "rounds": Row("Rounds over time", "Did the machine change while it was measured?",
-                  "Every candidate takes its turn in every round, in an order drawn anew, so what slows the machine slows all "
-                  "alike. The yardstick is one fixed small computation just before each: where it rises, the machine was busy "
-                  "with something else. The axes do not start at zero. The pick and the baseline are drawn strong.",
+                  "Every candidate takes its turn in every round, in a new random order, so a slow machine slows all of "
+                  "them alike. The yardstick is one fixed small computation just before each: where it rises, the machine was "
+                  "busy with something else. The axes do not start at zero. The pick and the baseline are highlighted.",
                   rounds_over_time),
 }

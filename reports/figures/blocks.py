@@ -53,11 +53,11 @@ def _untold(run: Run, found: dict[str, Any], stated: list[str]) -> list[str]:
     said = []
     for name, alpha in found.items():
         if isinstance(alpha, Blocks) and not alpha.values:
-            said.append(f"{label(run, name)} has the preset {words.visible(alpha.preset)}, whose values its declaration does not "
-                        "hold.")
+            said.append(f"{label(run, name)} has the preset {words.visible(alpha.preset)}, whose values are not in its "
+                        "declaration.")
         elif isinstance(alpha, Gradient):
             steps = ", ".join(f"{v:g}" for v in alpha.values)
-            said.append(f"{label(run, name)} has alphas that change with depth, by way of {steps}.")
+            said.append(f"{label(run, name)} has alphas that change with depth, through {steps}.")
     if len(stated) > MOST:
         said.append(f"Not drawn, to keep the bars legible: {words.listed([label(run, n) for n in stated[MOST:]])}.")
     return said

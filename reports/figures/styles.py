@@ -85,5 +85,5 @@ def _complement(run: Run, found: Mapping[str, Mapping[str, float]]) -> list[str]
     if len(ends) != 2:
         return []
     shared = overlap(found[ends[0]], found[ends[1]])
-    return [f"{label_with_role(run, ends[0])} and {label_with_role(run, ends[1])} share {100 * shared:.0f} % of their leanings; "
-            f"{100 * (1 - shared):.0f} % is what one has and the other lacks."]
+    return [f"{label_with_role(run, ends[0])} and {label_with_role(run, ends[1])} share {100 * shared:.0f} % of their style "
+            f"probabilities; {100 * (1 - shared):.0f} % differ."]

@@ -36,7 +36,7 @@ def _times_as_long(run: Run, names: tuple[str, str], mine: Seconds, theirs: Seco
     """The ratio of two latencies."""
     other = names[1]
     if not (theirs.fastest or 0) > 0:
-        return Seen(estimate=nothing(f"{named(run, other)} has a round of no length, so that there is no ratio"))
+        return Seen(estimate=nothing(f"{named(run, other)} has a timed round of 0 s, so there is no ratio"))
     mine_rounds, their_rounds = (_rounds(run, who) for who in names)
     if other != PROMOTED and len(mine_rounds) == len(their_rounds):
         found = median_interval([a / b for a, b in zip(mine_rounds, their_rounds, strict=True)], gate_level(run.suite))
@@ -62,7 +62,7 @@ def peak(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
     if gate.ratio is None:
         return Seen(estimate=_exact(mine.value - theirs.value), note=f"{note}, minus {named(run, other)}")
     if not theirs.value > 0:
-        return Seen(estimate=nothing(f"{named(run, other)} took {words.size(theirs.value)}, so that there is no ratio"))
+        return Seen(estimate=nothing(f"{named(run, other)} took {words.size(theirs.value)}, so there is no ratio"))
     return Seen(estimate=_exact(mine.value / theirs.value), note=f"{note}, ratio to {named(run, other)}")
 
 

@@ -52,7 +52,7 @@ def identities(run: Run, gate: Gate, name: str) -> Verdict:
     if not _merged(run.candidate(name).model) and name in run.weights and not run.failure_of(name):
         return counted(gate, name, 0, "nothing is merged")
     notes = words.listed(list(dict.fromkeys(note for c in records for note in c.notes))) if records else ""
-    return not_measured(gate, name, _why(run, name, "identities") or f"no identity was tried{': ' * bool(notes)}{notes}")
+    return not_measured(gate, name, _why(run, name, "identities") or f"no identity was tested{': ' * bool(notes)}{notes}")
 
 
 def failures(run: Run, gate: Gate, name: str) -> Verdict:
@@ -75,7 +75,7 @@ def failure_rate(run: Run, gate: Gate, name: str) -> Verdict:
     if table.empty:
         return not_measured(gate, name, run.why_missing(name, "image") or "no image was asked for")
     share = cluster_mean(table, "broken", gate_level(run.suite))
-    parts = [f"{made['broken'].sum():.0f} of no finite numbers"] if made["broken"].any() else []
+    parts = [f"{made['broken'].sum():.0f} with NaN or infinite values"] if made["broken"].any() else []
     parts += [f"{len(lost)} not made ({run.failure_of(name)})"] if len(lost) else []
     note = f"{table['broken'].sum():.0f} of {words.plural(len(table), 'image')} failed{': ' if parts else ''}{'; '.join(parts)}"
     status = decide(share.low, share.high, at_most=gate.at_most)

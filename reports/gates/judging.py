@@ -62,7 +62,7 @@ def _without_ratio(gate: Gate, seen: Seen) -> str:
     if seen.times is None or seen.estimate.low is not None:
         return ""
     of = seen.times
-    return (f"; {seen.estimate.why}: decided by its own less {gate.ratio:g} times the other's, "
+    return (f"; {seen.estimate.why}: decided by its own value minus {gate.ratio:g} times the other's, "
             f"{words.signed(of.mean, gate.value)} {words.interval(of.low, of.high, gate.value)}")
 
 
@@ -75,9 +75,9 @@ def _meaningless(run: Run, gate: Gate, name: str) -> str:
     if any(map(math.isnan, (gate.at_least or 0.0, gate.at_most or 0.0, gate.margin, gate.ratio or 0.0))):
         return "a limit, the margin or the ratio of this gate is not a number (NaN)"
     if gate.ratio is not None and (gate.not_worse_than is None or not gate.ratio > 0 or gate.margin):
-        return "a ratio goes with not_worse_than, is above 0, and has no margin beside it"
+        return "a ratio needs not_worse_than, must be above 0, and excludes a margin"
     if gate.not_worse_than is not None and run.row(gate.value).better == "nearer":
-        return f"{gate.value} has no better direction to be worse in"
+        return f"{gate.value} has no better direction, so nothing can be worse in it"
     return ""
 
 
@@ -97,7 +97,8 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
     held_out = sum(p.split == "confirm" for p in run.suite.grid.prompts)
     there = mine.loc[mine["split"] == "confirm", "prompt"].nunique()
     if not gate.candidates and held_out >= FEWEST_HELD_OUT > there:
-        return Seen(estimate=nothing("the confirm prompts were not sampled, and those that it was chosen on do not judge it"))
+        return Seen(estimate=nothing("the confirm prompts were not sampled, and the prompts that the pick was chosen on "
+                                     "cannot judge it"))
     level = gate_level(run.suite)
     if other is None:
         return Seen(estimate=cluster_mean(mine, gate.value, level), note=note)

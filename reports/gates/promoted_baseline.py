@@ -82,7 +82,7 @@ def _figure(run: Run, name: str) -> tuple[Mapping[str, Any], str]:
     if (then := machine(p.environment)) != (now := machine(run.environment)):
         return {}, f"not comparable: {called(run)} ran on {then}, this run on {now}"
     if said := _differ(p.sampling, run.head.get("sampling", {}), TIMED_BY):
-        return {}, f"not comparable: {called(run)} was sampled otherwise ({said})"
+        return {}, f"not comparable: {called(run)} was sampled differently ({said})"
     figure = p.figures.get(name)
     numbers = ("mean", "low", "high", "images")
     if not isinstance(figure, dict) or not all(isinstance(figure.get(key), int | float) for key in numbers):
@@ -100,7 +100,7 @@ def _refused(run: Run, p: Promoted) -> str:
     """Why no image of it is comparable, or an empty string. The device is no reason: it changes last bits only."""
     said = _differ(p.sampling, run.head.get("sampling", {}),
                    sorted({*p.sampling, *run.head.get("sampling", {})} - {"device"}))
-    return p.why or _other_suite(run, p) or (said and f"{called(run)} was sampled otherwise ({said}). Promote again")
+    return p.why or _other_suite(run, p) or (said and f"{called(run)} was sampled differently ({said}). Promote again")
 
 
 def _other_suite(run: Run, p: Promoted) -> str:

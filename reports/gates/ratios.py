@@ -22,7 +22,7 @@ def times(mine: pd.DataFrame, other: pd.DataFrame, value: str, ratio: float, lev
         return nothing(f"{value} was not measured")
     found = paired_difference(mine, other.assign(**{value: other[value] * ratio}), value, level=level)
     if found.mean is not None and float(np.mean(_means(mine, other, value)[:, 1])) < 0:
-        return nothing(f"the other's mean of {value} is below 0, where a ratio means nothing; give a margin instead")
+        return nothing(f"the other's mean of {value} is below 0, where a ratio is meaningless; give a margin instead")
     return found
 
 
@@ -39,7 +39,7 @@ def ratio_of_means(mine: pd.DataFrame, other: pd.DataFrame, value: str, level: f
     pairs = _pairs(mine, other, value)
     means = _means(mine, other, value)
     if not len(means):
-        return nothing(f"no image of the one shares {', '.join(PAIRED_BY)} with one of the other")
+        return nothing(f"no image of one shares {', '.join(PAIRED_BY)} with an image of the other")
     a, b = means.mean(axis=0).tolist()
     count = len(means)
     found = Estimate(mean=a / b if b > 0 else None, low=None, high=None, prompts=count, pairs=len(pairs))
@@ -49,7 +49,7 @@ def ratio_of_means(mine: pd.DataFrame, other: pd.DataFrame, value: str, level: f
     squared = float(student_t.ppf((1 + level) / 2, count - 1)) ** 2
     under = b * b - squared * float(spread[1, 1])
     if b <= 0 or under <= 0:
-        return replace(found, why="the other's mean is not clearly above 0, so that the ratio has no interval")
+        return replace(found, why="the other's mean is not clearly above 0, so the ratio has no interval")
     middle = a * b - squared * float(spread[0, 1])
     root = max(0.0, middle * middle - under * (a * a - squared * float(spread[0, 0]))) ** 0.5
     return replace(found, low=(middle - root) / under, high=(middle + root) / under)

@@ -32,8 +32,8 @@ POWER: Final = {"energy_joules": "energy, all timed images", "sm_clock_start": "
                 "temperature_end": "temperature, end"}
 NOTES: Final = (
     "p50 and p90 are those of n timed rounds; ≤ is an upper bound that holds with 95 % confidence, whatever the distribution.",
-    "A step is one denoising step. The first switch to a candidate may merge and read files, a later one need not. Load is that "
-    "of the base model, which candidates may share. Energy is the whole board's, with what it draws when idle.",
+    "A step is one denoising step. The first switch to a candidate may merge and read files; later ones need not. Load is that "
+    "of the base model, which candidates may share. Energy is the whole board's, including its idle draw.",
     RULE)
 
 
@@ -94,9 +94,9 @@ def noise_floor(run: Run) -> str:
     where = f"{words.plural(len(run.floors), 'image')} of {names}, each made in a batch of {run.floors[0].batch_size} and alone"
     levels, share = max(f.largest_levels for f in run.floors), max(f.changed_share for f in run.floors)
     if levels == 0:
-        return f"Two runs of the same thing gave the same image, bit for bit ({where})."
-    return (f"Two runs of the same thing differ by at most {levels} of 255 levels, in at most {100 * share:.2g} % of the values "
-            f"({where}): where two candidates differ by no more than that, it is noise.")
+        return f"Two runs of the same candidate gave the same image, bit for bit ({where})."
+    return (f"Two runs of the same candidate differ by at most {levels} of 255 levels, in at most {100 * share:.2g} % of the "
+            f"values ({where}): smaller differences between two candidates are noise.")
 
 
 def _columns(run: Run) -> list[Column]:

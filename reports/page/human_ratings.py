@@ -42,14 +42,15 @@ def eyes_section(run: Run, pick: str | None = None) -> Section | None:
         return None
     rated, told = _rated(eyes.ratings, eyes.first_showing)
     met, tried = _met(eyes.duels, eyes.first_showing)
-    unfinished = [f"{words.visible(rater)} answered {done} of {asked} in session {session}, so that their level moves the means "
-                  "of some pictures only." for (session, rater), (done, asked) in eyes.answered.items() if done < asked]
+    unfinished = [f"{words.visible(rater)} answered {done} of {asked} in session {session}, so their level affects the means of "
+                  "some pictures only." for (session, rater), (done, asked) in eyes.answered.items() if done < asked]
     raters = {rater.casefold() for _, rater in eyes.answered}
-    lead = (f"{words.plural(len(raters), 'rater')}, who did not know what made a picture; {len(eyes.ratings)} scores and "
-            f"{len(eyes.duels)} comparisons count. Intervals are over prompts: they hold for other prompts and these raters.")
+    lead = (f"{words.plural(len(raters), 'rater')}, who did not know which candidate made a picture; "
+            f"{len(eyes.ratings)} scores and {len(eyes.duels)} comparisons count. Intervals are over prompts: "
+            "they hold for other prompts and these raters.")
     if not raters:
-        lead = "A blind page was made of this run; nobody's answers have been taken in yet."
-    broken = [f"Not readable, and not counted: {words.visible(said)}" for said in eyes.damaged]
+        lead = "A blind page was made from this run; no answers imported yet."
+    broken = [f"Unreadable, not counted: {words.visible(said)}" for said in eyes.damaged]
     remade = sorted({g.why for g in eyes.gaps if g.why.startswith("rated before")})
     return Section(lead=lead, rows=_rating_rows(run, pick), duels=_duel_rows(run, pick), agreement=(*rated, *met),
                    warnings=(*told, *tried, *unfinished, *eyes.notes, *broken,
@@ -68,8 +69,8 @@ def _rated(ratings: Sequence[Rating], firsts: Any) -> tuple[list[str], list[str]
     level = centred(scores)
     alike = None if level is None else agreement(level).alpha
     if alike is not None and found.alpha is not None:
-        said.append(f"With each rater's own level taken off, alpha is {words.number(alike)}: how far they agree on which images "
-                    "are better, whatever they call good.")
+        said.append(f"After subtracting each rater's mean, alpha is {words.number(alike)}: their agreement on which "
+                    "images are better, regardless of the level of their scores.")
     warned = _doubts(found.alpha, alike, len(names), "images")
     for name, off in zip(names, offsets(scores), strict=True):
         if off is not None and abs(off) >= FAR:
@@ -126,16 +127,16 @@ def _alpha(alpha: float | None, low: float | None, high: float | None, of: tuple
 def _doubts(alpha: float | None, alike: float | None, raters: int, things: str) -> list[str]:
     """What to beware of at this alpha; `alike` is the one with the raters' levels taken off, where there is one."""
     if raters == 1:
-        return ["One rater: this is one person's taste, and nothing tells whether others share it."]
+        return ["One rater: this is one person's taste, and there is no evidence that others share it."]
     if alpha is None or alpha >= RELIABLE:
         return []
     if alpha >= TENTATIVE:
-        return [f"Alpha on {things} is below {RELIABLE:g}: good for tentative conclusions only."]
+        return [f"Alpha on {things} is below {RELIABLE:g}: sufficient for tentative conclusions only."]
     if alike is not None and alike >= TENTATIVE:
-        return [f"The raters call different things good (alpha below {TENTATIVE:.3f}), but agree on which images are better: "
+        return [f"The raters' levels differ (alpha below {TENTATIVE:.3f}), but they agree on which images are better: "
                 "compare candidates, and do not rely on a limit such as 7 of 10."]
-    return [f"The raters agree little on {things} (alpha below {TENTATIVE:.3f}): their mean hides that they see different "
-            "things. Say more closely what is to be judged, or ask more raters, before deciding by it."]
+    return [f"The raters agree little on {things} (alpha below {TENTATIVE:.3f}): the mean hides that they judge "
+            "differently. Describe more precisely what to judge, or ask more raters, before you rely on it."]
 
 
 def _themself(name: str, own: Retest) -> str:

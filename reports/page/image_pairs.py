@@ -39,7 +39,7 @@ def _mode(run: Run, name: str, rows: pd.DataFrame) -> dict[str, Any]:
     ranked = rows.dropna(subset=["psnr_db"]).sort_values("psnr_db", kind="stable")
     exact = int((rows["exact_match"] == 1).sum()) if "exact_match" in rows.columns else 0
     if ranked.empty:
-        shown["note"] = (f"All {words.plural(exact, 'image')} equal the reference's bit for bit: there is nothing to show."
+        shown["note"] = (f"All {words.plural(exact, 'image')} equal the reference's bit for bit: so there is nothing to show."
                          if exact else "PSNR was not measured.")
         return shown
     chosen = [("median PSNR", ranked.iloc[(len(ranked) - 1) // 2])]

@@ -1,4 +1,4 @@
-"""The pick beside its controls as one picture file, `report-pick.webp`, and the lines by which report.md shows it. Comments on
+"""The pick next to its controls as one picture file, `report-pick.webp`, and the lines by which report.md shows it. Comments on
 a pull request take no pictures of ours and stay text."""
 
 from __future__ import annotations
@@ -99,7 +99,7 @@ def _said(shown: dict[str, Any]) -> list[str]:
     names = ["".join(("the pick, " if c["pick"] else "", c["label"], f" ({c['role']})" if c["role"] else ""))
              for c in shown["columns"]]
     prompts = [f"{number}. {_cut(line['text'])} ({line['split']})" for number, line in enumerate(shown["lines"], start=1)]
-    return [f"![The pick beside its controls]({STRIP_NAME})", "",
+    return [f"![The pick next to its controls]({STRIP_NAME})", "",
             f"CFG {in_markdown(shown['guidance'])}, seed {shown['seed']}; from left to right: {in_markdown('; '.join(names))}. "
             f"Prompts: {in_markdown('; '.join(prompts))}."]
 

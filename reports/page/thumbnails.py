@@ -178,7 +178,7 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
     """The pick between its parents at the pick's guidance, for the first prompts of each split.
 
     In a fidelity suite all candidates stand side by side, as many as fit.
-    None without a pick. The prompts are the first two of each split and the seed is the first: nobody chose them.
+    None without a pick. The prompts are the first two of each split and the seed is the first: not hand-picked.
     """
     if rec.pick is None or rec.guidance is None:
         return None

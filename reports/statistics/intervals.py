@@ -150,7 +150,7 @@ def paired_difference(table: pd.DataFrame, other: pd.DataFrame, value: str,
     pairs = differences(table, other, value, by)
     if pairs.empty:
         return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0,
-                        why=f"no image of the one shares {', '.join(by)} with one of the other")
+                        why=f"no image of one shares {', '.join(by)} with an image of the other")
     return cluster_interval(_floats(pairs["difference"]), pairs["prompt"].tolist(), level)
 
 

@@ -54,7 +54,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
         if counts[split] < 2:
             said.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
     if few := [f"{count} {split}" for split, count in counts.items() if 2 <= count < FEW_PROMPTS]:
-        said.append(f"Few prompts ({', '.join(few)}): the intervals are wide, and more prompts narrow them more than more "
+        said.append(f"Few prompts ({', '.join(few)}): the intervals are wide. More prompts narrow them more than more "
                     "seeds do.")
     for file, early in run.changed.items():
         said.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
@@ -86,9 +86,10 @@ def _dropped(run: Run, cells: tuple[Scored, ...]) -> list[str]:
     gone = [(_named(run, c), why.get((c.candidate, c.guidance), "")) for c in cells if c.dropped]
     said = []
     if worse := [name for name, reason in gone if not reason]:
-        said.append(f"Not ranked, because a look dropped them as worse than the best: {words.listed(worse)}.")
+        said.append(f"Not ranked, because an interim look dropped them as significantly worse than the best: "
+                    f"{words.listed(worse)}.")
     if ruled := [f"{name} ({reason})" for name, reason in gone if reason]:
-        said.append(f"Not ranked, because a look found that a constraint rules them out: {words.listed(ruled, most=3)}.")
+        said.append(f"Not ranked, because an interim look ruled them out by a constraint: {words.listed(ruled, most=3)}.")
     return said
 
 
@@ -107,7 +108,7 @@ def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
         if not measured:
             said.append(f"The constraint {what} ruled out nothing: {constraint.metric} was not measured on the images.")
         elif open_cells:
-            said.append(f"The constraint {what} was not judged, for want of values or of a second prompt: "
+            said.append(f"The constraint {what} could not be evaluated: no values, or only one prompt: "
                         f"{words.listed([_named(run, c) for c in open_cells])}.")
     return said
 

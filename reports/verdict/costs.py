@@ -71,7 +71,8 @@ def seconds_apart(run: Run, candidate: str, what: str) -> Seconds:
     record = run.durations.get(candidate)
     if record is None:
         return _seconds((), _why_untimed(run, candidate, "not recorded in this run"))
-    absent = {"load": "not loaded in the session that timed it", "switch": "it stayed resident, nothing else was timed between",
+    absent = {"load": "not loaded in the session that timed it",
+              "switch": "it stayed resident: no other candidate was timed in between",
               "step": "steps were not timed one by one"}
     return _seconds(record.seconds.get(what, ()), absent.get(what, "not recorded in this run"))
 
@@ -127,7 +128,7 @@ def footprint(run: Run, candidate: str) -> Reading:
             return reading
     peak = peak_memory(run, candidate)
     if "rss" in peak.name.lower():
-        return Reading(name=peak.name, unit="bytes", value=None, why_missing="only the process's resident set was measured")
+        return Reading(name=peak.name, unit="bytes", value=None, why_missing="only the process's resident set size was measured")
     return peak
 
 

@@ -141,7 +141,7 @@ def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[
 def _over(suite: Suite, picked: Pick | None, left: Sequence[Scored], level: float | None, last: bool) -> str:
     """Why the race is over, or "" while it is not; `level` is None where it is open whether the pick keeps the constraints."""
     if picked is None:
-        return "nothing is left that has images and keeps the constraints"
+        return "no remaining cell has images and keeps the constraints"
     if len(left) == 1:
         return "one cell is left"
     if last:
@@ -200,8 +200,8 @@ def _value(candidate: Candidate, axis: str) -> float:
     value = candidate.axes.get(axis)
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
-    raise ValueError(f"candidate {candidate.name!r} has {value!r} on the axis {axis!r}: to refine it, every candidate needs a "
-                     "number there")
+    raise ValueError(f"candidate {candidate.name!r} has {value!r} on the axis {axis!r}: refining it needs a number for every "
+                     "candidate")
 
 
 def confirm_plan(run: Run, recommendation: Recommendation) -> tuple[tuple[str, ...], tuple[float, ...]]:
@@ -228,5 +228,5 @@ def confirm_images(suite: Suite, seeds: int) -> int:
 
 def _budget(suite: Suite) -> Budget:
     if suite.budget is None:
-        raise ValueError(f"suite {suite.name!r} has no budget: there is nothing to race; give it Suite(budget=Budget())")
+        raise ValueError(f"suite {suite.name!r} has no budget: it cannot be sampled adaptively; give it Suite(budget=Budget())")
     return suite.budget

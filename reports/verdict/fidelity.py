@@ -98,8 +98,7 @@ def _cheapest(run: Run, kept: list[str]) -> tuple[str, str]:
         pick = min(smaller, key=lambda n: smaller[n] or 0.0)
         return pick, (f"it is not measurably faster, but its {words.reading(reference.name)} takes "
                       f"{words.size(smaller[pick] or 0.0)} instead of {words.size(reference.value or 0.0)}")
-    return baseline, ("no candidate that is level with it in quality was measured to be faster, or smaller without "
-                      "being slower")
+    return baseline, "no candidate of equal quality was measurably faster, or smaller without being slower"
 
 
 def _comparisons(run: Run, pick: str) -> tuple[Comparison, ...]:
@@ -122,7 +121,7 @@ def _sentence(run: Run, pick: str, why: str, comparisons: tuple[Comparison, ...]
     d = c.difference
     where = f"{words.plural(d.prompts, 'held-out confirm prompt')}" if c.split == "confirm" else "the select prompts only"
     if c.word == "worse":
-        return (f"Do not ship {label(run, pick)} yet: it held level on the select prompts, but on {where} it is worse than "
+        return (f"Do not ship {label(run, pick)} yet: it was on a par on the select prompts, but on {where} it is worse than "
                 f"{label(run, c.other)} by {words.number(abs(d.mean or 0.0))} {words.interval(d.low, d.high)}.")
     verdict = {"better": "better than", "tied": "not distinguishable from"}.get(c.word, "not compared with")
     return (f"Ship {label(run, pick)}: on {where} it is {verdict} {label(run, c.other)} "
@@ -147,8 +146,8 @@ def _caveats(run: Run, differences: dict[str, Estimate]) -> tuple[str, ...]:
     widest = [d.high - d.low for d in differences.values() if d.high is not None and d.low is not None]
     said = list(caveats(run, ()))
     if widest:
-        said.append(f"Not distinguishable is not equal: differences smaller than about {max(widest) / 2:.2f} objective "
-                    "points could not have been seen here.")
+        said.append(f"Not distinguishable does not mean equal: differences smaller than about {max(widest) / 2:.2f} objective "
+                    "points could not have been detected here.")
     return tuple(said)
 
 

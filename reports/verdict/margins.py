@@ -91,7 +91,7 @@ def margins(of: Measured) -> list[Margin]:
 def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
     if gate.value in COUNTED:
         return [Margin(gate=gate.name, value=gate.value, source="exact",
-                       note="counted, not sampled: equal candidates count alike")]
+                       note="counted, not sampled: equal candidates have equal counts")]
     if gate.value == "seconds_per_image":
         return [_seconds(of, gate)]
     if gate.value == "peak_bytes":
@@ -193,7 +193,7 @@ def _bytes(of: Measured, gate: Gate) -> Margin:
     smallest, margin = abs(one.value - other.value), _declared(gate, one.value)
     return replace(row, observed=one.value, margin=margin, smallest=smallest, paste=_paste(of.run, gate, smallest, one.value),
                    passes=None if margin is None else float(smallest <= margin), drop=margin,
-                   note=f"one pair of readings ({one.name}); equal candidates are not sure to stay within it")
+                   note=f"one pair of readings ({one.name}); equal candidates may exceed it")
 
 
 def _own(of: Measured) -> pd.DataFrame:

@@ -76,8 +76,8 @@ def choose(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Pick |
     whole = sweet_spot(mapped.surface, prefer, eligible=mapped.mask([c for c in cells if not c.ruled_out]))
     if not (whole.near & mapped.mask(tied)).any():
         return Pick(cell=_as_measured(suite, tied, free), free=free, mapped=mapped, caveat=(
-            f"A smooth surface does not fit these cells: its best, {place(mapped.surface, whole.best)}, is not among the tied "
-            "ones. The pick rests on the cells as measured; more prompts show whether their peak is real."))
+            f"A smooth surface does not fit these cells: its optimum, {place(mapped.surface, whole.best)}, is not among the tied "
+            "ones. The pick is based on the measured cells; more prompts would show whether their peak is real."))
     spot = sweet_spot(mapped.surface, prefer, eligible=mapped.mask(free))
     picked = next(c for c in free if key_of(c) == mapped.cells[spot.pick])
     return Pick(cell=picked, free=free, mapped=mapped, spot=spot)

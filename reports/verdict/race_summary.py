@@ -58,7 +58,7 @@ def spent(run: Run) -> Spent | None:
     whole = len(declared) * len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales)
     images = run.looks[-1].images
     share = f" ({images / whole:.0%})".replace("%", " %") if whole else ""
-    more = f", {words.plural(len(added), 'candidate')} added on the way" if added else ""
+    more = f", {words.plural(len(added), 'candidate')} added during the sweep" if added else ""
     looks = words.plural(len(run.looks), "look")
     return Spent(images=images, whole=whole, said=f"{images:,} of {whole:,} images{share} in {looks}{more}.")
 

@@ -28,12 +28,12 @@ from reports.verdict.scoring import CELL, constrained, limit
 from reports.verdict.sentences import race_reasons, sweep_reasons, sweep_sentence
 
 SWEEP_RULE: Final = (
-    "Best is the highest mean objective on the select prompts, of the cells that are shown to keep the constraints, where there"
-    " are any (a cell is ruled out when the interval of a constrained metric lies wholly on the wrong side, and shown to keep "
-    "it when wholly on the right one; with constraints the 5 % of error are shared out: a half for what is tied, a quarter for "
-    "either). Tied are all cells whose paired difference from the best has a 95 % interval that includes 0; these intervals "
+    "The best cell has the highest mean objective on the select prompts, among the cells that are shown to meet the constraints,"
+    " if any (a cell is ruled out if the interval of a constrained metric lies wholly on the wrong side, and shown to meet the "
+    "constraint if wholly on the right one; with constraints the error rate of 5 % is divided: half for the tied set, a quarter "
+    "for either). Tied are all cells whose paired difference from the best has a 95 % interval that includes 0; these intervals "
     "hold for all cells together (prompts as clusters, their signs flipped to see how far apart equal cells look by chance: "
-    "Romano and Wolf, JASA 100, 2005). The pick is a tied cell that is no parent. On a numeric axis of three values or more a "
+    "Romano and Wolf, JASA 100, 2005). The pick is a tied cell that is not a parent. On a numeric axis of three values or more a "
     "smooth surface through all cells decides which: of the tied cells within one standard deviation of the surface's best (the"
     " one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984) the one that the objective prefers: "
     "unless the suite says otherwise that of the lowest guidance scale, and there the axis value nearest the middle of the "
@@ -41,8 +41,9 @@ SWEEP_RULE: Final = (
     "errors, with the middle of the tied range (without a numeric axis: the highest mean). The choice is then checked on the "
     "confirm prompts, which had no part in it, against all controls together (Holm's intervals by t).")
 RACE_RULE: Final = (
-    " This sweep was adaptive: after each look, cells that are worse than the best, or break a constraint, beyond doubt were "
-    "sampled no further; the 5 % of error are shared among the looks, and among the looks at the confirm prompts (Bonferroni).")
+    " This sweep was adaptive: after each interim look, cells that were significantly worse than the best, or significantly "
+    "violated a constraint, were not sampled further. The looks share the error rate of 5 %, and so do the looks at the confirm "
+    "prompts (Bonferroni).")
 
 
 def recommend(run: Run) -> Recommendation:
@@ -92,8 +93,8 @@ def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
         nearest = max(ruled, key=lambda c: c.objective.mean or 0.0)
         return (f"No recommendation: no cell keeps the constraints; {label(run, nearest.candidate)} at CFG {nearest.guidance:g}, "
                 f"the best of them, is ruled out by {nearest.ruled_out}.")
-    return (f"No recommendation yet: only {label(run, measured[0].candidate)} has images, and nothing to be compared with; run "
-            "the other candidates too.")
+    return (f"No recommendation yet: only {label(run, measured[0].candidate)} has images, so there is nothing to compare "
+            "it with; run the other candidates too.")
 
 
 def _undecided(run: Run, pick: Scored) -> tuple[str, ...]:
@@ -106,8 +107,8 @@ def _undecided(run: Run, pick: Scored) -> tuple[str, ...]:
         kept = ((constraint.at_most is None or of.high <= constraint.at_most)
                 and (constraint.at_least is None or of.low >= constraint.at_least))
         if not kept:
-            said.append(f"It is open whether the pick keeps {words.title(constraint.metric)} {limit(constraint)}: it is "
-                        f"{words.estimate(of, constraint.metric)}.")
+            said.append("The data do not show whether the pick meets "
+                        f"{words.title(constraint.metric)} {limit(constraint)}: it is {words.estimate(of, constraint.metric)}.")
     return tuple(said)
 
 
@@ -156,9 +157,9 @@ def _shaky(run: Run, pick: str, comparisons: tuple[Comparison, ...]) -> tuple[st
         values, clusters = pairs["difference"].to_numpy(dtype=np.float64), pairs["prompt"].tolist()
         drawn = bootstrap_interval(values, clusters, level)
         if drawn.word != cluster_interval(values, clusters, level).word:
-            said.append(f"Few prompts decide about {label(run, pick)} and {label(run, c.other)}: by the cluster bootstrap the "
-                        f"difference is {words.signed(drawn.mean)} {words.interval(drawn.low, drawn.high)} ({drawn.word}), which "
-                        "is not what the t interval says. More prompts settle it.")
+            said.append(f"A few prompts dominate the comparison of {label(run, pick)} and {label(run, c.other)}: by the "
+                        f"cluster bootstrap the difference is {words.signed(drawn.mean)} {words.interval(drawn.low, drawn.high)} "
+                        f"({drawn.word}), which contradicts the t interval. More prompts would settle it.")
     return tuple(said)
 
 

@@ -53,7 +53,7 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Constraint] = (), out
         distances |= {key: wide[key] for key in ahead if key in wide}
     halves = _half_widths(table, [key for key in ranked if key not in ahead], at.tying)
     why = "nothing was measured" if not complete else "no cell keeps the constraints" if best is None else \
-        "no image of the one shares prompt, seed with one of the other"
+        "no image of one shares prompt, seed with an image of the other"
     cells = []
     for key in keys:
         behind = distances.get(key, _nothing(why))

@@ -19,7 +19,7 @@ def sweep_sentence(run: Run, rec: Recommendation) -> str:
     what = f"{label_with_role(run, rec.pick)} at CFG {rec.guidance:g}"
     tied = _tied(run, rec)
     if lost:
-        return (f"Do not ship {what} yet: it was picked on the select prompts, but {_where(lost[0])} it is "
+        return (f"Do not ship {what} yet: it was the best on the select prompts, but {_where(lost[0])} it is "
                 f"{_told(run, lost)}{tied}.")
     level = [c.other for c in against if c.word == "tied" and c.other in parents(run.suite)]
     if level and rec.pick not in parents(run.suite):
@@ -27,7 +27,7 @@ def sweep_sentence(run: Run, rec: Recommendation) -> str:
         return f"No gain shown over {names}: the pick is {what}; {_where(against[0])} it is {_told(run, against)}{tied}."
     verb = "Keep" if rec.pick in parents(run.suite) else "Ship"
     if not against:
-        return f"{verb} {what}; no control was there to compare it with{tied}."
+        return f"{verb} {what}; there was no control to compare it with{tied}."
     return f"{verb} {what}; {_where(against[0])} it is {_told(run, against)}{tied}."
 
 
@@ -57,7 +57,7 @@ def _tied(run: Run, rec: Recommendation) -> str:
     if len(rec.tied_guidances) > 1:
         parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g} at {label(run, rec.pick)}")
     among = f" (tied: {', '.join(parts)})" if parts else ""
-    return f"; the select prompts, on which it was chosen, do not tell it from {words.plural(others, 'other cell')}{among}"
+    return f"; the select prompts, on which it was chosen, cannot distinguish it from {words.plural(others, 'other cell')}{among}"
 
 
 def _span(run: Run, names: tuple[str, ...]) -> str:
@@ -113,31 +113,31 @@ def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
     count = f"{len(tied)} of {len(rec.cells)} cells"
     at = f"{words.estimate(best.objective)}: {label(run, best.candidate)} at CFG {best.guidance:g}"
     if start != best:
-        said = [f"The highest mean objective is {at}, but it is open whether it keeps the constraints. The best of the cells "
-                f"that are shown to keep them is {label(run, start.candidate)} at CFG {start.guidance:g}; {count} are tied with "
-                "it or, while that is open, ahead of it."]
+        said = [f"The highest mean objective is {at}, but the data do not show whether it meets the constraints. The "
+                f"best of the cells that are shown to meet them is {label(run, start.candidate)} at CFG {start.guidance:g}; "
+                f"{count} are tied with it or, until that is known, ahead of it."]
     elif unkept:
-        said = [f"The highest mean objective is {at}. No cell is shown to keep the constraints, so none is left out for being "
+        said = [f"The highest mean objective is {at}. No cell is shown to meet the constraints, so no cell is excluded for being "
                 f"worse than another: {count} are left."]
     else:
         said = [f"The highest mean objective is {at}; {count} are tied with it."]
     if mine != start:
-        told = "" if mine.behind.distinct else ": no difference that could be told"
+        told = "" if mine.behind.distinct else ": not a significant difference"
         said.append(f"The pick is {words.estimate(mine.behind, difference=True)} from it{told}.")
     return said
 
 
 def _parent_ties(run: Run, rec: Recommendation) -> list[str]:
     if rec.pick in parents(run.suite):
-        return [f"{label_with_role(run, rec.pick or '')} wins itself: no mixture is tied with the best cell."]
+        return [f"{label_with_role(run, rec.pick or '')} itself wins: no mixture is tied with the best cell."]
     said = []
     for name in parents(run.suite):
         cells = [c for c in rec.cells if c.tied and c.candidate == name]
         if cells:
             scales = ", ".join(f"{c.guidance:g}" for c in sorted(cells, key=lambda c: c.guidance))
             what = "adapter" if rec.axis == "weight" else "merge"
-            said.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the select prompts alone do not show "
-                        f"that the {what} beats it.")
+            said.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the select prompts do not show that "
+                        f"the {what} beats it.")
     return said
 
 

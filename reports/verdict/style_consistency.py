@@ -11,8 +11,8 @@ import numpy as np
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, cluster_interval, within_bounds
 
-DEFINITION: Final = ("Style consistency: the share of a candidate's images whose look, told by CLIP, is the candidate's most "
-                     "common one (every prompt counts once; the interval takes that look as given).")
+DEFINITION: Final = ("Style consistency: the share of a candidate's images whose style, according to CLIP, is the "
+                     "candidate's most common one (every prompt counts once; the interval takes that style as given).")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -52,7 +52,7 @@ def broken(run: Run, candidate: str) -> Broken:
         kinds["not made"] = lost
     total = int(judged.sum()) + lost
     if not total:
-        why = run.why_missing(candidate, "image") if rows.empty else "no metric of this run tells a failed image"
+        why = run.why_missing(candidate, "image") if rows.empty else "no metric of this run can tell failed images"
         return Broken(count=0, of=0, kinds={}, why=why or "no images")
     share = cluster_mean(rows[judged].assign(broken=bad[judged].astype(float)), "broken") if not lost else None
     return Broken(count=int(bad.sum()) + lost, of=total, kinds=kinds, share=share)

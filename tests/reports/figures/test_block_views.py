@@ -53,7 +53,7 @@ def test_presets_and_gradients_are_named_beside_the_bars_and_never_invented(tmp_
     said = " ".join(figure.layout.meta["says"])
     assert len(figure.data) == 1
     assert "known has the preset GRAD_V" in said
-    assert "deep has alphas that change with depth, by way of 0, 1" in said
+    assert "deep has alphas that change with depth, through 0, 1" in said
 
 
 def test_a_block_s_effect_is_its_paired_difference_from_the_baseline(tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ def test_a_model_shares_everything_with_itself() -> None:
 def test_the_page_says_how_far_the_parents_complement_each_other(merge_run: Run, merge_verdict: Recommendation) -> None:
     said, consistent = leanings(merge_run, merge_verdict).layout.meta["says"]
     assert "alpha 0 (parent A) 100.0 %" in consistent
-    assert "share 20 % of their leanings; 80 %" in said
+    assert "share 20 % of their style probabilities; 80 %" in said
 
 
 def test_a_run_without_looks_has_no_leanings(quantization_run: Run) -> None:

@@ -26,8 +26,8 @@ def tried(held: tuple[str, ...] = (), broken: tuple[str, ...] = ()) -> Coverage:
 @pytest.mark.parametrize(("rows", "status", "reason"), [
     ((tried(("alpha 0 is A", "alpha 1 is B")),), "passed", "alpha 0 is A and alpha 1 is B hold"),
     ((tried(("alpha 0 is A",), ("alpha 1 is B",)),), "failed", "1 of 2 do not hold: alpha 1 is B"),
-    ((), "not_measured", "no identity was tried"),
-    ((replace(tried(), notes=("the method has none",)),), "not_measured", "no identity was tried: the method has none")])
+    ((), "not_measured", "no identity was tested"),
+    ((replace(tried(), notes=("the method has none",)),), "not_measured", "no identity was tested: the method has none")])
 def test_identities_hold_or_not_or_were_not_tried(merge_run: Run, merge_verdict: Recommendation, rows: tuple[Coverage, ...],
                                                   status: str, reason: str) -> None:
     verdict = judged(replace(merge_run, coverage=rows), merge_verdict, Gate(value="identities"))
@@ -67,7 +67,7 @@ def test_images_of_no_numbers_count_as_failed(merge_run: Run) -> None:
     bad = set(rows.loc[rows["seed"] == 1, "sample"])
     run = replace(merge_run, defects=dict.fromkeys(bad, "NaN"))
     assert (rate(run, 0.05).status, rate(run, 0.05).observed) == ("failed", 0.5)
-    assert rate(run, 0.05).reason == "60 of 120 images failed: 60 of no finite numbers"
+    assert rate(run, 0.05).reason == "60 of 120 images failed: 60 with NaN or infinite values"
     flags = rows.assign(broken=rows["sample"].isin(bad).astype(float))
     assert rate(run, 0.05).low == cluster_mean(flags, "broken").low
 

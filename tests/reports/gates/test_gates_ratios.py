@@ -73,7 +73,7 @@ def test_a_gate_without_a_ratio_to_show_says_by_what_it_was_decided(merge_run: R
     gate = Gate(value="clipped_share", not_worse_than="baseline", ratio=1.1)
     row = gate_rows(run, [judged(run, merge_verdict, gate)])[0]
     assert (row["status"], row["observed"]) == ("passed", "no ratio")
-    assert row["reason"].endswith("so that the ratio has no interval: decided by its own less 1.1 times the other's, "
+    assert row["reason"].endswith("so that the ratio has no interval: decided by its own value minus 1.1 times the other's, "
                                   "0.0 % [0.0 %, 0.0 %]")
 
 

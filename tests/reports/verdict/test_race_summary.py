@@ -94,7 +94,7 @@ def test_the_sentence_says_how_much_of_the_whole_grid_was_made(run: Run) -> None
 def test_candidates_added_on_the_way_belong_to_no_whole_grid(tmp_path: Path) -> None:
     total = spent(written(tmp_path, added=["alpha=0.45"]))
     assert total is not None
-    assert total.said == "208 of 288 images (72 %) in 2 looks, 1 candidate added on the way."
+    assert total.said == "208 of 288 images (72 %) in 2 looks, 1 candidate added during the sweep."
 
 
 def test_every_look_and_every_dropped_cell_has_a_row(run: Run) -> None:
@@ -114,7 +114,7 @@ def test_what_a_constraint_ruled_out_is_not_called_worse(tmp_path: Path) -> None
     assert exit_words(run) == {GONE: f"ruled out at look 1: {RULED}"}
     said = recommend(run).caveats
     assert not any("worse than the best" in c for c in said)
-    assert (f"Not ranked, because a look found that a constraint rules them out: alpha 0.15 at CFG 3 ({RULED}) and "
+    assert (f"Not ranked, because an interim look ruled them out by a constraint: alpha 0.15 at CFG 3 ({RULED}) and "
             f"alpha 0.15 at CFG 8 ({RULED}).") in said
 
 

@@ -89,7 +89,7 @@ def test_a_pick_that_may_or_may_not_keep_a_constraint_is_a_caveat(merge_run: Run
                             & (merge_run.images["split"] == "select")]
     middle = float(rows["clip_score"].mean())
     rec = recommend(under(merge_run, Constraint(metric="clip_score", at_least=middle)))
-    assert any(c.startswith("It is open whether the pick keeps CLIP score at least") for c in rec.caveats)
+    assert any(c.startswith("The data do not show whether the pick meets CLIP score at least") for c in rec.caveats)
     sure = recommend(under(merge_run, Constraint(metric="clip_score", at_least=0.0)))
     assert not any("It is open" in c for c in sure.caveats)
 
@@ -102,15 +102,15 @@ def test_the_reasons_say_what_is_open_and_which_cell_the_others_were_measured_fr
     objective = merge_run.images["objective"].where(~lead, merge_run.images["objective"] + 30)
     run = under(merge_run, Constraint(metric="clipped_share", at_most=0.1))
     said = recommend(replace(run, images=merge_run.images.assign(clipped_share=share, objective=objective))).reasons[0]
-    assert f"at CFG {free.guidance:g}, but it is open whether it keeps the constraints. The best of the cells that are" in said
+    assert f"at CFG {free.guidance:g}, but the data do not show whether it meets the constraints" in said
     none = recommend(replace(run, images=merge_run.images.assign(clipped_share=0.05 + 0.1 * own, objective=objective))).reasons[0]
-    assert "No cell is shown to keep the constraints, so none is left out for being worse than another: " in none
+    assert "No cell is shown to meet the constraints, so no cell is excluded" in none
 
 
 def test_a_constraint_with_one_prompt_was_not_judged(merge_run: Run) -> None:
     one = replace(merge_run, images=merge_run.images[merge_run.images["prompt"] == "p00"])
     rec = recommend(under(one, Constraint(metric="saturation", at_most=0.1)))
-    assert any("was not judged, for want of values or of a second prompt" in c for c in rec.caveats)
+    assert any("could not be evaluated: no values, or only one prompt" in c for c in rec.caveats)
 
 
 def clipping(open_share: Sequence[float], objective: dict[str, float]) -> pd.DataFrame:
