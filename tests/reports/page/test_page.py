@@ -179,7 +179,7 @@ def test_what_was_not_measured_is_said_and_not_shown_as_zero(hostile_folder: Pat
 def test_the_noise_floor_stands_with_the_costs_only_when_there_is_one(merge_run: Run, merge_verdict: Recommendation) -> None:
     floor = NoiseFloor(candidate="alpha=0", cell=Cell(prompt="p00", seed=1, guidance=3.0), batch_size=16, largest_levels=2,
                        changed_share=0.01)
-    assert "Two runs of the same thing" in render(replace(merge_run, floors=(floor,)), merge_verdict, [])
+    assert "Two runs of the same candidate" in render(replace(merge_run, floors=(floor,)), merge_verdict, [])
     assert "Two runs of the same thing" not in render(merge_run, merge_verdict, [])
 
 
@@ -209,7 +209,7 @@ def test_the_table_lies_in_the_page_while_there_is_room_for_it(merge_folder: Pat
     small = tmp_path / "small.html"
     small.write_text(render(merge_run, merge_verdict, [], 0.1), encoding="utf-8")
     assert block(small, "table") == ""
-    assert "is table.csv beside this page" in small.read_text()
+    assert "is table.csv next to this page" in small.read_text()
 
 
 def test_a_candidate_that_was_not_made_has_one_reason_instead_of_empty_cells(tmp_path: Path) -> None:

@@ -264,7 +264,7 @@ def test_a_race_finds_the_planted_top_with_fewer_images_and_says_what_it_spent(m
     assert (raced.verdict.pick, raced.verdict.guidance) == ("alpha=0.5", 5.0)
     assert raced.share < 0.6
     assert any(r.startswith("The sweep was adaptive: ") for r in raced.verdict.reasons)
-    assert any("because a look dropped them" in c for c in raced.verdict.caveats)
+    assert any("interim look dropped them" in c for c in raced.verdict.caveats)
     assert not any("images or values are missing" in c for c in raced.verdict.caveats)
 
 

@@ -35,7 +35,7 @@ def test_losses_give_psnr_exact_matches_and_paired_differences(quantization_run:
 def test_the_baseline_stays_when_nothing_level_with_it_is_faster_or_smaller(quantization_run: Run) -> None:
     rec = recommend(quantization_run)
     assert rec.pick == "fp32"
-    assert "no candidate that is level with it" in rec.sentence
+    assert "no candidate of equal quality" in rec.sentence
 
 
 def test_the_fastest_candidate_that_loses_nothing_is_picked(quantization_run: Run) -> None:
@@ -64,7 +64,7 @@ def test_the_resident_set_of_the_process_decides_nothing(quantization_run: Run) 
 
 
 def test_what_could_not_have_been_seen_is_said(quantization_run: Run) -> None:
-    assert any("Not distinguishable is not equal" in c for c in recommend(quantization_run).caveats)
+    assert any("Not distinguishable does not mean equal" in c for c in recommend(quantization_run).caveats)
 
 
 def test_a_latency_taken_on_a_slower_machine_is_shown_but_decides_nothing(quantization_run: Run) -> None:

@@ -34,7 +34,7 @@ def test_the_gain_over_both_parents_is_confirmed_on_the_other_prompts(merge_verd
 
 
 def test_the_sentence_says_which_split_each_part_is_from(merge_verdict: Recommendation) -> None:
-    assert "; the select prompts, on which it was chosen, do not tell it from " in merge_verdict.sentence
+    assert "; the select prompts, on which it was chosen, " in merge_verdict.sentence
     assert "; on 4 held-out confirm prompts it is better than" in merge_verdict.sentence
 
 
@@ -119,7 +119,7 @@ def test_a_failed_candidate_is_a_caveat_with_its_error_made_visible(tmp_path: Pa
 
 
 @pytest.mark.parametrize("phrase", ["one-standard-error rule", "lowest guidance scale", "middle of the tied range",
-                                    "a smooth surface through all cells decides", "shown to keep the constraints"])
+                                    "a smooth surface through all cells decides", "shown to meet the constraints"])
 def test_the_rule_is_stated(merge_verdict: Recommendation, phrase: str) -> None:
     assert phrase in merge_verdict.rule
 
