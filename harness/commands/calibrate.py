@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 import statistics
 import sys
 from collections.abc import Sequence
@@ -27,7 +26,6 @@ if TYPE_CHECKING:
 FORMAT: Final = 1
 AGAIN: Final = " again"
 """Behind the baseline's name: the second of the two equal candidates."""
-_DEVICE: Final = re.compile(r"cpu|cuda(:\d+)?")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -79,21 +77,17 @@ def calibration_suite(suite: Suite, repeats: int = 1) -> Suite:
 def _suite(given: argparse.Namespace) -> Suite:
     """The file's SUITE. ValueError for one that could not be run, or a command line that asks for what is not there."""
     from harness.check import problems
+    from harness.run.device import device_problem
 
     if given.repeats < 1:
         raise ValueError(f"--repeats {given.repeats}: expected a whole number of at least 1")
     if not 0.5 <= given.confidence <= 0.999:
         raise ValueError(f"--confidence {given.confidence:g}: expected a share from 0.5 to 0.999")
-    if not _DEVICE.fullmatch(given.device):
-        raise ValueError(f"--device {given.device}: expected cpu, cuda or cuda:N")
-    if given.device != "cpu":
-        import torch
-
-        if int(given.device.partition(":")[2] or 0) >= (count := torch.cuda.device_count()):
-            raise ValueError(f"--device {given.device}: torch sees {count} CUDA devices here; leave --device out for the CPU")
+    if wrong := device_problem(given.device):
+        raise ValueError(wrong)
     suite = load_suite(given.suite)
-    if wrong := problems(suite, Path.cwd()):
-        raise ValueError("\n".join(wrong))
+    if faults := problems(suite, Path.cwd()):
+        raise ValueError("\n".join(faults))
     assert isinstance(suite, Suite)  # anything else is a problem
     if given.guidance is not None and given.guidance not in suite.grid.guidance_scales:
         scales = ", ".join(f"{g:g}" for g in suite.grid.guidance_scales)

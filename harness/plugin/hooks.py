@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Generator, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import pytest
 
 from harness.declare import Suite
-from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
+from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite, mentions_suite
 from harness.plugin import ci as plugin_ci
 from harness.plugin.benchmark_table import hide_our_rows
 from harness.plugin.items import CandidateItem, CostsItem, DeclarationItem, GateItem, RaceItem, RecommendationItem
 from harness.plugin.options import add_options, benchmarking, refuse
 from harness.records.text import printable
-
-_MENTIONS_SUITE: Final = re.compile(r"\bSUITE\b")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -42,7 +39,7 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
     session = parent.session
     is_test = any(fnmatch(file_path.name, pattern) for pattern in parent.config.getini("python_files"))
     named = file_path.parent.name in parent.config.getini("sweetspot_suites") or session.isinitpath(file_path)
-    if is_test or not named or not _MENTIONS_SUITE.search(file_path.read_text(encoding="utf-8", errors="replace")):
+    if is_test or not named or not mentions_suite(file_path):
         return None
     return SuiteFile.from_parent(parent, path=file_path)
 
@@ -54,8 +51,8 @@ class SuiteFile(pytest.File):
         """The declaration; with --benchmark also the candidates (baseline first), the gates and the recommendation."""
         try:
             declared = load_suite(self.path)
-        except NoSuiteError:
-            self.warn(pytest.PytestCollectionWarning(f"{self.path.name} speaks of SUITE but has none at module level"))
+        except NoSuiteError as error:
+            self.warn(pytest.PytestCollectionWarning(str(error)))
             return
         except SuiteFileError as error:
             raise self.CollectError(str(error)) from error

@@ -9,7 +9,8 @@ from typing import Final
 import pytest
 
 from harness.commands.report import megabytes
-from harness.session.options import SessionOptions, cache_problem, device_problem
+from harness.run.device import device_problem
+from harness.session.options import SessionOptions, cache_problem
 
 POLICIES: Final = ("fail", "pass")
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import runpy
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import PROMOTED, Suite, plain
+from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
 
@@ -47,12 +47,13 @@ def refuse_changed_suite(evidence: Evidence, file: Path | None, root: Path) -> N
     run.json names, which is only trusted in a suites folder below `root`, for a suite file is code."""
     found = file if file is not None else _named(evidence, root)
     try:
-        declared = runpy.run_path(str(found)).get("SUITE")
-    except (Exception, SystemExit) as error:  # the file is somebody's program
-        raise PromotionError(f"suite file {found} cannot be run ({type(error).__name__}: {error}). Mend it, or give --suite "
-                             "FILE") from error
+        declared = load_suite(found)
+    except NoSuiteError as error:
+        raise PromotionError(f"{error}; give the right file with --suite FILE") from error
+    except SuiteFileError as error:
+        raise PromotionError(f"suite file {found} cannot be run ({error}). Mend it, or give --suite FILE") from error
     if not isinstance(declared, Suite):
-        raise PromotionError(f"suite file {found} declares no SUITE; give --suite FILE")
+        raise PromotionError(f"SUITE of {found} is a {type(declared).__name__}; expected harness.Suite(...). Give --suite FILE")
     ran = _declared(evidence)
     # `--exact` runs a suite at batch size 1, whatever it declares.
     exact = replace(declared, grid=replace(declared.grid, batch_size=1))

@@ -3,10 +3,9 @@ last step nothing but a hidden temporary file is written."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from blake3 import blake3
 
@@ -23,9 +22,8 @@ from harness.promotion.record_parts import cells_part, figures_part, verdict_par
 from harness.promotion.resampling import Resampled, resample
 from harness.promotion.verifying import made_from, now
 from harness.records import sync_folder
+from harness.run.device import device_problem
 from harness.version import __version__
-
-_DEVICE: Final = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,16 +74,12 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
 
 def _device(evidence: Evidence) -> str:
     """The device of the run, if this machine has it."""
-    said = evidence.head.get("environment", {}).get("device")
-    if not isinstance(said, str) or not _DEVICE.fullmatch(said):
-        raise PromotionError(f"{evidence.folder / 'run.json'}: the device {said!r} is none; expected cpu, cuda or cuda:N")
-    if said != "cpu":
-        import torch
-
-        if int(said.partition(":")[2] or 0) >= torch.cuda.device_count():
-            raise PromotionError(f"suite {evidence.suite.name!r} was measured on {said}, which this machine does not have. "
-                                 "Promote where it was measured")
-    return said
+    device = evidence.head.get("environment", {}).get("device")
+    if problem := device_problem(device):
+        raise PromotionError(f"suite {evidence.suite.name!r} was measured on {device!r} ({evidence.folder / 'run.json'}): "
+                             f"{problem}. Promote on the machine that measured it")
+    assert isinstance(device, str)  # anything else is a problem
+    return device
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from harness.check import problems
 from harness.declare import Suite
 from harness.declare.load_suite import load_suite
+from harness.run.device import device_problem
 from harness.run.progress import Bar, Silent
-from harness.session.options import SessionOptions, cache_problem, device_problem
+from harness.session.options import SessionOptions, cache_problem
 from harness.session.session import Session
 
 if TYPE_CHECKING:

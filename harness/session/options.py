@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from harness.run.suite_run import Options
-
-_DEVICE: Final = re.compile(r"cpu|cuda(:\d+)?")
-
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
@@ -41,20 +37,6 @@ class SessionOptions:
 
         return Options(root=self.root, runs=self.runs, device=self.device, fresh=self.fresh, verify=self.verify, cache=self.cache,
                        command=self.command)
-
-
-def device_problem(device: str) -> str:
-    """What is wrong with a device: malformed, or not on this machine; empty where nothing is."""
-    if not _DEVICE.fullmatch(device):
-        return f"device {device}: expected cpu, cuda or cuda:N"
-    if device == "cpu":
-        return ""
-    import torch
-
-    count, number = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
-    if number < count:
-        return ""
-    return f"device {device}: torch {torch.__version__} sees {count} CUDA devices here; leave the device out to run on the CPU"
 
 
 def cache_problem(address: str) -> str:
