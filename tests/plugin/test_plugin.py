@@ -85,7 +85,7 @@ def test_an_error_in_a_suite_file_is_shown_with_its_name(pytester: pytest.Pytest
     (pytester.path / "suites").mkdir()
     (pytester.path / "suites" / "bad.py").write_text("SUITE = Suit()\n")
     result = pytester.runpytest("suites")
-    result.stdout.fnmatch_lines(["*bad.py: NameError: name 'Suit' is not defined*"])
+    result.stdout.fnmatch_lines(["*bad.py, line 1: NameError: name 'Suit' is not defined*"])
 
 
 def test_a_suite_file_that_exits_ends_nothing_but_itself(pytester: pytest.Pytester) -> None:
