@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from harness.commands.terminal import Bar, say, size_in_words
+from harness.commands.terminal import ByteBar, say, size_in_words
 from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model
 from harness.declare.recipe_files import read_recipe
 from harness.records.text import printable
@@ -116,7 +116,7 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
         return 0
     if given.output is not None:
         started = time.perf_counter()
-        with Bar(plan.total, "merging") as bar:
+        with ByteBar(plan.total, "merging") as bar:
             saved = save(plan, library, given.output, title, bar.advance)
         seconds = time.perf_counter() - started
         for reference, digest in saved.hashes.items():
@@ -132,7 +132,7 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
 def _check(plan: FilePlan, output: Path | None) -> int:
     from harness.materialise.algebra_checks import check_identities
 
-    with Bar(plan.total, "checking") as bar:
+    with ByteBar(plan.total, "checking") as bar:
         results = check_identities(plan, output, bar.advance)
     for result in results:
         say(f"{'ok    ' if result.holds else 'FAILED' if result.holds is False else 'n/a   '} {result.name}: {result.said}")

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from harness.commands.terminal import Bar, say
+from harness.commands.terminal import ByteBar, say
 from harness.declare import Model
 from harness.records.text import printable
 from harness.version import __version__
@@ -61,10 +61,10 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     if wrong := list(model_problems(recipe, Path().resolve())):
         raise ModelFileError(f"{file}: the recipe in its header cannot be carried out: {'; '.join(wrong)}")
     plan = place(plan_recipe(recipe, library))
-    with Bar(plan.total, "comparing") as bar:
+    with ByteBar(plan.total, "comparing") as bar:
         compared = compare(plan, file, bar.advance)
     if output is not None:
-        with Bar(plan.total, "merging") as bar:
+        with ByteBar(plan.total, "merging") as bar:
             save(plan, library, output, header.get("modelspec.title", output.stem), bar.advance)
         say(f"wrote {printable(str(output))}")
     for said, names in (("lacks", compared.missing), ("has besides", compared.extra), ("declares otherwise", compared.declared),

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
-import time
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-_EVERY_SECONDS = 0.1
+if TYPE_CHECKING:
+    from rich.progress import Progress as RichProgress
 
 
 def say(text: str) -> None:
@@ -29,33 +28,31 @@ def size_in_words(size: int) -> str:
     return f"{size} bytes"
 
 
-class Bar:
-    """One line on standard error that shows how far something is; nothing where that is no terminal."""
+class ByteBar:
+    """A rich bar on standard error that shows how many of `total` bytes are done; nothing where that is no terminal."""
 
     def __init__(self, total: int, doing: str) -> None:
-        self.total, self.doing, self.done = max(total, 1), doing, 0
-        self.started = self.shown = time.monotonic()
-        self.lock = threading.Lock()
-        self.on_terminal = sys.stderr.isatty()
+        self.total, self.doing = total, doing
+        self.rich: RichProgress | None = None
 
     def __enter__(self) -> Self:
+        if not sys.stderr.isatty():
+            return self
+        from rich import progress
+        from rich.console import Console
+
+        self.rich = progress.Progress(
+            progress.TextColumn("{task.description}", markup=False), progress.BarColumn(), progress.DownloadColumn(),
+            progress.TimeRemainingColumn(), progress.TextColumn("left"), console=Console(stderr=True), transient=True)
+        self.task = self.rich.add_task(self.doing, total=self.total)
+        self.rich.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
-        if self.on_terminal:
-            sys.stderr.write("\r\x1b[K")
-            sys.stderr.flush()
+        if self.rich is not None:
+            self.rich.stop()
 
     def advance(self, size: int) -> None:
         """`size` more bytes are done; may be called from any thread."""
-        with self.lock:
-            self.done += size
-            now = time.monotonic()
-            if not self.on_terminal or now - self.shown < _EVERY_SECONDS:
-                return
-            self.shown = now
-            share = min(self.done / self.total, 1.0)
-            left = (now - self.started) * (1 - share) / share if share else 0.0
-            bar = "█" * int(share * 30)
-            sys.stderr.write(f"\r{self.doing} {bar:30} {share:4.0%} of {size_in_words(self.total)}, {left:.0f} s left ")
-            sys.stderr.flush()
+        if self.rich is not None:
+            self.rich.advance(self.task, size)
