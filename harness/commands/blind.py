@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.commands.arguments import count, names
 from harness.commands.terminal import say, size_in_words
 from harness.records.text import printable
 
@@ -21,13 +22,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `blind`."""
     parser.add_argument("run", type=Path, help="the folder that holds run.json, for example runs/alpha_cfg")
     parser.add_argument("--take", type=Path, nargs="+", metavar="FILE", help="take in the files that raters sent back")
-    parser.add_argument("--prompts", type=_count, metavar="N", help="prompts shown, those of the confirm split first (8)")
-    parser.add_argument("--seeds", type=_count, metavar="N", help="seeds shown of each prompt (1)")
+    parser.add_argument("--prompts", type=count, metavar="N", help="prompts shown, those of the confirm split first (8)")
+    parser.add_argument("--seeds", type=count, metavar="N", help="seeds shown of each prompt (1)")
     parser.add_argument("--guidance", type=float, metavar="G", help="the guidance scale shown (the recommended one)")
-    parser.add_argument("--candidates", type=_names, metavar="A,B", help="candidates shown, with commas between "
+    parser.add_argument("--candidates", type=names, metavar="A,B", help="candidates shown, with commas between "
                         "(the pick, its controls and what is tied with it)")
     parser.add_argument("--preference", action="store_true", help="two pictures side by side instead of scores out of 10")
-    parser.add_argument("--raters", type=_count, metavar="N", help="how many people will be asked (3)")
+    parser.add_argument("--raters", type=count, metavar="N", help="how many people will be asked (3)")
     parser.add_argument("--seed", type=int, metavar="S", help="makes choice and order repeatable (default: differs each time)")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (RUN/blind/<session>.html)")
 
@@ -97,16 +98,3 @@ def _tell(loaded: Run, keys: dict[str, Session], sessions: set[str]) -> None:
         say(printable(f"{row['name']}: {row['mean']} {row['range']}, {row['counted']}"))
     for row in section.duels if section else ():
         say(printable(f"{row['name']}: won {row['share']} {row['range']} of its duels, {row['counted']}"))
-
-
-def _count(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10 ** 6:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer")
-    return int(text)
-
-
-def _names(text: str) -> tuple[str, ...]:
-    names = tuple(name.strip() for name in text.split(",") if name.strip())
-    if not names:
-        raise argparse.ArgumentTypeError("no candidate is named; expected a,b,c")
-    return names

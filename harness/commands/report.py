@@ -6,6 +6,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from harness.commands.arguments import megabytes
+from harness.records.text import printable
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `report`."""
@@ -24,21 +27,10 @@ def run(given: argparse.Namespace) -> int:
     try:
         read = load_run(given.run)
     except (OSError, ValueError) as error:
-        print(f"sweetspot report: {error}", file=sys.stderr)
+        print(f"sweetspot report: {printable(str(error))}", file=sys.stderr)
         return 1
     recommendation = recommend(read)
     verdicts = judge(read, recommendation)
     Console(highlight=False).print(terminal_table(read, recommendation, verdicts))
     print("\n".join(closing_lines(read, recommendation, write_page(read, recommendation, verdicts, budget=given.page_budget))))
     return 0
-
-
-def megabytes(text: str) -> float:
-    """A number above 0; argparse says what is wrong with another."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of megabytes above 0")
-    return number

@@ -8,7 +8,7 @@ from typing import Final
 
 import pytest
 
-from harness.commands.report import megabytes
+from harness.commands.arguments import megabytes
 from harness.run.device import device_problem
 from harness.session.options import SessionOptions, cache_problem
 
