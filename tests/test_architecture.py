@@ -6,6 +6,7 @@ level, inside functions and under TYPE_CHECKING.
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -135,8 +136,8 @@ def test_there_are_at_most_nine_layers_in_the_harness_and_eight_in_the_reports()
     assert len(REPORTS) <= 8
 
 
-def test_every_file_has_its_layer() -> None:
-    assert {place(module) for module in modules()} <= LAYER.keys()
+def test_every_file_has_its_layer_and_every_layer_its_files() -> None:
+    assert {place(module) for module in modules()} == LAYER.keys()
 
 
 def test_every_import_declared_within_a_layer_is_needed() -> None:
@@ -185,6 +186,23 @@ def test_importing_loads_nothing_heavy() -> None:
     asked = json.dumps([LIGHT, LIGHT_BUT_FOR_TABLES, HEAVY])
     done = subprocess.run([sys.executable, "-c", IMPORT_IN_TURN, asked], capture_output=True, text=True, check=True, cwd=ROOT)
     assert json.loads(done.stdout) == {module: [] for module in (*LIGHT, *LIGHT_BUT_FOR_TABLES)}
+
+
+def test_a_head_says_what_a_module_is_and_not_who_calls_it() -> None:
+    """Who calls it goes stale with the next move."""
+    heads = {name: ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) for name, file in modules().items()}
+    assert [name for name, head in heads.items() if not head] == []
+    callers = re.compile(r"[Cc]alled by|[Dd]rawn by|\bcalls? (it|them|these)\b")
+    assert {name: head for name, head in heads.items() if callers.search(head or "")} == {}
+
+
+def test_the_tree_of_the_manual_is_the_tree() -> None:
+    manual = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    tree = manual.split("```")[1].split("tests/ ")[0]
+    shown = set(re.findall(r"\b([a-z_]+)(?:/|\.py)", tree)) - {"suites", "harness", "reports"}
+    assert shown == {place.split(".")[1] for place in LAYER} - {"__init__", "version"}
+    paths = re.findall(r"`((?:harness|reports|tests)/[\w/.]*)`", manual)
+    assert [path for path in paths if not (ROOT / path).exists()] == []
 
 
 def test_no_file_unpickles_without_protection() -> None:

@@ -1,4 +1,4 @@
-"""The model files that recipes name, each opened once, and the words by which recipes and messages call them."""
+"""The model files that recipes name, each opened once, and the names that recipes and messages have for them."""
 
 from __future__ import annotations
 
