@@ -7,20 +7,10 @@ from typing import Final
 
 import numpy as np
 
+from harness.records import ValueSpec
 from harness.records import text as harmless
-from reports.statistics.intervals import SHARES, Estimate
+from reports.statistics.intervals import Estimate
 
-TITLES: Final = {
-    "objective": "Objective", "clip_score": "CLIP score", "clipped_share": "Clipped pixels",
-    "saturation": "Saturation", "palette_left": "Left the usual colour", "palette_drift": "Palette drift",
-    "psnr_db": "PSNR", "exact_match": "Exact matches", "overexposed_share": "Over-exposed pixels",
-    "underexposed_share": "Under-exposed pixels", "chroma": "Chroma", "tokens_dropped": "Tokens dropped",
-    "coverage": "Keys lost", "failures": "Failures", "seconds_per_image": "Seconds per image", "peak_bytes": "Peak memory",
-    "edge_jaggedness": "Edge jaggedness", "luma_sd": "Contrast (SD of luma)", "style_certainty": "Certainty of the look",
-    "ssim": "SSIM", "rating": "Rating by people", "preferred": "Duels won",
-    "failure_rate": "Failure rate", "identities": "Identities broken", "desirability": "Desirability",
-}
-PERCENT: Final = SHARES
 visible: Final = harmless.visible
 COLOURS: Final = {
     "red": "#d7263d", "orange": "#f08a24", "yellow": "#f2c91d", "green": "#2e9e4f", "blue": "#2563eb",
@@ -31,48 +21,56 @@ COLOURS: Final = {
 UNKNOWN_COLOUR: Final = "#b3a9c4"
 
 
-def title(value: str) -> str:
-    """The reader's name of a value; an unknown one is its own name with spaces."""
-    return TITLES.get(value, visible(value).replace("_", " "))
+def title(value: ValueSpec) -> str:
+    """The reader's name of a value."""
+    return visible(value.title)
 
 
-def number(value: float | None, name: str = "") -> str:
-    """A number in its unit's usual precision, by value name; None and NaN are "not measured"."""
-    if value is None or math.isnan(value):
+def number(number: float | None, value: ValueSpec | None = None) -> str:
+    """A number as its value is written, with two digits where it is of no value; None and NaN are "not measured"."""
+    return bare(number, value) + (visible(value.symbol) if value is not None and _measured(number) else "")
+
+
+def bare(number: float | None, value: ValueSpec | None = None) -> str:
+    """As `number`, without the symbol of the unit."""
+    if number is None or math.isnan(number):
         return "not measured"
-    if name in PERCENT:
-        return f"{_minus(f'{100 * value:.1f}')} %"
-    if name == "peak_bytes":
-        return size(value)
-    if name == "seconds_per_image":
-        return duration(value)
-    return _minus(f"{value:.3f}" if name == "saturation" else f"{value:.2f}") + _unit(name)
+    if value is None or value.display == "number":
+        return _minus(f"{number:.{2 if value is None else value.digits}f}")
+    if value.display == "percent":
+        return percent(number)
+    return size(number) if value.display == "bytes" else duration(number)
 
 
-def _unit(name: str) -> str:
-    return {"psnr_db": " dB", "palette_drift": " dE00"}.get(name, "")
+def percent(share: float) -> str:
+    """A share as "4.2 %"."""
+    return f"{_minus(f'{100 * share:.1f}')} %"
 
 
-def signed(value: float | None, name: str = "") -> str:
-    """As `number`, with a sign in front of positive values: for differences."""
-    said = number(value, name)
-    return said if value is None or value <= 0 or math.isnan(value) else f"+{said}"
+def _measured(number: float | None) -> bool:
+    return number is not None and not math.isnan(number)
 
 
-def interval(low: float | None, high: float | None, name: str = "") -> str:
+def signed(difference: float | None, value: ValueSpec | None = None) -> str:
+    """As `number`, with a sign in front of positive numbers: for differences."""
+    text = number(difference, value)
+    return text if difference is None or difference <= 0 or math.isnan(difference) else f"+{text}"
+
+
+def interval(low: float | None, high: float | None, value: ValueSpec | None = None) -> str:
     """An interval as "[0.4, 1.9]", in the unit of `number`; "no interval" when there is none."""
     if low is None or high is None:
         return "no interval"
-    return f"[{number(low, name)}, {number(high, name)}]"
+    return f"[{number(low, value)}, {number(high, value)}]"
 
 
-def estimate(of: Estimate, name: str = "", *, difference: bool = False) -> str:
+def estimate(of: Estimate, value: ValueSpec | None = None, *, difference: bool = False) -> str:
     """Mean, 95 % interval and n in one phrase: "78.20 [77.10, 79.30], 8 prompts, 16 images"."""
     if of.mean is None:
         return f"not measured: {of.why}"
-    mean = signed(of.mean, name) if difference else number(of.mean, name)
+    mean = signed(of.mean, value) if difference else number(of.mean, value)
     counted = "pairs" if difference else "images"
-    return f"{mean} {interval(of.low, of.high, name)}, {plural(of.prompts, 'prompt')}, {of.pairs} {counted}"
+    return f"{mean} {interval(of.low, of.high, value)}, {plural(of.prompts, 'prompt')}, {of.pairs} {counted}"
 
 
 def duration(seconds: float) -> str:

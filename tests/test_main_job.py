@@ -19,6 +19,7 @@ from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean, paired_difference
 from reports.verdict.recommendation import Recommendation
 from tests.reports.page.test_browser import browser, visit
+from tests.rows import row
 from tests.zoo import oracle
 
 __all__ = ["browser"]
@@ -75,7 +76,7 @@ def test_the_pick_lies_in_the_tied_set_of_obedience(judged: pd.DataFrame, advice
     assert advice.guidance is not None
     cells = judged.dropna(subset=["obeyed"]).groupby(["candidate", "guidance"])["obeyed"].mean()
     best = cells.idxmax()
-    behind = paired_difference(cell(judged, advice.pick, advice.guidance), cell(judged, *best), "obeyed",
+    behind = paired_difference(cell(judged, advice.pick, advice.guidance), cell(judged, *best), row("obeyed"),
                                by=("prompt", "seed"))
     assert behind.mean == 0 or behind.word != "worse"
     assert cells[advice.pick, advice.guidance] >= 0.85
@@ -107,9 +108,9 @@ def test_the_dress_goes_from_red_to_blue_by_way_of_purple(judged: pd.DataFrame) 
 
 def test_the_merge_costs_no_prompt_match(run: Run, advice: Recommendation) -> None:
     mine = cell(run.images, str(advice.pick), float(advice.guidance or 0))
-    worst = min(cluster_mean(cell(run.images, c, float(advice.guidance or 0)), "clip_score").mean or 0.0
+    worst = min(cluster_mean(cell(run.images, c, float(advice.guidance or 0)), row("clip_score")).mean or 0.0
                 for c in ("alpha=0", "alpha=1"))
-    assert (cluster_mean(mine, "clip_score").mean or 0.0) >= worst - 1.0
+    assert (cluster_mean(mine, row("clip_score")).mean or 0.0) >= worst - 1.0
 
 
 @pytest.mark.browser

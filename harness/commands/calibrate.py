@@ -150,8 +150,9 @@ def _tell(of: Measured, folder: Path) -> None:
     from reports.verdict.margins import margins
 
     rows, console = margins(of), Console(highlight=False)
-    console.print(_table(f"{of.suite.name}: gates at CFG {of.guidance:g}", [row for row in rows if row.gate], of.confidence))
-    console.print(_table("Values without such a gate", [row for row in rows if not row.gate], of.confidence))
+    title = f"{of.suite.name}: gates at CFG {of.guidance:g}"
+    console.print(_table(of.run, title, [row for row in rows if row.gate], of.confidence))
+    console.print(_table(of.run, "Values without such a gate", [row for row in rows if not row.gate], of.confidence))
     for line in (said := _said(of, rows)):
         console.print(line, markup=False)
     for paste in dict.fromkeys(row.paste for row in rows if row.gate and row.paste):
@@ -164,7 +165,7 @@ def _tell(of: Measured, folder: Path) -> None:
     console.print(f"calibration: {path}", markup=False)
 
 
-def _table(title: str, rows: Sequence[Margin], confidence: float) -> Table:
+def _table(run: Run, title: str, rows: Sequence[Margin], confidence: float) -> Table:
     from rich.table import Table
     from rich.text import Text
 
@@ -178,10 +179,10 @@ def _table(title: str, rows: Sequence[Margin], confidence: float) -> Table:
         table.add_column(name, justify="left" if name in columns[:2] else "right")
     for row in rows:
         def said(number: float | None, row: Margin = row) -> str:
-            return "–" if number is None else words.number(number, row.value)
+            return "–" if number is None else words.number(number, run.row(row.value))
 
         needed = "–" if row.margin is None or row.design is None else f"{row.prompts or 'none do'}, has {row.design.prompts}"
-        texts = (row.gate or words.title(row.value), row.source.partition(",")[0], said(row.error), said(row.smallest),
+        texts = (row.gate or words.title(run.row(row.value)), row.source.partition(",")[0], said(row.error), said(row.smallest),
                  said(row.margin), "–" if row.passes is None else f"{row.passes:.1%}", said(row.drop), needed)
         table.add_row(*(Text(words.visible(text)) for text in texts[:len(columns)]))
     return table
@@ -208,7 +209,7 @@ def _said(of: Measured, rows: Sequence[Margin]) -> list[str]:
         lines.append(("No two cells of the finished run are tied"
                       if of.tied else "There is no finished run of the suite beside this one; after one, calibrate again")
                      + ": pairs of tied cells show what gates really look at.")
-    return lines + [words.visible(f"{row.gate or words.title(row.value)}: {row.note}.") for row in rows if row.note]
+    return lines + [words.visible(f"{row.gate or words.title(of.run.row(row.value))}: {row.note}.") for row in rows if row.note]
 
 
 def _floor(run: Run) -> dict[str, Any]:

@@ -13,13 +13,14 @@ from harness.metrics.ssim import measure_ssim
 from harness.metrics.structure import measure_structure
 from harness.metrics.styles import measure_styles
 from harness.records import ValueSpec
+from harness.records.values import PLACES
 
 METRICS: Final[dict[str, Metric]] = {
     "clip_score": Metric(
         measure=measure_clip_score, version=2, needs_clip=True, paper="https://arxiv.org/abs/2104.08718",
         values=(
             ValueSpec(name="clip_score", title="CLIP score", unit="points", better="higher", low=-100.0, high=100.0,
-                      shown=("headline", "figure", "caption"),
+                      shown=PLACES,
                       definition="100 x cosine of image and prompt embedding, not clamped"),
             ValueSpec(name="tokens_dropped", title="Tokens dropped", unit="tokens", better="lower", low=0.0, shown=(),
                       definition="prompt tokens beyond the context, which CLIP did not read"),
@@ -55,9 +56,9 @@ METRICS: Final[dict[str, Metric]] = {
                       display="percent", definition="pixels with any channel at 1 or less", shown=()),
             ValueSpec(name="clipped_share", title="Clipped pixels", unit="share", better="lower", kind="share", display="percent",
                       definition="pixels with any channel at 254 or more, or at 1 or less",
-                      shown=("headline", "figure", "caption")),
+                      shown=PLACES),
             ValueSpec(name="saturation", title="Saturation", unit="share", better="nearer", kind="share", digits=3,
-                      definition="mean saturation of HSV over the pixels", shown=("figure", "caption")),
+                      definition="mean saturation of HSV over the pixels", shown=("column", "figure", "caption")),
         )),
     "structure": Metric(
         measure=measure_structure, version=1, paper="https://doi.org/10.1023/A:1008009714131",

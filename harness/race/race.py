@@ -169,7 +169,8 @@ class Race:
         from reports.verdict.elimination import judge_look
 
         self.run.progress.begin(f"{self.suite.name}: judging look {number}")
-        result = judge_look(self._read().images, self.suite, number, frozenset(self._out))
+        run = self._read()
+        result = judge_look(run.images, self.suite, number, frozenset(self._out), values=run.values)
         self._out |= {(cell.candidate, float(cell.guidance)) for cell in result.dropped}
         return result
 

@@ -20,8 +20,10 @@ BETTER: Final = ("higher", "lower", "nearer")
 KINDS: Final = ("number", "share", "flag", "count", "cost")
 DISPLAYS: Final = ("number", "percent", "bytes", "seconds")
 ORIGINS: Final = ("metric", "derived", "people", "run")
-PLACES: Final = ("headline", "figure", "caption")
-"""Where a value is shown beyond the tables and the image explorer, which hold every value."""
+MOST_DIGITS: Final = 12
+PLACES: Final = ("headline", "column", "figure", "caption")
+"""Where a value is shown beside the lists that hold every one: among the first figures of the page, as a column of the table of
+candidates, in the figures, and under an image."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +55,7 @@ class ValueSpec:
     display: Display = "number"
     digits: int = 2
     symbol: str = ""
-    shown: tuple[str, ...] = ("figure", "caption")
+    shown: tuple[str, ...] = PLACES[1:]
     origin: Origin = "metric"
     metric: str = ""
     version: int | str = 1
@@ -68,6 +70,8 @@ class ValueSpec:
                 raise ValueError(f"value {self.name!r}: {name} is {getattr(self, name)!r}; expected one of {', '.join(known)}")
         if unknown := sorted({*self.shown} - {*PLACES}):
             raise ValueError(f"value {self.name!r}: shown holds {unknown[0]!r}; expected some of {', '.join(PLACES)}")
+        if not 0 <= self.digits <= MOST_DIGITS:
+            raise ValueError(f"value {self.name!r}: digits is {self.digits}; expected 0 to {MOST_DIGITS}")
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"value {self.name!r}: low is {self.low!r} and high {self.high!r}; expected low below high")
         if self.kind in ("share", "flag") and (self.low, self.high) != (0.0, 1.0):
@@ -87,7 +91,7 @@ class ValueSpec:
 FIELDS: Final = tuple(field.name for field in fields(ValueSpec))
 OBJECTIVE: Final = ValueSpec(
     name="objective", title="Objective", unit="points", better="higher", origin="derived",
-    definition="the value the suite maximises minus its penalties, per image", shown=("headline", "figure", "caption"))
+    definition="the value the suite maximises minus its penalties, per image", shown=PLACES)
 FAILURE_RATE: Final = ValueSpec(
     name="failure_rate", title="Failure rate", unit="share of images", better="lower", kind="flag", display="percent",
     origin="run", shown=(), definition="images that could not be made, or are unusable, of those asked for")

@@ -10,7 +10,7 @@ from typing import Final
 import pandas as pd
 
 from harness.declare import plain
-from harness.records import Journal, Sample
+from harness.records import Journal, Sample, ValueSpec
 from reports import formatting as words
 from reports.compare.costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost, common, differences, flat, ratios
 from reports.gates import Verdict, judge
@@ -39,6 +39,7 @@ class Moved:
     """B minus A in one value of one candidate at one guidance, paired by prompt and seed."""
 
     value: str
+    spec: ValueSpec
     candidate: str
     guidance: float
     difference: Estimate
@@ -75,6 +76,10 @@ class Compared:
     costs: tuple[Cost, ...]
     gates: tuple[GateChange, ...]
     notes: tuple[str, ...]
+
+    def row(self, value: str) -> ValueSpec:
+        """The row of a value of either run."""
+        return self.b.row(value) if value in self.b.values else self.a.row(value)
 
     @property
     def not_offered(self) -> set[str]:
@@ -222,16 +227,16 @@ def _moved(a: Run, b: Run, value: str, prompts: set[str]) -> list[Moved]:
     """The rows of one value: every common candidate at every common guidance."""
     places = [(name, float(g)) for name in common(a, b) for g in b.suite.grid.guidance_scales
               if g in a.suite.grid.guidance_scales]
-    told = []
+    told, spec = [], b.row(value)
     for name, guidance in places:
         before, after = (_cell(run.images, name, guidance, prompts) for run in (a, b))
         gone = next((f"{side}: {run.why_missing(name, 'image') or 'no images'}" if rows.empty else f"{side}: {why}"
                      for side, run, rows in (("A", a, before), ("B", b, after))
                      if (why := run.why_missing(name, value)) or rows.empty), "")
-        found = paired_difference(after, before, value, by=("prompt", "seed"))
+        found = paired_difference(after, before, spec, by=("prompt", "seed"))
         told.append(replace(found, why=gone or found.why) if found.mean is None else found)
-    return [Moved(value=value, candidate=name, guidance=g, difference=d, word=_word(d, b.row(value).better))
-            for (name, g), d in zip(places, holm(told), strict=True)]
+    return [Moved(value=value, spec=spec, candidate=name, guidance=g, difference=d, word=_word(d, spec.better))
+            for (name, g), d in zip(places, holm(told, spec), strict=True)]
 
 
 def _cell(table: pd.DataFrame, name: str, guidance: float, prompts: set[str]) -> pd.DataFrame:

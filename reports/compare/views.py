@@ -38,7 +38,7 @@ def headline(of: Compared) -> str:
     same = sum(c.identical for c in of.candidates)
     pairs = sum(c.common for c in of.candidates)
     changed = sum(g.changed for g in of.gates)
-    return (f"{words.title(value)}, B against A: {told}; {same} of {pairs} common images are identical; "
+    return (f"{words.title(of.row(value))}, B against A: {told}; {same} of {pairs} common images are identical; "
             f"{words.plural(changed, 'gate')} changed.")
 
 
@@ -60,13 +60,13 @@ def terminal(of: Compared) -> RenderableType:
         table.add_column(head, justify="right" if number else "left")
     for value in dict.fromkeys(row.value for row in of.moved):
         counted = of.counted(value)
-        table.add_row(Text(words.title(value)), *(Text(str(counted.get(w, 0)), style=STYLES[w] if counted.get(w) else "dim")
-                                                  for w in ORDER))
+        cells = [Text(str(counted.get(word, 0)), style=STYLES[word] if counted.get(word) else "dim") for word in ORDER]
+        table.add_row(Text(words.title(of.row(value))), *cells)
     if of.moved:
         found.append(table)
     rows = _most(of)
-    found.extend(Text(f"{row.word}: {_place(row)}, {words.title(row.value)} "
-                      f"{words.estimate(row.difference, row.value, difference=True)}", style=STYLES[row.word])
+    found.extend(Text(f"{row.word}: {_place(row)}, {words.title(row.spec)} "
+                      f"{words.estimate(row.difference, row.spec, difference=True)}", style=STYLES[row.word])
                  for row in rows[:MOST_ROWS])
     if len(rows) > MOST_ROWS:
         found.append(Text(f"and {len(rows) - MOST_ROWS} more rows that differ; the page has them", style="dim"))
@@ -81,12 +81,12 @@ def markdown(of: Compared) -> str:
              *(f"- {in_markdown(v)}" for v in verdict_lines(of)), ""]
     if of.moved:
         lines += [f"| value | {' | '.join(ORDER)} |", "|---" * (1 + len(ORDER)) + "|"]
-        lines += [f"| {in_markdown(words.title(v))} | {' | '.join(str(of.counted(v).get(w, 0)) for w in ORDER)} |"
+        lines += [f"| {in_markdown(words.title(of.row(v)))} | {' | '.join(str(of.counted(v).get(w, 0)) for w in ORDER)} |"
                   for v in dict.fromkeys(row.value for row in of.moved)]
     if rows := _most(of):
         lines += ["", "| | candidate | value | B − A [95 %] |", "|---|---|---|---|"]
-        lines += [f"| {r.word} | {in_markdown(_place(r))} | {in_markdown(words.title(r.value))} | "
-                  f"{in_markdown(words.estimate(r.difference, r.value, difference=True))} |" for r in rows]
+        lines += [f"| {r.word} | {in_markdown(_place(r))} | {in_markdown(words.title(r.spec))} | "
+                  f"{in_markdown(words.estimate(r.difference, r.spec, difference=True))} |" for r in rows]
     for head, said in (("Gates", _gate_lines(of)), ("Cost", _cost_lines(of)), ("Not compared", _not_compared(of)),
                        ("Candidates", [f"{c.candidate}: {_candidate(c)}" for c in of.candidates])):
         if said:
@@ -101,7 +101,7 @@ def page(of: Compared) -> str:
              "commit": words.visible(str(run.environment.get("git_commit") or "no commit on record"))[:12],
              "dirty": bool(run.environment.get("git_dirty")), "sentence": words.visible(rec.sentence)}
             for side, run, rec in zip("AB", (of.a, of.b), of.verdicts, strict=True)]
-    values = [{"name": words.title(v), **of.counted(v)} for v in dict.fromkeys(row.value for row in of.moved)]
+    values = [{"name": words.title(of.row(v)), **of.counted(v)} for v in dict.fromkeys(row.value for row in of.moved)]
     return offline_page(
         "compare.html.j2", {} if figure is None else {"moved": figure}, title=_title(of), lead=headline(of).split("; "),
         runs=runs, order=ORDER, values=values, moved=[_row(row) for row in _sorted(of.moved)], not_compared=_not_compared(of),
@@ -123,7 +123,7 @@ def interval_plot(of: Compared) -> Any:
         for word in ORDER[:4]:
             if told := [row for row in mine if row.word == word]:
                 figure.add_trace(_points(told, word, visible=value == values[0]))
-        choices.append((words.title(value), list(range(begin, len(figure.data)))))
+        choices.append((words.title(of.row(value)), list(range(begin, len(figure.data)))))
     places = list(dict.fromkeys(style.text(_place(row)) for row in rows))
     figure.add_vline(x=0, line={"color": style.QUIET, "width": 1})
     style.finish(figure, 110 + 22 * len(places))
@@ -141,7 +141,7 @@ def _points(rows: list[Moved], word: str, *, visible: bool) -> Any:
         x=means, y=[style.text(_place(row)) for row in rows], mode="markers", name=word, visible=visible, showlegend=True,
         marker={"size": 8, "color": COLOURS[word]}, error_x={"type": "data", "array": high, "color": COLOURS[word],
                                                             "thickness": 1.5, "width": 3},
-        customdata=[style.text(words.estimate(row.difference, row.value, difference=True)) for row in rows],
+        customdata=[style.text(words.estimate(row.difference, row.spec, difference=True)) for row in rows],
         hovertemplate="%{y}: %{customdata}<extra></extra>")
 
 
@@ -164,8 +164,8 @@ def _most(of: Compared) -> list[Moved]:
 
 
 def _row(row: Moved) -> dict[str, str]:
-    return {"place": _place(row), "value": words.title(row.value), "word": row.word,
-            "difference": words.estimate(row.difference, row.value, difference=True)}
+    return {"place": _place(row), "value": words.title(row.spec), "word": row.word,
+            "difference": words.estimate(row.difference, row.spec, difference=True)}
 
 
 def _candidate(c: Changed) -> str:
@@ -199,7 +199,7 @@ def _gate_lines(of: Compared) -> list[str]:
 def _costs(of: Compared) -> tuple[list[str], list[dict[str, Any]]]:
     """The kinds of cost, and a row for each candidate."""
     kinds = list(dict.fromkeys(c.cost for c in of.costs))
-    return [words.title(kind) for kind in kinds], [
+    return [words.title(of.row(kind)) for kind in kinds], [
         {"name": words.visible(name), "cells": [
             {"ratio": f"{c.ratio:.2f}×" if c.ratio is not None else "", "why": words.visible(c.why), "word": PACE.get(c.word, "")}
             for kind in kinds for c in of.costs if c.candidate == name and c.cost == kind]}
@@ -221,7 +221,7 @@ def _cost_lines(of: Compared) -> list[str]:
             everybody = len(costs) == len({c.candidate for c in of.costs})
             names = "all" if everybody else words.listed([words.visible(c.candidate) for c in costs])
             told.append(f"{names} {', '.join(x for x in (span, words.visible(word)) if x)}")
-        said.append(f"{words.title(kind)}, B over A: {'; '.join(told)}")
+        said.append(f"{words.title(of.row(kind))}, B over A: {'; '.join(told)}")
     return said
 
 
@@ -229,11 +229,11 @@ def _not_compared(of: Compared) -> list[str]:
     """Values that were refused, the cells that lack one, and notes, each with its reason; equal reasons once."""
     grouped: dict[str, list[str]] = {}
     for value, why in of.refused.items():
-        grouped.setdefault(why, []).append(words.title(value) if value else "Everything")
+        grouped.setdefault(why, []).append(words.title(of.row(value)) if value else "Everything")
     gone: dict[str, list[str]] = {}
     for row in of.moved:
         if row.word == ABSENT:
-            gone.setdefault(f"{words.title(row.value)}: {row.difference.why}", []).append(_place(row))
+            gone.setdefault(f"{words.title(row.spec)}: {row.difference.why}", []).append(_place(row))
     everywhere = len({_place(row) for row in of.moved})
     return [*(f"{words.listed(names, 99)}: {words.visible(why)}" for why, names in grouped.items()),
             *(f"{words.visible(why)} ({f'all {everywhere} cells' if len(places) == everywhere else words.listed(places)})"

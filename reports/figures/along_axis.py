@@ -3,12 +3,13 @@ as lines."""
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import look as style
 from reports.figures.two_axes import numeric_axes, through
@@ -17,9 +18,6 @@ from reports.statistics.intervals import Estimate, cluster_mean
 from reports.verdict.candidates import label, label_with_role, parents, present
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
-
-VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_left", "psnr_db")
-CONFIRMED: Final = ("objective", "clip_score")
 
 
 def along_candidates(run: Run, rec: Recommendation) -> Any:
@@ -103,10 +101,10 @@ def _references(run: Run, rec: Recommendation) -> list[str]:
 
 def _panels(run: Run, rows: pd.DataFrame, ends: dict[str, list[tuple[float, pd.DataFrame]]], *, line: bool) -> Any:
     """One panel for every measured value over the column `at`; `ends` are the rows of the candidates that are lines, by place."""
-    values = [v for v in VALUES if v in rows.columns and rows[v].notna().any()]
+    values = [v for v in run.shown("figure") if v.name in rows.columns and rows[v.name].notna().any()]
     if not values:
         return None
-    titles = [f"{words.title(v)}{_arrow(run.row(v).better)}" for v in values]
+    titles = [style.text(f"{words.title(v)}{_arrow(v.better)}") for v in values]
     figure = make_subplots(rows=len(values), cols=1, shared_xaxes=True, vertical_spacing=0.3 / len(values) ** 1.1,
                            subplot_titles=titles)
     picked = set(select_rows(run).index)
@@ -116,17 +114,17 @@ def _panels(run: Run, rows: pd.DataFrame, ends: dict[str, list[tuple[float, pd.D
     for number, value in enumerate(values, start=1):
         _levels(figure, run, (number, value), ends)
         _line(figure, number, value, _means(select, value), line=line)
-        if value in CONFIRMED and len(confirm):
+        if value.better == "higher" and "headline" in value.shown and len(confirm):
             means = _means(confirm, value)
             figure.add_trace(go.Scatter(
                 x=list(means), y=[e.mean for e in means.values()], mode="markers", showlegend=False, name="confirm prompts",
                 marker={"symbol": "diamond-open", "size": 8, "color": style.QUIET, "line": {"width": 1.5}},
                 customdata=[style.text(words.estimate(e, value)) for e in means.values()],
                 hovertemplate="confirm: %{customdata}<extra></extra>"), row=number, col=1)
-        if value in words.PERCENT or value == "saturation":
+        if value.bounded_share:
             top = max((e.high or e.mean or 0.0 for e in _means(select, value).values()), default=0.0)
-            figure.update_yaxes(tickformat=".1f" if value == "saturation" else ".0%", range=[0, min(max(1.15 * top, 0.1), 1.05)],
-                                row=number, col=1)
+            figure.update_yaxes(tickformat=".0%" if value.display == "percent" else ".1f",
+                                range=[0, min(max(1.15 * top, 0.1), 1.05)], row=number, col=1)
     for note in figure.layout.annotations:
         note.update(x=0, xanchor="left", font={"size": 13})
     figure.update_yaxes(nticks=4)
@@ -137,7 +135,7 @@ def _panels(run: Run, rows: pd.DataFrame, ends: dict[str, list[tuple[float, pd.D
     return figure
 
 
-def _levels(figure: Any, run: Run, of: tuple[int, str], ends: dict[str, list[tuple[float, pd.DataFrame]]]) -> None:
+def _levels(figure: Any, run: Run, of: tuple[int, ValueSpec], ends: dict[str, list[tuple[float, pd.DataFrame]]]) -> None:
     """A thin line for each of the candidates that others are held against."""
     number, value = of
     for name, dash, colour in zip(ends, ("dash", "dashdot", "dot"), (style.BASE, style.QUIET, style.QUIET), strict=False):
@@ -149,13 +147,13 @@ def _levels(figure: Any, run: Run, of: tuple[int, str], ends: dict[str, list[tup
             showlegend=number == 1), row=number, col=1)
 
 
-def _means(rows: pd.DataFrame, value: str) -> dict[float, Estimate]:
+def _means(rows: pd.DataFrame, value: ValueSpec) -> dict[float, Estimate]:
     groups: Any = rows.groupby("at")
     means = {float(at): cluster_mean(group, value) for at, group in groups}
     return {at: e for at, e in means.items() if e.mean is not None}
 
 
-def _line(figure: Any, row: int, value: str, means: dict[float, Estimate], *, line: bool) -> None:
+def _line(figure: Any, row: int, value: ValueSpec, means: dict[float, Estimate], *, line: bool) -> None:
     x, estimates = list(means), list(means.values())
     said = [style.text(words.estimate(e, value)) for e in estimates]
     banded = [(at, e.low, e.high) for at, e in means.items() if e.low is not None and e.high is not None]
@@ -169,7 +167,7 @@ def _line(figure: Any, row: int, value: str, means: dict[float, Estimate], *, li
     figure.add_trace(go.Scatter(x=x, y=[e.mean for e in estimates], mode="lines+markers" if line else "markers",
                                 line={"color": style.ACCENT, "width": 2}, marker={"size": 8, "color": style.ACCENT},
                                 customdata=said, hovertemplate="%{x:g}: %{customdata}<extra></extra>", showlegend=False,
-                                name=words.title(value), **bars), row=row, col=1)
+                                name=style.text(words.title(value)), **bars), row=row, col=1)
 
 
 def _mark(figure: Any, pick: float | None, tied: list[float]) -> None:

@@ -65,14 +65,14 @@ def palette_drift(run: Run, rec: Recommendation) -> Any:
     place = {n: float(run.candidate(n).axes[axis]) if axis else float(i) for i, n in enumerate(names)}
     figure = go.Figure()
     for guidance, rows in run.images.groupby("guidance"):
-        means = {n: cluster_mean(rows[rows["candidate"] == n], "palette_drift") for n in names}
+        means = {n: cluster_mean(rows[rows["candidate"] == n], run.row("palette_drift")) for n in names}
         means = {n: e for n, e in means.items() if e.mean is not None}
         picked = guidance == rec.guidance
         figure.add_trace(go.Scatter(
             x=[place[n] for n in means], y=[e.mean for e in means.values()], mode="lines+markers" if axis else "markers",
             name=f"CFG {guidance:g}", line={"color": style.ACCENT if picked else style.QUIET, "width": 3 if picked else 1},
             opacity=1 if picked else 0.6, marker={"size": 7 if picked else 4},
-            customdata=[style.text(words.estimate(e, "palette_drift")) for e in means.values()],
+            customdata=[style.text(words.estimate(e, run.row("palette_drift"))) for e in means.values()],
             error_y={"type": "data", "visible": picked, "thickness": 1.2,
                      "array": [(e.high or 0) - (e.mean or 0) if e.high is not None else None for e in means.values()]},
             hovertemplate=f"CFG {guidance:g}: %{{customdata}}<extra></extra>"))

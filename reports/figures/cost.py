@@ -7,6 +7,7 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
+from harness.records.values import SECONDS
 from reports import formatting as words
 from reports.figures import look as style
 from reports.read.run import Run
@@ -70,7 +71,7 @@ def _bar(figure: Any, run: Run, ticks: dict[str, str], phase: str, number: int) 
     figure.add_trace(go.Bar(
         y=[ticks[n] for n in timed], x=[s.median for s in timed.values()], orientation="h", name=said,
         marker={"color": style.PHASE_COLOURS[number % len(style.PHASE_COLOURS)]},
-        customdata=[f"{words.number(s.median, 'seconds_per_image')}, median of {s.rounds}" for s in timed.values()],
+        customdata=[f"{words.number(s.median, SECONDS)}, median of {s.rounds}" for s in timed.values()],
         hovertemplate="%{y}, " + said + ": %{customdata}<extra></extra>"))
 
 

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 from harness.declare import Gate
 from reports import formatting as words
 from reports.figures import look as style
-from reports.gates import COUNTED, FAILED, INCONCLUSIVE, PASSED, Verdict, in_unit, judge
+from reports.gates import COUNTED, FAILED, INCONCLUSIVE, PASSED, Verdict, judge
 from reports.read.run import Run
 from reports.verdict.candidates import label
 from reports.verdict.recommendation import Recommendation
@@ -74,5 +74,5 @@ def _row(figure: Any, row: int, v: Verdict, limit: tuple[float, bool]) -> None:
 def _said(run: Run, v: Verdict, gate: Gate) -> str:
     known = v.candidate in {c.name for c in run.suite.candidates}
     who = label(run, v.candidate) if known else words.visible(v.candidate)
-    observed = f"{words.number(v.observed)} ×" if v.is_ratio else in_unit(v.observed, gate.value)
-    return style.text(f"{v.status.replace('_', ' ')}: {words.title(gate.value)} {v.limit} · {who}, {observed}")
+    observed = f"{words.number(v.observed)} ×" if v.is_ratio else words.number(v.observed, run.row(gate.value))
+    return style.text(f"{v.status.replace('_', ' ')}: {words.title(run.row(gate.value))} {v.limit} · {who}, {observed}")

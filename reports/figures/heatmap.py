@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import plotly.graph_objects as go
 
+from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import look as style
 from reports.read.run import Run, by_cell
@@ -14,11 +15,9 @@ from reports.verdict.candidates import present
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
 
-VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_left")
-
 
 def objective_heatmap(run: Run, rec: Recommendation) -> Any:
-    """One heatmap per value of VALUES that was measured, switched by a select; None without two cells to compare."""
+    """One heatmap per value of the figures that was measured, switched by a select; None without two cells to compare."""
     names = present(run)
     scales = sorted(run.images["guidance"].unique().tolist())
     if len(names) * len(scales) < 2:
@@ -26,7 +25,7 @@ def objective_heatmap(run: Run, rec: Recommendation) -> Any:
     figure = go.Figure()
     choices: list[tuple[str, list[int]]] = []
     groups = by_cell(select_rows(run))
-    for value in VALUES:
+    for value in run.shown("figure"):
         cells = {key: cluster_mean(rows, value) for key, rows in groups.items()}
         if all(e.mean is None for e in cells.values()):
             continue
@@ -47,22 +46,23 @@ def objective_heatmap(run: Run, rec: Recommendation) -> Any:
     return style.finish(figure, 90 + 52 * len(names))
 
 
-def _layer(run: Run, value: str, axes: tuple[list[str], list[float]], cells: dict[tuple[str, float], Estimate]) -> Any:
+def _layer(run: Run, value: ValueSpec, axes: tuple[list[str], list[float]], cells: dict[tuple[str, float], Estimate]) -> Any:
     names, scales = axes
     where = [[f"{style.tick(run, n).replace('<br>', ', ')}, CFG {g:g}" for g in scales] for n in names]
-    return layer(run, value, [[cells.get((n, g)) for g in scales] for n in names], where)
+    return layer(value, [[cells.get((n, g)) for g in scales] for n in names], where)
 
 
-def layer(run: Run, value: str, grid: list[list[Estimate | None]], where: list[list[str]]) -> Any:
+def layer(value: ValueSpec, grid: list[list[Estimate | None]], where: list[list[str]]) -> Any:
     """One value as a heatmap over the places of a grid (rows from the bottom up); `where` says of each place what it is."""
-    hover = [[f"{said}<br>{words.title(value)}: " + (style.text(words.estimate(e, value)) if e else "not measured")
+    title = words.title(value)
+    hover = [[f"{said}<br>{style.text(title)}: " + (style.text(words.estimate(e, value)) if e else "not measured")
               for e, said in zip(row, names, strict=True)] for row, names in zip(grid, where, strict=True)]
     return go.Heatmap(
         z=[[e.mean if e else None for e in row] for row in grid], x=list(range(len(grid[0]))), y=list(range(len(grid))),
-        text=[[words.number(e.mean, value).split(" dE")[0] if e and e.mean is not None else "–" for e in row] for row in grid],
-        texttemplate="%{text}", textfont={"size": 13}, colorscale="Viridis", reversescale=run.row(value).fewer,
+        text=[[style.text(words.bare(e.mean, value)) if e and e.mean is not None else "–" for e in row] for row in grid],
+        texttemplate="%{text}", textfont={"size": 13}, colorscale="Viridis", reversescale=value.fewer,
         showscale=False, xgap=2, ygap=2, customdata=hover, hovertemplate="%{customdata}<extra></extra>",
-        name=words.title(value))
+        name=style.text(title))
 
 
 def outline(tied: set[tuple[int, int]]) -> Any:

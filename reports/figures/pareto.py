@@ -39,7 +39,7 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
     if not choices:
         return None
     figure.update_xaxes(title="cost per image: seconds, or peak memory in GB; left is cheaper")
-    figure.update_yaxes(title=words.title(value))
+    figure.update_yaxes(title=style.text(words.title(run.row(value))))
     style.switch(figure, "Cost", choices)
     style.finish(figure, 400)
     style.legend_on_top(figure)
@@ -49,12 +49,13 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
 def _marks(figure: Any, run: Run, rec: Recommendation, of: tuple[list[Place], str, str]) -> None:
     places, value, kind = of
     rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
-    means = [cluster_mean(rows[rows["candidate"] == p.candidate], value) for p in places]
+    means = [cluster_mean(rows[rows["candidate"] == p.candidate], run.row(value)) for p in places]
     scale = 1.0 if kind == SECONDS else 1e9
     seconds = [seconds_per_image(run, p.candidate) for p in places]
     colour, symbol = LOOKS[places[0].status]
-    told = [style.text(f"{style.named(run, rec, p.candidate)}: {words.title(value)} {words.estimate(e, value)}, "
-                       f"{words.number(p.cost, kind)}; {p.status}" + (f" by {label(run, p.by)}" if p.by else ""))
+    spec = run.row(value)
+    told = [style.text(f"{style.named(run, rec, p.candidate)}: {words.title(spec)} {words.estimate(e, spec)}, "
+                       f"{words.number(p.cost, run.row(kind))}; {p.status}" + (f" by {label(run, p.by)}" if p.by else ""))
             for p, e in zip(places, means, strict=True)]
     figure.add_trace(go.Scatter(
         x=[p.cost / scale for p in places], y=[p.quality for p in places], mode="markers+text", name=places[0].status,

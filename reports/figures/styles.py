@@ -8,6 +8,7 @@ from typing import Any, Final
 import pandas as pd
 import plotly.graph_objects as go
 
+from harness.records.values import SHARE
 from reports import formatting as words
 from reports.figures import look as style
 from reports.read.run import Run
@@ -34,7 +35,7 @@ def leanings(run: Run, rec: Recommendation) -> Any:
     for name, mean in found.items():
         line = style.line(run, rec, name)
         shown = [mean.get(look) for look in looks]  # a look that was not measured is a gap, not a zero
-        said = [style.text(f"{look}: {words.number(mean.get(look), 'exact_match')}") for look in looks]
+        said = [style.text(f"{look}: {words.number(mean.get(look), SHARE)}") for look in looks]
         if len(looks) >= FEWEST_FOR_RADAR:
             figure.add_trace(go.Scatterpolar(
                 r=[*shown, shown[0]], theta=[style.text(look) for look in (*looks, looks[0])], mode="lines+markers",
@@ -56,8 +57,8 @@ def _consistent(run: Run, rec: Recommendation, names: list[str]) -> list[str]:
     told = {name: held for name in names if (held := style_consistency(run, name, rec.guidance)).look}
     if not told:
         return []
-    said = [f"{label_with_role(run, name)} {words.number(c.share.mean, 'exact_match')} "
-            f"{words.interval(c.share.low, c.share.high, 'exact_match')} {c.look}" for name, c in told.items()]
+    said = [f"{label_with_role(run, name)} {words.number(c.share.mean, SHARE)} "
+            f"{words.interval(c.share.low, c.share.high, SHARE)} {c.look}" for name, c in told.items()]
     return [f"{DEFINITION} Here: {words.listed(said)}."]
 
 

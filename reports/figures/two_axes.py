@@ -8,6 +8,7 @@ from typing import Any, Final
 import plotly.graph_objects as go
 
 from harness.declare import Candidate, Suite
+from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import look as style
 from reports.figures.heatmap import layer, outline, star
@@ -17,7 +18,6 @@ from reports.verdict.candidates import present
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
 
-VALUES: Final = ("objective", "clip_score", "clipped_share")
 CFG: Final = "CFG"
 
 
@@ -48,11 +48,11 @@ def two_axes(run: Run, rec: Recommendation) -> Any:
         sides = [sorted({at[i] for at in places.values()}) for i in (0, 1)]
         if min(map(len, sides)) < 2:
             continue
-        for value in VALUES:
+        for value in run.shown("headline"):
             cells = {key: cluster_mean(groups[key], value) for key in places if key in groups}
             if any(e.mean is not None for e in cells.values()):
                 first = len(figure.data)
-                _draw(figure, run, rec, (pair, value), ({places[key]: e for key, e in cells.items()}, places, sides))
+                _draw(figure, rec, (pair, value), ({places[key]: e for key, e in cells.items()}, places, sides))
                 choices.append((f"{words.visible(pair[0])} × {words.visible(pair[1])}: {words.title(value)}",
                                 list(range(first, len(figure.data)))))
                 layouts.append(_axes(run, rec, pair, sides))
@@ -74,13 +74,13 @@ def _places(run: Run, rec: Recommendation, pair: tuple[str, str]) -> dict[tuple[
     return {(n, g): (_at(run.candidate(n), g, pair[0]), _at(run.candidate(n), g, pair[1])) for n in names for g in scales}
 
 
-def _draw(figure: Any, run: Run, rec: Recommendation, of: tuple[tuple[str, str], str], what: Any) -> None:
+def _draw(figure: Any, rec: Recommendation, of: tuple[tuple[str, str], ValueSpec], what: Any) -> None:
     (pair, value), (means, places, sides) = of, what
     grid: list[list[Estimate | None]] = [[means.get((x, y)) for x in sides[0]] for y in sides[1]]
     where = [[style.text(f"{pair[0]} {x:g}, {pair[1]} {y:g}") for x in sides[0]] for y in sides[1]]
     tied = {(c.candidate, c.guidance) for c in rec.cells if c.tied} & set(places)
     at = {key: (sides[0].index(x), sides[1].index(y)) for key, (x, y) in places.items()}
-    figure.add_trace(layer(run, value, grid, where))
+    figure.add_trace(layer(value, grid, where))
     figure.add_trace(outline({at[key] for key in tied}))
     column, row = at[str(rec.pick), float(rec.guidance or 0.0)]
     figure.add_trace(star(rec, row + 0.3, column))

@@ -9,6 +9,7 @@ from typing import Final
 import pandas as pd
 
 from harness.declare import BASELINE, PROMOTED, Gate
+from harness.records import ValueSpec
 from reports import formatting as words
 from reports.gates import costs, counts
 from reports.gates import promoted_baseline as against
@@ -37,14 +38,14 @@ def judge(run: Run, recommendation: Recommendation) -> list[Verdict]:
     for gate in run.suite.gates:
         names = gate.candidates or ((recommendation.pick,) if recommendation.pick else ())
         if not names:
-            found.append(not_measured(gate, "", "there is no recommended pick to judge"))
+            found.append(not_measured(run, gate, "", "there is no recommended pick to judge"))
         found.extend(_judge_one(run, recommendation, gate, name) for name in names)
     return found
 
 
 def _judge_one(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
     if why := _meaningless(run, gate, name):
-        return not_measured(gate, name, why)
+        return not_measured(run, gate, name, why)
     if gate.value in _COUNTS:
         return _COUNTS[gate.value](run, gate, name)
     other = run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
@@ -53,17 +54,18 @@ def _judge_one(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
     decisive = seen.times or seen.estimate
     if decisive.low is None:
         why = run.failure_of(name) or seen.estimate.why or decisive.why or run.why_missing(name, gate.value) or seen.note
-        return verdict(gate, name, NOT_MEASURED, seen.estimate, why, fewer=fewer)
-    return verdict(gate, name, _status(gate, seen, fewer), seen.estimate, f"{seen.note}{_without_ratio(gate, seen)}", fewer=fewer)
+        return verdict(run, gate, name, NOT_MEASURED, seen.estimate, why)
+    reason = f"{seen.note}{_without_ratio(run.row(gate.value), gate, seen)}"
+    return verdict(run, gate, name, _status(gate, seen, fewer), seen.estimate, reason)
 
 
-def _without_ratio(gate: Gate, seen: Seen) -> str:
+def _without_ratio(value: ValueSpec, gate: Gate, seen: Seen) -> str:
     """What decided where a ratio itself has no interval, in words; else an empty string."""
     if seen.times is None or seen.estimate.low is not None:
         return ""
     of = seen.times
     return (f"; {seen.estimate.why}: decided by its own value minus {gate.ratio:g} times the other's, "
-            f"{words.signed(of.mean, gate.value)} {words.interval(of.low, of.high, gate.value)}")
+            f"{words.signed(of.mean, value)} {words.interval(of.low, of.high, value)}")
 
 
 def _meaningless(run: Run, gate: Gate, name: str) -> str:
@@ -101,7 +103,7 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
                                      "cannot judge it"))
     level = gate_level(run.suite)
     if other is None:
-        return Seen(estimate=cluster_mean(mine, gate.value, level), note=note)
+        return Seen(estimate=cluster_mean(mine, run.row(gate.value), level), note=note)
     if other == PROMOTED:
         theirs, said = against.comparable(run, mine, gate.value)
         if theirs is None:
@@ -110,9 +112,9 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
     else:
         theirs, named = rows[rows["candidate"] == other], label(run, other)
     if gate.ratio is None:
-        return Seen(estimate=paired_difference(mine, theirs, gate.value, level=level), note=f"{note}, minus {named}")
+        return Seen(estimate=paired_difference(mine, theirs, run.row(gate.value), level=level), note=f"{note}, minus {named}")
     return Seen(estimate=ratio_of_means(mine, theirs, gate.value, level),
-                times=times(mine, theirs, gate.value, gate.ratio, level), note=f"{note}, ratio to {named}")
+                times=times(mine, theirs, run.row(gate.value), gate.ratio, level), note=f"{note}, ratio to {named}")
 
 
 def _rows(run: Run, rec: Recommendation, *, chosen: bool) -> tuple[pd.DataFrame, str]:

@@ -86,7 +86,7 @@ def _figure(run: Run, name: str) -> tuple[Mapping[str, Any], str]:
     figure = p.figures.get(name)
     numbers = ("mean", "low", "high", "images")
     if not isinstance(figure, dict) or not all(isinstance(figure.get(key), int | float) for key in numbers):
-        return {}, f"{called(run)} was promoted without {words.title(name).lower()}"
+        return {}, f"{called(run)} was promoted without {words.title(run.row(name)).lower()}"
     return figure, ""
 
 

@@ -10,19 +10,23 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from harness.records import ValueSpec
 from reports.gates.verdict import nothing
 from reports.statistics.intervals import LEVEL, PAIRED_BY, Estimate, paired_difference
 
 
-def times(mine: pd.DataFrame, other: pd.DataFrame, value: str, ratio: float, level: float = LEVEL) -> Estimate:
+def times(mine: pd.DataFrame, other: pd.DataFrame, value: ValueSpec, ratio: float, level: float = LEVEL) -> Estimate:
     """The mean of mine - ratio x other's over the images both have, in the value's unit, as in `paired_difference`: at most 0
     where the ratio of the means is at most `ratio`. It needs no division, so other's mean may be 0; where that is negative
     a ratio means nothing, and there is no estimate."""
-    if value not in mine.columns or value not in other.columns:
-        return nothing(f"{value} was not measured")
-    found = paired_difference(mine, other.assign(**{value: other[value] * ratio}), value, level=level)
-    if found.mean is not None and float(np.mean(_means(mine, other, value)[:, 1])) < 0:
-        return nothing(f"the other's mean of {value} is below 0, where a ratio is meaningless; give a margin instead")
+    name = value.name
+    if name not in mine.columns or name not in other.columns:
+        return nothing(f"{name} was not measured")
+    # A multiple of the other's value has another range.
+    free = replace(value, kind="number", low=None, high=None)
+    found = paired_difference(mine, other.assign(**{name: other[name] * ratio}), free, level=level)
+    if found.mean is not None and float(np.mean(_means(mine, other, name)[:, 1])) < 0:
+        return nothing(f"the other's mean of {name} is below 0, where a ratio is meaningless; give a margin instead")
     return found
 
 

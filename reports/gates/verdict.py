@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.declare import Gate
+from harness.records import ValueSpec
 from reports import formatting as words
+from reports.read.run import Run
 from reports.statistics.intervals import Estimate
 
 PASSED: Final = "passed"
@@ -65,22 +67,22 @@ def decide(low: float | None, high: float | None, *, at_least: float | None = No
     return NOT_MEASURED
 
 
-def verdict(gate: Gate, name: str, status: str, observed: Estimate, reason: str = "", *, fewer: bool = True) -> Verdict:
-    """The verdict with its limit in words; `fewer` says whether less of the value is better, which a ratio's words need."""
-    return Verdict(gate=gate.name, candidate=name, status=status, observed=observed.mean, low=observed.low,
-                   high=observed.high, limit=words.visible(_limit(gate, fewer)), reason=words.visible(reason or observed.why))
+def verdict(run: Run, gate: Gate, name: str, status: str, observed: Estimate, reason: str = "") -> Verdict:
+    """The verdict with its limit in words."""
+    return Verdict(gate=gate.name, candidate=name, status=status, observed=observed.mean, low=observed.low, high=observed.high,
+                   limit=words.visible(_limit(gate, run.row(gate.value))), reason=words.visible(reason or observed.why))
 
 
-def not_measured(gate: Gate, name: str, why: str) -> Verdict:
+def not_measured(run: Run, gate: Gate, name: str, why: str) -> Verdict:
     """The verdict of a gate that nothing could be held against."""
-    return verdict(gate, name, NOT_MEASURED, nothing(why))
+    return verdict(run, gate, name, NOT_MEASURED, nothing(why))
 
 
-def counted(gate: Gate, name: str, count: int, reason: str) -> Verdict:
+def counted(run: Run, gate: Gate, name: str, count: int, reason: str) -> Verdict:
     """An exact count against at_most (0 if the gate says nothing else)."""
     allowed = gate.at_most if gate.at_most is not None else 0.0
     observed = Estimate(mean=count, low=count, high=count, prompts=0, pairs=count)
-    return verdict(gate, name, decide(count, count, at_most=allowed), observed, reason)
+    return verdict(run, gate, name, decide(count, count, at_most=allowed), observed, reason)
 
 
 def nothing(why: str) -> Estimate:
@@ -88,17 +90,12 @@ def nothing(why: str) -> Estimate:
     return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why)
 
 
-def in_unit(number: float | None, value: str) -> str:
-    """A number in the unit of a gate's value; a rate of failures is a share like the others."""
-    return words.number(number, "broken" if value == "failure_rate" else value)
-
-
-def _limit(gate: Gate, fewer: bool) -> str:
+def _limit(gate: Gate, value: ValueSpec) -> str:
     if gate.value in COUNTED:
         return f"at most {gate.at_most or 0:g}"
     if gate.not_worse_than is not None and gate.ratio is not None:
-        return f"{'at most' if fewer else 'at least'} {gate.ratio:g}{TIMES}{gate.not_worse_than}'s"
+        return f"{'at most' if value.fewer else 'at least'} {gate.ratio:g}{TIMES}{gate.not_worse_than}'s"
     if gate.not_worse_than is not None:
-        return f"not worse than {gate.not_worse_than} by more than {in_unit(gate.margin, gate.value)}"
+        return f"not worse than {gate.not_worse_than} by more than {words.number(gate.margin, value)}"
     number = gate.at_least if gate.at_least is not None else gate.at_most
-    return f"{'at least' if gate.at_least is not None else 'at most'} {in_unit(number, gate.value)}"
+    return f"{'at least' if gate.at_least is not None else 'at most'} {words.number(number, value)}"

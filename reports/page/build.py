@@ -13,6 +13,7 @@ from markupsafe import Markup
 
 from harness.records import write_atomically
 from harness.records.text import in_csv, in_script
+from harness.records.values import BYTES, SECONDS
 from reports import formatting as words
 from reports.figures import FIGURES
 from reports.gates import Verdict, judge
@@ -99,17 +100,17 @@ def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:
         return []
     rows = run.images[(run.images["candidate"] == rec.pick) & (run.images["guidance"] == rec.guidance)]
     facts = [_gain(run, c) for c in rec.comparisons[:1]]
-    for value in ("clip_score", "clipped_share"):
-        e = cluster_mean(rows, value)
-        below = (f"{words.interval(e.low, e.high, value)} · {words.plural(e.prompts, 'prompt')}, {e.pairs} images"
+    for spec in (value for value in run.shown("headline") if value.name != "objective"):
+        e = cluster_mean(rows, spec)
+        below = (f"{words.interval(e.low, e.high, spec)} · {words.plural(e.prompts, 'prompt')}, {e.pairs} images"
                  if e.mean is not None else e.why)
-        facts.append({"name": words.title(value), "said": words.number(e.mean, value), "below": below})
+        facts.append({"name": words.title(spec), "said": words.number(e.mean, spec), "below": below})
     s = seconds_per_image(run, rec.pick)
-    facts.append({"name": "Seconds per image", "said": words.number(s.median, "seconds_per_image"),
+    facts.append({"name": words.title(SECONDS), "said": words.number(s.median, SECONDS),
                   "below": words.visible(s.why) or f"median of {words.plural(s.rounds, 'round')}, batch "
                   f"{run.latency[rec.pick].batch_size}"})
     m = peak_memory(run, rec.pick)
-    facts.append({"name": "Peak memory", "said": words.number(m.value, "peak_bytes"),
+    facts.append({"name": words.title(BYTES), "said": words.number(m.value, BYTES),
                   "below": words.visible(m.why_missing if m.value is None else words.reading(m.name))})
     return facts
 

@@ -175,7 +175,7 @@ def _failed(run: Run, name: str) -> Said:
     if not found.of:
         return Said(said=f"{ABSENT}{FAILED if stages else words.visible(found.why)}", below=tuple(stages))
     e = found.share
-    spread = [words.interval(e.low, e.high, "broken")] if e is not None and e.low is not None else []
+    spread = [words.interval(e.low, e.high, run.row("failure_rate"))] if e is not None and e.low is not None else []
     kinds = [f"{count} {words.visible(kind)}" for kind, count in found.kinds.items()]
     return Said(said=f"{found.count} of {found.of}", below=(*spread, *kinds, *stages))
 

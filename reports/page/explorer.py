@@ -15,7 +15,7 @@ import pandas as pd
 from harness.declare import Candidate
 from harness.records.text import printable
 from reports import formatting as words
-from reports.page.thumbnails import CAPTION_VALUES, Files
+from reports.page.thumbnails import Files
 from reports.read.run import Run
 from reports.verdict.candidates import controls, label, present
 from reports.verdict.recommendation import Recommendation
@@ -107,14 +107,15 @@ def link(files: Files, path: str) -> str:
 
 def _values(run: Run, table: pd.DataFrame) -> dict[str, Any]:
     """The measured values of every picture as text, a column for each value; the first are those of a caption."""
-    known = [v for v in dict.fromkeys([*CAPTION_VALUES, *run.values]) if v in table.columns
+    captions = [value.name for value in run.shown("caption")]
+    known = [v for v in dict.fromkeys([*captions, *run.values]) if v in table.columns
              and pd.api.types.is_numeric_dtype(table[v]) and table[v].notna().any()]
-    columns = [["" if math.isnan(n) else words.number(n, v) for n in table[v].astype(float).tolist()] for v in known]
-    titles = [words.title(v) for v in known]
+    columns = [["" if math.isnan(n) else words.number(n, run.row(v)) for n in table[v].astype(float).tolist()] for v in known]
+    titles = [words.title(run.row(v)) for v in known]
     if "dominant" in table.columns:
         titles.append("Dominant colour")
         columns.append([words.visible(d) if isinstance(d, str) else "" for d in table["dominant"]])
-    return {"values": titles, "captions": sum(v in CAPTION_VALUES for v in known), "says": columns}
+    return {"values": titles, "captions": sum(v in captions for v in known), "says": columns}
 
 
 def _value(candidate: Candidate, axis: str) -> Any:

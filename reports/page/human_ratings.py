@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports import formatting as words
-from reports.read.blind_files import HIGHEST, LOWEST, Shown
+from reports.read.blind_files import Shown
 from reports.read.ratings import Duel, Rating
 from reports.read.run import Run
 from reports.statistics.bradley_terry import strengths
-from reports.statistics.intervals import cluster_mean, within_bounds
+from reports.statistics.intervals import cluster_mean
 from reports.statistics.rater_agreement import RELIABLE, TENTATIVE, Retest, agreement, centred, intraclass, offsets, retest
 from reports.verdict.candidates import label_with_role
 
@@ -169,13 +169,11 @@ def _duel_rows(run: Run, pick: str | None) -> tuple[dict[str, Any], ...]:
 
 def _row(run: Run, pick: str | None, key: tuple[str, float], value: str, raters: int) -> dict[str, Any]:
     rows = run.images[(run.images["candidate"] == key[0]) & (run.images["guidance"] == key[1])]
-    e = cluster_mean(rows, value)
+    e = cluster_mean(rows, run.row(value))
     if value == "preferred":
-        e = within_bounds(e)
         mean, ends = _percent(e.mean), "no interval" if e.low is None else f"[{_percent(e.low)}, {_percent(e.high)}]"
-    else:  # no mean of scores can lie outside the scale
-        mean = words.number(e.mean)
-        ends = "no interval" if e.low is None or e.high is None else words.interval(max(e.low, LOWEST), min(e.high, HIGHEST))
+    else:
+        mean, ends = words.number(e.mean), words.interval(e.low, e.high)
     return {"name": label_with_role(run, key[0]), "at": f"{key[1]:g}", "pick": key[0] == pick, "mean": mean, "range": ends,
             "counted": f"{words.plural(raters, 'rater')}, {words.plural(e.pairs, 'image')}, {words.plural(e.prompts, 'prompt')}"}
 

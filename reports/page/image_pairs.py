@@ -54,7 +54,8 @@ def _pair(run: Run, kind: str, row: Any) -> dict[str, Any]:
     base = run.images[run.images["candidate"] == run.suite.baseline]
     for column in SAME:
         base = base[base[column] == row[column]]
-    said = {"kind": kind, "psnr": words.number(float(row["psnr_db"]), "psnr_db"), "prompt": words.visible(str(row["text"])),
+    psnr = words.number(float(row["psnr_db"]), run.row("psnr_db"))
+    said = {"kind": kind, "psnr": psnr, "prompt": words.visible(str(row["text"])),
             "where": f"seed {row['seed']}, CFG {row['guidance']:g}", "why": "", "pictures": ()}
     if base.empty:
         return {**said, "why": "the reference has no image of this cell"}

@@ -108,8 +108,9 @@ def _waiting(run: Run, mark: Live, budget: float) -> str:
     plan = [words.plural(len(run.suite.candidates), "candidate"), words.plural(len(grid.prompts), "prompt"),
             words.plural(len(grid.seeds), "seed"), f"CFG {', '.join(f'{g:g}' for g in grid.guidance_scales)}",
             f"{grid.width} x {grid.height} pixels, {words.plural(grid.steps, 'step')}"]
+    measured = [words.title(value) for value in run.values.values() if value.origin == "metric"]
     values: dict[str, Any] = {"lead": lead, "plan": " · ".join(plan), "rows": [_row(run, c) for c in run.suite.candidates],
-                              "measured": words.listed([words.title(m) for m in run.suite.metrics], 99), "figures": {},
+                              "measured": words.listed(measured, 99), "figures": {},
                               "gates": words.listed([words.visible(g.name) for g in run.suite.gates], 99), "figure_json": "{}"}
     return lay_out("waiting.html.j2", run, explorer(run, draft), values, budget, mark)
 

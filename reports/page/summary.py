@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 MARKDOWN_LIMIT: Final = 60_000
 STAR: Final = "★ "
 SWITCH: Final = "switch"
+SECONDS_HEAD: Final = "s/image"
 NAME_WIDTH: Final = 24
 """Longer names are folded."""
 STYLES: Final = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "not_measured": "dim"}
@@ -70,7 +71,8 @@ class _Fitting:
         from rich.text import Text
 
         kept, dropped = list(range(len(self._headings))), []
-        in_turn = [*(at for at, said in enumerate(self._headings) if said == SWITCH), 2, 3, 4]
+        costs = next(at for at, heading in enumerate(self._headings) if heading.startswith(SECONDS_HEAD))
+        in_turn = [*(at for at, heading in enumerate(self._headings) if heading == SWITCH), *range(2, costs)]
         names = max((len(row[0]) for row in self._rows), default=0)
         while Measurement.get(console, options.update_width(10_000), self._table(kept)).maximum - max(
                 0, names - NAME_WIDTH) > options.max_width and in_turn:
@@ -128,18 +130,21 @@ def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[
     lost = {loss["candidate"]: loss for loss in tables.loss_rows(run)}
     rounds = ", ".join(dict.fromkeys(r["rounds"] for r in rows if r["rounds"]))
     probes = ", ".join(dict.fromkeys(r["reading"] for r in rows if r["reading"]))
-    middle = ["PSNR median", "exact", "time ratio"] if lost else ["saturation", "clipped"]
+    values = [value for value in run.shown("column") if value.name != "objective"]
+    middle = ["PSNR median", "exact", "time ratio"] if lost else [words.title(value).lower() for value in values[1:]]
     switched = any(not row["switch"].startswith("not measured") for row in rows)
-    headings = ["candidate", "CLIP score [95 %]", *middle, f"s/image (median{f', {rounds}' if rounds else ''})",
-                *([SWITCH] if switched else []), f"peak memory{f' ({probes})' if probes else ''}"]
+    headings = ["candidate", *(f"{words.title(value)} [95 %]" for value in values[:1]), *middle,
+                f"{SECONDS_HEAD} (median{f', {rounds}' if rounds else ''})", *([SWITCH] if switched else []),
+                f"peak memory{f' ({probes})' if probes else ''}"]
     cells_by_row = []
     for row in rows:
         name = (STAR if row["pick"] else "  ") + row["name"] + (f" ({row['role']})" if row["role"] else "")
         loss = lost.get(row["candidate"])
-        between = [row["saturation"], row["clipped_share"]] if not lost else ["–"] * 3
+        first, *others = [cell for cell in row["values"] if cell["name"] != "objective"] or [None]
+        between = [cell["mean"] for cell in others] if not lost else ["–"] * 3
         if loss is not None:
             between = [loss["psnr"], loss["exact"].replace(" of ", "/"), loss["ratio"].split(" (")[0]]
-        cells_by_row.append([name, f"{row['clip_score']} {row['clip_score_range']}".strip(), *between, row["seconds"],
+        cells_by_row.append([name, *([f"{first['mean']} {first['range']}".strip()] if first else []), *between, row["seconds"],
                       *([row["switch"]] if switched else []), row["memory"]])
     return headings, cells_by_row
 

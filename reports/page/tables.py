@@ -6,9 +6,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import pandas as pd
+
 from harness.declare import plain
+from harness.records import ValueSpec
+from harness.records.values import SHARE
 from reports import formatting as words
-from reports.gates import COUNTED, INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict, in_unit
+from reports.gates import COUNTED, INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.page.cost_table import unmade
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
@@ -31,15 +35,16 @@ def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> lis
     rows = []
     for v in verdicts:
         value = v.gate.split(" ")[0]
+        spec = run.row(value)
         exact = v.low == v.high and value in COUNTED
-        observed = f"{v.observed:.0f}" if exact and v.observed is not None else in_unit(v.observed, value)
+        observed = f"{v.observed:.0f}" if exact and v.observed is not None else words.number(v.observed, spec)
         if v.is_ratio and v.observed is None and v.status in (PASSED, INCONCLUSIVE, "failed"):
             observed = "no ratio"
         if v.is_ratio and v.observed is not None:
             observed = f"{words.number(v.observed)} × {words.interval(v.low, v.high)}"
         elif not exact and v.observed is not None and value != "peak_bytes":
-            observed += f" {words.interval(v.low, v.high, 'broken' if value == 'failure_rate' else value)}"
-        asked, limit = PLAIN.get((value, v.limit), (words.title(value), v.limit))
+            observed += f" {words.interval(v.low, v.high, spec)}"
+        asked, limit = PLAIN.get((value, v.limit), (words.title(spec), v.limit))
         rows.append({"of_pick": v.candidate == pick, "mark": MARKS[v.status], "status": v.status,
                      "said": v.status.replace("_", " "), "value": asked, "limit": limit,
                      "observed": observed, "reason": v.reason,
@@ -50,13 +55,13 @@ def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> lis
 
 def comparison_rows(run: Run, comparisons: tuple[Comparison, ...]) -> list[dict[str, str]]:
     """The pick minus each control: which, in what, on which prompts, the difference with interval and n, the word."""
-    return [{"other": label_with_role(run, c.other), "value": words.title(c.value), "split": c.split,
+    return [{"other": label_with_role(run, c.other), "value": words.title(run.row(c.value)), "split": c.split,
              "at": "all" if c.other_guidance is None else f"{c.other_guidance:g}", "word": c.word,
-             "difference": words.estimate(c.difference, c.value, difference=True)} for c in comparisons]
+             "difference": words.estimate(c.difference, run.row(c.value), difference=True)} for c in comparisons]
 
 
 def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
-    """One row per candidate at the pick's guidance: CLIP score, saturation, clipped share, seconds, peak memory."""
+    """One row per candidate at the pick's guidance: the values that are columns (see ValueSpec), seconds, peak memory."""
     rows, gone = [], exit_words(run)
     for c in run.suite.candidates:
         mine = run.images[run.images["candidate"] == c.name]
@@ -64,21 +69,26 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
         why = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "image") or "no images"
         row: dict[str, Any] = {"candidate": c.name, "name": label(run, c.name), "role": controls(run.suite).get(c.name, ""),
                                "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates, "dropped": gone.get(c.name, "")}
-        for value in ("objective", "clip_score", "saturation", "clipped_share"):
-            e = cluster_mean(mine, value)
-            row[value] = words.number(e.mean, value) if e.mean is not None else f"not measured: {why if mine.empty else e.why}"
-            row[f"{value}_range"] = words.interval(e.low, e.high, value) if e.mean is not None else ""
+        row["values"] = [_mean_cell(mine, value, why) for value in run.shown("column")]
         row["instead"] = unmade(run, c.name)
         same = style_consistency(run, c.name, rec.guidance)
-        row["look"] = (f"{words.number(same.share.mean, 'exact_match')} {words.visible(same.look)}" if same.look
+        row["look"] = (f"{words.number(same.share.mean, SHARE)} {words.visible(same.look)}" if same.look
                        else "not measured")
-        row["look_range"] = words.interval(same.share.low, same.share.high, "exact_match") if same.look else ""
+        row["look_range"] = words.interval(same.share.low, same.share.high, SHARE) if same.look else ""
         row["n"] = f"{len(mine)} ({mine['prompt'].nunique()})"
         s, m = seconds_per_image(run, c.name), peak_memory(run, c.name)
         rows.append({**row, "seconds": _seconds(s), "rounds": f"n={s.rounds}" if s.rounds else "",
                      "switch": _seconds(seconds_apart(run, c.name, "switch")), "memory": _memory(run, c.name),
                      "reading": words.reading(m.name) if m.value is not None else ""})
     return rows
+
+
+def _mean_cell(rows: pd.DataFrame, value: ValueSpec, why: str) -> dict[str, str]:
+    """The mean of a value and its interval; `why` says why there are no images, where there are none."""
+    e = cluster_mean(rows, value)
+    absent = f"not measured: {why if rows.empty else e.why}"
+    return {"name": value.name, "title": words.title(value), "mean": absent if e.mean is None else words.number(e.mean, value),
+            "range": "" if e.mean is None else words.interval(e.low, e.high, value)}
 
 
 def _seconds(s: Seconds) -> str:
@@ -99,12 +109,12 @@ def loss_rows(run: Run) -> list[dict[str, str]]:
     rows = []
     for loss in losses(run):
         psnr = ("not measured" if loss.psnr_median is None and not loss.exact else "all exact" if loss.psnr_median is None
-                else f"{words.number(loss.psnr_median, 'psnr_db')}")
+                else f"{words.number(loss.psnr_median, run.row('psnr_db'))}")
         rows.append({"candidate": loss.candidate, "name": label(run, loss.candidate), "psnr": psnr,
                      "psnr_range": f"mean {words.number(loss.psnr.mean)} {words.interval(loss.psnr.low, loss.psnr.high)}"
                      if loss.psnr.mean is not None else "",
                      "exact": f"{loss.exact} of {loss.compared}" if loss.compared else "not measured",
-                     "clip": words.estimate(loss.clip, "clip_score", difference=True),
+                     "clip": words.estimate(loss.clip, run.row("clip_score"), difference=True),
                      "objective": words.estimate(loss.objective, difference=True),
                      "ratio": loss.pace if loss.ratio is None else f"{loss.ratio:.2f}× ({loss.pace})",
                      "memory": _memory(run, loss.candidate),
@@ -137,7 +147,7 @@ def gap_rows(run: Run) -> list[dict[str, str]]:
         grouped.setdefault((g.value, g.count, g.why), []).append(label(run, g.candidate))
     everyone = len(run.suite.candidates)
     return [{"name": f"all {everyone}" if len(names) == everyone > 1 else words.listed(names, 99), "count": str(count or "–"),
-             "value": "Image" if value == "image" else words.title(value), "why": words.visible(why)}
+             "value": "Image" if value == "image" else words.title(run.row(value)), "why": words.visible(why)}
             for (value, count, why), names in grouped.items()]
 
 
@@ -151,9 +161,9 @@ def provenance(run: Run) -> dict[str, Any]:
             "clip": said("clip_definition"),
             "suite": json.dumps(plain(run.suite), indent=1, ensure_ascii=True),
             "environment": json.dumps(run.environment, indent=1, ensure_ascii=True, default=str),
-            "metrics": [{"name": words.title(v), "unit": words.visible(spec.unit), "better": spec.better,
+            "metrics": [{"name": words.title(spec), "unit": words.visible(spec.unit), "better": spec.better,
                          "definition": words.visible(spec.definition), "version": words.visible(str(spec.version))}
-                        for v, spec in run.values.items()],
+                        for spec in run.values.values()],
             "weights": [{"name": label_with_role(run, w.candidate), "identity": words.visible(w.identity),
                          "inputs": [(words.visible(k), words.visible(v)) for k, v in w.inputs.items()]}
                         for w in run.weights.values() if w.candidate in {c.name for c in run.suite.candidates}]}

@@ -34,7 +34,6 @@ FORMATS: Final = ("PNG", "WEBP", "JPEG")
 STRIP_SIZE: Final = (256, 90)
 STRIP_PROMPTS_PER_SPLIT: Final = 2
 STRIP_CANDIDATES: Final = 5
-CAPTION_VALUES: Final = ("objective", "clip_score", "clipped_share", "saturation", "palette_drift")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,7 +200,8 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
 def _cell(run: Run, row: Any) -> dict[str, str]:
     if row is None:
         return {"why": "not sampled"}
-    said = [f"{words.title(v)} {words.number(row[v], v)}" for v in CAPTION_VALUES if v in row and not pd.isna(row[v])]
+    said = [f"{words.title(value)} {words.number(row[value.name], value)}" for value in run.shown("caption")
+            if value.name in row and not pd.isna(row[value.name])]
     if isinstance(row.get("dominant"), str):
         said.append(f"mostly {words.visible(row['dominant'])}")
     try:

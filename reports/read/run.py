@@ -81,6 +81,14 @@ class Run:
     eyes: Eyes = field(default_factory=Eyes)
     promoted: Promoted | None = None
 
+    def shown(self, place: str) -> list[ValueSpec]:
+        """The rows of the values that are shown at one of the PLACES (see ValueSpec), the objective and the headlines first. In
+        the figures these are also those that the objective and the gates are about."""
+        objective = self.suite.objective
+        asked = {*parts_of(objective), *(c.metric for c in objective.constraints), *(gate.value for gate in self.suite.gates)}
+        rows = [row for row in self.values.values() if place in row.shown or (place == "figure" and row.name in asked)]
+        return sorted(rows, key=lambda row: (row.name != "objective", "headline" not in row.shown))
+
     @property
     def numeric_values(self) -> list[str]:
         """The values of the run that are numbers and have a column in `images`, in the order of `values`."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from harness.records.values import FIELDS, ValueSpec
+from harness.records.values import FIELDS, PLACES, RUN_VALUES, ValueSpec
 
 EARLIER: Final[Mapping[str, Mapping[str, Any]]] = {
-    "clip_score": {"title": "CLIP score", "low": -100.0, "high": 100.0, "shown": ("headline", "figure", "caption")},
+    "clip_score": {"title": "CLIP score", "low": -100.0, "high": 100.0, "shown": PLACES},
     "tokens_dropped": {"title": "Tokens dropped", "low": 0.0, "shown": ()},
     "psnr_db": {"title": "PSNR", "low": 0.0, "paired": True, "symbol": " dB", "shown": ("figure",)},
     "exact_match": {"title": "Exact matches", "kind": "flag", "paired": True, "display": "percent", "shown": ()},
@@ -18,8 +18,8 @@ EARLIER: Final[Mapping[str, Mapping[str, Any]]] = {
     "overexposed_share": {"title": "Over-exposed pixels", "kind": "share", "display": "percent", "shown": ()},
     "underexposed_share": {"title": "Under-exposed pixels", "kind": "share", "display": "percent", "shown": ()},
     "clipped_share": {"title": "Clipped pixels", "kind": "share", "display": "percent",
-                      "shown": ("headline", "figure", "caption")},
-    "saturation": {"title": "Saturation", "kind": "share", "digits": 3, "shown": ("figure", "caption")},
+                      "shown": PLACES},
+    "saturation": {"title": "Saturation", "kind": "share", "digits": 3, "shown": ("column", "figure", "caption")},
     "edge_jaggedness": {"title": "Edge jaggedness", "kind": "share", "shown": ()},
     "luma_sd": {"title": "Contrast (SD of luma)", "low": 0.0, "high": 127.5, "shown": ()},
     "style_certainty": {"title": "Certainty of the look", "kind": "share", "shown": ()},
@@ -40,6 +40,11 @@ def rows_of(head: Mapping[str, Any]) -> dict[str, ValueSpec]:
     Raises ValueError for a row that contradicts itself.
     """
     return {str(name): _row(str(name), fields) for name, fields in head.get("metrics", {}).items()}
+
+
+def row_of(values: Mapping[str, ValueSpec], name: str) -> ValueSpec:
+    """The row of a value of a file that holds no rows: one of `values`, or of RUN_VALUES, else what EARLIER knows of its name."""
+    return values.get(name) or RUN_VALUES.get(name) or _row(name, {})
 
 
 def _row(name: str, fields: Mapping[str, Any]) -> ValueSpec:

@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from harness.records import ValueSpec
+
 LEVEL: Final = 0.95
 PAIRED_BY: Final = ("prompt", "seed", "guidance")
-FLAGS: Final = frozenset({"palette_left", "exact_match", "broken"})
-"""Values that are 0 or 1 for each image."""
-SHARES: Final = FLAGS | {"clipped_share", "overexposed_share", "underexposed_share"}
-"""Values between 0 and 1: the interval of their mean must not leave that range."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +69,12 @@ def cluster_interval(values: NDArray[np.float64], clusters: Sequence[object], le
     return Estimate(mean=centre, low=centre - half, high=centre + half, prompts=count, pairs=len(frame), error=error)
 
 
-def cluster_mean(table: pd.DataFrame, value: str, level: float = LEVEL) -> Estimate:
-    """Mean of `value` over the rows with prompts as clusters (see `cluster_interval`, and `within_bounds` for SHARES);
-    rows without a value are dropped."""
-    if value not in table.columns:
-        return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=f"{value} was not measured")
-    found = cluster_interval(_floats(table[value]), table["prompt"].tolist(), level)
-    return within_bounds(found, flags=value in FLAGS, level=level) if value in SHARES else found
+def cluster_mean(table: pd.DataFrame, value: ValueSpec, level: float = LEVEL) -> Estimate:
+    """Mean of a value over the rows with prompts as clusters (see `cluster_interval`), with an interval within the value's
+    range (see `within_bounds`). The column has the value's name; rows without a value are dropped."""
+    if value.name not in table.columns:
+        return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=f"{value.name} was not measured")
+    return within_bounds(cluster_interval(_floats(table[value.name]), table["prompt"].tolist(), level), value, level)
 
 
 def cluster_means(table: pd.DataFrame, value: str, by: Sequence[str], level: float = LEVEL) -> dict[tuple[Any, ...], Estimate]:
@@ -109,7 +106,15 @@ def cluster_means(table: pd.DataFrame, value: str, by: Sequence[str], level: flo
     return found
 
 
-def within_bounds(of: Estimate, *, flags: bool = False, level: float = LEVEL) -> Estimate:
+def within_bounds(of: Estimate, value: ValueSpec, level: float = LEVEL) -> Estimate:
+    """The estimate of a mean with an interval that stays within the range of the value: Wilson's for shares and flags (see
+    `wilson`), else the t interval cut where the range ends. A value without a range keeps the t interval."""
+    if value.bounded_share:
+        return wilson(of, flags=value.kind == "flag", level=level)
+    return _cut(of, value.low, value.high)
+
+
+def wilson(of: Estimate, *, flags: bool = False, level: float = LEVEL) -> Estimate:
     """The estimate of a mean p of values in [0, 1] with Wilson's score interval in place of the t interval.
 
     n = p (1 - p) / error^2 is the number of independent draws that would have this standard error (the effective sample
@@ -136,22 +141,41 @@ def within_bounds(of: Estimate, *, flags: bool = False, level: float = LEVEL) ->
                    high=1.0 if p == 1 else min(1.0, (centre + half) / scale))
 
 
-def paired_difference(table: pd.DataFrame, other: pd.DataFrame, value: str,
+def paired_difference(table: pd.DataFrame, other: pd.DataFrame, value: ValueSpec,
                       by: Sequence[str] = PAIRED_BY, level: float = LEVEL) -> Estimate:
-    """Mean of `value` in `table` minus `other` over the images both have, paired by the columns `by`.
+    """Mean of a value in `table` minus `other` over the images both have, paired by the columns `by`.
 
     Each pair shares prompt and seed (and guidance, unless `by` leaves it out), so what they have in common cancels;
-    the differences are then treated as in `cluster_interval`. Rows without a partner or without a value are dropped
-    and so not counted in `pairs`. Duplicate keys raise pandas.errors.MergeError.
+    the differences are then treated as in `cluster_interval`, and the interval is cut where two values cannot be further apart
+    (see `within_range`). Rows without a partner or without a value are dropped and so not counted in `pairs`. Duplicate keys
+    raise pandas.errors.MergeError.
     """
-    columns = [*by, value]
+    columns = [*by, value.name]
     if absent := [c for c in columns if c not in table.columns or c not in other.columns]:
         return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=f"{absent[0]} was not measured")
-    pairs = differences(table, other, value, by)
+    pairs = differences(table, other, value.name, by)
     if pairs.empty:
         return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0,
                         why=f"no image of one shares {', '.join(by)} with an image of the other")
-    return cluster_interval(_floats(pairs["difference"]), pairs["prompt"].tolist(), level)
+    return within_range(cluster_interval(_floats(pairs["difference"]), pairs["prompt"].tolist(), level), value)
+
+
+def within_range(of: Estimate, value: ValueSpec) -> Estimate:
+    """The estimate of a difference of two values, its interval cut at the width of their range: a difference of two shares is
+    within -1 and 1. A value without both ends is not cut."""
+    if value.low is None or value.high is None:
+        return of
+    return _cut(of, value.low - value.high, value.high - value.low)
+
+
+def _cut(of: Estimate, low: float | None, high: float | None) -> Estimate:
+    """The estimate with an interval that ends at `low` and `high`. A mean that lies outside of them was not of such values, and
+    is returned as it is."""
+    if of.mean is None or of.low is None or of.high is None:
+        return of
+    if (low is not None and of.mean < low) or (high is not None and of.mean > high):
+        return of
+    return replace(of, low=of.low if low is None else max(of.low, low), high=of.high if high is None else min(of.high, high))
 
 
 def differences(table: pd.DataFrame, other: pd.DataFrame, value: str, by: Sequence[str] = PAIRED_BY) -> pd.DataFrame:
@@ -186,8 +210,8 @@ def bootstrap_interval(values: NDArray[np.float64], clusters: Sequence[object], 
     return replace(plain, low=plain.mean - float(high) * plain.error, high=plain.mean - float(low) * plain.error)
 
 
-def holm(estimates: Sequence[Estimate], level: float = LEVEL) -> tuple[Estimate, ...]:
-    """The estimates with t intervals wide enough that all their verdicts hold together with probability `level`.
+def holm(estimates: Sequence[Estimate], value: ValueSpec, level: float = LEVEL) -> tuple[Estimate, ...]:
+    """The differences of a value with t intervals wide enough that all their verdicts hold together with probability `level`.
 
     By Holm's steps: of k estimates the one with the smallest p value (t of P - 1 degrees of freedom) gets the interval of
     level 1 - (1 - level) / k; if that excludes 0, the next gets 1 - (1 - level) / (k - 1), and so on; from the first that
@@ -203,7 +227,7 @@ def holm(estimates: Sequence[Estimate], level: float = LEVEL) -> tuple[Estimate,
         assert e.mean is not None
         assert e.error is not None
         half = float(student_t.ppf(1 - (1 - level) / (2 * left), e.prompts - 1)) * e.error
-        found[i] = replace(e, low=e.mean - half, high=e.mean + half)
+        found[i] = within_range(replace(e, low=e.mean - half, high=e.mean + half), value)
         if found[i].distinct:
             left -= 1
     return tuple(found)

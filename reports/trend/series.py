@@ -13,10 +13,12 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import plain, short_hash
+from harness.records import ValueSpec
 from harness.records.baseline import PLACE, Baseline, read_baseline
 from harness.records.values import costs
 from reports.read.baseline import cells_table
 from reports.read.run import Run, load_run
+from reports.read.value_rows import row_of
 from reports.statistics.intervals import Estimate, cluster_mean
 from reports.verdict.costs import peak_memory, seconds_per_image
 from reports.verdict.recommendation import Recommendation
@@ -63,6 +65,11 @@ class Trend:
     series: tuple[str, ...]
     values: tuple[str, ...]
     guidance: float | None
+    rows: Mapping[str, ValueSpec]
+
+    def row(self, value: str) -> ValueSpec:
+        """What is known of a value: by the latest run that has it, else by its name alone."""
+        return row_of(self.rows, value)
 
     def changed(self, at: int, value: str = "", since: int | None = None) -> list[str]:
         """What is not the same at a point as at the one before (or `since`): "prompts", "device", "sampling", and of a value
@@ -107,7 +114,8 @@ def read_trend(paths: Sequence[Path], guidance: float | None = None) -> Trend:
         dated = sorted(runs, key=lambda p: _date(str(runs[p].head.get("started", "")), p))
         guidance = next((verdicts[p].guidance for p in reversed(dated) if verdicts[p].guidance is not None), None)
     points = [_of_run(run, path, (verdicts[path], guidance)) for path, run in runs.items()]
-    points += [_of_file(data, path, guidance) for path, data in files.items()]
+    rows = {name: spec for run in runs.values() for name, spec in run.values.items()}
+    points += [_of_file(data, (path, guidance), rows) for path, data in files.items()]
     points.sort(key=lambda p: (p.date, p.kind != "run", p.source))
     series = list(dict.fromkeys(s for p in reversed(points) for s in p.who))
     first = [s for s in (PICK, BASELINE, PROMOTED) if s in series]
@@ -115,7 +123,8 @@ def read_trend(paths: Sequence[Path], guidance: float | None = None) -> Trend:
     present = {v for p in points for (_, v), e in p.estimates.items() if e.mean is not None}
     values = [v for v in dict.fromkeys(v for p in points for _, v in p.estimates) if v in present]
     values.sort(key=lambda v: (v != "objective", v in COSTS))
-    return Trend(suite=next(iter(names)), points=tuple(points), series=tuple(order), values=tuple(values), guidance=guidance)
+    return Trend(suite=next(iter(names)), points=tuple(points), series=tuple(order), values=tuple(values), guidance=guidance,
+                 rows=rows)
 
 
 def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> Point:
@@ -132,7 +141,8 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         who[series], at[series] = name, scale
         rows = run.images[run.images["candidate"] == name]
         rows = rows if scale is None else rows[rows["guidance"] == scale]
-        estimates |= {(series, v): _mean(rows, v, run.why_missing(name, v) or run.why_missing(name, "image")) for v in values}
+        estimates |= {(series, v): _mean(rows, run.row(v), run.why_missing(name, v) or run.why_missing(name, "image"))
+                      for v in values}
         estimates |= {(series, cost): e for cost, e in _costs(run, name).items()}
     environment = run.environment
     settings = run.head.get("metric_settings", {})
@@ -155,11 +165,14 @@ def _objective(run: Run, metric: Mapping[str, Any]) -> Any:
     return [short_hash(plain(o)), *(metric.get(part) for part in parts)]
 
 
-def _of_file(of: Baseline, path: Path, guidance: float | None) -> Point:
-    """The point of a baseline file. What it does not say is UNKNOWN."""
+def _of_file(of: Baseline, place: tuple[Path, float | None], known: Mapping[str, ValueSpec]) -> Point:
+    """The point of a baseline file, at a guidance. What it does not say is UNKNOWN; the rows of its values are those of the
+    runs."""
+    path, guidance = place
     table, environment = cells_table(of), of.environment
     rows = table if guidance is None else table[table["guidance"] == guidance]
-    estimates = {(PROMOTED, v): _mean(rows, v, f"nothing at CFG {guidance}") for v in table.columns if v not in PLACE}
+    estimates = {(PROMOTED, v): _mean(rows, row_of(known, v), f"nothing at CFG {guidance}")
+                 for v in table.columns if v not in PLACE}
     texts = UNKNOWN if "prompts" in of.absent else short_hash(sorted([name, *texts] for name, texts in of.prompts.items()))
     alike = {"device": _device(environment), "sampling": _sampling(of.sampling), "prompts": texts}
     return Point(
@@ -184,7 +197,7 @@ def _read_baseline(path: Path) -> Baseline:
     return read_baseline(path)
 
 
-def _mean(rows: pd.DataFrame, value: str, why: str) -> Estimate:
+def _mean(rows: pd.DataFrame, value: ValueSpec, why: str) -> Estimate:
     found = cluster_mean(rows, value)
     return replace(found, why=why or found.why) if found.mean is None else found
 

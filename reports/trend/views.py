@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import look as style
 from reports.page.offline import csv_text, offline_page
@@ -19,8 +20,8 @@ if TYPE_CHECKING:
 
 COLUMNS: Final = ("date", "commit", "dirty", "kind", "source", "device", "series", "candidate", "guidance", "value", "mean",
                   "low", "high", "prompts", "images", "why_missing", "changed_since_before")
-UNITS: Final = {"peak_bytes": (2**30, ", GiB"), "seconds_per_image": (1, ", s")}
-"""What a value is divided by in the figure, and its unit in the panel's title."""
+UNITS: Final = {"bytes": (2**30, ", GiB"), "seconds": (1, ", s")}
+"""By how a value is written: what it is divided by in the figure, and its unit in the panel's title."""
 MOST_TICKS: Final = 7
 NO_COMMIT: Final = "no commit"
 
@@ -46,7 +47,7 @@ def rows(of: Trend) -> list[dict[str, str]]:
     for at, p in enumerate(of.points):
         series = PICK if p.kind == "run" else PROMOTED
         scale = p.at.get(series)
-        told = {v: _said(p, series, v) for v in ("objective", "clip_score", "seconds_per_image", "peak_bytes")}
+        told = {v: _said(p, series, of.row(v)) for v in ("objective", "clip_score", "seconds_per_image", "peak_bytes")}
         found.append({"date": _day(p), "commit": _commit(p), "source": words.visible(p.source), "kind": p.kind,
                       "device": words.visible(p.device), "sentence": words.visible(p.sentence),
                       "pick": f"{words.visible(p.who.get(series, 'none'))}{'' if scale is None else f' at CFG {scale:g}'}",
@@ -83,7 +84,8 @@ def lines_plot(of: Trend) -> Any:
     if not of.values:
         return None
     figure = make_subplots(rows=len(of.values), cols=1, shared_xaxes=True, vertical_spacing=0.25 / len(of.values) ** 1.1,
-                           subplot_titles=[words.title(v) + UNITS.get(v, (1, ""))[1] for v in of.values])
+                           subplot_titles=[style.text(words.title(row)) + UNITS.get(row.display, (1, ""))[1]
+                                           for row in map(of.row, of.values)])
     choices = []
     for series in of.series:
         begin = len(figure.data)
@@ -99,7 +101,7 @@ def lines_plot(of: Trend) -> Any:
     style.finish(figure, 90 + 150 * len(of.values))
     figure.update_yaxes(nticks=4)
     for row, value in enumerate(of.values, start=1):
-        if value in words.PERCENT:
+        if of.row(value).display == "percent":
             figure.update_yaxes(tickformat=".1%", row=row, col=1)
     shown = range(0, len(of.points), -(-len(of.points) // MOST_TICKS))
     ticks = [style.text(_commit(of.points[i])) + f"<br>{of.points[i].date:%Y}<br>{of.points[i].date:%m-%d}" for i in shown]
@@ -111,26 +113,27 @@ def lines_plot(of: Trend) -> Any:
 def _segment(of: Trend, series: str, value: str, segment: list[int]) -> Any:
     points = [of.points[i] for i in segment]
     told = [p.estimates[series, value] for p in points]
-    scale = UNITS.get(value, (1, ""))[0]
+    scale = UNITS.get(of.row(value).display, (1, ""))[0]
     bars = [(0.0, 0.0) if e.mean is None or e.low is None or e.high is None else
             ((e.high - e.mean) / scale, (e.mean - e.low) / scale) for e in told]
     return go.Scatter(
         x=segment, y=[None if e.mean is None else e.mean / scale for e in told], mode="lines+markers", showlegend=False,
-        name=words.title(value),
+        name=style.text(words.title(of.row(value))),
         line={"color": style.ACCENT, "width": 2}, marker={"size": 8, "color": style.ACCENT},
         error_y={"type": "data", "symmetric": False, "array": [up for up, _ in bars], "arrayminus": [down for _, down in bars],
                  "color": style.ACCENT, "thickness": 1.5, "width": 4},
-        customdata=[[style.text(_commit(p)), _hover(p, series, e, value)] for p, e in zip(points, told, strict=True)],
+        customdata=[[style.text(_commit(p)), _hover(p, series, e, of.row(value))] for p, e in zip(points, told, strict=True)],
         hovertemplate="%{customdata[0]}: %{customdata[1]}<extra></extra>")
 
 
-def _hover(p: Point, series: str, e: Estimate, value: str) -> str:
+def _hover(p: Point, series: str, e: Estimate, value: ValueSpec) -> str:
     scale = p.at[series]
-    return style.text(f"{p.who[series]}{'' if scale is None or value in COSTS else f' at CFG {scale:g}'}: {_estimate(e, value)}")
+    at = "" if scale is None or value.kind == "cost" else f" at CFG {scale:g}"
+    return style.text(f"{p.who[series]}{at}: {_estimate(e, value)}")
 
 
-def _estimate(e: Estimate, value: str) -> str:
-    if value in COSTS and e.mean is not None:
+def _estimate(e: Estimate, value: ValueSpec) -> str:
+    if value.kind == "cost" and e.mean is not None:
         between = f" {words.interval(e.low, e.high, value)}, {words.plural(e.pairs, 'round')}" if e.low is not None else ""
         return words.number(e.mean, value) + between
     return words.estimate(e, value)
@@ -159,12 +162,12 @@ def _changes(of: Trend, at: int) -> list[str]:
     metrics = [v for v in of.values if of.points[at].kind == "run" and v in of.points[before].metric
                and v in of.points[at].metric and "metric" in of.changed(at, v, before)]
     costs = [v for v in metrics if v in COSTS]
-    names = words.listed([words.title(v) for v in metrics if v not in COSTS])
+    names = words.listed([words.title(of.row(v)) for v in metrics if v not in COSTS])
     return [*found, *([f"metric of {names}"] if len(metrics) > len(costs) else []), *(["torch or processor"] if costs else [])]
 
 
-def _said(p: Point, series: str, value: str) -> str:
-    e = p.estimates.get((series, value))
+def _said(p: Point, series: str, value: ValueSpec) -> str:
+    e = p.estimates.get((series, value.name))
     if e is None or e.mean is None:
         return "not measured"
     return f"{words.number(e.mean, value)}{f' {words.interval(e.low, e.high, value)}' if e.low is not None else ''}"

@@ -14,7 +14,7 @@ from reports.statistics.intervals import LEVEL
 from reports.verdict.candidates import label
 from reports.verdict.costs import slowdown
 from reports.verdict.recommendation import Scored
-from reports.verdict.scoring import constrained, limit, score_table
+from reports.verdict.scoring import constrained, limited, score_table
 
 FEW_PROMPTS: Final = 8
 
@@ -27,7 +27,8 @@ def score_cells(run: Run) -> tuple[Scored, ...]:
     """
     looks = select_looks(run)
     dropped = {(d.candidate, d.guidance) for look in looks for d in look.dropped}
-    return score_table(select_rows(run), run.suite.objective.constraints, dropped, looks[-1].level if looks else LEVEL)
+    constraints = limited(run.suite.objective.constraints, run.values)
+    return score_table(select_rows(run), constraints, dropped, looks[-1].level if looks else LEVEL)
 
 
 def select_looks(run: Run) -> list[Look]:
@@ -100,9 +101,9 @@ def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
         named = [f"{_named(run, c)} ({c.ruled_out})" for c in ruled]
         said.append(f"Not eligible, because a constraint rules them out: {words.listed(named, most=3)}.")
     rows = select_rows(run)
-    for constraint in run.suite.objective.constraints:
-        measured = constrained(rows, constraint.metric)
-        what = f"{words.title(constraint.metric)} {limit(constraint)}"
+    for each in limited(run.suite.objective.constraints, run.values):
+        constraint, measured = each.constraint, constrained(rows, each.value)
+        what = f"{words.title(each.value)} {each.words}"
         open_cells = [c for c in cells if c.complete and (measured.get((c.candidate, c.guidance)) is None
                                                           or measured[c.candidate, c.guidance].low is None)]
         if not measured:

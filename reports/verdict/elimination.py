@@ -3,7 +3,7 @@ them. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -11,7 +11,7 @@ from typing import Final
 import pandas as pd
 
 from harness.declare import Budget, Candidate, Suite
-from harness.records import Dropped
+from harness.records import Dropped, ValueSpec
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import LEVEL
@@ -19,7 +19,7 @@ from reports.verdict.candidates import controls
 from reports.verdict.cells import score_cells
 from reports.verdict.picking import Pick, choose, competing, key_of, own_guidances
 from reports.verdict.recommendation import Recommendation, Scored
-from reports.verdict.scoring import CellKey, judged, keeping, score_table
+from reports.verdict.scoring import CellKey, judged, keeping, limited, score_table
 
 NOT_OF_IMAGES: Final = ("coverage", "identities", "failures", "failure_rate", "seconds_per_image", "peak_bytes", "rating",
                         "preferred")
@@ -99,20 +99,23 @@ def look_level(number: int, looks: int) -> float:
     return 1 - (1 - LEVEL) / looks
 
 
-def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[CellKey] = ()) -> LookResult:
+def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[CellKey] = (), *,
+               values: Mapping[str, ValueSpec]) -> LookResult:
     """Judges look `number` (from 1) of the len(prompt_looks(select_prompts(suite), suite.budget)) that `suite` allows.
 
-    `images` is Run.images; only rows of the look's own prompts are read, so images beyond them change nothing. `out` are the
-    cells that earlier looks dropped. `suite` must hold the candidates that a refinement added, with their axes. A cell is
-    dropped when its interval, which holds for all cells together, shows it worse than the best of those that are shown to keep
-    the constraints, or when a constraint rules it out; both errors together are those of the look's level (scoring.shares).
+    `images` and `values` are those of the Run; only rows of the look's own prompts are read, so images beyond them change
+    nothing. `out` are the cells that earlier looks dropped. `suite` must hold the candidates that a refinement added, with
+    their axes. A cell is dropped when its interval, which holds for all cells together, shows it worse than the best of those
+    that are shown to keep the constraints, or when a constraint rules it out; both errors together are those of the look's
+    level (scoring.shares).
     Raises ValueError for a suite without a budget or a look it does not have.
     """
     budget = _budget(suite)
     known = prompt_looks(select_prompts(suite), budget)
     level = look_level(number, len(known))
     rows = images[images["prompt"].isin(known[number - 1])]
-    cells = score_table(rows, suite.objective.constraints, out, level)
+    constraints = limited(suite.objective.constraints, values)
+    cells = score_table(rows, constraints, out, level)
     picked = choose(rows, suite, cells)
     left = [c for c in cells if c.tied]
     dropped = tuple(_dropped(c) for c in cells if c.complete and not c.tied and (c.ruled_out or c.behind.low is not None))
@@ -122,7 +125,7 @@ def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[
     guidances = {c.guidance for c in left}
     last = number == len(known)
     # Of a pick that may be ruled out yet, more prompts tell more than whether another cell is a little better.
-    sure = picked is not None and bool(keeping(rows, judged(rows, suite.objective.constraints), [key_of(picked.cell)], level))
+    sure = picked is not None and bool(keeping(rows, judged(rows, constraints), [key_of(picked.cell)], level))
     over = _over(suite, picked, left, level if sure else None, last)
     best = max(competing(cells), key=lambda c: c.objective.mean or 0.0, default=None)
     said = (f"look {number} of {len(known)}, at {words.plural(len(known[number - 1]), 'prompt')}, dropped "

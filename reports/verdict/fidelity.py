@@ -7,6 +7,7 @@ from typing import Final
 
 import pandas as pd
 
+from harness.records.values import OBJECTIVE
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, cluster_mean, paired_difference
@@ -54,9 +55,9 @@ def losses(run: Run) -> tuple[Loss, ...]:
         exact = rows["exact_match"].dropna() if "exact_match" in rows.columns else pd.Series(dtype=float)
         ratio, pace = speed(run, c.name, run.suite.baseline)
         found.append(Loss(candidate=c.name, exact=int((exact == 1).sum()), compared=len(exact) or len(psnr),
-                          psnr_median=float(psnr.median()) if len(psnr) else None, psnr=cluster_mean(rows, "psnr_db"),
-                          clip=paired_difference(rows, base, "clip_score"),
-                          objective=paired_difference(rows, base, "objective"), ratio=ratio, pace=pace))
+                          psnr_median=float(psnr.median()) if len(psnr) else None, psnr=cluster_mean(rows, run.row("psnr_db")),
+                          clip=paired_difference(rows, base, run.row("clip_score")),
+                          objective=paired_difference(rows, base, OBJECTIVE), ratio=ratio, pace=pace))
     return tuple(found)
 
 
@@ -72,7 +73,7 @@ def recommend_cheapest(run: Run) -> Recommendation:
     guidance = max(ours, key=lambda c: c.objective.mean or 0.0).guidance
     select = select_rows(run)
     base = _rows(select, baseline)
-    differences = {c.name: paired_difference(_rows(select, c.name), base, "objective")
+    differences = {c.name: paired_difference(_rows(select, c.name), base, OBJECTIVE)
                    for c in run.suite.candidates if c.name != baseline}
     kept = [name for name, d in differences.items() if d.high is not None and d.high >= 0]
     pick, why = _cheapest(run, kept)
@@ -108,7 +109,7 @@ def _comparisons(run: Run, pick: str) -> tuple[Comparison, ...]:
     rows, split = (confirm, "confirm") if len(confirm) else (select_rows(run), "select")
     found = []
     for value in ("objective", "clip_score"):
-        d = paired_difference(_rows(rows, pick), _rows(rows, run.suite.baseline), value)
+        d = paired_difference(_rows(rows, pick), _rows(rows, run.suite.baseline), run.row(value))
         found.append(Comparison(other=run.suite.baseline, role="baseline", guidance=None, other_guidance=None, value=value,
                                 split=split, difference=d, word=d.word))
     return tuple(found)

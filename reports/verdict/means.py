@@ -10,4 +10,4 @@ def means(run: Run, candidate: str, guidance: float | None) -> dict[str, Estimat
     """{value: mean over the candidate's images at `guidance`, or at all scales for None, with prompts as clusters}."""
     rows = run.images[run.images["candidate"] == candidate]
     rows = rows if guidance is None else rows[rows["guidance"] == guidance]
-    return {value: cluster_mean(rows, value) for value in run.numeric_values}
+    return {value: cluster_mean(rows, run.row(value)) for value in run.numeric_values}

@@ -10,6 +10,7 @@ from typing import Final
 
 import pandas as pd
 
+from harness.records import ValueSpec, values
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, holm, paired_difference
 from reports.verdict.costs import footprint, incomparable, seconds_per_image
@@ -17,8 +18,8 @@ from reports.verdict.costs import footprint, incomparable, seconds_per_image
 FRONT: Final = "on the front"
 MAYBE: Final = "perhaps beaten"
 BEATEN: Final = "beaten"
-SECONDS: Final = "seconds_per_image"
-BYTES: Final = "peak_bytes"
+SECONDS: Final = values.SECONDS.name
+BYTES: Final = values.BYTES.name
 
 Gap = tuple[float, float]
 """Lowest and highest plausible difference in cost."""
@@ -76,7 +77,7 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
     sign = -1.0 if run.row(value).fewer else 1.0
     spread = _seconds(run, list(means)) if kind == SECONDS else _bytes(run, list(means))
     names = [n for n in means if n in spread]
-    gaps = _gaps({n: rows[rows["candidate"] == n] for n in names}, value)
+    gaps = _gaps({n: rows[rows["candidate"] == n] for n in names}, run.row(value))
 
     def better(a: str, b: str) -> Gap | None:
         if (a, b) in gaps:
@@ -96,10 +97,11 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
     return tuple(Place(candidate=p.candidate, quality=sign * p.quality, cost=p.cost, status=p.status, by=p.by) for p in placed)
 
 
-def _gaps(rows: Mapping[str, pd.DataFrame], value: str) -> dict[tuple[str, str], Gap]:
+def _gaps(rows: Mapping[str, pd.DataFrame], value: ValueSpec) -> dict[tuple[str, str], Gap]:
     """The interval of every pair's paired difference, all of them together at 95 %."""
     pairs = list(combinations(rows, 2))
-    told: Sequence[Estimate] = holm([paired_difference(rows[a], rows[b], value, by=("prompt", "seed")) for a, b in pairs])
+    apart = [paired_difference(rows[a], rows[b], value, by=("prompt", "seed")) for a, b in pairs]
+    told: Sequence[Estimate] = holm(apart, value)
     return {pair: (e.low, e.high) for pair, e in zip(pairs, told, strict=True) if e.low is not None and e.high is not None}
 
 

@@ -24,7 +24,7 @@ from reports.verdict.elimination import gate_level
 from reports.verdict.fidelity import recommend_cheapest
 from reports.verdict.picking import choose, competing, own_guidances
 from reports.verdict.recommendation import Comparison, Recommendation, Scored
-from reports.verdict.scoring import CELL, constrained, limit
+from reports.verdict.scoring import CELL, constrained, limited
 from reports.verdict.sentences import race_reasons, sweep_reasons, sweep_sentence
 
 SWEEP_RULE: Final = (
@@ -100,15 +100,13 @@ def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
 def _undecided(run: Run, pick: Scored) -> tuple[str, ...]:
     """Constraints of which the data do not show that the pick keeps them."""
     said = []
-    for constraint in run.suite.objective.constraints:
-        of = constrained(select_rows(run), constraint.metric).get((pick.candidate, pick.guidance))
+    for each in limited(run.suite.objective.constraints, run.values):
+        of = constrained(select_rows(run), each.value).get((pick.candidate, pick.guidance))
         if of is None or of.low is None or of.high is None:
             continue
-        kept = ((constraint.at_most is None or of.high <= constraint.at_most)
-                and (constraint.at_least is None or of.low >= constraint.at_least))
-        if not kept:
-            said.append("The data do not show whether the pick meets "
-                        f"{words.title(constraint.metric)} {limit(constraint)}: it is {words.estimate(of, constraint.metric)}.")
+        if not each.kept_by(of):
+            said.append(f"The data do not show whether the pick meets {words.title(each.value)} {each.words}: it is "
+                        f"{words.estimate(of, each.value)}.")
     return tuple(said)
 
 
@@ -129,10 +127,10 @@ def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tupl
         told = []
         for name, setting in settings.items():
             theirs = rows[(rows["candidate"] == name) & (rows["guidance"] == setting)]
-            difference = paired_difference(mine, theirs, value, by=("prompt", "seed"), level=level)
+            difference = paired_difference(mine, theirs, run.row(value), by=("prompt", "seed"), level=level)
             told.append(difference if len(theirs) else
                         replace(difference, why=run.failure_of(name) or "it has no images there"))
-        for (name, setting), difference in zip(settings.items(), holm(told, level), strict=True):
+        for (name, setting), difference in zip(settings.items(), holm(told, run.row(value), level), strict=True):
             found.append(Comparison(other=name, role=others[name], guidance=guidance, other_guidance=setting, value=value,
                                     split=split, difference=difference, word=difference.word))
     return tuple(sorted(found, key=lambda c: list(others).index(c.other)))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final, TypeAlias
 
@@ -10,8 +10,10 @@ import numpy as np
 import pandas as pd
 
 from harness.declare import Constraint
+from harness.records import ValueSpec
+from harness.records.values import spec_of
 from reports import formatting as words
-from reports.statistics.intervals import FLAGS, LEVEL, SHARES, Estimate, cluster_means, within_bounds
+from reports.statistics.intervals import LEVEL, Estimate, cluster_means, within_bounds
 from reports.statistics.simultaneous import from_best
 from reports.verdict.recommendation import Scored
 
@@ -20,7 +22,7 @@ CellKey: TypeAlias = tuple[str, float]
 CELL: Final = ("candidate", "guidance")
 
 
-def score_table(table: pd.DataFrame, constraints: Sequence[Constraint] = (), out: Collection[CellKey] = (),
+def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: Collection[CellKey] = (),
                 level: float = LEVEL) -> tuple[Scored, ...]:
     """Every cell of `table` with its mean objective and its paired difference from the best competing cell.
 
@@ -67,6 +69,31 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Constraint] = (), out
 
 
 @dataclass(frozen=True, kw_only=True)
+class Limited:
+    """A constraint with the row of the value that it limits."""
+
+    constraint: Constraint
+    value: ValueSpec
+
+    @property
+    def words(self) -> str:
+        """The limit in words: "at most 5.0 %"."""
+        limits = (("at most", self.constraint.at_most), ("at least", self.constraint.at_least))
+        return " and ".join(f"{word} {words.number(limit, self.value)}" for word, limit in limits if limit is not None)
+
+    def kept_by(self, of: Estimate) -> bool:
+        """Whether the whole interval is on the right side of the limit."""
+        at_most, at_least = self.constraint.at_most, self.constraint.at_least
+        return (of.low is not None and of.high is not None and (at_most is None or of.high <= at_most)
+                and (at_least is None or of.low >= at_least))
+
+
+def limited(constraints: Sequence[Constraint], values: Mapping[str, ValueSpec]) -> tuple[Limited, ...]:
+    """The constraints with the rows of their values, of which `values` are the run's."""
+    return tuple(Limited(constraint=c, value=spec_of(values, c.metric)) for c in constraints)
+
+
+@dataclass(frozen=True, kw_only=True)
 class Shares:
     """Levels of intervals: `tying` of the differences, `ruling` of those that rule a cell out, `keeping` of those that show that
     it keeps a constraint."""
@@ -89,55 +116,42 @@ def shares(level: float, constraints: int, cells: int) -> Shares:
     return Shares(tying=1 - error / 2, ruling=1 - error / (2 * constraints), keeping=1 - error / (2 * max(1, cells)))
 
 
-def judged(table: pd.DataFrame, constraints: Sequence[Constraint]) -> list[Constraint]:
+def judged(table: pd.DataFrame, constraints: Sequence[Limited]) -> list[Limited]:
     """The constraints on what was measured at all; the others rule nothing out."""
-    return [c for c in constraints if c.metric in table.columns and table[c.metric].notna().any()]
+    return [c for c in constraints if c.value.name in table.columns and table[c.value.name].notna().any()]
 
 
-def keeping(table: pd.DataFrame, constraints: Sequence[Constraint], cells: Sequence[CellKey], level: float) -> list[CellKey]:
+def keeping(table: pd.DataFrame, constraints: Sequence[Limited], cells: Sequence[CellKey], level: float) -> list[CellKey]:
     """The cells whose interval lies wholly on the right side of every constraint's limit; without constraints all."""
     kept = list(cells)
     for constraint in constraints:
-        of = constrained(table, constraint.metric, level)
-        kept = [key for key in kept if key in of and _keeps(of[key], constraint)]
+        of = constrained(table, constraint.value, level)
+        kept = [key for key in kept if key in of and constraint.kept_by(of[key])]
     return kept
 
 
-def _keeps(of: Estimate, constraint: Constraint) -> bool:
-    return (of.low is not None and of.high is not None and (constraint.at_most is None or of.high <= constraint.at_most)
-            and (constraint.at_least is None or of.low >= constraint.at_least))
-
-
-def ruled_out(table: pd.DataFrame, constraints: Sequence[Constraint], level: float = LEVEL) -> dict[CellKey, str]:
+def ruled_out(table: pd.DataFrame, constraints: Sequence[Limited], level: float = LEVEL) -> dict[CellKey, str]:
     """Cells whose interval of a constrained metric lies wholly on the wrong side of the limit, and what it is, in words."""
     found: dict[CellKey, str] = {}
-    for constraint in constraints:
-        for key, of in constrained(table, constraint.metric, level).items():
+    for each in constraints:
+        constraint, value = each.constraint, each.value
+        for key, of in constrained(table, value, level).items():
             if of.low is None or of.high is None:
                 continue
             above = constraint.at_most is not None and of.low > constraint.at_most
             below = constraint.at_least is not None and of.high < constraint.at_least
             if key not in found and (above or below):
-                found[key] = (f"{words.title(constraint.metric)} {words.number(of.mean, constraint.metric)} "
-                              f"{words.interval(of.low, of.high, constraint.metric)}, {limit(constraint)} was asked for")
+                found[key] = (f"{words.title(value)} {words.number(of.mean, value)} {words.interval(of.low, of.high, value)}, "
+                              f"{each.words} was asked for")
     return found
 
 
-def constrained(table: pd.DataFrame, metric: str, level: float = LEVEL) -> dict[CellKey, Estimate]:
-    """The mean of `metric` in every cell that has values of it; nothing where it was not measured."""
-    if metric not in table.columns:
+def constrained(table: pd.DataFrame, value: ValueSpec, level: float = LEVEL) -> dict[CellKey, Estimate]:
+    """The mean of a value in every cell that has it; nothing where it was not measured."""
+    if value.name not in table.columns:
         return {}
-    means = cluster_means(table, metric, CELL, level)
-    if metric in SHARES:
-        means = {key: within_bounds(of, flags=metric in FLAGS, level=level) for key, of in means.items()}
-    return {(str(key[0]), float(key[1])): of for key, of in means.items()}
-
-
-def limit(constraint: Constraint) -> str:
-    """The limit of a constraint in words: "at most 5.0 %"."""
-    said = [f"{word} {words.number(value, constraint.metric)}"
-            for word, value in (("at most", constraint.at_most), ("at least", constraint.at_least)) if value is not None]
-    return " and ".join(said)
+    means = cluster_means(table, value.name, CELL, level)
+    return {(str(key[0]), float(key[1])): within_bounds(of, value, level) for key, of in means.items()}
 
 
 def _distances(table: pd.DataFrame, best: CellKey | None, level: float) -> dict[tuple[Any, ...], Estimate]:

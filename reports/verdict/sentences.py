@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from harness.declare import DESIRABILITY, Objective
+from harness.records import ValueSpec
+from harness.records.values import spec_of
 from reports import formatting as words
 from reports.read.run import Run
 from reports.verdict.candidates import axis_of, label, label_with_role, parents
@@ -31,16 +35,16 @@ def sweep_sentence(run: Run, rec: Recommendation) -> str:
     return f"{verb} {what}; {_where(against[0])} it is {_told(run, against)}{tied}."
 
 
-def objective_words(objective: Objective) -> str:
-    """What an image's objective is, in one sentence."""
+def objective_words(objective: Objective, values: Mapping[str, ValueSpec]) -> str:
+    """What an image's objective is, in one sentence; `values` are the rows of the run."""
     if objective.maximise == DESIRABILITY:
-        names = words.listed([words.title(d.metric) for d in objective.desirabilities], 99)
+        names = words.listed([words.title(spec_of(values, d.metric)) for d in objective.desirabilities], 99)
         start = f"100 × the weighted geometric mean of the desirabilities of {names}"
     else:
-        start = words.title(objective.maximise)
-    less = [f"{p.weight:g} × {words.title(p.metric)}{f' beyond {p.allowance:g}' if p.allowance else ''}"
+        start = words.title(spec_of(values, objective.maximise))
+    less = [f"{p.weight:g} × {words.title(spec_of(values, p.metric))}{f' beyond {p.allowance:g}' if p.allowance else ''}"
             for p in objective.penalties]
-    kept = [f"{words.title(c.metric)} {'at most' if c.at_most is not None else 'at least'} "
+    kept = [f"{words.title(spec_of(values, c.metric))} {'at most' if c.at_most is not None else 'at least'} "
             f"{c.at_most if c.at_most is not None else c.at_least:g}" for c in objective.constraints]
     said = " − ".join([start, *less])
     return f"Objective of an image: {said}{'; a cell must keep ' + ', '.join(kept) if kept else ''}."

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from reports.read.run import Run
-from reports.statistics.intervals import Estimate, cluster_interval, within_bounds
+from reports.statistics.intervals import Estimate, cluster_interval, wilson
 
 DEFINITION: Final = ("Style consistency: the share of a candidate's images whose style, according to CLIP, is the "
                      "candidate's most common one (every prompt counts once; the interval takes that style as given).")
@@ -35,4 +35,4 @@ def style_consistency(run: Run, name: str, guidance: float | None) -> Consistenc
     counts = Counter(looks)
     look = min(counts, key=lambda one: (-counts[one], one))
     held = cluster_interval(np.array([one == look for one in looks], dtype=np.float64), told["prompt"].tolist())
-    return Consistency(look=look, share=within_bounds(held, flags=True))
+    return Consistency(look=look, share=wilson(held, flags=True))

@@ -8,6 +8,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from harness.records.values import FAILURE_RATE
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, cluster_mean
@@ -54,7 +55,7 @@ def broken(run: Run, candidate: str) -> Broken:
     if not total:
         why = run.why_missing(candidate, "image") if rows.empty else "no metric of this run can tell failed images"
         return Broken(count=0, of=0, kinds={}, why=why or "no images")
-    share = cluster_mean(rows[judged].assign(broken=bad[judged].astype(float)), "broken") if not lost else None
+    share = cluster_mean(rows[judged].assign(failure_rate=bad[judged].astype(float)), FAILURE_RATE) if not lost else None
     return Broken(count=int(bad.sum()) + lost, of=total, kinds=kinds, share=share)
 
 
@@ -73,7 +74,7 @@ def _tests(run: Run, rows: pd.DataFrame) -> list[tuple[str, Any, Any]]:
     for gate in run.suite.gates:
         if gate.at_least is not None and gate.value in rows.columns and pd.api.types.is_numeric_dtype(rows[gate.value]):
             values = rows[gate.value].to_numpy(dtype=float)
-            said = f"{words.title(gate.value)} below {words.number(gate.at_least, gate.value)}"
+            said = f"{words.title(run.row(gate.value))} below {words.number(gate.at_least, run.row(gate.value))}"
             found.append((said, ~np.isnan(values), values < gate.at_least))
     return found
 

@@ -31,6 +31,7 @@ from reports.verdict.cells import score_cells
 from reports.verdict.elimination import LookResult, confirm_plan, judge_look, prompt_looks, refinements, select_prompts
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
+from tests.rows import ROWS
 
 Flags = NDArray[np.bool_]
 
@@ -67,7 +68,7 @@ def race(run: Run, start: tuple[str, ...] = ()) -> Raced:
     for number, prompts in enumerate(known, start=1):
         fresh = prompts[len(known[number - 2]):] if number > 1 else prompts
         shown |= _asked(columns, candidates, guidances, fresh)
-        result = judge_look(table[shown], suite, number, out)
+        result = judge_look(table[shown], suite, number, out, values=ROWS)
         out |= {(d.candidate, d.guidance) for d in result.dropped}
         results.append(result)
         looks.append(Look(race="", number=number, stage="select", candidates=candidates, guidances=guidances, prompts=prompts,

@@ -39,6 +39,7 @@ from reports.statistics.surface import fit_surface
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
 from tests.reports import synthetic
+from tests.rows import row
 
 Floats = NDArray[np.float64]
 ALPHAS_21 = tuple(round(0.05 * i, 2) for i in range(21))
@@ -146,7 +147,7 @@ def coverage(repeats: int) -> dict[str, float]:
             one = cluster_interval(x[0], clusters)
             held["t"].append(not one.distinct)
             held["bootstrap"].append(not bootstrap_interval(x[0], clusters, draws=799, seed=i).distinct)
-            held["holm, both"].append(not any(e.distinct for e in holm([one, cluster_interval(x[1], clusters)])))
+            held["holm, both"].append(not any(e.distinct for e in holm([one, cluster_interval(x[1], clusters)], row("score"))))
         found.update({f"{name}, {prompts} prompts x {seeds} seeds": _share(values) for name, values in held.items()})
     return found
 

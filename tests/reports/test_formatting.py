@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reports import formatting as words
+from tests.rows import row
 
 
 @pytest.mark.parametrize(("value", "name", "said"), [
@@ -14,7 +15,7 @@ from reports import formatting as words
     (0.0918, "seconds_per_image", "91.8 ms"), (0.00241, "seconds_per_image", "2.41 ms"),
     (2**31, "peak_bytes", "2.00 GiB"), (48.0, "psnr_db", "48.00 dB")])
 def test_a_number_is_said_in_its_unit(value: float | None, name: str, said: str) -> None:
-    assert words.number(value, name) == said
+    assert words.number(value, row(name) if name else None) == said
 
 
 @pytest.mark.parametrize(("text", "said"), [

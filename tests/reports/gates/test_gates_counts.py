@@ -15,6 +15,7 @@ from reports.read.run import Gap, Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.recommendation import Recommendation
 from tests.reports.gates.test_gates import judged
+from tests.rows import row
 
 PICK = "alpha=0.45"
 
@@ -69,7 +70,7 @@ def test_images_of_no_numbers_count_as_failed(merge_run: Run) -> None:
     assert (rate(run, 0.05).status, rate(run, 0.05).observed) == ("failed", 0.5)
     assert rate(run, 0.05).reason == "60 of 120 images failed: 60 with NaN or infinite values"
     flags = rows.assign(broken=rows["sample"].isin(bad).astype(float))
-    assert rate(run, 0.05).low == cluster_mean(flags, "broken").low
+    assert rate(run, 0.05).low == cluster_mean(flags, row("broken")).low
 
 
 def lost(run: Run, count: int) -> Run:

@@ -15,6 +15,7 @@ from reports.page.tables import gate_rows
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from tests.reports.gates.test_gates import judged
+from tests.rows import row
 
 
 def tables(mine: np.ndarray, theirs: np.ndarray) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -36,8 +37,8 @@ def test_the_interval_of_a_ratio_holds_exactly_those_ratios_that_the_difference_
     theirs = rng.uniform(20, 30, (8, 2))
     mine, other = tables(0.9 * theirs + rng.normal(0, 1, (8, 2)), theirs)
     found = ratio_of_means(mine, other, "v")
-    assert times(mine, other, "v", found.high or 0).high == pytest.approx(0, abs=1e-9)
-    assert times(mine, other, "v", found.low or 0).low == pytest.approx(0, abs=1e-9)
+    assert times(mine, other, row("v"), found.high or 0).high == pytest.approx(0, abs=1e-9)
+    assert times(mine, other, row("v"), found.low or 0).low == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -45,7 +46,7 @@ def test_ratio_shown_and_difference_that_decides_agree(seed: int) -> None:
     rng = np.random.default_rng(seed)
     theirs = rng.uniform(5, 30, (5, 2))
     mine, other = tables(theirs * rng.uniform(0.8, 1.2) + rng.normal(0, 2, (5, 2)), theirs)
-    shown, decisive = ratio_of_means(mine, other, "v"), times(mine, other, "v", 1.05)
+    shown, decisive = ratio_of_means(mine, other, "v"), times(mine, other, row("v"), 1.05)
     if shown.low is not None:
         assert decide(shown.low, shown.high, at_most=1.05) == decide(decisive.low, decisive.high, at_most=0.0)
 
@@ -64,7 +65,7 @@ def test_a_ratio_to_what_may_be_nothing_has_no_interval_but_a_verdict() -> None:
     """Neither has a clipped pixel: 1.1 times nothing is not exceeded."""
     mine, other = tables(np.zeros((4, 1)), np.zeros((4, 1)))
     assert ratio_of_means(mine, other, "v").low is None
-    found = times(mine, other, "v", 1.1)
+    found = times(mine, other, row("v"), 1.1)
     assert decide(found.low, found.high, at_most=0.0) == "passed"
 
 

@@ -19,6 +19,7 @@ from reports.read.run import Run
 from reports.statistics.intervals import paired_difference
 from reports.verdict.recommendation import Recommendation
 from tests.reports.gates.test_gates import judged
+from tests.rows import row
 
 OLD = "alpha=0.3"
 PICK = "alpha=0.45"
@@ -67,7 +68,7 @@ def verdict(run: Run, rec: Recommendation, gate: Gate = CLIP) -> Verdict:
 def test_the_same_cells_of_the_promoted_candidate_are_the_difference(against: Hold, merge_verdict: Recommendation) -> None:
     run = against()
     rows = run.images[run.images["guidance"] == merge_verdict.guidance]
-    expected = paired_difference(rows[rows["candidate"] == PICK], rows[rows["candidate"] == OLD], "clip_score")
+    expected = paired_difference(rows[rows["candidate"] == PICK], rows[rows["candidate"] == OLD], row("clip_score"))
     found = verdict(run, merge_verdict)
     assert (found.observed, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high))
     assert found.status == "passed"

@@ -20,6 +20,7 @@ from reports.trend.series import BASELINE, PICK, PROMOTED, Trend, read_trend
 from reports.trend.views import csv, lines_plot, page, rows
 from tests.reports import synthetic
 from tests.reports.synthetic import METRICS, Place, planted, prompts, sampling, write_run
+from tests.rows import row
 
 GRID = Grid(prompts=prompts(4, 2), seeds=(1,), guidance_scales=(3.0, 8.0), width=32, height=32)
 MACHINE = {"device": "cuda", "device_name": "H100", "packages": {"torch": "2.9"}}
@@ -71,7 +72,7 @@ def test_a_point_is_the_mean_over_prompts_with_its_interval(three: list[Path]) -
     of = read_trend(three, guidance=8.0)
     run = load_run(three[0])
     cells = run.images[(run.images["candidate"] == "alpha=0.45") & (run.images["guidance"] == 8.0)]
-    assert of.points[0].estimates["alpha=0.45", "clip_score"] == cluster_mean(cells, "clip_score")
+    assert of.points[0].estimates["alpha=0.45", "clip_score"] == cluster_mean(cells, row("clip_score"))
     assert of.points[1].estimates["alpha=0.45", "clip_score"].mean == pytest.approx(cells["clip_score"].mean() + 1)
 
 

@@ -28,6 +28,7 @@ from reports.verdict.recommending import recommend
 from tests.benchmarks.races import race
 from tests.reports import synthetic
 from tests.reports.cells_by_hand import estimate, scored
+from tests.rows import ROWS
 
 ALPHAS = (0.0, 0.25, 0.5, 0.75, 1.0)
 SCALES = (3.0, 5.0, 8.0)
@@ -85,13 +86,13 @@ def test_a_look_that_is_none_is_refused_with_its_number() -> None:
 def test_a_suite_without_a_budget_is_refused_by_name() -> None:
     given = suite()
     with pytest.raises(ValueError, match="suite 'dress' has no budget"):
-        judge_look(images(given, {}), replace(given, budget=None), 1)
+        judge_look(images(given, {}), replace(given, budget=None), 1, values=ROWS)
 
 
 def test_a_look_drops_what_is_not_tied_at_its_level() -> None:
     given = suite(first_prompts=8, step_prompts=8)
     table = images(given, hill(height=8.0), noise=4.0)
-    found = judge_look(table, given, 2)
+    found = judge_look(table, given, 2, values=ROWS)
     known = prompt_looks(select_prompts(given), Budget())[1]
     wide = table[table["prompt"].isin(known)].pivot_table(index="prompt", columns=["candidate", "guidance"], values="objective")
     tied = from_best(wide.to_numpy(), 1 - 0.05 / 3).tied
@@ -103,7 +104,7 @@ def test_a_look_drops_what_is_not_tied_at_its_level() -> None:
 
 def test_each_dropped_cell_comes_with_an_interval_below_zero() -> None:
     given = suite()
-    found = judge_look(images(given, hill()), given, 1)
+    found = judge_look(images(given, hill()), given, 1, values=ROWS)
     assert found.dropped
     for d in found.dropped:
         assert d.low is not None and d.mean is not None and d.high is not None
@@ -114,13 +115,13 @@ def test_images_of_later_prompts_change_nothing() -> None:
     given = suite()
     table = images(given, hill())
     known = prompt_looks(select_prompts(given), Budget())[0]
-    assert judge_look(table, given, 1) == judge_look(table[table["prompt"].isin(known)], given, 1)
+    assert judge_look(table, given, 1, values=ROWS) == judge_look(table[table["prompt"].isin(known)], given, 1, values=ROWS)
 
 
 def test_the_next_look_samples_the_smallest_rectangle_around_what_is_left_with_the_baseline() -> None:
     given = suite()
     far = {(a, g): -50.0 for a in ALPHAS for g in SCALES} | {(0.5, 3.0): 0.0, (0.75, 8.0): 0.0}
-    found = judge_look(images(given, far), given, 1)
+    found = judge_look(images(given, far), given, 1, values=ROWS)
     assert found.candidates == ("alpha=0", "alpha=0.5", "alpha=0.75")
     assert found.guidances == (3.0, 8.0)
     assert len(found.dropped) == 13
@@ -129,28 +130,28 @@ def test_the_next_look_samples_the_smallest_rectangle_around_what_is_left_with_t
 def test_a_dropped_cell_does_not_come_back() -> None:
     given = suite()
     table = images(given, {(0.5, 5.0): 30.0})
-    found = judge_look(table, given, 2, out={("alpha=0.5", 5.0)})
+    found = judge_look(table, given, 2, out={("alpha=0.5", 5.0)}, values=ROWS)
     assert found.best != ("alpha=0.5", 5.0)
     assert ("alpha=0.5", 5.0) not in {(d.candidate, d.guidance) for d in found.dropped}
 
 
 def test_the_race_ends_when_one_cell_is_left() -> None:
     given = suite()
-    found = judge_look(images(given, {(0.5, 5.0): 50.0}), given, 1)
+    found = judge_look(images(given, {(0.5, 5.0): 50.0}), given, 1, values=ROWS)
     assert (found.done, found.pick) == (True, ("alpha=0.5", 5.0))
     assert found.why == "look 1 of 3, at 8 prompts, dropped 14 cells and left 1; one cell is left"
 
 
 def test_the_race_ends_when_the_prompts_are_used_up() -> None:
     given = suite(enough=0.0)
-    assert not judge_look(images(given, {}), given, 2).done
-    assert judge_look(images(given, {}), given, 3).why.endswith("the prompts are used up")
+    assert not judge_look(images(given, {}), given, 2, values=ROWS).done
+    assert judge_look(images(given, {}), given, 3, values=ROWS).why.endswith("the prompts are used up")
 
 
 def test_the_race_ends_when_nothing_left_can_be_better_by_more_than_enough() -> None:
     table = images(suite(), hill(height=2.0), noise=0.5)
-    assert not judge_look(table, suite(enough=0.001), 1).done
-    assert judge_look(table, suite(enough=5.0), 1).why.endswith("can be better than the pick by more than 5 points")
+    assert not judge_look(table, suite(enough=0.001), 1, values=ROWS).done
+    assert judge_look(table, suite(enough=5.0), 1, values=ROWS).why.endswith("can be better than the pick by more than 5 points")
 
 
 def test_the_most_to_gain_is_the_highest_upper_end_less_the_lower_end_of_the_pick_by_hand() -> None:
@@ -165,7 +166,7 @@ def test_a_cell_that_breaks_a_constraint_is_dropped_though_it_is_best() -> None:
     given = replace(given, objective=Objective(constraints=(Constraint(metric="clipped_share", at_most=0.1),)))
     table = images(given, hill())
     table["clipped_share"] = np.where(table["guidance"] == 5.0, 0.3, 0.05)
-    found = judge_look(table, given, 1)
+    found = judge_look(table, given, 1, values=ROWS)
     assert {d.guidance for d in found.dropped} >= {5.0}
     assert 5.0 not in found.guidances
 
@@ -174,11 +175,11 @@ def test_what_a_constraint_dropped_says_so_and_where_nothing_competes_no_differe
     given = suite()
     given = replace(given, objective=Objective(constraints=(Constraint(metric="clipped_share", at_most=0.1),)))
     table = images(given, hill()).assign(clipped_share=0.3)
-    found = judge_look(table, given, 1)
+    found = judge_look(table, given, 1, values=ROWS)
     assert len(found.dropped) == 15
     assert all(d.why.startswith("Clipped pixels 30.0 %") for d in found.dropped)
     assert {(d.mean, d.low, d.high) for d in found.dropped} == {(None, None, None)}
-    assert all(d.why == "" for d in judge_look(images(suite(), hill()), suite(), 1).dropped)
+    assert all(d.why == "" for d in judge_look(images(suite(), hill()), suite(), 1, values=ROWS).dropped)
 
 
 def test_a_race_under_a_constraint_keeps_the_best_cell_that_keeps_it(merge_run: Run) -> None:
@@ -204,20 +205,20 @@ def test_a_cell_that_lacks_images_cannot_compete_and_is_named() -> None:
     given = suite()
     table = images(given, {})
     gone = (table["candidate"] == "alpha=0.25") & (table["guidance"] == 3.0) & (table["prompt"] == "p02")
-    found = judge_look(table[~gone], given, 1)
+    found = judge_look(table[~gone], given, 1, values=ROWS)
     assert found.incomplete == (("alpha=0.25", 3.0),)
     assert ", not counting 1 that lack images" in found.why
 
 
 def test_one_prompt_drops_nothing() -> None:
     given = suite(first_prompts=1)
-    found = judge_look(images(given, hill()), given, 1)
+    found = judge_look(images(given, hill()), given, 1, values=ROWS)
     assert (found.dropped, found.candidates, found.guidances) == ((), tuple(c.name for c in given.candidates), SCALES)
 
 
 def test_a_race_without_images_is_over() -> None:
     given = suite()
-    found = judge_look(images(given, {}).iloc[:0], given, 1)
+    found = judge_look(images(given, {}).iloc[:0], given, 1, values=ROWS)
     assert (found.done, found.pick, found.candidates) == (True, None, ("alpha=0",))
 
 

@@ -15,6 +15,7 @@ from reports.statistics.simultaneous import from_best
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
 from tests.reports import synthetic
+from tests.rows import row
 
 
 def verdict_of(folder: Path, **made: object) -> Recommendation:
@@ -158,8 +159,8 @@ def test_the_controls_are_one_family(merge_run: Run, merge_verdict: Recommendati
     told = [c for c in merge_verdict.comparisons if c.value == "objective" and c.other_guidance == merge_verdict.guidance]
     at = held_out[held_out["guidance"] == merge_verdict.guidance]
     mine = at[at["candidate"] == merge_verdict.pick]
-    plain = [paired_difference(mine, at[at["candidate"] == c.other], "objective", by=("prompt", "seed")) for c in told]
-    assert [c.difference for c in told] == list(holm(plain))
+    plain = [paired_difference(mine, at[at["candidate"] == c.other], row("objective"), by=("prompt", "seed")) for c in told]
+    assert [c.difference for c in told] == list(holm(plain, row("score")))
 
 
 def test_a_verdict_that_one_prompt_decides_is_a_caveat(tmp_path: Path) -> None:

@@ -13,7 +13,8 @@ from harness.declare import Constraint, Objective
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.recommending import recommend
-from reports.verdict.scoring import constrained, limit, ruled_out, score_table
+from reports.verdict.scoring import constrained, limited, ruled_out, score_table
+from tests.rows import ROWS, row
 
 
 def under(run: Run, *constraints: Constraint) -> Run:
@@ -30,33 +31,34 @@ def table(values: dict[str, list[float]], metric: str = "chroma") -> pd.DataFram
 def test_only_an_interval_wholly_on_the_wrong_side_rules_a_cell_out() -> None:
     # by hand: means 12 and 10.5, SD 1 and 1 of three prompts, half width 4.303 / sqrt(3) = 2.48: [9.52, 14.48] and [8.02, 12.98]
     given = table({"a": [11.0, 12.0, 13.0], "b": [9.5, 10.5, 11.5]})
-    assert set(ruled_out(given, [Constraint(metric="chroma", at_most=9.5)])) == {("a", 3.0)}
-    assert set(ruled_out(given, [Constraint(metric="chroma", at_least=13.0)])) == {("b", 3.0)}
-    assert ruled_out(given, [Constraint(metric="chroma", at_most=9.6)]) == {}
+    assert set(ruled_out(given, limited([Constraint(metric="chroma", at_most=9.5)], ROWS))) == {("a", 3.0)}
+    assert set(ruled_out(given, limited([Constraint(metric="chroma", at_least=13.0)], ROWS))) == {("b", 3.0)}
+    assert ruled_out(given, limited([Constraint(metric="chroma", at_most=9.6)], ROWS)) == {}
 
 
 def test_what_rules_a_cell_out_is_said_with_its_interval_and_the_limit() -> None:
-    said = ruled_out(table({"a": [0.2, 0.3, 0.25]}, "clipped_share"), [Constraint(metric="clipped_share", at_most=0.05)])
+    limits = limited([Constraint(metric="clipped_share", at_most=0.05)], ROWS)
+    said = ruled_out(table({"a": [0.2, 0.3, 0.25]}, "clipped_share"), limits)
     assert said["a", 3.0].startswith("Clipped pixels 25.0 % [")
     assert said["a", 3.0].endswith("at most 5.0 % was asked for")
 
 
 def test_shares_have_the_interval_that_gates_use(merge_run: Run) -> None:
-    found = constrained(merge_run.images, "clipped_share")["alpha=0.45", 8.0]
+    found = constrained(merge_run.images, row("clipped_share"))["alpha=0.45", 8.0]
     rows = merge_run.images[(merge_run.images["candidate"] == "alpha=0.45") & (merge_run.images["guidance"] == 8.0)]
-    expected = cluster_mean(rows, "clipped_share")
+    expected = cluster_mean(rows, row("clipped_share"))
     assert (found.mean, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high))
 
 
 def test_a_limit_is_said_in_the_unit_of_its_value() -> None:
-    assert limit(Constraint(metric="clipped_share", at_most=0.05)) == "at most 5.0 %"
-    assert limit(Constraint(metric="psnr_db", at_least=30)) == "at least 30.00 dB"
+    limits = limited([Constraint(metric="clipped_share", at_most=0.05), Constraint(metric="psnr_db", at_least=30)], ROWS)
+    assert [limit.words for limit in limits] == ["at most 5.0 %", "at least 30.00 dB"]
 
 
 def test_a_ruled_out_cell_is_scored_but_no_part_of_the_tied_set_and_not_what_others_are_measured_from() -> None:
     given = table({"a": [9.0, 9.1, 9.2], "b": [1.0, 1.1, 1.2]})
     given.loc[given["candidate"] == "a", "objective"] += 20 + np.arange(3)
-    a, b = score_table(given, [Constraint(metric="chroma", at_most=5.0)])
+    a, b = score_table(given, limited([Constraint(metric="chroma", at_most=5.0)], ROWS))
     assert (a.tied, a.complete, b.tied, b.behind.mean) == (False, True, True, 0.0)
     assert a.objective.mean == pytest.approx(72.0)
     assert a.behind.mean == pytest.approx(21.0)
@@ -128,7 +130,7 @@ CLIPPED = Constraint(metric="clipped_share", at_most=0.1)
 
 def test_a_leader_whose_constraint_is_open_stays_but_leaves_nobody_out() -> None:
     given = clipping(OPEN, {"a": 20.0, "b": 5.01, "c": 5.0, "d": -15.0})
-    a, b, c, d = score_table(given, [CLIPPED])
+    a, b, c, d = score_table(given, limited([CLIPPED], ROWS))
     assert (a.tied, b.tied, c.tied, d.tied) == (True, True, True, False)
     assert (b.behind.mean, a.ruled_out) == (0.0, "")
     assert a.behind.low is not None and a.behind.low > 0
@@ -138,12 +140,12 @@ def test_a_leader_whose_constraint_is_open_stays_but_leaves_nobody_out() -> None
 def test_without_a_cell_shown_to_keep_the_constraint_nothing_is_left_out() -> None:
     given = clipping(OPEN, {"a": 20.0, "b": 5.0, "c": -15.0})
     given["clipped_share"] = np.tile(OPEN, 3)
-    assert [c.tied for c in score_table(given, [CLIPPED])] == [True, True, True]
+    assert [c.tied for c in score_table(given, limited([CLIPPED], ROWS))] == [True, True, True]
     assert [c.tied for c in score_table(given)] == [True, False, False]
 
 
 def test_an_open_cell_below_the_best_kept_one_is_left_out_like_any_other() -> None:
-    a, b = score_table(clipping(OPEN, {"a": -15.0, "b": 5.0}), [CLIPPED])
+    a, b = score_table(clipping(OPEN, {"a": -15.0, "b": 5.0}), limited([CLIPPED], ROWS))
     assert (a.tied, a.ruled_out, b.tied) == (False, "", True)
 
 
@@ -152,17 +154,17 @@ def test_constraints_share_half_of_the_error_and_the_rest_is_for_the_tied_set() 
     given = table({name: rng.normal(9, 1, 8).tolist() for name in "abcd"}).assign(brightness=0.5)
     given["objective"] += rng.normal(0, 3, len(given))
     kept = [Constraint(metric="chroma", at_most=99.0), Constraint(metric="brightness", at_least=0.1)]
-    plain, bound = score_table(given, level=0.95), score_table(given, kept, level=0.9)
+    plain, bound = score_table(given, level=0.95), score_table(given, limited(kept, ROWS), level=0.9)
     assert [c.behind for c in plain] == [c.behind for c in bound]
-    ends = constrained(given, "chroma", 1 - 0.1 / 4)["a", 3.0]
+    ends = constrained(given, row("chroma"), 1 - 0.1 / 4)["a", 3.0]
     assert ends.low is not None
-    assert score_table(given, [replace(kept[0], at_most=ends.low - 1e-9), kept[1]], level=0.9)[0].ruled_out
-    assert not score_table(given, [replace(kept[0], at_most=ends.low + 1e-9), kept[1]], level=0.9)[0].ruled_out
+    assert score_table(given, limited([replace(kept[0], at_most=ends.low - 1e-9), kept[1]], ROWS), level=0.9)[0].ruled_out
+    assert not score_table(given, limited([replace(kept[0], at_most=ends.low + 1e-9), kept[1]], ROWS), level=0.9)[0].ruled_out
 
 
 def test_a_constraint_that_was_not_measured_takes_no_share_of_the_error() -> None:
     given = clipping(OPEN, {"a": 2.0, "b": 1.0})
-    assert score_table(given, [Constraint(metric="sharpness", at_least=1.0)]) == score_table(given)
+    assert score_table(given, limited([Constraint(metric="sharpness", at_least=1.0)], ROWS)) == score_table(given)
 
 
 def test_cells_just_beyond_a_limit_rarely_cost_the_best_one_that_keeps_it() -> None:
@@ -172,7 +174,7 @@ def test_cells_just_beyond_a_limit_rarely_cost_the_best_one_that_keeps_it() -> N
         rows = [("good" if i == 0 else f"c{i}", f"p{p}", "select", 1, 3.0, rng.normal(0 if i == 0 else 20),
                  5.0 if i == 0 else rng.normal(10.001)) for i in range(20) for p in range(8)]
         given = pd.DataFrame(rows, columns=["candidate", "prompt", "split", "seed", "guidance", "objective", "chroma"])
-        lost += not score_table(given, [Constraint(metric="chroma", at_most=10.0)])[0].tied
+        lost += not score_table(given, limited([Constraint(metric="chroma", at_most=10.0)], ROWS))[0].tied
     assert lost <= 10
 
 
