@@ -79,7 +79,7 @@ def test_a_gate_without_a_ratio_to_show_says_by_what_it_was_decided(merge_run: R
 
 
 def test_a_ratio_to_negative_values_is_refused() -> None:
-    found = times(*tables(np.full((4, 1), -2.0), np.full((4, 1), -1.0)), "v", 0.95)
+    found = times(*tables(np.full((4, 1), -2.0), np.full((4, 1), -1.0)), row("v"), 0.95)
     assert (found.low, "below 0" in found.why) == (None, True)
 
 
