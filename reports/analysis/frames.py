@@ -28,7 +28,7 @@ def cells(run: Run, recommendation: Recommendation) -> pd.DataFrame:
     rows = []
     for (name, guidance), images in by_cell(run.images).items():
         for value in run.numeric_values:
-            mean = cluster_mean(images, value)
+            mean = cluster_mean(images, run.row(value))
             rows.append({"candidate": name, "guidance": guidance, "value": value, "unit": run.row(value).unit,
                          "better": run.row(value).better, "mean": mean.mean, "low": mean.low, "high": mean.high,
                          "prompts": mean.prompts, "images": mean.pairs, "why": mean.why, "pick": (name, guidance) == picked,
