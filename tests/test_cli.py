@@ -1,13 +1,15 @@
 """The command says what is wrong in one sentence and ends with an exit code that means it."""
 
+import argparse
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from harness.cli import main
+from harness.cli import COMMANDS, main
 
 
-def test_a_folder_that_is_no_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_folder_that_is_not_a_run_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["report", str(tmp_path)]) == 1
     assert str(tmp_path) in capsys.readouterr().err
 
@@ -16,3 +18,14 @@ def test_an_unknown_subcommand_ends_with_two() -> None:
     with pytest.raises(SystemExit) as end:
         main(["reprot"])
     assert end.value.code == 2
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_example_in_a_help_text_is_a_valid_command_line(name: str) -> None:
+    parser = argparse.ArgumentParser()
+    import_module(COMMANDS[name][0]).add_arguments(parser)
+    examples = [line.split() for line in (parser.epilog or "").splitlines()[1:]]
+    assert examples
+    for program, command, *arguments in examples:
+        assert (program, command) == ("sweetspot", name)
+        parser.parse_args(arguments)

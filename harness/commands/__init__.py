@@ -1,2 +1,2 @@
-"""The subcommands of `sweetspot`, one module each: `add_arguments` declares its command line, `run` does it and returns the
-exit code."""
+"""The subcommands of `sweetspot`, one module each: `add_arguments` declares the command line, `run` carries it out and
+returns the exit code."""

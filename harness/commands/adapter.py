@@ -1,4 +1,4 @@
-"""`sweetspot adapter`: adapters combined into one, taken from two models, cut to a rank, or written in another tool's names."""
+"""`sweetspot adapter`: combines adapters, extracts one from two models, reduces the rank of one, or converts its layout."""
 
 from __future__ import annotations
 
@@ -32,29 +32,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.epilog = _EXAMPLES
     ways = parser.add_subparsers(dest="way", required=True)
-    for name, help_line in (("merge", "add adapters, each at its strength, into one: exact, or cut to a rank"),
-                            ("resize", "cut an adapter to a rank, keeping its largest singular values"),
-                            ("convert", "write an adapter in another layout")):
+    for name, help_line in (("merge", "add several adapters, each with its weight, into one: exactly, or reduced to a rank"),
+                            ("resize", "reduce an adapter to a rank, keeping its largest singular values"),
+                            ("convert", "write an adapter in another tool's layout")):
         way = ways.add_parser(name, help=help_line, description=help_line)
         way.add_argument("adapter", nargs="+" if name == "merge" else 1, metavar="FILE[=WEIGHT]" if name == "merge" else "FILE")
         way.add_argument("--model", required=True, help="a model that the adapters are for; only its names and shapes are read")
         _add_output(way, cut=name != "convert", required=name == "resize")
-    way = ways.add_parser("extract", help="the adapter that makes one model of another")
-    way.add_argument("--base", required=True, help="the model that it is to be applied to")
-    way.add_argument("--tuned", required=True, help="the model that comes out")
-    way.add_argument("--parts", help="components, with commas (default: the denoiser and all text encoders)")
+    line = "write the difference of two models as an adapter"
+    way = ways.add_parser("extract", help=line, description=line)
+    way.add_argument("--base", required=True, help="the model that the adapter will be applied to")
+    way.add_argument("--tuned", required=True, help="the model that base plus adapter should equal")
+    way.add_argument("--parts", help="components, separated by commas (default: the denoiser and all text encoders)")
     _add_output(way, cut=True, required=True)
 
 
 def _add_output(way: argparse.ArgumentParser, *, cut: bool, required: bool) -> None:
     if cut:
         size = way.add_mutually_exclusive_group(required=required)
-        size.add_argument("--rank", type=int, help="at most so many singular values in each module")
-        size.add_argument("--error", type=float, help="as few as keep the relative error of each module below this")
+        size.add_argument("--rank", type=int, help="the largest rank of a module")
+        size.add_argument("--error", type=float, help="use the smallest rank that keeps each module's relative error below this")
     way.add_argument("-o", "--output", type=Path, required=True, help="the .safetensors file to write")
-    way.add_argument("--layout", choices=("kohya", "peft", "comfyui"), default="kohya", help="whose names (default kohya)")
-    way.add_argument("--dtype", choices=("fp16", "bf16", "fp32"), default="fp16")
-    way.add_argument("--report", action="store_true", help="show every module, not only the worst")
+    way.add_argument("--layout", choices=("kohya", "peft", "comfyui"), default="kohya",
+                     help="the tool whose tensor names are used (default: kohya)")
+    way.add_argument("--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="the dtype to store (default: fp16)")
+    way.add_argument("--report", action="store_true", help="list every module, not only the worst")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -81,24 +83,24 @@ def _from_files(given: argparse.Namespace) -> int:
         readings.append((reading, weight))
     if given.way == "convert":
         return _write(given, readings[0][0].changes, model, f"{given.adapter[0]}")
-    made = combine_adapters([(reading.changes, weight) for reading, weight in readings], shapes_of(model), _cut(given))
-    _say_algebra(made, given.report)
-    return _write(given, made.changes, model, " + ".join(given.adapter))
+    algebra = combine_adapters([(reading.changes, weight) for reading, weight in readings], shapes_of(model), _cut(given))
+    _say_algebra(algebra, given.report)
+    return _write(given, algebra.changes, model, " + ".join(given.adapter))
 
 
 def _refuse_losses(path: str, reading: Reading, way: str) -> None:
-    """ValueError for what the written file could not hold: words, and tensors that nothing could be done with."""
+    """Raises ValueError for content that the written file could not hold: words, and tensors that cannot be applied."""
     if reading.embeddings:
         words = ", ".join(dict.fromkeys(ascii(word.token) for word in reading.embeddings))
         if not reading.changes:
-            raise ValueError(f"{path}: is a textual inversion ({words}): vectors for words and no change of weights, so there is "
-                             f"nothing to {way}. Use the file as it is")
-        raise ValueError(f"{path}: holds vectors for the words {words} beside its {len(reading.changes)} changes of weights, and "
-                         "what is written would lack them. Save them as a textual inversion of their own, and take them out "
-                         "of the file first")
+            raise ValueError(f"{path} is a textual inversion ({words}): it holds vectors for words and changes no weights, so "
+                             f"there is nothing to {way}. Use the file as it is")
+        raise ValueError(f"{path} holds vectors for the words {words} besides its {len(reading.changes)} changes of weights, and "
+                         "the written file would lack them. Save them as a separate textual inversion, and remove them from "
+                         "the file first")
     if refused := [key for at in reading.keys.values() for key in at.get("refused", ())]:
-        raise ValueError(f"{path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')}), and what is "
-                         "written would lack it. Take it out of the file first")
+        raise ValueError(f"{path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')}), and the written "
+                         "file would lack it. Remove it from the file first")
 
 
 def _extract(given: argparse.Namespace) -> int:
@@ -108,38 +110,36 @@ def _extract(given: argparse.Namespace) -> int:
     library = Library(Path())
     base, tuned = (library.open(checkpoint_of(at)) for at in (given.base, given.tuned))
     if base.family != tuned.family:
-        raise ValueError(f"{given.base} is {base.family or 'of no known family'}, {given.tuned} is {tuned.family or 'of none'}; "
-                         "an adapter takes one model to another of the same family")
+        raise ValueError(f"{given.base} is {base.family or 'of an unknown family'}, {given.tuned} is "
+                         f"{tuned.family or 'of an unknown family'}; give two models of the same family")
     cut = _cut(given)
-    assert cut is not None  # the command line asks for one
-    made = extract_adapter(_pairs(base, tuned, _parts(given.parts, base, tuned)), cut)
-    _say_algebra(made, given.report)
-    return _write(given, made.changes, base, f"{given.tuned} - {given.base}")
+    assert cut is not None  # the command line requires one
+    algebra = extract_adapter(_pairs(base, tuned, _parts(given.parts, base, tuned)), cut)
+    _say_algebra(algebra, given.report)
+    return _write(given, algebra.changes, base, f"{given.tuned} - {given.base}")
 
 
 def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
-    """The components to take the difference of. ValueError for one that is not in both models: it would be left out in
-    silence."""
+    """The components to take the difference of. Raises ValueError for one that is not in both models."""
     either = [part for part in PARTS if part in base.components or part in tuned.components]
     parts = [part for part in either if part != "vae"] if given is None else [part.strip() for part in given.split(",")]
     if absent := [part for part in parts if part not in base.components or part not in tuned.components]:
         raise ValueError(f"the part {absent[0]!r} is not in both models; base has {', '.join(base.components)}, tuned has "
-                         f"{', '.join(tuned.components)}. Name those to take with --parts")
-    if left := [part for part in either if part not in parts]:
-        say(f"  note: not looked at: {', '.join(left)}")
+                         f"{', '.join(tuned.components)}. Name the parts to compare with --parts")
+    if ignored := [part for part in either if part not in parts]:
+        say(f"  note: not compared: {', '.join(ignored)}")
     return parts
 
 
 def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str]) -> Iterator[Pair]:
-    """Every module of the parts in both models. ValueError for keys that one of them lacks: they would be left out in
-    silence."""
+    """Every module of the parts in both models. Raises ValueError for keys that only one of them has."""
     from harness.adapters.algebra import Pair
 
     for part in parts:
         one, two = base.tensors(part), tuned.tensors(part)
         if apart := sorted(one.keys() ^ two.keys()):
-            raise ValueError(f"{part}: {apart[0]!r} is in one of the models only, and so are {len(apart) - 1} more keys; give "
-                             "models with the same keys")
+            raise ValueError(f"{part}: {apart[0]!r} and {len(apart) - 1} more keys are in only one of the models; give models "
+                             "with the same keys")
         for key in one:
             path, _, leaf = key.rpartition(".")
             if leaf == "weight":
@@ -147,8 +147,8 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str]) -> Iterator[Pair
                 yield Pair(component=part, path=path, base=one[key], tuned=two[key], base_bias=one.get(bias),
                            tuned_bias=two.get(bias))
             elif not one[key].equal(two[key]) and not (leaf == "bias" and f"{path}.weight" in one):
-                raise ValueError(f"{part}: {key!r} differs between the models, and no adapter can hold it; take it from one of "
-                                 "them first")
+                raise ValueError(f"{part}: {key!r} differs between the models, and an adapter cannot hold it; make it equal in "
+                                 "both first")
 
 
 def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change], model: ModelFile, made_of: str) -> int:
@@ -166,8 +166,8 @@ def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change],
     write_adapter(given.output, changes, layout, header, save_single_file)
     if lost := rounded_away(changes, layout):
         worst = max(lost, key=lambda key: lost[key])
-        say(f"  warning: numbers too small for {given.dtype}: {len(lost)} tensors lose more than 1 %, most {printable(worst)}, "
-            f"{lost[worst]:.3g} of it; write {'fp32' if given.dtype == 'bf16' else 'bf16 or fp32'}")
+        say(f"  warning: numbers too small for {given.dtype}: {len(lost)} tensors lose more than 1 %; {printable(worst)} loses "
+            f"most, {lost[worst]:.3g} of it; use --dtype {'fp32' if given.dtype == 'bf16' else 'bf16 or fp32'}")
     say(f"wrote {printable(str(given.output))}: {len(changes)} modules, {size_in_words(given.output.stat().st_size)}, "
         f"{given.layout} layout in {given.dtype}")
     return 0
@@ -197,20 +197,20 @@ def _say_reading(path: str, weight: float, reading: Reading) -> None:
     for statuses in reading.keys.values():
         for status, keys in statuses.items():
             counts[status] = counts.get(status, 0) + len(keys)
-    said = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
-    say(f"{printable(path)} at {weight:g}: {printable(reading.format)}, {len(reading.changes)} modules; tensors: {said}")
+    tensors = ", ".join(f"{count} {status.replace('_', ' ')}" for status, count in counts.items())
+    say(f"{printable(path)} at {weight:g}: {printable(reading.format)}, {len(reading.changes)} modules; tensors: {tensors}")
     for component, at in reading.keys.items():
         if lost := at.get("absent_component", ()):
-            say(f"  warning: {len(lost)} tensors are for {printable(component)}, which the model lacks; what is written lacks "
-                "them too")
+            say(f"  warning: {len(lost)} tensors are for {printable(component)}, which the model does not have; the written file "
+                "will lack them")
     for note in (*reading.warnings, *reading.notes):
         say(f"  note: {printable(note)}")
 
 
-def _say_algebra(made: Algebra, every: bool) -> None:
+def _say_algebra(algebra: Algebra, every: bool) -> None:
     """Ranks and relative errors: all modules, or the worst few."""
-    worst = sorted(made.modules, key=lambda module: -module.residual)
-    say(f"{len(made.changes)} modules, largest relative error {made.largest_residual:.3g}")
+    worst = sorted(algebra.modules, key=lambda module: -module.residual)
+    say(f"{len(algebra.changes)} modules, largest relative error {algebra.largest_residual:.3g}")
     for module in worst if every else [module for module in worst[:_SHOWN] if module.residual > 0]:
         say(f"  {module.component} {module.path}: {module.kind}, rank {module.rank_before} to {module.rank}, relative error "
             f"{module.residual:.3g}")

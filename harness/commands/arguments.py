@@ -17,15 +17,15 @@ def megabytes(text: str) -> float:
 
 
 def count(text: str) -> int:
-    """A whole number from 1 to 999999."""
+    """An integer from 1 to 999,999."""
     if not text.isascii() or not text.isdigit() or len(text) > 6 or int(text) == 0:
         raise argparse.ArgumentTypeError(f"{text!r} is not a positive integer below a million")
     return int(text)
 
 
 def names(text: str) -> tuple[str, ...]:
-    """Names with commas between them, at least one."""
+    """Names separated by commas, at least one."""
     given = tuple(name.strip() for name in text.split(",") if name.strip())
     if not given:
-        raise argparse.ArgumentTypeError("no name is given; expected a,b,c")
+        raise argparse.ArgumentTypeError("no name given; expected names separated by commas, such as a,b,c")
     return given

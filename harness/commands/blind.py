@@ -1,4 +1,5 @@
-"""`sweetspot blind`: makes a page on which people rate pictures without knowing what made them, and takes their answers in."""
+"""`sweetspot blind`: writes a page on which people rate images without knowing which candidate made them, and imports their
+answers."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.arguments import count, names
-from harness.commands.terminal import say, size_in_words
+from harness.commands.terminal import add_examples, say, size_in_words
 from harness.records.text import printable
 
 if TYPE_CHECKING:
@@ -20,23 +21,28 @@ MAKING = ("prompts", "seeds", "guidance", "candidates", "raters", "seed", "outpu
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `blind`."""
-    parser.add_argument("run", type=Path, help="the folder that holds run.json, for example runs/alpha_cfg")
-    parser.add_argument("--take", type=Path, nargs="+", metavar="FILE", help="take in the files that raters sent back")
-    parser.add_argument("--prompts", type=count, metavar="N", help="prompts shown, those of the confirm split first (8)")
-    parser.add_argument("--seeds", type=count, metavar="N", help="seeds shown of each prompt (1)")
-    parser.add_argument("--guidance", type=float, metavar="G", help="the guidance scale shown (the recommended one)")
-    parser.add_argument("--candidates", type=names, metavar="A,B", help="candidates shown, with commas between "
-                        "(the pick, its controls and what is tied with it)")
-    parser.add_argument("--preference", action="store_true", help="two pictures side by side instead of scores out of 10")
-    parser.add_argument("--raters", type=count, metavar="N", help="how many people will be asked (3)")
-    parser.add_argument("--seed", type=int, metavar="S", help="makes choice and order repeatable (default: differs each time)")
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (RUN/blind/<session>.html)")
+    add_examples(parser, "blind runs/alpha_cfg", "blind runs/alpha_cfg --preference --raters 5 -o rate.html",
+                 "blind runs/alpha_cfg --take ann.json ben.json")
+    parser.add_argument("run", type=Path, help="the run folder, for example runs/alpha_cfg")
+    parser.add_argument("--take", type=Path, nargs="+", metavar="FILE", help="import the answer files that raters sent back")
+    parser.add_argument("--prompts", type=count, metavar="N",
+                        help="number of prompts shown, confirm prompts first (default: 8)")
+    parser.add_argument("--seeds", type=count, metavar="N", help="seeds shown per prompt (default: 1)")
+    parser.add_argument("--guidance", type=float, metavar="G", help="guidance scale shown (default: the recommended one)")
+    parser.add_argument("--candidates", type=names, metavar="A,B",
+                        help="candidates shown, separated by commas (default: the pick, its controls and the candidates tied "
+                             "with it)")
+    parser.add_argument("--preference", action="store_true", help="show two images side by side instead of asking for scores")
+    parser.add_argument("--raters", type=count, metavar="N", help="how many people you will ask (default: 3)")
+    parser.add_argument("--seed", type=int, metavar="S",
+                        help="random seed of the choice and the order, to repeat them (default: a new one each time)")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="the page (default: RUN/blind/<session>.html)")
 
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 done, 1 refused or failed and nothing changed, 2 the command line is wrong."""
     if given.take and (given.preference or any(getattr(given, name) is not None for name in MAKING)):
-        print("sweetspot blind: --take takes answers in and goes with no other option", file=sys.stderr)
+        print("sweetspot blind: --take imports answers and cannot be combined with other options", file=sys.stderr)
         return 2
     try:
         return _take(given.run, given.take) if given.take else _make(given)
@@ -51,11 +57,11 @@ def _make(given: argparse.Namespace) -> int:
 
     asked = {name: value for name in MAKING[:-1] if (value := getattr(given, name)) is not None}
     loaded = load_run(given.run)
-    made = write_blind(loaded, recommend(loaded), Ask(preference=given.preference, **asked), given.output)
-    for line in made.said:
+    page = write_blind(loaded, recommend(loaded), Ask(preference=given.preference, **asked), given.output)
+    for line in page.said:
         say(printable(line))
-    say(printable(f"page: {made.page} ({size_in_words(made.page.stat().st_size)}); send this file alone"))
-    say(printable(f"key:  {made.key}; keep it where it is: it says what each picture is"))
+    say(printable(f"page: {page.page} ({size_in_words(page.page.stat().st_size)}); send this file alone"))
+    say(printable(f"key:  {page.key}; leave it there: it says which candidate made which image"))
     say(printable(f"then: sweetspot blind {given.run} --take FILE..."))
     return 0
 
@@ -65,23 +71,23 @@ def _take(folder: Path, files: list[Path]) -> int:
     from reports import load_run
     from reports.read.blind_files import read_keys, read_sheet, sheet_path, write_sheet
 
-    load_run(folder)  # a folder that is not a run is refused before anything is written into it
+    load_run(folder)  # refuses a folder that is not a run before anything is written into it
     keys, damaged = read_keys(folder)
     for line in damaged:
         print(f"sweetspot blind: {printable(line)}", file=sys.stderr)
-    taken: dict[Path, tuple[Sheet, Path]] = {}
+    by_path: dict[Path, tuple[Sheet, Path]] = {}
     for file in files:
         sheet = read_sheet(file, keys)
-        before = taken.setdefault(sheet_path(folder, sheet), (sheet, file))
+        before = by_path.setdefault(sheet_path(folder, sheet), (sheet, file))
         if before[0] != sheet:
-            raise ValueError(f"{before[1]} and {file} hold different answers of the same rater, {sheet.rater!r}; take the one "
-                             "that counts")
-    for sheet, _ in taken.values():
+            raise ValueError(f"{before[1]} and {file} hold different answers of the same rater, {sheet.rater!r}; import only the "
+                             "valid one")
+    for sheet, _ in by_path.values():
         done = write_sheet(folder, sheet)
-        said = {"new": "taken", "same": "was taken already, nothing changed",
-                "replaced": "taken; it replaces what the same rater had sent before"}[done]
-        say(printable(f"{sheet.rater}: {len(sheet.answers)} of {len(keys[sheet.session].shows)} answers {said}"))
-    _tell(load_run(folder), keys, {sheet.session for sheet, _ in taken.values()})
+        outcome = {"new": "imported", "same": "already imported, nothing changed",
+                   "replaced": "imported, replacing this rater's earlier answers"}[done]
+        say(printable(f"{sheet.rater}: {len(sheet.answers)} of {len(keys[sheet.session].shows)} answers {outcome}"))
+    _tell(load_run(folder), keys, {sheet.session for sheet, _ in by_path.values()})
     return 0
 
 

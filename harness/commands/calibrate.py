@@ -1,4 +1,4 @@
-"""`sweetspot calibrate`: an A/A run of a suite's baseline, and from it which margins the suite's gates need."""
+"""`sweetspot calibrate`: an A/A run of a suite's baseline, and the margins that the suite's gates need according to it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.commands.terminal import say
+from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
 from harness.declare.load_suite import load_suite
 from harness.records.text import printable
@@ -25,22 +25,25 @@ if TYPE_CHECKING:
 
 FORMAT: Final = 1
 AGAIN: Final = " again"
-"""Behind the baseline's name: the second of the two equal candidates."""
+"""Appended to the baseline's name to name the second of the two equal candidates."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `calibrate`."""
+    add_examples(parser, "calibrate suites/my_merge.py",
+                 "calibrate suites/my_merge.py --device cuda --repeats 3 --confidence 0.99")
     parser.add_argument("suite", type=Path, metavar="SUITE_FILE", help="a file with a SUITE, for example suites/alpha_cfg.py")
     parser.add_argument("--device", default="cpu", metavar="cpu|cuda|cuda:N", help="where the baseline runs (default: cpu)")
     parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR",
-                        help="folder that holds the run folders (default: runs); the calibration gets DIR/<suite>.calibration")
+                        help="folder of the run folders (default: runs); the calibration goes to DIR/<suite>.calibration")
     parser.add_argument("--repeats", type=int, default=1, metavar="N",
-                        help="so many times the declared seeds are sampled afresh, and the declared rounds timed (default: 1)")
+                        help="sample N times as many new seeds as the suite declares, and time N times as many rounds "
+                             "(default: 1)")
     parser.add_argument("--confidence", type=float, default=0.95, metavar="P",
-                        help="how often an equal candidate is to pass the margin (default: 0.95)")
+                        help="the share of equal candidates that must pass the margin (default: 0.95)")
     parser.add_argument("--guidance", type=float, default=None, metavar="CFG",
-                        help="the guidance scale that gates look at (default: what a finished run of the suite recommends, else "
-                             "the middle of the guided ones)")
+                        help="the guidance scale that the gates judge (default: the one that a finished run of the suite "
+                             "recommends, else the middle one above 1)")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -64,8 +67,8 @@ def run(given: argparse.Namespace) -> int:
 
 
 def calibration_suite(suite: Suite, repeats: int = 1) -> Suite:
-    """The A/A run: the baseline under two names, on the declared seeds and `repeats` times as many fresh ones, timed for
-    `repeats` times the declared rounds. The fresh seeds follow the largest declared one."""
+    """The A/A run: the baseline under two names, on the declared seeds and `repeats` times as many new ones, timed for
+    `repeats` times the declared rounds. The new seeds follow the largest declared one."""
     declared = next(c for c in suite.candidates if c.name == suite.baseline)
     first, count = max(suite.grid.seeds) + 1, repeats * len(suite.grid.seeds)
     return replace(
@@ -75,12 +78,12 @@ def calibration_suite(suite: Suite, repeats: int = 1) -> Suite:
 
 
 def _suite(given: argparse.Namespace) -> Suite:
-    """The file's SUITE. ValueError for one that could not be run, or a command line that asks for what is not there."""
+    """The file's SUITE. Raises ValueError for a suite that cannot run, and for options that do not fit it or this machine."""
     from harness.check import problems
     from harness.run.device import device_problem
 
     if given.repeats < 1:
-        raise ValueError(f"--repeats {given.repeats}: expected a whole number of at least 1")
+        raise ValueError(f"--repeats {given.repeats}: expected a positive integer")
     if not 0.5 <= given.confidence <= 0.999:
         raise ValueError(f"--confidence {given.confidence:g}: expected a share from 0.5 to 0.999")
     if wrong := device_problem(given.device):
@@ -91,12 +94,12 @@ def _suite(given: argparse.Namespace) -> Suite:
     assert isinstance(suite, Suite)  # anything else is a problem
     if given.guidance is not None and given.guidance not in suite.grid.guidance_scales:
         scales = ", ".join(f"{g:g}" for g in suite.grid.guidance_scales)
-        raise ValueError(f"--guidance {given.guidance:g}: the suite has {scales}")
+        raise ValueError(f"--guidance {given.guidance:g}: not a guidance scale of the suite; it has {scales}")
     return suite
 
 
 def _make(suite: Suite, suite_file: str, options: Options) -> Path:
-    """Samples, measures and times; goes on where it stopped. RuntimeError naming what failed."""
+    """Samples, measures and times; a stopped calibration resumes. Raises RuntimeError naming what failed."""
     from harness.run.latency import timed_cell
     from harness.run.progress import Bar
     from harness.run.suite_run import SuiteRun
@@ -108,7 +111,7 @@ def _make(suite: Suite, suite_file: str, options: Options) -> Path:
         if refusals := [*suite_run.not_offered.values()] or suite_run.preflight():
             raise RuntimeError("; ".join(dict.fromkeys(refusals)))
         bar.start()
-        # Of the second only what it needs to be timed: its images would be those of the first.
+        # The second one samples only the cell that is timed: its images would be those of the first.
         outcomes = [suite_run.candidate(one), suite_run.candidate(other, [timed_cell(suite)])]
         failures = [f for outcome in outcomes if isinstance(outcome, list) for f in outcome]
         failures = failures or suite_run.costs([one.name, other.name])
@@ -121,25 +124,26 @@ def _make(suite: Suite, suite_file: str, options: Options) -> Path:
 
 
 def _measured(suite: Suite, folder: Path, given: argparse.Namespace) -> Measured:
-    """The A/A run as it is read back, with the tied cells of a finished run of the suite, if its folder holds one."""
+    """The A/A run as read from its folder, with the tied cells of a finished run of the suite, if there is one."""
     from harness.run.latency import timed_cell
     from reports import load_run, recommend
     from reports.verdict.margins import Measured
 
     finished = folder.with_name(suite.name)
-    of = Measured(run=load_run(folder), names=(suite.baseline, suite.baseline + AGAIN), suite=suite,
+    measured = Measured(run=load_run(folder), names=(suite.baseline, suite.baseline + AGAIN), suite=suite,
                   guidance=timed_cell(suite).guidance, confidence=given.confidence)
     if (finished / "run.json").exists():
         try:
             run = load_run(finished)
-            found = recommend(run)
+            recommendation = recommend(run)
         except (OSError, ValueError) as error:
-            say(f"{printable(str(finished))} is left aside: {printable(str(error))}")
+            say(f"{printable(str(finished))} is ignored: {printable(str(error))}")
         else:
-            tied = tuple((cell.candidate, cell.guidance) for cell in found.cells if cell.tied)
-            of = replace(of, tied=tied, images=run.images,
-                         guidance=found.guidance if found.guidance in suite.grid.guidance_scales else of.guidance)
-    return of if given.guidance is None else replace(of, guidance=given.guidance)
+            tied = tuple((cell.candidate, cell.guidance) for cell in recommendation.cells if cell.tied)
+            measured = replace(measured, tied=tied, images=run.images)
+            if recommendation.guidance in suite.grid.guidance_scales:
+                measured = replace(measured, guidance=recommendation.guidance)
+    return measured if given.guidance is None else replace(measured, guidance=given.guidance)
 
 
 def _tell(of: Measured, folder: Path) -> None:
@@ -152,13 +156,13 @@ def _tell(of: Measured, folder: Path) -> None:
     rows, console = margins(of), Console(highlight=False)
     title = f"{of.suite.name}: gates at CFG {of.guidance:g}"
     console.print(_table(of.run, title, [row for row in rows if row.gate], of.confidence))
-    console.print(_table(of.run, "Values without such a gate", [row for row in rows if not row.gate], of.confidence))
-    for line in (said := _said(of, rows)):
+    console.print(_table(of.run, "Values without a gate", [row for row in rows if not row.gate], of.confidence))
+    for line in (notes := _notes(of, rows)):
         console.print(line, markup=False)
     for paste in dict.fromkeys(row.paste for row in rows if row.gate and row.paste):
         console.print(f"write: {paste}", markup=False, soft_wrap=True)
     data = {"format": FORMAT, "suite": of.suite.name, "guidance": of.guidance, "confidence": of.confidence, "power": _power(),
-            "seeds": list(of.run.suite.grid.seeds), "said": said, "floor": _floor(of.run),
+            "seeds": list(of.run.suite.grid.seeds), "said": notes, "floor": _floor(of.run),
             "ratios": _ratios(of), "rows": [asdict(row) for row in rows]}
     path = folder / "calibration.json"
     write_atomically(path, json.dumps(data, indent=1, ensure_ascii=False, allow_nan=False).encode())
@@ -178,37 +182,39 @@ def _table(run: Run, title: str, rows: Sequence[Margin], confidence: float) -> T
     for name in columns:
         table.add_column(name, justify="left" if name in columns[:2] else "right")
     for row in rows:
-        def said(number: float | None, row: Margin = row) -> str:
+        def shown(number: float | None, row: Margin = row) -> str:
             return "–" if number is None else words.number(number, run.row(row.value))
 
         needed = "–" if row.margin is None or row.design is None else f"{row.prompts or 'none do'}, has {row.design.prompts}"
-        texts = (row.gate or words.title(run.row(row.value)), row.source.partition(",")[0], said(row.error), said(row.smallest),
-                 said(row.margin), "–" if row.passes is None else f"{row.passes:.1%}", said(row.drop), needed)
+        texts = (row.gate or words.title(run.row(row.value)), row.source.partition(",")[0], shown(row.error),
+                 shown(row.smallest), shown(row.margin), "–" if row.passes is None else f"{row.passes:.1%}", shown(row.drop),
+                 needed)
         table.add_row(*(Text(words.visible(text)) for text in texts[:len(columns)]))
     return table
 
 
-def _said(of: Measured, rows: Sequence[Margin]) -> list[str]:
-    """What a reader must know beside the tables."""
+def _notes(of: Measured, rows: Sequence[Margin]) -> list[str]:
+    """The notes below the tables."""
     from reports import formatting as words
 
     floor = _floor(of.run)
-    lines = [f"{of.confidence:.0%} pass: the margin that {of.confidence:.0%} of equal candidates pass (for a limit, how far from "
-             f"it the baseline's mean must keep). Equal pass: how many pass the declared one. {_power():.0%} fail: the drop that "
-             "the declared one fails so often. Prompts: with how many the declared one would do."]
+    lines = [f"{of.confidence:.0%} pass: the margin that {of.confidence:.0%} of equal candidates pass (for a limit, the distance "
+             "that the baseline's mean must keep from it). Equal pass: the share of equal candidates that pass the declared "
+             f"margin. {_power():.0%} fail: the drop that fails the declared margin this often. Prompts: the number of prompts "
+             "with which the declared margin would suffice."]
     lines.append("Numeric floor: " + (
         f"the same image made in a batch and alone differs by at most {floor['largest_levels']} of 255 levels, in "
         f"{floor['changed_share']:.2%} of its values ({words.plural(floor['images'], 'image')})." if floor else
-        "not measured, images are made one at a time."))
-    lines += [f"The same candidate measured twice: {name} {ratio:.3f} times." for name, ratio in _ratios(of).items()]
-    lines.append("A/A: the baseline on other seeds. Two candidates on the same seeds differ less from image to image, and beside "
-                 "that from prompt to prompt, which A/A cannot show.")
+        "not measured, because images are made one at a time."))
+    lines += [f"The same candidate measured twice: {name} ratio {ratio:.3f}." for name, ratio in _ratios(of).items()]
+    lines.append("A/A: the baseline on other seeds. Two candidates on the same seeds differ less from image to image; they also "
+                 "differ from prompt to prompt, which A/A cannot show.")
     if any("tied cells" in row.source for row in rows):
-        lines.append("Tied cells: pairs of the finished run that could not be told apart, on the same seeds, as gates see them.")
+        lines.append("Tied cells: pairs of cells in the finished run that are tied, on the same seeds, as gates compare them.")
     else:
-        lines.append(("No two cells of the finished run are tied"
-                      if of.tied else "There is no finished run of the suite beside this one; after one, calibrate again")
-                     + ": pairs of tied cells show what gates really look at.")
+        lines.append("No two cells of the finished run are tied, so there are no pairs to show the noise that gates see."
+                     if of.tied else "There is no finished run of the suite beside this one. Calibrate again after one: its "
+                                     "pairs of tied cells show the noise that gates see.")
     return lines + [words.visible(f"{row.gate or words.title(of.run.row(row.value))}: {row.note}.") for row in rows if row.note]
 
 
@@ -219,7 +225,7 @@ def _floor(run: Run) -> dict[str, Any]:
 
 
 def _ratios(of: Measured) -> dict[str, float]:
-    """What was measured under the second name over the first: median latency, peak memory."""
+    """The second name's median latency and peak memory, divided by the first's."""
     from reports.verdict.costs import peak_memory
 
     one, other = of.names

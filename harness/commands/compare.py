@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.commands.terminal import say
+from harness.commands.terminal import add_examples, say
 from harness.records.text import printable
 
 if TYPE_CHECKING:
@@ -16,18 +16,20 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `compare`."""
-    parser.add_argument("a", type=Path, metavar="RUN_A", help="the run that is compared with, for example runs-main/alpha_cfg")
-    parser.add_argument("b", type=Path, metavar="RUN_B", help="the run that is compared, for example runs/alpha_cfg")
+    add_examples(parser, "compare runs-main/alpha_cfg runs/alpha_cfg -o compare.html",
+                 "compare runs-main/alpha_cfg runs/alpha_cfg --fail-on-worse objective --markdown comment.md")
+    parser.add_argument("a", type=Path, metavar="RUN_A", help="the reference run, for example runs-main/alpha_cfg")
+    parser.add_argument("b", type=Path, metavar="RUN_B", help="the run to compare with it, for example runs/alpha_cfg")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the comparison as one offline HTML page")
-    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write it as Markdown of at most 60 kB")
+    parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the comparison as Markdown of at most 60 kB")
     parser.add_argument("--fail-on-worse", action="append", default=[], metavar="VALUE",
-                        help="end with 1 if B is worse than A anywhere in this value, for example objective, or if it cannot be "
-                             "compared; may be given more than once")
+                        help="exit with 1 if B is worse than A in any cell of this value (for example objective), or if the "
+                             "value cannot be compared; may be repeated")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 compared, 1 a folder that cannot be read, nothing that could be compared, a file that cannot be written, or
-    what --fail-on-worse asks for; 2 the command line is wrong."""
+    """Exit codes: 0 compared; 1 a folder cannot be read, nothing can be compared, a file cannot be written, or a value of
+    --fail-on-worse does not pass; 2 the command line is wrong."""
     from rich.console import Console
 
     from harness.records import write_atomically
@@ -46,13 +48,13 @@ def run(given: argparse.Namespace) -> int:
         print(f"sweetspot compare: {printable(str(error))}", file=sys.stderr)
         return 1
     wrong = [f"{value}: {why}" for value in given.fail_on_worse if (why := _worse(of, value))]
-    for said in wrong:
-        print(f"sweetspot compare: {printable(said)}", file=sys.stderr)
+    for line in wrong:
+        print(f"sweetspot compare: {printable(line)}", file=sys.stderr)
     return 1 if wrong or not of.comparable else 0
 
 
 def _worse(of: Compared, value: str) -> str:
-    """Why a value does not pass, or an empty string: what was not measured does not pass."""
+    """Why a value does not pass, or an empty string. A value that was not measured does not pass."""
     counted = of.counted(value)
     if worse := counted.get("worse", 0):
         return f"B is worse than A in {worse} of {sum(counted.values())} cells"
@@ -62,5 +64,5 @@ def _worse(of: Compared, value: str) -> str:
         why = of.refused.get(value) or of.refused.get("") or (
             f"no pair of images in {absent} of {sum(counted.values())} cells" if counted else
             f"no such value; there are {', '.join(values) or 'none'}")
-        return f"not compared, so not passed: {why}"
+        return f"not compared, so it does not pass: {why}"
     return ""

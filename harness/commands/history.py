@@ -1,4 +1,4 @@
-"""`sweetspot history`: the versions of a promoted model, what they were and which is current."""
+"""`sweetspot history`: the versions of a promoted model, and which of them is current."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.promote import add_models
-from harness.commands.terminal import say
+from harness.commands.terminal import add_examples, say
 from harness.records.text import printable
 
 if TYPE_CHECKING:
@@ -19,12 +19,13 @@ _FIGURES: Final = ("objective", "clip_score", "seconds_per_image")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `history`."""
-    parser.add_argument("name", help="the promoted model's name")
+    add_examples(parser, "history photo-anime", "history photo-anime --models /srv/models")
+    parser.add_argument("name", help="the name of the promoted model")
     add_models(parser)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 listed, 1 no such model or a record that is damaged, 2 the command line is wrong."""
+    """Exit codes: 0 listed, 1 no such model or a damaged record, 2 the command line is wrong."""
     from harness.promotion import Models, PromotionError, in_words
 
     models = Models(given.models, given.objects)
@@ -32,8 +33,8 @@ def run(given: argparse.Namespace) -> int:
     try:
         numbers, current = models.numbers(given.name), models.current(given.name)
         if not numbers:
-            raise PromotionError(  # noqa: TRY301  said like the others
-                f"{given.name!r} is not promoted in {given.models}; it has {', '.join(models.names()) or 'no models'}")
+            raise PromotionError(  # noqa: TRY301  reported like the others
+                f"{given.name!r} is not a promoted model in {given.models}; it has {', '.join(models.names()) or 'no models'}")
         for number in numbers:
             try:
                 say(printable(f"{'*' if number == current else ' '} {_line(models.version(given.name, number))}"))
@@ -51,8 +52,8 @@ def _line(version: Version) -> str:
     if version.to:
         return f"{start}rollback to version {version.to} (blake3 {version.weights})"
     figures: Mapping[str, Any] = version.data["figures"]
-    said = [f"{name} {_figure(figures[name])}" for name in _FIGURES if isinstance(figures.get(name), Mapping)]
-    return f"{start}{version.candidate} of {version.suite}; {', '.join(said) or 'no figures'}; blake3 {version.weights}"
+    figures_shown = [f"{name} {_figure(figures[name])}" for name in _FIGURES if isinstance(figures.get(name), Mapping)]
+    return f"{start}{version.candidate} of {version.suite}; {', '.join(figures_shown) or 'no figures'}; blake3 {version.weights}"
 
 
 def _figure(figure: Mapping[str, Any]) -> str:

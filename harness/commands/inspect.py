@@ -1,5 +1,6 @@
-"""`sweetspot inspect`: what model files are, by their headers: family, parts, dtypes, EMA, markers, and what contradicts.
-No weight is read, and .safetensors files import neither torch nor anything slow."""
+"""`sweetspot inspect`: describes model files by their headers: family, parts, dtypes, EMA, markers, contradictions.
+It reads no weights and, for .safetensors, imports neither torch nor anything slow.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +14,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.commands.terminal import size_in_words
+from harness.commands.terminal import add_examples, size_in_words
 from harness.records.text import printable
 from harness.weights import ModelFile, ModelFileError, TensorInfo, content_hash, open_model
 from harness.weights.families import IS_ADAPTER
@@ -39,8 +40,8 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What a model file is. `position_ids` says by name what is wrong with them, "" for nothing; `bytes` are of all
-    files together; the last two are empty unless they were asked for."""
+    """What a model file is. `position_ids` says by name what is wrong with them, "" if nothing is; `bytes` is the size of all
+    files together; the last two fields are empty unless requested."""
 
     path: str
     family: str
@@ -65,10 +66,11 @@ class Inspection:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `inspect`."""
+    add_examples(parser, "inspect model.safetensors", "inspect zoo:photo --keys", "inspect models/sdxl --json --hash")
     parser.add_argument("file", nargs="+", type=_path, help="a .safetensors or .ckpt file, a diffusers folder, or a zoo: name")
-    parser.add_argument("--json", action="store_true", help="print a JSON list, one object per file, in full")
-    parser.add_argument("--keys", action="store_true", help="name every tensor, and all metadata")
-    parser.add_argument("--hash", action="store_true", help="read the whole files and give their content hash and SHA-256")
+    parser.add_argument("--json", action="store_true", help="print a JSON list with one complete object per file")
+    parser.add_argument("--keys", action="store_true", help="list every tensor and all metadata")
+    parser.add_argument("--hash", action="store_true", help="also print content hash and SHA-256, which reads the whole files")
 
 
 def _path(text: str) -> Path:
@@ -84,28 +86,28 @@ def _path(text: str) -> Path:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 all are models, 1 one or more could not be opened as one (said on standard error)."""
-    found: list[dict[str, Any]] = []
+    """Exit codes: 0 all files are models or adapters, 1 some could not be opened (standard error says why)."""
+    results: list[dict[str, Any]] = []
     failed = False
     for path in given.file:
         try:
             data, text = _inspected(path, given)
         except (ValueError, OSError) as error:
             failed = True
-            found.append({"path": str(path), "error": str(error)})
+            results.append({"path": str(path), "error": str(error)})
             print(f"sweetspot inspect: {printable(str(error))}", file=sys.stderr)
             continue
-        found.append(data)
+        results.append(data)
         if not given.json:
             print("\n".join(printable(line) for line in text), flush=True)
     if given.json:
-        print(json.dumps(found, indent=1).replace("\x7f", "\\u007f"))
+        print(json.dumps(results, indent=1).replace("\x7f", "\\u007f"))
     return int(failed)
 
 
 def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
-    """The inspection of a model, or of an adapter, as data and as lines. Raises what opening the model raised for a file
-    that is neither."""
+    """The inspection of a model or an adapter, as data and as lines. For a file that is neither, raises the error of opening it
+    as a model."""
     from harness.adapters import AdapterError, recognise_file
     from harness.adapters.open_adapter import PEFT_CONFIG
 
@@ -115,7 +117,7 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
         try:
             adapter = recognise_file(path)
         except AdapterError as refused:
-            # A file that calls itself an adapter is told what is wrong with it as one.
+            # For a file that calls itself an adapter, the adapter's error says more.
             called_one = IS_ADAPTER in str(error) or (path / PEFT_CONFIG).is_file()
             raise (refused if called_one else error) from None
         hashes = _hashes(path) if given.hash else {}
@@ -123,25 +125,25 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
     return asdict(inspection), list(lines(inspection, all_names=given.keys))
 
 
-def adapter_lines(path: Path, found: Recognised) -> Iterator[str]:
+def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:
     """What an adapter file is, line by line."""
     yield str(path)
-    yield f"  adapter: {found.says}, {size_in_words(path.stat().st_size) if path.is_file() else 'a folder'}"
-    yield f"  trained by     {found.tool or 'not said'}"
-    yield f"  for            {found.base or 'not known'}"
-    yield f"  kinds          {', '.join(found.kinds) or 'none'}"
-    yield f"  modules        {', '.join(f'{part} {count}' for part, count in found.modules.items()) or 'none'}"
-    if found.ranks:
-        yield f"  rank           {_span(found.ranks)}"
-    if found.alphas:
-        yield f"  alpha          {_span(found.alphas)}"
-    if found.alphas_missing and found.strength in ("", "alpha tensors"):
-        yield f"  alpha missing  in {found.alphas_missing} modules, which counts as alpha = rank"
-    if found.strength:
-        yield f"  strength       in {found.strength}"
-    if found.tokens:
-        yield f"  tokens         {', '.join(map(repr, found.tokens))}"
-    yield from (f"  warning: {warning}" for warning in found.warnings)
+    yield f"  adapter: {adapter.says}, {size_in_words(path.stat().st_size) if path.is_file() else 'a folder'}"
+    yield f"  trained by     {adapter.tool or 'not said'}"
+    yield f"  for            {adapter.base or 'not known'}"
+    yield f"  kinds          {', '.join(adapter.kinds) or 'none'}"
+    yield f"  modules        {', '.join(f'{part} {count}' for part, count in adapter.modules.items()) or 'none'}"
+    if adapter.ranks:
+        yield f"  rank           {_span(adapter.ranks)}"
+    if adapter.alphas:
+        yield f"  alpha          {_span(adapter.alphas)}"
+    if adapter.alphas_missing and adapter.strength in ("", "alpha tensors"):
+        yield f"  alpha missing  in {adapter.alphas_missing} modules; alpha = rank is assumed"
+    if adapter.strength:
+        yield f"  strength       in {adapter.strength}"
+    if adapter.tokens:
+        yield f"  tokens         {', '.join(map(repr, adapter.tokens))}"
+    yield from (f"  warning: {warning}" for warning in adapter.warnings)
 
 
 def _span(ends: tuple[float, float]) -> str:
@@ -149,7 +151,7 @@ def _span(ends: tuple[float, float]) -> str:
 
 
 def inspect_file(path: Path, *, keys: bool = False, hashes: bool = False) -> Inspection:
-    """What the model at `path` is. ModelFileError for what is no model."""
+    """What the model at `path` is. Raises ModelFileError for a file that is not a model."""
     model = open_model(path)
     ids = {name: position_ids_state(model.files[model.other[name].file], model.other[name].source) for name in model.position_ids}
     scaled = sum(bool(info.scale) for infos in model.components.values() for info in infos.values())
@@ -163,37 +165,38 @@ def inspect_file(path: Path, *, keys: bool = False, hashes: bool = False) -> Ins
         keys=_keys(model) if keys else {})
 
 
-def lines(found: Inspection, *, all_names: bool = False) -> Iterator[str]:
+def lines(inspection: Inspection, *, all_names: bool = False) -> Iterator[str]:
     """The inspection as text, line by line; names of the file are quoted and escaped."""
-    yield found.path
-    place = "diffusers folder" if found.folder else "file"
-    yield f"  {found.family or 'family not told by its tensors'}, layout {found.layout}, {place} of {size_in_words(found.bytes)}"
-    for name, part in found.components.items():
+    yield inspection.path
+    place = "diffusers folder" if inspection.folder else "file"
+    yield f"  {inspection.family or 'unknown family'}, layout {inspection.layout}, {place} of {size_in_words(inspection.bytes)}"
+    for name, part in inspection.components.items():
         yield f"  {name:<15}{_words(part)}"
-    if found.ema:
-        yield f"  {'EMA of unet':<15}{_words(found.ema)}"
-    said = found.prediction or "not said"
-    yield f"  prediction     {said}{f' (markers: {_named(found.markers, all_names=True)})' if found.markers else ''}"
-    if found.channels:
-        yield f"  channels in    {found.channels}"
-    if found.scaled:
-        yield f"  scaled weights {found.scaled} tensors mean nothing without their scales"
-    for name, wrong in found.position_ids.items():
-        yield f"  position ids   {'in error, see warnings' if wrong else 'integers in order'}: {short(name, 100)}"
-    if found.known_extras:
-        yield f"  known extras   {len(found.known_extras)}: {_named(found.known_extras, all_names)}"
-    if found.unknown:
-        yield f"  unknown        {len(found.unknown)}: {_named(found.unknown, all_names)}"
-    if found.recipe:
-        yield f"  recipe         holds a Sweetspot recipe ({_named(found.recipe, all_names=True)})"
-    yield from _metadata(found.metadata, all_names)
-    yield from _hash_lines(found.hashes)
-    for warning in found.warnings:
+    if inspection.ema:
+        yield f"  {'EMA of unet':<15}{_words(inspection.ema)}"
+    prediction = inspection.prediction or "not said"
+    markers = f" (markers: {_named(inspection.markers, all_names=True)})" if inspection.markers else ""
+    yield f"  prediction     {prediction}{markers}"
+    if inspection.channels:
+        yield f"  channels in    {inspection.channels}"
+    if inspection.scaled:
+        yield f"  scaled weights {inspection.scaled} tensors must be multiplied by their scales"
+    for name, wrong in inspection.position_ids.items():
+        yield f"  position ids   {'wrong, see warnings' if wrong else 'integers in order'}: {short(name, 100)}"
+    if inspection.known_extras:
+        yield f"  known extras   {len(inspection.known_extras)}: {_named(inspection.known_extras, all_names)}"
+    if inspection.unknown:
+        yield f"  unknown        {len(inspection.unknown)}: {_named(inspection.unknown, all_names)}"
+    if inspection.recipe:
+        yield f"  recipe         holds a Sweetspot recipe ({_named(inspection.recipe, all_names=True)})"
+    yield from _metadata(inspection.metadata, all_names)
+    yield from _hash_lines(inspection.hashes)
+    for warning in inspection.warnings:
         yield f"  warning: {warning}"
-    for component, infos in found.keys.items():
+    for component, infos in inspection.keys.items():
         yield f"  tensors of {component}"
-        for name, told in infos.items():
-            yield f"    {short(name, 200)}  {told['dtype']} {list(told['shape'])}  {short(told['source'], 200)}"
+        for name, info in infos.items():
+            yield f"    {short(name, 200)}  {info['dtype']} {list(info['shape'])}  {short(info['source'], 200)}"
 
 
 def _component(infos: Iterable[TensorInfo]) -> Component:
@@ -203,16 +206,17 @@ def _component(infos: Iterable[TensorInfo]) -> Component:
 
 
 def _keys(model: ModelFile) -> dict[str, dict[str, Any]]:
-    """{component: {name: what is told of the tensor}}, with "other" for what is no weight."""
-    told: dict[str, dict[str, Any]] = {}
+    """{component: {name: description of the tensor}}, with "other" for tensors that are not weights."""
+    described: dict[str, dict[str, Any]] = {}
     for component, infos in {**model.components, "other": model.other}.items():
-        told[component] = {name: {"source": i.source, "file": i.file.name, "dtype": i.dtype, "shape": i.shape, "rows": i.rows,
-                                  "transposed": i.transposed, "scale": i.scale, "offset": i.offset} for name, i in infos.items()}
-    return told
+        described[component] = {
+            name: {"source": i.source, "file": i.file.name, "dtype": i.dtype, "shape": i.shape, "rows": i.rows,
+                   "transposed": i.transposed, "scale": i.scale, "offset": i.offset} for name, i in infos.items()}
+    return described
 
 
 def _hashes(path: Path) -> dict[str, str]:
-    """The hash that recipes and runs name a model by, and for a single file the SHA-256 that model sites list."""
+    """The hash that identifies a model in recipes and runs, and for a single file the SHA-256 that model sites list."""
     hashes = {"content_hash": content_hash(path)}
     if path.is_file():
         with path.open("rb") as file:
@@ -235,7 +239,7 @@ def _named(names: Sequence[str], all_names: bool) -> str:
 
 
 def _metadata(metadata: Mapping[str, str], all_names: bool) -> Iterator[str]:
-    """Header texts: short ones whole, long ones cut, and the rest of very many only counted."""
+    """Header texts; long ones are cut, and beyond a number they are only counted."""
     if not metadata:
         return
     yield f"  metadata       {len(metadata)}"

@@ -37,38 +37,45 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = _EXAMPLES
     parser.add_argument("recipe", nargs="?", type=Path, help="a recipe in TOML or JSON, instead of --a and --b")
     models = parser.add_argument_group("models: files, diffusers folders or zoo: names; add '#ema' for the EMA weights of a file")
-    models.add_argument("--a", help="the model that is changed; layout, dtype and all that is not merged are its")
-    models.add_argument("--b", help="the model that is merged in")
-    models.add_argument("--c", help="the third model, or the base of methods that merge differences")
+    models.add_argument("--a", help="the first model; the result has its layout, its dtype and everything that is not merged")
+    models.add_argument("--b", help="the second model, which is merged into A")
+    models.add_argument("--c", help="the third model, or the base for methods that merge differences")
     models.add_argument("--more", action="append", default=[], metavar="MODEL", help="a further model; may be repeated")
-    models.add_argument("--take", action="append", default=[], metavar="PART=MODEL", help="take a whole component, e.g. vae=FILE")
+    models.add_argument("--take", action="append", default=[], metavar="PART=MODEL",
+                        help="take a whole component from a model, for example vae=FILE; may be repeated")
     models.add_argument("--adapter", action="append", default=[], metavar="FILE[=WEIGHT]",
                         help="an adapter to fuse into the result, or without --b into A; may be repeated")
     numbers = parser.add_argument_group("numbers")
-    numbers.add_argument("--method", default=None, help="merge method (default weighted_sum); --methods lists them")
+    numbers.add_argument("--method", default=None, help="the merge method (default: weighted_sum); --methods lists all")
     numbers.add_argument("--alpha", type=float, help="the share of B")
     numbers.add_argument("--beta", type=float, help="the second share, for methods that have one")
-    numbers.add_argument("--blocks", help="alpha by block: 26 numbers with commas for SD 1 (BASE first), 20 for SDXL; one less "
-                                          "where --alpha gives BASE")
+    numbers.add_argument("--blocks", help="alpha by block: 26 numbers separated by commas for SD 1 (BASE first), 20 for SDXL; "
+                                          "one fewer if --alpha gives BASE")
     numbers.add_argument("--preset", help="alpha by block, from a preset such as GRAD_V")
-    numbers.add_argument("--convention", default=None, help="where time_embed, label_emb, out and VAE belong (supermerger)")
-    numbers.add_argument("--gradient", help="alpha along the depth: two or more numbers with commas")
-    numbers.add_argument("--alpha-part", action="append", default=[], metavar="PART=ALPHA", help="another alpha for a component")
-    numbers.add_argument("--alpha-key", action="append", default=[], metavar="PATTERN=ALPHA", help="another alpha for keys")
-    numbers.add_argument("--weights", help="weights of A, B and more, with commas")
-    numbers.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER", help="a method's own number: density=0.2")
+    numbers.add_argument("--convention", default=None,
+                         help="the tool whose blocks are meant: which block time_embed, label_emb, out and the VAE belong to "
+                              "(default: supermerger)")
+    numbers.add_argument("--gradient", help="alpha by depth: two or more numbers separated by commas")
+    numbers.add_argument("--alpha-part", action="append", default=[], metavar="PART=ALPHA",
+                         help="another alpha for a component; may be repeated")
+    numbers.add_argument("--alpha-key", action="append", default=[], metavar="PATTERN=ALPHA",
+                         help="another alpha for matching keys, for example '*attn2*=1'; may be repeated")
+    numbers.add_argument("--weights", help="weights of A, B and the further models, separated by commas")
+    numbers.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER",
+                         help="a setting of the method, for example density=0.2; may be repeated")
     rules = parser.add_argument_group("rules")
-    rules.add_argument("--parts", help="components to merge, with commas (default unet)")
-    rules.add_argument("--missing", choices=("error", "keep_a"), help="what happens to keys without counterpart (error)")
-    rules.add_argument("--dtype", choices=("a", "fp32", "fp16", "bf16"), help="what the result is stored in (a: as A)")
-    rules.add_argument("--precision", choices=("auto", "fp64"), help="fp64 computes in float64 throughout")
-    rules.add_argument("--force", action="append", default=[], choices=("prediction", "ema"), help="allow what is refused")
+    rules.add_argument("--parts", help="components to merge, separated by commas (default: unet)")
+    rules.add_argument("--missing", choices=("error", "keep_a"), help="what to do with keys that a model lacks (default: error)")
+    rules.add_argument("--dtype", choices=("a", "fp32", "fp16", "bf16"), help="dtype of the result (default: a, the dtype of A)")
+    rules.add_argument("--precision", choices=("auto", "fp64"), help="fp64 computes everything in float64 (default: auto)")
+    rules.add_argument("--force", action="append", default=[], choices=("prediction", "ema"),
+                       help="allow a merge that is refused: models that predict different things, or EMA with plain weights")
     output = parser.add_argument_group("what to do")
-    output.add_argument("-o", "--output", type=Path, help="the .safetensors file to write; an old one is kept as .bak1")
-    output.add_argument("--title", help="title in the header (the file's name)")
-    output.add_argument("--dry-run", action="store_true", help="show coverage and size, read no weights, write nothing")
-    output.add_argument("--check", action="store_true", help="check the identities of this merge on these models, key by key")
-    output.add_argument("--methods", action="store_true", help="list the merge methods and what they take")
+    output.add_argument("-o", "--output", type=Path, help="the .safetensors file to write; an existing one is kept as .bak1")
+    output.add_argument("--title", help="title in the header (default: the file's name)")
+    output.add_argument("--dry-run", action="store_true", help="show coverage and size; read no weights, write nothing")
+    output.add_argument("--check", action="store_true", help="check the algebraic identities of this merge on these models")
+    output.add_argument("--methods", action="store_true", help="list the merge methods and their settings")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -78,9 +85,9 @@ def run(given: argparse.Namespace) -> int:
     try:
         model = _model(given)
         if given.output is None and not (given.dry_run or given.check):
-            raise ValueError("nothing to do: give -o FILE, --dry-run or --check")  # noqa: TRY301  said like the others
+            raise ValueError("nothing to do: give -o FILE, --dry-run or --check")  # noqa: TRY301  reported like the others
         if given.dry_run and given.check:
-            raise ValueError("--dry-run reads no weights and --check reads all; give one of them")  # noqa: TRY301
+            raise ValueError("--dry-run reads no weights, but --check reads all; give one of them")  # noqa: TRY301
     except (ValueError, OSError) as error:
         print(f"sweetspot merge: {printable(str(error))}", file=sys.stderr)
         return 2
@@ -99,8 +106,8 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
     from harness.materialise.saving import refuse_target, save, size_on_disk
 
     root = Path()
-    if said := list(model_problems(model, root.resolve())):
-        raise ValueError("; ".join(said))
+    if phrases := list(model_problems(model, root.resolve())):
+        raise ValueError("; ".join(phrases))
     library = Library(root)
     plan = place(plan_recipe(model, library))
     title = given.title if given.title is not None else given.output.stem if given.output else "merge"
@@ -109,10 +116,10 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
     if given.output is not None:
         refuse_target(given.output, size)
         if given.check and any(given.output.resolve() in file.files for file in plan.recipe.files.values()):
-            raise ValueError(f"{given.output} is a model of this merge, and --check reads the models again when it is replaced; "
-                             "give -o another path, or leave --check out")
+            raise ValueError(f"{given.output} is an input of this merge, and --check would read it after it was replaced; give "
+                             "another path with -o, or remove --check")
     if given.dry_run:
-        say("dry run: nothing was read but headers, nothing was written")
+        say("dry run: only headers were read, nothing was written")
         return 0
     if given.output is not None:
         started = time.perf_counter()
@@ -121,8 +128,8 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
         seconds = time.perf_counter() - started
         for reference, digest in saved.hashes.items():
             say(f"input {printable(reference)}: blake3 {digest}")
-        for left in saved.removed:
-            say(f"removed {printable(left.name)}, left behind by a merge that was killed")
+        for leftover in saved.removed:
+            say(f"removed {printable(leftover.name)}, the remains of a killed merge")
         if saved.backup:
             say(f"the old file is kept as {printable(str(saved.backup))}")
         say(f"wrote {printable(str(saved.path))}: {size_in_words(saved.size)} in {seconds:.1f} s")
@@ -144,13 +151,13 @@ def _print_plan(plan: FilePlan, size: int) -> None:
 
     say("\n".join(printable(line) for line in describe(plan.recipe.model)))
     for component, statuses in plan.coverage.items():
-        said = ", ".join(f"{len(keys)} {status.replace('_', ' ')}" for status, keys in statuses.items())
-        say(f"{printable(component):16} {said or 'nothing'}")
+        counts = ", ".join(f"{len(keys)} {status.replace('_', ' ')}" for status, keys in statuses.items())
+        say(f"{printable(component):16} {counts or 'nothing'}")
     for component, part in plan.recipe.parts.items():
         for word in dict.fromkeys(block[0] for block in part.blocks) if len(part.blocks) > 1 else ():
             say(f"{component} {word} by block, with the number of keys:")
-            said_of = [f"{printable(slot)} {value:g} ({count})" for of, slot, value, count in part.blocks if of == word]
-            say(textwrap.fill(", ".join(said_of), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
+            slots = [f"{printable(slot)} {value:g} ({count})" for of, slot, value, count in part.blocks if of == word]
+            say(textwrap.fill(", ".join(slots), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
     for note in plan.notes:
         cut = f" ... ({len(note) - _NOTE} more characters; the header of the file has all)" if len(note) > _NOTE else ""
         say(f"note: {printable(note[:_NOTE])}{cut}")
@@ -158,10 +165,10 @@ def _print_plan(plan: FilePlan, size: int) -> None:
 
 
 def _model(given: argparse.Namespace) -> Model:
-    """The recipe of the command line. ValueError for what does not go together."""
+    """The recipe of the command line. Raises ValueError for options that cannot be combined."""
     if given.recipe is not None:
         if flags := [name for name in _RECIPE_FLAGS if getattr(given, name) not in (None, [])]:
-            raise ValueError(f"a recipe file and --{flags[0].replace('_', '-')} are given; the recipe says all of it")
+            raise ValueError(f"--{flags[0].replace('_', '-')} cannot be combined with a recipe file; put it into the recipe")
         return read_recipe(given.recipe)
     adapters = tuple(_adapter(text) for text in given.adapter)
     if given.a is None or (given.b is None and not adapters):
@@ -171,14 +178,14 @@ def _model(given: argparse.Namespace) -> Model:
 
 
 def _plain(given: argparse.Namespace) -> Model:
-    """A alone, to fuse adapters into. ValueError for flags of a merge."""
+    """A alone, to fuse adapters into. Raises ValueError for options of a merge."""
     if flags := [name for name in _RECIPE_FLAGS if name not in ("a", "adapter") and getattr(given, name) not in (None, [])]:
-        raise ValueError(f"--{flags[0].replace('_', '-')} goes with a merge; give --b too")
+        raise ValueError(f"--{flags[0].replace('_', '-')} needs a merge; give --b too")
     return _checkpoint(given.a)
 
 
 def _adapter(text: str) -> Adapter:
-    """FILE or FILE=WEIGHT; a file may have a = in its name."""
+    """FILE or FILE=WEIGHT; the name of a file may contain "="."""
     path, sign, weight = text.rpartition("=")
     try:
         return Adapter(path=path, weight=float(weight)) if sign and path else Adapter(path=text)
@@ -209,9 +216,10 @@ def _alpha(given: argparse.Namespace) -> Alpha | None:
     if given.gradient is not None:
         ways.append(Gradient(values=_numbers(given.gradient, "--gradient")))
     if len(ways) > 1:
-        raise ValueError("give only one of --alpha, --blocks, --preset and --gradient; --alpha beside --blocks is BASE")
+        raise ValueError("give only one of --alpha, --blocks, --preset and --gradient (with --blocks or --preset, --alpha gives "
+                         "BASE)")
     if given.convention is not None and given.blocks is None and given.preset is None:
-        raise ValueError("--convention goes with --blocks or --preset")
+        raise ValueError("--convention needs --blocks or --preset")
     parts, keys = _pairs(given.alpha_part, "--alpha-part"), _pairs(given.alpha_key, "--alpha-key")
     if not parts and not keys:
         return ways[0] if ways else None
@@ -229,28 +237,28 @@ def _numbers(text: str, flag: str) -> tuple[float, ...]:
     try:
         return tuple(float(number) for number in text.split(","))
     except ValueError:
-        raise ValueError(f"{flag} is {text!r}; expected numbers with commas between them") from None
+        raise ValueError(f"{flag} is {text!r}; expected numbers separated by commas") from None
 
 
 def _pairs(texts: Sequence[str], flag: str) -> Mapping[str, float]:
-    found = {}
+    numbers = {}
     for name, value in _named(texts, flag):
         try:
-            found[name] = float(value)
+            numbers[name] = float(value)
         except ValueError:
-            raise ValueError(f"{flag} {name}={value}: {value!r} is no number") from None
-    return found
+            raise ValueError(f"{flag} {name}={value}: {value!r} is not a number") from None
+    return numbers
 
 
 def _named(texts: Sequence[str], flag: str, last: bool = True) -> list[tuple[str, str]]:
-    """(name, value) of each NAME=VALUE, cut at the last = (a pattern may hold others) or the first (a path may)."""
+    """(name, value) of each NAME=VALUE, split at the last "=" (a pattern may contain others) or at the first (a path may)."""
     pairs: list[tuple[str, str]] = []
     for text in texts:
         name, sign, value = text.rpartition("=") if last else text.partition("=")
         if not sign or not name:
             raise ValueError(f"{flag} {text!r}: expected NAME=VALUE")
         if name in (earlier for earlier, _ in pairs):
-            raise ValueError(f"{flag} {name!r} is given twice; leave one of them out")
+            raise ValueError(f"{flag} {name!r} is given twice; remove one")
         pairs.append((name, value))
     return pairs
 

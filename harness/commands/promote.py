@@ -1,4 +1,5 @@
-"""`sweetspot promote`: a candidate that passed its suite's gates becomes a file with a record, and its suite's baseline."""
+"""`sweetspot promote`: writes a candidate that passed its suite's gates as a model file with a record, and makes it the suite's
+baseline."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from harness.commands.terminal import say, size_in_words
+from harness.commands.terminal import add_examples, say, size_in_words
 from harness.records.text import printable
 
 _POLICIES = ("inconclusive=fail", "inconclusive=pass")
@@ -16,26 +17,29 @@ _POLICIES = ("inconclusive=fail", "inconclusive=pass")
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `promote`."""
+    add_examples(parser, "promote alpha=0.4 --run runs/my_merge --as photo-anime")
     parser.add_argument("candidate", help="the candidate's name in its suite")
     parser.add_argument("--run", type=Path, required=True, help="the run folder, for example runs/alpha_cfg")
-    parser.add_argument("--as", dest="name", required=True, metavar="NAME", help="what the model is called in the models folder")
+    parser.add_argument("--as", dest="name", required=True, metavar="NAME", help="the model's name in the models folder")
     add_models(parser)
     parser.add_argument("--policy", choices=_POLICIES, default=_POLICIES[0],
-                        help="whether a gate that the data cannot decide stands in the way (it does)")
-    parser.add_argument("--suite", type=Path, metavar="FILE", help="the suite file, where it is not the one run.json names")
+                        help="whether an inconclusive gate prevents the promotion (default: inconclusive=fail, it does)")
+    parser.add_argument("--suite", type=Path, metavar="FILE", help="the suite file (default: the one named in run.json)")
 
 
 def add_models(parser: argparse.ArgumentParser) -> None:
-    """The flags that say where promoted models are."""
-    parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR", help="the models folder (models)")
-    parser.add_argument("--objects", type=Path, metavar="DIR", help="where weights are by their hash (DIR/objects)")
+    """The options that say where promoted models are."""
+    parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR",
+                        help="the folder of promoted models (default: models)")
+    parser.add_argument("--objects", type=Path, metavar="DIR",
+                        help="the folder of weights, named by their hash (default: objects in the models folder)")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 promoted, 1 refused or failed and nothing published, 2 the command line is wrong."""
+    """Exit codes: 0 promoted, 1 refused or failed, with nothing published, 2 the command line is wrong."""
     from harness.promotion import Models, gather, in_words, promote
 
-    # As in a run: what torchao, diffusers and transformers say of each other's versions is nothing that a user can act on.
+    # As in a run: a user can do nothing about what torchao, diffusers and transformers log about each other's versions.
     for variable in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(variable, "error")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)

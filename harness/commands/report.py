@@ -1,4 +1,4 @@
-"""`sweetspot report`: makes the page of a run folder again, with its Markdown and its table, and prints the verdict."""
+"""`sweetspot report`: writes the page, the Markdown file and the table of a run folder again, and prints the verdict."""
 
 from __future__ import annotations
 
@@ -7,14 +7,17 @@ import sys
 from pathlib import Path
 
 from harness.commands.arguments import megabytes
+from harness.commands.terminal import add_examples
 from harness.records.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `report`."""
-    parser.add_argument("run", type=Path, help="the folder that holds run.json, for example runs/alpha_cfg")
+    add_examples(parser, "report runs/alpha_cfg", "report runs/alpha_cfg --page-budget 25")
+    parser.add_argument("run", type=Path, help="the run folder, for example runs/alpha_cfg")
     parser.add_argument("--page-budget", type=megabytes, default=10.0, metavar="MB",
-                        help="megabytes the page may have; pictures are compressed, then left out, to keep to it (default: 10)")
+                        help="largest size of the page in megabytes; images are compressed, then left out, to meet it "
+                             "(default: 10)")
 
 
 def run(given: argparse.Namespace) -> int:

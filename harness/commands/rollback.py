@@ -1,4 +1,4 @@
-"""`sweetspot rollback`: an earlier version of a promoted model becomes the current one again, after its weights were verified."""
+"""`sweetspot rollback`: makes an earlier version of a promoted model the current one again, after verifying its weights."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import argparse
 import sys
 
 from harness.commands.promote import add_models
-from harness.commands.terminal import say
+from harness.commands.terminal import add_examples, say
 from harness.records.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `rollback`."""
-    parser.add_argument("name", help="the promoted model's name")
+    add_examples(parser, "rollback photo-anime", "rollback photo-anime --to 3")
+    parser.add_argument("name", help="the name of the promoted model")
     parser.add_argument("--to", type=_number, default=0, metavar="N",
-                        help="the version to go back to (the one that was current before the current one)")
+                        help="the version to go back to (default: the one that was current before this one)")
     add_models(parser)
 
 
@@ -30,11 +31,11 @@ def run(given: argparse.Namespace) -> int:
     say(printable(f"{version.name} is at version {version.number} again: candidate {version.candidate!r} of suite "
                   f"{version.suite!r}, blake3 {version.weights} (record {done.number:04d})"))
     if not mine:
-        say(printable(f"note: the baseline of suite {version.suite!r} belongs to another model and was left"))
+        say(printable(f"note: the baseline of suite {version.suite!r} belongs to another model and was not changed"))
     return 0
 
 
 def _number(text: str) -> int:
     if not text.isascii() or not text.isdigit() or not 0 < int(text) < 10 ** 9:
-        raise argparse.ArgumentTypeError(f"{text!r} is no version number; expected 1 or more")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a version number; expected a positive integer")
     return int(text)

@@ -1,7 +1,8 @@
-"""How the subcommands show things on a terminal: lines at once, sizes in words, one line of progress."""
+"""Terminal output of the subcommands: unbuffered lines, sizes in words, examples in help texts, a progress bar."""
 
 from __future__ import annotations
 
+import argparse
 import os
 import sys
 from types import TracebackType
@@ -11,9 +12,15 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 
+def add_examples(parser: argparse.ArgumentParser, *lines: str) -> None:
+    """Shows command lines, given without the leading "sweetspot", at the end of the parser's help."""
+    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+    parser.epilog = "\n".join(("examples:", *(f"  sweetspot {line}" for line in lines)))
+
+
 def say(text: str) -> None:
-    """Prints a line at once. Where whoever read the lines has gone away, nothing any more: `| head` must not stop a merge
-    half-way, nor make a finished one look failed."""
+    """Prints a line without buffering. Prints nothing once the reader has closed the pipe: `| head` must not stop a merge
+    halfway, nor make a finished one look failed."""
     try:
         print(text, flush=True)
     except BrokenPipeError:
@@ -21,7 +28,7 @@ def say(text: str) -> None:
 
 
 def size_in_words(size: int) -> str:
-    """Bytes as a reader says them: "2.13 GB"."""
+    """A number of bytes as text: "2.13 GB"."""
     for unit, power in (("GB", 9), ("MB", 6), ("kB", 3)):
         if size >= 10 ** power:
             return f"{size / 10 ** power:.2f} {unit}"
@@ -29,7 +36,7 @@ def size_in_words(size: int) -> str:
 
 
 class ByteBar:
-    """A rich bar on standard error that shows how many of `total` bytes are done; nothing where that is no terminal."""
+    """A rich bar on standard error that shows how many of `total` bytes are done; nothing if standard error is not a terminal."""
 
     def __init__(self, total: int, doing: str) -> None:
         self.total, self.doing = total, doing
@@ -53,6 +60,6 @@ class ByteBar:
             self.rich.stop()
 
     def advance(self, size: int) -> None:
-        """`size` more bytes are done; may be called from any thread."""
+        """Adds `size` bytes to the work done. May be called from any thread."""
         if self.rich is not None:
             self.rich.advance(self.task, size)

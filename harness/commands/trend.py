@@ -1,4 +1,4 @@
-"""`sweetspot trend`: every value of one suite over the commits of its runs and promoted baselines, as a page and a CSV table."""
+"""`sweetspot trend`: every value of one suite over the commits of its runs and promoted baselines, as a page and a CSV file."""
 
 from __future__ import annotations
 
@@ -6,23 +6,24 @@ import argparse
 import sys
 from pathlib import Path
 
-from harness.commands.terminal import say
+from harness.commands.terminal import add_examples, say
 from harness.records.text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `trend`."""
+    add_examples(parser, "trend runs-before/my_merge runs/my_merge models/baselines/my_merge.json -o trend.html")
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH",
                         help="run folders and baseline files of one suite: runs/alpha_cfg models/baselines/alpha_cfg.json")
     parser.add_argument("-o", "--output", type=Path, default=Path("trend.html"), metavar="FILE",
-                        help="the page; the table is written beside it as .csv (trend.html)")
+                        help="the page; the table is written beside it as .csv (default: trend.html)")
     parser.add_argument("--guidance", type=float, metavar="CFG",
-                        help="the guidance at which candidates are shown (that of the latest pick)")
+                        help="the guidance scale shown (default: that of the latest pick)")
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 written, 1 a path that is neither a run nor a baseline, two suites, or a file that cannot be written, 2 the
-    command line is wrong."""
+    """Exit codes: 0 written; 1 a path is neither a run nor a baseline, the paths belong to two suites, or a file cannot be
+    written; 2 the command line is wrong."""
     from rich.console import Console
 
     from harness.records import write_atomically
@@ -32,7 +33,7 @@ def run(given: argparse.Namespace) -> int:
     table = given.output.with_suffix(".csv")
     try:
         if table == given.output:
-            raise ValueError(f"-o {given.output}: the page needs another name than the table beside it; use .html")  # noqa: TRY301
+            raise ValueError(f"-o {given.output}: the table would have the same name; give the page a name in .html")  # noqa: TRY301
         of = read_trend(given.paths, given.guidance)
         write_atomically(given.output, page(of).encode(errors="replace"))
         write_atomically(table, csv(of).encode(errors="replace"))

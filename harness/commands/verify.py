@@ -1,4 +1,4 @@
-"""`sweetspot verify`: whether a file is one that was promoted, to the last bit, and what it is then."""
+"""`sweetspot verify`: checks whether a model file is, bit for bit, one that was promoted, and says which."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.commands.promote import add_models
-from harness.commands.terminal import say
+from harness.commands.terminal import add_examples, say
 from harness.records.text import printable
 
 if TYPE_CHECKING:
@@ -19,32 +19,34 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command line of `verify`."""
-    parser.add_argument("file", type=Path, help="a model file, or the name of a promoted model: then its current weights")
+    add_examples(parser, "verify photo-anime", "verify downloads/model.safetensors")
+    parser.add_argument("file", type=Path,
+                        help="a model file, or the name of a promoted model (checks its current weights)")
     add_models(parser)
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 it is what was promoted, 1 it is not, or cannot be read, 2 the command line is wrong."""
+    """Exit codes: 0 the file was promoted, 1 it was not or cannot be read, 2 the command line is wrong."""
     from harness.promotion import Models, in_words, verify
 
     try:
         models = Models(given.models, given.objects)
         file = given.file if given.file.exists() else _weights(given.file, models)
-        found = verify(file, models)
-        for version in found.versions:
+        verification = verify(file, models)
+        for version in verification.versions:
             _print(version, models.current(version.name))
     except Exception as error:  # run folders and records can be edited by hand
         print(f"sweetspot verify: {printable(in_words(error))}", file=sys.stderr)
         return 1
-    for line in found.said:
+    for line in verification.said:
         print(f"sweetspot verify: {printable(line)}", file=sys.stderr)
-    if found.sound:
-        say(printable(f"{file}: verified, blake3 {found.versions[0].weights}"))
-    return 0 if found.sound else 1
+    if verification.sound:
+        say(printable(f"{file}: verified, blake3 {verification.versions[0].weights}"))
+    return 0 if verification.sound else 1
 
 
 def _weights(file: Path, models: Models) -> Path:
-    """The current weights of a name, or the path as it is where there is no such name."""
+    """The current weights of a promoted model, or the path unchanged if there is no model of that name."""
     if str(file) not in models.names() or not (current := models.current(str(file))):
         return file
     return models.object(models.promotion(str(file), current).weights)

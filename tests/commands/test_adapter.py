@@ -116,7 +116,7 @@ def test_a_key_that_only_one_model_has_is_named(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize("way", ["merge", "convert", "resize"])
-def test_words_in_a_file_are_never_lost_in_silence(way: str, tmp_path: Path, base: ModelFile,
+def test_a_file_with_words_is_refused(way: str, tmp_path: Path, base: ModelFile,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
     width = base.components["text_encoder"]["embeddings.token_embedding.weight"].shape[1]
     small_lora(tmp_path / "a.safetensors", base, 1)
@@ -124,7 +124,7 @@ def test_words_in_a_file_are_never_lost_in_silence(way: str, tmp_path: Path, bas
     save_file(bundled, tmp_path / "b.safetensors")
     save_file({"emb_params": torch.ones(2, width)}, tmp_path / "word.safetensors")
     more = ("--rank", 1) if way == "resize" else ()
-    for name, said in (("b", "vectors for the words 'style' beside its 3 changes"), ("word", "is a textual inversion ('word')")):
+    for name, said in (("b", "vectors for the words 'style'"), ("word", "is a textual inversion ('word')")):
         assert run(way, "--model", "zoo:base", tmp_path / f"{name}.safetensors", *more, "-o", tmp_path / "o.safetensors") == 1
         err = capsys.readouterr().err
         assert said in err and f"{name}.safetensors" in err
@@ -138,7 +138,7 @@ def test_tensors_of_a_component_that_the_model_lacks_are_said_to_be_left_out(tmp
     absent = {f"{stem}.lora_down.weight": torch.ones(2, 4), f"{stem}.lora_up.weight": torch.ones(4, 2)}
     save_file({**load_file(tmp_path / "a.safetensors"), **absent}, tmp_path / "b.safetensors")
     assert run("convert", "--model", "zoo:base", tmp_path / "b.safetensors", "-o", tmp_path / "o.safetensors") == 0
-    assert "2 tensors are for text_encoder_2, which the model lacks" in capsys.readouterr().out
+    assert "2 tensors are for text_encoder_2" in capsys.readouterr().out
 
 
 def test_numbers_that_the_dtype_loses_are_said(tmp_path: Path, base: ModelFile, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,7 +150,8 @@ def test_numbers_that_the_dtype_loses_are_said(tmp_path: Path, base: ModelFile, 
     out = tmp_path / "o.safetensors"
     assert run("convert", "--model", "zoo:base", tmp_path / "tiny.safetensors", "-o", out) == 0
     said = capsys.readouterr().out
-    assert "warning: numbers too small for fp16: 3 tensors lose more than 1 %" in said and "lora_up.weight, 1 of it" in said
+    assert "warning: numbers too small for fp16: 3 tensors lose more than 1 %" in said
+    assert "lora_up.weight loses most, 1 of it" in said
     assert run("convert", "--model", "zoo:base", tmp_path / "tiny.safetensors", "-o", out, "--dtype", "bf16") == 0
     assert "warning" not in capsys.readouterr().out
     assert close(deltas(out, base), deltas(tmp_path / "a.safetensors", base), 1e-2)
@@ -179,7 +180,7 @@ def test_an_extracted_adapter_holds_the_second_text_encoder_too(tmp_path: Path, 
     out = tmp_path / "o.safetensors"
     assert run("extract", "--base", base, "--tuned", tuned, "--rank", 4, "-o", out) == 0
     assert all(key.startswith("lora_te2_") for key in load_file(out))
-    assert "not looked at: vae" in capsys.readouterr().out
+    assert "not compared: vae" in capsys.readouterr().out
 
 
 def test_a_misspelt_part_is_not_left_out_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -44,7 +44,7 @@ def test_answers_are_taken_in_and_the_agreement_is_told(folder: Path, made: Blin
     files = [str(exported(tmp_path / f"{n}.json", made.session, n, scores(made.session, taste))) for n in ("Ann", "Ben")]
     assert main(["blind", str(folder), "--take", *files]) == 0
     said = capsys.readouterr().out
-    assert "Ann: 14 of 14 answers taken\n" in said
+    assert "Ann: 14 of 14 answers imported\n" in said
     assert "2 of 3 raters have answered" in said
     assert "2 raters on 12 images: Krippendorff's alpha 1.00 [1.00, 1.00]" in said
     assert "alpha 0.45: 9.00 [9.00, 9.00], 2 raters, 4 images, 4 prompts" in said
@@ -56,7 +56,7 @@ def test_taking_a_file_twice_changes_nothing_and_says_so(folder: Path, made: Bli
     assert main(["blind", str(folder), "--take", file, file]) == 0
     before = (folder / "blind" / stored(folder)[0]).stat().st_mtime_ns
     assert main(["blind", str(folder), "--take", file]) == 0
-    assert "was taken already, nothing changed" in capsys.readouterr().out
+    assert "already imported, nothing changed" in capsys.readouterr().out
     assert [(folder / "blind" / name).stat().st_mtime_ns for name in stored(folder)] == [before]
 
 
@@ -65,7 +65,7 @@ def test_a_later_file_of_the_same_rater_replaces_the_earlier_and_says_so(folder:
     for name, score in (("Ann", 5), ("ANN ", 8)):
         file = exported(tmp_path / "a.json", made.session, name, dict.fromkeys(made.session.shows, score))
         assert main(["blind", str(folder), "--take", str(file)]) == 0
-    assert "it replaces what the same rater had sent before" in capsys.readouterr().out
+    assert "replacing this rater's earlier answers" in capsys.readouterr().out
     assert load_run(folder).images["rating"].dropna().unique().tolist() == [8.0]
 
 

@@ -72,9 +72,9 @@ def test_a_calibration_tells_a_margin_for_each_gate_and_goes_on_where_it_stopped
     (["empty.py"], "empty.py has no SUITE at module level"),
     (["broken.py"], "broken.py, line 1: ZeroDivisionError"),
     (["wrong.py"], "the baseline 'alpha=7'"),
-    (["tiny.py", "--repeats", "0"], "--repeats 0: expected a whole number of at least 1"),
+    (["tiny.py", "--repeats", "0"], "--repeats 0: expected a positive integer"),
     (["tiny.py", "--confidence", "1"], "--confidence 1: expected a share from 0.5 to 0.999"),
-    (["tiny.py", "--guidance", "7"], "--guidance 7: the suite has 1, 4"),
+    (["tiny.py", "--guidance", "7"], "it has 1, 4"),
     (["tiny.py", "--device", "tpu"], "unknown device 'tpu'; expected cpu, cuda or cuda:N"),
 ])
 def test_what_cannot_be_calibrated_is_refused_before_anything_is_made(

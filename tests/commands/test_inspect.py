@@ -134,7 +134,7 @@ def test_scaled_weights_are_counted(tmp_path):
     ("zoo:sketch-peft", ["  alpha          8"], "the header's lora_adapter_metadata"),
     ("zoo:sketch-peft-folder", ["  alpha          8"], "adapter_config.json"),
     ("zoo:sketch", ["  alpha          8"], "alpha tensors"),
-    ("zoo:sketch-original", ["  alpha missing  in 64 modules, which counts as alpha = rank"], "")])
+    ("zoo:sketch-original", ["  alpha missing  in 64 modules; alpha = rank is assumed"], "")])
 def test_the_strength_of_an_adapter_is_told_from_where_it_stands(name, said, where, capsys):
     text = told(zoo.resolve(name), capsys).splitlines()
     assert [line for line in text if line.startswith("  alpha ")] == said
