@@ -15,6 +15,7 @@ from harness.cache import ImageCache, shared_key
 from harness.declare import Candidate, Suite
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.records import Cell, Defect, Fit, NoiseFloor, Sample
+from harness.records.validity import smaller_batches
 from harness.run.batching import GridKeys, pack
 from harness.run_folder.folder import slug
 from harness.run_folder.ledger import Ledger
@@ -208,13 +209,7 @@ class Gallery:
         return self._keys[size].of(identity)
 
     def _smaller(self, name: str) -> list[int]:
-        """The batch sizes below the declared one at which images of a candidate can have been made: those under a refusal."""
-        refused = [fit.batch_size for fit in self.ledger.fits(name) if not fit.fits]
-        sizes, size = [], self.suite.grid.batch_size // 2
-        while refused and size >= 1 and size >= min(refused) // 2:
-            sizes.append(size)
-            size //= 2
-        return sizes
+        return smaller_batches(self.suite.grid.batch_size, self.ledger.fits(name))
 
 
 def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:

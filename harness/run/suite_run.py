@@ -168,7 +168,7 @@ class SuiteRun:
         doing = f"{self.suite.name} {candidate.name}"
         self.progress.advance(self._shown - self._counted, doing)
         floor = candidate.name == self.suite.baseline and self.suite.grid.batch_size > 1 and not self.ledger.has_floor(
-            candidate.name, weights.identity)
+            candidate.name, weights.identity, self.suite.grid.batch_size)
         untried = any(gate.value == "identities" for gate in self.suite.gates) and not self.ledger.tried(candidate.name)
         if absent or floor or untried or not self.ledger.covered(candidate.name):
             with self._stages.stage(candidate.name, "materialise", failures):

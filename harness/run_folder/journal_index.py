@@ -13,14 +13,13 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from harness.records import Cell, Sample, write_atomically
+from harness.records.validity import Claim, sha_of
 
 INDEX_FORMAT: Final = 1
 """In the index's first line. Another format is not read: the journal is, and an index of this format replaces it."""
 
 Stat: TypeAlias = tuple[int, int, int, int]
 """Size, mtime and ctime in nanoseconds, inode."""
-Claim: TypeAlias = tuple[int, str, str, str, str]
-"""What a measurement was made with: version, setting, key of the reference, SHA-256 of the image and of the reference."""
 
 
 @dataclass(kw_only=True)
@@ -114,12 +113,6 @@ def _claims(candidate: str, metric: str, claims: Mapping[str, Claim], by_key: Ma
     live = {key: claim for key, claim in claims.items() if claim[3:] == (sha_of(key, by_key), sha_of(claim[2], by_key))}
     return {"candidate": candidate, "metric": metric, "key": list(live), "version": _folded([c[0] for c in live.values()]),
             "setting": _folded([c[1] for c in live.values()]), "reference": _folded([c[2] for c in live.values()])}
-
-
-def sha_of(key: str, by_key: Mapping[str, Sample]) -> str:
-    """The SHA-256 of the newest image of a key; empty where there is none."""
-    found = by_key.get(key)
-    return found.sha256 if found is not None else ""
 
 
 def _folded(column: Sequence[Any]) -> Any:

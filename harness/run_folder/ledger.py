@@ -13,9 +13,11 @@ from typing import Any, Final
 
 from harness.records import (
     RUN_FORMAT,
+    BatchCurve,
     Cell,
     Coverage,
     Defect,
+    Durations,
     Fit,
     Journal,
     Latency,
@@ -23,18 +25,23 @@ from harness.records import (
     Measurement,
     Memory,
     NoiseFloor,
+    Power,
     Record,
     Sample,
+    Timeline,
     Weights,
     from_line,
     standing_looks,
     to_line,
     write_atomically,
 )
+from harness.records.validity import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
 from harness.run_folder import journal_index
 from harness.run_folder.image_files import ImageFiles
-from harness.run_folder.journal_index import Claim, Held, Stat, sha_of
+from harness.run_folder.journal_index import Held, Stat
 
+IDENTITIES: Final = "identities"
+"""The stage of coverage that says which identities a merge keeps."""
 INDEX_LINES: Final = 5000
 """The index is renewed when so many lines, or an eighth of all, have come after it."""
 
@@ -143,17 +150,17 @@ class Ledger:
 
     def announce(self, weights: Weights) -> None:
         """States what a candidate now is, unless the last thing said of it was the same."""
-        if self._weights.get(weights.candidate) != weights:
+        if self._latest.weights(weights.candidate) != weights:
             self.add([weights])
 
     def identity(self, candidate: str) -> str:
         """The identity last announced for a candidate; empty when there is none."""
-        weights = self._weights.get(candidate)
+        weights = self._latest.weights(candidate)
         return weights.identity if weights else ""
 
     def setting(self, candidate: str) -> str:
         """The hash of how a candidate is timed, as last announced; empty when there is none."""
-        weights = self._weights.get(candidate)
+        weights = self._latest.weights(candidate)
         return weights.setting if weights else ""
 
     def missing(self, candidate: str, cells: Iterable[tuple[Cell, str]]) -> list[Cell]:
@@ -188,32 +195,31 @@ class Ledger:
 
     def covered(self, candidate: str) -> bool:
         """Whether all rows of the coverage of the candidate's present weights are in the journal."""
-        rows = self._coverage.get(candidate, {})
-        return bool(rows) and len(rows) >= max(rows.values())
+        rows = [row for row in self._latest.of(Coverage, candidate) if row.stage != IDENTITIES]
+        return bool(rows) and len(rows) >= max(row.of for row in rows)
 
     def tried(self, candidate: str) -> bool:
         """Whether the journal says which identities the merge of the candidate's present weights keeps."""
-        return candidate in self._tried
+        return any(row.stage == IDENTITIES for row in self._latest.of(Coverage, candidate))
 
     def latency(self, candidate: str) -> Latency | None:
         """The latency of the candidate as it is timed now; it counts only together with its memory figures."""
-        latency, memory = self._latencies.get(candidate), self._memories.get(candidate)
-        now = self._weights.get(candidate)
-        if latency is None or memory is None or now is None or not latency.setting == memory.setting == now.setting:
-            return None
-        return latency
+        weights = self._latest.weights(candidate)
+        timed = [record for record in self._latest.of(Latency, candidate) if is_timed_alike(record, weights)]
+        probed = any(is_timed_alike(record, weights) for record in self._latest.of(Memory, candidate))
+        return timed[0] if timed and probed else None
 
     def fits(self, candidate: str) -> list[Fit]:
         """What is known of the batch sizes that a candidate's present weights fit into memory with, oldest first."""
-        return self._fits.get(candidate, [])
+        return self._latest.of(Fit, candidate)
 
     def defect(self, sample: str) -> str:
         """Why the image of this key is none; empty for a sound one."""
         return self._defects.get(sample, "")
 
-    def has_floor(self, candidate: str, identity: str) -> bool:
-        """Whether what a batch alone changes was measured on these weights."""
-        return self._floors.get(candidate) == identity
+    def has_floor(self, candidate: str, identity: str, batch_size: int) -> bool:
+        """Whether what a batch of this size alone changes was measured on these weights."""
+        return any(is_floor_of(floor, identity, batch_size) for floor in self._latest.of(NoiseFloor, candidate))
 
     def look(self, look: Look) -> None:
         """Writes a look, and so takes back those that an earlier session wrote from its number on; nothing where the same look
@@ -231,7 +237,7 @@ class Ledger:
         by_key, measured, nothing = self._held.by_key, self._held.measured, dict[str, Claim]()
         for sample, reference in pairs:
             claim = measured.get((sample.candidate, metric), nothing).get(sample.key)
-            if claim != (version, setting, reference, sample.sha256, sha_of(reference, by_key) if reference else ""):
+            if claim != (version, setting, reference, sample.sha256, sha_of(reference, by_key)):
                 return False
         return True
 
@@ -248,13 +254,7 @@ class Ledger:
 
     def _load(self, stats: dict[str, tuple[str, Stat]] | None = None) -> None:
         """Reads the index and the lines after it; `stats` are those known by this session already."""
-        self._weights: dict[str, Weights] = {}
-        self._coverage: dict[str, dict[tuple[str, str], int]] = {}
-        self._tried: set[str] = set()
-        self._latencies: dict[str, Latency] = {}
-        self._memories: dict[str, Memory] = {}
-        self._fits: dict[str, list[Fit]] = {}
-        self._floors: dict[str, str] = {}
+        self._latest = LatestRecords()
         self._defects: dict[str, str] = {}
         self._looks: list[Look] = []
         with _without_collector():
@@ -291,39 +291,21 @@ class Ledger:
             held.by_key[record.key] = record
         elif isinstance(record, Measurement):
             held.measured.setdefault((record.candidate, record.metric), {})[record.sample] = (
-                record.version, record.setting, record.reference,
-                sha_of(record.sample, held.by_key), sha_of(record.reference, held.by_key))
+                claim_of(record.version, record.setting, (record.sample, record.reference), held.by_key))
         else:
             held.others.append(to_line(record))
             self._place(record)
 
     def _place(self, record: Record) -> None:
         match record:
-            case Weights():
-                before = self._weights.get(record.candidate)
-                if before is not None and before.identity != record.identity:
-                    self._coverage.pop(record.candidate, None)
-                    self._tried.discard(record.candidate)
-                    self._fits.pop(record.candidate, None)
-                self._weights[record.candidate] = record
-            case Coverage(stage="identities"):
-                self._tried.add(record.candidate)
-            case Coverage():
-                self._coverage.setdefault(record.candidate, {})[record.stage, record.component] = record.of
-            case Latency():
-                self._latencies[record.candidate] = record
-            case Memory():
-                self._memories[record.candidate] = record
-            case Fit():
-                self._fits.setdefault(record.candidate, []).append(record)
             case Defect():
                 self._defects[record.sample] = record.why
-            case NoiseFloor():
-                self._floors[record.candidate] = record.setting
             case Look():
                 self._looks.append(record)
+            case Timeline() | Power() | Durations() | BatchCurve():
+                pass  # large, and never asked for
             case _:
-                pass
+                self._latest.take(record)
 
 
 @contextmanager

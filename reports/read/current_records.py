@@ -1,4 +1,5 @@
-"""Which records of a journal count for the suite as it is declared now, and, of those that do not, why."""
+"""Which records of a journal count for the suite as it is declared now, and, of those that do not, why.
+What a later record makes void, and what a measurement or a timing holds for, is harness/records/validity.py."""
 
 from __future__ import annotations
 
@@ -30,6 +31,7 @@ from harness.records import (
     sample_key,
     standing_looks,
 )
+from harness.records.validity import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, smaller_batches
 from reports.read.looks import asked, exits
 
 Place: TypeAlias = tuple[str, Cell]
@@ -56,14 +58,12 @@ class Gap:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Standing:
-    """The records that count, all of declared candidates, and the gaps that the others leave. `changed` names for each
-    input file that was changed between candidates those that ran before the change; `defects` says by the key of a sample why
-    its image is none. `looks` are those of the present race; where there are any, the images that they asked for count and
-    no others, and what they did not ask for is no gap."""
+class CurrentRecords:
+    """The records that count beside images and measurements, all of declared candidates. `changed` names for each input file that
+    was changed between candidates those that ran before the change; `defects` says by the key of a sample why its image is
+    unusable. `looks` are those of the present race; where there are any, the images that they asked for count and no others, and
+    what they did not ask for is not a gap."""
 
-    samples: Mapping[Place, Sample]
-    measurements: tuple[Measurement, ...]
     coverage: tuple[Coverage, ...]
     latency: Mapping[str, Latency]
     memory: Mapping[str, Memory]
@@ -74,12 +74,20 @@ class Standing:
     fits: tuple[Fit, ...]
     floors: tuple[NoiseFloor, ...]
     defects: Mapping[str, str]
+    failures: tuple[Failure, ...]
     weights: Mapping[str, Weights]
     finished: Mapping[str, Finished]
-    failures: tuple[Failure, ...]
-    gaps: tuple[Gap, ...]
     changed: Mapping[str, tuple[str, ...]]
-    looks: tuple[Look, ...]
+    looks: tuple[Look, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing(CurrentRecords):
+    """The current records of a journal with the images and measurements that count, and the gaps that the others leave."""
+
+    samples: Mapping[Place, Sample]
+    measurements: tuple[Measurement, ...]
+    gaps: tuple[Gap, ...]
 
 
 def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks: Sequence[Look] | None = None) -> Standing:
@@ -91,7 +99,7 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
     parts = asked(looks) if looks else None
     declared = {c.name: c for c in suite.candidates}
     own = [r for r in records if r.candidate in declared]
-    last = _latest(own)
+    last = LatestRecords(own).records()
     weights = {r.candidate: r for r in last if isinstance(r, Weights)}
     refused = {name: OTHER_DECLARATION for name, w in weights.items() if w.declared != declared[name].key}
     changed = changed_files(own, {name: w for name, w in weights.items() if name not in refused})
@@ -115,9 +123,9 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
                     looks=tuple(looks), changed=changed, failures=failures, timeline=_timed(last, Timeline, weights, refused)[0],
                     power=_timed(last, Power, weights, refused)[0], durations=_timed(last, Durations, weights, refused)[0],
                     curves=_timed(last, BatchCurve, weights, refused)[0],
-                    fits=tuple(r for r in fits if r.setting == weights[r.candidate].setting),
+                    fits=tuple(r for r in fits if is_timed_alike(r, weights[r.candidate])),
                     floors=tuple(r for r in last if isinstance(r, NoiseFloor) and r.candidate in weights
-                                 and r.setting == weights[r.candidate].identity and r.batch_size == suite.grid.batch_size),
+                                 and is_floor_of(r, weights[r.candidate].identity, suite.grid.batch_size)),
                     defects={r.sample: r.why for r in own if isinstance(r, Defect) and r.sample in keys},
                     coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused),
                     finished={r.candidate: r for r in last if isinstance(r, Finished) and r.candidate not in refused})
@@ -138,50 +146,6 @@ def changed_files(records: Sequence[Record], weights: Mapping[str, Weights]) -> 
     return {file: names for file, names in found.items() if names}
 
 
-def _latest(records: Sequence[Record]) -> list[Record]:
-    """The last record of every subject, samples and measurements aside, in order.
-
-    When a candidate's weights change, a new identity is announced: coverage, failures and the finish of the old one are
-    void, and what did not fit. A Failure is void too when a Finished, or weights, of its candidate follow, and the refusal
-    of a single image when a Latency follows: it fits now.
-    """
-    held: dict[tuple[Any, ...], Record] = {}
-    identities: dict[str, str] = {}
-    for r in records:
-        if isinstance(r, Sample | Measurement | Defect):
-            continue
-        void: tuple[type[Any], ...] = ()
-        if isinstance(r, Weights):
-            changed = identities.get(r.candidate, r.identity) != r.identity
-            void = (Coverage, Finished, Failure, Fit) if changed else (Failure,)
-            identities[r.candidate] = r.identity
-        elif isinstance(r, Finished):
-            void = (Failure,)
-        elif isinstance(r, Latency):
-            held = {k: v for k, v in held.items()
-                    if not (isinstance(v, Fit) and v.candidate == r.candidate and v.batch_size == 1)}
-        if void:
-            held = {k: v for k, v in held.items() if not (v.candidate == r.candidate and isinstance(v, void))}
-        subject = (type(r).__name__, r.candidate, *_part(r))
-        held.pop(subject, None)
-        held[subject] = r
-    return list(held.values())
-
-
-def _part(record: Record) -> tuple[Any, ...]:
-    """What a record is about beside its candidate."""
-    match record:
-        case Coverage():
-            return record.stage, record.component
-        case Failure():
-            return (record.stage,)
-        case Fit():
-            return record.batch_size, record.cap_bytes
-        case NoiseFloor():
-            return (record.cell,)
-    return ()
-
-
 def _cells(suite: Suite) -> Iterator[tuple[Cell, tuple[str, str]]]:
     """Every declared cell with its prompt's text and negative."""
     grid = suite.grid
@@ -199,7 +163,8 @@ def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weig
     held = {(r.candidate, r.cell, r.key): r for r in records if isinstance(r, Sample)}
     found: dict[Place, Sample] = {}
     for candidate in (c for c in suite.candidates if c.name in weights):
-        settings = [{**sampling, "batch_size": size} for size in _halved(suite, candidate.name, fits)]
+        sizes = smaller_batches(suite.grid.batch_size, (fit for fit in fits if fit.candidate == candidate.name))
+        settings = [{**sampling, "batch_size": size} for size in sizes]
         for cell, texts in _cells(suite):
             for setting in (sampling, *settings):
                 key = sample_key(weights[candidate.name].identity, cell, texts, setting)
@@ -209,31 +174,21 @@ def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weig
     return found
 
 
-def _halved(suite: Suite, candidate: str, fits: Sequence[Fit]) -> list[int]:
-    """The batch sizes below the declared one at which images of a candidate can have been made: down to half of the smallest
-    that was refused."""
-    refused = [fit.batch_size for fit in fits if fit.candidate == candidate and not fit.fits]
-    sizes, size = [], suite.grid.batch_size // 2
-    while refused and size >= max(1, min(refused) // 2):
-        sizes.append(size)
-        size //= 2
-    return sizes
-
-
 def _measured(records: Sequence[Record]) -> list[tuple[Measurement, bool]]:
-    """The last measurement of each metric on each image, and whether that image, or the one it was compared with, was
-    since made again with other bytes: then it was measured on something that is no longer there."""
-    digests: dict[str, str] = {}
-    changed: dict[str, int] = {}
-    held: dict[tuple[str, str, str], tuple[Measurement, int]] = {}
-    for number, r in enumerate(records):
+    """The last measurement of each metric on each image, and whether that image, or the one it was compared with, has other
+    bytes by now: then it was measured on something that is no longer there."""
+    by_key: dict[str, Sample] = {}
+    latest: dict[tuple[str, str, str], tuple[Measurement, Claim]] = {}
+    for r in records:
         if isinstance(r, Sample):
-            if digests.get(r.key, r.sha256) != r.sha256:
-                changed[r.key] = number
-            digests[r.key] = r.sha256
+            by_key[r.key] = r
         elif isinstance(r, Measurement):
-            held[r.candidate, r.sample, r.metric] = (r, number)
-    return [(m, max(changed.get(m.sample, -1), changed.get(m.reference, -1)) > number) for m, number in held.values()]
+            latest[r.candidate, r.sample, r.metric] = r, _claim(r, by_key)
+    return [(m, claim != _claim(m, by_key)) for m, claim in latest.values()]
+
+
+def _claim(measurement: Measurement, by_key: Mapping[str, Sample]) -> Claim:
+    return claim_of(measurement.version, measurement.setting, (measurement.sample, measurement.reference), by_key)
 
 
 def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Place, Sample], baseline: str,
@@ -264,7 +219,7 @@ def _timed(records: Sequence[Record], kind: type[Timed], weights: Mapping[str, W
            refused: Mapping[str, str]) -> tuple[dict[str, Timed], dict[str, str]]:
     """The records of a kind whose setting is that of their candidate's weights, and for the others why they do not count."""
     found = [r for r in records if isinstance(r, kind)]
-    kept = {r.candidate: r for r in found if r.candidate in weights and r.setting == weights[r.candidate].setting}
+    kept = {r.candidate: r for r in found if is_timed_alike(r, weights.get(r.candidate))}
     return kept, {r.candidate: refused.get(r.candidate, OTHER_TIMING) for r in found if r.candidate not in kept}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,28 +13,16 @@ import pandas as pd
 
 from harness.declare import DESIRABILITY, Candidate, Objective, Suite
 from harness.records import (
-    BatchCurve,
     Cell,
-    Coverage,
-    Durations,
-    Failure,
-    Finished,
-    Fit,
     Journal,
-    Latency,
     Look,
     Measurement,
-    Memory,
-    NoiseFloor,
-    Power,
     Sample,
-    Timeline,
     ValueSpec,
-    Weights,
 )
 from harness.records.values import spec_of, values_from
 from reports.read.baseline import Promoted, read_promoted
-from reports.read.current_records import Gap, sift
+from reports.read.current_records import CurrentRecords, Gap, sift
 from reports.read.field_types import sound_records
 from reports.read.objective import parts_of, with_objective
 from reports.read.ratings import Eyes, with_ratings
@@ -47,35 +35,20 @@ BASE_COLUMNS: Final = ("candidate", "prompt", "text", "split", "seed", "guidance
 LARGEST_SCORE: Final = 1e100
 
 @dataclass(frozen=True, kw_only=True)
-class Run:
+class Run(CurrentRecords):
     """One run as read: `images` has one row per image (candidate, axis columns, prompt, text, split, seed, guidance,
     path, every value, labels, clusters, palette_left, objective); absent values are NaN and `missing` says why. `values` are
     the rows of what the images may have, by name.
-    Only records that still count are here, and only those of declared candidates; `changed` and `looks` are as in Standing."""
+    Only records that still count are here, and only those of declared candidates; see CurrentRecords."""
 
     folder: Path
     suite: Suite
     images: pd.DataFrame
-    coverage: tuple[Coverage, ...]
-    latency: Mapping[str, Latency]
-    memory: Mapping[str, Memory]
-    timeline: Mapping[str, Timeline]
-    power: Mapping[str, Power]
-    durations: Mapping[str, Durations]
-    curves: Mapping[str, BatchCurve]
-    fits: tuple[Fit, ...]
-    floors: tuple[NoiseFloor, ...]
-    defects: Mapping[str, str]
-    failures: tuple[Failure, ...]
-    weights: Mapping[str, Weights]
-    finished: Mapping[str, Finished]
     missing: tuple[Gap, ...]
-    changed: Mapping[str, tuple[str, ...]]
     damaged: tuple[str, ...]
     values: Mapping[str, ValueSpec]
     environment: Mapping[str, Any]
     head: Mapping[str, Any]
-    looks: tuple[Look, ...] = ()
     digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of every image that counts, by its path."""
     eyes: Eyes = field(default_factory=Eyes)
@@ -135,12 +108,9 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     values = {**rows_of(head), **_derived(suite.objective), **eyes.values}
     missing = (*found.gaps, *_gaps(images, suite, found.measurements), *eyes.gaps)
     damaged = [*damaged, *odd, *eyes.damaged]
-    return Run(folder=folder, suite=suite, images=images, failures=found.failures, missing=missing, damaged=tuple(damaged),
-               coverage=found.coverage, latency=found.latency, memory=found.memory, weights=found.weights,
-               timeline=found.timeline, power=found.power, durations=found.durations, curves=found.curves, fits=found.fits,
-               floors=found.floors, defects=found.defects,
-               finished=found.finished, changed=found.changed, values=values, environment=head.get("environment", {}),
-               head=head, looks=found.looks, eyes=eyes, promoted=read_promoted(folder),
+    current = {field.name: getattr(found, field.name) for field in fields(CurrentRecords)}
+    return Run(**current, folder=folder, suite=suite, images=images, missing=missing, damaged=tuple(damaged), values=values,
+               environment=head.get("environment", {}), head=head, eyes=eyes, promoted=read_promoted(folder),
                digests={s.path: s.sha256 for s in found.samples.values()})
 
 

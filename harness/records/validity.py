@@ -1,0 +1,125 @@
+"""Which records of a journal still count: what a later record makes void, and what a measurement, a timing or a batch holds for.
+
+The ledger asks before it does work again, the reports before they count anything, so that both always say the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, Final, TypeAlias, TypeVar
+
+from harness.records.costs import BatchCurve, Durations, Fit, Latency, Memory, Power, Timeline
+from harness.records.events import Failure, Finished, Look, Weights
+from harness.records.images import Coverage, Defect, Measurement, NoiseFloor, Sample
+from harness.records.json_lines import Record
+
+Timed: TypeAlias = Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
+Kind = TypeVar("Kind", bound=Record)
+Claim: TypeAlias = tuple[int, str, str, str, str]
+"""What a measurement was made with: version, setting, key of the reference, SHA-256 of the image and of the reference."""
+NOT_REPLACED: Final = (Sample, Measurement, Defect, Look)
+"""Kinds with rules of their own: images and what was measured on them count by their keys, looks by their race."""
+
+
+def voids(new: Record, old: Record, weights: Weights | None) -> bool:
+    """Whether `new` makes `old`, an earlier record of the same candidate, void; `weights` are those announced last before `new`.
+
+    When a candidate's weights change, a new identity is announced: coverage, failures and the finish of the old one are void, and
+    what did not fit into memory. A failure is void too when weights or a finish follow it, and the refusal of a single image when
+    a latency follows: it fits now.
+    """
+    match new:
+        case Weights():
+            changed = weights is not None and weights.identity != new.identity
+            return isinstance(old, Failure) or (changed and isinstance(old, Coverage | Finished | Fit))
+        case Finished():
+            return isinstance(old, Failure)
+        case Latency():
+            return isinstance(old, Fit) and old.batch_size == 1
+    return False
+
+
+def subject_of(record: Record) -> tuple[Any, ...]:
+    """What a record is about beside its candidate: a later record of the same subject replaces it."""
+    match record:
+        case Coverage():
+            return Coverage, record.stage, record.component
+        case Failure():
+            return Failure, record.stage
+        case Fit():
+            return Fit, record.batch_size, record.cap_bytes
+        case NoiseFloor():
+            return NoiseFloor, record.cell
+    return (type(record),)
+
+
+class LatestRecords:
+    """The last record of every subject that no later record voids, taken one by one in the journal's order. Records of kinds in
+    NOT_REPLACED are passed over."""
+
+    def __init__(self, records: Iterable[Record] = ()) -> None:
+        self._latest: dict[str, dict[tuple[Any, ...], tuple[int, Record]]] = {}
+        self._taken = 0
+        for record in records:
+            self.take(record)
+
+    def take(self, record: Record) -> None:
+        """The next record of the journal."""
+        if isinstance(record, NOT_REPLACED):
+            return
+        own = self._latest.setdefault(record.candidate, {})
+        if isinstance(record, Weights | Finished | Latency):
+            weights = self.weights(record.candidate)
+            for subject in [subject for subject, (_, old) in own.items() if voids(record, old, weights)]:
+                del own[subject]
+        self._taken += 1
+        own.pop(subject := subject_of(record), None)
+        own[subject] = self._taken, record
+
+    def records(self) -> list[Record]:
+        """Every record that counts, in the journal's order."""
+        return [record for _, record in sorted((entry for own in self._latest.values() for entry in own.values()),
+                                               key=lambda entry: entry[0])]
+
+    def of(self, kind: type[Kind], candidate: str) -> list[Kind]:
+        """A candidate's records of a kind, oldest first."""
+        return [record for _, record in self._latest.get(candidate, {}).values() if isinstance(record, kind)]
+
+    def weights(self, candidate: str) -> Weights | None:
+        """What was announced last of a candidate."""
+        entry = self._latest.get(candidate, {}).get((Weights,))
+        return entry[1] if entry is not None and isinstance(entry[1], Weights) else None
+
+
+def is_timed_alike(record: Timed, weights: Weights | None) -> bool:
+    """Whether a record of costs was taken with the setting that the candidate is timed with now."""
+    return weights is not None and record.setting == weights.setting
+
+
+def is_floor_of(record: NoiseFloor, identity: str, batch_size: int) -> bool:
+    """Whether a noise floor was measured on these weights and at this batch size."""
+    return record.setting == identity and record.batch_size == batch_size
+
+
+def smaller_batches(batch_size: int, fits: Iterable[Fit]) -> list[int]:
+    """The batch sizes below the declared one at which images of a candidate can have been made: halves of it, down to half of the
+    smallest that was refused."""
+    refused = [fit.batch_size for fit in fits if not fit.fits]
+    sizes, size = [], batch_size // 2
+    while refused and size >= max(1, min(refused) // 2):
+        sizes.append(size)
+        size //= 2
+    return sizes
+
+
+def claim_of(version: int, setting: str, keys: tuple[str, str], by_key: Mapping[str, Sample]) -> Claim:
+    """What a measurement of the image and the reference with these `keys` (the second may be empty) is made with, while `by_key`
+    are the newest images by key. A measurement counts while its claim is the one that it would have now."""
+    sample, reference = keys
+    return version, setting, reference, sha_of(sample, by_key), sha_of(reference, by_key)
+
+
+def sha_of(key: str, by_key: Mapping[str, Sample]) -> str:
+    """The SHA-256 of the newest image of a key; empty where there is none."""
+    sample = by_key.get(key)
+    return sample.sha256 if sample is not None else ""
