@@ -3,10 +3,11 @@ check comes before all others."""
 
 from __future__ import annotations
 
-import types
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from dataclasses import is_dataclass
+from typing import Any, Final, get_args, get_origin
+
+from harness.declare.misfits import Misfit, Step, misfits, options
 
 LONGEST_NAME: Final = 100
 _LARGEST: Final = 2 ** 63
@@ -21,9 +22,7 @@ def type_problems(declaration: Any, inner: bool = True) -> Iterator[str]:
 
     With `inner`, the fields of nested declarations are checked too; without it, only the types of these declarations.
     """
-    hints = get_type_hints(type(declaration))
-    for spec in fields(declaration):
-        yield from _value(f"field {spec.name}", getattr(declaration, spec.name), hints[spec.name], inner)
+    yield from map(_phrase, misfits(declaration, _fits, inner))
 
 
 def shown(value: object) -> str:
@@ -44,80 +43,72 @@ def name_problem(name: str) -> str:
     return "" if name.isprintable() else f"{shown(name)} holds characters that cannot be printed"
 
 
-def _value(place: str, value: Any, hint: Any, inner: bool) -> Iterator[str]:
-    origin = get_origin(hint)
-    if origin in (Union, types.UnionType):
-        chosen = next((o for o in get_args(hint) if _fits(value, o)), None)
-        if chosen is None:
-            yield _wrong(place, value, _expected(hint))
-        else:
-            yield from _value(place, value, chosen, inner)
-    elif origin is tuple:
-        yield from _tuple(place, value, get_args(hint)[0], inner)
-    elif origin is Mapping:
-        yield from _mapping(place, value, get_args(hint), inner)
-    elif not _fits(value, hint):
-        yield _wrong(place, value, _expected(hint))
-    elif is_dataclass(hint):
-        if inner:
-            yield from (f"{place.removeprefix('field ')}: {phrase}" for phrase in type_problems(value))
-    else:
-        yield from _extreme(place, value)
+def _fits(value: Any, kind: Any) -> bool:
+    return _is_a(value, kind) and not _extreme(value)
 
 
-def _tuple(place: str, value: Any, hint: Any, inner: bool) -> Iterator[str]:
-    if isinstance(value, tuple):
-        for number, item in enumerate(value):
-            yield from _value(f"{place.removeprefix('field ')}[{number}]", item, hint, inner)
-        return
-    many = _WORDS[hint][1] if hint in _WORDS else _expected(hint)
-    worded = str in _options(hint)
-    example = shown(value) if worded and isinstance(value, str) else _EXAMPLES.get(
-        hint, "'model.safetensors'" if worded else f"{_expected(hint)}(...)")
-    given = shown(value) if isinstance(value, str) else f"{shown(value)} ({type(value).__name__})"
-    yield f"{place.removeprefix('field ')} is {given}; expected a tuple of {many}, like ({example},)"
-
-
-def _mapping(place: str, value: Any, hints: tuple[Any, ...], inner: bool) -> Iterator[str]:
-    if not isinstance(value, Mapping):
-        yield _wrong(place, value, "a mapping, like {'name': 'value'}")
-        return
-    for key, item in value.items():
-        yield from _value(f"{place}: the key", key, hints[0], False)
-        yield from _value(f"{place}[{shown(key)}]", item, hints[1], inner)
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if hint is float:
+def _is_a(value: Any, kind: Any) -> bool:
+    if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool)
-    if hint is int:
+    if kind is int:
         return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
+    return isinstance(value, get_origin(kind) or kind)
 
 
-def _extreme(place: str, value: Any) -> Iterator[str]:
-    """Text and numbers of the right type that no file can hold."""
+def _extreme(value: Any) -> str:
+    """What is wrong with text or a number that no file can hold; empty for any other value."""
     if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
-        yield f"{place} has more than 64 bits; expected a smaller number"
+        return "has more than 64 bits; expected a smaller number"
     if isinstance(value, str):
         try:
             value.encode()
         except UnicodeEncodeError:
-            yield f"{place} is {ascii(value)[:80]}, which holds a lone surrogate; expected text that UTF-8 can write"
+            return f"is {ascii(value)[:80]}, which holds a lone surrogate; expected text that UTF-8 can write"
+    return ""
 
 
-def _wrong(place: str, value: object, expected: str) -> str:
-    return f"{place} is None; expected {expected}" if value is None else (
-        f"{place} is {shown(value)} ({type(value).__name__}); expected {expected}")
+def _phrase(misfit: Misfit) -> str:
+    value, hint = misfit.value, misfit.hint
+    before, here = _place(misfit.path)
+    if get_origin(hint) is tuple:
+        return f"{before}{_bare(here)} {_not_a_tuple(value, get_args(hint)[0])}"
+    extreme = _extreme(value)
+    if extreme and any(_is_a(value, kind) for kind in options(hint)):
+        return f"{before}{here} {extreme}"
+    given = "None" if value is None else f"{shown(value)} ({type(value).__name__})"
+    return f"{before}{here} is {given}; expected {_expected(hint)}"
+
+
+def _place(path: tuple[Step, ...]) -> tuple[str, str]:
+    """The way to a value in words: ("", "field seed"), ("prompts[2]: ", "field text"), ("", "field weights: the key")."""
+    before, here = "", ""
+    for step in path:
+        if step.kind == "field":
+            before, here = f"{before}{_bare(here)}: " if here else "", f"field {step.at}"
+        elif step.kind == "item":
+            here = f"{_bare(here)}[{step.at}]"
+        else:
+            here += ": the key" if step.kind == "key" else f"[{shown(step.at)}]"
+    return before, here
+
+
+def _bare(place: str) -> str:
+    return place.removeprefix("field ")
+
+
+def _not_a_tuple(value: Any, hint: Any) -> str:
+    many = _WORDS[hint][1] if hint in _WORDS else _expected(hint)
+    worded = str in options(hint)
+    example = shown(value) if worded and isinstance(value, str) else _EXAMPLES.get(
+        hint, "'model.safetensors'" if worded else f"{_expected(hint)}(...)")
+    given = shown(value) if isinstance(value, str) else f"{shown(value)} ({type(value).__name__})"
+    return f"is {given}; expected a tuple of {many}, like ({example},)"
 
 
 def _expected(hint: Any) -> str:
-    options = _options(hint)
-    names = ["a path" if option is str and any(map(is_dataclass, options)) else
-             _WORDS[option][0] if option in _WORDS else f"harness.{option.__name__}" for option in options]
+    if get_origin(hint) is Mapping:
+        return "a mapping, like {'name': 'value'}"
+    allowed = options(hint)
+    names = ["a path" if option is str and any(map(is_dataclass, allowed)) else
+             _WORDS[option][0] if option in _WORDS else f"harness.{option.__name__}" for option in allowed]
     return f"{', '.join(names[:-1])} or {names[-1]}" if len(names) > 1 else names[0]
-
-
-def _options(hint: Any) -> tuple[Any, ...]:
-    """The members of a union; of any other hint, the hint itself."""
-    return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)

@@ -3,14 +3,12 @@ and whoever reads a run relies on kinds. What a suite file may say is for the ch
 
 from __future__ import annotations
 
-import types
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import fields, is_dataclass
-from functools import cache
-from typing import Any, Final, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_origin
 
 from harness.declare import Suite
+from harness.declare.misfits import Misfit, misfits, options
 from harness.records import Measurement, Record, Sample
 
 _LARGEST: Final = 2**63
@@ -60,51 +58,29 @@ def _odd_details(details: Mapping[str, Any]) -> str:
 
 
 def _odd_fields(declaration: Any, place: str) -> str:
-    kind: Any = type(declaration)
-    hints = _hints(kind)
-    return next((said for name, hint in hints.items() if (said := _odd(getattr(declaration, name), hint, f"{place}.{name}"))), "")
+    """What is wrong with the first field that is not of its kind, in words; an empty string if nothing is."""
+    return next((_phrase(misfit, place) for misfit in misfits(declaration, _fits)), "")
 
 
-@cache
-def _hints(kind: Any) -> dict[str, Any]:
-    hints = get_type_hints(kind)
-    return {spec.name: hints[spec.name] for spec in fields(kind)}
+def _phrase(misfit: Misfit, place: str) -> str:
+    for step in misfit.path:
+        if step.kind == "field":
+            place += f".{step.at}"
+        elif step.kind == "key":
+            place = f"a name in {place}"
+        else:
+            place += f"[{step.at!r}]"
+    allowed = options(misfit.hint)
+    # Of several kinds, the one whose class it has is what it was meant to be.
+    meant = [kind for kind in allowed if kind is type(misfit.value)] or allowed
+    return f"{place} is {_shown(misfit.value)}; expected {' or '.join(map(_expected, meant))}"
 
 
-def _odd(value: Any, hint: Any, place: str) -> str:
-    """What is wrong with a value, or with the first part of it that is not of its kind; an empty string if nothing is."""
-    origin = get_origin(hint)
-    if hint is Any:
-        return ""
-    if origin in (Union, types.UnionType):
-        return _odd_choice(value, get_args(hint), place)
-    if not _fits(value, hint):
-        return f"{place} is {_shown(value)}; expected {_expected(hint)}"
-    if origin is tuple:
-        members = [(one, get_args(hint)[0], f"{place}[{at}]") for at, one in enumerate(value)]
-    elif origin is Mapping:
-        kind, of = get_args(hint)
-        members = [(key, kind, f"a name in {place}") for key in value] + [(one, of, f"{place}[{key!r}]")
-                                                                          for key, one in value.items()]
-    else:
-        return _odd_fields(value, place) if is_dataclass(value) else ""
-    return next((said for member in members if (said := _odd(*member))), "")
-
-
-def _odd_choice(value: Any, options: tuple[Any, ...], place: str) -> str:
-    """As `_odd`, of a value that may be of several kinds: what is said is of the one whose class it has, if there is one."""
-    told = {option: _odd(value, option, place) for option in options}
-    if "" in told.values():
-        return ""
-    return told.get(type(value)) or f"{place} is {_shown(value)}; expected {' or '.join(map(_expected, options))}"
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if hint is float:
+def _fits(value: Any, kind: Any) -> bool:
+    if kind is float:
         return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_FLOAT
-    if hint is int:
+    if kind is int:
         return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
-    kind = get_origin(hint) or hint
     return isinstance(value, kind) and (not isinstance(value, str) or _writable(value))
 
 
