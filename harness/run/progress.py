@@ -72,10 +72,12 @@ class Bar:
         self.heartbeat = Heartbeat(self._line, clock)
         self._started: float | None = None
         self._lines = threading.Lock()
+        self._mid_line = True
 
     def start(self) -> None:
         """Shows the bar; it is drawn on standard error so that piped output stays clean."""
         self._started = self.clock() if self._started is None else self._started
+        self._mid_line = True  # whoever shows it may have written half a line, as pytest does
         if self.rich is not None:
             return
         if not (sys.stderr.isatty() or in_notebook()):
@@ -126,7 +128,8 @@ class Bar:
             self.heartbeat.last = now
             elapsed = now - (now if self._started is None else self._started)
             left = f"about {(self.total - self.done) * elapsed / self.done:.0f} s left" if self.done else "time left unknown"
-            print(f"\n[{self.done}/{self.total} images, {elapsed:.0f} s, {left}] {self.doing}", file=sys.stderr, flush=True)
+            before, self._mid_line = "\n" if self._mid_line else "", False
+            print(f"{before}[{self.done}/{self.total} images, {elapsed:.0f} s, {left}] {self.doing}", file=sys.stderr, flush=True)
 
 
 class Heartbeat:

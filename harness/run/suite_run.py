@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -26,6 +24,7 @@ from harness.run.images import Gallery, Made
 from harness.run.latency import timing_setting
 from harness.run.measurement import Meter
 from harness.run.progress import Progress
+from harness.run.quiet import quiet_libraries
 from harness.run.refusal import refusal
 from harness.run.run_json import RunJson, Session
 from harness.run.stages import Stages
@@ -85,7 +84,7 @@ class SuiteRun:
 
     def _open(self, suite_file: str, cache: ImageCache) -> None:
         sweep(self.folder)
-        _hush()
+        quiet_libraries()
         set_determinism()
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
@@ -148,46 +147,19 @@ class SuiteRun:
         failures: list[Failure] = []
         self._shown = 0
         with self._stages.stage(candidate.name, "read the model files", failures):
-            self.bench.inspect(candidate)
-            weights = self.bench.weights(candidate)
-            if fresh := candidate.name in self._fresh:
-                self._fresh.discard(candidate.name)
-                self.ledger.forget(candidate.name)
-            self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
-                self.suite, weights.identity, self.head["environment"])))
+            identity, fresh = self._announce(candidate)
         if failures:
             return self._give_up(candidate, failures)
         with self._stages.stage(candidate.name, "look for images", failures):
             # Fresh means from nobody: not from another candidate of the same weights, nor from a shared cache.
-            absent = list(self.gallery.wanted(candidate.name)) if fresh else self.gallery.absent(candidate, weights.identity)
+            absent = list(self.gallery.wanted(candidate.name)) if fresh else self.gallery.absent(candidate, identity)
         if failures:
             return self._give_up(candidate, failures)
         reused = len(self.gallery.wanted(candidate.name)) - len(absent)
         # What an earlier look at the candidate asked for was counted then.
         self._shown = max(reused, self._counted)
-        doing = f"{self.suite.name} {candidate.name}"
-        self.progress.advance(self._shown - self._counted, doing)
-        floor = candidate.name == self.suite.baseline and self.suite.grid.batch_size > 1 and not self.ledger.has_floor(
-            candidate.name, weights.identity, self.suite.grid.batch_size)
-        untried = any(gate.value == "identities" for gate in self.suite.gates) and not self.ledger.tried(candidate.name)
-        if absent or floor or untried or not self.ledger.covered(candidate.name):
-            with self._stages.stage(candidate.name, "materialise", failures):
-                prepared = self.bench.prepare(candidate)
-                texts = self._embeddings(prepared)
-                text_coverage = coverage_of_texts(candidate.name, self.suite.grid.prompts, texts.values())
-                self.ledger.cover(candidate.name, (*prepared.coverage, *text_coverage))
-                if untried:
-                    self.ledger.add(identities_of(candidate, self.bench.library))
-            if failures:
-                return self._give_up(candidate, failures)
-            with self._stages.stage(candidate.name, "sample", failures):
-                made = Made(candidate=candidate, identity=weights.identity, phases=prepared.phases, texts=texts)
-                self._meter.begin(candidate.name)
-                self.gallery.make(made, absent, partial(self._took, doing))
-                if floor:
-                    self.gallery.measure_floor(made)
-            # Nothing of this candidate may still be on its way when the next one begins, or is timed.
-            self._meter.settle()
+        self.progress.advance(self._shown - self._counted, f"{self.suite.name} {candidate.name}")
+        self._make(candidate, identity, absent, failures)
         if not failures:
             # Also where nothing was sampled now: unusable images stay unusable.
             with self._stages.stage(candidate.name, "sample", failures):
@@ -197,10 +169,46 @@ class SuiteRun:
                                 lambda metric: self._stages.stage(candidate.name, metric, failures))
         if failures:
             return self._give_up(candidate, failures)
-        done = Finished(candidate=candidate.name, identity=weights.identity, sampled=len(absent), reused=reused,
+        done = Finished(candidate=candidate.name, identity=identity, sampled=len(absent), reused=reused,
                         seconds=time.perf_counter() - started)
         self.ledger.add([done])
         return done
+
+    def _announce(self, candidate: Candidate) -> tuple[str, bool]:
+        """Reads the candidate's files and notes its weights; their identity, and whether its images are to be made again."""
+        self.bench.inspect(candidate)
+        weights = self.bench.weights(candidate)
+        if fresh := candidate.name in self._fresh:
+            self._fresh.discard(candidate.name)
+            self.ledger.forget(candidate.name)
+        self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
+            self.suite, weights.identity, self.head["environment"])))
+        return weights.identity, fresh
+
+    def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:
+        """Materialises the candidate if anything of it is missing, and samples the absent cells. Afterwards nothing of it is
+        still being written or measured."""
+        floor = candidate.name == self.suite.baseline and self.suite.grid.batch_size > 1 and not self.ledger.has_floor(
+            candidate.name, identity, self.suite.grid.batch_size)
+        untried = any(gate.value == "identities" for gate in self.suite.gates) and not self.ledger.tried(candidate.name)
+        if not (absent or floor or untried or not self.ledger.covered(candidate.name)):
+            return
+        with self._stages.stage(candidate.name, "materialise", failures):
+            prepared = self.bench.prepare(candidate)
+            texts = self._embeddings(prepared)
+            text_coverage = coverage_of_texts(candidate.name, self.suite.grid.prompts, texts.values())
+            self.ledger.cover(candidate.name, (*prepared.coverage, *text_coverage))
+            if untried:
+                self.ledger.add(identities_of(candidate, self.bench.library))
+        if failures:
+            return
+        with self._stages.stage(candidate.name, "sample", failures):
+            made = Made(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts)
+            self._meter.begin(candidate.name)
+            self.gallery.make(made, absent, partial(self._took, f"{self.suite.name} {candidate.name}: sample"))
+            if floor:
+                self.gallery.measure_floor(made)
+        self._meter.settle()
 
     def _took(self, doing: str, samples: Sequence[Sample], pixels: Images) -> None:
         """Images were written: they are measured while the next are sampled."""
@@ -284,11 +292,3 @@ class SuiteRun:
     def leave_out(self, names: Sequence[str]) -> None:
         """Notes the candidates that were declared but not selected for this session."""
         self.run_json.note(not_selected=list(names))
-
-
-def _hush() -> None:
-    """Keeps back what torchao, diffusers and transformers say about each other's versions while they are imported;
-    a user can do nothing about it, and it would break the progress bar."""
-    for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
-        os.environ.setdefault(name, "error")
-    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
