@@ -79,3 +79,27 @@ def test_candidates_that_the_device_does_not_offer_are_not_selected(tmp_path: Pa
     of = SuiteSession(declared, "s.py", session_options(tmp_path), Silent())
     of.select(declared.candidates)
     assert of.selected == ["alpha=0", "alpha=0.5", "alpha=1"]
+
+
+class Recorder(Silent):
+    """Remembers what was begun."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+
+    def begin(self, doing: str) -> None:
+        self.begun.append(doing)
+
+
+def test_the_display_hears_of_every_stage(tmp_path: Path, ran: SuiteSession, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(SuiteRun, "costs", lambda *_: [])
+    display = Recorder()
+    of = SuiteSession(ran.suite, "s.py", session_options(tmp_path / "again"), display)
+    try:
+        of.go()
+    finally:
+        of.close()
+    own = dict.fromkeys(text for text in display.begun if text.startswith("tiny alpha=0.5: "))
+    stages = ("read the model files", "look for images", "materialise", "sample")
+    assert list(own) == [f"tiny alpha=0.5: {stage}" for stage in stages]
+    assert display.begun[-3:] == ["tiny: timing the candidates", "tiny: judging", "tiny: writing the page"]
