@@ -35,5 +35,6 @@ def run(given: argparse.Namespace) -> int:
     recommendation = recommend(read)
     verdicts = judge(read, recommendation)
     Console(highlight=False).print(terminal_table(read, recommendation, verdicts))
-    print("\n".join(closing_lines(read, recommendation, write_page(read, recommendation, verdicts, budget=given.page_budget))))
+    page = write_page(read, recommendation, verdicts, budget=given.page_budget)
+    print("\n".join(closing_lines(read, recommendation, verdicts, page)))
     return 0

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -142,17 +141,18 @@ def _verdict(suite: SuiteSession) -> str:
 
 def _head(session: Session) -> str:
     """All suites in one line: how many picks, and the gates by status."""
-    picks, gates = 0, Counter[str]()
+    from reports.page.summary import by_status
+
+    picks, statuses = 0, list[str]()
     for suite in _reported(session):
         if suite.page is None:
             continue
         picks += suite.analysis().recommendation.pick is not None
         names = dict.fromkeys(gate.name for gate in suite.suite.gates)
-        gates.update(v.status for name in names for v in suite.verdicts(name))
-    order = ("failed", "not_measured", "inconclusive", "passed")
-    gate_counts = ", ".join(f"{gates[status]} {status.replace('_', ' ')}" for status in order if gates[status]) or "none judged"
+        statuses += [v.status for name in names for v in suite.verdicts(name)]
     count = len(_reported(session))
-    return f"**Sweetspot**: {count} suite{'s' if count != 1 else ''}, {picks} with a pick; gates: {gate_counts}."
+    gates = by_status(statuses) or "none judged"
+    return f"**Sweetspot**: {count} suite{'s' if count != 1 else ''}, {picks} with a pick; gates: {gates}."
 
 
 def _write(file: Path, text: str) -> str:

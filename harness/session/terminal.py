@@ -39,7 +39,8 @@ def closing(suites: Sequence[SuiteSession]) -> list[str]:
             lines.append(visible(f"{suite.suite.name}: no verdict and no page ({suite.trouble}); "
                                  f"`sweetspot report {suite.folder}` tries again"))
         else:
-            lines += closing_lines(suite.analysis(), suite.analysis().recommendation, suite.page)
+            analysed = suite.analysis()
+            lines += closing_lines(analysed, analysed.recommendation, analysed.verdicts, suite.page)
     return lines
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
@@ -24,6 +26,7 @@ SWITCH: Final = "switch"
 SECONDS_HEAD: Final = "s/image"
 NAME_WIDTH: Final = 24
 """Longer names are folded."""
+WORST_FIRST: Final = ("failed", "not_measured", "inconclusive", "passed")
 STYLES: Final = {"passed": "green", "failed": "bold red", "inconclusive": "yellow", "not_measured": "dim"}
 
 
@@ -46,9 +49,19 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
     return Group(*parts)
 
 
-def closing_lines(run: Run, recommendation: Recommendation, page: Path) -> list[str]:
-    """The verdict in a line, and the page's path in another: the last lines of a terminal."""
-    return [words.visible(f"{run.suite.name}: {clauses(recommendation.sentence)[0]}"), words.visible(f"page: {page}")]
+def closing_lines(run: Run, recommendation: Recommendation, verdicts: Sequence[Verdict], page: Path) -> list[str]:
+    """The verdict in a line, with the gates and failures that stand against it, and the page's path in another: the last lines of
+    a terminal."""
+    failed = len({failure.candidate for failure in run.failures})
+    facts = [clauses(recommendation.sentence)[0], f"gates: {by_status(v.status for v in verdicts)}" if verdicts else "",
+             f"{words.plural(failed, 'candidate')} failed" if failed else ""]
+    return [words.visible(f"{run.suite.name}: {'; '.join(filter(None, facts))}"), words.visible(f"page: {page}")]
+
+
+def by_status(statuses: Iterable[str]) -> str:
+    """How many verdicts have each status, the worst first: "1 failed, 3 passed"."""
+    counts = Counter(statuses)
+    return ", ".join(f"{counts[status]} {status.replace('_', ' ')}" for status in WORST_FIRST if counts[status])
 
 
 def clauses(sentence: str) -> tuple[str, str]:

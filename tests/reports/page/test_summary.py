@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from harness.records import Failure
 from reports import judge, load_run, markdown, recommend, terminal_table
 from reports.page.summary import MARKDOWN_LIMIT, closing_lines
 from reports.read.run import Run
@@ -31,9 +32,16 @@ def test_the_terminal_shows_intervals_n_the_reading_and_the_sentence(merge_run: 
 
 def test_the_closing_lines_are_the_verdict_and_the_page(merge_run: Run, merge_verdict: Recommendation) -> None:
     hostile = replace(merge_run, suite=replace(merge_run.suite, name="a\x1b[31m\nb"))
-    verdict, page = closing_lines(hostile, merge_verdict, Path("runs/x/report.html"))
+    verdict, page = closing_lines(hostile, merge_verdict, [], Path("runs/x/report.html"))
     assert verdict == f"a\\x1b[31m b: {merge_verdict.sentence.partition('; ')[0]}"
     assert page == f"page: {Path('runs/x/report.html')}"
+
+
+def test_the_closing_line_says_which_gates_and_candidates_failed(merge_run: Run, merge_verdict: Recommendation) -> None:
+    failures = tuple(Failure(candidate=name, stage="sample", error="E", message="m") for name in ("a", "a", "b"))
+    gates = [replace(judge(merge_run, merge_verdict)[0], status=status) for status in ("passed", "failed", "passed")]
+    verdict, _ = closing_lines(replace(merge_run, failures=failures), merge_verdict, gates, Path("x"))
+    assert verdict.endswith("; gates: 1 failed, 2 passed; 2 candidates failed")
 
 
 def test_the_switch_has_a_column_and_the_table_fits_a_hundred_columns(merge_run: Run, merge_verdict: Recommendation) -> None:
