@@ -21,11 +21,11 @@ _DEFAULTS: Final = {"max_bytes": 10_000_000_000, "ttl": 7 * 24 * 3600, "max_entr
 
 
 def open_cache(address: str, size: tuple[int, int]) -> ImageCache:
-    """The cache at an address, for images of `size` (width, height); an empty address gives one that holds nothing.
+    """The cache at an address, for images of `size` (width, height); an empty address gives a cache that stores nothing.
 
-    Entries are signed when the environment variable SWEETSPOT_CACHE_SECRET is set, and then only signed ones are taken.
-    Raises CacheAddressError for anything that is no address, ModuleNotFoundError where Redis' package is missing. A server
-    that is away, or a folder that cannot be written to, is no error here: it counts as one, and the run goes on.
+    If the environment variable SWEETSPOT_CACHE_SECRET is set, entries are signed and only signed ones are accepted.
+    Raises CacheAddressError for an invalid address, ModuleNotFoundError if the Redis package is missing. An unreachable server
+    or an unwritable folder raises nothing: it is counted as an error, and the run continues.
     """
     if not address:
         return NoCache()
@@ -53,12 +53,12 @@ def open_cache(address: str, size: tuple[int, int]) -> ImageCache:
 
 
 def _numbers(where: str, query: str, allowed: tuple[str, ...]) -> dict[str, int]:
-    """The whole numbers above zero of an address's query, with their defaults."""
+    """The positive integers of an address's query, with their defaults."""
     numbers = {name: _DEFAULTS[name] for name in allowed}
     for name, values in parse_qs(query, keep_blank_values=True).items():
         if name not in allowed:
             raise CacheAddressError(f"cache address {where}: unknown setting {name!r}; it takes {' and '.join(allowed)}")
         if not values[-1].isascii() or not values[-1].isdigit() or int(values[-1]) < 1:
-            raise CacheAddressError(f"cache address {where}: {name}={values[-1]!r} is no whole number above zero")
+            raise CacheAddressError(f"cache address {where}: {name} must be a positive integer, got {values[-1]!r}")
         numbers[name] = int(values[-1])
     return numbers

@@ -17,7 +17,7 @@ _LOG: Final = logging.getLogger("sweetspot.cache")
 
 
 class CacheAddressError(ValueError):
-    """An address that names no cache; the text says what was expected."""
+    """An invalid cache address; the message says what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,13 +33,13 @@ class CacheFacts:
 
 
 class ImageCache(Protocol):
-    """PNG bytes by key, shared between runs. Neither method ever raises for what a cache is like."""
+    """PNG bytes by key, shared between runs. Neither method raises for a faulty or unreachable cache."""
 
     def get(self, key: str) -> bytes | None:
-        """The verified PNG, or None; an entry that is damaged or foreign is None and counted as refused."""
+        """The verified PNG, or None. A damaged or foreign entry gives None and is counted as refused."""
 
     def put(self, key: str, data: bytes) -> None:
-        """Offers an image; a cache that is full or away is counted, and said once."""
+        """Offers an image. A full or unreachable cache is counted, and reported once."""
 
     def facts(self) -> CacheFacts:
         """The counts so far."""
@@ -47,7 +47,7 @@ class ImageCache(Protocol):
 
 @dataclass(kw_only=True)
 class Tally:
-    """The running counts of one cache; it says the first error of a kind, once, in the log."""
+    """The running counts of one cache. The first error of each kind is logged once."""
 
     where: str
     hits: int = 0
@@ -58,54 +58,55 @@ class Tally:
     reasons: Counter[str] = field(default_factory=Counter)
 
     def refuse(self, why: str) -> None:
-        """An entry, or an offer, that is not good enough."""
+        """Counts a refused entry or offer."""
         self.refused += 1
         self._say(f"refused: {why}")
 
     def fail(self, why: str) -> None:
-        """The cache itself failed."""
+        """Counts a failure of the cache itself."""
         self.errors += 1
         self._say(f"error: {why}")
 
     def _say(self, why: str) -> None:
         if not self.reasons[why]:
-            _LOG.warning("%s: %s; the run goes on without", self.where, why)
+            _LOG.warning("%s: %s; the run continues without it", self.where, why)
         self.reasons[why] += 1
 
     def facts(self) -> CacheFacts:
-        """As they stand now."""
+        """The counts so far."""
         return CacheFacts(hits=self.hits, misses=self.misses, stored=self.stored, refused=self.refused, errors=self.errors,
                           reasons=dict(self.reasons))
 
 
 class NoCache:
-    """The cache of an empty address: holds nothing."""
+    """The cache of an empty address: stores nothing."""
 
     def get(self, key: str) -> bytes | None:  # noqa: ARG002
-        """Nothing."""
+        """Always None."""
         return None
 
     def put(self, key: str, data: bytes) -> None:
-        """Keeps nothing."""
+        """Stores nothing."""
 
     def facts(self) -> CacheFacts:
-        """Nothing happened."""
+        """All counts are zero."""
         return Tally(where="").facts()
 
 
 def shared_key(key: str, environment: Mapping[str, Any]) -> str:
-    """The key of an image among runs of several machines: records.sample_key, and a hash of what else decides last bits.
+    """The key of an image shared by several machines: records.sample_key and a hash of everything else that affects the last
+    bits.
 
-    Within one run folder the machine is given; a fleet may mix processors and versions, and pictures of two of them must not
-    stand side by side as if one had made them. `environment` is whatever of run.json's environment decides bits (versions of
-    torch and diffusers, name of the processor or GPU, threads per operation).
+    A run folder belongs to one machine, but a fleet may mix processors and versions, and images of two of them must not be
+    compared as if one machine had made them. `environment` is the part of run.json's environment that affects bits (versions
+    of torch and diffusers, name of the processor or GPU, threads per operation).
     """
-    said = json.dumps(environment, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
-    return f"{key}-{hashlib.sha256(said.encode()).hexdigest()[:16]}"
+    text = json.dumps(environment, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=str)
+    return f"{key}-{hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def checked_key(key: str) -> str:
-    """The key, which becomes a file's name. Raises ValueError for one that could not be ours."""
+    """The key, which becomes a file name. Raises ValueError for an invalid one."""
     if not _KEY.fullmatch(key):
-        raise ValueError(f"{key!r} is no key of an image: 8 to 80 digits, small letters and hyphens were expected")
+        raise ValueError(f"{key!r} is not an image key; expected 8 to 80 digits, lower-case letters and hyphens")
     return key

@@ -1,4 +1,4 @@
-"""What stands in a shared cache: a PNG with its own hash, and how little of it is believed."""
+"""Entries of a shared cache: a PNG with its hash, and the checks that it must pass before it is used."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _MAGIC: Final = b"sweetspot image 1\n"
 _DIGEST: Final = 32
 _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _PLAIN_RGB: Final = b"\x08\x02\x00\x00\x00"
-"""Eight bits, red green blue, deflate, the five filters, not interlaced: what the harness writes."""
+"""Eight bits, RGB, deflate, the five filters, not interlaced: the only kind of PNG that the harness writes."""
 
 
 class EntryError(ValueError):
-    """An entry that is not what was put there; the text says in which way."""
+    """An entry that differs from what was stored; the message says how."""
 
 
 def seal(key: str, data: bytes, secret: bytes) -> bytes:
@@ -36,7 +36,7 @@ def unseal(key: str, entry: bytes, secret: bytes, size: tuple[int, int]) -> byte
 
 
 def largest(size: tuple[int, int]) -> int:
-    """Bytes that the entry of an image of (width, height) can have at most: deflate makes noise a little longer."""
+    """The largest size in bytes of an entry for an image of (width, height); deflate makes noise slightly longer."""
     raw = (size[0] * 3 + 1) * size[1]
     return len(_MAGIC) + _DIGEST + raw + raw // 100 + 65536
 
@@ -44,8 +44,8 @@ def largest(size: tuple[int, int]) -> int:
 def check_png(data: bytes, size: tuple[int, int]) -> None:
     """Raises EntryError unless `data` is a whole PNG of 8-bit RGB, of `size` (width, height), as the harness writes it.
 
-    Only IHDR, IDAT and IEND are allowed, so no other decoder's feature can be reached; at most the declared number of
-    bytes is ever inflated.
+    Only IHDR, IDAT and IEND are allowed, so no other feature of a decoder can be reached; at most the declared number of
+    bytes is inflated.
     """
     if not data.startswith(_PNG):
         raise EntryError("not a PNG")
@@ -79,5 +79,5 @@ def _check_pixels(packed: bytes, size: tuple[int, int]) -> None:
 
 
 def _digest(key: str, data: bytes, secret: bytes) -> bytes:
-    said = _MAGIC + key.encode() + b"\n" + data
-    return hmac.digest(secret, said, "sha256") if secret else hashlib.sha256(said).digest()
+    signed = _MAGIC + key.encode() + b"\n" + data
+    return hmac.digest(secret, signed, "sha256") if secret else hashlib.sha256(signed).digest()

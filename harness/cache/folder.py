@@ -14,18 +14,19 @@ from harness.records.atomic import write_atomically
 
 _SUFFIX: Final = ".image"
 _CROWDED: Final = 0.05
-"""The folder is counted anew when this process has added so large a part of the cap."""
+"""The folder's size is counted again when this process has added this share of the cap."""
 _LEFT: Final = 0.9
-"""Eviction goes down to this part of the cap, so that not every entry pays for one."""
+"""Eviction reduces the folder to this share of the cap, so that not every new entry causes one."""
 _ABANDONED_SECONDS: Final = 3600
-"""A temporary file of this age belongs to nobody: entries are written in milliseconds."""
+"""A temporary file of this age is abandoned: entries are written in milliseconds."""
 
 
 class FolderCache:
-    """Entries as files, two hex digits of the key as subfolder. Each file comes by one rename, so every process sees it whole.
+    """Entries as files, in subfolders named by two hex digits of the key. Each file is renamed into place, so other processes
+    see it whole.
 
-    Use is noted in the file's mtime, because most systems do not keep atime. Each process counts only what it adds itself
-    between two looks, so n processes can pass the cap by n twentieths of it for a moment.
+    Use is recorded in the file's mtime, because most systems do not maintain atime. Between two counts, each process knows only
+    what it added itself, so n processes can exceed the cap by n twentieths for a moment.
     """
 
     def __init__(self, root: Path, *, size: tuple[int, int], secret: bytes, max_bytes: int) -> None:
@@ -34,7 +35,7 @@ class FolderCache:
         self._added = max_bytes  # looked at with the first entry
 
     def get(self, key: str) -> bytes | None:
-        """The verified PNG, or None; a refused entry is deleted, so that the next run does not stumble over it."""
+        """The verified PNG, or None. A refused entry is deleted, so that the next run does not meet it again."""
         path = self._path(key)
         try:
             if path.stat().st_size > largest(self.size):
@@ -64,7 +65,7 @@ class FolderCache:
             self._tally.refuse("larger than any image of this size")
             return
         try:
-            # Not synced: a torn entry does not carry its seal, and costs one image.
+            # Not synced: a torn entry has no valid hash and costs only one image.
             write_atomically(path, entry, sync=False)
         except OSError as error:
             self._tally.fail(error.strerror or type(error).__name__)
@@ -82,18 +83,18 @@ class FolderCache:
         return self.root / checked_key(key)[:2] / (key + _SUFFIX)
 
     def _evict(self) -> None:
-        """Deletes the least recently used entries when the folder is over its cap. Two processes may do it at once: a file
-        that is gone already is no error."""
+        """Deletes the least recently used entries if the folder exceeds its cap. Two processes may do this at once, so a file
+        that is already gone is not an error."""
         self._added = 0
-        found: list[tuple[float, int, str]] = []
+        by_age: list[tuple[float, int, str]] = []
         with suppress(OSError):
             for folder in self.root.iterdir():
                 with suppress(OSError), os.scandir(folder) as entries:
-                    found += [(stat.st_mtime, stat.st_size, e.path) for e in entries if (stat := self._ours(e)) is not None]
-        total = sum(size for _, size, _ in found)
+                    by_age += [(stat.st_mtime, stat.st_size, e.path) for e in entries if (stat := self._ours(e)) is not None]
+        total = sum(size for _, size, _ in by_age)
         if total <= self.max_bytes:
             return
-        for _, size, path in sorted(found):
+        for _, size, path in sorted(by_age):
             if total <= self.max_bytes * _LEFT:
                 break
             with suppress(OSError):
@@ -101,7 +102,7 @@ class FolderCache:
             total -= size
 
     def _ours(self, entry: os.DirEntry[str]) -> os.stat_result | None:
-        """The stat of an entry; None for what is not one. An abandoned temporary file is removed on the way."""
+        """The stat of an entry; None for any other file. Removes the file if it is an abandoned temporary one."""
         with suppress(OSError):
             stat = entry.stat(follow_symlinks=False)
             if entry.name.endswith(_SUFFIX):

@@ -11,12 +11,12 @@ from harness.cache.entry import EntryError, largest, seal, unseal
 
 _PREFIX: Final = "sweetspot:image:"
 _PATIENCE: Final = 3
-"""Errors in a row after which the server is left alone for a while, so that a dead one does not cost its timeout per image."""
+"""After this many errors in a row the server is not asked for a while, so that a dead one does not cost a timeout per image."""
 _REST_SECONDS: Final = 30.0
 
 
 class RedisCache:
-    """Entries as strings with a time to live; the server's own maxmemory policy decides what goes earlier."""
+    """Entries as strings with a time to live; the server's maxmemory policy decides which are evicted earlier."""
 
     def __init__(self, client: Any, where: str, *, size: tuple[int, int], secret: bytes, limits: tuple[int, int]) -> None:
         """`limits` are the time to live in seconds and the largest entry in bytes."""
@@ -26,15 +26,15 @@ class RedisCache:
         self._errors_in_a_row, self._rest_until = 0, 0.0
 
     def get(self, key: str) -> bytes | None:
-        """The verified PNG, or None. One byte more than the largest entry is asked for at most, whatever stands there."""
-        found = self._ask("GETRANGE", _PREFIX + checked_key(key), 0, self.max_entry_bytes)
-        if not isinstance(found, bytes) or not found:
+        """The verified PNG, or None. Reads at most one byte more than the largest entry, whatever is stored."""
+        entry = self._ask("GETRANGE", _PREFIX + checked_key(key), 0, self.max_entry_bytes)
+        if not isinstance(entry, bytes) or not entry:
             self._tally.misses += 1
             return None
         try:
-            if len(found) > self.max_entry_bytes:
+            if len(entry) > self.max_entry_bytes:
                 raise EntryError(f"more than {self.max_entry_bytes} bytes")  # noqa: TRY301
-            data = unseal(key, found, self.secret, self.size)
+            data = unseal(key, entry, self.secret, self.size)
         except EntryError as error:
             self._tally.refuse(str(error))
             return None
@@ -42,7 +42,7 @@ class RedisCache:
         return data
 
     def put(self, key: str, data: bytes) -> None:
-        """Stores the entry for its time to live; a refused one that stood there is replaced."""
+        """Stores the entry for its time to live, replacing a refused one."""
         entry = seal(key, data, self.secret)
         if len(entry) > self.max_entry_bytes:
             self._tally.refuse(f"more than {self.max_entry_bytes} bytes")
@@ -54,7 +54,7 @@ class RedisCache:
         return self._tally.facts()
 
     def _ask(self, command: str, *values: Any) -> Any:
-        """The answer to one command, None when there is none."""
+        """The reply to one command; None if there is none."""
         from redis import RedisError
 
         if time.monotonic() < self._rest_until:

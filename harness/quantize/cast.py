@@ -1,4 +1,4 @@
-"""The modes that only cast: fp32, bf16 and fp16, with casts at the module's border."""
+"""The modes that only cast: fp32, bf16 and fp16, with casts at the module's inputs and outputs."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ FP16_ON_CPU: Final = ("fp16 is refused on the CPU: its convolutions have no fast
                       "slower than fp32; use bf16, or a GPU")
 
 NUMBERS: Final = ("timestep", "guidance", "time_ids", "img_ids", "txt_ids")
-"""Inputs of denoisers by name that are no features and keep their precision."""
+"""Inputs of denoisers, by name, that are numbers rather than features and keep their precision."""
 
 
 def to_fp32(module: torch.nn.Module) -> QuantizeReport:
     """Float32 everywhere: the reference of all other modes."""
     import torch
 
-    torch.nn.Module.to(module, torch.float32)  # past the warning of diffusers' own `to`, which concerns other models
+    torch.nn.Module.to(module, torch.float32)  # avoids a warning of diffusers' own `to`, which concerns other models
     return QuantizeReport(quantized=(), kept=tuple(name for name, _ in module.named_parameters()),
                           notes=("float32 weights and arithmetic",))
 
@@ -52,7 +52,7 @@ def _cast(module: torch.nn.Module, dtype: torch.dtype) -> QuantizeReport:
         return value.to(target) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
 
     def enter(path: Any, value: Any) -> Any:
-        # Time steps, guidance and sizes are numbers that embeddings are computed from: 751.3 is 752 in bfloat16.
+        # Embeddings are computed from time steps, guidance and sizes, which must stay exact: 751.3 is 752 in bfloat16.
         number = getattr(value, "ndim", 0) < 2 or any(getattr(part, "key", "") in NUMBERS for part in path)
         return value if number else cast(value, dtype)
 

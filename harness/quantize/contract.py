@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 
 
 class QuantizeError(ValueError):
-    """A mode that cannot be used on this module or device; the text says why and what to use instead."""
+    """A mode that cannot be used on this module or device; the message says why and what to use instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeReport:
-    """Every parameter of the module under exactly one heading, by its name before the change, and notes in words."""
+    """Every parameter of the module in exactly one field, by its name before the change, and notes in words."""
 
     quantized: tuple[str, ...]
     kept: tuple[str, ...]
@@ -30,8 +30,8 @@ class QuantizeReport:
 class QuantizationMode:
     """A row of QUANTIZATION_MODES. `apply` changes a module in place; it then still takes and returns float32.
 
-    `refused` maps a device type to the reason why the mode is not offered there, so that it can be said before
-    anything is loaded. `version` rises when the mode gives other values. `package` is the optional package that the mode needs.
+    `refused` maps a device type to the reason why the mode is not offered there, so that it is reported before anything is
+    loaded. `version` is raised when the mode gives other values. `package` is the optional package that the mode needs.
     """
 
     apply: Callable[[torch.nn.Module], QuantizeReport]

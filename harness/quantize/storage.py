@@ -9,12 +9,12 @@ if TYPE_CHECKING:
 
 
 def stored_bytes(module: torch.nn.Module) -> int:
-    """Bytes of all parameters and buffers, shared ones once; of a quantized tensor its integers and scales count."""
+    """Bytes of all parameters and buffers, shared ones once; a quantized tensor counts as its integers and scales."""
     return sum(_tensor_bytes(tensor) for tensor in [*module.parameters(), *module.buffers()])
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:
-    # torchao's tensors claim the dtype they stand for, so the parts they are made of are counted instead.
+    # torchao's tensors report the dtype they represent, so their parts are counted instead.
     if hasattr(tensor, "__tensor_flatten__"):
         names, _ = tensor.__tensor_flatten__()
         return sum(_tensor_bytes(getattr(tensor, name)) for name in names)

@@ -1,5 +1,5 @@
-"""The run folder as a place on a disk: locked by one process, cleared of what a killed run left, with names any file system
-takes."""
+"""The run folder on disk: locked by one process, cleaned of a killed run's temporary files, with file names that any file
+system accepts."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ class RunInUseError(RunFolderError):
 def lock(folder: Path) -> FolderLock:
     """An exclusive lock on the run folder, held until closed.
 
-    Raises RunInUseError when another process has it, RunFolderError when the folder cannot be made or written to.
+    Raises RunInUseError if another process holds it, RunFolderError if the folder cannot be created or written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         return FolderLock(folder)
     except TakenError as error:
         raise RunInUseError(
-            f"another run is writing to {folder} ({error}); wait for it, or give --runs-dir another folder") from error
+            f"another run is writing to {folder} ({error}); wait for it, or use another folder with --runs-dir") from error
     except OSError as error:
         raise RunFolderError(f"run folder {folder} cannot be used ({error.strerror or error}); "
-                             "give --runs-dir a folder that can be written to") from error
+                             "use a writable folder with --runs-dir") from error
 
 
 def sweep(folder: Path) -> None:
-    """Removes the temporary files of a killed run; the lock is held, so nobody is writing them any more."""
+    """Removes the temporary files of a killed run. The lock is held, so no process is still writing them."""
     for place, _, names in os.walk(folder):
         for name in names:
             if name.startswith(".") and name.endswith(".tmp"):
@@ -40,5 +40,5 @@ def sweep(folder: Path) -> None:
 
 
 def slug(text: str) -> str:
-    """A name any file system takes: letters, digits and "=._-", at most 60 characters."""
+    """A name that any file system accepts: letters, digits and "=._-", at most 60 characters."""
     return re.sub(r"[^A-Za-z0-9=._-]+", "-", text).strip(".-")[:60] or "unnamed"

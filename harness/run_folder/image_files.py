@@ -1,4 +1,4 @@
-"""The images of a run folder as files: put in their place, synced together, and told apart from altered ones."""
+"""The image files of a run folder: written, synced together, and checked for alterations."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from harness.run_folder.journal_index import Stat, stat_of
 
 SYNC_IMAGES: Final = 64
 SYNC_SECONDS: Final = 0.5
-"""Images reach the disk together, after so many or so long: a killed process loses none of them, a power cut the last ones,
-which are then seen to be missing and made again."""
+"""Images are synced to the disk together, after this many or this long. A killed process loses none of them; a power cut loses
+the last ones, which the next run finds missing and makes again."""
 SYNC_THREADS: Final = 2
 """Files synced at once share one commit of the file system's own journal."""
 
 
 class AlteredImageError(RuntimeError):
-    """An image that is no longer what was written; the text names it and says what to do."""
+    """An image that has changed since it was written; the message names it and says what to do."""
 
 
 class ImageFiles:
-    """The image files under one folder. `stats` holds, by path, the SHA-256 of a file and the stat it had when it had it.
+    """The image files under one folder. `stats` maps a path to the SHA-256 of the file and the stat it had with this hash.
 
-    With `verify` a file is hashed once by this object before its stat is believed.
+    With `verify`, this object hashes a file once before it trusts its stat.
     """
 
     def __init__(self, folder: Path, stats: dict[str, tuple[str, Stat]], *, verify: bool = False) -> None:
@@ -40,7 +40,7 @@ class ImageFiles:
         self._inside: dict[str, bool] = {}
 
     def write(self, sample: Sample, data: bytes) -> None:
-        """Puts an image in its place with one rename; whole for every process at once, on the disk with the next `sync`."""
+        """Writes an image with one rename: other processes see it whole or not at all. The next `sync` puts it on the disk."""
         write_atomically(self.folder / sample.path, data, sync=False)
         if not self._unsynced:
             self._first_unsynced = time.monotonic()
@@ -48,14 +48,14 @@ class ImageFiles:
 
     @property
     def due(self) -> bool:
-        """Whether enough images wait for the disk, or one has waited long enough."""
+        """Whether enough images wait to be synced, or one has waited long enough."""
         waiting = len(self._unsynced)
         return waiting >= SYNC_IMAGES or (waiting > 0 and time.monotonic() - self._first_unsynced >= SYNC_SECONDS)
 
     def sync(self) -> bool:
-        """Waits until all written images are on the disk, and notes their stats; whether there were any.
+        """Waits until all written images are on the disk, and records their stats. Returns whether there were any.
 
-        Raises OSError when the disk refuses one.
+        Raises OSError if the disk refuses one.
         """
         if not self._unsynced:
             return False
@@ -67,13 +67,13 @@ class ImageFiles:
         return True
 
     def intact(self, sample: Sample) -> bool:
-        """Whether the file is the one that was written, by its stat or by its content; see Ledger."""
+        """Whether the file is the one that was written, by its stat or its content; see Ledger."""
         path = f"{self.folder}/{sample.path}"
         try:
-            found = os.lstat(path)
-            if not self._lies_inside(sample.path, link=S_ISLNK(found.st_mode)):
+            status = os.lstat(path)
+            if not self._lies_inside(sample.path, link=S_ISLNK(status.st_mode)):
                 return False
-            stat = (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+            stat = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
             believed = not self.verify or sample.path in self.hashed
             if believed and self.stats.get(sample.path) == (sample.sha256, stat):
                 return True
@@ -86,24 +86,24 @@ class ImageFiles:
         return sound
 
     def read(self, sample: Sample) -> bytes:
-        """The bytes of an image, hashed as they are read. Raises AlteredImageError unless they are those that were written."""
+        """The bytes of an image, hashed as they are read. Raises AlteredImageError if they are not those that were written."""
         with suppress(OSError):
             data = (self.folder / sample.path).read_bytes()
             if hashlib.sha256(data).hexdigest() == sample.sha256:
                 return data
         self.stats.pop(sample.path, None)
-        raise AlteredImageError(f"{self.folder / sample.path} is missing or altered since it was written; "
-                                "run the same command again: the image will be made anew")
+        raise AlteredImageError(f"{self.folder / sample.path} is missing or has changed since it was written; run the same "
+                                "command again to make the image again")
 
     def delete(self, path: str) -> None:
-        """Deletes a PNG among the images of this folder; anything else is not ours."""
+        """Deletes a PNG in this folder's `images`; other paths are not ours and are ignored."""
         image = self.folder / path
         if image.resolve().is_relative_to((self.folder / "images").resolve()) and image.suffix == ".png":
             image.unlink(missing_ok=True)
         self.stats.pop(path, None)
 
     def _synced(self, sample: Sample) -> Stat | None:
-        """Syncs one image and gives its stat; None where it is gone, which the next look at it will find."""
+        """Syncs one image and returns its stat; None if it is gone, which the next check will find."""
         try:
             with (self.folder / sample.path).open("rb") as file:
                 os.fsync(file.fileno())
@@ -112,8 +112,8 @@ class ImageFiles:
             return None
 
     def _lies_inside(self, path: str, *, link: bool) -> bool:
-        """Whether a path of the journal ends up within this folder; links are followed once per folder, and for every
-        file that is a link itself."""
+        """Whether a path of the journal resolves to this folder. Links are followed once per folder, and for every file that is
+        itself a link."""
         parent, _, name = path.rpartition("/")
         inside = self._inside.get(parent)
         if inside is None:

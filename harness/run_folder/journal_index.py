@@ -1,5 +1,5 @@
-"""The index beside a run's journal: what the lines say, in columns that are read at once, and the stat of every image. An
-index that is missing or doubtful costs time, never truth."""
+"""The index of a run's journal: the content of its lines in columns that load at once, and the stat of every image. A missing
+or invalid index costs time, never correctness."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.records import Cell, Sample, write_atomically
 from harness.records.validity import Claim, sha_of
 
 INDEX_FORMAT: Final = 1
-"""In the index's first line. Another format is not read: the journal is, and an index of this format replaces it."""
+"""Written in the index's first line. An index of another format is ignored: the journal is read, and a new index replaces it."""
 
 Stat: TypeAlias = tuple[int, int, int, int]
 """Size, mtime and ctime in nanoseconds, inode."""
@@ -24,8 +24,8 @@ Stat: TypeAlias = tuple[int, int, int, int]
 
 @dataclass(kw_only=True)
 class Held:
-    """What the lines of a journal come to. `samples` is by candidate and cell, `by_key` by what determines an image,
-    `others` are the lines of all other kinds in order, `stats` the stat of an image when it had its hash, by path."""
+    """The content of a journal. `samples` is by candidate and cell, `by_key` by the key of an image, `others` are the lines of
+    all other kinds in order, `stats` maps a path to an image's hash and the stat it had with this hash."""
 
     samples: dict[tuple[str, Cell], Sample] = field(default_factory=dict)
     by_key: dict[str, Sample] = field(default_factory=dict)
@@ -37,13 +37,13 @@ class Held:
 
 
 def stat_of(path: str | Path) -> Stat:
-    """The stat by which an unaltered file is recognised. ctime is in it because no program can set it back."""
-    found = os.stat(path)  # noqa: PTH116  # a Path costs as much as the call
-    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino
+    """The stat by which an unchanged file is recognised. It includes ctime because no program can set it back."""
+    status = os.stat(path)  # noqa: PTH116  # a Path costs as much as the call
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
 def save(path: Path, held: Held, journal: Path) -> None:
-    """Writes the index of the whole journal, atomically; nothing where the journal ends in a torn line."""
+    """Writes the index of the whole journal atomically; writes nothing if the journal ends in a torn line."""
     with journal.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
             return
@@ -59,9 +59,9 @@ def save(path: Path, held: Held, journal: Path) -> None:
 
 
 def load(path: Path, journal: Path) -> tuple[Held, int] | None:
-    """The index and the number of journal bytes that it covers; None unless it is whole and of this very journal.
+    """The index and the number of journal bytes that it covers; None unless it is whole and belongs to this journal.
 
-    The journal's beginning is taken for unaltered while the stat is the one noted, else after hashing it.
+    The covered part of the journal counts as unchanged if its stat is the recorded one, or else if its hash is.
     """
     try:
         head_line, _, body = path.read_bytes().partition(b"\n")
@@ -79,7 +79,7 @@ def load(path: Path, journal: Path) -> tuple[Held, int] | None:
 
 
 def _digest(path: Path, size: int) -> str:
-    """SHA-256 of the first `size` bytes; of fewer where the file is shorter, which then equals nothing."""
+    """SHA-256 of the first `size` bytes, or of a shorter file as a whole, which then matches no recorded hash."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while size > 0 and (part := file.read(min(size, 1 << 20))):
@@ -89,7 +89,8 @@ def _digest(path: Path, size: int) -> str:
 
 
 def _columns(held: Held) -> dict[str, Any]:
-    """Rows that a later one of the same key replaced come first, so that reading in order ends at the same place."""
+    """The content in columns. Rows that a later one of the same key replaced come first, so reading in order gives the same
+    result."""
     rows = [s for s in held.samples.values() if held.by_key.get(s.key) is not s] + list(held.by_key.values())
     cells = {cell: number for number, cell in enumerate(dict.fromkeys(s.cell for s in rows))}
     names = {name: number for number, name in enumerate(dict.fromkeys(s.candidate for s in rows))}
@@ -109,14 +110,14 @@ def _stat_or_nothing(known: tuple[str, Stat] | None, sha256: str) -> Stat | None
 
 
 def _claims(candidate: str, metric: str, claims: Mapping[str, Claim], by_key: Mapping[str, Sample]) -> dict[str, Any]:
-    """One metric of one candidate in columns; a claim about an image that has been made again with other bits is left out."""
+    """One metric of one candidate in columns, without claims about images that were since made again with other bits."""
     live = {key: claim for key, claim in claims.items() if claim[3:] == (sha_of(key, by_key), sha_of(claim[2], by_key))}
     return {"candidate": candidate, "metric": metric, "key": list(live), "version": _folded([c[0] for c in live.values()]),
             "setting": _folded([c[1] for c in live.values()]), "reference": _folded([c[2] for c in live.values()])}
 
 
 def _folded(column: Sequence[Any]) -> Any:
-    """A column of one value throughout as that value alone."""
+    """A column as a list, or as a single value if all its values are equal."""
     return column[0] if len(set(column)) == 1 else list(column)
 
 

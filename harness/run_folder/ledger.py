@@ -1,4 +1,4 @@
-"""What a run folder already holds, kept in step with its journal: which images are whole, which metrics are measured."""
+"""The content of a run folder, kept in step with its journal: which images are intact, which metrics are measured."""
 
 from __future__ import annotations
 
@@ -43,25 +43,25 @@ from harness.run_folder.journal_index import Held, Stat
 IDENTITIES: Final = "identities"
 """The stage of coverage that says which identities a merge keeps."""
 INDEX_LINES: Final = 5000
-"""The index is renewed when so many lines, or an eighth of all, have come after it."""
+"""The index is written again after this many new lines, or an eighth of all, whichever is more."""
 
 
 class RunFolderError(RuntimeError):
-    """A run folder that cannot be gone on with; the text names it and says what to do."""
+    """A run folder that cannot be resumed; the message names it and says what to do."""
 
 
 class Ledger:
     """The journal of one run folder with its index. A sample counts only while its file is the one that was written.
 
-    That is told by size, mtime, ctime and inode, noted when the file was written or last hashed; where one differs, by the
-    SHA-256 of its content. With `verify`, and whenever an image is read, by the content always.
+    A file is recognised by its size, mtime, ctime and inode, recorded when it was written or last hashed; if one of them
+    differs, by the SHA-256 of its content. With `verify`, and whenever an image is read, the content is always hashed.
     """
 
     def __init__(self, folder: Path, *, verify: bool = False) -> None:
         self.folder, self.verify = folder, verify
         self.journal = Journal(folder / "journal.jsonl")
         self._index_path = folder / "journal.index"
-        # Images, measurements and failures come from threads of their own.
+        # Images, measurements and failures arrive from different threads.
         self._turn = RLock()
         self._behind = False
         self._load()
@@ -77,8 +77,9 @@ class Ledger:
         return self._held.damaged
 
     def add(self, records: Sequence[Record], *, durable: bool = True) -> None:
-        """Appends to the journal, durably (with it all images that wait for it), and to the index. What can be made again from
-        images need not be durable at once: it outlives a killed process, and a power cut from the next `flush`."""
+        """Appends to the journal and the index; if `durable`, syncs the lines and all waiting images to the disk. Records that
+        can be computed again from images need not be durable at once: they survive a killed process, and after the next `flush`
+        also a power cut."""
         with self._turn:
             if durable:
                 self.flush()
@@ -88,7 +89,7 @@ class Ledger:
     def store(self, images: Iterable[tuple[Sample, bytes]]) -> None:
         """Writes images to their paths and their samples to the journal.
 
-        They outlive a killed process from here on, and a power cut from the next `flush`, which comes by itself.
+        They survive a killed process from now on, and a power cut after the next `flush`, which happens automatically.
         """
         with self._turn:
             written: list[Sample] = []
@@ -102,20 +103,20 @@ class Ledger:
                 self.flush()
 
     def flush(self) -> None:
-        """Waits until every stored image and its line are on the disk. Raises OSError when the disk refuses one."""
+        """Waits until every stored image and its line are on the disk. Raises OSError if the disk refuses one."""
         with self._turn:
             if self._images.sync() or self._behind:
                 self.journal.sync()
                 self._behind = False
 
     def close(self) -> None:
-        """Flushes and renews the index, so that the next session opens the folder at once."""
+        """Flushes, and writes the index again so that the next session opens the folder quickly."""
         self.flush()
         self._save_index()
 
     def head(self) -> dict[str, Any]:
-        """The run.json of an earlier session; empty when there is none or it cannot be read. Raises RunFolderError for
-        one of another format, which this version would spoil."""
+        """The run.json of an earlier session; empty if there is none or it cannot be read. Raises RunFolderError for another
+        format, which this version would damage."""
         try:
             head = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -123,117 +124,117 @@ class Ledger:
         if not isinstance(head, dict):
             return {}
         if head.get("format", RUN_FORMAT) != RUN_FORMAT:
-            raise RunFolderError(f"{self.folder}: its run.json has format {head['format']!r}, this version writes {RUN_FORMAT}; "
-                                 "use the version that wrote it, or give --runs-dir another folder")
+            raise RunFolderError(f"{self.folder}: its run.json has format {head['format']!r}, but this version writes "
+                                 f"{RUN_FORMAT}; use the version that wrote it, or another folder with --runs-dir")
         return head
 
     def forget(self, candidate: str) -> None:
-        """Takes a candidate out of the journal and deletes those of its images that no other candidate shares.
+        """Removes a candidate from the journal and deletes those of its images that no other candidate shares.
 
-        Only paths that the journal names and that lie in this folder are deleted; nothing else in it is ours.
+        Only paths that the journal names and that are in this folder are deleted; nothing else in it is ours.
         """
         with self._turn:
             self.flush()
-            kept: list[str] = []
+            lines: list[str] = []
             own: set[str] = set()
             shared: set[str] = set()
             for record in self.journal.records([]):
-                # What is known against an image stays while another candidate has it.
+                # A defect stays on record, because another candidate may share the image.
                 if record.candidate != candidate or isinstance(record, Defect):
-                    kept.append(to_line(record) + "\n")
+                    lines.append(to_line(record) + "\n")
                 if isinstance(record, Sample):
                     (own if record.candidate == candidate else shared).add(record.path)
-            write_atomically(self.journal.path, "".join(kept).encode())
+            write_atomically(self.journal.path, "".join(lines).encode())
             for path in own - shared:
                 self._images.delete(path)
             self._load(self._images.stats)
 
     def announce(self, weights: Weights) -> None:
-        """States what a candidate now is, unless the last thing said of it was the same."""
+        """Records a candidate's current weights, unless the last record of them is the same."""
         if self._latest.weights(weights.candidate) != weights:
             self.add([weights])
 
     def identity(self, candidate: str) -> str:
-        """The identity last announced for a candidate; empty when there is none."""
+        """The last recorded identity of a candidate; empty if there is none."""
         weights = self._latest.weights(candidate)
         return weights.identity if weights else ""
 
     def setting(self, candidate: str) -> str:
-        """The hash of how a candidate is timed, as last announced; empty when there is none."""
+        """The last recorded hash of how a candidate is timed; empty if there is none."""
         weights = self._latest.weights(candidate)
         return weights.setting if weights else ""
 
     def missing(self, candidate: str, cells: Iterable[tuple[Cell, str]]) -> list[Cell]:
-        """The cells, given with the keys of their images, whose image is not at hand, whole and unaltered. An image that
-        another candidate or cell has under the same key is taken over."""
+        """Those cells, given with the keys of their images, whose image is missing or altered. An intact image that another
+        candidate or cell has under the same key is adopted."""
         with self._turn:
             absent: list[Cell] = []
             adopted: list[Sample] = []
             for cell, key in cells:
-                held = self._held.by_key.get(key)
-                if held is None or not self._images.intact(held):
+                sample = self._held.by_key.get(key)
+                if sample is None or not self._images.intact(sample):
                     absent.append(cell)
-                elif (here := self.samples.get((candidate, cell))) is held:
+                elif (here := self.samples.get((candidate, cell))) is sample:
                     continue
-                elif here != (current := replace(held, candidate=candidate, cell=cell)):
+                elif here != (current := replace(sample, candidate=candidate, cell=cell)):
                     adopted.append(current)
             self._add(adopted, sync=True)
             return absent
 
     def adopt(self, candidate: str, cell: Cell, key: str) -> bool:
-        """Whether the image of `key` is at hand, whole and unaltered; an image of another name is taken over by key."""
+        """Whether the image of `key` is there and intact; an image of another candidate with this key is adopted."""
         return not self.missing(candidate, [(cell, key)])
 
     def read(self, sample: Sample) -> bytes:
-        """The bytes of an image, hashed as they are read. Raises AlteredImageError unless they are those that were written."""
+        """The bytes of an image, hashed as they are read. Raises AlteredImageError if they are not those that were written."""
         return self._images.read(sample)
 
     def cover(self, candidate: str, coverage: Sequence[Coverage]) -> None:
-        """Writes the coverage of a candidate's present weights, once."""
+        """Records the coverage of a candidate's current weights once."""
         if not self.covered(candidate):
             self.add([replace(row, of=len(coverage)) for row in coverage])
 
     def covered(self, candidate: str) -> bool:
-        """Whether all rows of the coverage of the candidate's present weights are in the journal."""
+        """Whether all rows of the coverage of the candidate's current weights are in the journal."""
         rows = [row for row in self._latest.of(Coverage, candidate) if row.stage != IDENTITIES]
         return bool(rows) and len(rows) >= max(row.of for row in rows)
 
     def tried(self, candidate: str) -> bool:
-        """Whether the journal says which identities the merge of the candidate's present weights keeps."""
+        """Whether the journal says which identities hold for the candidate's current weights."""
         return any(row.stage == IDENTITIES for row in self._latest.of(Coverage, candidate))
 
     def latency(self, candidate: str) -> Latency | None:
-        """The latency of the candidate as it is timed now; it counts only together with its memory figures."""
+        """The latency of the candidate in its current timing setting; it counts only together with its memory figures."""
         weights = self._latest.weights(candidate)
         timed = [record for record in self._latest.of(Latency, candidate) if is_timed_alike(record, weights)]
         probed = any(is_timed_alike(record, weights) for record in self._latest.of(Memory, candidate))
         return timed[0] if timed and probed else None
 
     def fits(self, candidate: str) -> list[Fit]:
-        """What is known of the batch sizes that a candidate's present weights fit into memory with, oldest first."""
+        """What is known about which batch sizes fit into memory with the candidate's current weights, oldest first."""
         return self._latest.of(Fit, candidate)
 
     def defect(self, sample: str) -> str:
-        """Why the image of this key is none; empty for a sound one."""
+        """Why the image of this key is unusable; empty if it is usable."""
         return self._defects.get(sample, "")
 
     def has_floor(self, candidate: str, identity: str, batch_size: int) -> bool:
-        """Whether what a batch of this size alone changes was measured on these weights."""
+        """Whether the noise floor of this batch size was measured on these weights."""
         return any(is_floor_of(floor, identity, batch_size) for floor in self._latest.of(NoiseFloor, candidate))
 
     def look(self, look: Look) -> None:
-        """Writes a look, and so takes back those that an earlier session wrote from its number on; nothing where the same look
-        stands in the journal already, so that a race that goes as before writes nothing."""
+        """Records a look, which replaces those that an earlier session wrote with its number or a higher one. Writes nothing if
+        the same look is in the journal, so a race that repeats an earlier one writes nothing."""
         if look not in self.looks(look.race):
             self.add([look])
 
     def looks(self, race: str) -> tuple[Look, ...]:
-        """The looks of a race that stand in the journal."""
+        """The valid looks of a race in the journal."""
         return standing_looks(self._looks, race)
 
     def measured(self, metric: str, version: int, setting: str, pairs: Iterable[tuple[Sample, str]]) -> bool:
-        """Whether `metric` stands in the journal for every (sample, reference key), in this version and setting, and was
-        measured on, and against, the images as they are now."""
+        """Whether the journal has `metric` for every (sample, reference key) in this version and setting, measured on and against
+        the current images."""
         by_key, measured, nothing = self._held.by_key, self._held.measured, dict[str, Claim]()
         for sample, reference in pairs:
             claim = measured.get((sample.candidate, metric), nothing).get(sample.key)
@@ -253,7 +254,7 @@ class Ledger:
             self._save_index()
 
     def _load(self, stats: dict[str, tuple[str, Stat]] | None = None) -> None:
-        """Reads the index and the lines after it; `stats` are those known by this session already."""
+        """Reads the index and the lines after it; `stats` are those that this session already knows."""
         self._latest = LatestRecords()
         self._defects: dict[str, str] = {}
         self._looks: list[Look] = []
@@ -272,13 +273,13 @@ class Ledger:
                     self._unindexed += 1
             except OSError as error:
                 raise RunFolderError(f"{self.journal.path} cannot be read ({error.strerror}); "
-                                     "give --runs-dir another folder") from error
+                                     "use another folder with --runs-dir") from error
             self._held.lines += self._unindexed + len(self._held.damaged) - already_damaged
         self._images = ImageFiles(self.folder, self._held.stats | (stats or {}), verify=self.verify)
         self._held.stats = self._images.stats
 
     def _save_index(self) -> None:
-        """Only images that are on the disk have a stat in it. Without it the journal is read instead."""
+        """Writes the index; only images that are on the disk have a stat in it. Without an index the journal is read."""
         if (self._unindexed or self._images.hashed) and self.journal.path.exists():
             with suppress(OSError):
                 journal_index.save(self._index_path, self._held, self.journal.path)
@@ -310,7 +311,8 @@ class Ledger:
 
 @contextmanager
 def _without_collector() -> Iterator[None]:
-    """A journal makes a million small objects and no cycles; looking for cycles among them takes as long as reading."""
+    """Runs without the garbage collector: reading a journal creates a million small objects and no cycles, and searching them
+    for cycles takes as long as reading."""
     was = gc.isenabled()
     gc.disable()
     try:

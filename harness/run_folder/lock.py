@@ -17,18 +17,18 @@ from typing import IO, Any, Final
 
 BEAT_SECONDS: Final = 10.0
 STALE_SECONDS: Final = 60.0
-"""A holder on another machine that has not touched the owner file for so long is taken for dead."""
+"""A holder on another machine that has not touched the owner file for this long counts as dead."""
 _TAKEN: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
 
 
 class TakenError(RuntimeError):
-    """Somebody else holds the lock; the text says who, as far as is known."""
+    """Another process holds the lock; the message says which, as far as is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Who holds a lock. `boot` is the kernel's id of its start, the same in all containers of a machine; `start` is the
-    process's start in clock ticks after it, so that a number used again is not taken for the old process."""
+    """The holder of a lock. `boot` is the kernel's id of its boot, the same in all containers of a machine; `start` is the
+    process's start in clock ticks after boot, so that a reused process id is not mistaken for the old process."""
 
     host: str
     boot: str
@@ -41,11 +41,11 @@ class Owner:
 
 
 class FolderLock:
-    """Held from its making until `close` or the end of the process.
+    """A lock that is held from construction until `close` or the end of the process.
 
-    The kernel's flock decides where both sides run on one kernel: it falls with the process and is the same in every
-    container. A file system that has no flock, or keeps it to one machine, is covered by an owner file that is touched
-    every ten seconds: a living owner elsewhere is respected, one that was silent for a minute is not.
+    If both processes run on one kernel, its flock decides: it ends with the process and is shared by all containers. For file
+    systems without flock, or with flock per machine, there is an owner file that is touched every ten seconds: an owner on
+    another machine counts as alive until it has been silent for a minute.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -61,7 +61,7 @@ class FolderLock:
         threading.Thread(target=self._beat, daemon=True, name="run folder lock").start()
 
     def close(self) -> None:
-        """Lets go."""
+        """Releases the lock."""
         if not self._closed.is_set():
             self._closed.set()
             with suppress(OSError):
@@ -70,25 +70,25 @@ class FolderLock:
             self._lock_file.close()
 
     def _take(self) -> None:
-        held, before = _flock(self._lock_file), _read(self._owner_file)
-        if held is False:
+        acquired, before = _flock(self._lock_file), _read(self._owner_file)
+        if acquired is False:
             raise TakenError(str(before or "another process"))
-        if before is not None and not self._gone(before, flocked=held is True):
-            raise TakenError(f"{before}, heard of less than {STALE_SECONDS:.0f} s ago")
+        if before is not None and not self._gone(before, flocked=acquired is True):
+            raise TakenError(f"{before}, active less than {STALE_SECONDS:.0f} s ago")
         self._claim()
 
     def _claim(self) -> None:
-        """Writes the owner file and reads it again: of two that claim at once where there is no flock, the last one has it."""
+        """Writes the owner file and reads it back: if two processes claim at once without flock, the last one gets the lock."""
         temporary = self._owner_file.with_name(f".owner.{self.owner.token}.tmp")
         temporary.write_text(json.dumps(vars(self.owner)), encoding="utf-8")
         temporary.replace(self._owner_file)
         if _read(self._owner_file) != self.owner:
-            raise TakenError("a process that came at the same moment")
+            raise TakenError("a process that started at the same moment")
 
     def _gone(self, owner: Owner, *, flocked: bool) -> bool:
-        """Whether the owner noted in the file cannot be writing any more."""
+        """Whether the recorded owner can no longer be writing."""
         if owner.boot and owner.boot == self.owner.boot:
-            # One kernel: having its flock proves it; without flock, its process is looked for among those seen here.
+            # The same kernel: holding its flock proves it; without flock, look for the process among those visible here.
             if flocked:
                 return True
             if owner.host == self.owner.host:
@@ -113,7 +113,7 @@ class FolderLock:
 
 
 def myself() -> Owner:
-    """This process as an owner, with a token of its own."""
+    """This process as an owner, with a new token."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     with suppress(OSError):
         return Owner(host=socket.gethostname(), boot=boot.read_text(encoding="ascii").strip(), pid=os.getpid(),
@@ -122,7 +122,7 @@ def myself() -> Owner:
 
 
 def started(pid: int) -> str:
-    """The start of a process in clock ticks after boot, as its kernel words it; empty when there is no such process."""
+    """The start of a process in clock ticks after boot, as the kernel prints it; empty if there is no such process."""
     with suppress(OSError, IndexError):
         # The second field is the program's name and may hold blanks and brackets; the 22nd of all is the start.
         return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[19]
@@ -130,7 +130,7 @@ def started(pid: int) -> str:
 
 
 def _flock(file: IO[str]) -> bool | None:
-    """True when the lock was got, False when another has it, None where the file system knows no such locks."""
+    """True if the lock was acquired, False if another process holds it, None if the file system has no such locks."""
     if sys.platform == "win32":
         return None
     import fcntl
@@ -143,7 +143,7 @@ def _flock(file: IO[str]) -> bool | None:
 
 
 def _read(path: Path) -> Owner | None:
-    """The owner noted in a file; None when there is none, or nothing that could be one."""
+    """The owner recorded in a file; None if there is none, or no valid one."""
     for _ in range(3):  # a network file system may show the moment between two contents
         try:
             data: Any = json.loads(path.read_text(encoding="utf-8"))

@@ -11,17 +11,17 @@ from harness.declare import Grid
 from harness.records import Cell
 
 SAMPLING_VERSION: Final = 2
-"""Part of every image's key: raise it when the same inputs give other pictures."""
+"""Part of every image's key. Raise it when the same inputs give other images."""
 
 SMALL_BATCH_PIXELS: Final = 64 * 64 * 64
-"""Up to this many pixels a batch counts as small: 64 pictures of 64 x 64."""
+"""A batch of up to this many pixels counts as small: 64 images of 64 x 64."""
 
 
 def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
     """The grid cut into batches of at most `grid.batch_size` cells, in the order in which cells are listed everywhere.
 
-    Cells at guidance 1 stand apart: they need no negative branch. What is really sampled is what is missing, packed into
-    batches of the full shape (packing.pack).
+    Cells at guidance 1 are in batches of their own, because they need no negative branch. A run samples only the missing cells,
+    packed into batches of the full shape.
     """
     guided = [Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
               for g in grid.guidance_scales if g != 1]
@@ -32,23 +32,24 @@ def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
 
 
 def setting(grid: Grid, device: str) -> dict[str, Any]:
-    """The sampling block of run.json: what besides weights, texts and noise determines an image. See records.sample_key."""
+    """The sampling block of run.json: everything besides weights, texts and noise that determines an image. See
+    records.sample_key."""
     return {"sampler": grid.sampler, "steps": grid.steps, "width": grid.width, "height": grid.height,
             "batch_size": grid.batch_size, "device": device.partition(":")[0], "version": SAMPLING_VERSION}
 
 
 def small(grid: Grid, device: str) -> bool:
-    """Whether pictures are small and on a CPU: then every operation takes one thread, and whole batches run side by side.
+    """Whether images are small and sampled on a CPU: then every operation uses one thread, and whole batches run in parallel.
 
-    Small tensors gain nothing from threads inside an operation, and on a busy machine these threads wait for each other
-    at every one of thousands of operations. One thread each is as fast when idle, many times faster when not, and the
-    bits do not depend on the number of cores. It is decided by the grid alone.
+    Small tensors gain nothing from threads inside an operation, and on a busy machine these threads wait for each other at
+    each of thousands of operations. One thread each is as fast on an idle machine, many times faster on a busy one, and the
+    bits do not depend on the number of cores. Only the grid decides.
     """
     return device.partition(":")[0] == "cpu" and grid.batch_size * grid.width * grid.height <= SMALL_BATCH_PIXELS
 
 
 def side_by_side(grid: Grid, device: str) -> int:
-    """How many batches are computed at once: one per core for small pictures on a CPU, otherwise one."""
+    """How many batches are computed at once: one per core for small images on a CPU, otherwise one."""
     if not small(grid, device):
         return 1
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -56,7 +57,7 @@ def side_by_side(grid: Grid, device: str) -> int:
 
 @contextmanager
 def threads_for(grid: Grid, device: str) -> Iterator[None]:
-    """Within, operations of this grid's pipeline and metrics take one thread if `small`, torch's default otherwise."""
+    """Within the block, operations of this grid's pipeline and metrics use one thread if `small`, else torch's default."""
     import torch
 
     threads = torch.get_num_threads()

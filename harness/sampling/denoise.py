@@ -28,11 +28,11 @@ Images = np.ndarray[Any, np.dtype[np.uint8]]
 
 
 class SamplingError(RuntimeError):
-    """A candidate gave something that is no picture."""
+    """A candidate produced an unusable image."""
 
 
 def set_determinism() -> None:
-    """Makes CUDA choose its convolution algorithms the same way every time; the CPU needs nothing for a fixed batch shape."""
+    """Makes CUDA choose the same convolution algorithms every time. On the CPU, a fixed batch shape is enough."""
     import torch
 
     torch.backends.cudnn.benchmark = False
@@ -57,10 +57,10 @@ def initial_noise(pipeline: Pipeline, grid: Grid, cells: Iterable[Cell],
 
 
 class Denoising:
-    """A batch of cells on its way: `latents` (n, channels, h, w) in float32 and the step that comes next.
+    """A batch of cells in progress: `latents` (n, channels, h, w) in float32 and the next step.
 
-    Every cell has its own guidance scale within the batch. A batch is either all at guidance 1, where the negative branch
-    cancels and is not computed, or has none at 1.
+    Every cell has its own guidance scale. Either all cells of a batch have guidance 1, where the negative branch cancels and
+    is not computed, or none has.
     """
 
     def __init__(self, pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> None:
@@ -72,28 +72,28 @@ class Denoising:
         drawing = generators(cells)
         with torch.inference_mode():
             self.latents: torch.Tensor = initial_noise(pipeline, grid, cells, drawing) * self._scheduler.init_noise_sigma
-        # An ancestral sampler adds noise at every step: each cell's own generator goes on drawing it.
+        # An ancestral sampler adds noise at every step, drawn by each cell's own generator.
         self._drawing: dict[str, Any] = {"generator": drawing} if SAMPLERS[grid.sampler].ancestral else {}
         self._guided = cells[0].guidance != 1
         self._guidance = torch.tensor([c.guidance for c in cells], device=pipeline.device).view(-1, 1, 1, 1)
 
     def advance(self, pipeline: Pipeline, text: TextState, until: int | None = None,
                 around: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        """Goes on to step `until`, or to the end, each step within `around`.
+        """Runs the steps up to `until`, or to the end, each within `around`.
 
         Classifier-free guidance: out = negative + g * (positive - negative) (Ho and Salimans, arXiv 2207.12598).
         """
         import torch
 
         with torch.inference_mode():
-            given = self._conditions(pipeline, text)
+            inputs = self._conditions(pipeline, text)
             dtype = pipeline.unet.conv_in.weight.dtype
             for timestep in self._scheduler.timesteps[self.step:until]:
                 with around():
                     scaled = self._scheduler.scale_model_input(self.latents, timestep).to(dtype)
                     if self._guided:
                         scaled = torch.cat([scaled, scaled])
-                    output = pipeline.unet(scaled, timestep, **given).sample.float()
+                    output = pipeline.unet(scaled, timestep, **inputs).sample.float()
                     if self._guided:
                         low, high = output.chunk(2)
                         output = low + self._guidance * (high - low)
@@ -101,7 +101,7 @@ class Denoising:
                     self.step += 1
 
     def _conditions(self, pipeline: Pipeline, text: TextState) -> dict[str, Any]:
-        """What the denoiser is given beside the latents, negative prompts first."""
+        """The denoiser's inputs besides the latents, negative prompts first."""
         import torch
 
         prompts = {p.id: p for p in self.grid.prompts}
@@ -111,16 +111,17 @@ class Denoising:
         dtype = pipeline.unet.conv_in.weight.dtype
         pooled = torch.stack([c.pooled for c in chosen if c.pooled is not None]) if chosen[0].pooled is not None else None
         added = added_conditions(pipeline, pooled, self.grid.width, self.grid.height)
-        given: dict[str, Any] = {"encoder_hidden_states": torch.stack([c.states for c in chosen]).to(dtype)}
+        inputs: dict[str, Any] = {"encoder_hidden_states": torch.stack([c.states for c in chosen]).to(dtype)}
         if added is not None:
-            # The sizes stay float32: they are numbers to embed, and 1000 would not survive in every dtype.
-            given["added_cond_kwargs"] = {name: value if name == "time_ids" else value.to(dtype) for name, value in added.items()}
-        return given
+            # The sizes stay float32: they are numbers to embed, and not every dtype can hold 1000 exactly.
+            inputs["added_cond_kwargs"] = {name: value if name == "time_ids" else value.to(dtype)
+                                           for name, value in added.items()}
+        return inputs
 
 
 def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> torch.Tensor:
-    """Latents (n, channels, h, w) of a batch of a family that diffusers samples for us: one call for each guidance scale of
-    the batch. Noise is drawn as for all other families."""
+    """Latents (n, channels, h, w) of a batch for a family that is sampled by diffusers' own pipeline: one call for each guidance
+    scale of the batch. Noise is drawn as for all other families."""
     import torch
 
     prompts = {p.id: p for p in grid.prompts}
@@ -138,8 +139,8 @@ def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> torch.Ten
 def decode(pipeline: Pipeline, latents: torch.Tensor, broken: Callable[[int, str], None] | None = None) -> Images:
     """Latents to uint8 RGB (n, height, width, 3).
 
-    Where a pixel is no finite number, `broken` hears of the image's place and of why, and the pixel is black; without it that
-    is a SamplingError.
+    Pixels that are NaN or infinite become black, and `broken` is called with the image's place in the batch and the reason.
+    Without `broken`, raises SamplingError.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Pictures as files: lossless PNG of a (height, width, 3) uint8 array, and back."""
+"""Images as lossless PNG: a (height, width, 3) uint8 array to bytes, and back."""
 
 from __future__ import annotations
 

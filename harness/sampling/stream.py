@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from harness.weights import Pipeline
 
 BATCHES_PER_SWITCH: Final = 32
-"""With several phases, so many batches go through one phase before the style is switched for all of them: switches are
-rare, and what is half-way fits in memory (32 batches of 16 latents of a 1024 x 1024 picture are 134 MB)."""
+"""With several phases, this many batches go through one phase before the weights are switched for all of them: switches are
+rare, and the unfinished batches fit into memory (32 batches of 16 latents of a 1024 x 1024 image are 134 MB)."""
 
 Batch = tuple[Cell, ...]
 _Item = TypeVar("_Item")
@@ -31,14 +31,14 @@ _Made = TypeVar("_Made")
 
 
 Broken: TypeAlias = Callable[[Cell, str], None]
-"""Hears of a cell whose image is none, and why."""
+"""Called with a cell whose image is unusable, and the reason."""
 
 
 def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Mapping[str, TextState],
            broken: Broken | None = None) -> Iterator[tuple[Batch, Images]]:
     """Yields each batch of `todo` with its images, in order. `texts` holds the embeddings of every phase by its
-    `text_identity`. A step is always done by the phase it belongs to, whatever else is under way. Without `broken`, an image
-    that is none is a SamplingError."""
+    `text_identity`. Every step runs in the phase it belongs to, whatever else is in progress. Without `broken`, an unusable
+    image raises SamplingError."""
     if len(phases) == 1:
         pipeline, text = phases[0].enter(), texts[phases[0].text_identity]
 
@@ -57,8 +57,8 @@ def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Ma
 
 
 def _workers(pipeline: Pipeline, grid: Grid) -> int:
-    """How many batches may be under way at once. A pipeline of diffusers sets up its tokenizers for every call, and a compiled
-    denoiser compiles in its first ones, which two threads must not do at once."""
+    """How many batches may run at once. A diffusers pipeline sets up its tokenizers in every call, and a compiled denoiser
+    compiles in its first calls; two threads must not do either at once."""
     if pipeline.called is not None or hasattr(pipeline.denoiser, "_orig_mod"):
         return 1
     return side_by_side(grid, str(pipeline.device))
@@ -86,7 +86,7 @@ def _advance(run: Denoising, pipeline: Pipeline, text: TextState, until: int) ->
 
 
 def _ahead(make: Callable[[_Item], _Made], items: Iterable[_Item], workers: int) -> Iterator[_Made]:
-    """What `make` makes of the items, in order, `workers` of them at once and a few ahead."""
+    """The results of `make` for the items, in order, with `workers` of them computed at once and a few ahead."""
     if workers == 1:
         yield from map(make, items)
         return
@@ -104,7 +104,7 @@ def _ahead(make: Callable[[_Item], _Made], items: Iterable[_Item], workers: int)
 
 
 def pool_of_single_threads(workers: int) -> ThreadPoolExecutor:
-    """A thread pool whose threads run torch's operations on one thread each; the setting belongs to a thread."""
+    """A thread pool whose threads run torch's operations on one thread each; torch keeps this setting per thread."""
     import torch
 
     return ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,))
@@ -118,7 +118,7 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) 
     pipeline = phases[0].enter()
     if pipeline.called is not None:
         with watch.phase("text"):
-            pass  # within the call, where it cannot be timed apart
+            pass  # part of the call, where it cannot be timed separately
         with watch.phase("denoise"):
             latents = called(pipeline, grid, (cell,))
         with watch.phase("decode"):

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Conditions:
-    """What a denoiser is told of one text: `states` (tokens, width), and the `pooled` embedding (width,) where it takes one."""
+    """The denoiser's inputs for one text: `states` (tokens, width), and the `pooled` embedding (width,) if it takes one."""
 
     states: torch.Tensor
     pooled: torch.Tensor | None = None
@@ -50,40 +50,40 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
     plain = replace(treated, weights={}, aesthetic=None)
     listed = tuple(prompts)
     dropped: dict[str, tuple[str, ...]] = {}
-    found: set[str] = set()
+    occurring: set[str] = set()
 
     def conditions(texts: Iterable[str], how: Treatment) -> dict[str, Conditions]:
-        made = {}
+        conditions_by_text = {}
         for text in dict.fromkeys(texts):
             parts = [embed(encoder, text, how) for encoder in pipeline.encoders]
-            found.update(*(part.found for part in parts))
+            occurring.update(*(part.found for part in parts))
             if cut := max((part.dropped for part in parts), key=len):
                 dropped[text] = cut
             pooled = [part.pooled for part in parts if part.pooled is not None]
-            made[text] = Conditions(states=_joined([part.states for part in parts]), pooled=pooled[-1] if pooled else None)
-        return made
+            conditions_by_text[text] = Conditions(states=_joined([part.states for part in parts]),
+                                                  pooled=pooled[-1] if pooled else None)
+        return conditions_by_text
 
-    return TextState(positive=conditions((p.text for p in listed), treated), dropped=dropped, found=frozenset(found),
+    return TextState(positive=conditions((p.text for p in listed), treated), dropped=dropped, found=frozenset(occurring),
                      negative=conditions((p.negative for p in listed), plain) if negatives else {})
 
 
 def named(treatment: Treatment) -> set[str]:
-    """The words and phrases that a treatment is about, which some prompt should hold."""
+    """The words and phrases of a treatment, which some prompt should contain."""
     return {word.token for word in treatment.words} | set(treatment.weights)
 
 
 def coverage_of_texts(candidate: str, prompts: Iterable[Prompt], states: Iterable[TextState]) -> list[Coverage]:
-    """A row that says which prompts do not fit the text encoder, and which words of a treatment were found; none where
-    there is nothing to say."""
+    """A row that says which prompts do not fit the text encoder and which words of a treatment occur; no row if neither."""
     states = tuple(states)
     dropped = {text: pieces for state in states for text, pieces in state.dropped.items()}
-    found = sorted({word for state in states for word in state.found})
+    occurring = sorted({word for state in states for word in state.found})
     cut = {f"{prompt.id} ({role})": dropped[text] for prompt in prompts
            for role, text in (("prompt", prompt.text), ("negative", prompt.negative)) if text in dropped}
     notes = [f"{place}: {len(pieces)} tokens do not fit and are cut off: {' '.join(pieces)}" for place, pieces in cut.items()]
-    if not notes and not found:
+    if not notes and not occurring:
         return []
-    keys = {"shortened": tuple(cut), "applied": tuple(f"word {word!r}" for word in found)}
+    keys = {"shortened": tuple(cut), "applied": tuple(f"word {word!r}" for word in occurring)}
     return [Coverage(candidate=candidate, stage="text", component="text_encoder", notes=tuple(notes),
                      keys={status: names for status, names in keys.items() if names})]
 
