@@ -1,5 +1,5 @@
-"""Promotion: a measured candidate becomes a file with a record of why, kept so that every version can be checked and restored.
-"""
+"""Promotion: a measured candidate becomes a model file with a record of the evidence, so that every version can be verified and
+restored."""
 
 from harness.promotion.errors import PromotionError, in_words
 from harness.promotion.gather import Evidence, gather

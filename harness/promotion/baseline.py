@@ -1,4 +1,4 @@
-"""Copies the values of the candidate that was promoted last from a suite into the suite's run folder, for its gates."""
+"""Copies the values of a suite's last promoted candidate into the suite's run folder, for its gates."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from harness.records.baseline import BASELINE_FILE, BaselineError, read_baseline
 
 
 def take_promoted(source: Path, folder: Path) -> str:
-    """Copies the baseline file `source` into the run folder, whole or not at all; a sentence on what was done.
+    """Copies the baseline file `source` into the run folder, whole or not at all. Returns a sentence on what was done.
 
-    Where there is none, a copy of an earlier one goes. One that is damaged is not copied: the folder gets the reason in its
-    place, so that a gate can say why it was not judged rather than that nothing was ever promoted. Raises OSError when the
-    folder cannot be written.
+    If `source` does not exist, an earlier copy is deleted. A damaged file is not copied; the folder gets the reason instead, so
+    that a gate can say why it was not judged rather than that nothing was ever promoted. Raises OSError if the folder cannot be
+    written.
     """
     target = folder / BASELINE_FILE
     if not source.exists():
         target.unlink(missing_ok=True)
-        return f"nothing was promoted from this suite yet: there is no {source}"
+        return f"nothing was promoted from this suite yet ({source} does not exist)"
     try:
         baseline = read_baseline(source)
         content = source.read_bytes()

@@ -1,4 +1,4 @@
-"""May this candidate be promoted? What speaks against it in its run: gates, gaps, a suite or files that changed since."""
+"""Whether a candidate may be promoted: checks gates, gaps in the run, and whether the suite or its files have changed since."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ _SHOWN: Final = 4
 
 
 def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
-    """PromotionError unless the run is whole and every gate of the suite is passed; with "inconclusive=pass", or undecided.
-    The `first` candidate of a suite has no promoted one to be held against: gates that ask for it may be not measured."""
+    """Raises PromotionError unless the run is complete and every gate of the suite passed, or with "inconclusive=pass" passed or
+    was inconclusive. Before the `first` promotion of a suite there is nothing to compare with, so gates against the promoted
+    model may be unmeasured."""
     who = f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}"
     if evidence.unfinished:
         more = f" (and {len(evidence.unfinished) - _SHOWN} more)" if len(evidence.unfinished) > _SHOWN else ""
@@ -29,53 +30,54 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
     excused = {gate.name for gate in evidence.suite.gates if first and gate.not_worse_than == PROMOTED}
     if bad := [r for r in evidence.verdicts if r.status not in allowed
                and not (r.status == "not_measured" and r.gate in excused)]:
-        said = "; ".join(f"gate {r.gate!r} on candidate {r.candidate!r} is {r.status.replace('_', ' ')} "
+        reasons = "; ".join(f"gate {r.gate!r} on candidate {r.candidate!r} is {r.status.replace('_', ' ')} "
                          f"(limit {r.limit}, observed {_interval(r.observed, r.low, r.high)}: {r.reason})" for r in bad)
         undecided = all(r.status == "inconclusive" for r in bad)
         do = "Use more prompts or seeds, or allow it with --policy inconclusive=pass" if undecided else "Nothing was promoted"
         asking = {gate.name for gate in evidence.suite.gates if gate.not_worse_than == PROMOTED}
         if all(r.status == "not_measured" and r.gate in asking for r in bad):
-            do = "Run the suite again, which takes over what was promoted last (nothing is sampled anew), then promote"
-        raise PromotionError(f"{who}: {said}. {do}")
+            do = "Run the suite again to load the values of the last promotion (nothing is sampled again), then promote"
+        raise PromotionError(f"{who}: {reasons}. {do}")
     if not any(r.candidate == evidence.candidate for r in evidence.verdicts):
-        raise PromotionError(f"{who}: no gate of the suite is about this candidate, so nothing says that it may be promoted. Add "
-                             "a gate that names it, or none (then gates are about whichever is promoted)")
+        raise PromotionError(f"{who}: no gate of the suite applies to this candidate, so there is no evidence for promoting it. "
+                             "Add a gate that names it, or a gate without candidates (it applies to the promoted candidate)")
 
 
 def refuse_changed_suite(evidence: Evidence, file: Path | None, root: Path) -> None:
-    """PromotionError unless the suite file still declares what ran. `file` is the one the user gave, or None: then the one that
-    run.json names, which is only trusted in a suites folder below `root`, for a suite file is code."""
-    found = file if file is not None else _named(evidence, root)
+    """Raises PromotionError unless the suite file still declares what ran. `file` is the user's, or None for the one named in
+    run.json, which is trusted only in a suites folder below `root`, because a suite file is code."""
+    suite_file = file if file is not None else _named(evidence, root)
     try:
-        declared = load_suite(found)
+        declared = load_suite(suite_file)
     except NoSuiteError as error:
         raise PromotionError(f"{error}; give the right file with --suite FILE") from error
     except SuiteFileError as error:
-        raise PromotionError(f"suite file {found} cannot be run ({error}). Mend it, or give --suite FILE") from error
+        raise PromotionError(f"suite file {suite_file} cannot be run ({error}). Fix it, or give --suite FILE") from error
     if not isinstance(declared, Suite):
-        raise PromotionError(f"SUITE of {found} is a {type(declared).__name__}; expected harness.Suite(...). Give --suite FILE")
+        raise PromotionError(f"SUITE of {suite_file} is a {type(declared).__name__}; expected harness.Suite(...). Give --suite "
+                             "FILE")
     ran = _declared(evidence)
     # `--exact` runs a suite at batch size 1, whatever it declares.
     exact = replace(declared, grid=replace(declared.grid, batch_size=1))
     if ran not in (_json(plain(declared)), _json(plain(exact))):
         now = _json(plain(declared))
         names = [name for name in now if now[name] != (ran or {}).get(name)]
-        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: the suite file {found} has "
+        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: the suite file {suite_file} has "
                              f"changed since the run in {evidence.folder}: {', '.join(names)}. Run the suite again")
 
 
 def refuse_changed_inputs(evidence: Evidence, content: Callable[[str], str]) -> None:
-    """PromotionError for an input file of any candidate that is not the one that ran. `content` hashes a reference."""
+    """Raises PromotionError if an input file of any candidate has changed since the run. `content` hashes a reference."""
     for name, inputs in evidence.inputs.items():
         for reference, digest in inputs.items():
             who = f"suite {evidence.suite.name!r}, candidate {name!r}: input {reference!r}"
             try:
                 now = content(reference)
             except (OSError, ValueError) as error:
-                raise PromotionError(f"{who} cannot be read any more ({error}). Bring it back, or run the suite again") from error
+                raise PromotionError(f"{who} can no longer be read ({error}). Restore it, or run the suite again") from error
             if now != digest:
-                raise PromotionError(f"{who} is another file than in the run (blake3 {now[:16]}..., the run had "
-                                     f"{str(digest)[:16]}...). Bring that file back, or run the suite again")
+                raise PromotionError(f"{who} has changed since the run (blake3 {now[:16]}..., the run had "
+                                     f"{str(digest)[:16]}...). Restore that file, or run the suite again")
 
 
 def _declared(evidence: Evidence) -> Any:
@@ -87,23 +89,23 @@ def _declared(evidence: Evidence) -> Any:
 
 
 def _named(evidence: Evidence, root: Path) -> Path:
-    said = evidence.head.get("suite_file")
-    asked = f"{evidence.folder / 'run.json'} names the suite file {said!r}"
-    if not isinstance(said, str) or not said or "\0" in said:
-        raise PromotionError(f"{asked}, which is no path. Give --suite FILE")
-    file = (root / said).resolve()
+    declared_file = evidence.head.get("suite_file")
+    asked = f"{evidence.folder / 'run.json'} names the suite file {declared_file!r}"
+    if not isinstance(declared_file, str) or not declared_file or "\0" in declared_file:
+        raise PromotionError(f"{asked}, which is not a path. Give --suite FILE")
+    file = (root / declared_file).resolve()
     if not file.is_relative_to(root.resolve()) or file.suffix != ".py" or file.parent.name != "suites" or (
             file.is_relative_to(evidence.folder.resolve())):
-        raise PromotionError(f"{asked}, which is no .py file in a suites folder below {root.resolve()}; since a suite is code it "
-                             "is not run unasked. Give --suite FILE")
+        raise PromotionError(f"{asked}, which is not a .py file in a suites folder below {root.resolve()}. A suite is code, so "
+                             "one from elsewhere runs only if you name it. Give --suite FILE")
     if not file.is_file():
-        raise PromotionError(f"{asked}, which is not there: {file}. Start in the folder where the suite ran, or give --suite "
+        raise PromotionError(f"{asked}, which does not exist: {file}. Start in the folder where the suite ran, or give --suite "
                              "FILE")
     return file
 
 
 def _json(data: Any) -> Any:
-    """As it is after a way through a file: tuples are lists, keys are text."""
+    """The data as read back from JSON: tuples become lists, keys become text."""
     return json.loads(json.dumps(data))
 
 

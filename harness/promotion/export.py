@@ -1,4 +1,4 @@
-"""Candidate -> the same thing as one file, or why it cannot be one; and the proof that file and memory hold the same tensors."""
+"""Saves a candidate as one file, or says why that is impossible, and proves that file and memory hold the same tensors."""
 
 from __future__ import annotations
 
@@ -19,61 +19,61 @@ _SHOWN: Final = 4
 
 @dataclass(frozen=True, kw_only=True)
 class SavedFile:
-    """A file that was saved: the candidate that loads it, and how many tensors it has in common, bit for bit, with memory."""
+    """A saved file: the candidate that loads it, and how many of its tensors equal those in memory bit for bit."""
 
     candidate: Candidate
     tensors: int
 
 
 def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
-    """The candidate without adapters at run time: they are fused into its model. PromotionError for what no file can hold."""
+    """The candidate with its adapters fused into the model. Raises PromotionError for anything that no file can hold."""
     who = f"candidate {candidate.name!r}"
     model = "Fused(model=..., adapters=(...))"
     if candidate.quantization != "fp32":
-        raise PromotionError(f"{who} is quantized ({candidate.quantization}), which happens when a model is loaded and is in no "
-                             f"single file. Promote the candidate without quantization; for 16 bits merge with dtype, and with "
-                             f"adapters use {model}")
+        raise PromotionError(f"{who} is quantized ({candidate.quantization}), which happens when a model is loaded and cannot be "
+                             "stored in a single file. Promote the candidate without quantization; for 16 bits merge with "
+                             f"dtype, and with adapters use {model}")
     for field, given in (("emphasis", candidate.emphasis), ("aesthetic", candidate.aesthetic)):
         if given is not None:
-            raise PromotionError(f"{who} has {field}, which is done to prompts and is in no single file. Measure and promote a "
-                                 f"candidate without it; adapters of weights can be {model}")
+            raise PromotionError(f"{who} has {field}, which changes prompts and cannot be stored in a model file. Measure and "
+                                 f"promote a candidate without it; adapters of weights can be fused: {model}")
     frame = bench.library.open(frame_of(candidate.model))
     for adapter in candidate.adapters:
         if (adapter.start, adapter.end) != (0, 1):
-            raise PromotionError(f"{who}: adapter {adapter.path!r} works from {adapter.start:g} to {adapter.end:g} of the steps, "
-                                 f"which no single file can do. Measure it fused for all steps, as {model}, and promote that")
+            raise PromotionError(f"{who}: adapter {adapter.path!r} acts from {adapter.start:g} to {adapter.end:g} of the steps, "
+                                 f"which a single file cannot do. Measure it fused for all steps, as {model}, and promote that")
         try:
             refuse_unfusible(bench.library.adapter(adapter.path, frame))
         except ValueError as error:
-            raise PromotionError(f"{who}: adapter {adapter.path!r} works at run time only ({error}). Measure a candidate without "
-                                 f"it, its other adapters as {model}, and promote that") from error
+            raise PromotionError(f"{who}: adapter {adapter.path!r} works only at run time ({error}). Measure a candidate without "
+                                 f"it and with its other adapters as {model}, and promote that") from error
     if not candidate.adapters:
         return candidate
     return replace(candidate, model=Fused(model=candidate.model, adapters=candidate.adapters), adapters=())
 
 
 def save_as_measured(candidate: Candidate, device: str, root: Path, path: Path, title: str) -> SavedFile:
-    """Saves the candidate, loads the file as the workbench loads any, and compares every tensor of every live component.
+    """Saves the candidate, loads the file as the workbench loads any other, and compares every tensor of every live component.
 
-    PromotionError when one differs in a single bit.
+    Raises PromotionError if one differs in a single bit.
     """
     bench = Workbench(device=device, root=root)
     live = _hashes(bench, candidate)
     save(place(plan_recipe(candidate.model, bench.library)), bench.library, path, title)
     base = frame_of(candidate.model)
-    # A single file has no configs of its own: those of a diffusers folder stay where they are.
+    # A single file has no configs of its own, so the configs of a diffusers folder are still needed.
     config = base.config or (str(bench.library.path(base.path)) if bench.library.open(base).is_folder else None)
     loaded = replace(candidate, model=Checkpoint(path=str(path.resolve()), config=config))
     del bench  # one model in memory at a time
-    held = _hashes(Workbench(device=device, root=root), loaded)
-    if odd := sorted(name for name in live.keys() | held.keys() if live.get(name) != held.get(name)):
+    reloaded = _hashes(Workbench(device=device, root=root), loaded)
+    if odd := sorted(name for name in live.keys() | reloaded.keys() if live.get(name) != reloaded.get(name)):
         raise PromotionError(f"candidate {candidate.name!r}: the saved file does not hold what was measured: {len(odd)} of "
                              f"{len(live)} tensors differ: {', '.join(odd[:_SHOWN])}. Nothing was promoted; please report this")
     return SavedFile(candidate=loaded, tensors=len(live))
 
 
 def _hashes(bench: Workbench, candidate: Candidate) -> Mapping[str, str]:
-    """{component and name: BLAKE3 of dtype, shape and values} of everything that is live. A compiled denoiser has the same."""
+    """{component and name: BLAKE3 of dtype, shape and values} of all live tensors. A compiled denoiser has the same tensors."""
     from blake3 import blake3
 
     from harness.weights.write import bytes_of

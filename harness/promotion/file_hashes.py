@@ -1,6 +1,4 @@
-"""Three hashes of a safetensors file, of all, of its header and of its data, so that a change can be told by where it is.
-Promoting writes them down, verifying compares them.
-"""
+"""Three hashes of a safetensors file: of the whole file, its header and its data. They show where a file was changed."""
 
 from __future__ import annotations
 
@@ -19,7 +17,7 @@ _LARGEST_HEADER: Final = 100_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Weighed:
-    """BLAKE3 (64 hex digits) of a whole file, of its header (length and JSON) and of what follows; its size in bytes."""
+    """BLAKE3 (64 hex digits) of a whole file, of its header (length and JSON) and of its data; its size in bytes."""
 
     blake3: str
     header_blake3: str
@@ -28,8 +26,8 @@ class Weighed:
 
 
 def weigh(path: Path) -> Weighed:
-    """Reads the file once, never from memory of an earlier reading. ModelFileError when it is not a regular file, cannot be
-    read, or stands as a Git LFS pointer."""
+    """Hashes the file, reading it once and never using a cached hash. Raises ModelFileError if it is not a regular file, cannot
+    be read, or is a Git LFS pointer."""
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file. Check the path.")
     whole, header, data, size = blake3(), blake3(), blake3(), 0
@@ -40,11 +38,11 @@ def weigh(path: Path) -> Weighed:
                 raise ModelFileError(f"{path}: found a Git LFS pointer, not the weights. Run `git lfs pull`.")
             file.seek(0)
             length = 8 + struct.unpack("<Q", start[:8])[0] if len(start) >= 8 else 0
-            left = length if length <= _LARGEST_HEADER else 0
-            while block := file.read(min(_AT_ONCE, left) if left else _AT_ONCE):
+            header_left = length if length <= _LARGEST_HEADER else 0
+            while block := file.read(min(_AT_ONCE, header_left) if header_left else _AT_ONCE):
                 whole.update(block)
-                (header if left else data).update(block)
-                left -= len(block) if left else 0
+                (header if header_left else data).update(block)
+                header_left -= len(block) if header_left else 0
                 size += len(block)
     except OSError as error:
         raise ModelFileError(f"{path}: could not be read ({error.strerror}). Check the file and its permissions.") from error

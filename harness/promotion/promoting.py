@@ -1,5 +1,5 @@
-"""The order of a promotion: refuse what can be refused, save and prove the file, then publish it with its record. Until the
-last step nothing but a hidden temporary file is written."""
+"""The steps of a promotion: all checks first, then save and verify the file, then publish it with its record. Until the last
+step only a hidden temporary file is written."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from harness.version import __version__
 
 @dataclass(frozen=True, kw_only=True)
 class Promotion:
-    """What was promoted: its record, its weights, the baseline it became, and sentences on how it was checked."""
+    """A promotion: its record, its weights, the new baseline, and sentences on how it was checked."""
 
     version: Version
     weights: Path
@@ -37,10 +37,10 @@ class Promotion:
 
 
 def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite_file: Path | None = None) -> Promotion:
-    """Promotes the candidate of `evidence` as `name`; relative paths of the suite begin in the working directory, as in the run.
+    """Promotes the candidate of `evidence` as `name`. Relative paths of the suite start at the working directory, as in the run.
 
-    PromotionError, or the ValueError of whatever cannot be read or made, names suite, candidate, gate or file; nothing is
-    published then.
+    Raises PromotionError, or the ValueError of something that cannot be read or made, naming suite, candidate, gate or file;
+    nothing is published then.
     """
     root = Path.cwd()
     models.folder(name)
@@ -53,13 +53,13 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     refuse_changed_inputs(evidence, bench.content)
     file = as_one_file(declared, bench)
     if bench.weights(declared).identity != evidence.identity:
-        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {declared.name!r}: the same files and declaration make "
-                             "other weights in this version of Sweetspot. Run the suite again")
+        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {declared.name!r}: this version of Sweetspot makes other "
+                             "weights from the same files and declaration. Run the suite again")
     staged = models.staged()
     try:
         saved = save_as_measured(file, device, root, staged, name)
         again = resample(evidence, saved.candidate, device, root, fused=file is not declared)
-        said = (*_notes(evidence), f"{saved.tensors} tensors in the file are those in memory, bit for bit", again.said)
+        notes = (*_notes(evidence), f"all {saved.tensors} tensors in the file equal those in memory, bit for bit", again.said)
         weighed = weigh(staged)
         data = _record(evidence, policy, weighed, staged, (declared, file, saved, again))
         with models.locked():
@@ -69,7 +69,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
             models.make_current(name, version.number)
     finally:
         staged.unlink(missing_ok=True)
-    return Promotion(version=version, weights=weights, baseline=baseline, said=said)
+    return Promotion(version=version, weights=weights, baseline=baseline, said=notes)
 
 
 def _device(evidence: Evidence) -> str:
@@ -83,17 +83,17 @@ def _device(evidence: Evidence) -> str:
 
 
 def _notes(evidence: Evidence) -> tuple[str, ...]:
-    """What somebody who promotes should hear: that it is not what was recommended, or that a gate was undecided."""
+    """Notes for the user: the candidate is not the recommended one, or a gate was inconclusive."""
     pick, tied = evidence.recommendation.pick, evidence.candidate in evidence.recommendation.tied_candidates
-    said = [] if evidence.candidate == pick else [
+    notes = [] if evidence.candidate == pick else [
         f"note: the recommendation is {pick!r}; {evidence.candidate!r} is {'tied with it' if tied else 'not tied with it'}"]
-    said += [f"note: gate {r.gate!r} is inconclusive ({r.reason}) and was allowed" for r in evidence.verdicts
+    notes += [f"note: gate {r.gate!r} is inconclusive ({r.reason}) and was allowed" for r in evidence.verdicts
              if r.status == "inconclusive"]
-    return tuple(said)
+    return tuple(notes)
 
 
 def _publish(staged: Path, weighed: Weighed, models: Models) -> Path:
-    """The weights under their hash. A sound file that is there already stays; a damaged one of that name is replaced."""
+    """Moves the weights to the path of their hash. An intact file there is kept; a damaged one is replaced."""
     path = models.object(weighed.blake3)
     if path.is_symlink() or not path.is_file() or weigh(path).blake3 != weighed.blake3:
         staged.replace(path)
@@ -102,9 +102,9 @@ def _publish(staged: Path, weighed: Weighed, models: Models) -> Path:
 
 
 def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
-            made: tuple[Candidate, Candidate, SavedFile, Resampled]) -> dict[str, Any]:
-    """The record without what only the store knows."""
-    declared, fused, saved, again = made
+            stages: tuple[Candidate, Candidate, SavedFile, Resampled]) -> dict[str, Any]:
+    """The record, without the fields that the models folder fills in."""
+    declared, fused, saved, again = stages
     rec = evidence.recommendation
     suite, environment = evidence.suite, dict(evidence.head.get("environment", {}))
     commit = environment.get("git_commit") or f"not known: {environment.get('missing')}"

@@ -1,4 +1,4 @@
-"""The parts of a promotion record that come from the run: verdicts, figures and cells, in the format that records have."""
+"""The parts of a promotion record that come from the run: verdicts, figures and cells, in the record's format."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from reports.gates import Verdict
 
 VERDICT_FIELDS: Final = ("gate", "candidate", "status", "observed", "low", "high", "limit", "reason")
-"""What a record holds of a verdict; what else a Verdict knows is not part of the format."""
+"""The fields of a verdict that a record holds; other fields of Verdict are not part of the format."""
 
 
 def verdict_part(verdict: Verdict) -> dict[str, Any]:
@@ -52,12 +52,12 @@ def cells_part(evidence: Evidence) -> dict[str, Any]:
 
 
 def _figure(unit: str, interval: tuple[float | None, ...], sizes: tuple[int, int], why: str = "") -> dict[str, Any]:
-    """One figure: its mean, low and high, and how many prompts and images (or rounds) it is of."""
+    """One figure: its mean, low and high, and the number of prompts and images (or rounds) behind it."""
     mean, low, high = map(_finite, interval)
     prompts, images = sizes
     return {"unit": unit, "mean": mean, "low": low, "high": high, "prompts": prompts, "images": images, "why": why}
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN and no infinity: null. What is not a float stays as it is, so that a count stays an integer."""
+    """The value, or None for NaN and infinity. Anything but a float is unchanged, so that a count stays an integer."""
     return finite_or_none(value) if isinstance(value, float) else value

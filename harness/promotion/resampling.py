@@ -1,4 +1,5 @@
-"""A few cells of the run sampled again from the saved file, beside the run's own: what is promoted is what was measured."""
+"""Samples a few cells again from the saved file and compares them with the run's images: what is promoted is what was
+measured."""
 
 from __future__ import annotations
 
@@ -22,13 +23,13 @@ if TYPE_CHECKING:
 
 CELLS: Final = 4
 FUSED_MEAN_LEVELS: Final = 1.0
-"""Mean absolute difference, in levels of 0 to 255, that rounding fused adapters to the file's number format may make.
-The built-in models make 0.05 with any kind of adapter; a LoRA at 0.7 where 0.6 was measured makes more than this."""
+"""Largest allowed mean absolute difference, in levels from 0 to 255, from rounding fused adapters to the file's dtype.
+The built-in models reach 0.05 with any kind of adapter; a LoRA at 0.7 instead of the measured 0.6 exceeds this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resampled:
-    """How far re-made images are from the run's, in levels of 0 to 255; `said` is it in words, with what was allowed."""
+    """How far the re-sampled images are from the run's, in levels from 0 to 255; `said` is that in words, with the limit."""
 
     cells: int
     equal: int
@@ -38,8 +39,9 @@ class Resampled:
 
 
 def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, *, fused: bool) -> Resampled:
-    """Samples CELLS cells spread over the grid as the run did and compares. PromotionError where they differ by more than the
-    noise floor or, when adapters were `fused`, by more than FUSED_MEAN_LEVELS in the mean of an image."""
+    """Samples CELLS cells, spread over the grid, as the run did, and compares them with the run's images. Raises PromotionError
+    if they differ by more than the noise floor or, if adapters were `fused`, by more than FUSED_MEAN_LEVELS in the mean of an
+    image."""
     ledger = Ledger(evidence.folder)
     samples = _chosen(evidence, ledger)
     stored = {s.cell: _stored(evidence.folder, ledger, s) for s in samples}
@@ -53,23 +55,23 @@ def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, 
         largest, equal = max(largest, int(distance.max())), equal + (not distance.any())
         means.append(float(distance.mean()))
     floor = evidence.floor_levels or 0
-    found = f"{equal} of {len(samples)} re-sampled images are equal, the others differ by at most {largest} of 255 levels"
+    distances = f"{equal} of {len(samples)} re-sampled images are equal, the others differ by at most {largest} of 255 levels"
     if equal == len(samples):
-        said = f"all {equal} re-sampled images are equal to the run's, bit for bit"
+        outcome = f"all {equal} re-sampled images are equal to the run's, bit for bit"
     elif fused and max(means) <= FUSED_MEAN_LEVELS:
-        said = (f"{found} and {max(means):.3g} in the mean of an image: rounding, since adapters that ran beside the weights are "
-                f"fused into them (at most {FUSED_MEAN_LEVELS:g} is allowed)")
+        outcome = (f"{distances} and {max(means):.3g} in the mean of an image: rounding, because the adapters are now fused into "
+                   f"the weights (at most {FUSED_MEAN_LEVELS:g} is allowed)")
     elif largest <= floor:
-        said = f"{found}, within the run's noise floor of {floor} levels"
+        outcome = f"{distances}, within the run's noise floor of {floor} levels"
     else:
         allowed = f"a mean of {FUSED_MEAN_LEVELS:g} for fused adapters" if fused else f"the noise floor of {floor} levels"
-        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: {found}, {max(means):.3g} in the "
-                             f"mean of an image, more than {allowed}. {_do(evidence.head, device)}")
-    return Resampled(cells=len(samples), equal=equal, largest_levels=largest, mean_levels=max(means), said=said)
+        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: {distances}, {max(means):.3g} in "
+                             f"the mean of an image, more than {allowed}. {_do(evidence.head, device)}")
+    return Resampled(cells=len(samples), equal=equal, largest_levels=largest, mean_levels=max(means), said=outcome)
 
 
 def _chosen(evidence: Evidence, ledger: Ledger) -> list[Sample]:
-    """Samples of the first, the last, and cells between, all of one batch size."""
+    """Samples of the first cell, the last cell and cells between them, all of one batch size."""
     images = evidence.run.images
     rows = images[images["candidate"] == evidence.candidate].to_dict("records")
     chosen = [rows[index] for index in dict.fromkeys(round(part * (len(rows) - 1) / (CELLS - 1)) for part in range(CELLS))]
@@ -78,13 +80,13 @@ def _chosen(evidence: Evidence, ledger: Ledger) -> list[Sample]:
     whole = [s for s, row in zip(samples, chosen, strict=True) if s is not None and s.key == row["sample"]]
     size = _batch_size(evidence, whole[0]) if len(whole) == len(chosen) else 0
     if len(whole) != len(chosen):
-        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: the journal lacks images of the "
+        raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: the journal lacks images of this "
                              "run. Run the suite again")
     return [s for s in whole if _batch_size(evidence, s) == size]
 
 
 def _batch_size(evidence: Evidence, sample: Sample) -> int:
-    """The batch size at which a sample was made: the declared one, or a half of it where memory was refused."""
+    """The batch size at which a sample was made: the declared one, or a smaller one if memory did not suffice."""
     prompt = next(p for p in evidence.suite.grid.prompts if p.id == sample.cell.prompt)
     size = evidence.suite.grid.batch_size
     while size > 1:
@@ -96,7 +98,7 @@ def _batch_size(evidence: Evidence, sample: Sample) -> int:
 
 
 def _made(suite: Suite, candidate: Candidate, size: int, where: tuple[str, Path], cells: list[Cell]) -> Mapping[Cell, Images]:
-    """The images of the cells, made as a run makes them: the same texts together, the same batch shape and places."""
+    """The images of the cells, sampled as in a run: the same texts together, the same batch shape and places."""
     from harness.sampling import encode, sample, set_determinism, threads_for
 
     device, root = where
@@ -104,14 +106,14 @@ def _made(suite: Suite, candidate: Candidate, size: int, where: tuple[str, Path]
     with threads_for(suite.grid, device):
         prepared = Workbench(device=device, root=root, steps=suite.grid.steps).prepare(candidate)
         texts = {phase.text_identity: encode(phase.enter(), suite.grid.prompts, phase.treatment) for phase in prepared.phases}
-        made: dict[Cell, Images] = {}
+        images_by_cell: dict[Cell, Images] = {}
         for batch, images in sample(prepared.phases, suite.grid, pack(suite.grid, cells, size), texts):
-            made.update(zip(batch, images, strict=True))
-    return made
+            images_by_cell.update(zip(batch, images, strict=True))
+    return images_by_cell
 
 
 def _stored(folder: Path, ledger: Ledger, sample: Sample) -> Images:
-    """The run's image, hashed as it is read. PromotionError for a path that leads out of the folder."""
+    """The run's image, hashed as it is read. Raises PromotionError for a path that leads out of the folder."""
     from harness.sampling import from_png
 
     try:
@@ -125,11 +127,11 @@ def _stored(folder: Path, ledger: Ledger, sample: Sample) -> Images:
 
 
 def _do(head: Mapping[str, Any], device: str) -> str:
-    """What to do about images that come out otherwise: where the environment is another one, that is the first suspect."""
+    """What to do if the images differ: a changed environment is the first suspect."""
     from harness.probes.environment import environment
 
     then, now = head.get("environment", {}), environment(device)
     other = [name for name in ("cpu", "device_name", "packages", "flags") if then.get(name) != now.get(name)]
     if other:
-        return f"The environment is not the run's ({', '.join(other)} differ): promote where the suite ran, or run it here"
+        return f"The environment differs from the run's ({', '.join(other)}): promote where the suite ran, or run the suite here"
     return "Nothing was promoted; run the suite again with --verify"

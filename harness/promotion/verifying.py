@@ -1,4 +1,4 @@
-"""Is this file what was promoted? Hashes against records, and back to an earlier version once it proves to be whole."""
+"""Verifies files against the records of promotions, and rolls back to an earlier version after verifying it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.weights import open_tensors
 
 @dataclass(frozen=True, kw_only=True)
 class Finding:
-    """What verifying found: the promotions whose file it is, sentences on it, and whether all is well."""
+    """The result of a verification: the promotions of this file, sentences on it, and whether the file is sound."""
 
     sound: bool
     versions: tuple[Version, ...]
@@ -27,41 +27,42 @@ class Finding:
 
 
 def verify(file: Path, models: Models) -> Finding:
-    """Hashes the file and looks for the record of its content. PromotionError or ModelFileError where that cannot be done."""
+    """Hashes the file and looks up the record of its content. Raises PromotionError or ModelFileError if that is impossible."""
     weighed = weigh(file)
     known, broken = _known(models)
     mine = [v for v in known if v.weights == weighed.blake3]
     if mine:
-        wrong = [said for version in mine for said in _header(file, version)]
+        wrong = [difference for version in mine for difference in _header(file, version)]
         return Finding(sound=not wrong, versions=tuple(mine), said=(*wrong, *broken))
     if altered := list(_altered(file, weighed, known)):
         return Finding(sound=False, versions=(), said=(*altered, *broken))
     where = f"{len(known)} promoted versions in {models.root}"
-    return Finding(sound=False, versions=(), said=(f"{file}: not promoted: its blake3 {weighed.blake3} is none of the {where}",
-                                                   *broken))
+    refusal = f"{file}: not promoted: its blake3 {weighed.blake3} matches none of the {where}"
+    return Finding(sound=False, versions=(), said=(refusal, *broken))
 
 
 def rollback(name: str, to: int, models: Models) -> tuple[Version, Version, bool]:
-    """Makes an earlier promotion current, the one before the current if `to` is 0, and writes that down.
+    """Makes an earlier promotion current, the one before the current one if `to` is 0, and records the rollback.
 
-    The version, the record of the rollback, and whether the suite's baseline is this version's now (it stays where it is
-    another name's). PromotionError when the version's weights are not there, or not what they were.
+    Returns the version, the record of the rollback, and whether the suite's baseline is now this version's (it is unchanged if it
+    belongs to another model). Raises PromotionError if the version's weights are missing or were changed.
     """
     with models.locked():
         current = models.current(name)
         if not models.numbers(name):
-            raise PromotionError(f"{name!r} is not promoted in {models.root}; it has {', '.join(models.names()) or 'no models'}")
+            raise PromotionError(f"{name!r} is not a promoted model in {models.root}; it has "
+                                 f"{', '.join(models.names()) or 'no models'}")
         if not to and not (current and (to := models.promotion(name, current).replaces)):
             raise PromotionError(f"{name!r}: nothing was current before version {current}; give --to N")
         version = models.promotion(name, to)
         models.baseline(version.suite)
         if to == current:
-            raise PromotionError(f"{name!r}: version {to} is current already")
+            raise PromotionError(f"{name!r}: version {to} is already current")
         file = models.object(version.weights)
         weighed = weigh(file)
         if weighed.blake3 != version.weights:
-            raise PromotionError(f"{file}: is not the file of {name!r} version {to} any more (blake3 {weighed.blake3}). Restore "
-                                 f"it from git or a backup; version {current} stays current")
+            raise PromotionError(f"{file} is no longer the file of {name!r} version {to} (blake3 {weighed.blake3}). Restore it "
+                                 f"from git or a backup; version {current} stays current")
         if wrong := list(_header(file, version)):
             raise PromotionError(f"{'; '.join(wrong)}; version {current} stays current")
         mine = models.baseline_of(version.suite) in ("", name)
@@ -79,9 +80,9 @@ def now() -> str:
 
 
 def made_from(file: Path) -> dict[str, Any]:
-    """The recipe and the inputs in a file's header, as records hold them: None where the header has none."""
-    found = open_tensors(file).metadata
-    recipe, inputs = (_parsed(found.get(key, "")) for key in (RECIPE, INPUTS))
+    """The recipe and the inputs in a file's header, as records hold them; None for one that the header does not have."""
+    metadata = open_tensors(file).metadata
+    recipe, inputs = (_parsed(metadata.get(key, "")) for key in (RECIPE, INPUTS))
     return {"recipe": {"path": recipe} if isinstance(recipe, str) else recipe, "inputs": inputs}
 
 
@@ -107,15 +108,15 @@ def _known(models: Models) -> tuple[list[Version], tuple[str, ...]]:
 
 
 def _header(file: Path, version: Version) -> Iterator[str]:
-    """What in the file's header is not what its record says."""
-    found = made_from(file)
-    for part, said in found.items():
-        if said != version.data[part]:
+    """The parts of the file's header that differ from its record."""
+    header = made_from(file)
+    for part, value in header.items():
+        if value != version.data[part]:
             yield f"{file}: the {part} in its header is not that of {version.name!r} version {version.number}"
 
 
 def _altered(file: Path, weighed: Weighed, known: list[Version]) -> Iterator[str]:
-    """What the file was before somebody changed it, as far as one can tell."""
+    """Which promoted file this was before it was changed, as far as the hashes show."""
     for version in known:
         weights, who = version.data["weights"], f"{version.name!r} version {version.number}"
         if weights["data_blake3"] == weighed.data_blake3:
@@ -123,4 +124,4 @@ def _altered(file: Path, weighed: Weighed, known: list[Version]) -> Iterator[str
         elif weights["header_blake3"] == weighed.header_blake3:
             yield f"{file}: tampered with: it has the header of {who}, but other weights"
         elif file.name == f"{version.weights}.safetensors":
-            yield f"{file}: tampered with: it is called after the hash of {who}, but neither header nor weights are its"
+            yield f"{file}: tampered with: it is named after the hash of {who}, but has another header and other weights"

@@ -90,7 +90,7 @@ def test_adapters_at_run_time_are_fused_and_the_rounding_is_said(work, sweetspot
     code, out, err = sweetspot("promote", "adapted", "--run", "runs/tiny", "--as", "sketch", "--objects", "weights")
     assert (code, err) == (0, "")
     kept = record(1, "sketch")
-    assert "rounding, since adapters that ran beside the weights are fused into them" in out
+    assert "rounding, because the adapters are now fused into the weights" in out
     assert kept["resampled"]["mean_levels"] < 0.2
     assert kept["recipe"]["is"] == "Fused"
     assert kept["weights"]["fused_adapters"] == 1

@@ -72,7 +72,7 @@ def test_a_gate_that_was_not_measured_refuses_whatever_the_policy(work, sweetspo
 def test_gates_that_are_all_about_others_say_nothing(work, sweetspot):
     work([Gate(value="coverage", candidates=("alpha=1",))])
     code, _, err = sweetspot(*words())
-    assert (code, "no gate of the suite is about this candidate" in err) == (1, True)
+    assert (code, "no gate of the suite applies to this candidate" in err) == (1, True)
 
 
 def test_a_changed_input_is_named(work, sweetspot):
@@ -81,9 +81,9 @@ def test_a_changed_input_is_named(work, sweetspot):
         file.seek(-1, 2)
         file.write(b"\x01")
     code, _, err = sweetspot(*words())
-    assert (code, "input 'parents/photo.safetensors' is another file than in the run" in err) == (1, True)
+    assert (code, "input 'parents/photo.safetensors' has changed since the run" in err) == (1, True)
     Path("parents/photo.safetensors").unlink()
-    assert "cannot be read any more" in sweetspot(*words())[2]
+    assert "can no longer be read" in sweetspot(*words())[2]
 
 
 def test_a_changed_suite_is_named_with_what_changed(work, sweetspot):
