@@ -132,8 +132,8 @@ def test_a_suite_file_that_is_none_is_refused(text, work, sweetspot):
 
 
 @pytest.mark.parametrize(("candidate", "said"), [
-    ("quantized", "is quantized (bf16)"), ("by step", "works from 0 to 0.5 of the steps"), ("emphasised", "has emphasis")])
-def test_what_is_no_single_file_is_refused_with_what_to_do(candidate, said, work, sweetspot):
+    ("quantized", "is quantized (bf16)"), ("by step", "acts from 0 to 0.5 of the steps"), ("emphasised", "has emphasis")])
+def test_what_a_single_file_cannot_hold_is_refused_with_what_to_do(candidate, said, work, sweetspot):
     work()
     code, _, err = sweetspot(*words(candidate))
     assert (code, said in err, "Fused(model=..., adapters=(...))" in err) == (1, True, True)
