@@ -106,6 +106,11 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
+def shortened(text: str, most: int) -> str:
+    """At most so many characters, the last of them an ellipsis where some are cut off."""
+    return text if len(text) <= most else f"{text[:most - 1]}…"
+
+
 def listed(names: list[str], most: int = 6) -> str:
     """ "a, b and c"; beyond `most` the rest is counted: "a, b and 7 more". """
     shown = names if len(names) <= most else [*names[:most - 1], f"{len(names) - most + 1} more"]

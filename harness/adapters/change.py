@@ -63,3 +63,9 @@ class Reading:
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+
+
+def on_input(change: Change) -> bool:
+    """Whether an (IA)^3 change scales the input of its layer, not the output."""
+    flag = change.tensors.get("on_input")
+    return flag is not None and bool(flag.reshape(-1)[0] != 0)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from harness.adapters.change import Change
+from harness.adapters.change import Change, on_input
 from harness.adapters.kinds import bias_delta, plain_delta
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def select_rows(change: Change, ranges: Ranges, height: int) -> Change:
         tensors = {role: _rows(tensor, ranges) if role in _BY_ROW[change.kind] else tensor
                    for role, tensor in change.tensors.items()}
     elif change.kind == "ia3":
-        shared_roles = ("weight", "on_input") if _on_input(change) else ("on_input",)
+        shared_roles = ("weight", "on_input") if on_input(change) else ("on_input",)
         tensors = {role: tensor if role in shared_roles else _rows(tensor.reshape(-1), ranges)
                    for role, tensor in change.tensors.items()}
     else:
@@ -115,11 +115,6 @@ def _width(change: Change) -> int:
     return int(have[{"lora": "down", "full": "diff", "loha": "w1_b"}[change.kind]].shape[1])
 
 
-def _on_input(change: Change) -> bool:
-    flag = change.tensors.get("on_input")
-    return flag is not None and bool(flag.reshape(-1)[0] != 0)
-
-
 def _bias_rows(change: Change, ranges: Ranges) -> dict[str, Tensor]:
     return {"diff_b": _rows(change.tensors["diff_b"], ranges)} if "diff_b" in change.tensors else {}
 
@@ -155,7 +150,7 @@ def _join_ia3(parts: Sequence[tuple[Change, tuple[int, int]]], height: int) -> C
 
     joined = torch.zeros(height)
     for change, (top, bottom) in parts:
-        if _on_input(change):
+        if on_input(change):
             raise InseparableError("(IA)^3 on the input of single layers has no exact form for the fused weight")
         joined[top:bottom] = change.tensors["weight"].float().reshape(-1)
     first = parts[0][0]

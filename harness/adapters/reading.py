@@ -255,12 +255,13 @@ def _plain(tensor: Tensor) -> Tensor:
 def _facts(recognised: Recognised) -> dict[str, str]:
     facts = {"training tool": recognised.tool, "base": recognised.base, "kinds": ", ".join(recognised.kinds),
              "modules": ", ".join(f"{part} {count}" for part, count in recognised.modules.items()),
-             "ranks": "" if recognised.ranks is None else _span(recognised.ranks), "words": ", ".join(recognised.tokens)}
+             "ranks": "" if recognised.ranks is None else span(recognised.ranks), "words": ", ".join(recognised.tokens)}
     if recognised.alphas is not None:
         without = f", {recognised.alphas_missing} modules without" if recognised.alphas_missing else ""
-        facts["alphas"] = _span(recognised.alphas) + without
+        facts["alphas"] = span(recognised.alphas) + without
     return {name: text for name, text in facts.items() if text}
 
 
-def _span(ends: tuple[float, float]) -> str:
+def span(ends: tuple[float, float]) -> str:
+    """ "4", or "4 to 16"."""
     return f"{ends[0]:g}" if ends[0] == ends[1] else f"{ends[0]:g} to {ends[1]:g}"

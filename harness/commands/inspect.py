@@ -127,6 +127,8 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
 
 def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:
     """What an adapter file is, line by line."""
+    from harness.adapters.reading import span
+
     yield str(path)
     yield f"  adapter: {adapter.says}, {size_in_words(path.stat().st_size) if path.is_file() else 'a folder'}"
     yield f"  trained by     {adapter.tool or 'not said'}"
@@ -134,9 +136,9 @@ def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:
     yield f"  kinds          {', '.join(adapter.kinds) or 'none'}"
     yield f"  modules        {', '.join(f'{part} {count}' for part, count in adapter.modules.items()) or 'none'}"
     if adapter.ranks:
-        yield f"  rank           {_span(adapter.ranks)}"
+        yield f"  rank           {span(adapter.ranks)}"
     if adapter.alphas:
-        yield f"  alpha          {_span(adapter.alphas)}"
+        yield f"  alpha          {span(adapter.alphas)}"
     if adapter.alphas_missing and adapter.strength in ("", "alpha tensors"):
         yield f"  alpha missing  in {adapter.alphas_missing} modules; alpha = rank is assumed"
     if adapter.strength:
@@ -144,10 +146,6 @@ def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:
     if adapter.tokens:
         yield f"  tokens         {', '.join(map(repr, adapter.tokens))}"
     yield from (f"  warning: {warning}" for warning in adapter.warnings)
-
-
-def _span(ends: tuple[float, float]) -> str:
-    return f"{ends[0]:g}" if ends[0] == ends[1] else f"{ends[0]:g} to {ends[1]:g}"
 
 
 def inspect_file(path: Path, *, keys: bool = False, hashes: bool = False) -> Inspection:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from harness.declare import Candidate
 from harness.records import Cell, Dropped, Failure, Look
+from harness.records.events import all_cells
 from harness.run.batching import in_order
 from harness.run.suite_run import SuiteRun
 
@@ -23,10 +24,7 @@ class Rectangle:
 
     def cells(self) -> Iterator[Cell]:
         """The cells of each of its candidates."""
-        for prompt in self.prompts:
-            for seed in self.seeds:
-                for guidance in self.guidances:
-                    yield Cell(prompt=prompt, seed=seed, guidance=float(guidance))
+        return all_cells(self.prompts, self.seeds, self.guidances)
 
     def __len__(self) -> int:
         return len(self.candidates) * len(self.guidances) * len(self.prompts) * len(self.seeds)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -121,7 +121,12 @@ def _numbers(cell: Dropped) -> tuple[Any, ...]:
 
 def cells_of(look: Look) -> Iterator[Cell]:
     """The cells that a look requested of each of its candidates."""
-    for prompt in look.prompts:
-        for seed in look.seeds:
-            for guidance in look.guidances:
+    return all_cells(look.prompts, look.seeds, look.guidances)
+
+
+def all_cells(prompts: Iterable[str], seeds: Sequence[int], guidances: Sequence[float]) -> Iterator[Cell]:
+    """Every cell of prompts x seeds x guidance scales, in that order."""
+    for prompt in prompts:
+        for seed in seeds:
+            for guidance in guidances:
                 yield Cell(prompt=prompt, seed=seed, guidance=float(guidance))

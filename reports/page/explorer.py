@@ -133,16 +133,12 @@ def _ordered(values: list[Any]) -> list[Any]:
 
 def _candidate(run: Run, name: str) -> dict[str, str]:
     role = controls(run.suite).get(name, "")
-    return {"label": _cut(label(run, name)), **({"role": role} if role else {})}
+    return {"label": words.shortened(label(run, name), LABEL), **({"role": role} if role else {})}
 
 
 def _prompt(text: str, name: str) -> dict[str, str]:
     said = words.visible(text) or f"(empty prompt {words.visible(name)})"
-    return {"label": _cut(said), **({"text": said[:LONGEST_TEXT]} if len(said) > LABEL else {})}
-
-
-def _cut(said: str) -> str:
-    return said if len(said) <= LABEL else f"{said[:LABEL - 1]}…"
+    return {"label": words.shortened(said, LABEL), **({"text": said[:LONGEST_TEXT]} if len(said) > LABEL else {})}
 
 
 def _called(axis: str) -> str:
@@ -152,4 +148,5 @@ def _called(axis: str) -> str:
 def _said(axis: str, value: Any) -> str:
     if value is None:
         return f"no {words.visible(axis)}"
-    return _cut(f"{words.visible(axis)} {value:g}" if isinstance(value, int | float) else words.visible(str(value)))
+    said = f"{words.visible(axis)} {value:g}" if isinstance(value, int | float) else words.visible(str(value))
+    return words.shortened(said, LABEL)

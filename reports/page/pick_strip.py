@@ -11,6 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from harness.records import write_atomically
 from harness.records.text import in_markdown
+from reports.formatting import shortened
 from reports.page.summary import MARKDOWN_LIMIT
 from reports.page.thumbnails import PREFIX, strip
 from reports.read.run import Run
@@ -98,14 +99,11 @@ def _said(shown: dict[str, Any]) -> list[str]:
     """The lines of Markdown that show the strip and say what is in it; no text of a run can act in them."""
     names = ["".join(("the pick, " if c["pick"] else "", c["label"], f" ({c['role']})" if c["role"] else ""))
              for c in shown["columns"]]
-    prompts = [f"{number}. {_cut(line['text'])} ({line['split']})" for number, line in enumerate(shown["lines"], start=1)]
+    prompts = [f"{number}. {shortened(line['text'], LONGEST)} ({line['split']})"
+               for number, line in enumerate(shown["lines"], start=1)]
     return [f"![The pick next to its controls]({STRIP_NAME})", "",
             f"CFG {in_markdown(shown['guidance'])}, seed {shown['seed']}; from left to right: {in_markdown('; '.join(names))}. "
             f"Prompts: {in_markdown('; '.join(prompts))}."]
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[:LONGEST - 1]}…"
 
 
 def _within(lines: list[str]) -> str:

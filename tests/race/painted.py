@@ -102,7 +102,7 @@ Judge = Callable[..., LookResult]
 def scripted(*steps: dict[str, Any]) -> Judge:
     """A judge that says what was written for each look, and reads nothing."""
 
-    def judge(_: object, declared: Suite, number: int, __: object) -> LookResult:
+    def judge(_: object, declared: Suite, number: int, __: object, values: object) -> LookResult:
         known: dict[str, Any] = {
             "number": number, "looks": 3, "level": 0.98, "dropped": (), "guidances": SCALES, "best": ("alpha=0.5", 4.0),
             "candidates": tuple(c.name for c in declared.candidates), "pick": ("alpha=0.5", 4.0), "incomplete": (), "done": False,

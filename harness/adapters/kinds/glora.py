@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
-from harness.adapters.change import Change
+from harness.adapters.change import Change, on_input
 from harness.adapters.kinds.kind import AdapterKind, Shape, Wanted, no_rank, ones, size
 
 if TYPE_CHECKING:
@@ -47,20 +47,15 @@ def ia3_delta(change: Change, w0: Tensor, strength: float) -> Tensor:
     LyCORIS' IA3Module
     """
     weight = change.tensors["weight"].reshape(-1)
-    axis = int(_on_input(change))
+    axis = int(on_input(change))
     by_axis = weight.reshape([-1 if number == axis else 1 for number in range(w0.ndim)])
     return w0 * by_axis * (strength * change.scale)
 
 
 def ia3_wanted(change: Change, shape: Shape) -> Wanted:
     """weight (out,), or (in,) with on_input; convolutions have it as (1, out, 1, 1)."""
-    length = shape[1] if _on_input(change) else shape[0]
+    length = shape[1] if on_input(change) else shape[0]
     return {"weight": ((length,), (1, length), (length, 1)), "on_input": ((), (1,))}
-
-
-def _on_input(change: Change) -> bool:
-    given = change.tensors.get("on_input")
-    return given is not None and bool(given.reshape(-1)[0] != 0)
 
 
 GLORA: Final = AdapterKind(
