@@ -5,10 +5,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
+
+from harness.declare.rows import Rows, said_of
 
 if TYPE_CHECKING:
     import torch
@@ -16,14 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """`apply` gives a module that computes what the given one does, with its very parameters, so that weights merged into them
-    later count. `why_not` says what a device ("cpu", "cuda:0") lacks, empty when nothing. `version` rises when the same
-    weights give other images."""
+    """`apply` gives a module that computes what the given one does. A built-in runtime uses the very parameters of that one, so
+    that weights merged into them later count; a `private` one gets a copy of each candidate's module, and may change it.
+    `why_not` says what a device ("cpu", "cuda:0") lacks, empty when nothing. `version` rises when the same weights give other
+    images."""
 
     said: str
     apply: Callable[[torch.nn.Module], Any]
     why_not: Callable[[str], str] = lambda _: ""
     version: int = 1
+    private: bool = False
 
 
 def _compiled(module: torch.nn.Module) -> Any:
@@ -44,8 +48,39 @@ def _lacks_compiler(device: str) -> str:
     return "" if found else "torch.compile needs a C++ compiler on the CPU, and none is installed"
 
 
-RUNTIMES: Final[dict[str, Runtime]] = {
+class RuntimeRowError(ValueError):
+    """A runtime of a user's own that failed; the text says which one and how."""
+
+
+def adopt_runtime(name: str, row: Runtime) -> Runtime:
+    """A row of one's own as the harness uses it: on copies, and costing only itself. TypeError or ValueError for a row that
+    cannot be used."""
+    if not callable(row.apply) or not callable(row.why_not):
+        raise TypeError("apply or why_not is not a function")
+    if row.version < 1:
+        raise ValueError(f"version is {row.version!r}; expected a whole number of at least 1")
+
+    def apply(module: torch.nn.Module) -> Any:
+        try:
+            made = row.apply(module)
+        except (Exception, SystemExit) as error:
+            raise RuntimeRowError(f"runtime {name!r} raised {said_of(error)}") from error
+        if not callable(made):
+            raise RuntimeRowError(f"runtime {name!r} gave a {type(made).__name__}; expected a module")
+        return made
+
+    def why_not(device: str) -> str:
+        try:
+            said = row.why_not(device)
+        except (Exception, SystemExit) as error:
+            return f"its why_not raised {said_of(error)}"
+        return said if isinstance(said, str) else f"its why_not gave a {type(said).__name__}; expected text"
+
+    return replace(row, apply=apply, why_not=why_not, private=True)
+
+
+RUNTIMES: Final[Rows[Runtime]] = Rows({
     "eager": Runtime(said="PyTorch as it is, one kernel after another", apply=lambda module: module),
     "compiled": Runtime(said="torch.compile: kernels fused and compiled for each shape of batch", apply=_compiled,
                         why_not=_lacks_compiler),
-}
+}, word="runtime", kind=Runtime, group="sweetspot.runtimes", adopt=adopt_runtime)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).parent.parent
 HARNESS = (
     ("declare", "records", "version"),
     ("weights", "adapters", "merge", "quantize", "runtimes", "text", "metrics", "probes", "cache", "zoo", "samplers"),
-    ("check", "materialise"),
+    ("check", "materialise", "testing"),
     ("sampling", "run_folder"),
     ("run",),
     ("race", "promotion"),

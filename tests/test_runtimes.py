@@ -1,9 +1,14 @@
 """A runtime computes what the eager module does, with the very same parameters."""
 
+import re
+import sys
+from dataclasses import replace
+from typing import Any
+
 import pytest
 import torch
 
-from harness.runtimes import RUNTIMES
+from harness.runtimes import RUNTIMES, Runtime, RuntimeRowError, adopt_runtime
 
 LACKS = RUNTIMES["compiled"].why_not("cpu")
 
@@ -34,3 +39,34 @@ def test_a_compiled_module_follows_parameters_that_change_in_place() -> None:
     with torch.inference_mode():
         assert torch.allclose(compiled(given), module(given), atol=1e-6)
         assert not torch.allclose(compiled(given), before)
+
+
+def own(**changes: Any) -> Runtime:
+    return adopt_runtime("mine:FAST", replace(Runtime(said="fast", apply=lambda module: module), **changes))
+
+
+def raising(_: object) -> Any:
+    raise LookupError("no such device")
+
+
+@pytest.mark.parametrize(("apply", "fact"), [(raising, "LookupError: no such device"), (lambda module: None, "a NoneType"),
+                                             (lambda module: sys.exit(1), "SystemExit")])
+def test_a_runtime_of_ones_own_that_fails_is_an_error_that_names_it(apply: Any, fact: str) -> None:
+    with pytest.raises(RuntimeRowError, match=f"mine:FAST.*{fact}"):
+        own(apply=apply).apply(torch.nn.Linear(1, 1))
+
+
+@pytest.mark.parametrize(("why_not", "fact"), [(raising, "LookupError"), (lambda _: None, "NoneType"), (lambda _: "no", "^no$")])
+def test_a_device_is_refused_where_the_question_itself_fails(why_not: Any, fact: str) -> None:
+    assert re.search(fact, own(why_not=why_not).why_not("cpu"))
+
+
+@pytest.mark.parametrize("changes", [{"version": 0}, {"apply": 3}, {"why_not": None}])
+def test_a_runtime_that_contradicts_itself_is_refused(changes: dict[str, Any]) -> None:
+    with pytest.raises((ValueError, TypeError)):
+        own(**changes)
+
+
+def test_a_runtime_of_ones_own_works_on_copies() -> None:
+    assert own().private
+    assert not any(row.private for row in RUNTIMES.values())

@@ -136,7 +136,7 @@ def _merge(search: Search, root: Path) -> Iterator[str]:
     if alpha is not None and not isinstance(alpha, Alphas | Blocks):
         yield "alpha is given, but the search proposes it. Remove it, or give Alphas, whose parts and keys are kept"
         return
-    row = MERGE_METHODS.get(search.merge.method)
+    row = MERGE_METHODS.find(search.merge.method)
     if row is not None and row.alpha_range is None:
         yield f"merge method {search.merge.method!r} takes no alpha, so there is nothing to search"
         return

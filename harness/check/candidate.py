@@ -30,8 +30,7 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     if trouble := name_problem(candidate.name):
         yield f"the name {trouble}"
     yield from reference_problems(candidate.model, root)
-    yield from unknown("quantization", [candidate.quantization], QUANTIZATION_MODES)
-    yield from unknown("runtime", [candidate.runtime], RUNTIMES)
+    yield from filter(None, (QUANTIZATION_MODES.why_not(candidate.quantization), RUNTIMES.why_not(candidate.runtime)))
     yield from _adapters(candidate.adapters, root)
     yield from _treatments(candidate, root)
 

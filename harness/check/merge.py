@@ -21,10 +21,11 @@ _WHOLE: Final = 2 ** 53
 
 def merge_problems(merge: Merge) -> Iterator[str]:
     """One phrase per problem of the merge itself; the caller checks its models."""
-    yield from unknown("merge method", [merge.method], MERGE_METHODS)
+    if why_not := MERGE_METHODS.why_not(merge.method):
+        yield why_not
     yield from _words(merge)
     yield from _take(merge)
-    row = MERGE_METHODS.get(merge.method)
+    row = MERGE_METHODS.find(merge.method)
     if row is None:
         return
     yield from _models(merge, row)

@@ -26,7 +26,8 @@ _Kind = TypeVar("_Kind")
 def problems(suite: object, root: Path) -> list[str]:
     """One sentence per problem of `suite`; empty when it may run. Relative paths are resolved below `root`.
 
-    Never raises: values are checked only in declarations whose fields all have their annotated types.
+    Imports nothing of the user's own: whoever has the suite from its author calls `load_rows` first. Never raises: values are
+    checked only in declarations whose fields all have their annotated types.
     """
     if not isinstance(suite, Suite):
         return [f"SUITE is a {type(suite).__name__}; expected harness.Suite(...)"]
@@ -107,7 +108,8 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     if not suite.metrics:
         yield "no metrics are declared"
     yield from doubles("metric", suite.metrics)
-    yield from unknown("metric", suite.metrics, METRICS)
+    yield from filter(None, map(METRICS.why_not, suite.metrics))
+    yield from _values(suite)
     yield from clip_problems(suite.clip, root)
     yield from _styles(suite)
     yield from doubles("gate", [g.name for g in suite.gates])
@@ -117,6 +119,21 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         yield f"largest_batch is {suite.largest_batch!r}; expected a batch size, or 0 to measure no batch sizes"
     if not number(suite.latency_budget_seconds) or suite.latency_budget_seconds < 0:
         yield f"latency_budget_seconds is {suite.latency_budget_seconds!r}; expected a number of at least 0"
+
+
+def _values(suite: Suite) -> Iterator[str]:
+    """Values of the user's own metrics that have the name of something else."""
+    giving: dict[str, str] = {}
+    for name in (metric for metric in suite.metrics if METRICS.find(metric) is not None):
+        for spec in METRICS[name].values:
+            if spec.name in giving:
+                yield f"metrics {giving[spec.name]!r} and {name!r} both give {spec.name!r}; rename the value of one of them"
+            elif name not in METRICS and spec.name in COLUMNS:
+                yield f"metric {name!r} gives {spec.name!r}, which is the name of something else; rename its value"
+            giving.setdefault(spec.name, name)
+    for candidate in suite.candidates:
+        yield from (f"candidate {candidate.name!r}: axis {axis!r} has the name of a value of {giving[axis]!r}; expected another, "
+                    f"like 'my_{axis}'" for axis in candidate.axes if axis in giving and axis not in COLUMNS)
 
 
 def _styles(suite: Suite) -> Iterator[str]:

@@ -19,7 +19,7 @@ COLUMNS: Final = frozenset({
 
 def known_values(suite: Suite) -> dict[str, ValueSpec]:
     """By name the rows of every per-image value that the suite's metrics give, or that is derived from one of them."""
-    given = {spec.name: spec for name in suite.metrics if name in METRICS for spec in METRICS[name].rows(name)}
+    given = {spec.name: spec for name in suite.metrics if (row := METRICS.find(name)) for spec in row.rows(name)}
     return given | {name: spec for name, spec in values_from("derived").items() if spec.metric and spec.metric in suite.metrics}
 
 

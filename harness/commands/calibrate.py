@@ -79,7 +79,7 @@ def calibration_suite(suite: Suite, repeats: int = 1) -> Suite:
 
 def _suite(given: argparse.Namespace) -> Suite:
     """The file's SUITE. Raises ValueError for a suite that cannot run, and for options that do not fit it or this machine."""
-    from harness.check import problems
+    from harness.check import load_rows, problems
     from harness.run.device import device_problem
 
     if given.repeats < 1:
@@ -89,6 +89,7 @@ def _suite(given: argparse.Namespace) -> Suite:
     if wrong := device_problem(given.device):
         raise ValueError(wrong)
     suite = load_suite(given.suite)
+    load_rows(suite, [given.suite.parent, Path.cwd()])
     if faults := problems(suite, Path.cwd()):
         raise ValueError("\n".join(faults))
     assert isinstance(suite, Suite)  # anything else is a problem

@@ -99,13 +99,14 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _merge(model: Model, given: argparse.Namespace) -> int:
-    from harness.check import model_problems
+    from harness.check import load_rows, model_problems
     from harness.materialise.file_layout import place
     from harness.materialise.library import Library
     from harness.materialise.recipe import plan_recipe
     from harness.materialise.saving import refuse_target, save, size_on_disk
 
     root = Path()
+    load_rows(model, [*([given.recipe.parent] if given.recipe is not None else []), root])
     if phrases := list(model_problems(model, root.resolve())):
         raise ValueError("; ".join(phrases))
     library = Library(root)
@@ -264,14 +265,24 @@ def _named(texts: Sequence[str], flag: str, last: bool = True) -> list[tuple[str
 
 
 def _list_methods() -> int:
+    from harness.declare.rows import RowError
     from harness.merge import MERGE_METHODS
 
-    for name, row in MERGE_METHODS.items():
+    own, wrong = {**MERGE_METHODS}, MERGE_METHODS.clashes()
+    for name in MERGE_METHODS.installed():
+        try:
+            own[name] = MERGE_METHODS[name]
+        except RowError as error:
+            wrong.append(str(error))
+    for name, row in own.items():
         models = f"{row.models} or more models" if row.many else f"{row.models} models"
         takes = [f"alpha {row.alpha_range[0]:g} to {row.alpha_range[1]:g}"] if row.alpha_range else []
         takes += [f"beta {row.beta_range[0]:g} to {row.beta_range[1]:g}"] if row.beta_range else []
         takes += ["weights"] if row.weighted else []
         takes += [f"{p.name} {p.default:g} ({p.meaning})" for p in row.parameters] + (["seed"] if row.random else [])
         base = ", C is the base" if row.base else ""
-        say(f"{name}: {models}{base}; {', '.join(takes) or 'no numbers'}\n    {row.paper}")
-    return 0
+        package = "" if name in MERGE_METHODS else f" ({MERGE_METHODS.installed()[name]})"
+        say(f"{name}{package}: {models}{base}; {', '.join(takes) or 'no numbers'}\n    {row.paper}")
+    for said in wrong:
+        print(f"sweetspot merge: {printable(said)}", file=sys.stderr)
+    return 1 if wrong else 0

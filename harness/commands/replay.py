@@ -7,11 +7,15 @@ import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness.commands.terminal import ByteBar, add_examples, say
 from harness.declare import Model
 from harness.records.text import printable
 from harness.version import __version__
+
+if TYPE_CHECKING:
+    from harness.materialise.provenance import Provenance
 
 _SHOWN = 10
 _BACKUP = re.compile(r"\.bak\d+$")
@@ -25,40 +29,75 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                         help="a folder to search for the inputs, by name or content; may be repeated (the folder of the file and "
                              "the current one are always searched)")
     parser.add_argument("-o", "--output", type=Path, help="also write the file that is made again")
+    parser.add_argument("--allow-code", action="append", default=[], metavar="MODULE:NAME",
+                        help="a merge method that the header names and that may be imported; may be repeated. Anybody can write "
+                             "a header: allow only code that you know")
 
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 all tensors are the same bit for bit, 1 they differ or the file cannot be made again."""
     try:
+        for name in given.allow_code:
+            _allow(name)
         return _replay(given.file, [*given.models, given.file.resolve().parent, Path()], given.output)
     except (ValueError, OSError, RecursionError) as error:
         print(f"sweetspot replay: {printable(str(error))}", file=sys.stderr)
         return 1
 
 
+def _allow(name: str) -> None:
+    """Imports a merge method that the user has allowed by name. ValueError for one that is not there."""
+    from harness.merge import MERGE_METHODS
+
+    if ":" not in name:
+        raise ValueError(f"--allow-code {name!r}: expected a name of the form 'package.module:NAME'")
+    MERGE_METHODS.load(name, [Path()])
+
+
+def _refuse_code(file: Path, methods: Iterable[str]) -> None:
+    """ModelFileError for merge methods of a header that are code which nobody has allowed."""
+    from harness.merge import MERGE_METHODS
+    from harness.weights import ModelFileError
+
+    if blocked := [name for name in methods if ":" in name and MERGE_METHODS.find(name) is None]:
+        flags = " ".join(f"--allow-code {name}" for name in blocked)
+        raise ModelFileError(f"{file}: its header names code, the merge method {' and '.join(map(repr, blocked))}. Anybody can "
+                             f"write a header, so it is not imported unasked. If you know this code, say {flags}")
+
+
+def _say_versions(made: Provenance) -> None:
+    """Where a merge method is not as it was when the file was made."""
+    from harness.merge import MERGE_METHODS
+
+    for method, version in made.methods.items():
+        row = MERGE_METHODS.find(method)
+        if row is not None and row.version != version:
+            say(f"note: {printable(method)} has version {row.version} here, but the file was made with {version}")
+        elif row is not None and made.sources.get(method, "") != MERGE_METHODS.source(method):
+            say(f"note: the code of {printable(method)} has changed since the file was made")
+
+
 def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     from harness.check import model_problems
     from harness.materialise.file_layout import place
-    from harness.materialise.library import Library
+    from harness.materialise.library import Library, merges_of
     from harness.materialise.provenance import read_provenance, renamed
     from harness.materialise.recipe import plan_recipe
     from harness.materialise.saving import compare, save
-    from harness.merge import MERGE_METHODS
     from harness.weights import ModelFileError, open_tensors
 
     if not file.is_file():
         raise ModelFileError(f"{file}: no such file. Check the path.")
     header = open_tensors(file).metadata
     provenance = read_provenance(file, header)
+    _refuse_code(file, dict.fromkeys(merge.method for merge in merges_of(provenance.recipe)))
     library = Library(Path())
     places = find_inputs(provenance.inputs, folders)
     for name, at in places.items():
         say(f"input {printable(name)}: {printable(at)}")
     if provenance.version != __version__:
         say(f"note: written by version {printable(provenance.version)}, made again by {__version__}")
-    for method, version in provenance.methods.items():
-        if method in MERGE_METHODS and MERGE_METHODS[method].version != version:
-            say(f"note: {method} has version {MERGE_METHODS[method].version} here, but the file was made with {version}")
+    _say_versions(provenance)
     recipe: Model = renamed(provenance.recipe, places)
     if problems_found := list(model_problems(recipe, Path().resolve())):
         raise ModelFileError(f"{file}: the recipe in its header cannot be carried out: {'; '.join(problems_found)}")

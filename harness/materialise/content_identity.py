@@ -32,7 +32,7 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     words = _words(candidate, library)
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
         {k: v for k, v in made.items() if k not in ("name", "axes")}, sorted(inputs.values()), _versions(candidate),
-        QUANTIZATION_MODES[candidate.quantization].version, RUNTIMES[candidate.runtime].version, *([words] if words else [])]))
+        QUANTIZATION_MODES.identity(candidate.quantization), RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
 
 
 def _words(candidate: Candidate, library: Library) -> list[list[str]]:
@@ -43,9 +43,9 @@ def _words(candidate: Candidate, library: Library) -> list[list[str]]:
     return tokens if any(tokens) else []
 
 
-def _versions(candidate: Candidate) -> dict[str, int]:
+def _versions(candidate: Candidate) -> dict[str, int | list[int | str]]:
     """The version of every piece of arithmetic that the candidate is made with."""
-    versions = {m.method: MERGE_METHODS[m.method].version for m in merges_of(candidate.model)}
+    versions = {m.method: MERGE_METHODS.identity(m.method) for m in merges_of(candidate.model)}
     if any((*adapters_of(candidate.model), *candidate.adapters)):
         versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
         versions["hypernetwork"] = TREATMENT_VERSIONS["hypernetwork"]

@@ -18,6 +18,7 @@ from harness.weights import ModelFileError
 
 RECIPE: Final = "sweetspot.recipe"
 INPUTS: Final = "sweetspot.inputs"
+SOURCES: Final = "sweetspot.sources"
 _ARCHITECTURES: Final = {"sd1": "stable-diffusion-v1", "sd2": "stable-diffusion-v2", "sdxl": "stable-diffusion-xl-v1-base",
                          "sdxl_refiner": "stable-diffusion-xl-v1-refiner", "flux": "flux-1", "sd3": "stable-diffusion-v3"}
 _PREDICTIONS: Final = {"v_prediction": "v"}
@@ -29,12 +30,14 @@ _MOST_LINEAGE: Final = 20_000
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What a header says: the recipe with file names for paths, and by name each input's BLAKE3 and size in bytes."""
+    """What a header says: the recipe with file names for paths, and by name each input's BLAKE3 and size in bytes. `sources` are
+    the hashes of merge methods that were not built in."""
 
     recipe: Model
     inputs: Mapping[str, Mapping[str, Any]]
     version: str
     methods: Mapping[str, int]
+    sources: Mapping[str, str]
 
 
 def input_names(model: Model, library: Library) -> dict[str, str]:
@@ -72,6 +75,7 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
     inputs = {names[reference]: {"blake3": hashes[reference], "bytes": size_of(library.path(reference)),
                                  **_lineage(plan, reference)} for reference in names}
     versions = {merge.method: MERGE_METHODS[merge.method].version for merge in merges_of(model)}
+    own = {method: source for method in versions if (source := MERGE_METHODS.source(method))}
     counts = {_without_folders(component, names): {status: len(keys) for status, keys in statuses.items()}
               for component, statuses in plan.coverage.items()}
     header = {"format": "pt", "modelspec.sai_model_spec": "1.0.1", "modelspec.title": title,
@@ -81,6 +85,8 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
              RECIPE: _json(plain(renamed(model, names))), INPUTS: _json(inputs), "sweetspot.version": __version__,
              "sweetspot.methods": _json(versions),
              "sweetspot.coverage": _json({"keys": counts, "notes": [_without_folders(note, names) for note in plan.notes]})}
+    if own:
+        header[SOURCES] = _json(own)
     predictions = {file.prediction for file in plan.recipe.files.values() if file.prediction}
     if len(predictions) == 1:  # where some of the models do not say, the result is what the others are
         prediction = predictions.pop()
@@ -100,9 +106,10 @@ def read_provenance(path: Path, header: Mapping[str, str]) -> Provenance:
         if outside := next((name for name in names if not _is_name(name)), None):
             raise ValueError(f"{outside!r} is not the name of a file")  # noqa: TRY301  one message for all that is wrong
         versions = {str(method): int(version) for method, version in json.loads(header.get("sweetspot.methods", "{}")).items()}
+        sources = {str(method): str(source) for method, source in json.loads(header.get(SOURCES, "{}")).items()}
         # Renaming looks at every field that holds a model.
         return Provenance(recipe=renamed(recipe, {name: name for name in names}), inputs=recorded_inputs, methods=versions,
-                          version=header.get("sweetspot.version", ""))
+                          sources=sources, version=header.get("sweetspot.version", ""))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ModelFileError(f"{path}: the recipe in its header cannot be read ({repr(error)[:200]}); expected what `sweetspot "
                              "merge` writes. The header was changed.") from None

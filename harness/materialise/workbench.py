@@ -153,10 +153,13 @@ class Workbench:
         valid when they change, and adapters on the layers make it compile what is new."""
         if candidate.runtime == "eager":
             return pipeline
+        row = RUNTIMES[candidate.runtime]
         if pipeline is not frame.pipeline:
-            return with_part(pipeline, frame.denoiser, RUNTIMES[candidate.runtime].apply(pipeline.denoiser))
+            return with_part(pipeline, frame.denoiser, row.apply(pipeline.denoiser))
+        if row.private:
+            return with_part(pipeline, frame.denoiser, row.apply(copy.deepcopy(pipeline.denoiser)))
         if candidate.runtime not in frame.executed:
-            frame.executed[candidate.runtime] = RUNTIMES[candidate.runtime].apply(pipeline.denoiser)
+            frame.executed[candidate.runtime] = row.apply(pipeline.denoiser)
         return with_part(pipeline, frame.denoiser, frame.executed[candidate.runtime])
 
     def _text_state(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> list[Any]:

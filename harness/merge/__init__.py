@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from harness.declare.rows import Rows
 from harness.merge import consensus, difference, frequency, linear, selection, similarity, smooth, spectral, task
 from harness.merge import geometric as powers
 from harness.merge import spherical as sphere
-from harness.merge.apply import MergeError, Target, finite, merge_tensor, write_live
+from harness.merge.apply import Target, finite, merge_tensor, write_live
 from harness.merge.expression import Altered, Expression, Merged, Source, elementwise, evaluate, native, simplified, sources
 from harness.merge.linear import add_difference, weighted_sum
-from harness.merge.method import Call, MergeMethod, Parameter, key_seed
+from harness.merge.method import Call, MergeError, MergeMethod, Parameter, key_seed
+from harness.merge.own_methods import adopt_method
 from harness.merge.plan import MergePlan, TensorLike, plan_merge
 
 SD_MECHA, SD_MEH = "sd-mecha, https://github.com/ljleb/sd-mecha", "sd-meh, https://github.com/s1dlx/meh"
@@ -30,7 +32,7 @@ GAMMA = Parameter(name="gamma", default=0.01, low=0.0, high=1.0, meaning="share 
 TILT = Parameter(name="tilt", default=0.0, low=0.0, high=1.0,
                  meaning="softness of the cut: 0 is a step, 0.5 a ramp of 45 degrees, 1 a weighted sum")
 
-MERGE_METHODS: dict[str, MergeMethod] = {
+MERGE_METHODS: Rows[MergeMethod] = Rows({
     "weighted_sum": MergeMethod(
         function=linear.weighted_sum, models=2, elementwise=True, widens=True, at_zero="a", at_one="b", symmetric=True,
         paper=SOUPS),
@@ -122,7 +124,8 @@ MERGE_METHODS: dict[str, MergeMethod] = {
         paper="Eckart and Young 1936, Approximation by lower rank, https://doi.org/10.1007/BF02288367",
         parameters=(Parameter(name="rank", default=32, low=1, high=65536, whole=True,
                               meaning="how many singular values of B - C are added"),)),
-}
+}, word="merge method", kind=MergeMethod, group="sweetspot.merge_methods", adopt=adopt_method)
+
 
 
 __all__ = ["MERGE_METHODS", "Altered", "Call", "Expression", "MergeError", "MergeMethod", "MergePlan", "Merged", "Parameter",

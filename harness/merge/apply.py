@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from harness.merge.expression import Expression, Merged, Source, elementwise, evaluate, native
-from harness.merge.method import Call, MergeMethod
+from harness.merge.method import Call, MergeError, MergeMethod
 
 if TYPE_CHECKING:
     import torch
@@ -20,14 +20,6 @@ CHUNK: Final = 2 ** 18
 """Values merged at a time on a CPU: what is read, made and written of so many stays in the cache of one core."""
 NATIVE_CHUNK: Final = 2 ** 22
 """The same for 16-bit values merged as they are, where there is so little to do for each that the calls would cost more."""
-
-
-class MergeError(ValueError):
-    """A merge that was refused. `non_finite` names the keys with NaN or infinite values, if that is why."""
-
-    def __init__(self, message: str, non_finite: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.non_finite = non_finite
 
 
 @dataclass(frozen=True, kw_only=True)

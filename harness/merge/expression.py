@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from harness.merge.method import Call, MergeMethod, key_seed
+from harness.merge.method import Call, MergeError, MergeMethod, key_seed
 
 if TYPE_CHECKING:
     import torch
@@ -138,10 +138,13 @@ def _value(expression: Expression, read: Callable[[Source], Tensor], wide: torch
     tensors = [_value(part, read, wide) for part in expression.inputs]
     if isinstance(expression, Altered):
         return expression.alter(tensors[0])
-    if not expression.channels:
-        return expression.method.merge(tensors, expression.call, _generator(expression))
     count = expression.channels
-    merged = expression.method.merge([t[:, :count].contiguous() for t in tensors], expression.call, _generator(expression))
+    try:
+        if not count:
+            return expression.method.merge(tensors, expression.call, _generator(expression))
+        merged = expression.method.merge([t[:, :count].contiguous() for t in tensors], expression.call, _generator(expression))
+    except MergeError as error:
+        raise MergeError(f"{expression.component}.{expression.key}: {error}") from error
     return torch_cat(merged, tensors[0][:, count:])
 
 

@@ -12,6 +12,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
+class MergeError(ValueError):
+    """A merge that was refused. `non_finite` names the keys with NaN or infinite values, if that is why."""
+
+    def __init__(self, message: str, non_finite: tuple[str, ...] = ()) -> None:
+        super().__init__(message)
+        self.non_finite = non_finite
+
+
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
     """One of a method's own numbers, set in `Merge.settings`: its default, the range it may be in (both ends

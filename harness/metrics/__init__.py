@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from harness.declare.rows import Rows
 from harness.metrics.clip_score import measure_clip_score
 from harness.metrics.contract import ImageScore, ImageSet, Metric
 from harness.metrics.exposure import measure_exposure
+from harness.metrics.own_metrics import adopt_metric
 from harness.metrics.palette import measure_palette
 from harness.metrics.psnr import measure_psnr
 from harness.metrics.ssim import measure_ssim
@@ -15,7 +17,7 @@ from harness.metrics.styles import measure_styles
 from harness.records import ValueSpec
 from harness.records.values import PLACES
 
-METRICS: Final[dict[str, Metric]] = {
+METRICS: Final[Rows[Metric]] = Rows({
     "clip_score": Metric(
         measure=measure_clip_score, version=2, needs_clip=True, paper="https://arxiv.org/abs/2104.08718",
         values=(
@@ -74,6 +76,6 @@ METRICS: Final[dict[str, Metric]] = {
             ValueSpec(name="style_certainty", title="Certainty of the look", unit="share", better="nearer", kind="share",
                       shown=(), definition="probability of the likeliest of the suite's styles, by CLIP"),
         )),
-}
+}, word="metric", kind=Metric, group="sweetspot.metrics", adopt=adopt_metric)
 
 __all__ = ["METRICS", "ImageScore", "ImageSet", "Metric", "ValueSpec"]

@@ -56,6 +56,9 @@ class SuiteFile(pytest.File):
             return
         except SuiteFileError as error:
             raise self.CollectError(str(error)) from error
+        from harness.check import load_rows
+
+        load_rows(declared, [self.path.parent, self.config.invocation_params.dir])
         if not benchmarking(self.config):
             yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=None)
             return

@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
+from harness.check import load_rows
 from harness.declare import PROMOTED, Suite, plain
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
 from harness.promotion.errors import PromotionError
@@ -64,6 +65,8 @@ def refuse_changed_suite(evidence: Evidence, file: Path | None, root: Path) -> N
         names = [name for name in now if now[name] != (ran or {}).get(name)]
         raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: the suite file {suite_file} has "
                              f"changed since the run in {evidence.folder}: {', '.join(names)}. Run the suite again")
+    # Only now, and only what the suite file itself names: what else run.json may name is not imported.
+    load_rows(declared, [found.parent, root])
 
 
 def refuse_changed_inputs(evidence: Evidence, content: Callable[[str], str]) -> None:

@@ -38,7 +38,10 @@ class ClipModel:
         asked = sorted(name for name in {*self._suite.metrics} if METRICS[name].needs_clip)
         clip = self.setting() if asked else ""
         styles = short_hash([clip, [*self._suite.styles.items()]])
-        return {name: styles if METRICS[name].uses_styles else clip for name in asked}
+        settings = {name: styles if METRICS[name].uses_styles else clip for name in asked}
+        # A metric of one's own is measured again when its code changes.
+        return settings | {name: short_hash([settings.get(name, ""), styles if METRICS[name].uses_styles else "", source])
+                           for name in sorted({*self._suite.metrics}) if (source := METRICS.source(name))}
 
     def setting(self) -> str:
         """Hash of the model's file and architecture; a file that cannot be read fails when it is loaded."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.cache import ImageCache, open_cache
+from harness.check import load_rows
 from harness.declare import Candidate, Suite
 from harness.materialise import Prepared, Workbench
 from harness.probes import find_gpu, idle_bytes
@@ -66,6 +67,8 @@ class SuiteRun:
         self.declared = suite
         self.options, self.progress = options, progress
         self.folder = options.runs / suite.name
+        # Only what the suite itself names: an earlier session's candidates in the folder may name code as well.
+        load_rows(suite, [*([(options.root / suite_file).parent] if suite_file else []), options.root])
         gpu = find_gpu(options.device)
         # Before anything of ours is on the device: what others hold there is not the candidates'.
         self._idle = None if isinstance(gpu, str) else idle_bytes(gpu)

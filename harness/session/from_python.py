@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.check import problems
+from harness.check import load_rows, problems
 from harness.declare import Suite
 from harness.declare.load_suite import load_suite
 from harness.run.device import device_problem
@@ -43,6 +43,7 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
     if wrong := device_problem(device) or cache_problem(shared_cache):
         raise ValueError(wrong)
     declared = load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
+    load_rows(declared, [*([Path(suite).parent] if isinstance(suite, str | Path) else []), root])
     display = Bar(0) if progress else Silent()
     session = Session(options, display, lambda line: print(line, file=sys.stderr, flush=True) if progress else None)
     of = session.add(declared, str(suite) if isinstance(suite, str | Path) else "")

@@ -69,3 +69,20 @@ def test_a_candidate_that_the_suite_has_not_is_said_with_those_it_has(work, swee
     work()
     code, _, err = sweetspot("promote", "alpha=0.4", "--run", "runs/tiny", "--as", "blend")
     assert (code, "suite 'tiny' has no candidate 'alpha=0.4'; it has 'alpha=0', 'alpha=0.5', 'alpha=1'" in err) == (1, True)
+
+
+def test_code_that_only_the_run_names_is_not_imported(work, sweetspot, monkeypatch):
+    root = work()
+    (root / "hostile.py").write_text("from pathlib import Path\nPath(__file__).with_name('ran').touch()")
+    monkeypatch.syspath_prepend(root)
+    head = json.loads((root / "runs/tiny/run.json").read_text())
+    candidate = next(c for c in head["suite"]["candidates"] if c["name"] == "alpha=0.5")
+    merge = {**candidate["model"], "method": "hostile:M"}
+    for field, value in (("runtime", "hostile:R"), ("quantization", "hostile:Q"), ("model", merge)):
+        suite = {**head["suite"], "candidates": [{**c, field: value} if c["name"] == "alpha=0.5" else c
+                                                 for c in head["suite"]["candidates"]]}
+        for added in ([], ["alpha=0.5"]):
+            (root / "runs/tiny/run.json").write_text(json.dumps({**head, "suite": suite, "added": added}))
+            code, _, err = sweetspot(*PROMOTE)
+            assert (code, err.count("\n")) == (1, 1)
+    assert not (root / "ran").exists()

@@ -1,0 +1,47 @@
+"""Imports the rows of a user's own that a declaration names. For what the user wrote, never for what a model file or a run folder
+says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness.declare import Candidate, Fused, Merge, Search, Suite
+from harness.declare.rows import RowError, Rows
+from harness.merge import MERGE_METHODS
+from harness.metrics import METRICS
+from harness.quantize import QUANTIZATION_MODES
+from harness.runtimes import RUNTIMES
+
+
+def load_rows(declared: object, folders: Sequence[Path]) -> None:
+    """Imports every dotted name of a suite or a model, from where Python looks or from `folders`. What cannot be imported is told
+    by `why_not` of its table, where the checks ask for it."""
+    with suppress(RecursionError):  # merges nested too deep; the checks say so
+        for table, name in _named(declared):
+            if isinstance(name, str) and ":" in name:
+                with suppress(RowError):
+                    table.load(name, folders)
+
+
+def _named(declared: object) -> Iterator[tuple[Rows[Any], object]]:
+    """(table, name) of every row that is named, whatever stands in the fields."""
+    if isinstance(declared, Suite):
+        for candidate in declared.candidates if isinstance(declared.candidates, tuple) else ():
+            yield from _named(candidate)
+        yield from ((METRICS, name) for name in (declared.metrics if isinstance(declared.metrics, tuple) else ()))
+        if isinstance(declared.search, Search):
+            yield from _named(declared.search.merge)
+    elif isinstance(declared, Candidate):
+        yield from ((QUANTIZATION_MODES, declared.quantization), (RUNTIMES, declared.runtime))
+        yield from _named(declared.model)
+    elif isinstance(declared, Fused):
+        yield from _named(declared.model)
+    elif isinstance(declared, Merge):
+        yield MERGE_METHODS, declared.method
+        more = declared.more if isinstance(declared.more, tuple) else ()
+        take = declared.take.values() if isinstance(declared.take, dict) else ()
+        for model in (declared.a, declared.b, declared.c, *more, *take):
+            yield from _named(model)

@@ -1,0 +1,91 @@
+"""The wrapper of a merge method of a user's own: it gets copies of the models, and its results are checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from harness.declare.rows import said_of
+from harness.merge.apply import finite
+from harness.merge.method import MergeError, MergeMethod, Parameter
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_Made = TypeVar("_Made")
+
+
+def adopt_method(name: str, row: MergeMethod) -> MergeMethod:
+    """The row with functions that cost only themselves: whatever goes wrong in them is a MergeError that says whose it is.
+
+    `widens` is dropped: it would let a result pass unseen. ValueError for a row that contradicts its own contract.
+    """
+    if said := list(_problems(row)):
+        raise ValueError("; ".join(said))
+    return replace(
+        row, widens=False, function=_function(name, row.function),
+        survey=None if row.survey is None else _quietly(name, "survey", row.survey),
+        limits_of=None if row.limits_of is None else _quietly(name, "limits_of", row.limits_of))
+
+
+def _problems(row: MergeMethod) -> Iterator[str]:
+    if not callable(row.function):
+        yield f"function is {row.function!r}; expected a function"
+    if row.version < 1:
+        yield f"version is {row.version!r}; expected a whole number of at least 1"
+    if row.models < 2:
+        yield f"models is {row.models!r}; expected at least 2"
+    if not row.many and row.models > 3:
+        yield f"models is {row.models!r}; a method of more than 3 models says many=True and takes them in a list"
+    if (row.survey is None) != (row.limits_of is None):
+        yield "survey and limits_of go together; give both or neither"
+    for word, end in (("at_zero", row.at_zero), ("at_one", row.at_one)):
+        if end not in ("", "a", "b", "c"):
+            yield f"{word} is {end!r}; expected 'a', 'b', 'c' or nothing"
+    for word, limits in (("alpha_range", row.alpha_range), ("beta_range", row.beta_range)):
+        if limits is not None and not (len(limits) == 2 and limits[0] <= limits[1]):
+            yield f"{word} is {limits!r}; expected two numbers, the lower one first, or None"
+    yield from (f"parameters hold {p!r}; expected Parameter(...)" for p in row.parameters if not isinstance(p, Parameter))
+
+
+def _quietly(name: str, part: str, function: Callable[..., _Made]) -> Callable[..., _Made]:
+    """The function with every exception as a MergeError."""
+    def call(*given: Any) -> _Made:
+        try:
+            return function(*given)
+        except (Exception, SystemExit) as error:
+            raise MergeError(f"{part} of merge method {name!r} raised {said_of(error)}") from error
+
+    return call
+
+
+def _function(name: str, function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    def merge(*models: Any, **numbers: Any) -> Tensor:
+        flat: list[Tensor] = [t for given in models for t in (given if isinstance(given, list | tuple) else [given])]
+        # Copies: models stay in memory for the next candidate, and a method that changes one would change that too.
+        copies = [[t.clone() for t in given] if isinstance(given, list | tuple) else given.clone() for given in models]
+        try:
+            made = function(*copies, **numbers)
+        except (Exception, SystemExit) as error:
+            raise MergeError(f"merge method {name!r} raised {said_of(error)}") from error
+        if said := _oddity(made, flat):
+            raise MergeError(f"merge method {name!r} gave {said}")
+        return made
+
+    return merge
+
+
+def _oddity(made: object, inputs: list[Tensor]) -> str:
+    """What is wrong with a result, or an empty string."""
+    import torch
+
+    like = inputs[0]
+    if not isinstance(made, torch.Tensor):
+        return f"a {type(made).__name__}; expected a tensor"
+    for word, given, expected in (("shape", tuple(made.shape), tuple(like.shape)), ("dtype", made.dtype, like.dtype),
+                                  ("device", made.device, like.device)):
+        if given != expected:
+            return f"a tensor of {word} {given}; expected {expected}, as of its inputs"
+    # Damage in an input is told by whoever read it.
+    return "NaN or infinite values" if not finite(made) and all(map(finite, inputs)) else ""

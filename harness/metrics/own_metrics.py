@@ -1,0 +1,95 @@
+"""The wrapper of a metric of a user's own: it gets copies of the images, and its scores are checked."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from harness.declare.rows import said_of
+from harness.metrics.contract import ImageScore, ImageSet, Metric
+from harness.records import ValueSpec
+
+ROUNDING: Final = 1e-6
+"""By so much of its range a value may lie outside of it, as arithmetic in float32 does, and is put on the border."""
+
+
+class MetricError(ValueError):
+    """A metric of a user's own that failed; the text says which one and how."""
+
+
+def adopt_metric(name: str, row: Metric) -> Metric:
+    """The row with a `measure` that costs only its own values: whatever goes wrong in it is a MetricError that says whose it is.
+    ValueError for a row that contradicts its own contract."""
+    if said := list(_problems(row)):
+        raise ValueError("; ".join(said))
+
+    def measure(image_set: ImageSet) -> list[ImageScore]:
+        references = image_set.references
+        # Other metrics read the same arrays, some of them at this moment.
+        own = replace(image_set, images=image_set.images.copy(), references=None if references is None else references.copy())
+        try:
+            scores = row.measure(own)
+        except (Exception, SystemExit) as error:
+            raise MetricError(f"metric {name!r} raised {said_of(error)}") from error
+        if not isinstance(scores, list | tuple) or len(scores) != len(image_set.images):
+            given = f"{len(scores)} scores" if isinstance(scores, list | tuple) else f"a {type(scores).__name__}"
+            raise MetricError(f"metric {name!r} gave {given}; expected a list of one ImageScore for each of "
+                              f"{len(image_set.images)} images")
+        return [_checked(name, row, score) for score in scores]
+
+    return replace(row, measure=measure)
+
+
+def _problems(row: Metric) -> Iterator[str]:
+    if not callable(row.measure):
+        yield f"measure is {row.measure!r}; expected a function"
+    if row.version < 1:
+        yield f"version is {row.version!r}; expected a whole number of at least 1"
+    if not row.values or not all(isinstance(spec, ValueSpec) for spec in row.values):
+        yield f"values is {row.values!r}; expected at least one ValueSpec(...)"
+        return
+    for name, count in Counter(spec.name for spec in row.values).items():
+        if not name.isidentifier():
+            yield f"the value {name!r} is not a name of letters, digits and '_'"
+        if count > 1:
+            yield f"the value {name!r} is given {count} times"
+    yield from (f"the value {spec.name!r} has no title, unit or definition" for spec in row.values
+                if not (spec.title and spec.unit and spec.definition))
+
+
+def _checked(name: str, row: Metric, score: object) -> ImageScore:
+    """The score with Python's own numbers. MetricError for one that breaks the contract."""
+    if not isinstance(score, ImageScore):
+        raise MetricError(f"metric {name!r} gave a {type(score).__name__} for an image; expected an ImageScore")
+    expected, given = {spec.name for spec in row.values}, Counter([*score.values, *score.missing])
+    if absent := sorted(expected - given.keys()):
+        raise MetricError(f"metric {name!r} gave no {absent[0]!r}; expected a number in values, or in missing why there is none")
+    if odd := sorted(value for value, count in given.items() if count > 1 or value not in expected):
+        raise MetricError(f"metric {name!r} gave {odd[0]!r} " + ("both in values and in missing" if odd[0] in expected else
+                                                                "without a ValueSpec for it"))
+    if not all(isinstance(why, str) and why for why in score.missing.values()):
+        raise MetricError(f"metric {name!r} gave no reason for a missing value; expected a sentence")
+    try:
+        json.dumps([dict(score.labels), dict(score.details)], allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise MetricError(f"metric {name!r} gave labels or details that are not JSON ({error})") from error
+    numbers = {spec.name: _number(name, spec, score.values) for spec in row.values if spec.name in score.values}
+    return replace(score, values=numbers)
+
+
+def _number(name: str, spec: ValueSpec, values: Mapping[str, float]) -> float:
+    try:
+        number = float(values[spec.name])
+    except (TypeError, ValueError) as error:
+        raise MetricError(f"metric {name!r} gave {spec.name} = {values[spec.name]!r}; expected a number") from error
+    if not math.isfinite(number):
+        raise MetricError(f"metric {name!r} gave {spec.name} = {number}; expected a finite number, or the reason in missing")
+    low, high = -math.inf if spec.low is None else spec.low, math.inf if spec.high is None else spec.high
+    allowed = ROUNDING * (high - low if math.isfinite(high - low) else max(1.0, abs(number)))
+    if not low - allowed <= number <= high + allowed:
+        raise MetricError(f"metric {name!r} gave {spec.name} = {number:g}, outside of its range from {low:g} to {high:g}")
+    return min(max(number, low), high)
