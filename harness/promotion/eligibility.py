@@ -66,7 +66,7 @@ def refuse_changed_suite(evidence: Evidence, file: Path | None, root: Path) -> N
         raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: the suite file {suite_file} has "
                              f"changed since the run in {evidence.folder}: {', '.join(names)}. Run the suite again")
     # Only now, and only what the suite file itself names: what else run.json may name is not imported.
-    load_rows(declared, [found.parent, root])
+    load_rows(declared, [suite_file.parent, root])
 
 
 def refuse_changed_inputs(evidence: Evidence, content: Callable[[str], str]) -> None:
