@@ -1,5 +1,5 @@
 """Which cells are sampled together: the missing ones of a grid, in batches of the one declared shape, and the keys by
-which they are known to be missing. run.py plans with it."""
+which they are known to be missing."""
 
 from __future__ import annotations
 

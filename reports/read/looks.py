@@ -1,4 +1,4 @@
-"""What the looks of a race asked for and what they dropped. standing.py, spending.py and the plugin's race ask; pure."""
+"""What the looks of a race asked for and what they dropped."""
 
 from __future__ import annotations
 
