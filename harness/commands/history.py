@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.promote import add_models
 from harness.commands.terminal import add_examples, say
+from harness.declare.nearest import did_you_mean
 from harness.records.text import printable
 
 if TYPE_CHECKING:
@@ -34,7 +35,8 @@ def run(given: argparse.Namespace) -> int:
         numbers, current = models.numbers(given.name), models.current(given.name)
         if not numbers:
             raise PromotionError(  # noqa: TRY301  reported like the others
-                f"{given.name!r} is not a promoted model in {given.models}; it has {', '.join(models.names()) or 'no models'}")
+                f"{given.name!r} is not a promoted model in {given.models}; "
+                f"{did_you_mean(given.name, models.names()) or 'it has no models'}")
         for number in numbers:
             try:
                 say(printable(f"{'*' if number == current else ' '} {_line(models.version(given.name, number))}"))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.declare import Suite
+from harness.declare.nearest import did_you_mean
 from harness.promotion.errors import PromotionError
 
 if TYPE_CHECKING:
@@ -71,7 +72,7 @@ def gather(folder: Path, name: str) -> Evidence:
 
     run = load_run(folder)
     if name not in (names := [c.name for c in run.suite.candidates]):
-        raise PromotionError(f"suite {run.suite.name!r} has no candidate {name!r}; it has {', '.join(map(repr, names))}")
+        raise PromotionError(f"suite {run.suite.name!r} has no candidate {name!r}; {did_you_mean(name, names)}")
     recommendation = recommend(run)
     # Gates that name nobody are about the recommended pick; here they are about what is to be promoted.
     verdicts = tuple(judge(run, replace(recommendation, pick=name)))

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from harness.declare.nearest import did_you_mean
 from harness.materialise.provenance import INPUTS, RECIPE
 from harness.promotion.errors import PromotionError
 from harness.promotion.file_hashes import Weighed, weigh
@@ -50,8 +51,8 @@ def rollback(name: str, to: int, models: Models) -> tuple[Version, Version, bool
     with models.locked():
         current = models.current(name)
         if not models.numbers(name):
-            raise PromotionError(f"{name!r} is not a promoted model in {models.root}; it has "
-                                 f"{', '.join(models.names()) or 'no models'}")
+            raise PromotionError(f"{name!r} is not a promoted model in {models.root}; "
+                                 f"{did_you_mean(name, models.names()) or 'it has no models'}")
         if not to and not (current and (to := models.promotion(name, current).replaces)):
             raise PromotionError(f"{name!r}: nothing was current before version {current}; give --to N")
         version = models.promotion(name, to)

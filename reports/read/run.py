@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from harness.declare import DESIRABILITY, Candidate, Objective, Suite
+from harness.declare.nearest import did_you_mean
 from harness.records import (
     Cell,
     Journal,
@@ -83,7 +84,8 @@ class Run(CurrentRecords):
         for candidate in self.suite.candidates:
             if candidate.name == name:
                 return candidate
-        raise KeyError(f"suite {self.suite.name}: no candidate {name!r}; it has {[c.name for c in self.suite.candidates]}")
+        raise KeyError(f"suite {self.suite.name}: no candidate {name!r}; "
+                       f"{did_you_mean(name, [c.name for c in self.suite.candidates])}")
 
     def why_missing(self, name: str, value: str) -> str:
         """Why a candidate lacks a value, in the words of its first gap, or "" if there is none."""

@@ -176,7 +176,7 @@ def test_a_link_out_of_the_models_folder_is_not_followed(models, sweetspot, tmp_
 def test_a_name_that_was_never_promoted_is_said_with_those_that_were(models, sweetspot):
     for words in (("history", "blond"), ("rollback", "blond")):
         code, _, err = sweetspot(*words)
-        assert (code, "'blond' is not a promoted model in models; it has blend" in err) == (1, True)
+        assert (code, "'blond' is not a promoted model in models; did you mean 'blend'" in err) == (1, True)
 
 
 @pytest.mark.parametrize(("words", "said"), [(("--to", "9"), "no version 9"), (("--to", "2"), "version 2 is already current")])
