@@ -8,7 +8,8 @@ from collections.abc import Collection, Iterator, Mapping
 from harness.check.phrases import doubles, number, unknown
 from harness.check.values import gate_values, known_values
 from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Suite
-from harness.records.values import counts
+from harness.records import ValueSpec
+from harness.records.gate_kinds import LIMITS, gate_kind
 
 
 def objective_problems(suite: Suite) -> Iterator[str]:
@@ -66,7 +67,7 @@ def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[
     """One phrase per problem of a gate; `names` are those of the suite's candidates."""
     values = gate_values(suite)
     yield from unknown("value", [gate.value], values)
-    yield from _limits(gate)
+    yield from _limits(gate, values.get(gate.value))
     for word in ("at_least", "at_most"):
         limit = getattr(gate, word)
         if limit is not None and not number(limit):
@@ -82,19 +83,20 @@ def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[
     yield from _allowances(gate)
 
 
-def _limits(gate: Gate) -> Iterator[str]:
+def _limits(gate: Gate, value: ValueSpec | None) -> Iterator[str]:
     """Problems of the limit itself."""
     limits = [limit for limit in (gate.at_least, gate.at_most, gate.not_worse_than) if limit is not None]
-    if gate.value in ("coverage", "identities"):
+    kind = gate_kind(gate.value)
+    if not kind.limits:
         if limits:
-            demand = "key must be accounted for" if gate.value == "coverage" else "identity must hold"
-            yield f"{gate.value} takes no limit: every {demand}. Remove it"
+            yield f"{gate.value} takes no limit: {kind.why_limits}. Remove it"
     elif len(limits) != 1:
         yield f"{len(limits)} limits are given; expected one of at_least, at_most, not_worse_than"
-    elif gate.value in counts() and gate.at_most is None:
-        yield f"{gate.value} takes only an upper limit; give at_most"
-    elif gate.value == "failure_rate" and number(gate.at_most) and not 0 <= (gate.at_most or 0) <= 1:
-        yield f"at_most is {gate.at_most:g}; expected a share of the images, from 0 to 1"
+    elif refused := [word for word in LIMITS if getattr(gate, word) is not None and word not in kind.limits]:
+        yield f"{gate.value} takes no {refused[0]}: {kind.why_limits}; give {' or '.join(kind.limits)}"
+    elif value is not None and value.bounded_share:
+        yield from (f"{word} is {limit:g}; expected a {value.unit}, from 0 to 1" for word in ("at_least", "at_most")
+                    if number(limit := getattr(gate, word)) and not 0 <= limit <= 1)
 
 
 def _allowances(gate: Gate) -> Iterator[str]:
@@ -107,7 +109,7 @@ def _allowances(gate: Gate) -> Iterator[str]:
         return
     if not number(gate.ratio) or gate.ratio <= 0:
         yield f"ratio is {gate.ratio!r}; expected a number above 0, like 1.1"
-    if gate.not_worse_than is None or gate.value in counts():
+    if gate.not_worse_than is None or "not_worse_than" not in gate_kind(gate.value).limits:
         yield "ratio is given without not_worse_than, so there is no value to compare with; give not_worse_than, or remove ratio"
     if gate.margin:
         yield "both a margin and a ratio are given; give one of them"

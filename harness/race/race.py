@@ -15,6 +15,7 @@ from harness.race.host import Host
 from harness.race.looks import Asking, Outcome, Rectangle
 from harness.race.search import FILE, Searcher
 from harness.records import Cell, Failure, Look
+from harness.records.gate_kinds import gate_kind
 from harness.run_folder.ledger import RunFolderError
 
 if TYPE_CHECKING:
@@ -196,12 +197,12 @@ class Race:
     def _left(self) -> int | None:
         """Images that the select prompts may still take: what is not spent, less what the confirmation needs, and gates on images
         at the one guidance that they look at. None without a limit."""
-        from reports.verdict.elimination import NOT_OF_IMAGES, confirm_images, confirm_looks
+        from reports.verdict.elimination import confirm_images, confirm_looks
 
         if not self.budget.images:
             return None
         seeds, prompts = self.suite.grid.seeds, self._confirm_prompts()
-        gates = [gate for gate in self.suite.gates if gate.value not in NOT_OF_IMAGES]
+        gates = [gate for gate in self.suite.gates if gate_kind(gate.value).of_images]
         named = {self.suite.baseline, *(c.name for c in self.suite.candidates
                                         if any(c.name in (*gate.candidates, gate.not_worse_than) for gate in gates))}
         judged = len(prompts) * len(seeds) * (1 + len(named)) if gates and len(seeds) > 1 else 0
@@ -256,14 +257,14 @@ class Race:
     def _decide_gates(self, prompts: tuple[str, ...]) -> None:
         """More seeds for gates that cannot be decided yet, one look at a time."""
         from reports.gates import judge
-        from reports.verdict.elimination import NOT_OF_IMAGES, confirm_looks, gate_level
+        from reports.verdict.elimination import confirm_looks, gate_level
         from reports.verdict.recommending import recommend
 
         for seeds in confirm_looks(self.suite)[1:]:
             run = self._read()
             recommendation = recommend(run)
             undecided = [v for v in judge(run, recommendation) if v.status == "inconclusive"
-                         and v.gate.partition(" ")[0] not in NOT_OF_IMAGES]
+                         and gate_kind(v.gate.partition(" ")[0]).of_images]
             at = recommendation.guidance
             scales = (float(at),) if at is not None else tuple(map(float, self.suite.grid.guidance_scales))
             plan = Rectangle(candidates=self._allowed(self._judged_with(undecided)), guidances=scales, prompts=prompts,

@@ -8,9 +8,10 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from harness.declare import Gate
+from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
 from reports.figures import look as style
-from reports.gates import COUNTED, FAILED, INCONCLUSIVE, PASSED, Verdict, judge
+from reports.gates import FAILED, INCONCLUSIVE, PASSED, Verdict, judge
 from reports.read.run import Run
 from reports.verdict.candidates import label
 from reports.verdict.recommendation import Recommendation
@@ -26,7 +27,7 @@ def against_limits(run: Run, rec: Recommendation) -> Any:
     (coverage, failures) have no interval and are in the table alone. None where nothing was judged."""
     declared = {gate.name: gate for gate in run.suite.gates}
     shown = [(v, declared[v.gate]) for v in judge(run, rec) if v.low is not None and v.status in COLOURS
-             and v.gate in declared and declared[v.gate].value not in COUNTED]
+             and v.gate in declared and not gate_kind(declared[v.gate].value).exact]
     if not shown:
         return None
     figure = make_subplots(rows=len(shown), cols=1, vertical_spacing=min(0.6, 0.55 / len(shown)),

@@ -2,7 +2,7 @@
 
 from reports.gates.counts import IDENTITIES, UNACCOUNTED
 from reports.gates.judging import judge
-from reports.gates.verdict import COUNTED, FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED, Verdict, decide
+from reports.gates.verdict import FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED, Verdict, decide
 
-__all__ = ["COUNTED", "FAILED", "IDENTITIES", "INCONCLUSIVE", "NOT_MEASURED", "PASSED", "UNACCOUNTED", "Verdict", "decide",
+__all__ = ["FAILED", "IDENTITIES", "INCONCLUSIVE", "NOT_MEASURED", "PASSED", "UNACCOUNTED", "Verdict", "decide",
            "judge"]

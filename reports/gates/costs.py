@@ -3,16 +3,31 @@ figures of a promoted candidate come from its baseline file."""
 
 from __future__ import annotations
 
-from harness.declare import PROMOTED, Gate
+from harness.declare import BASELINE, PROMOTED, Gate
 from reports import formatting as words
 from reports.gates import promoted_baseline as against
-from reports.gates.verdict import Seen, nothing
+from reports.gates.verdict import Seen, Verdict, decided, nothing
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate
 from reports.statistics.order import median_interval
 from reports.verdict.candidates import label
 from reports.verdict.costs import Seconds, incomparable, peak_memory, seconds_per_image
 from reports.verdict.elimination import gate_level
+from reports.verdict.recommendation import Recommendation
+
+
+def latency(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
+    """Seconds per image at batch 1."""
+    return decided(run, gate, name, seconds(run, gate, name, _other(run, gate)))
+
+
+def memory(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
+    """Peak memory during one image at batch 1."""
+    return decided(run, gate, name, peak(run, gate, name, _other(run, gate)))
+
+
+def _other(run: Run, gate: Gate) -> str | None:
+    return run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
 
 
 def seconds(run: Run, gate: Gate, name: str, other: str | None) -> Seen:

@@ -13,6 +13,7 @@ from reports.read.looks import asked
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.elimination import gate_level
+from reports.verdict.recommendation import Recommendation
 
 UNACCOUNTED: Final = ("missing_in_a", "missing_in_b", "shape_mismatched", "non_finite", "unmatched", "refused")
 IDENTITIES: Final = "identities"
@@ -20,7 +21,7 @@ IDENTITIES: Final = "identities"
 NAMED_KEYS: Final = 4
 
 
-def coverage(run: Run, gate: Gate, name: str) -> Verdict:
+def coverage(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     """Tensors that are not accounted for in any stage."""
     records = [c for c in run.coverage if c.candidate == name and c.stage != IDENTITIES]
     candidate = run.candidate(name)
@@ -39,7 +40,7 @@ def coverage(run: Run, gate: Gate, name: str) -> Verdict:
     return counted(run, gate, name, count, said or "every key is accounted for")
 
 
-def identities(run: Run, gate: Gate, name: str) -> Verdict:
+def identities(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     """Identities of the merge method (such as: alpha 0 is A) that do not hold on the candidate's own tensors."""
     records = [c for c in run.coverage if c.candidate == name and c.stage == IDENTITIES]
     broken = [identity for c in records for identity in c.keys.get("broken", ())]
@@ -55,7 +56,7 @@ def identities(run: Run, gate: Gate, name: str) -> Verdict:
     return not_measured(run, gate, name, _why(run, name, "identities") or f"no identity was tested{': ' * bool(notes)}{notes}")
 
 
-def failures(run: Run, gate: Gate, name: str) -> Verdict:
+def failures(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     """Stages that failed."""
     if gate.at_least is not None or gate.not_worse_than is not None:
         return not_measured(run, gate, name, "failures takes at_most and no other limit")
@@ -63,7 +64,7 @@ def failures(run: Run, gate: Gate, name: str) -> Verdict:
     return counted(run, gate, name, count, run.failure_of(name) or "no failure on record")
 
 
-def failure_rate(run: Run, gate: Gate, name: str) -> Verdict:
+def failure_rate(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     """The share of the images asked for that are none, or were not made because the candidate failed; all guidance scales
     count. The interval is Wilson's with prompts as clusters (statistics.within_bounds)."""
     if gate.at_most is None or gate.not_worse_than is not None:

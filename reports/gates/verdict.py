@@ -9,6 +9,7 @@ from typing import Final
 
 from harness.declare import Gate
 from harness.records import ValueSpec
+from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate
@@ -17,8 +18,6 @@ PASSED: Final = "passed"
 FAILED: Final = "failed"
 INCONCLUSIVE: Final = "inconclusive"
 NOT_MEASURED: Final = "not_measured"
-COUNTED: Final = ("coverage", "identities", "failures")
-"""Gates on exact counts; their limit is at_most, and 0 where none is given."""
 TIMES: Final = " × "
 
 
@@ -73,6 +72,33 @@ def verdict(run: Run, gate: Gate, name: str, status: str, observed: Estimate, re
                    limit=words.visible(_limit(gate, run.row(gate.value))), reason=words.visible(reason or observed.why))
 
 
+def decided(run: Run, gate: Gate, name: str, seen: Seen) -> Verdict:
+    """The verdict on what a gate looks at; without an interval it is not measured, and the reason says why."""
+    value, decisive = run.row(gate.value), seen.times or seen.estimate
+    if decisive.low is None:
+        why = run.failure_of(name) or seen.estimate.why or decisive.why or run.why_missing(name, gate.value) or seen.note
+        return verdict(run, gate, name, NOT_MEASURED, seen.estimate, why)
+    reason = f"{seen.note}{_without_ratio(value, gate, seen)}"
+    return verdict(run, gate, name, _status(gate, seen, value.fewer), seen.estimate, reason)
+
+
+def _without_ratio(value: ValueSpec, gate: Gate, seen: Seen) -> str:
+    """What decided where a ratio itself has no interval, in words; else an empty string."""
+    if seen.times is None or seen.estimate.low is not None:
+        return ""
+    of = seen.times
+    return (f"; {seen.estimate.why}: decided by its own value minus {gate.ratio:g} times the other's, "
+            f"{words.signed(of.mean, value)} {words.interval(of.low, of.high, value)}")
+
+
+def _status(gate: Gate, seen: Seen, fewer: bool) -> str:
+    of = seen.times or seen.estimate
+    if gate.not_worse_than is None:
+        return decide(of.low, of.high, at_least=gate.at_least, at_most=gate.at_most)
+    worst = 0.0 if seen.times else gate.ratio if gate.ratio is not None else gate.margin if fewer else -gate.margin
+    return decide(of.low, of.high, at_most=worst) if fewer else decide(of.low, of.high, at_least=worst)
+
+
 def not_measured(run: Run, gate: Gate, name: str, why: str) -> Verdict:
     """The verdict of a gate that nothing could be held against."""
     return verdict(run, gate, name, NOT_MEASURED, nothing(why))
@@ -91,7 +117,7 @@ def nothing(why: str) -> Estimate:
 
 
 def _limit(gate: Gate, value: ValueSpec) -> str:
-    if gate.value in COUNTED:
+    if gate_kind(gate.value).exact:
         return f"at most {gate.at_most or 0:g}"
     if gate.not_worse_than is not None and gate.ratio is not None:
         return f"{'at most' if value.fewer else 'at least'} {gate.ratio:g}{TIMES}{gate.not_worse_than}'s"

@@ -4,15 +4,16 @@ own, cost_table.py)."""
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import pandas as pd
 
 from harness.declare import plain
 from harness.records import ValueSpec
+from harness.records.gate_kinds import gate_kind
 from harness.records.values import SHARE
 from reports import formatting as words
-from reports.gates import COUNTED, INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
+from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.page.cost_table import unmade
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
@@ -25,9 +26,8 @@ from reports.verdict.style_consistency import style_consistency
 
 MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}
 
-PLAIN = {("coverage", "at most 0"): ("No key lost", ""), ("failures", "at most 0"): ("No candidate failed", ""),
-         ("identities", "at most 0"): ("The merge's identities hold", "")}
-"""Gates that are said better without a number."""
+NONE_LOST: Final = "at most 0"
+"""The limit of a gate that a sentence says better (see GateKind)."""
 
 
 def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> list[dict[str, Any]]:
@@ -35,16 +35,16 @@ def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> lis
     rows = []
     for v in verdicts:
         value = v.gate.split(" ")[0]
-        spec = run.row(value)
-        exact = v.low == v.high and value in COUNTED
+        spec, kind = run.row(value), gate_kind(value)
+        exact = v.low == v.high and kind.exact
         observed = f"{v.observed:.0f}" if exact and v.observed is not None else words.number(v.observed, spec)
         if v.is_ratio and v.observed is None and v.status in (PASSED, INCONCLUSIVE, "failed"):
             observed = "no ratio"
         if v.is_ratio and v.observed is not None:
             observed = f"{words.number(v.observed)} × {words.interval(v.low, v.high)}"
-        elif not exact and v.observed is not None and value != "peak_bytes":
+        elif not exact and v.observed is not None and kind.noise != "reading":
             observed += f" {words.interval(v.low, v.high, spec)}"
-        asked, limit = PLAIN.get((value, v.limit), (words.title(spec), v.limit))
+        asked, limit = (kind.kept, "") if kind.kept and v.limit == NONE_LOST else (words.title(spec), v.limit)
         rows.append({"of_pick": v.candidate == pick, "mark": MARKS[v.status], "status": v.status,
                      "said": v.status.replace("_", " "), "value": asked, "limit": limit,
                      "observed": observed, "reason": v.reason,

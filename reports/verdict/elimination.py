@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
 
 import pandas as pd
 
 from harness.declare import Budget, Candidate, Suite
 from harness.records import Dropped, ValueSpec
+from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import LEVEL
@@ -20,10 +20,6 @@ from reports.verdict.cells import score_cells
 from reports.verdict.picking import Pick, choose, competing, key_of, own_guidances
 from reports.verdict.recommendation import Recommendation, Scored
 from reports.verdict.scoring import CellKey, judged, keeping, limited, score_table
-
-NOT_OF_IMAGES: Final = ("coverage", "identities", "failures", "failure_rate", "seconds_per_image", "peak_bytes", "rating",
-                        "preferred")
-"""Values of gates that more images say nothing about."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +59,7 @@ def seed_looks(seeds: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
 def confirm_looks(suite: Suite) -> tuple[tuple[int, ...], ...]:
     """The seeds of the confirmation and of the looks that gates may ask for after it: those of `seed_looks`, or all at once where
     no gate is about images, so that nothing could ask for more."""
-    asks = any(gate.value not in NOT_OF_IMAGES for gate in suite.gates)
+    asks = any(gate_kind(gate.value).of_images for gate in suite.gates)
     return seed_looks(suite.grid.seeds) if asks else (suite.grid.seeds,)
 
 

@@ -6,13 +6,14 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import BASELINE, PROMOTED, Gate, Suite
+from harness.records.gate_kinds import gate_kind
+from harness.records.values import costs
 from reports.read.run import Run
 from reports.statistics.order import median_interval
 from reports.statistics.power import (
@@ -32,9 +33,6 @@ from reports.statistics.power import (
 )
 from reports.verdict.costs import incomparable, peak_memory
 from reports.verdict.elimination import gate_level
-
-COUNTED: Final = ("coverage", "identities", "failures", "failure_rate")
-COSTS: Final = ("seconds_per_image", "peak_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,18 +81,19 @@ def margins(of: Measured) -> list[Margin]:
     A/A run and, where there is a finished run, with that between its tied cells."""
     found = [row for gate in of.suite.gates for row in _of_gate(of, gate)]
     gated = {gate.value for gate in of.suite.gates if gate.not_worse_than is not None}
-    free = [value for value in (*_values(of.run), *COSTS) if value not in gated]
+    free = [value for value in (*_values(of.run), *costs()) if value not in gated]
     return found + [replace(row, gate="", margin=None, passes=None, prompts=None, drop=None) for value in free
                     for row in _of_gate(of, Gate(value=value, not_worse_than=BASELINE))]
 
 
 def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
-    if gate.value in COUNTED:
+    noise = gate_kind(gate.value).noise
+    if noise == "none":
         return [Margin(gate=gate.name, value=gate.value, source="exact",
                        note="counted, not sampled: equal candidates have equal counts")]
-    if gate.value == "seconds_per_image":
+    if noise == "rounds":
         return [_seconds(of, gate)]
-    if gate.value == "peak_bytes":
+    if noise == "reading":
         return [_bytes(of, gate)]
     rows = _own(of)
     mean = None if gate.value not in rows.columns or rows[gate.value].isna().all() else float(

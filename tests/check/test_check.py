@@ -115,7 +115,7 @@ def test_each_problem_names_what_was_given_and_what_is_known(tmp_path: Path, cha
 
 @pytest.mark.parametrize(("gate", "expected"), [
     ({"value": "failure_rate", "at_least": 0.1}, "give at_most"),
-    ({"value": "failure_rate", "at_most": 5}, "at_most is 5; expected a share of the images, from 0 to 1"),
+    ({"value": "failure_rate", "at_most": 5}, "at_most is 5; expected a share of images, from 0 to 1"),
     ({"value": "failure_rate", "not_worse_than": "baseline"}, "give at_most"),
     ({"value": "identities", "at_most": 0}, "identities takes no limit: every identity must hold"),
     ({"value": "clip_score", "at_least": 1, "ratio": 0.9}, "ratio is given without not_worse_than"),

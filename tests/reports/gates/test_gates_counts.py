@@ -52,7 +52,8 @@ def test_a_checkpoint_has_no_identity_to_break(merge_run: Run, merge_verdict: Re
 
 
 def rate(run: Run, at_most: float) -> Verdict:
-    return failure_rate(run, Gate(value="failure_rate", at_most=at_most), PICK)
+    nobody = Recommendation(kind="sweep", axis=None, pick=PICK, guidance=None, sentence="", rule="")
+    return failure_rate(run, nobody, Gate(value="failure_rate", at_most=at_most), PICK)
 
 
 def test_no_failed_image_of_120_bounds_the_rate_as_wilson_does(merge_run: Run) -> None:
