@@ -94,7 +94,7 @@ def _limits(gate: Gate, value: ValueSpec | None) -> Iterator[str]:
         yield f"{len(limits)} limits are given; expected one of at_least, at_most, not_worse_than"
     elif refused := [word for word in LIMITS if getattr(gate, word) is not None and word not in kind.limits]:
         yield f"{gate.value} takes no {refused[0]}: {kind.why_limits}; give {' or '.join(kind.limits)}"
-    elif value is not None and value.bounded_share:
+    elif value is not None and value.bounded_share and value.origin == "run":
         yield from (f"{word} is {limit:g}; expected a {value.unit}, from 0 to 1" for word in ("at_least", "at_most")
                     if number(limit := getattr(gate, word)) and not 0 <= limit <= 1)
 

@@ -46,7 +46,7 @@ def test_a_limit_is_accepted_exactly_where_the_kind_takes_it(value: str, word: s
     assert bool(said) == (word not in gate_kind(value).limits)
 
 
-def test_a_limit_that_no_share_can_reach_is_refused(tmp_path: Path) -> None:
-    suite = tiny_suite(gates=(Gate(value="clipped_share", at_most=5),))
+def test_a_rate_of_failures_beyond_all_images_is_refused(tmp_path: Path) -> None:
+    suite = tiny_suite(gates=(Gate(value="failure_rate", at_most=5),))
     assert any("at_most is 5" in problem and "from 0 to 1" in problem for problem in problems(suite, tmp_path))
-    assert problems(replace(suite, gates=(Gate(value="clipped_share", at_most=0.05),)), tmp_path) == []
+    assert problems(replace(suite, gates=(Gate(value="failure_rate", at_most=0.05),)), tmp_path) == []
