@@ -39,6 +39,11 @@ def _base(family: str) -> State:
 
 def parent(seed: int, dtype: torch.dtype = torch.float16, family: str = "sd1") -> State:
     """A single file's tensors: one base for each family, and a little of its own for each seed."""
+    return {name: t.clone() for name, t in _parent(seed, dtype, family).items()}
+
+
+@cache
+def _parent(seed: int, dtype: torch.dtype, family: str) -> State:
     generator = torch.Generator().manual_seed(seed)
     return {name: (t + 0.1 * torch.randn(t.shape, generator=generator)).to(dtype) if t.is_floating_point() else t
             for name, t in _base(family).items()}
@@ -79,10 +84,15 @@ def write_in_order(path: Path, tensors: Mapping[str, torch.Tensor], names: Itera
 
 def two(root: Path, dtype: torch.dtype = torch.float16, family: str = "sd1") -> tuple[State, State]:
     """Writes a.safetensors and b.safetensors below `root`."""
-    models = parent(1, dtype, family), parent(2, dtype, family)
-    for name, tensors in zip("ab", models, strict=True):
-        write(root / f"{name}.safetensors", tensors)
-    return models
+    for seed, name in enumerate("ab", 1):
+        (root / f"{name}.safetensors").write_bytes(_file(seed, dtype, family))
+    return parent(1, dtype, family), parent(2, dtype, family)
+
+
+@cache
+def _file(seed: int, dtype: torch.dtype, family: str) -> bytes:
+    with tempfile.TemporaryDirectory() as folder:
+        return Path(folder, write(Path(folder) / "m.safetensors", parent(seed, dtype, family))).read_bytes()
 
 
 def merge(**changes: object) -> Merge:

@@ -244,7 +244,7 @@ def test_a_note_of_hundreds_of_names_is_cut_and_says_so(root, capsys):
 def test_every_identity_is_shown(root, capsys):
     assert run(*AB, "--alpha", "0.3", "-o", "o.safetensors", "--check") == 0
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("ok ")]
-    assert len(said) == 7
+    assert len(said) == 8
 
 
 def test_a_broken_method_ends_the_check_with_1(root, capsys, monkeypatch):

@@ -1,5 +1,7 @@
 """Live weights and saved files are made of one plan: the same bits, and only where something changed."""
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from harness.weights import open_model
 from tests.materialise.models import CONV_IN, UNET, merge, parent, planned, saved, write
 
 KINDS = ("weighted_sum", "add_difference", "geometric", "slerp", "ties", "dare_linear", "cosine_a", "weighted_average",
-         "geometric_median", "model_stock", "rank_k", "crossover")
+         "model_stock", "rank_k")
 
 
 def recipe(method: str, **changes: object) -> Merge:
@@ -39,24 +41,31 @@ def bench(tmp_path: Path) -> Workbench:
     return Workbench(device="cpu", root=tmp_path)
 
 
+@pytest.fixture(scope="module")
+def file_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The file of a method's recipe, made once."""
+    root = tmp_path_factory.mktemp("methods")
+    return cache(lambda method: saved(root, recipe(method), f"{method}.safetensors").path)
+
+
 def unlike(one: dict[str, torch.Tensor], two: dict[str, torch.Tensor]) -> list[str]:
     return [name for name in one if not torch.equal(one[name], two[name])]
 
 
 @pytest.mark.parametrize("method", KINDS)
-def test_live_weights_are_those_of_the_saved_file_opened_again_complaint_21(method, bench, tmp_path):
+def test_live_weights_are_those_of_the_saved_file_opened_again_complaint_21(method, bench, file_of):
     before = live(bench, recipe(method, **({"alpha": 0.9} if MERGE_METHODS[method].alpha_range else {})))
     held = live(bench, recipe(method))
-    file = saved(tmp_path, recipe(method)).path
-    again = live(Workbench(device="cpu", root=tmp_path), Checkpoint(path=file.name, config="zoo:config"))
+    file = file_of(method)
+    again = live(Workbench(device="cpu", root=file.parent), Checkpoint(path=file.name, config="zoo:config"))
     assert unlike(held, again) == []
     assert unlike(held, before) or not MERGE_METHODS[method].alpha_range
 
 
 @pytest.mark.parametrize("method", KINDS)
-def test_the_file_holds_what_the_expressions_evaluate_to(method, tmp_path):
+def test_the_file_holds_what_the_expressions_evaluate_to(method, tmp_path, file_of):
     plan = planned(tmp_path, recipe(method))
-    file = open_model(saved(tmp_path, recipe(method)).path)
+    file = open_model(file_of(method))
     if any(e.group for e in plan.recipe.parts["unet"].keys.values() if hasattr(e, "group")):
         pytest.skip("its limits are of the whole model; the test above looks at it")
     read = {name: opened.tensors("unet") for name, opened in plan.recipe.files.items()}

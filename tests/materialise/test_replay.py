@@ -14,11 +14,20 @@ from tests.materialise.models import CONV_IN, IDS, header, merge, parent, saved,
 CONTROL = "\x1b]0;owned\x07"
 
 
+@pytest.fixture(scope="module")
+def merged(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """The file that a merge becomes, wherever it is made."""
+    root = tmp_path_factory.mktemp("merged")
+    two(root)
+    return saved(root, merge()).path.read_bytes()
+
+
 @pytest.fixture
-def out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def out(merged: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     two(tmp_path)
-    return saved(tmp_path, merge()).path
+    (tmp_path / "out.safetensors").write_bytes(merged)
+    return tmp_path / "out.safetensors"
 
 
 def changed(out: Path, **texts: str) -> Path:

@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 import struct
 import time
 
@@ -154,7 +155,9 @@ def test_a_number_too_long_to_be_one_is_refused(tmp_path):
 
 @pytest.mark.parametrize("shape", [(), (4,), (8, 4), (1, 2, 3, 4, 5, 6), (0, 4, 3, 3)])
 def test_odd_shapes_of_known_tensors_open_or_are_refused_in_words(tmp_path, sdxl, shape):
-    for key in sdxl:
+    kinds = {re.sub(r"\d+", "N", key): key for key in sdxl}
+    assert len(kinds) > 100
+    for key in kinds.values():
         try:
             model = open_model(declare(tmp_path / "m.safetensors", {key: ("F32", shape)}))
             layout_of(model)

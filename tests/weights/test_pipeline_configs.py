@@ -23,7 +23,7 @@ from harness.weights.live_pipeline import CONFIGS, _encoders
 from harness.weights.naming import openclip_name
 from harness.weights.prediction import measured_prediction
 from harness.weights.tokenizer import OPENCLIP_PAD
-from tests.weights.pipelines import folder_of, single_file_of, theirs
+from tests.weights.pipelines import single_file_of, theirs
 
 SIZES = {
     "sd2": {"unet": (686, 865_910_724), "vae": (248, 83_653_863), "text_encoder": (372, 340_387_840)},
@@ -63,9 +63,9 @@ def test_openclip_prompts_get_the_rows_that_open_clip_gives(prompt):
 
 
 @pytest.fixture
-def unspoken(tmp_path, monkeypatch):
+def unspoken(tmp_path, monkeypatch, copied_folder):
     """A tiny SD2 single file that says nothing of its prediction, while its configs are the built-in ones."""
-    folder = folder_of(theirs("sd2"), tmp_path / "sd2")
+    folder = copied_folder("sd2", tmp_path / "sd2")
     monkeypatch.setattr("harness.weights.live_pipeline.CONFIGS", tmp_path)
     return single_file_of(folder, tmp_path / "m.safetensors")
 
@@ -78,16 +78,16 @@ def test_an_unspoken_prediction_of_stable_diffusion_2_is_measured_and_noted(unsp
     assert f"that of {said}" in made.notes[0]
 
 
-def test_a_header_is_believed_before_the_built_in_config_and_a_given_folder_before_it(tmp_path, unspoken):
+def test_a_header_is_believed_before_the_built_in_config_and_a_given_folder_before_it(tmp_path, unspoken, copied_folder):
     path = single_file_of(tmp_path / "sd2", tmp_path / "v.safetensors", {"modelspec.prediction_type": "v"})
-    given = folder_of(theirs("sd2"), tmp_path / "given" / "sd2")
+    given = copied_folder("sd2", tmp_path / "given" / "sd2")
     alone, beside = build_pipeline(open_model(path)), build_pipeline(open_model(path), given)
     assert (alone.scheduler_config["prediction_type"], beside.scheduler_config["prediction_type"]) == ("v_prediction", "epsilon")
     assert ["v_prediction is taken" in alone.notes[0], "epsilon is taken" in beside.notes[0]] == [True, True]
 
 
-def test_markers_turn_the_built_in_sdxl_into_a_v_model(tmp_path, monkeypatch):
-    folder = folder_of(theirs("sdxl"), tmp_path / "sdxl")
+def test_markers_turn_the_built_in_sdxl_into_a_v_model(tmp_path, monkeypatch, copied_folder):
+    folder = copied_folder("sdxl", tmp_path / "sdxl")
     monkeypatch.setattr("harness.weights.live_pipeline.CONFIGS", tmp_path)
     path = single_file_of(folder, tmp_path / "m.safetensors", v_pred=torch.zeros(0), ztsnr=torch.zeros(0))
     made = build_pipeline(open_model(path))
@@ -116,8 +116,8 @@ def test_a_prediction_is_measured_by_what_is_left_of_the_noise(tmp_path):
             measured_prediction(tmp_path, unet_that(unclear), {})
 
 
-def test_random_sdxl_follows_its_seed_and_gives_finite_answers(tmp_path, monkeypatch):
-    folder = folder_of(theirs("sdxl"), tmp_path / "sdxl")
+def test_random_sdxl_follows_its_seed_and_gives_finite_answers(tmp_path, monkeypatch, copied_folder):
+    folder = copied_folder("sdxl", tmp_path / "sdxl")
     for tokenizer in ("tokenizer", "tokenizer_2"):
         assert json.loads((folder / tokenizer / "tokenizer_config.json").read_text())["model_max_length"] == 9
     monkeypatch.setattr("harness.weights.live_pipeline.CONFIGS", tmp_path)
@@ -134,10 +134,10 @@ def test_an_encoder_with_projection_computes_what_that_of_transformers_does():
 
     from harness.weights.projected import ProjectedClip
 
-    with init_empty_weights():
-        names = set(ProjectedClip(theirs("sdxl").text_encoder_2.config).state_dict())
-    assert {n.removeprefix("text_model.") for n in theirs("sdxl").text_encoder_2.state_dict()} == names
     reference: CLIPTextModelWithProjection = theirs("sdxl").text_encoder_2
+    with init_empty_weights():
+        names = set(ProjectedClip(reference.config).state_dict())
+    assert {n.removeprefix("text_model.") for n in reference.state_dict()} == names
     ours = ProjectedClip(reference.config).eval()
     ours.load_state_dict({n.removeprefix("text_model."): t for n, t in reference.state_dict().items()})
     ids = torch.tensor([[188, 3, 189, 0, 0, 0, 0, 0, 0]])

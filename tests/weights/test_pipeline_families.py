@@ -16,9 +16,9 @@ WIDTH, HEIGHT, STEPS = 24, 16, 3
 
 
 @pytest.fixture(scope="module")
-def pipes(tmp_path_factory):
+def pipes(saved_folder):
     """{family: (diffusers' pipeline, its folder)}"""
-    folders = {family: folder_of(theirs(family), tmp_path_factory.mktemp(family)) for family in (*FAMILIES, "flux-schnell")}
+    folders = {family: saved_folder(family) for family in (*FAMILIES, "flux-schnell")}
     return {family: (reread(folder), folder) for family, folder in folders.items()}
 
 

@@ -9,15 +9,15 @@ from safetensors.torch import load_file, save_file
 from harness.weights import ModelFileError, build_pipeline, inspect_pipeline, open_model
 from harness.weights.model import ModelFile, TensorInfo
 from harness.weights.refusals import refuse_family
-from tests.weights.pipelines import FAMILIES, SAMPLED, folder_of, single_file_of, theirs
+from tests.weights.pipelines import FAMILIES, SAMPLED, single_file_of
 from tests.weights.tiny_families import states, write_folder
 
 LAST = {"sd1": "text_encoder", "sd2": "unet", "sdxl": "text_encoder_2", "sd3": "text_encoder_3", "flux": "transformer"}
 
 
 @pytest.fixture
-def folder(request, tmp_path):
-    return folder_of(theirs(request.param), tmp_path / request.param)
+def folder(request, tmp_path, copied_folder):
+    return copied_folder(request.param, tmp_path / request.param)
 
 
 def weights_of(folder, component):

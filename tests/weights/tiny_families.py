@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +44,17 @@ def text_config(width: int, layers: int = 2, **changes: Any) -> dict[str, Any]:
 
 def states(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> dict[str, State]:
     """{component: state dict under today's diffusers names, but for text encoders without `text_model.`}."""
+    drawn = _drawn(family) if not changes else _draw(family, **changes)
+    return {component: {name: tensor.to(dtype, copy=True) for name, tensor in state.items()}
+            for component, state in drawn.items()}
+
+
+@cache
+def _drawn(family: str) -> dict[str, State]:
+    return _draw(family)
+
+
+def _draw(family: str, **changes: Any) -> dict[str, State]:
     # transformers 5 spells the two kinds of encoders differently; here both go without `text_model.`
     modules: dict[str, Any] = {"unet": UNet2DConditionModel(**unet_config(family, **changes)), "vae": AutoencoderKL(**_VAE)}
     if family != "sdxl_refiner":
@@ -50,7 +62,7 @@ def states(family: str, dtype: torch.dtype = torch.float32, **changes: Any) -> d
     if family.startswith("sdxl"):
         modules["text_encoder_2"] = CLIPTextModelWithProjection(CLIPTextConfig(**text_config(20, 3, projection_dim=20)))
     generator = torch.Generator().manual_seed(7)
-    return {component: {name.removeprefix("text_model."): torch.randn(t.shape, generator=generator).to(dtype)
+    return {component: {name.removeprefix("text_model."): torch.randn(t.shape, generator=generator)
                         for name, t in module.state_dict().items()} for component, module in modules.items()}
 
 

@@ -83,16 +83,22 @@ def test_diffusers_fuses_its_own_and_kohyas_adapter_files_to_the_same_delta(name
     assert all(torch.allclose(fused[key], value, atol=1e-5) for key, value in expected.items())
 
 
+def share_of_sketches(studio: Studio, weights: dict[str, torch.Tensor]) -> float:
+    scenes = asked_scenes(12)
+    texts = [f"a pencil sketch of {describe(scene, True, False)}" for scene in scenes]
+    pictures = paint(studio, unet_of(weights), texts, range(12), 3.0, steps=10)
+    return float(np.mean([style == "sketch" for style in Scorer().styles(pictures, scenes)]))
+
+
+def test_without_an_adapter_nothing_is_a_sketch(studio: Studio) -> None:
+    assert share_of_sketches(studio, unet_weights("base")) <= 0.1
+
+
 @pytest.mark.parametrize("part", ["sketch", "loha", "lokr", "dora"])
 def test_every_kind_of_adapter_draws_sketches_at_its_own_strength(studio: Studio, part: str) -> None:
-    scenes, base = asked_scenes(12), unet_weights("base")
-    said = [f"a pencil sketch of {describe(scene, True, False)}" for scene in scenes]
-    shares = []
-    for weight in (0.0, 1.0):
-        pictures = paint(studio, unet_of(with_adapter(base, weight, part)), said, range(12), 3.0, steps=10)
-        shares.append(np.mean([style == "sketch" for style in Scorer().styles(pictures, scenes)]))
-    assert shares[0] <= 0.1
-    assert shares[1] >= 0.7
+    base = unet_weights("base")
+    assert all(torch.equal(value, base[key]) for key, value in with_adapter(base, 0.0, part).items())
+    assert share_of_sketches(studio, with_adapter(base, 1.0, part)) >= 0.7
 
 
 def test_diffusers_loads_the_word_to_the_same_hidden_states(studio: Studio, cache: Path) -> None:
