@@ -10,7 +10,7 @@ from importlib.util import find_spec
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.declare.rows import Rows, said_of
+from harness.declare.rows import Rows, error_text
 
 if TYPE_CHECKING:
     import torch
@@ -23,7 +23,7 @@ class Runtime:
     `why_not` says what a device ("cpu", "cuda:0") lacks, empty when nothing. `version` rises when the same weights give other
     images."""
 
-    said: str
+    description: str
     apply: Callable[[torch.nn.Module], Any]
     why_not: Callable[[str], str] = lambda _: ""
     version: int = 1
@@ -64,23 +64,23 @@ def adopt_runtime(name: str, row: Runtime) -> Runtime:
         try:
             made = row.apply(module)
         except (Exception, SystemExit) as error:
-            raise RuntimeRowError(f"runtime {name!r} raised {said_of(error)}") from error
+            raise RuntimeRowError(f"runtime {name!r} raised {error_text(error)}") from error
         if not callable(made):
             raise RuntimeRowError(f"runtime {name!r} gave a {type(made).__name__}; expected a module")
         return made
 
     def why_not(device: str) -> str:
         try:
-            said = row.why_not(device)
+            reason = row.why_not(device)
         except (Exception, SystemExit) as error:
-            return f"its why_not raised {said_of(error)}"
-        return said if isinstance(said, str) else f"its why_not gave a {type(said).__name__}; expected text"
+            return f"its why_not raised {error_text(error)}"
+        return reason if isinstance(reason, str) else f"its why_not gave a {type(reason).__name__}; expected text"
 
     return replace(row, apply=apply, why_not=why_not, private=True)
 
 
 RUNTIMES: Final[Rows[Runtime]] = Rows({
-    "eager": Runtime(said="PyTorch as it is, one kernel after another", apply=lambda module: module),
-    "compiled": Runtime(said="torch.compile: kernels fused and compiled for each shape of batch", apply=_compiled,
+    "eager": Runtime(description="PyTorch as it is, one kernel after another", apply=lambda module: module),
+    "compiled": Runtime(description="torch.compile: kernels fused and compiled for each shape of batch", apply=_compiled,
                         why_not=_lacks_compiler),
 }, word="runtime", kind=Runtime, group="sweetspot.runtimes", adopt=adopt_runtime)

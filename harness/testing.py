@@ -200,8 +200,8 @@ def _mode(mode: QuantizationMode) -> Iterator[str]:
 def _runtime(runtime: Runtime, tolerance: float) -> Iterator[str]:
     import torch
 
-    if said := runtime.why_not("cpu"):
-        yield f"it is not offered on the CPU, where this check runs: {said}"
+    if why_not := runtime.why_not("cpu"):
+        yield f"it is not offered on the CPU, where this check runs: {why_not}"
         return
     eager, module = _output(_unet()), runtime.apply(_unet())
     one, two = _output(module), _output(module)

@@ -15,7 +15,7 @@ LACKS = RUNTIMES["compiled"].why_not("cpu")
 
 def test_every_runtime_says_what_it_is_and_whether_a_device_lacks_it() -> None:
     for row in RUNTIMES.values():
-        assert row.said
+        assert row.description
         assert isinstance(row.why_not("cpu"), str)
     assert RUNTIMES["eager"].why_not("cpu") == ""
 
@@ -42,7 +42,7 @@ def test_a_compiled_module_follows_parameters_that_change_in_place() -> None:
 
 
 def own(**changes: Any) -> Runtime:
-    return adopt_runtime("mine:FAST", replace(Runtime(said="fast", apply=lambda module: module), **changes))
+    return adopt_runtime("mine:FAST", replace(Runtime(description="fast", apply=lambda module: module), **changes))
 
 
 def raising(_: object) -> Any:

@@ -63,8 +63,8 @@ class Rows(dict[str, Row]):
         if ":" not in name:
             return self.load(name)
         raise RowError(self._refused.get(name) or (
-            f"{self.word} {name!r} names code, and nobody has allowed it: it is imported only where a suite file, a recipe file "
-            "or the command line names it"))
+            f"{self.word} {name!r} names code that is not allowed: code is imported only where a suite file, a recipe file or "
+            "the command line names it"))
 
     def load(self, name: str, folders: Sequence[Path] = ()) -> Row:
         """The row of a name that the user gave: a dotted one is imported, from the usual places or from `folders`.
@@ -118,11 +118,10 @@ class Rows(dict[str, Row]):
     def _points(self) -> dict[str, list[EntryPoint]]:
         from importlib.metadata import entry_points  # takes a while, and most declarations name built-in rows alone
 
-        found: dict[str, list[EntryPoint]] = {}
+        points_by_name: dict[str, list[EntryPoint]] = {}
         for point in entry_points(group=self.group):
-            listed = found.setdefault(point.name, [])
-            listed.append(point)
-        return found
+            points_by_name.setdefault(point.name, []).append(point)
+        return points_by_name
 
     def _clash(self, name: str, points: Sequence[EntryPoint]) -> str:
         packages = " and ".join(sorted({point.dist.name if point.dist else point.value for point in points}))
@@ -154,8 +153,8 @@ class Rows(dict[str, Row]):
         if not hasattr(module, attribute):
             rows = [other for other, value in vars(module).items() if isinstance(value, self.kind)]
             public = [other for other in vars(module) if not other.startswith("_")]
-            said = f"Its rows are {', '.join(sorted(rows))}" if rows else f"It has no {record}"
-            raise RowError(f"{who}: {module.__file__} has no {attribute!r}{_hint(attribute, rows or public)}{said}")
+            kind_hint = f"Its rows are {', '.join(sorted(rows))}" if rows else f"It has no {record}"
+            raise RowError(f"{who}: {module.__file__} has no {attribute!r}{_hint(attribute, rows or public)}{kind_hint}")
         written = getattr(module, attribute)
         if not isinstance(written, self.kind):
             raise RowError(f"{who}: {attribute} in {module.__file__} is a {type(written).__name__}; expected a {record}")
@@ -171,7 +170,7 @@ class Rows(dict[str, Row]):
             raise RowError(f"{who}: {error}") from error
 
 
-def said_of(error: BaseException) -> str:
+def error_text(error: BaseException) -> str:
     """An exception of somebody's code in words, with the line that raised it: "KeyError: 'x' (brightness.py, line 7)"."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
@@ -195,7 +194,7 @@ def _module(who: str, name: str, folders: Sequence[Path]) -> ModuleType:
     except ModuleNotFoundError as error:
         absent = error.name or ""
         if name != absent and not name.startswith(f"{absent}."):
-            raise RowError(f"{who}: its module imports {absent!r}, which is not installed ({said_of(error)})") from error
+            raise RowError(f"{who}: its module imports {absent!r}, which is not installed ({error_text(error)})") from error
         parent = sys.modules.get(absent.rpartition(".")[0])
         if parent is not None:
             beside = sorted(_submodules(parent))
@@ -206,7 +205,7 @@ def _module(who: str, name: str, folders: Sequence[Path]) -> ModuleType:
         raise RowError(f"{who}: there is no module {absent!r}{_hint(absent, beside)}Put it into "
                        f"{places or 'a folder where Python looks'}, or install it") from error
     except (Exception, SystemExit) as error:  # the module is somebody's program
-        raise RowError(f"{who}: importing {name} failed with {said_of(error)}") from error
+        raise RowError(f"{who}: importing {name} failed with {error_text(error)}") from error
 
 
 def _make_importable(who: str, top: str, folders: Sequence[Path]) -> None:

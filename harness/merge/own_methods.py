@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from harness.declare.rows import said_of
+from harness.declare.rows import error_text
 from harness.merge.apply import finite
 from harness.merge.method import MergeError, MergeMethod, Parameter
 
@@ -21,8 +21,8 @@ def adopt_method(name: str, row: MergeMethod) -> MergeMethod:
 
     `widens` is dropped: it would let a result pass unseen. ValueError for a row that contradicts its own contract.
     """
-    if said := list(_problems(row)):
-        raise ValueError("; ".join(said))
+    if problems := list(_problems(row)):
+        raise ValueError("; ".join(problems))
     return replace(
         row, widens=False, function=_function(name, row.function),
         survey=None if row.survey is None else _quietly(name, "survey", row.survey),
@@ -55,7 +55,7 @@ def _quietly(name: str, part: str, function: Callable[..., _Made]) -> Callable[.
         try:
             return function(*given)
         except (Exception, SystemExit) as error:
-            raise MergeError(f"{part} of merge method {name!r} raised {said_of(error)}") from error
+            raise MergeError(f"{part} of merge method {name!r} raised {error_text(error)}") from error
 
     return call
 
@@ -68,9 +68,9 @@ def _function(name: str, function: Callable[..., Tensor]) -> Callable[..., Tenso
         try:
             made = function(*copies, **numbers)
         except (Exception, SystemExit) as error:
-            raise MergeError(f"merge method {name!r} raised {said_of(error)}") from error
-        if said := _oddity(made, flat):
-            raise MergeError(f"merge method {name!r} gave {said}")
+            raise MergeError(f"merge method {name!r} raised {error_text(error)}") from error
+        if oddity := _oddity(made, flat):
+            raise MergeError(f"merge method {name!r} gave {oddity}")
         return made
 
     return merge

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Final
 
-from harness.declare.rows import said_of
+from harness.declare.rows import error_text
 from harness.metrics.contract import ImageScore, ImageSet, Metric
 from harness.records import ValueSpec
 
@@ -24,8 +24,8 @@ class MetricError(ValueError):
 def adopt_metric(name: str, row: Metric) -> Metric:
     """The row with a `measure` that costs only its own values: whatever goes wrong in it is a MetricError that says whose it is.
     ValueError for a row that contradicts its own contract."""
-    if said := list(_problems(row)):
-        raise ValueError("; ".join(said))
+    if problems := list(_problems(row)):
+        raise ValueError("; ".join(problems))
 
     def measure(image_set: ImageSet) -> list[ImageScore]:
         references = image_set.references
@@ -34,7 +34,7 @@ def adopt_metric(name: str, row: Metric) -> Metric:
         try:
             scores = row.measure(own)
         except (Exception, SystemExit) as error:
-            raise MetricError(f"metric {name!r} raised {said_of(error)}") from error
+            raise MetricError(f"metric {name!r} raised {error_text(error)}") from error
         if not isinstance(scores, list | tuple) or len(scores) != len(image_set.images):
             given = f"{len(scores)} scores" if isinstance(scores, list | tuple) else f"a {type(scores).__name__}"
             raise MetricError(f"metric {name!r} gave {given}; expected a list of one ImageScore for each of "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from harness.declare.rows import said_of
+from harness.declare.rows import error_text
 from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeReport
 
 if TYPE_CHECKING:
@@ -17,17 +17,17 @@ if TYPE_CHECKING:
 def adopt_mode(name: str, row: QuantizationMode) -> QuantizationMode:
     """The row with an `apply` that costs only itself: whatever goes wrong in it is a QuantizeError that says whose it is.
     ValueError for a row that contradicts its own contract."""
-    if said := list(_problems(row)):
-        raise ValueError("; ".join(said))
+    if problems := list(_problems(row)):
+        raise ValueError("; ".join(problems))
 
     def apply(module: torch.nn.Module) -> QuantizeReport:
         before = [parameter for parameter, _ in module.named_parameters()]
         try:
             report = row.apply(module)
         except (Exception, SystemExit) as error:
-            raise QuantizeError(f"quantization {name!r} raised {said_of(error)}") from error
-        if said := _oddity(report, before):
-            raise QuantizeError(f"quantization {name!r} {said}")
+            raise QuantizeError(f"quantization {name!r} raised {error_text(error)}") from error
+        if oddity := _oddity(report, before):
+            raise QuantizeError(f"quantization {name!r} {oddity}")
         return report
 
     return replace(row, apply=apply)

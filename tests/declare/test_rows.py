@@ -230,4 +230,4 @@ def test_a_file_that_changed_since_its_import_is_an_error(table: Rows[Filter], t
 
 
 def test_functions_of_the_harness_are_not_part_of_the_source() -> None:
-    assert [*module._modules_of(Filter(function=partial(module.said_of)))] == []
+    assert [*module._modules_of(Filter(function=partial(module.error_text)))] == []

@@ -181,8 +181,8 @@ def failing(module):
     spoiling(module)
     raise LookupError("no such kernel")
 ROUNDED = QuantizationMode(apply=rounded, weight_bits=8)
-SPOILING = Runtime(said="it writes into its module", apply=spoiling)
-FAILING = Runtime(said="it fails half-way", apply=failing)
+SPOILING = Runtime(description="it writes into its module", apply=spoiling)
+FAILING = Runtime(description="it fails half-way", apply=failing)
 """ + METHOD
 
 
