@@ -81,7 +81,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 done, 1 refused or a check failed, 2 the command line is wrong."""
     if given.methods:
-        return _list_methods()
+        return _list_methods(given.method or "")
     try:
         model = _model(given)
         if given.output is None and not (given.dry_run or given.check):
@@ -264,14 +264,16 @@ def _named(texts: Sequence[str], flag: str, last: bool = True) -> list[tuple[str
     return pairs
 
 
-def _list_methods() -> int:
+def _list_methods(asked: str) -> int:
+    """Lists the built-in methods, those of installed packages, and one of the user's own that --method names."""
     from harness.declare.rows import RowError
     from harness.merge import MERGE_METHODS
 
     own, wrong = {**MERGE_METHODS}, MERGE_METHODS.clashes()
-    for name in MERGE_METHODS.installed():
+    installed = MERGE_METHODS.installed()
+    for name in (*installed, *([asked] if ":" in asked else [])):
         try:
-            own[name] = MERGE_METHODS[name]
+            own[name] = MERGE_METHODS.load(name, [Path()])
         except RowError as error:
             wrong.append(str(error))
     for name, row in own.items():
@@ -281,8 +283,8 @@ def _list_methods() -> int:
         takes += ["weights"] if row.weighted else []
         takes += [f"{p.name} {p.default:g} ({p.meaning})" for p in row.parameters] + (["seed"] if row.random else [])
         base = ", C is the base" if row.base else ""
-        package = "" if name in MERGE_METHODS else f" ({MERGE_METHODS.installed()[name]})"
+        package = f" ({installed[name]})" if name in installed else ""
         say(f"{name}{package}: {models}{base}; {', '.join(takes) or 'no numbers'}\n    {row.paper}")
-    for said in wrong:
-        print(f"sweetspot merge: {printable(said)}", file=sys.stderr)
+    for problem in wrong:
+        print(f"sweetspot merge: {printable(problem)}", file=sys.stderr)
     return 1 if wrong else 0

@@ -108,6 +108,12 @@ def test_the_methods_of_installed_packages_are_listed(root: Path, capsys: pytest
     assert all(fact in said.err for fact in ("'ties'", "packed-methods", "built-in"))
 
 
+def test_a_method_named_beside_the_question_is_listed(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(root, "mine.py", METHOD)
+    assert main(["merge", "--methods", "--method", "mine:HALF"]) == 0
+    assert "\nmine:HALF: 2 models; alpha 0 to 1" in capsys.readouterr().out
+
+
 # Files that name code
 
 def test_a_header_cannot_have_code_imported(root: Path, monkeypatch: pytest.MonkeyPatch,

@@ -52,6 +52,24 @@ def test_without_benchmark_only_the_declaration_is_checked(pytester: pytest.Pyte
     result.stdout.fnmatch_lines(["*suites/tiny.py::declaration PASSED*"])
 
 
+METRIC = """
+from harness.metrics import ImageScore, Metric, ValueSpec
+LEVEL = Metric(measure=lambda s: [ImageScore(values={"level": float(i.mean())}) for i in s.images], version=1, values=(
+    ValueSpec(name="level", title="Level", unit="levels", better="nearer", definition="mean level"),))
+"""
+
+
+@pytest.mark.parametrize(("row", "outcome", "line"), [
+    ("LEVEL", {"passed": 1}, "*declaration PASSED*"), ("LEVVEL", {"failed": 1}, "*levels_beside:LEVVEL*did you mean 'LEVEL'*")])
+def test_the_check_imports_a_metric_from_beside_the_suite(pytester: pytest.Pytester, row: str, outcome: dict[str, int],
+                                                          line: str) -> None:
+    file = write_suite(pytester, metrics=f"('clip_score', 'palette', 'exposure', 'levels_beside:{row}')")
+    file.with_name("levels_beside.py").write_text(METRIC)
+    result = pytester.runpytest("suites", "-v")
+    result.assert_outcomes(**outcome)
+    result.stdout.fnmatch_lines([line])
+
+
 def test_checking_declarations_imports_no_torch(pytester: pytest.Pytester) -> None:
     write_suite(pytester)
     pytester.makeconftest("import sys\ndef pytest_unconfigure():\n    print('HEAVY', 'torch' in sys.modules)")
