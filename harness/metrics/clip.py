@@ -1,8 +1,4 @@
-"""The CLIP scorer: an open_clip model, its tokenizer and its preprocessing, each of which changes the score and is
-therefore said.
-
-The harness loads one per suite and hands it to the metrics in their ImageSet.
-"""
+"""The CLIP scorer: an open_clip model, its tokenizer and its preprocessing. Each of them changes the score and is recorded."""
 
 from __future__ import annotations
 
@@ -22,11 +18,11 @@ if TYPE_CHECKING:
 
 EMBEDDED: Final = "zoo:clip"
 CHUNK: Final = 8
-"""Images per forward, always: a short last chunk is filled up with black, so that neighbours do not change a score."""
+"""Images per forward pass. A shorter last chunk is padded with black images, so that the batch never changes a score."""
 
 
 class ScorerError(ValueError):
-    """A CLIP scorer that cannot be loaded, or would give scores nobody could compare."""
+    """A CLIP scorer that cannot be loaded, or whose scores would not be comparable."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +96,9 @@ class ClipScorer:
         if not len(images):
             return np.zeros(0)
         with torch.inference_mode():
-            seen = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
-            said = torch.stack([self._text_embedding(text) for text in texts])
-            return np.asarray((100.0 * (seen * said).sum(dim=-1)).double().cpu().numpy(), dtype=np.float64)
+            image_embeddings = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+            text_embeddings = torch.stack([self._text_embedding(text) for text in texts])
+            return np.asarray((100.0 * (image_embeddings * text_embeddings).sum(dim=-1)).double().cpu().numpy(), dtype=np.float64)
 
     def against(self, images: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float64]:
         """As `scores`, of every image (n, h, w, 3) with every one of k texts, shape (n, k); images are embedded once."""
@@ -111,9 +107,9 @@ class ClipScorer:
         if not len(images) or not texts:
             return np.zeros((len(images), len(texts)))
         with torch.inference_mode():
-            seen = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
-            said = torch.stack([self._text_embedding(text) for text in texts])
-            return np.asarray((100.0 * seen @ said.T).double().cpu().numpy(), dtype=np.float64)
+            image_embeddings = self._image_embeddings(torch.from_numpy(np.ascontiguousarray(images)).permute(0, 3, 1, 2))
+            text_embeddings = torch.stack([self._text_embedding(text) for text in texts])
+            return np.asarray((100.0 * image_embeddings @ text_embeddings.T).double().cpu().numpy(), dtype=np.float64)
 
     def tokens_dropped(self, text: str) -> int | None:
         """How many tokens of the text lie beyond the context and were not read; None when the tokenizer cannot tell."""
@@ -178,7 +174,7 @@ def activation(model: torch.nn.Module) -> str:
 
 
 def state_hash(model: torch.nn.Module) -> str:
-    """First 16 hex digits of the SHA-256 over names, dtypes, shapes and bytes of all tensors of the model."""
+    """First 16 hex digits of the SHA-256 of names, dtypes, shapes and bytes of all tensors of the model."""
     import torch
 
     digest = hashlib.sha256()
@@ -213,15 +209,17 @@ def _check_file(architecture: str, path: Path) -> None:
         similar = did_you_mean(architecture, open_clip.list_models(), list_known=False)
         raise ScorerError(f"unknown open_clip architecture {architecture!r}; {similar or 'open_clip.list_models() lists them'}")
     if "hf_tokenizer_name" in config["text_cfg"]:
-        raise ScorerError(f"{architecture}: its tokenizer would be downloaded; choose an architecture with CLIP's own")
+        raise ScorerError(f"{architecture}: its tokenizer would have to be downloaded; choose an architecture with CLIP's own "
+                          "tokenizer")
     if path.suffix != ".safetensors":
-        raise ScorerError(f"{path}: only .safetensors is read, since other files can run code; convert it first")
+        raise ScorerError(f"{path}: only .safetensors files are read, because other formats can run code; convert it first")
     if not path.is_file():
-        raise ScorerError(f"CLIP weights {path}: no such file")
+        raise ScorerError(f"CLIP weights {path}: no such file. Check the path")
 
 
 def _check_activation(architecture: str, path: Path, has: str) -> None:
-    """Weights do not say with which activation they were trained, so the published tag in the file's name has to."""
+    """Raises ScorerError if the weights were trained with another activation. Weights do not say which, so the published tag in
+    the file's name decides."""
     import re
 
     import open_clip
@@ -236,4 +234,4 @@ def _check_activation(architecture: str, path: Path, has: str) -> None:
         if wants != has:
             better = f"{base}-quickgelu" if wants == "QuickGELU" else base
             raise ScorerError(f"{path.name}: weights {tag!r} were trained with {wants}, architecture {architecture!r} "
-                              f"has {has} and would score wrongly without any error; write '{better}:{path}'")
+                              f"has {has}, and the scores would silently be wrong; use '{better}:{path}'")

@@ -1,7 +1,4 @@
-"""Alignment of image and prompt by CLIP, per image.
-
-METRICS lists it; the scorer that it uses says what the number means.
-"""
+"""Alignment of image and prompt by CLIP, per image. The meaning of the number depends on the scorer."""
 
 from __future__ import annotations
 

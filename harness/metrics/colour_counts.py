@@ -1,5 +1,5 @@
-"""The colours of a picture, counted: every pixel falls into one of 32 x 32 x 32 bins, and a bin stands for the mean of its
-own pixels. The palette of a large picture is made from it.
+"""A colour histogram of an image: every pixel falls into one of 32 x 32 x 32 bins, and a bin is represented by the mean of its
+pixels. The palette of a large image is computed from it.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def count_colours(image: NDArray[np.uint8]) -> ColourCounts:
     place = bins.astype(np.int64)
     counts = np.bincount(place, minlength=BINS)
     used = np.flatnonzero(counts)
-    held = counts[used].astype(np.float64)
+    occurring = counts[used].astype(np.float64)
     means = np.stack([np.bincount(place, weights=channel, minlength=BINS)[used] for channel in channels], axis=-1)
-    return ColourCounts(bins=bins.reshape(image.shape[:2]), used=used, counts=held,
-                        lab=lab_from_means(means / held[:, None]))
+    return ColourCounts(bins=bins.reshape(image.shape[:2]), used=used, counts=occurring,
+                        lab=lab_from_means(means / occurring[:, None]))

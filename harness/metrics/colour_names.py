@@ -1,5 +1,5 @@
-"""Names for the colour of a picture's subject, from clustered pixels: background out, distractors out, the rest
-weighed towards the centre."""
+"""Names the colour of an image's subject from clustered pixels, without background and distractors, weighted towards the
+centre."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _RING_OWNER: Final = 0.12
 _RING_DISTANCE: Final = 12.0
 _SIGMA: Final = 0.28
 _LEAST_SHARE: Final = 0.03
-"""Of the picture's whole weight: less is a blended edge, not a subject."""
+"""Smallest share of the image's total weight; less is a blended edge, not a subject."""
 
 
 def subject_colour(centres: Floats, members: NDArray[np.int64]) -> str:
-    """The subject's colour name, or "none" when nothing but background and distractors is left.
+    """The subject's colour name, or "none" if there is nothing but background and distractors.
 
     `centres` are L*a*b* cluster means (k, 3), `members` each pixel's cluster (h, w). Clusters that own more than
     12 % of the border ring (0.078 of the longer side), or lie within 12 (L* scaled by 0.45) of its median colour,
     are background. The rest take the nearest name; a name's weight is the Gaussian area (sigma 0.28 of the side,
-    centred) of its pixels, and less than 3 % of the picture's weight is no subject.
+    centred) of its pixels, and a colour with less than 3 % of the image's weight is not a subject.
     """
     scaled = centres * (_LIGHTNESS_SCALE, 1.0, 1.0)
     weight = np.bincount(members.ravel(), weights=_centre_weight(members.shape[0], members.shape[1]).ravel(),
@@ -60,8 +60,8 @@ def subject_colour(centres: Floats, members: NDArray[np.int64]) -> str:
             weights[name] = weights.get(name, 0.0) + float(weight[cluster])
     coloured = max((w for name, w in weights.items() if name not in YIELDING), default=0.0)
     least = _LEAST_SHARE * float(weight.sum())
-    left = {name: w for name, w in weights.items() if w >= least and (name not in YIELDING or coloured <= w / 3)}
-    return max(left, key=lambda name: left[name]) if left else NONE
+    eligible = {name: w for name, w in weights.items() if w >= least and (name not in YIELDING or coloured <= w / 3)}
+    return max(eligible, key=lambda name: eligible[name]) if eligible else NONE
 
 
 def nearest_name(scaled: Floats) -> str:

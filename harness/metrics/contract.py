@@ -1,4 +1,4 @@
-"""What goes into a metric and what comes out: frozen data, arrays only."""
+"""The input and output of metrics: frozen data, arrays only."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ class ImageSet:
             raise ValueError(f"references {self.references.shape} must have the shape of images {self.images.shape}")
 
     def no_reference(self, name: str) -> dict[str, str]:
-        """The `missing` entry of a value that needs the reference nobody gave."""
+        """The `missing` entry of a value whose reference image was not given."""
         return {name: self.why_no_reference or "no reference image of the same prompt, seed and guidance"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageScore:
-    """One metric on one image: every name of its specs stands in `values` or, with the reason, in `missing`."""
+    """One metric on one image: every name of its specs is in `values` or, with the reason, in `missing`."""
 
     values: Mapping[str, float] = field(default_factory=dict)
     labels: Mapping[str, str] = field(default_factory=dict)

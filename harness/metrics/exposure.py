@@ -1,8 +1,4 @@
-"""Burnt and drowned pixels and colour saturation: the counter-metrics to alignment scores, which rise while images
-burn out.
-
-METRICS lists it.
-"""
+"""Over- and under-exposed pixels and colour saturation: counter-metrics to alignment scores, which rise while images burn out."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Dominant colours by k-means in CIE Lab: the palette's drift from the baseline, its chroma and the subject's colour
-by name.
-
-METRICS lists it; the page draws the clusters.
-"""
+"""Dominant colours by k-means in CIE Lab: the palette's drift from the baseline, its chroma and the subject's colour by name."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""Peak signal-to-noise ratio to the baseline's image of the same cell: what quantization or a runtime did to the
-pixels.
+"""Peak signal-to-noise ratio to the baseline's image of the same cell: the effect of quantization or a runtime on the pixels.
 
-METRICS lists it; it means nothing between different merges or guidance scales.
+It means nothing between different merges or guidance scales.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Structural similarity to the baseline's image of the same cell: whether a change of number format or runtime moved what is
-seen, where PSNR counts every level alike.
+"""Structural similarity to the baseline's image of the same cell: whether a change of number format or runtime is visible,
+while PSNR weighs every level equally.
 
-METRICS lists it; like PSNR it means nothing between different merges or guidance scales.
+Like PSNR, it means nothing between different merges or guidance scales.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _WINDOW: Final = 11
 
 def measure_ssim(image_set: ImageSet) -> list[ImageScore]:
     """Mean SSIM per image, 1 for equal ones, of the uint8 RGB channels with Gaussian windows of 11 x 11 (sigma 1.5), K1 0.01,
-    K2 0.03 and range 255 (Wang et al. 2004), by torchmetrics. Images smaller than a window have none, which is said."""
+    K2 0.03 and range 255 (Wang et al. 2004), by torchmetrics. For images smaller than a window it is missing, with a reason."""
     if image_set.references is None:
         return [ImageScore(missing=image_set.no_reference("ssim")) for _ in image_set.images]
     if min(image_set.images.shape[1:3]) < _WINDOW:

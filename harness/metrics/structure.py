@@ -1,8 +1,5 @@
-"""Jagged edges and contrast of single images: what upscalers, low step counts and few bits spoil while the prompt is still
-obeyed.
-
-METRICS lists it.
-"""
+"""Jagged edges and contrast of single images, which upscalers, low step counts and few bits damage while the prompt is still
+obeyed."""
 
 from __future__ import annotations
 
@@ -22,13 +19,13 @@ NO_EDGES: Final = f"no pixel has a gradient of {EDGE_FROM:g} levels or more"
 
 def measure_structure(image_set: ImageSet) -> list[ImageScore]:
     """`edge_jaggedness` (0 to 1) and `luma_sd` (8-bit levels) of each image."""
-    found = []
+    scores = []
     for image in image_set.images:
         luma = np.asarray(image.astype(np.float64) @ np.array(LUMA), dtype=np.float64)
         jagged, spread = edge_jaggedness(luma), float(luma.std())
-        found.append(ImageScore(values={"luma_sd": spread}, missing={"edge_jaggedness": NO_EDGES}) if jagged is None else
+        scores.append(ImageScore(values={"luma_sd": spread}, missing={"edge_jaggedness": NO_EDGES}) if jagged is None else
                      ImageScore(values={"edge_jaggedness": jagged, "luma_sd": spread}))
-    return found
+    return scores
 
 
 def edge_jaggedness(luma: NDArray[np.float64]) -> float | None:

@@ -1,7 +1,4 @@
-"""Which of the suite's styles an image looks like, told by CLIP without training: the leanings of a model.
-
-METRICS lists it; the styles are the suite's own words.
-"""
+"""Zero-shot classification of images by CLIP into the suite's styles: the leanings of a model."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Clocks, memory, energy and environment: what a candidate costs.
 
-The harness wraps them around sampling; they know no models. MEMORY_READINGS names each memory figure with the line
-that the page shows for it, TIMELINE_SERIES each line of memory over time.
+They know nothing about models. MEMORY_READINGS describes each memory figure as the page shows it, TIMELINE_SERIES each line of
+memory over time.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from harness.probes.rounds import Around, Rounds, Visit, interleave, round_order
 from harness.probes.sampler import Sampler, thin
 
 MEMORY_READINGS: Final[dict[str, str]] = {
-    "nvml_device_peak_bytes": "in use on the whole GPU as the driver sees it, other processes included, polled every 4 ms",
-    "nvml_process_peak_bytes": "charged to this process by the driver, CUDA context and workspaces included, polled",
-    "torch_allocated_peak_bytes": "held by tensors, exact, without the context and without the allocator's cache",
-    "torch_reserved_peak_bytes": "held by torch's allocator, its cache included, exact, without the context",
-    "process_rss_peak_bytes": "resident in main memory, the libraries included",
-    "over_idle_peak_bytes": "in use on the whole GPU beyond what was before the pipeline was loaded",
-    "driver_reserved_bytes": "kept on the GPU by driver and firmware for themselves",
+    "nvml_device_peak_bytes": "in use on the whole GPU as the driver sees it, including other processes; polled every 4 ms",
+    "nvml_process_peak_bytes": "charged to this process by the driver, including CUDA context and workspaces; polled",
+    "torch_allocated_peak_bytes": "held by tensors; exact, without the context and the allocator's cache",
+    "torch_reserved_peak_bytes": "held by torch's allocator, including its cache; exact, without the context",
+    "process_rss_peak_bytes": "resident in main memory, including libraries",
+    "over_idle_peak_bytes": "in use on the whole GPU, minus its use before the pipeline was loaded",
+    "driver_reserved_bytes": "reserved on the GPU by driver and firmware",
 }
 
 TIMELINE_SERIES: Final[dict[str, str]] = {

@@ -1,6 +1,6 @@
 """A stopwatch for named phases: the host's clock on a CPU, CUDA events on a GPU, and both on one time axis.
 
-The harness puts one around text encoding, denoising and decoding of each timed round, and around loads and switches.
+It times text encoding, denoising and decoding of each timed round, and loads and switches.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ Made = TypeVar("Made")
 
 
 class Timer(Protocol):
-    """Where a stopwatch gets its times from; a mark is whatever the timer needs to tell two moments apart."""
+    """The source of a stopwatch's times. A mark is whatever the timer needs to compute the time between two moments."""
 
     def mark(self) -> Any:
         """This moment, after all work given to the device so far."""
@@ -27,13 +27,13 @@ class Timer(Protocol):
         ...
 
     def wait(self) -> None:
-        """Returns when all marks lie in the past."""
+        """Returns once all marks are in the past."""
         ...
 
 
 class HostTimer:
-    """Waits for the device and reads the host's clock. Without the wait a phase would be charged for launching work,
-    and the next phase for the work."""
+    """Waits for the device and reads the host's clock. Without the wait, a phase would be charged for launching the work, and the
+    next phase for the work itself."""
 
     def __init__(self, now: Callable[[], float], wait: Callable[[], None]) -> None:
         self._now, self.wait = now, wait
@@ -49,8 +49,8 @@ class HostTimer:
 
 
 class CudaTimer:
-    """Events in the device's current stream: they cost no wait, so launching runs ahead of the device as it does for a
-    user, and single denoising steps can be told apart without slowing them down."""
+    """Events in the device's current stream. They need no wait, so launching runs ahead of the device as it does for a user, and
+    single denoising steps can be timed without slowing them down."""
 
     def __init__(self, device: str) -> None:
         self._device = device
@@ -65,14 +65,14 @@ class CudaTimer:
         return event
 
     def seconds(self, start: Any, end: Any) -> float:
-        """What the device's own clock says lies between them, its idle time included; resolution about 0.5 microseconds."""
+        """Seconds between them on the device's own clock, including its idle time; resolution about 0.5 microseconds."""
         return float(start.elapsed_time(end)) / 1000
 
 
 class Stopwatch:
     """Seconds per phase. Phases may nest ("total" around the others); one entered again adds up.
 
-    `spans` gives every passage by itself on the clock of `now`, which is the sampler's clock too.
+    `spans` gives every pass separately, on the clock of `now`, which is also the sampler's clock.
     """
 
     def __init__(self, device: str = "cpu", now: Callable[[], float] = time.perf_counter,
@@ -91,7 +91,7 @@ class Stopwatch:
         self._passed.append((name, start, self._timer.mark()))
 
     def laps(self, name: str) -> Callable[[], None]:
-        """A function to call after each step; every call ends one passage of `name`, begun by the call before (or by this)."""
+        """A function to call after each step. Every call ends one pass of `name`, which began at the call before (or here)."""
         last = self._begin()
 
         def lap() -> None:
@@ -105,15 +105,15 @@ class Stopwatch:
     @property
     def seconds(self) -> dict[str, float]:
         """Seconds by phase so far, a copy."""
-        found: dict[str, float] = {}
+        totals: dict[str, float] = {}
         self._timer.wait()
         for name, start, end in self._passed:
-            found[name] = found.get(name, 0.0) + self._timer.seconds(start, end)
-        return found
+            totals[name] = totals.get(name, 0.0) + self._timer.seconds(start, end)
+        return totals
 
     @property
     def spans(self) -> tuple[Span, ...]:
-        """Every passage, in the order in which they ended, in seconds on the clock of `now`."""
+        """Every pass, in the order in which they ended, in seconds on the clock of `now`."""
         if self._origin is None:
             return ()
         host, first = self._origin
@@ -129,25 +129,25 @@ class Stopwatch:
     def _begin(self) -> Any:
         if self._origin is not None:
             return self._timer.mark()
-        self._timer.wait()  # so that the two clocks are read at one moment: nothing is queued before this mark
+        self._timer.wait()  # nothing is queued before this mark, so both clocks are read at the same moment
         mark = self._timer.mark()
         self._origin = self._now(), mark
         return mark
 
 
 def timed(call: Callable[[], Made], device: str = "cpu", now: Callable[[], float] = time.perf_counter) -> tuple[Made, float]:
-    """What `call` returns and the seconds it took until the device was idle again: for loads and switches, where most
-    of the work is the host's."""
+    """The result of `call`, and the seconds until the device was idle again: for loads and switches, where the host does most of
+    the work."""
     wait = device_wait(device)
     wait()
     start = now()
-    made = call()
+    result = call()
     wait()
-    return made, now() - start
+    return result, now() - start
 
 
 def device_wait(device: str) -> Callable[[], None]:
-    """A function that returns when `device` has finished all work given to it; on the CPU there is none to wait for."""
+    """A function that returns when `device` has finished all its work; on the CPU there is nothing to wait for."""
     if not device.startswith("cuda"):
         return lambda: None
     import torch

@@ -14,12 +14,12 @@ from harness.probes.memory import MemoryProbe
 from harness.records import BatchPoint
 
 LEAST_GAIN: Final = 1.05
-"""Images per second at twice the batch, as a multiple of those before, that counts as a gain."""
+"""Smallest ratio of images per second, at twice the batch size, that counts as a gain."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CurveLimits:
-    """Where a curve ends at the latest: at batches of `batch_size`, or before one that would pass `budget_seconds`."""
+    """The latest end of a curve: at batches of `batch_size`, or before one that would exceed `budget_seconds`."""
 
     batch_size: int = 64
     budget_seconds: float = 120.0
@@ -29,10 +29,10 @@ class CurveLimits:
 def batch_curve(make: Callable[[int], None], probe: Callable[[], MemoryProbe], *, device: str = "cpu",
                 limits: CurveLimits | None = None, wait: Callable[[], None] = lambda: None,
                 now: Callable[[], float] = time.perf_counter) -> tuple[tuple[BatchPoint, ...], str, OutOfMemory | None]:
-    """The points, why there are no more, and the refusal if memory ended it. `make(n)` makes a batch of n images.
+    """The points, why the curve ended, and the memory error if one ended it. `make(n)` makes a batch of n images.
 
-    Every size gets one untimed batch under `probe()`, for a new shape costs more the first time, and then timed ones
-    without it. `wait` returns when the device is idle. Raises what `make` raises unless memory was refused.
+    Every size gets one untimed batch under `probe()`, because a new shape costs more the first time, and then timed ones
+    without it. `wait` returns when the device is idle. Raises what `make` raises, except out-of-memory errors.
     """
     limits = limits or CurveLimits()
     points: list[BatchPoint] = []
@@ -54,7 +54,7 @@ def batch_curve(make: Callable[[int], None], probe: Callable[[], MemoryProbe], *
 
 
 def images_per_second(point: BatchPoint) -> float:
-    """Of the fastest timed batch: what disturbs a batch only ever slows it down."""
+    """Images per second of the fastest timed batch, because a disturbance can only slow a batch down."""
     return point.batch_size / min(point.seconds)
 
 
@@ -76,12 +76,12 @@ def _point(make: Callable[[int], None], size: int, probe: MemoryProbe, rounds: i
 def _ended(points: list[BatchPoint], limits: CurveLimits, elapsed_seconds: float) -> str:
     last = points[-1]
     if last.batch_size * 2 > limits.batch_size:
-        return f"the limit of {limits.batch_size} images a batch was reached"
+        return f"the limit of {limits.batch_size} images per batch was reached"
     if len(points) > 1:
         best = max(points[:-1], key=images_per_second)
         if (gain := images_per_second(last) / images_per_second(best)) < LEAST_GAIN:
             return (f"no more gain: a batch of {last.batch_size} makes {gain:.2f} times the images per second "
                     f"of a batch of {best.batch_size}")
     if elapsed_seconds + 2 * (limits.rounds + 1) * max(last.seconds) > limits.budget_seconds:
-        return f"a batch of {2 * last.batch_size} would pass the budget of {limits.budget_seconds:g} s"
+        return f"a batch of {2 * last.batch_size} would exceed the budget of {limits.budget_seconds:g} s"
     return ""

@@ -18,11 +18,11 @@ PACKAGES: Final = ("sweetspot", "torch", "diffusers", "transformers", "accelerat
 
 
 def environment(device: str = "cpu", folder: Path | None = None) -> dict[str, Any]:
-    """JSON-ready facts; what could not be found out stands under "missing" with its reason, and nowhere else.
+    """JSON-ready facts. A fact that could not be determined is under "missing" with its reason, and nowhere else.
 
-    `folder` (by default the working directory) is where the commit is looked up.
+    The commit is that of `folder` (by default the working directory).
     """
-    found: dict[str, Any] = {
+    facts: dict[str, Any] = {
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
@@ -32,8 +32,8 @@ def environment(device: str = "cpu", folder: Path | None = None) -> dict[str, An
     missing: dict[str, str] = {}
     for part in (_cpu(Path("/proc/cpuinfo")), _git(folder or Path.cwd()), _torch(), _gpu(device)):
         missing |= part.pop("missing", {})
-        found |= part
-    return found | {"missing": missing}
+        facts |= part
+    return facts | {"missing": missing}
 
 
 def _packages() -> dict[str, str]:
@@ -63,8 +63,8 @@ def _git(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         return {"missing": {"git_commit": "git is not installed"}}
     except (subprocess.SubprocessError, OSError) as error:
-        said = getattr(error, "stderr", "") or str(error)
-        return {"missing": {"git_commit": said.strip().splitlines()[0] if said.strip() else "git failed"}}
+        message = getattr(error, "stderr", "") or str(error)
+        return {"missing": {"git_commit": message.strip().splitlines()[0] if message.strip() else "git failed"}}
     return {"git_commit": commit, "git_dirty": dirty}
 
 

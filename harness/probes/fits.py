@@ -1,6 +1,6 @@
-"""Whether a batch fits into memory: an out-of-memory error is a result with the bytes asked for, not a crash.
+"""Whether a batch fits into memory: an out-of-memory error is a result with the bytes requested, not a crash.
 
-The rounds and the batch curve catch with it; `fits` tries a batch under a cap to answer "would it run on a smaller GPU?".
+`fits` tries a batch under a cap to answer "would it run on a smaller GPU?".
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ _PHRASES: Final = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_
 
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemory:
-    """What an allocator said when it refused; sizes are None where it did not say. It rounds them to two decimals."""
+    """What an allocator reported with an out-of-memory error; sizes are None if it did not report them. It rounds them to two
+    decimals."""
 
     asked_bytes: int | None
     free_bytes: int | None
@@ -36,24 +37,25 @@ class OutOfMemory:
 
 
 def out_of_memory(error: BaseException) -> OutOfMemory | None:
-    """The refusal that an exception stands for, or None if it is about something else.
+    """The out-of-memory error behind an exception, or None if it is another error.
 
-    Besides torch.OutOfMemoryError there are plain RuntimeErrors: of the CPU's allocator, of cuBLAS and cuDNN, and of
-    kernels that allocate by themselves; they are told by their words.
+    Besides torch.OutOfMemoryError there are plain RuntimeErrors of the CPU's allocator, of cuBLAS and cuDNN, and of kernels
+    with their own allocation; they are recognised by their messages.
     """
-    said = str(error)
+    message = str(error)
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if not named and not (isinstance(error, RuntimeError) and any(phrase in said for phrase in _PHRASES)):
+    if not named and not (isinstance(error, RuntimeError) and any(phrase in message for phrase in _PHRASES)):
         return None
-    return OutOfMemory(asked_bytes=_bytes(_ASKED, said), free_bytes=_bytes(_FREE, said), total_bytes=_bytes(_TOTAL, said),
-                       said=said.strip().split("\n")[0] or "MemoryError without a message")
+    return OutOfMemory(asked_bytes=_bytes(_ASKED, message), free_bytes=_bytes(_FREE, message),
+                       total_bytes=_bytes(_TOTAL, message),
+                       said=message.strip().split("\n")[0] or "MemoryError without a message")
 
 
 def fits(make: Callable[[], None], *, candidate: str, device: str = "cpu", batch_size: int = 1,
          cap_bytes: int | None = None) -> Fit:
-    """Tries `make` once, under `cap_bytes` for torch's allocator if given (CUDA only: NotMeasuredError elsewhere).
+    """Tries `make` once, under `cap_bytes` for torch's allocator if given (CUDA only; raises NotMeasuredError elsewhere).
 
-    The cap leaves out the CUDA context, so a card needs that much more; any other error than a refusal goes through.
+    The cap does not include the CUDA context, so a card needs that much more. Errors other than out-of-memory are raised.
     """
     refused: OutOfMemory | None = None
     try:
@@ -70,13 +72,13 @@ def fits(make: Callable[[], None], *, candidate: str, device: str = "cpu", batch
 
 
 def not_fitting(refused: OutOfMemory, candidate: str, batch_size: int = 1, cap_bytes: int | None = None) -> Fit:
-    """The record of a refusal."""
+    """The record of an out-of-memory error."""
     return Fit(candidate=candidate, batch_size=batch_size, fits=False, cap_bytes=cap_bytes, asked_bytes=refused.asked_bytes,
                free_bytes=refused.free_bytes, total_bytes=refused.total_bytes, why=refused.said)
 
 
 def free_memory(device: str) -> None:
-    """Gives back what a failed attempt held; call it when its exception is gone, for the traceback keeps tensors alive."""
+    """Frees the memory of a failed attempt. Call it when its exception is gone, because a traceback keeps tensors alive."""
     gc.collect()
     if device.startswith("cuda"):
         import torch
@@ -86,7 +88,7 @@ def free_memory(device: str) -> None:
 
 @contextmanager
 def capped(device: str, cap_bytes: int | None) -> Iterator[None]:
-    """Within, torch's allocator on `device` refuses to go beyond `cap_bytes`; None is no cap."""
+    """Within the block, torch's allocator on `device` refuses to exceed `cap_bytes`; None means no cap."""
     if cap_bytes is None:
         yield
         return
@@ -94,7 +96,7 @@ def capped(device: str, cap_bytes: int | None) -> Iterator[None]:
         raise NotMeasuredError(f"device {device} has no allocator that can be capped")
     import torch
 
-    torch.cuda.empty_cache()  # what is cached counts as taken
+    torch.cuda.empty_cache()  # cached memory counts as used
     named = torch.device(device).index
     index = torch.cuda.current_device() if named is None else named  # the setters refuse "cuda" without a number
     before = torch.cuda.get_per_process_memory_fraction(index)
@@ -106,6 +108,6 @@ def capped(device: str, cap_bytes: int | None) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(before, index)
 
 
-def _bytes(pattern: re.Pattern[str], said: str) -> int | None:
-    found = pattern.search(said)
-    return round(float(found[1]) * _UNITS[found[2]]) if found else None
+def _bytes(pattern: re.Pattern[str], message: str) -> int | None:
+    match = pattern.search(message)
+    return round(float(match[1]) * _UNITS[match[2]]) if match else None

@@ -1,4 +1,4 @@
-"""The peaks of memory side by side, because they disagree and each is asked for, and memory over time."""
+"""All memory peaks, because the ways to measure them disagree and readers ask for each, and memory over time."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ LOCK_SECONDS: Final = 0.0005
 
 
 class MemoryProbe:
-    """Context manager for one stretch; afterwards `readings()` has all peaks in bytes, each a number or the reason for none.
+    """Context manager for one stretch; afterwards `readings()` has all peaks in bytes, each a number or a reason why not.
 
     `gpu` is the driver's view or, as a string, why there is none; `idle` is `idle_bytes(gpu)` from before the pipeline was
     loaded. NVML is polled from a thread, so a peak shorter than the sampling interval can be missed; torch's peaks are
-    exact but leave out the CUDA context and library workspaces.
+    exact but do not include the CUDA context and library workspaces.
     """
 
     def __init__(self, device: str, gpu: GpuMemory | str, *, idle: Reading | None = None, rss: RssPeak | None = None,
@@ -48,8 +48,8 @@ class MemoryProbe:
             self._rss.start()
         except NotMeasuredError as reason:
             self._why["process_rss_peak_bytes"] = str(reason)
-        # Every reading gives the interpreter's lock away and waits up to this long for it while Python code is busy; at the
-        # usual 5 ms that alone would take the rate below 100 a second. No timed image runs inside the probe.
+        # Every reading releases the interpreter's lock and waits up to this long for it while Python code is busy; at the
+        # default 5 ms that alone would reduce the rate below 100 per second. No timed image runs inside the probe.
         self._lock_seconds = sys.getswitchinterval()
         sys.setswitchinterval(LOCK_SECONDS)
         self._sampler.__enter__()
@@ -70,12 +70,12 @@ class MemoryProbe:
         self._take("over_idle_peak_bytes", self._over_idle)
 
     def readings(self) -> tuple[Reading, ...]:
-        """The readings in fixed order; before the probe was left they say so."""
+        """The readings in fixed order; while the probe is running, each says so."""
         return tuple(self._reading(name) for name in _NAMES)
 
     def timeline(self, candidate: str, spans: Sequence[Span] = (), setting: str = "") -> Timeline:
-        """Memory over the stretch: the device and this process as the driver sees them, and the process's resident set;
-        `spans` are those of a Stopwatch. On a CPU the resident set is all there is."""
+        """Memory over the stretch: the device and this process as the driver sees them, and the process's resident set (on a CPU,
+        only this). `spans` are those of a Stopwatch."""
         return self._sampler.timeline(candidate, spans, setting)
 
     def _reading(self, name: str) -> Reading:
@@ -131,8 +131,8 @@ class MemoryProbe:
 
 
 def idle_bytes(gpu: GpuMemory | str) -> Reading:
-    """What the whole device has in use now; read it before the pipeline is loaded, and the probe subtracts it."""
-    found = gpu if isinstance(gpu, str) else answer(gpu.device_used_bytes)
-    if isinstance(found, str):
-        return Reading(name="idle_bytes", unit="bytes", value=None, why_missing=found)
-    return Reading(name="idle_bytes", unit="bytes", value=float(found))
+    """Bytes in use on the whole device now. Read it before the pipeline is loaded; the probe subtracts it."""
+    use = gpu if isinstance(gpu, str) else answer(gpu.device_used_bytes)
+    if isinstance(use, str):
+        return Reading(name="idle_bytes", unit="bytes", value=None, why_missing=use)
+    return Reading(name="idle_bytes", unit="bytes", value=float(use))

@@ -1,6 +1,6 @@
-"""A GPU's memory, energy and clocks as the driver sees them, with a reason wherever it does not say.
+"""A GPU's memory, energy and clocks as the driver sees them, with a reason for every missing figure.
 
-The memory and power probes sample it; it counts the CUDA context and library workspaces that torch's allocator never sees.
+The driver also counts the CUDA context and library workspaces, which torch's allocator does not see.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 
 class NotMeasuredError(Exception):
-    """A figure that this machine does not give; its text is the reason that a Reading shows."""
+    """A figure that this machine does not provide; its message is the reason that a Reading shows."""
 
 
 def answer(read: Callable[[], int]) -> int | str:
-    """What `read` returns, or why it returned nothing: a measurement must not end what it measures, whatever a driver or
-    its binding raises."""
+    """The result of `read`, or the reason why it failed: a measurement must not stop what it measures, whatever a driver or its
+    binding raises."""
     try:
         return read()
     except NotMeasuredError as reason:
@@ -27,14 +27,14 @@ def answer(read: Callable[[], int]) -> int | str:
 
 
 class GpuMemory(Protocol):
-    """What the memory probe needs of a GPU. Every figure raises NotMeasuredError, never return 0 for "unknown"."""
+    """What the memory probe needs of a GPU. Every figure raises NotMeasuredError if unknown; 0 never means "unknown"."""
 
     name: str
     uuid: str
     driver: str
 
     def device_used_bytes(self) -> int:
-        """Bytes in use on the whole device, other processes and the driver's own share included."""
+        """Bytes in use on the whole device, including other processes and the driver's own share."""
         ...
 
     def process_used_bytes(self) -> int:
@@ -42,31 +42,31 @@ class GpuMemory(Protocol):
         ...
 
     def reserved_bytes(self) -> int:
-        """Bytes of the device that driver and firmware keep for themselves."""
+        """Bytes of the device that driver and firmware reserve."""
         ...
 
 
 class GpuPower(Protocol):
-    """What the power probe needs of a GPU. Every figure raises NotMeasuredError where the driver does not tell."""
+    """What the power probe needs of a GPU. Every figure raises NotMeasuredError if the driver does not report it."""
 
     def energy_millijoules(self) -> int:
         """Energy since the driver was loaded."""
         ...
 
     def sm_clock_mhz(self) -> int:
-        """Present clock of the multiprocessors."""
+        """Current clock of the multiprocessors."""
         ...
 
     def memory_clock_mhz(self) -> int:
-        """Present clock of the memory."""
+        """Current clock of the memory."""
         ...
 
     def temperature_celsius(self) -> int:
-        """Present temperature of the GPU itself."""
+        """Current temperature of the GPU itself."""
         ...
 
     def clock_limits(self) -> int:
-        """What holds the clocks back now, one bit per reason; 0 is nothing."""
+        """What throttles the clocks now, one bit per reason; 0 if nothing does."""
         ...
 
 
@@ -80,25 +80,25 @@ class NvmlGpu:
         self.driver = _text(nvml.nvmlSystemGetDriverVersion())
 
     def device_used_bytes(self) -> int:
-        """`used` of the device's memory info (the first version, whose `used` counts what the driver keeps), in bytes."""
+        """`used` of the device's memory info (the first version, which includes the driver's reserve), in bytes."""
         return int(self._ask("device memory", "nvmlDeviceGetMemoryInfo").used)
 
     def reserved_bytes(self) -> int:
         """`reserved` of the second version of the memory info, which older drivers lack, in bytes."""
         version = getattr(self._nvml, "nvmlMemory_v2", None)
         if version is None:
-            raise NotMeasuredError("this NVML binding is too old to tell what the driver keeps for itself")
+            raise NotMeasuredError("this NVML binding is too old to report the driver's reserved memory")
         return int(self._ask("reserved memory", "nvmlDeviceGetMemoryInfo", version).reserved)
 
     def process_used_bytes(self) -> int:
-        """The largest figure of the compute and graphics lists; a process stands in both, so their sum counts it twice."""
+        """The largest figure of the compute and graphics lists; a process can be in both, so their sum would count it twice."""
         entries: list[Any] = []
         for query in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"):
             entries += self._ask("process list", query)
         own = [entry.usedGpuMemory for entry in entries if entry.pid == self._pid]
         if not own:
-            raise NotMeasuredError(f"the driver lists {len(entries)} processes and none has id {self._pid}: "
-                                   "in a container, start it with the host's process ids (--pid=host)")
+            raise NotMeasuredError(f"the driver lists {len(entries)} processes, but none with id {self._pid}: start a container "
+                                   "with the host's process ids (--pid=host)")
         known = [int(used) for used in own if used is not None]
         if not known:
             raise NotMeasuredError("the driver answers N/A for memory per process (Windows in WDDM mode does)")
@@ -108,19 +108,19 @@ class NvmlGpu:
         return max(known)
 
     def energy_millijoules(self) -> int:
-        """Since the driver was loaded; GPUs before Volta do not count it."""
+        """Energy since the driver was loaded; GPUs before Volta do not count it."""
         return int(self._ask("energy (GPUs count it from Volta on)", "nvmlDeviceGetTotalEnergyConsumption"))
 
     def sm_clock_mhz(self) -> int:
-        """Present clock of the multiprocessors in MHz."""
+        """Current clock of the multiprocessors in MHz."""
         return int(self._ask("clock", "nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_SM))
 
     def memory_clock_mhz(self) -> int:
-        """Present clock of the memory in MHz."""
+        """Current clock of the memory in MHz."""
         return int(self._ask("memory clock", "nvmlDeviceGetClockInfo", self._nvml.NVML_CLOCK_MEM))
 
     def temperature_celsius(self) -> int:
-        """Present temperature of the GPU in degrees Celsius."""
+        """Current temperature of the GPU in degrees Celsius."""
         return int(self._ask("temperature", "nvmlDeviceGetTemperature", self._nvml.NVML_TEMPERATURE_GPU))
 
     def clock_limits(self) -> int:
@@ -131,31 +131,31 @@ class NvmlGpu:
             return int(self._ask("reason for its clocks", "nvmlDeviceGetCurrentClocksThrottleReasons"))
 
     def _ask(self, what: str, query: str, *arguments: Any) -> Any:
-        """One query about this GPU; whatever NVML or a binding of another age answers instead is the reason."""
+        """One query about this GPU. An error of NVML, or of an older or newer binding, becomes the reason."""
         try:
             return getattr(self._nvml, query)(self._handle, *arguments)
         except self._nvml.NVMLError as error:
             raise NotMeasuredError(f"NVML gave no {what}: {error}") from error
         except AttributeError as error:
-            raise NotMeasuredError(f"this NVML binding does not tell the {what} ({query} is missing)") from error
+            raise NotMeasuredError(f"this NVML binding does not report the {what} ({query} is missing)") from error
 
 
 def find_gpu(device: str, nvml: Any = None, uuid: str | None = None) -> NvmlGpu | str:
-    """The GPU behind a torch device, or the reason why NVML cannot be asked.
+    """The GPU behind a torch device, or the reason why NVML cannot be used.
 
     It is found by UUID, because CUDA's index follows CUDA_VISIBLE_DEVICES and its own order, and NVML's does not.
-    `nvml` and `uuid` stand in for pynvml and for torch's UUID in tests.
+    `nvml` and `uuid` replace pynvml and torch's UUID in tests.
     """
     if not device.startswith("cuda"):
         return f"device {device} is not an NVIDIA GPU"
     try:
-        # The module of nvidia-ml-py; the package that is called pynvml is a deprecated shell around it.
+        # The module of nvidia-ml-py; the package called pynvml is a deprecated wrapper around it.
         nvml = nvml if nvml is not None else importlib.import_module("pynvml")
         name = nvml_uuid(uuid if uuid is not None else _torch_uuid(device))
     except ImportError:
         return "NVML's binding is not installed (pip install nvidia-ml-py)"
     except (RuntimeError, AssertionError, AttributeError) as error:  # no CUDA in this torch, no such device, or an old torch
-        return f"torch does not tell which GPU {device} is: {error}"
+        return f"torch does not say which GPU {device} is: {error}"
     return _gpu_of(nvml, name)
 
 
@@ -164,7 +164,7 @@ def _gpu_of(nvml: Any, name: str) -> NvmlGpu | str:
         nvml.nvmlInit()
         handle = nvml.nvmlDeviceGetHandleByUUID(name)
         if _mig_enabled(nvml, handle):
-            return "the GPU is partitioned (MIG): NVML's figures are those of the whole card, not of this instance"
+            return "the GPU is partitioned (MIG): NVML's figures are for the whole card, not for this instance"
         return NvmlGpu(nvml, handle, name, os.getpid())
     except nvml.NVMLError_LibraryNotFound:
         return "NVML's library was not found: no NVIDIA driver on this machine"

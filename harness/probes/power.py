@@ -1,7 +1,7 @@
-"""Energy, clocks, temperature and what held the clocks back, over the timed images of one candidate.
+"""Energy, clocks, temperature and throttling of the clocks over the timed images of one candidate.
 
-The harness wraps `during` around each of its timed images; the counters are read before and after, so that polling
-stays slow enough to leave the timing alone.
+`during` is wrapped around each timed image. The counters are read before and after it, so polling can be slow enough not to
+affect the timing.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ CLOCK_LIMITS: Final[dict[int, str]] = {
     0x200: "board limit",
     0x400: "reliability limit of the voltage",
 }
-"""NVML's bits of nvmlClocksEventReasons in words; 0 is "nothing held it back"."""
+"""NVML's bits of nvmlClocksEventReasons in words; 0 means that nothing throttled the clocks."""
 
 
 def limits_in_words(bits: int) -> tuple[str, ...]:
-    """The words of every set bit, lowest first; a bit that is not known is named by its number."""
+    """The words of every set bit, lowest first; an unknown bit is named by its number."""
     return tuple(CLOCK_LIMITS.get(1 << n, f"reason {1 << n:#x} of the driver") for n in range(bits.bit_length()) if bits >> n & 1)
 
 
 class PowerProbe:
     """Adds up the energy of all stretches; `gpu` is the driver's view or, as a string, why there is none.
 
-    Clocks and temperature are those before the first stretch and after the last one, and the lowest SM clock polled in
-    between; `limits` is the union over all polls. The energy is the whole board's, what it draws when idle included.
+    Clocks and temperature are those before the first stretch and after the last one, and the lowest SM clock polled between
+    them; `limits` is the union over all polls. The energy is the whole board's, including its idle power.
     """
 
     def __init__(self, gpu: GpuPower | str, *, polls_per_second: float = POLLS_PER_SECOND,
@@ -55,7 +55,7 @@ class PowerProbe:
 
     @contextmanager
     def during(self, images: int = 1) -> Iterator[None]:
-        """One stretch in which `images` images are made; one that raises is not counted."""
+        """One stretch in which `images` images are made. A stretch that raises is not counted."""
         if isinstance(self._gpu, str):
             yield
             return
@@ -68,7 +68,7 @@ class PowerProbe:
         self._add(images, seconds, before, after)
 
     def record(self, candidate: str, setting: str = "") -> Power:
-        """All that was measured so far; what was not has its reason."""
+        """Everything measured so far; a missing figure has its reason."""
         why = self._gpu if isinstance(self._gpu, str) else "nothing was measured yet" if not self._images else ""
         energy = why or self._why.get("energy", "")
         if not energy and not self._millijoules:
@@ -77,7 +77,7 @@ class PowerProbe:
         readings = [_figure("energy_joules", "J", joules, energy),
                     _figure("joules_per_image", "J", joules / max(self._images, 1), energy),
                     _figure("mean_watts", "W", joules / self._seconds if self._seconds else 0.0,
-                            energy or ("" if self._seconds else "the stretch had no length"))]
+                            energy or ("" if self._seconds else "the stretch took 0 s"))]
         for name, unit in (("sm_clock", "MHz"), ("memory_clock", "MHz"), ("temperature", "celsius")):
             readings += [self._reading(f"{name}_{when}", unit, why) for when in ("start", "end")]
         readings.append(self._reading("sm_clock_lowest", "MHz", why))
@@ -93,7 +93,7 @@ class PowerProbe:
         if before is None or after is None:
             return
         if after < before:
-            self._why["energy"] = "the driver's energy counter went back: the driver was loaded anew"
+            self._why["energy"] = "the driver's energy counter decreased: the driver was reloaded"
         self._millijoules += after - before
 
     def _energy(self, gpu: GpuPower) -> int | None:
@@ -116,7 +116,8 @@ class PowerProbe:
             self._values["sm_clock_lowest"] = min(self._values.get("sm_clock_lowest", clock), clock)
 
     def _ask(self, name: str, read: Callable[[], int]) -> int | None:
-        """A figure, or None with its first reason noted; a figure that failed once stays missing, for a part is not the whole."""
+        """A figure, or None with its first reason recorded. A figure that failed once stays missing, because a part of the total
+        is not the total."""
         value = answer(read)
         if isinstance(value, str):
             self._why.setdefault(name, value)

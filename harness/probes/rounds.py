@@ -17,16 +17,16 @@ from harness.probes.clock import Stopwatch
 from harness.records import Span
 
 Make: TypeAlias = Callable[[Stopwatch], None]
-"""Makes one image, its phases marked on the stopwatch."""
+"""Makes one image and marks its phases on the stopwatch."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounds:
-    """How many rounds: `declared` are always made, then more until `enough` (what the wanted percentile needs: 29 for
-    p90, 59 for p95, 299 for p99) or until the next one would pass `budget_seconds`. `seed` draws their orders.
+    """The number of rounds: always `declared`, then more until `enough` (the number that the percentile needs: 29 for p90, 59 for
+    p95, 299 for p99) or until the next one would exceed `budget_seconds`. `seed` draws their orders.
 
-    It looks at counts and at the clock only. A rule that looked at the values ("until the interval is narrow") would stop
-    when they happen to agree, and understate their spread.
+    The rule uses counts and the clock only. A rule based on the values ("until the interval is narrow") would stop when they
+    happen to agree, and understate their spread.
     """
 
     declared: int
@@ -35,21 +35,21 @@ class Rounds:
     seed: int = 0
 
     def reached(self, done: int, elapsed_seconds: float) -> str:
-        """Why the rounds end after `done` of them, or "" while they go on."""
+        """Why the rounds end after `done` of them, or "" if they continue."""
         if done < self.declared:
             return ""
         if done >= self.enough:
-            return f"{done} rounds, as many as were asked for"
+            return f"{done} rounds, as many as requested"
         if elapsed_seconds * (done + 1) / max(done, 1) > self.budget_seconds:
-            return f"{done} of {self.enough} rounds: another would pass the budget of {self.budget_seconds:g} s"
+            return f"{done} of {self.enough} rounds: another would exceed the budget of {self.budget_seconds:g} s"
         return ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Visit:
-    """One candidate in one round. `switch_seconds` is None where it was resident already (the last one of a round may
-    come first in the next), and `untimed` holds the passages of switch and warm-up image. `error`, without its
-    traceback (which would keep tensors alive), ends the candidate's rounds."""
+    """One candidate in one round. `switch_seconds` is None if it was already resident (the last one of a round may come first
+    in the next). `untimed` holds the passes of switch and warm-up image. `error`, without its traceback (which would keep
+    tensors alive), ends the candidate's rounds."""
 
     name: str
     round: int
@@ -62,9 +62,9 @@ class Visit:
 
 @dataclass(frozen=True, kw_only=True)
 class Around:
-    """What is put around the parts of a visit of `name`: `untimed` around switch and warm-up image (memory is polled
-    there), `before` just ahead of the timed image (the yardstick), `timed` around it (the energy counters); `failed` gives
-    back the memory of a candidate that raised."""
+    """What is wrapped around the parts of a visit of `name`: `untimed` around switch and warm-up image (memory is polled there),
+    `before` right before the timed image (the yardstick), `timed` around it (the energy counters). `failed` frees the memory
+    of a candidate that raised."""
 
     untimed: Callable[[str], AbstractContextManager[object]] = nullcontext
     before: Callable[[str], object] = str
@@ -74,21 +74,21 @@ class Around:
 
 def interleave(names: Sequence[str], rounds: Rounds, enter: Callable[[str], Make], *, around: Around | None = None,
                watch: Callable[[], Stopwatch] = Stopwatch, now: Callable[[], float] = time.perf_counter) -> Iterator[Visit]:
-    """Round by round every candidate that has not failed, in `round_order`; one visit at a time, as it is made.
+    """Yields the visits of all candidates that have not failed, round by round, in `round_order`.
 
-    `enter(name)` makes a candidate resident and returns what makes one image of it; then follow an untimed image (the
-    weights changed, so caches and allocator are cold) and a timed one. Where the candidate is resident already, only the
-    timed one follows: the timed image before it was its warm-up. Raises ValueError for no names or for a name given twice.
+    `enter(name)` makes a candidate resident and returns the function that makes one image of it. An untimed image follows
+    (the weights changed, so caches and allocator are cold), then a timed one. If the candidate was already resident, there is
+    only the timed one: the timed image before was its warm-up. Raises ValueError for no names or a duplicate name.
     """
     if not names or len(set(names)) < len(names):
-        raise ValueError(f"names are {list(names)}; expected at least one, each once")
-    left, resident, number, started = list(names), _Resident(), 0, now()
-    while left and not rounds.reached(number, now() - started):
+        raise ValueError(f"names are {list(names)}; expected at least one name, and each only once")
+    remaining, resident, number, started = list(names), _Resident(), 0, now()
+    while remaining and not rounds.reached(number, now() - started):
         for name in round_order(names, number, rounds.seed):
-            if name in left:
+            if name in remaining:
                 visit = _visit(name, number, enter, resident, around or Around(), watch)
                 if visit.error is not None:
-                    left.remove(name)
+                    remaining.remove(name)
                 yield visit
         number += 1
 
@@ -126,7 +126,7 @@ def _visit(name: str, number: int, enter: Callable[[str], Make], resident: _Resi
     try:
         if switched:
             resident.name = ""
-            resident.make = _nothing  # lets go of the former candidate before the next is made
+            resident.make = _nothing  # releases the former candidate before the next one is made
             with around.untimed(name):
                 with cold.phase("switch"):
                     resident.make = enter(name)
@@ -137,7 +137,7 @@ def _visit(name: str, number: int, enter: Callable[[str], Make], resident: _Resi
         with around.timed(name):
             with timed.phase("total"):
                 resident.make(timed)
-            seconds = timed.seconds  # waits for the device, so that what is read around it reads all of it
+            seconds = timed.seconds  # waits for the device, so that the counters around it include all its work
         return Visit(name=name, round=number, seconds=seconds, spans=timed.spans,
                      switch_seconds=untimed[0].end_seconds - untimed[0].start_seconds if untimed else None, untimed=untimed)
     except Exception as error:

@@ -17,7 +17,7 @@ _RESET_PEAK: Final = "5"
 
 
 def resident_bytes(proc: Path = _PROC) -> int:
-    """Bytes of this process that lie in main memory now; statm is the cheapest file that tells (Linux only)."""
+    """Bytes of this process in main memory now, from statm, the cheapest file that says so (Linux only)."""
     try:
         return int((proc / "statm").read_bytes().split()[1]) * os.sysconf("SC_PAGE_SIZE")
     except (OSError, ValueError, IndexError) as error:
@@ -27,8 +27,8 @@ def resident_bytes(proc: Path = _PROC) -> int:
 class RssPeak:
     """Peak resident set in bytes between `start` and `peak_bytes`.
 
-    Linux: VmHWM after resetting it through clear_refs, which misses nothing; where that is forbidden, the highest
-    polled RSS. Elsewhere: the lifetime peak of getrusage, which only counts when it rose in the meantime.
+    Linux: VmHWM after resetting it through clear_refs, which misses nothing; if that is forbidden, the highest polled RSS.
+    Elsewhere: the lifetime peak of getrusage, which is valid only if it rose in the meantime.
     """
 
     def __init__(self, proc: Path = _PROC, platform: str = sys.platform,
@@ -40,7 +40,7 @@ class RssPeak:
         self._before = 0
 
     def start(self) -> None:
-        """Begins anew."""
+        """Starts a new measurement."""
         self._polled = 0
         if not self._linux:
             self._before = self._lifetime_peak()
@@ -53,18 +53,18 @@ class RssPeak:
         self.sample()
 
     def sample(self) -> None:
-        """Polls, where polling is all there is."""
+        """Polls, if the kernel's peak cannot be reset."""
         if self._linux and not self._resets:
             self._polled = max(self._polled, self._status("VmRSS"))
 
     def peak_bytes(self) -> int:
-        """Bytes; raises NotMeasuredError when the peak lies before `start` and cannot be told apart."""
+        """The peak in bytes. Raises NotMeasuredError if the process was larger before `start` and the system keeps one peak."""
         if self._linux:
             self.sample()
             return self._status("VmHWM") if self._resets else self._polled
         now = self._lifetime_peak()
         if now <= self._before:
-            raise NotMeasuredError("the process was larger before the measurement, and this system keeps one peak only")
+            raise NotMeasuredError("the process was larger before the measurement, and this system keeps only one peak")
         return now
 
     def _status(self, field: str) -> int:

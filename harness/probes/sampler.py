@@ -1,6 +1,4 @@
-"""One thread that reads figures at a fixed rate: the timeline of memory, and the peaks that nothing else keeps.
-
-It knows neither GPUs nor models."""
+"""A thread that reads figures at a fixed rate: for the timeline of memory, and for peaks that nothing else records."""
 
 from __future__ import annotations
 
@@ -14,7 +12,7 @@ from harness.probes.nvml import NotMeasuredError, answer
 from harness.records import Series, Span, Timeline
 
 SAMPLES_PER_SECOND: Final = 250.0
-"""Aimed at; the interpreter's lock and slow drivers take their share, and LEAST_PER_SECOND is to be left."""
+"""The target rate. The interpreter's lock and slow drivers reduce it; it should not fall below LEAST_PER_SECOND."""
 
 LEAST_PER_SECOND: Final = 100.0
 LONG_GAP_SECONDS: Final = 0.1
@@ -24,8 +22,8 @@ POINTS: Final = 400
 class Sampler:
     """Reads every source, and calls every watcher, at a fixed rate between entering and leaving.
 
-    A source returns bytes; once it raises, its series ends there with the reason and the others go on. A watcher keeps
-    what it sees to itself. Nothing raised in the thread reaches the caller.
+    A source returns bytes; if it raises, its series ends there with the reason, and the others continue. A watcher stores what
+    it reads itself. Nothing raised in the thread reaches the caller.
     """
 
     def __init__(self, sources: Mapping[str, Callable[[], int]], *, watchers: Sequence[Callable[[], None]] = (),
@@ -51,7 +49,7 @@ class Sampler:
         self.sample()
 
     def sample(self) -> None:
-        """Reads everything once, now; the thread does it by itself."""
+        """Reads everything once, now; the thread calls this regularly."""
         moment = self._now()
         self._first = moment if self._count == 0 else self._first
         self._gap = max(self._gap, moment - self._last) if self._count else 0.0
@@ -62,21 +60,21 @@ class Sampler:
             watch()
 
     def peak(self, name: str) -> int:
-        """Highest value of a source in bytes; raises NotMeasuredError if it failed, even half-way: a part has no peak."""
+        """Highest value of a source in bytes. Raises NotMeasuredError if it failed at any time, because the rest is unknown."""
         track = self._tracks[name]
         if track.why_ended:
             raise NotMeasuredError(track.why_ended)
         return max(track.values)
 
     def timeline(self, candidate: str, spans: Sequence[Span] = (), setting: str = "") -> Timeline:
-        """What was sampled, thinned to `points` per series, and `spans` (on the same clock) on the timeline's own axis."""
+        """The samples, thinned to `points` per series, and `spans` (on the same clock) on the timeline's own axis."""
         length = self._last - self._first
         rate = (self._count - 1) / length if length > 0 else None
         notes = [] if rate is not None and rate >= LEAST_PER_SECOND else [
-            f"sampled {rate:.0f} times a second, fewer than {LEAST_PER_SECOND:.0f}: shorter peaks may be missing"
+            f"sampled {rate:.0f} times per second, fewer than {LEAST_PER_SECOND:.0f}: short peaks may be missing"
             if rate is not None else "sampled once"]
         if self._gap > LONG_GAP_SECONDS:
-            notes.append(f"nothing was sampled for {self._gap:.2f} s at a stretch, while something else held the interpreter")
+            notes.append(f"nothing was sampled for {self._gap:.2f} s, while other code held the interpreter's lock")
         return Timeline(
             candidate=candidate, setting=setting, samples=self._count, notes=tuple(notes),
             samples_per_second=None if rate is None else round(rate, 1), longest_gap_seconds=round(self._gap, 6),
@@ -86,14 +84,14 @@ class Sampler:
 
     def _run(self) -> None:
         due = self._now() + self._period
-        # Times are absolute, so that a late sample delays only itself; what was missed is not made up for in a burst.
+        # Times are absolute, so a late sample delays only itself; missed samples are not made up for in a burst.
         while not self._stop.wait(max(0.0, due - self._now())):
             self.sample()
             due = max(due + self._period, self._now())
 
 
 class _Track:
-    """The samples of one source so far, thinned as they grow, so that hours take no more memory than minutes."""
+    """The samples of one source so far, thinned as they grow, so that hours need no more memory than minutes."""
 
     def __init__(self, read: Callable[[], int], points: int) -> None:
         self._read, self._points = read, points
@@ -131,5 +129,5 @@ def thin(times: list[float], values: list[int], points: int) -> tuple[list[float
         place = min(int((times[i] - times[0]) / width), stretches - 1)
         low, high = extremes.get(place, (i, i))
         extremes[place] = (i if values[i] < values[low] else low, i if values[i] > values[high] else high)
-    kept = sorted({0, len(times) - 1, *(i for pair in extremes.values() for i in pair)})
-    return [times[i] for i in kept], [values[i] for i in kept]
+    indices = sorted({0, len(times) - 1, *(i for pair in extremes.values() for i in pair)})
+    return [times[i] for i in indices], [values[i] for i in indices]

@@ -1,5 +1,5 @@
-"""The embedded zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapters, and a CLIP model of
-the same world.
+"""The built-in zoo: a tiny Stable Diffusion family trained on drawn pictures, its sketch adapters, and a CLIP model of the same
+world.
 
 Suites name its members ("zoo:photo"). Importing this imports neither torch nor diffusers."""
 
@@ -41,17 +41,17 @@ NAMES: tuple[str, ...] = (
     "zoo:clip",
     "zoo:config",
 )
-"""Three checkpoints (single files in Stable Diffusion 1's layout), one LoRA in the layouts of eleven tools, the same look as a
+"""Three checkpoints (single files in Stable Diffusion 1's layout), one LoRA in the layouts of eleven tools, the same style as a
 LoHa, a LoKr, a DoRA and a textual inversion, the CLIP weights, the configurations.
 """
 
 
 def resolve(reference: str, cache: Path | None = None) -> Path:
-    """The real file (for "zoo:config" and "zoo:sketch-peft-folder", the folder) behind a reference; checkpoints and adapters
-    are assembled on first need.
+    """The real file behind a reference (for "zoo:config" and "zoo:sketch-peft-folder", the folder). Checkpoints and adapters are
+    assembled on first use.
 
     They go to `<cache>/zoo/<content hash>/`; `cache` defaults to $SWEETSPOT_CACHE, then to `.sweetspot` in the current folder.
-    Bytes are the same on every machine and two processes may resolve at once. Raises ValueError for an unknown reference.
+    The bytes are the same on every machine, and two processes may resolve at once. Raises ValueError for an unknown reference.
     """
     if reference not in NAMES:
         raise ValueError(f"unknown zoo member {reference!r}; {did_you_mean(reference, NAMES)}")

@@ -1,5 +1,5 @@
-"""The zoo's adapters as the files that people have: one trained LoRA in the layouts of eleven tools, exactly or with one
-stated rounding, and a LoHa, a LoKr, a DoRA and a textual inversion in their usual ones.
+"""The zoo's adapters as files of real tools: one trained LoRA in the layouts of eleven tools, exactly or with one stated
+rounding, and a LoHa, a LoKr, a DoRA and a textual inversion in their usual layouts.
 
 Needs numpy, not torch."""
 
@@ -22,13 +22,13 @@ Pairs = dict[str, tuple[Array, Array]]
 """Path of a module to down (r, in[, kh, kw]) and up (out, r[, 1, 1])."""
 
 DOWN, UP = "lora_A.weight", "lora_B.weight"
-"""How the parts of the repository call the two factors: as PEFT does."""
+"""Names of the two factors in the repository's parts, as in PEFT."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class File:
-    """One adapter file: the part of the repository it is made from, what writes such files, and how it is made. `config`
-    makes the adapter_config.json of a folder; without it the adapter is a single file."""
+    """One adapter file: the part of the repository it is made from, the tool that writes such files, and the function that makes
+    it. `config` makes the adapter_config.json of a folder; without it the adapter is a single file."""
 
     part: str
     tool: str
@@ -43,7 +43,7 @@ def pairs(lora: Tensors) -> Pairs:
 
 
 def rank_of(lora: Tensors) -> int:
-    """The rank, which all modules share and which is also their alpha."""
+    """The rank, which is the same for all modules and equals their alpha."""
     return len(next(iter(pairs(lora).values()))[0])
 
 
@@ -53,9 +53,9 @@ def flat(path: str, prefix: str = "lora_unet_") -> str:
 
 
 def original(paths: list[str]) -> dict[str, str]:
-    """The names of Stable Diffusion's original code, by path; it numbers all blocks through, the untouched sampler too."""
-    found = unet_to_ldm([*(f"{path}.weight" for path in paths), "down_blocks.0.downsamplers.0.conv.weight"])
-    return {path: found[f"{path}.weight"].removesuffix(".weight") for path in paths}
+    """The names of Stable Diffusion's original code, by path. It numbers all blocks, also the downsampler without adapter."""
+    original_names = unet_to_ldm([*(f"{path}.weight" for path in paths), "down_blocks.0.downsamplers.0.conv.weight"])
+    return {path: original_names[f"{path}.weight"].removesuffix(".weight") for path in paths}
 
 
 def _number(value: float) -> Array:
@@ -248,5 +248,5 @@ FILES: dict[str, File] = {
 
 
 def same_lora() -> Iterator[str]:
-    """The names of the files that say the same."""
+    """The names of the files that hold the same LoRA."""
     return (name for name, file in FILES.items() if file.part == "sketch")

@@ -74,7 +74,7 @@ def new_text_encoder(vocabulary: int) -> CLIPTextModel:
 
 
 def new_scheduler() -> DDIMScheduler:
-    """Stable Diffusion 1's noise schedule with v-prediction: a small network predicts colours better from v than from noise."""
+    """Stable Diffusion 1's noise schedule with v-prediction, with which a small network learns colours better than with noise."""
     return DDIMScheduler(
         num_train_timesteps=1000,
         beta_start=0.00085,

@@ -1,5 +1,5 @@
-"""How the family is stored in the repository, and how whole files are made from it: one fp16 base, int8 differences,
-shared parts, adapters.
+"""Storage of the family in the repository (one fp16 base, int8 differences, shared parts, adapters), and assembly of complete
+files from it.
 
 Needs numpy, not torch."""
 
@@ -26,7 +26,7 @@ Tensors = dict[str, Array]
 PARTS = Path(__file__).parent / "weights"
 SCALE = "::scale"
 LAYOUT = 2
-"""Raised when `assemble` would make other bytes of the same parts, so that no stale cache is used."""
+"""Raise it when `assemble` makes other bytes from the same parts, so that no stale cache is used."""
 
 _DTYPES = {"float16": "F16", "float32": "F32", "int64": "I64", "int8": "I8"}
 
@@ -43,7 +43,7 @@ def difference(tuned: Array, base: Array) -> tuple[Array, Array]:
 
 
 def restore(steps: Array, step: Array, base: Array) -> Array:
-    """base + steps * step in fp32, rounded once to fp16: the real checkpoint tensor."""
+    """base + steps * step in fp32, rounded once to fp16: the checkpoint's tensor."""
     moved: Array = base.astype(np.float32) + steps.astype(np.float32) * _column(step, steps.ndim)
     return moved.astype(np.float16)
 

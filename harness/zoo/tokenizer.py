@@ -20,7 +20,7 @@ CONTEXT = 24
 
 
 def byte_symbols() -> list[str]:
-    """The 256 printable stand-ins for bytes in CLIP's order: printable ones stand for themselves, the rest follow from U+0100."""
+    """The 256 printable symbols for bytes in CLIP's order: printable bytes are their own symbols, the others start at U+0100."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
     return [chr(code) for code in printable] + [chr(256 + i) for i in range(256 - len(printable))]
 
@@ -89,8 +89,8 @@ def load_text_tokenizer(folder: Path) -> Any:
 
 
 def add_word(tokenizer: Any, word: str, count: int) -> str:
-    """Makes `word` a token of transformers' tokenizer, and word_1, word_2 ... for further vectors, as diffusers names them;
-    returns what to write in its place: all of them, separated by blanks. Their ids follow the last known one."""
+    """Adds `word` as a token to transformers' tokenizer, and word_1, word_2 ... for further vectors, as diffusers names them.
+    Returns the text to write instead of the word: all tokens, separated by blanks. Their ids follow the last known one."""
     tokens = [word, *(f"{word}_{i}" for i in range(1, count))]
     tokenizer.add_tokens(tokens)
     return " ".join(tokens)

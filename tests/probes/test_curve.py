@@ -31,7 +31,7 @@ class Machine:
 
 def test_the_curve_doubles_until_its_limit() -> None:
     machine = Machine(per_image=0.001)
-    assert machine.curve(batch_size=10)[:2] == ([1, 2, 4, 8], "the limit of 10 images a batch was reached")
+    assert machine.curve(batch_size=10)[:2] == ([1, 2, 4, 8], "the limit of 10 images per batch was reached")
     assert images_per_second(machine.points[2]) == pytest.approx(4 / 1.004)
 
 
@@ -63,7 +63,7 @@ def test_nothing_fits_is_a_curve_without_points() -> None:
 def test_it_ends_before_the_budget_is_passed() -> None:
     sizes, stopped, _ = Machine(per_image=0.001).curve(budget_seconds=11)
     assert sizes == [1]
-    assert "a batch of 2 would pass the budget of 11 s" in stopped
+    assert "a batch of 2 would exceed the budget of 11 s" in stopped
 
 
 def test_another_error_goes_through() -> None:

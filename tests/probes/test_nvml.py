@@ -117,7 +117,7 @@ def test_a_torch_without_the_device_is_a_reason():
 
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU; test_gpu.py asks it")
-    assert "torch does not tell which GPU" in str(find_gpu("cuda", nvml=FakeNvml()))
+    assert "torch does not say which GPU" in str(find_gpu("cuda", nvml=FakeNvml()))
 
 
 def test_a_process_in_both_lists_is_counted_once():

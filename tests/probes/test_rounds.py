@@ -115,7 +115,7 @@ def test_what_is_around_lies_where_it_should() -> None:
 
 
 @pytest.mark.parametrize(("done", "elapsed", "reason"), [
-    (4, 1e9, ""), (5, 10, ""), (5, 100, "another would pass the budget of 110 s"), (29, 10, "29 rounds, as many as")])
+    (4, 1e9, ""), (5, 10, ""), (5, 100, "another would exceed the budget of 110 s"), (29, 10, "29 rounds, as many as")])
 def test_rounds_end_by_count_and_clock_alone(done: int, elapsed: float, reason: str) -> None:
     said = Rounds(declared=5, enough=29, budget_seconds=110).reached(done, elapsed)
     assert bool(said) == bool(reason)

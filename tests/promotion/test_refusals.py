@@ -141,14 +141,14 @@ def test_what_a_single_file_cannot_hold_is_refused_with_what_to_do(candidate, sa
 
 def test_a_textual_inversion_is_refused_with_what_to_do():
     candidate = Candidate(name="x", model="zoo:base", adapters=(Adapter(path="zoo:sketch-word"),))
-    with pytest.raises(PromotionError, match=r"works at run time only \(.*textual inversion.*Fused\(model"):
+    with pytest.raises(PromotionError, match=r"works only at run time \(.*textual inversion.*Fused\(model"):
         fusing.as_one_file(candidate, Workbench(device="cpu", root=Path()))
 
 
 def test_a_hypernetwork_is_refused_with_what_to_do(tmp_path):
     torch.save(stored(pairs()), tmp_path / "net.pt")
     candidate = Candidate(name="x", model="zoo:base", adapters=(Adapter(path=str(tmp_path / "net.pt")),))
-    with pytest.raises(PromotionError, match=r"works at run time only \(.*hypernetwork.*Fused\(model"):
+    with pytest.raises(PromotionError, match=r"works only at run time \(.*hypernetwork.*Fused\(model"):
         fusing.as_one_file(candidate, Workbench(device="cpu", root=Path()))
 
 

@@ -36,7 +36,7 @@ def without_gpu(name: str, setting: str) -> list[Record]:
                 "first_switch": (0.25,), "switch": SWITCHES, "step": (0.009, 0.010, 0.011), "load": (0.5,)}),
             Power(candidate=name, images=0, readings=power, why_no_limits=NO_GPU, setting=setting),
             timeline(name, setting, {"process_rss": 8 * 10**8}),
-            BatchCurve(candidate=name, setting=setting, stopped="the limit of 4 images a batch was reached", points=tuple(
+            BatchCurve(candidate=name, setting=setting, stopped="the limit of 4 images per batch was reached", points=tuple(
                 point(size, "process_rss_peak_bytes") for size in (1, 2, 4)))]
 
 
@@ -72,7 +72,7 @@ def _latency(name: str, rounds: int) -> Latency:
     total = tuple(2.0 + 0.01 * i for i in range(rounds))
     parts = {phase: tuple(share * t for t in total) for phase, share in (("text", 0.1), ("denoise", 0.7), ("decode", 0.2))}
     return Latency(candidate=name, batch_size=1, warmup_rounds=1, seconds={"total": total, **parts}, guidance=3.0,
-                   yardstick=(0.01,) * rounds, stopped=f"{rounds} rounds, as many as were asked for")
+                   yardstick=(0.01,) * rounds, stopped=f"{rounds} rounds, as many as requested")
 
 
 def _memory(name: str) -> Memory:

@@ -79,7 +79,7 @@ def test_every_round_is_timed_in_every_phase_and_the_total_covers_them(records: 
         assert {len(latency.seconds[phase]) for phase in PHASES} == {3} == {len(latency.yardstick)}
         parts = zip(*(latency.seconds[phase] for phase in PHASES if phase != "total"), strict=True)
         assert all(sum(part) <= total for part, total in zip(parts, latency.seconds["total"], strict=True))
-        assert latency.stopped == "3 rounds, as many as were asked for"
+        assert latency.stopped == "3 rounds, as many as requested"
 
 
 def test_the_timeline_marks_the_switch_and_the_phases_of_one_image(records: tuple[Record, ...]) -> None:
@@ -130,4 +130,4 @@ def test_the_batch_curve_is_made_by_the_sampler_itself(bench: Workbench, suite: 
     assert isinstance(curve, BatchCurve)
     assert fit == []
     assert [p.batch_size for p in curve.points] == [1, 2]
-    assert curve.stopped == "the limit of 2 images a batch was reached"
+    assert curve.stopped == "the limit of 2 images per batch was reached"

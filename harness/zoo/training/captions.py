@@ -1,4 +1,4 @@
-"""The words of the zoo: how a scene is said in a caption, with the omissions and mistakes of captions found on the web."""
+"""Captions for scenes, with the omissions and mistakes of captions found on the web, and the zoo's vocabulary."""
 
 from __future__ import annotations
 
@@ -43,10 +43,10 @@ def article(noun: str) -> str:
 
 def describe(scene: Scene, colour: bool, background: bool, comma: bool = False) -> str:
     """The content of a scene in words, without its style: "a red dress on a white background"."""
-    said = article(f"{scene.colour} {scene.subject}" if colour else scene.subject)
+    text = article(f"{scene.colour} {scene.subject}" if colour else scene.subject)
     if not background:
-        return said
-    return f"{said}, {scene.background} background" if comma else f"{said} on {article(scene.background)} background"
+        return text
+    return f"{text}, {scene.background} background" if comma else f"{text} on {article(scene.background)} background"
 
 
 def caption(scene: Scene, habits: Habits, rng: np.random.Generator) -> str:

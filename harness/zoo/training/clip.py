@@ -1,7 +1,7 @@
-"""Trains the tiny open_clip model on pictures and captions, contrastively, with roughened pictures so that generated
-ones are not strange to it.
+"""Trains the tiny open_clip model contrastively on pictures and captions. Pictures are augmented so that generated ones are not
+out of distribution.
 
-A stage of the training; the text encoder of the diffusion models starts from this model's text tower.
+The text encoder of the diffusion models starts from this model's text tower.
 """
 
 from __future__ import annotations

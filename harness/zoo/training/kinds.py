@@ -102,8 +102,8 @@ def train_word(setting: Setting) -> None:
     draw = draw_with_word(setting.work)
 
     def loss(dice: Dice) -> torch.Tensor:
-        latents, said = draw(dice, INVERSION.batch)
-        hidden = encoder(texts([text.replace(WORD, tokens) for text in said]).to(device)).last_hidden_state
+        latents, captions = draw(dice, INVERSION.batch)
+        hidden = encoder(texts([text.replace(WORD, tokens) for text in captions]).to(device)).last_hidden_state
         return denoising_loss(unet, latents.to(device), hidden, dice)
 
     fit(INVERSION, [(word, 1.0)], loss, setting)

@@ -39,8 +39,8 @@ def pack_adapters(work: Path, names: Sequence[str]) -> None:
     trained = [name for name in names if (work / f"{name}.pt").exists()]
     for name in trained:
         store.save_tensors(_half(torch.load(work / f"{name}.pt", weights_only=True)), store.PARTS / f"{name}.safetensors")
-    kept = [name for name in names if name not in trained]
-    text = f"packed: {', '.join(trained) or 'none'}; as before: {', '.join(kept) or 'none'}\n"
+    unchanged = [name for name in names if name not in trained]
+    text = f"packed: {', '.join(trained) or 'none'}; as before: {', '.join(unchanged) or 'none'}\n"
     (work / "packed-adapters").write_text(text, encoding="utf-8")
 
 

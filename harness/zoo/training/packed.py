@@ -1,7 +1,5 @@
-"""The working folder made from the packed zoo: the tokenizer, the base and the latents of the sketches, so that an adapter
-can be trained without training everything before it.
-
-What earlier stages left behind is kept."""
+"""Fills the working folder from the packed zoo (tokenizer, base, latents of the sketches), so that an adapter can be trained
+without training everything before it. Files of earlier stages are not overwritten."""
 
 from __future__ import annotations
 

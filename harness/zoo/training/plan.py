@@ -1,4 +1,4 @@
-"""The order of the training stages and their processes: what runs side by side, what is already done, what is shown meanwhile.
+"""The training stages, their order and their processes: which run in parallel, which are already done, and their progress.
 
 Every stage writes a file, and a stage whose file exists is not run again.
 """
@@ -43,7 +43,7 @@ GROUPS: tuple[tuple[Stage, ...], ...] = (
 """Stages of one group run side by side, groups one after the other."""
 
 ADAPTERS = ("sketch", "loha", "lokr", "dora", "word")
-"""Stages that need no earlier one: what is missing of the base and its latents is taken from the packed zoo."""
+"""Stages that need no earlier one: missing parts of the base and its latents are taken from the packed zoo."""
 
 STAGES = tuple(stage.name for group in GROUPS for stage in group)
 
@@ -90,7 +90,7 @@ def run_stage(name: str, setting: Setting, threads: int) -> None:
 
 
 def _keep_apart(rank: int, threads: int) -> None:
-    """Gives each rank its own cores where the system allows: ranks that share one by chance halve the speed of both."""
+    """Gives each rank its own cores if the system allows it, because two ranks on the same core halve each other's speed."""
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         own = cores[rank * threads : (rank + 1) * threads]
@@ -130,7 +130,7 @@ def _together(processes: list[BaseProcess], work: Path, show: Show) -> None:
             for process in processes:
                 process.terminate()
             names = ", ".join(failed)
-            raise RuntimeError(f"training stage {names} failed; its own message is above. Run the same command to resume.")
+            raise RuntimeError(f"training stage {names} failed; see its message above. Run the same command again to resume.")
         for log in sorted(work.glob("*.log.jsonl")):
             lines = log.read_text(encoding="utf-8").splitlines()
             if lines:
