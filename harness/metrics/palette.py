@@ -93,13 +93,13 @@ def _large_palette(image: NDArray[np.uint8]) -> Palette:
 def _by_share(lab: Floats, weights: Floats, labels: NDArray[np.int64]) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Shares (k) and weighted mean colours (k, 3) of the clusters that have points, by falling share, and each point's
     cluster in that order."""
-    held = np.bincount(labels, weights=weights)
+    cluster_weights = np.bincount(labels, weights=weights)
     sums = np.stack([np.bincount(labels, weights=lab[:, c] * weights) for c in range(3)], axis=-1)
-    order = np.argsort(-held, kind="stable")
-    order = order[held[order] > 0]
-    rank = np.zeros(len(held), dtype=np.int64)
+    order = np.argsort(-cluster_weights, kind="stable")
+    order = order[cluster_weights[order] > 0]
+    rank = np.zeros(len(cluster_weights), dtype=np.int64)
     rank[order] = np.arange(len(order))
-    return held[order] / held.sum(), sums[order] / held[order, None], rank[labels]
+    return cluster_weights[order] / cluster_weights.sum(), sums[order] / cluster_weights[order, None], rank[labels]
 
 
 def farthest_first(points: Floats, count: int) -> Floats:
