@@ -23,7 +23,7 @@ Stat: TypeAlias = tuple[int, int, int, int]
 
 
 @dataclass(kw_only=True)
-class Held:
+class JournalContent:
     """The content of a journal. `samples` is by candidate and cell, `by_key` by the key of an image, `others` are the lines of
     all other kinds in order, `stats` maps a path to an image's hash and the stat it had with this hash."""
 
@@ -42,7 +42,7 @@ def stat_of(path: str | Path) -> Stat:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def save(path: Path, held: Held, journal: Path) -> None:
+def save(path: Path, content: JournalContent, journal: Path) -> None:
     """Writes the index of the whole journal atomically; writes nothing if the journal ends in a torn line."""
     with journal.open("rb") as file:
         if file.seek(0, os.SEEK_END) == 0:
@@ -52,13 +52,13 @@ def save(path: Path, held: Held, journal: Path) -> None:
             return
         file.seek(0)
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    body = json.dumps(_columns(held), ensure_ascii=False, separators=(",", ":")).encode()
-    head = {"format": INDEX_FORMAT, "journal_sha256": digest, "journal_stat": stat_of(journal), "lines": held.lines,
+    body = json.dumps(_columns(content), ensure_ascii=False, separators=(",", ":")).encode()
+    head = {"format": INDEX_FORMAT, "journal_sha256": digest, "journal_stat": stat_of(journal), "lines": content.lines,
             "body_sha256": hashlib.sha256(body).hexdigest()}
     write_atomically(path, json.dumps(head).encode() + b"\n" + body)
 
 
-def load(path: Path, journal: Path) -> tuple[Held, int] | None:
+def load(path: Path, journal: Path) -> tuple[JournalContent, int] | None:
     """The index and the number of journal bytes that it covers; None unless it is whole and belongs to this journal.
 
     The covered part of the journal counts as unchanged if its stat is the recorded one, or else if its hash is.
@@ -71,11 +71,11 @@ def load(path: Path, journal: Path) -> tuple[Held, int] | None:
         covered = head["journal_stat"][0]
         if [*stat_of(journal)] != head["journal_stat"] and _digest(journal, covered) != head["journal_sha256"]:
             return None
-        held = _restored(json.loads(body))
-        held.lines = head["lines"]
+        content = _restored(json.loads(body))
+        content.lines = head["lines"]
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError, RecursionError):
         return None
-    return held, covered
+    return content, covered
 
 
 def _digest(path: Path, size: int) -> str:
@@ -88,20 +88,20 @@ def _digest(path: Path, size: int) -> str:
     return digest.hexdigest()
 
 
-def _columns(held: Held) -> dict[str, Any]:
+def _columns(content: JournalContent) -> dict[str, Any]:
     """The content in columns. Rows that a later one of the same key replaced come first, so reading in order gives the same
     result."""
-    rows = [s for s in held.samples.values() if held.by_key.get(s.key) is not s] + list(held.by_key.values())
+    rows = [s for s in content.samples.values() if content.by_key.get(s.key) is not s] + list(content.by_key.values())
     cells = {cell: number for number, cell in enumerate(dict.fromkeys(s.cell for s in rows))}
     names = {name: number for number, name in enumerate(dict.fromkeys(s.candidate for s in rows))}
     return {
         "names": list(names), "cells": [[getattr(c, f) for c in cells] for f in ("prompt", "seed", "guidance")],
         "candidate": [names[s.candidate] for s in rows], "cell": [cells[s.cell] for s in rows],
         "key": [s.key for s in rows], "path": [s.path for s in rows], "sha256": [s.sha256 for s in rows],
-        "current": [int(held.samples.get((s.candidate, s.cell)) is s) for s in rows],
-        "stat": [_stat_or_nothing(held.stats.get(s.path), s.sha256) for s in rows],
-        "measured": [_claims(*place, claims, held.by_key) for place, claims in held.measured.items()],
-        "others": held.others, "damaged": held.damaged,
+        "current": [int(content.samples.get((s.candidate, s.cell)) is s) for s in rows],
+        "stat": [_stat_or_nothing(content.stats.get(s.path), s.sha256) for s in rows],
+        "measured": [_claims(*place, claims, content.by_key) for place, claims in content.measured.items()],
+        "others": content.others, "damaged": content.damaged,
     }
 
 
@@ -125,22 +125,22 @@ def _unfolded(column: Any) -> Iterable[Any]:
     return column if isinstance(column, list) else repeat(column)
 
 
-def _restored(columns: Mapping[str, Any]) -> Held:
-    held = Held(others=columns["others"], damaged=columns["damaged"])
+def _restored(columns: Mapping[str, Any]) -> JournalContent:
+    content = JournalContent(others=columns["others"], damaged=columns["damaged"])
     cells = [Cell(prompt=p, seed=s, guidance=g) for p, s, g in zip(*columns["cells"], strict=True)]
     names = columns["names"]
     for name, cell, key, path, sha256, current, stat in zip(
             *(columns[c] for c in ("candidate", "cell", "key", "path", "sha256", "current", "stat")), strict=True):
         row = Sample(key=key, candidate=names[name], cell=cells[cell], path=path, sha256=sha256)
-        held.by_key[key] = row
+        content.by_key[key] = row
         if current:
-            held.samples[row.candidate, row.cell] = row
+            content.samples[row.candidate, row.cell] = row
         if stat is not None:
-            held.stats[path] = (sha256, tuple(stat))
+            content.stats[path] = (sha256, tuple(stat))
     for group in columns["measured"]:
         references = [r for _, r in zip(group["key"], _unfolded(group["reference"]), strict=False)]
-        shas = [held.by_key[k].sha256 if k in held.by_key else "" for k in group["key"]]
-        others = [sha_of(r, held.by_key) for r in references] if any(references) else repeat("")
+        shas = [content.by_key[k].sha256 if k in content.by_key else "" for k in group["key"]]
+        others = [sha_of(r, content.by_key) for r in references] if any(references) else repeat("")
         claims = zip(_unfolded(group["version"]), _unfolded(group["setting"]), references, shas, others, strict=False)
-        held.measured[group["candidate"], group["metric"]] = dict(zip(group["key"], claims, strict=False))
-    return held
+        content.measured[group["candidate"], group["metric"]] = dict(zip(group["key"], claims, strict=False))
+    return content

@@ -38,7 +38,7 @@ from harness.records import (
 from harness.records.validity import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
 from harness.run_folder import journal_index
 from harness.run_folder.image_files import ImageFiles
-from harness.run_folder.journal_index import Held, Stat
+from harness.run_folder.journal_index import JournalContent, Stat
 
 IDENTITIES: Final = "identities"
 """The stage of coverage that says which identities a merge keeps."""
@@ -69,12 +69,12 @@ class Ledger:
     @property
     def samples(self) -> dict[tuple[str, Cell], Sample]:
         """The newest image of every candidate and cell."""
-        return self._held.samples
+        return self._content.samples
 
     @property
     def damaged(self) -> list[str]:
         """A sentence for each line of the journal that could not be read."""
-        return self._held.damaged
+        return self._content.damaged
 
     def add(self, records: Sequence[Record], *, durable: bool = True) -> None:
         """Appends to the journal and the index; if `durable`, syncs the lines and all waiting images to the disk. Records that
@@ -171,7 +171,7 @@ class Ledger:
             absent: list[Cell] = []
             adopted: list[Sample] = []
             for cell, key in cells:
-                sample = self._held.by_key.get(key)
+                sample = self._content.by_key.get(key)
                 if sample is None or not self._images.intact(sample):
                     absent.append(cell)
                 elif (here := self.samples.get((candidate, cell))) is sample:
@@ -235,7 +235,7 @@ class Ledger:
     def measured(self, metric: str, version: int, setting: str, pairs: Iterable[tuple[Sample, str]]) -> bool:
         """Whether the journal has `metric` for every (sample, reference key) in this version and setting, measured on and against
         the current images."""
-        by_key, measured, nothing = self._held.by_key, self._held.measured, dict[str, Claim]()
+        by_key, measured, nothing = self._content.by_key, self._content.measured, dict[str, Claim]()
         for sample, reference in pairs:
             claim = measured.get((sample.candidate, metric), nothing).get(sample.key)
             if claim != (version, setting, reference, sample.sha256, sha_of(reference, by_key)):
@@ -248,9 +248,9 @@ class Ledger:
         self.journal.add(records, sync=sync)
         for record in records:
             self._note(record)
-        self._held.lines += len(records)
+        self._content.lines += len(records)
         self._unindexed += len(records)
-        if self._unindexed >= max(INDEX_LINES, self._held.lines // 8):
+        if self._unindexed >= max(INDEX_LINES, self._content.lines // 8):
             self._save_index()
 
     def _load(self, stats: dict[str, tuple[str, Stat]] | None = None) -> None:
@@ -259,42 +259,42 @@ class Ledger:
         self._defects: dict[str, str] = {}
         self._looks: list[Look] = []
         with _without_collector():
-            self._held, start = journal_index.load(self._index_path, self.journal.path) or (Held(), 0)
+            self._content, start = journal_index.load(self._index_path, self.journal.path) or (JournalContent(), 0)
             try:
-                others = [from_line(line) for line in self._held.others]
+                others = [from_line(line) for line in self._content.others]
             except ValueError:  # of a version that knew other kinds of records
-                self._held, start, others = Held(), 0, []
+                self._content, start, others = JournalContent(), 0, []
             for record in others:
                 self._place(record)
-            self._unindexed, already_damaged = 0, len(self._held.damaged)
+            self._unindexed, already_damaged = 0, len(self._content.damaged)
             try:
-                for record in self.journal.records(self._held.damaged, start, lines_before=self._held.lines):
+                for record in self.journal.records(self._content.damaged, start, lines_before=self._content.lines):
                     self._note(record)
                     self._unindexed += 1
             except OSError as error:
                 raise RunFolderError(f"{self.journal.path} cannot be read ({error.strerror}); "
                                      "use another folder with --runs-dir") from error
-            self._held.lines += self._unindexed + len(self._held.damaged) - already_damaged
-        self._images = ImageFiles(self.folder, self._held.stats | (stats or {}), verify=self.verify)
-        self._held.stats = self._images.stats
+            self._content.lines += self._unindexed + len(self._content.damaged) - already_damaged
+        self._images = ImageFiles(self.folder, self._content.stats | (stats or {}), verify=self.verify)
+        self._content.stats = self._images.stats
 
     def _save_index(self) -> None:
         """Writes the index; only images that are on the disk have a stat in it. Without an index the journal is read."""
         if (self._unindexed or self._images.hashed) and self.journal.path.exists():
             with suppress(OSError):
-                journal_index.save(self._index_path, self._held, self.journal.path)
+                journal_index.save(self._index_path, self._content, self.journal.path)
             self._unindexed = 0
 
     def _note(self, record: Record) -> None:
-        held = self._held
+        content = self._content
         if isinstance(record, Sample):
-            held.samples[record.candidate, record.cell] = record
-            held.by_key[record.key] = record
+            content.samples[record.candidate, record.cell] = record
+            content.by_key[record.key] = record
         elif isinstance(record, Measurement):
-            held.measured.setdefault((record.candidate, record.metric), {})[record.sample] = (
-                claim_of(record.version, record.setting, (record.sample, record.reference), held.by_key))
+            content.measured.setdefault((record.candidate, record.metric), {})[record.sample] = (
+                claim_of(record.version, record.setting, (record.sample, record.reference), content.by_key))
         else:
-            held.others.append(to_line(record))
+            content.others.append(to_line(record))
             self._place(record)
 
     def _place(self, record: Record) -> None:

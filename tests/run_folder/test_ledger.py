@@ -48,7 +48,7 @@ def absent(ledger: Ledger, candidate: str) -> list[Cell]:
 def knows(ledger: Ledger) -> object:
     """All that a ledger answers."""
     claims = {name: ledger.measured("psnr", 1, "", [(ledger.samples[name, c], "") for c in CELLS]) for name in ("a", "b")}
-    return (ledger.samples, claims, ledger.identity("a"), ledger.damaged, ledger._held.by_key, ledger._held.lines,
+    return (ledger.samples, claims, ledger.identity("a"), ledger.damaged, ledger._content.by_key, ledger._content.lines,
             [absent(ledger, name) for name in ("a", "b")])
 
 
@@ -123,7 +123,7 @@ def test_verify_believes_no_stat(tmp_path: Path) -> None:
     rotten = tmp_path / sample.path
     rotten.write_bytes(b"rot")
     found = rotten.stat()
-    ledger._held.stats[sample.path] = (sample.sha256, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+    ledger._content.stats[sample.path] = (sample.sha256, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
     ledger.close()
     assert absent(Ledger(tmp_path), "a") == []
     assert absent(Ledger(tmp_path, verify=True), "a") == [CELLS[0]]
