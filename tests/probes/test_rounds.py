@@ -133,5 +133,5 @@ def test_more_rounds_are_made_while_the_budget_lasts() -> None:
 
 @pytest.mark.parametrize("names", ["", "aa"])
 def test_no_name_and_a_name_twice_are_refused(names: str) -> None:
-    with pytest.raises(ValueError, match="each once"):
+    with pytest.raises(ValueError, match="each only once"):
         Machine().run(names, Rounds(declared=1))
