@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 import pytest
+import scipy.stats  # noqa: F401  # before pytester takes its snapshot of sys.modules: numpy cannot be loaded a second time
 
 from tests.gold.facts import facts
 
