@@ -1,5 +1,6 @@
 """Shared by all tests: what surrounds the job that runs the tests must not reach a run within a test."""
 
+import gc
 import os
 
 os.environ.pop("GITHUB_STEP_SUMMARY", None)
@@ -11,3 +12,9 @@ if WORKERS > 1:
 # pytest-benchmark measures nothing where these are set: in the pytest runs within the tests it must.
 for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
     os.environ.pop(name, None)
+
+def pytest_collection_finish() -> None:
+    """A run collects garbage whenever it changes the model. Among the 700,000 objects of all collected tests that takes 0.4 s
+    each time; none of these objects ever goes, so the collector need not look at them."""
+    gc.collect()
+    gc.freeze()

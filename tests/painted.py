@@ -1,0 +1,56 @@
+"""Runs whose images are painted: model files are hashed and recipes planned as always, but no pipeline is built and nothing is
+sampled. For tests of what a run does with images: order, journal, resuming, races, gates, pages."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from harness import Grid
+from harness.declare import Candidate
+from harness.materialise import Workbench
+from harness.probes.clock import Stopwatch
+from harness.records import PHASES, Cell, Coverage
+from harness.run.suite_run import SuiteRun
+
+
+class PaintedBench(Workbench):
+    """Plans and identifies candidates as the real one does; what it prepares is a colour."""
+
+    def prepare(self, candidate: Candidate) -> Any:
+        key = self.weights(candidate).identity
+        phase = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu"), key=key)
+        row = Coverage(candidate=candidate.name, stage="merge", component="unet", keys={})
+        return SimpleNamespace(phases=(phase,), coverage=(row,))
+
+
+def paint(phases: Any, grid: Grid, todo: Any, texts: object = None, broken: Callable[[Cell, str], None] | None = None,
+          ) -> Iterator[tuple[tuple[Cell, ...], np.ndarray]]:
+    """In place of sampling: a gradient of two colours per candidate and cell, whatever the batch."""
+    across = np.linspace(0, 1, grid.width)[None, :, None]
+    down = np.ones((grid.height, 1, 1))
+    for cells in todo:
+        yield cells, np.stack([(ends[0] * (1 - across) * down + ends[1] * across * down).astype(np.uint8) for ends in (
+            np.random.default_rng([int(phases[0].key, 16), cell.noise_seed, int(1000 * cell.guidance)]).integers(256, size=(2, 3))
+            for cell in cells)])
+
+
+def pass_time(phases: Sequence[Any], grid: Grid, cell: Cell, watch: Stopwatch) -> None:
+    """In place of timing an image: every phase passes, in no time."""
+    for name in PHASES:
+        if name != "total":
+            with watch.phase(name):
+                pass
+
+
+def paint_runs(patch: pytest.MonkeyPatch, bench: type = PaintedBench) -> None:
+    """From here on every run of this process is painted."""
+    patch.setattr("harness.run.suite_run.Workbench", bench)
+    patch.setattr("harness.materialise.workbench.inspect_pipeline", lambda *_: None)
+    patch.setattr("harness.run.images.sample", paint)
+    patch.setattr("harness.run.latency.time_one", pass_time)
+    patch.setattr(SuiteRun, "_embeddings", lambda *_: {})
