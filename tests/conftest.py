@@ -13,6 +13,7 @@ if WORKERS > 1:
 for name in ("PYTEST_XDIST_WORKER", "PYTEST_XDIST_WORKER_COUNT", "PYTEST_XDIST_TESTRUNUID"):
     os.environ.pop(name, None)
 
+
 def pytest_collection_finish() -> None:
     """A run collects garbage whenever it changes the model. Among the 700,000 objects of all collected tests that takes 0.4 s
     each time; none of these objects ever goes, so the collector need not look at them."""

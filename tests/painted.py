@@ -22,10 +22,14 @@ class PaintedBench(Workbench):
     """Plans and identifies candidates as the real one does; what it prepares is a colour."""
 
     def prepare(self, candidate: Candidate) -> Any:
-        key = self.weights(candidate).identity
-        phase = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu"), key=key)
-        row = Coverage(candidate=candidate.name, stage="merge", component="unet", keys={})
-        return SimpleNamespace(phases=(phase,), coverage=(row,))
+        return colour(candidate.name, self.weights(candidate).identity)
+
+
+def colour(candidate: str, key: str) -> Any:
+    """A candidate ready to be painted: every image follows from its key and the cell."""
+    phase = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu"), key=key)
+    row = Coverage(candidate=candidate, stage="merge", component="unet", keys={})
+    return SimpleNamespace(phases=(phase,), coverage=(row,))
 
 
 def paint(phases: Any, grid: Grid, todo: Any, texts: object = None, broken: Callable[[Cell, str], None] | None = None,

@@ -6,30 +6,28 @@ import json
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
-
-from harness import Grid, Suite
+from harness import Suite
 from harness.declare import Budget, Candidate, Gate
 from harness.race.race import Race
-from harness.records import Cell, Coverage, Dropped, Failure, Journal, Look, Sample, Weights, standing_looks
+from harness.records import Cell, Dropped, Failure, Journal, Look, Sample, Weights, standing_looks
 from harness.run.progress import Silent
 from harness.session.options import SessionOptions
 from harness.session.suite_session import SuiteSession
 from reports.verdict.elimination import LookResult
 from tests.fakes import tiny_grid, tiny_suite
+from tests.painted import colour
 
 NAMES = ("alpha=0", "alpha=0.5", "alpha=1")
 SCALES = (1.0, 4.0)
 
 
-class PaintedBench:
-    """A workbench whose weights are the declaration, and whose candidate "torn" cannot be opened."""
+class DeclaredBench:
+    """A workbench that opens no file: a candidate's identity is its declaration, and the candidate "torn" cannot be opened."""
 
     def __init__(self, **_: object) -> None:
-        self.held = ""
+        pass
 
     def inspect(self, candidate: Candidate) -> None:
         if candidate.name == "torn":
@@ -39,16 +37,7 @@ class PaintedBench:
         return Weights(candidate=candidate.name, identity=candidate.key, inputs={})
 
     def prepare(self, candidate: Candidate) -> Any:
-        phase = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu"), key=candidate.key)
-        row = Coverage(candidate=candidate.name, stage="merge", component="unet", keys={})
-        return SimpleNamespace(phases=(phase,), coverage=(row,))
-
-
-def paint(phases: Any, grid: Grid, todo: Any, *_: object) -> Any:
-    """In place of sampling: one colour per candidate and cell."""
-    for cells in todo:
-        yield cells, np.stack([np.full((grid.height, grid.width, 3), np.random.default_rng(
-            [int(phases[0].key, 16), c.noise_seed, int(c.guidance)]).integers(256, size=3), dtype=np.uint8) for c in cells])
+        return colour(candidate.name, candidate.key)
 
 
 HELD = Gate(value="saturation", at_least=-100.0)

@@ -22,16 +22,16 @@ from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.session.suite_session import SuiteSession
 from reports import load_run
+from tests.painted import paint_runs
 from tests.race.painted import (
     ENDS,
     LOSES,
     NAMES,
     SCALES,
-    PaintedBench,
+    DeclaredBench,
     go,
     images,
     looks,
-    paint,
     pictures,
     scripted,
     session_options,
@@ -41,9 +41,7 @@ from tests.race.painted import (
 
 @pytest.fixture(autouse=True)
 def painted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.run.suite_run.Workbench", PaintedBench)
-    monkeypatch.setattr("harness.run.images.sample", paint)
-    monkeypatch.setattr(SuiteRun, "_embeddings", lambda *_: {})
+    paint_runs(monkeypatch, DeclaredBench)
 
 
 @pytest.fixture

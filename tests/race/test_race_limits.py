@@ -18,14 +18,13 @@ from harness.records import Cell, Sample
 from harness.run.suite_run import SuiteRun
 from harness.run_folder.ledger import RunFolderError
 from reports.read.run import load_run
-from tests.race.painted import ENDS, LOSES, NAMES, SCALES, PaintedBench, go, images, looks, paint, scripted, suite
+from tests.painted import paint_runs
+from tests.race.painted import ENDS, LOSES, NAMES, SCALES, DeclaredBench, go, images, looks, scripted, suite
 
 
 @pytest.fixture(autouse=True)
 def painted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.run.suite_run.Workbench", PaintedBench)
-    monkeypatch.setattr("harness.run.images.sample", paint)
-    monkeypatch.setattr(SuiteRun, "_embeddings", lambda *_: {})
+    paint_runs(monkeypatch, DeclaredBench)
 
 
 @pytest.fixture
