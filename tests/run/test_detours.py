@@ -17,11 +17,13 @@ from harness.run_folder.ledger import Ledger, RunFolderError
 from harness.zoo import resolve
 from reports import load_run
 from tests.fakes import tiny_grid, tiny_suite
+from tests.painted import paint_runs
 
 
 @pytest.fixture(autouse=True)
-def zoo_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def painted(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+    paint_runs(monkeypatch)
 
 
 def suite(root: Path, **changes: object) -> Suite:
@@ -32,7 +34,7 @@ def suite(root: Path, **changes: object) -> Suite:
     values: dict[str, object] = {
         "candidates": (Candidate(name="photo", model="zoo:photo"), Candidate(
             name="mine", model=Checkpoint(path="mine.safetensors", config="zoo:config"))),
-        "baseline": "photo", "metrics": ("clip_score", "exposure", "palette"), "latency_rounds": 1}
+        "baseline": "photo", "metrics": ("exposure", "palette"), "latency_rounds": 1}
     return tiny_suite(**{**values, **changes})
 
 
@@ -80,10 +82,11 @@ def test_pictures_of_other_settings_are_not_compared(tmp_path: Path) -> None:
 
 
 def test_another_clip_model_measures_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    go(tmp_path, suite(tmp_path))
+    declared = suite(tmp_path, metrics=("clip_score", "exposure"))
+    go(tmp_path, declared)
     before = len(records(tmp_path, Measurement))
     monkeypatch.setattr("harness.run.clip_model.ClipModel.setting", lambda _: "another")
-    go(tmp_path, suite(tmp_path))
+    go(tmp_path, declared)
     assert len(records(tmp_path, Measurement)) == before + 20
 
 
