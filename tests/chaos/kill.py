@@ -1,6 +1,7 @@
 """Kills a sweep of the built-in models over and over (signal 9, at random moments), resumes it each time, and compares
 what is left with an unbroken sweep. `python tests/chaos/kill.py --kills 50` runs it, with `--race` a sweep that spends a budget
-and adds candidates; tests/chaos/test_kill.py a short one of each.
+and adds candidates, with `--painted` one that samples nothing, and so spends its time on writing; tests/chaos/test_kill.py a
+short one of each kind.
 
 Everything heavy is imported once: a parent that computes nothing forks a child for every life, and the child is killed.
 """
@@ -8,6 +9,7 @@ Everything heavy is imported once: a parent that computes nothing forks a child 
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import os
 import random
@@ -53,11 +55,24 @@ def import_everything() -> None:
     import harness.run.suite_run
     import harness.sampling
     import harness.session.session
+    import harness.zoo.models
     import reports.page.build
     from harness.probes.environment import environment
 
     assert open_clip and pytest and pytest_benchmark and harness and reports
     environment("cpu")
+    gc.freeze()  # what was imported is no garbage in any life
+
+
+def paint() -> None:
+    """Every sweep that is forked from here on is painted, and its page has no figures."""
+    import pytest
+
+    from tests.painted import paint_runs
+
+    patch = pytest.MonkeyPatch()
+    paint_runs(patch)
+    patch.setattr("reports.page.build.FIGURES", {})
 
 
 def life(home: Path) -> int:
@@ -120,8 +135,17 @@ def state(home: Path) -> tuple[dict[str, str], dict[object, object], tuple[objec
     return pictures, values, (*run.looks, found.pick, found.guidance, found.sentence)
 
 
-def chaos(kills: int, seed: int, root: Path, race: bool = False) -> str:
-    """Spends `kills` kills on as many sweeps as it takes and compares each with the unbroken one; one sentence of figures."""
+def await_pictures(home: Path, goal: int, child: int) -> None:
+    """Returns when the child has brought the pictures to `goal`, or has ended."""
+    while len(list((home / "runs").rglob("*.png"))) < goal:
+        if os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+            return
+        time.sleep(0.001)
+
+
+def chaos(kills: int, seed: int, root: Path, race: bool = False, painted: bool = False) -> str:
+    """Spends `kills` kills on as many sweeps as it takes and compares each with the unbroken one; one sentence of figures. A
+    sweep that samples is killed at a random moment, a painted one at a random count of pictures: it makes them in no time."""
     draw = random.Random(seed)
     unbroken = prepare(root / "unbroken", race)
     took = whole(unbroken)
@@ -131,8 +155,12 @@ def chaos(kills: int, seed: int, root: Path, race: bool = False) -> str:
         home = prepare(root / f"sweep{sweeps}", race)
         sweeps += 1
         while spent < kills:
+            there = len(list((home / "runs").rglob("*.png")))
             child = life(home)
-            time.sleep(draw.uniform(0, took * 0.8))
+            if painted and there + 2 < len(expected[0]):
+                await_pictures(home, draw.randint(there + 1, (there + len(expected[0])) // 2), child)
+            else:
+                time.sleep(draw.uniform(0, took * 0.8))
             os.kill(child, signal.SIGKILL)
             _, status = os.waitpid(child, 0)
             if not os.WIFSIGNALED(status):
@@ -158,11 +186,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=9)
     parser.add_argument("--race", action="store_true", help="a sweep that spends a budget")
+    parser.add_argument("--painted", action="store_true", help="paint the images instead of sampling them")
     options = parser.parse_args()
     root = Path(tempfile.mkdtemp(prefix="chaos-"))
     os.environ.update(SWEETSPOT_CACHE=str(root / "zoo"), OMP_NUM_THREADS="1", HF_HUB_OFFLINE="1")
     import_everything()
-    print(chaos(options.kills, options.seed, root, options.race), flush=True)
+    if options.painted:
+        paint()
+    print(chaos(options.kills, options.seed, root, options.race, options.painted), flush=True)
     shutil.rmtree(root)
 
 
