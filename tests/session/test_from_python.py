@@ -16,8 +16,9 @@ from harness import Budget, Candidate, DeclarationError, Gate, Prompt, load_run,
 from harness.run.suite_run import SuiteRun
 from reports.analysis import AnalysedRun
 from tests.fakes import PROMPTS, tiny_grid, tiny_suite
+from tests.painted import paint_runs
 from tests.plugin.test_plugin import loaded, write_suite, zoo_cache
-from tests.race.painted import PaintedBench, paint
+from tests.race.painted import DeclaredBench
 from tests.race.painted import suite as painted_suite
 from tests.reports.conftest import hostile_folder, merge_folder
 
@@ -31,9 +32,7 @@ SHOWN = re.findall(r"```python\n(.*?)```", MANUAL, re.DOTALL)
 def painted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory of a session whose images cost nothing."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("harness.run.suite_run.Workbench", PaintedBench)
-    monkeypatch.setattr("harness.run.images.sample", paint)
-    monkeypatch.setattr(SuiteRun, "_embeddings", lambda *_: {})
+    paint_runs(monkeypatch, DeclaredBench)
     monkeypatch.setattr(SuiteRun, "costs", lambda *_: [])
     return tmp_path
 

@@ -9,12 +9,12 @@ import pytest
 
 from harness import Candidate, Gate
 from harness.run.progress import Silent
-from harness.run.suite_run import SuiteRun
 from harness.session.session import Session
 from harness.session.suite_session import SuiteSession
 from harness.session.terminal import closing, tables
 from reports.read.run import load_run
-from tests.race.painted import PaintedBench, paint, session_options, suite
+from tests.painted import paint_runs
+from tests.race.painted import DeclaredBench, session_options, suite
 
 GATES = (Gate(value="failures", at_most=0), Gate(value="saturation", at_least=-100.0))
 
@@ -22,9 +22,7 @@ GATES = (Gate(value="failures", at_most=0), Gate(value="saturation", at_least=-1
 @pytest.fixture
 def ran(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A painted suite whose candidates are done; nothing is judged yet."""
-    monkeypatch.setattr("harness.run.suite_run.Workbench", PaintedBench)
-    monkeypatch.setattr("harness.run.images.sample", paint)
-    monkeypatch.setattr(SuiteRun, "_embeddings", lambda *_: {})
+    paint_runs(monkeypatch, DeclaredBench)
     of = SuiteSession(suite(None, gates=GATES), "s.py", session_options(tmp_path), Silent())
     of.select(of.suite.candidates)
     for candidate in of.suite.candidates:
