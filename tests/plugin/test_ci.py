@@ -9,6 +9,7 @@ import pytest
 
 from harness.plugin.ci import COMMENT_LIMIT, MARKER, comment, cut, record, shares
 from reports import judge, load_run, markdown, recommend
+from tests.painted import paint_runs
 from tests.reports import synthetic
 
 SUITE = """
@@ -35,7 +36,10 @@ def loaded() -> None:
 
 @pytest.fixture(autouse=True)
 def place(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, pytester: pytest.Pytester) -> Path:
-    """The zoo's files are assembled once, the suite is written, and the job summary goes nowhere by default."""
+    """The zoo's files are assembled once, the suite is written, and the job summary goes nowhere by default. Images are painted,
+    and pages have no figures."""
+    paint_runs(monkeypatch)
+    monkeypatch.setattr("reports.page.build.FIGURES", {})
     monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
     monkeypatch.delenv("GITHUB_STEP_SUMMARY", raising=False)
     (pytester.path / "suites").mkdir()

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from harness.plugin.items import _Item
+from tests.painted import paint_runs
 
 SUITE = """
 from harness import Candidate, Gate, Grid, Merge, Prompt, Suite, alpha_sweep
@@ -43,6 +44,13 @@ def loaded() -> None:
 def zoo_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """The zoo's files are assembled once for all tests of a session."""
     monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+
+
+@pytest.fixture
+def painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images are painted, and pages have no figures."""
+    paint_runs(monkeypatch)
+    monkeypatch.setattr("reports.page.build.FIGURES", {})
 
 
 def test_without_benchmark_only_the_declaration_is_checked(pytester: pytest.Pytester) -> None:
@@ -181,7 +189,7 @@ def test_the_main_job_in_small(pytester: pytest.Pytester) -> None:
     assert len(list(pytester.path.glob("runs/tiny/images/**/*.png"))) == 24
 
 
-def test_a_second_run_samples_nothing_and_says_the_same(pytester: pytest.Pytester) -> None:
+def test_a_second_run_samples_nothing_and_says_the_same(pytester: pytest.Pytester, painted: None) -> None:
     write_suite(pytester)
     pytester.runpytest("suites", "--benchmark")
     before = {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")}
@@ -191,7 +199,7 @@ def test_a_second_run_samples_nothing_and_says_the_same(pytester: pytest.Pyteste
     assert (pytester.path / "runs" / "tiny" / "table.csv").read_bytes() == table
 
 
-def test_a_broken_candidate_fails_alone(pytester: pytest.Pytester) -> None:
+def test_a_broken_candidate_fails_alone(pytester: pytest.Pytester, painted: None) -> None:
     (pytester.path / "torn.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
     write_suite(pytester, more=", Candidate(name='torn', model='torn.safetensors')")
     result = pytester.runpytest("suites", "--benchmark", "-v")
@@ -201,13 +209,13 @@ def test_a_broken_candidate_fails_alone(pytester: pytest.Pytester) -> None:
     assert "torn" in (pytester.path / "runs" / "tiny" / "report.html").read_text()
 
 
-def test_dash_k_selects_candidates(pytester: pytest.Pytester) -> None:
+def test_dash_k_selects_candidates(pytester: pytest.Pytester, painted: None) -> None:
     write_suite(pytester)
     pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=6)
     assert len(list(pytester.path.rglob("*.png"))) == 8
 
 
-def test_candidates_are_timed_together_by_an_item_of_its_own(pytester: pytest.Pytester) -> None:
+def test_candidates_are_timed_together_by_an_item_of_its_own(pytester: pytest.Pytester, painted: None) -> None:
     write_suite(pytester)
     pytester.makepyfile(test_own="def test_of_the_users_own(benchmark):\n    benchmark(sum, range(10))")
     result = pytester.runpytest("suites", "test_own.py", "--benchmark", "-v")
@@ -218,7 +226,7 @@ def test_candidates_are_timed_together_by_an_item_of_its_own(pytester: pytest.Py
     assert [kind for line in lines if (kind := line[9:].partition('"')[0]) in ("sample", "latency")][-3:] == ["latency"] * 3
 
 
-def test_a_selection_without_that_item_is_timed_all_the_same(pytester: pytest.Pytester) -> None:
+def test_a_selection_without_that_item_is_timed_all_the_same(pytester: pytest.Pytester, painted: None) -> None:
     write_suite(pytester)
     result = pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5", "--timings")
     result.assert_outcomes(passed=1, deselected=6)
@@ -236,7 +244,9 @@ def write_race(pytester: pytest.Pytester) -> None:
     file.write_text(text.replace("import Candidate", "import Budget, Candidate, Objective", 1))
 
 
-def test_a_suite_with_a_budget_is_raced_before_it_is_timed(pytester: pytest.Pytester) -> None:
+def test_a_suite_with_a_budget_is_raced_before_it_is_timed(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A race that samples; its page is drawn by others."""
+    monkeypatch.setattr("reports.page.build.FIGURES", {})
     write_race(pytester)
     result = pytester.runpytest("suites", "--benchmark", "-v", "--benchmark-json=out.json")
     result.stdout.fnmatch_lines(["*candidate[[]alpha=1[]] PASSED*", "*::race PASSED*", "*::costs PASSED*", "*::gate*",
@@ -258,7 +268,7 @@ def test_a_race_without_candidates_is_skipped(pytester: pytest.Pytester) -> None
     result.stdout.fnmatch_lines(["*no candidate is selected*"])
 
 
-def test_a_candidate_alone_is_sampled_as_far_as_the_first_look(pytester: pytest.Pytester) -> None:
+def test_a_candidate_alone_is_sampled_as_far_as_the_first_look(pytester: pytest.Pytester, painted: None) -> None:
     write_race(pytester)
     pytester.runpytest("suites", "--benchmark", "-k", "candidate and 0.5").assert_outcomes(passed=1, deselected=7)
     assert len(list(pytester.path.rglob("*.png"))) == 4
@@ -269,7 +279,7 @@ def test_benchmark_only_keeps_our_items(pytester: pytest.Pytester) -> None:
     pytester.runpytest("suites", "--benchmark-only").assert_outcomes(passed=1)
 
 
-def test_a_mode_that_the_device_lacks_is_skipped_with_its_reason(pytester: pytest.Pytester) -> None:
+def test_a_mode_that_the_device_lacks_is_skipped_with_its_reason(pytester: pytest.Pytester, painted: None) -> None:
     half = "Candidate(name='half', model='zoo:photo', quantization='fp16')"
     write_suite(pytester, more=f", {half}")
     result = pytester.runpytest("suites", "--benchmark", "-rs", "-k", "candidate and half")
@@ -282,7 +292,8 @@ def test_a_candidate_can_be_named_by_its_id(pytester: pytest.Pytester) -> None:
     pytester.runpytest("suites/tiny.py::candidate[alpha=0.5]", "--benchmark", "--co", "-q").stdout.fnmatch_lines(["*alpha=0.5*"])
 
 
-def test_gates_on_identities_and_on_what_was_promoted_are_asked_of_the_run(pytester: pytest.Pytester) -> None:
+def test_gates_on_identities_and_on_what_was_promoted_are_asked_of_the_run(pytester: pytest.Pytester,
+                                                                           painted: None) -> None:
     file = write_suite(pytester, metrics="('clip_score', 'palette', 'exposure', 'styles', 'structure')")
     file.write_text(file.read_text().replace("gates=[Gate(value=\"coverage\")]", (
         "styles={'photo': 'a photo', 'anime': 'an anime drawing'}, gates=[Gate(value='identities', candidates=['alpha=0.5']), "

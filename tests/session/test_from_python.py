@@ -18,11 +18,12 @@ from reports.analysis import AnalysedRun
 from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 from tests.painted import paint_runs
 from tests.plugin.test_plugin import loaded, write_suite, zoo_cache
+from tests.plugin.test_plugin import painted as painted_images
 from tests.race.painted import DeclaredBench
 from tests.race.painted import suite as painted_suite
 from tests.reports.conftest import hostile_folder, merge_folder
 
-__all__ = ["hostile_folder", "loaded", "merge_folder", "zoo_cache"]
+__all__ = ["hostile_folder", "loaded", "merge_folder", "painted_images", "zoo_cache"]
 ROOT = Path(__file__).parents[2]
 MANUAL = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
 SHOWN = re.findall(r"```python\n(.*?)```", MANUAL, re.DOTALL)
@@ -187,7 +188,8 @@ def test_an_unknown_name_of_the_package_is_refused_with_those_it_has() -> None:
         harness.run_suit  # noqa: B018 - the access is what is tested
 
 
-def test_pytest_goes_on_where_python_stopped(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pytest_goes_on_where_python_stopped(pytester: pytest.Pytester, painted_images: None,
+                                             monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(pytester.path)
     write_suite(pytester)
     run = run_suite("suites/tiny.py", progress=False)

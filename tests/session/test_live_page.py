@@ -14,9 +14,9 @@ from harness.session.live_page import LEAST_SECONDS, LivePage
 from harness.session.options import SessionOptions
 from harness.session.suite_session import SuiteSession
 from tests.fakes import tiny_suite
-from tests.plugin.test_plugin import loaded, write_race, write_suite, zoo_cache
+from tests.plugin.test_plugin import loaded, painted, write_race, write_suite, zoo_cache
 
-__all__ = ["loaded", "zoo_cache"]
+__all__ = ["loaded", "painted", "zoo_cache"]
 SNAPSHOTS = """
 import shutil
 from pathlib import Path
@@ -63,7 +63,7 @@ def pages(pytester: pytest.Pytester) -> list[str]:
     return [file.read_text(encoding="utf-8") for file in sorted((pytester.path / "pages").iterdir())]
 
 
-def test_the_page_is_there_before_the_first_image_and_unfinished_until_the_end(pytester: pytest.Pytester) -> None:
+def test_the_page_is_there_before_the_first_image_and_unfinished_until_the_end(pytester: pytest.Pytester, painted: None) -> None:
     write_suite(pytester)
     pytester.makeconftest(SNAPSHOTS)
     result = pytester.runpytest("suites", "--benchmark", "--live", "-p", "no:cacheprovider")
@@ -83,7 +83,7 @@ def test_the_page_is_there_before_the_first_image_and_unfinished_until_the_end(p
     assert "24 of 24 images; the verdict below is so far only, and may change" in later[-1]
 
 
-def test_a_race_shows_what_its_looks_asked_for(pytester: pytest.Pytester) -> None:
+def test_a_race_shows_what_its_looks_asked_for(pytester: pytest.Pytester, painted: None) -> None:
     write_race(pytester)
     pytester.makeconftest(SNAPSHOTS)
     result = pytester.runpytest("suites", "--benchmark", "--live", "-p", "no:cacheprovider")
@@ -92,7 +92,7 @@ def test_a_race_shows_what_its_looks_asked_for(pytester: pytest.Pytester) -> Non
     assert "What was spent" in pages(pytester)[-1]
 
 
-def test_a_page_that_cannot_be_written_costs_nothing_but_a_line_at_the_end(pytester: pytest.Pytester) -> None:
+def test_a_page_that_cannot_be_written_costs_nothing_but_a_line_at_the_end(pytester: pytest.Pytester, painted: None) -> None:
     write_suite(pytester)
     pytester.makeconftest(FAILING)
     result = pytester.runpytest("suites", "--benchmark", "--live", "-k", "candidate and 0.5", "-p", "no:cacheprovider")
