@@ -42,22 +42,23 @@ def test_an_old_run_folder_gives_the_verdict_it_gave_then(name: str, work: Path)
     assert {key for key in expected if not same(now.get(key), expected[key])} == set()
 
 
-@pytest.mark.parametrize("name", SUITES)
-def test_an_old_run_folder_resumes_without_sampling_and_reports_the_same(
-        name: str, work: Path, pytester: pytest.Pytester) -> None:
-    images = work / "runs" / name / "images"
-    before = {path: path.stat().st_mtime_ns for path in images.rglob("*.png")}
-    journal = work / "runs" / name / "journal.jsonl"
-    sampled_before = [line for line in journal.read_text().splitlines() if '"kind":"sample"' in line]
+def sampled(folder: Path) -> tuple[dict[Path, int], list[str]]:
+    """When each image of a run folder was written, and the journal's lines about them."""
+    lines = (folder / "journal.jsonl").read_text().splitlines()
+    return {path: path.stat().st_mtime_ns for path in folder.rglob("*.png")}, [x for x in lines if '"kind":"sample"' in x]
+
+
+def test_old_run_folders_resume_without_sampling_and_report_the_same(work: Path, pytester: pytest.Pytester) -> None:
+    before = {name: sampled(work / "runs" / name) for name in SUITES}
     pytester.makeconftest("")
-    done = pytester.runpytest_subprocess(work / "suites" / f"{name}.py", "--benchmark", "--runs-dir", work / "runs",
-                                         "--baselines", work / "models" / "baselines", "-q", "-p", "no:cacheprovider")
+    done = pytester.runpytest_subprocess(work / "suites", "--benchmark", "--runs-dir", work / "runs", "--baselines",
+                                         work / "models" / "baselines", "-q", "-p", "no:cacheprovider")
     assert done.ret == 0, done.outlines
-    assert {path: path.stat().st_mtime_ns for path in images.rglob("*.png")} == before
-    assert [line for line in journal.read_text().splitlines() if '"kind":"sample"' in line] == sampled_before
-    expected = json.loads((GOLD / f"{name}.json").read_text())
-    now = facts(work / "runs" / name)
-    assert {key for key in expected if not same(now.get(key), expected[key])} == set()
+    assert {name: sampled(work / "runs" / name) for name in SUITES} == before
+    for name in SUITES:
+        expected = json.loads((GOLD / f"{name}.json").read_text())
+        now = facts(work / "runs" / name)
+        assert {key for key in expected if not same(now.get(key), expected[key])} == set(), name
 
 
 @pytest.mark.parametrize("name", SUITES)

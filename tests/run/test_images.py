@@ -18,11 +18,17 @@ from harness.run.suite_run import Options, SuiteRun
 from harness.run_folder.image_files import ImageFiles
 from harness.zoo import resolve
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid, tiny_suite
+from tests.painted import paint_runs
 
 
 def suite(**changes: object) -> Suite:
     return tiny_suite(**{"candidates": (plain_candidate(),), "baseline": "photo", "gates": (), "metrics": ("exposure",),
                          **changes})
+
+
+@pytest.fixture
+def painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    paint_runs(monkeypatch)
 
 
 def go(root: Path, declared: Suite, **options: object) -> dict[str, object]:
@@ -43,6 +49,7 @@ def records(root: Path, kind: type) -> list[object]:
     return [r for r in Journal(root / "runs" / "tiny" / "journal.jsonl").read()[0] if isinstance(r, kind)]
 
 
+@pytest.mark.usefixtures("painted")
 @pytest.mark.parametrize("larger", [
     {"prompts": PROMPTS}, {"prompts": PROMPTS[:3], "seeds": (5, 1)}, {"prompts": PROMPTS[:3], "guidance_scales": (2, 4, 1)}])
 def test_a_larger_suite_samples_only_what_is_new(tmp_path: Path, larger: dict[str, object]) -> None:
@@ -108,6 +115,7 @@ def test_memory_refused_for_one_image_is_the_candidates_result_and_others_go_on(
     assert [fit.batch_size for fit in records(tmp_path, Fit)] == [4, 2, 1]  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("painted")
 def test_a_shared_folder_gives_images_to_another_run(tmp_path: Path) -> None:
     address = f"folder:{tmp_path / 'shared'}"
     go(tmp_path / "one", suite(), cache=address)
@@ -125,6 +133,7 @@ def test_the_distance_of_batches_from_single_images_is_measured_once_on_the_base
     assert len({f.cell for f in floors}) == len(floors)  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("painted")
 def test_an_altered_image_is_found_and_made_again(tmp_path: Path) -> None:
     go(tmp_path, suite())
     image = sorted(tmp_path.rglob("*.png"))[3]
@@ -199,6 +208,7 @@ def test_a_candidate_without_one_image_fails_by_name(tmp_path: Path, monkeypatch
     assert "all 5 images are unusable" in again["bad"][0].message  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("painted")
 def test_a_suite_without_guidance_has_a_noise_floor_too(tmp_path: Path) -> None:
     go(tmp_path, suite(grid=tiny_grid(guidance_scales=(1,))))
     assert {f.cell.guidance for f in records(tmp_path, NoiseFloor)} == {1}  # type: ignore[attr-defined]
@@ -214,6 +224,7 @@ def test_an_adapter_in_two_stretches_is_covered_once_and_for_all(tmp_path: Path)
     assert {"adapter zoo:sketch from 0 to 0.5", "adapter zoo:sketch from 0.5 to 1"} <= {stage for stage, _ in rows}
 
 
+@pytest.mark.usefixtures("painted")
 def test_a_batch_curve_that_crashes_keeps_the_timing_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def crash(name: str, *_: object) -> object:
         if name == "b":
@@ -234,6 +245,7 @@ def test_a_batch_curve_that_crashes_keeps_the_timing_of_all(tmp_path: Path, monk
         run.close()
 
 
+@pytest.mark.usefixtures("painted")
 def test_every_metric_is_journalled_once_for_every_image(tmp_path: Path) -> None:
     """Measured while others are sampled, or afterwards: never both."""
     pair = (plain_candidate(), plain_candidate("b", model="zoo:anime"))
@@ -245,6 +257,7 @@ def test_every_metric_is_journalled_once_for_every_image(tmp_path: Path) -> None
                if m.metric == "psnr")  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("painted")
 def test_a_metric_that_fails_on_one_image_keeps_the_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from harness.metrics import METRICS
 
@@ -264,6 +277,7 @@ def test_a_metric_that_fails_on_one_image_keeps_the_others(tmp_path: Path, monke
     assert len(records(tmp_path, Sample)) == 10
 
 
+@pytest.mark.usefixtures("painted")
 def test_a_disk_that_fills_up_half_way_loses_nothing_and_the_next_run_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                                                ) -> None:
     write, count = ImageFiles.write, []
@@ -278,11 +292,12 @@ def test_a_disk_that_fills_up_half_way_loses_nothing_and_the_next_run_goes_on(tm
     (failure,) = go(tmp_path, suite())["photo"]  # type: ignore[misc]
     assert (failure.stage, failure.error) == ("sample", "OSError")
     assert "No space left" in failure.message
-    monkeypatch.undo()
+    monkeypatch.setattr(ImageFiles, "write", write)
     assert finished(go(tmp_path, suite())) == (5, 5)
     assert not list(tmp_path.rglob("*.tmp"))
 
 
+@pytest.mark.usefixtures("painted")
 def test_a_model_file_that_changed_between_two_runs_is_sampled_anew_and_the_old_images_stay(tmp_path: Path) -> None:
     mine = suite(candidates=(plain_candidate(model=Checkpoint(path="mine.safetensors", config="zoo:config")),))
     shutil.copyfile(resolve("zoo:photo"), tmp_path / "mine.safetensors")
@@ -297,6 +312,7 @@ def test_a_model_file_that_changed_between_two_runs_is_sampled_anew_and_the_old_
     assert finished(go(tmp_path, mine)) == (0, 10)
 
 
+@pytest.mark.usefixtures("painted")
 def test_fresh_takes_no_image_from_a_candidate_of_the_same_weights(tmp_path: Path) -> None:
     go(tmp_path, suite())
     renamed = suite(candidates=(plain_candidate("other"),), baseline="other")

@@ -165,22 +165,22 @@ def test_a_difference_of_shares_may_be_negative_and_keeps_its_t_interval() -> No
     assert e.low < 0
 
 
-def test_the_cluster_bootstrap_covers_the_truth_in_93_to_97_percent_of_runs() -> None:
+def test_the_cluster_bootstrap_covers_the_truth_in_92_to_98_percent_of_runs() -> None:
     rng = np.random.default_rng(21)
     clusters = np.repeat(np.arange(PROMPTS), SEEDS).tolist()
-    runs = [bootstrap_interval(simulated(rng, 0.7).ravel(), clusters, draws=599, seed=i) for i in range(1000)]
-    assert 0.93 <= np.mean([e.low <= 0.7 <= e.high for e in runs if e.low is not None and e.high is not None]) <= 0.97
+    runs = [bootstrap_interval(simulated(rng, 0.7).ravel(), clusters, draws=599, seed=i) for i in range(300)]
+    assert 0.92 <= np.mean([e.low <= 0.7 <= e.high for e in runs if e.low is not None and e.high is not None]) <= 0.98
 
 
 def test_for_skewed_prompts_the_bootstrap_covers_more_often_than_t() -> None:
     rng = np.random.default_rng(5)
     held = {"t": 0, "bootstrap": 0}
-    for i in range(600):
+    for i in range(200):
         x = rng.exponential(1.0, 20) ** 2  # the mean is 2
         for name, e in (("t", cluster_interval(x, list(range(20)))),
                         ("bootstrap", bootstrap_interval(x, list(range(20)), draws=599, seed=i))):
             held[name] += e.low is not None and e.high is not None and e.low <= 2.0 <= e.high
-    assert held["bootstrap"] > held["t"] + 15
+    assert held["bootstrap"] > held["t"] + 5
 
 
 def test_the_bootstrap_of_values_without_spread_or_of_one_prompt_is_the_plain_estimate() -> None:

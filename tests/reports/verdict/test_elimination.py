@@ -187,7 +187,7 @@ def test_a_race_under_a_constraint_keeps_the_best_cell_that_keeps_it(merge_run: 
     given = replace(given, objective=Objective(constraints=(Constraint(metric="clipped_share", at_most=0.1),)))
     truth = {(a, g): 4 * np.log(g) - 2 * (a - 0.5) ** 2 for a in ALPHAS for g in SCALES}
     lost, right = 0, 0
-    for seed in range(10):  # CFG 8 clips 11.5 %: the leader at first, open for some looks, then ruled out; CFG 5 keeps the limit
+    for seed in range(4):  # CFG 8 clips 11.5 %: the leader at first, open for some looks, then ruled out; CFG 5 keeps the limit
         rng = np.random.default_rng(seed)
         table = images(given, truth, noise=1.3, seed=seed)
         own = {p.id: rng.normal(0, 0.02) for p in given.grid.prompts}
@@ -197,8 +197,8 @@ def test_a_race_under_a_constraint_keeps_the_best_cell_that_keeps_it(merge_run: 
         dropped = {(d.candidate, d.guidance) for r in raced.results for d in r.dropped if not d.why}
         lost += ("alpha=0.5", 5.0) in dropped
         right += raced.verdict.guidance == 5.0
-    assert lost <= 1
-    assert right >= 9
+    assert lost == 0
+    assert right >= 3
 
 
 def test_a_cell_that_lacks_images_cannot_compete_and_is_named() -> None:

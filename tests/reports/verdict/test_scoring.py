@@ -170,12 +170,12 @@ def test_a_constraint_that_was_not_measured_takes_no_share_of_the_error() -> Non
 def test_cells_just_beyond_a_limit_rarely_cost_the_best_one_that_keeps_it() -> None:
     rng = np.random.default_rng(5)
     lost = 0
-    for _ in range(200):  # one cell clearly keeps the limit; 19 better ones are beyond it by a hair
+    for _ in range(60):  # one cell clearly keeps the limit; 19 better ones are beyond it by a hair
         rows = [("good" if i == 0 else f"c{i}", f"p{p}", "select", 1, 3.0, rng.normal(0 if i == 0 else 20),
                  5.0 if i == 0 else rng.normal(10.001)) for i in range(20) for p in range(8)]
         given = pd.DataFrame(rows, columns=["candidate", "prompt", "split", "seed", "guidance", "objective", "chroma"])
         lost += not score_table(given, limited([Constraint(metric="chroma", at_most=10.0)], ROWS))[0].tied
-    assert lost <= 10
+    assert lost <= 5
 
 
 def test_dropped_cells_do_not_compete_and_their_fewer_images_make_no_other_cell_incomplete() -> None:
