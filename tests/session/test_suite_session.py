@@ -9,6 +9,7 @@ import pytest
 
 from harness import Candidate, Gate
 from harness.run.progress import Silent
+from harness.run.suite_run import SuiteRun
 from harness.session.session import Session
 from harness.session.suite_session import SuiteSession
 from harness.session.terminal import closing, tables
