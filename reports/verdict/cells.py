@@ -118,11 +118,9 @@ def _uneven(run: Run) -> list[str]:
     """Whose latency cannot be compared with the baseline's, because the machine was slower for one of the two."""
     base = run.suite.baseline
     ratios = {c.name: ratio for c in run.suite.candidates if (ratio := slowdown(run, c.name, base)) != 1.0}
-    said = [f"The latency of {label(run, n)} is not comparable with that of {label(run, base)}: the machine was {ratio:.1f} "
-            f"times slower while {label(run, n)} was timed." for n, ratio in ratios.items() if ratio > 1]
-    if hurried := [n for n, ratio in ratios.items() if ratio < 1]:
-        most = max(1 / ratios[n] for n in hurried)
-        said.append(f"The latency of {words.listed([label(run, n) for n in hurried])} is not comparable with that of "
-                    f"{label(run, base)}: the machine was {'up to ' if len(hurried) > 1 else ''}{most:.1f} times slower while "
-                    f"{label(run, base)} was timed.")
-    return said
+    slower = {name: ratio for name, ratio in ratios.items() if ratio > 1}
+    faster = {name: 1 / ratio for name, ratio in ratios.items() if ratio < 1}
+    those = "they were" if len(slower) > 1 else "".join(f"{label(run, name)} was" for name in slower)
+    return [f"The latency of {words.listed([label(run, name) for name in times])} is not comparable with that of "
+            f"{label(run, base)}: the machine was {'up to ' if len(times) > 1 else ''}{max(times.values()):.1f} times slower "
+            f"while {timed} timed." for times, timed in ((slower, those), (faster, f"{label(run, base)} was")) if times]

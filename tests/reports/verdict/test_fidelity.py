@@ -86,6 +86,15 @@ def test_a_baseline_timed_on_a_slower_machine_is_named_once(quantization_run: Ru
                     "slower while fp32 was timed."]
 
 
+def test_candidates_timed_on_a_slower_machine_share_one_caveat(quantization_run: Run) -> None:
+    slow = {name: replace(quantization_run.latency[name], yardstick=(seconds,))
+            for name, seconds in (("bf16", 0.02), ("int8", 0.03))}
+    rec = recommend(replace(quantization_run, latency={**quantization_run.latency, **slow}))
+    said = [c for c in rec.caveats if "not comparable" in c]
+    assert len(said) == 1
+    assert all(fact in said[0] for fact in ("bf16 and int8", "fp32", "up to 3.0 times"))
+
+
 @pytest.mark.parametrize("yardstick", [(), (0.0118,), (0.0085,)])
 def test_yardsticks_that_are_unknown_or_nearly_alike_let_latencies_be_compared(quantization_run: Run,
                                                                                yardstick: tuple[float, ...]) -> None:
