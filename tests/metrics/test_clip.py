@@ -96,7 +96,7 @@ def test_the_hash_follows_the_weights(tiny_clip):
 
 
 def test_weights_trained_with_quickgelu_are_refused_under_gelu(tmp_path):
-    with pytest.raises(ScorerError, match="write 'ViT-B-32-quickgelu:"):
+    with pytest.raises(ScorerError, match="ViT-B-32-quickgelu:"):
         _check_activation("ViT-B-32", tmp_path / "vit_b_32-openai.safetensors", "GELU")
     _check_activation("ViT-B-32-quickgelu", tmp_path / "vit_b_32-openai.safetensors", "QuickGELU")
     _check_activation("ViT-B-32", tmp_path / "laion2b_s34b_b79k.safetensors", "GELU")
