@@ -70,7 +70,8 @@ def shown(folder: Path) -> dict[str, list[str]]:
              notebook_view(run, recommendation, verdicts, [HOSTILE], HOSTILE)]
     return {
         "terminal": [printed(summary.terminal_table(run, recommendation, verdicts)), printed(comparing.terminal(compared)),
-                     printed(trending.terminal(trend)), *summary.closing_lines(run, recommendation, Path("report.html"))],
+                     printed(trending.terminal(trend)),
+                     *summary.closing_lines(run, recommendation, verdicts, Path(f"{HOSTILE}.html"))],
         "markdown": [summary.markdown(run, recommendation, verdicts), comparing.markdown(compared)],
         # plotly's own code holds control characters; the data of a page is in scripts with a type.
         "page": [re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL) for page in pages],
