@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness import Candidate, Checkpoint, Suite
-from harness.records import Failure, Finished, Journal, Latency, Measurement
+from harness.records import Failure, Finished, Journal, Latency, Measurement, Sample
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.run_folder.folder import RunInUseError
@@ -109,6 +109,8 @@ def test_fresh_starts_over_for_the_selected_and_touches_nobodys_files(tmp_path: 
     untouched = [p for p, when in made.items() if p.stat().st_mtime_ns == when]
     assert len(untouched) == 11
     assert holiday in untouched
+    named = [r.candidate for r in records(tmp_path, Sample) if isinstance(r, Sample)]
+    assert (named.count("mine"), named.count("photo")) == (10, 10), "what was forgotten is in the journal no more"
 
 
 def test_lost_coverage_is_made_good(tmp_path: Path) -> None:
