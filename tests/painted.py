@@ -28,8 +28,8 @@ class PaintedBench(Workbench):
 def colour(candidate: str, key: str) -> Any:
     """A candidate ready to be painted: every image follows from its key and the cell."""
     phase = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu"), key=key)
-    row = Coverage(candidate=candidate, stage="merge", component="unet", keys={})
-    return SimpleNamespace(phases=(phase,), coverage=(row,))
+    rows = tuple(Coverage(candidate=candidate, stage="merge", component=part, keys={}) for part in ("unet", "vae"))
+    return SimpleNamespace(phases=(phase,), coverage=rows)
 
 
 def paint(phases: Any, grid: Grid, todo: Any, texts: object = None, broken: Callable[[Cell, str], None] | None = None,
