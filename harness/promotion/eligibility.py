@@ -28,15 +28,13 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
         raise PromotionError(f"{who}: the run is incomplete: {'; '.join(evidence.unfinished[:_SHOWN])}{more}. Run the suite "
                              "again")
     allowed = ("passed", "inconclusive") if policy == "inconclusive=pass" else ("passed",)
-    excused = {gate.name for gate in evidence.suite.gates if first and gate.not_worse_than == PROMOTED}
     if bad := [r for r in evidence.verdicts if r.status not in allowed
-               and not (r.status == "not_measured" and r.gate in excused)]:
+               and not (first and r.status == "not_measured" and r.other == PROMOTED)]:
         reasons = "; ".join(f"gate {r.gate!r} on candidate {r.candidate!r} is {r.status.replace('_', ' ')} "
                          f"(limit {r.limit}, observed {_interval(r.observed, r.low, r.high)}: {r.reason})" for r in bad)
         undecided = all(r.status == "inconclusive" for r in bad)
         do = "Use more prompts or seeds, or allow it with --policy inconclusive=pass" if undecided else "Nothing was promoted"
-        asking = {gate.name for gate in evidence.suite.gates if gate.not_worse_than == PROMOTED}
-        if all(r.status == "not_measured" and r.gate in asking for r in bad):
+        if all(r.status == "not_measured" and r.other == PROMOTED for r in bad):
             do = "Run the suite again to load the values of the last promotion (nothing is sampled again), then promote"
         raise PromotionError(f"{who}: {reasons}. {do}")
     if not any(r.candidate == evidence.candidate for r in evidence.verdicts):

@@ -264,7 +264,7 @@ class Race:
             run = self._read()
             recommendation = recommend(run)
             undecided = [v for v in judge(run, recommendation) if v.status == "inconclusive"
-                         and gate_kind(v.gate.partition(" ")[0]).of_images]
+                         and gate_kind(v.value).of_images]
             at = recommendation.guidance
             scales = (float(at),) if at is not None else tuple(map(float, self.suite.grid.guidance_scales))
             plan = Rectangle(candidates=self._allowed(self._judged_with(undecided)), guidances=scales, prompts=prompts,
@@ -277,8 +277,7 @@ class Race:
     def _judged_with(self, verdicts: Sequence[Verdict]) -> tuple[str, ...]:
         """Whose images decide these verdicts: those judged, those they are compared with, and the baseline, which the metrics
         that need a reference are measured against."""
-        against = {gate.name: gate.not_worse_than for gate in self.suite.gates}
-        names = {v.candidate for v in verdicts} | {against.get(v.gate) for v in verdicts}
+        names = {v.candidate for v in verdicts} | {v.other for v in verdicts}
         names = names - {BASELINE} | ({self.suite.baseline} if names else set())
         return tuple(c.name for c in self.suite.candidates if c.name in names)
 

@@ -7,7 +7,6 @@ from typing import Any, Final
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from harness.declare import Gate
 from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
 from reports.figures import look as style
@@ -25,15 +24,13 @@ WRONG_SIDE: Final = "rgba(215,38,61,0.10)"
 def against_limits(run: Run, rec: Recommendation) -> Any:
     """One row per judged gate with an interval, on an axis of its own: the interval, the limit, the wrong side shaded. Counts
     (coverage, failures) have no interval and are in the table alone. None where nothing was judged."""
-    declared = {gate.name: gate for gate in run.suite.gates}
-    shown = [(v, declared[v.gate]) for v in judge(run, rec) if v.low is not None and v.status in COLOURS
-             and v.gate in declared and not gate_kind(declared[v.gate].value).exact]
+    shown = [v for v in judge(run, rec) if v.low is not None and v.status in COLOURS and not gate_kind(v.value).exact]
     if not shown:
         return None
     figure = make_subplots(rows=len(shown), cols=1, vertical_spacing=min(0.6, 0.55 / len(shown)),
-                           subplot_titles=[_said(run, v, gate) for v, gate in shown])
-    for row, (v, gate) in enumerate(shown, start=1):
-        _row(figure, row, v, limit_of(run, gate))
+                           subplot_titles=[_said(run, v) for v in shown])
+    for row, v in enumerate(shown, start=1):
+        _row(figure, row, v)
     style.finish(figure, 40 + ROW * len(shown))
     figure.update_yaxes(visible=False, range=[-1, 1])
     for note in figure.layout.annotations:
@@ -42,20 +39,9 @@ def against_limits(run: Run, rec: Recommendation) -> Any:
     return figure
 
 
-def limit_of(run: Run, gate: Gate) -> tuple[float, bool]:
-    """The limit of a gate as a number on the axis of its verdict's interval, and whether less is right."""
-    fewer = run.row(gate.value).fewer
-    if gate.at_least is not None:
-        return gate.at_least, False
-    if gate.at_most is not None:
-        return gate.at_most, True
-    if gate.ratio is not None:
-        return gate.ratio, fewer
-    return (gate.margin if fewer else -gate.margin), fewer
-
-
-def _row(figure: Any, row: int, v: Verdict, limit: tuple[float, bool]) -> None:
-    at, fewer = limit
+def _row(figure: Any, row: int, v: Verdict) -> None:
+    fewer = v.at_most is not None
+    at = next(limit for limit in (v.at_most, v.at_least, 0.0) if limit is not None)
     low, high, mean = (float(x if x is not None else at) for x in (v.low, v.high, v.observed))
     room = 0.25 * max(max(high, at) - min(low, at), 1e-9)
     ends = (min(low, at) - room, max(high, at) + room)
@@ -72,8 +58,8 @@ def _row(figure: Any, row: int, v: Verdict, limit: tuple[float, bool]) -> None:
     figure.update_xaxes(range=list(ends), row=row, col=1, nticks=7)
 
 
-def _said(run: Run, v: Verdict, gate: Gate) -> str:
+def _said(run: Run, v: Verdict) -> str:
     known = v.candidate in {c.name for c in run.suite.candidates}
     who = label(run, v.candidate) if known else words.visible(v.candidate)
-    observed = f"{words.number(v.observed)} ×" if v.is_ratio else words.number(v.observed, run.row(gate.value))
-    return style.text(f"{v.status.replace('_', ' ')}: {words.title(run.row(gate.value))} {v.limit} · {who}, {observed}")
+    observed = f"{words.number(v.observed)} ×" if v.ratio else words.number(v.observed, run.row(v.value))
+    return style.text(f"{v.status.replace('_', ' ')}: {words.title(run.row(v.value))} {v.limit} · {who}, {observed}")

@@ -18,28 +18,29 @@ PASSED: Final = "passed"
 FAILED: Final = "failed"
 INCONCLUSIVE: Final = "inconclusive"
 NOT_MEASURED: Final = "not_measured"
-TIMES: Final = " × "
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verdict:
-    """One gate on one candidate. `observed`, `low` and `high` are in the value's unit: a difference for not_worse_than, and
-    where that has a ratio the ratio to the other (`is_ratio`). `limit` is what they were held against, as written in the
-    suite."""
+    """One gate on one candidate. `gate` is its name, `value` what it judges, `other` what it compares with (None for a limit).
+
+    `observed`, `low` and `high` are in the value's unit: a difference from the other, or with `ratio` how many times the other's
+    value. They pass from `at_least` on, or up to `at_most`; the other of these is None. `limit` says the same in words.
+    """
 
     gate: str
     candidate: str
+    value: str
+    other: str | None
+    ratio: bool
+    at_least: float | None
+    at_most: float | None
     status: str
     observed: float | None
     low: float | None
     high: float | None
     limit: str
     reason: str
-
-    @property
-    def is_ratio(self) -> bool:
-        """Whether `observed`, `low` and `high` are times the other's value, and have no unit."""
-        return TIMES in self.limit and self.limit.startswith(("at most ", "at least "))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,10 @@ def decide(low: float | None, high: float | None, *, at_least: float | None = No
 
 def verdict(run: Run, gate: Gate, name: str, status: str, observed: Estimate, reason: str = "") -> Verdict:
     """The verdict with its limit in words."""
-    return Verdict(gate=gate.name, candidate=name, status=status, observed=observed.mean, low=observed.low, high=observed.high,
+    at_least, at_most = limits_of(gate, run.row(gate.value))
+    ratio = gate.ratio is not None and gate.not_worse_than is not None and not gate_kind(gate.value).exact
+    return Verdict(gate=gate.name, candidate=name, value=gate.value, other=gate.not_worse_than, ratio=ratio, at_least=at_least,
+                   at_most=at_most, status=status, observed=observed.mean, low=observed.low, high=observed.high,
                    limit=words.visible(_limit(gate, run.row(gate.value))), reason=words.visible(reason or observed.why))
 
 
@@ -79,7 +83,7 @@ def decided(run: Run, gate: Gate, name: str, seen: Seen) -> Verdict:
         why = run.failure_of(name) or seen.estimate.why or decisive.why or run.why_missing(name, gate.value) or seen.note
         return verdict(run, gate, name, NOT_MEASURED, seen.estimate, why)
     reason = f"{seen.note}{_without_ratio(value, gate, seen)}"
-    return verdict(run, gate, name, _status(gate, seen, value.fewer), seen.estimate, reason)
+    return verdict(run, gate, name, _status(gate, seen, value), seen.estimate, reason)
 
 
 def _without_ratio(value: ValueSpec, gate: Gate, seen: Seen) -> str:
@@ -91,12 +95,24 @@ def _without_ratio(value: ValueSpec, gate: Gate, seen: Seen) -> str:
             f"{words.signed(of.mean, value)} {words.interval(of.low, of.high, value)}")
 
 
-def _status(gate: Gate, seen: Seen, fewer: bool) -> str:
-    of = seen.times or seen.estimate
+def _status(gate: Gate, seen: Seen, value: ValueSpec) -> str:
+    at_least, at_most = limits_of(gate, value)
+    if seen.times is None:
+        return decide(seen.estimate.low, seen.estimate.high, at_least=at_least, at_most=at_most)
+    less = at_most is not None
+    return decide(seen.times.low, seen.times.high, at_least=None if less else 0.0, at_most=0.0 if less else None)
+
+
+def limits_of(gate: Gate, value: ValueSpec) -> tuple[float | None, float | None]:
+    """What the observed interval is held against, as (at least, at most); one of the two is None. An exact count without a limit
+    must be 0."""
+    if gate_kind(gate.value).exact:
+        return None, gate.at_most or 0.0
     if gate.not_worse_than is None:
-        return decide(of.low, of.high, at_least=gate.at_least, at_most=gate.at_most)
-    worst = 0.0 if seen.times else gate.ratio if gate.ratio is not None else gate.margin if fewer else -gate.margin
-    return decide(of.low, of.high, at_most=worst) if fewer else decide(of.low, of.high, at_least=worst)
+        return (gate.at_least, None) if gate.at_least is not None else (None, gate.at_most)
+    if gate.ratio is not None:
+        return (None, gate.ratio) if value.fewer else (gate.ratio, None)
+    return (None, gate.margin) if value.fewer else (-gate.margin, None)
 
 
 def not_measured(run: Run, gate: Gate, name: str, why: str) -> Verdict:
@@ -120,7 +136,7 @@ def _limit(gate: Gate, value: ValueSpec) -> str:
     if gate_kind(gate.value).exact:
         return f"at most {gate.at_most or 0:g}"
     if gate.not_worse_than is not None and gate.ratio is not None:
-        return f"{'at most' if value.fewer else 'at least'} {gate.ratio:g}{TIMES}{gate.not_worse_than}'s"
+        return f"{'at most' if value.fewer else 'at least'} {gate.ratio:g} × {gate.not_worse_than}'s"
     if gate.not_worse_than is not None:
         return f"not worse than {gate.not_worse_than} by more than {words.number(gate.margin, value)}"
     number = gate.at_least if gate.at_least is not None else gate.at_most

@@ -4,7 +4,7 @@ own, cost_table.py)."""
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any
 
 import pandas as pd
 
@@ -26,25 +26,22 @@ from reports.verdict.style_consistency import style_consistency
 
 MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}
 
-NONE_LOST: Final = "at most 0"
-"""The limit of a gate that a sentence says better (see GateKind)."""
 
 
 def gate_rows(run: Run, verdicts: list[Verdict], pick: str | None = None) -> list[dict[str, Any]]:
     """One row per verdict: mark, status, what was asked, what was observed with its interval, and why."""
     rows = []
     for v in verdicts:
-        value = v.gate.split(" ")[0]
-        spec, kind = run.row(value), gate_kind(value)
+        spec, kind = run.row(v.value), gate_kind(v.value)
         exact = v.low == v.high and kind.exact
         observed = f"{v.observed:.0f}" if exact and v.observed is not None else words.number(v.observed, spec)
-        if v.is_ratio and v.observed is None and v.status in (PASSED, INCONCLUSIVE, "failed"):
+        if v.ratio and v.observed is None and v.status in (PASSED, INCONCLUSIVE, "failed"):
             observed = "no ratio"
-        if v.is_ratio and v.observed is not None:
+        if v.ratio and v.observed is not None:
             observed = f"{words.number(v.observed)} × {words.interval(v.low, v.high)}"
         elif not exact and v.observed is not None and kind.noise != "reading":
             observed += f" {words.interval(v.low, v.high, spec)}"
-        asked, limit = (kind.kept, "") if kind.kept and v.limit == NONE_LOST else (words.title(spec), v.limit)
+        asked, limit = (kind.kept, "") if kind.kept and v.at_most == 0 else (words.title(spec), v.limit)
         rows.append({"of_pick": v.candidate == pick, "mark": MARKS[v.status], "status": v.status,
                      "said": v.status.replace("_", " "), "value": asked, "limit": limit,
                      "observed": observed, "reason": v.reason,

@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from harness.declare import Gate
-from reports.figures.gates import against_limits, limit_of
+from reports.figures.gates import against_limits
 from reports.gates import judge
+from reports.gates.verdict import limits_of
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
@@ -16,11 +17,10 @@ from reports.verdict.recommending import recommend
 
 def test_every_judged_interval_has_a_row_and_counts_have_none(merge_run: Run, merge_verdict: Recommendation) -> None:
     figure = against_limits(merge_run, merge_verdict)
-    judged = [v for v in judge(merge_run, merge_verdict) if v.low is not None and not v.gate.startswith("coverage")]
+    judged = [v for v in judge(merge_run, merge_verdict) if v.low is not None and v.value != "coverage"]
     assert [t.x[0] for t in figure.data] == pytest.approx([v.observed for v in judged])
     lines = [shape.x0 for shape in figure.layout.shapes if shape.type == "line"]
-    declared = {gate.name: gate for gate in merge_run.suite.gates}
-    assert lines == pytest.approx([limit_of(merge_run, declared[v.gate])[0] for v in judged])
+    assert lines == pytest.approx([v.at_least if v.at_most is None else v.at_most for v in judged])
     assert [t.error_x.array[0] for t in figure.data] == pytest.approx([v.high - v.observed for v in judged])
 
 
@@ -32,7 +32,8 @@ def test_every_judged_interval_has_a_row_and_counts_have_none(merge_run: Run, me
     (Gate(value="peak_bytes", not_worse_than="baseline", ratio=1.1), 1.1, True),
     (Gate(value="clip_score", not_worse_than="baseline", ratio=0.95), 0.95, False)])
 def test_the_limit_stands_where_the_gate_says(merge_run: Run, gate: Gate, at: float, fewer: bool) -> None:
-    assert limit_of(merge_run, gate) == (at, fewer)
+    expected = (None, at) if fewer else (at, None)
+    assert limits_of(gate, merge_run.row(gate.value)) == expected
 
 
 def test_a_suite_without_gates_has_no_such_figure(quantization_run: Run) -> None:

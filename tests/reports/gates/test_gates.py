@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -144,3 +145,27 @@ def test_a_cost_nobody_measured_is_not_measured_and_says_why(merge_run: Run, mer
 
 def test_without_a_pick_a_gate_for_the_pick_is_not_measured(merge_run: Run, merge_verdict: Recommendation) -> None:
     assert judged(merge_run, replace(merge_verdict, pick=None), Gate(value="failures", at_most=0)).status == "not_measured"
+
+
+@pytest.mark.parametrize(("gate", "other", "ratio", "limits"), [
+    (Gate(value="clip_score", at_least=20.0), None, False, (20.0, None)),
+    (Gate(value="clipped_share", at_most=0.1), None, False, (None, 0.1)),
+    (Gate(value="clip_score", not_worse_than="baseline", margin=0.5), "baseline", False, (-0.5, None)),
+    (Gate(value="clip_score", not_worse_than="baseline", ratio=0.9), "baseline", True, (0.9, None)),
+    (Gate(value="seconds_per_image", not_worse_than="baseline", ratio=1.2), "baseline", True, (None, 1.2)),
+    (Gate(value="coverage"), None, False, (None, 0.0)), (Gate(value="failures", at_most=3), None, False, (None, 3)),
+    (Gate(value="failure_rate", at_most=0.1), None, False, (None, 0.1))])
+def test_a_verdict_says_what_it_judges_as_fields(merge_run: Run, merge_verdict: Recommendation, gate: Gate, other: str | None,
+                                                 ratio: bool, limits: tuple[float | None, float | None]) -> None:
+    found = judged(merge_run, merge_verdict, gate)
+    assert (found.gate, found.value, found.other, found.ratio) == (gate.name, gate.value, other, ratio)
+    assert (found.at_least, found.at_most) == limits
+
+
+@pytest.mark.parametrize("value", ["clip_score", "clipped_share", "seconds_per_image", "peak_bytes"])
+@pytest.mark.parametrize("limit", [{"at_least": 0.5}, {"at_most": 0.5}, {"not_worse_than": "baseline", "margin": 0.1},
+                                   {"not_worse_than": "baseline", "ratio": 1.05}])
+def test_the_status_follows_from_the_interval_and_the_limits_alone(merge_run: Run, merge_verdict: Recommendation, value: str,
+                                                                   limit: dict[str, Any]) -> None:
+    found = judged(merge_run, merge_verdict, Gate(value=value, **limit))
+    assert found.status == decide(found.low, found.high, at_least=found.at_least, at_most=found.at_most)
