@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from reports.read.comparable import costs_otherwise
 from reports.read.run import Run
 from reports.verdict.costs import UNEVEN, peak_memory, seconds_per_image
 
@@ -15,8 +16,6 @@ WORSE: Final = "worse"
 TIED: Final = "tied"
 CHANGED: Final = "changed"
 ABSENT: Final = "not measured"
-MACHINE: Final = ("device", "device_name", "cpu", "cuda", "packages.torch")
-"""Facts that must agree before seconds and bytes of two runs are held against each other."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,10 +53,8 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[tu
 
 def ratios(a: Run, b: Run) -> tuple[Cost, ...]:
     """Seconds per image and peak bytes of every common candidate, B over A, where one machine and one torch took both."""
-    facts = [flat(run.environment) for run in (a, b)]
-    odd = [f"{n.removeprefix('packages.')} ({facts[0].get(n, 'not stated')} and {facts[1].get(n, 'not stated')})"
-           for n in MACHINE if facts[0].get(n) != facts[1].get(n)]
-    why = f"not compared: not the same {', '.join(odd)}" if odd else ""
+    differing = costs_otherwise(*((run.environment, run.head.get("sampling", {})) for run in (a, b)))
+    why = f"not compared: not the same {differing}" if differing else ""
     found = []
     for name in common(a, b):
         found += [_seconds(a, b, name, why), _bytes(a, b, name, why)]

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
 
 import pandas as pd
 
@@ -14,13 +13,11 @@ from harness.records import Journal, Sample, ValueSpec
 from reports import formatting as words
 from reports.compare.costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost, common, differences, flat, ratios
 from reports.gates import Verdict, judge
+from reports.read.comparable import last_bits, measured_in, measured_otherwise, prompts_of, same_prompts, sampled_otherwise
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, holm, paired_difference
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
-
-SAMPLING: Final = ("sampler", "steps", "width", "height", "version")
-"""Settings without which the images of one cell are no pair: another trajectory, another size, other sampling code."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,17 +155,15 @@ def _declared(a: Run, b: Run) -> tuple[tuple[str, str, str], ...]:
 
 def _prompts(a: Run, b: Run) -> tuple[set[str], list[str]]:
     """The prompts that are the same in both, and a note on those whose text is another one."""
-    texts = [{p.id: (p.text, p.negative) for p in run.suite.grid.prompts} for run in (a, b)]
-    shared = texts[0].keys() & texts[1].keys()
-    same = {p for p in shared if texts[0][p] == texts[1][p]}
-    other = len(shared) - len(same)
+    texts = (prompts_of(a), prompts_of(b))
+    same = same_prompts(*texts)
+    other = len(texts[0].keys() & texts[1].keys()) - len(same)
     return same, [f"{words.plural(other, 'prompt')} with the same identifier and another text: left out."] if other else []
 
 
 def _batch_notes(a: Run, b: Run) -> list[str]:
-    differ = [n for n in ("batch_size", "device") if a.head["sampling"].get(n) != b.head["sampling"].get(n)]
-    return [f"Sampled with another {' and another '.join(n.replace('_', ' ') for n in differ)}: the noise is the same, the last "
-            "bits of images are not."] if differ else []
+    differing = last_bits(a.head["sampling"], b.head["sampling"])
+    return [f"Sampled with another {differing}: the noise is the same, the last bits of images are not."] if differing else []
 
 
 def _values(a: Run, b: Run) -> list[str]:
@@ -181,10 +176,9 @@ def _refused(a: Run, b: Run) -> dict[str, str]:
     """Why values are not compared; under "" what stands against all of them."""
     if not common(a, b):
         return {"": "no candidate of that name is in both runs"}
-    if odd := [n for n in SAMPLING if a.head["sampling"].get(n) != b.head["sampling"].get(n)]:
-        said = ", ".join(f"{n} {a.head['sampling'].get(n)} and {b.head['sampling'].get(n)}" for n in odd)
-        return {"": f"sampled with other settings ({said}), so that no image of the one is the pair of an image of the other; "
-                    "unpaired differences are not made"}
+    if differing := sampled_otherwise(a.head["sampling"], b.head["sampling"]):
+        return {"": f"sampled with other settings ({differing}), so that no image of the one is the pair of an image of the "
+                    "other; unpaired differences are not made"}
     found = {v: why for v in _values(a, b) if (why := _why_not(a, b, v))}
     if not found.get("objective") and (why := _objective(a, b, found)):
         found["objective"] = why
@@ -192,27 +186,9 @@ def _refused(a: Run, b: Run) -> dict[str, str]:
 
 
 def _why_not(a: Run, b: Run, value: str) -> str:
-    mine, theirs = a.values.get(value), b.values.get(value)
-    if mine is None or theirs is None:
-        return f"not measured in {'A' if mine is None else 'B'}"
-    versions = [run.versions_behind(value) for run in (a, b)]
-    if versions[0] != versions[1]:
-        return (f"version {words.listed(list(map(str, versions[0])))} and {words.listed(list(map(str, versions[1])))} of the "
-                "metric are not the same measurement")
-    settings = [run.head.get("metric_settings", {}).get(mine.metric) for run in (a, b)]
-    if settings[0] != settings[1]:
-        return "measured with another setting (for example another CLIP model)"
-    if mine.paired and (why := _other_baseline(a, b)):
-        return why
-    return ""
-
-
-def _other_baseline(a: Run, b: Run) -> str:
-    names = (a.suite.baseline, b.suite.baseline)
-    mine, theirs = a.weights.get(names[0]), b.weights.get(names[1])
-    if names[0] == names[1] and mine is not None and theirs is not None and mine.identity == theirs.identity:
-        return ""
-    return "taken against the baseline's image, and the baseline is not the same in both"
+    if value not in a.values or value not in b.values:
+        return f"not measured in {'A' if value not in a.values else 'B'}"
+    return measured_otherwise(measured_in(a, value), measured_in(b, value))
 
 
 def _objective(a: Run, b: Run, refused: Mapping[str, str]) -> str:

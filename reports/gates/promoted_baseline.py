@@ -14,12 +14,21 @@ from harness.records import Reading
 from harness.records.baseline import PLACE
 from reports import formatting as words
 from reports.read.baseline import Promoted
+from reports.read.comparable import (
+    costs_otherwise,
+    last_bits,
+    measured_in,
+    measured_in_file,
+    measured_otherwise,
+    prompts_of,
+    same_prompts,
+    sampled_otherwise,
+)
 from reports.read.objective import parts_of, with_objective
 from reports.read.run import Run
 from reports.verdict.costs import UNEVEN, Seconds
 
 NONE_YET: Final = "nothing was promoted from this suite yet"
-TIMED_BY: Final = ("sampler", "steps", "width", "height")
 
 
 def called(run: Run) -> str:
@@ -34,7 +43,7 @@ def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame |
     p = run.promoted
     if p is None or (why := _refused(run, p) or next(_incomparable(run, p, value), "")):
         return None, NONE_YET if p is None else why
-    same = [q.id for q in run.suite.grid.prompts if p.prompts.get(q.id) == (q.text, q.negative)]
+    same = same_prompts(p.prompts, prompts_of(run))
     # The objective is that of the suite as it is now, from the values that were measured then.
     table = with_objective(p.table, run.suite.objective)
     if value not in table.columns or table[value].isna().all():
@@ -79,10 +88,8 @@ def _figure(run: Run, name: str) -> tuple[Mapping[str, Any], str]:
     p = run.promoted
     if p is None or (why := p.why or _other_suite(run, p)):
         return {}, NONE_YET if p is None else why
-    if (then := machine(p.environment)) != (now := machine(run.environment)):
-        return {}, f"not comparable: {called(run)} ran on {then}, this run on {now}"
-    if said := _differ(p.sampling, run.head.get("sampling", {}), TIMED_BY):
-        return {}, f"not comparable: {called(run)} was sampled differently ({said})"
+    if differing := costs_otherwise((p.environment, p.sampling), (run.environment, run.head.get("sampling", {}))):
+        return {}, f"not comparable: {called(run)} was timed under other conditions ({words.visible(differing)})"
     figure = p.figures.get(name)
     numbers = ("mean", "low", "high", "images")
     if not isinstance(figure, dict) or not all(isinstance(figure.get(key), int | float) for key in numbers):
@@ -97,10 +104,11 @@ def machine(environment: Mapping[str, Any]) -> str:
 
 
 def _refused(run: Run, p: Promoted) -> str:
-    """Why no image of it is comparable, or an empty string. The device is no reason: it changes last bits only."""
-    said = _differ(p.sampling, run.head.get("sampling", {}),
-                   sorted({*p.sampling, *run.head.get("sampling", {})} - {"device"}))
-    return p.why or _other_suite(run, p) or (said and f"{called(run)} was sampled differently ({said}). Promote again")
+    """Why no image of it is comparable, or an empty string."""
+    if p.why or (other := _other_suite(run, p)):
+        return p.why or other
+    differing = sampled_otherwise(p.sampling, run.head.get("sampling", {}))
+    return f"{called(run)} was sampled with other settings ({words.visible(differing)}). Promote again" if differing else ""
 
 
 def _other_suite(run: Run, p: Promoted) -> str:
@@ -113,34 +121,16 @@ def _incomparable(run: Run, p: Promoted, value: str) -> Iterator[str]:
         for part in parts_of(run.suite.objective):
             yield from _incomparable(run, p, part)
         return
-    row = run.values.get(value)
-    metric = row.metric if row is not None else ""
-    if row is None or not metric:
+    if value not in run.values:
         yield f"{value} was not measured"
-        return
-    versions = {spec.metric: spec.version for spec in run.values.values() if spec.origin == "metric"}
-    if metric not in p.metrics:
-        yield f"{called(run)} was promoted without the metric {metric}"
-    elif p.metrics[metric] != versions.get(metric):
-        yield f"{value}: measured by version {p.metrics[metric]} of {metric}, now {versions.get(metric)}. Promote again"
-    elif p.settings.get(metric, "") != run.head.get("metric_settings", {}).get(metric, ""):
-        yield f"{value}: measured with another setting of {metric} (for example another CLIP model). Promote again"
-    elif row.paired and p.reference != _reference(run):
-        yield f"{value}: taken against another baseline candidate, or other files of it. Promote again"
-
-
-def _reference(run: Run) -> Mapping[str, Any]:
-    """The suite's baseline candidate as promotion notes it: its key and the hashes of its input files."""
-    weights = run.weights.get(run.suite.baseline)
-    return {"key": run.candidate(run.suite.baseline).key, "inputs": sorted(weights.inputs.values()) if weights else []}
-
-
-def _differ(then: Mapping[str, Any], now: Mapping[str, Any], names: tuple[str, ...] | list[str]) -> str:
-    """What is not the same, in words: "steps 20, now 30"."""
-    return ", ".join(f"{name} {then.get(name)!r}, now {now.get(name)!r}" for name in names if then.get(name) != now.get(name))
+    elif (then := measured_in_file(p, run, value)) is None:
+        yield f"{called(run)} was promoted without the metric {run.row(value).metric}"
+    elif why := measured_otherwise(then, measured_in(run, value)):
+        yield f"{value}: {words.visible(why)}. Promote again"
 
 
 def _elsewhere(run: Run, p: Promoted) -> str:
-    """A word on noise where the images were made on another device."""
+    """A word on noise where the images were made on another device, or in batches of another size."""
     then, now = machine(p.environment), machine(run.environment)
-    return "" if then == now else f" (made on {then}, here on {now}: the last bits of images differ by that alone)"
+    made = f"made on {then}, here on {now}" if then != now else last_bits(p.sampling, run.head.get("sampling", {}))
+    return f" ({made}: the last bits of images differ by that alone)" if made else ""

@@ -3,7 +3,6 @@ points were not measured alike, no line joins them."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -17,6 +16,7 @@ from harness.records import ValueSpec
 from harness.records.baseline import PLACE, Baseline, read_baseline
 from harness.records.values import costs
 from reports.read.baseline import cells_table
+from reports.read.comparable import costs_otherwise, last_bits, prompts_of, sampled_otherwise
 from reports.read.run import Run, load_run
 from reports.read.value_rows import row_of
 from reports.statistics.intervals import Estimate, cluster_mean
@@ -36,8 +36,8 @@ UNKNOWN: Final = None
 class Point:
     """One run, or one baseline file. `estimates` are by series and value, `who` is the candidate of a series.
 
-    `alike` holds what must agree before two points of a value are joined: "prompts", "device", "sampling" and, by value, the
-    "metric" (its version and setting); UNKNOWN where the file does not say.
+    `environment`, `sampling`, `prompts` (text and negative by identifier) and `metric` (by value: version and setting) decide
+    which points are joined (see reports.read.comparable); prompts and metric are UNKNOWN where the file does not say.
     """
 
     source: str
@@ -52,7 +52,9 @@ class Point:
     who: Mapping[str, str]
     at: Mapping[str, float | None]
     estimates: Mapping[tuple[str, str], Estimate]
-    alike: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    sampling: Mapping[str, Any]
+    prompts: Mapping[str, tuple[str, str]] | None
     metric: Mapping[str, Any]
 
 
@@ -72,19 +74,32 @@ class Trend:
         return row_of(self.rows, value)
 
     def changed(self, at: int, value: str = "", since: int | None = None) -> list[str]:
-        """What is not the same at a point as at the one before (or `since`): "prompts", "device", "sampling", and of a value
-        its "metric"; a word with "not on record" where one of the two does not say."""
+        """What breaks a line between a point and the one before (or `since`): "sampling", "prompts", and of a value its "metric";
+        a word with "not on record" where one of the two does not say. Of a cost, what of machine and sampling is not the same."""
         before = at - 1 if since is None else since
         if before < 0:
             return []
         a, b = self.points[before], self.points[at]
-        pairs = {name: (a.alike.get(name), b.alike.get(name)) for name in ("prompts", "device", "sampling")}
+        if value in COSTS:
+            differing = costs_otherwise((a.environment, a.sampling), (b.environment, b.sampling))
+            return [differing] if differing else []
+        pairs: dict[str, tuple[Any, Any]] = {"prompts": (a.prompts, b.prompts)}
         if value:
             pairs["metric"] = (_metric(a, b, value), _metric(b, a, value))
-        if value in COSTS:
-            pairs = {name: pairs[name] for name in ("device", "metric")}
-        return [f"{name} not on record" if UNKNOWN in pair else name for name, pair in pairs.items()
-                if UNKNOWN in pair or pair[0] != pair[1]]
+        differing = sampled_otherwise(a.sampling, b.sampling)
+        return [*([f"sampling: {differing}"] if differing else []),
+                *(f"{name} not on record" if UNKNOWN in pair else name for name, pair in pairs.items()
+                  if UNKNOWN in pair or pair[0] != pair[1])]
+
+    def noted(self, at: int, since: int | None = None) -> list[str]:
+        """What changed since the point before and breaks no line of a value: the device and the batch size, which change the last
+        bits of images, and the machine, which the costs alone depend on."""
+        before = at - 1 if since is None else since
+        if before < 0:
+            return []
+        a, b = self.points[before], self.points[at]
+        device = [] if a.device == b.device else [f"device {a.device} and {b.device}"]
+        return [*device, *filter(None, [last_bits(a.sampling, b.sampling)])]
 
     def segments(self, series: str, value: str) -> list[list[int]]:
         """The indices of the points of a line, cut wherever what must be alike is not."""
@@ -149,13 +164,11 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
     metric: dict[str, Any] = {value: [run.versions_behind(value), settings.get(spec.metric, "")]
                               for value, spec in run.values.items()}
     metric["objective"] = _objective(run, metric)
-    metric |= {cost: [_torch(environment), environment.get("cpu")] for cost in COSTS}
     return Point(
         source=str(path), kind="run", suite=run.suite.name, date=_date(str(run.head.get("started", "")), path),
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
         guidance=rec.guidance, sentence=rec.sentence, who=who, at=at, estimates=estimates, metric=metric,
-        alike={"prompts": short_hash(sorted([p.id, p.text, p.negative] for p in run.suite.grid.prompts)),
-               "device": _device(environment), "sampling": _sampling(run.head["sampling"])})
+        environment=environment, sampling=run.head["sampling"], prompts=prompts_of(run))
 
 
 def _objective(run: Run, metric: Mapping[str, Any]) -> Any:
@@ -173,13 +186,12 @@ def _of_file(of: Baseline, place: tuple[Path, float | None], known: Mapping[str,
     rows = table if guidance is None else table[table["guidance"] == guidance]
     estimates = {(PROMOTED, v): _mean(rows, row_of(known, v), f"nothing at CFG {guidance}")
                  for v in table.columns if v not in PLACE}
-    texts = UNKNOWN if "prompts" in of.absent else short_hash(sorted([name, *texts] for name, texts in of.prompts.items()))
-    alike = {"device": _device(environment), "sampling": _sampling(of.sampling), "prompts": texts}
     return Point(
         source=str(path), kind="baseline", suite=of.suite, date=_date(of.run_started, path),
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
         guidance=guidance, sentence=f"{of.name} version {of.version} was promoted from this run.", who={PROMOTED: of.candidate},
-        at={PROMOTED: guidance}, estimates=estimates, alike=alike,
+        at={PROMOTED: guidance}, estimates=estimates, environment=environment,
+        sampling=of.sampling, prompts=UNKNOWN if "prompts" in of.absent else of.prompts,
         metric={"": [dict(of.metrics), UNKNOWN if "metric_settings" in of.absent else dict(of.settings)]})
 
 
@@ -210,15 +222,6 @@ def _costs(run: Run, name: str) -> dict[str, Estimate]:
 
 def _device(environment: Mapping[str, Any]) -> str:
     return str(environment.get("device_name") or environment.get("device") or "not stated")
-
-
-def _torch(environment: Mapping[str, Any]) -> Any:
-    packages = environment.get("packages", {})
-    return packages.get("torch") if isinstance(packages, Mapping) else UNKNOWN
-
-
-def _sampling(said: Mapping[str, Any]) -> str:
-    return json.dumps(dict(said), sort_keys=True, default=str)
 
 
 def _date(said: str, path: Path) -> datetime:

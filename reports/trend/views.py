@@ -158,12 +158,11 @@ def _changes(of: Trend, at: int) -> list[str]:
     before = next((i for i in range(at - 1, -1, -1) if of.points[i].kind == of.points[at].kind), None)
     if before is None:
         return ["the first of its kind"]
-    found = of.changed(at, "", before)
     metrics = [v for v in of.values if of.points[at].kind == "run" and v in of.points[before].metric
                and v in of.points[at].metric and "metric" in of.changed(at, v, before)]
-    costs = [v for v in metrics if v in COSTS]
-    names = words.listed([words.title(of.row(v)) for v in metrics if v not in COSTS])
-    return [*found, *([f"metric of {names}"] if len(metrics) > len(costs) else []), *(["torch or processor"] if costs else [])]
+    costs = list(dict.fromkeys(why for v in of.values if v in COSTS for why in of.changed(at, v, before)))
+    named = [f"metric of {words.listed([words.title(of.row(v)) for v in metrics])}"] if metrics else []
+    return [*of.changed(at, "", before), *of.noted(at, before), *named, *(words.visible(f"costs: {why}") for why in costs)]
 
 
 def _said(p: Point, series: str, value: ValueSpec) -> str:

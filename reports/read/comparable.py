@@ -1,0 +1,120 @@
+"""What may be compared between two runs, or a run and a baseline file, and why not: one rule for gates, comparisons and trends.
+
+Pictures are equal or not by their bytes alone. Values are compared where the same prompts were sampled with the same settings and
+measured alike; another device or batch size changes last bits, not meaning, and is said beside the values. Costs are compared on
+one machine with one torch, for images of the same size and steps. See docs/decisions/014.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, TypeAlias
+
+from harness.records.baseline import Baseline
+from reports.read.run import Run
+
+LAST_BITS: Final = ("batch_size", "device")
+"""Sampling settings that change the last bits of an image and not what it shows."""
+TIMED_BY: Final = ("sampler", "steps", "width", "height")
+"""Sampling settings that decide how long an image takes."""
+MACHINE: Final = ("device", "device_name", "cpu", "cuda", "packages.torch")
+"""Facts of an environment that decide what an image costs."""
+
+
+Conditions: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""The environment and the sampling block of a run, or of a baseline file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """What a value was measured with: the metric, its versions, the hash of its settings, and for a paired metric the reference
+    candidate: its key, the hashes of its input files and, where it is on record, the identity of its weights."""
+
+    metric: str
+    versions: tuple[Any, ...]
+    setting: str = ""
+    paired: bool = False
+    reference: Mapping[str, Any] = field(default_factory=dict)
+
+
+def sampled_otherwise(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The sampling settings for which no image of the one is the pair of an image of the other, with both values; empty where
+    there are none."""
+    return _differing(before, after, sorted({*before, *after} - set(LAST_BITS)))
+
+
+def last_bits(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """The sampling settings that change the last bits of images alone, with both values; empty where these are the same."""
+    return _differing(before, after, LAST_BITS)
+
+
+def costs_otherwise(before: Conditions, after: Conditions) -> str:
+    """What makes the costs of two runs incomparable, with both values: facts of the machine, or settings that decide the work for
+    an image; empty where the costs may be compared."""
+    then, now = ({name: _fact(environment, name) for name in MACHINE} for environment, _ in (before, after))
+    return ", ".join(filter(None, (_differing(then, now, MACHINE), _differing(before[1], after[1], TIMED_BY))))
+
+
+def measured_otherwise(before: Measured, after: Measured) -> str:
+    """Why two measurements of a value are not the same measurement; empty where they are."""
+    if before.versions != after.versions:
+        return f"measured by version {_listed(before.versions)} and {_listed(after.versions)} of {after.metric}"
+    if before.setting != after.setting:
+        return (f"measured with another setting of {after.metric} (for example another CLIP model): "
+                f"{before.setting or 'none'} and {after.setting or 'none'}")
+    known = before.reference.keys() & after.reference.keys()
+    if after.paired and (not known or any(before.reference[name] != after.reference[name] for name in known)):
+        return "taken against another baseline candidate, or other files of it"
+    return ""
+
+
+def measured_in(run: Run, value: str) -> Measured:
+    """What a run measured a value with."""
+    row, weights = run.row(value), run.weights.get(run.suite.baseline)
+    reference = {} if weights is None else {
+        "key": run.candidate(run.suite.baseline).key, "inputs": sorted(weights.inputs.values()), "identity": weights.identity}
+    return Measured(metric=row.metric, versions=tuple(run.versions_behind(value)), paired=row.paired, reference=reference,
+                    setting=str(run.head.get("metric_settings", {}).get(row.metric, "")))
+
+
+def measured_in_file(baseline: Baseline, run: Run, value: str) -> Measured | None:
+    """What a value of a baseline file was measured with, by the metric that it has in `run`; None where the file has not that
+    metric."""
+    row = run.row(value)
+    if row.metric not in baseline.metrics:
+        return None
+    return Measured(metric=row.metric, versions=(baseline.metrics[row.metric],), paired=row.paired, reference=baseline.reference,
+                    setting=str(baseline.settings.get(row.metric, "")))
+
+
+def same_prompts(before: Mapping[str, tuple[str, str]], after: Mapping[str, tuple[str, str]]) -> set[str]:
+    """The identifiers of prompts whose text and negative text are the same in both."""
+    return {name for name, texts in after.items() if before.get(name) == texts}
+
+
+def prompts_of(run: Run) -> dict[str, tuple[str, str]]:
+    """{identifier: text and negative text} of a run's prompts."""
+    return {p.id: (p.text, p.negative) for p in run.suite.grid.prompts}
+
+
+def _differing(before: Mapping[str, Any], after: Mapping[str, Any], names: Iterable[str]) -> str:
+    """"steps 20 and 30" for each of the names that is not the same in both."""
+    return ", ".join(f"{name.removeprefix('packages.').replace('_', ' ')} {_said(before.get(name))} and {_said(after.get(name))}"
+                     for name in names if before.get(name) != after.get(name))
+
+
+def _fact(environment: Mapping[str, Any], name: str) -> Any:
+    """A fact of an environment by its dotted name; of a device its kind, since the number says nothing of the model."""
+    value: Any = environment
+    for part in name.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return str(value).partition(":")[0] if name == "device" and value is not None else value
+
+
+def _said(value: Any) -> str:
+    return "not stated" if value is None else str(value)
+
+
+def _listed(versions: tuple[Any, ...]) -> str:
+    return ", ".join(map(str, versions))

@@ -1,0 +1,109 @@
+"""One rule for comparable runs: which settings must agree for values and for costs, and what is said where they do not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.declare import Gate
+from harness.records.signed_json import signed_text
+from reports.compare.runs import compare
+from reports.gates import judge
+from reports.read.baseline import read_promoted
+from reports.read.comparable import (
+    LAST_BITS,
+    MACHINE,
+    Measured,
+    costs_otherwise,
+    last_bits,
+    measured_otherwise,
+    sampled_otherwise,
+)
+from reports.read.run import Run, load_run
+from reports.trend.series import read_trend
+from reports.verdict.recommendation import Recommendation
+from tests.reports import synthetic
+from tests.reports.read.test_baseline import baseline_file
+
+SAMPLING = {"sampler": "ddim", "steps": 20, "width": 64, "height": 64, "batch_size": 8, "device": "cpu", "version": 2}
+ENVIRONMENT = {"device": "cuda:0", "device_name": "H100", "cpu": "EPYC", "cuda": "12.4", "packages": {"torch": "2.9"}}
+OTHERS = {"sampler": "euler", "steps": 21, "width": 65, "height": 65, "batch_size": 4, "device": "cuda", "version": 3}
+
+
+def test_the_same_conditions_differ_in_nothing() -> None:
+    assert sampled_otherwise(SAMPLING, SAMPLING) == last_bits(SAMPLING, SAMPLING) == ""
+    assert costs_otherwise((ENVIRONMENT, SAMPLING), (ENVIRONMENT, SAMPLING)) == ""
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+def test_a_setting_is_named_with_both_values_where_it_matters(name: str) -> None:
+    other = {**SAMPLING, name: OTHERS[name]}
+    said = f"{name.replace('_', ' ')} {SAMPLING[name]} and {OTHERS[name]}"
+    assert sampled_otherwise(SAMPLING, other) == ("" if name in LAST_BITS else said)
+    assert last_bits(SAMPLING, other) == (said if name in LAST_BITS else "")
+
+
+def test_a_setting_that_only_one_of_them_has_is_a_difference() -> None:
+    assert sampled_otherwise(SAMPLING, {**SAMPLING, "eta": 0.5}) == "eta not stated and 0.5"
+
+
+@pytest.mark.parametrize("name", MACHINE)
+def test_costs_need_the_same_machine_and_torch(name: str) -> None:
+    other = {**ENVIRONMENT, "packages": {"torch": "2.10"}} if name == "packages.torch" else {**ENVIRONMENT, name: "other"}
+    assert "other" in costs_otherwise((ENVIRONMENT, SAMPLING), (other, SAMPLING)) or "2.9 and 2.10" in costs_otherwise(
+        (ENVIRONMENT, SAMPLING), (other, SAMPLING))
+
+
+def test_costs_need_images_of_the_same_work_and_not_the_same_number_of_a_device() -> None:
+    longer, second = {**SAMPLING, "steps": 30}, {**ENVIRONMENT, "device": "cuda:1"}
+    assert costs_otherwise((ENVIRONMENT, SAMPLING), (ENVIRONMENT, longer)) == "steps 20 and 30"
+    assert costs_otherwise((ENVIRONMENT, SAMPLING), (second, SAMPLING)) == ""
+
+
+@pytest.mark.parametrize(("change", "said"), [
+    ({"versions": (2,)}, "version 1 and 2 of psnr"), ({"setting": "x"}, "setting of psnr"),
+    ({"reference": {"key": "other"}}, "another baseline candidate"), ({"reference": {}}, "another baseline candidate"),
+    ({"reference": {"key": "k", "identity": "i"}}, "")])
+def test_a_paired_value_needs_its_version_its_setting_and_its_reference(change: dict[str, Any], said: str) -> None:
+    before = Measured(metric="psnr", versions=(1,), paired=True, reference={"key": "k"})
+    why = measured_otherwise(before, replace(before, **change))
+    assert (said in why, bool(why)) == (True, bool(said))
+
+
+def test_an_unpaired_value_has_no_reference_to_differ_in() -> None:
+    before = Measured(metric="exposure", versions=(1,), reference={"key": "k"})
+    assert measured_otherwise(before, replace(before, reference={"key": "other"})) == ""
+
+
+SUITE = synthetic.merge_suite(grid=replace(synthetic.SMALL, seeds=(1, 2)))
+
+
+@pytest.mark.parametrize("name", [name for name in SAMPLING if name != "version"])
+def test_gates_comparisons_and_trends_agree_on_what_is_comparable(name: str, tmp_path: Path,
+                                                                  merge_verdict: Recommendation) -> None:
+    """One run, and one like it but for one setting: as another run, and as a baseline file."""
+    first = synthetic.write_run(tmp_path / "a", SUITE)
+    changed = {**synthetic.sampling(SUITE), name: OTHERS[name]}
+    grid = {} if name == "device" else {name: OTHERS[name]}
+    suite = replace(SUITE, grid=replace(SUITE.grid, **grid)) if name != "device" else SUITE
+    second = synthetic.write_run(tmp_path / "b", suite, started="2026-02-02T00:00:00Z")
+    if name == "device":  # its images' keys say so too
+        text = (second / "run.json").read_text().replace('"device": "cpu", "version"', '"device": "cuda", "version"')
+        (second / "run.json").write_text(text)
+    a, b = load_run(first), load_run(second)
+    assert name == "device" or b.head["sampling"] == changed
+    expected = name in LAST_BITS
+    assert ("" not in compare(a, b).refused) == expected
+    trend = read_trend([first, second])
+    assert (not trend.changed(1)) == expected
+    (tmp_path / "a" / "baseline.json").write_text(signed_text(baseline_file(a, sampling=changed)), encoding="utf-8")
+    assert _gate_compares(replace(a, promoted=read_promoted(tmp_path / "a")), merge_verdict) == expected
+
+
+def _gate_compares(run: Run, rec: Recommendation) -> bool:
+    gate = Gate(value="clip_score", not_worse_than="promoted", margin=99, candidates=("alpha=0.45",))
+    found = judge(replace(run, suite=replace(run.suite, gates=(gate,))), replace(rec, guidance=3.0))[0]
+    return found.status != "not_measured"
