@@ -22,7 +22,6 @@ from reports.page.shell import environment, policy, source
 from reports.page.thumbnails import LOSSLESS, thumbnail
 from reports.read.blind_files import FOLDER, HIGHEST, PREFERENCE, RATING, SHEET_FORMAT, Session, Shown, write_key
 from reports.read.run import Run
-from reports.verdict.candidates import controls
 from reports.verdict.recommendation import Recommendation
 
 PROMPTS: Final = 8
@@ -140,9 +139,9 @@ def _chosen(run: Run, rec: Recommendation, ask: Ask) -> tuple[list[str], float, 
                              f"{','.join(known)}")
         most = MOST_DUELLING if ask.preference else MOST_RATED
         mean = {c.candidate: c.objective.mean or 0.0 for c in rec.cells if c.guidance == guidance}
-        tied = sorted((n for n in rec.tied_candidates if n not in (rec.pick, *controls(run.suite))),
+        tied = sorted((n for n in rec.tied_candidates if n not in (rec.pick, *run.roles)),
                       key=lambda n: -mean.get(n, 0.0))
-        wanted = list(dict.fromkeys([rec.pick, *controls(run.suite), *tied]))
+        wanted = list(dict.fromkeys([rec.pick, *run.roles, *tied]))
         names = wanted[:most]
         said[0] += "; the pick, its controls and the candidates tied with it"
         if left := wanted[most:]:

@@ -11,7 +11,7 @@ from reports import formatting as words
 from reports.figures import look as style
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
-from reports.verdict.candidates import axis_of, present
+from reports.verdict.candidates import present
 from reports.verdict.recommendation import Recommendation
 
 
@@ -61,7 +61,7 @@ def palette_drift(run: Run, rec: Recommendation) -> Any:
     if "palette_drift" not in run.images.columns or not run.images["palette_drift"].notna().any():
         return None
     names = present(run)
-    axis = axis_of(run.suite)
+    axis = run.axis
     place = {n: float(run.candidate(n).axes[axis]) if axis else float(i) for i, n in enumerate(names)}
     figure = go.Figure()
     for guidance, rows in run.images.groupby("guidance"):

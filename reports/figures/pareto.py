@@ -10,7 +10,7 @@ from reports import formatting as words
 from reports.figures import look as style
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
-from reports.verdict.candidates import axis_of, label, varies_fidelity
+from reports.verdict.candidates import label, varies_fidelity
 from reports.verdict.costs import seconds_per_image
 from reports.verdict.pareto import BEATEN, BYTES, FRONT, MAYBE, SECONDS, Place, front_of
 from reports.verdict.recommendation import Recommendation
@@ -22,7 +22,7 @@ KINDS: Final = {SECONDS: "seconds per image", BYTES: "memory"}
 def quality_against_cost(run: Run, rec: Recommendation) -> Any:
     """One mark per candidate with intervals both ways, its shape saying whether it is beaten; cost by seconds or by memory.
     None where nothing has both, or for one candidate."""
-    value = "objective" if axis_of(run.suite) is not None or not varies_fidelity(run.suite) else "clip_score"
+    value = "objective" if run.axis is not None or not varies_fidelity(run.suite) else "clip_score"
     figure = go.Figure()
     choices: list[tuple[str, list[int]]] = []
     for kind, said in KINDS.items():

@@ -12,7 +12,7 @@ from harness.records.values import SHARE
 from reports import formatting as words
 from reports.figures import look as style
 from reports.read.run import Run
-from reports.verdict.candidates import controls, label_with_role
+from reports.verdict.candidates import label_with_role
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.style_consistency import DEFINITION, style_consistency
 
@@ -26,7 +26,7 @@ def leanings(run: Run, rec: Recommendation) -> Any:
     the pick's guidance, every prompt counting once. None where the suite has no looks."""
     if "leanings" not in run.images.columns:
         return None
-    wanted = list(dict.fromkeys([*controls(run.suite), *([rec.pick] if rec.pick else [])]))
+    wanted = list(dict.fromkeys([*run.roles, *([rec.pick] if rec.pick else [])]))
     found = {name: mean for name in wanted if (mean := mean_leanings(run, name, rec.guidance))}
     looks = list(run.suite.styles)
     if not found or not looks:
@@ -82,7 +82,7 @@ def overlap(one: Mapping[str, float], other: Mapping[str, float]) -> float:
 
 
 def _complement(run: Run, found: Mapping[str, Mapping[str, float]]) -> list[str]:
-    ends = [name for name, role in controls(run.suite).items() if role.startswith("parent") and name in found]
+    ends = [name for name, role in run.roles.items() if role.startswith("parent") and name in found]
     if len(ends) != 2:
         return []
     shared = overlap(found[ends[0]], found[ends[1]])

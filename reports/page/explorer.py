@@ -17,7 +17,7 @@ from harness.records.text import printable
 from reports import formatting as words
 from reports.page.thumbnails import Files
 from reports.read.run import Run
-from reports.verdict.candidates import controls, label, present
+from reports.verdict.candidates import label, present
 from reports.verdict.recommendation import Recommendation
 
 LABEL: Final = 90
@@ -55,7 +55,7 @@ def explorer(run: Run, rec: Recommendation) -> Explorer:
                   {"name": "prompt", "values": [_prompt(p.text, p.id) for p in prompts]},
                   {"name": "seed", "values": [{"label": f"seed {s}"} for s in seeds]}]
     picked = [names.index(rec.pick), scales.index(rec.guidance)] if rec.pick in names and rec.guidance in scales else None
-    roles, files = controls(run.suite), Files(run.folder)
+    roles, files = run.roles, Files(run.folder)
     data = {"dimensions": dimensions, "own": len(own), "sizes": sizes, "pick": picked, **_values(run, table),
             "candidates": [{"label": label(run, n), "role": roles.get(n, ""), "at": place, "command": command(run, n)}
                            for n, place in zip(names, places, strict=True)],
@@ -132,7 +132,7 @@ def _ordered(values: list[Any]) -> list[Any]:
 
 
 def _candidate(run: Run, name: str) -> dict[str, str]:
-    role = controls(run.suite).get(name, "")
+    role = run.roles.get(name, "")
     return {"label": words.shortened(label(run, name), LABEL), **({"role": role} if role else {})}
 
 

@@ -20,7 +20,7 @@ from reports.page.explorer import explorer
 from reports.page.layout import PAGE_NAME, Live, lay_out
 from reports.page.shell import source
 from reports.read.run import Run, load_run
-from reports.verdict.candidates import axis_of, controls, label
+from reports.verdict.candidates import label
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
 
@@ -102,7 +102,7 @@ def _live(run: Run, moment: Moment) -> Live:
 
 def _waiting(run: Run, mark: Live, budget: float) -> str:
     """The page without a verdict: what there is, what is to come, and the pictures."""
-    draft = Recommendation(kind="sweep", axis=axis_of(run.suite), pick=None, guidance=None, sentence="", rule="")
+    draft = Recommendation(kind="sweep", axis=run.axis, pick=None, guidance=None, sentence="", rule="")
     lead = "Running: nothing sampled yet" if run.images.empty else f"Running: {counted(run)}, no verdict yet"
     grid = run.suite.grid
     plan = [words.plural(len(run.suite.candidates), "candidate"), words.plural(len(grid.prompts), "prompt"),
@@ -125,5 +125,5 @@ def _row(run: Run, candidate: Candidate) -> dict[str, str]:
     if name in run.head.get("not_selected", ()):
         state = "not selected for this run"
     state = str(run.head.get("not_offered", {}).get(name, state))
-    return {"name": label(run, name), "role": controls(run.suite).get(name, ""), "count": f"{done:,}{asked}",
+    return {"name": label(run, name), "role": run.roles.get(name, ""), "count": f"{done:,}{asked}",
             "state": words.visible(run.failure_of(name) or state), "bad": "bad" if run.failure_of(name) else ""}

@@ -16,7 +16,7 @@ from PIL import Image
 
 from reports import formatting as words
 from reports.read.run import Run
-from reports.verdict.candidates import controls, label, present
+from reports.verdict.candidates import label, present
 from reports.verdict.recommendation import Recommendation
 
 PREFIX: Final = "data:image/webp;base64,"
@@ -181,7 +181,7 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
     """
     if rec.pick is None or rec.guidance is None:
         return None
-    roles = {n: r for n, r in controls(run.suite).items() if n != rec.pick}
+    roles = {n: r for n, r in run.roles.items() if n != rec.pick}
     shown = present(run) if rec.kind == "fidelity" else [rec.pick, *roles]
     order = [n for n in present(run) if n in shown][:STRIP_CANDIDATES]
     seed = run.suite.grid.seeds[0]

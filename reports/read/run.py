@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,7 @@ from reports.read.current_records import CurrentRecords, Gap, sift
 from reports.read.field_types import sound_records
 from reports.read.objective import parts_of, with_objective
 from reports.read.ratings import Eyes, with_ratings
+from reports.read.roles import axis_of, axis_values, controls
 from reports.read.run_json import read_head
 from reports.read.value_rows import rows_of
 
@@ -63,6 +65,25 @@ class Run(CurrentRecords):
         rows = [row for row in self.values.values() if place in row.shown or (place == "figure" and row.name in asked)]
         return sorted(rows, key=lambda row: (row.name != "objective", "headline" not in row.shown))
 
+    @cached_property
+    def axis(self) -> str | None:
+        """The numeric axis that the candidates sweep."""
+        return axis_of(self.suite)
+
+    @cached_property
+    def axis_values(self) -> Mapping[str, float]:
+        """The values on the axis of the candidates that it tells apart."""
+        return axis_values(self.suite)
+
+    @cached_property
+    def roles(self) -> Mapping[str, str]:
+        """The controls among the candidates, and their roles."""
+        return controls(self.suite)
+
+    @cached_property
+    def _candidates(self) -> Mapping[str, Candidate]:
+        return {candidate.name: candidate for candidate in reversed(self.suite.candidates)}
+
     @property
     def numeric_values(self) -> list[str]:
         """The values of the run that are numbers and have a column in `images`, in the order of `values`."""
@@ -81,9 +102,8 @@ class Run(CurrentRecords):
 
     def candidate(self, name: str) -> Candidate:
         """The declared candidate of that name; raises KeyError with the known names."""
-        for candidate in self.suite.candidates:
-            if candidate.name == name:
-                return candidate
+        if (candidate := self._candidates.get(name)) is not None:
+            return candidate
         raise KeyError(f"suite {self.suite.name}: no candidate {name!r}; "
                        f"{did_you_mean(name, [c.name for c in self.suite.candidates])}")
 

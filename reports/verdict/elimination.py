@@ -208,7 +208,7 @@ def confirm_plan(run: Run, recommendation: Recommendation) -> tuple[tuple[str, .
     and the baseline, at the pick's guidance and at the controls' own best ones. Both empty where nothing was picked."""
     if recommendation.pick is None or recommendation.guidance is None:
         return (), ()
-    others = controls(run.suite)
+    others = run.roles
     own = own_guidances(recommendation.cells or score_cells(run))
     names = {recommendation.pick, *others}
     scales = {recommendation.guidance, *(own[name] for name in others if name in own)}

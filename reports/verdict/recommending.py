@@ -18,7 +18,7 @@ from reports.statistics.intervals import (
     holm,
     paired_difference,
 )
-from reports.verdict.candidates import axis_of, controls, label, varies_fidelity
+from reports.verdict.candidates import label, varies_fidelity
 from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows
 from reports.verdict.elimination import gate_level
 from reports.verdict.fidelity import recommend_cheapest
@@ -49,7 +49,7 @@ RACE_RULE: Final = (
 def recommend(run: Run) -> Recommendation:
     """The recommendation of a run: by fidelity and cost when quantization or runtime vary without a numeric axis, otherwise
     by the objective over candidates and guidance scales."""
-    if axis_of(run.suite) is None and varies_fidelity(run.suite):
+    if run.axis is None and varies_fidelity(run.suite):
         return recommend_cheapest(run)
     return _recommend_best(run)
 
@@ -58,7 +58,7 @@ def _recommend_best(run: Run) -> Recommendation:
     cells = score_cells(run)
     ranked = competing(cells)
     if len(ranked) == 0 or len({c.candidate for c in cells if c.objective.mean is not None}) == 1 < len(run.suite.candidates):
-        return Recommendation(kind="sweep", axis=axis_of(run.suite), pick=None, guidance=None, cells=cells, rule=_rule(run),
+        return Recommendation(kind="sweep", axis=run.axis, pick=None, guidance=None, cells=cells, rule=_rule(run),
                               caveats=caveats(run, cells), sentence=_no_pick(run, cells))
     picked = choose(select_rows(run), run.suite, cells)
     assert picked is not None
@@ -67,7 +67,7 @@ def _recommend_best(run: Run) -> Recommendation:
     clip = _clip_alone(run, cells, None)
     clip_at_pick = _clip_alone(run, cells, pick.candidate)
     draft = Recommendation(
-        kind="sweep", axis=axis_of(run.suite), pick=pick.candidate, guidance=pick.guidance, sentence="", rule=_rule(run),
+        kind="sweep", axis=run.axis, pick=pick.candidate, guidance=pick.guidance, sentence="", rule=_rule(run),
         cells=cells, clip_alone=clip, clip_alone_at_pick=clip_at_pick[1] if clip_at_pick else None,
         tied_candidates=tuple(c.candidate for c in ranked if c.tied and c.guidance == pick.guidance),
         tied_guidances=tuple(sorted(c.guidance for c in ranked if c.tied and c.candidate == pick.candidate)),
@@ -119,7 +119,7 @@ def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tupl
     rows, split = _judging_rows(run)
     level = gate_level(run.suite)
     mine = rows[(rows["candidate"] == pick) & (rows["guidance"] == guidance)]
-    others = {name: role for name, role in controls(run.suite).items() if name != pick}
+    others = {name: role for name, role in run.roles.items() if name != pick}
     families = [("objective", dict.fromkeys(others, guidance)), ("clip_score", dict.fromkeys(others, guidance)),
                 ("objective", {name: own[name] for name in others if own.get(name, guidance) != guidance})]
     found = []

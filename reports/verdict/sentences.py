@@ -9,7 +9,7 @@ from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
 from reports.read.run import Run
-from reports.verdict.candidates import axis_of, label, label_with_role, parents
+from reports.verdict.candidates import label, label_with_role, parents
 from reports.verdict.race_summary import spent
 from reports.verdict.recommendation import Comparison, Recommendation
 
@@ -65,7 +65,7 @@ def _tied(run: Run, rec: Recommendation) -> str:
 
 
 def _span(run: Run, names: tuple[str, ...]) -> str:
-    axis = axis_of(run.suite)
+    axis = run.axis
     if axis is None:
         return words.listed([label(run, n) for n in names])
     values = sorted(float(run.candidate(n).axes[axis]) for n in names)

@@ -244,7 +244,7 @@ def test_the_baseline_that_was_not_selected_is_sampled_by_no_later_look(tmp_path
 
 
 def _verdict(gate: Gate, status: str) -> Any:
-    return SimpleNamespace(gate=gate.name, candidate="alpha=1", status=status)
+    return SimpleNamespace(gate=gate.name, value=gate.value, other=gate.not_worse_than, candidate="alpha=1", status=status)
 
 
 def test_an_axis_that_not_all_have_is_said_and_the_race_goes_on(tmp_path: Path, judged: Callable[..., None]) -> None:

@@ -15,6 +15,7 @@ from harness.declare import Candidate, Checkpoint
 from reports import load_run, recommend
 from reports.page.explorer import candidate_dimensions, command, explorer, link
 from reports.page.thumbnails import Files
+from reports.read.roles import axis_of, axis_values, controls
 from reports.read.run import Run
 from tests.reports import pictured, synthetic
 
@@ -28,7 +29,9 @@ def with_axes(axes: Iterable[dict[str, Any]], **more: Any) -> Run:
     """As much of a run as the dimensions of its candidates need."""
     made = tuple(Candidate(name=f"c{i}", model=Checkpoint(path="zoo:base"), axes=a, **more) for i, a in enumerate(axes))
     suite = synthetic.merge_suite(candidates=made, baseline="c0")
-    return cast(Run, SimpleNamespace(suite=suite, candidate=lambda name: next(c for c in made if c.name == name)))
+    return cast(Run, SimpleNamespace(
+        suite=suite, axis=axis_of(suite), axis_values=axis_values(suite), roles=controls(suite),
+        candidate=lambda name: next(c for c in made if c.name == name)))
 
 
 def test_every_picture_stands_at_the_place_its_candidate_guidance_prompt_and_seed_give(run: Run) -> None:

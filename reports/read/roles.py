@@ -1,0 +1,69 @@
+"""What a suite's candidates are to each other as they are declared: the axis that they sweep, and the controls among them."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from typing import Final
+
+from harness.declare import Candidate, Merge, Suite
+
+AXES: Final = ("alpha", "weight")
+
+
+def axis_of(suite: Suite) -> str | None:
+    """The numeric axis that is swept: alpha, weight, or the first other axis with two or more numeric values; else None."""
+    names = dict.fromkeys([*AXES, *(axis for c in suite.candidates for axis in c.axes)])
+    for name in names:
+        values = [c.axes.get(name) for c in suite.candidates]
+        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values) and len(set(values)) > 1:
+            return name
+    return None
+
+
+def axis_values(suite: Suite) -> dict[str, float]:
+    """{candidate: its value on the swept axis} of those that this value tells apart from all others; empty without an axis."""
+    axis = axis_of(suite)
+    values = {} if axis is None else {c.name: float(c.axes[axis]) for c in suite.candidates}
+    counted = Counter(values.values())
+    return {name: value for name, value in values.items() if counted[value] == 1 and not math.isnan(value)}
+
+
+def controls(suite: Suite) -> dict[str, str]:
+    """Candidates the pick must beat, and their role: the two ends of the axis (parents, when they are), without an axis the
+    models that are merged, and the baseline."""
+    axis = axis_of(suite)
+    found: dict[str, str] = {}
+    if axis is not None:
+        ordered = sorted(suite.candidates, key=lambda c: float(c.axes[axis]))
+        found = {c.name: _role(c, axis, end) for c, end in ((ordered[0], "lowest"), (ordered[-1], "highest"))}
+    else:
+        found = _merged_from(suite)
+    if suite.baseline not in found:
+        found[suite.baseline] = "baseline"
+    return found
+
+
+def _merged_from(suite: Suite) -> dict[str, str]:
+    """The candidates that others are merged from, where no axis says it: plain models that are a or b of a declared merge, and
+    merges at alpha 0 or 1 of the models that another candidate merges otherwise."""
+    merges = [c.model for c in suite.candidates if isinstance(c.model, Merge)]
+    mixed = [m for m in merges if m.alpha not in (0.0, 1.0)]
+    found = {}
+    for c in suite.candidates:
+        plain = c.quantization == "fp32" and not c.adapters
+        for m in mixed if plain else ():
+            if c.model in (m.a, m.b):
+                found[c.name] = "parent A" if c.model == m.a else "parent B"
+            elif isinstance(c.model, Merge) and c.model.alpha in (0.0, 1.0) and (c.model.a, c.model.b) == (m.a, m.b):
+                found[c.name] = "parent A" if c.model.alpha == 0.0 else "parent B"
+    return found
+
+
+def _role(candidate: Candidate, axis: str, end: str) -> str:
+    value = float(candidate.axes[axis])
+    if isinstance(candidate.model, Merge) and axis == "alpha" and value in (0.0, 1.0):
+        return "parent A" if value == 0.0 else "parent B"
+    if axis == "weight" and value == 0.0:
+        return "without the adapter"
+    return f"{end} {axis}"
