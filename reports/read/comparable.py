@@ -2,7 +2,7 @@
 
 Pictures are equal or not by their bytes alone. Values are compared where the same prompts were sampled with the same settings and
 measured alike; another device or batch size changes last bits, not meaning, and is said beside the values. Costs are compared on
-one machine with one torch, for images of the same size and steps. See docs/decisions/014.
+one machine with one torch, for images of the same size and steps. See docs/decisions/017.
 """
 
 from __future__ import annotations
