@@ -145,7 +145,7 @@ def _find(name: str, facts: Mapping[str, object], folders: Sequence[Path]) -> st
     # The second of two inputs of the same name is called "name (2)".
     names = [name, name.rpartition(" (")[0]] if name.endswith(")") else [name]
     named = [folder / word for folder in folders for word in names if word and (folder / word).exists()]
-    tried = []
+    candidates = []
     for at in _unique([*named, *(at for folder in folders for at in _models(folder))]):
         if size_of(at) != facts["bytes"]:
             continue
@@ -154,9 +154,9 @@ def _find(name: str, facts: Mapping[str, object], folders: Sequence[Path]) -> st
                 raise ModelFileError(f"input {name!r} is now the backup {at}, because the file of that name was replaced. Copy "
                                      f"it to another folder as {name!r} and give that folder with --models.")
             return str(at)
-        tried.append(at)
+        candidates.append(at)
     where = ", ".join(dict.fromkeys(str(folder) for folder in folders))
-    changed = f"; {tried[0]} has its size but not its content" if tried else (
+    changed = f"; {candidates[0]} has its size but not its content" if candidates else (
         f"; {named[0]} is not the file that was merged" if named else "")
     raise ModelFileError(f"input {name!r} (blake3 {facts['blake3']}) is not in {where}{changed}. Say where it is with "
                          "--models FOLDER.")

@@ -34,9 +34,10 @@ def between(low: Candidate, high: Candidate, axis: str, value: float) -> Candida
                             f"{ends[0]!r} and {ends[1]!r}; expected a smaller and a larger number")
     share = (value - at[0]) / (at[1] - at[0])
     one, other = ({k: v for k, v in plain(c).items() if k not in _NAMED} for c in (low, high))
-    if odd := next((leaf for leaf in _differences(one, other, "") if not _is_between(leaf)), None):
-        raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate: {odd[0]} is {_short(odd[1])} for one "
-                            f"and {_short(odd[2])} for the other, and only numeric fields can be interpolated. Declare "
+    if difference := next((leaf for leaf in _differences(one, other, "") if not _is_between(leaf)), None):
+        raise RefiningError(f"between {low.name!r} and {high.name!r} there is no candidate: {difference[0]} is "
+                            f"{_short(difference[1])} for one and {_short(difference[2])} for the other, and only "
+                            "numeric fields can be interpolated. Declare "
                             f"candidates that differ only in {axis}, or remove refine from the budget")
     axes = {name: _mixed(x, high.axes[name], share) for name, x in low.axes.items()
             if name != axis and (high.axes.get(name) == x or (_is_number(x) and _is_number(high.axes.get(name))))}

@@ -68,8 +68,8 @@ def _checked(name: str, row: Metric, score: object) -> ImageScore:
     expected, given = {spec.name for spec in row.values}, Counter([*score.values, *score.missing])
     if absent := sorted(expected - given.keys()):
         raise MetricError(f"metric {name!r} gave no {absent[0]!r}; expected a number in values, or in missing why there is none")
-    if odd := sorted(value for value, count in given.items() if count > 1 or value not in expected):
-        raise MetricError(f"metric {name!r} gave {odd[0]!r} " + ("both in values and in missing" if odd[0] in expected else
+    if wrong := sorted(value for value, count in given.items() if count > 1 or value not in expected):
+        raise MetricError(f"metric {name!r} gave {wrong[0]!r} " + ("both in values and in missing" if wrong[0] in expected else
                                                                 "without a ValueSpec for it"))
     if not all(isinstance(why, str) and why for why in score.missing.values()):
         raise MetricError(f"metric {name!r} gave no reason for a missing value; expected a sentence")

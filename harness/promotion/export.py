@@ -66,9 +66,10 @@ def save_as_measured(candidate: Candidate, device: str, root: Path, path: Path, 
     loaded = replace(candidate, model=Checkpoint(path=str(path.resolve()), config=config))
     del bench  # one model in memory at a time
     reloaded = _hashes(Workbench(device=device, root=root), loaded)
-    if odd := sorted(name for name in live.keys() | reloaded.keys() if live.get(name) != reloaded.get(name)):
-        raise PromotionError(f"candidate {candidate.name!r}: the saved file does not hold what was measured: {len(odd)} of "
-                             f"{len(live)} tensors differ: {', '.join(odd[:_SHOWN])}. Nothing was promoted; please report this")
+    if differing := sorted(name for name in live.keys() | reloaded.keys() if live.get(name) != reloaded.get(name)):
+        raise PromotionError(f"candidate {candidate.name!r}: the saved file does not hold what was measured: {len(differing)} of "
+                             f"{len(live)} tensors differ: {', '.join(differing[:_SHOWN])}. Nothing was promoted; please "
+                             "report this")
     return SavedFile(candidate=loaded, tensors=len(live))
 
 

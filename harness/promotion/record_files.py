@@ -66,8 +66,8 @@ def read_record(path: Path, name: str) -> Version:
     if not isinstance(weights, dict) or not isinstance(previous, dict) or not isinstance(data.get("date"), str) or not all(
             isinstance(weights.get(part), str) and _HASH.fullmatch(weights[part]) for part in _WEIGHTS):
         raise PromotionError(f"{path}: weights, previous or date is malformed. Restore the file from git")
-    if kind == PROMOTION and (odd := [part for part, type_ in _PARTS.items() if not isinstance(data.get(part), type_)]):
-        raise PromotionError(f"{path}: {odd[0]!r} is missing or has the wrong type. Restore the file from git")
+    if kind == PROMOTION and (wrong := [part for part, type_ in _PARTS.items() if not isinstance(data.get(part), type_)]):
+        raise PromotionError(f"{path}: {wrong[0]!r} is missing or has the wrong type. Restore the file from git")
     if kind == PROMOTION and not (isinstance(data["suite"].get("name"), str)
                                   and all(isinstance(v, dict) for v in data["verdicts"])):
         raise PromotionError(f"{path}: suite or verdicts are malformed. Restore the file from git")

@@ -61,7 +61,7 @@ def _component(name: str, component: str, of: tuple[Merge, RecipePlan, Library])
               if part.stored[key].dtype.startswith(("F", "BF"))]
     whole = not all(MERGE_METHODS[merge.method].elementwise for merge in merges_of(of[0]))
     keys = chosen(component, {key: math.prod(part.stored[key].shape) for key in merged}, whole=whole)
-    tried: dict[str, dict[str, float]] = {}
+    results: dict[str, dict[str, float]] = {}
 
     def read(source: Source) -> Tensor:
         return plan.files[source.model].tensor(source.component, source.key)
@@ -75,11 +75,11 @@ def _component(name: str, component: str, of: tuple[Merge, RecipePlan, Library])
             dtype = part.stored[key].dtype
             made = evaluate(expression, tensors.__getitem__, dtype=dtype, precision=plan.precision)
             for result in identities_of_tensor(expression, tensors, dtype, plan.precision, made):
-                off = tried.setdefault(result.identity, {})
+                off = results.setdefault(result.identity, {})
                 if not result.holds:
                     off[key] = result.ulps
-    statuses = {HELD: tuple(identity for identity, off in tried.items() if not off),
-                BROKEN: tuple(f"{identity}: {component}.{_worst(off)}" for identity, off in tried.items() if off)}
+    statuses = {HELD: tuple(identity for identity, off in results.items() if not off),
+                BROKEN: tuple(f"{identity}: {component}.{_worst(off)}" for identity, off in results.items() if off)}
     notes = (f"tried on {len(expressions)} of {len(merged)} merged tensors",)
     return [Coverage(candidate=name, stage=STAGE, component=component, keys={k: v for k, v in statuses.items() if v},
                      notes=notes)] if expressions else []
@@ -91,11 +91,11 @@ def chosen(component: str, sizes: Mapping[str, int], *, whole: bool = False) -> 
     limit = LARGEST_WHOLE if whole else LARGEST
     small = [key for key, size in sizes.items() if size <= limit] or sorted(sizes, key=lambda key: (sizes[key], key))[:1]
     order = sorted(small, key=lambda key: hashlib.sha256(f"{component}\n{key}".encode()).digest())
-    seen: dict[str, int] = {}
+    taken_from: dict[str, int] = {}
     turns = {}
     for key in order:
         block = ".".join(key.split(".")[:2])
-        turns[key] = seen[block] = seen.get(block, 0) + 1
+        turns[key] = taken_from[block] = taken_from.get(block, 0) + 1
     return sorted(order, key=lambda key: turns[key])[:KEYS]
 
 

@@ -121,7 +121,7 @@ def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str
     return curve, replace(not_fitting(refused, candidate, size), setting=key)
 
 
-def _visits(suite: Suite, held: Mapping[str, _Costs], enter: Callable[[str], Sequence[Phase]],
+def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Sequence[Phase]],
             together: Together) -> Iterator[Visit]:
     device, cell, yardstick = together.device, timed_cell(suite), Yardstick(together.device)
 
@@ -130,11 +130,11 @@ def _visits(suite: Suite, held: Mapping[str, _Costs], enter: Callable[[str], Seq
         phases[0].enter()
         return lambda watch: time_one(phases, suite.grid, cell, watch)
 
-    around = Around(untimed=lambda name: held[name].probed(), timed=lambda name: held[name].power.during(),
-                    before=lambda name: held[name].lengths.append(yardstick.seconds()), failed=lambda: free_memory(device))
-    for visit in interleave(tuple(held), together.rounds, resident, around=around, watch=lambda: Stopwatch(device)):
+    around = Around(untimed=lambda name: costs[name].probed(), timed=lambda name: costs[name].power.during(),
+                    before=lambda name: costs[name].lengths.append(yardstick.seconds()), failed=lambda: free_memory(device))
+    for visit in interleave(tuple(costs), together.rounds, resident, around=around, watch=lambda: Stopwatch(device)):
         if visit.error is None:
-            held[visit.name].take(visit)
+            costs[visit.name].take(visit)
         yield visit
 
 

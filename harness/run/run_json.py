@@ -103,11 +103,11 @@ def added_before(declared: Suite, before: Mapping[str, Any]) -> dict[str, tuple[
 def grown(suite: Suite, added: Mapping[str, Sequence[Candidate]]) -> Suite:
     """The suite with more candidates, each group behind the one that is named, or last where nobody has that name. One whose
     name is taken is left out."""
-    taken = {c.name for c in suite.candidates}
+    names = {c.name for c in suite.candidates}
     listed: list[Candidate] = []
     for candidate in suite.candidates:
-        listed += [candidate, *(c for c in added.get(candidate.name, ()) if c.name not in taken)]
-    listed += [c for behind, group in added.items() if behind not in taken for c in group if c.name not in taken]
+        listed += [candidate, *(c for c in added.get(candidate.name, ()) if c.name not in names)]
+    listed += [c for behind, group in added.items() if behind not in names for c in group if c.name not in names]
     return replace(suite, candidates=tuple({c.name: c for c in listed}.values()))
 
 

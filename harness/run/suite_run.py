@@ -250,8 +250,8 @@ class SuiteRun:
             if phase.text_identity not in self._texts:
                 self._texts[phase.text_identity] = encode(phase.enter(), prompts, phase.treatment)
         texts = {phase.text_identity: self._texts[phase.text_identity] for phase in prepared.phases}
-        wanted = {word for phase in prepared.phases for word in named(phase.treatment)}
-        if unused := sorted(wanted - {word for state in texts.values() for word in state.found}):
+        words = {word for phase in prepared.phases for word in named(phase.treatment)}
+        if unused := sorted(words - {word for state in texts.values() for word in state.found}):
             raise SamplingError(f"the word {unused[0]!r} appears in no prompt of the suite, so it has no effect; write it into "
                                 "the prompts as it is spelled here, or remove it from the candidate")
         return texts

@@ -170,8 +170,9 @@ class SuiteSession:
         suite = self.run().suite
         declared = {c.name for c in self.suite.candidates}
         named = {name for gate in suite.gates for name in (*gate.candidates, gate.not_worse_than)}
-        kept = {*last_candidates(self.looks)} - exits(suite, self.looks).keys() | {*controls(suite), *named}
-        return [c.name for c in suite.candidates if c.name in kept and (c.name in self.selected or c.name not in declared)]
+        worth_timing = {*last_candidates(self.looks)} - exits(suite, self.looks).keys() | {*controls(suite), *named}
+        return [c.name for c in suite.candidates
+                if c.name in worth_timing and (c.name in self.selected or c.name not in declared)]
 
     def latency(self, candidate: Candidate) -> tuple[float, ...]:
         """Total seconds per image of the candidate's timed rounds; empty when it was not timed."""

@@ -70,7 +70,7 @@ class Picture:
 
 def write_blind(run: Run, rec: Recommendation, ask: Ask, to: Path | None = None, budget: int = BUDGET) -> Blind:
     """Writes the page and, first, its key into the run folder. ValueError when there is nothing that can be shown."""
-    names, guidance, said = _chosen(run, rec, ask)
+    names, guidance, notes = _chosen(run, rec, ask)
     blocks, more = _blocks(run, (names, guidance), ask)
     pictures, left = _encoded(run, blocks, budget)
     session = make_session(pictures, ask)
@@ -81,7 +81,7 @@ def write_blind(run: Run, rec: Recommendation, ask: Ask, to: Path | None = None,
     asked = "duels" if ask.preference else "pictures"
     counted = (f"{shows} {asked}, {len(session.repeats)} of them shown for the second time, from {len(pictures)} images; "
                f"about {words.plural(minutes, 'minute')} for each of {words.plural(ask.raters, 'rater')}")
-    return Blind(page=page, key=key, session=session, said=(*said, *more, *left, counted))
+    return Blind(page=page, key=key, session=session, said=(*notes, *more, *left, counted))
 
 
 def make_session(pictures: Sequence[Picture], ask: Ask) -> Session:
@@ -131,7 +131,7 @@ def _chosen(run: Run, rec: Recommendation, ask: Ask) -> tuple[list[str], float, 
     if guidance is None or guidance not in scales:
         raise ValueError(f"{'the run recommends no guidance' if guidance is None else f'no images at guidance {guidance:g}'}; "
                          f"say one with --guidance: {', '.join(f'{g:g}' for g in scales) or 'this run has no images'}")
-    said = [f"at CFG {guidance:g}"]
+    notes = [f"at CFG {guidance:g}"]
     names = list(dict.fromkeys(ask.candidates))
     if not names:
         if rec.pick is None:
@@ -141,16 +141,16 @@ def _chosen(run: Run, rec: Recommendation, ask: Ask) -> tuple[list[str], float, 
         mean = {c.candidate: c.objective.mean or 0.0 for c in rec.cells if c.guidance == guidance}
         tied = sorted((n for n in rec.tied_candidates if n not in (rec.pick, *run.roles)),
                       key=lambda n: -mean.get(n, 0.0))
-        wanted = list(dict.fromkeys([rec.pick, *run.roles, *tied]))
-        names = wanted[:most]
-        said[0] += "; the pick, its controls and the candidates tied with it"
-        if left := wanted[most:]:
-            said.append(f"left out to keep it short: {words.listed(list(map(words.visible, left)), 12)} (name them with "
+        candidates = list(dict.fromkeys([rec.pick, *run.roles, *tied]))
+        names = candidates[:most]
+        notes[0] += "; the pick, its controls and the candidates tied with it"
+        if left := candidates[most:]:
+            notes.append(f"left out to keep it short: {words.listed(list(map(words.visible, left)), 12)} (name them with "
                         "--candidates)")
     if len(names) < 2:
         raise ValueError(f"only {names[0]!r} to show; a comparison needs two candidates or more (--candidates a,b)")
-    said.insert(0, f"candidates: {words.listed(list(map(words.visible, names)), 12)}, {said.pop(0)}")
-    return names, guidance, said
+    notes.insert(0, f"candidates: {words.listed(list(map(words.visible, names)), 12)}, {notes.pop(0)}")
+    return names, guidance, notes
 
 
 def _blocks(run: Run, what: tuple[list[str], float], ask: Ask) -> tuple[list[list[dict[Any, Any]]], list[str]]:
@@ -158,7 +158,7 @@ def _blocks(run: Run, what: tuple[list[str], float], ask: Ask) -> tuple[list[lis
     one candidate lacks its image nobody's is shown: raters would else compare candidates by different prompts."""
     names, guidance = what
     rows = run.images[(run.images["guidance"] == guidance) & run.images["candidate"].isin(names)]
-    found = {(r["candidate"], r["prompt"], int(r["seed"])): r for r in rows.to_dict("records")
+    rows_by_cell = {(r["candidate"], r["prompt"], int(r["seed"])): r for r in rows.to_dict("records")
              if str(r["sample"]) not in run.defects}
     ordered = [p for split in ("confirm", "select") for p in run.suite.grid.prompts if p.split == split]
     blocks, lacking, used = list[list[dict[Any, Any]]](), 0, dict[str, int]()
@@ -166,7 +166,7 @@ def _blocks(run: Run, what: tuple[list[str], float], ask: Ask) -> tuple[list[lis
         for seed in run.suite.grid.seeds:
             if used.get(prompt.id, 0) >= ask.seeds or (prompt.id not in used and len(used) >= ask.prompts):
                 continue
-            block = [found[n, prompt.id, seed] for n in names if (n, prompt.id, seed) in found]
+            block = [rows_by_cell[n, prompt.id, seed] for n in names if (n, prompt.id, seed) in rows_by_cell]
             if len(block) < len(names):
                 lacking += 1
                 continue
@@ -176,11 +176,11 @@ def _blocks(run: Run, what: tuple[list[str], float], ask: Ask) -> tuple[list[lis
         raise ValueError(f"no prompt and seed at CFG {guidance:g} has images of all of {', '.join(map(repr, names))}")
     splits = {p.id: p.split for p in ordered}
     confirm = sum(splits[p] == "confirm" for p in used)
-    said = [f"prompts: {confirm} of the confirm split, {len(used) - confirm} of the select split; "
+    notes = [f"prompts: {confirm} of the confirm split, {len(used) - confirm} of the select split; "
             f"{words.plural(len(blocks), 'prompt and seed pair')}"]
     if confirm < len(used) and confirm:
-        said.append("the pick was chosen on the select prompts: a gate on the rating of the pick reads the confirm ones alone")
-    return blocks, said + ([f"passed over for lack of images: {words.plural(lacking, 'prompt and seed pair')}"] if lacking
+        notes.append("the pick was chosen on the select prompts: a gate on the rating of the pick reads the confirm ones alone")
+    return blocks, notes + ([f"passed over for lack of images: {words.plural(lacking, 'prompt and seed pair')}"] if lacking
                            else [])
 
 
@@ -201,9 +201,9 @@ def _encoded(run: Run, blocks: list[list[dict[Any, Any]]], budget: int) -> tuple
             break
         pictures.extend(made)
         done += 1
-    said = [] if size[1] == LOSSLESS else [f"all pictures are compressed alike (WebP quality {size[1]}, at most {size[0]} "
+    notes = [] if size[1] == LOSSLESS else [f"all pictures are compressed alike (WebP quality {size[1]}, at most {size[0]} "
                                            "pixels) to keep the page small"]
-    return pictures, said + ([f"left out to keep the page small: the last {len(blocks) - done} of {len(blocks)} prompt and seed "
+    return pictures, notes + ([f"left out to keep the page small: the last {len(blocks) - done} of {len(blocks)} prompt and seed "
                               "pairs"] if done < len(blocks) else [])
 
 
@@ -220,12 +220,12 @@ def _digest(run: Run, path: str) -> str:
     if "\0" in path or not file.resolve().is_relative_to(run.folder.resolve()):
         raise ValueError(f"{words.visible(path)}: its path leads out of the run folder")
     try:
-        found = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
     except OSError as error:
         raise ValueError(f"{file}: cannot be read ({type(error).__name__}); run the suite again to make it anew") from error
-    if found != run.digests.get(path):
+    if digest != run.digests.get(path):
         raise ValueError(f"{file}: altered since it was written; run the suite again to make it anew")
-    return found
+    return digest
 
 
 def _shown(row: dict[Any, Any], digest: str) -> Shown:

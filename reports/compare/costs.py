@@ -39,10 +39,10 @@ def flat(data: Any, name: str = "") -> dict[str, str]:
     """Nested objects as {dotted name: text}; lists stay whole."""
     if not isinstance(data, Mapping):
         return {name: ", ".join(map(str, data)) if isinstance(data, list | tuple) else str(data)}
-    found: dict[str, str] = {}
+    facts: dict[str, str] = {}
     for key, value in data.items():
-        found |= flat(value, f"{name}.{key}" if name else str(key))
-    return found
+        facts |= flat(value, f"{name}.{key}" if name else str(key))
+    return facts
 
 
 def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[tuple[str, str, str], ...]:
@@ -55,10 +55,10 @@ def ratios(a: Run, b: Run) -> tuple[Cost, ...]:
     """Seconds per image and peak bytes of every common candidate, B over A, where one machine and one torch took both."""
     differing = costs_otherwise(*((run.environment, run.head.get("sampling", {})) for run in (a, b)))
     why = f"not compared: not the same {differing}" if differing else ""
-    found = []
+    costs = []
     for name in common(a, b):
-        found += [_seconds(a, b, name, why), _bytes(a, b, name, why)]
-    return tuple(found)
+        costs += [_seconds(a, b, name, why), _bytes(a, b, name, why)]
+    return tuple(costs)
 
 
 def _seconds(a: Run, b: Run, name: str, why: str) -> Cost:

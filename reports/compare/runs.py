@@ -90,11 +90,11 @@ class Compared:
 
     def counted(self, value: str) -> dict[str, int]:
         """How many rows of a value have each word."""
-        found: dict[str, int] = {}
+        counts: dict[str, int] = {}
         for row in self.moved:
             if row.value == value:
-                found[row.word] = found.get(row.word, 0) + 1
-        return found
+                counts[row.word] = counts.get(row.word, 0) + 1
+        return counts
 
 
 def compare(a: Run, b: Run) -> Compared:
@@ -115,41 +115,41 @@ def compare(a: Run, b: Run) -> Compared:
 def _candidates(a: Run, b: Run) -> tuple[Changed, ...]:
     shared = common(a, b)
     digests = (_digests(a), _digests(b))
-    found = [Changed(candidate=c.name, what="removed") for c in a.suite.candidates if c.name not in shared]
+    changes = [Changed(candidate=c.name, what="removed") for c in a.suite.candidates if c.name not in shared]
     for c in b.suite.candidates:
         if c.name not in shared:
-            found.append(Changed(candidate=c.name, what="added"))
+            changes.append(Changed(candidate=c.name, what="added"))
             continue
         before, after = a.weights.get(c.name), b.weights.get(c.name)
         what = ("unknown" if before is None or after is None else "weights" if before.identity != after.identity else
                 "declared" if a.candidate(c.name).key != c.key else "same")
         mine, theirs = (of.get(c.name, {}) for of in digests)
         both = mine.keys() & theirs.keys()
-        found.append(Changed(candidate=c.name, what=what, common=len(both),
+        changes.append(Changed(candidate=c.name, what=what, common=len(both),
                              identical=sum(mine[cell] == theirs[cell] for cell in both)))
-    return tuple(found)
+    return tuple(changes)
 
 
 def _digests(run: Run) -> dict[str, dict[tuple[str, str, int, float], str]]:
     """The hash of every image that counts, by candidate, and by prompt with its texts, seed and guidance."""
     keys = set(run.images["sample"])
     texts = {p.id: (p.text, p.negative) for p in run.suite.grid.prompts}
-    found: dict[str, dict[tuple[str, str, int, float], str]] = {}
+    digests: dict[str, dict[tuple[str, str, int, float], str]] = {}
     for r in Journal(run.folder / "journal.jsonl").records([]):
         if isinstance(r, Sample) and r.key in keys and r.cell.prompt in texts:
             place = (r.cell.prompt, "\n".join(texts[r.cell.prompt]), r.cell.seed, float(r.cell.guidance))
-            found.setdefault(r.candidate, {})[place] = r.sha256
-    return found
+            digests.setdefault(r.candidate, {})[place] = r.sha256
+    return digests
 
 
 def _declared(a: Run, b: Run) -> tuple[tuple[str, str, str], ...]:
     """What differs in the declarations beside the candidates, by dotted name."""
     parts = []
     for run in (a, b):
-        told = {k: v for k, v in plain(run.suite).items() if k not in ("candidates", "gates", "name", "description")}
-        grid = dict(told["grid"])
+        declared = {k: v for k, v in plain(run.suite).items() if k not in ("candidates", "gates", "name", "description")}
+        grid = dict(declared["grid"])
         grid["prompts"] = {p.id: f"{p.text} / {p.negative} / {p.split}" for p in run.suite.grid.prompts}
-        parts.append(flat({**told, "grid": grid, "gates": [g.name for g in run.suite.gates]}))
+        parts.append(flat({**declared, "grid": grid, "gates": [g.name for g in run.suite.gates]}))
     return differences(*parts)
 
 
@@ -179,10 +179,10 @@ def _refused(a: Run, b: Run) -> dict[str, str]:
     if differing := sampled_otherwise(a.head["sampling"], b.head["sampling"]):
         return {"": f"sampled with other settings ({differing}), so that no image of the one is the pair of an image of the "
                     "other; unpaired differences are not made"}
-    found = {v: why for v in _values(a, b) if (why := _why_not(a, b, v))}
-    if not found.get("objective") and (why := _objective(a, b, found)):
-        found["objective"] = why
-    return found
+    reasons = {v: why for v in _values(a, b) if (why := _why_not(a, b, v))}
+    if not reasons.get("objective") and (why := _objective(a, b, reasons)):
+        reasons["objective"] = why
+    return reasons
 
 
 def _why_not(a: Run, b: Run, value: str) -> str:
@@ -232,10 +232,10 @@ def _word(of: Estimate, better: str) -> str:
 
 def _gates(a: Run, b: Run, verdicts: tuple[Recommendation, Recommendation]) -> tuple[GateChange, ...]:
     """Every gate of either suite; one about "the pick" is one row, whoever the pick is in each."""
-    told = []
+    changes = []
     for run, rec in zip((a, b), verdicts, strict=True):
         of_pick = {g.name for g in run.suite.gates if not g.candidates}
-        told.append({(v.gate, "" if v.gate in of_pick else v.candidate): v for v in judge(run, rec)})
-    keys = dict.fromkeys([*told[0], *told[1]])
-    return tuple(GateChange(gate=gate, candidate=name, before=told[0].get((gate, name)), after=told[1].get((gate, name)))
+        changes.append({(v.gate, "" if v.gate in of_pick else v.candidate): v for v in judge(run, rec)})
+    keys = dict.fromkeys([*changes[0], *changes[1]])
+    return tuple(GateChange(gate=gate, candidate=name, before=changes[0].get((gate, name)), after=changes[1].get((gate, name)))
                  for gate, name in keys)

@@ -34,11 +34,11 @@ def headline(of: Compared) -> str:
     measured = dict.fromkeys(r.value for r in of.moved if r.word != ABSENT)
     value = "objective" if "objective" in measured else next(iter(measured))
     counted = of.counted(value)
-    told = ", ".join(f"{counted[word]} {word}" for word in ORDER if counted.get(word))
+    listed = ", ".join(f"{counted[word]} {word}" for word in ORDER if counted.get(word))
     same = sum(c.identical for c in of.candidates)
     pairs = sum(c.common for c in of.candidates)
     changed = sum(g.changed for g in of.gates)
-    return (f"{words.title(of.row(value))}, B against A: {told}; {same} of {pairs} common images are identical; "
+    return (f"{words.title(of.row(value))}, B against A: {listed}; {same} of {pairs} common images are identical; "
             f"{words.plural(changed, 'gate')} changed.")
 
 
@@ -54,7 +54,7 @@ def terminal(of: Compared) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    found: list[RenderableType] = [Text(headline(of), style="bold"), *map(Text, verdict_lines(of))]
+    parts: list[RenderableType] = [Text(headline(of), style="bold"), *map(Text, verdict_lines(of))]
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for number, head in enumerate(("value", *ORDER)):
         table.add_column(head, justify="right" if number else "left")
@@ -63,16 +63,16 @@ def terminal(of: Compared) -> RenderableType:
         cells = [Text(str(counted.get(word, 0)), style=STYLES[word] if counted.get(word) else "dim") for word in ORDER]
         table.add_row(Text(words.title(of.row(value))), *cells)
     if of.moved:
-        found.append(table)
+        parts.append(table)
     rows = _most(of)
-    found.extend(Text(f"{row.word}: {_place(row)}, {words.title(row.spec)} "
+    parts.extend(Text(f"{row.word}: {_place(row)}, {words.title(row.spec)} "
                       f"{words.estimate(row.difference, row.spec, difference=True)}", style=STYLES[row.word])
                  for row in rows[:MOST_ROWS])
     if len(rows) > MOST_ROWS:
-        found.append(Text(f"and {len(rows) - MOST_ROWS} more rows that differ; the page has them", style="dim"))
-    found.extend(Text(line) for line in (*_gate_lines(of), *_cost_lines(of)))
-    found.extend(Text(f"! {line}", style="yellow") for line in _not_compared(of))
-    return Group(*found)
+        parts.append(Text(f"and {len(rows) - MOST_ROWS} more rows that differ; the page has them", style="dim"))
+    parts.extend(Text(line) for line in (*_gate_lines(of), *_cost_lines(of)))
+    parts.extend(Text(f"! {line}", style="yellow") for line in _not_compared(of))
+    return Group(*parts)
 
 
 def markdown(of: Compared) -> str:
@@ -178,22 +178,22 @@ def _count(c: Changed) -> str:
 
 
 def _gate(of: Compared, g: GateChange) -> dict[str, Any]:
-    told: dict[str, Any] = {}
+    shown: dict[str, Any] = {}
     for side, run, v in (("before", of.a, g.before), ("after", of.b, g.after)):
         row = tables.gate_rows(run, [v])[0] if v else {"status": "", "said": "no such gate", "observed": "", "candidate": ""}
-        told[side] = {**row, "observed": "" if row["status"] == "not_measured" else row["observed"]}
-    named = told["after"] if g.after else told["before"]
+        shown[side] = {**row, "observed": "" if row["status"] == "not_measured" else row["observed"]}
+    named = shown["after"] if g.after else shown["before"]
     return {"name": named["value"], "limit": named["limit"], "of": words.visible(g.candidate) or "the pick",
-            "changed": g.changed, **told}
+            "changed": g.changed, **shown}
 
 
 def _gate_lines(of: Compared) -> list[str]:
-    said = []
+    lines = []
     for g in (_gate(of, one) for one in of.gates if one.changed):
         asked = f"gate {g['name']} {g['limit']}".rstrip()
         before, after = (f"{g[side]['said']} {g[side]['observed']}".rstrip() for side in ("before", "after"))
-        said.append(f"{asked} ({g['of']}): {before} → {after}")
-    return said
+        lines.append(f"{asked} ({g['of']}): {before} → {after}")
+    return lines
 
 
 def _costs(of: Compared) -> tuple[list[str], list[dict[str, Any]]]:
@@ -208,7 +208,7 @@ def _costs(of: Compared) -> tuple[list[str], list[dict[str, Any]]]:
 
 def _cost_lines(of: Compared) -> list[str]:
     """Each kind of cost in a line: how many candidates have which word, from which ratio to which, and why others have none."""
-    said = []
+    lines = []
     for kind in dict.fromkeys(c.cost for c in of.costs):
         told = []
         grouped: dict[str, list[Cost]] = {}
@@ -221,8 +221,8 @@ def _cost_lines(of: Compared) -> list[str]:
             everybody = len(costs) == len({c.candidate for c in of.costs})
             names = "all" if everybody else words.listed([words.visible(c.candidate) for c in costs])
             told.append(f"{names} {', '.join(x for x in (span, words.visible(word)) if x)}")
-        said.append(f"{words.title(of.row(kind))}, B over A: {'; '.join(told)}")
-    return said
+        lines.append(f"{words.title(of.row(kind))}, B over A: {'; '.join(told)}")
+    return lines
 
 
 def _not_compared(of: Compared) -> list[str]:

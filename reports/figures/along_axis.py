@@ -58,22 +58,22 @@ def _cut(run: Run, rec: Recommendation, axis: str, names: list[str]) -> Any:
     _mark(figure, place.get(rec.pick or ""), [place[n] for n in rec.tied_candidates if n in place] if axis else [])
     if not axis:
         figure.update_xaxes(tickvals=list(place.values()), ticktext=[style.tick(run, n) for n in names])
-    held = [f"{other} {run.candidate(str(rec.pick)).axes[other]:g}" for other in numeric_axes(run.suite)
+    fixed = [f"{other} {run.candidate(str(rec.pick)).axes[other]:g}" for other in numeric_axes(run.suite)
             if axis and other != axis]
-    figure.update_xaxes(title_text=style.text(f"{axis or 'candidate'}, at {words.listed([*held, f'CFG {rec.guidance:g}'])}"),
+    figure.update_xaxes(title_text=style.text(f"{axis or 'candidate'}, at {words.listed([*fixed, f'CFG {rec.guidance:g}'])}"),
                         row=len(figure.layout.annotations), col=1)
     return figure
 
 
 def _changes(figure: Any) -> dict[str, Any]:
     """What a slice along another axis changes of the layout: marks, titles, and the ranges that were set."""
-    found: dict[str, Any] = {"shapes": [shape.to_plotly_json() for shape in figure.layout.shapes]}
+    changes: dict[str, Any] = {"shapes": [shape.to_plotly_json() for shape in figure.layout.shapes]}
     for number in range(1, len(figure.layout.annotations) + 1):
         which = "" if number == 1 else str(number)
-        found[f"xaxis{which}.title.text"] = figure.layout[f"xaxis{which}"].title.text or ""
+        changes[f"xaxis{which}.title.text"] = figure.layout[f"xaxis{which}"].title.text or ""
         if (span := figure.layout[f"yaxis{which}"].range) is not None:
-            found[f"yaxis{which}.range"] = list(span)
-    return found
+            changes[f"yaxis{which}.range"] = list(span)
+    return changes
 
 
 def along_guidance(run: Run, rec: Recommendation) -> Any:
@@ -95,8 +95,8 @@ def along_guidance(run: Run, rec: Recommendation) -> Any:
 
 def _references(run: Run, rec: Recommendation) -> list[str]:
     """Whose level is drawn as a line: the parents, or the baseline where nothing is a parent; never the pick itself."""
-    found = [n for n in parents(run.suite) if n != rec.pick] or [n for n in (run.suite.baseline,) if n != rec.pick]
-    return [n for n in found if n in set(run.images["candidate"])]
+    names = [n for n in parents(run.suite) if n != rec.pick] or [n for n in (run.suite.baseline,) if n != rec.pick]
+    return [n for n in names if n in set(run.images["candidate"])]
 
 
 def _panels(run: Run, rows: pd.DataFrame, ends: dict[str, list[tuple[float, pd.DataFrame]]], *, line: bool) -> Any:
@@ -140,10 +140,10 @@ def _levels(figure: Any, run: Run, of: tuple[int, ValueSpec], ends: dict[str, li
     number, value = of
     for name, dash, colour in zip(ends, ("dash", "dashdot", "dot"), (style.BASE, style.QUIET, style.QUIET), strict=False):
         means = {at: e for at, rows in ends[name] if (e := cluster_mean(rows, value)).mean is not None}
-        said = [style.text(f"{label_with_role(run, name)}: {words.estimate(e, value)}") for e in means.values()]
+        texts = [style.text(f"{label_with_role(run, name)}: {words.estimate(e, value)}") for e in means.values()]
         figure.add_trace(go.Scatter(
             x=list(means), y=[e.mean for e in means.values()], mode="lines", name=style.text(label_with_role(run, name)),
-            line={"color": colour, "width": 1.5, "dash": dash}, customdata=said, hovertemplate="%{customdata}<extra></extra>",
+            line={"color": colour, "width": 1.5, "dash": dash}, customdata=texts, hovertemplate="%{customdata}<extra></extra>",
             showlegend=number == 1), row=number, col=1)
 
 
@@ -155,7 +155,7 @@ def _means(rows: pd.DataFrame, value: ValueSpec) -> dict[float, Estimate]:
 
 def _line(figure: Any, row: int, value: ValueSpec, means: dict[float, Estimate], *, line: bool) -> None:
     x, estimates = list(means), list(means.values())
-    said = [style.text(words.estimate(e, value)) for e in estimates]
+    texts = [style.text(words.estimate(e, value)) for e in estimates]
     banded = [(at, e.low, e.high) for at, e in means.items() if e.low is not None and e.high is not None]
     if line and banded:
         at, low, high = (list(part) for part in zip(*banded, strict=True))
@@ -166,7 +166,7 @@ def _line(figure: Any, row: int, value: ValueSpec, means: dict[float, Estimate],
                                                   for e in estimates]}}
     figure.add_trace(go.Scatter(x=x, y=[e.mean for e in estimates], mode="lines+markers" if line else "markers",
                                 line={"color": style.ACCENT, "width": 2}, marker={"size": 8, "color": style.ACCENT},
-                                customdata=said, hovertemplate="%{x:g}: %{customdata}<extra></extra>", showlegend=False,
+                                customdata=texts, hovertemplate="%{x:g}: %{customdata}<extra></extra>", showlegend=False,
                                 name=style.text(words.title(value)), **bars), row=row, col=1)
 
 

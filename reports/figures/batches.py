@@ -36,8 +36,8 @@ def batch_points(run: Run) -> pd.DataFrame:
 def refusals(run: Run) -> list[Fit]:
     """The batches that did not fit into the device itself, unless the curve got by later; a cap that was set to try a smaller
     card is another question."""
-    made = {(name, point.batch_size) for name, curve in run.curves.items() for point in curve.points}
-    return [fit for fit in run.fits if not fit.fits and fit.cap_bytes is None and (fit.candidate, fit.batch_size) not in made]
+    timed = {(name, point.batch_size) for name, curve in run.curves.items() for point in curve.points}
+    return [fit for fit in run.fits if not fit.fits and fit.cap_bytes is None and (fit.candidate, fit.batch_size) not in timed]
 
 
 def refused(fit: Fit) -> str:
@@ -79,13 +79,13 @@ def batch_curve(run: Run, rec: Recommendation) -> Any:
 def _line(figure: Any, of: tuple[Run, Recommendation], rows: pd.DataFrame, value: str, place: int) -> None:
     name = str(rows["candidate"].iloc[0])
     memory, strong = value == "peak_bytes", name in (of[1].pick, of[0].suite.baseline)
-    said = [words.size(v) if memory else f"{v:.2f} images/s, median of {n}"
+    texts = [words.size(v) if memory else f"{v:.2f} images/s, median of {n}"
             for v, n in zip(rows[value], rows["batches"], strict=True)]
     figure.add_trace(go.Scatter(
         x=rows["batch_size"].tolist(), y=(rows[value] / 2**30 if memory else rows[value]).tolist(), mode="lines+markers",
         name=style.text(style.named(*of, name)), legendgroup=name, line=style.line(*of, name),
         showlegend=place == 1 and (strong or len(of[0].curves) <= LEGEND),
-        customdata=said, hovertemplate=f"{style.text(style.named(*of, name))}, batch %{{x}}: %{{customdata}}<extra></extra>"),
+        customdata=texts, hovertemplate=f"{style.text(style.named(*of, name))}, batch %{{x}}: %{{customdata}}<extra></extra>"),
         row=place, col=1)
 
 
@@ -98,7 +98,7 @@ def _crosses(figure: Any, of: tuple[Run, Recommendation], lost: list[Fit], at: t
         at_place.setdefault((fit.batch_size, refused(fit)), []).append(f"{style.named(*of, fit.candidate)}: {fit.why}")
     figure.add_trace(go.Scatter(
         x=[size for size, _ in at_place], y=[1.25 * top] * len(at_place), mode="markers+text", name="does not fit",
-        text=[said for _, said in at_place], textposition="middle left", cliponaxis=False,
+        text=[text for _, text in at_place], textposition="middle left", cliponaxis=False,
         marker={"symbol": "x", "size": 11, "color": style.MARK},
-        customdata=["<br>".join(map(style.text, said)) for said in at_place.values()],
+        customdata=["<br>".join(map(style.text, text)) for text in at_place.values()],
         hovertemplate="batch %{x}, %{text}<br>%{customdata}<extra></extra>"), row=place, col=1)

@@ -29,8 +29,8 @@ def block_weights(run: Run, rec: Recommendation) -> Any:
     """A bar per block of the alphas of the pick, beside those of the other candidates that have alphas by block. None where no
     candidate states them block by block; what presets and gradients are made of is not in a declaration, and it is said."""
     ordered = sorted(run.suite.candidates, key=lambda c: c.name != rec.pick)
-    found = {c.name: alpha for c in ordered if (alpha := _by_block(c.model)) is not None}
-    stated = {name: alpha for name, alpha in found.items() if isinstance(alpha, Blocks) and alpha.values}
+    alphas = {c.name: alpha for c in ordered if (alpha := _by_block(c.model)) is not None}
+    stated = {name: alpha for name, alpha in alphas.items() if isinstance(alpha, Blocks) and alpha.values}
     if not stated:
         return None
     figure = go.Figure()
@@ -45,23 +45,23 @@ def block_weights(run: Run, rec: Recommendation) -> Any:
     figure.update_yaxes(title="alpha, the share of model b", rangemode="tozero", nticks=6)
     style.finish(figure, 360)
     style.legend_on_top(figure)
-    style.says(figure, _untold(run, found, list(stated)))
+    style.says(figure, _untold(run, alphas, list(stated)))
     return figure
 
 
-def _untold(run: Run, found: dict[str, Any], stated: list[str]) -> list[str]:
+def _untold(run: Run, alphas: dict[str, Any], stated: list[str]) -> list[str]:
     """What the bars do not show: presets and gradients by name, and candidates that are too many."""
-    said = []
-    for name, alpha in found.items():
+    notes = []
+    for name, alpha in alphas.items():
         if isinstance(alpha, Blocks) and not alpha.values:
-            said.append(f"{label(run, name)} has the preset {words.visible(alpha.preset)}, whose values are not in its "
+            notes.append(f"{label(run, name)} has the preset {words.visible(alpha.preset)}, whose values are not in its "
                         "declaration.")
         elif isinstance(alpha, Gradient):
             steps = ", ".join(f"{v:g}" for v in alpha.values)
-            said.append(f"{label(run, name)} has alphas that change with depth, through {steps}.")
+            notes.append(f"{label(run, name)} has alphas that change with depth, through {steps}.")
     if len(stated) > MOST:
-        said.append(f"Not drawn, to keep the bars legible: {words.listed([label(run, n) for n in stated[MOST:]])}.")
-    return said
+        notes.append(f"Not drawn, to keep the bars legible: {words.listed([label(run, n) for n in stated[MOST:]])}.")
+    return notes
 
 
 def _by_block(model: Any) -> Blocks | Gradient | None:
@@ -83,8 +83,8 @@ def named_blocks(blocks: Blocks) -> dict[str, float]:
         side = (count - 1) // 2
         names = [*(["BASE"] if count % 2 == 0 else []), *(f"IN{i:02d}" for i in range(side)), "M00",
                  *(f"OUT{i:02d}" for i in range(side))]
-    found = dict(zip(names, blocks.values, strict=False))
-    return found if blocks.base is None or "BASE" in found else {"BASE": blocks.base, **found}
+    by_block = dict(zip(names, blocks.values, strict=False))
+    return by_block if blocks.base is None or "BASE" in by_block else {"BASE": blocks.base, **by_block}
 
 
 def block_effects(run: Run, rec: Recommendation) -> Any:

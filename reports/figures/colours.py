@@ -34,8 +34,8 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
         for colour in mine["dominant"].value_counts().index:
             figure.add_trace(_bars(mine, names, str(colour), [style.tick(run, n) for n in names]))
             figure.data[-1].visible = not choices
-        said = words.visible(str(mine["text"].iloc[0]))
-        choices.append((said if len(said) < 70 else f"{said[:67]}…", list(range(first, len(figure.data)))))
+        prompt_text = words.visible(str(mine["text"].iloc[0]))
+        choices.append((prompt_text if len(prompt_text) < 70 else f"{prompt_text[:67]}…", list(range(first, len(figure.data)))))
     figure.update_layout(barmode="stack", bargap=0.25)
     most = int(rows.groupby(["candidate", "prompt"]).size().max())
     at = "all guidance scales" if rec.guidance is None else f"CFG {rec.guidance:g}"

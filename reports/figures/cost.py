@@ -67,21 +67,21 @@ def seconds_by_phase(run: Run, rec: Recommendation) -> Any:
 def _bar(figure: Any, run: Run, ticks: dict[str, str], phase: str, number: int) -> None:
     timed = {n: seconds_apart(run, n, phase) if phase in APART else seconds_per_image(run, n, phase) for n in ticks}
     timed = {n: s for n, s in timed.items() if s.median is not None}
-    said = APART.get(phase, phase)
+    phase_words = APART.get(phase, phase)
     figure.add_trace(go.Bar(
-        y=[ticks[n] for n in timed], x=[s.median for s in timed.values()], orientation="h", name=said,
+        y=[ticks[n] for n in timed], x=[s.median for s in timed.values()], orientation="h", name=phase_words,
         marker={"color": style.PHASE_COLOURS[number % len(style.PHASE_COLOURS)]},
         customdata=[f"{words.number(s.median, SECONDS)}, median of {s.rounds}" for s in timed.values()],
-        hovertemplate="%{y}, " + said + ": %{customdata}<extra></extra>"))
+        hovertemplate="%{y}, " + phase_words + ": %{customdata}<extra></extra>"))
 
 
 def _dots(figure: Any, rows: pd.DataFrame, ticks: dict[str, str], phase: str) -> None:
     """Every value as a dot; of very many (steps of many rounds) the fastest, the slowest and MOST_POINTS in between."""
-    kept = []
+    thinned = []
     for _, part in rows.groupby("candidate", sort=False):
         ranks = sorted({round(i * (len(part) - 1) / (MOST_POINTS - 1)) for i in range(MOST_POINTS)})
-        kept.append(part if len(part) <= MOST_POINTS else part.sort_values("seconds").iloc[ranks])
-    shown = pd.concat(kept) if kept else rows
+        thinned.append(part if len(part) <= MOST_POINTS else part.sort_values("seconds").iloc[ranks])
+    shown = pd.concat(thinned) if thinned else rows
     name = f"{APART.get(phase, phase)}, {'each' if len(shown) == len(rows) else f'{MOST_POINTS} of each, by rank'}"
     figure.add_trace(go.Scatter(
         y=[ticks[n] for n in shown["candidate"]], x=shown["seconds"].tolist(), mode="markers", name=name,

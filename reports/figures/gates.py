@@ -24,14 +24,14 @@ WRONG_SIDE: Final = "rgba(215,38,61,0.10)"
 def against_limits(run: Run, rec: Recommendation) -> Any:
     """One row per judged gate with an interval, on an axis of its own: the interval, the limit, the wrong side shaded. Counts
     (coverage, failures) have no interval and are in the table alone. None where nothing was judged."""
-    shown = [v for v in judge(run, rec) if v.low is not None and v.status in COLOURS and not gate_kind(v.value).exact]
-    if not shown:
+    drawn = [v for v in judge(run, rec) if v.low is not None and v.status in COLOURS and not gate_kind(v.value).exact]
+    if not drawn:
         return None
-    figure = make_subplots(rows=len(shown), cols=1, vertical_spacing=min(0.6, 0.55 / len(shown)),
-                           subplot_titles=[_said(run, v) for v in shown])
-    for row, v in enumerate(shown, start=1):
+    figure = make_subplots(rows=len(drawn), cols=1, vertical_spacing=min(0.6, 0.55 / len(drawn)),
+                           subplot_titles=[_said(run, v) for v in drawn])
+    for row, v in enumerate(drawn, start=1):
         _row(figure, row, v)
-    style.finish(figure, 40 + ROW * len(shown))
+    style.finish(figure, 40 + ROW * len(drawn))
     figure.update_yaxes(visible=False, range=[-1, 1])
     for note in figure.layout.annotations:
         note.update(x=0, xanchor="left", font={"size": 13})

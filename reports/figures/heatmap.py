@@ -55,8 +55,8 @@ def _layer(run: Run, value: ValueSpec, axes: tuple[list[str], list[float]], cell
 def layer(value: ValueSpec, grid: list[list[Estimate | None]], where: list[list[str]]) -> Any:
     """One value as a heatmap over the places of a grid (rows from the bottom up); `where` says of each place what it is."""
     title = words.title(value)
-    hover = [[f"{said}<br>{style.text(title)}: " + (style.text(words.estimate(e, value)) if e else "not measured")
-              for e, said in zip(row, names, strict=True)] for row, names in zip(grid, where, strict=True)]
+    hover = [[f"{text}<br>{style.text(title)}: " + (style.text(words.estimate(e, value)) if e else "not measured")
+              for e, text in zip(row, names, strict=True)] for row, names in zip(grid, where, strict=True)]
     return go.Heatmap(
         z=[[e.mean if e else None for e in row] for row in grid], x=list(range(len(grid[0]))), y=list(range(len(grid))),
         text=[[style.text(words.bare(e.mean, value)) if e and e.mean is not None else "–" for e in row] for row in grid],

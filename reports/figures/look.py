@@ -66,6 +66,6 @@ def says(figure: Any, sentences: list[str]) -> None:
 def switch(figure: Any, name: str, choices: list[tuple[str, list[int]]], layouts: list[dict[str, Any]] | None = None) -> None:
     """Asks the page for a labelled select above the figure; a choice shows its own traces and hides the others', and changes
     what its entry of `layouts` says (paths of plotly's layout, with their values)."""
-    wanted = {"name": name, "choices": [{"label": said, "traces": traces, "layout": layouts[at] if layouts else {}}
+    switch_data = {"name": name, "choices": [{"label": said, "traces": traces, "layout": layouts[at] if layouts else {}}
                                         for at, (said, traces) in enumerate(choices)]}
-    figure.update_layout(meta={**(figure.layout.meta or {}), "switch": wanted})
+    figure.update_layout(meta={**(figure.layout.meta or {}), "switch": switch_data})

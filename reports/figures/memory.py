@@ -59,11 +59,11 @@ def _lines(figure: Any, table: pd.DataFrame) -> None:
     driver = table["series"].isin(["device_used", "process_used"]).any()
     for name, rows in table.groupby("series", sort=False):
         quiet = driver and name == "process_rss"
-        said = style.text(words.series(str(name)))
+        series_name = style.text(words.series(str(name)))
         figure.add_trace(go.Scatter(
-            x=rows["seconds"].tolist(), y=rows["mebibytes"].round(2).tolist(), mode="lines", name=said,
+            x=rows["seconds"].tolist(), y=rows["mebibytes"].round(2).tolist(), mode="lines", name=series_name,
             line=BEHIND if quiet else LINES.get(str(name), BEHIND),
-            hovertemplate=f"%{{x:.3f}} s: %{{y:.1f}} MiB, {said}<extra></extra>"))
+            hovertemplate=f"%{{x:.3f}} s: %{{y:.1f}} MiB, {series_name}<extra></extra>"))
 
 
 def _shade(figure: Any, timeline: Timeline, table: pd.DataFrame) -> None:
@@ -85,16 +85,18 @@ def _sentences(run: Run, rec: Recommendation, shown: list[str], of: int) -> list
     """The sampling rate, which memory it is, and whatever a timeline notes of itself."""
     rates = [r for n in shown if (r := run.timeline[n].samples_per_second) is not None]
     gap = max(run.timeline[n].longest_gap_seconds for n in shown)
-    said = []
+    sentences = []
     if rates:
         rate = f"{min(rates):.0f}" if round(min(rates)) == round(max(rates)) else f"{min(rates):.0f} to {max(rates):.0f}"
-        said.append(f"Sampled {rate} times a second; the longest gap was {words.duration(gap)}: a shorter peak can be missed.")
+        sentences.append(f"Sampled {rate} times a second; the longest gap was {words.duration(gap)}: a shorter peak can be "
+                         "missed.")
     names = {line.name for n in shown for line in run.timeline[n].series if line.at_seconds}
     if not names & {"device_used", "process_used"}:
-        said.append("This is main memory (RSS): no VRAM was read on this machine.")
+        sentences.append("This is main memory (RSS): no VRAM was read on this machine.")
     for n in shown:
         ended = [f"{words.series(line.name)}: {line.why_ended}" for line in run.timeline[n].series if line.why_ended]
-        said += [f"{style.named(run, rec, n)}: {words.visible(note).rstrip('.')}." for note in (*run.timeline[n].notes, *ended)]
+        sentences += [f"{style.named(run, rec, n)}: {words.visible(note).rstrip('.')}."
+                      for note in (*run.timeline[n].notes, *ended)]
     if of > len(shown):
-        said.append(f"{of - len(shown)} more candidates are not drawn.")
-    return said
+        sentences.append(f"{of - len(shown)} more candidates are not drawn.")
+    return sentences

@@ -54,13 +54,13 @@ def _marks(figure: Any, run: Run, rec: Recommendation, of: tuple[list[Place], st
     seconds = [seconds_per_image(run, p.candidate) for p in places]
     colour, symbol = LOOKS[places[0].status]
     spec = run.row(value)
-    told = [style.text(f"{style.named(run, rec, p.candidate)}: {words.title(spec)} {words.estimate(e, spec)}, "
+    texts = [style.text(f"{style.named(run, rec, p.candidate)}: {words.title(spec)} {words.estimate(e, spec)}, "
                        f"{words.number(p.cost, run.row(kind))}; {p.status}" + (f" by {label(run, p.by)}" if p.by else ""))
             for p, e in zip(places, means, strict=True)]
     figure.add_trace(go.Scatter(
         x=[p.cost / scale for p in places], y=[p.quality for p in places], mode="markers+text", name=places[0].status,
         text=[style.text(label(run, p.candidate)) + (" ★" if p.candidate == rec.pick else "") for p in places],
-        textposition="top center", customdata=told, hovertemplate="%{customdata}<extra></extra>",
+        textposition="top center", customdata=texts, hovertemplate="%{customdata}<extra></extra>",
         marker={"color": colour, "symbol": symbol, "size": 11},
         error_y={"type": "data", "symmetric": False, "thickness": 1, "color": colour,
                  "array": [(e.high or p.quality) - p.quality for p, e in zip(places, means, strict=True)],

@@ -26,40 +26,41 @@ def leanings(run: Run, rec: Recommendation) -> Any:
     the pick's guidance, every prompt counting once. None where the suite has no looks."""
     if "leanings" not in run.images.columns:
         return None
-    wanted = list(dict.fromkeys([*run.roles, *([rec.pick] if rec.pick else [])]))
-    found = {name: mean for name in wanted if (mean := mean_leanings(run, name, rec.guidance))}
+    names = list(dict.fromkeys([*run.roles, *([rec.pick] if rec.pick else [])]))
+    means = {name: mean for name in names if (mean := mean_leanings(run, name, rec.guidance))}
     looks = list(run.suite.styles)
-    if not found or not looks:
+    if not means or not looks:
         return None
     figure = go.Figure()
-    for name, mean in found.items():
+    for name, mean in means.items():
         line = style.line(run, rec, name)
-        shown = [mean.get(look) for look in looks]  # a look that was not measured is a gap, not a zero
-        said = [style.text(f"{look}: {words.number(mean.get(look), SHARE)}") for look in looks]
+        shares = [mean.get(look) for look in looks]  # a look that was not measured is a gap, not a zero
+        texts = [style.text(f"{look}: {words.number(mean.get(look), SHARE)}") for look in looks]
         if len(looks) >= FEWEST_FOR_RADAR:
             figure.add_trace(go.Scatterpolar(
-                r=[*shown, shown[0]], theta=[style.text(look) for look in (*looks, looks[0])], mode="lines+markers",
-                name=style.text(style.named(run, rec, name)), line=line, text=[*said, said[0]], hovertemplate="%{text}"))
+                r=[*shares, shares[0]], theta=[style.text(look) for look in (*looks, looks[0])], mode="lines+markers",
+                name=style.text(style.named(run, rec, name)), line=line, text=[*texts, texts[0]], hovertemplate="%{text}"))
         else:
-            figure.add_trace(go.Bar(x=[style.text(look) for look in looks], y=shown, name=style.text(style.named(run, rec, name)),
-                                    marker={"color": line["color"]}, text=said, hovertemplate="%{text}"))
+            figure.add_trace(go.Bar(x=[style.text(look) for look in looks], y=shares,
+                                    name=style.text(style.named(run, rec, name)), marker={"color": line["color"]},
+                                    text=texts, hovertemplate="%{text}"))
     figure.update_polars(bgcolor="rgba(0,0,0,0)", radialaxis={"range": [0, 1], "tickformat": ".0%", "nticks": 5, "angle": 90,
                                                                "gridcolor": GRID, "tickangle": 90},
                          angularaxis={"rotation": 90, "direction": "clockwise", "gridcolor": GRID, "linecolor": GRID})
     style.finish(figure, 420)
     style.legend_on_top(figure)
-    style.says(figure, [*_complement(run, found), *_consistent(run, rec, list(found))])
+    style.says(figure, [*_complement(run, means), *_consistent(run, rec, list(means))])
     return figure
 
 
 def _consistent(run: Run, rec: Recommendation, names: list[str]) -> list[str]:
     """How consistent each of the outlined candidates is, in one sentence, and what that means in another."""
-    told = {name: held for name in names if (held := style_consistency(run, name, rec.guidance)).look}
-    if not told:
+    consistencies = {name: consistency for name in names if (consistency := style_consistency(run, name, rec.guidance)).look}
+    if not consistencies:
         return []
-    said = [f"{label_with_role(run, name)} {words.number(c.share.mean, SHARE)} "
-            f"{words.interval(c.share.low, c.share.high, SHARE)} {c.look}" for name, c in told.items()]
-    return [f"{DEFINITION} Here: {words.listed(said)}."]
+    listed = [f"{label_with_role(run, name)} {words.number(c.share.mean, SHARE)} "
+            f"{words.interval(c.share.low, c.share.high, SHARE)} {c.look}" for name, c in consistencies.items()]
+    return [f"{DEFINITION} Here: {words.listed(listed)}."]
 
 
 def mean_leanings(run: Run, name: str, guidance: float | None) -> dict[str, float]:
@@ -81,10 +82,10 @@ def overlap(one: Mapping[str, float], other: Mapping[str, float]) -> float:
     return sum(min(p, other.get(look, 0.0)) for look, p in one.items())
 
 
-def _complement(run: Run, found: Mapping[str, Mapping[str, float]]) -> list[str]:
-    ends = [name for name, role in run.roles.items() if role.startswith("parent") and name in found]
+def _complement(run: Run, means: Mapping[str, Mapping[str, float]]) -> list[str]:
+    ends = [name for name, role in run.roles.items() if role.startswith("parent") and name in means]
     if len(ends) != 2:
         return []
-    shared = overlap(found[ends[0]], found[ends[1]])
+    shared = overlap(means[ends[0]], means[ends[1]])
     return [f"{label_with_role(run, ends[0])} and {label_with_role(run, ends[1])} share {100 * shared:.0f} % of their style "
             f"probabilities; {100 * (1 - shared):.0f} % differ."]

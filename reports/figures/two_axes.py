@@ -92,12 +92,12 @@ def _axes(run: Run, rec: Recommendation, pair: tuple[str, str], sides: list[list
     fixed = [f"{axis} {chosen.axes[axis]:g}" for axis in numeric_axes(run.suite) if axis not in pair]
     fixed += [] if CFG in pair else [f"CFG {rec.guidance:g}"]
     titles = (f"{pair[0]}{f', at {words.listed(fixed)}' if fixed else ''}", pair[1])
-    found: dict[str, Any] = {}
+    axes: dict[str, Any] = {}
     for letter, title, values in zip("xy", titles, sides, strict=True):
-        found |= {f"{letter}axis.title.text": style.text(title), f"{letter}axis.tickvals": list(range(len(values))),
+        axes |= {f"{letter}axis.title.text": style.text(title), f"{letter}axis.tickvals": list(range(len(values))),
                   f"{letter}axis.ticktext": [f"{v:g}" for v in values],
                   f"{letter}axis.range": [-0.5, len(values) - 0.5]}
-    return found
+    return axes
 
 
 def _at(candidate: Candidate, guidance: float, axis: str) -> float:

@@ -54,9 +54,9 @@ def _times_as_long(run: Run, names: tuple[str, str], mine: Seconds, theirs: Seco
         return Seen(estimate=nothing(f"{named(run, other)} has a timed round of 0 s, so there is no ratio"))
     mine_rounds, their_rounds = (_rounds(run, who) for who in names)
     if other != PROMOTED and len(mine_rounds) == len(their_rounds):
-        found = median_interval([a / b for a, b in zip(mine_rounds, their_rounds, strict=True)], gate_level(run.suite))
-        over = found.why or words.plural(found.pairs, "round")
-        return Seen(estimate=found, note=f"median of the ratio to {named(run, other)} round by round ({over})")
+        interval = median_interval([a / b for a, b in zip(mine_rounds, their_rounds, strict=True)], gate_level(run.suite))
+        over = interval.why or words.plural(interval.pairs, "round")
+        return Seen(estimate=interval, note=f"median of the ratio to {named(run, other)} round by round ({over})")
     return Seen(estimate=_divided(mine, theirs),
                 note=f"ratio of the medians to {named(run, other)}, from fastest over slowest to slowest over fastest round")
 

@@ -31,13 +31,13 @@ def coverage(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
             return counted(run, gate, name, 0, "nothing is merged, adapted or quantized")
         return not_measured(run, gate, name, _why(run, name, "coverage") or "no coverage on record")
     keys = {s: [k for c in records for k in c.keys.get(s, ())] for s in UNACCOUNTED}
-    said = ", ".join(f"{len(lost)} {status.replace('_', ' ')}: {words.listed(lost, NAMED_KEYS)}" for status, lost in keys.items()
-                     if lost)
+    listed = ", ".join(f"{len(lost)} {status.replace('_', ' ')}: {words.listed(lost, NAMED_KEYS)}"
+                       for status, lost in keys.items() if lost)
     count = sum(map(len, keys.values()))
     # A lost key stays lost whatever the missing rows hold; only "none lost" needs them all.
     if not count and {c.of for c in records} not in ({0}, {len(records)}):
         return not_measured(run, gate, name, "coverage rows are missing")
-    return counted(run, gate, name, count, said or "every key is accounted for")
+    return counted(run, gate, name, count, listed or "every key is accounted for")
 
 
 def identities(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
@@ -70,13 +70,13 @@ def failure_rate(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     if gate.at_most is None or gate.not_worse_than is not None:
         return not_measured(run, gate, name, "failure_rate takes at_most and no other limit")
     rows = run.images[run.images["candidate"] == name][["prompt", "sample"]]
-    made = rows.assign(failure_rate=rows["sample"].isin(set(run.defects)).astype(float))
+    flagged = rows.assign(failure_rate=rows["sample"].isin(set(run.defects)).astype(float))
     lost = _lost(run, name)
-    table = pd.concat([part for part in (made[["prompt", gate.value]], lost) if not part.empty] or [lost])
+    table = pd.concat([part for part in (flagged[["prompt", gate.value]], lost) if not part.empty] or [lost])
     if table.empty:
         return not_measured(run, gate, name, run.why_missing(name, "image") or "no image was asked for")
     share = cluster_mean(table, run.row(gate.value), gate_level(run.suite))
-    parts = [f"{made[gate.value].sum():.0f} with NaN or infinite values"] if made[gate.value].any() else []
+    parts = [f"{flagged[gate.value].sum():.0f} with NaN or infinite values"] if flagged[gate.value].any() else []
     parts += [f"{len(lost)} not made ({run.failure_of(name)})"] if len(lost) else []
     note = f"{table[gate.value].sum():.0f} of {words.plural(len(table), 'image')} failed{': ' if parts else ''}{'; '.join(parts)}"
     status = decide(share.low, share.high, at_most=gate.at_most)
@@ -87,10 +87,10 @@ def _lost(run: Run, name: str) -> pd.DataFrame:
     """The cells that were asked of a failed candidate and have no image: prompt, and `failure_rate` = 1. A race asks for those of
     its looks, other runs for the whole grid."""
     grid, rows = run.suite.grid, run.images[run.images["candidate"] == name]
-    made = set(zip(rows["prompt"], rows["seed"], rows["guidance"].astype(float), strict=True))
-    wanted = [(c.prompt, c.seed, float(c.guidance)) for c in asked(run.looks).get(name, ())] or [
+    sampled = set(zip(rows["prompt"], rows["seed"], rows["guidance"].astype(float), strict=True))
+    asked_for = [(c.prompt, c.seed, float(c.guidance)) for c in asked(run.looks).get(name, ())] or [
         (p.id, seed, float(g)) for p in grid.prompts for seed in grid.seeds for g in grid.guidance_scales]
-    absent = [place[0] for place in wanted if place not in made] if run.failure_of(name) else []
+    absent = [place[0] for place in asked_for if place not in sampled] if run.failure_of(name) else []
     return pd.DataFrame({"prompt": pd.Series(absent, dtype=object), "failure_rate": 1.0})
 
 

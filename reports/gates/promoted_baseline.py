@@ -52,13 +52,13 @@ def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame |
         return None, f"{value} was not measured"
     table = table[table["prompt"].isin(same)]
     both = mine[[*PLACE, value]].dropna().merge(table[[*PLACE, value]].dropna(), on=list(PLACE))
-    said = f"{p.candidate}; {len(both)} of {words.plural(len(mine), 'cell')} comparable"
-    if odd := sorted(set(mine["prompt"]) - set(same)):
-        known = [name for name in odd if name in p.prompts]
-        said += f"; {words.plural(len(known), 'prompt')} changed, {len(odd) - len(known)} new"
+    note = f"{p.candidate}; {len(both)} of {words.plural(len(mine), 'cell')} comparable"
+    if unpaired := sorted(set(mine["prompt"]) - set(same)):
+        known = [name for name in unpaired if name in p.prompts]
+        note += f"; {words.plural(len(known), 'prompt')} changed, {len(unpaired) - len(known)} new"
     if both.empty:
-        return None, f"{called(run)}: {said}, no prompt of the same text with a seed and guidance that both have"
-    return table, said + _elsewhere(run, p)
+        return None, f"{called(run)}: {note}, no prompt of the same text with a seed and guidance that both have"
+    return table, note + _elsewhere(run, p)
 
 
 def seconds_per_image(run: Run, name: str) -> Seconds:

@@ -24,10 +24,10 @@ def times(mine: pd.DataFrame, other: pd.DataFrame, value: ValueSpec, ratio: floa
         return nothing(f"{name} was not measured")
     # A multiple of the other's value has another range.
     free = replace(value, kind="number", low=None, high=None)
-    found = paired_difference(mine, other.assign(**{name: other[name] * ratio}), free, level=level)
-    if found.mean is not None and float(np.mean(_means(mine, other, name)[:, 1])) < 0:
+    difference = paired_difference(mine, other.assign(**{name: other[name] * ratio}), free, level=level)
+    if difference.mean is not None and float(np.mean(_means(mine, other, name)[:, 1])) < 0:
         return nothing(f"the other's mean of {name} is below 0, where a ratio is meaningless; give a margin instead")
-    return found
+    return difference
 
 
 def ratio_of_means(mine: pd.DataFrame, other: pd.DataFrame, value: str, level: float = LEVEL) -> Estimate:
@@ -46,17 +46,17 @@ def ratio_of_means(mine: pd.DataFrame, other: pd.DataFrame, value: str, level: f
         return nothing(f"no image of one shares {', '.join(PAIRED_BY)} with an image of the other")
     a, b = means.mean(axis=0).tolist()
     count = len(means)
-    found = Estimate(mean=a / b if b > 0 else None, low=None, high=None, prompts=count, pairs=len(pairs))
+    ratio = Estimate(mean=a / b if b > 0 else None, low=None, high=None, prompts=count, pairs=len(pairs))
     if count < 2:
-        return replace(found, why="one prompt only: an interval needs at least two")
+        return replace(ratio, why="one prompt only: an interval needs at least two")
     spread = np.cov(means.T, ddof=1) / count
     squared = float(student_t.ppf((1 + level) / 2, count - 1)) ** 2
     under = b * b - squared * float(spread[1, 1])
     if b <= 0 or under <= 0:
-        return replace(found, why="the other's mean is not clearly above 0, so the ratio has no interval")
+        return replace(ratio, why="the other's mean is not clearly above 0, so the ratio has no interval")
     middle = a * b - squared * float(spread[0, 1])
     root = max(0.0, middle * middle - under * (a * a - squared * float(spread[0, 0]))) ** 0.5
-    return replace(found, low=(middle - root) / under, high=(middle + root) / under)
+    return replace(ratio, low=(middle - root) / under, high=(middle + root) / under)
 
 
 def _pairs(mine: pd.DataFrame, other: pd.DataFrame, value: str) -> pd.DataFrame:

@@ -128,8 +128,8 @@ def _parts(sentence: str) -> tuple[str, str]:
     return _unbroken(words.visible(head)), _unbroken(words.visible(rest))
 
 
-def _unbroken(said: str) -> str:
+def _unbroken(text: str) -> str:
     """Keeps "alpha 0.45", "parent A" and "CFG 5" on one line with no-break spaces."""
-    return re.sub(r"\b(alpha|weight|parent|CFG) (?=\S)", "\\1\u00a0", said)
+    return re.sub(r"\b(alpha|weight|parent|CFG) (?=\S)", "\\1\u00a0", text)
 
 

@@ -59,19 +59,20 @@ def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
     was not made; a column that nobody has, for one and the same reason, becomes a sentence of `absent`. `readings` and `power`
     are the tables behind the fold."""
     names = [c.name for c in run.suite.candidates]
-    made = [name for name in names if not unmade(run, name)] or names
-    kept: list[tuple[Column, list[Said]]] = []
+    measured = [name for name in names if not unmade(run, name)] or names
+    columns: list[tuple[Column, list[Said]]] = []
     absent: dict[tuple[str, str], list[str]] = {}
     for column in _columns(run):
-        cells = [column.said(run, name) for name in made]
+        cells = [column.said(run, name) for name in measured]
         if len({c.said for c in cells}) == 1 and cells[0].said.startswith(ABSENT):
             absent.setdefault((column.group, cells[0].said), []).append(column.head)
         else:
-            kept.append((column, cells))
-    rows = [{"name": label_with_role(run, name), "pick": name == rec.pick, "instead": "" if name in made else unmade(run, name),
-             "cells": [cells[made.index(name)] for _, cells in kept] if name in made else []} for name in names]
-    return {"groups": [(group, len(list(of))) for group, of in groupby(kept, key=lambda k: k[0].group)],
-            "columns": [column.head for column, _ in kept], "rows": rows, "notes": NOTES,
+            columns.append((column, cells))
+    rows = [{"name": label_with_role(run, name), "pick": name == rec.pick,
+             "instead": "" if name in measured else unmade(run, name),
+             "cells": [cells[measured.index(name)] for _, cells in columns] if name in measured else []} for name in names]
+    return {"groups": [(group, len(list(of))) for group, of in groupby(columns, key=lambda k: k[0].group)],
+            "columns": [column.head for column, _ in columns], "rows": rows, "notes": NOTES,
             "absent": [f"{group}{f' ({words.listed(heads, 99)})' if any(heads) else ''}: {why}."
                        for (group, why), heads in absent.items()],
             "readings": memory_readings(run), "power": power_readings(run), "noise": noise_floor(run)}
@@ -139,23 +140,23 @@ def _alike(run: Run, of: Callable[[Run, str], Seconds]) -> str:
 
 
 def _median(run: Run, name: str, *, counted: bool, batch: bool) -> Said:
-    found = seconds_per_image(run, name)
-    if found.median is None:
-        return _length(found)
-    below = [*_bound(latency_percentiles(run, name)[0]), *([f"n={found.rounds}"] if counted else []),
+    seconds = seconds_per_image(run, name)
+    if seconds.median is None:
+        return _length(seconds)
+    below = [*_bound(latency_percentiles(run, name)[0]), *([f"n={seconds.rounds}"] if counted else []),
              *([f"batch {run.latency[name].batch_size}"] if batch else [])]
     if why := incomparable(run, name, run.suite.baseline):
         below.append(why)
-    return Said(said=words.duration(found.median), below=tuple(below))
+    return Said(said=words.duration(seconds.median), below=tuple(below))
 
 
 def _ninetieth(run: Run, name: str) -> Said:
-    found = latency_percentiles(run, name)[1]
-    if not found.n:
+    percentile = latency_percentiles(run, name)[1]
+    if not percentile.n:
         return _length(seconds_per_image(run, name))
-    if found.value is None:
-        return Said(said=f"n too small, needs {found.needed}")
-    return Said(said=words.duration(found.value), below=tuple(_bound(found)))
+    if percentile.value is None:
+        return Said(said=f"n too small, needs {percentile.needed}")
+    return Said(said=words.duration(percentile.value), below=tuple(_bound(percentile)))
 
 
 def _bound(of: Percentile) -> list[str]:
@@ -170,14 +171,14 @@ def _length(of: Seconds, *, counted: bool = False) -> Said:
 
 def _failed(run: Run, name: str) -> Said:
     """Images, with what is wrong with them, and the stages that failed."""
-    found = broken(run, name)
+    failed = broken(run, name)
     stages = [f"failed at {words.visible(f.stage)}" for f in run.failures if f.candidate == name]
-    if not found.of:
-        return Said(said=f"{ABSENT}{FAILED if stages else words.visible(found.why)}", below=tuple(stages))
-    e = found.share
+    if not failed.of:
+        return Said(said=f"{ABSENT}{FAILED if stages else words.visible(failed.why)}", below=tuple(stages))
+    e = failed.share
     spread = [words.interval(e.low, e.high, run.row("failure_rate"))] if e is not None and e.low is not None else []
-    kinds = [f"{count} {words.visible(kind)}" for kind, count in found.kinds.items()]
-    return Said(said=f"{found.count} of {found.of}", below=(*spread, *kinds, *stages))
+    kinds = [f"{count} {words.visible(kind)}" for kind, count in failed.kinds.items()]
+    return Said(said=f"{failed.count} of {failed.of}", below=(*spread, *kinds, *stages))
 
 
 def memory_readings(run: Run) -> dict[str, Any]:
@@ -185,9 +186,9 @@ def memory_readings(run: Run) -> dict[str, Any]:
     names = list(dict.fromkeys(r.name for m in run.memory.values() for r in m.readings))
     rows = []
     for c in run.suite.candidates:
-        held = {r.name: r for r in run.memory[c.name].readings} if c.name in run.memory else {}
+        readings = {r.name: r for r in run.memory[c.name].readings} if c.name in run.memory else {}
         absent = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "peak_bytes") or "no reading"
-        rows.append({"name": label_with_role(run, c.name), "cells": [_figure(held.get(name), absent) for name in names]})
+        rows.append({"name": label_with_role(run, c.name), "cells": [_figure(readings.get(name), absent) for name in names]})
     return _folded([words.reading(name) for name in names], rows)
 
 
@@ -208,15 +209,15 @@ def power_readings(run: Run) -> dict[str, Any]:
 
 def _folded(heads: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The table, with every column that all candidates lack for one reason as a sentence of `absent` instead."""
-    kept, absent = [], []
+    columns, absent = [], []
     for at, head in enumerate(heads):
-        said = {row["cells"][at].said for row in rows}
-        if len(said) == 1 and (why := said.pop()).startswith(ABSENT):
+        texts = {row["cells"][at].said for row in rows}
+        if len(texts) == 1 and (why := texts.pop()).startswith(ABSENT):
             absent.append(f"{head}: {why}.")
         else:
-            kept.append(at)
-    return {"columns": [heads[at] for at in kept], "absent": absent,
-            "rows": [{**row, "cells": [row["cells"][at] for at in kept]} for row in rows]}
+            columns.append(at)
+    return {"columns": [heads[at] for at in columns], "absent": absent,
+            "rows": [{**row, "cells": [row["cells"][at] for at in columns]} for row in rows]}
 
 
 UNITS: Final[Mapping[str, str]] = {"celsius": "°C", "MHz": "MHz", "J": "J", "W": "W"}

@@ -137,8 +137,9 @@ def _candidate(run: Run, name: str) -> dict[str, str]:
 
 
 def _prompt(text: str, name: str) -> dict[str, str]:
-    said = words.visible(text) or f"(empty prompt {words.visible(name)})"
-    return {"label": words.shortened(said, LABEL), **({"text": said[:LONGEST_TEXT]} if len(said) > LABEL else {})}
+    text_shown = words.visible(text) or f"(empty prompt {words.visible(name)})"
+    whole = {"text": text_shown[:LONGEST_TEXT]} if len(text_shown) > LABEL else {}
+    return {"label": words.shortened(text_shown, LABEL), **whole}
 
 
 def _called(axis: str) -> str:

@@ -62,26 +62,26 @@ def _rated(ratings: Sequence[Rating], firsts: Any) -> tuple[list[str], list[str]
     if not ratings:
         return [], []
     names, scores = _matrix([(r.rater, (r.image.sample, r.image.sha256), r.score) for r in ratings if not r.again])
-    found = agreement(scores)
-    said = [_alpha(found.alpha, found.low, found.high, (found.raters, found.units, found.why), "images")]
+    agreed = agreement(scores)
+    sentences = [_alpha(agreed.alpha, agreed.low, agreed.high, (agreed.raters, agreed.units, agreed.why), "images")]
     if (icc := intraclass(scores)) is not None:
-        said.append(f"ICC(2,1) {icc[0]:.2f} for one rater's score, ICC(2,k) {icc[1]:.2f} for the mean of all.")
+        sentences.append(f"ICC(2,1) {icc[0]:.2f} for one rater's score, ICC(2,k) {icc[1]:.2f} for the mean of all.")
     level = centred(scores)
     alike = None if level is None else agreement(level).alpha
-    if alike is not None and found.alpha is not None:
-        said.append(f"After subtracting each rater's mean, alpha is {words.number(alike)}: their agreement on which "
+    if alike is not None and agreed.alpha is not None:
+        sentences.append(f"After subtracting each rater's mean, alpha is {words.number(alike)}: their agreement on which "
                     "images are better, regardless of the level of their scores.")
-    warned = _doubts(found.alpha, alike, len(names), "images")
+    warned = _doubts(agreed.alpha, alike, len(names), "images")
     for name, off in zip(names, offsets(scores), strict=True):
         if off is not None and abs(off) >= FAR:
             warned.append(f"{words.visible(name)} scores {abs(off):.1f} points {'above' if off > 0 else 'below'} the others.")
-    held = {(r.rater.casefold(), r.token): r.score for r in ratings}
+    scores_by_place = {(r.rater.casefold(), r.token): r.score for r in ratings}
     for name in names:
-        pairs = [(held[name.casefold(), firsts[r.token]], r.score) for r in ratings
-                 if r.again and r.rater.casefold() == name.casefold() and (name.casefold(), firsts[r.token]) in held]
+        pairs = [(scores_by_place[name.casefold(), firsts[r.token]], r.score) for r in ratings
+                 if r.again and r.rater.casefold() == name.casefold() and (name.casefold(), firsts[r.token]) in scores_by_place]
         if (own := retest([p[0] for p in pairs], [p[1] for p in pairs])) is not None:
-            (warned if own.pairs >= FEWEST_RETESTS and own.apart >= FAR else said).append(_themself(name, own))
-    return said, warned
+            (warned if own.pairs >= FEWEST_RETESTS and own.apart >= FAR else sentences).append(_themself(name, own))
+    return sentences, warned
 
 
 def _met(duels: Sequence[Duel], firsts: Any) -> tuple[list[str], list[str]]:
@@ -89,31 +89,32 @@ def _met(duels: Sequence[Duel], firsts: Any) -> tuple[list[str], list[str]]:
     if not duels:
         return [], []
     names, scores = _matrix([(d.rater, (d.first.sample, d.second.sample), d.won) for d in duels if not d.again])
-    found = agreement(scores)
-    said = [_alpha(found.alpha, found.low, found.high, (found.raters, found.units, found.why), "duels")]
-    held = {(d.rater.casefold(), d.token): d.won for d in duels}
+    agreed = agreement(scores)
+    sentences = [_alpha(agreed.alpha, agreed.low, agreed.high, (agreed.raters, agreed.units, agreed.why), "duels")]
+    wins_by_place = {(d.rater.casefold(), d.token): d.won for d in duels}
     for name in names:
-        pairs = [(held[name.casefold(), firsts[d.token]], d.won) for d in duels
-                 if d.again and d.rater.casefold() == name.casefold() and (name.casefold(), firsts[d.token]) in held]
+        pairs = [(wins_by_place[name.casefold(), firsts[d.token]], d.won) for d in duels
+                 if d.again and d.rater.casefold() == name.casefold() and (name.casefold(), firsts[d.token]) in wins_by_place]
         if pairs:
             same = sum(one == other for one, other in pairs)
-            said.append(f"{words.visible(name)} gave the same answer to {same} of {words.plural(len(pairs), 'repeated duel')}.")
-    return said, _doubts(found.alpha, None, len(names), "duels")
+            sentences.append(f"{words.visible(name)} gave the same answer to {same} of "
+                             f"{words.plural(len(pairs), 'repeated duel')}.")
+    return sentences, _doubts(agreed.alpha, None, len(names), "duels")
 
 
 def _matrix(scores: Sequence[tuple[str, Any, float]]) -> tuple[list[str], NDArray[np.float64]]:
     """Raters' names and their scores as [what was rated, raters]; several of one rater on one thing are averaged."""
     names: dict[str, str] = {}
-    held: defaultdict[tuple[Any, str], list[float]] = defaultdict(list)
+    scores_by_cell: defaultdict[tuple[Any, str], list[float]] = defaultdict(list)
     for rater, thing, score in scores:
         names.setdefault(rater.casefold(), rater)
-        held[thing, rater.casefold()].append(score)
-    things = {thing: row for row, thing in enumerate(dict.fromkeys(thing for thing, _ in held))}
+        scores_by_cell[thing, rater.casefold()].append(score)
+    things = {thing: row for row, thing in enumerate(dict.fromkeys(thing for thing, _ in scores_by_cell))}
     column = {name: number for number, name in enumerate(names)}
-    found = np.full((len(things), len(names)), np.nan)
-    for (thing, name), own in held.items():
-        found[things[thing], column[name]] = np.mean(own)
-    return list(names.values()), found
+    matrix = np.full((len(things), len(names)), np.nan)
+    for (thing, name), own in scores_by_cell.items():
+        matrix[things[thing], column[name]] = np.mean(own)
+    return list(names.values()), matrix
 
 
 def _alpha(alpha: float | None, low: float | None, high: float | None, of: tuple[int, int, str], things: str) -> str:
@@ -199,14 +200,14 @@ def _chances(duels: Sequence[Duel]) -> dict[tuple[str, float], str]:
         wins[prompts.index(d.first.prompt), one, other] += d.won
         wins[prompts.index(d.first.prompt), other, one] += 1 - d.won
     try:
-        found, ends = strengths(wins)
+        strength, ends = strengths(wins)
     except ValueError:
         return {}
-    chance = 1 / (1 + np.exp(-found))
+    chance = 1 / (1 + np.exp(-strength))
     edge = None if ends is None else 1 / (1 + np.exp(-ends))
     return {name: f"{100 * chance[i]:.0f} %" + ("" if edge is None else f" [{100 * edge[0, i]:.0f}, {100 * edge[1, i]:.0f}]")
             for i, name in enumerate(names)}
 
 
-def _of(shown: Shown) -> tuple[str, float]:
-    return shown.candidate, float(shown.guidance)
+def _of(picture: Shown) -> tuple[str, float]:
+    return picture.candidate, float(picture.guidance)

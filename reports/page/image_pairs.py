@@ -25,8 +25,8 @@ def example_pairs(run: Run) -> dict[str, Any] | None:
     if not varies_fidelity(run.suite) or "psnr_db" not in run.images.columns:
         return None
     names = [c.name for c in run.suite.candidates if c.name != run.suite.baseline]
-    found = [(name, run.images[run.images["candidate"] == name]) for name in names]
-    there = [(name, rows) for name, rows in found if not rows.empty]
+    rows_by_name = [(name, run.images[run.images["candidate"] == name]) for name in names]
+    there = [(name, rows) for name, rows in rows_by_name if not rows.empty]
     if not there:
         return None
     return {"modes": [_mode(run, name, rows) for name, rows in there[:MOST_MODES]], "stronger": STRONGER,
@@ -35,18 +35,18 @@ def example_pairs(run: Run) -> dict[str, Any] | None:
 
 
 def _mode(run: Run, name: str, rows: pd.DataFrame) -> dict[str, Any]:
-    shown: dict[str, Any] = {"name": label(run, name), "note": "", "pairs": []}
+    mode: dict[str, Any] = {"name": label(run, name), "note": "", "pairs": []}
     ranked = rows.dropna(subset=["psnr_db"]).sort_values("psnr_db", kind="stable")
     exact = int((rows["exact_match"] == 1).sum()) if "exact_match" in rows.columns else 0
     if ranked.empty:
-        shown["note"] = (f"All {words.plural(exact, 'image')} equal the reference's bit for bit: so there is nothing to show."
+        mode["note"] = (f"All {words.plural(exact, 'image')} equal the reference's bit for bit: so there is nothing to show."
                          if exact else "PSNR was not measured.")
-        return shown
+        return mode
     chosen = [("median PSNR", ranked.iloc[(len(ranked) - 1) // 2])]
     if len(ranked) > 1:
         chosen.append(("lowest PSNR", ranked.iloc[0]))
-    shown["pairs"] = [_pair(run, kind, row) for kind, row in chosen]
-    return shown
+    mode["pairs"] = [_pair(run, kind, row) for kind, row in chosen]
+    return mode
 
 
 def _pair(run: Run, kind: str, row: Any) -> dict[str, Any]:
@@ -55,18 +55,18 @@ def _pair(run: Run, kind: str, row: Any) -> dict[str, Any]:
     for column in SAME:
         base = base[base[column] == row[column]]
     psnr = words.number(float(row["psnr_db"]), run.row("psnr_db"))
-    said = {"kind": kind, "psnr": psnr, "prompt": words.visible(str(row["text"])),
+    pair = {"kind": kind, "psnr": psnr, "prompt": words.visible(str(row["text"])),
             "where": f"seed {row['seed']}, CFG {row['guidance']:g}", "why": "", "pictures": ()}
     if base.empty:
-        return {**said, "why": "the reference has no image of this cell"}
+        return {**pair, "why": "the reference has no image of this cell"}
     files = Files(run.folder)
     try:
         reference, mine = (pixels(files.find(str(path))) for path in (base["path"].iloc[0], row["path"]))
         if reference.size != mine.size:
-            return {**said, "why": "the two pictures differ in size"}
-        return {**said, "pictures": (_shown(reference), _shown(mine), _shown(difference(reference, mine)))}
+            return {**pair, "why": "the two pictures differ in size"}
+        return {**pair, "pictures": (_shown(reference), _shown(mine), _shown(difference(reference, mine)))}
     except ValueError as error:
-        return {**said, "why": f"picture not shown: {error}"}
+        return {**pair, "why": f"picture not shown: {error}"}
 
 
 def difference(one: Image.Image, other: Image.Image) -> Image.Image:

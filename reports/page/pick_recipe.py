@@ -41,10 +41,10 @@ def short(value: Any) -> Any:
     """A declaration as the data that a recipe file holds, without the fields that are as they would be anyway."""
     if isinstance(value, Alphas) or not is_dataclass(value):
         return plain(value) if not isinstance(value, list | tuple) else [short(v) for v in value]
-    kept = {}
+    changed = {}
     for field in fields(value):
-        held = getattr(value, field.name)
+        content = getattr(value, field.name)
         usual = field.default_factory() if callable(field.default_factory) else field.default
-        if held != usual:
-            kept[field.name] = {k: short(v) for k, v in held.items()} if isinstance(held, dict) else short(held)
-    return {"is": type(value).__name__, **kept}
+        if content != usual:
+            changed[field.name] = {k: short(v) for k, v in content.items()} if isinstance(content, dict) else short(content)
+    return {"is": type(value).__name__, **changed}

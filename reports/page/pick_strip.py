@@ -58,18 +58,18 @@ def drawn(shown: dict[str, Any]) -> bytes:
     image = Image.new("RGB", (across * (wide + BETWEEN) - BETWEEN + 2 * GAP, len(rows) * high + GAP), GROUND)
     pen = ImageDraw.Draw(image)
     for number, line in enumerate(lines):
-        left = GAP + number % PROMPTS_PER_ROW * (wide + BETWEEN)
+        x = GAP + number % PROMPTS_PER_ROW * (wide + BETWEEN)
         top = GAP + number // PROMPTS_PER_ROW * high
-        _write(pen, (left, top), f"prompt {number + 1} ({line['split']})", wide)
+        _write(pen, (x, top), f"prompt {number + 1} ({line['split']})", wide)
         for at, (column, cell) in enumerate(zip(columns, line["cells"], strict=True)):
-            place = (left + at * (CELL + GAP), top + LINE)
+            place = (x + at * (CELL + GAP), top + LINE)
             _picture(image, pen, place, cell)
             if column["pick"]:
                 pen.rectangle((place[0], place[1], place[0] + CELL - 1, place[1] + CELL - 1), outline=MARK, width=3)
             _write(pen, (place[0], place[1] + CELL + 2), f"{'pick: ' if column['pick'] else ''}{column['label']}", CELL)
-    held = io.BytesIO()
-    image.save(held, "WEBP", quality=84, method=4)
-    return held.getvalue()
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", quality=84, method=4)
+    return buffer.getvalue()
 
 
 def _picture(image: Image.Image, pen: ImageDraw.ImageDraw, place: tuple[int, int], cell: dict[str, Any]) -> None:
@@ -79,20 +79,21 @@ def _picture(image: Image.Image, pen: ImageDraw.ImageDraw, place: tuple[int, int
         _write(pen, (place[0] + GAP, place[1] + CELL // 2 - LINE // 2), cell["why"], CELL - 2 * GAP)
         return
     with Image.open(io.BytesIO(base64.b64decode(cell["src"].removeprefix(PREFIX))), formats=("WEBP",)) as opened:
-        made = opened.convert("RGB")
-    scale = CELL / max(made.size)
-    made = made.resize((max(1, round(made.width * scale)), max(1, round(made.height * scale))), Image.Resampling.LANCZOS)
-    image.paste(made, (place[0] + (CELL - made.width) // 2, place[1] + (CELL - made.height) // 2))
+        picture = opened.convert("RGB")
+    scale = CELL / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    image.paste(picture, (place[0] + (CELL - picture.width) // 2, place[1] + (CELL - picture.height) // 2))
 
 
 def _write(pen: ImageDraw.ImageDraw, place: tuple[int, int], said: str, wide: int) -> None:
     """One line of text, cut to `wide` pixels."""
     font = ImageFont.load_default(13)
     said = said.replace("\N{NO-BREAK SPACE}", " ").encode("latin-1", errors="replace").decode("latin-1")
-    kept = said
-    while kept and pen.textlength(kept, font=font) > wide:
-        kept = kept[:-4] + "..." if len(kept) > 4 else ""
-    pen.text(place, kept, fill=INK, font=font)
+    fitting = said
+    while fitting and pen.textlength(fitting, font=font) > wide:
+        fitting = fitting[:-4] + "..." if len(fitting) > 4 else ""
+    pen.text(place, fitting, fill=INK, font=font)
 
 
 def _said(shown: dict[str, Any]) -> list[str]:

@@ -18,10 +18,10 @@ TEMPLATES: Final = Path(__file__).parent / "templates"
 @cache
 def environment() -> jinja2.Environment:
     """The templates: whatever is put into one is escaped, and a name that is not given is an error."""
-    made = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
+    built = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True,
                               undefined=jinja2.StrictUndefined)
-    made.filters["visible"] = visible
-    return made
+    built.filters["visible"] = visible
+    return built
 
 
 def source(name: str) -> str:

@@ -45,7 +45,7 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
                           style=STYLES[g["status"]]))
     if total := spent(run):
         parts.append(Text(f"spent: {total.said}"))
-    parts.extend(Text(f"! {said}", style="yellow") for said in recommendation.caveats)
+    parts.extend(Text(f"! {caveat}", style="yellow") for caveat in recommendation.caveats)
     return Group(*parts)
 
 
@@ -83,17 +83,17 @@ class _Fitting:
         from rich.measure import Measurement
         from rich.text import Text
 
-        kept, dropped = list(range(len(self._headings))), []
+        columns, dropped = list(range(len(self._headings))), []
         costs = next(at for at, heading in enumerate(self._headings) if heading.startswith(SECONDS_HEAD))
         in_turn = [*(at for at, heading in enumerate(self._headings) if heading == SWITCH), *range(2, costs)]
         names = max((len(row[0]) for row in self._rows), default=0)
-        while Measurement.get(console, options.update_width(10_000), self._table(kept)).maximum - max(
+        while Measurement.get(console, options.update_width(10_000), self._table(columns)).maximum - max(
                 0, names - NAME_WIDTH) > options.max_width and in_turn:
             at = in_turn.pop(0)
-            if at in kept:
-                kept.remove(at)
+            if at in columns:
+                columns.remove(at)
                 dropped.append(self._headings[at])
-        yield self._table(kept)
+        yield self._table(columns)
         if dropped:
             yield Text(f"Too narrow here for {words.listed(dropped)}; the page has them.", style="dim")
 

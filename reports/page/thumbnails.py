@@ -75,9 +75,9 @@ def shrunk(image: Image.Image, side: int, quality: int) -> str:
     """A WebP data URI of at most `side` pixels; the image itself may become that small."""
     whole = max(image.size) <= side and quality == LOSSLESS
     image.thumbnail((side, side), Image.Resampling.LANCZOS)
-    held = io.BytesIO()
-    image.save(held, "WEBP", lossless=whole, quality=80 if whole else min(quality, 92), method=2)
-    return PREFIX + base64.b64encode(held.getvalue()).decode()
+    buffer = io.BytesIO()
+    image.save(buffer, "WEBP", lossless=whole, quality=80 if whole else min(quality, 92), method=2)
+    return PREFIX + base64.b64encode(buffer.getvalue()).decode()
 
 
 class Files:
@@ -141,14 +141,14 @@ def _one(files: Files, path: str, encoding: tuple[int, int]) -> tuple[str, str]:
 
 def _notes(encoding: tuple[int, int], left_out: int, of: int) -> tuple[str, ...]:
     where = "the images folder beside this page"
-    said = []
+    notes = []
     if left_out < of and encoding[1] != LOSSLESS:
-        said.append(f"The pictures on this page are thumbnails (WebP quality {encoding[1]}, at most {encoding[0]} pixels), so "
+        notes.append(f"The pictures on this page are thumbnails (WebP quality {encoding[1]}, at most {encoding[0]} pixels), so "
                     f"that it stays within its budget; the lossless images are in {where}.")
     if left_out:
-        said.append(f"{left_out} of {of} pictures are left out, the later seeds and prompts first, so that this page stays "
+        notes.append(f"{left_out} of {of} pictures are left out, the later seeds and prompts first, so that this page stays "
                     f"within its budget (--page-budget); all of them are in {where}.")
-    return tuple(said)
+    return tuple(notes)
 
 
 def _encoding(files: Files, paths: Sequence[str], budget: int) -> tuple[int, int]:
@@ -182,17 +182,17 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
     if rec.pick is None or rec.guidance is None:
         return None
     roles = {n: r for n, r in run.roles.items() if n != rec.pick}
-    shown = present(run) if rec.kind == "fidelity" else [rec.pick, *roles]
-    order = [n for n in present(run) if n in shown][:STRIP_CANDIDATES]
+    names = present(run) if rec.kind == "fidelity" else [rec.pick, *roles]
+    order = [n for n in present(run) if n in names][:STRIP_CANDIDATES]
     seed = run.suite.grid.seeds[0]
-    wanted = [p for split in ("select", "confirm")
+    prompts = [p for split in ("select", "confirm")
               for p in [q for q in run.suite.grid.prompts if q.split == split][:STRIP_PROMPTS_PER_SPLIT]]
     rows = run.images[(run.images["guidance"] == rec.guidance) & (run.images["seed"] == seed)]
-    rows = rows[rows["prompt"].isin([p.id for p in wanted])]
-    found = {(r["candidate"], r["prompt"]): r for r in rows.to_dict("records")}
+    rows = rows[rows["prompt"].isin([p.id for p in prompts])]
+    row_by_cell = {(r["candidate"], r["prompt"]): r for r in rows.to_dict("records")}
     lines = [{"text": words.visible(p.text), "split": p.split,
-              "cells": [{**_cell(run, found.get((n, p.id))), "swatches": _swatches(found.get((n, p.id))),
-                         "who": label(run, n)} for n in order]} for p in wanted]
+              "cells": [{**_cell(run, row_by_cell.get((n, p.id))), "swatches": _swatches(row_by_cell.get((n, p.id))),
+                         "who": label(run, n)} for n in order]} for p in prompts]
     return {"seed": seed, "guidance": f"{rec.guidance:g}", "lines": lines,
             "columns": [{"label": label(run, n), "role": roles.get(n, ""), "pick": n == rec.pick} for n in order]}
 
@@ -200,14 +200,14 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
 def _cell(run: Run, row: Any) -> dict[str, str]:
     if row is None:
         return {"why": "not sampled"}
-    said = [f"{words.title(value)} {words.number(row[value.name], value)}" for value in run.shown("caption")
+    values = [f"{words.title(value)} {words.number(row[value.name], value)}" for value in run.shown("caption")
             if value.name in row and not pd.isna(row[value.name])]
     if isinstance(row.get("dominant"), str):
-        said.append(f"mostly {words.visible(row['dominant'])}")
+        values.append(f"mostly {words.visible(row['dominant'])}")
     try:
-        return {"src": thumbnail(run.folder, str(row["path"]), *STRIP_SIZE), "says": ", ".join(said)}
+        return {"src": thumbnail(run.folder, str(row["path"]), *STRIP_SIZE), "says": ", ".join(values)}
     except ValueError as error:
-        return {"why": f"picture not shown: {error}", "says": ", ".join(said)}
+        return {"why": f"picture not shown: {error}", "says": ", ".join(values)}
 
 
 def _swatches(row: Any) -> list[dict[str, Any]]:

@@ -119,19 +119,19 @@ def read_sheet(path: Path, keys: Mapping[str, Session]) -> Sheet:
 
 def read_keys(run: Path) -> tuple[dict[str, Session], list[str]]:
     """The readable keys of a run folder by session id, and a sentence for each that is not."""
-    found, damaged = dict[str, Session](), []
+    sessions, damaged = dict[str, Session](), []
     for path in sorted((run / FOLDER).glob("*.key.json")):
         try:
             key = read_key(path)
-            found[key.session] = key
+            sessions[key.session] = key
         except (OSError, ValueError) as error:
             damaged.append(str(error))
-    return found, damaged
+    return sessions, damaged
 
 
 def read_sheets(run: Path, keys: Mapping[str, Session]) -> tuple[list[Sheet], list[str]]:
     """The stored sheets of a run folder, and a sentence for each that cannot be read or has another's name."""
-    found, damaged = list[Sheet](), []
+    sheets, damaged = list[Sheet](), []
     for path in sorted((run / FOLDER).glob("ratings-*.json")):
         try:
             sheet = read_sheet(path, keys)
@@ -139,11 +139,11 @@ def read_sheets(run: Path, keys: Mapping[str, Session]) -> tuple[list[Sheet], li
             damaged.append(str(error))
             continue
         if path == sheet_path(run, sheet):
-            found.append(sheet)
+            sheets.append(sheet)
         else:
             damaged.append(f"{path}: answers of {sheet.rater!r}, which belong into {sheet_path(run, sheet).name}; take the "
                            "rater's file again with `sweetspot blind RUN --take FILE`")
-    return found, damaged
+    return sheets, damaged
 
 
 def _session(data: dict[str, Any]) -> Session:
@@ -189,20 +189,20 @@ def _json(path: Path, most: int) -> dict[str, Any]:
     if len(data) > most:
         raise ValueError(f"{path}: larger than {most >> 20} MiB; expected the small file that the blind page exports")
     try:
-        found = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_number)
+        content = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as JSON ({error}); expected the file that the blind page exports") from error
-    if isinstance(found, dict):
-        return found
-    raise ValueError(f"{path}: holds a {type(found).__name__}; expected a JSON object")
+    if isinstance(content, dict):
+        return content
+    raise ValueError(f"{path}: holds a {type(content).__name__}; expected a JSON object")
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         names = [name for name, _ in pairs]
         raise ValueError(f"{next(n for n in names if names.count(n) > 1)[:40]!r} stands twice in one object")
-    return found
+    return entries
 
 
 def _no_number(word: str) -> float:

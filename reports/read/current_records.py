@@ -117,7 +117,7 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
     uncovered = {r.candidate: refused[r.candidate] for r in last if isinstance(r, Coverage) and r.candidate in refused}
     costs = (("seconds_per_image", untimed), ("peak_bytes", unprobed), ("coverage", uncovered))
     gaps = (*_image_gaps(own, suite, (head, parts), (samples, refused, failures)), *stale, *_left_untimed(suite, looks, latency),
-            *(Gap(candidate=c, value=value, count=0, why=why) for value, found in costs for c, why in found.items()))
+            *(Gap(candidate=c, value=value, count=0, why=why) for value, timed in costs for c, why in timed.items()))
     # What else was taken beside latency and memory has no gap of its own: it would repeat theirs for every candidate.
     return Standing(samples=samples, measurements=measurements, latency=latency, memory=memory, weights=weights, gaps=gaps,
                     looks=tuple(looks), changed=changed, failures=failures, timeline=_timed(last, Timeline, weights, refused)[0],
@@ -160,18 +160,18 @@ def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weig
     """The sample of every declared cell whose key follows from the candidate's weights, the texts and the settings,
     wherever in the journal it stands. Where memory refused a batch, one of the halved batches counts as well."""
     sampling, fits = made
-    held = {(r.candidate, r.cell, r.key): r for r in records if isinstance(r, Sample)}
-    found: dict[Place, Sample] = {}
+    by_key = {(r.candidate, r.cell, r.key): r for r in records if isinstance(r, Sample)}
+    samples: dict[Place, Sample] = {}
     for candidate in (c for c in suite.candidates if c.name in weights):
         sizes = smaller_batches(suite.grid.batch_size, (fit for fit in fits if fit.candidate == candidate.name))
         settings = [{**sampling, "batch_size": size} for size in sizes]
         for cell, texts in _cells(suite):
             for setting in (sampling, *settings):
                 key = sample_key(weights[candidate.name].identity, cell, texts, setting)
-                if (sample := held.get((candidate.name, cell, key))) is not None:
-                    found[candidate.name, cell] = sample
+                if (sample := by_key.get((candidate.name, cell, key))) is not None:
+                    samples[candidate.name, cell] = sample
                     break
-    return found
+    return samples
 
 
 def _measured(records: Sequence[Record]) -> list[tuple[Measurement, bool]]:
@@ -197,7 +197,7 @@ def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Pla
     the others become gaps."""
     settings = head.get("metric_settings", {})
     versions = {m.get("metric"): m.get("version") for m in head.get("metrics", {}).values()}
-    kept: list[Measurement] = []
+    counted: list[Measurement] = []
     stale: Counter[tuple[str, str, str]] = Counter()
     for r, void in measured:
         sample = samples.get((r.candidate, r.cell))
@@ -211,16 +211,16 @@ def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Pla
         if why:
             stale.update((r.candidate, value, why) for value in dict.fromkeys((*r.values, *r.missing)))
         else:
-            kept.append(r)
-    return tuple(kept), [Gap(candidate=c, value=v, count=n, why=why) for (c, v, why), n in stale.items()]
+            counted.append(r)
+    return tuple(counted), [Gap(candidate=c, value=v, count=n, why=why) for (c, v, why), n in stale.items()]
 
 
 def _timed(records: Sequence[Record], kind: type[Timed], weights: Mapping[str, Weights],
            refused: Mapping[str, str]) -> tuple[dict[str, Timed], dict[str, str]]:
     """The records of a kind whose setting is that of their candidate's weights, and for the others why they do not count."""
-    found = [r for r in records if isinstance(r, kind)]
-    kept = {r.candidate: r for r in found if is_timed_alike(r, weights.get(r.candidate))}
-    return kept, {r.candidate: refused.get(r.candidate, OTHER_TIMING) for r in found if r.candidate not in kept}
+    timed = [r for r in records if isinstance(r, kind)]
+    counted = {r.candidate: r for r in timed if is_timed_alike(r, weights.get(r.candidate))}
+    return counted, {r.candidate: refused.get(r.candidate, OTHER_TIMING) for r in timed if r.candidate not in counted}
 
 
 def _left_untimed(suite: Suite, looks: Sequence[Look], latency: Mapping[str, Latency]) -> list[Gap]:
@@ -234,14 +234,14 @@ def _image_gaps(records: Sequence[Record], suite: Suite, plan: tuple[Mapping[str
     """The declared cells without an image that counts, by candidate and reason. Where a race decides what is asked for, only
     those that it asked for; of a candidate that had no part in it all, for nobody said that they are not needed."""
     (head, parts), (samples, refused, failures) = plan, known
-    made = {(r.candidate, r.cell) for r in records if isinstance(r, Sample)}
+    sampled = {(r.candidate, r.cell) for r in records if isinstance(r, Sample)}
     stopped = {f.candidate: f"{f.stage}: {f.error}" for f in failures}
     reasons = {**refused, **stopped, **head.get("not_offered", {})}
 
     def why(candidate: Candidate, cell: Cell) -> str:
         if candidate.name in reasons:
             return str(reasons[candidate.name])
-        if (candidate.name, cell) in made:
+        if (candidate.name, cell) in sampled:
             return OTHER_SAMPLES
         if candidate.name in head.get("not_selected", ()):
             return "not selected for this run"

@@ -25,13 +25,13 @@ def trouble(suite: Suite) -> str:
 
 def sound_records(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
     """The records that hold what their kinds say, and a sentence for each of the others, which then count as not there."""
-    kept, odd = list[Record](), list[str]()
+    sound, problems = list[Record](), list[str]()
     for record in records:
-        if said := _odd_record(record):
-            odd.append(f"journal: the {type(record).__name__.lower()} of {record.candidate!r} is not one: {said}")
+        if problem := _odd_record(record):
+            problems.append(f"journal: the {type(record).__name__.lower()} of {record.candidate!r} is not one: {problem}")
         else:
-            kept.append(record)
-    return kept, odd
+            sound.append(record)
+    return sound, problems
 
 
 def _odd_record(record: Record) -> str:

@@ -22,12 +22,12 @@ class Exit:
 
 def asked(looks: Iterable[Look]) -> dict[str, set[Cell]]:
     """By candidate the cells that the looks asked for."""
-    found: dict[str, set[Cell]] = {}
+    cells_by_name: dict[str, set[Cell]] = {}
     for look in looks:
         cells = list(cells_of(look))
         for name in look.candidates:
-            found.setdefault(name, set()).update(cells)
-    return found
+            cells_by_name.setdefault(name, set()).update(cells)
+    return cells_by_name
 
 
 def dropped_cells(looks: Iterable[Look]) -> dict[tuple[str, float], tuple[Look, Dropped]]:
@@ -41,13 +41,13 @@ def exits(suite: Suite, looks: Sequence[Look]) -> dict[str, Exit]:
     dropped = dropped_cells(looks)
     raced = {name: {float(g) for look in looks if look.stage != SEARCH and name in look.candidates for g in look.guidances}
              for name in (c.name for c in suite.candidates)}
-    found = {}
+    exit_by_name = {}
     for name, scales in raced.items():
         gone = [dropped[name, g] for g in scales if (name, g) in dropped]
         if scales and len(gone) == len(scales):
             look, last = max(gone, key=lambda one: (one[0].number, -math.inf if one[1].mean is None else one[1].mean))
-            found[name] = Exit(look=look.number, last=last)
-    return found
+            exit_by_name[name] = Exit(look=look.number, last=last)
+    return exit_by_name
 
 
 def last_candidates(looks: Sequence[Look]) -> tuple[str, ...]:

@@ -96,16 +96,16 @@ def _sorted(sheets: Sequence[Sheet], keys: Mapping[str, Session],
     for sheet in sheets:
         key = keys[sheet.session]
         for token, answer in sheet.answers.items():
-            shown = [key.images[place] for place in key.shows[token]]
+            pictures = [key.images[place] for place in key.shows[token]]
             value = "rating" if key.mode == RATING else "preferred"
-            if gone := [one for one in shown if (one.sample, one.sha256) not in standing]:
+            if gone := [one for one in pictures if (one.sample, one.sha256) not in standing]:
                 stale.extend((value, one) for one in gone)
                 continue
             again = token in key.repeats
             if isinstance(answer, int):
-                ratings.append(Rating(rater=sheet.rater, token=token, image=shown[0], score=float(answer), again=again))
+                ratings.append(Rating(rater=sheet.rater, token=token, image=pictures[0], score=float(answer), again=again))
             else:
-                duels.append(Duel(rater=sheet.rater, token=token, first=shown[0], second=shown[1], again=again,
+                duels.append(Duel(rater=sheet.rater, token=token, first=pictures[0], second=pictures[1], again=again,
                                   won={"a": 1.0, "b": 0.0, "tie": 0.5}[answer]))
     return ratings, duels, stale
 
@@ -138,19 +138,19 @@ def _remade(value: str, stale: Iterable[Shown], samples: Mapping[tuple[str, Cell
 
 def _unrated(table: pd.DataFrame, value: str, gaps: Sequence[Gap]) -> list[Gap]:
     """One gap per candidate with the number of images without the value; those with a reason of their own not counted."""
-    said = {g.candidate: g.count for g in gaps if g.value == value}
+    counts = {g.candidate: g.count for g in gaps if g.value == value}
     counted = table["candidate"][table[value].isna()].value_counts(sort=False)
-    return [Gap(candidate=str(name), value=value, count=int(n) - said.get(str(name), 0), why=UNSHOWN)
-            for name, n in counted.items() if int(n) > said.get(str(name), 0)]
+    return [Gap(candidate=str(name), value=value, count=int(n) - counts.get(str(name), 0), why=UNSHOWN)
+            for name, n in counted.items() if int(n) > counts.get(str(name), 0)]
 
 
-def _cell(shown: Shown) -> Cell:
-    return Cell(prompt=shown.prompt, seed=shown.seed, guidance=float(shown.guidance))
+def _cell(picture: Shown) -> Cell:
+    return Cell(prompt=picture.prompt, seed=picture.seed, guidance=float(picture.guidance))
 
 
 def _keys(images: pd.DataFrame, samples: Mapping[tuple[str, Cell], Sample]) -> Iterator[tuple[str, str]]:
     """(sample key, SHA-256) of every row."""
     columns = (images[name].tolist() for name in ("candidate", "prompt", "seed", "guidance"))
     for name, prompt, seed, guidance in zip(*columns, strict=True):
-        found = samples[str(name), Cell(prompt=str(prompt), seed=int(seed), guidance=float(guidance))]
-        yield found.key, found.sha256
+        sample = samples[str(name), Cell(prompt=str(prompt), seed=int(seed), guidance=float(guidance))]
+        yield sample.key, sample.sha256

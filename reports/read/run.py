@@ -113,8 +113,8 @@ class Run(CurrentRecords):
 
     def failure_of(self, name: str) -> str:
         """What stopped a candidate, in words, or "" if nothing did."""
-        said = [f"failed at \"{f.stage}\" ({f.error}: {f.message})" for f in self.failures if f.candidate == name]
-        return "; ".join(said)
+        reasons = [f"failed at \"{f.stage}\" ({f.error}: {f.message})" for f in self.failures if f.candidate == name]
+        return "; ".join(reasons)
 
 
 def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[Candidate] = ()) -> Run:
@@ -123,17 +123,17 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     head, suite = read_head(folder)
     suite = replace(suite, candidates=(*suite.candidates, *also)) if also else suite
     lines, damaged = Journal(folder / "journal.jsonl").read()
-    records, odd = sound_records(lines)
-    found = sift(records, suite, head, looks)
-    rated, eyes = with_ratings(folder, _table(suite, found.samples, found.measurements), found.samples)
+    records, problems = sound_records(lines)
+    standing = sift(records, suite, head, looks)
+    rated, eyes = with_ratings(folder, _table(suite, standing.samples, standing.measurements), standing.samples)
     images = _with_derived(rated, suite.objective)
     values = {**rows_of(head), **_derived(suite.objective), **eyes.values}
-    missing = (*found.gaps, *_gaps(images, suite, found.measurements), *eyes.gaps)
-    damaged = [*damaged, *odd, *eyes.damaged]
-    current = {field.name: getattr(found, field.name) for field in fields(CurrentRecords)}
+    missing = (*standing.gaps, *_gaps(images, suite, standing.measurements), *eyes.gaps)
+    damaged = [*damaged, *problems, *eyes.damaged]
+    current = {field.name: getattr(standing, field.name) for field in fields(CurrentRecords)}
     return Run(**current, folder=folder, suite=suite, images=images, missing=missing, damaged=tuple(damaged), values=values,
                environment=head.get("environment", {}), head=head, eyes=eyes, promoted=read_promoted(folder),
-               digests={s.path: s.sha256 for s in found.samples.values()})
+               digests={s.path: s.sha256 for s in standing.samples.values()})
 
 
 def by_cell(table: pd.DataFrame) -> dict[tuple[str, float], pd.DataFrame]:
@@ -150,7 +150,7 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
     numbers = {name for m in measurements for name in m.values} | {axis for c in suite.candidates for axis in c.axes}
     for m in measurements:
         row = measured.setdefault((m.candidate, m.sample), {})
-        row.update((name, told) for name, told in {**m.labels, **m.details}.items() if name not in numbers)
+        row.update((name, item) for name, item in {**m.labels, **m.details}.items() if name not in numbers)
         row.update((name, float(value)) for name, value in m.values.items())
     rows = []
     for (name, cell), s in samples.items():
@@ -176,9 +176,9 @@ def _with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
         known = table.dropna(subset=["dominant"])
         usual = known.groupby(["candidate", "prompt"])["dominant"].transform(_most_common)
         table.loc[known.index, "palette_left"] = (known["dominant"] != usual).astype(float)
-    found = with_objective(table, objective)
+    with_values = with_objective(table, objective)
     # No sum of squares may overflow: such a score comes of no picture, and counts as none.
-    return found.assign(objective=found["objective"].where(found["objective"].abs() < LARGEST_SCORE))
+    return with_values.assign(objective=with_values["objective"].where(with_values["objective"].abs() < LARGEST_SCORE))
 
 
 def _most_common(colours: pd.Series[str]) -> str:

@@ -42,14 +42,14 @@ def read_head(folder: Path) -> tuple[dict[str, Any], Suite]:
     if "sampling" not in head:
         raise ValueError(f"{file} has no sampling settings, so an older version of Sweetspot wrote it and nobody can tell "
                          f"which images belong to its suite; {AGAIN}")
-    for name, wanted in _TYPES.items():
+    for name, expected in _TYPES.items():
         if name not in head and name == "suite":
             raise ValueError(f"{file} has no suite; {AGAIN}")
-        if not isinstance(head.get(name, wanted()), wanted):
-            raise ValueError(f"{file}: {name!r} is {_kind(head[name])} where {_WORDS[wanted]} was expected; "  # noqa: TRY004 - content of a file
+        if not isinstance(head.get(name, expected()), expected):
+            raise ValueError(f"{file}: {name!r} is {_kind(head[name])} where {_WORDS[expected]} was expected; "  # noqa: TRY004 - content of a file
                              f"{AGAIN}")
-    if odd := _odd_parts(head):
-        raise ValueError(f"{file}: {odd}; {AGAIN}")
+    if problem := _odd_parts(head):
+        raise ValueError(f"{file}: {problem}; {AGAIN}")
     return head, _suite(file, head["suite"])
 
 
@@ -67,9 +67,9 @@ def _odd_parts(head: Mapping[str, Any]) -> str:
         return str(error)
     for name in _OF_TEXT:
         members = head.get(name, ())
-        told = members.values() if isinstance(members, dict) else members
-        if odd := next((one for one in told if not isinstance(one, str)), None):
-            return f"{name!r} holds {_kind(odd)} where texts were expected"
+        parts = members.values() if isinstance(members, dict) else members
+        if wrong := next((one for one in parts if not isinstance(one, str)), None):
+            return f"{name!r} holds {_kind(wrong)} where texts were expected"
     return ""
 
 
@@ -81,11 +81,11 @@ def _suite(file: Path, data: Mapping[str, Any]) -> Suite:
     if not isinstance(suite, Suite):
         raise ValueError(f"{file}: its suite is not marked as one; {AGAIN}")  # noqa: TRY004 - content of a file
     try:
-        odd = trouble(suite)
+        problem = trouble(suite)
     except RecursionError:
-        odd = "its suite is nested too deeply"
-    if odd:
-        raise ValueError(f"{file}: {odd}; {AGAIN}")
+        problem = "its suite is nested too deeply"
+    if problem:
+        raise ValueError(f"{file}: {problem}; {AGAIN}")
     return suite
 
 
@@ -98,7 +98,7 @@ def _no_number(word: str) -> float:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
+    entries = dict(pairs)
+    if len(entries) != len(pairs):
         raise ValueError(f"{Counter(name for name, _ in pairs).most_common(1)[0][0][:60]!r} stands twice in one object")
-    return found
+    return entries

@@ -40,12 +40,12 @@ def bradley_terry(wins: Wins) -> Wins:
 def strengths(wins: Wins, level: float = 0.95, draws: int = 499, seed: int = 7) -> tuple[Wins, Wins | None]:
     """Log strengths [k] of `wins` [prompts, k, k] over all prompts, and [2, k] their interval by the bootstrap over prompts
     (percentiles, fixed `seed`); no interval from fewer than three prompts. ValueError as in `bradley_terry`."""
-    found, prompts = bradley_terry(wins.sum(axis=0)), len(wins)
+    fitted, prompts = bradley_terry(wins.sum(axis=0)), len(wins)
     if prompts < 3:
-        return found, None
+        return fitted, None
     drawn = np.random.default_rng(seed).multinomial(prompts, [1 / prompts] * prompts, size=draws)
     many = bradley_terry(np.einsum("dp,pij->dij", drawn.astype(np.float64), wins))
-    return found, np.quantile(many, ((1 - level) / 2, (1 + level) / 2), axis=0)
+    return fitted, np.quantile(many, ((1 - level) / 2, (1 + level) / 2), axis=0)
 
 
 def _connected(met: NDArray[np.bool_]) -> bool:

@@ -91,19 +91,19 @@ def cluster_means(table: pd.DataFrame, value: str, by: Sequence[str], level: flo
                          "pairs": groups["size"].sum()})
     count = sums["prompts"].to_numpy()
     quantile = student_t.ppf((1 + level) / 2, np.maximum(count - 1, 1))
-    found = {}
+    estimates = {}
     rows = zip(sums.index, sums["mean"].tolist(), sums["spread"].tolist(), count.tolist(), sums["pairs"].tolist(),
                quantile.tolist(), strict=True)
     for key, mean, spread, clusters, pairs, q in rows:
         name = key if isinstance(key, tuple) else (key,)
         if clusters < 2:
-            found[name] = Estimate(mean=mean, low=None, high=None, prompts=1, pairs=pairs,
+            estimates[name] = Estimate(mean=mean, low=None, high=None, prompts=1, pairs=pairs,
                                    why="one prompt only: an interval needs at least two")
             continue
         error = spread / clusters**0.5
-        found[name] = Estimate(mean=mean, low=mean - q * error, high=mean + q * error, prompts=clusters, pairs=pairs,
+        estimates[name] = Estimate(mean=mean, low=mean - q * error, high=mean + q * error, prompts=clusters, pairs=pairs,
                                error=error)
-    return found
+    return estimates
 
 
 def within_bounds(of: Estimate, value: ValueSpec, level: float = LEVEL) -> Estimate:
@@ -221,16 +221,16 @@ def holm(estimates: Sequence[Estimate], value: ValueSpec, level: float = LEVEL) 
     """
     counted = [i for i, e in enumerate(estimates) if e.mean is not None and e.error is not None]
     order = sorted(counted, key=lambda i: _p_value(estimates[i]))
-    found, left = list(estimates), len(counted)
+    adjusted, remaining = list(estimates), len(counted)
     for i in order:
         e = estimates[i]
         assert e.mean is not None
         assert e.error is not None
-        half = float(student_t.ppf(1 - (1 - level) / (2 * left), e.prompts - 1)) * e.error
-        found[i] = within_range(replace(e, low=e.mean - half, high=e.mean + half), value)
-        if found[i].distinct:
-            left -= 1
-    return tuple(found)
+        half = float(student_t.ppf(1 - (1 - level) / (2 * remaining), e.prompts - 1)) * e.error
+        adjusted[i] = within_range(replace(e, low=e.mean - half, high=e.mean + half), value)
+        if adjusted[i].distinct:
+            remaining -= 1
+    return tuple(adjusted)
 
 
 def _p_value(of: Estimate) -> float:

@@ -152,12 +152,12 @@ def timed(rounds: Sequence[Sequence[float]], statistic: Callable[[NDArray[np.flo
     if len(rounds) != 2:
         raise ValueError(f"{len(rounds)} lists of rounds; expected the two of an A/A run")
     one, other = (np.asarray(values, dtype=np.float64) for values in rounds)
-    size, rng, found = min(len(one), len(other)), np.random.default_rng(seed), []
+    size, rng, ratios = min(len(one), len(other)), np.random.default_rng(seed), []
     for _ in range(DRAWS):
         places = rng.integers(0, size, count)
         pair = (one[places], other[places]) if rng.random() < 0.5 else (other[places], one[places])
-        found.append(statistic(*pair))
-    return np.sort(np.asarray(found, dtype=np.float64))
+        ratios.append(statistic(*pair))
+    return np.sort(np.asarray(ratios, dtype=np.float64))
 
 
 def rounded_up(margin: float, digits: int = 2) -> float:

@@ -48,8 +48,8 @@ def krippendorff_alpha(scores: Scores) -> float | None:
     Krippendorff, Content Analysis (2004), chapter 11; Computing Krippendorff's Alpha-Reliability (2011).
     """
     counts, sums, squares = _moments(scores)
-    found = _alphas(counts[None], sums[None], squares[None]) if len(counts) > 1 else np.array([np.nan])
-    return None if np.isnan(found[0]) else float(found[0])
+    alphas = _alphas(counts[None], sums[None], squares[None]) if len(counts) > 1 else np.array([np.nan])
+    return None if np.isnan(alphas[0]) else float(alphas[0])
 
 
 def agreement(scores: Scores, level: float = 0.95, draws: int = 1999, seed: int = 7) -> Agreement:
@@ -66,11 +66,11 @@ def agreement(scores: Scores, level: float = 0.95, draws: int = 1999, seed: int 
                else "all scores are equal, which says nothing about agreement")
         return Agreement(alpha=None, low=None, high=None, units=len(counts), raters=raters, why=why)
     drawn = np.random.default_rng(seed).integers(0, len(counts), (draws, len(counts)))
-    found = _alphas(counts[drawn], sums[drawn], squares[drawn])
-    found = found[~np.isnan(found)]
-    if len(found) < draws / 2:
+    alphas = _alphas(counts[drawn], sums[drawn], squares[drawn])
+    alphas = alphas[~np.isnan(alphas)]
+    if len(alphas) < draws / 2:
         return Agreement(alpha=alpha, low=None, high=None, units=len(counts), raters=raters, why="too few images that differ")
-    low, high = np.quantile(found, ((1 - level) / 2, (1 + level) / 2))
+    low, high = np.quantile(alphas, ((1 - level) / 2, (1 + level) / 2))
     return Agreement(alpha=alpha, low=float(low), high=float(high), units=len(counts), raters=raters)
 
 
@@ -102,12 +102,12 @@ def offsets(scores: Scores) -> list[float | None]:
 
     `scores` as in `krippendorff_alpha`; the result is in their unit. A rater at +1 is a point milder than the others.
     """
-    found: list[float | None] = []
+    differences: list[float | None] = []
     for rater in range(scores.shape[1]):
         others = np.delete(scores, rater, axis=1)
         both = ~np.isnan(scores[:, rater]) & (~np.isnan(others)).any(axis=1)
-        found.append(float((scores[both, rater] - np.nanmean(others[both], axis=1)).mean()) if both.any() else None)
-    return found
+        differences.append(float((scores[both, rater] - np.nanmean(others[both], axis=1)).mean()) if both.any() else None)
+    return differences
 
 
 def centred(scores: Scores) -> Scores | None:
@@ -132,8 +132,8 @@ def retest(first: Sequence[float], second: Sequence[float]) -> Retest | None:
 def _moments(scores: Scores) -> tuple[Scores, Scores, Scores]:
     """Count, sum and sum of squares of the scores of every image with at least two; centred, so that equal scores cancel."""
     counts = (~np.isnan(scores)).sum(axis=1) if scores.size else np.zeros(0)
-    kept = scores[counts >= 2] if scores.size else np.zeros((0, 1))
-    centred = kept - np.nanmean(kept) if kept.size else kept
+    rated = scores[counts >= 2] if scores.size else np.zeros((0, 1))
+    centred = rated - np.nanmean(rated) if rated.size else rated
     return (counts[counts >= 2].astype(np.float64), np.nansum(centred, axis=1), np.nansum(centred**2, axis=1))
 
 

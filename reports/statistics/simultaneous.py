@@ -63,13 +63,13 @@ def from_best(scores: Floats, level: float = LEVEL, draws: int = DRAWS, seed: in
     half, alive = np.zeros(cells), np.arange(cells)
     coarse = (len(signs) - 1) * (1 - level) < FEWEST_BEYOND
     while True:
-        kept = scores[:, alive]
-        distance, error = _distances(kept, np.ones((1, prompts)), around_means=coarse)
+        remaining = scores[:, alive]
+        distance, error = _distances(remaining, np.ones((1, prompts)), around_means=coarse)
         if coarse:
             pairs = max(1, len(alive) * (len(alive) - 1) // 2)
             limit = float(student_t.ppf(1 - (1 - level) / (2 * pairs), prompts - 1))
         else:
-            limit = _quantile(kept, signs, level)
+            limit = _quantile(remaining, signs, level)
         half[alive] = limit * error[0]
         half[best] = 0.0
         beyond = distance[0] > half[alive]

@@ -146,15 +146,15 @@ def _most_likely(places: Floats, y: Floats, noise: Floats) -> tuple[float, Float
         kernel = decay * (1 + r + r**2 / 3)
         factor = cho_factor(kernel + noise, lower=True)
         inverse = cho_solve(factor, identity)
-        left = y - float(inverse.sum(axis=0) @ y / inverse.sum())
-        solved = inverse @ left
+        residual = y - float(inverse.sum(axis=0) @ y / inverse.sum())
+        solved = inverse @ residual
         slope = inverse - np.outer(solved, solved)
         lengths = (slope * decay * (1 + r) * 5 / 3).ravel() @ shares.reshape(-1, shares.shape[2]) / 2
-        value = 0.5 * float(left @ solved) + float(np.log(np.diag(factor[0])).sum())
+        value = 0.5 * float(residual @ solved) + float(np.log(np.diag(factor[0])).sum())
         return value, np.array([float((slope * kernel).sum()), *lengths])
 
     dims = places.shape[1]
     bounds = [(np.log(1e-3), np.log(30.0)), *[(np.log(0.2), np.log(5.0))] * dims]
     starts = [np.array([0.0, *[np.log(length)] * dims]) for length in (0.5, 2.0)]
-    found = min((minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts), key=lambda f: f.fun)
-    return float(np.exp(found.x[0])) * scale, np.asarray(np.exp(found.x[1:]), dtype=np.float64)
+    optimum = min((minimize(cost, start, jac=True, method="L-BFGS-B", bounds=bounds) for start in starts), key=lambda f: f.fun)
+    return float(np.exp(optimum.x[0])) * scale, np.asarray(np.exp(optimum.x[1:]), dtype=np.float64)

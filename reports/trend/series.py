@@ -104,13 +104,13 @@ class Trend:
     def segments(self, series: str, value: str) -> list[list[int]]:
         """The indices of the points of a line, cut wherever what must be alike is not."""
         there = [i for i, p in enumerate(self.points) if (e := p.estimates.get((series, value))) and e.mean is not None]
-        found: list[list[int]] = []
+        runs: list[list[int]] = []
         for i in there:
-            if found and not self.changed(i, value, found[-1][-1]):
-                found[-1].append(i)
+            if runs and not self.changed(i, value, runs[-1][-1]):
+                runs[-1].append(i)
             else:
-                found.append([i])
-        return found
+                runs.append([i])
+        return runs
 
 
 def read_trend(paths: Sequence[Path], guidance: float | None = None) -> Trend:
@@ -122,8 +122,8 @@ def read_trend(paths: Sequence[Path], guidance: float | None = None) -> Trend:
     files = {path: _read_baseline(path) for path in paths if not path.is_dir()}
     names = {run.suite.name: path for path, run in runs.items()} | {file.suite: path for path, file in files.items()}
     if len(names) > 1:
-        told = ", ".join(f"{name!r} ({path})" for name, path in names.items())
-        raise ValueError(f"a trend is of one suite, and these are of {len(names)}: {told}")
+        listed = ", ".join(f"{name!r} ({path})" for name, path in names.items())
+        raise ValueError(f"a trend is of one suite, and these are of {len(names)}: {listed}")
     verdicts = {path: recommend(run) for path, run in runs.items()}
     if guidance is None:
         dated = sorted(runs, key=lambda p: _date(str(runs[p].head.get("started", "")), p))
@@ -210,8 +210,8 @@ def _read_baseline(path: Path) -> Baseline:
 
 
 def _mean(rows: pd.DataFrame, value: ValueSpec, why: str) -> Estimate:
-    found = cluster_mean(rows, value)
-    return replace(found, why=why or found.why) if found.mean is None else found
+    mean = cluster_mean(rows, value)
+    return replace(mean, why=why or mean.why) if mean.mean is None else mean
 
 
 def _costs(run: Run, name: str) -> dict[str, Estimate]:
@@ -224,9 +224,9 @@ def _device(environment: Mapping[str, Any]) -> str:
     return str(environment.get("device_name") or environment.get("device") or "not stated")
 
 
-def _date(said: str, path: Path) -> datetime:
+def _date(text: str, path: Path) -> datetime:
     try:
-        found = datetime.fromisoformat(said)
+        date = datetime.fromisoformat(text)
     except ValueError as error:
-        raise ValueError(f"{path} does not say when its run started ({said!r}), so it has no place in a trend") from error
-    return found if found.tzinfo else found.replace(tzinfo=UTC)
+        raise ValueError(f"{path} does not say when its run started ({text!r}), so it has no place in a trend") from error
+    return date if date.tzinfo else date.replace(tzinfo=UTC)

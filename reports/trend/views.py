@@ -43,16 +43,16 @@ def terminal(of: Trend) -> RenderableType:
 
 def rows(of: Trend) -> list[dict[str, str]]:
     """A line of ready-made text for each point, oldest first."""
-    found = []
+    table = []
     for at, p in enumerate(of.points):
         series = PICK if p.kind == "run" else PROMOTED
         scale = p.at.get(series)
         told = {v: _said(p, series, of.row(v)) for v in ("objective", "clip_score", "seconds_per_image", "peak_bytes")}
-        found.append({"date": _day(p), "commit": _commit(p), "source": words.visible(p.source), "kind": p.kind,
+        table.append({"date": _day(p), "commit": _commit(p), "source": words.visible(p.source), "kind": p.kind,
                       "device": words.visible(p.device), "sentence": words.visible(p.sentence),
                       "pick": f"{words.visible(p.who.get(series, 'none'))}{'' if scale is None else f' at CFG {scale:g}'}",
                       "changed": "; ".join(_changes(of, at)) or "–", **told})
-    return found
+    return table
 
 
 def csv(of: Trend) -> str:
@@ -112,17 +112,18 @@ def lines_plot(of: Trend) -> Any:
 
 def _segment(of: Trend, series: str, value: str, segment: list[int]) -> Any:
     points = [of.points[i] for i in segment]
-    told = [p.estimates[series, value] for p in points]
+    estimates = [p.estimates[series, value] for p in points]
     scale = UNITS.get(of.row(value).display, (1, ""))[0]
     bars = [(0.0, 0.0) if e.mean is None or e.low is None or e.high is None else
-            ((e.high - e.mean) / scale, (e.mean - e.low) / scale) for e in told]
+            ((e.high - e.mean) / scale, (e.mean - e.low) / scale) for e in estimates]
     return go.Scatter(
-        x=segment, y=[None if e.mean is None else e.mean / scale for e in told], mode="lines+markers", showlegend=False,
+        x=segment, y=[None if e.mean is None else e.mean / scale for e in estimates], mode="lines+markers", showlegend=False,
         name=style.text(words.title(of.row(value))),
         line={"color": style.ACCENT, "width": 2}, marker={"size": 8, "color": style.ACCENT},
         error_y={"type": "data", "symmetric": False, "array": [up for up, _ in bars], "arrayminus": [down for _, down in bars],
                  "color": style.ACCENT, "thickness": 1.5, "width": 4},
-        customdata=[[style.text(_commit(p)), _hover(p, series, e, of.row(value))] for p, e in zip(points, told, strict=True)],
+        customdata=[[style.text(_commit(p)), _hover(p, series, e, of.row(value))]
+                    for p, e in zip(points, estimates, strict=True)],
         hovertemplate="%{customdata[0]}: %{customdata[1]}<extra></extra>")
 
 
@@ -145,12 +146,13 @@ def _marks(figure: Any, of: Trend) -> None:
     runs = [i for i, p in enumerate(of.points) if p.kind == "run"] or list(range(len(of.points)))
     for before, at in pairwise(runs):
         for row, value in enumerate(of.values, start=1):
-            if found := of.changed(at, value, before):
+            if changes := of.changed(at, value, before):
                 figure.add_vline(x=(before + at) / 2, line=look, row=row, col=1)
                 # Upright and inside: beside the panel's title it would run into it on a narrow screen.
                 figure.add_annotation(x=(before + at) / 2, y=0.04, yref="y domain" if row == 1 else f"y{row} domain",
-                                      xref="x" if row == 1 else f"x{row}", text=style.text(words.listed(found)), showarrow=False,
-                                      textangle=-90, xanchor="left", yanchor="bottom", font={"size": 11, "color": style.MARK})
+                                      xref="x" if row == 1 else f"x{row}", text=style.text(words.listed(changes)),
+                                      showarrow=False, textangle=-90, xanchor="left", yanchor="bottom",
+                                      font={"size": 11, "color": style.MARK})
 
 
 def _changes(of: Trend, at: int) -> list[str]:

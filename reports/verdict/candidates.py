@@ -36,8 +36,8 @@ def parents(suite: Suite) -> tuple[str, ...]:
 def present(run: Run) -> list[str]:
     """Names of candidates that have images, by axis value when there is one, else as declared."""
     with_images = set(run.images["candidate"])
-    shown = [c for c in run.suite.candidates if c.name in with_images]
+    sampled = [c for c in run.suite.candidates if c.name in with_images]
     axis = run.axis
     if axis is not None:
-        shown.sort(key=lambda c: float(c.axes[axis]))
-    return [c.name for c in shown]
+        sampled.sort(key=lambda c: float(c.axes[axis]))
+    return [c.name for c in sampled]

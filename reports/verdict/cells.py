@@ -49,32 +49,32 @@ def select_rows(run: Run) -> pd.DataFrame:
 
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
-    said = []
+    sentences = []
     counts = {split: sum(p.split == split for p in run.suite.grid.prompts) for split in ("select", "confirm")}
     for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
         if counts[split] < 2:
-            said.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
+            sentences.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
     if few := [f"{count} {split}" for split, count in counts.items() if 2 <= count < FEW_PROMPTS]:
-        said.append(f"Few prompts ({', '.join(few)}): the intervals are wide. More prompts narrow them more than more "
+        sentences.append(f"Few prompts ({', '.join(few)}): the intervals are wide. More prompts narrow them more than more "
                     "seeds do.")
     for file, early in run.changed.items():
-        said.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
-    said.extend(_uneven(run))
+        sentences.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
+    sentences.extend(_uneven(run))
     for name in dict.fromkeys(f.candidate for f in run.failures):
-        said.append(f"{label(run, name)} {run.failure_of(name)}.")
-    told = {f.candidate for f in run.failures} | {name for names in run.changed.values() for name in names}
+        sentences.append(f"{label(run, name)} {run.failure_of(name)}.")
+    explained = {f.candidate for f in run.failures} | {name for names in run.changed.values() for name in names}
     absent: dict[str, list[str]] = {}
     for gap in run.missing:
-        if gap.value == "image" and gap.candidate not in told:
+        if gap.value == "image" and gap.candidate not in explained:
             absent.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
-    said.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
+    sentences.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
     if partial := [_named(run, c) for c in cells if not c.complete and not c.dropped]:
-        said.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
-    said.extend(_dropped(run, cells))
-    said.extend(_constraints(run, cells))
+        sentences.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
+    sentences.extend(_dropped(run, cells))
+    sentences.extend(_constraints(run, cells))
     if run.damaged:
-        said.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
-    return tuple(words.visible(s) for s in said)
+        sentences.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
+    return tuple(words.visible(s) for s in sentences)
 
 
 def _named(run: Run, cell: Scored) -> str:
@@ -85,21 +85,21 @@ def _dropped(run: Run, cells: tuple[Scored, ...]) -> list[str]:
     """The cells that looks took out of the race, by what for."""
     why = {key: cell.why for key, (_, cell) in dropped_cells(run.looks).items()}
     gone = [(_named(run, c), why.get((c.candidate, c.guidance), "")) for c in cells if c.dropped]
-    said = []
+    sentences = []
     if worse := [name for name, reason in gone if not reason]:
-        said.append(f"Not ranked, because an interim look dropped them as significantly worse than the best: "
+        sentences.append(f"Not ranked, because an interim look dropped them as significantly worse than the best: "
                     f"{words.listed(worse)}.")
     if ruled := [f"{name} ({reason})" for name, reason in gone if reason]:
-        said.append(f"Not ranked, because an interim look ruled them out by a constraint: {words.listed(ruled, most=3)}.")
-    return said
+        sentences.append(f"Not ranked, because an interim look ruled them out by a constraint: {words.listed(ruled, most=3)}.")
+    return sentences
 
 
 def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
     """Cells that break a constraint, and constraints that could not be judged."""
-    said = []
+    sentences = []
     if ruled := [c for c in cells if c.complete and c.ruled_out]:
         named = [f"{_named(run, c)} ({c.ruled_out})" for c in ruled]
-        said.append(f"Not eligible, because a constraint rules them out: {words.listed(named, most=3)}.")
+        sentences.append(f"Not eligible, because a constraint rules them out: {words.listed(named, most=3)}.")
     rows = select_rows(run)
     for each in limited(run.suite.objective.constraints, run.values):
         constraint, measured = each.constraint, constrained(rows, each.value)
@@ -107,11 +107,11 @@ def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
         open_cells = [c for c in cells if c.complete and (measured.get((c.candidate, c.guidance)) is None
                                                           or measured[c.candidate, c.guidance].low is None)]
         if not measured:
-            said.append(f"The constraint {what} ruled out nothing: {constraint.metric} was not measured on the images.")
+            sentences.append(f"The constraint {what} ruled out nothing: {constraint.metric} was not measured on the images.")
         elif open_cells:
-            said.append(f"The constraint {what} could not be evaluated: no values, or only one prompt: "
+            sentences.append(f"The constraint {what} could not be evaluated: no values, or only one prompt: "
                         f"{words.listed([_named(run, c) for c in open_cells])}.")
-    return said
+    return sentences
 
 
 def _uneven(run: Run) -> list[str]:

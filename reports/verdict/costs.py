@@ -104,8 +104,8 @@ def peak_memory(run: Run, candidate: str) -> Reading:
     """
     record = run.memory.get(candidate)
     readings = record.readings if record else ()
-    if (found := peak_of(readings)) is not None:
-        return found
+    if (peak := peak_of(readings)) is not None:
+        return peak
     absent = run.why_missing(candidate, "peak_bytes") or "no memory readings in this run"
     why = (FAILED if run.failure_of(candidate) else absent if record is None else
            "; ".join(f"{r.name}: {r.why_missing or 'no value'}" for r in readings))
@@ -114,7 +114,7 @@ def peak_memory(run: Run, candidate: str) -> Reading:
 
 def peak_of(readings: Sequence[Reading]) -> Reading | None:
     """The first of PEAK_READINGS that has a value."""
-    return next((r for wanted in PEAK_READINGS for r in readings if wanted in r.name.lower() and r.value is not None), None)
+    return next((r for name in PEAK_READINGS for r in readings if name in r.name.lower() and r.value is not None), None)
 
 
 def footprint(run: Run, candidate: str) -> Reading:

@@ -113,35 +113,35 @@ def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[
     constraints = limited(suite.objective.constraints, values)
     cells = score_table(rows, constraints, out, level)
     picked = choose(rows, suite, cells)
-    left = [c for c in cells if c.tied]
+    remaining = [c for c in cells if c.tied]
     dropped = tuple(_dropped(c) for c in cells if c.complete and not c.tied and (c.ruled_out or c.behind.low is not None))
     if not any(c.behind.low is not None for c in cells):
-        left = competing(cells)  # one prompt decides nothing
-    candidates = {c.candidate for c in left} | {suite.baseline}
-    guidances = {c.guidance for c in left}
+        remaining = competing(cells)  # one prompt decides nothing
+    candidates = {c.candidate for c in remaining} | {suite.baseline}
+    guidances = {c.guidance for c in remaining}
     last = number == len(known)
     # Of a pick that may be ruled out yet, more prompts tell more than whether another cell is a little better.
     sure = picked is not None and bool(keeping(rows, judged(rows, constraints), [key_of(picked.cell)], level))
-    over = _over(suite, picked, left, level if sure else None, last)
+    over = _over(suite, picked, remaining, level if sure else None, last)
     best = max(competing(cells), key=lambda c: c.objective.mean or 0.0, default=None)
-    said = (f"look {number} of {len(known)}, at {words.plural(len(known[number - 1]), 'prompt')}, dropped "
-            f"{words.plural(len(dropped), 'cell')} and left {len(left)}")
+    summary = (f"look {number} of {len(known)}, at {words.plural(len(known[number - 1]), 'prompt')}, dropped "
+            f"{words.plural(len(dropped), 'cell')} and left {len(remaining)}")
     incomplete = tuple(key_of(c) for c in cells if not c.complete and not c.dropped)
     if incomplete:
-        said += f", not counting {len(incomplete)} that lack images"
+        summary += f", not counting {len(incomplete)} that lack images"
     return LookResult(
         number=number, looks=len(known), level=level, dropped=dropped, best=key_of(best) if best else None,
         candidates=tuple(c.name for c in suite.candidates if c.name in candidates),
         guidances=tuple(g for g in suite.grid.guidance_scales if g in guidances),
-        pick=key_of(picked.cell) if picked else None, done=bool(over), why=f"{said}; {over}" if over else said,
+        pick=key_of(picked.cell) if picked else None, done=bool(over), why=f"{summary}; {over}" if over else summary,
         incomplete=incomplete)
 
 
-def _over(suite: Suite, picked: Pick | None, left: Sequence[Scored], level: float | None, last: bool) -> str:
+def _over(suite: Suite, picked: Pick | None, remaining: Sequence[Scored], level: float | None, last: bool) -> str:
     """Why the race is over, or "" while it is not; `level` is None where it is open whether the pick keeps the constraints."""
     if picked is None:
         return "no remaining cell has images and keeps the constraints"
-    if len(left) == 1:
+    if len(remaining) == 1:
         return "one cell is left"
     if last:
         return "the prompts are used up"

@@ -75,25 +75,25 @@ def recommend_cheapest(run: Run) -> Recommendation:
     base = _rows(select, baseline)
     differences = {c.name: paired_difference(_rows(select, c.name), base, OBJECTIVE)
                    for c in run.suite.candidates if c.name != baseline}
-    kept = [name for name, d in differences.items() if d.high is not None and d.high >= 0]
-    pick, why = _cheapest(run, kept)
+    on_a_par = [name for name, d in differences.items() if d.high is not None and d.high >= 0]
+    pick, why = _cheapest(run, on_a_par)
     comparisons = _comparisons(run, pick)
     return Recommendation(kind="fidelity", axis=None, pick=pick, guidance=guidance, rule=FIDELITY_RULE, cells=cells,
-                          tied_candidates=(baseline, *kept), tied_guidances=(guidance,), comparisons=comparisons,
-                          caveats=_caveats(run, differences), reasons=_reasons(run, differences, kept),
+                          tied_candidates=(baseline, *on_a_par), tied_guidances=(guidance,), comparisons=comparisons,
+                          caveats=_caveats(run, differences), reasons=_reasons(run, differences, on_a_par),
                           sentence=_sentence(run, pick, why, comparisons))
 
 
-def _cheapest(run: Run, kept: list[str]) -> tuple[str, str]:
+def _cheapest(run: Run, on_a_par: list[str]) -> tuple[str, str]:
     baseline = run.suite.baseline
-    faster = [n for n in kept if speed(run, n, baseline)[1] == "faster"]
+    faster = [n for n in on_a_par if speed(run, n, baseline)[1] == "faster"]
     if faster:
         pick = min(faster, key=lambda n: seconds_per_image(run, n).median or 0.0)
         unlike = [label(run, n) for n in faster if incomparable(run, n, pick)]
         aside = f" (its time cannot be compared with that of {words.listed(unlike)})" if unlike else ""
         return pick, f"it takes {speed(run, pick, baseline)[0]:.2f} times the baseline's seconds per image{aside}"
     reference = footprint(run, baseline)
-    smaller = {n: r.value for n in kept if (r := footprint(run, n)).value is not None and r.name == reference.name
+    smaller = {n: r.value for n in on_a_par if (r := footprint(run, n)).value is not None and r.name == reference.name
                and reference.value and r.value < CLEARLY_LESS * reference.value and speed(run, n, baseline)[1] != "slower"}
     if smaller:
         pick = min(smaller, key=lambda n: smaller[n] or 0.0)
@@ -107,12 +107,12 @@ def _comparisons(run: Run, pick: str) -> tuple[Comparison, ...]:
         return ()
     confirm = run.images[run.images["split"] == "confirm"]
     rows, split = (confirm, "confirm") if len(confirm) else (select_rows(run), "select")
-    found = []
+    comparisons = []
     for value in ("objective", "clip_score"):
         d = paired_difference(_rows(rows, pick), _rows(rows, run.suite.baseline), run.row(value))
-        found.append(Comparison(other=run.suite.baseline, role="baseline", guidance=None, other_guidance=None, value=value,
+        comparisons.append(Comparison(other=run.suite.baseline, role="baseline", guidance=None, other_guidance=None, value=value,
                                 split=split, difference=d, word=d.word))
-    return tuple(found)
+    return tuple(comparisons)
 
 
 def _sentence(run: Run, pick: str, why: str, comparisons: tuple[Comparison, ...]) -> str:
@@ -129,27 +129,27 @@ def _sentence(run: Run, pick: str, why: str, comparisons: tuple[Comparison, ...]
             f"({words.signed(d.mean)} {words.interval(d.low, d.high)} objective points), and {why}.")
 
 
-def _reasons(run: Run, differences: dict[str, Estimate], kept: list[str]) -> tuple[str, ...]:
-    said = []
+def _reasons(run: Run, differences: dict[str, Estimate], on_a_par: list[str]) -> tuple[str, ...]:
+    sentences = []
     for name, d in differences.items():
         ratio, pace = speed(run, name, run.suite.baseline)
         time = (f"{ratio:.2f} times the baseline's time ({pace})" if ratio is not None else
                 f"its time is {pace}" if pace.startswith("not comparable") else "its time was not compared")
-        status = "in the running" if name in kept else "out"
+        status = "in the running" if name in on_a_par else "out"
         if failed := run.failure_of(name):
-            said.append(f"{label(run, name)} is out: it {words.visible(failed)}.")
+            sentences.append(f"{label(run, name)} is out: it {words.visible(failed)}.")
             continue
-        said.append(f"{label(run, name)} is {status}: objective difference {words.estimate(d, difference=True)}; {time}.")
-    return tuple(said)
+        sentences.append(f"{label(run, name)} is {status}: objective difference {words.estimate(d, difference=True)}; {time}.")
+    return tuple(sentences)
 
 
 def _caveats(run: Run, differences: dict[str, Estimate]) -> tuple[str, ...]:
     widest = [d.high - d.low for d in differences.values() if d.high is not None and d.low is not None]
-    said = list(caveats(run, ()))
+    sentences = list(caveats(run, ()))
     if widest:
-        said.append(f"Not distinguishable does not mean equal: differences smaller than about {max(widest) / 2:.2f} objective "
-                    "points could not have been detected here.")
-    return tuple(said)
+        sentences.append(f"Not distinguishable does not mean equal: differences smaller than about {max(widest) / 2:.2f} "
+                         "objective points could not have been detected here.")
+    return tuple(sentences)
 
 
 def _rows(table: pd.DataFrame, candidate: str) -> pd.DataFrame:

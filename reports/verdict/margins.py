@@ -79,10 +79,10 @@ class Measured:
 def margins(of: Measured) -> list[Margin]:
     """Every gate of the suite, then every measured value that no gate holds against the baseline; each with the noise of the
     A/A run and, where there is a finished run, with that between its tied cells."""
-    found = [row for gate in of.suite.gates for row in _of_gate(of, gate)]
+    rows = [row for gate in of.suite.gates for row in _of_gate(of, gate)]
     gated = {gate.value for gate in of.suite.gates if gate.not_worse_than is not None}
     free = [value for value in (*_values(of.run), *costs()) if value not in gated]
-    return found + [replace(row, gate="", margin=None, passes=None, prompts=None, drop=None) for value in free
+    return rows + [replace(row, gate="", margin=None, passes=None, prompts=None, drop=None) for value in free
                     for row in _of_gate(of, Gate(value=value, not_worse_than=BASELINE))]
 
 
@@ -146,12 +146,12 @@ def _paste(run: Run, gate: Gate, smallest: float, mean: float | None) -> str:
         return ""
     fewer = run.row(gate.value).fewer
     named = {BASELINE: "BASELINE", PROMOTED: "PROMOTED"}.get(gate.not_worse_than, repr(gate.not_worse_than))
-    said = f"margin={rounded_up(smallest):.6g}"
+    setting = f"margin={rounded_up(smallest):.6g}"
     if gate.ratio is not None and mean:
         more = rounded_up(smallest / abs(mean))
-        said = f"ratio={1 + more:.6g}" if fewer else f"ratio={max(1 - more, 0):.6g}"
+        setting = f"ratio={1 + more:.6g}" if fewer else f"ratio={max(1 - more, 0):.6g}"
     only = f", candidates={gate.candidates!r}" if gate.candidates else ""
-    return f'Gate(value="{gate.value}", not_worse_than={named}, {said}{only})'
+    return f'Gate(value="{gate.value}", not_worse_than={named}, {setting}{only})'
 
 
 def _seconds(of: Measured, gate: Gate) -> Margin:

@@ -46,7 +46,7 @@ def front(quality: Mapping[str, float], cost: Mapping[str, float], better: Calla
     somebody's mean is at least as good at no higher cost and one of the two is better; else *on the front*.
     """
     names = [name for name in quality if name in cost]
-    found = []
+    places = []
     for mine in names:
         status, by = FRONT, ""
         for other in (n for n in names if n != mine):
@@ -57,8 +57,8 @@ def front(quality: Mapping[str, float], cost: Mapping[str, float], better: Calla
             over = quality[other] >= quality[mine] and cost[other] <= cost[mine]
             if over and (quality[other] > quality[mine] or cost[other] < cost[mine]) and not by:
                 status, by = MAYBE, other
-        found.append(Place(candidate=mine, quality=quality[mine], cost=cost[mine], status=status, by=by))
-    return tuple(found)
+        places.append(Place(candidate=mine, quality=quality[mine], cost=cost[mine], status=status, by=by))
+    return tuple(places)
 
 
 def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) -> tuple[Place, ...]:
@@ -101,18 +101,18 @@ def _gaps(rows: Mapping[str, pd.DataFrame], value: ValueSpec) -> dict[tuple[str,
     """The interval of every pair's paired difference, all of them together at 95 %."""
     pairs = list(combinations(rows, 2))
     apart = [paired_difference(rows[a], rows[b], value, by=("prompt", "seed")) for a, b in pairs]
-    told: Sequence[Estimate] = holm(apart, value)
-    return {pair: (e.low, e.high) for pair, e in zip(pairs, told, strict=True) if e.low is not None and e.high is not None}
+    adjusted: Sequence[Estimate] = holm(apart, value)
+    return {pair: (e.low, e.high) for pair, e in zip(pairs, adjusted, strict=True) if e.low is not None and e.high is not None}
 
 
 def _seconds(run: Run, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
     """Fastest, median and slowest round of the candidates that were timed."""
-    found = {}
+    seconds = {}
     for name in names:
         s = seconds_per_image(run, name)
         if s.fastest is not None and s.median is not None and s.slowest is not None:
-            found[name] = (s.fastest, s.median, s.slowest)
-    return found
+            seconds[name] = (s.fastest, s.median, s.slowest)
+    return seconds
 
 
 def _bytes(run: Run, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:

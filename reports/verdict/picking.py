@@ -32,8 +32,8 @@ class Mapped:
 
     def mask(self, cells: Sequence[Scored]) -> NDArray[np.bool_]:
         """Which points are one of `cells`."""
-        wanted = {key_of(c) for c in cells}
-        return np.array([cell in wanted for cell in self.cells], dtype=np.bool_)
+        keys = {key_of(c) for c in cells}
+        return np.array([cell in keys for cell in self.cells], dtype=np.bool_)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -107,8 +107,8 @@ def _dropped(run: Run, look: Look) -> str:
     by_name: dict[str, list[str]] = {}
     for cell in look.dropped:
         by_name.setdefault(cell.candidate, []).append(f"{cell.guidance:g}")
-    said = [f"{_label(run, name)} at CFG {', '.join(scales)}" for name, scales in by_name.items()]
-    return words.listed(said, NAMED) if said else "–"
+    phrases = [f"{_label(run, name)} at CFG {', '.join(scales)}" for name, scales in by_name.items()]
+    return words.listed(phrases, NAMED) if phrases else "–"
 
 
 def _label(run: Run, name: str) -> str:

@@ -99,15 +99,15 @@ def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
 
 def _undecided(run: Run, pick: Scored) -> tuple[str, ...]:
     """Constraints of which the data do not show that the pick keeps them."""
-    said = []
+    sentences = []
     for each in limited(run.suite.objective.constraints, run.values):
         of = constrained(select_rows(run), each.value).get((pick.candidate, pick.guidance))
         if of is None or of.low is None or of.high is None:
             continue
         if not each.kept_by(of):
-            said.append(f"The data do not show whether the pick meets {words.title(each.value)} {each.words}: it is "
+            sentences.append(f"The data do not show whether the pick meets {words.title(each.value)} {each.words}: it is "
                         f"{words.estimate(of, each.value)}.")
-    return tuple(said)
+    return tuple(sentences)
 
 
 def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tuple[Comparison, ...]:
@@ -122,7 +122,7 @@ def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tupl
     others = {name: role for name, role in run.roles.items() if name != pick}
     families = [("objective", dict.fromkeys(others, guidance)), ("clip_score", dict.fromkeys(others, guidance)),
                 ("objective", {name: own[name] for name in others if own.get(name, guidance) != guidance})]
-    found = []
+    comparisons = []
     for value, settings in families:
         told = []
         for name, setting in settings.items():
@@ -131,9 +131,9 @@ def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tupl
             told.append(difference if len(theirs) else
                         replace(difference, why=run.failure_of(name) or "it has no images there"))
         for (name, setting), difference in zip(settings.items(), holm(told, run.row(value), level), strict=True):
-            found.append(Comparison(other=name, role=others[name], guidance=guidance, other_guidance=setting, value=value,
+            comparisons.append(Comparison(other=name, role=others[name], guidance=guidance, other_guidance=setting, value=value,
                                     split=split, difference=difference, word=difference.word))
-    return tuple(sorted(found, key=lambda c: list(others).index(c.other)))
+    return tuple(sorted(comparisons, key=lambda c: list(others).index(c.other)))
 
 
 def _judging_rows(run: Run) -> tuple[pd.DataFrame, str]:
@@ -146,7 +146,7 @@ def _shaky(run: Run, pick: str, comparisons: tuple[Comparison, ...]) -> tuple[st
     """Comparisons whose word depends on the t distribution: the cluster bootstrap of the same differences says another."""
     rows, _ = _judging_rows(run)
     level = gate_level(run.suite)
-    said = []
+    sentences = []
     for c in comparisons:
         if c.value != "objective" or c.other_guidance != c.guidance or c.difference.prompts < FEW_PROMPTS:
             continue
@@ -155,10 +155,10 @@ def _shaky(run: Run, pick: str, comparisons: tuple[Comparison, ...]) -> tuple[st
         values, clusters = pairs["difference"].to_numpy(dtype=np.float64), pairs["prompt"].tolist()
         drawn = bootstrap_interval(values, clusters, level)
         if drawn.word != cluster_interval(values, clusters, level).word:
-            said.append(f"A few prompts dominate the comparison of {label(run, pick)} and {label(run, c.other)}: by the "
+            sentences.append(f"A few prompts dominate the comparison of {label(run, pick)} and {label(run, c.other)}: by the "
                         f"cluster bootstrap the difference is {words.signed(drawn.mean)} {words.interval(drawn.low, drawn.high)} "
                         f"({drawn.word}), which contradicts the t interval. More prompts would settle it.")
-    return tuple(said)
+    return tuple(sentences)
 
 
 def _clip_alone(run: Run, cells: tuple[Scored, ...], candidate: str | None) -> tuple[str, float] | None:

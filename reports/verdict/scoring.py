@@ -123,16 +123,16 @@ def judged(table: pd.DataFrame, constraints: Sequence[Limited]) -> list[Limited]
 
 def keeping(table: pd.DataFrame, constraints: Sequence[Limited], cells: Sequence[CellKey], level: float) -> list[CellKey]:
     """The cells whose interval lies wholly on the right side of every constraint's limit; without constraints all."""
-    kept = list(cells)
+    meeting = list(cells)
     for constraint in constraints:
         of = constrained(table, constraint.value, level)
-        kept = [key for key in kept if key in of and constraint.kept_by(of[key])]
-    return kept
+        meeting = [key for key in meeting if key in of and constraint.kept_by(of[key])]
+    return meeting
 
 
 def ruled_out(table: pd.DataFrame, constraints: Sequence[Limited], level: float = LEVEL) -> dict[CellKey, str]:
     """Cells whose interval of a constrained metric lies wholly on the wrong side of the limit, and what it is, in words."""
-    found: dict[CellKey, str] = {}
+    reasons: dict[CellKey, str] = {}
     for each in constraints:
         constraint, value = each.constraint, each.value
         for key, of in constrained(table, value, level).items():
@@ -140,10 +140,10 @@ def ruled_out(table: pd.DataFrame, constraints: Sequence[Limited], level: float 
                 continue
             above = constraint.at_most is not None and of.low > constraint.at_most
             below = constraint.at_least is not None and of.high < constraint.at_least
-            if key not in found and (above or below):
-                found[key] = (f"{words.title(value)} {words.number(of.mean, value)} {words.interval(of.low, of.high, value)}, "
+            if key not in reasons and (above or below):
+                reasons[key] = (f"{words.title(value)} {words.number(of.mean, value)} {words.interval(of.low, of.high, value)}, "
                               f"{each.words} was asked for")
-    return found
+    return reasons
 
 
 def constrained(table: pd.DataFrame, value: ValueSpec, level: float = LEVEL) -> dict[CellKey, Estimate]:

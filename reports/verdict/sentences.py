@@ -44,10 +44,10 @@ def objective_words(objective: Objective, values: Mapping[str, ValueSpec]) -> st
         start = words.title(spec_of(values, objective.maximise))
     less = [f"{p.weight:g} × {words.title(spec_of(values, p.metric))}{f' beyond {p.allowance:g}' if p.allowance else ''}"
             for p in objective.penalties]
-    kept = [f"{words.title(spec_of(values, c.metric))} {'at most' if c.at_most is not None else 'at least'} "
+    limits = [f"{words.title(spec_of(values, c.metric))} {'at most' if c.at_most is not None else 'at least'} "
             f"{c.at_most if c.at_most is not None else c.at_least:g}" for c in objective.constraints]
-    said = " − ".join([start, *less])
-    return f"Objective of an image: {said}{'; a cell must keep ' + ', '.join(kept) if kept else ''}."
+    formula = " − ".join([start, *less])
+    return f"Objective of an image: {formula}{'; a cell must keep ' + ', '.join(limits) if limits else ''}."
 
 
 def _tied(run: Run, rec: Recommendation) -> str:
@@ -78,31 +78,31 @@ def _where(c: Comparison) -> str:
 
 
 def _told(run: Run, comparisons: list[Comparison]) -> str:
-    said = []
+    phrases = []
     for c in comparisons:
         other, d = label_with_role(run, c.other), c.difference
         if c.word == "not measured":
-            said.append(f"not compared with {other} ({d.why})")
+            phrases.append(f"not compared with {other} ({d.why})")
         elif c.word == "tied":
-            said.append(f"tied with {other} ({words.signed(d.mean)} {words.interval(d.low, d.high)})")
+            phrases.append(f"tied with {other} ({words.signed(d.mean)} {words.interval(d.low, d.high)})")
         else:
-            said.append(f"{c.word} than {other} by {words.number(abs(d.mean or 0.0))} {words.interval(d.low, d.high)}")
-    return words.listed(said)
+            phrases.append(f"{c.word} than {other} by {words.number(abs(d.mean or 0.0))} {words.interval(d.low, d.high)}")
+    return words.listed(phrases)
 
 
 def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
     """Why this pick: the best cell, the tied set, tied parents, and what CLIP score alone would have said."""
-    said = [*_best_reasons(run, rec), *_parent_ties(run, rec)]
+    sentences = [*_best_reasons(run, rec), *_parent_ties(run, rec)]
     for c in rec.comparisons:
         if c.other_guidance != rec.guidance:
-            said.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is {c.word}: "
-                        f"{words.estimate(c.difference, difference=True)} ({c.split} prompts).")
+            sentences.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is "
+                             f"{c.word}: {words.estimate(c.difference, difference=True)} ({c.split} prompts).")
     if rec.clip_alone and rec.clip_alone_at_pick is not None:
-        said.append(f"CLIP score alone would have picked CFG {rec.clip_alone_at_pick:g} for this candidate"
+        sentences.append(f"CLIP score alone would have picked CFG {rec.clip_alone_at_pick:g} for this candidate"
                     f"{' too' if rec.clip_alone_at_pick == rec.guidance else ''}, and {label(run, rec.clip_alone[0])} at CFG "
                     f"{rec.clip_alone[1]:g} over all: alignment scores tend to rise with guidance while images burn out, so the "
                     "objective counts clipped pixels and lost colours against them.")
-    return tuple(said)
+    return tuple(sentences)
 
 
 def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
@@ -117,32 +117,32 @@ def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
     count = f"{len(tied)} of {len(rec.cells)} cells"
     at = f"{words.estimate(best.objective)}: {label(run, best.candidate)} at CFG {best.guidance:g}"
     if start != best:
-        said = [f"The highest mean objective is {at}, but the data do not show whether it meets the constraints. The "
+        sentences = [f"The highest mean objective is {at}, but the data do not show whether it meets the constraints. The "
                 f"best of the cells that are shown to meet them is {label(run, start.candidate)} at CFG {start.guidance:g}; "
                 f"{count} are tied with it or, until that is known, ahead of it."]
     elif unkept:
-        said = [f"The highest mean objective is {at}. No cell is shown to meet the constraints, so no cell is excluded for being "
-                f"worse than another: {count} are left."]
+        sentences = [f"The highest mean objective is {at}. No cell is shown to meet the constraints, so no cell is excluded "
+                     f"for being worse than another: {count} are left."]
     else:
-        said = [f"The highest mean objective is {at}; {count} are tied with it."]
+        sentences = [f"The highest mean objective is {at}; {count} are tied with it."]
     if mine != start:
-        told = "" if mine.behind.distinct else ": not a significant difference"
-        said.append(f"The pick is {words.estimate(mine.behind, difference=True)} from it{told}.")
-    return said
+        aside = "" if mine.behind.distinct else ": not a significant difference"
+        sentences.append(f"The pick is {words.estimate(mine.behind, difference=True)} from it{aside}.")
+    return sentences
 
 
 def _parent_ties(run: Run, rec: Recommendation) -> list[str]:
     if rec.pick in parents(run.suite):
         return [f"{label_with_role(run, rec.pick or '')} itself wins: no mixture is tied with the best cell."]
-    said = []
+    sentences = []
     for name in parents(run.suite):
         cells = [c for c in rec.cells if c.tied and c.candidate == name]
         if cells:
             scales = ", ".join(f"{c.guidance:g}" for c in sorted(cells, key=lambda c: c.guidance))
             what = "adapter" if rec.axis == "weight" else "merge"
-            said.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the select prompts do not show that "
-                        f"the {what} beats it.")
-    return said
+            sentences.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the select prompts do not show "
+                             f"that the {what} beats it.")
+    return sentences
 
 
 def race_reasons(run: Run) -> tuple[str, ...]:

@@ -28,11 +28,11 @@ def style_consistency(run: Run, name: str, guidance: float | None) -> Consistenc
     name), between 0 and 1, over both splits at a guidance; 95 % interval with prompts as clusters, within 0 and 1."""
     rows = run.images[run.images["candidate"] == name]
     rows = rows if guidance is None else rows[rows["guidance"] == guidance]
-    told = rows.dropna(subset=["style"]) if "style" in rows.columns else rows.iloc[:0]
-    if told.empty:
+    rated = rows.dropna(subset=["style"]) if "style" in rows.columns else rows.iloc[:0]
+    if rated.empty:
         return Consistency(look="", share=Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why="no look was told"))
-    looks = told["style"].astype(str).tolist()
+    looks = rated["style"].astype(str).tolist()
     counts = Counter(looks)
     look = min(counts, key=lambda one: (-counts[one], one))
-    held = cluster_interval(np.array([one == look for one in looks], dtype=np.float64), told["prompt"].tolist())
-    return Consistency(look=look, share=wilson(held, flags=True))
+    interval = cluster_interval(np.array([one == look for one in looks], dtype=np.float64), rated["prompt"].tolist())
+    return Consistency(look=look, share=wilson(interval, flags=True))

@@ -61,22 +61,22 @@ def broken(run: Run, candidate: str) -> Broken:
 
 def _tests(run: Run, rows: pd.DataFrame) -> list[tuple[str, Any, Any]]:
     """Per kind of failure: its name, which images can be told, and which of them failed."""
-    found: list[tuple[str, Any, Any]] = []
+    tests: list[tuple[str, Any, Any]] = []
     none = rows["sample"].isin(set(run.defects)).to_numpy(dtype=bool)
     if none.any():
-        found.append(("no finite numbers", none, none))
+        tests.append(("no finite numbers", none, none))
     if "clusters" in rows.columns:
         spread = np.array([_spread(c) for c in rows["clusters"]], dtype=float)
-        found.append(("of one colour", ~np.isnan(spread), spread < FLAT_WITHIN))
+        tests.append(("of one colour", ~np.isnan(spread), spread < FLAT_WITHIN))
     if "clipped_share" in rows.columns:
         clipped = rows["clipped_share"].to_numpy(dtype=float)
-        found.append(("clipped", ~np.isnan(clipped), clipped > CLIPPED_ABOVE))
+        tests.append(("clipped", ~np.isnan(clipped), clipped > CLIPPED_ABOVE))
     for gate in run.suite.gates:
         if gate.at_least is not None and gate.value in rows.columns and pd.api.types.is_numeric_dtype(rows[gate.value]):
             values = rows[gate.value].to_numpy(dtype=float)
-            said = f"{words.title(run.row(gate.value))} below {words.number(gate.at_least, run.row(gate.value))}"
-            found.append((said, ~np.isnan(values), values < gate.at_least))
-    return found
+            description = f"{words.title(run.row(gate.value))} below {words.number(gate.at_least, run.row(gate.value))}"
+            tests.append((description, ~np.isnan(values), values < gate.at_least))
+    return tests
 
 
 def _spread(clusters: object) -> float:
