@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 
 from harness.records import ValueSpec
-from harness.records import text as harmless
+from harness.records import harmless_text as harmless
 from reports.statistics.intervals import Estimate
 
 visible: Final = harmless.visible

@@ -14,7 +14,7 @@ from harness import PROMOTED, Candidate, Desirability, Gate, Objective, Suite, a
 from harness.cli import main
 from harness.declare import plain
 from harness.promotion import PromotionError, gather
-from harness.promotion.baseline import take_promoted
+from harness.promotion.copy_baseline import take_promoted
 from harness.promotion.eligibility import refuse_changed_suite
 from harness.records import Finished
 from harness.run.progress import Silent

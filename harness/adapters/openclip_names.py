@@ -1,6 +1,6 @@
 """The names that OpenCLIP gives to the layers of the text encoders of Stable Diffusion 2 and XL, beside transformers' own.
 
-pathnames adds them to the names it looks up: the three projections of an attention are one module there.
+The three projections of an attention are one module there.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The names that Stable Diffusion's original code gives to the layers of a diffusers U-Net.
 
-kohya's SDXL files and ComfyUI's use them; pathnames adds them to the names it looks up.
+kohya's SDXL files and ComfyUI's use them.
 """
 
 from __future__ import annotations

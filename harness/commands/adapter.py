@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.commands.terminal import say, size_in_words
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 from harness.version import __version__
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from harness.commands.arguments import count, names
 from harness.commands.terminal import add_examples, say, size_in_words
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
     from reports.read.blind_files import Session, Sheet

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
 from harness.declare.load_suite import load_suite
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -236,6 +236,6 @@ def _ratios(of: Measured) -> dict[str, float]:
 
 
 def _power() -> float:
-    from reports.statistics.power import POWER
+    from reports.statistics.margin_size import POWER
 
     return POWER

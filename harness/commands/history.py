@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.commands.promote import add_models
 from harness.commands.terminal import add_examples, say
 from harness.declare.nearest import did_you_mean
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
     from harness.promotion.record_files import Version

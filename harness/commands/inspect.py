@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.commands.terminal import add_examples, size_in_words
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 from harness.weights import ModelFile, ModelFileError, TensorInfo, content_hash, open_model
 from harness.weights.families import IS_ADAPTER
 from harness.weights.header_claims import position_ids_state, recipe_keys, short

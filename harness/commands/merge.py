@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 from harness.commands.terminal import ByteBar, say, size_in_words
 from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model
 from harness.declare.recipe_files import read_recipe
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
     from harness.materialise.file_layout import FilePlan
@@ -102,7 +102,7 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
     from harness.check import load_rows, model_problems
     from harness.materialise.file_layout import place
     from harness.materialise.library import Library
-    from harness.materialise.recipe import plan_recipe
+    from harness.materialise.plan_recipe import plan_recipe
     from harness.materialise.saving import refuse_target, save, size_on_disk
 
     root = Path()

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from harness.commands.terminal import add_examples, say, size_in_words
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 _POLICIES = ("inconclusive=fail", "inconclusive=pass")
 

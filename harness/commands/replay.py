@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from harness.commands.terminal import ByteBar, add_examples, say
 from harness.declare import Model
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -81,8 +81,8 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     from harness.check import model_problems
     from harness.materialise.file_layout import place
     from harness.materialise.library import Library, merges_of
+    from harness.materialise.plan_recipe import plan_recipe
     from harness.materialise.provenance import read_provenance, renamed
-    from harness.materialise.recipe import plan_recipe
     from harness.materialise.saving import compare, save
     from harness.weights import ModelFileError, open_tensors
 

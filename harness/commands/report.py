@@ -8,7 +8,7 @@ from pathlib import Path
 
 from harness.commands.arguments import megabytes
 from harness.commands.terminal import add_examples
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,7 +7,7 @@ import sys
 
 from harness.commands.promote import add_models
 from harness.commands.terminal import add_examples, say
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

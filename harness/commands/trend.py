@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from harness.commands.terminal import add_examples, say
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -1,5 +1,6 @@
 """Frozen declarations: what a suite is made of, as data."""
 
+from harness.declare.from_plain import restore
 from harness.declare.models import (
     Adapter,
     AestheticGradient,
@@ -13,8 +14,6 @@ from harness.declare.models import (
     Merge,
     Model,
 )
-from harness.declare.plain import plain, short_hash
-from harness.declare.restored import restore
 from harness.declare.suite import (
     BASELINE,
     DESIRABILITY,
@@ -34,6 +33,7 @@ from harness.declare.suite import (
     Search,
     Suite,
 )
+from harness.declare.to_plain import plain, short_hash
 
 __all__ = [
     "BASELINE",

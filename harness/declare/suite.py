@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, Model
 from harness.declare.normalise import settle
-from harness.declare.plain import plain, short_hash
+from harness.declare.to_plain import plain, short_hash
 
 SIDES: Final = ("lowest", "highest", "middle")
 """What an objective may prefer on an axis."""

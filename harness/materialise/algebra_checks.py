@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Final
 
 from harness.materialise.algebra_identities import EQUAL_MODELS, EXCHANGED, FLOAT64, at_end, identities_of_tensor, same_values
 from harness.materialise.file_layout import FilePlan
+from harness.materialise.similarity_ranges import one_thread, surveyed
 from harness.materialise.stream_file import Advance, reader
-from harness.materialise.survey import one_thread, surveyed
 from harness.merge import Expression, Source, elementwise, evaluate, sources
 from harness.merge.expression import torch_dtype
 from harness.weights import open_model

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from harness.declare import Alpha, Alphas, Blocks, Fused, Gradient, Merge, Model
 from harness.materialise.library import checkpoint_of, name_of
-from harness.merge.plan import model_names
+from harness.merge.match_keys import model_names
 
 
 def describe(model: Model) -> Sequence[str]:

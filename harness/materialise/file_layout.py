@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from harness.declare import Merge
 from harness.materialise.library import MaterialiseError, merges_of, name_of
-from harness.materialise.recipe import RecipePlan
+from harness.materialise.plan_recipe import RecipePlan
 from harness.merge import Expression, Merged, Source, elementwise, sources
 from harness.weights import ModelFile, ModelFileError, Piece, Placed, TensorInfo, layout_of, single_file_layout
 from harness.weights.header import Span, lay_out

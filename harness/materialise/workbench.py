@@ -17,8 +17,8 @@ from harness.materialise.content_identity import weights_of_candidate
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.phases import Phase, spans_of
-from harness.materialise.recipe import PartPlan, RecipePlan, plan_recipe
-from harness.materialise.survey import surveyed
+from harness.materialise.plan_recipe import PartPlan, RecipePlan, plan_recipe
+from harness.materialise.similarity_ranges import surveyed
 from harness.materialise.text_treatment import said_of, treatment_of
 from harness.merge import Expression, Source, Target, finite, sources, write_live
 from harness.quantize import QUANTIZATION_MODES, QuantizeReport

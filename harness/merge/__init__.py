@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from harness.declare.rows import Rows
-from harness.merge import consensus, difference, frequency, linear, selection, similarity, smooth, spectral, task
+from harness.merge import consensus, difference, frequency, linear, selection, similarity, smooth, spectral
 from harness.merge import geometric as powers
 from harness.merge import spherical as sphere
+from harness.merge import task_vectors as task
 from harness.merge.apply import Target, finite, merge_tensor, write_live
 from harness.merge.expression import Altered, Expression, Merged, Source, elementwise, evaluate, native, simplified, sources
 from harness.merge.linear import add_difference, weighted_sum
+from harness.merge.match_keys import MergePlan, TensorLike, plan_merge
 from harness.merge.method import Call, MergeError, MergeMethod, Parameter, key_seed
 from harness.merge.own_methods import adopt_method
-from harness.merge.plan import MergePlan, TensorLike, plan_merge
 
 SD_MECHA, SD_MEH = "sd-mecha, https://github.com/ljleb/sd-mecha", "sd-meh, https://github.com/s1dlx/meh"
 SUPERMERGER = "SuperMerger, https://github.com/hako-mikan/sd-webui-supermerger"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING
 
-from harness.merge.inner import inner, squared_distance
+from harness.merge.inner_products import inner, squared_distance
 from harness.merge.linear import shares, subtract, weighted_average
 
 if TYPE_CHECKING:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.merge.inner import inner
+from harness.merge.inner_products import inner
 from harness.merge.linear import add_difference, subtract, weighted_sum
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from harness.merge.inner import matrix
+from harness.merge.inner_products import matrix
 
 if TYPE_CHECKING:
     from torch import Tensor

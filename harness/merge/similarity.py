@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from harness.merge.inner import matrix, pairs
+from harness.merge.inner_products import matrix, pairs
 
 if TYPE_CHECKING:
     from torch import Tensor

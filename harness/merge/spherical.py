@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from harness.merge.inner import inner, matrix, row_inner
+from harness.merge.inner_products import inner, matrix, row_inner
 from harness.merge.linear import shares, weighted_average
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from harness.plugin.options import markdown_file
-from harness.records.text import in_markdown, printable
+from harness.records.harmless_text import in_markdown, printable
 
 if TYPE_CHECKING:
     from harness.declare import Candidate

@@ -16,7 +16,7 @@ from harness.plugin import ci as plugin_ci
 from harness.plugin.benchmark_table import hide_our_rows
 from harness.plugin.items import CandidateItem, CostsItem, DeclarationItem, GateItem, RaceItem, RecommendationItem
 from harness.plugin.options import add_options, benchmarking, refuse
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -69,7 +69,7 @@ class SuiteFile(pytest.File):
         yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=suite)
         if suite is None or not isinstance(declared, Suite):
             return
-        from harness.run.batching import in_order
+        from harness.run.missing_cells import in_order
 
         for candidate in in_order(declared):
             yield CandidateItem.from_parent(self, name=f"candidate[{printable(candidate.name)}]", of=suite, candidate=candidate)

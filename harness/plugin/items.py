@@ -14,7 +14,7 @@ import pytest
 from harness.declare import Candidate
 from harness.plugin import ci as plugin_ci
 from harness.plugin.options import tolerates_inconclusive
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 from harness.run_folder.ledger import RunFolderError
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from harness.probes.batch_size_curve import CurveLimits, batch_curve, images_per_second
 from harness.probes.clock import Stopwatch, timed
-from harness.probes.curve import CurveLimits, batch_curve, images_per_second
 from harness.probes.environment import environment
 from harness.probes.fits import OutOfMemory, fits, out_of_memory
 from harness.probes.memory import MemoryProbe, idle_bytes

@@ -99,7 +99,7 @@ def _unfinished(run: Run, name: str, recommendation: Recommendation) -> list[str
 def _unconfirmed(run: Run, name: str) -> list[str]:
     """Why a race says nothing that a promotion of this candidate could rely on: it was stopped before the confirm prompts, or had
     dropped the candidate by then, or never asked for it there."""
-    from reports.read.looks import exits
+    from reports.read.interim_looks import exits
 
     if not run.looks or all(p.split != "confirm" for p in run.suite.grid.prompts):
         return []

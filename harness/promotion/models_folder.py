@@ -15,7 +15,7 @@ from typing import Any, Final
 from harness.promotion.errors import PromotionError
 from harness.promotion.record_files import PROMOTION, Version, read_record
 from harness.records import sync_folder, write_atomically
-from harness.records.baseline import BaselineError, baseline_text, read_baseline
+from harness.records.baseline_file import BaselineError, baseline_text, read_baseline
 from harness.records.signed_json import signed_text
 from harness.run_folder.lock import FolderLock, TakenError
 

@@ -12,7 +12,7 @@ from harness.declare.interpolate import between
 from harness.merge.search_space import SearchError
 from harness.metrics import METRICS
 from harness.race.host import Host
-from harness.race.looks import Asking, Outcome, Rectangle
+from harness.race.interim_looks import Asking, Outcome, Rectangle
 from harness.race.search import FILE, Searcher
 from harness.records import Cell, Failure, Look
 from harness.records.gate_kinds import gate_kind

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Final
 from harness.declare import Candidate, Fused, Merge, Model
 from harness.materialise.algebra_identities import identities_of_tensor
 from harness.materialise.library import Library, merges_of
-from harness.materialise.recipe import RecipePlan, plan_recipe
-from harness.materialise.survey import one_thread, surveyed
+from harness.materialise.plan_recipe import RecipePlan, plan_recipe
+from harness.materialise.similarity_ranges import one_thread, surveyed
 from harness.merge import MERGE_METHODS, Expression, Merged, Source, evaluate, sources
 from harness.merge import elementwise as separate
 from harness.merge.expression import merges

@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Suite, short_hash
+from harness.probes.batch_size_curve import CurveLimits, batch_curve
 from harness.probes.clock import Stopwatch, device_wait
-from harness.probes.curve import CurveLimits, batch_curve
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.probes.memory import MemoryProbe
 from harness.probes.nvml import NvmlGpu, find_gpu

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Protocol
 
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress

@@ -21,12 +21,12 @@ from harness.records import Cell, Failure, Finished, Sample
 from harness.run.algebra_gate import identities_of
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
+from harness.run.device_refusals import refusal
 from harness.run.images import Gallery, Made
 from harness.run.latency import timing_setting
 from harness.run.measurement import Meter
 from harness.run.progress import Progress
 from harness.run.quiet import quiet_libraries
-from harness.run.refusal import refusal
 from harness.run.run_json import RunJson, Session
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from harness.records import Cell, Sample, write_atomically
-from harness.records.validity import Claim, sha_of
+from harness.records.reusable import Claim, sha_of
 
 INDEX_FORMAT: Final = 1
 """Written in the index's first line. An index of another format is ignored: the journal is read, and a new index replaces it."""

@@ -35,7 +35,7 @@ from harness.records import (
     to_line,
     write_atomically,
 )
-from harness.records.validity import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
+from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
 from harness.run_folder import journal_index
 from harness.run_folder.image_files import ImageFiles
 from harness.run_folder.journal_index import JournalContent, Stat

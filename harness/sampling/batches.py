@@ -1,4 +1,4 @@
-"""Which cells are sampled together, and what about a batch decides the bits of its pictures."""
+"""What about a batch decides the bits of its images, and how many batches are computed at once."""
 
 from __future__ import annotations
 

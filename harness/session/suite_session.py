@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 
 from harness.check import problems
 from harness.declare import PROMOTED, Candidate, Suite
-from harness.promotion.baseline import take_promoted
+from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
 from harness.records import Cell, Failure, Look
-from harness.run.batching import in_order
+from harness.run.device_refusals import refusal
+from harness.run.missing_cells import in_order
 from harness.run.progress import Display
-from harness.run.refusal import refusal
 from harness.run.suite_run import SuiteRun
 from harness.run_folder.ledger import RunFolderError
 from harness.session.live_page import LivePage
@@ -164,7 +164,7 @@ class SuiteSession:
         those that a gate names. Without a race the selected ones."""
         if not self.looks:
             return self.selected
-        from reports.read.looks import exits, last_candidates
+        from reports.read.interim_looks import exits, last_candidates
         from reports.verdict.candidates import controls
 
         suite = self.run().suite

@@ -107,7 +107,7 @@ def _module(kind: str, config: dict[str, Any]) -> Any:
     if kind == "clip":
         return CLIPTextModel(CLIPTextConfig.from_dict(config))
     if kind == "clip-projected":
-        from harness.weights.projected import ProjectedClip
+        from harness.weights.clip_with_projection import ProjectedClip
 
         return ProjectedClip(CLIPTextConfig.from_dict(config))
     if kind == "t5":

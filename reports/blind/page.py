@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from harness.declare.nearest import did_you_mean
 from harness.records import write_atomically
-from harness.records.text import in_script
+from harness.records.harmless_text import in_script
 from reports import formatting as words
 from reports.page.shell import environment, policy, source
 from reports.page.thumbnails import LOSSLESS, thumbnail

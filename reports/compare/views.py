@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import plotly.graph_objects as go
 
-from harness.records.text import in_markdown
+from harness.records.harmless_text import in_markdown
 from reports import formatting as words
 from reports.compare.costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost
 from reports.compare.runs import Changed, Compared, GateChange, Moved
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.page import tables
 from reports.page.offline import offline_page
 from reports.page.summary import within_limit

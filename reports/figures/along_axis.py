@@ -11,7 +11,7 @@ from plotly.subplots import make_subplots
 
 from harness.records import ValueSpec
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.figures.two_axes import numeric_axes, through
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean

@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from harness.records import Fit
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.read.run import Run
 from reports.verdict.costs import batch_throughput, peak_of
 from reports.verdict.recommendation import Recommendation

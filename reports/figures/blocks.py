@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from harness.declare import Alphas, Blocks, Gradient, Merge
 from harness.records.values import OBJECTIVE
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.read.run import Run
 from reports.statistics.intervals import paired_difference
 from reports.verdict.candidates import label

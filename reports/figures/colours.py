@@ -8,7 +8,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import present

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from harness.records.values import SECONDS
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.read.run import Run
 from reports.verdict.costs import phases, seconds_apart, seconds_per_image
 from reports.verdict.recommendation import Recommendation

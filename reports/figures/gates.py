@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.gates import FAILED, INCONCLUSIVE, PASSED, Verdict, judge
 from reports.read.run import Run
 from reports.verdict.candidates import label

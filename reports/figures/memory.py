@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from harness.records import Timeline
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 

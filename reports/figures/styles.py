@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from harness.records.values import SHARE
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.read.run import Run
 from reports.verdict.candidates import label_with_role
 from reports.verdict.recommendation import Recommendation

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 from harness.declare import Candidate, Suite
 from harness.records import ValueSpec
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.figures.heatmap import layer, outline, star
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean

@@ -9,7 +9,7 @@ from reports.gates import promoted_baseline as against
 from reports.gates.verdict import Seen, Verdict, decided, nothing
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate
-from reports.statistics.order import median_interval
+from reports.statistics.order_statistics import median_interval
 from reports.verdict.candidates import label
 from reports.verdict.costs import Seconds, incomparable, peak_memory, seconds_per_image
 from reports.verdict.elimination import gate_level

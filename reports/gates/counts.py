@@ -9,7 +9,7 @@ import pandas as pd
 from harness.declare import Adapter, Fused, Gate, Merge, Model
 from reports import formatting as words
 from reports.gates.verdict import NOT_MEASURED, Verdict, counted, decide, not_measured, verdict
-from reports.read.looks import asked
+from reports.read.interim_looks import asked
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.elimination import gate_level

@@ -11,9 +11,8 @@ import pandas as pd
 
 from harness.declare import DESIRABILITY
 from harness.records import Reading
-from harness.records.baseline import PLACE
+from harness.records.baseline_file import PLACE
 from reports import formatting as words
-from reports.read.baseline import Promoted
 from reports.read.comparable import (
     costs_otherwise,
     last_bits,
@@ -25,6 +24,7 @@ from reports.read.comparable import (
     sampled_otherwise,
 )
 from reports.read.objective import parts_of, with_objective
+from reports.read.promoted_values import Promoted
 from reports.read.run import Run
 from reports.verdict.costs import UNEVEN, Seconds
 

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from harness.records import write_atomically
-from harness.records.text import in_csv, in_script
+from harness.records.harmless_text import in_csv, in_script
 from harness.records.values import BYTES, SECONDS
 from reports import formatting as words
 from reports.figures import FIGURES

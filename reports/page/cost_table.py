@@ -10,7 +10,7 @@ from typing import Any, Final
 from harness.records import Reading
 from reports import formatting as words
 from reports.read.run import Run
-from reports.statistics.order import Percentile
+from reports.statistics.order_statistics import Percentile
 from reports.verdict.candidates import label_with_role
 from reports.verdict.costs import (
     FAILED,

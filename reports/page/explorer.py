@@ -13,7 +13,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from harness.declare import Candidate
-from harness.records.text import printable
+from harness.records.harmless_text import printable
 from reports import formatting as words
 from reports.page.thumbnails import Files
 from reports.read.run import Run

@@ -14,7 +14,7 @@ from typing import Any, Final
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from harness.records.text import in_script
+from harness.records.harmless_text import in_script
 from reports.page.explorer import Explorer
 from reports.page.shell import environment, policy, source
 from reports.page.thumbnails import thumbnails

@@ -11,7 +11,7 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from harness.records.text import in_csv, in_script
+from harness.records.harmless_text import in_csv, in_script
 from reports.page.shell import environment, policy, source
 
 

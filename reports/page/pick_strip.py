@@ -10,7 +10,7 @@ from typing import Any, Final
 from PIL import Image, ImageDraw, ImageFont
 
 from harness.records import write_atomically
-from harness.records.text import in_markdown
+from harness.records.harmless_text import in_markdown
 from reports.formatting import shortened
 from reports.page.summary import MARKDOWN_LIMIT
 from reports.page.thumbnails import PREFIX, strip

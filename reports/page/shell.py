@@ -10,7 +10,7 @@ from typing import Final
 
 import jinja2
 
-from harness.records.text import visible
+from harness.records.harmless_text import visible
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
-from harness.records.text import in_markdown
+from harness.records.harmless_text import in_markdown
 from reports import formatting as words
 from reports.gates import Verdict
 from reports.page import tables

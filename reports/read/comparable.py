@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from harness.records.baseline import Baseline
+from harness.records.baseline_file import Baseline
 from reports.read.run import Run
 
 LAST_BITS: Final = ("batch_size", "device")

@@ -1,5 +1,5 @@
 """Which records of a journal count for the suite as it is declared now, and, of those that do not, why.
-What a later record makes void, and what a measurement or a timing holds for, is harness/records/validity.py."""
+What a later record makes void, and what a measurement or a timing holds for, is harness/records/reusable.py."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ from harness.records import (
     sample_key,
     standing_looks,
 )
-from harness.records.validity import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, smaller_batches
-from reports.read.looks import asked, exits
+from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, smaller_batches
+from reports.read.interim_looks import asked, exits
 
 Place: TypeAlias = tuple[str, Cell]
 Timed = TypeVar("Timed", Latency, Memory, Timeline, Power, Durations, BatchCurve)

@@ -23,10 +23,10 @@ from harness.records import (
     ValueSpec,
 )
 from harness.records.values import spec_of, values_from
-from reports.read.baseline import Promoted, read_promoted
 from reports.read.current_records import CurrentRecords, Gap, sift
 from reports.read.field_types import sound_records
 from reports.read.objective import parts_of, with_objective
+from reports.read.promoted_values import Promoted, read_promoted
 from reports.read.ratings import Eyes, with_ratings
 from reports.read.roles import axis_of, axis_values, controls
 from reports.read.run_json import read_head

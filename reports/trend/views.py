@@ -10,7 +10,7 @@ from plotly.subplots import make_subplots
 
 from harness.records import ValueSpec
 from reports import formatting as words
-from reports.figures import look as style
+from reports.figures import theme as style
 from reports.page.offline import csv_text, offline_page
 from reports.statistics.intervals import Estimate
 from reports.trend.series import COSTS, PICK, PROMOTED, Point, Trend

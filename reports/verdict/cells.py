@@ -8,7 +8,7 @@ import pandas as pd
 
 from harness.records import Look
 from reports import formatting as words
-from reports.read.looks import dropped_cells
+from reports.read.interim_looks import dropped_cells
 from reports.read.run import Run
 from reports.statistics.intervals import LEVEL
 from reports.verdict.candidates import label

@@ -10,7 +10,7 @@ from typing import Final
 
 from harness.records import PHASES, BatchPoint, Reading
 from reports.read.run import Run
-from reports.statistics.order import Percentile, percentile
+from reports.statistics.order_statistics import Percentile, percentile
 from reports.verdict.candidates import label
 
 PEAK_READINGS: Final = ("nvml_device", "torch_reserved", "rss")

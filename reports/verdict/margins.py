@@ -1,5 +1,5 @@
 """The margins of a suite's gates from an A/A run: what equal candidates show, which margin they pass, which drop fails.
-The maths is in statistics/power.py."""
+The maths is in statistics/margin_size.py."""
 
 from __future__ import annotations
 
@@ -15,8 +15,7 @@ from harness.declare import BASELINE, PROMOTED, Gate, Suite
 from harness.records.gate_kinds import gate_kind
 from harness.records.values import costs
 from reports.read.run import Run
-from reports.statistics.order import median_interval
-from reports.statistics.power import (
+from reports.statistics.margin_size import (
     CONFIDENCE,
     POWER,
     Design,
@@ -31,6 +30,7 @@ from reports.statistics.power import (
     tied_pairs,
     timed,
 )
+from reports.statistics.order_statistics import median_interval
 from reports.verdict.costs import incomparable, peak_memory
 from reports.verdict.elimination import gate_level
 

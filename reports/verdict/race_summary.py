@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from harness.records import Dropped, Look
 from reports import formatting as words
-from reports.read.looks import dropped_cells, exits
+from reports.read.interim_looks import dropped_cells, exits
 from reports.read.run import Run
 from reports.verdict.candidates import label
 

@@ -14,7 +14,7 @@ from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
 from reports.statistics.intervals import LEVEL, Estimate, cluster_means, within_bounds
-from reports.statistics.simultaneous import from_best
+from reports.statistics.tied_set import from_best
 from reports.verdict.recommendation import Scored
 
 CellKey: TypeAlias = tuple[str, float]

@@ -16,7 +16,7 @@ from harness import Merge
 from harness.declare import Model
 from harness.materialise.file_layout import FilePlan, place
 from harness.materialise.library import Library
-from harness.materialise.recipe import plan_recipe
+from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.saving import Saved, save
 from harness.weights import open_model, single_file_layout
 from harness.weights.ema import flat_name

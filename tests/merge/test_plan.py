@@ -3,7 +3,7 @@
 import pytest
 
 from harness.merge import plan_merge
-from harness.merge.plan import model_names
+from harness.merge.match_keys import model_names
 from tests.merge.models import Info
 
 FLOAT, WIDE, IDS = Info("F16", (4, 4)), Info("F16", (4, 9)), Info("I64", (1, 77))

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from harness.merge import task
+from harness.merge import task_vectors as task
 
 T = torch.tensor
 ZERO4 = torch.zeros(4)

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from harness.promotion import Models
-from harness.promotion.baseline import take_promoted
-from harness.records.baseline import BaselineError, baseline_text, read_baseline
+from harness.promotion.copy_baseline import take_promoted
+from harness.records.baseline_file import BaselineError, baseline_text, read_baseline
 from harness.records.signed_json import digest_of, signed_text
-from reports.read.baseline import read_promoted
+from reports.read.promoted_values import read_promoted
 from reports.trend.series import read_trend
 
 CELLS = {"columns": ["prompt", "seed", "guidance", "image", "clip_score"],

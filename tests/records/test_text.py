@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.records.text import in_csv, in_markdown, in_plotly, in_script, printable, visible
+from harness.records.harmless_text import in_csv, in_markdown, in_plotly, in_script, printable, visible
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -77,7 +77,7 @@ def test_a_plotly_label_has_no_tag(text: str) -> None:
 
 
 def test_the_rule_stands_in_one_file() -> None:
-    """Nobody else decides which characters are printable: whoever shows text takes it from harness/records/text.py."""
+    """Nobody else decides which characters are printable: whoever shows text takes it from harness/records/harmless_text.py."""
     files = {file.relative_to(ROOT).as_posix() for package in ("harness", "reports") for file in (ROOT / package).rglob("*.py")
              if re.search(r"unicode_escape|unicodedata\.category|html\.escape", file.read_text(encoding="utf-8"))}
-    assert files == {"harness/records/text.py"}
+    assert files == {"harness/records/harmless_text.py"}

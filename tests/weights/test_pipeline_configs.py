@@ -132,7 +132,7 @@ def test_random_sdxl_follows_its_seed_and_gives_finite_answers(tmp_path, monkeyp
 def test_an_encoder_with_projection_computes_what_that_of_transformers_does():
     from transformers import CLIPTextModelWithProjection
 
-    from harness.weights.projected import ProjectedClip
+    from harness.weights.clip_with_projection import ProjectedClip
 
     reference: CLIPTextModelWithProjection = theirs("sdxl").text_encoder_2
     with init_empty_weights():

@@ -16,7 +16,7 @@ import pytest
 
 from harness.cli import main
 from harness.records import Cell, Coverage, Journal, NoiseFloor
-from harness.records.text import in_script
+from harness.records.harmless_text import in_script
 from reports import load_run, recommend, write_page
 from reports.page.build import csv, render
 from reports.page.layout import MODULES, module

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from harness.declare import Gate, Objective
-from harness.promotion.baseline import take_promoted
+from harness.promotion.copy_baseline import take_promoted
 from harness.records.signed_json import digest_of, signed_text
 from reports.gates import Verdict
-from reports.read.baseline import Promoted, read_promoted
+from reports.read.promoted_values import Promoted, read_promoted
 from reports.read.run import Run
 from reports.statistics.intervals import paired_difference
 from reports.verdict.recommendation import Recommendation

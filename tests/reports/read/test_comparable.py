@@ -12,7 +12,6 @@ from harness.declare import Gate
 from harness.records.signed_json import signed_text
 from reports.compare.runs import compare
 from reports.gates import judge
-from reports.read.baseline import read_promoted
 from reports.read.comparable import (
     LAST_BITS,
     MACHINE,
@@ -22,6 +21,7 @@ from reports.read.comparable import (
     measured_otherwise,
     sampled_otherwise,
 )
+from reports.read.promoted_values import read_promoted
 from reports.read.run import Run, load_run
 from reports.trend.series import read_trend
 from reports.verdict.recommendation import Recommendation

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from reports.statistics.order import median_interval, percentile, rounds_needed
+from reports.statistics.order_statistics import median_interval, percentile, rounds_needed
 
 
 @pytest.mark.parametrize(("quantile", "needed"), [(0.5, 5), (0.9, 29), (0.95, 59), (0.99, 299)])

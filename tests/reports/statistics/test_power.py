@@ -9,7 +9,7 @@ from scipy.stats import norm
 from scipy.stats import t as student_t
 
 from reports.gates import FAILED, PASSED, decide
-from reports.statistics import power as cal
+from reports.statistics import margin_size as cal
 from reports.statistics.intervals import cluster_means
 
 SPREAD = cal.Spread(prompt=2.43, image=7.64, prompts=20, pairs=40, source="test")

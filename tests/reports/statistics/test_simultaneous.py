@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
-from reports.statistics import simultaneous
-from reports.statistics.simultaneous import from_best
+from reports.statistics import tied_set as simultaneous
+from reports.statistics.tied_set import from_best
 from reports.verdict.elimination import look_level
 
 

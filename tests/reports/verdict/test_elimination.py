@@ -11,7 +11,7 @@ import pytest
 
 from harness.declare import Budget, Candidate, Constraint, Grid, Merge, Objective, Suite
 from reports.read.run import Run
-from reports.statistics.simultaneous import from_best
+from reports.statistics.tied_set import from_best
 from reports.verdict.elimination import (
     LookResult,
     confirm_images,

@@ -7,7 +7,7 @@ import pytest
 
 from harness.declare import BASELINE, Budget, Gate
 from reports.read.run import load_run
-from reports.statistics.power import Design, again, smallest_margin
+from reports.statistics.margin_size import Design, again, smallest_margin
 from reports.verdict.margins import Margin, Measured, margins
 from tests.reports import synthetic
 

@@ -13,7 +13,7 @@ from harness.records import Dropped, Journal, Latency, Look, Memory, Record
 from reports import load_run, recommend
 from reports.page.build import render
 from reports.page.summary import markdown
-from reports.read.looks import exits, last_candidates
+from reports.read.interim_looks import exits, last_candidates
 from reports.read.run import Run
 from reports.verdict.costs import seconds_per_image
 from reports.verdict.race_summary import drop_rows, exit_words, look_rows, spending_section, spent

@@ -11,7 +11,7 @@ from harness.declare import Candidate, Grid
 from harness.records import Journal
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import holm, paired_difference
-from reports.statistics.simultaneous import from_best
+from reports.statistics.tied_set import from_best
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
 from tests.reports import synthetic

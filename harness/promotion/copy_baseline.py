@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from harness.records import write_atomically
-from harness.records.baseline import BASELINE_FILE, BaselineError, read_baseline, refused_text
+from harness.records.baseline_file import BASELINE_FILE, BaselineError, read_baseline, refused_text
 
 
 def take_promoted(source: Path, folder: Path) -> str:

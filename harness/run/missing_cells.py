@@ -1,5 +1,4 @@
-"""Which cells are sampled together: the missing ones of a grid, in batches of the one declared shape, and the keys by
-which they are known to be missing."""
+"""Which cells of a grid are missing, by their images' keys, and how they are packed into batches of the declared shape."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.records.baseline import BASELINE_FILE, PLACE, Baseline, BaselineError, read_baseline
+from harness.records.baseline_file import BASELINE_FILE, PLACE, Baseline, BaselineError, read_baseline
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,7 +24,7 @@ from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key, unmatched
 from harness.merge.blocks import NONE
 from harness.merge.expression import altered
-from harness.merge.plan import MergePlan, model_names
+from harness.merge.match_keys import MergePlan, model_names
 from harness.weights import ModelFile
 from harness.weights.ldm import unet_to_ldm
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from harness.merge.inner import matrix
+from harness.merge.inner_products import matrix
 from harness.merge.linear import sign_of_sum, subtract
 from harness.merge.selection import floor_share, highest, lowest, round_share, row_ranks
 

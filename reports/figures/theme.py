@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from harness.records.text import in_plotly
+from harness.records.harmless_text import in_plotly
 from reports.read.run import Run
 from reports.verdict.candidates import label, label_with_role
 from reports.verdict.recommendation import Recommendation
