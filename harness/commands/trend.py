@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("paths", type=Path, nargs="+", metavar="PATH",
                         help="run folders and baseline files of one suite: runs/alpha_cfg models/baselines/alpha_cfg.json")
     parser.add_argument("-o", "--output", type=Path, default=Path("trend.html"), metavar="FILE",
-                        help="the page; the table is written beside it as .csv (default: trend.html)")
+                        help="the page; the table is written next to it as .csv (default: trend.html)")
     parser.add_argument("--guidance", type=float, metavar="CFG",
                         help="the guidance scale shown (default: that of the latest pick)")
 

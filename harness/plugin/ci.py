@@ -39,7 +39,7 @@ def record(item: pytest.Item, facts: Mapping[str, object]) -> None:
 
 
 def record_candidate(item: pytest.Item, of: SuiteSession, candidate: Candidate, failures: Sequence[Failure]) -> None:
-    """Properties of a candidate: its images at hand, its seconds per image where it was timed already, what failed."""
+    """Properties of a candidate: its images, its seconds per image if it has been timed, and what failed."""
     seconds = of.latency(candidate)
     record(item, {"suite": of.suite.name, "candidate": candidate.name, "key": candidate.key,
                   "images": len(of.run().gallery.at_hand(candidate.name)), "seconds_per_image": _median(seconds),
@@ -112,7 +112,7 @@ def cut(text: str, limit: int) -> str:
     if _size(text) <= limit:
         return text
     lines = text.splitlines(keepends=True)
-    note = "\n… cut here; {} of {} lines are only on the page and in report.md beside it.\n"
+    note = "\n… cut here; {} of {} lines are only on the page and in report.md next to it.\n"
     size = _size(note.format(len(lines), len(lines)))
     lines_kept: list[str] = []
     for line in lines:
@@ -129,7 +129,7 @@ def _reported(session: Session) -> list[SuiteSession]:
 
 
 def _verdict(suite: SuiteSession) -> str:
-    """A suite's Markdown, as written beside its page; without a page of this session, the reason."""
+    """A suite's Markdown, as written next to its page; without a page of this session, the reason."""
     if suite.page is not None:
         with suppress(OSError):
             return suite.page.with_name("report.md").read_text(encoding="utf-8")

@@ -25,7 +25,7 @@ _REFUSED_BY_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES
 
 
 class SuiteProblemError(Exception):
-    """Shown as it stands, without a traceback."""
+    """Shown as it is, without a traceback."""
 
 
 class _Item(pytest.Item):

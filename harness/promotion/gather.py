@@ -74,7 +74,7 @@ def gather(folder: Path, name: str) -> Evidence:
     if name not in (names := [c.name for c in run.suite.candidates]):
         raise PromotionError(f"suite {run.suite.name!r} has no candidate {name!r}; {did_you_mean(name, names)}")
     recommendation = recommend(run)
-    # Gates that name nobody are about the recommended pick; here they are about what is to be promoted.
+    # Gates without candidates judge the recommended pick; here they judge the candidate to promote.
     verdicts = tuple(judge(run, replace(recommendation, pick=name)))
     return Evidence(candidate=name, run=run, recommendation=recommendation, verdicts=verdicts,
                     unfinished=tuple(_unfinished(run, name, recommendation)))
@@ -105,7 +105,7 @@ def _unconfirmed(run: Run, name: str) -> list[str]:
         return []
     late_looks = [look for look in run.looks if look.stage in ("confirm", "gate")]
     if not late_looks:
-        return [f"the race did not come to the confirm prompts; its last look says: {run.looks[-1].why}"]
+        return [f"the adaptive sweep did not reach the confirm prompts; its last look says: {run.looks[-1].why}"]
     if any(name in look.candidates for look in late_looks):
         return []
     out = exits(run.suite, run.looks).get(name)

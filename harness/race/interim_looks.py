@@ -89,7 +89,7 @@ class Asking:
                 self.failed |= {failure.candidate for failure in failures}
 
     def close(self, look: Look, outcome: Outcome) -> None:
-        """Notes what a look came to; again where more is to be said of it."""
+        """Records the result of a look; may be called again when more is known."""
         self.looks[look.number - 1] = replace(look, images=self.spent, dropped=outcome.dropped, level=outcome.level,
                                               why=outcome.why)
 

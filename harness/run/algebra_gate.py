@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 STAGE: Final = "identities"
 HELD, BROKEN = "held", "broken"
 KEYS: Final = 8
-"""Tensors of a component that are looked at."""
+"""How many tensors of a component are checked."""
 LARGEST: Final = 2 ** 22
-"""Values of the largest tensor that is looked at."""
+"""Number of values of the largest tensor that is checked."""
 LARGEST_WHOLE: Final = 2 ** 18
 """The same for methods that see a tensor as a whole: some sort it, or take its singular values. Of the tensors of other methods
 as many values are tried, from their start."""
@@ -100,7 +100,7 @@ def chosen(component: str, sizes: Mapping[str, int], *, whole: bool = False) -> 
 
 
 def _merges(component: str, keys: list[str], of: tuple[Merge, RecipePlan, Library]) -> dict[str, Expression]:
-    """The outermost merge of each key. Where the declared alpha asks for one parent alone nothing is merged there, and the
+    """The outermost merge of each key. Where the declared alpha takes only one parent, nothing is merged, and the
     identities are those of the same merge at 0.5."""
     merge, plan, library = of
     outermost: dict[str, Expression] = {key: outer for key in keys

@@ -47,7 +47,7 @@ class Costs:
                 suite, lambda name: self._switch(declared[name]), together)]
             failures = [record for record in records if isinstance(record, Failure)]
             failed = {failure.candidate for failure in failures}
-            # With its curve or not at all: a candidate that has a latency is not timed again.
+            # Written with its curve or not at all: a candidate with a latency is not timed again.
             for name, key in settings.items():
                 curve: list[Record] = []
                 if suite.largest_batch and name not in failed:

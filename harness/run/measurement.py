@@ -58,7 +58,7 @@ class Meter:
         self._baseline = {} if name == self.suite.baseline else {s.cell: s for s in self.gallery.present(self.suite.baseline)}
 
     def feed(self, samples: Sequence[Sample], pixels: Images) -> None:
-        """Takes images that were just written and measures them on a thread of its own, while the next are sampled. What fails
+        """Takes images that were just written and measures them on a separate thread while the next are sampled. What fails
         here is left for `measure`, which says so."""
         if self._pool is None:
             self._pool = pool_of_single_threads(1) if self._small else ThreadPoolExecutor(1)

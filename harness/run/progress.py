@@ -1,4 +1,4 @@
-"""What a user sees while a run goes on: one bar with an estimate of the time left, or plain lines where there is no terminal."""
+"""What a user sees during a run: one bar with an estimate of the time left, or plain lines where there is no terminal."""
 
 from __future__ import annotations
 
@@ -133,8 +133,8 @@ class Bar:
 
 
 class Heartbeat:
-    """Calls `line` from a thread of its own whenever HEARTBEAT_SECONDS have passed since `last`. It wakes only when a line may be
-    due, so that it disturbs no timing; `wait` sleeps up to so many seconds and says whether to end."""
+    """Calls `line` from a separate thread whenever HEARTBEAT_SECONDS have passed since `last`. It wakes only when a line may be
+    due, so it disturbs no timing; `wait` sleeps for at most the given seconds and returns whether to end."""
 
     def __init__(self, line: Callable[[], None], clock: Callable[[], float],
                  wait: Callable[[float], bool] | None = None) -> None:

@@ -1,4 +1,4 @@
-"""A stage of one candidate: what goes wrong in it becomes a Failure in the journal, and the run goes on."""
+"""A stage of one candidate: an exception in it becomes a Failure in the journal, and the run continues."""
 
 from __future__ import annotations
 

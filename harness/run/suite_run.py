@@ -1,4 +1,4 @@
-"""One suite in one run folder: the order of the stages. An exception becomes a Failure record, and the rest goes on."""
+"""One suite in one run folder: the order of the stages. An exception becomes a Failure record, and the run continues."""
 
 from __future__ import annotations
 
@@ -154,7 +154,7 @@ class SuiteRun:
         if failures:
             return self._give_up(candidate, failures)
         with self._stages.stage(candidate.name, "look for images", failures):
-            # Fresh means from nobody: not from another candidate of the same weights, nor from a shared cache.
+            # Fresh means reusing nothing: not from another candidate of the same weights, nor from a shared cache.
             absent = list(self.gallery.wanted(candidate.name)) if fresh else self.gallery.absent(candidate, identity)
         if failures:
             return self._give_up(candidate, failures)
@@ -227,7 +227,7 @@ class SuiteRun:
                                 "a smaller alpha or a wider number format may help")
 
     def sampled(self, name: str) -> bool:
-        """Whether all images that are wanted of a candidate's present weights are at hand."""
+        """Whether all requested images of the candidate's current weights exist."""
         return bool(self.gallery.present(name))
 
     def costs(self, names: Sequence[str]) -> list[Failure]:

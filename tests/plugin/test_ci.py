@@ -142,7 +142,7 @@ def test_a_short_text_leaves_its_room_to_a_long_one() -> None:
 
 
 def test_a_cut_text_says_how_many_lines_are_missing() -> None:
-    assert cut("one\ntwo\n" + "three\n" * 50, 120) .endswith("of 52 lines are only on the page and in report.md beside it.\n")
+    assert cut("one\ntwo\n" + "three\n" * 50, 120) .endswith("of 52 lines are only on the page and in report.md next to it.\n")
     assert cut("one\n", 4) == "one\n"
 
 
