@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.merge import Call, MergeError, MergeMethod
-from harness.merge.own_methods import adopt_method
+from harness.merge.user_methods import adopt_method
 from harness.metrics import ImageScore, ImageSet, Metric
-from harness.metrics.own_metrics import MetricError, adopt_metric
+from harness.metrics.user_metrics import MetricError, adopt_metric
 from harness.quantize import QuantizationMode
-from harness.quantize.own_modes import adopt_mode
+from harness.quantize.user_modes import adopt_mode
 from harness.runtimes import Runtime, adopt_runtime
 
 if TYPE_CHECKING:

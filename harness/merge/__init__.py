@@ -12,7 +12,7 @@ from harness.merge.expression import Altered, Expression, Merged, Source, elemen
 from harness.merge.linear import add_difference, weighted_sum
 from harness.merge.match_keys import MergePlan, TensorLike, plan_merge
 from harness.merge.method import Call, MergeError, MergeMethod, Parameter, key_seed
-from harness.merge.own_methods import adopt_method
+from harness.merge.user_methods import adopt_method
 
 SD_MECHA, SD_MEH = "sd-mecha, https://github.com/ljleb/sd-mecha", "sd-meh, https://github.com/s1dlx/meh"
 SUPERMERGER = "SuperMerger, https://github.com/hako-mikan/sd-webui-supermerger"

@@ -8,12 +8,12 @@ from harness.declare.rows import Rows
 from harness.metrics.clip_score import measure_clip_score
 from harness.metrics.contract import ImageScore, ImageSet, Metric
 from harness.metrics.exposure import measure_exposure
-from harness.metrics.own_metrics import adopt_metric
 from harness.metrics.palette import measure_palette
 from harness.metrics.psnr import measure_psnr
 from harness.metrics.ssim import measure_ssim
 from harness.metrics.structure import measure_structure
 from harness.metrics.styles import measure_styles
+from harness.metrics.user_metrics import adopt_metric
 from harness.records import ValueSpec
 from harness.records.values import PLACES
 

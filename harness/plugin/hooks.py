@@ -69,7 +69,7 @@ class SuiteFile(pytest.File):
         yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=suite)
         if suite is None or not isinstance(declared, Suite):
             return
-        from harness.run.missing_cells import in_order
+        from harness.run.batch_packing import in_order
 
         for candidate in in_order(declared):
             yield CandidateItem.from_parent(self, name=f"candidate[{printable(candidate.name)}]", of=suite, candidate=candidate)

@@ -15,7 +15,7 @@ from harness.materialise import Workbench
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
 from harness.records import Cell, Sample, sample_key
-from harness.run.missing_cells import pack
+from harness.run.batch_packing import pack
 from harness.run_folder.ledger import Ledger
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from harness.declare.rows import Rows
 from harness.quantize.cast import FP16_ON_CPU, to_bf16, to_fp16, to_fp32
 from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeReport
 from harness.quantize.integers import int4_weight_only, int8_dynamic, int8_weight_only
-from harness.quantize.own_modes import adopt_mode
 from harness.quantize.storage import stored_bytes
+from harness.quantize.user_modes import adopt_mode
 
 QUANTIZATION_MODES: Final[Rows[QuantizationMode]] = Rows({
     "fp32": QuantizationMode(apply=to_fp32, weight_bits=32),

@@ -1,1 +1,1 @@
-"""Adaptive sweeps: sequential elimination, refinement and search."""
+"""Adaptive sweeps: the loop of interim looks, refinement and search. What a look drops is `reports/verdict/elimination.py`."""

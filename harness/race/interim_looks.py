@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from harness.declare import Candidate
 from harness.records import Cell, Dropped, Failure, Look
 from harness.records.events import all_cells
-from harness.run.missing_cells import in_order
+from harness.run.batch_packing import in_order
 from harness.run.suite_run import SuiteRun
 
 

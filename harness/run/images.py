@@ -16,7 +16,7 @@ from harness.declare import Candidate, Suite
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.records import Cell, Defect, Fit, NoiseFloor, Sample
 from harness.records.reusable import smaller_batches
-from harness.run.missing_cells import GridKeys, pack
+from harness.run.batch_packing import GridKeys, pack
 from harness.run_folder.folder import slug
 from harness.run_folder.ledger import Ledger
 from harness.sampling import TextState, batches, from_png, sample, to_png

@@ -1,1 +1,1 @@
-"""A run folder on the disk: lock, ledger, journal index and image files."""
+"""A run folder on the disk: lock, image files, journal index, and the ledger that says what a resumed run need not do again."""

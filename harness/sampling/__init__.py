@@ -1,4 +1,4 @@
-"""Pipeline x grid -> images: the only owner of seeds, noise and batching."""
+"""Pipeline x grid -> images: noise, samplers, text embedding, determinism flags."""
 
 from harness.sampling.batches import (
     SAMPLING_VERSION,
@@ -14,10 +14,9 @@ from harness.sampling.denoise import (
     Images,
     SamplingError,
     decode,
-    generators,
-    initial_noise,
     set_determinism,
 )
+from harness.sampling.noise import generators, initial_noise
 from harness.sampling.png import from_png, to_png
 from harness.sampling.stream import pool_of_single_threads, sample, time_one
 from harness.sampling.text import Conditions, TextState, coverage_of_texts, encode, named

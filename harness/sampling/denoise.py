@@ -1,10 +1,8 @@
-"""The denoising loop of one batch, which can stop at a step and go on: the only owner of noise and of classifier-free
-guidance. The stream of pictures and the timing run it.
-"""
+"""The denoising loop of one batch, with classifier-free guidance; it can stop at a step and continue."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,8 +11,9 @@ import numpy as np
 from harness.declare import Grid
 from harness.records import Cell
 from harness.samplers import SAMPLERS, build_scheduler
+from harness.sampling.noise import generators, initial_noise
 from harness.sampling.text import Conditions, TextState
-from harness.weights import Call, added_conditions, call_pipeline, latent_shape, unscaled
+from harness.weights import Call, added_conditions, call_pipeline, unscaled
 
 if TYPE_CHECKING:
     import torch
@@ -37,23 +36,6 @@ def set_determinism() -> None:
 
     torch.backends.cudnn.benchmark = False
     torch.backends.cudnn.deterministic = True
-
-
-def generators(cells: Iterable[Cell]) -> list[torch.Generator]:
-    """One generator per cell, on the CPU, seeded from the cell: its draws never depend on batch, device or order."""
-    import torch
-
-    return [torch.Generator("cpu").manual_seed(cell.noise_seed) for cell in cells]
-
-
-def initial_noise(pipeline: Pipeline, grid: Grid, cells: Iterable[Cell],
-                  drawing: Sequence[torch.Generator] | None = None) -> torch.Tensor:
-    """Standard normal latents (n, channels, height / f, width / f), fp32: each drawn on the CPU by its cell's generator."""
-    import torch
-
-    shape = latent_shape(pipeline, grid.width, grid.height)
-    drawn = [torch.randn(shape, generator=generator) for generator in drawing or generators(cells)]
-    return torch.stack(drawn).to(pipeline.device)
 
 
 class Denoising:

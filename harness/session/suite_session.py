@@ -11,8 +11,8 @@ from harness.declare import PROMOTED, Candidate, Suite
 from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
 from harness.records import Cell, Failure, Look
+from harness.run.batch_packing import in_order
 from harness.run.device_refusals import refusal
-from harness.run.missing_cells import in_order
 from harness.run.progress import Display
 from harness.run.suite_run import SuiteRun
 from harness.run_folder.ledger import RunFolderError

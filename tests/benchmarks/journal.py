@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from harness.declare import Prompt
 from harness.records import Cell, Journal, Measurement, Sample, write_atomically
-from harness.run.missing_cells import GridKeys
+from harness.run.batch_packing import GridKeys
 from harness.run_folder.ledger import Ledger
 
 METRICS = ("psnr", "clip_score", "palette", "exposure")

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.merge import MERGE_METHODS, Call, Merged, MergeError, MergeMethod, Source, evaluate, merge_tensor
-from harness.merge.own_methods import adopt_method
+from harness.merge.user_methods import adopt_method
 
 NAME = "mine:HALF"
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from harness.quantize import QuantizationMode, QuantizeError, QuantizeReport
-from harness.quantize.own_modes import adopt_mode
+from harness.quantize.user_modes import adopt_mode
 
 NAME = "mine:ROUNDED"
 

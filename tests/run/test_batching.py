@@ -8,7 +8,7 @@ import pytest
 
 from harness import Grid
 from harness.records import Cell, sample_key
-from harness.run.missing_cells import GridKeys, pack
+from harness.run.batch_packing import GridKeys, pack
 from harness.sampling import Denoising, decode, encode, setting, threads_for
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid
 

@@ -12,7 +12,7 @@ from harness import Adapter, Suite
 from harness.declare import Candidate, Checkpoint, Fused, Merge
 from harness.materialise import Workbench
 from harness.records import Coverage, Defect, Finished, Fit, Journal, Measurement, NoiseFloor, Sample
-from harness.run.missing_cells import in_order
+from harness.run.batch_packing import in_order
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from harness.run_folder.image_files import ImageFiles

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from harness.metrics import METRICS, ImageScore, ImageSet, Metric, ValueSpec
-from harness.metrics.own_metrics import MetricError, adopt_metric
+from harness.metrics.user_metrics import MetricError, adopt_metric
 
 NAME = "mine:BRIGHTNESS"
 IMAGES = np.full((2, 4, 4, 3), 51, dtype=np.uint8)
@@ -36,7 +36,7 @@ def test_a_sound_metric_gives_numbers_of_python():
 
 
 @pytest.mark.parametrize(("measure", "facts"), [
-    (lambda image_set: 1 / 0, ["ZeroDivisionError", "test_own_metrics.py, line"]),
+    (lambda image_set: 1 / 0, ["ZeroDivisionError", "test_user_metrics.py, line"]),
     (lambda image_set: sys.exit(1), ["SystemExit"]),
     (lambda image_set: None, ["a NoneType"]),
     (lambda image_set: brightness(image_set)[:1], ["1 scores", "2 images"]),
