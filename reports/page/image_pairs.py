@@ -21,7 +21,7 @@ SAME: Final = ("prompt", "seed", "guidance")
 
 def example_pairs(run: Run) -> dict[str, Any] | None:
     """`modes` in the order of declaration, each with a `note` or `pairs` of three pictures and their words; `more` says which
-    modes have none for want of room. None unless the suite varies precision or runtime and PSNR was measured."""
+    modes have none, because there is no room. None unless the suite varies precision or runtime and PSNR was measured."""
     if not varies_fidelity(run.suite) or "psnr_db" not in run.images.columns:
         return None
     names = [c.name for c in run.suite.candidates if c.name != run.suite.baseline]

@@ -104,7 +104,7 @@ def _odd_names(suite: Suite) -> str:
         if count > 1:
             return f"the suite has the {what} {name!r} {count} times"
     if suite.baseline not in names:
-        return f"the suite's baseline {suite.baseline!r} is none of its candidates"
+        return f"the suite's baseline {suite.baseline!r} is not one of its candidates"
     if odd_split := next((p for p in grid.prompts if p.split not in ("select", "confirm")), None):
         return f"the prompt {odd_split.id!r} is of the split {odd_split.split!r}; expected 'select' or 'confirm'"
     return ""

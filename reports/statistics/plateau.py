@@ -1,4 +1,4 @@
-"""The plateau of a surface and the pick on it: all points that cannot be told from the best, and the one to prefer of them.
+"""The plateau of a surface and the pick on it: all points that cannot be distinguished from the best, and the preferred one.
 Pure."""
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def _sentence(surface: Surface, places: tuple[int, int], flags: tuple[NDArray[np
     close = f"the {count} points within one standard deviation of it" if count > 1 else "the points closest to it"
     why = [f"the {_side(surface, i, prefer)} {NAMES.get(name, name)}" for i, name in enumerate(surface.axes)]
     size = f"{int(plateau.sum())} of {len(plateau)} points"
-    return (f"{place(surface, pick)}: {' and '.join(spans)} ({size}) cannot be told from the best point of the surface, "
+    return (f"{place(surface, pick)}: {' and '.join(spans)} ({size}) cannot be distinguished from the best point of the surface, "
             f"{place(surface, best)}; of {close} this is {' and '.join(why)}.")
 
 

@@ -1,4 +1,4 @@
-"""Which cells cannot be told from the best one, with all of them tested at once. Pure functions on an array of prompt means."""
+"""Which cells cannot be distinguished from the best one, all of them tested together: functions on an array of prompt means."""
 
 from __future__ import annotations
 

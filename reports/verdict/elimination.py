@@ -29,7 +29,7 @@ class LookResult:
     `dropped` are the cells this look took out (not those of earlier looks). `candidates` x `guidances` is what the next look
     samples: the smallest rectangle that holds every cell still in the race, with the candidates that always stay; in the
     suite's order. `best` and `pick` are the cell of the highest mean and the one that would be picked now; None where
-    nothing competes. `incomplete` are cells that could not compete for want of images. When `done` the race is over
+    nothing competes. `incomplete` are cells that lack images and could not compete. When `done` the race is over
     (still ask `refinements` first where a look remains); `why` says in words what the look came to, also when it goes on.
     """
 

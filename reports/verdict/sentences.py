@@ -127,7 +127,7 @@ def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
         sentences = [f"The highest mean objective is {at}; {count} are tied with it."]
     if mine != start:
         aside = "" if mine.behind.distinct else ": not a significant difference"
-        sentences.append(f"The pick is {words.estimate(mine.behind, difference=True)} from it{aside}.")
+        sentences.append(f"The pick differs from it by {words.estimate(mine.behind, difference=True)}{aside}.")
     return sentences
 
 
