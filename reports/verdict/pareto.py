@@ -42,8 +42,8 @@ def front(quality: Mapping[str, float], cost: Mapping[str, float], better: Calla
 
     `better(a, b)` and `dearer(a, b)` are the intervals of a's quality minus b's and of a's cost minus b's; None where they
     cannot be compared. One is *beaten* when another is significantly better and shown not to be more expensive, or significantly
-    cheaper and shown not to be worse, by the whole interval; *perhaps beaten* when another's mean is at least as good at no higher
-    cost and one of the two is better; else *on the front*.
+    cheaper and shown not to be worse, by the whole interval; *perhaps beaten* when another's mean is at least as good at no
+    higher cost and one of the two is better; else *on the front*.
     """
     names = [name for name in quality if name in cost]
     places = []
