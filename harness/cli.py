@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Only the module of the given subcommand is imported: `inspect` must not wait for the imports of `report`.
     asked = next((word for word in words if not word.startswith("-")), "")
     for name, (module, help_line) in COMMANDS.items():
-        command = commands.add_parser(name, help=help_line, description=help_line)
+        command = commands.add_parser(name, help=help_line, description=help_line, allow_abbrev=False)
         if name == asked:
             import_module(module).add_arguments(command)
     given = parser.parse_args(words)

@@ -20,6 +20,14 @@ def test_an_unknown_subcommand_ends_with_two() -> None:
     assert end.value.code == 2
 
 
+@pytest.mark.parametrize("words", [["merge", "--part", "unet", "-o", "x.safetensors"], ["promote", "a", "--ru", "runs/x"],
+                                   ["adapter", "resize", "a", "--mode", "m"], ["trend", "runs/x", "--out", "t.html"]])
+def test_an_option_is_not_guessed_from_its_beginning(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_example_in_a_help_text_is_a_valid_command_line(name: str) -> None:
     parser = argparse.ArgumentParser()

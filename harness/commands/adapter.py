@@ -35,12 +35,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, help_line in (("merge", "add several adapters, each with its weight, into one: exactly, or reduced to a rank"),
                             ("resize", "reduce an adapter to a rank, keeping its largest singular values"),
                             ("convert", "write an adapter in another tool's layout")):
-        way = ways.add_parser(name, help=help_line, description=help_line)
+        way = ways.add_parser(name, help=help_line, description=help_line, allow_abbrev=False)
         way.add_argument("adapter", nargs="+" if name == "merge" else 1, metavar="FILE[=WEIGHT]" if name == "merge" else "FILE")
         way.add_argument("--model", required=True, help="a model that the adapters are for; only its names and shapes are read")
         _add_output(way, cut=name != "convert", required=name == "resize")
     line = "write the difference of two models as an adapter"
-    way = ways.add_parser("extract", help=line, description=line)
+    way = ways.add_parser("extract", help=line, description=line, allow_abbrev=False)
     way.add_argument("--base", required=True, help="the model that the adapter will be applied to")
     way.add_argument("--tuned", required=True, help="the model that base plus adapter should equal")
     way.add_argument("--parts", help="components, separated by commas (default: the denoiser and all text encoders)")

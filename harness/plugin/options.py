@@ -94,7 +94,7 @@ def refuse(config: pytest.Config) -> None:
             "--benchmark with -n: candidates that run side by side disturb each other's latency and memory, and "
             "pytest-benchmark switches itself off. Leave -n out; batching already uses the whole device.")
     if wrong := device_problem(given.sweetspot_device):
-        raise pytest.UsageError(f"--{wrong}")
+        raise pytest.UsageError(f"--device: {wrong}")
     if wrong := cache_problem(given.sweetspot_cache):
         raise pytest.UsageError(wrong.replace("shared cache", "--shared-cache", 1))
     file = markdown_file(config)

@@ -50,4 +50,4 @@ def bytes_of(tensor: Tensor) -> memoryview:
 def refuse_suffix(path: Path) -> None:
     """ModelFileError for a path that does not end in .safetensors."""
     if path.suffix != SUFFIX:
-        raise ModelFileError(f"{path}: models are written as .safetensors only; give a path that ends so.")
+        raise ModelFileError(f"{path}: models are only written as .safetensors; choose a path that ends in .safetensors.")

@@ -112,6 +112,8 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
     keys = {sample.key for sample in samples.values()}
     failures = tuple(r for r in last if isinstance(r, Failure))
     measurements, stale = _measurements(_measured(records), samples, suite.baseline, head)
+    defects = {r.sample: r.why for r in own if isinstance(r, Defect) and r.sample in keys}
+    stale = _failed_metrics(stale, failures, [s for s in samples.values() if s.key not in defects], (measurements, head))
     latency, untimed = _timed(last, Latency, weights, refused)
     memory, unprobed = _timed(last, Memory, weights, refused)
     uncovered = {r.candidate: refused[r.candidate] for r in last if isinstance(r, Coverage) and r.candidate in refused}
@@ -126,7 +128,7 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
                     fits=tuple(r for r in fits if is_timed_alike(r, weights[r.candidate])),
                     floors=tuple(r for r in last if isinstance(r, NoiseFloor) and r.candidate in weights
                                  and is_floor_of(r, weights[r.candidate].identity, suite.grid.batch_size)),
-                    defects={r.sample: r.why for r in own if isinstance(r, Defect) and r.sample in keys},
+                    defects=defects,
                     coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused),
                     finished={r.candidate: r for r in last if isinstance(r, Finished) and r.candidate not in refused})
 
@@ -213,6 +215,24 @@ def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Pla
         else:
             counted.append(r)
     return tuple(counted), [Gap(candidate=c, value=v, count=n, why=why) for (c, v, why), n in stale.items()]
+
+
+def _failed_metrics(stale: list[Gap], failures: Sequence[Failure], samples: Sequence[Sample],
+                    known: tuple[Sequence[Measurement], Mapping[str, Any]]) -> list[Gap]:
+    """The gaps of measurements with those that a failed metric leaves: its images that have no value that counts, by each value
+    of the metric. The failure is their reason, also where an earlier measurement of theirs counts no more."""
+    measurements, head = known
+    measured = {(m.sample, m.metric) for m in measurements}
+    gaps = []
+    for f in failures:
+        metric = f.stage.removeprefix("metric ")
+        values = [value for value, row in head.get("metrics", {}).items() if row.get("metric") == metric]
+        count = sum(s.candidate == f.candidate and (s.key, metric) not in measured for s in samples)
+        if f.stage != metric and count:
+            why = f'failed at "{f.stage}" ({f.error}: {f.message})'
+            gaps += [Gap(candidate=f.candidate, value=value, count=count, why=why) for value in values]
+    replaced = {(gap.candidate, gap.value) for gap in gaps}
+    return [*(gap for gap in stale if (gap.candidate, gap.value) not in replaced), *gaps]
 
 
 def _timed(records: Sequence[Record], kind: type[Timed], weights: Mapping[str, Weights],

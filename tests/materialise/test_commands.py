@@ -189,7 +189,7 @@ def test_a_wrong_word_for_a_flag_ends_with_2(words, root, capsys):
     (("--alpha", "0.3", "--b", "zoo:config"), "expected"),
     (("--alpha", "0.3", "--weights", "1,2"), "takes none"),
     (("--alpha", "0.3", "--alpha-part", "vae=1"), "is not merged"),
-    (("--alpha", "0.3", "-o", "folder"), "written as .safetensors only"),
+    (("--alpha", "0.3", "-o", "folder"), ".safetensors"),
     (("--alpha", "0.3", "-o", "\x1b[2J"), "written as"),
 ], ids=range(36))
 def test_what_cannot_be_made_is_refused_in_one_line(words, said, root, capsys):

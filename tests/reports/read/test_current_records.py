@@ -275,3 +275,15 @@ def test_a_run_of_an_older_version_loads_and_says_that_these_costs_were_not_reco
     run = load_run(folder)
     assert (run.timeline, run.power, run.durations, run.curves, run.fits) == ({}, {}, {}, {}, ())
     assert "Style switch (first and later): not measured: not recorded in this run." in write_page(folder).read_text()
+
+
+def test_images_on_which_a_metric_failed_are_missing_its_values_with_its_reason(folder: Path) -> None:
+    failure = Failure(candidate=FIRST.name, stage="metric clip_score", error="ValueError", message="too hard")
+    assert all(value != "clip_score" for value, _, _ in gaps(add(folder, failure)))  # every image has its value
+    lines = (folder / "journal.jsonl").read_text().splitlines(keepends=True)
+    lost = {r.key for r in records(folder) if isinstance(r, Sample) and r.candidate == FIRST.name}
+    keep = [line for line in lines if not ('"kind":"measurement"' in line and '"metric":"clip_score"' in line
+                                           and any(key in line for key in lost))]
+    (folder / "journal.jsonl").write_text("".join(keep))
+    why = 'failed at "metric clip_score" (ValueError: too hard)'
+    assert ("clip_score", len(lost), why) in gaps(load_run(folder))
