@@ -21,6 +21,10 @@ class MetricError(ValueError):
     """A metric of a user's own that failed; the text says which one and how."""
 
 
+class ScoreCountError(MetricError):
+    """A metric that returned more or fewer scores than it was given images. That is the fault of no single image."""
+
+
 def adopt_metric(name: str, row: Metric) -> Metric:
     """The row with a `measure` that costs only its own values: whatever goes wrong in it is a MetricError that says whose it is.
     ValueError for a row that contradicts its own contract."""
@@ -37,8 +41,8 @@ def adopt_metric(name: str, row: Metric) -> Metric:
             raise MetricError(f"metric {name!r} raised {error_text(error)}") from error
         if not isinstance(scores, list | tuple) or len(scores) != len(image_set.images):
             given = f"{len(scores)} scores" if isinstance(scores, list | tuple) else f"a {type(scores).__name__}"
-            raise MetricError(f"metric {name!r} gave {given}; expected a list of one ImageScore for each of "
-                              f"{len(image_set.images)} images")
+            raise ScoreCountError(f"metric {name!r} returned {given} for {len(image_set.images)} images; expected a list with "
+                                  "one ImageScore for each image")
         return [_checked(name, row, score) for score in scores]
 
     return replace(row, measure=measure)

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.declare import Suite
 from harness.metrics import METRICS, ImageScore, ImageSet
+from harness.metrics.user_metrics import ScoreCountError
 from harness.records import Cell, Measurement, Sample
 from harness.run.images import Gallery
 from harness.run_folder.ledger import Ledger
@@ -128,7 +129,7 @@ class Meter:
         try:
             self._take(name, shown)
         except Exception as error:
-            if len(shown.samples) == 1:
+            if len(shown.samples) == 1 or isinstance(error, ScoreCountError):
                 return error
             errors = [failure for place in range(len(shown.samples))
                       if (failure := self._each(name, shown.of([place]))) is not None]

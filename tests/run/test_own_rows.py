@@ -73,6 +73,15 @@ def test_a_metric_that_fails_on_an_image_costs_that_value_alone(tmp_path: Path) 
     assert "no blue in my table" in verdict.reason
 
 
+def test_a_metric_that_returns_too_few_scores_fails_and_its_values_are_missing(tmp_path: Path) -> None:
+    one_score = METRIC.replace(" for image in image_set.images]", " for image in image_set.images[:1]]").replace("blue", "none")
+    write(tmp_path, "suites/levels.py", one_score)
+    (failure,) = go(tmp_path)  # type: ignore[misc]
+    assert all(fact in failure.message for fact in ("'levels:LEVEL'", "1 scores", "2 images"))
+    assert measured(tmp_path, "levels:LEVEL") == []
+    assert {(gap.value, gap.count) for gap in load_run(tmp_path / "runs/tiny").missing} >= {("level", 2)}
+
+
 def test_a_page_is_made_again_without_the_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = write(tmp_path, "suites/levels.py", METRIC.replace("raise", "pass #"))
     go(tmp_path)
