@@ -153,7 +153,7 @@ def test_the_whole_way_can_be_gone_with_the_keyboard(tab: Any, page: Path) -> No
     tab.keyboard.press("Escape")
     assert not tab.locator("#viewer-dialog").is_visible()
     # The dialog is gone before its close event comes, which moves the focus.
-    tab.wait_for_function("document.activeElement.dataset.row + ',' + document.activeElement.dataset.column === '0,2'")
+    tab.wait_for_function("() => document.activeElement.dataset.row + ',' + document.activeElement.dataset.column === '0,2'")
 
 
 def test_the_focus_stays_in_the_open_lightbox(tab: Any) -> None:
