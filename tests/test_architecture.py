@@ -31,7 +31,7 @@ HARNESS = (
 
 REPORTS = (
     ("read", "statistics"),
-    ("formatting",),
+    ("formatting", "comparable"),
     ("verdict",),
     ("gates",),
     ("figures",),
@@ -48,7 +48,7 @@ WITHIN_A_LAYER = {
 """The only imports between two folders of one layer."""
 
 REPORTS_MAY_IMPORT = {"harness.declare", "harness.records", "harness.version"}
-JUDGES = {"reports.read", "reports.statistics", "reports.verdict", "reports.gates"}
+JUDGES = {"reports.read", "reports.statistics", "reports.formatting", "reports.verdict", "reports.gates"}
 MAY_IMPORT_JUDGES = {"harness.race", "harness.promotion"}
 MAY_IMPORT_REPORTS = {"harness.session", "harness.commands", "harness.plugin", "harness.cli", "harness.__init__"}
 """A race and a promotion ask what a run means; whatever stands above them may also write pages."""

@@ -1,1 +1,1 @@
-"""Adaptive sweeps: the loop of interim looks, refinement and search. What a look drops is `reports/verdict/elimination.py`."""
+"""Adaptive sweeps: the loop of interim looks, refinement and search."""

@@ -19,9 +19,9 @@ from harness.records.gate_kinds import gate_kind
 from harness.run_folder.ledger import RunFolderError
 
 if TYPE_CHECKING:
+    from harness.race.elimination import LookResult
     from reports.gates import Verdict
     from reports.read.run import Run
-    from reports.verdict.elimination import LookResult
 
 SEARCH: Final = "search"
 SELECT: Final = "select"
@@ -37,7 +37,7 @@ def first_cells(suite: Suite) -> tuple[Cell, ...] | None:
     the whole grid, where the suite has no budget."""
     if suite.budget is None:
         return None
-    from reports.verdict.elimination import prompt_looks, select_prompts
+    from harness.race.elimination import prompt_looks, select_prompts
 
     prompts = prompt_looks(select_prompts(suite), suite.budget)[0]
     return tuple(Rectangle(candidates=(), guidances=suite.grid.guidance_scales, prompts=prompts, seeds=suite.grid.seeds).cells())
@@ -85,7 +85,7 @@ class Race:
         search = self.suite.search
         if search is None:
             return
-        from reports.verdict.elimination import select_prompts
+        from harness.race.elimination import select_prompts
 
         if self.run.options.fresh:
             (self.of.folder / FILE).unlink(missing_ok=True)
@@ -132,7 +132,7 @@ class Race:
 
     def _select(self) -> None:
         """Looks at the select prompts until one of them ends the race."""
-        from reports.verdict.elimination import prompt_looks, select_prompts
+        from harness.race.elimination import prompt_looks, select_prompts
 
         looks = prompt_looks(select_prompts(self.suite), self.budget)
         plan = Rectangle(candidates=self._allowed(c.name for c in self.suite.candidates), prompts=looks[0],
@@ -167,7 +167,7 @@ class Race:
                                  and (name in chosen or name not in declared))
 
     def _judge(self, number: int) -> LookResult:
-        from reports.verdict.elimination import judge_look
+        from harness.race.elimination import judge_look
 
         self.run.progress.begin(f"{self.suite.name}: judging look {number}")
         run = self._read()
@@ -197,7 +197,8 @@ class Race:
     def _left(self) -> int | None:
         """Images that the select prompts may still take: what is not spent, less what the confirmation needs, and gates on images
         at the one guidance that they look at. None without a limit."""
-        from reports.verdict.elimination import confirm_images, confirm_looks
+        from harness.race.elimination import confirm_images
+        from reports.verdict.confirm_looks import confirm_looks
 
         if not self.budget.images:
             return None
@@ -211,7 +212,7 @@ class Race:
     def _between(self, result: LookResult) -> tuple[Added, str]:
         """The candidates that refine the axis around the best; or why there are none: two neighbours with nothing between
         them."""
-        from reports.verdict.elimination import refinements
+        from harness.race.elimination import refinements
 
         axis = self.budget.refine
         between_neighbours: dict[str, tuple[Candidate, ...]] = {}
@@ -237,14 +238,15 @@ class Race:
         return replace(plan, candidates=self.asking.sound(c.name for c in self.suite.candidates if c.name in candidates))
 
     def _confirm_prompts(self) -> tuple[str, ...]:
-        from reports.verdict.elimination import select_prompts
+        from harness.race.elimination import select_prompts
 
         chosen_on = set(select_prompts(self.suite))
         return tuple(p.id for p in self.suite.grid.prompts if p.id not in chosen_on)
 
     def _confirm(self, prompts: tuple[str, ...]) -> None:
         """The pick, and what it is compared with, on the prompts that had no part in the choice."""
-        from reports.verdict.elimination import confirm_looks, confirm_plan
+        from harness.race.elimination import confirm_plan
+        from reports.verdict.confirm_looks import confirm_looks
         from reports.verdict.recommending import recommend
 
         run = self._read()
@@ -257,7 +259,7 @@ class Race:
     def _decide_gates(self, prompts: tuple[str, ...]) -> None:
         """More seeds for gates that cannot be decided yet, one look at a time."""
         from reports.gates import judge
-        from reports.verdict.elimination import confirm_looks, gate_level
+        from reports.verdict.confirm_looks import confirm_looks, gate_level
         from reports.verdict.recommending import recommend
 
         for seeds in confirm_looks(self.suite)[1:]:

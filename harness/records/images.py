@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +57,10 @@ class Measurement:
     missing: Mapping[str, str] = field(default_factory=dict)
     reference: str = ""
     setting: str = ""
+
+
+IDENTITIES: Final = "identities"
+"""The stage of the coverage rows that say which identities of the merge method hold and which are broken."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -19,11 +19,11 @@ from harness.merge import MERGE_METHODS, Expression, Merged, Source, evaluate, s
 from harness.merge import elementwise as separate
 from harness.merge.expression import merges
 from harness.records import Coverage
+from harness.records.images import IDENTITIES
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-STAGE: Final = "identities"
 HELD, BROKEN = "held", "broken"
 KEYS: Final = 8
 """How many tensors of a component are checked."""
@@ -50,7 +50,7 @@ def identities_of(candidate: Candidate, library: Library) -> tuple[Coverage, ...
         with one_thread():
             for component in (part for part in plan.parts if part in merge.parts and part not in merge.take):
                 rows += _component(candidate.name, component, (merge, plan, library))
-    return tuple(rows) or (Coverage(candidate=candidate.name, stage=STAGE, component="model", keys={},
+    return tuple(rows) or (Coverage(candidate=candidate.name, stage=IDENTITIES, component="model", keys={},
                                     notes=("nothing is merged",)),)
 
 
@@ -81,7 +81,7 @@ def _component(name: str, component: str, of: tuple[Merge, RecipePlan, Library])
     statuses = {HELD: tuple(identity for identity, off in results.items() if not off),
                 BROKEN: tuple(f"{identity}: {component}.{_worst(off)}" for identity, off in results.items() if off)}
     notes = (f"tried on {len(expressions)} of {len(merged)} merged tensors",)
-    return [Coverage(candidate=name, stage=STAGE, component=component, keys={k: v for k, v in statuses.items() if v},
+    return [Coverage(candidate=name, stage=IDENTITIES, component=component, keys={k: v for k, v in statuses.items() if v},
                      notes=notes)] if expressions else []
 
 

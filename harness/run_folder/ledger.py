@@ -35,13 +35,12 @@ from harness.records import (
     to_line,
     write_atomically,
 )
+from harness.records.images import IDENTITIES
 from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
 from harness.run_folder import journal_index
 from harness.run_folder.image_files import ImageFiles
 from harness.run_folder.journal_index import JournalContent, Stat
 
-IDENTITIES: Final = "identities"
-"""The stage of coverage that says which identities a merge keeps."""
 INDEX_LINES: Final = 5000
 """The index is written again after this many new lines, or an eighth of all, whichever is more."""
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from reports.read.comparable import costs_otherwise
+from reports.comparable import costs_otherwise
 from reports.read.run import Run
 from reports.verdict.costs import UNEVEN, peak_memory, seconds_per_image
 

@@ -11,9 +11,9 @@ import pandas as pd
 from harness.declare import plain
 from harness.records import Journal, Sample, ValueSpec
 from reports import formatting as words
+from reports.comparable import last_bits, measured_in, measured_otherwise, prompts_of, same_prompts, sampled_otherwise
 from reports.compare.costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost, common, differences, flat, ratios
 from reports.gates import Verdict, judge
-from reports.read.comparable import last_bits, measured_in, measured_otherwise, prompts_of, same_prompts, sampled_otherwise
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, holm, paired_difference
 from reports.verdict.recommendation import Recommendation

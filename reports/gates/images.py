@@ -6,24 +6,23 @@ from typing import Final
 
 import pandas as pd
 
-from harness.declare import BASELINE, PROMOTED, Gate
+from harness.declare import PROMOTED, Gate
 from reports.gates import promoted_baseline as against
+from reports.gates.outcome import Seen, Verdict, decided, nothing, other_of
 from reports.gates.ratios import ratio_of_means, times
-from reports.gates.verdict import Seen, Verdict, decided, nothing
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean, paired_difference
 from reports.verdict.candidates import label
-from reports.verdict.elimination import gate_level
+from reports.verdict.confirm_looks import gate_level
 from reports.verdict.recommendation import Recommendation
 
 FEWEST_HELD_OUT: Final = 2
 """Confirm prompts that a suite declares before a pick is judged on them alone: one gives no interval."""
 
 
-def images(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
+def judge(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
     """A value per image, at the recommended guidance."""
-    other = run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
-    return decided(run, gate, name, _images(run, rec, gate, (name, other)))
+    return decided(run, gate, name, _images(run, rec, gate, (name, other_of(run, gate))))
 
 
 def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | None]) -> Seen:

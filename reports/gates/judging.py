@@ -8,15 +8,14 @@ from typing import Final
 
 from harness.declare import BASELINE, PROMOTED, Gate
 from harness.records.gate_kinds import IMAGES, kind_of
-from reports.gates import costs, counts
-from reports.gates.images import images
-from reports.gates.verdict import Verdict, not_measured
+from reports.gates import coverage, failure_rate, failures, identities, images, latency, memory
+from reports.gates.outcome import Verdict, not_measured
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 
 JUDGES: Final[dict[str, Callable[[Run, Recommendation, Gate, str], Verdict]]] = {
-    "coverage": counts.coverage, "identities": counts.identities, "failures": counts.failures,
-    "failure_rate": counts.failure_rate, "latency": costs.latency, "memory": costs.memory, "ratings": images, IMAGES: images}
+    "coverage": coverage.judge, "identities": identities.judge, "failures": failures.judge, "failure_rate": failure_rate.judge,
+    "latency": latency.judge, "memory": memory.judge, "ratings": images.judge, IMAGES: images.judge}
 """By kind of gate (the rows of GATE_KINDS): how it judges one candidate."""
 
 

@@ -9,11 +9,11 @@ from typing import Any, Final
 
 import pandas as pd
 
-from harness.declare import DESIRABILITY
+from harness.declare import DESIRABILITY, PROMOTED
 from harness.records import Reading
 from harness.records.baseline_file import PLACE
 from reports import formatting as words
-from reports.read.comparable import (
+from reports.comparable import (
     costs_otherwise,
     last_bits,
     measured_in,
@@ -26,6 +26,7 @@ from reports.read.comparable import (
 from reports.read.objective import parts_of, with_objective
 from reports.read.promoted_values import Promoted
 from reports.read.run import Run
+from reports.verdict.candidates import label
 from reports.verdict.costs import UNEVEN, Seconds
 
 NONE_YET: Final = "nothing was promoted from this suite yet"
@@ -35,6 +36,11 @@ def called(run: Run) -> str:
     """What was promoted, in words: "photo-anime version 3"."""
     p = run.promoted
     return NONE_YET if p is None else words.visible(f"{p.name} version {p.version}")
+
+
+def named(run: Run, other: str) -> str:
+    """The other of a comparison in words: a candidate, or what was promoted."""
+    return called(run) if other == PROMOTED else label(run, other)
 
 
 def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame | None, str]:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from harness.records import ValueSpec
-from reports.gates.verdict import nothing
+from reports.gates.outcome import nothing
 from reports.statistics.intervals import LEVEL, PAIRED_BY, Estimate, paired_difference
 
 

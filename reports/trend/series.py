@@ -15,7 +15,7 @@ from harness.declare import plain, short_hash
 from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
 from harness.records.values import costs
-from reports.read.comparable import costs_otherwise, last_bits, prompts_of, sampled_otherwise
+from reports.comparable import costs_otherwise, last_bits, prompts_of, sampled_otherwise
 from reports.read.promoted_values import cells_table
 from reports.read.run import Run, load_run
 from reports.read.value_rows import row_of

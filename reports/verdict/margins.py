@@ -31,8 +31,8 @@ from reports.statistics.margin_size import (
     timed,
 )
 from reports.statistics.order_statistics import median_interval
+from reports.verdict.confirm_looks import gate_level
 from reports.verdict.costs import incomparable, peak_memory
-from reports.verdict.elimination import gate_level
 
 
 @dataclass(frozen=True, kw_only=True)

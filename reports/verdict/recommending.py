@@ -20,7 +20,7 @@ from reports.statistics.intervals import (
 )
 from reports.verdict.candidates import label, varies_fidelity
 from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows
-from reports.verdict.elimination import gate_level
+from reports.verdict.confirm_looks import gate_level
 from reports.verdict.fidelity import recommend_cheapest
 from reports.verdict.picking import choose, competing, own_guidances
 from reports.verdict.recommendation import Comparison, Recommendation, Scored

@@ -1,5 +1,5 @@
-"""Adaptive sweeps over planted truth: the race of reports/verdict/elimination.py on tables that hold every image, of which it is
-shown what it asked for. tests/reports/verdict/test_elimination.py runs a few; as a program it counts errors and images:
+"""Adaptive sweeps over planted truth: the race of harness/race/elimination.py on tables that hold every image, of which it is
+shown what it asked for. tests/race/test_elimination.py runs a few; as a program it counts errors and images:
 
     python tests/benchmarks/races.py --suites 1000 --refined 200 --tables 500
 
@@ -24,11 +24,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import Budget, Suite
+from harness.race.elimination import LookResult, confirm_plan, judge_look, prompt_looks, refinements, select_prompts
 from harness.records import Look
 from reports.read.run import Run
 from reports.verdict.candidates import axis_of
 from reports.verdict.cells import score_cells
-from reports.verdict.elimination import LookResult, confirm_plan, judge_look, prompt_looks, refinements, select_prompts
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
 from tests.rows import ROWS

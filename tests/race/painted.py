@@ -10,12 +10,12 @@ from typing import Any
 
 from harness import Suite
 from harness.declare import Budget, Candidate, Gate
+from harness.race.elimination import LookResult
 from harness.race.race import Race
 from harness.records import Cell, Dropped, Failure, Journal, Look, Sample, Weights, standing_looks
 from harness.run.progress import Silent
 from harness.session.options import SessionOptions
 from harness.session.suite_session import SuiteSession
-from reports.verdict.elimination import LookResult
 from tests.fakes import tiny_grid, tiny_suite
 from tests.painted import colour
 

@@ -46,8 +46,8 @@ def painted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    monkeypatch.setattr("reports.verdict.elimination.confirm_plan", lambda *_: (NAMES, SCALES))
-    return lambda *steps: monkeypatch.setattr("reports.verdict.elimination.judge_look", scripted(*steps))
+    monkeypatch.setattr("harness.race.elimination.confirm_plan", lambda *_: (NAMES, SCALES))
+    return lambda *steps: monkeypatch.setattr("harness.race.elimination.judge_look", scripted(*steps))
 
 
 def test_what_loses_is_sampled_no_further(tmp_path: Path, judged: Callable[..., None]) -> None:
@@ -126,7 +126,7 @@ def test_after_a_whole_run_a_race_samples_nothing_and_counts_what_it_asks_for(tm
 def test_a_refinement_adds_candidates_that_catch_up(tmp_path: Path, judged: Callable[..., None],
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     declared = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.2))
-    monkeypatch.setattr("reports.verdict.elimination.refinements", lambda result, _: (0.25, 0.75) if result.number == 1 else ())
+    monkeypatch.setattr("harness.race.elimination.refinements", lambda result, _: (0.25, 0.75) if result.number == 1 else ())
     judged({**LOSES, "done": True}, {"done": True, "candidates": ("alpha=0", "alpha=0.25", "alpha=0.5", "alpha=0.75")})
     for _ in range(2):
         go(tmp_path, declared)
@@ -141,7 +141,7 @@ def test_a_refinement_adds_candidates_that_catch_up(tmp_path: Path, judged: Call
 def test_without_the_race_a_session_keeps_what_an_earlier_one_added(tmp_path: Path, judged: Callable[..., None],
                                                                      monkeypatch: pytest.MonkeyPatch) -> None:
     declared = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.2))
-    monkeypatch.setattr("reports.verdict.elimination.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
+    monkeypatch.setattr("harness.race.elimination.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
     judged(LOSES, {"done": True})
     go(tmp_path, declared)
     for opened, added in ((declared, ["alpha=0.25"]), (suite(), [])):
@@ -168,7 +168,7 @@ def test_a_look_that_the_budget_does_not_leave_is_not_taken(tmp_path: Path, judg
 def test_a_confirmation_that_the_budget_does_not_leave_is_said(tmp_path: Path, judged: Callable[..., None],
                                                                monkeypatch: pytest.MonkeyPatch) -> None:
     judged({"done": True})
-    monkeypatch.setattr("reports.verdict.elimination.seed_looks", lambda seeds: (seeds,))
+    monkeypatch.setattr("reports.verdict.confirm_looks.seed_looks", lambda seeds: (seeds,))
     for _ in range(2):
         go(tmp_path, suite(Budget(first_prompts=1, step_prompts=1, images=35)))
         (only,) = looks(tmp_path)
@@ -215,7 +215,7 @@ def test_without_the_gate_its_look_stands_no_more(tmp_path: Path, judged: Callab
 def test_a_second_session_that_is_stopped_leaves_the_first_ones_verdict(tmp_path: Path, judged: Callable[..., None],
                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
     declared = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.2))
-    monkeypatch.setattr("reports.verdict.elimination.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
+    monkeypatch.setattr("harness.race.elimination.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
     judged(LOSES, {"done": True})
     go(tmp_path, declared)
     before = (looks(tmp_path), [c.name for c in load_run(tmp_path / "runs" / "tiny").suite.candidates])
@@ -228,10 +228,10 @@ def test_a_second_session_that_is_stopped_leaves_the_first_ones_verdict(tmp_path
 def test_what_the_race_no_longer_adds_leaves_the_suite_when_it_has_ended(tmp_path: Path, judged: Callable[..., None],
                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
     declared = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.2))
-    monkeypatch.setattr("reports.verdict.elimination.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
+    monkeypatch.setattr("harness.race.elimination.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
     judged(LOSES, {"done": True})
     go(tmp_path, declared)
-    monkeypatch.setattr("reports.verdict.elimination.refinements", lambda *_: ())
+    monkeypatch.setattr("harness.race.elimination.refinements", lambda *_: ())
     judged(LOSES, ENDS)
     go(tmp_path, declared)
     assert [c.name for c in load_run(tmp_path / "runs" / "tiny").suite.candidates] == list(NAMES)

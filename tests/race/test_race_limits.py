@@ -29,8 +29,8 @@ def painted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def judged(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
-    monkeypatch.setattr("reports.verdict.elimination.confirm_plan", lambda *_: (NAMES[:2], SCALES))
-    return lambda *steps: monkeypatch.setattr("reports.verdict.elimination.judge_look", scripted(*steps))
+    monkeypatch.setattr("harness.race.elimination.confirm_plan", lambda *_: (NAMES[:2], SCALES))
+    return lambda *steps: monkeypatch.setattr("harness.race.elimination.judge_look", scripted(*steps))
 
 
 def wide(budget: Budget) -> Suite:
@@ -115,7 +115,7 @@ def test_junit_knows_the_candidates_that_a_race_added(tmp_path: Path, judged: Ca
                                                       monkeypatch: pytest.MonkeyPatch) -> None:
     declared = suite(Budget(first_prompts=1, step_prompts=1, refine="alpha", finest=0.2),
                      candidates=alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1)))
-    monkeypatch.setattr("reports.verdict.elimination.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
+    monkeypatch.setattr("harness.race.elimination.refinements", lambda result, _: (0.25,) if result.number == 1 else ())
     judged(LOSES, {"done": True})
     race = go(tmp_path, declared)
     of = SimpleNamespace(suite=declared, run=lambda: race.run, looks=tuple(race.asking.looks), latency=lambda c: (0.5,))

@@ -16,9 +16,9 @@ from reports import judge, load_run, recommend
 from reports.figures.gates import against_limits
 from reports.gates import PASSED
 from reports.gates.judging import JUDGES
-from reports.gates.verdict import counted
+from reports.gates.outcome import counted
 from reports.page.tables import gate_rows
-from reports.verdict.elimination import confirm_looks
+from reports.verdict.confirm_looks import confirm_looks
 from reports.verdict.margins import Measured, margins
 from tests.fakes import tiny_suite
 from tests.reports import synthetic

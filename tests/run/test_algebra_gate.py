@@ -12,7 +12,7 @@ from harness.declare import Adapter, Blocks, Model
 from harness.materialise.library import Library
 from harness.merge import MERGE_METHODS
 from harness.records import Coverage
-from harness.run.algebra_gate import BROKEN, HELD, KEYS, LARGEST, LARGEST_WHOLE, STAGE, chosen, identities_of
+from harness.run.algebra_gate import BROKEN, HELD, IDENTITIES, KEYS, LARGEST, LARGEST_WHOLE, chosen, identities_of
 from tests.materialise.models import merge, parent, two, write
 
 
@@ -83,7 +83,7 @@ def test_a_checkpoint_merges_nothing(tmp_path: Path) -> None:
     two(tmp_path)
     for model in ("a.safetensors", Fused(model="a.safetensors", adapters=())):
         (row,) = rows(tmp_path, model).values()
-        assert (row.stage, row.component, dict(row.keys), row.notes) == (STAGE, "model", {}, ("nothing is merged",))
+        assert (row.stage, row.component, dict(row.keys), row.notes) == (IDENTITIES, "model", {}, ("nothing is merged",))
 
 
 def test_a_row_for_each_component_that_is_merged_and_none_for_one_that_is_taken(tmp_path: Path) -> None:

@@ -28,8 +28,9 @@ from harness.records import (
     Weights,
     sample_key,
 )
+from harness.records.images import IDENTITIES
 from harness.records.reusable import LatestRecords, is_timed_alike, smaller_batches
-from harness.run_folder.ledger import IDENTITIES, Ledger
+from harness.run_folder.ledger import Ledger
 from reports.read.current_records import Standing, sift
 from tests.reports import synthetic
 

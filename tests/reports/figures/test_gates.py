@@ -9,7 +9,7 @@ import pytest
 from harness.declare import Gate
 from reports.figures.gates import against_limits
 from reports.gates import judge
-from reports.gates.verdict import limits_of
+from reports.gates.outcome import limits_of
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend

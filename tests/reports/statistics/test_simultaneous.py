@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.stats import t as student_t
 
+from harness.race.elimination import look_level
 from reports.statistics import tied_set as simultaneous
 from reports.statistics.tied_set import from_best
-from reports.verdict.elimination import look_level
 
 
 def noisy(rng: np.random.Generator, prompts: int, truth: list[float] | np.ndarray) -> np.ndarray:

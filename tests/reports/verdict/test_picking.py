@@ -13,8 +13,8 @@ from reports.read.run import Run
 from reports.verdict.picking import choose, own_guidances, surface_of
 from reports.verdict.recommending import recommend
 from reports.verdict.scoring import score_table
+from tests.race.test_elimination import SCALES, hill, images, suite
 from tests.reports.cells_by_hand import estimate, scored
-from tests.reports.verdict.test_elimination import SCALES, hill, images, suite
 
 
 def with_table(run: Run, of: Suite, table: pd.DataFrame) -> Run:

@@ -11,7 +11,6 @@ import pandas as pd
 
 from harness.declare import Budget, Candidate, Suite
 from harness.records import Dropped, ValueSpec
-from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import LEVEL
@@ -44,29 +43,6 @@ class LookResult:
     incomplete: tuple[CellKey, ...]
     done: bool
     why: str
-
-
-def seed_looks(seeds: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
-    """The seeds that a confirmation, and then an inconclusive gate, may use at each look: the first 1, 2, 4 ... of them."""
-    sizes = []
-    size = 1
-    while size < len(seeds):
-        sizes.append(size)
-        size *= 2
-    return tuple(seeds[:size] for size in (*sizes, len(seeds)))
-
-
-def confirm_looks(suite: Suite) -> tuple[tuple[int, ...], ...]:
-    """The seeds of the confirmation and of the looks that gates may ask for after it: those of `seed_looks`, or all at once where
-    no gate is about images, so that nothing could ask for more."""
-    asks = any(gate_kind(gate.value).of_images for gate in suite.gates)
-    return seed_looks(suite.grid.seeds) if asks else (suite.grid.seeds,)
-
-
-def gate_level(suite: Suite) -> float:
-    """The level of a gate's interval, and of the comparisons with the controls: 95 %, or where a budget allows several looks at
-    the confirm prompts, the level by which all looks together err in at most 5 % (Bonferroni: 1 - 0.05 / looks)."""
-    return LEVEL if suite.budget is None else 1 - (1 - LEVEL) / len(confirm_looks(suite))
 
 
 def select_prompts(suite: Suite) -> tuple[str, ...]:
@@ -222,7 +198,6 @@ def confirm_images(suite: Suite, seeds: int) -> int:
     prompts = sum(p.split == "confirm" for p in suite.grid.prompts)
     candidates = min(1 + len(others), len(suite.candidates))
     return prompts * seeds * candidates * min(1 + len(others), len(suite.grid.guidance_scales))
-
 
 
 def _budget(suite: Suite) -> Budget:

@@ -1,5 +1,4 @@
-"""What a gate says: the statuses, the Verdict, how an interval is held against a limit, and the limit in words.
-The other files of this folder make verdicts of it."""
+"""The outcome of a gate: the statuses, the Verdict, how an interval is compared with a limit, and the limit in words."""
 
 from __future__ import annotations
 
@@ -7,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Final
 
-from harness.declare import Gate
+from harness.declare import BASELINE, Fused, Gate, Merge, Model
 from harness.records import ValueSpec
 from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
@@ -18,6 +17,8 @@ PASSED: Final = "passed"
 FAILED: Final = "failed"
 INCONCLUSIVE: Final = "inconclusive"
 NOT_MEASURED: Final = "not_measured"
+NAMED_KEYS: Final = 4
+"""Keys or identities that a reason names before it counts the rest."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,3 +142,18 @@ def _limit(gate: Gate, value: ValueSpec) -> str:
         return f"not worse than {gate.not_worse_than} by more than {words.number(gate.margin, value)}"
     number = gate.at_least if gate.at_least is not None else gate.at_most
     return f"{'at least' if gate.at_least is not None else 'at most'} {words.number(number, value)}"
+
+
+def other_of(run: Run, gate: Gate) -> str | None:
+    """The candidate (or PROMOTED) that a gate compares with; None where it has a limit of its own."""
+    return run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
+
+
+def why_missing(run: Run, name: str, value: str) -> str:
+    """Why a candidate has no such value: its failure first; empty where nothing is known."""
+    return run.failure_of(name) or run.why_missing(name, value)
+
+
+def is_merged(model: Model) -> bool:
+    """Whether a model is a merge, or has one inside."""
+    return isinstance(model, Merge) or (isinstance(model, Fused) and is_merged(model.model))

@@ -10,9 +10,7 @@ import pandas as pd
 import pytest
 
 from harness.declare import Budget, Candidate, Constraint, Grid, Merge, Objective, Suite
-from reports.read.run import Run
-from reports.statistics.tied_set import from_best
-from reports.verdict.elimination import (
+from harness.race.elimination import (
     LookResult,
     confirm_images,
     confirm_plan,
@@ -23,6 +21,8 @@ from reports.verdict.elimination import (
     refinements,
     select_prompts,
 )
+from reports.read.run import Run
+from reports.statistics.tied_set import from_best
 from reports.verdict.picking import Pick
 from reports.verdict.recommending import recommend
 from tests.benchmarks.races import race

@@ -10,17 +10,9 @@ import pytest
 
 from harness.declare import Gate
 from harness.records.signed_json import signed_text
+from reports.comparable import LAST_BITS, MACHINE, Measured, costs_otherwise, last_bits, measured_otherwise, sampled_otherwise
 from reports.compare.runs import compare
 from reports.gates import judge
-from reports.read.comparable import (
-    LAST_BITS,
-    MACHINE,
-    Measured,
-    costs_otherwise,
-    last_bits,
-    measured_otherwise,
-    sampled_otherwise,
-)
 from reports.read.promoted_values import read_promoted
 from reports.read.run import Run, load_run
 from reports.trend.series import read_trend

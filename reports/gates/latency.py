@@ -1,33 +1,23 @@
-"""What gates on latency and peak memory look at: one candidate's figure, a difference from another's, or a ratio to it. The
-figures of a promoted candidate come from its baseline file."""
+"""Gates on seconds per image: the rounds of one candidate, or their difference from another's or ratio to them."""
 
 from __future__ import annotations
 
-from harness.declare import BASELINE, PROMOTED, Gate
+from harness.declare import PROMOTED, Gate
 from reports import formatting as words
 from reports.gates import promoted_baseline as against
-from reports.gates.verdict import Seen, Verdict, decided, nothing
+from reports.gates.outcome import Seen, Verdict, decided, nothing, other_of
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate
 from reports.statistics.order_statistics import median_interval
 from reports.verdict.candidates import label
-from reports.verdict.costs import Seconds, incomparable, peak_memory, seconds_per_image
-from reports.verdict.elimination import gate_level
+from reports.verdict.confirm_looks import gate_level
+from reports.verdict.costs import Seconds, incomparable, seconds_per_image
 from reports.verdict.recommendation import Recommendation
 
 
-def latency(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
+def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     """Seconds per image at batch 1."""
-    return decided(run, gate, name, seconds(run, gate, name, _other(run, gate)))
-
-
-def memory(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
-    """Peak memory during one image at batch 1."""
-    return decided(run, gate, name, peak(run, gate, name, _other(run, gate)))
-
-
-def _other(run: Run, gate: Gate) -> str | None:
-    return run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
+    return decided(run, gate, name, seconds(run, gate, name, other_of(run, gate)))
 
 
 def seconds(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
@@ -43,7 +33,7 @@ def seconds(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
         return Seen(estimate=nothing(why))
     if gate.ratio is None:
         return Seen(estimate=_apart(mine, theirs),
-                    note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest, minus {named(run, other)}")
+                    note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest, minus {against.named(run, other)}")
     return _times_as_long(run, (name, other), mine, theirs)
 
 
@@ -51,39 +41,14 @@ def _times_as_long(run: Run, names: tuple[str, str], mine: Seconds, theirs: Seco
     """The ratio of two latencies."""
     other = names[1]
     if not (theirs.fastest or 0) > 0:
-        return Seen(estimate=nothing(f"{named(run, other)} has a timed round of 0 s, so there is no ratio"))
+        return Seen(estimate=nothing(f"{against.named(run, other)} has a timed round of 0 s, so there is no ratio"))
     mine_rounds, their_rounds = (_rounds(run, who) for who in names)
     if other != PROMOTED and len(mine_rounds) == len(their_rounds):
         interval = median_interval([a / b for a, b in zip(mine_rounds, their_rounds, strict=True)], gate_level(run.suite))
         over = interval.why or words.plural(interval.pairs, "round")
-        return Seen(estimate=interval, note=f"median of the ratio to {named(run, other)} round by round ({over})")
-    return Seen(estimate=_divided(mine, theirs),
-                note=f"ratio of the medians to {named(run, other)}, from fastest over slowest to slowest over fastest round")
-
-
-def peak(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
-    """Peak memory: one number, so an interval of no width; a difference or ratio only of the same reading."""
-    mine = peak_memory(run, name)
-    if mine.value is None:
-        return Seen(estimate=nothing(mine.why_missing))
-    note = f"reading: {words.reading(mine.name)}"
-    if other is None:
-        return Seen(estimate=_exact(mine.value), note=note)
-    theirs = against.peak_memory(run, mine.name) if other == PROMOTED else peak_memory(run, other)
-    if theirs.value is None or theirs.name != mine.name:
-        why = theirs.why_missing or f"its reading is {words.reading(theirs.name)}"
-        absent = "" if other == PROMOTED else f"{named(run, other)} has no reading {mine.name!r}: "
-        return Seen(estimate=nothing(absent + why))
-    if gate.ratio is None:
-        return Seen(estimate=_exact(mine.value - theirs.value), note=f"{note}, minus {named(run, other)}")
-    if not theirs.value > 0:
-        return Seen(estimate=nothing(f"{named(run, other)} took {words.size(theirs.value)}, so there is no ratio"))
-    return Seen(estimate=_exact(mine.value / theirs.value), note=f"{note}, ratio to {named(run, other)}")
-
-
-def named(run: Run, other: str) -> str:
-    """The other of a comparison in words: a candidate, or what was promoted."""
-    return against.called(run) if other == PROMOTED else label(run, other)
+        return Seen(estimate=interval, note=f"median of the ratio to {against.named(run, other)} round by round ({over})")
+    return Seen(estimate=_divided(mine, theirs), note=f"ratio of the medians to {against.named(run, other)}, from fastest over "
+                                                      "slowest to slowest over fastest round")
 
 
 def _other_seconds(run: Run, name: str, other: str) -> tuple[Seconds, str]:
@@ -127,9 +92,3 @@ def _numbers(of: Seconds) -> tuple[float, float, float]:
     assert of.fastest is not None
     assert of.slowest is not None
     return of.median, of.fastest, of.slowest
-
-
-def _exact(value: float) -> Estimate:
-    return Estimate(mean=value, low=value, high=value, prompts=0, pairs=1)
-
-

@@ -8,8 +8,7 @@ import pytest
 
 from harness.declare import Budget, Candidate, Gate, Merge
 from harness.records import RUN_VALUES, Coverage, Failure, Look
-from reports.gates import Verdict
-from reports.gates.counts import failure_rate
+from reports.gates import Verdict, failure_rate
 from reports.page.tables import gate_rows
 from reports.read.run import Gap, Run
 from reports.statistics.intervals import cluster_mean
@@ -53,7 +52,7 @@ def test_a_checkpoint_has_no_identity_to_break(merge_run: Run, merge_verdict: Re
 
 def rate(run: Run, at_most: float) -> Verdict:
     nobody = Recommendation(kind="sweep", axis=None, pick=PICK, guidance=None, sentence="", rule="")
-    return failure_rate(run, nobody, Gate(value="failure_rate", at_most=at_most), PICK)
+    return failure_rate.judge(run, nobody, Gate(value="failure_rate", at_most=at_most), PICK)
 
 
 def test_no_failed_image_of_120_bounds_the_rate_as_wilson_does(merge_run: Run) -> None:

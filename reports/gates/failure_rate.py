@@ -1,0 +1,44 @@
+"""Gates on the failure rate: the share of the images asked for that have NaN or infinite values, or were not made."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from harness.declare import Gate
+from reports import formatting as words
+from reports.gates.outcome import NOT_MEASURED, Verdict, decide, not_measured, verdict
+from reports.read.interim_looks import asked
+from reports.read.run import Run
+from reports.statistics.intervals import cluster_mean
+from reports.verdict.confirm_looks import gate_level
+from reports.verdict.recommendation import Recommendation
+
+
+def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
+    """The share of the images asked for that are none, or were not made because the candidate failed; all guidance scales
+    count. The interval is Wilson's with prompts as clusters (statistics.within_bounds)."""
+    if gate.at_most is None or gate.not_worse_than is not None:
+        return not_measured(run, gate, name, "failure_rate takes at_most and no other limit")
+    rows = run.images[run.images["candidate"] == name][["prompt", "sample"]]
+    flagged = rows.assign(failure_rate=rows["sample"].isin(set(run.defects)).astype(float))
+    lost = _lost(run, name)
+    table = pd.concat([part for part in (flagged[["prompt", gate.value]], lost) if not part.empty] or [lost])
+    if table.empty:
+        return not_measured(run, gate, name, run.why_missing(name, "image") or "no image was asked for")
+    share = cluster_mean(table, run.row(gate.value), gate_level(run.suite))
+    parts = [f"{flagged[gate.value].sum():.0f} with NaN or infinite values"] if flagged[gate.value].any() else []
+    parts += [f"{len(lost)} not made ({run.failure_of(name)})"] if len(lost) else []
+    note = f"{table[gate.value].sum():.0f} of {words.plural(len(table), 'image')} failed{': ' if parts else ''}{'; '.join(parts)}"
+    status = decide(share.low, share.high, at_most=gate.at_most)
+    return verdict(run, gate, name, status, share, f"{note} ({share.why})" if status == NOT_MEASURED else note)
+
+
+def _lost(run: Run, name: str) -> pd.DataFrame:
+    """The cells that were asked of a failed candidate and have no image: prompt, and `failure_rate` = 1. A race asks for those of
+    its looks, other runs for the whole grid."""
+    grid, rows = run.suite.grid, run.images[run.images["candidate"] == name]
+    sampled = set(zip(rows["prompt"], rows["seed"], rows["guidance"].astype(float), strict=True))
+    asked_for = [(c.prompt, c.seed, float(c.guidance)) for c in asked(run.looks).get(name, ())] or [
+        (p.id, seed, float(g)) for p in grid.prompts for seed in grid.seeds for g in grid.guidance_scales]
+    absent = [place[0] for place in asked_for if place not in sampled] if run.failure_of(name) else []
+    return pd.DataFrame({"prompt": pd.Series(absent, dtype=object), "failure_rate": 1.0})
