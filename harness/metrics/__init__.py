@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from harness.declare.rows import Rows
-from harness.metrics.clip_score import measure_clip_score
+from harness.metrics.clip_score import NO_LENGTH, measure_clip_score
 from harness.metrics.contract import ImageScore, ImageSet, Metric
 from harness.metrics.exposure import measure_exposure
 from harness.metrics.palette import measure_palette
-from harness.metrics.psnr import measure_psnr
+from harness.metrics.psnr import IDENTICAL, measure_psnr
 from harness.metrics.ssim import measure_ssim
-from harness.metrics.structure import measure_structure
+from harness.metrics.structure import NO_EDGES, measure_structure
 from harness.metrics.styles import measure_styles
 from harness.metrics.user_metrics import adopt_metric
 from harness.records import ValueSpec
@@ -25,13 +25,14 @@ METRICS: Final[Rows[Metric]] = Rows({
                       shown=PLACES,
                       definition="100 x cosine of image and prompt embedding, not clamped"),
             ValueSpec(name="tokens_dropped", title="Tokens dropped", unit="tokens", better="lower", low=0.0, shown=(),
-                      definition="prompt tokens beyond the context, which CLIP did not read"),
+                      definition="prompt tokens beyond the context, which CLIP did not read", undefined=NO_LENGTH),
         )),
     "psnr": Metric(
         measure=measure_psnr, version=1, paper="https://en.wikipedia.org/wiki/Peak_signal-to-noise_ratio",
         values=(
             ValueSpec(name="psnr_db", title="PSNR", unit="dB", better="higher", low=0.0, paired=True, symbol=" dB",
-                      definition="10 log10(255^2 / MSE) to the baseline's image, on 8-bit RGB", shown=("figure",)),
+                      definition="10 log10(255^2 / MSE) to the baseline's image, on 8-bit RGB", shown=("figure",),
+                      undefined=IDENTICAL),
             ValueSpec(name="exact_match", title="Exact matches", unit="share", better="higher", kind="flag", paired=True,
                       display="percent", definition="1 where the image equals the baseline's bit for bit", shown=()),
         )),
@@ -66,7 +67,7 @@ METRICS: Final[Rows[Metric]] = Rows({
         measure=measure_structure, version=1, paper="https://doi.org/10.1023/A:1008009714131",
         values=(
             ValueSpec(name="edge_jaggedness", title="Edge jaggedness", unit="share", better="lower", kind="share", shown=(),
-                      definition="1 - mean structure-tensor coherence of edge pixels; 0 is clean"),
+                      definition="1 - mean structure-tensor coherence of edge pixels; 0 is clean", undefined=NO_EDGES),
             ValueSpec(name="luma_sd", title="Contrast (SD of luma)", unit="levels", better="nearer", low=0.0, high=127.5,
                       shown=(), definition="standard deviation of the pixels' luma, in 8-bit levels"),
         )),

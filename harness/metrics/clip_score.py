@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from harness.metrics.contract import ImageScore, ImageSet
+
+NO_LENGTH: Final = "the tokenizer does not tell how long a text is"
 
 
 def measure_clip_score(image_set: ImageSet) -> list[ImageScore]:
@@ -22,5 +26,5 @@ def measure_clip_score(image_set: ImageSet) -> list[ImageScore]:
 def _score(score: float, dropped: int | None) -> ImageScore:
     if dropped is None:
         return ImageScore(values={"clip_score": score},
-                          missing={"tokens_dropped": "the tokenizer does not tell how long a text is"})
+                          missing={"tokens_dropped": NO_LENGTH})
     return ImageScore(values={"clip_score": score, "tokens_dropped": float(dropped)})

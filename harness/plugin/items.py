@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from harness.records import Failure
     from harness.session.suite_session import SuiteSession
 
+LISTED: Final = 12
+"""Lines on what a run lacks that the terminal shows."""
 _REFUSED_BY_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 
 
@@ -177,7 +179,7 @@ class GateItem(_Item):
 
 
 class RecommendationItem(_Item):
-    """Passes when a verdict could be reached; writes the page."""
+    """Passes when a verdict could be reached and lacks nothing that was asked for; writes the page."""
 
     def __init__(self, *, of: SuiteSession, **rest: Any) -> None:
         super().__init__(**rest)
@@ -187,10 +189,14 @@ class RecommendationItem(_Item):
         """Writes page, Markdown and table, also without a pick: then they say why."""
         _refuse_broken(self.of)
         with self.visible(self.of):
-            recommendation = self.of.report().recommendation
+            analysed = self.of.report()
+        recommendation = analysed.recommendation
         plugin_ci.record_recommendation(self, self.of, recommendation)
         if recommendation.pick is None:
             raise SuiteProblemError(recommendation.sentence)
+        if lacking := analysed.lacking:
+            more = [f"and {len(lacking) - LISTED} more, see the page"] if len(lacking) > LISTED else []
+            raise SuiteProblemError("\n".join([f"suite {self.of.suite.name!r} is not complete:", *lacking[:LISTED], *more]))
 
 
 def _refuse_failed(suite: SuiteSession, failures: Sequence[Failure]) -> None:

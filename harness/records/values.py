@@ -36,6 +36,8 @@ class ValueSpec:
     a share or a flag is 0 to 1 without saying so.
     `paired`: taken against the baseline's image of the same prompt, seed and guidance.
     `pooled`: depends on the candidate's other images of the same prompt.
+    `undefined` is the reason that the metric gives where the value does not exist by definition, such as the PSNR of two equal
+    images: an image that lacks the value for this reason lacks nothing that was asked for.
     `display`, `digits` and `symbol` say how a number is written; `shown` names the PLACES where the value appears.
     `origin` says what the value comes from, and `metric` which metric, by its name in the suite; `version` is the metric's, or
     that of the derivation.
@@ -60,6 +62,7 @@ class ValueSpec:
     metric: str = ""
     version: int | str = 1
     paper: str = ""
+    undefined: str = ""
 
     def __post_init__(self) -> None:
         if self.kind in ("share", "flag"):

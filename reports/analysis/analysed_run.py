@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from reports import formatting as words
 from reports.analysis import frames
 from reports.gates import Verdict, judge
 from reports.page.layout import PAGE_NAME
-from reports.read.run import Run
+from reports.read.run import Gap, Run
 from reports.read.run import load_run as read_run
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
@@ -68,10 +69,20 @@ class AnalysedRun(Run):
         not_offered = self.head.get("not_offered", {})
         left_out = [f"candidate {name!r} was not run: {why}" for name, why in not_offered.items()]
         failed = [f"candidate {f.candidate!r} failed at {f.stage!r} ({f.error}: {f.message})" for f in self.failures]
-        skipped = {*not_offered, *(f.candidate for f in self.failures)}
-        gaps = [f"candidate {gap.candidate!r} lacks {gap.value}{f' in {gap.count} cells' if gap.count else ''} ({gap.why})"
-                for gap in self.missing if gap.candidate not in skipped]
+        gaps = self._gaps_beside({*not_offered, *(f.candidate for f in self.failures)})
         return tuple(dict.fromkeys((*left_out, *failed, *gaps, *self.damaged)))
+
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """What is missing of the candidates that ran and did not fail, in a sentence each: images and values."""
+        head = self.head
+        return tuple(self._gaps_beside({*head.get("not_offered", {}), *head.get("not_selected", ()),
+                                        *(f.candidate for f in self.failures)}))
+
+    def _gaps_beside(self, skipped: Collection[str]) -> list[str]:
+        """What is missing and was asked for, but of the candidates in `skipped`."""
+        return [f"candidate {gap.candidate!r} lacks {_lacked(gap)} ({gap.why})" for gap in self.missing
+                if gap.candidate not in skipped and not gap.expected]
 
     def __repr__(self) -> str:
         """The verdict in a line, where a dataclass would print every table."""
@@ -83,6 +94,13 @@ class AnalysedRun(Run):
         from reports.analysis.notebook_view import notebook_view
 
         return notebook_view(self, self.recommendation, self.verdicts, self.unfinished, str(self.page or ""))
+
+
+def _lacked(gap: Gap) -> str:
+    """What a gap is of, in words: "20 images", "clip_score in 20 images", or "seconds_per_image"."""
+    if not gap.count:
+        return gap.value
+    return words.plural(gap.count, "image") if gap.value == "image" else f"{gap.value} in {words.plural(gap.count, 'image')}"
 
 
 def load_run(folder: str | Path) -> AnalysedRun:

@@ -49,12 +49,14 @@ OTHER_TIMING: Final = "taken with other weights or settings; run this candidate 
 @dataclass(frozen=True, kw_only=True)
 class Gap:
     """Something that is not there: `count` images of a candidate lack `value` ("image" when they were never made); 0 for
-    a value that belongs to the candidate as a whole."""
+    a value that belongs to the candidate as a whole. `expected`: nothing that was asked for is lacking, because the value does
+    not exist by definition, a gate decides how many may lack it, or nobody asked for it."""
 
     candidate: str
     value: str
     count: int
     why: str
+    expected: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -245,7 +247,8 @@ def _timed(records: Sequence[Record], kind: type[Timed], weights: Mapping[str, W
 
 def _left_untimed(suite: Suite, looks: Sequence[Look], latency: Mapping[str, Latency]) -> list[Gap]:
     """The candidates that were not timed because they were out of the race by then."""
-    return [Gap(candidate=name, value=value, count=0, why=f"dropped at look {out.look}; only what stays to the end is timed")
+    return [Gap(candidate=name, value=value, count=0, expected=True,
+                why=f"dropped at look {out.look}; only what stays to the end is timed")
             for value in ("seconds_per_image", "peak_bytes") for name, out in exits(suite, looks).items() if name not in latency]
 
 

@@ -133,14 +133,14 @@ def _remade(value: str, stale: Iterable[Shown], samples: Mapping[tuple[str, Cell
     places = {(shown.candidate, _cell(shown)) for shown in stale}
     current = {place: samples[place] for place in places if place in samples}
     counted = Counter(name for (name, _), s in current.items() if (s.key, s.sha256) not in scores)
-    return [Gap(candidate=name, value=value, count=n, why=REMADE) for name, n in sorted(counted.items())]
+    return [Gap(candidate=name, value=value, count=n, why=REMADE, expected=True) for name, n in sorted(counted.items())]
 
 
 def _unrated(table: pd.DataFrame, value: str, gaps: Sequence[Gap]) -> list[Gap]:
     """One gap per candidate with the number of images without the value; those with a reason of their own not counted."""
     counts = {g.candidate: g.count for g in gaps if g.value == value}
     counted = table["candidate"][table[value].isna()].value_counts(sort=False)
-    return [Gap(candidate=str(name), value=value, count=int(n) - counts.get(str(name), 0), why=UNSHOWN)
+    return [Gap(candidate=str(name), value=value, count=int(n) - counts.get(str(name), 0), why=UNSHOWN, expected=True)
             for name, n in counted.items() if int(n) > counts.get(str(name), 0)]
 
 

@@ -22,8 +22,8 @@ from harness.records import (
     Sample,
     ValueSpec,
 )
-from harness.records.values import spec_of, values_from
-from reports.read.current_records import CurrentRecords, Gap, sift
+from harness.records.values import FAILURE_RATE, spec_of, values_from
+from reports.read.current_records import CurrentRecords, Gap, Standing, sift
 from reports.read.field_types import sound_records
 from reports.read.objective import parts_of, with_objective
 from reports.read.promoted_values import Promoted, read_promoted
@@ -128,7 +128,7 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     rated, eyes = with_ratings(folder, _table(suite, standing.samples, standing.measurements), standing.samples)
     images = _with_derived(rated, suite.objective)
     values = {**rows_of(head), **_derived(suite.objective), **eyes.values}
-    missing = (*standing.gaps, *_gaps(images, suite, standing.measurements), *eyes.gaps)
+    missing = (*standing.gaps, *_gaps(images, suite, standing, values), *eyes.gaps)
     damaged = [*damaged, *problems, *eyes.damaged]
     current = {field.name: getattr(standing, field.name) for field in fields(CurrentRecords)}
     return Run(**current, folder=folder, suite=suite, images=images, missing=missing, damaged=tuple(damaged), values=values,
@@ -192,14 +192,23 @@ def _derived(objective: Objective) -> dict[str, ValueSpec]:
             if name != DESIRABILITY or objective.maximise == DESIRABILITY}
 
 
-def _gaps(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measurement]) -> list[Gap]:
-    """Values that a metric said it could not give, and objectives that lack one of theirs."""
-    counted: Counter[tuple[str, str, str]] = Counter()
-    for m in measurements:
-        counted.update((m.candidate, value, why) for value, why in m.missing.items())
+def _gaps(table: pd.DataFrame, suite: Suite, standing: Standing, values: Mapping[str, ValueSpec]) -> list[Gap]:
+    """Values that a metric said it could not give, and objectives that lack one of theirs. Expected are those that do not exist
+    by definition, and those of unusable images where a gate decides how many there may be."""
+    counted_by_gate = standing.defects if any(gate.value == FAILURE_RATE.name for gate in suite.gates) else {}
+    counted: Counter[tuple[str, str, str, bool]] = Counter()
+    expected_of: dict[str, bool] = {}
+    for m in standing.measurements:
+        for value, why in m.missing.items():
+            expected = m.sample in counted_by_gate or why == spec_of(values, value).undefined
+            counted[m.candidate, value, why, expected] += 1
+            expected_of[m.sample] = expected and expected_of.get(m.sample, True)
     for c in suite.candidates:
         rows = table[table["candidate"] == c.name]
-        if unmeasured := int(rows["objective"].isna().sum()):
-            lacking = [n for n in parts_of(suite.objective) if n not in rows.columns or rows[n].isna().any()]
-            counted[c.name, "objective", f"no {', '.join(lacking)}" if lacking else "too large for a score"] += unmeasured
-    return [Gap(candidate=c, value=v, count=n, why=w) for (c, v, w), n in counted.items()]
+        unscored = rows[rows["objective"].isna()]
+        if unscored.empty:
+            continue
+        lacking = [n for n in parts_of(suite.objective) if n not in rows.columns or rows[n].isna().any()]
+        why = f"no {', '.join(lacking)}" if lacking else "too large for a score"
+        counted.update((c.name, "objective", why, expected_of.get(sample, False)) for sample in unscored["sample"])
+    return [Gap(candidate=c, value=v, count=n, why=w, expected=e) for (c, v, w, e), n in counted.items()]

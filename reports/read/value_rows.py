@@ -9,8 +9,10 @@ from harness.records.values import FIELDS, PLACES, RUN_VALUES, ValueSpec
 
 EARLIER: Final[Mapping[str, Mapping[str, Any]]] = {
     "clip_score": {"title": "CLIP score", "low": -100.0, "high": 100.0, "shown": PLACES},
-    "tokens_dropped": {"title": "Tokens dropped", "low": 0.0, "shown": ()},
-    "psnr_db": {"title": "PSNR", "low": 0.0, "paired": True, "symbol": " dB", "shown": ("figure",)},
+    "tokens_dropped": {"title": "Tokens dropped", "low": 0.0, "shown": (),
+                       "undefined": "the tokenizer does not tell how long a text is"},
+    "psnr_db": {"title": "PSNR", "low": 0.0, "paired": True, "symbol": " dB", "shown": ("figure",),
+                "undefined": "identical to the reference: PSNR has no finite value"},
     "exact_match": {"title": "Exact matches", "kind": "flag", "paired": True, "display": "percent", "shown": ()},
     "ssim": {"title": "SSIM", "kind": "share", "paired": True, "shown": ()},
     "palette_drift": {"title": "Palette drift", "low": 0.0, "paired": True, "symbol": " dE00", "shown": ("caption",)},
@@ -20,7 +22,8 @@ EARLIER: Final[Mapping[str, Mapping[str, Any]]] = {
     "clipped_share": {"title": "Clipped pixels", "kind": "share", "display": "percent",
                       "shown": PLACES},
     "saturation": {"title": "Saturation", "kind": "share", "digits": 3, "shown": ("column", "figure", "caption")},
-    "edge_jaggedness": {"title": "Edge jaggedness", "kind": "share", "shown": ()},
+    "edge_jaggedness": {"title": "Edge jaggedness", "kind": "share", "shown": (),
+                        "undefined": "no pixel has a gradient of 10 levels or more"},
     "luma_sd": {"title": "Contrast (SD of luma)", "low": 0.0, "high": 127.5, "shown": ()},
     "style_certainty": {"title": "Certainty of the look", "kind": "share", "shown": ()},
 }
@@ -29,7 +32,7 @@ is history: a new metric needs no line here, because its rows are in run.json as
 FIELD_TYPES: Final[Mapping[str, Any]] = {
     "metric": str, "unit": str, "better": str, "definition": str, "version": int | str, "title": str, "kind": str,
     "low": float | int | None, "high": float | int | None, "paired": bool, "pooled": bool, "display": str, "digits": int,
-    "symbol": str, "shown": list, "origin": str, "paper": str}
+    "symbol": str, "shown": list, "origin": str, "paper": str, "undefined": str}
 
 
 def rows_of(head: Mapping[str, Any]) -> dict[str, ValueSpec]:
