@@ -44,6 +44,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         command = commands.add_parser(name, help=help_line, description=help_line, allow_abbrev=False)
         if name == asked:
             import_module(module).add_arguments(command)
+    if not words:
+        parser.print_help()
+        return 2
     given = parser.parse_args(words)
     code: int = import_module(COMMANDS[given.command][0]).run(given)
     return code

@@ -20,6 +20,11 @@ def test_an_unknown_subcommand_ends_with_two() -> None:
     assert end.value.code == 2
 
 
+def test_the_bare_command_lists_its_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    assert all(name in capsys.readouterr().out for name in COMMANDS)
+
+
 @pytest.mark.parametrize("words", [["merge", "--part", "unet", "-o", "x.safetensors"], ["promote", "a", "--ru", "runs/x"],
                                    ["adapter", "resize", "a", "--mode", "m"], ["trend", "runs/x", "--out", "t.html"]])
 def test_an_option_is_not_guessed_from_its_beginning(words: list[str]) -> None:

@@ -18,6 +18,7 @@ from harness.materialise.file_layout import FilePlan, place
 from harness.materialise.library import Library
 from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.saving import Saved, save
+from harness.merge import MERGE_METHODS
 from harness.weights import open_model, single_file_layout
 from harness.weights.ema import flat_name
 from tests.weights.tiny_families import State, made, states, write_folder
@@ -99,6 +100,21 @@ def merge(**changes: object) -> Merge:
     """The weighted sum of a.safetensors and b.safetensors at 0.3, with changes."""
     values: dict[str, object] = {"a": "a.safetensors", "b": "b.safetensors", "alpha": 0.3}
     return Merge(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def numbers(name: str) -> dict[str, object]:
+    """What a merge by this method takes: its alpha and beta, and as many more models as it needs."""
+    row = MERGE_METHODS[name]
+    third = {"c": "c.safetensors"} if row.base or (row.models == 3 and not row.many) else {}
+    more = {"more": ("d.safetensors",)} if row.many else {}
+    return {"method": name, "alpha": 0.3 if row.alpha_range else None, "beta": 0.4 if row.beta_range else None, **third, **more}
+
+
+def write_four(root: Path) -> Path:
+    """a, b, c and d.safetensors in bf16, each of its own."""
+    for seed, name in enumerate("abcd"):
+        write(root / f"{name}.safetensors", parent(seed, torch.bfloat16))
+    return root
 
 
 def planned(root: Path, model: Model) -> FilePlan:

@@ -10,26 +10,16 @@ from safetensors.torch import load_file, save_file
 from harness import Merge
 from harness.materialise.algebra_checks import Identity, check_identities
 from harness.merge import MERGE_METHODS
-from tests.materialise.models import CONV_IN, merge, parent, planned, saved, two, write
+from tests.materialise.models import CONV_IN, merge, numbers, parent, planned, saved, two, write, write_four
 
 
 def check(root: Path, recipe: Merge, saved_as: Path | None = None) -> dict[str, Identity]:
     return {result.name: result for result in check_identities(planned(root, recipe), saved_as)}
 
 
-def numbers(name: str) -> dict[str, object]:
-    row = MERGE_METHODS[name]
-    third = {"c": "c.safetensors"} if row.base or (row.models == 3 and not row.many) else {}
-    more = {"more": ("d.safetensors",)} if row.many else {}
-    return {"method": name, "alpha": 0.3 if row.alpha_range else None, "beta": 0.4 if row.beta_range else None, **third, **more}
-
-
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("four")
-    for seed, name in enumerate("abcd"):
-        write(root / f"{name}.safetensors", parent(seed, torch.bfloat16))
-    return root
+    return write_four(tmp_path_factory.mktemp("four"))
 
 
 # Of every way to compute one: by element, by tensor, with singular values, after a survey, drawn, of many models with and without

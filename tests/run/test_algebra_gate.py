@@ -13,26 +13,16 @@ from harness.materialise.library import Library
 from harness.merge import MERGE_METHODS
 from harness.records import Coverage
 from harness.run.algebra_gate import BROKEN, HELD, IDENTITIES, KEYS, LARGEST, LARGEST_WHOLE, chosen, identities_of
-from tests.materialise.models import merge, parent, two, write
+from tests.materialise.models import merge, numbers, parent, two, write, write_four
 
 
 def rows(root: Path, model: Model) -> dict[str, Coverage]:
     return {row.component: row for row in identities_of(Candidate(name="c", model=model), Library(root))}
 
 
-def numbers(name: str) -> dict[str, object]:
-    row = MERGE_METHODS[name]
-    third = {"c": "c.safetensors"} if row.base or (row.models == 3 and not row.many) else {}
-    more = {"more": ("d.safetensors",)} if row.many else {}
-    return {"method": name, "alpha": 0.3 if row.alpha_range else None, "beta": 0.4 if row.beta_range else None, **third, **more}
-
-
 @pytest.fixture(scope="module")
 def four(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("four")
-    for seed, name in enumerate("abcd"):
-        write(root / f"{name}.safetensors", parent(seed, torch.bfloat16))
-    return root
+    return write_four(tmp_path_factory.mktemp("four"))
 
 
 @pytest.mark.parametrize("name", MERGE_METHODS)
