@@ -22,7 +22,8 @@ def test_an_unknown_subcommand_ends_with_two() -> None:
 
 def test_the_bare_command_lists_its_subcommands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert all(name in capsys.readouterr().out for name in COMMANDS)
+    text = capsys.readouterr().out
+    assert all(name in text for name in COMMANDS)
 
 
 @pytest.mark.parametrize("words", [["merge", "--part", "unet", "-o", "x.safetensors"], ["promote", "a", "--ru", "runs/x"],
