@@ -73,6 +73,11 @@ class Trend:
         """What is known of a value: by the latest run that has it, else by its name alone."""
         return row_of(self.rows, value)
 
+    @property
+    def headlines(self) -> tuple[ValueSpec, ...]:
+        """The rows of the values in the table of points: those that its runs show as headlines, costs last."""
+        return tuple(row for value in self.values if "headline" in (row := self.row(value)).shown)
+
     def changed(self, at: int, value: str = "", since: int | None = None) -> list[str]:
         """What breaks a line between a point and the one before (or `since`): "sampling", "prompts", and of a value its "metric";
         a word with "not on record" where one of the two does not say. Of a cost, what of machine and sampling is not the same."""

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from harness.records import ValueSpec
+from harness.records.values import OBJECTIVE
 from reports import formatting as words
 from reports.figures import theme as style
 from reports.page.offline import csv_text, offline_page
@@ -24,6 +25,7 @@ UNITS: Final = {"bytes": (2**30, ", GiB"), "seconds": (1, ", s")}
 """By how a value is written: what it is divided by in the figure, and its unit in the panel's title."""
 MOST_TICKS: Final = 7
 NO_COMMIT: Final = "no commit"
+NOT_MEASURED: Final = "not measured"
 
 
 def terminal(of: Trend) -> RenderableType:
@@ -37,21 +39,22 @@ def terminal(of: Trend) -> RenderableType:
     for head in ("date", "commit", "pick", "objective [95 %]", "changed since before"):
         table.add_column(head, overflow="fold")
     for row in rows(of):
-        table.add_row(*(Text(row[k]) for k in ("date", "commit", "pick", "objective", "changed")))
+        table.add_row(*map(Text, (row["date"], row["commit"], row["pick"], row["figures"].get(OBJECTIVE.name, NOT_MEASURED),
+                                  row["changed"])))
     return table
 
 
-def rows(of: Trend) -> list[dict[str, str]]:
-    """A line of ready-made text for each point, oldest first."""
+def rows(of: Trend) -> list[dict[str, Any]]:
+    """A line of ready-made text for each point, oldest first; under "figures" the headline values by name."""
     table = []
     for at, p in enumerate(of.points):
         series = PICK if p.kind == "run" else PROMOTED
         scale = p.at.get(series)
-        told = {v: _said(p, series, of.row(v)) for v in ("objective", "clip_score", "seconds_per_image", "peak_bytes")}
+        figures = {spec.name: _said(p, series, spec) for spec in of.headlines}
         table.append({"date": _day(p), "commit": _commit(p), "source": words.visible(p.source), "kind": p.kind,
                       "device": words.visible(p.device), "sentence": words.visible(p.sentence),
                       "pick": f"{words.visible(p.who.get(series, 'none'))}{'' if scale is None else f' at CFG {scale:g}'}",
-                      "changed": "; ".join(_changes(of, at)) or "–", **told})
+                      "changed": "; ".join(_changes(of, at)) or "–", "figures": figures})
     return table
 
 
@@ -74,7 +77,8 @@ def page(of: Trend) -> str:
     span = _day(first) if len(of.points) == 1 else f"{_day(first)} to {_day(last)}"
     return offline_page(
         "trend.html.j2", {} if figure is None else {"trend": figure}, suite=words.visible(of.suite), span=span,
-        rows=rows(of)[::-1], count=words.plural(len(of.points), "point"),
+        rows=rows(of)[::-1], headlines=[words.visible(spec.title) for spec in of.headlines],
+        count=words.plural(len(of.points), "point"),
         guidance="" if of.guidance is None else f"CFG {of.guidance:g}",
         latest=next((words.visible(p.sentence) for p in reversed(of.points) if p.kind == "run"), words.visible(last.sentence)))
 
@@ -170,7 +174,7 @@ def _changes(of: Trend, at: int) -> list[str]:
 def _said(p: Point, series: str, value: ValueSpec) -> str:
     e = p.estimates.get((series, value.name))
     if e is None or e.mean is None:
-        return "not measured"
+        return NOT_MEASURED
     return f"{words.number(e.mean, value)}{f' {words.interval(e.low, e.high, value)}' if e.low is not None else ''}"
 
 
