@@ -1,6 +1,6 @@
-"""ADAPTER_FORMATS: adapter file to exact changes per module, and what of them live layers take onto live layers.
+"""ADAPTER_FORMATS: reads adapter files into exact changes per module, and attaches those that live layers support.
 
-`kinds` has the arithmetic, `algebra` combines, `writing` writes."""
+`kinds` has the arithmetic, `algebra` combines adapters, `writing` writes files."""
 
 from harness.adapters.attach import activate, attach, detach, live_plan, set_weight
 from harness.adapters.change import Change, Reading, Shapes

@@ -1,5 +1,5 @@
-"""The content of an adapter file without trust: names, dtypes and shapes from a .safetensors header, numbers only when asked
-for. Recognising an adapter needs no more than the header, so nothing here imports torch before numbers are asked for.
+"""Reads untrusted adapter files: names, dtypes and shapes from a .safetensors header, values only on request. Recognising
+an adapter needs the header alone, so torch is imported only when values are read.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ DTYPE_BYTES: Final = {"BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "
 _SCALARS: Final = {"F16": "<e", "F32": "<f", "F64": "<d", "I8": "<b", "U8": "<B", "I16": "<h", "U16": "<H", "I32": "<i",
                    "U32": "<I", "I64": "<q", "U64": "<Q", "BOOL": "<?"}
 _HEADER_LIMIT: Final = 100_000_000
-"""What the safetensors library accepts; more is an attack or no header."""
+"""The safetensors library's limit; a larger header is an attack or not a header."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A tensor's dtype, in the words of safetensors, and shape."""
+    """A tensor's dtype, as safetensors spells it, and shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -35,10 +35,10 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """A file's tensors by name and what stands beside them.
+    """A file's tensors by name, and its other content.
 
-    `number` gives the value of a tensor of one element, `load` all tensors. `extras` are a pickle's strings and numbers;
-    `config` is a PEFT folder's adapter_config.json. `bare` says a pickle that is one tensor or a list without names.
+    `number` returns the value of a tensor of one element, `load` all tensors. `extras` are a pickle's strings and numbers;
+    `config` is a PEFT folder's adapter_config.json. `bare` marks a pickle that is a single tensor or a list without names.
     """
 
     name: str
@@ -52,13 +52,13 @@ class Stored:
 
 
 def shown(key: str) -> str:
-    """A name from a file for an error text: quoted, control characters escaped, not longer than a line."""
+    """A name from a file for an error text: quoted, with control characters escaped, cut to the length of a line."""
     text = ascii(key) if not key.isprintable() else repr(key)
     return text if len(text) <= 160 else text[:150] + "...'"
 
 
 def open_safetensors(path: Path) -> Stored:
-    """A .safetensors file by its header. AdapterError for one that is cut off or makes no sense."""
+    """Opens a .safetensors file by its header. Raises AdapterError for a truncated or invalid one."""
     with path.open("rb") as raw:
         head = raw.read(64)
         if kind := impostor(head):
@@ -85,11 +85,12 @@ def _load(path: Path) -> dict[str, Tensor]:
         with safe_open(path, framework="pt", device="cpu") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, AttributeError, TypeError, ValueError) as error:
-        raise AdapterError(f"{path}: not a whole .safetensors file ({short(error)}); download it again") from None
+        raise AdapterError(f"{path}: not a complete .safetensors file ({short(error)}); download it again") from None
 
 
 def _parse_header(path: Path, text: bytes, data: int) -> tuple[dict[str, str], dict[str, Entry], dict[str, int]]:
-    """Header strings, tensors, and where each one's bytes begin; nothing may overlap, be left over or lie outside."""
+    """Header strings, tensors, and the position of each one's first byte. Raises AdapterError unless the data is contiguous
+    and fills the file exactly."""
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
@@ -98,7 +99,7 @@ def _parse_header(path: Path, text: bytes, data: int) -> tuple[dict[str, str], d
         raise AdapterError(f"{path}: its header is a {type(header).__name__}, expected an object; download it again")
     metadata = header.pop("__metadata__", None) or {}
     if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise AdapterError(f"{path}: __metadata__ of its header is not text by name; save the file again")
+        raise AdapterError(f"{path}: __metadata__ of its header does not map names to text; save the file again")
     entries: dict[str, Entry] = {}
     spans: dict[str, int] = {}
     ends = []
@@ -109,22 +110,22 @@ def _parse_header(path: Path, text: bytes, data: int) -> tuple[dict[str, str], d
     position = 0
     for begin, end in sorted(ends):
         if begin != position:
-            raise AdapterError(f"{path}: its tensors do not follow one another in the file; download it again")
+            raise AdapterError(f"{path}: its tensors are not contiguous; download it again")
         position = end
     if position != data:
-        raise AdapterError(f"{path}: its header names {position} bytes of tensors, the file has {data}; download it again")
+        raise AdapterError(f"{path}: its header declares {position} bytes of tensors, the file has {data}; download it again")
     return metadata, entries, spans
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) != len(pairs):
-        raise ValueError("a name stands twice in it")
+        raise ValueError("a name occurs twice")
     return entries
 
 
 def _parse_entry(path: Path, key: str, value: object) -> tuple[Entry, int, int]:
-    wrong = AdapterError(f"{path}: the header's entry of {shown(key)} makes no sense; expected dtype, shape and data_offsets "
+    wrong = AdapterError(f"{path}: the header entry of {shown(key)} is invalid; expected dtype, shape and data_offsets "
                          "that fit together. Download the file again.")
     if not isinstance(value, dict):
         raise wrong
@@ -159,12 +160,12 @@ def _scalar(path: Path, key: str, entry: Entry, position: int) -> float:
 
 
 def short(error: Exception) -> str:
-    """An error of a library on one line, at most 200 characters."""
+    """A library's error text on one line, at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
 def impostor(head: bytes) -> str:
-    """What a file is whose first bytes are not those of a safetensors file, and what to do; empty when they are."""
+    """What a file without a safetensors header is, from its first bytes, and what to do; empty for a safetensors file."""
     text = head.lstrip().lower()
     if not head:
         return "an empty file; download it again"
@@ -175,5 +176,5 @@ def impostor(head: bytes) -> str:
     if head[8:9] == b"{":
         return ""
     if head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        return "a pickle with the name of a safetensors file, which can run code on loading; convert it first"
-    return "no .safetensors file (it has no header); download it again"
+        return "a pickle with the extension of a safetensors file, which can run code on loading; convert it first"
+    return "not a .safetensors file (it has no header); download it again"

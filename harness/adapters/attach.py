@@ -1,7 +1,6 @@
-"""Putting a plan onto live modules at run time, through PEFT's layers, and changing its weight there without
-reloading.
+"""Attaches a plan to live modules through PEFT's layers, and changes its strength without reloading.
 
-The harness attaches a candidate's adapters once, walks an adapter sweep by `set_weight` and switches styles by `activate`.
+A candidate's adapters are attached once; a sweep then uses `set_weight`, a style switch `activate`.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ if TYPE_CHECKING:
     import torch
 
 _EMBEDDINGS: Final = frozenset({"token_embedding", "position_embedding", "embed_tokens", "shared", "relative_attention_bias"})
-"""Last names of the text encoders' tables of rows: matrices by their shape, but looked up in, not multiplied with."""
+"""Last names of embedding tables in text encoders: matrices by shape, but not layers that multiply."""
 
 
 def live_plan(reading: Reading, shapes: Shapes) -> AdapterPlan:
-    """What live layers can take: plain low-rank factors, without a bias, of linear layers and convolutions. All else is for
-    the weights themselves."""
+    """The part of a reading that live layers support: plain low-rank factors, without a bias, of linear layers and
+    convolutions. All other changes must be fused into the weights."""
     factors = {}
     for (component, path), change in reading.changes.items():
         found = additive_factors(change, shapes[component][path])
@@ -35,18 +34,18 @@ def live_plan(reading: Reading, shapes: Shapes) -> AdapterPlan:
 
 def attach(plan: AdapterPlan, modules: Mapping[str, torch.nn.Module], name: str,
            weight: float | Mapping[tuple[str, str], float]) -> None:
-    """Makes every planned layer compute W x + weight * scale * up (down x), on top of adapters it already has.
+    """Makes every planned layer compute W x + weight * scale * up (down x), in addition to adapters attached before.
 
-    PEFT's layers are built one by one, each with its own rank and scale: a LoraConfig for a whole model selects ranks
-    and alphas by patterns, and one that does not match falls back to a common value in silence.
+    PEFT's layers are built one by one, each with its own rank and scale, because a LoraConfig for a whole model selects
+    ranks and alphas by patterns and silently falls back to a common value if none matches.
     """
     if not name or "." in name:
         raise AdapterError(f"adapter name {name!r}: expected a name without dots")
     for module in modules.values():
         if any(name in layer.lora_A for _, layer in _wrapped(module)):
-            raise AdapterError(f"adapter name {name!r} is attached already; detach it or take another name")
+            raise AdapterError(f"adapter name {name!r} is attached already; detach it or use another name")
     if absent := {component for component, _ in plan.factors} - set(modules):
-        raise AdapterError(f"{plan.source} changes {', '.join(sorted(absent))}, which was not given")
+        raise AdapterError(f"{plan.source} changes {', '.join(sorted(absent))}, but no such module was given")
     for (component, path), factors in plan.factors.items():
         _refuse_misfit(plan.source, modules[component], path, factors)
     for (component, path), factors in plan.factors.items():
@@ -55,9 +54,9 @@ def attach(plan: AdapterPlan, modules: Mapping[str, torch.nn.Module], name: str,
 
 
 def set_weight(modules: Mapping[str, torch.nn.Module], name: str, weight: float | Mapping[tuple[str, str], float]) -> None:
-    """Sets the strength of an attached adapter in place; 1.0 is what its trainer meant, 0 computes the bare model.
+    """Sets the strength of an attached adapter in place; 1.0 is the trained strength, 0 gives the model without it.
 
-    A mapping gives a strength of its own to each layer, by component and module path; it must name every layer.
+    A mapping gives a strength for each layer by component and module path; it must name every layer.
     """
     attached = False
     for component, module in modules.items():
@@ -71,22 +70,22 @@ def set_weight(modules: Mapping[str, torch.nn.Module], name: str, weight: float 
 
 
 def activate(modules: Mapping[str, torch.nn.Module], names: Sequence[str]) -> None:
-    """Lets exactly these of the attached adapters work, added up in this order; the others stay on their layers and cost
-    nothing but memory. This is how to go from one style to another without attaching anything again."""
+    """Makes exactly these attached adapters active, summed in this order; the others stay attached and cost only memory.
+    Switches styles without attaching anything again."""
     for module in modules.values():
         for _, layer in _wrapped(module):
             layer.set_adapter([name for name in names if name in layer.lora_A], inference_mode=True)
 
 
 def detach(modules: Mapping[str, torch.nn.Module], name: str) -> None:
-    """Takes the adapter off; layers without another one are the original objects again, bit for bit."""
+    """Removes the adapter; layers without another adapter are the original objects again, bit for bit."""
     attached = False
     for module in modules.values():
         for path, layer in list(_wrapped(module)):
             if name not in layer.lora_A:
                 continue
             attached = True
-            # PEFT warns when an adapter at work is deleted, and sets another one to work.
+            # PEFT warns if an active adapter is deleted, and activates another one.
             layer.set_adapter([other for other in layer.active_adapters if other != name], inference_mode=True)
             layer.delete_adapter(name)
             if not layer.lora_A:
@@ -96,7 +95,8 @@ def detach(modules: Mapping[str, torch.nn.Module], name: str) -> None:
 
 
 def _refuse_misfit(source: str, module: torch.nn.Module, path: str, factors: Factors) -> None:
-    """AdapterError for a layer that PEFT's do not compute: copying the factors in could broadcast them without a word."""
+    """Raises AdapterError for a layer that PEFT's layers cannot wrap, and for factors of the wrong shape, which copying
+    could silently broadcast."""
     from torch import nn
 
     try:
@@ -120,7 +120,7 @@ def _attach_one(module: torch.nn.Module, path: str, name: str, factors: Factors)
     from peft.tuners.lora.layer import Conv2d, Linear, LoraLayer
 
     config = LoraConfig(r=factors.rank, init_lora_weights=False, inference_mode=True)
-    # PEFT divides alpha by the rank; with scale * rank for alpha the quotient is the scale, also where it is no alpha / rank.
+    # PEFT divides alpha by the rank, so alpha = scale * rank gives exactly the scale.
     settings: dict[str, Any] = {"config": config, "r": factors.rank, "lora_alpha": factors.scale * factors.rank}
     layer: Any = module.get_submodule(path)
     if isinstance(layer, LoraLayer):

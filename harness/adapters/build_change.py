@@ -1,5 +1,4 @@
-"""The tensors of one module of a file as one canonical change, checked against the weight it is for. What a kind's shapes must
-be, `kinds/` knows."""
+"""Builds the canonical change of one module from a file's tensors, and checks it against the weight it is for."""
 
 from __future__ import annotations
 
@@ -19,19 +18,19 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _BESIDE: Final = {"full": ("diff_b",)}
-"""Roles of a kind that also stand beside other kinds: the change of a layer's bias."""
+"""Roles of a kind that other kinds may have too: the change of a layer's bias."""
 _NUMBERS: Final = frozenset({"alpha", "on_input"})
-ASSUMED: Final = "modules without an alpha tensor count as alpha = rank"
-BAKED: Final = "no strength in the header: the factors are taken as they are"
+ASSUMED: Final = "modules without an alpha tensor are read with alpha = rank"
+BAKED: Final = "no strength in the header: the factors are used unscaled"
 
 
 class UnusableError(ValueError):
-    """The layer cannot take such a change at all; the text says why."""
+    """A change that its layer does not support; the message says why."""
 
 
 @dataclass(kw_only=True)
 class Group:
-    """The tensors of one module of a file: keys and values by role, and the kinds that the keys' endings say."""
+    """The tensors of one module of a file: keys and values by role, and the kinds that the keys' endings indicate."""
 
     component: str
     module: str
@@ -42,16 +41,17 @@ class Group:
     consumed: frozenset[str] = _NUMBERS
 
     def add(self, key: str, part: Key, value: Tensor) -> None:
-        """Takes in a tensor; `kinds` keeps a key for each kind, for errors, and not those that go with any kind."""
+        """Adds a tensor. `kinds` keeps one key per kind for error messages; roles that fit any kind are not in it."""
         self.keys[part.role], self.values[part.role] = key, value
         if part.kind and part.role not in _BESIDE.get(part.kind, ()):
             self.kinds[part.kind] = key
 
 
 def build(stored: Stored, where: str, group: Group) -> tuple[Change, list[str]]:
-    """The change of a module in the file's layout, and notes. `where` its strength stands is a Format's word.
+    """The change of a module in the file's layout, and notes. `where` is the place of its strength (`Format.strength`).
 
-    AdapterError names the file and a key; UnusableError says that this layer takes no such change.
+    Raises AdapterError, naming the file and a key, for invalid tensors, and UnusableError if this layer does not support
+    such a change.
     """
     kind = _kind(stored, group)
     first = next(iter(group.keys.values()))
@@ -62,13 +62,13 @@ def build(stored: Stored, where: str, group: Group) -> tuple[Change, list[str]]:
     tensors = {role: value for role, value in group.values.items() if role not in ("alpha", "magnitude", "magnitude_rows")}
     if kind == "glora":
         if "mid" in tensors:
-            raise UnusableError(f"{group.module}: GLoRA with a core (bm) has no formula that its trainers agree on")
+            raise UnusableError(f"{group.module}: GLoRA with a core (bm) has no formula that its tools agree on")
         tensors = _new_glora(tensors)
     change = Change(component=group.component, path=group.module, kind=kind, tensors=tensors,
                     magnitude=_magnitude(stored, group))
     try:
         _complete(stored, group, kind)
-        # The strength needs a rank, and a rank whole tensors.
+        # The strength needs a rank, and the rank needs complete tensors.
         check_change(change, shape)
         change, notes = _with_strength(stored, where, group, change)
     except AdapterError as error:
@@ -77,7 +77,7 @@ def build(stored: Stored, where: str, group: Group) -> tuple[Change, list[str]]:
 
 
 def _kind(stored: Stored, group: Group) -> str:
-    """The kind of a module's tensors; two kinds on one module are an error, as is an alpha alone."""
+    """The kind of a module's tensors. Raises AdapterError for two kinds on one module, and for an alpha alone."""
     kinds = dict(group.kinds)
     if not kinds and "diff_b" in group.keys:
         return "full"
@@ -96,22 +96,23 @@ def _kind(stored: Stored, group: Group) -> str:
 
 
 def _complete(stored: Stored, group: Group, kind: str) -> None:
-    """The usual loss, half a pair, in the words that say which half."""
+    """Raises AdapterError for half a pair, the most common damage, naming the missing half."""
     for role in ("down", "up") if kind == "lora" else ():
         if role not in group.keys:
-            raise AdapterError(f"{stored.name}: no {role} factor to go with it; the file is incomplete")
+            raise AdapterError(f"{stored.name}: its {role} factor is missing; the file is incomplete")
 
 
 def _magnitude(stored: Stored, group: Group) -> Tensor | None:
     if "magnitude" in group.values and "magnitude_rows" in group.values:
         raise AdapterError(f"{stored.name}: {shown(group.keys['magnitude'])} and {shown(group.keys['magnitude_rows'])} are both "
                            "the magnitude of a module")
-    # PEFT's is by output even where it is written (1, out, 1, 1), which would read as by input.
+    # PEFT's magnitude is by output even in the form (1, out, 1, 1), which would otherwise mean by input.
     return group.values["magnitude_rows"].reshape(-1) if "magnitude_rows" in group.values else group.values.get("magnitude")
 
 
 def _new_glora(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Today's roles: early LyCORIS saved (a1, a2) and (b1, b2) with the narrow matrix first. Shapes tell, where they can."""
+    """The tensors under today's roles: early LyCORIS saved (a1, a2) and (b1, b2) with the narrow matrix first. Shapes
+    decide if they can."""
     if not {"a1", "a2", "b1", "b2"} <= set(tensors) or any(tensor.ndim < 2 for tensor in tensors.values()):
         return tensors
     narrow = tensors["a1"].shape[0] < tensors["a1"].shape[1] and tensors["b1"].shape[0] < tensors["b1"].shape[1]
@@ -122,7 +123,7 @@ def _new_glora(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def _with_strength(stored: Stored, where: str, group: Group, change: Change) -> tuple[Change, list[str]]:
     alpha = _alpha(stored, group, change)
     if change.kind in ("oft", "boft"):
-        # kohya clamps to 0, that is to no change, what LyCORIS does not clamp.
+        # With alpha 0, kohya clamps to 0 (no change); LyCORIS does not clamp.
         silent = alpha == 0 and group.keys["oft_blocks"].startswith("oft_unet_")
         return replace(change, alpha=alpha, scale=0.0 if silent else 1.0), []
     scale, rank = scale_of(change.kind, change.tensors, alpha)
@@ -131,14 +132,14 @@ def _with_strength(stored: Stored, where: str, group: Group, change: Change) -> 
         return replace(change, scale=1.0, alpha=alpha), []
     config = settings(stored, group.component) if where == "header" else {}
     if flag(stored, config, "use_dora") and change.magnitude is None:
-        raise AdapterError(f"{stored.name}: its settings say use_dora, but there is no magnitude (DoRA's) beside it; the file is "
+        raise AdapterError(f"{stored.name}: its settings say use_dora, but its DoRA magnitude is missing; the file is "
                            "incomplete")
     if alpha is None and config:
         whole_lokr = change.kind == "lokr" and not rank
         alpha, scale, note = strength(stored, config, group.module, rank)
         notes = [note] if note else []
         if whole_lokr and scale != 1:
-            notes.append("PEFT scales a LoKr of two whole halves by alpha / r, LyCORIS does not; this is PEFT's file: scaled")
+            notes.append("PEFT scales a LoKr of two full factors by alpha / r, LyCORIS does not; this PEFT file is scaled")
         return replace(change, scale=scale, alpha=alpha, rank=rank), notes
     if alpha is None:
         assumed = {"alpha": [ASSUMED], "header": [BAKED]}.get(where, [])
@@ -146,7 +147,7 @@ def _with_strength(stored: Stored, where: str, group: Group, change: Change) -> 
     parts = _split_parts(stored, group, change, alpha, rank) if where == "alpha" else 1
     if parts == 1:
         return replace(change, scale=scale, alpha=alpha, rank=rank), []
-    # Multiplied in, so that what is written from it has alpha = rank and nobody can take it for the alpha of a part again.
+    # Multiplied in, so that files written from it have alpha = rank, which cannot be mistaken for the alpha of one part.
     tensors = {**change.tensors, "up": change.tensors["up"].float() * (scale * parts)}
     return replace(change, tensors=tensors, rank=rank), [
         f"{parts} layers trained separately share a module with the alpha of one of them: scale is alpha / (rank / {parts}), "
@@ -158,23 +159,24 @@ def _alpha(stored: Stored, group: Group, change: Change) -> float | None:
         return None
     tensor = group.values["alpha"]
     if tensor.numel() != 1:
-        raise AdapterError(f"{stored.name}: {shown(group.keys['alpha'])} of shape {tuple(tensor.shape)} is no alpha; expected "
-                           "one number")
+        raise AdapterError(f"{stored.name}: {shown(group.keys['alpha'])} of shape {tuple(tensor.shape)} is not an alpha; "
+                           "expected one number")
     alpha = float(tensor)
     if math.isfinite(alpha):
         return alpha
     if change.kind == "lokr" and {"w1", "w2"} <= set(change.tensors):
-        # Whole halves have no rank; LyCORIS writes 1e10 for their alpha, which float16 cannot hold.
+        # Full factors have no rank; LyCORIS writes 1e10 for their alpha, which overflows float16.
         return None
     raise AdapterError(f"{stored.name}: {shown(group.keys['alpha'])} is {alpha}, expected a finite number")
 
 
 def _split_parts(stored: Stored, group: Group, change: Change, alpha: float, rank: int) -> int:
-    """How many layers' factors stand side by side in a fused module whose alpha is that of one layer; 1 for others.
+    """The number of layers whose factors are joined in a fused module whose alpha is that of one layer; 1 for other
+    modules.
 
     kohya's split_qkv writes block-diagonal factors of rank n r with the alpha for r (kohya-ss/sd-scripts#2204). Its own
-    converter from AI-Toolkit writes such factors with alpha = n r, for all of it: there alpha is the rank, and counts so.
-    Sweetspot's own files always say the alpha of the whole. Text encoders are not trained so.
+    converter from AI-Toolkit writes such factors with alpha = n r, the alpha of the whole. Sweetspot's own files always
+    have the alpha of the whole. Text encoders are not trained this way.
     """
     if group.component.startswith("text_encoder"):
         return 1

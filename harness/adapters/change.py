@@ -1,5 +1,4 @@
-"""The canonical form of an adapter: what it changes in each module, whatever file it came from. Readers of files make
-these; the arithmetic in `kinds/`, attaching, fusing, combining and writing take them.
+"""The canonical form of an adapter: its change of each module, independent of the file format.
 """
 
 from __future__ import annotations
@@ -12,18 +11,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Shapes: TypeAlias = Mapping[str, Mapping[str, tuple[int, ...]]]
-"""What readers must know of a model: {component: {module path: shape of its weight}}, made from live modules or from
-the names in a model file; paths are diffusers' ("down_blocks.0.attentions.0.proj_in"), or, for transformers in their
-own layout, the file's ("double_blocks.0.img_attn.qkv")."""
+"""A model's weights: {component: {module path: shape}}, from live modules or a model file. Paths are diffusers'
+("down_blocks.0.attentions.0.proj_in") or, for transformers in their original layout, the file's
+("double_blocks.0.img_attn.qkv")."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """What an adapter does to one module.
+    """An adapter's change of one module.
 
-    `kind` names a row of KINDS, which says what `tensors` it has by role; they are as stored, in the file's shapes. `scale`
-    is what the trainer meant: alpha / rank where the kind has them, 1 where it has not. `magnitude` is DoRA's, of shape
-    (out,), (out, 1, ...) or (1, in, ...), None without. `alpha` is kept for writing it again, None where the file had none.
+    `kind` names a row of KINDS, which defines the roles in `tensors`; the tensors are as stored, in the file's shapes.
+    `scale` is the trained strength: alpha / rank if the kind has a rank, otherwise 1. `magnitude` is DoRA's, of shape
+    (out,), (out, 1, ...) or (1, in, ...), or None. `alpha` is the file's, or None; writing needs it.
     """
 
     component: str
@@ -38,7 +37,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """A textual inversion: `vectors` (n, width) that stand for `token` in a text encoder."""
+    """A textual inversion: `vectors` (n, width) that replace `token` in a text encoder."""
 
     component: str
     token: str
@@ -49,9 +48,9 @@ class Embedding:
 class Reading:
     """An adapter file read against a model. `changes` by (component, module path).
 
-    `keys` maps component to status (see STATUSES) to the file's keys: together they are all of its tensors. `reasons` says
-    of a refused key why. `facts` are what is worth knowing of the file, by name in words: "training tool", "base", "ranks",
-    "alphas", "modules"; `warnings` are what is odd, such as header text that contradicts the shapes.
+    `keys` maps component to status (see STATUSES) to the file's keys; together they are all of its tensors. `reasons` has
+    the reason for each refused key. `facts` describe the file, by name in words: "training tool", "base", "ranks",
+    "alphas", "modules"; `warnings` name oddities, such as header text that contradicts the shapes.
     """
 
     source: str
@@ -66,6 +65,6 @@ class Reading:
 
 
 def on_input(change: Change) -> bool:
-    """Whether an (IA)^3 change scales the input of its layer, not the output."""
+    """Whether an (IA)^3 change scales the input of its layer instead of the output."""
     flag = change.tensors.get("on_input")
     return flag is not None and bool(flag.reshape(-1)[0] != 0)

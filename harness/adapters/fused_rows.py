@@ -1,5 +1,5 @@
-"""Rows of a change: the part of it that a layer of its own needs, and several parts as one change of a fused weight. Either is
-exact, or refused with a reason."""
+"""Splits a change by rows for single layers, and joins changes of single layers into one of a fused weight. Both are exact,
+or refused with a reason."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ if TYPE_CHECKING:
 Ranges: TypeAlias = tuple[tuple[int, int], ...]
 _BY_ROW: Final = {"lora": ("up", "bias", "diff_b"), "full": ("diff", "diff_b"), "norm": ("w_norm", "b_norm"),
                   "glora": ("b1", "diff_b")}
-"""Roles whose first dimension is the output's; the other roles of these kinds are the same for all rows."""
+"""Roles whose first dimension is the output; the other roles of these kinds are shared by all rows."""
 
 
 class InseparableError(ValueError):
-    """The change cannot be split or joined exactly; the text says why."""
+    """A change that cannot be split or joined exactly; the message says why."""
 
 
 def select_rows(change: Change, ranges: Ranges, height: int) -> Change:
     """The change of the rows in `ranges`, one range after the other, of a weight of `height` rows.
 
     LoRA shares `down` and keeps its rows of `up`; LoHa keeps rows of both first halves; LoKr becomes a dense difference,
-    since a Kronecker product has no rows of its own. Raises InseparableError for rotations and for norms over columns.
+    because rows of a Kronecker product are not a Kronecker product. Raises InseparableError for rotations and for norms
+    over columns.
     """
     whole = sum(end - begin for begin, end in ranges) == height
     magnitude = _rows_of_magnitude(change, ranges, height, whole)
@@ -35,7 +36,7 @@ def select_rows(change: Change, ranges: Ranges, height: int) -> Change:
         return Change(component=change.component, path=change.path, kind="full", magnitude=magnitude, rank=change.rank,
                       tensors={"diff": _rows(dense(change, height), ranges), **_bias_rows(change, ranges)})
     if change.kind == "loha":
-        # With a Tucker core the output is the second dimension of both halves.
+        # With a Tucker core, the output is the second dimension of both halves.
         axis = 1 if "t1" in change.tensors else 0
         tensors = {role: _rows(tensor, ranges, axis) if role in ("w1_a", "w2_a") else tensor
                    for role, tensor in change.tensors.items()} | _bias_rows(change, ranges)
@@ -52,10 +53,10 @@ def select_rows(change: Change, ranges: Ranges, height: int) -> Change:
 
 
 def join_rows(parts: Sequence[tuple[Change, tuple[int, int]]], height: int) -> Change:
-    """One change of a weight of `height` rows from changes of some of them; the rows between are left alone.
+    """One change of a weight of `height` rows from changes of some of them; other rows are unchanged.
 
-    LoRAs join as block-diagonal factors of the summed rank, each part's scale folded into its `up`; scale is 1 then, and
-    the factors are float32. Other additive kinds join as a dense difference. Raises InseparableError.
+    LoRAs become block-diagonal factors of the summed rank, float32, with each part's scale multiplied into its `up` and
+    scale 1. Other additive kinds become a dense difference. Raises InseparableError for all other kinds.
     """
     import torch
 
@@ -66,7 +67,7 @@ def join_rows(parts: Sequence[tuple[Change, tuple[int, int]]], height: int) -> C
     if not kinds <= {"lora", "full", "loha", "lokr"} or any({"t1", "t2"} & set(change.tensors) for change, _ in parts):
         raise InseparableError(f"{', '.join(sorted(kinds))} of single layers has no exact form for the fused weight")
     magnitude = _join_magnitudes(parts, height)
-    # Files with trained biases have layers of which nothing else is changed.
+    # Files with trained biases have layers of which only the bias is changed.
     weighted = [part for part in parts if part[0].kind != "full" or "diff" in part[0].tensors]
     tensors: dict[str, Tensor] = {}
     rank, kind = 0, "full"

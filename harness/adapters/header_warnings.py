@@ -1,5 +1,5 @@
-"""What is odd about an adapter file by its header alone: modules that are not whole, and header texts that its names and
-shapes contradict. Shapes decide, and what they contradict is said, never followed."""
+"""Warnings from an adapter file's header alone: incomplete modules, and header texts that names and shapes contradict.
+Shapes decide; contradicted texts are reported and ignored."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.adapters.formats.headers import HEADER, fits, flag, said_rank, sett
 from harness.adapters.kinds import KINDS, wrong_roles
 from harness.adapters.live_plan import AdapterError
 
-_CLAIMS: Final = (  # the longer word first: "sdxl" is in no other, "sd_v1" and "sd_1" are not in "sd_xl"
+_CLAIMS: Final = (  # the first match counts, so the order matters: "sdxl" before "sd_?1"
     (r"flux", "Flux.1"), (r"sd3|stable-diffusion-3|stable_diffusion_3", "Stable Diffusion 3"),
     (r"refiner", "Stable Diffusion XL refiner"), (r"sdxl|sd_xl|-xl-|xl_", "Stable Diffusion XL"),
     (r"sd_?2|sd_v2|stable-diffusion-v2|stable-diffusion-2", "Stable Diffusion 2"),
@@ -26,7 +26,7 @@ _NUMBER: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
 
 @dataclass(frozen=True, kw_only=True)
 class Module:
-    """A module of a file by its header: keys by role, the kinds that their endings say, and its rank (0 without)."""
+    """A module in a file's header: keys by role, the kinds that their endings indicate, and its rank (0 without)."""
 
     part: str
     name: str
@@ -36,14 +36,14 @@ class Module:
 
 
 def oddities(stored: Stored, modules: Sequence[Module], base: str, alphas: Sequence[float], reads_header: bool) -> Iterator[str]:
-    """Every oddity in a sentence. `alphas` are the file's, `reads_header` says whether its format takes PEFT's strengths."""
+    """Every oddity as a sentence. `alphas` are the file's; `reads_header` says whether its format uses PEFT's settings."""
     yield from _kohya(stored, modules, base, alphas)
     yield from _peft(stored, modules, reads_header)
-    yield from _first_of(_broken(stored, modules), "modules are not whole")
+    yield from _first_of(_broken(stored, modules), "modules are incomplete")
 
 
 def _kohya(stored: Stored, modules: Sequence[Module], base: str, alphas: Sequence[float]) -> Iterator[str]:
-    """Texts of kohya's trainers and of modelspec against the names and shapes."""
+    """Compares the header texts of kohya's trainers and of modelspec with names and shapes."""
     header, ranks = stored.metadata, [module.rank for module in modules if module.rank]
     for name in ("ss_base_model_version", "modelspec.architecture"):
         text = header.get(name, "")
@@ -59,19 +59,19 @@ def _kohya(stored: Stored, modules: Sequence[Module], base: str, alphas: Sequenc
     if _NUMBER.fullmatch(header_text) and alphas and not min(alphas) <= float(header_text) <= max(alphas):
         yield f"its header says ss_network_alpha = {header_text}, but its alphas are {min(alphas):g} to {max(alphas):g}"
     elif _NUMBER.fullmatch(header_text) and not alphas and ranks and {float(header_text)} != set(ranks):
-        yield f"its header says ss_network_alpha = {header_text}, but it has no alpha tensors, which count as alpha = rank"
+        yield f"its header says ss_network_alpha = {header_text}, but it has no alpha tensors, so alpha = rank is used"
     if "dylora" in header.get("ss_network_module", "").lower() or re.search(
             r'"?algo"?\s*[:=]\s*"?dylora', header.get("ss_network_args", "").lower()):
-        yield "trained as DyLoRA: any lower rank of it works too; the full rank is used"
+        yield "trained as DyLoRA, which also works at any lower rank; the full rank is used"
 
 
 def _peft(stored: Stored, modules: Sequence[Module], reads_header: bool) -> Iterator[str]:
-    """PEFT's settings, in the header or beside a folder's file, against the tensors."""
+    """Compares PEFT's settings, from the header or adapter_config.json, with the tensors."""
     where = "adapter_config.json" if stored.config is not None else f"header {HEADER}"
     if stored.config is None and HEADER not in stored.metadata:
         return
     if not reads_header:
-        yield f"its {where} is not used: files of this format have their strength in alpha tensors or in the factors"
+        yield f"its {where} is ignored: files of this format store their strength in alpha tensors or in the factors"
         return
     try:
         for part in dict.fromkeys(module.part for module in modules):
@@ -83,18 +83,18 @@ def _peft(stored: Stored, modules: Sequence[Module], reads_header: bool) -> Iter
     if stored.config is None:
         heads = {key.partition(".")[0] for key in settings(stored, "") if "." in key}
         for head in sorted(heads - {module.part for module in modules}):
-            yield f"its {where} has settings of {head[:40]!a}, of which it has no tensors"
+            yield f"its {where} has settings for {head[:40]!a}, but the file has no tensors of it"
 
 
 def _settings(stored: Stored, config: Mapping[str, Any], modules: Sequence[Module], where: str) -> Iterator[str]:
     if not config:
-        yield f"its {where} says nothing of {modules[0].part}: the factors are taken as they are"
+        yield f"its {where} has no settings for {modules[0].part}: the factors are used unscaled"
         return
     wrong = [module for module in modules if module.rank and said_rank(stored, config, module.name, module.rank) != module.rank]
     yield from _first_of((f"{shown(module.name)} has rank {module.rank}, its {where} says "
                           f"{said_rank(stored, config, module.name, module.rank):g}" for module in wrong), "ranks contradict it")
     for module in modules:
-        # Said here, what is wrong with the settings, and not only when the file is read against a model.
+        # Reports invalid settings even if the file is not read against a model.
         strength(stored, config, module.name, module.rank or 1)
     dora = [module for module in modules if any(role.startswith("magnitude") for role in module.keys)]
     if flag(stored, config, "use_dora") and len(dora) < len(modules):
@@ -104,21 +104,21 @@ def _settings(stored: Stored, config: Mapping[str, Any], modules: Sequence[Modul
     names = {module.name for module in modules}
     for pattern in ("rank_pattern", "alpha_pattern"):
         given = config.get(pattern) or {}
-        # A plain path is looked up first: a thousand patterns against a thousand names would take seconds.
+        # Plain paths are looked up first, because matching a thousand patterns against a thousand names takes seconds.
         idle = [str(text) for text in given if str(text).removeprefix("^").replace("\\.", ".") not in names and not any(
             fits(stored, str(text), name) for name in names)] if isinstance(given, dict) else []
-        yield from _first_of((f"{pattern} of its {where} names {text[:80]!a}, which it has no module for" for text in idle),
+        yield from _first_of((f"{pattern} of its {where} names {text[:80]!a}, which matches no module" for text in idle),
                              f"entries of {pattern} are without effect")
 
 
 def _broken(stored: Stored, modules: Iterable[Module]) -> Iterator[str]:
-    """Modules that reading them against a model would refuse: a half without the other, two kinds, unequal ranks."""
+    """Modules that cannot be read: half a pair, two kinds, unequal ranks."""
     for module in modules:
         key = shown(next(iter(module.keys.values())))
         roles = set(module.keys) - _BESIDE
         kinds = set(module.kinds) - ({"full"} if roles & {"diff_b"} and "diff" not in roles else set())
         if len(kinds) > 1:
-            yield f"{key} stands in a module of two kinds, {' and '.join(sorted(kinds))}"
+            yield f"{key} is in a module of two kinds, {' and '.join(sorted(kinds))}"
         elif not kinds and roles != {"diff_b"}:
             yield f"{key} has no matching factors"
         elif kinds:
@@ -132,7 +132,7 @@ def _broken(stored: Stored, modules: Iterable[Module]) -> Iterator[str]:
 
 
 def _first_of(warnings: Iterable[str], what: str) -> Iterator[str]:
-    """The first of several sentences of one sort, with their number."""
+    """The first of several similar sentences, with their number."""
     all_found = list(warnings)
     if all_found:
         yield all_found[0] + (f" ({len(all_found)} {what})" if len(all_found) > 1 else "")

@@ -1,4 +1,4 @@
-"""What an adapter does to live layers: exact factors per module and an account of every tensor."""
+"""The plan for attaching an adapter to live layers: exact factors per module, and the status of every tensor."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ if TYPE_CHECKING:
     import torch
 
 STATUSES: Final = ("applied", "consumed", "refused", "absent_component")
-"""What can happen to a tensor: it is in use; a number taken into account (alpha); named but of no use, with a reason; or
-it belongs to a component that this model does not have."""
+"""The status of a tensor: in use; a number that was taken into account (alpha); refused, with a reason; or of a component
+that this model does not have."""
 
 
 class AdapterError(ValueError):
-    """A file that cannot be applied exactly; the text names the file, the tensor and what would be right."""
+    """A file that cannot be applied exactly; the message names the file, the tensor and what was expected."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Factors:
-    """Low-rank change of one weight: W + weight * scale * up @ down, scale = alpha / rank. Hu et al. (2021), LoRA.
+    """A low-rank change of one weight: W + weight * scale * up @ down, scale = alpha / rank. Hu et al. (2021), LoRA.
 
     float32; a linear layer has down (rank, in) and up (out, rank), a convolution down (rank, in, kh, kw) and
     up (out, rank, 1, 1). https://arxiv.org/abs/2106.09685
@@ -33,14 +33,14 @@ class Factors:
     scale: float
 
     def delta(self) -> torch.Tensor:
-        """scale * up @ down in float32, shaped as the layer's weight, for strength 1."""
+        """scale * up @ down in float32, in the shape of the layer's weight, for strength 1."""
         flat = self.up.flatten(1) @ self.down.flatten(1)
         return self.scale * flat.reshape(self.up.shape[0], *self.down.shape[1:])
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterPlan:
-    """What a file will do to a model. `factors` by (component, module path); `keys` by component and status."""
+    """What attaching a file will do to a model: `factors` by (component, module path), `keys` by component and status."""
 
     source: str
     format: str

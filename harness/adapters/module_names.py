@@ -1,5 +1,5 @@
-"""The names that files may give to a model's modules, in tables made from the model itself: names are looked up, never
-decoded. A name that a transformer's other layout gives says which rows of which weights it means."""
+"""The names that files may use for a model's modules, in tables built from the model: names are looked up, never decoded. A
+name from a transformer's other layout maps to rows of the model's weights."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from harness.declare.nearest import closest
 
 _TEXT_MODEL: Final = "text_model."
 QKV_OF_LINEAR1: Final = "qkv"
-"""`single_blocks.N.linear1.qkv` is no module: XLabs' files change the first three quarters of linear1 by themselves."""
+"""`single_blocks.N.linear1.qkv` is not a module: XLabs' files use this name to change only the rows of qkv in linear1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where rows of a file's module go: `rows` of it, in this order (none: all), to rows `at` of `path` (None: all)."""
+    """Where rows of a file's module go: its `rows`, in this order (empty: all), to rows `at` of `path` (None: all)."""
 
     path: str
     rows: tuple[tuple[int, int], ...] = ()
@@ -31,9 +31,9 @@ class Place:
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A module in a file's spelling: the shape that its weight has there, and its places in the model.
+    """A module in a file: the shape of its weight there, and its places in the model.
 
-    `fused` are the heights of the parts of a weight that holds several layers' rows, none for a weight of one layer.
+    `fused` are the heights of the parts of a weight that holds several layers' rows, empty for a single layer.
     """
 
     shape: tuple[int, ...]
@@ -45,13 +45,13 @@ Table: TypeAlias = dict[str, Target]
 
 
 def tables(shapes: Shapes, family: str) -> dict[str, Table]:
-    """{component: {dotted name: target}} in every spelling that is known."""
+    """{component: {dotted name: target}} for every known spelling."""
     return {component: _table(component, modules, family) for component, modules in shapes.items()}
 
 
 def underscored(table: Table) -> Table:
-    """The same by names with underscores for dots, as kohya's and OneTrainer's files have them. AdapterError when one of
-    these names means two modules: then no file that uses it can be applied for certain."""
+    """The table with underscores for dots, as in kohya's and OneTrainer's files. Raises AdapterError if one of these names
+    means two modules, so that files that use it are ambiguous."""
     flat: Table = {}
     for name, target in table.items():
         if flat.setdefault(name.replace(".", "_"), target) != target:
@@ -61,7 +61,7 @@ def underscored(table: Table) -> Table:
 
 
 def missing(file: str, key: str, name: str, component: str, table: Collection[str]) -> AdapterError:
-    """The error for a key whose module the model has not, though it has the component."""
+    """The error for a key whose module the model does not have, although it has the component."""
     near = next(iter(closest(name, table, cutoff=0.0)), "")
     return AdapterError(f"{file}: key {shown(key)} names no module of {component}; " + (
         f"the nearest is {near!r}" if near else f"{component} has no modules to adapt") +
@@ -90,10 +90,10 @@ def _add(table: Table, names: Iterator[tuple[str, Target]]) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A module of the original layout and those of diffusers that hold its rows, one after the other.
+    """A module of the original layout, and the diffusers modules that hold its rows, in order.
 
-    `swapped`: its two halves stand the other way round there (shift and scale). With `rest` the last takes what is left
-    after rows as many as the weight has columns for each of the others.
+    `swapped`: diffusers has its two halves (shift and scale) in reverse order. With `rest`, each module but the last has as
+    many rows as the weight has columns, and the last has the remaining rows.
     """
 
     original: str
@@ -138,8 +138,8 @@ def flux_pairs(paths: Collection[str]) -> Iterator[Pair]:
 
 
 def sd3_pairs(paths: Collection[str], modules: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
-    """Stable Diffusion 3 and 3.5: Stability's names and diffusers'. The last block's context has a shift and a scale
-    only, which stand the other way round in diffusers, as in the final layer."""
+    """Stable Diffusion 3 and 3.5: Stability's names and diffusers'. The last block's context has only a shift and a scale,
+    which diffusers has in reverse order, as in the final layer."""
     yield Pair(original="x_embedder.proj", diffusers=("pos_embed.proj",))
     yield Pair(original="context_embedder", diffusers=("context_embedder",))
     for ours, _, theirs in _EMBEDDERS[:2]:
@@ -173,7 +173,8 @@ def _numbers(paths: Collection[str], *stems: str) -> list[int]:
 
 
 def is_sd3(modules: Collection[str], family: str) -> bool:
-    """Whether a transformer is Stable Diffusion 3's and not Flux's: by its names, and by the family where they leave it open."""
+    """Whether a transformer is Stable Diffusion 3's and not Flux's, by its names, or by the family if the names fit
+    both."""
     if any(path.startswith(("joint_blocks.", "pos_embed.")) for path in modules):
         return True
     return family == "sd3" and not any(path.startswith(("single_", "double_blocks.")) for path in modules)
@@ -184,7 +185,7 @@ def _other_layout(modules: Mapping[str, tuple[int, ...]], family: str) -> Iterat
 
 
 def _paired(modules: Mapping[str, tuple[int, ...]], pairs: Iterable[Pair]) -> Iterator[tuple[str, Target]]:
-    """The names of the layout that the model has not, for every pair that it has one side of."""
+    """The names of the layout that the model does not use, for every pair of which it has one side."""
     for pair in pairs:
         if pair.original in modules:
             yield from _of_original(pair, tuple(modules[pair.original]))
@@ -193,7 +194,7 @@ def _paired(modules: Mapping[str, tuple[int, ...]], pairs: Iterable[Pair]) -> It
 
 
 def _of_original(pair: Pair, shape: tuple[int, ...]) -> Iterator[tuple[str, Target]]:
-    """The diffusers names of a module that the model has in the original layout, and its own with its parts."""
+    """The diffusers names of a module that the model has in the original layout, and its own name with its parts."""
     heights = _heights(pair, shape)
     if len(pair.diffusers) == 1:
         rows = _halves(shape[0]) if pair.swapped else ()
@@ -222,7 +223,7 @@ def _heights(pair: Pair, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def fused_heights(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Of a fused module of the original layout the heights of its parts, by its last name; none for other modules."""
+    """The heights of the parts of a fused module of the original layout, by its last name; empty for other modules."""
     last = name.replace("_", ".").rpartition(".")[2]
     if last == "linear1":
         return _heights(Pair(original="", diffusers=("",) * 4, rest=True), shape)
@@ -253,8 +254,9 @@ def _halves(height: int) -> tuple[tuple[int, int], ...]:
 
 
 def traversal(component: str, paths: Collection[str], old_order: bool) -> list[str]:
-    """The modules in the order in which cloneofsimo's trainer met them: down, up, then middle blocks; per block the first
-    attention, in the old order the feed-forward's first layer, the second attention; in text encoders k, v, q, out."""
+    """The modules in the order in which cloneofsimo's trainer visited them: down, up, then middle blocks; per block the
+    first attention, the feed-forward's first layer (only with `old_order`), the second attention; in text encoders k, v, q,
+    out."""
     by_end: dict[tuple[int, ...], str] = {}
     if component == "unet":
         pattern = re.compile(r"(down|up|mid)_blocks?\.(?:(\d+)\.)?attentions\.(\d+)\.transformer_blocks\.(\d+)\.(.+)")

@@ -1,4 +1,4 @@
-"""Opens an adapter of any kind without trust: a .safetensors file, a pickle, or a PEFT folder."""
+"""Opens an untrusted adapter of any kind: a .safetensors file, a pickle, or a PEFT folder."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ PEFT_CONFIG: Final = "adapter_config.json"
 
 
 def open_stored(path: Path) -> Stored:
-    """A .safetensors file, a PEFT folder, or a pickle. AdapterError for anything that is not whole and harmless."""
+    """Opens a .safetensors file, a PEFT folder, or a pickle. Raises AdapterError for anything incomplete, damaged or
+    unsafe."""
     if path.is_dir():
         return _open_folder(path)
     if not path.is_file():
@@ -24,7 +25,7 @@ def open_stored(path: Path) -> Stored:
     if path.suffix in SUFFIXES:
         return open_pickle(path)
     if path.suffix == ".png":
-        raise AdapterError(f"{path}: a picture, which may hide a textual inversion; save the embedding as .safetensors")
+        raise AdapterError(f"{path}: an image, which may contain a textual inversion; save the embedding as .safetensors")
     raise AdapterError(f"{path}: adapters are read from .safetensors, {', '.join(SUFFIXES)} and PEFT folders; convert it first")
 
 

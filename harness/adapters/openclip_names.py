@@ -1,6 +1,6 @@
-"""The names that OpenCLIP gives to the layers of the text encoders of Stable Diffusion 2 and XL, beside transformers' own.
+"""OpenCLIP's names for the layers of the text encoders of Stable Diffusion 2 and XL.
 
-The three projections of an attention are one module there.
+OpenCLIP has the three projections of an attention in one module.
 """
 
 from __future__ import annotations
@@ -18,11 +18,10 @@ _TOP: Final = (("token_embedding", "embeddings.token_embedding"), ("ln_final", "
 
 
 def openclip_names(paths: Collection[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """(OpenCLIP's module, transformers' modules that hold its rows one after the other) for a text encoder that has either.
+    """(OpenCLIP's module, transformers' modules that hold its rows, in order), for a text encoder with names of either.
 
-    Whatever prefix the model's own names have (`text_model.`, `model.`) stands in front of them; of the other side both
-    spellings are given. text_projection is not among them: OpenCLIP stores it transposed, so that a change of it under
-    that name would be another one.
+    The model's own names keep their prefix (`text_model.`, `model.`); the other side is given in both spellings.
+    text_projection is left out: OpenCLIP stores it transposed, so a change under that name would be wrong.
     """
     prefixed_layers = {(ours[1] or "", ours[2]) for path in paths if (ours := _OURS.match(path))}
     theirs = {(other[1] or "", other[2]) for path in paths if (other := _THEIRS.match(path))}

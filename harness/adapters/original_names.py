@@ -1,4 +1,4 @@
-"""The names that Stable Diffusion's original code gives to the layers of a diffusers U-Net.
+"""The names of a diffusers U-Net's layers in Stable Diffusion's original code.
 
 kohya's SDXL files and ComfyUI's use them.
 """
@@ -23,8 +23,8 @@ _MIDDLE: Final = re.compile(r"mid_block\.(resnets|attentions)\.(\d+)\.(.+)")
 def original_names(paths: Collection[str]) -> dict[str, str]:
     """Module path to original name, for the paths of a U-Net of the Stable Diffusion 1, 2 or XL layout.
 
-    The original numbers its blocks through: with L resnets per down block, down block b holds input blocks
-    1 + b (L + 1) + 0 .. L (the last one the downsampler), up block b output blocks b (L + 1) + 0 .. L.
+    The original numbers its blocks consecutively: with L resnets per down block, down block b holds input blocks 1 + b (L +
+    1) + 0 .. L (the last one the downsampler), up block b output blocks b (L + 1) + 0 .. L.
     """
     down_layers = len({m[4] for path in paths if (m := _BLOCK.match(path)) and m[1] == "down" and m[2] == "0"
                        and m[3] == "resnets"})

@@ -1,5 +1,5 @@
-"""Adapters in torch's pickle format (.pt, .bin, .ckpt, .pti), read as data: torch's weights-only loading first, and for
-what that refuses the still narrower reader of `unpickle.py`.
+"""Reads adapters in torch's pickle format (.pt, .bin, .ckpt, .pti) as data: with torch's weights-only loading, and if that
+refuses, with the still stricter reader of `unpickle.py`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ _WORDS: Final = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float6
 
 
 def open_pickle(path: Path) -> Stored:
-    """A pickle's tensors, dictionaries within it joined by dots, and its strings and numbers as extras."""
+    """A pickle's tensors, with the keys of nested dictionaries joined by dots, and its strings and numbers as extras.
+    Raises AdapterError for anything else."""
     import torch
 
     with path.open("rb") as raw:
@@ -38,14 +39,14 @@ def open_pickle(path: Path) -> Stored:
         bare, content = "tensor", {"": content}
     elif isinstance(content, list | tuple):
         if not all(isinstance(value, torch.Tensor) for value in content):
-            raise AdapterError(f"{path}: holds a list that is not of tensors alone; expected up and down factors by turns")
+            raise AdapterError(f"{path}: holds a list with more than tensors; expected alternating up and down factors")
         bare, content = "list", {str(number): value for number, value in enumerate(content)}
     if not isinstance(content, Mapping):
         raise AdapterError(f"{path}: holds a {type(content).__name__}; expected tensors by name")
     if _HYPERNETWORK_WIDTHS & {key for key in content if isinstance(key, int)}:
-        raise AdapterError(f"{path}: this is a hypernetwork, a small network run inside attention and no change of weights; it "
-                           "cannot be fused, added or converted. Give it as an adapter of a candidate, which hooks it on.")
-    for _ in range(_DEPTH):  # not as long as there is one: a dictionary of a pickle may hold itself
+        raise AdapterError(f"{path}: this is a hypernetwork, a small network inside attention, not a change of weights; it "
+                           "cannot be fused, added or converted. Use it as an adapter of a candidate.")
+    for _ in range(_DEPTH):  # bounded, because a dictionary in a pickle may contain itself
         if not isinstance(content.get("state_dict"), Mapping):
             break
         content = content["state_dict"]
@@ -63,29 +64,30 @@ def open_pickle(path: Path) -> Stored:
 
 
 def content_of(path: Path) -> Any:
-    """What the pickle holds. Two readers, and neither ever calls what a file names."""
+    """The content of the pickle, from one of two readers, neither of which calls anything that a file names. Raises
+    AdapterError if both refuse."""
     import torch
 
     from harness.adapters.unpickle import RefusedError, unpickle
 
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # the unpickler raises whatever the bytes provoke
+    except Exception as error:  # hostile bytes can make the unpickler raise any error
         refused = _refusal(error)
     try:
         return unpickle(path)
     except RefusedError as error:
         raise AdapterError(f"{path}: could not be read as weights only ({error or refused}); expected nothing but tensors. "
-                           "Convert it to .safetensors where you trust its source.") from None
-    except Exception:  # as above; the first reader's words say more of a file that is damaged
+                           "Convert it to .safetensors if you trust its source.") from None
+    except Exception:  # as above; for a damaged file, the first reader's message is more useful
         raise AdapterError(f"{path}: could not be read as weights only ({refused}); expected nothing but tensors. "
-                           "Convert it to .safetensors where you trust its source.") from None
+                           "Convert it to .safetensors if you trust its source.") from None
 
 
 def _refusal(error: Exception) -> str:
     text = str(error)
     if match := re.search(r"GLOBAL ([\w.]*\w)", text):
-        return f"it asks for {match[1]!r}, which could run code"
+        return f"it refers to {match[1]!r}, which could run code"
     if "weights_only" in text or "WeightsUnpickler" in text:
         return "its content is not plain tensors"
     return f"{type(error).__name__}: {' '.join(text.split())[:160]!a}"
@@ -116,7 +118,7 @@ def _entry(path: Path, key: str, tensor: Tensor) -> Entry:
     if word not in _WORDS or tensor.layout != torch.strided or tensor.device.type != "cpu":
         raise AdapterError(f"{path}: {shown(key)} is a {word} tensor of layout {tensor.layout} on {tensor.device}; expected "
                            "plain numbers. Save the file as .safetensors.")
-    # A stride of 0 makes a file of a few bytes declare a tensor of any size.
+    # With a stride of 0, a file of a few bytes can declare a tensor of any size.
     if math.prod(shape) * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise AdapterError(f"{path}: {shown(key)} declares {list(shape)}, more numbers than the file holds; save it again")
     return Entry(dtype=_WORDS[word], shape=shape)

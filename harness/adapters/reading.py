@@ -1,5 +1,5 @@
-"""From an adapter file in any known format to a Reading: canonical changes of a model's modules, and an account of every
-tensor. `recognise_file` says what a file is without a model."""
+"""Reads an adapter file of any known format against a model: canonical changes of its modules, and the status of every
+tensor."""
 
 from __future__ import annotations
 
@@ -28,10 +28,10 @@ _TRANSFORMERS: Final = ("flux", "sd3")
 
 
 def read_changes(path: Path, shapes: Shapes, family: str) -> Reading:
-    """The file's changes of a model with these weights, `family` being one of "sd1", "sd2", "sdxl", "flux", "sd3".
+    """The file's changes of a model with these weights; `family` is "sd1", "sd2", "sdxl", "flux" or "sd3".
 
-    AdapterError for whatever could not be applied exactly as it was meant, but for layers that nothing could be applied to
-    and components that this model lacks: their keys are listed as refused and absent_component.
+    Raises AdapterError for anything that cannot be applied exactly. Two exceptions: keys of layers that do not support such
+    a change are listed as refused, and keys of components that this model lacks as absent_component.
     """
     stored = open_stored(Path(path))
     name = format_of(stored)
@@ -40,7 +40,7 @@ def read_changes(path: Path, shapes: Shapes, family: str) -> Reading:
 
 
 class _Reader:
-    """One reading: the file, the model's names, and the account so far."""
+    """The state of one reading: the file, the model's names, and the status of the keys so far."""
 
     def __init__(self, stored: Stored, name: str, shapes: Shapes, family: str) -> None:
         self.stored, self.name, self.shapes, self.family = stored, name, shapes, family
@@ -52,7 +52,7 @@ class _Reader:
         self.owners: dict[tuple[str, str], list[tuple[tuple[int, int], str]]] = defaultdict(list)
 
     def read(self) -> Reading:
-        """The whole file."""
+        """Reads the whole file. Raises AdapterError."""
         values = {key: _plain(tensor) for key, tensor in self.stored.load().items()}
         if set(values) != set(self.stored.entries):
             raise AdapterError(f"{self.stored.name}: its header and its tensors differ; download it again")
@@ -70,7 +70,7 @@ class _Reader:
             return "text_encoder_2" if self.family == "flux" else "text_encoder_3"
         if part == "denoiser":
             return "transformer" if "transformer" in self.shapes or self.family in _TRANSFORMERS else "unet"
-        # Files for transformers come with "unet" in their names too: the spelling that trainers began with.
+        # Some files for transformers have "unet" in their names too, which early trainers wrote.
         return "transformer" if part == "unet" and "unet" not in self.shapes and "transformer" in self.shapes else part
 
     def _embeddings(self, values: Mapping[str, Tensor]) -> list[Embedding]:
@@ -86,7 +86,7 @@ class _Reader:
                 self._account(component, inversion_key.status, [key], inversion_key.reason)
             else:
                 if (other := key_by_token.setdefault((component, inversion_key.token), key)) != key:
-                    raise AdapterError(f"{self.stored.name}: {shown(other)} and {shown(key)} are both the word "
+                    raise AdapterError(f"{self.stored.name}: {shown(other)} and {shown(key)} both define the word "
                                        f"{shown(inversion_key.token)}; expected one")
                 embeddings.append(embedding(self.stored, key, inversion_key, component, values[key], self.shapes[component]))
                 self._account(component, "applied", [key])
@@ -109,12 +109,13 @@ class _Reader:
             group = groups.setdefault((component, target.places), Group(component=component, module=module, target=target))
             if part.role in group.keys:
                 raise AdapterError(f"{self.stored.name}: {shown(group.keys[part.role])} and {shown(key)} both change "
-                                   f"{target.places[0].path}; a file says one thing of a module")
+                                   f"{target.places[0].path}; expected one change per module")
             group.add(key, part, values[key])
         return list(groups.values())
 
     def _locate(self, key: str, part: Key, only: str, flat: dict[str, Table]) -> tuple[str, str, Target | None]:
-        """Component, module name and target of a key; no target when this model has not the component."""
+        """Component, module name and target of a key; the target is None if this model lacks the component. Raises
+        AdapterError for a module that the component does not have."""
         places = [(self._component(name), module) for name, module in part.places]
         if only:
             places = [place for place in places if place[0] == only]
@@ -130,10 +131,11 @@ class _Reader:
                 return component, module, table[module]
         component, module = places[0]
         error = missing(self.stored.name, key, module, component, flat[component] if part.flat else self.tables[component])
-        raise AdapterError(f"{error} By its names and shapes it is made for: {self.said.base}.")
+        raise AdapterError(f"{error} Its names and shapes are for: {self.said.base}.")
 
     def _peft_component(self) -> str:
-        """Which component a PEFT folder is for: the one that has the most of its modules, in the right widths."""
+        """The component that a PEFT folder is for: the one with most of its modules in matching widths. Raises AdapterError
+        in a tie."""
         scores: dict[str, int] = {}
         for key, part in parsed(self.stored, "peft"):
             for name, module in part.places:
@@ -143,19 +145,19 @@ class _Reader:
                         self.stored.entries[key].shape[1:2] == target.shape[1:2]))
         best = [component for component, score in scores.items() if score == max(scores.values())]
         if len(best) > 1:
-            raise AdapterError(f"{self.stored.name}: its modules are of {' and of '.join(best)} alike, and PEFT's names do not "
-                               "say which is meant; save it through diffusers, which does")
+            raise AdapterError(f"{self.stored.name}: its modules fit {' and '.join(best)} equally, and PEFT's names do not "
+                               "say which is meant; save it with diffusers, whose names do")
         return best[0] if best else self._component("denoiser")
 
     def _built(self, group: Group) -> Change | None:
-        """The change in the file's own layout; None, with the keys refused, where the layer cannot take it."""
+        """The change in the file's own layout; None, with its keys refused, if the layer does not support it."""
         try:
             change, notes = build(self.stored, FORMATS[self.name].strength, group)
         except UnusableError as error:
             self._refuse([group], str(error))
             return None
         for note in notes:
-            # Of what is so in many modules, the first is enough.
+            # Of a note that applies to many modules, the first is enough.
             if not any(said.partition(" (")[0] == note.partition(" (")[0] for said in self.notes):
                 self.notes[note] = None
         return change
@@ -179,9 +181,9 @@ class _Reader:
             changes |= made
             self._applied(group)
             if len(made) > 1:
-                self._count_note("fused modules of the file split by rows onto single layers, exactly (one down for all)")
+                self._count_note("fused modules of the file were split by rows into single layers, exactly (with a shared down)")
             elif first.rows:
-                self.notes[f"{group.module}: its halves stand the other way round in this model, and were swapped"] = None
+                self.notes[f"{group.module}: its halves are in reverse order in this model, and were swapped"] = None
         for place, found in parts.items():
             self._join(place, found, changes)
         return changes
@@ -199,24 +201,24 @@ class _Reader:
         for group in groups:
             self._applied(group)
         how = "block-diagonal factors, ranks added" if joined.kind == "lora" else "one dense difference"
-        self._count_note(f"fused layers of this model took single modules of the file, exactly ({how})")
+        self._count_note(f"fused layers of this model were joined from single modules of the file, exactly ({how})")
 
     def _count_note(self, text: str) -> None:
-        """The note with the number in front counted up."""
+        """Adds a note with a count in front, or increments its count."""
         old = next((note for note in self.notes if note.partition(" ")[2] == text), None)
         count = int(old.partition(" ")[0]) if old else 0
         self.notes = {note: None for note in self.notes if note != old} | {f"{count + 1} {text}": None}
 
     def _claim(self, group: Group) -> None:
-        """Two names for the same rows of the same weight are an error: readers of other tools keep the last in silence."""
+        """Raises AdapterError for two names of the same rows of a weight; other tools silently use the last."""
         key = next(iter(group.keys.values()))
         for place in group.target.places:
             height = (*self.shapes[group.component][place.path], 1)[0]
             top, bottom = place.at or (0, height)
             for (begin, end), other in self.owners[group.component, place.path]:
                 if top < end and begin < bottom:
-                    raise AdapterError(f"{self.stored.name}: {shown(other)} and {shown(key)} both change {place.path}; a file "
-                                       "says one thing of a module")
+                    raise AdapterError(f"{self.stored.name}: {shown(other)} and {shown(key)} both change {place.path}; expected "
+                                       "one change per module")
             self.owners[group.component, place.path].append(((top, bottom), key))
 
     def _applied(self, group: Group) -> None:
@@ -248,7 +250,7 @@ class _Reader:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    """8-bit floats as float32, since torch computes nothing with them; other tensors as they are."""
+    """8-bit floats as float32, because torch cannot compute with them; other tensors unchanged."""
     return tensor.float() if str(tensor.dtype).startswith("torch.float8") else tensor
 
 

@@ -1,5 +1,5 @@
-"""What an adapter file is, from its header alone: format, trainer, base model, kinds, ranks, alphas. The words come from
-shapes and names; header texts can lie, so where they contradict the shapes that is a warning.
+"""Recognises an adapter file from its header alone: format, training tool, base model, kinds, ranks, alphas. Shapes and
+names decide; header texts that contradict them are only a warning.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ _RANK_ROLES: Final = {"down": 0, "w1_b": 0, "w2_b": 0, "a2": 0}
 
 @dataclass(frozen=True, kw_only=True)
 class Recognised:
-    """What a file is. `ranks` and `alphas` are the lowest and the highest, None where it has none; `alphas_missing` counts
-    modules of a kind with rank whose alpha is said nowhere, `modules` those of each part of a model by name in the file.
-    `strength` is where the strength stands, in words; empty where there is none but 1."""
+    """What a file is. `ranks` and `alphas` are (lowest, highest), or None. `alphas_missing` counts modules with a rank but
+    without an alpha, `modules` the modules of each part of the model. `strength` says in words where the strength is
+    stored; empty if it is always 1."""
 
     source: str
     format: str
@@ -53,14 +53,15 @@ class Recognised:
 
 
 def recognise_file(path: Path) -> Recognised:
-    """What the adapter file is. AdapterError for what is not whole, not harmless or known to be of no use here, and for
-    keys that are not of the file's format."""
+    """What the adapter file is. Raises AdapterError for an incomplete, unsafe or unsupported file, and for keys of another
+    format."""
     stored = open_stored(Path(path))
     return describe(stored, format_of(stored))
 
 
 def format_of(stored: Stored) -> str:
-    """The name of the row of FORMATS that understands most keys, or INVERSION for words alone; AdapterError without any."""
+    """The name of the row of FORMATS that parses most keys, or INVERSION for a textual inversion alone. Raises AdapterError
+    if no row fits."""
     if what := refusal(stored):
         raise AdapterError(f"{stored.name} is {what}")
     known = ", ".join(row.says for row in FORMATS.values())
@@ -78,20 +79,21 @@ def format_of(stored: Stored) -> str:
 
 
 def parsed(stored: Stored, name: str) -> Iterator[tuple[str, Key]]:
-    """Every key that is not a textual inversion's, taken apart; AdapterError names the first that is not of the format."""
+    """(key, parsed name) for every key that is not a textual inversion's. Raises AdapterError for the first key of another
+    format."""
     row = FORMATS[name]
     for key in stored.entries:
         if place_of(stored, key) is not None:
             continue
         part = row.parse(key)
         if part is None:
-            raise AdapterError(f"{stored.name}: unknown key {shown(key)} in a file of format {name}, {row.says}; nothing is "
-                               "applied from a file that is not understood as a whole")
+            raise AdapterError(f"{stored.name}: unknown key {shown(key)} in a file of format {name}, {row.says}; a file is "
+                               "applied completely or not at all")
         yield key, part
 
 
 def describe(stored: Stored, name: str) -> Recognised:
-    """What there is to say of a file in a known format."""
+    """The description of a file in a known format."""
     modules: dict[tuple[str, str], dict[str, str]] = defaultdict(dict)
     kinds: dict[tuple[str, str], set[str]] = defaultdict(set)
     if name != INVERSION:
@@ -137,7 +139,7 @@ def _rank(stored: Stored, found: Mapping[str, str]) -> int:
 
 
 def _configs(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]) -> dict[str, dict[str, Any]]:
-    """PEFT's settings of every part of the model; none where they cannot be read, which is said among the warnings."""
+    """PEFT's settings by part of the model; empty for a part whose settings cannot be read, which is among the warnings."""
     try:
         return {part: config for part in dict.fromkeys(part for part, _ in modules) if (config := settings(stored, part))}
     except AdapterError:
@@ -145,11 +147,11 @@ def _configs(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]
 
 
 def _where(stored: Stored, where: str, configs: Mapping[str, Mapping[str, Any]], with_alphas: bool) -> str:
-    """Where the strength of a file stands, in words."""
+    """Where the strength of a file is stored, in words."""
     if not configs and (with_alphas or where not in ("header", "factors")):
         return "alpha tensors" if with_alphas else ""
     if not configs:
-        return "the factors, taken as they are"
+        return "the factors, used unscaled"
     try:
         root = any(flag(stored, config, "use_rslora") for config in configs.values())
     except AdapterError:
@@ -160,7 +162,7 @@ def _where(stored: Stored, where: str, configs: Mapping[str, Mapping[str, Any]],
 
 def _alphas(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]], configs: Mapping[str, Mapping[str, Any]],
             ) -> tuple[list[float], int]:
-    """Every alpha of a module with rank, its tensor's or the settings', and how many modules have none."""
+    """The alphas of all modules with a rank, from tensors or settings, and the number of modules without one."""
     alphas, missing = [], 0
     for (part, module), found in modules.items():
         rank = _rank(stored, found)
@@ -170,7 +172,7 @@ def _alphas(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]
             if part not in configs:
                 missing += 1
                 continue
-            with suppress(AdapterError):  # said among the warnings
+            with suppress(AdapterError):  # among the warnings
                 alphas.append(strength(stored, configs[part], module, rank)[0])
             continue
         alpha = stored.number(found["alpha"])
@@ -181,7 +183,7 @@ def _alphas(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]
 
 
 def base_of(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]) -> str:
-    """The family that a file was made for, by names of blocks and the width of the text that its cross-attention reads."""
+    """The family that a file was made for, from the names of its blocks and the text width of its cross-attention."""
     names = "\n".join(f"{part} {name}" for part, name in modules).replace(".", "_")
     for mark, base in _BLOCKS:
         if re.search(mark, names, re.MULTILINE):
@@ -189,7 +191,7 @@ def base_of(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]
     widths = {_width(stored, found) for (_, name), found in modules.items() if re.search(r"attn2[._]to_[kv]$", name)} - {0}
     if len(widths) == 1:
         width = widths.pop()
-        return _WIDTHS.get(width, f"a U-Net that reads text of width {width}")
+        return _WIDTHS.get(width, f"a U-Net for text of width {width}")
     parts = {part for part, _ in modules}
     if re.search(r"(add_embedding|label_emb)_", names) or ("text_encoder_2" in parts and "t5" not in parts):
         return "Stable Diffusion XL"
@@ -207,7 +209,7 @@ def _base_of_words(stored: Stored) -> str:
 
 
 def _width(stored: Stored, found: Mapping[str, str]) -> int:
-    """How wide the input of a module is, 0 where its tensors do not say."""
+    """The input width of a module, 0 if its tensors do not show it."""
     shapes = {role: stored.entries[key].shape for role, key in found.items()}
     kronecker = any(".lokr_" in key for key in found.values())
     for role in () if kronecker else ("down", "diff", "w1_b", "b2"):
@@ -218,7 +220,7 @@ def _width(stored: Stored, found: Mapping[str, str]) -> int:
 
 
 def tool_of(stored: Stored, name: str) -> str:
-    """What wrote the file: by its header where that says so, else by the format's usual writer."""
+    """The program that wrote the file, from its header, otherwise the format's usual one."""
     header = stored.metadata
     usual = FORMATS[name].tool if name in FORMATS else "unknown"
     if software := header.get("software", ""):
@@ -235,7 +237,7 @@ def tool_of(stored: Stored, name: str) -> str:
 
 
 def _name_in(software: str) -> str:
-    """AI-Toolkit writes {"name": "ai-toolkit", ...}, others a plain name."""
+    """The name in a header's software entry: AI-Toolkit writes {"name": "ai-toolkit", ...}, others a plain name."""
     try:
         data = json.loads(software)
     except (ValueError, RecursionError):

@@ -1,5 +1,5 @@
-"""Textual inversions: vectors that stand for a word in a text encoder, from A1111's, diffusers', kohya's, CompVis' and
-replicate's files, and those bundled with a LoRA."""
+"""Textual inversions, vectors for a word in a text encoder: in files of A1111, diffusers, kohya, CompVis and replicate, and
+bundled with a LoRA."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _PARTS: Final[Mapping[str, str]] = {
     "emb_params": "text_encoder", "clip_l": "text_encoder", "clip_g": "text_encoder_2", "t5": "t5",
     "text_encoders_0": "text_encoder", "text_encoders_1": "text_encoder_2",
 }
-"""Names for vectors, and whose they are; the word itself is the file's name or the bundle's."""
+"""Fixed names of vectors, and their part of the model; the word is the file's or the bundle's name."""
 _OUTPUTS: Final = ("clip_l_out", "clip_g_out", "t5_out")
 _WIDEST: Final = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
 class InversionKey:
-    """What a tensor of a textual inversion is: vectors for a part of the model, a number beside them, or of no use."""
+    """The role of a textual inversion's tensor: vectors for a part of the model, an accompanying number, or unused."""
 
     part: str
     token: str
@@ -36,7 +36,7 @@ class InversionKey:
 
 
 def place_of(stored: Stored, key: str) -> InversionKey | None:
-    """What a key means when it is one of a textual inversion's, None for other keys."""
+    """The meaning of a textual inversion's key; None for other keys."""
     if key.startswith(BUNDLE):
         return _bundled(key)
     stem = stored.name.rpartition("/")[2].rpartition(".")[0]
@@ -49,7 +49,7 @@ def place_of(stored: Stored, key: str) -> InversionKey | None:
         named = name or key[len("string_to_param."):]
         return InversionKey(part="text_encoder", token=stem if named == "*" else named,
                             status="applied" if key.startswith("string_to_param.") else "consumed")
-    # diffusers saves {token: vectors} and nothing else, cloneofsimo's trainer <tokens> beside factors.
+    # diffusers saves only {token: vectors}; cloneofsimo's trainer saves <tokens> together with factors.
     alone = len(stored.entries) == 1 and not stored.bare and "." not in key and not _is_misspelt(key)
     if (alone or (key.startswith("<") and key.endswith(">"))) and _is_vectors(stored.entries[key]):
         return InversionKey(part="text_encoder", token=key)
@@ -57,7 +57,7 @@ def place_of(stored: Stored, key: str) -> InversionKey | None:
 
 
 def _bundled(key: str) -> InversionKey | None:
-    """"bundle_emb.<name>.string_to_param.*": the name may hold dots, what follows it is one of a few words."""
+    """"bundle_emb.<name>.string_to_param.*": the name may contain dots; one of a few known endings follows it."""
     rest = key.removeprefix(BUNDLE)
     for ending, part in (*_PARTS.items(), ("string_to_param.*", "text_encoder"), ("string_to_token.*", "")):
         name = rest.removesuffix(f".{ending}")
@@ -69,11 +69,11 @@ def _bundled(key: str) -> InversionKey | None:
 
 def _of_output(ending: str, token: str) -> InversionKey:
     return InversionKey(part=_PARTS[ending.removesuffix("_out")], token=token, status="refused",
-                        reason="vectors for the encoder's output, which a text encoder has no words for")
+                        reason="vectors for the encoder's output, which text encoders do not support")
 
 
 def _is_misspelt(key: str) -> bool:
-    """Whether a lone name is nearly one of those that say whose the vectors are: a damaged file, not a word like that."""
+    """Whether a single name is nearly one of the fixed names: then the file is damaged, and the name is not a word."""
     return bool(closest(key[:40], [*_PARTS, "string_to_param"], cutoff=0.8))
 
 
@@ -83,11 +83,12 @@ def _is_vectors(entry: Entry) -> bool:
 
 def embedding(stored: Stored, key: str, inversion_key: InversionKey, component: str, vectors: Tensor,
               modules: Mapping[str, tuple[int, ...]]) -> Embedding:
-    """The vectors as (n, width). AdapterError for other shapes, numbers that are none, and a width that the model lacks."""
+    """The vectors as (n, width). Raises AdapterError for other shapes, NaN and infinity, a width that does not fit the
+    model, and an impossible word."""
     width = next((shape[1] for path, shape in modules.items()
                   if path.endswith(("token_embedding", "embed_tokens", "shared")) and len(shape) == 2), 0)
     if vectors.ndim not in (1, 2) or vectors.numel() == 0 or not vectors.is_floating_point():
-        raise AdapterError(f"{stored.name}: {shown(key)} of shape {tuple(vectors.shape)} and {vectors.dtype} is no list of "
+        raise AdapterError(f"{stored.name}: {shown(key)} of shape {tuple(vectors.shape)} and {vectors.dtype} is not a list of "
                            "vectors")
     rows = vectors.reshape(-1, vectors.shape[-1])
     if not bool(rows.float().isfinite().all()):

@@ -1,5 +1,5 @@
-"""A restricted unpickler for what torch's weights-only loading refuses though it is harmless: the ParameterDict of CompVis'
-textual inversions. It knows a handful of names, builds only own objects, and calls nothing that a file brings along.
+"""A restricted unpickler for files that torch's weights-only loading refuses although they are harmless: CompVis' textual
+inversions with a ParameterDict. It accepts a few names, builds only its own objects, and calls nothing from a file.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from typing import Any, Final
 _STORAGES: Final = {"FloatStorage": "float32", "HalfStorage": "float16", "DoubleStorage": "float64",
                     "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32"}
 _PICKLE_LIMIT: Final = 16 * 2**20
-"""Names and shapes only: the numbers lie beside the pickle in the archive."""
+"""In bytes. The pickle has only names and shapes; the values are stored separately in the archive."""
 
 
 class RefusedError(Exception):
-    """The pickle asks for something that is not on the short list; the text names it."""
+    """A pickle that refers to something not on the allowed list; the message names it."""
 
 
 class _ParameterDict:
-    """Stands in for torch.nn.ParameterDict: keeps the state it is given and does nothing with it."""
+    """A stand-in for torch.nn.ParameterDict that stores its state and does nothing else."""
 
     state: Any = None
 
@@ -32,7 +32,7 @@ class _ParameterDict:
 
 
 def unpickle(path: Path) -> Any:
-    """What a zip archive of torch holds, with ParameterDicts as dictionaries. RefusedError names what it will not build."""
+    """The content of a torch zip archive, with ParameterDicts as dictionaries. Raises RefusedError for anything else."""
     if not zipfile.is_zipfile(path):
         raise RefusedError("")
     with zipfile.ZipFile(path) as archive:
@@ -49,7 +49,7 @@ class _Unpickler(pickle.Unpickler):
         self._archive, self._folder = archive, folder
 
     def find_class(self, module: str, name: str) -> Any:
-        """The only objects a file can name; anything else is refused by its name."""
+        """One of the few objects that a file may name. Raises RefusedError for anything else."""
         known: dict[tuple[str, str], Any] = {
             ("collections", "OrderedDict"): OrderedDict, ("builtins", "set"): set, ("__builtin__", "set"): set,
             ("torch._utils", "_rebuild_tensor_v2"): _tensor, ("torch._utils", "_rebuild_parameter"): _parameter,
@@ -57,20 +57,20 @@ class _Unpickler(pickle.Unpickler):
             **{("torch", storage): dtype for storage, dtype in _STORAGES.items()},
         }
         if (module, name) not in known:
-            raise RefusedError(f"it asks for {f'{module}.{name}'[:100]!a}, which could run code")
+            raise RefusedError(f"it refers to {f'{module}.{name}'[:100]!a}, which could run code")
         return known[module, name]
 
     def persistent_load(self, pid: Any) -> Any:
-        """A storage: its numbers, as many as the archive really holds."""
+        """A storage with the values in the archive. Raises RefusedError if there are fewer than declared."""
         import torch
 
         _, dtype, key, _, count = pid
         name = f"{self._folder}data/{key}"
         if not isinstance(dtype, str) or not isinstance(count, int) or self._archive.getinfo(name).file_size > 2**30:
-            raise RefusedError("a storage in it makes no sense")
+            raise RefusedError("it has an invalid storage")
         numbers = torch.frombuffer(bytearray(self._archive.read(name)), dtype=getattr(torch, dtype))
         if numbers.numel() < count:
-            raise RefusedError("a storage in it is shorter than it says")
+            raise RefusedError("a storage in it is shorter than declared")
         return numbers[:count]
 
 
@@ -79,7 +79,7 @@ def _tensor(storage: Any, offset: int, size: tuple[int, ...], stride: tuple[int,
 
     shape, steps = tuple(size), tuple(stride)
     if not isinstance(storage, torch.Tensor) or min((0, offset, *shape, *steps)) < 0 or len(shape) != len(steps):
-        raise RefusedError("a tensor in it makes no sense")
+        raise RefusedError("it has an invalid tensor")
     reach = offset + sum((n - 1) * step for n, step in zip(shape, steps, strict=True)) + 1 if math.prod(shape) else 0
     if reach > storage.numel() or math.prod(shape) > storage.numel():
         raise RefusedError("a tensor in it is larger than its storage")

@@ -1,5 +1,5 @@
-"""Writing changes as an adapter file, in the names of kohya's tools, of diffusers and PEFT, or of ComfyUI. What a layout
-cannot say exactly is refused by name."""
+"""Writes changes as an adapter file with the names of kohya's tools, of diffusers and PEFT, or of ComfyUI. A change that
+the layout cannot express exactly is refused."""
 
 from __future__ import annotations
 
@@ -36,16 +36,16 @@ _SUFFIXES: Final[Mapping[str, Mapping[str, str]]] = {
     "oft": {"oft_blocks": "oft_blocks", "rescale": "rescale"},
     "boft": {"oft_blocks": "oft_blocks", "rescale": "rescale"},
 }
-"""Role to the end of its key, by kind, as LyCORIS writes them and ComfyUI reads them."""
+"""By kind: {role: ending of its key}, as LyCORIS writes them and ComfyUI reads them."""
 _SCALED_IN: Final = {"full": ("diff",), "norm": ("w_norm", "b_norm"), "ia3": ("weight",), "lokr": ("w1",)}
-"""The tensors that a scale is multiplied into where there is no alpha to say it."""
+"""By kind: the role that the scale is multiplied into if the kind has no alpha."""
 _EXACT: Final = (".alpha", ".on_input")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How to write: a name of LAYOUTS, a dtype of DTYPES (alphas are always float32), and for "kohya" and "comfyui" what the
-    file calls each module, by (component, path), without suffix: see `kohya_names` and `comfyui_names`."""
+    """How to write: a name from LAYOUTS, a dtype from DTYPES (alphas are always float32), and for "kohya" and "comfyui" the
+    file's name of each module, without suffix, by (component, path): see `kohya_names` and `comfyui_names`."""
 
     name: Literal["kohya", "peft", "comfyui"]
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
@@ -54,10 +54,10 @@ class Layout:
 
 def write_adapter(path: Path, changes: Mapping[Key, Change], layout: Layout, metadata: Mapping[str, str], save: Save) -> None:
     """Writes the changes to `path` through `save(path, tensors, header strings)`: the same tensors, names and header in the
-    same order every time. `metadata` goes into the header, beside PEFT's strengths for "peft".
+    same order every time. `metadata` goes into the header, for "peft" together with PEFT's settings.
 
-    Raises AdapterError, before anything is written, for what the layout cannot hold, modules without a name or with one
-    name, and values out of the dtype's range.
+    Raises AdapterError, before anything is written, for changes that the layout cannot express, modules without a name or
+    with the same name, and values outside the dtype's range.
     """
     tensors, header = adapter_tensors(changes, layout)
     if twice := set(header) & set(metadata):
@@ -82,8 +82,8 @@ def adapter_tensors(changes: Mapping[Key, Change], layout: Layout) -> tuple[dict
 
 
 def rounded_away(changes: Mapping[Key, Change], layout: Layout, at_least: float = 0.01) -> dict[str, float]:
-    """The tensors of the file that rounding to the layout's dtype changes by more than `at_least`, with the relative Frobenius
-    error: numbers below about 6e-5 lose digits in fp16, and below 3e-8 all of them."""
+    """{key: relative Frobenius error} of the tensors that rounding to the layout's dtype changes by more than `at_least`.
+    In fp16, values below about 6e-5 lose digits, and values below 3e-8 become 0."""
     if layout.dtype == "fp32":
         return {}
     exact, _ = adapter_tensors(changes, replace(layout, dtype="fp32"))
@@ -94,9 +94,9 @@ def rounded_away(changes: Mapping[Key, Change], layout: Layout, at_least: float 
 
 
 def kohya_names(paths: Mapping[str, Collection[str]], *, xl: bool) -> dict[Key, str]:
-    """kohya's names of all of a model's modules, {component: paths}: dots as underscores behind lora_unet_, lora_te_ or, for
-    models with more than one text encoder, lora_te1_, lora_te2_ and lora_te3_ (of Flux' two, T5 is lora_te3_), and the U-Net
-    of XL models in the original code's names."""
+    """kohya's names of a model's modules, given as {component: paths}: lora_unet_, lora_te_ or, for models with several
+    text encoders, lora_te1_, lora_te2_ and lora_te3_ (of Flux' two, T5 is lora_te3_), then the path with underscores for
+    dots. The U-Net of XL models has the original code's names."""
     several = xl or "transformer" in paths
     flux = "transformer" in paths and "text_encoder_3" not in paths
     prefixes = {"unet": "lora_unet_", "transformer": "lora_unet_", "text_encoder": "lora_te1_" if several else "lora_te_",
@@ -111,8 +111,8 @@ def kohya_names(paths: Mapping[str, Collection[str]], *, xl: bool) -> dict[Key, 
 
 
 def comfyui_names(paths: Mapping[str, Collection[str]]) -> dict[Key, str]:
-    """ComfyUI's names of the modules of a U-Net, in the original code's names, and of a transformer, whose paths are those of
-    its file; text encoders have no general name there and are left out."""
+    """ComfyUI's names of a model's modules: the original code's names for a U-Net, the file's paths for a transformer. Text
+    encoders have no general names in ComfyUI and are left out."""
     names = {("transformer", path): f"diffusion_model.{path}" for path in paths.get("transformer", ())}
     original = original_names(paths.get("unet", ()))
     return names | {("unet", path): f"diffusion_model.{original.get(path, path)}" for path in paths.get("unet", ())}
@@ -133,7 +133,7 @@ def _stems(ordered: Iterable[Change], layout: Layout) -> list[str]:
 
 
 def _module(change: Change, layout: str) -> dict[str, Tensor]:
-    """The tensors of one module by suffix in LyCORIS' words, its scale as alpha = scale * rank, or multiplied in."""
+    """The tensors of one module by LyCORIS' suffixes, with the scale as alpha = scale * rank, or multiplied in."""
     import torch
 
     if layout == "comfyui" and change.kind in ("ia3", "oft", "boft"):
@@ -141,12 +141,12 @@ def _module(change: Change, layout: str) -> dict[str, Tensor]:
     kind_of(change)
     suffixes = _SUFFIXES[change.kind]
     rank = KINDS[change.kind].rank(change.tensors)
-    # A whole Kronecker product has no alpha that counts, but LyCORIS cannot load a module without one.
+    # alpha has no effect on a Kronecker product of full factors, but LyCORIS cannot load a module without one.
     without_rank = {"oft": change.alpha or 0.0, "boft": change.alpha or 0.0, "lokr": 1.0}
     alpha = change.scale * rank if rank else without_rank.get(change.kind)
     inside = _SCALED_IN.get(change.kind, ()) if not rank and change.scale != 1 else ()
     if change.scale != 1 and change.kind in ("oft", "boft"):
-        raise _refused(change, layout, f"its scale of {change.scale:g} cannot be said")
+        raise _refused(change, layout, f"its scale of {change.scale:g} cannot be stored")
     tensors = {suffixes[role]: tensor.double() * change.scale if role in inside else tensor
             for role, tensor in change.tensors.items() if role in suffixes}
     if change.kind != "norm" and (bias := bias_delta(change)) is not None:
@@ -159,19 +159,19 @@ def _module(change: Change, layout: str) -> dict[str, Tensor]:
 
 
 def _by_axis(change: Change, layout: str) -> Tensor:
-    """The magnitude as (out, 1, ...) or (1, in, ...): one axis alone is broadcast along the wrong side elsewhere."""
+    """The magnitude as (out, 1, ...) or (1, in, ...): other tools broadcast a single axis along the wrong side."""
     assert change.magnitude is not None
     if change.magnitude.ndim > 1:
         return change.magnitude
     if change.kind != "lora":
-        raise _refused(change, layout, "its magnitude has one axis, and its tensors do not say how many the weight has")
+        raise _refused(change, layout, "its magnitude has one axis, and its tensors do not show how many the weight has")
     return change.magnitude.reshape(-1, 1, *(1,) * (max(tensor.ndim for tensor in change.tensors.values()) - 2))
 
 
 def _peft_module(change: Change) -> dict[str, Tensor]:
     extra = sorted(set(change.tensors) - {"down", "up"})
     if change.kind != "lora":
-        raise _refused(change, "peft", f"it holds LoRA alone, not {change.kind}")
+        raise _refused(change, "peft", f"it supports only LoRA, not {change.kind}")
     if extra:
         raise _refused(change, "peft", f"it has no place for {extra[0]} in single modules"
                        + ("; combining the adapter alone turns the core into factors" if "mid" in extra else ""))
@@ -180,15 +180,15 @@ def _peft_module(change: Change) -> dict[str, Tensor]:
         return tensors
     out = change.tensors["up"].shape[0]
     if tuple(change.magnitude.shape) not in ((out,), (out, 1, *ones(tuple(change.tensors["down"].shape)))):
-        raise _refused(change, "peft", f"PEFT's DoRA has a length per output, this one {tuple(change.magnitude.shape)}")
+        raise _refused(change, "peft", f"PEFT's DoRA has a magnitude per output, this one is {tuple(change.magnitude.shape)}")
     flat = change.magnitude.reshape(-1)
     return {**tensors, "lora_magnitude_vector": flat if change.tensors["down"].ndim == 2 else
             flat.reshape(1, -1, *ones(tuple(change.tensors["down"].shape)))}
 
 
 def _peft_header(ordered: Iterable[Change]) -> str:
-    """The JSON of LoraConfig's settings by component, "unet.r" and so on: the commonest rank and alpha, and every module that
-    has another by its whole name: a pattern that starts with ^ matches no other module's end."""
+    """The JSON of LoraConfig's settings by component ("unet.r", ...): the commonest rank and alpha, and every module with
+    other values by its full name. Patterns start with ^, so that they do not match the end of another module's name."""
     settings: dict[str, Any] = {}
     by_component: dict[str, list[Change]] = {}
     for change in ordered:
@@ -197,7 +197,7 @@ def _peft_header(ordered: Iterable[Change]) -> str:
         dora = {change.magnitude is not None for change in own}
         if len(dora) > 1:
             plain = next(change for change in own if change.magnitude is None)
-            raise _refused(plain, "peft", "one header says use_dora for all modules, and others are DoRA")
+            raise _refused(plain, "peft", "the header's use_dora applies to all modules, and others are DoRA")
         ranks = {change.path: int(change.tensors["down"].shape[0]) for change in own}
         alphas = {change.path: change.scale * ranks[change.path] for change in own}
         rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())

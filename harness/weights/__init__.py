@@ -1,5 +1,5 @@
-"""The only code that opens model files: safe reading, key layouts, live pipelines and atomic writing.
-Importing it imports no torch.
+"""The only code that opens model files: safe reading, key layouts, live pipelines and atomic writing. Importing it does not
+import torch.
 """
 
 from harness.weights.diffusers_call import Call, call_pipeline, unscaled

@@ -1,4 +1,4 @@
-"""Makes the tensors of one component from stored names and shapes: diffusers' names, shapes, row ranges and scales."""
+"""Maps the stored tensors of one component to diffusers' names and shapes, with row ranges and scales."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ class Place:
 
 def read_component(path: Path, component: str, naming: str, family: str, places: Mapping[str, Place]
                    ) -> tuple[dict[str, TensorInfo], list[str]]:
-    """{diffusers name: TensorInfo} in stored order, and the names that are no weights. `places` are by the name below
-    the component's prefix. ModelFileError for a name that the component lacks, and for a tensor that cannot be it."""
+    """{diffusers name: TensorInfo} in stored order, and the names that are not weights. `places` maps names without the
+    component's prefix. Raises ModelFileError for a name that the component does not have, and for a tensor with an
+    impossible shape or dtype."""
     scales = {name.removesuffix(_SCALE) + ".weight": name for name in places if name.endswith(_SCALE)}
     beside = {name for name in places if name.endswith(_BESIDE_SCALES)} | set(scales.values())
     names = [name for name in places if name not in beside]
@@ -52,13 +53,13 @@ def read_component(path: Path, component: str, naming: str, family: str, places:
 
 
 def _info(where: str, spot: Spot, place: Place) -> TensorInfo:
-    """The stored tensor, or the third of its rows, or its transpose, that a spot means."""
+    """The tensor at a spot: the whole stored tensor, a third of its rows, or its transpose."""
     stored = place.file.stored[place.source]
     shape, offset, rows = stored.shape, stored.offset, None
     if spot.third is not None:
         if not shape or shape[0] % 3:
-            raise ModelFileError(f"{where}: {place.source!r} is {list(shape)}; expected query, key and value one above the "
-                                 "other, so a multiple of 3 rows. Download it again.")
+            raise ModelFileError(f"{where}: {place.source!r} is {list(shape)}; expected query, key and value stacked, "
+                                 "so a multiple of 3 rows. Download it again.")
         third = shape[0] // 3
         rows = (spot.third * third, (spot.third + 1) * third)
         shape = (third, *shape[1:])
@@ -72,7 +73,8 @@ def _info(where: str, spot: Spot, place: Place) -> TensorInfo:
 
 
 def _diffusers_shape(component: str, family: str, key: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """What is a matrix in one place and a 1x1 convolution in another, as the family's own diffusers model has it."""
+    """The shape in the family's diffusers model, for layers that are a matrix in one layout and a 1x1 convolution in
+    another."""
     matrix = False
     if component == "vae":
         matrix = bool(ldm.vae_conv_as_linear([key]))
@@ -84,7 +86,7 @@ def _diffusers_shape(component: str, family: str, key: str, shape: tuple[int, ..
 
 
 def _scale(path: Path, places: Mapping[str, Place], weight: str, scale: str) -> str:
-    """The source name of a weight's scale, once its shape says what it multiplies."""
+    """The source name of a weight's scale, after checks of its shape and dtype."""
     place, of = places[scale], places[weight]
     stored, shape = place.file.stored[place.source], of.file.stored[of.source].shape
     one = math.prod(stored.shape) == 1
@@ -93,6 +95,6 @@ def _scale(path: Path, places: Mapping[str, Place], weight: str, scale: str) -> 
         raise ModelFileError(f"{path}: {place.source!r} is {stored.dtype} {list(stored.shape)}; expected one floating-point "
                              f"number, or one per row, as the scale of {of.source!r} {list(shape)}. Give the unquantized model.")
     if place.file.path != of.file.path:
-        raise ModelFileError(f"{place.file.path}: {place.source!r} lies in another file than {of.source!r}, which it scales; "
-                             "expected both in one. Give the model as a single file.")
+        raise ModelFileError(f"{place.file.path}: {place.source!r} scales {of.source!r}, but is in another file; "
+                             "expected both in one file. Give the model as a single file.")
     return place.source

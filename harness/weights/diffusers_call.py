@@ -1,4 +1,4 @@
-"""Families that diffusers samples for us: a pipeline object of our live modules, and one call of it for a batch."""
+"""Families that are sampled by diffusers: builds a diffusers pipeline from live modules and calls it for one batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOKENIZERS: Final = {"sd3": ("tokenizer", "tokenizer_2", "tokenizer_3"), "flux"
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One batch: a text and a negative text for each image, one guidance scale for all, the size in pixels."""
+    """One batch: a text and a negative text for each image, one guidance scale for all; width and height in pixels."""
 
     texts: tuple[str, ...]
     negatives: tuple[str, ...]
@@ -27,7 +27,7 @@ class Call:
 
 
 def assembled(pipeline: Pipeline) -> Any:
-    """The diffusers pipeline of a family, made of the very modules in `pipeline.parts`. Nothing is loaded by diffusers."""
+    """A diffusers pipeline of the modules in `pipeline.parts` themselves. diffusers loads nothing."""
     import diffusers
 
     tokenizers = {e.component.replace("text_encoder", "tokenizer"): e.tokenizer for e in pipeline.encoders}
@@ -44,17 +44,17 @@ def assembled(pipeline: Pipeline) -> Any:
 def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
     """Latents (n, channels, h, w) of a batch after `call.steps` steps, as the VAE has them before scaling (`unscaled`).
 
-    `noise` is standard normal, (n, *latent_shape), drawn by whoever owns the seeds. The sampler is the model's own
-    (flow matching with Euler's steps), whatever its name elsewhere. `guidance` is classifier-free guidance with the
-    negative texts, at 1 without them; but a guidance-distilled transformer (Flux.1 dev) takes the number as a condition,
-    and knows no negative text. ValueError for a negative text there, and for guidance below 1, which diffusers ignores.
+    `noise` is standard normal, (n, *latent_shape), drawn by the caller. The sampler is always the model's own, Euler steps
+    of flow matching. `guidance` is the scale of classifier-free guidance; at 1 the negative texts have no effect. A
+    guidance-distilled transformer (Flux.1 dev) takes the number as a condition instead and supports no negative texts.
+    Raises ValueError for a negative text there, and for guidance below 1, which diffusers ignores.
     """
     import torch
 
     if call.guidance < 1:
-        raise ValueError(f"guidance {call.guidance:g}: models of the family {pipeline.family} are sampled at 1 or more; expected "
+        raise ValueError(f"guidance {call.guidance:g}: models of the family {pipeline.family} need 1 or more; expected "
                          "such a scale. Change the grid's guidance scales.")
-    # Anew for each call: its scheduler counts steps, and a part may have been exchanged since.
+    # Built for each call: its scheduler counts steps, and a part may have been replaced since the last call.
     pipeline_of_diffusers = assembled(pipeline)
     options: dict[str, Any] = {"prompt": list(call.texts), "num_inference_steps": call.steps, "height": call.height,
                                "width": call.width, "output_type": "latent"}
@@ -67,7 +67,7 @@ def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
     if pipeline.denoiser.config.guidance_embeds:
         if any(negatives):
             raise ValueError(f"negative text {next(filter(None, negatives))!r}: this Flux transformer is guidance-distilled and "
-                             "takes none; expected empty negative texts. Remove them from the prompts.")
+                             "does not support them; expected empty negative texts. Remove them from the prompts.")
         options |= {"guidance_scale": call.guidance, "max_sequence_length": 512}
     else:
         # Flux.1 schnell was trained with 256 tokens of T5, dev with 512.
@@ -79,14 +79,14 @@ def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
 
 
 def unscaled(pipeline: Pipeline, latents: Tensor) -> Tensor:
-    """What the VAE's decoder takes: latents / scaling_factor + shift_factor, the shift 0 where its config has none."""
+    """The input of the VAE's decoder: latents / scaling_factor + shift_factor; the shift is 0 if the config has none."""
     config = pipeline.vae.config
     shift: float = getattr(config, "shift_factor", None) or 0.0
     return latents / float(config.scaling_factor) + shift
 
 
 def _packed(latents: Tensor) -> Tensor:
-    """(n, c, h, w) -> (n, h / 2 * w / 2, 4 c): each square of 2 x 2 as one vector, its channels slowest."""
+    """(n, c, h, w) -> (n, h / 2 * w / 2, 4 c): each 2 x 2 square as one vector, with the channel as its slowest axis."""
     n, c, h, w = latents.shape
     return latents.reshape(n, c, h // 2, 2, w // 2, 2).permute(0, 2, 4, 1, 3, 5).reshape(n, h * w // 4, c * 4)
 

@@ -1,5 +1,5 @@
-"""Names of diffusion transformers (Flux, Stable Diffusion 3) and of T5, which keep the spelling they are stored in. A name
-that these patterns do not know is refused instead of being carried along."""
+"""Names of diffusion transformers (Flux, Stable Diffusion 3) and of T5, which are kept as stored. A name that matches none
+of these patterns is refused."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _same(pattern: re.Pattern[str], what: str) -> Callable[[Iterable[str]], dict
 
 
 def _t5(names: Iterable[str]) -> dict[str, str]:
-    """T5 ties its embedding under two names, and files keep either or both: the second of both is no weight of its own."""
+    """T5's embedding has two names, and files use one or both; if both, the second is not counted as a weight."""
     stored = list(names)
     both = _T5_TIED in stored and "shared.weight" in stored
     weights = {name: "shared.weight" if name == _T5_TIED else name for name in stored
@@ -57,4 +57,4 @@ NAMINGS: Final[Mapping[str, Callable[[Iterable[str]], dict[str, str]]]] = {
     "sd3": _same(_SD3, "a Stable Diffusion 3 transformer (diffusers names)"),
     "t5": _t5,
 }
-"""{stored name: component's name} by the way of naming."""
+"""By naming: the function that gives {stored name: component's name}."""

@@ -1,5 +1,5 @@
-"""The averaged copy of a U-Net that training leaves in single files, under names without dots. The grammar of LDM names says
-where the dots were, so no plain copy is needed."""
+"""The EMA copy of a U-Net that training stores in single files, under names without dots. The grammar of LDM names restores
+the dots, so the plain copy is not needed."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ _INSIDE: Final = {"ffnet0proj": "ff.net.0.proj", "ffnet2": "ff.net.2", "norm1": 
 
 
 def plain_names(names: Iterable[str]) -> dict[str, str]:
-    """{LDM name below the U-Net's prefix: EMA name} of the EMA names (whole, with `model_ema.`) that are of a U-Net.
+    """{LDM name below the U-Net's prefix: EMA name} for the EMA names (complete, with `model_ema.`) that belong to a U-Net.
 
-    `model_ema.diffusion_modelinput_blocks10in_layers0weight` is `input_blocks.1.0.in_layers.0.weight`; what fits no
-    name of a U-Net (`decay`, the copy of something else) is left out.
+    `model_ema.diffusion_modelinput_blocks10in_layers0weight` is `input_blocks.1.0.in_layers.0.weight`; names that match no
+    tensor of a U-Net (`decay`, copies of other parts) are left out.
     """
     plain_by_ema_name: dict[str, str] = {}
     for name in names:
@@ -44,7 +44,7 @@ def _dotted(flat: str) -> str:
     top, numbers, step = m["top"], m["numbers"], m["step"]
     parts = [top]
     if top.endswith("_blocks"):
-        # The part of a block has one digit, 0 to 2; all digits before it number the block.
+        # The last digit, 0 to 2, is the part of the block; all digits before it are the block's number.
         parts += [numbers[:-1], numbers[-1:]]
     elif top == "label_emb":
         parts += list(numbers)
@@ -52,5 +52,5 @@ def _dotted(flat: str) -> str:
         parts += [numbers]
     parts += [m["module"] or "", step, _INSIDE.get(m["inside"] or "", "")]
     dotted = ".".join(part for part in (*parts, m["leaf"]) if part)
-    # Digits that the grammar put in the wrong place would give another name on the way back.
+    # If the grammar split the digits wrongly, the way back gives another name.
     return dotted if dotted.replace(".", "") == flat else ""

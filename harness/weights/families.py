@@ -1,4 +1,4 @@
-"""Which model family a set of tensor names belongs to, by keys and shapes alone; header texts can lie."""
+"""Recognises a model's family from its tensor names and shapes alone, because header texts can be wrong."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SUPPORTED: Final = ("Stable Diffusion 1, 2, XL and 3 and Flux.1 models, as a sin
                     "diffusers folder")
 EMA_UNET: Final = "model_ema.diffusion_model"
 MARKERS: Final = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min", "edm_mean", "edm_std")
-"""Tensors at the top of a file that say how the model was trained; they are never merged."""
+"""Marker tensors at the top level of a file that say how the model was trained; they are never merged."""
 
 IS_ADAPTER: Final = "which belongs among a candidate's adapters"
 _CONTROLNET: Final = "a ControlNet, which is a separate network used alongside a model"
@@ -24,8 +24,8 @@ _REFUSED: Final = (
     (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),
     (".quant_state", "a file quantized by bitsandbytes; give the unquantized model"),
     (".SCB\n", "a file quantized by bitsandbytes; give the unquantized model"),
-    (".comfy_quant", "a file quantized by ComfyUI in a format that is not known here; give the unquantized model"),
-    (".weight_scale", "a file quantized in a format that is not known here; give the unquantized model"),
+    (".comfy_quant", "a file quantized by ComfyUI in an unsupported format; give the unquantized model"),
+    (".weight_scale", "a file quantized in an unsupported format; give the unquantized model"),
     ("control_model.", _CONTROLNET), ("controlnet_", _CONTROLNET), ("input_hint_block.", _CONTROLNET),
     ("lllite_", _CONTROLNET),
     ("adapter.body.", "a T2I-Adapter, which is a separate network used alongside a model"),
@@ -47,7 +47,7 @@ _REFUSED: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Part:
-    """A component of a single file: the prefix of its names there, and how they are spelt below it (`naming.locate`)."""
+    """A component of a single file: the prefix of its names, and the naming after the prefix (see `naming.locate`)."""
 
     component: str
     prefix: str
@@ -56,7 +56,7 @@ class Part:
 
 @dataclass(frozen=True, kw_only=True)
 class Kind:
-    """What a single file is: its family ("" where its parts belong to several), its layout, and where its parts are."""
+    """What a single file is: its family ("" if its parts fit several), its layout, and its components."""
 
     family: str
     layout: str
@@ -74,7 +74,7 @@ _CORES: Final = (
     (("encoder.down_blocks.", "decoder.up_blocks.", "encoder.mid_block.", "decoder.mid_block."), "vae", "vae", "", "diffusers"),
     (("encoder.down.", "decoder.up.", "encoder.mid.", "decoder.mid."), "vae", "vae-ldm", "", "ldm"),
 )
-"""First parts of names, and what a file with such names is: component, naming, family, layout ("" where others tell)."""
+"""First parts of names, and what a file with such names is: component, naming, family, layout ("" if decided elsewhere)."""
 _COMFY: Final = "text_encoders."
 TEXT_PARTS: Final[Mapping[str, tuple[Part, ...]]] = {
     "": (),
@@ -92,13 +92,13 @@ TEXT_PARTS: Final[Mapping[str, tuple[Part, ...]]] = {
 
 
 def refusal(stored: Mapping[str, StoredTensor]) -> str:
-    """What the tensors are, in words with an article, when it is a known thing but no model to open; else empty."""
+    """What the tensors are, in words with an article ("a LoRA, ..."), if they are known but not a model; otherwise ""."""
     names = "\n".join(("", *stored, ""))
     return next((what for part, what in _REFUSED if part in names), "")
 
 
 def kind_of(stored: Mapping[str, StoredTensor]) -> Kind | None:
-    """What a single file is, by its names (without wrapper) and shapes. None when no part of a model shows."""
+    """What a single file is, from its names (without wrapper) and shapes. None if it has no part of a model."""
     prefix = UNET_PREFIX if any(name.startswith(UNET_PREFIX) for name in stored) else ""
     core = _core(stored, prefix)
     family = core.family if core and core.family else _family_of_encoders(stored) or _family_of_unet(stored, prefix)
@@ -110,7 +110,7 @@ def kind_of(stored: Mapping[str, StoredTensor]) -> Kind | None:
 
 
 def family_of_folder(stored: Mapping[str, Mapping[str, StoredTensor]]) -> str:
-    """The family of a diffusers folder, by the components' names and shapes; "" when it is none of the known ones."""
+    """The family of a diffusers folder, from its components' names and shapes; "" if unknown."""
     transformer = stored.get("transformer", {})
     if any(name.startswith("single_transformer_blocks.") for name in transformer):
         return "flux"
@@ -124,11 +124,11 @@ def family_of_folder(stored: Mapping[str, Mapping[str, StoredTensor]]) -> str:
 
 
 def _core(stored: Mapping[str, StoredTensor], prefix: str) -> Kind | None:
-    """The denoiser, or a VAE alone: what lies below `prefix`, by the first names that tell."""
+    """The denoiser, or a VAE alone, under `prefix`; the first matching name decides."""
     for starts, component, naming, family, layout in _CORES:
         if any(name.startswith(tuple(prefix + start for start in starts)) for name in stored):
             return Kind(family=family, layout=layout, parts=(Part(component=component, prefix=prefix, naming=naming),))
-    # A name that only a U-Net can have after this prefix, and which is then refused with its own sentence.
+    # Only a U-Net has such names after this prefix; an unsupported one is refused later with its own message.
     return Kind(family="", layout="", parts=(Part(component="unet", prefix=prefix, naming="unet-ldm"),)) if prefix else None
 
 
@@ -140,7 +140,7 @@ def _family_of_encoders(stored: Mapping[str, StoredTensor]) -> str:
 
 
 def _family_of_unet(stored: Mapping[str, StoredTensor], prefix: str) -> str:
-    """By what the U-Net is made of; the names of an EMA copy are as telling where there is nothing else."""
+    """The family from the U-Net's layers; without a plain U-Net, from the names of its EMA copy."""
     below = {name.removeprefix(prefix): tensor for name, tensor in stored.items() if name.startswith(prefix)}
     if any(name.startswith(("label_emb.0.", "add_embedding.", f"{EMA_UNET}label_emb")) for name in below):
         return _sdxl_or_refiner(below)
@@ -155,8 +155,8 @@ def _by_projection(unet: Mapping[str, StoredTensor]) -> str:
 
 
 def _sdxl_or_refiner(unet: Mapping[str, StoredTensor]) -> str:
-    """By the width of the text it reads, else, for models of other sizes, by attention at the deepest level: the
-    refiner has none there."""
+    """Decides by the width of the text states, or for models of other sizes by the deepest level, where the refiner has no
+    attention."""
     ends = ("attn2.to_k.weight", "attn2to_kweight")
     widths = {tensor.shape[-1] for name, tensor in unet.items() if name.endswith(ends) and tensor.shape}
     if widths in ({2048}, {1280}):

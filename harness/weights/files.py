@@ -1,5 +1,5 @@
-"""Safe reading of files of tensors, safetensors or pickles; what a file only pretends to be is refused by name.
-Opening models and adapters starts here; nothing in a file is ever executed, and every refusal says what to do.
+"""Safe reading of tensor files, safetensors or pickles. A file whose content does not match its extension is refused.
+Nothing in a file is ever executed.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ PICKLES: Final = (".ckpt", ".pt", ".pth", ".bin")
 
 @dataclass(frozen=True, kw_only=True)
 class TensorFile:
-    """One opened file: what it declares, in the order of its data, and, for a pickle, its tensors (memory-mapped where
-    the format allows)."""
+    """An opened file: the tensors it declares, in the order of their data, and for a pickle the loaded tensors
+    (memory-mapped if the format allows)."""
 
     path: Path
     stored: Mapping[str, StoredTensor]
@@ -34,7 +34,7 @@ class TensorFile:
     loaded: Mapping[str, Tensor] | None = field(default=None, repr=False)
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """The named tensors on the CPU, in their stored dtypes. KeyError when the file does not hold one."""
+        """The named tensors on the CPU, in their stored dtypes. Raises KeyError for a name that is not in the file."""
         if self.loaded is not None:
             return {name: self.loaded[name] for name in names}
         from safetensors import safe_open
@@ -45,9 +45,9 @@ class TensorFile:
 
 
 def open_tensors(path: Path) -> TensorFile:
-    """Opens a .safetensors or a pickle (.ckpt, .pt, .pth, .bin) of tensors; reads no weights of the former.
+    """Opens a .safetensors file, of which only the header is read, or a pickle of tensors (.ckpt, .pt, .pth, .bin).
 
-    Raises ModelFileError, also for what the extension hides: Git LFS pointers, web pages, pickles under another name.
+    Raises ModelFileError, also for Git LFS pointers, web pages, and pickles with another extension.
     """
     if not path.is_file():
         raise ModelFileError(f"{path}: no such file; expected a .safetensors or .ckpt file. Check the path.")
@@ -69,7 +69,7 @@ def open_tensors(path: Path) -> TensorFile:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; ModelFileError when there is none."""
+    """The object in a JSON file. Raises ModelFileError if the file cannot be read or holds something else."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
@@ -80,7 +80,7 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _refuse_impostors(path: Path) -> None:
-    """Names what a file really is when its first bytes belong to something else than its extension says."""
+    """Raises ModelFileError if the first bytes do not match the extension, naming the file's real kind."""
     with path.open("rb") as file:
         head = file.read(64)
     text = head.lstrip().lower()
@@ -97,8 +97,8 @@ def _refuse_impostors(path: Path) -> None:
     elif not head:
         kind, do = "an empty file", "Download it again."
     elif path.suffix == ".safetensors" and pickled:
-        kind, do = "a pickle with the name of a safetensors file", "Rename it to .ckpt if you trust where it is from."
+        kind, do = "a pickle with the extension of a safetensors file", "Rename it to .ckpt if you trust its source."
     elif path.suffix in PICKLES and header:
-        kind, do = f"a safetensors file with the name of a pickle ({path.suffix})", "Rename it to .safetensors."
+        kind, do = f"a safetensors file with the extension of a pickle ({path.suffix})", "Rename it to .safetensors."
     if kind:
         raise ModelFileError(f"{path}: found {kind}; expected a file of tensors. {do}")

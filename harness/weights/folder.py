@@ -1,5 +1,5 @@
-"""The weight files of a diffusers folder: which ones count, whole or in shards, and whether they are all there. Nothing
-outside the folder is ever opened because a file in it says so."""
+"""The weight files of a diffusers folder: chooses them, whole or in shards, and checks that none is missing. A file in the
+folder can never cause a file outside it to be opened."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _NAMINGS: Final[Mapping[str, Mapping[str, str]]] = {
 
 
 def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]]:
-    """The family, and {component: (how its names are spelt, {stored name: place})}. ModelFileError for other folders."""
+    """The family, and {component: (naming, {stored name: place})}. Raises ModelFileError for other folders."""
     present = [component for component in PARTS if (path / component).is_dir()]
     foreign = [name for name in _FOREIGN if (path / name).is_dir()]
     if foreign or not {"unet", "transformer"} & set(present):
@@ -39,14 +39,14 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
     family = family_of_folder(stored)
     namings = {"unet": "unet", "vae": "vae", **_NAMINGS[family]}
     if strange := [component for component in present if component not in namings]:
-        raise ModelFileError(f"{path}: found {strange[0]}/, which a model of its kind ({family or 'unknown family'}) does not "
+        raise ModelFileError(f"{path}: found {strange[0]}/, which a model of this kind ({family or 'unknown family'}) does not "
                              f"have. Supported today: {SUPPORTED}.")
     return family, {component: (namings[component], places[component]) for component in present}
 
 
 def unopened(path: Path) -> tuple[str, ...]:
-    """The folders with weights that are no part of the model as it is opened, as a warning. The safety checker, which
-    nearly every older folder has, judges finished images and is not mentioned."""
+    """A warning that names the folders whose weights are not part of the opened model, or (). The safety checker, which
+    nearly every older folder has, only judges finished images and is not mentioned."""
     names = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and folder.name not in (*PARTS, "safety_checker")
                    and any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()))
     listed = ", ".join(map(short, names[:5]))
@@ -54,13 +54,14 @@ def unopened(path: Path) -> tuple[str, ...]:
 
 
 def folder_metadata(path: Path) -> dict[str, str]:
-    """What model_index.json says about the pipeline as a whole."""
+    """The pipeline's own entries of model_index.json, as text."""
     index = path / "model_index.json"
     return {k: str(v) for k, v in read_json(index).items() if k.startswith("_")} if index.is_file() else {}
 
 
 def _places(folder: Path, component: str) -> dict[str, Place]:
-    """{stored name: place} of one component, from all its shards; the shards must hold what their index says."""
+    """{stored name: place} of one component, from all its shards. Raises ModelFileError unless the shards match their
+    index."""
     stems = ("model", "pytorch_model") if component.startswith("text_encoder") else ("diffusion_pytorch_model",)
     paths, index = _part_files(folder, stems)
     places: dict[str, Place] = {}
@@ -77,9 +78,9 @@ def _places(folder: Path, component: str) -> dict[str, Place]:
 
 
 def _part_files(folder: Path, stems: tuple[str, ...]) -> tuple[list[Path], dict[str, str]]:
-    """The weight files of one component, and the index of shards ({tensor: file name}), empty for a whole file.
+    """The weight files of one component, and the index of shards ({tensor: file name}), empty for a single file.
 
-    safetensors go before pickles, full precision before fp16 variants.
+    safetensors are preferred to pickles, full precision to fp16 variants.
     """
     for suffix in ("safetensors", "bin"):
         for variant in ("", ".fp16"):
@@ -98,7 +99,7 @@ def _part_files(folder: Path, stems: tuple[str, ...]) -> tuple[list[Path], dict[
 def _shards(index: Path) -> dict[str, str]:
     shards: Any = read_json(index).get("weight_map")
     if not isinstance(shards, dict) or not shards:
-        raise ModelFileError(f"{index}: has no weight_map; expected one file name for each tensor. Download the folder again.")
+        raise ModelFileError(f"{index}: has no weight_map; expected a file name for each tensor. Download the folder again.")
     for name, file in shards.items():
         named = isinstance(file, str) and file.isprintable() and file not in ("", ".", "..")
         if not named or "/" in file or "\\" in file:

@@ -1,5 +1,5 @@
-"""Prints the BLAKE3 of each file named on the command line, one a line. `hashing.py` runs this file in a process of its
-own, which shares no interpreter lock with a long import; it therefore imports nothing of the project.
+"""Prints the BLAKE3 of each file named on the command line, one per line. It runs as a separate process, so that a long
+import does not hold its interpreter lock, and imports nothing from the project.
 """
 
 import sys

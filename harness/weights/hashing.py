@@ -1,4 +1,4 @@
-"""Hashes of what files hold, so that a run or a merged file can say which weights it had."""
+"""Content hashes of model files, which record the weights that a run or a merged file used."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from harness.weights.safetensors_header import ModelFileError
 
 _AT_ONCE: Final = 1 << 20
 _WORTH_A_PROCESS: Final = 200_000_000
-"""Bytes; hashing fewer takes less time than starting an interpreter."""
+"""In bytes. Hashing less takes less time than starting an interpreter."""
 
 _Version = tuple[Path, int, int]
 _known: dict[_Version, str] = {}
-"""By path, size and time of change: a file is read once per process for as long as these stay the same."""
+"""By path, size and modification time: a file is read once per process while these stay the same."""
 
 
 def content_hash(path: Path) -> str:
     """BLAKE3 (64 hex digits) of a file's bytes, or of a folder's sorted relative names and file hashes.
 
-    BLAKE3 is three to four times as fast as SHA-256 on one core; model sites list both. Hidden files and folders do not
-    count: hubs keep their bookkeeping there. ModelFileError when there is nothing at `path`.
+    BLAKE3 is three to four times as fast as SHA-256 on one core; model sites list both. Hidden files and folders are left
+    out, because hubs keep their bookkeeping there. Raises ModelFileError if `path` does not exist.
     """
     if path.is_file():
         return _file_hash(path)
@@ -35,9 +35,10 @@ def content_hash(path: Path) -> str:
 
 
 class HashingApart:
-    """Hashes files in a process of its own from now on, while this one does something else; `finish` waits for it.
+    """Hashes files in a separate process, started at once; `finish` waits for it.
 
-    After that `content_hash` knows them. Few bytes are left to `content_hash`, and so is what the process could not do.
+    After `finish`, `content_hash` returns the stored hashes. If there is little to hash, or the process fails,
+    `content_hash` hashes the files itself.
     """
 
     def __init__(self, paths: Iterable[Path]) -> None:
@@ -51,7 +52,7 @@ class HashingApart:
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def finish(self) -> None:
-        """Waits, and remembers the hashes."""
+        """Waits for the process and stores its hashes."""
         if self._process is None:
             return
         output, _ = self._process.communicate()
@@ -61,7 +62,7 @@ class HashingApart:
         self._process = None
 
     def stop(self) -> None:
-        """Gives up."""
+        """Kills the process."""
         if self._process is not None:
             self._process.kill()
             self._process.communicate()
@@ -69,7 +70,7 @@ class HashingApart:
 
 
 def _files_of(path: Path) -> list[Path]:
-    """The file itself, or all that are not hidden in a folder."""
+    """The file itself, or all files of a folder that are not hidden."""
     if path.is_file():
         return [path]
     if not path.is_dir():

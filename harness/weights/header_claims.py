@@ -1,5 +1,5 @@
-"""What a file says about itself, and where its tensors say otherwise: prediction type, architecture, position ids. Tensors
-decide, header texts only break ties, and a text that lies is reported."""
+"""What a file's header claims (prediction type, architecture) and where its tensors contradict it. Tensors decide, header
+texts only break ties, and a wrong text is reported."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _MOST_IDS: Final = 4096
 
 
 def said_family(metadata: Mapping[str, str]) -> tuple[str, str]:
-    """The family that the header texts claim, and the claim itself as "key 'value'"; two empty texts when there is none."""
+    """The family that the header texts claim, and the claim itself as "key 'value'"; two empty texts without a claim."""
     for key, table in (("modelspec.architecture", _ARCHITECTURES), ("ss_base_model_version", _KOHYA)):
         value = metadata.get(key, "").strip().lower()
         if family := next((family for start, family in table if value.startswith(start)), ""):
@@ -36,9 +36,9 @@ def said_family(metadata: Mapping[str, str]) -> tuple[str, str]:
 
 
 def prediction_of(markers: Sequence[str], metadata: Mapping[str, str], scheduler: Path | None) -> tuple[str, tuple[str, ...]]:
-    """What the model predicts, "epsilon", "v_prediction" or "" where nothing says so, and contradictions as warnings.
+    """The prediction type, "epsilon", "v_prediction" or "" if unknown, and contradictions as warnings.
 
-    Markers among the tensors go first, then `modelspec.prediction_type`, then the scheduler config of a folder.
+    Markers among the tensors take precedence, then `modelspec.prediction_type`, then a folder's scheduler config.
     """
     claims: dict[str, str] = {}
     for marker in markers:
@@ -55,17 +55,17 @@ def prediction_of(markers: Sequence[str], metadata: Mapping[str, str], scheduler
     if not claims:
         return "", tuple(warnings)
     first, *others = claims
-    warnings += [f"{first} says {claims[first]}, {other} says {claims[other]}; {first} counts" for other in others
+    warnings += [f"{first} says {claims[first]}, {other} says {claims[other]}; {first} is used" for other in others
                  if claims[other] != claims[first]]
     return claims[first], tuple(warnings)
 
 
 def contradictions(model: ModelFile, claimed: tuple[str, str]) -> tuple[str, ...]:
-    """Where the header claims another family, or less than a model, than the tensors show."""
+    """Warnings for a header that claims another family than the tensors show, or something other than a model."""
     family, claim = claimed
     warnings = []
     if family and model.family and family != model.family:
-        warnings.append(f"the header says {claim}, the tensors are of {model.family}; the tensors count")
+        warnings.append(f"the header says {claim}, but the tensors are of {model.family}; the header is ignored")
     architecture = model.metadata.get("modelspec.architecture", "")
     if architecture.endswith(("/lora", "/textual-inversion", "/lycoris")):
         warnings.append(f"the header says modelspec.architecture {short(architecture)}, but these are the weights of a model")
@@ -73,9 +73,9 @@ def contradictions(model: ModelFile, claimed: tuple[str, str]) -> tuple[str, ...
 
 
 def position_ids_state(file: TensorFile, source: str) -> str:
-    """What is wrong with stored position ids, in words; empty when they are the integers 0..n-1.
+    """What is wrong with stored position ids, in words; empty if they are the integers 0..n-1.
 
-    They are a few hundred bytes, so their values are looked at; merges that averaged them gave fractions.
+    The values are read, since they take a few hundred bytes: merges that averaged them left fractions.
     """
     stored = file.stored[source]
     count = 1
@@ -89,7 +89,7 @@ def position_ids_state(file: TensorFile, source: str) -> str:
 
 
 def short(text: Any, most: int = 60) -> str:
-    """A text of a file in quotes and ASCII, cut: nothing in it can steer a terminal."""
+    """A text from a file, quoted, in ASCII and cut to `most` characters, so that it cannot control a terminal."""
     safe = ascii(str(text))
     return safe if len(safe) <= most else f"{safe[:most - 4]}...{safe[-1]}"
 
@@ -104,5 +104,5 @@ def _integers(file: TensorFile, source: str, count: int) -> list[int]:
 
 
 def recipe_keys(metadata: Mapping[str, str]) -> tuple[str, ...]:
-    """The header keys that hold a Sweetspot recipe."""
+    """The header keys under which Sweetspot stores recipes."""
     return tuple(sorted(key for key in metadata if key.startswith("sweetspot.")))

@@ -1,4 +1,4 @@
-"""What a file to be written holds, tensor by tensor: the layout of an opened single file, or of the one a folder becomes."""
+"""The tensors of a file to be written: the layout of an opened single file, or of the single file that a folder becomes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SINGLE: Final = ("ldm", "sgm", "bfl", "sai")
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A tensor of a component that makes up a stored one, all of it or the range `rows` of its rows."""
+    """A component's tensor that fills a stored one completely, or the range `rows` of its rows."""
 
     component: str
     key: str
@@ -31,11 +31,10 @@ class Placed:
     """One tensor of a file to be written.
 
     `pieces` are the canonical tensors that fill it, in the order of their rows, reshaped to fit and, with `transposed`,
-    transposed. Without pieces it is copied as `source` has it, or, without a source, it is the integers 0..n-1 in
-    `shape`. `source` is the stored tensor that it was, as a whole, with the name of its scale if it has
-    one, None where a folder has it in pieces or not at all.
-    `role` is "weights", "ema" (an averaged copy), "scale" (belongs to scaled weights, and goes when these are written
-    unscaled), "position_ids", "marker" or "extra".
+    transposed. Without pieces it is a copy of `source`; without a source too, it is the integers 0..n-1 in `shape`.
+    `source` is the stored tensor as a whole, with the name of its scale if it has one; None if a folder has it in pieces or
+    does not have it. `role` is "weights", "ema" (an averaged copy), "scale" (belongs to scaled weights; dropped if they are
+    written unscaled), "position_ids", "marker" or "extra".
     """
 
     name: str
@@ -48,14 +47,14 @@ class Placed:
 
 
 def layout_of(model: ModelFile) -> tuple[Placed, ...]:
-    """Every stored tensor of a single file once, in the order of the file. A wrapper before all names is left out.
+    """Every stored tensor of a single file once, in the file's order, without the wrapper that precedes all names.
 
-    Of a model opened with EMA the averaged tensors stand under the plain names, and the plain ones they replace are
-    left out: a file with a merged copy and another plain set would contradict itself. ModelFileError for a folder.
+    For a model opened with EMA, the averaged tensors have the plain names, and the plain tensors are left out: a file with
+    a merged copy and an unmerged plain one would contradict itself. Raises ModelFileError for a folder.
     """
     if model.is_folder:
-        raise ModelFileError(f"{model.path}: is a folder, which has a file for each part; expected a single file. "
-                             "Ask for the single file that it would become.")
+        raise ModelFileError(f"{model.path}: this is a folder, with one file per component; expected a single file. "
+                             "Call single_file_layout instead.")
     pieces_by_key: dict[str, list[tuple[Piece, TensorInfo]]] = {}
     for component, infos in model.components.items():
         for key, info in infos.items():
@@ -78,14 +77,15 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
 
 
 def single_file_layout(model: ModelFile) -> tuple[Placed, ...]:
-    """The single file (LDM or SGM layout) that a diffusers model becomes; of a file that has such a layout, its own.
+    """The layout (LDM or SGM) of the single file that a diffusers model becomes; for a single file, its own layout.
 
-    ModelFileError for families whose folder and file do not share names (Flux, SD3), and for a part without a place.
+    Raises ModelFileError for families whose folders and files have different names (Flux, SD3), and for a component that
+    the layout has no place for.
     """
     if model.layout in _SINGLE and not model.is_folder:
         return layout_of(model)
     if model.family in ("flux", "sd3"):
-        raise ModelFileError(f"{model.path}: a diffusers model of the family {model.family} is not converted to a single file; "
+        raise ModelFileError(f"{model.path}: a diffusers model of the family {model.family} cannot become a single file; "
                              "expected sd1, sd2 or sdxl. Give the model as a single file.")
     placed: list[Placed] = []
     for component, infos in model.components.items():
@@ -151,7 +151,7 @@ def _clip(part: Part, infos: Mapping[str, TensorInfo]) -> Iterator[Placed]:
 
 
 def _openclip(model: ModelFile, part: Part, infos: Mapping[str, TensorInfo]) -> Iterator[Placed]:
-    """Query, key and value go one above the other, the projection transposed."""
+    """Query, key and value are stacked by rows; the projection is transposed."""
     fused: dict[str, dict[int, str]] = {}
     for key, info in infos.items():
         spot = openclip_name(key)
@@ -174,5 +174,5 @@ def _openclip(model: ModelFile, part: Part, infos: Mapping[str, TensorInfo]) -> 
 
 
 def _widest(*dtypes: str) -> str:
-    """A dtype that holds all values exactly: one of them where they agree, else the wide one, else F32."""
+    """A dtype that holds all values exactly: the common one, otherwise the widest, otherwise F32."""
     return dtypes[0] if len(set(dtypes)) == 1 else next((wide for wide in _WIDEST_FIRST if wide in dtypes), "F32")

@@ -14,9 +14,9 @@ UNET_PREFIX: Final = "model.diffusion_model."
 VAE_PREFIX: Final = "first_stage_model."
 TEXT_PREFIX: Final = "cond_stage_model.transformer.text_model."
 NAI_TEXT_PREFIX: Final = "cond_stage_model.transformer."
-"""Some early files have the text encoder here, without `text_model.`."""
+"""Prefix of the text encoder in some early files, without `text_model.`."""
 POSITION_IDS: Final = "embeddings.position_ids"
-"""Below the text prefix: the numbers 0..n-1. A constant, not a weight, so no map here knows it."""
+"""After the text prefix: the integers 0..n-1. A constant, not a weight, so the maps do not contain it."""
 
 _UNET_FIXED: Final = {
     "conv_in": "input_blocks.0.0", "time_embedding.linear_1": "time_embed.0", "time_embedding.linear_2": "time_embed.2",
@@ -47,49 +47,50 @@ _TEXT_KEY: Final = re.compile(
 
 
 def unet_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
-    """{diffusers name: name below UNET_PREFIX}. KeyError names a key that no such U-Net has."""
+    """{diffusers name: name without UNET_PREFIX}. Raises KeyError, naming it, for a key that no such U-Net has."""
     keys = list(diffusers_keys)
     return _rename(keys, _unet_modules(_unet_blocks_of_diffusers(keys)), "U-Net")
 
 
 def unet_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
-    """{name below UNET_PREFIX: diffusers name}. KeyError names a key that no such U-Net has."""
+    """{name without UNET_PREFIX: diffusers name}. Raises KeyError, naming it, for a key that no such U-Net has."""
     keys = list(ldm_keys)
     return _rename(keys, _flip(_unet_modules(_unet_blocks_of_ldm(keys))), "U-Net")
 
 
 def vae_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
-    """{diffusers name: name below VAE_PREFIX}; the attention names of early diffusers (`query`, ...) are known too."""
+    """{diffusers name: name without VAE_PREFIX}. Accepts the attention names of early diffusers (`query`, ...) too."""
     modern = vae_modern(diffusers_keys)
     renamed = _rename(modern.values(), _vae_modules(modern.values(), r"decoder\.up_blocks\."), "VAE")
     return {old: renamed[new] for old, new in modern.items()}
 
 
 def vae_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
-    """{name below VAE_PREFIX: diffusers name}. KeyError names a key that no such VAE has."""
+    """{name without VAE_PREFIX: diffusers name}. Raises KeyError, naming it, for a key that no such VAE has."""
     keys = list(ldm_keys)
     return _rename(keys, _flip(_vae_modules(keys, r"decoder\.up\.")), "VAE")
 
 
 def vae_modern(diffusers_keys: Iterable[str]) -> dict[str, str]:
-    """{name: today's diffusers name}. Folders written before diffusers 0.12 say query, key, value and proj_attn."""
+    """{name: today's diffusers name}. Folders written before diffusers 0.12 use query, key, value and proj_attn."""
     pattern = re.compile(r"(.*mid_block\.attentions\.\d+\.)(query|key|value|proj_attn)(\..*)")
     matches = {key: pattern.fullmatch(key) for key in diffusers_keys}
     return {key: f"{m[1]}{_VAE_OLD_ATTENTION[m[2]]}{m[3]}" if m else key for key, m in matches.items()}
 
 
 def vae_conv_as_linear(diffusers_keys: Iterable[str]) -> frozenset[str]:
-    """The diffusers VAE names that are (out, in) there and (out, in, 1, 1) in LDM files: the attention projections."""
+    """The names of the VAE's attention projections, which are (out, in) in diffusers and (out, in, 1, 1) in LDM files."""
     return frozenset(key for key in diffusers_keys if _VAE_ATTENTION_WEIGHT.search(key))
 
 
 def text_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
-    """{transformers name: name below TEXT_PREFIX}. transformers 5 dropped `text_model.`; both are known."""
+    """{transformers name: name without TEXT_PREFIX}. transformers 5 dropped `text_model.`; both forms are accepted."""
     return _text(diffusers_keys)
 
 
 def text_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
-    """{name below TEXT_PREFIX, or NAI_TEXT_PREFIX: transformers 5 name}. KeyError names a key CLIP does not have."""
+    """{name without TEXT_PREFIX or NAI_TEXT_PREFIX: transformers 5 name}. Raises KeyError, naming it, for a key that CLIP
+    does not have."""
     return _text(ldm_keys)
 
 
@@ -97,8 +98,8 @@ def export_ldm(unet: Mapping[str, Tensor], vae: Mapping[str, Tensor], text_encod
                ) -> dict[str, Tensor]:
     """The state dict of a single SD1 file from three diffusers state dicts.
 
-    Tensors keep their dtypes and, but for the VAE's attention projections (a trailing 1, 1 is added), their shapes.
-    position_ids is written afresh as int64 (1, n). KeyError names a key without a place in the layout.
+    Tensors keep their dtypes and shapes, except that the VAE's attention projections get a trailing (1, 1). position_ids is
+    generated as int64 (1, n). Raises KeyError, naming it, for a key without a place in the layout.
     """
     import torch
 
@@ -118,17 +119,17 @@ def export_ldm(unet: Mapping[str, Tensor], vae: Mapping[str, Tensor], text_encod
 
 
 def _numbered(keys: Iterable[str], pattern: str) -> list[int]:
-    """The numbers that `pattern` finds at the start of `keys`. Those of four digits and more are no model's: what they
-    number is refused as unknown later, instead of being counted up to here."""
+    """The numbers that `pattern` matches at the start of `keys`. Numbers of four digits and more are skipped: no model has
+    them, and their keys are refused later as unknown."""
     matches = (re.match(pattern + r"([0-9]{1,3})\.", key) for key in keys)
     return sorted({int(m[1]) for m in matches if m})
 
 
 def _unet_blocks_of_diffusers(keys: Iterable[str]) -> dict[str, str]:
-    """{diffusers module: LDM module} of the resnets, attentions and samplers that the diffusers keys show.
+    """{diffusers module: LDM module} of the resnets, attentions and samplers in the diffusers keys.
 
-    LDM numbers the steps of the way down and up through all blocks: each resnet (with its attention) is one step,
-    each downsampler is one more, an upsampler belongs to the last step of its block.
+    LDM numbers the steps down and up consecutively across blocks: each resnet (with its attention) is one step, each
+    downsampler is another, and an upsampler belongs to the last step of its block.
     """
     modules = {".".join(key.split(".")[:4]) for key in keys if key.startswith(("down_blocks.", "up_blocks."))}
     places = {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
@@ -184,7 +185,7 @@ def _unet_modules(blocks: Mapping[str, str]) -> dict[str, str]:
 
 
 def _vae_modules(keys: Iterable[str], up_block: str) -> dict[str, str]:
-    """{diffusers module: LDM module}. Layers have the same numbers on both sides; the decoder's blocks are reversed."""
+    """{diffusers module: LDM module}. Layers have the same numbers in both layouts; the decoder's blocks are reversed."""
     keys = list(keys)
     levels = 1 + max(_numbered(keys, up_block), default=-1)
     layers = 1 + max(_numbered(keys, r".*\.(?:resnets|block)\."), default=-1)
@@ -207,7 +208,7 @@ def _vae_modules(keys: Iterable[str], up_block: str) -> dict[str, str]:
 
 
 def _rename(keys: Iterable[str], modules: Mapping[str, str], component: str) -> dict[str, str]:
-    """Replaces the longest leading module path that `modules` knows; what follows it (`.weight`, ...) stays."""
+    """Replaces the longest leading module path that is in `modules`; the rest (`.weight`, ...) stays."""
     renamed = {}
     for key in keys:
         parts = key.split(".")

@@ -1,4 +1,5 @@
-"""Makes one component's live module: from its config, against the file's names and shapes, with all of its values."""
+"""Builds one component's live module from its config, checks it against the file's names and shapes, and loads its
+values."""
 
 from __future__ import annotations
 
@@ -19,43 +20,44 @@ KINDS: Final[Mapping[str, Mapping[str, str]]] = {
             "text_encoder_3": "t5"},
     "flux": {"transformer": "flux", "vae": "vae", "text_encoder": "clip", "text_encoder_2": "t5"},
 }
-"""What each component of a family's pipeline is."""
+"""By family: the kind of module of each component."""
 _OPTIONAL: Final = {"sd3": ("text_encoder_3",)}
-"""What a pipeline of the family does without: SD3 was trained to be given no T5 states at times."""
+"""Components that are optional: SD3 was trained with the T5 states dropped at times."""
 _DIFFUSERS: Final = {"unet": "UNet2DConditionModel", "vae": "AutoencoderKL", "sd3": "SD3Transformer2DModel",
                      "flux": "FluxTransformer2DModel"}
 _TIED: Final = {"t5": {"encoder.embed_tokens.weight": "shared.weight"}}
-"""Tensors that are another one under a second name: by kind of module, {second name: name in files}."""
+"""Tied tensors, by kind of module: {second name: name in files}."""
 _NOT_OURS: Final = ("auto_map", "quantization_config")
 
 
 def components_of(model: ModelFile) -> tuple[str, ...]:
-    """The components that a pipeline of the model's family needs, and those it may lack where the model has them."""
+    """The components that a pipeline of the model's family needs, and the optional ones that the model has."""
     optional = _OPTIONAL.get(model.family, ())
     return tuple(c for c in KINDS[model.family or "sd1"] if c not in optional or c in model.components)
 
 
 def empty(component: str, path: Path, family: str = "sd1") -> Any:
-    """The component's module by the config at `path`, with all parameters on the meta device: no time goes into values
-    that are replaced. Buffers are made as usual, since those that no file holds (position_ids) would be lost there.
+    """The component's module from the config at `path`, with all parameters on the meta device, so that no time is spent on
+    values that are replaced. Buffers are real, because those that are in no file (position_ids) would be lost.
 
-    Raises ModelFileError for a config no module can be made of.
+    Raises ModelFileError for a config from which no module can be built.
     """
     from accelerate import init_empty_weights
 
-    # A config may name code to fetch: an implementation of attention by its place on a hub, or classes of its own.
+    # A config may name code to download: an attention implementation on a hub, or custom classes.
     config = {key: value for key, value in read_json(path).items()
               if key not in _NOT_OURS and "attn_implementation" not in key}
     try:
         with init_empty_weights(include_buffers=False):
             return _module(KINDS[family][component], config)
-    except Exception as error:  # whatever a library raises where a number makes no sense to it
-        raise ModelFileError(f"{path}: no {component} can be made of this config ({error}). Correct it or give another "
+    except Exception as error:  # libraries raise errors of many types for an invalid number
+        raise ModelFileError(f"{path}: no {component} can be built from this config ({error}). Correct it or give another "
                              "config folder.") from error
 
 
 def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: Path) -> None:
-    """ModelFileError unless the file has exactly the tensors of `module`, in their shapes; it names the first others."""
+    """Raises ModelFileError, naming the first differences, unless the file has exactly the tensors of `module`, in their
+    shapes."""
     if component not in model.components:
         expected_components = ", ".join(components_of(model))
         raise ModelFileError(f"{model.path}: has no {component}, only {', '.join(model.components) or 'no component'}. "
@@ -75,10 +77,11 @@ def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: P
 
 
 def load(model: ModelFile, component: str, module: Any, device: str) -> None:
-    """Gives `module` the model's values as float32 on `device`, for inference. ModelFileError for NaN and infinity."""
+    """Loads the model's values into `module` as float32 on `device`, for inference. Raises ModelFileError for NaN and
+    infinity."""
     import torch
 
-    # Always a copy: merges are written into these parameters, and `tensors` may give views of the file itself.
+    # Always a copy: merges are written into these parameters, and `tensors` may return views of the file.
     tensors = {name: tensor.to(device=device, dtype=torch.float32, copy=True)
                for name, tensor in model.tensors(component).items()}
     _refuse_non_finite(model, component, tensors)
@@ -90,7 +93,8 @@ def load(model: ModelFile, component: str, module: Any, device: str) -> None:
 
 
 def ready(module: Any, device: str) -> None:
-    """On the device, for inference. A tensor left on the meta device would show only as an error in mid-sampling."""
+    """Moves `module` to the device for inference. Raises ModelFileError for a tensor without values, which would otherwise
+    fail only during sampling."""
     from itertools import chain
 
     unloaded = [name for name, tensor in chain(module.named_parameters(), module.named_buffers()) if tensor.is_meta]
@@ -120,7 +124,8 @@ def _tied(model: ModelFile, component: str) -> Mapping[str, str]:
 
 
 def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """A NaN anywhere makes both ends of a tensor's range NaN; looking at these is much faster than at each value."""
+    """Raises ModelFileError for NaN and infinity. Any NaN makes a tensor's minimum and maximum NaN, and checking these is
+    much faster than checking each value."""
     import torch
 
     bad = [name for name, tensor in tensors.items()

@@ -1,4 +1,4 @@
-"""Live pipelines of opened model files: configs found, every tensor checked, and nothing left random."""
+"""Builds live pipelines from opened model files: finds the configs, checks and loads every tensor."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ _ENCODERS: Final[Mapping[str, tuple[tuple[str, Any, bool, str], ...]]] = {
             ("text_encoder_3", "last", False, _T5)),
     "flux": (("text_encoder", "last", False, END), ("text_encoder_2", "last", False, _T5)),
 }
-"""By family: component, the layer and whether the pooled embedding conditions, and what fills up CLIP's prompts."""
+"""By family: the encoder's component, its layer, whether its pooled embedding is used, and CLIP's padding token."""
 
 
 def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "cpu") -> Pipeline:
     """The pipeline of `model` in float32 on `device`.
 
-    Configs come from the folder `config`, else from the model's own folder, else from those built in for Stable Diffusion
-    1, 2 and XL. Each component must have exactly the tensors and shapes that its config asks for: ModelFileError names the
-    component and the first keys that differ. Tokenizers are taken from the same folder where it has them.
+    Configs come from the folder `config`, otherwise from the model's own folder, otherwise from those built in for Stable
+    Diffusion 1, 2 and XL. Raises ModelFileError, naming the component and the first differing keys, unless each component
+    has exactly the tensors and shapes of its config. Tokenizers come from the same folder if it has them.
 
-    What a Stable Diffusion 2 file predicts is not to be seen in its shapes: where neither its markers nor its header nor a
-    folder say so, it is measured on its U-Net (`prediction.measured_prediction`) and noted.
+    The shapes of a Stable Diffusion 2 file do not show its prediction type. If neither markers nor header nor a folder
+    state it, it is measured on the U-Net (`prediction.measured_prediction`) and noted.
     """
     import torch
 
@@ -51,7 +51,7 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
         load(model, component, module, device)
     if pipeline.family == "sd2" and not model.prediction and _configs(model, config) == CONFIGS / "sd2":
         measured = measured_prediction(model.path, pipeline.unet, pipeline.scheduler_config)
-        note = f"the file does not say what it predicts; its output for pure noise is that of {measured}"
+        note = f"the file does not state its prediction type; its output for pure noise is that of {measured}"
         pipeline = replace(pipeline, scheduler_config={**pipeline.scheduler_config, "prediction_type": measured},
                            notes=(*pipeline.notes, note))
     called = assembled(pipeline) if "transformer" in pipeline.parts else None
@@ -59,29 +59,29 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
 
 
 def inspect_pipeline(model: ModelFile, config: Path | None = None) -> None:
-    """Raises what `build_pipeline` would raise for these files, as far as it shows without reading a weight."""
+    """Raises the errors of `build_pipeline` that can be found without reading weights."""
     import torch
 
     _without_values(model, config, torch.device("cpu"))
 
 
 def with_part(pipeline: Pipeline, component: str, module: Any) -> Pipeline:
-    """The same pipeline with `module` as its `component`; the given one keeps its own."""
+    """A copy of the pipeline with `module` as its `component`; `pipeline` itself is unchanged."""
     encoders = tuple(replace(e, module=module) if e.component == component else e for e in pipeline.encoders)
     changed = replace(pipeline, parts={**pipeline.parts, component: module}, encoders=encoders)
     return replace(changed, called=assembled(changed)) if pipeline.called is not None else changed
 
 
 def random_sd1(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
-    """A pipeline of the size of Stable Diffusion 1.5 with random weights, for timing and memory; its images are noise.
+    """A pipeline of Stable Diffusion 1.5's size with random weights, to measure time and memory; its images are noise.
 
-    Matrices are normal with variance 1 / fan-in, drawn on `device` from `seed`; norms scale by 1, biases are 0.
+    Matrices are normal with variance 1 / fan-in, drawn on `device` from `seed`; norms have weight 1, biases are 0.
     """
     return _random("sd1", seed, dtype, device)
 
 
 def random_sdxl(seed: int, dtype: torch.dtype, device: str = "cpu") -> Pipeline:
-    """The same as `random_sd1` of the size of Stable Diffusion XL's base model."""
+    """Like `random_sd1`, of the size of Stable Diffusion XL's base model."""
     return _random("sdxl", seed, dtype, device)
 
 
@@ -107,7 +107,7 @@ def _random(family: str, seed: int, dtype: torch.dtype, device: str) -> Pipeline
 
 
 def _without_values(model: ModelFile, config: Path | None, device: torch.device) -> Pipeline:
-    """The pipeline with all parameters on the meta device, once everything that can be checked so is checked."""
+    """The pipeline with all parameters on the meta device, after every check that needs no values."""
     refuse_family(model)
     family = model.family or "sd1"
     folder = _configs(model, config)
@@ -133,7 +133,7 @@ def _encoders(family: str, parts: Mapping[str, Any], folder: Path) -> tuple[Text
 
 
 def _tokenizer(folder: Path, component: str, tokens: int, pad: str) -> Any:
-    """The tokenizer in the folder, else CLIP's own; a T5 encoder's vocabulary comes with the model only."""
+    """The tokenizer in the folder, otherwise CLIP's; T5's vocabulary is not built in."""
     from transformers import CLIPTokenizer, T5Tokenizer
 
     own = folder / component.replace("text_encoder", "tokenizer")
@@ -145,8 +145,8 @@ def _tokenizer(folder: Path, component: str, tokens: int, pad: str) -> Any:
     else:
         try:
             tokenizer = (T5Tokenizer if pad == _T5 else CLIPTokenizer).from_pretrained(own, local_files_only=True)
-        except Exception as error:  # the libraries raise many kinds for a file that is cut off or missing
-            raise ModelFileError(f"{own}: no tokenizer can be made of this folder ({error}). Download it again.") from error
+        except Exception as error:  # libraries raise errors of many types for a truncated or missing file
+            raise ModelFileError(f"{own}: no tokenizer can be built from this folder ({error}). Download it again.") from error
     if len(tokenizer) > tokens:
         raise ModelFileError(f"{folder}: the tokenizer has {len(tokenizer)} tokens, the text encoder only {tokens}. "
                              "Give the model's own config folder, with its tokenizer.")

@@ -1,4 +1,4 @@
-"""An opened model: its components with diffusers names and shapes, where each tensor lies, and how to read it."""
+"""An opened model: its components with diffusers' names and shapes, the place of each tensor, and how to read it."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ _KNOWN_EXTRA: Final = re.compile(
     r"|position_ids|text_projection(\.weight)?|logit_scale|attn_mask|scaled_fp8|scale_weight|scale_input|spiece_model)$"
     r"|(first_stage_model\.|vae\.)?loss\.|denoiser\.sigmas$|.*\.encoder\.embed_tokens\.weight$"
     r"|cond_stage_model\.model\.transformer\.resblocks\.")
-"""Left over from training, constants, scales that belong to a weight, and the parts of CLIP that no image depends on
-(of Stable Diffusion 2 the last layer): their absence changes nothing."""
+"""Names of tensors that do not affect images: leftovers of training, constants, scales of a weight, and unused parts of
+CLIP (in Stable Diffusion 2 the last layer)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
-    """One tensor of a component: the shape it has in diffusers, its stored dtype ("F16"), and where its values are.
+    """One tensor of a component: its shape in diffusers, its stored dtype ("F16"), and where its values are.
 
-    `source` is its name in `file`, `offset` the byte of the file where its first value lies (None for pickles). Where
-    several tensors share a stored one, `rows` is the range of that one's rows, and `offset` that of the first of them.
-    `transposed`: stored as the transpose of `shape`. Trailing dimensions of 1 may be stored or not. `scale` names the
-    tensor that the stored values are to be multiplied with before they mean anything (ComfyUI's scaled fp8): one number,
-    or one per stored row in a column; "" for none.
+    `source` is its name in `file`, `offset` the position of its first byte in the file (None for pickles). If several
+    tensors share a stored one, `rows` is this tensor's range of rows in it, and `offset` is that of the first row.
+    `transposed`: stored as the transpose of `shape`. Trailing dimensions of 1 may or may not be stored. `scale` names the
+    tensor by which the stored values must be multiplied (ComfyUI's scaled fp8): one number, or a column with one per stored
+    row; "" without a scale.
     """
 
     source: str
@@ -53,7 +53,7 @@ class TensorInfo:
 
     @property
     def count(self) -> int:
-        """How many values it has."""
+        """The number of values."""
         product = 1
         for length in self.shape:
             product *= length
@@ -61,7 +61,7 @@ class TensorInfo:
 
     @property
     def bytes(self) -> int:
-        """What its values take in the file."""
+        """The number of bytes of its values in the file."""
         return self.count * DTYPE_BYTES[self.dtype]
 
 
@@ -69,14 +69,14 @@ class TensorInfo:
 class ModelFile:
     """An opened model.
 
-    `family` is one of `families.FAMILIES`, or "" for a part that several families share (a VAE alone). `layout` is how
-    names are spelt: "ldm" (Stable Diffusion 1, 2), "sgm" (XL), "bfl" (Flux), "sai" (SD3) or "diffusers". `components`
-    holds the weights by component and diffusers name (Flux and SD3 keep the names of their layout), `other` all tensors
-    that are no weights of a component (schedule buffers, EMA copies, position_ids, markers, unknown keys) by source
-    name. `prediction` is "epsilon", "v_prediction" or "" when the file does not say. `channels` are those that go into
-    the U-Net or transformer, 0 without one. `ema` says that the file holds averaged weights, `ema_component` maps the
-    diffusers names of the U-Net to them; after `open_model(..., ema=True)`, `uses_ema`, they are the U-Net. `warnings`
-    are sentences on what contradicts itself or belongs nowhere. `wrapper` is what stands before every name ("module.").
+    `family` is one of `families.FAMILIES`, or "" for a part that several families share (a VAE alone). `layout` is the
+    naming scheme: "ldm" (Stable Diffusion 1, 2), "sgm" (XL), "bfl" (Flux), "sai" (SD3) or "diffusers". `components` holds
+    the weights by component and diffusers name (Flux and SD3 keep the names of their layout), `other` by source name all
+    tensors that are not weights of a component (schedule buffers, EMA copies, position_ids, markers, unknown keys).
+    `prediction` is "epsilon", "v_prediction" or "" if unknown. `channels` is the number of input channels of the U-Net or
+    transformer, 0 without one. `ema` says whether the file holds averaged weights; `ema_component` has them by the U-Net's
+    diffusers names. After `open_model(..., ema=True)` they are the U-Net, and `uses_ema` is true. `warnings` are sentences
+    about contradictions and stray tensors. `wrapper` is the prefix of all names ("module.").
     """
 
     path: Path
@@ -97,7 +97,7 @@ class ModelFile:
 
     @property
     def is_folder(self) -> bool:
-        """A diffusers folder, not a single file."""
+        """Whether it is a diffusers folder, not a single file."""
         return self.path not in self.files
 
     @property
@@ -107,24 +107,25 @@ class ModelFile:
 
     @property
     def strays(self) -> tuple[str, ...]:
-        """The tensors of `other` that nobody knows: no image uses them, and whoever reads a coverage should know."""
+        """The unknown tensors of `other`: no image uses them, and coverage reports list them."""
         return tuple(name for name in self.other if not self._known(name.removeprefix(self.wrapper)))
 
     @property
     def position_ids(self) -> tuple[str, ...]:
-        """The source names of CLIP's position ids: the integers 0..n-1 whatever is stored, never a weight."""
+        """The source names of CLIP's position ids, which are always the integers 0..n-1, whatever is stored, and not
+        weights."""
         return tuple(name for name in self.other if name.endswith("embeddings.position_ids"))
 
     def tensors(self, component: str) -> dict[str, Tensor]:
-        """The tensors of a component by diffusers name, on the CPU, in stored dtypes and diffusers shapes; scaled ones
-        as float32, multiplied.
+        """The tensors of a component by diffusers name, on the CPU, in stored dtypes and diffusers shapes; scaled tensors
+        as float32 with the scale applied.
 
-        They may be views of the mapped file: change copies, not these. ModelFileError when the model lacks it.
+        They may be views of the mapped file, so change only copies. Raises ModelFileError if the model lacks the component.
         """
         return self._read(self._component(component))
 
     def tensor(self, component: str, key: str) -> Tensor:
-        """One tensor as `tensors` gives it. ModelFileError when the model lacks it."""
+        """One tensor, as `tensors` returns it. Raises ModelFileError if the model lacks it."""
         infos = self._component(component)
         if key not in infos:
             raise ModelFileError(f"{self.path}: {component} has no tensor {key!r}; expected one of its {len(infos)} names.")
@@ -152,7 +153,7 @@ class ModelFile:
 def _cut(info: TensorInfo, stored: Mapping[str, Tensor]) -> Tensor:
     tensor = stored[info.source]
     if info.scale:
-        # Before any reshaping: a scale per row belongs to the rows as they are stored.
+        # Before any reshaping: a scale per row applies to the rows as stored.
         scale = stored[info.scale].float()
         tensor = tensor.float() * (scale.reshape(()) if scale.numel() == 1 else scale)
     if info.rows is not None:

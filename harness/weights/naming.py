@@ -1,5 +1,5 @@
-"""Where each tensor of a component lies among stored names: one function per way of naming, all into diffusers' names. Layouts
-for writing are made from the same tables, so that the two cannot differ."""
+"""Maps stored names to diffusers' names, one function per naming scheme. Layouts for writing use the same tables, so the
+two cannot differ."""
 
 from __future__ import annotations
 
@@ -27,12 +27,13 @@ _TO_FUSED: Final = {f"self_attn.{part}.{leaf}": (theirs, third) for theirs, leaf
                     for third, part in enumerate(_FUSED_ORDER)}
 PROJECTION: Final = "text_projection.weight"
 _CLIP_EXTRA: Final = re.compile(r"(text_model\.)?embeddings\.position_ids|logit_scale")
-_TOWER: Final = 24  # layers of OpenCLIP ViT-H; Stable Diffusion 2 stops before the last, and so does diffusers
+_TOWER: Final = 24  # layers of OpenCLIP ViT-H; Stable Diffusion 2, like diffusers, does not use the last
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spot:
-    """A tensor under its stored name (below its component's prefix): all of it, one third of its rows, or transposed."""
+    """Where a tensor is stored: under `name` (without the component's prefix), completely, as one third of the rows, or
+    transposed."""
 
     name: str
     third: int | None = None
@@ -43,16 +44,16 @@ Spots = dict[str, Spot]
 
 
 def locate(naming: str, names: Sequence[str]) -> Spots:
-    """{diffusers name: where it lies} for a component's stored names, below their prefix.
+    """{diffusers name: spot} for a component's stored names without their prefix.
 
-    A name that is part of the component's format but no weight (position_ids, ...) is in no spot. KeyError, with a
-    sentence, for a name that the component does not have and for one tensor under two names.
+    Names of the format that are not weights (position_ids, ...) are left out. Raises KeyError, with a sentence, for a name
+    that the component does not have and for one tensor under two names.
     """
     return _LOCATE[naming](names)
 
 
 def openclip_name(key: str) -> Spot:
-    """Where OpenCLIP keeps the transformers tensor `key`. KeyError when it has no such tensor."""
+    """Where OpenCLIP stores the transformers tensor `key`. Raises KeyError if it has no such tensor."""
     if key == PROJECTION:
         return Spot(name="text_projection", transposed=True)
     layer = re.fullmatch(r"encoder\.layers\.([0-9]+)\.(.+)", key)
@@ -66,7 +67,7 @@ def openclip_name(key: str) -> Spot:
 
 
 def _renamed(rename: Callable[[Iterable[str]], Mapping[str, str]]) -> Callable[[Sequence[str]], Spots]:
-    """A naming in which every tensor has one name on each side; `rename` gives {stored name: diffusers name}."""
+    """A naming scheme that maps names one to one; `rename` returns {stored name: diffusers name}."""
     return lambda names: _collect((ours, Spot(name=name)) for name, ours in rename(names).items())
 
 
@@ -80,7 +81,7 @@ def _collect(pairs: Iterable[tuple[str, Spot]]) -> Spots:
 
 
 def _vae(names: Sequence[str]) -> Spots:
-    ldm.vae_to_ldm(names)  # for its refusal of unknown names
+    ldm.vae_to_ldm(names)  # refuses unknown names
     return _collect((ours, Spot(name=name)) for name, ours in ldm.vae_modern(names).items())
 
 
@@ -105,7 +106,8 @@ def _clip(projected: bool) -> Callable[[Sequence[str]], Spots]:
 
 
 def _openclip(whole: bool) -> Callable[[Sequence[str]], Spots]:
-    """OpenCLIP names; without `whole` what Stable Diffusion 2 does not use, the last layer and the projection, is left."""
+    """OpenCLIP names; without `whole`, the parts that Stable Diffusion 2 does not use (last layer and projection) are left
+    out."""
     def openclip(names: Sequence[str]) -> Spots:
         last = -1 if whole else _unused_layer(names)
         pairs: list[tuple[str, Spot]] = []
@@ -114,7 +116,7 @@ def _openclip(whole: bool) -> Callable[[Sequence[str]], Spots]:
             if name in ("logit_scale", "attn_mask") or (m and int(m[1]) == last):
                 continue
             if name in ("text_projection", PROJECTION):
-                # ComfyUI once wrote the transposed projection, then under transformers' name.
+                # Older versions of ComfyUI wrote the transposed projection, under transformers' name.
                 pairs += [(PROJECTION, Spot(name=name, transposed=name != PROJECTION))] if whole else []
             elif name in _OPENCLIP_FIXED:
                 pairs.append((_OPENCLIP_FIXED[name], Spot(name=name)))
@@ -130,9 +132,10 @@ def _openclip(whole: bool) -> Callable[[Sequence[str]], Spots]:
 
 
 def _unused_layer(names: Sequence[str]) -> int:
-    """The layer that Stable Diffusion 2 does not use: the last one of a whole tower; -1 where it was left out already.
+    """The layer that Stable Diffusion 2 does not use: the last one of a complete tower; -1 if the file does not have it.
 
-    Files made from diffusers folders have 23 layers and neither projection nor logit_scale, the original ones all.
+    Files made from diffusers folders have 23 layers and neither projection nor logit_scale; original files have all of
+    them.
     """
     matches = (_LAYER.fullmatch(name) for name in names)
     layers = 1 + max((int(m[1]) for m in matches if m), default=-1)

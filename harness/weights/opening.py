@@ -17,16 +17,16 @@ from harness.weights.header_claims import contradictions, position_ids_state, pr
 from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
 
 _WRAPPERS: Final = ("module.", "_orig_mod.", "model.")
-"""What data-parallel training, torch.compile and Lightning put before every name."""
+"""Prefixes that data-parallel training, torch.compile and Lightning add to every name."""
 _CHANNELS_AT: Final = ("conv_in.weight", "img_in.weight", "x_embedder.proj.weight", "pos_embed.proj.weight", "x_embedder.weight")
 
 
 def open_model(path: Path, ema: bool = False) -> ModelFile:
-    """Opens a model and checks every name in it; with `ema` its U-Net is the averaged copy that the file holds.
+    """Opens a model and checks every name in it; with `ema`, its U-Net is the file's EMA copy.
 
-    Raises ModelFileError for a file that is no model, for other families and adapters (by name), for a tensor that lies
-    among a component's weights under a name the component does not have, and, with `ema`, for an averaged copy that is
-    not there or not complete (naming what is missing).
+    Raises ModelFileError for a file that is not a model, for other families and adapters (naming them), for a tensor under
+    a component's prefix that the component does not have, and, with `ema`, for a missing or incomplete EMA copy (naming the
+    missing tensors).
     """
     model = _open_folder(path) if path.is_dir() else _open_single(path)
     if not model.components and not model.ema_component:
@@ -49,8 +49,8 @@ def _open_single(path: Path) -> ModelFile:
         infos, unread = read_component(path, part.component, part.naming, kind.family, places)
         if twice := sorted(infos.keys() & components.get(part.component, {}).keys()):
             other = components[part.component][twice[0]].source
-            raise ModelFileError(f"{path}: {infos[twice[0]].source!r} and {other!r} are the same tensor of the "
-                                 f"{part.component}; expected one of them. Keep one of them.")
+            raise ModelFileError(f"{path}: {infos[twice[0]].source!r} and {other!r} are the same tensor of "
+                                 f"{part.component}; expected only one. Remove the other.")
         components.setdefault(part.component, {}).update(infos)
         rest += [part.prefix + name for name in unread]
     prediction, notes = prediction_of([m for m in MARKERS if m in names], file.metadata, None)
@@ -92,7 +92,7 @@ def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
 
 
 def _wrapper(names: Iterable[str]) -> str:
-    """What stands before every name and belongs to none; `model.` is part of the name in `model.diffusion_model.`"""
+    """The prefix of all names that is not part of any; in `model.diffusion_model.`, `model.` is part of the name."""
     wrapper = ""
     inner = list(names)
     for _ in range(4):
@@ -105,7 +105,7 @@ def _wrapper(names: Iterable[str]) -> str:
 
 
 def _by_part(stored: Iterable[str], parts: Iterable[Part]) -> tuple[dict[Part, dict[str, str]], list[str]]:
-    """{part: {name below its prefix: name}}, and the names of everything else."""
+    """{part: {name without its prefix: name}}, and all other names."""
     names_by_part: dict[Part, dict[str, str]] = {}
     rest = []
     longest_first = sorted(parts, key=lambda part: -len(part.prefix))
@@ -128,7 +128,7 @@ def _whole(file: TensorFile, source: str) -> TensorInfo:
 
 
 def _ema_component(path: Path, file: TensorFile, family: str, rest: Mapping[str, str]) -> dict[str, TensorInfo]:
-    """The averaged U-Net by diffusers names; empty when the averaged tensors are of something else."""
+    """The EMA copy of the U-Net by diffusers names; empty if the averaged tensors belong to something else."""
     plain = plain_names(rest)
     if not plain:
         return {}
@@ -141,7 +141,7 @@ def _ema_component(path: Path, file: TensorFile, family: str, rest: Mapping[str,
 
 
 def _channels(components: Mapping[str, Mapping[str, TensorInfo]]) -> int:
-    """What goes into the first layer of the denoiser: columns of its matrix or channels of its convolution."""
+    """Inputs of the denoiser's first layer: columns of its matrix, or channels of its convolution."""
     core = components.get("unet") or components.get("transformer") or {}
     shape = next((core[key].shape for key in _CHANNELS_AT if key in core), ())
     return shape[1] if len(shape) > 1 else 0
@@ -156,9 +156,9 @@ def _warnings(model: ModelFile) -> tuple[str, ...]:
     averaged = {info.source for info in model.ema_component.values()}
     unmapped = [name for name in model.other if name.removeprefix(model.wrapper).startswith(EMA_UNET) and name not in averaged]
     if unmapped:
-        warnings.append(f"{len(unmapped)} EMA tensors fit no name of a U-Net: {_first(unmapped)}")
+        warnings.append(f"{len(unmapped)} EMA tensors match no name of a U-Net: {_first(unmapped)}")
     if model.ema_component and "unet" not in model.components:
-        warnings.append(f"the U-Net is there only as its EMA copy ({len(model.ema_component)} tensors); open it as such")
+        warnings.append(f"the U-Net is stored only as its EMA copy ({len(model.ema_component)} tensors); open it with EMA")
     elif missing := _missing_of_ema(model):
         warnings.append(f"the EMA copy of the U-Net lacks {len(missing)} of {len(model.components['unet'])} tensors: "
                      f"{_first(missing)}")
@@ -172,7 +172,7 @@ def _first(names: Sequence[str]) -> str:
 
 
 def _missing_of_ema(model: ModelFile) -> list[str]:
-    """What the plain U-Net has and its averaged copy lacks, or has in another shape; nothing without such a copy."""
+    """The tensors of the plain U-Net that its EMA copy lacks or has in another shape; empty without an EMA copy."""
     if not model.ema_component:
         return []
     return [key for key, info in model.components.get("unet", {}).items()

@@ -24,17 +24,18 @@ _HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})
 
 
 def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor], dict[str, str]]:
-    """The tensors, what they are, and what else there was. `state_dict` wrappers are taken off, as deep as they go.
+    """The tensors, their dtypes and shapes, and {"not_tensors": names} if there are other entries. Nested `state_dict`
+    wrappers are removed.
 
-    Raises ModelFileError for content that is more than data, and for a file without tensors.
+    Raises ModelFileError for content other than data, and for a file without tensors.
     """
     import torch
 
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # the unpickler raises whatever the bytes provoke
+    except Exception as error:  # hostile bytes can make the unpickler raise any error
         raise ModelFileError(f"{path}: could not be read as weights only ({_refusal(error)}); expected a pickle of "
-                             "nothing but tensors. Convert it to .safetensors where you trust its source.") from None
+                             "nothing but tensors. Convert it to .safetensors if you trust its source.") from None
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     entries = content if isinstance(content, Mapping) else {}
@@ -51,7 +52,7 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
 
 
 def _content(content: Any) -> str:
-    """What a pickle holds instead of tensors, by name where it is a known thing."""
+    """What a pickle holds instead of tensors: the name of a known kind, or its type and keys."""
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
     if _TEXTUAL_INVERSION in content:
@@ -62,7 +63,7 @@ def _content(content: Any) -> str:
 
 
 def _described(path: Path, name: str, tensor: Tensor) -> StoredTensor:
-    """A tensor's dtype and shape, once it is sure that it is strided and that every value of it was stored."""
+    """A tensor's dtype and shape. Raises ModelFileError unless it is dense and the file stores all its values."""
     import torch
 
     dtype = torch_word(path, name, tensor)
@@ -70,7 +71,7 @@ def _described(path: Path, name: str, tensor: Tensor) -> StoredTensor:
         raise ModelFileError(f"{path}: {name!r} is a tensor of layout {tensor.layout} on {tensor.device}; expected plain "
                              "values. Save the checkpoint again with dense tensors on the CPU.")
     shape = tuple(tensor.shape)
-    # A stride of 0 makes a file of a few bytes declare a tensor of any size.
+    # With a stride of 0, a file of a few bytes can declare a tensor of any size.
     if math.prod(shape) * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ModelFileError(f"{path}: {name!r} declares {list(shape)}, more values than the file holds for it; expected "
                              "every value to be stored. Save the checkpoint again with contiguous tensors.")
@@ -78,7 +79,7 @@ def _described(path: Path, name: str, tensor: Tensor) -> StoredTensor:
 
 
 def torch_word(path: Path, name: str, tensor: Tensor) -> str:
-    """A tensor's dtype in the words of safetensors. ModelFileError for one that the format lacks."""
+    """A tensor's dtype as safetensors spells it. Raises ModelFileError for a dtype that the format lacks."""
     word = str(tensor.dtype).removeprefix("torch.")
     if word not in _TORCH_NAMES:
         raise ModelFileError(f"{path}: {name!r} has the dtype {word}; expected one of {', '.join(_TORCH_NAMES)}. "
@@ -87,10 +88,10 @@ def torch_word(path: Path, name: str, tensor: Tensor) -> str:
 
 
 def _refusal(error: Exception) -> str:
-    """What torch refused, without its advice: it is to switch the protection off."""
+    """Why torch refused, without its advice to switch the protection off."""
     text = str(error)
     if match := re.search(r"GLOBAL ([\w.]*\w)", text):
-        return f"it asks for {match[1]!r}, which could run code"
+        return f"it refers to {match[1]!r}, which could run code"
     if "weights_only" in text or "WeightsUnpickler" in text:
-        return "its content is not that of a plain state dict"
+        return "its content is not a plain state dict"
     return f"{type(error).__name__}: {' '.join(text.split())[:200]!a}"

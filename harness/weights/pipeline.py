@@ -16,11 +16,11 @@ class TextEncoder:
 
     `layer` names the hidden states that condition the denoiser: "last" is the encoder's final output with its final norm
     (Stable Diffusion 1, and 2 with its configs of 23 layers), "penultimate" the output of the last but one layer without
-    the final norm (SDXL). `pooled` says that the projected embedding of the whole text conditions it as well. Where diffusers
-    samples a family, it decides for itself what it takes from the encoders.
+    the final norm (SDXL). `pooled` says whether the projected embedding of the whole text conditions it too. For families
+    that diffusers samples, diffusers chooses the states itself.
 
-    A negative text that is empty is embedded as such. SDXL's base model can also be given zeros in its place, as diffusers
-    does where no negative text is given at all; but A1111 and ComfyUI embed "", and diffusers does where "" is given.
+    An empty negative text is embedded as "", as A1111 and ComfyUI do, and diffusers if it is given "". (For SDXL's base
+    model, diffusers uses zeros if it is given no negative text.)
     """
 
     component: str
@@ -32,13 +32,13 @@ class TextEncoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """The live parts of a model on one device, in evaluation mode and without gradients.
+    """The live modules of a model on one device, in evaluation mode and without gradients.
 
     `parts` are the modules by component: "unet" or "transformer", "vae", "text_encoder", "text_encoder_2",
-    "text_encoder_3". `encoders` are the text encoders in the order in which their states are joined. `scheduler_config`
-    is what diffusers' schedulers take; `notes` say where the model's own markers overrode its config. `called` is a
-    diffusers pipeline of these very modules for a family that is sampled by calling it (`called.call_pipeline`), None for
-    one whose U-Net our own loop samples.
+    "text_encoder_3". `encoders` are the text encoders in the order in which their states are joined. `scheduler_config` is
+    the config for diffusers' schedulers; `notes` say where the model's own markers overrode it. `called` is a diffusers
+    pipeline of these very modules for a family that is sampled by calling it (`called.call_pipeline`), None for one whose
+    U-Net our own loop samples.
     """
 
     parts: Mapping[str, Any]
@@ -78,7 +78,7 @@ class Pipeline:
 def latent_shape(pipeline: Pipeline, width: int, height: int) -> tuple[int, int, int]:
     """(channels, height / f, width / f) of one image's latents, where f is the VAE's factor, 8 at full size.
 
-    ValueError for a size that is not a multiple of what the family takes: f, or for transformers f times their patch.
+    Raises ValueError unless both sizes are multiples of f, or for transformers of f times the patch size.
     """
     factor = 2 ** (len(pipeline.vae.config.block_out_channels) - 1)
     multiple, channels = factor, int(pipeline.denoiser.config.in_channels)
@@ -88,6 +88,6 @@ def latent_shape(pipeline: Pipeline, width: int, height: int) -> tuple[int, int,
     elif pipeline.family == "sd3":
         multiple = factor * int(pipeline.denoiser.config.patch_size)
     if width % multiple or height % multiple:
-        raise ValueError(f"{width} x {height} is not a size that a model of the family {pipeline.family} makes; expected "
+        raise ValueError(f"{width} x {height} is not a valid size for models of the family {pipeline.family}; expected "
                          f"multiples of {multiple}. Change width and height.")
     return channels, height // factor, width // factor

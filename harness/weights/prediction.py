@@ -1,4 +1,4 @@
-"""The scheduler config of a model: what a file says of its prediction goes before a config that was not made for it."""
+"""The scheduler config of a model. The prediction type that a file states overrides a config that was not made for it."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _FLOW: Final = "FlowMatchEulerDiscreteScheduler"
 
 
 def scheduler_config(model: ModelFile, folder: Path, built_in: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """The scheduler config in `folder`, and notes on what was changed in it.
+    """The scheduler config in `folder`, and notes on changes made to it.
 
-    Markers in the file say how the model was trained and go before any config; what its header says goes before a
-    `built_in` config only, since who gives a folder has decided. ModelFileError for noise levels of another kind.
+    Markers in the file override any config. Its header overrides only a `built_in` config, because a folder given by the
+    user was chosen on purpose. Raises ModelFileError for other kinds of noise levels.
     """
     path = folder / "scheduler" / "scheduler_config.json"
     config = read_json(path)
@@ -39,17 +39,18 @@ def scheduler_config(model: ModelFile, folder: Path, built_in: bool) -> tuple[di
     if not flow and model.prediction not in ("", had):
         if built_in:
             config["prediction_type"] = model.prediction
-        notes.append(f"the file says that it predicts {model.prediction}; the config in {folder} had {had}, and "
-                     f"{model.prediction if built_in else had} is taken")
+        notes.append(f"the file states the prediction type {model.prediction}; the config in {folder} had {had}, and "
+                     f"{model.prediction if built_in else had} is used")
     return config, tuple(notes)
 
 
 def measured_prediction(path: Path, unet: Any, config: Mapping[str, Any]) -> str:
-    """What a U-Net predicts, by its answer at the last training step t to x, 64 x 64 plain noise under an empty condition.
+    """The prediction type of a U-Net, from its output at the last training step t for x, 64 x 64 pure noise under an empty
+    condition.
 
-    There x is nearly all noise (alpha_t = 0.07), so that an epsilon model answers x again and a v model, which answers
-    alpha_t * noise - sigma_t * image, something that x says nothing of. The correlation of answer and x is thus about 1
-    or about alpha_t; ModelFileError where it lies between, with what to do.
+    There x is nearly all noise (alpha_t = 0.07). An epsilon model therefore returns x, while a v model returns alpha_t *
+    noise - sigma_t * image, mostly independent of x. The correlation of output and x is about 1 or about alpha_t. Raises
+    ModelFileError, with advice, if it is between the two.
     """
     import torch
 
@@ -64,6 +65,6 @@ def measured_prediction(path: Path, unet: Any, config: Mapping[str, Any]) -> str
         return "epsilon"
     if abs(agreement) < 0.4:
         return "v_prediction"
-    raise ModelFileError(f"{path}: nothing in the file says whether it predicts epsilon or v, and its answer to noise does "
-                         f"not tell (correlation {agreement:.2f}). Give a config folder, whose scheduler_config.json says its "
+    raise ModelFileError(f"{path}: the file does not state its prediction type, and its output for noise does "
+                         f"not show it (correlation {agreement:.2f}). Give a config folder, whose scheduler_config.json says its "
                          "prediction_type.")

@@ -1,4 +1,4 @@
-"""What cannot be sampled, and parts that do not belong together: refusals before a weight is read."""
+"""Refuses models that cannot be sampled and parts that do not fit together, before any weight is read."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _KINDS_BY_CHANNELS: Final = {9: "an inpainting model", 8: "an InstructPix2Pix mo
 
 
 def refuse_family(model: ModelFile) -> None:
-    """ModelFileError for a family, a file or a denoiser that is opened and merged but that nothing here samples."""
-    # A file that shows no family may still be Stable Diffusion 1 with a part missing, which is said as such.
+    """Raises ModelFileError for a model that can be opened and merged, but not sampled."""
+    # A file of unknown family may be Stable Diffusion 1 with a part missing, which has its own error.
     family = model.family or "sd1"
     if family == "sdxl_refiner":
-        raise ModelFileError(f"{model.path}: this is the refiner of Stable Diffusion XL, which goes on with the latents of "
-                             "another model and makes no picture of a text alone; expected a base model. It can be merged and "
+        raise ModelFileError(f"{model.path}: this is the refiner of Stable Diffusion XL, which refines the latents of "
+                             "another model and needs more than a text; expected a base model. It can be merged and "
                              "inspected, but not sampled.")
     if family not in KINDS:
         raise ModelFileError(f"{model.path}: this is a model of the family {family}; expected one of {', '.join(KINDS)}. It can "
@@ -38,18 +38,18 @@ def refuse_family(model: ModelFile) -> None:
 
 
 def refuse_misfit(path: Path, pipeline: Pipeline) -> None:
-    """ModelFileError where a part's config asks for another width than the part beside it gives."""
+    """Raises ModelFileError if a part's config expects another width than the connected part has."""
     if getattr(pipeline.vae.config, "latents_mean", None) is not None:
-        raise ModelFileError(f"{path}: its VAE shifts and scales each channel of the latents by itself (latents_mean); expected "
+        raise ModelFileError(f"{path}: its VAE shifts and scales each channel of the latents separately (latents_mean); expected "
                              "one scaling_factor. Such models are not supported yet.")
     for what, expected, given in _joints(pipeline):
         if isinstance(expected, int) and expected != given:
-            raise ModelFileError(f"{path}: {what}: the denoiser takes {expected}, the other part gives {given}; expected "
+            raise ModelFileError(f"{path}: {what}: the denoiser takes {expected}, but the other part gives {given}; expected "
                                  "parts of one model. Give the model's own VAE and text encoders.")
 
 
 def _joints(pipeline: Pipeline) -> Iterator[tuple[str, Any, int]]:
-    """(what is handed over, how wide the denoiser takes it, how wide the other part gives it)."""
+    """(name of the connection, width that the denoiser takes, width that the other part gives)."""
     config = pipeline.denoiser.config
     texts = {e.component: e.module.config for e in pipeline.encoders}
     folded = 4 if pipeline.family == "flux" else 1
@@ -72,20 +72,20 @@ def _joints(pipeline: Pipeline) -> Iterator[tuple[str, Any, int]]:
 
 def _refuse_wider_unet(model: ModelFile) -> None:
     last = model.components.get("unet", {}).get("conv_out.weight")
-    # A plain model takes as many channels as it gives, be it 4 or, with a wider VAE, 8.
+    # A text-to-image model has as many input as output channels: 4, or more with a wider VAE.
     given = last.shape[0] if last and last.shape else 4
     if model.channels != given and model.channels in _KINDS_BY_CHANNELS:
         raise ModelFileError(f"{model.path}: this is {_KINDS_BY_CHANNELS[model.channels]} ({model.channels} input channels, "
-                             f"{given} output channels); expected as many as come out. It can be merged and inspected, but "
+                             f"{given} output channels); expected equal numbers. It can be merged and inspected, but "
                              "cannot be sampled yet.")
 
 
 def _refuse_wider_transformer(model: ModelFile) -> None:
-    """Flux Fill, Depth and Canny read more than the latent; the last layer says how much comes out for each patch."""
+    """Refuses Flux Fill, Depth and Canny, which take more inputs per patch than the last layer returns."""
     last = model.components.get("transformer", {}).get("proj_out.weight")
     first = model.components.get("transformer", {}).get("pos_embed.proj.weight")
     input_values = model.channels * (first.shape[2] * first.shape[3] if first and len(first.shape) == 4 else 1)
     if last and last.shape and input_values != last.shape[0]:
         raise ModelFileError(f"{model.path}: its transformer takes {input_values} values for each patch and returns "
-                             f"{last.shape[0]}, so it edits or follows another picture; expected a text-to-image model. It can "
+                             f"{last.shape[0]}, so it needs an input image; expected a text-to-image model. It can "
                              "be merged and inspected, but cannot be sampled yet.")

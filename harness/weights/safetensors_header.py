@@ -1,5 +1,5 @@
-"""The header of a safetensors file: parsed and validated here, in plain Python, before anything trusts a word of it. The other
-ways of storing tensors are told in the same `StoredTensor`."""
+"""Parses and validates the header of a safetensors file, in plain Python. Readers of other formats return the same
+`StoredTensor`."""
 
 from __future__ import annotations
 
@@ -15,21 +15,20 @@ DTYPE_BYTES: Final = {
     "BOOL": 1, "U8": 1, "I8": 1, "F8_E4M3": 1, "F8_E5M2": 1, "I16": 2, "U16": 2, "F16": 2, "BF16": 2,
     "I32": 4, "U32": 4, "F32": 4, "I64": 8, "U64": 8, "F64": 8,
 }
-_MAX_HEADER_BYTES: Final = 100_000_000  # the limit of the safetensors format itself
+_MAX_HEADER_BYTES: Final = 100_000_000  # the safetensors library's limit
 _MAX_TENSORS: Final = 100_000  # twenty times what the largest model with its EMA copy has
 _MAX_DIMENSIONS: Final = 8
-_MAX_NUMBERS: Final = 1 << 62  # beyond it torch's own 64-bit arithmetic overflows, also where another dimension is 0
+_MAX_NUMBERS: Final = 1 << 62  # above it, torch's 64-bit arithmetic overflows, even if another dimension is 0
 
 
 class ModelFileError(ValueError):
-    """A file that cannot be used as what it was given for. The message names the file, what was found, what was
-    expected and what to do."""
+    """A file that cannot be used. The message names the file, what was found, what was expected and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoredTensor:
-    """A tensor as its file declares it; `dtype` in the words of safetensors: "F16". `offset` is the place of its first
-    byte in the file, None where that is not known (pickles)."""
+    """A tensor as its file declares it; `dtype` as safetensors spells it ("F16"). `offset` is the position of its first
+    byte in the file, None if unknown (pickles)."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -37,15 +36,15 @@ class StoredTensor:
 
     @property
     def bytes(self) -> int:
-        """What its values take in the file."""
+        """The number of bytes of its values in the file."""
         return math.prod(self.shape) * DTYPE_BYTES[self.dtype]
 
 
 def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
-    """Tensors, in the order of their data, and metadata that a safetensors header declares.
+    """The tensors that a safetensors header declares, in the order of their data, and its metadata.
 
-    Every tensor must lie inside the file, have the size of its shape and dtype, and neither overlap nor leave a gap.
-    Raises ModelFileError otherwise.
+    Raises ModelFileError unless every tensor is inside the file, has the size of its shape and dtype, and neither overlaps
+    another nor leaves a gap.
     """
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -80,7 +79,7 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
         if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
-            raise TypeError("not an object of tensors")  # noqa: TRY301  one message for all that is wrong with a header
+            raise TypeError("not an object of tensors")  # noqa: TRY301  one message for every invalid header
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path}: its header is not the JSON of a safetensors file ({error}). "
                              "Download it again.") from error
@@ -88,7 +87,7 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
 
 
 def _span(path: Path, name: str, entry: Any) -> tuple[StoredTensor, tuple[int, int]]:
-    """One header entry, checked by itself."""
+    """The tensor of one header entry, and the range of its bytes. Raises ModelFileError for an invalid entry."""
     try:
         dtype, shape, (begin, end) = entry["dtype"], tuple(entry["shape"]), entry["data_offsets"]
         numbers = (*shape, begin, end)
@@ -103,7 +102,7 @@ def _span(path: Path, name: str, entry: Any) -> tuple[StoredTensor, tuple[int, i
                              f"{', '.join(DTYPE_BYTES)}. Convert the model to F16 or F32.")
     if len(shape) > _MAX_DIMENSIONS or math.prod(max(n, 1) for n in shape) > _MAX_NUMBERS:
         raise ModelFileError(f"{path}: {name!r} has the shape {ascii(list(shape))[:60]}; expected at most "
-                             f"{_MAX_DIMENSIONS} dimensions of a size that a computer can hold. Download the file again.")
+                             f"{_MAX_DIMENSIONS} dimensions and a size that fits into memory. Download the file again.")
     expected = math.prod(shape) * DTYPE_BYTES[dtype]
     if end - begin != expected:
         raise ModelFileError(f"{path}: {name!r} takes {end - begin} bytes, but {dtype} {list(shape)} needs {expected}. "
@@ -116,7 +115,7 @@ def _refuse_bad_layout(path: Path, spans: Mapping[str, tuple[int, int]], data_by
     for name, (begin, end) in spans.items():
         if begin != position:
             what = "overlaps" if begin < position else "leaves a gap after"
-            raise ModelFileError(f"{path}: the data of {name!r} {what} that of {last!r}; expected one after the other. "
+            raise ModelFileError(f"{path}: the data of {name!r} {what} that of {last!r}; expected contiguous data. "
                                  "Download the file again.")
         position, last = end, name
     if position != data_bytes:

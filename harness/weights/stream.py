@@ -1,5 +1,5 @@
-"""Bytes of model files in and out by position, in buffers of fixed size: what a merge of any size needs of memory. Nothing
-here knows what the bytes mean."""
+"""Reads and writes bytes of model files by position, in buffers of fixed size, so that a merge of any size needs little
+memory."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from harness.records.atomic import sync_folder
 from harness.weights.files import ModelFileError
 
 BLOCK: Final = 4096
-"""Transfers past the page cache must start and end on multiples of this many bytes, in the file and in memory."""
-_SPARE_BYTES: Final = 16 * 1024 * 1024  # room for others to write meanwhile
+"""Direct I/O must start and end on multiples of this many bytes, in the file and in memory."""
+_SPARE_BYTES: Final = 16 * 1024 * 1024  # room for other processes that write meanwhile
 
 
 class Output(Protocol):
-    """Where the bytes of a made file go."""
+    """The destination of an output file's bytes."""
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Takes `data` as the file's bytes from `offset` on; called from several threads, for disjoint ranges."""
+        """Writes `data` at `offset`. Called from several threads, for disjoint ranges."""
 
 
 class InputFiles:
@@ -45,7 +45,7 @@ class InputFiles:
         self._handles.clear()
 
     def read_into(self, path: Path, offset: int, buffer: memoryview) -> None:
-        """Fills `buffer` with the file's bytes from `offset` on. ModelFileError when the file ends before."""
+        """Fills `buffer` with the file's bytes from `offset` on. Raises ModelFileError if the file is too short."""
         with self._lock:
             if path not in self._handles:
                 self._handles[path] = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -60,12 +60,12 @@ class InputFiles:
 
 
 class OutputFile:
-    """A file that appears under its name when it is complete, and not before.
+    """A file that gets its name only when it is complete.
 
-    Bytes go to a temporary file beside it; `commit` writes the header last, syncs all to the disk, keeps a file that
-    was there before under a name with .bak, and renames. Until then, and when the process is killed, nothing of the
-    old file is touched. With `direct`, writes go past the page cache where the file system allows: they must be whole
-    blocks then, from page-aligned memory. ModelFileError when the disk has less than `size` bytes left.
+    Bytes go to a temporary file in the same folder. `commit` writes the header, syncs to disk, keeps an existing file under
+    a .bak name, and renames. Until then, and if the process is killed, the old file stays untouched. With `direct`, writes
+    bypass the page cache if the file system allows it, and must then be whole blocks from page-aligned memory. Raises
+    ModelFileError if the disk has less than `size` bytes left.
     """
 
     def __init__(self, path: Path, size: int, direct: bool) -> None:
@@ -80,13 +80,13 @@ class OutputFile:
             self._reserve(-(-size // BLOCK) * BLOCK)
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Writes `data` at `offset`; a write that the disk refuses raises OSError."""
+        """Writes `data` at `offset`. Raises OSError if the disk refuses the write."""
         done = 0
         while done < len(data):
             done += os.pwrite(self._handle, data[done:], offset + done)
 
     def commit(self, header: bytes, keep_old: bool = True) -> Path | None:
-        """Writes the header to the start, makes all of it durable and renames. The path of the kept old file, if any."""
+        """Writes the header at the start, syncs and renames. Returns the path of the backup of the old file, or None."""
         self._close()
         with self.temporary.open("r+b") as file:
             file.write(header)
@@ -99,13 +99,13 @@ class OutputFile:
         return backup
 
     def abort(self) -> None:
-        """Throws away what was written."""
+        """Discards the temporary file."""
         self._close()
         self.temporary.unlink(missing_ok=True)
 
     def _reserve(self, size: int) -> None:
-        """Takes the space at once: writes that need not lengthen the file do not wait for each other, and a disk that
-        another process fills meanwhile is known now. Where a file system cannot reserve, writing goes on without."""
+        """Reserves the disk space, so that parallel writes do not wait for each other to extend the file and a full disk
+        fails now. Does nothing if the file system cannot reserve space."""
         try:
             os.posix_fallocate(self._handle, 0, size)
         except OSError as error:
@@ -114,7 +114,7 @@ class OutputFile:
                 raise
 
     def _close(self) -> None:
-        """Closes once: the number of a closed handle may soon be that of another file."""
+        """Closes once, because the number of a closed handle may be reused for another file."""
         if self._open:
             self._open = False
             os.close(self._handle)
@@ -126,7 +126,7 @@ def aligned_buffer(size: int) -> memoryview:
 
 
 def refuse_full_disk(path: Path, size: int) -> None:
-    """ModelFileError when the disk of `path` has less than `size` bytes, and some to spare, left."""
+    """Raises ModelFileError unless the disk of `path` has `size` bytes left, and some to spare."""
     place = path.parent
     while not place.exists():
         place = place.parent
@@ -136,7 +136,7 @@ def refuse_full_disk(path: Path, size: int) -> None:
 
 
 def remove_abandoned(path: Path) -> list[Path]:
-    """Removes, and names, the temporary files for `path` that killed processes left behind."""
+    """Removes the temporary files for `path` that killed processes left behind, and returns their paths."""
     removed = []
     for temporary in path.parent.glob(f".{glob.escape(path.name)}.*.tmp") if path.parent.is_dir() else ():
         pid = temporary.name.removesuffix(".tmp").rpartition(".")[2]
@@ -148,13 +148,13 @@ def remove_abandoned(path: Path) -> list[Path]:
 
 def _open(path: Path, flags: int, direct: bool) -> tuple[int, bool]:
     if direct and hasattr(os, "O_DIRECT"):
-        with suppress(OSError):  # tmpfs and some network file systems do not know it
+        with suppress(OSError):  # tmpfs and some network file systems do not support it
             return os.open(path, flags | os.O_DIRECT, 0o666), True
     return os.open(path, flags, 0o666), False
 
 
 def _keep_old(path: Path) -> Path | None:
-    """A second name for the file that is about to be replaced, so that there is a whole file under the first always."""
+    """Gives the file that is about to be replaced a second name, so that a complete file always exists under the first."""
     if not path.exists():
         return None
     number = 1

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 TOKENS: Final = 49408
 END: Final = "<|endoftext|>"
 OPENCLIP_PAD: Final = "!"
-"""The token of number 0, with which OpenCLIP fills up a prompt; OpenAI's CLIP does so with the end token."""
+"""The token with id 0, with which OpenCLIP pads prompts; OpenAI's CLIP pads with the end token."""
 _WORD_LIST: Final = "bpe_simple_vocab_16e6.txt.gz"
 
 
@@ -38,20 +38,20 @@ def clip_tokenizer(pad: str) -> CLIPTokenizer:
     words = [*letters, *(letter + "</w>" for letter in letters), *(first + right for first, right in merges),
              "<|startoftext|>", END]
     tokenizer = CLIPTokenizer(vocab={word: number for number, word in enumerate(words)}, merges=merges, model_max_length=77)
-    # Given to the constructor it would become a special token, and an exclamation mark in a prompt would turn into padding.
+    # As a constructor argument it would become a special token, and an exclamation mark in a prompt would become padding.
     tokenizer.pad_token = pad
     return tokenizer
 
 
 def _byte_letters() -> list[str]:
-    """A printable letter for each byte, in CLIP's order: those that print stand for themselves, the rest follow."""
+    """A printable letter for each byte, in CLIP's order: printable bytes are their own letters, the others follow."""
     printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
     others = 256 - len(printable)
     return [chr(code) for code in (*printable, *range(256, 256 + others))]
 
 
 def _word_list() -> Path:
-    # Importing open_clip would import torchvision and timm for the sake of a file's path.
+    # Importing open_clip only to find its file would import torchvision and timm.
     spec = find_spec("open_clip")
     for folder in (spec.submodule_search_locations or []) if spec else []:
         if (path := Path(folder) / _WORD_LIST).is_file():

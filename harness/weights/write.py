@@ -1,5 +1,5 @@
-"""Writing a single safetensors file whole or not at all, the same bytes for the same tensors. Merges of any size are streamed
-instead."""
+"""Writes a safetensors file atomically, with the same bytes for the same tensors. Large merges are streamed instead (see
+`stream`)."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ SUFFIX: Final = ".safetensors"
 
 
 def save_single_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Writes the tensors, in their dtypes, to a temporary file beside `path`, syncs it to the disk and renames it.
+    """Writes the tensors, in their dtypes, to a temporary file in the folder of `path`, syncs it to disk and renames it.
 
-    A path without .safetensors, a dtype the format lacks, or less free disk than needed raises ModelFileError before
-    anything is written; a crash leaves the old file, and a file that is replaced is not kept.
+    Raises ModelFileError, before anything is written, for a path without .safetensors, a dtype that the format lacks, or
+    too little disk space. A crash leaves the old file; a replaced file is not kept.
     """
     refuse_suffix(path)
     words = {name: torch_word(path, name, tensor) for name, tensor in tensors.items()}
@@ -40,7 +40,7 @@ def save_single_file(path: Path, tensors: Mapping[str, Tensor], metadata: Mappin
 
 
 def bytes_of(tensor: Tensor) -> memoryview:
-    """The values of a tensor as bytes, without a copy where it lies on the CPU in one piece."""
+    """The values of a tensor as bytes, without a copy if it is contiguous and on the CPU."""
     import torch
 
     flat = tensor.detach().to("cpu").contiguous().reshape(-1)
@@ -48,6 +48,6 @@ def bytes_of(tensor: Tensor) -> memoryview:
 
 
 def refuse_suffix(path: Path) -> None:
-    """ModelFileError for a path that does not end in .safetensors."""
+    """Raises ModelFileError for a path that does not end in .safetensors."""
     if path.suffix != SUFFIX:
         raise ModelFileError(f"{path}: models are only written as .safetensors; choose a path that ends in .safetensors.")

@@ -83,7 +83,7 @@ def test_a_renamed_key_fails_and_is_named(name, how, tmp_path):
     """Of every ending, one at a time. A list has no names: there a tensor that is missing is the same damage."""
     tensors = ROWS[name]().tensors
     if ROWS[name]().as_list:
-        with pytest.raises(AdapterError, match=f"a list of {len(tensors) - 1} things"):
+        with pytest.raises(AdapterError, match=f"a list of {len(tensors) - 1} "):
             read(name, tmp_path, tensors=dict(list(tensors.items())[1:]))
         return
     for old in sorted(endings(tensors)):

@@ -292,7 +292,7 @@ def half(content):
     (lambda c: half(c).update({"linear.0.bias": torch.ones(1).expand(10**9)}), "more numbers than the file holds"),
     (lambda c: half(c)["linear.0.bias"].fill_(float("nan")), r"linear\.0\.bias' contains NaN"),
     (lambda c: half(c)["linear.1.weight"].fill_(float("-inf")), "contains NaN or infinity"),
-    (lambda c: half(c).update({"linear.7.bias": torch.ones(8)}), r"linear\.7\.bias left over"),
+    (lambda c: half(c).update({"linear.7.bias": torch.ones(8)}), r"linear\.7\.bias\b.*left over"),
     (lambda c: half(c).update({"other.weight": torch.ones(8)}), "'other.weight'"),
     (lambda c: half(c).update({"linear1.bias": torch.ones(16)}), "twice"),
     (lambda c: half(c).update({"linear.x.bias\n": torch.ones(16)}), "linear.x.bias"),
@@ -308,7 +308,7 @@ def half(content):
     (lambda c: c.update({"layer_structure": [1, 1e9, 1]}), "expected widths from 1 to"),
     (lambda c: c.update({"layer_structure": [1, 0.01, 1]}), "expected widths from 1 to"),
     (lambda c: c.update({-8: c[8]}), "-8 with the layer_structure"),
-    (lambda c: c.update({"surprise": torch.ones(3)}), "'surprise' is a Tensor and not known"),
+    (lambda c: c.update({"surprise": torch.ones(3)}), "'surprise' is an unknown Tensor"),
     (lambda c: c.update({2.5: c[8]}), "'2.5' is a float; expected widths"),
 ])
 def test_what_is_not_understood_is_refused_with_file_and_key(read, change, says):
@@ -322,7 +322,7 @@ class Malice:
 
 
 @pytest.mark.parametrize(("content", "says"), [
-    ({"a": torch.ones(2)}, "no hypernetwork"), (torch.ones(2), "no hypernetwork"), ([1, 2], "no hypernetwork"),
+    ({"a": torch.ones(2)}, "not a hypernetwork"), (torch.ones(2), "not a hypernetwork"), ([1, 2], "not a hypernetwork"),
     ({8: ({"linear.0.weight": Malice()}, {})}, "could run code|not plain tensors|weights only")])
 def test_a_file_of_another_kind_is_refused(read, capsys, content, says):
     with pytest.raises(AdapterError, match=rf"style\.pt: .*({says})"):

@@ -373,7 +373,7 @@ def test_dora_of_a_wrong_length_is_named(shape):
 
 def test_a_magnitude_on_a_kind_that_is_not_additive_is_refused():
     it = example("oft", LINEAR)
-    with pytest.raises(AdapterError, match="magnitude belongs to an additive kind, not oft"):
+    with pytest.raises(AdapterError, match="magnitude needs an additive kind, not oft"):
         check_change(change("oft", magnitude=torch.ones(8), **it.tensors), LINEAR)
 
 

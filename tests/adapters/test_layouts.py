@@ -33,7 +33,7 @@ def test_failures_1_and_2_an_ai_toolkit_flux_file_reads_onto_the_original_names_
     expected = torch.cat([deltas(part, (part.tensors["up"].shape[0], fx.H)) for part in parts])
     torch.testing.assert_close(deltas(fused, (3 * fx.H + fx.MLP, fx.H)), expected)
     assert "ai-toolkit" in reading.facts["training tool"]
-    assert any("fused layers of this model took single modules" in note for note in reading.notes)
+    assert any("fused layers of this model were joined" in note for note in reading.notes)
     assert any("swapped" in note for note in reading.notes)
 
 

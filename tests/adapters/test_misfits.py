@@ -16,7 +16,7 @@ HOSTILE = {
     "no number of axes": ({"lora_down.weight": (), "lora_up.weight": ()}, "down"),
     "rank 0": ({"lora_down.weight": (0, 16), "lora_up.weight": (16, 0)}, "rank"),
     "ranks differ": ({"lora_down.weight": (2, 16), "lora_up.weight": (16, 3)}, "up"),
-    "half": ({"lora_down.weight": (2, 16)}, "no up factor"),
+    "half": ({"lora_down.weight": (2, 16)}, "up factor is missing"),
     "alpha of two": ({"lora_down.weight": (2, 16), "lora_up.weight": (16, 2), "alpha": (2,)}, "one number"),
     "alpha alone": ({"alpha": ()}, "incomplete"),
     "two kinds": ({"lora_down.weight": (2, 16), "lora_up.weight": (16, 2), "diff": (16, 16)}, "one kind"),

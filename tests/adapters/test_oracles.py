@@ -191,4 +191,4 @@ def test_a_peft_header_on_a_file_of_another_kind_changes_nothing(tmp_path):
     header = {"lora_adapter_metadata": json.dumps({"unet.r": 2, "unet.lora_alpha": 200})}
     file = fx.save(tmp_path / "a.safetensors", tensors, header)
     reading = read_changes(file, {"unet": {"mid_block.attentions.0.proj_in": (8, 8)}}, "sd1")
-    assert next(iter(reading.changes.values())).scale == 1.0 and "is not used" in reading.warnings[0]
+    assert next(iter(reading.changes.values())).scale == 1.0 and "is ignored" in reading.warnings[0]

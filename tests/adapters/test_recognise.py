@@ -20,7 +20,7 @@ EXPECTED = {
     "diffusers_header": "diffusers", "diffusers_without_header": "diffusers", "legacy_with_unet": "diffusers-2023",
     "legacy_without_unet": "diffusers-2023", "legacy_middle": "diffusers-2023", "ai_toolkit_new": "comfyui",
     "bare_original": "bare", "omi": "omi", "xlabs": "xlabs", "cloneofsimo": "cloneofsimo"}
-BASES = {"kohya_sd1": "a U-Net that reads text of width 24", "kohya_sdxl_sgm": "Stable Diffusion XL",
+BASES = {"kohya_sd1": "a U-Net for text of width 24", "kohya_sdxl_sgm": "Stable Diffusion XL",
          "kohya_sdxl_diffusers": "Stable Diffusion XL", "kohya_flux": "Flux.1", "kohya_sd3": "Stable Diffusion 3",
          "onetrainer": "Flux.1", "xlabs": "Flux.1", "bare_original": "Flux.1", "diffusers_header": "Stable Diffusion XL"}
 
@@ -93,9 +93,9 @@ REFUSED = {
     "IP-Adapter": {"image_proj.proj.weight": 1, "ip_adapter.1.to_k_ip.weight": 1},
     "a ControlNet": {"control_model.zero_convs.0.0.weight": 1},
     "T2I-Adapter": {"adapter.body.0.resnets.0.block1.weight": 1},
-    "OFT or BOFT as PEFT": {"base_model.model.a.oft_R.weight": 1},
+    "OFT or BOFT saved by PEFT": {"base_model.model.a.oft_R.weight": 1},
     "early LyCORIS": {"lora_unet_a.oft_diag": 1},
-    "as PEFT saves it, which scales biases": {"base_model.model.a.ia3_l": 1},
+    "which scales biases": {"base_model.model.a.ia3_l": 1},
     "ComfyUI patch": {"diffusion_model.img_in.set_weight": 1},
     "a checkpoint": {"model.diffusion_model.input_blocks.0.0.weight": 1},
     "a model's component": {"down_blocks.0.resnets.0.conv1.weight": 1, "conv_in.weight": 1},
@@ -116,7 +116,7 @@ def test_other_files_are_refused_by_their_name(what, tmp_path):
 def test_peft_folders_of_other_kinds_are_refused_by_name(kind, tmp_path):
     (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": kind}))
     fx.save(tmp_path / "adapter_model.safetensors", {"base_model.model.a.lora_A.weight": torch.ones(1, 1)})
-    with pytest.raises(AdapterError, match=f"a PEFT folder of kind '{kind.rpartition('.')[2]}'; known are LORA"):
+    with pytest.raises(AdapterError, match=f"a PEFT folder of kind '{kind.rpartition('.')[2]}'; supported are LORA"):
         recognise_file(tmp_path)
 
 
@@ -191,7 +191,7 @@ def test_odd_names_in_every_format_are_an_error_in_clean_words(tmp_path):
 
 @pytest.mark.parametrize(("content", "match"), [
     (b"", "an empty file"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"<!DOCTYPE html>", "a web page"),
-    (b"PK\x03\x04" + b"\0" * 60, "a pickle with the name")])
+    (b"PK\x03\x04" + b"\0" * 60, "a pickle")])
 def test_what_is_no_safetensors_file_says_what_it_is(content, match, tmp_path):
     (tmp_path / "a.safetensors").write_bytes(content)
     with pytest.raises(AdapterError, match=match):
@@ -248,7 +248,7 @@ def test_the_alphas_of_settings_are_told_and_a_contradicted_rank_is_said_once(tm
     assert said.strength == "the header's lora_adapter_metadata, alpha / sqrt(rank) (use_rslora)"
     wrong = fx.header(changes, rank_pattern={}, r=7)
     notes = read_changes(fx.save(tmp_path / "b.safetensors", fx.dotted(changes, alpha=None), wrong), model, "sd1").notes
-    assert sum("rank is not the tensors'" in note for note in notes) == 1
+    assert sum("header's rank is wrong" in note for note in notes) == 1
 
 
 @pytest.mark.parametrize("name", ["state_dict", "other"])

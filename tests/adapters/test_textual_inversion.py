@@ -153,7 +153,7 @@ def test_a_file_of_dummy_weights_is_refused(tmp_path):
 
 def test_a_picture_is_refused(tmp_path):
     (tmp_path / "word.png").write_bytes(b"\x89PNG")
-    with pytest.raises(AdapterError, match=r"a picture.*save the embedding"):
+    with pytest.raises(AdapterError, match=r"save the embedding"):
         recognise_file(tmp_path / "word.png")
 
 

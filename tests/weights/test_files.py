@@ -23,8 +23,8 @@ def entry(begin: int, end: int, shape: tuple[int, ...] = (2,), dtype: str = "F16
 BAD = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 2\n", "Git LFS pointer"),
     "html": (b"<!DOCTYPE html><html>Sign in</html>", "web page"),
-    "pickle": (pickle.dumps({"a": 1}), "a pickle with the name"),
-    "zip": (b"PK\x03\x04" + bytes(60), "a pickle with the name"),
+    "pickle": (pickle.dumps({"a": 1}), "a pickle"),
+    "zip": (b"PK\x03\x04" + bytes(60), "a pickle"),
     "gguf": (b"GGUF" + bytes(60), "GGUF"),
     "empty": (b"", "an empty file"),
     "noise": (b"\xff" * 100, "not a safetensors file"),
@@ -86,7 +86,7 @@ class Harmful:
 
 def test_a_pickle_that_would_run_code_is_refused_unread(tmp_path, capsys):
     torch.save({"state_dict": Harmful()}, tmp_path / "m.ckpt")
-    with pytest.raises(ModelFileError, match=r"weights only \(it asks for 'print', which could run code\)") as refused:
+    with pytest.raises(ModelFileError, match=r"weights only \(.*'print', which could run code\)") as refused:
         open_tensors(tmp_path / "m.ckpt")
     assert "weights_only" not in str(refused.value)
     assert "Convert it to .safetensors" in str(refused.value)

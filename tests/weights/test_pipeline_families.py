@@ -147,7 +147,7 @@ def test_what_a_called_family_would_ignore_is_refused(pipes):
     weaker = replace(call, negatives=("",), guidance=0.5)
     with pytest.raises(ValueError, match="negative text 'bad': this Flux transformer is guidance-distilled"):
         call_pipeline(flux, call, torch.zeros(1, 4, 8, 8))
-    with pytest.raises(ValueError, match=r"guidance 0\.5: models of the family sd3 are sampled at 1 or more"):
+    with pytest.raises(ValueError, match=r"guidance 0\.5: .*\bsd3\b.*\b1 or more"):
         call_pipeline(sd3, weaker, torch.zeros(1, 4, 8, 8))
 
 

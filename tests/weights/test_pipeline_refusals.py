@@ -125,7 +125,7 @@ def test_parts_of_different_models_are_refused_with_both_widths(folder):
     wider = {name: torch.zeros([16 if n == 12 else 32 if n == 24 else n for n in tensor.shape])
              for name, tensor in load_file(weights_of(folder, "text_encoder")).items()}
     save_file(wider, weights_of(folder, "text_encoder"))
-    with pytest.raises(ModelFileError, match="width of the text states: the denoiser takes 32, the other part gives 36"):
+    with pytest.raises(ModelFileError, match=r"width of the text states: the denoiser takes 32, .*gives 36"):
         inspect_pipeline(open_model(folder))
 
 

@@ -1,4 +1,4 @@
-"""Adapters added up, cut to a rank, and taken from the difference of two models."""
+"""Sums adapters, cuts them to a rank, and extracts them from the difference of two models."""
 
 from harness.adapters.algebra.combine import combine, combine_adapters, resize
 from harness.adapters.algebra.extract import Pair, extract, extract_adapter

@@ -1,6 +1,7 @@
 """Sums of adapters: exact by joining ranks, or cut to a rank from the joined factors.
 
-Deltas are summed, never factors: up and down averaged apart give another matrix (kohya's merge_lora, PEFT's "linear")."""
+Deltas are summed, never factors: averaging up and down separately gives another matrix (kohya's merge_lora, PEFT's
+"linear")."""
 
 from __future__ import annotations
 
@@ -23,12 +24,12 @@ Parts = Sequence[tuple[Change, float]]
 
 
 def combine(parts: Parts, shape: Shape, cut: Cut | None = None) -> tuple[Change, float]:
-    """The one change equal to all (change, strength) of one module together, and its relative Frobenius error.
+    """The sum of all (change, strength) of one module as one change, and its relative Frobenius error.
 
-    Without a cut it is exact: low-rank parts become a LoRA of the ranks' sum, [s1 U1, s2 U2] and [D1; D2] with strengths,
-    signs and scales inside, alpha = rank; norms stay norms; anything else becomes a whole difference. With a cut it is the
-    nearest LoRA to the sum, through the joined factors where all are low-rank. Bias changes are summed whole. float32.
-    Raises AdapterError for changes that depend on the weight (DoRA, OFT ...) and that do not fit the weight's shape.
+    Without a cut it is exact: low-rank parts become a LoRA whose rank is the sum of the ranks, [s1 U1, s2 U2] and [D1; D2]
+    with strengths, signs and scales multiplied in, alpha = rank; norms stay norms; anything else becomes a full difference.
+    With a cut it is the LoRA nearest to the sum, computed from the joined factors if all are low-rank. Bias changes are
+    never cut. float32. Raises AdapterError for changes that depend on the weight (DoRA, OFT ...) or do not fit its shape.
     """
     for change, _ in parts:
         _refuse(change, parts[0][0])
@@ -48,8 +49,8 @@ def combine(parts: Parts, shape: Shape, cut: Cut | None = None) -> tuple[Change,
 
 def combine_adapters(adapters: Sequence[tuple[Mapping[tuple[str, str], Change], float]], shapes: Shapes,
                      cut: Cut | None = None) -> Algebra:
-    """The adapter equal to all (changes, strength) together, module by module, as `combine`; adapters of strength 0 are left
-    out. `shapes` are those of the model's weights; a module that it does not have raises AdapterError."""
+    """The sum of all (changes, strength), module by module as in `combine`; adapters of strength 0 are left out. `shapes`
+    are those of the model's weights. Raises AdapterError for a module that the model does not have."""
     gathered: dict[tuple[str, str], list[tuple[Change, float]]] = {}
     for changes, weight in adapters:
         for key, change in changes.items():
@@ -65,14 +66,15 @@ def combine_adapters(adapters: Sequence[tuple[Mapping[tuple[str, str], Change], 
 
 
 def resize(change: Change, shape: Shape, cut: Cut) -> tuple[Change, float]:
-    """The change cut to fewer singular values, which stay as they are, and the relative Frobenius error; a norm stays whole.
+    """The change cut to its largest singular values, which are unchanged, and the relative Frobenius error; a norm is not
+    cut.
 
-    Any additive kind becomes a LoRA. A DoRA is refused: what its cut does depends on the weight."""
+    Any additive kind becomes a LoRA. Raises AdapterError for a DoRA, because the effect of a cut depends on the weight."""
     return combine([(change, 1.0)], shape, cut)
 
 
 def dense_sum(parts: Parts, shape: Shape) -> Tensor:
-    """sum of strength * delta of changes that are additive, in float64 and the weight's shape."""
+    """The sum of strength * delta of additive changes, in float64 and the weight's shape."""
     import torch
 
     total = torch.zeros(shape, dtype=torch.float64)
@@ -82,15 +84,15 @@ def dense_sum(parts: Parts, shape: Shape) -> Tensor:
 
 
 def lora_change(like: Change, product: LowRank, shape: Shape, bias: Tensor | None) -> Change:
-    """A float32 LoRA of scale 1 and alpha = rank for the module of another change: down (r, in, kh, kw), up (out, r, 1, 1),
-    and diff_b where a bias changes."""
+    """A float32 LoRA of scale 1 and alpha = rank for the module of `like`: down (r, in, kh, kw), up (out, r, 1, 1), and
+    diff_b if `bias` is given."""
     rank = int(product.down.shape[0])
     tensors = {"down": product.down.reshape(rank, *shape[1:]), "up": product.up.reshape(shape[0], rank, *ones(shape))}
     return _made(like, "lora", tensors, bias, rank)
 
 
 def shape_of(change: Change, shapes: Shapes) -> Shape:
-    """The shape of the weight that a change is for; AdapterError where the model has no such module."""
+    """The shape of the weight that a change is for. Raises AdapterError if the model has no such module."""
     try:
         return tuple(shapes[change.component][change.path])
     except KeyError:
@@ -124,9 +126,9 @@ def _bias_sum(parts: Parts) -> Tensor | None:
 
 def _refuse(change: Change, first: Change) -> None:
     if (change.component, change.path) != (first.component, first.path):
-        raise AdapterError(f"{change.component} {change.path} and {first.component} {first.path} are two modules; "
-                           "combine joins changes of one")
+        raise AdapterError(f"{change.component} {change.path} and {first.component} {first.path} are different modules; "
+                           "combine sums changes of one module")
     if not is_additive(change):
         kind = "DoRA" if change.magnitude is not None else change.kind
-        raise AdapterError(f"{change.component} {change.path}: a {kind} depends on the weight it changes, so it has no sum, rank "
-                           "or size of its own; merge it into the model and extract the difference")
+        raise AdapterError(f"{change.component} {change.path}: a {kind} depends on the weight it changes, so it cannot be "
+                           "summed or resized without a model; merge it into the model and extract the difference")

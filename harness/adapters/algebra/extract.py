@@ -1,4 +1,4 @@
-"""The adapter between two models: differences of their weights as LoRA, norms and biases whole."""
+"""Extracts an adapter from two models: differences of weights as LoRA, norms and biases as full differences."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Pair:
-    """A module of two models: the weight, and the bias where it has one, of each."""
+    """A module in two models: its weight in each, and its bias if it has one."""
 
     component: str
     path: str
@@ -29,13 +29,14 @@ class Pair:
 
 
 def extract(pair: Pair, cut: Cut) -> tuple[Change | None, ModuleReport]:
-    """The change that takes the base's module to the tuned one, None where they are equal, and its residual: the relative
+    """The change from the base's module to the tuned one, None if they are equal, and its report with the relative
     Frobenius error of the weight.
 
-    Linear layers and convolutions become a LoRA of the leading singular vectors of tuned - base, which is taken in float64:
-    down (r, in, kh, kw), up (out, r, 1, 1), float32, alpha = rank; at full rank it rebuilds the weight up to float32's
-    rounding. Nothing is clamped to a quantile, which costs an exactly low-rank difference 11 %. Weights of one axis become a
-    "norm", a bias a whole `diff_b`. Raises AdapterError for models that differ in a shape or a bias, and for NaN and infinity.
+    Linear layers and convolutions become a LoRA of the leading singular vectors of tuned - base, computed in float64: down
+    (r, in, kh, kw), up (out, r, 1, 1), float32, alpha = rank. At full rank it reproduces the weight up to float32 rounding.
+    Values are not clamped to a quantile, which would cost an exactly low-rank difference 11 %. Weights of one axis become a
+    "norm", a bias a full `diff_b`. Raises AdapterError if the shapes differ or only one model has a bias, and for NaN and
+    infinity.
     """
     weight = _difference(pair, "weight", pair.base, pair.tuned)
     bias = _bias(pair)
@@ -56,8 +57,8 @@ def extract(pair: Pair, cut: Cut) -> tuple[Change | None, ModuleReport]:
 
 
 def extract_adapter(pairs: Iterable[Pair], cut: Cut) -> Algebra:
-    """The changes of all modules, one pair in memory at a time if `pairs` makes them so; equal modules are reported as
-    unchanged, and two models without any difference raise AdapterError."""
+    """The changes of all modules; `pairs` may be lazy, so that one pair is in memory at a time. Equal modules are reported
+    as unchanged. Raises AdapterError if the models do not differ."""
     made, reports = {}, []
     for pair in pairs:
         change, report = extract(pair, cut)

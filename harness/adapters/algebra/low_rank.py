@@ -1,4 +1,4 @@
-"""Matrices as products of two thin ones: nearest of a rank, from a matrix or from a product, with what is lost."""
+"""The nearest low-rank approximation of a matrix or of a product of two thin matrices, and its error."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """How much to keep of every module, one of two: the `rank` largest singular values, or as few as leave out no more than
-    `relative_error`, the Frobenius norm of what is lost over that of the whole."""
+    """How much of every module to keep: either the `rank` largest singular values, or as few as keep the relative Frobenius
+    error at or below `relative_error`."""
 
     rank: int | None = None
     relative_error: float | None = None
@@ -31,8 +31,8 @@ class Cut:
 
 @dataclass(frozen=True, kw_only=True)
 class LowRank:
-    """up @ down, float64 (out, r) and (r, columns); their columns and rows are the singular vectors, each by the root of its
-    singular value. `residual` is the relative Frobenius error, 0 for a matrix of zeros."""
+    """up @ down, float64 (out, r) and (r, columns). Their columns and rows are the singular vectors, each times the square
+    root of its singular value. `residual` is the relative Frobenius error, 0 for a matrix of zeros."""
 
     up: Tensor
     down: Tensor
@@ -59,8 +59,8 @@ def nearest_to_product(up: Tensor, down: Tensor, cut: Cut) -> LowRank:
 def nearest_to_matrix(matrix: Tensor, cut: Cut) -> LowRank:
     """The nearest low-rank matrix to an (out, columns) matrix of any floating dtype.
 
-    From the eigenvectors V of the smaller of M M^T and M^T M, in float64: V V^T M, whose loss differs from a singular value
-    decomposition's by less than 1e-8 of the largest singular value, at a fraction of its time. Eckart and Young 1936,
+    V V^T M from the eigenvectors V of the smaller of M M^T and M^T M, in float64. Its error differs from that of a singular
+    value decomposition by less than 1e-8 of the largest singular value, in a fraction of the time. Eckart and Young 1936,
     https://doi.org/10.1007/BF02288367
     """
     import torch
@@ -76,8 +76,9 @@ def nearest_to_matrix(matrix: Tensor, cut: Cut) -> LowRank:
 
 
 def kept(squares: Tensor, cut: Cut) -> tuple[int, float]:
-    """How many of the squared singular values, in descending order, a cut keeps, at least 1, and the relative error."""
-    # Summed from the small end: a tail 1e-16 of the whole is not lost in rounding.
+    """The number of singular values that a cut keeps, at least 1, from their squares in descending order, and the relative
+    Frobenius error."""
+    # Summed from the smallest, so that a tail of 1e-16 of the total is not lost in rounding.
     tails = squares.flip(0).cumsum(0).flip(0)
     total = float(tails[0])
     if cut.rank is not None:
@@ -90,8 +91,9 @@ def kept(squares: Tensor, cut: Cut) -> tuple[int, float]:
 
 
 def stacked(products: Sequence[tuple[float, Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-    """sum of c * up @ down as one product, exactly: [c1' U1, c2' U2, ...] and [d1 D1; d2 D2; ...] with d = sqrt(|c|) and
-    c' = sign(c) d, which keeps both sides in range. (c, (out, r), (r, columns)) triples of any floating dtype; float64."""
+    """The sum of c * up @ down as one exact product: [c1' U1, c2' U2, ...] and [d1 D1; d2 D2; ...] with d = sqrt(|c|) and
+    c' = sign(c) d, which keeps both factors in range. Takes triples (c, up (out, r), down (r, columns)) of any floating
+    dtype; returns float64."""
     import torch
 
     ups = [up.double() * (abs(c) ** 0.5 * (-1 if c < 0 else 1)) for c, up, _ in products]

@@ -1,5 +1,5 @@
-"""FORMATS: how the files of the various trainers name their tensors. Reading recognises a file by the row that understands
-most of its keys, the earlier one where two do equally well; to add a format is a file with a row and a line here.
+"""FORMATS: how training tools name the tensors in their files. A file has the format that parses most of its keys; in a
+tie, the earlier row wins. A new format is a file with a row, and a line here.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""cloneofsimo's LoRA files, the first of all: numbered pairs without names, in the order in which its trainer met the
-layers. Only the model tells which layers those are; counts and shapes must fit, or the file is refused.
+"""cloneofsimo's LoRA files, the earliest format: numbered pairs without names, in the order in which the trainer visited
+the layers. The model's layers give the names; a file whose counts or shapes do not fit is refused.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def parse(key: str) -> Key | None:
 
 
 def names(stored: Stored, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> dict[str, Key]:
-    """Every key with the path that its number means in this model."""
+    """{key: parsed name}, with the module path that each number means in this model."""
     keys_by_name = {key: part for key in stored.entries if (part := parse(key))}
     for component in {part.places[0][0] for part in keys_by_name.values()} & set(shapes):
         _refuse_classes(stored, component)
@@ -38,17 +38,17 @@ def names(stored: Stored, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -
 
 
 def parse_list(key: str) -> Key | None:
-    """A number: place in a list of up and down factors by turns."""
+    """A number, the position in a list of alternating up and down factors; None for other keys."""
     if not re.fullmatch(r"\d{1,5}", key):
         return None
     return Key(places=(("unet", str(int(key) // 2)),), kind="lora", role="up" if int(key) % 2 == 0 else "down")
 
 
 def names_list(stored: Stored, shapes: Mapping[str, Mapping[str, tuple[int, ...]]]) -> dict[str, Key]:
-    """The list's tensors with their paths; whether it is the U-Net's or the text encoder's, the number of pairs tells."""
+    """{key: parsed name} for a list; the number of pairs shows whether it is for the U-Net or the text encoder."""
     pairs = len(stored.entries) // 2
     if len(stored.entries) % 2 or set(stored.entries) != {str(number) for number in range(2 * pairs)}:
-        raise AdapterError(f"{stored.name}: a list of {len(stored.entries)} things; expected up and down factors by turns")
+        raise AdapterError(f"{stored.name}: a list of {len(stored.entries)} tensors; expected alternating up and down factors")
     for component in ("unet", "text_encoder"):
         for old in (False, True):
             paths = traversal(component, shapes.get(component, {}), old)
@@ -68,13 +68,13 @@ def _refuse_classes(stored: Stored, component: str) -> None:
         raise AdapterError(f"{stored.name}: header {component!r} is {text[:80]!a}; expected a list of layer classes")
     if unknown := sorted(set(classes) - _KNOWN_CLASSES):
         listed = ", ".join(ascii(name)[1:-1] for name in unknown)[:200]
-        raise AdapterError(f"{stored.name}: trained on {listed}; the order of such layers is not known, so its factors have no "
-                           "certain place. Convert it with the tool that trained it.")
+        raise AdapterError(f"{stored.name}: trained on {listed}; the order of such layers is unknown, so its factors cannot be "
+                           "assigned to layers. Convert it with the tool that trained it.")
 
 
 def _order(stored: Stored, component: str, modules: Mapping[str, tuple[int, ...]], numbers: set[int]) -> list[str]:
     if numbers != set(range(len(numbers))):
-        raise AdapterError(f"{stored.name}: pairs of {component} are missing: {len(numbers)} there, the last is number "
+        raise AdapterError(f"{stored.name}: pairs of {component} are missing: it has {len(numbers)}, the last is number "
                            f"{max(numbers)}; the file is incomplete")
     for old in (False, True):
         paths = traversal(component, modules, old)

@@ -13,7 +13,7 @@ _UNET: Final = {"q": "to_q", "k": "to_k", "v": "to_v", "out": "to_out.0"}
 _TEXT: Final = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}
 _COMPONENTS: Final = ("unet", "text_encoder", "text_encoder_2")
 _BARE: Final = ("down_blocks.", "up_blocks.", "mid_block.")
-"""How the paths of a U-Net begin in files without `unet.`, diffusers' own first output."""
+"""How paths of a U-Net begin in files without `unet.`, diffusers' earliest format."""
 
 
 def parse(key: str) -> Key | None:

@@ -1,5 +1,5 @@
-"""Files with dotted module paths behind a component's name or none: diffusers with PEFT, PEFT's folders, AI-Toolkit,
-ComfyUI and OMI. They differ in prefix and in where the strength stands; modules are looked up in either layout.
+"""Files with dotted module paths, with or without a component's name in front: diffusers with PEFT, PEFT's folders,
+AI-Toolkit, ComfyUI and OMI. They differ in prefix and in the place of the strength; modules are looked up in both layouts.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ def parse(key: str) -> Key | None:
     component, _, rest = key.partition(".")
     if component not in _COMPONENTS:
         return None
-    # transformer.transformer_blocks is diffusers' ordinary spelling; OMI's short endings have a format of their own.
+    # transformer.transformer_blocks is diffusers' ordinary spelling; OMI's short endings are a separate format.
     return _key(component, rest.removeprefix(_PEFT_PREFIX))
 
 
 def parse_peft(key: str) -> Key | None:
-    """"base_model.model.mid_block...": which component that is, the model's paths must tell."""
+    """"base_model.model.mid_block..."; the component follows from the model's paths."""
     if not key.startswith(_PEFT_PREFIX) or (parts := split_dotted(key.removeprefix(_PEFT_PREFIX))) is None:
         return None
     name = parts[0]
@@ -42,7 +42,7 @@ def parse_peft(key: str) -> Key | None:
 
 
 def parse_comfy(key: str) -> Key | None:
-    """"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight"; text encoders may be spelt as by kohya."""
+    """"diffusion_model.double_blocks.0.img_attn.qkv.lora_A.weight"; text encoders may have kohya's names."""
     for prefix, part in _COMFY:
         if key.startswith(prefix):
             return _key(part, key.removeprefix(prefix))
@@ -50,7 +50,7 @@ def parse_comfy(key: str) -> Key | None:
 
 
 def parse_bare(key: str) -> Key | None:
-    """"double_blocks.0.img_attn.qkv.lora_A.weight", without anything in front; text encoders as ComfyUI has them."""
+    """"double_blocks.0.img_attn.qkv.lora_A.weight", without a prefix; text encoders as in ComfyUI's files."""
     return _key("denoiser", key) if key.startswith(_BARE) else parse_comfy(key)
 
 

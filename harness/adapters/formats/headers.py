@@ -1,4 +1,4 @@
-"""The strength that PEFT writes beside the tensors: adapter_config.json of a folder, or diffusers' header text."""
+"""The strength that PEFT stores outside the tensors: in a folder's adapter_config.json, or in diffusers' header text."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _PLAIN: Final = re.compile(r"[\w.]+")
 
 
 def settings(stored: Stored, component: str) -> dict[str, Any]:
-    """PEFT's settings of one component; empty when the file has none. Header keys are written "unet.r", or plain "r"; all
-    of them for no component."""
+    """PEFT's settings of one component; empty if the file has none. Header keys are "unet.r", or plain "r". With an empty
+    component, all settings."""
     if stored.config is not None:
         return dict(stored.config)
     text = stored.metadata.get(HEADER)
@@ -37,7 +37,8 @@ def settings(stored: Stored, component: str) -> dict[str, Any]:
 def strength(stored: Stored, config: Mapping[str, Any], module: str, rank: int) -> tuple[float, float, str]:
     """(alpha, scale, note): alpha / r, or alpha / sqrt(r) with use_rslora; alpha_pattern overrides by module.
 
-    The rank is the tensors'; `rank` 0 (LoKr without halves) takes the config's. AdapterError for settings without sense.
+    `rank` is that of the tensors; 0 (LoKr of full factors) means the config's rank. Raises AdapterError for invalid
+    settings.
     """
     name = "alpha" if str(config.get("peft_type", "")).rpartition(".")[2].upper() in ("LOHA", "LOKR") else "lora_alpha"
     declared_rank = _number(stored, config, module, "rank_pattern", "r", rank or 1)
@@ -45,12 +46,12 @@ def strength(stored: Stored, config: Mapping[str, Any], module: str, rank: int) 
     used = rank or declared_rank
     if used <= 0:
         raise AdapterError(f"{stored.name}: r of its settings is {used:g}, expected a number above 0")
-    note = "" if not rank or declared_rank == rank else f"the header's rank is not the tensors' in some modules ({module!a})"
+    note = "" if not rank or declared_rank == rank else f"the header's rank is wrong for some modules ({module!a})"
     return alpha, alpha / (math.sqrt(used) if flag(stored, config, "use_rslora") else used), note
 
 
 def said_rank(stored: Stored, config: Mapping[str, Any], module: str, rank: int) -> float:
-    """The rank that the settings give a module, that of its tensors where they give none. AdapterError as `strength`."""
+    """The rank that the settings declare for a module, otherwise `rank`. Raises AdapterError like `strength`."""
     return _number(stored, config, module, "rank_pattern", "r", rank)
 
 
@@ -63,14 +64,14 @@ def _number(stored: Stored, config: Mapping[str, Any], module: str, pattern: str
         if fits(stored, str(given), module):
             declared = value
             break
-    # Compared, not converted: a whole number of JSON may have thousands of digits.
+    # Compared, not converted: an integer in JSON may have thousands of digits.
     if isinstance(declared, bool) or not isinstance(declared, int | float) or not abs(declared) <= sys.float_info.max:
         raise AdapterError(f"{stored.name}: {name} or {pattern} of its settings is {str(declared)[:60]!a}, expected a number")
     return float(declared)
 
 
 def flag(stored: Stored, config: Mapping[str, Any], name: str) -> bool:
-    """A setting that is true, false or left out. AdapterError for a text: "false" would count as true."""
+    """A boolean setting, False if absent. Raises AdapterError for anything else: the text "false" would count as true."""
     declared = config.get(name)
     if declared is not None and not isinstance(declared, bool):
         raise AdapterError(f"{stored.name}: {name} of its settings is {str(declared)[:60]!a}, expected true or false")
@@ -78,14 +79,15 @@ def flag(stored: Stored, config: Mapping[str, Any], name: str) -> bool:
 
 
 def fits(stored: Stored, pattern: str, module: str) -> bool:
-    """PEFT's rule: the pattern is a regular expression for the module's name, or for its end after a dot."""
+    """Whether a pattern matches a module, by PEFT's rule: a regular expression for the whole name, or for its end after a
+    dot."""
     plain = pattern.removeprefix("^").replace("\\.", ".")
     if _PLAIN.fullmatch(plain):
-        # Nearly always a path: thousands of expressions need not be compiled for each module, nor a hostile one run.
+        # Nearly always a plain path, for which no expression needs to be compiled or run.
         return module == plain or (plain == pattern.replace("\\.", ".") and module.endswith(f".{plain}"))
-    # A repeated group, or many repetitions, can take for ever on a name that does not fit.
+    # A repeated group, or many repetitions, can take forever on a name that does not match.
     if len(pattern) > 300 or re.search(r"\)\s*[+*{]", pattern) or len(re.findall(r"[+*{]", pattern)) > 4:
-        raise AdapterError(f"{stored.name}: pattern {pattern[:80]!a} of its settings is too involved to be evaluated safely")
+        raise AdapterError(f"{stored.name}: pattern {pattern[:80]!a} of its settings is too complex to be evaluated safely")
     try:
         return re.match(rf"(.*\.)?({pattern})$", module) is not None
     except re.error:

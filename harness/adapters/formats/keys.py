@@ -1,5 +1,5 @@
-"""The endings of tensor names that say what a tensor is in its module, shared by all formats. Format files take their
-keys apart with `split_flat` and `split_dotted`.
+"""The endings of tensor names that give a tensor's role in its module, shared by all formats, and functions that split
+keys.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Final, Literal
 from harness.adapters.adapter_file import Stored
 
 ANY: Final = ""
-"""The kind of endings that several kinds have."""
+"""The kind of endings that several kinds share."""
 ENDINGS: Final[Mapping[str, tuple[str, str]]] = {
     "lora_down.weight": ("lora", "down"), "lora_up.weight": ("lora", "up"), "lora_mid.weight": ("lora", "mid"),
     "lora_down": ("lora", "down"), "lora_up": ("lora", "up"), "lora_up.bias": ("lora", "bias"),
@@ -32,8 +32,9 @@ _PEFT_ROLES: Final = {("A", ".weight"): "down", ("B", ".weight"): "up", ("B", ".
 
 @dataclass(frozen=True, kw_only=True)
 class Key:
-    """A tensor's name taken apart. `places` are (part of the model, module name) to look up, the first found counts;
-    parts are components and "denoiser", which is the U-Net or the transformer. `flat` names have underscores for dots."""
+    """A parsed tensor name. `places` are (part of the model, module name) pairs to look up, in order; the first existing
+    one is used. Parts are components and "denoiser", which is the U-Net or the transformer. `flat` names have underscores
+    instead of dots."""
 
     places: tuple[tuple[str, str], ...]
     kind: str
@@ -45,9 +46,10 @@ class Key:
 class Format:
     """A row of FORMATS.
 
-    `parse` takes a key apart, or returns None for one that is not of this format. `names` instead does so for all keys
-    at once, where only the model tells what they mean; it gets the file and {component: module paths}. `strength`: "alpha"
-    tensors over rank, the "header" (alpha tensors where it has none), or "factors" that hold it. `tool` is what writes it.
+    `parse` parses a key, or returns None for a key of another format. `names` parses all keys at once, for formats whose
+    keys only have a meaning for a given model; it gets the file and {component: module paths}. `strength` is where the
+    strength is stored: "alpha" (alpha tensors, divided by rank), "header" (or alpha tensors if it has none), or "factors"
+    (multiplied in). `tool` is the program that writes the format.
     """
 
     says: str
@@ -58,7 +60,8 @@ class Format:
 
 
 def split_flat(key: str) -> tuple[str, str, str] | None:
-    """"lora_unet_mid_block.lora_down.weight" to name, kind and role; the name ends at the first dot."""
+    """"lora_unet_mid_block.lora_down.weight" split into name, kind and role; the name ends at the first dot. None for an
+    unknown ending."""
     name, _, ending = key.partition(".")
     if ending == "weight":
         return name, "ia3", "weight"
@@ -70,7 +73,8 @@ def split_flat(key: str) -> tuple[str, str, str] | None:
 
 
 def split_dotted(key: str) -> tuple[str, str, str] | None:
-    """"mid_block.attentions.0.proj_in.lora_A.weight" to name, kind and role; the longest known ending counts."""
+    """"mid_block.attentions.0.proj_in.lora_A.weight" split into name, kind and role by the longest known ending. None for
+    an unknown ending."""
     if (peft := _PEFT.search(key)) and (found := _peft(key[:peft.start()], peft)):
         return found
     parts = key.split(".")

@@ -1,4 +1,4 @@
-"""Files of kohya's sd-scripts and of LyCORIS: underscores for dots after a prefix that names the component."""
+"""Files of kohya's sd-scripts and of LyCORIS: a prefix for the component, then the path with underscores for dots."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ LYCORIS: Final = (
     ("lycoris_te3_", "t5"), ("lycoris_te_", "text_encoder"), ("lycoris_text_encoder_2_", "text_encoder_2"),
     ("lycoris_text_encoder_", "text_encoder"), ("lycoris_", "denoiser"), ("lycoris_transformer_", "denoiser"),
 )
-"""LyCORIS' wrapper puts its word before the path in whatever it wraps; "transformer" may be the component or a block."""
+"""LyCORIS' wrapper uses the same prefix for every model; "transformer" may be the component or part of a path."""
 
 
 def flat_key(key: str, prefixes: tuple[tuple[str, str], ...]) -> Key | None:
-    """A key with one of these prefixes; every prefix that fits gives a place to look it up."""
+    """Parses a key with one of these prefixes; every matching prefix gives a place to look up. None without a match."""
     if (parts := split_flat(key)) is None:
         return None
     name, kind, role = parts

@@ -1,4 +1,4 @@
-"""OneTrainer's files: kohya's endings behind diffusers' paths with underscores, transformers under their own prefix."""
+"""OneTrainer's files: diffusers' paths with underscores and kohya's endings; transformers have their own prefix."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are known and cannot be applied as a change of weights, each with what to do instead."""
+"""Known files that cannot be applied as changes of weights, each with advice."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from typing import Final
 from harness.adapters.adapter_file import Stored
 
 _MERGE: Final = "merge it into its model with PEFT first"
-_NETWORK: Final = ("a network of its own beside a model, and no change of its weights; load it beside the model, in a tool that "
-                   "samples with it")
+_NETWORK: Final = ("a separate network, not a change of weights; load it together with the model in a tool that "
+                   "supports it")
 _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"\.(q_layer|p_layer|lambda_layer)(\.weight)?$",
      "T-LoRA, whose strength depends on the timestep; train a plain LoRA instead"),
     (r"(^|\.)lora_[AEB]\.ranknum$|\.ranknum$|\.lora_E(\.|$)", f"AdaLoRA (PEFT); {_MERGE}"),
     (r"\.(vera_lambda|vera_[AB])", f"VeRA (PEFT), whose matrices are drawn from a seed; {_MERGE}"),
     (r"\.(hra_u|vblora|fourierft|poly_lora|xlora|ln_tuning|waveft|road_)",
-     f"an adapter of a PEFT kind that is not known here; {_MERGE}"),
-    (r"\.(oft_R|boft_R|boft_s)(\.|$)", f"OFT or BOFT as PEFT saves it, which rotates the input; {_MERGE}"),
-    (r"\.ia3_l(\.|$)", f"(IA)^3 as PEFT saves it, which scales biases too; {_MERGE}"),
+     f"an adapter of an unsupported PEFT kind; {_MERGE}"),
+    (r"\.(oft_R|boft_R|boft_s)(\.|$)", f"OFT or BOFT saved by PEFT, which rotates the input; {_MERGE}"),
+    (r"\.ia3_l(\.|$)", f"(IA)^3 saved by PEFT, which scales biases too; {_MERGE}"),
     (r"\.oft_diag$", "OFT of an early LyCORIS, which stores rotations themselves; save it again with LyCORIS 2 or later"),
     (r"\.(set_weight|reshape_weight)$", "a ComfyUI patch that replaces weights or changes their shape; merge it in ComfyUI"),
     (r"\.modules_to_save\.|\.original_module\.", f"a PEFT folder with whole layers (modules_to_save); {_MERGE}"),
@@ -37,19 +37,19 @@ _MARKS: Final[tuple[tuple[str, str], ...]] = (
      r"(?<!\.a1)(?<!\.a2)(?<!\.b1)(?<!\.b2)(?<!\.bm)\.(weight|bias)$", "a model's component, not an adapter; give it as a model"),
     (r"^dummy_weights$", "a file with dummy weights; download the real one"),
 )
-"""A regular expression that finds its place in a key, and what a file with such a key is."""
+"""(regular expression to search for in a key, what a file with such a key is)."""
 _PEFT_TYPES: Final = ("LORA", "LOHA", "LOKR")
 
 
 def refusal(stored: Stored) -> str:
-    """What the file is, and what to do, when it is known and of no use here; else empty."""
+    """What a known but unsupported file is, and what to do; otherwise empty."""
     if stored.bare == "tensor":
-        return ("a bare tensor, which is how aesthetic gradients are saved: a target for guidance, neither words nor weights. "
-                "A textual inversion has a name for its vectors; save it as .safetensors with one")
+        return ("a bare tensor, the format of aesthetic gradients: a target for guidance, not vectors for words or weights. "
+                "A textual inversion needs a name for its vectors; save it as .safetensors with one")
     if stored.config is not None:
         kind = str(stored.config.get("peft_type", "")).rpartition(".")[2].upper()
         if kind not in _PEFT_TYPES:
-            return f"a PEFT folder of kind {kind[:40]!a}; known are {', '.join(_PEFT_TYPES)}. Else {_MERGE}"
+            return f"a PEFT folder of kind {kind[:40]!a}; supported are {', '.join(_PEFT_TYPES)}. For others, {_MERGE}"
         if stored.config.get("modules_to_save"):
             return f"a PEFT folder with whole layers (modules_to_save); {_MERGE}"
     for mark, what in _MARKS:

@@ -15,7 +15,7 @@ _OF_SINGLE: Final = {"qkv": f"linear1.{QKV_OF_LINEAR1}", "proj": "linear2"}
 
 
 def parse(key: str) -> Key | None:
-    """"double_blocks.0.processor.qkv_lora1.down.weight": lora1 is the image's stream, lora2 the text's."""
+    """"double_blocks.0.processor.qkv_lora1.down.weight": lora1 is the image stream, lora2 the text stream."""
     if double := _DOUBLE.fullmatch(key):
         name, role = f"{double[1]}.{_STREAM[double[3]]}_attn.{double[2]}", double[4]
     elif single := _SINGLE.fullmatch(key):

@@ -1,5 +1,5 @@
-"""Hypernetworks: files of A1111's format, and their networks on a live U-Net. They change no weight, so they are not in
-ADAPTER_FORMATS; importing this imports no torch.
+"""Hypernetworks in A1111's format, and their use on a live U-Net. They do not change weights, so they are not in
+ADAPTER_FORMATS. Importing this does not import torch.
 """
 
 from harness.adapters.hypernetwork.hooking import Hooked, hook, run_network

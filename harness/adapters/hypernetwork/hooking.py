@@ -1,5 +1,5 @@
-"""Hypernetworks on a live U-Net: what attention makes its keys and values from goes through their networks first.
-They change no weight, so nothing is merged; the harness hooks them on, sets their weight and takes them off.
+"""Hypernetworks on a live U-Net: hooks pass the context of attention through their networks before keys and values are
+computed. No weight is changed.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 _TURN: Final = Lock()
-"""Taken only when hooks move to another layer, which two threads that sample with one U-Net may both notice. It holds no
-state, and there is one for all, because a lock in a U-Net's hooks could not be copied with it."""
+"""Held only while hooks move to another layer, which two threads that sample with one U-Net may do at once. It is global,
+because a lock in a U-Net's hooks would prevent copying the U-Net."""
 
 
 def run_network(network: MLP, context: Tensor) -> Tensor:
@@ -37,8 +37,8 @@ def run_network(network: MLP, context: Tensor) -> Tensor:
 
 @dataclass(kw_only=True, eq=False)
 class Hooked:
-    """A hypernetwork in use on a U-Net. `applies`: width to the paths of the attention modules whose context has it;
-    `idle`: widths of the file that no attention has; `bare`: widths of attention that the file lacks."""
+    """A hypernetwork in use on a U-Net. `applies` maps a context width to the paths of the attention modules that have it;
+    `idle` are widths of the file that no attention module has, `bare` widths of attention that the file lacks."""
 
     net: Hypernetwork
     weight: float | Callable[[], float]
@@ -49,13 +49,15 @@ class Hooked:
     _placed: dict[tuple[Any, ...], MLP] = field(default_factory=dict, repr=False)
 
     def set_weight(self, weight: float | Callable[[], float]) -> None:
-        """Sets m, or what gives m at every call; 0 computes the bare model."""
+        """Sets the strength m, or a function that returns m at every call; 0 gives the model without the hypernetwork.
+        Raises AdapterError for a number that is not finite."""
         if not callable(weight) and not math.isfinite(weight):
             raise AdapterError(f"{self.net.source}: weight {weight}; expected a finite number")
         self.weight = weight
 
     def remove(self) -> None:
-        """Takes it off every attention module, whatever else has been hooked or attached since. Again: does nothing."""
+        """Removes it from every attention module, whatever has been hooked or attached since. A second call does
+        nothing."""
         for module in self._modules:
             feed = _feed_of(module)
             if feed is not None and self in feed.nets:
@@ -65,22 +67,22 @@ class Hooked:
         self._modules = ()
 
     def fed(self, half: int, context: Tensor) -> Tensor:
-        """c + m MLP(c) by the networks of keys (half 0) or values (1); c itself where m is 0 or the file lacks the width."""
+        """c + m MLP(c) by the networks of keys (half 0) or values (1); c itself if m is 0 or the file lacks the width."""
         width = context.shape[-1]
         weight = self.weight() if callable(self.weight) else self.weight
         if weight == 0 or width not in self.net.layers:
             return context
         place = (width, half, context.device, context.dtype)
         if place not in self._placed:
-            # Cast and moved once; a thread that comes at the same time makes the same.
+            # Cast and moved once; a second thread at the same time computes the same values.
             self._placed[place] = tuple(_placed(layer, context) for layer in self.net.layers[width][half])
         return context + weight * run_network(self._placed[place], context)
 
 
 def hook(net: Hypernetwork, unet: nn.Module, weight: float | Callable[[], float]) -> Hooked:
-    """Makes every attention module, self and cross, whose context has a width of the file compute its keys from
-    c + m MLP_k(c) and its values from c + m MLP_v(c); m = 1 is what its trainer saw. Several apply one after the other in the
-    order in which they were hooked. AdapterError if no attention module has any of the widths.
+    """Makes every self- and cross-attention module whose context has a width of the file compute its keys from c + m
+    MLP_k(c) and its values from c + m MLP_v(c); m = 1 is the trained strength. Several hypernetworks apply in the order in
+    which they were hooked. Raises AdapterError if no attention module has any of the widths.
     """
     layers_by_width: dict[int, dict[str, nn.Module]] = {}
     for path, module in unet.named_modules():
@@ -101,11 +103,11 @@ def hook(net: Hypernetwork, unet: nn.Module, weight: float | Callable[[], float]
 
 
 class _Feed:
-    """What stands before an attention module and feeds its to_k and to_v.
+    """A hook before an attention module that changes the inputs of its to_k and to_v.
 
-    The hooks that change the context sit on these two layers; but PEFT may put a layer of its own around them later, or take
-    it away again, and a hook on the inner one would leave the LoRA with the unchanged context. So before each forward of the
-    attention module it is made sure that they sit on what is to_k and to_v now.
+    Hooks on these two layers change the context. PEFT may wrap the layers later, or unwrap them, and a hook on the inner
+    layer would leave the LoRA with the unchanged context. So each forward of the attention module first checks that the
+    hooks are on the current to_k and to_v.
     """
 
     def __init__(self, module: nn.Module) -> None:
@@ -115,7 +117,7 @@ class _Feed:
 
     def __call__(self, module: nn.Module, _: Any) -> None:
         if getattr(module, "fused_projections", False):
-            raise AdapterError("a hypernetwork needs keys and values to be projected apart; do not fuse the projections")
+            raise AdapterError("a hypernetwork needs separate projections for keys and values; do not fuse the projections")
         if self._settled(module):
             return
         with _TURN:
@@ -138,7 +140,7 @@ class _Feed:
         return context, *given[1:]
 
     def leave(self) -> None:
-        """Takes all hooks off again."""
+        """Removes all hooks."""
         self._own.remove()
         for _, handle in self._homes.values():
             handle.remove()

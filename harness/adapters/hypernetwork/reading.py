@@ -1,4 +1,4 @@
-"""A1111's hypernetwork files, read without trust into the layers of their networks."""
+"""Reads untrusted hypernetwork files of A1111 into the layers of their networks."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ACTIVATIONS: Final[Mapping[str, str]] = {
     "celu": "celu", "relu6": "relu6", "hardtanh": "hardtanh", "hardsigmoid": "hardsigmoid", "hardshrink": "hardshrink",
     "softshrink": "softshrink", "tanhshrink": "tanhshrink", "softplus": "softplus", "logsigmoid": "logsigmoid",
 }
-"""A file's word for an activation and its name in torch.nn.functional, with torch's default parameters. A1111 knows the
-lower-case name of every class of torch.nn.modules.activation; those left out have weights of their own, change the width or
-need a parameter. Its "swish" is torch's Hardswish, not x * sigmoid(x), and the files were trained with that."""
+"""A file's name for an activation, and its name in torch.nn.functional, with torch's default parameters. A1111 accepts the
+lower-case name of every class in torch.nn.modules.activation; those left out have weights, change the width or need a
+parameter. Its "swish" is torch's Hardswish, not x * sigmoid(x), and the files were trained with Hardswish."""
 _COUNTS: Final = ("layer_structure", "activation_func", "is_layer_norm", "activate_output")
 _TRAINING: Final = ("optimizer_state_dict", "optimizer_name", "use_dropout", "dropout_structure", "last_layer_dropout",
                     "weight_initialization", "weight_init")
-"""Of use only when training goes on; dropout does nothing at inference."""
+"""Settings that matter only for training; dropout does nothing at inference."""
 _OLD_NAMES: Final = {"linear1": "linear.0", "linear2": "linear.1"}
 _TENSOR: Final = re.compile(r"linear\.(\d{1,3})\.(weight|bias)")
 _WIDEST: Final = 65536
@@ -50,9 +50,9 @@ MLP = tuple[Layer, ...]
 
 @dataclass(frozen=True, kw_only=True)
 class Hypernetwork:
-    """What a file holds. `layers`: width of the context to the networks of keys and of values. `keys` by component and status
-    as in an AdapterPlan: tensors applied ("768.0.linear.0.weight": width, 0 for keys and 1 for values, name), and settings
-    consumed. `facts` are the other things that the file says."""
+    """The content of a file. `layers` maps a context width to the networks for keys and for values. `keys` are by component
+    and status as in an AdapterPlan: applied tensors ("768.0.linear.0.weight": width, 0 for keys or 1 for values, name) and
+    consumed settings. `facts` are the file's other entries."""
 
     source: str
     layers: Mapping[int, tuple[MLP, MLP]]
@@ -62,7 +62,7 @@ class Hypernetwork:
 
 @dataclass(frozen=True, kw_only=True)
 class _Settings:
-    """Layer widths relative to the context's, the activation of each layer, and whether each is followed by a norm."""
+    """Layer widths relative to the context's, the activation of each layer, and whether a norm follows each."""
 
     structure: tuple[float, ...]
     activations: tuple[str, ...]
@@ -74,13 +74,13 @@ class _Settings:
 
 
 def recognises(content: object) -> bool:
-    """Whether the content of a pickle is a hypernetwork: pairs under whole numbers, which no other adapter file has."""
+    """Whether the content of a pickle is a hypernetwork: pairs under integer keys, which no other adapter file has."""
     return isinstance(content, Mapping) and any(type(key) is int and isinstance(value, list | tuple)
                                                 for key, value in content.items())
 
 
 def is_hypernetwork(path: Path) -> bool:
-    """Whether a file is one, without saying what is wrong with a file that cannot be read."""
+    """Whether a file is a hypernetwork; False if it cannot be read."""
     if path.suffix not in SUFFIXES or not path.is_file():
         return False
     try:
@@ -90,7 +90,7 @@ def is_hypernetwork(path: Path) -> bool:
 
 
 def read_hypernetwork(path: Path) -> Hypernetwork:
-    """Reads a file without trust. AdapterError, with file and key, for everything that is not exactly understood."""
+    """Reads an untrusted file. Raises AdapterError, naming file and key, for anything unknown or invalid."""
     path = Path(path)
     if not path.is_file():
         raise AdapterError(f"{path}: no such file; check the name")
@@ -102,7 +102,7 @@ def read_hypernetwork(path: Path) -> Hypernetwork:
         raise AdapterError(f"{path}: this is {kind}")
     content = content_of(path)
     if not recognises(content):
-        raise AdapterError(f"{path}: no hypernetwork; expected a pair of networks under each width, such as 768")
+        raise AdapterError(f"{path}: not a hypernetwork; expected a pair of networks under each width, such as 768")
     return _read(path.name, content)
 
 
@@ -119,7 +119,7 @@ def _read(source: str, content: Mapping[Any, Any]) -> Hypernetwork:
             raise AdapterError(f"{source}: {shown(str(key))} is a {type(key).__name__}; expected widths and names of settings")
         elif key not in (*_COUNTS, *_TRAINING):
             if not (value is None or isinstance(value, str | int | float)):
-                raise AdapterError(f"{source}: {shown(key)} is a {type(value).__name__} and not known; expected networks under "
+                raise AdapterError(f"{source}: {shown(key)} is an unknown {type(value).__name__}; expected networks under "
                                    "widths, and plain settings")
             facts[key] = str(value)[:500]
     facts |= {"layer_structure": ", ".join(f"{part:g}" for part in settings.structure), "layer_norm": str(settings.normed),
@@ -130,11 +130,11 @@ def _read(source: str, content: Mapping[Any, Any]) -> Hypernetwork:
 
 
 def _settings(source: str, content: Mapping[Any, Any]) -> _Settings:
-    """What every network of the file is built like.
+    """The structure of all networks in the file.
 
-    The order within a layer has always been linear, activation, norm, dropout. Two things changed over A1111's versions:
-    whether the activation follows the last layer as well, which it did until `activate_output` was introduced, so a file
-    without that word means yes; and the first files (linear1, linear2) had no settings at all: two layers, nothing between.
+    The order within a layer is always linear, activation, norm, dropout. A1111's versions differ in two ways: the
+    activation followed the last layer too until `activate_output` was introduced, so a file without that setting means yes;
+    and the first files (linear1, linear2) had no settings: two layers, nothing between them.
     """
     structure = content.get("layer_structure")
     structure = [1, 2, 1] if structure is None else structure
@@ -171,7 +171,7 @@ def _pair(source: str, width: int, value: Any, settings: _Settings) -> tuple[MLP
 
 
 def _tensors(where: str, half: object) -> dict[tuple[int, str], Tensor]:
-    """The tensors of one network by place and "weight" or "bias", float32."""
+    """The tensors of one network by (place, "weight" or "bias"), float32."""
     import torch
 
     if not isinstance(half, Mapping) or not half:
@@ -182,7 +182,7 @@ def _tensors(where: str, half: object) -> dict[tuple[int, str], Tensor]:
         start, _, end = str(name).partition(".")
         place = _TENSOR.fullmatch(f"{_OLD_NAMES[start]}.{end}" if start in _OLD_NAMES else str(name))
         if place is None:
-            raise AdapterError(f"{shown_name} is not the name of a hypernetwork's tensor; expected linear.0.weight and the like")
+            raise AdapterError(f"{shown_name} is not the name of a hypernetwork's tensor; expected a name like linear.0.weight")
         if not isinstance(tensor, torch.Tensor) or not tensor.is_floating_point():
             raise AdapterError(f"{shown_name} is a {getattr(tensor, 'dtype', type(tensor).__name__)}; expected a "
                                "floating-point tensor")
@@ -197,8 +197,8 @@ def _tensors(where: str, half: object) -> dict[tuple[int, str], Tensor]:
 
 
 def _network(where: str, tensors: Mapping[tuple[int, str], Tensor], sizes: list[int], settings: _Settings) -> MLP:
-    """The layers. A tensor's place counts everything before it, dropout and activations too, and so must fit the settings:
-    a file whose activation is not what it says is found out here (save for one after the very last layer)."""
+    """The layers. Places count activations and dropout too, so they must match the settings. Raises AdapterError if they do
+    not, which detects a wrong activation setting (except after the last layer)."""
     unused = dict(tensors)
     place = 0
     layers = []
@@ -223,7 +223,7 @@ def _network(where: str, tensors: Mapping[tuple[int, str], Tensor], sizes: list[
             place += 1
         layers.append(Layer(weight=weight, bias=bias, activation=activation, norm=norm))
     if unused:
-        raise AdapterError(f"{where}: {_places(unused)} left over; they do not fit {settings.said()}")
+        raise AdapterError(f"{where}: {_places(unused)} are left over; they do not fit {settings.said()}")
     return tuple(layers)
 
 

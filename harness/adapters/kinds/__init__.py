@@ -1,7 +1,4 @@
-"""KINDS: what an adapter can do to a weight, one row per kind, and its arithmetic for any of them.
-
-Readers of files make changes of these kinds; fusing, combining and writing apply them.
-"""
+"""KINDS: the kinds of change that an adapter can make to a weight, one row per kind, and their arithmetic."""
 
 from harness.adapters.kinds.applying import (
     additive_factors,

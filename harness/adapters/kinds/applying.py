@@ -1,4 +1,4 @@
-"""What one change does to one weight, at a strength, for every kind of KINDS: checked, exactly, in float32 or float64."""
+"""Applies a change of any kind to a weight or bias at a strength, in float32 or float64, and checks changes."""
 
 from __future__ import annotations
 
@@ -21,23 +21,24 @@ _BIASES = ("bias", "diff_b", "b_norm")
 
 
 def delta(change: Change, w0: Tensor) -> Tensor:
-    """What the change at strength 1 adds to the weight W0, DoRA's normalisation included: shape of w0, in float32, or in
-    float64 if w0 is float64. Kinds that are additive, without magnitude, do not read w0's values. Expects a change that
-    `check_change` passed."""
+    """What the change at strength 1 adds to the weight W0, including DoRA's normalisation: shape of w0, float32, or float64
+    if w0 is float64. Additive kinds without magnitude do not read w0's values. The change must have passed
+    `check_change`."""
     base = _computed(w0)
     return _plain(change, base, 1.0) if change.magnitude is None else _decomposed(change, base) - base
 
 
 def plain_delta(change: Change, w0: Tensor) -> Tensor:
-    """As `delta`, without DoRA's normalisation: what is added to W0 before its rows are brought to the magnitude."""
+    """Like `delta`, without DoRA's normalisation: what is added to W0 before its rows are scaled to the magnitude."""
     return _plain(change, _computed(w0), 1.0)
 
 
 def changed_weight(change: Change, w0: Tensor, weight: float, out: Tensor | None = None) -> Tensor:
     """The weight W0 with the change at strength `weight`, float32 or, for a float64 w0, float64; 0 gives W0. With `out`, a
-    tensor of w0's shape, it is written there, rounded once to its dtype, and returned.
+    tensor of w0's shape, the result is rounded once to its dtype, written there and returned.
 
-    W0 + weight * delta; with a magnitude W0 + weight * (W_dora - W0); OFT and BOFT turn by parts, see their formulas.
+    W0 + weight * delta; with a magnitude W0 + weight * (W_dora - W0); OFT and BOFT interpolate their rotations, see their
+    formulas.
     """
     base = _computed(w0)
     if change.magnitude is None:
@@ -45,7 +46,7 @@ def changed_weight(change: Change, w0: Tensor, weight: float, out: Tensor | None
         if quick is not None:
             direct = out is not None and out.dtype == base.dtype and out.device == base.device and out.is_contiguous()
             return _into(out if not direct else None, quick(_cast(change, base), base, weight, out if direct else None))
-        # What `delta` made is nobody else's, so the sum may take its place.
+        # The tensor from `delta` has no other user, so the sum may overwrite it.
         return _into(out, _plain(change, base, weight).add_(base))
     return _into(out, base + (_decomposed(change, base) - base) * weight)
 
@@ -55,8 +56,8 @@ def _into(out: Tensor | None, made: Tensor) -> Tensor:
 
 
 def changed_bias(change: Change, b0: Tensor | None, weight: float) -> Tensor | None:
-    """B0 + weight * bias_delta, float32 or float64 as b0; None where the change leaves the bias as it is. A change of a
-    bias that the layer does not have raises AdapterError."""
+    """B0 + weight * bias_delta, float32, or float64 if b0 is float64; None if the change does not affect the bias. Raises
+    AdapterError if it changes a bias that the layer does not have."""
     given = bias_delta(change)
     if given is None:
         return None
@@ -69,16 +70,16 @@ def changed_bias(change: Change, b0: Tensor | None, weight: float) -> Tensor | N
 
 
 def bias_delta(change: Change) -> Tensor | None:
-    """What strength 1 adds to the bias, float64 (out,): scale * bias of LoRA layers, whose alpha counts, plus diff_b or
-    b_norm, for which only that of a LoRA's alpha does not. None where there is no bias."""
+    """What strength 1 adds to the bias, float64 (out,): scale * bias of LoRA layers plus diff_b or b_norm, scaled only in
+    full differences. None without a bias."""
     deltas = [change.tensors[role].double().reshape(-1) * _bias_scale(change, role)
              for role in _BIASES if role in change.tensors]
     return sum(deltas[1:], deltas[0]) if deltas else None
 
 
 def apply_all(changes: Iterable[tuple[Change, float]], w0: Tensor) -> Tensor:
-    """W0 with every (change, strength), one after the other in the order given: additive ones commute, DoRA, GLoRA, (IA)^3
-    and OFT change the weight that those before them left. float32, or float64 if w0 is float64."""
+    """W0 with every (change, strength) applied in the given order. Additive changes commute; DoRA, GLoRA, (IA)^3 and OFT
+    depend on the result of the changes before them. float32, or float64 if w0 is float64."""
     current = _computed(w0)
     for change, weight in changes:
         current = changed_weight(change, current, weight)
@@ -86,8 +87,8 @@ def apply_all(changes: Iterable[tuple[Change, float]], w0: Tensor) -> Tensor:
 
 
 def check_change(change: Change, shape: Shape) -> None:
-    """Raises AdapterError, naming component, path, role, what was found and what a weight of this shape needs, for missing
-    and unknown roles, wrong shapes and ranks, empty tensors, NaN and infinity."""
+    """Raises AdapterError for missing and unknown roles, wrong shapes and ranks, empty tensors, NaN and infinity. It names
+    component, path, role, the shape found and the shape needed."""
     row = kind_of(change)
     _check_roles(change, row)
     _check_values(change)
@@ -101,18 +102,18 @@ def check_change(change: Change, shape: Shape) -> None:
     if change.magnitude is None:
         return
     if not row.additive or len(shape) < 2:
-        raise AdapterError(f"{change.component} {change.path}: DoRA's magnitude belongs to an additive kind, not {change.kind}")
+        raise AdapterError(f"{change.component} {change.path}: a DoRA magnitude needs an additive kind, not {change.kind}")
     _check_shape(change, "magnitude", tuple(change.magnitude.shape), magnitudes(shape))
 
 
 def is_additive(change: Change) -> bool:
-    """Whether what it adds is the same for every weight, so that changes can be summed without a model."""
+    """Whether the change adds the same to every weight, so that it can be summed without a model."""
     return kind_of(change).additive and change.magnitude is None
 
 
 def additive_factors(change: Change, shape: Shape) -> Factors | None:
-    """The float32 factors of a plain LoRA shaped for its layer, as PEFT's run-time layers take them: down (r, in, kh, kw),
-    up (out, r, 1, 1), and the scale. None for everything else: other kinds, Tucker cores, DoRA, changed biases."""
+    """The float32 factors of a plain LoRA for PEFT's layers: down (r, in, kh, kw), up (out, r, 1, 1), and the scale. None
+    for other kinds, Tucker cores, DoRA, and changed biases."""
     if change.kind != "lora" or change.magnitude is not None or set(change.tensors) != {"down", "up"}:
         return None
     down, up = (change.tensors[role].float() for role in ("down", "up"))
@@ -122,8 +123,8 @@ def additive_factors(change: Change, shape: Shape) -> Factors | None:
 
 
 def scale_of(kind: str, tensors: Mapping[str, Tensor], alpha: float | None) -> tuple[float, int]:
-    """The scale that a stored alpha means, alpha / rank, and the rank; 1 without alpha and for kinds without rank, such as
-    a LoKr of two whole halves, whose alpha is junk."""
+    """The scale alpha / rank, and the rank. The scale is 1 without alpha and for kinds without rank, such as a LoKr of two
+    full factors, whose alpha is arbitrary."""
     rank = KINDS[kind].rank(tensors)
     return (alpha / rank if alpha is not None and rank else 1.0), rank
 
@@ -150,12 +151,12 @@ def _computed(tensor: Tensor) -> Tensor:
 
 
 def _bias_scale(change: Change, role: str) -> float:
-    # diff_b stands beside other tensors and has no alpha; in a whole difference it is scaled as the rest of it.
+    # diff_b next to other kinds has no alpha; in a full difference it is scaled like the weight.
     return change.scale if role != "diff_b" or change.kind == "full" else 1.0
 
 
 def wrong_roles(row: AdapterKind, roles: Collection[str]) -> str:
-    """What is wrong about the roles of a change's tensors, in words that follow "its lora has"; empty when they fit."""
+    """What is wrong with the roles of a change's tensors, in words that follow "its lora has"; empty if they are valid."""
     if any(set(layout) <= set(roles) <= set(layout) | set(row.optional) for layout in row.layouts):
         return ""
     nearest = min(row.layouts, key=lambda layout: len(set(layout) ^ (set(roles) - set(row.optional))))
@@ -197,7 +198,7 @@ def _check_shape(change: Change, role: str, found: Shape, wanted: tuple[Shape, .
 
 
 def _bare(shape: Shape) -> Shape:
-    """Without the 1s after the first two axes: a 1 x 1 convolution and a linear layer hold the same numbers."""
+    """The shape without 1s after the first two axes: a 1 x 1 convolution and a linear layer have the same weights."""
     while len(shape) > 2 and shape[-1] == 1:
         shape = shape[:-1]
     return shape

@@ -1,4 +1,4 @@
-"""DoRA: any additive kind, the changed weight's rows or columns brought to given lengths."""
+"""DoRA: any additive kind, with the changed weight's rows or columns scaled to given lengths."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def decomposed(changed: Tensor, magnitude: Tensor) -> Tensor:
     axis = norm_axis(tuple(magnitude.shape), tuple(changed.shape))
     others = [number for number in range(changed.ndim) if number != axis]
     norm = torch.linalg.vector_norm(changed, dim=others, keepdim=True)
-    # A length over 0 would make the row NaN; PEFT and LyCORIS cannot train such a row either.
+    # Division by a length of 0 would make the row NaN; PEFT and LyCORIS cannot train such a row either.
     lengths: Tensor = magnitude.reshape(norm.shape) / norm.masked_fill(norm == 0, 1)
     return changed * lengths
 
 
 def norm_axis(magnitude: Shape, weight: Shape) -> int:
-    """0 for lengths by output, 1 by input. One axis alone is outputs, on square weights too."""
+    """0 if the magnitude is by output, 1 by input. A magnitude of one axis is by output, even for square weights."""
     return 0 if len(magnitude) == 1 or (magnitude[0] == weight[0] and magnitude[1] == 1) else 1
 
 

@@ -1,4 +1,4 @@
-"""Whole differences: of a layer (diff, diff_b) and of a norm (w_norm, b_norm). KINDS lists both."""
+"""Full differences: of a layer (diff, diff_b) and of a norm (w_norm, b_norm)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def delta(change: Change, w0: Tensor, strength: float) -> Tensor:
-    """strength * scale * diff, or w_norm, as the weight's shape; 0 where the file changes the bias alone."""
+    """strength * scale * diff, or w_norm, in the weight's shape; 0 if the file changes only the bias."""
     role = "w_norm" if change.kind == "norm" else "diff"
     if role not in change.tensors:
         import torch
@@ -22,7 +22,7 @@ def delta(change: Change, w0: Tensor, strength: float) -> Tensor:
 
 
 def wanted(change: Change, shape: Shape) -> Wanted:  # noqa: ARG001 - one signature for all kinds
-    """The difference is shaped as the weight; biases are checked for every kind."""
+    """The difference has the weight's shape; biases are checked for every kind."""
     return {"diff": (shape,), "w_norm": (shape,)}
 
 

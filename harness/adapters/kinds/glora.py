@@ -1,4 +1,4 @@
-"""GLoRA and (IA)^3: changes that are proportional to the weight they change. KINDS lists both."""
+"""GLoRA and (IA)^3: changes proportional to the weight they change."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def glora_delta(change: Change, w0: Tensor, strength: float) -> Tensor:
     """strength * scale * (W0 @ a1 @ a2 + b1 @ b2), with a1 (in, r), a2 (r, in), b1 (out, r), b2 (r, in, kh, kw); for a
-    convolution W0 @ a1 @ a2 is over the inputs, at each place of the kernel.
+    convolution, W0 @ a1 @ a2 is over the inputs at each kernel position.
 
     Chavan et al. 2023, https://arxiv.org/abs/2306.07967; LyCORIS' GLoRAModule
     """
@@ -41,10 +41,10 @@ def glora_rank(tensors: Mapping[str, Tensor]) -> int:
 
 
 def ia3_delta(change: Change, w0: Tensor, strength: float) -> Tensor:
-    """strength * scale * W0 * weight, by rows, or by columns with on_input: W = W0 * (1 + strength * weight).
+    """strength * scale * W0 * weight, by row, or by column with on_input: W = W0 * (1 + strength * weight).
 
-    The bias stays. PEFT's ia3_l is 1 + weight, and scales the bias too. Liu et al. 2022, https://arxiv.org/abs/2205.05638;
-    LyCORIS' IA3Module
+    The bias is unchanged. PEFT's ia3_l is 1 + weight, and scales the bias too. Liu et al. 2022,
+    https://arxiv.org/abs/2205.05638; LyCORIS' IA3Module
     """
     weight = change.tensors["weight"].reshape(-1)
     axis = int(on_input(change))

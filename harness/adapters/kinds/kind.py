@@ -1,4 +1,4 @@
-"""What a row of KINDS holds, and the sizes that rows read off an adapter's tensors. Every kind's file builds one."""
+"""The type of a row of KINDS, and helpers for the shapes of an adapter's tensors."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ if TYPE_CHECKING:
 
 Shape: TypeAlias = tuple[int, ...]
 Wanted: TypeAlias = Mapping[str, tuple[Shape, ...]]
-"""The shapes that each role of a change may have for one weight, the usual one first."""
+"""The allowed shapes of each role for one weight, the usual one first."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterKind:
     """A row of KINDS.
 
-    A change has all roles of one of `layouts`, and may have those of `optional`. `additive` says that what is added does
-    not depend on the weight it is added to. `wanted` gives the shapes that the tensors of a change must have for a weight
-    of a shape. `delta` gives what a change at a strength adds to w0, in w0's dtype (float32 or float64) and shape, from
-    tensors cast to that dtype; `changed`, where a kind has it, gives w0 + delta itself, into `out` if there is one,
-    without a dense delta in between.
-    `rank` is what alpha is divided by, 0 where alpha is not divided.
+    A change has all roles of one of `layouts`, and may have those of `optional`. `additive` says that the change does not
+    depend on the weight it is added to. `wanted` returns the shapes that the tensors of a change must have for a weight's
+    shape. `delta` returns what a change at a strength adds to w0, in w0's dtype (float32 or float64) and shape, from
+    tensors cast to that dtype. `changed`, if a kind has it, returns w0 + delta, written to `out` if given, without a dense
+    delta in between. `rank` returns the divisor of alpha, 0 if alpha is not divided.
     """
 
     says: str
@@ -47,12 +46,12 @@ class AdapterKind:
 
 
 def no_rank(tensors: Mapping[str, Tensor]) -> int:  # noqa: ARG001 - one signature for all kinds
-    """0: the kind has no rank for alpha to be divided by."""
+    """0, for kinds without a rank."""
     return 0
 
 
 def size(change: Change, role: str, axis: int) -> int:
-    """The length of an axis of a role's tensor; AdapterError for a tensor that has no such axis."""
+    """The length of an axis of a role's tensor. Raises AdapterError for a tensor without such an axis."""
     shape = tuple(change.tensors[role].shape)
     if len(shape) <= axis:
         raise misfit(change, role, shape, f"at least {axis + 1} axes")
@@ -60,12 +59,12 @@ def size(change: Change, role: str, axis: int) -> int:
 
 
 def misfit(change: Change, role: str, found: Shape, expected: object) -> AdapterError:
-    """The error of a tensor that does not fit: component, path, kind, role, what was found and what was expected."""
+    """The error for a tensor of the wrong shape: component, path, kind, role, shape found and shape expected."""
     return AdapterError(f"{change.component} {change.path}: {role} of its {change.kind} has shape {found}, expected {expected}")
 
 
 def ones(shape: Shape) -> tuple[int, ...]:
-    """As many 1s as a weight of this shape has axes after its inputs."""
+    """A 1 for each axis of the shape after the second."""
     return (1,) * max(0, len(shape) - 2)
 
 

@@ -1,4 +1,4 @@
-"""LoHa: the elementwise product of two low-rank products. KINDS lists it."""
+"""LoHa: the elementwise product of two low-rank products."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _PLAIN: Final = ("w1_a", "w1_b", "w2_a", "w2_b")
 
 
 def delta(change: Change, w0: Tensor, strength: float) -> Tensor:
-    """strength * scale * (w1_a @ w1_b) * (w2_a @ w2_b), elementwise between the two, as the weight's shape; with cores t1
+    """strength * scale * (w1_a @ w1_b) * (w2_a @ w2_b), elementwise between the two, in the weight's shape; with cores t1
     and t2 (r, r, kh, kw), w_a (r, out) and w_b (r, in), each half is sum over i, j of t[i, j] * w_a[i, :] * w_b[j, :].
 
-    The scale counts once: LyCORIS 4.1.3 has it twice when it merges, not when it runs.
-    Hyeon-Woo et al. 2021, https://arxiv.org/abs/2108.06098; LyCORIS, https://arxiv.org/abs/2309.14859
+    The scale is applied once; LyCORIS 4.1.3 applies it twice when merging, but not when running. Hyeon-Woo et al. 2021,
+    https://arxiv.org/abs/2108.06098; LyCORIS, https://arxiv.org/abs/2309.14859
     """
     first, second = (_half(change.tensors, number) for number in ("1", "2"))
     return first.mul_(second).reshape(w0.shape).mul_(strength * change.scale)

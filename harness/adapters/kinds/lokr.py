@@ -1,4 +1,4 @@
-"""LoKr: a Kronecker product whose halves may be low-rank products. KINDS lists it."""
+"""LoKr: a Kronecker product whose factors may be low-rank products."""
 
 from __future__ import annotations
 
@@ -14,10 +14,11 @@ if TYPE_CHECKING:
 
 
 def delta(change: Change, w0: Tensor, strength: float) -> Tensor:
-    """strength * scale * kron(w1, w2) over outputs and inputs, the kernel being w2's: with w1 (a, c) and w2 (b, d, kh, kw)
-    a weight (a b, c d, kh, kw). Each half is whole or w_a @ w_b; w2 also sum over i, j of t2[i, j] * w2_a[i, :] * w2_b[j, :].
+    """strength * scale * kron(w1, w2) over outputs and inputs; the kernel is w2's: w1 (a, c) and w2 (b, d, kh, kw) give a
+    weight (a b, c d, kh, kw). Each factor is full or w_a @ w_b; w2 also sum over i, j of t2[i, j] * w2_a[i, :] * w2_b[j,
+    :].
 
-    The scale is alpha / rank where a half is a product, and 1 where both are whole: files then hold any alpha, such as 1e10.
+    The scale is alpha / rank if a factor is a product, and 1 if both are full; alpha is then arbitrary, such as 1e10.
     Edalati et al. 2022, https://arxiv.org/abs/2212.10650; LyCORIS, https://arxiv.org/abs/2309.14859
     """
     import torch
@@ -41,7 +42,7 @@ def _second(tensors: Mapping[str, Tensor]) -> Tensor:
 
 def wanted(change: Change, shape: Shape) -> Wanted:
     """w1 (a, c), with a and c divisors of out and in, then w2 (out / a, in / c, kh, kw); products as (., r) and (r, .),
-    with t2 (r, r, kh, kw) as (r, out / a) and (r, in / c). A kernel may be flattened into the inputs of w2 or w2_b."""
+    with t2 (r, r, kh, kw) as (r, out / a) and (r, in / c). The kernel may be flattened into the inputs of w2 or w2_b."""
     out, inner, *kernel = shape
     wants: dict[str, tuple[Shape, ...]] = {}
     if "w1" in change.tensors:
@@ -52,7 +53,7 @@ def wanted(change: Change, shape: Shape) -> Wanted:
         wants |= {"w1_a": ((a, r),), "w1_b": ((r, c),)}
     if not a or not c or out % a or inner % c:
         raise misfit(change, last, tuple(change.tensors[last].shape),
-                     f"rows that divide {out} and columns that divide {inner}: the first half is ({a}, {c})")
+                     f"rows that divide {out} and columns that divide {inner}: the first factor is ({a}, {c})")
     b, d = out // a, inner // c
     if "w2" in change.tensors:
         return wants | {"w2": ((b, d, *kernel), (b, d * math.prod(kernel)))}
@@ -63,7 +64,7 @@ def wanted(change: Change, shape: Shape) -> Wanted:
 
 
 def rank(tensors: Mapping[str, Tensor]) -> int:
-    """The first axis of w2_b or w1_b; 0 where both halves are whole."""
+    """The first axis of w2_b or w1_b; 0 if both factors are full."""
     factored = [tensors[role] for role in ("w2_b", "w1_b") if role in tensors]
     return int(factored[0].shape[0]) if factored else 0
 

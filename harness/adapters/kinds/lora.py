@@ -1,4 +1,4 @@
-"""LoRA and LoCon: a low-rank product, for convolutions also with a Tucker core. KINDS lists it."""
+"""LoRA and LoCon: a low-rank product, for convolutions optionally with a Tucker core."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ if TYPE_CHECKING:
 
 
 def delta(change: Change, w0: Tensor, strength: float) -> Tensor:
-    """strength * scale * up @ down as the weight's (out, in, kh, kw); with `mid`, down being (r, in, 1, 1), the Tucker
-    form sum over m, n of mid[m, n] * up[:, m] * down[n, :] for each place of the kernel.
+    """strength * scale * up @ down in the weight's shape (out, in, kh, kw). With `mid`, where down is (r, in, 1, 1), the
+    Tucker form: sum over m, n of mid[m, n] * up[:, m] * down[n, :] for each kernel position.
 
-    A 1 x 1 convolution and a linear layer hold the same numbers. Hu et al. 2021, https://arxiv.org/abs/2106.09685;
-    LyCORIS, https://arxiv.org/abs/2309.14859
+    A 1 x 1 convolution and a linear layer have the same weights. Hu et al. 2021, https://arxiv.org/abs/2106.09685; LyCORIS,
+    https://arxiv.org/abs/2309.14859
     """
     up, down = low_rank(change)
     return (up @ down).reshape(w0.shape).mul_(strength * change.scale)
 
 
 def changed(change: Change, w0: Tensor, strength: float, out: Tensor | None = None) -> Tensor:
-    """w0 + delta in one pass over the weight, in `out` if given: a matrix product that adds onto w0, which stays as it is."""
+    """w0 + delta in one pass over the weight, written to `out` if given; w0 is not modified."""
     import torch
 
     up, down = low_rank(change)
@@ -34,9 +34,9 @@ def changed(change: Change, w0: Tensor, strength: float, out: Tensor | None = No
 
 
 def low_rank(change: Change) -> tuple[Tensor, Tensor]:
-    """The matrices (out, r) and (r, everything else) whose product is the change for scale 1.
+    """The matrices (out, r) and (r, in * kh * kw) whose product is the change at scale 1.
 
-    A Tucker core goes into the second: sum over n of mid[m, n] * down[n, in] is (r, in, kh, kw), of the same rank.
+    A Tucker core is multiplied into the second: sum over n of mid[m, n] * down[n, in] is (r, in, kh, kw), of the same rank.
     """
     up, down = change.tensors["up"].flatten(1), change.tensors["down"].flatten(1)
     if "mid" not in change.tensors:

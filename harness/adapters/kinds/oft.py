@@ -1,4 +1,4 @@
-"""OFT and BOFT: the outputs of a layer turned by orthogonal blocks. KINDS lists both."""
+"""OFT and BOFT: the outputs of a layer rotated by orthogonal blocks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 def oft_delta(change: Change, w0: Tensor, strength: float) -> Tensor:
     """W - W0 with W = (1 + m (rescale - 1)) * (m R^T + (1 - m) I) W0 for m = strength * scale: W0's outputs in n blocks of
-    s rows, turned by the n rotations R of `oft_blocks` (n, s, s), and scaled by row where there is a `rescale`.
+    s rows, rotated by the n rotations R of `oft_blocks` (n, s, s), and scaled by row if there is a `rescale`.
 
-    At m = 1 as LyCORIS and kohya compute it, without rescale at every m; with rescale LyCORIS gives W0 * rescale at m = 0,
-    here m = 0 is W0. Qiu et al. 2023, https://arxiv.org/abs/2306.07280; LyCORIS' DiagOFTModule
+    Without rescale it equals LyCORIS and kohya at every m, with rescale at m = 1; at m = 0 LyCORIS then gives W0 * rescale,
+    this function W0. Qiu et al. 2023, https://arxiv.org/abs/2306.07280; LyCORIS' DiagOFTModule
     """
     import torch
 
@@ -29,9 +29,9 @@ def oft_delta(change: Change, w0: Tensor, strength: float) -> Tensor:
 
 
 def boft_delta(change: Change, w0: Tensor, strength: float) -> Tensor:
-    """W - W0 with W = rescale * (B_m ... B_2 B_1) W0 for `oft_blocks` (m, n, s, s): stage i turns the outputs, reordered
-    so that rows 2^i * s / 2 apart meet, by n rotations. At a strength each stage is strength * R + (1 - strength) * I, as
-    in LyCORIS, and rescale is 1 + strength * (rescale - 1).
+    """W - W0 with W = rescale * (B_m ... B_2 B_1) W0 for `oft_blocks` (m, n, s, s): stage i applies n rotations to the
+    outputs, reordered so that rows 2^i * s / 2 apart are in one block. At a strength each stage is strength * R + (1 -
+    strength) * I, as in LyCORIS, and rescale is 1 + strength * (rescale - 1).
 
     Liu et al. 2023, https://arxiv.org/abs/2311.06243; LyCORIS' ButterflyOFTModule
     """
@@ -51,8 +51,8 @@ def boft_delta(change: Change, w0: Tensor, strength: float) -> Tensor:
 
 
 def rotations(blocks: Tensor, limit: float | None) -> Tensor:
-    """(I + Q) (I - Q)^-1 with Q = B - B^T, shrunk to a Frobenius norm of `limit` over all blocks together: Cayley's
-    transform of (..., s, s), orthogonal matrices of the same shape and dtype; None is no limit."""
+    """(I + Q) (I - Q)^-1 with Q = B - B^T, shrunk to a Frobenius norm of at most `limit` over all blocks (None: no limit).
+    This is the Cayley transform: from (..., s, s) to orthogonal matrices of the same shape and dtype."""
     import torch
 
     q = blocks - blocks.transpose(-1, -2)
@@ -61,14 +61,14 @@ def rotations(blocks: Tensor, limit: float | None) -> Tensor:
         if norm > limit:
             q = q * (limit / norm)
     eye = _eye(q)
-    # I - Q and I + Q commute, so the quotient may stand on either side.
+    # I - Q and I + Q commute, so their order does not matter.
     turned: Tensor = torch.linalg.solve(eye - q, eye + q)
     return turned
 
 
 def constraint(change: Change, outputs: int) -> float | None:
-    """alpha * outputs, the largest norm of Q; None where there is no alpha, or alpha is 0, which LyCORIS writes for no
-    constraint. kohya's alpha 0 means no change: such a file is read with scale 0."""
+    """alpha * outputs, the largest norm of Q. None without alpha, or if alpha is 0, which LyCORIS writes for no constraint.
+    (kohya's alpha 0 means no change: such a file is read with scale 0.)"""
     return change.alpha * outputs if change.alpha else None
 
 
@@ -94,7 +94,7 @@ def _rescale_wanted(shape: Shape) -> dict[str, tuple[Shape, ...]]:
 
 
 def _rescaled(change: Change, w0: Tensor, turned: Tensor, m: float) -> Tensor:
-    """What is added to W0 when W0 + turned is multiplied by 1 + m * (rescale - 1) by row."""
+    """The change of W0 when W0 + turned is multiplied by row with 1 + m * (rescale - 1)."""
     if "rescale" not in change.tensors:
         return turned
     more = (change.tensors["rescale"].reshape(-1, *(1 for _ in w0.shape[1:])) - 1) * m

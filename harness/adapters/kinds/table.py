@@ -1,4 +1,4 @@
-"""KINDS, the table of what an adapter can be."""
+"""KINDS, the table of adapter kinds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KINDS: Final[dict[str, AdapterKind]] = {
 
 
 def kind_of(change: Change) -> AdapterKind:
-    """The row of a change's kind; an unknown one raises AdapterError with the nearest known name."""
+    """The row of a change's kind. Raises AdapterError, with the nearest known name, for an unknown kind."""
     if change.kind in KINDS:
         return KINDS[change.kind]
     raise AdapterError(f"{change.component} {change.path}: unknown adapter kind {change.kind!r}; "
