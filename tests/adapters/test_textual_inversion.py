@@ -105,7 +105,7 @@ class Runs:
                                    torch.nn.Linear(2, 2)], ids=["print", "eval", "getcwd", "module"])
 def test_anything_else_is_refused_by_its_name_and_nothing_runs(thing, tmp_path, capsys):
     torch.save({"string_to_param": thing}, tmp_path / "word.pt")
-    with pytest.raises(RefusedError, match=r"asks for '[\w.]+', which could run code"):
+    with pytest.raises(RefusedError, match=r"'[\w.]+', which could run code"):
         unpickle(tmp_path / "word.pt")
     with pytest.raises(AdapterError, match="which could run code"):
         read_changes(tmp_path / "word.pt", fx.sd1(), "sd1")
@@ -129,7 +129,7 @@ def test_a_tensor_larger_than_its_storage_is_refused(size, tmp_path):
     from torch._utils import _rebuild_tensor_v2
 
     Writer(data, protocol=2).dump({"a": Runs(_rebuild_tensor_v2, "here", 0, *size, False, collections.OrderedDict())})
-    with pytest.raises(RefusedError, match="a tensor in it"):
+    with pytest.raises(RefusedError, match="a tensor in it|an invalid tensor"):
         unpickle(archive(tmp_path / "a.pt", data.getvalue()))
 
 
