@@ -129,7 +129,7 @@ def test_a_tensor_larger_than_its_storage_is_refused(size, tmp_path):
     from torch._utils import _rebuild_tensor_v2
 
     Writer(data, protocol=2).dump({"a": Runs(_rebuild_tensor_v2, "here", 0, *size, False, collections.OrderedDict())})
-    with pytest.raises(RefusedError, match="a tensor in it|an invalid tensor"):
+    with pytest.raises(RefusedError, match=r"\btensor\b"):
         unpickle(archive(tmp_path / "a.pt", data.getvalue()))
 
 
