@@ -1,4 +1,4 @@
-"""Families that are sampled by diffusers: builds a diffusers pipeline from live modules and calls it for one batch."""
+"""Sampling with diffusers: builds a diffusers pipeline from live modules and runs it for one batch."""
 
 from __future__ import annotations
 
