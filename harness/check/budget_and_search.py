@@ -77,7 +77,7 @@ def _refine(suite: Suite, axis: str) -> Iterator[str]:
     known = {name for c in suite.candidates for name, value in c.axes.items() if number(value)}
     if len({value for _, value in on.values()}) < FEWEST_ON_AXIS:
         yield (f"refine is {axis!r}, which is a number for {len(on)} candidates; expected an axis with at least "
-               f"{FEWEST_ON_AXIS} different numbers. {did_you_mean(axis, known) if known else 'No candidate has a numeric axis'}")
+               f"{FEWEST_ON_AXIS} different numbers; {did_you_mean(axis, known) if known else 'no candidate has a numeric axis'}")
         return
     ordered = sorted(on.values(), key=lambda one: one[1])
     troubles = []

@@ -94,7 +94,7 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     library = Library(Path())
     places = find_inputs(provenance.inputs, folders)
     for name, at in places.items():
-        say(f"input {printable(name)}: {printable(at)}")
+        say(f"input {printable(name)}" + ("" if at == name else f": {printable(at)}"))
     if provenance.version != __version__:
         say(f"note: written by version {printable(provenance.version)}, made again by {__version__}")
     _say_versions(provenance)

@@ -1,4 +1,4 @@
-"""What an error says of an unknown name: the nearest known ones, and all that are known."""
+"""The hint for an unknown name in an error: the nearest known names, and all known names."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ _LONGEST: Final = 300
 
 
 def closest(name: object, known: Iterable[str], most: int = 1, cutoff: float = 0.5) -> list[str]:
-    """Up to `most` known names like `name`, the most similar first, none of a similarity below `cutoff` (0 to 1)."""
+    """Up to `most` known names with a similarity to `name` of at least `cutoff` (0 to 1), the most similar first."""
     return difflib.get_close_matches(str(name)[:_LONGEST], list(known), n=most, cutoff=cutoff)
 
 
 def did_you_mean(name: object, known: Iterable[str], list_known: bool = True) -> str:
-    """ "did you mean 'ties'? Known: linear, ties, slerp"; without the question where nothing is similar, without the list
-    where that would be too long. Empty where there is nothing to say. Names keep their order; those of a set are sorted."""
+    """The hint, to be written after "; ": "did you mean 'ties'? Known: linear, ties, slerp", or "known: linear, ties, slerp" if
+    no name is similar. Without `list_known` only the question; empty if no name is known or similar. Names keep their order;
+    those of a set are sorted."""
     names = sorted(known) if isinstance(known, set | frozenset) else list(known)
     similar = closest(name, names, most=2)
     question = f"did you mean {' or '.join(map(repr, similar))}?" if similar else ""
-    listed = f"Known: {', '.join(names)}" if list_known and names else ""
+    listed = f"{'Known' if question else 'known'}: {', '.join(names)}" if list_known and names else ""
     return " ".join(part for part in (question, listed) if part)

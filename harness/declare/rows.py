@@ -133,8 +133,8 @@ class Rows(dict[str, Row]):
         points = self._points()
         if name not in points:
             known = sorted({*self, *(other for other in points if ":" not in other)})
-            raise RowError(f"unknown {self.word} {name!r}; {did_you_mean(name, known)}. One of your own is called "
-                           "'package.module:NAME'")
+            raise RowError(f"unknown {self.word} {name!r}; {did_you_mean(name, known)}. To use your own {self.word}, give its "
+                           "name as 'package.module:NAME'")
         if len(points[name]) > 1:
             raise RowError(self._clash(name, points[name]))
         point = points[name][0]

@@ -1,4 +1,5 @@
-"""Candidate -> live pipeline on a device, or -> file on the disk: the same plan, the same arithmetic, the same bits."""
+"""Turns a candidate into a live pipeline on a device, or into a file on disk. Both use one plan and one arithmetic, and have
+the same bits."""
 
 from harness.materialise.describing import describe
 from harness.materialise.file_layout import place

@@ -1,5 +1,5 @@
-"""Adapters in expressions: which tensors of a component a read adapter changes, and to what.
-Planning a recipe fuses adapters through it; the workbench applies those that live layers cannot take.
+"""Adapters as expressions: which tensors of a component an adapter changes, and how.
+They are used to fuse adapters, and for the changes that live adapter layers cannot apply.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ _Rule = TypeVar("_Rule", float, Blocks, Gradient, Blocks | Gradient, float | Blo
 
 def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapter, reading: Reading,
                  weights: Mapping[Places, float], untouched: Collection[Places] = ()) -> dict[str, Expression]:
-    """The expressions that an adapter changes, by key, each at its own of the `weights`; modules in `left` are not touched.
+    """The changed expressions by key, with the adapter's weight for each module from `weights`. Modules in `left` are skipped.
 
-    Raises AdapterError for a bias that the model's layer lacks.
+    Raises AdapterError if the adapter changes a bias that the model's layer lacks.
     """
     changed: dict[str, Expression] = {}
     for (part, path), change in reading.changes.items():
@@ -49,12 +49,13 @@ def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapte
 
 
 def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Places, float]:
-    """The weight of every module that the adapter changes: its weight times the block's, as alpha is found by block in
-    merges. Raises AdapterError for block weights that do not fit the model, and for a pattern that matches nothing."""
+    """The weight of every module that the adapter changes: the adapter's weight times the block weight, which is looked up like
+    the alpha of a merge. Raises AdapterError for block weights that do not fit the model, and for a pattern that matches
+    nothing."""
     if adapter.blocks is None:
         return dict.fromkeys(reading.changes, adapter.weight)
     blocks = _whole(adapter.blocks)
-    # Of all the model's keys: an adapter's alone do not show how the blocks are numbered.
+    # From all keys of the model: the adapter's own keys do not show how the blocks are numbered.
     ldm = unet_to_ldm(model.components["unet"]) if "unet" in model.components else {}
     denoiser = ldm.values() or model.components.get("transformer", {})
     by_component: list[ByKey] = []
@@ -74,8 +75,8 @@ def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Pla
 
 
 def _whole(blocks: Blocks | Gradient | Alphas) -> Blocks | Gradient | Alphas:
-    """Block weights as the model's blocks count them. Tools for LoRA give 17 values for Stable Diffusion 1 and 12 for SDXL,
-    one for each block that a plain LoRA changes; the others then count 1, as in these tools."""
+    """Block weights for all blocks of the model. LoRA tools use 17 values for Stable Diffusion 1 and 12 for SDXL, one for
+    each block that a plain LoRA changes. The other blocks then have weight 1, as in these tools."""
     if isinstance(blocks, Alphas):
         return replace(blocks, default=_rule(blocks.default), parts={part: _rule(rule) for part, rule in blocks.parts.items()})
     return _rule(blocks)
@@ -101,22 +102,22 @@ LORA_BLOCKS: Final = {
     17: _named(_slots(12), {"IN00", "IN03", "IN06", "IN09", "IN10", "IN11", "OUT00", "OUT01", "OUT02"}),
     12: _named(_slots(9), {"IN00", "IN01", "IN02", "IN03", "IN06", "OUT06", "OUT07", "OUT08"}),
 }
-"""By the number of values: all blocks of the model, and those that have one."""
+"""By number of values: all blocks of the model, and the blocks that these values belong to."""
 
 
 def refuse_unfusible(reading: Reading) -> None:
-    """AdapterError for what changes no weights, where weights are to be changed for good."""
+    """Raises AdapterError for a textual inversion or a hypernetwork: they change no weights, so they cannot be fused."""
     if reading.embeddings:
         tokens = ", ".join(repr(embedding.token) for embedding in reading.embeddings)
-        raise AdapterError(f"{reading.source}: is a textual inversion ({tokens}), which is no change of weights and cannot be "
-                           "fused. Give it as an adapter of the candidate, or as a file beside the model")
+        raise AdapterError(f"{reading.source}: is a textual inversion ({tokens}), which changes no weights and cannot be fused. "
+                           "Give it as an adapter of the candidate, or ship it next to the model")
     if reading.format == "hypernetwork":
-        raise AdapterError(f"{reading.source}: is a hypernetwork, which changes what attention sees and no weights, and cannot "
-                           "be fused. Give it as an adapter of the candidate")
+        raise AdapterError(f"{reading.source}: is a hypernetwork, which changes the input of attention but no weights, and "
+                           "cannot be fused. Give it as an adapter of the candidate")
 
 
 def _changes_weight(change: Change) -> bool:
-    """Whether there is more to a change than a bias."""
+    """Whether the change affects the weight, not only the bias."""
     return any(role not in ("diff_b", "b_norm", "bias") for role in change.tensors)
 
 

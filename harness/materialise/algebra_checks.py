@@ -1,4 +1,4 @@
-"""What must hold for any merge, checked on every key of a recipe's own models: its identities, order, pieces, the saved file."""
+"""Checks that must hold for any merge, on every key of a recipe: its identities, order, pieces and the saved file."""
 
 from __future__ import annotations
 
@@ -20,18 +20,22 @@ from harness.weights.write import bytes_of
 if TYPE_CHECKING:
     from torch import Tensor
 
-PIECES: Final = "pieces are the whole"
-ORDER: Final = "order does not matter"
-SAVED: Final = "the saved file is what memory holds"
+PIECES: Final = "merging in pieces gives the same bits"
+ORDER: Final = "merging in another order gives the same bits"
+SAVED: Final = "the saved file has the bits of the merge in memory"
+_WHY_NOT: Final = {
+    PIECES: "every tensor must be computed as a whole", SAVED: "no file was written", EXCHANGED: "no merge here is symmetric",
+    at_end(0, "a"): "no merge here gives A at alpha 0", at_end(1, "b"): "no merge here gives B at alpha 1"}
+"""Why a check was run on no key, although some are merged."""
 _PIECE: Final = 4099
-"""Values in a piece when a tensor is made in pieces: a prime, so that pieces end anywhere."""
+"""Values per piece: a prime, so that pieces end at arbitrary positions."""
 _REDUCED: Final = 2 ** 22
-"""A tensor of more values is compared on so many from its start where that is enough."""
+"""Number of values, from the start of a larger tensor, that are merged in pieces."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Identity:
-    """One of the things that must hold. `holds` is None where it means nothing for this merge."""
+    """One check and its result. `holds` is None if the check does not apply to this merge; `said` then says why."""
 
     name: str
     holds: bool | None
@@ -53,7 +57,7 @@ class _Tally:
 
 
 def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lambda _: None) -> list[Identity]:
-    """Every identity with how many merged keys it was checked on, or why it does not apply.
+    """Every check, with the number of merged keys it was run on, or why it does not apply.
 
     `saved` is the file that was written from `plan`, if there is one.
     """
@@ -86,7 +90,7 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
             made = evaluate(expression, read, dtype=dtype, precision=precision)
             tallies[ORDER].add(key, blake3(bytes_of(made)).hexdigest() == digests[component, key])
             advance(made.numel() * made.element_size() // 2)
-    return [_result(tally) for tally in tallies.values()]
+    return [_result(tally, _WHY_NOT.get(tally.name, "") if merged else "") for tally in tallies.values()]
 
 
 def _in_pieces(expression: Expression, held: dict[Source, Tensor], dtype: str, precision: str) -> Tensor:
@@ -104,9 +108,9 @@ def _in_pieces(expression: Expression, held: dict[Source, Tensor], dtype: str, p
     return torch.cat(list(pieces())) if count else torch.empty(0, dtype=torch_dtype(dtype))
 
 
-def _result(tally: _Tally) -> Identity:
+def _result(tally: _Tally, why_not: str) -> Identity:
     if not tally.checked:
-        return Identity(name=tally.name, holds=None, said="means nothing for this merge, or there is no file")
+        return Identity(name=tally.name, holds=None, said=why_not or "nothing is merged")
     worst = f", at most {tally.worst:.3g}" if tally.worst else ""
     if tally.failed:
         return Identity(name=tally.name, holds=False, said=f"{len(tally.failed)} of {tally.checked} keys differ: "

@@ -1,4 +1,4 @@
-"""What must hold for the merge of one tensor: its ends, equal models, models exchanged, and float64."""
+"""Identities of the merge of one tensor: the ends of alpha, equal models, exchanged models, and float64."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ EQUAL_MODELS: Final = "A with A is A"
 EXCHANGED: Final = "B with A at 1 - alpha is the same"
 FLOAT64: Final = "float64 within one unit in the last place"
 _CANCELLED: Final = 2.0 ** -20
-"""Of the largest value that is read: eight units of float32 there."""
+"""Share of the largest input value that cancellation may lose: eight units of float32."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """One identity on one tensor: whether it holds, and how far its two sides differ in units in the last place of the stored
-    dtype. Both can be seen at once: float64 may be off by a unit, and a negative zero is not a positive one at no distance."""
+    """One identity on one tensor: whether it holds, and the distance between its two sides in units in the last place of the
+    stored dtype. Neither follows from the other: float64 may differ by one unit, and a negative zero differs from a positive
+    one at distance 0."""
 
     identity: str
     holds: bool
@@ -37,10 +38,10 @@ def at_end(alpha: float, model: str) -> str:
 
 def identities_of_tensor(
         expression: Expression, tensors: Mapping[Source, Tensor], dtype: str, precision: str, made: Tensor) -> Iterator[Tried]:
-    """Every identity that means something for this expression, `made` being its value in `precision`.
+    """Yields every identity that applies to this expression. `made` is its value in `precision`.
 
-    `tensors` are those that are read, as they are stored. Ends and equal models must agree to the bit, exchanged models and
-    float64 within one unit of `dtype`.
+    `tensors` are the inputs as stored. The ends of alpha and equal models must agree to the bit, exchanged models and float64
+    to one unit in the last place of `dtype`.
     """
     import torch
 
@@ -49,7 +50,7 @@ def identities_of_tensor(
         for identity, one, other in _exact(expression):
             result, promised = (evaluate(e, tensors.__getitem__, dtype=dtype, precision=whole) for e in (one, other))
             holds = same_values(result, promised)
-            # Nothing is allowed for: the bits are promised.
+            # No tolerance: equal bits are promised.
             yield Tried(identity=identity, holds=holds,
                         ulps=0.0 if holds else ulps_apart(result, promised, dtype, [torch.zeros(1)]))
         if expression.method.symmetric and not expression.channels:
@@ -62,8 +63,8 @@ def identities_of_tensor(
 
 
 def ulps_apart(made: Tensor, exact: Tensor, dtype: str, read: Iterable[Tensor]) -> float:
-    """The largest distance between two tensors in units in the last place of `dtype`, without what float32 itself leaves
-    where terms of the size of the models cancel: bfloat16 has units for much smaller numbers."""
+    """The largest distance between two tensors in units in the last place of `dtype`. The error that float32 leaves when
+    large terms cancel is subtracted first, because it is many units of a much smaller bfloat16 result."""
     import torch
 
     if made.numel() == 0 or same_values(made, exact):
@@ -77,7 +78,7 @@ def ulps_apart(made: Tensor, exact: Tensor, dtype: str, read: Iterable[Tensor]) 
 
 
 def same_values(one: Tensor, two: Tensor) -> bool:
-    """The same bits: a negative zero is not a positive one."""
+    """Whether two tensors have the same dtype, shape and bits: a negative zero differs from a positive one."""
     return one.dtype == two.dtype and one.shape == two.shape and bytes_of(one) == bytes_of(two)
 
 
@@ -86,16 +87,16 @@ def _within_one_unit(identity: str, ulps: float) -> Tried:
 
 
 def _exact(merged: Merged) -> Iterator[tuple[str, Expression, Expression]]:
-    """(identity, one expression, the other that it must equal to the bit)."""
+    """Yields (identity, expression, the expression that must have the same bits)."""
     row = merged.method
     places = {"a": 0, "b": 1, "c": len(merged.inputs) - 1}
     for alpha, end in ((0.0, row.at_zero), (1.0, row.at_one)):
-        # Of a wider A only some input channels are merged, so that no alpha makes it B.
+        # Of a wider A only some input channels are merged, so no alpha gives B.
         if end and row.alpha_range is not None and (end == "a" or not merged.channels):
             yield at_end(alpha, end), replace(merged, call=replace(merged.call, alpha=alpha)), merged.inputs[places[end]]
     yield EQUAL_MODELS, replace(merged, inputs=(merged.inputs[0],) * len(merged.inputs)), merged.inputs[0]
 
 
 def _as_whole(expression: Expression, dtype: str, precision: str) -> str:
-    """The precision of the whole, for a part of it that by itself would be computed in float32."""
+    """The precision of the whole expression, for parts of it that alone would be computed in float32."""
     return precision if dtype in SMALL and all(source.dtype in SMALL for source in sources(expression)) else "fp64"

@@ -1,4 +1,4 @@
-"""What a candidate is by content, whatever its files are called: the hash that its pictures and figures are kept under."""
+"""The identity of a candidate by content, independent of file names: the hash that its images and values are stored under."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
 
 TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2}
-"""Raised when one of them gives other numbers for the same file: block weights of adapters, and several adapters of one
-candidate or such for some of the steps, among them."""
+"""Increased when the same files give different numbers. It covers the block weights of adapters, several adapters of one
+candidate, and adapters for some of the steps."""
 
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
-    """BLAKE3 of every input file, and one identity over all of them, the declaration, and the versions of our arithmetic."""
+    """The BLAKE3 of every input file, and one identity over these, the declaration and the versions of the arithmetic."""
     references = [*(leaf.path for leaf in leaves(candidate.model)),
                   *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
     if config := frame_of(candidate.model).config:
@@ -36,15 +36,15 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
 
 
 def _words(candidate: Candidate, library: Library) -> list[list[str]]:
-    """The words of the candidate's textual inversions, adapter by adapter: many files are called by their word and do not hold
-    it, so that a renamed one is another candidate."""
+    """The words of the candidate's textual inversions, by adapter. Many files do not contain the word but are named after it,
+    so renaming such a file makes a different candidate."""
     model = library.open(frame_of(candidate.model))
     tokens = [[e.token for e in library.adapter(adapter.path, model).embeddings] for adapter in candidate.adapters]
     return tokens if any(tokens) else []
 
 
 def _versions(candidate: Candidate) -> dict[str, int | list[int | str]]:
-    """The version of every piece of arithmetic that the candidate is made with."""
+    """The version of every piece of arithmetic that the candidate uses."""
     versions = {m.method: MERGE_METHODS.identity(m.method) for m in merges_of(candidate.model)}
     if any((*adapters_of(candidate.model), *candidate.adapters)):
         versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
@@ -61,7 +61,7 @@ def _versions(candidate: Candidate) -> dict[str, int | list[int | str]]:
 
 
 def _by_content(declaration: Any, inputs: dict[str, str]) -> Any:
-    """A declaration with every file name replaced by the hash of the file: a renamed file is the same candidate."""
+    """A declaration with every file name replaced by the file's hash, so a renamed file gives the same candidate."""
     if isinstance(declaration, dict):
         return {key: _by_content(value, inputs) for key, value in declaration.items()}
     if isinstance(declaration, list):

@@ -1,4 +1,4 @@
-"""A recipe in lines for people: every merge with its numbers and rules, and its models below it by their letters."""
+"""A recipe as text: every merge with its numbers and rules, and below it its models by letter."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from harness.merge.match_keys import model_names
 
 
 def describe(model: Model) -> Sequence[str]:
-    """The recipe in indented lines, for people."""
+    """The recipe as indented lines of text."""
     def lines(inner: Model, depth: int, label: str) -> list[str]:
         pad = "  " * depth + label
         if isinstance(inner, Fused):
@@ -27,7 +27,7 @@ def describe(model: Model) -> Sequence[str]:
 
 
 def _head(merge: Merge) -> str:
-    """One merge with all that differs from the defaults."""
+    """One merge with everything that differs from the defaults."""
     phrases = [f"{merge.method} of {', '.join(merge.parts)}"]
     of_b = " of B" if merge.method == "weighted_sum" else ""
     phrases += [f"alpha {_said(merge.alpha)}{of_b}"] if merge.alpha is not None else []
@@ -36,7 +36,7 @@ def _head(merge: Merge) -> str:
     phrases += [f"{name} {value:g}" for name, value in merge.settings.items()]
     phrases += [f"stored as {merge.dtype}"] if merge.dtype != "a" else []
     phrases += [f"computed in {merge.precision}"] if merge.precision != "auto" else []
-    phrases += ["keys without counterpart kept from A"] if merge.missing == "keep_a" else []
+    phrases += ["keys that other models lack are kept from A"] if merge.missing == "keep_a" else []
     return "; ".join([*phrases, *(f"forced: {word}" for word in merge.force)])
 
 

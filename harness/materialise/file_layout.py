@@ -1,4 +1,4 @@
-"""Where every byte of a file to be made comes from: copied from an input, merged from several, or constant. No weight is read."""
+"""Plans the bytes of an output file: each is copied from an input, merged from several, or constant. No weight is read."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ _PREFIXES: Final = ("model.diffusion_model.", "first_stage_model.", "cond_stage_
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """A run of bytes that can be made in pieces of any size. Either `constant` holds them, or they are copied or merged
-    from `places`, one (file, byte offset) for each source of the expression in order; `expression` is None for a copy.
-    `names` are the tensors of the file that lie in it."""
+    """A run of bytes that can be computed in pieces of any size. Either `constant` holds them, or they are copied or merged
+    from `places`, which has one (file, byte offset) for each source of the expression, in order. `expression` is None for a
+    copy. `names` are the tensors of the output file in this run."""
 
     begin: int
     end: int
@@ -37,12 +37,12 @@ class Segment:
     expression: Expression | None = None
     constant: bytes = b""
     verbatim: bool = False
-    """No weight: copied whatever it holds. Schedule buffers of models with zero terminal SNR are infinite at one end."""
+    """Not a weight: copied unchecked. Schedule buffers of models with zero terminal SNR contain an infinity."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whole:
-    """A tensor, or some rows of one, that must be in memory as a whole to be made."""
+    """A tensor, or some rows of it, that can only be computed as a whole in memory."""
 
     begin: int
     name: str
@@ -54,8 +54,8 @@ class Whole:
 
 @dataclass(frozen=True, kw_only=True)
 class FilePlan:
-    """A file to be made. `coverage` maps component to status to names: "file" holds the tensors that are weights of no
-    component."""
+    """The plan of an output file. `coverage` is {component: {status: names}}; the component "file" has the tensors that are
+    not weights of any component."""
 
     recipe: RecipePlan
     spans: Mapping[str, Span]
@@ -66,7 +66,7 @@ class FilePlan:
 
     @cached_property
     def total(self) -> int:
-        """Bytes of data."""
+        """Size of the tensor data in bytes."""
         return max((span.end for span in self.spans.values()), default=0)
 
 
@@ -77,17 +77,17 @@ class _Drawn:
 
 
 def place(recipe: RecipePlan) -> FilePlan:
-    """The plan of the single file that a recipe makes, in the layout of its frame (the leftmost model).
+    """The plan of a recipe's single file, in the layout of its frame (the leftmost model).
 
-    Tensors that are weights of no component: schedule buffers and markers are copied, position ids written afresh,
-    EMA copies left out since they would contradict the merged weights. Raises MaterialiseError for tensors that nothing
-    knows, unless the recipe says missing="keep_a": these are kept then.
+    Of the tensors that are not weights of a component, schedule buffers and markers are copied, position ids are reset, and
+    EMA copies are left out because they would contradict the merged weights. Raises MaterialiseError for unknown tensors,
+    unless the recipe has missing="keep_a": then the frame's are kept.
     """
     frame = recipe.files[name_of(recipe.frame)]
     placed = single_file_layout(frame) if frame.is_folder else layout_of(frame)
     if not placed:
-        raise MaterialiseError(f"{frame.path}: a single file cannot be made of a {frame.family} folder yet; give the model as a "
-                               "single file")
+        raise MaterialiseError(f"{frame.path}: writing a single file from a {frame.family} folder is not supported yet; give the "
+                               "model as a single file")
     _refuse_strays(recipe)
     placed = (*placed, *_brought(recipe, frame))
     raw = {component for component in recipe.parts if _untouched(recipe, component)}
@@ -101,7 +101,7 @@ def place(recipe: RecipePlan) -> FilePlan:
         drawn.segments.append(_copy_or_constant(at, spans[at.name], frame))
     coverage = {component: part.coverage for component, part in recipe.parts.items()} | {"file": beside} | {
         f"adapter {path}": _over_components(keys) for path, keys in recipe.adapters.items()}
-    # What is copied as it is stored was not multiplied out, and nothing else can be said of it.
+    # Components that are copied as stored are not dequantised, so that note is dropped.
     notes = [*dict.fromkeys(note for component, part in recipe.parts.items() if component not in raw for note in part.notes),
              *_said(beside), *_unused(recipe), *_absent(recipe)]
     return FilePlan(recipe=recipe, spans=spans, segments=tuple(_joined(drawn.segments)), wholes=tuple(drawn.wholes),
@@ -109,7 +109,7 @@ def place(recipe: RecipePlan) -> FilePlan:
 
 
 def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
-    """Where the components come to lie that the frame lacks and another model gives: as in any single file of the family."""
+    """The layout of components that the frame lacks and another model provides: as in any single file of the family."""
     layout: list[Placed] = []
     for component, part in recipe.parts.items():
         if component in frame.components or not part.keys:
@@ -121,20 +121,20 @@ def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
                 raise ModelFileError("its tensors have names without a component in front")  # noqa: TRY301  one message for both
             layout += single_file_layout(replace(frame, layout="diffusers", files={}, other={}, components={component: infos}))
         except ModelFileError as error:
-            raise MaterialiseError(f"{frame.path}: has no {component}, and the result no place for the one that is taken "
-                                   f"({error}). Give an A that has one") from error
+            raise MaterialiseError(f"{frame.path}: has no {component}, so its layout has no place for the one to take ({error}). "
+                                   f"Give an A that has a {component}") from error
     return layout
 
 
 def _absent(recipe: RecipePlan) -> list[str]:
-    """What a fused adapter holds for components that the model does not have."""
+    """Notes on tensors of fused adapters for components that the model does not have."""
     return [f"adapter {path}: {len(statuses['absent_component'])} tensors are for {component}, which this model does not have"
             for path, components in recipe.adapters.items() for component, statuses in components.items()
             if "absent_component" in statuses]
 
 
 def _over_components(keys: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[str, tuple[str, ...]]:
-    """Status to tensors of an adapter file, over all components."""
+    """{status: tensors of an adapter file}, over all components."""
     names_by_status: dict[str, tuple[str, ...]] = {}
     for statuses in keys.values():
         for status, names in statuses.items():
@@ -143,7 +143,7 @@ def _over_components(keys: Mapping[str, Mapping[str, tuple[str, ...]]]) -> dict[
 
 
 def _untouched(recipe: RecipePlan, component: str) -> bool:
-    """Whether a component is the frame's own as it is stored: then its bytes are copied, whatever they mean."""
+    """Whether a component is the frame's own, as stored. Its bytes are then copied without being interpreted."""
     if isinstance(recipe.model, Merge) and recipe.model.dtype != "a":
         return False
     name, part = name_of(recipe.frame), recipe.parts[component]
@@ -156,12 +156,12 @@ def _with_dtype(at: Placed, recipe: RecipePlan, raw: set[str]) -> Placed:
     dtypes = {at.dtype if piece.component in raw else recipe.parts[piece.component].stored[piece.key].dtype
               for piece in at.pieces}
     if len(dtypes) > 1:
-        raise MaterialiseError(f"{at.name!r} would be stored partly as {' and partly as '.join(sorted(dtypes))}. Give dtype")
+        raise MaterialiseError(f"{at.name!r} would be stored partly as {' and partly as '.join(sorted(dtypes))}. Set dtype")
     return replace(at, dtype=dtypes.pop())
 
 
 def _draw(at: Placed, begin: int, recipe: RecipePlan, raw: set[str], drawn: _Drawn) -> None:
-    """The segments or wholes of one tensor of the file, one for each canonical tensor in it."""
+    """Adds the segments or wholes of one tensor of the file, one for each canonical tensor in it."""
     row_bytes = math.prod(at.shape[1:]) * DTYPE_BYTES[at.dtype]
     for piece in at.pieces:
         first, last = piece.rows or (0, at.shape[0] if at.shape else 1)
@@ -170,7 +170,7 @@ def _draw(at: Placed, begin: int, recipe: RecipePlan, raw: set[str], drawn: _Dra
         expression = recipe.parts[piece.component].keys[piece.key]
         as_stored = all(info.transposed == at.transposed or len(info.shape) < 2 for info in infos)
         if piece.component in raw and as_stored and all(i.offset is not None and i.dtype == at.dtype for i in infos):
-            # A scaled weight is copied as its codes, which `stored` does not show.
+            # A scaled weight is copied as its codes, but `stored` has the dtype of its values.
             drawn.segments.append(Segment(begin=start, end=end, dtype=at.dtype, names=(at.name,),
                                           places=tuple((info.file, info.offset or 0) for info in infos)))
             continue
@@ -192,7 +192,7 @@ def _read_by(piece: Piece, recipe: RecipePlan) -> Iterator[tuple[Source, TensorI
 
 
 def _copy_or_constant(at: Placed, span: Span, frame: ModelFile) -> Segment:
-    """A tensor that is no weight: its bytes are copied; position ids are the numbers from 0, whatever the file has."""
+    """A tensor that is not a weight. Its bytes are copied; position ids are always the integers from 0."""
     if at.role == "position_ids":
         data = b"".join(number.to_bytes(8, "little") for number in range(math.prod(at.shape)))
     elif at.source is not None and at.source.offset is not None:
@@ -205,14 +205,14 @@ def _copy_or_constant(at: Placed, span: Span, frame: ModelFile) -> Segment:
 
 def _of_pickle(at: Placed, frame: ModelFile) -> bytes:
     source = at.source
-    assert source is not None  # only position ids are made of nothing
+    assert source is not None  # only position ids have no source
     tensor = frame.files[source.file].read([source.source])[source.source]
     return bytes(bytes_of(tensor))
 
 
 def _beside(frame: ModelFile, placed: Iterable[Placed], raw: set[str]
             ) -> tuple[dict[str, tuple[str, ...]], list[Placed]]:
-    """What becomes of the frame's tensors that are no weights: status to names, and those that the file keeps."""
+    """Returns {status: names} for the frame's tensors that are not weights, and the ones that the output file keeps."""
     names_by_status: dict[str, list[str]] = {}
     copied = []
     for at in placed:
@@ -233,7 +233,7 @@ def _beside(frame: ModelFile, placed: Iterable[Placed], raw: set[str]
 
 
 def _scales_raw(source: str, frame: ModelFile, raw: set[str]) -> bool:
-    """Whether a scale, or the marker that there are scales, belongs to a component whose codes are copied as they are."""
+    """Whether a scale, or the marker for scales, belongs to a component whose codes are copied unchanged."""
     above = source[:source.rfind(".") + 1]
     return any(info.source.startswith(above) for component in raw for info in frame.components.get(component, {}).values())
 
@@ -246,7 +246,7 @@ def _refuse_strays(recipe: RecipePlan) -> None:
             more = f" and {len(file.strays) - _SHOWN} more" if len(file.strays) > _SHOWN else ""
             raise MaterialiseError(
                 f"{name}: {', '.join(map(repr, file.strays[:_SHOWN]))}{more}: no component of a {file.family} model has such "
-                'a tensor. Remove it, or say missing="keep_a" to keep A\'s and leave out those of others')
+                'a tensor. Remove it, or set missing="keep_a" to keep A\'s and leave out those of the other models')
 
 
 def _said(beside: Mapping[str, tuple[str, ...]]) -> list[str]:
@@ -257,14 +257,14 @@ def _said(beside: Mapping[str, tuple[str, ...]]) -> list[str]:
 
 
 def _unused(recipe: RecipePlan) -> list[str]:
-    """Components that other models bring and the result does not have."""
+    """Notes on components that other models have and the result does not."""
     return [f"{component}: {name} has one, which the result does not use"
             for name, file in recipe.files.items() for component in file.components if component not in recipe.parts]
 
 
 def _joined(segments: Iterable[Segment]) -> Iterator[Segment]:
-    """Neighbours that are made alike of neighbouring bytes, as one: most merges become a handful of long runs. Empty
-    tensors have no bytes, and a segment of their own would hide the one that begins where they lie."""
+    """Joins adjacent segments that are computed in the same way from adjacent bytes: most merges become a few long runs.
+    Empty tensors are dropped, because a segment without bytes would hide the one that begins at the same offset."""
     current: Segment | None = None
     for segment in sorted((s for s in segments if s.begin < s.end), key=lambda s: s.begin):
         if current is not None and _continues(current, segment):
@@ -291,7 +291,7 @@ def _continues(first: Segment, second: Segment) -> bool:
 
 
 def _pattern(expression: Expression | None) -> Any:
-    """What an elementwise expression does, without the names of the tensors it does it to."""
+    """What an elementwise expression computes, without the names of its tensors."""
     if isinstance(expression, Merged):
         return expression.name, expression.call, tuple(_pattern(part) for part in expression.inputs)
     return expression.dtype if isinstance(expression, Source) else None

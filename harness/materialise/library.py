@@ -1,4 +1,4 @@
-"""The model files that recipes name, each opened once, and the names that recipes and messages have for them."""
+"""The model files that recipes name, each opened once, and their names in recipes and messages."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ _WEIGHT: Final = ".weight"
 
 
 class MaterialiseError(ValueError):
-    """A candidate that cannot be made from its files."""
+    """A candidate cannot be built from its files."""
 
 
 class Library:
-    """Opens what recipes name, looking relative paths up below `root`."""
+    """Opens the files that recipes name. Relative paths are resolved below `root`."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -29,18 +29,18 @@ class Library:
         self._readings: dict[tuple[Path, Path], Reading] = {}
 
     def path(self, reference: str) -> Path:
-        """The file or folder behind a path or `zoo:` name."""
+        """The file or folder of a path or `zoo:` name."""
         return zoo.resolve(reference) if reference.startswith("zoo:") else (self.root / reference).resolve()
 
     def open(self, checkpoint: Checkpoint) -> ModelFile:
-        """The opened model, with its EMA weights as the U-Net where the checkpoint says so. Raises ModelFileError."""
+        """The opened model, with its EMA weights as the U-Net if the checkpoint has ema=True. Raises ModelFileError."""
         place = (self.path(checkpoint.path), checkpoint.ema)
         if place not in self._files:
             self._files[place] = open_model(place[0], ema=checkpoint.ema)
         return self._files[place]
 
     def adapter(self, reference: str, model: ModelFile) -> Reading:
-        """The adapter file behind a path or `zoo:` name, read against a model; a hypernetwork changes nothing of it. Raises
+        """The adapter file of a path or `zoo:` name, read against a model. A hypernetwork has no changes. Raises
         AdapterError."""
         if net := self.hypernetwork(reference):
             return Reading(source=net.source, format="hypernetwork", changes={}, keys=net.keys, facts=net.facts)
@@ -50,39 +50,39 @@ class Library:
         return self._readings[place]
 
     def hypernetwork(self, reference: str) -> Hypernetwork | None:
-        """The hypernetwork behind a path, None for a file that is something else. Raises AdapterError."""
+        """The hypernetwork at a path; None for any other file. Raises AdapterError."""
         path = self.path(reference)
         if path not in self._networks:
             self._networks[path] = read_hypernetwork(path) if is_hypernetwork(path) else None
         return self._networks[path]
 
     def content(self, reference: str) -> str:
-        """BLAKE3 of the file or folder behind a path or `zoo:` name."""
+        """The BLAKE3 of the file or folder of a path or `zoo:` name."""
         return content_hash(self.path(reference))
 
 
 def shapes_of(model: ModelFile) -> Shapes:
-    """{component: {module path: shape of its weight}}: what adapters are read against."""
+    """{component: {module path: shape of its weight}}, against which adapters are read."""
     return {component: {key.removesuffix(_WEIGHT): info.shape for key, info in infos.items() if key.endswith(_WEIGHT)}
             for component, infos in model.components.items()}
 
 
 def checkpoint_of(model: str | Checkpoint) -> Checkpoint:
-    """A leaf of a recipe as a Checkpoint; those of the zoo bring their config."""
+    """A leaf of a recipe as a Checkpoint. A zoo checkpoint gets the zoo's config."""
     if isinstance(model, Checkpoint):
         return model
     return Checkpoint(path=model, config="zoo:config" if model.startswith("zoo:") else None)
 
 
 def frame_of(model: Model) -> Checkpoint:
-    """The checkpoint that gives all that is not merged: the leftmost leaf."""
+    """The checkpoint that provides everything that is not merged: the leftmost leaf."""
     while isinstance(model, Merge | Fused):
         model = model.a if isinstance(model, Merge) else model.model
     return checkpoint_of(model)
 
 
 def leaves(model: Model) -> Iterator[Checkpoint]:
-    """Every checkpoint of a recipe, left to right, models to take components from last."""
+    """Yields every checkpoint of a recipe, left to right; models that only give components come last."""
     if isinstance(model, Merge | Fused):
         for parent in parents_of(model):
             yield from leaves(parent)
@@ -91,7 +91,7 @@ def leaves(model: Model) -> Iterator[Checkpoint]:
 
 
 def merges_of(model: Model) -> Iterator[Merge]:
-    """Every merge of a recipe, the outermost first."""
+    """Yields every merge of a recipe, the outermost first."""
     if isinstance(model, Merge):
         yield model
     if isinstance(model, Merge | Fused):
@@ -100,7 +100,7 @@ def merges_of(model: Model) -> Iterator[Merge]:
 
 
 def fusings_of(model: Model) -> Iterator[Fused]:
-    """Every fusing of adapters in a recipe, the outermost first."""
+    """Yields every fusion of adapters in a recipe, the outermost first."""
     if isinstance(model, Fused):
         yield model
     if isinstance(model, Merge | Fused):
@@ -109,16 +109,16 @@ def fusings_of(model: Model) -> Iterator[Fused]:
 
 
 def adapters_of(model: Model) -> Iterator[Adapter]:
-    """Every adapter that a recipe fuses, the innermost last."""
+    """Yields every adapter that a recipe fuses, the innermost last."""
     for fused in fusings_of(model):
         yield from fused.adapters
 
 
 def parents_of(model: Merge | Fused) -> tuple[Model, ...]:
-    """The models that one is made of, those it only takes components from last."""
+    """The models that a merge or fusion is made of; models that only give components come last."""
     return (model.model,) if isinstance(model, Fused) else (*model.models, *model.take.values())
 
 
 def name_of(checkpoint: Checkpoint) -> str:
-    """What expressions and messages call a checkpoint: its path as declared."""
+    """The name of a checkpoint in expressions and messages: its path as declared."""
     return f"{checkpoint.path} (EMA)" if checkpoint.ema else checkpoint.path

@@ -1,5 +1,5 @@
-"""One architecture on the device: the live pipeline that candidates are written into one after the other, with the adapters
-that are on its layers. The workbench keeps one for each frame checkpoint.
+"""One architecture on the device: the live pipeline that candidates are written into in turn, with the adapters on its
+layers.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Working:
-    """An adapter at work: what live layers take of it at which weight by module, or the hypernetwork that it is."""
+    """An active adapter: the part that live layers apply, with its weight by module, or a hypernetwork."""
 
     path: str
     weights: Mapping[tuple[str, str], float] | float
@@ -31,29 +31,29 @@ class Working:
 
 @dataclass(kw_only=True)
 class Frame:
-    """The pipeline whose parameters are rewritten in place, and what stands in them."""
+    """The pipeline whose parameters are rewritten in place, and what they currently hold."""
 
     pipeline: Pipeline
     live: Mapping[str, Mapping[str, torch.Tensor]]
     holds: dict[str, dict[str, tuple[Expression, str]]] = field(default_factory=dict)
-    """By component and key, the expression that stands in the live tensor, and the dtype it was rounded to."""
+    """By component and key: the expression in the live tensor, and the dtype it was rounded to."""
     entered: str = ""
-    """Hash of the candidate, or the phase of one, that is live; empty where that is not known."""
+    """Hash of the live candidate, or of its phase; empty if unknown."""
     attached: dict[str, AdapterPlan] = field(default_factory=dict)
-    """Adapters that are on the layers by their paths, whether they work or not."""
+    """Adapters on the layers by path, active or not."""
     hooked: dict[str, Hooked] = field(default_factory=dict)
     executed: dict[str, Any] = field(default_factory=dict)
-    """The denoiser as other runtimes execute it, by their names."""
+    """The denoiser as other runtimes execute it, by runtime."""
     idle: dict[str, frozenset[str]] = field(default_factory=dict)
-    """By path of a hypernetwork that has been hooked, the widths of its file that no attention of this model has."""
+    """By path of a hypernetwork that was hooked in: the widths in its file that no attention layer of this model has."""
 
     @property
     def denoiser(self) -> str:
-        """The component that denoises."""
+        """The name of the component that denoises."""
         return "unet" if "unet" in self.pipeline.parts else "transformer"
 
     def detach(self, attached: Collection[str]) -> None:
-        """Takes off the adapters that the next candidate has in no phase."""
+        """Removes the adapters that are in no phase of the next candidate. `attached` are the paths to keep."""
         for path in [p for p in self.attached if p not in attached]:
             if self.attached[path].factors:
                 detach(self._adapted(), _name(path))
@@ -62,23 +62,23 @@ class Frame:
             self.hooked.pop(path).remove()
 
     def work(self, adapters: Sequence[Working]) -> None:
-        """Attaches and hooks what is not there yet, and lets exactly these adapters work, in this order."""
+        """Attaches and hooks in what is missing, and activates exactly these adapters, in this order."""
         active = [adapter.path for adapter in adapters if adapter.plan is not None and self._attach(adapter, adapter.plan)]
         activate(self._adapted(), [_name(path) for path in active])
         for path in [p for p in self.hooked if p not in {adapter.path for adapter in adapters}]:
             self.hooked.pop(path).remove()
         for adapter in adapters:
             if adapter.net is not None and not isinstance(adapter.weights, Mapping):
-                # Hooked anew where the order could have changed: several change the context one after the other.
+                # Hooked in again if the order could have changed: hypernetworks change the context in sequence.
                 if adapter.path in self.hooked:
                     self.hooked.pop(adapter.path).remove()
                 self.hooked[adapter.path] = hook(adapter.net, self.pipeline.parts[self.denoiser], adapter.weights)
                 self.idle[adapter.path] = frozenset(map(str, self.hooked[adapter.path].idle))
 
     def statuses(self, path: str, plan: AdapterPlan) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
-        """What becomes of the tensors of an adapter, by component: of a hypernetwork, those for widths that no attention of
-        this model has do nothing."""
-        # Not asked of what is hooked now: one that begins in the middle of the steps is not.
+        """{component: {status: tensors}} of an adapter. In a hypernetwork, tensors for widths that no attention layer of this
+        model has are without effect."""
+        # Not read from the current hooks: a hypernetwork that starts at a later step is not hooked in yet.
         idle = self.idle.get(path)
         if idle is None:
             return plan.keys
@@ -88,7 +88,7 @@ class Frame:
             **{status: held for status, held in keys.items() if status != "applied"}} for component, keys in plan.keys.items()}
 
     def _attach(self, adapter: Working, plan: AdapterPlan) -> bool:
-        """Puts an adapter on the layers at its weights; whether there is anything of it for them."""
+        """Puts an adapter on the layers with its weights. Returns whether it has a part for live layers."""
         modules, name = self._adapted(), _name(adapter.path)
         if plan.factors and adapter.path not in self.attached:
             try:
@@ -103,10 +103,10 @@ class Frame:
         return bool(plan.factors)
 
     def _adapted(self) -> dict[str, Any]:
-        """The modules that adapters change at run time, by component."""
+        """The modules that adapters change at run time, by component name."""
         return {part: module for part, module in self.pipeline.parts.items() if part != "vae"}
 
 
 def _name(path: str) -> str:
-    """PEFT keeps adapters by a name without dots."""
+    """The name of an adapter for PEFT, which allows no dots."""
     return f"adapter_{short_hash(path)}"

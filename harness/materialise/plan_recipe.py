@@ -1,5 +1,5 @@
-"""Plans a recipe: which tensor of the result is made of which tensors of which files, with which numbers, and what stands in
-the way. No weight is read."""
+"""Plans a recipe: from which tensors of which files each tensor of the result is computed, with which numbers, and what
+prevents it. No weight is read."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SHOWN: Final = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Stored:
-    """What one tensor of a result is stored as: dtype in the words of safetensors, canonical shape."""
+    """How one tensor of a result is stored: safetensors dtype and canonical shape."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -42,7 +42,7 @@ class Stored:
 
 @dataclass(frozen=True, kw_only=True)
 class PartPlan:
-    """One component of the result. `coverage` maps a status to keys, as in records.Coverage."""
+    """One component of the result. `coverage` is {status: keys}, as in records.Coverage."""
 
     component: str
     keys: Mapping[str, Expression]
@@ -50,12 +50,12 @@ class PartPlan:
     coverage: Mapping[str, tuple[str, ...]]
     notes: tuple[str, ...] = ()
     blocks: tuple[tuple[str, str, float, int], ...] = ()
-    """Which alpha went where: number ("alpha", "beta"), slot ("IN04"), its value, how many keys; outermost merge only."""
+    """The outermost merge's alphas and betas: ("alpha" or "beta", slot such as "IN04", value, number of keys)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RecipePlan:
-    """A recipe with every tensor accounted for. `files` holds the opened models by the names that sources give them."""
+    """A recipe with every tensor accounted for. `files` holds the opened models by their names in `Source.model`."""
 
     model: Model
     frame: Checkpoint
@@ -63,7 +63,7 @@ class RecipePlan:
     parts: Mapping[str, PartPlan] = field(repr=False)
     precision: str = "auto"
     adapters: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict, repr=False)
-    """Of every fused adapter by its path: component to status to the tensors of its file, which are all of them."""
+    """By path of a fused adapter: {component: {status: tensors of its file}}, with every tensor of the file."""
 
 
 @dataclass(kw_only=True)
@@ -74,14 +74,14 @@ class _Draft:
     notes: list[str] = field(default_factory=list)
     blocks: list[tuple[str, str, float, int]] = field(default_factory=list)
     apart: frozenset[str] = frozenset()
-    """Keys that the convention of the block weights leaves out of the merge."""
+    """Keys that the block weights' convention excludes from the merge."""
 
 
 def plan_recipe(model: Model, library: Library) -> RecipePlan:
     """The plan of a checkpoint or a (nested) merge.
 
-    Raises ModelFileError for a file that cannot be used, and MaterialiseError for whatever stands in the merge's way:
-    keys without counterpart, other shapes, other families or predictions, patterns that match nothing.
+    Raises ModelFileError for an unusable file, and MaterialiseError for anything that prevents the merge: missing keys,
+    different shapes, families or predictions, and patterns that match nothing.
     """
     frame = frame_of(model)
     files = {name_of(leaf): library.open(leaf) for leaf in leaves(model)}
@@ -98,8 +98,8 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
 
 def _adapters(model: Model, files: Mapping[str, ModelFile], library: Library
               ) -> dict[str, Mapping[str, Mapping[str, tuple[str, ...]]]]:
-    """What becomes of every tensor of every fused adapter. MaterialiseError for one that cannot be applied to its layer: a
-    fused file would lack it for good."""
+    """The status of every tensor of every fused adapter. Raises MaterialiseError for a tensor that cannot be applied to its
+    layer, because the fused file would lack it permanently."""
     keys_by_adapter = {}
     for fused in fusings_of(model):
         for adapter in fused.adapters:
@@ -108,13 +108,13 @@ def _adapters(model: Model, files: Mapping[str, ModelFile], library: Library
             if refused:
                 more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
                 raise MaterialiseError(f"{adapter.path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')})"
-                                       f"{more}. Take these tensors out of the adapter, or use another one")
+                                       f"{more}. Remove these tensors from the adapter, or use another adapter")
             keys_by_adapter[adapter.path] = reading.keys
     return keys_by_adapter
 
 
 class _Planner:
-    """Walks a recipe once for each component, keeping what the patterns of its alphas matched."""
+    """Walks a recipe once for each component, and records what the patterns of its alphas matched."""
 
     def __init__(self, files: Mapping[str, ModelFile], library: Library) -> None:
         self.files, self.library = files, library
@@ -136,8 +136,8 @@ class _Planner:
         row = MERGE_METHODS[model.method]
         names = model_names(len(drafts), model.c is not None)
         if empty := [name for name, draft in zip(names, drafts, strict=True) if not draft.keys]:
-            raise MaterialiseError(f"{component}: {' and '.join(empty)} has none, and the recipe merges it. Leave {component!r} "
-                                   "out of parts, or give models that have one.")
+            raise MaterialiseError(f"{component}: the recipe merges it, but {' and '.join(empty)} has none. Remove {component!r} "
+                                   "from parts, or give models that have one.")
         plan = plan_merge(component, [draft.stored for draft in drafts], names, missing=model.missing)
         if problems := plan.problems():
             more = f" ... and {len(problems) - _SHOWN} more keys" if len(problems) > _SHOWN else ""
@@ -145,7 +145,7 @@ class _Planner:
             raise MaterialiseError(f"merging {who}: {' '.join(problems[:_SHOWN])}{more}")
         alpha = self._numbers(model, "alpha", component, plan) if row.alpha_range else None
         beta = self._numbers(model, "beta", component, plan) if row.beta_range else None
-        # Its numbers do not count: what is surveyed are the models as they are before this merge.
+        # The merge's own numbers are ignored: the survey reads the models before this merge.
         group = short_hash([component, model.method, list(model.models)])
         keys: dict[str, Expression] = {key: drafts[0].keys[key] for key in plan.copied}
         numbers = {word: by_key for word, by_key in (("alpha", alpha), ("beta", beta)) if by_key is not None}
@@ -160,7 +160,7 @@ class _Planner:
                 name=model.method, method=row, call=call, inputs=tuple(draft.keys[key] for draft in drafts),
                 channels=plan.narrowed.get(key, 0), seed=int(model.settings.get("seed", 0)), component=component, key=key,
                 group=group if row.survey else "")
-            # What is surveyed are all keys that are merged, also those whose own alpha asks for nothing.
+            # The survey covers all merged keys, including those whose alpha changes nothing.
             keys[key] = merged if row.survey else simplified(merged)
         inner = [p for draft in drafts for p in draft.plans]
         notes = [note for draft in drafts for note in draft.notes]
@@ -182,7 +182,7 @@ class _Planner:
     def _leaf(self, checkpoint: Checkpoint, component: str) -> _Draft:
         name = name_of(checkpoint)
         infos = self.files[name].components.get(component, {})
-        # Scaled codes become numbers as they are read, and are no longer stored as codes.
+        # Scaled codes are dequantised when they are read, and the result is no longer stored as codes.
         dtypes = {key: "F32" if info.scale else info.dtype for key, info in infos.items()}
         return _Draft(keys={key: Source(model=name, component=component, key=key, dtype=dtypes[key]) for key in infos},
                       stored={key: Stored(dtype="F16" if info.scale else info.dtype, shape=info.shape)
@@ -191,7 +191,7 @@ class _Planner:
                       if any(info.scale for info in infos.values()) else [])
 
     def _refuse_unlike(self, merge: Merge, component: str, taken: _Draft) -> None:
-        """MaterialiseError for a component that is to be taken whole and does not fit in the place of A's own."""
+        """Raises MaterialiseError if a component to be taken as a whole does not have the keys and shapes of A's own."""
         name, own = name_of(frame_of(merge.take[component])), self._leaf(frame_of(merge), component)
         if not taken.keys:
             raise MaterialiseError(f"take {component}: {name} has none. Give a model that has one")
@@ -200,16 +200,16 @@ class _Planner:
         if unlike := [key for key, (here, there) in said.items() if here != there]:
             here, there = said[unlike[0]]
             more = f", and {len(unlike) - 1} more keys differ" if len(unlike) > 1 else ""
-            raise MaterialiseError(f"take {component}: that of {name} is of another kind: {unlike[0]!r} is {here} in A, {there} "
-                                   f"there{more}. Take it from a model of A's kind")
+            raise MaterialiseError(f"take {component}: it differs in {name}: {unlike[0]!r} is {here} in A and {there} in {name}"
+                                   f"{more}. Take it from a model of A's kind")
 
     def _numbers(self, merge: Merge, word: str, component: str, plan: MergePlan) -> ByKey:
         """Alpha or beta of every merged key."""
         given: Alpha | None = getattr(merge, word)
         if given is None:
-            raise MaterialiseError(f"merge method {merge.method!r} needs {word}, and none is given")
+            raise MaterialiseError(f"merge method {merge.method!r} needs {word}; give {word}=...")
         file = self.files[name_of(frame_of(merge))]
-        # Numbered by all keys of the model: some of them alone would be counted as a model with fewer blocks.
+        # Blocks are numbered by all keys of the model: a subset would look like a model with fewer blocks.
         whole = unet_to_ldm(file.components["unet"]) if "unet" in file.components else {}
         names = {key: whole[key] if component == "unet" else key for key in plan.merged}
         denoiser = whole.values() if whole else file.components.get("transformer", {})
@@ -222,14 +222,14 @@ class _Planner:
         return by_key
 
     def refuse_unused_patterns(self, model: Model) -> None:
-        """MaterialiseError for a pattern that matched in no component: it would be skipped in silence."""
+        """Raises MaterialiseError for a pattern that matched in no component, since it would silently have no effect."""
         for given, seen in self._seen.values():
             if problems := unmatched(given, seen):
                 raise MaterialiseError(f"merging into {name_of(frame_of(model))}: {problems[0]}")
 
 
 def _finish(component: str, draft: _Draft, model: Model) -> PartPlan:
-    """The draft with the declared dtype, and the coverage of all merges within it."""
+    """The draft as a PartPlan, with the declared dtype and the coverage of all its merges."""
     while isinstance(model, Fused):
         model = model.model
     dtype = DTYPES.get(model.dtype, "") if isinstance(model, Merge) else ""
@@ -252,7 +252,7 @@ def _finish(component: str, draft: _Draft, model: Model) -> PartPlan:
 
 
 def _blocks(word: str, by_key: ByKey) -> list[tuple[str, str, float, int]]:
-    """(word, slot, value, keys) for every slot and every value that keys of it got."""
+    """(word, slot, value, number of keys) for every slot and every value in it."""
     counted = Counter((slot, by_key.values[key]) for key, slot in by_key.slots.items())
     return [(word, slot, value, count) for (slot, value), count in counted.items()]
 
@@ -262,12 +262,13 @@ def _weights(merge: Merge) -> tuple[float, ...]:
 
 
 def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
-    """Models of other families, other key spaces, other predictions, and averaged beside plain weights."""
+    """Raises MaterialiseError for models of different families, key spaces or predictions, and for EMA mixed with plain
+    weights."""
     for merge in merges_of(model):
         parents = [name_of(frame_of(parent)) for parent in merge.models]
         opened = {name: files[name] for name in dict.fromkeys(parents)}
         beside = [name_of(frame_of(taken)) for taken in merge.take.values()]
-        # Of a VAE alone no family can be told.
+        # A VAE file alone does not show its family.
         _differ("families", {name: files[name].family for name in (*parents, *beside) if files[name].family},
                 "Merge models of one family.")
         if any("transformer" in file.components for file in opened.values()):
@@ -278,22 +279,24 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
         if "ema" not in merge.force and "unet" in merge.parts:
             _refuse_mixed_ema(merge, files)
         if any(inner.dtype != "a" for parent in (*merge.models, *merge.take.values()) for inner in merges_of(parent)):
-            raise MaterialiseError("dtype is given within a nested merge; only the whole result is rounded. Give it outermost")
+            raise MaterialiseError("dtype is set in a nested merge, but only the final result is rounded. Set dtype in the "
+                                   "outermost merge")
 
 
 def _differ(what: str, shown_values: Mapping[str, str], do: str) -> None:
     if len(set(shown_values.values())) > 1:
         listed = "; ".join(f"{name}: {value}" for name, value in shown_values.items())
-        raise MaterialiseError(f"the parents are of different {what} ({listed}). {do}")
+        raise MaterialiseError(f"the parents have different {what} ({listed}). {do}")
 
 
 def _refuse_predictions(opened: Mapping[str, ModelFile]) -> None:
-    """Files that say different things of what their U-Net predicts. Silence beside a header's word is no contradiction,
-    since many tools drop headers; silence beside a marker tensor is one, since loaders take its absence for epsilon."""
+    """Raises MaterialiseError for files whose U-Nets predict different things. A file without a header entry does not conflict
+    with one that has it, since many tools drop headers. A file without a marker tensor does conflict with one that has it,
+    since loaders then assume epsilon."""
     marked = any("v_pred" in file.markers for file in opened.values())
     predictions = {name: file.prediction or ("epsilon" if marked else "") for name, file in opened.items()}
     others = {name: ", ".join(sorted(set(file.markers) - {"v_pred"})) or "no other marker" for name, file in opened.items()}
-    do = 'Their sum would be noise: merge models of one kind, or say force=("prediction",).'
+    do = 'Their merge would produce noise: merge models of one kind, or set force=("prediction",).'
     _differ("predictions", {name: word for name, word in predictions.items() if word}, do)
     _differ("noise schedules", others, do)
 
@@ -304,5 +307,5 @@ def _refuse_mixed_ema(merge: Merge, files: Mapping[str, ModelFile]) -> None:
         for frame in frames:
             if not frame.ema and files[name_of(frame)].ema:
                 raise MaterialiseError(
-                    f"{frame.path}: its plain weights would be merged with EMA weights, though it holds EMA weights itself. "
-                    'Say ema=True for it too, or force=("ema",).')
+                    f"{frame.path}: its plain weights would be merged with EMA weights, although it has EMA weights itself. "
+                    'Set ema=True for it too, or force=("ema",).')

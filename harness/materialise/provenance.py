@@ -1,4 +1,4 @@
-"""What the header of a made file says of how it was made, enough to make it again: recipe, hashes of all inputs, tool version,
+"""The provenance in the header of a written file, enough to reproduce it: recipe, hashes of all inputs, tool version,
 coverage."""
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ _PREDICTIONS: Final = {"v_prediction": "v"}
 _IMPLEMENTATIONS: Final = {**dict.fromkeys(("ldm", "sgm", "sai"), "https://github.com/Stability-AI/generative-models"),
                            "bfl": "https://github.com/black-forest-labs/flux"}
 _MOST_LINEAGE: Final = 20_000
-"""Characters of a parent's own recipe that are kept."""
+"""Most characters of a parent's own recipe; a longer one is left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Provenance:
-    """What a header says: the recipe with file names for paths, and by name each input's BLAKE3 and size in bytes. `sources` are
-    the hashes of merge methods that were not built in."""
+    """The contents of a header: the recipe with file names instead of paths, and each input's BLAKE3 and size in bytes by
+    name. `sources` are the hashes of merge methods that are not built in."""
 
     recipe: Model
     inputs: Mapping[str, Mapping[str, Any]]
@@ -41,7 +41,7 @@ class Provenance:
 
 
 def input_names(model: Model, library: Library) -> dict[str, str]:
-    """{reference: name in the header}: the file's name, numbered where two files have the same one."""
+    """{reference: name in the header}: the file's name, with a number if two files have the same name."""
     names: dict[str, str] = {}
     for reference in dict.fromkeys([*(leaf.path for leaf in leaves(model)), *(a.path for a in adapters_of(model))]):
         name = base = reference if reference.startswith("zoo:") else _written(library.path(reference).name)
@@ -53,7 +53,7 @@ def input_names(model: Model, library: Library) -> dict[str, str]:
 
 
 def renamed(model: Model, names: Mapping[str, str]) -> Model:
-    """The recipe with every path replaced; configs are left out, since no weight depends on them."""
+    """The recipe with every path replaced. Configs are removed, since no weight depends on them."""
     if isinstance(model, Fused):
         return Fused(model=renamed(model.model, names),
                      adapters=tuple(replace(adapter, path=names[adapter.path]) for adapter in model.adapters))
@@ -66,9 +66,9 @@ def renamed(model: Model, names: Mapping[str, str]) -> Model:
 
 
 def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title: str) -> dict[str, str]:
-    """The metadata of the file that `plan` makes; `hashes` are the BLAKE3 of the inputs by reference.
+    """The metadata of the file that `plan` describes. `hashes` holds the BLAKE3 of each input by reference.
 
-    Neither date nor machine nor folder is in it: the same recipe of the same files makes the same bytes.
+    It contains no date, machine or folder: the same recipe with the same files gives the same bytes.
     """
     model, frame = plan.recipe.model, plan.recipe.files[next(iter(plan.recipe.files))]
     names = input_names(model, library)
@@ -88,26 +88,26 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
     if own:
         header[SOURCES] = _json(own)
     predictions = {file.prediction for file in plan.recipe.files.values() if file.prediction}
-    if len(predictions) == 1:  # where some of the models do not say, the result is what the others are
+    if len(predictions) == 1:  # models that do not state it are taken to agree with the others
         prediction = predictions.pop()
         header["modelspec.prediction_type"] = _PREDICTIONS.get(prediction, prediction)
     return {key: _written(text) for key, text in header.items()}
 
 
 def read_provenance(path: Path, header: Mapping[str, str]) -> Provenance:
-    """What the metadata `found` in the file `path` say. ModelFileError when they are not those of a made file."""
+    """The provenance in the `header` (metadata) of the file `path`. Raises ModelFileError if it has none or a damaged one."""
     if RECIPE not in header or INPUTS not in header:
         raise ModelFileError(f"{path}: its header holds no recipe; expected a file written by `sweetspot merge`. "
-                             "Only such files can be made again.")
+                             "Only such files can be reproduced.")
     try:
         recipe, inputs = restore(json.loads(header[RECIPE])), json.loads(header[INPUTS])
         names = list(dict.fromkeys([*(leaf.path for leaf in leaves(recipe)), *(a.path for a in adapters_of(recipe))]))
         recorded_inputs = {name: {"blake3": str(inputs[name]["blake3"]), "bytes": int(inputs[name]["bytes"])} for name in names}
         if outside := next((name for name in names if not _is_name(name)), None):
-            raise ValueError(f"{outside!r} is not the name of a file")  # noqa: TRY301  one message for all that is wrong
+            raise ValueError(f"{outside!r} is not the name of a file")  # noqa: TRY301  one message for all errors
         versions = {str(method): int(version) for method, version in json.loads(header.get("sweetspot.methods", "{}")).items()}
         sources = {str(method): str(source) for method, source in json.loads(header.get(SOURCES, "{}")).items()}
-        # Renaming looks at every field that holds a model.
+        # Renaming visits every field that holds a model.
         return Provenance(recipe=renamed(recipe, {name: name for name in names}), inputs=recorded_inputs, methods=versions,
                           sources=sources, version=header.get("sweetspot.version", ""))
     except (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, RecursionError) as error:
@@ -116,18 +116,18 @@ def read_provenance(path: Path, header: Mapping[str, str]) -> Provenance:
 
 
 def size_of(path: Path) -> int:
-    """Bytes of a file, or of all files in a folder that are not hidden, as in its hash."""
+    """Size in bytes of a file, or of all files in a folder that are not hidden, as in its hash."""
     return sum(file.stat().st_size for file in files_of(path))
 
 
 def files_of(path: Path) -> list[Path]:
-    """The file itself, or all in a folder that are not hidden: hubs keep their bookkeeping there."""
+    """The file itself, or all files in a folder that are not hidden: hubs keep their bookkeeping in hidden ones."""
     return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not any(
         part.startswith(".") for part in file.relative_to(path).parts)]
 
 
 def _lineage(plan: FilePlan, reference: str) -> dict[str, Any]:
-    """The recipe in an input's own header, if it was made as well: a merge of merges can be followed to its roots."""
+    """The recipe in an input's own header, if it has one, so that a merge of merges can be traced to its roots."""
     for name, file in plan.recipe.files.items():
         if name.removesuffix(" (EMA)") == reference and len(file.metadata.get(RECIPE, "")) < _MOST_LINEAGE:
             own = {word: file.metadata[key] for word, key in (("recipe", RECIPE), ("inputs", INPUTS)) if key in file.metadata}
@@ -136,19 +136,19 @@ def _lineage(plan: FilePlan, reference: str) -> dict[str, Any]:
 
 
 def _is_name(name: str) -> bool:
-    """Whether it names something in a folder, and nothing outside of it."""
+    """Whether this is a plain file name, without a path that leaves its folder."""
     return name.startswith("zoo:") or (name == Path(name).name and name not in ("", "..") and "\0" not in name)
 
 
 def _without_folders(note: str, names: Mapping[str, str]) -> str:
-    """A note with the names that the header gives the inputs for their paths."""
+    """A note with the inputs' names in the header instead of their paths."""
     for reference in sorted((path for path in names if "/" in path), key=len, reverse=True):
         note = note.replace(reference, names[reference])
     return note
 
 
 def _written(text: str) -> str:
-    """Text that can be written as UTF-8: a file's name need not be, and no reader opens a header with half a character."""
+    """Text that can be encoded as UTF-8. File names need not be valid UTF-8, and no reader opens an invalid header."""
     return text.encode(errors="replace").decode()
 
 

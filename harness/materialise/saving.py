@@ -1,4 +1,4 @@
-"""A recipe as a file on the disk, whole or not at all; and an existing file compared with what its recipe makes."""
+"""Writes a recipe's result to a file, completely or not at all, and compares an existing file with its recipe's result."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _NO_HASH: Final = "0" * 64
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A file that was made: its size, the old file of its name if there was one, and temporary files that killed
-    processes had left and that were removed."""
+    """A written file: its size, the backup of an older file of that name if there was one, and the removed temporary files
+    of killed processes."""
 
     path: Path
     size: int
@@ -36,8 +36,8 @@ class Saved:
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
-    """A file beside what its recipe makes: names of tensors that are only in one of them, that are declared otherwise,
-    or that hold other bytes."""
+    """A file compared with its recipe's result: names of tensors that only one of them has, that have a different dtype or
+    shape, or that have different bytes."""
 
     missing: tuple[str, ...]
     extra: tuple[str, ...]
@@ -47,17 +47,17 @@ class Compared:
 
     @property
     def identical(self) -> bool:
-        """Whether every tensor is there with the same dtype, shape and bytes, and none besides."""
+        """Whether both have exactly the same tensors, with the same dtype, shape and bytes."""
         return not (self.missing or self.extra or self.declared or self.differing)
 
 
 def size_on_disk(plan: FilePlan, library: Library, title: str) -> int:
-    """Bytes of the file that `plan` makes, header included."""
+    """Size in bytes of the file that `plan` describes, with its header."""
     return _header_size(plan, library, title) + plan.total
 
 
 def refuse_target(path: Path, size: int) -> None:
-    """ModelFileError when a file of `size` bytes could not be written to `path`: another suffix, a folder, a full disk."""
+    """Raises ModelFileError if a file of `size` bytes cannot be written to `path`: wrong suffix, a folder, a full disk."""
     refuse_suffix(path)
     if path.is_dir():
         raise MaterialiseError(f"{path} is a folder; give the path of the file to write")
@@ -65,17 +65,17 @@ def refuse_target(path: Path, size: int) -> None:
 
 
 def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Advance = lambda _: None) -> Saved:
-    """Writes the file of `plan` to `path`; see OutputFile for what is safe meanwhile.
+    """Writes the file of `plan` to `path`. OutputFile documents what happens if the process is killed.
 
-    Raises ModelFileError for a disk too full and for an input that changed while it was read, MaterialiseError for
-    values that are not finite; the old file, if there is one, is then as it was.
+    Raises ModelFileError if the disk is too full or an input changed while it was read, and MaterialiseError for values that
+    are not finite. An existing file is then unchanged.
     """
     names = input_names(plan.recipe.model, library)
     header_size = _header_size(plan, library, title)
     refuse_target(path, header_size + plan.total)
     removed = remove_abandoned(path)
     before = {reference: _version(library.path(reference)) for reference in names}
-    # What must be in memory whole is written where it comes to lie, and such writes are not whole blocks.
+    # Tensors that are computed as a whole are written at their own offsets, which are not block-aligned.
     output = _opened(path, header_size + plan.total, direct=not plan.wholes)
     hashing = HashingApart(library.path(reference) for reference in names)
     try:
@@ -96,7 +96,7 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
 
 
 def compare(plan: FilePlan, path: Path, advance: Advance = lambda _: None) -> Compared:
-    """The file at `path` beside what `plan` makes, tensor by tensor, wherever they lie in it; nothing is written."""
+    """Compares the file at `path` with the result of `plan`, tensor by tensor and at any offset. Writes nothing."""
     stored, _ = read_header(path)
     names = plan.spans.keys() & stored.keys()
     declared = {name for name in names if (stored[name].dtype, tuple(stored[name].shape)) != (
@@ -109,7 +109,7 @@ def compare(plan: FilePlan, path: Path, advance: Advance = lambda _: None) -> Co
 
 
 class _Comparing:
-    """An output that compares instead of writing."""
+    """An output that compares the bytes with a file instead of writing them."""
 
     def __init__(self, path: Path, files: InputFiles, places: Mapping[str, tuple[Span, int]]) -> None:
         self.path, self.files = path, files
@@ -120,7 +120,7 @@ class _Comparing:
         self.lock = threading.Lock()
 
     def write(self, offset: int, data: memoryview) -> None:
-        """Compares the bytes of every tensor that lies in the window at `offset`."""
+        """Compares the bytes of every tensor in the window at `offset`."""
         end = offset + len(data)
         for begin, stop, there, name in self.places[bisect.bisect_right(self.ends, offset):]:
             if begin >= end:
@@ -137,8 +137,8 @@ def _opened(path: Path, size: int, direct: bool) -> OutputFile:
     try:
         return OutputFile(path, size, direct)
     except OSError as error:
-        raise MaterialiseError(f"{path} cannot be written: {error.strerror or error}{_at(error)}. Give a folder that can be "
-                               "written to") from error
+        raise MaterialiseError(f"{path} cannot be written: {error.strerror or error}{_at(error)}. Choose a writable "
+                               "folder") from error
 
 
 def _at(error: OSError) -> str:
@@ -152,10 +152,10 @@ def _header_size(plan: FilePlan, library: Library, title: str) -> int:
 
 def _refuse_changed(library: Library, before: Mapping[str, tuple[int, int]]) -> None:
     if changed := next((at for at, version in before.items() if _version(library.path(at)) != version), None):
-        raise MaterialiseError(f"{changed} was changed while it was read. Start again when nothing writes to it")
+        raise MaterialiseError(f"{changed} was changed while it was read. Run again when nothing writes to it")
 
 
 def _version(path: Path) -> tuple[int, int]:
-    """Size and time of change of a file, or of what lies in a folder: other when it was written to."""
+    """Size and modification time of a file, or of the files in a folder; they change when something writes to it."""
     stats = [file.stat() for file in files_of(path)]
     return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)

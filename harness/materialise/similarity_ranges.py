@@ -1,5 +1,5 @@
-"""The look at a whole model that some merge methods need before the first key is merged (the range of similarities of the
-cosine methods)."""
+"""The survey of a whole model that some merge methods need before the first key is merged: the cosine methods need the range
+of similarities."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ Read = Callable[[Source], "Tensor"]
 
 
 def needs_survey(expressions: Iterable[Expression]) -> bool:
-    """Whether any merge among them looks at the whole model first."""
+    """Whether any merge among them needs a survey of the whole model."""
     return any(merge.group for expression in expressions for merge in merges(expression))
 
 
 def surveyed(keys: Mapping[str, Expression], read: Read, known: dict[str, tuple[float, float]]) -> dict[str, Expression]:
     """The expressions with the limits of every surveyed merge filled in, the innermost merges first.
 
-    All keys of one merge in one component are looked at together; the values are those of the widened tensors. Limits
-    that are in `known` are not computed again, and new ones are put there.
+    All keys of one merge in one component are surveyed together, on the widened tensors. Limits in `known` are not computed
+    again; new ones are added to it.
     """
     done: set[str] = set()
     expressions = dict(keys)
@@ -42,8 +42,8 @@ def surveyed(keys: Mapping[str, Expression], read: Read, known: dict[str, tuple[
 
 def _known_limits(group: str, expressions: Iterable[Expression], read: Read, known: dict[str, tuple[float, float]]
                   ) -> tuple[float, float]:
-    """Kept by what was looked at, not by the merge alone: of a merge within another one, keys may be left out where the
-    outer alpha asks for none of it."""
+    """The limits of one group. They are cached by the surveyed keys, not by the merge alone: a nested merge may have fewer
+    keys if the outer alpha does not need them."""
     members = [merge for expression in expressions for merge in merges(expression) if merge.group == group]
     place = short_hash([group, sorted({member.key for member in members})])
     if place not in known:
@@ -55,7 +55,7 @@ def _limits(members: Sequence[Merged], read: Read) -> tuple[float, float]:
     import torch
 
     row = members[0].method
-    assert row.survey is not None and row.limits_of is not None  # a group is only given to methods with both
+    assert row.survey is not None and row.limits_of is not None  # only methods with both get a group
     with one_thread():
         values = [row.survey(*(evaluate(part, read, dtype="F32") for part in member.inputs)) for member in members]
     return row.limits_of(torch.cat([value.double().cpu().flatten() for value in values]))
@@ -63,7 +63,7 @@ def _limits(members: Sequence[Merged], read: Read) -> tuple[float, float]:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Within, torch computes on this thread alone, as the workers do that make files: how a sum is shared out among threads
+    """A context in which torch uses only this thread, like the workers that write files. The split of a sum among threads
     shows in its last bits, and a merge must not depend on the number of cores."""
     import torch
 

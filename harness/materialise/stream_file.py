@@ -1,5 +1,5 @@
-"""Makes the bytes of a planned file, in buffers of fixed size: reading, arithmetic and writing side by side, with the inputs
-hashed and torch imported meanwhile. The output decides what happens to the bytes."""
+"""Computes the bytes of a planned file in buffers of fixed size. Reading, arithmetic and writing run in parallel, along with
+hashing the inputs and importing torch. The output object decides what happens to the bytes."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 WINDOW: Final = 2 * 1024 * 1024
-"""Bytes of the result made at a time by one worker."""
+"""Bytes of the result that one worker computes at a time."""
 AT_ONCE: Final = 2 ** 18
-"""Values merged at a time: read, made and written of so many stay in the cache of a core."""
+"""Values merged at a time: inputs, intermediates and output fit the cache of a core."""
 WORKERS: Final = 4
-"""More than the cores of a small machine, since some always wait for the disk."""
+"""More than a small machine has cores, since some workers always wait for the disk."""
 _BACKENDS: Final = "TORCH_DEVICE_BACKEND_AUTOLOAD"
 _FLOATS: Final = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 
@@ -41,15 +41,15 @@ Advance = Callable[[int], None]
 
 
 def make(plan: FilePlan, data_start: int, output: Output, advance: Advance = lambda _: None) -> None:
-    """Gives all bytes of the data to `output`, at offsets that count from `data_start`.
+    """Writes all bytes of the data to `output`, at offsets relative to `data_start`.
 
-    `advance` is told of every number of bytes that is done. Raises MaterialiseError naming the tensors that hold NaN or
-    infinite values or overflow their dtype, after all have been looked at, and ModelFileError for an input that changed.
+    `advance` is called with each number of bytes done. Raises MaterialiseError, after all tensors, naming those that hold NaN
+    or infinite values or overflow their dtype, and ModelFileError for an input that changed.
     """
     with InputFiles() as files:
         maker = _Maker(plan, files, output, data_start, advance)
         with _brisk_import():
-            import torch  # noqa: F401  the long import: whoever hashes meanwhile gets its turn
+            import torch  # noqa: F401  the long import: threads that hash meanwhile get their turn
         maker.windows()
         maker.wholes()
     if maker.bad:
@@ -58,10 +58,10 @@ def make(plan: FilePlan, data_start: int, output: Output, advance: Advance = lam
 
 @contextmanager
 def _brisk_import() -> Iterator[None]:
-    """Within, torch is imported a little faster and other threads get their turn: a thread that only needs the interpreter
-    between two long reads waits 0.2 ms for it, not 5."""
+    """A context in which torch is imported a little faster and other threads get their turn: a thread that needs the
+    interpreter only between two long reads waits 0.2 ms for it, not 5."""
     switching, collecting = sys.getswitchinterval(), gc.isenabled()
-    # Backends of other devices are looked for among all installed packages; a merge on the CPU has no use for them.
+    # torch would search all installed packages for device backends, which a merge on the CPU does not need.
     unasked = "torch" not in sys.modules and _BACKENDS not in os.environ
     if unasked:
         os.environ[_BACKENDS] = "0"
@@ -86,7 +86,7 @@ class _Maker:
         self.lock = threading.Lock()
 
     def windows(self) -> None:
-        """All segments, window by window of the file, on as many threads as pay."""
+        """Computes all segments, window by window, on up to WORKERS threads."""
         counter = iter(range(0, self.plan.total, WINDOW))
         errors: list[BaseException] = []
 
@@ -102,7 +102,7 @@ class _Maker:
                     if begin is None:
                         return
                     self._window(begin, min(begin + WINDOW, self.plan.total), hands)
-            except BaseException as error:  # carried to the caller's thread
+            except BaseException as error:  # raised again in the caller's thread
                 errors.append(error)
 
         if self.plan.segments:
@@ -112,7 +112,7 @@ class _Maker:
             try:
                 for thread in threads:
                     thread.join()
-            except BaseException as error:  # Ctrl-C: the files must not be closed under whoever still reads and writes
+            except BaseException as error:  # Ctrl-C: the files must stay open while workers still use them
                 errors.append(error)
                 for thread in threads:
                     thread.join()
@@ -130,7 +130,7 @@ class _Maker:
                 filled.append((first, last))
             place += 1
         for first, last in _runs(filled):
-            # Whole blocks past the page cache: what lies behind the last byte is cut off at the end.
+            # Direct writes are whole blocks; the file is truncated to its size at the end.
             stop = -(-last // BLOCK) * BLOCK if last == self.plan.total and not self.plan.wholes else last
             self.output.write(self.data_start + first, hands.window[first - begin:stop - begin])
             self.advance(last - first)
@@ -161,7 +161,7 @@ class _Maker:
             read[source] = _tensor(buffer, source.dtype)
         result, precision = _tensor(out, segment.dtype), self.plan.recipe.precision
         quick = native(segment.expression, segment.dtype, precision)
-        # Merged as they are, 16-bit values need no wider ones beside them, so more at a time stay in the cache.
+        # 16-bit values that are not widened need less memory, so larger chunks fit the cache.
         step = count if quick else AT_ONCE
         for begin in range(0, count, step):
             end = min(begin + step, count)
@@ -172,7 +172,7 @@ class _Maker:
             self._blame(first, last, read, segment)
 
     def _blame(self, first: int, last: int, parts: Mapping[Any, Tensor], segment: Segment) -> None:
-        """Notes the tensors of the file that lie in the bytes `first` to `last` and are not sound."""
+        """Records the tensors in the bytes `first` to `last` that have NaN, infinite or overflowing values."""
         width = DTYPE_BYTES[segment.dtype]
         for name in segment.names:
             span = self.plan.spans[name]
@@ -197,7 +197,7 @@ class _Maker:
             self.bad.setdefault(name, note)
 
     def wholes(self) -> None:
-        """The tensors that cannot be made in pieces, a few at a time."""
+        """Computes the tensors that cannot be split into pieces, a few at a time."""
         if not self.plan.wholes:
             return
         read = reader(self.plan.recipe, self.files)
@@ -227,7 +227,7 @@ class _Maker:
 
 
 def reader(recipe: RecipePlan, files: InputFiles) -> Callable[[Source], Tensor]:
-    """What gives one tensor of an input in its canonical shape, as it is stored."""
+    """A function that returns one tensor of an input in its stored dtype and canonical shape."""
     def read(source: Source) -> Tensor:
         file = recipe.files[source.model]
         info = file.components[source.component][source.key]
@@ -250,14 +250,14 @@ class _Hands:
     sources: dict[int, memoryview] = field(default_factory=dict)
 
     def scratch(self, number: int, size: int) -> memoryview:
-        """The first `size` bytes of the buffer for the source of this number."""
+        """The first `size` bytes of the buffer of source `number`."""
         if number not in self.sources or len(self.sources[number]) < size:
             self.sources[number] = aligned_buffer(size)
         return self.sources[number][:size]
 
 
 def _tensor(buffer: memoryview, dtype: str) -> Tensor:
-    """A flat tensor on the bytes of a buffer."""
+    """A 1-D tensor that shares the bytes of a buffer."""
     import torch
 
     if not len(buffer):
@@ -266,7 +266,7 @@ def _tensor(buffer: memoryview, dtype: str) -> Tensor:
 
 
 def _runs(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
-    """Ranges that touch each other, as one; they come in order."""
+    """Yields the ranges, which are in order, with adjacent ones joined."""
     start = stop = -1
     for first, last in ranges:
         if first != stop:
@@ -280,5 +280,5 @@ def _runs(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 def _damage(bad: Mapping[str, str]) -> str:
     listed = "; ".join(f"{name!r} {said}" for name, said in sorted(bad.items())[:5])
-    return (f"{len(bad)} tensors are not sound: {listed}{'; ...' if len(bad) > 5 else ''}. Repair or replace that model, or use "
-            "a smaller alpha or a wider dtype")
+    return (f"{len(bad)} tensors have unusable values: {listed}{'; ...' if len(bad) > 5 else ''}. Repair or replace that model, "
+            "or use a smaller alpha or a wider dtype")

@@ -1,4 +1,4 @@
-"""Candidate -> how its prompts are embedded: the words of its textual inversions, emphasis, an aesthetic gradient."""
+"""How a candidate's prompts are embedded: with the words of its textual inversions, emphasis and an aesthetic gradient."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 
 
 def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Reading]) -> Treatment:
-    """The treatment of positive prompts; `readings` are those of the adapters at work. MaterialiseError for one word that
-    two files define."""
+    """The treatment of positive prompts. `readings` are those of the active adapters. Raises MaterialiseError for a word that
+    two files define, and for an aesthetic gradient that does not fit its CLIP model."""
     words = [Word(component=e.component, token=e.token, vectors=e.vectors) for reading in readings for e in reading.embeddings]
     # Prompts are read in lower case, so "Sks" and "sks" are one word.
     places = [(word.component, word.token.lower()) for word in words]
@@ -31,7 +31,7 @@ def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Read
         projection = text_projection(library.path(clip_file(given.clip)))
         embedding = read_aesthetic(library.path(given.path))
         if len(embedding) != projection.shape[1]:
-            raise MaterialiseError(f"aesthetic gradient {given.path!r} holds {len(embedding)} numbers, and clip {given.clip!r} "
+            raise MaterialiseError(f"aesthetic gradient {given.path!r} holds {len(embedding)} numbers, but clip {given.clip!r} "
                                    f"projects to {projection.shape[1]}; give the CLIP model that it was made with")
         aesthetic = Aesthetic(embedding=embedding, projection=projection, weight=given.weight, steps=given.steps, rate=given.rate)
         treatment = replace(treatment, aesthetic=aesthetic)
@@ -46,7 +46,7 @@ def clip_file(reference: str) -> str:
 
 
 def text_projection(path: Path) -> Tensor:
-    """The projection (width, dim) of pooled texts into CLIP's space, from a file of open_clip or of transformers.
+    """The projection (width, dim) of pooled text states into CLIP's space, from an open_clip or transformers file. Raises
     MaterialiseError for a file without one."""
     import torch
     from safetensors import SafetensorError
@@ -59,13 +59,13 @@ def text_projection(path: Path) -> Tensor:
     for key in ("text_projection", "text.text_projection", "text_projection.weight"):
         projection = content.get(key) if isinstance(content, dict) else None
         if isinstance(projection, torch.Tensor) and projection.ndim == 2:
-            # transformers keeps it as the weight of a layer, (dim, width).
+            # transformers stores it as the weight of a layer, (dim, width).
             return projection.float().T if key.endswith(".weight") else projection.float()
     raise MaterialiseError(f"{path}: holds no text_projection; expected the CLIP model that the aesthetic gradient was made with")
 
 
 def said_of(adapter: Adapter) -> list[str]:
-    """How an adapter is applied, in words for the coverage."""
+    """How an adapter is applied, as phrases for the coverage."""
     phrases = [f"weight {adapter.weight:g}"]
     if adapter.blocks is not None:
         phrases.append(f"blocks {adapter.blocks}")

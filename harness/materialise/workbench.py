@@ -1,4 +1,4 @@
-"""Candidate -> live pipeline on a device: merge, adapters, quantization, runtime, in that order."""
+"""Turns a candidate into a live pipeline on a device: merge, adapters, quantization, runtime, in that order."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Prepared:
-    """A candidate ready to sample: what happened to every tensor on the way, and its phases, of which the first is live.
-    Most candidates have one phase; adapters that begin or end in the middle of the steps make more."""
+    """A candidate ready to sample: the coverage of every tensor, and its phases, of which the first is live. Most candidates
+    have one phase; adapters that start or end between the steps add more."""
 
     phases: tuple[Phase, ...]
     coverage: tuple[Coverage, ...]
@@ -46,14 +46,14 @@ class Prepared:
 
 
 class Workbench:
-    """Opens model files once, keeps the parents' tensors and one live pipeline per architecture, and makes candidates.
+    """Opens model files once, keeps the parents' tensors and one live pipeline per architecture, and prepares candidates.
 
-    The next alpha is computed into the parameters that are already on the device, and only where it changes them;
-    nothing is loaded twice.
+    The next alpha is computed into the parameters that are already on the device, and only where it changes them. Nothing is
+    loaded twice.
     """
 
     def __init__(self, *, device: str, root: Path, steps: int = 1) -> None:
-        """`steps` are those of the denoising, which adapters with a start or end share out."""
+        """`steps` is the number of denoising steps; the start and end of adapters are shares of it."""
         self.device, self.library, self.steps = device, Library(root), steps
         self._plans: dict[str, RecipePlan] = {}
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
@@ -65,10 +65,10 @@ class Workbench:
         self._inspected: set[tuple[str, str | None, bool]] = set()
 
     def inspect(self, candidate: Candidate) -> None:
-        """Reads headers and plans the merge without touching a weight; raises what materialising would raise.
+        """Reads headers and plans the merge without reading a weight. Raises the errors that `prepare` would raise.
 
-        Raises ModelFileError for a damaged or unknown file, MaterialiseError for keys that stand in the merge's way,
-        AdapterError for a file that is no adapter of a known format.
+        Raises ModelFileError for a damaged or unknown file, MaterialiseError for keys that prevent the merge, and AdapterError
+        for a file that is not an adapter of a known format.
         """
         if reason := QUANTIZATION_MODES[candidate.quantization].why_not(self.device):
             raise MaterialiseError(f"quantization {candidate.quantization!r} on {self.device}: {reason}")
@@ -88,18 +88,18 @@ class Workbench:
             reading = self._reading(adapter, candidate.model)
             self._weights(adapter, candidate.model)
             if reading.embeddings and not reading.changes and (adapter.weight != 1 or adapter.blocks is not None):
-                raise MaterialiseError(f"adapter {adapter.path!r} is a textual inversion, which has no weight; leave weight "
-                                       "and blocks out, and give emphasis to its word instead")
+                raise MaterialiseError(f"adapter {adapter.path!r} is a textual inversion, which has no weight; remove weight "
+                                       "and blocks, and emphasise its word in the prompt instead")
             if reading.embeddings and self.family(candidate) in FLOW_FAMILIES:
-                raise MaterialiseError(f"adapter {adapter.path!r} is a textual inversion, which models of the family "
-                                       f"{self.family(candidate)} are not given yet")
+                raise MaterialiseError(f"adapter {adapter.path!r} is a textual inversion, which is not supported yet for models "
+                                       f"of the family {self.family(candidate)}")
             if reading.format == "hypernetwork" and adapter.blocks is not None:
-                raise MaterialiseError(f"adapter {adapter.path!r} is a hypernetwork, which has one weight for all blocks; leave "
-                                       "blocks out")
+                raise MaterialiseError(f"adapter {adapter.path!r} is a hypernetwork, which has one weight for all blocks; remove "
+                                       "blocks")
         treatment_of(candidate, self.library, ())
 
     def weights(self, candidate: Candidate) -> Weights:
-        """What the candidate is by content: BLAKE3 of every input file, and one identity over all of them."""
+        """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them."""
         return weights_of_candidate(candidate, self.library)
 
     def family(self, candidate: Candidate) -> str:
@@ -107,40 +107,40 @@ class Workbench:
         return self.library.open(frame_of(candidate.model)).family
 
     def load_seconds(self, candidate: Candidate) -> tuple[float, ...]:
-        """What loading the candidate's architecture took in this session, its files being in the system's cache or not; empty
-        where it was not loaded."""
+        """Seconds that each load of the candidate's architecture took in this session, from the system's file cache or not;
+        empty if it was not loaded."""
         place = self._place(frame_of(candidate.model))
         return (self._loading[place],) if place in self._loading else ()
 
     def content(self, reference: str) -> str:
-        """BLAKE3 of the file or folder behind a path or `zoo:` name."""
+        """The BLAKE3 of the file or folder of a path or `zoo:` name."""
         return self.library.content(reference)
 
     def prepare(self, candidate: Candidate) -> Prepared:
-        """The live pipeline of `candidate` and what happened to every tensor on the way."""
+        """The live pipeline of `candidate`, with the coverage of every tensor."""
         self.inspect(candidate)
         frame = self._frame_of(candidate.model)
         frame.detach({adapter.path for adapter in candidate.adapters})
         phases = [self._phase(replace(candidate, adapters=adapters), first, frame)
                 for first, adapters in spans_of(candidate.adapters, self.steps)]
-        # Each was live for a moment, so that what cannot be done is known before the first image.
+        # Every phase is made live once, so that errors are known before the first image.
         phases[0][0].enter()
         return Prepared(phases=tuple(phase for phase, _ in phases),
                         coverage=tuple(self._coverage(candidate, frame, phases[0][1])))
 
     def _phase(self, candidate: Candidate, first: int, frame: Frame) -> tuple[Phase, QuantizeReport]:
-        """One stretch of steps, with what its quantization did."""
+        """The phase of one span of steps, and the report of its quantization."""
         pipeline = self._enter(candidate, frame)
         readings = [self._reading(adapter, candidate.model) for adapter in candidate.adapters]
         if candidate.quantization != "fp32":
-            # The quantised copy is thrown away afterwards: the frame keeps its full-precision parameters for the next one.
+            # The quantised copy is discarded afterwards: the frame keeps its full-precision parameters for the next candidate.
             pipeline = with_part(pipeline, frame.denoiser, copy.deepcopy(pipeline.denoiser))
         report = QUANTIZATION_MODES[candidate.quantization].apply(pipeline.denoiser)
         run = self._executed(candidate, frame, pipeline)
 
         def enter() -> Pipeline:
-            # Also where the denoiser is a quantised copy: the text encoders and the VAE are the frame's, and another phase or
-            # candidate may stand in them.
+            # Needed even if the denoiser is a quantised copy: the text encoders and the VAE are the frame's, and may hold the
+            # weights of another phase or candidate.
             self._enter(candidate, frame)
             return run
 
@@ -149,8 +149,8 @@ class Workbench:
                      text_identity=short_hash(self._text_state(candidate, frame, readings))), report
 
     def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline) -> Pipeline:
-        """The pipeline with its denoiser executed as declared. What is compiled for the frame's own parameters is kept: it stays
-        valid when they change, and adapters on the layers make it compile what is new."""
+        """The pipeline with its denoiser in the declared runtime. What was compiled for the frame's own parameters is kept: it
+        stays valid when they change, and adapters on the layers only add compilations."""
         if candidate.runtime == "eager":
             return pipeline
         row = RUNTIMES[candidate.runtime]
@@ -163,7 +163,7 @@ class Workbench:
         return with_part(pipeline, frame.denoiser, frame.executed[candidate.runtime])
 
     def _text_state(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> list[Any]:
-        """All that decides an embedding: what the text encoder holds, and how prompts are treated."""
+        """Everything that determines an embedding: the weights in the text encoder, and the treatment of prompts."""
         base = frame_of(candidate.model)
         holds = [sorted(held.items()) for part, held in sorted(frame.holds.items()) if part.startswith("text_encoder")]
         return [base.path, base.config, base.ema, repr(holds), *(
@@ -172,7 +172,7 @@ class Workbench:
             plain(candidate.emphasis), plain(candidate.aesthetic)]
 
     def _enter(self, candidate: Candidate, frame: Frame) -> Pipeline:
-        """Makes the frame's parameters and layers those of the candidate, where they are not yet."""
+        """Changes the frame's parameters and layers to the candidate's, where they differ."""
         name = short_hash([candidate.model, candidate.adapters])
         if frame.entered != name:
             frame.entered = ""
@@ -196,9 +196,9 @@ class Workbench:
                        keys={status: names for status, names in keys.items() if names}, notes=report.notes)
 
     def _write(self, candidate: Candidate, frame: Frame, part: PartPlan, precision: str) -> None:
-        """Puts one component's weights, merged or plain, into the live parameters where they are not there already.
+        """Writes one component's weights, merged or plain, into the live parameters where they differ.
 
-        What an adapter does that low-rank layers cannot, it does here, on the merged weights and without rounding.
+        Adapter changes that low-rank layers cannot apply are included here, on the merged weights and without rounding.
         """
         live, holds = frame.live[part.component], frame.holds[part.component]
         keys = surveyed(part.keys, self._read, self._limits)
@@ -211,14 +211,14 @@ class Workbench:
         changed = [key for key in live if holds.get(key) != targets[key]]
         self._refuse_damaged(part.component, [keys[key] for key in changed])
         for key in changed:
-            # Unknown until done: a merge that fails half-way must not pass for what was there before.
+            # Unknown until done: after a merge that fails half-way, the old contents must not be assumed.
             holds.pop(key, None)
         write_live([Target(key=key, expression=keys[key], dtype=targets[key][1], live=live[key]) for key in changed],
                    self._read, precision)
         holds.update({key: targets[key] for key in changed})
 
     def _refuse_damaged(self, component: str, expressions: list[Expression]) -> None:
-        """MaterialiseError naming the keys, if a merge would read a NaN or an infinity."""
+        """Raises MaterialiseError, naming the keys, if a merge would read a NaN or an infinity."""
         read = [source for expression in expressions if not isinstance(expression, Source) for source in sources(expression)]
         for model in dict.fromkeys(source.model for source in read):
             if (model, component) not in self._damaged:
@@ -229,7 +229,7 @@ class Workbench:
                                    f"{' ...' if len(bad) > 5 else ''}. Repair or replace that model")
 
     def _beside(self, candidate: Candidate) -> list[Coverage]:
-        """What else the model files hold: known extras (EMA, schedule, position ids), and tensors that nothing knows."""
+        """Rows for the rest of the model files: known extras (EMA, schedule, position ids), and unknown tensors."""
         rows = []
         for name, file in self._plan(candidate.model).files.items():
             keys = {"known_extra": file.known_extras, "unmatched": file.strays}
@@ -247,7 +247,7 @@ class Workbench:
         return self._plans[key]
 
     def _working(self, candidate: Candidate, number: int) -> Working:
-        """What live layers take of one of the candidate's adapters."""
+        """One of the candidate's adapters, with the part that live layers apply."""
         adapter, model = candidate.adapters[number], candidate.model
         if net := self.library.hypernetwork(adapter.path):
             return Working(path=adapter.path, net=net, weights=float(adapter.weight))
@@ -256,19 +256,19 @@ class Workbench:
             place: weight if place in live else 0.0 for place, weight in self._weights(adapter, model).items()})
 
     def _live(self, candidate: Candidate, number: int) -> frozenset[Places]:
-        """The modules in which live layers do one of the candidate's adapters. Not those whose weight a later adapter changes
-        in a way that depends on it, such as a DoRA: what it is to see has to stand in the weight before."""
+        """The modules in which live layers apply one of the candidate's adapters. A module is excluded if a later adapter's
+        change depends on its weight, such as a DoRA: the earlier change must then be in the weight."""
         later = [self._reading(adapter, candidate.model) for adapter in candidate.adapters[number + 1:]]
         factors = self._layers(candidate.adapters[number], candidate.model).factors
         return frozenset(place for place in factors if all(
             place not in reading.changes or is_additive(reading.changes[place]) for reading in later))
 
     def _adapter_rows(self, candidate: Candidate, frame: Frame) -> Iterator[Coverage]:
-        """What becomes of every tensor of every adapter's file."""
+        """Rows with the status of every tensor of every adapter's file."""
         paths = [adapter.path for adapter in candidate.adapters]
         for adapter in candidate.adapters:
             plan = self._layers(adapter, candidate.model)
-            # One file can work in two stretches of the steps.
+            # One file can be active in two ranges of steps.
             span = f" from {adapter.start:g} to {adapter.end:g}" if paths.count(adapter.path) > 1 else ""
             for component, keys in frame.statuses(adapter.path, plan).items():
                 yield Coverage(candidate=candidate.name, stage=f"adapter {adapter.path}{span}", component=component, keys=keys,
@@ -301,7 +301,7 @@ class Workbench:
         return weights_of(adapter, self._reading(adapter, model), self.library.open(frame_of(model)))
 
     def _layers(self, adapter: Adapter, model: Model) -> AdapterPlan:
-        """What of an adapter live layers take; the rest is written into the weights."""
+        """The part of an adapter that live layers apply; the rest is written into the weights."""
         reading = self._reading(adapter, model)
         place = (id(reading), frame_of(model).path)
         if place not in self._layered:
@@ -312,7 +312,7 @@ class Workbench:
         return self._load(source.model, source.component)[source.key]
 
     def _load(self, model: str, part: str) -> dict[str, torch.Tensor]:
-        """A parent's tensors on the device, as stored; they stay there for the next alpha."""
+        """A parent's tensors on the device, in their stored dtype. They stay there for the next alpha."""
         if (model, part) not in self._tensors:
             file = next(plan.files[model] for plan in self._plans.values() if model in plan.files)
             self._tensors[model, part] = {name: tensor.to(self.device) for name, tensor in file.tensors(part).items()}
@@ -320,6 +320,6 @@ class Workbench:
 
 
 def _parameters(module: Any, names: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
-    """The live tensors of `module` under the file's names. They stay the same objects when adapters wrap their layers."""
+    """The live tensors of `module` by their names in the file. They stay the same objects when adapters wrap their layers."""
     state = module.state_dict(keep_vars=True)
     return {name: state[name] for name in names}

@@ -1,4 +1,4 @@
-"""The merge methods by name, and the words to plan a merge and carry it out; importing this imports no torch."""
+"""The merge methods by name, and what is needed to plan and run a merge. Importing this package does not import torch."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ DELLA = "Deep et al. 2024, DELLA-Merging, https://arxiv.org/abs/2406.11617"
 BREADCRUMBS = "Davari and Belilovsky 2023, Model breadcrumbs, https://arxiv.org/abs/2312.06795"
 
 SHARE, SCALE, DIFFERENCE = (0.0, 1.0), (0.0, 2.0), (-2.0, 2.0)
-"""Ranges of alpha: a share of B, the scale of a merged difference, the scale of one that may be taken away as well."""
+"""Ranges of alpha: a share of B, the scale of a merged difference, and a scale that may be negative to subtract it."""
 DROP = Parameter(name="density", default=0.5, low=0.0, high=1.0, meaning="share of each difference that is kept, at random")
 EPSILON = Parameter(name="epsilon", default=0.2, low=0.0, high=1.0,
                     meaning="by how much the largest value's probability to be kept exceeds the smallest one's")

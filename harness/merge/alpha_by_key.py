@@ -30,19 +30,19 @@ from harness.merge.presets import PRESETS, interpolated, preset_base
 __all__ = ["ByKey", "WhereError", "alphas_by_key", "unmatched", "unmatched_patterns"]
 
 EVERYWHERE: Final = "all"
-"""The slot of keys that one number holds for."""
+"""The slot of all keys when alpha is a single number."""
 LAYERLESS: Final = "no layer"
-"""The slot of keys that a gradient gives the mean."""
+"""The slot of keys outside all layers. A gradient gives them its mean."""
 
 _PREFIXES: Final = {"unet": "model.diffusion_model.", "transformer": "model.diffusion_model.", "vae": "first_stage_model."}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ByKey:
-    """The alpha of every key of one component, and the slot it is from: "IN04", "BASE", a pattern, ... Keys of the slot
-    "none" are not merged: they stay A's, whatever the method makes of alpha 0.
+    """The alpha of every key of one component, and the slot that gave it: "IN04", "BASE", a pattern, ... Keys of the slot
+    "none" are not merged: they stay A's, whatever the method does at alpha 0.
 
-    `notes` are sentences for readers of the coverage. `matched` are the patterns that match a key of this component.
+    `notes` are sentences shown with the coverage. `matched` are the patterns that match a key of this component.
     """
 
     component: str
@@ -53,15 +53,15 @@ class ByKey:
 
     @property
     def by_slot(self) -> dict[str, tuple[float, int]]:
-        """{slot: (its alpha, how many keys it has)}, in the order of the keys: what was merged how, in a few lines."""
+        """{slot: (its alpha, its number of keys)}, in the order of the keys: a short summary of the merge."""
         sizes = Counter(self.slots.values())
         return {slot: (self.values[key], sizes[slot]) for key, slot in self.slots.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Part:
-    """One component as the rules below see it. `denoiser` are the single-file names of the model's U-Net or transformer,
-    empty when they are not known. `exempt` are the keys that a pattern decides."""
+    """One component, with all that the rules below need. `denoiser` holds the single-file names of the model's U-Net or
+    transformer, and is empty when they are not known. `exempt` holds the keys whose alpha a pattern sets."""
 
     component: str
     family: str
@@ -82,15 +82,15 @@ def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, fam
     """The alpha of every key of `component`.
 
     `names` is {diffusers name: single-file name below the component's prefix}; `family` is "sd1", "sd2", "sdxl",
-    "sdxl_refiner", "flux" or "sd3". `denoiser` holds the single-file names of the U-Net or transformer of the same model.
-    The slots are counted there; without it, those of other components are taken from the number of values. Names of Flux and
-    SD3 may also be those of diffusers.
+    "sdxl_refiner", "flux" or "sd3". `denoiser` holds the single-file names of the U-Net or transformer of the same model:
+    its slots are counted from them. Without it, the number of values gives the slots of the other components. Flux and SD3
+    names may also be diffusers names.
 
     Raises WhereError for a wrong number of values, an unknown preset or convention, and a key that gets no value.
     """
     if component in DENOISERS:
         names = {key: single_file_name(family, name) for key, name in names.items()}
-    # All of the model's names where they are given: a key that is not merged can belong to a block of its own.
+    # All of the model's names, if given: a key that is not merged can belong to a block that no merged key is in.
     whole = tuple(single_file_name(family, name) for name in denoiser)
     part = _Part(component=component, family=family, names=names,
                  denoiser=whole or (tuple(names.values()) if component in DENOISERS else ()))
@@ -107,7 +107,7 @@ def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, fam
 
 
 def unmatched_patterns(alpha: Alpha, by_component: Sequence[ByKey]) -> tuple[str, ...]:
-    """The patterns of `alpha` that match no key of any merged component, which would be skipped in silence."""
+    """The patterns of `alpha` that match no key of any merged component. Without an error they would have no effect."""
     if not isinstance(alpha, Alphas):
         return ()
     matched = {pattern for one in by_component for pattern in one.matched}
@@ -140,7 +140,7 @@ def _rule(rule: float | Blocks | Gradient, part: _Part) -> _Found:
 
 
 def _patterns(patterns: Mapping[str, float], part: _Part) -> tuple[dict[str, str], tuple[str, ...]]:
-    """{key: the last pattern that matches it}, and all patterns that match a key."""
+    """Returns {key: the last pattern that matches it}, and every pattern that matches some key."""
     compiled = {pattern: re.compile(fnmatch.translate(pattern)) for pattern in patterns}
     chosen: dict[str, str] = {}
     matched: dict[str, None] = {}
@@ -156,7 +156,7 @@ def _patterns(patterns: Mapping[str, float], part: _Part) -> tuple[dict[str, str
 
 
 def _blocks(blocks: Blocks, part: _Part) -> _Found:
-    """Alpha by slot. Keys that have a slot without a value are said all at once."""
+    """Alpha by slot. One WhereError lists every slot that has keys but no value."""
     find_convention(blocks.convention)
     size = _size(blocks, part)
     slots = slots_of(blocks.convention, part.family, part.denoiser, size)
@@ -186,9 +186,9 @@ def _blocks(blocks: Blocks, part: _Part) -> _Found:
 
 
 def _size(blocks: Blocks, part: _Part) -> tuple[int, int]:
-    """Blocks of the model: counted from its own keys, else as the number of values says.
+    """The model's numbers of blocks: counted from its own keys, or else derived from the number of values.
 
-    A U-Net has as many input as output blocks, so n of each are 2n + 1 values, one more with BASE.
+    A U-Net has as many input blocks as output blocks: n of each need 2n + 1 values, or 2n + 2 with BASE.
     """
     if part.denoiser:
         return counts(part.denoiser, part.family)
@@ -205,7 +205,7 @@ def _size(blocks: Blocks, part: _Part) -> tuple[int, int]:
 
 
 def _values(blocks: Blocks, slots: Slots, part: _Part, size: tuple[int, int]) -> tuple[dict[str, float], list[str]]:
-    """{slot: value} of values that were given one by one, and notes."""
+    """{slot: value} for a list of values, and notes."""
     values, notes = blocks.values, []
     if blocks.convention == "supermerger" and part.family == "sdxl" and size == (9, 9) and len(values) in (25, 26):
         values = _without_outer(values)
@@ -220,11 +220,11 @@ def _values(blocks: Blocks, slots: Slots, part: _Part, size: tuple[int, int]) ->
     if len(values) not in (len(first), len(first + slots.tail)):
         shorter = ""
         if part.family == "sdxl" and len(values) in (25, 26):
-            shorter = ". Only convention 'supermerger' turns the values of Stable Diffusion 1 into those of SDXL"
-        raise WhereError(f"{len(values)} block weights are given; {slots.said()}{shorter}")
+            shorter = ". Only the convention 'supermerger' converts Stable Diffusion 1 values to SDXL"
+        raise WhereError(f"got {len(values)} block weights; {slots.said()}{shorter}")
     if blocks.base is not None:
-        raise WhereError(f"base is {blocks.base:g}, but the {len(values)} values begin with {' and '.join(slots.head)}; "
-                         "leave one of them out")
+        raise WhereError(f"base is {blocks.base:g}, but the {len(values)} values already begin with "
+                         f"{' and '.join(slots.head)}; remove one of them")
     return dict(zip((*first, *slots.tail), values, strict=False)), notes
 
 
@@ -235,11 +235,11 @@ def _without_outer(values: tuple[float, ...]) -> tuple[float, ...]:
 
 
 def _preset(blocks: Blocks, slots: Slots, size: tuple[int, int]) -> tuple[dict[str, float], list[str]]:
-    """{slot: value} of a preset, and notes. Presets are made for the 25 blocks of Stable Diffusion 1."""
+    """{slot: value} of a preset, and notes. Presets are written for the 25 blocks of Stable Diffusion 1."""
     if blocks.preset not in PRESETS:
         raise WhereError(f"unknown preset {blocks.preset!r}; {did_you_mean(blocks.preset, PRESETS)}")
     if slots.model != "U-Net":
-        raise WhereError(f"preset {blocks.preset!r} is made for U-Nets; {slots.said()}. Give values, or a Gradient")
+        raise WhereError(f"preset {blocks.preset!r} is only for U-Nets; {slots.said()}. Give values, or a Gradient")
     if not slots.head:
         raise WhereError(f"preset {blocks.preset!r} has no values for {slots.body[0]} and {slots.body[-1]}, which are slots of "
                          f"convention {blocks.convention!r}; give values, or another convention")
@@ -264,15 +264,15 @@ def _preset(blocks: Blocks, slots: Slots, size: tuple[int, int]) -> tuple[dict[s
 def _lacking(component: str, lacking: Mapping[str, int], blocks: Blocks, slots: Slots) -> str:
     listed = " and ".join(f"{slot} ({count} {'key' if count == 1 else 'keys'})" for slot, count in lacking.items())
     if any(slot in ("BASE", *slots.head) for slot in lacking):
-        remedy = "give base=..." + (", or the values with " + " and ".join(slots.head) + " first" if slots.head else "")
+        remedy = "give base=..." + (", or put the values of " + " and ".join(slots.head) + " first" if slots.head else "")
     else:
         remedy = slots.said()
-    return (f"{component} needs a value for {listed} under convention {blocks.convention!r}, and none is given; {remedy}, or "
-            f"leave {component!r} out of parts")
+    return (f"{component} has no value for {listed} under convention {blocks.convention!r}; {remedy}, or remove {component!r} "
+            "from parts")
 
 
 def _group(part: _Part, name: str) -> str:
-    """What a key that stands in no block is called in a note; empty for those in blocks."""
+    """The name that notes give to a key outside all blocks; empty for a key in a block."""
     if part.component not in DENOISERS:
         return part.component
     first = name.partition(".")[0]
@@ -280,11 +280,11 @@ def _group(part: _Part, name: str) -> str:
 
 
 def _gradient(gradient: Gradient, part: _Part) -> _Found:
-    """Anchors at equal distances over the depth; between two of them alpha is linear."""
+    """Anchors at equal distances over the depth, with linear interpolation between them."""
     layers, last = layers_of(part.component, part.family, part.names, part.denoiser)
     anchors = gradient.values
     if len(anchors) < 2:
-        raise WhereError(f"a gradient of {len(anchors)} values; expected at least 2, for the first and the last layer")
+        raise WhereError(f"the gradient has {len(anchors)} values; expected at least 2, for the first and the last layer")
     mean = sum(anchors) / len(anchors)
     by_key = _Found()
     for key in part.names:

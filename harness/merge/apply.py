@@ -1,4 +1,4 @@
-"""Carries merges out on tensors in memory: one tensor by its method, or many expressions into live parameters."""
+"""Runs merges on tensors in memory: one tensor by its method, or many expressions into live parameters."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 CHUNK: Final = 2 ** 18
-"""Values merged at a time on a CPU: what is read, made and written of so many stays in the cache of one core."""
+"""Values per chunk on a CPU: inputs, intermediates and output of one chunk fit the cache of one core."""
 NATIVE_CHUNK: Final = 2 ** 22
-"""The same for 16-bit values merged as they are, where there is so little to do for each that the calls would cost more."""
+"""The same for 16-bit values that are merged without widening: they cost so little that small chunks would pay mostly for
+the calls."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Target:
-    """A live tensor and what is to stand in it: the expression, rounded to `dtype` ("F16") as a saved file would hold it."""
+    """A live tensor and the expression to write into it, rounded to `dtype` ("F16") as in a saved file."""
 
     key: str
     expression: Expression
@@ -34,11 +35,11 @@ class Target:
 
 def merge_tensor(method: MergeMethod, call: Call, tensors: Sequence[Tensor], *, dtype: torch.dtype | None = None,
                  precision: str = "auto", generator: torch.Generator | None = None) -> Tensor:
-    """The merge of one key's tensors (one shape, floating dtypes, one device), rounded once to `dtype`, else the first
-    one's dtype. `tensors` are in the order (A, B, more, C).
+    """The merge of one key's tensors, rounded once to `dtype`, by default the dtype of the first. `tensors` are in the order
+    (A, B, more, C) and have one shape, floating dtypes and one device.
 
-    Arithmetic is one format wider than what is stored: float32 for 16 and 8 bits, float64 for float32; with `precision`
-    "fp64" it is float64 always. The result is a tensor of its own.
+    Arithmetic is one format wider than the stored values: float32 for 16 and 8 bits, float64 for float32. With `precision`
+    "fp64" it is always float64. The result shares no memory with an input.
     """
     import torch
 
@@ -55,15 +56,15 @@ def merge_tensor(method: MergeMethod, call: Call, tensors: Sequence[Tensor], *, 
 
 
 def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], precision: str = "auto") -> None:
-    """Writes every target's expression into its live tensor, without making new parameters.
+    """Writes every target's expression into its live tensor. The parameters stay the same objects.
 
-    `read` gives a source's tensor on the device of the live ones, in its stored dtype and canonical shape. Raises
-    MergeError for a result that is not finite; what was written until then is to be thrown away. On a CPU the work is
-    cut into chunks for one thread per core; the bits do not depend on how.
+    `read` returns a source's tensor on the device of the live tensors, in its stored dtype and canonical shape. Raises
+    MergeError for results that are not finite; the live tensors are then unusable. On a CPU the work is cut into chunks for
+    one thread per core. The bits do not depend on the chunks.
     """
     def do(task: _Task) -> str:
         merged, live = task.made(read, precision), task.place
-        # A weighted sum lies between its inputs, and a copy is what it was: neither overflows.
+        # Neither can overflow: a weighted sum lies between its inputs, and a copy changes nothing.
         if task.quick or isinstance(task.target.expression, Source) or finite(merged):
             live.copy_(merged)
             return ""
@@ -83,10 +84,10 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
 
 
 def finite(tensor: Tensor) -> bool:
-    """Whether no value is NaN or infinite. A NaN anywhere makes both ends of the range NaN; looking at these is 20 times
-    faster than isfinite on each value.
+    """Whether no value is NaN or infinite. One NaN makes both the minimum and the maximum NaN. Testing these two is 20 times
+    faster than isfinite on every value.
 
-    float8 tensors have no range in torch; float16 holds every value of theirs.
+    torch has no aminmax for float8. float16 holds every float8 value, so such tensors are converted first.
     """
     import torch
 
@@ -98,7 +99,7 @@ def finite(tensor: Tensor) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class _Task:
-    """Some values of one target: from `start` to `stop`, or all of them where `stop` is negative."""
+    """Some values of one target: from `start` to `stop`, or all of them if `stop` is negative."""
 
     target: Target
     quick: bool
@@ -107,7 +108,7 @@ class _Task:
     stop: int
 
     def made(self, read: Callable[[Source], Tensor], precision: str) -> Tensor:
-        """The values, in the dtype they are stored in."""
+        """Returns the values in the dtype they are stored in."""
         expression = self.target.expression
         if self.stop < 0:
             return evaluate(expression, read, dtype=self.target.dtype, precision=precision)
@@ -119,7 +120,7 @@ class _Task:
 
 
 def _tasks(target: Target, precision: str) -> Iterator[_Task]:
-    """One task for what must be whole and on a GPU, else as many as fit the cache."""
+    """Yields one task on a GPU or for a tensor that must stay whole; otherwise one task per chunk."""
     live, count = target.live.detach(), target.live.numel()
     quick = native(target.expression, target.dtype, precision)
     if live.device.type != "cpu" or not live.is_contiguous() or not elementwise(target.expression):
@@ -132,7 +133,7 @@ def _tasks(target: Target, precision: str) -> Iterator[_Task]:
 
 
 def _on_all_cores(do: Callable[[_Task], str], tasks: list[_Task]) -> list[str]:
-    """What `do` said of the tasks, the largest first, on one thread per core; each takes the next task when it is free."""
+    """Runs `do` on the tasks, the largest first, on one thread per core. Returns the results that are not empty."""
     import torch
 
     waiting = iter(sorted(tasks, key=lambda task: -task.place.numel()))

@@ -1,4 +1,4 @@
-"""The slots of merge block weighted: which slot each key of a model counts to, under the conventions of the common tools."""
+"""The slots of merge block weighted: which slot each key of a model belongs to, under the conventions of the common tools."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Final
 from harness.declare.nearest import did_you_mean
 
 NONE: Final = "none"
-"""The slot of keys that a convention does not merge: they stay A's."""
+"""The slot of keys that a convention does not merge. They stay A's."""
 FULL_SIZE: Final = {"sd1": (12, 12), "sd2": (12, 12), "sdxl": (9, 9), "sdxl_refiner": (12, 12), "flux": (19, 38), "sd3": (24, 0)}
 """Blocks of the published models: input and output blocks, or double and single blocks, or joint blocks."""
 DENOISERS: Final = ("unet", "transformer")
@@ -35,12 +35,12 @@ _DIFFUSERS_STREAMS: Final = {
 
 
 class WhereError(ValueError):
-    """Alpha cannot be told for some key; the message says why and what to give instead."""
+    """Some key has no alpha. The message says why and what to give instead."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Places:
-    """The slot of what stands in no block of a U-Net, and of the VAE. Text encoders count to BASE everywhere."""
+    """The slots of a U-Net's keys outside all blocks, and of the VAE. Text encoders belong to BASE in every convention."""
 
     time_embed: str
     label_emb: str = "BASE"
@@ -50,10 +50,10 @@ class Places:
 
 @dataclass(frozen=True, kw_only=True)
 class Convention:
-    """How a tool counts: `sd` for Stable Diffusion 1 and 2 and the SDXL refiner, `xl` for SDXL, and where that is written.
+    """How a tool assigns slots: `sd` for Stable Diffusion 1 and 2 and the SDXL refiner, `xl` for SDXL, and the source.
 
-    `transformers` names the families other than U-Nets that the tool has block weights for. `own_slots` gives time_embed,
-    label_emb, out and each part of the middle block a slot of its own, and BASE none.
+    `transformers` names the families other than U-Nets that the tool has block weights for. With `own_slots`, time_embed,
+    label_emb, out and each part of the middle block have separate slots, and there is no BASE.
     """
 
     sd: Places
@@ -76,7 +76,7 @@ CONVENTIONS: Final[dict[str, Convention]] = {
     "sd-mecha": Convention(
         sd=Places(time_embed="BASE"), xl=Places(time_embed="BASE", vae="VAE"),
         source="https://github.com/ljleb/sd-mecha/blob/main/sd_mecha/extensions/builtin/model_configs/convert_sdxl_blocks.py"),
-    # For SD1 its table is indexed with -1, which is the last slot, under a comment that says "before input blocks".
+    # For SD1 its table is indexed with -1, the last slot, although the comment there says "before input blocks".
     "chattiori": Convention(
         sd=Places(time_embed=_LAST, vae=NONE), xl=Places(time_embed=NONE, label_emb=NONE, vae=NONE),
         source="https://github.com/Faildes/Chattiori-Model-Merger/blob/main/merge.py"),
@@ -84,14 +84,14 @@ CONVENTIONS: Final[dict[str, Convention]] = {
         sd=_OWN, xl=_OWN, transformers=("flux", "sd3"), own_slots=True,
         source="https://github.com/comfyanonymous/ComfyUI/blob/master/comfy_extras/nodes_model_merging_model_specific.py"),
 }
-"""Where tools differ. The values are the share of B under all of them; note that ComfyUI's own sliders are the share of
-its model 1, so that a slider at 0.8 is 0.2 here."""
+"""The conventions by name. In all of them a value is the share of B. ComfyUI's own sliders give the share of its model 1, so
+a slider at 0.8 is 0.2 here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """The slots of one model in the order of the values: `head` (BASE, or CLIP and T5) may be left out of the values and
-    given as `base`, `tail` (the VAE) may be left out where the VAE is not merged."""
+    """The slots of one model in the order of the values. The values may omit `head` (BASE, or CLIP and T5), which `base` then
+    gives, and `tail` (the VAE) if the VAE is not merged."""
 
     model: str
     head: tuple[str, ...] = ()
@@ -107,14 +107,14 @@ class Slots:
 
 
 def find_convention(name: str) -> Convention:
-    """The convention of that name; WhereError names the nearest for another word."""
+    """The convention of that name. Raises WhereError, with the nearest name, if there is no such convention."""
     if name not in CONVENTIONS:
         raise WhereError(f"unknown convention {name!r}; {did_you_mean(name, CONVENTIONS)}")
     return CONVENTIONS[name]
 
 
 def single_file_name(family: str, name: str) -> str:
-    """A name of a Flux or SD3 transformer with its leading part as in single files, if it is spelled as in diffusers."""
+    """The name with its first part as in single files, if it is the diffusers name of a Flux or SD3 key; else unchanged."""
     for theirs, ours in _DIFFUSERS_STREAMS.get(family, {}).items():
         if name.startswith(theirs):
             return ours + name[len(theirs):]
@@ -122,9 +122,9 @@ def single_file_name(family: str, name: str) -> str:
 
 
 def counts(names: Iterable[str], family: str) -> tuple[int, int]:
-    """How many input and output blocks (or double and single, or joint blocks) a U-Net or transformer has, by its own keys.
+    """How many input and output blocks a U-Net has (or double and single, or joint blocks a transformer), by its own keys.
 
-    WhereError when it has none, since then the names are not in the single-file spelling.
+    Raises WhereError if there are no blocks: then these are not single-file names.
     """
     kinds = {"flux": ("double", "single"), "sd3": ("joint", "")}.get(family, ("input_blocks", "output_blocks"))
     pattern = _STREAM_BLOCK if family in ("flux", "sd3") else _UNET_BLOCK
@@ -137,13 +137,13 @@ def counts(names: Iterable[str], family: str) -> tuple[int, int]:
 
 
 def unet_blocks(inputs: int, outputs: int) -> tuple[str, ...]:
-    """IN00 and on, M00, OUT00 and on."""
+    """The slots IN00, ..., M00, OUT00, ... of so many input and output blocks."""
     return (*(f"IN{n:02d}" for n in range(inputs)), "M00", *(f"OUT{n:02d}" for n in range(outputs)))
 
 
 def slots_of(convention: str, family: str, names: Iterable[str], size: tuple[int, int]) -> Slots:
-    """The slots of a model with `size` blocks. `names` are those of its U-Net or transformer, if they are known: they say
-    which of the slots beside the blocks it has. WhereError when the convention has no block weights for the family."""
+    """The slots of a model with `size` blocks. `names` are the names in its U-Net or transformer, if they are known: they
+    decide which slots it has besides the blocks. Raises WhereError if the convention has no block weights for the family."""
     rules = find_convention(convention)
     here = {name.partition(".")[0] for name in names}
     if family in ("flux", "sd3"):
@@ -169,7 +169,7 @@ def slots_of(convention: str, family: str, names: Iterable[str], size: tuple[int
 
 
 def slot_of(convention: str, family: str, component: str, name: str, size: tuple[int, int]) -> str:
-    """The slot that a key counts to, by its component and single-file name."""
+    """The slot of a key, by its component and single-file name."""
     rules = find_convention(convention)
     if component not in DENOISERS:
         return _beside_slot(rules, family, component)
@@ -202,7 +202,7 @@ def _places(rules: Convention, family: str) -> Places:
 
 
 def _stream_slot(rules: Convention, family: str, name: str) -> str:
-    """The slot of a key of a Flux or SD3 transformer. What no slider of the tool reaches is not merged."""
+    """The slot of a key of a Flux or SD3 transformer. Keys that no slider of the tool controls are not merged."""
     if match := _STREAM_BLOCK.match(name):
         return f"{match[1][0].upper()}{int(match[2]):02d}"
     first = name.partition(".")[0]

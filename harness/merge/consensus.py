@@ -1,4 +1,4 @@
-"""Merges to a centre of several models: model stock between them and their base, and the geometric median."""
+"""Merges to a centre of several models: model stock, which lies between them and their base, and the geometric median."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def model_stock(models: Sequence[Tensor], base: Tensor, alpha: float) -> Tensor:
     """W0 + alpha * t * (mean(W_i) - W0) with t = N * cos / (1 + (N - 1) * cos), cos being the mean cosine of the N models'
     differences from the base W0 over the whole tensor, each pair counted once. At alpha 1 it is the paper's
-    t * mean(W_i) + (1 - t) * W0, alpha scales the way from the base: differences at right angles give the base, equal ones
-    the mean.
+    t * mean(W_i) + (1 - t) * W0. alpha scales the distance from the base: orthogonal differences give the base, equal
+    differences the mean.
 
-    A mean cosine below 0 counts as 0, for t has a pole there; a difference of zeros has cosine 0 with any other. Floating
-    tensors of one shape and dtype, at least two beside the base; at alpha 0 the base is returned.
+    A mean cosine below 0 counts as 0, because t has a pole there. A zero difference has cosine 0 with any other. Takes
+    floating tensors of one shape and dtype, at least two besides the base. At alpha 0 the base is returned.
     Jang et al. 2024: https://arxiv.org/abs/2403.19522
     """
     if alpha == 0:
@@ -41,13 +41,13 @@ def model_stock(models: Sequence[Tensor], base: Tensor, alpha: float) -> Tensor:
 
 
 def geometric_median(models: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The tensor x with the least sum(w_i * |x - W_i|), each tensor being one vector of all values: unlike the average, one
-    model that is far off moves it little. It has no alpha.
+    """The tensor x with the least sum(w_i * |x - W_i|), each tensor taken as one vector of all values. Unlike the average, it
+    is robust against one outlying model. It has no alpha.
 
-    x is an average of the models, so Weiszfeld's iteration is done on its n shares, with the squared distances of the
-    models in float64, until no share changes by more than 1e-12. Whether a model is itself the median is decided
-    beforehand, exactly (Vardi and Zhang): then it is returned as it is, the first of several.
-    Floating tensors of one shape and dtype. Raises ValueError for wrong weights.
+    x is an average of the models, so Weiszfeld's iteration runs on its n shares, with the squared distances of the models in
+    float64, until no share changes by more than 1e-12. Whether a model is itself the median is tested exactly beforehand
+    (Vardi and Zhang); the first such model is then returned unchanged.
+    Takes floating tensors of one shape and dtype. Raises ValueError for wrong weights.
     Vardi and Zhang 2000, https://doi.org/10.1073/pnas.97.4.1423; sd-mecha: https://github.com/ljleb/sd-mecha
     """
     import numpy as np
@@ -74,7 +74,7 @@ def _is_median(k: int, squares: np.ndarray, weight: np.ndarray) -> bool:
 
 
 def _weiszfeld(squares: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Shares of the models in their geometric median, which is none of them."""
+    """Shares of the models in their geometric median, when no model is the median itself."""
     import numpy as np
 
     share = weight.copy()

@@ -1,4 +1,4 @@
-"""How deep in its model each key stands: the order of the layers of U-Nets, text encoders, VAEs and transformers."""
+"""The depth of each key in its model: the order of the layers of U-Nets, text encoders, VAEs and transformers."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ _FIRST_STREAM: Final = ("img_in", "txt_in", "x_embedder", "context_embedder")
 
 def layers_of(component: str, family: str, names: Mapping[str, str], whole: Sequence[str]
               ) -> tuple[dict[str, tuple[str, int]], int]:
-    """{key: (name of its layer, its index from the first)} and the index of the last layer. `names` is {key: single-file
-    name}; `whole` are all such names of the U-Net or transformer, of which `names` may lack some."""
+    """Returns {key: (name of its layer, index of the layer)} and the index of the last layer. `names` is {key: single-file
+    name}. `whole` holds all such names of the U-Net or transformer; `names` may hold only some of them."""
     if component == "vae":
         return _vae_layers(names)
     if component not in DENOISERS:
@@ -26,15 +26,15 @@ def layers_of(component: str, family: str, names: Mapping[str, str], whole: Sequ
         return _stream_layers(family, names, counts(whole, family))
     size = counts(whole, family)
     order = {slot: index for index, slot in enumerate(unet_blocks(*size))}
-    # The convention only says where out. stands: after the last block, as the first convolution is the first block.
+    # The convention only decides where out. belongs: after the last block, just as the first convolution is the first block.
     slots = {key: slot_of("supermerger", family, component, name, size) for key, name in names.items()
              if name.partition(".")[0] not in ("time_embed", "label_emb")}
     return {key: (slot, order[slot]) for key, slot in slots.items() if slot in order}, len(order) - 1
 
 
 def _vae_layers(names: Mapping[str, str]) -> tuple[dict[str, tuple[str, int]], int]:
-    """The encoder's blocks, its middle, the decoder's middle, and its blocks. What stands before or after the blocks of a
-    half counts to the nearest of them, so that every key has a layer."""
+    """The encoder's blocks, its middle, the decoder's middle, and its blocks. A key before or after the blocks of its half
+    belongs to the nearest block, so every key has a layer."""
     matches = [m for m in map(_VAE_BLOCK.match, names) if m]
     downs, ups = (1 + max((int(m[3]) for m in matches if m[1] == half), default=-1) for half in ("encoder", "decoder"))
     order = (*(f"down {n}" for n in range(downs)), "encoder mid", "decoder mid", *(f"up {n}" for n in range(ups)))
@@ -55,8 +55,8 @@ def _vae_layers(names: Mapping[str, str]) -> tuple[dict[str, tuple[str, int]], i
 
 
 def _stream_layers(family: str, names: Mapping[str, str], size: tuple[int, int]) -> tuple[dict[str, tuple[str, int]], int]:
-    """Double and then single blocks, or joint blocks. The embedding of image and text counts to the first, the last layer
-    to the last; embeddings of time, guidance and place are in no layer."""
+    """Double and then single blocks, or joint blocks. The embeddings of image and text belong to the first block, the final
+    layer to the last. Embeddings of time, guidance and position are in no layer."""
     first, second = size
     layers = {}
     for key, name in names.items():

@@ -1,5 +1,5 @@
-"""Merges that give A a difference between models after changing it: scaled by distance, without the part A already has, or
-weighed by likeness."""
+"""Merges that add a modified difference of two models to A: scaled by distance, without the part A already has, or weighted
+by similarity."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TRAIN_SCALE = 1.8
-"""SuperMerger's factor, by which alpha 1 is about the effect of a training."""
+"""SuperMerger's factor. With it, alpha 1 has about the effect of the training."""
 
 
 def train_difference(a: Tensor, b: Tensor, c: Tensor, alpha: float) -> Tensor:
     """A + 1.8 * alpha * (B - C) * |B - A| / (|B - A| + |B - C|), elementwise; 0 / 0 counts as 0. alpha scales what is
-    added. Floating tensors of one shape and dtype; at alpha 0 A is returned.
+    added. Takes floating tensors of one shape and dtype; at alpha 0 A is returned.
 
-    What B learnt from C is added less where A is near B already. SuperMerger's trainDifference:
+    Where A is already near B, less of what B learnt is added. SuperMerger's trainDifference:
     https://github.com/hako-mikan/sd-webui-supermerger
     """
     if alpha == 0:
@@ -33,8 +33,8 @@ def train_difference(a: Tensor, b: Tensor, c: Tensor, alpha: float) -> Tensor:
 
 def similarity_add(a: Tensor, b: Tensor, c: Tensor, alpha: float, beta: float) -> Tensor:
     """lerp(A + alpha * (B - C), lerp(A, B, alpha / 2), beta * (s + 1) / 2) with s = A * B / max(|A|, |B|)**2, elementwise.
-    alpha scales the added difference, beta says how far values that are alike (s is 1 for equal ones, -1 for opposite
-    ones) are averaged instead. Two zeros are alike. Floating tensors of one shape and dtype; at alpha 0 A is returned.
+    alpha scales the added difference. beta sets how far similar values are averaged instead (s is 1 for equal values, -1
+    for opposite ones). Two zeros count as equal. Takes floating tensors of one shape and dtype; at alpha 0 A is returned.
 
     sd-meh: https://github.com/s1dlx/meh. s is evaluated as (A / max) * (B / max), whose squares cannot underflow.
     """
@@ -49,10 +49,10 @@ def similarity_add(a: Tensor, b: Tensor, c: Tensor, alpha: float, beta: float) -
 
 
 def perpendicular(a: Tensor, b: Tensor, c: Tensor, alpha: float) -> Tensor:
-    """A + alpha * (dB - k * dA) with dA = A - C, dB = B - C and k = <dA, dB> / <dA, dA> over the whole tensor: of what B
-    learnt, only the part that is at right angles to what A learnt. alpha scales it. Where A equals C, all of dB is added.
+    """A + alpha * (dB - k * dA) with dA = A - C, dB = B - C and k = <dA, dB> / <dA, dA> over the whole tensor: only the part
+    of what B learnt that is orthogonal to what A learnt. alpha scales it. Where A equals C, all of dB is added.
 
-    Floating tensors of one shape and dtype; at alpha 0 A is returned. sd-mecha: https://github.com/ljleb/sd-mecha
+    Takes floating tensors of one shape and dtype; at alpha 0 A is returned. sd-mecha: https://github.com/ljleb/sd-mecha
     """
     if alpha == 0:
         return a

@@ -1,5 +1,5 @@
-"""What one tensor of a recipe is made of, as a tree, and its evaluation with one rounding at the end.
-Planning a recipe builds the trees; the live pipeline and the written file evaluate the same ones, so they agree.
+"""Expression trees: how one tensor of a recipe is computed from stored tensors, and the evaluation with a single rounding.
+The live pipeline and the written file evaluate the same trees, so they agree.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ SMALL: Final = frozenset({"F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
 @dataclass(frozen=True, kw_only=True)
 class Source:
-    """A tensor of a model file: `model` is the name the recipe gives the file, `dtype` what it is read as ("F16")."""
+    """A tensor of a model file. `model` is the file's name in the recipe; `dtype` is the dtype it is read as ("F16")."""
 
     model: str
     component: str
@@ -32,9 +32,9 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
-    """A merge of tensors, in the order (A, B, more, C). `name` is that of the method. `channels` is set where A is wider
-    than the others: only its first so many input channels are merged, the rest stay A's. `seed` is that of a random
-    method, `component` and `key` make each key's draws its own. Merges of one `group` are surveyed together."""
+    """A merge of tensors, in the order (A, B, more, C). `name` names the method. `channels` is set if A is wider than the
+    others: only that many of its first input channels are merged, and the rest stay A's. Random draws depend on `seed`,
+    `component` and `key`. Merges of one `group` are surveyed together."""
 
     name: str
     method: MergeMethod
@@ -49,8 +49,8 @@ class Merged:
 
 @dataclass(frozen=True, kw_only=True)
 class Altered:
-    """A tensor changed by something that is no merge, such as an adapter. `said` tells what, and tells two alterations
-    apart; `alter` takes the widened tensor and gives a new one."""
+    """A tensor changed by something other than a merge, such as an adapter. `said` describes and identifies the change.
+    `alter` takes the widened tensor and returns a new one."""
 
     input: Expression
     said: tuple[str | float, ...]
@@ -58,7 +58,7 @@ class Altered:
 
     @property
     def inputs(self) -> tuple[Expression, ...]:
-        """What it is made of, as in Merged."""
+        """The expressions this one is computed from, as in Merged."""
         return (self.input,)
 
 
@@ -66,7 +66,7 @@ Expression: TypeAlias = Source | Merged | Altered
 
 
 def sources(expression: Expression) -> Iterator[Source]:
-    """Every tensor that the expression reads, left to right, repetitions included."""
+    """Yields every tensor that the expression reads, left to right, with repetitions."""
     if isinstance(expression, Source):
         yield expression
     else:
@@ -75,7 +75,7 @@ def sources(expression: Expression) -> Iterator[Source]:
 
 
 def merges(expression: Expression) -> Iterator[Merged]:
-    """Every merge within the expression, the outermost first."""
+    """Yields every merge within the expression, the outermost first."""
     if isinstance(expression, Merged):
         yield expression
     if not isinstance(expression, Source):
@@ -84,13 +84,13 @@ def merges(expression: Expression) -> Iterator[Merged]:
 
 
 def altered(expression: Expression) -> bool:
-    """Whether anything but merges happens within the expression."""
+    """Whether the expression contains anything other than merges and sources."""
     return isinstance(expression, Altered) or (isinstance(expression, Merged) and any(map(altered, expression.inputs)))
 
 
 def simplified(merged: Merged) -> Expression:
-    """The input that a merge equals bit for bit at the ends of alpha, else the merge: that model is then not even read
-    where nothing of it is needed."""
+    """Returns the input that the merge equals bit for bit at its alpha, if there is one, else the merge. Models that do not
+    contribute are then not read."""
     ends = {0.0: merged.method.at_zero, 1.0: merged.method.at_one}
     place = {"a": 0, "b": 1, "c": len(merged.inputs) - 1}.get(ends.get(merged.call.alpha, ""), -1)
     if place < 0 or merged.method.alpha_range is None or (merged.channels and place != 0):
@@ -99,24 +99,24 @@ def simplified(merged: Merged) -> Expression:
 
 
 def elementwise(expression: Expression) -> bool:
-    """Whether each value of the result depends on the values in its own place alone."""
+    """Whether each value of the result depends only on the input values at the same position."""
     return not altered(expression) and all(
         merged.method.elementwise and not merged.channels and not merged.group for merged in merges(expression))
 
 
 def native(expression: Expression, dtype: str, precision: str) -> bool:
-    """Whether the merge may be called on 16-bit tensors as they are: torch widens and rounds once by itself."""
+    """Whether the merge may be called on 16-bit tensors without widening: torch itself widens them and rounds once."""
     return (isinstance(expression, Merged) and expression.method.widens and precision == "auto" and not expression.channels
             and dtype in ("F16", "BF16")
             and all(isinstance(part, Source) and part.dtype == dtype for part in expression.inputs))
 
 
 def evaluate(expression: Expression, read: Callable[[Source], Tensor], *, dtype: str, precision: str = "auto") -> Tensor:
-    """The tensor of the expression, rounded once to `dtype` ("F16"). `read` gives the tensor of a source.
+    """The tensor of the expression, rounded once to `dtype` ("F16"). `read` returns the tensor of a source.
 
-    Arithmetic is in float32 where all sources and the result are stored in 16 or 8 bits, or sources are and an adapter changes
-    them; else in float64. With `precision` "fp64" it is float64 always. Inner merges are not rounded. The result may be a
-    tensor that `read` gave: do not change it.
+    Arithmetic is in float32 if all sources are stored in 16 or 8 bits and the result is too, or an adapter changes them;
+    else in float64. With `precision` "fp64" it is always float64. Inner merges are not rounded. The result may be a tensor
+    that `read` returned: do not change it in place.
     """
     import torch
 
@@ -126,7 +126,7 @@ def evaluate(expression: Expression, read: Callable[[Source], Tensor], *, dtype:
     with torch.no_grad():
         if isinstance(expression, Merged) and native(expression, dtype, precision):
             return expression.method.merge([read(s) for s in sources(expression)], expression.call)
-        # An adapter's numbers are of a training run in float32 at best: what it changes of small weights need not be finer.
+        # Adapters are trained in float32 at best, so changes to 16-bit weights need no finer arithmetic.
         small = precision == "auto" and (dtype in SMALL or altered(expression)) and all(
             source.dtype in SMALL for source in sources(expression))
         return _value(expression, read, torch.float32 if small else torch.float64).to(target)
@@ -149,14 +149,14 @@ def _value(expression: Expression, read: Callable[[Source], Tensor], wide: torch
 
 
 def torch_cat(first: Tensor, rest: Tensor) -> Tensor:
-    """Input channels put together again: (out, n, ...) and (out, m, ...) give (out, n + m, ...)."""
+    """Concatenates input channels: (out, n, ...) and (out, m, ...) give (out, n + m, ...)."""
     import torch
 
     return torch.cat([first, rest], dim=1)
 
 
 def torch_dtype(word: str) -> torch.dtype:
-    """torch's dtype for a dtype in the words of safetensors ("F16"); KeyError for others."""
+    """The torch dtype of a safetensors dtype name ("F16"). Raises KeyError for other names."""
     import torch
 
     return getattr(torch, _NAMES[word])  # type: ignore[no-any-return]  # the names are those of dtypes

@@ -1,4 +1,4 @@
-"""Merges by frequency: the slow changes along a tensor from A, the quick ones from B."""
+"""Merges by frequency: low frequencies along a tensor from A, high frequencies from B."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ if TYPE_CHECKING:
 
 def crossover(a: Tensor, b: Tensor, alpha: float, tilt: float) -> Tensor:
     """inverse((1 - w) * fft(A) + w * fft(B)) over both axes of the matrix (out, everything else), or the one axis of a
-    bias: low frequencies from A, high ones from B. alpha is the share of all frequencies that B gives: w is 1 above the
-    place 1 - alpha and 0 below it. `tilt` softens that step: 0 is a hard cut, 0.5 a ramp of 45 degrees, and at 1 w is
+    bias: low frequencies from A, high ones from B. alpha is the share of frequencies taken from B: w is 1 above the
+    position 1 - alpha and 0 below it. `tilt` softens that step: 0 is a hard cut, 0.5 a ramp of 45 degrees, and at 1 w is
     alpha everywhere, a weighted sum.
 
-    A frequency's place is max(f_1, f_2)**2 (f of one axis), f_i from 0 to 1 for the highest of axis i: so places are
-    spread evenly from 0 to 1. Evaluated in float64 as A + inverse(w * fft(B - A)), which leaves equal models as they are.
-    Floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned.
+    A frequency's position is max(f_1, f_2)**2 (f on a single axis), with f_i from 0 to 1 for the highest frequency of axis i,
+    so positions are spread evenly from 0 to 1. Evaluated in float64 as A + inverse(w * fft(B - A)): equal models stay equal.
+    Takes floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned.
     After sd-mecha's crossover, https://github.com/ljleb/sd-mecha; the measure of frequency is this project's own.
     """
     import torch
@@ -35,10 +35,10 @@ def crossover(a: Tensor, b: Tensor, alpha: float, tilt: float) -> Tensor:
 
 
 def distribution_crossover(a: Tensor, b: Tensor, c: Tensor, alpha: float, tilt: float) -> Tensor:
-    """As `crossover`, along a single axis: all values of A and of B in the order in which C's values rise (equal ones in
-    storage order), then low frequencies from A and high ones from B, then back in place. Frequency place: f from 0 to 1.
+    """Like `crossover`, along a single axis: the values of A and B are sorted by the values of C (ties in storage order), low
+    frequencies are taken from A and high ones from B, and the order is restored. A frequency's position is f from 0 to 1.
 
-    Floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned. sd-meh: https://github.com/s1dlx/meh
+    Takes floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned. sd-meh: https://github.com/s1dlx/meh
     """
     import torch
 
@@ -54,12 +54,12 @@ def distribution_crossover(a: Tensor, b: Tensor, c: Tensor, alpha: float, tilt: 
 
 
 def _taken_from(a: Tensor, change: Tensor, lost: Tensor) -> Tensor:
-    """A - change in float64, rounded to A's dtype; A itself where the models do not differ at all."""
+    """A - change in float64, rounded to A's dtype; A itself if the models do not differ."""
     return subtract(a.double(), change.reshape(a.shape), 1.0).to(a.dtype) if bool(lost.any()) else a
 
 
 def _places(values: Tensor) -> Tensor:
-    """Place of each frequency of rfft2(values), from 0 for the mean to 1, as a float64 tensor of its shape."""
+    """Position of each frequency of rfft2(values), from 0 for the mean to 1, as a float64 tensor of the same shape."""
     import torch
 
     rows, columns = values.shape
@@ -70,7 +70,7 @@ def _places(values: Tensor) -> Tensor:
 
 
 def _share_of_b(places: Tensor, alpha: float, tilt: float) -> Tensor:
-    """w at each place: clip((place - middle) / width + 1/2, 0, 1), of which the mean over places from 0 to 1 is alpha."""
+    """w at each position: clip((position - middle) / width + 1/2, 0, 1). Its mean over positions from 0 to 1 is alpha."""
     if tilt == 0:
         return (places >= 1 - alpha).to(places.dtype)
     if tilt == 1:
@@ -80,7 +80,7 @@ def _share_of_b(places: Tensor, alpha: float, tilt: float) -> Tensor:
 
 
 def _middle(alpha: float, width: float) -> float:
-    """Where the ramp passes 1/2, by halving an interval that holds it: the mean falls as the ramp moves up."""
+    """Where the ramp crosses 1/2, by bisection: the mean falls as the ramp moves up."""
     def area(y: float) -> float:
         return 0.5 * y * y if 0 <= y <= 1 else max(0.0, y - 0.5)
 

@@ -1,4 +1,4 @@
-"""Merges by powers of the weights or of their differences: means of magnitudes on a logarithmic scale."""
+"""Geometric means of the weights, or of their differences: magnitudes are averaged on a logarithmic scale."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 _LANES: Final = 64
-"""Values; a multiple of what any CPU computes at a time."""
+"""Number of values: a multiple of the vector width of any CPU."""
 _ONE_THREAD: Final = 2 ** 14
-"""Values that torch does not share out among threads."""
+"""Number of values up to which torch uses a single thread."""
 
 
 def geometric(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     """Re(A**(1 - alpha) * B**alpha) with the principal complex powers, elementwise. alpha is B's share of the exponent.
-    Floating tensors of one shape and dtype; at 0 and 1 A and B are returned, and equal values stay bit for bit.
+    Takes floating tensors of one shape and dtype; at 0 and 1 A and B are returned, and equal values stay the same bits.
 
-    The magnitude is |A|**(1 - alpha) * |B|**alpha. Of two values with one sign the result has it; where A alone is
-    negative it is multiplied by cos(pi * (1 - alpha)), where B alone by cos(pi * alpha). sd-mecha's geometric_sum:
+    The magnitude is |A|**(1 - alpha) * |B|**alpha. The result of two values with the same sign has that sign. If only A is
+    negative it is multiplied by cos(pi * (1 - alpha)), if only B is by cos(pi * alpha). sd-mecha's geometric_sum:
     https://github.com/ljleb/sd-mecha
     """
     import torch
@@ -29,7 +29,7 @@ def geometric(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     if alpha in (0, 1):
         return b if alpha else a
     size = _power(a.abs(), 1 - alpha).mul_(_power(b.abs(), alpha))
-    # cos(pi * x) as sin(pi * (1/2 - x)), which is exactly 0 at x = 1/2.
+    # sin(pi * (1/2 - x)) instead of cos(pi * x): it is exactly 0 at x = 1/2.
     cosine = math.sin(math.pi * (0.5 - alpha))
     below_a, below_b = a < 0, b < 0
     factor = torch.ones_like(a).masked_fill_(below_a & below_b, -1)
@@ -39,12 +39,13 @@ def geometric(a: Tensor, b: Tensor, alpha: float) -> Tensor:
 
 def multiply_difference(a: Tensor, b: Tensor, c: Tensor, alpha: float, beta: float) -> Tensor:
     """C + sgn((1 - beta) * A + beta * B - C) * |A - C|**(1 - alpha) * |B - C|**alpha, elementwise. alpha is B's share of
-    the magnitude of the difference to C, beta B's share in the vote on its sign. Floating tensors of one shape and dtype.
+    the magnitude of the difference from C, beta is B's share in the vote on its sign. Takes floating tensors of one shape and
+    dtype.
 
-    So at alpha 0 and beta 0 it is A, at alpha 1 and beta 1 B, up to rounding. Where the vote is a tie it is C.
+    Up to rounding the result is A at alpha 0 and beta 0, and B at alpha 1 and beta 1. It is C where the vote is a tie.
     sd-meh: https://github.com/s1dlx/meh
     """
-    # The vote is held on the differences, which are nearly exact.
+    # The differences vote, because they are nearly exact.
     lost_a, lost_b = c.sub(a), c.sub(b)
     vote = weighted_sum(lost_a, lost_b, beta)
     size_a, size_b = lost_a.abs(), lost_b.abs()
@@ -53,10 +54,10 @@ def multiply_difference(a: Tensor, b: Tensor, c: Tensor, alpha: float, beta: flo
 
 
 def _power(size: Tensor, exponent: float) -> Tensor:
-    """size ** exponent, with the same bits for the same value wherever it stands in the tensor.
+    """size ** exponent. Equal values give equal bits at every position of the tensor.
 
-    On a CPU torch takes another formula for the last values of a tensor, or of a thread's share of it, that fill no vector
-    register: a tensor merged in pieces would differ in its last bits from one merged whole. So no piece has such values.
+    On a CPU torch uses a different formula for the last values of a tensor, or of one thread's part of it, that do not fill a
+    vector register. A tensor merged in pieces would then differ in its last bits from one merged whole. Padding avoids this.
     """
     if size.device.type != "cpu":
         return size.pow(exponent)

@@ -1,4 +1,4 @@
-"""Inner products and distances in float64, and the matrix that a weight is seen as."""
+"""Inner products and distances in float64, and the view of a weight as a matrix."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PIECE = 2 ** 20
-"""Values widened to float64 at a time: large weights cost no copy of their own."""
+"""Values widened to float64 at a time, so that no large weight is copied as a whole."""
 
 
 def inner(a: Tensor, b: Tensor) -> float:
     """sum(A * B) over all values, in float64, for tensors of one shape and any floating dtype.
 
-    Squares of bfloat16 values can leave float32's range, and a sum in float32 is off by 1e-6 for large tensors.
+    float32 would not do: squares of bfloat16 values can overflow it, and sums over large tensors have errors of 1e-6.
     """
     return sum((float(x.double().dot(y.double())) for x, y in pairs(a.reshape(-1), b.reshape(-1))), start=0.0)
 
@@ -39,13 +39,13 @@ def row_inner(a: Tensor, b: Tensor) -> Tensor:
 
 
 def pairs(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Two tensors of one shape, some rows (or values, of 1-D tensors) at a time: about PIECE values."""
+    """Yields the same rows of two tensors of one shape (values, of 1-D tensors), about PIECE values at a time."""
     step = max(1, PIECE // max(1, a[:1].numel()))
     for start in range(0, a.shape[0], step):
         yield a[start:start + step], b[start:start + step]
 
 
 def matrix(tensor: Tensor) -> Tensor:
-    """The tensor as (outputs, everything else): a convolution's (out, in, h, w) as (out, in * h * w). A bias or norm of
-    n values is one row (1, n), a single value (1, 1)."""
+    """The tensor as (outputs, everything else): a convolution's (out, in, h, w) as (out, in * h * w), a bias or norm of n
+    values as one row (1, n), and a single value as (1, 1)."""
     return tensor.reshape(1, -1) if tensor.ndim < 2 else tensor.reshape(tensor.shape[0], -1)

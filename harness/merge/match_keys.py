@@ -1,4 +1,4 @@
-"""Decides, before any weight is read, what a merge does with each key of a component and what stands in its way."""
+"""Decides, before any weight is read, what a merge does with each key of a component, and lists what prevents it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from harness.merge.expression import SMALL
 
 MISSING_POLICIES: Final = ("error", "keep_a")
 _WIDE_INPUTS: Final = "conv_in.weight"
-"""The one weight whose input channels differ between kinds of a family: inpainting models take 9 instead of 4."""
+"""The one weight whose input channels differ within a family: inpainting models take 9 instead of 4."""
 
 
 class TensorLike(Protocol):
-    """What a plan must know of a tensor: its dtype in the words of safetensors ("F16", "I64") and its shape."""
+    """What a plan needs to know about a tensor: its safetensors dtype ("F16", "I64") and its shape."""
 
     @property
     def dtype(self) -> str: ...
@@ -26,12 +26,12 @@ class TensorLike(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class MergePlan:
-    """The keys of one component by what happens to them; each key of each input is in exactly one tuple.
+    """The keys of one component by what happens to them. Each key of each input is in exactly one tuple.
 
-    `integers` are integer and boolean buffers, taken from A since an average of indices has no meaning. `kept` are
-    keys that another model lacks and that `missing="keep_a"` copies from A, `left_out` those that it leaves out since A
-    has no place for them. `missing_in_b` holds what any of the others lacks. `narrowed` are merged in their first input
-    channels only, as many as the mapping says, since A takes more channels than the others.
+    `integers` are integer and boolean buffers; they are taken from A, because an average of indices has no meaning. `kept`
+    are keys that another model lacks; `missing="keep_a"` copies them from A. `left_out` are keys that A lacks;
+    `missing="keep_a"` drops them. `missing_in_b` holds the keys that any model other than A lacks. `narrowed` maps keys to
+    the number of input channels that are merged, since A has more of them than the other models.
     """
 
     component: str
@@ -43,22 +43,22 @@ class MergePlan:
     missing_in_b: tuple[str, ...] = ()
     shape_mismatched: tuple[str, ...] = ()
     kind_mismatched: tuple[str, ...] = ()
-    """Integers in one model and floating point in another: neither a merge nor a copy of these means anything."""
+    """Integers in one model, floating point in another: neither merging nor copying them makes sense."""
     narrowed: Mapping[str, int] = field(default_factory=dict)
     shapes: Mapping[str, str] = field(default_factory=dict)
-    """Said of a mismatched key: "[320, 9, 3, 3] in A, [320, 4, 3, 3] in B", or its dtypes."""
+    """What differs, by mismatched key: "[320, 9, 3, 3] in A, [320, 4, 3, 3] in B", or the dtypes."""
     lacking: Mapping[str, str] = field(default_factory=dict)
-    """Which models lack a key: "B and C"."""
+    """The models that lack a key, by key: "B and C"."""
     casts: Mapping[str, int] = field(default_factory=dict)
-    """How many merged keys differ in dtype, by how: {"stored as F16, the dtype of A; B has F32": 686}."""
+    """The number of merged keys by difference in dtype: {"stored as F16, the dtype of A; B has F32": 686}."""
 
     @property
     def copied(self) -> tuple[str, ...]:
-        """All keys that are taken from A as they are."""
+        """All keys that are copied unchanged from A."""
         return tuple(sorted((*self.integers, *self.kept)))
 
     def coverage_keys(self) -> dict[str, tuple[str, ...]]:
-        """Status to keys, in the words of records.Coverage; a status without keys is left out."""
+        """{status: keys}, with the statuses of records.Coverage; a status without keys is omitted."""
         whole = tuple(key for key in self.merged if key not in self.narrowed)
         statuses = {"merged": whole, "merged_in_part": tuple(self.narrowed), "copied": self.copied, "left_out": self.left_out,
                     "missing_in_a": self.missing_in_a, "missing_in_b": self.missing_in_b,
@@ -66,7 +66,7 @@ class MergePlan:
         return {status: keys for status, keys in statuses.items() if keys}
 
     def notes(self) -> tuple[str, ...]:
-        """What a reader of the coverage should know: keys kept or left out, channels kept, and dtypes cast."""
+        """Notes for the coverage: keys kept or left out, channels kept, and dtypes cast."""
         where = self.component
         kept = f"{where}: kept from A, as others lack them: {_listed(self.kept)}"
         left = f"{where}: left out, as A has no place for them: {_listed(self.left_out)}"
@@ -77,22 +77,22 @@ class MergePlan:
         return (*([kept] if self.kept else []), *([left] if self.left_out else []), *narrow, *casts)
 
     def problems(self) -> list[str]:
-        """One sentence for each key that stands in the way of the merge; empty when it can go on."""
+        """One sentence for each key that prevents the merge; empty if there is none."""
         where = self.component
         return [
-            *(f"{where}: {key!r} is missing in A; it would be lost. Merge models of one family and layout, or say "
+            *(f"{where}: {key!r} is missing in A and would be lost. Merge models of one family and layout, or set "
               "missing=\"keep_a\" to leave it out." for key in self.missing_in_a),
-            *(f"{where}: {key!r} is missing in {self.lacking[key]}. Give models with the same keys, or say "
+            *(f"{where}: {key!r} is missing in {self.lacking[key]}. Give models with the same keys, or set "
               "missing=\"keep_a\" to keep A's." for key in self.missing_in_b),
             *(f"{where}: {key!r} has different shapes ({self.shapes[key]}). Merge models of one family and kind"
               f"{'; an inpainting model must be A' if key == _WIDE_INPUTS else ''}." for key in self.shape_mismatched),
             *(f"{where}: {key!r} holds integers in one model and floating point in another ({self.shapes[key]}). Merge "
-              "models stored alike; quantized files cannot be merged." for key in self.kind_mismatched),
+              "models that are stored in the same way; quantized files cannot be merged." for key in self.kind_mismatched),
         ]
 
 
 def model_names(count: int, base: bool) -> tuple[str, ...]:
-    """What messages call the models in the order that methods take them: A, B, then D, E ..., and C last where there is
+    """The names of the models in messages, in the order that methods take them: A, B, then D, E ..., and C last if there is
     a third model or base."""
     others = count - 2 - base
     return ("A", "B", *(chr(ord("D") + n) for n in range(others)), *(["C"] if base else []))
@@ -100,11 +100,11 @@ def model_names(count: int, base: bool) -> tuple[str, ...]:
 
 def plan_merge(component: str, models: Sequence[Mapping[str, TensorLike]], names: Sequence[str] = "ABC",
                missing: str = "error") -> MergePlan:
-    """The plan for one component of the models, A first. Keys come out sorted, so a plan does not depend on the order of
-    the inputs.
+    """The plan for one component of the models, A first. Keys are sorted, so a plan does not depend on the order of the
+    inputs.
 
-    `missing` is "error" or "keep_a", see declare.Merge; ValueError for another word. A shape that differs is a problem
-    under both, but for an A that takes more input channels: there the rest of its channels stay as they are.
+    `missing` is "error" or "keep_a", see declare.Merge; other values raise ValueError. With both, differing shapes are a
+    problem, except that A may have more input channels: the additional channels then stay A's.
     """
     if missing not in MISSING_POLICIES:
         raise ValueError(f"missing={missing!r}: expected one of {MISSING_POLICIES}")
@@ -136,7 +136,7 @@ def plan_merge(component: str, models: Sequence[Mapping[str, TensorLike]], names
 
 
 def _status(key: str, infos: Sequence[TensorLike]) -> tuple[str, int]:
-    """What happens to a key that all models have, and in how many input channels if not in all."""
+    """The status of a key that all models have, and the number of merged input channels (0 for all)."""
     shapes = {tuple(info.shape) for info in infos}
     narrow = 0
     if len(shapes) > 1:
@@ -149,9 +149,9 @@ def _status(key: str, infos: Sequence[TensorLike]) -> tuple[str, int]:
 
 
 def _common_channels(key: str, shapes: Sequence[tuple[int, ...]]) -> int:
-    """How many input channels all have, where A has the most and nothing else differs; else 0.
+    """The number of input channels that all models have, if A has the most and nothing else differs; else 0.
 
-    Filling the narrower ones up with zeros instead would shrink A's mask channels by the share of B.
+    Padding the narrower ones with zeros instead would shrink A's mask channels by the share of B.
     """
     if key != _WIDE_INPUTS or any(len(shape) != 4 for shape in shapes):
         return 0
@@ -161,7 +161,7 @@ def _common_channels(key: str, shapes: Sequence[tuple[int, ...]]) -> int:
 
 
 def _cast(infos: Mapping[str, TensorLike]) -> str:
-    """In which format a key of differing dtypes is computed and stored; empty when the dtypes are alike."""
+    """The formats in which a key of differing dtypes is computed and stored; empty if the dtypes are equal."""
     (_, first), *others = infos.items()
     if all(info.dtype == first.dtype for _, info in others):
         return ""

@@ -1,4 +1,4 @@
-"""What a merge method is: the row of MERGE_METHODS and the one way to call its function."""
+"""The definition of a merge method: a row of MERGE_METHODS, and the one way to call its function."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class MergeError(ValueError):
-    """A merge that was refused. `non_finite` names the keys with NaN or infinite values, if that is why."""
+    """A merge that was refused. `non_finite` names the keys with NaN or infinite values, if these are the reason."""
 
     def __init__(self, message: str, non_finite: tuple[str, ...] = ()) -> None:
         super().__init__(message)
@@ -22,8 +22,8 @@ class MergeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """One of a method's own numbers, set in `Merge.settings`: its default, the range it may be in (both ends
-    included) and what it means. `whole` numbers are passed as int."""
+    """A numeric setting of a method, given in `Merge.settings`: its default, its range (both ends included) and its meaning.
+    `whole` numbers are passed as int."""
 
     name: str
     default: float
@@ -37,20 +37,20 @@ class Parameter:
 class MergeMethod:
     """A merge method: a row of MERGE_METHODS.
 
-    `function` takes tensors of one shape and one floating dtype and gives their merge in that dtype, without changing
-    them; it is called in a dtype wide enough that its own rounding does not count. With `many` false it is called as
+    `function` takes tensors of one shape and one floating dtype and returns their merge in that dtype, without changing
+    them. It is called in a dtype wide enough that its own rounding does not matter. With `many` false it is called as
     `function(A, B[, C], alpha=..., beta=..., name=...)`, else as `function([A, B, ...][, base], weights=[...], alpha=...,
-    name=...)`: only with the keywords that the row declares, that is alpha and beta where they have a range, `weights`
-    (one number per model of the list) where `weighted`, the `parameters` by name, `generator` (a CPU generator seeded
-    for this key and nothing else) where `random`, and `limits` where `survey` is given.
+    name=...)`. It gets only the keywords that the row declares: alpha and beta if they have a range, `weights` (one number
+    per model of the list) if `weighted`, the `parameters` by name, `generator` (a CPU generator seeded for this key) if
+    `random`, and `limits` if there is a `survey`.
 
-    `models` is how many models it takes, C (the third model, or with `many` the base) included; with `many` that is
-    the least. `elementwise`: a value of the result depends only on the values in its own place, so that a tensor may
-    be merged in pieces. `widens`: torch computes it in float32 for 16-bit tensors anyway and rounds once, so it is
-    called on these as they are. `survey` looks at one key before any key is merged and returns a 1-D float64 tensor;
-    all of these together are given to `limits_of`, whose pair of floats every call then gets as `limits`.
-    `at_zero` and `at_one` say which model ("a", "b" or "c") the result is, bit for bit, at alpha 0 and 1, empty where
-    it is none of them. `symmetric`: A and B exchanged give the same at 1 - alpha. `version` rises when the values change.
+    `models` is the number of models it takes, with C (the third model, or with `many` the base); with `many` it is the
+    minimum. `elementwise`: a value of the result depends only on the values at its position, so a tensor may be merged in
+    pieces. `widens`: for 16-bit tensors torch itself computes in float32 and rounds once, so they are not widened first.
+    `survey` reads one key before any key is merged and returns a 1-D float64 tensor. `limits_of` takes all of these
+    concatenated and returns a pair of floats, which every call gets as `limits`. `at_zero` and `at_one` name the model ("a",
+    "b" or "c") that the result equals bit for bit at alpha 0 and 1; empty if it equals no model. `symmetric`: exchanging A
+    and B gives the same result at 1 - alpha. `version` increases when the values change.
     """
 
     function: Callable[..., Tensor]
@@ -73,13 +73,13 @@ class MergeMethod:
     symmetric: bool = False
 
     def defaults(self, settings: Mapping[str, float] | None = None) -> tuple[tuple[str, float], ...]:
-        """The method's own numbers by name: those of `settings`, and the defaults of the others."""
+        """All parameters of the method as (name, value): from `settings`, or else the defaults."""
         return tuple((p.name, float((settings or {}).get(p.name, p.default))) for p in self.parameters)
 
     def merge(self, tensors: Sequence[Tensor], call: Call, generator: torch.Generator | None = None) -> Tensor:
-        """The merge of one key's tensors, in the order (A, B, more, C), with the numbers of `call`."""
+        """Returns the merge of one key's tensors, in the order (A, B, more, C), with the numbers of `call`."""
         if tensors[0].numel() == 0:
-            # There is nothing to merge in it, and neither ranks nor spectra exist of it.
+            # An empty tensor has nothing to merge, and neither ranks nor a spectrum.
             return tensors[0]
         given = dict(call.parameters)
         named: dict[str, Any] = {p.name: int(given[p.name]) if p.whole else given[p.name] for p in self.parameters}
@@ -100,7 +100,7 @@ class MergeMethod:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """The numbers that one key is merged with. `parameters` are all of the method's by name, `weights` one per model."""
+    """The numbers for merging one key. `parameters` has all parameters of the method, `weights` one number per model."""
 
     alpha: float = 0.0
     beta: float = 0.0
@@ -110,5 +110,6 @@ class Call:
 
 
 def key_seed(seed: int, component: str, key: str) -> int:
-    """Seed (63 bits) of one key's generator: what is drawn for a key depends on no other key, on no order, on no device."""
+    """The seed (63 bits) of one key's generator. The draws for a key do not depend on other keys, on the order or on the
+    device."""
     return int.from_bytes(hashlib.sha256(f"{seed}\n{component}\n{key}".encode()).digest()[:8]) >> 1

@@ -1,4 +1,4 @@
-"""The presets of merge block weighted by their usual names, as rules instead of lists of decimals.
+"""The presets of merge block weighted by their usual names, as formulas instead of lists of decimals.
 
 Source of names and values: https://github.com/hako-mikan/sd-webui-supermerger/blob/main/scripts/mbwpresets_master.txt"""
 
@@ -9,14 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 PLACES: Final = 25
-"""IN00 to IN11, M00, OUT00 to OUT11: the blocks of Stable Diffusion 1, which the presets are made for."""
+"""IN00 to IN11, M00, OUT00 to OUT11: the blocks of Stable Diffusion 1, for which the presets are written."""
 _MIDDLE: Final = 12
 
 _Curve = Callable[[float], float]
 
 
 def _fold(value: float) -> float:
-    """Back into 0..1 as if reflected at both ends: 1.25 becomes 0.75, 2.25 becomes 0.25."""
+    """The value reflected at both ends into 0..1: 1.25 becomes 0.75, 2.25 becomes 0.25."""
     rest = value % 2.0
     return min(rest, 2.0 - rest)
 
@@ -34,7 +34,7 @@ def _fake_hermite(t: float) -> float:
 
 
 def _true_hermite(t: float) -> float:
-    """The trade's table starts at 0, off its own cubic, which gives 1/24 there."""
+    """The published table starts at 0, although its cubic gives 1/24 there."""
     return 1 / 24 + t * (25 / 6 + t * (77 / 12 * t - 77 / 8)) if t > 0 else 0.0
 
 
@@ -51,18 +51,18 @@ def _oftener(times: int) -> _Curve:
 
 
 def _sampled(curve: _Curve) -> tuple[float, ...]:
-    """The curve over the depth t = 0 (IN00) to 1 (OUT11), rounded so that 1 is 1 and not the last bit more or less: at
-    exactly 0 and 1 a merge is one of its parents, bit for bit."""
+    """The curve over the depth t = 0 (IN00) to 1 (OUT11), rounded so that 0 and 1 are exact: there a merge is one of its
+    parents, bit for bit."""
     return tuple(round(curve(place / (PLACES - 1)), 12) for place in range(PLACES))
 
 
 def _by_place(rule: Callable[[int], float]) -> tuple[float, ...]:
-    """A rule of the signed distance from M00: -12 is IN00, 12 is OUT11."""
+    """The values of a function of the signed distance from M00: -12 is IN00, 12 is OUT11."""
     return tuple(float(rule(place - _MIDDLE)) for place in range(PLACES))
 
 
 def _wrap(blocks: int) -> tuple[float, ...]:
-    """B in the outermost blocks, half of them at each end."""
+    """B in the outermost `blocks` blocks, half of them at each end."""
     return _by_place(lambda d: abs(d) > _MIDDLE - blocks / 2)
 
 
@@ -98,13 +98,13 @@ PRESETS: Final[dict[str, tuple[float, ...]]] = {
 
 
 def preset_base(name: str) -> float:
-    """Alpha of BASE under a preset: 0 but for ALL_B, which is all of model B."""
+    """The alpha of BASE in a preset: 0, except 1 for ALL_B."""
     return 1.0 if name == "ALL_B" else 0.0
 
 
 def interpolated(values: Sequence[float], place: float) -> float:
-    """The value at a place from 0 (the first of `values`) to len(values) - 1 (the last), linear between two of them. Exact
-    at each of them and between two that are equal."""
+    """The value at `place`, from 0 (the first of `values`) to len(values) - 1 (the last), with linear interpolation. It is
+    exact at each value, and between two equal ones."""
     low = min(int(place), len(values) - 2)
     share = place - low
     return values[low + 1] if share == 1.0 else values[low] + share * (values[low + 1] - values[low])

@@ -1,4 +1,4 @@
-"""What a search over block weights may propose: the names of the blocks, and the presets in as many numbers."""
+"""The search space of block weights: the names of the blocks, and the presets as starting points."""
 
 from __future__ import annotations
 
@@ -12,47 +12,47 @@ from harness.merge.blocks import FULL_SIZE, WhereError, slots_of
 from harness.merge.presets import PRESETS, preset_base
 
 DECIMALS: Final = 3
-"""Of a block weight: files and names stay short, and a thousandth is less than a picture shows."""
+"""Of a block weight: files and names stay short, and a change of 0.001 is not visible in an image."""
 
 _FLAT: Final = re.compile(r"FLAT_(\d\d?)")
 _BESIDE: Final = ("BASE", "VAE", "CLIP", "T5")
-"""What presets say nothing of: it stays A's."""
+"""The slots outside all blocks. Presets have no values for them; they get `preset_base`."""
 
 
 class SearchError(ValueError):
-    """A search that cannot be begun or gone on with; the message says why and what to do."""
+    """A search that cannot be started or continued. The message says why and what to do."""
 
 
 def slots_of_search(search: Search) -> tuple[str, ...]:
-    """The names of the blocks that the search has a weight for, in the order of the values: "BASE", "IN00", ... SearchError
-    where no model has so many."""
+    """The names of the blocks that the search has weights for, in the order of the values: "BASE", "IN00", ... Raises
+    SearchError if no model has that number of blocks."""
     return _placed(search)[2]
 
 
 def preset_values(search: Search, preset: str) -> tuple[float, ...]:
-    """The block weights of a preset, for as many blocks as the search has, to a thousandth. FLAT_50 is 0.5 in every block, like
-    its two sisters of the trade, and so is any FLAT_<percent>. SearchError for a preset that cannot be had."""
+    """The block weights of a preset for the blocks of the search, rounded to 0.001. Any FLAT_<percent> is one value in every
+    block: FLAT_50 is 0.5, like the published FLAT_25 and FLAT_75. Raises SearchError for an unknown or unsuitable preset."""
     family, (inputs, outputs), slots = _placed(search)
     if flat := _FLAT.fullmatch(preset):
         return tuple(preset_base(preset) if slot in _BESIDE else int(flat[1]) / 100 for slot in slots)
     if preset not in PRESETS:
         raise SearchError(f"unknown preset {preset!r}; {did_you_mean(preset, PRESETS)}")
     if family in ("flux", "sd3"):
-        raise SearchError(f"preset {preset!r} is made for U-Nets, and {search.blocks} block weights are those of {family}; leave "
-                          "presets out of the search with presets=(), or give FLAT_50 and the like")
+        raise SearchError(f"preset {preset!r} is only for U-Nets, and {search.blocks} block weights belong to {family}; remove "
+                          "the presets with presets=(), or give presets such as FLAT_50")
     names = [*(f"input_blocks.{n}.0.weight" for n in range(inputs)), "middle_block.0.weight",
              *(f"output_blocks.{n}.0.weight" for n in range(outputs))]
     blocks = Blocks(preset=preset, convention=convention_of(search))
     try:
         by_key = alphas_by_key(blocks, "unet", {name: name for name in names}, family=family)
     except WhereError as error:
-        raise SearchError(f"{error}; or leave presets out of the search") from error
+        raise SearchError(f"{error}; or remove the presets from the search") from error
     by_slot = {slot: value for slot, (value, _) in by_key.by_slot.items()}
     return tuple(round(by_slot.get(slot, preset_base(preset)), DECIMALS) for slot in slots)
 
 
 def _placed(search: Search) -> tuple[str, tuple[int, int], tuple[str, ...]]:
-    """(family, its blocks, names of the slots) of the first kind of model that has as many slots as the search."""
+    """(family, numbers of blocks, names of the slots) of the first family that has as many slots as the search."""
     count, convention = search.blocks, convention_of(search)
     sizes = [*FULL_SIZE.items(), ("sd1", ((count - 1) // 2, (count - 1) // 2))]
     for family, size in sizes:
@@ -68,7 +68,7 @@ def _placed(search: Search) -> tuple[str, tuple[int, int], tuple[str, ...]]:
 
 
 def convention_of(search: Search) -> str:
-    """The convention of the block weights: that of the declared merge's own alpha, else supermerger's."""
+    """The convention of the block weights: the one in the alpha of the declared merge, else "supermerger"."""
     alpha: Alpha | float | Blocks | Gradient | None = search.merge.alpha
     alpha = alpha.default if isinstance(alpha, Alphas) else alpha
     return alpha.convention if isinstance(alpha, Blocks) else "supermerger"

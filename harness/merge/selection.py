@@ -1,5 +1,5 @@
-"""Which values of a tensor are taken: by row, by rank of magnitude. The merges that swap parts of A for B are here, and
-the masks that `task.py` trims differences with.
+"""Selections of values of a tensor, by row or by rank of magnitude: the merges that replace parts of A by B, and the masks
+that trim task vectors.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 
 def tensor_sum(a: Tensor, b: Tensor, alpha: float, beta: float) -> Tensor:
-    """Rows [floor(beta * n), floor((alpha + beta) * n)) of the first axis, of length n, from B, the others from A; past
-    the end it goes on at row 0. alpha is the share of rows from B, beta where they begin. Nothing is computed: every value
-    is one of A's or B's. Floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned.
+    """Rows [floor(beta * n), floor((alpha + beta) * n)) of the first axis, of length n, are from B, the others from A. Past
+    the end the range wraps to row 0. alpha is the share of rows from B, beta the start of the range. Values are only copied.
+    Takes floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned.
 
     A single value is one row. SuperMerger's tensor: https://github.com/hako-mikan/sd-webui-supermerger
     """
@@ -33,12 +33,12 @@ def tensor_sum(a: Tensor, b: Tensor, alpha: float, beta: float) -> Tensor:
 
 
 def top_k_tensor_sum(a: Tensor, b: Tensor, alpha: float, beta: float) -> Tensor:
-    """The values of A whose rank by magnitude in A is in [floor(beta * n), floor((alpha + beta) * n)) of n are replaced
-    by B's in their places; ranks rise from 0 for the smallest and go on at 0 after the largest. alpha is the share of
-    values from B, beta the rank at which they begin. Of equal magnitudes the one that is stored first ranks lower.
+    """The values of A whose rank by magnitude in A is in [floor(beta * n), floor((alpha + beta) * n)) of n are replaced by
+    B's values at the same positions. Ranks rise from 0 for the smallest; the range wraps to 0 after the largest. alpha is the
+    share of values from B, beta the start of the range. Of equal magnitudes the one stored first ranks lower.
 
-    Floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned. After sd-meh's function of this name,
-    https://github.com/s1dlx/meh, which puts A's own values there, in B's order, and so never arrives at B.
+    Takes floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned. Adapted from sd-meh's function of
+    this name, https://github.com/s1dlx/meh, which inserts A's own values in B's order and so never reaches B.
     """
     import torch
 
@@ -53,8 +53,8 @@ def top_k_tensor_sum(a: Tensor, b: Tensor, alpha: float, beta: float) -> Tensor:
 
 
 def lowest(values: Tensor, count: int) -> Tensor:
-    """Bool mask of the `count` lowest values of a floating tensor, as a stable sort in storage order would choose them:
-    exactly `count`, on every device and with any number of threads."""
+    """Bool mask of the `count` lowest values of a floating tensor: exactly the first `count` of a stable sort in storage
+    order, on every device and with any number of threads."""
     import torch
 
     if count <= 0 or count >= values.numel():
@@ -70,13 +70,13 @@ def lowest(values: Tensor, count: int) -> Tensor:
 
 
 def highest(values: Tensor, count: int) -> Tensor:
-    """Bool mask of the `count` highest values of a floating tensor: those that `lowest` leaves."""
+    """Bool mask of the `count` highest values of a floating tensor: the complement of `lowest` for the others."""
     return lowest(values, values.numel() - count).logical_not_()
 
 
 def row_ranks(values: Tensor) -> Tensor:
-    """Rank of each value within its row of the matrix (out, everything else), 0 for the lowest, as an int64 matrix. Of
-    equal values the one that is stored first ranks lower."""
+    """Rank of each value within its row of the matrix (out, everything else), 0 for the lowest, as an int64 matrix. Of equal
+    values the one stored first ranks lower."""
     import torch
 
     rows = matrix(values)
@@ -86,12 +86,12 @@ def row_ranks(values: Tensor) -> Tensor:
 
 
 def floor_share(share: float, size: int) -> int:
-    """floor(share * size), where a product that is whole but for float64's rounding (0.29 * 100) counts as whole."""
+    """floor(share * size). A product that is an integer up to float64 rounding (0.29 * 100) counts as that integer."""
     return math.floor(share * size + 1e-9)
 
 
 def round_share(share: float, size: int) -> int:
-    """The whole number of values nearest to share * size, halves up, but at least one where the share is above 0."""
+    """share * size, rounded half up, but at least 1 if the share is above 0."""
     return min(size, max(math.floor(share * size + 0.5), 1)) if share > 0 else 0
 
 

@@ -1,4 +1,4 @@
-"""Merges by cosine similarity, column by column, against the range of similarities in the whole model."""
+"""Merges by cosine similarity, column by column, relative to the range of similarities in the whole model."""
 
 from __future__ import annotations
 
@@ -10,27 +10,27 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TRIMMED = 0.01
-"""Share of the model's similarities that is cut off at either end before the range is taken."""
+"""Share of the model's similarities that is cut off at each end of the range."""
 
 
 def cosine_a(a: Tensor, b: Tensor, alpha: float, limits: tuple[float, float]) -> Tensor:
     """k * A + (1 - k) * B with one k for each column: k = clip(x - alpha, 0, 1), x = clip((s - low) / (high - low), 0, 1).
 
-    s is the mean of the column's cosine and the whole tensor's, the latter taken after each column is scaled to norm 1;
-    `limits` = (low, high) are the 1 % and 99 % quantiles of s over the whole model. A column holds the values of all
-    outputs for one input (and place of the kernel); a bias or norm is one column. Where A and B differ most A is replaced
-    first: alpha 0 is not A, but replaces a column by 1 - x already; alpha 1 is B, which is then returned as it is.
+    s is the mean of the column's cosine and the whole tensor's, the latter after each column is scaled to norm 1. `limits` =
+    (low, high) are the 1 % and 99 % quantiles of s over the whole model. A column holds the values of all outputs for one
+    input (and kernel position); a bias or norm is one column. Where A and B differ most, A is replaced first. alpha 0 is not
+    A: it already replaces a share 1 - x of a column. At alpha 1 B is returned.
 
-    Two columns of zeros count as equal (cosine 1), one as at right angles to any other (0). Limits that are equal make x
-    a step: 1 from there up. x is clipped, unlike in SuperMerger, for the 1 % above `high` would keep some of A at alpha 1.
-    Floating tensors of one shape and dtype. SuperMerger's cosineA: https://github.com/hako-mikan/sd-webui-supermerger
+    Two columns of zeros count as equal (cosine 1); one column of zeros has cosine 0 with any other. Equal limits make x a
+    step: 1 from there up. Unlike in SuperMerger, x is clipped, because the 1 % above `high` would keep some of A at alpha 1.
+    Takes floating tensors of one shape and dtype. SuperMerger's cosineA: https://github.com/hako-mikan/sd-webui-supermerger
     """
     return _by_similarity(a, b, alpha, limits, normalised=True)
 
 
 def cosine_b(a: Tensor, b: Tensor, alpha: float, limits: tuple[float, float]) -> Tensor:
-    """As `cosine_a`, but the whole tensor's cosine is taken of the weights as they are, so that large columns count for
-    more in it. SuperMerger's cosineB: https://github.com/hako-mikan/sd-webui-supermerger
+    """Like `cosine_a`, but the whole tensor's cosine is taken without scaling the columns, so large columns weigh more.
+    SuperMerger's cosineB: https://github.com/hako-mikan/sd-webui-supermerger
     """
     return _by_similarity(a, b, alpha, limits, normalised=False)
 
@@ -46,9 +46,9 @@ def survey_b(a: Tensor, b: Tensor) -> Tensor:
 
 
 def limits_of(similarities: Tensor) -> tuple[float, float]:
-    """The 1 % and 99 % quantiles of a 1-D tensor, interpolated linearly as numpy's are; (0, 0) of an empty one.
+    """The 1 % and 99 % quantiles of a 1-D tensor, with numpy's linear interpolation; (0, 0) for an empty tensor.
 
-    By a sort: torch.quantile refuses more than 2**24 values.
+    The values are sorted, because torch.quantile refuses more than 2**24 of them.
     """
     if similarities.numel() == 0:
         return 0.0, 0.0
@@ -68,7 +68,7 @@ def _columns(tensor: Tensor) -> Tensor:
 
 
 def _similarity(a: Tensor, b: Tensor, normalised: bool) -> Tensor:
-    """Mean of each column's cosine and of the whole tensor's for (rows, columns) tensors, as (columns,) in float64."""
+    """The mean of each column's cosine and the whole tensor's, for (rows, columns) tensors: (columns,) in float64."""
     import torch
 
     if a.numel() == 0:
@@ -82,7 +82,7 @@ def _similarity(a: Tensor, b: Tensor, normalised: bool) -> Tensor:
 
 
 def _column_inner(a: Tensor, b: Tensor) -> Tensor:
-    """sum(A * B) of each column in float64, some rows at a time so that no copy of the whole is made."""
+    """sum(A * B) of each column in float64, some rows at a time so that no whole tensor is copied."""
     total = a.new_zeros(a.shape[1]).double()
     for x, y in pairs(a, b):
         total.add_((x.double() * y.double()).sum(0))
@@ -92,7 +92,7 @@ def _column_inner(a: Tensor, b: Tensor) -> Tensor:
 def _cosine(ab: Tensor, aa: Tensor, bb: Tensor) -> Tensor:
     import torch
 
-    # One root of the product, not a product of roots: equal vectors then give exactly 1.
+    # The root of the product, not the product of roots: equal vectors then give exactly 1.
     product = (aa * bb).sqrt()
     zeros = torch.where(torch.maximum(aa, bb) == 0, 1.0, 0.0).to(ab)
     return torch.where(product == 0, zeros, ab / product.masked_fill(product == 0, 1)).clamp(-1, 1)

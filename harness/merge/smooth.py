@@ -1,4 +1,4 @@
-"""The added difference, smoothed: a median and a Gaussian filter take single outliers out of what B learnt."""
+"""Add difference with smoothing: a median and a Gaussian filter remove single outliers from what B learnt."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 RADIUS = 4
-"""The Gaussian of sigma 1 ends at 4 sigma, as scipy.ndimage's does."""
+"""The Gaussian of sigma 1 is cut at 4 sigma, as in scipy.ndimage."""
 PIECE = 2 ** 19
 """Values filtered at a time."""
 
 
 def smooth_add(a: Tensor, b: Tensor, c: Tensor, alpha: float) -> Tensor:
-    """A + alpha * gaussian(median(B - C)). alpha scales what is added. Floating tensors of one shape and dtype; at alpha
-    0 A is returned, and where all of B equals C its values stay bit for bit.
+    """A + alpha * gaussian(median(B - C)). alpha scales what is added. Takes floating tensors of one shape and dtype. At
+    alpha 0 A is returned; if B equals C everywhere, A's values keep their bits.
 
-    The difference is filtered as a matrix (out, everything else): the median of 3 x 3, then a Gaussian of sigma 1, cut at
-    4 and normalised, along both axes; borders are mirrored with the edge value repeated (scipy's "reflect"). Biases
-    and norms are one row: median of 3 and Gaussian along it. For these and for linear layers that is what SuperMerger's
-    smoothAdd does: https://github.com/hako-mikan/sd-webui-supermerger. It filters convolutions as 4-D arrays, a
-    median of 81 values; here they are matrices too, which is this project's definition and a hundred times faster.
+    The difference is filtered as a matrix (out, everything else): a 3 x 3 median, then a Gaussian of sigma 1, cut at 4 sigma
+    and normalised, along both axes. Borders are mirrored with the edge value repeated (scipy's "reflect"). Biases and norms
+    are one row: median of 3 and Gaussian along it. For these and for linear layers this is SuperMerger's smoothAdd:
+    https://github.com/hako-mikan/sd-webui-supermerger. SuperMerger filters convolutions as 4-D arrays, with a median of 81
+    values. Here they are matrices too, which is this project's own definition and a hundred times faster.
     """
     if alpha == 0:
         return a
@@ -33,10 +33,10 @@ def smooth_add(a: Tensor, b: Tensor, c: Tensor, alpha: float) -> Tensor:
 
 
 def smooth(values: Tensor) -> Tensor:
-    """gaussian(median(values)) of a (rows, columns) floating tensor, as `smooth_add` says.
+    """gaussian(median(values)) of a (rows, columns) floating tensor, as in `smooth_add`.
 
-    Some rows at a time, with as many more around them as the filters reach, so that the forty passes stay in the cache.
-    Outside the tensor these are its mirror image, of which the filters make the mirror image of their result.
+    Works on some rows at a time, extended by the reach of the filters, so that the forty passes stay in the cache. Beyond
+    the edge the tensor is mirrored; the filters map a mirrored input to the mirrored result.
     """
     import torch
 
@@ -88,8 +88,8 @@ def gaussian(values: Tensor, axis: int) -> Tensor:
 
 
 def mirrored(values: Tensor, axis: int, width: int) -> Tensor:
-    """The tensor with `width` more places at both ends of an axis, mirrored at the edge (c b a | a b c | c b a), as often
-    as it takes: scipy's "reflect"."""
+    """The tensor extended by `width` positions at both ends of an axis, mirrored at the edge (c b a | a b c | c b a) as often
+    as needed: scipy's "reflect"."""
     import torch
 
     size = values.shape[axis]

@@ -1,4 +1,4 @@
-"""Merges by singular vectors: the difference cut to a low rank, and the rotation that turns A's weights towards B's."""
+"""Merges by singular vectors: a difference truncated to a low rank, and a rotation of A's weights towards B's."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 def rank_k(a: Tensor, b: Tensor, c: Tensor, alpha: float, rank: int) -> Tensor:
-    """A + alpha * U_k S_k V_k^T, of the singular value decomposition U S V^T of B - C as the matrix (out, everything else)
-    the `rank` = k largest singular values: the nearest matrix of that rank. alpha scales it. A matrix whose smaller side
-    is at most k, such as every bias and norm, has all of its difference added.
+    """A + alpha * U_k S_k V_k^T with the `rank` = k largest singular values of D = B - C = U S V^T as the matrix (out,
+    everything else): the nearest matrix of rank k. alpha scales it. If the smaller side of the matrix is at most k, as for
+    every bias and norm, all of D is added.
 
-    Evaluated as D projected on its k leading singular vectors of the smaller side, from the eigenvectors of D D^T in
-    float64: what differs from a full decomposition is below 1e-8 of the largest singular value. Singular values that are
-    equal at the cut leave the choice to LAPACK. Floating tensors of one shape and dtype; at alpha 0 A is returned.
+    Evaluated as the projection of D on its k leading singular vectors of the smaller side, from the eigenvectors of D D^T in
+    float64. The deviation from a full decomposition is below 1e-8 of the largest singular value. If singular values are
+    equal at the cut, LAPACK decides. Takes floating tensors of one shape and dtype; at alpha 0 A is returned.
     Eckart and Young 1936, https://doi.org/10.1007/BF02288367; sd-mecha's truncate_rank: https://github.com/ljleb/sd-mecha
     """
     import torch
@@ -37,15 +37,15 @@ def rank_k(a: Tensor, b: Tensor, c: Tensor, alpha: float, rank: int) -> Tensor:
 
 
 def rotate(a: Tensor, b: Tensor, alpha: float) -> Tensor:
-    """(A - mean(A)) Q^alpha + (1 - alpha) * mean(A) + alpha * mean(B), means over rows, with the rotation Q = U V^T that
-    turns the centred rows of A nearest to those of B; U S V^T = (A - mean(A))^T (B - mean(B)), and the least singular
-    vector is turned round where Q would be a reflection (Kabsch). Q^alpha turns by alpha times the angles of Q. alpha
-    is thus how far A is turned: at 1 it is A in the orientation of B, not B.
+    """(A - mean(A)) Q^alpha + (1 - alpha) * mean(A) + alpha * mean(B), with means over rows. Q = U V^T is the rotation that
+    brings the centred rows of A nearest to those of B, from U S V^T = (A - mean(A))^T (B - mean(B)); the least singular
+    vector is negated if Q would be a reflection (Kabsch). Q^alpha rotates by alpha times the angles of Q. alpha is thus how
+    far A is rotated: at 1 the result is A in the orientation of B, not B.
 
-    A is the matrix (out, everything else); where it has fewer rows than columns its columns are turned instead, so that Q
-    has the smaller side. Biases, norms and matrices with a side of 1 are merged by the weighted sum; equal models stay as
-    they are. Float64 within. Where the smaller matrix is not of full rank, Q is LAPACK's choice among equals. Floating
-    tensors of one shape and dtype; at alpha 0 A is returned.
+    A is the matrix (out, everything else). If it has fewer rows than columns, its columns are rotated instead, so that Q has
+    the smaller size. Biases, norms and matrices with a side of 1 are merged by the weighted sum. Equal models stay the same.
+    Arithmetic is in float64. If the smaller matrix lacks full rank, LAPACK decides between equally good rotations. Takes
+    floating tensors of one shape and dtype; at alpha 0 A is returned.
     Schoenemann 1966, https://doi.org/10.1007/BF02289451; sd-mecha's rotate: https://github.com/ljleb/sd-mecha
     """
     import torch
@@ -75,18 +75,18 @@ def nearest_rotation(product: Tensor) -> Tensor:
 
 
 def rotation_power(rotation: Tensor, power: float) -> Tensor:
-    """The rotation by `power` times the angles of an (n, n) float64 rotation; powers from 0 to 1.
+    """The rotation by `power` (0 to 1) times the angles of an (n, n) float64 rotation.
 
-    With S and K its symmetric and antisymmetric halves, of a rotation by angle t S has the eigenvalue cos(t) and K is
-    sin(t) * J on that plane: so the power is cos(power * t) + K * sin(power * t) / sin(t), functions of S alone, and the
-    real, symmetric eigenvalue problem is the only one. Half turns (K = 0) come in pairs, each of which is one plane.
+    S and K are its symmetric and antisymmetric parts. On a plane that is rotated by the angle t, S has the eigenvalue cos(t)
+    and K is sin(t) * J. The power is cos(power * t) + K * sin(power * t) / sin(t), with factors that are functions of S, so
+    only a real symmetric eigenvalue problem has to be solved. Half turns (K = 0) come in pairs, and each pair is one plane.
     """
     import torch
 
     if power == 1:
         return rotation
     cosine, vectors = torch.linalg.eigh((rotation + rotation.T) / 2)
-    # Near half turns the cosine alone has too few digits of the sine; K has them.
+    # Near half turns the cosine gives too few digits of the sine; K has them.
     across = (rotation - rotation.T) / 2 @ vectors
     sine = across.norm(dim=0)
     angle = torch.atan2(sine, cosine)

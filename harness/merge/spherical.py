@@ -1,4 +1,4 @@
-"""Merges along the sphere: weights are directions with a length, and the way between two directions is an arc."""
+"""Merges along the sphere: a weight is a direction with a length, and the path between two directions is an arc."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 OPPOSITE = -1 + 1e-6
-"""Cosine below which two directions are opposite: every arc between them is as short as the others, so none is taken."""
+"""Two directions with a cosine below this count as opposite: all arcs between them have the same length, so none is used."""
 
 
 def slerp(a: Tensor, b: Tensor, alpha: float) -> Tensor:
     """(sin((1 - alpha) * W) * A/|A| + sin(alpha * W) * B/|B|) / sin(W) * ((1 - alpha) * |A| + alpha * |B|), W being the
     angle between A and B, each taken as one vector of all values. alpha is B's share of the arc.
 
-    The convention is sd-mecha's: directions go along the arc, norms along the line. As W goes to 0 this is the weighted
-    sum of vectors of one direction, without a jump and without a threshold. Opposite directions (cosine below
-    -1 + 1e-6, such as single values of unlike signs) and a tensor of zeros have no arc: weighted sum.
-    Floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned.
+    This is sd-mecha's convention: directions follow the arc, norms are interpolated linearly. As W goes to 0 it approaches
+    the weighted sum continuously, without a threshold. Opposite directions (cosine below -1 + 1e-6, such as single values
+    with different signs) and a tensor of zeros have no arc and are merged by the weighted sum.
+    Takes floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned.
     Shoemake 1985, https://doi.org/10.1145/325165.325242; sd-mecha: https://github.com/ljleb/sd-mecha
     """
     if alpha in (0, 1):
@@ -33,12 +33,13 @@ def slerp(a: Tensor, b: Tensor, alpha: float) -> Tensor:
 
 
 def nuslerp(a: Tensor, b: Tensor, alpha: float, by_row: int) -> Tensor:
-    """(sin((1 - alpha) * W) * A + sin(alpha * W) * B) / sin(W), W being the angle between A and B: the arc's shares, given
-    to the vectors as they are, so that norms are not along the line. With `by_row` 1 each row of the matrix (out,
-    everything else) is a vector with its own W (mergekit's nuslerp_row_wise), with 0 the whole tensor is one.
+    """(sin((1 - alpha) * W) * A + sin(alpha * W) * B) / sin(W), W being the angle between A and B: the vectors are not
+    normalised first, so their norms are not interpolated linearly. With `by_row` 1 each row of the matrix (out, everything
+    else) is a vector with its own W (mergekit's nuslerp_row_wise); with 0 the whole tensor is one vector.
 
-    alpha is B's share of the arc: mergekit's w_b / (w_a + w_b). Vectors of one direction, of opposite ones and of zeros
-    are merged by the weighted sum. Floating tensors of one shape and dtype; at alpha 0 and 1 A and B are returned.
+    alpha is B's share of the arc: mergekit's w_b / (w_a + w_b). Vectors of equal or opposite directions, and vectors of
+    zeros, are merged by the weighted sum. Takes floating tensors of one shape and dtype; at alpha 0 and 1 A and B are
+    returned.
     mergekit: https://github.com/arcee-ai/mergekit
     """
     if alpha in (0, 1):
@@ -48,8 +49,8 @@ def nuslerp(a: Tensor, b: Tensor, alpha: float, by_row: int) -> Tensor:
 
 
 def _along_arcs(a: Tensor, b: Tensor, alpha: float, *, renormalise: bool) -> Tensor:
-    """The merge of each row. With fa and fb the factors of A and B it is (A + q * (B - A)) * s, s = fa + fb, q = fb / s:
-    in this form vectors of angle 0 and one norm have s = 1 and q = alpha exactly, and equal ones stay as they are."""
+    """The merge of each row: (A + q * (B - A)) * s with s = fa + fb and q = fb / s, where fa and fb are the factors of A and
+    B. In this form equal vectors have exactly s = 1 and q = alpha, and stay the same."""
     import torch
 
     square_a, square_b = row_inner(a, a), row_inner(b, b)
@@ -73,14 +74,14 @@ def _along_arcs(a: Tensor, b: Tensor, alpha: float, *, renormalise: bool) -> Ten
 
 
 def karcher(models: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """The Riemannian mean of the directions W_i/|W_i|, that is the point of the sphere with the least sum of
-    w_i * angle**2, times the mean of the norms, sum(w_i * |W_i|) / sum(w_i). Each tensor is one vector of all values. It
-    has no alpha; of two models it is their slerp at w_b / (w_a + w_b).
+    """The Riemannian mean of the directions W_i/|W_i| (the point of the sphere with the least sum of w_i * angle**2), times
+    the mean of the norms, sum(w_i * |W_i|) / sum(w_i). Each tensor is one vector of all values. It has no alpha. For two
+    models it is their slerp at w_b / (w_a + w_b).
 
-    The mean lies in the span of the models, so the iteration (tangent step to the mean of the logarithms, to 1e-12) is
-    done on their coefficients with the n x n inner products in float64. A tensor of zeros has no direction and counts
-    for the norm alone. Where the directions cancel out, or one is opposite to the mean, there is no unique mean: then the
-    weighted average is returned. Floating tensors of one shape and dtype. Raises ValueError for wrong weights.
+    The mean lies in the span of the models, so the iteration (tangent step to the mean of the logarithms, to 1e-12) runs on
+    their coefficients, with the n x n inner products in float64. A tensor of zeros has no direction and counts only for the
+    norm. If the directions cancel out, or one is opposite to the mean, the mean is not unique and the weighted average is
+    returned. Takes floating tensors of one shape and dtype. Raises ValueError for wrong weights.
     Karcher 1977, https://doi.org/10.1002/cpa.3160300502; mergekit: https://github.com/arcee-ai/mergekit
     """
     import numpy as np
@@ -104,7 +105,7 @@ def karcher(models: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
 
 
 def _mean_direction(gram: np.ndarray, share: np.ndarray) -> np.ndarray | None:
-    """Coefficients of the Karcher mean of unit vectors with these inner products; None where there is no unique one."""
+    """Coefficients of the Karcher mean of unit vectors with these inner products; None if the mean is not unique."""
     import numpy as np
 
     mean = share.copy()

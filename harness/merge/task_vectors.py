@@ -1,11 +1,11 @@
-"""Merges of the differences of any number of models from one base: task arithmetic, and what is done to the differences first
-so that they disturb each other less.
+"""Merges of task vectors, the differences of any number of models from one base: task arithmetic, and methods that reduce
+the interference between the differences first.
 
-All of these give W0 + alpha * M, W0 being the base. M is made of the differences d_i = W_i - W0, thinned out where the
-method says so: the `linear` kinds take M = sum(w_i * d_i), the others, as in TIES, elect a sign at each place,
+All of them return W0 + alpha * M, W0 being the base. M combines the differences d_i = W_i - W0, which some methods sparsify
+first. The `linear` kinds take M = sum(w_i * d_i). The others, as in TIES, elect a sign at each position,
 s = sgn(sum(w_i * d_i)), and take the mean of the differences that agree with it, sum(w_i * d_i) / sum(|w_i|) over these.
-alpha scales the merged difference: at 0 the base is returned, bit for bit. `weights` weigh the models' differences; a
-weight may be 0 (the model then has no say) or negative (its difference is taken away)."""
+alpha scales the merged difference: at 0 the base is returned, bit for bit. `weights` has one weight per model. It may be 0
+(the model has no effect) or negative (its difference is subtracted)."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# Differences are held as W0 - W_i, the opposite: `subtract` then leaves W0 bit for bit where nothing is added.
+# Differences are stored negated, as W0 - W_i: `subtract` then keeps W0 bit for bit where nothing is added.
 
 
 def task_arithmetic(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float]) -> Tensor:
@@ -35,11 +35,11 @@ def task_arithmetic(models: Sequence[Tensor], base: Tensor, alpha: float, weight
 
 
 def ties(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], density: float) -> Tensor:
-    """W0 + alpha * (mean of the differences that agree with the elected sign), each difference being trimmed to its
-    largest magnitudes first: the share `density` of the tensor's values, at least one; of equal ones the last.
+    """W0 + alpha * (mean of the differences that agree with the elected sign), after each difference is trimmed to its
+    largest magnitudes: the share `density` of the tensor's values, at least one. Of equal magnitudes the last are kept.
 
-    The sign is the paper's, sgn(sum(w_i * d_i)) after trimming; where the sum is 0, but for rounding, nothing is added.
-    Floating tensors of one shape and dtype. Raises ValueError for wrong weights.
+    The sign is the paper's, sgn(sum(w_i * d_i)) after trimming. Where the sum is 0, up to rounding, nothing is added. Takes
+    floating tensors of one shape and dtype. Raises ValueError for wrong weights.
     Yadav et al. 2023: https://arxiv.org/abs/2306.01708
     """
     if alpha == 0:
@@ -49,8 +49,9 @@ def ties(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence
 
 def dare_linear(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], density: float,
                 generator: torch.Generator | None) -> Tensor:
-    """W0 + alpha * sum(w_i * m_i * d_i / density), m_i being 1 with probability `density` and else 0, drawn for each value
-    of each model: on average the plain sum. Nothing is kept at density 0. Floating tensors of one shape and dtype.
+    """W0 + alpha * sum(w_i * m_i * d_i / density), where m_i is 1 with probability `density` and else 0, drawn for each value
+    of each model. Its expectation is the plain sum. At density 0 nothing is kept. Takes floating tensors of one shape and
+    dtype.
 
     Yu et al. 2023, where p = 1 - density is dropped: https://arxiv.org/abs/2311.03099. Raises ValueError for wrong
     weights and without a generator.
@@ -63,7 +64,7 @@ def dare_linear(models: Sequence[Tensor], base: Tensor, alpha: float, weights: S
 
 def dare_ties(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], density: float,
               generator: torch.Generator | None) -> Tensor:
-    """As `dare_linear`, but what is kept is merged as in TIES: elected sign and mean of those that agree.
+    """Like `dare_linear`, but the kept values are merged as in TIES: the mean of those that agree with the elected sign.
 
     Yu et al. 2023: https://arxiv.org/abs/2311.03099. (mergekit takes the sum of those that agree, not the mean.)
     """
@@ -75,13 +76,13 @@ def dare_ties(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Seq
 def della(  # noqa: PLR0913  # its own numbers, each by name
         models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], *, density: float, epsilon: float,
         generator: torch.Generator | None) -> Tensor:
-    """W0 + alpha * (mean of the differences that agree with the elected sign), after a value is kept with the probability
-    p = density + epsilon * (r / (n - 1) - 1/2) and then divided by p. r is its rank by magnitude in its row of n (matrix
-    (out, everything else); a bias is one row), 0 for the smallest; of equal ones the first ranks lower. A row of one
-    value has p = density.
+    """W0 + alpha * (mean of the differences that agree with the elected sign), after each value is kept with probability
+    p = density + epsilon * (r / (n - 1) - 1/2) and divided by p. r is its rank by magnitude in its row of n values of the
+    matrix (out, everything else), 0 for the smallest; a bias is one row. Of equal magnitudes the first ranks lower. A row of
+    one value has p = density.
 
-    p goes from density - epsilon / 2 to density + epsilon / 2 as in the paper (mergekit: plus and minus epsilon) and is
-    cut off at 0 and 1; where it is 0 nothing is kept. Floating tensors of one shape and dtype.
+    p ranges from density - epsilon / 2 to density + epsilon / 2 as in the paper (mergekit: plus and minus epsilon) and is
+    clipped to 0 and 1. Where it is 0 nothing is kept. Takes floating tensors of one shape and dtype.
     Deep et al. 2024: https://arxiv.org/abs/2406.11617. Raises ValueError for wrong weights and without a generator.
     """
     if alpha == 0:
@@ -93,7 +94,7 @@ def della(  # noqa: PLR0913  # its own numbers, each by name
 def della_linear(  # noqa: PLR0913  # its own numbers, each by name
         models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], *, density: float, epsilon: float,
         generator: torch.Generator | None) -> Tensor:
-    """As `della`, but M is the weighted sum of what is kept, without an elected sign: on average the plain sum.
+    """Like `della`, but M is the weighted sum of the kept values, without an elected sign. Its expectation is the plain sum.
 
     Deep et al. 2024: https://arxiv.org/abs/2406.11617; mergekit: https://github.com/arcee-ai/mergekit
     """
@@ -105,11 +106,11 @@ def della_linear(  # noqa: PLR0913  # its own numbers, each by name
 
 def breadcrumbs(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], density: float,
                 gamma: float) -> Tensor:
-    """W0 + alpha * sum(w_i * m_i * d_i), m_i being 0 for the floor(gamma * n) largest magnitudes of the tensor's n values
-    (outliers) and for the smallest, so that the share `density` of all n stays, and else 1; nothing is rescaled.
+    """W0 + alpha * sum(w_i * m_i * d_i). m_i is 0 for the floor(gamma * n) largest magnitudes of the tensor's n values
+    (outliers) and for the smallest ones, so that the share `density` of all n values is kept; else 1. Nothing is rescaled.
 
-    At least one value stays where density is above 0 and gamma below 1; with gamma + density above 1 all but the largest
-    stay. Of equal magnitudes the first stored ranks lower. Floating tensors of one shape and dtype.
+    At least one value is kept if density is above 0 and gamma below 1. With gamma + density above 1 all but the largest are
+    kept. Of equal magnitudes the one stored first ranks lower. Takes floating tensors of one shape and dtype.
     Davari and Belilovsky 2023: https://arxiv.org/abs/2312.06795. Raises ValueError for wrong weights.
     """
     if alpha == 0:
@@ -120,7 +121,7 @@ def breadcrumbs(models: Sequence[Tensor], base: Tensor, alpha: float, weights: S
 
 def breadcrumbs_ties(models: Sequence[Tensor], base: Tensor, alpha: float, weights: Sequence[float], density: float,
                      gamma: float) -> Tensor:
-    """As `breadcrumbs`, but what is kept is merged as in TIES: elected sign and mean of those that agree.
+    """Like `breadcrumbs`, but the kept values are merged as in TIES: the mean of those that agree with the elected sign.
 
     Davari and Belilovsky 2023: https://arxiv.org/abs/2312.06795; mergekit: https://github.com/arcee-ai/mergekit
     """
@@ -131,7 +132,7 @@ def breadcrumbs_ties(models: Sequence[Tensor], base: Tensor, alpha: float, weigh
 
 def _checked(weights: Sequence[float], count: int) -> Sequence[float]:
     if len(weights) != count or not all(map(math.isfinite, weights)):
-        raise ValueError(f"weights are {list(weights)} for {count} models beside the base; expected {count} finite numbers.")
+        raise ValueError(f"weights are {list(weights)} for {count} models besides the base; expected {count} finite numbers.")
     return weights
 
 
@@ -145,7 +146,7 @@ def _linear(base: Tensor, lost: Iterable[Tensor], alpha: float, weights: Sequenc
 
 
 def _elected(base: Tensor, lost: Sequence[Tensor], alpha: float, weights: Sequence[float]) -> Tensor:
-    """W0 - alpha * mean of the w_i * lost_i whose sign is that of their sum. A 0 agrees with neither sign. Changes `lost`."""
+    """W0 - alpha * mean of the w_i * lost_i that have the sign of their sum. A 0 agrees with neither sign. Changes `lost`."""
     total, size = base.new_zeros(base.shape), base.new_zeros(base.shape)
     for one, weight in zip(lost, _checked(weights, len(lost)), strict=True):
         total.add_(one.mul_(weight))
@@ -166,7 +167,7 @@ def _largest(lost: Tensor, density: float) -> Tensor:
 
 
 def _middle(lost: Tensor, density: float, gamma: float) -> Tensor:
-    # gamma * n below 1 drops no outlier; a mask of "all but the 0 largest" must not come out empty.
+    # With gamma * n below 1 there is no outlier to drop; the mask of "all but the 0 largest" must not be empty.
     size = lost.numel()
     outliers = floor_share(gamma, size)
     smallest = max(0, size - outliers - round_share(density, size))
@@ -178,7 +179,7 @@ def _middle(lost: Tensor, density: float, gamma: float) -> Tensor:
 
 
 def _dropped_at_random(lost: Tensor, density: float, generator: torch.Generator | None) -> Tensor:
-    # The share that is kept is the one that is divided by: keeping p and dividing by 1 - p is a known mistake.
+    # Divide by the share that is kept. To keep p and divide by 1 - p is a known mistake.
     dropped = _drawn(lost.shape, generator).to(lost.device) >= density
     return lost.masked_fill_(dropped, 0).div_(density or 1.0)
 
@@ -193,9 +194,9 @@ def _dropped_by_rank(lost: Tensor, density: float, epsilon: float, generator: to
 
 
 def _drawn(shape: torch.Size, generator: torch.Generator | None) -> Tensor:
-    """Numbers in [0, 1) drawn on the CPU and in float32 always: the same ones for every device and dtype."""
+    """Random numbers in [0, 1), always drawn on the CPU in float32, so they are the same for every device and dtype."""
     import torch
 
     if generator is None:
-        raise ValueError("a random merge method needs a generator, and was given none.")
+        raise ValueError("a random merge method needs a generator; got None.")
     return torch.rand(shape, generator=generator, dtype=torch.float32)

@@ -1,4 +1,4 @@
-"""The wrapper of a merge method of a user's own: it gets copies of the models, and its results are checked."""
+"""The wrapper of a user's merge method: the method gets copies of the models, and its results are checked."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _Made = TypeVar("_Made")
 
 
 def adopt_method(name: str, row: MergeMethod) -> MergeMethod:
-    """The row with functions that cost only themselves: whatever goes wrong in them is a MergeError that says whose it is.
+    """The row with wrapped functions: any error in them becomes a MergeError that names the method.
 
-    `widens` is dropped: it would let a result pass unseen. ValueError for a row that contradicts its own contract.
+    `widens` is switched off, because results would then not be checked. Raises ValueError for an invalid row.
     """
     if problems := list(_problems(row)):
         raise ValueError("; ".join(problems))
@@ -33,16 +33,16 @@ def _problems(row: MergeMethod) -> Iterator[str]:
     if not callable(row.function):
         yield f"function is {row.function!r}; expected a function"
     if row.version < 1:
-        yield f"version is {row.version!r}; expected a whole number of at least 1"
+        yield f"version is {row.version!r}; expected a positive integer"
     if row.models < 2:
         yield f"models is {row.models!r}; expected at least 2"
     if not row.many and row.models > 3:
-        yield f"models is {row.models!r}; a method of more than 3 models says many=True and takes them in a list"
+        yield f"models is {row.models!r}; a method of more than 3 models needs many=True and takes the models in a list"
     if (row.survey is None) != (row.limits_of is None):
         yield "survey and limits_of go together; give both or neither"
     for word, end in (("at_zero", row.at_zero), ("at_one", row.at_one)):
         if end not in ("", "a", "b", "c"):
-            yield f"{word} is {end!r}; expected 'a', 'b', 'c' or nothing"
+            yield f"{word} is {end!r}; expected 'a', 'b', 'c' or ''"
     for word, limits in (("alpha_range", row.alpha_range), ("beta_range", row.beta_range)):
         if limits is not None and not (len(limits) == 2 and limits[0] <= limits[1]):
             yield f"{word} is {limits!r}; expected two numbers, the lower one first, or None"
@@ -50,7 +50,7 @@ def _problems(row: MergeMethod) -> Iterator[str]:
 
 
 def _quietly(name: str, part: str, function: Callable[..., _Made]) -> Callable[..., _Made]:
-    """The function with every exception as a MergeError."""
+    """The function, with every exception turned into a MergeError."""
     def call(*given: Any) -> _Made:
         try:
             return function(*given)
@@ -70,7 +70,7 @@ def _function(name: str, function: Callable[..., Tensor]) -> Callable[..., Tenso
         except (Exception, SystemExit) as error:
             raise MergeError(f"merge method {name!r} raised {error_text(error)}") from error
         if oddity := _oddity(made, flat):
-            raise MergeError(f"merge method {name!r} gave {oddity}")
+            raise MergeError(f"merge method {name!r} returned {oddity}")
         return made
 
     return merge
@@ -86,6 +86,6 @@ def _oddity(made: object, inputs: list[Tensor]) -> str:
     for word, given, expected in (("shape", tuple(made.shape), tuple(like.shape)), ("dtype", made.dtype, like.dtype),
                                   ("device", made.device, like.device)):
         if given != expected:
-            return f"a tensor of {word} {given}; expected {expected}, as of its inputs"
-    # Damage in an input is told by whoever read it.
+            return f"a tensor of {word} {given}; expected {expected}, like its inputs"
+    # Damaged inputs are reported where they are read.
     return "NaN or infinite values" if not finite(made) and all(map(finite, inputs)) else ""

@@ -1,4 +1,4 @@
-"""METRICS: arrays in, per-image values out. One row says all that is known of a metric and of each of its values."""
+"""METRICS: functions from image arrays to values per image. One row describes a metric and each of its values."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class ScorerError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """How pixels enter the model: resized by Pillow (bicubic, anti-aliased), then (x/255 - mean)/std: open_clip's own bits.
+    """The preprocessing of pixels: resizing by Pillow (bicubic, anti-aliased), then (x/255 - mean)/std, with open_clip's bits.
 
     `resize_mode` "shortest" scales the shorter side and crops the centre, "squash" scales both sides.
     """
@@ -101,7 +101,7 @@ class ClipScorer:
             return np.asarray((100.0 * (image_embeddings * text_embeddings).sum(dim=-1)).double().cpu().numpy(), dtype=np.float64)
 
     def against(self, images: NDArray[np.uint8], texts: Sequence[str]) -> NDArray[np.float64]:
-        """As `scores`, of every image (n, h, w, 3) with every one of k texts, shape (n, k); images are embedded once."""
+        """Like `scores`, for every image (n, h, w, 3) with every one of k texts, shape (n, k); images are embedded once."""
         import torch
 
         if not len(images) or not texts:
@@ -151,8 +151,8 @@ class ClipScorer:
 def load_scorer(reference: str | Path = EMBEDDED, *, device: str = "cpu") -> ClipScorer:
     """The scorer of "zoo:clip", or of "ARCHITECTURE:path" with an open_clip architecture and a local .safetensors file.
 
-    Raises ScorerError for an unknown architecture, a pickle, a file that is not there, a tokenizer that would have to
-    be downloaded, and weights whose name says QuickGELU under an architecture that has GELU (or the reverse).
+    Raises ScorerError for an unknown architecture, a pickle, a missing file, a tokenizer that would have to be downloaded,
+    and weights whose name says QuickGELU for an architecture that has GELU (or the reverse).
     """
     text = str(reference)
     if text == EMBEDDED:

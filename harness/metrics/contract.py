@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 class ImageSet:
     """Images of one candidate with their prompts. `images` and `references` are uint8 RGB of shape (n, h, w, 3).
 
-    A reference is the baseline's image at the same prompt, seed and guidance; without any, `why_no_reference` says
-    why. `styles` are the suite's looks, each with its sentence. Floats are refused, because every published disagreement of
-    range (0..1 or 0..255) starts there.
+    A reference is the baseline's image at the same prompt, seed and guidance; without references, `why_no_reference` gives
+    the reason. `styles` are the suite's styles by name, each with its text. Float images are refused, because their range
+    (0..1 or 0..255) is ambiguous.
     """
 
     images: NDArray[np.uint8]
@@ -58,9 +58,9 @@ class ImageScore:
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A row of METRICS: the function, and a ValueSpec for each value it gives. `version` rises whenever the same image would get
-    another number. `needs_clip` asks for the suite's CLIP model; `uses_styles` says that the suite's styles decide the values
-    too."""
+    """A row of METRICS: the function, and a ValueSpec for each value it gives. `version` increases whenever the same image would
+    get another number. `needs_clip` asks for the suite's CLIP model. `uses_styles` says that the values also depend on the
+    suite's styles."""
 
     measure: Callable[[ImageSet], list[ImageScore]]
     version: int
@@ -75,5 +75,5 @@ class Metric:
         return any(spec.paired for spec in self.values)
 
     def rows(self, name: str) -> tuple[ValueSpec, ...]:
-        """The rows of its values as those of the metric `name`, with its version and paper."""
+        """The rows of its values, with the metric's `name`, version and paper filled in."""
         return tuple(replace(spec, metric=name, version=self.version, paper=self.paper) for spec in self.values)

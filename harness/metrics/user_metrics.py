@@ -1,4 +1,4 @@
-"""The wrapper of a metric of a user's own: it gets copies of the images, and its scores are checked."""
+"""The wrapper of a user's metric: the metric gets copies of the images, and its scores are checked."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from harness.metrics.contract import ImageScore, ImageSet, Metric
 from harness.records import ValueSpec
 
 ROUNDING: Final = 1e-6
-"""By so much of its range a value may lie outside of it, as arithmetic in float32 does, and is put on the border."""
+"""Share of its range by which a value may exceed it, because of float32 rounding. Such a value is clipped to the range."""
 
 
 class MetricError(ValueError):
-    """A metric of a user's own that failed; the text says which one and how."""
+    """A user's metric failed. The message names the metric and the error."""
 
 
 class ScoreCountError(MetricError):
-    """A metric that returned more or fewer scores than it was given images. That is the fault of no single image."""
+    """A metric returned more or fewer scores than it was given images, so no single image is at fault."""
 
 
 def adopt_metric(name: str, row: Metric) -> Metric:
-    """The row with a `measure` that costs only its own values: whatever goes wrong in it is a MetricError that says whose it is.
-    ValueError for a row that contradicts its own contract."""
+    """The row with a wrapped `measure`: any error in it becomes a MetricError that names the metric. Raises ValueError for an
+    invalid row."""
     if problems := list(_problems(row)):
         raise ValueError("; ".join(problems))
 
     def measure(image_set: ImageSet) -> list[ImageScore]:
         references = image_set.references
-        # Other metrics read the same arrays, some of them at this moment.
+        # Copies: other metrics read the same arrays, possibly at the same time.
         own = replace(image_set, images=image_set.images.copy(), references=None if references is None else references.copy())
         try:
             scores = row.measure(own)
@@ -52,13 +52,13 @@ def _problems(row: Metric) -> Iterator[str]:
     if not callable(row.measure):
         yield f"measure is {row.measure!r}; expected a function"
     if row.version < 1:
-        yield f"version is {row.version!r}; expected a whole number of at least 1"
+        yield f"version is {row.version!r}; expected a positive integer"
     if not row.values or not all(isinstance(spec, ValueSpec) for spec in row.values):
         yield f"values is {row.values!r}; expected at least one ValueSpec(...)"
         return
     for name, count in Counter(spec.name for spec in row.values).items():
         if not name.isidentifier():
-            yield f"the value {name!r} is not a name of letters, digits and '_'"
+            yield f"the value name {name!r} is invalid; expected only letters, digits and '_'"
         if count > 1:
             yield f"the value {name!r} is given {count} times"
     yield from (f"the value {spec.name!r} has no title, unit or definition" for spec in row.values
@@ -66,12 +66,12 @@ def _problems(row: Metric) -> Iterator[str]:
 
 
 def _checked(name: str, row: Metric, score: object) -> ImageScore:
-    """The score with Python's own numbers. MetricError for one that breaks the contract."""
+    """The score with plain Python numbers. Raises MetricError for an invalid score."""
     if not isinstance(score, ImageScore):
-        raise MetricError(f"metric {name!r} gave a {type(score).__name__} for an image; expected an ImageScore")
+        raise MetricError(f"metric {name!r} returned a {type(score).__name__} for an image; expected an ImageScore")
     expected, given = {spec.name for spec in row.values}, Counter([*score.values, *score.missing])
     if absent := sorted(expected - given.keys()):
-        raise MetricError(f"metric {name!r} gave no {absent[0]!r}; expected a number in values, or in missing why there is none")
+        raise MetricError(f"metric {name!r} gave no {absent[0]!r}; expected a number in values, or the reason in missing")
     if wrong := sorted(value for value, count in given.items() if count > 1 or value not in expected):
         raise MetricError(f"metric {name!r} gave {wrong[0]!r} " + ("both in values and in missing" if wrong[0] in expected else
                                                                 "without a ValueSpec for it"))

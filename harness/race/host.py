@@ -1,4 +1,4 @@
-"""What a race needs of whoever runs it."""
+"""The interface that a race needs from the code that runs it."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ class Host(Protocol):
 
     @property
     def selected(self) -> Sequence[str]:
-        """The names of the candidates that are to be raced."""
+        """The names of the candidates in the race."""
 
     @property
     def failed(self) -> AbstractSet[str]:
-        """The names of those that failed before the race."""
+        """The names of the candidates that failed before the race."""
 
     def run(self) -> SuiteRun:
         """The open run."""
@@ -34,4 +34,4 @@ class Host(Protocol):
         """Samples a candidate on these cells, and no others; returns what failed."""
 
     def expect(self, images: int) -> None:
-        """`images` more are to come than were announced."""
+        """Announces that `images` more images will be sampled than were announced before."""

@@ -1,4 +1,4 @@
-"""What a race asks for: rectangles of candidates, guidances, prompts and seeds, sampled one after the other, each a Look in the
+"""The interim looks of a race: each samples a rectangle of candidates, guidances, prompts and seeds, and is a Look in the
 journal."""
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Rectangle:
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a look came to: see Look."""
+    """The result of a look; the fields are those of Look."""
 
     why: str
     dropped: tuple[Dropped, ...] = ()
@@ -40,12 +40,12 @@ class Outcome:
 
 
 class Asking:
-    """The looks of one race so far, and which cells they asked for of each candidate. `sample` runs one candidate
-    up to the cells given; a candidate that fails is asked for nothing more."""
+    """The looks of one race so far, and the cells that they requested of each candidate. `sample` runs one candidate on the
+    given cells. After a failure, nothing more is requested of a candidate."""
 
     def __init__(self, run: SuiteRun, sample: Callable[[Candidate, Iterable[Cell]], list[Failure]],
                  expect: Callable[[int], None]) -> None:
-        """`expect` hears how many images are to come before each look except the first, which the session announced."""
+        """`expect` is called with the number of images before each look except the first, which the session announced."""
         self.run, self._sample, self._expect = run, sample, expect
         self.looks: list[Look] = []
         self.failures: list[Failure] = []
@@ -54,21 +54,21 @@ class Asking:
 
     @property
     def spent(self) -> int:
-        """How many different images there are of what was asked for."""
+        """The number of different requested images that exist."""
         gallery = self.run.gallery
         return len({s.key for name, cells in self._asked.items() for s in gallery.at_hand(name) if s.cell in cells})
 
     def wanted(self, plan: Rectangle) -> int:
-        """How many images of a rectangle were not asked for yet."""
+        """The number of images of a rectangle that were not requested yet."""
         cells = set(plan.cells())
         return sum(len(cells - self._asked.get(name, set())) for name in plan.candidates)
 
     def sound(self, names: Iterable[str]) -> tuple[str, ...]:
-        """Those that have not failed."""
+        """The names of the candidates that have not failed."""
         return tuple(name for name in names if name not in self.failed)
 
     def look(self, stage: str, plan: Rectangle, others: Sequence[Candidate] = ()) -> Look:
-        """Samples a rectangle, whose candidates are of the suite or `others`; the look is written once more is known of it."""
+        """Samples a rectangle, whose candidates are in the suite or in `others`. `close` records the look."""
         self.write()
         look = Look(race=self.run.race, number=len(self.looks) + 1, stage=stage, candidates=plan.candidates,
                     guidances=plan.guidances, prompts=plan.prompts, seeds=plan.seeds, images=0)
@@ -94,12 +94,12 @@ class Asking:
                                               why=outcome.why)
 
     def end(self) -> None:
-        """The race is over: later looks of an earlier race no longer count."""
+        """Ends the race: later looks of an earlier race no longer count."""
         self.write()
         if self.looks and len(self.run.ledger.looks(self.run.race)) > len(self.looks):
             self.run.ledger.add([self.looks[-1]])
 
     def write(self) -> None:
-        """Writes those looks to the journal that it does not have yet."""
+        """Writes the looks that are not in the journal yet."""
         for look in self.looks:
             self.run.ledger.look(look)

@@ -1,4 +1,4 @@
-"""A race of a suite that spends a budget: look after look at more prompts, fewer candidates each time, until the answer is
+"""The race of a suite with a budget: interim looks at more and more prompts with fewer and fewer candidates, until the answer is
 stable; then the confirmation, and more seeds for gates that cannot be decided yet."""
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
 
 
 def first_cells(suite: Suite) -> tuple[Cell, ...] | None:
-    """What is sampled of every candidate before anything is judged: the first prompts, at all seeds and scales. None, which is
-    the whole grid, where the suite has no budget."""
+    """The cells that are sampled of every candidate before the first look: the first prompts, at all seeds and scales. None if
+    the suite has no budget; then the whole grid is sampled."""
     if suite.budget is None:
         return None
     from harness.race.elimination import prompt_looks, select_prompts
@@ -44,21 +44,21 @@ def first_cells(suite: Suite) -> tuple[Cell, ...] | None:
 
 
 class Race:
-    """One suite's race. It decides only by the images that its looks asked for, so a race that was killed goes the same way
-    again from the images that are there."""
+    """One suite's race. It decides only by the images that its looks requested, so a race that was killed repeats the same
+    decisions from the existing images."""
 
     def __init__(self, of: Host, budget: Budget) -> None:
         self.of, self.budget, self.run = of, budget, of.run()
         self.asking = Asking(self.run, of.candidate, of.expect)
         self.asking.failed |= of.failed
         self._out: set[tuple[str, float]] = set()
-        # Some candidates selected by -k would otherwise take back the looks of the whole race, and with them its verdict.
+        # Otherwise a run of some candidates, selected by -k, would void the looks of the whole race and its verdict.
         self._before = {name for look in self.run.ledger.looks(self.run.race) for name in look.candidates
                         if self.run.gallery.at_hand(name)}
         self.run.leave_out([name for name in self.run.head["not_selected"] if name not in self._before])
 
     def go(self) -> list[Failure]:
-        """The whole race: search, select, confirm, gates. Returns the failures on the way."""
+        """Runs the whole race: search, select, confirm, gates. Returns the failures."""
         self.run.run_json.as_declared()
         try:
             try:
@@ -77,11 +77,11 @@ class Race:
 
     @property
     def suite(self) -> Suite:
-        """The suite as it is now, with the candidates that were added."""
+        """The current suite, with the added candidates."""
         return self.run.suite
 
     def _search(self) -> None:
-        """Tries block weights on a few prompts, and takes the best into the suite."""
+        """Tries block weights on a few prompts, and adds the best to the suite."""
         search = self.suite.search
         if search is None:
             return
@@ -108,7 +108,7 @@ class Race:
         return self._allowed([self.suite.baseline]) if paired else ()
 
     def _score(self, trial: Candidate, plan: Rectangle) -> float | None:
-        """The mean objective of a trial, every prompt counting once; None where an image has none."""
+        """The mean objective of a trial, with equal weight for every prompt; None if an image has no objective."""
         from reports.read.run import load_run
 
         look = Look(race=self.run.race, number=1, stage=SEARCH, candidates=(*self._compared(), trial.name),
@@ -118,8 +118,8 @@ class Race:
         return None if scores.isna().any() or len(scores) < len(plan.prompts) else float(scores.mean())
 
     def _found(self, searcher: Searcher, plan: Rectangle) -> None:
-        """One look for the whole search. Its trials are not candidates, except the best; that some could not be made is a result
-        like others, while all together are a failure."""
+        """Records one look for the whole search. Of its trials only the best become candidates. Some failed trials are a normal
+        result; if all failed, that is a failure."""
         trials, best = searcher.history, searcher.best()
         names = tuple(trial.name for trial in trials)
         look = self.asking.look(SEARCH, replace(plan, candidates=(*self._compared(), *names)))
@@ -131,7 +131,7 @@ class Race:
         self.run.grow({"": best})
 
     def _select(self) -> None:
-        """Looks at the select prompts until one of them ends the race."""
+        """Takes looks at the select prompts until one of them ends the race."""
         from harness.race.elimination import prompt_looks, select_prompts
 
         looks = prompt_looks(select_prompts(self.suite), self.budget)
@@ -148,7 +148,7 @@ class Race:
             plan = replace(plan, candidates=self._allowed(result.candidates), guidances=tuple(map(float, result.guidances)),
                            prompts=() if last else tuple(p for p in looks[number] if p not in known))
             if not (over := last or (result.done and not added)):
-                # Where nothing is left to decide, more prompts are of use to those that are added alone.
+                # If nothing is left to decide, only added candidates need more prompts.
                 plan, added, fits = self._within(plan, (added,) if result.done or not added else (added, {}), known)
                 short, over, notes = bool(fits), not plan.prompts, "; ".join(filter(None, (notes, fits)))
             why = "; ".join(filter(None, (result.why, notes)))
@@ -159,8 +159,8 @@ class Race:
                 plan = self._refine(plan, added, known)
 
     def _allowed(self, names: Iterable[str]) -> tuple[str, ...]:
-        """The sound ones among the names that pytest selected or the sweep added. Where earlier sessions left their images, also
-        those that took part in the race, and the baseline, because some values are measured against it."""
+        """The names, without failed candidates, that were selected or added by the sweep. If earlier sessions left their images,
+        also the candidates that were in the race, and the baseline, because some values are measured against it."""
         declared, chosen = {c.name for c in self.run.declared.candidates}, {*self.of.selected}
         chosen |= self._before | ({self.suite.baseline} if self.run.gallery.at_hand(self.suite.baseline) else set())
         return self.asking.sound(name for name in names if name not in self.run.not_offered
@@ -176,8 +176,9 @@ class Race:
         return result
 
     def _within(self, coming: Rectangle, choices: Sequence[Added], known: Sequence[str]) -> tuple[Rectangle, Added, str]:
-        """The next look with the first choice of candidates to add that fits into what is left to spend, if need be with fewer
-        prompts, at the level that was planned for it, as the last one; what did not fit in words. Without prompts nothing did."""
+        """Returns the next look, the candidates to add, and a sentence on what did not fit. The first of the `choices` that fits
+        the remaining budget is used, if necessary with fewer prompts as the last look, at the planned level. A look without
+        prompts means that nothing fits."""
         wanted, left = 0, self._left()
         for added in choices:
             new = tuple(c.name for group in added.values() for c in group)
@@ -195,8 +196,8 @@ class Race:
                                                  f"{self.budget.images:,} does not leave")
 
     def _left(self) -> int | None:
-        """Images that the select prompts may still take: what is not spent, less what the confirmation needs, and gates on images
-        at the one guidance that they look at. None without a limit."""
+        """The number of images that the select prompts may still use: the rest of the budget, minus the images that the
+        confirmation needs, and that gates need at their one guidance. None without a limit."""
         from harness.race.elimination import confirm_images
         from reports.verdict.confirm_looks import confirm_looks
 
@@ -210,8 +211,7 @@ class Race:
         return self.budget.images - self.asking.spent - confirm_images(self.suite, len(confirm_looks(self.suite)[0])) - judged
 
     def _between(self, result: LookResult) -> tuple[Added, str]:
-        """The candidates that refine the axis around the best; or why there are none: two neighbours with nothing between
-        them."""
+        """The candidates that refine the axis around the best, or the reason why none can be added."""
         from harness.race.elimination import refinements
 
         axis = self.budget.refine
@@ -229,7 +229,7 @@ class Race:
         return between_neighbours, ""
 
     def _refine(self, plan: Rectangle, added: Added, known: Sequence[str]) -> Rectangle:
-        """Takes candidates in and samples them on the prompts known so far; returns what the next look samples."""
+        """Adds candidates and samples them on the prompts used so far. Returns the rectangle of the next look."""
         self.run.grow(added)
         new = tuple(c.name for group in added.values() for c in group)
         look = self.asking.look(REFINE, replace(plan, candidates=new, prompts=tuple(known)))
@@ -244,7 +244,7 @@ class Race:
         return tuple(p.id for p in self.suite.grid.prompts if p.id not in chosen_on)
 
     def _confirm(self, prompts: tuple[str, ...]) -> None:
-        """The pick, and what it is compared with, on the prompts that had no part in the choice."""
+        """Samples the pick, and the candidates it is compared with, on the confirm prompts, which had no part in the choice."""
         from harness.race.elimination import confirm_plan
         from reports.verdict.confirm_looks import confirm_looks
         from reports.verdict.recommending import recommend
@@ -257,7 +257,7 @@ class Race:
             self.asking.close(look, Outcome(why="the pick and what it is compared with, on prompts new to the choice"))
 
     def _decide_gates(self, prompts: tuple[str, ...]) -> None:
-        """More seeds for gates that cannot be decided yet, one look at a time."""
+        """Samples more seeds for gates that cannot be decided yet, one look at a time."""
         from reports.gates import judge
         from reports.verdict.confirm_looks import confirm_looks, gate_level
         from reports.verdict.recommending import recommend

@@ -1,6 +1,5 @@
-"""Whether a candidate's merge keeps its algebra on this model's own tensors: a few of them, at its ends, with equal models,
-in order and in float64.
-`sweetspot merge --check` asks the same of every key."""
+"""Checks the algebraic identities of a candidate's merge on a few of its own tensors: the ends of alpha, equal models, exchanged
+models and float64. `sweetspot merge --check` checks every key."""
 
 from __future__ import annotations
 
@@ -26,22 +25,22 @@ if TYPE_CHECKING:
 
 HELD, BROKEN = "held", "broken"
 KEYS: Final = 8
-"""How many tensors of a component are checked."""
+"""Number of tensors of a component that are checked."""
 LARGEST: Final = 2 ** 22
 """Number of values of the largest tensor that is checked."""
 LARGEST_WHOLE: Final = 2 ** 18
-"""The same for methods that see a tensor as a whole: some sort it, or take its singular values. Of the tensors of other methods
-as many values are tried, from their start."""
+"""The same for methods that need whole tensors: some sort them, or compute singular values. For other methods, this many values
+from the start of a tensor are checked."""
 
 
 def identities_of(candidate: Candidate, library: Library) -> tuple[Coverage, ...]:
-    """A row of stage "identities" for each component that the candidate merges. Under "held" are the identities that hold on
-    all of up to KEYS tensors, under "broken" sentences such as "alpha=0 is A: unet.conv_in.weight by 3.1 ulp and 2 more" with the
-    tensor that is farthest off, in units in the last place of the stored dtype. Ends and equal models must agree to the bit,
-    exchanged models and float64 within one unit, as in `merge --check`.
+    """A row of stage "identities" for each component that the candidate merges. "held" lists the identities that hold on all
+    checked tensors (at most KEYS). "broken" has sentences such as "alpha=0 is A: unet.conv_in.weight by 3.1 ulp and 2 more",
+    with the largest deviation in units in the last place of the stored dtype. The ends of alpha and equal models must agree to
+    the bit, exchanged models and float64 within one unit, as in `merge --check`.
 
-    The tensors are chosen by hash, from as many blocks as there are, so that every run looks at the same ones. Where nothing
-    is merged, one row of component "model" says so. Raises what planning the recipe and reading the models raise.
+    The tensors are chosen by hash, from as many blocks as possible, so every run checks the same ones. If nothing is merged,
+    one row of component "model" says so. Raises the errors of planning the recipe and reading the models.
     """
     merge = _merge_of(candidate.model)
     plan = plan_recipe(candidate.model, library)
@@ -55,7 +54,7 @@ def identities_of(candidate: Candidate, library: Library) -> tuple[Coverage, ...
 
 
 def _component(name: str, component: str, of: tuple[Merge, RecipePlan, Library]) -> list[Coverage]:
-    """The row of one component; none where it has no merged tensor."""
+    """The row of one component; an empty list if it has no merged tensor."""
     plan, part = of[1], of[1].parts[component]
     merged = [key for status in ("merged", "merged_in_part") for key in part.coverage.get(status, ())
               if part.stored[key].dtype.startswith(("F", "BF"))]
@@ -86,8 +85,8 @@ def _component(name: str, component: str, of: tuple[Merge, RecipePlan, Library])
 
 
 def chosen(component: str, sizes: Mapping[str, int], *, whole: bool = False) -> list[str]:
-    """Up to KEYS of the tensors with so many values: by hash, one of each block before a second one of any. Where all are
-    larger than may be, the smallest. `whole` is for methods that see a tensor as a whole."""
+    """Chooses up to KEYS tensors by hash: one of each block before a second one of any. `sizes` is {key: number of values}.
+    Tensors above the limit are skipped; if all are, the smallest is chosen. `whole` is for methods that need whole tensors."""
     limit = LARGEST_WHOLE if whole else LARGEST
     small = [key for key, size in sizes.items() if size <= limit] or sorted(sizes, key=lambda key: (sizes[key], key))[:1]
     order = sorted(small, key=lambda key: hashlib.sha256(f"{component}\n{key}".encode()).digest())
@@ -100,8 +99,8 @@ def chosen(component: str, sizes: Mapping[str, int], *, whole: bool = False) -> 
 
 
 def _merges(component: str, keys: list[str], of: tuple[Merge, RecipePlan, Library]) -> dict[str, Expression]:
-    """The outermost merge of each key. Where the declared alpha takes only one parent, nothing is merged, and the
-    identities are those of the same merge at 0.5."""
+    """The outermost merge of each key. If the declared alpha takes only one parent, nothing is merged; then the same merge at
+    alpha 0.5 is checked."""
     merge, plan, library = of
     outermost: dict[str, Expression] = {key: outer for key in keys
                                     if (outer := next(merges(plan.parts[component].keys[key]), None)) is not None}
@@ -113,7 +112,7 @@ def _merges(component: str, keys: list[str], of: tuple[Merge, RecipePlan, Librar
 
 
 def _merge_of(model: Model) -> Merge | None:
-    """The merge that a model is, below the adapters that are fused into it."""
+    """The merge in a model, without the adapters that are fused into it; None if there is no merge."""
     while isinstance(model, Fused):
         model = model.model
     return model if isinstance(model, Merge) else None

@@ -1,4 +1,4 @@
-"""Which cells of a grid are missing, by their images' keys, and how they are packed into batches of the declared shape."""
+"""Packs the missing cells of a grid into batches of the declared shape, and computes the keys of their images."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from harness.records import Cell
 
 
 def pack(grid: Grid, missing: Sequence[Cell], size: int = 0) -> tuple[tuple[Cell, ...], ...]:
-    """The missing cells in batches of exactly `size` cells (the grid's batch size where it is 0), the unfilled places
-    repeating the batch's first one.
+    """The missing cells in batches of exactly `size` cells (0: the grid's batch size). Unfilled places repeat the first cell of
+    the batch; these repetitions are dropped when the images are written.
 
-    The last bits of an image depend on the shape of its batch, and the shape is part of its key, so every batch has it;
-    the neighbours do not matter. With several threads in one operation the place within the batch can, so a cell keeps the
-    place that the cut of its whole grid gives it, unless that would take over a quarter more batches than packing closely.
-    Whoever writes the images drops the repetitions. Cells at guidance 1 are batched separately: they need no negative branch.
+    The last bits of an image depend on the shape of its batch, which is part of its key, so all batches have this shape. The
+    other cells in the batch do not matter. With several threads per operation the place in the batch can matter, so a cell
+    keeps its place in the batches of the whole grid, unless that takes over a quarter more batches than close packing. Cells at
+    guidance 1 are batched separately: they need no negative branch.
     """
     wanted, size = set(missing), size or grid.batch_size
     packed: list[tuple[Cell, ...]] = []
@@ -30,7 +30,7 @@ def pack(grid: Grid, missing: Sequence[Cell], size: int = 0) -> tuple[tuple[Cell
 
 
 def _batches(placed: Sequence[tuple[int, Cell]], size: int) -> list[tuple[Cell, ...]]:
-    """Batches of `size` cells of (preferred place, cell); see pack."""
+    """Batches of `size` cells, from pairs of (preferred place, cell); see pack."""
     closely = -(-len(placed) // size)
     columns: list[list[Cell]] = [[] for _ in range(size)]
     for place, cell in placed:
@@ -46,9 +46,8 @@ def _batches(placed: Sequence[tuple[int, Cell]], size: int) -> list[tuple[Cell, 
 
 
 def in_order(suite: Suite) -> tuple[Candidate, ...]:
-    """The candidates in the order in which making them costs least: the baseline first, which the others are compared with;
-    then by the files that are opened, the recipe that is merged, the adapters and the quantization, each in the order in
-    which the suite first names it."""
+    """The candidates in the cheapest order: the baseline first, because the others are compared with it; then grouped by files,
+    merge recipe, adapters and quantization, each in the order in which the suite first names it."""
     seen: dict[str, int] = {}
 
     def place(candidate: Candidate) -> list[int]:
@@ -61,15 +60,15 @@ def in_order(suite: Suite) -> tuple[Candidate, ...]:
 
 
 def _frame(model: Any) -> str:
-    """The file whose architecture a model has: the leftmost of its recipe."""
+    """The file that gives a model its architecture: the leftmost in its recipe."""
     while isinstance(model, dict):
         model = model.get("a", model.get("model", model.get("path")))
     return str(model)
 
 
 class GridKeys:
-    """The keys of all cells of a grid, as records.sample_key gives them, at a tenth of its cost: what the cells and texts
-    contribute is written once, and the keys of an identity once each."""
+    """The keys of all cells of a grid, equal to those of records.sample_key, at a tenth of the cost: the part of cells and
+    texts is serialised once for all identities."""
 
     def __init__(self, cells: Sequence[Cell], texts: Mapping[str, tuple[str, str]], setting: Mapping[str, Any]) -> None:
         """`texts` is (prompt, negative) by prompt id, `setting` the sampling block of run.json."""

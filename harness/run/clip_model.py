@@ -1,4 +1,4 @@
-"""The CLIP model of a suite: loaded when it is first needed, and hashed with what else decides the values that come of it."""
+"""The CLIP model of a suite: loaded when it is first needed, and hashed with everything else that determines its values."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from harness.metrics.clip import load_scorer
 
 
 class ClipModel:
-    """`content` hashes a reference to a model file; `loaded` hears the definition of the model once it is loaded."""
+    """`content` hashes a reference to a model file. `loaded` is called with the definition of the model once it is loaded."""
 
     def __init__(self, suite: Suite, device: str, content: Callable[[str], str], loaded: Callable[[str], None]) -> None:
         self._suite, self._device, self._content, self._loaded = suite, device, content, loaded
@@ -19,32 +19,32 @@ class ClipModel:
 
     @property
     def needed(self) -> bool:
-        """Whether a metric of the suite asks for it."""
+        """Whether a metric of the suite needs it."""
         return any(METRICS[name].needs_clip for name in self._suite.metrics)
 
     def scorer(self) -> Any:
-        """The scorer, loaded if need be. Raises what loading raises."""
+        """The scorer, loaded if necessary. Raises the errors of loading it."""
         if self._scorer is None:
             self._scorer = load_scorer(self._suite.clip, device=self._device)
             self._loaded(self._scorer.definition())
         return self._scorer
 
     def release(self) -> None:
-        """Lets go of the model."""
+        """Releases the model."""
         self._scorer = None
 
     def settings(self) -> dict[str, str]:
-        """By metric the hash of what else decides its values."""
+        """{metric: hash of everything else that determines its values}."""
         asked = sorted(name for name in {*self._suite.metrics} if METRICS[name].needs_clip)
         clip = self.setting() if asked else ""
         styles = short_hash([clip, [*self._suite.styles.items()]])
         settings = {name: styles if METRICS[name].uses_styles else clip for name in asked}
-        # A metric of one's own is measured again when its code changes.
+        # A user's metric is measured again when its code changes.
         return settings | {name: short_hash([settings.get(name, ""), styles if METRICS[name].uses_styles else "", source])
                            for name in sorted({*self._suite.metrics}) if (source := METRICS.source(name))}
 
     def setting(self) -> str:
-        """Hash of the model's file and architecture; a file that cannot be read fails when it is loaded."""
+        """Hash of the model's file and architecture. A file that cannot be read fails later, when it is loaded."""
         architecture, _, path = self._suite.clip.rpartition(":")
         reference = self._suite.clip if self._suite.clip.startswith("zoo:") else path
         try:

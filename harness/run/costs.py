@@ -1,4 +1,4 @@
-"""The costs of a run's candidates: who is timed, together with whom, and what of it is written to the journal."""
+"""The costs of a run's candidates: which are timed, which together, and which records are written to the journal."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Costs:
-    """Times candidates of `suite` on the workbench; `idle` is what the device held before anything of ours was on it, and
-    `environment` what run.json says of the machine."""
+    """Times candidates of `suite` on the workbench. `idle` is the number of bytes in use on the device before this run loaded
+    anything; `environment` is the description of the machine in run.json."""
 
     suite: Suite
     bench: Workbench
@@ -31,8 +31,8 @@ class Costs:
     idle: Reading | None
 
     def time(self, names: Sequence[str]) -> list[Failure]:
-        """Times the named candidates together, in rounds that alternate between them, unless the journal has it already; then
-        their batch-size curves, where the suite asks for them. A candidate that cannot be timed is a Failure."""
+        """Times the named candidates together, in alternating rounds, unless the journal already has their latency; then measures
+        their batch-size curves, if the suite asks for them. Returns a Failure for each candidate that cannot be timed."""
         suite, ledger = self.suite, self.stages.ledger
         settings = {c.name: timing_setting(suite, ledger.identity(c.name), self.environment)
                     for c in suite.candidates if c.name in names and ledger.latency(c.name) is None and ledger.identity(c.name)}
@@ -47,7 +47,7 @@ class Costs:
                 suite, lambda name: self._switch(declared[name]), together)]
             failures = [record for record in records if isinstance(record, Failure)]
             failed = {failure.candidate for failure in failures}
-            # Written with its curve or not at all: a candidate with a latency is not timed again.
+            # Written together with its curve: a candidate with a latency is not timed again.
             for name, key in settings.items():
                 curve: list[Record] = []
                 if suite.largest_batch and name not in failed:
@@ -63,7 +63,7 @@ class Costs:
         return self.bench.prepare(candidate).phases
 
     def _with_load(self, record: Record, declared: Mapping[str, Candidate]) -> Record:
-        """The durations of a candidate with the seconds that its architecture took to load, where this session loaded it."""
+        """The durations of a candidate, with the seconds that its architecture took to load if this session loaded it."""
         if not isinstance(record, Durations):
             return record
         loaded = self.bench.load_seconds(declared[record.candidate])

@@ -10,7 +10,7 @@ EXPECTED: Final = "cpu, cuda or cuda:N"
 
 
 def device_problem(device: object) -> str:
-    """What is wrong with a device: not a name of one, or not on this machine; empty where nothing is."""
+    """Why a device cannot be used: not a device name, or not on this machine; empty if it can."""
     if not isinstance(device, str) or not _NAME.fullmatch(device):
         return f"unknown device {device!r}; expected {EXPECTED}"
     if device == "cpu":

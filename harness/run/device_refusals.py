@@ -1,4 +1,4 @@
-"""What a device does not offer."""
+"""Number formats and runtimes that a device does not offer."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The images of one suite's run: which are at hand, which other runs made already, and the sampling of the others in batches of
-one shape."""
+"""The images of one suite's run: which exist, which are in the shared cache, and the sampling of the others in batches of one
+shape."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 
 WRITES_AHEAD: Final = 4
 FLOOR_CELLS: Final = 4
-"""Images made once more at batch 1, to know what a batch alone changes."""
+"""Number of images that are sampled again at batch 1, to measure the effect of batching."""
 
 
 Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
-"""Gets images with their pixels once they are written."""
+"""Called with images and their pixels once they are written."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Made:
-    """A candidate as it is sampled: its declaration, the identity of its weights, its phases and their texts."""
+    """A candidate ready to sample: its declaration, the identity of its weights, its phases and their text embeddings."""
 
     candidate: Candidate
     identity: str
@@ -46,12 +46,12 @@ class Made:
 
 
 class Gallery:
-    """Images by candidate and cell, each under the key of all that determines it: an image counts while its key follows from
-    the present weights, texts and setting, and its file is the one that was written. What is wanted of a candidate is the whole
-    grid, or the part of it that a race asks for; an image has the same key in both."""
+    """Images by candidate and cell, each with the key of everything that determines it. An image counts while its key follows
+    from the current weights, texts and setting, and its file is the one that was written. The wanted cells of a candidate are
+    the whole grid, or the part that a race requests; an image has the same key in both."""
 
     def __init__(self, suite: Suite, ledger: Ledger, cache: ImageCache, head: Mapping[str, Any]) -> None:
-        """`head` is that of the run: its sampling block, and the environment that decides last bits in a shared cache."""
+        """`head` is the run's: its sampling block, and the environment, which determines last bits in a shared cache."""
         self.suite, self.ledger, self.cache = suite, ledger, cache
         self.cells = tuple(cell for batch in batches(suite.grid) for cell in batch)
         kinds = [[c for c in self.cells if (c.guidance != 1) is guided] for guided in (False, True)]
@@ -64,18 +64,18 @@ class Gallery:
         self._parts: dict[str, tuple[Cell, ...]] = {}
 
     def want(self, name: str, cells: Iterable[Cell] | None) -> None:
-        """From here on these cells are wanted of a candidate, and no others; with None the whole grid again."""
+        """Sets the wanted cells of a candidate; None means the whole grid."""
         self._parts.pop(name, None)
         if cells is not None:
             asked = set(cells)
             self._parts[name] = tuple(cell for cell in self.cells if cell in asked)
 
     def wanted(self, name: str) -> tuple[Cell, ...]:
-        """The cells that are wanted of a candidate, in the grid's order."""
+        """The wanted cells of a candidate, in the grid's order."""
         return self._parts.get(name, self.cells)
 
     def absent(self, candidate: Candidate, identity: str) -> list[Cell]:
-        """The wanted cells whose image neither this run nor the shared cache holds, in the grid's order."""
+        """The wanted cells whose image is neither in this run nor in the shared cache, in the grid's order."""
         keys = self._keys_of(identity, self.suite.grid.batch_size)
         missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in self.wanted(candidate.name)])
         for size in self._smaller(candidate.name):
@@ -84,13 +84,13 @@ class Gallery:
         return self._fetched(candidate, identity, missing)
 
     def present(self, name: str) -> list[Sample]:
-        """The images of a candidate's present weights, one for each wanted cell in order; empty unless all are there."""
+        """The images of a candidate's current weights, one for each wanted cell in order; empty unless all exist."""
         wanted = self.wanted(name)
         sound = self._sound(name, wanted)
         return sound if len(sound) == len(wanted) else []
 
     def at_hand(self, name: str) -> list[Sample]:
-        """The images of a candidate's present weights, in the grid's order, whether wanted now or not."""
+        """All images of a candidate's current weights, in the grid's order, whether wanted now or not."""
         return self._sound(name, self.cells)
 
     def _sound(self, name: str, cells: Sequence[Cell]) -> list[Sample]:
@@ -102,9 +102,8 @@ class Gallery:
         return [s for cell, s in samples if s is not None and any(s.key == k[cell] for k in allowed)]
 
     def make(self, made: Made, absent: Sequence[Cell], done: Done) -> None:
-        """Samples the absent cells. Where memory runs out, the batch is halved for the rest,
-        which is a record, and the keys of those images say so; at a batch of one the refusal is the candidate's result and
-        goes through."""
+        """Samples the absent cells. If memory runs out, the batch size is halved for the remaining ones. A Fit records it, and
+        the keys of those images depend on the smaller size. At batch size 1 the out-of-memory error is raised."""
         remaining, device = list(absent), made.phases[0].enter().device
         while remaining:
             size = self._sizes.get(made.candidate.name, self.suite.grid.batch_size)
@@ -117,8 +116,8 @@ class Gallery:
             remaining = self.absent(made.candidate, made.identity)
 
     def measure_floor(self, made: Made) -> None:
-        """Makes a few images once more, one at a time, and notes how far they are from those of the batches: what two images
-        of one thing differ by, so that smaller differences between candidates mean nothing."""
+        """Samples a few images again, one at a time, and records how far they differ from those made in batches. Differences
+        between candidates that are smaller than this noise floor mean nothing."""
         sound = {s.cell for s in self.present(made.candidate.name) if not self.ledger.defect(s.key)}
         eligible = [c for c in self.cells if c.guidance != 1 and c in sound] or [c for c in self.cells if c in sound]
         chosen = eligible[::max(1, len(eligible) // FLOOR_CELLS)][:FLOOR_CELLS]
@@ -132,11 +131,11 @@ class Gallery:
         self.ledger.add(records)
 
     def pixels(self, samples: Sequence[Sample]) -> Images:
-        """(n, height, width, 3) uint8, hashed as they are read. Raises AlteredImageError."""
+        """The pixels (n, height, width, 3), uint8, hashed as they are read. Raises AlteredImageError for a changed file."""
         return np.stack([from_png(self.ledger.read(s)) for s in samples])
 
     def _try(self, made: Made, absent: Sequence[Cell], size: int, done: Done) -> OutOfMemory | None:
-        """One go at a batch size: None when all is done, what the allocator said when it refused."""
+        """Samples at one batch size. Returns None when all is done, or the allocator's error when memory ran out."""
         try:
             self._make(made, pack(self.suite.grid, absent, size), self._keys_of(made.identity, size), done)
         except Exception as error:
@@ -152,7 +151,7 @@ class Gallery:
         return replace(not_fitting(refused, made.candidate.name, size), setting=self.ledger.setting(made.candidate.name))
 
     def _make(self, made: Made, todo: Sequence[tuple[Cell, ...]], keys: Mapping[Cell, str], done: Done) -> None:
-        """Samples batches; images and journal are written by a second thread while the next batch is computed."""
+        """Samples batches. A second thread writes images and journal while the next batch is computed."""
         pending: list[Future[None]] = []
         defects: dict[Cell, str] = {}
         with ThreadPoolExecutor(max_workers=1) as writer:
@@ -168,7 +167,7 @@ class Gallery:
         self.ledger.flush()
 
     def _own(self, cells: Sequence[Cell], images: Images) -> dict[Cell, Images]:
-        """The images of a batch without its repetitions; of a repeated cell that in the place which the whole grid gives it."""
+        """The images of a batch without its repetitions. Of a repeated cell, the image at the cell's own place is kept."""
         by_cell: dict[Cell, Images] = {}
         for place, (cell, image) in enumerate(zip(cells, images, strict=True)):
             if cell not in by_cell or self._numbers[cell] % len(cells) == place:
@@ -183,7 +182,7 @@ class Gallery:
                    for cell, data in ((cell, to_png(image)) for cell, image in images.items())]
         if bad := [Defect(candidate=candidate.name, cell=cell, sample=keys[cell], why=defects[cell])
                    for cell in images if cell in defects]:
-            # Before the images: one that is known to be whole must never be there without what is known against it.
+            # Defects are written before the images: an image must never be on record without its defect.
             self.ledger.add(bad)
         self.ledger.store(written)
         for record, data in written:
@@ -192,7 +191,7 @@ class Gallery:
         done([record for record, _ in written], np.stack([*images.values()]))
 
     def _fetched(self, candidate: Candidate, identity: str, missing: Sequence[Cell]) -> list[Cell]:
-        """What is still missing once the shared cache gave what it has."""
+        """The cells that are still missing after adopting the images that the shared cache has."""
         keys = self._keys_of(identity, self.suite.grid.batch_size)
         asked = {cell: self.cache.get(shared_key(keys[cell], self._environment)) for cell in missing}
         fetched = {cell: data for cell, data in asked.items() if data is not None}
@@ -213,7 +212,7 @@ class Gallery:
 
 
 def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """What of an environment can change the last bits of an image."""
+    """The parts of an environment that can change the last bits of an image."""
     packages = environment.get("packages", {})
     return {"packages": {name: packages.get(name) for name in ("torch", "diffusers", "transformers", "peft", "torchao")},
             **{name: environment.get(name) for name in ("device_name", "cpu", "cuda", "cudnn", "flags", "threads_per_operation")}}

@@ -1,5 +1,5 @@
-"""What candidates cost: latency, memory, energy and switching of one image at batch 1, as a user would run it, in rounds
-that alternate between them; and the batch-size curve. Apart from the batched sampling."""
+"""The costs of candidates: latency, memory, energy and switching for one image at batch 1, as a user would run it, in rounds that
+alternate between the candidates; and the batch-size curve. They are measured separately from the batched sampling."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ ROUNDS_FOR_P90: Final = 29
 
 FIRST: Final = "first_switch"
 STEP: Final = "step"
-"""What a stopwatch calls one denoising step; steps lie within "denoise" and are many to a round."""
+"""The stopwatch's name for one denoising step. A round has many steps, all within "denoise"."""
 
 
 def timed_cell(suite: Suite) -> Cell:
-    """The one cell that is timed: first prompt, first seed, the middle one of the guided scales."""
+    """The one cell that is timed: first prompt, first seed, the middle one of the guidance scales other than 1."""
     guided = [g for g in suite.grid.guidance_scales if g != 1] or list(suite.grid.guidance_scales)
     return Cell(prompt=suite.grid.prompts[0].id, seed=suite.grid.seeds[0], guidance=statistics.median_high(guided))
 
 
 def timing_setting(suite: Suite, identity: str, machine: Mapping[str, Any]) -> str:
-    """Hash of all that is timed and where: weights, cell and its texts, sampling block, rounds, device, processor."""
+    """Hash of everything that determines a timing: weights, cell and its texts, sampling block, rounds, device, processor."""
     prompt = suite.grid.prompts[0]
     cell = timed_cell(suite)
     where = [machine.get(name) for name in ("device", "device_name", "device_uuid", "cpu", "cores", "threads")]
@@ -57,8 +57,8 @@ def timing_setting(suite: Suite, identity: str, machine: Mapping[str, Any]) -> s
 
 @dataclass(frozen=True, kw_only=True)
 class Together:
-    """How candidates are timed together: on which device, for how many rounds, what the device held before any was loaded
-    (`idle_bytes`), and by name the hash of what is timed (`timing_setting`)."""
+    """How candidates are timed together: the device, the number of rounds, the bytes in use on the device before any candidate
+    was loaded (`idle_bytes`), and by name the hash of the timing (`timing_setting`)."""
 
     device: str
     rounds: Rounds
@@ -67,7 +67,7 @@ class Together:
 
 
 def time_candidate(candidate: str, phases: Sequence[Phase], suite: Suite, key: str) -> tuple[Latency, Memory]:
-    """One candidate by itself: an untimed image under the memory probe, then `suite.latency_rounds` timed ones."""
+    """Times one candidate alone: an untimed image under the memory probe, then `suite.latency_rounds` timed ones."""
     together = Together(device=str(phases[0].enter().device), rounds=Rounds(declared=suite.latency_rounds),
                         settings={candidate: key})
     costs = _Costs(candidate, together)
@@ -81,11 +81,11 @@ def time_candidate(candidate: str, phases: Sequence[Phase], suite: Suite, key: s
 
 
 def time_together(suite: Suite, enter: Callable[[str], Sequence[Phase]], together: Together) -> tuple[Record, ...]:
-    """Interleaved rounds of all candidates that `together.settings` names; `enter` gives the phases of one and may make
-    what they need: its seconds, and those until the first phase is live, are the switch.
+    """Times all candidates in `together.settings` in interleaved rounds. `enter` returns the phases of a candidate and may
+    prepare them: its seconds, and those until the first phase is live, are the switch.
 
-    Per candidate: Latency, Memory, Timeline, Power and Durations; or, if it raised, a Failure, and a Fit too if memory
-    was refused. Nothing is raised for a candidate's sake.
+    Returns for each candidate Latency, Memory, Timeline, Power and Durations; or, if it raised, a Failure, with a Fit if
+    memory was refused. An error in one candidate is never raised.
     """
     costs_by_name = {name: _Costs(name, together) for name in together.settings}
     failed: dict[str, tuple[Record, ...]] = {}
@@ -102,8 +102,8 @@ def time_together(suite: Suite, enter: Callable[[str], Sequence[Phase]], togethe
 
 def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str,
                  limits: CurveLimits | None = None) -> tuple[BatchCurve | Fit, ...]:
-    """The batch-size curve of denoising and decoding (texts are embedded once for all images of a run), and a Fit if
-    memory ended it."""
+    """The batch-size curve of denoising and decoding, and a Fit if memory ended it. Texts are not included, because a run embeds
+    them once for all images."""
     device, cell = str(phases[0].enter().device), timed_cell(suite)
     prompts = [p for p in suite.grid.prompts if p.id == cell.prompt]
     texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment) for phase in phases}
@@ -139,7 +139,7 @@ def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Se
 
 
 class _Costs:
-    """What the visits of one candidate gave so far."""
+    """The results of one candidate's visits so far."""
 
     def __init__(self, candidate: str, together: Together) -> None:
         self._candidate, self._together = candidate, together
@@ -154,8 +154,8 @@ class _Costs:
 
     @contextmanager
     def probed(self) -> Iterator[None]:
-        """Memory is polled inside, the first time; later switches are timed without it. What the candidates before left in
-        the allocator's cache is given back first, or it would be charged to this one."""
+        """A context that polls memory the first time; later switches are timed without polling. Memory that earlier candidates
+        left in the allocator's cache is released first, or it would count for this one."""
         if self._probe is not None:
             yield
             return
@@ -164,7 +164,7 @@ class _Costs:
             yield
 
     def take(self, visit: Visit) -> None:
-        """Adds one visit. The first one's switch stands apart: it may merge and load, and memory was polled during it."""
+        """Adds one visit. The first visit's switch is kept separately: it may merge and load, and memory was polled during it."""
         if visit.switch_seconds is not None:
             what = "switch" if FIRST in self._apart else FIRST
             self._apart.setdefault(what, []).append(visit.switch_seconds)
@@ -201,8 +201,8 @@ def _failure(visit: Visit, together: Together) -> tuple[Record, ...]:
 
 
 class Yardstick:
-    """A fixed run of small convolutions, a few milliseconds long, like those of a U-Net: what it takes tells how busy
-    the machine is with other things."""
+    """A fixed series of small convolutions like those of a U-Net, a few milliseconds long. Its duration shows how busy the
+    machine is with other work."""
 
     def __init__(self, device: str) -> None:
         import torch

@@ -1,4 +1,4 @@
-"""Metrics over images: what is due, measured batch by batch while other images are sampled, and the records of it."""
+"""Measures metrics on images: finds what is missing, measures it in batches while other images are sampled, and records it."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ IMAGES_AT_ONCE: Final = 64
 
 @dataclass(frozen=True, kw_only=True)
 class Shown:
-    """Images to measure: their samples, and the pixels (n, h, w, 3) where they are at hand."""
+    """Images to measure: their samples, and their pixels (n, h, w, 3) if already in memory."""
 
     samples: Sequence[Sample]
     pixels: Images | None = None
 
     def of(self, places: Sequence[int]) -> Shown:
-        """Some of them."""
+        """The images at these places."""
         return Shown(samples=[self.samples[p] for p in places], pixels=None if self.pixels is None else self.pixels[list(places)])
 
 
 @dataclass(kw_only=True)
 class Meter:
-    """The metrics of a suite on a device. `settings` holds by metric the hash of what else decides its values; `clip` loads
-    the CLIP scorer when it is first needed. Every metric is of one image alone, so their order does not matter."""
+    """The metrics of a suite on a device. `settings` is {metric: hash of everything else that determines its values}. `clip`
+    loads the CLIP scorer when it is first needed. A metric never depends on other images, so the order does not matter."""
 
     suite: Suite
     ledger: Ledger
@@ -53,14 +53,14 @@ class Meter:
     _baseline: Mapping[Cell, Sample] = field(default_factory=dict)
 
     def begin(self, name: str) -> None:
-        """The next images are of this candidate; its pairs are those of the baseline's that are all there. While the baseline
-        itself is made there are none yet, and what needs them waits for `measure`."""
+        """Announces that the next images are of this candidate. Its references are the baseline's images, if all exist. While the
+        baseline itself is sampled there are none yet, and paired metrics wait for `measure`."""
         self.settle()
         self._baseline = {} if name == self.suite.baseline else {s.cell: s for s in self.gallery.present(self.suite.baseline)}
 
     def feed(self, samples: Sequence[Sample], pixels: Images) -> None:
-        """Takes images that were just written and measures them on a separate thread while the next are sampled. What fails
-        here is left for `measure`, which says so."""
+        """Measures images that were just written, on a separate thread while the next ones are sampled. Metrics that fail here
+        are tried again by `measure`, which reports the error."""
         if self._pool is None:
             self._pool = pool_of_single_threads(1) if self._small else ThreadPoolExecutor(1)
         names = [name for name in self.suite.metrics if self._baseline or not METRICS[name].paired]
@@ -69,15 +69,15 @@ class Meter:
             self._ahead.pop(0).result()
 
     def measure(self, samples: Sequence[Sample], stage: Callable[[str], AbstractContextManager[None]]) -> None:
-        """Whatever of the declared metrics is still due on all images of a candidate, each metric within `stage`. Where one
-        fails on an image it is tried on the others alone, and the failure goes through `stage` at the end."""
+        """Measures every declared metric that is still missing on images of a candidate, each within `stage`. If a metric fails
+        on one image, it is tried on each of the others alone, and the error is raised in `stage` at the end."""
         self.settle()
         self._baseline = {s.cell: s for s in self.gallery.present(self.suite.baseline)}
         shown = Shown(samples=samples)
         due = {name: places for name in self.suite.metrics if (places := self._due(name, shown))}
         if not due:
             return
-        # Side by side only where operations take one thread each; a large CLIP model wants the whole device.
+        # In parallel only if operations use one thread each; a large CLIP model needs the whole device.
         jobs = len(due) if self._small else 1
         with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
             results = {name: pool.submit(self._all, name, shown.of(places)) for name, places in due.items()}
@@ -88,12 +88,12 @@ class Meter:
         self.ledger.flush()
 
     def settle(self) -> None:
-        """Waits until what was fed is measured."""
+        """Waits until all images passed to `feed` are measured."""
         while self._ahead:
             self._ahead.pop().result()
 
     def close(self) -> None:
-        """Lets go of the thread."""
+        """Ends the thread."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
@@ -102,22 +102,22 @@ class Meter:
         return small(self.suite.grid, self.device)
 
     def _reference(self, name: str, cell: Cell) -> str:
-        """The key of the baseline's image that a metric compares with; empty where it compares with none."""
+        """The key of the baseline's image that a metric compares with; empty if it needs none."""
         baseline_image = self._baseline.get(cell) if METRICS[name].paired else None
         return baseline_image.key if baseline_image is not None else ""
 
     def _due(self, name: str, shown: Shown) -> list[int]:
-        """The places of the images that a metric is not known of as it is now."""
+        """The places of the images that have no valid measurement of a metric."""
         return [place for place, s in enumerate(shown.samples) if not self.ledger.measured(
             name, METRICS[name].version, self.settings.get(name, ""), [(s, self._reference(name, s.cell))])]
 
     def _quietly(self, names: Sequence[str], shown: Shown) -> None:
         for name in names:
-            with suppress(Exception):  # tried again, and said, by `measure`
+            with suppress(Exception):  # `measure` tries again and reports the error
                 self._take(name, shown)
 
     def _all(self, name: str, shown: Shown) -> Exception | None:
-        """A metric on many images, some at a time so that memory holds them; the first error of an image."""
+        """Measures a metric on many images, some at a time to bound memory. Returns the first error."""
         first_error = None
         for start in range(0, len(shown.samples), IMAGES_AT_ONCE):
             error = self._each(name, shown.of(range(start, min(start + IMAGES_AT_ONCE, len(shown.samples)))))
@@ -125,7 +125,7 @@ class Meter:
         return first_error
 
     def _each(self, name: str, shown: Shown) -> Exception | None:
-        """A metric on all images, or one by one where that fails; the first error of an image."""
+        """Measures a metric on all images together or, if that fails, one by one. Returns the first error."""
         try:
             self._take(name, shown)
         except Exception as error:
@@ -140,7 +140,7 @@ class Meter:
         self.ledger.add(list(self._records(name, shown, METRICS[name].measure(self._images(name, shown)))), durable=False)
 
     def _images(self, name: str, shown: Shown, why_not: str = "") -> ImageSet:
-        """The images as a metric takes them; with `why_not`, without references."""
+        """The input of a metric; with `why_not`, without references."""
         prompts = {p.id: p.text for p in self.suite.grid.prompts}
         references = [self._baseline[s.cell] for s in shown.samples] if (
             METRICS[name].paired and self._baseline and not why_not) else []
@@ -158,7 +158,7 @@ class Meter:
             if why := self.ledger.defect(s.key):
                 score = ImageScore(missing={spec.name: f"unusable image: {why}" for spec in row.values})
             elif key and self.ledger.defect(key):
-                # Which values need the reference is the metric's own knowledge: without one it says so itself.
+                # Only the metric knows which values need the reference: without one it reports them as missing.
                 score = row.measure(self._images(name, shown.of([place]), "the baseline's image of this cell is unusable"))[0]
             yield Measurement(sample=s.key, candidate=s.candidate, cell=s.cell, metric=name, reference=key,
                               version=row.version, setting=self.settings.get(name, ""), values=score.values,

@@ -1,4 +1,4 @@
-"""What a user sees during a run: one bar with an estimate of the time left, or plain lines where there is no terminal."""
+"""The progress display of a run: one bar with an estimate of the time left, or plain lines without a terminal."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ if TYPE_CHECKING:
     from rich.progress import Progress as RichProgress
 
 LINE_EVERY_SECONDS = 10.0
-"""Between two lines of a log while images are made."""
+"""Seconds between two lines of a log while images are sampled."""
 HEARTBEAT_SECONDS = 30.0
-"""The longest silence of a log, whatever is being done."""
+"""Most seconds without a line in a log."""
 
 
 class Progress(Protocol):
-    """Hears of every finished unit (an image sampled, reused or given up) and of every stage that begins."""
+    """Is told about every finished unit (an image sampled, reused or given up) and every stage that begins."""
 
     def advance(self, units: int, doing: str) -> None:
-        """`units` more are done; `doing` says in a few words what is going on."""
+        """`units` more are done. `doing` describes the current work in a few words."""
 
     def begin(self, doing: str) -> None:
-        """Something begins that takes a while and finishes no unit: reading files, timing, writing a page."""
+        """Work begins that takes a while and finishes no unit: reading files, timing, writing a page."""
 
 
 class Display(Progress, Protocol):
     """A Progress that is on the screen between `start` and `stop`."""
 
     def expect(self, units: int) -> None:
-        """`units` more than were known of are to come."""
+        """Adds `units` to the total."""
 
     def start(self) -> None:
         """Shows it."""
@@ -56,15 +56,15 @@ class Silent:
         """Ignored."""
 
     def start(self) -> None:
-        """Nothing to show."""
+        """Does nothing."""
 
     def stop(self) -> None:
-        """Nothing to take off."""
+        """Does nothing."""
 
 
 class Bar:
-    """A rich progress bar on a terminal or in a notebook; elsewhere (a CI log) a line every ten seconds while images are made,
-    and one at least every thirty seconds whatever is being done."""
+    """A rich progress bar on a terminal or in a notebook. Elsewhere (a CI log) a line every ten seconds while images are sampled,
+    and at least one every thirty seconds otherwise."""
 
     def __init__(self, total: int, clock: Callable[[], float] = time.monotonic) -> None:
         self.total, self.done, self.doing, self.clock = total, 0, "starting", clock
@@ -75,7 +75,7 @@ class Bar:
         self._mid_line = True
 
     def start(self) -> None:
-        """Shows the bar; it is drawn on standard error so that piped output stays clean."""
+        """Shows the bar, on standard error so that piped output stays clean."""
         self._started = self.clock() if self._started is None else self._started
         self._mid_line = True  # whoever shows it may have written half a line, as pytest does
         if self.rich is not None:
@@ -101,13 +101,13 @@ class Bar:
             self.rich = None
 
     def expect(self, units: int) -> None:
-        """`units` more are to come than the bar knew of."""
+        """Adds `units` to the bar's total."""
         self.total += units
         if self.rich is not None:
             self.rich.update(self.task, total=self.total)
 
     def begin(self, doing: str) -> None:
-        """Says what is being done from now on."""
+        """Shows what is being done from now on."""
         self.doing = printable(doing)[:60]
         if self.rich is not None:
             self.rich.update(self.task, description=self.doing)
@@ -122,7 +122,7 @@ class Bar:
             self._line()
 
     def _line(self) -> None:
-        """One line of a log: how far, for how long, how long still, and what."""
+        """Prints one line of a log: images done, elapsed time, time left, and current work."""
         with self._lines:
             now = self.clock()
             self.heartbeat.last = now
@@ -133,8 +133,8 @@ class Bar:
 
 
 class Heartbeat:
-    """Calls `line` from a separate thread whenever HEARTBEAT_SECONDS have passed since `last`. It wakes only when a line may be
-    due, so it disturbs no timing; `wait` sleeps for at most the given seconds and returns whether to end."""
+    """Calls `line` from a separate thread whenever HEARTBEAT_SECONDS have passed since `last`. The thread wakes only when a line
+    may be due, so it does not disturb timing. `wait` sleeps for at most the given seconds and returns whether to end."""
 
     def __init__(self, line: Callable[[], None], clock: Callable[[], float],
                  wait: Callable[[float], bool] | None = None) -> None:
@@ -145,28 +145,28 @@ class Heartbeat:
         self._thread: threading.Thread | None = None
 
     def start(self) -> None:
-        """Begins to beat."""
+        """Starts the thread."""
         if self._thread is None:
             self._ended.clear()
             self._thread = threading.Thread(target=self.run, name="sweetspot-heartbeat", daemon=True)
             self._thread.start()
 
     def stop(self) -> None:
-        """Ends, and waits for a line that is being written."""
+        """Ends the thread, after the line that it may be writing."""
         if self._thread is not None:
             self._ended.set()
             self._thread.join()
             self._thread = None
 
     def run(self) -> None:
-        """Beats until `wait` says to end."""
+        """Calls `line` until `wait` returns true."""
         while not self._wait(max(0.0, HEARTBEAT_SECONDS - (self._clock() - self.last))):
             if self._clock() - self.last >= HEARTBEAT_SECONDS:
                 self._say()
 
 
 def in_notebook() -> bool:
-    """Whether rich can draw here as in a Jupyter notebook: it needs ipywidgets for that."""
+    """Whether rich can draw in a Jupyter notebook here; it needs ipywidgets."""
     if "IPython" not in sys.modules or find_spec("ipywidgets") is None:
         return False
     from rich.console import Console

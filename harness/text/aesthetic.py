@@ -22,7 +22,7 @@ _WIDEST: Final = 8192
 
 
 def active(aesthetic: Aesthetic, encoder: TextEncoder) -> bool:
-    """Whether it changes anything. ValueError for what makes no sense, or belongs to another encoder."""
+    """Whether the aesthetic changes anything. Raises ValueError for invalid numbers, or one made for another encoder."""
     width = encoder.module.get_input_embeddings().weight.shape[1]
     if "CLIP" not in type(encoder.module).__name__:
         raise ValueError(f"aesthetic: {encoder.component} is a {type(encoder.module).__name__}; expected a text encoder of CLIP, "
@@ -70,7 +70,7 @@ def steered(encoder: TextEncoder, layout: Layout, aesthetic: Aesthetic) -> Tenso
 
 
 def _own(tensor: Tensor, module: Any) -> Tensor:
-    """A float32 copy on the module's device that gradients may flow past, even if the tensor was made in inference mode."""
+    """A float32 copy on the module's device that can be used in training, even if the tensor was made in inference mode."""
     import torch
 
     return tensor.detach().to(device=module.get_input_embeddings().weight.device, dtype=torch.float32, copy=True)
@@ -121,7 +121,7 @@ def _one_tensor(path: Path) -> Tensor:
         try:
             tensors = load_file(path)
         except Exception as error:  # safetensors raises its own and Python's
-            raise ValueError(f"{path}: not a whole .safetensors file ({_short(error)}); download it again") from None
+            raise ValueError(f"{path}: not a complete .safetensors file ({_short(error)}); download it again") from None
         content = next(iter(tensors.values())) if len(tensors) == 1 else tensors
     else:
         raise ValueError(f"{path}: aesthetic embeddings are read from {', '.join(_PICKLES)} and .safetensors; convert it first")

@@ -1,4 +1,4 @@
-"""Text in, conditioning out: one text through one encoder with everything that a treatment does to it."""
+"""Embeds one text with one encoder and one treatment."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 def embed(encoder: TextEncoder, text: str, treatment: Treatment = PLAIN) -> Embedded:
-    """Embeds one text alone, so that an embedding never depends on its neighbours.
+    """Embeds one text alone, so an embedding never depends on other texts.
 
     states = (1 - a) * weighted(z) + a * z', where z are the encoder's states with the words' vectors in place, a is the
-    aesthetic's weight and z' the states of the steered encoder. As in A1111 z' is not weighted. The pooled embedding sees the
-    words, and neither weights nor aesthetic: tools weight the states alone, and aesthetic gradients were made for models
-    without one. Without a treatment, with weights of 1, and with an aesthetic of weight, steps or rate 0, the bits are those
-    of the encoder alone. ValueError for a treatment that cannot be applied to this encoder.
+    aesthetic's weight and z' the states of the steered encoder. As in A1111, z' is not weighted. The pooled embedding depends
+    on the words, but not on weights or aesthetic: tools only weight the states, and aesthetic gradients were made for models
+    without a pooled embedding. Without a treatment, with weights of 1, and with an aesthetic of weight, steps or rate 0, the
+    bits are those of the encoder alone. Raises ValueError for a treatment that cannot be applied to this encoder.
     """
     import torch
 

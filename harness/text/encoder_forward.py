@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """`states` (tokens, width) of one text; `pooled` (width,) where the encoder gives it."""
+    """`states` (tokens, width) of one text; `pooled` (width,) if the encoder has a pooled embedding, else None."""
 
     states: Tensor
     pooled: Tensor | None
@@ -32,12 +32,12 @@ def token_ids(layout: Layout, module: Any) -> Tensor:
 
 
 def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:
-    """What `module` makes of a layout: `encoder.module` or a changed copy of it.
+    """The outputs of `module` for a layout. `module` is `encoder.module` or a changed copy of it.
 
-    States of the last layer are the module's `last_hidden_state`. Those of the penultimate are the input of its last layer,
-    which transformers calls hidden_states[-2]; they are taken from a twin, because transformers' own recording leaves hooks
-    in the module's layers. The pooled embedding is `text_embeds`, the projected state at the first end token. ValueError for
-    an encoder that should pool and has no projection.
+    The states of the last layer are the module's `last_hidden_state`. Those of the penultimate layer are the input of the
+    last, which transformers calls hidden_states[-2]; they are taken from a twin, because transformers' own recording leaves
+    hooks in the module's layers. The pooled embedding is `text_embeds`, the projected state at the first end token. Raises
+    ValueError for an encoder that should pool but has no projection.
     """
     before: dict[str, Hook] = {}
     states: list[Tensor] = []
@@ -45,7 +45,7 @@ def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:
         before[_last_layer(encoder, module)] = lambda _, given: states.append(given[0])
     after = row_hooks(module, layout.rows)
     used = twin(module, before, after) if before or after else module
-    # Twins must not record by transformers' means: it would add hooks to the layers that they share.
+    # Twins must not use transformers' recording: it would add hooks to the layers that they share.
     out = used(token_ids(layout, module), return_dict=True, output_hidden_states=False)
     if encoder.pooled and getattr(out, "text_embeds", None) is None:
         raise ValueError(f"{encoder.component}: a {type(module).__name__} has no projection of the pooled text; expected a "
@@ -55,10 +55,10 @@ def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:
 
 
 def row_hooks(module: Any, rows: Sequence[tuple[int, Word, int]]) -> dict[str, Hook]:
-    """Hooks for a twin that put the vectors of words in place of the input embeddings at their positions.
+    """Hooks for a twin that replace the input embeddings by the vectors of words at their positions.
 
-    They replace rows of the embedding's output, before positions are added; a larger embedding with new token ids gives the
-    same bits, but would let an id other than the end token's be the largest.
+    They replace rows of the embedding's output, before positions are added. A larger embedding with new token ids would give
+    the same bits, but the end token's id would no longer be the largest.
     """
     import torch
 
@@ -81,5 +81,5 @@ def _last_layer(encoder: TextEncoder, module: Any) -> str:
     try:
         return f"{path}encoder.layers.{len(inner.encoder.layers) - 1}"
     except AttributeError:
-        raise ValueError(f"{encoder.component}: a {type(module).__name__} has no layers of CLIP's kind, so it has no penultimate "
-                         "one") from None
+        raise ValueError(f"{encoder.component}: a {type(module).__name__} has no layers like CLIP's, so it has no penultimate "
+                         "layer") from None

@@ -1,5 +1,5 @@
-"""Twins of a module: the same parameters, but hooks of their own at some of its submodules.
-Embedding puts the vectors of words in, and takes inner states out, through a twin; the module itself is never touched.
+"""Twins of a module: copies that share its parameters but have separate hooks on some submodules.
+Embedding inserts the vectors of words and reads inner states through a twin. The module itself is never changed.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ def twin(module: Any, before: Mapping[str, Hook], after: Mapping[str, Hook]) -> 
     """A module that shares every tensor with `module` and calls hooks at the given paths: `before` as forward pre-hooks,
     `after` as forward hooks ("" is the module itself).
 
-    Only the modules on the way to these paths are new objects, and not their tensors. So threads can use twins of one module
-    at the same time, each with hooks of its own, and nothing has to be taken off again.
+    Only the modules on the way to these paths are new objects; their tensors are shared. So threads can use twins of one
+    module at the same time, each with its own hooks, and no hook has to be removed afterwards.
     """
     copied = copy.copy(module)
     copied._modules = dict(module._modules)

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import Final
 
 _LETTER: Final = r"[^\W_]"
-"""A letter or a digit. The underscore is punctuation here, as CLIP's tokenizer has it."""
+"""A letter or a digit. The underscore counts as punctuation, as in CLIP's tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Occurrence:
-    """`key` stands at text[start:end]."""
+    """`key` occurs at text[start:end]."""
 
     key: str
     start: int
@@ -22,18 +22,17 @@ class Occurrence:
 
 
 def composed(text: str) -> str:
-    """The text in Unicode's composed form, the first thing that CLIP's tokenizer does as well."""
+    """The text in Unicode's composed form (NFC), which CLIP's tokenizer also uses."""
     return unicodedata.normalize("NFC", text)
 
 
 def occurrences(keys: Iterable[str], text: str) -> list[Occurrence]:
     """Every occurrence of the keys in a composed text, from left to right and without overlaps; the longest key wins.
 
-    Case does not count: CLIP lower-cases, and A1111 compares token ids and so does not see it either. White space is as
-    good as any other. Where a key begins or ends with a letter or a digit it must do so at the edge of a word: "sks" is not
-    in "sks2" or "asks", but it is in "(sks)", "sks," and "sks_style". (A1111 does find "sks" in "sks2", as CLIP makes each
-    digit a token of its own; that would confuse a word with its numbered brothers.) ValueError for an empty key and for two
-    that are the same by these rules.
+    Case is ignored: CLIP lower-cases, and A1111 compares token ids. All white space is equivalent. A key that begins or ends
+    with a letter or digit must do so at a word boundary: "sks" is not in "sks2" or "asks", but it is in "(sks)", "sks," and
+    "sks_style". (A1111 does find "sks" in "sks2", because CLIP makes each digit a separate token; that would confuse a word
+    with its numbered variants.) Raises ValueError for an empty key and for two keys that are equal by these rules.
     """
     patterns: dict[str, str] = {}
     for key in keys:

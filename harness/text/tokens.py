@@ -15,14 +15,14 @@ if TYPE_CHECKING:
     from harness.weights.pipeline import TextEncoder
 
 _TURN: Final = Lock()
-"""A tokenizer of transformers keeps padding and truncation in itself, so that two threads cannot use it at once. It holds no
-state of ours, and one lock for all tokenizers is enough: they take a fraction of a millisecond."""
+"""A transformers tokenizer stores padding and truncation as state, so two threads cannot use it at once. One lock for all
+tokenizers is enough: a call takes a fraction of a millisecond."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """Positions of one text, as many as the encoder has. `ids` are token ids; where `rows` has a position, the id is only a
-    place-holder for vector `row` of `word`. `weights` are 1 for everything unnamed, and for start, end and padding."""
+    """All positions of one text, as many as the encoder has. `ids` are token ids; at positions in `rows`, the id is only a
+    placeholder for vector `row` of `word`. `weights` are 1 for everything that is not named, and for start, end and padding."""
 
     ids: tuple[int, ...]
     rows: tuple[tuple[int, Word, int], ...]
@@ -33,7 +33,7 @@ class Layout:
 
 @dataclass(frozen=True, kw_only=True)
 class _Piece:
-    """A token's id and where it stands in the text; or a vector of a word, which `row` counts."""
+    """A token's id and its position in the text; or the vector with index `row` of a word."""
 
     id: int
     start: int
@@ -43,7 +43,8 @@ class _Piece:
 
 
 def lay_out(encoder: TextEncoder, text: str, treatment: Treatment) -> Layout:
-    """The positions of a text. ValueError for words without vectors or of another width, and for weights that are none.
+    """The positions of a text. Raises ValueError for words without vectors or of another width, and for weights that are not
+    finite numbers.
 
     Without words in the text the ids are those of tokenizer(text, padding="max_length", truncation=True).
     """
@@ -87,14 +88,14 @@ def _check(word: Word, encoder: TextEncoder) -> None:
 
 
 def _length(encoder: TextEncoder) -> int:
-    """Positions of the encoder: what its tokenizer says, and a tokenizer without a say says 10^30."""
+    """Number of positions of the encoder, from its tokenizer. A tokenizer without a limit reports 10^30."""
     longest = getattr(encoder.module.config, "max_position_embeddings", None)
     declared = int(encoder.tokenizer.model_max_length)
     return declared if longest is None else min(declared, int(longest))
 
 
 def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """Ids before and after a text's own: start and end for CLIP, only an end for T5."""
+    """The ids before and after those of a text: start and end for CLIP, only an end for T5."""
     with _TURN:
         empty = list(tokenizer([""]).input_ids[0])
     return empty[:-1], empty[-1:]
@@ -103,12 +104,12 @@ def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
 def _pieces(tokenizer: Any, text: str, named: Sequence[tuple[Occurrence, Word]]) -> list[_Piece]:
     """The tokens of the text between words, and the words' vectors in their places.
 
-    What lies between two words is tokenised by itself, as tokenizers treat the text around added tokens.
+    The text between two words is tokenised separately, as tokenizers treat the text around added tokens.
     """
     edges = [0, *(edge for place, _ in named for edge in (place.start, place.end)), len(text)]
     between = list(zip(edges[::2], edges[1::2], strict=True))
     with _TURN:
-        # Whole texts, never cut here: what does not fit is to be reported. `verbose` would log that as a mistake.
+        # Texts are not truncated here, because what does not fit is reported. `verbose` would log long texts as errors.
         encoded = tokenizer([text[start:end] for start, end in between], add_special_tokens=False, return_offsets_mapping=True,
                          verbose=False)
     stand_in = next(number for number in range(2) if number != tokenizer.eos_token_id)
@@ -118,14 +119,14 @@ def _pieces(tokenizer: Any, text: str, named: Sequence[tuple[Occurrence, Word]])
                    for id_, (first, last) in zip(encoded.input_ids[number], encoded.offset_mapping[number], strict=True)]
         if number < len(named):
             place, word = named[number]
-            # A small id: models of the first hour take the place of the largest id for the end of the text.
+            # A small id: the first CLIP models take the position of the largest id as the end of the text.
             pieces += [_Piece(id=stand_in, start=place.start, end=place.end, word=word, row=row)
                        for row in range(len(word.vectors))]
     return pieces
 
 
 def _dropped(text: str, kept_pieces: Sequence[_Piece], cut: Sequence[_Piece]) -> tuple[str, ...]:
-    """What was cut off, in words: tokens that touch one another in the text are one, and so are a word's vectors."""
+    """The text that was cut off: adjacent tokens are joined into one piece, and so are a word's vectors."""
     dropped: list[str] = []
     before: _Piece | None = None
     begin = 0

@@ -1,4 +1,4 @@
-"""What may be done to a text on its way through a text encoder, and what comes out."""
+"""The treatment of a text in a text encoder, and the resulting embedding."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Word:
-    """A textual inversion for one encoder: `token`, as it is written in prompts, stands for `vectors` (n, width), n input
-    embeddings in a row. Gal et al. 2022, https://arxiv.org/abs/2208.01618
+    """A textual inversion for one encoder: `token`, as written in prompts, is replaced by `vectors` (n, width), n consecutive
+    input embeddings. Gal et al. 2022, https://arxiv.org/abs/2208.01618
 
     An encoder whose `component` it does not name reads the token as ordinary text.
     """
@@ -25,11 +25,11 @@ class Word:
 
 @dataclass(frozen=True, kw_only=True)
 class Aesthetic:
-    """Where to steer and how far. Gallego 2022, https://arxiv.org/abs/2209.12330
+    """An aesthetic gradient: its direction and strength. Gallego 2022, https://arxiv.org/abs/2209.12330
 
-    `embedding` (dim,) is the mean CLIP embedding of the images, of any length. `projection` (width, dim) takes the text
-    encoder's pooled state into that space: pooled @ projection, the transpose of CLIP's `text_projection.weight`.
-    `weight` is the share of the steered encoder's states, `steps` those of Adam and `rate` its learning rate.
+    `embedding` (dim,) is the mean CLIP embedding of the images, with any norm. `projection` (width, dim) maps the text
+    encoder's pooled state into that space: pooled @ projection, the transpose of CLIP's `text_projection.weight`. `weight` is
+    the share of the steered encoder's states, `steps` the number of Adam steps and `rate` their learning rate.
     """
 
     embedding: Tensor
@@ -41,7 +41,7 @@ class Aesthetic:
 
 @dataclass(frozen=True, kw_only=True)
 class Treatment:
-    """Everything done to a text. `weights` are those of words or phrases, by the row `method` of WEIGHTINGS."""
+    """Everything that is done to a text. `weights` weigh words or phrases, by the row `method` of WEIGHTINGS."""
 
     words: tuple[Word, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
@@ -50,7 +50,7 @@ class Treatment:
 
 
 PLAIN: Final = Treatment()
-"""Nothing is done: the states are those of the encoder alone, bit for bit."""
+"""No treatment: the states are those of the encoder alone, bit for bit."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +58,8 @@ class Embedded:
     """One text's embedding, on the encoder's device and in its dtype.
 
     `states` (tokens, width) of the encoder's `layer`; `pooled` (width,) is the projected embedding of the whole text, None
-    for an encoder that gives none. `dropped` is the text beyond the encoder's length, piece by piece. `found` are those
-    tokens of the treatment's words for this encoder, and those keys of its weights, that occur in the text (in the part cut
-    off too).
+    for an encoder without one. `dropped` is the text beyond the encoder's length, in pieces. `found` are the tokens of the
+    treatment's words for this encoder, and the keys of its weights, that occur in the text (including the part cut off).
     """
 
     states: Tensor

@@ -1,6 +1,4 @@
-"""WEIGHTINGS: the ways in which tools give words of a prompt more or less weight, as functions on a text's states.
-`embed` applies the row that a treatment names; suites and the report show its words.
-"""
+"""WEIGHTINGS: how tools give words of a prompt more or less weight, as functions on a text's states."""
 
 from __future__ import annotations
 
@@ -30,14 +28,14 @@ class Weighting:
 def restore_mean(states: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
     """w z * mean(z) / mean(w z), both means over all numbers of the text (padding included), float32.
 
-    The mean of a text's states is small beside their spread, so the factor can lie far from 1, or below 0. ValueError where
-    the mean of w z is 0.
+    The mean of a text's states is small compared to their spread, so the factor can be far from 1, or negative. Raises
+    ValueError if the mean of w z is 0.
     """
     del empty
     weighted = states * weights
     mean = weighted.mean()
     if float(mean) == 0:
-        raise ValueError("the weighted states have the mean 0, which method 'a1111' divides by; use 'comfyui' or 'multiply'")
+        raise ValueError("the weighted states have mean 0, and method 'a1111' divides by it; use 'comfyui' or 'multiply'")
     return weighted * (states.mean() / mean)
 
 
@@ -49,7 +47,7 @@ def from_empty(states: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
 
 
 def multiply(states: Tensor, weights: Tensor, empty: Tensor) -> Tensor:
-    """w z, and nothing to make up for it. float32."""
+    """w z, without any rescaling afterwards. float32."""
     del empty
     return states * weights
 
@@ -68,7 +66,7 @@ WEIGHTINGS: dict[str, Weighting] = {
 
 
 def weighting(name: str) -> Weighting:
-    """The row of that name; ValueError with the nearest known one."""
+    """The row of that name. Raises ValueError, with the nearest known name, if there is none."""
     if name not in WEIGHTINGS:
         raise ValueError(f"unknown token weighting {name!r}; {did_you_mean(name, WEIGHTINGS)}")
     return WEIGHTINGS[name]

@@ -38,8 +38,9 @@ def headline(of: Compared) -> str:
     same = sum(c.identical for c in of.candidates)
     pairs = sum(c.common for c in of.candidates)
     changed = sum(g.changed for g in of.gates)
+    gates = f"{words.plural(changed, 'gate')} changed" if changed else "no gate changed"
     return (f"{words.title(of.row(value))}, B against A: {listed}; {same} of {pairs} common images are identical; "
-            f"{words.plural(changed, 'gate')} changed.")
+            f"{gates}.")
 
 
 def verdict_lines(of: Compared) -> list[str]:

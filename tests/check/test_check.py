@@ -233,7 +233,7 @@ FILES = tuple(Candidate(name=name, model=f"zoo:{name}", axes={"alpha": float(at)
     (searching(prompts=9), "prompts is 9; expected 1 to the number of select prompts, 6"),
     (searching(guidance=3), "expected one of 1, 4"),
     (searching(blocks=2), "blocks is 2"),
-    (searching(blocks=61), "preset 'GRAD_V' is made for U-Nets, and 61 block weights are those of flux"),
+    (searching(blocks=61), "preset 'GRAD_V' is only for U-Nets, and 61 block weights belong to flux"),
     (searching(presets=("GRAD_VV",)), "unknown preset 'GRAD_VV'"),
     (searching(presets=("GRAD_V", "GRAD_V")), "preset 'GRAD_V' is given 2 times"),
     (searching(seed=-1), "seed is -1"),

@@ -17,7 +17,7 @@ def test_the_nearest_name_comes_first_and_all_are_listed() -> None:
 
 
 def test_a_name_like_nothing_known_gets_the_list_alone() -> None:
-    assert did_you_mean("xxxxxx", METHODS) == "Known: linear, ties, dare_ties, slerp"
+    assert did_you_mean("xxxxxx", METHODS) == "known: linear, ties, dare_ties, slerp"
 
 
 def test_a_long_list_can_be_left_out() -> None:

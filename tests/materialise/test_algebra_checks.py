@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from harness import Merge
-from harness.materialise.algebra_checks import Identity, check_identities
+from harness.materialise.algebra_checks import ORDER, PIECES, SAVED, Identity, check_identities
 from harness.merge import MERGE_METHODS
 from tests.materialise.models import CONV_IN, merge, numbers, parent, planned, saved, two, write, write_four
 
@@ -32,7 +32,7 @@ def test_every_identity_holds_for_every_kind_of_method(name, four):
     recipe = merge(**numbers(name))
     results = check(four, recipe, saved(four, recipe, f"{name}.safetensors").path)
     assert [result for result in results.values() if result.holds is False] == []
-    assert results["the saved file is what memory holds"].holds
+    assert results[SAVED].holds
 
 
 def test_the_parts_of_a_nested_merge_are_compared_in_the_precision_of_the_whole(tmp_path):
@@ -50,7 +50,7 @@ def test_a_method_that_breaks_its_promises_is_named_with_its_keys(tmp_path, monk
         function(a, b, alpha) * (1.01 + 0.1 * torch.rand(a.shape, generator=drawn)).to(a.dtype))))
     results = check(tmp_path, merge())
     for name in ("alpha=0 is A", "alpha=1 is B", "A with A is A", "float64 within one unit in the last place",
-                 "order does not matter", "pieces are the whole"):
+                 ORDER, PIECES):
         assert results[name].holds is False, name
     assert "'conv_in.bias'" in results["alpha=0 is A"].said
 
@@ -61,13 +61,17 @@ def test_a_saved_file_that_differs_is_named(tmp_path):
     tensors = load_file(path)
     tensors[CONV_IN] = torch.nextafter(tensors[CONV_IN], torch.ones(()).half())
     save_file(tensors, path)
-    result = check(tmp_path, merge(), path)["the saved file is what memory holds"]
+    result = check(tmp_path, merge(), path)[SAVED]
     assert result.holds is False
     assert "1 of" in result.said
     assert "'conv_in.weight'" in result.said
 
 
-def test_what_means_nothing_is_not_said_to_hold(tmp_path):
+def test_a_check_that_does_not_apply_neither_holds_nor_fails_and_says_why(tmp_path):
     two(tmp_path)
-    assert check(tmp_path, merge())["the saved file is what memory holds"].holds is None
-    assert check(tmp_path, merge(method="slerp"))["pieces are the whole"].holds is None
+    unsaved = check(tmp_path, merge())[SAVED]
+    whole = check(tmp_path, merge(method="slerp"))[PIECES]
+    nothing = check(tmp_path, "a.safetensors")[PIECES]
+    assert [unsaved.holds, whole.holds, nothing.holds] == [None, None, None]
+    assert "file" in unsaved.said
+    assert len({unsaved.said, whole.said, nothing.said}) == 3

@@ -68,7 +68,7 @@ def test_steps_are_shared_out_by_their_place_on_the_way(adapters: list[Adapter],
 
 
 def test_an_adapter_for_less_than_a_step_is_refused_by_name() -> None:
-    with pytest.raises(MaterialiseError, match=r"'a' from 0\.55 to 0\.7 works in none of 4 steps"):
+    with pytest.raises(MaterialiseError, match=r"'a' from 0\.55 to 0\.7 in none of the 4 steps"):
         spans_of([Adapter(path="a", start=0.55, end=0.7)], 4)
 
 
@@ -160,7 +160,7 @@ def test_the_seventeen_weights_of_lora_tools_name_the_blocks_that_a_lora_changes
 
 
 @pytest.mark.parametrize(("blocks", "said"), [
-    (Blocks(values=(1, 0.5, 1)), "3 block weights are given"),
+    (Blocks(values=(1, 0.5, 1)), "3 block weights"),
     (Alphas(default=1, keys={"*attn9*": 0}), "'\\*attn9\\*' matches no")])
 def test_block_weights_that_do_not_fit_are_an_error_before_the_first_image(bench: Workbench, blocks: Blocks | Alphas, said: str,
                                                                             ) -> None:
@@ -246,7 +246,7 @@ def test_an_aesthetic_gradient_moves_the_embedding_and_leaves_the_encoder(tmp_pa
 
 def test_an_aesthetic_gradient_of_another_clip_is_refused_before_the_first_image(tmp_path: Path) -> None:
     save_file({"mean": torch.ones(17)}, tmp_path / "look.safetensors")
-    with pytest.raises(MaterialiseError, match=r"'look\.safetensors' holds 17 numbers, and clip 'zoo:clip' projects to"):
+    with pytest.raises(MaterialiseError, match=r"'look\.safetensors' holds 17 numbers, .*'zoo:clip'"):
         Workbench(device="cpu", root=tmp_path).inspect(candidate(aesthetic=AestheticGradient(path="look.safetensors")))
 
 

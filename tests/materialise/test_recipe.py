@@ -151,7 +151,7 @@ def test_the_number_of_threads_does_not_show_in_a_survey(tmp_path):
 def test_a_part_that_a_model_lacks_is_refused_by_its_letter_complaint_7(parts, tmp_path):
     write(tmp_path / "a.safetensors", parent(1))
     write(tmp_path / "b.safetensors", {n: t for n, t in parent(2).items() if n.startswith(UNET)})
-    with pytest.raises(MaterialiseError, match=rf"{parts}: B has none, and the recipe merges it"):
+    with pytest.raises(MaterialiseError, match=rf"{parts}: the recipe merges it, but B has none"):
         plan_recipe(merge(parts=(parts,)), Library(tmp_path))
 
 
@@ -165,7 +165,7 @@ def test_a_part_to_be_taken_that_is_not_there_is_refused(tmp_path):
 def test_a_wrong_number_of_block_weights_says_what_the_model_has(tmp_path):
     for name, seed in (("a", 1), ("b", 2)):
         write(tmp_path / f"{name}.safetensors", parent(seed))
-    with pytest.raises(MaterialiseError, match=r"26 block weights are given; this U-Net has 14 slots|block weights are given"):
+    with pytest.raises(MaterialiseError, match=r"26 block weights; this U-Net has 14 slots"):
         plan_recipe(merge(alpha=Blocks(values=(0.5,) * 26)), Library(tmp_path))
 
 

@@ -52,7 +52,7 @@ def test_a_result_too_large_for_its_dtype_is_refused_by_name(method, tmp_path):
     a[CONV_IN][0, 0, 0, 0], b[CONV_IN][0, 0, 0, 0], c[CONV_IN][0, 0, 0, 0] = 60000, 60000, -60000
     for name, tensors in (("a", a), ("b", b), ("c", c)):
         write(tmp_path / f"{name}.safetensors", tensors)
-    with pytest.raises(MaterialiseError, match=rf"1 tensors are not sound: '{CONV_IN}' overflows F16"):
+    with pytest.raises(MaterialiseError, match=rf"1 tensors .*'{CONV_IN}' overflows F16"):
         saved(tmp_path, merge(c="c.safetensors", method=method, alpha=1.0))
 
 

@@ -76,7 +76,7 @@ def test_each_block_gets_the_value_at_its_place(family: str, blocks: int) -> Non
 
 def test_a_tiny_unet_has_as_many_slots_as_its_own_blocks_say() -> None:
     assert value(on_unet(Blocks(values=ramp(10)), 4), "output_blocks.3.0.weight") == 0.09
-    with pytest.raises(WhereError, match=r"26 block weights are given; this U-Net has 10 slots \(BASE, IN00 to IN03, M00, OUT00"):
+    with pytest.raises(WhereError, match=r"26 block weights.*10 slots \(BASE, IN00 to IN03, M00, OUT00"):
         on_unet(Blocks(values=ramp(26)), 4)
 
 
@@ -144,17 +144,17 @@ def test_base_is_the_value_of_base_when_values_come_without() -> None:
 
 @pytest.mark.parametrize("values", [ramp(25), ramp(9)])
 def test_a_component_that_needs_base_is_refused_without_it(values: tuple[float, ...]) -> None:
-    with pytest.raises(WhereError, match=r"text_encoder needs a value for BASE \(7 keys\).*give base="):
+    with pytest.raises(WhereError, match=r"text_encoder .*BASE \(7 keys\).*give base="):
         alphas_by_key(Blocks(values=values), "text_encoder", TEXT, family="sd1")
 
 
 def test_a_unet_key_that_needs_base_is_refused_without_it() -> None:
-    with pytest.raises(WhereError, match=r"unet needs a value for BASE \(1 key\) under convention 'sd-mecha'"):
+    with pytest.raises(WhereError, match=r"unet .*BASE \(1 key\) .*'sd-mecha'"):
         on_unet(Blocks(values=ramp(25), convention="sd-mecha"))
 
 
 def test_base_given_twice_is_refused() -> None:
-    with pytest.raises(WhereError, match=r"base is 0\.5, but the 26 values begin with BASE"):
+    with pytest.raises(WhereError, match=r"base is 0\.5, .*26 values .*BASE"):
         on_unet(Blocks(values=ramp(26), base=0.5))
 
 
@@ -167,7 +167,7 @@ def test_supermerger_turns_the_values_of_sd1_into_those_of_sdxl_and_says_so(give
 
 
 def test_other_conventions_refuse_the_values_of_sd1_for_sdxl() -> None:
-    with pytest.raises(WhereError, match=r"or 19 without BASE, or 21 with VAE last\. Only convention 'supermerger' turns"):
+    with pytest.raises(WhereError, match=r"or 19 without BASE, or 21 with VAE last\. .*'supermerger'"):
         on_unet(Blocks(values=ramp(26), convention="sd-mecha"), 9, "sdxl")
 
 
@@ -175,7 +175,7 @@ def test_the_vae_of_sdxl_has_a_slot_of_its_own_in_sd_mecha() -> None:
     names = unet(9).values()
     found = alphas_by_key(Blocks(values=ramp(21), convention="sd-mecha"), "vae", VAE, family="sdxl", denoiser=names)
     assert set(found.values.values()) == {0.2}
-    with pytest.raises(WhereError, match="vae needs a value for VAE"):
+    with pytest.raises(WhereError, match=r"vae .* VAE \(12 keys\)"):
         alphas_by_key(Blocks(values=ramp(20), convention="sd-mecha"), "vae", VAE, family="sdxl", denoiser=names)
 
 
