@@ -53,7 +53,7 @@ def budget_problems(suite: Suite, budget: Budget) -> Iterator[str]:
     yield from _of_all_images(suite)
     if len({(c.quantization, c.runtime) for c in suite.candidates}) > 1:
         yield ("candidates differ in quantization or runtime: such a suite measures the loss against the baseline, but a budget "
-               "searches for the best candidate by the objective. Remove the budget, or use a suite of its own")
+               "searches for the best candidate by the objective. Remove the budget, or use a separate suite")
     if budget.refine:
         yield from _refine(suite, budget.refine)
 

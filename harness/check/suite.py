@@ -26,8 +26,8 @@ _Kind = TypeVar("_Kind")
 def problems(suite: object, root: Path) -> list[str]:
     """One sentence per problem of `suite`; empty when it may run. Relative paths are resolved below `root`.
 
-    Imports nothing of the user's own: whoever has the suite from its author calls `load_rows` first. Never raises: values are
-    checked only in declarations whose fields all have their annotated types.
+    Imports no code of the user: for a suite from a trusted author call `load_rows` first. Never raises: values are checked only
+    in declarations whose fields all have their annotated types.
     """
     if not isinstance(suite, Suite):
         return [f"SUITE is a {type(suite).__name__}; expected harness.Suite(...)"]
@@ -45,7 +45,7 @@ def model_problems(model: object, root: Path) -> list[str]:
     Never raises, like `problems`.
     """
     try:
-        candidate = Candidate(name="model", model=model)  # type: ignore[arg-type]  # whatever it is, its type is looked at first
+        candidate = Candidate(name="model", model=model)  # type: ignore[arg-type]  # any object: its type is checked first
         return list(type_problems(candidate)) or list(dict.fromkeys(reference_problems(candidate.model, root)))
     except Exception as error:  # see problems
         return [f"the model could not be checked: {shown(error)}"]
@@ -122,14 +122,14 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
 
 
 def _values(suite: Suite) -> Iterator[str]:
-    """Values of the user's own metrics that have the name of something else."""
+    """Problems of the user's metrics: values whose name is already used."""
     giving: dict[str, str] = {}
     for name in (metric for metric in suite.metrics if METRICS.find(metric) is not None):
         for spec in METRICS[name].values:
             if spec.name in giving:
                 yield f"metrics {giving[spec.name]!r} and {name!r} both give {spec.name!r}; rename the value of one of them"
             elif name not in METRICS and spec.name in COLUMNS:
-                yield f"metric {name!r} gives {spec.name!r}, which is the name of something else; rename its value"
+                yield f"metric {name!r} gives {spec.name!r}, but this name is already used; rename the value"
             giving.setdefault(spec.name, name)
     for candidate in suite.candidates:
         yield from (f"candidate {candidate.name!r}: axis {axis!r} has the name of a value of {giving[axis]!r}; expected another, "

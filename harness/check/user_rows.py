@@ -1,5 +1,5 @@
-"""Imports the rows of a user's own that a declaration names. For what the user wrote, never for what a model file or a run folder
-says."""
+"""Imports the user's rows that a declaration names. Only for declarations that the user wrote, never for those in a model file or
+a run folder."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from harness.runtimes import RUNTIMES
 
 
 def load_rows(declared: object, folders: Sequence[Path]) -> None:
-    """Imports every dotted name of a suite or a model, from where Python looks or from `folders`. What cannot be imported is told
-    by `why_not` of its table, where the checks ask for it."""
+    """Imports every dotted name of a suite or a model, from Python's path or from `folders`. If an import fails, `why_not` of the
+    table gives the reason to the checks."""
     with suppress(RecursionError):  # merges nested too deep; the checks say so
         for table, name in _named(declared):
             if isinstance(name, str) and ":" in name:
@@ -27,7 +27,7 @@ def load_rows(declared: object, folders: Sequence[Path]) -> None:
 
 
 def _named(declared: object) -> Iterator[tuple[Rows[Any], object]]:
-    """(table, name) of every row that is named, whatever stands in the fields."""
+    """Yields (table, name) of every named row. The fields may hold any object."""
     if isinstance(declared, Suite):
         for candidate in declared.candidates if isinstance(declared.candidates, tuple) else ():
             yield from _named(candidate)

@@ -214,7 +214,7 @@ def _notes(of: Measured, rows: Sequence[Margin]) -> list[str]:
         lines.append("Tied cells: pairs of cells in the finished run that are tied, on the same seeds, as gates compare them.")
     else:
         lines.append("No two cells of the finished run are tied, so no pairs show the noise that gates see."
-                     if of.tied else "There is no finished run of the suite beside this one. Calibrate again after one: its "
+                     if of.tied else "There is no finished run of the suite next to this one. Calibrate again after one: its "
                                      "pairs of tied cells show the noise that gates see.")
     return lines + [words.visible(f"{row.gate or words.title(of.run.row(row.value))}: {row.note}.") for row in rows if row.note]
 

@@ -40,8 +40,8 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
-    """What a model file is. `position_ids` says by name what is wrong with them, "" if nothing is; `bytes` is the size of all
-    files together; the last two fields are empty unless requested."""
+    """The description of a model file. `position_ids` has by name the problem of each, "" if there is none. `bytes` is the size
+    of all files together. The last two fields are empty unless requested."""
 
     path: str
     family: str
@@ -126,12 +126,12 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
 
 
 def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:
-    """What an adapter file is, line by line."""
+    """The description of an adapter file, line by line."""
     from harness.adapters.reading import span
 
     yield str(path)
     yield f"  adapter: {adapter.says}, {size_in_words(path.stat().st_size) if path.is_file() else 'a folder'}"
-    yield f"  trained by     {adapter.tool or 'not said'}"
+    yield f"  trained by     {adapter.tool or 'not stated'}"
     yield f"  for            {adapter.base or 'not known'}"
     yield f"  kinds          {', '.join(adapter.kinds) or 'none'}"
     yield f"  modules        {', '.join(f'{part} {count}' for part, count in adapter.modules.items()) or 'none'}"
@@ -149,7 +149,7 @@ def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:
 
 
 def inspect_file(path: Path, *, keys: bool = False, hashes: bool = False) -> Inspection:
-    """What the model at `path` is. Raises ModelFileError for a file that is not a model."""
+    """Describes the model at `path`. Raises ModelFileError for a file that is not a model."""
     model = open_model(path)
     ids = {name: position_ids_state(model.files[model.other[name].file], model.other[name].source) for name in model.position_ids}
     scaled = sum(bool(info.scale) for infos in model.components.values() for info in infos.values())
@@ -172,7 +172,7 @@ def lines(inspection: Inspection, *, all_names: bool = False) -> Iterator[str]:
         yield f"  {name:<15}{_words(part)}"
     if inspection.ema:
         yield f"  {'EMA of unet':<15}{_words(inspection.ema)}"
-    prediction = inspection.prediction or "not said"
+    prediction = inspection.prediction or "not stated"
     markers = f" (markers: {_named(inspection.markers, all_names=True)})" if inspection.markers else ""
     yield f"  prediction     {prediction}{markers}"
     if inspection.channels:
@@ -237,7 +237,7 @@ def _named(names: Sequence[str], all_names: bool) -> str:
 
 
 def _metadata(metadata: Mapping[str, str], all_names: bool) -> Iterator[str]:
-    """Header texts; long ones are cut, and beyond a number they are only counted."""
+    """Lines of header texts. Long texts are cut, and after a maximum number of lines the rest is only counted."""
     if not metadata:
         return
     yield f"  metadata       {len(metadata)}"

@@ -1,4 +1,4 @@
-"""`sweetspot merge`: a recipe, from a file or straight from flags, becomes a model file, or a table of what it would be."""
+"""`sweetspot merge`: writes a model file from a recipe, given as a file or as flags, or shows what the merge would do."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from harness.materialise.file_layout import FilePlan
 
 _NOTE: Final = 400
-"""Characters of a note that are shown."""
+"""Most characters of a note that are shown."""
 _RECIPE_FLAGS: Final = ("a", "b", "c", "more", "take", "adapter", "method", "alpha", "beta", "blocks", "preset", "convention",
                         "gradient", "alpha_part", "alpha_key", "weights", "set", "parts", "missing", "dtype", "precision",
                         "force")

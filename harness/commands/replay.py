@@ -1,4 +1,4 @@
-"""`sweetspot replay`: makes a merged file again from the recipe in its header, and compares the two."""
+"""`sweetspot replay`: reproduces a merged file from the recipe in its header, and compares the two."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _allow(name: str) -> None:
-    """Imports a merge method that the user has allowed by name. ValueError for one that is not there."""
+    """Imports a merge method that the user has allowed by name. Raises ValueError if it does not exist."""
     from harness.merge import MERGE_METHODS
 
     if ":" not in name:
@@ -55,18 +55,18 @@ def _allow(name: str) -> None:
 
 
 def _refuse_code(file: Path, methods: Iterable[str]) -> None:
-    """ModelFileError for merge methods of a header that are code which nobody has allowed."""
+    """Raises ModelFileError if a header names merge methods in code that the user has not allowed."""
     from harness.merge import MERGE_METHODS
     from harness.weights import ModelFileError
 
     if blocked := [name for name in methods if ":" in name and MERGE_METHODS.find(name) is None]:
         flags = " ".join(f"--allow-code {name}" for name in blocked)
         raise ModelFileError(f"{file}: its header names code, the merge method {' and '.join(map(repr, blocked))}. Anybody can "
-                             f"write a header, so it is not imported unasked. If you know this code, say {flags}")
+                             f"write a header, so it is not imported by default. If you trust this code, add {flags}")
 
 
 def _say_versions(made: Provenance) -> None:
-    """Where a merge method is not as it was when the file was made."""
+    """Prints a note for each merge method that has changed since the file was written."""
     from harness.merge import MERGE_METHODS
 
     for method, version in made.methods.items():
@@ -100,7 +100,7 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     _say_versions(provenance)
     recipe: Model = renamed(provenance.recipe, places)
     if problems_found := list(model_problems(recipe, Path().resolve())):
-        raise ModelFileError(f"{file}: the recipe in its header cannot be carried out: {'; '.join(problems_found)}")
+        raise ModelFileError(f"{file}: the recipe in its header cannot be run: {'; '.join(problems_found)}")
     plan = place(plan_recipe(recipe, library))
     with ByteBar(plan.total, "comparing") as bar:
         compared = compare(plan, file, bar.advance)
@@ -133,8 +133,8 @@ def _of_zoo(name: str, facts: Mapping[str, object]) -> str:
     from harness.weights import ModelFileError, content_hash
 
     if content_hash(zoo.resolve(name)) != facts["blake3"]:
-        raise ModelFileError(f"input {name!r} (blake3 {facts['blake3']}) is another model in this version of Sweetspot. Install "
-                             "the version that the file was written by.")
+        raise ModelFileError(f"input {name!r} (blake3 {facts['blake3']}) is a different model in this version of Sweetspot. "
+                             "Install the version that wrote the file.")
     return name
 
 
@@ -158,7 +158,7 @@ def _find(name: str, facts: Mapping[str, object], folders: Sequence[Path]) -> st
     where = ", ".join(dict.fromkeys(str(folder) for folder in folders))
     changed = f"; {candidates[0]} has its size but not its content" if candidates else (
         f"; {named[0]} is not the file that was merged" if named else "")
-    raise ModelFileError(f"input {name!r} (blake3 {facts['blake3']}) is not in {where}{changed}. Say where it is with "
+    raise ModelFileError(f"input {name!r} (blake3 {facts['blake3']}) is not in {where}{changed}. Give its folder with "
                          "--models FOLDER.")
 
 

@@ -24,9 +24,9 @@ class NoSuiteError(SuiteFileError):
 
 
 def load_suite(path: Path) -> object:
-    """What the file calls SUITE, which need not be a Suite.
+    """The object named SUITE in the file, which may not be a Suite.
 
-    The file is run each time again, under a private name; `__file__`, and relative imports of the files beside it, work as in
+    The file is run on every call, under a private module name. `__file__`, and relative imports of files next to it, work as in
     any module. Raises NoSuiteError, or SuiteFileError with the error that the file itself raised.
     """
     if not path.is_file() or path.suffix != ".py":
@@ -49,7 +49,7 @@ def mentions_suite(path: Path) -> bool:
 
 
 def _private_module(path: Path) -> tuple[ModuleType, ModuleSpec]:
-    """A new module for the file, in a package of its own over the file's folder; what an earlier load of it left is forgotten."""
+    """A new module for the file, in a private package for the file's folder. Modules of an earlier load are removed."""
     package = f"_sweetspot_suite_{hashlib.sha256(str(path).encode(errors='surrogateescape')).hexdigest()[:12]}"
     for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
         del sys.modules[name]

@@ -1,4 +1,4 @@
-"""Values in a dataclass that are not of their annotated types, however deep; the words for them are the caller's."""
+"""Finds values in a dataclass, at any depth, that do not have their annotated types. The caller words the messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Step:
 
 @dataclass(frozen=True, kw_only=True)
 class Misfit:
-    """A value that is not what `hint` allows, and the way to it."""
+    """A value that `hint` does not allow, and the path to it."""
 
     path: tuple[Step, ...]
     value: Any
@@ -32,15 +32,15 @@ Fits = Callable[[Any, Any], bool]
 
 
 def misfits(declaration: Any, fits: Fits, inner: bool = True, path: tuple[Step, ...] = ()) -> Iterator[Misfit]:
-    """Every misfit of a dataclass, in the order of its fields. With `inner`, dataclasses within it are looked into too; `Any`
-    allows everything. Of a union, the first type that fits from outside is held to."""
+    """Yields every misfit of a dataclass, in the order of its fields. With `inner`, nested dataclasses are checked too. `Any`
+    allows everything. In a union, the first type whose outer type fits is used."""
     kind: Any = type(declaration)
     for name, hint in _hints(kind).items():
         yield from _of_value(getattr(declaration, name), hint, fits, inner, (*path, Step(kind="field", at=name)))
 
 
 def options(hint: Any) -> tuple[Any, ...]:
-    """What a union allows; another hint allows itself."""
+    """The types that a union allows; any other hint allows only itself."""
     return get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
 
 

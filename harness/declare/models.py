@@ -14,7 +14,7 @@ from harness.declare.normalise import settle
 class Checkpoint:
     """A model file or diffusers folder. `path` is a file, a folder or a `zoo:` name; `config` names a local folder of
     diffusers configs when the model is not of a family whose configs are built in. `ema` takes the averaged U-Net
-    weights (`model_ema.`) that some single files hold beside the plain ones."""
+    weights (`model_ema.`) that some single files have besides the plain ones."""
 
     path: str
     config: str | None = None
@@ -30,10 +30,10 @@ class Blocks:
 
     Either `values`, one for each block (26 for Stable Diffusion 1: BASE, IN00 to IN11, M00, OUT00 to OUT11; 25 without
     BASE; 20 or 19 for SDXL; 61 for Flux: CLIP, T5, IN, D00 to D18, S00 to S37, OUT), or the name of a `preset`.
-    `convention` says where tools differ: to which block they count time_embed, label_emb, out and the VAE: "supermerger",
-    "meh", "sd-mecha", "chattiori" or "comfyui". The last takes a value for each slider of ComfyUI's node, time_embed first
-    and three for the middle block; but there a slider is the share of model 1, so that 0.8 there is 0.2 here. `base` is the
-    value of BASE when `values` are given without it, or instead of a preset's.
+    `convention` names the tool that decides to which block time_embed, label_emb, out and the VAE belong: "supermerger", "meh",
+    "sd-mecha", "chattiori" or "comfyui". The last takes a value for each slider of ComfyUI's node, time_embed first and three
+    for the middle block; but a slider there is the share of model 1, so 0.8 there is 0.2 here. `base` is the value of BASE if
+    `values` do not include it, or replaces a preset's.
     """
 
     values: tuple[float, ...] = ()
@@ -59,9 +59,9 @@ class Gradient:
 
 @dataclass(frozen=True, kw_only=True)
 class Alphas:
-    """Alpha by component and by key. `parts` goes before `default`, and `keys` before both: each key of it is a pattern
-    with `*` on whole tensor names (single-file or diffusers spelling, also with the component in front: "unet.*attn2*"),
-    and of several that match, the last one counts."""
+    """Alpha by component and by key. `parts` overrides `default`, and `keys` overrides both: each of its keys is a pattern with
+    `*` for whole tensor names (single-file or diffusers spelling, also with the component in front: "unet.*attn2*"). If several
+    patterns match, the last one counts."""
 
     default: float | Blocks | Gradient
     parts: Mapping[str, float | Blocks | Gradient] = field(default_factory=dict)
@@ -84,15 +84,15 @@ class Merge:
     differ by block, depth, component or key. `beta` is the second share of the methods that have one.
 
     `c` is the third model or, for the methods that merge differences, the base they are taken from. `more` are further
-    models of methods that take any number, `weights` then weighs (a, b, *more). `settings` are a method's own numbers by
-    name, such as {"density": 0.2, "seed": 7}.
+    models for methods that take any number; `weights` then has one weight for each of (a, b, *more). `settings` are a method's
+    parameters by name, such as {"density": 0.2, "seed": 7}.
 
     `parts` names the components that are merged; all others are taken from `a`, or whole from the model that `take`
     names for them: {"vae": "other.safetensors"}. `missing` says what happens to a key without a counterpart: "error"
     refuses before the first image, "keep_a" keeps A's and leaves out what only others have, and says so.
-    `dtype` is what the result is stored in: "a" for A's own, or "fp32", "fp16", "bf16". `precision` "fp64" computes in
-    float64 throughout. `force` allows what is refused for good reasons: "prediction" merges models that were trained to
-    predict different things, "ema" averaged with plain weights.
+    `dtype` is the dtype of the stored result: "a" for A's, or "fp32", "fp16", "bf16". `precision` "fp64" computes in float64
+    throughout. `force` allows merges that are otherwise refused: "prediction" merges models that were trained to predict
+    different things, "ema" merges EMA weights with plain ones.
     """
 
     a: Model

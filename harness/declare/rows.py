@@ -171,7 +171,7 @@ class Rows(dict[str, Row]):
 
 
 def error_text(error: BaseException) -> str:
-    """An exception of somebody's code in words, with the line that raised it: "KeyError: 'x' (brightness.py, line 7)"."""
+    """An exception of a user's code as text, with the line that raised it: "KeyError: 'x' (brightness.py, line 7)"."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -180,13 +180,13 @@ def error_text(error: BaseException) -> str:
 
 
 def _hint(name: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown name: the nearest known ones, if any are near."""
+    """The end of a sentence about an unknown name: the nearest known names, if any are similar."""
     question = did_you_mean(name, known, list_known=False)
     return f"; {question} " if question else ". "
 
 
 def _module(who: str, name: str, folders: Sequence[Path]) -> ModuleType:
-    """The module of a dotted name. RowError for one that is not there, is there twice, or cannot be imported."""
+    """The module of a dotted name. Raises RowError if it does not exist, exists twice, or cannot be imported."""
     importlib.invalidate_caches()
     _make_importable(who, name.partition(".")[0], folders)
     try:
@@ -204,7 +204,7 @@ def _module(who: str, name: str, folders: Sequence[Path]) -> ModuleType:
         beside = sorted({file.stem for folder in folders if folder.is_dir() for file in folder.glob("*.py")})
         raise RowError(f"{who}: there is no module {absent!r}{_hint(absent, beside)}Put it into "
                        f"{places or 'a folder where Python looks'}, or install it") from error
-    except (Exception, SystemExit) as error:  # the module is somebody's program
+    except (Exception, SystemExit) as error:  # the module is a user's code
         raise RowError(f"{who}: importing {name} failed with {error_text(error)}") from error
 
 

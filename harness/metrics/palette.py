@@ -19,7 +19,7 @@ SMALL_SIDE: Final = 2 * LONGEST_SIDE
 """Up to this side a picture is averaged to LONGEST_SIDE and clustered pixel by pixel; a larger one is counted by colour."""
 STARTS: Final = 6
 LIGHTNESS_SCALE: Final = 0.45
-"""L* counts less than a* and b*, so that shading splits a coloured thing into fewer clusters."""
+"""L* counts less than a* and b*, so that shading splits a coloured object into fewer clusters."""
 SHARE_UNITS: Final = 100
 
 
@@ -38,22 +38,22 @@ def measure_palette(image_set: ImageSet) -> list[ImageScore]:
     from sklearn import config_context
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # ships no stubs
 
-    # One thread: cluster sums then add up in one order, and small inputs lose more to thread start than they gain.
+    # One thread: cluster sums are then added in one order, and for small inputs threads cost more than they save.
     # The inputs are finite by construction; checking them again took a fifth of the time.
     with threadpool_limits(limits=1), config_context(assume_finite=True, skip_parameter_validation=True):
-        # Pair by pair: a large picture's palette holds a number per pixel, too much to keep for a whole candidate.
+        # Pair by pair: a large picture's palette has a number per pixel, too much memory for a whole candidate.
         return [_score(image_set, number) for number in range(len(image_set.images))]
 
 
 def palette(image: NDArray[np.uint8]) -> Palette:
     """k-means clusters (k = 5 or the number of distinct colours) of a uint8 sRGB image (h, w, 3) on (0.45 L*, a*, b*).
 
-    A picture of at most 96 pixels a side is box-averaged to at most 48 and clustered from a farthest-first start, which
-    takes no random numbers. Of a larger one all pixels count, in bins of near colours (count_colours), and the best of six
-    k-means++ starts is kept, drawn alike for every picture: averaging blocks of it would move the clusters of a photograph
-    by 1 to 4 dE00 and melt fine patterns into colours that are not there, and one start finds other clusters than the next.
-    Where two clusterings are as good as each other a pixel can still decide, by about 2 dE00 (seen in 1 of 12 scenes).
-    Centres are given in plain L*a*b*. Arthur and Vassilvitskii (2007).
+    A picture of at most 96 pixels a side is box-averaged to at most 48 and clustered from a farthest-first start, which uses
+    no random numbers. In a larger one all pixels count, in bins of similar colours (count_colours), and the best of six
+    k-means++ starts is used, with the same seed for every picture. Block averaging would move the clusters of a photograph by
+    1 to 4 dE00 and blend fine patterns into colours that do not occur, and different starts find different clusters. If two
+    clusterings are equally good, a single pixel can still change the result by about 2 dE00 (seen in 1 of 12 scenes). Centres
+    are returned in plain L*a*b*. Arthur and Vassilvitskii (2007).
     """
     return _small_palette(image) if max(image.shape[:2]) <= SMALL_SIDE else _large_palette(image)
 
@@ -159,7 +159,7 @@ def _score(image_set: ImageSet, number: int) -> ImageScore:
 
 
 def _small(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Box average by a whole factor, so that no pixel of the picture counts twice."""
+    """Box average by an integer factor, so that every pixel counts once."""
     from PIL import Image
 
     factor = -(-max(image.shape[:2]) // LONGEST_SIDE)

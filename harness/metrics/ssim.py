@@ -1,7 +1,7 @@
-"""Structural similarity to the baseline's image of the same cell: whether a change of number format or runtime is visible,
-while PSNR weighs every level equally.
+"""Structural similarity to the baseline's image of the same cell: shows whether a change of number format or runtime is visible,
+whereas PSNR weighs every level equally.
 
-Like PSNR, it means nothing between different merges or guidance scales.
+Like PSNR, it has no meaning between different merges or guidance scales.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def measure_ssim(image_set: ImageSet) -> list[ImageScore]:
 
     scores = []
     for pair in zip(image_set.images, image_set.references, strict=True):
-        # One by one and in float64: neither neighbours nor their number change a digit.
+        # One by one and in float64, so the other images of a batch never change a digit.
         image, reference = (torch.from_numpy(np.ascontiguousarray(a)).permute(2, 0, 1)[None].double() for a in pair)
         value = float(structural_similarity_index_measure(image, reference, data_range=255.0))
         scores.append(ImageScore(values={"ssim": min(value, 1.0)}))

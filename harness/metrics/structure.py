@@ -1,5 +1,5 @@
-"""Jagged edges and contrast of single images, which upscalers, low step counts and few bits damage while the prompt is still
-obeyed."""
+"""Edge jaggedness and contrast of single images. Upscalers, low step counts and few bits damage them while the image still
+follows the prompt."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def measure_structure(image_set: ImageSet) -> list[ImageScore]:
 
 
 def edge_jaggedness(luma: NDArray[np.float64]) -> float | None:
-    """1 - mean coherence of the edges of a picture (h, w) in 8-bit levels; None where it has no edge.
+    """1 - mean coherence of the edges of a picture (h, w) in 8-bit levels; None if it has no edge.
 
     The structure tensor is the mean of the outer products of the gradient (Sobel, levels per pixel) over windows of 5 x 5
-    pixels; with eigenvalues p >= q its coherence is (p - q) / (p + q): 1 where all gradients of a window point the same way,
-    as along a clean edge, 0 where they point everywhere, as in ragged ones and in noise. It is averaged over the pixels whose
-    gradient reaches EDGE_FROM. Corners and fine texture count too, so that only pictures of one prompt and seed compare.
+    pixels. With eigenvalues p >= q its coherence is (p - q) / (p + q): 1 if all gradients in a window have the same direction,
+    as along a clean edge; 0 if they have all directions, as at ragged edges and in noise. It is averaged over the pixels whose
+    gradient is at least EDGE_FROM. Corners and fine texture count too, so only pictures of one prompt and seed are comparable.
     Bigun and Granlund, ICCV 1987; Weickert, International Journal of Computer Vision 31 (1999) 111, for the coherence.
     """
     from scipy.ndimage import sobel, uniform_filter

@@ -1,4 +1,4 @@
-"""The pytest plugin: hooks, items, options, CI output. pytest loads this package by its entry point."""
+"""The pytest plugin: hooks, items, options and CI output. pytest loads this package by its entry point."""
 
 from harness.plugin.hooks import (
     pytest_addoption,

@@ -1,4 +1,4 @@
-"""Hands our latency samples to pytest-benchmark, which tabulates, stores and compares them; it never runs a stopwatch here."""
+"""Passes our latency samples to pytest-benchmark, which tabulates, stores and compares them; it measures no time itself here."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ if TYPE_CHECKING:
     from harness.session.suite_session import SuiteSession
 
 TIMER: Final = "harness.probes.clock"
-"""What our rows name as their timer, which tells them from a user's own benchmarks."""
+"""The timer name of our rows, which distinguishes them from a user's own benchmarks."""
 
 
 def carry(item: pytest.Item, of: SuiteSession, candidate: Candidate) -> None:
-    """Adds one row to pytest-benchmark's session: seconds per image, one entry per round, in a group of the suite's. Nothing
-    happens for a candidate that was not timed, or where pytest-benchmark is disabled.
+    """Adds one row to pytest-benchmark's session: seconds per image, one entry per round, in the suite's group. Does nothing for
+    a candidate that was not timed, or if pytest-benchmark is disabled.
 
-    pytest-benchmark's own loop calls a function as often as its calibration likes; a picture is too expensive for that, so the
-    finished samples are put where its fixture would have put its own.
+    pytest-benchmark's own loop decides how often it calls a function, and an image is too expensive for that. So the finished
+    samples are stored where its fixture would store its own.
     """
     session = getattr(item.config, "_benchmarksession", None)
     seconds = of.latency(candidate)
@@ -40,8 +40,8 @@ def carry(item: pytest.Item, of: SuiteSession, candidate: Candidate) -> None:
 
 
 def hide_our_rows(config: pytest.Config) -> None:
-    """Takes our rows out of the tables that pytest-benchmark is about to print, unless they are asked for. What it saves or
-    compares is saved and compared by then; a user's own benchmarks keep their tables."""
+    """Removes our rows from the tables that pytest-benchmark is about to print, unless the user asked for them. By then they are
+    saved and compared. A user's own benchmarks keep their tables."""
     session = getattr(config, "_benchmarksession", None)
     if session is None or not session.groups or shows_timings(config):
         return

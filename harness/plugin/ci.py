@@ -1,4 +1,4 @@
-"""What CI systems read of a benchmark session: properties of the JUnit report, the job summary, and Markdown for a comment."""
+"""The output for CI systems: properties of the JUnit report, the job summary, and Markdown for a comment."""
 
 from __future__ import annotations
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from reports.verdict.recommendation import Recommendation
 
 MARKER: Final = "<!-- sweetspot -->"
-"""First line of the comment file, by which a bot finds the one comment that it updates. No text of a run can forge it: there
-every "<" is escaped."""
+"""First line of the comment file, by which a bot finds the comment to update. Text of a run cannot forge it, because every "<" is
+escaped."""
 COMMENT_LIMIT: Final = 60_000
-"""Bytes of the comment file; GitHub takes 65 536 characters."""
+"""Most bytes of the comment file; GitHub accepts 65 536 characters."""
 SUMMARY_VARIABLE: Final = "GITHUB_STEP_SUMMARY"
 SUMMARY_LIMIT: Final = 1 << 20
-"""Bytes of a step's summary; GitHub refuses the whole of a larger one."""
+"""Most bytes of a step's summary; GitHub rejects a larger one entirely."""
 
 
 def record(item: pytest.Item, facts: Mapping[str, object]) -> None:
-    """Adds properties to the item's testcase in a JUnit report. What is None is left out, since missing is not zero; numbers
-    keep all their digits, and pytest writes characters that XML has not as "#x1B"."""
+    """Adds properties to the item's testcase in a JUnit report. None is left out, since missing is not zero. Numbers keep all
+    their digits. pytest writes characters that XML does not allow as "#x1B"."""
     item.user_properties.extend((name, value if isinstance(value, int | float) else _line(str(value)))
                                 for name, value in facts.items() if value is not None)
 
@@ -47,7 +47,7 @@ def record_candidate(item: pytest.Item, of: SuiteSession, candidate: Candidate, 
 
 
 def record_race(item: pytest.Item, of: SuiteSession) -> None:
-    """What a race spent and came to, and the candidates that it added, which have no testcase of their own."""
+    """The images that a race used and its result, and the candidates that it added, which have no testcase."""
     record(item, {"suite": of.suite.name, "looks": len(of.looks), "images": of.looks[-1].images if of.looks else None,
                   "said": of.looks[-1].why if of.looks else None})
     declared = {c.name for c in of.suite.candidates}
@@ -98,8 +98,8 @@ def comment(head: str, texts: Sequence[str], limit: int = COMMENT_LIMIT) -> str:
 
 
 def shares(texts: Sequence[str], limit: int) -> list[str]:
-    """The texts, cut at lines so that all together have at most `limit` bytes. Every one may use an equal share, and what the
-    short ones leave over goes to the longer ones."""
+    """The texts, cut at lines so that all together have at most `limit` bytes. Each text gets an equal share; what short texts do
+    not use goes to longer ones."""
     allowed, left, open_ = [0] * len(texts), limit, len(texts)
     for at in sorted(range(len(texts)), key=lambda i: _size(texts[i])):
         allowed[at] = min(_size(texts[at]), max(left, 0) // open_)
@@ -124,7 +124,7 @@ def cut(text: str, limit: int) -> str:
 
 
 def _reported(session: Session) -> list[SuiteSession]:
-    """The suites that there is something to say of; one of which nothing was selected is not among them."""
+    """The suites to report: all but those of which nothing was selected."""
     return [suite for suite in session.suites if suite.ran or suite.problems]
 
 
@@ -166,7 +166,7 @@ def _write(file: Path, text: str) -> str:
 
 
 def _append(file: Path, head: str, texts: Sequence[str]) -> str:
-    """Adds to the job summary what still fits into it. Nothing of it may be too large: then GitHub would show none of it."""
+    """Appends to the job summary as much as fits: GitHub would show nothing of a summary that is too large."""
     try:
         with file.open("ab") as summary:
             left = SUMMARY_LIMIT - summary.tell() - _size(head) - 4

@@ -1,4 +1,4 @@
-"""The pytest door: finds suites, turns candidates, gates and the recommendation into items, and prints the verdict."""
+"""The pytest hooks: find suites, turn candidates, gates and the recommendation into items, and print the verdict."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses what would make the measurements meaningless."""
     if benchmarking(config):
         refuse(config)
-        # diffusers' DPM-Solver says it at every batch; it is nothing a user of a suite could mend.
+        # diffusers' DPM-Solver warns at every batch, and a user of a suite cannot fix it.
         config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
@@ -100,7 +100,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, Any, Any]:
-    """The verdicts and the pages' paths, after everything that pytest and its plugins have to say at the end."""
+    """Prints the verdicts and the pages' paths, after all other output of pytest and its plugins."""
     config = terminalreporter.config
     if not benchmarking(config):
         return (yield)
@@ -122,7 +122,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """Lets go of the run folders."""
+    """Closes the run folders."""
     if benchmarking(config) and "harness.plugin.session" in sys.modules:
         from harness.plugin.session import session_for
 

@@ -1,5 +1,5 @@
-"""The test items of a suite: its declaration, candidates, race, costs, gates and recommendation. Each says in plain words what is
-wrong; the work is the session's."""
+"""The test items of a suite: its declaration, candidates, race, costs, gates and recommendation. Each reports problems as plain
+messages; the session does the work."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class SuiteProblemError(Exception):
 
 
 class _Item(pytest.Item):
-    """What the items share: a plain message instead of a traceback, and the file's path as the place."""
+    """The base of all items: a plain message instead of a traceback, and the file's path as the location."""
 
     fixturenames: Final = ["benchmark"]
-    """What pytest-benchmark looks for when --benchmark-only or --benchmark-skip chooses among all items."""
+    """The attribute by which pytest-benchmark selects items with --benchmark-only and --benchmark-skip."""
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Our own messages have no traceback; anything else is a defect and keeps it."""
+        """Our own errors are shown without a traceback; any other exception is a bug and keeps it."""
         if isinstance(excinfo.value, SuiteProblemError | RunFolderError):
             return "\n".join(printable(line) for line in str(excinfo.value).splitlines())
         if isinstance(excinfo.value, OSError) and excinfo.value.errno in _REFUSED_BY_DISK:
@@ -46,12 +46,12 @@ class _Item(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, int | None, str]:
-        """Where pytest says that the item is."""
+        """The location that pytest shows for the item."""
         return self.path, 0, self.name
 
     @contextmanager
     def visible(self, of: SuiteSession) -> Iterator[None]:
-        """Lets the progress bar through pytest's capture."""
+        """A context in which the progress bar bypasses pytest's capture."""
         capture = self.config.pluginmanager.getplugin("capturemanager")
         with capture.global_and_fixture_disabled() if capture else nullcontext():
             of.display.start()
@@ -62,7 +62,7 @@ class _Item(pytest.Item):
 
 
     def hand_over(self, of: SuiteSession) -> None:
-        """A row of pytest-benchmark's table for every candidate that has an item and was timed."""
+        """Adds a row to pytest-benchmark's table for every candidate that has an item and was timed."""
         from harness.plugin.benchmark_table import carry
 
         for item in self.session.items:
@@ -71,14 +71,14 @@ class _Item(pytest.Item):
 
 
 class DeclarationItem(_Item):
-    """Passes when nothing is wrong with the suite that can be known before the first image."""
+    """Passes when no problem of the suite is found before the first image."""
 
     def __init__(self, *, declared: object, session_of: SuiteSession | None, **rest: Any) -> None:
         super().__init__(**rest)
         self.declared, self.of = declared, session_of
 
     def runtest(self) -> None:
-        """All problems at once; with --benchmark the model files' headers are read too."""
+        """Reports all problems at once; with --benchmark it also reads the model files' headers."""
         if self.of is None:
             from harness.check import problems
 
@@ -98,7 +98,7 @@ class CandidateItem(_Item):
         self.of, self.candidate = of, candidate
 
     def runtest(self) -> None:
-        """Runs the candidate; every failed stage is named."""
+        """Runs the candidate. The error names every failed stage."""
         from harness.plugin.benchmark_table import carry
 
         _refuse_broken(self.of)
@@ -115,14 +115,14 @@ class CandidateItem(_Item):
 
 
 class RaceItem(_Item):
-    """Passes when the candidates of a suite with a budget were sampled as far as it takes to know which one to ship."""
+    """Passes when the race of a suite with a budget has sampled its candidates far enough to decide which one to ship."""
 
     def __init__(self, *, of: SuiteSession, **rest: Any) -> None:
         super().__init__(**rest)
         self.of = of
 
     def runtest(self) -> None:
-        """All looks; then the timing, if the costs item is not selected."""
+        """Runs all looks; then the timing, if the costs item is not selected."""
         _refuse_broken(self.of)
         if not self.of.selected:
             raise pytest.skip.Exception("no candidate is selected, so there is nothing to race", _use_item_location=True)
@@ -136,15 +136,15 @@ class RaceItem(_Item):
 
 
 class CostsItem(_Item):
-    """Passes when all candidates that were sampled could be timed. They are timed together, so a machine that
-    slows down for a while slows all of them."""
+    """Passes when all sampled candidates could be timed. They are timed together, so a temporary slowdown of the machine affects
+    all of them."""
 
     def __init__(self, *, of: SuiteSession, **rest: Any) -> None:
         super().__init__(**rest)
         self.of = of
 
     def runtest(self) -> None:
-        """Times the candidates, and hands a row for each to pytest-benchmark."""
+        """Times the candidates, and passes a row for each to pytest-benchmark."""
         _refuse_broken(self.of)
         with self.visible(self.of):
             failures = self.of.costs()
@@ -154,7 +154,7 @@ class CostsItem(_Item):
 
 
 class GateItem(_Item):
-    """Passes, fails, or is skipped as inconclusive; a value that was not measured fails, because it was asked for."""
+    """Passes, fails, or is skipped as inconclusive. A value that was not measured is a failure."""
 
     def __init__(self, *, of: SuiteSession, gate: str, **rest: Any) -> None:
         super().__init__(**rest)
@@ -186,7 +186,7 @@ class RecommendationItem(_Item):
         self.of = of
 
     def runtest(self) -> None:
-        """Writes page, Markdown and table, also without a pick: then they say why."""
+        """Writes page, Markdown and table. Without a pick they say why there is none."""
         _refuse_broken(self.of)
         with self.visible(self.of):
             analysed = self.of.report()
@@ -206,7 +206,7 @@ def _refuse_failed(suite: SuiteSession, failures: Sequence[Failure]) -> None:
 
 
 def _refuse_broken(suite: SuiteSession) -> None:
-    """Nothing of a suite is run while its declaration has problems."""
+    """Raises SuiteProblemError if the suite's declaration has problems: then nothing of it is run."""
     if problems := suite.problems:
         raise SuiteProblemError(f"not run: the declaration of suite {suite.suite.name!r} has "
                                 f"{len(problems)} problem{'s' if len(problems) > 1 else ''}, see its declaration item")

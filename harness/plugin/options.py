@@ -1,4 +1,4 @@
-"""The options of the pytest plugin, and what they say as one record. All are inert without --benchmark."""
+"""The options of the pytest plugin, and their values as one record. All have no effect without --benchmark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ POLICIES: Final = ("fail", "pass")
 
 
 def add_options(parser: pytest.Parser) -> None:
-    """Adds them all."""
+    """Adds all options to pytest's parser."""
     group = parser.getgroup("sweetspot")
     group.addoption("--benchmark", action="store_true", dest="sweetspot_benchmark",
                     help="materialise, sample and measure the suites' candidates, and write the report")
@@ -25,23 +25,23 @@ def add_options(parser: pytest.Parser) -> None:
     group.addoption("--runs-dir", default="runs", dest="sweetspot_runs", metavar="DIR",
                     help="folder that holds one folder per suite (default: runs)")
     group.addoption("--fresh", action="store_true", dest="sweetspot_fresh",
-                    help="throw away what an earlier run of these suites left, and start over")
+                    help="discard the results of an earlier run of these suites, and start over")
     group.addoption("--exact", action="store_true", dest="sweetspot_exact",
-                    help="sample at batch size 1, so that images are comparable bit for bit with single ones")
+                    help="sample at batch size 1, so that images equal single ones bit for bit")
     group.addoption("--verify", action="store_true", dest="sweetspot_verify",
-                    help="hash every image that is reused, instead of trusting files that look untouched")
+                    help="hash every image that is reused, instead of trusting files that look unchanged")
     group.addoption("--shared-cache", default=os.environ.get("SWEETSPOT_SHARED_CACHE", ""), dest="sweetspot_cache",
                     metavar="ADDRESS", help="images shared between runs: folder:/path or redis://host:6379/0 "
                                             "(default: $SWEETSPOT_SHARED_CACHE, else none)")
     group.addoption("--baselines", default="models/baselines", dest="sweetspot_baselines", metavar="DIR",
                     help="folder of the baseline files that promotions leave, one per suite (default: models/baselines)")
     group.addoption("--page-budget", type=megabytes, default=10.0, dest="sweetspot_page_budget", metavar="MB",
-                    help="how large a page may be; pictures beyond it are left out, which it says (default: 10)")
+                    help="largest size of a page; it omits images that do not fit, and says so (default: 10)")
     group.addoption("--live", action="store_true", dest="sweetspot_live",
-                    help="write the page before the first image, and again while the run goes on; it is marked as unfinished, "
-                         "and reloads itself")
+                    help="write the page before the first image, and again during the run; it is marked as unfinished, and "
+                         "reloads itself")
     group.addoption("--timings", action="store_true", dest="sweetspot_timings",
-                    help="show pytest-benchmark's tables of our latencies, which the page has in any case")
+                    help="show pytest-benchmark's tables of the latencies, which are always on the page")
     group.addoption("--inconclusive", choices=POLICIES, default="pass", dest="sweetspot_inconclusive",
                     help="whether a gate that the data cannot decide is a failed test, or a skipped one with its reason "
                          "(default: pass)")
@@ -56,7 +56,7 @@ def benchmarking(config: pytest.Config) -> bool:
 
 
 def session_options(config: pytest.Config) -> SessionOptions:
-    """What the command line says of the session."""
+    """The session options from the command line."""
     given, root = config.option, Path(config.invocation_params.dir)
     return SessionOptions(
         root=root, runs=root / given.sweetspot_runs, baselines=root / given.sweetspot_baselines, device=given.sweetspot_device,
@@ -71,13 +71,13 @@ def tolerates_inconclusive(config: pytest.Config) -> bool:
 
 
 def markdown_file(config: pytest.Config) -> Path | None:
-    """Where --markdown asks for the verdicts, if it was given."""
+    """The file given with --markdown, or None."""
     name = config.option.sweetspot_markdown
     return Path(config.invocation_params.dir) / name if name else None
 
 
 def shows_timings(config: pytest.Config) -> bool:
-    """Whether pytest-benchmark's tables of our latencies are wanted: --timings, or any option of its own about its tables."""
+    """Whether to show pytest-benchmark's tables of our latencies: with --timings, or any pytest-benchmark option about tables."""
     given = config.option
     changed = (given.benchmark_sort != "min", given.benchmark_group_by != "group", given.benchmark_columns,
                given.benchmark_histogram, given.benchmark_compare, given.benchmark_compare_fail, given.benchmark_verbose)
@@ -87,12 +87,12 @@ def shows_timings(config: pytest.Config) -> bool:
 
 
 def refuse(config: pytest.Config) -> None:
-    """Raises UsageError for what would make the measurements meaningless, or could not be done after the last image."""
+    """Raises UsageError for options that would make measurements meaningless, or whose output could not be written at the end."""
     given = config.option
     if getattr(given, "numprocesses", None):
         raise pytest.UsageError(
-            "--benchmark with -n: candidates that run side by side disturb each other's latency and memory, and "
-            "pytest-benchmark switches itself off. Leave -n out; batching already uses the whole device.")
+            "--benchmark with -n: candidates that run in parallel disturb each other's latency and memory, and pytest-benchmark "
+            "switches itself off. Remove -n; batching already uses the whole device.")
     if wrong := device_problem(given.sweetspot_device):
         raise pytest.UsageError(f"--device: {wrong}")
     if wrong := cache_problem(given.sweetspot_cache):

@@ -14,14 +14,14 @@ _SESSION: Final = pytest.StashKey[Session]()
 
 
 def session_for(config: pytest.Config) -> Session:
-    """The session of this pytest run, made when first asked for."""
+    """The session of this pytest run, created when first needed."""
     if _SESSION not in config.stash:
         config.stash[_SESSION] = Session(session_options(config), Bar(0), lambda line: _say(config, line))
     return config.stash[_SESSION]
 
 
 def _say(config: pytest.Config, line: str) -> None:
-    """A line in the terminal at once, through pytest's capture."""
+    """Prints a line to the terminal at once, bypassing pytest's capture."""
     reporter = config.pluginmanager.getplugin("terminalreporter")
     capture = config.pluginmanager.getplugin("capturemanager")
     if reporter is None:

@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Evidence:
-    """What decides whether one candidate may be promoted, and what its record says of it.
+    """The evidence that decides whether one candidate may be promoted, and that goes into its record.
 
-    `verdicts` are those of all gates of the suite; gates without candidates are judged on this one. `unfinished` are sentences
-    on what the run lacks.
+    `verdicts` are the verdicts of all gates of the suite; gates without candidates are judged on this candidate. `unfinished` are
+    sentences on what the run lacks.
     """
 
     candidate: str
@@ -97,8 +97,8 @@ def _unfinished(run: Run, name: str, recommendation: Recommendation) -> list[str
 
 
 def _unconfirmed(run: Run, name: str) -> list[str]:
-    """Why a race says nothing that a promotion of this candidate could rely on: it was stopped before the confirm prompts, or had
-    dropped the candidate by then, or never asked for it there."""
+    """Why the race gives no basis for promoting this candidate: it was stopped before the confirm prompts, it dropped the
+    candidate, or it did not sample the candidate on them. Empty if there is a basis."""
     from reports.read.interim_looks import exits
 
     if not run.looks or all(p.split != "confirm" for p in run.suite.grid.prompts):

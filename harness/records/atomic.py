@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their place, then renamed."""
+"""Atomic writing of files: into a temporary file in the same folder, which is then renamed."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
-    """Writes `data` to a temporary file beside `path` and renames it: a reader sees the old file, the new one, or none.
+    """Writes `data` to a temporary file next to `path` and renames it: a reader sees the old file, the new one, or none.
 
-    With `sync` the data is on the disk before the rename. Without, it outlives a killed process but not a power cut: enough
-    where a reader checks what it reads, or somebody syncs many files at once. Any number of processes and threads may write
-    one path, also on a shared file system. Missing folders are made. OSError leaves nothing behind.
+    With `sync` the data is on the disk before the rename. Without it, the data survives a killed process but not a power cut,
+    which is enough if readers validate the file, or many files are synced at once later. Any number of processes and threads
+    may write one path, also on a shared file system. Missing folders are created. After an OSError nothing is left behind.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
     try:
@@ -35,7 +35,7 @@ def write_atomically(path: Path, data: bytes, *, sync: bool = True) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Waits until the names in a folder are on the disk, so that a rename outlives a power cut."""
+    """Waits until the names in a folder are on the disk, so that a rename survives a power cut."""
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -13,12 +13,12 @@ from harness.records.signed_json import is_signed, read_json, signed_text
 
 BASELINE_FORMAT: Final = 1
 BASELINE_FILE: Final = "baseline.json"
-"""Where a run folder holds the baseline file that its gates are judged by."""
+"""The path of the baseline file in a run folder, against which its gates are judged."""
 LARGEST: Final = 2**1000
 """Integers beyond it do not fit a float."""
 PLACE: Final = ("prompt", "seed", "guidance")
 COSTS: Final = ("seconds_per_image", "peak_bytes", "yardstick_seconds")
-"""Figures that a baseline keeps beside the values of the images."""
+"""Figures that a baseline has besides the values of the images."""
 RESTORE: Final = "Restore it from git, or promote again"
 _FROM_RECORD: Final = ("candidate", "weights", "inputs", "metrics", "metric_settings", "sampling", "environment", "prompts",
                        "reference", "cells")
@@ -27,7 +27,7 @@ _ADDED: Final = ("prompts", "metric_settings", "reference", "figures")
 
 
 class BaselineError(ValueError):
-    """A baseline file that cannot be used; the text names the file, what is wrong with it, and what to do."""
+    """A baseline file cannot be used. The message names the file, the problem, and what to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +66,8 @@ def baseline_text(record: Mapping[str, Any]) -> str:
 
 
 def read_baseline(path: Path, title: str = "") -> Baseline:
-    """The baseline in a file, which errors call by `title`, or by its path. Raises BaselineError for anything that a promotion
-    does not write, and for a file that was changed since."""
+    """The baseline in a file. Errors name it by `title`, or else by its path. Raises BaselineError for anything that a promotion
+    does not write, and for a file that was changed afterwards."""
     title = title or str(path)
     try:
         data = read_json(path)
@@ -87,12 +87,12 @@ def read_baseline(path: Path, title: str = "") -> Baseline:
 
 
 def refused_text(why: str) -> str:
-    """What a run folder holds in place of a baseline file that cannot be used: the reason, for its gates to give."""
+    """The content of a run folder's baseline file if the original cannot be used: the reason, which its gates report."""
     return json.dumps({"refused": why})
 
 
 def _checked(data: Mapping[str, Any]) -> Baseline:
-    """The parts of a signed file. Raises ValueError naming the first that is not what it must be."""
+    """The parts of a signed file. Raises ValueError, naming the first invalid part."""
     suite, cells = (_part(data, key, dict) for key in ("suite", "cells"))
     columns = tuple(_part(cells, "columns", list, "cells"))
     return Baseline(

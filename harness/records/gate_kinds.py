@@ -1,6 +1,6 @@
-"""What is known of each kind of gate before any run: which values it judges, which limits it takes, and what can decide it.
+"""The kinds of gates: which values each judges, which limits it takes, and what can decide it.
 
-How a kind judges is its file in reports/gates; a test holds the two tables to the same kinds.
+How a kind judges is in its file in reports/gates; a test keeps the two tables in agreement.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ IMAGES: Final = "images"
 
 @dataclass(frozen=True, kw_only=True)
 class GateKind:
-    """One kind of gate. `values` are the values it judges, by name; none means every value that no other kind judges.
+    """One kind of gate. `values` are the names of the values it judges; empty means every value that no other kind judges.
 
-    `limits` are the limits a gate may give, of which it gives exactly one; none means that a gate takes no limit and
+    `limits` are the limits a gate may give, of which it gives exactly one; empty means that a gate takes no limit, and
     `why_limits` says why. A kind that takes not_worse_than also takes a margin or a ratio.
-    `exact`: the value is a whole number without an interval; such a gate is not drawn, and 0 is its limit where none is given.
-    `of_images`: more images can decide it, so that a race may ask for them.
-    `noise` is what makes two equal candidates differ: nothing, the rounds of the timing, the one reading, or the images.
-    `kept` is what a reader is told where the limit is 0, in place of the value and its limit.
+    `exact`: the value is an integer without an interval; such a gate is not drawn, and its default limit is 0.
+    `of_images`: more images can decide it, so a race may request them.
+    `noise` is the source of differences between two equal candidates: nothing, timing rounds, a single reading, or images.
+    `kept` is the text shown instead of the value and its limit if the limit is 0.
     """
 
     values: tuple[str, ...] = ()

@@ -1,5 +1,5 @@
-"""How text from outside is made harmless, once for each place that shows it: prompts, names, paths and error messages may hold
-anything, and must not act on a terminal, a page, a spreadsheet or a Markdown reader."""
+"""Makes text from outside harmless, with one function for each place that shows it: prompts, names, paths and error messages may
+contain anything, and must not act on a terminal, a page, a spreadsheet or a Markdown reader."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def printable(text: object) -> str:
 
 
 def visible(text: str) -> str:
-    """The text for reading: newlines and tabs become spaces, and characters that act or hide a visible "\\x1b" notation, so that
-    an ANSI sequence reaches no terminal and an override turns no line of a page round. Emoji stay whole."""
+    """The text for reading: newlines and tabs become spaces, and characters that act or hide become a visible "\\x1b" notation.
+    So no ANSI sequence reaches a terminal, and no override reverses a line of a page. Emoji stay whole."""
     if text.isprintable():  # most are, and pages hold many thousands
         return text
     flat = text.replace("\r", " ").replace("\n", " ").replace("\t", " ")
@@ -52,7 +52,7 @@ def in_plotly(text: str) -> str:
 
 
 def in_script(json_text: str) -> str:
-    """JSON that may stand inside a script element: no `</script>`, no `<!--` and no line separator can occur in it."""
+    """JSON that is safe inside a script element: it contains no `</script>`, no `<!--` and no line separator."""
     for character in "<>&\u2028\u2029":
         json_text = json_text.replace(character, f"\\u{ord(character):04x}")
     return json_text

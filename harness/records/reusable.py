@@ -1,6 +1,7 @@
-"""Which records of a journal still count: what a later record makes void, and what a measurement, a timing or a batch holds for.
+"""Which records of a journal still count: what a later record makes void, and for what a measurement, a timing or a batch is
+valid.
 
-The ledger asks before it does work again, the reports before they count anything, so that both always say the same.
+The ledger (before repeating work) and the reports use the same rules, so they always agree.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ NOT_REPLACED: Final = (Sample, Measurement, Defect, Look)
 def voids(new: Record, old: Record, weights: Weights | None) -> bool:
     """Whether `new` makes `old`, an earlier record of the same candidate, void; `weights` are those announced last before `new`.
 
-    When a candidate's weights change, a new identity is announced: coverage, failures and the finish of the old one are void, and
-    what did not fit into memory. A failure is void too when weights or a finish follow it, and the refusal of a single image when
-    a latency follows: it fits now.
+    When a candidate's weights change, a new identity is announced. It voids coverage, failures, the finish and out-of-memory
+    records of the old one. A failure is also void if weights or a finish follow it, and the refusal of a single image if a
+    latency follows, because it then fits.
     """
     match new:
         case Weights():
@@ -40,7 +41,7 @@ def voids(new: Record, old: Record, weights: Weights | None) -> bool:
 
 
 def subject_of(record: Record) -> tuple[Any, ...]:
-    """What a record is about beside its candidate: a later record of the same subject replaces it."""
+    """What a record is about, besides its candidate: a later record of the same subject replaces it."""
     match record:
         case Coverage():
             return Coverage, record.stage, record.component
@@ -64,7 +65,7 @@ class LatestRecords:
             self.take(record)
 
     def take(self, record: Record) -> None:
-        """The next record of the journal."""
+        """Adds the next record of the journal."""
         if isinstance(record, NOT_REPLACED):
             return
         own = self._latest.setdefault(record.candidate, {})
@@ -86,13 +87,13 @@ class LatestRecords:
         return [record for _, record in self._latest.get(candidate, {}).values() if isinstance(record, kind)]
 
     def weights(self, candidate: str) -> Weights | None:
-        """What was announced last of a candidate."""
+        """The weights of a candidate that were announced last, or None."""
         entry = self._latest.get(candidate, {}).get((Weights,))
         return entry[1] if entry is not None and isinstance(entry[1], Weights) else None
 
 
 def is_timed_alike(record: Timed, weights: Weights | None) -> bool:
-    """Whether a record of costs was taken with the setting that the candidate is timed with now."""
+    """Whether a record of costs was measured with the candidate's current timing setting."""
     return weights is not None and record.setting == weights.setting
 
 
@@ -102,8 +103,8 @@ def is_floor_of(record: NoiseFloor, identity: str, batch_size: int) -> bool:
 
 
 def smaller_batches(batch_size: int, fits: Iterable[Fit]) -> list[int]:
-    """The batch sizes below the declared one at which images of a candidate can have been made: halves of it, down to half of the
-    smallest that was refused."""
+    """The batch sizes below the declared one at which images of a candidate may have been sampled: repeated halves of it, down to
+    half of the smallest that was refused."""
     refused = [fit.batch_size for fit in fits if not fit.fits]
     sizes, size = [], batch_size // 2
     while refused and size >= max(1, min(refused) // 2):
@@ -113,13 +114,13 @@ def smaller_batches(batch_size: int, fits: Iterable[Fit]) -> list[int]:
 
 
 def claim_of(version: int, setting: str, keys: tuple[str, str], by_key: Mapping[str, Sample]) -> Claim:
-    """What a measurement of the image and the reference with these `keys` (the second may be empty) is made with, while `by_key`
-    are the newest images by key. A measurement counts while its claim is the one that it would have now."""
+    """The claim of a measurement of the image and the reference with these `keys` (the second may be empty). `by_key` holds the
+    newest image of each key. A measurement counts while its claim equals the current one."""
     sample, reference = keys
     return version, setting, reference, sha_of(sample, by_key), sha_of(reference, by_key)
 
 
 def sha_of(key: str, by_key: Mapping[str, Sample]) -> str:
-    """The SHA-256 of the newest image of a key; empty where there is none."""
+    """The SHA-256 of the newest image of a key; empty if there is none."""
     sample = by_key.get(key)
     return sample.sha256 if sample is not None else ""

@@ -1,7 +1,7 @@
-"""What is known of a value that is judged: one frozen row says its title, unit, direction, range and how it is shown.
+"""The description of a judged value: one frozen row has its title, unit, direction, range and display.
 
-A metric declares its rows beside its function; the values that no metric gives (derived ones, people's ratings, counts and
-costs) are the rows of RUN_VALUES. run.json carries the rows of a run's metrics, so that reports need no metric's code.
+A metric declares its rows together with its function; values that no metric gives (derived values, human ratings, counts and
+costs) are the rows of RUN_VALUES. run.json contains the rows of a run's metrics, so reports do not need the metrics' code.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ DISPLAYS: Final = ("number", "percent", "bytes", "seconds")
 ORIGINS: Final = ("metric", "derived", "people", "run")
 MOST_DIGITS: Final = 12
 PLACES: Final = ("headline", "column", "figure", "caption")
-"""Where a value is shown beside the lists that hold every one: among the first figures of the page, as a column of the table of
+"""Where a value is shown, besides the lists of all values: among the headline figures of the page, as a column of the table of
 candidates, in the figures, and under an image."""
 
 
@@ -30,10 +30,10 @@ candidates, in the figures, and under an image."""
 class ValueSpec:
     """One judged value. Everything that reads it (statistics, gates, figures, tables, the page) asks this row.
 
-    `better`: with "nearer" neither more nor less is better, only closer to a wanted value.
-    `kind`: "share" is a fraction of something, "flag" 0 or 1 for each image, "count" a whole number of the run, "cost" what a
-    candidate takes. `low` and `high` are the least and the largest value there can be; None where there is none. The range of
-    a share or a flag is 0 to 1 without saying so.
+    `better`: with "nearer" neither more nor less is better, only closer to a target value.
+    `kind`: "share" is a fraction of something, "flag" 0 or 1 for each image, "count" an integer of the run, "cost" a cost of a
+    candidate. `low` and `high` are the least and the largest possible value, or None. A share or a flag always has the range 0 to
+    1, without `low` and `high`.
     `paired`: taken against the baseline's image of the same prompt, seed and guidance.
     `pooled`: depends on the candidate's other images of the same prompt.
     `undefined` is the reason that the metric gives where the value does not exist by definition, such as the PSNR of two equal
@@ -78,7 +78,7 @@ class ValueSpec:
         if self.low is not None and self.high is not None and not self.low < self.high:
             raise ValueError(f"value {self.name!r}: low is {self.low!r} and high {self.high!r}; expected low below high")
         if self.kind in ("share", "flag") and (self.low, self.high) != (0.0, 1.0):
-            raise ValueError(f"value {self.name!r}: a {self.kind} goes from 0 to 1; leave low and high out")
+            raise ValueError(f"value {self.name!r}: a {self.kind} always ranges from 0 to 1; remove low and high")
 
     @property
     def fewer(self) -> bool:
@@ -150,17 +150,17 @@ def values_from(origin: Origin) -> dict[str, ValueSpec]:
 
 
 def counts() -> tuple[str, ...]:
-    """Names of what is counted over a run and not measured per image."""
+    """Names of the values that are counted over a run instead of measured per image."""
     return tuple(name for name, spec in values_from("run").items() if spec.kind != "cost")
 
 
 def costs() -> tuple[str, ...]:
-    """Names of what a candidate costs."""
+    """Names of the values that are costs of a candidate."""
     return tuple(name for name, spec in RUN_VALUES.items() if spec.kind == "cost")
 
 
 def unknown_value(name: str) -> ValueSpec:
-    """The row of a value of which nothing is known but its name: a plain number without a range."""
+    """The row of an unknown value: a plain number without a range, with its name as the title."""
     return ValueSpec(name=name, title=name.replace("_", " "), unit="", better="nearer", definition="", shown=())
 
 

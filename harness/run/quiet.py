@@ -1,4 +1,4 @@
-"""Silence for what libraries say to each other."""
+"""Silences messages of libraries that a user cannot act on."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import os
 
 
 def quiet_libraries() -> None:
-    """Keeps back what torchao, diffusers and transformers say about each other's versions while they are imported: a user can do
-    nothing about it, and it would break the progress bar."""
+    """Suppresses what torchao, diffusers and transformers log about each other's versions while they are imported. A user cannot
+    act on it, and it would break the progress bar."""
     for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)

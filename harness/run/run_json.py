@@ -1,4 +1,4 @@
-"""run.json: the suite, with what a race added to it, and all that decides which records of a run count."""
+"""run.json: the suite with the candidates that a race added, and everything that decides which records of a run count."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from harness.records.values import to_plain
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
-    """What a session brings to run.json: where its suite was read, how pytest was called, the machine (`environment`), the
-    sampling block, by metric the hash of what else decides its values, and which candidates the device refuses, with why."""
+    """What a session writes to run.json: the suite file, the command line, the machine (`environment`), the sampling block, by
+    metric the hash of everything else that determines its values, and the candidates that the device refuses, with the reason."""
 
     suite_file: str
     command: Sequence[str]
@@ -30,11 +30,11 @@ class Session:
 
 
 class RunJson:
-    """The run.json of one run, and with it the suite as it is now: as declared, with the candidates that a race added. Every
-    change is written at once."""
+    """The run.json of one run, with the current suite: as declared, plus the candidates that a race added. Every change is
+    written at once."""
 
     def __init__(self, folder: Path, declared: Suite, session: Session, before: Mapping[str, Any]) -> None:
-        """`before` is what the file said until now."""
+        """`before` is the earlier content of the file."""
         self._file, self._declared = folder / "run.json", declared
         self._earlier = added_before(declared, before)
         self.suite = grown(declared, self._earlier)
@@ -42,20 +42,20 @@ class RunJson:
         self._save()
 
     def grow(self, added: Mapping[str, Sequence[Candidate]]) -> None:
-        """Takes more candidates into the suite."""
+        """Adds candidates to the suite."""
         self._become(grown(self.suite, added))
 
     def as_declared(self) -> None:
-        """Takes back what a race added; the file keeps what an earlier session's race added until `settled`."""
+        """Removes the candidates that a race added. The file keeps those of an earlier session's race until `settled`."""
         self._become(self._declared)
 
     def settled(self) -> None:
-        """What an earlier session's race added, and this one did not, is in the file no more."""
+        """Removes candidates from the file that an earlier session's race added and this session's did not."""
         self._earlier = {}
         self._note_suite()
 
     def note(self, **facts: Any) -> None:
-        """Notes facts by their names in the file."""
+        """Writes facts to the file, by their names there."""
         self.facts = {**self.facts, **facts}
         self._save()
 
@@ -74,7 +74,7 @@ class RunJson:
 
 
 def race_of(suite: Suite) -> str:
-    """Hash of all of a declaration that a race follows; empty where the suite has no budget."""
+    """Hash of all parts of a declaration that a race depends on; empty if the suite has no budget."""
     if suite.budget is None:
         return ""
     free = ("gates", "description", "latency_rounds", "latency_budget_seconds", "largest_batch")
@@ -82,8 +82,8 @@ def race_of(suite: Suite) -> str:
 
 
 def added_before(declared: Suite, before: Mapping[str, Any]) -> dict[str, tuple[Candidate, ...]]:
-    """By the name of the candidate that they come after: those that a race of this very declaration added in an earlier
-    session, as far as run.json can be read."""
+    """{candidate that they come after: candidates} that a race of the same declaration added in an earlier session; empty if
+    run.json cannot be read."""
     added: dict[str, tuple[Candidate, ...]] = {}
     names = before.get("added")
     if not isinstance(names, list) or not names or not race_of(declared) or before.get("race") != race_of(declared):
@@ -101,8 +101,8 @@ def added_before(declared: Suite, before: Mapping[str, Any]) -> dict[str, tuple[
 
 
 def grown(suite: Suite, added: Mapping[str, Sequence[Candidate]]) -> Suite:
-    """The suite with more candidates, each group behind the one that is named, or last where nobody has that name. One whose
-    name is taken is left out."""
+    """The suite with more candidates, each group after the candidate that its key names, or last if there is no such candidate. A
+    candidate whose name is already used is left out."""
     names = {c.name for c in suite.candidates}
     listed: list[Candidate] = []
     for candidate in suite.candidates:
@@ -112,7 +112,8 @@ def grown(suite: Suite, added: Mapping[str, Sequence[Candidate]]) -> Suite:
 
 
 def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str, Any]) -> dict[str, Any]:
-    """The run.json of a session: `suite` is what was declared with what a race added, `before` what the file said until now."""
+    """The run.json of a session. `suite` is the declared suite plus what a race added, `before` the earlier content of the
+    file."""
     specs = {spec.name: to_plain(spec) for name in suite.metrics for spec in METRICS[name].rows(name)}
     same_settings = before.get("metric_settings") == session.metric_settings
     earlier = _earlier(before)
@@ -128,7 +129,7 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
 
 
 def of_suite(declared: Suite, suite: Suite) -> dict[str, Any]:
-    """The part of run.json about the suite: as it is now, the names that a race added, and the race's hash."""
+    """The part of run.json about the suite: the current suite, the names that a race added, and the race's hash."""
     known = {c.name for c in declared.candidates}
     return {"suite": plain(suite), "added": [c.name for c in suite.candidates if c.name not in known], "race": race_of(declared)}
 

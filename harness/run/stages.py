@@ -14,7 +14,7 @@ from harness.run_folder.ledger import Ledger
 
 @dataclass(frozen=True, kw_only=True)
 class Stages:
-    """Stages write to a ledger; `begin` hears the candidate and the stage that begins."""
+    """Runs stages and writes their failures to a ledger. `begin` is called with the candidate and the stage that begins."""
 
     ledger: Ledger
     begin: Callable[[str, str], None]
@@ -31,6 +31,6 @@ class Stages:
             failure = Failure(candidate=name, stage=stage, error=type(error).__name__,
                               message=str(error) or f"no message, raised at {Path(where.filename).name}:{where.lineno}")
             failures.append(failure)
-            # On a full disk the record cannot be kept either; the item still fails, with the reason.
+            # On a full disk the record cannot be written either; the item still fails, with the reason.
             with suppress(OSError):
                 self.ledger.add([failure])

@@ -48,8 +48,8 @@ from harness.sampling import (
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """How a run is made. `root` is where relative paths of the suite begin; `runs` holds one folder per suite. `verify` hashes
-    every image that is reused; `cache` is the address of images shared with other runs (see cache.open_cache)."""
+    """The options of a run. Relative paths of the suite are resolved below `root`; `runs` holds one folder per suite. `verify`
+    hashes every image that is reused; `cache` is the address of images shared with other runs (see cache.open_cache)."""
 
     root: Path
     runs: Path
@@ -67,10 +67,10 @@ class SuiteRun:
         self.declared = suite
         self.options, self.progress = options, progress
         self.folder = options.runs / suite.name
-        # Only what the suite itself names: an earlier session's candidates in the folder may name code as well.
+        # Only what the suite itself names: an earlier session's candidates in the folder may also name code.
         load_rows(suite, [*([(options.root / suite_file).parent] if suite_file else []), options.root])
         gpu = find_gpu(options.device)
-        # Before anything of ours is on the device: what others hold there is not the candidates'.
+        # Before this run loads anything: memory of other processes does not count for the candidates.
         self._idle = None if isinstance(gpu, str) else idle_bytes(gpu)
         self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
@@ -92,32 +92,32 @@ class SuiteRun:
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._texts: dict[str, TextState] = {}
-        # Not the method itself: `release` makes another workbench, and nothing may keep the models of the old one.
+        # Not the bound method: `release` makes a new workbench, and nothing may keep the old one's models alive.
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
         self.run_json = self._run_json(suite_file)
-        # Grid, baseline and metrics stay as declared, whatever a race adds.
+        # A race adds candidates, but never changes grid, baseline or metrics.
         self.gallery = Gallery(self.declared, self.ledger, cache, self.head)
         self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
                             settings=self.head["metric_settings"], clip=self._clip.scorer)
 
     def release(self) -> None:
-        """Lets go of all models, so that the next suite's memory figures do not include them. What is still to come of this suite
-        loads them again."""
+        """Releases all models, so that the next suite's memory figures do not include them. Later stages of this suite load them
+        again."""
         self.bench = Workbench(device=self.options.device, root=self.options.root, steps=self.suite.grid.steps)
         self._texts.clear()
         self._clip.release()
         free_memory(self.options.device)
 
     def close(self) -> None:
-        """Lets go of the folder."""
+        """Closes the run folder and releases its lock."""
         self._meter.close()
         with suppress(OSError):
             self.ledger.close()
         self._lock.close()
 
     def preflight(self) -> list[str]:
-        """Problems that the model files show by themselves, for all candidates, before the first image."""
+        """Problems of the model files, for all candidates, found before the first image."""
         wrong = []
         for candidate in (c for c in self.suite.candidates if c.name not in self.not_offered):
             self._doing(candidate.name, "read the model files")
@@ -137,8 +137,8 @@ class SuiteRun:
         return wrong
 
     def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> Finished | list[Failure]:
-        """Takes one candidate through all stages; what is in the journal already, and whole, is not done again. With `cells`,
-        these are all that is wanted of it, until another call says otherwise; without, the whole grid."""
+        """Takes one candidate through all stages. Work that is already complete in the journal is not repeated. `cells` are the
+        wanted cells from now on; by default the whole grid."""
         self._counted = len(self.gallery.wanted(candidate.name)) if candidate.name in self._begun else 0
         self._begun.add(candidate.name)
         self.gallery.want(candidate.name, cells)
@@ -154,17 +154,17 @@ class SuiteRun:
         if failures:
             return self._give_up(candidate, failures)
         with self._stages.stage(candidate.name, "look for images", failures):
-            # Fresh means reusing nothing: not from another candidate of the same weights, nor from a shared cache.
+            # Fresh means reusing nothing, neither from another candidate with the same weights nor from a shared cache.
             absent = list(self.gallery.wanted(candidate.name)) if fresh else self.gallery.absent(candidate, identity)
         if failures:
             return self._give_up(candidate, failures)
         reused = len(self.gallery.wanted(candidate.name)) - len(absent)
-        # What an earlier look at the candidate asked for was counted then.
+        # Images that an earlier look requested were counted then.
         self._shown = max(reused, self._counted)
         self.progress.advance(self._shown - self._counted, f"{self.suite.name} {candidate.name}")
         self._make(candidate, identity, absent, failures)
         if not failures:
-            # Also where nothing was sampled now: unusable images stay unusable.
+            # Even if nothing was sampled now: unusable images stay unusable.
             with self._stages.stage(candidate.name, "sample", failures):
                 self._refuse_nothing(candidate)
         if not failures:
@@ -178,7 +178,7 @@ class SuiteRun:
         return done
 
     def _announce(self, candidate: Candidate) -> tuple[str, bool]:
-        """Reads the candidate's files and notes its weights; their identity, and whether its images are to be made again."""
+        """Reads the candidate's files and records its weights. Returns their identity, and whether to sample its images again."""
         self.bench.inspect(candidate)
         weights = self.bench.weights(candidate)
         if fresh := candidate.name in self._fresh:
@@ -189,8 +189,8 @@ class SuiteRun:
         return weights.identity, fresh
 
     def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:
-        """Materialises the candidate if anything of it is missing, and samples the absent cells. Afterwards nothing of it is
-        still being written or measured."""
+        """Materialises the candidate if anything is missing, and samples the absent cells. Returns when all images are written
+        and measured."""
         floor = candidate.name == self.suite.baseline and self.suite.grid.batch_size > 1 and not self.ledger.has_floor(
             candidate.name, identity, self.suite.grid.batch_size)
         untried = any(gate.value == "identities" for gate in self.suite.gates) and not self.ledger.tried(candidate.name)
@@ -214,13 +214,13 @@ class SuiteRun:
         self._meter.settle()
 
     def _took(self, doing: str, samples: Sequence[Sample], pixels: Images) -> None:
-        """Images were written: they are measured while the next are sampled."""
+        """Called when images were written: measures them while the next are sampled."""
         self._shown += len(samples)
         self.progress.advance(len(samples), doing)
         self._meter.feed(samples, pixels)
 
     def _refuse_nothing(self, candidate: Candidate) -> None:
-        """SamplingError for a candidate without a single usable image: nothing about it could be measured."""
+        """Raises SamplingError for a candidate without a single usable image, because nothing could be measured."""
         defects = [self.ledger.defect(sample.key) for sample in self.gallery.present(candidate.name)]
         if defects and all(defects):
             raise SamplingError(f"all {len(defects)} images are unusable: {defects[0]}. Look for damaged or overflowing weights; "
@@ -231,8 +231,8 @@ class SuiteRun:
         return bool(self.gallery.present(name))
 
     def costs(self, names: Sequence[str]) -> list[Failure]:
-        """Times the named candidates together, in rounds that alternate between them, unless the journal has it already; then
-        their batch-size curves, where the suite asks for them. A candidate that cannot be timed is a Failure."""
+        """Times the named candidates together, in alternating rounds, unless the journal already has their latency; then measures
+        their batch-size curves, if the suite asks for them. Returns a Failure for each candidate that cannot be timed."""
         costs = Costs(suite=self.suite, bench=self.bench, stages=self._stages, environment=self.head["environment"],
                       device=self.options.device, idle=self._idle)
         return costs.time(names)
@@ -243,8 +243,8 @@ class SuiteRun:
         return failures
 
     def _embeddings(self, prepared: Prepared) -> dict[str, TextState]:
-        """The embeddings of every phase, made once for each state of the text encoders. SamplingError for a word of the
-        treatment that appears in no prompt: it would have no effect."""
+        """The embeddings of every phase, computed once for each state of the text encoders. Raises SamplingError for a word of
+        the treatment that appears in no prompt, because it would have no effect."""
         prompts = self.suite.grid.prompts
         for phase in prepared.phases:
             if phase.text_identity not in self._texts:
@@ -269,29 +269,29 @@ class SuiteRun:
 
     @property
     def suite(self) -> Suite:
-        """The suite as it is now: as declared, with the candidates that a race added."""
+        """The current suite: as declared, plus the candidates that a race added."""
         return self.run_json.suite
 
     @property
     def race(self) -> str:
-        """The hash of the declaration that a race follows; empty where the suite has no budget."""
+        """The hash of the race's declaration; empty if the suite has no budget."""
         return str(self.head["race"])
 
     @property
     def head(self) -> Mapping[str, Any]:
-        """What run.json says."""
+        """The content of run.json."""
         return self.run_json.facts
 
     def grow(self, added: Mapping[str, Sequence[Candidate]]) -> None:
-        """Takes more candidates into the suite, each group behind the declared one that is named (see run_json.grown)."""
+        """Adds candidates to the suite, each group after the declared candidate that its key names (see run_json.grown)."""
         known = {c.name for c in self.suite.candidates}
         self.renew([c.name for group in added.values() for c in group if c.name not in known])
         self.run_json.grow(added)
 
     def renew(self, names: Iterable[str]) -> None:
-        """Where a run is made afresh, forgets what earlier sessions left of these candidates, unless this one has begun them."""
+        """In a fresh run, forgets what earlier sessions left of these candidates, unless this session has already begun them."""
         self._fresh |= {*names} - self._begun if self.options.fresh else set()
 
     def leave_out(self, names: Sequence[str]) -> None:
-        """Notes the candidates that were declared but not selected for this session."""
+        """Records the candidates that were declared but not selected in this session."""
         self.run_json.note(not_selected=list(names))

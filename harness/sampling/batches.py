@@ -1,4 +1,4 @@
-"""What about a batch decides the bits of its images, and how many batches are computed at once."""
+"""The batches of a grid: the properties that determine the bits of images, and how many batches are computed at once."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Batches -> pictures, in order: how many are under way at once, where styles are switched, what happens when memory runs out.
-The timing makes one at a time."""
+"""Samples batches in order: several at once, with switches between phases. The timing samples one image at a time."""
 
 from __future__ import annotations
 
@@ -22,8 +21,8 @@ if TYPE_CHECKING:
     from harness.weights import Pipeline
 
 BATCHES_PER_SWITCH: Final = 32
-"""With several phases, this many batches go through one phase before the weights are switched for all of them: switches are
-rare, and the unfinished batches fit into memory (32 batches of 16 latents of a 1024 x 1024 image are 134 MB)."""
+"""With several phases, this many batches go through one phase before the weights are switched. Switches are then rare, and the
+unfinished batches fit into memory (32 batches of 16 latents of a 1024 x 1024 image are 134 MB)."""
 
 Batch = tuple[Cell, ...]
 _Item = TypeVar("_Item")
@@ -111,8 +110,8 @@ def pool_of_single_threads(workers: int) -> ThreadPoolExecutor:
 
 
 def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) -> None:
-    """One image at batch 1 as a user would make it, each phase timed by `watch`: text, denoise, decode, and switch where
-    the style changes on the way."""
+    """Samples one image at batch 1 as a user would, with each phase timed by `watch`: text, denoise, decode, and switch if the
+    adapters change between steps."""
     prompt = next(p for p in grid.prompts if p.id == cell.prompt)
     stops = [*(later.first for _, later in pairwise(phases)), grid.steps]
     pipeline = phases[0].enter()

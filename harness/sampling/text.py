@@ -1,6 +1,4 @@
-"""The embeddings of all texts of a grid for one state of the text encoders. The run makes one for each state and keeps it
-while candidates share it.
-"""
+"""The embeddings of all texts of a grid for one state of the text encoders. Candidates with the same state share them."""
 
 from __future__ import annotations
 
@@ -44,7 +42,7 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
     Negative prompts get the words of the treatment and nothing else of it.
     """
     if pipeline.called is not None:
-        # Its own call embeds the texts; what would treat them was refused before.
+        # The diffusers pipeline embeds the texts itself; treatments were refused before.
         return TextState(positive={}, negative={}, dropped={})
     treated = treatment or Treatment()
     plain = replace(treated, weights={}, aesthetic=None)

@@ -1,1 +1,1 @@
-"""A session: suites that are run one after the other, from pytest or from Python, with their verdicts and pages."""
+"""A session: suites run one after another, from pytest or from Python, with their verdicts and pages."""

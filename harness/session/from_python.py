@@ -1,4 +1,4 @@
-"""A suite run from Python: what `pytest suites/ --benchmark` does, with the result as an object."""
+"""Runs a suite from Python: does what `pytest suites/ --benchmark` does, and returns the result as an object."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class DeclarationError(ValueError):
-    """A suite that cannot be run. `problems` holds everything that is wrong with it, a sentence each."""
+    """A suite cannot be run. `problems` has one sentence for each problem."""
 
     def __init__(self, said: list[str]) -> None:
         super().__init__("\n".join(said))
@@ -32,10 +32,10 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
         live: bool = False, page_budget: float = 10.0, progress: bool = True) -> AnalysedRun:
     """Runs a suite, or the SUITE of a file, and returns the run with its recommendation, verdicts and tables.
 
-    Candidates, race, costs, gates and page are what `pytest suites/ --benchmark` makes, in the same run folder; what an earlier
-    run left there is used again. A candidate that fails stops nothing: see `failures`, `complete` and `unfinished` of the result.
-    Relative paths begin at the working directory. Raises DeclarationError with all problems of the declaration, ValueError for a
-    device or a cache address that cannot be used, RunFolderError for a run folder that cannot be used.
+    Candidates, race, costs, gates and page are the same as with `pytest suites/ --benchmark`, in the same run folder, and results
+    of an earlier run there are reused. A failed candidate does not stop the others: see `failures`, `complete` and `unfinished`
+    of the result. Relative paths are resolved below the working directory. Raises DeclarationError with all problems of the
+    declaration, ValueError for an invalid device or cache address, and RunFolderError for an unusable run folder.
     """
     root = Path.cwd()
     options = SessionOptions(root=root, runs=root / runs_dir, baselines=root / baselines, device=device, fresh=fresh, exact=exact,

@@ -1,5 +1,5 @@
-"""The page of a suite while it runs: written before the first image, and again while candidates are sampled. Nothing that goes
-wrong here stops a run."""
+"""The page of a suite while it runs: written before the first image, and again while candidates are sampled. Errors here never
+stop a run."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from harness.records import Look
 from harness.run.progress import Progress
 
 LEAST_SECONDS: Final = 5.0
-"""Between two writings."""
+"""Least seconds between two writes."""
 SHARE: Final = 20.0
-"""After a writing this many times as long as it took passes before the next, so that writing takes at most 1/21 of the time."""
+"""The pause after a write, as a multiple of its duration: writing takes at most 1/21 of the time."""
 
 
 class LivePage:
     """The unfinished page of one suite, in its run folder.
 
-    Ticks come from the thread that samples and from the one that writes images; the journal is only ever appended to, so that
-    a page can be made from the disk meanwhile. `looks` are those of a race so far, None without a budget. With `fresh`,
-    candidates that were not `begun` have images of an earlier session that will not count. `clock` gives seconds.
+    `tick` is called from the thread that samples and from the one that writes images. The journal is append-only, so a page can
+    be made from the disk at any time. `looks` are the looks of a race so far, None without a budget. With `fresh`, images of
+    candidates that are not in `begun` are from an earlier session and will not count. `clock` returns seconds.
     """
 
     def __init__(self, folder: Path, suite: Suite, *, budget: float, fresh: bool = False,
@@ -38,9 +38,9 @@ class LivePage:
         self._begun: set[str] = set()
 
     def opened(self) -> str:
-        """A run folder was opened and nothing is sampled yet: writes the first page, and returns where it is, or an empty string
-        where it could not be written."""
-        # What is imported now is needed at the end in any case, and is no part of what a page costs.
+        """Writes the first page, when the run folder is open and nothing is sampled yet. Returns its address, or an empty string
+        if it could not be written."""
+        # The imports are needed at the end in any case, so their time does not count for the page.
         from reports.page import live
 
         del live
@@ -48,12 +48,12 @@ class LivePage:
         return "" if self.trouble else (self.folder / "report.html").resolve().as_uri()
 
     def watched(self, progress: Progress, candidate: str) -> Progress:
-        """A Progress for a candidate that begins: it hands everything on, and writes pages."""
+        """A Progress for a candidate that begins. It forwards everything to `progress`, and writes pages."""
         self._begun.add(candidate)
         return _Watched(self, progress)
 
     def tick(self, doing: str) -> None:
-        """Writes the page if it is time; never while another thread does, and never over the finished one."""
+        """Writes the page if it is due, unless another thread is writing it or the finished page exists."""
         if not self.finished and self.clock() >= self._due and self._turn.acquire(blocking=False):
             try:
                 self._write(doing)
@@ -78,7 +78,7 @@ class LivePage:
 
 
 class _Watched:
-    """A Progress that hands everything on and then lets the page be written, if it is time."""
+    """A Progress that forwards everything and then writes the page, if it is due."""
 
     def __init__(self, page: LivePage, progress: Progress) -> None:
         self.page, self.progress = page, progress

@@ -1,4 +1,4 @@
-"""What a caller decides about a session: folders, device, what is made again, and how large a page may be."""
+"""The options of a session: folders, device, what is sampled again, and the size of a page."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SessionOptions:
-    """`root` is where relative paths of a suite begin; `runs` holds a folder for each suite, `baselines` a file for each suite
-    from which something was promoted.
+    """Relative paths of a suite are resolved below `root`. `runs` holds a folder for each suite, `baselines` a file for each
+    suite with a promotion.
 
     `fresh` samples the selected candidates again, `exact` samples at batch size 1, `verify` hashes every image that is reused,
-    `cache` is the address of images shared with other runs, `live` writes an unfinished page while a run goes on, `page_budget`
-    is in megabytes, and `command` is what the user typed.
+    `cache` is the address of images shared with other runs, `live` writes an unfinished page during the run, `page_budget` is in
+    megabytes, and `command` is the user's command line.
     """
 
     root: Path
@@ -32,7 +32,7 @@ class SessionOptions:
     command: tuple[str, ...] = ()
 
     def of_run(self) -> Options:
-        """What a single run needs of them."""
+        """The options of a single run."""
         from harness.run.suite_run import Options
 
         return Options(root=self.root, runs=self.runs, device=self.device, fresh=self.fresh, verify=self.verify, cache=self.cache,
@@ -40,7 +40,7 @@ class SessionOptions:
 
 
 def cache_problem(address: str) -> str:
-    """What is wrong with the address of a shared cache: malformed, or a package that is not installed; empty where nothing is."""
+    """Why the address of a shared cache cannot be used: malformed, or a package is not installed; empty if it can."""
     from harness.cache import CacheAddressError, open_cache
 
     try:

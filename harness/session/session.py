@@ -1,4 +1,4 @@
-"""All suites of one session. They share options, a display and the device: before one is opened the others let go of their
+"""All suites of one session. They share options, a display and the device: before one is opened, the others release their
 models."""
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Session:
         self.suites: list[SuiteSession] = []
 
     def add(self, declared: object, suite_file: str) -> SuiteSession | None:
-        """Takes in what a file declares as its SUITE; None when it is not a Suite at all."""
+        """Adds the SUITE of a file. Returns None if it is not a Suite."""
         if not isinstance(declared, Suite):
             return None
         if self.options.exact and isinstance(declared.grid, Grid):
@@ -36,6 +36,6 @@ class Session:
             suite.release()
 
     def close(self) -> None:
-        """Lets go of every run folder."""
+        """Closes every run folder."""
         for suite in self.suites:
             suite.close()

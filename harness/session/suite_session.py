@@ -1,4 +1,4 @@
-"""One suite within a session: its run is opened with the first candidate, and its verdict is read back once for all who ask."""
+"""One suite within a session: its run is opened with the first candidate, and its verdict is computed once."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SuiteSession:
         self._refused: RunFolderError | None = None
 
     def select(self, candidates: Sequence[Candidate], *, timed_apart: bool = True, raced: bool = True) -> None:
-        """Which candidates will be run, and whether the timing of all of them, and the race, come after them."""
+        """Sets which candidates will run, and whether the timing of all of them, and the race, follow as separate steps."""
         offered = [c for c in candidates if self.problems or not self.refusal(c)]
         self.selected = [c.name for c in offered]
         self.timed_apart, self.raced = timed_apart, raced and not self.problems and self.suite.budget is not None
@@ -53,8 +53,8 @@ class SuiteSession:
             self.display.expect(len(offered) * _cells(self.suite))
 
     def go(self) -> AnalysedRun:
-        """The whole suite, with everything that the device offers: what pytest does item by item. Problems that the model files
-        show are printed at once; a candidate that fails stops nothing."""
+        """Runs the whole suite, without the candidates that the device refuses, as pytest does item by item. Problems of the
+        model files are printed at once. A failed candidate does not stop the others."""
         ordered = in_order(self.suite)
         self.select(ordered)
         for problem in self.preflight():
@@ -68,7 +68,7 @@ class SuiteSession:
 
     @property
     def ran(self) -> bool:
-        """Whether anything of the suite was asked for and could be started."""
+        """Whether anything of the suite was selected and could be started."""
         return self._run is not None
 
     @property
@@ -82,7 +82,7 @@ class SuiteSession:
         return {failure.candidate for failure in self.failures}
 
     def run(self) -> SuiteRun:
-        """The open run. Raises RunFolderError, the same one again each time."""
+        """The open run. Raises RunFolderError if the run folder cannot be used, on every call."""
         if self._refused is not None:
             raise self._refused
         if self._run is None:
@@ -102,23 +102,23 @@ class SuiteSession:
 
     @property
     def _baseline(self) -> Path:
-        """The file of what was promoted last from this suite, whether or not there is one."""
+        """The path of this suite's baseline file, which may not exist."""
         return self.options.baselines / f"{self.suite.name}.json"
 
     def preflight(self) -> list[str]:
-        """What is wrong with the declaration or, if nothing is, what the model files say against it."""
+        """The problems of the declaration or, if there are none, of the model files."""
         if self.problems:
             return self.problems
         self._doing("reading the model files")
         return self.run().preflight()
 
     def refusal(self, candidate: Candidate) -> str:
-        """Why the device does not offer the candidate, or an empty string."""
+        """Why the device refuses the candidate, or an empty string."""
         return refusal(candidate, self.options.device)
 
     def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> list[Failure]:
-        """Runs one candidate on the cells given; without, on the whole grid or, where there is a budget, on what its first look
-        asks for."""
+        """Runs one candidate on the given cells; by default on the whole grid or, with a budget, on the cells of the first
+        look."""
         self._analysis = None
         run = self.run()
         run.progress = self.display if self.live is None else self.live.watched(self.display, candidate.name)
@@ -129,11 +129,11 @@ class SuiteSession:
         return failures
 
     def expect(self, images: int) -> None:
-        """`images` more are to come than were announced."""
+        """Announces that `images` more images will be sampled than were announced before."""
         self.display.expect(images)
 
     def race(self) -> list[Failure]:
-        """The race of a suite that has a budget; a candidate that failed before is not raced, and its failure is not repeated."""
+        """Runs the race of a suite with a budget, without candidates that failed before. Returns new failures only."""
         self._analysis = None
         if self.suite.budget is None:
             return []
@@ -146,12 +146,12 @@ class SuiteSession:
             self._analysis, self.looks = None, tuple(race.asking.looks)
 
     def times_with(self, candidate: Candidate) -> bool:
-        """Whether the candidates are timed when this one is done: neither the timing of all nor a race comes after it."""
+        """Whether the candidates are timed after this one, because no separate timing and no race follow."""
         return not self.timed_apart and not self.raced and self.selected[-1:] == [candidate.name]
 
     def costs(self) -> list[Failure]:
-        """Times the selected candidates that were sampled, after a race those that it did not drop (see `_worth_timing`); what
-        failed before is not tried again."""
+        """Times the selected candidates that were sampled; after a race, those that it did not drop (see `_worth_timing`).
+        Candidates that failed before are not tried again."""
         self._analysis = None
         run = self.run()
         self._tick("timing the candidates")
@@ -160,8 +160,8 @@ class SuiteSession:
         return failures
 
     def _worth_timing(self) -> list[str]:
-        """The candidates whose cost can still matter: those that a race took to its end, what the pick is compared with, and
-        those that a gate names. Without a race the selected ones."""
+        """The candidates whose cost can still matter: those that remained in the race to its end, those that the pick is compared
+        with, and those that a gate names. Without a race, the selected ones."""
         if not self.looks:
             return self.selected
         from reports.read.interim_looks import exits, last_candidates
@@ -175,7 +175,7 @@ class SuiteSession:
                 if c.name in worth_timing and (c.name in self.selected or c.name not in declared)]
 
     def latency(self, candidate: Candidate) -> tuple[float, ...]:
-        """Total seconds per image of the candidate's timed rounds; empty when it was not timed."""
+        """Total seconds per image of the candidate's timed rounds; empty if it was not timed."""
         timed = self.run().ledger.latency(candidate.name)
         return timed.seconds["total"] if timed else ()
 
@@ -184,13 +184,13 @@ class SuiteSession:
         return [v for v in self.analysis().verdicts if v.gate == gate]
 
     def nothing_promoted(self, gate: str) -> bool:
-        """Whether a gate asks for what was promoted last while nothing was yet: on the way to the first promotion it cannot be
-        judged, and must not block it."""
+        """Whether a gate compares with the last promoted model while nothing was promoted yet. Such a gate cannot be judged,
+        and must not block the first promotion."""
         asks = any(g.name == gate and g.not_worse_than == PROMOTED for g in self.suite.gates)
         return asks and not self._baseline.exists()
 
     def analysis(self) -> AnalysedRun:
-        """The run as read back from its folder, with its recommendation and verdicts: computed once, until more is sampled."""
+        """The run as read from its folder, with its recommendation and verdicts. It is computed once, until more is sampled."""
         if self._analysis is None:
             from reports.analysis import load_run
 
@@ -200,7 +200,7 @@ class SuiteSession:
         return self._analysis
 
     def report(self) -> AnalysedRun:
-        """Writes the page; returns the run that it shows."""
+        """Writes the page. Returns the run that it shows."""
         from reports import write_page
 
         analysed = self.analysis()
@@ -212,7 +212,7 @@ class SuiteSession:
         return analysed
 
     def shared_cache(self) -> str:
-        """What the shared cache gave and took, in a line; empty where there is none."""
+        """One line on the images read from and written to the shared cache; empty without a cache."""
         facts = self.run().gallery.cache.facts()
         if not (facts.hits or facts.misses or facts.stored or facts.errors):
             return ""
@@ -220,12 +220,12 @@ class SuiteSession:
         return f"shared cache: {facts.hits} images found, {facts.stored} given{odd}"
 
     def release(self) -> None:
-        """Lets go of this suite's models before another one's are loaded."""
+        """Releases this suite's models before another suite's are loaded."""
         if self._run is not None:
             self._run.release()
 
     def close(self) -> None:
-        """Lets go of the run folder."""
+        """Closes the run folder."""
         if self._run is not None:
             self._run.close()
 

@@ -1,4 +1,4 @@
-"""What a session prints at its end: a table for each suite, then for each its verdict and its page, a line each."""
+"""The output at the end of a session: a table for each suite, then two lines for each with its verdict and its page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ NARROWEST = 80
 
 
 def tables(suites: Iterable[SuiteSession], *, colour: bool) -> list[str]:
-    """The lines of the suites' tables, with gates and caveats. Writes the page of a suite that has none yet."""
+    """The lines of the suites' tables, with gates and caveats. Writes the pages that were not written yet."""
     from reports.formatting import visible
 
     lines: list[str] = []

@@ -41,7 +41,7 @@ def test_a_sound_metric_gives_numbers_of_python():
     (lambda image_set: None, ["a NoneType"]),
     (lambda image_set: brightness(image_set)[:1], ["1 scores", "2 images"]),
     (giving(0.5), ["a float", "ImageScore"]),
-    (giving(), ["'brightness'", "missing why"]),
+    (giving(), ["'brightness'", "missing"]),
     (giving(values={"brightness": 0.5, "contrast": 1.0}), ["'contrast'", "ValueSpec"]),
     (giving(values={"brightness": 0.5}, missing={"brightness": "dark"}), ["'brightness'", "both"]),
     (giving(missing={"brightness": ""}), ["no reason"]),

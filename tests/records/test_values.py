@@ -58,7 +58,7 @@ def test_an_unknown_row_of_version_0_1_0_is_read_by_what_it_says() -> None:
 
 @pytest.mark.parametrize(("changes", "message"), [
     ({"better": "more"}, "better is 'more'"), ({"kind": "ratio"}, "kind is 'ratio'"),
-    ({"kind": "number", "low": 2.0, "high": 1.0}, "low is 2.0 and high 1.0"), ({"high": 100.0}, "a share goes from 0 to 1"),
+    ({"kind": "number", "low": 2.0, "high": 1.0}, "low is 2.0 and high 1.0"), ({"high": 100.0}, "from 0 to 1"),
     ({"shown": ("page",)}, "'page'"), ({"display": "stars"}, "display is 'stars'")])
 def test_a_row_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"'brightness'.*{message}"):
