@@ -10,7 +10,10 @@ from reports.page.build import write_page
 from reports.read.run import Run, load_run
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
+from tests.browser import browser
 from tests.reports import synthetic
+
+__all__ = ["browser"]
 
 
 @pytest.fixture(scope="session")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,8 @@ from reports.blind.page import Ask, Blind, write_blind
 from reports.read.blind_files import read_key
 from reports.read.run import load_run
 from reports.verdict.recommending import recommend
+from tests.browser import new_tab
 from tests.reports import answered, synthetic
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 @pytest.fixture(scope="module")
@@ -138,25 +134,9 @@ def test_what_cannot_be_shown_is_refused_by_name(folder: Path, ask: dict[str, An
         answered.blind(folder, **ask)
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
 def visit(browser: Any, page: Path, rater: str, **how: Any) -> tuple[Any, list[str]]:
     """The page with a rater begun, and what it complained of or asked for beside its own file."""
-    tab, trouble = browser.new_page(**how), list[str]()
-    tab.on("console", lambda said: trouble.append(said.text))
-    tab.on("pageerror", lambda error: trouble.append(str(error)))
-    tab.on("request", lambda asked: trouble.append(asked.url)
-           if not asked.url.startswith(("data:", "blob:", page.as_uri())) else None)
-    tab.goto(page.as_uri())
+    tab, trouble = new_tab(browser, page, **how)
     tab.fill("#name", rater)
     tab.keyboard.press("Enter")
     return tab, trouble

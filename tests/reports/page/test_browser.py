@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,34 +12,16 @@ from reports import judge, write_page
 from reports.page.build import render
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
+from tests.browser import new_tab
 from tests.reports.synthetic_costs import on_gpu
 
 pytestmark = pytest.mark.browser
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking"]
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed (extra: dev)")
-    if CHROMIUM is None:
-        pytest.skip("no Chromium on this machine")
-    with api.sync_playwright() as play:
-        opened = play.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield opened
-        opened.close()
-
-
 READY = "html[data-ready]"
 
 
 def visit(browser: Any, page: Path, until: str = READY, **how: Any) -> tuple[Any, list[str]]:
     """The opened page, and what it complained of or asked for beside its own file; it is ready when its figures are drawn."""
-    tab, trouble = browser.new_page(**how), []
-    tab.on("console", lambda said: trouble.append(said.text))
-    tab.on("pageerror", lambda error: trouble.append(str(error)))
-    tab.on("request", lambda asked: trouble.append(asked.url) if not asked.url.startswith(("data:", page.as_uri())) else None)
-    tab.goto(page.as_uri())
+    tab, trouble = new_tab(browser, page, **how)
     tab.wait_for_selector(until, state="attached")
     return tab, trouble
 

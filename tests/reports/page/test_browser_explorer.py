@@ -17,10 +17,9 @@ from harness.records import Cell
 from reports import write_page
 from reports.page.thumbnails import LOSSLESS, LOSSLESS_SIDE, thumbnail
 from tests.reports import pictured
-from tests.reports.page.test_browser import READY, browser, visit
+from tests.reports.page.test_browser import READY, visit
 
 pytestmark = pytest.mark.browser
-__all__ = ["browser"]
 SUITE = pictured.suite()
 PICTURES = ".cell"
 

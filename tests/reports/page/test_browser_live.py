@@ -10,10 +10,9 @@ import pytest
 from reports import write_page
 from reports.page.live import Moment, write_live
 from tests.reports import pictured
-from tests.reports.page.test_browser import browser, visit
+from tests.reports.page.test_browser import visit
 
 pytestmark = pytest.mark.browser
-__all__ = ["browser"]
 LIVE = "html[data-live]"
 MOMENT = Moment(doing="sampling", every=1.0)
 

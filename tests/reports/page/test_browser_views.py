@@ -12,9 +12,8 @@ from harness.declare import Blocks, Candidate, Merge
 from harness.declare.sweeps import adapter_grid, block_sweep
 from reports import write_page
 from tests.reports import synthetic
-from tests.reports.page.test_browser import browser, visit
+from tests.reports.page.test_browser import visit
 
-__all__ = ["browser"]
 pytestmark = pytest.mark.browser
 PARENTS = {"a": "zoo:photo", "b": "zoo:anime"}
 
