@@ -75,29 +75,29 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
         for (component, key), expression in merged.items():
             dtype = plan.recipe.parts[component].stored[key].dtype
             tensors = {source: read(source) for source in dict.fromkeys(sources(expression))}
-            made = evaluate(expression, tensors.__getitem__, dtype=dtype, precision=precision)
-            digests[component, key] = blake3(bytes_of(made)).hexdigest()
-            for tried in identities_of_tensor(expression, tensors, dtype, precision, made):
-                tallies.setdefault(tried.identity, _Tally(tried.identity)).add(key, tried.holds, tried.ulps)
+            result = evaluate(expression, tensors.__getitem__, dtype=dtype, precision=precision)
+            digests[component, key] = blake3(bytes_of(result)).hexdigest()
+            for outcome in identities_of_tensor(expression, tensors, dtype, precision, result):
+                tallies.setdefault(outcome.identity, _Tally(outcome.identity)).add(key, outcome.holds, outcome.ulps)
             if elementwise(expression):
                 pieces = _in_pieces(expression, tensors, dtype, precision)
-                tallies[PIECES].add(key, same_values(made.reshape(-1)[:_REDUCED], pieces))
+                tallies[PIECES].add(key, same_values(result.reshape(-1)[:_REDUCED], pieces))
             if written is not None:
-                tallies[SAVED].add(key, same_values(made, written.tensor(component, key)))
-            advance(made.numel() * made.element_size() // 2)
+                tallies[SAVED].add(key, same_values(result, written.tensor(component, key)))
+            advance(result.numel() * result.element_size() // 2)
         for (component, key), expression in reversed(merged.items()):
             dtype = plan.recipe.parts[component].stored[key].dtype
-            made = evaluate(expression, read, dtype=dtype, precision=precision)
-            tallies[ORDER].add(key, blake3(bytes_of(made)).hexdigest() == digests[component, key])
-            advance(made.numel() * made.element_size() // 2)
+            result = evaluate(expression, read, dtype=dtype, precision=precision)
+            tallies[ORDER].add(key, blake3(bytes_of(result)).hexdigest() == digests[component, key])
+            advance(result.numel() * result.element_size() // 2)
     return [_result(tally, _WHY_NOT.get(tally.name, "") if merged else "") for tally in tallies.values()]
 
 
-def _in_pieces(expression: Expression, held: dict[Source, Tensor], dtype: str, precision: str) -> Tensor:
+def _in_pieces(expression: Expression, tensors: dict[Source, Tensor], dtype: str, precision: str) -> Tensor:
     import torch
 
-    count = min(next(iter(held.values())).numel(), _REDUCED)
-    flat = {source: tensor.reshape(-1) for source, tensor in held.items()}
+    count = min(next(iter(tensors.values())).numel(), _REDUCED)
+    flat = {source: tensor.reshape(-1) for source, tensor in tensors.items()}
 
     def pieces() -> Iterator[Tensor]:
         for start in range(0, count, max(_PIECE, count // 64)):

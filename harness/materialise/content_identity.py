@@ -28,10 +28,10 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     if candidate.aesthetic is not None:
         references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
     inputs = {reference: library.content(reference) for reference in dict.fromkeys(references)}
-    made = _by_content(plain(candidate), inputs)
+    content = _by_content(plain(candidate), inputs)
     words = _words(candidate, library)
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
-        {k: v for k, v in made.items() if k not in ("name", "axes")}, sorted(inputs.values()), _versions(candidate),
+        {k: v for k, v in content.items() if k not in ("name", "axes")}, sorted(inputs.values()), _versions(candidate),
         QUANTIZATION_MODES.identity(candidate.quantization), RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
 
 

@@ -91,13 +91,13 @@ def place(recipe: RecipePlan) -> FilePlan:
     _refuse_strays(recipe)
     placed = (*placed, *_brought(recipe, frame))
     raw = {component for component in recipe.parts if _untouched(recipe, component)}
-    beside, kept = _beside(frame, [at for at in placed if not at.pieces], raw)
+    beside, kept_extras = _beside(frame, [at for at in placed if not at.pieces], raw)
     pieced = [_with_dtype(at, recipe, raw) for at in placed if at.pieces]
-    spans = lay_out([(at.name, at.dtype, at.shape) for at in (*pieced, *kept)])
+    spans = lay_out([(at.name, at.dtype, at.shape) for at in (*pieced, *kept_extras)])
     drawn = _Drawn()
     for at in pieced:
         _draw(at, spans[at.name].begin, recipe, raw, drawn)
-    for at in kept:
+    for at in kept_extras:
         drawn.segments.append(_copy_or_constant(at, spans[at.name], frame))
     coverage = {component: part.coverage for component, part in recipe.parts.items()} | {"file": beside} | {
         f"adapter {path}": _over_components(keys) for path, keys in recipe.adapters.items()}
@@ -253,7 +253,7 @@ def _said(beside: Mapping[str, tuple[str, ...]]) -> list[str]:
     words = {"ema_left_out": "EMA copies are left out, since they would not be those of the merged weights",
              "scales_left_out": "scales of fp8 weights are left out, since the weights are multiplied out",
              "position_ids_reset": "position ids that were not the integers 0, 1, 2 ... are written as these"}
-    return [f"file: {len(beside[status])} {said}" for status, said in words.items() if status in beside]
+    return [f"file: {len(beside[status])} {sentence}" for status, sentence in words.items() if status in beside]
 
 
 def _unused(recipe: RecipePlan) -> list[str]:

@@ -85,7 +85,7 @@ class Frame:
         return {component: {
             "applied": tuple(key for key in keys.get("applied", ()) if key.partition(".")[0] not in idle),
             "absent_component": tuple(key for key in keys.get("applied", ()) if key.partition(".")[0] in idle),
-            **{status: held for status, held in keys.items() if status != "applied"}} for component, keys in plan.keys.items()}
+            **{status: names for status, names in keys.items() if status != "applied"}} for component, keys in plan.keys.items()}
 
     def _attach(self, adapter: Working, plan: AdapterPlan) -> bool:
         """Puts an adapter on the layers with its weights. Returns whether it has a part for live layers."""

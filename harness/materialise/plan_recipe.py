@@ -195,10 +195,10 @@ class _Planner:
         name, own = name_of(frame_of(merge.take[component])), self._leaf(frame_of(merge), component)
         if not taken.keys:
             raise MaterialiseError(f"take {component}: {name} has none. Give a model that has one")
-        said = {key: [str(list(at.stored[key].shape)) if key in at.stored else "none" for at in (own, taken)]
+        shapes = {key: [str(list(at.stored[key].shape)) if key in at.stored else "none" for at in (own, taken)]
                 for key in sorted(own.stored.keys() | taken.stored.keys()) if own.stored}
-        if unlike := [key for key, (here, there) in said.items() if here != there]:
-            here, there = said[unlike[0]]
+        if unlike := [key for key, (here, there) in shapes.items() if here != there]:
+            here, there = shapes[unlike[0]]
             more = f", and {len(unlike) - 1} more keys differ" if len(unlike) > 1 else ""
             raise MaterialiseError(f"take {component}: it differs in {name}: {unlike[0]!r} is {here} in A and {there} in {name}"
                                    f"{more}. Take it from a model of A's kind")
@@ -223,8 +223,8 @@ class _Planner:
 
     def refuse_unused_patterns(self, model: Model) -> None:
         """Raises MaterialiseError for a pattern that matched in no component, since it would silently have no effect."""
-        for given, seen in self._seen.values():
-            if problems := unmatched(given, seen):
+        for given, results in self._seen.values():
+            if problems := unmatched(given, results):
                 raise MaterialiseError(f"merging into {name_of(frame_of(model))}: {problems[0]}")
 
 

@@ -279,6 +279,6 @@ def _runs(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _damage(bad: Mapping[str, str]) -> str:
-    listed = "; ".join(f"{name!r} {said}" for name, said in sorted(bad.items())[:5])
+    listed = "; ".join(f"{name!r} {problem}" for name, problem in sorted(bad.items())[:5])
     return (f"{len(bad)} tensors have unusable values: {listed}{'; ...' if len(bad) > 5 else ''}. Repair or replace that model, "
             "or use a smaller alpha or a wider dtype")

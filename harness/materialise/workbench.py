@@ -165,7 +165,7 @@ class Workbench:
     def _text_state(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> list[Any]:
         """Everything that determines an embedding: the weights in the text encoder, and the treatment of prompts."""
         base = frame_of(candidate.model)
-        holds = [sorted(held.items()) for part, held in sorted(frame.holds.items()) if part.startswith("text_encoder")]
+        holds = [sorted(by_key.items()) for part, by_key in sorted(frame.holds.items()) if part.startswith("text_encoder")]
         return [base.path, base.config, base.ema, repr(holds), *(
             plain(adapter) for adapter, reading in zip(candidate.adapters, readings, strict=True)
             if reading.embeddings or any(component.startswith("text_encoder") for component, _ in reading.changes)),

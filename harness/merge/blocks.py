@@ -137,7 +137,7 @@ def counts(names: Iterable[str], family: str) -> tuple[int, int]:
 
 
 def unet_blocks(inputs: int, outputs: int) -> tuple[str, ...]:
-    """The slots IN00, ..., M00, OUT00, ... of so many input and output blocks."""
+    """The slots IN00, ..., M00, OUT00, ... of a U-Net with these numbers of input and output blocks."""
     return (*(f"IN{n:02d}" for n in range(inputs)), "M00", *(f"OUT{n:02d}" for n in range(outputs)))
 
 

@@ -68,13 +68,13 @@ class MergePlan:
     def notes(self) -> tuple[str, ...]:
         """Notes for the coverage: keys kept or left out, channels kept, and dtypes cast."""
         where = self.component
-        kept = f"{where}: kept from A, as others lack them: {_listed(self.kept)}"
-        left = f"{where}: left out, as A has no place for them: {_listed(self.left_out)}"
+        kept_note = f"{where}: kept from A, as others lack them: {_listed(self.kept)}"
+        left_note = f"{where}: left out, as A has no place for them: {_listed(self.left_out)}"
         narrow = (f"{where}: {key!r} merged in its first {count} input channels, the others are A's"
                   for key, count in self.narrowed.items())
         casts = (f"{where}: merged in {cast} ({count} {'key' if count == 1 else 'keys'})"
                  for cast, count in self.casts.items())
-        return (*([kept] if self.kept else []), *([left] if self.left_out else []), *narrow, *casts)
+        return (*([kept_note] if self.kept else []), *([left_note] if self.left_out else []), *narrow, *casts)
 
     def problems(self) -> list[str]:
         """One sentence for each key that prevents the merge; empty if there is none."""

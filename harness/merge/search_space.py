@@ -63,8 +63,8 @@ def _placed(search: Search) -> tuple[str, tuple[int, int], tuple[str, ...]]:
         for named in (slots.body, slots.head + slots.body, slots.head + slots.body + slots.tail):
             if len(named) == count:
                 return family, size, named
-    raise SearchError(f"no model has {count} block weights under convention {convention!r}; 26 are those of Stable Diffusion 1 "
-                      "with BASE, 20 those of SDXL, 61 those of Flux")
+    raise SearchError(f"no model has {count} block weights under convention {convention!r}; Stable Diffusion 1 has 26 with "
+                      "BASE, SDXL 20, Flux 61")
 
 
 def convention_of(search: Search) -> str:

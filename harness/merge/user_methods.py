@@ -66,12 +66,12 @@ def _function(name: str, function: Callable[..., Tensor]) -> Callable[..., Tenso
         # Copies: models stay in memory for the next candidate, and a method that changes one would change that too.
         copies = [[t.clone() for t in given] if isinstance(given, list | tuple) else given.clone() for given in models]
         try:
-            made = function(*copies, **numbers)
+            result = function(*copies, **numbers)
         except (Exception, SystemExit) as error:
             raise MergeError(f"merge method {name!r} raised {error_text(error)}") from error
-        if oddity := _oddity(made, flat):
+        if oddity := _oddity(result, flat):
             raise MergeError(f"merge method {name!r} returned {oddity}")
-        return made
+        return result
 
     return merge
 

@@ -1,4 +1,4 @@
-"""Passes our latency samples to pytest-benchmark, which tabulates, stores and compares them; it measures no time itself here."""
+"""Passes our latency samples to pytest-benchmark, which tabulates, stores and compares them, but measures no time itself."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ def row_hooks(module: Any, rows: Sequence[tuple[int, Word, int]]) -> dict[str, H
         mixed[:, places] = vectors.to(mixed)
         return mixed
 
-    return {path: put for path, found in module.named_modules(remove_duplicate=False) if found is table}
+    return {path: put for path, inner in module.named_modules(remove_duplicate=False) if inner is table}
 
 
 def _last_layer(encoder: TextEncoder, module: Any) -> str:
