@@ -178,7 +178,7 @@ def test_another_declaration_is_another_study_in_the_same_file(tmp_path: Path, c
 
 @pytest.mark.parametrize(("changes", "words"), [
     ({"presets": ("GRAD_W",)}, "unknown preset 'GRAD_W'; did you mean 'GRAD_V'"),
-    ({"blocks": 61, "presets": ("GRAD_V",)}, "made for U-Nets"),
+    ({"blocks": 61, "presets": ("GRAD_V",)}, "U-Nets"),
 ])
 def test_a_preset_that_cannot_be_had_is_refused_at_once(tmp_path: Path, changes: dict[str, object], words: str) -> None:
     with pytest.raises(SearchError, match=words):
