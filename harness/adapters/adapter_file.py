@@ -51,7 +51,7 @@ class Stored:
     bare: str = ""
 
 
-def shown(key: str) -> str:
+def quoted(key: str) -> str:
     """A name from a file for an error text: quoted, with control characters escaped, cut to the length of a line."""
     text = ascii(key) if not key.isprintable() else repr(key)
     return text if len(text) <= 160 else text[:150] + "...'"
@@ -125,7 +125,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_entry(path: Path, key: str, value: object) -> tuple[Entry, int, int]:
-    wrong = AdapterError(f"{path}: the header entry of {shown(key)} is invalid; expected dtype, shape and data_offsets "
+    wrong = AdapterError(f"{path}: the header entry of {quoted(key)} is invalid; expected dtype, shape and data_offsets "
                          "that fit together. Download the file again.")
     if not isinstance(value, dict):
         raise wrong
@@ -133,7 +133,7 @@ def _parse_entry(path: Path, key: str, value: object) -> tuple[Entry, int, int]:
     if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
         raise wrong
     if dtype not in DTYPE_BYTES:
-        raise AdapterError(f"{path}: {shown(key)} has the dtype {shown(dtype)}; expected one of {', '.join(DTYPE_BYTES)}. "
+        raise AdapterError(f"{path}: {quoted(key)} has the dtype {quoted(dtype)}; expected one of {', '.join(DTYPE_BYTES)}. "
                            "Save the file with float16 or float32 tensors.")
     begin, end = offsets
     if len(shape) > 8 or end - begin != math.prod(shape) * DTYPE_BYTES[dtype]:
@@ -148,8 +148,8 @@ def _naturals(value: Any) -> list[int] | None:
 
 def _scalar(path: Path, key: str, entry: Entry, position: int) -> float:
     if math.prod(entry.shape) != 1 or (entry.dtype not in _SCALARS and entry.dtype != "BF16"):
-        raise AdapterError(f"{path}: {shown(key)} is {entry.dtype} of shape {list(entry.shape)}, which is not an alpha; expected "
-                           "one number")
+        raise AdapterError(f"{path}: {quoted(key)} is {entry.dtype} of shape {list(entry.shape)}, which is not an alpha; "
+                           "expected one number")
     with path.open("rb") as raw:
         raw.seek(position)
         bytes_ = raw.read(DTYPE_BYTES[entry.dtype])

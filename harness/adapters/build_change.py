@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final
 
-from harness.adapters.adapter_file import Stored, shown
+from harness.adapters.adapter_file import Stored, quoted
 from harness.adapters.change import Change
 from harness.adapters.formats import Key
 from harness.adapters.formats.headers import flag, settings, strength
@@ -72,7 +72,7 @@ def build(stored: Stored, where: str, group: Group) -> tuple[Change, list[str]]:
         check_change(change, shape)
         change, notes = _with_strength(stored, where, group, change)
     except AdapterError as error:
-        raise AdapterError(f"{stored.name}: {shown(first)}: {str(error).removeprefix(f'{stored.name}: ')}") from None
+        raise AdapterError(f"{stored.name}: {quoted(first)}: {str(error).removeprefix(f'{stored.name}: ')}") from None
     return change, notes
 
 
@@ -83,13 +83,13 @@ def _kind(stored: Stored, group: Group) -> str:
         return "full"
     if len(kinds) > 1:
         (one, key), (other, second) = list(kinds.items())[:2]
-        raise AdapterError(f"{stored.name}: {shown(key)} is of a {one} and {shown(second)} of a {other}, for the same module; "
+        raise AdapterError(f"{stored.name}: {quoted(key)} is of a {one} and {quoted(second)} of a {other}, for the same module; "
                            "expected one kind")
     if not kinds:
         if len(group.target.shape) < 2:
             raise UnusableError(f"{group.target.places[0].path} has a weight of {len(group.target.shape)} axis, as norms have, "
                                 "and the file only an alpha for it")
-        raise AdapterError(f"{stored.name}: {shown(next(iter(group.keys.values())))} has no matching factors; the file is "
+        raise AdapterError(f"{stored.name}: {quoted(next(iter(group.keys.values())))} has no matching factors; the file is "
                            "incomplete. Download it again.")
     kind = next(iter(kinds))
     return "boft" if kind == "oft" and "oft_blocks" in group.values and group.values["oft_blocks"].ndim == 4 else kind
@@ -104,8 +104,8 @@ def _complete(stored: Stored, group: Group, kind: str) -> None:
 
 def _magnitude(stored: Stored, group: Group) -> Tensor | None:
     if "magnitude" in group.values and "magnitude_rows" in group.values:
-        raise AdapterError(f"{stored.name}: {shown(group.keys['magnitude'])} and {shown(group.keys['magnitude_rows'])} are both "
-                           "the magnitude of a module")
+        raise AdapterError(f"{stored.name}: {quoted(group.keys['magnitude'])} and {quoted(group.keys['magnitude_rows'])} are "
+                           "both the magnitude of a module")
     # PEFT's magnitude is by output even in the form (1, out, 1, 1), which would otherwise mean by input.
     return group.values["magnitude_rows"].reshape(-1) if "magnitude_rows" in group.values else group.values.get("magnitude")
 
@@ -159,7 +159,7 @@ def _alpha(stored: Stored, group: Group, change: Change) -> float | None:
         return None
     tensor = group.values["alpha"]
     if tensor.numel() != 1:
-        raise AdapterError(f"{stored.name}: {shown(group.keys['alpha'])} of shape {tuple(tensor.shape)} is not an alpha; "
+        raise AdapterError(f"{stored.name}: {quoted(group.keys['alpha'])} of shape {tuple(tensor.shape)} is not an alpha; "
                            "expected one number")
     alpha = float(tensor)
     if math.isfinite(alpha):
@@ -167,7 +167,7 @@ def _alpha(stored: Stored, group: Group, change: Change) -> float | None:
     if change.kind == "lokr" and {"w1", "w2"} <= set(change.tensors):
         # Full factors have no rank; LyCORIS writes 1e10 for their alpha, which overflows float16.
         return None
-    raise AdapterError(f"{stored.name}: {shown(group.keys['alpha'])} is {alpha}, expected a finite number")
+    raise AdapterError(f"{stored.name}: {quoted(group.keys['alpha'])} is {alpha}, expected a finite number")
 
 
 def _split_parts(stored: Stored, group: Group, change: Change, alpha: float, rank: int) -> int:

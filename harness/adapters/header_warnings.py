@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from harness.adapters.adapter_file import Stored, shown
+from harness.adapters.adapter_file import Stored, quoted
 from harness.adapters.formats.headers import HEADER, fits, flag, said_rank, settings, strength
 from harness.adapters.kinds import KINDS, wrong_roles
 from harness.adapters.live_plan import AdapterError
@@ -91,7 +91,7 @@ def _settings(stored: Stored, config: Mapping[str, Any], modules: Sequence[Modul
         yield f"its {where} has no settings for {modules[0].part}: the factors are used unscaled"
         return
     wrong = [module for module in modules if module.rank and said_rank(stored, config, module.name, module.rank) != module.rank]
-    yield from _first_of((f"{shown(module.name)} has rank {module.rank}, its {where} says "
+    yield from _first_of((f"{quoted(module.name)} has rank {module.rank}, its {where} says "
                           f"{said_rank(stored, config, module.name, module.rank):g}" for module in wrong), "ranks contradict it")
     for module in modules:
         # Reports invalid settings even if the file is not read against a model.
@@ -114,7 +114,7 @@ def _settings(stored: Stored, config: Mapping[str, Any], modules: Sequence[Modul
 def _broken(stored: Stored, modules: Iterable[Module]) -> Iterator[str]:
     """Modules that cannot be read: half a pair, two kinds, unequal ranks."""
     for module in modules:
-        key = shown(next(iter(module.keys.values())))
+        key = quoted(next(iter(module.keys.values())))
         roles = set(module.keys) - _BESIDE
         kinds = set(module.kinds) - ({"full"} if roles & {"diff_b"} and "diff" not in roles else set())
         if len(kinds) > 1:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from harness.adapters.adapter_file import shown
+from harness.adapters.adapter_file import quoted
 from harness.adapters.change import Shapes
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.openclip_names import openclip_names
@@ -63,7 +63,7 @@ def underscored(table: Table) -> Table:
 def missing(file: str, key: str, name: str, component: str, table: Collection[str]) -> AdapterError:
     """The error for a key whose module the model does not have, although it has the component."""
     near = next(iter(closest(name, table, cutoff=0.0)), "")
-    return AdapterError(f"{file}: key {shown(key)} names no module of {component}; " + (
+    return AdapterError(f"{file}: key {quoted(key)} names no module of {component}; " + (
         f"the nearest is {near!r}" if near else f"{component} has no modules to adapt") +
         ". The file is for another model, or damaged.")
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.adapter_file import Entry, Stored, impostor, shown
+from harness.adapters.adapter_file import Entry, Stored, impostor, quoted
 from harness.adapters.live_plan import AdapterError
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def open_pickle(path: Path) -> Stored:
 
     def number(key: str) -> float:
         if math.prod(entries[key].shape) != 1:
-            raise AdapterError(f"{path}: {shown(key)} of shape {list(entries[key].shape)} is not an alpha; expected one number")
+            raise AdapterError(f"{path}: {quoted(key)} of shape {list(entries[key].shape)} is not an alpha; expected one number")
         return float(tensors[key])
 
     return Stored(name=path.name, entries=entries, metadata={}, number=number, load=lambda: tensors, extras=extras, bare=bare)
@@ -99,7 +99,7 @@ def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, tensors: dict[
     for key, value in content.items():
         name = f"{prefix}{key}"
         if name in tensors or name in extras:
-            raise AdapterError(f"{path}: two of its names read the same as text, {shown(name)}; save the file again")
+            raise AdapterError(f"{path}: two of its names read the same as text, {quoted(name)}; save the file again")
         if isinstance(value, torch.Tensor):
             tensors[name] = value.detach()
         elif isinstance(value, Mapping) and prefix.count(".") < _DEPTH:
@@ -107,7 +107,7 @@ def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, tensors: dict[
         elif value is None or isinstance(value, str | int | float):
             extras[name] = str(value)
         else:
-            raise AdapterError(f"{path}: {shown(name)} is a {type(value).__name__}; expected tensors by name and plain values")
+            raise AdapterError(f"{path}: {quoted(name)} is a {type(value).__name__}; expected tensors by name and plain values")
 
 
 def _entry(path: Path, key: str, tensor: Tensor) -> Entry:
@@ -116,9 +116,9 @@ def _entry(path: Path, key: str, tensor: Tensor) -> Entry:
     word = str(tensor.dtype).removeprefix("torch.")
     shape = tuple(tensor.shape)
     if word not in _WORDS or tensor.layout != torch.strided or tensor.device.type != "cpu":
-        raise AdapterError(f"{path}: {shown(key)} is a {word} tensor of layout {tensor.layout} on {tensor.device}; expected "
+        raise AdapterError(f"{path}: {quoted(key)} is a {word} tensor of layout {tensor.layout} on {tensor.device}; expected "
                            "plain numbers. Save the file as .safetensors.")
     # With a stride of 0, a file of a few bytes can declare a tensor of any size.
     if math.prod(shape) * tensor.element_size() > tensor.untyped_storage().nbytes():
-        raise AdapterError(f"{path}: {shown(key)} declares {list(shape)}, more numbers than the file holds; save it again")
+        raise AdapterError(f"{path}: {quoted(key)} declares {list(shape)}, more numbers than the file holds; save it again")
     return Entry(dtype=_WORDS[word], shape=shape)

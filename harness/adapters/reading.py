@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.adapter_file import Stored, shown
+from harness.adapters.adapter_file import Stored, quoted
 from harness.adapters.build_change import Group, UnusableError, build
 from harness.adapters.change import Change, Embedding, Reading, Shapes
 from harness.adapters.formats import FORMATS, Key
@@ -44,7 +44,7 @@ class _Reader:
 
     def __init__(self, stored: Stored, name: str, shapes: Shapes, family: str) -> None:
         self.stored, self.name, self.shapes, self.family = stored, name, shapes, family
-        self.said = describe(stored, name)
+        self.recognised = describe(stored, name)
         self.tables = tables(shapes, family)
         self.keys: dict[str, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
         self.reasons: dict[str, str] = {}
@@ -63,7 +63,7 @@ class _Reader:
         return Reading(
             source=self.stored.name, format=self.name, changes=changes, embeddings=embeddings, reasons=self.reasons,
             keys={part: {status: tuple(keys) for status, keys in by_status.items()} for part, by_status in self.keys.items()},
-            facts=_facts(self.said), warnings=self.said.warnings, notes=tuple(self.notes))
+            facts=_facts(self.recognised), warnings=self.recognised.warnings, notes=tuple(self.notes))
 
     def _component(self, part: str) -> str:
         if part == "t5":
@@ -86,8 +86,8 @@ class _Reader:
                 self._account(component, inversion_key.status, [key], inversion_key.reason)
             else:
                 if (other := key_by_token.setdefault((component, inversion_key.token), key)) != key:
-                    raise AdapterError(f"{self.stored.name}: {shown(other)} and {shown(key)} both define the word "
-                                       f"{shown(inversion_key.token)}; expected one")
+                    raise AdapterError(f"{self.stored.name}: {quoted(other)} and {quoted(key)} both define the word "
+                                       f"{quoted(inversion_key.token)}; expected one")
                 embeddings.append(embedding(self.stored, key, inversion_key, component, values[key], self.shapes[component]))
                 self._account(component, "applied", [key])
         return embeddings
@@ -108,7 +108,7 @@ class _Reader:
                 continue
             group = groups.setdefault((component, target.places), Group(component=component, module=module, target=target))
             if part.role in group.keys:
-                raise AdapterError(f"{self.stored.name}: {shown(group.keys[part.role])} and {shown(key)} both change "
+                raise AdapterError(f"{self.stored.name}: {quoted(group.keys[part.role])} and {quoted(key)} both change "
                                    f"{target.places[0].path}; expected one change per module")
             group.add(key, part, values[key])
         return list(groups.values())
@@ -131,7 +131,7 @@ class _Reader:
                 return component, module, table[module]
         component, module = places[0]
         error = missing(self.stored.name, key, module, component, flat[component] if part.flat else self.tables[component])
-        raise AdapterError(f"{error} Its names and shapes are for: {self.said.base}.")
+        raise AdapterError(f"{error} Its names and shapes are for: {self.recognised.base}.")
 
     def _peft_component(self) -> str:
         """The component that a PEFT folder is for: the one with most of its modules in matching widths. Raises AdapterError
@@ -217,8 +217,8 @@ class _Reader:
             top, bottom = place.at or (0, height)
             for (begin, end), other in self.owners[group.component, place.path]:
                 if top < end and begin < bottom:
-                    raise AdapterError(f"{self.stored.name}: {shown(other)} and {shown(key)} both change {place.path}; expected "
-                                       "one change per module")
+                    raise AdapterError(f"{self.stored.name}: {quoted(other)} and {quoted(key)} both change {place.path}; "
+                                       "expected one change per module")
             self.owners[group.component, place.path].append(((top, bottom), key))
 
     def _applied(self, group: Group) -> None:
@@ -242,8 +242,8 @@ class _Reader:
                                "a bug of Sweetspot")
         if not changes and not embeddings:
             why = next(iter(self.reasons.values()), "")
-            raise AdapterError(f"{self.stored.name}: nothing in it can be applied to this model ({why}). By its names and "
-                               f"shapes it is made for: {self.said.base}.")
+            raise AdapterError(f"{self.stored.name}: nothing in it can be applied to this model ({why}). Its names and "
+                               f"shapes are for: {self.recognised.base}.")
         silent = sum(change.scale == 0 for change in changes.values())
         if silent:
             self.notes[f"alpha is 0: no effect ({silent} of {len(changes)} modules)"] = None

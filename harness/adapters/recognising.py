@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from harness.adapters.adapter_file import Stored, shown
+from harness.adapters.adapter_file import Stored, quoted
 from harness.adapters.formats import FORMATS, Key
 from harness.adapters.formats.headers import HEADER, flag, settings, strength
 from harness.adapters.formats.refused import refusal
@@ -74,7 +74,7 @@ def format_of(stored: Stored) -> str:
     counts = {name: sum(row.parse(key) is not None for key in keys) for name, row in rows.items()}
     best = max(counts, key=lambda name: counts[name])
     if counts[best] == 0:
-        raise AdapterError(f"{stored.name}: format not recognised (its first key is {shown(keys[0])}); supported are {known}")
+        raise AdapterError(f"{stored.name}: format not recognised (its first key is {quoted(keys[0])}); supported are {known}")
     return best
 
 
@@ -87,7 +87,7 @@ def parsed(stored: Stored, name: str) -> Iterator[tuple[str, Key]]:
             continue
         part = row.parse(key)
         if part is None:
-            raise AdapterError(f"{stored.name}: unknown key {shown(key)} in a file of format {name}, {row.says}; a file is "
+            raise AdapterError(f"{stored.name}: unknown key {quoted(key)} in a file of format {name}, {row.says}; a file is "
                                "applied completely or not at all")
         yield key, part
 
@@ -177,7 +177,7 @@ def _alphas(stored: Stored, modules: Mapping[tuple[str, str], Mapping[str, str]]
             continue
         alpha = stored.number(found["alpha"])
         if not math.isfinite(alpha):
-            raise AdapterError(f"{stored.name}: {shown(found['alpha'])} is {alpha}, expected a finite number")
+            raise AdapterError(f"{stored.name}: {quoted(found['alpha'])} is {alpha}, expected a finite number")
         alphas.append(alpha)
     return alphas, missing
 

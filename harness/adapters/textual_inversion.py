@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, Literal
 
-from harness.adapters.adapter_file import Entry, Stored, shown
+from harness.adapters.adapter_file import Entry, Stored, quoted
 from harness.adapters.change import Embedding
 from harness.adapters.live_plan import AdapterError
 from harness.declare.nearest import closest
@@ -88,15 +88,15 @@ def embedding(stored: Stored, key: str, inversion_key: InversionKey, component: 
     width = next((shape[1] for path, shape in modules.items()
                   if path.endswith(("token_embedding", "embed_tokens", "shared")) and len(shape) == 2), 0)
     if vectors.ndim not in (1, 2) or vectors.numel() == 0 or not vectors.is_floating_point():
-        raise AdapterError(f"{stored.name}: {shown(key)} of shape {tuple(vectors.shape)} and {vectors.dtype} is not a list of "
+        raise AdapterError(f"{stored.name}: {quoted(key)} of shape {tuple(vectors.shape)} and {vectors.dtype} is not a list of "
                            "vectors")
     rows = vectors.reshape(-1, vectors.shape[-1])
     if not bool(rows.float().isfinite().all()):
-        raise AdapterError(f"{stored.name}: {shown(key)} contains NaN or infinity")
+        raise AdapterError(f"{stored.name}: {quoted(key)} contains NaN or infinity")
     if width and rows.shape[1] != width:
-        raise AdapterError(f"{stored.name}: {shown(key)} has vectors of {rows.shape[1]} numbers, but {component} takes {width}; "
+        raise AdapterError(f"{stored.name}: {quoted(key)} has vectors of {rows.shape[1]} numbers, but {component} takes {width}; "
                            "the embedding is for another model")
     if not inversion_key.token.strip():
-        raise AdapterError(f"{stored.name}: {shown(key)} is for the word {shown(inversion_key.token)}, which cannot appear in a "
-                           "prompt; save it under another name")
+        raise AdapterError(f"{stored.name}: {quoted(key)} is for the word {quoted(inversion_key.token)}, which cannot appear in "
+                           "a prompt; save it under another name")
     return Embedding(component=component, token=inversion_key.token, vectors=rows)

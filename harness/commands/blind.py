@@ -58,7 +58,7 @@ def _make(given: argparse.Namespace) -> int:
     asked = {name: value for name in MAKING[:-1] if (value := getattr(given, name)) is not None}
     loaded = load_run(given.run)
     page = write_blind(loaded, recommend(loaded), Ask(preference=given.preference, **asked), given.output)
-    for line in page.said:
+    for line in page.notes:
         say(printable(line))
     say(printable(f"page: {page.page} ({size_in_words(page.page.stat().st_size)}); send this file alone"))
     say(printable(f"key:  {page.key}; leave it there: it says which candidate made which image"))

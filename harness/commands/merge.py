@@ -143,7 +143,7 @@ def _check(plan: FilePlan, output: Path | None) -> int:
     with ByteBar(plan.total, "checking") as bar:
         results = check_identities(plan, output, bar.advance)
     for result in results:
-        say(f"{'ok    ' if result.holds else 'FAILED' if result.holds is False else 'n/a   '} {result.name}: {result.said}")
+        say(f"{'ok    ' if result.holds else 'FAILED' if result.holds is False else 'n/a   '} {result.name}: {result.detail}")
     return 1 if any(result.holds is False for result in results) else 0
 
 

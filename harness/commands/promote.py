@@ -50,7 +50,7 @@ def run(given: argparse.Namespace) -> int:
     except Exception as error:  # run folders and records can be edited by hand
         print(f"sweetspot promote: {printable(in_words(error))}", file=sys.stderr)
         return 1
-    for line in done.said:
+    for line in done.notes:
         say(printable(line))
     version = done.version
     say(f"promoted candidate {printable(repr(version.candidate))} of suite {printable(version.suite)} as {version.name} version "

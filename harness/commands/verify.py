@@ -38,7 +38,7 @@ def run(given: argparse.Namespace) -> int:
     except Exception as error:  # run folders and records can be edited by hand
         print(f"sweetspot verify: {printable(in_words(error))}", file=sys.stderr)
         return 1
-    for line in verification.said:
+    for line in verification.lines:
         print(f"sweetspot verify: {printable(line)}", file=sys.stderr)
     if verification.sound:
         say(printable(f"{file}: verified, blake3 {verification.versions[0].weights}"))

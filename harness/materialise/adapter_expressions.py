@@ -40,11 +40,12 @@ def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapte
         weight = weights[part, path]
         described = ("adapter", adapter.path, path, weight)
         if _changes_weight(change):
-            changed[f"{path}.weight"] = Altered(input=keys[f"{path}.weight"], said=described, alter=_weight(change, weight))
+            changed[f"{path}.weight"] = Altered(
+                input=keys[f"{path}.weight"], description=described, alter=_weight(change, weight))
         if bias_delta(change) is not None:
             if f"{path}.bias" not in keys:
                 raise AdapterError(f"{reading.source}: changes the bias of {path}, but this model's layer has no bias")
-            changed[f"{path}.bias"] = Altered(input=keys[f"{path}.bias"], said=described, alter=_bias(change, weight))
+            changed[f"{path}.bias"] = Altered(input=keys[f"{path}.bias"], description=described, alter=_bias(change, weight))
     return changed
 
 

@@ -39,7 +39,7 @@ class Identity:
 
     name: str
     holds: bool | None
-    said: str
+    detail: str
 
 
 @dataclass
@@ -110,9 +110,9 @@ def _in_pieces(expression: Expression, tensors: dict[Source, Tensor], dtype: str
 
 def _result(tally: _Tally, why_not: str) -> Identity:
     if not tally.checked:
-        return Identity(name=tally.name, holds=None, said=why_not or "nothing is merged")
+        return Identity(name=tally.name, holds=None, detail=why_not or "nothing is merged")
     worst = f", at most {tally.worst:.3g}" if tally.worst else ""
     if tally.failed:
-        return Identity(name=tally.name, holds=False, said=f"{len(tally.failed)} of {tally.checked} keys differ: "
+        return Identity(name=tally.name, holds=False, detail=f"{len(tally.failed)} of {tally.checked} keys differ: "
                         f"{', '.join(map(repr, tally.failed[:3]))}{worst}")
-    return Identity(name=tally.name, holds=True, said=f"{tally.checked} keys{worst}")
+    return Identity(name=tally.name, holds=True, detail=f"{tally.checked} keys{worst}")

@@ -221,7 +221,7 @@ def _values(blocks: Blocks, slots: Slots, part: _Part, size: tuple[int, int]) ->
         shorter = ""
         if part.family == "sdxl" and len(values) in (25, 26):
             shorter = ". Only the convention 'supermerger' converts Stable Diffusion 1 values to SDXL"
-        raise WhereError(f"got {len(values)} block weights; {slots.said()}{shorter}")
+        raise WhereError(f"got {len(values)} block weights; {slots.describe()}{shorter}")
     if blocks.base is not None:
         raise WhereError(f"base is {blocks.base:g}, but the {len(values)} values already begin with "
                          f"{' and '.join(slots.head)}; remove one of them")
@@ -239,7 +239,7 @@ def _preset(blocks: Blocks, slots: Slots, size: tuple[int, int]) -> tuple[dict[s
     if blocks.preset not in PRESETS:
         raise WhereError(f"unknown preset {blocks.preset!r}; {did_you_mean(blocks.preset, PRESETS)}")
     if slots.model != "U-Net":
-        raise WhereError(f"preset {blocks.preset!r} is only for U-Nets; {slots.said()}. Give values, or a Gradient")
+        raise WhereError(f"preset {blocks.preset!r} is only for U-Nets; {slots.describe()}. Give values, or a Gradient")
     if not slots.head:
         raise WhereError(f"preset {blocks.preset!r} has no values for {slots.body[0]} and {slots.body[-1]}, which are slots of "
                          f"convention {blocks.convention!r}; give values, or another convention")
@@ -266,7 +266,7 @@ def _lacking(component: str, lacking: Mapping[str, int], blocks: Blocks, slots: 
     if any(slot in ("BASE", *slots.head) for slot in lacking):
         remedy = "give base=..." + (", or put the values of " + " and ".join(slots.head) + " first" if slots.head else "")
     else:
-        remedy = slots.said()
+        remedy = slots.describe()
     return (f"{component} has no value for {listed} under convention {blocks.convention!r}; {remedy}, or remove {component!r} "
             "from parts")
 

@@ -98,7 +98,7 @@ class Slots:
     body: tuple[str, ...]
     tail: tuple[str, ...] = ()
 
-    def said(self) -> str:
+    def describe(self) -> str:
         """"this U-Net has 20 slots (BASE, IN00 to IN08, M00, OUT00 to OUT08), or 19 without BASE"."""
         first = f"{len(self.head + self.body)} slots ({_ranges(self.head + self.body)})"
         without = f", or {len(self.body)} without {' and '.join(self.head)}" if self.head else ""

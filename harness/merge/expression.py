@@ -49,11 +49,11 @@ class Merged:
 
 @dataclass(frozen=True, kw_only=True)
 class Altered:
-    """A tensor changed by something other than a merge, such as an adapter. `said` describes and identifies the change.
+    """A tensor changed by something other than a merge, such as an adapter. `description` describes and identifies the change.
     `alter` takes the widened tensor and returns a new one."""
 
     input: Expression
-    said: tuple[str | float, ...]
+    description: tuple[str | float, ...]
     alter: Callable[[Tensor], Tensor] = field(compare=False, repr=False)
 
     @property

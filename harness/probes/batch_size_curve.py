@@ -47,7 +47,7 @@ def batch_curve(make: Callable[[int], None], probe: Callable[[], MemoryProbe], *
                 raise
         if refused is not None:
             free_memory(device)
-            return tuple(points), f"a batch of {size} does not fit: {refused.said}", refused
+            return tuple(points), f"a batch of {size} does not fit: {refused.message}", refused
         if why := _ended(points, limits, now() - started):
             return tuple(points), why, None
         size *= 2

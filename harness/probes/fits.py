@@ -33,7 +33,7 @@ class OutOfMemory:
     asked_bytes: int | None
     free_bytes: int | None
     total_bytes: int | None
-    said: str
+    message: str
 
 
 def out_of_memory(error: BaseException) -> OutOfMemory | None:
@@ -48,7 +48,7 @@ def out_of_memory(error: BaseException) -> OutOfMemory | None:
         return None
     return OutOfMemory(asked_bytes=_bytes(_ASKED, message), free_bytes=_bytes(_FREE, message),
                        total_bytes=_bytes(_TOTAL, message),
-                       said=message.strip().split("\n")[0] or "MemoryError without a message")
+                       message=message.strip().split("\n")[0] or "MemoryError without a message")
 
 
 def fits(make: Callable[[], None], *, candidate: str, device: str = "cpu", batch_size: int = 1,
@@ -74,7 +74,7 @@ def fits(make: Callable[[], None], *, candidate: str, device: str = "cpu", batch
 def not_fitting(refused: OutOfMemory, candidate: str, batch_size: int = 1, cap_bytes: int | None = None) -> Fit:
     """The record of an out-of-memory error."""
     return Fit(candidate=candidate, batch_size=batch_size, fits=False, cap_bytes=cap_bytes, asked_bytes=refused.asked_bytes,
-               free_bytes=refused.free_bytes, total_bytes=refused.total_bytes, why=refused.said)
+               free_bytes=refused.free_bytes, total_bytes=refused.total_bytes, why=refused.message)
 
 
 def free_memory(device: str) -> None:

@@ -33,7 +33,7 @@ class Promotion:
     version: Version
     weights: Path
     baseline: Path
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite_file: Path | None = None) -> Promotion:
@@ -59,7 +59,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     try:
         saved = save_as_measured(file, device, root, staged, name)
         again = resample(evidence, saved.candidate, device, root, fused=file is not declared)
-        notes = (*_notes(evidence), f"all {saved.tensors} tensors in the file equal those in memory, bit for bit", again.said)
+        notes = (*_notes(evidence), f"all {saved.tensors} tensors in the file equal those in memory, bit for bit", again.outcome)
         weighed = weigh(staged)
         data = _record(evidence, policy, weighed, staged, (declared, file, saved, again))
         with models.locked():
@@ -69,7 +69,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
             models.make_current(name, version.number)
     finally:
         staged.unlink(missing_ok=True)
-    return Promotion(version=version, weights=weights, baseline=baseline, said=notes)
+    return Promotion(version=version, weights=weights, baseline=baseline, notes=notes)
 
 
 def _device(evidence: Evidence) -> str:

@@ -35,7 +35,7 @@ class Resampled:
     equal: int
     largest_levels: int
     mean_levels: float
-    said: str
+    outcome: str
 
 
 def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, *, fused: bool) -> Resampled:
@@ -67,7 +67,7 @@ def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, 
         allowed = f"a mean of {FUSED_MEAN_LEVELS:g} for fused adapters" if fused else f"the noise floor of {floor} levels"
         raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: {distances}, {max(means):.3g} in "
                              f"the mean of an image, more than {allowed}. {_do(evidence.head, device)}")
-    return Resampled(cells=len(samples), equal=equal, largest_levels=largest, mean_levels=max(means), said=outcome)
+    return Resampled(cells=len(samples), equal=equal, largest_levels=largest, mean_levels=max(means), outcome=outcome)
 
 
 def _chosen(evidence: Evidence, ledger: Ledger) -> list[Sample]:

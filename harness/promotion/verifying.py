@@ -24,7 +24,7 @@ class Finding:
 
     sound: bool
     versions: tuple[Version, ...]
-    said: tuple[str, ...]
+    lines: tuple[str, ...]
 
 
 def verify(file: Path, models: Models) -> Finding:
@@ -34,12 +34,12 @@ def verify(file: Path, models: Models) -> Finding:
     mine = [v for v in known if v.weights == weighed.blake3]
     if mine:
         wrong = [difference for version in mine for difference in _header(file, version)]
-        return Finding(sound=not wrong, versions=tuple(mine), said=(*wrong, *broken))
+        return Finding(sound=not wrong, versions=tuple(mine), lines=(*wrong, *broken))
     if altered := list(_altered(file, weighed, known)):
-        return Finding(sound=False, versions=(), said=(*altered, *broken))
+        return Finding(sound=False, versions=(), lines=(*altered, *broken))
     where = f"{len(known)} promoted versions in {models.root}"
     refusal = f"{file}: not promoted: its blake3 {weighed.blake3} matches none of the {where}"
-    return Finding(sound=False, versions=(), said=(refusal, *broken))
+    return Finding(sound=False, versions=(), lines=(refusal, *broken))
 
 
 def rollback(name: str, to: int, models: Models) -> tuple[Version, Version, bool]:

@@ -36,7 +36,7 @@ Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Made:
+class PreparedCandidate:
     """A candidate ready to sample: its declaration, the identity of its weights, its phases and their text embeddings."""
 
     candidate: Candidate
@@ -101,64 +101,64 @@ class Gallery:
         samples = [(cell, self.ledger.samples.get((name, cell))) for cell in cells]
         return [s for cell, s in samples if s is not None and any(s.key == k[cell] for k in allowed)]
 
-    def make(self, made: Made, absent: Sequence[Cell], done: Done) -> None:
+    def make(self, prepared: PreparedCandidate, absent: Sequence[Cell], done: Done) -> None:
         """Samples the absent cells. If memory runs out, the batch size is halved for the remaining ones. A Fit records it, and
         the keys of those images depend on the smaller size. At batch size 1 the out-of-memory error is raised."""
-        remaining, device = list(absent), made.phases[0].enter().device
+        remaining, device = list(absent), prepared.phases[0].enter().device
         while remaining:
-            size = self._sizes.get(made.candidate.name, self.suite.grid.batch_size)
-            refused = self._try(made, remaining, size, done)
+            size = self._sizes.get(prepared.candidate.name, self.suite.grid.batch_size)
+            refused = self._try(prepared, remaining, size, done)
             if refused is None:
                 return
-            self.ledger.add([self._refusal(refused, made, size)])
+            self.ledger.add([self._refusal(refused, prepared, size)])
             free_memory(str(device))
-            self._sizes[made.candidate.name] = size // 2
-            remaining = self.absent(made.candidate, made.identity)
+            self._sizes[prepared.candidate.name] = size // 2
+            remaining = self.absent(prepared.candidate, prepared.identity)
 
-    def measure_floor(self, made: Made) -> None:
+    def measure_floor(self, prepared: PreparedCandidate) -> None:
         """Samples a few images again, one at a time, and records how far they differ from those made in batches. Differences
         between candidates that are smaller than this noise floor mean nothing."""
-        sound = {s.cell for s in self.present(made.candidate.name) if not self.ledger.defect(s.key)}
+        sound = {s.cell for s in self.present(prepared.candidate.name) if not self.ledger.defect(s.key)}
         eligible = [c for c in self.cells if c.guidance != 1 and c in sound] or [c for c in self.cells if c in sound]
         chosen = eligible[::max(1, len(eligible) // FLOOR_CELLS)][:FLOOR_CELLS]
         records = []
-        for (cell,), (alone,) in sample(made.phases, self.suite.grid, [(cell,) for cell in chosen], made.texts):
-            batched = from_png(self.ledger.read(self.ledger.samples[made.candidate.name, cell])).astype(int)
+        for (cell,), (alone,) in sample(prepared.phases, self.suite.grid, [(cell,) for cell in chosen], prepared.texts):
+            batched = from_png(self.ledger.read(self.ledger.samples[prepared.candidate.name, cell])).astype(int)
             distance = np.abs(batched - alone)
-            records.append(NoiseFloor(candidate=made.candidate.name, cell=cell, batch_size=self.suite.grid.batch_size,
+            records.append(NoiseFloor(candidate=prepared.candidate.name, cell=cell, batch_size=self.suite.grid.batch_size,
                                       largest_levels=int(distance.max()), changed_share=float((distance > 0).mean()),
-                                      setting=made.identity))
+                                      setting=prepared.identity))
         self.ledger.add(records)
 
     def pixels(self, samples: Sequence[Sample]) -> Images:
         """The pixels (n, height, width, 3), uint8, hashed as they are read. Raises AlteredImageError for a changed file."""
         return np.stack([from_png(self.ledger.read(s)) for s in samples])
 
-    def _try(self, made: Made, absent: Sequence[Cell], size: int, done: Done) -> OutOfMemory | None:
+    def _try(self, prepared: PreparedCandidate, absent: Sequence[Cell], size: int, done: Done) -> OutOfMemory | None:
         """Samples at one batch size. Returns None when all is done, or the allocator's error when memory ran out."""
         try:
-            self._make(made, pack(self.suite.grid, absent, size), self._keys_of(made.identity, size), done)
+            self._make(prepared, pack(self.suite.grid, absent, size), self._keys_of(prepared.identity, size), done)
         except Exception as error:
             refused = out_of_memory(error)
             if refused is not None and size == 1:
-                self.ledger.add([self._refusal(refused, made, 1)])
+                self.ledger.add([self._refusal(refused, prepared, 1)])
             if refused is None or size == 1:
                 raise
             return refused
         return None
 
-    def _refusal(self, refused: OutOfMemory, made: Made, size: int) -> Fit:
-        return replace(not_fitting(refused, made.candidate.name, size), setting=self.ledger.setting(made.candidate.name))
+    def _refusal(self, refused: OutOfMemory, prepared: PreparedCandidate, size: int) -> Fit:
+        return replace(not_fitting(refused, prepared.candidate.name, size), setting=self.ledger.setting(prepared.candidate.name))
 
-    def _make(self, made: Made, todo: Sequence[tuple[Cell, ...]], keys: Mapping[Cell, str], done: Done) -> None:
+    def _make(self, prepared: PreparedCandidate, todo: Sequence[tuple[Cell, ...]], keys: Mapping[Cell, str], done: Done) -> None:
         """Samples batches. A second thread writes images and journal while the next batch is computed."""
         pending: list[Future[None]] = []
         defects: dict[Cell, str] = {}
         with ThreadPoolExecutor(max_workers=1) as writer:
             try:
-                for cells, images in sample(made.phases, self.suite.grid, todo, made.texts, defects.__setitem__):
+                for cells, images in sample(prepared.phases, self.suite.grid, todo, prepared.texts, defects.__setitem__):
                     new = self._own(cells, images)
-                    pending.append(writer.submit(self._write, made.candidate, new, (keys, defects), done))
+                    pending.append(writer.submit(self._write, prepared.candidate, new, (keys, defects), done))
                     if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
                         pending.pop(0).result()
             finally:

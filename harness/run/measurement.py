@@ -26,15 +26,15 @@ IMAGES_AT_ONCE: Final = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shown:
+class ImageBatch:
     """Images to measure: their samples, and their pixels (n, h, w, 3) if already in memory."""
 
     samples: Sequence[Sample]
     pixels: Images | None = None
 
-    def of(self, places: Sequence[int]) -> Shown:
+    def of(self, places: Sequence[int]) -> ImageBatch:
         """The images at these places."""
-        return Shown(samples=[self.samples[p] for p in places], pixels=None if self.pixels is None else self.pixels[list(places)])
+        return ImageBatch(samples=[self.samples[p] for p in places], pixels=None if self.pixels is None else self.pixels[list(places)])
 
 
 @dataclass(kw_only=True)
@@ -64,7 +64,7 @@ class Meter:
         if self._pool is None:
             self._pool = pool_of_single_threads(1) if self._small else ThreadPoolExecutor(1)
         names = [name for name in self.suite.metrics if self._baseline or not METRICS[name].paired]
-        self._ahead.append(self._pool.submit(self._quietly, names, Shown(samples=samples, pixels=pixels)))
+        self._ahead.append(self._pool.submit(self._quietly, names, ImageBatch(samples=samples, pixels=pixels)))
         while len(self._ahead) > MEASURED_AHEAD:  # pixels wait in memory
             self._ahead.pop(0).result()
 
@@ -73,14 +73,14 @@ class Meter:
         on one image, it is tried on each of the others alone, and the error is raised in `stage` at the end."""
         self.settle()
         self._baseline = {s.cell: s for s in self.gallery.present(self.suite.baseline)}
-        shown = Shown(samples=samples)
-        due = {name: places for name in self.suite.metrics if (places := self._due(name, shown))}
+        batch = ImageBatch(samples=samples)
+        due = {name: places for name in self.suite.metrics if (places := self._due(name, batch))}
         if not due:
             return
         # In parallel only if operations use one thread each; a large CLIP model needs the whole device.
         jobs = len(due) if self._small else 1
         with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
-            results = {name: pool.submit(self._all, name, shown.of(places)) for name, places in due.items()}
+            results = {name: pool.submit(self._all, name, batch.of(places)) for name, places in due.items()}
             for name, scores in results.items():
                 with stage(f"metric {name}"):
                     if (error := scores.result()) is not None:
@@ -106,60 +106,60 @@ class Meter:
         baseline_image = self._baseline.get(cell) if METRICS[name].paired else None
         return baseline_image.key if baseline_image is not None else ""
 
-    def _due(self, name: str, shown: Shown) -> list[int]:
+    def _due(self, name: str, batch: ImageBatch) -> list[int]:
         """The places of the images that have no valid measurement of a metric."""
-        return [place for place, s in enumerate(shown.samples) if not self.ledger.measured(
+        return [place for place, s in enumerate(batch.samples) if not self.ledger.measured(
             name, METRICS[name].version, self.settings.get(name, ""), [(s, self._reference(name, s.cell))])]
 
-    def _quietly(self, names: Sequence[str], shown: Shown) -> None:
+    def _quietly(self, names: Sequence[str], batch: ImageBatch) -> None:
         for name in names:
             with suppress(Exception):  # `measure` tries again and reports the error
-                self._take(name, shown)
+                self._take(name, batch)
 
-    def _all(self, name: str, shown: Shown) -> Exception | None:
+    def _all(self, name: str, batch: ImageBatch) -> Exception | None:
         """Measures a metric on many images, some at a time to bound memory. Returns the first error."""
         first_error = None
-        for start in range(0, len(shown.samples), IMAGES_AT_ONCE):
-            error = self._each(name, shown.of(range(start, min(start + IMAGES_AT_ONCE, len(shown.samples)))))
+        for start in range(0, len(batch.samples), IMAGES_AT_ONCE):
+            error = self._each(name, batch.of(range(start, min(start + IMAGES_AT_ONCE, len(batch.samples)))))
             first_error = first_error or error
         return first_error
 
-    def _each(self, name: str, shown: Shown) -> Exception | None:
+    def _each(self, name: str, batch: ImageBatch) -> Exception | None:
         """Measures a metric on all images together or, if that fails, one by one. Returns the first error."""
         try:
-            self._take(name, shown)
+            self._take(name, batch)
         except Exception as error:
-            if len(shown.samples) == 1 or isinstance(error, ScoreCountError):
+            if len(batch.samples) == 1 or isinstance(error, ScoreCountError):
                 return error
-            errors = [failure for place in range(len(shown.samples))
-                      if (failure := self._each(name, shown.of([place]))) is not None]
+            errors = [failure for place in range(len(batch.samples))
+                      if (failure := self._each(name, batch.of([place]))) is not None]
             return errors[0] if errors else None
         return None
 
-    def _take(self, name: str, shown: Shown) -> None:
-        self.ledger.add(list(self._records(name, shown, METRICS[name].measure(self._images(name, shown)))), durable=False)
+    def _take(self, name: str, batch: ImageBatch) -> None:
+        self.ledger.add(list(self._records(name, batch, METRICS[name].measure(self._images(name, batch)))), durable=False)
 
-    def _images(self, name: str, shown: Shown, why_not: str = "") -> ImageSet:
+    def _images(self, name: str, batch: ImageBatch, why_not: str = "") -> ImageSet:
         """The input of a metric; with `why_not`, without references."""
         prompts = {p.id: p.text for p in self.suite.grid.prompts}
-        references = [self._baseline[s.cell] for s in shown.samples] if (
+        references = [self._baseline[s.cell] for s in batch.samples] if (
             METRICS[name].paired and self._baseline and not why_not) else []
         return ImageSet(
-            images=self.gallery.pixels(shown.samples) if shown.pixels is None else np.asarray(shown.pixels),
-            texts=tuple(prompts[s.cell.prompt] for s in shown.samples), device=self.device,
+            images=self.gallery.pixels(batch.samples) if batch.pixels is None else np.asarray(batch.pixels),
+            texts=tuple(prompts[s.cell.prompt] for s in batch.samples), device=self.device,
             references=self.gallery.pixels(references) if references else None,
             clip=self.clip() if METRICS[name].needs_clip else None, styles=self.suite.styles,
             why_no_reference=why_not or f"the baseline {self.suite.baseline!r} was not sampled")
 
-    def _records(self, name: str, shown: Shown, scores: Sequence[ImageScore]) -> Iterator[Measurement]:
+    def _records(self, name: str, batch: ImageBatch, scores: Sequence[ImageScore]) -> Iterator[Measurement]:
         row = METRICS[name]
-        for place, (s, measured) in enumerate(zip(shown.samples, scores, strict=True)):
+        for place, (s, measured) in enumerate(zip(batch.samples, scores, strict=True)):
             score, key = measured, self._reference(name, s.cell)
             if why := self.ledger.defect(s.key):
                 score = ImageScore(missing={spec.name: f"unusable image: {why}" for spec in row.values})
             elif key and self.ledger.defect(key):
                 # Only the metric knows which values need the reference: without one it reports them as missing.
-                score = row.measure(self._images(name, shown.of([place]), "the baseline's image of this cell is unusable"))[0]
+                score = row.measure(self._images(name, batch.of([place]), "the baseline's image of this cell is unusable"))[0]
             yield Measurement(sample=s.key, candidate=s.candidate, cell=s.cell, metric=name, reference=key,
                               version=row.version, setting=self.settings.get(name, ""), values=score.values,
                               labels=score.labels, details=score.details, missing=score.missing)

@@ -22,7 +22,7 @@ from harness.run.algebra_gate import identities_of
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
 from harness.run.device_refusals import refusal
-from harness.run.images import Gallery, Made
+from harness.run.images import Gallery, PreparedCandidate
 from harness.run.latency import timing_setting
 from harness.run.measurement import Meter
 from harness.run.progress import Progress
@@ -206,11 +206,11 @@ class SuiteRun:
         if failures:
             return
         with self._stages.stage(candidate.name, "sample", failures):
-            made = Made(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts)
+            ready = PreparedCandidate(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts)
             self._meter.begin(candidate.name)
-            self.gallery.make(made, absent, partial(self._took, f"{self.suite.name} {candidate.name}: sample"))
+            self.gallery.make(ready, absent, partial(self._took, f"{self.suite.name} {candidate.name}: sample"))
             if floor:
-                self.gallery.measure_floor(made)
+                self.gallery.measure_floor(ready)
         self._meter.settle()
 
     def _took(self, doing: str, samples: Sequence[Sample], pixels: Images) -> None:
@@ -251,7 +251,7 @@ class SuiteRun:
                 self._texts[phase.text_identity] = encode(phase.enter(), prompts, phase.treatment)
         texts = {phase.text_identity: self._texts[phase.text_identity] for phase in prepared.phases}
         words = {word for phase in prepared.phases for word in named(phase.treatment)}
-        if unused := sorted(words - {word for state in texts.values() for word in state.found}):
+        if unused := sorted(words - {word for state in texts.values() for word in state.occurring}):
             raise SamplingError(f"the word {unused[0]!r} appears in no prompt of the suite, so it has no effect; write it into "
                                 "the prompts as it is spelled here, or remove it from the candidate")
         return texts

@@ -27,12 +27,12 @@ class Conditions:
 @dataclass(frozen=True, kw_only=True)
 class TextState:
     """`positive` and `negative` conditions by text, on the device. `dropped` names by text the tokens that did not fit;
-    `found` are the words and phrases of the treatment that occur in any text."""
+    `occurring` are the words and phrases of the treatment that occur in any text."""
 
     positive: Mapping[str, Conditions]
     negative: Mapping[str, Conditions]
     dropped: Mapping[str, tuple[str, ...]]
-    found: frozenset[str] = frozenset()
+    occurring: frozenset[str] = frozenset()
 
 
 def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment | None = None, *,
@@ -54,7 +54,7 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
         conditions_by_text = {}
         for text in dict.fromkeys(texts):
             parts = [embed(encoder, text, how) for encoder in pipeline.encoders]
-            occurring.update(*(part.found for part in parts))
+            occurring.update(*(part.occurring for part in parts))
             if cut := max((part.dropped for part in parts), key=len):
                 dropped[text] = cut
             pooled = [part.pooled for part in parts if part.pooled is not None]
@@ -62,7 +62,7 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
                                                   pooled=pooled[-1] if pooled else None)
         return conditions_by_text
 
-    return TextState(positive=conditions((p.text for p in listed), treated), dropped=dropped, found=frozenset(occurring),
+    return TextState(positive=conditions((p.text for p in listed), treated), dropped=dropped, occurring=frozenset(occurring),
                      negative=conditions((p.negative for p in listed), plain) if negatives else {})
 
 
@@ -75,7 +75,7 @@ def coverage_of_texts(candidate: str, prompts: Iterable[Prompt], states: Iterabl
     """A row that says which prompts do not fit the text encoder and which words of a treatment occur; no row if neither."""
     states = tuple(states)
     dropped = {text: pieces for state in states for text, pieces in state.dropped.items()}
-    occurring = sorted({word for state in states for word in state.found})
+    occurring = sorted({word for state in states for word in state.occurring})
     cut = {f"{prompt.id} ({role})": dropped[text] for prompt in prompts
            for role, text in (("prompt", prompt.text), ("negative", prompt.negative)) if text in dropped}
     notes = [f"{place}: {len(pieces)} tokens do not fit and are cut off: {' '.join(pieces)}" for place, pieces in cut.items()]

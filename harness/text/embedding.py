@@ -40,7 +40,7 @@ def embed(encoder: TextEncoder, text: str, treatment: Treatment = PLAIN) -> Embe
         other = steered(encoder, layout, treatment.aesthetic)
         with torch.inference_mode():
             states = _between(states, other, treatment.aesthetic.weight)
-    return Embedded(states=states, pooled=out.pooled, dropped=layout.dropped, found=layout.found)
+    return Embedded(states=states, pooled=out.pooled, dropped=layout.dropped, occurring=layout.occurring)
 
 
 def _plain(encoder: TextEncoder, text: str) -> Outputs:

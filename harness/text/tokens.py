@@ -28,7 +28,7 @@ class Layout:
     rows: tuple[tuple[int, Word, int], ...]
     weights: tuple[float, ...]
     dropped: tuple[str, ...]
-    found: frozenset[str]
+    occurring: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +71,7 @@ def lay_out(encoder: TextEncoder, text: str, treatment: Treatment) -> Layout:
                 weights[position] = float(treatment.weights[place.key])
     return Layout(ids=tuple(ids), weights=tuple(weights), dropped=_dropped(text, kept, cut),
                   rows=tuple((position, piece.word, piece.row) for position, piece in enumerate(kept, len(start)) if piece.word),
-                  found=frozenset(place.key for place in (*named, *weighted)))
+                  occurring=frozenset(place.key for place in (*named, *weighted)))
 
 
 def _check(word: Word, encoder: TextEncoder) -> None:

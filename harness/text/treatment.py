@@ -58,11 +58,11 @@ class Embedded:
     """One text's embedding, on the encoder's device and in its dtype.
 
     `states` (tokens, width) of the encoder's `layer`; `pooled` (width,) is the projected embedding of the whole text, None
-    for an encoder without one. `dropped` is the text beyond the encoder's length, in pieces. `found` are the tokens of the
+    for an encoder without one. `dropped` is the text beyond the encoder's length, in pieces. `occurring` are the tokens of the
     treatment's words for this encoder, and the keys of its weights, that occur in the text (including the part cut off).
     """
 
     states: Tensor
     pooled: Tensor | None
     dropped: tuple[str, ...]
-    found: frozenset[str]
+    occurring: frozenset[str]

@@ -56,7 +56,7 @@ class Blind:
     page: Path
     key: Path
     session: Session
-    said: tuple[str, ...]
+    notes: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +81,7 @@ def write_blind(run: Run, rec: Recommendation, ask: Ask, to: Path | None = None,
     asked = "duels" if ask.preference else "pictures"
     counted = (f"{shows} {asked}, {len(session.repeats)} of them shown for the second time, from {len(pictures)} images; "
                f"about {words.plural(minutes, 'minute')} for each of {words.plural(ask.raters, 'rater')}")
-    return Blind(page=page, key=key, session=session, said=(*notes, *more, *left, counted))
+    return Blind(page=page, key=key, session=session, notes=(*notes, *more, *left, counted))
 
 
 def make_session(pictures: Sequence[Picture], ask: Ask) -> Session:

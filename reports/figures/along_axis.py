@@ -101,7 +101,7 @@ def _references(run: Run, rec: Recommendation) -> list[str]:
 
 def _panels(run: Run, rows: pd.DataFrame, ends: dict[str, list[tuple[float, pd.DataFrame]]], *, line: bool) -> Any:
     """One panel for every measured value over the column `at`; `ends` are the rows of the candidates that are lines, by place."""
-    values = [v for v in run.shown("figure") if v.name in rows.columns and rows[v.name].notna().any()]
+    values = [v for v in run.values_for("figure") if v.name in rows.columns and rows[v.name].notna().any()]
     if not values:
         return None
     titles = [style.text(f"{words.title(v)}{_arrow(v.better)}") for v in values]

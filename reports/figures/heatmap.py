@@ -25,7 +25,7 @@ def objective_heatmap(run: Run, rec: Recommendation) -> Any:
     figure = go.Figure()
     choices: list[tuple[str, list[int]]] = []
     groups = by_cell(select_rows(run))
-    for value in run.shown("figure"):
+    for value in run.values_for("figure"):
         cells = {key: cluster_mean(rows, value) for key, rows in groups.items()}
         if all(e.mean is None for e in cells.values()):
             continue

@@ -48,7 +48,7 @@ def two_axes(run: Run, rec: Recommendation) -> Any:
         sides = [sorted({at[i] for at in places.values()}) for i in (0, 1)]
         if min(map(len, sides)) < 2:
             continue
-        for value in run.shown("headline"):
+        for value in run.values_for("headline"):
             cells = {key: cluster_mean(groups[key], value) for key in places if key in groups}
             if any(e.mean is not None for e in cells.values()):
                 first = len(figure.data)

@@ -100,7 +100,7 @@ def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:
         return []
     rows = run.images[(run.images["candidate"] == rec.pick) & (run.images["guidance"] == rec.guidance)]
     facts = [_gain(run, c) for c in rec.comparisons[:1]]
-    for spec in (value for value in run.shown("headline") if value.name != "objective"):
+    for spec in (value for value in run.values_for("headline") if value.name != "objective"):
         e = cluster_mean(rows, spec)
         below = (f"{words.interval(e.low, e.high, spec)} · {words.plural(e.prompts, 'prompt')}, {e.pairs} images"
                  if e.mean is not None else e.why)

@@ -38,10 +38,10 @@ NOTES: Final = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Said:
+class CostText:
     """One cell: what is said, and the lines of small print below it."""
 
-    said: str
+    text: str
     below: tuple[str, ...] = ()
 
 
@@ -51,7 +51,7 @@ class Column:
 
     group: str
     head: str
-    said: Callable[[Run, str], Said]
+    cell: Callable[[Run, str], CostText]
 
 
 def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
@@ -60,12 +60,12 @@ def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
     are the tables behind the fold."""
     names = [c.name for c in run.suite.candidates]
     measured = [name for name in names if not unmade(run, name)] or names
-    columns: list[tuple[Column, list[Said]]] = []
+    columns: list[tuple[Column, list[CostText]]] = []
     absent: dict[tuple[str, str], list[str]] = {}
     for column in _columns(run):
-        cells = [column.said(run, name) for name in measured]
-        if len({c.said for c in cells}) == 1 and cells[0].said.startswith(ABSENT):
-            absent.setdefault((column.group, cells[0].said), []).append(column.head)
+        cells = [column.cell(run, name) for name in measured]
+        if len({c.text for c in cells}) == 1 and cells[0].text.startswith(ABSENT):
+            absent.setdefault((column.group, cells[0].text), []).append(column.head)
         else:
             columns.append((column, cells))
     rows = [{"name": label_with_role(run, name), "pick": name == rec.pick,
@@ -111,26 +111,26 @@ def _columns(run: Run) -> list[Column]:
     rounds = _alike(run, seconds_per_image)
     switches = _alike(run, lambda r, n: seconds_apart(r, n, "switch"))
     return [
-        Column(group="Peak VRAM" if driver else "Peak memory", head=probe, said=lambda r, n: _peak(r, n, named=not probe)),
-        Column(group=image, head=f"p50{rounds}", said=lambda r, n: _median(r, n, counted=not rounds, batch=len(sizes) > 1)),
-        Column(group=image, head="p90", said=_ninetieth),
-        Column(group=image, head="text", said=lambda r, n: _length(seconds_per_image(r, n, "text"))),
-        Column(group=image, head="one step", said=lambda r, n: _length(seconds_apart(r, n, "step"))),
-        Column(group=image, head="decode", said=lambda r, n: _length(seconds_per_image(r, n, "decode"))),
-        Column(group="Style switch", head="first", said=lambda r, n: _length(seconds_apart(r, n, "first_switch"))),
+        Column(group="Peak VRAM" if driver else "Peak memory", head=probe, cell=lambda r, n: _peak(r, n, named=not probe)),
+        Column(group=image, head=f"p50{rounds}", cell=lambda r, n: _median(r, n, counted=not rounds, batch=len(sizes) > 1)),
+        Column(group=image, head="p90", cell=_ninetieth),
+        Column(group=image, head="text", cell=lambda r, n: _length(seconds_per_image(r, n, "text"))),
+        Column(group=image, head="one step", cell=lambda r, n: _length(seconds_apart(r, n, "step"))),
+        Column(group=image, head="decode", cell=lambda r, n: _length(seconds_per_image(r, n, "decode"))),
+        Column(group="Style switch", head="first", cell=lambda r, n: _length(seconds_apart(r, n, "first_switch"))),
         Column(group="Style switch", head=f"later{switches}",
-               said=lambda r, n: _length(seconds_apart(r, n, "switch"), counted=not switches)),
-        Column(group="Load", head="", said=lambda r, n: _length(seconds_apart(r, n, "load"))),
-        Column(group="Energy", head="per image", said=lambda r, n: _figure(energy(r, n, "joules_per_image"), "")),
-        Column(group="Energy", head="mean power", said=lambda r, n: _figure(energy(r, n, "mean_watts"), "")),
-        Column(group="Failed images", head="", said=_failed),
+               cell=lambda r, n: _length(seconds_apart(r, n, "switch"), counted=not switches)),
+        Column(group="Load", head="", cell=lambda r, n: _length(seconds_apart(r, n, "load"))),
+        Column(group="Energy", head="per image", cell=lambda r, n: _figure(energy(r, n, "joules_per_image"), "")),
+        Column(group="Energy", head="mean power", cell=lambda r, n: _figure(energy(r, n, "mean_watts"), "")),
+        Column(group="Failed images", head="", cell=_failed),
     ]
 
 
-def _peak(run: Run, name: str, *, named: bool) -> Said:
+def _peak(run: Run, name: str, *, named: bool) -> CostText:
     reading = peak_memory(run, name)
     below = (words.reading(reading.name),) if named and reading.value is not None else ()
-    return Said(said=_figure(reading, "").said, below=below)
+    return CostText(text=_figure(reading, "").text, below=below)
 
 
 def _alike(run: Run, of: Callable[[Run, str], Seconds]) -> str:
@@ -139,7 +139,7 @@ def _alike(run: Run, of: Callable[[Run, str], Seconds]) -> str:
     return f", n={counts.pop()}" if len(counts) == 1 else ""
 
 
-def _median(run: Run, name: str, *, counted: bool, batch: bool) -> Said:
+def _median(run: Run, name: str, *, counted: bool, batch: bool) -> CostText:
     seconds = seconds_per_image(run, name)
     if seconds.median is None:
         return _length(seconds)
@@ -147,38 +147,38 @@ def _median(run: Run, name: str, *, counted: bool, batch: bool) -> Said:
              *([f"batch {run.latency[name].batch_size}"] if batch else [])]
     if why := incomparable(run, name, run.suite.baseline):
         below.append(why)
-    return Said(said=words.duration(seconds.median), below=tuple(below))
+    return CostText(text=words.duration(seconds.median), below=tuple(below))
 
 
-def _ninetieth(run: Run, name: str) -> Said:
+def _ninetieth(run: Run, name: str) -> CostText:
     percentile = latency_percentiles(run, name)[1]
     if not percentile.n:
         return _length(seconds_per_image(run, name))
     if percentile.value is None:
-        return Said(said=f"n too small, needs {percentile.needed}")
-    return Said(said=words.duration(percentile.value), below=tuple(_bound(percentile)))
+        return CostText(text=f"n too small, needs {percentile.needed}")
+    return CostText(text=words.duration(percentile.value), below=tuple(_bound(percentile)))
 
 
 def _bound(of: Percentile) -> list[str]:
     return [] if of.at_most is None else [f"≤ {words.duration(of.at_most)}"]
 
 
-def _length(of: Seconds, *, counted: bool = False) -> Said:
+def _length(of: Seconds, *, counted: bool = False) -> CostText:
     if of.median is None:
-        return Said(said=f"{ABSENT}{words.visible(of.why)}")
-    return Said(said=words.duration(of.median), below=(f"n={of.rounds}",) if counted else ())
+        return CostText(text=f"{ABSENT}{words.visible(of.why)}")
+    return CostText(text=words.duration(of.median), below=(f"n={of.rounds}",) if counted else ())
 
 
-def _failed(run: Run, name: str) -> Said:
+def _failed(run: Run, name: str) -> CostText:
     """Images, with what is wrong with them, and the stages that failed."""
     failed = broken(run, name)
     stages = [f"failed at {words.visible(f.stage)}" for f in run.failures if f.candidate == name]
     if not failed.of:
-        return Said(said=f"{ABSENT}{FAILED if stages else words.visible(failed.why)}", below=tuple(stages))
+        return CostText(text=f"{ABSENT}{FAILED if stages else words.visible(failed.why)}", below=tuple(stages))
     e = failed.share
     spread = [words.interval(e.low, e.high, run.row("failure_rate"))] if e is not None and e.low is not None else []
     kinds = [f"{count} {words.visible(kind)}" for kind, count in failed.kinds.items()]
-    return Said(said=f"{failed.count} of {failed.of}", below=(*spread, *kinds, *stages))
+    return CostText(text=f"{failed.count} of {failed.of}", below=(*spread, *kinds, *stages))
 
 
 def memory_readings(run: Run) -> dict[str, Any]:
@@ -203,7 +203,7 @@ def power_readings(run: Run) -> dict[str, Any]:
         why = record.why_no_limits if record else energy(run, c.name, "mean_watts").why_missing
         limits = f"{ABSENT}{words.visible(why)}" if why or not record else words.visible("; ".join(record.limits)) or "nothing"
         rows.append({"name": label_with_role(run, c.name), "cells": [
-            Said(said=str(record.images) if record else f"{ABSENT}{words.visible(why)}"), *cells, Said(said=limits)]})
+            CostText(text=str(record.images) if record else f"{ABSENT}{words.visible(why)}"), *cells, CostText(text=limits)]})
     return _folded(["images", *POWER.values(), "clocks were held back by"], rows)
 
 
@@ -211,7 +211,7 @@ def _folded(heads: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
     """The table, with every column that all candidates lack for one reason as a sentence of `absent` instead."""
     columns, absent = [], []
     for at, head in enumerate(heads):
-        texts = {row["cells"][at].said for row in rows}
+        texts = {row["cells"][at].text for row in rows}
         if len(texts) == 1 and (why := texts.pop()).startswith(ABSENT):
             absent.append(f"{head}: {why}.")
         else:
@@ -223,12 +223,12 @@ def _folded(heads: list[str], rows: list[dict[str, Any]]) -> dict[str, Any]:
 UNITS: Final[Mapping[str, str]] = {"celsius": "°C", "MHz": "MHz", "J": "J", "W": "W"}
 
 
-def _figure(reading: Reading | None, absent: str) -> Said:
+def _figure(reading: Reading | None, absent: str) -> CostText:
     """A reading in its unit; one that is missing says why."""
     if reading is None or reading.value is None:
         why = absent if reading is None else reading.why_missing
-        return Said(said=f"{ABSENT}{words.visible(why or 'no reason given')}")
+        return CostText(text=f"{ABSENT}{words.visible(why or 'no reason given')}")
     if reading.unit in ("bytes", "B"):
-        return Said(said=words.size(reading.value))
+        return CostText(text=words.size(reading.value))
     digits = 0 if reading.unit in ("MHz", "celsius") or reading.value >= 100 else 1 if reading.value >= 10 else 2
-    return Said(said=f"{reading.value:.{digits}f} {UNITS.get(reading.unit, words.visible(reading.unit))}")
+    return CostText(text=f"{reading.value:.{digits}f} {UNITS.get(reading.unit, words.visible(reading.unit))}")

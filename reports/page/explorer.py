@@ -107,7 +107,7 @@ def link(files: Files, path: str) -> str:
 
 def _values(run: Run, table: pd.DataFrame) -> dict[str, Any]:
     """The measured values of every picture as text, a column for each value; the first are those of a caption."""
-    captions = [value.name for value in run.shown("caption")]
+    captions = [value.name for value in run.values_for("caption")]
     known = [v for v in dict.fromkeys([*captions, *run.values]) if v in table.columns
              and pd.api.types.is_numeric_dtype(table[v]) and table[v].notna().any()]
     columns = [["" if math.isnan(n) else words.number(n, run.row(v)) for n in table[v].astype(float).tolist()] for v in known]

@@ -37,7 +37,7 @@ _NOTES_ROOM: Final = 2_000
 class Live:
     """What the templates need of a page that is unfinished."""
 
-    said: str
+    progress: str
     doing: str
     started: str
     written: str

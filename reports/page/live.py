@@ -94,7 +94,7 @@ def _left_out(run: Run, name: str) -> bool:
 def _live(run: Run, moment: Moment) -> Live:
     verdict = ready(run)
     progress = "nothing sampled yet" if run.images.empty else counted(run)
-    return Live(said=f"{progress}; {'the verdict below is so far only, and may change' if verdict else 'no verdict yet'}",
+    return Live(progress=f"{progress}; {'the verdict below is so far only, and may change' if verdict else 'no verdict yet'}",
                 doing=words.visible(moment.doing), started=words.visible(str(run.head.get("started", ""))),
                 written=datetime.now(UTC).isoformat(timespec="seconds"), every=max(1, round(moment.every)), verdict=verdict,
                 script=Markup(source("live.js")))

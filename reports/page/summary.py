@@ -44,7 +44,7 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
         parts.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {asked}; observed {g['observed']} ({g['reason']})",
                           style=STYLES[g["status"]]))
     if total := spent(run):
-        parts.append(Text(f"spent: {total.said}"))
+        parts.append(Text(f"spent: {total.summary}"))
     parts.extend(Text(f"! {caveat}", style="yellow") for caveat in recommendation.caveats)
     return Group(*parts)
 
@@ -127,7 +127,7 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
     lines += [f"| {' | '.join(in_markdown(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
     lines += [f"| {' | '.join(in_markdown(c.strip()) for c in cells)} |" for cells in rows]
     if total := spent(run):
-        lines += ["", f"Spent: {in_markdown(total.said)}"]
+        lines += ["", f"Spent: {in_markdown(total.summary)}"]
     for heading, said in (("Why", recommendation.reasons), ("Before relying on it", recommendation.caveats)):
         if said:
             lines += ["", f"### {heading}", *(f"- {in_markdown(s)}" for s in said)]
@@ -143,7 +143,7 @@ def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[
     lost = {loss["candidate"]: loss for loss in tables.loss_rows(run)}
     rounds = ", ".join(dict.fromkeys(r["rounds"] for r in rows if r["rounds"]))
     probes = ", ".join(dict.fromkeys(r["reading"] for r in rows if r["reading"]))
-    values = [value for value in run.shown("column") if value.name != "objective"]
+    values = [value for value in run.values_for("column") if value.name != "objective"]
     middle = ["PSNR median", "exact", "time ratio"] if lost else [words.title(value).lower() for value in values[1:]]
     switched = any(not row["switch"].startswith("not measured") for row in rows)
     headings = ["candidate", *(f"{words.title(value)} [95 %]" for value in values[:1]), *middle,

@@ -66,7 +66,7 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
         why = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "image") or "no images"
         row: dict[str, Any] = {"candidate": c.name, "name": label(run, c.name), "role": run.roles.get(c.name, ""),
                                "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates, "dropped": gone.get(c.name, "")}
-        row["values"] = [_mean_cell(mine, value, why) for value in run.shown("column")]
+        row["values"] = [_mean_cell(mine, value, why) for value in run.values_for("column")]
         row["instead"] = unmade(run, c.name)
         same = style_consistency(run, c.name, rec.guidance)
         row["look"] = (f"{words.number(same.share.mean, SHARE)} {words.visible(same.look)}" if same.look

@@ -200,7 +200,7 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
 def _cell(run: Run, row: Any) -> dict[str, str]:
     if row is None:
         return {"why": "not sampled"}
-    values = [f"{words.title(value)} {words.number(row[value.name], value)}" for value in run.shown("caption")
+    values = [f"{words.title(value)} {words.number(row[value.name], value)}" for value in run.values_for("caption")
             if value.name in row and not pd.isna(row[value.name])]
     if isinstance(row.get("dominant"), str):
         values.append(f"mostly {words.visible(row['dominant'])}")

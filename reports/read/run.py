@@ -57,7 +57,7 @@ class Run(CurrentRecords):
     eyes: Eyes = field(default_factory=Eyes)
     promoted: Promoted | None = None
 
-    def shown(self, place: str) -> list[ValueSpec]:
+    def values_for(self, place: str) -> list[ValueSpec]:
         """The rows of the values that are shown at one of the PLACES (see ValueSpec), the objective and the headlines first. In
         the figures these are also those that the objective and the gates are about."""
         objective = self.suite.objective

@@ -21,7 +21,7 @@ class Spent:
 
     images: int
     whole: int
-    said: str
+    summary: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +60,7 @@ def spent(run: Run) -> Spent | None:
     share = f" ({images / whole:.0%})".replace("%", " %") if whole else ""
     more = f", {words.plural(len(added), 'candidate')} added during the sweep" if added else ""
     looks = words.plural(len(run.looks), "look")
-    return Spent(images=images, whole=whole, said=f"{images:,} of {whole:,} images{share} in {looks}{more}.")
+    return Spent(images=images, whole=whole, summary=f"{images:,} of {whole:,} images{share} in {looks}{more}.")
 
 
 def spending_section(run: Run) -> dict[str, Any] | None:
@@ -68,7 +68,7 @@ def spending_section(run: Run) -> dict[str, Any] | None:
     total = spent(run)
     if total is None:
         return None
-    return {"said": total.said, "looks": look_rows(run), "drops": drop_rows(run),
+    return {"said": total.summary, "looks": look_rows(run), "drops": drop_rows(run),
             "exits": [{"name": _label(run, name), "said": said} for name, said in exit_words(run).items()]}
 
 

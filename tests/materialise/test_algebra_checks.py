@@ -52,7 +52,7 @@ def test_a_method_that_breaks_its_promises_is_named_with_its_keys(tmp_path, monk
     for name in ("alpha=0 is A", "alpha=1 is B", "A with A is A", "float64 within one unit in the last place",
                  ORDER, PIECES):
         assert results[name].holds is False, name
-    assert "'conv_in.bias'" in results["alpha=0 is A"].said
+    assert "'conv_in.bias'" in results["alpha=0 is A"].detail
 
 
 def test_a_saved_file_that_differs_is_named(tmp_path):
@@ -63,8 +63,8 @@ def test_a_saved_file_that_differs_is_named(tmp_path):
     save_file(tensors, path)
     result = check(tmp_path, merge(), path)[SAVED]
     assert result.holds is False
-    assert "1 of" in result.said
-    assert "'conv_in.weight'" in result.said
+    assert "1 of" in result.detail
+    assert "'conv_in.weight'" in result.detail
 
 
 def test_a_check_that_does_not_apply_neither_holds_nor_fails_and_says_why(tmp_path):

@@ -185,7 +185,7 @@ def test_a_textual_inversion_changes_the_prompts_that_hold_its_word_and_no_weigh
     state = encode(phase.enter(), prompts, phase.treatment)
     assert torch.equal(state.positive["a red star"].states, without["a red star"].states)
     assert not torch.equal(state.positive["a red <thing>"].states, without["a red <thing>"].states)
-    assert state.found == {"<thing>"}
+    assert state.occurring == {"<thing>"}
     assert torch.equal(unet_says(bench.prepare(candidate(Adapter(path=word_file(tmp_path))))), before)
 
 

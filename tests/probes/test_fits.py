@@ -21,7 +21,7 @@ def test_the_bytes_asked_free_and_there_are_read_from_torchs_message() -> None:
     found = out_of_memory(torch_oom(CUDA))
     assert found is not None
     assert (found.asked_bytes, found.free_bytes, found.total_bytes) == (int(2.5 * 2**30), 2**29, round(79.11 * 2**30))
-    assert found.said.endswith("in use.")
+    assert found.message.endswith("in use.")
 
 
 @pytest.mark.parametrize(("error", "asked"), [
@@ -35,7 +35,7 @@ def test_other_refusals_are_known_by_their_words(error: Exception, asked: int | 
     found = out_of_memory(error)
     assert found is not None
     assert found.asked_bytes == asked
-    assert found.said
+    assert found.message
 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("out of memory is a band"), KeyError("x")])

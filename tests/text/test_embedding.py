@@ -53,7 +53,7 @@ def test_a_plain_text_gives_the_last_states_bit_for_bit(encoder, text):
         expected = encoder.module(ids_of(encoder, text))[0][0]
     made = embed(encoder, text)
     assert torch.equal(made.states, expected)
-    assert made.pooled is None and made.found == frozenset()
+    assert made.pooled is None and made.occurring == frozenset()
 
 
 @pytest.mark.parametrize("text", TEXTS)
@@ -90,7 +90,7 @@ def test_a_word_is_what_a_larger_vocabulary_would_give(encoder, vectors, text, c
     with torch.inference_mode():
         expected = larger.module(ids_of(larger, text.replace("SKS", "sks").replace("sks", names["sks"])))[0][0]
     assert torch.equal(made.states, expected)
-    assert made.found == {"sks"} and not torch.equal(made.states, embed(encoder, text).states)
+    assert made.occurring == {"sks"} and not torch.equal(made.states, embed(encoder, text).states)
 
 
 @pytest.mark.parametrize("token", ["<cat-toy>", "extraordinarily_long_name-v2", "two words", "ÉTÉ", "*", "a.b"])
@@ -109,8 +109,8 @@ def test_the_longest_word_wins_and_a_numbered_brother_is_another_word(encoder, v
     with torch.inference_mode():
         expected = larger.module(ids_of(larger, f"{names['sks2 dog']}, {names['sks2']} {names['sks']}"))[0][0]
     made = embed(encoder, text, Treatment(words=words))
-    assert torch.equal(made.states, expected) and made.found == {"sks", "sks2", "sks2 dog"}
-    assert embed(encoder, "asks sks23", Treatment(words=words)).found == frozenset()
+    assert torch.equal(made.states, expected) and made.occurring == {"sks", "sks2", "sks2 dog"}
+    assert embed(encoder, "asks sks23", Treatment(words=words)).occurring == frozenset()
 
 
 def test_words_of_another_encoder_are_plain_text(encoder, vectors):
@@ -137,7 +137,7 @@ def test_vectors_that_do_not_fit_are_said(encoder, vectors):
     words = Treatment(words=(word("sks", vectors(4)),))
     assert embed(encoder, "word " * 73 + "sks sks", words).dropped == ("sks (the last 2 of 4 vectors)", "sks")
     made = embed(encoder, "word " * 75 + "sks, cat", words)
-    assert made.dropped == ("sks", ",", "cat") and made.found == {"sks"}
+    assert made.dropped == ("sks", ",", "cat") and made.occurring == {"sks"}
     assert torch.equal(made.states, embed(encoder, "word " * 75).states)
 
 

@@ -58,7 +58,7 @@ def test_a_method_is_its_formula_written_out(request, kind, method, weight):
     encoder = request.getfixturevalue(kind)
     made = embed(encoder, "a blue car", Treatment(weights={"blue": weight}, method=method))
     assert torch.allclose(made.states, by_hand(encoder, "a blue car", 2, weight, method), atol=1e-5)
-    assert made.found == {"blue"}
+    assert made.occurring == {"blue"}
 
 
 @pytest.mark.parametrize("method", ["comfyui", "multiply"])
@@ -87,7 +87,7 @@ def test_the_pooled_text_has_no_weights(second, method):
 
 
 def test_found_names_the_keys_that_occur_as_they_were_given(encoder):
-    assert embed(encoder, "a blue car", Treatment(weights={"BLUE": 1, "red": 2})).found == {"BLUE"}
+    assert embed(encoder, "a blue car", Treatment(weights={"BLUE": 1, "red": 2})).occurring == {"BLUE"}
 
 
 def test_an_unknown_method_is_refused_with_the_nearest(encoder):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.adapter_file import impostor, shown
+from harness.adapters.adapter_file import impostor, quoted
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.pickled import SUFFIXES, content_of
 
@@ -68,7 +68,7 @@ class _Settings:
     activations: tuple[str, ...]
     normed: bool
 
-    def said(self) -> str:
+    def describe(self) -> str:
         return (f"the layer_structure {list(self.structure)} with the activation {self.activations[0] or 'linear'!r} and "
                 f"{'' if self.normed else 'no '}layer norm")
 
@@ -116,10 +116,10 @@ def _read(source: str, content: Mapping[Any, Any]) -> Hypernetwork:
             layers[key] = _pair(source, key, value, settings)
             applied += [f"{key}.{half}.{name}" for half in (0, 1) for name in value[half]]
         elif not isinstance(key, str):
-            raise AdapterError(f"{source}: {shown(str(key))} is a {type(key).__name__}; expected widths and names of settings")
+            raise AdapterError(f"{source}: {quoted(str(key))} is a {type(key).__name__}; expected widths and names of settings")
         elif key not in (*_COUNTS, *_TRAINING):
             if not (value is None or isinstance(value, str | int | float)):
-                raise AdapterError(f"{source}: {shown(key)} is an unknown {type(value).__name__}; expected networks under "
+                raise AdapterError(f"{source}: {quoted(key)} is an unknown {type(value).__name__}; expected networks under "
                                    "widths, and plain settings")
             facts[key] = str(value)[:500]
     facts |= {"layer_structure": ", ".join(f"{part:g}" for part in settings.structure), "layer_norm": str(settings.normed),
@@ -141,15 +141,15 @@ def _settings(source: str, content: Mapping[Any, Any]) -> _Settings:
     if not isinstance(structure, list | tuple) or not 2 <= len(structure) <= 64 or not all(
             type(part) in (int, float) and math.isfinite(part) and part > 0 for part in structure) or (
             structure[0] != 1 or structure[-1] != 1):
-        raise AdapterError(f"{source}: layer_structure is {shown(str(structure))}; expected positive numbers from 1 to 1, "
+        raise AdapterError(f"{source}: layer_structure is {quoted(str(structure))}; expected positive numbers from 1 to 1, "
                            "such as [1, 2, 1]")
     word = content.get("activation_func")
     word = "linear" if word is None else word
     if not isinstance(word, str) or word not in ("linear", *ACTIVATIONS):
-        raise AdapterError(f"{source}: activation_func is {shown(str(word))}; known are linear, {', '.join(ACTIVATIONS)}")
+        raise AdapterError(f"{source}: activation_func is {quoted(str(word))}; known are linear, {', '.join(ACTIVATIONS)}")
     flags = {name: content.get(name) for name in ("is_layer_norm", "activate_output")}
     if wrong := [name for name, value in flags.items() if not (value is None or isinstance(value, bool | int))]:
-        raise AdapterError(f"{source}: {wrong[0]} is {shown(str(flags[wrong[0]]))}; expected true or false")
+        raise AdapterError(f"{source}: {wrong[0]} is {quoted(str(flags[wrong[0]]))}; expected true or false")
     count = len(structure) - 1
     function = ACTIVATIONS.get(word, "")
     last = function if flags["activate_output"] is None or flags["activate_output"] else ""
@@ -178,7 +178,7 @@ def _tensors(where: str, half: object) -> dict[tuple[int, str], Tensor]:
         raise AdapterError(f"{where} is a {type(half).__name__} of {_count(half)}; expected a network's tensors by name")
     tensors_by_place: dict[tuple[int, str], Tensor] = {}
     for name, tensor in half.items():
-        shown_name = f"{where}.{shown(str(name))}"
+        shown_name = f"{where}.{quoted(str(name))}"
         start, _, end = str(name).partition(".")
         place = _TENSOR.fullmatch(f"{_OLD_NAMES[start]}.{end}" if start in _OLD_NAMES else str(name))
         if place is None:
@@ -205,7 +205,7 @@ def _network(where: str, tensors: Mapping[tuple[int, str], Tensor], sizes: list[
 
     def take(name: str, shape: tuple[int, ...]) -> Tensor:
         if (place, name) not in unused:
-            raise AdapterError(f"{where}.linear.{place}.{name} is missing; {_places(tensors)} do not fit {settings.said()}")
+            raise AdapterError(f"{where}.linear.{place}.{name} is missing; {_places(tensors)} do not fit {settings.describe()}")
         tensor = unused.pop((place, name))
         if tuple(tensor.shape) != shape:
             raise AdapterError(f"{where}.linear.{place}.{name} has shape {tuple(tensor.shape)}; expected {shape}")
@@ -223,7 +223,7 @@ def _network(where: str, tensors: Mapping[tuple[int, str], Tensor], sizes: list[
             place += 1
         layers.append(Layer(weight=weight, bias=bias, activation=activation, norm=norm))
     if unused:
-        raise AdapterError(f"{where}: {_places(unused)} are left over; they do not fit {settings.said()}")
+        raise AdapterError(f"{where}: {_places(unused)} are left over; they do not fit {settings.describe()}")
     return tuple(layers)
 
 

@@ -108,7 +108,7 @@ def test_a_prompt_that_one_candidate_lacks_is_shown_of_none(tmp_path: Path) -> N
                                if not (lost in line and '"kind":"sample"' in line)))
     made = answered.blind(folder, prompts=2)
     assert {(i.prompt, i.seed) for i in made.session.images} == {("p04", 1), ("p05", 2)}
-    assert any("passed over for lack of images: 1 " in said for said in made.said)
+    assert any("passed over for lack of images: 1 " in said for said in made.notes)
 
 
 def test_an_image_altered_since_it_was_written_is_refused(tmp_path: Path) -> None:
@@ -123,7 +123,7 @@ def test_what_does_not_fit_is_left_out_in_whole_prompts_and_said(folder: Path, t
     made = write_blind(run, recommend(run), Ask(seed=3), tmp_path / "small.html", budget=1500)
     shown = {i.prompt for i in made.session.images}
     assert len(made.session.images) == 3 * len(shown)
-    assert any(f"the last {8 - len(shown)} of 8 prompt and seed pairs" in said for said in made.said)
+    assert any(f"the last {8 - len(shown)} of 8 prompt and seed pairs" in said for said in made.notes)
 
 
 @pytest.mark.parametrize(("ask", "said"), [

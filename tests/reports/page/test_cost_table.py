@@ -60,7 +60,7 @@ def test_a_candidate_that_could_not_be_timed_says_so_in_its_cells(gpu_run: Run, 
     run = replace(gpu_run, failures=(failure,), latency={k: v for k, v in gpu_run.latency.items() if k != NAME},
                   power={k: v for k, v in gpu_run.power.items() if k != NAME})
     cells = row(run, merge_verdict)
-    assert {cells[c].said for c in ("Seconds per image, batch 1, p50, n=29", "Seconds per image, batch 1, p90",
+    assert {cells[c].text for c in ("Seconds per image, batch 1, p50, n=29", "Seconds per image, batch 1, p90",
                                     "Energy, per image")} == {"not measured: it failed"}
     assert cells["Failed images, "].below[-1] == "failed at time"
 
@@ -69,7 +69,7 @@ def test_a_phase_that_only_opened_and_closed_is_no_time_of_zero(gpu_run: Run, me
     record = gpu_run.latency[NAME]
     within = replace(record, seconds={**record.seconds, "text": (1e-6,) * 29})
     run = replace(gpu_run, latency={**gpu_run.latency, NAME: within})
-    assert row(run, merge_verdict)["Seconds per image, batch 1, text"].said == "not measured: text runs within another phase here"
+    assert row(run, merge_verdict)["Seconds per image, batch 1, text"].text == "not measured: text runs within another phase here"
 
 
 def test_batch_sizes_and_rounds_that_differ_stand_in_the_cells(gpu_run: Run, merge_verdict: Recommendation) -> None:
@@ -88,13 +88,13 @@ def test_a_lone_candidate_was_never_switched_back_to(gpu_run: Run, merge_verdict
     record = gpu_run.durations[NAME]
     once = replace(record, seconds={k: v for k, v in record.seconds.items() if k not in ("switch", "load")})
     cells = row(replace(gpu_run, durations={**gpu_run.durations, NAME: once}), merge_verdict)
-    assert cells["Style switch, later, n=4"].said.startswith("not measured: it stayed resident")
-    assert cells["Load, "].said == "not measured: not loaded in the session that timed it"
+    assert cells["Style switch, later, n=4"].text.startswith("not measured: it stayed resident")
+    assert cells["Load, "].text == "not measured: not loaded in the session that timed it"
 
 
 def cells_of(table: dict[str, Any], name: str) -> dict[str, str]:
     found = next(r for r in table["rows"] if r["name"].startswith(name))
-    return dict(zip(table["columns"], [c.said for c in found["cells"]], strict=True))
+    return dict(zip(table["columns"], [c.text for c in found["cells"]], strict=True))
 
 
 def test_every_memory_reading_stands_behind_the_fold_with_its_reason(gpu_run: Run, merge_run: Run,

@@ -88,13 +88,13 @@ def test_the_sentence_says_how_much_of_the_whole_grid_was_made(run: Run) -> None
     total = spent(run)
     assert total is not None
     assert (total.images, total.whole) == (208, 7 * 12 * 2 * 2)
-    assert total.said == "208 of 336 images (62 %) in 2 looks."
+    assert total.summary == "208 of 336 images (62 %) in 2 looks."
 
 
 def test_candidates_added_on_the_way_belong_to_no_whole_grid(tmp_path: Path) -> None:
     total = spent(written(tmp_path, added=["alpha=0.45"]))
     assert total is not None
-    assert total.said == "208 of 288 images (72 %) in 2 looks, 1 candidate added during the sweep."
+    assert total.summary == "208 of 288 images (72 %) in 2 looks, 1 candidate added during the sweep."
 
 
 def test_every_look_and_every_dropped_cell_has_a_row(run: Run) -> None:
