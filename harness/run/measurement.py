@@ -34,7 +34,8 @@ class ImageBatch:
 
     def of(self, places: Sequence[int]) -> ImageBatch:
         """The images at these places."""
-        return ImageBatch(samples=[self.samples[p] for p in places], pixels=None if self.pixels is None else self.pixels[list(places)])
+        pixels = None if self.pixels is None else self.pixels[list(places)]
+        return ImageBatch(samples=[self.samples[p] for p in places], pixels=pixels)
 
 
 @dataclass(kw_only=True)
