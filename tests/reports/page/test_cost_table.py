@@ -38,11 +38,11 @@ def row(run: Run, rec: Recommendation, name: str = NAME) -> dict[str, CostText]:
     ("Failed images, ", "0 of 120", ("[0.0 %, 3.1 %]",))])
 def test_a_candidate_on_a_gpu_has_every_figure(gpu_run: Run, merge_verdict: Recommendation, column: str, said: str,
                                                below: tuple[str, ...]) -> None:
-    assert row(gpu_run, merge_verdict)[column] == CostText(said=said, below=below)
+    assert row(gpu_run, merge_verdict)[column] == CostText(text=said, below=below)
 
 
 def test_five_rounds_have_no_p90_and_say_how_many_it_needs(merge_run: Run, merge_verdict: Recommendation) -> None:
-    assert row(merge_run, merge_verdict)["Seconds per image, batch 1, p90"] == CostText(said="n too small, needs 29")
+    assert row(merge_run, merge_verdict)["Seconds per image, batch 1, p90"] == CostText(text="n too small, needs 29")
 
 
 def test_what_nobody_has_for_one_reason_is_said_once_below_the_table(merge_run: Run, merge_verdict: Recommendation) -> None:
@@ -75,7 +75,7 @@ def test_a_phase_that_only_opened_and_closed_is_no_time_of_zero(gpu_run: Run, me
 def test_batch_sizes_and_rounds_that_differ_stand_in_the_cells(gpu_run: Run, merge_verdict: Recommendation) -> None:
     short = replace(gpu_run.latency[NAME], batch_size=2, seconds={"total": (2.0, 2.1)})
     cells = row(replace(gpu_run, latency={**gpu_run.latency, NAME: short}), merge_verdict)
-    assert cells["Seconds per image, p50"] == CostText(said="2.05 s", below=("n=2", "batch 2"))
+    assert cells["Seconds per image, p50"] == CostText(text="2.05 s", below=("n=2", "batch 2"))
 
 
 def test_a_latency_that_cannot_be_compared_with_the_baselines_says_so(gpu_run: Run, merge_verdict: Recommendation) -> None:
