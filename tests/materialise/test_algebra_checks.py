@@ -74,4 +74,4 @@ def test_a_check_that_does_not_apply_neither_holds_nor_fails_and_says_why(tmp_pa
     nothing = check(tmp_path, "a.safetensors")[PIECES]
     assert [unsaved.holds, whole.holds, nothing.holds] == [None, None, None]
     assert "file" in unsaved.detail
-    assert len({unsaved.said, whole.said, nothing.said}) == 3
+    assert len({unsaved.detail, whole.detail, nothing.detail}) == 3
