@@ -14,9 +14,9 @@ from harness.probes.environment import environment
 from harness.probes.fits import OutOfMemory, fits, out_of_memory
 from harness.probes.memory import MemoryProbe, idle_bytes
 from harness.probes.nvml import GpuMemory, GpuPower, NotMeasuredError, NvmlGpu, find_gpu
+from harness.probes.polling import Poller, thin
 from harness.probes.power import CLOCK_LIMITS, PowerProbe, limits_in_words
 from harness.probes.rounds import Around, Rounds, Visit, interleave, round_order
-from harness.probes.sampler import Sampler, thin
 
 MEMORY_READINGS: Final[dict[str, str]] = {
     "nvml_device_peak_bytes": "in use on the whole GPU as the driver sees it, including other processes; polled every 4 ms",
@@ -34,7 +34,33 @@ TIMELINE_SERIES: Final[dict[str, str]] = {
     "process_rss": "of this process in main memory",
 }
 
-__all__ = ["CLOCK_LIMITS", "MEMORY_READINGS", "TIMELINE_SERIES", "Around", "CurveLimits", "GpuMemory", "GpuPower",
-           "MemoryProbe", "NotMeasuredError", "NvmlGpu", "OutOfMemory", "PowerProbe", "Rounds", "Sampler", "Stopwatch",
-           "Visit", "batch_curve", "environment", "find_gpu", "fits", "idle_bytes", "images_per_second",
-           "interleave", "limits_in_words", "out_of_memory", "round_order", "thin", "timed"]
+__all__ = [
+    "CLOCK_LIMITS",
+    "MEMORY_READINGS",
+    "TIMELINE_SERIES",
+    "Around",
+    "CurveLimits",
+    "GpuMemory",
+    "GpuPower",
+    "MemoryProbe",
+    "NotMeasuredError",
+    "NvmlGpu",
+    "OutOfMemory",
+    "Poller",
+    "PowerProbe",
+    "Rounds",
+    "Stopwatch",
+    "Visit",
+    "batch_curve",
+    "environment",
+    "find_gpu",
+    "fits",
+    "idle_bytes",
+    "images_per_second",
+    "interleave",
+    "limits_in_words",
+    "out_of_memory",
+    "round_order",
+    "thin",
+    "timed",
+]

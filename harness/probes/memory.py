@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import Final
 
 from harness.probes.nvml import GpuMemory, NotMeasuredError, answer
+from harness.probes.polling import SAMPLES_PER_SECOND, Poller
 from harness.probes.rss import RssPeak, resident_bytes
-from harness.probes.sampler import SAMPLES_PER_SECOND, Sampler
 from harness.records import Reading, Span, Timeline
 
 _SERIES: Final = {"nvml_device_peak_bytes": "device_used", "nvml_process_peak_bytes": "process_used"}
@@ -40,7 +40,7 @@ class MemoryProbe:
         sources: dict[str, Callable[[], int]] = {_RSS: resident_bytes}
         if not isinstance(gpu, str):
             sources = {"device_used": gpu.device_used_bytes, "process_used": gpu.process_used_bytes} | sources
-        self._sampler = Sampler(sources, watchers=(self._poll_rss,), samples_per_second=samples_per_second)
+        self._poller = Poller(sources, watchers=(self._poll_rss,), samples_per_second=samples_per_second)
 
     def __enter__(self) -> MemoryProbe:
         self._start_torch()
@@ -52,7 +52,7 @@ class MemoryProbe:
         # default 5 ms that alone would reduce the rate below 100 per second. No timed image runs inside the probe.
         self._lock_seconds = sys.getswitchinterval()
         sys.setswitchinterval(LOCK_SECONDS)
-        self._sampler.__enter__()
+        self._poller.__enter__()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -60,7 +60,7 @@ class MemoryProbe:
         try:
             self._finish_torch()
         finally:  # a broken CUDA context raises here
-            self._sampler.__exit__(kind, error, trace)
+            self._poller.__exit__(kind, error, trace)
             sys.setswitchinterval(self._lock_seconds)
         if "process_rss_peak_bytes" not in self._why:
             self._take("process_rss_peak_bytes", self._rss.peak_bytes)
@@ -76,7 +76,7 @@ class MemoryProbe:
     def timeline(self, candidate: str, spans: Sequence[Span] = (), setting: str = "") -> Timeline:
         """Memory over the stretch: the device and this process as the driver sees them, and the process's resident set (on a CPU,
         only this). `spans` are those of a Stopwatch."""
-        return self._sampler.timeline(candidate, spans, setting)
+        return self._poller.timeline(candidate, spans, setting)
 
     def _reading(self, name: str) -> Reading:
         why = self._why.get(name, "" if name in self._values else "the probe is still running")
@@ -96,7 +96,7 @@ class MemoryProbe:
 
     def _driver_peak(self, name: str) -> int:
         self._known_gpu()
-        return self._sampler.peak(_SERIES[name])
+        return self._poller.peak(_SERIES[name])
 
     def _over_idle(self) -> int:
         peak = self._driver_peak("nvml_device_peak_bytes")

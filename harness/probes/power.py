@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from typing import Final
 
 from harness.probes.nvml import GpuPower, answer
-from harness.probes.sampler import Sampler
+from harness.probes.polling import Poller
 from harness.records import Power, Reading
 
 POLLS_PER_SECOND: Final = 20.0
@@ -60,7 +60,7 @@ class PowerProbe:
             yield
             return
         self._state(self._gpu, "start", keep=True)
-        with Sampler({}, watchers=(self._poll,), samples_per_second=self._rate, now=self._now):
+        with Poller({}, watchers=(self._poll,), samples_per_second=self._rate, now=self._now):
             start, before = self._now(), self._energy(self._gpu)
             yield
             after, seconds = self._energy(self._gpu), self._now() - start

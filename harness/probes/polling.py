@@ -19,7 +19,7 @@ LONG_GAP_SECONDS: Final = 0.1
 POINTS: Final = 400
 
 
-class Sampler:
+class Poller:
     """Reads every source, and calls every watcher, at a fixed rate between entering and leaving.
 
     A source returns bytes; if it raises, its series ends there with the reason, and the others continue. A watcher stores what
@@ -38,7 +38,7 @@ class Sampler:
 
     def __enter__(self) -> Self:
         self.sample()
-        self._thread = threading.Thread(target=self._run, name="sampler", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="poller", daemon=True)
         self._thread.start()
         return self
 

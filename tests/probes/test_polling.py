@@ -7,18 +7,18 @@ import time
 
 import pytest
 
-from harness.probes import NotMeasuredError, Sampler, Stopwatch, thin
+from harness.probes import NotMeasuredError, Poller, Stopwatch, thin
 from harness.probes.rss import resident_bytes
 from harness.records import from_line, to_line
 from tests.probes.fakes import FakeClock
 
 
-def by_hand(samples: int, clock: FakeClock, **sources: object) -> Sampler:
-    """A sampler that was sampled `samples` times without its thread, the clock moving with every reading."""
-    sampler = Sampler(sources, now=clock, points=40)  # type: ignore[arg-type]
+def by_hand(samples: int, clock: FakeClock, **sources: object) -> Poller:
+    """A poller that was sampled `samples` times without its thread, the clock moving with every reading."""
+    poller = Poller(sources, now=clock, points=40)  # type: ignore[arg-type]
     for _ in range(samples):
-        sampler.sample()
-    return sampler
+        poller.sample()
+    return poller
 
 
 @pytest.mark.parametrize("length", [3, 100, 101, 5000])
@@ -35,9 +35,9 @@ def test_thinning_keeps_the_ends_the_highest_and_the_lowest(length: int) -> None
 
 def test_a_peak_of_one_sample_survives_however_long_the_run() -> None:
     count = iter(range(10**6))
-    sampler = by_hand(5000, FakeClock(step=0.001), device_used=lambda: 10**9 if next(count) == 1234 else 5)
-    timeline = sampler.timeline("a")
-    assert sampler.peak("device_used") == 10**9
+    poller = by_hand(5000, FakeClock(step=0.001), device_used=lambda: 10**9 if next(count) == 1234 else 5)
+    timeline = poller.timeline("a")
+    assert poller.peak("device_used") == 10**9
     assert max(timeline.series[0].used_bytes) == 10**9
     assert len(timeline.series[0].used_bytes) <= 40
     assert timeline.samples == 5000
@@ -52,11 +52,11 @@ def test_a_rate_below_100_is_said() -> None:
 
 def test_the_longest_gap_is_kept_and_said() -> None:
     clock = FakeClock()
-    sampler = Sampler({}, now=clock)
+    poller = Poller({}, now=clock)
     for moment in (1.0, 1.1, 1.9, 2.0):
         clock.time = moment
-        sampler.sample()
-    timeline = sampler.timeline("a")
+        poller.sample()
+    timeline = poller.timeline("a")
     assert timeline.longest_gap_seconds == pytest.approx(0.8)
     assert "nothing was sampled for 0.80 s" in timeline.notes[-1]
 
@@ -70,25 +70,25 @@ def test_a_source_that_breaks_ends_its_own_series_with_the_reason() -> None:
         except StopIteration:
             raise NotMeasuredError("GPU is lost") from None
 
-    sampler = by_hand(5, FakeClock(step=0.001), broken=breaks, whole=lambda: 3, raises=lambda: 1 // 0)
-    broken, whole, raises = sampler.timeline("a").series
+    poller = by_hand(5, FakeClock(step=0.001), broken=breaks, whole=lambda: 3, raises=lambda: 1 // 0)
+    broken, whole, raises = poller.timeline("a").series
     assert (broken.used_bytes, broken.why_ended) == ((1, 2), "GPU is lost")
     assert (whole.used_bytes, whole.why_ended) == ((3,) * 5, "")
     assert raises.why_ended.startswith("ZeroDivisionError")
     with pytest.raises(NotMeasuredError, match="GPU is lost"):
-        sampler.peak("broken")
+        poller.peak("broken")
 
 
 def test_phases_lie_on_the_timelines_own_axis() -> None:
     clock = FakeClock()
     clock.time = 100.0
-    sampler, watch = Sampler({"used": lambda: 1}, now=clock), Stopwatch(now=clock)
-    sampler.sample()
+    poller, watch = Poller({"used": lambda: 1}, now=clock), Stopwatch(now=clock)
+    poller.sample()
     clock.time = 101.0
     with watch.phase("switch"):
         clock.time = 103.5
-    sampler.sample()
-    timeline = sampler.timeline("a", watch.spans, "s")
+    poller.sample()
+    timeline = poller.timeline("a", watch.spans, "s")
     assert [(s.phase, s.start_seconds, s.end_seconds) for s in timeline.spans] == [("switch", 1.0, 3.5)]
     assert timeline.series[0].at_seconds == (0.0, 3.5)
     assert from_line(to_line(timeline)) == timeline
@@ -96,13 +96,13 @@ def test_phases_lie_on_the_timelines_own_axis() -> None:
 
 def test_the_thread_samples_on_its_own_and_is_gone_afterwards() -> None:
     seen: list[float] = []
-    with Sampler({"process_rss": resident_bytes}, watchers=[lambda: seen.append(time.perf_counter())]) as sampler:
+    with Poller({"process_rss": resident_bytes}, watchers=[lambda: seen.append(time.perf_counter())]) as poller:
         while len(seen) < 10:
             time.sleep(0.001)
     count = len(seen)
     time.sleep(0.02)
-    assert len(seen) == count == sampler.timeline("a").samples
-    assert min(sampler.timeline("a").series[0].used_bytes) > 1_000_000
+    assert len(seen) == count == poller.timeline("a").samples
+    assert min(poller.timeline("a").series[0].used_bytes) > 1_000_000
 
 
 def test_where_there_is_no_statm_the_reason_names_it(tmp_path: object) -> None:
