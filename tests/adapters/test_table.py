@@ -133,7 +133,7 @@ def test_a_wrong_shape_is_named_with_both_shapes(name, factors, modules, write):
 def test_a_missing_half_is_an_error(name, factors, modules, write):
     tensors, header = WRITERS[name](factors)
     del tensors[next(key for key in tensors if "up.weight" in key or "lora_B" in key)]
-    with pytest.raises(AdapterError, match="no up factor"):
+    with pytest.raises(AdapterError, match="up factor is missing"):
         planned(write(tensors, header), modules)
 
 
