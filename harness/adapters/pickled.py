@@ -5,13 +5,14 @@ refuses, with the still stricter reader of `unpickle.py`.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.adapter_file import Entry, Stored, impostor, quoted
 from harness.adapters.live_plan import AdapterError
+from harness.weights.pickle_opcodes import PickleError
+from harness.weights.safe_pickle import read_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -46,9 +47,7 @@ def open_pickle(path: Path) -> Stored:
     if _HYPERNETWORK_WIDTHS & {key for key in content if isinstance(key, int)}:
         raise AdapterError(f"{path}: this is a hypernetwork, a small network inside attention, not a change of weights; it "
                            "cannot be fused, added or converted. Use it as an adapter of a candidate.")
-    for _ in range(_DEPTH):  # bounded, because a dictionary in a pickle may contain itself
-        if not isinstance(content.get("state_dict"), Mapping):
-            break
+    while isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     tensors: dict[str, Tensor] = {}
     extras: dict[str, str] = {}
@@ -66,31 +65,15 @@ def open_pickle(path: Path) -> Stored:
 def content_of(path: Path) -> Any:
     """The content of the pickle, from one of two readers, neither of which calls anything that a file names. Raises
     AdapterError if both refuse."""
-    import torch
-
-    from harness.adapters.unpickle import RefusedError, unpickle
+    from harness.adapters.unpickle import unpickle
 
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # hostile bytes can make the unpickler raise any error
-        refused = _refusal(error)
-    try:
-        return unpickle(path)
-    except RefusedError as error:
-        raise AdapterError(f"{path}: could not be read as weights only ({error or refused}); expected nothing but tensors. "
+        return read_pickle(path, second=unpickle)
+    except PickleError as error:
+        raise AdapterError(f"{path}: could not be read as weights only ({error}); expected nothing but tensors. "
                            "Convert it to .safetensors if you trust its source.") from None
-    except Exception:  # as above; for a damaged file, the first reader's message is more useful
-        raise AdapterError(f"{path}: could not be read as weights only ({refused}); expected nothing but tensors. "
-                           "Convert it to .safetensors if you trust its source.") from None
-
-
-def _refusal(error: Exception) -> str:
-    text = str(error)
-    if match := re.search(r"GLOBAL ([\w.]*\w)", text):
-        return f"it refers to {match[1]!r}, which could run code"
-    if "weights_only" in text or "WeightsUnpickler" in text:
-        return "its content is not plain tensors"
-    return f"{type(error).__name__}: {' '.join(text.split())[:160]!a}"
+    except OSError as error:
+        raise AdapterError(f"{path}: could not be read ({error.strerror}); check the file and its permissions") from None
 
 
 def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, tensors: dict[str, Tensor], extras: dict[str, str]) -> None:
@@ -101,7 +84,7 @@ def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, tensors: dict[
         if name in tensors or name in extras:
             raise AdapterError(f"{path}: two of its names read the same as text, {quoted(name)}; save the file again")
         if isinstance(value, torch.Tensor):
-            tensors[name] = value.detach()
+            tensors[name] = value
         elif isinstance(value, Mapping) and prefix.count(".") < _DEPTH:
             _flatten(path, value, f"{name}.", tensors, extras)
         elif value is None or isinstance(value, str | int | float):

@@ -12,13 +12,13 @@ from collections import OrderedDict
 from pathlib import Path
 from typing import Any, Final
 
+from harness.weights.pickle_opcodes import PICKLE_LIMIT, PickleError
+
 _STORAGES: Final = {"FloatStorage": "float32", "HalfStorage": "float16", "DoubleStorage": "float64",
                     "BFloat16Storage": "bfloat16", "LongStorage": "int64", "IntStorage": "int32"}
-_PICKLE_LIMIT: Final = 16 * 2**20
-"""In bytes. The pickle has only names and shapes; the values are stored separately in the archive."""
 
 
-class RefusedError(Exception):
+class RefusedError(PickleError):
     """A pickle that refers to something not on the allowed list; the message names it."""
 
 
@@ -37,7 +37,7 @@ def unpickle(path: Path) -> Any:
         raise RefusedError("")
     with zipfile.ZipFile(path) as archive:
         pickles = [name for name in archive.namelist() if name.endswith("/data.pkl")]
-        if len(pickles) != 1 or archive.getinfo(pickles[0]).file_size > _PICKLE_LIMIT:
+        if len(pickles) != 1 or archive.getinfo(pickles[0]).file_size > PICKLE_LIMIT:
             raise RefusedError("it is not a torch archive")
         reader = _Unpickler(archive, pickles[0].removesuffix("data.pkl"), archive.read(pickles[0]))
         return _plain(reader.load())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +11,8 @@ from harness.adapters import Reading
 from harness.declare import Adapter, Candidate
 from harness.materialise.library import Library, MaterialiseError
 from harness.text import Aesthetic, Treatment, Word, read_aesthetic
+from harness.weights.pickle_opcodes import PickleError
+from harness.weights.safe_pickle import read_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,8 +54,8 @@ def text_projection(path: Path) -> Tensor:
     from safetensors.torch import load_file
 
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, SafetensorError, RuntimeError, pickle.UnpicklingError) as error:
+        content = load_file(path) if path.suffix == ".safetensors" else read_pickle(path, mapped=True)
+    except (OSError, SafetensorError, RuntimeError, PickleError) as error:
         raise MaterialiseError(f"{path}: cannot be read as a CLIP model ({error})") from error
     for key in ("text_projection", "text.text_projection", "text_projection.weight"):
         projection = content.get(key) if isinstance(content, dict) else None

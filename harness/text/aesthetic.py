@@ -11,6 +11,8 @@ from harness.text.encoder_forward import pass_through, row_hooks, token_ids
 from harness.text.hooked_copy import twin
 from harness.text.tokens import Layout
 from harness.text.treatment import Aesthetic
+from harness.weights.pickle_opcodes import PickleError
+from harness.weights.safe_pickle import read_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,8 +113,8 @@ def _one_tensor(path: Path) -> Tensor:
 
     if path.suffix in _PICKLES:
         try:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception as error:  # the unpickler raises whatever the bytes provoke
+            content = read_pickle(path)
+        except (OSError, PickleError) as error:
             raise ValueError(f"{path}: could not be read as a plain tensor ({_short(error)}); expected an aesthetic embedding. "
                              "Convert it to .safetensors where you trust its source.") from None
     elif path.suffix == ".safetensors":

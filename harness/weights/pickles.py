@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-import re
-import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.weights.pickle_opcodes import PickleError
+from harness.weights.safe_pickle import read_pickle
 from harness.weights.safetensors_header import ModelFileError, StoredTensor
 
 if TYPE_CHECKING:
@@ -32,18 +32,22 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
-    except Exception as error:  # hostile bytes can make the unpickler raise any error
-        raise ModelFileError(f"{path}: could not be read as weights only ({_refusal(error)}); expected a pickle of "
-                             "nothing but tensors. Convert it to .safetensors if you trust its source.") from None
+        content = read_pickle(path, mapped=True)
+    except PickleError as error:
+        raise ModelFileError(f"{path}: could not be read as weights only ({error}); expected a pickle of nothing but tensors. "
+                             "Convert it to .safetensors if you trust its source.") from None
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     entries = content if isinstance(content, Mapping) else {}
-    tensors = {str(name): value.detach() for name, value in entries.items() if isinstance(value, torch.Tensor)}
+    given = {name: value for name, value in entries.items() if isinstance(value, torch.Tensor)}
+    if odd := next((name for name in given if not isinstance(name, str | int)), None):
+        raise ModelFileError(f"{path}: one of its tensors has a {type(odd).__name__} for a name; expected text. "
+                             "Save the checkpoint again.")
+    tensors = {str(name): value for name, value in given.items()}
     if not tensors:
         raise ModelFileError(f"{path}: holds no tensors ({_content(content)}); expected a state dict. "
                              "Give the checkpoint itself.")
-    if len(tensors) != sum(isinstance(value, torch.Tensor) for value in entries.values()):
+    if len(tensors) != len(given):
         raise ModelFileError(f"{path}: two of its names are the same as text; expected a distinct name for every tensor. "
                              "Save the checkpoint again.")
     stored = {name: _described(path, name, tensor) for name, tensor in tensors.items()}
@@ -86,12 +90,3 @@ def torch_word(path: Path, name: str, tensor: Tensor) -> str:
                              "Convert the model to float16 or float32.")
     return _TORCH_NAMES[word]
 
-
-def _refusal(error: Exception) -> str:
-    """Why torch refused, without its advice to switch the protection off."""
-    text = str(error)
-    if match := re.search(r"GLOBAL ([\w.]*\w)", text):
-        return f"it refers to {match[1]!r}, which could run code"
-    if "weights_only" in text or "WeightsUnpickler" in text:
-        return "its content is not a plain state dict"
-    return f"{type(error).__name__}: {' '.join(text.split())[:200]!a}"
