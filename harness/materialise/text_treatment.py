@@ -11,8 +11,7 @@ from harness.adapters import Reading
 from harness.declare import Adapter, Candidate
 from harness.materialise.library import Library, MaterialiseError
 from harness.text import Aesthetic, Treatment, Word, read_aesthetic
-from harness.weights.pickle_opcodes import PickleError
-from harness.weights.safe_pickle import read_pickle
+from harness.weights import ModelFileError, open_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,19 +48,15 @@ def clip_file(reference: str) -> str:
 def text_projection(path: Path) -> Tensor:
     """The projection (width, dim) of pooled text states into CLIP's space, from an open_clip or transformers file. Raises
     MaterialiseError for a file without one."""
-    import torch
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else read_pickle(path, mapped=True)
-    except (OSError, SafetensorError, RuntimeError, PickleError) as error:
+        file = open_tensors(path)
+        for key in ("text_projection", "text.text_projection", "text_projection.weight"):
+            if key in file.stored and len(file.stored[key].shape) == 2:
+                projection = file.read([key])[key].float()
+                # transformers keeps it as the weight of a layer, (dim, width).
+                return projection.T if key.endswith(".weight") else projection
+    except ModelFileError as error:
         raise MaterialiseError(f"{path}: cannot be read as a CLIP model ({error})") from error
-    for key in ("text_projection", "text.text_projection", "text_projection.weight"):
-        projection = content.get(key) if isinstance(content, dict) else None
-        if isinstance(projection, torch.Tensor) and projection.ndim == 2:
-            # transformers stores it as the weight of a layer, (dim, width).
-            return projection.float().T if key.endswith(".weight") else projection.float()
     raise MaterialiseError(f"{path}: holds no text_projection; expected the CLIP model that the aesthetic gradient was made with")
 
 

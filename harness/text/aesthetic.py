@@ -116,7 +116,7 @@ def _one_tensor(path: Path) -> Tensor:
             content = read_pickle(path)
         except (OSError, PickleError) as error:
             raise ValueError(f"{path}: could not be read as a plain tensor ({_short(error)}); expected an aesthetic embedding. "
-                             "Convert it to .safetensors where you trust its source.") from None
+                             "Convert it to .safetensors if you trust its source.") from None
     elif path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

@@ -37,11 +37,16 @@ class TensorFile:
         """The named tensors on the CPU, in their stored dtypes. Raises KeyError for a name that is not in the file."""
         if self.loaded is not None:
             return {name: self.loaded[name] for name in names}
-        from safetensors import safe_open
+        from safetensors import SafetensorError, safe_open
 
         entries = {name: self.stored[name] for name in names}
-        with safe_open(self.path, framework="pt", device="cpu") as file:
-            return {name: file.get_tensor(name) for name in entries}
+        try:
+            with safe_open(self.path, framework="pt", device="cpu") as file:
+                return {name: file.get_tensor(name) for name in entries}
+        except (OSError, SafetensorError) as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ModelFileError(f"{self.path}: could not be read ({reason!a}), though its header was sound when it was opened. "
+                                 "Start again when nothing writes to it.") from error
 
 
 def open_tensors(path: Path) -> TensorFile:

@@ -58,15 +58,16 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
                                  "Download it again.")
         text = file.read(length)
     header = _parse_header(path, text)
-    metadata = header.pop("__metadata__", {})
+    metadata = header.pop("__metadata__", None) or {}
     if len(header) > _MAX_TENSORS:
         raise ModelFileError(f"{path}: declares {len(header)} tensors; expected at most {_MAX_TENSORS}, more than any model has. "
                              "Give the model itself.")
     spans = {name: _span(path, name, entry) for name, entry in header.items()}
     ordered = dict(sorted(spans.items(), key=lambda item: item[1][1]))
     _refuse_bad_layout(path, {name: span for name, (_, span) in ordered.items()}, size - 8 - length)
+    _refuse_what_the_library_refuses(path)
     stored = {name: replace(tensor, offset=8 + length + begin) for name, (tensor, (begin, _)) in ordered.items()}
-    return stored, {str(k): str(v) for k, v in metadata.items()}
+    return stored, metadata
 
 
 def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
@@ -78,12 +79,30 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
 
     try:
         header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
-        if not isinstance(header, dict) or not isinstance(header.get("__metadata__", {}), dict):
+        if not isinstance(header, dict):
             raise TypeError("not an object of tensors")  # noqa: TRY301  one message for every invalid header
     except (ValueError, TypeError, RecursionError) as error:
         raise ModelFileError(f"{path}: its header is not the JSON of a safetensors file ({error}). "
                              "Download it again.") from error
+    metadata = header.get("__metadata__")
+    texts = {} if metadata is None else metadata
+    if not isinstance(texts, dict) or not all(isinstance(value, str) for value in texts.values()):
+        raise ModelFileError(f"{path}: __metadata__ of its header is {ascii(metadata)[:80]}; expected text by name. "
+                             "Save the file again.")
     return header
+
+
+def _refuse_what_the_library_refuses(path: Path) -> None:
+    """ModelFileError for a header that the safetensors library does not read, such as one with NaN in its JSON: what is opened
+    here must be readable when its weights are needed."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="np"):
+            return
+    except SafetensorError as error:
+        raise ModelFileError(f"{path}: its header is not one that the safetensors library reads "
+                             f"({' '.join(str(error).split())[:200]!a}). Download it again.") from None
 
 
 def _span(path: Path, name: str, entry: Any) -> tuple[StoredTensor, tuple[int, int]]:
