@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 from harness.cache.contract import CacheAddressError, CacheFacts, ImageCache, NoCache, shared_key
 from harness.cache.folder import FolderCache
 from harness.cache.redis import RedisCache, connect
+from harness.records.harmless_text import without_credentials
 
 __all__ = ["SECRET_VARIABLE", "CacheAddressError", "CacheFacts", "ImageCache", "open_cache", "shared_key"]
 
@@ -41,9 +42,12 @@ def open_cache(address: str, size: tuple[int, int]) -> ImageCache:
         try:
             parts = urlsplit(address)
             host, port = parts.hostname, parts.port
-        except ValueError as error:
-            raise CacheAddressError(f"cache address of scheme {scheme}: {error}; expected {_EXPECTED}") from error
-        where = f"{scheme}://{host or ''}{f':{port}' if port else ''}{parts.path}"
+            if "@" in parts.path + parts.query + parts.fragment:
+                raise ValueError("a password with a / or #")  # noqa: TRY301  one message for what cannot be read
+        except ValueError:  # its text may hold a part of the password
+            raise CacheAddressError(f"cache address of scheme {scheme}: its host or port cannot be read; expected {_EXPECTED}. "
+                                    "Write /, # and @ in a password as %2F, %23 and %40.") from None
+        where = without_credentials(f"{scheme}://{host or ''}{f':{port}' if port else ''}{parts.path}")
         numbers = _numbers(where, parts.query, ("ttl", "max_entry_bytes"))
         if not host or (not parts.path.strip("/").isdigit() and parts.path.strip("/")):
             raise CacheAddressError(f"cache address {where} names no host and database; expected {_EXPECTED}")

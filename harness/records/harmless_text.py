@@ -13,6 +13,8 @@ _ACTING: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 _OF_EMOJI: Final = frozenset({"\u200d", "\ufe0f"})
 """Joiner and variation selector: parts of ordinary emoji."""
 _FORMULA: Final = ("=", "+", "-", "@")
+_REFERENCE: Final = re.compile(r"[@#]|www(?=\.)|gh(?=-)|:(?=//)", re.IGNORECASE)
+_CREDENTIALS: Final = re.compile(r"((?:\b[a-z][a-z0-9+.-]*://|\brediss?:/*)).*@", re.IGNORECASE | re.DOTALL)
 
 
 def printable(text: object) -> str:
@@ -33,8 +35,14 @@ def visible(text: str) -> str:
 def in_markdown(text: str) -> str:
     """`visible` text that Markdown shows as it is: nothing in it becomes a link, an image, a tag, a mention or a table cell."""
     escaped = re.sub(r"([\\`*_\[\]<>|!~&])", r"\\\1", visible(text))
-    # GitHub looks for mentions, issue numbers and bare addresses when the escapes are gone: a zero-width space breaks them.
-    return re.sub(r"([@#]|www|https?:)", "\\1\u200b", escaped)
+    # GitHub looks for mentions, issues and bare addresses when the escapes are gone: a zero-width space breaks them.
+    return _REFERENCE.sub("\\g<0>\u200b", escaped)
+
+
+def without_credentials(word: str) -> str:
+    """A word of a command line or an address without the name and the password of a URL in it. A password may hold any
+    character, so all up to the last "@" goes."""
+    return _CREDENTIALS.sub(r"\1", word)
 
 
 def in_csv(value: Any) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 from harness.declare import Candidate, Suite, plain, restore, short_hash
 from harness.metrics import METRICS
 from harness.records import RUN_FORMAT, write_atomically
+from harness.records.harmless_text import without_credentials
 from harness.records.values import to_plain
 
 
@@ -119,7 +120,7 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
     earlier = _earlier(before)
     return {
         "format": RUN_FORMAT, **of_suite(declared, suite), "suite_file": session.suite_file,
-        "environment": session.environment, "metrics": specs, "command": list(session.command),
+        "environment": session.environment, "metrics": specs, "command": [without_credentials(word) for word in session.command],
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "sampling": session.sampling, "metric_settings": session.metric_settings,
         "clip_definition": before.get("clip_definition", "") if same_settings else "", "not_selected": [],

@@ -11,6 +11,7 @@ import pandas as pd
 from harness.declare import plain
 from harness.records import ValueSpec
 from harness.records.gate_kinds import gate_kind
+from harness.records.harmless_text import without_credentials
 from harness.records.values import SHARE
 from reports import formatting as words
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
@@ -153,7 +154,7 @@ def provenance(run: Run) -> dict[str, Any]:
     def said(key: str) -> str:
         return words.visible(str(run.head.get(key, "")))
 
-    command = " ".join(map(str, run.head.get("command", ())))
+    command = " ".join(without_credentials(str(word)) for word in run.head.get("command", ()))  # older runs kept passwords
     return {"command": words.visible(command), "started": said("started"), "suite_file": said("suite_file"),
             "clip": said("clip_definition"),
             "suite": json.dumps(plain(run.suite), indent=1, ensure_ascii=True),

@@ -187,9 +187,12 @@ def test_an_invalid_address_is_an_error_that_says_what_to_write(bad: str) -> Non
         open_cache(bad, SIZE)
 
 
-def test_a_password_is_never_shown() -> None:
+@pytest.mark.parametrize("address", [
+    "redis://:hush@h/0?tll=3", "redis://ci:hush/hush@h/0", "redis://ci:12/hush@h/0", "redis://ci:12#hush@h/0", "redis:ci:hush@h/0",
+    "redis://ci:hush@/0", "redis://ci:hush@h/zero", "redis://ci:hush@h:port/0", "Redis://ci:hush@h/0", "redis://ci:12?hush@h/0"])
+def test_a_password_is_never_shown(address: str) -> None:
     with pytest.raises(CacheAddressError) as caught:
-        open_cache("redis://:hush@h/0?tll=3", SIZE)
+        open_cache(address, SIZE)
     assert "hush" not in str(caught.value)
 
 

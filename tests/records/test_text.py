@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.records.harmless_text import in_csv, in_markdown, in_plotly, in_script, printable, visible
+from harness.records.harmless_text import in_csv, in_markdown, in_plotly, in_script, printable, visible, without_credentials
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -60,7 +60,7 @@ def test_numbers_and_what_is_absent_stay_as_they_are_in_a_table(value: Any) -> N
 @pytest.mark.parametrize("text", HOSTILE + MIXED)
 def test_markdown_has_no_live_mark_up(text: str) -> None:
     bare = re.sub(r"\\[\\`*_\[\]<>|!~&]", "", in_markdown(text))
-    assert not re.search(r"[`*_\[\]<>|!~&]|[@#]\w|www\.|https?:/", bare)
+    assert not re.search(r"[`*_\[\]<>|!~&]|[@#]\w|www\.|:/|gh-", bare, re.IGNORECASE)
 
 
 @pytest.mark.parametrize("text", HOSTILE + MIXED)
@@ -81,3 +81,14 @@ def test_the_rule_stands_in_one_file() -> None:
     files = {file.relative_to(ROOT).as_posix() for package in ("harness", "reports") for file in (ROOT / package).rglob("*.py")
              if re.search(r"unicode_escape|unicodedata\.category|html\.escape", file.read_text(encoding="utf-8"))}
     assert files == {"harness/records/harmless_text.py"}
+
+
+@pytest.mark.parametrize(("word", "shown"), [
+    ("redis://ci:hunter2@cache/0", "redis://cache/0"), ("rediss://:hunter2@cache:6379/0?ttl=5", "rediss://cache:6379/0?ttl=5"),
+    ("--shared-cache=REDIS://ci:hunter2@cache/0", "--shared-cache=REDIS://cache/0"),
+    ("redis://ci:hun@ter/2@cache/0", "redis://cache/0"), ("redis://ci:hun ter2\n@cache/0", "redis://cache/0"),
+    ("redis:ci:hunter2@cache/0", "redis:cache/0"), ("https://token@example.org/x.git", "https://example.org/x.git"),
+    ("redis://cache/0", "redis://cache/0"), ("suites/a.py::candidate[a@b]", "suites/a.py::candidate[a@b]"),
+    ("folder:/a@b", "folder:/a@b"), ("-k", "-k")])
+def test_no_password_of_an_address_is_left(word: str, shown: str) -> None:
+    assert without_credentials(word) == shown

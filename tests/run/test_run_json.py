@@ -54,3 +54,12 @@ def test_a_fact_is_noted_in_its_place(tmp_path: Path) -> None:
     run_json.note(not_selected=["alpha=1"])
     assert json.loads((tmp_path / "run.json").read_text())["not_selected"] == ["alpha=1"]
     assert list(run_json.facts) == before
+
+
+def test_no_password_of_the_command_line_is_written(tmp_path: Path) -> None:
+    words = ("pytest", "suites/", "--benchmark", "--shared-cache", "redis://ci:hunter2secret@cache/0",
+             "--shared-cache=rediss://:hunter2secret@cache/0")
+    RunJson(tmp_path, DECLARED, replace(SESSION, command=words), {})
+    written = (tmp_path / "run.json").read_text(encoding="utf-8")
+    assert "hunter2secret" not in written
+    assert "redis://cache/0" in written

@@ -21,6 +21,7 @@ from reports import load_run, recommend, write_page
 from reports.page.build import csv, render
 from reports.page.layout import MODULES, module
 from reports.page.shell import TEMPLATES
+from reports.page.tables import provenance
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from tests.reports import synthetic
@@ -192,6 +193,12 @@ def test_the_noise_floor_stands_with_the_costs_only_when_there_is_one(merge_run:
                        changed_share=0.01)
     assert "Two runs of the same candidate" in render(replace(merge_run, floors=(floor,)), merge_verdict, [])
     assert "Two runs of the same candidate" not in render(merge_run, merge_verdict, [])
+
+
+def test_a_password_that_an_older_run_kept_is_not_on_its_page(merge_run: Run) -> None:
+    words = ["pytest", "--shared-cache", "redis://ci:hunter2secret@cache/0"]
+    assert provenance(replace(merge_run, head={**merge_run.head, "command": words}))["command"] == (
+        "pytest --shared-cache redis://cache/0")
 
 
 def test_a_run_without_images_still_makes_a_page(tmp_path: Path) -> None:
