@@ -188,7 +188,8 @@ def test_an_invalid_address_is_an_error_that_says_what_to_write(bad: str) -> Non
 
 
 @pytest.mark.parametrize("address", [
-    "redis://:hush@h/0?tll=3", "redis://ci:hush/hush@h/0", "redis://ci:12/hush@h/0", "redis://ci:12#hush@h/0", "redis:ci:hush@h/0",
+    "redis://:hush@h/0?tll=3", "redis://ci:hush/hush@h/0", "redis://ci:12/hush@h/0", "redis://ci:12#hush@h/0",
+    "redis:ci:hush@h/0",
     "redis://ci:hush@/0", "redis://ci:hush@h/zero", "redis://ci:hush@h:port/0", "Redis://ci:hush@h/0", "redis://ci:12?hush@h/0"])
 def test_a_password_is_never_shown(address: str) -> None:
     with pytest.raises(CacheAddressError) as caught:
