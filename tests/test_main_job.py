@@ -18,7 +18,8 @@ from reports import load_run, recommend, write_page
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean, paired_difference
 from reports.verdict.recommendation import Recommendation
-from tests.reports.page.test_browser import browser, visit
+from tests.browser import browser
+from tests.reports.page.test_browser import visit
 from tests.rows import row
 from tests.zoo import oracle
 

@@ -85,7 +85,7 @@ def test_a_file_is_read_whole_in_its_format(name: str, cache: Path) -> None:
 def test_a_file_is_recognised_by_its_header_alone(name: str, cache: Path) -> None:
     said = recognise_file(zoo.resolve(f"zoo:{name}", cache))
     assert (said.format, said.kinds) == (FORMAT[name], KIND.get(name, ("lora",)))
-    assert said.base in ("a U-Net that reads text of width 96", "unknown")
+    assert "width 96" in said.base or said.base == "unknown"
 
 
 @pytest.mark.parametrize("name", [name for name in same_lora() if name != "sketch-full"])
