@@ -71,7 +71,7 @@ def missing(file: str, key: str, name: str, component: str, table: Collection[st
 def _table(component: str, modules: Mapping[str, tuple[int, ...]], family: str) -> Table:
     table = {path: Target(shape=tuple(shape), places=(Place(path=path),)) for path, shape in modules.items()}
     if component == "unet":
-        _add(table, ((name, table[path]) for path, name in original_names(modules).items()))
+        _add(table, ((name, table[path]) for path, name in original_names(modules, family).items()))
     elif component == "transformer":
         _add(table, _other_layout(modules, family))
     elif component.startswith("text_encoder"):

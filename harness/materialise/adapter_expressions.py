@@ -16,7 +16,6 @@ from harness.merge import Altered, Expression
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key, unmatched_patterns
 from harness.merge.blocks import unet_blocks
 from harness.weights import ModelFile
-from harness.weights.ldm import unet_to_ldm
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -56,8 +55,7 @@ def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Pla
     if adapter.blocks is None:
         return dict.fromkeys(reading.changes, adapter.weight)
     blocks = _whole(adapter.blocks)
-    # From all keys of the model: the adapter's own keys do not show how the blocks are numbered.
-    ldm = unet_to_ldm(model.components["unet"]) if "unet" in model.components else {}
+    ldm = model.original_unet_names
     denoiser = ldm.values() or model.components.get("transformer", {})
     by_component: list[ByKey] = []
     weights: dict[Places, float] = {}

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +12,7 @@ from harness.adapters import Reading, Shapes, read_changes
 from harness.adapters.hypernetwork import Hypernetwork, is_hypernetwork, read_hypernetwork
 from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
 from harness.weights import ModelFile, content_hash, open_model
+from harness.weights.numbering import Numbering
 
 _WEIGHT: Final = ".weight"
 
@@ -25,6 +27,7 @@ class Library:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._files: dict[tuple[Path, bool], ModelFile] = {}
+        self._renumbered: dict[tuple[Path, bool, int, int], ModelFile] = {}
         self._networks: dict[Path, Hypernetwork | None] = {}
         self._readings: dict[tuple[Path, Path], Reading] = {}
 
@@ -38,6 +41,34 @@ class Library:
         if place not in self._files:
             self._files[place] = open_model(place[0], ema=checkpoint.ema)
         return self._files[place]
+
+    def open_alike(self, checkpoints: Iterable[Checkpoint]) -> dict[str, ModelFile]:
+        """The opened models of one merge by name. A part of a model that does not show its family is taken for a part of the
+        others', and its blocks are numbered like theirs where its own names leave that open. Raises ModelFileError, and
+        MaterialiseError for a part whose names do not fit the models beside it."""
+        opened = {name_of(checkpoint): (checkpoint, self.open(checkpoint)) for checkpoint in checkpoints}
+        files = {}
+        for name, (checkpoint, file) in opened.items():
+            numbering = file.numbering
+            for other_name, (_, other) in opened.items():
+                if why := numbering.contradiction(other.numbering):
+                    raise MaterialiseError(f"{name}: its names do not fit the blocks of {other_name}: {why}. Merge models of one "
+                                           "architecture")
+                numbering = numbering.beside(other.numbering)
+            family = file.family or next((other.family for _, other in opened.values() if other.family), "")
+            files[name] = self._numbered(checkpoint, file, numbering.of_family(family))
+            if not file.family and {"unet", "transformer"} & file.components.keys():
+                files[name] = replace(files[name], family=family)
+        return files
+
+    def _numbered(self, checkpoint: Checkpoint, file: ModelFile, numbering: Numbering) -> ModelFile:
+        counts = (numbering.layer_count, numbering.level_count)
+        if counts == (file.numbering.layer_count, file.numbering.level_count):
+            return file if numbering == file.numbering else replace(file, numbering=numbering)
+        place = (self.path(checkpoint.path), checkpoint.ema, *counts)
+        if place not in self._renumbered:
+            self._renumbered[place] = open_model(place[0], ema=checkpoint.ema, beside=numbering)
+        return self._renumbered[place]
 
     def adapter(self, reference: str, model: ModelFile) -> Reading:
         """The adapter file of a path or `zoo:` name, read against a model. A hypernetwork has no changes. Raises

@@ -26,7 +26,6 @@ from harness.merge.blocks import NONE
 from harness.merge.expression import altered
 from harness.merge.match_keys import MergePlan, model_names
 from harness.weights import ModelFile
-from harness.weights.ldm import unet_to_ldm
 
 DTYPES: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 _SHOWN: Final = 5
@@ -84,7 +83,7 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     different shapes, families or predictions, and patterns that match nothing.
     """
     frame = frame_of(model)
-    files = {name_of(leaf): library.open(leaf) for leaf in leaves(model)}
+    files = library.open_alike(leaves(model))
     _refuse_strangers(model, files)
     taken_parts = [part for merge in merges_of(model) for part in merge.take]
     components = list(dict.fromkeys([*files[name_of(frame)].components, *taken_parts]))
@@ -209,8 +208,7 @@ class _Planner:
         if given is None:
             raise MaterialiseError(f"merge method {merge.method!r} needs {word}; give {word}=...")
         file = self.files[name_of(frame_of(merge))]
-        # Blocks are numbered by all keys of the model: a subset would look like a model with fewer blocks.
-        whole = unet_to_ldm(file.components["unet"]) if "unet" in file.components else {}
+        whole = file.original_unet_names
         names = {key: whole[key] if component == "unet" else key for key in plan.merged}
         denoiser = whole.values() if whole else file.components.get("transformer", {})
         try:

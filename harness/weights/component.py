@@ -13,6 +13,7 @@ from harness.weights.families import SUPPORTED
 from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
 from harness.weights.model import TensorInfo
 from harness.weights.naming import Spot, locate
+from harness.weights.numbering import Numbering
 
 _SCALE: Final = ".scale_weight"
 _BESIDE_SCALES: Final = (".scale_input", "scaled_fp8")
@@ -28,7 +29,7 @@ class Place:
     source: str
 
 
-def read_component(path: Path, component: str, naming: str, family: str, places: Mapping[str, Place]
+def read_component(path: Path, component: str, naming: str, family: str, places: Mapping[str, Place], numbering: Numbering
                    ) -> tuple[dict[str, TensorInfo], list[str]]:
     """{diffusers name: TensorInfo} in stored order, and the names that are not weights. `places` maps names without the
     component's prefix. Raises ModelFileError for a name that the component does not have, and for a tensor with an
@@ -40,7 +41,7 @@ def read_component(path: Path, component: str, naming: str, family: str, places:
         raise ModelFileError(f"{path}: {component}: {places[scales[orphan]].source!r} is the scale of {orphan!r}, which the file "
                              "lacks; expected both. Download it again.")
     try:
-        spots = locate(naming, names)
+        spots = locate(naming, names, numbering)
     except KeyError as error:
         raise ModelFileError(f"{path}: {component}: {error.args[0]}. Supported today: {SUPPORTED}.") from error
     infos = {}

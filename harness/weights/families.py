@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from harness.weights.ema import plain_names
 from harness.weights.ldm import UNET_PREFIX, VAE_PREFIX
+from harness.weights.numbering import numbering_of
 from harness.weights.safetensors_header import StoredTensor
 
 FAMILIES: Final = ("sd1", "sd2", "sdxl", "sdxl_refiner", "flux", "sd3")
@@ -64,17 +66,35 @@ class Kind:
 
 
 _VAE: Final = (Part(component="vae", prefix=VAE_PREFIX, naming="vae-ldm"), Part(component="vae", prefix="vae.", naming="vae-ldm"))
+EITHER: Final = "flux-or-sd3"
+"""The naming of blocks that transformers of both families have under the same names."""
 _CORES: Final = (
-    (("double_blocks.", "single_blocks."), "transformer", "flux-bfl", "flux", "bfl"),
-    (("joint_blocks.",), "transformer", "sd3-sai", "sd3", "sai"),
-    (("input_blocks.", "middle_block.", "output_blocks."), "unet", "unet-ldm", "", ""),
-    (("single_transformer_blocks.",), "transformer", "flux", "flux", "diffusers"),
-    (("transformer_blocks.0.attn.add_q_proj.",), "transformer", "sd3", "sd3", "diffusers"),
-    (("down_blocks.", "up_blocks."), "unet", "unet", "", "diffusers"),
-    (("encoder.down_blocks.", "decoder.up_blocks.", "encoder.mid_block.", "decoder.mid_block."), "vae", "vae", "", "diffusers"),
-    (("encoder.down.", "decoder.up.", "encoder.mid.", "decoder.mid."), "vae", "vae-ldm", "", "ldm"),
+    (("double_blocks.", "single_blocks.", "img_in.", "txt_in.", "time_in.", "vector_in.", "guidance_in."),
+     "transformer", "flux-bfl", "flux", "bfl"),
+    (("joint_blocks.", "x_embedder.proj.", "t_embedder.", "y_embedder."), "transformer", "sd3-sai", "sd3", "sai"),
+    (("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb."), "unet", "unet-ldm", "", ""),
+    (("single_transformer_blocks.", "x_embedder.", "time_text_embed.guidance_embedder."),
+     "transformer", "flux", "flux", "diffusers"),
+    (("pos_embed.",), "transformer", "sd3", "sd3", "diffusers"),
+    (("transformer_blocks.", "time_text_embed."), "transformer", EITHER, "", "diffusers"),
+    (("down_blocks.", "up_blocks.", "mid_block.", "time_embedding.", "add_embedding.", "conv_norm_out."), "unet", "unet", "",
+     "diffusers"),
+    (("encoder.down_blocks.", "decoder.up_blocks.", "encoder.mid_block.", "decoder.mid_block.", "encoder.conv_norm_out.",
+      "decoder.conv_norm_out."), "vae", "vae", "", "diffusers"),
+    (("encoder.down.", "decoder.up.", "encoder.mid.", "decoder.mid.", "encoder.norm_out.", "decoder.norm_out.", "encoder.conv_",
+      "decoder.conv_", "quant_conv.", "post_quant_conv."), "vae", "vae-ldm", "", "ldm"),
 )
 """First parts of names, and what a file with such names is: component, naming, family, layout ("" if decided elsewhere)."""
+_TEXT_WIDTHS: Final = {1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
+"""Columns of attn2.to_k of the published models whose projections are matrices."""
+_TOP_ATTENTION: Final = re.compile(
+    r"(input_blocks\.[12]\.1|down_blocks\.0\.attentions|output_blocks\.(9|10|11)\.1|up_blocks\.3\.attentions)\.")
+"""Attention at the level of the full latent, which Stable Diffusion 2 has and XL has not."""
+_DEEP_TRANSFORMER: Final = re.compile(r"\.transformer_blocks\.[4-9]\.")
+_FOURTH_LEVEL: Final = re.compile(r"input_blocks\.(9|1[01])\.|down_blocks\.3\.|output_blocks\.(9|1[01])\.|up_blocks\.3\.")
+_HEAD_NORM: Final = re.compile(r"\.attn2?\.norm_(added_)?[qk]\.weight$")
+_HEAD_WIDTHS: Final[Mapping[tuple[int, ...], str]] = {(128,): "flux", (64,): "sd3"}
+_AFTER_FLUX: Final = re.compile(r"transformer_blocks\.(19|[2-9][0-9])\.|.*\.attn2\.")
 _COMFY: Final = "text_encoders."
 TEXT_PARTS: Final[Mapping[str, tuple[Part, ...]]] = {
     "": (),
@@ -101,7 +121,8 @@ def kind_of(stored: Mapping[str, StoredTensor]) -> Kind | None:
     """What a single file is, from its names (without wrapper) and shapes. None if it has no part of a model."""
     prefix = UNET_PREFIX if any(name.startswith(UNET_PREFIX) for name in stored) else ""
     core = _core(stored, prefix)
-    family = core.family if core and core.family else _family_of_encoders(stored) or _family_of_unet(stored, prefix)
+    family = core.family if core and core.family else _family_of_encoders(stored) or (
+        _flux_or_sd3(stored, prefix) if core and core.parts[0].naming == EITHER else _family_of_unet(stored, prefix))
     layout = core.layout if core and core.layout else "sgm" if family.startswith("sdxl") else "ldm"
     parts = tuple(part for part in (*_VAE, *TEXT_PARTS[family]) if any(name.startswith(part.prefix) for name in stored))
     own = core.parts if core else ()
@@ -112,10 +133,10 @@ def kind_of(stored: Mapping[str, StoredTensor]) -> Kind | None:
 def family_of_folder(stored: Mapping[str, Mapping[str, StoredTensor]]) -> str:
     """The family of a diffusers folder, from its components' names and shapes; "" if unknown."""
     transformer = stored.get("transformer", {})
-    if any(name.startswith("single_transformer_blocks.") for name in transformer):
+    if any(name.startswith(("single_transformer_blocks.", "x_embedder.")) for name in transformer):
         return "flux"
     if transformer:
-        return "sd3" if any(".attn.add_q_proj." in name for name in transformer) else ""
+        return "sd3" if any(name.startswith("pos_embed.") for name in transformer) else _flux_or_sd3(transformer, "")
     unet = stored.get("unet", {})
     if any(name.startswith("add_embedding.") for name in unet):
         encoders = [name for name in ("text_encoder", "text_encoder_2") if name in stored]
@@ -147,22 +168,52 @@ def _family_of_unet(stored: Mapping[str, StoredTensor], prefix: str) -> str:
     return _by_projection(below)
 
 
+def _flux_or_sd3(stored: Mapping[str, StoredTensor], prefix: str) -> str:
+    """Of some double blocks in diffusers' names, which both have, by the width of the published models' heads and by number;
+    "" where neither tells."""
+    widths = {tensor.shape for name, tensor in stored.items() if _HEAD_NORM.search(name)}
+    if len(widths) == 1 and (family := _HEAD_WIDTHS.get(widths.pop())):
+        return family
+    return "sd3" if any(_AFTER_FLUX.match(name.removeprefix(prefix)) for name in stored) else ""
+
+
 def _by_projection(unet: Mapping[str, StoredTensor]) -> str:
-    """Stable Diffusion 1 projects into its transformers by convolution, Stable Diffusion 2 by a matrix."""
+    """Stable Diffusion 1 projects into its transformers by convolution, all others by a matrix: Stable Diffusion 2, and a part
+    of an XL model without its label_emb, which "" stands for where neither width nor place tells them apart."""
     ends = ("proj_in.weight", "proj_inweight")
     dimensions = next((len(tensor.shape) for name, tensor in unet.items() if name.endswith(ends)), 0)
-    return {0: "", 2: "sd2"}.get(dimensions, "sd1")
+    if dimensions not in (0, 2):
+        return "sd1"
+    if family := _by_text_width(unet):
+        return family
+    whole = numbering_of(unet=_dotted(unet)).whole
+    return "sd2" if dimensions and (whole or any(_TOP_ATTENTION.match(name) for name in _dotted(unet))) else ""
 
 
 def _sdxl_or_refiner(unet: Mapping[str, StoredTensor]) -> str:
-    """Decides by the width of the text states, or for models of other sizes by the deepest level, where the refiner has no
-    attention."""
-    ends = ("attn2.to_k.weight", "attn2to_kweight")
-    widths = {tensor.shape[-1] for name, tensor in unet.items() if name.endswith(ends) and tensor.shape}
-    if widths in ({2048}, {1280}):
-        return "sdxl" if widths == {2048} else "sdxl_refiner"
-    block_matches = (re.match(r"(?:input_blocks|down_blocks)\.([0-9]{1,3})\.(\w+)\.", name) for name in unet)
+    """By the width of the text it reads, else by what only one of them has; a whole model of another size by attention at the
+    deepest level, which the refiner lacks. "" for a part that both can have."""
+    if family := _by_text_width(unet):
+        return family
+    names = _dotted(unet)
+    block_matches = (re.match(r"(?:input_blocks|down_blocks)\.([0-9]{1,3})\.(\w+)\.", name) for name in names)
     steps = [(int(m[1]), m[2]) for m in block_matches if m]
     last = max((step for step, _ in steps), default=0)
     deepest = {part for step, part in steps if step == last}
-    return "sdxl" if deepest & {"1", "attentions"} or not steps else "sdxl_refiner"
+    if numbering_of(unet=names).whole:
+        return "sdxl" if deepest & {"1", "attentions"} else "sdxl_refiner"
+    if any(_DEEP_TRANSFORMER.search(name) for name in names):
+        return "sdxl"
+    return "sdxl_refiner" if any(_FOURTH_LEVEL.match(name) for name in names) else ""
+
+
+def _by_text_width(unet: Mapping[str, StoredTensor]) -> str:
+    ends = ("attn2.to_k.weight", "attn2to_kweight")
+    widths = {tensor.shape[-1] for name, tensor in unet.items() if name.endswith(ends) and tensor.shape}
+    return _TEXT_WIDTHS.get(widths.pop(), "") if len(widths) == 1 else ""
+
+
+def _dotted(unet: Iterable[str]) -> list[str]:
+    """The names, those of an EMA copy as the plain ones that they are copies of."""
+    names = list(unet)
+    return [*(name for name in names if not name.startswith(EMA_UNET)), *plain_names(names)]

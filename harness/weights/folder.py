@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.weights.component import Place
-from harness.weights.families import SUPPORTED, family_of_folder, refusal
+from harness.weights.families import EITHER, SUPPORTED, family_of_folder, refusal
 from harness.weights.files import ModelFileError, open_tensors, read_json
 from harness.weights.header_claims import short
 from harness.weights.model import PARTS
@@ -38,6 +38,8 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
             raise ModelFileError(f"{path / component}: this is {what}. Supported today: {SUPPORTED}.")
     family = family_of_folder(stored)
     namings = {"unet": "unet", "vae": "vae", **_NAMINGS[family]}
+    if not family and any(".attn.add_q_proj." in name for name in stored.get("transformer", ())):
+        namings["transformer"] = EITHER
     if strange := [component for component in present if component not in namings]:
         raise ModelFileError(f"{path}: found {strange[0]}/, which a model of this kind ({family or 'unknown family'}) does not "
                              f"have. Supported today: {SUPPORTED}.")

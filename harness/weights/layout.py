@@ -12,6 +12,7 @@ from harness.weights.families import MARKERS, TEXT_PARTS, Part
 from harness.weights.files import ModelFileError
 from harness.weights.model import ModelFile, TensorInfo
 from harness.weights.naming import PROJECTION, openclip_name
+from harness.weights.numbering import Numbering
 
 _WIDEST_FIRST: Final = ("F64", "F32")
 _SINGLE: Final = ("ldm", "sgm", "bfl", "sai")
@@ -92,9 +93,9 @@ def single_file_layout(model: ModelFile) -> tuple[Placed, ...]:
         try:
             if component == "unet":
                 placed += [_plain(component, key, infos[key], ldm.UNET_PREFIX + name)
-                           for key, name in ldm.unet_to_ldm(infos).items()]
+                           for key, name in ldm.unet_to_ldm(infos, model.numbering).items()]
             elif component == "vae":
-                placed += _vae(infos)
+                placed += _vae(infos, model.numbering)
             else:
                 placed += _text(model, component, infos)
         except KeyError as error:
@@ -114,7 +115,7 @@ def _role(name: str) -> str:
 
 def _plain_names(model: ModelFile) -> dict[str, str]:
     """{source name of an averaged tensor: plain name in the file}."""
-    names = ldm.unet_to_ldm(model.components["unet"])
+    names = ldm.unet_to_ldm(model.components["unet"], model.numbering)
     return {info.source: ldm.UNET_PREFIX + names[key] for key, info in model.components["unet"].items()}
 
 
@@ -122,9 +123,9 @@ def _plain(component: str, key: str, info: TensorInfo, name: str) -> Placed:
     return Placed(name=name, dtype=info.dtype, shape=info.shape, pieces=(Piece(component=component, key=key),), source=info)
 
 
-def _vae(infos: Mapping[str, TensorInfo]) -> Iterator[Placed]:
+def _vae(infos: Mapping[str, TensorInfo], numbering: Numbering) -> Iterator[Placed]:
     as_conv = ldm.vae_conv_as_linear(infos)
-    for key, name in ldm.vae_to_ldm(infos).items():
+    for key, name in ldm.vae_to_ldm(infos, numbering).items():
         placed = _plain("vae", key, infos[key], ldm.VAE_PREFIX + name)
         conv = key in as_conv and len(placed.shape) == 2
         yield replace(placed, shape=(*placed.shape, 1, 1)) if conv else placed

@@ -1,11 +1,14 @@
 """Names of U-Net, VAE and CLIP tensors in single files (the LDM and SGM layouts) and in diffusers, as maps both ways. The
-model's own keys say how many blocks and layers it has."""
+architecture decides how blocks are numbered, not the keys that a file happens to hold."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import TYPE_CHECKING, Final
+
+from harness.weights.numbering import MOST, Numbering, numbering_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,6 +34,7 @@ _UNET_ATTENTION: Final = {name: name for name in ("norm", "proj_in", "transforme
 _IN_TRANSFORMER: Final = re.compile(
     r"\.[0-9]+\.(attn[12]\.(to_[qkv]|to_out\.0)|ff\.net\.(0\.proj|2)|norm[123])\.(weight|bias)")
 _LEAF: Final = re.compile(r"\.(weight|bias)")
+_FIRST_UPSAMPLER: Final = "up_blocks.0.upsamplers."
 _VAE_FIXED: Final = {
     "quant_conv": "quant_conv", "post_quant_conv": "post_quant_conv",
     **{f"{half}.{ours}": f"{half}.{theirs}" for half in ("encoder", "decoder")
@@ -46,29 +50,40 @@ _TEXT_KEY: Final = re.compile(
     r"(self_attn\.(q|k|v|out)_proj|mlp\.fc[12]|layer_norm[12])\.(weight|bias))")
 
 
-def unet_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
-    """{diffusers name: name without UNET_PREFIX}. Raises KeyError, naming it, for a key that no such U-Net has."""
+def unet_to_ldm(diffusers_keys: Iterable[str], numbering: Numbering | None = None) -> dict[str, str]:
+    """{diffusers name: name without UNET_PREFIX}. Raises KeyError, naming it, for a key that no such U-Net has, and for one
+    whose place in a single file is undecided. Without `numbering`, the keys alone decide."""
     keys = list(diffusers_keys)
-    return _rename(keys, _unet_modules(_unet_blocks_of_diffusers(keys)), "U-Net")
+    given = numbering or numbering_of(unet=keys)
+    modules = _unet_modules(given.layer_count, tuple(given.has_attention(block) for block in range(MOST)))
+    undecided = _FIRST_UPSAMPLER if given.has_attention(0) is None else ""
+    if undecided and (key := next((key for key in keys if key.startswith(undecided)), "")):
+        raise KeyError(f"{key!r} is stored beside or after an attention layer in single files, and neither its family nor the "
+                       "other tensors say which; give the whole U-Net, or a single file")
+    return _rename(keys, modules, "U-Net")
 
 
-def unet_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
-    """{name without UNET_PREFIX: diffusers name}. Raises KeyError, naming it, for a key that no such U-Net has."""
+def unet_to_diffusers(ldm_keys: Iterable[str], numbering: Numbering | None = None) -> dict[str, str]:
+    """{name without UNET_PREFIX: diffusers name}. Raises KeyError, naming it, for a key that no such U-Net has. Without
+    `numbering`, the keys alone decide."""
     keys = list(ldm_keys)
-    return _rename(keys, _flip(_unet_modules(_unet_blocks_of_ldm(keys))), "U-Net")
+    count = (numbering or numbering_of(unet=keys)).layer_count
+    # Both places of an upsampler are accepted; which one is right only matters for writing.
+    return _rename(keys, {theirs: ours for attended in (False, True)
+                          for ours, theirs in _unet_modules(count, (attended,) * MOST).items()}, "U-Net")
 
 
-def vae_to_ldm(diffusers_keys: Iterable[str]) -> dict[str, str]:
+def vae_to_ldm(diffusers_keys: Iterable[str], numbering: Numbering | None = None) -> dict[str, str]:
     """{diffusers name: name without VAE_PREFIX}. Accepts the attention names of early diffusers (`query`, ...) too."""
     modern = vae_modern(diffusers_keys)
-    renamed = _rename(modern.values(), _vae_modules(modern.values(), r"decoder\.up_blocks\."), "VAE")
+    renamed = _rename(modern.values(), _vae_modules((numbering or numbering_of(vae=modern)).level_count), "VAE")
     return {old: renamed[new] for old, new in modern.items()}
 
 
-def vae_to_diffusers(ldm_keys: Iterable[str]) -> dict[str, str]:
+def vae_to_diffusers(ldm_keys: Iterable[str], numbering: Numbering | None = None) -> dict[str, str]:
     """{name without VAE_PREFIX: diffusers name}. Raises KeyError, naming it, for a key that no such VAE has."""
     keys = list(ldm_keys)
-    return _rename(keys, _flip(_vae_modules(keys, r"decoder\.up\.")), "VAE")
+    return _rename(keys, _flip(_vae_modules((numbering or numbering_of(vae=keys)).level_count)), "VAE")
 
 
 def vae_modern(diffusers_keys: Iterable[str]) -> dict[str, str]:
@@ -118,79 +133,36 @@ def export_ldm(unet: Mapping[str, Tensor], vae: Mapping[str, Tensor], text_encod
     return file
 
 
-def _numbered(keys: Iterable[str], pattern: str) -> list[int]:
-    """The numbers that `pattern` matches at the start of `keys`. Numbers of four digits and more are skipped: no model has
-    them, and their keys are refused later as unknown."""
-    matches = (re.match(pattern + r"([0-9]{1,3})\.", key) for key in keys)
-    return sorted({int(m[1]) for m in matches if m})
-
-
-def _unet_blocks_of_diffusers(keys: Iterable[str]) -> dict[str, str]:
-    """{diffusers module: LDM module} of the resnets, attentions and samplers in the diffusers keys.
+@cache
+def _unet_modules(layers: int, attended: tuple[bool | None, ...]) -> Mapping[str, str]:
+    """{diffusers module: LDM module} of a U-Net with this many layers in each down block. `attended` says which up blocks have
+    attention.
 
     LDM numbers the steps down and up consecutively across blocks: each resnet (with its attention) is one step, each
     downsampler is another, and an upsampler belongs to the last step of its block.
     """
-    modules = {".".join(key.split(".")[:4]) for key in keys if key.startswith(("down_blocks.", "up_blocks."))}
     places = {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
               "mid_block.resnets.1": "middle_block.2"}
-    for side, theirs, first in (("down_blocks", "input_blocks", 1), ("up_blocks", "output_blocks", 0)):
-        step = first
-        for block in _numbered(modules, rf"{side}\."):
-            here = f"{side}.{block}"
-            layers = next(n for n in range(len(modules) + 1) if f"{here}.resnets.{n}" not in modules)
-            for layer in range(layers):
-                places[f"{here}.resnets.{layer}"] = f"{theirs}.{step + layer}.0"
-                places[f"{here}.attentions.{layer}"] = f"{theirs}.{step + layer}.1"
-            step += layers
-            if f"{here}.downsamplers.0" in modules:
-                places[f"{here}.downsamplers.0.conv"] = f"{theirs}.{step}.0.op"
-                step += 1
-            place = 2 if f"{here}.attentions.{layers - 1}" in modules else 1
-            if f"{here}.upsamplers.0" in modules:
-                places[f"{here}.upsamplers.0.conv"] = f"{theirs}.{step - 1}.{place}.conv"
-    return places
-
-
-def _unet_blocks_of_ldm(keys: Iterable[str]) -> dict[str, str]:
-    """The same as `_unet_blocks_of_diffusers`, from the LDM keys: a downsampler or an upsampler ends its block."""
-    modules = {".".join(key.split(".")[:4]) for key in keys}
-    places = {"mid_block.resnets.0": "middle_block.0", "mid_block.attentions.0": "middle_block.1",
-              "mid_block.resnets.1": "middle_block.2"}
-    for side, theirs, first in (("down_blocks", "input_blocks", 1), ("up_blocks", "output_blocks", 0)):
-        block = layer = 0
-        for step in (n for n in _numbered(modules, rf"{theirs}\.") if n >= first):
-            here = f"{theirs}.{step}"
-            if f"{here}.0.op" in modules:
-                places[f"{side}.{block}.downsamplers.0.conv"] = f"{here}.0.op"
-                block, layer = block + 1, 0
-                continue
-            places[f"{side}.{block}.resnets.{layer}"] = f"{here}.0"
-            conv = next((p for p in (1, 2) if f"{here}.{p}.conv" in modules), None)
-            if conv != 1:
-                places[f"{side}.{block}.attentions.{layer}"] = f"{here}.1"
-            layer += 1
-            if conv is not None:
-                places[f"{side}.{block}.upsamplers.0.conv"] = f"{here}.{conv}.conv"
-                block, layer = block + 1, 0
-    return places
-
-
-def _unet_modules(blocks: Mapping[str, str]) -> dict[str, str]:
     modules = dict(_UNET_FIXED)
-    for ours, theirs in blocks.items():
-        inside = {"resnets": _UNET_RESNET, "attentions": _UNET_ATTENTION}.get(ours.split(".")[-2])
-        modules.update({f"{ours}.{a}": f"{theirs}.{b}" for a, b in inside.items()} if inside else {ours: theirs})
+    period = layers + 1
+    for block in range(MOST):
+        for side, theirs, first, count in (("down", "input_blocks", 1, layers), ("up", "output_blocks", 0, period)):
+            for layer in range(count):
+                step = f"{theirs}.{first + block * period + layer}"
+                places[f"{side}_blocks.{block}.resnets.{layer}"] = f"{step}.0"
+                places[f"{side}_blocks.{block}.attentions.{layer}"] = f"{step}.1"
+        last = (block + 1) * period
+        modules[f"down_blocks.{block}.downsamplers.0.conv"] = f"input_blocks.{last}.0.op"
+        modules[f"up_blocks.{block}.upsamplers.0.conv"] = f"output_blocks.{last - 1}.{2 if attended[block] else 1}.conv"
+    for ours, theirs in places.items():
+        inside = _UNET_RESNET if ".resnets." in ours else _UNET_ATTENTION
+        modules.update({f"{ours}.{a}": f"{theirs}.{b}" for a, b in inside.items()})
     return modules
 
 
-def _vae_modules(keys: Iterable[str], up_block: str) -> dict[str, str]:
+@cache
+def _vae_modules(levels: int) -> Mapping[str, str]:
     """{diffusers module: LDM module}. Layers have the same numbers in both layouts; the decoder's blocks are reversed."""
-    keys = list(keys)
-    levels = 1 + max(_numbered(keys, up_block), default=-1)
-    layers = 1 + max(_numbered(keys, r".*\.(?:resnets|block)\."), default=-1)
-    if levels * layers > 1000:
-        raise KeyError(f"{levels} levels of {layers} layers are more than any VAE has")
     blocks: dict[str, tuple[str, Mapping[str, str]]] = {}
     for half, ours, theirs, sampler in (("encoder", "down_blocks", "down", "downsample"),
                                         ("decoder", "up_blocks", "up", "upsample")):
@@ -198,7 +170,7 @@ def _vae_modules(keys: Iterable[str], up_block: str) -> dict[str, str]:
             mirrored = level if half == "encoder" else levels - 1 - level
             here, there = f"{half}.{ours}.{level}", f"{half}.{theirs}.{mirrored}"
             blocks[f"{here}.{sampler}rs.0"] = f"{there}.{sampler}", {"conv": "conv"}
-            for layer in range(layers):
+            for layer in range(MOST):
                 blocks[f"{here}.resnets.{layer}"] = f"{there}.block.{layer}", _VAE_RESNET
         blocks[f"{half}.mid_block.resnets.0"] = f"{half}.mid.block_1", _VAE_RESNET
         blocks[f"{half}.mid_block.resnets.1"] = f"{half}.mid.block_2", _VAE_RESNET

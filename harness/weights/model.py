@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Final
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS
 from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
+from harness.weights.ldm import unet_to_ldm
+from harness.weights.numbering import Numbering
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -77,6 +79,7 @@ class ModelFile:
     transformer, 0 without one. `ema` says whether the file holds averaged weights; `ema_component` has them by the U-Net's
     diffusers names. After `open_model(..., ema=True)` they are the U-Net, and `uses_ema` is true. `warnings` are sentences
     about contradictions and stray tensors. `wrapper` is the prefix of all names ("module.").
+    `numbering` is how the blocks of its U-Net and VAE are numbered.
     """
 
     path: Path
@@ -90,6 +93,7 @@ class ModelFile:
     uses_ema: bool = False
     warnings: tuple[str, ...] = ()
     wrapper: str = ""
+    numbering: Numbering = field(default_factory=Numbering)
     components: Mapping[str, Mapping[str, TensorInfo]]
     ema_component: Mapping[str, TensorInfo] = field(default_factory=dict, repr=False)
     other: Mapping[str, TensorInfo]
@@ -115,6 +119,12 @@ class ModelFile:
         """The source names of CLIP's position ids, which are always the integers 0..n-1, whatever is stored, and not
         weights."""
         return tuple(name for name in self.other if name.endswith("embeddings.position_ids"))
+
+    @property
+    def original_unet_names(self) -> dict[str, str]:
+        """{diffusers name of a U-Net's tensor: its name in the original code, which numbers the blocks}. The place of an
+        upsampler within its block is a guess where the file does not tell."""
+        return unet_to_ldm(self.components.get("unet", {}), self.numbering.of_any_family())
 
     def tensors(self, component: str) -> dict[str, Tensor]:
         """The tensors of a component by diffusers name, on the CPU, in stored dtypes and diffusers shapes; scaled tensors

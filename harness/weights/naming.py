@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.weights import dit, ldm
+from harness.weights.numbering import Numbering, numbering_of
 
 _LAYER: Final = re.compile(r"transformer\.resblocks\.([0-9]{1,3})\.(.+)")
 _OPENCLIP_FIXED: Final = {
@@ -41,15 +42,17 @@ class Spot:
 
 
 Spots = dict[str, Spot]
+_Locate = Callable[[Sequence[str], Numbering], Spots]
 
 
-def locate(naming: str, names: Sequence[str]) -> Spots:
-    """{diffusers name: spot} for a component's stored names without their prefix.
+def locate(naming: str, names: Sequence[str], numbering: Numbering | None = None) -> Spots:
+    """{diffusers name: spot} for a component's stored names without their prefix. Without `numbering`, these names alone decide
+    how the blocks of a U-Net or VAE are numbered.
 
     Names of the format that are not weights (position_ids, ...) are left out. Raises KeyError, with a sentence, for a name
     that the component does not have and for one tensor under two names.
     """
-    return _LOCATE[naming](names)
+    return _LOCATE[naming](names, numbering or numbering_of(unet=names, vae=names))
 
 
 def openclip_name(key: str) -> Spot:
@@ -66,9 +69,9 @@ def openclip_name(key: str) -> Spot:
     raise KeyError(f"{key!r} is not a tensor of an OpenCLIP text encoder")
 
 
-def _renamed(rename: Callable[[Iterable[str]], Mapping[str, str]]) -> Callable[[Sequence[str]], Spots]:
+def _renamed(rename: Callable[[Iterable[str]], Mapping[str, str]]) -> _Locate:
     """A naming scheme that maps names one to one; `rename` returns {stored name: diffusers name}."""
-    return lambda names: _collect((ours, Spot(name=name)) for name, ours in rename(names).items())
+    return lambda names, _: _collect((ours, Spot(name=name)) for name, ours in rename(names).items())
 
 
 def _collect(pairs: Iterable[tuple[str, Spot]]) -> Spots:
@@ -80,22 +83,27 @@ def _collect(pairs: Iterable[tuple[str, Spot]]) -> Spots:
     return spots
 
 
-def _vae(names: Sequence[str]) -> Spots:
-    ldm.vae_to_ldm(names)  # refuses unknown names
+def _vae(names: Sequence[str], numbering: Numbering) -> Spots:
+    ldm.vae_to_ldm(names, numbering)  # refuses unknown names
     return _collect((ours, Spot(name=name)) for name, ours in ldm.vae_modern(names).items())
 
 
-def _vae_ldm(names: Sequence[str]) -> Spots:
-    return _renamed(ldm.vae_to_diffusers)([name for name in names if not name.startswith("loss.")])
+def _vae_ldm(names: Sequence[str], numbering: Numbering) -> Spots:
+    weights = [name for name in names if not name.startswith("loss.")]
+    return _collect((ours, Spot(name=name)) for name, ours in ldm.vae_to_diffusers(weights, numbering).items())
 
 
-def _unet(names: Sequence[str]) -> Spots:
-    ldm.unet_to_ldm(names)
+def _unet(names: Sequence[str], numbering: Numbering) -> Spots:
+    ldm.unet_to_ldm(names, numbering.of_any_family())  # refuses unknown names
     return {name: Spot(name=name) for name in names}
 
 
-def _clip(projected: bool) -> Callable[[Sequence[str]], Spots]:
-    def clip(names: Sequence[str]) -> Spots:
+def _unet_ldm(names: Sequence[str], numbering: Numbering) -> Spots:
+    return _collect((ours, Spot(name=name)) for name, ours in ldm.unet_to_diffusers(names, numbering).items())
+
+
+def _clip(projected: bool) -> _Locate:
+    def clip(names: Sequence[str], _: Numbering) -> Spots:
         projections = ("text_projection", PROJECTION)
         weights = [n for n in names if not _CLIP_EXTRA.fullmatch(n) and n not in projections]
         spots = _collect((ours, Spot(name=name)) for name, ours in ldm.text_to_diffusers(weights).items())
@@ -105,10 +113,10 @@ def _clip(projected: bool) -> Callable[[Sequence[str]], Spots]:
     return clip
 
 
-def _openclip(whole: bool) -> Callable[[Sequence[str]], Spots]:
+def _openclip(whole: bool) -> _Locate:
     """OpenCLIP names; without `whole`, the parts that Stable Diffusion 2 does not use (last layer and projection) are left
     out."""
-    def openclip(names: Sequence[str]) -> Spots:
+    def openclip(names: Sequence[str], _: Numbering) -> Spots:
         last = -1 if whole else _unused_layer(names)
         pairs: list[tuple[str, Spot]] = []
         for name in names:
@@ -135,16 +143,18 @@ def _unused_layer(names: Sequence[str]) -> int:
     """The layer that Stable Diffusion 2 does not use: the last one of a complete tower; -1 if the file does not have it.
 
     Files made from diffusers folders have 23 layers and neither projection nor logit_scale; original files have all of
-    them.
+    them. A smaller tower counts as complete only if no other tensor is missing: it may be a part of a larger one.
     """
-    matches = (_LAYER.fullmatch(name) for name in names)
-    layers = 1 + max((int(m[1]) for m in matches if m), default=-1)
-    whole = layers == _TOWER or (layers != _TOWER - 1 and not {"text_projection", "logit_scale"}.isdisjoint(names))
-    return layers - 1 if whole else -1
+    layers = {int(m[1]) for name in names if (m := _LAYER.fullmatch(name))}
+    if _TOWER - 1 in layers:
+        return _TOWER - 1
+    whole = layers == set(range(len(layers))) and set(names) >= set(_OPENCLIP_FIXED) and (
+        not {"text_projection", "logit_scale"}.isdisjoint(names))
+    return len(layers) - 1 if whole and len(layers) != _TOWER - 1 else -1
 
 
-_LOCATE: Final[Mapping[str, Callable[[Sequence[str]], Spots]]] = {
-    "unet-ldm": _renamed(ldm.unet_to_diffusers), "unet": _unet,
+_LOCATE: Final[Mapping[str, _Locate]] = {
+    "unet-ldm": _unet_ldm, "unet": _unet,
     "vae-ldm": _vae_ldm, "vae": _vae,
     "clip": _clip(projected=False), "clip-projected": _clip(projected=True),
     "openclip": _openclip(whole=True), "openclip-penultimate": _openclip(whole=False),

@@ -15,20 +15,22 @@ from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open
 from harness.weights.folder import folder_metadata, folder_parts, unopened
 from harness.weights.header_claims import contradictions, position_ids_state, prediction_of, said_family, short
 from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
+from harness.weights.numbering import Numbering, numbering_of
 
 _WRAPPERS: Final = ("module.", "_orig_mod.", "model.")
 """Prefixes that data-parallel training, torch.compile and Lightning add to every name."""
 _CHANNELS_AT: Final = ("conv_in.weight", "img_in.weight", "x_embedder.proj.weight", "pos_embed.proj.weight", "x_embedder.weight")
 
 
-def open_model(path: Path, ema: bool = False) -> ModelFile:
-    """Opens a model and checks every name in it; with `ema`, its U-Net is the file's EMA copy.
+def open_model(path: Path, ema: bool = False, beside: Numbering | None = None) -> ModelFile:
+    """Opens a model and checks every name in it; with `ema`, its U-Net is the file's EMA copy. `beside` says how another
+    model of the same architecture numbers its blocks, for a file that leaves it open.
 
     Raises ModelFileError for a file that is not a model, for other families and adapters (naming them), for a tensor under
     a component's prefix that the component does not have, and, with `ema`, for a missing or incomplete EMA copy (naming the
     missing tensors).
     """
-    model = _open_folder(path) if path.is_dir() else _open_single(path)
+    model = _open_folder(path, beside) if path.is_dir() else _open_single(path, beside)
     if not model.components and not model.ema_component:
         raise ModelFileError(f"{path}: none of its {len(model.other)} tensors is a weight of a known model (first: "
                              f"{', '.join(map(short, list(model.other)[:3]))}). Supported today: {SUPPORTED}.")
@@ -36,17 +38,19 @@ def open_model(path: Path, ema: bool = False) -> ModelFile:
     return replace(model, warnings=(*model.warnings, *_warnings(model)))
 
 
-def _open_single(path: Path) -> ModelFile:
+def _open_single(path: Path, beside: Numbering | None) -> ModelFile:
     file = open_tensors(path)
     wrapper = _wrapper(file.stored)
     names = {name.removeprefix(wrapper): name for name in file.stored}
     stored = {name: file.stored[source] for name, source in names.items()}
     kind = _kind(path, stored)
     parts, rest = _by_part(stored, kind.parts)
+    unet, vae = ([name for part, below in parts.items() if part.component == one for name in below] for one in ("unet", "vae"))
+    numbering = _numbering([*unet, *plain_names(rest)], vae, kind.family, beside)
     components: dict[str, dict[str, TensorInfo]] = {}
     for part, below in parts.items():
         places = {name: Place(file=file, source=names[whole]) for name, whole in below.items()}
-        infos, unread = read_component(path, part.component, part.naming, kind.family, places)
+        infos, unread = read_component(path, part.component, part.naming, kind.family, places, numbering)
         if twice := sorted(infos.keys() & components.get(part.component, {}).keys()):
             other = components[part.component][twice[0]].source
             raise ModelFileError(f"{path}: {infos[twice[0]].source!r} and {other!r} are the same tensor of "
@@ -62,23 +66,30 @@ def _open_single(path: Path) -> ModelFile:
         markers=tuple(name for name in MARKERS if name in known), warnings=notes,
         other={source: _whole(file, source) for source in known.values()},
         ema=any(name.startswith(EMA_PREFIX) for name in known), channels=_channels(components),
-        ema_component=_ema_component(path, file, kind.family, known))
+        ema_component=_ema_component(path, file, kind.family, known, numbering), numbering=numbering)
 
 
-def _open_folder(path: Path) -> ModelFile:
+def _open_folder(path: Path, beside: Numbering | None) -> ModelFile:
     family, parts = folder_parts(path)
+    unet, vae = (parts[one][1] if one in parts else () for one in ("unet", "vae"))
+    numbering = _numbering(unet, vae, family, beside)
     components: dict[str, dict[str, TensorInfo]] = {}
     other: dict[str, TensorInfo] = {}
     files: dict[Path, TensorFile] = {}
     for component, (naming, places) in parts.items():
         files.update({place.file.path: place.file for place in places.values()})
-        components[component], unread = read_component(path / component, component, naming, family, places)
+        components[component], unread = read_component(path / component, component, naming, family, places, numbering)
         other.update({f"{component}/{name}": _whole(places[name].file, name) for name in unread})
     metadata = folder_metadata(path)
     prediction, notes = prediction_of((), metadata, path / "scheduler" / "scheduler_config.json")
     return ModelFile(path=path, family=family, layout="diffusers", metadata=metadata, files=files, prediction=prediction,
-                     components=_ordered(components), other=other, channels=_channels(components),
+                     components=_ordered(components), other=other, channels=_channels(components), numbering=numbering,
                      warnings=(*notes, *unopened(path)))
+
+
+def _numbering(unet: Iterable[str], vae: Iterable[str], family: str, beside: Numbering | None) -> Numbering:
+    own = numbering_of(unet, vae).of_family(family)
+    return own.beside(beside) if beside else own
 
 
 def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
@@ -127,17 +138,18 @@ def _whole(file: TensorFile, source: str) -> TensorInfo:
     return TensorInfo(source=source, file=file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset)
 
 
-def _ema_component(path: Path, file: TensorFile, family: str, rest: Mapping[str, str]) -> dict[str, TensorInfo]:
+def _ema_component(path: Path, file: TensorFile, family: str, rest: Mapping[str, str], numbering: Numbering
+                   ) -> dict[str, TensorInfo]:
     """The EMA copy of the U-Net by diffusers names; empty if the averaged tensors belong to something else."""
     plain = plain_names(rest)
     if not plain:
         return {}
     places = {name: Place(file=file, source=rest[flat]) for name, flat in plain.items()}
     try:
-        ldm.unet_to_diffusers(places)
+        ldm.unet_to_diffusers(places, numbering)
     except KeyError:
         return {}
-    return read_component(path, "unet", "unet-ldm", family, places)[0]
+    return read_component(path, "unet", "unet-ldm", family, places, numbering)[0]
 
 
 def _channels(components: Mapping[str, Mapping[str, TensorInfo]]) -> int:

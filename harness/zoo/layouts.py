@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from harness.weights.ldm import unet_to_ldm
+from harness.weights.numbering import Numbering
 
 Array = NDArray[Any]
 Tensors = dict[str, Array]
@@ -21,6 +22,8 @@ Header = dict[str, str]
 Pairs = dict[str, tuple[Array, Array]]
 """Path of a module to down (r, in[, kh, kw]) and up (out, r[, 1, 1])."""
 
+NUMBERING = Numbering(layers=frozenset({1}), attended={0: False})
+"""The blocks of the zoo's U-Net, `models.new_unet`, which its adapters alone do not show."""
 DOWN, UP = "lora_A.weight", "lora_B.weight"
 """Names of the two factors in the repository's parts, as in PEFT."""
 
@@ -53,8 +56,8 @@ def flat(path: str, prefix: str = "lora_unet_") -> str:
 
 
 def original(paths: list[str]) -> dict[str, str]:
-    """The names of Stable Diffusion's original code, by path. It numbers all blocks, also the downsampler without adapter."""
-    original_names = unet_to_ldm([*(f"{path}.weight" for path in paths), "down_blocks.0.downsamplers.0.conv.weight"])
+    """The names of Stable Diffusion's original code, by path."""
+    original_names = unet_to_ldm([f"{path}.weight" for path in paths], NUMBERING)
     return {path: original_names[f"{path}.weight"].removesuffix(".weight") for path in paths}
 
 
