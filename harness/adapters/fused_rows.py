@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from harness.adapters.change import Change, on_input
 from harness.adapters.kinds import bias_delta, plain_delta
+from harness.adapters.module_names import Place
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,6 +51,13 @@ def select_rows(change: Change, ranges: Ranges, height: int) -> Change:
     else:
         raise InseparableError(f"a {change.kind.upper()} rotation of a whole weight has no exact form for some of its rows")
     return replace(change, tensors=tensors, magnitude=magnitude)
+
+
+def select_places(change: Change, places: Sequence[Place], height: int) -> dict[str, Change]:
+    """{path: the part of the change for its rows} of a change of a weight of `height` rows whose rows go to these places. Raises
+    InseparableError."""
+    return {place.path: replace(select_rows(change, place.rows, height) if place.rows else change, path=place.path)
+            for place in places}
 
 
 def join_rows(parts: Sequence[tuple[Change, tuple[int, int]]], height: int) -> Change:

@@ -14,8 +14,9 @@ from harness.adapters.live_plan import AdapterError
 from harness.adapters.openclip_names import openclip_names
 from harness.adapters.original_names import original_names
 from harness.declare.nearest import closest
+from harness.weights.transformer_names import Pair, halves, heights_of, pairs_of
 
-_TEXT_MODEL: Final = "text_model."
+TEXT_MODEL: Final = "text_model."
 QKV_OF_LINEAR1: Final = "qkv"
 """`single_blocks.N.linear1.qkv` is not a module: XLabs' files use this name to change only the rows of qkv in linear1."""
 
@@ -77,7 +78,7 @@ def _table(component: str, modules: Mapping[str, tuple[int, ...]], family: str) 
     elif component.startswith("text_encoder"):
         _add(table, _paired(modules, (Pair(original=theirs, diffusers=ours) for theirs, ours in openclip_names(modules))))
         # transformers 5 dropped "text_model." from CLIPTextModel and kept it in CLIPTextModelWithProjection.
-        _add(table, ((path.removeprefix(_TEXT_MODEL) if path.startswith(_TEXT_MODEL) else _TEXT_MODEL + path, target)
+        _add(table, ((path.removeprefix(TEXT_MODEL) if path.startswith(TEXT_MODEL) else TEXT_MODEL + path, target)
                      for path, target in list(table.items())))
     return table
 
@@ -88,100 +89,16 @@ def _add(table: Table, names: Iterator[tuple[str, Target]]) -> None:
             raise AdapterError(f"the name {name!r} means two modules of this model")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """A module of the original layout, and the diffusers modules that hold its rows, in order.
-
-    `swapped`: diffusers has its two halves (shift and scale) in reverse order. With `rest`, each module but the last has as
-    many rows as the weight has columns, and the last has the remaining rows.
-    """
-
-    original: str
-    diffusers: tuple[str, ...]
-    swapped: bool = False
-    rest: bool = False
-
-
-_EMBEDDERS: Final = (("timestep_embedder", "time_in", "t_embedder.mlp"), ("text_embedder", "vector_in", "y_embedder.mlp"),
-                     ("guidance_embedder", "guidance_in", ""))
-_SIDES: Final = (("img", "", ("to_q", "to_k", "to_v"), "to_out.0", ("norm_q", "norm_k")),
-                 ("txt", "_context", ("add_q_proj", "add_k_proj", "add_v_proj"), "to_add_out", ("norm_added_q", "norm_added_k")))
-
-
-def flux_pairs(paths: Collection[str]) -> Iterator[Pair]:
-    """Flux.1: Black Forest Labs' names and diffusers'."""
-    yield Pair(original="img_in", diffusers=("x_embedder",))
-    yield Pair(original="txt_in", diffusers=("context_embedder",))
-    for ours, theirs, _ in _EMBEDDERS:
-        for layer, number in (("in_layer", 1), ("out_layer", 2)):
-            yield Pair(original=f"{theirs}.{layer}", diffusers=(f"time_text_embed.{ours}.linear_{number}",))
-    yield Pair(original="final_layer.linear", diffusers=("proj_out",))
-    yield Pair(original="final_layer.adaLN_modulation.1", diffusers=("norm_out.linear",), swapped=True)
-    for block in _numbers(paths, "double_blocks", "transformer_blocks"):
-        old, new = f"double_blocks.{block}", f"transformer_blocks.{block}"
-        for side, suffix, parts, out, norms in _SIDES:
-            yield Pair(original=f"{old}.{side}_mod.lin", diffusers=(f"{new}.norm1{suffix}.linear",))
-            yield Pair(original=f"{old}.{side}_attn.qkv", diffusers=tuple(f"{new}.attn.{part}" for part in parts))
-            yield Pair(original=f"{old}.{side}_attn.proj", diffusers=(f"{new}.attn.{out}",))
-            yield Pair(original=f"{old}.{side}_mlp.0", diffusers=(f"{new}.ff{suffix}.net.0.proj",))
-            yield Pair(original=f"{old}.{side}_mlp.2", diffusers=(f"{new}.ff{suffix}.net.2",))
-            for norm, name in zip(("query_norm", "key_norm"), norms, strict=True):
-                yield Pair(original=f"{old}.{side}_attn.norm.{norm}", diffusers=(f"{new}.attn.{name}",))
-    for block in _numbers(paths, "single_blocks", "single_transformer_blocks"):
-        old, new = f"single_blocks.{block}", f"single_transformer_blocks.{block}"
-        yield Pair(original=f"{old}.linear1", rest=True,
-                   diffusers=(*(f"{new}.attn.to_{part}" for part in "qkv"), f"{new}.proj_mlp"))
-        yield Pair(original=f"{old}.linear2", diffusers=(f"{new}.proj_out",))
-        yield Pair(original=f"{old}.modulation.lin", diffusers=(f"{new}.norm.linear",))
-        for norm, name in (("query_norm", "norm_q"), ("key_norm", "norm_k")):
-            yield Pair(original=f"{old}.norm.{norm}", diffusers=(f"{new}.attn.{name}",))
-
-
-def sd3_pairs(paths: Collection[str], modules: Mapping[str, tuple[int, ...]]) -> Iterator[Pair]:
-    """Stable Diffusion 3 and 3.5: Stability's names and diffusers'. The last block's context has only a shift and a scale,
-    which diffusers has in reverse order, as in the final layer."""
-    yield Pair(original="x_embedder.proj", diffusers=("pos_embed.proj",))
-    yield Pair(original="context_embedder", diffusers=("context_embedder",))
-    for ours, _, theirs in _EMBEDDERS[:2]:
-        for layer, number in ((0, 1), (2, 2)):
-            yield Pair(original=f"{theirs}.{layer}", diffusers=(f"time_text_embed.{ours}.linear_{number}",))
-    yield Pair(original="final_layer.linear", diffusers=("proj_out",))
-    yield Pair(original="final_layer.adaLN_modulation.1", diffusers=("norm_out.linear",), swapped=True)
-    for block in _numbers(paths, "joint_blocks", "transformer_blocks"):
-        new = f"transformer_blocks.{block}"
-        for (_, suffix, parts, out, norms), side in zip(_SIDES, ("x_block", "context_block"), strict=True):
-            old, modulation = f"joint_blocks.{block}.{side}", f"{new}.norm1{suffix}.linear"
-            name = f"{old}.adaLN_modulation.1"
-            shape = modules.get(name) or modules.get(modulation) or (0, 1)
-            yield Pair(original=name, diffusers=(modulation,), swapped=side == "context_block" and shape[0] == 2 * shape[1])
-            yield Pair(original=f"{old}.attn.qkv", diffusers=tuple(f"{new}.attn.{part}" for part in parts))
-            yield Pair(original=f"{old}.attn.proj", diffusers=(f"{new}.attn.{out}",))
-            yield Pair(original=f"{old}.mlp.fc1", diffusers=(f"{new}.ff{suffix}.net.0.proj",))
-            yield Pair(original=f"{old}.mlp.fc2", diffusers=(f"{new}.ff{suffix}.net.2",))
-            for norm, theirs in zip(("ln_q", "ln_k"), norms, strict=True):
-                yield Pair(original=f"{old}.attn.{norm}", diffusers=(f"{new}.attn.{theirs}",))
-        second = f"joint_blocks.{block}.x_block.attn2"
-        yield Pair(original=f"{second}.qkv", diffusers=tuple(f"{new}.attn2.to_{part}" for part in "qkv"))
-        yield Pair(original=f"{second}.proj", diffusers=(f"{new}.attn2.to_out.0",))
-        for norm, theirs in (("ln_q", "norm_q"), ("ln_k", "norm_k")):
-            yield Pair(original=f"{second}.{norm}", diffusers=(f"{new}.attn2.{theirs}",))
-
-
-def _numbers(paths: Collection[str], *stems: str) -> list[int]:
-    matches = (re.match(rf"({'|'.join(stems)})\.([0-9]{{1,3}})\.", path) for path in paths)
-    return sorted({int(match[2]) for match in matches if match})
-
-
-def is_sd3(modules: Collection[str], family: str) -> bool:
-    """Whether a transformer is Stable Diffusion 3's and not Flux's, by its names, or by the family if the names fit
-    both."""
-    if any(path.startswith(("joint_blocks.", "pos_embed.")) for path in modules):
-        return True
-    return family == "sd3" and not any(path.startswith(("single_", "double_blocks.")) for path in modules)
-
-
 def _other_layout(modules: Mapping[str, tuple[int, ...]], family: str) -> Iterator[tuple[str, Target]]:
-    return _paired(modules, sd3_pairs(modules, modules) if is_sd3(modules, family) else flux_pairs(modules))
+    return _paired(modules, pairs_of(modules, family))
+
+
+def in_other_layout(modules: Mapping[str, tuple[int, ...]], family: str) -> dict[str, tuple[int, ...]]:
+    """{path: shape of its weight} of a transformer's modules in the layout that it does not have: the original one, or
+    diffusers'. Modules with missing parts are left out."""
+    both = {pair.original for pair in pairs_of(modules, family) if pair.diffusers == (pair.original,)}
+    other = {name: target.shape for name, target in _other_layout(modules, family) if not name.endswith(f".{QKV_OF_LINEAR1}")}
+    return {**{path: tuple(shape) for path, shape in modules.items() if path in both}, **other}
 
 
 def _paired(modules: Mapping[str, tuple[int, ...]], pairs: Iterable[Pair]) -> Iterator[tuple[str, Target]]:
@@ -195,9 +112,9 @@ def _paired(modules: Mapping[str, tuple[int, ...]], pairs: Iterable[Pair]) -> It
 
 def _of_original(pair: Pair, shape: tuple[int, ...]) -> Iterator[tuple[str, Target]]:
     """The diffusers names of a module that the model has in the original layout, and its own name with its parts."""
-    heights = _heights(pair, shape)
+    heights = heights_of(pair, shape)
     if len(pair.diffusers) == 1:
-        rows = _halves(shape[0]) if pair.swapped else ()
+        rows = halves(shape[0]) if pair.swapped else ()
         if pair.diffusers[0] != pair.original:
             yield pair.diffusers[0], Target(shape=shape, places=(Place(path=pair.original, rows=rows),))
         return
@@ -212,22 +129,12 @@ def _of_original(pair: Pair, shape: tuple[int, ...]) -> Iterator[tuple[str, Targ
             shape=(starts[3], *shape[1:]), places=(Place(path=pair.original, at=(0, starts[3])),), fused=heights[:3])
 
 
-def _heights(pair: Pair, shape: tuple[int, ...]) -> tuple[int, ...]:
-    count = len(pair.diffusers)
-    if count == 1 or len(shape) != 2:
-        return ()
-    if pair.rest:
-        last = shape[0] - (count - 1) * shape[1]
-        return (*[shape[1]] * (count - 1), last) if last > 0 else ()
-    return () if shape[0] % count else (shape[0] // count,) * count
-
-
 def fused_heights(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     """The heights of the parts of a fused module of the original layout, by its last name; empty for other modules."""
     last = name.replace("_", ".").rpartition(".")[2]
     if last == "linear1":
-        return _heights(Pair(original="", diffusers=("",) * 4, rest=True), shape)
-    return _heights(Pair(original="", diffusers=("",) * 3), shape) if last == "qkv" else ()
+        return heights_of(Pair(original="", diffusers=("",) * 4, rest=True), shape)
+    return heights_of(Pair(original="", diffusers=("",) * 3), shape) if last == "qkv" else ()
 
 
 def _of_diffusers(pair: Pair, shapes: list[tuple[int, ...]]) -> Iterator[tuple[str, Target]]:
@@ -235,7 +142,7 @@ def _of_diffusers(pair: Pair, shapes: list[tuple[int, ...]]) -> Iterator[tuple[s
     if pair.original == pair.diffusers[0]:
         return
     if len(pair.diffusers) == 1:
-        rows = _halves(shapes[0][0]) if pair.swapped else ()
+        rows = halves(shapes[0][0]) if pair.swapped else ()
         yield pair.original, Target(shape=shapes[0], places=(Place(path=pair.diffusers[0], rows=rows),))
         return
     if len({shape[1:] for shape in shapes}) != 1:
@@ -247,10 +154,6 @@ def _of_diffusers(pair: Pair, shapes: list[tuple[int, ...]]) -> Iterator[tuple[s
     yield pair.original, Target(shape=(sum(heights), *shapes[0][1:]), places=places, fused=heights)
     if pair.rest:
         yield f"{pair.original}.{QKV_OF_LINEAR1}", Target(shape=(starts[3], *shapes[0][1:]), places=places[:3], fused=heights[:3])
-
-
-def _halves(height: int) -> tuple[tuple[int, int], ...]:
-    return ((height // 2, height), (0, height // 2))
 
 
 def traversal(component: str, paths: Collection[str], old_order: bool) -> list[str]:

@@ -13,7 +13,7 @@ from harness.adapters.adapter_file import Stored, quoted
 from harness.adapters.build_change import Group, UnusableError, build
 from harness.adapters.change import Change, Embedding, Reading, Shapes
 from harness.adapters.formats import FORMATS, Key
-from harness.adapters.fused_rows import InseparableError, join_rows, select_rows
+from harness.adapters.fused_rows import InseparableError, join_rows, select_places
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.module_names import Place, Table, Target, missing, tables, underscored
 from harness.adapters.open_adapter import open_stored
@@ -172,9 +172,8 @@ class _Reader:
                 parts[group.component, first.path].append((group, change, first.at))
                 continue
             try:
-                made = {(group.component, place.path): replace(
-                    select_rows(change, place.rows, group.target.shape[0]) if place.rows else change, path=place.path)
-                    for place in group.target.places}
+                made = {(group.component, path): part for path, part in select_places(
+                    change, group.target.places, group.target.shape[0]).items()}
             except InseparableError as error:
                 self._refuse([group], f"{group.module}: {error}")
                 continue

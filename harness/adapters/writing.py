@@ -13,7 +13,7 @@ from harness.adapters.change import Change
 from harness.adapters.kinds import KINDS, bias_delta, kind_of
 from harness.adapters.kinds.kind import ones
 from harness.adapters.live_plan import AdapterError
-from harness.adapters.original_names import original_names
+from harness.adapters.module_names import TEXT_MODEL
 
 if TYPE_CHECKING:
     import torch
@@ -39,13 +39,14 @@ _SUFFIXES: Final[Mapping[str, Mapping[str, str]]] = {
 """By kind: {role: ending of its key}, as LyCORIS writes them and ComfyUI reads them."""
 _SCALED_IN: Final = {"full": ("diff",), "norm": ("w_norm", "b_norm"), "ia3": ("weight",), "lokr": ("w1",)}
 """By kind: the role that the scale is multiplied into if the kind has no alpha."""
+_EMBEDDINGS: Final = ("token_embedding", "position_embedding", "shared", "relative_attention_bias")
 _EXACT: Final = (".alpha", ".on_input")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How to write: a name from LAYOUTS, a dtype from DTYPES (alphas are always float32), and for "kohya" and "comfyui" the
-    file's name of each module, without suffix, by (component, path): see `kohya_names` and `comfyui_names`."""
+    """How to write: a name from LAYOUTS, a dtype from DTYPES (alphas are always float32), and the file's name of each module,
+    without suffix, by (component, path): see `layout_names`. "peft" writes component and path where no name is given."""
 
     name: Literal["kohya", "peft", "comfyui"]
     dtype: Literal["fp16", "bf16", "fp32"] = "fp16"
@@ -93,37 +94,12 @@ def rounded_away(changes: Mapping[Key, Change], layout: Layout, at_least: float 
     return {key: error for key, error in errors.items() if error > at_least}
 
 
-def kohya_names(paths: Mapping[str, Collection[str]], *, xl: bool) -> dict[Key, str]:
-    """kohya's names of a model's modules, given as {component: paths}: lora_unet_, lora_te_ or, for models with several
-    text encoders, lora_te1_, lora_te2_ and lora_te3_ (of Flux' two, T5 is lora_te3_), then the path with underscores for
-    dots. The U-Net of XL models has the original code's names."""
-    several = xl or "transformer" in paths
-    flux = "transformer" in paths and "text_encoder_3" not in paths
-    prefixes = {"unet": "lora_unet_", "transformer": "lora_unet_", "text_encoder": "lora_te1_" if several else "lora_te_",
-                "text_encoder_2": "lora_te3_" if flux else "lora_te2_", "text_encoder_3": "lora_te3_"}
-    names: dict[Key, str] = {}
-    for component, own in paths.items():
-        if component not in prefixes:
-            raise AdapterError(f"kohya's files have no name for {component}; they name {', '.join(prefixes)}")
-        original = original_names(own) if xl and component == "unet" else {}
-        names |= {(component, path): prefixes[component] + original.get(path, path).replace(".", "_") for path in own}
-    return names
-
-
-def comfyui_names(paths: Mapping[str, Collection[str]]) -> dict[Key, str]:
-    """ComfyUI's names of a model's modules: the original code's names for a U-Net, the file's paths for a transformer. Text
-    encoders have no general names in ComfyUI and are left out."""
-    names = {("transformer", path): f"diffusion_model.{path}" for path in paths.get("transformer", ())}
-    original = original_names(paths.get("unet", ()))
-    return names | {("unet", path): f"diffusion_model.{original.get(path, path)}" for path in paths.get("unet", ())}
-
-
 def _stems(ordered: Iterable[Change], layout: Layout) -> list[str]:
     place_by_stem: dict[str, str] = {}
     for change in ordered:
         key = (change.component, change.path)
         where = f"{change.component} {change.path}"
-        name = f"{change.component}.{change.path}" if layout.name == "peft" else layout.names.get(key)
+        name = layout.names.get(key, f"{change.component}.{change.path}" if layout.name == "peft" else None)
         if name is None:
             raise AdapterError(f"{where}: no name for layout {layout.name!r} was given")
         if name in place_by_stem:
@@ -175,6 +151,8 @@ def _peft_module(change: Change) -> dict[str, Tensor]:
     if extra:
         raise _refused(change, "peft", f"it has no place for {extra[0]} in single modules"
                        + ("; combining the adapter alone turns the core into factors" if "mid" in extra else ""))
+    if change.path.endswith(_EMBEDDINGS):
+        raise _refused(change, "peft", "PEFT changes embeddings in tensors of another form")
     tensors = {"lora_A.weight": change.tensors["down"], "lora_B.weight": change.tensors["up"]}
     if change.magnitude is None:
         return tensors
@@ -198,18 +176,24 @@ def _peft_header(ordered: Iterable[Change]) -> str:
         if len(dora) > 1:
             plain = next(change for change in own if change.magnitude is None)
             raise _refused(plain, "peft", "the header's use_dora applies to all modules, and others are DoRA")
-        ranks = {change.path: int(change.tensors["down"].shape[0]) for change in own}
-        alphas = {change.path: change.scale * ranks[change.path] for change in own}
+        ranks = {_bare(change): int(change.tensors["down"].shape[0]) for change in own}
+        alphas = {_bare(change): change.scale * ranks[_bare(change)] for change in own}
         rank, alpha = _commonest(ranks.values()), _commonest(alphas.values())
         settings |= {f"{component}.{name}": value for name, value in {
             "r": rank, "lora_alpha": alpha, "target_modules": sorted(ranks), "use_dora": dora == {True},
-            "rank_pattern": {_pattern(path): own_rank for path, own_rank in ranks.items() if own_rank != rank},
-            "alpha_pattern": {_pattern(path): own_alpha for path, own_alpha in alphas.items() if own_alpha != alpha}}.items()}
+            "rank_pattern": {_pattern(component, path): one for path, one in ranks.items() if one != rank},
+            "alpha_pattern": {_pattern(component, path): one for path, one in alphas.items() if one != alpha}}.items()}
     return json.dumps(settings, sort_keys=True)
 
 
-def _pattern(path: str) -> str:
-    return "^" + path.replace(".", r"\.")
+def _bare(change: Change) -> str:
+    """The module's name in the header, which must fit text encoders with and without `text_model.`: transformers 5 dropped it
+    from one of its two classes for CLIP. As the end of a name it fits both."""
+    return change.path.removeprefix(TEXT_MODEL) if change.component.startswith("text_encoder") else change.path
+
+
+def _pattern(component: str, path: str) -> str:
+    return ("^(text_model\\.)?" if component.startswith("text_encoder") else "^") + path.replace(".", r"\.")
 
 
 def _commonest(values: Collection[Any]) -> Any:

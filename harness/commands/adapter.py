@@ -152,23 +152,22 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str]) -> Iterator[Pair
 
 
 def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change], model: ModelFile, made_of: str) -> int:
-    from harness.adapters.writing import Layout, comfyui_names, kohya_names, rounded_away, write_adapter
+    from harness.adapters.layout_names import spelled
+    from harness.adapters.writing import Layout, rounded_away, write_adapter
     from harness.materialise.library import shapes_of
     from harness.weights import save_single_file
 
-    paths = {component: tuple(own) for component, own in shapes_of(model).items() if component != "vae"}
-    names = (kohya_names(paths, xl=model.family in ("sdxl", "sdxl_refiner")) if given.layout == "kohya"
-             else comfyui_names(paths) if given.layout == "comfyui" else {})
+    written = spelled(changes, shapes_of(model), model.family, given.layout)
     header = {"modelspec.sai_model_spec": "1.0.1", "modelspec.title": given.output.stem,
               "sweetspot.adapter": f"{given.way} of {' + '.join(Path(part).name for part in made_of.split(' + '))}",
               "sweetspot.version": __version__}
-    layout = Layout(name=given.layout, dtype=given.dtype, names=names)
-    write_adapter(given.output, changes, layout, header, save_single_file)
-    if lost := rounded_away(changes, layout):
+    layout = Layout(name=given.layout, dtype=given.dtype, names=written.names)
+    write_adapter(given.output, written.changes, layout, header, save_single_file)
+    if lost := rounded_away(written.changes, layout):
         worst = max(lost, key=lambda key: lost[key])
         say(f"  warning: numbers too small for {given.dtype}: {len(lost)} tensors lose more than 1 %; {printable(worst)} loses "
             f"most, {lost[worst]:.3g} of it; use --dtype {'fp32' if given.dtype == 'bf16' else 'bf16 or fp32'}")
-    say(f"wrote {printable(str(given.output))}: {len(changes)} modules, {size_in_words(given.output.stat().st_size)}, "
+    say(f"wrote {printable(str(given.output))}: {len(written.changes)} modules, {size_in_words(given.output.stat().st_size)}, "
         f"{given.layout} layout in {given.dtype}")
     return 0
 

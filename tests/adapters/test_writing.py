@@ -11,7 +11,8 @@ from safetensors.torch import load_file
 from harness.adapters import AdapterError, read_changes
 from harness.adapters.change import Change
 from harness.adapters.kinds import KINDS, changed_weight, check_change, delta, scale_of
-from harness.adapters.writing import HEADER, Layout, adapter_tensors, comfyui_names, kohya_names, write_adapter
+from harness.adapters.layout_names import names_of
+from harness.adapters.writing import HEADER, LAYOUTS, Layout, adapter_tensors, write_adapter
 from harness.weights import save_single_file
 from tests.adapters.conftest import adaptable, forward, new_unet, planned
 from tests.adapters.test_kinds import CONV, LINEAR, change, example, random
@@ -53,9 +54,12 @@ def changed(changes, weight=1.0):
 
 
 def layout_of(name, changes, dtype="fp32"):
-    paths = {"unet": [path for path, _ in adaptable(new_unet())]}
-    names = {"kohya": kohya_names(paths, xl=False), "comfyui": comfyui_names(paths), "peft": {}}[name]
-    return Layout(name=name, dtype=dtype, names=names)
+    paths = [path for path, _ in adaptable(new_unet())]
+    return Layout(name=name, dtype=dtype, names=unet_names(paths, name))
+
+
+def unet_names(paths, layout, family="sd1"):
+    return names_of([("unet", path) for path in paths], {"unet": paths}, family, layout)
 
 
 @pytest.fixture
@@ -76,7 +80,7 @@ def test_what_is_written_is_read_again_with_equal_deltas(name, changes, tmp_path
 
 
 def test_kohyas_xl_names_are_the_original_codes_and_read_again(changes, tmp_path, modules):
-    names = kohya_names({"unet": [path for path, _ in adaptable(new_unet())]}, xl=True)
+    names = unet_names([path for path, _ in adaptable(new_unet())], "kohya", "sdxl")
     assert names["unet", "conv_in"] == "lora_unet_input_blocks_0_0"
     path = tmp_path / "adapter.safetensors"
     write_adapter(path, changes, Layout(name="kohya", dtype="fp32", names=names), {}, save_single_file)
@@ -84,14 +88,14 @@ def test_kohyas_xl_names_are_the_original_codes_and_read_again(changes, tmp_path
 
 
 def test_kohyas_prefixes_are_those_of_the_model():
-    def prefix(component, *others, xl=False):
-        return kohya_names({component: ["it"], **{other: ["x"] for other in others}}, xl=xl)[component, "it"]
+    def prefix(component, family):
+        return names_of([(component, "it")], {}, family, "kohya")[component, "it"]
 
-    assert prefix("text_encoder", "unet") == "lora_te_it"
-    assert prefix("text_encoder", "unet", xl=True) == "lora_te1_it"
-    assert prefix("text_encoder_2", "unet", "text_encoder", xl=True) == "lora_te2_it"
-    assert prefix("text_encoder_2", "transformer", "text_encoder") == "lora_te3_it"
-    assert prefix("text_encoder_2", "transformer", "text_encoder", "text_encoder_3") == "lora_te2_it"
+    assert prefix("text_encoder", "sd1") == "lora_te_it"
+    assert prefix("text_encoder", "sdxl") == "lora_te1_it"
+    assert prefix("text_encoder_2", "sdxl") == "lora_te2_it"
+    assert prefix("text_encoder_2", "flux") == "lora_te3_it"
+    assert prefix("text_encoder_2", "sd3") == "lora_te2_it"
 
 
 @pytest.mark.parametrize("uniform", [False, True])
@@ -201,7 +205,7 @@ PLACES = {"down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": LINEAR, 
 @pytest.mark.parametrize(("name", "kinds"), [
     ("kohya", [*KINDS]), ("comfyui", [kind for kind in KINDS if kind not in ("ia3", "oft", "boft")]), ("peft", ["lora"])])
 def test_our_readers_give_every_kind_of_every_layout_back(name, kinds, dora, tmp_path):
-    names = {"kohya": kohya_names({"unet": PLACES}, xl=False), "comfyui": comfyui_names({"unet": PLACES}), "peft": {}}[name]
+    names = unet_names(PLACES, name)
     for kind in kinds:
         if dora and not (KINDS[kind].additive and kind in ("lora", "loha", "lokr")):
             continue
@@ -249,8 +253,8 @@ def test_comfyuis_names_are_dotted_behind_diffusion_model(changes):
     tensors, _ = adapter_tensors(changes, layout_of("comfyui", changes))
     assert "diffusion_model.input_blocks.0.0.lora_down.weight" in tensors
     assert "diffusion_model.input_blocks.0.0.alpha" in tensors
-    assert comfyui_names({"transformer": ["double_blocks.0.img_attn.qkv"]}) == {
-        ("transformer", "double_blocks.0.img_attn.qkv"): "diffusion_model.double_blocks.0.img_attn.qkv"}
+    place = ("transformer", "double_blocks.0.img_attn.qkv")
+    assert names_of([place], {}, "flux", "comfyui") == {place: "diffusion_model.double_blocks.0.img_attn.qkv"}
 
 
 # what a layout cannot hold
@@ -285,9 +289,10 @@ def test_names_that_are_missing_doubled_or_unknown_are_refused():
         adapter_tensors({KEY: it}, Layout(name="kohya"))
     with pytest.raises(AdapterError, match=r"unet mid_to\.q and unet mid\.to_q are both called 'lora_unet_mid_to_q'"):
         adapter_tensors({KEY: it, ("unet", "mid_to.q"): twin},
-                        Layout(name="kohya", names=kohya_names({"unet": ["mid.to_q", "mid_to.q"]}, xl=False)))
-    with pytest.raises(AdapterError, match="no name for vae"):
-        kohya_names({"vae": ["mid"]}, xl=False)
+                        Layout(name="kohya", names=unet_names(["mid.to_q", "mid_to.q"], "kohya")))
+    for layout in LAYOUTS:
+        with pytest.raises(AdapterError, match="vae mid: no adapter layout has names for a VAE"):
+            names_of([("vae", "mid")], {}, "sd1", layout)
 
 
 def test_a_header_string_of_the_layout_is_not_replaced(tmp_path):

@@ -56,7 +56,7 @@ def test_a_name_without_a_place_is_refused_by_name(rename, key):
 
 
 def test_numbers_that_no_vae_has_are_not_counted_up_to():
-    with pytest.raises(KeyError, match="decoder.up.999"):
+    with pytest.raises(KeyError, match=r"decoder\.up\.999"):
         ldm.vae_to_diffusers(["decoder.up.999.block.999.norm1.weight"])
 
 

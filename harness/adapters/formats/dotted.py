@@ -13,6 +13,7 @@ _COMPONENTS: Final = ("unet", "transformer", "text_encoder", "text_encoder_2", "
 _PEFT_PREFIX: Final = "base_model.model."
 _COMFY: Final = (("diffusion_model.", "denoiser"), ("model.diffusion_model.", "denoiser"),
                  ("text_encoders.clip_l.transformer.", "text_encoder"), ("text_encoders.clip_l.", "text_encoder"),
+                 ("text_encoders.clip_h.transformer.", "text_encoder"), ("text_encoders.clip_h.", "text_encoder"),
                  ("text_encoders.clip_g.transformer.", "text_encoder_2"), ("text_encoders.clip_g.", "text_encoder_2"),
                  ("text_encoders.t5xxl.transformer.", "t5"), ("text_encoders.t5xxl.", "t5"),
                  ("clip_l.", "text_encoder"), ("clip_g.", "text_encoder_2"), ("t5.", "t5"), ("t5xxl.", "t5"))
