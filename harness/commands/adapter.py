@@ -105,10 +105,12 @@ def _refuse_losses(path: str, reading: Reading, way: str) -> None:
 
 def _extract(given: argparse.Namespace) -> int:
     from harness.adapters.algebra import extract_adapter
-    from harness.materialise.library import Library, checkpoint_of
+    from harness.materialise.library import Library, checkpoint_of, name_of
 
     library = Library(Path())
-    base, tuned = (library.open(checkpoint_of(at)) for at in (given.base, given.tuned))
+    names = [checkpoint_of(at) for at in (given.base, given.tuned)]
+    opened = library.open_alike(names)
+    base, tuned = (opened[name_of(name)] for name in names)
     if base.family != tuned.family:
         raise ValueError(f"{given.base} is {base.family or 'of an unknown family'}, {given.tuned} is "
                          f"{tuned.family or 'of an unknown family'}; give two models of the same family")

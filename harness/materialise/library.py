@@ -13,6 +13,7 @@ from harness.adapters.hypernetwork import Hypernetwork, is_hypernetwork, read_hy
 from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
 from harness.weights import ModelFile, content_hash, open_model
 from harness.weights.numbering import Numbering
+from harness.weights.relayout import in_names_of
 
 _WEIGHT: Final = ".weight"
 
@@ -43,9 +44,9 @@ class Library:
         return self._files[place]
 
     def open_alike(self, checkpoints: Iterable[Checkpoint]) -> dict[str, ModelFile]:
-        """The opened models of one merge by name. A part of a model that does not show its family is taken for a part of the
-        others', and its blocks are numbered like theirs where its own names leave that open. Raises ModelFileError, and
-        MaterialiseError for a part whose names do not fit the models beside it."""
+        """The opened models of one merge by name, with transformers in the names of the first. A part of a model that does not
+        show its family counts as a part of the others', and its blocks are numbered like theirs where its own names leave
+        that open. Raises ModelFileError, and MaterialiseError for a part whose names do not fit the other models."""
         opened = {name_of(checkpoint): (checkpoint, self.open(checkpoint)) for checkpoint in checkpoints}
         files = {}
         for name, (checkpoint, file) in opened.items():
@@ -59,7 +60,8 @@ class Library:
             files[name] = self._numbered(checkpoint, file, numbering.of_family(family))
             if not file.family and {"unet", "transformer"} & file.components.keys():
                 files[name] = replace(files[name], family=family)
-        return files
+        frame = next((file for file in files.values() if "transformer" in file.components), None)
+        return {name: in_names_of(file, frame) for name, file in files.items()} if frame else files
 
     def _numbered(self, checkpoint: Checkpoint, file: ModelFile, numbering: Numbering) -> ModelFile:
         counts = (numbering.layer_count, numbering.level_count)

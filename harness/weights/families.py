@@ -76,7 +76,7 @@ _CORES: Final = (
     (("single_transformer_blocks.", "x_embedder.", "time_text_embed.guidance_embedder."),
      "transformer", "flux", "flux", "diffusers"),
     (("pos_embed.",), "transformer", "sd3", "sd3", "diffusers"),
-    (("transformer_blocks.", "time_text_embed."), "transformer", EITHER, "", "diffusers"),
+    (("transformer_blocks.", "time_text_embed.", "norm_out.", "proj_out."), "transformer", EITHER, "", "diffusers"),
     (("down_blocks.", "up_blocks.", "mid_block.", "time_embedding.", "add_embedding.", "conv_norm_out."), "unet", "unet", "",
      "diffusers"),
     (("encoder.down_blocks.", "decoder.up_blocks.", "encoder.mid_block.", "decoder.mid_block.", "encoder.conv_norm_out.",

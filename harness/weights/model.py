@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -41,7 +41,7 @@ class TensorInfo:
     tensors share a stored one, `rows` is this tensor's range of rows in it, and `offset` is that of the first row.
     `transposed`: stored as the transpose of `shape`. Trailing dimensions of 1 may or may not be stored. `scale` names the
     tensor by which the stored values must be multiplied (ComfyUI's scaled fp8): one number, or a column with one per stored
-    row; "" without a scale.
+    row; "" without a scale. A tensor with `parts` is made of the rows of these, one after the other, and has no offset.
     """
 
     source: str
@@ -52,6 +52,7 @@ class TensorInfo:
     rows: tuple[int, int] | None = None
     transposed: bool = False
     scale: str = ""
+    parts: tuple[TensorInfo, ...] = ()
 
     @property
     def count(self) -> int:
@@ -148,16 +149,25 @@ class ModelFile:
         return self.components[component]
 
     def _read(self, infos: Mapping[str, TensorInfo]) -> dict[str, Tensor]:
-        read: dict[str, Tensor] = {}
+        parts = {(name, number): part for name, info in infos.items() for number, part in enumerate(info.parts or (info,))}
+        read: dict[tuple[str, int], Tensor] = {}
         for path, file in self.files.items():
-            mine = {name: info for name, info in infos.items() if info.file == path}
+            mine = {place: part for place, part in parts.items() if part.file == path}
             if mine:
                 stored = file.read({i.source for i in mine.values()} | {i.scale for i in mine.values() if i.scale})
-                read.update({name: _cut(info, stored) for name, info in mine.items()})
-        return {name: read[name] for name in infos}
+                read.update({place: _cut(part, stored) for place, part in mine.items()})
+        return {name: _stacked([read[name, number] for number in range(len(info.parts))]) if info.parts else read[name, 0]
+                for name, info in infos.items()}
 
     def _known(self, name: str) -> bool:
         return name in MARKERS or _KNOWN_EXTRA.match(name) is not None
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    import torch
+
+    alike = len({tensor.dtype for tensor in tensors}) == 1
+    return torch.cat(list(tensors) if alike else [tensor.float() for tensor in tensors])
 
 
 def _cut(info: TensorInfo, stored: Mapping[str, Tensor]) -> Tensor:
