@@ -15,7 +15,10 @@ from harness.check.phrases import doubles, number, unknown
 from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
+from harness.declare.suite import CALIBRATION, MOST_IMAGES
 from harness.metrics import METRICS
+from harness.records.file_names import unusable_on_windows
+from harness.records.harmless_text import brief
 from harness.samplers import SAMPLERS
 
 LATENT_MULTIPLE: Final = 8
@@ -36,7 +39,7 @@ def problems(suite: object, root: Path) -> list[str]:
     except Exception as error:  # a suite file can hold any object, and its methods raise what they like
         phrases = [f"could not be checked: {shown(error)}"]
     label = shown(suite.name) if isinstance(suite.name, str) else "SUITE"
-    return [f"suite {label}: {phrase}" for phrase in phrases]
+    return [brief(f"suite {label}: {phrase}") for phrase in phrases]
 
 
 def model_problems(model: object, root: Path) -> list[str]:
@@ -69,6 +72,8 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     if isinstance(suite.objective, Objective):
         phrases = list(type_problems(suite.objective))
         yield from (f"objective: {phrase}" for phrase in phrases or ([] if outside else objective_problems(suite)))
+    if not unsound and suite.images > MOST_IMAGES:
+        yield f"declares {suite.images} images; expected at most {MOST_IMAGES}. Use fewer candidates, prompts, seeds or scales"
     names = [c.name for c in _listed(suite.candidates, Candidate) if isinstance(c.name, str)]
     for place, gate in enumerate(_listed(suite.gates, Gate)):
         phrases = list(type_problems(gate))
@@ -90,11 +95,19 @@ def _spending(suite: Suite, root: Path, unsound: bool) -> Iterator[str]:
         yield from (f"search: {phrase}" for phrase in phrases or ([] if unsound else search_problems(suite, suite.search, root)))
 
 
-def _suite(suite: Suite, root: Path) -> Iterator[str]:
-    if not suite.name or not all(ch.isalnum() or ch in "-_." for ch in suite.name) or suite.name.startswith("."):
-        yield f"the name {suite.name!r} names a folder; use only letters, digits, '-', '_' and '.', and no '.' at the start"
-    elif trouble := name_problem(suite.name):
+def _name(name: str) -> Iterator[str]:
+    if not name or not all(ch.isalnum() or ch in "-_." for ch in name) or name.startswith("."):
+        yield f"the name {name!r} names a folder; use only letters, digits, '-', '_' and '.', and no '.' at the start"
+    elif trouble := name_problem(name):
         yield f"the name {trouble}"
+    elif wrong := unusable_on_windows(name):
+        yield f"the name {name!r} names a folder, and {wrong}; choose another"
+    elif name.casefold().endswith(CALIBRATION):
+        yield f"the name {name!r} ends in {CALIBRATION}, as the folders of `sweetspot calibrate` do; choose another"
+
+
+def _suite(suite: Suite, root: Path) -> Iterator[str]:
+    yield from _name(suite.name)
     names = [c.name for c in suite.candidates]
     if not names:
         yield "no candidates are declared"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
 from harness.declare.load_suite import load_suite
+from harness.declare.suite import CALIBRATION
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
@@ -72,7 +73,7 @@ def calibration_suite(suite: Suite, repeats: int = 1) -> Suite:
     declared = next(c for c in suite.candidates if c.name == suite.baseline)
     first, count = max(suite.grid.seeds) + 1, repeats * len(suite.grid.seeds)
     return replace(
-        suite, name=f"{suite.name}.calibration", candidates=(declared, replace(declared, name=declared.name + AGAIN)),
+        suite, name=suite.name + CALIBRATION, candidates=(declared, replace(declared, name=declared.name + AGAIN)),
         grid=replace(suite.grid, seeds=(*suite.grid.seeds, *range(first, first + count))), gates=(), budget=None, search=None,
         latency_rounds=repeats * suite.latency_rounds, largest_batch=0)
 

@@ -17,6 +17,10 @@ BASELINE: Final = "baseline"
 """As a gate's `not_worse_than`: the suite's own baseline candidate."""
 PROMOTED: Final = "promoted"
 """As a gate's `not_worse_than`: the candidate that was promoted last from this suite, by the values in its baseline file."""
+CALIBRATION: Final = ".calibration"
+"""What `sweetspot calibrate` puts after a suite's name, so that a run folder of its own holds the calibration."""
+MOST_IMAGES: Final = 1_000_000
+"""Images that a suite may declare: eleven days at one a second. A run.json of some kB could declare any number."""
 DESIRABILITY: Final = "desirability"
 """As an objective's `maximise`: the desirability of its `desirabilities`."""
 
@@ -259,3 +263,8 @@ class Suite:
 
     def __post_init__(self) -> None:
         settle(self)
+
+    @property
+    def images(self) -> int:
+        """How many images all candidates have on the whole grid."""
+        return len(self.candidates) * len(self.grid.prompts) * len(self.grid.seeds) * len(self.grid.guidance_scales)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -99,10 +100,35 @@ def _named(evidence: Evidence, root: Path) -> Path:
             file.is_relative_to(evidence.folder.resolve())):
         raise PromotionError(f"{asked}, which is not a .py file in a suites folder below {root.resolve()}. A suite is code, so "
                              "one from elsewhere runs only if you name it. Give --suite FILE")
+    if came_with(evidence.folder, file, root):
+        raise PromotionError(f"{asked}, which may have come with that run: both are in {_top(evidence.folder, root)}, and git "
+                             f"does not track the file. A suite is code, so read it, and then give --suite {declared_file}")
     if not file.is_file():
         raise PromotionError(f"{asked}, which does not exist: {file}. Start in the folder where the suite ran, or give --suite "
                              "FILE")
     return file
+
+
+def came_with(run: Path, file: Path, root: Path) -> bool:
+    """Whether a suite file may have been unpacked together with a run folder: both are in one folder below `root`, and git does
+    not track the file."""
+    top = _top(run, root)
+    return top is not None and file.is_relative_to(top) and not _tracked(file, root)
+
+
+def _top(run: Path, root: Path) -> Path | None:
+    """The folder directly below `root` that leads to the run folder; None for a run folder elsewhere."""
+    inside, start = run.resolve(), root.resolve()
+    return start / inside.relative_to(start).parts[0] if inside.is_relative_to(start) and inside != start else None
+
+
+def _tracked(file: Path, root: Path) -> bool:
+    # A hostile repository can name a program as its fsmonitor.
+    words = ("git", "-c", "core.fsmonitor=false", "ls-files", "--error-unmatch", "--", str(file))
+    try:
+        return subprocess.run(words, cwd=root, capture_output=True, timeout=10, check=False).returncode == 0
+    except (OSError, subprocess.SubprocessError):
+        return False
 
 
 def _json(data: Any) -> Any:

@@ -16,6 +16,7 @@ from harness.promotion.errors import PromotionError
 from harness.promotion.record_files import PROMOTION, Version, read_record
 from harness.records import sync_folder, write_atomically
 from harness.records.baseline_file import BaselineError, baseline_text, read_baseline
+from harness.records.file_names import unusable_on_windows
 from harness.records.signed_json import signed_text
 from harness.run_folder.lock import FolderLock, TakenError
 
@@ -36,9 +37,10 @@ class Models:
 
     def folder(self, name: str) -> Path:
         """The folder of a name. Raises PromotionError for an invalid name, or one that leads out of the models folder."""
-        if not _NAME.fullmatch(name) or name.endswith(".") or name.lower() in _RESERVED:
+        if not _NAME.fullmatch(name) or unusable_on_windows(name) or name.lower() in _RESERVED:
             raise PromotionError(f"{name!r} cannot be the name of a model; expected at most 64 letters, digits and '._-', the "
-                                 f"first a letter or digit; {', '.join(_RESERVED)} are reserved")
+                                 f"first a letter or digit, the last not a dot; {', '.join(_RESERVED)} and the devices of "
+                                 "Windows (con, nul, com1, ...) are reserved")
         for inner in (self.root / name, self.root / name / "records"):
             if not inner.resolve().is_relative_to(self.root.resolve()):
                 raise PromotionError(f"{inner} leads out of {self.root}. Remove that link")

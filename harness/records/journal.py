@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness.records.images import Cell
 from harness.records.json_lines import Record, from_line, quickly, to_line
+from harness.records.regular_files import open_regular
+
+LONGEST_LINE: Final = 16 << 20
+LARGEST_BYTES: Final = 4 << 30
 
 
 class Journal:
@@ -61,12 +66,22 @@ class Journal:
                 damaged.append(f"{self.path.name} line {number}: {error}")
 
     def lines(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
-        """The lines between two byte offsets, with their line ends; none if there is no file."""
-        if not self.path.exists():
+        """The lines between two byte offsets, with their line ends; none if there is no file. Of a line that is longer than any
+        record only the start is given. Raises OSError for what is not a file, or larger than any journal."""
+        try:
+            file = open_regular(self.path)
+        except FileNotFoundError:
             return
-        with self.path.open("rb", buffering=1 << 20) as file:
+        with file:
+            if os.fstat(file.fileno()).st_size > LARGEST_BYTES:
+                raise OSError(errno.EFBIG, f"larger than {LARGEST_BYTES >> 30} GiB, which no journal is", str(self.path))
             place = file.seek(start)
-            for line in file:
-                if end is not None and (place := place + len(line)) > end:
+            while line := file.readline(LONGEST_LINE):
+                rest = line
+                while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
+                    place += len(rest)
+                    rest = file.readline(LONGEST_LINE)
+                place += len(rest)
+                if end is not None and place > end:
                     return
                 yield line

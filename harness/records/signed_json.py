@@ -9,6 +9,8 @@ from typing import Any, Final
 
 from blake3 import blake3
 
+from harness.records.regular_files import read_regular
+
 LARGEST_BYTES: Final = 64_000_000
 
 
@@ -34,11 +36,7 @@ def signed_text(data: Mapping[str, Any]) -> str:
 def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a file. Raises ValueError, saying what is wrong but not naming the file, for anything else."""
     try:
-        if not path.is_file():
-            raise ValueError("not a regular file")
-        if path.stat().st_size > LARGEST_BYTES:
-            raise ValueError(f"larger than {LARGEST_BYTES // 1_000_000} MB")
-        data = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        data = json.loads(read_regular(path, LARGEST_BYTES).decode("utf-8"), parse_constant=_refuse_constant)
     except RecursionError as error:
         raise ValueError("nested too deeply") from error
     except OSError as error:

@@ -7,6 +7,7 @@ import os
 import re
 from pathlib import Path
 
+from harness.records.file_names import unusable_on_windows
 from harness.run_folder.ledger import RunFolderError
 from harness.run_folder.lock import FolderLock, TakenError
 
@@ -41,4 +42,5 @@ def sweep(folder: Path) -> None:
 
 def slug(text: str) -> str:
     """A name that any file system accepts: letters, digits and "=._-", at most 60 characters."""
-    return re.sub(r"[^A-Za-z0-9=._-]+", "-", text).strip(".-")[:60] or "unnamed"
+    name = re.sub(r"[^A-Za-z0-9=._-]+", "-", text).strip(".-")[:60].rstrip(".") or "unnamed"
+    return f"{name.replace('.', '-')}-" if unusable_on_windows(name) else name

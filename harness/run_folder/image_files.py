@@ -12,6 +12,7 @@ from stat import S_ISLNK
 from typing import Final
 
 from harness.records import Sample, write_atomically
+from harness.records.regular_files import LARGEST_IMAGE, read_regular
 from harness.run_folder.journal_index import Stat, stat_of
 
 SYNC_IMAGES: Final = 64
@@ -77,7 +78,7 @@ class ImageFiles:
             believed = not self.verify or sample.path in self.hashed
             if believed and self.stats.get(sample.path) == (sample.sha256, stat):
                 return True
-            sound = hashlib.sha256(Path(path).read_bytes()).hexdigest() == sample.sha256
+            sound = hashlib.sha256(read_regular(path, LARGEST_IMAGE)).hexdigest() == sample.sha256
         except (OSError, ValueError):
             return False
         if sound:
@@ -88,7 +89,7 @@ class ImageFiles:
     def read(self, sample: Sample) -> bytes:
         """The bytes of an image, hashed as they are read. Raises AlteredImageError if they are not those that were written."""
         with suppress(OSError):
-            data = (self.folder / sample.path).read_bytes()
+            data = read_regular(self.folder / sample.path, LARGEST_IMAGE)
             if hashlib.sha256(data).hexdigest() == sample.sha256:
                 return data
         self.stats.pop(sample.path, None)

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from harness.records import Cell, Sample, write_atomically
+from harness.records.regular_files import read_regular
 from harness.records.reusable import Claim, sha_of
 
 INDEX_FORMAT: Final = 1
 """Written in the index's first line. An index of another format is ignored: the journal is read, and a new index replaces it."""
+
+LARGEST_INDEX: Final = 2 << 30
 
 Stat: TypeAlias = tuple[int, int, int, int]
 """Size, mtime and ctime in nanoseconds, inode."""
@@ -64,7 +67,7 @@ def load(path: Path, journal: Path) -> tuple[JournalContent, int] | None:
     The covered part of the journal counts as unchanged if its stat is the recorded one, or else if its hash is.
     """
     try:
-        head_line, _, body = path.read_bytes().partition(b"\n")
+        head_line, _, body = read_regular(path, LARGEST_INDEX).partition(b"\n")
         head = json.loads(head_line)
         if head["format"] != INDEX_FORMAT or hashlib.sha256(body).hexdigest() != head["body_sha256"]:
             return None

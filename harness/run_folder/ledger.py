@@ -36,6 +36,7 @@ from harness.records import (
     write_atomically,
 )
 from harness.records.images import IDENTITIES
+from harness.records.regular_files import LARGEST_RUN_JSON, read_regular
 from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
 from harness.run_folder import journal_index
 from harness.run_folder.image_files import ImageFiles
@@ -117,7 +118,7 @@ class Ledger:
         """The run.json of an earlier session; empty if there is none or it cannot be read. Raises RunFolderError for another
         format, which this version would damage."""
         try:
-            head = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+            head = json.loads(read_regular(self.folder / "run.json", LARGEST_RUN_JSON))
         except (OSError, ValueError, RecursionError):
             return {}
         if not isinstance(head, dict):

@@ -17,6 +17,7 @@ from markupsafe import Markup
 from harness.declare.nearest import did_you_mean
 from harness.records import write_atomically
 from harness.records.harmless_text import in_script
+from harness.records.regular_files import LARGEST_IMAGE, read_regular
 from reports import formatting as words
 from reports.page.shell import environment, policy, source
 from reports.page.thumbnails import LOSSLESS, thumbnail
@@ -209,7 +210,7 @@ def _encoded(run: Run, blocks: list[list[dict[Any, Any]]], budget: int) -> tuple
 
 def _source(run: Run, row: dict[Any, Any], size: tuple[int, int]) -> str:
     try:
-        return thumbnail(run.folder, str(row["path"]), *size)
+        return thumbnail(run.folder, str(row["path"]), *size, run.digests)
     except ValueError as error:
         raise ValueError(f"{words.visible(str(row['path']))}: {error}; run the suite again to make it anew") from error
 
@@ -220,7 +221,7 @@ def _digest(run: Run, path: str) -> str:
     if "\0" in path or not file.resolve().is_relative_to(run.folder.resolve()):
         raise ValueError(f"{words.visible(path)}: its path leads out of the run folder")
     try:
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        digest = hashlib.sha256(read_regular(file, LARGEST_IMAGE)).hexdigest()
     except OSError as error:
         raise ValueError(f"{file}: cannot be read ({type(error).__name__}); run the suite again to make it anew") from error
     if digest != run.digests.get(path):

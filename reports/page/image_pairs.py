@@ -9,7 +9,7 @@ import pandas as pd
 from PIL import Image, ImageChops
 
 from reports import formatting as words
-from reports.page.thumbnails import LOSSLESS, LOSSLESS_SIDE, STRIP_SIZE, Files, pixels, shrunk
+from reports.page.thumbnails import LOSSLESS, LOSSLESS_SIDE, STRIP_SIZE, Files, shrunk
 from reports.read.run import Run
 from reports.verdict.candidates import label, varies_fidelity
 
@@ -59,9 +59,9 @@ def _pair(run: Run, kind: str, row: Any) -> dict[str, Any]:
             "where": f"seed {row['seed']}, CFG {row['guidance']:g}", "why": "", "pictures": ()}
     if base.empty:
         return {**pair, "why": "the reference has no image of this cell"}
-    files = Files(run.folder)
+    files = Files(run.folder, run.digests)
     try:
-        reference, mine = (pixels(files.find(str(path))) for path in (base["path"].iloc[0], row["path"]))
+        reference, mine = (files.pixels(str(path)) for path in (base["path"].iloc[0], row["path"]))
         if reference.size != mine.size:
             return {**pair, "why": "the two pictures differ in size"}
         return {**pair, "pictures": (_shown(reference), _shown(mine), _shown(difference(reference, mine)))}

@@ -61,7 +61,8 @@ def lay_out(template: str, run: Run, shown: Explorer, values: Mapping[str, Any],
         return page
     # Nothing that a run says can hold this tag, since all of its "<" are escaped.
     head, tag, tail = page.partition(_THUMBNAILS)
-    thumbs = thumbnails(run.folder, shown.paths, int(1e6 * budget) - len(page.encode(errors="replace")) - _NOTES_ROOM)
+    thumbs = thumbnails(run.folder, shown.paths, int(1e6 * budget) - len(page.encode(errors="replace")) - _NOTES_ROOM,
+                        run.digests)
     return "".join((head, tag, in_script(json.dumps(vars(thumbs), separators=(",", ":"))), tail))
 
 

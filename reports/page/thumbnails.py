@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +17,7 @@ from typing import Any, Final
 import pandas as pd
 from PIL import Image
 
+from harness.records.regular_files import LARGEST_IMAGE, open_regular, read_regular
 from reports import formatting as words
 from reports.read.run import Run
 from reports.verdict.candidates import label, present
@@ -27,7 +31,11 @@ ENCODINGS: Final = ((LOSSLESS_SIDE, LOSSLESS), (512, 92), (512, 84), (384, 84), 
 """(longest side in pixels, WebP quality), the best first. The first is for runs whose pictures are all that small."""
 PROBES: Final = 12
 AT_ONCE: Final = 256
-MOST_PIXELS: Final = 64_000_000
+MOST_PIXELS: Final = 1 << 24
+"""4096 x 4096: more than any model makes, and 50 MB once it is decoded."""
+LARGE: Final = 1 << 21
+_ONE_AT_A_TIME: Final = threading.Lock()
+"""For pictures of more pixels than LARGE: a file of some kB decodes into 50 MB, and every core decodes one."""
 UNREADABLE: Final = (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning)
 FORMATS: Final = ("PNG", "WEBP", "JPEG")
 """What a picture of a run may be. Pillow's other readers are not asked to look at files that somebody else may have put there."""
@@ -47,28 +55,12 @@ class Thumbnails:
     lossless: bool
 
 
-def thumbnail(folder: Path, path: str, side: int, quality: int) -> str:
+def thumbnail(folder: Path, path: str, side: int, quality: int, digests: Mapping[str, str] | None = None) -> str:
     """A WebP data URI of at most `side` pixels: at `quality`; LOSSLESS keeps every bit of an image that is that small already.
 
-    Raises ValueError, with the reason, for a path outside the run folder and for a file that is no readable image.
+    Raises ValueError, with the reason, as `Files.pixels` does.
     """
-    return _encoded(Files(folder).find(path), side, quality)
-
-
-def pixels(file: str) -> Image.Image:
-    """The picture as RGB; raises ValueError, with the reason, for one that cannot be read or is too large."""
-    try:
-        with Image.open(file, formats=FORMATS) as opened:
-            image = opened.convert("RGB") if opened.width * opened.height <= MOST_PIXELS else None
-    except UNREADABLE as error:
-        raise ValueError(f"it could not be read ({type(error).__name__})") from error
-    if image is None:
-        raise ValueError("it has more than 64 million pixels")
-    return image
-
-
-def _encoded(file: str, side: int, quality: int) -> str:
-    return shrunk(pixels(file), side, quality)
+    return shrunk(Files(folder, digests).pixels(path), side, quality)
 
 
 def shrunk(image: Image.Image, side: int, quality: int) -> str:
@@ -80,12 +72,39 @@ def shrunk(image: Image.Image, side: int, quality: int) -> str:
     return PREFIX + base64.b64encode(buffer.getvalue()).decode()
 
 
-class Files:
-    """Finds the files of paths in the journal, all links followed; a folder is followed once, however many pictures it has."""
+def _decoded(data: bytes) -> Image.Image:
+    """The picture as RGB; raises ValueError, with the reason, for one that cannot be read or is too large."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as opened:
+            count = opened.width * opened.height
+            if count <= MOST_PIXELS:
+                with _ONE_AT_A_TIME if count > LARGE else nullcontext():
+                    return opened.convert("RGB")
+    except UNREADABLE as error:
+        raise ValueError(f"it could not be read ({type(error).__name__})") from error
+    raise ValueError(f"it has {count} pixels, more than {MOST_PIXELS}")
 
-    def __init__(self, folder: Path) -> None:
-        self.root = os.path.realpath(folder)
+
+class Files:
+    """Finds and reads the files of paths in the journal, all links followed; a folder is followed once, however many pictures it
+    has. `digests` are the SHA-256 of the pictures that were measured, by path; None takes whatever lies there."""
+
+    def __init__(self, folder: Path, digests: Mapping[str, str] | None = None) -> None:
+        self.root, self.digests = os.path.realpath(folder), digests
         self._folders: dict[str, str] = {}
+
+    def pixels(self, path: str) -> Image.Image:
+        """The picture as RGB; raises ValueError, with the reason, for a path outside the run folder, and for a picture that
+        cannot be read, is too large, or is not the one that was measured."""
+        file = self.find(path)
+        try:
+            data = read_regular(file, LARGEST_IMAGE)
+        except (OSError, ValueError) as error:  # ValueError for a NUL in the name
+            raise ValueError(f"it could not be read ({type(error).__name__})") from error
+        image = _decoded(data)
+        if self.digests is not None and hashlib.sha256(data).hexdigest() != self.digests.get(path):
+            raise ValueError("it was replaced after it was measured; run the suite again to make it again")
+        return image
 
     def find(self, path: str) -> str:
         """The real file, whether it exists or not; raises ValueError when it is not inside the run folder."""
@@ -103,13 +122,13 @@ class Files:
         return file
 
 
-def thumbnails(folder: Path, paths: Sequence[str], budget: int) -> Thumbnails:
+def thumbnails(folder: Path, paths: Sequence[str], budget: int, digests: Mapping[str, str] | None = None) -> Thumbnails:
     """The thumbnails of as many pictures as fit into `budget` characters, in the given order.
 
     The best encoding is taken with which all of them would fit, judged by a few that are spread evenly over the run; what does
     not fit even with the smallest is left out from the end, and it is said.
     """
-    files = Files(folder)
+    files = Files(folder, digests)
     encoding = _encoding(files, paths, budget)
     encoded: list[str] = []
     why: dict[int, str] = {}
@@ -134,7 +153,7 @@ def thumbnails(folder: Path, paths: Sequence[str], budget: int) -> Thumbnails:
 
 def _one(files: Files, path: str, encoding: tuple[int, int]) -> tuple[str, str]:
     try:
-        return _encoded(files.find(path), *encoding).removeprefix(PREFIX), ""
+        return shrunk(files.pixels(path), *encoding).removeprefix(PREFIX), ""
     except ValueError as error:
         return "", f"picture not shown: {error}"
 
@@ -167,7 +186,7 @@ def _encoding(files: Files, paths: Sequence[str], budget: int) -> tuple[int, int
 def _longest_side(files: Files, path: str) -> int:
     """In pixels, from the file's head; 0 for what cannot be read."""
     try:
-        with Image.open(files.find(path), formats=FORMATS) as opened:
+        with open_regular(files.find(path)) as file, Image.open(file, formats=FORMATS) as opened:
             return max(opened.size)
     except UNREADABLE:
         return 0
@@ -205,7 +224,7 @@ def _cell(run: Run, row: Any) -> dict[str, str]:
     if isinstance(row.get("dominant"), str):
         values.append(f"mostly {words.visible(row['dominant'])}")
     try:
-        return {"src": thumbnail(run.folder, str(row["path"]), *STRIP_SIZE), "says": ", ".join(values)}
+        return {"src": thumbnail(run.folder, str(row["path"]), *STRIP_SIZE, run.digests), "says": ", ".join(values)}
     except ValueError as error:
         return {"why": f"picture not shown: {error}", "says": ", ".join(values)}
 

@@ -7,8 +7,9 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, get_origin
 
-from harness.declare import Suite
+from harness.declare import SIDES, Objective, Suite
 from harness.declare.misfits import Misfit, misfits, options
+from harness.declare.suite import MOST_IMAGES
 from harness.records import Measurement, Record, Sample
 
 _LARGEST: Final = 2**63
@@ -20,7 +21,7 @@ _WORDS: Final[dict[Any, str]] = {str: "a text", int: "a whole number", float: "a
 
 def trouble(suite: Suite) -> str:
     """The first thing about a suite that no run can have written, in words; an empty string where there is none."""
-    return _odd_fields(suite, "suite") or _odd_names(suite)
+    return _odd_fields(suite, "suite") or _odd_names(suite) or _odd_objective(suite.objective) or _too_many(suite)
 
 
 def sound_records(records: Iterable[Record]) -> tuple[list[Record], list[str]]:
@@ -108,6 +109,22 @@ def _odd_names(suite: Suite) -> str:
     if odd_split := next((p for p in grid.prompts if p.split not in ("select", "confirm")), None):
         return f"the prompt {odd_split.id!r} is of the split {odd_split.split!r}; expected 'select' or 'confirm'"
     return ""
+
+
+def _odd_objective(objective: Objective) -> str:
+    """What an objective says that no reader can follow."""
+    for axis, side in objective.prefer.items():
+        if side not in SIDES:
+            return f"the objective prefers {_shown(side)} of {_shown(axis)}; expected one of {', '.join(SIDES)}"
+    for of in objective.desirabilities:
+        if of.worst == of.best or of.shape <= 0 or of.weight <= 0:
+            return (f"the desirability of {_shown(of.metric)} has worst {of.worst:g}, best {of.best:g}, shape {of.shape:g} and "
+                    f"weight {of.weight:g}; expected two different values, and a shape and a weight above 0")
+    return ""
+
+
+def _too_many(suite: Suite) -> str:
+    return f"the suite declares {suite.images} images; expected at most {MOST_IMAGES}" if suite.images > MOST_IMAGES else ""
 
 
 def _shown(value: object) -> str:

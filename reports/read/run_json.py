@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from harness.declare import Suite, restore
 from harness.records import RUN_FORMAT
+from harness.records.regular_files import LARGEST_RUN_JSON, read_regular
 from reports.read.field_types import trouble
 from reports.read.value_rows import FIELD_TYPES, rows_of
 
@@ -30,7 +31,7 @@ def read_head(folder: Path) -> tuple[dict[str, Any], Suite]:
     if not file.is_file():
         raise FileNotFoundError(f"{folder} is not a run folder: it has no run.json")
     try:
-        head = json.loads(file.read_text(encoding="utf-8"), parse_constant=_no_number,
+        head = json.loads(read_regular(file, LARGEST_RUN_JSON).decode("utf-8"), parse_constant=_no_number,
                           object_pairs_hook=_once)
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{file} is not JSON ({error}); {AGAIN}") from error

@@ -2,9 +2,13 @@
 
 import json
 import random
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
+
+from harness.promotion.eligibility import came_with
 
 ODD = (None, "../../\x1b[2J", [[]], {"a": 1})
 PROMOTE = ("promote", "alpha=0.5", "--run", "runs/tiny", "--as", "blend", "--suite", "suites/tiny.py")
@@ -86,3 +90,39 @@ def test_code_that_only_the_run_names_is_not_imported(work, sweetspot, monkeypat
             code, _, err = sweetspot(*PROMOTE)
             assert (code, err.count("\n")) == (1, 1)
     assert not (root / "ran").exists()
+
+
+@pytest.mark.parametrize("named", ["downloaded/suites/t.py", "downloaded/runs/other/suites/t.py",
+                                   "suites/../downloaded/suites/t.py"])
+def test_a_suite_file_that_came_with_a_run_is_not_run_unasked(named, work, sweetspot):
+    root = work()
+    (root / "downloaded").mkdir()
+    shutil.move(root / "runs", root / "downloaded" / "runs")
+    file = (root / named).resolve()
+    file.parent.mkdir(parents=True)
+    file.write_text(f"from pathlib import Path\nPath({str(root / 'ran')!r}).touch()\n")
+    head = json.loads((root / "downloaded/runs/tiny/run.json").read_text())
+    (root / "downloaded/runs/tiny/run.json").write_text(json.dumps({**head, "suite_file": named}))
+    code, _, err = sweetspot("promote", "alpha=0.5", "--run", "downloaded/runs/tiny", "--as", "blend")
+    assert (code, "--suite" in err, (root / "ran").exists()) == (1, True, False)
+    sweetspot("promote", "alpha=0.5", "--run", "downloaded/runs/tiny", "--as", "blend", "--suite", named)
+    assert (root / "ran").exists()
+
+
+def git(root, *words):
+    subprocess.run(["git", "-c", "user.name=a", "-c", "user.email=a@b.c", *words], cwd=root, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(("run", "file", "tracked", "came"), [
+    ("runs/t", "suites/t.py", False, False), ("project/runs/t", "project/suites/t.py", False, True),
+    ("project/runs/t", "project/suites/t.py", True, False), ("runs/t", "runs/suites/t.py", False, True),
+    ("../elsewhere/t", "suites/t.py", False, False), ("t", "suites/t.py", False, False)])
+def test_what_came_with_a_run_is_told_by_its_place_and_by_git(run, file, tracked, came, tmp_path):
+    root = tmp_path / "root"
+    for place in (root / run, (root / file).parent):
+        place.mkdir(parents=True, exist_ok=True)
+    (root / file).touch()
+    git(root, "init", "-q")
+    if tracked:
+        git(root, "add", file)
+    assert came_with(root / run, (root / file).resolve(), root) is came

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from harness.records import Cell, Failure, Measurement, Sample, Weights
+from harness.run_folder import image_files
 from harness.run_folder.image_files import AlteredImageError
 from harness.run_folder.ledger import Ledger
 
@@ -100,8 +101,8 @@ def test_an_altered_image_is_seen_and_an_untouched_one_is_not_read(tmp_path: Pat
     altered = tmp_path / image("a", CELLS[2])[0].path
     altered.write_bytes(b"x" + altered.read_bytes()[1:])
     ledger, read = Ledger(tmp_path), []
-    true_read = Path.read_bytes
-    monkeypatch.setattr(Path, "read_bytes", lambda self: read.append(self) or true_read(self))
+    true_read = image_files.read_regular
+    monkeypatch.setattr(image_files, "read_regular", lambda path, most: read.append(Path(path)) or true_read(path, most))
     assert absent(ledger, "a") == [CELLS[2]]
     assert read == [altered]
 
