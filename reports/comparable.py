@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from harness.records.baseline_file import Baseline
+from harness.records.values import derivation
 from reports.read.run import Run
 
 LAST_BITS: Final = ("batch_size", "device")
@@ -84,7 +85,10 @@ def measured_in_file(baseline: Baseline, run: Run, value: str) -> Measured | Non
     row = run.row(value)
     if row.metric not in baseline.metrics:
         return None
-    return Measured(metric=row.metric, versions=(baseline.metrics[row.metric],), paired=row.paired, reference=baseline.reference,
+    versions = [baseline.metrics[row.metric]]
+    if row.origin == "derived" and row.name in baseline.metrics:
+        versions.append(derivation(baseline.metrics[row.name]))
+    return Measured(metric=row.metric, versions=tuple(versions), paired=row.paired, reference=baseline.reference,
                     setting=str(baseline.settings.get(row.metric, "")))
 
 

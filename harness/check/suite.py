@@ -15,6 +15,7 @@ from harness.check.phrases import doubles, number, unknown
 from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
+from harness.declare.same_text import same_texts
 from harness.declare.suite import CALIBRATION, MOST_IMAGES
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
@@ -199,8 +200,20 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
             yield f"prompt {prompt.id!r}: split {prompt.split!r}; expected one of {', '.join(SPLITS)}"
         if not prompt.text.strip():
             yield f"prompt {prompt.id!r}: the text is empty"
+    yield from _shared_texts(prompts)
     if prompts and not any(p.split == "select" for p in prompts):
         yield "no prompt is in the split 'select', on which candidates are compared; give at least one"
+
+
+def _shared_texts(prompts: Collection[Prompt]) -> Iterator[str]:
+    """Texts that stand on both sides of the split: what was chosen on them would be confirmed by them."""
+    splits = {p.id: p.split for p in prompts}
+    for names in same_texts(prompts):
+        first = {split: next((name for name in names if splits[name] == split), "") for split in SPLITS}
+        if all(first.values()):
+            sides = " and ".join(f"{name!r} ({split})" for split, name in first.items())
+            yield (f"prompts {sides} have the same text and negative text, so the pick would be confirmed on what it was chosen "
+                   "on; give one of them another text, or remove it (more images of one text: more seeds)")
 
 
 def _listed(items: object, kind: type[_Kind]) -> list[_Kind]:

@@ -12,8 +12,8 @@ from harness.records import RUN_VALUES, ValueSpec
 from harness.records.values import values_from
 
 COLUMNS: Final = frozenset({
-    "candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path", "dominant", "psnr", "clusters", *RUN_VALUES,
-    *METRICS, *(spec.name for row in METRICS.values() for spec in row.values)})
+    "candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path", "same_text", "dominant", "psnr", "clusters",
+    *RUN_VALUES, *METRICS, *(spec.name for row in METRICS.values() for spec in row.values)})
 """Names of columns in the tables of a run, which an axis must not have."""
 
 

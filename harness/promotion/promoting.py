@@ -109,6 +109,9 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
     suite, environment = evidence.suite, dict(evidence.head.get("environment", {}))
     commit = environment.get("git_commit") or f"not known: {environment.get('missing')}"
     metrics = {str(spec.get("metric")): spec.get("version") for spec in evidence.head.get("metrics", {}).values()}
+    # Derivations of version 1 were not on record: a file that does not name one holds values of that version.
+    metrics |= {name: spec.version for name, spec in evidence.run.values.items()
+                if spec.origin == "derived" and spec.metric in metrics and spec.version != 1}
     prompts = [[p.id, p.text, p.negative, p.split] for p in suite.grid.prompts]
     reference = next(c for c in suite.candidates if c.name == suite.baseline)
     return {

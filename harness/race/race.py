@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 
 from harness.declare import BASELINE, Budget, Candidate, Suite, short_hash
 from harness.declare.interpolate import between
+from harness.declare.same_text import SAME_TEXT
 from harness.merge.search_space import SearchError
 from harness.metrics import METRICS
 from harness.race.host import Host
@@ -108,14 +109,16 @@ class Race:
         return self._allowed([self.suite.baseline]) if paired else ()
 
     def _score(self, trial: Candidate, plan: Rectangle) -> float | None:
-        """The mean objective of a trial, with equal weight for every prompt; None if an image has no objective."""
+        """The mean objective of a trial, with equal weight for every text; None if an image has no objective."""
         from reports.read.run import load_run
 
         look = Look(race=self.run.race, number=1, stage=SEARCH, candidates=(*self._compared(), trial.name),
                     guidances=plan.guidances, prompts=plan.prompts, seeds=plan.seeds, images=0)
         images = load_run(self.of.folder, [look], [trial]).images
-        scores = images.loc[images["candidate"] == trial.name].groupby("prompt")["objective"].mean()
-        return None if scores.isna().any() or len(scores) < len(plan.prompts) else float(scores.mean())
+        mine = images[images["candidate"] == trial.name]
+        scores = mine.groupby(SAME_TEXT)["objective"].mean()
+        lacking = mine["objective"].isna().any() or mine["prompt"].nunique() < len(plan.prompts)
+        return None if lacking else float(scores.mean())
 
     def _found(self, searcher: Searcher, plan: Rectangle) -> None:
         """Records one look for the whole search. Of its trials only the best become candidates. Some failed trials are a normal

@@ -114,7 +114,7 @@ RUN_VALUES: Final[Mapping[str, ValueSpec]] = MappingProxyType({spec.name: spec f
         name="palette_left", title="Left the usual colour", unit="share of images", better="lower", kind="flag", pooled=True,
         display="percent", origin="derived", metric="palette", shown=("figure",),
         definition="1 when an image's dominant colour is not the most common one of its candidate and prompt over all seeds and "
-                   "guidance scales, else 0"),
+                   "guidance scales, else 0; where k colours are equally common, 1 - 1/k for their images", version=2),
     ValueSpec(
         name="rating", title="Rating by people", unit="points of 10", better="higher", low=1.0, high=10.0, origin="people",
         metric="blind", shown=(),
@@ -147,6 +147,11 @@ SHARE: Final = ValueSpec(name="share", title="Share", unit="share", better="near
 def values_from(origin: Origin) -> dict[str, ValueSpec]:
     """The rows of RUN_VALUES of one origin, in their order."""
     return {name: spec for name, spec in RUN_VALUES.items() if spec.origin == origin}
+
+
+def derivation(version: int | str) -> str:
+    """The version of a derivation, as it stands beside that of the metric."""
+    return f"derivation {version}"
 
 
 def counts() -> tuple[str, ...]:

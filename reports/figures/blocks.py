@@ -9,7 +9,6 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from harness.declare import Alphas, Blocks, Gradient, Merge
-from harness.records.values import OBJECTIVE
 from reports import formatting as words
 from reports.figures import theme as style
 from reports.read.run import Run
@@ -97,7 +96,8 @@ def block_effects(run: Run, rec: Recommendation) -> Any:
     rows = select_rows(run)
     rows = rows if rec.guidance is None else rows[rows["guidance"] == rec.guidance]
     base = rows[rows["candidate"] == run.suite.baseline]
-    effects = pd.DataFrame([{"block": axis, "value": value, "name": name, "effect": paired_difference(mine, base, OBJECTIVE)}
+    objective = run.row("objective")
+    effects = pd.DataFrame([{"block": axis, "value": value, "name": name, "effect": paired_difference(mine, base, objective)}
                             for name, (axis, value) in swept.items() if name != run.suite.baseline
                             and not (mine := rows[rows["candidate"] == name]).empty])
     if effects.empty:

@@ -12,7 +12,7 @@ from scipy.stats import t as student_t
 
 from harness.records import ValueSpec
 from reports.gates.outcome import nothing
-from reports.statistics.intervals import LEVEL, PAIRED_BY, Estimate, paired_difference
+from reports.statistics.intervals import CLUSTER, LEVEL, PAIRED_BY, Estimate, clustered, paired_difference
 
 
 def times(mine: pd.DataFrame, other: pd.DataFrame, value: ValueSpec, ratio: float, level: float = LEVEL) -> Estimate:
@@ -61,11 +61,11 @@ def ratio_of_means(mine: pd.DataFrame, other: pd.DataFrame, value: str, level: f
 
 def _pairs(mine: pd.DataFrame, other: pd.DataFrame, value: str) -> pd.DataFrame:
     columns = [*PAIRED_BY, value]
-    return mine[columns].dropna().merge(other[columns].dropna(), on=list(PAIRED_BY), suffixes=("_of", "_other"),
-                                        validate="one_to_one")
+    return clustered(mine)[[CLUSTER, *columns]].dropna().merge(
+        other[columns].dropna(), on=list(PAIRED_BY), suffixes=("_of", "_other"), validate="one_to_one")
 
 
 def _means(mine: pd.DataFrame, other: pd.DataFrame, value: str) -> NDArray[np.float64]:
-    """The means of both by prompt, (P, 2)."""
-    grouped: Any = _pairs(mine, other, value).groupby("prompt", sort=True)
+    """The means of both by text, (P, 2)."""
+    grouped: Any = _pairs(mine, other, value).groupby(CLUSTER, sort=True)
     return np.asarray(grouped[[f"{value}_of", f"{value}_other"]].mean(), dtype=np.float64).reshape(-1, 2)

@@ -11,6 +11,7 @@ from typing import overload
 import pandas as pd
 from markupsafe import Markup
 
+from harness.declare.same_text import SAME_TEXT
 from harness.records import write_atomically
 from harness.records.harmless_text import in_csv, in_script
 from harness.records.values import BYTES, SECONDS
@@ -86,7 +87,7 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float
 def csv(run: Run) -> str:
     """The tidy table as CSV. Control characters in texts are made visible, and text that a spreadsheet would take for a
     formula gets an apostrophe in front."""
-    table = run.images.drop(columns=[c for c in ("clusters",) if c in run.images.columns])
+    table = run.images.drop(columns=[c for c in ("clusters", SAME_TEXT) if c in run.images.columns])
     for column in table.columns:
         if not pd.api.types.is_numeric_dtype(table[column]):
             table[column] = table[column].map(in_csv)

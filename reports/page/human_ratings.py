@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.declare.same_text import first_of_text
 from reports import formatting as words
 from reports.read.blind_files import Shown
 from reports.read.ratings import Duel, Rating
@@ -159,7 +160,7 @@ def _duel_rows(run: Run, pick: str | None) -> tuple[dict[str, Any], ...]:
     if "preferred" not in run.images.columns:
         return ()
     duels = [d for d in run.eyes.duels if not d.again]
-    chances = _chances(duels)
+    chances = _chances(run, duels)
     rows = []
     for key in _cells(run, "preferred"):
         raters = {d.rater.casefold() for d in duels if key in (_of(d.first), _of(d.second))}
@@ -189,16 +190,18 @@ def _cells(run: Run, value: str) -> list[tuple[str, float]]:
     return [(str(name), float(at)) for name, at in groups.sort_values(ascending=False, kind="stable").index]
 
 
-def _chances(duels: Sequence[Duel]) -> dict[tuple[str, float], str]:
+def _chances(run: Run, duels: Sequence[Duel]) -> dict[tuple[str, float], str]:
     """By (candidate, guidance) the chance of beating one of average strength, with its interval; empty where strengths cannot
     be compared."""
     names = list(dict.fromkeys(_of(shown) for d in duels for shown in (d.first, d.second)))
-    prompts = list(dict.fromkeys(d.first.prompt for d in duels))
+    first = first_of_text(run.suite.grid.prompts)
+    texts = [first.get(d.first.prompt, d.first.prompt) for d in duels]
+    prompts = list(dict.fromkeys(texts))
     wins = np.zeros((len(prompts), len(names), len(names)))
-    for d in duels:
+    for d, text in zip(duels, texts, strict=True):
         one, other = names.index(_of(d.first)), names.index(_of(d.second))
-        wins[prompts.index(d.first.prompt), one, other] += d.won
-        wins[prompts.index(d.first.prompt), other, one] += 1 - d.won
+        wins[prompts.index(text), one, other] += d.won
+        wins[prompts.index(text), other, one] += 1 - d.won
     try:
         strength, ends = strengths(wins)
     except ValueError:

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from harness.declare import plain
+from harness.declare.same_text import SAME_TEXT
 from harness.records import ValueSpec
 from harness.records.gate_kinds import gate_kind
 from harness.records.harmless_text import without_credentials
@@ -73,7 +74,7 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
         row["look"] = (f"{words.number(same.share.mean, SHARE)} {words.visible(same.look)}" if same.look
                        else "not measured")
         row["look_range"] = words.interval(same.share.low, same.share.high, SHARE) if same.look else ""
-        row["n"] = f"{len(mine)} ({mine['prompt'].nunique()})"
+        row["n"] = f"{len(mine)} ({mine[SAME_TEXT].nunique()})"
         s, m = seconds_per_image(run, c.name), peak_memory(run, c.name)
         rows.append({**row, "seconds": _seconds(s), "rounds": f"n={s.rounds}" if s.rounds else "",
                      "switch": _seconds(seconds_apart(run, c.name, "switch")), "memory": _memory(run, c.name),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import DESIRABILITY, Desirability, Objective
+from harness.records import ValueSpec
+from harness.records.values import spec_of
 
 
 def desirable(values: NDArray[np.float64], of: Desirability) -> NDArray[np.float64]:
@@ -44,6 +46,22 @@ def parts_of(objective: Objective) -> tuple[str, ...]:
     """The values that an objective is made of, each once, in the order of the declaration."""
     best = [d.metric for d in objective.desirabilities] if objective.maximise == DESIRABILITY else [objective.maximise]
     return tuple(dict.fromkeys([*best, *(p.metric for p in objective.penalties)]))
+
+
+def range_of(objective: Objective, values: Mapping[str, ValueSpec]) -> tuple[float | None, float | None]:
+    """The least and the largest objective that an image can have, in points; None where a part has no such end. `values` are the
+    rows of the parts."""
+    best = spec_of(values, objective.maximise)
+    low, high = (0.0, 100.0) if objective.maximise == DESIRABILITY else (best.low, best.high)
+    for p in objective.penalties:
+        part = spec_of(values, p.metric)
+        ends = [None if end is None else p.weight * max(0.0, end - p.allowance) for end in (part.low, part.high)]
+        least, most = ends if p.weight >= 0 else ends[::-1]
+        # A penalty is never negative, so that a part without a lower end still takes nothing at best.
+        least = 0.0 if least is None and p.weight >= 0 else least
+        low = None if low is None or most is None else low - most
+        high = None if high is None or least is None else high - least
+    return (low, high) if low is None or high is None or low < high else (None, None)
 
 
 def with_objective(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from harness.declare import DESIRABILITY, Candidate, Objective, Suite
 from harness.declare.nearest import did_you_mean
+from harness.declare.same_text import SAME_TEXT, first_of_text
 from harness.records import (
     Cell,
     Journal,
@@ -22,10 +23,10 @@ from harness.records import (
     Sample,
     ValueSpec,
 )
-from harness.records.values import FAILURE_RATE, spec_of, values_from
+from harness.records.values import FAILURE_RATE, OBJECTIVE, derivation, spec_of, values_from
 from reports.read.current_records import CurrentRecords, Gap, Standing, sift
 from reports.read.field_types import sound_records
-from reports.read.objective import parts_of, with_objective
+from reports.read.objective import parts_of, range_of, with_objective
 from reports.read.promoted_values import Promoted, read_promoted
 from reports.read.ratings import Eyes, with_ratings
 from reports.read.roles import axis_of, axis_values, controls
@@ -34,14 +35,14 @@ from reports.read.value_rows import rows_of
 
 __all__ = ["Gap", "Run", "by_cell", "load_run"]
 
-BASE_COLUMNS: Final = ("candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path")
+BASE_COLUMNS: Final = ("candidate", "prompt", "text", "split", "seed", "guidance", "sample", "path", SAME_TEXT)
 LARGEST_SCORE: Final = 1e100
 
 @dataclass(frozen=True, kw_only=True)
 class Run(CurrentRecords):
     """One run as read: `images` has one row per image (candidate, axis columns, prompt, text, split, seed, guidance,
-    path, every value, labels, clusters, palette_left, objective); absent values are NaN and `missing` says why. `values` are
-    the rows of what the images may have, by name.
+    path, the first prompt of the same text, every value, labels, clusters, palette_left, objective); absent values are NaN and
+    `missing` says why. `values` are the rows of what the images may have, by name.
     Only records that still count are here, and only those of declared candidates; see CurrentRecords."""
 
     folder: Path
@@ -94,11 +95,14 @@ class Run(CurrentRecords):
         return spec_of(self.values, value)
 
     def versions_behind(self, value: str) -> list[int | str]:
-        """The versions that decide a value: its own, and of a derived value those of the metric it is derived from."""
+        """The versions that decide a value: its own, and of a derived value those of the metric it is derived from, and from the
+        second on that of the derivation."""
         row = self.row(value)
         behind = [spec.version for spec in self.values.values()
                   if row.origin == "derived" and spec.origin == "metric" and spec.metric == row.metric]
-        return list(dict.fromkeys([*behind, *([] if behind else [row.version])]))
+        if behind and row.version != 1:
+            behind.append(derivation(row.version))
+        return list(dict.fromkeys(behind or [row.version]))
 
     def candidate(self, name: str) -> Candidate:
         """The declared candidate of that name; raises KeyError with the known names."""
@@ -127,7 +131,8 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     standing = sift(records, suite, head, looks)
     rated, eyes = with_ratings(folder, _table(suite, standing.samples, standing.measurements), standing.samples)
     images = _with_derived(rated, suite.objective)
-    values = {**rows_of(head), **_derived(suite.objective), **eyes.values}
+    measured = rows_of(head)
+    values = {**measured, **_derived(suite.objective, measured), **eyes.values}
     missing = (*standing.gaps, *_gaps(images, suite, standing, values), *eyes.gaps)
     damaged = [*damaged, *problems, *eyes.damaged]
     current = {field.name: getattr(standing, field.name) for field in fields(CurrentRecords)}
@@ -144,6 +149,7 @@ def by_cell(table: pd.DataFrame) -> dict[tuple[str, float], pd.DataFrame]:
 
 def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurements: Sequence[Measurement]) -> pd.DataFrame:
     prompts = {p.id: p for p in suite.grid.prompts}
+    first = first_of_text(suite.grid.prompts)
     candidates = {c.name: c for c in suite.candidates}
     measured: dict[tuple[str, str], dict[str, Any]] = {}
     # A column holds numbers or words, whatever a journal calls them: where a name is both, only the numbers are taken.
@@ -155,7 +161,7 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
     rows = []
     for (name, cell), s in samples.items():
         base = {"candidate": name, "prompt": cell.prompt, "text": prompts[cell.prompt].text, "split": prompts[cell.prompt].split,
-                "seed": cell.seed, "guidance": cell.guidance, "sample": s.key, "path": s.path}
+                "seed": cell.seed, "guidance": cell.guidance, "sample": s.key, "path": s.path, SAME_TEXT: first[cell.prompt]}
         rows.append({**measured.get((name, s.key), {}), **candidates[name].axes, **base})
     axes = sorted({axis for c in suite.candidates for axis in c.axes} - set(BASE_COLUMNS))
     table = pd.DataFrame(rows, columns=None if rows else list(BASE_COLUMNS))
@@ -169,27 +175,31 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
 
 
 def _with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
-    """Adds palette_left and objective (see RUN_VALUES). A tie for the most common colour goes to the first by name."""
+    """Adds palette_left and objective (see RUN_VALUES)."""
     table = table.copy()
     table["palette_left"] = np.nan
     if "dominant" in table.columns:
         known = table.dropna(subset=["dominant"])
-        usual = known.groupby(["candidate", "prompt"])["dominant"].transform(_most_common)
-        table.loc[known.index, "palette_left"] = (known["dominant"] != usual).astype(float)
+        table.loc[known.index, "palette_left"] = known.groupby(["candidate", "prompt"])["dominant"].transform(_left_usual)
     with_values = with_objective(table, objective)
     # No sum of squares may overflow: such a score comes of no picture, and counts as none.
     return with_values.assign(objective=with_values["objective"].where(with_values["objective"].abs() < LARGEST_SCORE))
 
 
-def _most_common(colours: pd.Series[str]) -> str:
-    counts = Counter(colours.tolist())
-    return min(counts, key=lambda colour: (-counts[colour], str(colour)))
+def _left_usual(colours: pd.Series[str]) -> pd.Series[float]:
+    """For each image 1 where its colour is not the most common one, else 0. Where k colours are equally common, each of them is
+    the usual one with a chance of 1 in k, so that no side of a tie is favoured: their images have 1 - 1/k."""
+    counts = colours.value_counts()
+    usual = counts.index[counts == counts.max()]
+    return pd.Series(np.where(colours.isin(usual), 1 - 1 / len(usual), 1.0), index=colours.index)
 
 
-def _derived(objective: Objective) -> dict[str, ValueSpec]:
-    """The derived values that a suite has."""
-    return {name: spec for name, spec in values_from("derived").items()
-            if name != DESIRABILITY or objective.maximise == DESIRABILITY}
+def _derived(objective: Objective, measured: Mapping[str, ValueSpec]) -> dict[str, ValueSpec]:
+    """The derived values that a suite has; that of the objective knows its range."""
+    derived = {name: spec for name, spec in values_from("derived").items()
+               if name != DESIRABILITY or objective.maximise == DESIRABILITY}
+    low, high = range_of(objective, {**derived, **measured})
+    return {**derived, OBJECTIVE.name: replace(OBJECTIVE, low=low, high=high)}
 
 
 def _gaps(table: pd.DataFrame, suite: Suite, standing: Standing, values: Mapping[str, ValueSpec]) -> list[Gap]:

@@ -13,10 +13,19 @@ from numpy.typing import NDArray
 from scipy.stats import norm
 from scipy.stats import t as student_t
 
+from harness.declare.same_text import SAME_TEXT
 from harness.records import ValueSpec
 
 LEVEL: Final = 0.95
 PAIRED_BY: Final = ("prompt", "seed", "guidance")
+CLUSTER: Final = SAME_TEXT
+"""The column that says which rows are images of one text: prompts that read the same are one cluster. In tables without it every
+prompt has its own text."""
+
+
+def clustered(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the column CLUSTER."""
+    return table if CLUSTER in table.columns else table.assign(**{CLUSTER: table["prompt"]})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +83,7 @@ def cluster_mean(table: pd.DataFrame, value: ValueSpec, level: float = LEVEL) ->
     range (see `within_bounds`). The column has the value's name; rows without a value are dropped."""
     if value.name not in table.columns:
         return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=f"{value.name} was not measured")
-    return within_bounds(cluster_interval(_floats(table[value.name]), table["prompt"].tolist(), level), value, level)
+    return within_bounds(cluster_interval(_floats(table[value.name]), clustered(table)[CLUSTER].tolist(), level), value, level)
 
 
 def cluster_means(table: pd.DataFrame, value: str, by: Sequence[str], level: float = LEVEL) -> dict[tuple[Any, ...], Estimate]:
@@ -82,10 +91,10 @@ def cluster_means(table: pd.DataFrame, value: str, by: Sequence[str], level: flo
 
     All groups at once: a loop over thousands of cells would spend its time in pandas. Groups without any value are absent.
     """
-    measured = table.dropna(subset=[value])
+    measured = clustered(table).dropna(subset=[value])
     if measured.empty:
         return {}
-    prompts: Any = measured.groupby([*by, "prompt"], sort=False)[value].agg(["mean", "size"])
+    prompts: Any = measured.groupby([*by, CLUSTER], sort=False)[value].agg(["mean", "size"])
     groups: Any = prompts.groupby(level=list(range(len(by))), sort=False)
     sums = pd.DataFrame({"mean": groups["mean"].mean(), "spread": groups["mean"].std(ddof=1), "prompts": groups.size(),
                          "pairs": groups["size"].sum()})
@@ -157,7 +166,7 @@ def paired_difference(table: pd.DataFrame, other: pd.DataFrame, value: ValueSpec
     if pairs.empty:
         return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0,
                         why=f"no image of one shares {', '.join(by)} with an image of the other")
-    return within_range(cluster_interval(_floats(pairs["difference"]), pairs["prompt"].tolist(), level), value)
+    return within_range(cluster_interval(_floats(pairs["difference"]), pairs[CLUSTER].tolist(), level), value)
 
 
 def within_range(of: Estimate, value: ValueSpec) -> Estimate:
@@ -179,12 +188,12 @@ def _cut(of: Estimate, low: float | None, high: float | None) -> Estimate:
 
 
 def differences(table: pd.DataFrame, other: pd.DataFrame, value: str, by: Sequence[str] = PAIRED_BY) -> pd.DataFrame:
-    """The pairs behind `paired_difference`: the columns `by`, which must hold "prompt", and `difference`."""
+    """The pairs behind `paired_difference`: the columns `by`, which must hold "prompt", CLUSTER and `difference`."""
     columns = [*by, value]
-    both = table[columns].dropna().merge(other[columns].dropna(), on=list(by), suffixes=("_of", "_other"),
-                                         validate="one_to_one")
+    mine = clustered(table)[[CLUSTER, *columns]].dropna()
+    both = mine.merge(other[columns].dropna(), on=list(by), suffixes=("_of", "_other"), validate="one_to_one")
     both["difference"] = _floats(both[f"{value}_of"]) - _floats(both[f"{value}_other"])
-    return both[[*by, "difference"]]
+    return both[[*by, CLUSTER, "difference"]]
 
 
 def bootstrap_interval(values: NDArray[np.float64], clusters: Sequence[object], level: float = LEVEL,

@@ -16,7 +16,7 @@ from scipy.optimize import brentq
 from scipy.stats import nct
 from scipy.stats import t as student_t
 
-from reports.statistics.intervals import LEVEL
+from reports.statistics.intervals import CLUSTER, LEVEL, clustered
 
 CONFIDENCE: Final = 0.95
 POWER: Final = 0.9
@@ -71,7 +71,7 @@ def itself(images: pd.DataFrame, value: str) -> Spread | None:
     within, prompts, rows = _within(images, value)
     if within is None or prompts < 2:
         return None
-    groups: Any = images.dropna(subset=[value]).groupby("prompt")[value]
+    groups: Any = clustered(images).dropna(subset=[value]).groupby(CLUSTER)[value]
     between = float(groups.mean().var(ddof=1)) - within / float(groups.size().mean())
     return Spread(prompt=math.sqrt(max(0.0, between)), image=math.sqrt(within), prompts=prompts, pairs=rows,
                   source="the baseline's images")
@@ -83,12 +83,13 @@ def tied_pairs(images: pd.DataFrame, cells: Sequence[tuple[str, float]], value: 
     The variances of all pairs of `cells` of one guidance are averaged (of all pairs, where no two share theirs); that of prompts
     is the variance of prompt means less what their images explain. None with fewer than two cells, two prompts or two seeds.
     """
-    wide = images.pivot_table(index=["prompt", "seed"], columns=["candidate", "guidance"], values=value, sort=True)
+    wide = clustered(images).pivot_table(index=[CLUSTER, "prompt", "seed"], columns=["candidate", "guidance"], values=value,
+                                         sort=True)
     here = [cell for cell in cells if cell in wide.columns]
     pairs = list(itertools.combinations(here, 2))
     within, between, size, prompts = [], [], 0, 0
     for one, other in [pair for pair in pairs if pair[0][1] == pair[1][1]] or pairs:
-        groups: Any = (wide[one] - wide[other]).dropna().groupby(level="prompt")
+        groups: Any = (wide[one] - wide[other]).dropna().groupby(level=CLUSTER)
         counts = groups.size()
         if len(counts) < 2 or counts.max() < 2:
             continue
@@ -173,7 +174,7 @@ def _within(images: pd.DataFrame, value: str) -> tuple[float | None, int, int]:
     """The mean variance within prompts, the prompts behind it, and all images."""
     if value not in images.columns:
         return None, 0, 0
-    groups: Any = images.dropna(subset=[value]).groupby("prompt")[value]
+    groups: Any = clustered(images).dropna(subset=[value]).groupby(CLUSTER)[value]
     variances: Any = groups.var(ddof=1).dropna()
     return (float(variances.mean()) if len(variances) else None), len(variances), int(groups.size().sum())
 

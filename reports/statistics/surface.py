@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from reports.statistics.intervals import LEVEL
+from reports.statistics.intervals import CLUSTER, LEVEL, clustered
 
 Floats = NDArray[np.float64]
 
@@ -95,8 +95,9 @@ def _scores(images: pd.DataFrame, axes: Sequence[str], value: str) -> tuple[Floa
     columns = ["prompt", "seed", *axes, value]
     if absent := [c for c in columns if c not in images.columns]:
         raise ValueError(f"the table of images has no column {absent[0]!r}; it has {sorted(map(str, images.columns))}")
-    wide = images[columns].dropna().pivot_table(index=["prompt", "seed"], columns=list(axes), values=value)
-    scores = wide.dropna().groupby(level="prompt", sort=True).mean()
+    rows = clustered(images)[[CLUSTER, *columns]].dropna()
+    wide = rows.pivot_table(index=[CLUSTER, "prompt", "seed"], columns=list(axes), values=value)
+    scores = wide.dropna().groupby(level=CLUSTER, sort=True).mean()
     points = np.asarray([p if isinstance(p, tuple) else (p,) for p in scores.columns], dtype=np.float64)
     return points.reshape(-1, len(axes)), scores.to_numpy(dtype=np.float64)
 

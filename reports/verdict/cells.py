@@ -6,6 +6,7 @@ from typing import Final
 
 import pandas as pd
 
+from harness.declare.same_text import distinct, same_texts
 from harness.records import Look
 from reports import formatting as words
 from reports.read.interim_looks import dropped_cells
@@ -50,7 +51,10 @@ def select_rows(run: Run) -> pd.DataFrame:
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
     sentences = []
-    counts = {split: sum(p.split == split for p in run.suite.grid.prompts) for split in ("select", "confirm")}
+    counts = {split: distinct(p for p in run.suite.grid.prompts if p.split == split) for split in ("select", "confirm")}
+    if repeated := same_texts(run.suite.grid.prompts):
+        groups = words.listed([" = ".join(names) for names in repeated], most=8)
+        sentences.append(f"Prompts with the same text and negative count as one: {groups}.")
     for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
         if counts[split] < 2:
             sentences.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")

@@ -7,7 +7,6 @@ from typing import Final
 
 import pandas as pd
 
-from harness.records.values import OBJECTIVE
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, cluster_mean, paired_difference
@@ -57,7 +56,7 @@ def losses(run: Run) -> tuple[Loss, ...]:
         found.append(Loss(candidate=c.name, exact=int((exact == 1).sum()), compared=len(exact) or len(psnr),
                           psnr_median=float(psnr.median()) if len(psnr) else None, psnr=cluster_mean(rows, run.row("psnr_db")),
                           clip=paired_difference(rows, base, run.row("clip_score")),
-                          objective=paired_difference(rows, base, OBJECTIVE), ratio=ratio, pace=pace))
+                          objective=paired_difference(rows, base, run.row("objective")), ratio=ratio, pace=pace))
     return tuple(found)
 
 
@@ -73,7 +72,7 @@ def recommend_cheapest(run: Run) -> Recommendation:
     guidance = max(ours, key=lambda c: c.objective.mean or 0.0).guidance
     select = select_rows(run)
     base = _rows(select, baseline)
-    differences = {c.name: paired_difference(_rows(select, c.name), base, OBJECTIVE)
+    differences = {c.name: paired_difference(_rows(select, c.name), base, run.row("objective"))
                    for c in run.suite.candidates if c.name != baseline}
     on_a_par = [name for name, d in differences.items() if d.high is not None and d.high >= 0]
     pick, why = _cheapest(run, on_a_par)

@@ -12,9 +12,11 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import BASELINE, PROMOTED, Gate, Suite
+from harness.declare.same_text import distinct
 from harness.records.gate_kinds import gate_kind
 from harness.records.values import costs
 from reports.read.run import Run
+from reports.statistics.intervals import CLUSTER, clustered
 from reports.statistics.margin_size import (
     CONFIDENCE,
     POWER,
@@ -97,7 +99,7 @@ def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
         return [_bytes(of, gate)]
     rows = _own(of)
     mean = None if gate.value not in rows.columns or rows[gate.value].isna().all() else float(
-        rows.groupby("prompt")[gate.value].mean().mean())
+        clustered(rows).groupby(CLUSTER)[gate.value].mean().mean())
     spreads = [itself(rows, gate.value)] if gate.not_worse_than is None else [again(rows, gate.value), _tied(of, gate.value)]
     here = [_images(of, gate, spread, mean) for spread in spreads if spread is not None]
     # A value that is taken against the baseline's own image is the same for all images of the baseline.
@@ -112,8 +114,8 @@ def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
 def _images(of: Measured, gate: Gate, spread: Spread, mean: float | None) -> Margin:
     """The gate under one estimate of the noise of its images."""
     suite = of.suite
-    confirm = sum(p.split == "confirm" for p in suite.grid.prompts)
-    count = confirm if not gate.candidates and confirm >= 2 else len(suite.grid.prompts)
+    confirm = distinct(p for p in suite.grid.prompts if p.split == "confirm")
+    count = confirm if not gate.candidates and confirm >= 2 else distinct(suite.grid.prompts)
     row = Margin(gate=gate.name, value=gate.value, source=spread.source, observed=mean, spread=spread)
     if count < 2:
         return replace(row, note="one prompt: the gate has no interval")

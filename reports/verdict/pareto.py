@@ -12,7 +12,7 @@ import pandas as pd
 
 from harness.records import ValueSpec, values
 from reports.read.run import Run
-from reports.statistics.intervals import Estimate, holm, paired_difference
+from reports.statistics.intervals import CLUSTER, Estimate, clustered, holm, paired_difference
 from reports.verdict.costs import footprint, incomparable, seconds_per_image
 
 FRONT: Final = "on the front"
@@ -72,7 +72,7 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
     rows = run.images if guidance is None else run.images[run.images["guidance"] == guidance]
     if value not in rows.columns or run.row(value).better not in ("higher", "lower"):
         return ()
-    by_prompt = rows.groupby(["candidate", "prompt"])[value].mean()
+    by_prompt = clustered(rows).groupby(["candidate", CLUSTER])[value].mean()
     means = {str(n): float(m) for n, m in by_prompt.groupby(level=0).mean().dropna().items()}
     sign = -1.0 if run.row(value).fewer else 1.0
     spread = _seconds(run, list(means)) if kind == SECONDS else _bytes(run, list(means))

@@ -11,6 +11,7 @@ import pandas as pd
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import (
+    CLUSTER,
     bootstrap_interval,
     cluster_interval,
     cluster_means,
@@ -152,7 +153,7 @@ def _shaky(run: Run, pick: str, comparisons: tuple[Comparison, ...]) -> tuple[st
             continue
         at = rows[rows["guidance"] == c.guidance]
         pairs = differences(at[at["candidate"] == pick], at[at["candidate"] == c.other], c.value, by=("prompt", "seed"))
-        values, clusters = pairs["difference"].to_numpy(dtype=np.float64), pairs["prompt"].tolist()
+        values, clusters = pairs["difference"].to_numpy(dtype=np.float64), pairs[CLUSTER].tolist()
         drawn = bootstrap_interval(values, clusters, level)
         if drawn.word != cluster_interval(values, clusters, level).word:
             sentences.append(f"A few prompts dominate the comparison of {label(run, pick)} and {label(run, c.other)}: by the "

@@ -13,7 +13,7 @@ from harness.declare import Constraint
 from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
-from reports.statistics.intervals import LEVEL, Estimate, cluster_means, within_bounds
+from reports.statistics.intervals import CLUSTER, LEVEL, Estimate, cluster_means, clustered, within_bounds
 from reports.statistics.tied_set import from_best
 from reports.verdict.recommendation import Scored
 
@@ -159,7 +159,7 @@ def _distances(table: pd.DataFrame, best: CellKey | None, level: float) -> dict[
     if best is None:
         return {}
     at = (table["candidate"] == best[0]) & (table["guidance"] == best[1])
-    pairs = table[["prompt", "seed", *CELL, "objective"]].merge(
+    pairs = clustered(table)[[CLUSTER, "prompt", "seed", *CELL, "objective"]].merge(
         table.loc[at, ["prompt", "seed", "objective"]], on=["prompt", "seed"], suffixes=("", "_best"), validate="many_to_one")
     pairs = pairs.assign(difference=pairs["objective"] - pairs["objective_best"])
     return cluster_means(pairs, "difference", CELL, level)
@@ -173,9 +173,9 @@ def _half_widths(table: pd.DataFrame, cells: list[CellKey], level: float) -> dic
     """Half widths of the intervals of `from_best`, over the images that all `cells` have; none without two such prompts."""
     if not cells:
         return {}
-    measured = table.dropna(subset=["objective"])
-    wide = measured.pivot_table(index=["prompt", "seed"], columns=list(CELL), values="objective", sort=False)
-    scores = wide[cells].dropna().groupby(level="prompt", sort=True).mean()
+    measured = clustered(table).dropna(subset=["objective"])
+    wide = measured.pivot_table(index=[CLUSTER, "prompt", "seed"], columns=list(CELL), values="objective", sort=False)
+    scores = wide[cells].dropna().groupby(level=CLUSTER, sort=True).mean()
     if len(scores) < 2:
         return {}
     return dict(zip(cells, from_best(scores.to_numpy(dtype=np.float64), level).half.tolist(), strict=True))

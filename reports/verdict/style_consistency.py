@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from reports.read.run import Run
-from reports.statistics.intervals import Estimate, cluster_interval, wilson
+from reports.statistics.intervals import CLUSTER, Estimate, cluster_interval, clustered, wilson
 
 DEFINITION: Final = ("Style consistency: the share of a candidate's images whose style, according to CLIP, is the "
                      "candidate's most common one (every prompt counts once; the interval takes that style as given).")
@@ -34,5 +34,5 @@ def style_consistency(run: Run, name: str, guidance: float | None) -> Consistenc
     looks = rated["style"].astype(str).tolist()
     counts = Counter(looks)
     look = min(counts, key=lambda one: (-counts[one], one))
-    interval = cluster_interval(np.array([one == look for one in looks], dtype=np.float64), rated["prompt"].tolist())
+    interval = cluster_interval(np.array([one == look for one in looks], dtype=np.float64), clustered(rated)[CLUSTER].tolist())
     return Consistency(look=look, share=wilson(interval, flags=True))

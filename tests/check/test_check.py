@@ -103,6 +103,8 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     ({"grid": tiny_grid(width=60)}, "width is 60; expected a multiple of 8"),
     ({"grid": tiny_grid(sampler="dpm")}, "unknown sampler 'dpm'"),
     ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a", split="confirm"),))}, "no prompt is in the split 'select'"),
+    ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a cat"), Prompt(id="b", text="b"),
+                                 Prompt(id="c", text=" A  cat", split="confirm")))}, "prompts 'a' (select) and 'c' (confirm)"),
     ({"gates": (Gate(value="clip_score"),)}, "0 limits are given"),
     ({"gates": (Gate(value="clip_score", not_worse_than="alpha=9"),)}, "unknown candidate 'alpha=9'"),
     ({"gates": (Gate(value="lpips", at_most=1),)}, "unknown value 'lpips'"),

@@ -68,4 +68,9 @@ def test_the_table_has_the_old_columns_with_the_old_values(name: str, work: Path
 
     (work / "now.csv").write_text(csv(load_run(work / "runs" / name)))
     now, before = pd.read_csv(work / "now.csv"), pd.read_csv(GOLD / "runs" / name / "table.csv")
-    pd.testing.assert_frame_equal(now[list(before.columns)], before)
+    # Since then a tie for the usual colour favours no side: there an image has a half where it had 0 or 1.
+    changed = (now["palette_left"] != before["palette_left"]) & before["palette_left"].notna()
+    assert set(now.loc[changed, "palette_left"]) <= {0.5}
+    pd.testing.assert_frame_equal(now.loc[~changed, list(before.columns)], before[~changed])
+    same_values = [name for name in before.columns if name not in ("palette_left", "objective")]
+    pd.testing.assert_frame_equal(now[same_values], before[same_values])

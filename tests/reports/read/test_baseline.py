@@ -34,7 +34,8 @@ def baseline_file(run: Run, **changes: Any) -> dict[str, Any]:
     reading = {"mean": 8.02e8, "low": 8.02e8, "high": 8.02e8, "images": 1, "unit": "bytes, process_rss_peak_bytes"}
     data = {
         "format": 1, "suite": {"name": "dress"}, "name": "blend", "version": 3, "candidate": OLD, "metrics": {
-            "clip_score": 1, "exposure": 1, "palette": 1, "psnr": 1}, "metric_settings": dict(run.head["metric_settings"]),
+            "clip_score": 1, "exposure": 1, "palette": 1, "palette_left": 2, "psnr": 1},
+        "metric_settings": dict(run.head["metric_settings"]),
         "sampling": dict(run.head["sampling"]), "environment": dict(run.environment),
         "prompts": {p.id: [p.text, p.negative] for p in run.suite.grid.prompts},
         "reference": {"key": run.candidate("alpha=0").key, "inputs": ["ab" * 32]},
@@ -90,6 +91,16 @@ def test_the_same_cells_of_the_promoted_candidate_are_the_difference(against: Ho
 def test_every_kind_can_be_held_against_what_was_promoted(against: Hold, merge_verdict: Recommendation, gate: Gate,
                                                           status: str) -> None:
     assert verdict(against(), merge_verdict, gate).status == status
+
+
+@pytest.mark.parametrize(("value", "status"), [("palette_left", "not_measured"), ("objective", "not_measured"),
+                                               ("clip_score", "passed")])
+def test_a_file_of_an_older_derivation_is_refused_for_what_is_made_of_it(against: Hold, merge_run: Run, value: str, status: str,
+                                                                         merge_verdict: Recommendation) -> None:
+    older = {name: version for name, version in baseline_file(merge_run)["metrics"].items() if name != "palette_left"}
+    found = verdict(against(metrics=older), merge_verdict, Gate(value=value, not_worse_than="promoted", margin=5))
+    assert found.status == status
+    assert status == "passed" or "palette_left: measured by version" in found.reason
 
 
 def test_the_objective_is_that_of_today_on_the_values_of_then(against: Hold, merge_verdict: Recommendation) -> None:

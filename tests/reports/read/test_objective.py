@@ -10,11 +10,12 @@ import pandas as pd
 import pytest
 from scipy.stats import gmean
 
-from harness.declare import Desirability, Objective, Penalty
-from reports.read.objective import desirability, desirable, parts_of, with_objective
-from reports.read.run import load_run
+from harness.declare import DESIRABILITY, Desirability, Objective, Penalty
+from reports.read.objective import desirability, desirable, parts_of, range_of, with_objective
+from reports.read.run import _with_derived, load_run
 from reports.verdict.recommending import recommend
 from tests.reports import synthetic
+from tests.rows import row
 
 CLIP = Desirability(metric="clip_score", worst=20, best=30)
 BURNT = Desirability(metric="clipped_share", worst=0.2, best=0.0, weight=2)
@@ -81,3 +82,22 @@ def test_a_suite_that_maximises_desirability_is_recommended_by_it(tmp_path: Path
 def test_other_suites_have_no_such_value(merge_run: object) -> None:
     assert "desirability" not in merge_run.values  # type: ignore[attr-defined]
     assert "desirability" not in merge_run.images.columns  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("colours", "left"), [
+    ("red red blue", [0, 0, 1]), ("red blue", [0.5, 0.5]), ("blue red", [0.5, 0.5]), ("red blue blue red gray", [0.5] * 4 + [1]),
+    ("red blue gray", [2 / 3] * 3), ("red", [0])])
+def test_a_tie_for_the_usual_colour_favours_no_side(colours: str, left: list[float]) -> None:
+    table = pd.DataFrame({"candidate": "a", "prompt": "p", "dominant": colours.split(), "clip_score": 30.0})
+    assert _with_derived(table, Objective(penalties=()))["palette_left"].tolist() == pytest.approx(left)
+
+
+@pytest.mark.parametrize(("objective", "ends"), [
+    (Objective(penalties=()), (-100, 100)),
+    (Objective(), (-200, 100)),
+    (Objective(maximise="clipped_share", penalties=(Penalty(metric="palette_drift", weight=1.0),)), (None, 1)),
+    (Objective(maximise="novelty", penalties=()), (None, None)),
+    (Objective(maximise=DESIRABILITY, desirabilities=(CLIP,), penalties=()), (0, 100))])
+def test_the_range_of_an_objective_follows_from_its_parts(objective: Objective, ends: tuple[float | None, float | None]) -> None:
+    rows = {name: row(name) for name in ("clip_score", "clipped_share", "palette_drift", "palette_left")}
+    assert range_of(objective, rows) == ends

@@ -9,6 +9,7 @@ import pytest
 
 from harness.declare import Candidate, Grid
 from harness.records import Journal
+from reports.gates import judge
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import holm, paired_difference
 from reports.statistics.tied_set import from_best
@@ -173,3 +174,13 @@ def test_a_verdict_that_one_prompt_decides_is_a_caveat(tmp_path: Path) -> None:
     rec = recommend(run)
     assert next(c.word for c in rec.comparisons if c.value == "objective") == "tied"
     assert any("few prompts" in c and "alpha 0.45 and alpha 0" in c and "(better)" in c for c in rec.caveats)
+
+
+def test_sixteen_copies_of_one_prompt_are_one_prompt(tmp_path: Path) -> None:
+    copies = synthetic.prompts(8, 8, text=lambda i: "a red ball")
+    grid = Grid(prompts=copies, seeds=(1,), guidance_scales=(3.0,), width=32, height=32)
+    run = load_run(synthetic.write_run(tmp_path, synthetic.merge_suite(grid=grid)))
+    rec = recommend(run)
+    assert all(c.difference.low is None and c.difference.prompts == 1 for c in rec.comparisons)
+    assert any("p00 = p01" in c for c in rec.caveats)
+    assert {v.status for v in judge(run, rec) if v.value == "clip_score"} == {"not_measured"}

@@ -1,0 +1,37 @@
+"""Prompts that read the same: one text and negative under several identifiers, which is one question asked more than once."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable
+from typing import Final
+
+from harness.declare.suite import Prompt
+
+SAME_TEXT: Final = "same_text"
+"""The column of a table of images that holds the first prompt of the same text."""
+
+
+def as_read(text: str) -> str:
+    """A text without what CLIP's tokenizer takes out: in Unicode's NFC, in lower case, with one space for any run of white space,
+    and none at the ends. T5 tells upper from lower case, but a second spelling of a text is not a second question."""
+    return " ".join(unicodedata.normalize("NFC", text).lower().split())
+
+
+def first_of_text(prompts: Iterable[Prompt]) -> dict[str, str]:
+    """{identifier: the identifier of the first prompt whose text and negative read the same}."""
+    firsts: dict[tuple[str, str], str] = {}
+    return {p.id: firsts.setdefault((as_read(p.text), as_read(p.negative)), p.id) for p in prompts}
+
+
+def same_texts(prompts: Iterable[Prompt]) -> list[tuple[str, ...]]:
+    """The identifiers of prompts that read the same, each group in declared order; prompts alone in theirs are left out."""
+    groups: dict[str, list[str]] = {}
+    for name, first in first_of_text(prompts).items():
+        groups.setdefault(first, []).append(name)
+    return [tuple(names) for names in groups.values() if len(names) > 1]
+
+
+def distinct(prompts: Iterable[Prompt]) -> int:
+    """How many different texts the prompts have."""
+    return len(set(first_of_text(prompts).values()))
