@@ -5,9 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.declare import Gate
+from harness.declare.same_text import SAME_TEXT, first_of_text
 from reports import formatting as words
 from reports.gates.outcome import NOT_MEASURED, Verdict, decide, not_measured, verdict
-from reports.read.interim_looks import asked
+from reports.read.lacking import asked_places
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.confirm_looks import gate_level
@@ -19,10 +20,10 @@ def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     count. The interval is Wilson's with prompts as clusters (statistics.within_bounds)."""
     if gate.at_most is None or gate.not_worse_than is not None:
         return not_measured(run, gate, name, "failure_rate takes at_most and no other limit")
-    rows = run.images[run.images["candidate"] == name][["prompt", "sample"]]
+    rows = run.images[run.images["candidate"] == name][[SAME_TEXT, "sample"]]
     flagged = rows.assign(failure_rate=rows["sample"].isin(set(run.defects)).astype(float))
     lost = _lost(run, name)
-    table = pd.concat([part for part in (flagged[["prompt", gate.value]], lost) if not part.empty] or [lost])
+    table = pd.concat([part for part in (flagged[[SAME_TEXT, gate.value]], lost) if not part.empty] or [lost])
     if table.empty:
         return not_measured(run, gate, name, run.why_missing(name, "image") or "no image was asked for")
     share = cluster_mean(table, run.row(gate.value), gate_level(run.suite))
@@ -34,11 +35,10 @@ def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
 
 
 def _lost(run: Run, name: str) -> pd.DataFrame:
-    """The cells that were asked of a failed candidate and have no image: prompt, and `failure_rate` = 1. A race asks for those of
-    its looks, other runs for the whole grid."""
-    grid, rows = run.suite.grid, run.images[run.images["candidate"] == name]
+    """The cells that were asked of a failed candidate and have no image: the first prompt of their text, and
+    `failure_rate` = 1."""
+    rows = run.images[run.images["candidate"] == name]
     sampled = set(zip(rows["prompt"], rows["seed"], rows["guidance"].astype(float), strict=True))
-    asked_for = [(c.prompt, c.seed, float(c.guidance)) for c in asked(run.looks).get(name, ())] or [
-        (p.id, seed, float(g)) for p in grid.prompts for seed in grid.seeds for g in grid.guidance_scales]
-    absent = [place[0] for place in asked_for if place not in sampled] if run.failure_of(name) else []
-    return pd.DataFrame({"prompt": pd.Series(absent, dtype=object), "failure_rate": 1.0})
+    absent = [place[0] for place in asked_places(run, name) if place not in sampled] if run.failure_of(name) else []
+    first = first_of_text(run.suite.grid.prompts)
+    return pd.DataFrame({SAME_TEXT: pd.Series([first[prompt] for prompt in absent], dtype=object), "failure_rate": 1.0})

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Final
 
-import pandas as pd
-
 from harness.declare import PROMOTED, Gate
+from harness.declare.same_text import distinct
+from reports import formatting as words
 from reports.gates import promoted_baseline as against
 from reports.gates.outcome import Seen, Verdict, decided, nothing, other_of
 from reports.gates.ratios import ratio_of_means, times
+from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean, paired_difference
 from reports.verdict.candidates import label
@@ -28,13 +29,16 @@ def judge(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
 def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | None]) -> Seen:
     """The estimate of a per-image value, and what it was taken from."""
     name, other = names
-    rows, note = _rows(run, rec, chosen=not gate.candidates)
+    chosen = not gate.candidates and _held_out(run) >= FEWEST_HELD_OUT
+    rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
+    rows = rows[rows["split"] == "confirm"] if chosen else rows
     mine = rows[rows["candidate"] == name]
-    held_out = sum(p.split == "confirm" for p in run.suite.grid.prompts)
-    there = mine.loc[mine["split"] == "confirm", "prompt"].nunique()
-    if not gate.candidates and held_out >= FEWEST_HELD_OUT > there:
+    if chosen and mine["prompt"].nunique() < FEWEST_HELD_OUT:
         return Seen(estimate=nothing("the confirm prompts were not sampled, and the prompts that the pick was chosen on "
                                      "cannot judge it"))
+    why, note = _asked(run, rec, gate, (name, other, chosen))
+    if why:
+        return Seen(estimate=nothing(why))
     level = gate_level(run.suite)
     if other is None:
         return Seen(estimate=cluster_mean(mine, run.row(gate.value), level), note=note)
@@ -51,12 +55,33 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
                 times=times(mine, theirs, run.row(gate.value), gate.ratio, level), note=f"{note}, ratio to {named}")
 
 
-def _rows(run: Run, rec: Recommendation, *, chosen: bool) -> tuple[pd.DataFrame, str]:
-    """The images a gate reads, at the recommended guidance. The pick was chosen for doing well on the select prompts, so
-    it is judged on the confirm prompts (if two are declared); a candidate named in the gate is judged on all prompts."""
-    rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
+def _held_out(run: Run) -> int:
+    return distinct(p for p in run.suite.grid.prompts if p.split == "confirm")
+
+
+def _asked(run: Run, rec: Recommendation, gate: Gate, of: tuple[str, str | None, bool]) -> tuple[str, str]:
+    """Why a gate cannot be judged on the cells that it is about, or an empty string, and these cells in words.
+
+    The pick was chosen for doing well on the select prompts, so it is judged on the confirm prompts (if two are declared); a
+    candidate named in the gate is judged on all prompts, in a race on those that it was asked for. A comparison is about what
+    both were asked for. Nothing is judged on the images that happen to have a value."""
+    name, other, chosen = of
+    declared = [p.id for p in run.suite.grid.prompts if p.split == "confirm" or not chosen]
+    places = asked_places(run, name, declared, rec.guidance)
+    named = other if other != PROMOTED else None
+    if named is not None:
+        places &= asked_places(run, named, declared, rec.guidance)
+    lacks = [(who, lacking(run, who, gate.value, places)) for who in (name, named) if who is not None]
+    why = next((f"{'' if who == name else f'{label(run, who)}: '}{lack.why}" for who, lack in lacks if lack.why), "")
+    return why, _note(rec, {place[0] for place in places}, (declared, chosen, max(k.excused for _, k in lacks)))
+
+
+def _note(rec: Recommendation, prompts: set[str], of: tuple[list[str], bool, int]) -> str:
+    """Which prompts were judged, in words: "all prompts at CFG 8", or "8 of 12 prompts" where a race asked for no more."""
+    declared, chosen, excused = of
+    what = "confirm prompts" if chosen else "prompts"
+    whole = what if chosen else f"all {what}"
     at = "" if rec.guidance is None else f" at CFG {rec.guidance:g}"
-    held_out = rows[rows["split"] == "confirm"]
-    if chosen and sum(p.split == "confirm" for p in run.suite.grid.prompts) >= FEWEST_HELD_OUT:
-        return held_out, f"confirm prompts{at}"
-    return rows, f"all prompts{at}"
+    few = f"{len(prompts)} of {len(declared)} {what}"
+    left_out = f", without {words.plural(excused, 'unusable image')}" if excused else ""
+    return f"{whole if prompts == set(declared) else few}{at}{left_out}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from harness.declare import PROMOTED, Gate
 from reports import formatting as words
 from reports.gates import promoted_baseline as against
@@ -14,6 +16,11 @@ from reports.verdict.confirm_looks import gate_level
 from reports.verdict.costs import Seconds, incomparable, seconds_per_image
 from reports.verdict.recommendation import Recommendation
 
+FEWEST_ROUNDS: Final = 2
+"""One round has no range."""
+ENOUGH_ROUNDS: Final = 5
+"""The range of so many rounds holds the true median in 94 % of cases."""
+
 
 def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     """Seconds per image at batch 1."""
@@ -24,17 +31,29 @@ def seconds(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
     """Seconds per image at batch 1: the median and the range of the rounds, or that of the difference or ratio. Candidates are
     timed in turns, so a ratio is taken round by round where both have as many rounds."""
     mine = seconds_per_image(run, name)
-    if mine.median is None:
-        return Seen(estimate=nothing(mine.why))
+    if mine.rounds < FEWEST_ROUNDS:
+        return Seen(estimate=nothing(_too_few(mine)))
     if other is None:
-        return Seen(estimate=_range(mine), note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest")
+        return Seen(estimate=_range(mine), note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest{_few(mine)}")
     theirs, why = _other_seconds(run, name, other)
-    if theirs.median is None:
-        return Seen(estimate=nothing(why))
+    if theirs.rounds < FEWEST_ROUNDS:
+        return Seen(estimate=nothing(why or f"{against.named(run, other)}: {_too_few(theirs)}"))
     if gate.ratio is None:
         return Seen(estimate=_apart(mine, theirs),
                     note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest, minus {against.named(run, other)}")
     return _times_as_long(run, (name, other), mine, theirs)
+
+
+def _too_few(of: Seconds) -> str:
+    """Why there is no interval of none or one round."""
+    return of.why or (f"{words.plural(of.rounds, 'timed round')}, too few for an interval; set latency_rounds of the suite to at "
+                      f"least {FEWEST_ROUNDS}, better to {ENOUGH_ROUNDS} or more")
+
+
+def _few(of: Seconds) -> str:
+    """How surely the range of a few rounds holds the true median, in words; an empty string from five rounds on."""
+    share = 100 * (1 - 2.0 ** (1 - of.rounds))
+    return "" if of.rounds >= ENOUGH_ROUNDS else f", which holds the true median in {share:.0f} % of cases"
 
 
 def _times_as_long(run: Run, names: tuple[str, str], mine: Seconds, theirs: Seconds) -> Seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
@@ -55,6 +55,8 @@ class Run(CurrentRecords):
     head: Mapping[str, Any]
     digests: Mapping[str, str] = field(default_factory=dict)
     """SHA-256 of every image that counts, by its path."""
+    undefined: frozenset[tuple[str, str]] = frozenset()
+    """By the key of a sample and the name of a value: where the value does not exist by definition (see ValueSpec)."""
     eyes: Eyes = field(default_factory=Eyes)
     promoted: Promoted | None = None
 
@@ -133,11 +135,12 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     images = _with_derived(rated, suite.objective)
     measured = rows_of(head)
     values = {**measured, **_derived(suite.objective, measured), **eyes.values}
-    missing = (*standing.gaps, *_gaps(images, suite, standing, values), *eyes.gaps)
+    undefined = _undefined(images, suite, standing.measurements, values)
+    missing = (*standing.gaps, *_gaps(images, suite, standing, undefined), *eyes.gaps)
     damaged = [*damaged, *problems, *eyes.damaged]
     current = {field.name: getattr(standing, field.name) for field in fields(CurrentRecords)}
     return Run(**current, folder=folder, suite=suite, images=images, missing=missing, damaged=tuple(damaged), values=values,
-               environment=head.get("environment", {}), head=head, eyes=eyes, promoted=read_promoted(folder),
+               environment=head.get("environment", {}), head=head, eyes=eyes, undefined=undefined, promoted=read_promoted(folder),
                digests={s.path: s.sha256 for s in standing.samples.values()})
 
 
@@ -202,17 +205,34 @@ def _derived(objective: Objective, measured: Mapping[str, ValueSpec]) -> dict[st
     return {**derived, OBJECTIVE.name: replace(OBJECTIVE, low=low, high=high)}
 
 
-def _gaps(table: pd.DataFrame, suite: Suite, standing: Standing, values: Mapping[str, ValueSpec]) -> list[Gap]:
+def _undefined(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measurement],
+               values: Mapping[str, ValueSpec]) -> frozenset[tuple[str, str]]:
+    """By sample and value where a value does not exist by definition, and the objective that lacks no other part."""
+    undefined = {(m.sample, value) for m in measurements for value, why in m.missing.items()
+                 if why and why == spec_of(values, value).undefined}
+    if any(part in {value for _, value in undefined} for part in parts_of(suite.objective)):
+        for sample, lacking in _unscored(table, suite.objective):
+            if lacking and all((sample, part) in undefined for part in lacking):
+                undefined.add((sample, "objective"))
+    return frozenset(undefined)
+
+
+def _unscored(table: pd.DataFrame, objective: Objective) -> Iterator[tuple[str, list[str]]]:
+    """The samples that have no objective, each with the parts that it lacks."""
+    rows = table[table["objective"].isna()]
+    absent = {part: rows[part].isna().tolist() if part in rows.columns else [True] * len(rows) for part in parts_of(objective)}
+    for at, sample in enumerate(rows["sample"]):
+        yield str(sample), [part for part, lacks in absent.items() if lacks[at]]
+
+
+def _gaps(table: pd.DataFrame, suite: Suite, standing: Standing, undefined: Collection[tuple[str, str]]) -> list[Gap]:
     """Values that a metric said it could not give, and objectives that lack one of theirs. Expected are those that do not exist
     by definition, and those of unusable images where a gate decides how many there may be."""
     counted_by_gate = standing.defects if any(gate.value == FAILURE_RATE.name for gate in suite.gates) else {}
     counted: Counter[tuple[str, str, str, bool]] = Counter()
-    expected_of: dict[str, bool] = {}
     for m in standing.measurements:
         for value, why in m.missing.items():
-            expected = m.sample in counted_by_gate or why == spec_of(values, value).undefined
-            counted[m.candidate, value, why, expected] += 1
-            expected_of[m.sample] = expected and expected_of.get(m.sample, True)
+            counted[m.candidate, value, why, m.sample in counted_by_gate or (m.sample, value) in undefined] += 1
     for c in suite.candidates:
         rows = table[table["candidate"] == c.name]
         unscored = rows[rows["objective"].isna()]
@@ -220,5 +240,6 @@ def _gaps(table: pd.DataFrame, suite: Suite, standing: Standing, values: Mapping
             continue
         lacking = [n for n in parts_of(suite.objective) if n not in rows.columns or rows[n].isna().any()]
         why = f"no {', '.join(lacking)}" if lacking else "too large for a score"
-        counted.update((c.name, "objective", why, expected_of.get(sample, False)) for sample in unscored["sample"])
+        counted.update((c.name, "objective", why, sample in counted_by_gate or (sample, "objective") in undefined)
+                       for sample in unscored["sample"])
     return [Gap(candidate=c, value=v, count=n, why=w, expected=e) for (c, v, w, e), n in counted.items()]

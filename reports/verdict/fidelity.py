@@ -8,6 +8,7 @@ from typing import Final
 import pandas as pd
 
 from reports import formatting as words
+from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, cluster_mean, paired_difference
 from reports.verdict.candidates import label
@@ -71,9 +72,7 @@ def recommend_cheapest(run: Run) -> Recommendation:
                               f"({run.failure_of(baseline) or 'no images'}), so there is nothing to compare with.")
     guidance = max(ours, key=lambda c: c.objective.mean or 0.0).guidance
     select = select_rows(run)
-    base = _rows(select, baseline)
-    differences = {c.name: paired_difference(_rows(select, c.name), base, run.row("objective"))
-                   for c in run.suite.candidates if c.name != baseline}
+    differences = {c.name: _whole_difference(run, select, c.name) for c in run.suite.candidates if c.name != baseline}
     on_a_par = [name for name, d in differences.items() if d.high is not None and d.high >= 0]
     pick, why = _cheapest(run, on_a_par)
     comparisons = _comparisons(run, pick)
@@ -81,6 +80,18 @@ def recommend_cheapest(run: Run) -> Recommendation:
                           tied_candidates=(baseline, *on_a_par), tied_guidances=(guidance,), comparisons=comparisons,
                           caveats=_caveats(run, differences), reasons=_reasons(run, differences, on_a_par),
                           sentence=_sentence(run, pick, why, comparisons))
+
+
+def _whole_difference(run: Run, rows: pd.DataFrame, name: str) -> Estimate:
+    """The paired difference in objective from the baseline over `rows`; none where either lacks images or values that were asked
+    for: what a mode loses may be just in them."""
+    prompts = {p.id for p in run.suite.grid.prompts if p.split in set(rows["split"])}
+    places = asked_places(run, name, prompts) & asked_places(run, run.suite.baseline, prompts)
+    for who in (name, run.suite.baseline):
+        if why := lacking(run, who, "objective", places).why:
+            named = "" if who == name else f"{label(run, who)}: "
+            return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=f"{named}{why}")
+    return paired_difference(_rows(rows, name), _rows(rows, run.suite.baseline), run.row("objective"))
 
 
 def _cheapest(run: Run, on_a_par: list[str]) -> tuple[str, str]:

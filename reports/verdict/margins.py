@@ -164,6 +164,8 @@ def _seconds(of: Measured, gate: Gate) -> Margin:
         return replace(row, note=of.run.why_missing(of.names[0], gate.value) or "the A/A run was not timed")
     # With a budget of seconds the number of rounds is known afterwards only.
     count = len(rounds[0]) if of.suite.latency_budget_seconds else of.suite.latency_rounds
+    if count < 2:
+        return replace(row, note="one round: the gate has no interval; set latency_rounds of the suite to at least 2")
     level = gate_level(of.suite)
     mean = statistics.median([*rounds[0], *rounds[1]])
 

@@ -11,6 +11,7 @@ from typing import Final
 import pandas as pd
 
 from harness.records import ValueSpec, values
+from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import CLUSTER, Estimate, clustered, holm, paired_difference
 from reports.verdict.costs import footprint, incomparable, seconds_per_image
@@ -66,8 +67,8 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
 
     Differences in quality are paired by prompt and seed, and their intervals hold for all pairs of candidates together
     (Holm's steps). Those in seconds reach from one's fastest round less the other's slowest to the reverse; candidates that
-    were timed on a machine of another speed are not compared. Memory is one number. Candidates that lack either are
-    left out; of a value that has no better side there is no front.
+    were timed on a machine of another speed are not compared. Memory is one number. Candidates that lack either, or some
+    of the images, are left out; of a value that has no better side there is no front.
     """
     rows = run.images if guidance is None else run.images[run.images["guidance"] == guidance]
     if value not in rows.columns or run.row(value).better not in ("higher", "lower"):
@@ -76,7 +77,7 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
     means = {str(n): float(m) for n, m in by_prompt.groupby(level=0).mean().dropna().items()}
     sign = -1.0 if run.row(value).fewer else 1.0
     spread = _seconds(run, list(means)) if kind == SECONDS else _bytes(run, list(means))
-    names = [n for n in means if n in spread]
+    names = [n for n in means if n in spread and not lacking(run, n, value, asked_places(run, n, guidance=guidance)).count]
     gaps = _gaps({n: rows[rows["candidate"] == n] for n in names}, run.row(value))
 
     def better(a: str, b: str) -> Gap | None:
