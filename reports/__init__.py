@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from reports.gates import Verdict, judge
+    from reports.gates.decision import Headline, headline
     from reports.page.build import write_page
     from reports.page.summary import markdown, terminal_table
     from reports.read.run import Run, load_run
     from reports.verdict.recommendation import Recommendation
     from reports.verdict.recommending import recommend
 
-__all__ = ["Recommendation", "Run", "Verdict", "judge", "load_run", "markdown", "recommend", "terminal_table",
-           "write_page"]
+__all__ = ["Headline", "Recommendation", "Run", "Verdict", "headline", "judge", "load_run", "markdown", "recommend",
+           "terminal_table", "write_page"]
 
 _HOMES: Final = {
     "Run": "read.run", "load_run": "read.run", "Recommendation": "verdict.recommendation",
-    "recommend": "verdict.recommending", "Verdict": "gates", "judge": "gates", "write_page": "page.build",
+    "recommend": "verdict.recommending", "Verdict": "gates", "judge": "gates",
+    "Headline": "gates.decision", "headline": "gates.decision", "write_page": "page.build",
     "terminal_table": "page.summary", "markdown": "page.summary",
 }
 

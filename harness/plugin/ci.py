@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from harness.records import Failure
     from harness.session.session import Session
     from harness.session.suite_session import SuiteSession
+    from reports.analysis import AnalysedRun
     from reports.gates import Verdict
-    from reports.verdict.recommendation import Recommendation
 
 MARKER: Final = "<!-- sweetspot -->"
 """First line of the comment file, by which a bot finds the comment to update. Text of a run cannot forge it, because every "<" is
@@ -72,10 +72,10 @@ def record_gate(item: pytest.Item, of: SuiteSession, verdicts: Sequence[Verdict]
         record(item, {f"{name}{tail}": value for name, value in facts.items()})
 
 
-def record_recommendation(item: pytest.Item, of: SuiteSession, recommendation: Recommendation) -> None:
+def record_recommendation(item: pytest.Item, of: SuiteSession, run: AnalysedRun) -> None:
     """The verdict: pick, guidance, sentence, and where the page is."""
-    record(item, {"suite": of.suite.name, "pick": recommendation.pick, "guidance": recommendation.guidance,
-                  "sentence": recommendation.sentence, "page": of.page})
+    record(item, {"suite": of.suite.name, "pick": run.recommendation.pick, "guidance": run.recommendation.guidance,
+                  "decision": run.headline.decision, "sentence": run.headline.sentence, "page": of.page})
 
 
 def publish(session: Session, config: pytest.Config) -> list[str]:

@@ -169,7 +169,7 @@ class GateItem(_Item):
         if not verdicts:
             raise SuiteProblemError("not measured: there is no candidate to judge")
         for status in ("failed", "not_measured", "inconclusive"):
-            if reasons := [f"{v.candidate}: {v.reason}" for v in verdicts if v.status == status]:
+            if reasons := [f"{v.candidate}: {v.reason}" if v.candidate else v.reason for v in verdicts if v.status == status]:
                 outcome = f"{status.replace('_', ' ')}: " + "; ".join(reasons)
                 if status == "inconclusive" and tolerates_inconclusive(self.config):
                     raise pytest.skip.Exception(outcome, _use_item_location=True)
@@ -191,7 +191,7 @@ class RecommendationItem(_Item):
         with self.visible(self.of):
             analysed = self.of.report()
         recommendation = analysed.recommendation
-        plugin_ci.record_recommendation(self, self.of, recommendation)
+        plugin_ci.record_recommendation(self, self.of, analysed)
         if recommendation.pick is None:
             raise SuiteProblemError(recommendation.sentence)
         if lacking := analysed.lacking:

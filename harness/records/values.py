@@ -111,7 +111,7 @@ RUN_VALUES: Final[Mapping[str, ValueSpec]] = MappingProxyType({spec.name: spec f
         name="desirability", title="Desirability", unit="points", better="higher", origin="derived", low=0.0, high=100.0,
         definition="100 x weighted geometric mean of the desirabilities that the suite declares, per image", shown=()),
     ValueSpec(
-        name="palette_left", title="Left the usual colour", unit="share of images", better="lower", kind="flag", pooled=True,
+        name="palette_left", title="Off-colour images", unit="share of images", better="lower", kind="flag", pooled=True,
         display="percent", origin="derived", metric="palette", shown=("figure",),
         definition="1 when an image's dominant colour is not the most common one of its candidate and prompt over all seeds and "
                    "guidance scales, else 0; where k colours are equally common, 1 - 1/k for their images", version=2),

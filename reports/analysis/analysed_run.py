@@ -12,6 +12,7 @@ import pandas as pd
 from reports import formatting as words
 from reports.analysis import frames
 from reports.gates import Verdict, judge
+from reports.gates.decision import Headline, headline
 from reports.page.layout import PAGE_NAME
 from reports.read.run import Gap, Run
 from reports.read.run import load_run as read_run
@@ -28,13 +29,18 @@ class AnalysedRun(Run):
 
     @cached_property
     def recommendation(self) -> Recommendation:
-        """What to ship, and why."""
+        """The best candidate, and why."""
         return recommend(self)
 
     @cached_property
     def verdicts(self) -> list[Verdict]:
         """One verdict for each gate and candidate that it judges."""
         return judge(self, self.recommendation)
+
+    @cached_property
+    def headline(self) -> Headline:
+        """What to ship, or why nothing is to be shipped yet: `decision`, `text` and `sentence`."""
+        return headline(self, self.recommendation, self.verdicts)
 
     @cached_property
     def cells(self) -> pd.DataFrame:
@@ -87,7 +93,7 @@ class AnalysedRun(Run):
     def __repr__(self) -> str:
         """The verdict in a line, where a dataclass would print every table."""
         lacking = "" if self.complete else f" ({words.plural(len(self.unfinished), 'thing')} missing, see .unfinished)"
-        return f"<Run {self.suite.name!r}, {words.plural(len(self.images), 'image')}{lacking}: {self.recommendation.sentence}>"
+        return f"<Run {self.suite.name!r}, {words.plural(len(self.images), 'image')}{lacking}: {self.headline.sentence}>"
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the verdict, the gates and the pick's pictures."""

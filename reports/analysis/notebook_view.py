@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from reports import formatting as words
 from reports.gates import Verdict
+from reports.gates.decision import headline
 from reports.page import tables
 from reports.page.shell import environment
 from reports.page.thumbnails import strip
@@ -17,6 +18,6 @@ def notebook_view(run: Run, recommendation: Recommendation, verdicts: Sequence[V
                   page: str) -> str:
     """A piece of HTML without scripts and without anything to load: pictures are inline."""
     return environment().get_template("notebook.html.j2").render({
-        "name": words.visible(run.suite.name), "sentence": words.visible(recommendation.sentence),
+        "name": words.visible(run.suite.name), "sentence": words.visible(headline(run, recommendation, verdicts).sentence),
         "gates": tables.gate_rows(run, list(verdicts), recommendation.pick), "strip": strip(run, recommendation),
         "unfinished": [words.visible(text) for text in unfinished], "page": words.visible(page)})

@@ -14,6 +14,7 @@ from reports import formatting as words
 from reports.comparable import last_bits, measured_in, measured_otherwise, prompts_of, same_prompts, sampled_otherwise
 from reports.compare.costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost, common, differences, flat, ratios
 from reports.gates import Verdict, judge
+from reports.gates.decision import Headline, headline
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, holm, paired_difference
 from reports.verdict.recommendation import Recommendation
@@ -65,6 +66,7 @@ class Compared:
     a: Run
     b: Run
     verdicts: tuple[Recommendation, Recommendation]
+    headlines: tuple[Headline, Headline]
     candidates: tuple[Changed, ...]
     declared: tuple[tuple[str, str, str], ...]
     environment: tuple[tuple[str, str, str], ...]
@@ -101,15 +103,17 @@ def compare(a: Run, b: Run) -> Compared:
     """B against A. Differences are means of paired differences with the prompt as cluster; all rows of one value are one
     family (Holm's steps, `statistics.holm`), so that its "better" and "worse" hold together at 95 %."""
     verdicts = (recommend(a), recommend(b))
+    judged = (judge(a, verdicts[0]), judge(b, verdicts[1]))
     prompts, notes = _prompts(a, b)
     refused = _refused(a, b)
     values = [v for v in _values(a, b) if v not in refused] if "" not in refused else []
     moved = tuple(row for value in values for row in _moved(a, b, value, prompts))
     if not refused.get("") and not prompts:
         refused = {"": "no prompt is the same in both: identifier, text and negative text must agree"}
-    return Compared(a=a, b=b, verdicts=verdicts, candidates=_candidates(a, b), declared=_declared(a, b),
+    headlines = (headline(a, verdicts[0], judged[0]), headline(b, verdicts[1], judged[1]))
+    return Compared(a=a, b=b, verdicts=verdicts, headlines=headlines, candidates=_candidates(a, b), declared=_declared(a, b),
                     environment=differences(flat(a.environment), flat(b.environment)), moved=moved, refused=refused,
-                    costs=ratios(a, b), gates=_gates(a, b, verdicts), notes=(*notes, *_batch_notes(a, b)))
+                    costs=ratios(a, b), gates=_gates(a, b, judged), notes=(*notes, *_batch_notes(a, b)))
 
 
 def _candidates(a: Run, b: Run) -> tuple[Changed, ...]:
@@ -230,12 +234,12 @@ def _word(of: Estimate, better: str) -> str:
     return BETTER if (of.mean > 0) == (better == "higher") else WORSE
 
 
-def _gates(a: Run, b: Run, verdicts: tuple[Recommendation, Recommendation]) -> tuple[GateChange, ...]:
+def _gates(a: Run, b: Run, judged: tuple[list[Verdict], list[Verdict]]) -> tuple[GateChange, ...]:
     """Every gate of either suite; one about "the pick" is one row, whoever the pick is in each."""
     changes = []
-    for run, rec in zip((a, b), verdicts, strict=True):
+    for run, verdicts in zip((a, b), judged, strict=True):
         of_pick = {g.name for g in run.suite.gates if not g.candidates}
-        changes.append({(v.gate, "" if v.gate in of_pick else v.candidate): v for v in judge(run, rec)})
+        changes.append({(v.gate, "" if v.gate in of_pick else v.candidate): v for v in verdicts})
     keys = dict.fromkeys([*changes[0], *changes[1]])
     return tuple(GateChange(gate=gate, candidate=name, before=changes[0].get((gate, name)), after=changes[1].get((gate, name)))
                  for gate, name in keys)

@@ -45,7 +45,7 @@ def headline(of: Compared) -> str:
 
 def verdict_lines(of: Compared) -> list[str]:
     """What each run would ship."""
-    return [f"{side}: {words.visible(rec.sentence)}" for side, rec in zip("AB", of.verdicts, strict=True)]
+    return [f"{side}: {words.visible(said.sentence)}" for side, said in zip("AB", of.headlines, strict=True)]
 
 
 def terminal(of: Compared) -> RenderableType:
@@ -100,8 +100,8 @@ def page(of: Compared) -> str:
     figure = interval_plot(of)
     runs = [{"side": side, "folder": run.folder.resolve().name, "started": words.visible(str(run.head.get("started", ""))),
              "commit": words.visible(str(run.environment.get("git_commit") or "no commit on record"))[:12],
-             "dirty": bool(run.environment.get("git_dirty")), "sentence": words.visible(rec.sentence)}
-            for side, run, rec in zip("AB", (of.a, of.b), of.verdicts, strict=True)]
+             "dirty": bool(run.environment.get("git_dirty")), "sentence": words.visible(said.sentence)}
+            for side, run, said in zip("AB", (of.a, of.b), of.headlines, strict=True)]
     values = [{"name": words.title(of.row(v)), **of.counted(v)} for v in dict.fromkeys(row.value for row in of.moved)]
     return offline_page(
         "compare.html.j2", {} if figure is None else {"moved": figure}, title=_title(of), lead=headline(of).split("; "),

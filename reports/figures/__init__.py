@@ -40,19 +40,20 @@ FIGURES: Final = {
                   "axis.",
                   against_limits),
     "heatmap": Row("Every cell", "Where is the sweet spot, and how sharp is it?",
-                   "Brighter is higher, or lower where that is better. The star is the pick; the orange outline holds "
-                   "the cells whose objective cannot be distinguished from the best one's, whichever value is shown. Select "
-                   "prompts, mean over prompts.", objective_heatmap),
+                   "Brighter is better. The star is the pick, which need not be the brightest cell: of the cells that did about "
+                   "as well it is the one that the objective prefers. The orange outline holds the cells whose objective cannot "
+                   "be distinguished from the best one's, whichever value is shown. Select prompts, mean over "
+                   "prompts.", objective_heatmap),
     "plane": Row("Any two axes", "How do two of the axes act together?",
-                 "A cut through the pick: all other axes are fixed at the pick's values. Outline and star "
-                 "as above. Select prompts, mean over prompts.", two_axes),
+                 "Everything else is set as in the pick. Outline and star as above. Select prompts, mean over "
+                 "prompts.", two_axes),
     "blocks": Row("Alpha by block", "Which blocks are taken from which model?",
                   "As declared, from the first block to the last; 0 is model a, 1 is model b.", block_weights),
     "effects": Row("What one block does", "Which block moves the objective when only that block is changed?",
                    "Mean paired difference from the baseline over the select prompts at the pick's guidance, with a separate "
                    "95 % interval for each bar: of twenty bars without any effect, one is expected to exclude zero.",
                    block_effects),
-    "candidates": Row("Along the candidates", "What does the pick's guidance do at each candidate?",
+    "candidates": Row("Along the candidates", "How do all candidates score at the recommended CFG?",
                       "Mean and 95 % band over the select prompts at the pick's guidance. Open diamonds: the confirm "
                       "prompts. The shaded range is tied with the best; the dotted line is the pick; dashed: the parents, or the "
                       "baseline where there are none.", along_candidates),

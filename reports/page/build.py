@@ -18,6 +18,7 @@ from harness.records.values import BYTES, SECONDS
 from reports import formatting as words
 from reports.figures import FIGURES
 from reports.gates import Verdict, judge
+from reports.gates.decision import Headline, headline
 from reports.page import tables
 from reports.page.cost_table import cost_section
 from reports.page.explorer import explorer
@@ -26,7 +27,7 @@ from reports.page.image_pairs import example_pairs
 from reports.page.layout import PAGE_BUDGET, PAGE_NAME, Live, lay_out, packed
 from reports.page.pick_recipe import recipe_section
 from reports.page.pick_strip import illustrated
-from reports.page.summary import clauses, markdown
+from reports.page.summary import markdown
 from reports.page.thumbnails import strip
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import cluster_mean
@@ -72,7 +73,8 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float
     values = {
         "rec": rec, "figure_json": Markup(in_script(f"{{{data}}}")), "rows": FIGURES, "figures": figures,
         "strip": strip(run, rec),
-        "lead": _parts(rec.sentence), "facts": _facts(run, rec), "gates": tables.gate_rows(run, verdicts, rec.pick),
+        "lead": _parts(headline(run, rec, verdicts)), "facts": _facts(run, rec),
+        "gates": tables.gate_rows(run, verdicts, rec.pick),
         "comparisons": tables.comparison_rows(run, rec.comparisons), "candidates": tables.candidate_rows(run, rec),
         "costs": cost_section(run, rec), "losses": tables.loss_rows(run), "coverage": tables.coverage_table(run),
         "gaps": tables.gap_rows(run), "provenance": tables.provenance(run), "eyes": eyes_section(run, rec.pick),
@@ -123,10 +125,9 @@ def _gain(run: Run, c: Comparison) -> dict[str, str]:
     return {"name": f"Gain over {label_with_role(run, c.other)}", "said": words.signed(d.mean), "below": below}
 
 
-def _parts(sentence: str) -> tuple[str, str]:
-    """The verdict's first clause, for the largest type, and the rest of the sentence."""
-    head, rest = clauses(sentence)
-    return _unbroken(words.visible(head)), _unbroken(words.visible(rest))
+def _parts(of: Headline) -> tuple[str, str]:
+    """The clause for the largest type, and the rest of the sentence."""
+    return _unbroken(words.visible(of.text)), _unbroken(words.visible(f"{of.rest}." if of.rest else ""))
 
 
 def _unbroken(text: str) -> str:

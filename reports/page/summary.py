@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from harness.records.harmless_text import in_markdown
 from reports import formatting as words
 from reports.gates import Verdict
+from reports.gates.decision import SHIP, headline
 from reports.page import tables
 from reports.read.run import Run
 from reports.verdict.race_summary import spent
@@ -24,6 +26,8 @@ MARKDOWN_LIMIT: Final = 60_000
 STAR: Final = "★ "
 SWITCH: Final = "switch"
 SECONDS_HEAD: Final = "s/image"
+METRIC_STAGE: Final = "metric "
+"""What the stage of a failed metric starts with."""
 NAME_WIDTH: Final = 24
 """Longer names are folded."""
 WORST_FIRST: Final = ("failed", "not_measured", "inconclusive", "passed")
@@ -38,7 +42,7 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
     at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
     headings, rows = _columns(run, recommendation)
     table = _Fitting(f"{words.visible(run.suite.name)}{at}", headings, rows)
-    parts: list[RenderableType] = [table, Text(recommendation.sentence, style="bold")]
+    parts: list[RenderableType] = [table, Text(words.visible(headline(run, recommendation, verdicts).sentence), style="bold")]
     for g in tables.gate_rows(run, verdicts):
         asked = f"{g['value']} {g['limit']}".strip()
         parts.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {asked}; observed {g['observed']} ({g['reason']})",
@@ -50,26 +54,36 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
 
 
 def closing_lines(run: Run, recommendation: Recommendation, verdicts: Sequence[Verdict], page: Path) -> list[str]:
-    """The verdict in a line, with the gates and failures that stand against it, and the page's path in another: the last lines of
-    a terminal."""
-    failed = len({failure.candidate for failure in run.failures})
-    facts = [clauses(recommendation.sentence)[0], f"gates: {by_status(v.status for v in verdicts)}" if verdicts else "",
-             f"{words.plural(failed, 'candidate')} failed" if failed else ""]
-    return [words.visible(f"{run.suite.name}: {'; '.join(filter(None, facts))}"), words.visible(f"page: {page}")]
+    """The headline in a line, with the pick's name in the suite, the gates and the failures; the command that promotes it, where
+    it is to be shipped; and the page's path: the last lines of a terminal."""
+    said = headline(run, recommendation, verdicts)
+    named = recommendation.pick if recommendation.pick and recommendation.pick not in said.text else ""
+    facts = [said.text, f"candidate {named!r}" if named else "",
+             f"gates: {by_status(v.status for v in verdicts)}" if verdicts else "", *failed(run)]
+    lines = [f"{run.suite.name}: {'; '.join(filter(None, facts))}"]
+    if said.decision == SHIP:
+        words_of = ["sweetspot", "promote", str(recommendation.pick), "--run", str(page.parent), "--as", "NAME"]
+        lines.append(f"promote: {shlex.join(words_of)}")
+    return [words.visible(line) for line in (*lines, f"page: {page}")]
+
+
+def failed(run: Run) -> list[str]:
+    """How many candidates failed, and which metrics failed on how many: a metric that fails leaves the candidate as it was."""
+    candidates: set[str] = set()
+    metrics: dict[str, set[str]] = {}
+    for failure in run.failures:
+        if failure.stage.startswith(METRIC_STAGE):
+            metrics.setdefault(failure.stage, set()).add(failure.candidate)
+        else:
+            candidates.add(failure.candidate)
+    return [*([f"{words.plural(len(candidates), 'candidate')} failed"] if candidates else []),
+            *(f"{stage} failed on {words.plural(len(names), 'candidate')}" for stage, names in metrics.items())]
 
 
 def by_status(statuses: Iterable[str]) -> str:
     """How many verdicts have each status, the worst first: "1 failed, 3 passed"."""
     counts = Counter(statuses)
     return ", ".join(f"{counts[status]} {status.replace('_', ' ')}" for status in WORST_FIRST if counts[status])
-
-
-def clauses(sentence: str) -> tuple[str, str]:
-    """A verdict's first clause, which says what to ship, and the rest of the sentence."""
-    head, mark, rest = sentence.partition("; ")
-    if not mark:
-        head, mark, rest = sentence.partition(": ")
-    return head, rest
 
 
 class _Fitting:
@@ -116,7 +130,7 @@ class _Fitting:
 def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> str:
     """The same verdict as Markdown of at most 60 000 bytes; what does not fit is cut at a line, and it says so."""
     at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
-    lines = [f"## {in_markdown(run.suite.name)}", "", f"**{in_markdown(recommendation.sentence)}**", ""]
+    lines = [f"## {in_markdown(run.suite.name)}", "", f"**{in_markdown(headline(run, recommendation, verdicts).sentence)}**", ""]
     if verdicts:
         lines += ["| | gate | candidate | observed | why |", "|---|---|---|---|---|"]
         lines += [f"| {g['mark']} {g['said']} | {in_markdown(g['value'])} {in_markdown(g['limit'])} | "

@@ -80,11 +80,11 @@ def _sentence(surface: Surface, places: tuple[int, int], flags: tuple[NDArray[np
         low, high = float(values.min()), float(values.max())
         spans.append(f"{NAMES.get(name, name)} {low:g}–{high:g}" if low < high else f"{NAMES.get(name, name)} {low:g}")
     count = int(near.sum())
-    close = f"the {count} points within one standard deviation of it" if count > 1 else "the points closest to it"
+    close = f"{count} settings are as good as the surface's best within its uncertainty; of these" if count > 1 else "of all"
     why = [f"the {_side(surface, i, prefer)} {NAMES.get(name, name)}" for i, name in enumerate(surface.axes)]
     size = f"{int(plateau.sum())} of {len(plateau)} points"
-    return (f"{place(surface, pick)}: {' and '.join(spans)} ({size}) cannot be distinguished from the best point of the surface, "
-            f"{place(surface, best)}; of {close} this is {' and '.join(why)}.")
+    return (f"{place(surface, pick)}: {' and '.join(spans)} ({size}) did about as well as the best point of the surface, "
+            f"{place(surface, best)}; {close} we took {' and '.join(why)}.")
 
 
 def place(surface: Surface, row: int) -> str:

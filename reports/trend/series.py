@@ -16,6 +16,8 @@ from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
 from harness.records.values import costs
 from reports.comparable import costs_otherwise, last_bits, prompts_of, sampled_otherwise
+from reports.gates import judge
+from reports.gates.decision import headline
 from reports.read.promoted_values import cells_table
 from reports.read.run import Run, load_run
 from reports.read.value_rows import row_of
@@ -172,8 +174,8 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
     return Point(
         source=str(path), kind="run", suite=run.suite.name, date=_date(str(run.head.get("started", "")), path),
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
-        guidance=rec.guidance, sentence=rec.sentence, who=who, at=at, estimates=estimates, metric=metric,
-        environment=environment, sampling=run.head["sampling"], prompts=prompts_of(run))
+        guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, estimates=estimates,
+        metric=metric, environment=environment, sampling=run.head["sampling"], prompts=prompts_of(run))
 
 
 def _objective(run: Run, metric: Mapping[str, Any]) -> Any:

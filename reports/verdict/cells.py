@@ -64,14 +64,21 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     for file, early in run.changed.items():
         sentences.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
     sentences.extend(_uneven(run))
+    failed: dict[str, list[str]] = {}
     for name in dict.fromkeys(f.candidate for f in run.failures):
-        sentences.append(f"{label(run, name)} {run.failure_of(name)}.")
+        failed.setdefault(run.failure_of(name), []).append(label(run, name))
+    sentences.extend(f"{words.listed(names)} {why}." for why, names in failed.items())
     explained = {f.candidate for f in run.failures} | {name for names in run.changed.values() for name in names}
     absent: dict[str, list[str]] = {}
     for gap in run.missing:
         if gap.value == "image" and gap.candidate not in explained:
             absent.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
     sentences.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
+    unscored: dict[str, list[str]] = {}
+    for gap in run.missing:
+        if gap.value == "objective" and not gap.expected:
+            unscored.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
+    sentences.extend(f"Without an objective, {why}: {words.listed(names)}." for why, names in unscored.items())
     if partial := [_named(run, c) for c in cells if not c.complete and not c.dropped]:
         sentences.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
     sentences.extend(_dropped(run, cells))

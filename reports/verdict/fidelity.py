@@ -11,14 +11,14 @@ from reports import formatting as words
 from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, cluster_mean, paired_difference
-from reports.verdict.candidates import label
+from reports.verdict.candidates import label, label_with_role
 from reports.verdict.cells import caveats, score_cells, select_rows
 from reports.verdict.costs import footprint, incomparable, seconds_per_image, speed
 from reports.verdict.recommendation import Comparison, Recommendation
 
 CLEARLY_LESS: Final = 0.98
 FIDELITY_RULE: Final = (
-    "A candidate stays in the running when the interval of its paired objective difference from the baseline (95 %, t, "
+    "No loss is found for a candidate when the interval of its paired objective difference from the baseline (95 %, t, "
     "prompts as clusters, select prompts) reaches 0 or above. Of those, the fastest whose every timed round beats every "
     "round of the baseline is picked. If none is faster: the one with the least memory (stored weights, else the device's "
     "peak), when that is at least 2 % below the baseline's and it is not slower. Else the baseline stays. Where the machine's "
@@ -76,10 +76,11 @@ def recommend_cheapest(run: Run) -> Recommendation:
     on_a_par = [name for name, d in differences.items() if d.high is not None and d.high >= 0]
     pick, why = _cheapest(run, on_a_par)
     comparisons = _comparisons(run, pick)
+    evidence = _evidence(run, pick, why, comparisons)
     return Recommendation(kind="fidelity", axis=None, pick=pick, guidance=guidance, rule=FIDELITY_RULE, cells=cells,
                           tied_candidates=(baseline, *on_a_par), tied_guidances=(guidance,), comparisons=comparisons,
                           caveats=_caveats(run, differences), reasons=_reasons(run, differences, on_a_par),
-                          sentence=_sentence(run, pick, why, comparisons))
+                          evidence=evidence, sentence=f"The best candidate is {label_with_role(run, pick)}; {evidence}.")
 
 
 def _whole_difference(run: Run, rows: pd.DataFrame, name: str) -> Estimate:
@@ -109,7 +110,7 @@ def _cheapest(run: Run, on_a_par: list[str]) -> tuple[str, str]:
         pick = min(smaller, key=lambda n: smaller[n] or 0.0)
         return pick, (f"it is not measurably faster, but its {words.reading(reference.name)} takes "
                       f"{words.size(smaller[pick] or 0.0)} instead of {words.size(reference.value or 0.0)}")
-    return baseline, "no candidate of equal quality was measurably faster, or smaller without being slower"
+    return baseline, "nothing of equal quality was measurably faster, or smaller at equal speed"
 
 
 def _comparisons(run: Run, pick: str) -> tuple[Comparison, ...]:
@@ -125,18 +126,17 @@ def _comparisons(run: Run, pick: str) -> tuple[Comparison, ...]:
     return tuple(comparisons)
 
 
-def _sentence(run: Run, pick: str, why: str, comparisons: tuple[Comparison, ...]) -> str:
+def _evidence(run: Run, pick: str, why: str, comparisons: tuple[Comparison, ...]) -> str:
+    """How the pick compares with the baseline in quality, and what it costs less."""
     if pick == run.suite.baseline:
-        return f"Keep {label(run, pick)} (baseline): {why}."
-    c = comparisons[0]
-    d = c.difference
-    where = f"{words.plural(d.prompts, 'held-out confirm prompt')}" if c.split == "confirm" else "the select prompts only"
-    if c.word == "worse":
-        return (f"Do not ship {label(run, pick)} yet: it was on a par on the select prompts, but on {where} it is worse than "
-                f"{label(run, c.other)} by {words.number(abs(d.mean or 0.0))} {words.interval(d.low, d.high)}.")
-    verdict = {"better": "better than", "tied": "not distinguishable from"}.get(c.word, "not compared with")
-    return (f"Ship {label(run, pick)}: on {where} it is {verdict} {label(run, c.other)} "
-            f"({words.signed(d.mean)} {words.interval(d.low, d.high)} objective points), and {why}.")
+        return why
+    c, d = comparisons[0], comparisons[0].difference
+    where = (f"on {words.plural(d.prompts, 'held-out confirm prompt')}" if c.split == "confirm" else
+             "on the prompts used to choose, unconfirmed,")
+    verdict = {"better": "better than", "worse": "worse than", "tied": "not distinguishable from"}.get(
+        c.word, "not compared with")
+    numbers = d.why if d.mean is None else f"{words.signed(d.mean)} {words.interval(d.low, d.high)} objective points"
+    return f"{where} it is {verdict} {label(run, c.other)} ({numbers}), and {why}"
 
 
 def _reasons(run: Run, differences: dict[str, Estimate], on_a_par: list[str]) -> tuple[str, ...]:
@@ -145,11 +145,11 @@ def _reasons(run: Run, differences: dict[str, Estimate], on_a_par: list[str]) ->
         ratio, pace = speed(run, name, run.suite.baseline)
         time = (f"{ratio:.2f} times the baseline's time ({pace})" if ratio is not None else
                 f"its time is {pace}" if pace.startswith("not comparable") else "its time was not compared")
-        status = "in the running" if name in on_a_par else "out"
+        status = "no loss found" if name in on_a_par else "out"
         if failed := run.failure_of(name):
-            sentences.append(f"{label(run, name)} is out: it {words.visible(failed)}.")
+            sentences.append(f"{label(run, name)}: out, it {words.visible(failed)}.")
             continue
-        sentences.append(f"{label(run, name)} is {status}: objective difference {words.estimate(d, difference=True)}; {time}.")
+        sentences.append(f"{label(run, name)}: {status}, objective difference {words.estimate(d, difference=True)}; {time}.")
     return tuple(sentences)
 
 
@@ -157,8 +157,7 @@ def _caveats(run: Run, differences: dict[str, Estimate]) -> tuple[str, ...]:
     widest = [d.high - d.low for d in differences.values() if d.high is not None and d.low is not None]
     sentences = list(caveats(run, ()))
     if widest:
-        sentences.append(f"Not distinguishable does not mean equal: differences smaller than about {max(widest) / 2:.2f} "
-                         "objective points could not have been detected here.")
+        sentences.append(f"A loss below about {max(widest) / 2:.2f} objective points would have gone unnoticed here.")
     return tuple(sentences)
 
 

@@ -41,7 +41,8 @@ class Comparison:
 
 @dataclass(frozen=True, kw_only=True)
 class Recommendation:
-    """The verdict. `pick` is None when nothing can be recommended; `sentence` says it all in one sentence.
+    """The best candidate and what is known of it. `pick` is None when nothing can be recommended; `sentence` says why, or names
+    the pick with its `evidence`: how it compares. Whether to ship it is decided with the gates, in reports.gates.decision.
 
     `tied_candidates` are those tied at the pick's guidance, `tied_guidances` those tied at the pick;
     `clip_alone` is the (candidate, guidance) with the highest mean CLIP score, had that been the only judge.
@@ -61,3 +62,4 @@ class Recommendation:
     comparisons: tuple[Comparison, ...] = ()
     reasons: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
+    evidence: str = ""

@@ -1,4 +1,4 @@
-"""Which candidate to ship and at which guidance: chosen on the select prompts, confirmed on the others."""
+"""Which candidate is best and at which guidance: chosen on the select prompts, compared with its controls on the others."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from reports.statistics.intervals import (
     holm,
     paired_difference,
 )
-from reports.verdict.candidates import label, varies_fidelity
+from reports.verdict.candidates import label, label_with_role, varies_fidelity
 from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows
 from reports.verdict.confirm_looks import gate_level
 from reports.verdict.fidelity import recommend_cheapest
 from reports.verdict.picking import choose, competing, own_guidances
 from reports.verdict.recommendation import Comparison, Recommendation, Scored
 from reports.verdict.scoring import CELL, constrained, limited
-from reports.verdict.sentences import race_reasons, sweep_reasons, sweep_sentence
+from reports.verdict.sentences import race_reasons, sweep_evidence, sweep_reasons
 
 SWEEP_RULE: Final = (
     "The best cell has the highest mean objective on the select prompts, among the cells that are shown to meet the constraints,"
@@ -77,7 +77,9 @@ def _recommend_best(run: Run) -> Recommendation:
     reasons = (*sweep_reasons(run, draft),
                *([f"On the smooth surface through all cells the pick is {picked.spot.sentence}"] if picked.spot else []),
                *race_reasons(run))
-    return replace(draft, sentence=sweep_sentence(run, draft), reasons=reasons)
+    evidence = sweep_evidence(run, draft)
+    what = f"{label_with_role(run, pick.candidate)} at CFG {pick.guidance:g}"
+    return replace(draft, sentence=f"The best candidate is {what}; {evidence}.", evidence=evidence, reasons=reasons)
 
 
 def _rule(run: Run) -> str:

@@ -1,8 +1,8 @@
-"""The sentences of a sweep's recommendation: the verdict and the reasons behind it."""
+"""The sentences of a sweep's recommendation: how the pick compares, and the reasons for it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from harness.declare import DESIRABILITY, Objective
 from harness.records import ValueSpec
@@ -14,25 +14,11 @@ from reports.verdict.race_summary import spent
 from reports.verdict.recommendation import Comparison, Recommendation
 
 
-def sweep_sentence(run: Run, rec: Recommendation) -> str:
-    """The verdict in one sentence: what to ship, what is tied with it, and what the held-out prompts said."""
-    if rec.pick is None or rec.guidance is None:
-        return rec.sentence
+def sweep_evidence(run: Run, rec: Recommendation) -> str:
+    """How the pick compares with its controls on the held-out prompts, and which cells did as well where it was chosen."""
     against = [c for c in rec.comparisons if c.value == "objective" and c.other_guidance == rec.guidance]
-    lost = [c for c in against if c.word == "worse"]
-    what = f"{label_with_role(run, rec.pick)} at CFG {rec.guidance:g}"
-    tied = _tied(run, rec)
-    if lost:
-        return (f"Do not ship {what} yet: it was the best on the select prompts, but {_where(lost[0])} it is "
-                f"{_told(run, lost)}{tied}.")
-    level = [c.other for c in against if c.word == "tied" and c.other in parents(run.suite)]
-    if level and rec.pick not in parents(run.suite):
-        names = words.listed([label_with_role(run, n) for n in level])
-        return f"No gain shown over {names}: the pick is {what}; {_where(against[0])} it is {_told(run, against)}{tied}."
-    verb = "Keep" if rec.pick in parents(run.suite) else "Ship"
-    if not against:
-        return f"{verb} {what}; there was no control to compare it with{tied}."
-    return f"{verb} {what}; {_where(against[0])} it is {_told(run, against)}{tied}."
+    told = f"{_where(against)} it is {_told(run, against)}" if against else "there is no control to compare it with"
+    return "; ".join(filter(None, (told, _tied(run, rec))))
 
 
 def objective_words(objective: Objective, values: Mapping[str, ValueSpec]) -> str:
@@ -51,7 +37,8 @@ def objective_words(objective: Objective, values: Mapping[str, ValueSpec]) -> st
 
 
 def _tied(run: Run, rec: Recommendation) -> str:
-    """What the select prompts leave open: how many cells are tied, and how far the tie reaches along either axis."""
+    """What the select prompts leave open: how many cells are tied, and how far the tie reaches along either axis; empty where
+    none is."""
     others = sum(c.tied for c in rec.cells) - 1
     if others < 1 or rec.pick is None:
         return ""
@@ -60,8 +47,9 @@ def _tied(run: Run, rec: Recommendation) -> str:
         parts.append(f"{_span(run, rec.tied_candidates)} at CFG {rec.guidance:g}")
     if len(rec.tied_guidances) > 1:
         parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g} at {label(run, rec.pick)}")
-    among = f" (tied: {', '.join(parts)})" if parts else ""
-    return f"; the select prompts, on which it was chosen, cannot distinguish it from {words.plural(others, 'other cell')}{among}"
+    among = f" ({', '.join(parts)})" if parts else ""
+    pairs = words.plural(others, f"other {run.axis or 'candidate'}/CFG pair")
+    return f"on the prompts used to choose, {pairs} did about as well{among}"
 
 
 def _span(run: Run, names: tuple[str, ...]) -> str:
@@ -72,9 +60,10 @@ def _span(run: Run, names: tuple[str, ...]) -> str:
     return f"{axis} {values[0]:g}–{values[-1]:g}" if len(set(values)) > 1 else f"{axis} {values[0]:g}"
 
 
-def _where(c: Comparison) -> str:
-    return (f"on {words.plural(c.difference.prompts, 'held-out confirm prompt')}" if c.split == "confirm"
-            else "on the select prompts, unconfirmed,")
+def _where(against: Sequence[Comparison]) -> str:
+    prompts = max(c.difference.prompts for c in against)
+    return (f"on {words.plural(prompts, 'held-out confirm prompt')}" if against[0].split == "confirm"
+            else "on the prompts used to choose, unconfirmed,")
 
 
 def _told(run: Run, comparisons: list[Comparison]) -> str:
@@ -98,10 +87,10 @@ def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
             sentences.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is "
                              f"{c.word}: {words.estimate(c.difference, difference=True)} ({c.split} prompts).")
     if rec.clip_alone and rec.clip_alone_at_pick is not None:
-        sentences.append(f"CLIP score alone would have picked CFG {rec.clip_alone_at_pick:g} for this candidate"
-                    f"{' too' if rec.clip_alone_at_pick == rec.guidance else ''}, and {label(run, rec.clip_alone[0])} at CFG "
-                    f"{rec.clip_alone[1]:g} over all: alignment scores tend to rise with guidance while images burn out, so the "
-                    "objective counts clipped pixels and lost colours against them.")
+        same = " too" if rec.clip_alone_at_pick == rec.guidance else ""
+        sentences.append(f"By CLIP score alone {label(run, rec.clip_alone[0])} at CFG {rec.clip_alone[1]:g} would win, and this "
+                         f"candidate would be used at CFG {rec.clip_alone_at_pick:g}{same}: alignment scores tend to rise with "
+                         "guidance while images burn out, so the objective counts clipped pixels and lost colours against them.")
     return tuple(sentences)
 
 
@@ -126,7 +115,7 @@ def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
     else:
         sentences = [f"The highest mean objective is {at}; {count} are tied with it."]
     if mine != start:
-        aside = "" if mine.behind.distinct else ": not a significant difference"
+        aside = "" if mine.behind.distinct else ": such a difference may well be chance"
         sentences.append(f"The pick differs from it by {words.estimate(mine.behind, difference=True)}{aside}.")
     return sentences
 
@@ -140,8 +129,8 @@ def _parent_ties(run: Run, rec: Recommendation) -> list[str]:
         if cells:
             scales = ", ".join(f"{c.guidance:g}" for c in sorted(cells, key=lambda c: c.guidance))
             what = "adapter" if rec.axis == "weight" else "merge"
-            sentences.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: there the select prompts do not show "
-                             f"that the {what} beats it.")
+            sentences.append(f"{label_with_role(run, name)} is tied too, at CFG {scales}: on these prompts the {what} is not "
+                             "shown to be better.")
     return sentences
 
 

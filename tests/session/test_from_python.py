@@ -171,7 +171,7 @@ def test_the_notebook_view_shows_verdict_gates_and_pictures_and_nothing_in_it_ac
 def test_the_notebook_view_holds_the_sentence_the_gates_and_the_pick(merge_folder: Path) -> None:
     run = load_run(merge_folder)
     text = run._repr_html_()
-    assert run.recommendation.sentence.split(";")[0] in text
+    assert run.headline.text in text
     assert text.count("<img src=") >= 4
     assert all(verdict.status.replace("_", " ") in text for verdict in run.verdicts)
     assert "★" in text

@@ -28,7 +28,7 @@ def test_every_figure_draws_or_stays_away_without_a_numeric_axis(quantization_ru
 def test_the_heatmap_switches_between_five_values_and_shows_the_first(merge_run: Run, merge_verdict: Recommendation) -> None:
     figure = FIGURES["heatmap"].build(merge_run, merge_verdict)
     choices = figure.layout.meta["switch"]["choices"]
-    assert [c["label"] for c in choices] == ["Objective", "CLIP score", "Clipped pixels", "Saturation", "Left the usual colour"]
+    assert [c["label"] for c in choices] == ["Objective", "CLIP score", "Clipped pixels", "Saturation", "Off-colour images"]
     assert [t.visible for t in figure.data[:5]] == [True, False, False, False, False]
 
 

@@ -83,7 +83,7 @@ def test_a_quantized_candidate_with_missing_images_is_out(quantization_run: Run)
     for how in ("NaN", "never sampled"):
         rec = recommend_cheapest(without(quantization_run, "bf16", {"p01"}, how))
         assert "bf16" not in rec.tied_candidates
-        assert any("bf16 is out" in reason and "2 of 16 images" in reason for reason in rec.reasons)
+        assert any("bf16: out" in reason and "2 of 16 images" in reason for reason in rec.reasons)
 
 
 @pytest.mark.parametrize("gate", [Gate(value="seconds_per_image", at_most=60),

@@ -10,7 +10,7 @@ import pytest
 from rich.console import Console
 
 from harness.records import Failure
-from reports import judge, load_run, markdown, recommend, terminal_table
+from reports import headline, judge, load_run, markdown, recommend, terminal_table
 from reports.page.summary import MARKDOWN_LIMIT, closing_lines
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
@@ -27,13 +27,15 @@ def test_the_terminal_shows_intervals_n_the_reading_and_the_sentence(merge_run: 
     assert f"CFG {merge_verdict.guidance:g}" in said
     assert "n=5)" in said
     assert "process RSS" in said
-    assert merge_verdict.sentence in said.replace("\n", " ").replace("  ", " ")
+    sentence = headline(merge_run, merge_verdict, judge(merge_run, merge_verdict)).sentence
+    assert sentence in said.replace("\n", " ").replace("  ", " ")
 
 
 def test_the_closing_lines_are_the_verdict_and_the_page(merge_run: Run, merge_verdict: Recommendation) -> None:
     hostile = replace(merge_run, suite=replace(merge_run.suite, name="a\x1b[31m\nb"))
-    verdict, page = closing_lines(hostile, merge_verdict, [], Path("runs/x/report.html"))
-    assert verdict == f"a\\x1b[31m b: {merge_verdict.sentence.partition('; ')[0]}"
+    verdict, promote, page = closing_lines(hostile, merge_verdict, [], Path("runs/x/report.html"))
+    assert verdict == "a\\x1b[31m b: Ship alpha 0.45 at CFG 8; candidate 'alpha=0.45'"
+    assert promote == "promote: sweetspot promote alpha=0.45 --run runs/x --as NAME"
     assert page == f"page: {Path('runs/x/report.html')}"
 
 
@@ -42,6 +44,15 @@ def test_the_closing_line_says_which_gates_and_candidates_failed(merge_run: Run,
     gates = [replace(judge(merge_run, merge_verdict)[0], status=status) for status in ("passed", "failed", "passed")]
     verdict, _ = closing_lines(replace(merge_run, failures=failures), merge_verdict, gates, Path("x"))
     assert verdict.endswith("; gates: 1 failed, 2 passed; 2 candidates failed")
+
+
+def test_a_failed_metric_is_not_a_failed_candidate(merge_run: Run, merge_verdict: Recommendation) -> None:
+    failures = tuple(Failure(candidate=c.name, stage="metric clip_score", error="E", message="no weights")
+                     for c in merge_run.suite.candidates)
+    run = replace(merge_run, failures=failures)
+    verdict = closing_lines(run, merge_verdict, [], Path("x"))[0]
+    assert verdict.endswith("; metric clip_score failed on 7 candidates")
+    assert sum("no weights" in caveat for caveat in recommend(run).caveats) == 1
 
 
 def test_the_switch_has_a_column_and_the_table_fits_a_hundred_columns(merge_run: Run, merge_verdict: Recommendation) -> None:
@@ -72,7 +83,7 @@ def test_no_escape_sequence_of_a_prompt_or_an_error_reaches_the_terminal(hostile
 
 def test_the_markdown_carries_the_same_sentence(merge_run: Run, merge_verdict: Recommendation) -> None:
     said = markdown(merge_run, merge_verdict, judge(merge_run, merge_verdict))
-    assert merge_verdict.sentence.split("[")[0] in said
+    assert headline(merge_run, merge_verdict, judge(merge_run, merge_verdict)).sentence.split("[")[0] in said
     assert "✓ passed" in said
 
 

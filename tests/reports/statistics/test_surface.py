@@ -92,7 +92,7 @@ def test_level_points_are_all_on_the_plateau_and_the_middle_and_low_guidance_are
     spot = sweet_spot(made(points, [0.0, 0.1, 0.0, 0.0, 0.1, 0.0], 1.0, ("alpha", "guidance")))
     assert spot.plateau.all()
     assert points[spot.pick] == (0.5, 3.0)
-    assert "alpha 0–1 and CFG 3–5 (6 of 6 points) cannot be distinguished from the best" in spot.sentence
+    assert "alpha 0–1 and CFG 3–5 (6 of 6 points) did about as well as the best" in spot.sentence
     assert "the middle alpha and the lowest CFG" in spot.sentence
 
 

@@ -10,6 +10,7 @@ import pytest
 from harness.declare import Candidate, Grid
 from harness.records import Journal
 from reports.gates import judge
+from reports.gates.decision import WORSE, headline
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import holm, paired_difference
 from reports.statistics.tied_set import from_best
@@ -36,14 +37,14 @@ def test_the_gain_over_both_parents_is_confirmed_on_the_other_prompts(merge_verd
 
 
 def test_the_sentence_says_which_split_each_part_is_from(merge_verdict: Recommendation) -> None:
-    assert "; the select prompts, on which it was chosen, " in merge_verdict.sentence
+    assert "; on the prompts used to choose, " in merge_verdict.sentence
     assert "; on 4 held-out confirm prompts it is better than" in merge_verdict.sentence
 
 
 def test_guidance_is_not_chosen_by_clip_score_alone(merge_verdict: Recommendation) -> None:
     assert merge_verdict.clip_alone_at_pick == 12.0
     assert merge_verdict.guidance != 12.0
-    assert any("CLIP score alone would have picked CFG 12" in reason for reason in merge_verdict.reasons)
+    assert any("CLIP score alone" in reason and "at CFG 12:" in reason for reason in merge_verdict.reasons)
 
 
 def test_the_tied_set_holds_the_best_cell_and_not_the_far_ones(merge_verdict: Recommendation) -> None:
@@ -57,7 +58,7 @@ def test_an_a_a_run_ties_every_candidate_and_claims_no_gain(tmp_path: Path) -> N
     rec = verdict_of(tmp_path, suite=synthetic.merge_suite(), truth=synthetic.level)
     assert len(rec.tied_candidates) == 7
     assert all(c.word == "tied" for c in rec.comparisons)
-    assert rec.sentence.startswith("No gain shown over alpha 0 (parent A) and alpha 1 (parent B)")
+    assert {c.other for c in rec.comparisons} == {"alpha=0", "alpha=1"}
 
 
 def test_a_pick_among_ties_is_no_parent_and_the_tied_parent_is_named(tmp_path: Path) -> None:
@@ -71,8 +72,8 @@ def test_a_parent_that_wins_is_kept(tmp_path: Path) -> None:
         values = synthetic.level(place)
         return {**values, "clip_score": values["clip_score"] - 20 * place.x}
 
-    rec = verdict_of(tmp_path, suite=synthetic.merge_suite(), truth=downhill)
-    assert rec.sentence.startswith("Keep alpha 0 (parent A)")
+    run = load_run(synthetic.write_run(tmp_path, synthetic.merge_suite(gates=()), truth=downhill))
+    assert headline(run, recommend(run), []).text == "Keep alpha 0 (parent A) at CFG 8"
 
 
 def test_adapter_weights_are_swept_against_the_model_without_the_adapter(tmp_path: Path) -> None:
@@ -85,7 +86,9 @@ def test_a_pick_that_loses_on_the_confirm_prompts_is_not_shipped(merge_run: Run)
     run = replace(merge_run, images=merge_run.images.copy())
     held_out = (run.images["split"] == "confirm") & (run.images["candidate"] == "alpha=0.45")
     run.images.loc[held_out, "objective"] -= 30
-    assert recommend(run).sentence.startswith("Do not ship alpha 0.45")
+    said = headline(run, recommend(run), [])
+    assert (said.decision, said.text) == (
+        WORSE, "Do not ship alpha 0.45 at CFG 8: it is worse than alpha 0 (parent A) and alpha 1 (parent B)")
 
 
 def test_one_select_prompt_gives_the_best_mean_and_says_there_is_no_interval(tmp_path: Path) -> None:

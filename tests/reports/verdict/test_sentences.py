@@ -9,7 +9,7 @@ from tests.rows import ROWS
 
 def test_the_default_objective_is_written_as_a_formula() -> None:
     assert objective_words(Objective(), ROWS) == (
-        "Objective of an image: CLIP score − 100 × Clipped pixels beyond 0.05 − 5 × Left the usual colour.")
+        "Objective of an image: CLIP score − 100 × Clipped pixels beyond 0.05 − 5 × Off-colour images.")
 
 
 def test_constraints_and_desirabilities_are_named() -> None:
