@@ -8,6 +8,7 @@ from typing import Final
 from harness.check.alphas import PARTS, Range, alpha_problems
 from harness.check.phrases import doubles, number, unknown
 from harness.declare import Merge
+from harness.declare.models import ALL, DENOISER
 from harness.merge import MERGE_METHODS, MergeMethod
 
 MISSING: Final = ("error", "keep_a")
@@ -17,6 +18,8 @@ FORCES: Final = ("prediction", "ema")
 SEED: Final = "seed"
 """A setting that every random method takes besides its own."""
 _WHOLE: Final = 2 ** 53
+_COMPONENTS: Final = {DENOISER: ("unet", "transformer"), ALL: PARTS}
+"""What the words for parts can mean."""
 
 
 def merge_problems(merge: Merge) -> Iterator[str]:
@@ -39,11 +42,11 @@ def merge_problems(merge: Merge) -> Iterator[str]:
             yield f"merge method {merge.method!r} needs {word}, from {limits[0]:g} to {limits[1]:g}; none is given"
         else:
             yield from alpha_problems(given, Range(word=word, whose=repr(merge.method), low=limits[0], high=limits[1],
-                                                   parts=merge.parts))
+                                                   parts=_merged(merge)))
 
 
 def _words(merge: Merge) -> Iterator[str]:
-    yield from unknown("part", merge.parts, PARTS)
+    yield from unknown("part", merge.parts, (*PARTS, DENOISER, ALL))
     yield from doubles("part", merge.parts)
     yield from unknown("missing policy", [merge.missing], MISSING)
     yield from unknown("dtype", [merge.dtype], DTYPES)
@@ -52,13 +55,18 @@ def _words(merge: Merge) -> Iterator[str]:
     if any(isinstance(inner, Merge) and inner.dtype != "a" for inner in (*merge.models, *merge.take.values())):
         yield "dtype is given for a merge within a merge, but only the final result is rounded. Give it to the outermost merge"
     if not merge.parts:
-        yield "the merge names no parts; give for example parts=('unet',)"
+        yield "the merge names no parts; give for example parts=('unet',), or 'all'"
+
+
+def _merged(merge: Merge) -> tuple[str, ...]:
+    """The parts that may be merged; which of them a word means depends on the models."""
+    return tuple(dict.fromkeys(name for part in merge.parts for name in _COMPONENTS.get(part, (part,))))
 
 
 def _take(merge: Merge) -> Iterator[str]:
     yield from unknown("part", merge.take, PARTS)
     yield from (f"the part {part!r} is both merged (parts) and taken whole (take); remove it from one of them"
-                for part in merge.take if part in merge.parts)
+                for part in merge.take if part in merge.parts or (DENOISER in merge.parts and part in _COMPONENTS[DENOISER]))
 
 
 def _models(merge: Merge, row: MergeMethod) -> Iterator[str]:

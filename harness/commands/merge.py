@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.commands.terminal import ByteBar, say, size_in_words
 from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model
+from harness.declare.models import DENOISER
 from harness.declare.recipe_files import read_recipe
 from harness.records.harmless_text import printable
 
@@ -64,7 +65,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     numbers.add_argument("--set", action="append", default=[], metavar="NAME=NUMBER",
                          help="a setting of the method, for example density=0.2; may be repeated")
     rules = parser.add_argument_group("rules")
-    rules.add_argument("--parts", help="components to merge, separated by commas (default: unet)")
+    rules.add_argument("--parts", help="components to merge, separated by commas, or all (default: the U-Net or transformer "
+                                           "of A)")
     rules.add_argument("--missing", choices=("error", "keep_a"), help="what to do with keys that a model lacks (default: error)")
     rules.add_argument("--dtype", choices=("a", "fp32", "fp16", "bf16"), help="dtype of the result (default: a, the dtype of A)")
     rules.add_argument("--precision", choices=("auto", "fp64"), help="fp64 computes everything in float64 (default: auto)")
@@ -200,7 +202,7 @@ def _merge_of(given: argparse.Namespace) -> Merge:
         more=tuple(_checkpoint(model) for model in given.more), alpha=_alpha(given), beta=given.beta,
         method="weighted_sum" if given.method is None else given.method, missing=given.missing or "error",
         weights=() if given.weights is None else _numbers(given.weights, "--weights"), settings=_pairs(given.set, "--set"),
-        parts=("unet",) if given.parts is None else tuple(part.strip() for part in given.parts.split(",")),
+        parts=(DENOISER,) if given.parts is None else tuple(part.strip() for part in given.parts.split(",")),
         take={part: _checkpoint(model) for part, model in _named(given.take, "--take", last=False)},
         dtype=given.dtype or "a", precision=given.precision or "auto", force=tuple(given.force))
 

@@ -4,7 +4,18 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from harness.declare.models import Adapter, AestheticGradient, Alphas, Blocks, Checkpoint, Emphasis, Fused, Gradient, Merge
+from harness.declare.models import (
+    DENOISER,
+    Adapter,
+    AestheticGradient,
+    Alphas,
+    Blocks,
+    Checkpoint,
+    Emphasis,
+    Fused,
+    Gradient,
+    Merge,
+)
 from harness.declare.suite import (
     Budget,
     Candidate,
@@ -18,6 +29,7 @@ from harness.declare.suite import (
     Search,
     Suite,
 )
+from harness.declare.to_plain import OLD_DENOISER
 
 _DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
     Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Adapter, AestheticGradient, Emphasis, Prompt, Grid, Candidate, Penalty,
@@ -28,6 +40,8 @@ def restore(data: Any) -> Any:
     """The inverse of `plain` for the declarations of this package; lists become tuples."""
     if isinstance(data, dict):
         inner = {k: restore(v) for k, v in data.items() if k != "is"}
+        if data.get("is") == "Merge" and data.get("parts") == OLD_DENOISER:
+            inner["parts"] = (DENOISER,)
         return _DECLARATIONS[data["is"]](**inner) if data.get("is") in _DECLARATIONS else inner
     if isinstance(data, list):
         return tuple(restore(v) for v in data)

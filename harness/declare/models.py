@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 from harness.declare.normalise import settle
+
+DENOISER: Final = "denoiser"
+"""As a part of a merge, and its default: the U-Net or transformer, whichever A has."""
+ALL: Final = "all"
+"""As a part of a merge: every component that any of its models has."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,8 +92,9 @@ class Merge:
     models for methods that take any number; `weights` then has one weight for each of (a, b, *more). `settings` are a method's
     parameters by name, such as {"density": 0.2, "seed": 7}.
 
-    `parts` names the components that are merged; all others are taken from `a`, or whole from the model that `take`
-    names for them: {"vae": "other.safetensors"}. `missing` says what happens to a key without a counterpart: "error"
+    `parts` names the components that are merged: by default "denoiser", the U-Net or transformer that `a` has; "all" merges
+    every component. All others are taken from `a`, or whole from the model that `take` names for them:
+    {"vae": "other.safetensors"}. `missing` says what happens to a key without a counterpart: "error"
     refuses before the first image, "keep_a" keeps A's and leaves out what only others have, and says so.
     `dtype` is the dtype of the stored result: "a" for A's, or "fp32", "fp16", "bf16". `precision` "fp64" computes in float64
     throughout. `force` allows merges that are otherwise refused: "prediction" merges models that were trained to predict
@@ -104,7 +110,7 @@ class Merge:
     weights: tuple[float, ...] = ()
     settings: Mapping[str, float] = field(default_factory=dict)
     method: str = "weighted_sum"
-    parts: tuple[str, ...] = ("unet",)
+    parts: tuple[str, ...] = (DENOISER,)
     take: Mapping[str, Model] = field(default_factory=dict)
     missing: str = "error"
     dtype: str = "a"
@@ -113,6 +119,8 @@ class Merge:
 
     def __post_init__(self) -> None:
         settle(self)
+        if isinstance(self.parts, str) and self.parts in (ALL, DENOISER):
+            object.__setattr__(self, "parts", (self.parts,))
 
     @property
     def models(self) -> tuple[Model, ...]:

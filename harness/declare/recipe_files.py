@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Adapter, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, Prompt, plain
+from harness.declare.models import DENOISER
 from harness.declare.nearest import did_you_mean
+from harness.declare.to_plain import OLD_DENOISER
 
 
 def read_recipe(path: Path | str) -> Model:
@@ -77,6 +79,8 @@ def _recipe(data: Any, place: str) -> Model:
                                       for number, item in enumerate(given["adapters"]))
         return Fused(**given)
     given = _recipe_fields(table, Merge, place)
+    if "is" in table and given.get("parts") == OLD_DENOISER:  # as `recipe_text` spells the default
+        given["parts"] = (DENOISER,)
     for name in ("a", "b", "c"):
         if given.get(name) is not None:
             given[name] = _recipe(given[name], f"{place}: {name}")

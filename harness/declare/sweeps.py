@@ -9,12 +9,14 @@ from dataclasses import replace
 from itertools import product
 
 from harness.declare import Adapter, Alphas, Candidate, Checkpoint, Fused, Merge, Model
+from harness.declare.models import DENOISER
 
 
 def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas: Iterable[float], *,
-                method: str = "weighted_sum", parts: tuple[str, ...] = ("unet",)) -> tuple[Candidate, ...]:
-    """One candidate per alpha, named "alpha=0.35". Put 0 and 1 among the alphas: the parents are the controls."""
-    return sweep(Merge(a=_model(a), b=_model(b), method=method, parts=parts), alphas)
+                method: str = "weighted_sum", parts: tuple[str, ...] | str = (DENOISER,)) -> tuple[Candidate, ...]:
+    """One candidate per alpha, named "alpha=0.35". Put 0 and 1 among the alphas: the parents are the controls. What is merged is
+    the denoiser alone (see Merge); parts="all" merges the text encoders and the VAE too, so that alpha 1 is B."""
+    return sweep(Merge(a=_model(a), b=_model(b), method=method, parts=parts), alphas)  # type: ignore[arg-type]  # "all" is a word
 
 
 def sweep(merge: Merge, alphas: Iterable[float]) -> tuple[Candidate, ...]:

@@ -6,9 +6,13 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
-from typing import Any
+from typing import Any, Final
 
-from harness.declare.models import Alphas
+from harness.declare.models import DENOISER, Alphas, Merge
+
+OLD_DENOISER: Final = ["unet"]
+"""How plain data spells a merge's default parts: "unet" was the default before transformers were merged by default, and what was
+hashed then is hashed alike now."""
 
 
 def plain(value: Any) -> Any:
@@ -16,6 +20,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Alphas) and isinstance(value.keys, Mapping):
         return {"is": "Alphas", "default": plain(value.default), "parts": plain(value.parts),
                 "keys": [[str(pattern), alpha] for pattern, alpha in value.keys.items()]}
+    if isinstance(value, Merge) and value.parts == (DENOISER,):
+        return {"is": "Merge", **{f.name: plain(getattr(value, f.name)) for f in fields(value)}, "parts": list(OLD_DENOISER)}
     if is_dataclass(value) and not isinstance(value, type):
         return {"is": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)}}
     if isinstance(value, Mapping):

@@ -13,8 +13,9 @@ from harness.adapters import AdapterError, Change, Reading
 from harness.adapters.kinds import bias_delta, changed_bias, changed_weight
 from harness.declare import Adapter, Alphas, Blocks, Gradient
 from harness.merge import Altered, Expression
-from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key, unmatched_patterns
+from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
 from harness.merge.blocks import unet_blocks
+from harness.merge.requested import requested_weights, unmet
 from harness.weights import ModelFile
 
 if TYPE_CHECKING:
@@ -49,9 +50,9 @@ def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapte
 
 
 def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Places, float]:
-    """The weight of every module that the adapter changes: the adapter's weight times the block weight, which is looked up like
-    the alpha of a merge. Raises AdapterError for block weights that do not fit the model, and for a pattern that matches
-    nothing."""
+    """The weight of every module that the adapter changes: its weight times the block's, as alpha is found by block in
+    merges. Raises AdapterError for block weights that do not fit the model, and for parts and patterns that apply to nothing
+    the adapter changes."""
     if adapter.blocks is None:
         return dict.fromkeys(reading.changes, adapter.weight)
     blocks = _whole(adapter.blocks)
@@ -67,9 +68,9 @@ def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Pla
         except WhereError as error:
             raise AdapterError(f"{adapter.path}: blocks: {error}") from error
         weights |= {(component, path): adapter.weight * by_component[-1].values[key] for key, path in paths.items()}
-    if unused := unmatched_patterns(blocks, by_component):
-        raise AdapterError(f"{adapter.path}: blocks: the pattern {unused[0]!r} matches no module that the adapter changes; write "
-                           "* for any text, like '*attn2*'")
+    # Of the parts and patterns alone: lists of block weights name every block, and no adapter changes all of them.
+    if isinstance(blocks, Alphas) and (problems := unmet(requested_weights(blocks, by_component))):
+        raise AdapterError(f"{adapter.path}: {problems[0]}")
     return weights
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Final
 
 from harness.adapters.kinds import KINDS
 from harness.declare import Candidate, plain, short_hash
-from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
+from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of, name_of
+from harness.materialise.merged_parts import with_named_parts
 from harness.materialise.text_treatment import clip_file
 from harness.merge import MERGE_METHODS
 from harness.quantize import QUANTIZATION_MODES
@@ -28,7 +30,9 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     if candidate.aesthetic is not None:
         references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
     inputs = {reference: library.content(reference) for reference in dict.fromkeys(references)}
-    content = _by_content(plain(candidate), inputs)
+    files = {name_of(leaf): library.open(leaf) for leaf in leaves(candidate.model)}
+    # By the names of the parts: the same words mean other components of another model.
+    content = _by_content(plain(replace(candidate, model=with_named_parts(candidate.model, files))), inputs)
     words = _words(candidate, library)
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
         {k: v for k, v in content.items() if k not in ("name", "axes")}, sorted(inputs.values()), _versions(candidate),

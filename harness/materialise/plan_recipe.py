@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.declare import Alpha, Alphas, Checkpoint, Fused, Merge, Model, short_hash
+from harness.declare import Alpha, Checkpoint, Fused, Merge, Model, short_hash
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.library import (
     Library,
@@ -20,11 +20,13 @@ from harness.materialise.library import (
     merges_of,
     name_of,
 )
+from harness.materialise.merged_parts import with_named_parts
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
-from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key, unmatched
+from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
 from harness.merge.blocks import NONE
 from harness.merge.expression import altered
 from harness.merge.match_keys import MergePlan, model_names
+from harness.merge.requested import Requested, requested_alphas, unmet
 from harness.weights import ModelFile
 
 DTYPES: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
@@ -54,13 +56,16 @@ class PartPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class RecipePlan:
-    """A recipe with every tensor accounted for. `files` holds the opened models by their names in `Source.model`."""
+    """A recipe with every tensor accounted for. `model` names the components that are merged, whatever words the declaration
+    used for them; `files` holds the opened models by the names that sources give them. `requested` is all that the recipe asks
+    for by name, each with the number of tensors that it applies to."""
 
     model: Model
     frame: Checkpoint
     files: Mapping[str, ModelFile] = field(repr=False)
     parts: Mapping[str, PartPlan] = field(repr=False)
     precision: str = "auto"
+    requested: tuple[Requested, ...] = ()
     adapters: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict, repr=False)
     """By path of a fused adapter: {component: {status: tensors of its file}}, with every tensor of the file."""
 
@@ -79,20 +84,24 @@ class _Draft:
 def plan_recipe(model: Model, library: Library) -> RecipePlan:
     """The plan of a checkpoint or a (nested) merge.
 
-    Raises ModelFileError for an unusable file, and MaterialiseError for anything that prevents the merge: missing keys,
-    different shapes, families or predictions, and patterns that match nothing.
+    Raises ModelFileError for a file that cannot be used, and MaterialiseError for whatever stands in the merge's way:
+    keys without counterpart, other shapes, other families or predictions, and parts, patterns and block weights that apply to no
+    tensor.
     """
     frame = frame_of(model)
     files = library.open_alike(leaves(model))
+    model = with_named_parts(model, files)
     _refuse_strangers(model, files)
     taken_parts = [part for merge in merges_of(model) for part in merge.take]
     components = list(dict.fromkeys([*files[name_of(frame)].components, *taken_parts]))
     planner = _Planner(files, library)
     parts = {component: _finish(component, planner.draft(model, component), model) for component in components}
-    planner.refuse_unused_patterns(model)
+    requested = planner.requested(model)
+    if problems := unmet(requested):
+        raise MaterialiseError(f"merging into {name_of(frame)}: {problems[0]}")
     precision = "fp64" if any(merge.precision == "fp64" for merge in merges_of(model)) else "auto"
     return RecipePlan(model=model, frame=frame, files=files, parts=parts, precision=precision,
-                      adapters=_adapters(model, files, library))
+                      requested=tuple(requested), adapters=_adapters(model, files, library))
 
 
 def _adapters(model: Model, files: Mapping[str, ModelFile], library: Library
@@ -117,7 +126,8 @@ class _Planner:
 
     def __init__(self, files: Mapping[str, ModelFile], library: Library) -> None:
         self.files, self.library = files, library
-        self._seen: dict[str, tuple[Alphas, list[ByKey]]] = {}
+        self._alphas: dict[str, list[ByKey]] = {}
+        self._merged: Counter[str] = Counter()
 
     def draft(self, model: Model, component: str) -> _Draft:
         if isinstance(model, Fused):
@@ -134,9 +144,6 @@ class _Planner:
         drafts = [self.draft(parent, component) for parent in model.models]
         row = MERGE_METHODS[model.method]
         names = model_names(len(drafts), model.c is not None)
-        if empty := [name for name, draft in zip(names, drafts, strict=True) if not draft.keys]:
-            raise MaterialiseError(f"{component}: the recipe merges it, but {' and '.join(empty)} has none. Remove {component!r} "
-                                   "from parts, or give models that have one.")
         plan = plan_merge(component, [draft.stored for draft in drafts], names, missing=model.missing)
         if problems := plan.problems():
             more = f" ... and {len(problems) - _SHOWN} more keys" if len(problems) > _SHOWN else ""
@@ -149,6 +156,7 @@ class _Planner:
         keys: dict[str, Expression] = {key: drafts[0].keys[key] for key in plan.copied}
         numbers = {word: by_key for word, by_key in (("alpha", alpha), ("beta", beta)) if by_key is not None}
         apart = {key for by_key in numbers.values() for key, slot in by_key.slots.items() if slot == NONE}
+        self._merged[short_hash([model, component])] += len(set(plan.merged) - apart)
         for key in plan.merged:
             if key in apart:
                 keys[key] = drafts[0].keys[key]
@@ -215,15 +223,21 @@ class _Planner:
             by_key = alphas_by_key(given, component, names, family=file.family, denoiser=denoiser)
         except WhereError as error:
             raise MaterialiseError(f"{word}: {error}") from error
-        if isinstance(given, Alphas):
-            self._seen.setdefault(short_hash([merge, word]), (given, []))[1].append(by_key)
+        self._alphas.setdefault(short_hash([merge, word]), []).append(by_key)
         return by_key
 
-    def refuse_unused_patterns(self, model: Model) -> None:
-        """Raises MaterialiseError for a pattern that matched in no component, since it would silently have no effect."""
-        for given, results in self._seen.values():
-            if problems := unmatched(given, results):
-                raise MaterialiseError(f"merging into {name_of(frame_of(model))}: {problems[0]}")
+    def requested(self, model: Model) -> list[Requested]:
+        """All that the merges of the recipe ask for by name, with the number of tensors that each request applies to."""
+        requests = []
+        for merge in merges_of(model):
+            requests += [Requested(what=f"the part {part!r}", tensors=self._merged[short_hash([merge, part])],
+                                   unmet="no tensor of it is merged in the result. Leave it out of parts")
+                         for part in merge.parts]
+            for word in ("alpha", "beta"):
+                given: Alpha | None = getattr(merge, word)
+                if given is not None:
+                    requests += requested_alphas(word, given, self._alphas.get(short_hash([merge, word]), []))
+        return requests
 
 
 def _finish(component: str, draft: _Draft, model: Model) -> PartPlan:

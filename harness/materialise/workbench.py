@@ -241,7 +241,8 @@ class Workbench:
         return rows
 
     def _plan(self, model: Model) -> RecipePlan:
-        key = short_hash(model)
+        # Not by its hash, which is the same for the default parts and for the U-Net by name.
+        key = repr(model)
         if key not in self._plans:
             self._plans[key] = plan_recipe(model, self.library)
         return self._plans[key]

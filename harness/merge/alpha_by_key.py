@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -27,7 +27,7 @@ from harness.merge.blocks import (
 from harness.merge.depth import layers_of
 from harness.merge.presets import PRESETS, interpolated, preset_base
 
-__all__ = ["ByKey", "WhereError", "alphas_by_key", "unmatched", "unmatched_patterns"]
+__all__ = ["ByKey", "WhereError", "alphas_by_key"]
 
 EVERYWHERE: Final = "all"
 """The slot of all keys when alpha is a single number."""
@@ -42,7 +42,9 @@ class ByKey:
     """The alpha of every key of one component, and the slot that gave it: "IN04", "BASE", a pattern, ... Keys of the slot
     "none" are not merged: they stay A's, whatever the method does at alpha 0.
 
-    `notes` are sentences shown with the coverage. `matched` are the patterns that match a key of this component.
+    `notes` are sentences for readers of the coverage. `matched` are the patterns that match a key of this component,
+    `explicit` are the slots that were given a number of their own other than 0, with how many keys count to each, those that a
+    pattern decides included.
     """
 
     component: str
@@ -50,6 +52,7 @@ class ByKey:
     slots: Mapping[str, str]
     notes: tuple[str, ...] = ()
     matched: tuple[str, ...] = ()
+    explicit: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def by_slot(self) -> dict[str, tuple[float, int]]:
@@ -75,6 +78,7 @@ class _Found:
     values: dict[str, float] = field(default_factory=dict)
     slots: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
+    explicit: dict[str, int] = field(default_factory=dict)
 
 
 def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, family: str,
@@ -96,39 +100,15 @@ def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, fam
                  denoiser=whole or (tuple(names.values()) if component in DENOISERS else ()))
     if not isinstance(alpha, Alphas):
         by_key = _rule(alpha, part)
-        return ByKey(component=component, values=by_key.values, slots=by_key.slots, notes=tuple(by_key.notes))
+        return ByKey(component=component, values=by_key.values, slots=by_key.slots, notes=tuple(by_key.notes),
+                     explicit=by_key.explicit)
     chosen, matched = _patterns(alpha.keys, part)
     by_key = _rule(alpha.parts.get(component, alpha.default), _Part(
         component=component, family=family, names=names, denoiser=part.denoiser, exempt=frozenset(chosen)))
     for key, pattern in chosen.items():
         by_key.values[key], by_key.slots[key] = alpha.keys[pattern], pattern
     return ByKey(component=component, values={key: by_key.values[key] for key in names}, notes=tuple(by_key.notes),
-                 slots={key: by_key.slots[key] for key in names}, matched=matched)
-
-
-def unmatched_patterns(alpha: Alpha, by_component: Sequence[ByKey]) -> tuple[str, ...]:
-    """The patterns of `alpha` that match no key of any merged component. Without an error they would have no effect."""
-    if not isinstance(alpha, Alphas):
-        return ()
-    matched = {pattern for one in by_component for pattern in one.matched}
-    return tuple(pattern for pattern in alpha.keys if pattern not in matched)
-
-
-def unmatched(alpha: Alpha, by_component: Sequence[ByKey]) -> list[str]:
-    """One sentence per pattern of `alpha` that matches no key, and per part of it that is not merged. `found` are the
-    results for all components that are merged."""
-    if not isinstance(alpha, Alphas):
-        return []
-    components = [one.component for one in by_component]
-    merged = ", ".join(components) or "none"
-    example = next((key for one in by_component for key in one.values), "down_blocks.0.resnets.0.conv1.weight")
-    return [
-        *(f"alpha for the part {part!r}: it is not merged; merged: {merged}. Name it in the merge's parts, or leave it out "
-          "here" for part in alpha.parts if part not in components),
-        *(f"alpha for the keys {pattern!r}: no key of {merged} matches. A pattern must match the whole name, such as "
-          f"{example!r}; write * for any text, like '*attn2*' or '{components[0] if components else 'unet'}.*'"
-          for pattern in unmatched_patterns(alpha, by_component)),
-    ]
+                 slots={key: by_key.slots[key] for key in names}, matched=matched, explicit=by_key.explicit)
 
 
 def _rule(rule: float | Blocks | Gradient, part: _Part) -> _Found:
@@ -161,13 +141,15 @@ def _blocks(blocks: Blocks, part: _Part) -> _Found:
     size = _size(blocks, part)
     slots = slots_of(blocks.convention, part.family, part.denoiser, size)
     table, notes = _preset(blocks, slots, size) if blocks.preset else _values(blocks, slots, part, size)
-    by_key = _Found(notes=notes)
+    by_key = _Found(notes=notes, explicit=dict.fromkeys(_explicit(blocks, table), 0))
     beside: Counter[tuple[str, str]] = Counter()
     lacking: dict[str, int] = {}
     for key, name in part.names.items():
+        slot = slot_of(blocks.convention, part.family, part.component, name, size)
+        if slot in by_key.explicit:
+            by_key.explicit[slot] += 1
         if key in part.exempt:
             continue
-        slot = slot_of(blocks.convention, part.family, part.component, name, size)
         if slot != NONE and slot not in table:
             lacking[slot] = lacking.get(slot, 0) + 1
             continue
@@ -183,6 +165,13 @@ def _blocks(blocks: Blocks, part: _Part) -> _Found:
         elif slot != group:
             by_key.notes.append(f"{keys} counts to {slot} (convention {blocks.convention})")
     return by_key
+
+
+def _explicit(blocks: Blocks, table: Mapping[str, float]) -> tuple[str, ...]:
+    """The slots that got a number of their own. 0 asks for nothing; a preset's values are the preset's."""
+    if blocks.preset:
+        return ("BASE",) if blocks.base else ()
+    return tuple(slot for slot, value in table.items() if value)
 
 
 def _size(blocks: Blocks, part: _Part) -> tuple[int, int]:

@@ -42,8 +42,8 @@ def identities_of(candidate: Candidate, library: Library) -> tuple[Coverage, ...
     The tensors are chosen by hash, from as many blocks as possible, so every run checks the same ones. If nothing is merged,
     one row of component "model" says so. Raises the errors of planning the recipe and reading the models.
     """
-    merge = _merge_of(candidate.model)
     plan = plan_recipe(candidate.model, library)
+    merge = _merge_of(plan.model)
     rows = []
     if merge is not None:
         with one_thread():

@@ -84,11 +84,11 @@ def test_a_seed_decides_what_is_drawn(tmp_path):
 
 
 def blocks(**values: float) -> Blocks:
-    """Block weights of the zoo's U-Net: 0.5 but for the slots that are named."""
+    """Block weights of the zoo's U-Net: 0.5 but for the slots that are named. BASE has one only if it is named."""
     file = open_model(Library(Path()).path("zoo:photo"))
     names = [info.source for info in file.components["unet"].values()]
     count = 1 + max(int(n.split(".")[3]) for n in names if n.startswith(f"{UNET}input_blocks."))
-    slots = ["BASE", *(f"IN{n:02d}" for n in range(count)), "M00", *(f"OUT{n:02d}" for n in range(count))]
+    slots = [*(["BASE"] if "BASE" in values else []), *(f"IN{n:02d}" for n in range(count)), "M00", *(f"OUT{n:02d}" for n in range(count))]
     return Blocks(values=tuple(values.get(slot, 0.5) for slot in slots))
 
 
@@ -99,9 +99,9 @@ def test_only_the_keys_of_a_block_that_changed_are_written(bench, monkeypatch):
         written.extend(target.key for target in targets)
         write_live(targets, *rest)
 
-    live(bench, recipe("weighted_sum", alpha=blocks()))
+    live(bench, recipe("weighted_sum", alpha=blocks(BASE=0.5)))
     monkeypatch.setattr("harness.materialise.workbench.write_live", counting)
-    live(bench, recipe("weighted_sum", alpha=blocks(M00=0.6)))
+    live(bench, recipe("weighted_sum", alpha=blocks(BASE=0.5, M00=0.6)))
     assert written
     assert {key.partition(".")[0] for key in written} == {"mid_block"}
 
@@ -151,7 +151,7 @@ def test_the_number_of_threads_does_not_show_in_a_survey(tmp_path):
 def test_a_part_that_a_model_lacks_is_refused_by_its_letter_complaint_7(parts, tmp_path):
     write(tmp_path / "a.safetensors", parent(1))
     write(tmp_path / "b.safetensors", {n: t for n, t in parent(2).items() if n.startswith(UNET)})
-    with pytest.raises(MaterialiseError, match=rf"{parts}: the recipe merges it, but B has none"):
+    with pytest.raises(MaterialiseError, match=rf"{parts}: B \(b\.safetensors\) has none, and the recipe merges it"):
         plan_recipe(merge(parts=(parts,)), Library(tmp_path))
 
 
@@ -188,5 +188,6 @@ def test_a_recipe_is_described_with_its_models_and_numbers():
     inner = Merge(a="x", b="y", c="z", alpha=1.0, method="add_difference")
     alpha = Alphas(default=Blocks(preset="GRAD_V"), keys={"*attn*": 0.2})
     lines = describe(Merge(a=inner, b="w", alpha=alpha, take={"vae": "v"}))
-    assert list(lines) == ["weighted_sum of unet; alpha preset GRAD_V (supermerger), '*attn*' 0.2 of B",
-                           "  A  add_difference of unet; alpha 1", "    A  x", "    B  y", "    C  z", "  B  w", "  vae from  v"]
+    assert list(lines) == ["weighted_sum of denoiser; alpha preset GRAD_V (supermerger), '*attn*' 0.2 of B",
+                           "  A  add_difference of denoiser; alpha 1", "    A  x", "    B  y", "    C  z", "  B  w",
+                           "  vae from  v"]

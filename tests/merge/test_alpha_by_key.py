@@ -6,9 +6,10 @@ import pytest
 
 from harness import Alphas, Blocks, Gradient, Merge, block_sweep
 from harness.declare import Alpha
-from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key, unmatched, unmatched_patterns
+from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
 from harness.merge.blocks import CONVENTIONS
 from harness.merge.presets import PRESETS
+from harness.merge.requested import requested_alphas, unmet
 
 FULL = {"sd1": 12, "sd2": 12, "sdxl": 9, "sdxl_refiner": 12}
 
@@ -326,12 +327,11 @@ def test_a_key_that_a_pattern_decides_needs_no_value_of_its_block() -> None:
 def test_what_matches_in_no_component_is_said_once_over_all() -> None:
     alpha = Alphas(default=0, parts={"text_encoder": 1}, keys={"*attn9*": 1, "vae.*": 0.5, "unet.*": 0.5})
     found = [on_unet(alpha), alphas_by_key(alpha, "vae", VAE, family="sd1")]
-    said = unmatched(alpha, found)
+    said = unmet(requested_alphas("alpha", alpha, found))
     assert len(said) == 2
     assert "alpha for the part 'text_encoder': it is not merged; merged: unet, vae" in said[0]
     assert "alpha for the keys '*attn9*': no key of unet, vae matches" in said[1]
-    assert unmatched_patterns(alpha, found) == ("*attn9*",)
-    assert unmatched(0.5, found) == []
+    assert requested_alphas("alpha", 0.5, found) == []
 
 
 def test_the_slots_sum_up_what_was_merged_how() -> None:
