@@ -49,7 +49,8 @@ def requested_weights(given: Alphas, by_component: Sequence[ByKey]) -> list[Requ
     changed = ", ".join(one.component for one in by_component) or "nothing"
     absent = f"the adapter changes nothing of it; it changes {changed}. Leave it out, or use another adapter"
     asked = replace(given, parts={part: rule for part, rule in given.parts.items() if rule != 0})
-    return [*_of_parts("blocks: the weight", asked, by_component, absent), *_of_patterns("blocks: the weight", given, by_component)]
+    word = "blocks: the weight"
+    return [*_of_parts(word, asked, by_component, absent), *_of_patterns(word, given, by_component)]
 
 
 def _of_parts(word: str, given: Alphas, by_component: Sequence[ByKey], absent: str) -> Iterator[Requested]:

@@ -88,7 +88,8 @@ def blocks(**values: float) -> Blocks:
     file = open_model(Library(Path()).path("zoo:photo"))
     names = [info.source for info in file.components["unet"].values()]
     count = 1 + max(int(n.split(".")[3]) for n in names if n.startswith(f"{UNET}input_blocks."))
-    slots = [*(["BASE"] if "BASE" in values else []), *(f"IN{n:02d}" for n in range(count)), "M00", *(f"OUT{n:02d}" for n in range(count))]
+    slots = [*(["BASE"] if "BASE" in values else []),
+             *(f"IN{n:02d}" for n in range(count)), "M00", *(f"OUT{n:02d}" for n in range(count))]
     return Blocks(values=tuple(values.get(slot, 0.5) for slot in slots))
 
 

@@ -107,9 +107,11 @@ UNMET: list[tuple[str, object, tuple[str, ...]]] = [
     ("an alpha for the text encoder by block", merge(alpha=Blocks(preset="GRAD_V", base=0.3)),
      ("the block BASE", "give 0 for BASE")),
     ("CLIP and T5 of Flux", flux(alpha=Blocks(values=(0.5,) * 6)), ("the block CLIP", "text_encoder")),
-    ("a convention that leaves the VAE out", merge(parts=("unet", "vae"), alpha=Blocks(preset="GRAD_V", convention="chattiori")),
+    ("a convention that leaves the VAE out",
+     merge(parts=("unet", "vae"), alpha=Blocks(preset="GRAD_V", convention="chattiori")),
      ("the part 'vae'",)),
-    ("a part of which keep_a leaves nothing", merge(a="less.safetensors", b="other.safetensors", missing="keep_a", parts=("vae",)),
+    ("a part of which keep_a leaves nothing",
+     merge(a="less.safetensors", b="other.safetensors", missing="keep_a", parts=("vae",)),
      ("the part 'vae'",)),
 ]
 
@@ -182,7 +184,8 @@ def lora(root: Path, module: str = "lora_unet_double_blocks_0_img_attn_qkv") -> 
 
 
 @pytest.mark.parametrize(("blocks", "said"), [
-    (Alphas(default=1, parts={"text_encoder": 0.5}), "blocks: the weight for the part 'text_encoder': the adapter changes nothing of it"),
+    (Alphas(default=1, parts={"text_encoder": 0.5}),
+     "blocks: the weight for the part 'text_encoder': the adapter changes nothing of it"),
     (Alphas(default=1, parts={"transformer": 0.5}, keys={"*": 1}), "blocks: the weight for the part 'transformer'"),
     (Alphas(default=1, keys={"*qkw*": 0.5}), "Did you mean '*qkv*'?"),
     (Alphas(default=1, keys={"*qkv*": 0.5, "*double*": 1}), "'*qkv*': every key that it matches is matched by a later pattern")])
