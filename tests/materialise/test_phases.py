@@ -160,7 +160,7 @@ def test_the_seventeen_weights_of_lora_tools_name_the_blocks_that_a_lora_changes
 
 
 @pytest.mark.parametrize(("blocks", "said"), [
-    (Blocks(values=(1, 0.5, 1)), "3 block weights are given"),
+    (Blocks(values=(1, 0.5, 1)), "3 block weights"),
     (Alphas(default=1, keys={"*attn9*": 0}), "'\\*attn9\\*': no key of unet matches")])
 def test_block_weights_that_do_not_fit_are_an_error_before_the_first_image(bench: Workbench, blocks: Blocks | Alphas, said: str,
                                                                             ) -> None:

@@ -79,7 +79,7 @@ def test_a_checkpoint_merges_nothing(tmp_path: Path) -> None:
 def test_a_row_for_each_component_that_is_merged_and_none_for_one_that_is_taken(tmp_path: Path) -> None:
     two(tmp_path)
     assert set(rows(tmp_path, merge(parts=("unet", "text_encoder")))) == {"unet", "text_encoder"}
-    assert set(rows(tmp_path, merge(parts=("unet", "vae"), take={"vae": "b.safetensors"}))) == {"unet"}
+    assert set(rows(tmp_path, merge(take={"vae": "b.safetensors"}))) == {"unet"}
 
 
 def test_a_merge_within_a_merge_and_below_fused_adapters_is_tried(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
