@@ -102,6 +102,7 @@ def run(given: argparse.Namespace) -> int:
 
 def _merge(model: Model, given: argparse.Namespace) -> int:
     from harness.check import load_rows, model_problems
+    from harness.materialise.equal_weights import changes_nothing
     from harness.materialise.file_layout import place
     from harness.materialise.library import Library
     from harness.materialise.plan_recipe import plan_recipe
@@ -121,13 +122,15 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
         if given.check and any(given.output.resolve() in file.files for file in plan.recipe.files.values()):
             raise ValueError(f"{given.output} is an input of this merge, and --check would read it after it was replaced; give "
                              "another path with -o, or remove --check")
+    if problem := changes_nothing(plan.recipe, read=given.check):
+        raise ValueError(problem)
     if given.dry_run:
         say("dry run: only headers were read, nothing was written")
         return 0
     if given.output is not None:
         started = time.perf_counter()
         with ByteBar(plan.total, "merging") as bar:
-            saved = save(plan, library, given.output, title, bar.advance)
+            saved = save(plan, library, given.output, title, bar.advance, unchanged=False)
         seconds = time.perf_counter() - started
         for reference, digest in saved.hashes.items():
             say(f"input {printable(reference)}: blake3 {digest}")

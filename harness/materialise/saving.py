@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from harness.materialise.equal_weights import changes_nothing
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.provenance import files_of, input_names, metadata
@@ -64,11 +65,12 @@ def refuse_target(path: Path, size: int) -> None:
     refuse_full_disk(path, size)
 
 
-def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Advance = lambda _: None) -> Saved:
+def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Advance = lambda _: None, *,
+         unchanged: bool = True) -> Saved:
     """Writes the file of `plan` to `path`. OutputFile documents what happens if the process is killed.
 
     Raises ModelFileError if the disk is too full or an input changed while it was read, and MaterialiseError for values that
-    are not finite. An existing file is then unchanged.
+    are not finite, and for a result that is A as it is unless `unchanged` allows it. An existing file is then unchanged.
     """
     names = input_names(plan.recipe.model, library)
     header_size = _header_size(plan, library, title)
@@ -80,6 +82,8 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
     hashing = HashingApart(library.path(reference) for reference in names)
     try:
         make(plan, header_size, output, advance)
+        if not unchanged and (problem := changes_nothing(plan.recipe)):
+            raise MaterialiseError(problem)  # noqa: TRY301  nothing is left of the file, as after any error
         hashing.finish()
         hashes = {reference: library.content(reference) for reference in names}
         _refuse_changed(library, before)

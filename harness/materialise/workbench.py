@@ -14,6 +14,7 @@ from harness.adapters.kinds import is_additive
 from harness.declare import Adapter, Candidate, Checkpoint, Model, plain, short_hash
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.content_identity import weights_of_candidate
+from harness.materialise.equal_candidates import equality_problems
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.phases import Phase, spans_of
@@ -97,6 +98,10 @@ class Workbench:
                 raise MaterialiseError(f"adapter {adapter.path!r} is a hypernetwork, which has one weight for all blocks; remove "
                                        "blocks")
         treatment_of(candidate, self.library, ())
+
+    def equalities(self, candidates: Sequence[Candidate]) -> list[str]:
+        """What is wrong with candidates that have the weights of another one, or of their own model A."""
+        return equality_problems(candidates, self._plan, self.library)
 
     def weights(self, candidate: Candidate) -> Weights:
         """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them."""

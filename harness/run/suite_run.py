@@ -128,6 +128,9 @@ class SuiteRun:
                 problem = str(error)
             if problem:
                 wrong.append(f"suite {self.suite.name!r}, candidate {candidate.name!r}: {problem}")
+        self._doing("", "compare the candidates' weights")
+        offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
+        wrong += [f"suite {self.suite.name!r}, {problem}" for problem in self.bench.equalities(offered)]
         if self._clip.needed:
             self._doing("", "load the CLIP model")
             try:

@@ -1,0 +1,87 @@
+"""Candidates of one suite whose weights come out equal, so that their pictures would be the same, and candidates that are their
+own model A though they ask for more."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+
+from harness.declare import Candidate, Checkpoint, Model, plain
+from harness.materialise.adapter_expressions import weights_of, with_adapter
+from harness.materialise.equal_weights import Place, Weighed, asks_for_a_change, equal_groups, frame_alone, frame_path, weighed
+from harness.materialise.library import Library, frame_of
+from harness.materialise.plan_recipe import RecipePlan
+from harness.merge import Altered, Expression
+
+_Planned = Callable[[Model], RecipePlan]
+
+
+def equality_problems(candidates: Sequence[Candidate], plan_of: _Planned, library: Library) -> list[str]:
+    """One sentence for each candidate that changes nothing, and for each pair with equal weights of which neither stands for a
+    parent: alpha 0 and 1, a plain model, an adapter at weight 0. Candidates that cannot be planned are passed over."""
+    declared = {candidate.name: candidate for candidate in candidates}
+    recipes = []
+    for candidate in candidates:
+        try:
+            recipes.append(_weighed(candidate, plan_of, library))
+        except (ValueError, OSError):  # said of the candidate itself
+            continue
+    frames = {(frame_path(recipe), recipe.plan.frame.ema, recipe.apart): frame_alone(recipe) for recipe in recipes}
+    problems = []
+    for group in equal_groups([*recipes, *frames.values()]):
+        named = [recipe for recipe in group if recipe.name]
+        alone = {frame_path(recipe) for recipe in group if not recipe.name}
+        idle = [recipe for recipe in named if frame_path(recipe) in alone and _asks(recipe)]
+        problems += [f"candidate {recipe.name!r}: nothing changes: its weights are those of {recipe.plan.frame.path!r}, tensor "
+                     "by tensor, as the other models or the adapters add nothing to them. Merge other parts or models, or "
+                     "remove it" for recipe in idle]
+        problems += _pairs([recipe for recipe in named if recipe not in idle], declared)
+    return problems
+
+
+def _pairs(group: Sequence[Weighed], declared: dict[str, Candidate]) -> Iterator[str]:
+    own = [recipe for recipe in group if not _stands_for_a_parent(declared[recipe.name], recipe.plan)]
+    parents = [recipe for recipe in group if recipe not in own]
+    others = [*own[1:], *(parent for parent in parents if own and parent.tokens != own[0].tokens)]
+    for other in others:
+        how = ("they do the same to the same files" if other.tokens == own[0].tokens else
+               "what is merged holds the same values in their files, or their numbers round to the same")
+        yield (f"candidates {own[0].name!r} and {other.name!r} have equal weights, tensor by tensor, so every picture would be "
+               f"made twice: {how}. Remove one, or change what it merges")
+
+
+def _weighed(candidate: Candidate, plan_of: _Planned, library: Library) -> Weighed:
+    """The candidate's tensors with the adapters that act in every step; all other that it declares is `apart`."""
+    plan, file = plan_of(candidate.model), library.open(frame_of(candidate.model))
+    adapted: dict[Place, Expression] = {}
+    apart: list[str] = []
+    for adapter in candidate.adapters:
+        reading = library.adapter(adapter.path, file)
+        if not reading.changes or (adapter.start, adapter.end) != (0.0, 1.0):
+            apart += [repr(plain(adapter))] if adapter.weight else []
+            continue
+        weights = weights_of(adapter, reading, file)
+        for component, part in plan.parts.items():
+            keys = {key: adapted.get((component, key), expression) for key, expression in part.keys.items()}
+            changed = with_adapter(keys, component, adapter, reading, weights)
+            adapted |= {(component, key): expression for key, expression in changed.items()}
+    return weighed(candidate.name, plan, adapted, _apart(candidate, apart))
+
+
+def _apart(candidate: Candidate, adapters: Sequence[str]) -> Hashable:
+    """All that makes a candidate another one beside its tensors."""
+    frame = frame_of(candidate.model)
+    return (candidate.quantization, candidate.runtime, repr(plain(candidate.emphasis)), repr(plain(candidate.aesthetic)),
+            frame.config, tuple(adapters))
+
+
+def _asks(recipe: Weighed) -> bool:
+    adapted = any(isinstance(expression, Altered) and expression.said[-1] != 0 for expression in recipe.tensors.values())
+    return adapted or asks_for_a_change(recipe.plan)
+
+
+def _stands_for_a_parent(candidate: Candidate, plan: RecipePlan) -> bool:
+    """Whether the candidate is at an end of a sweep, where it is expected to be one of the models that others are made of."""
+    if any(adapter.weight == 0 for adapter in candidate.adapters) or isinstance(plan.model, str | Checkpoint):
+        return True
+    alphas = [value for part in plan.parts.values() for word, _, value, _ in part.blocks if word == "alpha"]
+    return bool(alphas) and all(value in (0.0, 1.0) for value in alphas)

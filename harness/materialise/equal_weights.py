@@ -1,0 +1,179 @@
+"""Recipes whose weights come out equal: two candidates that would be one, and merges that change nothing. Of the weights only as
+many are read as it takes to find a difference."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from harness.materialise.library import name_of
+from harness.materialise.plan_recipe import RecipePlan
+from harness.merge import Altered, Expression, Merged, Source, evaluate
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Place = tuple[str, str]
+"""A tensor of a model: its component and key."""
+Token = tuple[str, Hashable]
+"""The dtype that a tensor is stored as, and what is done to which tensors of which files."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighed:
+    """A recipe's tensors, for comparison: `tensors` as expressions, `tokens` that are equal where the same is done to the same
+    files and stored alike, `plan` the one that they are of. Only recipes with equal `apart` are compared: it holds all else that
+    makes two candidates differ."""
+
+    name: str
+    plan: RecipePlan
+    tensors: Mapping[Place, Expression] = field(repr=False)
+    tokens: Mapping[Place, Token] = field(repr=False)
+    apart: Hashable = ()
+
+
+def weighed(name: str, plan: RecipePlan, adapted: Mapping[Place, Expression] | None = None, apart: Hashable = ()) -> Weighed:
+    """The tensors of a plan with their tokens; those that are `adapted` instead are not rounded."""
+    adapted = adapted or {}
+    tensors = {(component, key): expression for component, part in plan.parts.items() for key, expression in part.keys.items()}
+    stored = {place: "F32" if place in adapted else plan.parts[place[0]].stored[place[1]].dtype for place in tensors}
+    tensors |= adapted
+    return Weighed(name=name, plan=plan, tensors=tensors, apart=apart,
+                   tokens={place: (stored[place], _token(expression, plan)) for place, expression in tensors.items()})
+
+
+def frame_alone(of: Weighed) -> Weighed:
+    """The model that gives all that is not merged, by itself."""
+    frame, files = name_of(of.plan.frame), of.plan.files
+    tensors: dict[Place, Expression] = {
+        (component, key): Source(model=frame, component=component, key=key, dtype="F32" if info.scale else info.dtype)
+        for component, infos in files[frame].components.items() for key, info in infos.items()}
+    tokens = {place: ("F16" if files[frame].components[place[0]][place[1]].scale else source.dtype, _token(source, of.plan))
+              for place, source in tensors.items() if isinstance(source, Source)}
+    return Weighed(name="", plan=of.plan, tensors=tensors, tokens=tokens, apart=of.apart)
+
+
+def asks_for_a_change(plan: RecipePlan) -> bool:
+    """Whether anything but A itself is asked for. A merge at alpha 0 may ask for nothing else."""
+    frame = frame_alone(weighed("", plan)).tokens
+    alphas = any(value for part in plan.parts.values() for word, _, value, _ in part.blocks if word == "alpha")
+    return alphas or any(
+        _acts(expression) or frame.get((component, key), ("", None))[1] != _token(expression, plan)
+        for component, part in plan.parts.items() for key, expression in part.keys.items())
+
+
+def _acts(expression: Expression) -> bool:
+    """Whether anything is merged, or an adapter added at a weight other than 0."""
+    if isinstance(expression, Source):
+        return False
+    return isinstance(expression, Merged) or expression.said[-1] != 0 or _acts(expression.input)
+
+
+def frame_path(of: Weighed) -> Path:
+    """The file of the model that gives all that is not merged."""
+    return of.plan.files[name_of(of.plan.frame)].path
+
+
+def changes_nothing(plan: RecipePlan, read: bool = True) -> str:
+    """Why a recipe that asks for a change makes none, or an empty string. Without `read`, only what the recipe shows by itself,
+    such as a model that is merged with itself."""
+    own = weighed("", plan)
+    frame = frame_alone(own)
+    if own.tokens.keys() != frame.tokens.keys() or not asks_for_a_change(plan):
+        return ""
+    same_files = all(token[1] == frame.tokens[place][1] for place, token in own.tokens.items())
+    if not same_files and not (read and equal_groups([own, frame])):
+        return ""
+    changed = [component for component, part in plan.parts.items() if not set(part.coverage) <= {"copied"}]
+    return (f"nothing changes: the result is {plan.frame.path} as it is, tensor by tensor. What it is merged with holds the same "
+            f"values in {', '.join(changed) or 'all that is taken'}. Merge other parts, or another model")
+
+
+def equal_groups(recipes: Sequence[Weighed]) -> list[list[Weighed]]:
+    """The recipes whose tensors are all equal to the bit, in groups of two or more. The smallest tensors are made first, and
+    none that no longer decides anything."""
+    values = _Values()
+    pending: dict[Hashable, list[Weighed]] = defaultdict(list)
+    for recipe in recipes:
+        pending[recipe.apart, frozenset(recipe.tokens)].append(recipe)
+    groups = [group for group in pending.values() if len(group) > 1]
+    for place in sorted({place for group in groups for place in group[0].tokens}, key=lambda place: _size(groups, place)):
+        remaining = []
+        for group in groups:
+            if place not in group[0].tokens or len({recipe.tokens[place] for recipe in group}) == 1:
+                remaining.append(group)
+                continue
+            split: dict[Hashable, list[Weighed]] = defaultdict(list)
+            for recipe in group:
+                split[values.of(recipe, place)].append(recipe)
+            remaining += [part for part in split.values() if len(part) > 1]
+        groups = remaining
+        if not groups:
+            break
+    return groups
+
+
+class _Values:
+    """Digests of tensors as they would be stored, each made once."""
+
+    def __init__(self) -> None:
+        self._digests: dict[Hashable, Hashable] = {}
+
+    def of(self, recipe: Weighed, place: Place) -> Hashable:
+        token = recipe.tokens[place]
+        if token not in self._digests:
+            self._digests[token] = self._made(recipe, place, token)
+        return self._digests[token]
+
+    def _made(self, recipe: Weighed, place: Place, token: Token) -> Hashable:
+        from blake3 import blake3
+
+        from harness.weights.write import bytes_of
+
+        expression, dtype = recipe.tensors[place], token[0]
+        if _surveyed(expression):
+            # Its numbers depend on all tensors at once: too dear to make, and as good as never equal.
+            return token
+        try:
+            made = evaluate(expression, _reader(recipe.plan), dtype=dtype, precision=recipe.plan.precision)
+            # Widened: the same values are the same weights, however they are stored.
+            return blake3(bytes_of(made.double() if dtype == "F64" else made.float())).digest()
+        except (ValueError, RuntimeError):  # whoever makes the weights says what is wrong with it
+            return token
+
+
+def _reader(plan: RecipePlan) -> Callable[[Source], Tensor]:
+    return lambda source: plan.files[source.model].tensor(source.component, source.key)
+
+
+def _size(groups: Sequence[Sequence[Weighed]], place: Place) -> tuple[int, Place]:
+    for group in groups:
+        if place in group[0].tokens and (stored := group[0].plan.parts.get(place[0])) is not None:
+            return math.prod(stored.stored[place[1]].shape), place
+    return 0, place
+
+
+def _surveyed(expression: Expression) -> bool:
+    return not isinstance(expression, Source) and (
+        (isinstance(expression, Merged) and bool(expression.group)) or any(map(_surveyed, expression.inputs)))
+
+
+def _token(expression: Expression, plan: RecipePlan) -> Hashable:
+    """What is done to which tensors of which files. A model merged with itself is that model, and so is one with an adapter at
+    weight 0."""
+    if isinstance(expression, Source):
+        file = plan.files[expression.model]
+        return file.path, file.uses_ema, expression.component, expression.key, expression.dtype
+    inputs = tuple(_token(part, plan) for part in expression.inputs)
+    if isinstance(expression, Altered):
+        return inputs[0] if expression.said[-1] == 0 else (*expression.said, inputs[0])
+    if len(set(inputs)) == 1 and ":" not in expression.name:  # nobody knows what a method of the user's own makes of it
+        return inputs[0]
+    merged: tuple[Any, ...] = (expression.name, expression.call, expression.channels, expression.group, inputs)
+    return (*merged, expression.seed, expression.component, expression.key) if expression.method.random else merged
+
+

@@ -1,0 +1,153 @@
+"""Merges that change nothing, and candidates of one suite that have equal weights: found before an image, or a file, is made."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harness import Adapter, Alphas, Blocks, Candidate, Checkpoint, Fused, Merge, alpha_sweep, block_sweep
+from harness.cli import main
+from harness.declare import Model
+from harness.materialise import Workbench
+from harness.materialise.equal_weights import changes_nothing
+from harness.materialise.library import Library
+from harness.materialise.plan_recipe import plan_recipe
+from tests.materialise.models import UNET, VAE, merge, two, write
+
+AB = ("--a", "a.safetensors", "--b")
+
+
+@pytest.fixture
+def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """a and b differ everywhere; the copy is a under another name; vae.safetensors is a with b's VAE; one differs from a in one
+    large tensor; tiny is a with an adapter that adds nothing."""
+    monkeypatch.chdir(tmp_path)
+    a, b = two(tmp_path)
+    write(tmp_path / "copy.safetensors", a, {"format": "pt", "title": "another header"})
+    write(tmp_path / "vae.safetensors", {**a, **{name: t for name, t in b.items() if name.startswith(VAE)}})
+    largest = max((name for name in a if name.startswith(UNET)), key=lambda name: a[name].numel())
+    write(tmp_path / "one.safetensors", {**a, largest: b[largest]})
+    for name, up in (("idle", 0.0), ("lora", 0.1)):
+        module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_q"
+        rows, columns = query(tmp_path)
+        save_file({f"{module}.lora_down.weight": torch.ones(1, columns), f"{module}.lora_up.weight": torch.full((rows, 1), up)},
+                  tmp_path / f"{name}.safetensors")
+    return tmp_path
+
+
+def query(root: Path) -> tuple[int, ...]:
+    components = Library(root).open(Checkpoint(path="a.safetensors")).components
+    return components["unet"]["down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_q.weight"].shape
+
+
+# A merge that changes nothing: what is asked for, and whether headers alone show it.
+NOTHING: list[tuple[str, Model, bool]] = [
+    ("A with itself", merge(b="a.safetensors", alpha=0.5), True),
+    ("A with itself at 1", merge(b="./a.safetensors", alpha=1.0), True),
+    ("A with a copy of it", merge(b="copy.safetensors", alpha=0.5), False),
+    ("A with a model of another VAE", merge(b="vae.safetensors", alpha=0.5), False),
+    ("the same at 1", merge(b="vae.safetensors", alpha=1.0), False),
+    ("a slerp of equal models", merge(b="vae.safetensors", alpha=0.5, method="slerp"), False),
+    ("a difference of equal models", merge(b="b.safetensors", c="b.safetensors", alpha=1.0, method="add_difference"), False),
+    ("an alpha too small to be seen", merge(alpha=1e-9), False),
+    ("a block in which both are equal",
+     merge(b="one.safetensors", alpha=Alphas(default=0, keys={"unet.time_embed.*": 1})), False),
+    ("an adapter that adds nothing", Fused(model="a.safetensors", adapters=(Adapter(path="idle.safetensors"),)), False),
+    ("a VAE that is A's own", merge(alpha=0.0, take={"vae": "copy.safetensors"}), False),
+]
+
+
+@pytest.mark.parametrize(("model", "by_headers"), [row[1:] for row in NOTHING], ids=[row[0] for row in NOTHING])
+def test_a_recipe_that_changes_nothing_is_known(model, by_headers, root):
+    plan = plan_recipe(model, Library(root))
+    assert "nothing changes: the result is a.safetensors" in changes_nothing(plan)
+    assert bool(changes_nothing(plan, read=False)) == by_headers
+
+
+@pytest.mark.parametrize("model", [
+    merge(alpha=0.0), merge(alpha=0.0, dtype="fp32"), merge(), merge(alpha=1.0), merge(b="one.safetensors"), merge(parts="all"),
+    merge(b="vae.safetensors", parts=("vae",)), merge(alpha=0.0, take={"vae": "b.safetensors"}), "a.safetensors",
+    merge(alpha=Blocks(preset="GRAD_V")), merge(method="cosine_a", alpha=0.5),
+    Fused(model="a.safetensors", adapters=(Adapter(path="lora.safetensors"),)),
+    Fused(model="a.safetensors", adapters=(Adapter(path="lora.safetensors", weight=0),)),
+    Merge(a=merge(), b="a.safetensors", alpha=0.5)])
+def test_a_recipe_that_changes_something_or_asks_for_a_alone_is_not_held_up(model, root):
+    assert changes_nothing(plan_recipe(model, Library(root))) == ""
+
+
+@pytest.mark.parametrize(("words", "code"), [
+    (("vae.safetensors", "--alpha", "0.5", "-o", "o.safetensors"), 1), (("vae.safetensors", "--alpha", "0.5", "--check"), 1),
+    (("a.safetensors", "--alpha", "0.5", "--dry-run"), 1), (("vae.safetensors", "--alpha", "0", "-o", "o.safetensors"), 0),
+    (("vae.safetensors", "--alpha", "0.5", "--parts", "vae", "-o", "o.safetensors"), 0)])
+def test_the_command_says_that_nothing_changes_and_writes_nothing(words, code, root, capsys):
+    assert main(["merge", *AB, *words]) == code
+    assert ("nothing changes" in capsys.readouterr().err) == bool(code)
+    assert (root / "o.safetensors").exists() == ("-o" in words and not code)
+    assert not list(root.glob("*.tmp*"))
+
+
+# Candidates of one suite
+
+
+def named(**models: Model) -> list[Candidate]:
+    return [Candidate(name=name, model=model) for name, model in models.items()]
+
+
+def problems(root: Path, candidates: list[Candidate]) -> list[str]:
+    return Workbench(device="cpu", root=root).equalities(candidates)
+
+
+EQUAL: list[tuple[str, list[Candidate], tuple[str, ...]]] = [
+    ("another spelling of a path", named(x=merge(), y=merge(b="./b.safetensors")), ("'x' and 'y'", "the same files")),
+    ("another spelling of an alpha", named(x=merge(), y=merge(alpha=Alphas(default=0.3))), ("'x' and 'y'",)),
+    ("a block that has the alpha of the rest", list(block_sweep(merge(alpha=0.5), ("IN01", "IN02"), (0.5,))),
+     ("'IN01=0.5' and 'IN02",)),
+    ("parts by name and by a word", named(x=merge(parts="all"), y=merge(parts=("text_encoder", "unet", "vae"))),
+     ("'x' and 'y'",)),
+    ("two files with the same U-Net", named(x=merge(a="b.safetensors", b="a.safetensors"),
+                                            y=merge(a="b.safetensors", b="vae.safetensors")), ("'x' and 'y'", "same values")),
+    ("alphas that round to the same", named(x=merge(), y=merge(alpha=0.3 + 1e-12)), ("'x' and 'y'",)),
+    ("a sweep of one model", list(alpha_sweep("a.safetensors", "copy.safetensors", (0, 0.5, 1))),
+     ("'alpha=0.5': nothing changes", "'alpha=1': nothing changes")),
+    ("an adapter that adds nothing", [Candidate(name="x", model="a.safetensors", adapters=(Adapter(path="idle.safetensors"),))],
+     ("'x': nothing changes",)),
+]
+
+
+@pytest.mark.parametrize(("candidates", "said"), [row[1:] for row in EQUAL], ids=[row[0] for row in EQUAL])
+def test_candidates_with_equal_weights_are_named(candidates, said, root):
+    listed = problems(root, candidates)
+    assert len(listed) == (len(said) if "nothing" in said[0] else 1)
+    assert [words for words in said if words not in " ".join(listed)] == [], listed
+
+
+def with_adapter(name: str, weight: float, **more: object) -> Candidate:
+    return Candidate(name=name, model="a.safetensors", adapters=(Adapter(path="lora.safetensors", weight=weight, **more),))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("candidates", [
+    [*alpha_sweep("a.safetensors", "b.safetensors", (0, 0.5, 1)), *named(A="a.safetensors", B="b.safetensors")],
+    [*named(x=merge(alpha=0.0), y=merge(b="one.safetensors", alpha=0.0))],
+    [*named(x=merge(alpha=1.0, parts="all"), B="b.safetensors")],
+    [*block_sweep(merge(alpha=0.0), ("IN01", "IN02"), (0, 0.5))],
+    [*named(x=merge(), y=Merge(a=merge(), b="one.safetensors", alpha=0.0))],
+    [Candidate(name=mode, model=merge(), quantization=mode) for mode in ("fp32", "fp16", "bf16")],
+    [with_adapter("x", 0), with_adapter("y", 1), *named(A="a.safetensors")],
+    [with_adapter("x", 1, end=0.5), with_adapter("y", 1, start=0.5), with_adapter("z", 1)],
+    [with_adapter("x", 1), Candidate(name="y", model=Fused(model="a.safetensors", adapters=(Adapter(path="lora.safetensors"),)))],
+])
+def test_candidates_that_stand_for_a_parent_or_differ_otherwise_may_have_equal_weights(candidates, root):
+    assert problems(root, candidates) == []
+
+
+def test_only_as_much_is_read_as_it_takes_to_find_a_difference(root, monkeypatch):
+    from harness.weights import ModelFile
+
+    keys: list[str] = []
+    whole = ModelFile.tensor
+    monkeypatch.setattr(ModelFile, "tensor", lambda self, component, key: keys.append(key) or whole(self, component, key))
+    assert problems(root, list(alpha_sweep("a.safetensors", "b.safetensors", (0, 0.2, 0.4, 0.6, 0.8, 1)))) == []
+    assert len(set(keys)) == 1
