@@ -17,7 +17,7 @@ from harness.records.harmless_text import printable
 from reports import formatting as words
 from reports.page.thumbnails import Files
 from reports.read.run import Run
-from reports.verdict.candidates import label, present
+from reports.verdict.candidates import label, present, role_label
 from reports.verdict.recommendation import Recommendation
 
 LABEL: Final = 90
@@ -55,9 +55,9 @@ def explorer(run: Run, rec: Recommendation) -> Explorer:
                   {"name": "prompt", "values": [_prompt(p.text, p.id) for p in prompts]},
                   {"name": "seed", "values": [{"label": f"seed {s}"} for s in seeds]}]
     picked = [names.index(rec.pick), scales.index(rec.guidance)] if rec.pick in names and rec.guidance in scales else None
-    roles, files = run.roles, Files(run.folder)
+    files = Files(run.folder)
     data = {"dimensions": dimensions, "own": len(own), "sizes": sizes, "pick": picked, **_values(run, table),
-            "candidates": [{"label": label(run, n), "role": roles.get(n, ""), "at": place, "command": command(run, n)}
+            "candidates": [{"label": label(run, n), "role": role_label(run, n), "at": place, "command": command(run, n)}
                            for n, place in zip(names, places, strict=True)],
             "at": [int(i) for i in at], "path": [words.visible(p) for p in paths], "link": [link(files, p) for p in paths],
             "remade": f"{REMADE}/{words.visible(run.folder.resolve().name)}",
@@ -132,7 +132,7 @@ def _ordered(values: list[Any]) -> list[Any]:
 
 
 def _candidate(run: Run, name: str) -> dict[str, str]:
-    role = run.roles.get(name, "")
+    role = role_label(run, name)
     return {"label": words.shortened(label(run, name), LABEL), **({"role": role} if role else {})}
 
 

@@ -21,7 +21,7 @@ from reports.page.explorer import explorer
 from reports.page.layout import PAGE_NAME, Live, lay_out
 from reports.page.shell import source
 from reports.read.run import Run, load_run
-from reports.verdict.candidates import label
+from reports.verdict.candidates import label, role_label
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
 
@@ -126,5 +126,5 @@ def _row(run: Run, candidate: Candidate) -> dict[str, str]:
     if name in run.head.get("not_selected", ()):
         state = "not selected for this run"
     state = str(run.head.get("not_offered", {}).get(name, state))
-    return {"name": label(run, name), "role": run.roles.get(name, ""), "count": f"{done:,}{asked}",
+    return {"name": label(run, name), "role": role_label(run, name), "count": f"{done:,}{asked}",
             "state": words.visible(run.failure_of(name) or state), "bad": "bad" if run.failure_of(name) else ""}

@@ -19,7 +19,7 @@ from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.page.cost_table import unmade
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
-from reports.verdict.candidates import label, label_with_role, varies_fidelity
+from reports.verdict.candidates import label, label_with_role, role_label, varies_fidelity
 from reports.verdict.costs import FAILED, Seconds, peak_memory, seconds_apart, seconds_per_image
 from reports.verdict.fidelity import losses
 from reports.verdict.race_summary import exit_words
@@ -66,7 +66,7 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
         mine = run.images[run.images["candidate"] == c.name]
         mine = mine if rec.guidance is None else mine[mine["guidance"] == rec.guidance]
         why = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "image") or "no images"
-        row: dict[str, Any] = {"candidate": c.name, "name": label(run, c.name), "role": run.roles.get(c.name, ""),
+        row: dict[str, Any] = {"candidate": c.name, "name": label(run, c.name), "role": role_label(run, c.name),
                                "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates, "dropped": gone.get(c.name, "")}
         row["values"] = [_mean_cell(mine, value, why) for value in run.values_for("column")]
         row["instead"] = unmade(run, c.name)

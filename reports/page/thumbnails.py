@@ -20,7 +20,7 @@ from PIL import Image
 from harness.records.regular_files import LARGEST_IMAGE, open_regular, read_regular
 from reports import formatting as words
 from reports.read.run import Run
-from reports.verdict.candidates import label, present
+from reports.verdict.candidates import label, present, role_label
 from reports.verdict.recommendation import Recommendation
 
 PREFIX: Final = "data:image/webp;base64,"
@@ -213,7 +213,8 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
               "cells": [{**_cell(run, row_by_cell.get((n, p.id))), "swatches": _swatches(row_by_cell.get((n, p.id))),
                          "who": label(run, n)} for n in order]} for p in prompts]
     return {"seed": seed, "guidance": f"{rec.guidance:g}", "lines": lines,
-            "columns": [{"label": label(run, n), "role": roles.get(n, ""), "pick": n == rec.pick} for n in order]}
+            "columns": [{"label": label(run, n), "role": "" if n == rec.pick else role_label(run, n), "pick": n == rec.pick}
+                        for n in order]}
 
 
 def _cell(run: Run, row: Any) -> dict[str, str]:

@@ -6,7 +6,8 @@ import math
 from collections import Counter
 from typing import Final
 
-from harness.declare import Candidate, Merge, Suite
+from harness.declare import Candidate, Merge, Model, Suite
+from harness.declare.merge_ends import PARENT_AT
 
 AXES: Final = ("alpha", "weight")
 
@@ -55,15 +56,23 @@ def _merged_from(suite: Suite) -> dict[str, str]:
         for m in mixed if plain else ():
             if c.model in (m.a, m.b):
                 found[c.name] = "parent A" if c.model == m.a else "parent B"
-            elif isinstance(c.model, Merge) and c.model.alpha in (0.0, 1.0) and (c.model.a, c.model.b) == (m.a, m.b):
-                found[c.name] = "parent A" if c.model.alpha == 0.0 else "parent B"
+            elif (parent := _at_end(c.model)) and isinstance(c.model, Merge) and (c.model.a, c.model.b) == (m.a, m.b):
+                found[c.name] = f"parent {parent}"
     return found
+
+
+def _at_end(model: Model) -> str:
+    """The letter of the model that a merge is at its alpha of 0 or 1; empty elsewhere."""
+    if not isinstance(model, Merge) or not isinstance(model.alpha, float):
+        return ""
+    return PARENT_AT.get(model.alpha, {}).get(model.method, "")
 
 
 def _role(candidate: Candidate, axis: str, end: str) -> str:
     value = float(candidate.axes[axis])
-    if isinstance(candidate.model, Merge) and axis == "alpha" and value in (0.0, 1.0):
-        return "parent A" if value == 0.0 else "parent B"
+    method = candidate.model.method if isinstance(candidate.model, Merge) and axis == "alpha" else ""
+    if parent := PARENT_AT.get(value, {}).get(method):
+        return f"parent {parent}"
     if axis == "weight" and value == 0.0:
         return "without the adapter"
     return f"{end} {axis}"

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from harness.declare import Suite
+from harness.declare import Merge, Suite
 from reports import formatting as words
 from reports.read.roles import axis_of, controls
 from reports.read.run import Run
 
-__all__ = ["axis_of", "controls", "label", "label_with_role", "parents", "present", "varies_fidelity"]
+__all__ = ["axis_of", "controls", "label", "label_with_role", "parents", "present", "role_label", "varies_fidelity"]
 
 
 def varies_fidelity(suite: Suite) -> bool:
@@ -24,8 +24,21 @@ def label(run: Run, name: str) -> str:
 
 def label_with_role(run: Run, name: str) -> str:
     """As `label`, with the role of a control: "alpha 0 (parent A)"."""
-    role = run.roles.get(name)
+    role = role_label(run, name)
     return f"{label(run, name)} ({role})" if role else label(run, name)
+
+
+def role_label(run: Run, name: str) -> str:
+    """The role of a control in words, empty for others. A merge is called parent B only if all of its parts are B's: "B's unet"
+    where the others are still A's."""
+    role, model = run.roles.get(name, ""), run.candidate(name).model
+    if not role.startswith("parent") or not isinstance(model, Merge):
+        return role
+    rows = [row for row in run.coverage if row.candidate == name and row.stage == "merge" and row.component not in model.take]
+    merged = [row.component for row in rows if row.keys.get("merged") or row.keys.get("merged_in_part")]
+    if role != "parent A" and 0 < len(merged) < len(rows):
+        role = f"{role[-1]}'s {' and '.join(merged)}"
+    return f"{role}, another {' and '.join(model.take)}" if model.take else role
 
 
 def parents(suite: Suite) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.declare import Blocks, Candidate, Merge, Suite
+from harness.records import Coverage
 from reports.read import run as run_module
 from reports.read.roles import axis_values
 from reports.read.run import Run
@@ -66,3 +67,36 @@ def test_the_axis_is_looked_for_once_in_a_run(merge_run: Run, monkeypatch: pytes
     run = replace(merge_run)
     labels = [label(run, candidate.name) for candidate in run.suite.candidates for _ in range(3)]
     assert (len(set(labels)), len(asked)) == (len(run.suite.candidates), 1)
+
+
+@pytest.mark.parametrize(("merged", "copied", "take", "role"), [
+    (("unet",), ("vae", "text_encoder"), {}, "B's unet"), (("unet", "text_encoder"), ("vae",), {}, "B's unet and text_encoder"),
+    (("transformer",), ("vae",), {}, "B's transformer"), (("unet", "vae", "text_encoder"), (), {}, "parent B"),
+    ((), (), {}, "parent B"), (("unet",), ("text_encoder",), {"vae": "v"}, "B's unet, another vae")])
+def test_a_merge_at_1_is_called_after_the_parts_that_are_b(merged, copied, take, role, merge_run: Run) -> None:
+    last = merge_run.suite.candidates[-1]
+    suite = replace(merge_run.suite, candidates=(*merge_run.suite.candidates[:-1], replace(
+        last, model=replace(last.model, take=take))))  # type: ignore[type-var]  # a merge, as in all of this suite
+    rows = [Coverage(candidate=last.name, stage="merge", component=part, keys={status: ("a.weight",)})
+            for status, parts in (("merged", merged), ("copied", (*copied, *take))) for part in parts]
+    run = replace(merge_run, suite=suite, coverage=tuple(rows))
+    assert run.roles[last.name] == "parent B"
+    assert label_with_role(run, last.name) == f"alpha 1 ({role})"
+
+
+@pytest.mark.parametrize(("method", "roles"), [
+    ("weighted_sum", ("parent A", "parent B")), ("add_difference", ("parent A", "highest alpha")),
+    ("ties", ("parent C", "highest alpha")), ("cosine_a", ("lowest alpha", "parent B")),
+    ("my.code:METHOD", ("lowest alpha", "highest alpha"))])
+def test_an_end_of_a_sweep_is_a_parent_only_where_the_method_gives_one(method: str, roles: tuple[str, str]) -> None:
+    models = [Merge(a=A, b=B, c="zoo:base", method=method, alpha=alpha) for alpha in (0, 0.5, 1)]
+    made = tuple(Candidate(name=f"alpha={m.alpha:g}", model=m, axes={"alpha": m.alpha}) for m in models)  # type: ignore[str-format]
+    assert tuple(controls(synthetic.merge_suite(candidates=made)).values()) == roles
+
+
+def test_the_methods_that_end_at_a_parent_are_those_of_the_table_of_methods() -> None:
+    from harness.declare.merge_ends import PARENT_AT
+    from harness.merge import MERGE_METHODS
+
+    for alpha, end in ((0.0, "at_zero"), (1.0, "at_one")):
+        assert PARENT_AT[alpha] == {name: getattr(row, end).upper() for name, row in MERGE_METHODS.items() if getattr(row, end)}
