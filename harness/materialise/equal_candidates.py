@@ -75,7 +75,7 @@ def _apart(candidate: Candidate, adapters: Sequence[str]) -> Hashable:
 
 
 def _asks(recipe: Weighed) -> bool:
-    adapted = any(isinstance(expression, Altered) and expression.said[-1] != 0 for expression in recipe.tensors.values())
+    adapted = any(isinstance(expression, Altered) and expression.description[-1] != 0 for expression in recipe.tensors.values())
     return adapted or asks_for_a_change(recipe.plan)
 
 

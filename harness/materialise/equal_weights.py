@@ -70,7 +70,7 @@ def _acts(expression: Expression) -> bool:
     """Whether anything is merged, or an adapter added at a weight other than 0."""
     if isinstance(expression, Source):
         return False
-    return isinstance(expression, Merged) or expression.said[-1] != 0 or _acts(expression.input)
+    return isinstance(expression, Merged) or expression.description[-1] != 0 or _acts(expression.input)
 
 
 def frame_path(of: Weighed) -> Path:
@@ -170,7 +170,7 @@ def _token(expression: Expression, plan: RecipePlan) -> Hashable:
         return file.path, file.uses_ema, expression.component, expression.key, expression.dtype
     inputs = tuple(_token(part, plan) for part in expression.inputs)
     if isinstance(expression, Altered):
-        return inputs[0] if expression.said[-1] == 0 else (*expression.said, inputs[0])
+        return inputs[0] if expression.description[-1] == 0 else (*expression.description, inputs[0])
     if len(set(inputs)) == 1 and ":" not in expression.name:  # nobody knows what a method of the user's own makes of it
         return inputs[0]
     merged: tuple[Any, ...] = (expression.name, expression.call, expression.channels, expression.group, inputs)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,9 @@ class DeclaredBench:
     def inspect(self, candidate: Candidate) -> None:
         if candidate.name == "torn":
             raise ValueError("no model")
+
+    def equalities(self, _: Sequence[Candidate]) -> list[str]:
+        return []
 
     def weights(self, candidate: Candidate) -> Weights:
         return Weights(candidate=candidate.name, identity=candidate.key, inputs={})
