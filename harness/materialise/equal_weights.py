@@ -166,8 +166,8 @@ def _token(expression: Expression, plan: RecipePlan) -> Hashable:
     """What is done to which tensors of which files. A model merged with itself is that model, and so is one with an adapter at
     weight 0."""
     if isinstance(expression, Source):
-        file = plan.files[expression.model]
-        return file.path, file.uses_ema, expression.component, expression.key, expression.dtype
+        # Where its values are: a key may be spelled in other ways where other models stand beside it.
+        return plan.files[expression.model].components[expression.component][expression.key], expression.dtype
     inputs = tuple(_token(part, plan) for part in expression.inputs)
     if isinstance(expression, Altered):
         return inputs[0] if expression.description[-1] == 0 else (*expression.description, inputs[0])
