@@ -97,7 +97,8 @@ def in_other_layout(modules: Mapping[str, tuple[int, ...]], family: str) -> dict
     """{path: shape of its weight} of a transformer's modules in the layout that it does not have: the original one, or
     diffusers'. Modules with missing parts are left out."""
     both = {pair.original for pair in pairs_of(modules, family) if pair.diffusers == (pair.original,)}
-    other = {name: target.shape for name, target in _other_layout(modules, family) if not name.endswith(f".{QKV_OF_LINEAR1}")}
+    other = {name: target.shape for name, target in _other_layout(modules, family)
+             if not name.endswith(f"linear1.{QKV_OF_LINEAR1}")}
     return {**{path: tuple(shape) for path, shape in modules.items() if path in both}, **other}
 
 

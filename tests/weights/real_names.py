@@ -101,22 +101,32 @@ def diffusers_rows(family: str) -> tuple[dict[str, tuple[int, ...]], Rows]:
     for name, shape in original_shapes(family).items():
         tags = torch.tensor([float(number[name, row]) for row in range(shape[0])])
         tagged[name] = tags.reshape(-1, *[1] * (len(shape) - 1)).expand(shape).clone()
-    converted = _converter(family)(dict(tagged))
-    table = {(name, row): rows[int(tensor[row].reshape(-1)[0])] for name, tensor in converted.items()
+    here = _converter(family, WIDTH, MLP)(dict(tagged))
+    table = {(name, row): rows[int(tensor[row].reshape(-1)[0])] for name, tensor in here.items()
              for row in range(tensor.shape[0])}
     assert set(table.values()) == set(rows)
-    return {name: tuple(tensor.shape) for name, tensor in converted.items()}, table
+    return {name: tuple(tensor.shape) for name, tensor in here.items()}, table
 
 
-def _converter(family: str) -> Any:
-    """diffusers' converter; for Flux with the width of the small model, since 3072 stands in its text."""
+def converted(family: str, weights: State, width: int, mlp: int, blocks: tuple[int, int]) -> State:
+    """Weights of a transformer with so many blocks, by original name, as diffusers converts them; the tensors beside them, which
+    the converter wants too, are zeros."""
+    names = flux(*blocks) if family == "flux" else sd3(blocks[0])
+    beside = {name: torch.zeros(weights[weight].shape[0] if (weight := name[:-4] + "weight") in weights else 1)
+              for name in names if name not in weights}
+    made = _converter(family, width, mlp)({**beside, **weights})
+    return {name: made[name] for name in made if name.endswith(".weight") and made[name].ndim > 1}
+
+
+def _converter(family: str, width: int, mlp: int) -> Any:
+    """diffusers' converter; for Flux with the widths of a small model, since those of the published ones stand in its text."""
     if family == "sd3":
         return single_file_utils.convert_sd3_transformer_checkpoint_to_diffusers
     function = single_file_utils.convert_flux_transformer_checkpoint_to_diffusers
     text = inspect.getsource(function)
     assert "inner_dim = 3072" in text and "mlp_ratio = 4.0" in text
     names = dict(vars(single_file_utils))
-    exec(text.replace("3072", str(WIDTH)).replace("mlp_ratio = 4.0", f"mlp_ratio = {MLP / WIDTH}"), names)
+    exec(text.replace("3072", str(width)).replace("mlp_ratio = 4.0", f"mlp_ratio = {mlp / width}"), names)
     return names[function.__name__]
 
 
