@@ -180,7 +180,8 @@ def _image(folder: Path, candidate: Candidate, of: tuple[Cell, str], plan: tuple
     data = _picture(place)
     Image.fromarray(data).save(folder / path)
     lab = {"red": [45, 66, 42, 0.6], "purple": [38, 48, -46, 0.6], "blue": [44, 22, -70, 0.6]}[dominant]
-    sample = Sample(key=key, candidate=candidate.name, cell=cell, path=path, sha256="0" * 64)
+    sample = Sample(key=key, candidate=candidate.name, cell=cell, path=path,
+                    sha256=hashlib.sha256((folder / path).read_bytes()).hexdigest())
     said = {"sample": key, "candidate": candidate.name, "cell": cell, "version": 1}
     fidelity = {"psnr_db": {"bf16": 56.0, "int8": 48.0, "int4": 26.0}.get(candidate.quantization, 0.0)}
     if candidate.axes or candidate.quantization == "fp32":
