@@ -22,7 +22,8 @@ KINDS: Final = {SECONDS: "seconds per image", BYTES: "memory"}
 def quality_against_cost(run: Run, rec: Recommendation) -> Any:
     """One mark per candidate with intervals both ways, its shape saying whether it is beaten; cost by seconds or by memory.
     None where nothing has both, or for one candidate."""
-    value = "objective" if run.axis is not None or not varies_fidelity(run.suite) else "clip_score"
+    fidelity = run.axis is None and varies_fidelity(run.suite)
+    value = run.scores[0] if fidelity and run.scores else "objective"
     figure = go.Figure()
     choices: list[tuple[str, list[int]]] = []
     for kind, said in KINDS.items():

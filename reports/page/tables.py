@@ -101,7 +101,7 @@ def _memory(run: Run, name: str) -> str:
     return words.size(r.value)
 
 
-def loss_rows(run: Run) -> list[dict[str, str]]:
+def loss_rows(run: Run) -> list[dict[str, Any]]:
     """Candidates against the baseline; empty unless the suite varies quantization or runtime."""
     if not varies_fidelity(run.suite):
         return []
@@ -113,7 +113,8 @@ def loss_rows(run: Run) -> list[dict[str, str]]:
                      "psnr_range": f"mean {words.number(loss.psnr.mean)} {words.interval(loss.psnr.low, loss.psnr.high)}"
                      if loss.psnr.mean is not None else "",
                      "exact": f"{loss.exact} of {loss.compared}" if loss.compared else "not measured",
-                     "clip": words.estimate(loss.clip, run.row("clip_score"), difference=True),
+                     "scores": [words.estimate(difference, run.row(value), difference=True)
+                                for value, difference in zip(run.scores, loss.scores, strict=True)],
                      "objective": words.estimate(loss.objective, difference=True),
                      "ratio": loss.pace if loss.ratio is None else f"{loss.ratio:.2f}× ({loss.pace})",
                      "memory": _memory(run, loss.candidate),

@@ -69,6 +69,11 @@ class Run(CurrentRecords):
         return sorted(rows, key=lambda row: (row.name != "objective", "headline" not in row.shown))
 
     @cached_property
+    def scores(self) -> tuple[str, ...]:
+        """Names of the scores that are compared beside the objective: values of metrics that are headlines, more being better."""
+        return tuple(row.name for row in self.values_for("headline") if row.origin == "metric" and row.better == "higher")
+
+    @cached_property
     def axis(self) -> str | None:
         """The numeric axis that the candidates sweep."""
         return axis_of(self.suite)

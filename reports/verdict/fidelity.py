@@ -27,14 +27,15 @@ FIDELITY_RULE: Final = (
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """One candidate against the baseline: images that are equal to the last bit, PSNR of the others, the differences."""
+    """One candidate against the baseline: images that are equal to the last bit, PSNR of the others, the differences; `scores` in
+    the order of `Run.scores`."""
 
     candidate: str
     exact: int
     compared: int
     psnr_median: float | None
     psnr: Estimate
-    clip: Estimate
+    scores: tuple[Estimate, ...]
     objective: Estimate
     ratio: float | None
     pace: str
@@ -56,7 +57,7 @@ def losses(run: Run) -> tuple[Loss, ...]:
         ratio, pace = speed(run, c.name, run.suite.baseline)
         found.append(Loss(candidate=c.name, exact=int((exact == 1).sum()), compared=len(exact) or len(psnr),
                           psnr_median=float(psnr.median()) if len(psnr) else None, psnr=cluster_mean(rows, run.row("psnr_db")),
-                          clip=paired_difference(rows, base, run.row("clip_score")),
+                          scores=tuple(paired_difference(rows, base, run.row(value)) for value in run.scores),
                           objective=paired_difference(rows, base, run.row("objective")), ratio=ratio, pace=pace))
     return tuple(found)
 
@@ -119,7 +120,7 @@ def _comparisons(run: Run, pick: str) -> tuple[Comparison, ...]:
     confirm = run.images[run.images["split"] == "confirm"]
     rows, split = (confirm, "confirm") if len(confirm) else (select_rows(run), "select")
     comparisons = []
-    for value in ("objective", "clip_score"):
+    for value in ("objective", *run.scores):
         d = paired_difference(_rows(rows, pick), _rows(rows, run.suite.baseline), run.row(value))
         comparisons.append(Comparison(other=run.suite.baseline, role="baseline", guidance=None, other_guidance=None, value=value,
                                 split=split, difference=d, word=d.word))

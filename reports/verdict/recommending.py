@@ -114,7 +114,7 @@ def _undecided(run: Run, pick: Scored) -> tuple[str, ...]:
 
 
 def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tuple[Comparison, ...]:
-    """The pick minus each control and the baseline, in objective and CLIP score, at the pick's guidance; in objective
+    """The pick minus each control and the baseline, in objective and scores, at the pick's guidance; in objective
     also at the control's own best guidance (`own`), for a parent must not lose by a setting that does not suit it.
 
     The controls of one value and setting are one family, with the intervals of statistics.holm: "better than both" is
@@ -123,7 +123,7 @@ def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tupl
     level = gate_level(run.suite)
     mine = rows[(rows["candidate"] == pick) & (rows["guidance"] == guidance)]
     others = {name: role for name, role in run.roles.items() if name != pick}
-    families = [("objective", dict.fromkeys(others, guidance)), ("clip_score", dict.fromkeys(others, guidance)),
+    families = [*((value, dict.fromkeys(others, guidance)) for value in ("objective", *run.scores)),
                 ("objective", {name: own[name] for name in others if own.get(name, guidance) != guidance})]
     comparisons = []
     for value, settings in families:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -73,7 +74,8 @@ def write(folder: Path, of: Suite, side: int) -> int:
                     values = synthetic.planted(synthetic.Place(ALPHAS[number], g, rng))
                     said: dict[str, Any] = {"sample": key, "candidate": candidate.name, "cell": cell, "version": 1}
                     found += [
-                        Sample(key=key, candidate=candidate.name, cell=cell, path=path, sha256="0" * 64),
+                        Sample(key=key, candidate=candidate.name, cell=cell, path=path,
+                               sha256=hashlib.sha256((folder / path).read_bytes()).hexdigest()),
                         Measurement(metric="clip_score", values={"clip_score": values.pop("clip_score")},
                                     setting=synthetic.CLIP, **said),
                         Measurement(metric="palette", values={"palette_drift": values.pop("palette_drift")},

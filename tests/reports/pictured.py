@@ -58,10 +58,11 @@ def write_run(folder: Path, of: Suite, sampled: Sampled = lambda number, cell: T
                     key = sample_key(weights.identity, cell, (p.text, p.negative), synthetic.sampling(of))
                     colours = np.frombuffer(hashlib.sha256(f"{candidate.name} {cell}".encode()).digest()[:6], dtype=np.uint8)
                     data = np.repeat(np.repeat(colours.reshape(2, 1, 3), 16, axis=0), 32, axis=1)
-                    Image.fromarray(data).save(folder / path_of(candidate.name, cell))
+                    file = folder / path_of(candidate.name, cell)
+                    Image.fromarray(data).save(file)
                     score = 30.0 - number + float(colours[0]) / 256
                     found += [Sample(key=key, candidate=candidate.name, cell=cell, path=path_of(candidate.name, cell),
-                                     sha256="0" * 64),
+                                     sha256=hashlib.sha256(file.read_bytes()).hexdigest()),
                               Measurement(sample=key, candidate=candidate.name, cell=cell, metric="clip_score", version=1,
                                           values={"clip_score": score}, setting=synthetic.CLIP),
                               Measurement(sample=key, candidate=candidate.name, cell=cell, metric="exposure", version=1,

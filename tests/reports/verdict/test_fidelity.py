@@ -28,8 +28,8 @@ def test_losses_give_psnr_exact_matches_and_paired_differences(quantization_run:
     found = {loss.candidate: loss for loss in losses(quantization_run)}
     assert found["int8"].psnr_median == 48.0
     assert (found["int8"].exact, found["int8"].compared) == (0, 24)
-    assert found["int4"].clip.mean is not None
-    assert round(found["int4"].clip.mean, 6) == -3.0
+    assert found["int4"].scores[0].mean is not None
+    assert round(found["int4"].scores[0].mean, 6) == -3.0
 
 
 def test_the_baseline_stays_when_nothing_level_with_it_is_faster_or_smaller(quantization_run: Run) -> None:
