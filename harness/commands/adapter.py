@@ -14,6 +14,8 @@ from harness.records.harmless_text import printable
 from harness.version import __version__
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from harness.adapters import Change, Reading
     from harness.adapters.algebra import Algebra, Cut, Pair
     from harness.weights import ModelFile
@@ -44,6 +46,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     way.add_argument("--base", required=True, help="the model that the adapter will be applied to")
     way.add_argument("--tuned", required=True, help="the model that base plus adapter should equal")
     way.add_argument("--parts", help="components, separated by commas (default: the denoiser and all text encoders)")
+    way.add_argument("--leave-out", action="store_true",
+                     help="leave out what no adapter can hold, and name it: modules whose shapes differ, as in an inpainting "
+                          "model, and changed tensors that are neither weight nor bias")
     _add_output(way, cut=True, required=True)
 
 
@@ -116,8 +121,13 @@ def _extract(given: argparse.Namespace) -> int:
                          f"{tuned.family or 'of an unknown family'}; give two models of the same family")
     cut = _cut(given)
     assert cut is not None  # the command line requires one
-    algebra = extract_adapter(_pairs(base, tuned, _parts(given.parts, base, tuned)), cut)
+    misfits = _Misfits(allowed=given.leave_out)
+    algebra = extract_adapter(_pairs(base, tuned, _parts(given.parts, base, tuned), misfits), cut)
     _say_algebra(algebra, given.report)
+    for misfit in misfits.found[:None if given.report else _SHOWN]:
+        say(f"  left out: {printable(misfit)}")
+    if len(misfits.found) > _SHOWN and not given.report:
+        say(f"  left out: {len(misfits.found) - _SHOWN} more; --report lists all")
     return _write(given, algebra.changes, base, f"{given.tuned} - {given.base}")
 
 
@@ -133,8 +143,24 @@ def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
     return parts
 
 
-def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str]) -> Iterator[Pair]:
-    """Every module of the parts in both models. Raises ValueError for keys that only one of them has."""
+class _Misfits:
+    """What no adapter can hold, in words. Where that is not `allowed`, the first one is refused."""
+
+    def __init__(self, *, allowed: bool) -> None:
+        self.allowed = allowed
+        self.found: list[str] = []
+
+    def add(self, text: str) -> None:
+        """Notes one, or raises ValueError."""
+        if not self.allowed:
+            raise ValueError(f"{text}, and no adapter can hold that. Give --leave-out to extract everything else, or --parts to "
+                             "compare other components")
+        self.found.append(text)
+
+
+def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str], misfits: _Misfits) -> Iterator[Pair]:
+    """Every module of the parts in both models that an adapter can hold. Raises ValueError for keys that only one of the models
+    has."""
     from harness.adapters.algebra import Pair
 
     for part in parts:
@@ -144,13 +170,23 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str]) -> Iterator[Pair
                              "with the same keys")
         for key in one:
             path, _, leaf = key.rpartition(".")
-            if leaf == "weight":
-                bias = f"{path}.bias"
+            bias = f"{path}.bias"
+            if leaf == "bias" and f"{path}.weight" in one:
+                continue
+            unlike = [name for name in (key, bias) if name in one and one[name].shape != two[name].shape]
+            if unlike:
+                misfits.add(f"{part}: {unlike[0]!r} has shape {tuple(one[unlike[0]].shape)} in the base and "
+                            f"{tuple(two[unlike[0]].shape)} in the tuned model")
+            elif leaf == "weight":
                 yield Pair(component=part, path=path, base=one[key], tuned=two[key], base_bias=one.get(bias),
                            tuned_bias=two.get(bias))
-            elif not one[key].equal(two[key]) and not (leaf == "bias" and f"{path}.weight" in one):
-                raise ValueError(f"{part}: {key!r} differs between the models, and an adapter cannot hold it; make it equal in "
-                                 "both first")
+            elif not one[key].equal(two[key]):
+                misfits.add(f"{part}: {key!r} differs between the models by up to {_farthest(one[key], two[key]):.3g}")
+
+
+def _farthest(one: Tensor, two: Tensor) -> float:
+    """The largest difference of two tensors of one shape."""
+    return float((one.double() - two.double()).abs().max())
 
 
 def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change], model: ModelFile, made_of: str) -> int:

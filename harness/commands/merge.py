@@ -14,6 +14,7 @@ from harness.commands.terminal import ByteBar, say, size_in_words
 from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model
 from harness.declare.models import DENOISER
 from harness.declare.recipe_files import read_recipe
+from harness.declare.ways_out import in_speech
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
@@ -96,7 +97,8 @@ def run(given: argparse.Namespace) -> int:
     try:
         return _merge(model, given)
     except (ValueError, OSError, RecursionError) as error:
-        print(f"sweetspot merge: {printable(str(error))}", file=sys.stderr)
+        message = in_speech(str(error), "flags" if given.recipe is None else "recipe")
+        print(f"sweetspot merge: {printable(message)}", file=sys.stderr)
         return 1
 
 

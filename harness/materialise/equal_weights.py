@@ -173,6 +173,8 @@ def _token(expression: Expression, plan: RecipePlan) -> Hashable:
         return inputs[0] if expression.description[-1] == 0 else (*expression.description, inputs[0])
     if len(set(inputs)) == 1 and ":" not in expression.name:  # nobody knows what a method of the user's own makes of it
         return inputs[0]
+    if expression.method.adds_difference and inputs[1] == inputs[2]:
+        return inputs[0]
     merged: tuple[Any, ...] = (expression.name, expression.call, expression.channels, expression.group, inputs)
     return (*merged, expression.seed, expression.component, expression.key) if expression.method.random else merged
 

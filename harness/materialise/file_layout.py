@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Merge
+from harness.declare.ways_out import KEEP_A
 from harness.materialise.library import MaterialiseError, merges_of, name_of
 from harness.materialise.plan_recipe import RecipePlan
 from harness.merge import Expression, Merged, Source, elementwise, sources
@@ -246,7 +247,7 @@ def _refuse_strays(recipe: RecipePlan) -> None:
             more = f" and {len(file.strays) - _SHOWN} more" if len(file.strays) > _SHOWN else ""
             raise MaterialiseError(
                 f"{name}: {', '.join(map(repr, file.strays[:_SHOWN]))}{more}: no component of a {file.family} model has such "
-                'a tensor. Remove it, or set missing="keep_a" to keep A\'s and leave out those of the other models')
+                f"a tensor. Remove it, or set {KEEP_A} in every merge to keep A's and leave out those of the other models")
 
 
 def _said(beside: Mapping[str, tuple[str, ...]]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import Final
 from harness.declare import Fused, Merge, Model
 from harness.declare.models import ALL, DENOISER
 from harness.declare.nearest import did_you_mean
+from harness.declare.ways_out import parts as spelled_parts
+from harness.declare.ways_out import take
 from harness.materialise.library import MaterialiseError, checkpoint_of, frame_of, name_of
 from harness.merge.match_keys import model_names
 from harness.weights import ModelFile
@@ -83,8 +85,8 @@ def _way_out(merge: Merge, part: str, had: Mapping[str, tuple[str, ...]], models
         return "These models have no component in common"
     remaining = tuple(name for name in merge.parts if name in common) or tuple(common)
     question = did_you_mean(part, common, list_known=False)
-    way = f"{question + ' ' if question else ''}Give parts={remaining!r}"
+    way = f"{question + ' ' if question else ''}Give {spelled_parts(remaining)}"
     having = next((name_of(frame_of(models[name])) for name, own in had.items() if part in own), "")
     if part not in had["A"] and having and part not in DENOISERS:
-        way += f", or take it whole: take={{{part!r}: {having!r}}}"
+        way += f", or take it whole: {take(part, having)}"
     return way

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.declare import Alpha, Checkpoint, Fused, Merge, Model, short_hash
+from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.library import (
     Library,
@@ -172,8 +173,17 @@ class _Planner:
         inner = [p for draft in drafts for p in draft.plans]
         notes = [note for draft in drafts for note in draft.notes]
         notes += [f"{component}: {note}" for by_key in numbers.values() for note in by_key.notes]
+        notes += [f"{component}: {note}" for note in self._crossed(model) if component == "unet"]
         return _Draft(keys=keys, stored={key: drafts[0].stored[key] for key in keys}, plans=[*inner, plan], notes=notes,
                       apart=frozenset(apart), blocks=[b for word, by_key in numbers.items() for b in _blocks(word, by_key)])
+
+    def _crossed(self, merge: Merge) -> list[str]:
+        """A note on a difference that is added to a model with another prediction or noise schedule."""
+        a, b = (self.files[name_of(frame_of(parent))] for parent in (merge.a, merge.b))
+        unlike = set(a.markers) != set(b.markers) or (a.prediction and b.prediction and a.prediction != b.prediction)
+        return [f"A ({a.prediction or 'no prediction said'}, markers: {', '.join(a.markers) or 'none'}) differs from B and C in "
+                "what it predicts or in its noise schedule; the difference of these two is added to it, and the result is of A's "
+                "kind"] if unlike and MERGE_METHODS[merge.method].adds_difference else []
 
     def _fused(self, model: Fused, component: str) -> _Draft:
         draft, file = self.draft(model.model, component), self.files[name_of(frame_of(model))]
@@ -287,7 +297,9 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
             _differ("layouts", {name: file.layout for name, file in opened.items()},
                     "Their tensors have other names and shapes; convert one of them.")
         if "prediction" not in merge.force and "unet" in merge.parts:
-            _refuse_predictions(opened)
+            # What is added to A is the difference of the others: of one kind, it may be added to a model of another.
+            judged = parents[1:] if MERGE_METHODS[merge.method].adds_difference else parents
+            _refuse_predictions({name: files[name] for name in dict.fromkeys(judged)})
         if "ema" not in merge.force and "unet" in merge.parts:
             _refuse_mixed_ema(merge, files)
         if any(inner.dtype != "a" for parent in (*merge.models, *merge.take.values()) for inner in merges_of(parent)):
@@ -308,7 +320,7 @@ def _refuse_predictions(opened: Mapping[str, ModelFile]) -> None:
     marked = any("v_pred" in file.markers for file in opened.values())
     predictions = {name: file.prediction or ("epsilon" if marked else "") for name, file in opened.items()}
     others = {name: ", ".join(sorted(set(file.markers) - {"v_pred"})) or "no other marker" for name, file in opened.items()}
-    do = 'Their merge would produce noise: merge models of one kind, or set force=("prediction",).'
+    do = f"Their merge would produce noise: merge models of one kind, or set {FORCE_PREDICTION}."
     _differ("predictions", {name: word for name, word in predictions.items() if word}, do)
     _differ("noise schedules", others, do)
 
@@ -320,4 +332,4 @@ def _refuse_mixed_ema(merge: Merge, files: Mapping[str, ModelFile]) -> None:
             if not frame.ema and files[name_of(frame)].ema:
                 raise MaterialiseError(
                     f"{frame.path}: its plain weights would be merged with EMA weights, although it has EMA weights itself. "
-                    'Set ema=True for it too, or force=("ema",).')
+                    f"Set {EMA} for it too, or {FORCE_EMA}.")

@@ -48,18 +48,19 @@ MERGE_METHODS: Rows[MergeMethod] = Rows({
         function=linear.weighted_subtraction, models=2, beta_range=(0.0, 0.99), elementwise=True, at_zero="a",
         paper=SD_MEH),
     "add_difference": MergeMethod(
-        function=linear.add_difference, models=3, alpha_range=DIFFERENCE, elementwise=True, at_zero="a", paper=TASK),
+        function=linear.add_difference, models=3, alpha_range=DIFFERENCE, elementwise=True, at_zero="a",
+        adds_difference=True, paper=TASK),
     "train_difference": MergeMethod(
         function=difference.train_difference, models=3, alpha_range=DIFFERENCE, elementwise=True, at_zero="a",
-        paper=SUPERMERGER),
+        adds_difference=True, paper=SUPERMERGER),
     "smooth_add": MergeMethod(
-        function=smooth.smooth_add, models=3, alpha_range=DIFFERENCE, at_zero="a", paper=SUPERMERGER),
+        function=smooth.smooth_add, models=3, alpha_range=DIFFERENCE, at_zero="a", adds_difference=True, paper=SUPERMERGER),
     "multiply_difference": MergeMethod(
         function=powers.multiply_difference, models=3, beta_range=SHARE, elementwise=True, paper=SD_MEH),
     "similarity_add": MergeMethod(
         function=difference.similarity_add, models=3, beta_range=SHARE, elementwise=True, at_zero="a", paper=SD_MEH),
     "perpendicular": MergeMethod(
-        function=difference.perpendicular, models=3, alpha_range=DIFFERENCE, at_zero="a", paper=SD_MECHA),
+        function=difference.perpendicular, models=3, alpha_range=DIFFERENCE, at_zero="a", adds_difference=True, paper=SD_MECHA),
     "cosine_a": MergeMethod(
         function=similarity.cosine_a, models=2, survey=similarity.survey_a, limits_of=similarity.limits_of, at_one="b",
         paper=SUPERMERGER),
@@ -122,7 +123,7 @@ MERGE_METHODS: Rows[MergeMethod] = Rows({
         function=spectral.rotate, models=2, at_zero="a", paper=SD_MECHA),
     "rank_k": MergeMethod(
         function=spectral.rank_k, models=3, alpha_range=DIFFERENCE, at_zero="a",
-        paper="Eckart and Young 1936, Approximation by lower rank, https://doi.org/10.1007/BF02288367",
+        adds_difference=True, paper="Eckart and Young 1936, Approximation by lower rank, https://doi.org/10.1007/BF02288367",
         parameters=(Parameter(name="rank", default=32, low=1, high=65536, whole=True,
                               meaning="how many singular values of B - C are added"),)),
 }, word="merge method", kind=MergeMethod, group="sweetspot.merge_methods", adopt=adopt_method)

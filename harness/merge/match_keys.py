@@ -7,9 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+from harness.declare.nearest import closest
+from harness.declare.ways_out import KEEP_A
 from harness.merge.expression import SMALL
 
 MISSING_POLICIES: Final = ("error", "keep_a")
+_COMPARED: Final = 20
+"""Keys that are looked at for a counterpart under another name: a refusal names a few of them."""
 _WIDE_INPUTS: Final = "conv_in.weight"
 """The one weight whose input channels differ within a family: inpainting models take 9 instead of 4."""
 
@@ -49,6 +53,8 @@ class MergePlan:
     """What differs, by mismatched key: "[320, 9, 3, 3] in A, [320, 4, 3, 3] in B", or the dtypes."""
     lacking: Mapping[str, str] = field(default_factory=dict)
     """The models that lack a key, by key: "B and C"."""
+    renamed: Mapping[str, str] = field(default_factory=dict)
+    """By key that one side lacks: the most similar one of the same shape that only the other side has."""
     casts: Mapping[str, int] = field(default_factory=dict)
     """The number of merged keys by difference in dtype: {"stored as F16, the dtype of A; B has F32": 686}."""
 
@@ -80,15 +86,23 @@ class MergePlan:
         """One sentence for each key that prevents the merge; empty if there is none."""
         where = self.component
         return [
-            *(f"{where}: {key!r} is missing in A and would be lost. Merge models of one family and layout, or set "
-              "missing=\"keep_a\" to leave it out." for key in self.missing_in_a),
-            *(f"{where}: {key!r} is missing in {self.lacking[key]}. Give models with the same keys, or set "
-              "missing=\"keep_a\" to keep A's." for key in self.missing_in_b),
+            *(f"{where}: {key!r} is missing in A and would be lost.{self._renamed(key)} Merge models of one family and layout, "
+              f"or set {KEEP_A} to make the result without it." for key in self.missing_in_a),
+            *(f"{where}: {key!r} is missing in {self.lacking[key]}.{self._renamed(key)} Give models with the same keys, or set "
+              f"{KEEP_A} to keep A's as it is." for key in self.missing_in_b),
             *(f"{where}: {key!r} has different shapes ({self.shapes[key]}). Merge models of one family and kind"
               f"{'; an inpainting model must be A' if key == _WIDE_INPUTS else ''}." for key in self.shape_mismatched),
             *(f"{where}: {key!r} holds integers in one model and floating point in another ({self.shapes[key]}). Merge "
               "models that are stored in the same way; quantized files cannot be merged." for key in self.kind_mismatched),
         ]
+
+
+    def _renamed(self, key: str) -> str:
+        """A sentence on the key that may be the same tensor under another name, which no policy for missing keys would merge."""
+        if key not in self.renamed:
+            return ""
+        return (f" {self.renamed[key]!r} has its shape and may be the same tensor under another name: rename it, since {KEEP_A} "
+                "would not merge it.")
 
 
 def model_names(count: int, base: bool) -> tuple[str, ...]:
@@ -130,9 +144,22 @@ def plan_merge(component: str, models: Sequence[Mapping[str, TensorLike]], names
         if status == "merged" and (cast := _cast(infos)):
             casts[cast] += 1
     extra = tuple(sorted({key for model in others.values() for key in model if key not in a}))
-    return MergePlan(component=component, shapes=shapes, lacking=lacking, narrowed=narrowed, casts=dict(casts),
+    renamed = _renamed(a, others, [key for key in lacking if missing == "error"], extra)
+    return MergePlan(component=component, shapes=shapes, lacking=lacking, narrowed=narrowed, casts=dict(casts), renamed=renamed,
                      **{"left_out" if missing == "keep_a" else "missing_in_a": extra},
                      **{status: tuple(keys) for status, keys in keys_by_status.items()})
+
+
+def _renamed(a: Mapping[str, TensorLike], others: Mapping[str, Mapping[str, TensorLike]], absent: Sequence[str],
+             extra: Sequence[str]) -> dict[str, str]:
+    """{key: its counterpart under another name, by shape and similarity}, both ways, of the keys that are named in a refusal."""
+    shapes = {key: tuple(model[key].shape) for model in others.values() for key in extra if key in model}
+    pairs: dict[str, str] = {}
+    for key in absent[:_COMPARED]:
+        same = [other for other, shape in shapes.items() if shape == tuple(a[key].shape)]
+        if similar := closest(key, same[:_COMPARED], cutoff=0.8):
+            pairs |= {key: similar[0], similar[0]: key}
+    return pairs
 
 
 def _status(key: str, infos: Sequence[TensorLike]) -> tuple[str, int]:

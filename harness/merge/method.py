@@ -50,7 +50,8 @@ class MergeMethod:
     `survey` reads one key before any key is merged and returns a 1-D float64 tensor. `limits_of` takes all of these
     concatenated and returns a pair of floats, which every call gets as `limits`. `at_zero` and `at_one` name the model ("a",
     "b" or "c") that the result equals bit for bit at alpha 0 and 1; empty if it equals no model. `symmetric`: exchanging A
-    and B gives the same result at 1 - alpha. `version` increases when the values change.
+    and B gives the same result at 1 - alpha. `adds_difference`: a multiple of what B and C differ in is added to A, so that
+    only these two need be of one kind. `version` increases when the values change.
     """
 
     function: Callable[..., Tensor]
@@ -71,6 +72,7 @@ class MergeMethod:
     at_zero: str = ""
     at_one: str = ""
     symmetric: bool = False
+    adds_difference: bool = False
 
     def defaults(self, settings: Mapping[str, float] | None = None) -> tuple[tuple[str, float], ...]:
         """All parameters of the method as (name, value): from `settings`, or else the defaults."""

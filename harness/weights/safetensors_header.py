@@ -137,7 +137,11 @@ def _refuse_bad_layout(path: Path, spans: Mapping[str, tuple[int, int]], data_by
             raise ModelFileError(f"{path}: the data of {name!r} {what} that of {last!r}; expected contiguous data. "
                                  "Download the file again.")
         position, last = end, name
-    if position != data_bytes:
-        what = "truncated" if position > data_bytes else "longer than its header says"
-        raise ModelFileError(f"{path}: {what}: the header declares {position} bytes of tensors, the file holds "
+    if position > data_bytes:
+        raise ModelFileError(f"{path}: truncated: the header declares {position} bytes of tensors, the file holds "
                              f"{data_bytes}. Download it again.")
+    if position < data_bytes:
+        # Another download is the same file: some tool wrote past the last tensor.
+        beyond, whole = data_bytes - position, path.stat().st_size - (data_bytes - position)
+        raise ModelFileError(f"{path}: longer than its header says: {beyond} bytes follow the last tensor. The tensors are "
+                             f"whole; cut the rest off a copy of the file with: truncate -s {whole} FILE")

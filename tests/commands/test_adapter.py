@@ -188,3 +188,29 @@ def test_a_misspelt_part_is_not_left_out_in_silence(tmp_path: Path, capsys: pyte
     assert run("extract", "--base", base, "--tuned", tuned, "--parts", "unett,text_encoder_2", "--rank", 4, "-o",
                tmp_path / "o.safetensors") == 1
     assert "the part 'unett' is not in both models" in capsys.readouterr().err
+
+
+def inpainting(folder: Path) -> tuple[Path, Path]:
+    """A U-Net, and one that takes more channels and differs in one matrix and in a tensor that is neither weight nor bias."""
+    shapes = {"conv_in.weight": (8, 4, 3, 3), "conv_in.bias": (8,), "mid_block.attentions.0.proj_in.weight": (8, 8, 1, 1),
+              "down_blocks.0.resnets.0.conv1.weight": (8, 8, 3, 3), "up_blocks.0.resnets.0.conv1.weight": (8, 16, 3, 3)}
+    base = {key: torch.ones(shape) for key, shape in shapes.items()}
+    tuned = {**base, "conv_in.weight": torch.ones(8, 9, 3, 3),
+             "mid_block.attentions.0.proj_in.weight": torch.full((8, 8, 1, 1), 2.0)}
+    save_file(base, folder / "base.safetensors")
+    save_file(tuned, folder / "tuned.safetensors")
+    return folder / "base.safetensors", folder / "tuned.safetensors"
+
+
+def test_a_module_of_another_shape_is_refused_with_a_way_out_that_works(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                                        ) -> None:
+    base, tuned = inpainting(tmp_path)
+    out = tmp_path / "out.safetensors"
+    words = ("extract", "--base", base, "--tuned", tuned, "--rank", 2, "-o", out)
+    assert run(*words) == 1
+    message = capsys.readouterr().err
+    assert all(word in message for word in ("'conv_in.weight'", "(8, 4, 3, 3)", "(8, 9, 3, 3)", "--leave-out"))
+    assert not out.exists()
+    assert run(*words, "--leave-out") == 0
+    assert "left out: unet: 'conv_in.weight'" in capsys.readouterr().out
+    assert {key.partition(".")[0] for key in load_file(out)} == {"lora_unet_mid_block_attentions_0_proj_in"}
