@@ -51,7 +51,7 @@ NOTHING: list[tuple[str, Model, bool]] = [
     ("A with a model of another VAE", merge(b="vae.safetensors", alpha=0.5), False),
     ("the same at 1", merge(b="vae.safetensors", alpha=1.0), False),
     ("a slerp of equal models", merge(b="vae.safetensors", alpha=0.5, method="slerp"), False),
-    ("a difference of equal models", merge(b="b.safetensors", c="b.safetensors", alpha=1.0, method="add_difference"), False),
+    ("a difference of equal models", merge(b="b.safetensors", c="b.safetensors", alpha=1.0, method="add_difference"), True),
     ("an alpha too small to be seen", merge(alpha=1e-9), False),
     ("a block in which both are equal",
      merge(b="one.safetensors", alpha=Alphas(default=0, keys={"unet.time_embed.*": 1})), False),
