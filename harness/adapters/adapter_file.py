@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.live_plan import AdapterError
+from harness.records.file_version import FileVersion, refuse_other_version, version_of
 from harness.weights.safetensors_header import ModelFileError, StoredTensor, read_header
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def quoted(key: str) -> str:
 def open_safetensors(path: Path) -> Stored:
     """Opens a .safetensors file by its header. Raises AdapterError for a truncated or invalid one."""
     with path.open("rb") as raw:
+        version = version_of(raw.fileno())
         head = raw.read(64)
     if kind := impostor(head):
         raise AdapterError(f"{path}: this is {kind}")
@@ -66,19 +68,25 @@ def open_safetensors(path: Path) -> Stored:
     entries = {key: Entry(dtype=tensor.dtype, shape=tensor.shape) for key, tensor in stored.items()}
 
     def number(key: str) -> float:
-        return _scalar(path, key, stored[key])
+        value = _scalar(path, key, stored[key])
+        refuse_other_version(path, version)
+        return value
 
-    return Stored(name=path.name, entries=entries, metadata=metadata, number=number, load=lambda: _load(path))
+    return Stored(name=path.name, entries=entries, metadata=metadata, number=number, load=lambda: _load(path, version))
 
 
-def _load(path: Path) -> dict[str, Tensor]:
+def _load(path: Path, version: FileVersion) -> dict[str, Tensor]:
+    """Copies of all tensors: the library gives views of the mapped file, which a later write to it would change."""
     from safetensors import SafetensorError, safe_open
 
+    refuse_other_version(path, version)
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
+            tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, AttributeError, TypeError, ValueError) as error:
         raise AdapterError(f"{path}: not a complete .safetensors file ({short(error)}); download it again") from None
+    refuse_other_version(path, version)
+    return tensors
 
 
 def _scalar(path: Path, key: str, entry: StoredTensor) -> float:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.adapters.adapter_file import Entry, Stored, impostor, quoted
 from harness.adapters.live_plan import AdapterError
+from harness.records.file_version import refuse_other_version, version_of
 from harness.weights.pickle_opcodes import PickleError
 from harness.weights.safe_pickle import read_pickle
 
@@ -64,7 +65,14 @@ def open_pickle(path: Path) -> Stored:
 
 def content_of(path: Path) -> Any:
     """The content of the pickle, from one of two readers, neither of which calls anything that a file names. Raises
-    AdapterError if both refuse."""
+    AdapterError if both refuse, ChangedFileError for a file that changes while it is read."""
+    version = version_of(path)
+    content = _content_of(path)
+    refuse_other_version(path, version)
+    return content
+
+
+def _content_of(path: Path) -> Any:
     from harness.adapters.unpickle import unpickle
 
     try:

@@ -123,6 +123,7 @@ def _extract(given: argparse.Namespace) -> int:
     assert cut is not None  # the command line requires one
     misfits = _Misfits(allowed=given.leave_out)
     algebra = extract_adapter(_pairs(base, tuned, _parts(given.parts, base, tuned), misfits), cut)
+    library.refuse_changed([given.base, given.tuned])
     _say_algebra(algebra, given.report)
     for misfit in misfits.found[:None if given.report else _SHOWN]:
         say(f"  left out: {printable(misfit)}")

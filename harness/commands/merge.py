@@ -108,6 +108,7 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
     from harness.materialise.file_layout import place
     from harness.materialise.library import Library
     from harness.materialise.plan_recipe import plan_recipe
+    from harness.materialise.provenance import input_names
     from harness.materialise.saving import refuse_target, save, size_on_disk
 
     root = Path()
@@ -141,7 +142,11 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
         if saved.backup:
             say(f"the old file is kept as {printable(str(saved.backup))}")
         say(f"wrote {printable(str(saved.path))}: {size_in_words(saved.size)} in {seconds:.1f} s")
-    return _check(plan, given.output) if given.check else 0
+    if not given.check:
+        return 0
+    code = _check(plan, given.output)
+    library.refuse_changed(input_names(plan.recipe.model, library))
+    return code
 
 
 def _check(plan: FilePlan, output: Path | None) -> int:

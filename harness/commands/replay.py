@@ -102,8 +102,13 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     if problems_found := list(model_problems(recipe, Path().resolve())):
         raise ModelFileError(f"{file}: the recipe in its header cannot be run: {'; '.join(problems_found)}")
     plan = place(plan_recipe(recipe, library))
+    for name, at in places.items():
+        if library.content(at) != provenance.inputs[name]["blake3"]:
+            raise ModelFileError(f"input {name!r} was changed while it was read: {at}. Restore it, and run again once nothing "
+                                 "writes to it.")
     with ByteBar(plan.total, "comparing") as bar:
         compared = compare(plan, file, bar.advance)
+    library.refuse_changed(places.values())
     if output is not None:
         with ByteBar(plan.total, "merging") as bar:
             save(plan, library, output, header.get("modelspec.title", output.stem), bar.advance)

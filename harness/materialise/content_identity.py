@@ -23,20 +23,28 @@ candidate, and adapters for some of the steps."""
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     """The BLAKE3 of every input file, and one identity over these, the declaration and the versions of the arithmetic."""
+    references = references_of(candidate)
+    inputs = {reference: library.content(reference) for reference in references}
+    files = {name_of(leaf): library.open(leaf) for leaf in leaves(candidate.model)}
+    # By the names of the parts: the same words mean other components of another model.
+    content = _by_content(plain(replace(candidate, model=with_named_parts(candidate.model, files))), inputs)
+    words = _words(candidate, library)
+    library.refuse_changed(references)
+    return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
+        {k: v for k, v in content.items() if k not in ("name", "axes")}, sorted(inputs.values()), _versions(candidate),
+        QUANTIZATION_MODES.identity(candidate.quantization), RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
+
+
+def references_of(candidate: Candidate) -> tuple[str, ...]:
+    """Every file and folder that a candidate is made of, as declared: models, also those that only give components, adapters,
+    the config folder with its tokenizer, the aesthetic gradient and its CLIP model."""
     references = [*(leaf.path for leaf in leaves(candidate.model)),
                   *(a.path for a in (*adapters_of(candidate.model), *candidate.adapters))]
     if config := frame_of(candidate.model).config:
         references.append(config)
     if candidate.aesthetic is not None:
         references += [candidate.aesthetic.path, clip_file(candidate.aesthetic.clip)]
-    inputs = {reference: library.content(reference) for reference in dict.fromkeys(references)}
-    files = {name_of(leaf): library.open(leaf) for leaf in leaves(candidate.model)}
-    # By the names of the parts: the same words mean other components of another model.
-    content = _by_content(plain(replace(candidate, model=with_named_parts(candidate.model, files))), inputs)
-    words = _words(candidate, library)
-    return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
-        {k: v for k, v in content.items() if k not in ("name", "axes")}, sorted(inputs.values()), _versions(candidate),
-        QUANTIZATION_MODES.identity(candidate.quantization), RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
+    return tuple(dict.fromkeys(references))
 
 
 def _words(candidate: Candidate, library: Library) -> list[list[str]]:

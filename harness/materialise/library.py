@@ -11,6 +11,7 @@ from harness import zoo
 from harness.adapters import Reading, Shapes, read_changes
 from harness.adapters.hypernetwork import Hypernetwork, is_hypernetwork, read_hypernetwork
 from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
+from harness.records.file_version import FileVersions
 from harness.weights import ModelFile, content_hash, open_model
 from harness.weights.numbering import Numbering
 from harness.weights.relayout import in_names_of
@@ -23,10 +24,11 @@ class MaterialiseError(ValueError):
 
 
 class Library:
-    """Opens the files that recipes name. Relative paths are resolved below `root`."""
+    """Opens the files that recipes name. Relative paths are resolved below `root`. Opened files stay in memory, so each must keep
+    the version that is noted in `versions` before anything of it is read."""
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self, root: Path, versions: FileVersions | None = None) -> None:
+        self.root, self.versions = root, FileVersions() if versions is None else versions
         self._files: dict[tuple[Path, bool], ModelFile] = {}
         self._renumbered: dict[tuple[Path, bool, int, int], ModelFile] = {}
         self._networks: dict[Path, Hypernetwork | None] = {}
@@ -40,6 +42,7 @@ class Library:
         """The opened model, with its EMA weights as the U-Net if the checkpoint has ema=True. Raises ModelFileError."""
         place = (self.path(checkpoint.path), checkpoint.ema)
         if place not in self._files:
+            self.refuse_changed([checkpoint.path])
             self._files[place] = open_model(place[0], ema=checkpoint.ema)
         return self._files[place]
 
@@ -79,6 +82,7 @@ class Library:
             return Reading(source=net.source, format="hypernetwork", changes={}, keys=net.keys, facts=net.facts)
         place = (self.path(reference), model.path)
         if place not in self._readings:
+            self.refuse_changed([reference])
             self._readings[place] = read_changes(place[0], shapes_of(model), model.family)
         return self._readings[place]
 
@@ -86,12 +90,22 @@ class Library:
         """The hypernetwork at a path; None for any other file. Raises AdapterError."""
         path = self.path(reference)
         if path not in self._networks:
+            self.refuse_changed([reference])
             self._networks[path] = read_hypernetwork(path) if is_hypernetwork(path) else None
         return self._networks[path]
 
     def content(self, reference: str) -> str:
-        """The BLAKE3 of the file or folder of a path or `zoo:` name."""
-        return content_hash(self.path(reference))
+        """The BLAKE3 of the file or folder of a path or `zoo:` name. Raises ChangedFileError as `refuse_changed` does."""
+        self.refuse_changed([reference])
+        digest = content_hash(self.path(reference))
+        self.refuse_changed([reference])
+        return digest
+
+    def refuse_changed(self, references: Iterable[str]) -> None:
+        """Raises ChangedFileError naming the first of the files and folders that is not what it was when it was first opened. Call
+        it before anything that was read of them is used or recorded."""
+        for reference in references:
+            self.versions.refuse_changed(reference, self.path(reference))
 
 
 def shapes_of(model: ModelFile) -> Shapes:

@@ -13,6 +13,7 @@ from harness.declare import Checkpoint, Fused, Merge, Model, plain, restore
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, adapters_of, checkpoint_of, leaves, merges_of
 from harness.merge import MERGE_METHODS
+from harness.records.file_version import files_of
 from harness.version import __version__
 from harness.weights import ModelFileError
 
@@ -118,12 +119,6 @@ def read_provenance(path: Path, header: Mapping[str, str]) -> Provenance:
 def size_of(path: Path) -> int:
     """Size in bytes of a file, or of all files in a folder that are not hidden, as in its hash."""
     return sum(file.stat().st_size for file in files_of(path))
-
-
-def files_of(path: Path) -> list[Path]:
-    """The file itself, or all files in a folder that are not hidden: hubs keep their bookkeeping in hidden ones."""
-    return [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file() and not any(
-        part.startswith(".") for part in file.relative_to(path).parts)]
 
 
 def _lineage(plan: FilePlan, reference: str) -> dict[str, Any]:

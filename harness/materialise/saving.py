@@ -12,7 +12,7 @@ from typing import Final
 from harness.materialise.equal_weights import changes_nothing
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, MaterialiseError
-from harness.materialise.provenance import files_of, input_names, metadata
+from harness.materialise.provenance import input_names, metadata
 from harness.materialise.stream_file import Advance, make
 from harness.weights import read_header
 from harness.weights.hashing import HashingApart
@@ -76,7 +76,7 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
     header_size = _header_size(plan, library, title)
     refuse_target(path, header_size + plan.total)
     removed = remove_abandoned(path)
-    before = {reference: _version(library.path(reference)) for reference in names}
+    library.refuse_changed(names)
     # Tensors that are computed as a whole are written at their own offsets, which are not block-aligned.
     output = _opened(path, header_size + plan.total, direct=not plan.wholes)
     hashing = HashingApart(library.path(reference) for reference in names)
@@ -86,7 +86,7 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
             raise MaterialiseError(problem)  # noqa: TRY301  nothing is left of the file, as after any error
         hashing.finish()
         hashes = {reference: library.content(reference) for reference in names}
-        _refuse_changed(library, before)
+        library.refuse_changed(names)
         header = encode_header(plan.spans, metadata(plan, library, hashes, title), size=header_size)
         backup = output.commit(header)
     except BaseException as error:
@@ -152,14 +152,3 @@ def _at(error: OSError) -> str:
 def _header_size(plan: FilePlan, library: Library, title: str) -> int:
     names = input_names(plan.recipe.model, library)
     return len(encode_header(plan.spans, metadata(plan, library, dict.fromkeys(names, _NO_HASH), title)))
-
-
-def _refuse_changed(library: Library, before: Mapping[str, tuple[int, int]]) -> None:
-    if changed := next((at for at, version in before.items() if _version(library.path(at)) != version), None):
-        raise MaterialiseError(f"{changed} was changed while it was read. Run again when nothing writes to it")
-
-
-def _version(path: Path) -> tuple[int, int]:
-    """Size and modification time of a file, or of the files in a folder; they change when something writes to it."""
-    stats = [file.stat() for file in files_of(path)]
-    return sum(stat.st_size for stat in stats), max((stat.st_mtime_ns for stat in stats), default=0)

@@ -48,11 +48,14 @@ def clip_file(reference: str) -> str:
 def text_projection(path: Path) -> Tensor:
     """The projection (width, dim) of pooled text states into CLIP's space, from an open_clip or transformers file. Raises
     MaterialiseError for a file without one."""
+    import torch
+
     try:
         file = open_tensors(path)
         for key in ("text_projection", "text.text_projection", "text_projection.weight"):
             if key in file.stored and len(file.stored[key].shape) == 2:
-                projection = file.read([key])[key].float()
+                # A copy: a later write to a mapped file would change a view of it.
+                projection = file.read([key])[key].to(dtype=torch.float32, copy=True)
                 # transformers keeps it as the weight of a layer, (dim, width).
                 return projection.T if key.endswith(".weight") else projection
     except ModelFileError as error:

@@ -13,7 +13,7 @@ from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
 from harness.declare import Adapter, Candidate, Checkpoint, Model, plain, short_hash
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
-from harness.materialise.content_identity import weights_of_candidate
+from harness.materialise.content_identity import references_of, weights_of_candidate
 from harness.materialise.equal_candidates import equality_problems
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_model import Frame, Working
@@ -24,6 +24,7 @@ from harness.materialise.text_treatment import said_of, treatment_of
 from harness.merge import Expression, Source, Target, finite, sources, write_live
 from harness.quantize import QUANTIZATION_MODES, QuantizeReport
 from harness.records import Coverage, Weights
+from harness.records.file_version import FileVersions
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.weights import Pipeline, build_pipeline, inspect_pipeline, with_part
@@ -53,12 +54,13 @@ class Workbench:
     loaded twice.
     """
 
-    def __init__(self, *, device: str, root: Path, steps: int = 1) -> None:
-        """`steps` is the number of denoising steps; the start and end of adapters are shares of it."""
-        self.device, self.library, self.steps = device, Library(root), steps
+    def __init__(self, *, device: str, root: Path, steps: int = 1, versions: FileVersions | None = None) -> None:
+        """`steps` is the number of denoising steps; the start and end of adapters are shares of it. `versions` are those that an
+        earlier workbench noted, whose results belong together with those of this one."""
+        self.device, self.library, self.steps = device, Library(root, versions), steps
         self._plans: dict[str, RecipePlan] = {}
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
-        self._layered: dict[tuple[int, str], AdapterPlan] = {}
+        self._layered: dict[tuple[str, str], AdapterPlan] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self._damaged: dict[tuple[str, str], frozenset[str]] = {}
         self._frames: dict[tuple[Path, Path | None, bool], Frame] = {}
@@ -68,9 +70,10 @@ class Workbench:
     def inspect(self, candidate: Candidate) -> None:
         """Reads headers and plans the merge without reading a weight. Raises the errors that `prepare` would raise.
 
-        Raises ModelFileError for a damaged or unknown file, MaterialiseError for keys that prevent the merge, and AdapterError
-        for a file that is not an adapter of a known format.
+        Raises ModelFileError for a damaged or unknown file, MaterialiseError for keys that prevent the merge, AdapterError for a
+        file that is not an adapter of a known format, and ChangedFileError for one that changed since it was first opened.
         """
+        self.library.refuse_changed(references_of(candidate))
         if reason := QUANTIZATION_MODES[candidate.quantization].why_not(self.device):
             raise MaterialiseError(f"quantization {candidate.quantization!r} on {self.device}: {reason}")
         if reason := RUNTIMES[candidate.runtime].why_not(self.device):
@@ -130,6 +133,7 @@ class Workbench:
                 for first, adapters in spans_of(candidate.adapters, self.steps)]
         # Every phase is made live once, so that errors are known before the first image.
         phases[0][0].enter()
+        self.library.refuse_changed(references_of(candidate))
         return Prepared(phases=tuple(phase for phase, _ in phases),
                         coverage=tuple(self._coverage(candidate, frame, phases[0][1])))
 
@@ -185,6 +189,8 @@ class Workbench:
             for part in frame.live:
                 self._write(candidate, frame, plan.parts[part], plan.precision)
             frame.work([self._working(candidate, number) for number in range(len(candidate.adapters))])
+            # Parents are read from mapped files, at every change of phase: no image may be made of what was changed meanwhile.
+            self.library.refuse_changed(references_of(candidate))
             frame.entered = name
         return frame.pipeline
 
@@ -309,7 +315,7 @@ class Workbench:
     def _layers(self, adapter: Adapter, model: Model) -> AdapterPlan:
         """The part of an adapter that live layers apply; the rest is written into the weights."""
         reading = self._reading(adapter, model)
-        place = (id(reading), frame_of(model).path)
+        place = (adapter.path, frame_of(model).path)
         if place not in self._layered:
             self._layered[place] = live_plan(reading, shapes_of(self.library.open(frame_of(model))))
         return self._layered[place]

@@ -52,12 +52,14 @@ def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
     return replace(candidate, model=Fused(model=candidate.model, adapters=candidate.adapters), adapters=())
 
 
-def save_as_measured(candidate: Candidate, device: str, root: Path, path: Path, title: str) -> SavedFile:
+def save_as_measured(candidate: Candidate, device: str, identified: Workbench, path: Path, title: str) -> SavedFile:
     """Saves the candidate, loads the file as the workbench loads any other, and compares every tensor of every live component.
+    `identified` is the workbench that identified the candidate; its files must still be the same.
 
     Raises PromotionError if one differs in a single bit.
     """
-    bench = Workbench(device=device, root=root)
+    root = identified.library.root
+    bench = Workbench(device=device, root=root, versions=identified.library.versions)
     live = _hashes(bench, candidate)
     save(place(plan_recipe(candidate.model, bench.library)), bench.library, path, title)
     base = frame_of(candidate.model)

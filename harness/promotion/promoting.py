@@ -57,7 +57,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
                              "weights from the same files and declaration. Run the suite again")
     staged = models.staged()
     try:
-        saved = save_as_measured(file, device, root, staged, name)
+        saved = save_as_measured(file, device, bench, staged, name)
         again = resample(evidence, saved.candidate, device, root, fused=file is not declared)
         notes = (*_notes(evidence), f"all {saved.tensors} tensors in the file equal those in memory, bit for bit", again.outcome)
         weighed = weigh(staged)

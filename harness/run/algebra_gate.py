@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from harness.declare import Candidate, Fused, Merge, Model
 from harness.materialise.algebra_identities import identities_of_tensor
+from harness.materialise.content_identity import references_of
 from harness.materialise.library import Library, merges_of
 from harness.materialise.plan_recipe import RecipePlan, plan_recipe
 from harness.materialise.similarity_ranges import one_thread, surveyed
@@ -49,6 +50,7 @@ def identities_of(candidate: Candidate, library: Library) -> tuple[Coverage, ...
         with one_thread():
             for component in (part for part in plan.parts if part in merge.parts and part not in merge.take):
                 rows += _component(candidate.name, component, (merge, plan, library))
+    library.refuse_changed(references_of(candidate))
     return tuple(rows) or (Coverage(candidate=candidate.name, stage=IDENTITIES, component="model", keys={},
                                     notes=("nothing is merged",)),)
 

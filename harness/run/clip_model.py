@@ -7,7 +7,7 @@ from typing import Any
 
 from harness.declare import Suite, short_hash
 from harness.metrics import METRICS
-from harness.metrics.clip import load_scorer
+from harness.metrics.clip import ScorerError, load_scorer
 
 
 class ClipModel:
@@ -16,6 +16,7 @@ class ClipModel:
     def __init__(self, suite: Suite, device: str, content: Callable[[str], str], loaded: Callable[[str], None]) -> None:
         self._suite, self._device, self._content, self._loaded = suite, device, content, loaded
         self._scorer: Any = None
+        self._noted = ""
 
     @property
     def needed(self) -> bool:
@@ -23,10 +24,15 @@ class ClipModel:
         return any(METRICS[name].needs_clip for name in self._suite.metrics)
 
     def scorer(self) -> Any:
-        """The scorer, loaded if necessary. Raises the errors of loading it."""
+        """The scorer, loaded if necessary. Raises the errors of loading it, and ScorerError for a file that is not the one that
+        was hashed: its values would be recorded under the wrong model."""
         if self._scorer is None:
-            self._scorer = load_scorer(self._suite.clip, device=self._device)
-            self._loaded(self._scorer.definition())
+            scorer = load_scorer(self._suite.clip, device=self._device)
+            if self.setting() != self._noted:
+                raise ScorerError("the file of the CLIP model was changed since the run began. Run again once nothing writes to "
+                                  "it")
+            self._scorer = scorer
+            self._loaded(scorer.definition())
         return self._scorer
 
     def release(self) -> None:
@@ -34,9 +40,9 @@ class ClipModel:
         self._scorer = None
 
     def settings(self) -> dict[str, str]:
-        """{metric: hash of everything else that determines its values}."""
+        """{metric: hash of everything else that determines its values}. The CLIP model is loaded later as it is now, or refused."""
         asked = sorted(name for name in {*self._suite.metrics} if METRICS[name].needs_clip)
-        clip = self.setting() if asked else ""
+        clip = self._noted = self.setting() if asked else ""
         styles = short_hash([clip, [*self._suite.styles.items()]])
         settings = {name: styles if METRICS[name].uses_styles else clip for name in asked}
         # A user's metric is measured again when its code changes.

@@ -103,8 +103,9 @@ class SuiteRun:
 
     def release(self) -> None:
         """Releases all models, so that the next suite's memory figures do not include them. Later stages of this suite load them
-        again."""
-        self.bench = Workbench(device=self.options.device, root=self.options.root, steps=self.suite.grid.steps)
+        again, and must find the same files."""
+        self.bench = Workbench(device=self.options.device, root=self.options.root, steps=self.suite.grid.steps,
+                               versions=self.bench.library.versions)
         self._texts.clear()
         self._clip.release()
         free_memory(self.options.device)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.records.file_version import FileVersion, refuse_other_version, version_of
 from harness.weights.pickles import load_pickle
 from harness.weights.pickles import torch_word as _torch_dtype
 from harness.weights.safetensors_header import DTYPE_BYTES, ModelFileError, StoredTensor, read_header
@@ -26,27 +27,41 @@ PICKLES: Final = (".ckpt", ".pt", ".pth", ".bin")
 @dataclass(frozen=True, kw_only=True)
 class TensorFile:
     """An opened file: the tensors it declares, in the order of their data, and for a pickle the loaded tensors
-    (memory-mapped if the format allows)."""
+    (memory-mapped if the format allows). `version` is that of the file when it was opened."""
 
     path: Path
     stored: Mapping[str, StoredTensor]
     metadata: Mapping[str, str]
     loaded: Mapping[str, Tensor] | None = field(default=None, repr=False)
+    version: FileVersion | None = None
 
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
-        """The named tensors on the CPU, in their stored dtypes. Raises KeyError for a name that is not in the file."""
+        """The named tensors on the CPU, in their stored dtypes. They may be views of the mapped file, which a later write to it
+        changes. Raises KeyError for a name that is not in the file, ChangedFileError if it is not the file that was opened."""
         if self.loaded is not None:
-            return {name: self.loaded[name] for name in names}
+            tensors = {name: self.loaded[name] for name in names}
+        else:
+            tensors = self._stored(tuple(names))
+        self._refuse_changed()
+        return tensors
+
+    def _stored(self, names: tuple[str, ...]) -> dict[str, Tensor]:
         from safetensors import SafetensorError, safe_open
 
         entries = {name: self.stored[name] for name in names}
+        self._refuse_changed()
         try:
             with safe_open(self.path, framework="pt", device="cpu") as file:
                 return {name: file.get_tensor(name) for name in entries}
         except (OSError, SafetensorError) as error:
+            self._refuse_changed()
             reason = " ".join(str(error).split())[:200]
             raise ModelFileError(f"{self.path}: could not be read ({reason!a}), though its header was sound when it was opened. "
                                  "Start again when nothing writes to it.") from error
+
+    def _refuse_changed(self) -> None:
+        if self.version is not None:
+            refuse_other_version(self.path, self.version)
 
 
 def open_tensors(path: Path) -> TensorFile:
@@ -63,14 +78,15 @@ def open_tensors(path: Path) -> TensorFile:
         raise ModelFileError(f"{path}: unknown kind of file {path.suffix!r}; expected .safetensors or one of "
                              f"{', '.join(PICKLES)}. Convert the model to .safetensors.")
     try:
+        version = version_of(path)
         _refuse_impostors(path)
         if path.suffix == ".safetensors":
             stored, metadata = read_header(path)
-            return TensorFile(path=path, stored=stored, metadata=metadata)
+            return TensorFile(path=path, stored=stored, metadata=metadata, version=version)
         tensors, stored, metadata = load_pickle(path)
     except OSError as error:
         raise ModelFileError(f"{path}: could not be read ({error.strerror}). Check the file and its permissions.") from error
-    return TensorFile(path=path, stored=stored, metadata=metadata, loaded=tensors)
+    return TensorFile(path=path, stored=stored, metadata=metadata, loaded=tensors, version=version)
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -10,22 +10,23 @@ from typing import Final
 
 from blake3 import blake3
 
+from harness.records.file_version import FileVersion, files_of, refuse_other_version, version_of
 from harness.weights.safetensors_header import ModelFileError
 
 _AT_ONCE: Final = 1 << 20
 _WORTH_A_PROCESS: Final = 200_000_000
 """In bytes. Hashing less takes less time than starting an interpreter."""
 
-_Version = tuple[Path, int, int]
-_known: dict[_Version, str] = {}
-"""By path, size and modification time: a file is read once per process while these stay the same."""
+_known: dict[tuple[Path, FileVersion], str] = {}
+"""By path and version: a file is read once per process for as long as both stay the same."""
 
 
 def content_hash(path: Path) -> str:
     """BLAKE3 (64 hex digits) of a file's bytes, or of a folder's sorted relative names and file hashes.
 
     BLAKE3 is three to four times as fast as SHA-256 on one core; model sites list both. Hidden files and folders are left
-    out, because hubs keep their bookkeeping there. Raises ModelFileError if `path` does not exist.
+    out, because hubs keep their bookkeeping there. Raises ModelFileError if `path` does not exist, ChangedFileError for a file
+    that changes while it is hashed.
     """
     if path.is_file():
         return _file_hash(path)
@@ -43,12 +44,12 @@ class HashingApart:
 
     def __init__(self, paths: Iterable[Path]) -> None:
         files = [file for path in dict.fromkeys(paths) for file in _files_of(path)]
-        self._versions = [version for version in map(_version, files) if version not in _known]
+        self._versions = [place for place in map(_place, files) if place not in _known]
         self._process: subprocess.Popen[str] | None = None
-        if sum(size for _, size, _ in self._versions) >= _WORTH_A_PROCESS and sys.executable:
+        if sum(version.size for _, version in self._versions) >= _WORTH_A_PROCESS and sys.executable:
             script = Path(__file__).with_name("hash_process.py")
             self._process = subprocess.Popen(
-                [sys.executable, "-P", str(script), *(str(path) for path, _, _ in self._versions)],
+                [sys.executable, "-P", str(script), *(str(path) for path, _ in self._versions)],
                 stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
 
     def finish(self) -> None:
@@ -58,7 +59,9 @@ class HashingApart:
         output, _ = self._process.communicate()
         digests = output.split()
         if self._process.returncode == 0 and len(digests) == len(self._versions):
-            _known.update(zip(self._versions, digests, strict=True))
+            # A file that changed meanwhile is left to `content_hash`: this may be the hash of either content.
+            _known.update({place: digest for place, digest in zip(self._versions, digests, strict=True)
+                           if place[0].exists() and _place(place[0]) == place})
         self._process = None
 
     def stop(self) -> None:
@@ -71,26 +74,23 @@ class HashingApart:
 
 def _files_of(path: Path) -> list[Path]:
     """The file itself, or all files of a folder that are not hidden."""
-    if path.is_file():
-        return [path]
-    if not path.is_dir():
+    if not path.is_file() and not path.is_dir():
         raise ModelFileError(f"{path}: no such file or folder. Check the path.")
-    return [file for file in path.rglob("*") if file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(path).parts)]
+    return files_of(path)
 
 
 def _file_hash(path: Path) -> str:
-    version = _version(path)
-    if version not in _known:
+    place = _place(path)
+    if place not in _known:
         digest = blake3()
         buffer = bytearray(_AT_ONCE)
         with path.open("rb", buffering=0) as file:
             while count := file.readinto(buffer):
                 digest.update(memoryview(buffer)[:count])
-        _known[version] = digest.hexdigest()
-    return _known[version]
+        refuse_other_version(path, place[1])
+        _known[place] = digest.hexdigest()
+    return _known[place]
 
 
-def _version(path: Path) -> _Version:
-    stat = path.stat()
-    return path.resolve(), stat.st_size, stat.st_mtime_ns
+def _place(path: Path) -> tuple[Path, FileVersion]:
+    return path.resolve(), version_of(path)

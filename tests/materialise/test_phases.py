@@ -181,12 +181,13 @@ def test_a_textual_inversion_changes_the_prompts_that_hold_its_word_and_no_weigh
     before = unet_says(plain)
     prompts = [PROMPTS[0], type(PROMPTS[0])(id="w", text="a red <thing>")]
     without = encode(plain.pipeline, prompts).positive
-    (phase,) = bench.prepare(candidate(Adapter(path=word_file(tmp_path)))).phases
+    word = Adapter(path=word_file(tmp_path))
+    (phase,) = bench.prepare(candidate(word)).phases
     state = encode(phase.enter(), prompts, phase.treatment)
     assert torch.equal(state.positive["a red star"].states, without["a red star"].states)
     assert not torch.equal(state.positive["a red <thing>"].states, without["a red <thing>"].states)
     assert state.occurring == {"<thing>"}
-    assert torch.equal(unet_says(bench.prepare(candidate(Adapter(path=word_file(tmp_path))))), before)
+    assert torch.equal(unet_says(bench.prepare(candidate(word))), before)
 
 
 def test_negative_prompts_know_the_words_and_get_no_emphasis(tmp_path: Path) -> None:

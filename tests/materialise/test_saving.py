@@ -16,6 +16,7 @@ from harness import Blocks, Merge
 from harness.cli import main
 from harness.materialise import Library, MaterialiseError
 from harness.materialise import stream_file as making
+from harness.records.file_version import ChangedFileError
 from harness.weights import ModelFileError, content_hash, stream
 from tests.materialise.models import TEXT, VAE, differing, header, made_file, merge, parent, saved, two, write
 
@@ -163,7 +164,7 @@ def test_an_input_that_is_written_to_meanwhile_is_refused(tmp_path, monkeypatch)
         return finite(tensor)
 
     monkeypatch.setattr(making, "finite", touched)
-    with pytest.raises(MaterialiseError, match=r"b\.safetensors was changed while it was read"):
+    with pytest.raises(ChangedFileError, match=r"b\.safetensors: was changed while it was in use"):
         saved(tmp_path, merge())
     assert names(tmp_path) == ["a.safetensors", "b.safetensors"]
 
