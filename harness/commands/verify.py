@@ -13,7 +13,6 @@ from harness.commands.terminal import add_examples, say
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
-    from harness.promotion import Models
     from harness.promotion.record_files import Version
 
 
@@ -27,12 +26,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 the file was promoted, 1 it was not or cannot be read, 2 the command line is wrong."""
-    from harness.promotion import Models, in_words, verify
+    from harness.promotion import Models, current_version, in_words, verify
 
     try:
         models = Models(given.models, given.objects)
-        file = given.file if given.file.exists() else _weights(given.file, models)
-        verification = verify(file, models)
+        expected = None if given.file.exists() else current_version(str(given.file), models)
+        file = given.file if expected is None else models.object(expected.weights)
+        verification = verify(file, models, expected)
         for version in verification.versions:
             _print(version, models.current(version.name))
     except Exception as error:  # run folders and records can be edited by hand
@@ -43,13 +43,6 @@ def run(given: argparse.Namespace) -> int:
     if verification.sound:
         say(printable(f"{file}: verified, blake3 {verification.versions[0].weights}"))
     return 0 if verification.sound else 1
-
-
-def _weights(file: Path, models: Models) -> Path:
-    """The current weights of a promoted model, or the path unchanged if there is no model of that name."""
-    if str(file) not in models.names() or not (current := models.current(str(file))):
-        return file
-    return models.object(models.promotion(str(file), current).weights)
 
 
 def _print(version: Version, current: int) -> None:

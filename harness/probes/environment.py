@@ -8,6 +8,7 @@ import os
 import platform
 import subprocess
 import sys
+from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +16,40 @@ from typing import Any, Final
 PACKAGES: Final = ("sweetspot", "torch", "diffusers", "transformers", "accelerate", "peft", "torchao", "open_clip_torch",
                    "torchmetrics", "scikit-learn", "scipy", "numpy", "pillow", "safetensors", "nvidia-ml-py", "pytest",
                    "pytest-benchmark")
+
+
+VARIABLES: Final = ("ATEN_CPU_CAPABILITY", "DNNL_MAX_CPU_ISA", "ONEDNN_MAX_CPU_ISA", "ONEDNN_DEFAULT_FPMATH_MODE", "MKL_CBWR",
+                    "MKL_DEBUG_CPU_TYPE", "MKL_ENABLE_INSTRUCTIONS", "OPENBLAS_CORETYPE", "CUBLAS_WORKSPACE_CONFIG",
+                    "NVIDIA_TF32_OVERRIDE", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE")
+"""Variables of the process that choose other instructions, and so other last bits and another speed."""
+_DECIDING_PACKAGES: Final = ("torch", "diffusers", "transformers", "peft", "torchao")
+
+
+def deciding_pixels(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an environment can change the last bits of an image. A fact that newer versions added is in it only where it says
+    something, so that earlier keys stay valid."""
+    packages = _packages_of(facts)
+    deciding = {"packages": {name: packages.get(name) for name in _DECIDING_PACKAGES}, **{
+        name: facts.get(name) for name in ("device_name", "cpu", "cuda", "cudnn", "flags", "threads_per_operation")}}
+    if variables := facts.get("variables"):
+        deciding["variables"] = variables
+    # How a sum is shared out among threads shows in its last bits.
+    if facts.get("threads_per_operation") != 1 and str(facts.get("device")) == "cpu":
+        deciding["torch_threads"] = facts.get("torch_threads")
+    return deciding
+
+
+def deciding_seconds(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """What of an environment can change how long an image takes: all that can change its pixels, and the product's version, the
+    driver, the device itself and the number of threads."""
+    return deciding_pixels(facts) | {"sweetspot": _packages_of(facts).get("sweetspot"), **{
+        name: facts.get(name) for name in ("device", "device_uuid", "driver", "cores", "torch_threads")}}
+
+
+def _packages_of(facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The versions of packages, empty where run.json was edited."""
+    packages = facts.get("packages")
+    return packages if isinstance(packages, Mapping) else {}
 
 
 def environment(device: str = "cpu", folder: Path | None = None) -> dict[str, Any]:
@@ -29,6 +64,8 @@ def environment(device: str = "cpu", folder: Path | None = None) -> dict[str, An
         "packages": _packages(),
         "device": device,
     }
+    if variables := {name: os.environ[name] for name in VARIABLES if name in os.environ}:
+        facts["variables"] = variables
     missing: dict[str, str] = {}
     for part in (_cpu(Path("/proc/cpuinfo")), _git(folder or Path.cwd()), _torch(), _gpu(device)):
         missing |= part.pop("missing", {})

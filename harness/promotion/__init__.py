@@ -5,6 +5,7 @@ from harness.promotion.errors import PromotionError, in_words
 from harness.promotion.gather import Evidence, gather
 from harness.promotion.models_folder import Models
 from harness.promotion.promoting import Promotion, promote
-from harness.promotion.verifying import Finding, rollback, verify
+from harness.promotion.verifying import Finding, current_version, rollback, verify
 
-__all__ = ["Evidence", "Finding", "Models", "Promotion", "PromotionError", "gather", "in_words", "promote", "rollback", "verify"]
+__all__ = ["Evidence", "Finding", "Models", "Promotion", "PromotionError", "current_version", "gather", "in_words", "promote",
+           "rollback", "verify"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness.declare.nearest import did_you_mean
 from harness.materialise.provenance import INPUTS, RECIPE
@@ -16,6 +17,8 @@ from harness.promotion.file_hashes import Weighed, weigh
 from harness.promotion.models_folder import Models
 from harness.promotion.record_files import PROMOTION, RECORD_FORMAT, ROLLBACK, Version
 from harness.weights import open_tensors
+
+_HASH_NAME: Final = re.compile(r"[0-9a-f]{64}\.safetensors")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,19 +30,29 @@ class Finding:
     lines: tuple[str, ...]
 
 
-def verify(file: Path, models: Models) -> Finding:
-    """Hashes the file and looks up the record of its content. Raises PromotionError or ModelFileError if that is impossible."""
+def verify(file: Path, models: Models, expected: Version | None = None) -> Finding:
+    """Hashes the file and looks up the record of its content. The content must be that of the version `expected`, where one is
+    given, and of the hash that the file is named after, if it is. Raises PromotionError or ModelFileError if that is not
+    possible."""
     weighed = weigh(file)
     known, broken = _known(models)
     mine = [v for v in known if v.weights == weighed.blake3]
     if mine:
-        wrong = [difference for version in mine for difference in _header(file, version)]
+        wrong = [*_misplaced(file, weighed, mine, expected),
+                 *(difference for version in mine for difference in _header(file, version))]
         return Finding(sound=not wrong, versions=tuple(mine), lines=(*wrong, *broken))
     if altered := list(_altered(file, weighed, known)):
         return Finding(sound=False, versions=(), lines=(*altered, *broken))
     where = f"{len(known)} promoted versions in {models.root}"
     refusal = f"{file}: not promoted: its blake3 {weighed.blake3} matches none of the {where}"
     return Finding(sound=False, versions=(), lines=(refusal, *broken))
+
+
+def current_version(name: str, models: Models) -> Version | None:
+    """The current version of a promoted model; None if there is no model of that name."""
+    if name not in models.names() or not (number := models.current(name)):
+        return None
+    return models.promotion(name, number)
 
 
 def rollback(name: str, to: int, models: Models) -> tuple[Version, Version, bool]:
@@ -114,6 +127,17 @@ def _header(file: Path, version: Version) -> Iterator[str]:
     for part, value in header.items():
         if value != version.data[part]:
             yield f"{file}: the {part} in its header is not that of {version.name!r} version {version.number}"
+
+
+def _misplaced(file: Path, weighed: Weighed, mine: list[Version], expected: Version | None) -> Iterator[str]:
+    """Why a file with promoted content is not the promoted file that it was taken for."""
+    content = " and ".join(f"{version.name!r} version {version.number}" for version in mine)
+    if expected is not None and weighed.blake3 != expected.weights:
+        yield (f"{file}: is not {expected.name!r} version {expected.number}, but {content}. Restore the file from git or a "
+               "backup, or promote again")
+    elif _HASH_NAME.fullmatch(file.name) and file.stem != weighed.blake3:
+        yield (f"{file}: is named after another content: it is {content}, blake3 {weighed.blake3}. Restore the file from git or "
+               "a backup, or rename it")
 
 
 def _altered(file: Path, weighed: Weighed, known: list[Version]) -> Iterator[str]:

@@ -13,13 +13,14 @@ import numpy as np
 
 from harness.cache import ImageCache, shared_key
 from harness.declare import Candidate, Suite
+from harness.probes.environment import deciding_pixels
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.records import Cell, Defect, Fit, NoiseFloor, Sample
 from harness.records.reusable import smaller_batches
 from harness.run.batch_packing import GridKeys, pack
 from harness.run_folder.folder import slug
 from harness.run_folder.ledger import Ledger
-from harness.sampling import TextState, batches, from_png, sample, to_png
+from harness.sampling import SamplingError, TextState, batches, from_png, sample, to_png
 
 if TYPE_CHECKING:
     from harness.materialise import Phase
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 WRITES_AHEAD: Final = 4
 FLOOR_CELLS: Final = 4
 """Number of images that are sampled again at batch 1, to measure the effect of batching."""
+FLOOR_MEAN_LEVELS: Final = 2.0
+"""Largest mean difference, in levels from 0 to 255, of an image that is made once more. Rounding in batches stays below it;
+images of different weights or texts are far above it."""
 
 
 Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
@@ -57,7 +61,7 @@ class Gallery:
         kinds = [[c for c in self.cells if (c.guidance != 1) is guided] for guided in (False, True)]
         self._numbers = {cell: number for kind in kinds for number, cell in enumerate(kind)}
         self._setting: Mapping[str, Any] = head["sampling"]
-        self._environment = _deciding(head["environment"])
+        self._environment = deciding_pixels(head["environment"])
         self._texts = {p.id: (p.text, p.negative) for p in suite.grid.prompts}
         self._keys: dict[int, GridKeys] = {}
         self._sizes: dict[str, int] = {}
@@ -117,7 +121,8 @@ class Gallery:
 
     def measure_floor(self, prepared: PreparedCandidate) -> None:
         """Samples a few images again, one at a time, and records how far they differ from those made in batches. Differences
-        between candidates that are smaller than this noise floor mean nothing."""
+        between candidates that are smaller than this noise floor mean nothing. Raises SamplingError for stored images that are
+        not the candidate's."""
         sound = {s.cell for s in self.present(prepared.candidate.name) if not self.ledger.defect(s.key)}
         eligible = [c for c in self.cells if c.guidance != 1 and c in sound] or [c for c in self.cells if c in sound]
         chosen = eligible[::max(1, len(eligible) // FLOOR_CELLS)][:FLOOR_CELLS]
@@ -125,6 +130,12 @@ class Gallery:
         for (cell,), (alone,) in sample(prepared.phases, self.suite.grid, [(cell,) for cell in chosen], prepared.texts):
             batched = from_png(self.ledger.read(self.ledger.samples[prepared.candidate.name, cell])).astype(int)
             distance = np.abs(batched - alone)
+            if distance.mean() > FLOOR_MEAN_LEVELS:
+                raise SamplingError(
+                    f"the stored image of prompt {cell.prompt!r}, seed {cell.seed}, guidance {cell.guidance:g} is not the one "
+                    f"that this candidate makes: made once more it differs by {distance.max()} of 255 levels, "
+                    f"{distance.mean():.3g} in the mean, which is more than rounding. Run again with --fresh, and without a "
+                    "shared cache that others can write to")
             records.append(NoiseFloor(candidate=prepared.candidate.name, cell=cell, batch_size=self.suite.grid.batch_size,
                                       largest_levels=int(distance.max()), changed_share=float((distance > 0).mean()),
                                       setting=prepared.identity))
@@ -209,10 +220,3 @@ class Gallery:
 
     def _smaller(self, name: str) -> list[int]:
         return smaller_batches(self.suite.grid.batch_size, self.ledger.fits(name))
-
-
-def _deciding(environment: Mapping[str, Any]) -> dict[str, Any]:
-    """The parts of an environment that can change the last bits of an image."""
-    packages = environment.get("packages", {})
-    return {"packages": {name: packages.get(name) for name in ("torch", "diffusers", "transformers", "peft", "torchao")},
-            **{name: environment.get(name) for name in ("device_name", "cpu", "cuda", "cudnn", "flags", "threads_per_operation")}}

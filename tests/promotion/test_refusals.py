@@ -213,11 +213,20 @@ def test_a_file_that_does_not_hold_what_was_measured_is_refused(work, sweetspot,
     assert (code, "does not hold what was measured: 1 of" in err, nothing_is_published()) == (1, True, True)
 
 
-@pytest.mark.parametrize(("floor", "code", "word"), [(0, 1, "more than the noise floor of 0 levels"),
-                                                     (1, 0, "within the run's noise floor of 1 levels")])
-def test_a_difference_within_the_noise_floor_is_allowed_and_said(floor, code, word, work, sweetspot, monkeypatch):
+@pytest.mark.parametrize(("cpu", "floor", "outcome"), [
+    ("", 1, (1, "must be equal where the environment is the run's")),
+    ("", 255, (1, "must be equal where the environment is the run's")),
+    ("another", 0, (1, "the run's noise floor is 0 levels")),
+    ("another", 1, (0, "within the run's noise floor of 1 levels, which is allowed because the environment differs")),
+    ("another", 255, (1, "noise floor of 255 levels is more than rounding makes")),
+])
+def test_only_another_environment_allows_a_difference_and_only_a_small_one(cpu, floor, outcome, work, sweetspot, monkeypatch):
     """Every re-sampled image is one level off."""
-    work()
+    root, (code, word) = work(), outcome
+    if cpu:
+        head = json.loads((root / "runs/tiny/run.json").read_text())
+        head["environment"]["cpu"] = cpu
+        (root / "runs/tiny/run.json").write_text(json.dumps(head))
     made = resampling._made
     monkeypatch.setattr(resampling, "_made", lambda *given: {
         cell: np.where(image < 255, image + 1, image - 1).astype(np.uint8) for cell, image in made(*given).items()})

@@ -87,6 +87,20 @@ def test_a_file_that_is_no_model_is_not_verified(data, models, sweetspot):
     assert (code, "x.safetensors" in err) == (1, True)
 
 
+def test_the_weights_of_another_version_are_not_those_of_the_current_one(models, sweetspot):
+    shutil.copy(weights(models, 1), weights(models, 2))
+    code, _, err = sweetspot("verify", "blend")
+    assert (code, "is not 'blend' version 2, but 'blend' version 1" in err) == (1, True)
+
+
+def test_a_file_that_is_named_by_a_hash_must_have_it(models, sweetspot, tmp_path):
+    shutil.copy(weights(models, 1), weights(models, 2))
+    code, _, err = sweetspot("verify", str(weights(models, 2)))
+    assert (code, "is named after another content: it is 'blend' version 1" in err) == (1, True)
+    shutil.copy(weights(models, 1), tmp_path / "mine.safetensors")
+    assert sweetspot("verify", str(tmp_path / "mine.safetensors"))[0] == 0
+
+
 def test_a_damaged_object_is_named_and_not_rolled_back_to(models, sweetspot):
     flip(weights(models, 1), -1)
     assert "tampered with" in sweetspot("verify", str(weights(models, 1)))[2]

@@ -332,3 +332,22 @@ def test_a_suite_that_let_go_of_its_models_goes_on_as_if_it_had_not(tmp_path: Pa
         assert run.costs(["photo", "b"]) == []
     finally:
         run.close()
+
+
+@pytest.mark.usefixtures("painted")
+def test_images_from_a_cache_that_are_not_the_candidates_fail_the_baseline(tmp_path: Path) -> None:
+    """Somebody who can write to a shared cache replaced every picture."""
+    import io
+
+    from PIL import Image
+
+    red = io.BytesIO()
+    Image.new("RGB", (64, 64), (255, 0, 0)).save(red, "png")
+    suite_of_one = suite(grid=tiny_grid(batch_size=4))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("harness.run.images.to_png", lambda _: red.getvalue())
+        go(tmp_path / "attacker", suite_of_one, cache=f"folder:{tmp_path / 'cache'}")
+    done = go(tmp_path, suite_of_one, cache=f"folder:{tmp_path / 'cache'}")
+    failure = done["photo"][0]  # type: ignore[index]
+    assert failure.error == "SamplingError"  # type: ignore[union-attr]
+    assert "is not the one that this candidate makes" in failure.message  # type: ignore[union-attr]
