@@ -102,8 +102,8 @@ class Library:
         return digest
 
     def refuse_changed(self, references: Iterable[str]) -> None:
-        """Raises ChangedFileError naming the first of the files and folders that is not what it was when it was first opened. Call
-        it before anything that was read of them is used or recorded."""
+        """Raises ChangedFileError naming the first of the files and folders that is not what it was when it was first opened.
+        Call it before anything that was read of them is used or recorded."""
         for reference in references:
             self.versions.refuse_changed(reference, self.path(reference))
 

@@ -40,7 +40,7 @@ class ClipModel:
         self._scorer = None
 
     def settings(self) -> dict[str, str]:
-        """{metric: hash of everything else that determines its values}. The CLIP model is loaded later as it is now, or refused."""
+        """{metric: hash of everything else that determines its values}. The CLIP model is later loaded as it is now."""
         asked = sorted(name for name in {*self._suite.metrics} if METRICS[name].needs_clip)
         clip = self._noted = self.setting() if asked else ""
         styles = short_hash([clip, [*self._suite.styles.items()]])
