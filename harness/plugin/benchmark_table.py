@@ -24,15 +24,18 @@ def carry(item: pytest.Item, of: SuiteSession, candidate: Candidate) -> None:
     samples are stored where its fixture would store its own.
     """
     session = getattr(item.config, "_benchmarksession", None)
-    seconds = of.latency(candidate)
-    if session is None or session.disabled or session.skip or not seconds:
+    latency = of.timing(candidate)
+    if session is None or session.disabled or session.skip or latency is None:
         return
+    seconds = latency.seconds["total"]
     from pytest_benchmark.fixture import BenchmarkFixture
     from pytest_benchmark.stats import Metadata
 
     fixture = BenchmarkFixture(item, add_stats=session.benchmarks.append, logger=session.logger, warner=item.warn,
                                disabled=False, group=f"{of.suite.name}: seconds per image at batch 1", **session.options)
-    fixture.extra_info.update({"candidate": candidate.name, "key": candidate.key})
+    # pytest-benchmark dates the file as of today, also where the samples are of an earlier session.
+    fixture.extra_info.update({"candidate": candidate.name, "key": candidate.key, "timed_at": latency.timed_at,
+                               "environment": dict(latency.environment)})
     row = Metadata(fixture, iterations=1, options={"timer": TIMER, "rounds": len(seconds)})
     for value in seconds:
         row.update(value)

@@ -30,6 +30,8 @@ def add_options(parser: pytest.Parser) -> None:
                     help="sample at batch size 1, so that images equal single ones bit for bit")
     group.addoption("--verify", action="store_true", dest="sweetspot_verify",
                     help="hash every image that is reused, instead of trusting files that look unchanged")
+    group.addoption("--retime", action="store_true", dest="sweetspot_retime",
+                    help="time all selected candidates again, together; nothing is sampled again")
     group.addoption("--shared-cache", default=os.environ.get("SWEETSPOT_SHARED_CACHE", ""), dest="sweetspot_cache",
                     metavar="ADDRESS", help="images shared between runs: folder:/path or redis://host:6379/0 "
                                             "(default: $SWEETSPOT_SHARED_CACHE, else none)")
@@ -60,8 +62,8 @@ def session_options(config: pytest.Config) -> SessionOptions:
     given, root = config.option, Path(config.invocation_params.dir)
     return SessionOptions(
         root=root, runs=root / given.sweetspot_runs, baselines=root / given.sweetspot_baselines, device=given.sweetspot_device,
-        fresh=given.sweetspot_fresh, exact=given.sweetspot_exact, verify=given.sweetspot_verify, cache=given.sweetspot_cache,
-        live=given.sweetspot_live, page_budget=float(given.sweetspot_page_budget),
+        fresh=given.sweetspot_fresh, exact=given.sweetspot_exact, verify=given.sweetspot_verify, retime=given.sweetspot_retime,
+        cache=given.sweetspot_cache, live=given.sweetspot_live, page_budget=float(given.sweetspot_page_budget),
         command=("pytest", *map(str, config.invocation_params.args)))
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Final
+from dataclasses import dataclass, field
+from typing import Any, Final
 
 PHASES: Final = ("total", "text", "denoise", "decode")
 
@@ -16,6 +16,9 @@ class Latency:
     `setting` is the hash of everything that was timed; the record is valid while it equals the setting of the candidate's
     Weights. `yardstick` holds the seconds of one fixed small computation before each round: if it differs between two
     candidates, the machine was busy and their latencies cannot be compared. `stopped` says why the rounds ended.
+
+    `timed_at` is the time in UTC at which the rounds began: equal for all that were timed together, and only they are compared.
+    `environment` holds the facts of the environment that can change a latency. Both are empty in records of earlier versions.
     """
 
     candidate: str
@@ -26,6 +29,8 @@ class Latency:
     setting: str = ""
     yardstick: tuple[float, ...] = ()
     stopped: str = ""
+    timed_at: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.declare import Candidate, Suite
 from harness.materialise import Workbench
 from harness.probes import CurveLimits, Rounds
+from harness.probes.environment import deciding_seconds
 from harness.records import Durations, Failure, Reading, Record
 from harness.run.latency import ROUNDS_FOR_P90, Together, time_batches, time_together, timing_setting
 from harness.run.stages import Stages
@@ -30,24 +32,61 @@ class Costs:
     device: str
     idle: Reading | None
 
+    def settings(self, names: Sequence[str]) -> dict[str, str]:
+        """The hash of its timing by the name of each candidate whose weights are known."""
+        ledger = self.stages.ledger
+        return {c.name: timing_setting(self.suite, ledger.identity(c.name), self.environment)
+                for c in self.suite.candidates if c.name in names and ledger.identity(c.name)}
+
+    def due(self, names: Sequence[str]) -> bool:
+        """Whether the journal lacks latencies of these candidates that were taken together and in this environment."""
+        settings, ledger = self.settings(names), self.stages.ledger
+        latencies = [ledger.latency(name) for name in settings]
+        alike = [latency.timed_at for latency, setting in zip(latencies, settings.values(), strict=True)
+                 if latency is not None and latency.setting == setting]
+        return len(alike) < len(settings) or len({*alike}) > 1
+
+    def why_again(self, names: Sequence[str]) -> str:
+        """Why earlier latencies of these candidates are not used; empty if there are none, or nothing is against them."""
+        settings, ledger = self.settings(names), self.stages.ledger
+        earlier = {name: latency for name in settings if (latency := ledger.last_latency(name)) is not None}
+        void = [latency for name, latency in earlier.items() if latency.setting != settings[name]]
+        if any(not latency.environment for latency in void):
+            return "their earlier timings do not say which versions of torch, CUDA, driver and Sweetspot they were taken with"
+        now = deciding_seconds(self.environment)
+        for latency in void:
+            if changed := _differences(latency.environment, now):
+                more = "; ..." if len(changed) > 3 else ""
+                return f"their earlier timings were taken with another environment ({'; '.join(changed[:3])}{more})"
+        if void:
+            return "their earlier timings were taken with other settings or weights"
+        untimed = [name for name in settings if name not in earlier]
+        if earlier and untimed:
+            more = f" and {len(untimed) - 1} more" if len(untimed) > 1 else ""
+            return f"{untimed[0]}{more} was not timed yet, and only what is timed together is compared"
+        if len({latency.timed_at for latency in earlier.values()}) > 1:
+            return "they were timed apart, and only what is timed together is compared"
+        return ""
+
     def time(self, names: Sequence[str]) -> list[Failure]:
-        """Times the named candidates together, in alternating rounds, unless the journal already has their latency; then measures
-        their batch-size curves, if the suite asks for them. Returns a Failure for each candidate that cannot be timed."""
+        """Times the named candidates together, in alternating rounds; then measures their batch-size curves, if the suite asks
+        for them. Returns a Failure for each candidate that cannot be timed."""
         suite, ledger = self.suite, self.stages.ledger
-        settings = {c.name: timing_setting(suite, ledger.identity(c.name), self.environment)
-                    for c in suite.candidates if c.name in names and ledger.latency(c.name) is None and ledger.identity(c.name)}
+        settings = self.settings(names)
         if not settings:
             return []
         declared = {c.name: c for c in suite.candidates}
         rounds = Rounds(declared=suite.latency_rounds, budget_seconds=suite.latency_budget_seconds,
                         enough=ROUNDS_FOR_P90 if suite.latency_budget_seconds else suite.latency_rounds)
-        together = Together(device=self.device, rounds=rounds, settings=settings, idle=self.idle)
+        together = Together(device=self.device, rounds=rounds, settings=settings, idle=self.idle,
+                            timed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                            environment=deciding_seconds(self.environment))
         with threads_for(suite.grid, self.device):
             records = [self._with_load(record, declared) for record in time_together(
                 suite, lambda name: self._switch(declared[name]), together)]
             failures = [record for record in records if isinstance(record, Failure)]
             failed = {failure.candidate for failure in failures}
-            # Written together with its curve: a candidate with a latency is not timed again.
+            # Written together with its curve, so that both are of one timing.
             for name, key in settings.items():
                 curve: list[Record] = []
                 if suite.largest_batch and name not in failed:
@@ -68,3 +107,16 @@ class Costs:
             return record
         loaded = self.bench.load_seconds(declared[record.candidate])
         return replace(record, seconds={**record.seconds, "load": loaded}) if loaded else record
+
+
+def _differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """"torch 2.9 -> 2.10" for every fact that is not the same in both, packages by their names."""
+    then, here = _flat(before), _flat(now)
+    return [f"{name} {then.get(name, 'not stated')} -> {here.get(name, 'not stated')}" for name in dict.fromkeys([*then, *here])
+            if then.get(name) != here.get(name)]
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The facts with those of inner mappings beside the others."""
+    return {name: value for outer, fact in facts.items()
+            for name, value in (fact.items() if isinstance(fact, Mapping) else ((outer, fact),))}

@@ -7,12 +7,13 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Suite, short_hash
 from harness.probes.batch_size_curve import CurveLimits, batch_curve
 from harness.probes.clock import Stopwatch, device_wait
+from harness.probes.environment import deciding_seconds
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.probes.memory import MemoryProbe
 from harness.probes.nvml import NvmlGpu, find_gpu
@@ -29,7 +30,9 @@ if TYPE_CHECKING:
 WARMUP_ROUNDS: Final = 1
 """Untimed images after every switch; memory is polled during the first, so polling does not disturb the timed ones."""
 
-TIMING_VERSION: Final = 2
+TIMING_VERSION: Final = 3
+"""Increased when earlier timings no longer count. Up to 2 their key did not hold the versions of torch, CUDA, driver and product,
+nor the number of threads."""
 
 ROUNDS_FOR_P90: Final = 29
 """The fewest rounds of which the slowest bounds p90 with 95 % confidence, whatever the distribution: 1 - 0.9 ** 29 > 0.95."""
@@ -46,24 +49,26 @@ def timed_cell(suite: Suite) -> Cell:
 
 
 def timing_setting(suite: Suite, identity: str, machine: Mapping[str, Any]) -> str:
-    """Hash of everything that determines a timing: weights, cell and its texts, sampling block, rounds, device, processor."""
+    """Hash of everything that determines a timing: weights, cell and its texts, sampling block, rounds, and the environment as
+    far as it can change a latency."""
     prompt = suite.grid.prompts[0]
     cell = timed_cell(suite)
-    where = [machine.get(name) for name in ("device", "device_name", "device_uuid", "cpu", "cores", "threads")]
     return short_hash([TIMING_VERSION, identity, prompt.text, prompt.negative, cell.noise_seed, cell.guidance,
                        setting(suite.grid, str(machine.get("device"))), suite.latency_rounds,
-                       suite.latency_budget_seconds, suite.largest_batch, where])
+                       suite.latency_budget_seconds, suite.largest_batch, deciding_seconds(machine)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Together:
     """How candidates are timed together: the device, the number of rounds, the bytes in use on the device before any candidate
-    was loaded (`idle_bytes`), and by name the hash of the timing (`timing_setting`)."""
+    was loaded (`idle_bytes`), by name the hash of the timing (`timing_setting`), when it began, and in which environment."""
 
     device: str
     rounds: Rounds
     settings: Mapping[str, str]
     idle: Reading | None = None
+    timed_at: str = ""
+    environment: Mapping[str, Any] = field(default_factory=dict)
 
 
 def time_candidate(candidate: str, phases: Sequence[Phase], suite: Suite, key: str) -> tuple[Latency, Memory]:
@@ -181,7 +186,8 @@ class _Costs:
         name, key = self._candidate, self._setting
         latency = Latency(candidate=name, batch_size=1, warmup_rounds=WARMUP_ROUNDS, guidance=guidance, setting=key,
                           seconds={phase: tuple(taken) for phase, taken in self._seconds.items()},
-                          yardstick=tuple(self.lengths), stopped=stopped)
+                          yardstick=tuple(self.lengths), stopped=stopped, timed_at=self._together.timed_at,
+                          environment=self._together.environment)
         apart = {what: tuple(taken) for what, taken in self._apart.items()}
         memory = Memory(candidate=name, readings=self._probe.readings() if self._probe else (), setting=key)
         timeline = (self._timeline,) if self._timeline else ()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from harness.probes import find_gpu, idle_bytes
 from harness.probes.environment import environment
 from harness.probes.fits import free_memory
 from harness.records import Cell, Failure, Finished, Sample
+from harness.records.file_version import FileVersions
 from harness.run.algebra_gate import identities_of
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
@@ -49,13 +51,15 @@ from harness.sampling import (
 @dataclass(frozen=True, kw_only=True)
 class Options:
     """The options of a run. Relative paths of the suite are resolved below `root`; `runs` holds one folder per suite. `verify`
-    hashes every image that is reused; `cache` is the address of images shared with other runs (see cache.open_cache)."""
+    hashes every image that is reused; `retime` times candidates again that the journal has timings of; `cache` is the address of
+    images shared with other runs (see cache.open_cache)."""
 
     root: Path
     runs: Path
     device: str = "cpu"
     fresh: bool = False
     verify: bool = False
+    retime: bool = False
     cache: str = ""
     command: tuple[str, ...] = ()
 
@@ -72,11 +76,15 @@ class SuiteRun:
         gpu = find_gpu(options.device)
         # Before this run loads anything: memory of other processes does not count for the candidates.
         self._idle = None if isinstance(gpu, str) else idle_bytes(gpu)
-        self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps)
+        self._versions = FileVersions()
+        self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps, versions=self._versions)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._shown = self._counted = 0
         self._begun: set[str] = set()
         self._fresh = {c.name for c in suite.candidates} if options.fresh else set()
+        self._retiming = options.retime
+        self.opened_at = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.images_made = 0
         cache = open_cache(options.cache, (suite.grid.width, suite.grid.height))
         self._lock = lock(self.folder)
         try:
@@ -105,7 +113,7 @@ class SuiteRun:
         """Releases all models, so that the next suite's memory figures do not include them. Later stages of this suite load them
         again, and must find the same files."""
         self.bench = Workbench(device=self.options.device, root=self.options.root, steps=self.suite.grid.steps,
-                               versions=self.bench.library.versions)
+                               versions=self._versions)
         self._texts.clear()
         self._clip.release()
         free_memory(self.options.device)
@@ -220,6 +228,7 @@ class SuiteRun:
     def _took(self, doing: str, samples: Sequence[Sample], pixels: Images) -> None:
         """Called when images were written: measures them while the next are sampled."""
         self._shown += len(samples)
+        self.images_made += len(samples)
         self.progress.advance(len(samples), doing)
         self._meter.feed(samples, pixels)
 
@@ -234,12 +243,45 @@ class SuiteRun:
         """Whether all requested images of the candidate's current weights exist."""
         return bool(self.gallery.present(name))
 
+    @property
+    def images_in_all(self) -> int:
+        """How many images of the candidates' present weights are in the folder."""
+        return sum(len(self.gallery.at_hand(candidate.name)) for candidate in self.suite.candidates)
+
     def costs(self, names: Sequence[str]) -> list[Failure]:
-        """Times the named candidates together, in alternating rounds, unless the journal already has their latency; then measures
-        their batch-size curves, if the suite asks for them. Returns a Failure for each candidate that cannot be timed."""
-        costs = Costs(suite=self.suite, bench=self.bench, stages=self._stages, environment=self.head["environment"],
-                      device=self.options.device, idle=self._idle)
-        return costs.time(names)
+        """Times the named candidates together, in alternating rounds, unless the journal has their latencies from one timing in
+        this environment; with `retime` once more in any case. Those of earlier sessions among them are timed if their files are
+        still the same. Returns a Failure for each candidate that cannot be timed."""
+        costs = self._costs()
+        if not names or not (self._retiming or costs.due(names)):
+            return []
+        self._retiming = False
+        return costs.time([name for name in names if name in self._begun or self._known(name)])
+
+    def why_timed_again(self, names: Sequence[str]) -> str:
+        """Why candidates with earlier latencies are about to be timed again, in words; empty if they are not."""
+        costs = self._costs()
+        if not names or not (self._retiming or costs.due(names)):
+            return ""
+        return costs.why_again(names) or ("--retime" if self._retiming else "")
+
+    def _costs(self) -> Costs:
+        return Costs(suite=self.suite, bench=self.bench, stages=self._stages, environment=self.head["environment"],
+                     device=self.options.device, idle=self._idle)
+
+    def _known(self, name: str) -> bool:
+        """Whether the files of a candidate of an earlier session are those that its images were made of. If so, records how it is
+        timed now."""
+        candidate = next(c for c in self.suite.candidates if c.name == name)
+        try:
+            weights = self.bench.weights(candidate)
+        except (OSError, ValueError):
+            return False
+        if weights.identity != self.ledger.identity(name):
+            return False
+        self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
+            self.suite, weights.identity, self.head["environment"])))
+        return True
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:
         given_up = len(self.gallery.wanted(candidate.name)) - max(self._shown, self._counted)

@@ -210,6 +210,10 @@ class Ledger:
         probed = any(is_timed_alike(record, weights) for record in self._latest.of(Memory, candidate))
         return timed[0] if timed and probed else None
 
+    def last_latency(self, candidate: str) -> Latency | None:
+        """The newest latency of the candidate, whether it counts in its current timing setting or not."""
+        return next(iter(self._latest.of(Latency, candidate)), None)
+
     def fits(self, candidate: str) -> list[Fit]:
         """What is known about which batch sizes fit into memory with the candidate's current weights, oldest first."""
         return self._latest.of(Fit, candidate)

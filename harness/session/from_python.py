@@ -28,8 +28,9 @@ class DeclarationError(ValueError):
 
 def run_suite(  # noqa: PLR0913 - the options of the command line, by the same names
         suite: Suite | str | Path, *, device: str = "cpu", runs_dir: str | Path = "runs", fresh: bool = False,
-        exact: bool = False, verify: bool = False, shared_cache: str = "", baselines: str | Path = "models/baselines",
-        live: bool = False, page_budget: float = 10.0, progress: bool = True) -> AnalysedRun:
+        exact: bool = False, verify: bool = False, retime: bool = False, shared_cache: str = "",
+        baselines: str | Path = "models/baselines", live: bool = False, page_budget: float = 10.0,
+        progress: bool = True) -> AnalysedRun:
     """Runs a suite, or the SUITE of a file, and returns the run with its recommendation, verdicts and tables.
 
     Candidates, race, costs, gates and page are the same as with `pytest suites/ --benchmark`, in the same run folder, and results
@@ -39,7 +40,8 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
     """
     root = Path.cwd()
     options = SessionOptions(root=root, runs=root / runs_dir, baselines=root / baselines, device=device, fresh=fresh, exact=exact,
-                             verify=verify, cache=shared_cache, live=live, page_budget=page_budget, command=("run_suite",))
+                             verify=verify, retime=retime, cache=shared_cache, live=live, page_budget=page_budget,
+                             command=("run_suite",))
     if wrong := device_problem(device) or cache_problem(shared_cache):
         raise ValueError(wrong)
     declared = load_suite(Path(suite)) if isinstance(suite, str | Path) else suite

@@ -15,8 +15,8 @@ class SessionOptions:
     suite with a promotion.
 
     `fresh` samples the selected candidates again, `exact` samples at batch size 1, `verify` hashes every image that is reused,
-    `cache` is the address of images shared with other runs, `live` writes an unfinished page during the run, `page_budget` is in
-    megabytes, and `command` is the user's command line.
+    `retime` times candidates again that the journal has timings of, `cache` is the address of images shared with other runs,
+    `live` writes an unfinished page during the run, `page_budget` is in megabytes, and `command` is the user's command line.
     """
 
     root: Path
@@ -26,6 +26,7 @@ class SessionOptions:
     fresh: bool = False
     exact: bool = False
     verify: bool = False
+    retime: bool = False
     cache: str = ""
     live: bool = False
     page_budget: float = 10.0
@@ -35,8 +36,8 @@ class SessionOptions:
         """The options of a single run."""
         from harness.run.suite_run import Options
 
-        return Options(root=self.root, runs=self.runs, device=self.device, fresh=self.fresh, verify=self.verify, cache=self.cache,
-                       command=self.command)
+        return Options(root=self.root, runs=self.runs, device=self.device, fresh=self.fresh, verify=self.verify,
+                       retime=self.retime, cache=self.cache, command=self.command)
 
 
 def cache_problem(address: str) -> str:

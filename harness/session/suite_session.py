@@ -10,7 +10,7 @@ from harness.check import problems
 from harness.declare import PROMOTED, Candidate, Suite
 from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
-from harness.records import Cell, Failure, Look
+from harness.records import Cell, Failure, Latency, Look
 from harness.run.batch_packing import in_order
 from harness.run.device_refusals import refusal
 from harness.run.progress import Display
@@ -155,29 +155,48 @@ class SuiteSession:
         self._analysis = None
         run = self.run()
         self._tick("timing the candidates")
-        failures = run.costs([name for name in self._worth_timing() if run.sampled(name)])
+        names = [name for name in self._worth_timing() if run.sampled(name)]
+        if why := run.why_timed_again(names):
+            self._say(f"{self.suite.name}: timing {len(names)} candidates together again: {why}")
+        failures = run.costs(names)
         self.failures += failures
         return failures
 
     def _worth_timing(self) -> list[str]:
         """The candidates whose cost can still matter: those that remained in the race to its end, those that the pick is compared
-        with, and those that a gate names. Without a race, the selected ones."""
-        if not self.looks:
-            return self.selected
+        with, and those that a gate names. Without a race, the selected ones and, also from an earlier session, those that they
+        are compared with: only what is timed together is compared."""
         from reports.read.interim_looks import exits, last_candidates
         from reports.verdict.candidates import controls
 
         suite = self.run().suite
+        compared = {*controls(suite), *(name for gate in suite.gates for name in (*gate.candidates, gate.not_worse_than))}
+        if not self.looks:
+            return [c.name for c in suite.candidates if self.selected and not self.refusal(c)
+                    and (c.name in self.selected or c.name in compared)]
         declared = {c.name for c in self.suite.candidates}
-        named = {name for gate in suite.gates for name in (*gate.candidates, gate.not_worse_than)}
-        worth_timing = {*last_candidates(self.looks)} - exits(suite, self.looks).keys() | {*controls(suite), *named}
+        worth_timing = {*last_candidates(self.looks)} - exits(suite, self.looks).keys() | compared
         return [c.name for c in suite.candidates
                 if c.name in worth_timing and (c.name in self.selected or c.name not in declared)]
 
     def latency(self, candidate: Candidate) -> tuple[float, ...]:
         """Total seconds per image of the candidate's timed rounds; empty if it was not timed."""
-        timed = self.run().ledger.latency(candidate.name)
+        timed = self.timing(candidate)
         return timed.seconds["total"] if timed else ()
+
+    def timing(self, candidate: Candidate) -> Latency | None:
+        """The candidate's rounds with the time and the environment in which they were taken; None if it was not timed."""
+        return self.run().ledger.latency(candidate.name)
+
+    def reused(self) -> str:
+        """How many images and timings come from earlier sessions, in a line."""
+        run = self.run()
+        images = run.images_in_all
+        timings = [latency for c in run.suite.candidates if (latency := run.ledger.latency(c.name)) is not None]
+        earlier = sorted(latency.timed_at[:16] for latency in timings if latency.timed_at < run.opened_at)
+        when = f" (of {earlier[0] or 'a time not on record'} UTC; --retime takes them again)" if earlier else ""
+        return (f"{self.suite.name}: reused {images - run.images_made} of {images} images and {len(earlier)} of {len(timings)} "
+                f"timings{when}")
 
     def verdicts(self, gate: str) -> list[Verdict]:
         """The verdicts of one gate."""

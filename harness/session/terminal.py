@@ -48,6 +48,7 @@ def _table(suite: SuiteSession, colour: bool) -> list[str]:
     from rich.console import Console
 
     from reports import terminal_table
+    from reports.formatting import visible
 
     analysed = suite.analysis()
     if suite.page is None:
@@ -56,4 +57,4 @@ def _table(suite: SuiteSession, colour: bool) -> list[str]:
     width = max(shutil.get_terminal_size((120, 40)).columns, NARROWEST)
     console = Console(file=text, width=width, force_terminal=colour and sys.platform != "win32", highlight=False)
     console.print(terminal_table(analysed, analysed.recommendation, analysed.verdicts))
-    return [*text.getvalue().rstrip().splitlines(), *filter(None, [suite.shared_cache()]), ""]
+    return [*text.getvalue().rstrip().splitlines(), visible(suite.reused()), *filter(None, [suite.shared_cache()]), ""]

@@ -75,7 +75,8 @@ def seconds_per_image(run: Run, name: str) -> Seconds:
         now = statistics.median(record.yardstick)
         if max(now, then) > UNEVEN * min(now, then):
             slower = "now" if now > then else f"when {called(run)} was timed"
-            why = f"not comparable: the machine was {max(now / then, then / now):.1f} times slower {slower}"
+            why = (f"not comparable: the machine was {max(now / then, then / now):.1f} times slower {slower}; run again with "
+                   "--retime while it is idle, or promote again")
     if why:
         return Seconds(median=None, fastest=None, slowest=None, rounds=0, why=why)
     return Seconds(median=figure["mean"], fastest=figure["low"], slowest=figure["high"], rounds=figure["images"])

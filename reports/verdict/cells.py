@@ -13,7 +13,7 @@ from reports.read.interim_looks import dropped_cells
 from reports.read.run import Run
 from reports.statistics.intervals import LEVEL
 from reports.verdict.candidates import label
-from reports.verdict.costs import slowdown
+from reports.verdict.costs import RETIME, slowdown, timed_apart
 from reports.verdict.recommendation import Scored
 from reports.verdict.scoring import constrained, limited, score_table
 
@@ -126,12 +126,19 @@ def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
 
 
 def _uneven(run: Run) -> list[str]:
-    """Whose latency cannot be compared with the baseline's, because the machine was slower for one of the two."""
+    """Whose latency cannot be compared with the baseline's, because they were timed apart or the machine was slower for one of
+    the two."""
     base = run.suite.baseline
-    ratios = {c.name: ratio for c in run.suite.candidates if (ratio := slowdown(run, c.name, base)) != 1.0}
+    apart = [c.name for c in run.suite.candidates if timed_apart(run, c.name, base)]
+    ratios = {c.name: ratio for c in run.suite.candidates
+              if c.name not in apart and (ratio := slowdown(run, c.name, base)) != 1.0}
     slower = {name: ratio for name, ratio in ratios.items() if ratio > 1}
     faster = {name: 1 / ratio for name, ratio in ratios.items() if ratio < 1}
     those = "they were" if len(slower) > 1 else "".join(f"{label(run, name)} was" for name in slower)
-    return [f"The latency of {words.listed([label(run, name) for name in times])} is not comparable with that of "
-            f"{label(run, base)}: the machine was {'up to ' if len(times) > 1 else ''}{max(times.values()):.1f} times slower "
-            f"while {timed} timed." for times, timed in ((slower, those), (faster, f"{label(run, base)} was")) if times]
+    sentences = [f"The latency of {words.listed([label(run, name) for name in apart])} is not comparable with that of "
+                 f"{label(run, base)}: they were not timed together. To compare them, {RETIME}."] if apart else []
+    return sentences + [
+        f"The latency of {words.listed([label(run, name) for name in times])} is not comparable with that of "
+        f"{label(run, base)}: the machine was {'up to ' if len(times) > 1 else ''}{max(times.values()):.1f} times slower "
+        f"while {timed} timed. To compare them, {RETIME}."
+        for times, timed in ((slower, those), (faster, f"{label(run, base)} was")) if times]

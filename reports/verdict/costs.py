@@ -22,6 +22,9 @@ its work within another phase, and what it takes there is not known."""
 UNEVEN: Final = 1.2
 """Above this ratio of two median yardsticks the machine was not the same for both, and their latencies are not compared."""
 
+RETIME: Final = "run again with --retime, which times all together and samples nothing"
+"""What to do where latencies cannot be compared."""
+
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
 
 FAILED: Final = "it failed"
@@ -148,11 +151,21 @@ def slowdown(run: Run, candidate: str, other: str) -> float:
 
 def incomparable(run: Run, candidate: str, other: str) -> str:
     """Why the latencies of two candidates cannot be compared, or "" if they can (as far as is known)."""
+    if timed_apart(run, candidate, other):
+        return f"not comparable: {label(run, candidate)} and {label(run, other)} were not timed together; {RETIME}"
     ratio = slowdown(run, candidate, other)
     if ratio == 1.0:
         return ""
     slow = candidate if ratio > 1 else other
-    return f"not comparable: the machine was {max(ratio, 1 / ratio):.1f} times slower while {label(run, slow)} was timed"
+    return (f"not comparable: the machine was {max(ratio, 1 / ratio):.1f} times slower while {label(run, slow)} was timed; "
+            f"{RETIME}")
+
+
+def timed_apart(run: Run, candidate: str, other: str) -> bool:
+    """Whether the rounds of two candidates did not alternate, so that nothing shows that the machine was the same for both. Of
+    records of earlier versions this is not known."""
+    mine, theirs = run.latency.get(candidate), run.latency.get(other)
+    return mine is not None and theirs is not None and mine.timed_at != theirs.timed_at
 
 
 def speed(run: Run, candidate: str, baseline: str) -> tuple[float | None, str]:

@@ -310,3 +310,19 @@ def test_gates_on_identities_and_on_what_was_promoted_are_asked_of_the_run(pytes
     again = pytester.runpytest("suites", "--benchmark", "-p", "no:cacheprovider")
     assert again.ret == 0
     assert (pytester.path / "runs/tiny/journal.jsonl").read_text().count('"stage":"identities"') == 3
+
+
+def test_rows_of_pytest_benchmark_say_when_and_where_they_were_timed_also_when_they_are_reused(
+        pytester: pytest.Pytester, painted: None) -> None:
+    write_suite(pytester)
+    facts = []
+    for out in ("first.json", "second.json"):
+        result = pytester.runpytest("suites", "--benchmark", f"--benchmark-json={out}", "-p", "no:cacheprovider")
+        rows = json.loads((pytester.path / out).read_text())["benchmarks"]
+        facts.append([(row["extra_info"]["timed_at"], row["extra_info"]["environment"]["packages"]["torch"]) for row in rows])
+    assert facts[0] == facts[1]
+    assert len({at for at, _ in facts[0]}) == 1
+    result.stdout.fnmatch_lines(["tiny: reused 24 of 24 images and 3 of 3 timings (of 20*; --retime takes them again)"])
+    pytester.runpytest("suites", "--benchmark", "--retime", "--benchmark-json=third.json", "-p", "no:cacheprovider")
+    rows = json.loads((pytester.path / "third.json").read_text())["benchmarks"]
+    assert rows[0]["extra_info"]["timed_at"] > facts[1][0][0]

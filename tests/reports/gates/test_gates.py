@@ -99,8 +99,21 @@ def test_latencies_taken_at_different_speeds_of_the_machine_are_not_held_against
     slow = replace(merge_run.latency["alpha=0.45"], yardstick=(0.02,) * 5)
     run = replace(merge_run, latency={**merge_run.latency, "alpha=0.45": slow})
     verdict = judged(run, merge_verdict, Gate(value="seconds_per_image", not_worse_than="baseline", margin=1.0))
-    assert (verdict.status, verdict.reason) == (
-        "not_measured", "not comparable: the machine was 2.0 times slower while alpha 0.45 was timed")
+    assert verdict.status == "not_measured"
+    assert verdict.reason.startswith("not comparable: the machine was 2.0 times slower while alpha 0.45 was timed; run again "
+                                     "with --retime")
+
+
+@pytest.mark.parametrize("limit", [{"margin": 1.0}, {"ratio": 2.0}])
+def test_latencies_that_were_not_timed_together_are_not_held_against_each_other(
+        merge_run: Run, merge_verdict: Recommendation, limit: dict[str, float]) -> None:
+    latency = {name: replace(record, timed_at="2026-01-01T00:00:00") for name, record in merge_run.latency.items()}
+    gate = Gate(value="seconds_per_image", not_worse_than="baseline", **limit)
+    assert judged(replace(merge_run, latency=latency), merge_verdict, gate).status != "not_measured"
+    latency["alpha=0.45"] = replace(latency["alpha=0.45"], timed_at="2026-01-02T00:00:00")
+    verdict = judged(replace(merge_run, latency=latency), merge_verdict, gate)
+    assert verdict.status == "not_measured"
+    assert "were not timed together; run again with --retime" in verdict.reason
 
 
 @pytest.mark.parametrize(("gate", "said"), [

@@ -1,0 +1,153 @@
+"""When candidates are timed again: together, in the environment of today, and never by sampling anything again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness import Candidate, Suite, alpha_sweep
+from harness.probes.environment import environment
+from harness.records import Finished, Journal, Latency
+from harness.run.progress import Silent
+from harness.session.suite_session import SuiteSession
+from reports.read.run import load_run
+from reports.verdict.costs import incomparable, timed_apart
+from tests.painted import paint_runs
+from tests.race.painted import DeclaredBench, session_options, suite
+
+
+class TimedBench(DeclaredBench):
+    """One that never loads an architecture."""
+
+    def load_seconds(self, _: Candidate) -> tuple[float, ...]:
+        return ()
+
+
+@pytest.fixture(autouse=True)
+def painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    paint_runs(monkeypatch, TimedBench)
+
+
+def go(root: Path, declared: Suite, names: tuple[str, ...] = (), **options: Any) -> list[str]:
+    """A session of the named candidates, or of all, with its timing; what it said."""
+    said: list[str] = []
+    of = SuiteSession(declared, "s.py", session_options(root, **options), Silent(), say=said.append)
+    chosen = [c for c in declared.candidates if not names or c.name in names]
+    of.select(chosen)
+    try:
+        for candidate in chosen:
+            assert of.candidate(candidate) == []
+        assert of.costs() == []
+        return [*said, of.reused()]
+    finally:
+        of.close()
+
+
+def records(root: Path, kind: type) -> Iterator[Any]:
+    return (r for r in Journal(root / "runs" / "tiny" / "journal.jsonl").read()[0] if isinstance(r, kind))
+
+
+def times(root: Path) -> dict[str, list[str]]:
+    """When each candidate was timed, by name."""
+    timed: dict[str, list[str]] = {}
+    for latency in records(root, Latency):
+        timed.setdefault(latency.candidate, []).append(latency.timed_at)
+    return timed
+
+
+def declared(*names: str) -> Suite:
+    whole = suite(None)
+    return replace(whole, candidates=tuple(c for c in whole.candidates if not names or c.name in names))
+
+
+def test_a_second_session_times_nothing_and_says_how_much_is_reused(tmp_path: Path) -> None:
+    first, images = go(tmp_path, declared()), len(list(tmp_path.rglob("*.png")))
+    again = go(tmp_path, declared())
+    assert {len(at) for at in times(tmp_path).values()} == {1}
+    count = len(declared().candidates)
+    assert first == [f"tiny: reused 0 of {images} images and 0 of {count} timings"]
+    assert again[0].startswith(f"tiny: reused {images} of {images} images and {count} of {count} timings (of 20")
+    assert "--retime" in again[0]
+
+
+def test_a_new_candidate_is_timed_together_with_all_that_it_is_compared_with(tmp_path: Path) -> None:
+    go(tmp_path, declared("alpha=0", "alpha=1"))
+    sampled = len(list(tmp_path.rglob("*.png")))
+    said = go(tmp_path, declared("alpha=0", "alpha=0.5", "alpha=1"))
+    assert len({at[-1] for at in times(tmp_path).values()}) == 1
+    assert "alpha=0.5 was not timed yet" in said[0]
+    assert f"reused {sampled} of {sampled * 3 // 2} images and 0 of 3 timings" in said[1]
+    assert [f.sampled for f in records(tmp_path, Finished) if f.candidate == "alpha=0"] == [sampled // 2, 0]
+
+
+def test_the_baseline_of_an_earlier_session_is_timed_with_the_one_candidate_that_is_selected(tmp_path: Path) -> None:
+    whole = declared()
+    go(tmp_path, whole)
+    go(tmp_path, replace(whole, latency_rounds=whole.latency_rounds + 1), ("alpha=0.5",))
+    run = load_run(tmp_path / "runs" / "tiny")
+    assert run.latency["alpha=0.5"].timed_at == run.latency[whole.baseline].timed_at
+    assert not timed_apart(run, "alpha=0.5", whole.baseline)
+
+
+def test_what_was_not_timed_together_is_not_compared_and_the_remedy_is_named(tmp_path: Path) -> None:
+    whole = replace(declared(), candidates=alpha_sweep("zoo:photo", "zoo:anime", (0, 0.25, 0.5, 1)))
+    go(tmp_path, whole)
+    go(tmp_path, whole, ("alpha=0.5",), retime=True)
+    run = load_run(tmp_path / "runs" / "tiny")
+    assert [name for name in run.latency if timed_apart(run, name, "alpha=0.5")] == ["alpha=0.25"]
+    assert "were not timed together; run again with --retime" in incomparable(run, "alpha=0.5", "alpha=0.25")
+    go(tmp_path, whole)
+    run = load_run(tmp_path / "runs" / "tiny")
+    assert len({latency.timed_at for latency in run.latency.values()}) == 1
+
+
+def test_retime_times_everything_once_more_and_samples_nothing(tmp_path: Path) -> None:
+    go(tmp_path, declared())
+    said = go(tmp_path, declared(), retime=True)
+    assert {len(at) for at in times(tmp_path).values()} == {2}
+    assert said[0].endswith("together again: --retime")
+    assert {f.sampled for f in [*records(tmp_path, Finished)][-len(declared().candidates):]} == {0}
+
+
+@pytest.mark.parametrize(("fact", "value", "again"), [
+    ("packages.torch", "9.9.9", True), ("packages.diffusers", "9.9.9", True), ("packages.sweetspot", "9.9.9", True),
+    ("cuda", "99.9", True), ("driver", "999", True), ("torch_threads", 99, True), ("cores", 99, True), ("cpu", "another", True),
+    ("variables", {"ATEN_CPU_CAPABILITY": "default"}, True), ("flags", {"deterministic_algorithms": False}, True),
+    ("git_commit", "abc", False), ("python", "9.9", False), ("packages.pytest", "99", False)])
+def test_what_can_change_a_latency_voids_it_and_is_named(
+        fact: str, value: object, *, again: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tmp_path, declared())
+
+    def other(device: str) -> dict[str, Any]:
+        facts = environment(device)
+        outer, _, inner = fact.partition(".")
+        return {**facts, outer: {**facts[outer], inner: value} if inner else value}
+
+    monkeypatch.setattr("harness.run.suite_run.environment", other)
+    said = go(tmp_path, declared())
+    assert {len(at) for at in times(tmp_path).values()} == {2 if again else 1}
+    if again:
+        assert "taken with another environment" in said[0]
+        assert isinstance(value, dict) or f"{fact.rpartition('.')[2]} " in said[0]
+        assert "and 0 of" in said[1]
+    newest = [*records(tmp_path, Latency)][-1]
+    assert (newest.environment["packages"]["torch"] == "9.9.9") is (fact == "packages.torch")
+
+
+def test_timings_of_an_earlier_version_are_void_by_name(tmp_path: Path) -> None:
+    go(tmp_path, declared())
+    journal = tmp_path / "runs" / "tiny" / "journal.jsonl"
+    lines = [json.loads(line) for line in journal.read_text().splitlines()]
+    old = [{key: value for key, value in line.items() if key not in ("timed_at", "environment")}
+           | ({"setting": "of version 2"} if "setting" in line and line["kind"] != "measurement" else {}) for line in lines]
+    journal.write_text("".join(json.dumps(line) + "\n" for line in old))
+    (journal.parent / "journal.index").unlink(missing_ok=True)
+    assert set(load_run(journal.parent).latency) == {c.name for c in declared().candidates}
+    said = go(tmp_path, declared())
+    assert "do not say which versions of torch, CUDA, driver and Sweetspot" in said[0]
+    assert {len(at) for at in times(tmp_path).values()} == {2}
