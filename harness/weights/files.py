@@ -38,10 +38,7 @@ class TensorFile:
     def read(self, names: Iterable[str]) -> dict[str, Tensor]:
         """The named tensors on the CPU, in their stored dtypes. They may be views of the mapped file, which a later write to it
         changes. Raises KeyError for a name that is not in the file, ChangedFileError if it is not the file that was opened."""
-        if self.loaded is not None:
-            tensors = {name: self.loaded[name] for name in names}
-        else:
-            tensors = self._stored(tuple(names))
+        tensors = {name: self.loaded[name] for name in names} if self.loaded is not None else self._stored(tuple(names))
         self._refuse_changed()
         return tensors
 
