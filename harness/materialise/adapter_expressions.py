@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from harness.adapters import AdapterError, Change, Reading
 from harness.adapters.kinds import bias_delta, changed_bias, changed_weight
 from harness.declare import Adapter, Alphas, Blocks, Gradient
+from harness.materialise.whole_names import component_names, denoiser_names
 from harness.merge import Altered, Expression
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
 from harness.merge.blocks import unet_blocks
@@ -56,15 +57,15 @@ def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Pla
     if adapter.blocks is None:
         return dict.fromkeys(reading.changes, adapter.weight)
     blocks = _whole(adapter.blocks)
-    ldm = model.original_unet_names
-    denoiser = ldm.values() or model.components.get("transformer", {})
+    ldm, denoiser = model.original_unet_names, denoiser_names(model)
     by_component: list[ByKey] = []
     weights: dict[Places, float] = {}
     for component in dict.fromkeys(component for component, _ in reading.changes):
         paths = {f"{path}.weight": path for part, path in reading.changes if part == component}
         names = {key: ldm[key] if component == "unet" else key for key in paths}
         try:
-            by_component.append(alphas_by_key(blocks, component, names, family=model.family, denoiser=denoiser))
+            by_component.append(alphas_by_key(blocks, component, names, family=model.family, denoiser=denoiser,
+                                              whole=component_names(component, model)))
         except WhereError as error:
             raise AdapterError(f"{adapter.path}: blocks: {error}") from error
         weights |= {(component, path): adapter.weight * by_component[-1].values[key] for key, path in paths.items()}

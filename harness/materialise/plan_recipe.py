@@ -22,6 +22,7 @@ from harness.materialise.library import (
     name_of,
 )
 from harness.materialise.merged_parts import with_named_parts
+from harness.materialise.whole_names import component_names, denoiser_names
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
 from harness.merge.blocks import NONE
@@ -226,11 +227,12 @@ class _Planner:
         if given is None:
             raise MaterialiseError(f"merge method {merge.method!r} needs {word}; give {word}=...")
         file = self.files[name_of(frame_of(merge))]
-        whole = file.original_unet_names
-        names = {key: whole[key] if component == "unet" else key for key in plan.merged}
-        denoiser = whole.values() if whole else file.components.get("transformer", {})
+        beside = [self.files[name_of(frame_of(parent))] for parent in merge.models]
+        unet = file.original_unet_names
+        names = {key: unet[key] if component == "unet" else key for key in plan.merged}
         try:
-            by_key = alphas_by_key(given, component, names, family=file.family, denoiser=denoiser)
+            by_key = alphas_by_key(given, component, names, family=file.family, denoiser=denoiser_names(file, beside),
+                                   whole=component_names(component, file, beside))
         except WhereError as error:
             raise MaterialiseError(f"{word}: {error}") from error
         self._alphas.setdefault(short_hash([merge, word]), []).append(by_key)
@@ -288,14 +290,10 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
     weights."""
     for merge in merges_of(model):
         parents = [name_of(frame_of(parent)) for parent in merge.models]
-        opened = {name: files[name] for name in dict.fromkeys(parents)}
         beside = [name_of(frame_of(taken)) for taken in merge.take.values()]
         # A VAE file alone does not show its family.
         _differ("families", {name: files[name].family for name in (*parents, *beside) if files[name].family},
                 "Merge models of one family.")
-        if any("transformer" in file.components for file in opened.values()):
-            _differ("layouts", {name: file.layout for name, file in opened.items()},
-                    "Their tensors have other names and shapes; convert one of them.")
         if "prediction" not in merge.force and "unet" in merge.parts:
             # What is added to A is the difference of the others: of one kind, it may be added to a model of another.
             judged = parents[1:] if MERGE_METHODS[merge.method].adds_difference else parents

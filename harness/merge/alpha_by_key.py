@@ -64,12 +64,14 @@ class ByKey:
 @dataclass(frozen=True, kw_only=True)
 class _Part:
     """One component, with all that the rules below need. `denoiser` holds the single-file names of the model's U-Net or
-    transformer, and is empty when they are not known. `exempt` holds the keys whose alpha a pattern sets."""
+    transformer, and is empty when they are not known; `whole` holds all keys of this component. `exempt` holds the keys whose
+    alpha a pattern sets."""
 
     component: str
     family: str
     names: Mapping[str, str]
     denoiser: tuple[str, ...]
+    whole: frozenset[str]
     exempt: frozenset[str] = frozenset()
 
 
@@ -82,29 +84,30 @@ class _Found:
 
 
 def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, family: str,
-                  denoiser: Iterable[str] = ()) -> ByKey:
+                  denoiser: Iterable[str] = (), whole: Iterable[str] = ()) -> ByKey:
     """The alpha of every key of `component`.
 
     `names` is {diffusers name: single-file name below the component's prefix}; `family` is "sd1", "sd2", "sdxl",
     "sdxl_refiner", "flux" or "sd3". `denoiser` holds the single-file names of the U-Net or transformer of the same model:
     its slots are counted from them. Without it, the number of values gives the slots of the other components. Flux and SD3
-    names may also be diffusers names.
+    names may also be diffusers names. `whole` holds the diffusers names of all of a text encoder's or VAE's keys, of which
+    `names` may lack some; their layers are counted from them.
 
     Raises WhereError for a wrong number of values, an unknown preset or convention, and a key that gets no value.
     """
     if component in DENOISERS:
         names = {key: single_file_name(family, name) for key, name in names.items()}
     # All of the model's names, if given: a key that is not merged can belong to a block that no merged key is in.
-    whole = tuple(single_file_name(family, name) for name in denoiser)
-    part = _Part(component=component, family=family, names=names,
-                 denoiser=whole or (tuple(names.values()) if component in DENOISERS else ()))
+    all_names = tuple(single_file_name(family, name) for name in denoiser)
+    part = _Part(component=component, family=family, names=names, whole=frozenset((*names, *whole)),
+                 denoiser=all_names or (tuple(names.values()) if component in DENOISERS else ()))
     if not isinstance(alpha, Alphas):
         by_key = _rule(alpha, part)
         return ByKey(component=component, values=by_key.values, slots=by_key.slots, notes=tuple(by_key.notes),
                      explicit=by_key.explicit)
     chosen, matched = _patterns(alpha.keys, part)
     by_key = _rule(alpha.parts.get(component, alpha.default), _Part(
-        component=component, family=family, names=names, denoiser=part.denoiser, exempt=frozenset(chosen)))
+        component=component, family=family, names=names, denoiser=part.denoiser, whole=part.whole, exempt=frozenset(chosen)))
     for key, pattern in chosen.items():
         by_key.values[key], by_key.slots[key] = alpha.keys[pattern], pattern
     return ByKey(component=component, values={key: by_key.values[key] for key in names}, notes=tuple(by_key.notes),
@@ -270,7 +273,7 @@ def _group(part: _Part, name: str) -> str:
 
 def _gradient(gradient: Gradient, part: _Part) -> _Found:
     """Anchors at equal distances over the depth, with linear interpolation between them."""
-    layers, last = layers_of(part.component, part.family, part.names, part.denoiser)
+    layers, last = layers_of(part.component, part.family, part.names, part.denoiser, part.whole)
     anchors = gradient.values
     if len(anchors) < 2:
         raise WhereError(f"the gradient has {len(anchors)} values; expected at least 2, for the first and the last layer")

@@ -136,6 +136,15 @@ def counts(names: Iterable[str], family: str) -> tuple[int, int]:
     return first, second
 
 
+def last_blocks(family: str) -> tuple[str, ...]:
+    """What the names in the last blocks of a family's published models begin with."""
+    if family not in FULL_SIZE:
+        return ()
+    kinds = {"flux": ("double_blocks", "single_blocks"), "sd3": ("joint_blocks", "")}.get(
+        family, ("input_blocks", "output_blocks"))
+    return tuple(f"{kind}.{count - 1}." for kind, count in zip(kinds, FULL_SIZE[family], strict=True) if count)
+
+
 def unet_blocks(inputs: int, outputs: int) -> tuple[str, ...]:
     """The slots IN00, ..., M00, OUT00, ... of a U-Net with these numbers of input and output blocks."""
     return (*(f"IN{n:02d}" for n in range(inputs)), "M00", *(f"OUT{n:02d}" for n in range(outputs)))

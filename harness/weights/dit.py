@@ -25,6 +25,7 @@ _FLUX: Final = re.compile(
     rf"(x_embedder|{_EMBEDDERS}){_LEAF}|{_JOINT}"
     rf"|single_transformer_blocks\.[0-9]+\.((norm\.linear|proj_mlp|proj_out|attn\.to_[qkv]){_LEAF}|attn\.norm_[qk]\.weight)")
 _SD3: Final = re.compile(rf"pos_embed\.pos_embed|(pos_embed\.proj|{_EMBEDDERS}){_LEAF}|{_JOINT}")
+_ORIGINAL: Final = re.compile(rf"(?:{_FLUX_BFL.pattern})|(?:{_SD3_SAI.pattern})")
 _FLUX_OR_SD3: Final = re.compile(rf"(?:{_FLUX.pattern})|(?:{_SD3.pattern})")
 _T5: Final = re.compile(
     r"shared\.weight|encoder\.final_layer_norm\.weight|encoder\.block\.[0-9]+\.layer\.(0\.(SelfAttention\.([qkvo]"
@@ -56,6 +57,7 @@ NAMINGS: Final[Mapping[str, Callable[[Iterable[str]], dict[str, str]]]] = {
     "flux": _same(_FLUX, "a Flux transformer (diffusers names)"),
     "sd3-sai": _same(_SD3_SAI, "a Stable Diffusion 3 transformer (Stability names)"),
     "sd3": _same(_SD3, "a Stable Diffusion 3 transformer (diffusers names)"),
+    "flux-or-sd3-original": _same(_ORIGINAL, "a Flux or Stable Diffusion 3 transformer (original names)"),
     "flux-or-sd3": _same(_FLUX_OR_SD3, "a Flux or Stable Diffusion 3 transformer (diffusers names)"),
     "t5": _t5,
 }

@@ -72,6 +72,7 @@ _CORES: Final = (
     (("double_blocks.", "single_blocks.", "img_in.", "txt_in.", "time_in.", "vector_in.", "guidance_in."),
      "transformer", "flux-bfl", "flux", "bfl"),
     (("joint_blocks.", "x_embedder.proj.", "t_embedder.", "y_embedder."), "transformer", "sd3-sai", "sd3", "sai"),
+    (("final_layer.",), "transformer", "flux-or-sd3-original", "", "bfl"),
     (("input_blocks.", "middle_block.", "output_blocks.", "time_embed.", "label_emb."), "unet", "unet-ldm", "", ""),
     (("single_transformer_blocks.", "x_embedder.", "time_text_embed.guidance_embedder."),
      "transformer", "flux", "flux", "diffusers"),
@@ -122,7 +123,7 @@ def kind_of(stored: Mapping[str, StoredTensor]) -> Kind | None:
     prefix = UNET_PREFIX if any(name.startswith(UNET_PREFIX) for name in stored) else ""
     core = _core(stored, prefix)
     family = core.family if core and core.family else _family_of_encoders(stored) or (
-        _flux_or_sd3(stored, prefix) if core and core.parts[0].naming == EITHER else _family_of_unet(stored, prefix))
+        _flux_or_sd3(stored, prefix) if core and core.parts[0].component == "transformer" else _family_of_unet(stored, prefix))
     layout = core.layout if core and core.layout else "sgm" if family.startswith("sdxl") else "ldm"
     parts = tuple(part for part in (*_VAE, *TEXT_PARTS[family]) if any(name.startswith(part.prefix) for name in stored))
     own = core.parts if core else ()

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from harness import Merge
+from harness import Blocks, Gradient, Merge
 from harness.materialise.library import MaterialiseError
 from harness.weights import ModelFileError, open_model
 from tests.materialise.models import made_file, merge, write
@@ -175,6 +175,43 @@ def test_random_parts_of_a_transformers_real_names_merge_row_by_row(tmp_path, fa
         a, whole = real.drawn(shapes, seed + 10), real.drawn(shapes, seed + 20)
         b = whole if seed == 2 else {name: whole[name] for name in shapes if name in some(shapes, seed)}
         compare(tmp_path, spell[mine](a), spell[theirs](b), canonical(family), ("transformer",))
+
+
+@pytest.mark.parametrize("family", real.TRANSFORMERS)
+def test_a_last_layer_alone_merges_whatever_the_family_is(tmp_path, family):
+    shapes = real.original_shapes(family)
+    a, whole = real.drawn(shapes, 1), real.drawn(shapes, 2)
+    b = {name: t for name, t in whole.items() if name.startswith("final_layer.")}
+    compare(tmp_path, real.in_diffusers(family, a), b, canonical(family), ("transformer",))
+    compare(tmp_path, b, a, canonical(family), ("transformer",))
+
+
+def test_a_gradient_over_a_part_goes_by_the_layers_of_the_whole(tmp_path):
+    for part, cut in (("unet", UNET_CUTS["one block on the way up"]), ("vae", VAE_CUTS["encoder"])):
+        shapes = real.diffusers_shapes("sd1", part)
+        a, b = real.drawn(shapes, 1), real.drawn(shapes, 2)
+        files = {"a": a, "b": b, **{f"part_{x}": {n: t for n, t in whole.items() if cut(n)} for x, whole in (("a", a), ("b", b))}}
+        for name, tensors in files.items():
+            write(tmp_path / f"{name}.safetensors", spelt("sd1", part, "original", tensors, original=True))
+        made = [flat("sd1", part)(made_file(tmp_path, merge(
+            a=f"{first}.safetensors", b=f"{second}.safetensors", alpha=Gradient(values=(0.0, 1.0)), parts=(part,),
+            missing="keep_a")))
+            for first, second in (("a", "b"), ("a", "part_b"), ("part_a", "part_b"))]
+        for name in files["part_a"]:
+            for other in made[1:]:
+                torch.testing.assert_close(other[name], made[0][name], msg=name)
+
+
+def test_block_weights_of_a_part_are_counted_by_the_published_blocks(tmp_path):
+    shapes = real.diffusers_shapes("sd1", "unet")
+    cut = UNET_CUTS["one block on the way down"]
+    a, b = ({n: t for n, t in real.drawn(shapes, seed).items() if cut(n)} for seed in (1, 2))
+    for name, tensors in (("a", a), ("b", b)):
+        write(tmp_path / f"{name}.safetensors", spelt("sd1", "unet", "original", tensors, original=True))
+    values = tuple(0.5 if slot in (4, 5, 6) else 0.0 for slot in range(25))
+    made = flat("sd1", "unet")(made_file(tmp_path, merge(alpha=Blocks(values=values, base=0.0))))
+    for name in a:
+        torch.testing.assert_close(made[name], a[name] + 0.5 * (b[name] - a[name]))
 
 
 @pytest.mark.parametrize("stem", ["transformer_blocks.3.", "transformer_blocks.0.attn.", "norm_out.", "time_text_embed."])
