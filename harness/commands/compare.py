@@ -23,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the comparison as one offline HTML page")
     parser.add_argument("--markdown", type=Path, metavar="FILE", help="write the comparison as Markdown of at most 60 kB")
     parser.add_argument("--fail-on-worse", action="append", default=[], metavar="VALUE",
-                        help="exit with 1 if B is worse than A in any cell of this value (for example objective), or if the "
-                             "value cannot be compared; may be repeated")
+                        help="exit with 1 if B is worse than A in any cell of this value (for example objective), if the pick "
+                             "of B is worse than that of A, or if the value cannot be compared; may be repeated")
 
 
 def run(given: argparse.Namespace) -> int:
@@ -54,15 +54,21 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _worse(of: Compared, value: str) -> str:
-    """Why a value does not pass, or an empty string. A value that was not measured does not pass."""
-    counted = of.counted(value)
+    """Why a value does not pass, or an empty string. A value that was not measured does not pass, nor do picks that were not
+    compared in it."""
+    counted, picks = of.counted(value), of.picks.of(value)
     if worse := counted.get("worse", 0):
         return f"B is worse than A in {worse} of {sum(counted.values())} cells"
+    if picks is not None and picks.word == "worse":
+        return f"the pick of B, {of.picks.after}, is worse than that of A, {of.picks.before}"
     absent = sum(row.word == "not measured" for row in of.moved if row.value == value and row.candidate not in of.not_offered)
-    if not counted or absent:
+    if (not counted and picks is None) or absent:
         values = sorted({row.value for row in of.moved})
         why = of.refused.get(value) or of.refused.get("") or (
             f"no pair of images in {absent} of {sum(counted.values())} cells" if counted else
             f"no such value; there are {', '.join(values) or 'none'}")
         return f"not compared, so it does not pass: {why}"
+    if of.verdicts[0].pick is not None and (picks is None or picks.word == "not measured"):
+        why = of.picks.why or (picks.difference.why if picks is not None else "")
+        return f"the picks were not compared, so it does not pass: {why}"
     return ""

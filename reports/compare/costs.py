@@ -16,6 +16,9 @@ WORSE: Final = "worse"
 TIED: Final = "tied"
 CHANGED: Final = "changed"
 ABSENT: Final = "not measured"
+SAME: Final = "same"
+"""The very same images with the same values, or the very same readings: nothing was made or taken again."""
+SAME_READINGS: Final = "the very same readings: not taken again"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +77,8 @@ def _seconds(a: Run, b: Run, name: str, why: str) -> Cost:
                 why = f"not compared: by its yardstick the machine of B was {pace:.2f} times as slow as that of A"
     if why or not before.median or after.median is None or after.slowest is None or before.slowest is None:
         return Cost(candidate=name, cost="seconds_per_image", ratio=None, word=ABSENT, why=why or "no time was taken")
+    if a.latency[name] == b.latency[name]:
+        return Cost(candidate=name, cost="seconds_per_image", ratio=None, word=SAME, why=SAME_READINGS)
     faster, slower = after.slowest < (before.fastest or 0.0), (after.fastest or 0.0) > before.slowest
     return Cost(candidate=name, cost="seconds_per_image", ratio=after.median / before.median,
                 word=BETTER if faster else WORSE if slower else TIED)
@@ -86,5 +91,7 @@ def _bytes(a: Run, b: Run, name: str, why: str) -> Cost:
         why = f"not compared: A has {before.name}, B has {after.name}"
     if why or not before.value or after.value is None:
         return Cost(candidate=name, cost="peak_bytes", ratio=None, word=ABSENT, why=why or "nothing was read")
+    if a.memory.get(name) == b.memory.get(name) and name in a.latency and a.latency.get(name) == b.latency.get(name):
+        return Cost(candidate=name, cost="peak_bytes", ratio=None, word=SAME, why=SAME_READINGS)
     # A peak is one reading without an interval: a ratio is said, and no word that would need one.
     return Cost(candidate=name, cost="peak_bytes", ratio=after.value / before.value, word=CHANGED)

@@ -5,20 +5,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-
-import pandas as pd
+from typing import Final
 
 from harness.declare import plain
 from harness.records import Journal, Sample, ValueSpec
 from reports import formatting as words
 from reports.comparable import last_bits, measured_in, measured_otherwise, prompts_of, same_prompts, sampled_otherwise
-from reports.compare.costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost, common, differences, flat, ratios
+from reports.compare.costs import ABSENT, Cost, common, differences, flat, ratios
+from reports.compare.pairs import paired, word_of
+from reports.compare.picks import Picks, compare_picks
 from reports.gates import Verdict, judge
 from reports.gates.decision import Headline, headline
 from reports.read.run import Run
-from reports.statistics.intervals import Estimate, holm, paired_difference
+from reports.statistics.intervals import Estimate, holm
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
+
+NO_CANDIDATE: Final = "no candidate of that name is in both runs; the picks alone are compared"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +74,7 @@ class Compared:
     declared: tuple[tuple[str, str, str], ...]
     environment: tuple[tuple[str, str, str], ...]
     moved: tuple[Moved, ...]
+    picks: Picks
     refused: Mapping[str, str]
     costs: tuple[Cost, ...]
     gates: tuple[GateChange, ...]
@@ -88,7 +92,7 @@ class Compared:
     @property
     def comparable(self) -> bool:
         """Whether anything could be compared at all."""
-        return any(row.word != ABSENT for row in self.moved)
+        return self.picks.compared or any(row.word != ABSENT for row in self.moved)
 
     def counted(self, value: str) -> dict[str, int]:
         """How many rows of a value have each word."""
@@ -108,11 +112,14 @@ def compare(a: Run, b: Run) -> Compared:
     refused = _refused(a, b)
     values = [v for v in _values(a, b) if v not in refused] if "" not in refused else []
     moved = tuple(row for value in values for row in _moved(a, b, value, prompts))
+    picks = compare_picks((a, verdicts[0]), (b, verdicts[1]), {v: b.row(v) for v in values if prompts}, prompts)
     if not refused.get("") and not prompts:
         refused = {"": "no prompt is the same in both: identifier, text and negative text must agree"}
+    elif values and not common(a, b):
+        refused = {**refused, "": NO_CANDIDATE}
     headlines = (headline(a, verdicts[0], judged[0]), headline(b, verdicts[1], judged[1]))
     return Compared(a=a, b=b, verdicts=verdicts, headlines=headlines, candidates=_candidates(a, b), declared=_declared(a, b),
-                    environment=differences(flat(a.environment), flat(b.environment)), moved=moved, refused=refused,
+                    environment=differences(flat(a.environment), flat(b.environment)), moved=moved, picks=picks, refused=refused,
                     costs=ratios(a, b), gates=_gates(a, b, judged), notes=(*notes, *_batch_notes(a, b)))
 
 
@@ -178,8 +185,6 @@ def _values(a: Run, b: Run) -> list[str]:
 
 def _refused(a: Run, b: Run) -> dict[str, str]:
     """Why values are not compared; under "" what stands against all of them."""
-    if not common(a, b):
-        return {"": "no candidate of that name is in both runs"}
     if differing := sampled_otherwise(a.head["sampling"], b.head["sampling"]):
         return {"": f"sampled with other settings ({differing}), so that no image of the one is the pair of an image of the "
                     "other; unpaired differences are not made"}
@@ -207,31 +212,12 @@ def _moved(a: Run, b: Run, value: str, prompts: set[str]) -> list[Moved]:
     """The rows of one value: every common candidate at every common guidance."""
     places = [(name, float(g)) for name in common(a, b) for g in b.suite.grid.guidance_scales
               if g in a.suite.grid.guidance_scales]
-    told, spec = [], b.row(value)
-    for name, guidance in places:
-        before, after = (_cell(run.images, name, guidance, prompts) for run in (a, b))
-        gone = next((f"{side}: {run.why_missing(name, 'image') or 'no images'}" if rows.empty else f"{side}: {why}"
-                     for side, run, rows in (("A", a, before), ("B", b, after))
-                     if (why := run.why_missing(name, value)) or rows.empty), "")
-        found = paired_difference(after, before, spec, by=("prompt", "seed"))
-        told.append(replace(found, why=gone or found.why) if found.mean is None else found)
-    return [Moved(value=value, spec=spec, candidate=name, guidance=g, difference=d, word=_word(d, spec.better))
-            for (name, g), d in zip(places, holm(told, spec), strict=True)]
-
-
-def _cell(table: pd.DataFrame, name: str, guidance: float, prompts: set[str]) -> pd.DataFrame:
-    return table[(table["candidate"] == name) & (table["guidance"] == guidance) & table["prompt"].isin(prompts)]
-
-
-def _word(of: Estimate, better: str) -> str:
-    """The word of a difference B - A; a value without a better direction is "changed"."""
-    if of.mean is None or of.low is None:
-        return ABSENT
-    if not of.distinct:
-        return TIED
-    if better not in ("higher", "lower"):
-        return CHANGED
-    return BETTER if (of.mean > 0) == (better == "higher") else WORSE
+    spec = b.row(value)
+    pairs = [paired((a, place), (b, place), spec, prompts) for place in places]
+    adjusted = holm([pair.difference for pair in pairs], spec)
+    return [Moved(value=value, spec=spec, candidate=name, guidance=g, difference=d,
+                  word=word_of(replace(pair, difference=d), spec.better))
+            for (name, g), pair, d in zip(places, pairs, adjusted, strict=True)]
 
 
 def _gates(a: Run, b: Run, judged: tuple[list[Verdict], list[Verdict]]) -> tuple[GateChange, ...]:

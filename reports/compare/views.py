@@ -8,9 +8,11 @@ import plotly.graph_objects as go
 
 from harness.records.harmless_text import in_markdown
 from reports import formatting as words
-from reports.compare.costs import ABSENT, BETTER, CHANGED, TIED, WORSE, Cost
+from reports.compare.costs import ABSENT, BETTER, CHANGED, SAME, TIED, WORSE, Cost
+from reports.compare.picks import PickMoved, picks_in_words
 from reports.compare.runs import Changed, Compared, GateChange, Moved
 from reports.figures import theme as style
+from reports.gates.decision import BEST_GUESS, KEEP, SHIP
 from reports.page import tables
 from reports.page.offline import offline_page
 from reports.page.summary import within_limit
@@ -20,27 +22,33 @@ if TYPE_CHECKING:
 
 SAID: Final = {"added": "only in B", "removed": "only in A", "same": "same weights", "weights": "other weights",
                "declared": "same weights, declared otherwise", "unknown": "weights not on record"}
-ORDER: Final = (WORSE, BETTER, CHANGED, TIED, ABSENT)
-STYLES: Final = {WORSE: "bold red", BETTER: "green", CHANGED: "cyan", TIED: "dim", ABSENT: "yellow"}
-COLOURS: Final = {WORSE: "#d64545", BETTER: "#2e9e5b", CHANGED: style.BASE, TIED: style.QUIET}
+ORDER: Final = (WORSE, BETTER, CHANGED, TIED, SAME, ABSENT)
+STYLES: Final = {WORSE: "bold red", BETTER: "green", CHANGED: "cyan", TIED: "dim", SAME: "dim", ABSENT: "yellow"}
+COLOURS: Final = {WORSE: "#d64545", BETTER: "#2e9e5b", CHANGED: style.BASE, TIED: style.QUIET, SAME: style.QUIET}
 PACE: Final = {BETTER: "faster in every round", WORSE: "slower in every round", TIED: "no clear difference"}
 MOST_ROWS: Final = 12
 
 
 def headline(of: Compared) -> str:
-    """What the comparison came to, in one sentence."""
+    """What the comparison came to, in one sentence: the new pick against the old one, below what stands against shipping it."""
     if not of.comparable:
         return f"Nothing could be compared: {of.refused.get('', '') or 'no value was measured in both runs'}."
+    said = of.headlines[1]
+    against = [f"B: {said.text}"] if said.decision not in (SHIP, KEEP, BEST_GUESS) else []
+    picks = picks_in_words(of.picks)
+    clauses = [*against, picks if against else picks[:1].upper() + picks[1:]]
     measured = dict.fromkeys(r.value for r in of.moved if r.word != ABSENT)
-    value = "objective" if "objective" in measured else next(iter(measured))
-    counted = of.counted(value)
-    listed = ", ".join(f"{counted[word]} {word}" for word in ORDER if counted.get(word))
+    if measured:
+        value = "objective" if "objective" in measured else next(iter(measured))
+        counted = of.counted(value)
+        listed = ", ".join(f"{counted[word]} {word}" for word in ORDER if counted.get(word))
+        clauses.append(f"{words.title(of.row(value))} of all common cells, B against A: {listed}")
     same = sum(c.identical for c in of.candidates)
     pairs = sum(c.common for c in of.candidates)
     changed = sum(g.changed for g in of.gates)
-    gates = f"{words.plural(changed, 'gate')} changed" if changed else "no gate changed"
-    return (f"{words.title(of.row(value))}, B against A: {listed}; {same} of {pairs} common images are identical; "
-            f"{gates}.")
+    clauses += [f"{same} of {pairs} common images are identical"] if pairs else []
+    clauses.append(f"{words.plural(changed, 'gate')} changed" if changed else "no gate changed")
+    return f"{'; '.join(clauses)}."
 
 
 def verdict_lines(of: Compared) -> list[str]:
@@ -63,6 +71,7 @@ def terminal(of: Compared) -> RenderableType:
         counted = of.counted(value)
         cells = [Text(str(counted.get(word, 0)), style=STYLES[word] if counted.get(word) else "dim") for word in ORDER]
         table.add_row(Text(words.title(of.row(value))), *cells)
+    parts.extend(Text(line) for line in _pick_lines(of))
     if of.moved:
         parts.append(table)
     rows = _most(of)
@@ -79,7 +88,7 @@ def terminal(of: Compared) -> RenderableType:
 def markdown(of: Compared) -> str:
     """The same as Markdown of at most 60 kB; names and errors cannot act in it."""
     lines = [f"## {in_markdown(_title(of))}", "", f"**{in_markdown(headline(of))}**", "",
-             *(f"- {in_markdown(v)}" for v in verdict_lines(of)), ""]
+             *(f"- {in_markdown(v)}" for v in (*verdict_lines(of), *_pick_lines(of))), ""]
     if of.moved:
         lines += [f"| value | {' | '.join(ORDER)} |", "|---" * (1 + len(ORDER)) + "|"]
         lines += [f"| {in_markdown(words.title(of.row(v)))} | {' | '.join(str(of.counted(v).get(w, 0)) for w in ORDER)} |"
@@ -105,10 +114,24 @@ def page(of: Compared) -> str:
     values = [{"name": words.title(of.row(v)), **of.counted(v)} for v in dict.fromkeys(row.value for row in of.moved)]
     return offline_page(
         "compare.html.j2", {} if figure is None else {"moved": figure}, title=_title(of), lead=headline(of).split("; "),
-        runs=runs, order=ORDER, values=values, moved=[_row(row) for row in _sorted(of.moved)], not_compared=_not_compared(of),
+        runs=runs, order=ORDER, values=values,
+        picks=of.picks, picked=[_pick_row(row) for row in of.picks.rows],
+        moved=[_row(row) for row in _sorted(of.moved)], not_compared=_not_compared(of),
         candidates=[{"name": words.visible(c.candidate), "what": SAID[c.what], "count": _count(c)} for c in of.candidates],
         declared=of.declared, environment=of.environment, gates=[_gate(of, g) for g in of.gates],
         costs=_costs(of))
+
+
+def _pick_lines(of: Compared) -> list[str]:
+    """The new pick minus the old one, a line for each value in which they differ."""
+    rows = [row for row in of.picks.rows if row.word in (WORSE, BETTER, CHANGED)]
+    return [f"new pick against the old one, {words.title(row.spec)}: {row.word}, "
+            f"{words.estimate(row.difference, row.spec, difference=True)}" for row in rows]
+
+
+def _pick_row(row: PickMoved) -> dict[str, str]:
+    return {"value": words.title(row.spec), "word": row.word,
+            "difference": words.estimate(row.difference, row.spec, difference=True)}
 
 
 def interval_plot(of: Compared) -> Any:
@@ -121,7 +144,7 @@ def interval_plot(of: Compared) -> Any:
     for value in values:
         mine = [row for row in rows if row.value == value]
         begin = len(figure.data)
-        for word in ORDER[:4]:
+        for word in ORDER[:-1]:
             if told := [row for row in mine if row.word == word]:
                 figure.add_trace(_points(told, word, visible=value == values[0]))
         choices.append((words.title(of.row(value)), list(range(begin, len(figure.data)))))

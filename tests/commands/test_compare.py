@@ -42,6 +42,23 @@ def test_a_value_that_got_worse_fails_only_where_that_is_asked(folders: tuple[st
     assert said in capsys.readouterr().err
 
 
+def test_a_new_pick_that_is_worse_than_the_old_one_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The candidates that both runs have did not move; the one that B picks was added, and loses on the held-out prompts."""
+    base = synthetic.merge_suite()
+    grid = Grid(prompts=prompts(4, 4), seeds=(1,), guidance_scales=(3.0,), width=32, height=32)
+    before = replace(base, candidates=(base.candidates[0], base.candidates[3]), gates=(), grid=grid)
+    after = replace(before, candidates=(*before.candidates, base.candidates[5]))
+
+    def overfit(place: Place) -> dict[str, float]:
+        found = planted(place)
+        held_out = place.rng.bit_generator.seed_seq.entropy[0] >= 4  # type: ignore[attr-defined]
+        return {**found, "clip_score": found["clip_score"] + (place.x > 0.7) * (-9.0 if held_out else 9.0)}
+
+    folders = [str(write_run(tmp_path / name, suite, overfit)) for name, suite in (("a", before), ("b", after))]
+    assert main(["compare", *folders, "--fail-on-worse", "objective"]) == 1
+    assert "the pick of B, alpha 0.8 at CFG 3, is worse than that of A, alpha 0.45 at CFG 3" in capsys.readouterr().err
+
+
 def test_a_candidate_that_neither_device_offers_is_nobodys_fault(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     suite = replace(SUITE, candidates=(*SUITE.candidates, replace(SUITE.candidates[0], name="half", quantization="fp16")))
     for name, not_offered in (("a", {"half": "not here"}), ("b", {"half": "not here"}), ("c", {})):

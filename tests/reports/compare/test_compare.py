@@ -64,10 +64,12 @@ def made(tmp_path: Path, planted_run: Path) -> Make:
     return make
 
 
-def test_a_run_against_itself_is_tied_everywhere_and_all_its_images_are_identical(made: Make) -> None:
+def test_a_run_against_itself_is_the_same_everywhere_and_says_so(made: Make) -> None:
     of = made()
-    assert {row.word for row in of.moved if row.value != "psnr_db"} == {"tied"}
-    assert all(row.difference.mean == 0 for row in of.moved if row.word == "tied")
+    assert {row.word for row in of.moved if row.value != "psnr_db"} == {"same"}
+    assert all(row.difference.mean == 0 for row in of.moved if row.word == "same")
+    assert not of.picks.changed
+    assert {row.word for row in of.picks.rows if row.value != "psnr_db"} == {"same"}
     assert [(c.what, c.identical, c.common) for c in of.candidates] == [("same", 16, 16)] * 2
     assert not any(g.changed for g in of.gates)
 
@@ -135,10 +137,12 @@ def test_a_prompt_with_another_text_is_left_out_and_said(made: Make) -> None:
     assert ("grid.prompts.p00" in {name for name, _, _ in of.declared})
 
 
-def test_without_a_common_candidate_nothing_is_compared(made: Make) -> None:
+def test_without_a_common_candidate_the_picks_alone_are_compared(made: Make) -> None:
     other = small(candidates=(Candidate(name="x", model="zoo:photo"), Candidate(name="y", model="zoo:anime")), baseline="x")
     of = made(suite=other)
-    assert not of.comparable
+    assert not of.moved
+    assert of.comparable == of.picks.compared
+    assert "no candidate of that name" in of.refused[""]
     assert [(c.candidate, c.what) for c in of.candidates] == [
         ("alpha=0", "removed"), ("alpha=0.45", "removed"), ("x", "added"), ("y", "added")]
 
@@ -176,8 +180,12 @@ def test_images_with_other_bytes_are_counted(made: Make, tmp_path: Path, planted
 
 
 def test_costs_are_held_against_each_other_on_one_machine_and_one_torch_alone(made: Make) -> None:
-    here = made().costs
-    assert {(c.cost, c.ratio) for c in here} == {("seconds_per_image", 1.0), ("peak_bytes", 1.0)}
+    of = made()
+    assert {(c.cost, c.ratio, c.word) for c in of.costs} == {("seconds_per_image", None, "same"), ("peak_bytes", None, "same")}
+    assert all("the very same readings" in c.why for c in of.costs)
+    timed = {name: replace(t, seconds={"total": tuple(s + 1e-5 for s in t.seconds["total"])}) for name, t in of.b.latency.items()}
+    again = compare(of.a, replace(of.b, latency=timed)).costs
+    assert {(c.cost, round(c.ratio or 0, 3)) for c in again} == {("seconds_per_image", 1.0), ("peak_bytes", 1.0)}
     there = made(environment={"python": "3.11.9", "device": "cpu", "packages": {"torch": "2.10"}}).costs
     assert {(c.ratio, c.why) for c in there} == {(None, "not compared: not the same torch 2.9 and 2.10")}
 
@@ -225,3 +233,62 @@ def test_the_page_asks_for_nothing_and_hostile_names_do_not_act(tmp_path: Path) 
     assert "\x1b" not in text + said
     assert "<b>" not in said
     assert len(said.encode()) <= MARKDOWN_LIMIT
+
+
+def trio(**changes: Any) -> Suite:
+    """Three alphas, of which 0.45 is best as planted."""
+    every = synthetic.merge_suite(grid=replace(GRID, prompts=prompts(6, 4)))
+    return replace(every, candidates=(every.candidates[0], every.candidates[3], every.candidates[5]), gates=(), **changes)
+
+
+def uphill(place: Place) -> dict[str, float]:
+    """The planted truth with the peak moved to alpha 0.8."""
+    found = planted(place)
+    return {**found, "clip_score": found["clip_score"] + 12 * (place.x - 0.45) - 10 * (place.x > 0.9)}
+
+
+def test_the_old_pick_is_compared_with_the_new_one(made: Make) -> None:
+    of = made(uphill, trio(), before=trio())
+    assert ([v.pick for v in of.verdicts]) == ["alpha=0.45", "alpha=0.8"]
+    row = of.picks.of("objective")
+    assert row is not None
+    assert of.picks.changed
+    assert of.picks.held_out
+    assert row.difference.prompts == 4
+    mine, theirs = (run.images[(run.images["candidate"] == rec.pick) & (run.images["guidance"] == rec.guidance)
+                               & (run.images["split"] == "confirm")].set_index(["prompt", "seed"])["objective"]
+                    for run, rec in zip((of.b, of.a), of.verdicts[::-1], strict=True))
+    assert row.difference.mean == pytest.approx(float((mine - theirs).mean()))
+    assert row.word == "better"
+    for text in (headline(of), markdown(of).replace("\\", ""), page(of)):
+        assert "alpha 0.8 at CFG" in text
+        assert "alpha 0.45 at CFG" in text
+
+
+def test_a_new_pick_that_is_worse_is_the_headline(made: Make) -> None:
+    """The new run misleads itself: on its own select prompts the pick looks good."""
+    def misled(place: Place) -> dict[str, float]:
+        found = planted(place)
+        return {**found, "clip_score": found["clip_score"] + (-9.0 if place.x > 0.7 else -14.0)}
+
+    of = made(misled, trio(), before=trio())
+    row = of.picks.of("objective")
+    assert row is not None
+    assert row.word == "worse"
+    assert "worse than" in headline(of).partition(";")[0]
+
+
+@pytest.mark.parametrize(("limit", "said"), [(90.0, "B: Do not ship: 1 gate failed"), (1.0, "The new pick")])
+def test_the_headline_of_a_comparison_does_not_stand_above_a_failed_gate(made: Make, limit: float, said: str) -> None:
+    of = made(uphill, trio().__class__(**{**vars(trio()), "gates": (Gate(value="clip_score", at_least=limit),)}), before=trio())
+    assert headline(of).startswith(said)
+
+
+def test_cells_that_lack_images_are_not_compared_by_the_rest(made: Make) -> None:
+    of = made(shifted(clip_score=-3.0))
+    gone = (of.b.images["candidate"] == "alpha=0") & (of.b.images["prompt"] == "p00")
+    again = compare(of.a, replace(of.b, images=of.b.images[~gone].reset_index(drop=True)))
+    words = {(row.candidate, row.word) for row in again.moved if row.value == "clip_score"}
+    assert words == {("alpha=0", "not measured"), ("alpha=0.45", "worse")}
+    assert all("B: 1 of 8 images" in row.difference.why for row in again.moved
+               if row.value == "clip_score" and row.candidate == "alpha=0")
