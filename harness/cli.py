@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -55,6 +56,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> NoReturn:
     """The installed command: runs `main` and exits at once. Unloading torch would take 0.4 s, and the system frees everything
     anyway; all files are written by then."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows and some locales lack a star
+            stream.reconfigure(errors="replace")
     try:
         code = main()
     except SystemExit as end:

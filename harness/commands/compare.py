@@ -39,11 +39,12 @@ def run(given: argparse.Namespace) -> int:
 
     try:
         of = compare(load_run(given.a), load_run(given.b))
+        files = {file: text for file, text in ((given.output, page), (given.markdown, markdown)) if file is not None}
+        for file, text in files.items():
+            write_atomically(file, text(of).encode(errors="replace"))
         Console(highlight=False).print(terminal(of))
-        for file, text in ((given.output, page), (given.markdown, markdown)):
-            if file is not None:
-                write_atomically(file, text(of).encode(errors="replace"))
-                say(printable(f"wrote {file}"))
+        for file in files:
+            say(printable(f"wrote {file}"))
     except (OSError, ValueError) as error:
         print(f"sweetspot compare: {printable(str(error))}", file=sys.stderr)
         return 1

@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 
 LISTED: Final = 12
 """Lines on what a run lacks that the terminal shows."""
-_REFUSED_BY_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
+_REFUSED_BY_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO, errno.EFBIG, errno.EISDIR,
+                           errno.ENOTDIR, errno.EINVAL, errno.ENXIO)
 
 
 class SuiteProblemError(Exception):

@@ -18,6 +18,7 @@ DTYPE_BYTES: Final = {
 _MAX_HEADER_BYTES: Final = 100_000_000  # the safetensors library's limit
 _MAX_TENSORS: Final = 100_000  # twenty times what the largest model with its EMA copy has
 _MAX_DIMENSIONS: Final = 8
+_FIELDS: Final = {"dtype", "shape", "data_offsets"}
 _MAX_NUMBERS: Final = 1 << 62  # above it, torch's 64-bit arithmetic overflows, even if another dimension is 0
 
 
@@ -65,7 +66,8 @@ def read_header(path: Path) -> tuple[dict[str, StoredTensor], dict[str, str]]:
     spans = {name: _span(path, name, entry) for name, entry in header.items()}
     ordered = dict(sorted(spans.items(), key=lambda item: item[1][1]))
     _refuse_bad_layout(path, {name: span for name, (_, span) in ordered.items()}, size - 8 - length)
-    _refuse_what_the_library_refuses(path)
+    if any(entry.keys() != _FIELDS for entry in header.values()):
+        _refuse_what_the_library_refuses(path)
     stored = {name: replace(tensor, offset=8 + length + begin) for name, (tensor, (begin, _)) in ordered.items()}
     return stored, metadata
 
@@ -78,7 +80,8 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
         return entries
 
     try:
-        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique)
+        header = json.loads(text.decode("utf-8"), object_pairs_hook=unique, parse_constant=_refused, parse_int=_natural)
+        "".join(header).encode()  # JSON can name half a surrogate, which is no text
         if not isinstance(header, dict):
             raise TypeError("not an object of tensors")  # noqa: TRY301  one message for every invalid header
     except (ValueError, TypeError, RecursionError) as error:
@@ -86,15 +89,34 @@ def _parse_header(path: Path, text: bytes) -> dict[str, Any]:
                              "Download it again.") from error
     metadata = header.get("__metadata__")
     texts = {} if metadata is None else metadata
-    if not isinstance(texts, dict) or not all(isinstance(value, str) for value in texts.values()):
+    if not isinstance(texts, dict) or not all(_is_text(text) for item in texts.items() for text in item):
         raise ModelFileError(f"{path}: __metadata__ of its header is {ascii(metadata)[:80]}; expected text by name. "
                              "Save the file again.")
     return header
 
 
+def _is_text(value: object) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _refused(word: str) -> float:
+    raise ValueError(f"{word} is not a number")
+
+
+def _natural(digits: str) -> int:
+    """A whole number, and -1 for the "-0" that Python reads and the library does not."""
+    return int(digits) or (-1 if digits.startswith("-") else 0)
+
+
 def _refuse_what_the_library_refuses(path: Path) -> None:
-    """ModelFileError for a header that the safetensors library does not read, such as one with NaN in its JSON: what is opened
-    here must be readable when its weights are needed."""
+    """ModelFileError for a header that the safetensors library does not read. Asked about entries with fields of their own, which
+    the library looks at and then ignores; importing it costs more than all else that is read here."""
     from safetensors import SafetensorError, safe_open
 
     try:

@@ -40,16 +40,18 @@ from reports.verdict.style_consistency import DEFINITION
 
 
 @overload
-def write_page(run: Path, *, budget: float = PAGE_BUDGET) -> Path: ...
+def write_page(run: Path, *, budget: float = PAGE_BUDGET, into: Path | None = None) -> Path: ...
 
 
 @overload
-def write_page(run: Run, recommendation: Recommendation, verdicts: Sequence[Verdict], *, budget: float = PAGE_BUDGET) -> Path: ...
+def write_page(run: Run, recommendation: Recommendation, verdicts: Sequence[Verdict], *, budget: float = PAGE_BUDGET,
+               into: Path | None = None) -> Path: ...
 
 
 def write_page(run: Path | Run, recommendation: Recommendation | None = None, verdicts: Sequence[Verdict] | None = None, *,
-               budget: float = PAGE_BUDGET) -> Path:
-    """Writes report.html, and report.md and table.csv beside it, each whole or not at all; returns the page's path.
+               budget: float = PAGE_BUDGET, into: Path | None = None) -> Path:
+    """Writes report.html, and report.md and table.csv beside it, each whole or not at all, into the run folder or into another
+    one; returns the page's path.
 
     Takes a run that was read and judged already, or a run folder, which it then reads and judges itself. `budget` is in
     megabytes. Thumbnails are compressed, then left out, to stay within it, and the page says so; a page whose text and figures
@@ -58,16 +60,17 @@ def write_page(run: Path | Run, recommendation: Recommendation | None = None, ve
     read = load_run(run) if isinstance(run, Path) else run
     rec = recommendation if recommendation is not None else recommend(read)
     judged = list(verdicts) if verdicts is not None else judge(read, rec)
-    folder = read.folder
+    folder = read.folder if into is None else into
     write_atomically(folder / "table.csv", csv(read).encode())
-    write_atomically(folder / "report.md", illustrated(markdown(read, rec, judged), read, rec).encode())
+    write_atomically(folder / "report.md", illustrated(markdown(read, rec, judged), read, rec, folder).encode())
     page = folder / PAGE_NAME
-    write_atomically(page, render(read, rec, judged, budget).encode("utf-8", errors="replace"))
+    write_atomically(page, render(read, rec, judged, budget, into=into).encode("utf-8", errors="replace"))
     return page
 
 
-def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float = PAGE_BUDGET, live: Live | None = None) -> str:
-    """The page as text; `live` marks it as that of a run that goes on."""
+def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float = PAGE_BUDGET, live: Live | None = None,
+           into: Path | None = None) -> str:
+    """The page as text, for the run folder or the folder `into`; `live` marks it as that of a run that goes on."""
     figures = {name: figure for name, row in FIGURES.items() if (figure := row.build(run, rec)) is not None}
     data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
     values = {
@@ -84,7 +87,7 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float
         "about_looks": DEFINITION if "style" in run.images.columns else "",
         "failures": [{"name": words.visible(f.candidate), "stage": words.visible(f.stage), "error": words.visible(f.error),
                       "message": words.visible(f.message)} for f in run.failures]}
-    return lay_out("report.html.j2", run, explorer(run, rec), values, budget, live)
+    return lay_out("report.html.j2", run, explorer(run, rec, into), values, budget, live)
 
 
 def csv(run: Run) -> str:

@@ -7,6 +7,7 @@ import math
 import os
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -35,8 +36,9 @@ class Explorer:
     paths: tuple[str, ...]
 
 
-def explorer(run: Run, rec: Recommendation) -> Explorer:
-    """The pictures of a run by place: candidate, guidance, prompt and seed, in the mixed radix of `sizes`."""
+def explorer(run: Run, rec: Recommendation, into: Path | None = None) -> Explorer:
+    """The pictures of a run by place: candidate, guidance, prompt and seed, in the mixed radix of `sizes`. Links lead from the
+    run folder, or from the folder `into`, to the files."""
     names = present(run)
     scales = sorted(float(g) for g in run.images["guidance"].unique())
     used, drawn = set(run.images["prompt"]), set(run.images["seed"])
@@ -56,10 +58,11 @@ def explorer(run: Run, rec: Recommendation) -> Explorer:
                   {"name": "seed", "values": [{"label": f"seed {s}"} for s in seeds]}]
     picked = [names.index(rec.pick), scales.index(rec.guidance)] if rec.pick in names and rec.guidance in scales else None
     files = Files(run.folder)
+    start = files.root if into is None else os.path.realpath(into)
     data = {"dimensions": dimensions, "own": len(own), "sizes": sizes, "pick": picked, **_values(run, table),
             "candidates": [{"label": label(run, n), "role": role_label(run, n), "at": place, "command": command(run, n)}
                            for n, place in zip(names, places, strict=True)],
-            "at": [int(i) for i in at], "path": [words.visible(p) for p in paths], "link": [link(files, p) for p in paths],
+            "at": [int(i) for i in at], "path": [words.visible(p) for p in paths], "link": [link(files, p, start) for p in paths],
             "remade": f"{REMADE}/{words.visible(run.folder.resolve().name)}",
             "flaws": {i: words.visible(run.defects[k]) for i, k in enumerate(table["sample"]) if k in run.defects}}
     return Explorer(data=data, paths=paths)
@@ -96,13 +99,14 @@ def command(run: Run, name: str) -> str:
     return " ".join(shlex.quote(w) for w in words_of)
 
 
-def link(files: Files, path: str) -> str:
-    """The relative address of a picture from the page, or "" when there is no such file inside the run folder."""
+def link(files: Files, path: str, start: str = "") -> str:
+    """The relative address of a picture from the folder `start` of the page, by default the run folder; "" when there is no such
+    file inside the run folder."""
     try:
         file = files.find(path)
     except ValueError:
         return ""
-    return quote(os.path.relpath(file, files.root)) if os.path.isfile(file) else ""  # noqa: PTH113 - thousands of times
+    return quote(os.path.relpath(file, start or files.root)) if os.path.isfile(file) else ""  # noqa: PTH113 - thousands of times
 
 
 def _values(run: Run, table: pd.DataFrame) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 from typing import Any, Final
 
 from PIL import Image, ImageDraw, ImageFont
@@ -35,10 +36,10 @@ BODY_AFTER: Final = 4
 CUT: Final = "… cut here; the page has the rest."
 
 
-def illustrated(text: str, run: Run, rec: Recommendation) -> str:
+def illustrated(text: str, run: Run, rec: Recommendation, folder: Path | None = None) -> str:
     """The Markdown of a run with the strip below its verdict, which is written beside it; without a pick there is none, and one
     that an earlier verdict left is deleted. The text stays within MARKDOWN_LIMIT bytes: lines fall away at its end."""
-    file = run.folder / STRIP_NAME
+    file = (run.folder if folder is None else folder) / STRIP_NAME
     shown = strip(run, rec)
     if shown is None:
         file.unlink(missing_ok=True)
