@@ -6,22 +6,30 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from harness.check.phrases import doubles, number, unknown
-from harness.check.values import gate_values, known_values
-from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Suite
+from harness.check.values import gate_values, known_values, metrics_of, misspelt, range_problem, unknown_values
+from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Objective, Suite
 from harness.records import ValueSpec
 from harness.records.gate_kinds import LIMITS, gate_kind
 
 
 def objective_problems(suite: Suite) -> Iterator[str]:
     """One phrase per problem of the objective."""
-    objective, known = suite.objective, known_values(suite).keys()
-    yield from unknown("value", [objective.maximise], known | {DESIRABILITY})
+    objective, rows = suite.objective, known_values(suite)
+    known = rows.keys()
+    if objective == Objective():
+        yield from _default(suite, known)
+        return
+    yield from unknown_values("value", [objective.maximise], known | {DESIRABILITY}, suite)
     for penalty in objective.penalties:
-        yield from unknown("penalty", [penalty.metric], known)
+        yield from unknown_values("penalty", [penalty.metric], known, suite)
+        high = rows[penalty.metric].high if penalty.metric in rows else None
+        if high is not None and number(penalty.allowance) and penalty.allowance >= high:
+            yield (f"penalty on {penalty.metric!r}: allowance is {penalty.allowance:g}, but no value exceeds {high:g}, so "
+                   "nothing would be taken off; give a smaller allowance")
         if not number(penalty.weight) or penalty.weight < 0 or not number(penalty.allowance):
             yield (f"penalty on {penalty.metric!r}: weight is {penalty.weight!r} and allowance {penalty.allowance!r}; expected "
                    "finite numbers, and a weight of at least 0")
-    yield from _constraints(objective.constraints, known)
+    yield from _constraints(objective.constraints, rows, suite)
     yield from _preferences(suite)
     if objective.maximise == DESIRABILITY and not objective.desirabilities:
         yield ("maximise is DESIRABILITY, but no desirabilities are given; give for example "
@@ -30,7 +38,7 @@ def objective_problems(suite: Suite) -> Iterator[str]:
         yield f"desirabilities are given, but maximise is {objective.maximise!r}; give maximise=DESIRABILITY, or remove them"
     yield from doubles("desirability of", [d.metric for d in objective.desirabilities])
     for desirability in objective.desirabilities:
-        yield from (f"desirability of {desirability.metric!r}: {phrase}" for phrase in _desirability(desirability, known))
+        yield from (f"desirability of {desirability.metric!r}: {phrase}" for phrase in _desirability(desirability, known, suite))
 
 
 def _preferences(suite: Suite) -> Iterator[str]:
@@ -42,19 +50,33 @@ def _preferences(suite: Suite) -> Iterator[str]:
             yield f"prefers {side!r} on {axis!r}; expected one of {', '.join(SIDES)}"
 
 
-def _constraints(constraints: Collection[Constraint], known: Collection[str]) -> Iterator[str]:
+def _default(suite: Suite, known: Collection[str]) -> Iterator[str]:
+    """What the default objective lacks, in one phrase: it was not written by the suite's author."""
+    asked = [suite.objective.maximise, *(penalty.metric for penalty in suite.objective.penalties)]
+    absent = [value for value in asked if value not in known and not set(metrics_of(value)) & misspelt(suite)]
+    if absent:
+        needed = dict.fromkeys(metric for value in absent for metric in metrics_of(value))
+        yield (f"the default objective needs the metric{'s' if len(needed) > 1 else ''} {' and '.join(map(repr, needed))}, for "
+               f"{' and '.join(map(repr, absent))}. Add to metrics, or give an objective of your own, such as "
+               "Objective(penalties=()) for the CLIP score alone")
+
+
+def _constraints(constraints: Collection[Constraint], rows: Mapping[str, ValueSpec], suite: Suite) -> Iterator[str]:
     yield from doubles("constraint on", [(f"{c.metric} {'at_least' if c.at_most is None else 'at_most'}") for c in constraints])
     for constraint in constraints:
-        yield from unknown("constraint", [constraint.metric], known)
+        yield from unknown_values("constraint", [constraint.metric], rows.keys(), suite)
         limits = [limit for limit in (constraint.at_most, constraint.at_least) if limit is not None]
         if len(limits) != 1:
             yield f"constraint on {constraint.metric!r}: {len(limits)} limits are given; expected one of at_most, at_least"
         elif not number(limits[0]):
             yield f"constraint on {constraint.metric!r}: the limit is {limits[0]!r}; expected a finite number"
+        elif constraint.metric in rows and (problem := range_problem(
+                rows[constraint.metric], "at_least" if constraint.at_most is None else "at_most", limits[0])):
+            yield f"constraint on {constraint.metric!r}: {problem}"
 
 
-def _desirability(of: Desirability, known: Collection[str]) -> Iterator[str]:
-    yield from unknown("value", [of.metric], known)
+def _desirability(of: Desirability, known: Collection[str], suite: Suite) -> Iterator[str]:
+    yield from unknown_values("value", [of.metric], known, suite)
     if not number(of.worst) or not number(of.best) or of.worst == of.best:
         yield f"worst is {of.worst!r} and best {of.best!r}; expected two different finite numbers"
     for name in ("shape", "weight"):
@@ -66,7 +88,7 @@ def _desirability(of: Desirability, known: Collection[str]) -> Iterator[str]:
 def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[str]:
     """One phrase per problem of a gate; `names` are those of the suite's candidates."""
     values = gate_values(suite)
-    yield from unknown("value", [gate.value], values)
+    yield from unknown_values("value", [gate.value], values, suite)
     yield from _limits(gate, values.get(gate.value))
     for word in ("at_least", "at_most"):
         limit = getattr(gate, word)
@@ -94,9 +116,9 @@ def _limits(gate: Gate, value: ValueSpec | None) -> Iterator[str]:
         yield f"{len(limits)} limits are given; expected one of at_least, at_most, not_worse_than"
     elif refused := [word for word in LIMITS if getattr(gate, word) is not None and word not in kind.limits]:
         yield f"{gate.value} takes no {refused[0]}: {kind.why_limits}; give {' or '.join(kind.limits)}"
-    elif value is not None and value.bounded_share and value.origin == "run":
-        yield from (f"{word} is {limit:g}; expected a {value.unit}, from 0 to 1" for word in ("at_least", "at_most")
-                    if number(limit := getattr(gate, word)) and not 0 <= limit <= 1)
+    elif value is not None:
+        yield from (problem for word in ("at_least", "at_most") if number(limit := getattr(gate, word)) and (
+            problem := range_problem(value, word, limit)))
 
 
 def _allowances(gate: Gate) -> Iterator[str]:

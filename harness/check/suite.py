@@ -12,6 +12,7 @@ from harness.check.candidate import candidate_problems, clip_problems, reference
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, number, unknown
+from harness.check.together import together
 from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
@@ -59,17 +60,21 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     outside = list(type_problems(suite, inner=False))
     yield from outside
     inside = False
+    listed: list[tuple[str, str]] = []
     for place, candidate in enumerate(_listed(suite.candidates, Candidate)):
         label = shown(candidate.name) if isinstance(candidate.name, str) else f"number {place + 1}"
         phrases = list(type_problems(candidate))
         inside = inside or bool(phrases)
         phrases = phrases or [*candidate_problems(candidate, root), *_axes(candidate)]
-        yield from (f"candidate {label}: {phrase}" for phrase in phrases)
+        listed += [(label, phrase) for phrase in dict.fromkeys(phrases)]
+    yield from together(listed)
     unsound = bool(outside) or inside
     if isinstance(suite.grid, Grid):
         phrases = list(type_problems(suite.grid))
         unsound = unsound or bool(phrases)
         yield from (f"grid: {phrase}" for phrase in phrases or _grid(suite.grid))
+    if not outside:
+        yield from _metrics(suite)
     if isinstance(suite.objective, Objective):
         phrases = list(type_problems(suite.objective))
         yield from (f"objective: {phrase}" for phrase in phrases or ([] if outside else objective_problems(suite)))
@@ -119,10 +124,6 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
             yield f"candidate {candidate.name!r} duplicates another candidate; remove one"
     if names and suite.baseline not in names:
         yield f"the baseline {suite.baseline!r} is not a candidate; {did_you_mean(suite.baseline, names)}"
-    if not suite.metrics:
-        yield "no metrics are declared"
-    yield from doubles("metric", suite.metrics)
-    yield from filter(None, map(METRICS.why_not, suite.metrics))
     yield from _values(suite)
     yield from clip_problems(suite.clip, root)
     yield from _styles(suite)
@@ -133,6 +134,14 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         yield f"largest_batch is {suite.largest_batch!r}; expected a batch size, or 0 to measure no batch sizes"
     if not number(suite.latency_budget_seconds) or suite.latency_budget_seconds < 0:
         yield f"latency_budget_seconds is {suite.latency_budget_seconds!r}; expected a number of at least 0"
+
+
+def _metrics(suite: Suite) -> Iterator[str]:
+    """Before what depends on them: a misspelt metric is the cause of what the objective lacks."""
+    if not suite.metrics:
+        yield "no metrics are declared"
+    yield from doubles("metric", suite.metrics)
+    yield from filter(None, map(METRICS.why_not, suite.metrics))
 
 
 def _values(suite: Suite) -> Iterator[str]:

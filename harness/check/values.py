@@ -3,10 +3,12 @@ whole run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Final
 
+from harness.check.phrases import unknown
 from harness.declare import DESIRABILITY, Suite
+from harness.declare.nearest import closest
 from harness.metrics import METRICS
 from harness.records import RUN_VALUES, ValueSpec
 from harness.records.values import values_from
@@ -21,6 +23,41 @@ def known_values(suite: Suite) -> dict[str, ValueSpec]:
     """{name: row} of every value per image that the suite's metrics give, or that is derived from one of them."""
     given = {spec.name: spec for name in suite.metrics if (row := METRICS.find(name)) for spec in row.rows(name)}
     return given | {name: spec for name, spec in values_from("derived").items() if spec.metric and spec.metric in suite.metrics}
+
+
+def metrics_of(value: str) -> list[str]:
+    """The built-in metrics that a value comes from: those that give it, or that it is derived from."""
+    giving = [name for name, row in METRICS.items() if value in (spec.name for spec in row.values)]
+    return giving or [spec.metric for name, spec in values_from("derived").items() if name == value and spec.metric]
+
+
+def misspelt(suite: Suite) -> set[str]:
+    """The metrics that a suite means by names that it misspells: what lacks them is no second mistake."""
+    unknown = [name for name in suite.metrics if isinstance(name, str) and METRICS.find(name) is None]
+    return {similar for name in unknown for similar in closest(name, METRICS, most=2)}
+
+
+def unknown_values(kind: str, names: Iterable[str], known: Collection[str], suite: Suite) -> Iterator[str]:
+    """One phrase per value that the suite's metrics do not give: the metric that it needs, or the nearest names."""
+    for name in names:
+        needed = metrics_of(name)
+        if name in known or set(needed) & misspelt(suite):
+            continue
+        if needed:
+            yield f"{kind} {name!r} needs the metric {' or '.join(map(repr, needed))}; add it to metrics"
+        else:
+            yield from unknown(kind, [name], known)
+
+
+def range_problem(spec: ValueSpec, word: str, limit: float) -> str:
+    """Why a limit decides nothing, because every possible value keeps it or none does; empty if it can decide."""
+    low, high = spec.low, spec.high
+    if (low is None or limit >= low) and (high is None or limit <= high):
+        return ""
+    ends = f"from {low:g} to {high:g}" if low is not None and high is not None else (
+        f"of at least {low:g}" if low is not None else f"of at most {high:g}")
+    what = f"a {spec.unit}, {ends} (5 % is 0.05)" if spec.bounded_share else f"a number {ends}"
+    return f"{word} is {limit:g}; expected {what}: any other limit is kept by all values, or by none"
 
 
 def gate_values(suite: Suite) -> Mapping[str, ValueSpec]:

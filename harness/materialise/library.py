@@ -116,9 +116,9 @@ def shapes_of(model: ModelFile) -> Shapes:
 
 def checkpoint_of(model: str | Checkpoint) -> Checkpoint:
     """A leaf of a recipe as a Checkpoint. A zoo checkpoint gets the zoo's config."""
-    if isinstance(model, Checkpoint):
-        return model
-    return Checkpoint(path=model, config="zoo:config" if model.startswith("zoo:") else None)
+    if isinstance(model, str):
+        model = Checkpoint(path=model)
+    return replace(model, config="zoo:config") if model.config is None and model.path.startswith("zoo:") else model
 
 
 def frame_of(model: Model) -> Checkpoint:

@@ -27,13 +27,13 @@ from harness.run.device_refusals import refusal
 from harness.run.images import Gallery, PreparedCandidate
 from harness.run.latency import timing_setting
 from harness.run.measurement import Meter
+from harness.run.preflight import file_problems
 from harness.run.progress import Progress
 from harness.run.quiet import quiet_libraries
 from harness.run.run_json import RunJson, Session
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
-from harness.samplers import sampler_problem
 from harness.sampling import (
     Images,
     SamplingError,
@@ -126,20 +126,9 @@ class SuiteRun:
         self._lock.close()
 
     def preflight(self) -> list[str]:
-        """Problems of the model files, for all candidates, found before the first image."""
-        wrong = []
-        for candidate in (c for c in self.suite.candidates if c.name not in self.not_offered):
-            self._doing(candidate.name, "read the model files")
-            try:
-                self.bench.inspect(candidate)
-                problem = sampler_problem(self.suite.grid.sampler, self.bench.family(candidate))
-            except Exception as error:
-                problem = str(error)
-            if problem:
-                wrong.append(f"suite {self.suite.name!r}, candidate {candidate.name!r}: {problem}")
-        self._doing("", "compare the candidates' weights")
+        """Problems that the model files show by themselves, for all candidates, before the first image."""
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
-        wrong += [f"suite {self.suite.name!r}, {problem}" for problem in self.bench.equalities(offered)]
+        wrong = file_problems(self.suite, offered, self.bench, self._doing)
         if self._clip.needed:
             self._doing("", "load the CLIP model")
             try:

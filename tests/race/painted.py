@@ -43,7 +43,7 @@ class DeclaredBench:
         return colour(candidate.name, candidate.key)
 
 
-HELD = Gate(value="saturation", at_least=-100.0)
+HELD = Gate(value="saturation", at_least=0.0)
 """A gate about images, so that the confirmation begins with one seed, which every image keeps."""
 
 

@@ -1,0 +1,42 @@
+"""Problems of a suite that its model files show by themselves, before the first image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from harness.check.together import together
+from harness.declare import Alphas, Blocks, Candidate, Search, Suite
+from harness.materialise import Workbench
+from harness.merge.search_space import convention_of
+from harness.samplers import sampler_problem
+
+
+def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, doing: Callable[[str, str], None]) -> list[str]:
+    """One sentence per problem of the candidates that the device offers and of the suite's search; one that many candidates have
+    is said once. `doing` is called with a candidate's name and the stage."""
+    unusable: list[tuple[str, str]] = []
+    for candidate in offered:
+        doing(candidate.name, "read the model files")
+        try:
+            bench.inspect(candidate)
+            problem = sampler_problem(suite.grid.sampler, bench.family(candidate))
+        except Exception as error:
+            problem = str(error)
+        if problem:
+            unusable.append((repr(candidate.name), problem))
+    doing("", "compare the candidates' weights")
+    of_search = [] if suite.search is None else _of_search(suite.search, bench)
+    phrases = [*together(unusable), *bench.equalities(offered), *of_search]
+    return [f"suite {suite.name!r}, {phrase}" for phrase in phrases]
+
+
+def _of_search(search: Search, bench: Workbench) -> list[str]:
+    """What stands against the merge of a search, of whose candidates none is declared: only their numbers differ."""
+    alpha, blocks = search.merge.alpha, Blocks(values=(0.5,) * search.blocks, convention=convention_of(search))
+    merge = replace(search.merge, alpha=replace(alpha, default=blocks) if isinstance(alpha, Alphas) else blocks)
+    try:
+        bench.inspect(Candidate(name="search", model=merge))
+    except Exception as error:
+        return [f"search: {error}"]
+    return []
