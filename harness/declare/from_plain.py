@@ -31,7 +31,7 @@ from harness.declare.suite import (
 )
 from harness.declare.to_plain import OLD_DENOISER
 
-_DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
+DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
     Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Adapter, AestheticGradient, Emphasis, Prompt, Grid, Candidate, Penalty,
     Constraint, Desirability, Objective, Gate, Budget, Search, Suite)}
 
@@ -42,7 +42,7 @@ def restore(data: Any) -> Any:
         inner = {k: restore(v) for k, v in data.items() if k != "is"}
         if data.get("is") == "Merge" and data.get("parts") == OLD_DENOISER:
             inner["parts"] = (DENOISER,)
-        return _DECLARATIONS[data["is"]](**inner) if data.get("is") in _DECLARATIONS else inner
+        return DECLARATIONS[data["is"]](**inner) if data.get("is") in DECLARATIONS else inner
     if isinstance(data, list):
         return tuple(restore(v) for v in data)
     return data

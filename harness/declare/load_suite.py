@@ -12,6 +12,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import Final
 
+from harness.declare.keywords import after_unknown_keyword
+
 _MENTION: Final = re.compile(r"\bSUITE\b")
 
 
@@ -75,7 +77,7 @@ def _line(error: BaseException, path: Path) -> str:
 def _in_words(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({error.code!r}); a suite file only declares"
-    message = error.msg if isinstance(error, SyntaxError) else str(error)
+    message = error.msg if isinstance(error, SyntaxError) else f"{error}{after_unknown_keyword(error)}"
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

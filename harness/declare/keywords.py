@@ -1,0 +1,32 @@
+"""What is said of a keyword that a declaration or a sweep does not have: the nearest ones, and where it belongs."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import fields
+from typing import Final
+
+from harness.declare import Candidate, sweeps
+from harness.declare.from_plain import DECLARATIONS
+from harness.declare.nearest import closest, did_you_mean
+
+_UNEXPECTED: Final = re.compile(r"^(?:(\w+)\.__init__|(\w+))\(\) got an unexpected keyword argument '(\w+)'")
+_SWEEPS: Final = ("adapter_grid", "adapter_sweep", "alpha_sweep", "block_sweep", "sweep")
+
+
+def after_unknown_keyword(error: BaseException) -> str:
+    """The end of Python's message about an unknown keyword of a declaration or a sweep; empty for any other error."""
+    match = _UNEXPECTED.match(str(error)) if isinstance(error, TypeError) else None
+    if match is None:
+        return ""
+    name, keyword = match[1] or match[2], match[3]
+    if name in DECLARATIONS:
+        return f"; {did_you_mean(keyword, [spec.name for spec in fields(DECLARATIONS[name])])}"
+    if name not in _SWEEPS:
+        return ""
+    known = list(inspect.signature(getattr(sweeps, name)).parameters)
+    if keyword in {spec.name for spec in fields(Candidate)} and not closest(keyword, known, cutoff=0.8):
+        return (f"; {keyword!r} is a field of Candidate, so set it with dataclasses.replace: "
+                f"[replace(c, {keyword}=...) for c in {name}(...)]")
+    return f"; {did_you_mean(keyword, known)}"
