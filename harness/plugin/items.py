@@ -201,9 +201,19 @@ class RecommendationItem(_Item):
 
 
 def _refuse_failed(suite: SuiteSession, failures: Sequence[Failure]) -> None:
-    if failures:
-        raise SuiteProblemError("\n".join(
-            f"suite {suite.suite.name!r}, candidate {f.candidate!r}, {f.stage}: {f.error}: {f.message}" for f in failures))
+    """Names every failure; a message that an earlier candidate had is not printed again."""
+    lines = []
+    for f in failures:
+        first = next(k for k in (*suite.failures, f) if _alike(k, f))
+        why = f"{f.error}: {f.message}" if first.candidate == f.candidate else (
+            f"{f.error}, with the message of candidate {first.candidate!r}")
+        lines.append(f"suite {suite.suite.name!r}, candidate {f.candidate!r}, {f.stage}: {why}")
+    if lines:
+        raise SuiteProblemError("\n".join(lines))
+
+
+def _alike(one: Failure, other: Failure) -> bool:
+    return (one.stage, one.error, one.message) == (other.stage, other.error, other.message)
 
 
 def _refuse_broken(suite: SuiteSession) -> None:

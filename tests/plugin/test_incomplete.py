@@ -68,3 +68,18 @@ def test_unusable_images_fail_the_run_unless_a_gate_allows_so_many(
     assert (result.ret != 0) == failed
     if limit is None:
         result.stdout.fnmatch_lines(["*lacks clip_score in 1 image **NaN in the latents*"])
+
+
+def test_one_error_of_all_candidates_is_printed_once_and_fails_no_candidate(pytester: pytest.Pytester, painted: None) -> None:
+    write_suite(pytester, metrics=METRICS)
+    raising = METRIC.format(why=WHY, where="True", undefined="").replace(
+        "    return [Image", "    raise ValueError('no weights here')\n    return [Image")
+    (pytester.path / "suites" / "levels_beside.py").write_text(raising)
+    result = pytester.runpytest("suites", "--benchmark", "-q")
+    lines = [line for line in result.outlines if not line.startswith(("FAILED", "!"))]
+    run = load_run(pytester.path / "runs" / "tiny")
+    assert len({f.candidate for f in run.failures}) > 1
+    assert sum("no weights here" in line for line in lines if line.startswith("suite 'tiny', candidate")) == 1
+    assert sum("no weights here" in caveat for caveat in run.recommendation.caveats) == 1
+    assert not any("candidates failed" in line for line in lines)
+    assert any("metric levels_beside:LEVEL failed on" in line for line in lines)
