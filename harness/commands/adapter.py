@@ -163,6 +163,7 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str], misfits: _Misfit
     """Every module of the parts in both models that an adapter can hold. Raises ValueError for keys that only one of the models
     has."""
     from harness.adapters.algebra import Pair
+    from harness.weights.norm_scales import module_of
 
     for part in parts:
         one, two = base.tensors(part), tuned.tensors(part)
@@ -178,7 +179,7 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str], misfits: _Misfit
             if unlike:
                 misfits.add(f"{part}: {unlike[0]!r} has shape {tuple(one[unlike[0]].shape)} in the base and "
                             f"{tuple(two[unlike[0]].shape)} in the tuned model")
-            elif leaf == "weight":
+            elif module_of(key):
                 yield Pair(component=part, path=path, base=one[key], tuned=two[key], base_bias=one.get(bias),
                            tuned_bias=two.get(bias))
             elif not one[key].equal(two[key]):

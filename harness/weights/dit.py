@@ -16,7 +16,7 @@ _FLUX_BFL: Final = re.compile(
 _SD3_SAI: Final = re.compile(
     rf"pos_embed|(x_embedder\.proj|[yt]_embedder\.mlp\.[02]|context_embedder|final_layer\.(linear|adaLN_modulation\.1)){_LEAF}"
     rf"|joint_blocks\.[0-9]+\.(x|context)_block\.((adaLN_modulation\.1|attn2?\.(qkv|proj)|mlp\.fc[12]){_LEAF}"
-    r"|attn2?\.ln_[qk]\.weight)")
+    r"|attn2?\.ln_[qk]\.(scale|weight))")
 _EMBEDDERS: Final = r"time_text_embed\.(timestep|text|guidance)_embedder\.linear_[12]|context_embedder|norm_out\.linear|proj_out"
 _JOINT: Final = (
     r"transformer_blocks\.[0-9]+\.((norm1(_context)?\.linear|attn2?\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
