@@ -16,6 +16,8 @@ from harness.merge import MERGE_METHODS
 from harness.records.file_version import files_of
 from harness.version import __version__
 from harness.weights import ModelFileError
+from harness.weights.scaled_codes import HEADER as QUANTIZATION
+from harness.weights.scaled_codes import header_of_kept
 
 RECIPE: Final = "sweetspot.recipe"
 INPUTS: Final = "sweetspot.inputs"
@@ -88,6 +90,8 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
              "sweetspot.coverage": _json({"keys": counts, "notes": [_without_folders(note, names) for note in plan.notes]})}
     if own:
         header[SOURCES] = _json(own)
+    if codes := header_of_kept(frame.metadata.get(QUANTIZATION, ""), plan.spans):
+        header[QUANTIZATION] = codes  # without it, loaders would take the copied codes for values
     predictions = {file.prediction for file in plan.recipe.files.values() if file.prediction}
     if len(predictions) == 1:  # models that do not state it are taken to agree with the others
         prediction = predictions.pop()

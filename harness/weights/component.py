@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from harness.weights import ldm
 from harness.weights.families import SUPPORTED
-from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
+from harness.weights.files import DTYPE_BYTES, ModelFileError
 from harness.weights.model import TensorInfo
 from harness.weights.naming import Spot, locate
 from harness.weights.numbering import Numbering
+from harness.weights.scaled_codes import SCALE_ENDINGS, Place, scales_of
 
-_SCALE: Final = ".scale_weight"
-_BESIDE_SCALES: Final = (".scale_input", "scaled_fp8")
 _FLOATS: Final = ("F16", "BF16", "F32", "F64")
 _PROJECTIONS: Final = (".proj_in.weight", ".proj_out.weight")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Place:
-    """A stored tensor: the file and its name there."""
-
-    file: TensorFile
-    source: str
 
 
 def read_component(path: Path, component: str, naming: str, family: str, places: Mapping[str, Place], numbering: Numbering
@@ -34,12 +25,8 @@ def read_component(path: Path, component: str, naming: str, family: str, places:
     """{diffusers name: TensorInfo} in stored order, and the names that are not weights. `places` maps names without the
     component's prefix. Raises ModelFileError for a name that the component does not have, and for a tensor with an
     impossible shape or dtype."""
-    scales = {name.removesuffix(_SCALE) + ".weight": name for name in places if name.endswith(_SCALE)}
-    beside = {name for name in places if name.endswith(_BESIDE_SCALES)} | set(scales.values())
-    names = [name for name in places if name not in beside]
-    if orphan := next((name for name in scales if name not in places), None):
-        raise ModelFileError(f"{path}: {component}: {places[scales[orphan]].source!r} is the scale of {orphan!r}, which the file "
-                             "lacks; expected both. Download it again.")
+    scales = scales_of(path, component, places)
+    names = [name for name in places if not name.endswith(SCALE_ENDINGS)]
     try:
         spots = locate(naming, names, numbering)
     except KeyError as error:
@@ -91,7 +78,9 @@ def _scale(path: Path, places: Mapping[str, Place], weight: str, scale: str) -> 
     place, of = places[scale], places[weight]
     stored, shape = place.file.stored[place.source], of.file.stored[of.source].shape
     one = math.prod(stored.shape) == 1
-    per_row = len(shape) == 2 and stored.shape == (shape[0], 1)
+    columns = [(shape[0], *(1,) * (len(shape) - 1))] if shape else []
+    # A flat list of the older spelling was multiplied to the columns by its own tools.
+    per_row = stored.shape in columns or (place.source.endswith(".weight_scale") and stored.shape == shape[:1])
     if stored.dtype not in _FLOATS or not (one or per_row):
         raise ModelFileError(f"{path}: {place.source!r} is {stored.dtype} {list(stored.shape)}; expected one floating-point "
                              f"number, or one per row, as the scale of {of.source!r} {list(shape)}. Give the unquantized model.")

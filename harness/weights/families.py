@@ -26,8 +26,6 @@ _REFUSED: Final = (
     (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),
     (".quant_state", "a file quantized by bitsandbytes; give the unquantized model"),
     (".SCB\n", "a file quantized by bitsandbytes; give the unquantized model"),
-    (".comfy_quant", "a file quantized by ComfyUI in an unsupported format; give the unquantized model"),
-    (".weight_scale", "a file quantized in an unsupported format; give the unquantized model"),
     ("control_model.", _CONTROLNET), ("controlnet_", _CONTROLNET), ("input_hint_block.", _CONTROLNET),
     ("lllite_", _CONTROLNET),
     ("adapter.body.", "a T2I-Adapter, which is a separate network used alongside a model"),

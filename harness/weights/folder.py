@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from harness.weights.component import Place
 from harness.weights.families import EITHER, SUPPORTED, family_of_folder, refusal
 from harness.weights.files import ModelFileError, open_tensors, read_json
 from harness.weights.header_claims import short
 from harness.weights.model import PARTS
+from harness.weights.scaled_codes import Place
 
 _FOREIGN: Final = ("prior", "decoder", "unet_2", "image_encoder_2", "controlnet", "motion_adapter")
 _NAMINGS: Final[Mapping[str, Mapping[str, str]]] = {

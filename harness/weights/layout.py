@@ -13,6 +13,7 @@ from harness.weights.files import ModelFileError
 from harness.weights.model import ModelFile, TensorInfo
 from harness.weights.naming import PROJECTION, openclip_name
 from harness.weights.numbering import Numbering
+from harness.weights.scaled_codes import SCALE_ENDINGS
 
 _WIDEST_FIRST: Final = ("F64", "F32")
 _SINGLE: Final = ("ldm", "sgm", "bfl", "sai")
@@ -106,7 +107,7 @@ def single_file_layout(model: ModelFile) -> tuple[Placed, ...]:
 def _role(name: str) -> str:
     if name.startswith(EMA_PREFIX):
         return "ema"
-    if name.endswith((".scale_weight", ".scale_input", "scaled_fp8")):
+    if name.endswith(SCALE_ENDINGS):
         return "scale"
     if name.endswith(ldm.POSITION_IDS):
         return "position_ids"

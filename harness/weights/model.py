@@ -26,7 +26,7 @@ COMPONENTS: Final[tuple[str, ...]] = ("unet", "vae", "text_encoder")
 
 _KNOWN_EXTRA: Final = re.compile(
     r"model_ema\.|(.*/)?(.*\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|logvar|lvlb_weights|scale_factor"
-    r"|position_ids|text_projection(\.weight)?|logit_scale|attn_mask|scaled_fp8|scale_weight|scale_input|spiece_model)$"
+    r"|position_ids|text_projection(\.weight)?|logit_scale|attn_mask|scaled_fp8|scale_weight|scale_input|weight_scale|input_scale|comfy_quant|spiece_model)$"
     r"|(first_stage_model\.|vae\.)?loss\.|denoiser\.sigmas$|.*\.encoder\.embed_tokens\.weight$"
     r"|cond_stage_model\.model\.transformer\.resblocks\.")
 """Names of tensors that do not affect images: leftovers of training, constants, scales of a weight, and unused parts of
@@ -40,8 +40,8 @@ class TensorInfo:
     `source` is its name in `file`, `offset` the position of its first byte in the file (None for pickles). If several
     tensors share a stored one, `rows` is this tensor's range of rows in it, and `offset` is that of the first row.
     `transposed`: stored as the transpose of `shape`. Trailing dimensions of 1 may or may not be stored. `scale` names the
-    tensor by which the stored values must be multiplied (ComfyUI's scaled fp8): one number, or a column with one per stored
-    row; "" without a scale. A tensor with `parts` is made of the rows of these, one after the other, and has no offset.
+    tensor by which the stored values must be multiplied (scaled fp8): one number, or one per stored row; "" without a scale. A
+    tensor with `parts` is made of the rows of these, one after the other, and has no offset.
     """
 
     source: str
@@ -175,7 +175,7 @@ def _cut(info: TensorInfo, stored: Mapping[str, Tensor]) -> Tensor:
     if info.scale:
         # Before any reshaping: a scale per row applies to the rows as stored.
         scale = stored[info.scale].float()
-        tensor = tensor.float() * (scale.reshape(()) if scale.numel() == 1 else scale)
+        tensor = tensor.float() * (scale.reshape(()) if scale.numel() == 1 else scale.reshape(-1, *(1,) * (tensor.ndim - 1)))
     if info.rows is not None:
         tensor = tensor[info.rows[0]:info.rows[1]]
     return (tensor.T if info.transposed else tensor).reshape(info.shape)

@@ -47,6 +47,7 @@ def norms_spelled_like(model: ModelFile, other: ModelFile) -> ModelFile:
 
 def _respelled(model: ModelFile, infos: Mapping[str, TensorInfo], names: Collection[str]) -> Mapping[str, TensorInfo]:
     if both := spelled_twice(infos):
-        raise ModelFileError(f"{model.path}: {both[0]!r} and {both[1]!r} are the same tensor; expected only one. Remove the other.")
+        raise ModelFileError(f"{model.path}: {both[0]!r} and {both[1]!r} are the same tensor; expected only one. Remove the "
+                             "other.")
     renamed = {key: other_spelling(key) for key in infos if key not in names and other_spelling(key) in names}
     return {renamed.get(key, key): info for key, info in infos.items()} if renamed else infos

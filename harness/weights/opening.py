@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.weights import ldm
-from harness.weights.component import Place, read_component
+from harness.weights.component import read_component
 from harness.weights.ema import EMA_PREFIX, plain_names
 from harness.weights.families import EMA_UNET, SUPPORTED, Kind, Part, kind_of, refusal
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors
@@ -16,6 +16,7 @@ from harness.weights.folder import folder_metadata, folder_parts, unopened
 from harness.weights.header_claims import contradictions, position_ids_state, prediction_of, said_family, short
 from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
 from harness.weights.numbering import Numbering, numbering_of
+from harness.weights.scaled_codes import Place
 
 _WRAPPERS: Final = ("module.", "_orig_mod.", "model.")
 """Prefixes that data-parallel training, torch.compile and Lightning add to every name."""
