@@ -166,6 +166,10 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str], misfits: _Misfit
     from harness.weights.norm_scales import module_of
 
     for part in parts:
+        for model in (base, tuned):
+            if odd := model.odd.get(part, ()):
+                raise ValueError(f"{model.path}: {part}: {odd[0]!r} is not a tensor of this component, and would not be "
+                                 "compared; remove it from the file first")
         one, two = base.tensors(part), tuned.tensors(part)
         if apart := sorted(one.keys() ^ two.keys()):
             raise ValueError(f"{part}: {apart[0]!r} and {len(apart) - 1} more keys are in only one of the models; give models "

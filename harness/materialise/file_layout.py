@@ -242,11 +242,15 @@ def _scales_raw(source: str, frame: ModelFile, raw: set[str]) -> bool:
 def _refuse_strays(recipe: RecipePlan) -> None:
     if all(merge.missing == "keep_a" for merge in merges_of(recipe.model)):
         return
+    copied = {component for component in recipe.parts if _untouched(recipe, component)}
     for name, file in recipe.files.items():
-        if file.strays:
-            more = f" and {len(file.strays) - _SHOWN} more" if len(file.strays) > _SHOWN else ""
+        # A component that is not merged stays as it is in A, with whatever is stored in it.
+        beside = {stray for component, odd in file.odd.items() if component in copied or component not in recipe.parts
+                  for stray in odd}
+        if strays := [stray for stray in file.strays if stray not in beside]:
+            more = f" and {len(strays) - _SHOWN} more" if len(strays) > _SHOWN else ""
             raise MaterialiseError(
-                f"{name}: {', '.join(map(repr, file.strays[:_SHOWN]))}{more}: no component of a {file.family} model has such "
+                f"{name}: {', '.join(map(repr, strays[:_SHOWN]))}{more}: no component of a {file.family} model has such "
                 f"a tensor. Remove it, or set {KEEP_A} in every merge to keep A's and leave out those of the other models")
 
 

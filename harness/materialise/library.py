@@ -41,7 +41,7 @@ class Library:
         place = (self.path(checkpoint.path), checkpoint.ema)
         if place not in self._files:
             self.refuse_changed([checkpoint.path])
-            self._files[place] = open_model(place[0], ema=checkpoint.ema)
+            self._files[place] = open_model(place[0], ema=checkpoint.ema, tolerant=True)
         return self._files[place]
 
     def open_alike(self, checkpoints: Iterable[Checkpoint]) -> dict[str, ModelFile]:
@@ -70,7 +70,7 @@ class Library:
             return file if numbering == file.numbering else replace(file, numbering=numbering)
         place = (self.path(checkpoint.path), checkpoint.ema, *counts)
         if place not in self._renumbered:
-            self._renumbered[place] = open_model(place[0], ema=checkpoint.ema, beside=numbering)
+            self._renumbered[place] = open_model(place[0], ema=checkpoint.ema, beside=numbering, tolerant=True)
         return self._renumbered[place]
 
     def adapter(self, reference: str, model: ModelFile) -> Reading:

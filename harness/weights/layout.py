@@ -10,7 +10,7 @@ from harness.weights import ldm
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS, TEXT_PARTS, Part
 from harness.weights.files import ModelFileError
-from harness.weights.model import ModelFile, TensorInfo
+from harness.weights.model import ModelFile, TensorInfo, is_position_ids
 from harness.weights.naming import PROJECTION, openclip_name
 from harness.weights.numbering import Numbering
 from harness.weights.scaled_codes import SCALE_ENDINGS
@@ -109,7 +109,7 @@ def _role(name: str) -> str:
         return "ema"
     if name.endswith(SCALE_ENDINGS):
         return "scale"
-    if name.endswith(ldm.POSITION_IDS):
+    if is_position_ids(name):
         return "position_ids"
     return "marker" if name in MARKERS else "extra"
 

@@ -14,7 +14,7 @@ from harness.weights.live_module import empty as _empty
 from harness.weights.model import ModelFile
 from harness.weights.pipeline import Pipeline, TextEncoder
 from harness.weights.prediction import measured_prediction, scheduler_config
-from harness.weights.refusals import refuse_family, refuse_misfit
+from harness.weights.refusals import refuse_family, refuse_misfit, refuse_odd_names
 from harness.weights.tokenizer import END, OPENCLIP_PAD, clip_tokenizer
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def _random(family: str, seed: int, dtype: torch.dtype, device: str) -> Pipeline
 def _without_values(model: ModelFile, config: Path | None, device: torch.device) -> Pipeline:
     """The pipeline with all parameters on the meta device, after every check that needs no values."""
     refuse_family(model)
+    refuse_odd_names(model)
     family = model.family or "sd1"
     folder = _configs(model, config)
     parts = {}

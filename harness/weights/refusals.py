@@ -37,6 +37,14 @@ def refuse_family(model: ModelFile) -> None:
         _refuse_wider_unet(model)
 
 
+def refuse_odd_names(model: ModelFile) -> None:
+    """Raises ModelFileError for tensors among the weights of a component that has none of their names."""
+    for component, names in model.odd.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise ModelFileError(f"{model.path}: {component}: {names[0]!r}{more}: the component has no such tensor, so the model "
+                             "would be sampled without it. Give the whole model under its own names.")
+
+
 def refuse_misfit(path: Path, pipeline: Pipeline) -> None:
     """Raises ModelFileError if a part's config expects another width than the connected part has."""
     if getattr(pipeline.vae.config, "latents_mean", None) is not None:
