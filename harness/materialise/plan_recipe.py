@@ -11,6 +11,7 @@ from typing import Final
 from harness.declare import Alpha, Checkpoint, Fused, Merge, Model, short_hash
 from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
+from harness.materialise.encoder_files import encoders_in_place
 from harness.materialise.library import (
     Library,
     MaterialiseError,
@@ -91,7 +92,7 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     tensor.
     """
     frame = frame_of(model)
-    files = library.open_alike(leaves(model))
+    files = encoders_in_place(model, library.open_alike(leaves(model)))
     model = with_named_parts(model, files)
     _refuse_strangers(model, files)
     taken_parts = [part for merge in merges_of(model) for part in merge.take]

@@ -28,7 +28,7 @@ _KNOWN_EXTRA: Final = re.compile(
     r"model_ema\.|(.*/)?(.*\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|logvar|lvlb_weights|scale_factor"
     r"|position_ids|text_projection(\.weight)?|logit_scale|attn_mask|scaled_fp8|scale_weight|scale_input|weight_scale|input_scale|comfy_quant|spiece_model)$"
     r"|(.*/)?(.*\.)?((model_sampling|pos_embedder)\..+|inv_freq)$"
-    r"|(first_stage_model\.|vae\.)?loss\.|denoiser\.sigmas$|.*\.encoder\.embed_tokens\.weight$"
+    r"|(first_stage_model\.|vae\.)?loss\.|denoiser\.sigmas$|(.*[./])?encoder\.embed_tokens\.weight$"
     r"|cond_stage_model\.model\.transformer\.resblocks\.")
 """Names of tensors that do not affect images: leftovers of training, constants, scales of a weight, and unused parts of
 CLIP (in Stable Diffusion 2 the last layer)."""
@@ -122,6 +122,11 @@ class ModelFile:
     def is_folder(self) -> bool:
         """Whether it is a diffusers folder, not a single file."""
         return self.path not in self.files
+
+    @property
+    def encoder_alone(self) -> bool:
+        """Whether it is nothing but a text encoder, which does not show of which family it is which encoder."""
+        return not self.family and [part[:12] for part in self.components] == ["text_encoder"]
 
     @property
     def known_extras(self) -> tuple[str, ...]:
