@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.declare import Alpha, Checkpoint, Fused, Merge, Model, short_hash
-from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION
+from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.encoder_files import encoders_in_place
 from harness.materialise.library import (
@@ -218,7 +218,7 @@ class _Planner:
                 more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
                 raise MaterialiseError(f"{name}: {component}: {odd[0]!r}{more}: no {component} of the family "
                                        f"{self.files[name].family or 'of this file'} has such a tensor. Remove it, or set "
-                                       'missing="keep_a" to keep A\'s and leave out those of the other models')
+                                       f"{KEEP_A} to keep A's and leave out those of the other models")
 
     def _refuse_unlike(self, merge: Merge, component: str, taken: _Draft) -> None:
         """Raises MaterialiseError if a component to be taken as a whole does not have the keys and shapes of A's own."""
