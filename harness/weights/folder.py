@@ -52,13 +52,16 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
 
 def is_bare(path: Path) -> bool:
     """Whether a folder holds the weights of one component, without the model around it."""
-    return not any((path / component).is_dir() for component in PARTS)
+    return bool(_stems_in(path)) and not any((path / component).is_dir() for component in PARTS)
+
+
+def _stems_in(path: Path) -> tuple[str, ...]:
+    return tuple(stem for stem in _STEMS if any(path.glob(f"{stem}*")))
 
 
 def _bare(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]] | None:
     """The same of the folder of one component: a U-Net, a transformer, a VAE or a text encoder. None for other folders."""
-    stems = tuple(stem for stem in _STEMS if any(path.glob(f"{stem}*")))
-    if not stems:
+    if not (stems := _stems_in(path)):
         return None
     places = _read_files(path, stems)
     stored = {name: place.file.stored[name] for name, place in places.items()}
