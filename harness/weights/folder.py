@@ -56,7 +56,7 @@ def is_bare(path: Path) -> bool:
 
 
 def _stems_in(path: Path) -> tuple[str, ...]:
-    return tuple(stem for stem in _STEMS if any(path.glob(f"{stem}*")))
+    return tuple(stem for stem in _STEMS if any(file.suffix != ".json" for file in path.glob(f"{stem}*")))
 
 
 def _bare(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]] | None:
