@@ -58,11 +58,12 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
     return replace(pipeline, called=called)
 
 
-def inspect_pipeline(model: ModelFile, config: Path | None = None) -> None:
-    """Raises the errors of `build_pipeline` that can be found without reading weights."""
+def inspect_pipeline(model: ModelFile, config: Path | None = None) -> tuple[TextEncoder, ...]:
+    """The text encoders without values, of which the tokenizers and lengths can be used. Raises the errors of `build_pipeline`
+    that can be found without reading weights."""
     import torch
 
-    _without_values(model, config, torch.device("cpu"))
+    return _without_values(model, config, torch.device("cpu")).encoders
 
 
 def with_part(pipeline: Pipeline, component: str, module: Any) -> Pipeline:

@@ -8,6 +8,7 @@ import pandas as pd
 
 from harness.declare.same_text import distinct, same_texts
 from harness.records import Look
+from harness.records.images import PROMPTS
 from reports import formatting as words
 from reports.read.interim_looks import dropped_cells
 from reports.read.run import Run
@@ -55,6 +56,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if repeated := same_texts(run.suite.grid.prompts):
         groups = words.listed([" = ".join(names) for names in repeated], most=8)
         sentences.append(f"Prompts with the same text and negative count as one: {groups}.")
+    sentences.extend(_cut(run))
     for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
         if counts[split] < 2:
             sentences.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
@@ -123,6 +125,18 @@ def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
             sentences.append(f"The constraint {what} could not be evaluated: no values, or only one prompt: "
                         f"{words.listed([_named(run, c) for c in open_cells])}.")
     return sentences
+
+
+def _cut(run: Run) -> list[str]:
+    """Which prompts do not fit the text encoder of some candidate: their ends are in no image."""
+    prompts = {p.id for row in run.coverage if row.stage == PROMPTS for place in row.keys.get("shortened", ())
+               for p in run.suite.grid.prompts if place in (f"{p.id} (prompt)", f"{p.id} (negative)")}
+    names = [words.visible(p.id) for p in run.suite.grid.prompts if p.id in prompts]
+    if not names:
+        return []
+    return [f"{len(names)} of {words.plural(len(run.suite.grid.prompts), 'prompt')} do not fit the text encoder: "
+            f"{words.listed(names, most=8)}. What is cut off has no effect on the images. Shorten them; the coverage table says "
+            "by how many tokens."]
 
 
 def _uneven(run: Run) -> list[str]:
