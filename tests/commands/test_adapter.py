@@ -183,6 +183,34 @@ def test_an_extracted_adapter_holds_the_second_text_encoder_too(tmp_path: Path, 
     assert "not compared: vae" in capsys.readouterr().out
 
 
+def transformers(folder: Path, family: str) -> dict[str, Path]:
+    """A base and a tuned model, whose matrices differ, each in the original code's names and in diffusers'."""
+    from tests.weights import real_names as real
+
+    base = real.drawn(real.original_shapes(family), 1)
+    change = real.drawn({name: (2, 2) for name, t in base.items() if t.ndim == 2 and "blocks.1." in name}, 2)
+    tuned = {name: t + (change[name].repeat(t.shape[0] // 2, 1) if name in change else 0) for name, t in base.items()}
+    files = {"base": base, "base-diffusers": real.in_diffusers(family, base), "tuned": tuned,
+             "tuned-diffusers": real.in_diffusers(family, tuned)}
+    for name, tensors in files.items():
+        save_file(tensors, folder / f"{name}.safetensors")
+    return {name: folder / f"{name}.safetensors" for name in files}
+
+
+@pytest.mark.parametrize(("mine", "other"), [("", "-diffusers"), ("-diffusers", "")])
+@pytest.mark.parametrize("family", ["flux", "sd3"])
+def test_models_in_two_layouts_have_an_adapter_between_them(tmp_path: Path, family: str, mine: str, other: str) -> None:
+    files, out = transformers(tmp_path, family), tmp_path / "o.safetensors"
+    expected = load_file(files[f"tuned{mine}"])
+    for layout in ("kohya", "peft", "comfyui"):
+        assert run("extract", "--base", files[f"base{mine}"], "--tuned", files[f"tuned{other}"], "--error", 0, "--dtype", "fp32",
+                   "--layout", layout, "-o", out) == 0
+        fused = tmp_path / "fused.safetensors"
+        assert main(["merge", "--a", str(files[f"base{mine}"]), "--adapter", f"{out}=1", "-o", str(fused)]) == 0
+        for key, tensor in load_file(fused).items():
+            torch.testing.assert_close(tensor, expected[key], rtol=1e-4, atol=1e-4, msg=f"{layout} {key}")
+
+
 def test_a_misspelt_part_is_not_left_out_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     base, tuned = two_models(tmp_path)
     assert run("extract", "--base", base, "--tuned", tuned, "--parts", "unett,text_encoder_2", "--rank", 4, "-o",
