@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -42,6 +42,16 @@ def problems(suite: object, root: Path) -> list[str]:
         phrases = [f"could not be checked: {shown(error)}"]
     label = shown(suite.name) if isinstance(suite.name, str) else "SUITE"
     return [brief(f"suite {label}: {phrase}") for phrase in phrases]
+
+
+def same_name(suite: object, others: Sequence[tuple[object, str]]) -> list[str]:
+    """A sentence for each of the other suites, given with their files, that would share the suite's run folder. Upper and lower
+    case are the same: on some disks they name the same folder."""
+    if not isinstance(suite, Suite) or not isinstance(suite.name, str):
+        return []
+    return [f"suite {shown(suite.name)}: {file} declares the name {shown(other.name)} too, and both would share one run folder; "
+            "rename one of them" for other, file in others
+            if isinstance(other, Suite) and isinstance(other.name, str) and other.name.casefold() == suite.name.casefold()]
 
 
 def model_problems(model: object, root: Path) -> list[str]:

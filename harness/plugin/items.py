@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,6 +28,10 @@ _REFUSED_BY_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES
                            errno.ENOTDIR, errno.EINVAL, errno.ENXIO)
 
 
+_NUMBERS: Final = pytest.StashKey[Iterator[int]]()
+"""Numbers the items as they are collected."""
+
+
 class SuiteProblemError(Exception):
     """Shown as it is, without a traceback."""
 
@@ -36,6 +41,12 @@ class _Item(pytest.Item):
 
     fixturenames: Final = ["benchmark"]
     """The attribute by which pytest-benchmark selects items with --benchmark-only and --benchmark-skip."""
+
+    def __init__(self, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.extra_keyword_matches.add(selectable(self.name))
+        numbers: Iterator[int] = self.config.stash.setdefault(_NUMBERS, iter(count()))
+        self.number = next(numbers)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Our own errors are shown without a traceback; any other exception is a bug and keeps it."""
@@ -71,24 +82,43 @@ class _Item(pytest.Item):
                 carry(item, of, item.candidate)
 
 
-class DeclarationItem(_Item):
-    """Passes when no problem of the suite is found before the first image."""
+class UndeclaredItem(_Item):
+    """Fails: a file that makes a suite without declaring it as SUITE."""
 
-    def __init__(self, *, declared: object, session_of: SuiteSession | None, **rest: Any) -> None:
+    def __init__(self, *, why: str, **rest: Any) -> None:
         super().__init__(**rest)
-        self.declared, self.of = declared, session_of
+        self.why = why
+
+    def runtest(self) -> None:
+        """Says what is missing."""
+        raise SuiteProblemError(self.why)
+
+
+class DeclarationItem(_Item):
+    """Passes when no problem of the suite is found before the first image. `further` are problems of its file."""
+
+    def __init__(self, *, declared: object, session_of: SuiteSession | None, further: Sequence[str] = (), **rest: Any) -> None:
+        super().__init__(**rest)
+        self.declared, self.of, self.further = declared, session_of, further
 
     def runtest(self) -> None:
         """Reports all problems at once; with --benchmark it also reads the model files' headers."""
         if self.of is None:
             from harness.check import problems
 
-            wrong = problems(self.declared, Path(self.config.invocation_params.dir))
+            wrong = [*problems(self.declared, Path(self.config.invocation_params.dir)), *self.further, *self._same_name()]
         else:
             with self.visible(self.of):
                 wrong = self.of.preflight()
         if wrong:
             raise SuiteProblemError("\n".join(wrong))
+
+    def _same_name(self) -> list[str]:
+        """What is wrong if another suite file of this session declares the same name."""
+        from harness.check import same_name
+
+        others = [item for item in self.session.items if isinstance(item, DeclarationItem) and item is not self]
+        return same_name(self.declared, [(item.declared, item.nodeid.partition("::")[0]) for item in others])
 
 
 class CandidateItem(_Item):
@@ -198,6 +228,20 @@ class RecommendationItem(_Item):
         if lacking := analysed.lacking:
             more = [f"and {len(lacking) - LISTED} more, see the page"] if len(lacking) > LISTED else []
             raise SuiteProblemError("\n".join([f"suite {self.of.suite.name!r} is not complete:", *lacking[:LISTED], *more]))
+
+
+def in_running_order(items: list[pytest.Item]) -> None:
+    """Sorts the items of suites in place: suite by suite, each from its declaration to its recommendation. Other items stay where
+    they are."""
+    ours = [(place, item) for place, item in enumerate(items) if isinstance(item, _Item)]
+    ordered = sorted((item for _, item in ours), key=lambda item: (not isinstance(item, UndeclaredItem), item.number))
+    for (place, _), item in zip(ours, ordered, strict=True):
+        items[place] = item
+
+
+def selectable(text: str) -> str:
+    """A name, or an expression of -k, without "=", which -k does not allow: both sides are written with ":" instead."""
+    return text.replace("=", ":")
 
 
 def _refuse_failed(suite: SuiteSession, failures: Sequence[Failure]) -> None:
