@@ -8,16 +8,18 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from harness.check.budget_and_search import budget_problems, search_problems
-from harness.check.candidate import candidate_problems, clip_problems, reference_problems
+from harness.check.candidate import candidate_problems, reference_problems
+from harness.check.clip import clip_problems, default_problems
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, number, unknown
+from harness.check.prompt_markup import brackets, markup_problems, phrases
 from harness.check.together import together
 from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
 from harness.declare.same_text import same_texts
-from harness.declare.suite import CALIBRATION, MOST_IMAGES
+from harness.declare.suite import CALIBRATION, MOST_IMAGES, guidance_problem
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import brief
@@ -42,6 +44,16 @@ def problems(suite: object, root: Path) -> list[str]:
         phrases = [f"could not be checked: {shown(error)}"]
     label = shown(suite.name) if isinstance(suite.name, str) else "SUITE"
     return [brief(f"suite {label}: {phrase}") for phrase in phrases]
+
+
+def remarks(suite: object) -> list[str]:
+    """What is worth a look in a suite that may run: a sentence each. Never raises, like `problems`."""
+    try:
+        prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
+        return [f"suite {shown(suite.name)}: {text}" for prompt in prompts  # type: ignore[attr-defined]  # a Suite
+                if (text := brackets(prompt))]
+    except Exception:  # see problems, which says what is wrong
+        return []
 
 
 def same_name(suite: object, others: Sequence[tuple[object, str]]) -> list[str]:
@@ -135,6 +147,7 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     if names and suite.baseline not in names:
         yield f"the baseline {suite.baseline!r} is not a candidate; {did_you_mean(suite.baseline, names)}"
     yield from _values(suite)
+    yield from default_problems(suite)
     yield from clip_problems(suite.clip, root)
     yield from _styles(suite)
     yield from doubles("gate", [g.name for g in suite.gates])
@@ -177,6 +190,8 @@ def _styles(suite: Suite) -> Iterator[str]:
             yield f"the style {trouble}"
         elif not text.strip():
             yield f"the style {name!r} has no text; give one such as 'an anime drawing'"
+        else:
+            yield from (f"the style {name!r}: {phrase}" for phrase in phrases(text, negative=True))
 
 
 def _axes(candidate: Candidate) -> Iterator[str]:
@@ -196,9 +211,11 @@ def _grid(grid: Grid) -> Iterator[str]:
     yield from _prompts(grid.prompts)
     yield from doubles("seed", grid.seeds)
     yield from doubles("guidance scale", grid.guidance_scales)
-    for scale in grid.guidance_scales:
-        if not number(scale) or scale < 0:
-            yield f"guidance scale {scale!r}: expected a number of at least 0"
+    yield from filter(None, map(guidance_problem, grid.guidance_scales))
+    for seed in grid.seeds:
+        if seed < 0:
+            yield (f"seed {seed}: expected an integer of at least 0. Elsewhere -1 asks for a random seed; here every seed is "
+                   "fixed, so that candidates start from the same noise")
     yield from unknown("sampler", [grid.sampler], SAMPLERS)
     for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
         value = getattr(grid, name)
@@ -219,6 +236,7 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
             yield f"prompt {prompt.id!r}: split {prompt.split!r}; expected one of {', '.join(SPLITS)}"
         if not prompt.text.strip():
             yield f"prompt {prompt.id!r}: the text is empty"
+        yield from markup_problems(prompt)
     yield from _shared_texts(prompts)
     if prompts and not any(p.split == "select" for p in prompts):
         yield "no prompt is in the split 'select', on which candidates are compared; give at least one"

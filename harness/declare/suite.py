@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, Model
 from harness.declare.normalise import settle
-from harness.declare.to_plain import plain, short_hash
+from harness.declare.to_plain import LEFT_OUT, plain, short_hash
 
 SIDES: Final = ("lowest", "highest", "middle")
 """What an objective may prefer on an axis."""
@@ -24,13 +24,33 @@ MOST_IMAGES: Final = 1_000_000
 DESIRABILITY: Final = "desirability"
 """As an objective's `maximise`: the desirability of its `desirabilities`."""
 
+class DefaultClip(str):
+    """The `clip` of a suite that names none. It reads like the built-in model, which must not score other models unasked."""
+
+    __slots__ = ()
+
+
+DEFAULT_CLIP: Final = DefaultClip("zoo:clip")
+LEAST_GUIDANCE: Final = 1.0
+"""At 1 the negative prompt has no say; below, the picture would be drawn from it."""
+
 AxisValue: TypeAlias = float | str
+
+
+def guidance_problem(scale: float) -> str:
+    """Why nothing can be sampled at a guidance scale; empty if it can."""
+    if isinstance(scale, int | float) and not isinstance(scale, bool) and LEAST_GUIDANCE <= scale < float("inf"):
+        return ""
+    return (f"guidance scale {scale!r}: expected a number of at least 1. No guidance is 1 here; model cards that write "
+            "guidance_scale=0.0 mean this, while below 1 the picture would be drawn from the negative prompt")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
     """One prompt. `split` is "select" (the verdict is chosen on these) or "confirm" (and confirmed on those).
 
-    `tags` are free words for tables and tests, such as {"colour": "red"}; nothing in a run depends on them.
+    `tags` are free words for tables and tests, such as {"colour": "red"}; nothing in a run depends on them. `literal` says that
+    brackets and words that are instructions in other tools, such as "[x]" or "AND", are meant as text.
     """
 
     id: str
@@ -38,6 +58,7 @@ class Prompt:
     negative: str = ""
     split: str = "select"
     tags: Mapping[str, str] = field(default_factory=dict)
+    literal: bool = field(default=False, metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)
@@ -241,6 +262,9 @@ class Suite:
     `latency_budget_seconds` more rounds follow until p90 can be estimated (29 rounds) or the seconds are used up.
     `largest_batch` asks for throughput and memory at batch sizes 1, 2, 4 ... up to it; 0 asks for none.
 
+    `clip` is the model of the CLIP score: "ARCHITECTURE:file", an open_clip architecture and a local copy of its weights. Only
+    the built-in models are scored by the built-in "zoo:clip" without asking.
+
     `styles` maps a style's name to a text for CLIP: {"anime": "an anime drawing"}. The metric "styles" says which of them
     each image looks like.
     """
@@ -252,7 +276,7 @@ class Suite:
     metrics: tuple[str, ...] = ("clip_score", "palette", "exposure")
     objective: Objective = field(default_factory=Objective)
     gates: tuple[Gate, ...] = ()
-    clip: str = "zoo:clip"
+    clip: str = DEFAULT_CLIP
     latency_rounds: int = 5
     latency_budget_seconds: float = 0.0
     largest_batch: int = 0

@@ -36,6 +36,10 @@ class SuiteProblemError(Exception):
     """Shown as it is, without a traceback."""
 
 
+class SuiteWarning(UserWarning):
+    """What is worth a look in a suite that may run."""
+
+
 class _Item(pytest.Item):
     """The base of all items: a plain message instead of a traceback, and the file's path as the location."""
 
@@ -103,15 +107,20 @@ class DeclarationItem(_Item):
 
     def runtest(self) -> None:
         """Reports all problems at once; with --benchmark it also reads the model files' headers."""
-        if self.of is None:
-            from harness.check import problems
+        from harness.check import problems, remarks
 
+        if self.of is None:
             wrong = [*problems(self.declared, Path(self.config.invocation_params.dir)), *self.further, *self._same_name()]
         else:
             with self.visible(self.of):
                 wrong = self.of.preflight()
         if wrong:
             raise SuiteProblemError("\n".join(wrong))
+        for remark in remarks(self.declared):
+            try:
+                self.warn(SuiteWarning(printable(remark)))
+            except SuiteWarning as strict:  # warnings are errors here, by the user's own filter
+                raise SuiteProblemError(str(strict)) from None
 
     def _same_name(self) -> list[str]:
         """What is wrong if another suite file of this session declares the same name."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.check import problems
+from harness.check import problems, remarks
 from harness.declare import PROMOTED, Candidate, Suite
 from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
@@ -57,8 +57,8 @@ class SuiteSession:
         model files are printed at once. A failed candidate does not stop the others."""
         ordered = in_order(self.suite)
         self.select(ordered)
-        for problem in self.preflight():
-            self._say(problem)
+        for sentence in (*remarks(self.suite), *self.preflight()):
+            self._say(sentence)
         for candidate in (c for c in ordered if c.name in self.selected):
             self.candidate(candidate)
         if self.selected:

@@ -6,7 +6,9 @@ from typing import Final
 
 import pandas as pd
 
+from harness.declare.models import references
 from harness.declare.same_text import distinct, same_texts
+from harness.declare.suite import DEFAULT_CLIP
 from harness.records import Look
 from harness.records.images import PROMPTS
 from reports import formatting as words
@@ -51,7 +53,7 @@ def select_rows(run: Run) -> pd.DataFrame:
 
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
-    sentences = []
+    sentences = _toy_clip(run)
     counts = {split: distinct(p for p in run.suite.grid.prompts if p.split == split) for split in ("select", "confirm")}
     if repeated := same_texts(run.suite.grid.prompts):
         groups = words.listed([" = ".join(names) for names in repeated], most=8)
@@ -88,6 +90,17 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if run.damaged:
         sentences.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
     return tuple(words.visible(s) for s in sentences)
+
+
+def _toy_clip(run: Run) -> list[str]:
+    """That the CLIP scores are the toy's, where it knows nothing of the models."""
+    foreign = [c.name for c in run.suite.candidates if any(not file.startswith("zoo:") for file in references(c.model))]
+    used = run.head.get("clip_definition") or "clip_score" in run.suite.metrics
+    if run.suite.clip != DEFAULT_CLIP or not foreign or not used:
+        return []
+    return [f"The CLIP scores are of the built-in toy model, which knows only the built-in models' world, but "
+            f"{words.listed([label(run, name) for name in foreign])} {'is' if len(foreign) == 1 else 'are'} made of other "
+            "files: do not decide by them. Give the suite a real model with clip=."]
 
 
 def _named(run: Run, cell: Scored) -> str:

@@ -100,6 +100,11 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     ({"gates": (Gate(value="saturation", not_worse_than="baseline"),)}, "use at_least or at_most"),
     ({"name": "../up"}, "the name '../up' names a folder"),
     ({"grid": tiny_grid(guidance_scales=(1, 1.0))}, "guidance scale 1.0 is given 2 times"),
+    ({"grid": tiny_grid(guidance_scales=(0, 1))}, "guidance scale 0.0: expected a number of at least 1. No guidance is 1 here"),
+    ({"grid": tiny_grid(guidance_scales=(0.99, 3))}, "guidance scale 0.99: expected a number of at least 1"),
+    ({"grid": tiny_grid(guidance_scales=(-3,))}, "guidance scale -3.0: expected a number of at least 1"),
+    ({"grid": tiny_grid(guidance_scales=(float("nan"),))}, "guidance scale nan: expected a number of at least 1"),
+    ({"grid": tiny_grid(seeds=(-1,))}, "seed -1: expected an integer of at least 0. Elsewhere -1 asks for a random seed"),
     ({"grid": tiny_grid(width=60)}, "width is 60; expected a multiple of 8"),
     ({"grid": tiny_grid(sampler="dpm")}, "unknown sampler 'dpm'"),
     ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a", split="confirm"),))}, "no prompt is in the split 'select'"),
@@ -471,7 +476,7 @@ def test_paths_and_numpy_scalars_are_good_declarations(tmp_path: Path) -> None:
     here = Path("a.safetensors")
     merged = Merge(a=here, b=Checkpoint(path=here), alpha=np.float32(0.5))  # type: ignore[arg-type]
     grid = tiny_grid(seeds=np.arange(2), guidance_scales=np.linspace(1, 3, 2), steps=np.int64(2))
-    assert problems(tiny_suite(grid=grid, **one(model=merged)), tmp_path) == []
+    assert problems(tiny_suite(grid=grid, clip="zoo:clip", **one(model=merged)), tmp_path) == []
 
 
 def test_one_adapter_may_work_in_two_stretches_of_steps(tmp_path: Path) -> None:
