@@ -150,7 +150,7 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     yield from default_problems(suite)
     yield from clip_problems(suite.clip, root)
     yield from _styles(suite)
-    yield from doubles("gate", [g.name for g in suite.gates])
+    yield from doubles("gate", [g.long_name for g in suite.gates])
     if suite.latency_rounds < 1:
         yield f"latency_rounds is {suite.latency_rounds!r}; expected a positive integer"
     if suite.largest_batch < 0:

@@ -46,8 +46,8 @@ class LoadedSuite:
 def load_suite(path: Path) -> object:
     """The object named SUITE in the file, which may not be a Suite.
 
-    The file is run on every call, under a private module name. `__file__`, relative imports, and plain imports of the files next to
-    it work as in any module. Raises NoSuiteError, or SuiteFileError with the error that the file itself raised.
+    The file is run on every call, under a private module name. `__file__`, relative imports, and plain imports of the files next
+    to it work as in any module. Raises NoSuiteError, or SuiteFileError with the error that the file itself raised.
     """
     return loaded_suite(path).declared
 

@@ -209,6 +209,15 @@ class Gate:
                         for word, limit in limits if limit is not None)
         return f"{self.value} {words}".strip()
 
+    @property
+    def long_name(self) -> str:
+        """`name` with everything else that tells gates apart: "clip_score at_least 24 for alpha=0.5, alpha=0.65"."""
+        limits = [("at_least", self.at_least), ("at_most", self.at_most), ("not_worse_than", self.not_worse_than),
+                  ("margin", self.margin or None), ("ratio", self.ratio)]
+        words = "".join(f" {word} {repr(limit).removesuffix('.0') if isinstance(limit, float) else limit}"
+                        for word, limit in limits if limit is not None)
+        return f"{self.value}{words}{' for ' if self.candidates else ''}{', '.join(self.candidates)}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -292,3 +301,7 @@ class Suite:
     def images(self) -> int:
         """How many images all candidates have on the whole grid."""
         return len(self.candidates) * len(self.grid.prompts) * len(self.grid.seeds) * len(self.grid.guidance_scales)
+
+    def gate_name(self, gate: Gate) -> str:
+        """The id of one of the gates: its name, or its long name where another gate has the same name."""
+        return gate.name if sum(other.name == gate.name for other in self.gates) < 2 else gate.long_name

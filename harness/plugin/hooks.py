@@ -27,8 +27,6 @@ def pytest_configure(config: pytest.Config) -> None:
     config.option.keyword = selectable(config.option.keyword)
     if benchmarking(config):
         refuse(config)
-        # diffusers' DPM-Solver warns at every batch, and a user of a suite cannot fix it.
-        config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -74,6 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
     if not benchmarking(config):
         return (yield)
     from harness.plugin.session import session_for
+    from harness.run.quiet import own_warnings
     from harness.session.terminal import closing, tables
 
     suites = [suite for suite in session_for(config).suites if suite.ran]
@@ -82,7 +81,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         return (yield)
     finally:
         terminalreporter.ensure_newline()
-        for line in tables(suites, colour=sys.stdout.isatty()):
+        with own_warnings():
+            lines = tables(suites, colour=sys.stdout.isatty())
+        for line in lines:
             terminalreporter.write_line(line)
         for line in plugin_ci.publish(session_for(config), config):
             terminalreporter.write_line(printable(line))

@@ -107,7 +107,8 @@ class SuiteFile(pytest.File):
             yield RaceItem.from_parent(self, name="race", of=suite)
         yield CostsItem.from_parent(self, name="costs", of=suite)
         for gate in declared.gates:
-            yield GateItem.from_parent(self, name=f"gate[{printable(gate.name)}]", of=suite, gate=gate.name)
+            name = declared.gate_name(gate)
+            yield GateItem.from_parent(self, name=f"gate[{printable(name)}]", of=suite, gate=name)
         yield RecommendationItem.from_parent(self, name="recommendation", of=suite)
 
     def _undeclared(self, error: NoSuiteError, signs: Signs) -> Iterator[pytest.Item]:

@@ -72,9 +72,10 @@ def verdict(run: Run, gate: Gate, name: str, status: str, observed: Estimate, re
     """The verdict with its limit in words."""
     at_least, at_most = limits_of(gate, run.row(gate.value))
     ratio = gate.ratio is not None and gate.not_worse_than is not None and not gate_kind(gate.value).exact
-    return Verdict(gate=gate.name, candidate=name, value=gate.value, other=gate.not_worse_than, ratio=ratio, at_least=at_least,
-                   at_most=at_most, status=status, observed=observed.mean, low=observed.low, high=observed.high,
-                   limit=words.visible(_limit(gate, run.row(gate.value))), reason=words.visible(reason or observed.why))
+    return Verdict(gate=run.suite.gate_name(gate), candidate=name, value=gate.value, other=gate.not_worse_than, ratio=ratio,
+                   at_least=at_least, at_most=at_most, status=status, observed=observed.mean, low=observed.low,
+                   high=observed.high, limit=words.visible(_limit(gate, run.row(gate.value))),
+                   reason=words.visible(reason or observed.why))
 
 
 def decided(run: Run, gate: Gate, name: str, seen: Seen) -> Verdict:

@@ -146,6 +146,27 @@ def test_a_good_gate_has_no_problems(tmp_path: Path, gate: Gate) -> None:
     assert problems(tiny_suite(gates=(gate,)), tmp_path) == []
 
 
+ALIKE = [Gate(value="clip_score", at_least=24), Gate(value="clip_score", at_least=24, candidates=("alpha=0",)),
+         Gate(value="clip_score", at_least=24, candidates=("alpha=0", "alpha=1")), Gate(value="clip_score", at_least=24.0000001)]
+BESIDE = [Gate(value="clip_score", not_worse_than="baseline", margin=margin, ratio=ratio)
+          for margin, ratio in ((0, None), (1, None), (2, None), (0, 0.9))]
+
+
+@pytest.mark.parametrize("gates", [ALIKE, BESIDE])
+def test_gates_that_differ_in_anything_have_ids_of_their_own(tmp_path: Path, gates: list[Gate]) -> None:
+    suite = tiny_suite(gates=gates)
+    assert problems(suite, tmp_path) == []
+    assert len({suite.gate_name(gate) for gate in gates}) == len(gates)
+    assert suite.gate_name(gates[0]) == gates[0].name
+    assert {tiny_suite(gates=(gate,)).gate_name(gate) for gate in gates} == {gates[0].name}
+
+
+def test_gates_that_are_equal_in_all_are_refused(tmp_path: Path) -> None:
+    gate = Gate(value="clip_score", not_worse_than="baseline", margin=0.5, candidates=("alpha=1",))
+    text = said(tmp_path, gates=(gate, gate))
+    assert "gate 'clip_score not_worse_than baseline margin 0.5 for alpha=1' is given 2 times" in text
+
+
 def test_a_candidate_called_promoted_hides_what_was_promoted(tmp_path: Path) -> None:
     gate = Gate(value="clip_score", not_worse_than="promoted")
     candidates = (Candidate(name="promoted", model="zoo:photo"),)
