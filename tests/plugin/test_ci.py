@@ -1,5 +1,6 @@
 """A benchmark session tells a CI system what it found: in the JUnit report, in the job summary and in a comment's Markdown."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -23,6 +24,14 @@ SUITE = Suite(
            Gate(value="failures", at_most=0, candidates=("alpha=0", "alpha=1"))])
 """
 HOSTILE = "@me <img>"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """pytester forgets modules that were first imported inside it, and numpy or torch cannot be imported twice."""
+    for name in ("diffusers", "open_clip", "pandas", "peft.tuners.lora", "plotly.graph_objects", "reports.page.build",
+                 "sklearn.cluster", "torchao.quantization", "torchmetrics.image", "transformers", "harness.session.session"):
+        importlib.import_module(name)
 
 
 @pytest.fixture(autouse=True)

@@ -4,6 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.plugin.test_plugin import loaded
+
+__all__ = ["loaded"]
 SUITE = """
 from harness import Grid, Prompt, Suite, alpha_sweep
 {name} = Suite(name="{suite}", candidates=alpha_sweep("zoo:photo", "zoo:anime", (0, 1)), baseline="alpha=0", latency_rounds=1,

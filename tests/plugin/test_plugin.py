@@ -1,5 +1,6 @@
 """pytest finds suites, names their items readably, says every problem, and hands latencies to pytest-benchmark."""
 
+import importlib
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -29,6 +30,14 @@ def write_suite(pytester: pytest.Pytester, name: str = "tiny", more: str = "",
     file.parent.mkdir(exist_ok=True)
     file.write_text(SUITE.format(name=name, more=more, metrics=metrics))
     return file
+
+
+@pytest.fixture(scope="module", autouse=True)
+def loaded() -> None:
+    """pytester forgets modules that were first imported inside it, and numpy or torch cannot be imported twice."""
+    for name in ("diffusers", "open_clip", "pandas", "peft.tuners.lora", "plotly.graph_objects", "reports.page.build",
+                 "sklearn.cluster", "torchao.quantization", "torchmetrics.image", "transformers", "harness.session.session"):
+        importlib.import_module(name)
 
 
 @pytest.fixture(autouse=True)

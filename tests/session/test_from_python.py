@@ -17,9 +17,8 @@ from harness.run.suite_run import SuiteRun
 from reports.analysis import AnalysedRun
 from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 from tests.painted import paint_runs
-from tests.plugin.conftest import loaded
+from tests.plugin.test_plugin import loaded, write_suite, zoo_cache
 from tests.plugin.test_plugin import painted as painted_images
-from tests.plugin.test_plugin import write_suite, zoo_cache
 from tests.race.painted import DeclaredBench
 from tests.race.painted import suite as painted_suite
 from tests.reports.conftest import hostile_folder, merge_folder

@@ -14,8 +14,7 @@ from harness.session.live_page import LEAST_SECONDS, LivePage
 from harness.session.options import SessionOptions
 from harness.session.suite_session import SuiteSession
 from tests.fakes import tiny_suite
-from tests.plugin.conftest import loaded
-from tests.plugin.test_plugin import painted, write_race, write_suite, zoo_cache
+from tests.plugin.test_plugin import loaded, painted, write_race, write_suite, zoo_cache
 
 __all__ = ["loaded", "painted", "zoo_cache"]
 SNAPSHOTS = """
