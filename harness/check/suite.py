@@ -24,6 +24,7 @@ from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import brief
 from harness.samplers import SAMPLERS
+from harness.text.occurrences import composed, occurrences
 
 LATENT_MULTIPLE: Final = 8
 MOST_STEPS: Final = 1000
@@ -109,6 +110,8 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         label = f"number {place + 1}" if phrases else repr(gate.name)
         yield from (f"gate {label}: {phrase}" for phrase in phrases or ([] if outside else gate_problems(gate, suite, names)))
     yield from _spending(suite, root, unsound)
+    if not unsound:
+        yield from together(_emphasis(suite))
     if not outside and not inside:
         yield from _suite(suite, root)
 
@@ -182,7 +185,20 @@ def _values(suite: Suite) -> Iterator[str]:
                     f"like 'my_{axis}'" for axis in candidate.axes if axis in giving and axis not in COLUMNS)
 
 
+def _emphasis(suite: Suite) -> Iterator[tuple[str, str]]:
+    """(candidate, phrase) for every emphasised word that stands in no prompt: it would have no effect."""
+    texts = [composed(prompt.text) for prompt in suite.grid.prompts]
+    for candidate in suite.candidates:
+        for word in candidate.emphasis.weights if candidate.emphasis is not None else ():
+            if word.strip() and not any(occurrences([word], text) for text in texts):
+                yield shown(candidate.name), (
+                    f"emphasis: the word {word!r} is in no prompt of the suite, so it would have no effect; write it into a "
+                    "prompt as it is spelled here, or remove it")
+
+
 def _styles(suite: Suite) -> Iterator[str]:
+    if suite.styles and not any(row.uses_styles for name in suite.metrics if (row := METRICS.find(name)) is not None):
+        yield "styles are given, but no metric uses them; add 'styles' to metrics, or remove them"
     if "styles" in suite.metrics and len(suite.styles) < 2:
         yield f"the metric 'styles' needs at least two entries in styles; {len(suite.styles)} given"
     for name, text in suite.styles.items():

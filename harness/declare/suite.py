@@ -249,7 +249,7 @@ class Search:
 
     merge: Merge
     guidance: float
-    blocks: int = 26
+    blocks: int = 25
     trials: int = 40
     prompts: int = 8
     keep: int = 3

@@ -137,7 +137,11 @@ def test_tensors_of_a_component_that_the_model_lacks_are_said_to_be_left_out(tmp
     stem = "lora_te2_text_model_encoder_layers_0_self_attn_q_proj"
     absent = {f"{stem}.lora_down.weight": torch.ones(2, 4), f"{stem}.lora_up.weight": torch.ones(4, 2)}
     save_file({**load_file(tmp_path / "a.safetensors"), **absent}, tmp_path / "b.safetensors")
-    assert run("convert", "--model", "zoo:base", tmp_path / "b.safetensors", "-o", tmp_path / "o.safetensors") == 0
+    words = ("convert", "--model", "zoo:base", tmp_path / "b.safetensors", "-o", tmp_path / "o.safetensors")
+    assert run(*words) == 1
+    message = capsys.readouterr().err
+    assert all(word in message for word in ("2 tensors are for text_encoder_2", "--leave-out"))
+    assert run(*words, "--leave-out") == 0
     assert "2 tensors are for text_encoder_2" in capsys.readouterr().out
 
 
