@@ -11,18 +11,16 @@ from typing import Final
 from harness.declare import Alpha, Checkpoint, Fused, Merge, Model, short_hash
 from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
-from harness.materialise.encoder_files import encoders_in_place
 from harness.materialise.library import (
     Library,
     MaterialiseError,
     checkpoint_of,
     frame_of,
     fusings_of,
-    leaves,
     merges_of,
     name_of,
 )
-from harness.materialise.merged_parts import with_named_parts
+from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.whole_names import component_names, denoiser_names
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
@@ -92,7 +90,7 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     tensor.
     """
     frame = frame_of(model)
-    files = encoders_in_place(model, library.open_alike(leaves(model)))
+    files = opened(model, library)
     model = with_named_parts(model, files)
     _refuse_strangers(model, files)
     taken_parts = [part for merge in merges_of(model) for part in merge.take]
