@@ -179,8 +179,11 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str], misfits: _Misfit
                                  "compared; remove it from the file first")
         one, two = base.tensors(part), tuned.tensors(part)
         if apart := sorted(one.keys() ^ two.keys()):
+            whole = "" if two.keys() - one.keys() else (
+                f", or first fill the tuned model up with the base's: sweetspot merge --a {base.path.name} --b {tuned.path.name} "
+                f"--parts {part} --alpha 1 --missing keep_a -o whole.safetensors")
             raise ValueError(f"{part}: {apart[0]!r} and {len(apart) - 1} more keys are in only one of the models; give models "
-                             "with the same keys")
+                             f"with the same keys{whole}")
         for key in one:
             path, _, leaf = key.rpartition(".")
             bias = f"{path}.bias"

@@ -115,6 +115,20 @@ def test_a_key_that_only_one_model_has_is_named(tmp_path: Path, capsys: pytest.C
     assert "down_blocks.0.resnets.0.conv1.bias" in capsys.readouterr().err
 
 
+def test_a_part_of_a_tuned_model_is_filled_up_as_the_refusal_says(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    base, tuned = load_file(resolve("zoo:base")), load_file(resolve("zoo:anime"))
+    save_file(base, tmp_path / "base.safetensors")
+    save_file({key: tensor for key, tensor in tuned.items() if ".attn2." in key}, tmp_path / "tuned.safetensors")
+    monkeypatch.chdir(tmp_path)
+    words = ("extract", "--base", "base.safetensors", "--rank", 4, "--parts", "unet", "-o", "o.safetensors", "--tuned")
+    assert run(*words, "tuned.safetensors") == 1
+    command = capsys.readouterr().err.partition("sweetspot merge ")[2].split()
+    assert main(["merge", *command]) == 0
+    assert run(*words, "whole.safetensors") == 0
+    assert all("attn2" in key for key in load_file("o.safetensors"))
+
+
 @pytest.mark.parametrize("way", ["merge", "convert", "resize"])
 def test_a_file_with_words_is_refused(way: str, tmp_path: Path, base: ModelFile,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
