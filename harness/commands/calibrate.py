@@ -218,8 +218,8 @@ def _notes(of: Measured, rows: Sequence[Margin]) -> list[str]:
     else:
         tied = words.plural(len(of.tied), "tied cell")
         lines.append(f"The finished run has {tied}, and no two of them share two prompts, so no pairs show the noise that gates "
-                     "see." if of.tied else "There is no finished run of the suite next to this one. Calibrate again after one: its "
-                                     "pairs of tied cells show the noise that gates see.")
+                     "see." if of.tied else "There is no finished run of the suite next to this one. Calibrate again after one: "
+                     "its pairs of tied cells show the noise that gates see.")
     return lines + [words.visible(f"{row.gate or words.title(of.run.row(row.value))}: {row.note}.") for row in rows if row.note]
 
 
