@@ -1,4 +1,4 @@
-"""Reads untrusted adapter files: names, dtypes and shapes from a .safetensors header, values only on request. Recognising
+"""Reads untrusted adapter files: names, dtypes and shapes from a safetensors header, values only on request. Recognising
 an adapter needs the header alone, so torch is imported only when values are read.
 """
 
@@ -35,7 +35,8 @@ class Stored:
     """A file's tensors by name, and its other content.
 
     `number` returns the value of a tensor of one element, `load` all tensors. `extras` are a pickle's strings and numbers;
-    `config` is a PEFT folder's adapter_config.json. `bare` marks a pickle that is a single tensor or a list without names.
+    `config` is a PEFT folder's adapter_config.json. `bare` marks a pickle that is a single tensor or a list without names;
+    `misnamed` says that the suffix is that of another kind of file.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Stored:
     extras: Mapping[str, str] = field(default_factory=dict)
     config: Mapping[str, Any] | None = None
     bare: str = ""
+    misnamed: str = ""
 
 
 def quoted(key: str) -> str:
@@ -55,12 +57,8 @@ def quoted(key: str) -> str:
 
 
 def open_safetensors(path: Path) -> Stored:
-    """Opens a .safetensors file by its header. Raises AdapterError for a truncated or invalid one."""
-    with path.open("rb") as raw:
-        version = version_of(raw.fileno())
-        head = raw.read(64)
-    if kind := impostor(head):
-        raise AdapterError(f"{path}: this is {kind}")
+    """Opens a safetensors file by its header. Raises AdapterError for a truncated or invalid one."""
+    version = version_of(path)
     try:
         stored, metadata = read_header(path)
     except ModelFileError as error:
@@ -84,7 +82,7 @@ def _load(path: Path, version: FileVersion) -> dict[str, Tensor]:
         with safe_open(path, framework="pt", device="cpu") as file:
             tensors = {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118 - not a dict
     except (SafetensorError, AttributeError, TypeError, ValueError) as error:
-        raise AdapterError(f"{path}: not a complete .safetensors file ({short(error)}); download it again") from None
+        raise AdapterError(f"{path}: not a complete safetensors file ({short(error)}); download it again") from None
     refuse_other_version(path, version)
     return tensors
 
@@ -105,19 +103,3 @@ def _scalar(path: Path, key: str, entry: StoredTensor) -> float:
 def short(error: Exception) -> str:
     """A library's error text on one line, at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
-
-
-def impostor(head: bytes) -> str:
-    """What a file without a safetensors header is, from its first bytes, and what to do; empty for a safetensors file."""
-    text = head.lstrip().lower()
-    if not head:
-        return "an empty file; download it again"
-    if head.startswith(b"version https://git-lfs"):
-        return "a Git LFS pointer, not the weights; run `git lfs pull` or download the file itself"
-    if text.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return "a web page, not the weights; download the file again, the link may need a login"
-    if head[8:9] == b"{":
-        return ""
-    if head.startswith((b"PK\x03\x04", b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")):
-        return "a pickle with the extension of a safetensors file, which can run code on loading; convert it first"
-    return "not a .safetensors file (it has no header); download it again"

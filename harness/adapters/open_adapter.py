@@ -1,32 +1,38 @@
-"""Opens an untrusted adapter of any kind: a .safetensors file, a pickle, or a PEFT folder."""
+"""Opens an untrusted adapter of any kind: a safetensors file, a pickle, or a PEFT folder. The content decides which."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 from harness.adapters.adapter_file import Stored, open_safetensors, short
 from harness.adapters.live_plan import AdapterError
-from harness.adapters.pickled import SUFFIXES, open_pickle
+from harness.adapters.pickled import open_pickle
+from harness.weights.content import SAFETENSORS, content_of, misnamed, trouble_of
 
 PEFT_CONFIG: Final = "adapter_config.json"
 
 
 def open_stored(path: Path) -> Stored:
-    """Opens a .safetensors file, a PEFT folder, or a pickle. Raises AdapterError for anything incomplete, damaged or
-    unsafe."""
+    """Opens a PEFT folder, a safetensors file or a pickle, whatever its suffix. Raises AdapterError for anything incomplete,
+    damaged or unsafe."""
     if path.is_dir():
         return _open_folder(path)
-    if not path.is_file():
-        raise AdapterError(f"{path}: no such file; check the name")
-    if path.suffix == ".safetensors":
-        return open_safetensors(path)
-    if path.suffix in SUFFIXES:
-        return open_pickle(path)
-    if path.suffix == ".png":
-        raise AdapterError(f"{path}: an image, which may contain a textual inversion; save the embedding as .safetensors")
-    raise AdapterError(f"{path}: adapters are read from .safetensors, {', '.join(SUFFIXES)} and PEFT folders; convert it first")
+    kind = kind_of(path)
+    return replace(open_safetensors(path) if kind == SAFETENSORS else open_pickle(path), misnamed=misnamed(path, kind))
+
+
+def kind_of(path: Path) -> str:
+    """SAFETENSORS or PICKLE, by the file's content. Raises AdapterError, naming what any other file is."""
+    try:
+        content = content_of(path)
+    except OSError as error:
+        raise AdapterError(f"{path}: could not be read ({error.strerror}); check the file and its permissions") from None
+    if wrong := trouble_of(content):
+        raise AdapterError(f"{path}: {wrong}")
+    return content.kind
 
 
 def _open_folder(path: Path) -> Stored:
@@ -34,7 +40,7 @@ def _open_folder(path: Path) -> Stored:
     if not config_path.is_file():
         raise AdapterError(f"{path}: this is a folder without {PEFT_CONFIG}; give the adapter file in it")
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8-sig"))
+        config = json.loads(config_path.read_text(encoding="utf-8"))
     except (ValueError, RecursionError) as error:
         raise AdapterError(f"{config_path}: not JSON ({short(error)}); its strength is unknown") from None
     if not isinstance(config, dict):

@@ -1,4 +1,4 @@
-"""Reads adapters in torch's pickle format (.pt, .bin, .ckpt, .pti) as data: with torch's weights-only loading, and if that
+"""Reads adapters in torch's pickle format as data: with torch's weights-only loading, and if that
 refuses, with the still stricter reader of `unpickle.py`.
 """
 
@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.adapter_file import Entry, Stored, impostor, quoted
+from harness.adapters.adapter_file import Entry, Stored, quoted
 from harness.adapters.live_plan import AdapterError
 from harness.records.file_version import refuse_other_version, version_of
 from harness.weights.pickle_opcodes import PickleError
@@ -18,7 +18,6 @@ from harness.weights.safe_pickle import read_pickle
 if TYPE_CHECKING:
     from torch import Tensor
 
-SUFFIXES: Final = (".pt", ".pth", ".bin", ".ckpt", ".pti")
 _HYPERNETWORK_WIDTHS: Final = frozenset({320, 640, 768, 1024, 1280})
 _DEPTH: Final = 4
 _WORDS: Final = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "float8_e4m3fn": "F8_E4M3",
@@ -31,11 +30,7 @@ def open_pickle(path: Path) -> Stored:
     Raises AdapterError for anything else."""
     import torch
 
-    with path.open("rb") as raw:
-        head = raw.read(64)
-    if head[8:9] != b"{" and (kind := impostor(head)) and not kind.startswith(("a pickle", "no .safetensors")):
-        raise AdapterError(f"{path}: this is {kind}")
-    content = content_of(path)
+    content = pickled_content(path)
     bare = ""
     if isinstance(content, torch.Tensor):
         bare, content = "tensor", {"": content}
@@ -63,7 +58,7 @@ def open_pickle(path: Path) -> Stored:
     return Stored(name=path.name, entries=entries, metadata={}, number=number, load=lambda: tensors, extras=extras, bare=bare)
 
 
-def content_of(path: Path) -> Any:
+def pickled_content(path: Path) -> Any:
     """The content of the pickle, from one of two readers, neither of which calls anything that a file names. Raises
     AdapterError if both refuse, ChangedFileError for a file that changes while it is read."""
     version = version_of(path)

@@ -118,7 +118,7 @@ def describe(stored: Stored, name: str) -> Recognised:
         ranks=(min(ranks), max(ranks)) if ranks else None, alphas=(min(alphas), max(alphas)) if alphas else None,
         alphas_missing=missing, strength=_where(stored, where, configs, bool(alphas)),
         tokens=tuple(ascii(token)[1:-1] for token in tokens),
-        warnings=tuple(oddities(stored, listed, base, alphas, where == "header")))
+        warnings=(*oddities(stored, listed, base, alphas, where == "header"), *([stored.misnamed] if stored.misnamed else [])))
 
 
 def _kind(stored: Stored, key: str, part: Key) -> str:

@@ -122,7 +122,8 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
     _print_plan(plan, size)
     if given.output is not None:
         refuse_target(given.output, size)
-        if given.check and any(given.output.resolve() in file.files for file in plan.recipe.files.values()):
+        if given.check and given.output.exists() and any(
+                given.output.samefile(path) for file in plan.recipe.files.values() for path in file.files):
             raise ValueError(f"{given.output} is an input of this merge, and --check would read it after it was replaced; give "
                              "another path with -o, or remove --check")
     if problem := changes_nothing(plan.recipe, read=given.check):

@@ -169,9 +169,14 @@ def _find(name: str, facts: Mapping[str, object], folders: Sequence[Path]) -> st
 
 def _models(folder: Path) -> Iterable[Path]:
     if folder.is_dir():
-        yield from sorted(at for at in folder.iterdir() if at.suffix in (".safetensors", ".ckpt", ".pt", ".pth")
-                          or _BACKUP.search(at.name) or (at / "unet").is_dir())
+        # Any file: the size and then the content decide, as names say nothing.
+        yield from sorted(at for at in folder.iterdir() if at.is_file() or (at / "unet").is_dir()
+                          or (at / "transformer").is_dir())
 
 
 def _unique(paths: Iterable[Path]) -> Iterable[Path]:
-    return dict.fromkeys(path.resolve() for path in paths)
+    """Each file once, under the first of its names: that of a link, before that of its target."""
+    by_place: dict[Path, Path] = {}
+    for path in paths:
+        by_place.setdefault(path.resolve(), path.absolute())
+    return by_place.values()

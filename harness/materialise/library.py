@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from harness import zoo
 from harness.adapters import Reading, Shapes, read_changes
@@ -12,9 +13,10 @@ from harness.adapters.hypernetwork import Hypernetwork, is_hypernetwork, read_hy
 from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
 from harness.records.file_version import FileVersions
 from harness.weights import ModelFile, content_hash, open_model
-from harness.weights.norm_scales import module_of, norms_spelled_like
 from harness.weights.numbering import Numbering
 from harness.weights.relayout import in_names_of
+
+_WEIGHT: Final = ".weight"
 
 
 class MaterialiseError(ValueError):
@@ -34,14 +36,18 @@ class Library:
 
     def path(self, reference: str) -> Path:
         """The file or folder of a path or `zoo:` name."""
-        return zoo.resolve(reference) if reference.startswith("zoo:") else (self.root / reference).resolve()
+        if reference.startswith("zoo:"):
+            return zoo.resolve(reference)
+        path = self.root / reference
+        # A link keeps its own name: that of its target in a cache is a hash, and a textual inversion's word may be the name.
+        return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 
     def open(self, checkpoint: Checkpoint) -> ModelFile:
         """The opened model, with its EMA weights as the U-Net if the checkpoint has ema=True. Raises ModelFileError."""
         place = (self.path(checkpoint.path), checkpoint.ema)
         if place not in self._files:
             self.refuse_changed([checkpoint.path])
-            self._files[place] = open_model(place[0], ema=checkpoint.ema, tolerant=True)
+            self._files[place] = open_model(place[0], ema=checkpoint.ema)
         return self._files[place]
 
     def open_alike(self, checkpoints: Iterable[Checkpoint]) -> dict[str, ModelFile]:
@@ -62,7 +68,7 @@ class Library:
             if not file.family and {"unet", "transformer"} & file.components.keys():
                 files[name] = replace(files[name], family=family)
         frame = next((file for file in files.values() if "transformer" in file.components), None)
-        return {name: norms_spelled_like(in_names_of(file, frame), frame) for name, file in files.items()} if frame else files
+        return {name: in_names_of(file, frame) for name, file in files.items()} if frame else files
 
     def _numbered(self, checkpoint: Checkpoint, file: ModelFile, numbering: Numbering) -> ModelFile:
         counts = (numbering.layer_count, numbering.level_count)
@@ -70,7 +76,7 @@ class Library:
             return file if numbering == file.numbering else replace(file, numbering=numbering)
         place = (self.path(checkpoint.path), checkpoint.ema, *counts)
         if place not in self._renumbered:
-            self._renumbered[place] = open_model(place[0], ema=checkpoint.ema, beside=numbering, tolerant=True)
+            self._renumbered[place] = open_model(place[0], ema=checkpoint.ema, beside=numbering)
         return self._renumbered[place]
 
     def adapter(self, reference: str, model: ModelFile) -> Reading:
@@ -108,7 +114,7 @@ class Library:
 
 def shapes_of(model: ModelFile) -> Shapes:
     """{component: {module path: shape of its weight}}, against which adapters are read."""
-    return {component: {path: info.shape for key, info in infos.items() if (path := module_of(key))}
+    return {component: {key.removesuffix(_WEIGHT): info.shape for key, info in infos.items() if key.endswith(_WEIGHT)}
             for component, infos in model.components.items()}
 
 

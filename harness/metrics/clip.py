@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from harness.declare.nearest import did_you_mean
+from harness.weights.content import SAFETENSORS, content_of, trouble_of
 
 if TYPE_CHECKING:
     import torch
@@ -188,7 +191,8 @@ def _from_file(architecture: str, path: Path, device: str) -> ClipScorer:
     import open_clip
 
     _check_file(architecture, path)
-    model = open_clip.create_model(architecture, pretrained=str(path), precision="fp32", device=device).eval()
+    with _as_safetensors(path) as named:
+        model = open_clip.create_model(architecture, pretrained=str(named), precision="fp32", device=device).eval()
     _check_activation(architecture, path, activation(model))
     config = model.visual.preprocess_cfg
     size = config["size"] if isinstance(config["size"], int) else config["size"][0]
@@ -201,6 +205,18 @@ def _from_file(architecture: str, path: Path, device: str) -> ClipScorer:
                       preprocess=preprocess, device=device)
 
 
+@contextmanager
+def _as_safetensors(path: Path) -> Iterator[Path]:
+    """The file under a name by which open_clip knows a safetensors file: it goes by the suffix, and reads others as a pickle."""
+    if path.suffix == ".safetensors":
+        yield path
+        return
+    with TemporaryDirectory() as folder:
+        link = Path(folder) / "weights.safetensors"
+        link.symlink_to(path.resolve())
+        yield link
+
+
 def _check_file(architecture: str, path: Path) -> None:
     import open_clip
 
@@ -211,10 +227,15 @@ def _check_file(architecture: str, path: Path) -> None:
     if "hf_tokenizer_name" in config["text_cfg"]:
         raise ScorerError(f"{architecture}: its tokenizer would have to be downloaded; choose an architecture with CLIP's own "
                           "tokenizer")
-    if path.suffix != ".safetensors":
-        raise ScorerError(f"{path}: only .safetensors files are read, because other formats can run code; convert it first")
-    if not path.is_file():
-        raise ScorerError(f"CLIP weights {path}: no such file. Check the path")
+    try:
+        content = content_of(path)
+    except OSError as error:
+        raise ScorerError(f"CLIP weights {path}: could not be read ({error.strerror}). Check the file") from None
+    if wrong := trouble_of(content):
+        raise ScorerError(f"CLIP weights {path}: {wrong}")
+    if content.kind != SAFETENSORS:
+        raise ScorerError(f"CLIP weights {path}: a pickle; only safetensors files are read, because other formats can run code. "
+                          "Convert it first")
 
 
 def _check_activation(architecture: str, path: Path, has: str) -> None:

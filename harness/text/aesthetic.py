@@ -11,6 +11,7 @@ from harness.text.encoder_forward import pass_through, row_hooks, token_ids
 from harness.text.hooked_copy import twin
 from harness.text.tokens import Layout
 from harness.text.treatment import Aesthetic
+from harness.weights.content import PICKLE, content_of, trouble_of
 from harness.weights.pickle_opcodes import PickleError
 from harness.weights.safe_pickle import read_pickle
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     from harness.weights.pipeline import TextEncoder
 
-_PICKLES: Final = (".pt", ".pth", ".bin")
 _WIDEST: Final = 8192
 
 
@@ -89,10 +89,14 @@ def _copied(module: Any) -> Any:
 
 def read_aesthetic(path: Path) -> Tensor:
     """The image embedding (dim,), float32, of a file that holds one tensor of shape (dim,) or (1, dim) and nothing else, a
-    bare one in torch's format or one of any name in .safetensors. ValueError names the file."""
+    bare one in torch's format or one of any name in safetensors. ValueError names the file."""
     path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"{path}: no such file; expected an aesthetic embedding (.pt or .safetensors)")
+    try:
+        wrong = trouble_of(content_of(path))
+    except OSError as error:
+        raise ValueError(f"{path}: could not be read ({error.strerror}). Check the file and its permissions.") from None
+    if wrong:
+        raise ValueError(f"{path}: {wrong}")
     tensor = _one_tensor(path)
     shape = tuple(tensor.shape)
     if not tensor.is_floating_point() or len(shape) not in (1, 2) or (len(shape) == 2 and shape[0] != 1):
@@ -111,22 +115,20 @@ def read_aesthetic(path: Path) -> Tensor:
 def _one_tensor(path: Path) -> Tensor:
     import torch
 
-    if path.suffix in _PICKLES:
+    if content_of(path).kind == PICKLE:
         try:
             content = read_pickle(path)
         except (OSError, PickleError) as error:
             raise ValueError(f"{path}: could not be read as a plain tensor ({_short(error)}); expected an aesthetic embedding. "
                              "Convert it to .safetensors if you trust its source.") from None
-    elif path.suffix == ".safetensors":
+    else:
         from safetensors.torch import load_file
 
         try:
             tensors = load_file(path)
         except Exception as error:  # safetensors raises its own and Python's
-            raise ValueError(f"{path}: not a complete .safetensors file ({_short(error)}); download it again") from None
+            raise ValueError(f"{path}: not a complete safetensors file ({_short(error)}); download it again") from None
         content = next(iter(tensors.values())) if len(tensors) == 1 else tensors
-    else:
-        raise ValueError(f"{path}: aesthetic embeddings are read from {', '.join(_PICKLES)} and .safetensors; convert it first")
     if not isinstance(content, torch.Tensor):
         what = f"{len(content)} entries" if hasattr(content, "__len__") else f"a {type(content).__name__}"
         # ValueError like every other fault of a file: the caller did nothing wrong.

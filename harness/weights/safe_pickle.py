@@ -8,6 +8,7 @@ import re
 import warnings
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +32,10 @@ def read_pickle(path: Path, *, mapped: bool = False, second: Callable[[Path], An
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of protocols that torch does not write, in words for those who write them
-            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped and _head(path) == _ZIP)
+            # torch reads a path by its suffix, an open file by its content; only a path can be mapped.
+            mapped = mapped and _head(path) == _ZIP and not path.name.endswith(".safetensors")
+            with nullcontext(path) if mapped else path.open("rb") as source:
+                content = torch.load(source, map_location="cpu", weights_only=True, mmap=mapped)
         return _Plain().of(content)
     except (OSError, PickleError):
         raise

@@ -9,6 +9,7 @@ import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any, Final
 
 DTYPE_BYTES: Final = {
@@ -163,7 +164,8 @@ def _refuse_bad_layout(path: Path, spans: Mapping[str, tuple[int, int]], data_by
         raise ModelFileError(f"{path}: truncated: the header declares {position} bytes of tensors, the file holds "
                              f"{data_bytes}. Download it again.")
     if position < data_bytes:
-        # Another download is the same file: some tool wrote past the last tensor.
-        beyond, whole = data_bytes - position, path.stat().st_size - (data_bytes - position)
-        raise ModelFileError(f"{path}: longer than its header says: {beyond} bytes follow the last tensor. The tensors are "
-                             f"whole; cut the rest off a copy of the file with: truncate -s {whole} FILE")
+        extra = data_bytes - position
+        copy = path.with_name(f"{path.stem}-trimmed.safetensors")
+        raise ModelFileError(f"{path}: longer than its header says: its last {extra} bytes belong to no tensor, and the "
+                             "safetensors library refuses such a file. Make a copy without them: "
+                             f"head -c {path.stat().st_size - extra} {quote(str(path))} > {quote(str(copy))}")

@@ -190,8 +190,8 @@ def test_a_name_that_means_two_layers_is_an_error(write):
 @pytest.mark.parametrize(("content", "words"), [
     (b"<!DOCTYPE html><html>Sign in</html>", "a web page"),
     (b"version https://git-lfs.github.com/spec/v1\noid", "Git LFS pointer"),
-    (b"PK\x03\x04" + bytes(60), "a pickle"), (b"", "an empty file"), (b"\xff" * 100, "has no header"),
-    (b"torn", "has no header"), (b"\x99" + bytes(7) + b"{" + bytes(9), "the header alone is 153 bytes, the file 18")])
+    (b"PK\x03\x04" + bytes(60), "archive is damaged"), (b"", "an empty file"), (b"\xff" * 100, "ff ff ff"),
+    (b"torn", "a text, .*torn"), (b"\x99" + bytes(7) + b"{" + bytes(9), "the header alone is 153 bytes, the file 18")])
 def test_what_is_no_adapter_file_is_named_in_clear_words_before_and_at_reading(modules, tmp_path, content, words):
     path = tmp_path / "adapter.safetensors"
     path.write_bytes(content)

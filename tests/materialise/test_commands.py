@@ -175,7 +175,7 @@ def test_a_wrong_word_for_a_flag_ends_with_2(words, root, capsys):
     (("--alpha", "0.3", "--c", "a.safetensors"), "takes 2 models"),
     (("--alpha", "0.3", "--alpha-key", "*none*=1"), "matches"),
     (("--alpha", "0.3", "--a", "folder"), "expected a diffusers folder"),
-    (("--alpha", "0.3", "--b", "text.safetensors"), "this is not a safetensors file"),
+    (("--alpha", "0.3", "--b", "text.safetensors"), "a text, not the weights"),
     (("--alpha", "0.3", "--b", "pointer.safetensors"), "Git LFS pointer"),
     (("--alpha", "0.3", "--b", "lora.safetensors"), "this is a LoRA"),
     (("--alpha", "0.3", "--b", "none.safetensors"), "does not exist"),

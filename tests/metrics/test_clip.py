@@ -105,7 +105,7 @@ def test_weights_trained_with_quickgelu_are_refused_under_gelu(tmp_path):
 @pytest.mark.parametrize(("reference", "words"), [
     ("ViT-B-32", "expected 'zoo:clip' or"),
     ("ViT-B-33:x.safetensors", "did you mean 'ViT-B-32"),
-    ("ViT-B-32:x.pt", "only .safetensors"),
+    ("ViT-B-32:x.pt", "no such file"),
     ("ViT-B-32:/nowhere/x.safetensors", "no such file"),
     ("ViT-B-16-SigLIP:x.safetensors", "downloaded"),
 ])
@@ -114,17 +114,25 @@ def test_a_scorer_that_cannot_be_loaded_says_why(reference, words):
         load_scorer(reference)
 
 
-def test_a_local_file_loads_into_its_architecture(tmp_path, monkeypatch):
+@pytest.mark.parametrize("name", ["tiny.safetensors", "584f0b", "tiny.SAFETENSORS", "tiny.npz"])
+def test_a_local_file_loads_into_its_architecture(tmp_path, monkeypatch, name):
     from open_clip import factory
 
     from tests.metrics.conftest import TINY, new_tiny_clip
 
     monkeypatch.setitem(factory._MODEL_CONFIGS, "tiny-test", TINY)
-    save_file(new_tiny_clip().state_dict(), tmp_path / "tiny.safetensors")
-    scorer = load_scorer(f"tiny-test:{tmp_path / 'tiny.safetensors'}")
+    save_file(new_tiny_clip().state_dict(), tmp_path / name)
+    scorer = load_scorer(f"tiny-test:{tmp_path / name}")
     assert state_hash(scorer.model) == state_hash(new_tiny_clip())
     assert activation(scorer.model) == "GELU"
     assert scorer.scores(noise(2), ["a", "b"]).shape == (2,)
+
+
+@pytest.mark.parametrize("name", ["clip.bin", "clip.safetensors"])
+def test_a_pickle_of_a_clip_model_is_refused_whatever_its_name(tmp_path, name):
+    torch.save({"x": torch.ones(1)}, tmp_path / name)
+    with pytest.raises(ScorerError, match=f"{name}: a pickle"):
+        load_scorer(f"ViT-B-32:{tmp_path / name}")
 
 
 def test_all_texts_at_once_score_as_one_by_one():

@@ -159,8 +159,8 @@ def test_a_file_that_holds_something_else_is_refused_by_name(tmp_path, capsys, c
 
 
 @pytest.mark.parametrize(("name", "data", "says"), [
-    ("look.pt", b"no pickle", "plain tensor"), ("look.safetensors", b"{}", "not a complete"), ("look.png", b"", "convert it"),
-    ("look.pt", b"", "plain tensor")])
+    ("look.pt", b"no pickle", "a text"), ("look.safetensors", b"{}", "a JSON text"), ("look.png", b"\x89PNG\r\n", "an image"),
+    ("look.pt", b"", "an empty file")])
 def test_a_file_of_another_kind_is_refused_by_name(tmp_path, name, data, says):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=f"{name}.*{says}"):

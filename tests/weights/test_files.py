@@ -23,18 +23,18 @@ def entry(begin: int, end: int, shape: tuple[int, ...] = (2,), dtype: str = "F16
 BAD = {
     "lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:ab\nsize 2\n", "Git LFS pointer"),
     "html": (b"<!DOCTYPE html><html>Sign in</html>", "web page"),
-    "pickle": (pickle.dumps({"a": 1}), "a pickle"),
-    "zip": (b"PK\x03\x04" + bytes(60), "a pickle"),
+    "pickle": (pickle.dumps({"a": 1}), "not a file of torch.save"),
+    "zip": (b"PK\x03\x04" + bytes(60), "its archive is damaged"),
     "gguf": (b"GGUF" + bytes(60), "GGUF"),
     "empty": (b"", "an empty file"),
-    "noise": (b"\xff" * 100, "not a safetensors file"),
-    "short": (b"abc", "not a safetensors file"),
+    "noise": (b"\xff" * 100, "ff ff ff ff"),
+    "short": (b"abc", "a text, .*abc"),
     "cut in the header": (struct.pack("<Q", 900) + b"{", "truncated"),
     "cut in the data": (raw({"x": entry(0, 4)}, b"ab"), "truncated"),
     "trailing": (raw({"x": entry(0, 4)}, bytes(9)), "longer than its header"),
-    "huge header": (struct.pack("<Q", 1 << 40) + bytes(60), "not a safetensors file"),
+    "huge header": (struct.pack("<Q", 1 << 40) + b"{" + bytes(60), "not a safetensors file"),
     "no json": (raw(b"{nonsense}"), "not the JSON"),
-    "a list": (raw([1, 2]), "not the JSON"),
+    "a list": (raw([1, 2]), "unknown kind"),
     "twice": (raw(b'{"x": 1, "x": 2}'), "occurs twice"),
     "overlap": (raw({"x": entry(0, 4), "y": entry(2, 6)}, bytes(6)), "'y' overlaps that of 'x'"),
     "gap": (raw({"x": entry(0, 4), "y": entry(6, 10)}, bytes(10)), "'y' leaves a gap after"),
@@ -99,13 +99,21 @@ def test_a_pickle_without_tensors_is_refused(tmp_path):
         open_tensors(tmp_path / "m.ckpt")
 
 
-def test_a_safetensors_file_named_as_a_pickle_is_told_apart(tmp_path):
-    save_file({"x": torch.ones(1)}, tmp_path / "m.ckpt")
-    with pytest.raises(ModelFileError, match=r"Rename it to \.safetensors"):
-        open_tensors(tmp_path / "m.ckpt")
+@pytest.mark.parametrize("name", ["m.ckpt", "m.sft", "m.SAFETENSORS", "m.CKPT", "m.pti", "m", "584f0b", "m.txt"])
+@pytest.mark.parametrize("kind", ["safetensors", "zip", "legacy"])
+def test_the_content_and_never_the_suffix_says_how_a_file_is_read(tmp_path, name, kind):
+    tensors = {"x": torch.ones(3)}
+    if kind == "safetensors":
+        save_file(tensors, tmp_path / name)
+    else:
+        torch.save(tensors, tmp_path / name, _use_new_zipfile_serialization=kind == "zip")
+    (tmp_path / "link.safetensors").symlink_to(tmp_path / name)
+    for path in (tmp_path / name, tmp_path / "link.safetensors"):
+        assert torch.equal(open_tensors(path).read(["x"])["x"], tensors["x"])
 
 
-@pytest.mark.parametrize(("name", "said"), [("absent.safetensors", "no such file"), ("notes.txt", "unknown kind")])
+@pytest.mark.parametrize(("name", "said"), [
+    ("absent.safetensors", "no such file"), ("notes.txt", "a text, .*hello"), ("", "a folder")])
 def test_paths_that_are_no_models_are_refused(tmp_path, name, said):
     (tmp_path / "notes.txt").write_text("hello")
     with pytest.raises(ModelFileError, match=said):

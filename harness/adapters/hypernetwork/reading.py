@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.adapters.adapter_file import impostor, quoted
+from harness.adapters.adapter_file import quoted
 from harness.adapters.live_plan import AdapterError
-from harness.adapters.pickled import SUFFIXES, content_of
+from harness.adapters.open_adapter import kind_of
+from harness.adapters.pickled import pickled_content
+from harness.weights.content import PICKLE
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,10 +83,8 @@ def recognises(content: object) -> bool:
 
 def is_hypernetwork(path: Path) -> bool:
     """Whether a file is a hypernetwork; False if it cannot be read."""
-    if path.suffix not in SUFFIXES or not path.is_file():
-        return False
     try:
-        return recognises(content_of(path))
+        return path.is_file() and kind_of(path) == PICKLE and recognises(pickled_content(path))
     except AdapterError:
         return False
 
@@ -92,15 +92,9 @@ def is_hypernetwork(path: Path) -> bool:
 def read_hypernetwork(path: Path) -> Hypernetwork:
     """Reads an untrusted file. Raises AdapterError, naming file and key, for anything unknown or invalid."""
     path = Path(path)
-    if not path.is_file():
-        raise AdapterError(f"{path}: no such file; check the name")
-    if path.suffix not in SUFFIXES:
-        raise AdapterError(f"{path}: hypernetworks are read from {', '.join(SUFFIXES)}, the only formats they are saved in")
-    with path.open("rb") as raw:
-        head = raw.read(64)
-    if head[8:9] != b"{" and (kind := impostor(head)) and not kind.startswith(("a pickle", "no .safetensors")):
-        raise AdapterError(f"{path}: this is {kind}")
-    content = content_of(path)
+    if kind_of(path) != PICKLE:
+        raise AdapterError(f"{path}: a safetensors file; expected a hypernetwork, which is saved as a pickle alone")
+    content = pickled_content(path)
     if not recognises(content):
         raise AdapterError(f"{path}: not a hypernetwork; expected a pair of networks under each width, such as 768")
     return _read(path.name, content)

@@ -1,0 +1,48 @@
+"""Whether the files that a declaration names can be opened as what it says they are, as far as their first bytes and the headers
+of safetensors files show. Pickles are read by the run alone."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from harness.weights.content import SAFETENSORS, content_of, trouble_of
+
+MODEL, ADAPTER, CLIP = "model", "adapter", "clip"
+
+
+def file_problem(kind: str, path: Path) -> str:
+    """Why the file at `path` is not of this kind, as the run would say it; "" for one that may be, and for any folder."""
+    try:
+        stat = path.stat()
+        return _problem(kind, path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+    except OSError as error:
+        return f"could not be read ({error.strerror}). Check the file and its permissions"
+
+
+@lru_cache(maxsize=1024)
+def _problem(kind: str, path: Path, *_version: int) -> str:
+    # A sweep names the same two files in every candidate.
+    if path.is_dir():
+        return ""
+    content = content_of(path)
+    if wrong := trouble_of(content):
+        return wrong
+    if content.kind != SAFETENSORS:
+        return "a pickle; only safetensors files are read here, because others can run code. Convert it" if kind == CLIP else ""
+    return _of_header(kind, path)
+
+
+def _of_header(kind: str, path: Path) -> str:
+    from harness.adapters import AdapterError, recognise_file
+    from harness.weights.opening import open_model
+    from harness.weights.safetensors_header import ModelFileError
+
+    try:
+        if kind == MODEL:
+            open_model(path)
+        elif kind == ADAPTER:
+            recognise_file(path)
+    except (ModelFileError, AdapterError) as error:
+        return str(error).removeprefix(f"{path}: ")
+    return ""

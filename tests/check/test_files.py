@@ -1,0 +1,53 @@
+"""What a declaration item says of files that a run could not open: the same as the run, and before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harness import Adapter, AestheticGradient, Candidate, Merge, zoo
+from harness.check import model_problems, problems
+from tests.fakes import tiny_suite
+
+UNET = {"model.diffusion_model.input_blocks.0.0.weight": torch.zeros(8, 4, 3, 3)}
+LORA = {"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": torch.zeros(2, 8),
+        "lora_unet_mid_block_attentions_0_proj_in.lora_up.weight": torch.zeros(8, 2)}
+
+
+def said(root: Path, **candidate: object) -> str:
+    suite = tiny_suite(gates=(), candidates=(Candidate(name="x", **candidate),), baseline="x")  # type: ignore[arg-type]
+    return "\n".join(problems(suite, root))
+
+
+@pytest.mark.parametrize(("data", "words"), [
+    (b"", "an empty file"), (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"), (b"<!DOCTYPE html>", "web page"),
+    (b"GGUF" + bytes(99), "GGUF"), (b"\x89PNG\r\n\x1a\n", "an image"), (b'{"a": 1}', "JSON"),
+    (bytes(600), "unfinished download")])
+@pytest.mark.parametrize("field", ["model", "merge", "adapter", "aesthetic"])
+def test_a_file_that_is_not_of_tensors_is_named_at_the_declaration(tmp_path: Path, field: str, data: bytes, words: str) -> None:
+    (tmp_path / "f.safetensors").write_bytes(data)
+    given = {"model": {"model": "f.safetensors"}, "merge": {"model": Merge(a="zoo:photo", b="f.safetensors", alpha=0.5)},
+             "adapter": {"model": "zoo:photo", "adapters": (Adapter(path="f.safetensors"),)},
+             "aesthetic": {"model": "zoo:photo", "aesthetic": AestheticGradient(path="f.safetensors")}}[field]
+    assert words in said(tmp_path, **given)
+
+
+def test_a_link_without_suffix_to_a_model_is_a_model(tmp_path: Path) -> None:
+    (tmp_path / "584f0b").symlink_to(zoo.resolve("zoo:photo").resolve())
+    assert model_problems("584f0b", tmp_path) == []
+
+
+def test_a_lora_as_a_model_and_a_model_as_an_adapter_are_named(tmp_path: Path) -> None:
+    save_file(LORA, tmp_path / "lora.safetensors")
+    save_file(UNET, tmp_path / "unet.safetensors")
+    assert "this is a LoRA" in said(tmp_path, model="lora.safetensors")
+    assert "a checkpoint" in said(tmp_path, model="zoo:photo", adapters=(Adapter(path="unet.safetensors"),))
+    assert said(tmp_path, model="zoo:photo", adapters=(Adapter(path="lora.safetensors"),)) == ""
+
+
+def test_a_link_to_nowhere_is_said_not_to_exist(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").symlink_to(tmp_path / "blob")
+    assert "does not exist" in said(tmp_path, model="m.safetensors")
