@@ -29,7 +29,8 @@ from harness.declare import (
     Search,
     Suite,
 )
-from harness.declare.recipe_files import read_prompts, read_recipe, recipe_text
+from harness.declare.prompt_files import read_prompts
+from harness.declare.recipe_files import read_recipe, recipe_text
 from harness.declare.sweeps import adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
 from harness.version import __version__
 

@@ -56,11 +56,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def command() -> NoReturn:
     """The installed command: runs `main` and exits at once. Unloading torch would take 0.4 s, and the system frees everything
     anyway; all files are written by then."""
+    from harness.run.quiet import own_warnings
+
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a pipe on Windows and some locales lack a star
             stream.reconfigure(errors="replace")
     try:
-        code = main()
+        with own_warnings():
+            code = main()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):

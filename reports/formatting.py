@@ -18,6 +18,7 @@ COLOURS: Final = {
     "gray": "#8b8f96", "grey": "#8b8f96", "cyan": "#18b6c9", "teal": "#12817f", "magenta": "#cc2fb4",
     "cream": "#efe3c2", "skin": "#e0b08c", "glass": "#b9d7e0", "none": "#c9ccd1",
 }
+MOST_PROMPTS: Final = 10_000
 UNKNOWN_COLOUR: Final = "#b3a9c4"
 
 
@@ -104,6 +105,13 @@ def series(name: str) -> str:
 def plural(count: int, noun: str) -> str:
     """ "1 prompt", "2 prompts". """
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def settled(prompts: int) -> str:
+    """About how many prompts it takes, with two digits; a number that nobody samples is only named as such."""
+    if prompts > MOST_PROMPTS:
+        return f"more than {MOST_PROMPTS:,} prompts"
+    return f"about {float(f'{prompts:.2g}'):,.0f} prompts"
 
 
 def shortened(text: str, most: int) -> str:

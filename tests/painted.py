@@ -54,7 +54,7 @@ def pass_time(phases: Sequence[Any], grid: Grid, cell: Cell, watch: Stopwatch) -
 def paint_runs(patch: pytest.MonkeyPatch, bench: type = PaintedBench) -> None:
     """From here on every run of this process is painted."""
     patch.setattr("harness.run.suite_run.Workbench", bench)
-    patch.setattr("harness.materialise.workbench.inspect_pipeline", lambda *_: None)
+    patch.setattr("harness.materialise.workbench.inspect_pipeline", lambda *_: ())
     patch.setattr("harness.run.images.sample", paint)
     patch.setattr("harness.run.latency.time_one", pass_time)
     patch.setattr("harness.run.latency.free_memory", lambda _: None)

@@ -98,14 +98,22 @@ def join_rows(parts: Sequence[tuple[Change, tuple[int, int]]], height: int) -> C
 
 
 def _block_diagonal(parts: Sequence[tuple[Change, tuple[int, int]]], height: int) -> dict[str, Tensor]:
+    """The factors of the fused weight. Parts with one and the same down, which come from a split LoRA, share its rank."""
     import torch
 
-    down = torch.cat([change.tensors["down"].flatten(1).float() for change, _ in parts])
-    up, begin = torch.zeros(height, down.shape[0]), 0
-    for change, (top, bottom) in parts:
-        own = change.tensors["up"].flatten(1).float()
-        up[top:bottom, begin:begin + own.shape[1]] = change.scale * own
-        begin += own.shape[1]
+    downs: list[Tensor] = []
+    columns: list[tuple[int, int]] = []
+    for change, _ in parts:
+        own = change.tensors["down"].flatten(1).float()
+        same = next((number for number, down in enumerate(downs) if torch.equal(down, own)), -1)
+        if same < 0:
+            same = len(downs)
+            downs.append(own)
+        columns.append((sum(len(down) for down in downs[:same]), len(own)))
+    down = torch.cat(downs)
+    up = torch.zeros(height, down.shape[0])
+    for (change, (top, bottom)), (begin, rank) in zip(parts, columns, strict=True):
+        up[top:bottom, begin:begin + rank] = change.scale * change.tensors["up"].flatten(1).float()
     return {"down": down, "up": up}
 
 

@@ -40,7 +40,7 @@ def _open_folder(path: Path) -> Stored:
     if not config_path.is_file():
         raise AdapterError(f"{path}: this is a folder without {PEFT_CONFIG}; give the adapter file in it")
     try:
-        config = json.loads(config_path.read_text(encoding="utf-8"))
+        config = json.loads(config_path.read_text(encoding="utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise AdapterError(f"{config_path}: not JSON ({short(error)}); its strength is unknown") from None
     if not isinstance(config, dict):

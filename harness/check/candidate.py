@@ -12,8 +12,9 @@ from typing import Final
 
 from harness import zoo
 from harness.check.alphas import Range, alpha_problems
+from harness.check.clip import clip_problems
 from harness.check.field_types import name_problem
-from harness.check.files import CLIP, file_problem
+from harness.check.files import file_problem
 from harness.check.merge import merge_problems
 from harness.check.phrases import number, unknown
 from harness.declare import Adapter, Candidate, Checkpoint, Fused, Model
@@ -121,20 +122,6 @@ def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
         yield f"{kind} file {reference!r} does not exist below {root}" + (f"; {close[0]!r} does" if close else "")
     elif wrong := file_problem(kind, root / reference):
         yield f"{kind} {reference!r}: {wrong}"
-
-
-def clip_problems(reference: str, root: Path) -> Iterator[str]:
-    """One phrase per problem of a reference to a CLIP model."""
-    if reference == "zoo:clip":
-        return
-    architecture, colon, path = reference.partition(":")
-    if not architecture or not colon or not path:
-        yield (f"clip is {reference!r}; expected 'zoo:clip' or 'ARCHITECTURE:file', "
-               "like 'ViT-B-32-quickgelu:models/clip.safetensors'")
-    elif not _there(root / path) or (root / path).is_dir():
-        yield f"clip file {path!r} does not exist below {root}"
-    elif wrong := file_problem(CLIP, root / path):
-        yield f"clip {path!r}: {wrong}"
 
 
 def _there(path: Path, folder: bool = False) -> bool:

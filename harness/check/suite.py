@@ -3,25 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final, TypeVar
 
 from harness.check.budget_and_search import budget_problems, search_problems
-from harness.check.candidate import candidate_problems, clip_problems, reference_problems
+from harness.check.candidate import candidate_problems, reference_problems
+from harness.check.clip import clip_problems, default_problems
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, number, unknown
+from harness.check.prompt_markup import brackets, markup_problems, phrases
 from harness.check.together import together
 from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
 from harness.declare.same_text import same_texts
-from harness.declare.suite import CALIBRATION, MOST_IMAGES
+from harness.declare.suite import CALIBRATION, MOST_IMAGES, guidance_problem
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import brief
 from harness.samplers import SAMPLERS
+from harness.text.occurrences import composed, occurrences
 
 LATENT_MULTIPLE: Final = 8
 MOST_STEPS: Final = 1000
@@ -42,6 +45,26 @@ def problems(suite: object, root: Path) -> list[str]:
         phrases = [f"could not be checked: {shown(error)}"]
     label = shown(suite.name) if isinstance(suite.name, str) else "SUITE"
     return [brief(f"suite {label}: {phrase}") for phrase in phrases]
+
+
+def remarks(suite: object) -> list[str]:
+    """What is worth a look in a suite that may run: a sentence each. Never raises, like `problems`."""
+    try:
+        prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
+        return [f"suite {shown(suite.name)}: {text}" for prompt in prompts  # type: ignore[attr-defined]  # a Suite
+                if (text := brackets(prompt))]
+    except Exception:  # see problems, which says what is wrong
+        return []
+
+
+def same_name(suite: object, others: Sequence[tuple[object, str]]) -> list[str]:
+    """A sentence for each of the other suites, given with their files, that would share the suite's run folder. Upper and lower
+    case are the same: on some disks they name the same folder."""
+    if not isinstance(suite, Suite) or not isinstance(suite.name, str):
+        return []
+    return [f"suite {shown(suite.name)}: {file} declares the name {shown(other.name)} too, and both would share one run folder; "
+            "rename one of them" for other, file in others
+            if isinstance(other, Suite) and isinstance(other.name, str) and other.name.casefold() == suite.name.casefold()]
 
 
 def model_problems(model: object, root: Path) -> list[str]:
@@ -87,6 +110,8 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         label = f"number {place + 1}" if phrases else repr(gate.name)
         yield from (f"gate {label}: {phrase}" for phrase in phrases or ([] if outside else gate_problems(gate, suite, names)))
     yield from _spending(suite, root, unsound)
+    if not unsound:
+        yield from together(_emphasis(suite))
     if not outside and not inside:
         yield from _suite(suite, root)
 
@@ -125,9 +150,10 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     if names and suite.baseline not in names:
         yield f"the baseline {suite.baseline!r} is not a candidate; {did_you_mean(suite.baseline, names)}"
     yield from _values(suite)
+    yield from default_problems(suite)
     yield from clip_problems(suite.clip, root)
     yield from _styles(suite)
-    yield from doubles("gate", [g.name for g in suite.gates])
+    yield from doubles("gate", [g.long_name for g in suite.gates])
     if suite.latency_rounds < 1:
         yield f"latency_rounds is {suite.latency_rounds!r}; expected a positive integer"
     if suite.largest_batch < 0:
@@ -159,7 +185,20 @@ def _values(suite: Suite) -> Iterator[str]:
                     f"like 'my_{axis}'" for axis in candidate.axes if axis in giving and axis not in COLUMNS)
 
 
+def _emphasis(suite: Suite) -> Iterator[tuple[str, str]]:
+    """(candidate, phrase) for every emphasised word that stands in no prompt: it would have no effect."""
+    texts = [composed(prompt.text) for prompt in suite.grid.prompts]
+    for candidate in suite.candidates:
+        for word in candidate.emphasis.weights if candidate.emphasis is not None else ():
+            if word.strip() and not any(occurrences([word], text) for text in texts):
+                yield shown(candidate.name), (
+                    f"emphasis: the word {word!r} is in no prompt of the suite, so it would have no effect; write it into a "
+                    "prompt as it is spelled here, or remove it")
+
+
 def _styles(suite: Suite) -> Iterator[str]:
+    if suite.styles and not any(row.uses_styles for name in suite.metrics if (row := METRICS.find(name)) is not None):
+        yield "styles are given, but no metric uses them; add 'styles' to metrics, or remove them"
     if "styles" in suite.metrics and len(suite.styles) < 2:
         yield f"the metric 'styles' needs at least two entries in styles; {len(suite.styles)} given"
     for name, text in suite.styles.items():
@@ -167,6 +206,8 @@ def _styles(suite: Suite) -> Iterator[str]:
             yield f"the style {trouble}"
         elif not text.strip():
             yield f"the style {name!r} has no text; give one such as 'an anime drawing'"
+        else:
+            yield from (f"the style {name!r}: {phrase}" for phrase in phrases(text, negative=True))
 
 
 def _axes(candidate: Candidate) -> Iterator[str]:
@@ -186,9 +227,11 @@ def _grid(grid: Grid) -> Iterator[str]:
     yield from _prompts(grid.prompts)
     yield from doubles("seed", grid.seeds)
     yield from doubles("guidance scale", grid.guidance_scales)
-    for scale in grid.guidance_scales:
-        if not number(scale) or scale < 0:
-            yield f"guidance scale {scale!r}: expected a number of at least 0"
+    yield from filter(None, map(guidance_problem, grid.guidance_scales))
+    for seed in grid.seeds:
+        if seed < 0:
+            yield (f"seed {seed}: expected an integer of at least 0. Elsewhere -1 asks for a random seed; here every seed is "
+                   "fixed, so that candidates start from the same noise")
     yield from unknown("sampler", [grid.sampler], SAMPLERS)
     for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
         value = getattr(grid, name)
@@ -209,6 +252,7 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
             yield f"prompt {prompt.id!r}: split {prompt.split!r}; expected one of {', '.join(SPLITS)}"
         if not prompt.text.strip():
             yield f"prompt {prompt.id!r}: the text is empty"
+        yield from markup_problems(prompt)
     yield from _shared_texts(prompts)
     if prompts and not any(p.split == "select" for p in prompts):
         yield "no prompt is in the split 'select', on which candidates are compared; give at least one"

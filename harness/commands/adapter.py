@@ -40,6 +40,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         way = ways.add_parser(name, help=help_line, description=help_line, allow_abbrev=False)
         way.add_argument("adapter", nargs="+" if name == "merge" else 1, metavar="FILE[=WEIGHT]" if name == "merge" else "FILE")
         way.add_argument("--model", required=True, help="a model that the adapters are for; only its names and shapes are read")
+        way.add_argument("--leave-out", action="store_true",
+                         help="leave out tensors for components that the model does not have, and say how many")
         _add_output(way, cut=name != "convert", required=name == "resize")
     line = "write the difference of two models as an adapter"
     way = ways.add_parser("extract", help=line, description=line, allow_abbrev=False)
@@ -83,7 +85,7 @@ def _from_files(given: argparse.Namespace) -> int:
     for text in given.adapter:
         path, weight = _weighed(text) if given.way == "merge" else (text, 1.0)
         reading = library.adapter(path, model)
-        _refuse_losses(path, reading, given.way)
+        _refuse_losses(path, reading, given)
         _say_reading(path, weight, reading)
         readings.append((reading, weight))
     if given.way == "convert":
@@ -93,16 +95,21 @@ def _from_files(given: argparse.Namespace) -> int:
     return _write(given, algebra.changes, model, " + ".join(given.adapter))
 
 
-def _refuse_losses(path: str, reading: Reading, way: str) -> None:
+def _refuse_losses(path: str, reading: Reading, given: argparse.Namespace) -> None:
     """Raises ValueError for content that the written file could not hold: words, and tensors that cannot be applied."""
     if reading.embeddings:
         words = ", ".join(dict.fromkeys(ascii(word.token) for word in reading.embeddings))
         if not reading.changes:
             raise ValueError(f"{path} is a textual inversion ({words}): it holds vectors for words and changes no weights, so "
-                             f"there is nothing to {way}. Use the file as it is")
+                             f"there is nothing to {given.way}. Use the file as it is")
         raise ValueError(f"{path} holds vectors for the words {words} besides its {len(reading.changes)} changes of weights, and "
                          "the written file would lack them. Save them as a separate textual inversion, and remove them from "
                          "the file first")
+    absent = {component: len(at["absent_component"]) for component, at in reading.keys.items() if at.get("absent_component")}
+    if absent and not given.leave_out:
+        listed = " and ".join(f"{count} tensors are for {component}" for component, count in absent.items())
+        raise ValueError(f"{path}: {listed}, which {given.model} does not have, and the written file would lack them. Give a "
+                         "--model that has all parts, or --leave-out to go on without them")
     if refused := [key for at in reading.keys.values() for key in at.get("refused", ())]:
         raise ValueError(f"{path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')}), and the written "
                          "file would lack it. Remove it from the file first")
@@ -163,12 +170,20 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str], misfits: _Misfit
     """Every module of the parts in both models that an adapter can hold. Raises ValueError for keys that only one of the models
     has."""
     from harness.adapters.algebra import Pair
+    from harness.weights.norm_scales import module_of
 
     for part in parts:
+        for model in (base, tuned):
+            if odd := model.odd.get(part, ()):
+                raise ValueError(f"{model.path}: {part}: {odd[0]!r} is not a tensor of this component, and would not be "
+                                 "compared; remove it from the file first")
         one, two = base.tensors(part), tuned.tensors(part)
         if apart := sorted(one.keys() ^ two.keys()):
+            whole = "" if two.keys() - one.keys() else (
+                f", or first fill the tuned model up with the base's: sweetspot merge --a {base.path.name} --b {tuned.path.name} "
+                f"--parts {part} --alpha 1 --missing keep_a -o whole.safetensors")
             raise ValueError(f"{part}: {apart[0]!r} and {len(apart) - 1} more keys are in only one of the models; give models "
-                             "with the same keys")
+                             f"with the same keys{whole}")
         for key in one:
             path, _, leaf = key.rpartition(".")
             bias = f"{path}.bias"
@@ -178,7 +193,7 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str], misfits: _Misfit
             if unlike:
                 misfits.add(f"{part}: {unlike[0]!r} has shape {tuple(one[unlike[0]].shape)} in the base and "
                             f"{tuple(two[unlike[0]].shape)} in the tuned model")
-            elif leaf == "weight":
+            elif module_of(key):
                 yield Pair(component=part, path=path, base=one[key], tuned=two[key], base_bias=one.get(bias),
                            tuned_bias=two.get(bias))
             elif not one[key].equal(two[key]):

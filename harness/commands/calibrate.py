@@ -182,7 +182,9 @@ def _table(run: Run, title: str, rows: Sequence[Margin], confidence: float) -> T
     columns = ["Gate" if gates else "Value", "Noise from", "Standard error", f"{confidence:.0%} pass", "Declared", "Equal pass",
                f"{_power():.0%} fail", "Prompts"][:8 if gates else 4]
     for name in columns:
-        table.add_column(name, justify="left" if name in columns[:2] else "right")
+        # A gate's name is folded and never cut: two gates of one value differ at its end.
+        table.add_column(name, justify="left" if name in columns[:2] else "right", overflow="fold",
+                         min_width=16 if name == columns[0] else None)
     for row in rows:
         def shown(number: float | None, row: Margin = row) -> str:
             return "–" if number is None else words.number(number, run.row(row.value))
@@ -214,9 +216,10 @@ def _notes(of: Measured, rows: Sequence[Margin]) -> list[str]:
     if any("tied cells" in row.source for row in rows):
         lines.append("Tied cells: pairs of cells in the finished run that are tied, on the same seeds, as gates compare them.")
     else:
-        lines.append("No two cells of the finished run are tied, so no pairs show the noise that gates see."
-                     if of.tied else "There is no finished run of the suite next to this one. Calibrate again after one: its "
-                                     "pairs of tied cells show the noise that gates see.")
+        tied = words.plural(len(of.tied), "tied cell")
+        lines.append(f"The finished run has {tied}, and no two of them share two prompts, so no pairs show the noise that gates "
+                     "see." if of.tied else "There is no finished run of the suite next to this one. Calibrate again after one: "
+                     "its pairs of tied cells show the noise that gates see.")
     return lines + [words.visible(f"{row.gate or words.title(of.run.row(row.value))}: {row.note}.") for row in rows if row.note]
 
 

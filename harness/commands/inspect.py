@@ -150,7 +150,7 @@ def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:
 
 def inspect_file(path: Path, *, keys: bool = False, hashes: bool = False) -> Inspection:
     """Describes the model at `path`. Raises ModelFileError for a file that is not a model."""
-    model = open_model(path)
+    model = open_model(path, tolerant=True)
     ids = {name: position_ids_state(model.files[model.other[name].file], model.other[name].source) for name in model.position_ids}
     scaled = sum(bool(info.scale) for infos in model.components.values() for info in infos.values())
     return Inspection(

@@ -7,12 +7,16 @@ import importlib.util
 import re
 import sys
 import traceback
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
-from typing import Final
+from typing import Any, Final
 
+from harness.declare.beside import OWN_PACKAGES, importing_beside
 from harness.declare.keywords import after_unknown_keyword
+from harness.declare.suite import Suite
 
 _MENTION: Final = re.compile(r"\bSUITE\b")
 
@@ -22,32 +26,54 @@ class SuiteFileError(ValueError):
 
 
 class NoSuiteError(SuiteFileError):
-    """A file without a module-level SUITE."""
+    """A file without a module-level SUITE. `others` says which suites it holds under other names, in words; empty if none."""
+
+    def __init__(self, message: str, others: str = "") -> None:
+        super().__init__(message)
+        self.others = others
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadedSuite:
+    """What a suite file gave: `declared` is its SUITE, which need not be a Suite, `imported` are the files beside it that it
+    imported, and `others` says which further suites it holds under names that look like a suite's."""
+
+    declared: object
+    imported: frozenset[str]
+    others: str
 
 
 def load_suite(path: Path) -> object:
     """The object named SUITE in the file, which may not be a Suite.
 
-    The file is run on every call, under a private module name. `__file__`, and relative imports of files next to it, work as in
-    any module. Raises NoSuiteError, or SuiteFileError with the error that the file itself raised.
+    The file is run on every call, under a private module name. `__file__`, relative imports, and plain imports of the files next
+    to it work as in any module. Raises NoSuiteError, or SuiteFileError with the error that the file itself raised.
     """
+    return loaded_suite(path).declared
+
+
+def loaded_suite(path: Path) -> LoadedSuite:
+    """As `load_suite`, with what else the file holds and imports."""
     if not path.is_file() or path.suffix != ".py":
         raise SuiteFileError(f"{path} is not a Python file; expected one with a module-level SUITE")
     module, spec = _private_module(path.absolute())
     try:
         assert spec.loader is not None  # there is one for every .py file
-        spec.loader.exec_module(module)
+        with importing_beside(path.absolute().parent, Path.cwd()) as imported:
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise SuiteFileError(f"{path.name}{_line(error, path)}: {_in_words(error)}") from error
+    values = {name: value for name, value in vars(module).items() if not name.startswith("__") and name != "SUITE"}
     if not hasattr(module, "SUITE"):
-        raise NoSuiteError(f"{path.name} has no SUITE at module level{_where_mentioned(path)}; expected "
-                           "SUITE = harness.Suite(...)")
-    return module.SUITE
-
-
-def mentions_suite(path: Path) -> bool:
-    """Whether the word SUITE occurs in a file, so that running it may be worth while."""
-    return _MENTION.search(path.read_text(encoding="utf-8", errors="replace")) is not None
+        others = _in_words_of_suites(values)
+        why = f", but {others}" if others else _where_mentioned(path)
+        what = "a file has one suite, called SUITE" if others else "expected SUITE = harness.Suite(...)"
+        raise NoSuiteError(f"{path.name} has no SUITE at module level{why}; {what}", others)
+    package = spec.name.rpartition(".")[0]
+    relative = {str(getattr(sys.modules[name], "__file__", "")) for name in list(sys.modules) if name.startswith(f"{package}.")}
+    named = {name: value for name, value in values.items() if "suite" in name.lower() and value is not module.SUITE}
+    return LoadedSuite(declared=module.SUITE, imported=frozenset(imported | relative - {str(path.absolute())}),
+                       others=_in_words_of_suites(named))
 
 
 def _private_module(path: Path) -> tuple[ModuleType, ModuleSpec]:
@@ -78,7 +104,33 @@ def _in_words(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"it calls sys.exit({error.code!r}); a suite file only declares"
     message = error.msg if isinstance(error, SyntaxError) else f"{error}{after_unknown_keyword(error)}"
-    return f"{type(error).__name__}: {message}" if message else type(error).__name__
+    return f"{type(error).__name__}: {message}{_where_imports_look(error)}" if message else type(error).__name__
+
+
+def _where_imports_look(error: BaseException) -> str:
+    """The end of a message about a module or a name that cannot be imported."""
+    if not isinstance(error, ImportError) or not error.name:
+        return ""
+    if error.name.partition(".")[0] in OWN_PACKAGES:
+        return (f". {error.name.partition('.')[0]!r} is Sweetspot's own package, and hides a folder of that name; rename the "
+                "folder")
+    if isinstance(error, ModuleNotFoundError):
+        return (". A suite file can import what is installed, the files in its own folder, and folders below the working "
+                "directory")
+    return ""
+
+
+def _in_words_of_suites(values: Mapping[str, Any]) -> str:
+    """Which of the values are suites, or lists or mappings of suites: "'suite' is a Suite and 'SUITES' holds 3"."""
+    phrases = []
+    for name, value in values.items():
+        held = [*value.values()] if isinstance(value, dict) else [*value] if isinstance(value, list | tuple | set) else []
+        count = sum(isinstance(item, Suite) for item in held)
+        if isinstance(value, Suite):
+            phrases.append(f"{name!r} is a Suite")
+        elif count:
+            phrases.append(f"{name!r} holds {count} Suite{'s' if count > 1 else ''}")
+    return " and ".join(phrases)
 
 
 def _where_mentioned(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
@@ -141,6 +141,17 @@ class Fused:
 
 
 Model: TypeAlias = str | Checkpoint | Merge | Fused
+
+
+def references(model: Model) -> Iterator[str]:
+    """The files, folders and `zoo:` names of the models that a model is made of."""
+    if isinstance(model, Merge):
+        for part in (*model.models, *model.take.values()):
+            yield from references(part)
+    elif isinstance(model, Fused):
+        yield from references(model.model)
+    else:
+        yield model.path if isinstance(model, Checkpoint) else model
 
 
 @dataclass(frozen=True, kw_only=True)

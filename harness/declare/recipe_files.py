@@ -1,4 +1,4 @@
-"""Declarations read from files: prompts in TOML, merge recipes in TOML or JSON."""
+"""Merge recipes read from TOML or JSON, and how any file of declarations is read."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare import Adapter, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, Prompt, plain
+from harness.declare import Adapter, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, plain
 from harness.declare.models import DENOISER
 from harness.declare.nearest import did_you_mean
 from harness.declare.to_plain import OLD_DENOISER
@@ -23,15 +23,10 @@ def read_recipe(path: Path | str) -> Model:
     `recipe_text` is read back unchanged. ValueError names the file, the field and the known ones.
     """
     file = Path(path)
-    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
-    if file.suffix.lower() not in readers:
+    if file.suffix.lower() not in (".toml", ".json"):
         raise ValueError(f"{file.name}: expected a recipe file, .toml or .json")
     try:
-        data = readers[file.suffix.lower()](file.read_text(encoding="utf-8-sig"))
-    except (ValueError, RecursionError) as error:  # of the parser, or of UTF-8 itself
-        raise ValueError(f"{file.name}: not valid {file.suffix[1:].upper()}: {error}") from error
-    try:
-        return _recipe(data, file.name)
+        return _recipe(parsed(file), file.name)
     except RecursionError as error:
         raise ValueError(f"{file.name}: merges are nested too deeply to be read") from error
 
@@ -42,18 +37,25 @@ def recipe_text(model: Model) -> str:
     return json.dumps(_ordered(plain(model)), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
 
 
-def read_prompts(path: Path | str) -> tuple[Prompt, ...]:
-    """Prompts from a TOML file of `[[prompt]]` tables with the fields of Prompt; unknown fields raise ValueError."""
-    file = Path(path)
-    tables = tomllib.loads(file.read_text(encoding="utf-8")).get("prompt", [])
-    known = {f.name for f in fields(Prompt)}
-    for number, table in enumerate(tables, start=1):
-        if extra := set(table) - known:
-            raise ValueError(f"{file.name}, prompt {number}: unknown field {sorted(extra)[0]!r}; "
-                             f"{did_you_mean(sorted(extra)[0], known)}")
-        if absent := {"id", "text"} - set(table):
-            raise ValueError(f"{file.name}, prompt {number}: field {sorted(absent)[0]!r} is missing")
-    return tuple(Prompt(**table) for table in tables)
+def parsed(file: Path) -> dict[str, Any]:
+    """What a `.toml` or `.json` file holds; for JSON it may be other than a table. ValueError names the file."""
+    readers: dict[str, Callable[[str], Any]] = {".toml": tomllib.loads, ".json": json.loads}
+    text = text_of(file)
+    try:
+        data: dict[str, Any] = readers[file.suffix.lower()](text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{file.name}: not valid {file.suffix[1:].upper()}: {error}") from error
+    return data
+
+
+def text_of(file: Path) -> str:
+    """The text of a file in UTF-8, or in UTF-16 with its mark, as Windows editors write it. ValueError names the file."""
+    data = file.read_bytes()
+    encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    try:
+        return data.decode(encoding)
+    except ValueError as error:
+        raise ValueError(f"{file.name}: not a text in UTF-8 or UTF-16 ({error}); save it as UTF-8") from error
 
 
 _ALPHAS: Final = ("Alphas", "Blocks", "Gradient")

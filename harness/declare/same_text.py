@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from harness.declare.suite import Prompt
+from harness.declare.to_plain import short_hash
 
 SAME_TEXT: Final = "same_text"
 """The column of a table of images that holds the first prompt of the same text."""
@@ -35,3 +36,8 @@ def same_texts(prompts: Iterable[Prompt]) -> list[tuple[str, ...]]:
 def distinct(prompts: Iterable[Prompt]) -> int:
     """How many different texts the prompts have."""
     return len(set(first_of_text(prompts).values()))
+
+
+def prompts_hash(prompts: Iterable[Prompt]) -> str:
+    """The `short_hash` of all that a text encoder is given: identifiers, texts and negative texts, in order."""
+    return short_hash([[prompt.id, prompt.text, prompt.negative] for prompt in prompts])

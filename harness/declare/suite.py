@@ -8,7 +8,7 @@ from typing import Final, TypeAlias
 
 from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, Model
 from harness.declare.normalise import settle
-from harness.declare.to_plain import plain, short_hash
+from harness.declare.to_plain import LEFT_OUT, plain, short_hash
 
 SIDES: Final = ("lowest", "highest", "middle")
 """What an objective may prefer on an axis."""
@@ -24,13 +24,33 @@ MOST_IMAGES: Final = 1_000_000
 DESIRABILITY: Final = "desirability"
 """As an objective's `maximise`: the desirability of its `desirabilities`."""
 
+class DefaultClip(str):
+    """The `clip` of a suite that names none. It reads like the built-in model, which must not score other models unasked."""
+
+    __slots__ = ()
+
+
+DEFAULT_CLIP: Final = DefaultClip("zoo:clip")
+LEAST_GUIDANCE: Final = 1.0
+"""At 1 the negative prompt has no say; below, the picture would be drawn from it."""
+
 AxisValue: TypeAlias = float | str
+
+
+def guidance_problem(scale: float) -> str:
+    """Why nothing can be sampled at a guidance scale; empty if it can."""
+    if isinstance(scale, int | float) and not isinstance(scale, bool) and LEAST_GUIDANCE <= scale < float("inf"):
+        return ""
+    return (f"guidance scale {scale!r}: expected a number of at least 1. No guidance is 1 here; model cards that write "
+            "guidance_scale=0.0 mean this, while below 1 the picture would be drawn from the negative prompt")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
     """One prompt. `split` is "select" (the verdict is chosen on these) or "confirm" (and confirmed on those).
 
-    `tags` are free words for tables and tests, such as {"colour": "red"}; nothing in a run depends on them.
+    `tags` are free words for tables and tests, such as {"colour": "red"}; nothing in a run depends on them. `literal` says that
+    brackets and words that are instructions in other tools, such as "[x]" or "AND", are meant as text.
     """
 
     id: str
@@ -38,6 +58,7 @@ class Prompt:
     negative: str = ""
     split: str = "select"
     tags: Mapping[str, str] = field(default_factory=dict)
+    literal: bool = field(default=False, metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)
@@ -188,6 +209,15 @@ class Gate:
                         for word, limit in limits if limit is not None)
         return f"{self.value} {words}".strip()
 
+    @property
+    def long_name(self) -> str:
+        """`name` with everything else that tells gates apart: "clip_score at_least 24 for alpha=0.5, alpha=0.65"."""
+        limits = [("at_least", self.at_least), ("at_most", self.at_most), ("not_worse_than", self.not_worse_than),
+                  ("margin", self.margin or None), ("ratio", self.ratio)]
+        words = "".join(f" {word} {repr(limit).removesuffix('.0') if isinstance(limit, float) else limit}"
+                        for word, limit in limits if limit is not None)
+        return f"{self.value}{words}{' for ' if self.candidates else ''}{', '.join(self.candidates)}"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
@@ -219,7 +249,7 @@ class Search:
 
     merge: Merge
     guidance: float
-    blocks: int = 26
+    blocks: int = 25
     trials: int = 40
     prompts: int = 8
     keep: int = 3
@@ -241,6 +271,9 @@ class Suite:
     `latency_budget_seconds` more rounds follow until p90 can be estimated (29 rounds) or the seconds are used up.
     `largest_batch` asks for throughput and memory at batch sizes 1, 2, 4 ... up to it; 0 asks for none.
 
+    `clip` is the model of the CLIP score: "ARCHITECTURE:file", an open_clip architecture and a local copy of its weights. Only
+    the built-in models are scored by the built-in "zoo:clip" without asking.
+
     `styles` maps a style's name to a text for CLIP: {"anime": "an anime drawing"}. The metric "styles" says which of them
     each image looks like.
     """
@@ -252,7 +285,7 @@ class Suite:
     metrics: tuple[str, ...] = ("clip_score", "palette", "exposure")
     objective: Objective = field(default_factory=Objective)
     gates: tuple[Gate, ...] = ()
-    clip: str = "zoo:clip"
+    clip: str = DEFAULT_CLIP
     latency_rounds: int = 5
     latency_budget_seconds: float = 0.0
     largest_batch: int = 0
@@ -268,3 +301,7 @@ class Suite:
     def images(self) -> int:
         """How many images all candidates have on the whole grid."""
         return len(self.candidates) * len(self.grid.prompts) * len(self.grid.seeds) * len(self.grid.guidance_scales)
+
+    def gate_name(self, gate: Gate) -> str:
+        """The id of one of the gates: its name, or its long name where another gate has the same name."""
+        return gate.name if sum(other.name == gate.name for other in self.gates) < 2 else gate.long_name

@@ -14,6 +14,10 @@ OLD_DENOISER: Final = ["unet"]
 """How plain data spells a merge's default parts: "unet" was the default before transformers were merged by default, and what was
 hashed then is hashed alike now."""
 
+LEFT_OUT: Final = "left out"
+"""In a field's metadata: `plain` leaves it out where it has its default. For fields that are younger than run folders: without
+them, what was declared before has the hash that it had."""
+
 
 def plain(value: Any) -> Any:
     """A declaration as JSON-ready data; a dataclass becomes a dict with its class name under "is"."""
@@ -23,7 +27,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, Merge) and value.parts == (DENOISER,):
         return {"is": "Merge", **{f.name: plain(getattr(value, f.name)) for f in fields(value)}, "parts": list(OLD_DENOISER)}
     if is_dataclass(value) and not isinstance(value, type):
-        return {"is": type(value).__name__, **{f.name: plain(getattr(value, f.name)) for f in fields(value)}}
+        return {"is": type(value).__name__, **{
+            f.name: plain(getattr(value, f.name)) for f in fields(value)
+            if not (f.metadata.get(LEFT_OUT) and getattr(value, f.name) == f.default)}}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | range):

@@ -18,6 +18,7 @@ from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
 from harness.merge.blocks import unet_blocks
 from harness.merge.requested import requested_weights, unmet
 from harness.weights import ModelFile
+from harness.weights.norm_scales import weight_key
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,8 +42,8 @@ def with_adapter(keys: Mapping[str, Expression], component: str, adapter: Adapte
         weight = weights[part, path]
         described = ("adapter", adapter.path, path, weight)
         if _changes_weight(change):
-            changed[f"{path}.weight"] = Altered(
-                input=keys[f"{path}.weight"], description=described, alter=_weight(change, weight))
+            key = weight_key(path, keys)
+            changed[key] = Altered(input=keys[key], description=described, alter=_weight(change, weight))
         if bias_delta(change) is not None:
             if f"{path}.bias" not in keys:
                 raise AdapterError(f"{reading.source}: changes the bias of {path}, but this model's layer has no bias")
@@ -61,7 +62,7 @@ def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Pla
     by_component: list[ByKey] = []
     weights: dict[Places, float] = {}
     for component in dict.fromkeys(component for component, _ in reading.changes):
-        paths = {f"{path}.weight": path for part, path in reading.changes if part == component}
+        paths = {weight_key(path, model.components[component]): path for part, path in reading.changes if part == component}
         names = {key: ldm[key] if component == "unet" else key for key in paths}
         try:
             by_component.append(alphas_by_key(blocks, component, names, family=model.family, denoiser=denoiser,

@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from harness.adapters.kinds import KINDS
 from harness.declare import Candidate, plain, short_hash
-from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of, name_of
-from harness.materialise.merged_parts import with_named_parts
+from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
+from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.text_treatment import clip_file
 from harness.merge import MERGE_METHODS
 from harness.quantize import QUANTIZATION_MODES
@@ -25,9 +25,9 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     """The BLAKE3 of every input file, and one identity over these, the declaration and the versions of the arithmetic."""
     references = references_of(candidate)
     inputs = {reference: library.content(reference) for reference in references}
-    files = {name_of(leaf): library.open(leaf) for leaf in leaves(candidate.model)}
     # By the names of the parts: the same words mean other components of another model.
-    content = _by_content(plain(replace(candidate, model=with_named_parts(candidate.model, files))), inputs)
+    model = with_named_parts(candidate.model, opened(candidate.model, library))
+    content = _by_content(plain(replace(candidate, model=model)), inputs)
     words = _words(candidate, library)
     library.refuse_changed(references)
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([

@@ -51,6 +51,8 @@ class Whole:
     component: str
     expression: Expression
     transposed: bool
+    cut: tuple[int, int] | None = None
+    """The rows of the computed tensor that are written, None for all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +87,7 @@ def place(recipe: RecipePlan) -> FilePlan:
     unless the recipe has missing="keep_a": then the frame's are kept.
     """
     frame = recipe.files[name_of(recipe.frame)]
-    placed = single_file_layout(frame) if frame.is_folder else layout_of(frame)
+    placed = single_file_layout(frame, whole=len(recipe.parts) > 1) if frame.is_folder else layout_of(frame)
     if not placed:
         raise MaterialiseError(f"{frame.path}: writing a single file from a {frame.family} folder is not supported yet; give the "
                                "model as a single file")
@@ -120,7 +122,8 @@ def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
             if not any(info.source.startswith(_PREFIXES) for own in frame.components.values() for info in own.values()) and (
                     not frame.is_folder):
                 raise ModelFileError("its tensors have names without a component in front")  # noqa: TRY301  one message for both
-            layout += single_file_layout(replace(frame, layout="diffusers", files={}, other={}, components={component: infos}))
+            layout += single_file_layout(replace(frame, layout="diffusers", files={}, other={}, components={component: infos}),
+                                         whole=True)
         except ModelFileError as error:
             raise MaterialiseError(f"{frame.path}: has no {component}, so its layout has no place for the one to take ({error}). "
                                    f"Give an A that has a {component}") from error
@@ -149,6 +152,8 @@ def _untouched(recipe: RecipePlan, component: str) -> bool:
         return False
     name, part = name_of(recipe.frame), recipe.parts[component]
     infos = recipe.files[name].components.get(component, {})
+    if recipe.files[name].is_folder and any(info.scale for info in infos.values()):
+        return False  # the layout of the file has no place for the scales of the codes
     return all(isinstance(e, Source) and e.model == name and e.key == key for key, e in part.keys.items()) and all(
         info.scale or part.stored[key].dtype == info.dtype for key, info in infos.items())
 
@@ -173,18 +178,24 @@ def _draw(at: Placed, begin: int, recipe: RecipePlan, raw: set[str], drawn: _Dra
         if piece.component in raw and as_stored and all(i.offset is not None and i.dtype == at.dtype for i in infos):
             # A scaled weight is copied as its codes, but `stored` has the dtype of its values.
             drawn.segments.append(Segment(begin=start, end=end, dtype=at.dtype, names=(at.name,),
-                                          places=tuple((info.file, info.offset or 0) for info in infos)))
+                                          places=tuple(_place_of(info, piece) for info in infos)))
             continue
         in_pieces = elementwise(expression) and as_stored and all(
             info.offset is not None and not info.scale for info in infos)
         if not in_pieces:
             drawn.wholes.append(Whole(begin=start, name=at.name, dtype=at.dtype, component=piece.component,
-                                      expression=expression, transposed=at.transposed))
+                                      expression=expression, transposed=at.transposed, cut=piece.cut))
             continue
         copy = isinstance(expression, Source) and expression.dtype == at.dtype
         drawn.segments.append(Segment(
             begin=start, end=end, dtype=at.dtype, names=(at.name,), expression=None if copy else expression,
-            places=tuple((info.file, info.offset or 0) for info in infos)))
+            places=tuple(_place_of(info, piece) for info in infos)))
+
+
+def _place_of(info: TensorInfo, piece: Piece) -> tuple[Path, int]:
+    """The file, and the position of the first byte that the piece takes from a tensor."""
+    skipped = piece.cut[0] * math.prod(info.shape[1:]) * DTYPE_BYTES[info.dtype] if piece.cut else 0
+    return info.file, (info.offset or 0) + skipped
 
 
 def _read_by(piece: Piece, recipe: RecipePlan) -> Iterator[tuple[Source, TensorInfo]]:
@@ -242,11 +253,15 @@ def _scales_raw(source: str, frame: ModelFile, raw: set[str]) -> bool:
 def _refuse_strays(recipe: RecipePlan) -> None:
     if all(merge.missing == "keep_a" for merge in merges_of(recipe.model)):
         return
+    copied = {component for component in recipe.parts if _untouched(recipe, component)}
     for name, file in recipe.files.items():
-        if file.strays:
-            more = f" and {len(file.strays) - _SHOWN} more" if len(file.strays) > _SHOWN else ""
+        # A component that is not merged stays as it is in A, with whatever is stored in it.
+        beside = {stray for component, odd in file.odd.items() if component in copied or component not in recipe.parts
+                  for stray in odd}
+        if strays := [stray for stray in file.strays if stray not in beside]:
+            more = f" and {len(strays) - _SHOWN} more" if len(strays) > _SHOWN else ""
             raise MaterialiseError(
-                f"{name}: {', '.join(map(repr, file.strays[:_SHOWN]))}{more}: no component of a {file.family} model has such "
+                f"{name}: {', '.join(map(repr, strays[:_SHOWN]))}{more}: no component of a {file.family} model has such "
                 f"a tensor. Remove it, or set {KEEP_A} in every merge to keep A's and leave out those of the other models")
 
 

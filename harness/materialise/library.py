@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Final
 
 from harness import zoo
 from harness.adapters import Reading, Shapes, read_changes
@@ -13,10 +12,9 @@ from harness.adapters.hypernetwork import Hypernetwork, is_hypernetwork, read_hy
 from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
 from harness.records.file_version import FileVersions
 from harness.weights import ModelFile, content_hash, open_model
+from harness.weights.norm_scales import module_of, norms_spelled_like
 from harness.weights.numbering import Numbering
 from harness.weights.relayout import in_names_of
-
-_WEIGHT: Final = ".weight"
 
 
 class MaterialiseError(ValueError):
@@ -47,7 +45,7 @@ class Library:
         place = (self.path(checkpoint.path), checkpoint.ema)
         if place not in self._files:
             self.refuse_changed([checkpoint.path])
-            self._files[place] = open_model(place[0], ema=checkpoint.ema)
+            self._files[place] = open_model(place[0], ema=checkpoint.ema, tolerant=True)
         return self._files[place]
 
     def open_alike(self, checkpoints: Iterable[Checkpoint]) -> dict[str, ModelFile]:
@@ -68,7 +66,7 @@ class Library:
             if not file.family and {"unet", "transformer"} & file.components.keys():
                 files[name] = replace(files[name], family=family)
         frame = next((file for file in files.values() if "transformer" in file.components), None)
-        return {name: in_names_of(file, frame) for name, file in files.items()} if frame else files
+        return {name: norms_spelled_like(in_names_of(file, frame), frame) for name, file in files.items()} if frame else files
 
     def _numbered(self, checkpoint: Checkpoint, file: ModelFile, numbering: Numbering) -> ModelFile:
         counts = (numbering.layer_count, numbering.level_count)
@@ -76,7 +74,7 @@ class Library:
             return file if numbering == file.numbering else replace(file, numbering=numbering)
         place = (self.path(checkpoint.path), checkpoint.ema, *counts)
         if place not in self._renumbered:
-            self._renumbered[place] = open_model(place[0], ema=checkpoint.ema, beside=numbering)
+            self._renumbered[place] = open_model(place[0], ema=checkpoint.ema, beside=numbering, tolerant=True)
         return self._renumbered[place]
 
     def adapter(self, reference: str, model: ModelFile) -> Reading:
@@ -114,7 +112,7 @@ class Library:
 
 def shapes_of(model: ModelFile) -> Shapes:
     """{component: {module path: shape of its weight}}, against which adapters are read."""
-    return {component: {key.removesuffix(_WEIGHT): info.shape for key, info in infos.items() if key.endswith(_WEIGHT)}
+    return {component: {path: info.shape for key, info in infos.items() if (path := module_of(key))}
             for component, infos in model.components.items()}
 
 

@@ -11,12 +11,18 @@ from harness.declare.models import ALL, DENOISER
 from harness.declare.nearest import did_you_mean
 from harness.declare.ways_out import parts as spelled_parts
 from harness.declare.ways_out import take
-from harness.materialise.library import MaterialiseError, checkpoint_of, frame_of, name_of
+from harness.materialise.encoder_files import encoders_in_place
+from harness.materialise.library import Library, MaterialiseError, checkpoint_of, frame_of, leaves, name_of
 from harness.merge.match_keys import model_names
 from harness.weights import ModelFile
 from harness.weights.model import PARTS
 
 DENOISERS: Final = ("unet", "transformer")
+
+
+def opened(model: Model, library: Library) -> dict[str, ModelFile]:
+    """The models of a recipe by the names that it gives them, each component under its own name. Raises ModelFileError."""
+    return encoders_in_place(model, library.open_alike(leaves(model)))
 
 
 def with_named_parts(model: Model, files: Mapping[str, ModelFile]) -> Model:

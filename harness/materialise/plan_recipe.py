@@ -4,12 +4,12 @@ prevents it. No weight is read."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from harness.declare import Alpha, Checkpoint, Fused, Merge, Model, short_hash
-from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION
+from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.library import (
     Library,
@@ -17,11 +17,10 @@ from harness.materialise.library import (
     checkpoint_of,
     frame_of,
     fusings_of,
-    leaves,
     merges_of,
     name_of,
 )
-from harness.materialise.merged_parts import with_named_parts
+from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.whole_names import component_names, denoiser_names
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
@@ -91,7 +90,7 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     tensor.
     """
     frame = frame_of(model)
-    files = library.open_alike(leaves(model))
+    files = opened(model, library)
     model = with_named_parts(model, files)
     _refuse_strangers(model, files)
     taken_parts = [part for merge in merges_of(model) for part in merge.take]
@@ -137,12 +136,14 @@ class _Planner:
         if not isinstance(model, Merge):
             return self._leaf(checkpoint_of(model), component)
         if component in model.take:
+            self._refuse_odd(model, component, [model.take[component]])
             draft = self.draft(model.take[component], component)
             self._refuse_unlike(model, component, draft)
             draft.notes.append(f"{component}: taken whole from {name_of(frame_of(model.take[component]))}")
             return draft
         if component not in model.parts:
             return self.draft(model.a, component)
+        self._refuse_odd(model, component, model.models)
         drafts = [self.draft(parent, component) for parent in model.models]
         row = MERGE_METHODS[model.method]
         names = model_names(len(drafts), model.c is not None)
@@ -207,6 +208,15 @@ class _Planner:
                               for key, info in infos.items()},
                       notes=[f"{component}: the scaled fp8 weights of {name} are multiplied out; what keeps their dtype is F16"]
                       if any(info.scale for info in infos.values()) else [])
+
+    def _refuse_odd(self, merge: Merge, component: str, models: Sequence[Model]) -> None:
+        """Raises MaterialiseError for a tensor among the weights of a component that has no such tensor."""
+        for name in () if merge.missing == "keep_a" else dict.fromkeys(name_of(frame_of(model)) for model in models):
+            if odd := self.files[name].odd.get(component, ()):
+                more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
+                raise MaterialiseError(f"{name}: {component}: {odd[0]!r}{more}: no {component} of the family "
+                                       f"{self.files[name].family or 'of this file'} has such a tensor. Remove it, or set "
+                                       f"{KEEP_A} to keep A's and leave out those of the other models")
 
     def _refuse_unlike(self, merge: Merge, component: str, taken: _Draft) -> None:
         """Raises MaterialiseError if a component to be taken as a whole does not have the keys and shapes of A's own."""

@@ -15,7 +15,9 @@ from harness.materialise.library import Library, adapters_of, checkpoint_of, lea
 from harness.merge import MERGE_METHODS
 from harness.records.file_version import files_of
 from harness.version import __version__
-from harness.weights import ModelFileError
+from harness.weights import ModelFile, ModelFileError
+from harness.weights.scaled_codes import HEADER as QUANTIZATION
+from harness.weights.scaled_codes import header_of_kept
 
 RECIPE: Final = "sweetspot.recipe"
 INPUTS: Final = "sweetspot.inputs"
@@ -81,18 +83,25 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
               for component, statuses in plan.coverage.items()}
     header = {"format": "pt", "modelspec.sai_model_spec": "1.0.1", "modelspec.title": title,
              "modelspec.architecture": _ARCHITECTURES.get(frame.family, frame.family),
-             "modelspec.implementation": _IMPLEMENTATIONS.get("ldm" if frame.is_folder else frame.layout, "diffusers"),
+             "modelspec.implementation": _IMPLEMENTATIONS.get(_layout_written(frame), "diffusers"),
              "modelspec.merged_from": ", ".join(names.values()),
              RECIPE: _json(plain(renamed(model, names))), INPUTS: _json(inputs), "sweetspot.version": __version__,
              "sweetspot.methods": _json(versions),
              "sweetspot.coverage": _json({"keys": counts, "notes": [_without_folders(note, names) for note in plan.notes]})}
     if own:
         header[SOURCES] = _json(own)
+    if codes := header_of_kept(frame.metadata.get(QUANTIZATION, ""), plan.spans):
+        header[QUANTIZATION] = codes  # without it, loaders would take the copied codes for values
     predictions = {file.prediction for file in plan.recipe.files.values() if file.prediction}
     if len(predictions) == 1:  # models that do not state it are taken to agree with the others
         prediction = predictions.pop()
         header["modelspec.prediction_type"] = _PREDICTIONS.get(prediction, prediction)
     return {key: _written(text) for key, text in header.items()}
+
+
+def _layout_written(frame: ModelFile) -> str:
+    """The layout of a file made from this frame: its own, or the original code's for a folder."""
+    return {"flux": "bfl", "sd3": "sai"}.get(frame.family, "ldm") if frame.is_folder else frame.layout
 
 
 def read_provenance(path: Path, header: Mapping[str, str]) -> Provenance:

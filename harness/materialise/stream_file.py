@@ -216,7 +216,8 @@ class _Maker:
                 self._note(whole.name, f"holds NaN or infinite values in {' and '.join(broken)}")
             elif not finite(merged):
                 self._note(whole.name, f"overflows {whole.dtype}")
-            data = bytes_of(merged.T if whole.transposed and merged.ndim == 2 else merged)
+            rows = merged if whole.cut is None else merged[whole.cut[0]:whole.cut[1]]
+            data = bytes_of(rows.T if whole.transposed and rows.ndim == 2 else rows)
             self.output.write(self.data_start + whole.begin, data)
             self.advance(len(data))
 

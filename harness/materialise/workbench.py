@@ -27,7 +27,8 @@ from harness.records import Coverage, Weights
 from harness.records.file_version import FileVersions
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
-from harness.weights import Pipeline, build_pipeline, inspect_pipeline, with_part
+from harness.text import Treatment
+from harness.weights import Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
 
 if TYPE_CHECKING:
     import torch
@@ -65,7 +66,7 @@ class Workbench:
         self._damaged: dict[tuple[str, str], frozenset[str]] = {}
         self._frames: dict[tuple[Path, Path | None, bool], Frame] = {}
         self._loading: dict[tuple[Path, Path | None, bool], float] = {}
-        self._inspected: set[tuple[str, str | None, bool]] = set()
+        self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
 
     def inspect(self, candidate: Candidate) -> None:
         """Reads headers and plans the merge without reading a weight. Raises the errors that `prepare` would raise.
@@ -82,8 +83,8 @@ class Workbench:
         base = frame_of(candidate.model)
         place = (base.path, base.config, base.ema)
         if place not in self._inspected:
-            inspect_pipeline(self.library.open(base), self.library.path(base.config) if base.config else None)
-            self._inspected.add(place)
+            self._inspected[place] = inspect_pipeline(self.library.open(base),
+                                                      self.library.path(base.config) if base.config else None)
         spans = spans_of(candidate.adapters, self.steps)
         if self.family(candidate) in FLOW_FAMILIES and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
             raise MaterialiseError(f"models of the family {self.family(candidate)} are sampled by their own pipeline, which "
@@ -105,6 +106,15 @@ class Workbench:
     def equalities(self, candidates: Sequence[Candidate]) -> list[str]:
         """What is wrong with candidates that have the weights of another one, or of their own model A."""
         return equality_problems(candidates, self._plan, self.library)
+
+    def encoded_by(self, candidate: Candidate) -> tuple[tuple[TextEncoder, ...], tuple[Treatment, ...]]:
+        """What decides which prompts fit: the text encoders of an inspected candidate, without values, and the treatment of each
+        of its phases without what only changes values. No encoders where diffusers embeds the texts itself."""
+        base = frame_of(candidate.model)
+        encoders = () if self.family(candidate) in FLOW_FAMILIES else self._inspected[base.path, base.config, base.ema]
+        plain_candidate = replace(candidate, aesthetic=None)
+        return encoders, tuple(treatment_of(plain_candidate, self.library, [self._reading(a, candidate.model) for a in adapters])
+                               for _, adapters in spans_of(candidate.adapters, self.steps))
 
     def weights(self, candidate: Candidate) -> Weights:
         """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them."""

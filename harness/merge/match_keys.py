@@ -14,8 +14,10 @@ from harness.merge.expression import SMALL
 MISSING_POLICIES: Final = ("error", "keep_a")
 _COMPARED: Final = 20
 """Keys that are looked at for a counterpart under another name: a refusal names a few of them."""
-_WIDE_INPUTS: Final = "conv_in.weight"
-"""The one weight whose input channels differ within a family: inpainting models take 9 instead of 4."""
+WIDE_INPUTS: Final[Mapping[str, int]] = {
+    "conv_in.weight": 4, "img_in.weight": 2, "x_embedder.weight": 2, "x_embedder.proj.weight": 4, "pos_embed.proj.weight": 4}
+"""The axes of the first layers, by name in each layout: the only weights whose input channels differ within a family. Inpainting
+U-Nets take 9 channels instead of 4, Flux Fill, Depth and Canny 384 or 128 values of a patch instead of 64."""
 
 
 class TensorLike(Protocol):
@@ -91,7 +93,7 @@ class MergePlan:
             *(f"{where}: {key!r} is missing in {self.lacking[key]}.{self._renamed(key)} Give models with the same keys, or set "
               f"{KEEP_A} to keep A's as it is." for key in self.missing_in_b),
             *(f"{where}: {key!r} has different shapes ({self.shapes[key]}). Merge models of one family and kind"
-              f"{'; an inpainting model must be A' if key == _WIDE_INPUTS else ''}." for key in self.shape_mismatched),
+              f"{'; the one with more channels must be A' if key in WIDE_INPUTS else ''}." for key in self.shape_mismatched),
             *(f"{where}: {key!r} holds integers in one model and floating point in another ({self.shapes[key]}). Merge "
               "models that are stored in the same way; quantized files cannot be merged." for key in self.kind_mismatched),
         ]
@@ -180,7 +182,7 @@ def _common_channels(key: str, shapes: Sequence[tuple[int, ...]]) -> int:
 
     Padding the narrower ones with zeros instead would shrink A's mask channels by the share of B.
     """
-    if key != _WIDE_INPUTS or any(len(shape) != 4 for shape in shapes):
+    if key not in WIDE_INPUTS or any(len(shape) != WIDE_INPUTS[key] for shape in shapes):
         return 0
     alike = len({(shape[0], *shape[2:]) for shape in shapes}) == 1
     counts = [shape[1] for shape in shapes]

@@ -148,7 +148,7 @@ def _head(session: Session) -> str:
         if suite.page is None:
             continue
         picks += suite.analysis().recommendation.pick is not None
-        names = dict.fromkeys(gate.name for gate in suite.suite.gates)
+        names = dict.fromkeys(map(suite.suite.gate_name, suite.suite.gates))
         statuses += [v.status for name in names for v in suite.verdicts(name)]
     count = len(_reported(session))
     gates = by_status(statuses) or "none judged"

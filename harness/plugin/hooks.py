@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Generator, Iterator
-from fnmatch import fnmatch
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from harness.declare import Suite
-from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite, mentions_suite
 from harness.plugin import ci as plugin_ci
 from harness.plugin.benchmark_table import hide_our_rows
-from harness.plugin.items import CandidateItem, CostsItem, DeclarationItem, GateItem, RaceItem, RecommendationItem
+from harness.plugin.items import CandidateItem, CostsItem, RaceItem, UndeclaredItem, in_running_order, selectable
 from harness.plugin.options import add_options, benchmarking, refuse
+from harness.plugin.suite_files import SuiteFile, collected, is_suite_file
 from harness.records.harmless_text import printable
 
 
@@ -26,68 +24,37 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Refuses what would make the measurements meaningless."""
+    config.option.keyword = selectable(config.option.keyword)
     if benchmarking(config):
         refuse(config)
-        # diffusers' DPM-Solver warns at every batch, and a user of a suite cannot fix it.
-        config.addinivalue_line("filterwarnings", "ignore:__array__ implementation doesn't accept a copy:DeprecationWarning")
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """A .py file in a suites folder (or named on the command line) with a module-level SUITE is a suite file."""
-    if file_path.suffix != ".py":
+    """The suite file that a .py file is, if it is one; its tests, if it has any, are collected besides."""
+    if file_path.suffix != ".py" or not is_suite_file(file_path, parent):
         return None
-    session = parent.session
-    is_test = any(fnmatch(file_path.name, pattern) for pattern in parent.config.getini("python_files"))
-    named = file_path.parent.name in parent.config.getini("sweetspot_suites") or session.isinitpath(file_path)
-    if is_test or not named or not mentions_suite(file_path):
-        return None
+    collected(parent.config).any_file = True
     return SuiteFile.from_parent(parent, path=file_path)
 
 
-class SuiteFile(pytest.File):
-    """One suite file. Without --benchmark it holds one item, the check of its declaration."""
-
-    def collect(self) -> Iterator[pytest.Item]:
-        """The declaration; with --benchmark also the candidates (baseline first), the gates and the recommendation."""
-        try:
-            declared = load_suite(self.path)
-        except NoSuiteError as error:
-            self.warn(pytest.PytestCollectionWarning(str(error)))
-            return
-        except SuiteFileError as error:
-            raise self.CollectError(str(error)) from error
-        from harness.check import load_rows
-
-        load_rows(declared, [self.path.parent, self.config.invocation_params.dir])
-        if not benchmarking(self.config):
-            yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=None)
-            return
-        from harness.plugin.session import session_for
-
-        session = session_for(self.config)
-        suite = session.add(declared, self._relative())
-        yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=suite)
-        if suite is None or not isinstance(declared, Suite):
-            return
-        from harness.run.batch_packing import in_order
-
-        for candidate in in_order(declared):
-            yield CandidateItem.from_parent(self, name=f"candidate[{printable(candidate.name)}]", of=suite, candidate=candidate)
-        if declared.budget is not None:
-            yield RaceItem.from_parent(self, name="race", of=suite)
-        yield CostsItem.from_parent(self, name="costs", of=suite)
-        for gate in declared.gates:
-            yield GateItem.from_parent(self, name=f"gate[{printable(gate.name)}]", of=suite, gate=gate.name)
-        yield RecommendationItem.from_parent(self, name="recommendation", of=suite)
-
-    def _relative(self) -> str:
-        base = self.config.invocation_params.dir
-        return self.path.relative_to(base).as_posix() if self.path.is_relative_to(base) else self.path.name
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out the helper files that suite files import: what they hold is run there."""
+    imported = collected(config).imported
+    items[:] = [item for item in items if not (isinstance(item, UndeclaredItem) and str(item.path) in imported)]
 
 
+@pytest.hookimpl(tryfirst=True)
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Tells each suite which of its candidates were selected, and whether its race and its timing will run."""
-    if benchmarking(session.config) and not session.config.getoption("collectonly"):
+    """Puts the items of the suites into their order, whatever another plugin made of it, and tells each suite which of its
+    candidates were selected, and whether its race and its timing will run."""
+    if not benchmarking(session.config):
+        return
+    if not collected(session.config).any_file:
+        raise pytest.UsageError("--benchmark was given, but no suite file was found where pytest looked; give the folder or "
+                                "file, as in: pytest suites/ --benchmark")
+    in_running_order(session.items)
+    if not session.config.getoption("collectonly"):
         from harness.plugin.session import session_for
 
         chosen = [item for item in session.items if isinstance(item, CandidateItem)]
@@ -105,6 +72,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
     if not benchmarking(config):
         return (yield)
     from harness.plugin.session import session_for
+    from harness.run.quiet import own_warnings
     from harness.session.terminal import closing, tables
 
     suites = [suite for suite in session_for(config).suites if suite.ran]
@@ -113,7 +81,9 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         return (yield)
     finally:
         terminalreporter.ensure_newline()
-        for line in tables(suites, colour=sys.stdout.isatty()):
+        with own_warnings():
+            lines = tables(suites, colour=sys.stdout.isatty())
+        for line in lines:
             terminalreporter.write_line(line)
         for line in plugin_ci.publish(session_for(config), config):
             terminalreporter.write_line(printable(line))

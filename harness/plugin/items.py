@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -27,8 +28,16 @@ _REFUSED_BY_DISK: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES
                            errno.ENOTDIR, errno.EINVAL, errno.ENXIO)
 
 
+_NUMBERS: Final = pytest.StashKey[Iterator[int]]()
+"""Numbers the items as they are collected."""
+
+
 class SuiteProblemError(Exception):
     """Shown as it is, without a traceback."""
+
+
+class SuiteWarning(UserWarning):
+    """What is worth a look in a suite that may run."""
 
 
 class _Item(pytest.Item):
@@ -36,6 +45,12 @@ class _Item(pytest.Item):
 
     fixturenames: Final = ["benchmark"]
     """The attribute by which pytest-benchmark selects items with --benchmark-only and --benchmark-skip."""
+
+    def __init__(self, **rest: Any) -> None:
+        super().__init__(**rest)
+        self.extra_keyword_matches.add(selectable(self.name))
+        numbers: Iterator[int] = self.config.stash.setdefault(_NUMBERS, iter(count()))
+        self.number = next(numbers)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Our own errors are shown without a traceback; any other exception is a bug and keeps it."""
@@ -52,9 +67,11 @@ class _Item(pytest.Item):
 
     @contextmanager
     def visible(self, of: SuiteSession) -> Iterator[None]:
-        """A context in which the progress bar bypasses pytest's capture."""
+        """A context for the session's work: the progress bar bypasses pytest's capture, and warnings are no failures."""
+        from harness.run.quiet import own_warnings
+
         capture = self.config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled() if capture else nullcontext():
+        with capture.global_and_fixture_disabled() if capture else nullcontext(), own_warnings():
             of.display.start()
             try:
                 yield
@@ -71,24 +88,48 @@ class _Item(pytest.Item):
                 carry(item, of, item.candidate)
 
 
-class DeclarationItem(_Item):
-    """Passes when no problem of the suite is found before the first image."""
+class UndeclaredItem(_Item):
+    """Fails: a file that makes a suite without declaring it as SUITE."""
 
-    def __init__(self, *, declared: object, session_of: SuiteSession | None, **rest: Any) -> None:
+    def __init__(self, *, why: str, **rest: Any) -> None:
         super().__init__(**rest)
-        self.declared, self.of = declared, session_of
+        self.why = why
+
+    def runtest(self) -> None:
+        """Says what is missing."""
+        raise SuiteProblemError(self.why)
+
+
+class DeclarationItem(_Item):
+    """Passes when no problem of the suite is found before the first image. `further` are problems of its file."""
+
+    def __init__(self, *, declared: object, session_of: SuiteSession | None, further: Sequence[str] = (), **rest: Any) -> None:
+        super().__init__(**rest)
+        self.declared, self.of, self.further = declared, session_of, further
 
     def runtest(self) -> None:
         """Reports all problems at once; with --benchmark it also reads the model files' headers."""
-        if self.of is None:
-            from harness.check import problems
+        from harness.check import problems, remarks
 
-            wrong = problems(self.declared, Path(self.config.invocation_params.dir))
+        if self.of is None:
+            wrong = [*problems(self.declared, Path(self.config.invocation_params.dir)), *self.further, *self._same_name()]
         else:
             with self.visible(self.of):
                 wrong = self.of.preflight()
         if wrong:
             raise SuiteProblemError("\n".join(wrong))
+        for remark in remarks(self.declared):
+            try:
+                self.warn(SuiteWarning(printable(remark)))
+            except SuiteWarning as strict:  # warnings are errors here, by the user's own filter
+                raise SuiteProblemError(str(strict)) from None
+
+    def _same_name(self) -> list[str]:
+        """What is wrong if another suite file of this session declares the same name."""
+        from harness.check import same_name
+
+        others = [item for item in self.session.items if isinstance(item, DeclarationItem) and item is not self]
+        return same_name(self.declared, [(item.declared, item.nodeid.partition("::")[0]) for item in others])
 
 
 class CandidateItem(_Item):
@@ -198,6 +239,20 @@ class RecommendationItem(_Item):
         if lacking := analysed.lacking:
             more = [f"and {len(lacking) - LISTED} more, see the page"] if len(lacking) > LISTED else []
             raise SuiteProblemError("\n".join([f"suite {self.of.suite.name!r} is not complete:", *lacking[:LISTED], *more]))
+
+
+def in_running_order(items: list[pytest.Item]) -> None:
+    """Sorts the items of suites in place: suite by suite, each from its declaration to its recommendation. Other items stay where
+    they are."""
+    ours = [(place, item) for place, item in enumerate(items) if isinstance(item, _Item)]
+    ordered = sorted((item for _, item in ours), key=lambda item: (not isinstance(item, UndeclaredItem), item.number))
+    for (place, _), item in zip(ours, ordered, strict=True):
+        items[place] = item
+
+
+def selectable(text: str) -> str:
+    """A name, or an expression of -k, without "=", which -k does not allow: both sides are written with ":" instead."""
+    return text.replace("=", ":")
 
 
 def _refuse_failed(suite: SuiteSession, failures: Sequence[Failure]) -> None:

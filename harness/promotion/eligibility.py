@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from harness.check import load_rows
+from harness.check import load_rows, problems
 from harness.declare import PROMOTED, Suite, plain
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
 from harness.promotion.errors import PromotionError
@@ -80,6 +80,13 @@ def refuse_changed_inputs(evidence: Evidence, content: Callable[[str], str]) -> 
             if now != digest:
                 raise PromotionError(f"{who} has changed since the run (blake3 {now[:16]}..., the run had "
                                      f"{str(digest)[:16]}...). Restore that file, or run the suite again")
+
+
+def refuse_faulty_suite(evidence: Evidence, root: Path) -> None:
+    """Raises PromotionError for a suite that would not run today: what its run measured is not what its author meant."""
+    if faults := problems(evidence.suite, root):
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise PromotionError(f"{faults[0]}{more}. The run was made before this was checked: mend the suite, and run it again")
 
 
 def _declared(evidence: Evidence) -> Any:

@@ -11,7 +11,7 @@ from blake3 import blake3
 
 from harness.declare import Candidate, plain, short_hash
 from harness.materialise import Workbench
-from harness.promotion.eligibility import refuse_changed_inputs, refuse_changed_suite, refuse_unfit
+from harness.promotion.eligibility import refuse_changed_inputs, refuse_changed_suite, refuse_faulty_suite, refuse_unfit
 from harness.promotion.errors import PromotionError
 from harness.promotion.export import SavedFile, as_one_file, save_as_measured
 from harness.promotion.file_hashes import Weighed, weigh
@@ -51,6 +51,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     declared = next(c for c in evidence.suite.candidates if c.name == evidence.candidate)
     bench = Workbench(device=device, root=root, steps=evidence.suite.grid.steps)
     refuse_changed_inputs(evidence, bench.content)
+    refuse_faulty_suite(evidence, root)
     file = as_one_file(declared, bench)
     if bench.weights(declared).identity != evidence.identity:
         raise PromotionError(f"suite {evidence.suite.name!r}, candidate {declared.name!r}: this version of Sweetspot makes other "

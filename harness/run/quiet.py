@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 def quiet_libraries() -> None:
@@ -12,3 +15,14 @@ def quiet_libraries() -> None:
     for name in ("DIFFUSERS_VERBOSITY", "TRANSFORMERS_VERBOSITY"):
         os.environ.setdefault(name, "error")
     logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
+
+
+@contextmanager
+def own_warnings() -> Iterator[None]:
+    """A context in which a warning is shown and never raised. Under `-W error` a library's warning would otherwise be recorded as
+    the failure of the candidate that was at work."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        # diffusers' DPM-Solver says it at every batch, and a user of a suite cannot act on it.
+        warnings.filterwarnings("ignore", "__array__ implementation doesn't accept a copy", DeprecationWarning)
+        yield

@@ -13,12 +13,12 @@ from typing import Any
 
 from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
-from harness.declare import Candidate, Suite
+from harness.declare import Candidate, Suite, short_hash
 from harness.materialise import Prepared, Workbench
 from harness.probes import find_gpu, idle_bytes
 from harness.probes.environment import environment
 from harness.probes.fits import free_memory
-from harness.records import Cell, Failure, Finished, Sample
+from harness.records import Cell, Coverage, Failure, Finished, Sample
 from harness.records.file_version import FileVersions
 from harness.run.algebra_gate import identities_of
 from harness.run.clip_model import ClipModel
@@ -38,7 +38,7 @@ from harness.sampling import (
     Images,
     SamplingError,
     TextState,
-    coverage_of_texts,
+    coverage_of_prompts,
     encode,
     named,
     set_determinism,
@@ -100,6 +100,8 @@ class SuiteRun:
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._texts: dict[str, TextState] = {}
+        # With the encoders, so that no other ones get their `id`.
+        self._prompt_rows: dict[tuple[int, str], tuple[object, Coverage]] = {}
         # Not the bound method: `release` makes a new workbench, and nothing may keep the old one's models alive.
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
@@ -187,7 +189,19 @@ class SuiteRun:
             self.ledger.forget(candidate.name)
         self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
             self.suite, weights.identity, self.head["environment"])))
+        self._cover_prompts(candidate)
         return weights.identity, fresh
+
+    def _cover_prompts(self, candidate: Candidate) -> None:
+        """Records which prompts of the suite, as it is now, fit the candidate's text encoder."""
+        encoders, treatments = self.bench.encoded_by(candidate)
+        if not encoders:
+            return
+        place = (id(encoders), short_hash([[[w.component, w.token, len(w.vectors)] for w in treatment.words]
+                                           + sorted(treatment.weights) for treatment in treatments]))
+        if place not in self._prompt_rows:
+            self._prompt_rows[place] = encoders, coverage_of_prompts("", self.suite.grid.prompts, encoders, treatments)
+        self.ledger.cover_prompts(replace(self._prompt_rows[place][1], candidate=candidate.name))
 
     def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:
         """Materialises the candidate if anything is missing, and samples the absent cells. Returns when all images are written
@@ -200,8 +214,7 @@ class SuiteRun:
         with self._stages.stage(candidate.name, "materialise", failures):
             prepared = self.bench.prepare(candidate)
             texts = self._embeddings(prepared)
-            text_coverage = coverage_of_texts(candidate.name, self.suite.grid.prompts, texts.values())
-            self.ledger.cover(candidate.name, (*prepared.coverage, *text_coverage))
+            self.ledger.cover(candidate.name, prepared.coverage)
             if untried:
                 self.ledger.add(identities_of(candidate, self.bench.library))
         if failures:

@@ -35,7 +35,7 @@ from harness.records import (
     to_line,
     write_atomically,
 )
-from harness.records.images import IDENTITIES
+from harness.records.images import APART, IDENTITIES
 from harness.records.regular_files import LARGEST_RUN_JSON, read_regular
 from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
 from harness.run_folder import journal_index
@@ -196,8 +196,13 @@ class Ledger:
 
     def covered(self, candidate: str) -> bool:
         """Whether all rows of the coverage of the candidate's current weights are in the journal."""
-        rows = [row for row in self._latest.of(Coverage, candidate) if row.stage != IDENTITIES]
+        rows = [row for row in self._latest.of(Coverage, candidate) if row.stage not in APART]
         return bool(rows) and len(rows) >= max(row.of for row in rows)
+
+    def cover_prompts(self, row: Coverage) -> None:
+        """Records which prompts fit the text encoder, unless the last record says the same."""
+        if row not in self._latest.of(Coverage, row.candidate):
+            self.add([row])
 
     def tried(self, candidate: str) -> bool:
         """Whether the journal says which identities hold for the candidate's current weights."""

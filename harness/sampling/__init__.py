@@ -19,9 +19,9 @@ from harness.sampling.denoise import (
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.png import from_png, to_png
 from harness.sampling.stream import pool_of_single_threads, sample, time_one
-from harness.sampling.text import Conditions, TextState, coverage_of_texts, encode, named
+from harness.sampling.text import Conditions, TextState, coverage_of_prompts, encode, named
 
 __all__ = ["DECODE_BATCH", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "SamplingError", "TextState", "batches",
-           "coverage_of_texts", "decode", "encode", "from_png", "generators", "initial_noise", "named",
+           "coverage_of_prompts", "decode", "encode", "from_png", "generators", "initial_noise", "named",
            "pool_of_single_threads", "sample", "set_determinism", "setting", "side_by_side", "small", "threads_for",
            "time_one", "to_png"]

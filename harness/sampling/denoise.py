@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from harness.declare import Grid
+from harness.declare.suite import guidance_problem
 from harness.records import Cell
 from harness.samplers import SAMPLERS, build_scheduler
 from harness.sampling.noise import generators, initial_noise
@@ -41,13 +42,15 @@ def set_determinism() -> None:
 class Denoising:
     """A batch of cells in progress: `latents` (n, channels, h, w) in float32 and the next step.
 
-    Every cell has its own guidance scale. Either all cells of a batch have guidance 1, where the negative branch cancels and
-    is not computed, or none has.
+    Every cell has its own guidance scale, of at least 1. Either all cells of a batch have guidance 1, where the negative branch
+    cancels and is not computed, or none has.
     """
 
     def __init__(self, pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> None:
         import torch
 
+        if problem := next(filter(None, (guidance_problem(cell.guidance) for cell in cells)), ""):
+            raise SamplingError(problem)
         self.grid, self.cells, self.step = grid, cells, 0
         self._scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config)
         self._scheduler.set_timesteps(grid.steps, device=pipeline.device)

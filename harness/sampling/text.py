@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from harness.declare import Prompt
+from harness.declare.same_text import prompts_hash
 from harness.records import Coverage
+from harness.records.images import PROMPTS
 from harness.text import Treatment, embed
+from harness.text.tokens import Layout, lay_out
 
 if TYPE_CHECKING:
     import torch
 
-    from harness.weights import Pipeline
+    from harness.weights import Pipeline, TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,19 +74,29 @@ def named(treatment: Treatment) -> set[str]:
     return {word.token for word in treatment.words} | set(treatment.weights)
 
 
-def coverage_of_texts(candidate: str, prompts: Iterable[Prompt], states: Iterable[TextState]) -> list[Coverage]:
-    """A row that says which prompts do not fit the text encoder and which words of a treatment occur; no row if neither."""
-    states = tuple(states)
-    dropped = {text: pieces for state in states for text, pieces in state.dropped.items()}
-    occurring = sorted({word for state in states for word in state.occurring})
-    cut = {f"{prompt.id} ({role})": dropped[text] for prompt in prompts
-           for role, text in (("prompt", prompt.text), ("negative", prompt.negative)) if text in dropped}
-    notes = [f"{place}: {len(pieces)} tokens do not fit and are cut off: {' '.join(pieces)}" for place, pieces in cut.items()]
-    if not notes and not occurring:
-        return []
-    keys = {"shortened": tuple(cut), "applied": tuple(f"word {word!r}" for word in occurring)}
-    return [Coverage(candidate=candidate, stage="text", component="text_encoder", notes=tuple(notes),
-                     keys={status: names for status, names in keys.items() if names})]
+def coverage_of_prompts(candidate: str, prompts: Sequence[Prompt], encoders: Sequence[TextEncoder],
+                        treatments: Iterable[Treatment]) -> Coverage:
+    """A row that says which prompts do not fit the text encoder, by how many tokens, and which words of the treatments occur. It
+    depends on tokenizers and words alone; no weight is used. Of several encoders the one that drops most counts."""
+    cut: dict[str, Layout] = {}
+    occurring: set[str] = set()
+    texts = dict.fromkeys(text for prompt in prompts for text in (prompt.text, prompt.negative))
+    for treatment in treatments:
+        for text in texts:
+            for encoder in encoders:
+                layout = lay_out(encoder, text, treatment)
+                occurring |= layout.occurring
+                if layout.dropped_tokens > (cut[text].dropped_tokens if text in cut else 0):
+                    cut[text] = layout
+    places = {f"{prompt.id} ({role})": text for prompt in prompts
+              for role, text in (("prompt", prompt.text), ("negative", prompt.negative)) if text or role == "prompt"}
+    notes = tuple(f"{place}: {cut[text].dropped_tokens} tokens do not fit and are cut off: {' '.join(cut[text].dropped)}"
+                  for place, text in places.items() if text in cut)
+    keys = {"whole": tuple(place for place, text in places.items() if text not in cut),
+            "shortened": tuple(place for place, text in places.items() if text in cut),
+            "applied": tuple(f"word {word!r}" for word in sorted(occurring))}
+    return Coverage(candidate=candidate, stage=PROMPTS, component="text_encoder", notes=notes, setting=prompts_hash(prompts),
+                    keys={status: names for status, names in keys.items() if names})
 
 
 def _joined(states: list[torch.Tensor]) -> torch.Tensor:

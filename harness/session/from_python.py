@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from harness.check import load_rows, problems
 from harness.declare import Suite
-from harness.declare.load_suite import load_suite
+from harness.declare.load_suite import loaded_suite
 from harness.run.device import device_problem
 from harness.run.progress import Bar, Silent
+from harness.run.quiet import own_warnings
 from harness.session.options import SessionOptions, cache_problem
 from harness.session.session import Session
 
@@ -44,7 +45,7 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
                              command=("run_suite",))
     if wrong := device_problem(device) or cache_problem(shared_cache):
         raise ValueError(wrong)
-    declared = load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
+    declared = _declared(suite) if isinstance(suite, str | Path) else suite
     load_rows(declared, [*([Path(suite).parent] if isinstance(suite, str | Path) else []), root])
     display = Bar(0) if progress else Silent()
     session = Session(options, display, lambda line: print(line, file=sys.stderr, flush=True) if progress else None)
@@ -53,7 +54,17 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
         raise DeclarationError(problems(declared, root) if of is None else of.problems)
     try:
         display.start()
-        return of.go()
+        with own_warnings():
+            return of.go()
     finally:
         display.stop()
         session.close()
+
+
+def _declared(file: str | Path) -> object:
+    """The SUITE of a file. Raises DeclarationError for a file that holds further suites, which would not be run."""
+    loaded = loaded_suite(Path(file))
+    if loaded.others:
+        raise DeclarationError([f"{Path(file).name}: besides SUITE, {loaded.others}, which nothing runs; give each suite a file "
+                                "of its own"])
+    return loaded.declared

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+from harness.check import same_name
 from harness.declare import Grid, Suite
 from harness.run.progress import Display
 from harness.session.options import SessionOptions
@@ -26,8 +27,9 @@ class Session:
         if self.options.exact and isinstance(declared.grid, Grid):
             declared = replace(declared, grid=replace(declared.grid, batch_size=1))
         suite = SuiteSession(declared, suite_file, self.options, self.display, release_others=self._release, say=self._say)
-        if any(other.suite.name == declared.name for other in self.suites):
-            suite.problems.append(f"two suite files declare the name {declared.name!r}; they would share one run folder")
+        for other in self.suites:
+            suite.problems += same_name(declared, [(other.suite, other.suite_file)])
+            other.problems += same_name(other.suite, [(declared, suite_file)])
         self.suites.append(suite)
         return suite
 

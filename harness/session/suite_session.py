@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.check import problems
+from harness.check import problems, remarks
 from harness.declare import PROMOTED, Candidate, Suite
 from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
@@ -57,8 +57,8 @@ class SuiteSession:
         model files are printed at once. A failed candidate does not stop the others."""
         ordered = in_order(self.suite)
         self.select(ordered)
-        for problem in self.preflight():
-            self._say(problem)
+        for sentence in (*remarks(self.suite), *self.preflight()):
+            self._say(sentence)
         for candidate in (c for c in ordered if c.name in self.selected):
             self.candidate(candidate)
         if self.selected:
@@ -119,7 +119,7 @@ class SuiteSession:
     def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> list[Failure]:
         """Runs one candidate on the given cells; by default on the whole grid or, with a budget, on the cells of the first
         look."""
-        self._analysis = None
+        self._outdate()
         run = self.run()
         run.progress = self.display if self.live is None else self.live.watched(self.display, candidate.name)
         done = run.candidate(candidate, first_cells(self.suite) if cells is None else cells)
@@ -134,7 +134,7 @@ class SuiteSession:
 
     def race(self) -> list[Failure]:
         """Runs the race of a suite with a budget, without candidates that failed before. Returns new failures only."""
-        self._analysis = None
+        self._outdate()
         if self.suite.budget is None:
             return []
         race = Race(self, self.suite.budget)
@@ -152,7 +152,7 @@ class SuiteSession:
     def costs(self) -> list[Failure]:
         """Times the selected candidates that were sampled; after a race, those that it did not drop (see `_worth_timing`).
         Candidates that failed before are not tried again."""
-        self._analysis = None
+        self._outdate()
         run = self.run()
         self._tick("timing the candidates")
         names = [name for name in self._worth_timing() if run.sampled(name)]
@@ -205,7 +205,7 @@ class SuiteSession:
     def nothing_promoted(self, gate: str) -> bool:
         """Whether a gate compares with the last promoted model while nothing was promoted yet. Such a gate cannot be judged,
         and must not block the first promotion."""
-        asks = any(g.name == gate and g.not_worse_than == PROMOTED for g in self.suite.gates)
+        asks = any(self.suite.gate_name(g) == gate and g.not_worse_than == PROMOTED for g in self.suite.gates)
         return asks and not self._baseline.exists()
 
     def analysis(self) -> AnalysedRun:
@@ -247,6 +247,12 @@ class SuiteSession:
         """Closes the run folder."""
         if self._run is not None:
             self._run.close()
+
+    def _outdate(self) -> None:
+        """The run goes on: what was read back of it, and a page that was written, are no longer the last word."""
+        self._analysis = self.page = None
+        if self.live is not None:
+            self.live.finished = False
 
     def _doing(self, what: str) -> None:
         self.display.begin(f"{self.suite.name}: {what}")

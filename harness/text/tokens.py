@@ -22,12 +22,14 @@ tokenizers is enough: a call takes a fraction of a millisecond."""
 @dataclass(frozen=True, kw_only=True)
 class Layout:
     """All positions of one text, as many as the encoder has. `ids` are token ids; at positions in `rows`, the id is only a
-    placeholder for vector `row` of `word`. `weights` are 1 for everything that is not named, and for start, end and padding."""
+    placeholder for vector `row` of `word`. `weights` are 1 for everything that is not named, and for start, end and padding.
+    `dropped` is the text that does not fit, in pieces, and `dropped_tokens` the number of its tokens and vectors."""
 
     ids: tuple[int, ...]
     rows: tuple[tuple[int, Word, int], ...]
     weights: tuple[float, ...]
     dropped: tuple[str, ...]
+    dropped_tokens: int = 0
     occurring: frozenset[str]
 
 
@@ -69,7 +71,7 @@ def lay_out(encoder: TextEncoder, text: str, treatment: Treatment) -> Layout:
         for place in weighted:
             if piece.start < place.end and place.start < piece.end:
                 weights[position] = float(treatment.weights[place.key])
-    return Layout(ids=tuple(ids), weights=tuple(weights), dropped=_dropped(text, kept, cut),
+    return Layout(ids=tuple(ids), weights=tuple(weights), dropped=_dropped(text, kept, cut), dropped_tokens=len(cut),
                   rows=tuple((position, piece.word, piece.row) for position, piece in enumerate(kept, len(start)) if piece.word),
                   occurring=frozenset(place.key for place in (*named, *weighted)))
 

@@ -10,47 +10,60 @@ from typing import Final
 
 from harness.weights import ldm
 from harness.weights.families import SUPPORTED
-from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
-from harness.weights.model import TensorInfo
-from harness.weights.naming import Spot, locate
+from harness.weights.files import DTYPE_BYTES, ModelFileError
+from harness.weights.model import TensorInfo, is_harmless
+from harness.weights.naming import Spot, locate, unknown_names
 from harness.weights.numbering import Numbering
+from harness.weights.scaled_codes import SCALE_ENDINGS, Place, scales_of
 
-_SCALE: Final = ".scale_weight"
-_BESIDE_SCALES: Final = (".scale_input", "scaled_fp8")
+_FEW: Final = 10
+"""A component of which more than one name in so many is unknown is another architecture's."""
 _FLOATS: Final = ("F16", "BF16", "F32", "F64")
 _PROJECTIONS: Final = (".proj_in.weight", ".proj_out.weight")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Place:
-    """A stored tensor: the file and its name there."""
+class Component:
+    """The weights of a component by diffusers name, in stored order, and the names that are not weights; of these, `odd` are
+    unknown and not the constants that tools store among weights."""
 
-    file: TensorFile
-    source: str
+    infos: Mapping[str, TensorInfo]
+    unread: tuple[str, ...]
+    odd: tuple[str, ...] = ()
 
 
-def read_component(path: Path, component: str, naming: str, family: str, places: Mapping[str, Place], numbering: Numbering
-                   ) -> tuple[dict[str, TensorInfo], list[str]]:
-    """{diffusers name: TensorInfo} in stored order, and the names that are not weights. `places` maps names without the
-    component's prefix. Raises ModelFileError for a name that the component does not have, and for a tensor with an
-    impossible shape or dtype."""
-    scales = {name.removesuffix(_SCALE) + ".weight": name for name in places if name.endswith(_SCALE)}
-    beside = {name for name in places if name.endswith(_BESIDE_SCALES)} | set(scales.values())
-    names = [name for name in places if name not in beside]
-    if orphan := next((name for name in scales if name not in places), None):
-        raise ModelFileError(f"{path}: {component}: {places[scales[orphan]].source!r} is the scale of {orphan!r}, which the file "
-                             "lacks; expected both. Download it again.")
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """What a component is expected to be. `tolerant` accepts a few names that it does not have."""
+
+    component: str
+    naming: str
+    family: str
+    numbering: Numbering
+    tolerant: bool = False
+
+
+def read_component(path: Path, expected: Expected, places: Mapping[str, Place]) -> Component:
+    """The component with these tensors; `places` maps names without its prefix. Raises ModelFileError for a name that it does
+    not have, unless tolerated, and for a tensor with an impossible shape or dtype."""
+    component, naming, numbering = expected.component, expected.naming, expected.numbering
+    scales = scales_of(path, component, places)
+    names = [name for name in places if not name.endswith(SCALE_ENDINGS)]
+    unknown = set(unknown_names(naming, names, numbering))
+    odd = tuple(name for name in names if name in unknown and not is_harmless(name))
     try:
-        spots = locate(naming, names, numbering)
+        if odd and not (expected.tolerant and len(odd) * _FEW <= len(names)):
+            locate(naming, odd[:1], numbering)
+        spots = locate(naming, [name for name in names if name not in unknown], numbering)
     except KeyError as error:
         raise ModelFileError(f"{path}: {component}: {error.args[0]}. Supported today: {SUPPORTED}.") from error
     infos = {}
     for key, spot in spots.items():
         info = _info(f"{path}: {component}", spot, places[spot.name])
         scale = _scale(path, places, spot.name, scales[spot.name]) if spot.name in scales else ""
-        infos[key] = replace(info, shape=_diffusers_shape(component, family, key, info.shape), scale=scale)
+        infos[key] = replace(info, shape=_diffusers_shape(component, expected.family, key, info.shape), scale=scale)
     used = {spot.name for spot in spots.values()}
-    return infos, [name for name in places if name not in used]
+    return Component(infos=infos, unread=tuple(name for name in places if name not in used), odd=odd)
 
 
 def _info(where: str, spot: Spot, place: Place) -> TensorInfo:
@@ -91,7 +104,9 @@ def _scale(path: Path, places: Mapping[str, Place], weight: str, scale: str) -> 
     place, of = places[scale], places[weight]
     stored, shape = place.file.stored[place.source], of.file.stored[of.source].shape
     one = math.prod(stored.shape) == 1
-    per_row = len(shape) == 2 and stored.shape == (shape[0], 1)
+    columns = [(shape[0], *(1,) * (len(shape) - 1))] if shape else []
+    # With the older spelling, tools multiply a flat list along the columns, so it is refused.
+    per_row = stored.shape in columns or (place.source.endswith(".weight_scale") and stored.shape == shape[:1])
     if stored.dtype not in _FLOATS or not (one or per_row):
         raise ModelFileError(f"{path}: {place.source!r} is {stored.dtype} {list(stored.shape)}; expected one floating-point "
                              f"number, or one per row, as the scale of {of.source!r} {list(shape)}. Give the unquantized model.")

@@ -16,7 +16,7 @@ _FLUX_BFL: Final = re.compile(
 _SD3_SAI: Final = re.compile(
     rf"pos_embed|(x_embedder\.proj|[yt]_embedder\.mlp\.[02]|context_embedder|final_layer\.(linear|adaLN_modulation\.1)){_LEAF}"
     rf"|joint_blocks\.[0-9]+\.(x|context)_block\.((adaLN_modulation\.1|attn2?\.(qkv|proj)|mlp\.fc[12]){_LEAF}"
-    r"|attn2?\.ln_[qk]\.weight)")
+    r"|attn2?\.ln_[qk]\.(scale|weight))")
 _EMBEDDERS: Final = r"time_text_embed\.(timestep|text|guidance)_embedder\.linear_[12]|context_embedder|norm_out\.linear|proj_out"
 _JOINT: Final = (
     r"transformer_blocks\.[0-9]+\.((norm1(_context)?\.linear|attn2?\.(to_[qkv]|to_out\.0|add_[qkv]_proj|to_add_out)"
@@ -30,7 +30,8 @@ _FLUX_OR_SD3: Final = re.compile(rf"(?:{_FLUX.pattern})|(?:{_SD3.pattern})")
 _T5: Final = re.compile(
     r"shared\.weight|encoder\.final_layer_norm\.weight|encoder\.block\.[0-9]+\.layer\.(0\.(SelfAttention\.([qkvo]"
     r"|relative_attention_bias)|layer_norm)|1\.(DenseReluDense\.(wi|wi_0|wi_1|wo)|layer_norm))\.weight")
-_T5_TIED: Final = "encoder.embed_tokens.weight"
+TIED_EMBEDDING: Final = "encoder.embed_tokens.weight"
+"""T5's second name of its embedding."""
 
 
 def _same(pattern: re.Pattern[str], what: str) -> Callable[[Iterable[str]], dict[str, str]]:
@@ -45,9 +46,9 @@ def _same(pattern: re.Pattern[str], what: str) -> Callable[[Iterable[str]], dict
 def _t5(names: Iterable[str]) -> dict[str, str]:
     """T5's embedding has two names, and files use one or both; if both, the second is not counted as a weight."""
     stored = list(names)
-    both = _T5_TIED in stored and "shared.weight" in stored
-    weights = {name: "shared.weight" if name == _T5_TIED else name for name in stored
-               if not (both and name == _T5_TIED) and name != "spiece_model"}
+    both = TIED_EMBEDDING in stored and "shared.weight" in stored
+    weights = {name: "shared.weight" if name == TIED_EMBEDDING else name for name in stored
+               if not (both and name == TIED_EMBEDDING) and name != "spiece_model"}
     _same(_T5, "a T5 text encoder")(weights.values())
     return weights
 

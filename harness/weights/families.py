@@ -26,8 +26,6 @@ _REFUSED: Final = (
     (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),
     (".quant_state", "a file quantized by bitsandbytes; give the unquantized model"),
     (".SCB\n", "a file quantized by bitsandbytes; give the unquantized model"),
-    (".comfy_quant", "a file quantized by ComfyUI in an unsupported format; give the unquantized model"),
-    (".weight_scale", "a file quantized in an unsupported format; give the unquantized model"),
     ("control_model.", _CONTROLNET), ("controlnet_", _CONTROLNET), ("input_hint_block.", _CONTROLNET),
     ("lllite_", _CONTROLNET),
     ("adapter.body.", "a T2I-Adapter, which is a separate network used alongside a model"),
@@ -112,6 +110,37 @@ TEXT_PARTS: Final[Mapping[str, tuple[Part, ...]]] = {
 }
 
 
+_ENCODERS: Final = (
+    (re.compile(r"encoder\.block\.[0-9]+\.layer\.|shared\.weight$"), "t5", "text_encoder_2"),
+    (re.compile(r"transformer\.resblocks\.[0-9]+\."), "openclip", "text_encoder_2"),
+    (re.compile(r"(text_model\.)?(encoder\.layers\.[0-9]+\.|embeddings\.(token|position)_embedding\.|final_layer_norm\.)"),
+     "clip-projected", "text_encoder"),
+)
+"""Names of a text encoder without its model, and what a file with such names is: naming, and the component it commonly is."""
+_OF_COMFY: Final = {"clip_l": "text_encoder", "clip_g": "text_encoder_2", "t5xxl": "text_encoder_3"}
+_BEFORE_ENCODER: Final = re.compile(r"(?:text_encoders\.)?(clip_l|clip_g|t5xxl)\.transformer\.|transformer\.(?=text_model\.)")
+_BIG_CLIP: Final = 30
+"""A layer that the larger CLIP of XL and Stable Diffusion 3 has, and the others do not."""
+
+
+def _encoders(stored: Mapping[str, StoredTensor]) -> tuple[Part, ...]:
+    """The text encoders of a file that holds nothing else."""
+    parts: dict[str, Part] = {}
+    for name in stored:
+        match = _BEFORE_ENCODER.match(name)
+        prefix = match[0] if match else ""
+        if prefix in parts:
+            continue
+        below = name.removeprefix(prefix)
+        if (row := next((row for row in _ENCODERS if row[0].match(below)), None)) is not None:
+            _, naming, component = row
+            big = naming == "clip-projected" and any(f"{prefix}{text}encoder.layers.{_BIG_CLIP}.layer_norm1.weight" in stored
+                                                     for text in ("", "text_model."))
+            component = _OF_COMFY.get((match[1] or "") if match else "", "text_encoder_2" if big else component)
+            parts[prefix] = Part(component=component, prefix=prefix, naming=naming)
+    return tuple(parts.values())
+
+
 def refusal(stored: Mapping[str, StoredTensor]) -> str:
     """What the tensors are, in words with an article ("a LoRA, ..."), if they are known but not a model; otherwise ""."""
     names = "\n".join(("", *stored, ""))
@@ -127,6 +156,8 @@ def kind_of(stored: Mapping[str, StoredTensor]) -> Kind | None:
     layout = core.layout if core and core.layout else "sgm" if family.startswith("sdxl") else "ldm"
     parts = tuple(part for part in (*_VAE, *TEXT_PARTS[family]) if any(name.startswith(part.prefix) for name in stored))
     own = core.parts if core else ()
+    if not own and not parts and (encoders := _encoders(stored)):
+        return Kind(family="", layout="transformers", parts=encoders)
     ema = any(name.startswith(EMA_UNET) for name in stored)
     return Kind(family=family, layout=layout, parts=(*own, *parts)) if own or parts or ema else None
 

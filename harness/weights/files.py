@@ -80,7 +80,7 @@ def open_tensors(path: Path) -> TensorFile:
 def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file. Raises ModelFileError if the file cannot be read or holds something else."""
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFileError(f"{path}: could not be read as JSON ({error}). Download it again.") from error
     if not isinstance(data, dict):

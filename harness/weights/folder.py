@@ -7,12 +7,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from harness.weights.component import Place
-from harness.weights.families import EITHER, SUPPORTED, family_of_folder, refusal
+from harness.weights.families import EITHER, SUPPORTED, family_of_folder, kind_of, refusal
 from harness.weights.files import ModelFileError, open_tensors, read_json
 from harness.weights.header_claims import short
 from harness.weights.model import PARTS
+from harness.weights.scaled_codes import Place
 
+_STEMS: Final = ("model", "pytorch_model", "diffusion_pytorch_model")
+"""Names of the weight files of text encoders, and of all other components."""
 _FOREIGN: Final = ("prior", "decoder", "unet_2", "image_encoder_2", "controlnet", "motion_adapter")
 _NAMINGS: Final[Mapping[str, Mapping[str, str]]] = {
     "": {"text_encoder": "clip"}, "sd1": {"text_encoder": "clip"}, "sd2": {"text_encoder": "clip"},
@@ -26,6 +28,8 @@ _NAMINGS: Final[Mapping[str, Mapping[str, str]]] = {
 def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]]:
     """The family, and {component: (naming, {stored name: place})}. Raises ModelFileError for other folders."""
     present = [component for component in PARTS if (path / component).is_dir()]
+    if not present and (bare := _bare(path)):
+        return bare
     foreign = [name for name in _FOREIGN if (path / name).is_dir()]
     if foreign or not {"unet", "transformer"} & set(present):
         description = f"found {foreign[0]}/" if foreign else "found no unet/ or transformer/ folder"
@@ -46,6 +50,31 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
     return family, {component: (namings[component], places[component]) for component in present}
 
 
+def is_bare(path: Path) -> bool:
+    """Whether a folder holds the weights of one component, without the model around it."""
+    return bool(_stems_in(path)) and not any((path / component).is_dir() for component in PARTS)
+
+
+def _stems_in(path: Path) -> tuple[str, ...]:
+    return tuple(stem for stem in _STEMS if any(file.suffix != ".json" for file in path.glob(f"{stem}*")))
+
+
+def _bare(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]] | None:
+    """The same of the folder of one component: a U-Net, a transformer, a VAE or a text encoder. None for other folders."""
+    if not (stems := _stems_in(path)):
+        return None
+    places = _read_files(path, stems)
+    stored = {name: place.file.stored[name] for name, place in places.items()}
+    if what := refusal(stored):
+        raise ModelFileError(f"{path}: this is {what}. Supported today: {SUPPORTED}.")
+    kind = kind_of(stored)
+    if kind is None or len(kind.parts) != 1 or kind.parts[0].prefix:
+        return None
+    part = kind.parts[0]
+    encoder = part.component.startswith("text_encoder") and path.name.startswith("text_encoder") and path.name in PARTS
+    return kind.family, {path.name if encoder else part.component: (part.naming, places)}
+
+
 def unopened(path: Path) -> tuple[str, ...]:
     """A warning that names the folders whose weights are not part of the opened model, or (). The safety checker, which
     nearly every older folder has, only judges finished images and is not mentioned."""
@@ -64,7 +93,10 @@ def folder_metadata(path: Path) -> dict[str, str]:
 def _places(folder: Path, component: str) -> dict[str, Place]:
     """{stored name: place} of one component, from all its shards. Raises ModelFileError unless the shards match their
     index."""
-    stems = ("model", "pytorch_model") if component.startswith("text_encoder") else ("diffusion_pytorch_model",)
+    return _read_files(folder, _STEMS[:2] if component.startswith("text_encoder") else _STEMS[2:])
+
+
+def _read_files(folder: Path, stems: tuple[str, ...]) -> dict[str, Place]:
     paths, index = _part_files(folder, stems)
     places: dict[str, Place] = {}
     for path in paths:

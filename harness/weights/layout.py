@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
 from harness.weights import ldm
+from harness.weights.dit import TIED_EMBEDDING
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS, TEXT_PARTS, Part
 from harness.weights.files import ModelFileError
-from harness.weights.model import ModelFile, TensorInfo
+from harness.weights.model import ModelFile, TensorInfo, is_position_ids
 from harness.weights.naming import PROJECTION, openclip_name
 from harness.weights.numbering import Numbering
+from harness.weights.scaled_codes import SCALE_ENDINGS
+from harness.weights.transformer_names import halves, pairs_of
 
 _WIDEST_FIRST: Final = ("F64", "F32")
+_POSITIONS: Final = "pos_embed.pos_embed"
+_FLUX_VAE: Final = "vae."
+"""Where ComfyUI's Flux checkpoints have the VAE."""
 _SINGLE: Final = ("ldm", "sgm", "bfl", "sai")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """A component's tensor that fills a stored one completely, or the range `rows` of its rows."""
+    """A component's tensor that fills a stored one completely, or the range `rows` of its rows. With `cut`, only this range of
+    the tensor's own rows does."""
 
     component: str
     key: str
     rows: tuple[int, int] | None = None
+    cut: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +70,9 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
             pieces_by_key.setdefault(info.source, []).append((Piece(component=component, key=key, rows=info.rows), info))
     plain = _plain_names(model) if model.uses_ema else {}
     replaced = set(plain.values())
+    # T5's embedding may be stored under both of its names, and both must be written.
+    for source in [name for name in model.other if name.endswith(TIED_EMBEDDING)]:
+        pieces_by_key[source] = pieces_by_key.get(f"{source.removesuffix(TIED_EMBEDDING)}shared.weight", [])
     file = model.files[model.path]
     placed = []
     for source, stored in file.stored.items():
@@ -77,25 +88,29 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
     return tuple(placed)
 
 
-def single_file_layout(model: ModelFile) -> tuple[Placed, ...]:
-    """The layout (LDM or SGM) of the single file that a diffusers model becomes; for a single file, its own layout.
+def single_file_layout(model: ModelFile, *, whole: bool = False) -> tuple[Placed, ...]:
+    """The layout of the single file that a diffusers model becomes, in the original code's names (LDM, SGM, Black Forest Labs',
+    Stability's), which A1111, ComfyUI and diffusers read; for a single file, its own layout.
 
-    Raises ModelFileError for families whose folders and files have different names (Flux, SD3), and for a component that
-    the layout has no place for.
+    Its components have prefixes, as in ComfyUI's checkpoints. A transformer, VAE or text encoder alone has none, unless it is to
+    be part of a `whole` model. Raises ModelFileError for a component that the layout has no place for.
     """
     if model.layout in _SINGLE and not model.is_folder:
         return layout_of(model)
-    if model.family in ("flux", "sd3"):
-        raise ModelFileError(f"{model.path}: a diffusers model of the family {model.family} cannot become a single file; "
-                             "expected sd1, sd2 or sdxl. Give the model as a single file.")
+    alone = not whole and list(model.components) != ["unet"] and len(model.components) == 1
     placed: list[Placed] = []
     for component, infos in model.components.items():
         try:
             if component == "unet":
                 placed += [_plain(component, key, infos[key], ldm.UNET_PREFIX + name)
                            for key, name in ldm.unet_to_ldm(infos, model.numbering).items()]
+            elif component == "transformer":
+                placed += _transformer(model, "" if alone else ldm.UNET_PREFIX)
             elif component == "vae":
-                placed += _vae(infos, model.numbering)
+                prefix = "" if alone else _FLUX_VAE if model.family == "flux" else ldm.VAE_PREFIX
+                placed += _vae(infos, model.numbering, prefix)
+            elif alone:
+                placed += _encoder(component, infos)
             else:
                 placed += _text(model, component, infos)
         except KeyError as error:
@@ -106,9 +121,9 @@ def single_file_layout(model: ModelFile) -> tuple[Placed, ...]:
 def _role(name: str) -> str:
     if name.startswith(EMA_PREFIX):
         return "ema"
-    if name.endswith((".scale_weight", ".scale_input", "scaled_fp8")):
+    if name.endswith(SCALE_ENDINGS):
         return "scale"
-    if name.endswith(ldm.POSITION_IDS):
+    if is_position_ids(name):
         return "position_ids"
     return "marker" if name in MARKERS else "extra"
 
@@ -123,10 +138,57 @@ def _plain(component: str, key: str, info: TensorInfo, name: str) -> Placed:
     return Placed(name=name, dtype=info.dtype, shape=info.shape, pieces=(Piece(component=component, key=key),), source=info)
 
 
-def _vae(infos: Mapping[str, TensorInfo], numbering: Numbering) -> Iterator[Placed]:
+def _transformer(model: ModelFile, prefix: str) -> Iterator[Placed]:
+    """Query, key and value (and the feed-forward of Flux' single blocks) are stacked by rows, and some halves are swapped."""
+    infos = model.components["transformer"]
+    shapes = {key.removesuffix(".weight"): info.shape for key, info in infos.items() if key.endswith(".weight")}
+    used = {_POSITIONS} & infos.keys()
+    if used:
+        yield _plain("transformer", _POSITIONS, infos[_POSITIONS], f"{prefix}pos_embed")
+    for pair in pairs_of(shapes, model.family):
+        for leaf in ("weight", "bias"):
+            keys = [f"{path}.{leaf}" for path in pair.diffusers]
+            if not infos.keys() & set(keys):
+                continue
+            if lacking := next((key for key in keys if key not in infos), ""):
+                raise KeyError(f"{lacking!r} is missing, and single files have it in one tensor with {keys[0]!r}")
+            used |= set(keys)
+            # Black Forest Labs call the weight of a norm its scale.
+            ours = "scale" if pair.original.endswith("_norm") else leaf
+            yield _stacked(f"{prefix}{pair.original}.{ours}", [(key, infos[key]) for key in keys], swapped=pair.swapped)
+    if unknown := next((key for key in infos if key not in used), ""):
+        raise KeyError(f"{unknown!r} has no name in the original code")
+
+
+def _stacked(name: str, parts: Sequence[tuple[str, TensorInfo]], *, swapped: bool) -> Placed:
+    """A tensor that holds others by rows, or one with its halves swapped."""
+    if len(parts) == 1 and not swapped:
+        return _plain("transformer", *parts[0], name)
+    if len({info.shape[1:] for _, info in parts}) > 1:
+        raise KeyError(f"{', '.join(repr(key) for key, _ in parts)} have different columns, and single files have them in one")
+    pieces: list[Piece] = []
+    row = 0
+    for key, info in parts:
+        for begin, end in halves(info.shape[0]) if swapped else [(0, info.shape[0])]:
+            cut = (begin, end) if swapped else None
+            pieces.append(Piece(component="transformer", key=key, rows=(row, row + end - begin), cut=cut))
+            row += end - begin
+    return Placed(name=name, dtype=_widest(*(info.dtype for _, info in parts)), shape=(row, *parts[0][1].shape[1:]),
+                  pieces=tuple(pieces))
+
+
+def _encoder(component: str, infos: Mapping[str, TensorInfo]) -> Iterator[Placed]:
+    """A text encoder alone, under the names of transformers, which ComfyUI's loaders of text encoders read."""
+    if any(key.startswith("encoder.block.") for key in infos):
+        yield from (_plain(component, key, info, key) for key, info in infos.items())
+    else:
+        yield from _clip(Part(component=component, prefix="", naming="clip-projected"), infos)
+
+
+def _vae(infos: Mapping[str, TensorInfo], numbering: Numbering, prefix: str) -> Iterator[Placed]:
     as_conv = ldm.vae_conv_as_linear(infos)
     for key, name in ldm.vae_to_ldm(infos, numbering).items():
-        placed = _plain("vae", key, infos[key], ldm.VAE_PREFIX + name)
+        placed = _plain("vae", key, infos[key], prefix + name)
         conv = key in as_conv and len(placed.shape) == 2
         yield replace(placed, shape=(*placed.shape, 1, 1)) if conv else placed
 
@@ -136,10 +198,13 @@ def _text(model: ModelFile, component: str, infos: Mapping[str, TensorInfo]) -> 
     if part is None:
         raise ModelFileError(f"{model.path}: {component} has no place in a single file of the family {model.family!r}; "
                              "expected a model of one family. Give the model as a single file.")
-    yield from _clip(part, infos) if part.naming.startswith("clip") else _openclip(model, part, infos)
+    if part.naming == "t5":
+        yield from (_plain(component, key, info, part.prefix + key) for key, info in infos.items())
+    else:
+        yield from _clip(part, infos) if part.naming.startswith("clip") else _openclip(model, part, infos)
     for name, info in model.other.items():
         below = name.removeprefix(f"{component}/")
-        if below != name and not name.endswith(ldm.POSITION_IDS):
+        if below != name and not is_position_ids(name) and below != TIED_EMBEDDING:
             yield Placed(name=part.prefix + below, dtype=info.dtype, shape=info.shape, source=info, role="extra")
 
 

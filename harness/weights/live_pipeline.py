@@ -14,7 +14,7 @@ from harness.weights.live_module import empty as _empty
 from harness.weights.model import ModelFile
 from harness.weights.pipeline import Pipeline, TextEncoder
 from harness.weights.prediction import measured_prediction, scheduler_config
-from harness.weights.refusals import refuse_family, refuse_misfit
+from harness.weights.refusals import refuse_family, refuse_misfit, refuse_odd_names
 from harness.weights.tokenizer import END, OPENCLIP_PAD, clip_tokenizer
 
 if TYPE_CHECKING:
@@ -58,11 +58,12 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
     return replace(pipeline, called=called)
 
 
-def inspect_pipeline(model: ModelFile, config: Path | None = None) -> None:
-    """Raises the errors of `build_pipeline` that can be found without reading weights."""
+def inspect_pipeline(model: ModelFile, config: Path | None = None) -> tuple[TextEncoder, ...]:
+    """The text encoders without values, of which the tokenizers and lengths can be used. Raises the errors of `build_pipeline`
+    that can be found without reading weights."""
     import torch
 
-    _without_values(model, config, torch.device("cpu"))
+    return _without_values(model, config, torch.device("cpu")).encoders
 
 
 def with_part(pipeline: Pipeline, component: str, module: Any) -> Pipeline:
@@ -109,6 +110,7 @@ def _random(family: str, seed: int, dtype: torch.dtype, device: str) -> Pipeline
 def _without_values(model: ModelFile, config: Path | None, device: torch.device) -> Pipeline:
     """The pipeline with all parameters on the meta device, after every check that needs no values."""
     refuse_family(model)
+    refuse_odd_names(model)
     family = model.family or "sd1"
     folder = _configs(model, config)
     parts = {}

@@ -26,11 +26,27 @@ COMPONENTS: Final[tuple[str, ...]] = ("unet", "vae", "text_encoder")
 
 _KNOWN_EXTRA: Final = re.compile(
     r"model_ema\.|(.*/)?(.*\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|logvar|lvlb_weights|scale_factor"
-    r"|position_ids|text_projection(\.weight)?|logit_scale|attn_mask|scaled_fp8|scale_weight|scale_input|spiece_model)$"
-    r"|(first_stage_model\.|vae\.)?loss\.|denoiser\.sigmas$|.*\.encoder\.embed_tokens\.weight$"
+    r"|position_ids|text_projection(\.weight)?|logit_scale|attn_mask|scaled_fp8|scale_weight|scale_input|weight_scale|input_scale|comfy_quant|spiece_model)$"
+    r"|(.*/)?(.*\.)?((model_sampling|pos_embedder)\..+|inv_freq)$"
+    r"|(first_stage_model\.|vae\.)?loss\.|denoiser\.sigmas$|(.*[./])?encoder\.embed_tokens\.weight$"
     r"|cond_stage_model\.model\.transformer\.resblocks\.")
 """Names of tensors that do not affect images: leftovers of training, constants, scales of a weight, and unused parts of
 CLIP (in Stable Diffusion 2 the last layer)."""
+
+_HARMLESS: Final = re.compile(
+    r"(.*\.)?(position_ids|inv_freq|betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|sigmas|log_sigmas"
+    r"|(model_sampling|pos_embedder)\..+)")
+"""Constants that tools store among the weights of a component: position ids, frequencies, and the schedule of the noise."""
+
+
+def is_position_ids(name: str) -> bool:
+    """Whether a tensor holds the integers 0..n-1 that number a text encoder's positions."""
+    return name.endswith(".position_ids") or name == "position_ids"
+
+
+def is_harmless(name: str) -> bool:
+    """Whether a name below a component's prefix, which the component does not have, is that of a constant."""
+    return _HARMLESS.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +56,8 @@ class TensorInfo:
     `source` is its name in `file`, `offset` the position of its first byte in the file (None for pickles). If several
     tensors share a stored one, `rows` is this tensor's range of rows in it, and `offset` is that of the first row.
     `transposed`: stored as the transpose of `shape`. Trailing dimensions of 1 may or may not be stored. `scale` names the
-    tensor by which the stored values must be multiplied (ComfyUI's scaled fp8): one number, or a column with one per stored
-    row; "" without a scale. A tensor with `parts` is made of the rows of these, one after the other, and has no offset.
+    tensor by which the stored values must be multiplied (scaled fp8): one number, or one per stored row; "" without a scale. A
+    tensor with `parts` is made of the rows of these, one after the other, and has no offset.
     """
 
     source: str
@@ -79,7 +95,8 @@ class ModelFile:
     `prediction` is "epsilon", "v_prediction" or "" if unknown. `channels` is the number of input channels of the U-Net or
     transformer, 0 without one. `ema` says whether the file holds averaged weights; `ema_component` has them by the U-Net's
     diffusers names. After `open_model(..., ema=True)` they are the U-Net, and `uses_ema` is true. `warnings` are sentences
-    about contradictions and stray tensors. `wrapper` is the prefix of all names ("module.").
+    about contradictions and stray tensors. `wrapper` is the prefix of all names ("module."). `odd` are the stray tensors
+    that are stored among the weights of a component, which has none of these names, by component.
     `numbering` is how the blocks of its U-Net and VAE are numbered.
     """
 
@@ -97,6 +114,7 @@ class ModelFile:
     numbering: Numbering = field(default_factory=Numbering)
     components: Mapping[str, Mapping[str, TensorInfo]]
     ema_component: Mapping[str, TensorInfo] = field(default_factory=dict, repr=False)
+    odd: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     other: Mapping[str, TensorInfo]
     files: Mapping[Path, TensorFile] = field(repr=False)
 
@@ -106,6 +124,11 @@ class ModelFile:
         return self.path not in self.files
 
     @property
+    def encoder_alone(self) -> bool:
+        """Whether it is nothing but a text encoder, which does not show of which family it is which encoder."""
+        return not self.family and [part[:12] for part in self.components] == ["text_encoder"]
+
+    @property
     def known_extras(self) -> tuple[str, ...]:
         """The tensors of `other` whose purpose is known: EMA copies, schedule buffers, markers, losses, constants."""
         return tuple(name for name in self.other if self._known(name.removeprefix(self.wrapper)))
@@ -113,13 +136,13 @@ class ModelFile:
     @property
     def strays(self) -> tuple[str, ...]:
         """The unknown tensors of `other`: no image uses them, and coverage reports list them."""
-        return tuple(name for name in self.other if not self._known(name.removeprefix(self.wrapper)))
+        odd = {name for names in self.odd.values() for name in names}
+        return tuple(name for name in self.other if name in odd or not self._known(name.removeprefix(self.wrapper)))
 
     @property
     def position_ids(self) -> tuple[str, ...]:
-        """The source names of CLIP's position ids, which are always the integers 0..n-1, whatever is stored, and not
-        weights."""
-        return tuple(name for name in self.other if name.endswith("embeddings.position_ids"))
+        """The source names of position ids, which are always the integers 0..n-1, whatever is stored, and not weights."""
+        return tuple(name for name in self.other if is_position_ids(name))
 
     @property
     def original_unet_names(self) -> dict[str, str]:
@@ -175,7 +198,7 @@ def _cut(info: TensorInfo, stored: Mapping[str, Tensor]) -> Tensor:
     if info.scale:
         # Before any reshaping: a scale per row applies to the rows as stored.
         scale = stored[info.scale].float()
-        tensor = tensor.float() * (scale.reshape(()) if scale.numel() == 1 else scale)
+        tensor = tensor.float() * (scale.reshape(()) if scale.numel() == 1 else scale.reshape(-1, *(1,) * (tensor.ndim - 1)))
     if info.rows is not None:
         tensor = tensor[info.rows[0]:info.rows[1]]
     return (tensor.T if info.transposed else tensor).reshape(info.shape)

@@ -55,6 +55,18 @@ def locate(naming: str, names: Sequence[str], numbering: Numbering | None = None
     return _LOCATE[naming](names, numbering or numbering_of(unet=names, vae=names))
 
 
+def unknown_names(naming: str, names: Sequence[str], numbering: Numbering) -> list[str]:
+    """The stored names that the component does not have, for names of which `locate` refuses one."""
+    try:
+        locate(naming, names, numbering)
+    except KeyError:
+        if len(names) == 1:
+            return list(names)
+        middle = len(names) // 2
+        return [*unknown_names(naming, names[:middle], numbering), *unknown_names(naming, names[middle:], numbering)]
+    return []
+
+
 def openclip_name(key: str) -> Spot:
     """Where OpenCLIP stores the transformers tensor `key`. Raises KeyError if it has no such tensor."""
     if key == PROJECTION:

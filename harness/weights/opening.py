@@ -8,30 +8,32 @@ from pathlib import Path
 from typing import Final
 
 from harness.weights import ldm
-from harness.weights.component import Place, read_component
+from harness.weights.component import Expected, read_component
 from harness.weights.content import PICKLE, SAFETENSORS, misnamed
 from harness.weights.ema import EMA_PREFIX, plain_names
 from harness.weights.families import EMA_UNET, SUPPORTED, Kind, Part, kind_of, refusal
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors
 from harness.weights.folder import folder_metadata, folder_parts, unopened
 from harness.weights.header_claims import contradictions, position_ids_state, prediction_of, said_family, short
-from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
+from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo, is_harmless
 from harness.weights.numbering import Numbering, numbering_of
+from harness.weights.scaled_codes import Place
 
-_WRAPPERS: Final = ("module.", "_orig_mod.", "model.")
-"""Prefixes that data-parallel training, torch.compile and Lightning add to every name."""
+_WRAPPERS: Final = ("module.", "_orig_mod.", "model.", "net.")
+"""Prefixes that data-parallel training, torch.compile, Lightning and trainers of transformers add to every name."""
 _CHANNELS_AT: Final = ("conv_in.weight", "img_in.weight", "x_embedder.proj.weight", "pos_embed.proj.weight", "x_embedder.weight")
 
 
-def open_model(path: Path, ema: bool = False, beside: Numbering | None = None) -> ModelFile:
+def open_model(path: Path, ema: bool = False, beside: Numbering | None = None, tolerant: bool = False) -> ModelFile:
     """Opens a model and checks every name in it; with `ema`, its U-Net is the file's EMA copy. `beside` says how another
-    model of the same architecture numbers its blocks, for a file that leaves it open.
+    model of the same architecture numbers its blocks, for a file that leaves it open. `tolerant` accepts some unknown names
+    among the weights of a component and lists them as `odd`.
 
     Raises ModelFileError for a file that is not a model, for other families and adapters (naming them), for a tensor under
     a component's prefix that the component does not have, and, with `ema`, for a missing or incomplete EMA copy (naming the
     missing tensors).
     """
-    model = _open_folder(path, beside) if path.is_dir() else _open_single(path, beside)
+    model = _open_folder(path, beside, tolerant) if path.is_dir() else _open_single(path, beside, tolerant)
     if not model.components and not model.ema_component:
         raise ModelFileError(f"{path}: none of its {len(model.other)} tensors is a weight of a known model (first: "
                              f"{', '.join(map(short, list(model.other)[:3]))}). Supported today: {SUPPORTED}.")
@@ -39,7 +41,7 @@ def open_model(path: Path, ema: bool = False, beside: Numbering | None = None) -
     return replace(model, warnings=(*model.warnings, *_warnings(model)))
 
 
-def _open_single(path: Path, beside: Numbering | None) -> ModelFile:
+def _open_single(path: Path, beside: Numbering | None, tolerant: bool) -> ModelFile:
     file = open_tensors(path)
     wrapper = _wrapper(file.stored)
     names = {name.removeprefix(wrapper): name for name in file.stored}
@@ -49,18 +51,23 @@ def _open_single(path: Path, beside: Numbering | None) -> ModelFile:
     unet, vae = ([name for part, below in parts.items() if part.component == one for name in below] for one in ("unet", "vae"))
     numbering = _numbering([*unet, *plain_names(rest)], vae, kind.family, beside)
     components: dict[str, dict[str, TensorInfo]] = {}
+    odd: dict[str, tuple[str, ...]] = {}
     for part, below in parts.items():
         places = {name: Place(file=file, source=names[whole]) for name, whole in below.items()}
-        infos, unread = read_component(path, part.component, part.naming, kind.family, places, numbering)
+        read = read_component(path, Expected(component=part.component, naming=part.naming, family=kind.family,
+                                             numbering=numbering, tolerant=tolerant), places)
+        infos = read.infos
         if twice := sorted(infos.keys() & components.get(part.component, {}).keys()):
             other = components[part.component][twice[0]].source
             raise ModelFileError(f"{path}: {infos[twice[0]].source!r} and {other!r} are the same tensor of "
                                  f"{part.component}; expected only one. Remove the other.")
         components.setdefault(part.component, {}).update(infos)
-        rest += [part.prefix + name for name in unread]
+        rest += [part.prefix + name for name in read.unread]
+        if read.odd:
+            odd[part.component] = (*odd.get(part.component, ()), *(places[name].source for name in read.odd))
     prediction, notes = prediction_of([m for m in MARKERS if m in names], file.metadata, None)
-    if odd := misnamed(path, SAFETENSORS if file.loaded is None else PICKLE):
-        notes = (*notes, odd)
+    if note := misnamed(path, SAFETENSORS if file.loaded is None else PICKLE):
+        notes = (*notes, note)
     left_over = set(rest)
     known = {name: source for name, source in names.items() if name in left_over}
     return ModelFile(
@@ -69,25 +76,30 @@ def _open_single(path: Path, beside: Numbering | None) -> ModelFile:
         markers=tuple(name for name in MARKERS if name in known), warnings=notes,
         other={source: _whole(file, source) for source in known.values()},
         ema=any(name.startswith(EMA_PREFIX) for name in known), channels=_channels(components),
-        ema_component=_ema_component(path, file, kind.family, known, numbering), numbering=numbering)
+        ema_component=_ema_component(path, file, kind.family, known, numbering), numbering=numbering, odd=odd)
 
 
-def _open_folder(path: Path, beside: Numbering | None) -> ModelFile:
+def _open_folder(path: Path, beside: Numbering | None, tolerant: bool) -> ModelFile:
     family, parts = folder_parts(path)
     unet, vae = (parts[one][1] if one in parts else () for one in ("unet", "vae"))
     numbering = _numbering(unet, vae, family, beside)
     components: dict[str, dict[str, TensorInfo]] = {}
     other: dict[str, TensorInfo] = {}
+    odd: dict[str, tuple[str, ...]] = {}
     files: dict[Path, TensorFile] = {}
     for component, (naming, places) in parts.items():
         files.update({place.file.path: place.file for place in places.values()})
-        components[component], unread = read_component(path / component, component, naming, family, places, numbering)
-        other.update({f"{component}/{name}": _whole(places[name].file, name) for name in unread})
+        read = read_component(path / component, Expected(component=component, naming=naming, family=family,
+                                                         numbering=numbering, tolerant=tolerant), places)
+        components[component] = dict(read.infos)
+        other.update({f"{component}/{name}": _whole(places[name].file, name) for name in read.unread})
+        if read.odd:
+            odd[component] = tuple(f"{component}/{name}" for name in read.odd)
     metadata = folder_metadata(path)
     prediction, notes = prediction_of((), metadata, path / "scheduler" / "scheduler_config.json")
     return ModelFile(path=path, family=family, layout="diffusers", metadata=metadata, files=files, prediction=prediction,
                      components=_ordered(components), other=other, channels=_channels(components), numbering=numbering,
-                     warnings=(*notes, *unopened(path)))
+                     odd=odd, warnings=(*notes, *unopened(path)))
 
 
 def _numbering(unet: Iterable[str], vae: Iterable[str], family: str, beside: Numbering | None) -> Numbering:
@@ -108,7 +120,7 @@ def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
 def _wrapper(names: Iterable[str]) -> str:
     """The prefix of all names that is not part of any; in `model.diffusion_model.`, `model.` is part of the name."""
     wrapper = ""
-    inner = list(names)
+    inner = [name for name in names if not is_harmless(name)]
     for _ in range(4):
         prefix = next((w for w in _WRAPPERS if inner and all(name.startswith(w) and len(name) > len(w) for name in inner)), "")
         if not prefix or any(name.startswith("model.diffusion_model.") for name in inner):
@@ -152,7 +164,8 @@ def _ema_component(path: Path, file: TensorFile, family: str, rest: Mapping[str,
         ldm.unet_to_diffusers(places, numbering)
     except KeyError:
         return {}
-    return read_component(path, "unet", "unet-ldm", family, places, numbering)[0]
+    return dict(read_component(path, Expected(component="unet", naming="unet-ldm", family=family, numbering=numbering),
+                               places).infos)
 
 
 def _channels(components: Mapping[str, Mapping[str, TensorInfo]]) -> int:
@@ -177,7 +190,10 @@ def _warnings(model: ModelFile) -> tuple[str, ...]:
     elif missing := _missing_of_ema(model):
         warnings.append(f"the EMA copy of the U-Net lacks {len(missing)} of {len(model.components['unet'])} tensors: "
                      f"{_first(missing)}")
-    if strays := model.strays:
+    for component, names in model.odd.items():
+        warnings.append(f"{len(names)} tensors among those of {component} are unknown: {_first(names)}")
+    odd = {name for names in model.odd.values() for name in names}
+    if strays := [name for name in model.strays if name not in odd]:
         warnings.append(f"{len(strays)} tensors belong to no component: {_first(strays)}")
     return tuple(warnings)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.weights.files import ModelFileError
+from harness.weights.folder import is_bare
 from harness.weights.live_module import KINDS
 from harness.weights.model import ModelFile
 
@@ -18,6 +19,9 @@ _KINDS_BY_CHANNELS: Final = {9: "an inpainting model", 8: "an InstructPix2Pix mo
 
 def refuse_family(model: ModelFile) -> None:
     """Raises ModelFileError for a model that can be opened and merged, but not sampled."""
+    if model.is_folder and is_bare(model.path):
+        raise ModelFileError(f"{model.path}: this folder holds the {next(iter(model.components))} alone; expected the folder of "
+                             "a whole model. Give the folder above it.")
     # A file of unknown family may be Stable Diffusion 1 with a part missing, which has its own error.
     family = model.family or "sd1"
     if family == "sdxl_refiner":
@@ -35,6 +39,14 @@ def refuse_family(model: ModelFile) -> None:
         _refuse_wider_transformer(model)
     else:
         _refuse_wider_unet(model)
+
+
+def refuse_odd_names(model: ModelFile) -> None:
+    """Raises ModelFileError for tensors among the weights of a component that has none of their names."""
+    for component, names in model.odd.items():
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        raise ModelFileError(f"{model.path}: {component}: {names[0]!r}{more}: the component has no such tensor, so the model "
+                             "would be sampled without it. Give the whole model under its own names.")
 
 
 def refuse_misfit(path: Path, pipeline: Pipeline) -> None:

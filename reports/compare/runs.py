@@ -160,7 +160,7 @@ def _declared(a: Run, b: Run) -> tuple[tuple[str, str, str], ...]:
         declared = {k: v for k, v in plain(run.suite).items() if k not in ("candidates", "gates", "name", "description")}
         grid = dict(declared["grid"])
         grid["prompts"] = {p.id: f"{p.text} / {p.negative} / {p.split}" for p in run.suite.grid.prompts}
-        parts.append(flat({**declared, "grid": grid, "gates": [g.name for g in run.suite.gates]}))
+        parts.append(flat({**declared, "grid": grid, "gates": [*map(run.suite.gate_name, run.suite.gates)]}))
     return differences(*parts)
 
 
@@ -224,7 +224,7 @@ def _gates(a: Run, b: Run, judged: tuple[list[Verdict], list[Verdict]]) -> tuple
     """Every gate of either suite; one about "the pick" is one row, whoever the pick is in each."""
     changes = []
     for run, verdicts in zip((a, b), judged, strict=True):
-        of_pick = {g.name for g in run.suite.gates if not g.candidates}
+        of_pick = {run.suite.gate_name(g) for g in run.suite.gates if not g.candidates}
         changes.append({(v.gate, "" if v.gate in of_pick else v.candidate): v for v in verdicts})
     keys = dict.fromkeys([*changes[0], *changes[1]])
     return tuple(GateChange(gate=gate, candidate=name, before=changes[0].get((gate, name)), after=changes[1].get((gate, name)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.declare import Adapter, Fused, Gate, Model
-from harness.records.images import IDENTITIES
+from harness.records.images import APART
 from reports import formatting as words
 from reports.gates.outcome import NAMED_KEYS, Verdict, counted, is_merged, not_measured, why_missing
 from reports.read.run import Run
@@ -16,7 +16,7 @@ UNACCOUNTED: Final = ("missing_in_a", "missing_in_b", "shape_mismatched", "non_f
 
 def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     """Tensors that are not accounted for in any stage."""
-    records = [c for c in run.coverage if c.candidate == name and c.stage != IDENTITIES]
+    records = [c for c in run.coverage if c.candidate == name and c.stage not in APART]
     candidate = run.candidate(name)
     if not records:
         plain = not is_merged(candidate.model) and not _adapters(candidate.model, candidate.adapters)

@@ -11,7 +11,7 @@ from harness.records import ValueSpec
 from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
 from reports.read.run import Run
-from reports.statistics.intervals import Estimate
+from reports.statistics.intervals import Estimate, prompts_to_settle
 
 PASSED: Final = "passed"
 FAILED: Final = "failed"
@@ -72,9 +72,10 @@ def verdict(run: Run, gate: Gate, name: str, status: str, observed: Estimate, re
     """The verdict with its limit in words."""
     at_least, at_most = limits_of(gate, run.row(gate.value))
     ratio = gate.ratio is not None and gate.not_worse_than is not None and not gate_kind(gate.value).exact
-    return Verdict(gate=gate.name, candidate=name, value=gate.value, other=gate.not_worse_than, ratio=ratio, at_least=at_least,
-                   at_most=at_most, status=status, observed=observed.mean, low=observed.low, high=observed.high,
-                   limit=words.visible(_limit(gate, run.row(gate.value))), reason=words.visible(reason or observed.why))
+    return Verdict(gate=run.suite.gate_name(gate), candidate=name, value=gate.value, other=gate.not_worse_than, ratio=ratio,
+                   at_least=at_least, at_most=at_most, status=status, observed=observed.mean, low=observed.low,
+                   high=observed.high, limit=words.visible(_limit(gate, run.row(gate.value))),
+                   reason=words.visible(reason or observed.why))
 
 
 def decided(run: Run, gate: Gate, name: str, seen: Seen) -> Verdict:
@@ -83,8 +84,9 @@ def decided(run: Run, gate: Gate, name: str, seen: Seen) -> Verdict:
     if decisive.low is None:
         why = run.failure_of(name) or seen.estimate.why or decisive.why or run.why_missing(name, gate.value) or seen.note
         return verdict(run, gate, name, NOT_MEASURED, seen.estimate, why)
-    reason = f"{seen.note}{_without_ratio(value, gate, seen)}"
-    return verdict(run, gate, name, _status(gate, seen, value), seen.estimate, reason)
+    status = _status(gate, seen, value)
+    reason = f"{seen.note}{_without_ratio(value, gate, seen)}{_settled_by(run, gate, seen) if status == INCONCLUSIVE else ''}"
+    return verdict(run, gate, name, status, seen.estimate, reason)
 
 
 def _without_ratio(value: ValueSpec, gate: Gate, seen: Seen) -> str:
@@ -94,6 +96,13 @@ def _without_ratio(value: ValueSpec, gate: Gate, seen: Seen) -> str:
     of = seen.times
     return (f"; {seen.estimate.why}: decided by its own value minus {gate.ratio:g} times the other's, "
             f"{words.signed(of.mean, value)} {words.interval(of.low, of.high, value)}")
+
+
+def _settled_by(run: Run, gate: Gate, seen: Seen) -> str:
+    """How many prompts would decide a gate on images, in words; empty for one that prompts do not decide."""
+    limit = next((end for end in limits_of(gate, run.row(gate.value)) if end is not None), 0.0)
+    needed = prompts_to_settle(seen.estimate, limit) if seen.times is None else prompts_to_settle(seen.times)
+    return f"; {words.settled(needed)} would decide it, if the mean stays" if needed and gate_kind(gate.value).of_images else ""
 
 
 def _status(gate: Gate, seen: Seen, value: ValueSpec) -> str:

@@ -112,7 +112,8 @@ def _waiting(run: Run, mark: Live, budget: float) -> str:
     measured = [words.title(value) for value in run.values.values() if value.origin == "metric"]
     values: dict[str, Any] = {"lead": lead, "plan": " · ".join(plan), "rows": [_row(run, c) for c in run.suite.candidates],
                               "measured": words.listed(measured, 99), "figures": {},
-                              "gates": words.listed([words.visible(g.name) for g in run.suite.gates], 99), "figure_json": "{}"}
+                              "gates": words.listed([words.visible(run.suite.gate_name(g)) for g in run.suite.gates], 99),
+                              "figure_json": "{}"}
     return lay_out("waiting.html.j2", run, explorer(run, draft), values, budget, mark)
 
 

@@ -4,7 +4,8 @@ own, cost_table.py)."""
 from __future__ import annotations
 
 import json
-from typing import Any
+from dataclasses import replace
+from typing import Any, Final
 
 import pandas as pd
 
@@ -13,6 +14,7 @@ from harness.declare.same_text import SAME_TEXT
 from harness.records import ValueSpec
 from harness.records.gate_kinds import gate_kind
 from harness.records.harmless_text import without_credentials
+from harness.records.images import PROMPTS
 from harness.records.values import SHARE
 from reports import formatting as words
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
@@ -122,10 +124,20 @@ def loss_rows(run: Run) -> list[dict[str, Any]]:
     return rows
 
 
+WORDS: Final = "text"
+"""The stage of rows of earlier versions, which counted words instead of tokens."""
+OLD_COUNT: Final = "not shown: an earlier version counted words here instead of tokens; run the suite again"
+
+
 def coverage_table(run: Run) -> dict[str, Any]:
     """Key counts per candidate, stage and component; keys that are not accounted for in full, shared lists once."""
     rows, lists = [], dict[tuple[str, ...], list[str]]()
+    counted = {c.candidate for c in run.coverage if c.stage == PROMPTS}
     for c in run.coverage:
+        if c.stage == WORDS and c.candidate in counted:
+            continue
+        if c.stage == WORDS:
+            c = replace(c, keys={}, notes=(OLD_COUNT,))  # noqa: PLW2901 - what it says is not shown
         known = label(run, c.candidate) if c.candidate in {k.name for k in run.suite.candidates} else words.visible(c.candidate)
         counts = ", ".join(f"{len(keys)} {status.replace('_', ' ')}" for status, keys in c.keys.items() if keys)
         bad = sum(len(c.keys.get(s, ())) for s in UNACCOUNTED)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeAlias, TypeVar
 
 from harness.declare import Candidate, Suite
+from harness.declare.same_text import prompts_hash
 from harness.records import (
     BatchCurve,
     Cell,
@@ -31,6 +32,7 @@ from harness.records import (
     sample_key,
     standing_looks,
 )
+from harness.records.images import PROMPTS
 from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, smaller_batches
 from reports.read.interim_looks import asked, exits
 
@@ -131,7 +133,8 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
                     floors=tuple(r for r in last if isinstance(r, NoiseFloor) and r.candidate in weights
                                  and is_floor_of(r, weights[r.candidate].identity, suite.grid.batch_size)),
                     defects=defects,
-                    coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused),
+                    coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused
+                                   and (r.stage != PROMPTS or r.setting == prompts_hash(suite.grid.prompts))),
                     finished={r.candidate: r for r in last if isinstance(r, Finished) and r.candidate not in refused})
 
 

@@ -3,6 +3,7 @@ tables and arrays."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -17,6 +18,8 @@ from harness.declare.same_text import SAME_TEXT
 from harness.records import ValueSpec
 
 LEVEL: Final = 0.95
+SETTLED: Final = 3.3
+"""Standard errors by which a mean must be away from a limit to be told from it in about nine of ten repeats."""
 PAIRED_BY: Final = ("prompt", "seed", "guidance")
 CLUSTER: Final = SAME_TEXT
 """The column that says which rows are images of one text: prompts that read the same are one cluster. In tables without it every
@@ -175,6 +178,15 @@ def within_range(of: Estimate, value: ValueSpec) -> Estimate:
     if value.low is None or value.high is None:
         return of
     return _cut(of, value.low - value.high, value.high - value.low)
+
+
+def prompts_to_settle(of: Estimate, limit: float = 0.0) -> int | None:
+    """How many prompts would show in about nine of ten repeats on which side of `limit` a mean is, if the mean and the spread of
+    prompts are as observed: P (3.3 error / distance)^2, where 3.3 is about the sum of the 97.5 % and the 90 % quantile of a
+    normal distribution. None without an error, or where the mean is at the limit."""
+    if of.mean is None or not of.error or of.mean == limit:
+        return None
+    return math.ceil(of.prompts * (SETTLED * of.error / (of.mean - limit)) ** 2)
 
 
 def _cut(of: Estimate, low: float | None, high: float | None) -> Estimate:

@@ -81,7 +81,8 @@ def tied_pairs(images: pd.DataFrame, cells: Sequence[tuple[str, float]], value: 
     """The spread of differences paired by prompt and seed between cells, (candidate, guidance), that are tied with each other.
 
     The variances of all pairs of `cells` of one guidance are averaged (of all pairs, where no two share theirs); that of prompts
-    is the variance of prompt means less what their images explain. None with fewer than two cells, two prompts or two seeds.
+    is the variance of prompt means less what their images explain. With one seed for each prompt the two cannot be separated, and
+    all of it counts as that of prompts. None with fewer than two cells or two prompts.
     """
     wide = clustered(images).pivot_table(index=[CLUSTER, "prompt", "seed"], columns=["candidate", "guidance"], values=value,
                                          sort=True)
@@ -91,9 +92,9 @@ def tied_pairs(images: pd.DataFrame, cells: Sequence[tuple[str, float]], value: 
     for one, other in [pair for pair in pairs if pair[0][1] == pair[1][1]] or pairs:
         groups: Any = (wide[one] - wide[other]).dropna().groupby(level=CLUSTER)
         counts = groups.size()
-        if len(counts) < 2 or counts.max() < 2:
+        if len(counts) < 2:
             continue
-        within.append(float(groups.var(ddof=1).mean()))
+        within.append(float(groups.var(ddof=1).mean()) if counts.max() > 1 else 0.0)
         between.append(float(groups.mean().var(ddof=1)) - within[-1] / float(counts.mean()))
         size, prompts = int(counts.sum()), len(counts)
     if not within:

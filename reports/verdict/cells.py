@@ -6,8 +6,11 @@ from typing import Final
 
 import pandas as pd
 
+from harness.declare.models import references
 from harness.declare.same_text import distinct, same_texts
+from harness.declare.suite import DEFAULT_CLIP
 from harness.records import Look
+from harness.records.images import PROMPTS
 from reports import formatting as words
 from reports.read.interim_looks import dropped_cells
 from reports.read.run import Run
@@ -50,11 +53,12 @@ def select_rows(run: Run) -> pd.DataFrame:
 
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
-    sentences = []
+    sentences = _toy_clip(run)
     counts = {split: distinct(p for p in run.suite.grid.prompts if p.split == split) for split in ("select", "confirm")}
     if repeated := same_texts(run.suite.grid.prompts):
         groups = words.listed([" = ".join(names) for names in repeated], most=8)
         sentences.append(f"Prompts with the same text and negative count as one: {groups}.")
+    sentences.extend(_cut(run))
     for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
         if counts[split] < 2:
             sentences.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
@@ -86,6 +90,17 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if run.damaged:
         sentences.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
     return tuple(words.visible(s) for s in sentences)
+
+
+def _toy_clip(run: Run) -> list[str]:
+    """That the CLIP scores are the toy's, where it knows nothing of the models."""
+    foreign = [c.name for c in run.suite.candidates if any(not file.startswith("zoo:") for file in references(c.model))]
+    used = run.head.get("clip_definition") or "clip_score" in run.suite.metrics
+    if run.suite.clip != DEFAULT_CLIP or not foreign or not used:
+        return []
+    return [f"The CLIP scores are of the built-in toy model, which knows only the built-in models' world, but "
+            f"{words.listed([label(run, name) for name in foreign])} {'is' if len(foreign) == 1 else 'are'} made of other "
+            "files: do not decide by them. Give the suite a real model with clip=."]
 
 
 def _named(run: Run, cell: Scored) -> str:
@@ -123,6 +138,18 @@ def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
             sentences.append(f"The constraint {what} could not be evaluated: no values, or only one prompt: "
                         f"{words.listed([_named(run, c) for c in open_cells])}.")
     return sentences
+
+
+def _cut(run: Run) -> list[str]:
+    """Which prompts do not fit the text encoder of some candidate: their ends are in no image."""
+    prompts = {p.id for row in run.coverage if row.stage == PROMPTS for place in row.keys.get("shortened", ())
+               for p in run.suite.grid.prompts if place in (f"{p.id} (prompt)", f"{p.id} (negative)")}
+    names = [words.visible(p.id) for p in run.suite.grid.prompts if p.id in prompts]
+    if not names:
+        return []
+    return [f"{len(names)} of {words.plural(len(run.suite.grid.prompts), 'prompt')} do not fit the text encoder: "
+            f"{words.listed(names, most=8)}. What is cut off has no effect on the images. Shorten them; the coverage table says "
+            "by how many tokens."]
 
 
 def _uneven(run: Run) -> list[str]:

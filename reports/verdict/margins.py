@@ -91,7 +91,7 @@ def margins(of: Measured) -> list[Margin]:
 def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
     noise = gate_kind(gate.value).noise
     if noise == "none":
-        return [Margin(gate=gate.name, value=gate.value, source="exact",
+        return [Margin(gate=of.suite.gate_name(gate), value=gate.value, source="exact",
                        note="counted, not sampled: equal candidates have equal counts")]
     if noise == "rounds":
         return [_seconds(of, gate)]
@@ -105,7 +105,7 @@ def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
     # A value that is taken against the baseline's own image is the same for all images of the baseline.
     here = here[1:] if len(here) > 1 and not here[0].error else here
     if not here:
-        return [Margin(gate=gate.name, value=gate.value, source="A/A", observed=mean,
+        return [Margin(gate=of.suite.gate_name(gate), value=gate.value, source="A/A", observed=mean,
                        note=f"{gate.value} was not measured on two images of any prompt")]
     # What to paste comes from the estimate that pairs as the gate does, where there is one.
     return [*(replace(row, paste="") for row in here[:-1]), here[-1]]
@@ -116,7 +116,7 @@ def _images(of: Measured, gate: Gate, spread: Spread, mean: float | None) -> Mar
     suite = of.suite
     confirm = distinct(p for p in suite.grid.prompts if p.split == "confirm")
     count = confirm if not gate.candidates and confirm >= 2 else distinct(suite.grid.prompts)
-    row = Margin(gate=gate.name, value=gate.value, source=spread.source, observed=mean, spread=spread)
+    row = Margin(gate=of.suite.gate_name(gate), value=gate.value, source=spread.source, observed=mean, spread=spread)
     if count < 2:
         return replace(row, note="one prompt: the gate has no interval")
     design = Design(prompts=count, seeds=len(suite.grid.seeds), level=gate_level(suite))
@@ -159,7 +159,7 @@ def _paste(run: Run, gate: Gate, smallest: float, mean: float | None) -> str:
 def _seconds(of: Measured, gate: Gate) -> Margin:
     """Latency: rounds of the two equal candidates, drawn again and again, under the interval that the gate has."""
     rounds = [of.run.latency[name].seconds["total"] for name in of.names if name in of.run.latency]
-    row = Margin(gate=gate.name, value=gate.value, source="A/A, timed in turns")
+    row = Margin(gate=of.suite.gate_name(gate), value=gate.value, source="A/A, timed in turns")
     if len(rounds) < 2:
         return replace(row, note=of.run.why_missing(of.names[0], gate.value) or "the A/A run was not timed")
     # With a budget of seconds the number of rounds is known afterwards only.
@@ -190,7 +190,7 @@ def _seconds(of: Measured, gate: Gate) -> Margin:
 def _bytes(of: Measured, gate: Gate) -> Margin:
     """Peak memory: two numbers, one for each of the equal candidates."""
     one, other = (peak_memory(of.run, name) for name in of.names)
-    row = Margin(gate=gate.name, value=gate.value, source="A/A, one after the other")
+    row = Margin(gate=of.suite.gate_name(gate), value=gate.value, source="A/A, one after the other")
     if one.value is None or other.value is None:
         return replace(row, note=one.why_missing or other.why_missing)
     smallest, margin = abs(one.value - other.value), _declared(gate, one.value)

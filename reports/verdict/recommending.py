@@ -18,6 +18,7 @@ from reports.statistics.intervals import (
     differences,
     holm,
     paired_difference,
+    prompts_to_settle,
 )
 from reports.verdict.candidates import label, label_with_role, varies_fidelity
 from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows
@@ -73,7 +74,8 @@ def _recommend_best(run: Run) -> Recommendation:
         tied_candidates=tuple(c.candidate for c in ranked if c.tied and c.guidance == pick.guidance),
         tied_guidances=tuple(sorted(c.guidance for c in ranked if c.tied and c.candidate == pick.candidate)),
         comparisons=comparisons, caveats=(*caveats(run, cells), *([picked.caveat] if picked.caveat else []),
-                                          *_undecided(run, pick), *_shaky(run, pick.candidate, comparisons)))
+                                          *_undecided(run, pick), *_settling(run, comparisons),
+                                          *_shaky(run, pick.candidate, comparisons)))
     reasons = (*sweep_reasons(run, draft),
                *([f"On the smooth surface through all cells the pick is {picked.spot.sentence}"] if picked.spot else []),
                *race_reasons(run))
@@ -110,6 +112,18 @@ def _undecided(run: Run, pick: Scored) -> tuple[str, ...]:
         if not each.kept_by(of):
             sentences.append(f"The data do not show whether the pick meets {words.title(each.value)} {each.words}: it is "
                         f"{words.estimate(of, each.value)}.")
+    return tuple(sentences)
+
+
+def _settling(run: Run, comparisons: tuple[Comparison, ...]) -> tuple[str, ...]:
+    """How many prompts would show a difference from the controls that the pick is tied with, if it is as large as it looks."""
+    sentences = []
+    for c in comparisons:
+        needed = prompts_to_settle(c.difference) if c.word == "tied" and c.value == "objective" else None
+        if needed and c.other_guidance == c.guidance:
+            other = label_with_role(run, c.other)
+            sentences.append(f"If the pick differs from {other} as much as here, {words.settled(needed)} of the {c.split} split "
+                             f"would show it; there are {c.difference.prompts}.")
     return tuple(sentences)
 
 

@@ -128,6 +128,32 @@ def test_diffusers_loads_kohyas_layout(family, tmp_path):
     agrees(added, {key: whole_delta(change, shapes[key[0]][key[1]]) for key, change in changes.items()})
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("family", LOADED)
+def test_every_layout_reads_to_the_same_changes_of_every_component(family, layout, tmp_path):
+    parts = {"flux": ("transformer", "text_encoder", "text_encoder_2"),
+             "sd3": ("transformer", "text_encoder", "text_encoder_2", "text_encoder_3")}.get(family, LOADED[family])
+    shapes = shapes_of(theirs(family), LOADED[family] if layout == "peft" else parts)
+    changes = loras(shapes)
+    read = read_changes(written(tmp_path, changes, shapes, family, layout), shapes, family).changes
+    assert read.keys() == changes.keys()
+    for key, change in changes.items():
+        shape = shapes[key[0]][key[1]]
+        torch.testing.assert_close(whole_delta(read[key], shape), whole_delta(change, shape), rtol=1e-5, atol=1e-5)
+
+
+def test_a_fused_projection_has_its_rank_again_after_a_way_through_single_ones():
+    shapes, fused = {"transformer": fx.flux_bfl()}, ("transformer", "double_blocks.0.img_attn.qkv")
+    single = {"transformer": in_other_layout(shapes["transformer"], "flux")}
+    it = Change(component=fused[0], path=fused[1], kind="lora", scale=0.5, rank=2,
+                tensors={"down": random(2, 8), "up": random(24, 2)})
+    split = spelled({fused: it}, shapes, "flux", "peft").changes
+    assert {path.rpartition(".")[2] for _, path in split} == {"to_q", "to_k", "to_v"}
+    again = spelled(split, single, "flux", "kohya").changes[fused]
+    assert again.tensors["down"].shape == (2, 8)
+    torch.testing.assert_close(whole_delta(again, (24, 8)), whole_delta(it, (24, 8)))
+
+
 def test_names_of_the_layouts_are_those_of_the_tools():
     shapes = {"unet": {"down_blocks.1.attentions.0.proj_in": (8, 8), "down_blocks.0.resnets.1.conv1": (8, 8, 3, 3)},
               "text_encoder": {"encoder.layers.0.mlp.fc1": (8, 4)}, "text_encoder_2": {"text_projection": (8, 8)}}

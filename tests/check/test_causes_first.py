@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Candidate, Checkpoint, Constraint, Gate, Merge, Objective, Penalty, alpha_sweep
+from harness import Candidate, Checkpoint, Constraint, Emphasis, Gate, Merge, Objective, Penalty, alpha_sweep
 from harness.check import problems
 from harness.materialise.library import checkpoint_of
 from tests.fakes import tiny_suite
@@ -73,6 +73,21 @@ def test_a_limit_that_decides_nothing_is_refused(changes, words, tmp_path):
     listed = said(tmp_path, **{**TWO_METRICS, **changes})
     assert len(listed) == 1
     assert words in listed[0]
+
+
+def test_styles_that_no_metric_uses_are_refused(tmp_path):
+    styles = {"anime": "an anime drawing", "photo": "a photo"}
+    assert "add 'styles' to metrics" in said(tmp_path, styles=styles)[0]
+    assert said(tmp_path, styles=styles, metrics=(*tiny_suite().metrics, "styles")) == []
+
+
+def test_an_emphasised_word_that_no_prompt_has_is_refused_for_all_its_candidates_at_once(tmp_path):
+    word = tiny_suite().grid.prompts[0].text.split()[-1]
+    emphasised = [Candidate(name=name, model="zoo:photo", emphasis=Emphasis(weights={word: 1.2, "zeppelin": weight}))
+                  for name, weight in (("x", 1.1), ("y", 0.5))]
+    listed = said(tmp_path, candidates=emphasised, baseline="x")
+    assert len(listed) == 1
+    assert listed[0].startswith("candidates 'x' and 'y': emphasis: the word 'zeppelin' is in no prompt")
 
 
 def test_a_checkpoint_of_the_zoo_needs_no_config(tmp_path):

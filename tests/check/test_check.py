@@ -101,6 +101,11 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     ({"gates": (Gate(value="saturation", not_worse_than="baseline"),)}, "use at_least or at_most"),
     ({"name": "../up"}, "the name '../up' names a folder"),
     ({"grid": tiny_grid(guidance_scales=(1, 1.0))}, "guidance scale 1.0 is given 2 times"),
+    ({"grid": tiny_grid(guidance_scales=(0, 1))}, "guidance scale 0.0: expected a number of at least 1. No guidance is 1 here"),
+    ({"grid": tiny_grid(guidance_scales=(0.99, 3))}, "guidance scale 0.99: expected a number of at least 1"),
+    ({"grid": tiny_grid(guidance_scales=(-3,))}, "guidance scale -3.0: expected a number of at least 1"),
+    ({"grid": tiny_grid(guidance_scales=(float("nan"),))}, "guidance scale nan: expected a number of at least 1"),
+    ({"grid": tiny_grid(seeds=(-1,))}, "seed -1: expected an integer of at least 0. Elsewhere -1 asks for a random seed"),
     ({"grid": tiny_grid(width=60)}, "width is 60; expected a multiple of 8"),
     ({"grid": tiny_grid(sampler="dpm")}, "unknown sampler 'dpm'"),
     ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a", split="confirm"),))}, "no prompt is in the split 'select'"),
@@ -140,6 +145,27 @@ def test_each_problem_of_a_gate_is_said(tmp_path: Path, gate: dict[str, object],
     Gate(value="palette_drift", at_most=10), Gate(value="clip_score", not_worse_than="promoted", ratio=0.95)])
 def test_a_good_gate_has_no_problems(tmp_path: Path, gate: Gate) -> None:
     assert problems(tiny_suite(gates=(gate,)), tmp_path) == []
+
+
+ALIKE = [Gate(value="clip_score", at_least=24), Gate(value="clip_score", at_least=24, candidates=("alpha=0",)),
+         Gate(value="clip_score", at_least=24, candidates=("alpha=0", "alpha=1")), Gate(value="clip_score", at_least=24.0000001)]
+BESIDE = [Gate(value="clip_score", not_worse_than="baseline", margin=margin, ratio=ratio)
+          for margin, ratio in ((0, None), (1, None), (2, None), (0, 0.9))]
+
+
+@pytest.mark.parametrize("gates", [ALIKE, BESIDE])
+def test_gates_that_differ_in_anything_have_ids_of_their_own(tmp_path: Path, gates: list[Gate]) -> None:
+    suite = tiny_suite(gates=gates)
+    assert problems(suite, tmp_path) == []
+    assert len({suite.gate_name(gate) for gate in gates}) == len(gates)
+    assert suite.gate_name(gates[0]) == gates[0].name
+    assert {tiny_suite(gates=(gate,)).gate_name(gate) for gate in gates} == {gates[0].name}
+
+
+def test_gates_that_are_equal_in_all_are_refused(tmp_path: Path) -> None:
+    gate = Gate(value="clip_score", not_worse_than="baseline", margin=0.5, candidates=("alpha=1",))
+    text = said(tmp_path, gates=(gate, gate))
+    assert "gate 'clip_score not_worse_than baseline margin 0.5 for alpha=1' is given 2 times" in text
 
 
 def test_a_candidate_called_promoted_hides_what_was_promoted(tmp_path: Path) -> None:
@@ -472,7 +498,7 @@ def test_paths_and_numpy_scalars_are_good_declarations(tmp_path: Path) -> None:
     here = Path("a.safetensors")
     merged = Merge(a=here, b=Checkpoint(path=here), alpha=np.float32(0.5))  # type: ignore[arg-type]
     grid = tiny_grid(seeds=np.arange(2), guidance_scales=np.linspace(1, 3, 2), steps=np.int64(2))
-    assert problems(tiny_suite(grid=grid, **one(model=merged)), tmp_path) == []
+    assert problems(tiny_suite(grid=grid, clip="zoo:clip", **one(model=merged)), tmp_path) == []
 
 
 def test_one_adapter_may_work_in_two_stretches_of_steps(tmp_path: Path) -> None:

@@ -115,6 +115,20 @@ def test_a_key_that_only_one_model_has_is_named(tmp_path: Path, capsys: pytest.C
     assert "down_blocks.0.resnets.0.conv1.bias" in capsys.readouterr().err
 
 
+def test_a_part_of_a_tuned_model_is_filled_up_as_the_refusal_says(tmp_path: Path, capsys: pytest.CaptureFixture[str],
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    base, tuned = load_file(resolve("zoo:base")), load_file(resolve("zoo:anime"))
+    save_file(base, tmp_path / "base.safetensors")
+    save_file({key: tensor for key, tensor in tuned.items() if ".attn2." in key}, tmp_path / "tuned.safetensors")
+    monkeypatch.chdir(tmp_path)
+    words = ("extract", "--base", "base.safetensors", "--rank", 4, "--parts", "unet", "-o", "o.safetensors", "--tuned")
+    assert run(*words, "tuned.safetensors") == 1
+    command = capsys.readouterr().err.partition("sweetspot merge ")[2].split()
+    assert main(["merge", *command]) == 0
+    assert run(*words, "whole.safetensors") == 0
+    assert all("attn2" in key for key in load_file("o.safetensors"))
+
+
 @pytest.mark.parametrize("way", ["merge", "convert", "resize"])
 def test_a_file_with_words_is_refused(way: str, tmp_path: Path, base: ModelFile,
                                                    capsys: pytest.CaptureFixture[str]) -> None:
@@ -137,7 +151,11 @@ def test_tensors_of_a_component_that_the_model_lacks_are_said_to_be_left_out(tmp
     stem = "lora_te2_text_model_encoder_layers_0_self_attn_q_proj"
     absent = {f"{stem}.lora_down.weight": torch.ones(2, 4), f"{stem}.lora_up.weight": torch.ones(4, 2)}
     save_file({**load_file(tmp_path / "a.safetensors"), **absent}, tmp_path / "b.safetensors")
-    assert run("convert", "--model", "zoo:base", tmp_path / "b.safetensors", "-o", tmp_path / "o.safetensors") == 0
+    words = ("convert", "--model", "zoo:base", tmp_path / "b.safetensors", "-o", tmp_path / "o.safetensors")
+    assert run(*words) == 1
+    message = capsys.readouterr().err
+    assert all(word in message for word in ("2 tensors are for text_encoder_2", "--leave-out"))
+    assert run(*words, "--leave-out") == 0
     assert "2 tensors are for text_encoder_2" in capsys.readouterr().out
 
 
@@ -181,6 +199,34 @@ def test_an_extracted_adapter_holds_the_second_text_encoder_too(tmp_path: Path, 
     assert run("extract", "--base", base, "--tuned", tuned, "--rank", 4, "-o", out) == 0
     assert all(key.startswith("lora_te2_") for key in load_file(out))
     assert "not compared: vae" in capsys.readouterr().out
+
+
+def transformers(folder: Path, family: str) -> dict[str, Path]:
+    """A base and a tuned model, whose matrices differ, each in the original code's names and in diffusers'."""
+    from tests.weights import real_names as real
+
+    base = real.drawn(real.original_shapes(family), 1)
+    change = real.drawn({name: (2, 2) for name, t in base.items() if t.ndim == 2 and "blocks.1." in name}, 2)
+    tuned = {name: t + (change[name].repeat(t.shape[0] // 2, 1) if name in change else 0) for name, t in base.items()}
+    files = {"base": base, "base-diffusers": real.in_diffusers(family, base), "tuned": tuned,
+             "tuned-diffusers": real.in_diffusers(family, tuned)}
+    for name, tensors in files.items():
+        save_file(tensors, folder / f"{name}.safetensors")
+    return {name: folder / f"{name}.safetensors" for name in files}
+
+
+@pytest.mark.parametrize(("mine", "other"), [("", "-diffusers"), ("-diffusers", "")])
+@pytest.mark.parametrize("family", ["flux", "sd3"])
+def test_models_in_two_layouts_have_an_adapter_between_them(tmp_path: Path, family: str, mine: str, other: str) -> None:
+    files, out = transformers(tmp_path, family), tmp_path / "o.safetensors"
+    expected = load_file(files[f"tuned{mine}"])
+    for layout in ("kohya", "peft", "comfyui"):
+        assert run("extract", "--base", files[f"base{mine}"], "--tuned", files[f"tuned{other}"], "--error", 0, "--dtype", "fp32",
+                   "--layout", layout, "-o", out) == 0
+        fused = tmp_path / "fused.safetensors"
+        assert main(["merge", "--a", str(files[f"base{mine}"]), "--adapter", f"{out}=1", "-o", str(fused)]) == 0
+        for key, tensor in load_file(fused).items():
+            torch.testing.assert_close(tensor, expected[key], rtol=1e-4, atol=1e-4, msg=f"{layout} {key}")
 
 
 def test_a_misspelt_part_is_not_left_out_in_silence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -19,7 +19,7 @@ SUITE = Suite(
                        Prompt(id="fish", text="a green fish", split="confirm"),
                        Prompt(id="cup", text="a purple cup", split="confirm")],
               seeds=[1], guidance_scales=[1, 4], steps=2, width=64, height=64, batch_size=8),
-    metrics={metrics}, latency_rounds=2, gates=[Gate(value="coverage")],
+    metrics={metrics}, clip="zoo:clip", latency_rounds=2, gates=[Gate(value="coverage")],
 )
 """
 

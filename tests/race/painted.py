@@ -39,6 +39,9 @@ class DeclaredBench:
     def weights(self, candidate: Candidate) -> Weights:
         return Weights(candidate=candidate.name, identity=candidate.key, inputs={})
 
+    def encoded_by(self, _: Candidate) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
+        return (), ()
+
     def prepare(self, candidate: Candidate) -> Any:
         return colour(candidate.name, candidate.key)
 

@@ -273,7 +273,7 @@ def test_fresh_throws_away_the_images_and_ends_like_before(tmp_path: Path, judge
 def test_a_search_leaves_only_the_best_in_the_suite(tmp_path: Path, judged: Callable[..., None]) -> None:
     pytest.importorskip("optuna")
     judged(ENDS)
-    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=10, trials=3, prompts=1, keep=1,
+    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=9, trials=3, prompts=1, keep=1,
                     presets=("FLAT_25", "FLAT_50"))
     declared = suite(search=search)
     for _ in range(2):

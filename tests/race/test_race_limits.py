@@ -65,7 +65,7 @@ def test_fresh_begins_a_search_anew_and_samples_what_it_keeps_once(tmp_path: Pat
                                                                   monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("optuna")
     judged(ENDS)
-    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=10, trials=2, prompts=1, keep=1,
+    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=9, trials=2, prompts=1, keep=1,
                     presets=("FLAT_25", "FLAT_50"))
     go(tmp_path, suite(search=search))
     before = looks(tmp_path)
@@ -87,7 +87,7 @@ def test_a_damaged_log_of_a_search_is_said_as_what_is_wrong_with_the_run_folder(
                                                                                 ) -> None:
     pytest.importorskip("optuna")
     judged(ENDS)
-    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=10, trials=2, prompts=1, keep=1)
+    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=9, trials=2, prompts=1, keep=1)
     (tmp_path / "runs" / "tiny" / "search.log").mkdir(parents=True)
     with pytest.raises(RunFolderError, match=r"search\.log is damaged: it cannot be read \(Is a directory\). Move the file away"):
         go(tmp_path, suite(search=search))

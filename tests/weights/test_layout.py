@@ -11,7 +11,7 @@ from diffusers.loaders.single_file_utils import (
 from safetensors.torch import save_file
 from transformers import CLIPTextConfig, CLIPTextModelWithProjection
 
-from harness.weights import ModelFileError, layout_of, open_model, single_file_layout
+from harness.weights import ModelFileError, layout_of, naming, open_model, single_file_layout
 from tests.weights.tiny import tiny
 from tests.weights.tiny_families import _VAE, FAMILIES, made, states, text_config, unet_config, write_folder
 
@@ -191,7 +191,7 @@ FULL = {
 def test_full_size_models_have_the_published_numbers_of_tensors(name):
     from accelerate import init_empty_weights
 
-    from harness.weights import ldm, naming
+    from harness.weights import ldm
     from harness.weights.live_pipeline import SD1_CONFIGS, _empty
 
     changes, counts = FULL[name]
@@ -212,8 +212,6 @@ def test_full_size_models_have_the_published_numbers_of_tensors(name):
 @pytest.mark.parametrize(("layers", "kept", "stored", "naming_of"), [
     (32, 32, 390, "openclip"), (24, 23, 294, "openclip-penultimate"), (23, 23, 282, "openclip-penultimate")])
 def test_full_size_towers_have_the_published_numbers_of_tensors(layers, kept, stored, naming_of):
-    from harness.weights import naming
-
     inside = ("ln_1.weight", "ln_1.bias", "ln_2.weight", "ln_2.bias", "attn.in_proj_weight", "attn.in_proj_bias",
               "attn.out_proj.weight", "attn.out_proj.bias", "mlp.c_fc.weight", "mlp.c_fc.bias", "mlp.c_proj.weight",
               "mlp.c_proj.bias")
@@ -229,8 +227,6 @@ def test_full_size_towers_have_the_published_numbers_of_tensors(layers, kept, st
 @pytest.mark.parametrize("key", ["encoder.layers.0.final_layer_norm.bias", "layer_norm1.bias", "self_attn.q_proj.bias",
                                  "encoder.layers.0.self_attn.r_proj.bias"])
 def test_a_tensor_that_openclip_lacks_is_refused_by_name(key):
-    from harness.weights import naming
-
     with pytest.raises(KeyError, match=key.replace(".", r"\.")):
         naming.openclip_name(key)
 
@@ -248,3 +244,11 @@ def test_matrices_and_1x1_convolutions_of_one_family_are_one_shape(tmp_path, fam
     assert_same(model, parts)
     again = made(model, layout_of(model))
     assert all(torch.equal(again[name], tensor) for name, tensor in turned.items())
+
+
+def test_a_part_of_an_openclip_tower_keeps_all_its_layers():
+    layer = "transformer.resblocks.{}.ln_1.weight"
+    ours = "encoder.layers.{}.layer_norm1.weight"
+    part = naming.locate("openclip-penultimate", [*(layer.format(n) for n in range(6)), "text_projection", "ln_final.weight"])
+    assert {ours.format(n) for n in range(6)} < set(part)
+    assert ours.format(23) not in naming.locate("openclip-penultimate", [layer.format(22), layer.format(23)])

@@ -1,0 +1,123 @@
+"""Problems of the CLIP models that a suite names: the architecture, and whether the file is one of it. Only its header is read,
+and neither torch nor open_clip is imported."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+from harness.declare import Suite
+from harness.declare.models import references
+from harness.declare.nearest import did_you_mean
+from harness.declare.suite import DefaultClip
+from harness.metrics import METRICS
+from harness.weights.safetensors_header import ModelFileError, StoredTensor, read_header
+
+EXAMPLE: Final = "ViT-B-32-quickgelu:models/clip-vit-b-32.safetensors"
+ADDRESS: Final = "https://huggingface.co/timm/vit_base_patch32_clip_224.openai"
+WHERE_FROM: Final = (f"save open_clip_model.safetensors from {ADDRESS} (OpenAI's ViT-B/32, 600 MB) as "
+                     f"models/clip-vit-b-32.safetensors, and give clip={EXAMPLE!r}")
+_DTYPES: Final = ("F64", "F32", "F16", "BF16")
+_OF_TRANSFORMERS: Final = ("text_model.", "vision_model.")
+_SHOWN: Final = 3
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+
+def default_problems(suite: Suite) -> Iterator[str]:
+    """A phrase if the built-in toy CLIP would score models that it knows nothing of, because the suite names no other."""
+    foreign = [(c.name, file) for c in suite.candidates for file in references(c.model) if not file.startswith("zoo:")]
+    needed = [name for name in suite.metrics if (row := METRICS.find(name)) is not None and row.needs_clip]
+    if foreign and needed and isinstance(suite.clip, DefaultClip):
+        name, file = foreign[0]
+        yield (f"{needed[0]} needs a CLIP model, and none is given: the built-in 'zoo:clip' is a toy that knows only the "
+               f"built-in models, but candidate {name!r} is made of {file!r}. Download one once: {WHERE_FROM}. To have the toy "
+               "score it all the same, say clip='zoo:clip'")
+
+
+def clip_problems(reference: str, root: Path) -> Iterator[str]:
+    """One phrase per problem of a reference to a CLIP model."""
+    if reference == "zoo:clip":
+        return
+    architecture, colon, path = reference.partition(":")
+    if not architecture or not colon or not path:
+        yield f"clip is {reference!r}; expected 'zoo:clip' or 'ARCHITECTURE:file', like {EXAMPLE!r}"
+        return
+    config = _config(architecture)
+    if config is None:
+        question = did_you_mean(architecture, _architectures(), list_known=False)
+        yield f"clip: unknown open_clip architecture {architecture!r}; {question or f'expected one like {EXAMPLE!r}'}"
+    elif "hf_tokenizer_name" in config.get("text_cfg", {}):
+        yield (f"clip: the tokenizer of {architecture} would have to be downloaded; give an architecture with CLIP's own "
+               "tokenizer, like 'ViT-B-32-quickgelu'")
+    yield from _file_problems(architecture, config, path, root)
+
+
+def _file_problems(architecture: str, config: Mapping[str, Any] | None, path: str, root: Path) -> Iterator[str]:
+    try:
+        if not (root / path).is_file():
+            yield f"clip file {path!r} does not exist below {root}; {WHERE_FROM}"
+            return
+        tensors, _ = read_header(root / path)
+    except ModelFileError as error:
+        yield f"clip file: {error}"
+    except (OSError, ValueError) as error:
+        yield f"clip file {path!r} cannot be read ({error})"
+    else:
+        if config is not None and (why := _misfit(tensors, expected_shapes(config))):
+            yield f"clip file {path!r} is not a {architecture} of open_clip: {why}. Give the architecture that the file is of"
+
+
+def _misfit(tensors: Mapping[str, StoredTensor], expected: Shapes) -> str:
+    """How a file differs from what its architecture asks for; empty if it does not."""
+    names = {name.removeprefix("module.").removeprefix("text."): tensor for name, tensor in tensors.items()}
+    if any(name.startswith(_OF_TRANSFORMERS) for name in names):
+        return (f"its tensors are named as in transformers ({next(n for n in names if n.startswith(_OF_TRANSFORMERS))}); "
+                f"{WHERE_FROM}")
+    missing = [name for name in expected if name not in names]
+    if missing:
+        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
+        return f"it has no {', '.join(missing[:_SHOWN])}{more}"
+    for name, shape in expected.items():
+        if names[name].shape != shape:
+            return f"{name} has the shape {names[name].shape}, and {shape} is expected"
+    odd = sorted({tensor.dtype for name, tensor in names.items() if name in expected} - {*_DTYPES})
+    return f"its weights are stored as {odd[0]}, and one of {', '.join(_DTYPES)} is expected" if odd else ""
+
+
+def expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the tensors that tell architectures apart, from open_clip's own description: the text tower's, and those of a
+    plain vision transformer. Other vision towers are checked when the model is loaded."""
+    text, vision, embedding = config["text_cfg"], config["vision_cfg"], config["embed_dim"]
+    width, layers = text.get("width", 512), text.get("layers", 12)
+    shapes = {"token_embedding.weight": (text.get("vocab_size", 49408), width),
+              f"transformer.resblocks.{layers - 1}.ln_1.weight": (width,), "ln_final.weight": (width,)}
+    if not text.get("embed_cls"):
+        shapes |= {"positional_embedding": (text.get("context_length", 77), width), "text_projection": (width, embedding)}
+    if "timm_model_name" in vision or isinstance(vision.get("layers"), list) or vision.get("attentional_pool"):
+        return shapes
+    breadth, patch, size = vision.get("width", 768), vision.get("patch_size", 16), vision.get("image_size", 224)
+    patches = (size // patch) ** 2
+    last = f"visual.transformer.resblocks.{vision.get('layers', 12) - 1}.ln_1.weight"
+    return shapes | {"visual.conv1.weight": (breadth, 3, patch, patch), "visual.positional_embedding": (patches + 1, breadth),
+                     "visual.proj": (breadth, embedding), last: (breadth,)}
+
+
+def _config(architecture: str) -> Mapping[str, Any] | None:
+    """open_clip's description of an architecture, None for an unknown one."""
+    if "open_clip" in sys.modules:
+        config: Mapping[str, Any] | None = sys.modules["open_clip"].get_model_config(architecture)
+        return config
+    file = _architectures().get(architecture)
+    return None if file is None else json.loads(file.read_text(encoding="utf-8"))
+
+
+def _architectures() -> dict[str, Path]:
+    """The descriptions that open_clip brings, by name."""
+    spec = find_spec("open_clip")
+    folder = Path(spec.origin).parent / "model_configs" if spec is not None and spec.origin else None
+    return {} if folder is None else {file.stem: file for file in sorted(folder.glob("*.json"))}

@@ -1,0 +1,112 @@
+"""Markup of other tools in prompts: text that is an instruction there, and would be drawn and scored word for word here."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final
+
+from harness.declare import Prompt
+
+_NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Markup:
+    """A kind of markup: a pattern, what it is where it comes from, and what to write instead."""
+
+    pattern: re.Pattern[str]
+    meaning: str
+    instead: str
+
+
+def _row(pattern: str, meaning: str, instead: str, flags: int = 0) -> Markup:
+    return Markup(pattern=re.compile(pattern, flags), meaning=meaning, instead=instead)
+
+
+_EMPHASIS: Final = "write {words!r} alone, and give the candidate emphasis=Emphasis(weights={{{words!r}: {weight}}})"
+_ADAPTER: Final = "give the candidate adapters=(Adapter(path={file!r}, weight={weight}),), with the path of your file"
+
+MARKUP: Final = (
+    _row(r"<\s*(?:lora|lyco)\s*:\s*(?P<name>[^<>:]+)(?::(?P<weight>[^<>:]*))?[^<>]*>", "applies a LoRA in A1111", _ADAPTER, re.I),
+    _row(r"<\s*hypernet\s*:\s*(?P<name>[^<>:]+)(?::(?P<weight>[^<>:]*))?[^<>]*>", "applies a hypernetwork in A1111", _ADAPTER,
+         re.I),
+    _row(r"<\s*\w+(?:\s*\[[^\[\]<>]*\])?\s*:[^<>]*>", "is an instruction in A1111 or SwarmUI", "remove it"),
+    _row(r"\bembedding:\s*(?P<name>[^\s,():]+)", "loads a textual inversion in ComfyUI",
+         "give the candidate adapters=(Adapter(path={file!r}),), with the path of your file, and write the inversion's own word "
+         "in the prompt", re.I),
+    _row(rf"\((?P<words>[^()]*):\s*(?P<weight>{_NUMBER})\s*(?:\)|$)", "weights words in A1111 and ComfyUI", _EMPHASIS),
+    _row(rf"\((?P<words>[^()]*)\)(?P<weight>{_NUMBER})(?=[\s,.)]|$)", "weights words in compel and InvokeAI", _EMPHASIS),
+    _row(r"\((?P<words>[^()]*)\)(?:\++|-+)(?=[\s,.)]|$)", "weights words in compel and InvokeAI", _EMPHASIS),
+    _row(r"(?P<words>\w+)(?:\+{2,}|-{2,})(?=[\s,)]|$)", "weights a word in compel and InvokeAI", _EMPHASIS),
+    _row(r"\)\s*\.\s*(?:blend|and|swap)\s*\(", "combines prompts in compel and InvokeAI", "write one text"),
+    _row(r"(?P<nested>\((?:\s*\()+)(?P<words>[^()]*)\)*", "emphasises words in A1111 and ComfyUI", _EMPHASIS),
+    _row(rf"\[[^\[\]]*:\s*{_NUMBER}\s*\]", "switches or begins a text at a step in A1111",
+         "write one text; an adapter acts on some of the steps with Adapter(start=..., end=...)"),
+    _row(r"\[[^\[\]]*\|[^\[\]]*\]", "alternates texts from step to step in A1111", "write one text, or a Prompt for each"),
+    _row(r"\[(?P<words>[^\[\]]*)\]", "weakens words in A1111", _EMPHASIS),
+    _row(r"\{[^{}]*\|[^{}]*\}", "picks one of several texts in dynamic prompts", "declare a Prompt for each of them"),
+    _row(r"\{[^{}]*\}", "emphasises words in NovelAI, and is a variable in other tools", "write the words without braces"),
+    _row(r"(?<!\w)__[\w\-./*]+__(?!\w)", "is a wildcard in dynamic prompts", "declare a Prompt for each of its texts"),
+    _row(r"\\[()\[\]{}]", "is a plain bracket in A1111, which does not read the backslash", "write the bracket without it"),
+    _row(r"\bBREAK\b", "begins a new chunk of the text in A1111", "remove it"),
+    _row(r"\bAND(?:_(?:PERP|SALT|TOPK))?\b", "combines prompts in A1111", "write 'and', or a Prompt for each"),
+    _row(r"(?:^|(?<=\s))--[a-z][\w-]*", "is a parameter in Midjourney", "remove it; size and seeds belong to the Grid"),
+    _row(rf"::\s*(?:{_NUMBER})?(?=[\s,]|$)", "weights a part in Midjourney", "remove it, or use Emphasis"),
+    _row(r"\bNegative prompt:|\bSteps: \d+, \w", "is a line of A1111's picture information",
+         "copy the text alone, and the negative prompt into negative='...'"),
+)
+"""What is refused, the most telling kind first. `(words)` without a weight is ordinary punctuation (see `brackets`)."""
+_LITERAL: Final = "If it is meant as text, say Prompt(..., literal=True)"
+_PLAIN_BRACKETS: Final = re.compile(r"\([^()]*\)")
+
+
+def markup_problems(prompt: Prompt) -> Iterator[str]:
+    """One phrase per piece of markup in a prompt's text and negative, unless the prompt says that its text is literal."""
+    if prompt.literal:
+        return
+    yield from (f"prompt {prompt.id!r}: {phrase}. {_LITERAL}" for phrase in phrases(prompt.text))
+    yield from (f"prompt {prompt.id!r}, negative: {phrase}. {_LITERAL}" for phrase in phrases(prompt.negative, negative=True))
+
+
+def phrases(text: str, *, negative: bool = False) -> Iterator[str]:
+    """What is wrong with each piece of markup in a text; where kinds overlap, the first of them counts."""
+    pieces: dict[tuple[int, int], tuple[re.Match[str], Markup]] = {}
+    for row in MARKUP:
+        for match in row.pattern.finditer(text):
+            if not any(start < match.end() and match.start() < end for start, end in pieces):
+                pieces[match.span()] = (match, row)
+    for _, (match, row) in sorted(pieces.items(), key=lambda piece: piece[0]):
+        yield (f"{_cut(match[0].strip())!r} {row.meaning}, but would be drawn and scored as text here; "
+               f"{_instead(row, match, negative)}")
+
+
+def _instead(row: Markup, match: re.Match[str], negative: bool) -> str:
+    """What to write, with the words and the weight of this piece."""
+    if negative and "Emphasis" in row.instead:
+        return "write the words alone, because negative prompts are not weighted"
+    groups = match.groupdict()
+    name, words = (groups.get("name") or "").strip(), (groups.get("words") or "").strip(" ,")
+    weight = (groups.get("weight") or "").strip()
+    if not _is_number(weight):
+        pairs = (groups.get("nested") or "(").count("(")
+        weight = "1.0" if name else f"{1.1 ** (-1 if match[0].startswith('[') else pairs):.3g}"
+    return row.instead.format(file=f"{name}.safetensors", words=words, weight=weight)
+
+
+def brackets(prompt: Prompt) -> str:
+    """A sentence about words in plain brackets, which A1111 and ComfyUI emphasise and which are text here; empty if there are
+    none or the prompt is literal."""
+    match = None if prompt.literal else _PLAIN_BRACKETS.search(prompt.text) or _PLAIN_BRACKETS.search(prompt.negative)
+    return "" if match is None else (
+        f"prompt {prompt.id!r}: {_cut(match[0])!r} is read as text; A1111 and ComfyUI would emphasise it by 1.1. Say "
+        "Prompt(..., literal=True) if that is right, or use Emphasis without the brackets")
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(_NUMBER, text) is not None
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."

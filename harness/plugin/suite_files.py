@@ -1,0 +1,136 @@
+"""Suite files in pytest: which files are ones, and the items that they hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from os.path import relpath
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from harness.check import load_rows
+from harness.declare import Suite
+from harness.declare.load_suite import LoadedSuite, NoSuiteError, SuiteFileError, loaded_suite
+from harness.declare.suite_signs import Signs, signs_of
+from harness.plugin.items import (
+    CandidateItem,
+    CostsItem,
+    DeclarationItem,
+    GateItem,
+    RaceItem,
+    RecommendationItem,
+    UndeclaredItem,
+)
+from harness.plugin.options import benchmarking
+from harness.records.harmless_text import printable
+
+
+@dataclass
+class Collected:
+    """What was collected: whether any suite file was, and the files that suite files import from beside them."""
+
+    any_file: bool = False
+    imported: set[str] = field(default_factory=set)
+
+
+_COLLECTED: Final = pytest.StashKey[Collected]()
+
+
+def collected(config: pytest.Config) -> Collected:
+    """What this pytest run has collected so far."""
+    return config.stash.setdefault(_COLLECTED, Collected())
+
+
+def is_suite_file(path: Path, parent: pytest.Collector) -> bool:
+    """Whether a .py file is to be loaded as a suite file.
+
+    Below a suites folder, at any depth, and on the command line that is every file that could hold a suite, whatever its name; a
+    file of tests only if it gives SUITE a value. Elsewhere it is one that gives SUITE a value, imports harness and has no tests.
+    """
+    signs = signs_of(path)
+    if _in_suites(path, parent.config) or parent.session.isinitpath(path):
+        return signs.assigns if signs.tests and _is_test(path, parent.config) else signs.worth_loading
+    return signs.declares and not signs.tests
+
+
+def _in_suites(path: Path, config: pytest.Config) -> bool:
+    names = config.getini("sweetspot_suites")
+    # What lies above a project is not its own. Without an ini file pytest's root is no more than the folder it was called in.
+    rooted = config.inipath is not None and path.is_relative_to(config.rootpath)
+    inside = path.relative_to(config.rootpath) if rooted else path
+    return any(fnmatch(folder, name) for folder in inside.parts[:-1] for name in names)
+
+
+def _is_test(path: Path, config: pytest.Config) -> bool:
+    return any(fnmatch(path.name, pattern) for pattern in config.getini("python_files"))
+
+
+class SuiteFile(pytest.File):
+    """One suite file. Without --benchmark it holds one item, the check of its declaration."""
+
+    def collect(self) -> Iterator[pytest.Item]:
+        """The declaration; with --benchmark also the candidates (baseline first), the gates and the recommendation."""
+        try:
+            loaded = loaded_suite(self.path)
+        except NoSuiteError as error:
+            yield from self._undeclared(error, signs_of(self.path))
+            return
+        except SuiteFileError as error:
+            raise self.CollectError(str(error)) from error
+        collected(self.config).imported |= loaded.imported
+        load_rows(loaded.declared, [self.path.parent, self.config.invocation_params.dir])
+        if not benchmarking(self.config):
+            yield DeclarationItem.from_parent(self, name="declaration", declared=loaded.declared, session_of=None,
+                                              further=self._further(loaded))
+            return
+        yield from self._benchmark(loaded)
+
+    def _benchmark(self, loaded: LoadedSuite) -> Iterator[pytest.Item]:
+        from harness.plugin.session import session_for
+
+        declared = loaded.declared
+        suite = session_for(self.config).add(declared, self._relative())
+        if suite is not None:
+            suite.problems += self._further(loaded)
+        yield DeclarationItem.from_parent(self, name="declaration", declared=declared, session_of=suite,
+                                          further=self._further(loaded))
+        if suite is None or not isinstance(declared, Suite):
+            return
+        from harness.run.batch_packing import in_order
+
+        for candidate in in_order(declared):
+            yield CandidateItem.from_parent(self, name=f"candidate[{printable(candidate.name)}]", of=suite, candidate=candidate)
+        if declared.budget is not None:
+            yield RaceItem.from_parent(self, name="race", of=suite)
+        yield CostsItem.from_parent(self, name="costs", of=suite)
+        for gate in declared.gates:
+            name = declared.gate_name(gate)
+            yield GateItem.from_parent(self, name=f"gate[{printable(name)}]", of=suite, gate=name)
+        yield RecommendationItem.from_parent(self, name="recommendation", of=suite)
+
+    def _undeclared(self, error: NoSuiteError, signs: Signs) -> Iterator[pytest.Item]:
+        """A failing item for a file that makes a suite and does not call it SUITE; a warning for one that only speaks of it."""
+        conftest = self.path.name == "conftest.py"
+        if error.others or (signs.makes and not conftest and not self.path.name.startswith("_")):
+            why = str(error) if error.others else (
+                f"{self.path.name} uses harness's Suite, but has no SUITE at module level, so nothing of it is run")
+            yield UndeclaredItem.from_parent(self, name="declaration", why=(
+                f"{why}. Call the suite SUITE, one in each file. If other suite files import this one, let one of those be "
+                "collected too, or start the file's name with an underscore"))
+        elif signs.mentions:
+            self.warn(pytest.PytestCollectionWarning(str(error)))
+
+    def _further(self, loaded: LoadedSuite) -> list[str]:
+        """A problem if the file holds more suites than its SUITE."""
+        return [f"{self.path.name}: besides SUITE, {loaded.others}, which nothing runs; give each suite a file of its own"] if (
+            loaded.others) else []
+
+    def _relative(self) -> str:
+        """The file as seen from the working directory, so that a command that names it finds it there."""
+        try:
+            return Path(relpath(self.path, self.config.invocation_params.dir)).as_posix()
+        except ValueError:  # on another drive
+            return self.path.as_posix()

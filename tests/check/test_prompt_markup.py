@@ -1,0 +1,89 @@
+"""What is an instruction in another tool is refused in prompts, with what to write here; ordinary punctuation is not."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import Adapter, Candidate, Emphasis, Prompt
+from harness.check import problems, remarks
+from harness.declare import plain, restore, short_hash
+from tests.fakes import tiny_grid, tiny_suite
+
+
+def wrong(tmp_path: Path, *prompts: Prompt, **changes: object) -> list[str]:
+    return problems(tiny_suite(grid=tiny_grid(prompts=prompts), **changes), tmp_path)
+
+
+MARKED = {
+    "a (red:1.3) ball": "Emphasis(weights={'red': 1.3})", "a (red: .5 ) ball": "Emphasis(weights={'red': .5})",
+    "a ((red)) ball": "Emphasis(weights={'red': 1.21})", "a (((red))) ball": "Emphasis(weights={'red': 1.33})",
+    "a [red] ball": "Emphasis(weights={'red': 0.909})", "a (red:1.3": "Emphasis(weights={'red': 1.3})",
+    "a (red)1.3 ball": "Emphasis(weights={'red': 1.3})", "a red++ ball": "Emphasis(weights={'red': 1.1})",
+    "(red, round)+": "Emphasis(weights={'red, round': 1.1})",
+    "a ball <lora:sketch:0.8>": "Adapter(path='sketch.safetensors', weight=0.8)",
+    "<LoRA:sketch>": "Adapter(path='sketch.safetensors', weight=1.0)",
+    "<lyco:a:0.5:0.7>": "Adapter(path='a.safetensors', weight=0.5)",
+    "<hypernet:anime:0.8>": "Adapter(path='anime.safetensors', weight=0.8)", "<wildcard:x>": "remove it",
+    "a ball, embedding:easynegative": "Adapter(path='easynegative.safetensors')", "(embedding:bad:1.2)": "path='bad.safetensors'",
+    "[a:b:0.5]": "start=", "[a:10]": "start=", "[cat|dog]": "alternates", "{red|blue} ball": "Prompt for each",
+    "{red} ball": "braces",
+    "__colour__ ball": "Prompt for each", "a ball BREAK a cat": "remove it", "a ball AND a cat": "'and'", "a AND_PERP b": "'and'",
+    r"saber \(fate\)": "without it", "a ball --ar 3:2": "Grid", "ball::2 cat": "Midjourney", "('a', 'b').blend(1, 1)": "one text",
+    "a ball\nNegative prompt: ugly": "negative=", "一只(红色:1.3)球": "Emphasis(weights={'红色': 1.3})",
+}
+
+
+@pytest.mark.parametrize(("text", "instead"), MARKED.items())
+def test_markup_of_other_tools_is_refused_with_what_to_write(tmp_path: Path, text: str, instead: str) -> None:
+    (first, *more) = wrong(tmp_path, Prompt(id="p", text=text))
+    assert "prompt 'p': " in first
+    assert instead in first
+    assert len(more) <= 1
+    assert wrong(tmp_path, Prompt(id="p", text=text, literal=True)) == []
+
+
+@pytest.mark.parametrize("text", MARKED)
+def test_it_is_refused_in_negatives_too_where_nothing_is_weighted(tmp_path: Path, text: str) -> None:
+    said = wrong(tmp_path, Prompt(id="p", text="a ball", negative=text))[0]
+    assert "prompt 'p', negative: " in said
+    assert "Emphasis(" not in said
+
+
+@pytest.mark.parametrize("text", [
+    "a woman (smiling)", "a cat (a tabby), on a mat", "a red-blue ball", "a cat -- black -- on grass", "f/1.8, 85mm, 16:9",
+    "at 12:30",     "a <cat-toy> on grass", "a photo :)", "R&D, AT&T",
+    "a well-known man's hat", "50% off!", "a and b", "break of day", "snake_case",
+    "18+ sign", "tea; milk", "（红色）", "a cat--black--on grass", "no.1 <3", "http://a.b/c"])
+def test_ordinary_punctuation_is_not_refused(tmp_path: Path, text: str) -> None:
+    assert wrong(tmp_path, Prompt(id="p", text=text, negative=text)) == []
+
+
+def test_all_of_it_is_said_at_once_and_by_prompt(tmp_path: Path) -> None:
+    said = wrong(tmp_path, Prompt(id="one", text="(a:1.2), ((b)), [c], <lora:d:1>"), Prompt(id="two", text="x", negative="BREAK"),
+                 styles={"anime": "(anime:1.3)"})
+    assert [re.findall(r"prompt '(\w+)'|(style) ", line)[0] for line in said] == [("one", "")] * 4 + [("two", ""), ("", "style")]
+
+
+def test_the_advice_can_be_followed(tmp_path: Path) -> None:
+    text = wrong(tmp_path, Prompt(id="p", text="a (red:1.3) ball"))[0]
+    emphasis = eval(text.partition("emphasis=")[2].partition("). ")[0] + ")", {"Emphasis": Emphasis})
+    said = wrong(tmp_path, Prompt(id="p", text="a red ball"), baseline="x", candidates=(
+        Candidate(name="x", model="zoo:photo", emphasis=emphasis, adapters=(Adapter(path="zoo:sketch", weight=0.8),)),))
+    assert said == []
+
+
+def test_plain_brackets_are_pointed_out_until_they_are_called_literal() -> None:
+    prompt = Prompt(id="p", text="a woman (smiling)")
+    (said,) = remarks(tiny_suite(grid=tiny_grid(prompts=(prompt,))))
+    assert "prompt 'p': '(smiling)' is read as text" in said
+    assert remarks(tiny_suite(grid=tiny_grid(prompts=(replace(prompt, literal=True),)))) == []
+
+
+def test_a_declaration_that_is_not_literal_has_the_hash_that_it_had() -> None:
+    prompt = Prompt(id="p", text="a ball")
+    assert short_hash(prompt) == short_hash({"is": "Prompt", "id": "p", "text": "a ball", "negative": "", "split": "select",
+                                             "tags": {}})
+    literal = replace(prompt, literal=True)
+    assert restore(plain(literal)) == literal

@@ -1,0 +1,76 @@
+"""Whatever another plugin makes of the items' order, of warnings or of a selection, a run ends with the same verdict and page."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import painted as painting
+from tests.plugin.test_plugin import loaded, painted, write_suite, zoo_cache
+
+__all__ = ["loaded", "painted", "zoo_cache"]
+
+SHUFFLING = {
+    "like pytest-randomly": ("@pytest.hookimpl(tryfirst=True)\ndef pytest_collection_modifyitems(items):\n"
+                             "    random.Random(3).shuffle(items)"),
+    "backwards": "@pytest.hookimpl(trylast=True)\ndef pytest_collection_modifyitems(items):\n    items.reverse()",
+    "after all others": ("@pytest.hookimpl(wrapper=True, tryfirst=True)\ndef pytest_collection_modifyitems(items):\n    yield\n"
+                         "    items.sort(key=lambda item: item.name[::-1])"),
+}
+
+
+def files(pytester: pytest.Pytester, name: str = "tiny") -> dict[str, bytes]:
+    return {file: (pytester.path / "runs" / name / file).read_bytes() for file in ("report.md", "table.csv")}
+
+
+def run(pytester: pytest.Pytester, *arguments: str) -> pytest.RunResult:
+    return pytester.runpytest("suites", "--benchmark", "-p", "no:randomly", *arguments)
+
+
+@pytest.mark.parametrize("hook", SHUFFLING.values(), ids=SHUFFLING)
+def test_any_order_gives_the_same_result_and_the_final_page(pytester: pytest.Pytester, painted: None, hook: str) -> None:
+    for name in ("tiny", "other"):
+        write_suite(pytester, name)
+    straight = run(pytester, "-p", "no:cacheprovider")
+    before = [files(pytester, name) for name in ("tiny", "other")]
+    pytester.makeconftest(f"import random\nimport pytest\n{hook}\n")
+    shuffled = run(pytester, "-p", "no:cacheprovider", "--fresh")
+    assert shuffled.parseoutcomes() == straight.parseoutcomes()
+    assert [files(pytester, name)["table.csv"] for name in ("tiny", "other")] == [one["table.csv"] for one in before]
+    assert "missing" not in files(pytester)["report.md"].decode()
+
+
+def failing(pytester: pytest.Pytester) -> Path:
+    file = write_suite(pytester)
+    gates = 'Gate(value="clip_score", at_least=1000), Gate(value="failures", at_most=0)'
+    file.write_text(file.read_text().replace('Gate(value="coverage")', gates))
+    return file
+
+
+@pytest.mark.parametrize("flags", [
+    ["--lf"], ["--ff"], ["--nf"], ["-k", "gate"], ["--deselect", "suites/tiny.py::costs"],
+    ["--deselect", "suites/tiny.py::recommendation"], ["-k", "recommendation"], ["-k", "not declaration"]])
+def test_a_part_of_the_items_leaves_the_same_page(pytester: pytest.Pytester, painted: None, flags: list[str]) -> None:
+    failing(pytester)
+    first = run(pytester)
+    before = files(pytester)
+    page = pytester.path / "runs" / "tiny" / "report.html"
+    written = page.stat().st_mtime_ns
+    again = run(pytester, *flags)
+    assert (first.ret, again.ret) == (1, 0 if flags[-1] == "recommendation" else 1)
+    assert files(pytester) == before
+    assert page.stat().st_mtime_ns > written
+
+
+def test_a_librarys_warning_is_no_candidates_failure(pytester: pytest.Pytester, painted: None,
+                                                     monkeypatch: pytest.MonkeyPatch) -> None:
+    def warning(*given: Any, **named: Any) -> Any:
+        warnings.warn("of a library", DeprecationWarning, stacklevel=2)
+        return painting.paint(*given, **named)
+
+    monkeypatch.setattr("harness.run.images.sample", warning)
+    write_suite(pytester)
+    result = run(pytester, "-W", "error", "-p", "no:cacheprovider")
+    assert set(result.parseoutcomes()) <= {"passed", "warnings"}
+    assert '"failure"' not in (pytester.path / "runs" / "tiny" / "journal.jsonl").read_text()

@@ -1,0 +1,44 @@
+"""What the model files say against a suite is said before the first image, and of many candidates once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import Budget, Candidate, Merge, Search, Suite, alpha_sweep
+from harness.materialise import Workbench
+from harness.run.preflight import file_problems
+from tests.fakes import tiny_suite
+
+
+@pytest.fixture(autouse=True)
+def zoo_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+
+
+def said(root: Path, suite: Suite) -> list[str]:
+    return file_problems(suite, list(suite.candidates), Workbench(device="cpu", root=root), lambda *_: None)
+
+
+def test_a_part_that_no_model_has_is_said_once_for_all_candidates(tmp_path):
+    candidates = alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1), parts=("text_encoder_2",))
+    listed = said(tmp_path, tiny_suite(candidates=candidates, baseline="alpha=0"))
+    assert len(listed) == 1
+    assert listed[0].startswith("suite 'tiny', candidates 'alpha=0', 'alpha=0.5' and 'alpha=1': text_encoder_2: A (zoo:photo)")
+
+
+def test_two_candidates_with_equal_weights_are_named(tmp_path):
+    made = [Candidate(name=name, model=Merge(a="zoo:photo", b="zoo:anime", alpha=0.5, parts=parts))
+            for name, parts in (("x", ("unet", "vae")), ("y", ("vae", "unet")))]
+    listed = said(tmp_path, tiny_suite(candidates=made, baseline="x"))
+    assert len(listed) == 1
+    assert "'x' and 'y' have equal weights" in listed[0]
+
+
+@pytest.mark.parametrize(("blocks", "words"), [(9, []), (10, ["the block BASE", "one value fewer"]), (25, ["25 block weights"])])
+def test_the_merge_of_a_search_is_planned_before_the_first_image(blocks, words, tmp_path):
+    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=blocks, presets=())
+    listed = said(tmp_path, tiny_suite(search=search, budget=Budget()))
+    assert len(listed) == bool(words)
+    assert [word for word in words if word not in listed[0]] == []

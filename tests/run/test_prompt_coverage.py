@@ -1,0 +1,108 @@
+"""Which prompts fit the text encoder follows from the prompts and the encoder: it is counted in tokens, renewed with the prompts,
+and said wherever the verdict is."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from harness import Adapter, Prompt, Suite
+from harness.records import Coverage
+from harness.records.images import PROMPTS
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
+from harness.weights import inspect_pipeline
+from reports import terminal_table
+from reports.analysis import load_run
+from reports.page.build import write_page
+from reports.page.tables import coverage_table
+from tests.fakes import plain_candidate, tiny_grid, tiny_suite
+from tests.painted import paint_runs
+
+LONG = ", ".join(["a red ball on the grass, masterpiece, best quality, highly detailed, photo"] * 4)
+CJK = "一只红色的球在绿色的草地上面放着"
+
+
+@pytest.fixture(autouse=True)
+def painted(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    monkeypatch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+    paint_runs(monkeypatch)
+    monkeypatch.setattr("harness.materialise.workbench.inspect_pipeline", inspect_pipeline)
+
+
+def suite(*prompts: Prompt, **changes: object) -> Suite:
+    short = (Prompt(id="a", text="a red ball"), Prompt(id="b", text="a blue car"))
+    return tiny_suite(**{"candidates": (plain_candidate(),), "baseline": "photo", "gates": (), "metrics": ("exposure",),
+                         "grid": tiny_grid(prompts=(*short, *prompts)), **changes})
+
+
+def go(root: Path, declared: Suite) -> Coverage | None:
+    """The row of the last candidate after a run."""
+    run = SuiteRun(declared, "s.py", Options(root=root, runs=root / "runs"), Silent())
+    for candidate in declared.candidates:
+        run.candidate(candidate)
+    run.close()
+    rows = [row for row in load_run(root / "runs" / "tiny").coverage if row.stage == PROMPTS]
+    return rows[-1] if rows else None
+
+
+@pytest.mark.parametrize(("text", "tokens"), [(CJK, 26), (LONG, 53)])
+def test_what_is_cut_off_is_counted_in_tokens(text: str, tokens: int, tmp_path: Path) -> None:
+    row = go(tmp_path, suite(Prompt(id="long", text=text), Prompt(id="n", text="a cat", negative=text)))
+    assert row is not None
+    assert row.keys["shortened"] == ("long (prompt)", "n (negative)")
+    assert [note.partition(" tokens")[0] for note in row.notes] == [f"long (prompt): {tokens}", f"n (negative): {tokens}"]
+
+
+def test_it_is_renewed_when_prompts_become_longer_shorter_or_fewer(tmp_path: Path) -> None:
+    for texts, shortened in (
+            ({"p": "a cat"}, ()), ({"p": LONG}, ("p (prompt)",)), ({"p": LONG, "q": CJK}, ("p (prompt)", "q (prompt)")),
+            ({"q": CJK}, ("q (prompt)",)), ({}, ()), ({"p": "a cat"}, ())):
+        row = go(tmp_path, suite(*(Prompt(id=name, text=text) for name, text in texts.items())))
+        assert row is not None
+        assert row.keys.get("shortened", ()) == shortened
+
+
+def test_a_second_run_of_the_same_prompts_writes_nothing(tmp_path: Path) -> None:
+    go(tmp_path, suite(Prompt(id="p", text=LONG)))
+    lines = (tmp_path / "runs/tiny/journal.jsonl").read_text().count('"stage":"prompts"')
+    go(tmp_path, suite(Prompt(id="p", text=LONG)))
+    assert (tmp_path / "runs/tiny/journal.jsonl").read_text().count('"stage":"prompts"') == lines == 1
+
+
+def test_a_textual_inversion_takes_as_many_places_as_it_has_vectors(tmp_path: Path) -> None:
+    words = suite(Prompt(id="w", text="<sketch> " + "ball " * 22), candidates=(
+        plain_candidate(), plain_candidate("word", model="zoo:base", adapters=(Adapter(path="zoo:sketch-word"),))))
+    row = go(tmp_path, words)
+    assert row is not None
+    assert row.candidate == "word"
+
+
+def test_the_terminal_the_markdown_and_the_page_name_the_prompts_once(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    go(tmp_path, suite(Prompt(id="long", text=LONG), Prompt(id="cjk", text=CJK), candidates=(
+        plain_candidate(), plain_candidate("other", model="zoo:anime"))))
+    run = load_run(tmp_path / "runs" / "tiny")
+    caveats = [caveat for caveat in run.recommendation.caveats if "do not fit the text encoder" in caveat]
+    assert len(caveats) == 1
+    assert caveats[0].startswith("2 of 4 prompts do not fit the text encoder: long and cjk")
+    page = write_page(run, run.recommendation, run.verdicts)
+    console = Console(width=200, record=True, file=io.StringIO())
+    console.print(terminal_table(run, run.recommendation, run.verdicts))
+    for text in (page.read_text(), page.with_name("report.md").read_text(), console.export_text()):
+        assert "2 of 4 prompts do not fit the text encoder" in text
+
+
+def test_the_words_that_an_earlier_version_counted_are_not_shown_as_tokens(tmp_path: Path) -> None:
+    go(tmp_path, suite())
+    run = load_run(tmp_path / "runs" / "tiny")
+    old = Coverage(candidate="photo", stage="text", component="text_encoder", keys={"shortened": ("a (prompt)",)},
+                   notes=("a (prompt): 1 tokens do not fit and are cut off",))
+    rows = coverage_table(replace(run, coverage=(old,)))["rows"]
+    assert "counted words" in rows[0]["notes"][0]
+    assert rows[0]["counts"] == "no keys"
+    assert all(row["stage"] != "text" for row in coverage_table(replace(run, coverage=(*run.coverage, old)))["rows"])
