@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.adapters.adapter_file import Stored, quoted
-from harness.adapters.formats import FORMATS, Key
+from harness.adapters.formats import FORMATS, Format, Key
 from harness.adapters.formats.headers import HEADER, flag, settings, strength
 from harness.adapters.formats.refused import refusal
+from harness.adapters.formats.spellings import usual_spelling
 from harness.adapters.header_warnings import Module, oddities
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.open_adapter import open_stored
@@ -66,16 +67,25 @@ def format_of(stored: Stored) -> str:
         raise AdapterError(f"{stored.name} is {what}")
     known = ", ".join(row.says for row in FORMATS.values())
     if not stored.entries:
-        raise AdapterError(f"{stored.name}: it has no tensors; supported are {known}")
+        raise AdapterError(f"{stored.name}: its header is sound, but it holds no tensors: whatever saved it had nothing to save. "
+                           "Save or download it again")
     keys = [key for key in stored.entries if place_of(stored, key) is None]
     if not keys:
         return INVERSION
     rows = {name: row for name, row in FORMATS.items() if (name == "cloneofsimo-list") == (stored.bare == "list")}
-    counts = {name: sum(row.parse(key) is not None for key in keys) for name, row in rows.items()}
+    counts = {name: sum(_parse(stored, row, key) is not None for key in keys) for name, row in rows.items()}
     best = max(counts, key=lambda name: counts[name])
     if counts[best] == 0:
         raise AdapterError(f"{stored.name}: format not recognised (its first key is {quoted(keys[0])}); supported are {known}")
     return best
+
+
+def _parse(stored: Stored, row: Format, key: str) -> Key | None:
+    """The parsed name of a key in its usual spelling; None for one of another format, and for a matrix called X.weight, which
+    is not the vector of an (IA)^3."""
+    part = row.parse(usual_spelling(key))
+    vector = part is None or (part.kind, part.role) != ("ia3", "weight") or sum(n > 1 for n in stored.entries[key].shape) <= 1
+    return part if vector else None
 
 
 def parsed(stored: Stored, name: str) -> Iterator[tuple[str, Key]]:
@@ -85,7 +95,7 @@ def parsed(stored: Stored, name: str) -> Iterator[tuple[str, Key]]:
     for key in stored.entries:
         if place_of(stored, key) is not None:
             continue
-        part = row.parse(key)
+        part = _parse(stored, row, key)
         if part is None:
             raise AdapterError(f"{stored.name}: unknown key {quoted(key)} in a file of format {name}, {row.says}; a file is "
                                "applied completely or not at all")

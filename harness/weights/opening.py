@@ -110,6 +110,9 @@ def _numbering(unet: Iterable[str], vae: Iterable[str], family: str, beside: Num
 def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
     if what := refusal(stored):
         raise ModelFileError(f"{path}: this is {what}. Supported today: {SUPPORTED}.")
+    if not stored:
+        raise ModelFileError(f"{path}: its header is sound, but it holds no tensors: whatever saved it had nothing to save. "
+                             "Save or download it again.")
     if (kind := kind_of(stored)) is None:
         first = ", ".join(short(name) for name in sorted(stored)[:3])
         raise ModelFileError(f"{path}: none of its {len(stored)} tensors is a part of a known model (first: {first}). "

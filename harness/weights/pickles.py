@@ -19,6 +19,7 @@ _TORCH_NAMES: Final = {
     "int16": "I16", "uint16": "U16", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32",
     "float32": "F32", "int64": "I64", "uint64": "U64", "float64": "F64",
 }
+IS_AESTHETIC: Final = "this is an aesthetic gradient"
 _TEXTUAL_INVERSION: Final = "string_to_param"
 _HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})
 
@@ -57,6 +58,10 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
 
 def _content(content: Any) -> str:
     """What a pickle holds instead of tensors: the name of a known kind, or its type and keys."""
+    if shape := getattr(content, "shape", None):
+        row = len(shape) == 1 or (len(shape) == 2 and shape[0] == 1)
+        what = f"{IS_AESTHETIC}, a candidate's aesthetic=AestheticGradient(path=...)" if row else "a tensor without a name"
+        return f"{what}: one tensor of shape {list(shape)}"
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
     if _TEXTUAL_INVERSION in content:

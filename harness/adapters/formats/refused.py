@@ -44,8 +44,13 @@ _PEFT_TYPES: Final = ("LORA", "LOHA", "LOKR")
 def refusal(stored: Stored) -> str:
     """What a known but unsupported file is, and what to do; otherwise empty."""
     if stored.bare == "tensor":
-        return ("a bare tensor, the format of aesthetic gradients: a target for guidance, not vectors for words or weights. "
-                "A textual inversion needs a name for its vectors; save it as .safetensors with one")
+        shape = list(stored.entries[""].shape)
+        if len(shape) == 1 or (len(shape) == 2 and shape[0] == 1):
+            return (f"an aesthetic gradient (a bare tensor of shape {shape}), not an adapter: the mean CLIP embedding of some "
+                    "images. Give it to a candidate of a suite: aesthetic=AestheticGradient(path=...). A textual inversion needs "
+                    "a name for its vectors; save it as .safetensors with one")
+        return (f"a bare tensor of shape {shape} without a name, neither an aesthetic gradient, which has one row, nor an "
+                "adapter. A textual inversion needs a name for its vectors; save it as .safetensors with one")
     if stored.config is not None:
         kind = str(stored.config.get("peft_type", "")).rpartition(".")[2].upper()
         if kind not in _PEFT_TYPES:
