@@ -19,7 +19,7 @@ LAST_BITS: Final = ("batch_size", "device")
 """Sampling settings that change the last bits of an image and not what it shows."""
 TIMED_BY: Final = ("sampler", "steps", "width", "height")
 """Sampling settings that decide how long an image takes."""
-MACHINE: Final = ("device", "device_name", "cpu", "cuda", "packages.torch")
+MACHINE: Final = ("device", "device_name", "cpu", "cuda", "driver", "torch_threads", "packages.torch")
 """Facts of an environment that decide what an image costs."""
 
 

@@ -17,7 +17,16 @@ from harness.records.costs import (
     Span,
     Timeline,
 )
-from harness.records.events import Dropped, Failure, Finished, Look, Weights, cells_of, standing_looks
+from harness.records.events import (
+    Dropped,
+    Failure,
+    Finished,
+    Look,
+    SessionStart,
+    Weights,
+    cells_of,
+    standing_looks,
+)
 from harness.records.images import Cell, Coverage, Defect, Measurement, NoiseFloor, Sample, finite, sample_key
 from harness.records.journal import Journal
 from harness.records.json_lines import Record, from_line, to_line
@@ -48,6 +57,7 @@ __all__ = [
     "Record",
     "Sample",
     "Series",
+    "SessionStart",
     "Span",
     "Timeline",
     "ValueSpec",

@@ -37,6 +37,16 @@ class Weights:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SessionStart:
+    """The images that follow in the journal were written in this environment: `environment` is the hash of one in run.json,
+    `started` the time in UTC. It belongs to no candidate, so `candidate` is empty. Earlier versions did not write it."""
+
+    environment: str
+    started: str
+    candidate: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """A candidate completed all stages; `reused` of its images were in the journal already."""
 

@@ -20,16 +20,16 @@ from harness.records.costs import (
     Span,
     Timeline,
 )
-from harness.records.events import Dropped, Failure, Finished, Look, Weights, refuse_look
+from harness.records.events import Dropped, Failure, Finished, Look, SessionStart, Weights, refuse_look
 from harness.records.images import Cell, Coverage, Defect, Measurement, NoiseFloor, Sample
 
 Record: TypeAlias = (Sample | Measurement | Coverage | Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
-                     | NoiseFloor | Defect | Failure | Weights | Finished | Look)
+                     | NoiseFloor | Defect | Failure | Weights | Finished | Look | SessionStart)
 _KINDS: Final[dict[str, type[Any]]] = {
     "sample": Sample, "measurement": Measurement, "coverage": Coverage, "latency": Latency, "memory": Memory,
     "timeline": Timeline, "power": Power, "durations": Durations, "batch_curve": BatchCurve, "fit": Fit,
     "noise_floor": NoiseFloor, "defect": Defect, "failure": Failure, "weights": Weights, "finished": Finished,
-    "look": Look,
+    "look": Look, "session": SessionStart,
 }
 _PARTS: Final[dict[type[Any], dict[str, type[Any]]]] = {
     Memory: {"readings": Reading}, Power: {"readings": Reading}, Timeline: {"series": Series, "spans": Span},

@@ -18,7 +18,7 @@ from harness.materialise import Prepared, Workbench
 from harness.probes import find_gpu, idle_bytes
 from harness.probes.environment import environment
 from harness.probes.fits import free_memory
-from harness.records import Cell, Coverage, Failure, Finished, Sample
+from harness.records import Cell, Coverage, Failure, Finished, Sample, SessionStart
 from harness.records.file_version import FileVersions
 from harness.run.algebra_gate import identities_of
 from harness.run.clip_model import ClipModel
@@ -106,6 +106,7 @@ class SuiteRun:
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
         self.run_json = self._run_json(suite_file)
+        self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
         # A race adds candidates, but never changes grid, baseline or metrics.
         self.gallery = Gallery(self.declared, self.ledger, cache, self.head)
         self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self.options.device,

@@ -28,6 +28,7 @@ from harness.records import (
     Power,
     Record,
     Sample,
+    SessionStart,
     Timeline,
     Weights,
     from_line,
@@ -64,6 +65,8 @@ class Ledger:
         # Images, measurements and failures arrive from different threads.
         self._turn = RLock()
         self._behind = False
+        self.session: SessionStart | None = None
+        """Written before the first image of a session whose environment is not that of the images before."""
         self._load()
 
     @property
@@ -98,9 +101,14 @@ class Ledger:
                     self._images.write(sample, data)
                     written.append(sample)
             finally:
-                self._add(written, sync=False)
+                self._add([*self._session_due(), *written] if written else [], sync=False)
             if self._images.due:
                 self.flush()
+
+    def _session_due(self) -> list[SessionStart]:
+        before = self._latest.of(SessionStart, "")
+        known = self.session is None or any(start.environment == self.session.environment for start in before)
+        return [] if self.session is None or known else [self.session]
 
     def flush(self) -> None:
         """Waits until every stored image and its line are on the disk. Raises OSError if the disk refuses one."""

@@ -89,7 +89,11 @@ def candidate_dimensions(run: Run, names: list[str]) -> tuple[list[dict[str, Any
 
 
 def command(run: Run, name: str) -> str:
-    """The shell command that re-makes a candidate's pictures, in another folder; "" where the suite's file is unknown."""
+    """The shell command that re-makes a candidate's pictures, in another folder; "" where the suite's file is unknown, or a
+    race added the candidate, which no file declares."""
+    added = run.head.get("added")
+    if isinstance(added, list) and name in added:
+        return ""
     file, typed = run.head.get("suite_file"), [str(w) for w in run.head.get("command", ())]
     if not isinstance(file, str) or not file:
         return ""

@@ -19,6 +19,7 @@ from harness.records.values import SHARE
 from reports import formatting as words
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.page.cost_table import unmade
+from reports.page.environments import environments
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import label, label_with_role, role_label, varies_fidelity
@@ -172,7 +173,7 @@ def provenance(run: Run) -> dict[str, Any]:
     return {"command": words.visible(command), "started": said("started"), "suite_file": said("suite_file"),
             "clip": said("clip_definition"),
             "suite": json.dumps(plain(run.suite), indent=1, ensure_ascii=True),
-            "environment": json.dumps(run.environment, indent=1, ensure_ascii=True, default=str),
+            "environments": environments(run),
             "metrics": [{"name": words.title(spec), "unit": words.visible(spec.unit), "better": spec.better,
                          "definition": words.visible(spec.definition), "version": words.visible(str(spec.version))}
                         for spec in run.values.values()],

@@ -4,8 +4,8 @@ What a later record makes void, and what a measurement or a timing holds for, is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias, TypeVar
 
 from harness.declare import Candidate, Suite
@@ -27,6 +27,7 @@ from harness.records import (
     Power,
     Record,
     Sample,
+    SessionStart,
     Timeline,
     Weights,
     sample_key,
@@ -83,6 +84,9 @@ class CurrentRecords:
     finished: Mapping[str, Finished]
     changed: Mapping[str, tuple[str, ...]]
     looks: tuple[Look, ...] = ()
+    written_in: Mapping[str, int] = field(default_factory=dict)
+    """How many of the images that count were written in which environment, by its hash; empty text for those of versions that did
+    not record it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,10 +136,21 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
                     fits=tuple(r for r in fits if is_timed_alike(r, weights[r.candidate])),
                     floors=tuple(r for r in last if isinstance(r, NoiseFloor) and r.candidate in weights
                                  and is_floor_of(r, weights[r.candidate].identity, suite.grid.batch_size)),
-                    defects=defects,
+                    defects=defects, written_in=_written_in(records, samples.values()),
                     coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused
                                    and (r.stage != PROMPTS or r.setting == prompts_hash(suite.grid.prompts))),
                     finished={r.candidate: r for r in last if isinstance(r, Finished) and r.candidate not in refused})
+
+
+def _written_in(records: Iterable[Record], samples: Iterable[Sample]) -> dict[str, int]:
+    """How many of the samples were written in which environment. An image that another candidate adopts was written before."""
+    environment, origin = "", dict[tuple[str, str], str]()
+    for record in records:
+        if isinstance(record, SessionStart):
+            environment = record.environment
+        elif isinstance(record, Sample):
+            origin.setdefault((record.key, record.sha256), environment)
+    return dict(Counter(origin[sample.key, sample.sha256] for sample in samples))
 
 
 def changed_files(records: Sequence[Record], weights: Mapping[str, Weights]) -> dict[str, tuple[str, ...]]:

@@ -326,3 +326,26 @@ def test_rows_of_pytest_benchmark_say_when_and_where_they_were_timed_also_when_t
     pytester.runpytest("suites", "--benchmark", "--retime", "--benchmark-json=third.json", "-p", "no:cacheprovider")
     rows = json.loads((pytester.path / "third.json").read_text())["benchmarks"]
     assert rows[0]["extra_info"]["timed_at"] > facts[1][0][0]
+
+
+def test_the_command_that_makes_a_picture_again_works_for_a_suite_outside_of_the_working_directory(
+        pytester: pytest.Pytester, painted: None) -> None:
+    import shlex
+
+    from reports import load_run
+    from reports.page.explorer import command
+
+    write_suite(pytester)
+    (pytester.path / "q").mkdir()
+    monkeypatch = pytest.MonkeyPatch()
+    with monkeypatch.context() as patch:
+        patch.chdir(pytester.path / "q")
+        pytester.runpytest("../suites/tiny.py", "--benchmark", "-p", "no:cacheprovider")
+        run = load_run(pytester.path / "q" / "runs" / "tiny")
+        assert run.head["suite_file"] == "../suites/tiny.py"
+        words = shlex.split(command(run, "alpha=0.5"))
+        assert words[:2] == ["pytest", "../suites/tiny.py::candidate[alpha=0.5]"]
+        pytester.runpytest(*words[1:], "-p", "no:cacheprovider").assert_outcomes(passed=1)
+        made = [{p.name: p.read_bytes() for p in (pytester.path / "q" / folder / "tiny" / "images" / "alpha=0.5").glob("*.png")}
+                for folder in ("runs", "remade")]
+        assert made[0] == made[1] != {}

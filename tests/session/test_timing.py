@@ -15,6 +15,7 @@ from harness.probes.environment import environment
 from harness.records import Finished, Journal, Latency
 from harness.run.progress import Silent
 from harness.session.suite_session import SuiteSession
+from reports.page.environments import environments
 from reports.read.run import load_run
 from reports.verdict.costs import incomparable, timed_apart
 from tests.painted import paint_runs
@@ -151,3 +152,27 @@ def test_timings_of_an_earlier_version_are_void_by_name(tmp_path: Path) -> None:
     said = go(tmp_path, declared())
     assert "do not say which versions of torch, CUDA, driver and Sweetspot" in said[0]
     assert {len(at) for at in times(tmp_path).values()} == {2}
+
+
+def test_the_page_names_the_environment_in_which_each_thing_on_it_was_made(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tmp_path, declared("alpha=0", "alpha=1"))
+    monkeypatch.setattr("harness.run.suite_run.environment", lambda device: {
+        **(facts := environment(device)), "packages": {**facts["packages"], "torch": "9.9.9"}})
+    go(tmp_path, declared())
+    run = load_run(tmp_path / "runs" / "tiny")
+    images = len(run.images)
+    last, first = environments(run)
+    assert ("torch 9.9.9" in last["title"], "torch 9.9.9" in first["title"]) == (True, False)
+    assert last["made"] == f"{images // 3} images and 3 timings of this page"
+    assert first["made"] == f"{images * 2 // 3} images and 0 timings of this page"
+
+
+def test_what_an_earlier_version_did_not_record_is_said_not_guessed(tmp_path: Path) -> None:
+    go(tmp_path, declared())
+    run = load_run(tmp_path / "runs" / "tiny")
+    old = replace(run, written_in={"": len(run.images)}, latency={})
+    assert environments(old)[0]["made"].startswith(f"{len(run.images)} images")
+    two = environments(replace(old, head={**run.head, "earlier_environments": [{"python": "2"}]}))
+    assert [entry["made"].partition(" ")[0] for entry in two] == ["0", "0", str(len(run.images))]
+    assert two[2]["title"].startswith("Not on record")
