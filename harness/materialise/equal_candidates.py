@@ -3,7 +3,7 @@ own model A though they ask for more."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Sequence
 
 from harness.declare import Candidate, Checkpoint, Model, plain
 from harness.materialise.adapter_expressions import weights_of, with_adapter
@@ -15,9 +15,10 @@ from harness.merge import Altered, Expression
 _Planned = Callable[[Model], RecipePlan]
 
 
-def equality_problems(candidates: Sequence[Candidate], plan_of: _Planned, library: Library) -> list[str]:
-    """One sentence for each candidate that changes nothing, and for each pair with equal weights of which neither stands for a
-    parent: alpha 0 and 1, a plain model, an adapter at weight 0. Candidates that cannot be planned are passed over."""
+def equality_problems(candidates: Sequence[Candidate], plan_of: _Planned, library: Library) -> dict[str, str]:
+    """By candidate, a sentence for each that changes nothing, and for each that has the weights of an earlier one where neither
+    stands for a parent: alpha 0 and 1, a plain model, an adapter at weight 0. Candidates that cannot be planned are passed
+    over."""
     declared = {candidate.name: candidate for candidate in candidates}
     recipes = []
     for candidate in candidates:
@@ -26,27 +27,30 @@ def equality_problems(candidates: Sequence[Candidate], plan_of: _Planned, librar
         except (ValueError, OSError):  # said of the candidate itself
             continue
     frames = {(frame_path(recipe), recipe.plan.frame.ema, recipe.apart): frame_alone(recipe) for recipe in recipes}
-    problems = []
+    problems: dict[str, str] = {}
     for group in equal_groups([*recipes, *frames.values()]):
         named = [recipe for recipe in group if recipe.name]
         alone = {frame_path(recipe) for recipe in group if not recipe.name}
         idle = [recipe for recipe in named if frame_path(recipe) in alone and _asks(recipe)]
-        problems += [f"candidate {recipe.name!r}: nothing changes: its weights are those of {recipe.plan.frame.path!r}, tensor "
-                     "by tensor, as the other models or the adapters add nothing to them. Merge other parts or models, or "
-                     "remove it" for recipe in idle]
-        problems += _pairs([recipe for recipe in named if recipe not in idle], declared)
+        problems |= {recipe.name: f"candidate {recipe.name!r}: nothing changes: its weights are those of "
+                     f"{recipe.plan.frame.path!r}, tensor by tensor, as the other models or the adapters add nothing to them. "
+                     "Merge other parts or models, or remove it" for recipe in idle}
+        problems |= _pairs([recipe for recipe in named if recipe not in idle], declared)
     return problems
 
 
-def _pairs(group: Sequence[Weighed], declared: dict[str, Candidate]) -> Iterator[str]:
+def _pairs(group: Sequence[Weighed], declared: dict[str, Candidate]) -> dict[str, str]:
     own = [recipe for recipe in group if not _stands_for_a_parent(declared[recipe.name], recipe.plan)]
     parents = [recipe for recipe in group if recipe not in own]
     others = [*own[1:], *(parent for parent in parents if own and parent.tokens != own[0].tokens)]
+    problems = {}
     for other in others:
         how = ("they do the same to the same files" if other.tokens == own[0].tokens else
                "what is merged holds the same values in their files, or their numbers round to the same")
-        yield (f"candidates {own[0].name!r} and {other.name!r} have equal weights, tensor by tensor, so every picture would be "
-               f"made twice: {how}. Remove one, or change what it merges")
+        problems[other.name] = (
+            f"candidates {own[0].name!r} and {other.name!r} have equal weights, tensor by tensor, so every picture would be made "
+            f"twice: {how}. Remove one, or change what it merges")
+    return problems
 
 
 def _weighed(candidate: Candidate, plan_of: _Planned, library: Library) -> Weighed:

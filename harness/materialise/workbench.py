@@ -103,8 +103,8 @@ class Workbench:
                                        "blocks")
         treatment_of(candidate, self.library, ())
 
-    def equalities(self, candidates: Sequence[Candidate]) -> list[str]:
-        """What is wrong with candidates that have the weights of another one, or of their own model A."""
+    def equalities(self, candidates: Sequence[Candidate]) -> dict[str, str]:
+        """By name, what is wrong with candidates that have the weights of an earlier one, or of their own model A."""
         return equality_problems(candidates, self._plan, self.library)
 
     def encoded_by(self, candidate: Candidate) -> tuple[tuple[TextEncoder, ...], tuple[Treatment, ...]]:

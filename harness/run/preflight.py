@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from harness.check.together import together
@@ -12,9 +12,10 @@ from harness.merge.search_space import convention_of
 from harness.samplers import sampler_problem
 
 
-def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, doing: Callable[[str, str], None]) -> list[str]:
+def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, equal: Mapping[str, str],
+                  doing: Callable[[str, str], None]) -> list[str]:
     """One sentence per problem of the candidates that the device offers and of the suite's search; one that many candidates have
-    is said once. `doing` is called with a candidate's name and the stage."""
+    is said once. `equal` is what Workbench.equalities says of them; `doing` is called with a candidate's name and the stage."""
     unusable: list[tuple[str, str]] = []
     for candidate in offered:
         doing(candidate.name, "read the model files")
@@ -25,9 +26,8 @@ def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, doin
             problem = str(error)
         if problem:
             unusable.append((repr(candidate.name), problem))
-    doing("", "compare the candidates' weights")
     of_search = [] if suite.search is None else _of_search(suite.search, bench)
-    phrases = [*together(unusable), *bench.equalities(offered), *of_search]
+    phrases = [*together(unusable), *equal.values(), *of_search]
     return [f"suite {suite.name!r}, {phrase}" for phrase in phrases]
 
 

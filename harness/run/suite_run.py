@@ -7,14 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
 from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
 from harness.declare import Candidate, Suite, short_hash
-from harness.materialise import Prepared, Workbench
+from harness.materialise import MaterialiseError, Prepared, Workbench
 from harness.probes import find_gpu, idle_bytes
 from harness.probes.environment import environment
 from harness.probes.fits import free_memory
@@ -131,7 +131,7 @@ class SuiteRun:
     def preflight(self) -> list[str]:
         """Problems that the model files show by themselves, for all candidates, before the first image."""
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
-        wrong = file_problems(self.suite, offered, self.bench, self._doing)
+        wrong = file_problems(self.suite, offered, self.bench, self._equal, self._doing)
         if self._clip.needed:
             self._doing("", "load the CLIP model")
             try:
@@ -184,6 +184,8 @@ class SuiteRun:
     def _announce(self, candidate: Candidate) -> tuple[str, bool]:
         """Reads the candidate's files and records its weights. Returns their identity, and whether to sample its images again."""
         self.bench.inspect(candidate)
+        if problem := self._equal.get(candidate.name):
+            raise MaterialiseError(problem)
         weights = self.bench.weights(candidate)
         if fresh := candidate.name in self._fresh:
             self._fresh.discard(candidate.name)
@@ -315,6 +317,12 @@ class SuiteRun:
 
     def _doing(self, name: str, stage: str) -> None:
         self.progress.begin(f"{self.suite.name} {name}: {stage}")
+
+    @cached_property
+    def _equal(self) -> Mapping[str, str]:
+        """By name, what is wrong with declared candidates that have the weights of an earlier one, or of their own model A."""
+        self._doing("", "compare the candidates' weights")
+        return self.bench.equalities([c for c in self.declared.candidates if c.name not in self.not_offered])
 
     @property
     def suite(self) -> Suite:

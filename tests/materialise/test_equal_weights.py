@@ -97,7 +97,7 @@ def named(**models: Model) -> list[Candidate]:
 
 
 def problems(root: Path, candidates: list[Candidate]) -> list[str]:
-    return Workbench(device="cpu", root=root).equalities(candidates)
+    return list(Workbench(device="cpu", root=root).equalities(candidates).values())
 
 
 EQUAL: list[tuple[str, list[Candidate], tuple[str, ...]]] = [

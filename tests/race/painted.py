@@ -33,8 +33,8 @@ class DeclaredBench:
         if candidate.name == "torn":
             raise ValueError("no model")
 
-    def equalities(self, _: Sequence[Candidate]) -> list[str]:
-        return []
+    def equalities(self, _: Sequence[Candidate]) -> dict[str, str]:
+        return {}
 
     def weights(self, candidate: Candidate) -> Weights:
         return Weights(candidate=candidate.name, identity=candidate.key, inputs={})

@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from harness import Budget, Candidate, Merge, Search, Suite, alpha_sweep
+from harness import Alphas, Budget, Candidate, Merge, Objective, Search, Suite, alpha_sweep, run_suite
 from harness.materialise import Workbench
 from harness.run.preflight import file_problems
-from tests.fakes import tiny_suite
+from tests.fakes import tiny_grid, tiny_suite
+from tests.painted import paint_runs
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +19,8 @@ def zoo_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
 
 
 def said(root: Path, suite: Suite) -> list[str]:
-    return file_problems(suite, list(suite.candidates), Workbench(device="cpu", root=root), lambda *_: None)
+    bench = Workbench(device="cpu", root=root)
+    return file_problems(suite, list(suite.candidates), bench, bench.equalities(suite.candidates), lambda *_: None)
 
 
 def test_a_part_that_no_model_has_is_said_once_for_all_candidates(tmp_path):
@@ -34,6 +36,20 @@ def test_two_candidates_with_equal_weights_are_named(tmp_path):
     listed = said(tmp_path, tiny_suite(candidates=made, baseline="x"))
     assert len(listed) == 1
     assert "'x' and 'y' have equal weights" in listed[0]
+
+
+def test_of_two_candidates_with_equal_weights_the_second_is_not_sampled(tmp_path, monkeypatch):
+    """Also where nobody looks at the preflight."""
+    monkeypatch.chdir(tmp_path)
+    paint_runs(monkeypatch)
+    made = [Candidate(name=name, model=Merge(a="zoo:photo", b="zoo:anime", alpha=alpha))
+            for name, alpha in (("x", 0.5), ("y", Alphas(default=0.5)), ("z", 0.25))]
+    suite = tiny_suite(candidates=made, baseline="x", metrics=("exposure",), gates=(), budget=None,
+                       grid=tiny_grid(seeds=(1,), width=16, height=16), objective=Objective(maximise="saturation", penalties=()))
+    run = run_suite(suite, progress=False)
+    assert [(failure.candidate, "'x' and 'y' have equal weights" in failure.message) for failure in run.failures] == [("y", True)]
+    assert set(run.images["candidate"]) == {"x", "z"}
+    assert not run.complete
 
 
 @pytest.mark.parametrize(("blocks", "words"), [(9, []), (10, ["the block BASE", "one value fewer"]), (25, ["25 block weights"])])
