@@ -129,10 +129,13 @@ def _reported(session: Session) -> list[SuiteSession]:
 
 
 def _verdict(suite: SuiteSession) -> str:
-    """A suite's Markdown, as written next to its page; without a page of this session, the reason."""
+    """A suite's Markdown, as written next to its page, without the picture: a comment and a job's summary have no files beside
+    them. Without a page of this session, the reason."""
+    from reports.page.pick_strip import text_alone
+
     if suite.page is not None:
         with suppress(OSError):
-            return suite.page.with_name("report.md").read_text(encoding="utf-8")
+            return text_alone(suite.page.with_name("report.md").read_text(encoding="utf-8"))
     count = len(suite.problems)
     why = (f"its declaration has {count} problem{'s' if count != 1 else ''}" if count else
            "no page could be written")

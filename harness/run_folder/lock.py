@@ -93,7 +93,21 @@ class FolderLock:
                 return True
             if owner.host == self.owner.host:
                 return started(owner.pid) != owner.start or not owner.start
-        return self._silent_for() > STALE_SECONDS
+        silent = self._silent_for()
+        # A clock that went back leaves an owner file of the future, which would count as fresh until that date.
+        return self._stays_untouched() if silent < -BEAT_SECONDS else silent > STALE_SECONDS
+
+    def _stays_untouched(self) -> bool:
+        """Whether nobody touches the owner file for two and a half of the intervals in which a living owner does."""
+        before = self._owner_stamp()
+        time.sleep(2.5 * BEAT_SECONDS)
+        return self._owner_stamp() == before
+
+    def _owner_stamp(self) -> int:
+        try:
+            return self._owner_file.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0
 
     def _silent_for(self) -> float:
         """Seconds since the owner file was touched, by the clock of the file system's server."""

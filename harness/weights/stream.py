@@ -132,7 +132,8 @@ def refuse_full_disk(path: Path, size: int) -> None:
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < size + _SPARE_BYTES:
-        raise ModelFileError(f"{path}: needs {size} bytes, the disk has {free} left. Free some or choose another disk.")
+        raise ModelFileError(f"{path}: needs {size} bytes and {_SPARE_BYTES} to spare, the disk has {free} left. Free some "
+                             "space or choose another disk.")
 
 
 def remove_abandoned(path: Path) -> list[Path]:

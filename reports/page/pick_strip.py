@@ -33,6 +33,9 @@ MARK: Final = (184, 80, 12)
 LONGEST: Final = 160
 BODY_AFTER: Final = 4
 """Lines of report.md above the picture: the suite's name, the verdict's sentence, and an empty line after each."""
+STRIP_LINES: Final = 4
+"""The picture, the lines on it, and an empty line after each."""
+_PICTURE: Final = f"![The pick next to its controls]({STRIP_NAME})"
 CUT: Final = "… cut here; the page has the rest."
 
 
@@ -46,6 +49,14 @@ def illustrated(text: str, run: Run, rec: Recommendation, folder: Path | None = 
         return text
     write_atomically(file, drawn(shown))
     return _within([*(lines := text.split("\n"))[:BODY_AFTER], *_said(shown), "", *lines[BODY_AFTER:]])
+
+
+def text_alone(markdown: str) -> str:
+    """The Markdown of a run without the strip and the lines on it, for a place that has no files of ours beside it."""
+    lines = markdown.split("\n")
+    if lines[BODY_AFTER:BODY_AFTER + 1] != [_PICTURE]:
+        return markdown
+    return "\n".join([*lines[:BODY_AFTER], *lines[BODY_AFTER + STRIP_LINES:]])
 
 
 def drawn(shown: dict[str, Any]) -> bytes:
@@ -103,7 +114,7 @@ def _said(shown: dict[str, Any]) -> list[str]:
              for c in shown["columns"]]
     prompts = [f"{number}. {shortened(line['text'], LONGEST)} ({line['split']})"
                for number, line in enumerate(shown["lines"], start=1)]
-    return [f"![The pick next to its controls]({STRIP_NAME})", "",
+    return [_PICTURE, "",
             f"CFG {in_markdown(shown['guidance'])}, seed {shown['seed']}; from left to right: {in_markdown('; '.join(names))}. "
             f"Prompts: {in_markdown('; '.join(prompts))}."]
 

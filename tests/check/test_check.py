@@ -100,6 +100,10 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     ({"gates": (Gate(value="coverage", at_most=1),)}, "coverage takes no limit"),
     ({"gates": (Gate(value="saturation", not_worse_than="baseline"),)}, "use at_least or at_most"),
     ({"name": "../up"}, "the name '../up' names a folder"),
+    ({"name": "CON"}, "the name of a device on Windows"), ({"name": "nul.txt"}, "the name of a device on Windows"),
+    ({"name": "x."}, "ends in a dot"), ({"name": "t.Calibration"}, "ends in .calibration"),
+    ({"grid": tiny_grid(seeds=tuple(range(1000)), guidance_scales=tuple(map(float, range(1000))))},
+     "images; expected at most 1000000"),
     ({"grid": tiny_grid(guidance_scales=(1, 1.0))}, "guidance scale 1.0 is given 2 times"),
     ({"grid": tiny_grid(guidance_scales=(0, 1))}, "guidance scale 0.0: expected a number of at least 1. No guidance is 1 here"),
     ({"grid": tiny_grid(guidance_scales=(0.99, 3))}, "guidance scale 0.99: expected a number of at least 1"),
@@ -517,3 +521,8 @@ def test_one_adapter_under_two_spellings_is_found(tmp_path: Path) -> None:
     ({"alhpa": "lowest"}, "unknown axis 'alhpa'")])
 def test_a_preference_names_an_axis_and_a_side(prefer: dict[str, str], said: str, tmp_path: Path) -> None:
     assert any(said in problem for problem in problems(tiny_suite(objective=Objective(prefer=prefer)), tmp_path))
+
+
+def test_a_text_of_any_length_makes_a_message_of_a_few_lines(tmp_path: Path) -> None:
+    long = tiny_suite(objective=Objective(maximise="clip_scor" + "e" * 100_000))
+    assert sum(map(len, problems(long, tmp_path))) < 10_000

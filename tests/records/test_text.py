@@ -12,7 +12,16 @@ from typing import Any
 
 import pytest
 
-from harness.records.harmless_text import in_csv, in_markdown, in_plotly, in_script, printable, visible, without_credentials
+from harness.records.harmless_text import (
+    brief,
+    in_csv,
+    in_markdown,
+    in_plotly,
+    in_script,
+    printable,
+    visible,
+    without_credentials,
+)
 
 ROOT = Path(__file__).parents[2]
 HOSTILE = (
@@ -92,3 +101,13 @@ def test_the_rule_stands_in_one_file() -> None:
     ("folder:/a@b", "folder:/a@b"), ("-k", "-k")])
 def test_no_password_of_an_address_is_left(word: str, shown: str) -> None:
     assert without_credentials(word) == shown
+
+
+@pytest.mark.parametrize("length", [0, 1999, 2000, 2001, 100_000])
+def test_a_long_message_keeps_its_start_and_its_end(length: int) -> None:
+    text = ("start" + "x" * length)[:max(length - 3, 0)] + "end"
+    short = brief(text)
+    assert len(short) <= max(2000, 0)
+    assert (short == text) == (len(text) <= 2000)
+    assert short.endswith("end")
+    assert short.startswith(text[:3])

@@ -62,6 +62,23 @@ def test_a_holder_on_another_machine_counts_while_it_is_heard_of(tmp_path: Path,
         lock(tmp_path)
 
 
+@pytest.mark.parametrize("alive", [False, True])
+def test_a_holder_whose_file_is_of_the_future_counts_only_if_it_still_touches_it(tmp_path: Path, alive: bool,
+                                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    leave(tmp_path, replace(myself(), host="elsewhere", boot="another kernel"), -100_000_000)
+
+    def passed(seconds: float) -> None:
+        if alive and seconds > folder_lock.BEAT_SECONDS:
+            os.utime(tmp_path / ".owner")
+
+    monkeypatch.setattr(folder_lock.time, "sleep", passed)
+    if alive:
+        with pytest.raises(RunInUseError, match="elsewhere"):
+            lock(tmp_path)
+    else:
+        lock(tmp_path).close()
+
+
 @pytest.mark.usefixtures("no_flock")
 def test_without_flock_a_number_used_again_is_not_the_old_process(tmp_path: Path) -> None:
     leave(tmp_path, replace(myself(), start="1"), 0)

@@ -15,7 +15,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
 from harness.adapters.open_adapter import open_stored
-from harness.weights import ModelFileError, open_tensors
+from harness.records.file_version import ChangedFileError
+from harness.weights import open_tensors
 
 X = '"x": {"dtype": "F16", "shape": [2], "data_offsets": [0, 4]}'
 REFUSED = {
@@ -116,5 +117,5 @@ def test_a_file_that_was_replaced_after_it_was_opened_is_named(change: bytes, tm
     path = written(tmp_path / "m.safetensors", f"{{{X}}}")
     file = open_tensors(path)
     path.write_bytes(change)
-    with pytest.raises(ModelFileError, match=r"m\.safetensors: could not be read"):
+    with pytest.raises(ChangedFileError, match=r"m\.safetensors"):
         file.read(["x"])

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from reports import load_run, recommend
-from reports.page.pick_strip import CELL, GAP, LINE, STRIP_NAME, drawn, illustrated
+from reports.page.pick_strip import CELL, GAP, LINE, STRIP_NAME, drawn, illustrated, text_alone
 from reports.page.summary import MARKDOWN_LIMIT
 from reports.page.thumbnails import strip
 from reports.read.run import Run
@@ -34,6 +34,11 @@ def test_the_markdown_shows_a_relative_file_below_the_verdict(run: Run, merge_ve
     assert lines[-1] == "rest"
     assert "the pick, alpha 0.45" in lines[6]
     assert (run.folder / STRIP_NAME).stat().st_size < 200_000
+
+
+def test_without_the_picture_the_text_is_what_it_was(run: Run, merge_verdict: Recommendation) -> None:
+    assert text_alone(illustrated(TEXT, run, merge_verdict)) == TEXT
+    assert text_alone(TEXT) == TEXT
 
 
 def test_every_picture_stands_at_its_place(run: Run, merge_verdict: Recommendation) -> None:
