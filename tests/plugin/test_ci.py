@@ -9,12 +9,12 @@ import pytest
 
 from harness.plugin.ci import COMMENT_LIMIT, MARKER, comment, cut, record, shares
 from reports import judge, load_run, markdown, recommend
+from reports.page.pick_strip import text_alone
 from tests.painted import paint_runs
 from tests.reports import synthetic
 
 SUITE = """
 from harness import Candidate, Gate, Grid, Prompt, Suite, alpha_sweep
-from reports.page.pick_strip import text_alone
 
 SUITE = Suite(
     name="tiny", candidates=[*alpha_sweep("zoo:photo", "zoo:anime", (0, 1)), Candidate(name={name!r}, model="zoo:base")],
