@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
@@ -13,7 +14,7 @@ from harness.records import Look
 from harness.records.images import PROMPTS
 from reports import formatting as words
 from reports.read.interim_looks import dropped_cells
-from reports.read.run import Run
+from reports.read.run import Gap, Run
 from reports.statistics.intervals import LEVEL
 from reports.verdict.candidates import label
 from reports.verdict.costs import RETIME, slowdown, timed_apart
@@ -68,23 +69,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     for file, early in run.changed.items():
         sentences.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
     sentences.extend(_uneven(run))
-    failed: dict[str, list[str]] = {}
-    for name in dict.fromkeys(f.candidate for f in run.failures):
-        failed.setdefault(run.failure_of(name), []).append(label(run, name))
-    sentences.extend(f"{words.listed(names)} {why}." for why, names in failed.items())
-    explained = {f.candidate for f in run.failures} | {name for names in run.changed.values() for name in names}
-    absent: dict[str, list[str]] = {}
-    for gap in run.missing:
-        if gap.value == "image" and gap.candidate not in explained:
-            absent.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
-    sentences.extend(f"Missing, {why}: {words.listed(names)}." for why, names in absent.items())
-    unscored: dict[str, list[str]] = {}
-    for gap in run.missing:
-        if gap.value == "objective" and not gap.expected:
-            unscored.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
-    sentences.extend(f"Without an objective, {why}: {words.listed(names)}." for why, names in unscored.items())
-    if partial := [_named(run, c) for c in cells if not c.complete and not c.dropped]:
-        sentences.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
+    sentences.extend(_missing(run, cells))
     sentences.extend(_dropped(run, cells))
     sentences.extend(_constraints(run, cells))
     if run.damaged:
@@ -101,6 +86,35 @@ def _toy_clip(run: Run) -> list[str]:
     return [f"The CLIP scores are of the built-in toy model, which knows only the built-in models' world, but "
             f"{words.listed([label(run, name) for name in foreign])} {'is' if len(foreign) == 1 else 'are'} made of other "
             "files: do not decide by them. Give the suite a real model with clip=."]
+
+
+def _missing(run: Run, cells: tuple[Scored, ...]) -> list[str]:
+    """What failed, and which images and values are missing and why; each reason once."""
+    sentences: list[str] = []
+    failed: dict[str, list[str]] = {}
+    for name in dict.fromkeys(f.candidate for f in run.failures):
+        failed.setdefault(run.failure_of(name), []).append(label(run, name))
+    sentences.extend(f"{words.listed(names)} {why}." for why, names in failed.items())
+    explained = {f.candidate for f in run.failures} | {name for names in run.changed.values() for name in names}
+    absent = [gap for gap in run.missing if gap.value == "image" and gap.candidate not in explained]
+    unscored = [gap for gap in run.missing if gap.value == "objective"]
+    sentences.extend(f"Missing, {why}: {names}." for why, names in _by_reason(run, absent).items())
+    sentences.extend(f"Without an objective, {why}: {names}."
+                     for why, names in _by_reason(run, [gap for gap in unscored if not gap.expected]).items())
+    if run.defects:
+        sentences.extend(f"Left out of every mean as unusable images, about which the gate on the failure rate decides: {names}."
+                         for names in _by_reason(run, [gap for gap in unscored if gap.expected]).values())
+    if partial := [_named(run, c) for c in cells if not c.complete and not c.dropped]:
+        sentences.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
+    return sentences
+
+
+def _by_reason(run: Run, gaps: Sequence[Gap]) -> dict[str, str]:
+    """Which candidates lack how many images, in words, by the reason."""
+    names: dict[str, list[str]] = {}
+    for gap in gaps:
+        names.setdefault(gap.why, []).append(f"{label(run, gap.candidate)} ({words.plural(gap.count, 'image')})")
+    return {why: words.listed(of) for why, of in names.items()}
 
 
 def _named(run: Run, cell: Scored) -> str:

@@ -44,9 +44,9 @@ class Loss:
 def losses(run: Run) -> tuple[Loss, ...]:
     """The losses of every candidate but the baseline, over all prompts, seeds and guidance scales of both splits.
 
-    PSNR is the median over images that are not exact matches (those have none); its interval is that of the mean.
+    PSNR is the median over images that are not exact matches (those have none); its interval is that of the mean. A difference is
+    over all images that were asked for, or not measured.
     """
-    base = _rows(run.images, run.suite.baseline)
     found = []
     for c in run.suite.candidates:
         if c.name == run.suite.baseline:
@@ -57,8 +57,8 @@ def losses(run: Run) -> tuple[Loss, ...]:
         ratio, pace = speed(run, c.name, run.suite.baseline)
         found.append(Loss(candidate=c.name, exact=int((exact == 1).sum()), compared=len(exact) or len(psnr),
                           psnr_median=float(psnr.median()) if len(psnr) else None, psnr=cluster_mean(rows, run.row("psnr_db")),
-                          scores=tuple(paired_difference(rows, base, run.row(value)) for value in run.scores),
-                          objective=paired_difference(rows, base, run.row("objective")), ratio=ratio, pace=pace))
+                          scores=tuple(_whole_difference(run, run.images, c.name, value) for value in run.scores),
+                          objective=_whole_difference(run, run.images, c.name), ratio=ratio, pace=pace))
     return tuple(found)
 
 
@@ -84,16 +84,16 @@ def recommend_cheapest(run: Run) -> Recommendation:
                           evidence=evidence, sentence=f"The best candidate is {label_with_role(run, pick)}; {evidence}.")
 
 
-def _whole_difference(run: Run, rows: pd.DataFrame, name: str) -> Estimate:
-    """The paired difference in objective from the baseline over `rows`; none where either lacks images or values that were asked
+def _whole_difference(run: Run, rows: pd.DataFrame, name: str, value: str = "objective") -> Estimate:
+    """The paired difference in a value from the baseline over `rows`; none where either lacks images or values that were asked
     for: what a mode loses may be just in them."""
     prompts = {p.id for p in run.suite.grid.prompts if p.split in set(rows["split"])}
     places = asked_places(run, name, prompts) & asked_places(run, run.suite.baseline, prompts)
     for who in (name, run.suite.baseline):
-        if why := lacking(run, who, "objective", places).why:
+        if why := lacking(run, who, value, places).why:
             named = "" if who == name else f"{label(run, who)}: "
             return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=f"{named}{why}")
-    return paired_difference(_rows(rows, name), _rows(rows, run.suite.baseline), run.row("objective"))
+    return paired_difference(_rows(rows, name), _rows(rows, run.suite.baseline), run.row(value))
 
 
 def _cheapest(run: Run, on_a_par: list[str]) -> tuple[str, str]:

@@ -54,7 +54,8 @@ def _tied(run: Run, rec: Recommendation) -> str:
 
 def _span(run: Run, names: tuple[str, ...]) -> str:
     axis = run.axis
-    if axis is None:
+    # Where candidates share a value of the axis they differ in something else too, and a range of it would hide that.
+    if axis is None or any(n not in run.axis_values for n in names):
         return words.listed([label(run, n) for n in names])
     values = sorted(float(run.candidate(n).axes[axis]) for n in names)
     return f"{axis} {values[0]:g}–{values[-1]:g}" if len(set(values)) > 1 else f"{axis} {values[0]:g}"

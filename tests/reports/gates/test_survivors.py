@@ -10,7 +10,7 @@ from harness.declare import Gate
 from harness.records import Latency
 from reports.gates import judge
 from reports.read.run import Run
-from reports.verdict.fidelity import recommend_cheapest
+from reports.verdict.fidelity import losses, recommend_cheapest
 from reports.verdict.recommendation import Recommendation
 from tests.reports.gates.test_gates import judged
 
@@ -96,3 +96,10 @@ def test_one_round_has_no_interval(merge_run: Run, merge_verdict: Recommendation
     verdict = judged(replace(merge_run, latency=latency), merge_verdict, gate)
     assert verdict.status == status
     assert rounds > 1 or "latency_rounds" in verdict.reason
+
+
+def test_the_table_of_losses_does_not_average_over_survivors(quantization_run: Run) -> None:
+    found = {loss.candidate: loss for loss in losses(without(quantization_run, "bf16", {"p01"}, "NaN"))}
+    assert found["bf16"].objective.mean is None
+    assert "2 of 24 images" in found["bf16"].objective.why
+    assert found["int8"].objective.mean is not None
