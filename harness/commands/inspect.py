@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from harness.commands.terminal import add_examples, size_in_words
 from harness.records.harmless_text import printable
 from harness.weights import ModelFile, ModelFileError, TensorInfo, content_hash, open_model
-from harness.weights.families import IS_ADAPTER
+from harness.weights.families import IS_ADAPTER, UnknownArchitectureError
 from harness.weights.header_claims import position_ids_state, recipe_keys, short
+from harness.weights.structural import open_any
 
 if TYPE_CHECKING:
     from harness.adapters import Recognised
@@ -117,6 +118,9 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
         try:
             adapter = recognise_file(path)
         except AdapterError as refused:
+            if isinstance(error, UnknownArchitectureError) and not (path / PEFT_CONFIG).is_file():
+                inspection = _described(open_any(path), keys=given.keys, hashes=given.hash)
+                return asdict(inspection), list(lines(inspection, all_names=given.keys))
             # For a file that calls itself an adapter, the adapter's error says more.
             called_one = IS_ADAPTER in str(error) or (path / PEFT_CONFIG).is_file()
             raise (refused if called_one else error) from None
@@ -150,7 +154,11 @@ def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:
 
 def inspect_file(path: Path, *, keys: bool = False, hashes: bool = False) -> Inspection:
     """Describes the model at `path`. Raises ModelFileError for a file that is not a model."""
-    model = open_model(path, tolerant=True)
+    return _described(open_model(path, tolerant=True), keys=keys, hashes=hashes)
+
+
+def _described(model: ModelFile, *, keys: bool, hashes: bool) -> Inspection:
+    path = model.path
     ids = {name: position_ids_state(model.files[model.other[name].file], model.other[name].source) for name in model.position_ids}
     scaled = sum(bool(info.scale) for infos in model.components.values() for info in infos.values())
     return Inspection(

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 from harness import zoo
-from harness.adapters import Reading, Shapes, read_changes
+from harness.adapters import AdapterError, Reading, Shapes, read_changes, recognise_file
 from harness.adapters.hypernetwork import Hypernetwork, is_hypernetwork, read_hypernetwork
 from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
 from harness.records.file_version import FileVersions
-from harness.weights import ModelFile, content_hash, open_model
+from harness.weights import ModelFile, ModelFileError, content_hash
+from harness.weights.families import IS_ADAPTER
 from harness.weights.norm_scales import module_of, norms_spelled_like
 from harness.weights.numbering import Numbering
 from harness.weights.relayout import in_names_of
+from harness.weights.structural import open_any
 
 
 class MaterialiseError(ValueError):
@@ -45,8 +48,17 @@ class Library:
         place = (self.path(checkpoint.path), checkpoint.ema)
         if place not in self._files:
             self.refuse_changed([checkpoint.path])
-            self._files[place] = open_model(place[0], ema=checkpoint.ema, tolerant=True)
+            self._files[place] = self._opened(place[0], checkpoint.ema)
         return self._files[place]
+
+    @staticmethod
+    def _opened(path: Path, ema: bool, beside: Numbering | None = None) -> ModelFile:
+        model = open_any(path, ema=ema, beside=beside)
+        if model.structural:
+            with suppress(AdapterError):
+                adapter = recognise_file(path)
+                raise ModelFileError(f"{path}: this is an adapter ({adapter.says}), {IS_ADAPTER}; expected a model.")
+        return model
 
     def open_alike(self, checkpoints: Iterable[Checkpoint]) -> dict[str, ModelFile]:
         """The opened models of one merge by name, with transformers in the names of the first. A part of a model that does not
@@ -74,7 +86,7 @@ class Library:
             return file if numbering == file.numbering else replace(file, numbering=numbering)
         place = (self.path(checkpoint.path), checkpoint.ema, *counts)
         if place not in self._renumbered:
-            self._renumbered[place] = open_model(place[0], ema=checkpoint.ema, beside=numbering, tolerant=True)
+            self._renumbered[place] = self._opened(place[0], checkpoint.ema, numbering)
         return self._renumbered[place]
 
     def adapter(self, reference: str, model: ModelFile) -> Reading:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
-from harness.declare import Alpha, Checkpoint, Fused, Merge, Model, short_hash
+from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, short_hash
 from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.library import (
@@ -174,6 +174,9 @@ class _Planner:
             keys[key] = merged if row.survey else simplified(merged)
         inner = [p for draft in drafts for p in draft.plans]
         notes = [note for draft in drafts for note in draft.notes]
+        if (frame := self.files[name_of(frame_of(model))]).structural:
+            notes.append(f"{component}: not known by name, so it is merged by the names and shapes of its tensors")
+            notes += frame.warnings[1:]
         notes += [f"{component}: {note}" for by_key in numbers.values() for note in by_key.notes]
         notes += [f"{component}: {note}" for note in self._crossed(model) if component == "unet"]
         return _Draft(keys=keys, stored={key: drafts[0].stored[key] for key in keys}, plans=[*inner, plan], notes=notes,
@@ -237,6 +240,10 @@ class _Planner:
         if given is None:
             raise MaterialiseError(f"merge method {merge.method!r} needs {word}; give {word}=...")
         file = self.files[name_of(frame_of(merge))]
+        if file.structural and _by_block(given):
+            raise MaterialiseError(f"{word}: block weights are given, but the architecture of {name_of(frame_of(merge))} is not "
+                                   "known by name, so its blocks are not either. Give one number, or numbers for keys, like "
+                                   "'blocks.0.*'")
         beside = [self.files[name_of(frame_of(parent))] for parent in merge.models]
         unet = file.original_unet_names
         names = {key: unet[key] if component == "unet" else key for key in plan.merged}
@@ -291,6 +298,11 @@ def _blocks(word: str, by_key: ByKey) -> list[tuple[str, str, float, int]]:
     return [(word, slot, value, count) for (slot, value), count in counted.items()]
 
 
+def _by_block(alpha: Alpha) -> bool:
+    rules = [alpha.default, *alpha.parts.values()] if isinstance(alpha, Alphas) else [alpha]
+    return any(isinstance(rule, Blocks | Gradient) for rule in rules)
+
+
 def _weights(merge: Merge) -> tuple[float, ...]:
     return merge.weights or (1.0,) * (2 + len(merge.more))
 
@@ -302,7 +314,8 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
         parents = [name_of(frame_of(parent)) for parent in merge.models]
         beside = [name_of(frame_of(taken)) for taken in merge.take.values()]
         # A VAE file alone does not show its family.
-        _differ("families", {name: files[name].family for name in (*parents, *beside) if files[name].family},
+        _differ("families", {name: "not known by name" if files[name].structural else files[name].family
+                             for name in (*parents, *beside) if files[name].family or files[name].structural},
                 "Merge models of one family.")
         if "prediction" not in merge.force and "unet" in merge.parts:
             # What is added to A is the difference of the others: of one kind, it may be added to a model of another.

@@ -9,15 +9,16 @@ from pathlib import Path
 from typing import Final
 
 from harness.weights import ldm
-from harness.weights.families import SUPPORTED
+from harness.weights.constants import is_harmless
+from harness.weights.families import SUPPORTED, UnknownArchitectureError, architecture
 from harness.weights.files import DTYPE_BYTES, ModelFileError
-from harness.weights.model import TensorInfo, is_harmless
+from harness.weights.model import TensorInfo
 from harness.weights.naming import Spot, locate, unknown_names
 from harness.weights.numbering import Numbering
 from harness.weights.scaled_codes import SCALE_ENDINGS, Place, scales_of
 
 _FEW: Final = 10
-"""A component of which more than one name in so many is unknown is another architecture's."""
+"""Of a component of which more than one name in so many is unknown, nothing is believed."""
 _FLOATS: Final = ("F16", "BF16", "F32", "F64")
 _PROJECTIONS: Final = (".proj_in.weight", ".proj_out.weight")
 
@@ -51,12 +52,17 @@ def read_component(path: Path, expected: Expected, places: Mapping[str, Place]) 
     names = [name for name in places if not name.endswith(SCALE_ENDINGS)]
     unknown = set(unknown_names(naming, names, numbering))
     odd = tuple(name for name in names if name in unknown and not is_harmless(name))
+    refused = ""
     try:
         if odd and not (expected.tolerant and len(odd) * _FEW <= len(names)):
+            refused = odd[0]
             locate(naming, odd[:1], numbering)
         spots = locate(naming, [name for name in names if name not in unknown], numbering)
     except KeyError as error:
-        raise ModelFileError(f"{path}: {component}: {error.args[0]}. Supported today: {SUPPORTED}.") from error
+        kind = UnknownArchitectureError if refused and 2 * len(odd) > len(names) else ModelFileError
+        known = architecture(names)
+        said = f"this looks like a model of another family ({known})" if known and refused else f"{component}: {error.args[0]}"
+        raise kind(f"{path}: {said}. Supported today: {SUPPORTED}.") from error
     infos = {}
     for key, spot in spots.items():
         info = _info(f"{path}: {component}", spot, places[spot.name])

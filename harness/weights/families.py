@@ -10,7 +10,7 @@ from typing import Final
 from harness.weights.ema import plain_names
 from harness.weights.ldm import UNET_PREFIX, VAE_PREFIX
 from harness.weights.numbering import numbering_of
-from harness.weights.safetensors_header import StoredTensor
+from harness.weights.safetensors_header import ModelFileError, StoredTensor
 
 FAMILIES: Final = ("sd1", "sd2", "sdxl", "sdxl_refiner", "flux", "sd3")
 SUPPORTED: Final = ("Stable Diffusion 1, 2, XL and 3 and Flux.1 models, as a single file (.safetensors, .ckpt) or a "
@@ -21,7 +21,6 @@ MARKERS: Final = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min
 
 IS_ADAPTER: Final = "which belongs among a candidate's adapters"
 _CONTROLNET: Final = "a ControlNet, which is a separate network used alongside a model"
-_NEWER: Final = "a model of a newer or other family"
 _REFUSED: Final = (
     (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),
     (".quant_state", "a file quantized by bitsandbytes; give the unquantized model"),
@@ -38,10 +37,6 @@ _REFUSED: Final = (
     ("oft_diag", f"a LyCORIS adapter, {IS_ADAPTER}"), ("lycoris_", f"a LyCORIS adapter, {IS_ADAPTER}"),
     ("\nemb_params\n", "a textual inversion, not a model"), ("\nstring_to_param", "a textual inversion, not a model"),
     ("\nclip_g\n", "a textual inversion, not a model"), ("\n<", "a textual inversion, not a model"),
-    ("distilled_guidance_layer.", f"{_NEWER} (Chroma)"), ("double_stream_modulation", f"{_NEWER} (Flux.2)"),
-    ("individual_token_refiner", f"{_NEWER} (Hunyuan)"), ("motion_modules.", f"{_NEWER} (AnimateDiff)"),
-    ("time_stack.", f"{_NEWER} (Stable Video Diffusion)"), ("temporal_transformer_blocks.", f"{_NEWER} (video)"),
-    ("embedder.model.visual.", f"{_NEWER} (unCLIP)"),
 )
 
 
@@ -139,6 +134,36 @@ def _encoders(stored: Mapping[str, StoredTensor]) -> tuple[Part, ...]:
             component = _OF_COMFY.get((match[1] or "") if match else "", "text_encoder_2" if big else component)
             parts[prefix] = Part(component=component, prefix=prefix, naming=naming)
     return tuple(parts.values())
+
+
+ARCHITECTURES: Final = (
+    ("distilled_guidance_layer.", "Chroma"), ("double_stream_modulation", "Flux.2"), ("individual_token_refiner", "Hunyuan"),
+    ("motion_modules.", "AnimateDiff"), ("time_stack.", "Stable Video Diffusion"), ("temporal_transformer_blocks.", "video"),
+    ("embedder.model.visual.", "unCLIP"), ("blocks.0.adaln_modulation_self_attn.", "Cosmos or Anima"),
+    ("blocks.0.self_attn.", "Wan"), ("transformer_blocks.0.img_mod.", "Qwen-Image"), ("noise_refiner.", "Lumina 2 or Z-Image"),
+    ("context_refiner.", "Lumina 2 or Z-Image"), ("double_layers.", "AuraFlow"), ("double_stream_blocks.", "HiDream"),
+    ("clip_txt_mapper.", "Stable Cascade"), ("patchify_proj.", "LTX"), ("attention_y_norm.", "Sana"), ("mlp_t5.", "HunyuanDiT"),
+    ("joint_transformer_blocks.", "AuraFlow"), ("adaln_single.", "PixArt"), ("scale_shift_table", "PixArt"),
+)
+"""Parts of names, and the architectures known to have them, for messages: none of them is read by more than names and shapes."""
+_NOT_OURS: Final = ARCHITECTURES[:7]
+"""Architectures that share most of their names with a known family."""
+
+
+class UnknownArchitectureError(ModelFileError):
+    """A file whose tensors are not those of a known family. It may still be merged with another of the same names."""
+
+
+def architecture(names: Iterable[str]) -> str:
+    """The architecture that the names of a file are known from; "" for all others."""
+    text = "\n".join(names)
+    return next((word for part, word in ARCHITECTURES if part in text), "")
+
+
+def other_architecture(names: Iterable[str]) -> str:
+    """The same for the architectures that share most names with a known family."""
+    text = "\n".join(names)
+    return next((word for part, word in _NOT_OURS if part in text), "")
 
 
 def refusal(stored: Mapping[str, StoredTensor]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from harness.weights.families import EITHER, SUPPORTED, family_of_folder, kind_of, refusal
+from harness.weights.families import EITHER, SUPPORTED, UnknownArchitectureError, architecture, family_of_folder, kind_of, refusal
 from harness.weights.files import ModelFileError, open_tensors, read_json
 from harness.weights.header_claims import short
 from harness.weights.model import PARTS
@@ -33,8 +33,8 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
     foreign = [name for name in _FOREIGN if (path / name).is_dir()]
     if foreign or not {"unet", "transformer"} & set(present):
         description = f"found {foreign[0]}/" if foreign else "found no unet/ or transformer/ folder"
-        raise ModelFileError(f"{path}: {description}; expected a diffusers folder of a known model. "
-                             f"Supported today: {SUPPORTED}.")
+        kind = UnknownArchitectureError if {"unet", "transformer"} & set(present) or _stems_in(path) else ModelFileError
+        raise kind(f"{path}: {description}; expected a diffusers folder of a known model. Supported today: {SUPPORTED}.")
     places = {component: _places(path / component, component) for component in present}
     stored = {c: {name: place.file.stored[name] for name, place in p.items()} for c, p in places.items()}
     for component, tensors in stored.items():
@@ -45,9 +45,17 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
     if not family and any(".attn.add_q_proj." in name for name in stored.get("transformer", ())):
         namings["transformer"] = EITHER
     if strange := [component for component in present if component not in namings]:
-        raise ModelFileError(f"{path}: found {strange[0]}/, which a model of this kind ({family or 'unknown family'}) does not "
-                             f"have. Supported today: {SUPPORTED}.")
+        what = family or architecture(name for names in stored.values() for name in names) or "unknown family"
+        kind = ModelFileError if family else UnknownArchitectureError
+        raise kind(f"{path}: found {strange[0]}/, which a model of this kind ({what}) does not have. Supported today: "
+                   f"{SUPPORTED}.")
     return family, {component: (namings[component], places[component]) for component in present}
+
+
+def denoiser_places(path: Path) -> dict[str, Place]:
+    """{stored name: place} of a folder's U-Net or transformer, or of a folder that holds one component alone."""
+    inside = next((path / part for part in ("transformer", "unet") if (path / part).is_dir()), path)
+    return _read_files(inside, _stems_in(inside) or _STEMS[2:])
 
 
 def is_bare(path: Path) -> bool:

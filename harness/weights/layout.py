@@ -7,11 +7,12 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from harness.weights import ldm
+from harness.weights.constants import is_position_ids
 from harness.weights.dit import TIED_EMBEDDING
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS, TEXT_PARTS, Part
 from harness.weights.files import ModelFileError
-from harness.weights.model import ModelFile, TensorInfo, is_position_ids
+from harness.weights.model import ModelFile, TensorInfo
 from harness.weights.naming import PROJECTION, openclip_name
 from harness.weights.numbering import Numbering
 from harness.weights.scaled_codes import SCALE_ENDINGS
@@ -92,11 +93,15 @@ def single_file_layout(model: ModelFile, *, whole: bool = False) -> tuple[Placed
     """The layout of the single file that a diffusers model becomes, in the original code's names (LDM, SGM, Black Forest Labs',
     Stability's), which A1111, ComfyUI and diffusers read; for a single file, its own layout.
 
-    Its components have prefixes, as in ComfyUI's checkpoints. A transformer, VAE or text encoder alone has none, unless it is to
-    be part of a `whole` model. Raises ModelFileError for a component that the layout has no place for.
+    A model of an unknown architecture keeps its names. The components of all others have prefixes, as in ComfyUI's checkpoints;
+    a transformer, VAE or text encoder alone has none, unless it is to be part of a `whole` model. Raises ModelFileError for a
+    component that the layout has no place for.
     """
     if model.layout in _SINGLE and not model.is_folder:
         return layout_of(model)
+    if model.structural:
+        return tuple(_plain(component, key, info, info.source) for component, infos in model.components.items()
+                     for key, info in infos.items())
     alone = not whole and list(model.components) != ["unet"] and len(model.components) == 1
     placed: list[Placed] = []
     for component, infos in model.components.items():

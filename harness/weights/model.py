@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.weights.constants import is_position_ids
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS
 from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
@@ -32,22 +33,6 @@ _KNOWN_EXTRA: Final = re.compile(
     r"|cond_stage_model\.model\.transformer\.resblocks\.")
 """Names of tensors that do not affect images: leftovers of training, constants, scales of a weight, and unused parts of
 CLIP (in Stable Diffusion 2 the last layer)."""
-
-_HARMLESS: Final = re.compile(
-    r"(.*\.)?(position_ids|inv_freq|betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|sigmas|log_sigmas"
-    r"|(model_sampling|pos_embedder)\..+)")
-"""Constants that tools store among the weights of a component: position ids, frequencies, and the schedule of the noise."""
-
-
-def is_position_ids(name: str) -> bool:
-    """Whether a tensor holds the integers 0..n-1 that number a text encoder's positions."""
-    return name.endswith(".position_ids") or name == "position_ids"
-
-
-def is_harmless(name: str) -> bool:
-    """Whether a name below a component's prefix, which the component does not have, is that of a constant."""
-    return _HARMLESS.fullmatch(name) is not None
-
 
 @dataclass(frozen=True, kw_only=True)
 class TensorInfo:
@@ -97,6 +82,7 @@ class ModelFile:
     diffusers names. After `open_model(..., ema=True)` they are the U-Net, and `uses_ema` is true. `warnings` are sentences
     about contradictions and stray tensors. `wrapper` is the prefix of all names ("module."). `odd` are the stray tensors
     that are stored among the weights of a component, which has none of these names, by component.
+    `structural`: the architecture is not known, and all tensors count as one transformer under their own names.
     `numbering` is how the blocks of its U-Net and VAE are numbered.
     """
 
@@ -115,6 +101,7 @@ class ModelFile:
     components: Mapping[str, Mapping[str, TensorInfo]]
     ema_component: Mapping[str, TensorInfo] = field(default_factory=dict, repr=False)
     odd: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    structural: bool = False
     other: Mapping[str, TensorInfo]
     files: Mapping[Path, TensorFile] = field(repr=False)
 

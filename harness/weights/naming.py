@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.weights import dit, ldm
+from harness.weights.constants import is_harmless
 from harness.weights.numbering import Numbering, numbering_of
 
 _LAYER: Final = re.compile(r"transformer\.resblocks\.([0-9]{1,3})\.(.+)")
@@ -170,5 +171,6 @@ _LOCATE: Final[Mapping[str, _Locate]] = {
     "vae-ldm": _vae_ldm, "vae": _vae,
     "clip": _clip(projected=False), "clip-projected": _clip(projected=True),
     "openclip": _openclip(whole=True), "openclip-penultimate": _openclip(whole=False),
+    "as-stored": lambda names, _: {name: Spot(name=name) for name in names if not is_harmless(name)},
     **{naming: _renamed(rename) for naming, rename in dit.NAMINGS.items()},
 }

@@ -9,13 +9,23 @@ from typing import Final
 
 from harness.weights import ldm
 from harness.weights.component import Expected, read_component
+from harness.weights.constants import is_harmless
 from harness.weights.content import PICKLE, SAFETENSORS, misnamed
 from harness.weights.ema import EMA_PREFIX, plain_names
-from harness.weights.families import EMA_UNET, SUPPORTED, Kind, Part, kind_of, refusal
+from harness.weights.families import (
+    EMA_UNET,
+    SUPPORTED,
+    Kind,
+    Part,
+    UnknownArchitectureError,
+    kind_of,
+    other_architecture,
+    refusal,
+)
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors
 from harness.weights.folder import folder_metadata, folder_parts, unopened
 from harness.weights.header_claims import contradictions, position_ids_state, prediction_of, said_family, short
-from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo, is_harmless
+from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
 from harness.weights.numbering import Numbering, numbering_of
 from harness.weights.scaled_codes import Place
 
@@ -43,7 +53,7 @@ def open_model(path: Path, ema: bool = False, beside: Numbering | None = None, t
 
 def _open_single(path: Path, beside: Numbering | None, tolerant: bool) -> ModelFile:
     file = open_tensors(path)
-    wrapper = _wrapper(file.stored)
+    wrapper = wrapper_of(file.stored)
     names = {name.removeprefix(wrapper): name for name in file.stored}
     stored = {name: file.stored[source] for name, source in names.items()}
     kind = _kind(path, stored)
@@ -113,14 +123,16 @@ def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
     if not stored:
         raise ModelFileError(f"{path}: its header is sound, but it holds no tensors: whatever saved it had nothing to save. "
                              "Save or download it again.")
+    if word := other_architecture(stored):
+        raise UnknownArchitectureError(f"{path}: this is a model of another family ({word}). Supported today: {SUPPORTED}.")
     if (kind := kind_of(stored)) is None:
         first = ", ".join(short(name) for name in sorted(stored)[:3])
-        raise ModelFileError(f"{path}: none of its {len(stored)} tensors is a part of a known model (first: {first}). "
-                             f"Supported today: {SUPPORTED}.")
+        raise UnknownArchitectureError(f"{path}: none of its {len(stored)} tensors is a part of a known model (first: {first}). "
+                                       f"Supported today: {SUPPORTED}.")
     return kind
 
 
-def _wrapper(names: Iterable[str]) -> str:
+def wrapper_of(names: Iterable[str]) -> str:
     """The prefix of all names that is not part of any; in `model.diffusion_model.`, `model.` is part of the name."""
     wrapper = ""
     inner = [name for name in names if not is_harmless(name)]

@@ -19,6 +19,8 @@ _KINDS_BY_CHANNELS: Final = {9: "an inpainting model", 8: "an InstructPix2Pix mo
 
 def refuse_family(model: ModelFile) -> None:
     """Raises ModelFileError for a model that can be opened and merged, but not sampled."""
+    if model.structural:
+        raise ModelFileError(f"{model.path}: {model.warnings[0]}. It can be merged and inspected, but not sampled.")
     if model.is_folder and is_bare(model.path):
         raise ModelFileError(f"{model.path}: this folder holds the {next(iter(model.components))} alone; expected the folder of "
                              "a whole model. Give the folder above it.")

@@ -1,0 +1,160 @@
+"""Models of architectures that are not known by name are merged by the names and shapes of their tensors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from harness import Blocks, Checkpoint
+from harness.cli import main
+from harness.materialise.library import Library, MaterialiseError
+from harness.materialise.plan_recipe import plan_recipe
+from harness.weights import ModelFileError, inspect_pipeline, open_model
+from tests.materialise.models import made_file, merge, parent, write
+from tests.materialise.tiny_dit import flux
+
+Shapes = dict[str, tuple[int, ...]]
+PREFIX = "model.diffusion_model."
+WAN: Shapes = {
+    "patch_embedding.weight": (8, 16, 1, 2, 2), "blocks.0.self_attn.q.weight": (8, 8), "blocks.0.self_attn.norm_q.weight": (8,),
+    "blocks.0.modulation": (1, 6, 8), "blocks.0.ffn.0.weight": (32, 8), "head.head.weight": (64, 8), "head.modulation": (1, 2, 8)}
+QWEN: Shapes = {
+    "img_in.weight": (8, 4), "txt_norm.weight": (8,), "transformer_blocks.0.attn.to_q.weight": (8, 8),
+    "transformer_blocks.0.attn.add_q_proj.weight": (8, 8), "transformer_blocks.0.img_mod.1.weight": (48, 8),
+    "transformer_blocks.0.txt_mlp.net.0.proj.weight": (32, 8), "norm_out.linear.weight": (16, 8)}
+ZIMAGE: Shapes = {
+    "x_embedder.weight": (8, 4), "noise_refiner.0.attention.qkv.weight": (24, 8), "layers.0.attention.qkv.weight": (24, 8),
+    "layers.0.feed_forward.w1.weight": (16, 8), "cap_embedder.0.weight": (8,), "x_pad_token": (1, 8),
+    "t_embedder.mlp.0.weight": (8, 8)}
+CHROMA: Shapes = {**{name: tuple(tensor.shape) for name, tensor in flux(1).items() if "_mod." not in name},
+                  "distilled_guidance_layer.in_proj.weight": (8, 4), "distilled_guidance_layer.norms.0.scale": (8,)}
+FLUX2: Shapes = {**{name: tuple(tensor.shape) for name, tensor in flux(1).items()},
+                 "double_stream_modulation_img.lin.weight": (24, 4)}
+AURA: Shapes = {"double_layers.0.attn.w1q.weight": (8, 8), "single_layers.0.attn.w1q.weight": (8, 8),
+                "t_embedder.mlp.0.weight": (8, 8), "register_tokens": (1, 2, 8), "positional_encoding": (1, 4, 8)}
+MODELS = {"Wan": WAN, "Qwen-Image": QWEN, "Z-Image": ZIMAGE, "Chroma": CHROMA, "Flux.2": FLUX2, "AuraFlow": AURA,
+          "": {"body.0.weight": (8, 3, 3, 3), "body.1.weight": (8, 8, 3, 3), "tail.bias": (3,)}}
+
+
+def new(shapes: Shapes, seed: int, prefix: str = "") -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {prefix + name: torch.randn(shape, generator=generator).bfloat16() for name, shape in shapes.items()}
+
+
+@pytest.mark.parametrize("which", MODELS)
+@pytest.mark.parametrize(("prefix_a", "prefix_b"), [("", ""), (PREFIX, PREFIX), (PREFIX, ""), ("", f"net.{PREFIX}")])
+def test_same_names_and_shapes_are_merged(which, prefix_a, prefix_b, tmp_path):
+    a, b = new(MODELS[which], 1, prefix_a), new(MODELS[which], 2, prefix_b)
+    write(tmp_path / "a.safetensors", a)
+    write(tmp_path / "b.safetensors", b)
+    out = made_file(tmp_path, merge())
+    assert set(out) == set(a)
+    for (name, one), two in zip(a.items(), b.values(), strict=True):
+        ideal = 0.7 * one.double() + 0.3 * two.double()
+        assert torch.allclose(out[name].double(), ideal, rtol=4e-3, atol=1e-6), name
+    notes = plan_recipe(merge(parts=("transformer",)), Library(tmp_path)).parts["transformer"].notes
+    assert sum("not known by name" in note for note in notes) == 1
+
+
+@pytest.mark.parametrize("which", MODELS)
+@pytest.mark.parametrize("prefix", ["", PREFIX])
+def test_inspect_lists_what_is_there(which, prefix, tmp_path, capsys):
+    write(tmp_path / "m.safetensors", new(MODELS[which], 1, prefix))
+    assert main(["inspect", f"{tmp_path}/m.safetensors"]) == 0
+    said = capsys.readouterr().out
+    count = sum(torch.Size(shape).numel() for shape in MODELS[which].values())
+    assert "BF16" in said
+    assert f"{count:,} parameters" in said
+    assert which in said
+    assert (PREFIX in said) == bool(prefix)
+    assert "U-Net" not in said
+    assert "Stable Diffusion 3" not in said
+
+
+def test_a_norm_of_another_spelling_is_merged_here_too(tmp_path):
+    a, b = new(CHROMA, 1), new(CHROMA, 2)
+    write(tmp_path / "a.safetensors", a)
+    write(tmp_path / "b.safetensors", {name.replace("norms.0.scale", "norms.0.weight"): tensor for name, tensor in b.items()})
+    out = made_file(tmp_path, merge(alpha=1))
+    assert all(torch.equal(out[name], b[name]) for name in a)
+
+
+def test_other_names_or_shapes_are_refused_by_name(tmp_path):
+    write(tmp_path / "a.safetensors", new(WAN, 1))
+    write(tmp_path / "b.safetensors", new({**WAN, "patch_embedding.weight": (8, 36, 1, 2, 2)}, 2))
+    with pytest.raises(MaterialiseError, match=r"patch_embedding\.weight' has different shapes"):
+        made_file(tmp_path, merge())
+    write(tmp_path / "b.safetensors", new({**WAN, "blocks.1.ffn.0.weight": (32, 8)}, 2))
+    with pytest.raises(MaterialiseError, match=r"blocks\.1\.ffn\.0\.weight' is missing in A"):
+        made_file(tmp_path, merge())
+    write(tmp_path / "b.safetensors", flux(1))
+    with pytest.raises(MaterialiseError, match="different families"):
+        made_file(tmp_path, merge())
+
+
+def test_block_weights_and_parts_are_refused_by_name(tmp_path):
+    write(tmp_path / "a.safetensors", new(WAN, 1))
+    write(tmp_path / "b.safetensors", new(WAN, 2))
+    with pytest.raises(MaterialiseError, match="block weights"):
+        made_file(tmp_path, merge(alpha=Blocks(values=(0.5,) * 26)))
+    with pytest.raises(MaterialiseError, match="vae"):
+        made_file(tmp_path, merge(parts=("vae",)))
+
+
+def test_a_folder_of_an_unknown_family_becomes_a_file_of_its_names(tmp_path):
+    for seed, name in enumerate("ab"):
+        (tmp_path / name / "transformer").mkdir(parents=True)
+        (tmp_path / name / "text_encoder").mkdir()
+        save_file(new(ZIMAGE, seed), tmp_path / name / "transformer" / "diffusion_pytorch_model.safetensors")
+        encoder = new({"model.layers.0.mlp.up_proj.weight": (8, 8)}, seed)
+        save_file(encoder, tmp_path / name / "text_encoder" / "model.safetensors")
+    out = made_file(tmp_path, merge(a="a", b="b", alpha=1))
+    expected = new(ZIMAGE, 1)
+    assert set(out) == set(expected)
+    assert all(torch.equal(out[name], tensor) for name, tensor in expected.items())
+    notes = plan_recipe(merge(a="a", b="b", parts=("transformer",)), Library(tmp_path)).parts["transformer"].notes
+    assert any("text_encoder" in note for note in notes)
+
+
+def test_scaled_codes_are_multiplied_out_here_too(tmp_path):
+    a, b = new(WAN, 1), new(WAN, 2)
+    codes = b["blocks.0.ffn.0.weight"].to(torch.float8_e4m3fn)
+    write(tmp_path / "a.safetensors", a)
+    write(tmp_path / "b.safetensors", {**b, "blocks.0.ffn.0.weight": codes, "blocks.0.ffn.0.weight_scale": torch.tensor(0.5)})
+    out = made_file(tmp_path, merge(alpha=1))
+    assert set(out) == set(a)
+    assert torch.equal(out["blocks.0.ffn.0.weight"], (codes.float() * 0.5).bfloat16())
+
+
+def test_it_is_not_sampled_and_says_why(tmp_path):
+    write(tmp_path / "a.safetensors", new(WAN, 1))
+    with pytest.raises(ModelFileError, match=r"Wan.*not sampled"):
+        inspect_pipeline(Library(tmp_path).open(Checkpoint(path="a.safetensors")))
+
+
+@pytest.mark.parametrize("extra", [{"blocks.0.self_attn.q.lora_A.weight": torch.ones(2, 8)},
+                                   {"blocks.0.self_attn.q.weight.absmax": torch.ones(2)}])
+def test_adapters_and_quantized_files_are_no_such_models(extra, tmp_path):
+    write(tmp_path / "a.safetensors", {**new(WAN, 1), **extra})
+    with pytest.raises(ModelFileError):
+        Library(tmp_path).open(Checkpoint(path="a.safetensors"))
+
+
+def test_one_misspelt_name_makes_no_unknown_architecture(tmp_path: Path) -> None:
+    model = parent(1)
+    wrong = {name.replace("middle_block.1.proj_in.weight", "middle_block.1.proj_inn.weight"): t for name, t in model.items()}
+    write(tmp_path / "a.safetensors", wrong)
+    with pytest.raises(ModelFileError, match="proj_inn"):
+        open_model(tmp_path / "a.safetensors")
+    assert not Library(tmp_path).open(Checkpoint(path="a.safetensors")).structural
+
+
+def test_the_command_of_the_manual_merges_two_files(tmp_path: Path) -> None:
+    write(tmp_path / "a.safetensors", new(WAN, 1))
+    write(tmp_path / "b.safetensors", new(WAN, 2))
+    a, b, out = (f"{tmp_path}/{name}.safetensors" for name in ("a", "b", "out"))
+    assert main(["merge", "--a", a, "--b", b, "--alpha", "0.3", "-o", out]) == 0
+    assert set(load_file(out)) == set(WAN)
