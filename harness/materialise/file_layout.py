@@ -17,6 +17,7 @@ from harness.merge import Expression, Merged, Source, elementwise, sources
 from harness.weights import ModelFile, ModelFileError, Piece, Placed, TensorInfo, layout_of, single_file_layout
 from harness.weights.header import Span, lay_out
 from harness.weights.header_claims import position_ids_state
+from harness.weights.layout import unstackable
 from harness.weights.safetensors_header import DTYPE_BYTES
 from harness.weights.write import bytes_of
 
@@ -106,7 +107,7 @@ def place(recipe: RecipePlan) -> FilePlan:
         f"adapter {path}": _over_components(keys) for path, keys in recipe.adapters.items()}
     # Components that are copied as stored are not dequantised, so that note is dropped.
     notes = [*dict.fromkeys(note for component, part in recipe.parts.items() if component not in raw for note in part.notes),
-             *_said(beside), *_unused(recipe), *_absent(recipe)]
+             *_said(beside), *_unused(recipe), *_absent(recipe), *_kept_names(frame)]
     return FilePlan(recipe=recipe, spans=spans, segments=tuple(_joined(drawn.segments)), wholes=tuple(drawn.wholes),
                     coverage=coverage, notes=tuple(notes))
 
@@ -128,6 +129,13 @@ def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
             raise MaterialiseError(f"{frame.path}: has no {component}, so its layout has no place for the one to take ({error}). "
                                    f"Give an A that has a {component}") from error
     return layout
+
+
+def _kept_names(frame: ModelFile) -> list[str]:
+    """A note on a transformer that is written under diffusers' names."""
+    lacking = unstackable(frame) if frame.is_folder and not frame.structural else ""
+    return [f"transformer: written under diffusers' names, since {lacking!r} is missing, which the original code has in one "
+            "tensor with others"] if lacking else []
 
 
 def _absent(recipe: RecipePlan) -> list[str]:

@@ -16,7 +16,7 @@ from harness.weights.model import ModelFile, TensorInfo
 from harness.weights.naming import PROJECTION, openclip_name
 from harness.weights.numbering import Numbering
 from harness.weights.scaled_codes import SCALE_ENDINGS
-from harness.weights.transformer_names import halves, pairs_of
+from harness.weights.transformer_names import halves, is_original, pairs_of
 
 _WIDEST_FIRST: Final = ("F64", "F32")
 _POSITIONS: Final = "pos_embed.pos_embed"
@@ -143,9 +143,25 @@ def _plain(component: str, key: str, info: TensorInfo, name: str) -> Placed:
     return Placed(name=name, dtype=info.dtype, shape=info.shape, pieces=(Piece(component=component, key=key),), source=info)
 
 
+def unstackable(model: ModelFile) -> str:
+    """The first tensor that a transformer in diffusers' names lacks, though the original code has it in one tensor with others
+    that are there; "" for all other models. Such a part of a transformer keeps diffusers' names in a single file."""
+    infos = model.components.get("transformer", {})
+    shapes = {key.removesuffix(".weight"): info.shape for key, info in infos.items() if key.endswith(".weight")}
+    for pair in pairs_of(shapes, model.family) if infos and not is_original(shapes) else ():
+        for leaf in ("weight", "bias"):
+            keys = [f"{path}.{leaf}" for path in pair.diffusers]
+            if infos.keys() & set(keys) and (lacking := next((key for key in keys if key not in infos), "")):
+                return lacking
+    return ""
+
+
 def _transformer(model: ModelFile, prefix: str) -> Iterator[Placed]:
     """Query, key and value (and the feed-forward of Flux' single blocks) are stacked by rows, and some halves are swapped."""
     infos = model.components["transformer"]
+    if unstackable(model):
+        yield from (_plain("transformer", key, info, prefix + key) for key, info in infos.items())
+        return
     shapes = {key.removesuffix(".weight"): info.shape for key, info in infos.items() if key.endswith(".weight")}
     used = {_POSITIONS} & infos.keys()
     if used:
@@ -155,8 +171,6 @@ def _transformer(model: ModelFile, prefix: str) -> Iterator[Placed]:
             keys = [f"{path}.{leaf}" for path in pair.diffusers]
             if not infos.keys() & set(keys):
                 continue
-            if lacking := next((key for key in keys if key not in infos), ""):
-                raise KeyError(f"{lacking!r} is missing, and single files have it in one tensor with {keys[0]!r}")
             used |= set(keys)
             # Black Forest Labs call the weight of a norm its scale.
             ours = "scale" if pair.original.endswith("_norm") else leaf

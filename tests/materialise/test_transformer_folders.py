@@ -15,7 +15,7 @@ from harness.cli import main
 from harness.materialise.library import Library
 from harness.weights import ModelFileError, inspect_pipeline, open_model
 from harness.weights.dit import TIED_EMBEDDING
-from tests.materialise.models import made_file, merge, write
+from tests.materialise.models import made_file, merge, planned, write
 from tests.weights.real_names import drawn, in_diffusers, original_shapes
 from tests.weights.tiny import tiny
 
@@ -136,11 +136,14 @@ def test_the_folder_of_one_component_opens_merges_and_is_not_sampled(component, 
         inspect_pipeline(Library(tmp_path).open(Checkpoint(path=f"a/{component}")))
 
 
-def test_a_halved_modulation_is_refused_where_a_part_of_a_fused_layer_is_missing(tmp_path, capsys):
-    state = in_diffusers("flux", drawn(original_shapes("flux"), 1))
-    del state["transformer_blocks.0.attn.to_k.weight"]
-    for name in "ab":
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("inside", ["", "/transformer"])
+def test_a_part_of_a_transformer_keeps_diffusers_names_and_says_why(family, inside, tmp_path):
+    models = [in_diffusers(family, drawn(original_shapes(family), seed)) for seed in (1, 2)]
+    for name, state in zip("ab", models, strict=True):
+        del state["transformer_blocks.0.attn.to_k.weight"]
         shards(tmp_path / name / "transformer", state)
-    out = tmp_path / "out.safetensors"
-    assert main(["merge", "--a", f"{tmp_path}/a", "--b", f"{tmp_path}/b", "--alpha", "0.5", "-o", str(out)]) == 1
-    assert "transformer_blocks.0.attn.to_k.weight" in capsys.readouterr().err
+    recipe = merge(a=f"a{inside}", b=f"b{inside}", parts=("transformer",))
+    check(made_file(tmp_path, recipe), *models)
+    assert any("transformer_blocks.0.attn.to_k.weight" in note for note in planned(tmp_path, recipe).notes)
+    assert open_model(tmp_path / "out.safetensors").family == family
