@@ -16,7 +16,7 @@ from harness.weights import ModelFile, ModelFileError, content_hash
 from harness.weights.families import IS_ADAPTER
 from harness.weights.norm_scales import module_of, norms_spelled_like
 from harness.weights.numbering import Numbering
-from harness.weights.relayout import in_names_of
+from harness.weights.relayout import in_diffusers_names, in_names_of
 from harness.weights.structural import open_any
 
 
@@ -31,6 +31,7 @@ class Library:
     def __init__(self, root: Path, versions: FileVersions | None = None) -> None:
         self.root, self.versions = root, FileVersions() if versions is None else versions
         self._files: dict[tuple[Path, bool], ModelFile] = {}
+        self._configured: dict[tuple[Path, bool], ModelFile] = {}
         self._renumbered: dict[tuple[Path, bool, int, int], ModelFile] = {}
         self._networks: dict[Path, Hypernetwork | None] = {}
         self._readings: dict[tuple[Path, Path], Reading] = {}
@@ -44,12 +45,17 @@ class Library:
         return path.parent.resolve() / path.name if path.name not in ("", "..") else path.resolve()
 
     def open(self, checkpoint: Checkpoint) -> ModelFile:
-        """The opened model, with its EMA weights as the U-Net if the checkpoint has ema=True. Raises ModelFileError."""
+        """The opened model, with its EMA weights as the U-Net if the checkpoint has ema=True, and with its transformer in
+        diffusers' names if the checkpoint has a folder of configs. Raises ModelFileError."""
         place = (self.path(checkpoint.path), checkpoint.ema)
         if place not in self._files:
             self.refuse_changed([checkpoint.path])
             self._files[place] = self._opened(place[0], checkpoint.ema)
-        return self._files[place]
+        if checkpoint.config is None or "transformer" not in self._files[place].components:
+            return self._files[place]
+        if place not in self._configured:
+            self._configured[place] = in_diffusers_names(self._files[place])
+        return self._configured[place]
 
     @staticmethod
     def _opened(path: Path, ema: bool, beside: Numbering | None = None) -> ModelFile:

@@ -65,6 +65,11 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
     if model.is_folder:
         raise ModelFileError(f"{model.path}: this is a folder, with one file per component; expected a single file. "
                              "Call single_file_layout instead.")
+    if model.stored is not None:
+        first = next(iter(model.stored.components["transformer"].values())).source.removeprefix(model.wrapper)
+        prefix = ldm.UNET_PREFIX if first.startswith(ldm.UNET_PREFIX) else ""
+        return (*(at for at in layout_of(model.stored) if all(piece.component != "transformer" for piece in at.pieces)),
+                *_transformer(model, prefix))
     pieces_by_key: dict[str, list[tuple[Piece, TensorInfo]]] = {}
     for component, infos in model.components.items():
         for key, info in infos.items():

@@ -109,7 +109,7 @@ def _random(family: str, seed: int, dtype: torch.dtype, device: str) -> Pipeline
 
 def _without_values(model: ModelFile, config: Path | None, device: torch.device) -> Pipeline:
     """The pipeline with all parameters on the meta device, after every check that needs no values."""
-    refuse_family(model)
+    refuse_family(model, config)
     refuse_odd_names(model)
     family = model.family or "sd1"
     folder = _configs(model, config)

@@ -81,9 +81,10 @@ class ModelFile:
     transformer, 0 without one. `ema` says whether the file holds averaged weights; `ema_component` has them by the U-Net's
     diffusers names. After `open_model(..., ema=True)` they are the U-Net, and `uses_ema` is true. `warnings` are sentences
     about contradictions and stray tensors. `wrapper` is the prefix of all names ("module."). `odd` are the stray tensors
-    that are stored among the weights of a component, which has none of these names, by component.
-    `structural`: the architecture is not known, and all tensors count as one transformer under their own names.
-    `numbering` is how the blocks of its U-Net and VAE are numbered.
+    that are stored among the weights of a component, which has none of these names, by component. `structural`: the
+    architecture is not known, and all tensors count as one transformer under their own names. `stored` is the same model under
+    the names of its file, if its transformer has other names here. `numbering` is how the blocks of its U-Net and VAE are
+    numbered.
     """
 
     path: Path
@@ -102,6 +103,7 @@ class ModelFile:
     ema_component: Mapping[str, TensorInfo] = field(default_factory=dict, repr=False)
     odd: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     structural: bool = False
+    stored: ModelFile | None = field(default=None, repr=False)
     other: Mapping[str, TensorInfo]
     files: Mapping[Path, TensorFile] = field(repr=False)
 

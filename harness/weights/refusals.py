@@ -17,8 +17,9 @@ if TYPE_CHECKING:
 _KINDS_BY_CHANNELS: Final = {9: "an inpainting model", 8: "an InstructPix2Pix model", 5: "a depth-conditioned model"}
 
 
-def refuse_family(model: ModelFile) -> None:
-    """Raises ModelFileError for a model that can be opened and merged, but not sampled."""
+def refuse_family(model: ModelFile, config: Path | None = None) -> None:
+    """Raises ModelFileError for a model that can be opened and merged, but not sampled with the configs in `config`, or without
+    a folder of configs."""
     if model.structural:
         raise ModelFileError(f"{model.path}: {model.warnings[0]}. It can be merged and inspected, but not sampled.")
     if model.is_folder and is_bare(model.path):
@@ -34,10 +35,10 @@ def refuse_family(model: ModelFile) -> None:
         raise ModelFileError(f"{model.path}: this is a model of the family {family}; expected one of {', '.join(KINDS)}. It can "
                              "be merged and inspected, but cannot be sampled yet.")
     if "transformer" in KINDS[family]:
-        if not model.is_folder:
+        if not model.is_folder and config is None:
             raise ModelFileError(f"{model.path}: this is a single file of the family {family}, which can be merged and "
-                                 "inspected; only a diffusers folder of this family can be sampled. Give the model as a "
-                                 "diffusers folder.")
+                                 "inspected; only a diffusers folder of this family can be sampled, or a file with the "
+                                 "configs of one. Give the model as a diffusers folder, or give such a folder as config.")
         _refuse_wider_transformer(model)
     else:
         _refuse_wider_unet(model)

@@ -35,6 +35,17 @@ def in_names_of(model: ModelFile, other: ModelFile) -> ModelFile:
     return replace(model, layout=other.layout, components={**model.components, _COMPONENT: renamed})
 
 
+def in_diffusers_names(model: ModelFile) -> ModelFile:
+    """`model` with its transformer in diffusers' names, which live modules have. Raises ModelFileError for a tensor that has no
+    such name."""
+    mine = model.components.get(_COMPONENT)
+    if not mine or model.structural or not is_original(mine):
+        return model
+    shapes = {key.rpartition(".")[0]: info.shape for key, info in mine.items() if key.endswith(".weight")}
+    renamed = _renamed(model, {}, list(pairs_of(shapes, model.family)), shapes)
+    return replace(model, layout="diffusers", components={**model.components, _COMPONENT: renamed}, stored=model)
+
+
 def _renamed(model: ModelFile, theirs: Infos, pairs: Sequence[Pair], shapes: Mapping[str, tuple[int, ...]]) -> Infos:
     mine = model.components[_COMPONENT]
     split = is_original(mine)
