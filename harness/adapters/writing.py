@@ -82,6 +82,21 @@ def adapter_tensors(changes: Mapping[Key, Change], layout: Layout) -> tuple[dict
     return {key: _cast(key, tensors[key], layout.dtype) for key in sorted(tensors)}, header
 
 
+def without_unheld(changes: Mapping[Key, Change], layout: str) -> tuple[dict[Key, Change], dict[str, float]]:
+    """The changes that the layout can hold, of those that an extraction makes, and the largest value of each tensor that it
+    cannot: PEFT and diffusers read LoRA alone, without the changes of norms and biases."""
+    if layout != "peft":
+        return dict(changes), {}
+    held, left = {}, {}
+    for key, change in changes.items():
+        factors = {role: tensor for role, tensor in change.tensors.items() if change.kind == "lora" and role in ("down", "up")}
+        if factors:
+            held[key] = replace(change, tensors=factors)
+        left.update({f"{change.component} {change.path} ({role})": float(tensor.abs().max())
+                     for role, tensor in change.tensors.items() if role not in factors and bool(tensor.any())})
+    return held, left
+
+
 def rounded_away(changes: Mapping[Key, Change], layout: Layout, at_least: float = 0.01) -> dict[str, float]:
     """{key: relative Frobenius error} of the tensors that rounding to the layout's dtype changes by more than `at_least`.
     In fp16, values below about 6e-5 lose digits, and values below 3e-8 become 0."""

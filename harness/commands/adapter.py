@@ -117,6 +117,7 @@ def _refuse_losses(path: str, reading: Reading, given: argparse.Namespace) -> No
 
 def _extract(given: argparse.Namespace) -> int:
     from harness.adapters.algebra import extract_adapter
+    from harness.adapters.writing import without_unheld
     from harness.materialise.library import Library, checkpoint_of, name_of
 
     library = Library(Path())
@@ -131,12 +132,15 @@ def _extract(given: argparse.Namespace) -> int:
     misfits = _Misfits(allowed=given.leave_out)
     algebra = extract_adapter(_pairs(base, tuned, _parts(given.parts, base, tuned), misfits), cut)
     library.refuse_changed([given.base, given.tuned])
+    changes, unheld = without_unheld(algebra.changes, given.layout)
+    for tensor, largest in unheld.items():
+        misfits.add(f"{tensor} changes by up to {largest:.3g}, which layout {given.layout!r} has no place for")
     _say_algebra(algebra, given.report)
     for misfit in misfits.found[:None if given.report else _SHOWN]:
         say(f"  left out: {printable(misfit)}")
     if len(misfits.found) > _SHOWN and not given.report:
         say(f"  left out: {len(misfits.found) - _SHOWN} more; --report lists all")
-    return _write(given, algebra.changes, base, f"{given.tuned} - {given.base}")
+    return _write(given, changes, base, f"{given.tuned} - {given.base}")
 
 
 def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
@@ -161,8 +165,8 @@ class _Misfits:
     def add(self, text: str) -> None:
         """Notes one, or raises ValueError."""
         if not self.allowed:
-            raise ValueError(f"{text}, and no adapter can hold that. Give --leave-out to extract everything else, or --parts to "
-                             "compare other components")
+            raise ValueError(f"{text}: such an adapter cannot hold that. Give --leave-out to extract everything else, or --parts "
+                             "to compare other components")
         self.found.append(text)
 
 
