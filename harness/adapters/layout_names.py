@@ -63,6 +63,19 @@ def spelled(changes: Mapping[Key, Change], shapes: Shapes, family: str, layout: 
     return Spelled(changes=ours, names=names_of(ours, shapes, family, layout))
 
 
+def spelled_as_stored(changes: Mapping[Key, Change], layout: LayoutName, *, folder: bool) -> Spelled:
+    """Changes of a model whose architecture is not known by name, under the names that it has itself. ComfyUI loads these for the
+    names of a single file, diffusers for those of its own folders; AdapterError for the other way round."""
+    if (layout == "peft") != folder:
+        have = "a diffusers folder, whose names only layout 'peft' uses" if folder else (
+            "a single file, whose names only the layouts 'kohya' and 'comfyui' use")
+        raise AdapterError(f"layout {layout!r}: the model's architecture is not known by name, and it is {have}. Choose that "
+                           "layout")
+    prefix = _PREFIXES[layout].get("transformer", "transformer.")
+    return Spelled(changes=dict(changes), names={
+        (component, path): prefix + (path.replace(".", "_") if layout == "kohya" else path) for component, path in changes})
+
+
 def names_of(places: Iterable[Key], shapes: Shapes, family: str, layout: LayoutName) -> dict[Key, str]:
     """What a file of the layout calls these modules (component, path), without the ending of a tensor. `shapes` are those of
     the model. Raises AdapterError for a module that the layout's tool would not load."""

@@ -210,12 +210,13 @@ def _farthest(one: Tensor, two: Tensor) -> float:
 
 
 def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change], model: ModelFile, made_of: str) -> int:
-    from harness.adapters.layout_names import spelled
+    from harness.adapters.layout_names import spelled, spelled_as_stored
     from harness.adapters.writing import Layout, rounded_away, write_adapter
     from harness.materialise.library import shapes_of
     from harness.weights import save_single_file
 
-    written = spelled(changes, shapes_of(model), model.family, given.layout)
+    written = (spelled_as_stored(changes, given.layout, folder=model.is_folder) if model.structural else
+               spelled(changes, shapes_of(model), model.family, given.layout))
     header = {"modelspec.sai_model_spec": "1.0.1", "modelspec.title": given.output.stem,
               "sweetspot.adapter": f"{given.way} of {' + '.join(Path(part).name for part in made_of.split(' + '))}",
               "sweetspot.version": __version__}

@@ -158,3 +158,18 @@ def test_the_command_of_the_manual_merges_two_files(tmp_path: Path) -> None:
     a, b, out = (f"{tmp_path}/{name}.safetensors" for name in ("a", "b", "out"))
     assert main(["merge", "--a", a, "--b", b, "--alpha", "0.3", "-o", out]) == 0
     assert set(load_file(out)) == set(WAN)
+
+
+@pytest.mark.parametrize("which", MODELS)
+@pytest.mark.parametrize(("layout", "stem"), [("comfyui", "diffusion_model."), ("kohya", "lora_unet_")])
+def test_a_difference_is_extracted_under_the_names_of_the_file(which, layout, stem, tmp_path):
+    base, tuned = new(MODELS[which], 1), new(MODELS[which], 2)
+    write(tmp_path / "base.safetensors", base)
+    write(tmp_path / "tuned.safetensors", tuned)
+    words = ["adapter", "extract", "--base", f"{tmp_path}/base.safetensors", "--tuned", f"{tmp_path}/tuned.safetensors",
+             "--rank", "99", "--dtype", "fp32", "--leave-out", "-o", f"{tmp_path}/l.safetensors"]
+    assert main([*words, "--layout", "peft"]) == 1
+    assert main([*words, "--layout", layout]) == 0
+    names = load_file(tmp_path / "l.safetensors").keys()
+    path = next(name for name, shape in MODELS[which].items() if len(shape) in (2, 4) and ".weight" in name)[:-len(".weight")]
+    assert stem + (path.replace(".", "_") if layout == "kohya" else path) + ".lora_up.weight" in names
