@@ -145,6 +145,9 @@ class _Planner:
             return self.draft(model.a, component)
         self._refuse_odd(model, component, model.models)
         drafts = [self.draft(parent, component) for parent in model.models]
+        for draft, name in zip(drafts[1:], (name_of(frame_of(parent)) for parent in model.models[1:]), strict=True):
+            if odd := self.files[name].odd.get(component, ()):
+                draft.notes.append(f"{component}: left out of {name}, as no {component} has such tensors: {', '.join(odd)}")
         row = MERGE_METHODS[model.method]
         names = model_names(len(drafts), model.c is not None)
         plan = plan_merge(component, [draft.stored for draft in drafts], names, missing=model.missing)

@@ -17,8 +17,6 @@ from harness.weights.naming import Spot, locate, unknown_names
 from harness.weights.numbering import Numbering
 from harness.weights.scaled_codes import SCALE_ENDINGS, Place, scales_of
 
-_FEW: Final = 10
-"""Of a component of which more than one name in so many is unknown, nothing is believed."""
 _FLOATS: Final = ("F16", "BF16", "F32", "F64")
 _PROJECTIONS: Final = (".proj_in.weight", ".proj_out.weight")
 
@@ -35,7 +33,7 @@ class Component:
 
 @dataclass(frozen=True, kw_only=True)
 class Expected:
-    """What a component is expected to be. `tolerant` accepts a few names that it does not have."""
+    """What a component is expected to be. `tolerant` accepts names that it does not have, if they are no more than the others."""
 
     component: str
     naming: str
@@ -54,12 +52,12 @@ def read_component(path: Path, expected: Expected, places: Mapping[str, Place]) 
     odd = tuple(name for name in names if name in unknown and not is_harmless(name))
     refused = ""
     try:
-        if odd and not (expected.tolerant and len(odd) * _FEW <= len(names)):
+        if odd and not (expected.tolerant and 2 * len(odd) <= len(names)):
             refused = odd[0]
             locate(naming, odd[:1], numbering)
         spots = locate(naming, [name for name in names if name not in unknown], numbering)
     except KeyError as error:
-        kind = UnknownArchitectureError if refused and 2 * len(odd) > len(names) else ModelFileError
+        kind = UnknownArchitectureError if 2 * len(odd) > len(names) else ModelFileError
         known = architecture(names)
         said = f"this looks like a model of another family ({known})" if known and refused else f"{component}: {error.args[0]}"
         raise kind(f"{path}: {said}. Supported today: {SUPPORTED}.") from error

@@ -6,7 +6,7 @@ import re
 from typing import Final
 
 _HARMLESS: Final = re.compile(
-    r"(.*\.)?(position_ids|inv_freq|betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|sigmas|log_sigmas"
+    r"(.*\.)?(position_ids|inv_freq|betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|sigmas|log_sigmas|freqs|freqs_cis"
     r"|(model_sampling|pos_embedder)\..+)")
 """Constants that tools store among the weights of a component: position ids, frequencies, and the schedule of the noise."""
 

@@ -28,7 +28,7 @@ COMPONENTS: Final[tuple[str, ...]] = ("unet", "vae", "text_encoder")
 _KNOWN_EXTRA: Final = re.compile(
     r"model_ema\.|(.*/)?(.*\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|logvar|lvlb_weights|scale_factor"
     r"|position_ids|text_projection(\.weight)?|logit_scale|attn_mask|scaled_fp8|scale_weight|scale_input|weight_scale|input_scale|comfy_quant|spiece_model)$"
-    r"|(.*/)?(.*\.)?((model_sampling|pos_embedder)\..+|inv_freq)$"
+    r"|(.*/)?(.*\.)?((model_sampling|pos_embedder)\..+|inv_freq|freqs|freqs_cis)$"
     r"|(first_stage_model\.|vae\.)?loss\.|denoiser\.sigmas$|(.*[./])?encoder\.embed_tokens\.weight$"
     r"|cond_stage_model\.model\.transformer\.resblocks\.")
 """Names of tensors that do not affect images: leftovers of training, constants, scales of a weight, and unused parts of
