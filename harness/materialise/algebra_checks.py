@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.materialise.algebra_identities import EQUAL_MODELS, EXCHANGED, FLOAT64, at_end, identities_of_tensor, same_values
 from harness.materialise.file_layout import FilePlan
+from harness.materialise.library import name_of
 from harness.materialise.similarity_ranges import one_thread, surveyed
 from harness.materialise.stream_file import Advance, reader
 from harness.merge import Expression, Source, elementwise, evaluate, sources
 from harness.merge.expression import torch_dtype
-from harness.weights import open_model
+from harness.weights import ModelFile
+from harness.weights.relayout import in_diffusers_names
 from harness.weights.stream import InputFiles
+from harness.weights.structural import open_any
 from harness.weights.write import bytes_of
 
 if TYPE_CHECKING:
@@ -67,7 +70,7 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
         at_end(0, "a"), at_end(1, "b"), EQUAL_MODELS, EXCHANGED, FLOAT64, PIECES, ORDER, SAVED)}
     digests: dict[tuple[str, str], str] = {}
     precision = plan.recipe.precision
-    written = None if saved is None else open_model(saved)
+    written = None if saved is None else _reopened(saved, plan)
     with InputFiles() as files, one_thread():
         read = reader(plan.recipe, files)
         merged = {(component, key): e for component, part in plan.recipe.parts.items()
@@ -91,6 +94,16 @@ def check_identities(plan: FilePlan, saved: Path | None, advance: Advance = lamb
             tallies[ORDER].add(key, blake3(bytes_of(result)).hexdigest() == digests[component, key])
             advance(result.numel() * result.element_size() // 2)
     return [_result(tally, _WHY_NOT.get(tally.name, "") if merged else "") for tally in tallies.values()]
+
+
+def _reopened(saved: Path, plan: FilePlan) -> ModelFile:
+    """The written file, with the names of components and tensors that the recipe has for them."""
+    frame = plan.recipe.files[name_of(plan.recipe.frame)]
+    written = open_any(saved, beside=frame.numbering)
+    if written.encoder_alone:
+        (infos,) = written.components.values()
+        return replace(written, components=dict.fromkeys(plan.recipe.parts, infos))
+    return in_diffusers_names(written) if frame.layout == "diffusers" else written
 
 
 def _in_pieces(expression: Expression, tensors: dict[Source, Tensor], dtype: str, precision: str) -> Tensor:
