@@ -35,12 +35,12 @@ def _problem(kind: str, path: Path, *_version: int) -> str:
 
 def _of_header(kind: str, path: Path) -> str:
     from harness.adapters import AdapterError, recognise_file
-    from harness.weights.opening import open_model
     from harness.weights.safetensors_header import ModelFileError
+    from harness.weights.structural import open_any
 
     try:
         if kind == MODEL:
-            open_model(path)
+            open_any(path)
         elif kind == ADAPTER:
             recognise_file(path)
     except (ModelFileError, AdapterError) as error:
