@@ -6,6 +6,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
+from harness.records.file_version import FileVersion, version_of
 from harness.weights.content import SAFETENSORS, content_of, trouble_of
 
 MODEL, ADAPTER, CLIP = "model", "adapter", "clip"
@@ -14,14 +15,13 @@ MODEL, ADAPTER, CLIP = "model", "adapter", "clip"
 def file_problem(kind: str, path: Path) -> str:
     """Why the file at `path` is not of this kind, as the run would say it; "" for one that may be, and for any folder."""
     try:
-        stat = path.stat()
-        return _problem(kind, path, stat.st_ino, stat.st_size, stat.st_mtime_ns)
+        return _problem(kind, path, version_of(path))
     except OSError as error:
         return f"could not be read ({error.strerror}). Check the file and its permissions"
 
 
 @lru_cache(maxsize=1024)
-def _problem(kind: str, path: Path, *_version: int) -> str:
+def _problem(kind: str, path: Path, _: FileVersion) -> str:
     # A sweep names the same two files in every candidate.
     if path.is_dir():
         return ""
