@@ -85,4 +85,6 @@ def __getattr__(name: str) -> Any:
     """Imports what needs torch or pandas on its first use: checking a declaration must not wait for them."""
     if name not in _LAZY:
         raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {', '.join(__all__)}")
+    if wrong := import_module("harness.session.own_packages").keep_own_packages():
+        raise ImportError(wrong)
     return getattr(import_module(_LAZY[name]), name)

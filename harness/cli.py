@@ -11,6 +11,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final, NoReturn
 
+from harness.session.own_packages import keep_own_packages
 from harness.version import __version__
 
 COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
@@ -49,6 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.print_help()
         return 2
     given = parser.parse_args(words)
+    if wrong := keep_own_packages():
+        print(f"sweetspot: {wrong}", file=sys.stderr)
+        return 1
     code: int = import_module(COMMANDS[given.command][0]).run(given)
     return code
 

@@ -70,6 +70,4 @@ def _free(name: str) -> bool:
     """Whether a name is neither that of Python's own modules nor of an installed one."""
     if name in sys.stdlib_module_names or name in OWN_PACKAGES:
         return False
-    spec = PathFinder.find_spec(name)
-    origin = None if spec is None or spec.origin is None else Path(spec.origin)
-    return origin is None or not any(origin.is_relative_to(sysconfig.get_path(kind)) for kind in ("purelib", "platlib"))
+    return PathFinder.find_spec(name, [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]) is None

@@ -26,7 +26,15 @@ def pytest_configure(config: pytest.Config) -> None:
     """Refuses what would make the measurements meaningless."""
     config.option.keyword = selectable(config.option.keyword)
     if benchmarking(config):
+        _keep_own_packages(libraries=False)
         refuse(config)
+
+
+def _keep_own_packages(libraries: bool) -> None:
+    from harness.session.own_packages import keep_own_packages
+
+    if wrong := keep_own_packages(libraries=libraries):
+        raise pytest.UsageError(wrong)
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -53,6 +61,7 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not collected(session.config).any_file:
         raise pytest.UsageError("--benchmark was given, but no suite file was found where pytest looked; give the folder or "
                                 "file, as in: pytest suites/ --benchmark")
+    _keep_own_packages(libraries=True)
     in_running_order(session.items)
     if not session.config.getoption("collectonly"):
         from harness.plugin.session import session_for

@@ -94,7 +94,8 @@ def refuse(config: pytest.Config) -> None:
     if getattr(given, "numprocesses", None):
         raise pytest.UsageError(
             "--benchmark with -n: candidates that run in parallel disturb each other's latency and memory, and pytest-benchmark "
-            "switches itself off. Remove -n; batching already uses the whole device.")
+            "switches itself off. Remove -n, or add -n 0 where the ini file's addopts has it; batching already uses the whole "
+            "device.")
     if wrong := device_problem(given.sweetspot_device):
         raise pytest.UsageError(f"--device: {wrong}")
     if wrong := cache_problem(given.sweetspot_cache):

@@ -103,7 +103,7 @@ def _named(evidence: Evidence, root: Path) -> Path:
     if not isinstance(declared_file, str) or not declared_file or "\0" in declared_file:
         raise PromotionError(f"{asked}, which is not a path. Give --suite FILE")
     file = (root / declared_file).resolve()
-    if not file.is_relative_to(root.resolve()) or file.suffix != ".py" or file.parent.name != "suites" or (
+    if not file.is_relative_to(root.resolve()) or file.suffix != ".py" or not _in_suites(file, root) or (
             file.is_relative_to(evidence.folder.resolve())):
         raise PromotionError(f"{asked}, which is not a .py file in a suites folder below {root.resolve()}. A suite is code, so "
                              "one from elsewhere runs only if you name it. Give --suite FILE")
@@ -136,6 +136,11 @@ def _tracked(file: Path, root: Path) -> bool:
         return subprocess.run(words, cwd=root, capture_output=True, timeout=10, check=False).returncode == 0
     except (OSError, subprocess.SubprocessError):
         return False
+
+
+def _in_suites(file: Path, root: Path) -> bool:
+    """Whether a file lies below a folder called suites, at any depth, as pytest looks for suites."""
+    return "suites" in file.relative_to(root.resolve()).parts[:-1]
 
 
 def _json(data: Any) -> Any:

@@ -13,6 +13,7 @@ from harness.run.device import device_problem
 from harness.run.progress import Bar, Silent
 from harness.run.quiet import own_warnings
 from harness.session.options import SessionOptions, cache_problem
+from harness.session.own_packages import keep_own_packages
 from harness.session.session import Session
 
 if TYPE_CHECKING:
@@ -39,6 +40,8 @@ def run_suite(  # noqa: PLR0913 - the options of the command line, by the same n
     of the result. Relative paths are resolved below the working directory. Raises DeclarationError with all problems of the
     declaration, ValueError for an invalid device or cache address, and RunFolderError for an unusable run folder.
     """
+    if wrong := keep_own_packages():
+        raise ImportError(wrong)
     root = Path.cwd()
     options = SessionOptions(root=root, runs=root / runs_dir, baselines=root / baselines, device=device, fresh=fresh, exact=exact,
                              verify=verify, retime=retime, cache=shared_cache, live=live, page_budget=page_budget,
