@@ -43,7 +43,7 @@ def test_any_order_gives_the_same_result_and_the_final_page(pytester: pytest.Pyt
 
 def failing(pytester: pytest.Pytester) -> Path:
     file = write_suite(pytester)
-    gates = 'Gate(value="clip_score", at_least=100), Gate(value="failures", at_most=0)'
+    gates = 'Gate(value="rating", at_least=6), Gate(value="failures", at_most=0)'
     file.write_text(file.read_text().replace('Gate(value="coverage")', gates))
     return file
 

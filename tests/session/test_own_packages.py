@@ -1,4 +1,4 @@
-"""A package or file of the user's named like ours, a library or a module of Python's does not matter, or stops the run at once."""
+"""A package or file of the user's named like ours, a library or a module of Python's is no matter, or stops the run at once."""
 
 import subprocess
 import sys
