@@ -12,9 +12,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Final
 
-import harness
-
-HOME: Final = Path(harness.__file__).resolve().parent.parent
+HOME: Final = Path(__file__).resolve().parents[2]
 LIBRARIES: Final = frozenset({
     "PIL", "accelerate", "blake3", "cpuinfo", "diffusers", "filelock", "fsspec", "ftfy", "httpx", "huggingface_hub",
     "jinja2", "joblib", "lightning_utilities", "markupsafe", "mpmath", "networkx", "numpy", "open_clip", "optuna",
