@@ -9,7 +9,7 @@ import pandas as pd
 
 from harness.declare.models import references
 from harness.declare.same_text import distinct, same_texts
-from harness.declare.suite import DEFAULT_CLIP
+from harness.declare.suite import DEFAULT_CLIP, guidance_problem
 from harness.records import Look
 from harness.records.images import PROMPTS
 from reports import formatting as words
@@ -54,7 +54,7 @@ def select_rows(run: Run) -> pd.DataFrame:
 
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
-    sentences = _toy_clip(run)
+    sentences = [*_below_guidance(run), *_toy_clip(run)]
     counts = {split: distinct(p for p in run.suite.grid.prompts if p.split == split) for split in ("select", "confirm")}
     if repeated := same_texts(run.suite.grid.prompts):
         groups = words.listed([" = ".join(names) for names in repeated], most=8)
@@ -75,6 +75,13 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if run.damaged:
         sentences.append(f"{words.plural(len(run.damaged), 'line')} of the journal could not be read.")
     return tuple(words.visible(s) for s in sentences)
+
+
+def _below_guidance(run: Run) -> list[str]:
+    """That an older version sampled at scales below 1, where the negative prompt is drawn."""
+    low = [scale for scale in run.suite.grid.guidance_scales if guidance_problem(scale)]
+    return [f"The pictures at CFG {', '.join(f'{scale:g}' for scale in low)} are drawn from the negative prompts: no guidance is "
+            "1. Do not decide by them; run the suite again without these scales."] if low else []
 
 
 def _toy_clip(run: Run) -> list[str]:

@@ -67,6 +67,13 @@ def test_scores_of_the_toy_on_other_models_are_the_first_caveat(tmp_path: Path) 
     assert "toy" in caveats(replace(run, suite=own), ())[0]
 
 
+def test_pictures_of_an_older_run_below_guidance_1_are_a_caveat(tmp_path: Path) -> None:
+    run = load_run(synthetic.write_run(tmp_path, synthetic.merge_suite()))
+    low = replace(run.suite, grid=replace(run.suite.grid, guidance_scales=(0, 0.5, 3)))
+    assert "CFG 0, 0.5 are drawn from the negative prompts" in caveats(replace(run, suite=low), ())[0]
+    assert not any("negative prompts" in caveat for caveat in caveats(run, ()))
+
+
 @pytest.mark.parametrize("name", ["ViT-B-32-quickgelu", "ViT-S-32", "ViT-L-14-336", "RN50", "coca_ViT-B-32", "tiny-test"])
 def test_the_expected_shapes_are_those_of_open_clips_own_model(name: str) -> None:
     import open_clip

@@ -199,3 +199,10 @@ def test_pytest_goes_on_where_python_stopped(pytester: pytest.Pytester, painted_
     assert done.ret == 0
     assert {p: p.stat().st_mtime_ns for p in pytester.path.rglob("*.png")} == before
     assert (run.folder / "table.csv").read_bytes() == table
+
+
+def test_a_file_with_more_suites_than_its_suite_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "x.py"
+    file.write_text("from tests.fakes import tiny_suite\nSUITE = tiny_suite()\nSUITE_2 = tiny_suite(name='other')\n")
+    with pytest.raises(DeclarationError, match="besides SUITE, 'SUITE_2' is a Suite"):
+        run_suite(file, progress=False)
