@@ -50,14 +50,11 @@ def unknown_values(kind: str, names: Iterable[str], known: Collection[str], suit
 
 
 def range_problem(spec: ValueSpec, word: str, limit: float) -> str:
-    """Why a limit decides nothing, because every possible value keeps it or none does; empty if it can decide."""
-    low, high = spec.low, spec.high
-    if (low is None or limit >= low) and (high is None or limit <= high):
+    """Why a limit of a share decides nothing, because all shares keep it or none does; empty if it can decide."""
+    if not spec.bounded_share or 0 <= limit <= 1:
         return ""
-    ends = f"from {low:g} to {high:g}" if low is not None and high is not None else (
-        f"of at least {low:g}" if low is not None else f"of at most {high:g}")
-    what = f"a {spec.unit}, {ends} (5 % is 0.05)" if spec.bounded_share else f"a number {ends}"
-    return f"{word} is {limit:g}; expected {what}: any other limit is kept by all values, or by none"
+    return (f"{word} is {limit:g}; expected a {spec.unit}, from 0 to 1 (5 % is 0.05): any other limit is kept by all values, or "
+            "by none")
 
 
 def gate_values(suite: Suite) -> Mapping[str, ValueSpec]:

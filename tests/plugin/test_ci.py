@@ -110,7 +110,7 @@ def test_comment_and_job_summary_hold_the_verdict(pytester: pytest.Pytester, pla
 def test_a_suite_that_did_not_run_is_named_in_the_comment(pytester: pytest.Pytester, place: Path) -> None:
     (place / "suites" / "tiny.py").write_text(SUITE.format(name="x").replace('"palette"', '"palete"'))
     pytester.runpytest("suites", "--benchmark", "--markdown", "comment.md")
-    assert "No verdict: its declaration has 2 problems; see" in (place / "comment.md").read_text()
+    assert "No verdict: its declaration has 1 problem; see" in (place / "comment.md").read_text()
 
 
 def test_a_summary_that_cannot_be_written_costs_no_result(pytester: pytest.Pytester, place: Path,
