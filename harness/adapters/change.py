@@ -37,11 +37,13 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Embedding:
-    """A textual inversion: `vectors` (n, width) that replace `token` in a text encoder."""
+    """A textual inversion: `vectors` (n, width) that replace `token` in a text encoder. `file_word` is the file's name, which
+    means the same in other tools; empty if it is the token, or if the file has several words."""
 
     component: str
     token: str
     vectors: Tensor
+    file_word: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

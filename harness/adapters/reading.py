@@ -90,7 +90,7 @@ class _Reader:
                                        f"{quoted(inversion_key.token)}; expected one")
                 embeddings.append(embedding(self.stored, key, inversion_key, component, values[key], self.shapes[component]))
                 self._account(component, "applied", [key])
-        return embeddings
+        return [replace(one, file_word=self.recognised.file_word) for one in embeddings]
 
     def _groups(self, values: Mapping[str, Tensor]) -> list[Group]:
         if self.name == INVERSION:

@@ -8,7 +8,7 @@ import json
 import math
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from harness.adapters.formats.spellings import usual_spelling
 from harness.adapters.header_warnings import Module, oddities
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.open_adapter import open_stored
-from harness.adapters.textual_inversion import place_of
+from harness.adapters.textual_inversion import file_word, place_of
 
 INVERSION: Final = "textual-inversion"
 _WIDTHS: Final = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL",
@@ -36,7 +36,7 @@ _RANK_ROLES: Final = {"down": 0, "w1_b": 0, "w2_b": 0, "a2": 0}
 class Recognised:
     """What a file is. `ranks` and `alphas` are (lowest, highest), or None. `alphas_missing` counts modules with a rank but
     without an alpha, `modules` the modules of each part of the model. `strength` says in words where the strength is
-    stored; empty if it is always 1."""
+    stored; empty if it is always 1. `file_word` is the file's name where it is a second word for a textual inversion."""
 
     source: str
     format: str
@@ -51,6 +51,7 @@ class Recognised:
     strength: str
     tokens: tuple[str, ...]
     warnings: tuple[str, ...]
+    file_word: str = ""
 
 
 def recognise_file(path: Path) -> Recognised:
@@ -127,8 +128,13 @@ def describe(stored: Stored, name: str) -> Recognised:
         kinds=(*sorted(set().union(*kinds.values())), *(["dora"] if with_magnitude else [])),
         ranks=(min(ranks), max(ranks)) if ranks else None, alphas=(min(alphas), max(alphas)) if alphas else None,
         alphas_missing=missing, strength=_where(stored, where, configs, bool(alphas)),
-        tokens=tuple(ascii(token)[1:-1] for token in tokens),
+        tokens=tuple(ascii(token)[1:-1] for token in tokens), file_word=_file_word(stored, name, tokens),
         warnings=(*oddities(stored, listed, base, alphas, where == "header"), *([stored.misnamed] if stored.misnamed else [])))
+
+
+def _file_word(stored: Stored, name: str, tokens: Sequence[str]) -> str:
+    word = file_word(stored)
+    return word if name == INVERSION and len(tokens) == 1 and word.lower() != tokens[0].lower() else ""
 
 
 def _kind(stored: Stored, key: str, part: Key) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Final, Literal
 
 from harness.adapters.adapter_file import Entry, Stored, quoted
@@ -39,7 +40,7 @@ def place_of(stored: Stored, key: str) -> InversionKey | None:
     """The meaning of a textual inversion's key; None for other keys."""
     if key.startswith(BUNDLE):
         return _bundled(key)
-    stem = stored.name.rpartition("/")[2].rpartition(".")[0]
+    stem = file_word(stored)
     name = stored.extras.get("name", "")
     if key in _PARTS and _is_vectors(stored.entries[key]):
         return InversionKey(part=_PARTS[key], token=name or stem)
@@ -54,6 +55,11 @@ def place_of(stored: Stored, key: str) -> InversionKey | None:
     if (alone or (key.startswith("<") and key.endswith(">"))) and _is_vectors(stored.entries[key]):
         return InversionKey(part="text_encoder", token=key)
     return None
+
+
+def file_word(stored: Stored) -> str:
+    """The file's name without its suffix: the word by which A1111 and ComfyUI know a textual inversion, whatever is in it."""
+    return PurePath(stored.name).stem
 
 
 def _bundled(key: str) -> InversionKey | None:

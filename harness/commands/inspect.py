@@ -149,6 +149,8 @@ def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:
         yield f"  strength       in {adapter.strength}"
     if adapter.tokens:
         yield f"  tokens         {', '.join(map(repr, adapter.tokens))}"
+    if adapter.file_word:
+        yield f"  word in A1111  {short(adapter.file_word)}, the file's name; prompts may use either word"
     yield from (f"  warning: {warning}" for warning in adapter.warnings)
 
 

@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Reading]) -> Treatment:
     """The treatment of positive prompts. `readings` are those of the active adapters. Raises MaterialiseError for a word that
     two files define, and for an aesthetic gradient that does not fit its CLIP model."""
-    words = [Word(component=e.component, token=e.token, vectors=e.vectors) for reading in readings for e in reading.embeddings]
+    words = [Word(component=e.component, token=e.token, vectors=e.vectors, file_word=e.file_word)
+             for reading in readings for e in reading.embeddings]
     # Prompts are read in lower case, so "Sks" and "sks" are one word.
     places = [(word.component, word.token.lower()) for word in words]
     if twice := next((token for component, token in places if places.count((component, token)) > 1), ""):

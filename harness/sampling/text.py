@@ -12,6 +12,7 @@ from harness.records import Coverage
 from harness.records.images import PROMPTS
 from harness.text import Treatment, embed
 from harness.text.tokens import Layout, lay_out
+from harness.text.two_words import as_written
 
 if TYPE_CHECKING:
     import torch
@@ -47,9 +48,10 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
     if pipeline.called is not None:
         # The diffusers pipeline embeds the texts itself; treatments were refused before.
         return TextState(positive={}, negative={}, dropped={})
-    treated = treatment or Treatment()
-    plain = replace(treated, weights={}, aesthetic=None)
     listed = tuple(prompts)
+    declared = treatment or Treatment()
+    treated = as_written(declared, (text for p in listed for text in (p.text, *([p.negative] if negatives else []))))
+    plain = replace(treated, weights={}, aesthetic=None)
     dropped: dict[str, tuple[str, ...]] = {}
     occurring: set[str] = set()
 
@@ -65,8 +67,11 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
                                                   pooled=pooled[-1] if pooled else None)
         return conditions_by_text
 
-    return TextState(positive=conditions((p.text for p in listed), treated), dropped=dropped, occurring=frozenset(occurring),
-                     negative=conditions((p.negative for p in listed), plain) if negatives else {})
+    positive = conditions((p.text for p in listed), treated)
+    negative = conditions((p.negative for p in listed), plain) if negatives else {}
+    # A word that occurs as the name of its file does occur.
+    occurring |= {word.token for word, written in zip(declared.words, treated.words, strict=True) if written.token in occurring}
+    return TextState(positive=positive, negative=negative, dropped=dropped, occurring=frozenset(occurring))
 
 
 def named(treatment: Treatment) -> set[str]:
@@ -81,7 +86,7 @@ def coverage_of_prompts(candidate: str, prompts: Sequence[Prompt], encoders: Seq
     cut: dict[str, Layout] = {}
     occurring: set[str] = set()
     texts = dict.fromkeys(text for prompt in prompts for text in (prompt.text, prompt.negative))
-    for treatment in treatments:
+    for treatment in (as_written(given, texts) for given in treatments):
         for text in texts:
             for encoder in encoders:
                 layout = lay_out(encoder, text, treatment)

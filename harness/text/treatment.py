@@ -15,12 +15,14 @@ class Word:
     """A textual inversion for one encoder: `token`, as written in prompts, is replaced by `vectors` (n, width), n consecutive
     input embeddings. Gal et al. 2022, https://arxiv.org/abs/2208.01618
 
-    An encoder whose `component` it does not name reads the token as ordinary text.
+    An encoder whose `component` it does not name reads the token as ordinary text. `file_word`, if any, means the same in texts
+    without the token: see `as_written`.
     """
 
     component: str
     token: str
     vectors: Tensor
+    file_word: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

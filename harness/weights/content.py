@@ -27,7 +27,7 @@ _MAGIC: Final = (
     (b"GGUF", "a GGUF file, which is quantized", _UNQUANTIZED),
     (b"ggjt", "a GGML file, which is quantized", _UNQUANTIZED), (b"tjgg", "a GGML file, which is quantized", _UNQUANTIZED),
     (b"lmgg", "a GGML file, which is quantized", _UNQUANTIZED),
-    (b"\x89PNG\r\n", "an image (PNG)", _PICTURE), (b"\xff\xd8\xff", "an image (JPEG)", "Give the model file instead."),
+    (b"\x89PNG", "an image (PNG)", _PICTURE), (b"\xff\xd8\xff", "an image (JPEG)", "Give the model file instead."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file (Keras)", _OTHER_LIBRARY), (b"\x93NUMPY", "a NumPy array", _OTHER_LIBRARY),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", _UNPACK), (b"Rar!\x1a\x07", "a RAR archive", _UNPACK),
     (b"\x1f\x8b", "a gzip archive", _UNPACK), (b"\xfd7zXZ\x00", "an xz archive", _UNPACK),

@@ -135,7 +135,7 @@ def test_a_tensor_larger_than_its_storage_is_refused(size, tmp_path):
 
 def test_a_bare_vector_is_an_aesthetic_gradient_and_refused(tmp_path):
     torch.save(torch.ones(1, 768), tmp_path / "aesthetic.pt")
-    with pytest.raises(AdapterError, match="aesthetic gradients"):
+    with pytest.raises(AdapterError, match="aesthetic gradient"):
         recognise_file(tmp_path / "aesthetic.pt")
 
 
@@ -166,3 +166,10 @@ def test_a_blank_word_is_refused_by_the_file(tmp_path):
     torch.save({"string_to_param": {"*": VECTORS}, "name": "  "}, tmp_path / "word.pt")
     with pytest.raises(AdapterError, match=r"word\.pt: 'string_to_param\.\*' is for the word '  '"):
         read_changes(tmp_path / "word.pt", fx.sd1(), "sd1")
+
+
+@pytest.mark.parametrize(("name", "word"), [("cat.pt", "cat"), ("cat", "cat"), ("toy.pt", "")])
+def test_the_files_name_is_a_second_word_where_it_is_another(name, word, tmp_path):
+    torch.save({"toy": torch.ones(1, 768)}, tmp_path / name)
+    recognised = recognise_file(tmp_path / name)
+    assert (recognised.tokens, recognised.file_word) == (("toy",), word)
