@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final, TypeAlias
 
 from harness.records import Cell, Sample, write_atomically
-from harness.records.regular_files import read_regular
+from harness.records.regular_files import open_regular, read_regular
 from harness.records.reusable import Claim, sha_of
 
 INDEX_FORMAT: Final = 1
@@ -47,7 +47,7 @@ def stat_of(path: str | Path) -> Stat:
 
 def save(path: Path, content: JournalContent, journal: Path) -> None:
     """Writes the index of the whole journal atomically; writes nothing if the journal ends in a torn line."""
-    with journal.open("rb") as file:
+    with open_regular(journal) as file:
         if file.seek(0, os.SEEK_END) == 0:
             return
         file.seek(-1, os.SEEK_END)
@@ -84,7 +84,7 @@ def load(path: Path, journal: Path) -> tuple[JournalContent, int] | None:
 def _digest(path: Path, size: int) -> str:
     """SHA-256 of the first `size` bytes, or of a shorter file as a whole, which then matches no recorded hash."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while size > 0 and (part := file.read(min(size, 1 << 20))):
             digest.update(part)
             size -= len(part)

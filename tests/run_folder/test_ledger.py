@@ -10,7 +10,7 @@ import pytest
 from harness.records import Cell, Failure, Measurement, Sample, Weights
 from harness.run_folder import image_files
 from harness.run_folder.image_files import AlteredImageError
-from harness.run_folder.ledger import Ledger
+from harness.run_folder.ledger import Ledger, RunFolderError
 
 CELLS = tuple(Cell(prompt=p, seed=s, guidance=g) for p in ("star", "a cup, blue") for s in (0, 1) for g in (1, 7.5))
 
@@ -215,3 +215,18 @@ def test_images_wait_for_the_disk_together(tmp_path: Path, monkeypatch: pytest.M
     assert synced == []
     ledger.store([image("c63", CELLS[0])])
     assert len(synced) == 64 + 1
+
+
+@pytest.mark.parametrize("name", ["journal.jsonl", "journal.index", "run.json", "image"])
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(tmp_path: Path, name: str) -> None:
+    filled(tmp_path).close()
+    place = tmp_path / (image("a", CELLS[2])[0].path if name == "image" else name)
+    place.unlink(missing_ok=True)
+    os.mkfifo(place)
+    if name == "journal.jsonl":
+        with pytest.raises(RunFolderError, match="not a regular file"):
+            Ledger(tmp_path)
+        return
+    ledger = Ledger(tmp_path)
+    assert ledger.head() == {}
+    assert absent(ledger, "a") == ([CELLS[2]] if name == "image" else [])
