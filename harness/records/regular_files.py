@@ -5,16 +5,17 @@ from __future__ import annotations
 
 import errno
 import os
+from io import BufferedReader
 from pathlib import Path
 from stat import S_ISREG
-from typing import BinaryIO, Final
+from typing import Final
 
 BUFFER: Final = 1 << 20
 LARGEST_RUN_JSON: Final = 32 << 20
 LARGEST_IMAGE: Final = 512 << 20
 
 
-def open_regular(path: str | Path) -> BinaryIO:
+def open_regular(path: str | Path) -> BufferedReader:
     """The file, opened for reading. Raises OSError for one that cannot be opened, and for a folder, a pipe, a socket or a device,
     without waiting for its other end."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
