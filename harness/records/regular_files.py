@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import errno
 import os
-from io import BufferedReader
+from io import BufferedReader, FileIO
 from pathlib import Path
 from stat import S_ISREG
 from typing import Final
@@ -22,7 +22,7 @@ def open_regular(path: str | Path) -> BufferedReader:
     if not S_ISREG(os.fstat(handle).st_mode):
         os.close(handle)
         raise OSError(errno.EINVAL, "not a regular file", str(path))
-    return os.fdopen(handle, "rb", buffering=BUFFER)
+    return BufferedReader(FileIO(handle), BUFFER)
 
 
 def read_regular(path: str | Path, most_bytes: int) -> bytes:
