@@ -333,7 +333,8 @@ def test_a_name_that_is_no_utf_8_does_not_spoil_the_header(tmp_path):
     recipe = merge(a="link.safetensors")
     save(planned(tmp_path, recipe), Library(tmp_path), tmp_path / "out.safetensors", os.fsdecode(b"t\xff"))
     with safe_open(tmp_path / "out.safetensors", framework="pt") as file:
-        assert "n?.safetensors" in file.metadata()["sweetspot.inputs"]
+        assert file.metadata()["modelspec.title"] == "t?"
+        assert "link.safetensors" in file.metadata()["sweetspot.inputs"]
 
 
 def test_hidden_files_of_a_folder_do_not_change_the_result(tmp_path):

@@ -14,7 +14,7 @@ _MODEL: Final = re.compile(
     r"^(?:model\.)+(?=(?:model\.diffusion_model|base_model\.model|unet|transformer|text_encoder(?:_[23])?)\.)")
 _FLAT: Final = re.compile(
     r"^((?:lora|lycoris|oft)_(?:unet|transformer|te[123]?)_)"
-    r"(?:(?:lora_unet|unet|lora_transformer|transformer(?!_blocks)|model_diffusion_model|diffusion_model|base_model_model|module"
+    r"(?:(?:lora_unet|unet|lora_transformer|transformer(?!_blocks|_resblocks)|model_diffusion_model|diffusion_model|base_model_model|module"
     r"|_orig_mod|lora_te[123]?|text_encoder(?:_[23])?)_)+")
 """A component's name once more behind the prefix of kohya's files: lora_unet_unet_down_blocks_..."""
 _PROCESSOR: Final = re.compile(r"(?:_processor)?_to_(q|k|v|out)_lora_(down|up)\.weight$")
