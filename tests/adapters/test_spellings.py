@@ -9,6 +9,7 @@ from tests.adapters import fixtures as fx
 
 ATTENTION = "down_blocks_0_attentions_0_transformer_blocks_0_attn1"
 ODD = {
+    "lora_te2_transformer_resblocks_0_attn_in_proj.alpha": "lora_te2_transformer_resblocks_0_attn_in_proj.alpha",
     "lora_unet_unet_mid_block_attentions_0_proj_in.lora_down.weight": "lora_unet_mid_block_attentions_0_proj_in.lora_down.weight",
     "lora_unet_lora_unet_mid_block_attentions_0_proj_in.alpha": "lora_unet_mid_block_attentions_0_proj_in.alpha",
     f"lora_unet_unet_{ATTENTION}_to_q_lora_down.weight": f"lora_unet_{ATTENTION}_to_q.lora_down.weight",
