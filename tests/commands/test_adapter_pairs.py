@@ -55,7 +55,7 @@ def merged(bases, folder, one, two):
         sources.append((made, made.save(folder / str(number))))
     out, base = folder / "out.safetensors", bases[sources[0][0].base]
     words = ["adapter", "merge", "--model", base, f"{sources[0][1]}={FIRST}", f"{sources[1][1]}={SECOND}", "-o", out,
-             "--dtype", "fp32"]
+             "--dtype", "fp32", "--leave-out"]
     return main([str(word) for word in words]), [made for made, _ in sources], out, base
 
 

@@ -7,8 +7,10 @@ from types import SimpleNamespace
 
 import pytest
 
+from harness.declare import Candidate
+from harness.materialise.library import MaterialiseError
 from harness.plugin.items import _Item
-from tests.painted import paint_runs
+from tests.painted import PaintedBench, paint_runs
 
 SUITE = """
 from harness import Candidate, Gate, Grid, Merge, Prompt, Suite, alpha_sweep
@@ -200,13 +202,28 @@ def test_a_second_run_samples_nothing_and_says_the_same(pytester: pytest.Pyteste
     assert (pytester.path / "runs" / "tiny" / "table.csv").read_bytes() == table
 
 
-def test_a_broken_candidate_fails_alone(pytester: pytest.Pytester, painted: None) -> None:
+def test_a_torn_file_is_a_problem_of_the_declaration(pytester: pytest.Pytester, painted: None) -> None:
     (pytester.path / "torn.safetensors").write_bytes(b"\x10\x00\x00\x00\x00\x00\x00\x00{")
     write_suite(pytester, more=", Candidate(name='torn', model='torn.safetensors')")
+    result = pytester.runpytest("suites")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*candidate 'torn'*torn.safetensors*truncated*"])
+
+
+def test_a_broken_candidate_fails_alone(pytester: pytest.Pytester, painted: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    prepare = PaintedBench.prepare
+
+    def break_one(bench: PaintedBench, candidate: Candidate) -> object:
+        if candidate.name == "torn":
+            raise MaterialiseError("torn.safetensors holds NaN")
+        return prepare(bench, candidate)
+
+    monkeypatch.setattr(PaintedBench, "prepare", break_one)
+    write_suite(pytester, more=", Candidate(name='torn', model=Merge(a='zoo:photo', b='zoo:anime', alpha=0.3))")
     result = pytester.runpytest("suites", "--benchmark", "-v")
     result.stdout.fnmatch_lines_random(["*candidate[[]torn[]] FAILED*", "*candidate[[]alpha=1[]] PASSED*",
                                         "*torn.safetensors*"])
-    result.stdout.fnmatch_lines(["*short test summary*", "FAILED *candidate[[]torn[]]*", "tiny: *", "page: *", "*2 failed*"])
+    result.stdout.fnmatch_lines(["*short test summary*", "FAILED *candidate[[]torn[]]*", "tiny: *", "page: *", "*1 failed*"])
     assert "torn" in (pytester.path / "runs" / "tiny" / "report.html").read_text()
 
 
