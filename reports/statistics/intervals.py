@@ -18,8 +18,8 @@ from harness.declare.same_text import SAME_TEXT
 from harness.records import ValueSpec
 
 LEVEL: Final = 0.95
-SETTLED: Final = 3.3
-"""Standard errors by which a mean must be away from a limit to be told from it in about nine of ten repeats."""
+MANY: Final = 100
+"""Prompts from which on Student's t is taken for normal where only a rough number is asked for."""
 PAIRED_BY: Final = ("prompt", "seed", "guidance")
 CLUSTER: Final = SAME_TEXT
 """The column that says which rows are images of one text: prompts that read the same are one cluster. In tables without it every
@@ -182,11 +182,16 @@ def within_range(of: Estimate, value: ValueSpec) -> Estimate:
 
 def prompts_to_settle(of: Estimate, limit: float = 0.0) -> int | None:
     """How many prompts would show in about nine of ten repeats on which side of `limit` a mean is, if the mean and the spread of
-    prompts are as observed: P (3.3 error / distance)^2, where 3.3 is about the sum of the 97.5 % and the 90 % quantile of a
-    normal distribution. None without an error, or where the mean is at the limit."""
+    prompts are as observed: the fewest n with n >= P ((t_n(97.5 %) + t_n(90 %)) error / distance)^2, t_n the quantiles of
+    Student's t with n - 1 degrees of freedom, at least 2. None without an error, or where the mean is at the limit."""
     if of.mean is None or not of.error or of.mean == limit:
         return None
-    return math.ceil(of.prompts * (SETTLED * of.error / (of.mean - limit)) ** 2)
+    ratio = of.prompts * (of.error / (of.mean - limit)) ** 2
+    n = max(2, math.ceil(ratio * float(norm.ppf(0.975) + norm.ppf(0.9)) ** 2))
+    # Few prompts need more than the normal distribution says; from a hundred on the two agree to a few percent.
+    while n < MANY and n < ratio * float(student_t.ppf(0.975, n - 1) + student_t.ppf(0.9, n - 1)) ** 2:
+        n += 1
+    return n
 
 
 def _cut(of: Estimate, low: float | None, high: float | None) -> Estimate:
