@@ -5,6 +5,8 @@ import {drawFigures} from "./figures.js";
 import {Gallery} from "./gallery.js";
 import {Lightbox} from "./lightbox.js";
 
+document.documentElement.dataset.scripted = "";  // hides the note for viewers that block scripts
+
 /** Hovering over a cell of the heatmap shows its picture, at the explorer's prompt and seed; a click opens it.
     @param {Gallery} gallery @param {Explorer} explorer @param {Lightbox} lightbox */
 const peekFrom = (gallery, explorer, lightbox) => {

@@ -102,3 +102,16 @@ def test_axe_finds_no_serious_violation(browser: Any, merge_page: Path, scheme: 
     serious = [(v["id"], [n["html"][:200] for n in v["nodes"]][:5]) for v in found if v["impact"] in ("serious", "critical")]
     assert serious == []
     tab.close()
+
+
+def test_a_viewer_that_blocks_scripts_says_what_is_missing(browser: Any, merge_page: Path) -> None:
+    tab, trouble = new_tab(browser, merge_page)
+    tab.wait_for_selector(READY, state="attached")
+    assert not tab.locator(".blocked").is_visible()
+    assert trouble == []
+    tab.close()
+    blind = browser.new_context(java_script_enabled=False).new_page()
+    blind.goto(merge_page.as_uri())
+    blind.locator(".blocked").wait_for(state="visible", timeout=20_000)
+    assert "download the file" in blind.locator(".blocked").text_content()
+    blind.context.close()
