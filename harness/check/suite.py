@@ -18,7 +18,7 @@ from harness.check.together import together
 from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
-from harness.declare.same_text import same_texts
+from harness.declare.same_text import effective_prompts, is_unguided, same_texts
 from harness.declare.suite import CALIBRATION, MOST_IMAGES, guidance_problem
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
@@ -51,8 +51,8 @@ def remarks(suite: object) -> list[str]:
     """What is worth a look in a suite that may run: a sentence each. Never raises, like `problems`."""
     try:
         prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
-        return [f"suite {shown(suite.name)}: {text}" for prompt in prompts  # type: ignore[attr-defined]  # a Suite
-                if (text := brackets(prompt))]
+        texts = [*filter(None, map(brackets, prompts)), *(_idle_negatives(suite.grid) if isinstance(suite, Suite) else ())]
+        return [f"suite {shown(suite.name)}: {text}" for text in texts]  # type: ignore[attr-defined]  # a Suite
     except Exception:  # see problems, which says what is wrong
         return []
 
@@ -225,6 +225,7 @@ def _grid(grid: Grid) -> Iterator[str]:
         if not getattr(grid, name):
             yield f"{name} is empty"
     yield from _prompts(grid.prompts)
+    yield from _shared_texts(grid)
     yield from doubles("seed", grid.seeds)
     yield from doubles("guidance scale", grid.guidance_scales)
     yield from filter(None, map(guidance_problem, grid.guidance_scales))
@@ -253,20 +254,28 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
         if not prompt.text.strip():
             yield f"prompt {prompt.id!r}: the text is empty"
         yield from markup_problems(prompt)
-    yield from _shared_texts(prompts)
     if prompts and not any(p.split == "select" for p in prompts):
         yield "no prompt is in the split 'select', on which candidates are compared; give at least one"
 
 
-def _shared_texts(prompts: Collection[Prompt]) -> Iterator[str]:
+def _shared_texts(grid: Grid) -> Iterator[str]:
     """Texts that stand on both sides of the split: what was chosen on them would be confirmed by them."""
-    splits = {p.id: p.split for p in prompts}
-    for names in same_texts(prompts):
+    splits = {p.id: p.split for p in grid.prompts}
+    unguided = is_unguided(grid.guidance_scales)
+    what = "text (a negative text has no effect where every guidance scale is 1)" if unguided else "text and negative text"
+    for names in same_texts(effective_prompts(grid)):
         first = {split: next((name for name in names if splits[name] == split), "") for split in SPLITS}
         if all(first.values()):
             sides = " and ".join(f"{name!r} ({split})" for split, name in first.items())
-            yield (f"prompts {sides} have the same text and negative text, so the pick would be confirmed on what it was chosen "
+            yield (f"prompts {sides} have the same {what}, so the pick would be confirmed on what it was chosen "
                    "on; give one of them another text, or remove it (more images of one text: more seeds)")
+
+
+def _idle_negatives(grid: Grid) -> Iterator[str]:
+    """Negative texts that no image depends on."""
+    if is_unguided(grid.guidance_scales) and any(prompt.negative.strip() for prompt in grid.prompts):
+        yield ("negative texts have no effect at guidance scale 1, and the grid has no other scale; remove them, or add a scale "
+               "above 1")
 
 
 def _listed(items: object, kind: type[_Kind]) -> list[_Kind]:

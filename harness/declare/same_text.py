@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Final
 
-from harness.declare.suite import Prompt
+from harness.declare.suite import LEAST_GUIDANCE, Grid, Prompt
 from harness.declare.to_plain import short_hash
 
 SAME_TEXT: Final = "same_text"
@@ -17,6 +18,18 @@ def as_read(text: str) -> str:
     """A text without what CLIP's tokenizer takes out: in Unicode's NFC, in lower case, with one space for any run of white space,
     and none at the ends. T5 tells upper from lower case, but a second spelling of a text is not a second question."""
     return " ".join(unicodedata.normalize("NFC", text).lower().split())
+
+
+def is_unguided(scales: Iterable[float]) -> bool:
+    """Whether every guidance scale is 1, where a negative text has no effect on an image."""
+    return set(scales) == {LEAST_GUIDANCE}
+
+
+def effective_prompts(grid: Grid) -> tuple[Prompt, ...]:
+    """The prompts of a grid, without negatives where no image depends on them."""
+    if not is_unguided(grid.guidance_scales):
+        return grid.prompts
+    return tuple(replace(prompt, negative="") for prompt in grid.prompts)
 
 
 def first_of_text(prompts: Iterable[Prompt]) -> dict[str, str]:

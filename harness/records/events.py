@@ -10,6 +10,8 @@ from harness.records.images import Cell
 
 MOST_CELLS: Final = 1_000_000
 """Most cells that a look may request of one candidate. A line edited by hand could request more than memory holds."""
+METRIC_STAGE: Final = "metric "
+"""What the stage of a failure begins with where a metric failed; its name follows."""
 _LARGEST: Final = 2**63
 
 

@@ -14,6 +14,7 @@ from harness.declare import Suite
 from harness.metrics import METRICS, ImageScore, ImageSet
 from harness.metrics.user_metrics import ScoreCountError
 from harness.records import Cell, Measurement, Sample
+from harness.records.events import METRIC_STAGE
 from harness.run.images import Gallery
 from harness.run_folder.ledger import Ledger
 from harness.sampling import pool_of_single_threads, small
@@ -83,7 +84,7 @@ class Meter:
         with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
             results = {name: pool.submit(self._all, name, batch.of(places)) for name, places in due.items()}
             for name, scores in results.items():
-                with stage(f"metric {name}"):
+                with stage(f"{METRIC_STAGE}{name}"):
                     if (error := scores.result()) is not None:
                         raise error
         self.ledger.flush()

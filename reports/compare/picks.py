@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from harness.declare.same_text import distinct
+from harness.declare.same_text import distinct, effective_prompts
 from harness.records import ValueSpec
 from reports import formatting as words
 from reports.compare.costs import ABSENT, BETTER, SAME, TIED, WORSE
@@ -67,7 +67,7 @@ def compare_picks(a: tuple[Run, Recommendation], b: tuple[Run, Recommendation], 
     named = [f"{label(run, cell[0])} at CFG {cell[1]:g}" for (run, _), cell in zip((a, b), cells, strict=True) if cell]
     held_out = [{p.id for p in run.suite.grid.prompts if p.split == "confirm"} for run, _ in (a, b)]
     unseen = prompts & held_out[0] & held_out[1]
-    confirmed = distinct(p for p in b[0].suite.grid.prompts if p.id in unseen) >= FEWEST_HELD_OUT
+    confirmed = distinct(p for p in effective_prompts(b[0].suite.grid) if p.id in unseen) >= FEWEST_HELD_OUT
     rows = []
     for value, spec in values.items():
         of = paired((a[0], cells[0]), (b[0], cells[1]), spec, unseen if confirmed else prompts)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.declare import Gate
-from harness.declare.same_text import SAME_TEXT, first_of_text
+from harness.declare.same_text import SAME_TEXT, effective_prompts, first_of_text
 from reports import formatting as words
 from reports.gates.outcome import NOT_MEASURED, Verdict, decide, not_measured, verdict
 from reports.read.lacking import asked_places
@@ -40,5 +40,5 @@ def _lost(run: Run, name: str) -> pd.DataFrame:
     rows = run.images[run.images["candidate"] == name]
     sampled = set(zip(rows["prompt"], rows["seed"], rows["guidance"].astype(float), strict=True))
     absent = [place[0] for place in asked_places(run, name) if place not in sampled] if run.failure_of(name) else []
-    first = first_of_text(run.suite.grid.prompts)
+    first = first_of_text(effective_prompts(run.suite.grid))
     return pd.DataFrame({SAME_TEXT: pd.Series([first[prompt] for prompt in absent], dtype=object), "failure_rate": 1.0})

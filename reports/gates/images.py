@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.declare import PROMOTED, Gate
-from harness.declare.same_text import distinct
+from harness.declare.same_text import distinct, effective_prompts
 from reports import formatting as words
 from reports.gates import promoted_baseline as against
 from reports.gates.outcome import Seen, Verdict, decided, nothing, other_of
@@ -56,7 +56,7 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
 
 
 def _held_out(run: Run) -> int:
-    return distinct(p for p in run.suite.grid.prompts if p.split == "confirm")
+    return distinct(p for p in effective_prompts(run.suite.grid) if p.split == "confirm")
 
 
 def _asked(run: Run, rec: Recommendation, gate: Gate, of: tuple[str, str | None, bool]) -> tuple[str, str]:

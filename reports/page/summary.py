@@ -9,6 +9,7 @@ from pathlib import Path
 from textwrap import wrap
 from typing import TYPE_CHECKING, Final
 
+from harness.records.events import METRIC_STAGE
 from harness.records.harmless_text import in_markdown
 from reports import formatting as words
 from reports.gates import Verdict
@@ -26,8 +27,6 @@ MARKDOWN_LIMIT: Final = 60_000
 STAR: Final = "★ "
 SWITCH: Final = "switch"
 SECONDS_HEAD: Final = "s/image"
-METRIC_STAGE: Final = "metric "
-"""What the stage of a failed metric starts with."""
 NAME_WIDTH: Final = 24
 """Longer names are folded."""
 WORST_FIRST: Final = ("failed", "not_measured", "inconclusive", "passed")

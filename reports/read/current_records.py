@@ -33,6 +33,7 @@ from harness.records import (
     sample_key,
     standing_looks,
 )
+from harness.records.events import METRIC_STAGE
 from harness.records.images import PROMPTS
 from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, smaller_batches
 from reports.read.interim_looks import asked, exits
@@ -118,7 +119,7 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
     samples = {place: sample for place, sample in _samples(own, suite, weights, (head["sampling"], fits)).items()
                if parts is None or place[1] in parts.get(place[0], ())}
     keys = {sample.key for sample in samples.values()}
-    failures = tuple(r for r in last if isinstance(r, Failure))
+    failures = tuple(r for r in last if isinstance(r, Failure) and not _is_of_dropped_metric(r, suite))
     measurements, stale = _measurements(_measured(records), samples, suite.baseline, head)
     defects = {r.sample: r.why for r in own if isinstance(r, Defect) and r.sample in keys}
     stale = _failed_metrics(stale, failures, [s for s in samples.values() if s.key not in defects], (measurements, head))
@@ -237,6 +238,11 @@ def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Pla
     return tuple(counted), [Gap(candidate=c, value=v, count=n, why=why) for (c, v, why), n in stale.items()]
 
 
+def _is_of_dropped_metric(failure: Failure, suite: Suite) -> bool:
+    """Whether a failure is of a metric that the suite no longer declares."""
+    return failure.stage.startswith(METRIC_STAGE) and failure.stage.removeprefix(METRIC_STAGE) not in suite.metrics
+
+
 def _failed_metrics(stale: list[Gap], failures: Sequence[Failure], samples: Sequence[Sample],
                     known: tuple[Sequence[Measurement], Mapping[str, Any]]) -> list[Gap]:
     """The gaps of measurements with those that a failed metric leaves: its images that have no value that counts, by each value
@@ -245,7 +251,7 @@ def _failed_metrics(stale: list[Gap], failures: Sequence[Failure], samples: Sequ
     measured = {(m.sample, m.metric) for m in measurements}
     gaps = []
     for f in failures:
-        metric = f.stage.removeprefix("metric ")
+        metric = f.stage.removeprefix(METRIC_STAGE)
         values = [value for value, row in head.get("metrics", {}).items() if row.get("metric") == metric]
         count = sum(s.candidate == f.candidate and (s.key, metric) not in measured for s in samples)
         if f.stage != metric and count:

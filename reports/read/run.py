@@ -14,7 +14,7 @@ import pandas as pd
 
 from harness.declare import DESIRABILITY, Candidate, Objective, Suite
 from harness.declare.nearest import did_you_mean
-from harness.declare.same_text import SAME_TEXT, first_of_text
+from harness.declare.same_text import SAME_TEXT, effective_prompts, first_of_text
 from harness.records import (
     Cell,
     Journal,
@@ -157,7 +157,7 @@ def by_cell(table: pd.DataFrame) -> dict[tuple[str, float], pd.DataFrame]:
 
 def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurements: Sequence[Measurement]) -> pd.DataFrame:
     prompts = {p.id: p for p in suite.grid.prompts}
-    first = first_of_text(suite.grid.prompts)
+    first = first_of_text(effective_prompts(suite.grid))
     candidates = {c.name: c for c in suite.candidates}
     measured: dict[tuple[str, str], dict[str, Any]] = {}
     # A column holds numbers or words, whatever a journal calls them: where a name is both, only the numbers are taken.

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import Prompt, plain, short_hash
-from harness.declare.same_text import SAME_TEXT, first_of_text
+from harness.declare.same_text import SAME_TEXT, first_of_text, is_unguided
 from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
 from harness.records.values import costs
@@ -192,7 +192,9 @@ def _of_file(of: Baseline, place: tuple[Path, float | None], known: Mapping[str,
     path, guidance = place
     table, environment = cells_table(of), of.environment
     rows = table if guidance is None else table[table["guidance"] == guidance]
-    first = first_of_text(Prompt(id=name, text=text, negative=negative) for name, (text, negative) in of.prompts.items())
+    unguided = is_unguided(table["guidance"])
+    first = first_of_text(Prompt(id=name, text=text, negative="" if unguided else negative)
+                          for name, (text, negative) in of.prompts.items())
     rows = rows.assign(**{SAME_TEXT: [first.get(name, name) for name in rows["prompt"]]})
     estimates = {(PROMOTED, v): _mean(rows, row_of(known, v), f"nothing at CFG {guidance}")
                  for v in table.columns if v not in PLACE}

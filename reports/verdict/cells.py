@@ -8,7 +8,7 @@ from typing import Final
 import pandas as pd
 
 from harness.declare.models import references
-from harness.declare.same_text import distinct, same_texts
+from harness.declare.same_text import distinct, effective_prompts, is_unguided, same_texts
 from harness.declare.suite import DEFAULT_CLIP, guidance_problem
 from harness.records import Look
 from harness.records.images import PROMPTS
@@ -54,11 +54,13 @@ def select_rows(run: Run) -> pd.DataFrame:
 
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
-    sentences = [*_below_guidance(run), *_toy_clip(run)]
-    counts = {split: distinct(p for p in run.suite.grid.prompts if p.split == split) for split in ("select", "confirm")}
-    if repeated := same_texts(run.suite.grid.prompts):
+    sentences = [*_below_guidance(run), *_idle_negatives(run), *_toy_clip(run)]
+    prompts = effective_prompts(run.suite.grid)
+    counts = {split: distinct(p for p in prompts if p.split == split) for split in ("select", "confirm")}
+    if repeated := same_texts(prompts):
+        what = "text" if is_unguided(run.suite.grid.guidance_scales) else "text and negative"
         groups = words.listed([" = ".join(names) for names in repeated], most=8)
-        sentences.append(f"Prompts with the same text and negative count as one: {groups}.")
+        sentences.append(f"Prompts with the same {what} count as one: {groups}.")
     sentences.extend(_cut(run))
     for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
         if counts[split] < 2:
@@ -82,6 +84,13 @@ def _below_guidance(run: Run) -> list[str]:
     low = [scale for scale in run.suite.grid.guidance_scales if guidance_problem(scale)]
     return [f"The pictures at CFG {', '.join(f'{scale:g}' for scale in low)} are drawn from the negative prompts: no guidance is "
             "1. Do not decide by them; run the suite again without these scales."] if low else []
+
+
+def _idle_negatives(run: Run) -> list[str]:
+    """That the negative texts had no part in any image."""
+    grid = run.suite.grid
+    idle = is_unguided(grid.guidance_scales) and any(prompt.negative.strip() for prompt in grid.prompts)
+    return ["The negative texts have no effect: every guidance scale is 1."] if idle else []
 
 
 def _toy_clip(run: Run) -> list[str]:

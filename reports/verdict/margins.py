@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import BASELINE, PROMOTED, Gate, Suite
-from harness.declare.same_text import distinct
+from harness.declare.same_text import distinct, effective_prompts
 from harness.records.gate_kinds import gate_kind
 from harness.records.values import costs
 from reports.read.run import Run
@@ -114,8 +114,9 @@ def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
 def _images(of: Measured, gate: Gate, spread: Spread, mean: float | None) -> Margin:
     """The gate under one estimate of the noise of its images."""
     suite = of.suite
-    confirm = distinct(p for p in suite.grid.prompts if p.split == "confirm")
-    count = confirm if not gate.candidates and confirm >= 2 else distinct(suite.grid.prompts)
+    prompts = effective_prompts(suite.grid)
+    confirm = distinct(p for p in prompts if p.split == "confirm")
+    count = confirm if not gate.candidates and confirm >= 2 else distinct(prompts)
     row = Margin(gate=of.suite.gate_name(gate), value=gate.value, source=spread.source, observed=mean, spread=spread)
     if count < 2:
         return replace(row, note="one prompt: the gate has no interval")

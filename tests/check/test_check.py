@@ -115,6 +115,9 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a", split="confirm"),))}, "no prompt is in the split 'select'"),
     ({"grid": tiny_grid(prompts=(Prompt(id="a", text="a cat"), Prompt(id="b", text="b"),
                                  Prompt(id="c", text=" A  cat", split="confirm")))}, "prompts 'a' (select) and 'c' (confirm)"),
+    ({"grid": tiny_grid(guidance_scales=(1,), prompts=(
+        Prompt(id="a", text="a cat", negative="blurry"), Prompt(id="c", text="a cat", negative="dark", split="confirm")))},
+     "prompts 'a' (select) and 'c' (confirm) have the same text (a negative text has no effect"),
     ({"gates": (Gate(value="clip_score"),)}, "0 limits are given"),
     ({"gates": (Gate(value="clip_score", not_worse_than="alpha=9"),)}, "unknown candidate 'alpha=9'"),
     ({"gates": (Gate(value="lpips", at_most=1),)}, "unknown value 'lpips'"),

@@ -88,3 +88,9 @@ def test_a_declaration_that_is_not_literal_has_the_hash_that_it_had() -> None:
                                              "tags": {}})
     literal = replace(prompt, literal=True)
     assert restore(plain(literal)) == literal
+
+
+@pytest.mark.parametrize(("scales", "count"), [((1,), 1), ((1, 4), 0)])
+def test_a_negative_that_no_scale_uses_is_remarked(scales: tuple[float, ...], count: int) -> None:
+    suite = tiny_suite(grid=tiny_grid(guidance_scales=scales, prompts=(Prompt(id="a", text="a cat", negative="blurry"),)))
+    assert sum("no effect" in remark for remark in remarks(suite)) == count

@@ -2,8 +2,8 @@
 
 import pytest
 
-from harness.declare import Prompt
-from harness.declare.same_text import distinct, first_of_text, same_texts
+from harness.declare import Grid, Prompt
+from harness.declare.same_text import distinct, effective_prompts, first_of_text, same_texts
 
 
 @pytest.mark.parametrize(("one", "other", "same"), [
@@ -20,3 +20,12 @@ def test_texts_are_the_same_where_the_encoder_reads_the_same(one: tuple[str, str
     assert first_of_text(prompts) == {"p": "p", "q": "p" if same else "q"}
     assert same_texts(prompts) == ([("p", "q")] if same else [])
     assert distinct(prompts) == (1 if same else 2)
+
+
+@pytest.mark.parametrize(("scales", "negatives"), [((1,), ("", "")), ((1.0, 1), ("", "")), ((1, 4), ("blurry", "dark")),
+                                                   ((4,), ("blurry", "dark")), ((), ("blurry", "dark"))])
+def test_a_negative_counts_only_where_some_scale_lets_it(scales: tuple[float, ...], negatives: tuple[str, str]) -> None:
+    prompts = tuple(Prompt(id=name, text="a ball", negative=name) for name in ("blurry", "dark"))
+    grid = Grid(prompts=prompts, seeds=(1,), guidance_scales=scales)
+    assert tuple(prompt.negative for prompt in effective_prompts(grid)) == negatives
+    assert distinct(effective_prompts(grid)) == len(set(negatives))

@@ -287,3 +287,18 @@ def test_images_on_which_a_metric_failed_are_missing_its_values_with_its_reason(
     (folder / "journal.jsonl").write_text("".join(keep))
     why = 'failed at "metric clip_score" (ValueError: too hard)'
     assert ("clip_score", len(lost), why) in gaps(load_run(folder))
+
+
+@pytest.mark.parametrize("metric", ["clip_score", "dropped_since"])
+def test_the_failure_of_a_metric_counts_while_the_suite_declares_it(metric: str, folder: Path) -> None:
+    failure = Failure(candidate=FIRST.name, stage=f"metric {metric}", error="ValueError", message="too hard")
+    assert add(folder, failure).failures == ((failure,) if metric in SUITE.metrics else ())
+
+
+@pytest.mark.parametrize(("scale", "texts"), [(1.0, 1), (3.0, 4)])
+def test_prompts_that_differ_in_an_idle_negative_are_one_text(scale: float, texts: int, tmp_path: Path) -> None:
+    prompts = tuple(replace(prompt, text="a ball", negative=prompt.id) for prompt in synthetic.SMALL.prompts)
+    grid = replace(synthetic.SMALL, prompts=prompts, guidance_scales=(scale,))
+    run = load_run(synthetic.write_run(tmp_path, synthetic.merge_suite(grid=grid)))
+    assert run.images["same_text"].nunique() == texts
+    assert any("no effect" in caveat for caveat in recommend(run).caveats) == (texts == 1)
