@@ -74,7 +74,8 @@ def _seconds(a: Run, b: Run, name: str, why: str) -> Cost:
         elif mine.yardstick and theirs.yardstick:
             pace = statistics.median(theirs.yardstick) / (statistics.median(mine.yardstick) or 1.0)
             if max(pace, 1 / pace if pace else UNEVEN + 1) > UNEVEN:
-                why = f"not compared: by its yardstick the machine of B was {pace:.2f} times as slow as that of A"
+                how = f"{pace:.2f} times as slow as" if pace > 1 or not pace else f"{1 / pace:.2f} times as fast as"
+                why = f"not compared: by its yardstick the machine of B was {how} that of A"
     if why or not before.median or after.median is None or after.slowest is None or before.slowest is None:
         return Cost(candidate=name, cost="seconds_per_image", ratio=None, word=ABSENT, why=why or "no time was taken")
     if a.latency[name] == b.latency[name]:

@@ -13,7 +13,8 @@ from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
 from reports.gates.outcome import FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED, Verdict
 from reports.read.run import Run
-from reports.verdict.candidates import label_with_role, parents
+from reports.verdict.candidates import label_with_role, not_run, parents
+from reports.verdict.fidelity import speed_not_compared
 from reports.verdict.recommendation import Comparison, Recommendation
 
 SHIP: Final = "ship"
@@ -29,11 +30,13 @@ NOTHING: Final = "nothing to recommend"
 
 @dataclass(frozen=True, kw_only=True)
 class Headline:
-    """`decision` is one of the constants above; `text` is the clause in the largest type, and `rest` what it goes by."""
+    """`decision` is one of the constants above; `text` is the clause in the largest type, and `rest` what it goes by. `unseen`
+    is what the claim does not cover, such as a candidate that was not run; `rest` holds it too."""
 
     decision: str
     text: str
     rest: str = ""
+    unseen: str = ""
 
     @property
     def sentence(self) -> str:
@@ -83,13 +86,25 @@ def headline(run: Run, rec: Recommendation, verdicts: Sequence[Verdict]) -> Head
         held_out=all(c.split == "confirm" for c in against),
         no_loss=rec.kind == "fidelity" and any(_shows_no_loss(run, rec, v) for v in counting)))
     if decision == NOTHING or rec.pick is None:
-        return Headline(decision=decision, text=rec.sentence.rstrip("."))
+        return Headline(decision=decision, text=rec.sentence.rstrip("."), rest=not_run(run), unseen=not_run(run))
     # Modes are compared over all guidance scales.
     what = label_with_role(run, rec.pick) + ("" if rec.kind == "fidelity" else f" at CFG {rec.guidance:g}")
     notes = [missing] if missing and decision != INCOMPLETE else []
     notes += ["nothing was promoted yet that it could be compared with"] if len(counting) < len(verdicts) else []
+    unseen = [note for note in _unseen(run, rec) if note]
     return Headline(decision=decision, text=_text(run, rec, what, (decision, counting, against, missing)),
-                    rest="; ".join([*notes, rec.evidence]))
+                    rest="; ".join([*notes, *(note for note in unseen if note not in rec.evidence), rec.evidence]),
+                    unseen="; ".join(unseen))
+
+
+def _unseen(run: Run, rec: Recommendation) -> tuple[str, ...]:
+    """What the headline does not cover: candidates that were not run, a lack of anything to compare with, speeds that were not
+    compared."""
+    if rec.kind != "fidelity":
+        return (not_run(run),)
+    others = [name for name in rec.tied_candidates if name != run.suite.baseline]
+    alone = {c.candidate for c in rec.cells if c.objective.mean is not None} <= {run.suite.baseline}
+    return (not_run(run), "nothing to compare" if alone else "", speed_not_compared(run, others))
 
 
 def decisive(run: Run, rec: Recommendation) -> list[Comparison]:

@@ -57,7 +57,7 @@ def closing_lines(run: Run, recommendation: Recommendation, verdicts: Sequence[V
     it is to be shipped; and the page's path: the last lines of a terminal."""
     said = headline(run, recommendation, verdicts)
     named = recommendation.pick if recommendation.pick and recommendation.pick not in said.text else ""
-    facts = [said.text, f"candidate {named!r}" if named else "",
+    facts = [said.text, said.unseen, f"candidate {named!r}" if named else "",
              f"gates: {by_status(v.status for v in verdicts)}" if verdicts else "", *failed(run)]
     lines = [f"{run.suite.name}: {'; '.join(filter(None, facts))}"]
     if said.decision == SHIP:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from harness.declare import Merge, Suite
 from reports import formatting as words
 from reports.read.roles import axis_of, controls
 from reports.read.run import Run
 
-__all__ = ["axis_of", "controls", "label", "label_with_role", "parents", "present", "role_label", "varies_fidelity"]
+__all__ = ["axis_of", "controls", "label", "label_with_role", "not_run", "parents", "present", "role_label", "varies_fidelity"]
 
 
 def varies_fidelity(suite: Suite) -> bool:
-    """Whether candidates differ in quantization or runtime: then the question is what the baseline loses, not what is best."""
-    return len({(c.quantization, c.runtime) for c in suite.candidates}) > 1
+    """Whether candidates differ in quantization or runtime, and in nothing else that makes their images: then the question is
+    what they lose against the baseline, not which is best."""
+    modes = {(c.quantization, c.runtime) for c in suite.candidates}
+    return len(modes) > 1 and len({replace(c, quantization="fp32", runtime="eager").key for c in suite.candidates}) == 1
 
 
 def label(run: Run, name: str) -> str:
@@ -54,3 +58,12 @@ def present(run: Run) -> list[str]:
     if axis is not None:
         sampled.sort(key=lambda c: float(c.axes[axis]))
     return [c.name for c in sampled]
+
+
+def not_run(run: Run) -> str:
+    """The candidates without images that the device does not offer, in words: "fp16 not run (not offered on cpu)". An empty
+    string where there are none."""
+    refused, with_images = run.head.get("not_offered", {}), set(run.images["candidate"])
+    names = [label(run, c.name) for c in run.suite.candidates if c.name in refused and c.name not in with_images]
+    device = words.visible(str(run.head.get("environment", {}).get("device", "this device")))
+    return f"{words.listed(names)} not run (not offered on {device})" if names else ""

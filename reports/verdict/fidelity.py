@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +12,7 @@ from reports import formatting as words
 from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, cluster_mean, paired_difference
-from reports.verdict.candidates import label, label_with_role
+from reports.verdict.candidates import label, label_with_role, not_run
 from reports.verdict.cells import caveats, score_cells, select_rows
 from reports.verdict.costs import footprint, incomparable, seconds_per_image, speed
 from reports.verdict.recommendation import Comparison, Recommendation
@@ -76,6 +77,8 @@ def recommend_cheapest(run: Run) -> Recommendation:
     differences = {c.name: _whole_difference(run, select, c.name) for c in run.suite.candidates if c.name != baseline}
     on_a_par = [name for name, d in differences.items() if d.high is not None and d.high >= 0]
     pick, why = _cheapest(run, on_a_par)
+    if all(d.mean is None for d in differences.values()):
+        why = "; ".join(filter(None, ("there was nothing to compare with it", not_run(run))))
     comparisons = _comparisons(run, pick)
     evidence = _evidence(run, pick, why, comparisons)
     return Recommendation(kind="fidelity", axis=None, pick=pick, guidance=guidance, rule=FIDELITY_RULE, cells=cells,
@@ -109,9 +112,21 @@ def _cheapest(run: Run, on_a_par: list[str]) -> tuple[str, str]:
                and reference.value and r.value < CLEARLY_LESS * reference.value and speed(run, n, baseline)[1] != "slower"}
     if smaller:
         pick = min(smaller, key=lambda n: smaller[n] or 0.0)
-        return pick, (f"it is not measurably faster, but its {words.reading(reference.name)} takes "
+        pace = "its speed was not compared" if speed(run, pick, baseline)[0] is None else "it is not measurably faster"
+        return pick, (f"{pace}, but its {words.reading(reference.name)} takes "
                       f"{words.size(smaller[pick] or 0.0)} instead of {words.size(reference.value or 0.0)}")
+    if unseen := speed_not_compared(run, on_a_par):
+        return baseline, f"nothing of equal quality was shown to be cheaper; {unseen}"
     return baseline, "nothing of equal quality was measurably faster, or smaller at equal speed"
+
+
+def speed_not_compared(run: Run, names: Sequence[str]) -> str:
+    """Whose speed could not be compared with the baseline's, in words; an empty string where all were compared."""
+    untimed = [n for n in names if speed(run, n, run.suite.baseline)[0] is None]
+    if not untimed:
+        return ""
+    whose = "" if len(untimed) == len(names) else f" of {words.listed([label(run, n) for n in untimed])}"
+    return f"{'the speed' if whose else 'speed'}{whose} was not compared"
 
 
 def _comparisons(run: Run, pick: str) -> tuple[Comparison, ...]:

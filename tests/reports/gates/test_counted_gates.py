@@ -160,3 +160,15 @@ def test_an_unmerged_candidate_needs_weights_to_be_called_whole(merge_run: Run, 
     bare = Candidate(name=PICK, model="zoo:photo")
     run = replace(merge_run, coverage=(tried(),), weights={}, suite=replace(merge_run.suite, candidates=(bare,), baseline=PICK))
     assert judged(run, merge_verdict, Gate(value="identities")).status == "not_measured"
+
+
+def test_a_candidate_that_never_ran_has_no_count_of_failures(merge_run: Run, merge_verdict: Recommendation) -> None:
+    why = "fp16 is not offered on cpu: no kernels"
+    gap = Gap(candidate=PICK, value="image", count=120, why=why)
+    run = replace(merge_run, images=merge_run.images[merge_run.images["candidate"] != PICK], missing=(gap,),
+                  weights={name: of for name, of in merge_run.weights.items() if name != PICK})
+    gate = Gate(value="failures", candidates=(PICK,), at_most=0)
+    assert (judged(run, merge_verdict, gate).status, judged(run, merge_verdict, gate).reason) == ("not_measured", why)
+    broken = replace(run, failures=(Failure(candidate=PICK, stage="load", error="OSError", message="gone"),))
+    assert judged(broken, merge_verdict, gate).status == "failed"
+    assert judged(merge_run, merge_verdict, gate).status == "passed"

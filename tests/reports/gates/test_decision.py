@@ -223,3 +223,41 @@ def test_missing_images_are_said_beside_the_headline(runs: dict[str, Run]) -> No
     assert said.decision == GATES_FAILED
     assert said.rest.startswith("2 images missing; ")
     assert any("not sampled yet" in caveat for caveat in rec.caveats)
+
+
+def unoffered(run: Run, *names: str) -> Run:
+    """The run on a CPU that does not offer some of the candidates."""
+    from reports.read.current_records import Gap
+
+    images = run.images[~run.images["candidate"].isin(names)].reset_index(drop=True)
+    why = {name: f"{name} is not offered on cpu: no kernels" for name in names}
+    kept = {name: timed for name, timed in run.latency.items() if name not in names}
+    gaps = tuple(Gap(candidate=name, value="image", count=16, why=why[name]) for name in names)
+    return replace(run, images=images, latency=kept, missing=(*run.missing, *gaps), head={**run.head, "not_offered": why},
+                   suite=replace(run.suite, gates=()))
+
+
+def untimed(run: Run) -> Run:
+    """The run whose machine was far slower while the baseline was timed."""
+    slow = replace(run.latency["fp32"], yardstick=(0.03,) * 5)
+    return replace(run, latency={**run.latency, "fp32": slow}, suite=replace(run.suite, gates=()))
+
+
+@pytest.mark.parametrize(("kind", "change", "claims", "disclaimed"), [
+    ("precision", lambda run: unoffered(run, "int8"), ["int8 not run (not offered on cpu)"], []),
+    ("precision", lambda run: unoffered(run, "bf16", "int8", "int4"),
+     ["bf16, int8 and int4 not run (not offered on cpu)", "nothing to compare"], ["nothing of equal quality"]),
+    ("precision", untimed, ["speed was not compared"], ["measurably faster", "at equal speed"]),
+    ("alphas", lambda run: unoffered(run, "alpha=0.8"), ["alpha 0.8 not run (not offered on cpu)"], []),
+])
+def test_every_headline_says_what_it_has_not_seen(runs: dict[str, Run], kind: str, change: Callable[[Run], Run],
+                                                  claims: list[str], disclaimed: list[str]) -> None:
+    run = change(runs[kind])
+    rec = recommend(run)
+    text = io.StringIO()
+    Console(file=text, width=400).print(terminal_table(run, rec, []))
+    texts = [headline(run, rec, []).sentence, text.getvalue(), markdown(run, rec, []).replace("\\", ""),
+             closing_lines(run, rec, [], Path("x/report.html"))[0]]
+    for said in texts:
+        assert [claim for claim in claims if claim not in said] == []
+        assert [claim for claim in disclaimed if claim in said.partition("Rule: ")[0]] == []

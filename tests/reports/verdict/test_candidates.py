@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from harness.declare import Blocks, Candidate, Merge, Suite
+from harness.declare import Adapter, Blocks, Candidate, Merge, Suite
 from harness.records import Coverage
 from reports.read import run as run_module
 from reports.read.roles import axis_values
 from reports.read.run import Run
-from reports.verdict.candidates import controls, label, label_with_role, parents
+from reports.verdict.candidates import controls, label, label_with_role, parents, varies_fidelity
 from tests.reports import synthetic
 
 A, B = "zoo:photo", "zoo:anime"
@@ -100,3 +100,16 @@ def test_the_methods_that_end_at_a_parent_are_those_of_the_table_of_methods() ->
 
     for alpha, end in ((0.0, "at_zero"), (1.0, "at_one")):
         assert PARENT_AT[alpha] == {name: getattr(row, end).upper() for name, row in MERGE_METHODS.items() if getattr(row, end)}
+
+
+ONE = Candidate(name="one", model=A)
+
+
+@pytest.mark.parametrize(("others", "fidelity"), [
+    ((replace(ONE, name="int8", quantization="int8"),), True), ((replace(ONE, name="fast", runtime="compile"),), True),
+    ((replace(ONE, name="int8", quantization="int8"), replace(ONE, name="other", model=B)), False),
+    ((replace(ONE, name="int8", quantization="int8", model=B),), False),
+    ((replace(ONE, name="int8", quantization="int8", adapters=(Adapter(path="zoo:sketch", weight=1.0),)),), False),
+    ((replace(ONE, name="other", model=B),), False), ((replace(ONE, name="twin"),), False)])
+def test_only_modes_of_one_model_ask_what_is_lost(others: tuple[Candidate, ...], fidelity: bool) -> None:
+    assert varies_fidelity(synthetic.merge_suite(candidates=(ONE, *others), baseline="one")) is fidelity
