@@ -35,12 +35,13 @@ from harness.declare.sweeps import adapter_grid, adapter_sweep, alpha_sweep, blo
 from harness.version import __version__
 
 if TYPE_CHECKING:
-    from harness.session.from_python import DeclarationError, run_suite
-    from reports.analysis import load_run
+    from harness.session.from_python import DeclarationError as DeclarationError
+    from harness.session.from_python import run_suite as run_suite
+    from reports.analysis import load_run as load_run
 
 _LAZY: Final = {"run_suite": "harness.session.from_python", "load_run": "reports.analysis",
                 "DeclarationError": "harness.session.from_python"}
-"""What needs torch or pandas, and where it is."""
+"""What needs torch or pandas, and where it is. Not in `__all__`, so that `from harness import *` in a suite file stays light."""
 
 __all__ = [
     "BASELINE",
@@ -54,7 +55,6 @@ __all__ = [
     "Candidate",
     "Checkpoint",
     "Constraint",
-    "DeclarationError",
     "Desirability",
     "Emphasis",
     "Fused",
@@ -72,11 +72,9 @@ __all__ = [
     "adapter_sweep",
     "alpha_sweep",
     "block_sweep",
-    "load_run",
     "read_prompts",
     "read_recipe",
     "recipe_text",
-    "run_suite",
     "sweep",
 ]
 
@@ -84,7 +82,7 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     """Imports what needs torch or pandas on its first use: checking a declaration must not wait for them."""
     if name not in _LAZY:
-        raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {', '.join(__all__)}")
+        raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {', '.join([*__all__, *_LAZY])}")
     if wrong := import_module("harness.session.own_packages").keep_own_packages():
         raise ImportError(wrong)
     return getattr(import_module(_LAZY[name]), name)

@@ -7,7 +7,7 @@ import importlib.util
 import re
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -17,6 +17,7 @@ from typing import Any, Final
 from harness.declare.beside import OWN_PACKAGES, importing_beside
 from harness.declare.keywords import after_unknown_keyword
 from harness.declare.suite import Suite
+from harness.declare.suite_signs import own_names
 
 _MENTION: Final = re.compile(r"\bSUITE\b")
 
@@ -36,7 +37,7 @@ class NoSuiteError(SuiteFileError):
 @dataclass(frozen=True, kw_only=True)
 class LoadedSuite:
     """What a suite file gave: `declared` is its SUITE, which need not be a Suite, `imported` are the files beside it that it
-    imported, and `others` says which further suites it holds under names that look like a suite's."""
+    imported, and `others` says which further suites it makes under names without a leading underscore."""
 
     declared: object
     imported: frozenset[str]
@@ -71,9 +72,13 @@ def loaded_suite(path: Path) -> LoadedSuite:
         raise NoSuiteError(f"{path.name} has no SUITE at module level{why}; {what}", others)
     package = spec.name.rpartition(".")[0]
     relative = {str(getattr(sys.modules[name], "__file__", "")) for name in list(sys.modules) if name.startswith(f"{package}.")}
-    named = {name: value for name, value in values.items() if "suite" in name.lower() and value is not module.SUITE}
+    own = own_names(path, values)
+    modules = [value for value in vars(module).values() if isinstance(value, ModuleType)]
+    elsewhere = [*(values[name] for name in values if name not in own), *(vars(other) for other in modules)]
+    foreign = {id(suite) for suite in _suites_in(elsewhere)}
+    public = {name: values[name] for name in own if not name.startswith("_")}
     return LoadedSuite(declared=module.SUITE, imported=frozenset(imported | relative - {str(path.absolute())}),
-                       others=_in_words_of_suites(named))
+                       others=_in_words_of_suites(public, foreign | {id(module.SUITE)}))
 
 
 def _private_module(path: Path) -> tuple[ModuleType, ModuleSpec]:
@@ -120,13 +125,23 @@ def _where_imports_look(error: BaseException) -> str:
     return ""
 
 
-def _in_words_of_suites(values: Mapping[str, Any]) -> str:
-    """Which of the values are suites, or lists or mappings of suites: "'suite' is a Suite and 'SUITES' holds 3"."""
+def _suites_in(value: object, depth: int = 3) -> list[Suite]:
+    """The suites that a value is or holds, in collections of collections too."""
+    if isinstance(value, Suite):
+        return [value]
+    if not depth or not isinstance(value, dict | list | tuple | set | frozenset):
+        return []
+    items = value.values() if isinstance(value, dict) else value
+    return [suite for item in items for suite in _suites_in(item, depth - 1)]
+
+
+def _in_words_of_suites(values: Mapping[str, Any], spared: Set[int] = frozenset()) -> str:
+    """Which of the values are suites, or lists or mappings of suites: "'suite' is a Suite and 'SUITES' holds 3". `spared` are ids
+    of suites that do not count."""
     phrases = []
     for name, value in values.items():
-        held = [*value.values()] if isinstance(value, dict) else [*value] if isinstance(value, list | tuple | set) else []
-        count = sum(isinstance(item, Suite) for item in held)
-        if isinstance(value, Suite):
+        count = sum(id(suite) not in spared for suite in _suites_in(value))
+        if isinstance(value, Suite) and count:
             phrases.append(f"{name!r} is a Suite")
         elif count:
             phrases.append(f"{name!r} holds {count} Suite{'s' if count > 1 else ''}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -50,6 +50,17 @@ def signs_of(path: Path) -> Signs:
         guess = mentions or "Suite" in text
         return Signs(mentions=mentions, assigns=guess, declares=guess, makes=guess)
     return _signs(tree, mentions)
+
+
+def own_names(path: Path, names: Iterable[str]) -> list[str]:
+    """Those of a module's names that its file binds itself, and not only by importing them."""
+    nodes = list(_module_level(ast.parse(path.read_bytes())))
+    imports = [node for node in nodes if isinstance(node, ast.Import | ast.ImportFrom)]
+    stored = {name for node in nodes if not isinstance(node, ast.Import | ast.ImportFrom) for name in _bound(node)}
+    if any(alias.name == "*" for node in imports if not _of_harness(node) for alias in node.names):
+        return [name for name in names if name in stored]
+    imported = {alias.asname or alias.name for node in imports for alias in node.names}
+    return [name for name in names if name in stored or name not in imported]
 
 
 def _signs(tree: ast.Module, mentions: bool) -> Signs:

@@ -43,14 +43,17 @@ class SuiteWarning(UserWarning):
 class _Item(pytest.Item):
     """The base of all items: a plain message instead of a traceback, and the file's path as the location."""
 
-    fixturenames: Final = ["benchmark"]
-    """The attribute by which pytest-benchmark selects items with --benchmark-only and --benchmark-skip."""
-
     def __init__(self, **rest: Any) -> None:
         super().__init__(**rest)
         self.extra_keyword_matches.add(selectable(self.name))
         numbers: Iterator[int] = self.config.stash.setdefault(_NUMBERS, iter(count()))
         self.number = next(numbers)
+
+    @property
+    def fixturenames(self) -> list[str]:
+        """The attribute by which pytest-benchmark skips items: ours are benchmarks for --benchmark-only, and none for
+        --benchmark-skip, which would skip the check of a declaration too."""
+        return ["benchmark"] if self.config.getoption("benchmark_only", default=False) else []
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
         """Our own errors are shown without a traceback; any other exception is a bug and keeps it."""

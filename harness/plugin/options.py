@@ -96,6 +96,11 @@ def refuse(config: pytest.Config) -> None:
             "--benchmark with -n: candidates that run in parallel disturb each other's latency and memory, and pytest-benchmark "
             "switches itself off. Remove -n, or add -n 0 where the ini file's addopts has it; batching already uses the whole "
             "device.")
+    if getattr(given, "benchmark_skip", False) and not getattr(given, "benchmark_only", False):
+        raise pytest.UsageError(
+            "--benchmark with --benchmark-skip: one runs the suites, the other skips every benchmark. Remove --benchmark-skip, "
+            "from the ini file's addopts too; to skip the project's own benchmarks, name the suites' folder: pytest suites/ "
+            "--benchmark")
     if wrong := device_problem(given.sweetspot_device):
         raise pytest.UsageError(f"--device: {wrong}")
     if wrong := cache_problem(given.sweetspot_cache):

@@ -47,13 +47,14 @@ def collected(config: pytest.Config) -> Collected:
 def is_suite_file(path: Path, parent: pytest.Collector) -> bool:
     """Whether a .py file is to be loaded as a suite file.
 
-    Below a suites folder, at any depth, and on the command line that is every file that could hold a suite, whatever its name; a
-    file of tests only if it gives SUITE a value. Elsewhere it is one that gives SUITE a value, imports harness and has no tests.
+    Below a suites folder, at any depth, that is every file that could hold a suite, whatever its name; a file of tests only if it
+    gives SUITE a value. Elsewhere a file with tests is pytest's own. Of the rest it is every file named on the command line that
+    could hold a suite, and else one that gives SUITE a value and imports harness.
     """
     signs = signs_of(path)
-    if _in_suites(path, parent.config) or parent.session.isinitpath(path):
+    if _in_suites(path, parent.config):
         return signs.assigns if signs.tests and _is_test(path, parent.config) else signs.worth_loading
-    return signs.declares and not signs.tests
+    return not signs.tests and (signs.worth_loading if parent.session.isinitpath(path) else signs.declares)
 
 
 def _in_suites(path: Path, config: pytest.Config) -> bool:
@@ -113,8 +114,8 @@ class SuiteFile(pytest.File):
 
     def _undeclared(self, error: NoSuiteError, signs: Signs) -> Iterator[pytest.Item]:
         """A failing item for a file that makes a suite and does not call it SUITE; a warning for one that only speaks of it."""
-        conftest = self.path.name == "conftest.py"
-        if error.others or (signs.makes and not conftest and not self.path.name.startswith("_")):
+        helper = self.path.name.startswith("_")
+        if not helper and (error.others or (signs.makes and self.path.name != "conftest.py")):
             why = str(error) if error.others else (
                 f"{self.path.name} uses harness's Suite, but has no SUITE at module level, so nothing of it is run")
             yield UndeclaredItem.from_parent(self, name="declaration", why=(

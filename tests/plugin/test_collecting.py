@@ -1,5 +1,7 @@
 """A declaration is never skipped: whatever a suite's file is called and wherever it lies, it is collected, or the job fails."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -56,6 +58,8 @@ def test_every_way_to_give_suite_a_value_is_seen(pytester: pytest.Pytester, text
     ("from harness import Suite\ndef make():\n    return Suite()", "*uses harness's Suite*"),
     ("import harness\ndef make():\n    return harness.Suite()", "*uses harness's Suite*"),
     (SUITE.format(name="SUITE", suite="x") + "SUITE_2 = Suite(**{**vars(SUITE), 'name': 'y'})", "*besides SUITE, 'SUITE_2'*"),
+    (SUITE.format(name="SUITE", suite="x") + "S = Suite\nB = S(**{**vars(SUITE), 'name': 'y'})", "*besides SUITE, 'B' is a Suite*"),
+    (SUITE.format(name="SUITE", suite="x") + "B = {'b': [SUITE, Suite(**{**vars(SUITE), 'name': 'y'})]}", "*'B' holds 1 Suite,*"),
     ("from harness import Suite\nsuite = Suite(", "*x.py, line *: SyntaxError*"),
     (SUITE.format(name="SUITE", suite="x") + "del SUITE", "*no SUITE at module level*")])
 def test_a_suite_under_another_name_fails_the_job(pytester: pytest.Pytester, text: str, line: str) -> None:
@@ -64,6 +68,37 @@ def test_a_suite_under_another_name_fails_the_job(pytester: pytest.Pytester, tex
     result = pytester.runpytest("suites", "--continue-on-collection-errors")
     assert result.ret == pytest.ExitCode.TESTS_FAILED
     result.stdout.fnmatch_lines([line])
+
+
+@pytest.mark.parametrize("more", [
+    "LISTED = [SUITE]", "COPY = SUITE", "_B = Suite(**vars(SUITE))", "from base import BASE", "import base\nB = [base.BASE]",
+    "from base import BASE\nALL = {'a': (SUITE, BASE)}", "from base import *"])
+def test_suites_of_other_files_and_under_an_underscore_may_stand_beside_suite(pytester: pytest.Pytester, more: str) -> None:
+    put(pytester, "suites/base.py", SUITE.format(name="SUITE", suite="base") + "BASE = SUITE\n__all__ = ['BASE']\n")
+    put(pytester, "suites/x.py", SUITE.format(name="SUITE", suite="x") + more)
+    pytester.runpytest("suites").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("ini", [False, True])
+def test_benchmark_skip_is_refused_with_benchmark(pytester: pytest.Pytester, ini: bool) -> None:
+    put(pytester, "suites/x.py")
+    if ini:
+        pytester.makeini("[pytest]\naddopts = --benchmark-skip")
+    result = pytester.runpytest("suites", "--benchmark", *([] if ini else ["--benchmark-skip"]))
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*Remove --benchmark-skip*"])
+
+
+@pytest.mark.parametrize("flag", ["--benchmark-skip", "--benchmark-only", "--benchmark-disable"])
+def test_no_option_of_pytest_benchmark_skips_a_declaration(pytester: pytest.Pytester, flag: str) -> None:
+    put(pytester, "suites/x.py")
+    put(pytester, "suites/bad.py", name="suite")
+    pytester.runpytest("suites", flag).assert_outcomes(passed=1, failed=1)
+
+
+def test_importing_everything_of_harness_stays_light(tmp_path: Path) -> None:
+    code = "import sys\nfrom harness import *\nassert not {'torch', 'pandas', 'diffusers'} & set(sys.modules), 'heavy'"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("helper", "importing"), [
@@ -78,6 +113,7 @@ def test_a_helper_that_makes_suites_is_one_where_a_suite_file_imports_it(pyteste
 @pytest.mark.parametrize(("place", "text"), [
     ("suites/words.py", "from harness import Prompt\nPROMPTS = [Prompt(id='a', text='a')]"), ("suites/_make.py", (
         "from harness import Suite\ndef make(name):\n    return Suite(name=name)")),
+    ("suites/_h.py", SUITE.format(name="x", suite="five")),
     ("notes.py", "SUITE = 1"), ("notes.py", "from harness import Suite"), ("test_own.py", (
         "from harness import Suite\nSUITE = 'text'\ndef helper():\n    return Suite()"))])
 def test_what_declares_nothing_is_left_alone(pytester: pytest.Pytester, place: str, text: str) -> None:
@@ -90,6 +126,11 @@ def test_the_tests_of_a_file_with_a_suite_are_run_too(pytester: pytest.Pytester)
     file = put(pytester, "suites/test_merge.py")
     file.write_text(file.read_text() + "def test_its_name():\n    assert SUITE.name == 'test_merge'\n")
     pytester.runpytest().assert_outcomes(passed=2)
+
+
+def test_a_file_of_tests_outside_a_suites_folder_is_pytests_own_when_it_is_named(pytester: pytest.Pytester) -> None:
+    put(pytester, "tests/test_own.py", SUITE.format(name="SUITE", suite="") + "def test_it():\n    pass\n")
+    pytester.runpytest("tests/test_own.py").assert_outcomes(passed=1)
 
 
 @pytest.mark.parametrize("other", ["twin", "TWIN"])
