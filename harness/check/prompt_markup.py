@@ -10,6 +10,10 @@ from typing import Final
 from harness.declare import Prompt
 
 _NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)"
+_DECIMAL: Final = r"[+-]?(?:\d?\.\d+|\d\.|10\.0*)"
+_WEIGHT: Final = rf"(?P<weight>{_DECIMAL}|(?<=[^\d\s]:)[+-]?(?:10|\d))"
+"""A weight after a colon: up to 10. A clock time, a ratio of integers ("16:9"), a year and a score ("Team A: 3") are text."""
+_INSIDE: Final = r"(?:[^()]|\([^()]*\))*"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,6 +29,7 @@ def _row(pattern: str, meaning: str, instead: str, flags: int = 0) -> Markup:
     return Markup(pattern=re.compile(pattern, flags), meaning=meaning, instead=instead)
 
 
+_MIDJOURNEY: Final = "ar|aspect|[csvqw]|version|stylize|chaos|quality|seed|niji|iw|weird|stop"
 _EMPHASIS: Final = "write {words!r} alone, and give the candidate emphasis=Emphasis(weights={{{words!r}: {weight}}})"
 _ADAPTER: Final = "give the candidate adapters=(Adapter(path={file!r}, weight={weight}),), with the path of your file"
 
@@ -32,34 +37,45 @@ MARKUP: Final = (
     _row(r"<\s*(?:lora|lyco)\s*:\s*(?P<name>[^<>:]+)(?::(?P<weight>[^<>:]*))?[^<>]*>", "applies a LoRA in A1111", _ADAPTER, re.I),
     _row(r"<\s*hypernet\s*:\s*(?P<name>[^<>:]+)(?::(?P<weight>[^<>:]*))?[^<>]*>", "applies a hypernetwork in A1111", _ADAPTER,
          re.I),
-    _row(r"<\s*\w+(?:\s*\[[^\[\]<>]*\])?\s*:[^<>]*>", "is an instruction in A1111 or SwarmUI", "remove it"),
-    _row(r"\bembedding:\s*(?P<name>[^\s,():]+)", "loads a textual inversion in ComfyUI",
+    _row(r"<[^\W\d]\w*(?:\s*\[[^\[\]<>]*\])?\s*:[^<>]*>", "is an instruction in A1111 or SwarmUI", "remove it"),
+    _row(r"\bembedding:(?P<name>[^\s,():]+)", "loads a textual inversion in ComfyUI",
          "give the candidate adapters=(Adapter(path={file!r}),), with the path of your file, and write the inversion's own word "
          "in the prompt", re.I),
-    _row(rf"\((?P<words>[^()]*):\s*(?P<weight>{_NUMBER})\s*(?:\)|$)", "weights words in A1111 and ComfyUI", _EMPHASIS),
-    _row(rf"\((?P<words>[^()]*)\)(?P<weight>{_NUMBER})(?=[\s,.)]|$)", "weights words in compel and InvokeAI", _EMPHASIS),
-    _row(r"\((?P<words>[^()]*)\)(?:\++|-+)(?=[\s,.)]|$)", "weights words in compel and InvokeAI", _EMPHASIS),
-    _row(r"(?P<words>\w+)(?:\+{2,}|-{2,})(?=[\s,)]|$)", "weights a word in compel and InvokeAI", _EMPHASIS),
+    _row(rf"\((?P<words>{_INSIDE}):\s*{_WEIGHT}\s*,?\s*(?:\)|$)", "weights words in A1111 and ComfyUI", _EMPHASIS),
+    _row(rf"(?P<words>(?<![^():])[^():]+):\s*(?P<weight>{_DECIMAL})\s*,?\s*\)", "weights words in A1111 and ComfyUI", _EMPHASIS),
+    _row(rf"(?P<words>\b[^\W\d]\w*:\w+):(?P<weight>{_DECIMAL})(?=[\s,]|$)", "weights words in other tools", _EMPHASIS),
+    _row(rf"\((?P<words>[^()]*)\)(?P<weight>{_DECIMAL}|10|\d)(?=[\s,.)]|$)", "weights words in compel and InvokeAI", _EMPHASIS),
+    _row(r"\((?![A-Z]{1,3}\)\+)(?P<words>[^()]*)\)(?:\++|-{2,})(?=[\s,.)]|$)", "weights words in compel and InvokeAI",
+         _EMPHASIS),
+    _row(r"(?P<words>\b(?!(?i:\w|notepad|libc|libstdc)\+)\w+)(?:\+{2,}(?=[\s,)]|$)|-{2,}(?=[,)]|\s*$))",
+         "weights a word in compel and InvokeAI", _EMPHASIS),
     _row(r"\)\s*\.\s*(?:blend|and|swap)\s*\(", "combines prompts in compel and InvokeAI", "write one text"),
     _row(r"(?P<nested>\((?:\s*\()+)(?P<words>[^()]*)\)*", "emphasises words in A1111 and ComfyUI", _EMPHASIS),
-    _row(rf"\[[^\[\]]*:\s*{_NUMBER}\s*\]", "switches or begins a text at a step in A1111",
+    _row(rf"\[[^\[\]]*:\s*{_NUMBER}\s*(?:\]|$)", "switches or begins a text at a step in A1111",
          "write one text; an adapter acts on some of the steps with Adapter(start=..., end=...)"),
     _row(r"\[[^\[\]]*\|[^\[\]]*\]", "alternates texts from step to step in A1111", "write one text, or a Prompt for each"),
     _row(r"\[(?P<words>[^\[\]]*)\]", "weakens words in A1111", _EMPHASIS),
     _row(r"\{[^{}]*\|[^{}]*\}", "picks one of several texts in dynamic prompts", "declare a Prompt for each of them"),
     _row(r"\{[^{}]*\}", "emphasises words in NovelAI, and is a variable in other tools", "write the words without braces"),
-    _row(r"(?<!\w)__[\w\-./*]+__(?!\w)", "is a wildcard in dynamic prompts", "declare a Prompt for each of its texts"),
+    _row(r"(?<!\w)__[\w\-./*]+__(?!\w|\.\w)", "is a wildcard in dynamic prompts", "declare a Prompt for each of its texts"),
     _row(r"\\[()\[\]{}]", "is a plain bracket in A1111, which does not read the backslash", "write the bracket without it"),
-    _row(r"\bBREAK\b", "begins a new chunk of the text in A1111", "remove it"),
-    _row(r"\bAND(?:_(?:PERP|SALT|TOPK))?\b", "combines prompts in A1111", "write 'and', or a Prompt for each"),
-    _row(r"(?:^|(?<=\s))--[a-z][\w-]*", "is a parameter in Midjourney", "remove it; size and seeds belong to the Grid"),
-    _row(rf"::\s*(?:{_NUMBER})?(?=[\s,]|$)", "weights a part in Midjourney", "remove it, or use Emphasis"),
+    _row(r"(?<![A-Z]{2}\s)\bBREAK\b", "begins a new chunk of the text in A1111", "remove it"),
+    _row(r"\bAND_(?:PERP|SALT|TOPK)\b|(?<![A-Z]{2}\s)\bAND\b|\bAND\b(?!\s[A-Z]+\b)", "combines prompts in A1111",
+         "write 'and', or a Prompt for each"),
+    _row(rf"(?:^|(?<=\s))(?:--[a-z][\w-]*|[—–](?:{_MIDJOURNEY})\s+\d)", "is a parameter in Midjourney",
+         "remove it; size and seeds belong to the Grid"),
+    _row(rf"::(?:\s*{_NUMBER}(?=[\s,]|$)|(?=\s+\S))", "weights a part in Midjourney", "remove it, or use Emphasis"),
     _row(r"\bNegative prompt:|\bSteps: \d+, \w", "is a line of A1111's picture information",
          "copy the text alone, and the negative prompt into negative='...'"),
 )
 """What is refused, the most telling kind first. `(words)` without a weight is ordinary punctuation (see `brackets`)."""
 _LITERAL: Final = "If it is meant as text, say Prompt(..., literal=True)"
-_PLAIN_BRACKETS: Final = re.compile(r"\([^()]*\)")
+_NOTED: Final = (
+    (re.compile(r"\([^()]*\)"), "A1111 and ComfyUI would emphasise it", "use Emphasis without the brackets"),
+    (re.compile(r"\w+-{2,}(?=\s)"), "compel and InvokeAI would weaken the word", "use Emphasis without the dashes"),
+    (re.compile(r"[A-Z]{2,}\s(?:AND|BREAK)\b"), "A1111 would split the text there", "write it in small letters"),
+)
+"""What is text more often than markup: a pattern, what other tools do, and what to write if that was meant."""
 
 
 def markup_problems(prompt: Prompt) -> Iterator[str]:
@@ -90,18 +106,19 @@ def _instead(row: Markup, match: re.Match[str], negative: bool) -> str:
     name, words = (groups.get("name") or "").strip(), (groups.get("words") or "").strip(" ,")
     weight = (groups.get("weight") or "").strip()
     if not _is_number(weight):
-        pairs = (groups.get("nested") or "(").count("(")
+        pairs = (groups.get("nested") or "(")[:50].count("(")
         weight = "1.0" if name else f"{1.1 ** (-1 if match[0].startswith('[') else pairs):.3g}"
     return row.instead.format(file=f"{name}.safetensors", words=words, weight=weight)
 
 
 def brackets(prompt: Prompt) -> str:
-    """A sentence about words in plain brackets, which A1111 and ComfyUI emphasise and which are text here; empty if there are
-    none or the prompt is literal."""
-    match = None if prompt.literal else _PLAIN_BRACKETS.search(prompt.text) or _PLAIN_BRACKETS.search(prompt.negative)
-    return "" if match is None else (
-        f"prompt {prompt.id!r}: {_cut(match[0])!r} is read as text; A1111 and ComfyUI would emphasise it by 1.1. Say "
-        "Prompt(..., literal=True) if that is right, or use Emphasis without the brackets")
+    """A sentence about words in plain brackets, or what else other tools may read as markup and is text here; empty if there is
+    nothing of it or the prompt is literal."""
+    for pattern, meaning, instead in () if prompt.literal else _NOTED:
+        if match := pattern.search(prompt.text) or pattern.search(prompt.negative):
+            return (f"prompt {prompt.id!r}: {_cut(match[0])!r} is read as text; {meaning}. Say Prompt(..., literal=True) if that "
+                    f"is right, or {instead}")
+    return ""
 
 
 def _is_number(text: str) -> bool:

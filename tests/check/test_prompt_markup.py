@@ -32,6 +32,11 @@ MARKED = {
     "__colour__ ball": "Prompt for each", "a ball BREAK a cat": "remove it", "a ball AND a cat": "'and'", "a AND_PERP b": "'and'",
     r"saber \(fate\)": "without it", "a ball --ar 3:2": "Grid", "ball::2 cat": "Midjourney", "('a', 'b').blend(1, 1)": "one text",
     "a ball\nNegative prompt: ugly": "negative=", "一只(红色:1.3)球": "Emphasis(weights={'红色': 1.3})",
+    "(very (red) ball:1.3)": "Emphasis(weights={'very (red) ball': 1.3})", "(a (b) c:1.2)": "Emphasis(weights={'a (b) c': 1.2})",
+    "(a (b (c)) d:1.2)": "1.2", "(red ball:1.3,)": "Emphasis(weights={'red ball': 1.3})", "a ball —ar 3:2": "Grid",
+    "by artist:wlop:1.2": "Emphasis(weights={'artist:wlop': 1.2})", "[a:b:10": "start=", "(red:0.8)": "0.8", "(red:2)": "2",
+    "(red: 1.3)": "1.3", "a red--, ball": "Emphasis(weights={'red': ", "hot:: dog": "Midjourney",
+    "(red)--": "Emphasis(weights={'red'",
 }
 
 
@@ -55,6 +60,9 @@ def test_it_is_refused_in_negatives_too_where_nothing_is_weighted(tmp_path: Path
     "a woman (smiling)", "a cat (a tabby), on a mat", "a red-blue ball", "a cat -- black -- on grass", "f/1.8, 85mm, 16:9",
     "at 12:30",     "a <cat-toy> on grass", "a photo :)", "R&D, AT&T",
     "a well-known man's hat", "50% off!", "a and b", "break of day", "snake_case",
+    "a C++ logo", "Notepad++", "A++ rating", "(3:15)", "(16:9)", "at dusk (16:9)", "(est: 1920)", "(Team A: 3)", "well-- yes",
+    "word embedding: a diagram", "3 < 5: yes > no", "(c)2020", "phone (555)1234", "(AB)-", "size (L)-", "(AB)+", "ROCK AND ROLL",
+    "COFFEE BREAK", "a sign COFFEE BREAK on a door", "chapter 2::", "a __init__.py file", "a cat —a black one— on grass",
     "18+ sign", "tea; milk", "（红色）", "a cat--black--on grass", "no.1 <3", "http://a.b/c"])
 def test_ordinary_punctuation_is_not_refused(tmp_path: Path, text: str) -> None:
     assert wrong(tmp_path, Prompt(id="p", text=text, negative=text)) == []
@@ -80,6 +88,11 @@ def test_plain_brackets_are_pointed_out_until_they_are_called_literal() -> None:
     (said,) = remarks(tiny_suite(grid=tiny_grid(prompts=(prompt,))))
     assert "prompt 'p': '(smiling)' is read as text" in said
     assert remarks(tiny_suite(grid=tiny_grid(prompts=(replace(prompt, literal=True),)))) == []
+
+
+@pytest.mark.parametrize("text", ["(3:15)", "(Team A: 3)", "(est: 1920)", "well-- yes", "ROCK AND ROLL", "COFFEE BREAK"])
+def test_what_may_be_markup_is_pointed_out(text: str) -> None:
+    assert len(remarks(tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", text=text),))))) == 1
 
 
 def test_a_declaration_that_is_not_literal_has_the_hash_that_it_had() -> None:
