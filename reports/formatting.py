@@ -107,11 +107,14 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def settled(prompts: int) -> str:
-    """About how many prompts it takes, with two digits; a number that nobody samples is only named as such."""
+def settled(prompts: int, there: int = 0) -> str:
+    """About how many prompts it takes, with two digits and more than are `there`; a number that nobody samples is only named as
+    such."""
     if prompts > MOST_PROMPTS:
-        return f"more than {MOST_PROMPTS:,} prompts"
-    return f"about {float(f'{prompts:.2g}'):,.0f} prompts"
+        return f"more than {max(MOST_PROMPTS, there):,} prompts"
+    about = int(float(f"{prompts:.2g}"))
+    count = about if about > there else max(prompts, there + 1)
+    return f"about {count:,} {'prompt' if count == 1 else 'prompts'}"
 
 
 def shortened(text: str, most: int) -> str:

@@ -20,6 +20,9 @@ def objective_problems(suite: Suite) -> Iterator[str]:
         yield from _default(suite, known)
         return
     yield from unknown_values("value", [objective.maximise], known | {DESIRABILITY}, suite)
+    if objective.maximise in rows and rows[objective.maximise].fewer:
+        yield (f"maximises {objective.maximise!r}, of which less is better; give maximise=DESIRABILITY with desirabilities="
+               f"(Desirability(metric={objective.maximise!r}, worst=..., best=...),), best below worst")
     for penalty in objective.penalties:
         yield from unknown_values("penalty", [penalty.metric], known, suite)
         high = rows[penalty.metric].high if penalty.metric in rows else None
@@ -102,7 +105,12 @@ def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[
     if gate.not_worse_than == PROMOTED and PROMOTED in names:
         yield f"{PROMOTED!r} is reserved for the last promoted model; rename the candidate of that name"
     yield from unknown("candidate", gate.candidates, names)
-    yield from _allowances(gate)
+    yield from doubles("candidate", gate.candidates)
+    other = suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
+    if other is not None and other in gate.candidates:
+        yield (f"compares {other!r} with itself, which decides nothing; remove it from the gate's candidates, or compare with "
+               "another candidate")
+    yield from _allowances(gate, values.get(gate.value))
 
 
 def _limits(gate: Gate, value: ValueSpec | None) -> Iterator[str]:
@@ -121,12 +129,15 @@ def _limits(gate: Gate, value: ValueSpec | None) -> Iterator[str]:
             problem := range_problem(value, word, limit)))
 
 
-def _allowances(gate: Gate) -> Iterator[str]:
+def _allowances(gate: Gate, value: ValueSpec | None) -> Iterator[str]:
     """Problems of the margin and the ratio, which refer to another candidate's value."""
     if not number(gate.margin) or gate.margin < 0:
         yield f"margin is {gate.margin!r}; expected a number of at least 0"
     elif gate.margin and gate.not_worse_than is None:
         yield "margin is given without not_worse_than; add it to the limit instead"
+    elif value is not None and value.low is not None and value.high is not None and gate.margin >= value.high - value.low:
+        yield (f"margin is {gate.margin:g}, but no two values of {gate.value} are further apart than {value.high - value.low:g}, "
+               "so that every candidate would pass; give a smaller margin")
     if gate.ratio is None:
         return
     if not number(gate.ratio) or gate.ratio <= 0:

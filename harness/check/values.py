@@ -50,11 +50,24 @@ def unknown_values(kind: str, names: Iterable[str], known: Collection[str], suit
 
 
 def range_problem(spec: ValueSpec, word: str, limit: float) -> str:
-    """Why a limit of a share decides nothing, because all shares keep it or none does; empty if it can decide."""
-    if not spec.bounded_share or 0 <= limit <= 1:
+    """Why a limit decides nothing: it is outside of the value's range, so that all values keep it, or of a share, cost or count
+    none does. Empty if it can decide."""
+    if not spec.bounded_share:
+        return _outside(spec, word, limit)
+    if 0 <= limit <= 1:
         return ""
     return (f"{word} is {limit:g}; expected a {spec.unit}, from 0 to 1 (5 % is 0.05): any other limit is kept by all values, or "
             "by none")
+
+
+def _outside(spec: ValueSpec, word: str, limit: float) -> str:
+    """What range a limit must be in, where every value keeps it, or no cost or count does."""
+    below, above = spec.low is not None and limit < spec.low, spec.high is not None and limit > spec.high
+    idle = below if word == "at_least" else above
+    if not idle and not (below and spec.kind in ("cost", "count")):
+        return ""
+    ends = [f"{side} {end:g}" for side, end in (("at least", spec.low), ("at most", spec.high)) if end is not None]
+    return f"{word} is {limit:g}; expected {' and '.join(ends)} ({spec.unit}): {'every' if idle else 'no'} value keeps this limit"
 
 
 def gate_values(suite: Suite) -> Mapping[str, ValueSpec]:

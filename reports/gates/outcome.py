@@ -102,7 +102,9 @@ def _settled_by(run: Run, gate: Gate, seen: Seen) -> str:
     """How many prompts would decide a gate on images, in words; empty for one that prompts do not decide."""
     limit = next((end for end in limits_of(gate, run.row(gate.value)) if end is not None), 0.0)
     needed = prompts_to_settle(seen.estimate, limit) if seen.times is None else prompts_to_settle(seen.times)
-    return f"; {words.settled(needed)} would decide it, if the mean stays" if needed and gate_kind(gate.value).of_images else ""
+    if not needed or not gate_kind(gate.value).of_images:
+        return ""
+    return f"; {words.settled(needed, seen.estimate.prompts)} would decide it, if the mean stays"
 
 
 def _status(gate: Gate, seen: Seen, value: ValueSpec) -> str:

@@ -122,7 +122,8 @@ def _settling(run: Run, comparisons: tuple[Comparison, ...]) -> tuple[str, ...]:
         needed = prompts_to_settle(c.difference) if c.word == "tied" and c.value == "objective" else None
         if needed and c.other_guidance == c.guidance:
             other = label_with_role(run, c.other)
-            sentences.append(f"If the pick differs from {other} as much as here, {words.settled(needed)} of the {c.split} split "
+            enough = words.settled(needed, c.difference.prompts)
+            sentences.append(f"If the pick differs from {other} as much as here, {enough} of the {c.split} split "
                              f"would show it; there are {c.difference.prompts}.")
     return tuple(sentences)
 

@@ -141,6 +141,18 @@ def test_each_problem_names_what_was_given_and_what_is_known(tmp_path: Path, cha
     ({"value": "clip_score", "at_least": 1, "margin": 1}, "margin is given without not_worse_than"),
     ({"value": "saturation", "not_worse_than": "promoted"}, "use at_least or at_most"),
     ({"value": "desirability", "at_least": 1}, "unknown value 'desirability'"),
+    ({"value": "clip_score", "not_worse_than": "alpha=1", "candidates": ("alpha=0", "alpha=1")},
+     "compares 'alpha=1' with itself"),
+    ({"value": "seconds_per_image", "not_worse_than": "baseline", "ratio": 1.1, "candidates": ("alpha=0",)},
+     "compares 'alpha=0' with itself"),
+    ({"value": "clip_score", "at_least": 1, "candidates": ("alpha=1", "alpha=1")}, "candidate 'alpha=1' is given 2 times"),
+    ({"value": "seconds_per_image", "at_most": -1}, "at_most is -1; expected at least 0 (s)"),
+    ({"value": "peak_bytes", "at_most": -1e9}, "at_most is -1e+09; expected at least 0 (bytes)"),
+    ({"value": "failures", "at_most": -1}, "at_most is -1; expected at least 0"),
+    ({"value": "rating", "at_most": 11}, "at_most is 11; expected at least 1 and at most 10"),
+    ({"value": "clipped_share", "not_worse_than": "baseline", "margin": 5},
+     "no two values of clipped_share are further apart than 1"),
+    ({"value": "rating", "not_worse_than": "baseline", "margin": 9}, "further apart than 9"),
 ])
 def test_each_problem_of_a_gate_is_said(tmp_path: Path, gate: dict[str, object], expected: str) -> None:
     assert expected in said(tmp_path, gates=(Gate(**gate),))  # type: ignore[arg-type]
@@ -149,7 +161,9 @@ def test_each_problem_of_a_gate_is_said(tmp_path: Path, gate: dict[str, object],
 @pytest.mark.parametrize("gate", [
     Gate(value="rating", at_least=6), Gate(value="objective", not_worse_than="promoted", margin=0.5), Gate(value="identities"),
     Gate(value="failure_rate", at_most=0.05), Gate(value="seconds_per_image", not_worse_than="baseline", ratio=1.1),
-    Gate(value="palette_drift", at_most=10), Gate(value="clip_score", not_worse_than="promoted", ratio=0.95)])
+    Gate(value="palette_drift", at_most=10), Gate(value="clipped_share", not_worse_than="baseline", margin=0.99),
+    Gate(value="seconds_per_image", at_most=0), Gate(value="clip_score", not_worse_than="alpha=1", candidates=("alpha=0",)),
+    Gate(value="clip_score", not_worse_than="promoted", ratio=0.95)])
 def test_a_good_gate_has_no_problems(tmp_path: Path, gate: Gate) -> None:
     assert problems(tiny_suite(gates=(gate,)), tmp_path) == []
 
@@ -199,6 +213,7 @@ GOOD_ONE = Desirability(metric="clip_score", worst=20, best=30)
      "shape is 0.0; expected a number above 0"),
     ({"maximise": "desirability", "desirabilities": (Desirability(metric="clip_score", worst=1, best=2, weight=-1),)},
      "weight is -1.0; expected a number above 0"),
+    ({"maximise": "clipped_share"}, "maximises 'clipped_share', of which less is better; give maximise=DESIRABILITY"),
     ({"maximise": "desirability", "desirabilities": (Desirability(metric="lpips", worst=1, best=2),)}, "unknown value 'lpips'"),
 ])
 def test_each_problem_of_an_objective_is_said(tmp_path: Path, objective: dict[str, object], expected: str) -> None:
@@ -210,6 +225,11 @@ def test_a_good_objective_of_several_has_no_problems(tmp_path: Path) -> None:
     objective = Objective(maximise="desirability", desirabilities=(GOOD_ONE, nearer),
                           constraints=tuple(Constraint(metric=m, at_most=0.1) for m in ("clipped_share", "palette_left")))
     assert problems(tiny_suite(objective=objective, gates=(Gate(value="desirability", at_least=1),)), tmp_path) == []
+
+
+def test_what_is_better_when_less_is_maximised_as_a_desirability(tmp_path: Path) -> None:
+    low = Desirability(metric="clipped_share", worst=0.5, best=0.0)
+    assert problems(tiny_suite(objective=Objective(maximise="desirability", desirabilities=(low,))), tmp_path) == []
 
 
 def racing(**changes: object) -> dict[str, object]:

@@ -20,7 +20,7 @@ from harness import BASELINE, Gate
 from harness.declare import Objective
 from tests.fakes import tiny_suite
 
-SUITE = tiny_suite(metrics=("exposure",), objective=Objective(maximise="clipped_share", penalties=()), latency_rounds=1, gates=(
+SUITE = tiny_suite(metrics=("exposure",), objective=Objective(maximise="saturation", penalties=()), latency_rounds=1, gates=(
     Gate(value="coverage"), Gate(value="clipped_share", not_worse_than=BASELINE, margin=0.01),
     Gate(value="seconds_per_image", not_worse_than=BASELINE, ratio=2.0)))
 """

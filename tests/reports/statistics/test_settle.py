@@ -34,6 +34,13 @@ def test_a_number_is_as_exact_as_it_is_known(prompts: int, said: str) -> None:
     assert settled(prompts) == said
 
 
+@pytest.mark.parametrize(("prompts", "there", "said"), [
+    (2, 2, "about 3 prompts"), (1, 0, "about 1 prompt"), (104, 100, "about 104 prompts"), (24, 8, "about 24 prompts"),
+    (90, 100, "about 101 prompts"), (20_000, 30_000, "more than 30,000 prompts")])
+def test_no_number_is_as_few_as_are_there(prompts: int, there: int, said: str) -> None:
+    assert settled(prompts, there) == said
+
+
 @pytest.mark.parametrize("prompts", [2, 3, 5, 8])
 @pytest.mark.parametrize("share", [0.9, 0.5, 0.1])
 def test_what_is_tied_needs_more_prompts_than_it_has(prompts: int, share: float) -> None:
