@@ -175,9 +175,11 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str], misfits: _Misfit
     has."""
     from harness.adapters.algebra import Pair
     from harness.weights.norm_scales import module_of
+    from harness.weights.quantized_codes import refuse_codes
 
     for part in parts:
         for model in (base, tuned):
+            refuse_codes(model, part)
             if odd := model.odd.get(part, ()):
                 raise ValueError(f"{model.path}: {part}: {odd[0]!r} is not a tensor of this component, and would not be "
                                  "compared; remove it from the file first")

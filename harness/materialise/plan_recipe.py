@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Final
 
+from harness.adapters import AdapterError, Reading
 from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, short_hash
 from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
@@ -29,6 +30,7 @@ from harness.merge.expression import altered
 from harness.merge.match_keys import MergePlan, model_names
 from harness.merge.requested import Requested, requested_alphas, unmet
 from harness.weights import ModelFile
+from harness.weights.quantized_codes import refuse_codes
 
 DTYPES: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 _SHOWN: Final = 5
@@ -196,13 +198,23 @@ class _Planner:
     def _fused(self, model: Fused, component: str) -> _Draft:
         draft, file = self.draft(model.model, component), self.files[name_of(frame_of(model))]
         for adapter in model.adapters:
-            reading = self.library.adapter(adapter.path, file)
+            reading = self._reading(adapter.path, file)
             refuse_unfusible(reading)
             changed = with_adapter(draft.keys, component, adapter, reading, weights_of(adapter, reading, file))
             draft.keys.update(changed)
             if changed:
+                refuse_codes(file, component)
                 draft.notes.append(f"{component}: {len(changed)} tensors changed by {adapter.path} at {adapter.weight:g}")
         return draft
+
+    def _reading(self, path: str, file: ModelFile) -> Reading:
+        """An adapter read against a model. Codes have other names and shapes than weights: then they are what is refused."""
+        try:
+            return self.library.adapter(path, file)
+        except AdapterError:
+            for component in file.components:
+                refuse_codes(file, component)
+            raise
 
     def _leaf(self, checkpoint: Checkpoint, component: str) -> _Draft:
         name = name_of(checkpoint)
@@ -216,7 +228,10 @@ class _Planner:
                       if any(info.scale for info in infos.values()) else [])
 
     def _refuse_odd(self, merge: Merge, component: str, models: Sequence[Model]) -> None:
-        """Raises MaterialiseError for a tensor among the weights of a component that has no such tensor."""
+        """Raises MaterialiseError for a tensor among the weights of a component that has no such tensor, and ModelFileError,
+        whatever `missing` says, for weights in codes that are not multiplied out."""
+        for name in dict.fromkeys(name_of(frame_of(model)) for model in models):
+            refuse_codes(self.files[name], component)
         for name in () if merge.missing == "keep_a" else dict.fromkeys(name_of(frame_of(model)) for model in models):
             if odd := self.files[name].odd.get(component, ()):
                 more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from harness.merge.expression import Expression, Merged, Source, elementwise, evaluate, native
+from harness.merge.expression import Expression, Merged, Source, elementwise, evaluate, native, rounded
 from harness.merge.method import Call, MergeError, MergeMethod
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def merge_tensor(method: MergeMethod, call: Call, tensors: Sequence[Tensor], *, 
         else:
             small = precision == "auto" and all(dtype.itemsize <= 2 for dtype in (*dtypes, target))
             wide = torch.float32 if small else torch.float64
-        merged = method.merge([t.detach().to(wide) for t in tensors], call, generator).to(target)
+        merged = rounded(method.merge([t.detach().to(wide) for t in tensors], call, generator), target)
         return merged.clone() if any(merged.data_ptr() == t.data_ptr() for t in tensors) else merged
 
 
@@ -64,8 +64,9 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
     """
     def do(task: _Task) -> str:
         merged, live = task.made(read, precision), task.place
-        # Neither can overflow: a weighted sum lies between its inputs, and a copy changes nothing.
-        if task.quick or isinstance(task.target.expression, Source) or finite(merged):
+        # Neither can overflow: a weighted sum lies between its inputs, and a copy in the same dtype changes nothing.
+        same = isinstance(task.target.expression, Source) and task.target.expression.dtype == task.target.dtype
+        if task.quick or same or finite(merged):
             live.copy_(merged)
             return ""
         return task.target.key

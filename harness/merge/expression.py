@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 _NAMES: Final = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64",
                  "F8_E4M3": "float8_e4m3fn", "F8_E5M2": "float8_e5m2", "BOOL": "bool", "U8": "uint8", "I8": "int8",
                  "I16": "int16", "U16": "uint16", "I32": "int32", "U32": "uint32", "I64": "int64", "U64": "uint64"}
+_MOST_E4M3: Final = 464.0
+"""The largest number that rounds to 448, the largest value of float8_e4m3fn."""
 SMALL: Final = frozenset({"F16", "BF16", "F8_E4M3", "F8_E5M2"})
 
 
@@ -121,7 +123,7 @@ def evaluate(expression: Expression, read: Callable[[Source], Tensor], *, dtype:
     import torch
 
     if isinstance(expression, Source):
-        return read(expression) if expression.dtype == dtype else read(expression).to(torch_dtype(dtype))
+        return read(expression) if expression.dtype == dtype else rounded(read(expression), torch_dtype(dtype))
     target = torch_dtype(dtype)
     with torch.no_grad():
         if isinstance(expression, Merged) and native(expression, dtype, precision):
@@ -129,7 +131,18 @@ def evaluate(expression: Expression, read: Callable[[Source], Tensor], *, dtype:
         # Adapters are trained in float32 at best, so changes to 16-bit weights need no finer arithmetic.
         small = precision == "auto" and (dtype in SMALL or altered(expression)) and all(
             source.dtype in SMALL for source in sources(expression))
-        return _value(expression, read, torch.float32 if small else torch.float64).to(target)
+        return rounded(_value(expression, read, torch.float32 if small else torch.float64), target)
+
+
+def rounded(tensor: Tensor, target: torch.dtype) -> Tensor:
+    """The tensor in another dtype. What rounds to more than float8_e4m3fn can hold becomes NaN, as this dtype has no infinity
+    and torch would store its largest value in silence."""
+    import torch
+
+    if target == torch.float8_e4m3fn and tensor.is_floating_point() and tensor.dtype != target:
+        tensor = torch.where(tensor.abs() > _MOST_E4M3, torch.nan, tensor) if tensor.element_size() > 1 else rounded(
+            tensor.float(), target)
+    return tensor.to(target)
 
 
 def _value(expression: Expression, read: Callable[[Source], Tensor], wide: torch.dtype) -> Tensor:

@@ -10,6 +10,7 @@ from harness.weights.files import ModelFileError
 from harness.weights.folder import is_bare
 from harness.weights.live_module import KINDS
 from harness.weights.model import ModelFile
+from harness.weights.quantized_codes import refuse_codes
 
 if TYPE_CHECKING:
     from harness.weights.pipeline import Pipeline
@@ -45,7 +46,9 @@ def refuse_family(model: ModelFile, config: Path | None = None) -> None:
 
 
 def refuse_odd_names(model: ModelFile) -> None:
-    """Raises ModelFileError for tensors among the weights of a component that has none of their names."""
+    """Raises ModelFileError for tensors among the weights of a component that has none of their names, and for codes."""
+    for component in model.components:
+        refuse_codes(model, component)
     for component, names in model.odd.items():
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         raise ModelFileError(f"{model.path}: {component}: {names[0]!r}{more}: the component has no such tensor, so the model "
