@@ -20,7 +20,7 @@ _CODES: Final = re.compile(r"(.*\.)?(q?weight\w*|\w*_data|data|W_q|\w*packed\w*)
 """Names of tensors that may be codes: of a weight, or of the part of a quantized weight that holds the codes."""
 _OF_WEIGHT: Final = re.compile(r"\.weight(_\w+)?(\.\w+)?$")
 _SCALE: Final = re.compile(r"\w*(scales?|absmax|amax)(_inv|_reciprocal|_weight|_w)?")
-_FORMATS: Final = (("wscales", "nunchaku"), ("qzeros", "GPTQ or AWQ"), ("W_q", "HQQ"), ("_data", "quanto"),
+_FORMATS: Final = (("wscales", "nunchaku"), ("qzeros", "GPTQ or AWQ"), ("W_q", "HQQ"), ("._data", "quanto"),
                    ("absmax", "bitsandbytes"), ("weight_scale_inv", "block-scaled fp8"), ("g_idx", "GPTQ"))
 """Endings of the tensors by which a format is known. The order matters: the first that a layer has names it."""
 
