@@ -6,6 +6,7 @@ from harness.plugin.hooks import (
     pytest_collection_finish,
     pytest_collection_modifyitems,
     pytest_configure,
+    pytest_ignore_collect,
     pytest_terminal_summary,
     pytest_unconfigure,
 )
@@ -16,6 +17,7 @@ __all__ = [
     "pytest_collection_finish",
     "pytest_collection_modifyitems",
     "pytest_configure",
+    "pytest_ignore_collect",
     "pytest_terminal_summary",
     "pytest_unconfigure",
 ]

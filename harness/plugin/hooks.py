@@ -13,7 +13,7 @@ from harness.plugin import ci as plugin_ci
 from harness.plugin.benchmark_table import hide_our_rows
 from harness.plugin.items import CandidateItem, CostsItem, RaceItem, UndeclaredItem, in_running_order, selectable
 from harness.plugin.options import add_options, benchmarking, refuse
-from harness.plugin.suite_files import SuiteFile, collected, is_suite_file
+from harness.plugin.suite_files import SuiteFile, collected, is_suite_file, warn_of_unvisited
 from harness.records.harmless_text import printable
 
 
@@ -43,6 +43,15 @@ def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Col
         return None
     collected(parent.config).any_file = True
     return SuiteFile.from_parent(parent, path=file_path)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> Generator[None, bool | None, bool | None]:
+    """Warns of a suite in a folder that pytest leaves out because of its name."""
+    ignored = yield
+    if ignored and collection_path.is_dir():
+        warn_of_unvisited(collection_path, config)
+    return ignored
 
 
 @pytest.hookimpl(tryfirst=True)

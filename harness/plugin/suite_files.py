@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
+from itertools import islice
 from os.path import relpath
 from pathlib import Path
 from typing import Final
 
 import pytest
+from _pytest.pathlib import fnmatch_ex
 
 from harness.check import load_rows
 from harness.declare import Suite
@@ -36,6 +39,10 @@ class Collected:
     imported: set[str] = field(default_factory=set)
 
 
+_COPIES: Final = (".ipynb_checkpoints", ".git", ".hg", "node_modules")
+"""Folders of tools, which hold no suites of their own."""
+_LOOKED_AT: Final = 1000
+"""Files looked at in a folder that pytest leaves out."""
 _COLLECTED: Final = pytest.StashKey[Collected]()
 
 
@@ -55,6 +62,20 @@ def is_suite_file(path: Path, parent: pytest.Collector) -> bool:
     if _in_suites(path, parent.config):
         return signs.assigns if signs.tests and _is_test(path, parent.config) else signs.worth_loading
     return not signs.tests and (signs.worth_loading if parent.session.isinitpath(path) else signs.declares)
+
+
+def warn_of_unvisited(folder: Path, config: pytest.Config) -> None:
+    """Warns of a folder below a suites folder that pytest leaves out because of its name, if one of its files has a suite."""
+    patterns = [pattern for pattern in config.getini("norecursedirs") if fnmatch_ex(pattern, folder)]
+    if not patterns or folder.name in _COPIES or (folder / "pyvenv.cfg").exists() or not _in_suites(folder / "x.py", config):
+        return
+    for file in islice(folder.rglob("*.py"), _LOOKED_AT):
+        if signs_of(file).declares:
+            warnings.warn(pytest.PytestCollectionWarning(printable(
+                f"{file} declares a suite, but pytest leaves out folders called {patterns[0]!r} (norecursedirs), so nothing of "
+                f"it is run. Rename the folder {folder.name!r}, or set norecursedirs in pytest's ini file "
+                "without that pattern")), stacklevel=1)
+            return
 
 
 def _in_suites(path: Path, config: pytest.Config) -> bool:

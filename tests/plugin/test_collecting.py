@@ -128,6 +128,23 @@ def test_the_tests_of_a_file_with_a_suite_are_run_too(pytester: pytest.Pytester)
     pytester.runpytest().assert_outcomes(passed=2)
 
 
+@pytest.mark.parametrize("folder", ["build", "dist", ".hidden", "venv", "sdxl/build", "build/deep"])
+def test_a_folder_that_pytest_leaves_out_is_named_if_it_holds_a_suite(pytester: pytest.Pytester, folder: str) -> None:
+    put(pytester, "suites/x.py")
+    put(pytester, f"suites/{folder}/y.py")
+    result = pytester.runpytest("suites", "-Wdefault")
+    result.assert_outcomes(passed=1, warnings=1)
+    result.stdout.fnmatch_lines([f"*suites/{folder}/y.py declares a suite*norecursedirs*"])
+    pytester.runpytest("suites", "-o", "norecursedirs=CVS").assert_outcomes(passed=2)
+
+
+@pytest.mark.parametrize("place", ["suites/build/words.py", "suites/.ipynb_checkpoints/y.py", "build/y.py"])
+def test_other_folders_that_pytest_leaves_out_are_not_named(pytester: pytest.Pytester, place: str) -> None:
+    put(pytester, "suites/x.py")
+    put(pytester, place, "WORDS = 1" if "words" in place else None)
+    pytester.runpytest("-Wdefault").assert_outcomes(passed=1, warnings=0)
+
+
 def test_a_file_of_tests_outside_a_suites_folder_is_pytests_own_when_it_is_named(pytester: pytest.Pytester) -> None:
     put(pytester, "tests/test_own.py", SUITE.format(name="SUITE", suite="") + "def test_it():\n    pass\n")
     pytester.runpytest("tests/test_own.py").assert_outcomes(passed=1)
