@@ -120,9 +120,11 @@ def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
             continue
         infos = {key: TensorInfo(source=key, file=frame.path, dtype=at.dtype, shape=at.shape) for key, at in part.stored.items()}
         try:
+            if frame.structural:
+                raise ModelFileError("its architecture is not known by name")  # noqa: TRY301  one message for all
             if not any(info.source.startswith(_PREFIXES) for own in frame.components.values() for info in own.values()) and (
                     not frame.is_folder):
-                raise ModelFileError("its tensors have names without a component in front")  # noqa: TRY301  one message for both
+                raise ModelFileError("its tensors have names without a component in front")  # noqa: TRY301  one message for all
             layout += single_file_layout(replace(frame, layout="diffusers", files={}, other={}, components={component: infos}),
                                          whole=True)
         except ModelFileError as error:

@@ -17,7 +17,7 @@ from harness.weights.families import IS_ADAPTER
 from harness.weights.norm_scales import module_of, norms_spelled_like
 from harness.weights.numbering import Numbering
 from harness.weights.relayout import in_diffusers_names, in_names_of
-from harness.weights.structural import open_any
+from harness.weights.structural import COMPONENT, open_any, structural
 
 
 class MaterialiseError(ValueError):
@@ -71,6 +71,8 @@ class Library:
         show its family counts as a part of the others', and its blocks are numbered like theirs where its own names leave
         that open. Raises ModelFileError, and MaterialiseError for a part whose names do not fit the other models."""
         opened = {name_of(checkpoint): (checkpoint, self.open(checkpoint)) for checkpoint in checkpoints}
+        if unnamed := next((file for _, file in opened.values() if file.structural), None):
+            opened = {name: (checkpoint, _structural_like(file, unnamed)) for name, (checkpoint, file) in opened.items()}
         files = {}
         for name, (checkpoint, file) in opened.items():
             numbering = file.numbering
@@ -87,6 +89,8 @@ class Library:
         return {name: norms_spelled_like(in_names_of(file, frame), frame) for name, file in files.items()} if frame else files
 
     def _numbered(self, checkpoint: Checkpoint, file: ModelFile, numbering: Numbering) -> ModelFile:
+        if file.structural:
+            return file
         counts = (numbering.layer_count, numbering.level_count)
         if counts == (file.numbering.layer_count, file.numbering.level_count):
             return file if numbering == file.numbering else replace(file, numbering=numbering)
@@ -126,6 +130,16 @@ class Library:
         Call it before anything that was read of them is used or recorded."""
         for reference in references:
             self.versions.refuse_changed(reference, self.path(reference))
+
+
+def _structural_like(file: ModelFile, whole: ModelFile) -> ModelFile:
+    """A part of a model whose architecture is not known by name, which may look like a part of a known one."""
+    if file.structural or file.uses_ema or (part := structural(file.path)) is None:
+        return file
+    part = norms_spelled_like(part, whole)
+    mine, theirs = part.components[COMPONENT], whole.components[COMPONENT]
+    fits = all(key in theirs and info.shape == theirs[key].shape for key, info in mine.items())
+    return part if fits else file
 
 
 def shapes_of(model: ModelFile) -> Shapes:

@@ -10,6 +10,9 @@ _HARMLESS: Final = re.compile(
     r"|(model_sampling|pos_embedder)\..+)")
 """Constants that tools store among the weights of a component: position ids, frequencies, and the schedule of the noise."""
 
+DENOISER_WRAPPERS: Final = ("model.diffusion_model.model.", "diffusion_model.", "transformer.", "dit.")
+"""Prefixes that training tools add to every name of a denoiser alone. They are part of the names of a file."""
+
 
 def is_position_ids(name: str) -> bool:
     """Whether a tensor holds the integers 0..n-1 that number a text encoder's positions."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from harness.weights import ldm
-from harness.weights.constants import is_position_ids
+from harness.weights.constants import DENOISER_WRAPPERS, is_position_ids
 from harness.weights.dit import TIED_EMBEDDING
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS, TEXT_PARTS, Part
@@ -57,7 +57,8 @@ class Placed:
 
 
 def layout_of(model: ModelFile) -> tuple[Placed, ...]:
-    """Every stored tensor of a single file once, in the file's order, without the wrapper that precedes all names.
+    """Every stored tensor of a single file once, in the file's order, without the wrapper that precedes all names, unless
+    it is one of a denoiser.
 
     For a model opened with EMA, the averaged tensors have the plain names, and the plain tensors are left out: a file with
     a merged copy and an unmerged plain one would contradict itself. Raises ModelFileError for a folder.
@@ -67,7 +68,7 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
                              "Call single_file_layout instead.")
     if model.stored is not None:
         first = next(iter(model.stored.components["transformer"].values())).source.removeprefix(model.wrapper)
-        prefix = ldm.UNET_PREFIX if first.startswith(ldm.UNET_PREFIX) else ""
+        prefix = ldm.UNET_PREFIX if first.startswith(ldm.UNET_PREFIX) else _kept(model)
         return (*(at for at in layout_of(model.stored) if all(piece.component != "transformer" for piece in at.pieces)),
                 *_transformer(model, prefix))
     pieces_by_key: dict[str, list[tuple[Piece, TensorInfo]]] = {}
@@ -88,7 +89,8 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
         pieces = sorted(pieces_by_key.get(source, ()), key=lambda pair: pair[0].rows or (0, 0))
         info = TensorInfo(source=source, file=file.path, dtype=stored.dtype, shape=stored.shape, offset=stored.offset,
                           scale=pieces[0][1].scale if pieces else "")
-        placed.append(Placed(name=plain.get(source, name), dtype=stored.dtype, shape=stored.shape, source=info,
+        written = name if name == source else _kept(model) + name
+        placed.append(Placed(name=plain.get(source, written), dtype=stored.dtype, shape=stored.shape, source=info,
                              pieces=tuple(piece for piece, _ in pieces), role="weights" if pieces else _role(name),
                              transposed=any(i.transposed for _, i in pieces)))
     return tuple(placed)
@@ -126,6 +128,11 @@ def single_file_layout(model: ModelFile, *, whole: bool = False) -> tuple[Placed
         except KeyError as error:
             raise ModelFileError(f"{model.path}: {component}: {error.args[0]}. Give the model as a single file.") from error
     return tuple(placed)
+
+
+def _kept(model: ModelFile) -> str:
+    """The part of the wrapper that is written."""
+    return next((prefix for prefix in DENOISER_WRAPPERS if model.wrapper.endswith(prefix)), "")
 
 
 def _role(name: str) -> str:

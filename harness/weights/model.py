@@ -27,7 +27,7 @@ COMPONENTS: Final[tuple[str, ...]] = ("unet", "vae", "text_encoder")
 
 _KNOWN_EXTRA: Final = re.compile(
     r"model_ema\.|(.*/)?(.*\.)?(betas|alphas_cumprod\w*|sqrt_\w+|log_one_minus_\w+|posterior_\w+|logvar|lvlb_weights|scale_factor"
-    r"|position_ids|text_projection(\.weight)?|logit_scale|attn_mask|scaled_fp8|scale_weight|scale_input|weight_scale|input_scale|comfy_quant|spiece_model)$"
+    r"|position_ids|text_projection(\.weight)?|logit_scale|attn_mask|scaled_fp8|scale_weight|scale_input|weight_scale|input_scale|comfy_quant|spiece_model|tekken_model)$"
     r"|(.*/)?(.*\.)?((model_sampling|pos_embedder)\..+|inv_freq|freqs|freqs_cis)$"
     r"|(first_stage_model\.|vae\.)?loss\.|denoiser\.sigmas$|(.*[./])?encoder\.embed_tokens\.weight$"
     r"|cond_stage_model\.model\.transformer\.resblocks\.")
@@ -82,7 +82,7 @@ class ModelFile:
     diffusers names. After `open_model(..., ema=True)` they are the U-Net, and `uses_ema` is true. `warnings` are sentences
     about contradictions and stray tensors. `wrapper` is the prefix of all names ("module."). `odd` are the stray tensors
     that are stored among the weights of a component, which has none of these names, by component. `structural`: the
-    architecture is not known, and all tensors count as one transformer under their own names. `stored` is the same model under
+    architecture is not known, and its denoiser counts as a transformer with the file's names. `stored` is the same model under
     the names of its file, if its transformer has other names here. `numbering` is how the blocks of its U-Net and VAE are
     numbered.
     """

@@ -9,7 +9,7 @@ from typing import Final
 
 from harness.weights import ldm
 from harness.weights.component import Expected, read_component
-from harness.weights.constants import is_harmless
+from harness.weights.constants import DENOISER_WRAPPERS, is_harmless
 from harness.weights.content import PICKLE, SAFETENSORS, misnamed
 from harness.weights.ema import EMA_PREFIX, plain_names
 from harness.weights.families import (
@@ -31,6 +31,8 @@ from harness.weights.scaled_codes import Place
 
 _WRAPPERS: Final = ("module.", "_orig_mod.", "model.", "net.")
 """Prefixes that data-parallel training, torch.compile, Lightning and trainers of transformers add to every name."""
+_OF_ENCODERS: Final = tuple(f"transformer.{part}." for part in ("text_model", "resblocks", "encoder", "shared", "embeddings"))
+"""Names of text encoders, of which `transformer.` is a part."""
 _CHANNELS_AT: Final = ("conv_in.weight", "img_in.weight", "x_embedder.proj.weight", "pos_embed.proj.weight", "x_embedder.weight")
 
 
@@ -135,10 +137,12 @@ def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
 def wrapper_of(names: Iterable[str]) -> str:
     """The prefix of all names that is not part of any; in `model.diffusion_model.`, `model.` is part of the name."""
     wrapper = ""
-    inner = [name for name in names if not is_harmless(name)]
+    inner = [name for name in names if not is_harmless(name) and name not in MARKERS]
     for _ in range(4):
-        prefix = next((w for w in _WRAPPERS if inner and all(name.startswith(w) and len(name) > len(w) for name in inner)), "")
-        if not prefix or any(name.startswith("model.diffusion_model.") for name in inner):
+        prefix = next((w for w in (*DENOISER_WRAPPERS, *_WRAPPERS)
+                       if inner and all(name.startswith(w) and len(name) > len(w) for name in inner)), "")
+        if not prefix or any(name.startswith(_OF_ENCODERS) for name in inner) or (
+                prefix not in DENOISER_WRAPPERS and any(name.startswith(ldm.UNET_PREFIX) for name in inner)):
             break
         wrapper += prefix
         inner = [name.removeprefix(prefix) for name in inner]

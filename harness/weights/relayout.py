@@ -27,7 +27,7 @@ def in_names_of(model: ModelFile, other: ModelFile) -> ModelFile:
     `model` has only a part.
     """
     mine, theirs = model.components.get(_COMPONENT), other.components.get(_COMPONENT)
-    if not mine or not theirs or is_original(mine) == is_original(theirs):
+    if not mine or not theirs or model.structural or other.structural or is_original(mine) == is_original(theirs):
         return model
     shapes = {key.rpartition(".")[0]: info.shape for infos in (theirs, mine) for key, info in infos.items()
               if key.endswith(".weight")}
