@@ -71,6 +71,9 @@ def spelled_as_stored(changes: Mapping[Key, Change], layout: LayoutName, *, fold
             "a single file, whose names only the layouts 'kohya' and 'comfyui' use")
         raise AdapterError(f"layout {layout!r}: the model's architecture is not known by name, and it is {have}. Choose that "
                            "layout")
+    if beside := next((component for component, _ in changes if component != "transformer"), ""):
+        raise AdapterError(f"{beside}: the model's architecture is not known by name, so no adapter has names for its {beside}. "
+                           "Compare the transformer alone")
     prefix = _PREFIXES[layout].get("transformer", "transformer.")
     return Spelled(changes=dict(changes), names={
         (component, path): prefix + (path.replace(".", "_") if layout == "kohya" else path) for component, path in changes})

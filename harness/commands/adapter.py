@@ -145,8 +145,12 @@ def _extract(given: argparse.Namespace) -> int:
 
 def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
     """The components to take the difference of. Raises ValueError for one that is not in both models."""
+    from harness.materialise.merged_parts import DENOISERS
+
     either = [part for part in PARTS if part in base.components or part in tuned.components]
-    parts = [part for part in either if part != "vae"] if given is None else [part.strip() for part in given.split(",")]
+    # Adapters have no names for the text encoders of an unknown architecture.
+    usual = [part for part in either if part in DENOISERS or (part != "vae" and not base.structural)]
+    parts = usual if given is None else [part.strip() for part in given.split(",")]
     if absent := [part for part in parts if part not in base.components or part not in tuned.components]:
         raise ValueError(f"the part {absent[0]!r} is not in both models; base has {', '.join(base.components)}, tuned has "
                          f"{', '.join(tuned.components)}. Name the parts to compare with --parts")

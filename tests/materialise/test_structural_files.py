@@ -164,3 +164,15 @@ def test_the_command_takes_the_vae_of_a_whole_file(tmp_path):
     assert main(["merge", "--a", a, "--b", b, "--alpha", "1", "--take", f"vae={b}", "-o", out]) == 0
     merged, other = load_file(out), load_file(b)
     assert all(torch.equal(tensor, other[name]) != name.startswith("text_encoders.") for name, tensor in merged.items())
+
+
+def test_the_difference_of_whole_files_is_that_of_their_denoisers(tmp_path, capsys):
+    for seed, name in enumerate("ab"):
+        write(tmp_path / f"{name}.safetensors", whole(CHROMA, seed))
+    words = ["adapter", "extract", "--base", f"{tmp_path}/a.safetensors", "--tuned", f"{tmp_path}/b.safetensors", "--rank", "4",
+             "--layout", "comfyui", "--leave-out", "-o", f"{tmp_path}/l.safetensors"]
+    assert main([*words, "--parts", "text_encoder"]) == 1
+    assert "text_encoder" in capsys.readouterr().err
+    assert main(words) == 0
+    assert "not compared: text_encoder, vae" in "".join(capsys.readouterr())
+    assert not any("text_encoders" in name or "vae" in name for name in load_file(tmp_path / "l.safetensors"))
