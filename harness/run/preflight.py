@@ -13,15 +13,16 @@ from harness.samplers import sampler_problem
 
 
 def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, equal: Mapping[str, str],
-                  doing: Callable[[str, str], None]) -> list[str]:
+                  doing: Callable[[str, str], None], texts: Callable[[Candidate], str] = lambda _: "") -> list[str]:
     """One sentence per problem of the candidates that the device offers and of the suite's search; one that many candidates have
-    is said once. `equal` is what Workbench.equalities says of them; `doing` is called with a candidate's name and the stage."""
+    is said once. `equal` is what Workbench.equalities says of them; `doing` is called with a candidate's name and the stage;
+    `texts` says what is wrong with the prompts for an inspected candidate."""
     unusable: list[tuple[str, str]] = []
     for candidate in offered:
         doing(candidate.name, "read the model files")
         try:
             bench.inspect(candidate)
-            problem = sampler_problem(suite.grid.sampler, bench.family(candidate))
+            problem = sampler_problem(suite.grid.sampler, bench.family(candidate)) or texts(candidate)
         except Exception as error:
             problem = str(error)
         if problem:

@@ -41,6 +41,7 @@ from harness.sampling import (
     coverage_of_prompts,
     encode,
     named,
+    one_text_problem,
     set_determinism,
     setting,
     small,
@@ -101,7 +102,7 @@ class SuiteRun:
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._texts: dict[str, TextState] = {}
         # With the encoders, so that no other ones get their `id`.
-        self._prompt_rows: dict[tuple[int, str], tuple[object, Coverage]] = {}
+        self._prompt_rows: dict[tuple[int, str], tuple[object, Coverage, str]] = {}
         # Not the bound method: `release` makes a new workbench, and nothing may keep the old one's models alive.
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
@@ -131,7 +132,7 @@ class SuiteRun:
     def preflight(self) -> list[str]:
         """Problems that the model files show by themselves, for all candidates, before the first image."""
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
-        wrong = file_problems(self.suite, offered, self.bench, self._equal, self._doing)
+        wrong = file_problems(self.suite, offered, self.bench, self._equal, self._doing, self._text_problem)
         if self._clip.needed:
             self._doing("", "load the CLIP model")
             try:
@@ -186,6 +187,8 @@ class SuiteRun:
         self.bench.inspect(candidate)
         if problem := self._equal.get(candidate.name):
             raise MaterialiseError(problem)
+        if problem := self._text_problem(candidate):
+            raise MaterialiseError(problem)
         weights = self.bench.weights(candidate)
         if fresh := candidate.name in self._fresh:
             self._fresh.discard(candidate.name)
@@ -197,14 +200,25 @@ class SuiteRun:
 
     def _cover_prompts(self, candidate: Candidate) -> None:
         """Records which prompts of the suite, as it is now, fit the candidate's text encoder."""
+        if (read := self._read_prompts(candidate)) is not None:
+            self.ledger.cover_prompts(replace(read[0], candidate=candidate.name))
+
+    def _text_problem(self, candidate: Candidate) -> str:
+        """What is wrong with the prompts as the inspected candidate's text encoders read them."""
+        read = self._read_prompts(candidate)
+        return "" if read is None else read[1]
+
+    def _read_prompts(self, candidate: Candidate) -> tuple[Coverage, str] | None:
+        """How an inspected candidate's text encoders read the prompts; None where diffusers embeds the texts itself."""
         encoders, treatments = self.bench.encoded_by(candidate)
         if not encoders:
-            return
+            return None
         place = (id(encoders), short_hash([[[w.component, w.token, len(w.vectors)] for w in treatment.words]
                                            + sorted(treatment.weights) for treatment in treatments]))
         if place not in self._prompt_rows:
-            self._prompt_rows[place] = encoders, coverage_of_prompts("", self.suite.grid.prompts, encoders, treatments)
-        self.ledger.cover_prompts(replace(self._prompt_rows[place][1], candidate=candidate.name))
+            self._prompt_rows[place] = (encoders, coverage_of_prompts("", self.suite.grid.prompts, encoders, treatments),
+                                        one_text_problem(self.suite.grid, encoders, treatments))
+        return self._prompt_rows[place][1:]
 
     def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:
         """Materialises the candidate if anything is missing, and samples the absent cells. Returns when all images are written

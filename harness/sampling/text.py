@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
-from harness.declare import Prompt
-from harness.declare.same_text import prompts_hash
+from harness.declare import Grid, Prompt
+from harness.declare.same_text import effective_prompts, first_of_text, prompts_hash
 from harness.records import Coverage
 from harness.records.images import PROMPTS
 from harness.text import Treatment, embed
-from harness.text.tokens import Layout, lay_out
+from harness.text.tokens import Layout, lay_out, room_for_text
 from harness.text.two_words import as_written
 
 if TYPE_CHECKING:
     import torch
 
     from harness.weights import Pipeline, TextEncoder
+
+
+_MOST_NAMED: Final = 8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +105,39 @@ def coverage_of_prompts(candidate: str, prompts: Sequence[Prompt], encoders: Seq
             "applied": tuple(f"word {word!r}" for word in sorted(occurring))}
     return Coverage(candidate=candidate, stage=PROMPTS, component="text_encoder", notes=notes, setting=prompts_hash(prompts),
                     keys={status: names for status, names in keys.items() if names})
+
+
+def one_text_problem(grid: Grid, encoders: Sequence[TextEncoder], treatments: Sequence[Treatment]) -> str:
+    """What is wrong with prompts that differ as they are written, but not as all of the text encoders read them. Empty if nothing
+    is. Like `coverage_of_prompts` it depends on tokenizers and words alone."""
+    if not encoders:
+        return ""
+    prompts = effective_prompts(grid)
+    first = first_of_text(prompts)
+    texts = list(dict.fromkeys(text for prompt in prompts for text in (prompt.text, prompt.negative)))
+    pairs = [(encoder, treatment) for treatment in (as_written(given, texts) for given in treatments) for encoder in encoders]
+    layouts = {text: [lay_out(encoder, text, treatment) for encoder, treatment in pairs] for text in texts}
+    groups: dict[Any, list[Prompt]] = {}
+    for prompt in prompts:
+        if first[prompt.id] == prompt.id:
+            read = tuple(tuple(map(_read, layouts[text])) for text in (prompt.text, prompt.negative))
+            groups.setdefault(read, []).append(prompt)
+    phrases = []
+    for group in (group for group in groups.values() if len(group) > 1):
+        ids = ", ".join(map(repr, (prompt.id for prompt in group[:_MOST_NAMED])))
+        ids += f" and {len(group) - _MOST_NAMED} more" if len(group) > _MOST_NAMED else ""
+        texts = [text for prompt in group for text in (prompt.text, prompt.negative)]
+        cut = any(layout.dropped_tokens for text in texts for layout in layouts[text])
+        limit = f", which reads at most {max(map(room_for_text, encoders))} tokens of a text" if cut else ""
+        phrases.append(f"prompts {ids} are one text for the text encoder{limit}; "
+                       + ("shorten them, or put what differs first" if cut else "give each another text, or keep one of them"))
+    return "; ".join(phrases)
+
+
+def _read(layout: Layout) -> tuple[Any, ...]:
+    """What an encoder is given of a text."""
+    return (layout.ids, layout.weights,
+            tuple((position, word.component, word.token, row) for position, word, row in layout.rows))
 
 
 def _joined(states: list[torch.Tensor]) -> torch.Tensor:

@@ -76,6 +76,11 @@ def lay_out(encoder: TextEncoder, text: str, treatment: Treatment) -> Layout:
                   occurring=frozenset(place.key for place in (*named, *weighted)))
 
 
+def room_for_text(encoder: TextEncoder) -> int:
+    """How many tokens of a text the encoder reads, besides those that mark its start and end."""
+    return _length(encoder) - sum(map(len, _frame(encoder.tokenizer)))
+
+
 def _check(word: Word, encoder: TextEncoder) -> None:
     width = encoder.module.get_input_embeddings().weight.shape[1]
     shape = tuple(word.vectors.shape)

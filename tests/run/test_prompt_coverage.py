@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Adapter, Prompt, Suite
+from harness import Adapter, Objective, Prompt, Suite, run_suite
 from harness.records import Coverage
 from harness.records.images import PROMPTS
 from harness.run.progress import Silent
@@ -106,3 +106,45 @@ def test_the_words_that_an_earlier_version_counted_are_not_shown_as_tokens(tmp_p
     assert "counted words" in rows[0]["notes"][0]
     assert rows[0]["counts"] == "no keys"
     assert all(row["stage"] != "text" for row in coverage_table(replace(run, coverage=(*run.coverage, old)))["rows"])
+
+
+HEAD = " ".join(["a red ball on the grass"] * 5)
+
+
+def problem_of(root: Path, *prompts: Prompt, scales: tuple[float, ...] = (4,)) -> list[str]:
+    declared = suite(grid=tiny_grid(prompts=prompts, guidance_scales=scales))
+    run = SuiteRun(declared, "s.py", Options(root=root, runs=root / "runs"), Silent())
+    try:
+        return run.preflight()
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize(("one", "other", "words"), [
+    ((f"{HEAD} a", ""), (f"{HEAD} b", ""), ["'p', 'q'", "at most 22 tokens", "shorten"]),
+    (("a cat", f"{HEAD} a"), ("a cat", f"{HEAD} b"), ["'p', 'q'", "at most 22 tokens", "shorten"]),
+    (("a cat,a dog", ""), ("a cat , a dog", ""), ["'p', 'q'", "another text"]),
+    ((f"one {HEAD}", ""), (f"two {HEAD}", ""), []),
+    ((f"{HEAD} a", "blurry"), (f"{HEAD} b", "dark"), []),
+    ((f"{HEAD} a", ""), (f"{HEAD}  A", ""), [])])  # one text as it is written: counted as one, and a caveat says so
+def test_prompts_that_the_encoder_reads_as_one_are_refused(one: tuple[str, str], other: tuple[str, str], words: list[str],
+                                                          tmp_path: Path) -> None:
+    prompts = [Prompt(id=name, text=text, negative=negative) for name, (text, negative) in (("p", one), ("q", other))]
+    listed = problem_of(tmp_path, *prompts)
+    assert len(listed) == bool(words)
+    assert [word for word in words if word not in listed[0]] == []
+
+
+def test_an_idle_negative_does_not_tell_cut_prompts_apart(tmp_path: Path) -> None:
+    prompts = [Prompt(id=name, text=f"{HEAD} {name}", negative=name) for name in "pq"]
+    assert [len(problem_of(tmp_path / str(scale), *prompts, scales=(scale,))) for scale in (1, 4)] == [1, 0]
+
+
+def test_no_image_is_made_of_prompts_that_the_encoder_reads_as_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    declared = suite(Prompt(id="p", text=f"{HEAD} a"), Prompt(id="q", text=f"{HEAD} b"),
+                     objective=Objective(maximise="saturation", penalties=()))
+    run = run_suite(declared, progress=False)
+    assert ["'p', 'q'" in failure.message for failure in run.failures] == [True]
+    assert run.images.empty
+    assert not run.complete
