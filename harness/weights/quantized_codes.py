@@ -9,7 +9,6 @@ from typing import Final
 
 from harness.weights.constants import is_harmless
 from harness.weights.files import ModelFileError
-from harness.weights.header_claims import short
 from harness.weights.model import ModelFile, TensorInfo
 from harness.weights.scaled_codes import SCALE_ENDINGS
 
@@ -39,10 +38,10 @@ def refuse_codes(model: ModelFile, component: str) -> None:
     info = tensors[name]
     kind = "fp8 codes with a scale that is not read" if info.dtype.startswith("F8") else "integer codes"
     formats = [word for ending, word in _FORMATS for one in (name, *beside) if one.endswith(ending)]
-    listed = f" beside it: {', '.join(short(one) for one in beside[:3])};" if beside else ""
+    listed = f" beside it: {', '.join(map(repr, beside[:3]))};" if beside else ""
     more = f", and {len(codes) - 1} more tensors are codes" if len(codes) > 1 else ""
     raise ModelFileError(
-        f"{model.path}: {component}: {short(name)} ({info.dtype} {list(info.shape)}) is quantized: {kind}"
+        f"{model.path}: {component}: {name!r} ({info.dtype} {list(info.shape)}) is quantized: {kind}"
         f"{f', in the format of {formats[0]}' if formats else ''}{more};{listed} expected plain weights, or float8_e4m3fn or "
         "float8_e5m2 with a weight_scale. Give the unquantized model.")
 
