@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import pandas as pd
+
 from harness.declare import PROMOTED, Gate
 from harness.declare.same_text import distinct, effective_prompts
 from reports import formatting as words
@@ -16,6 +18,7 @@ from reports.statistics.intervals import cluster_mean, paired_difference
 from reports.verdict.candidates import label
 from reports.verdict.confirm_looks import gate_level
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.saturation import EQUAL, saturated
 
 FEWEST_HELD_OUT: Final = 2
 """Confirm prompts that a suite declares before a pick is judged on them alone: one gives no interval."""
@@ -49,6 +52,14 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
         named = f"{against.called(run)} ({said})"
     else:
         theirs, named = rows[rows["candidate"] == other], label(run, other)
+    return _against(run, gate, (mine, theirs), (note, named))
+
+
+def _against(run: Run, gate: Gate, of: tuple[pd.DataFrame, pd.DataFrame], said: tuple[str, str]) -> Seen:
+    """The difference of two candidates' images, or their ratio."""
+    (mine, theirs), (note, named), level = of, said, gate_level(run.suite)
+    if saturated(run, mine, theirs, gate.value):
+        return Seen(estimate=nothing(EQUAL))
     if gate.ratio is None:
         return Seen(estimate=paired_difference(mine, theirs, run.row(gate.value), level=level), note=f"{note}, minus {named}")
     return Seen(estimate=ratio_of_means(mine, theirs, gate.value, level),

@@ -13,6 +13,7 @@ from reports.gates import Verdict, decide, judge
 from reports.page.tables import gate_rows
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.recommending import recommend
 
 
 def judged(run: Run, rec: Recommendation, gate: Gate) -> Verdict:
@@ -182,3 +183,22 @@ def test_the_status_follows_from_the_interval_and_the_limits_alone(merge_run: Ru
                                                                    limit: dict[str, Any]) -> None:
     found = judged(merge_run, merge_verdict, Gate(value=value, **limit))
     assert found.status == decide(found.low, found.high, at_least=found.at_least, at_most=found.at_most)
+
+
+@pytest.mark.parametrize("ratio", [None, 0.9])
+def test_an_objective_that_is_one_value_for_images_that_differ_decides_nothing(merge_run: Run, merge_verdict: Recommendation,
+                                                                               ratio: float | None) -> None:
+    run = replace(merge_run, images=merge_run.images.assign(objective=100.0))
+    gate = Gate(value="objective", not_worse_than="baseline", ratio=ratio)
+    verdict = judged(run, merge_verdict, gate)
+    assert (verdict.status, verdict.low) == ("not_measured", None)
+    assert "cannot tell them apart" in verdict.reason
+    assert any("cannot tell them apart" in caveat for caveat in recommend(run).caveats)
+
+
+def test_equal_images_have_equal_objectives_and_pass(merge_run: Run, merge_verdict: Recommendation) -> None:
+    parts = {"objective": 100.0, "clip_score": 30.0, "clipped_share": 0.1, "palette_left": 0.0}
+    run = replace(merge_run, images=merge_run.images.assign(**parts))
+    verdict = judged(run, merge_verdict, Gate(value="objective", not_worse_than="baseline"))
+    assert (verdict.status, verdict.observed) == ("passed", 0.0)
+    assert not any("cannot tell them apart" in caveat for caveat in recommend(run).caveats)
