@@ -29,6 +29,8 @@ _IMPLEMENTATIONS: Final = {**dict.fromkeys(("ldm", "sgm", "sai"), "https://githu
                            "bfl": "https://github.com/black-forest-labs/flux"}
 _MOST_LINEAGE: Final = 20_000
 """Most characters of a parent's own recipe; a longer one is left out."""
+MOST_NESTED: Final = 100
+"""Declarations within one another in the recipe of a header. Planning takes time with the square of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,7 +112,10 @@ def read_provenance(path: Path, header: Mapping[str, str]) -> Provenance:
         raise ModelFileError(f"{path}: its header holds no recipe; expected a file written by `sweetspot merge`. "
                              "Only such files can be reproduced.")
     try:
-        recipe, inputs = restore(json.loads(header[RECIPE])), json.loads(header[INPUTS])
+        declared, inputs = json.loads(header[RECIPE]), json.loads(header[INPUTS])
+        if (depth := _nesting(declared)) > MOST_NESTED:
+            raise ValueError(f"models are nested {depth} deep; expected at most {MOST_NESTED}")  # noqa: TRY301
+        recipe = restore(declared)
         names = list(dict.fromkeys([*(leaf.path for leaf in leaves(recipe)), *(a.path for a in adapters_of(recipe))]))
         recorded_inputs = {name: {"blake3": str(inputs[name]["blake3"]), "bytes": int(inputs[name]["bytes"])} for name in names}
         if outside := next((name for name in names if not _is_name(name)), None):
@@ -137,6 +142,12 @@ def _lineage(plan: FilePlan, reference: str) -> dict[str, Any]:
             own = {word: file.metadata[key] for word, key in (("recipe", RECIPE), ("inputs", INPUTS)) if key in file.metadata}
             return {word: text for word, text in own.items() if len(text) < _MOST_LINEAGE}
     return {}
+
+
+def _nesting(declared: Any) -> int:
+    """How many declarations lie within one another, at most."""
+    inner = declared.values() if isinstance(declared, dict) else declared if isinstance(declared, list) else ()
+    return (isinstance(declared, dict) and "is" in declared) + max(map(_nesting, inner), default=0)
 
 
 def _is_name(name: str) -> bool:
