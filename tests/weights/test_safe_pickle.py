@@ -101,7 +101,7 @@ def test_an_attack_is_refused_by_every_reader_with_the_file_in_no_time(attack: s
     started = time.monotonic()
     with pytest.raises(ValueError, match=r"bad\.pt"):
         READERS[reader](path)
-    assert time.monotonic() - started < 60
+    assert time.monotonic() - started < 200
 
 
 @pytest.mark.parametrize("attack", [name for name in ATTACKS if "within itself" not in name and "instructions" not in name])
