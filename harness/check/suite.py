@@ -186,7 +186,7 @@ def _values(suite: Suite) -> Iterator[str]:
 
 
 def _emphasis(suite: Suite) -> Iterator[tuple[str, str]]:
-    """(candidate, phrase) for every emphasised word that stands in no prompt: it would have no effect."""
+    """(candidate, phrase) for every emphasised phrase that no prompt contains, so that it would have no effect."""
     texts = [composed(prompt.text) for prompt in suite.grid.prompts]
     for candidate in suite.candidates:
         for word in candidate.emphasis.weights if candidate.emphasis is not None else ():

@@ -32,7 +32,7 @@ def metrics_of(value: str) -> list[str]:
 
 
 def misspelt(suite: Suite) -> set[str]:
-    """The metrics that a suite means by names that it misspells: what lacks them is no second mistake."""
+    """The metrics that misspelt names most probably mean. That one of them is missing is not reported a second time."""
     unknown = [name for name in suite.metrics if isinstance(name, str) and METRICS.find(name) is None]
     return {similar for name in unknown for similar in closest(name, METRICS, most=2)}
 

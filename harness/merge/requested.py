@@ -16,7 +16,7 @@ from harness.merge.alpha_by_key import ByKey
 
 @dataclass(frozen=True, kw_only=True)
 class Requested:
-    """A request: what is asked for, to how many tensors it applies, and what to say if that is none."""
+    """A request: what is asked for, how many tensors it applies to, and the message if it applies to none."""
 
     what: str
     tensors: int

@@ -167,7 +167,7 @@ def _largest(lost: Tensor, density: float) -> Tensor:
 
 
 def _middle(lost: Tensor, density: float, gamma: float) -> Tensor:
-    # With gamma * n below 1 there is no outlier to drop; the mask of "all but the 0 largest" must not be empty.
+    # With gamma * n below 1 no outlier is dropped; the mask of "all but the 0 largest" must not be empty.
     size = lost.numel()
     outliers = floor_share(gamma, size)
     smallest = max(0, size - outliers - round_share(density, size))
