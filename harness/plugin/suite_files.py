@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Final
 
 import pytest
-from _pytest.pathlib import fnmatch_ex
 
 from harness.check import load_rows
 from harness.declare import Suite
@@ -66,7 +65,7 @@ def is_suite_file(path: Path, parent: pytest.Collector) -> bool:
 
 def warn_of_unvisited(folder: Path, config: pytest.Config) -> None:
     """Warns of a folder below a suites folder that pytest leaves out because of its name, if one of its files has a suite."""
-    patterns = [pattern for pattern in config.getini("norecursedirs") if fnmatch_ex(pattern, folder)]
+    patterns = [pattern for pattern in config.getini("norecursedirs") if _left_out(folder, pattern)]
     if not patterns or folder.name in _COPIES or (folder / "pyvenv.cfg").exists() or not _in_suites(folder / "x.py", config):
         return
     for file in islice(folder.rglob("*.py"), _LOOKED_AT):
@@ -76,6 +75,11 @@ def warn_of_unvisited(folder: Path, config: pytest.Config) -> None:
                 f"it is run. Rename the folder {folder.name!r}, or set norecursedirs in pytest's ini file "
                 "without that pattern")), stacklevel=1)
             return
+
+
+def _left_out(folder: Path, pattern: str) -> bool:
+    """Whether a pattern of norecursedirs means a folder: by its name, or by the end of its path if the pattern has a slash."""
+    return fnmatch(folder.as_posix(), f"*/{pattern}") if "/" in pattern else fnmatch(folder.name, pattern)
 
 
 def _in_suites(path: Path, config: pytest.Config) -> bool:
