@@ -31,7 +31,7 @@ from harness.declare import (
 )
 from harness.declare.prompt_files import read_prompts
 from harness.declare.recipe_files import read_recipe, recipe_text
-from harness.declare.sweeps import adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
+from harness.declare.sweeps import adapter_files, adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
 from harness.version import __version__
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ __all__ = [
     "Search",
     "Suite",
     "__version__",
+    "adapter_files",
     "adapter_grid",
     "adapter_sweep",
     "alpha_sweep",

@@ -12,7 +12,7 @@ from harness.declare.from_plain import DECLARATIONS
 from harness.declare.nearest import closest, did_you_mean
 
 _UNEXPECTED: Final = re.compile(r"^(?:(\w+)\.__init__|(\w+))\(\) got an unexpected keyword argument '(\w+)'")
-_SWEEPS: Final = ("adapter_grid", "adapter_sweep", "alpha_sweep", "block_sweep", "sweep")
+_SWEEPS: Final = ("adapter_files", "adapter_grid", "adapter_sweep", "alpha_sweep", "block_sweep", "sweep")
 
 
 def after_unknown_keyword(error: BaseException) -> str:

@@ -1,4 +1,4 @@
-"""Sweeps: tuples of candidates, one per alpha, per block or per adapter weight."""
+"""Sweeps: tuples of candidates, one per alpha, per block, per adapter weight or per adapter file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from itertools import product
+from pathlib import Path
 
-from harness.declare import Adapter, Alphas, Candidate, Checkpoint, Fused, Merge, Model
+from harness.declare import Adapter, Alphas, AxisValue, Candidate, Checkpoint, Fused, Merge, Model
 from harness.declare.models import DENOISER
 
 
@@ -63,6 +64,46 @@ def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[st
     """One candidate per adapter weight, named "weight=0.5"."""
     return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=_model(model),
                            adapters=(Adapter(path=os.fspath(adapter), weight=float(weight)),)) for weight in weights)
+
+
+def adapter_files(model: Model | os.PathLike[str],
+                  files: Mapping[AxisValue, str | os.PathLike[str] | Adapter] | Iterable[str | os.PathLike[str]],
+                  weights: Iterable[float] = (1.0,), *, axis: str = "epoch") -> tuple[Candidate, ...]:
+    """One candidate per file of one training and weight, named "epoch=4 weight=0.8"; both are axes. With one weight the name is
+    "epoch=4".
+
+    `files` maps the epoch, or another number or word, to each file, or to an Adapter whose weight is replaced. Of a list of
+    files the number is the one that each name ends with, as in "style-000004.safetensors". `axis` is what the numbers count.
+    At weight 0 all files are the same model, so it is one candidate, named "weight=0", beside those of the first file.
+    Raises ValueError for a file whose name does not end with a number, and for two that end with the same.
+    """
+    given = {at: Adapter(path=os.fspath(a)) if not isinstance(a, Adapter) else a
+             for at, a in (files if isinstance(files, Mapping) else _numbered(files)).items()}
+    listed = tuple(map(float, weights))
+    candidates = []
+    if given and 0.0 in listed:
+        candidates.append(Candidate(name="weight=0", model=_model(model), axes={axis: next(iter(given)), "weight": 0.0}))
+    for at, weight in product(given, (weight for weight in listed if weight)):
+        names = [f"{axis}={at}", *([f"weight={weight:g}"] if len(listed) > 1 else [])]
+        candidates.append(Candidate(name=" ".join(names), model=_model(model), adapters=(replace(given[at], weight=weight),),
+                                    axes={axis: at, **({"weight": weight} if len(listed) > 1 else {})}))
+    return tuple(candidates)
+
+
+def _numbered(files: Iterable[str | os.PathLike[str]]) -> dict[AxisValue, str]:
+    """The files by the number that each name ends with."""
+    numbered: dict[AxisValue, str] = {}
+    for path in ([files] if isinstance(files, str | os.PathLike) else files):
+        name = os.fspath(path)
+        match = re.search(r"(\d+)$", Path(name).stem)
+        if match is None:
+            raise ValueError(f"adapter_files: the name of {name!r} does not end with a number; give the files by number, such as "
+                             f"{{10: {name!r}}}")
+        if (number := int(match[1])) in numbered:
+            raise ValueError(f"adapter_files: {numbered[number]!r} and {name!r} both end with {number}; give the files by number "
+                             f"or name, such as {{'first': {numbered[number]!r}, 'second': {name!r}}}")
+        numbered[number] = name
+    return numbered
 
 
 def adapter_grid(model: Model | os.PathLike[str], adapters: Mapping[str, str | os.PathLike[str] | Adapter],

@@ -12,7 +12,8 @@ from plotly.subplots import make_subplots
 from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import theme as style
-from reports.figures.two_axes import numeric_axes, through
+from reports.figures.two_axes import through
+from reports.read.roles import numeric_axes
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean
 from reports.verdict.candidates import label, label_with_role, parents, present

@@ -7,11 +7,12 @@ from typing import Any, Final
 
 import plotly.graph_objects as go
 
-from harness.declare import Candidate, Suite
+from harness.declare import Candidate
 from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import theme as style
 from reports.figures.heatmap import layer, outline, star
+from reports.read.roles import numeric_axes
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean
 from reports.verdict.candidates import present
@@ -19,13 +20,6 @@ from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
 
 CFG: Final = "CFG"
-
-
-def numeric_axes(suite: Suite) -> tuple[str, ...]:
-    """The axes on which every candidate has a number, and not all the same one, in the order of their declaration."""
-    names = dict.fromkeys(axis for c in suite.candidates for axis in c.axes)
-    return tuple(n for n in names if all(_is_number(c.axes.get(n)) for c in suite.candidates)
-                 and len({c.axes[n] for c in suite.candidates}) > 1)
 
 
 def through(run: Run, pick: str, free: tuple[str, ...]) -> list[str]:
@@ -106,7 +100,3 @@ def _at(candidate: Candidate, guidance: float, axis: str) -> float:
 
 def _fixed(candidate: Candidate, free: tuple[str, ...]) -> Any:
     return candidate.quantization, candidate.runtime, {a: v for a, v in candidate.axes.items() if a not in free}
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Final
 
 from harness.declare import Candidate, Merge, Model, Suite
@@ -12,14 +13,17 @@ from harness.declare.merge_ends import PARENT_AT
 AXES: Final = ("alpha", "weight")
 
 
+def numeric_axes(suite: Suite) -> tuple[str, ...]:
+    """The axes on which every candidate has a number, and not all the same one, in the order of their declaration."""
+    values = {axis: [c.axes.get(axis) for c in suite.candidates] for c in suite.candidates for axis in c.axes}
+    return tuple(axis for axis, of in values.items()
+                 if all(isinstance(v, int | float) and not isinstance(v, bool) for v in of) and len(set(of)) > 1)
+
+
 def axis_of(suite: Suite) -> str | None:
-    """The numeric axis that is swept: alpha, weight, or the first other axis with two or more numeric values; else None."""
-    names = dict.fromkeys([*AXES, *(axis for c in suite.candidates for axis in c.axes)])
-    for name in names:
-        values = [c.axes.get(name) for c in suite.candidates]
-        if all(isinstance(v, int | float) and not isinstance(v, bool) for v in values) and len(set(values)) > 1:
-            return name
-    return None
+    """The numeric axis that is swept: alpha, weight, or else the first one; None without any."""
+    axes = numeric_axes(suite)
+    return next((axis for axis in AXES if axis in axes), next(iter(axes), None))
 
 
 def axis_values(suite: Suite) -> dict[str, float]:
@@ -31,18 +35,27 @@ def axis_values(suite: Suite) -> dict[str, float]:
 
 
 def controls(suite: Suite) -> dict[str, str]:
-    """Candidates the pick must beat, and their role: the two ends of the axis (parents, when they are), without an axis the
-    models that are merged, and the baseline."""
+    """Candidates the pick must beat, and their role: the two ends of the axis (parents, when they are) that one candidate has
+    alone, without an axis the models that are merged, and the baseline."""
     axis = axis_of(suite)
     found: dict[str, str] = {}
     if axis is not None:
-        ordered = sorted(suite.candidates, key=lambda c: float(c.axes[axis]))
-        found = {c.name: _role(c, axis, end) for c, end in ((ordered[0], "lowest"), (ordered[-1], "highest"))}
+        places = [float(c.axes[axis]) for c in suite.candidates]
+        found = {c.name: _role(c, axis, word) for end, word in ((min(places), "lowest"), (max(places), "highest"))
+                 if (c := _alone([c for c in suite.candidates if float(c.axes[axis]) == end])) is not None}
     else:
         found = _merged_from(suite)
     if suite.baseline not in found:
         found[suite.baseline] = "baseline"
     return found
+
+
+def _alone(candidates: list[Candidate]) -> Candidate | None:
+    """The candidate at an end of the axis: the only one there, or the only one whose model is used as it is, without adapters,
+    quantization and the like. Where several share the end, none of them stands for it."""
+    plain = [c for c in candidates
+             if c == replace(c, adapters=(), quantization="fp32", runtime="eager", emphasis=None, aesthetic=None)]
+    return candidates[0] if len(candidates) == 1 else plain[0] if len(plain) == 1 else None
 
 
 def _merged_from(suite: Suite) -> dict[str, str]:

@@ -8,6 +8,7 @@ from harness.declare import DESIRABILITY, Objective
 from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
+from reports.read.roles import numeric_axes
 from reports.read.run import Run
 from reports.verdict.candidates import label, label_with_role, parents
 from reports.verdict.race_summary import spent
@@ -48,7 +49,9 @@ def _tied(run: Run, rec: Recommendation) -> str:
     if len(rec.tied_guidances) > 1:
         parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g} at {label(run, rec.pick)}")
     among = f" ({', '.join(parts)})" if parts else ""
-    pairs = words.plural(others, f"other {run.axis or 'candidate'}/CFG pair")
+    axes = [words.visible(axis) for axis in numeric_axes(run.suite)]
+    pairs = words.plural(others, f"other {axes[0] if len(axes) == 1 else 'candidate'}/CFG pair" if len(axes) < 2 else
+                         f"other {'/'.join(axes)}/CFG combination")
     return f"on the prompts used to choose, {pairs} did about as well{among}"
 
 

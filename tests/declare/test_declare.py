@@ -17,6 +17,7 @@ from harness import (
     Grid,
     Merge,
     Prompt,
+    adapter_files,
     adapter_grid,
     adapter_sweep,
     alpha_sweep,
@@ -182,3 +183,27 @@ def test_the_weights_of_several_adapters_are_crossed_and_each_is_an_axis() -> No
 def test_weights_for_an_adapter_that_is_not_given_are_an_error() -> None:
     with pytest.raises(ValueError, match="'detail' has an adapter or weights"):
         adapter_grid("m", {"ink": "i"}, {"ink": (1,), "detail": (1,)})
+
+
+def test_the_files_of_one_training_are_crossed_with_the_weights_and_both_are_axes() -> None:
+    made = adapter_files("m", {1: "e1.safetensors", "last": Adapter(path="e2.safetensors", end=0.5)}, (0.5, 1))
+    assert [c.name for c in made] == ["epoch=1 weight=0.5", "epoch=1 weight=1", "epoch=last weight=0.5", "epoch=last weight=1"]
+    assert made[2].adapters == (Adapter(path="e2.safetensors", weight=0.5, end=0.5),)
+    assert made[1].axes == {"epoch": 1, "weight": 1.0}
+
+
+def test_all_files_at_weight_0_are_one_candidate_without_an_adapter() -> None:
+    made = adapter_files("m", {1: "e1", 2: "e2"}, (0, 1))
+    assert [(c.name, len(c.adapters)) for c in made] == [("weight=0", 0), ("epoch=1 weight=1", 1), ("epoch=2 weight=1", 1)]
+
+
+def test_the_number_of_a_file_is_the_one_its_name_ends_with() -> None:
+    made = adapter_files(Path("m"), [Path("loras/v2-000004.safetensors"), "loras/v2-000010.safetensors"])
+    assert [(c.name, c.axes) for c in made] == [("epoch=4", {"epoch": 4}), ("epoch=10", {"epoch": 10})]
+
+
+@pytest.mark.parametrize("files", [["style.safetensors"], ["a-1.safetensors", "b-01.safetensors"]])
+def test_files_that_their_names_do_not_number_are_refused_with_a_mapping_that_works(files: list[str]) -> None:
+    with pytest.raises(ValueError, match="such as ") as refused:
+        adapter_files("m", files)
+    assert len(adapter_files("m", eval(str(refused.value).split("such as ")[1]))) == len(files)

@@ -9,7 +9,8 @@ import pytest
 from harness.declare.sweeps import adapter_grid
 from reports.figures import FIGURES
 from reports.figures.heatmap import outline
-from reports.figures.two_axes import numeric_axes, through
+from reports.figures.two_axes import through
+from reports.read.roles import numeric_axes
 from reports.read.run import Run, load_run
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
@@ -95,3 +96,8 @@ def test_the_parents_are_level_lines_in_the_slices(merge_run: Run, merge_verdict
 
 def test_one_axis_has_no_plane(merge_run: Run, merge_verdict: Recommendation) -> None:
     assert FIGURES["plane"].build(merge_run, merge_verdict) is None
+
+
+def test_the_sentence_of_what_did_as_well_names_both_axes(run: Run) -> None:
+    close = replace(run, images=run.images.assign(objective=run.images["objective"].sample(frac=1, random_state=0).to_numpy()))
+    assert "ink/detail/CFG combination" in recommend(close).sentence

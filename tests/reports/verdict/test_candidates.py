@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from harness.declare import Adapter, Blocks, Candidate, Merge, Suite
+from harness.declare.sweeps import adapter_files, adapter_grid
 from harness.records import Coverage
 from reports.read import run as run_module
 from reports.read.roles import axis_values
@@ -20,6 +21,18 @@ BY_BLOCK = Candidate(name="search 7", model=Merge(a=A, b=B, alpha=Blocks(preset=
 
 def test_the_ends_of_an_axis_are_the_parents() -> None:
     assert controls(synthetic.merge_suite()) == {"alpha=0": "parent A", "alpha=1": "parent B"}
+
+
+def test_where_several_candidates_share_an_end_only_the_plain_model_stands_for_it() -> None:
+    files = synthetic.merge_suite(baseline="weight=0", candidates=adapter_files(
+        A, {1: "zoo:sketch", 2: "zoo:sketch-loha"}, (0, 0.5, 1)))
+    assert controls(files) == {"weight=0": "without the adapter"}
+    grid = adapter_grid(A, {"ink": "zoo:sketch", "fog": "zoo:sketch-loha"}, (0.5, 1))
+    assert controls(synthetic.merge_suite(candidates=grid, baseline=grid[0].name)) == {grid[0].name: "baseline"}
+    ends = [Candidate(name=f"{x:g} {mode}", model=Merge(a=A, b=B, alpha=x), quantization=mode, axes={"alpha": x})
+            for x in (0.0, 0.5, 1.0) for mode in ("fp32", "bf16")]
+    assert controls(synthetic.merge_suite(candidates=tuple(ends), baseline="0 fp32")) == {
+        "0 fp32": "parent A", "1 fp32": "parent B"}
 
 
 def test_without_an_axis_plain_models_that_others_merge_are_the_parents() -> None:
