@@ -12,6 +12,7 @@ from harness.declare import Adapter, Candidate
 from harness.materialise.library import Library, MaterialiseError
 from harness.text import Aesthetic, Treatment, Word, read_aesthetic
 from harness.weights import ModelFileError, open_tensors
+from harness.weights.wrapped_names import without_wrapping
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -53,10 +54,11 @@ def text_projection(path: Path) -> Tensor:
 
     try:
         file = open_tensors(path)
+        names = {without_wrapping(name): name for name in file.stored}
         for key in ("text_projection", "text.text_projection", "text_projection.weight"):
-            if key in file.stored and len(file.stored[key].shape) == 2:
+            if key in names and len(file.stored[names[key]].shape) == 2:
                 # A copy: a later write to a mapped file would change a view of it.
-                projection = file.read([key])[key].to(dtype=torch.float32, copy=True)
+                projection = file.read([names[key]])[names[key]].to(dtype=torch.float32, copy=True)
                 # transformers keeps it as the weight of a layer, (dim, width).
                 return projection.T if key.endswith(".weight") else projection
     except ModelFileError as error:

@@ -10,7 +10,7 @@ _HARMLESS: Final = re.compile(
     r"|(model_sampling|pos_embedder)\..+)")
 """Constants that tools store among the weights of a component: position ids, frequencies, and the schedule of the noise."""
 
-DENOISER_WRAPPERS: Final = ("model.diffusion_model.model.", "diffusion_model.", "transformer.", "dit.")
+DENOISER_WRAPPERS: Final = ("model.diffusion_model.model.", "diffusion_model.", "transformer.", "dit.", "unet.")
 """Prefixes that training tools add to every name of a denoiser alone. They are part of the names of a file."""
 
 

@@ -79,6 +79,8 @@ _CORES: Final = (
       "decoder.conv_", "quant_conv.", "post_quant_conv."), "vae", "vae-ldm", "", "ldm"),
 )
 """First parts of names, and what a file with such names is: component, naming, family, layout ("" if decided elsewhere)."""
+VAE_STARTS: Final = next(starts for starts, component, naming, *_ in _CORES if naming == "vae")
+"""First parts of the names of a VAE in diffusers' spelling."""
 _TEXT_WIDTHS: Final = {1024: "sd2", 2048: "sdxl", 1280: "sdxl_refiner"}
 """Columns of attn2.to_k of the published models whose projections are matrices."""
 _TOP_ATTENTION: Final = re.compile(

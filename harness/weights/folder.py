@@ -3,26 +3,27 @@ folder can never cause a file outside it to be opened."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from harness.weights.families import EITHER, SUPPORTED, UnknownArchitectureError, architecture, family_of_folder, kind_of, refusal
+from harness.weights.diffusers_components import namings_of
+from harness.weights.families import (
+    SUPPORTED,
+    UnknownArchitectureError,
+    architecture,
+    family_of_folder,
+    kind_of,
+    refusal,
+)
 from harness.weights.files import ModelFileError, open_tensors, read_json
 from harness.weights.header_claims import short
 from harness.weights.model import PARTS
 from harness.weights.scaled_codes import Place
+from harness.weights.wrapped_names import twice_named, without_wrapping
 
 _STEMS: Final = ("model", "pytorch_model", "diffusion_pytorch_model")
 """Names of the weight files of text encoders, and of all other components."""
 _FOREIGN: Final = ("prior", "decoder", "unet_2", "image_encoder_2", "controlnet", "motion_adapter")
-_NAMINGS: Final[Mapping[str, Mapping[str, str]]] = {
-    "": {"text_encoder": "clip"}, "sd1": {"text_encoder": "clip"}, "sd2": {"text_encoder": "clip"},
-    "sdxl": {"text_encoder": "clip", "text_encoder_2": "clip-projected"},
-    "sdxl_refiner": {"text_encoder_2": "clip-projected"},
-    "flux": {"transformer": "flux", "text_encoder": "clip", "text_encoder_2": "t5"},
-    "sd3": {"transformer": "sd3", "text_encoder": "clip-projected", "text_encoder_2": "clip-projected", "text_encoder_3": "t5"},
-}
 
 
 def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]]:
@@ -36,14 +37,12 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
         kind = UnknownArchitectureError if {"unet", "transformer"} & set(present) or _stems_in(path) else ModelFileError
         raise kind(f"{path}: {description}; expected a diffusers folder of a known model. Supported today: {SUPPORTED}.")
     places = {component: _places(path / component, component) for component in present}
-    stored = {c: {name: place.file.stored[name] for name, place in p.items()} for c, p in places.items()}
+    stored = {c: {name: place.file.stored[place.source] for name, place in p.items()} for c, p in places.items()}
     for component, tensors in stored.items():
         if what := refusal(tensors):
             raise ModelFileError(f"{path / component}: this is {what}. Supported today: {SUPPORTED}.")
     family = family_of_folder(stored)
-    namings = {"unet": "unet", "vae": "vae", **_NAMINGS[family]}
-    if not family and any(".attn.add_q_proj." in name for name in stored.get("transformer", ())):
-        namings["transformer"] = EITHER
+    namings = namings_of(family, stored)
     if strange := [component for component in present if component not in namings]:
         what = family or architecture(name for names in stored.values() for name in names) or "unknown family"
         kind = ModelFileError if family else UnknownArchitectureError
@@ -72,7 +71,7 @@ def _bare(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]] | N
     if not (stems := _stems_in(path)):
         return None
     places = _read_files(path, stems)
-    stored = {name: place.file.stored[name] for name, place in places.items()}
+    stored = {name: place.file.stored[place.source] for name, place in places.items()}
     if what := refusal(stored):
         raise ModelFileError(f"{path}: this is {what}. Supported today: {SUPPORTED}.")
     kind = kind_of(stored)
@@ -109,11 +108,15 @@ def _read_files(folder: Path, stems: tuple[str, ...]) -> dict[str, Place]:
     places: dict[str, Place] = {}
     for path in paths:
         file = open_tensors(path)
-        if twice := next((name for name in file.stored if name in places), None):
+        if one_tensor := twice_named(file.stored):
+            raise ModelFileError(f"{path}: {one_tensor}.")
+        names = {without_wrapping(source): source for source in file.stored}
+        if twice := next((name for name in names if name in places), None):
             raise ModelFileError(f"{path}: {twice!r} is in more than one shard; expected it once. Download the folder again.")
-        places.update({name: Place(file=file, source=name) for name in file.stored})
+        places.update({name: Place(file=file, source=source) for name, source in names.items()})
     for name, shard in index.items():
-        if name not in places or places[name].file.path.name != shard:
+        plain = without_wrapping(name)
+        if plain not in places or places[plain].file.path.name != shard:
             raise ModelFileError(f"{folder}: the index says that {name!r} is in {shard}, which does not hold it. "
                                  "Download the folder again.")
     return places

@@ -17,6 +17,7 @@ from harness.weights.naming import PROJECTION, openclip_name
 from harness.weights.numbering import Numbering
 from harness.weights.scaled_codes import SCALE_ENDINGS
 from harness.weights.transformer_names import halves, is_original, pairs_of
+from harness.weights.wrapped_names import plain_name
 
 _WIDEST_FIRST: Final = ("F64", "F32")
 _POSITIONS: Final = "pos_embed.pos_embed"
@@ -67,7 +68,7 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
         raise ModelFileError(f"{model.path}: this is a folder, with one file per component; expected a single file. "
                              "Call single_file_layout instead.")
     if model.stored is not None:
-        first = next(iter(model.stored.components["transformer"].values())).source.removeprefix(model.wrapper)
+        first = plain_name(next(iter(model.stored.components["transformer"].values())).source, model.wrapper)
         prefix = ldm.UNET_PREFIX if first.startswith(ldm.UNET_PREFIX) else _kept(model)
         return (*(at for at in layout_of(model.stored) if all(piece.component != "transformer" for piece in at.pieces)),
                 *_transformer(model, prefix))
@@ -83,7 +84,7 @@ def layout_of(model: ModelFile) -> tuple[Placed, ...]:
     file = model.files[model.path]
     placed = []
     for source, stored in file.stored.items():
-        name = source.removeprefix(model.wrapper)
+        name = plain_name(source, model.wrapper)
         if name in replaced or (plain and name.startswith(EMA_PREFIX) and source not in plain):
             continue
         pieces = sorted(pieces_by_key.get(source, ()), key=lambda pair: pair[0].rows or (0, 0))

@@ -14,6 +14,7 @@ from harness.weights.families import MARKERS
 from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
 from harness.weights.ldm import unet_to_ldm
 from harness.weights.numbering import Numbering
+from harness.weights.wrapped_names import plain_name
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -80,11 +81,11 @@ class ModelFile:
     `prediction` is "epsilon", "v_prediction" or "" if unknown. `channels` is the number of input channels of the U-Net or
     transformer, 0 without one. `ema` says whether the file holds averaged weights; `ema_component` has them by the U-Net's
     diffusers names. After `open_model(..., ema=True)` they are the U-Net, and `uses_ema` is true. `warnings` are sentences
-    about contradictions and stray tensors. `wrapper` is the prefix of all names ("module."). `odd` are the stray tensors
-    that are stored among the weights of a component, which has none of these names, by component. `structural`: the
-    architecture is not known, and its denoiser counts as a transformer with the file's names. `stored` is the same model under
-    the names of its file, if its transformer has other names here. `numbering` is how the blocks of its U-Net and VAE are
-    numbered.
+    about contradictions and stray tensors. `wrapper` is the prefix of all names ("net."), `wrapped_names` says what else may be
+    added to a name. `odd` are the stray tensors that are stored among the weights of a component, which has none of these
+    names, by component. `structural`: the architecture is not known, and its denoiser counts as a transformer with the file's
+    names. `stored` is the same model under the names of its file, if its transformer has other names here. `numbering` is how
+    the blocks of its U-Net and VAE are numbered.
     """
 
     path: Path
@@ -120,13 +121,20 @@ class ModelFile:
     @property
     def known_extras(self) -> tuple[str, ...]:
         """The tensors of `other` whose purpose is known: EMA copies, schedule buffers, markers, losses, constants."""
-        return tuple(name for name in self.other if self._known(name.removeprefix(self.wrapper)))
+        return tuple(name for name in self.other if self._known(plain_name(name, self.wrapper)))
 
     @property
     def strays(self) -> tuple[str, ...]:
         """The unknown tensors of `other`: no image uses them, and coverage reports list them."""
         odd = {name for names in self.odd.values() for name in names}
-        return tuple(name for name in self.other if name in odd or not self._known(name.removeprefix(self.wrapper)))
+        return tuple(name for name in self.other if name in odd or not self._known(plain_name(name, self.wrapper)))
+
+    def second_name_of(self, stray: str) -> str:
+        """The weight whose name, without the prefix of its component, is that of an unknown tensor; "" if there is none."""
+        if not stray.count("."):
+            return ""
+        return next((info.source for infos in self.components.values() for info in infos.values()
+                     if info.source.endswith(f".{stray}")), "")
 
     @property
     def position_ids(self) -> tuple[str, ...]:

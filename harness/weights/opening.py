@@ -11,6 +11,7 @@ from harness.weights import ldm
 from harness.weights.component import Expected, read_component
 from harness.weights.constants import DENOISER_WRAPPERS, is_harmless
 from harness.weights.content import PICKLE, SAFETENSORS, misnamed
+from harness.weights.diffusers_components import components_in_one
 from harness.weights.ema import EMA_PREFIX, plain_names
 from harness.weights.families import (
     EMA_UNET,
@@ -28,9 +29,10 @@ from harness.weights.header_claims import contradictions, position_ids_state, pr
 from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
 from harness.weights.numbering import Numbering, numbering_of
 from harness.weights.scaled_codes import Place
+from harness.weights.wrapped_names import plain_name, twice_named, without_wrapping
 
-_WRAPPERS: Final = ("module.", "_orig_mod.", "model.", "net.")
-"""Prefixes that data-parallel training, torch.compile, Lightning and trainers of transformers add to every name."""
+_WRAPPERS: Final = ("model.", "net.")
+"""Prefixes that Lightning and trainers of transformers add to every name."""
 _OF_ENCODERS: Final = tuple(f"transformer.{part}." for part in ("text_model", "resblocks", "encoder", "shared", "embeddings"))
 """Names of text encoders, of which `transformer.` is a part."""
 _CHANNELS_AT: Final = ("conv_in.weight", "img_in.weight", "x_embedder.proj.weight", "pos_embed.proj.weight", "x_embedder.weight")
@@ -55,8 +57,10 @@ def open_model(path: Path, ema: bool = False, beside: Numbering | None = None, t
 
 def _open_single(path: Path, beside: Numbering | None, tolerant: bool) -> ModelFile:
     file = open_tensors(path)
-    wrapper = wrapper_of(file.stored)
-    names = {name.removeprefix(wrapper): name for name in file.stored}
+    wrapper = wrapper_of(map(without_wrapping, file.stored))
+    if one_tensor := twice_named(file.stored, wrapper):
+        raise ModelFileError(f"{path}: {one_tensor}.")
+    names = {plain_name(name, wrapper): name for name in file.stored}
     stored = {name: file.stored[source] for name, source in names.items()}
     kind = _kind(path, stored)
     parts, rest = _by_part(stored, kind.parts)
@@ -104,7 +108,7 @@ def _open_folder(path: Path, beside: Numbering | None, tolerant: bool) -> ModelF
         read = read_component(path / component, Expected(component=component, naming=naming, family=family,
                                                          numbering=numbering, tolerant=tolerant), places)
         components[component] = dict(read.infos)
-        other.update({f"{component}/{name}": _whole(places[name].file, name) for name in read.unread})
+        other.update({f"{component}/{name}": _whole(places[name].file, places[name].source) for name in read.unread})
         if read.odd:
             odd[component] = tuple(f"{component}/{name}" for name in read.odd)
     metadata = folder_metadata(path)
@@ -127,7 +131,7 @@ def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
                              "Save or download it again.")
     if word := other_architecture(stored):
         raise UnknownArchitectureError(f"{path}: this is a model of another family ({word}). Supported today: {SUPPORTED}.")
-    if (kind := kind_of(stored)) is None:
+    if (kind := components_in_one(stored) or kind_of(stored)) is None:
         first = ", ".join(short(name) for name in sorted(stored)[:3])
         raise UnknownArchitectureError(f"{path}: none of its {len(stored)} tensors is a part of a known model (first: {first}). "
                                        f"Supported today: {SUPPORTED}.")
@@ -201,7 +205,7 @@ def _warnings(model: ModelFile) -> tuple[str, ...]:
         if warning := position_ids_state(model.files[info.file], info.source):
             warnings.append(warning)
     averaged = {info.source for info in model.ema_component.values()}
-    unmapped = [name for name in model.other if name.removeprefix(model.wrapper).startswith(EMA_UNET) and name not in averaged]
+    unmapped = [name for name in model.other if plain_name(name, model.wrapper).startswith(EMA_UNET) and name not in averaged]
     if unmapped:
         warnings.append(f"{len(unmapped)} EMA tensors match no name of a U-Net: {_first(unmapped)}")
     if model.ema_component and "unet" not in model.components:
@@ -213,7 +217,9 @@ def _warnings(model: ModelFile) -> tuple[str, ...]:
         warnings.append(f"{len(names)} tensors among those of {component} are unknown: {_first(names)}")
     odd = {name for names in model.odd.values() for name in names}
     if strays := [name for name in model.strays if name not in odd]:
-        warnings.append(f"{len(strays)} tensors belong to no component: {_first(strays)}")
+        twice = sum(bool(model.second_name_of(name)) for name in strays)
+        warnings.append(f"{len(strays)} tensors belong to no component: {_first(strays)}" + (
+            f"; {twice} of them are in the file under their whole names too" if twice else ""))
     return tuple(warnings)
 
 

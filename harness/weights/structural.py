@@ -19,6 +19,7 @@ from harness.weights.model import PARTS, ModelFile, TensorInfo
 from harness.weights.numbering import Numbering, numbering_of
 from harness.weights.opening import open_model, wrapper_of
 from harness.weights.scaled_codes import Place
+from harness.weights.wrapped_names import twice_named, without_wrapping
 
 COMPONENT: Final = "transformer"
 """What the denoiser is called: most architectures since Stable Diffusion are transformers."""
@@ -56,11 +57,13 @@ def structural(path: Path) -> ModelFile | None:
         metadata, notes = folder_metadata(path), (*_beside(path), *unopened(path))
     else:
         file = open_tensors(path)
-        parts, core, aside = _divided(file.stored)
+        if twice := twice_named(file.stored):
+            raise ModelFileError(f"{path}: {twice}.")
+        everything = {without_wrapping(source): Place(file=file, source=source) for source in file.stored}
+        parts, core, aside = _divided(everything)
         wrapper = wrapper_of(core)
         names = [name for name in core if not is_harmless(name)]
         prefix = UNET_PREFIX if names and all(name.startswith(wrapper + UNET_PREFIX) for name in names) else ""
-        everything = {name: Place(file=file, source=name) for name in file.stored}
         beside = {part: {name: everything[name] for name in below} for part, below in parts.items()}
         leftovers = {name: everything[name] for name in aside}
         places = {name.removeprefix(wrapper).removeprefix(prefix): everything[name] for name in core}
@@ -72,12 +75,12 @@ def structural(path: Path) -> ModelFile | None:
     said = (f"the architecture is not known by name{f', it looks like {known}' if known else ''}: its tensors can be merged with "
             f"those of the same names and shapes{f' (prefix {short(wrapper + prefix)})' if wrapper + prefix else ''}")
     components, other = {COMPONENT: read.infos}, {places[name].source: _info(places[name]) for name in read.unread}
-    other |= {name: _info(place) for name, place in leftovers.items()}
+    other |= {place.source: _info(place) for place in leftovers.values()}
     for part in (part for part in PARTS if part in beside):
         inside = _vae(path, beside[part]) if part == "vae" else _as_stored(path, part, beside[part])
         components[part] = inside.infos
         sources = {info.source for info in inside.infos.values()}
-        other |= {name: _info(place) for name, place in beside[part].items() if name not in sources}
+        other |= {place.source: _info(place) for place in beside[part].values() if place.source not in sources}
     files = {place.file.path: place.file for place in places.values()}
     return ModelFile(path=path, family="", layout="structural", metadata=metadata, files=files, structural=True, other=other,
                      wrapper="" if beside else wrapper, components=components, warnings=(said, *notes),

@@ -203,11 +203,12 @@ def test_wide_unets_open_and_are_not_sampled(tmp_path, channels):
         inspect_pipeline(model)
 
 
-@pytest.mark.parametrize("wrapper", ["module.", "model.", "_orig_mod.", "model.module."])
-def test_wrappers_before_all_names_are_taken_off(tmp_path, wrapper):
+@pytest.mark.parametrize(("wrapper", "prefix"), [
+    ("module.", ""), ("model.", "model."), ("_orig_mod.", ""), ("model.module.", "model.")])
+def test_wrappers_before_all_names_are_taken_off(tmp_path, wrapper, prefix):
     torch.save({"state_dict": {wrapper + name: t for name, t in TINY.file().items()}}, tmp_path / "m.ckpt")
     model = open_model(tmp_path / "m.ckpt")
-    assert (model.family, model.wrapper, model.strays) == ("sd1", wrapper, ())
+    assert (model.family, model.wrapper, model.strays) == ("sd1", prefix, ())
     assert model.components["unet"]["conv_in.weight"].source == f"{wrapper}{UNET_PREFIX}input_blocks.0.0.weight"
     assert torch.equal(model.tensor("unet", "conv_in.weight"), TINY.unet["conv_in.weight"])
 

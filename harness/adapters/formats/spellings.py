@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import Final
 
-_WRAPPER: Final = re.compile(r"(?:^|(?<=\.))(?:_orig_mod|module)\.")
-"""Segments that torch.compile and data-parallel training put between others; no module of a model is called so."""
+from harness.weights.wrapped_names import TOOL_WORDS
+
+_WRAPPER: Final = re.compile(rf"(?:^|(?<=\.))(?:{TOOL_WORDS}|module)\.")
+"""Segments that training tools put between others; no module that an adapter changes is called so."""
 _TWICE: Final = re.compile(
     r"^(unet|transformer|text_encoder|text_encoder_2|text_encoder_3|diffusion_model|model\.diffusion_model|base_model\.model)"
     r"\.(?:\1\.)+")
