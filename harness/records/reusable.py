@@ -16,6 +16,8 @@ from harness.records.json_lines import Record
 
 Timed: TypeAlias = Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
 Kind = TypeVar("Kind", bound=Record)
+TIME: Final = "time"
+"""The stage of a failure to time a candidate."""
 Claim: TypeAlias = tuple[int, str, str, str, str]
 """What a measurement was made with: version, setting, key of the reference, SHA-256 of the image and of the reference."""
 NOT_REPLACED: Final = (Sample, Measurement, Defect, Look)
@@ -27,16 +29,16 @@ def voids(new: Record, old: Record, weights: Weights | None) -> bool:
 
     When a candidate's weights change, a new identity is announced. It voids coverage, failures, the finish and out-of-memory
     records of the old one. A failure is also void if weights or a finish follow it, and the refusal of a single image if a
-    latency follows, because it then fits.
+    latency follows, because it then fits. A finish says nothing of a failed timing; a latency does.
     """
     match new:
         case Weights():
             changed = weights is not None and weights.identity != new.identity
             return isinstance(old, Failure) or (changed and isinstance(old, Coverage | Finished | Fit))
         case Finished():
-            return isinstance(old, Failure)
+            return isinstance(old, Failure) and old.stage != TIME
         case Latency():
-            return isinstance(old, Fit) and old.batch_size == 1
+            return (isinstance(old, Fit) and old.batch_size == 1) or (isinstance(old, Failure) and old.stage == TIME)
     return False
 
 

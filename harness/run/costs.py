@@ -11,7 +11,8 @@ from harness.declare import Candidate, Suite
 from harness.materialise import Workbench
 from harness.probes import CurveLimits, Rounds
 from harness.probes.environment import deciding_seconds
-from harness.records import Durations, Failure, Reading, Record
+from harness.records import Durations, Failure, Fit, Reading, Record
+from harness.records.reusable import TIME
 from harness.run.latency import ROUNDS_FOR_P90, Together, time_batches, time_together, timing_setting
 from harness.run.stages import Stages
 from harness.sampling import threads_for
@@ -39,8 +40,10 @@ class Costs:
                 for c in self.suite.candidates if c.name in names and ledger.identity(c.name)}
 
     def due(self, names: Sequence[str]) -> bool:
-        """Whether the journal lacks latencies of these candidates that were taken together and in this environment."""
-        settings, ledger = self.settings(names), self.stages.ledger
+        """Whether the journal lacks latencies of these candidates that were taken together and in this environment. One that
+        failed to be timed does not make the others due again."""
+        ledger = self.stages.ledger
+        settings = {name: key for name, key in self.settings(names).items() if ledger.timing_failure(name) is None}
         latencies = [ledger.latency(name) for name in settings]
         alike = [latency.timed_at for latency, setting in zip(latencies, settings.values(), strict=True)
                  if latency is not None and latency.setting == setting]
@@ -78,9 +81,7 @@ class Costs:
         declared = {c.name: c for c in suite.candidates}
         rounds = Rounds(declared=suite.latency_rounds, budget_seconds=suite.latency_budget_seconds,
                         enough=ROUNDS_FOR_P90 if suite.latency_budget_seconds else suite.latency_rounds)
-        together = Together(device=self.device, rounds=rounds, settings=settings, idle=self.idle,
-                            timed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
-                            environment=deciding_seconds(self.environment))
+        together = self._together(settings, rounds)
         with threads_for(suite.grid, self.device):
             records = [self._with_load(record, declared) for record in time_together(
                 suite, lambda name: self._switch(declared[name]), together)]
@@ -89,16 +90,43 @@ class Costs:
             # Written together with its curve, so that both are of one timing.
             for name, key in settings.items():
                 curve: list[Record] = []
+                before = len(failures)
                 if suite.largest_batch and name not in failed:
-                    with self.stages.stage(name, "time", failures):
-                        curve += time_batches(name, self.bench.prepare(declared[name]).phases, suite, key,
-                                              CurveLimits(batch_size=suite.largest_batch))
-                ledger.add([*(record for record in records if record.candidate == name), *curve])
+                    with self.stages.stage(name, TIME, failures):
+                        curve += self._curve(declared[name], key)
+                # A latency voids an earlier failure, so that of its own curve comes after it.
+                ledger.add([*(record for record in records if record.candidate == name), *curve, *failures[before:]])
         return failures
+
+    def try_again(self, names: Sequence[str]) -> list[Failure]:
+        """Tries candidates that an earlier session could not time, each alone and once, without keeping what it takes. Returns a
+        Failure for each that still cannot be timed."""
+        declared, failures = {c.name: c for c in self.suite.candidates}, list[Failure]()
+        for name, key in self.settings(names).items():
+            curve_failed = self.stages.ledger.latency(name) is not None
+            with threads_for(self.suite.grid, self.device):
+                if curve_failed:
+                    with self.stages.stage(name, TIME, failures):
+                        self._curve(declared[name], key)
+                    continue
+                records = time_together(self.suite, lambda name: self._switch(declared[name]),
+                                        self._together({name: key}, Rounds(declared=1)))
+            failures += [record for record in records if isinstance(record, Failure)]
+            self.stages.ledger.add([record for record in records if isinstance(record, Failure | Fit)])
+        return failures
+
+    def _together(self, settings: Mapping[str, str], rounds: Rounds) -> Together:
+        return Together(device=self.device, rounds=rounds, settings=settings, idle=self.idle,
+                        timed_at=datetime.now(UTC).isoformat(timespec="milliseconds"),
+                        environment=deciding_seconds(self.environment))
+
+    def _curve(self, candidate: Candidate, key: str) -> Sequence[Record]:
+        return time_batches(candidate.name, self.bench.prepare(candidate).phases, self.suite, key,
+                            CurveLimits(batch_size=self.suite.largest_batch))
 
     def _switch(self, candidate: Candidate) -> Sequence[Phase]:
         """The phases of the candidate that is timed next."""
-        self.stages.begin(candidate.name, "time")
+        self.stages.begin(candidate.name, TIME)
         return self.bench.prepare(candidate).phases
 
     def _with_load(self, record: Record, declared: Mapping[str, Candidate]) -> Record:

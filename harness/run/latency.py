@@ -20,6 +20,7 @@ from harness.probes.nvml import NvmlGpu, find_gpu
 from harness.probes.power import PowerProbe
 from harness.probes.rounds import Around, Make, Rounds, Visit, interleave
 from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
+from harness.records.reusable import TIME
 from harness.sampling import encode, sample, setting, time_one
 
 if TYPE_CHECKING:
@@ -198,7 +199,7 @@ def _failure(visit: Visit, together: Together) -> tuple[Record, ...]:
     error = visit.error
     assert error is not None
     message = str(error) or "no message"
-    failure = Failure(candidate=visit.name, stage="time", error=type(error).__name__,
+    failure = Failure(candidate=visit.name, stage=TIME, error=type(error).__name__,
                       message=f"{message} (in round {visit.round + 1})")
     refused = out_of_memory(error)
     if refused is None:

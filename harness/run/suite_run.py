@@ -270,19 +270,35 @@ class SuiteRun:
     def costs(self, names: Sequence[str]) -> list[Failure]:
         """Times the named candidates together, in alternating rounds, unless the journal has their latencies from one timing in
         this environment; with `retime` once more in any case. Those of earlier sessions among them are timed if their files are
-        still the same. Returns a Failure for each candidate that cannot be timed."""
-        costs = self._costs()
-        if not names or not (self._retiming or costs.due(names)):
-            return []
+        still the same. One that an earlier session could not time is tried alone first: while it fails, the others are not timed
+        again. Returns a Failure for each candidate that cannot be timed."""
+        costs, timed = self._costs(), self._to_time(names)
         self._retiming = False
-        return costs.time([name for name in names if name in self._begun or self._known(name)])
+        if timed or not (untimed := self.untimed(names)):
+            return costs.time(timed)
+        failures = costs.try_again([name for name in untimed if self._timeable(name)])
+        return failures if len(failures) == len(untimed) else costs.time([name for name in names if self._timeable(name)])
+
+    def untimed(self, names: Sequence[str]) -> list[str]:
+        """Those of the named candidates that the last session could not time."""
+        return [name for name in names if self.ledger.timing_failure(name) is not None]
 
     def why_timed_again(self, names: Sequence[str]) -> str:
         """Why candidates with earlier latencies are about to be timed again, in words; empty if they are not."""
-        costs = self._costs()
-        if not names or not (self._retiming or costs.due(names)):
+        if not (timed := self._to_time(names)):
             return ""
-        return costs.why_again(names) or ("--retime" if self._retiming else "")
+        return self._costs().why_again(timed) or ("--retime" if self._retiming else "")
+
+    def _to_time(self, names: Sequence[str]) -> list[str]:
+        """Those of the named candidates that can be timed; empty if their latencies are all in the journal."""
+        costs = self._costs()
+        if not (self._retiming or costs.due(names)):
+            return []
+        timeable = [name for name in names if self._timeable(name)]
+        return timeable if self._retiming or costs.due(timeable) else []
+
+    def _timeable(self, name: str) -> bool:
+        return name in self._begun or self._known(name)
 
     def _costs(self) -> Costs:
         return Costs(suite=self.suite, bench=self.bench, stages=self._stages, environment=self.head["environment"],

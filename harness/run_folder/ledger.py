@@ -18,6 +18,7 @@ from harness.records import (
     Coverage,
     Defect,
     Durations,
+    Failure,
     Fit,
     Journal,
     Latency,
@@ -38,7 +39,7 @@ from harness.records import (
 )
 from harness.records.images import APART, IDENTITIES
 from harness.records.regular_files import LARGEST_RUN_JSON, read_regular
-from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
+from harness.records.reusable import TIME, Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
 from harness.run_folder import journal_index
 from harness.run_folder.image_files import ImageFiles
 from harness.run_folder.journal_index import JournalContent, Stat
@@ -222,6 +223,10 @@ class Ledger:
         timed = [record for record in self._latest.of(Latency, candidate) if is_timed_alike(record, weights)]
         probed = any(is_timed_alike(record, weights) for record in self._latest.of(Memory, candidate))
         return timed[0] if timed and probed else None
+
+    def timing_failure(self, candidate: str) -> Failure | None:
+        """The failure of the candidate's last timing in its current timing setting, if it failed."""
+        return next((failure for failure in self._latest.of(Failure, candidate) if failure.stage == TIME), None)
 
     def last_latency(self, candidate: str) -> Latency | None:
         """The newest latency of the candidate, whether it counts in its current timing setting or not."""

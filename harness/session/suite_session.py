@@ -11,6 +11,7 @@ from harness.declare import PROMOTED, Candidate, Suite
 from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
 from harness.records import Cell, Failure, Latency, Look
+from harness.records.listing import first_of
 from harness.run.batch_packing import in_order
 from harness.run.device_refusals import refusal
 from harness.run.progress import Display
@@ -158,6 +159,8 @@ class SuiteSession:
         names = [name for name in self._worth_timing() if run.sampled(name)]
         if why := run.why_timed_again(names):
             self._say(f"{self.suite.name}: timing {len(names)} candidates together again: {why}")
+        elif untimed := run.untimed(names):
+            self._say(f"{self.suite.name}: trying to time {first_of(untimed)} once more, which failed in an earlier session")
         failures = run.costs(names)
         self.failures += failures
         return failures

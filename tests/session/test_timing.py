@@ -18,7 +18,7 @@ from harness.session.suite_session import SuiteSession
 from reports.page.environments import environments
 from reports.read.run import load_run
 from reports.verdict.costs import incomparable, timed_apart
-from tests.painted import paint_runs
+from tests.painted import paint_runs, pass_time
 from tests.race.painted import DeclaredBench, session_options, suite
 
 
@@ -176,3 +176,73 @@ def test_what_an_earlier_version_did_not_record_is_said_not_guessed(tmp_path: Pa
     two = environments(replace(old, head={**run.head, "earlier_environments": [{"python": "2"}]}))
     assert [entry["made"].partition(" ")[0] for entry in two] == ["0", "0", str(len(run.images))]
     assert two[2]["title"].startswith("Not on record")
+
+
+def break_timing(patch: pytest.MonkeyPatch, *names: str) -> None:
+    """From here on these candidates, and no others, cannot be timed."""
+    keys = {c.key for c in declared().candidates if c.name in names}
+
+    def refuse(phases: Any, *rest: Any) -> None:
+        if phases[0].key in keys:
+            raise RuntimeError("the probe broke")
+        pass_time(phases, *rest)
+
+    patch.setattr("harness.run.latency.time_one", refuse)
+
+
+def timed(root: Path, **options: Any) -> tuple[list[str], list[str]]:
+    """A session of all candidates: whose timing failed, and what was said."""
+    said: list[str] = []
+    of = SuiteSession(declared(), "s.py", session_options(root, **options), Silent(), say=said.append)
+    of.select(of.suite.candidates)
+    try:
+        assert [failure for c in of.suite.candidates for failure in of.candidate(c)] == []
+        return [failure.candidate for failure in of.costs()], said
+    finally:
+        of.close()
+
+
+def test_a_candidate_that_cannot_be_timed_fails_every_session_and_its_peers_are_timed_once(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    break_timing(monkeypatch, "alpha=1")
+    assert timed(tmp_path)[0] == ["alpha=1"]
+    again, said = timed(tmp_path)
+    assert again == ["alpha=1"]
+    assert any("alpha=1" in line and "once more" in line for line in said)
+    assert {name: len(at) for name, at in times(tmp_path).items()} == {"alpha=0": 1, "alpha=0.5": 1}
+    run = load_run(tmp_path / "runs" / "tiny")
+    assert [(failure.candidate, failure.stage) for failure in run.failures] == [("alpha=1", "time")]
+    break_timing(monkeypatch)
+    assert timed(tmp_path)[0] == []
+    assert timed(tmp_path)[0] == []
+    assert {name: len(at) for name, at in times(tmp_path).items()} == {"alpha=0": 2, "alpha=0.5": 2, "alpha=1": 1}
+    assert load_run(tmp_path / "runs" / "tiny").failures == ()
+
+
+def test_a_batch_size_curve_that_failed_is_a_failure_in_every_session(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: Any, **__: Any) -> None:
+        raise RuntimeError("no curve")
+
+    monkeypatch.setattr("harness.run.costs.time_batches", broken)
+    whole = replace(declared("alpha=0"), largest_batch=2)
+    for _ in range(2):
+        of = SuiteSession(whole, "s.py", session_options(tmp_path), Silent())
+        of.select(whole.candidates)
+        of.candidate(whole.candidates[0])
+        assert [failure.message for failure in of.costs()] == ["no curve"]
+        of.close()
+    assert {name: len(at) for name, at in times(tmp_path).items()} == {"alpha=0": 1}
+
+
+def test_a_peer_whose_files_changed_since_does_not_have_the_others_timed_in_each_session(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tmp_path, declared("alpha=0"))
+    real = TimedBench.weights
+    monkeypatch.setattr(TimedBench, "weights", lambda bench, c: replace(real(bench, c), identity="other") if (
+        c.name == "alpha=0") else real(bench, c))
+    journal = tmp_path / "runs" / "tiny" / "journal.jsonl"
+    journal.write_text("".join(line for line in journal.read_text().splitlines(keepends=True)
+                               if '"kind":"latency"' not in line))
+    for _ in range(2):
+        go(tmp_path, declared(), ("alpha=0.5",))
+    assert len(times(tmp_path)["alpha=0.5"]) == 1
