@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from harness.adapters import AdapterError, Change, Reading
 from harness.adapters.kinds import bias_delta, changed_bias, changed_weight
 from harness.declare import Adapter, Alphas, Blocks, Gradient
+from harness.materialise.other_spellings import keys_elsewhere, nearest_spelling
 from harness.materialise.whole_names import component_names, denoiser_names
 from harness.merge import Altered, Expression
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
@@ -59,19 +60,23 @@ def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Pla
         return dict.fromkeys(reading.changes, adapter.weight)
     blocks = _whole(adapter.blocks)
     ldm, denoiser = model.original_unet_names, denoiser_names(model)
+    parts = list(dict.fromkeys(component for component, _ in reading.changes))
+    elsewhere = keys_elsewhere(blocks.keys, [model], parts) if isinstance(blocks, Alphas) else {}
     by_component: list[ByKey] = []
     weights: dict[Places, float] = {}
-    for component in dict.fromkeys(component for component, _ in reading.changes):
+    for component in parts:
         paths = {weight_key(path, model.components[component]): path for part, path in reading.changes if part == component}
         names = {key: ldm[key] if component == "unet" else key for key in paths}
         try:
-            by_component.append(alphas_by_key(blocks, component, names, family=model.family, denoiser=denoiser,
-                                              whole=component_names(component, model)))
+            by_component.append(alphas_by_key(
+                blocks, component, names, family=model.family, denoiser=denoiser, whole=component_names(component, model),
+                elsewhere={pattern: keys.get(component, frozenset()) for pattern, keys in elsewhere.items()}))
         except WhereError as error:
             raise AdapterError(f"{adapter.path}: blocks: {error}") from error
         weights |= {(component, path): adapter.weight * by_component[-1].values[key] for key, path in paths.items()}
     # Of the parts and patterns alone: lists of block weights name every block, and no adapter changes all of them.
-    if isinstance(blocks, Alphas) and (problems := unmet(requested_weights(blocks, by_component))):
+    if isinstance(blocks, Alphas) and (problems := unmet(requested_weights(
+            blocks, by_component, partial(nearest_spelling, models=[model], parts=parts)))):
         raise AdapterError(f"{adapter.path}: {problems[0]}")
     return weights
 

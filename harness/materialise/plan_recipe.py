@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Final
 
 from harness.adapters import AdapterError, Reading
@@ -22,6 +23,7 @@ from harness.materialise.library import (
     name_of,
 )
 from harness.materialise.merged_parts import opened, with_named_parts
+from harness.materialise.other_spellings import keys_elsewhere, nearest_spelling
 from harness.materialise.whole_names import component_names, denoiser_names
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
@@ -131,6 +133,7 @@ class _Planner:
         self.files, self.library = files, library
         self._alphas: dict[str, list[ByKey]] = {}
         self._merged: Counter[str] = Counter()
+        self._other_names: dict[str, dict[str, dict[str, frozenset[str]]]] = {}
 
     def draft(self, model: Model, component: str) -> _Draft:
         if isinstance(model, Fused):
@@ -267,11 +270,25 @@ class _Planner:
         names = {key: unet[key] if component == "unet" else key for key in plan.merged}
         try:
             by_key = alphas_by_key(given, component, names, family=file.family, denoiser=denoiser_names(file, beside),
-                                   whole=component_names(component, file, beside))
+                                   whole=component_names(component, file, beside),
+                                   elsewhere=self._elsewhere(merge, word, component))
         except WhereError as error:
             raise MaterialiseError(f"{word}: {error}") from error
         self._alphas.setdefault(short_hash([merge, word]), []).append(by_key)
         return by_key
+
+    def _elsewhere(self, merge: Merge, word: str, component: str) -> dict[str, frozenset[str]]:
+        """The keys of a component that the patterns of alpha or beta match under names of other tools or of the files."""
+        given, place = getattr(merge, word), short_hash([merge, word])
+        if not isinstance(given, Alphas) or not given.keys:
+            return {}
+        if place not in self._other_names:
+            self._other_names[place] = keys_elsewhere(given.keys, self._parents(merge), merge.parts)
+        return {pattern: keys.get(component, frozenset()) for pattern, keys in self._other_names[place].items()}
+
+    def _parents(self, merge: Merge) -> list[ModelFile]:
+        """The files of a merge, the first of which gives the names."""
+        return [self.files[name_of(frame_of(parent))] for parent in merge.models]
 
     def requested(self, model: Model) -> list[Requested]:
         """All that the merges of the recipe ask for by name, with the number of tensors that each request applies to."""
@@ -283,7 +300,8 @@ class _Planner:
             for word in ("alpha", "beta"):
                 given: Alpha | None = getattr(merge, word)
                 if given is not None:
-                    requests += requested_alphas(word, given, self._alphas.get(short_hash([merge, word]), []))
+                    requests += requested_alphas(word, given, self._alphas.get(short_hash([merge, word]), []),
+                                                 partial(nearest_spelling, models=self._parents(merge), parts=merge.parts))
         return requests
 
 

@@ -65,7 +65,7 @@ class ByKey:
 class _Part:
     """One component, with all that the rules below need. `denoiser` holds the single-file names of the model's U-Net or
     transformer, and is empty when they are not known; `whole` holds all keys of this component. `exempt` holds the keys whose
-    alpha a pattern sets."""
+    alpha a pattern sets, `elsewhere` those that a pattern matches under other names."""
 
     component: str
     family: str
@@ -73,6 +73,7 @@ class _Part:
     denoiser: tuple[str, ...]
     whole: frozenset[str]
     exempt: frozenset[str] = frozenset()
+    elsewhere: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
 
 @dataclass
@@ -83,15 +84,17 @@ class _Found:
     explicit: dict[str, int] = field(default_factory=dict)
 
 
-def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, family: str,
-                  denoiser: Iterable[str] = (), whole: Iterable[str] = ()) -> ByKey:
+def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, family: str,  # noqa: PLR0913  # each by name
+                  denoiser: Iterable[str] = (), whole: Iterable[str] = (),
+                  elsewhere: Mapping[str, frozenset[str]] | None = None) -> ByKey:
     """The alpha of every key of `component`.
 
     `names` is {diffusers name: single-file name below the component's prefix}; `family` is "sd1", "sd2", "sdxl",
     "sdxl_refiner", "flux" or "sd3". `denoiser` holds the single-file names of the U-Net or transformer of the same model:
     its slots are counted from them. Without it, the number of values gives the slots of the other components. Flux and SD3
     names may also be diffusers names. `whole` holds the diffusers names of all of a text encoder's or VAE's keys, of which
-    `names` may lack some; their layers are counted from them.
+    `names` may lack some; their layers are counted from them. `elsewhere` is {pattern: the keys that it matches under names of
+    other tools}.
 
     Raises WhereError for a wrong number of values, an unknown preset or convention, and a key that gets no value.
     """
@@ -100,7 +103,7 @@ def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, fam
     # All of the model's names, if given: a key that is not merged can belong to a block that no merged key is in.
     all_names = tuple(single_file_name(family, name) for name in denoiser)
     part = _Part(component=component, family=family, names=names, whole=frozenset((*names, *whole)),
-                 denoiser=all_names or (tuple(names.values()) if component in DENOISERS else ()))
+                 denoiser=all_names or (tuple(names.values()) if component in DENOISERS else ()), elsewhere=elsewhere or {})
     if not isinstance(alpha, Alphas):
         by_key = _rule(alpha, part)
         return ByKey(component=component, values=by_key.values, slots=by_key.slots, notes=tuple(by_key.notes),
@@ -122,17 +125,21 @@ def _rule(rule: float | Blocks | Gradient, part: _Part) -> _Found:
     return _Found(values=dict.fromkeys(part.names, float(rule)), slots=dict.fromkeys(part.names, EVERYWHERE))
 
 
+def spellings_of(component: str, key: str, name: str) -> set[str]:
+    """The names under which a pattern finds a key: diffusers' and the single file's, behind the component's name or not."""
+    prefixed = {_PREFIXES[component] + name} if component in _PREFIXES else set()
+    return {key, name, f"{component}.{key}", f"{component}.{name}", *prefixed}
+
+
 def _patterns(patterns: Mapping[str, float], part: _Part) -> tuple[dict[str, str], tuple[str, ...]]:
     """Returns {key: the last pattern that matches it}, and every pattern that matches some key."""
     compiled = {pattern: re.compile(fnmatch.translate(pattern)) for pattern in patterns}
     chosen: dict[str, str] = {}
     matched: dict[str, None] = {}
     for key, name in part.names.items():
-        spellings = {key, name, f"{part.component}.{key}", f"{part.component}.{name}"}
-        if part.component in _PREFIXES:
-            spellings.add(_PREFIXES[part.component] + name)
+        spellings = spellings_of(part.component, key, name)
         for pattern, expression in compiled.items():
-            if any(map(expression.match, spellings)):
+            if any(map(expression.match, spellings)) or key in part.elsewhere.get(pattern, ()):
                 chosen[key] = pattern
                 matched[pattern] = None
     return chosen, tuple(pattern for pattern in patterns if pattern in matched)

@@ -5,13 +5,15 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
 from harness.declare import Alphas, Blocks, Gradient
 from harness.declare.nearest import closest
 from harness.merge.alpha_by_key import ByKey
+
+Nearest = Callable[[str], str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,9 +30,11 @@ def unmet(requests: Iterable[Requested]) -> list[str]:
     return [f"{request.what}: {request.unmet}" for request in requests if not request.tensors]
 
 
-def requested_alphas(word: str, given: float | Blocks | Gradient | Alphas, by_component: Sequence[ByKey]) -> list[Requested]:
+def requested_alphas(word: str, given: float | Blocks | Gradient | Alphas, by_component: Sequence[ByKey],
+                     nearest: Nearest | None = None) -> list[Requested]:
     """Every part, pattern and block that the alpha or beta of a merge names. `word` is what it is called ("alpha"),
-    `by_component` holds its values for all components that are merged."""
+    `by_component` holds its values for all components that are merged. `nearest` gives what a pattern without a match may mean,
+    in a sentence with a space before it."""
     blocks: Counter[str] = Counter()
     for one in by_component:
         blocks.update(one.explicit)
@@ -40,17 +44,17 @@ def requested_alphas(word: str, given: float | Blocks | Gradient | Alphas, by_co
         return requests
     merged = ", ".join(one.component for one in by_component) or "nothing"
     absent = f"it is not merged; merged: {merged}. Name it in the merge's parts, or leave it out here"
-    return [*requests, *_of_parts(word, given, by_component, absent), *_of_patterns(word, given, by_component)]
+    return [*requests, *_of_parts(word, given, by_component, absent), *_of_patterns(word, given, by_component, nearest)]
 
 
-def requested_weights(given: Alphas, by_component: Sequence[ByKey]) -> list[Requested]:
+def requested_weights(given: Alphas, by_component: Sequence[ByKey], nearest: Nearest | None = None) -> list[Requested]:
     """Every part and pattern that the block weights of an adapter name, but for parts at 0: nothing of them is asked for.
     `by_component` holds the weights of all modules that the adapter changes."""
     changed = ", ".join(one.component for one in by_component) or "nothing"
     absent = f"the adapter changes nothing of it; it changes {changed}. Leave it out, or use another adapter"
     asked = replace(given, parts={part: rule for part, rule in given.parts.items() if rule != 0})
     word = "blocks: the weight"
-    return [*_of_parts(word, asked, by_component, absent), *_of_patterns(word, given, by_component)]
+    return [*_of_parts(word, asked, by_component, absent), *_of_patterns(word, given, by_component, nearest)]
 
 
 def _of_parts(word: str, given: Alphas, by_component: Sequence[ByKey], absent: str) -> Iterator[Requested]:
@@ -61,14 +65,14 @@ def _of_parts(word: str, given: Alphas, by_component: Sequence[ByKey], absent: s
                         tensors=sum(slot not in given.keys for slot in slots.get(part, ())))
 
 
-def _of_patterns(word: str, given: Alphas, by_component: Sequence[ByKey]) -> Iterator[Requested]:
+def _of_patterns(word: str, given: Alphas, by_component: Sequence[ByKey], nearest: Nearest | None) -> Iterator[Requested]:
     for pattern in given.keys:
         tensors = sum(slot == pattern for one in by_component for slot in one.slots.values())
         yield Requested(what=f"{word} for the keys {pattern!r}", tensors=tensors,
-                        unmet="" if tensors else _no_key(pattern, given, by_component))
+                        unmet="" if tensors else _no_key(pattern, given, by_component, nearest))
 
 
-def _no_key(pattern: str, given: Alphas, by_component: Sequence[ByKey]) -> str:
+def _no_key(pattern: str, given: Alphas, by_component: Sequence[ByKey], nearest: Nearest | None) -> str:
     if any(pattern in one.matched for one in by_component):
         later = list(given.keys)[list(given.keys).index(pattern) + 1:]
         winning = {slot for one in by_component for slot in one.slots.values()} & set(later)
@@ -76,7 +80,7 @@ def _no_key(pattern: str, given: Alphas, by_component: Sequence[ByKey]) -> str:
                 "last one counts. Put it last, or remove it")
     components = [one.component for one in by_component]
     example = next((key for one in by_component for key in one.values), "down_blocks.0.resnets.0.conv1.weight")
-    question = _question(pattern, by_component)
+    question = _question(pattern, by_component) or (nearest(pattern) if nearest else "")
     return (f"no key of {', '.join(components) or 'anything that is merged'} matches.{question} A pattern must match the whole "
             f"name, such as {example!r}; write * for any text, like '*attn2*' or "
             f"'{components[0] if components else 'unet'}.*'")
