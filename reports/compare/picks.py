@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from harness.declare.same_text import distinct, effective_prompts
 from harness.records import ValueSpec
 from reports import formatting as words
+from reports.compare.common_places import Pair
 from reports.compare.costs import ABSENT, BETTER, SAME, TIED, WORSE
 from reports.compare.pairs import Cell, paired, word_of
+from reports.read.objective import depends_on_prompt
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate
 from reports.verdict.candidates import label
@@ -58,9 +60,10 @@ class Picks:
 
 
 def compare_picks(a: tuple[Run, Recommendation], b: tuple[Run, Recommendation], values: Mapping[str, ValueSpec],
-                  prompts: set[str]) -> Picks:
+                  prompts: set[str], alike: Pair) -> Picks:
     """The pick of B minus that of A in `values`, over the `prompts` that are the same in both: those that had no part in either
-    choice, where there are two of them at least, else all."""
+    choice, where there are two of them at least, else all. What is counted over all images of a prompt is compared in `alike`,
+    the runs on what both have."""
     cells = [_cell(rec) for _, rec in (a, b)]
     if cells[0] is None or cells[1] is None:
         return Picks(why=f"{'A' if cells[0] is None else 'B'} recommends nothing")
@@ -70,7 +73,12 @@ def compare_picks(a: tuple[Run, Recommendation], b: tuple[Run, Recommendation], 
     confirmed = distinct(p for p in effective_prompts(b[0].suite.grid) if p.id in unseen) >= FEWEST_HELD_OUT
     rows = []
     for value, spec in values.items():
-        of = paired((a[0], cells[0]), (b[0], cells[1]), spec, unseen if confirmed else prompts)
+        sides = alike if depends_on_prompt(value, b[0].suite.objective, b[0].values) else (a[0], b[0])
+        of = paired((sides[0], cells[0]), (sides[1], cells[1]), spec, unseen if confirmed else prompts)
+        if lone := [f"{g:g}" for run, g in ((sides[0], cells[0][1]), (sides[1], cells[1][1]))
+                    if g not in run.suite.grid.guidance_scales]:
+            why = f"it depends on the other images of a prompt, and one run alone has CFG {' and '.join(dict.fromkeys(lone))}"
+            of = replace(of, difference=Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why))
         rows.append(PickMoved(value=value, spec=spec, difference=of.difference, word=word_of(of, spec.better)))
     return Picks(before=named[0], after=named[1], rows=tuple(rows), held_out=confirmed, changed=cells[0] != cells[1],
                  why="" if rows else "no value is measured alike in both")

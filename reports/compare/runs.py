@@ -11,11 +11,13 @@ from harness.declare import plain
 from harness.records import Journal, Sample, ValueSpec
 from reports import formatting as words
 from reports.comparable import last_bits, measured_in, measured_otherwise, prompts_of, same_prompts, sampled_otherwise
+from reports.compare.common_places import on_common_places
 from reports.compare.costs import ABSENT, Cost, common, differences, flat, ratios
 from reports.compare.pairs import paired, word_of
 from reports.compare.picks import Picks, compare_picks
 from reports.gates import Verdict, judge
 from reports.gates.decision import Headline, headline
+from reports.read.objective import depends_on_prompt
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, holm
 from reports.verdict.recommendation import Recommendation
@@ -109,10 +111,11 @@ def compare(a: Run, b: Run) -> Compared:
     verdicts = (recommend(a), recommend(b))
     judged = (judge(a, verdicts[0]), judge(b, verdicts[1]))
     prompts, notes = _prompts(a, b)
-    refused = _refused(a, b)
+    alike = on_common_places(a, b)
+    refused = _refused(*alike)
     values = [v for v in _values(a, b) if v not in refused] if "" not in refused else []
-    moved = tuple(row for value in values for row in _moved(a, b, value, prompts))
-    picks = compare_picks((a, verdicts[0]), (b, verdicts[1]), {v: b.row(v) for v in values if prompts}, prompts)
+    moved = tuple(row for value in values for row in _moved(*alike, value, prompts))
+    picks = compare_picks((a, verdicts[0]), (b, verdicts[1]), {v: b.row(v) for v in values if prompts}, prompts, alike)
     if not refused.get("") and not prompts:
         refused = {"": "no prompt is the same in both: identifier, text and negative text must agree"}
     elif values and not common(a, b):
@@ -120,7 +123,8 @@ def compare(a: Run, b: Run) -> Compared:
     headlines = (headline(a, verdicts[0], judged[0]), headline(b, verdicts[1], judged[1]))
     return Compared(a=a, b=b, verdicts=verdicts, headlines=headlines, candidates=_candidates(a, b), declared=_declared(a, b),
                     environment=differences(flat(a.environment), flat(b.environment)), moved=moved, picks=picks, refused=refused,
-                    costs=ratios(a, b), gates=_gates(a, b, judged), notes=(*notes, *_batch_notes(a, b)))
+                    costs=ratios(a, b), gates=_gates(a, b, judged),
+                    notes=(*notes, *_batch_notes(a, b), *(_pooled_notes(alike[1], values) if alike[1] is not b else ())))
 
 
 def _candidates(a: Run, b: Run) -> tuple[Changed, ...]:
@@ -175,6 +179,13 @@ def _prompts(a: Run, b: Run) -> tuple[set[str], list[str]]:
 def _batch_notes(a: Run, b: Run) -> list[str]:
     differing = last_bits(a.head["sampling"], b.head["sampling"])
     return [f"Sampled with another {differing}: the noise is the same, the last bits of images are not."] if differing else []
+
+
+def _pooled_notes(run: Run, values: list[str]) -> list[str]:
+    """That the grids differ, where it matters: for values that are counted over all images of a prompt."""
+    pooled = [words.title(run.row(v)) for v in values if depends_on_prompt(v, run.suite.objective, run.values)]
+    return [f"The runs have different seeds or guidance scales. {words.listed(pooled)} of an image depends on the other images "
+            "of its prompt; it is compared over the seeds and scales that both have."] if pooled else []
 
 
 def _values(a: Run, b: Run) -> list[str]:

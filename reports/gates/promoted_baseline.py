@@ -23,6 +23,7 @@ from reports.comparable import (
     same_prompts,
     sampled_otherwise,
 )
+from reports.read.lacking import asked_places
 from reports.read.objective import parts_of, with_objective
 from reports.read.promoted_values import Promoted
 from reports.read.run import Run
@@ -134,6 +135,14 @@ def _incomparable(run: Run, p: Promoted, value: str) -> Iterator[str]:
         yield f"{called(run)} was promoted without the metric {run.row(value).metric}"
     elif why := measured_otherwise(then, measured_in(run, value)):
         yield f"{value}: {words.visible(why)}. Promote again"
+    elif run.row(value).pooled and _places(p) != {place[1:] for place in asked_places(run, run.suite.baseline)}:
+        yield (f"{value}: it depends on the other images of a prompt, and {called(run)} was measured at other seeds or guidance "
+               "scales. Promote again")
+
+
+def _places(p: Promoted) -> set[tuple[int, float]]:
+    """The seeds and guidance scales of the promoted images."""
+    return {(int(seed), float(scale)) for seed, scale in zip(p.table["seed"], p.table["guidance"], strict=True)}
 
 
 def _elsewhere(run: Run, p: Promoted) -> str:

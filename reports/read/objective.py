@@ -48,6 +48,13 @@ def parts_of(objective: Objective) -> tuple[str, ...]:
     return tuple(dict.fromkeys([*best, *(p.metric for p in objective.penalties)]))
 
 
+def depends_on_prompt(value: str, objective: Objective, values: Mapping[str, ValueSpec]) -> bool:
+    """Whether a value of an image depends on the candidate's other images of the prompt, as an objective does that has such a
+    part. `values` are the rows of the run."""
+    parts = parts_of(objective) if value in ("objective", DESIRABILITY) else (value,)
+    return any(spec_of(values, part).pooled for part in parts)
+
+
 def range_of(objective: Objective, values: Mapping[str, ValueSpec]) -> tuple[float | None, float | None]:
     """The least and the largest objective that an image can have, in points; None where a part has no such end. `values` are the
     rows of the parts."""

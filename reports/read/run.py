@@ -137,7 +137,7 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     records, problems = sound_records(lines)
     standing = sift(records, suite, head, looks)
     rated, eyes = with_ratings(folder, _table(suite, standing.samples, standing.measurements), standing.samples)
-    images = _with_derived(rated, suite.objective)
+    images = with_derived(rated, suite.objective)
     measured = rows_of(head)
     values = {**measured, **_derived(suite.objective, measured), **eyes.values}
     undefined = _undefined(images, suite, standing.measurements, values)
@@ -182,7 +182,7 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
     return table.loc[keys.sort_values(["c", "p", "s", "g"]).index].reset_index(drop=True)
 
 
-def _with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
+def with_derived(table: pd.DataFrame, objective: Objective) -> pd.DataFrame:
     """Adds palette_left and objective (see RUN_VALUES)."""
     table = table.copy()
     table["palette_left"] = np.nan

@@ -16,9 +16,11 @@ from harness.declare.same_text import SAME_TEXT, first_of_text, is_unguided
 from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
 from harness.records.values import costs
-from reports.comparable import costs_otherwise, last_bits, prompts_of, sampled_otherwise
+from reports.comparable import costs_otherwise, last_bits, measured_in, prompts_of, sampled_otherwise
 from reports.gates import judge
 from reports.gates.decision import headline
+from reports.read.lacking import Place, asked_places, lacking
+from reports.read.objective import depends_on_prompt
 from reports.read.promoted_values import cells_table
 from reports.read.run import Run, load_run
 from reports.read.value_rows import row_of
@@ -59,6 +61,8 @@ class Point:
     sampling: Mapping[str, Any]
     prompts: Mapping[str, tuple[str, str]] | None
     metric: Mapping[str, Any]
+    places: tuple[frozenset[int], frozenset[float]]
+    pooled: frozenset[str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +86,9 @@ class Trend:
         return tuple(row for value in self.values if "headline" in (row := self.row(value)).shown)
 
     def changed(self, at: int, value: str = "", since: int | None = None) -> list[str]:
-        """What breaks a line between a point and the one before (or `since`): "sampling", "prompts", and of a value its "metric";
-        a word with "not on record" where one of the two does not say. Of a cost, what of machine and sampling is not the same."""
+        """What breaks a line between a point and the one before (or `since`): "sampling", "prompts", "seeds", and of a value its
+        "metric" or, where it is counted over all images of a prompt, the "guidance scales"; a word with "not on record" where one
+        of the two does not say. Of a cost, what of machine and sampling is not the same."""
         before = at - 1 if since is None else since
         if before < 0:
             return []
@@ -91,9 +96,11 @@ class Trend:
         if value in COSTS:
             differing = costs_otherwise((a.environment, a.sampling), (b.environment, b.sampling))
             return [differing] if differing else []
-        pairs: dict[str, tuple[Any, Any]] = {"prompts": (a.prompts, b.prompts)}
+        pairs: dict[str, tuple[Any, Any]] = {"prompts": (a.prompts, b.prompts), "seeds": (a.places[0], b.places[0])}
         if value:
             pairs["metric"] = (_metric(a, b, value), _metric(b, a, value))
+        if value in a.pooled | b.pooled:
+            pairs["guidance scales"] = (a.places[1], b.places[1])
         differing = sampled_otherwise(a.sampling, b.sampling)
         return [*([f"sampling: {differing}"] if differing else []),
                 *(f"{name} not on record" if UNKNOWN in pair else name for name, pair in pairs.items()
@@ -164,19 +171,22 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         who[series], at[series] = name, scale
         rows = run.images[run.images["candidate"] == name]
         rows = rows if scale is None else rows[rows["guidance"] == scale]
-        estimates |= {(series, v): _mean(rows, run.row(v), run.why_missing(name, v) or run.why_missing(name, "image"))
-                      for v in values}
+        places = asked_places(run, name, guidance=scale)
+        estimates |= {(series, v): _whole_mean(run, name, rows, (v, places)) for v in values}
         estimates |= {(series, cost): e for cost, e in _costs(run, name).items()}
     environment = run.environment
     settings = run.head.get("metric_settings", {})
-    metric: dict[str, Any] = {value: [run.versions_behind(value), settings.get(spec.metric, "")]
+    metric: dict[str, Any] = {value: [run.versions_behind(value), settings.get(spec.metric, ""),
+                                      measured_in(run, value).reference if spec.paired else ""]
                               for value, spec in run.values.items()}
     metric["objective"] = _objective(run, metric)
     return Point(
         source=str(path), kind="run", suite=run.suite.name, date=_date(str(run.head.get("started", "")), path),
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
         guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, estimates=estimates,
-        metric=metric, environment=environment, sampling=run.head["sampling"], prompts=prompts_of(run))
+        metric=metric, environment=environment, sampling=run.head["sampling"], prompts=prompts_of(run),
+        places=(frozenset(run.suite.grid.seeds), frozenset(map(float, run.suite.grid.guidance_scales))),
+        pooled=frozenset(value for value in values if depends_on_prompt(value, run.suite.objective, run.values)))
 
 
 def _objective(run: Run, metric: Mapping[str, Any]) -> Any:
@@ -204,7 +214,10 @@ def _of_file(of: Baseline, place: tuple[Path, float | None], known: Mapping[str,
         guidance=guidance, sentence=f"{of.name} version {of.version} was promoted from this run.", who={PROMOTED: of.candidate},
         at={PROMOTED: guidance}, estimates=estimates, environment=environment,
         sampling=of.sampling, prompts=UNKNOWN if "prompts" in of.absent else of.prompts,
-        metric={"": [dict(of.metrics), UNKNOWN if "metric_settings" in of.absent else dict(of.settings)]})
+        metric={"": [dict(of.metrics), UNKNOWN if "metric_settings" in of.absent else dict(of.settings),
+                     dict(of.reference)]},
+        places=(frozenset(map(int, table["seed"])), frozenset(map(float, table["guidance"]))),
+        pooled=frozenset((*(name for name, row in known.items() if row.pooled), "objective")))
 
 
 def _metric(point: Point, other: Point, value: str) -> Any:
@@ -224,6 +237,14 @@ def _read_baseline(path: Path) -> Baseline:
 def _mean(rows: pd.DataFrame, value: ValueSpec, why: str) -> Estimate:
     mean = cluster_mean(rows, value)
     return replace(mean, why=why or mean.why) if mean.mean is None else mean
+
+
+def _whole_mean(run: Run, name: str, rows: pd.DataFrame, of: tuple[str, set[Place]]) -> Estimate:
+    """The mean of a value over all images that a candidate was asked for; none where some of them lack it."""
+    value, places = of
+    if why := lacking(run, name, value, places).why:
+        return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why)
+    return _mean(rows, run.row(value), run.why_missing(name, value) or run.why_missing(name, "image"))
 
 
 def _costs(run: Run, name: str) -> dict[str, Estimate]:

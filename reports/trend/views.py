@@ -167,7 +167,9 @@ def _changes(of: Trend, at: int) -> list[str]:
     metrics = [v for v in of.values if of.points[at].kind == "run" and v in of.points[before].metric
                and v in of.points[at].metric and "metric" in of.changed(at, v, before)]
     costs = list(dict.fromkeys(why for v in of.values if v in COSTS for why in of.changed(at, v, before)))
-    named = [f"metric of {words.listed([words.title(of.row(v)) for v in metrics])}"] if metrics else []
+    scales = [v for v in of.values if "guidance scales" in of.changed(at, v, before)]
+    named = [f"{what} of {words.listed([words.title(of.row(v)) for v in values])}"
+             for what, values in (("metric", metrics), ("guidance scales", scales)) if values]
     return [*of.changed(at, "", before), *of.noted(at, before), *named, *(words.visible(f"costs: {why}") for why in costs)]
 
 

@@ -14,8 +14,8 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from harness.declare import Candidate, Checkpoint, Gate, Grid, Merge, Objective, Suite
-from harness.records import Weights
+from harness.declare import Candidate, Checkpoint, Gate, Grid, Merge, Objective, Penalty, Suite
+from harness.records import Cell, Measurement, Record, Weights
 from reports.compare.runs import Compared, compare
 from reports.compare.views import headline, markdown, page, terminal
 from reports.page.summary import MARKDOWN_LIMIT
@@ -293,3 +293,42 @@ def test_cells_that_lack_images_are_not_compared_by_the_rest(made: Make) -> None
     assert words == {("alpha=0", "not measured"), ("alpha=0.45", "worse")}
     assert all("B: 1 of 8 images" in row.difference.why for row in again.moved
                if row.value == "clip_score" and row.candidate == "alpha=0")
+
+
+def by_scale(suite: Suite) -> Callable[[Candidate], list[Record]]:
+    """Every image at CFG 3 red, every other blue."""
+    def again(c: Candidate) -> list[Record]:
+        places = [(p, Cell(prompt=p.id, seed=seed, guidance=g)) for p in suite.grid.prompts for seed in suite.grid.seeds
+                  for g in suite.grid.guidance_scales]
+        return [Measurement(sample=synthetic.sample_key(synthetic.announced(c).identity, cell, (p.text, p.negative),
+                                                        synthetic.sampling(suite)),
+                            candidate=c.name, cell=cell, version=1, metric="palette", values={"palette_drift": 1.0},
+                            labels={"dominant": "red" if cell.guidance == 3 else "blue"}) for p, cell in places]
+    return again
+
+
+@pytest.mark.parametrize("grid", [
+    {"guidance_scales": (8.0, 12.0)}, {"guidance_scales": (8.0,)}, {"seeds": (1, 2), "guidance_scales": (3.0, 8.0, 12.0)}])
+def test_equal_images_are_the_same_whatever_else_the_grids_hold(tmp_path: Path, grid: dict[str, Any]) -> None:
+    """The off-colour share of a prompt is over all its images, so each run has its own for one and the same image."""
+    wide = small(grid=replace(GRID, guidance_scales=(3.0, 8.0, 12.0)), gates=(),
+                 objective=Objective(penalties=(Penalty(metric="palette_left", weight=5.0),)))
+    other = replace(wide, grid=replace(wide.grid, **grid))
+    runs = [load_run(write_run(tmp_path / name, suite, extra=by_scale(suite))) for name, suite in (("a", wide), ("b", other))]
+    of = compare(*runs)
+    assert {row.word for row in of.moved if row.value in ("objective", "palette_left", "clip_score")} == {"same"}
+    assert sum(c.identical for c in of.candidates) == sum(c.common for c in of.candidates) > 0
+    assert any("Off-colour images" in note for note in of.notes) == (runs[1].suite.grid.guidance_scales != (3.0, 8.0, 12.0)
+                                                                  or len(runs[1].suite.grid.seeds) > 1)
+
+
+def test_a_pick_at_a_scale_of_its_own_is_compared_in_what_does_not_depend_on_the_grid(tmp_path: Path) -> None:
+    wide = small(grid=replace(GRID, guidance_scales=(3.0, 8.0)), gates=(),
+                 objective=Objective(penalties=(Penalty(metric="palette_left", weight=5.0),)))
+    low = replace(wide, grid=replace(wide.grid, guidance_scales=(3.0,)))
+    of = compare(*(load_run(write_run(tmp_path / name, suite)) for name, suite in (("a", low), ("b", wide))))
+    moved = {row.value: row for row in of.picks.rows}
+    assert [rec.guidance for rec in of.verdicts] == [3.0, 8.0]
+    assert moved["objective"].word == moved["palette_left"].word == "not measured"
+    assert "CFG 8" in moved["objective"].difference.why
+    assert moved["clip_score"].difference.mean is not None

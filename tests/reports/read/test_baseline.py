@@ -143,6 +143,16 @@ def test_what_is_not_touched_by_it_is_still_compared(against: Hold, merge_verdic
     assert verdict(against(**changes), merge_verdict, gate).status == "passed"
 
 
+@pytest.mark.parametrize(("value", "status"), [("palette_left", "not_measured"), ("clip_score", "passed")])
+def test_what_depends_on_all_images_of_a_prompt_needs_the_same_scales(against: Hold, merge_run: Run, value: str, status: str,
+                                                                      merge_verdict: Recommendation) -> None:
+    cells = baseline_file(merge_run)["cells"]
+    fewer = {**cells, "rows": [row for row in cells["rows"] if row[2] != 12.0]}
+    found = verdict(against(cells=fewer), merge_verdict, Gate(value=value, not_worse_than="promoted", margin=0.9))
+    assert found.status == status
+    assert status == "passed" or "other seeds or guidance scales" in found.reason
+
+
 def test_images_of_another_device_are_compared_with_a_note_on_noise(against: Hold, merge_verdict: Recommendation) -> None:
     found = verdict(against(environment={"device": "cuda", "device_name": "NVIDIA H100"}, sampling={
         **against().head["sampling"], "device": "cuda"}), merge_verdict)

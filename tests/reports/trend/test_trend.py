@@ -87,6 +87,10 @@ def test_points_that_were_measured_alike_are_joined(three: list[Path]) -> None:
     ({"environment": {"packages": {"torch": "2.10"}}}, "seconds_per_image", "torch 2.9 and 2.10"),
     ({"suite": small(grid=replace(GRID, prompts=prompts(4, 2, text=lambda i: f"no. {i}")))}, "clip_score", "prompts"),
     ({"suite": small(grid=replace(GRID, steps=7))}, "clip_score", "sampling: steps 20 and 7"),
+    ({"suite": small(grid=replace(GRID, seeds=(2,)))}, "clip_score", "seeds"),
+    ({"suite": small(grid=replace(GRID, seeds=(1, 2)))}, "objective", "seeds"),
+    ({"suite": small(grid=replace(GRID, guidance_scales=(3.0, 8.0, 12.0)))}, "palette_left", "guidance scales"),
+    ({"suite": small(baseline="alpha=0.45")}, "palette_drift", "metric"),
     ({"suite": small(objective=Objective(penalties=()))}, "objective", "metric")])
 def test_a_line_is_broken_where_something_changed(tmp_path: Path, three: list[Path], change: dict[str, Any], value: str,
                                                   said: str) -> None:
@@ -94,6 +98,25 @@ def test_a_line_is_broken_where_something_changed(tmp_path: Path, three: list[Pa
     assert of.changed(2, value) == [said]
     assert of.segments("alpha=0", value) == [[0, 1], [2]]
     assert sum(said in row["changed"] for row in rows(of)) == 1
+
+
+def test_another_scale_or_baseline_breaks_no_line_of_a_value_of_the_image_alone(tmp_path: Path, three: list[Path]) -> None:
+    wider = small(grid=replace(GRID, guidance_scales=(3.0, 8.0, 12.0)), baseline="alpha=0.45")
+    of = read_trend([*three[:2], write(tmp_path, 9, suite=wider)], guidance=8.0)
+    assert of.segments("alpha=0", "clip_score") == [[0, 1, 2]]
+
+
+def test_a_point_that_lacks_images_is_not_the_mean_of_the_rest(tmp_path: Path, three: list[Path]) -> None:
+    folder = write(tmp_path, 9)
+    journal = folder / "journal.jsonl"
+    lines = [line for line in journal.read_text().splitlines(keepends=True)
+             if not ('"kind":"sample"' in line and '"candidate":"alpha=0",' in line and '"prompt":"p00"' in line)]
+    journal.write_text("".join(lines))
+    of = read_trend([*three[:2], folder], guidance=8.0)
+    absent = of.points[2].estimates["alpha=0", "clip_score"]
+    assert (absent.mean, "1 of 6 images" in absent.why) == (None, True)
+    assert of.segments("alpha=0", "clip_score") == [[0, 1]]
+    assert of.segments("alpha=0.45", "clip_score") == [[0, 1, 2]]
 
 
 def test_another_device_is_noted_and_breaks_no_line_of_a_value(tmp_path: Path, three: list[Path]) -> None:

@@ -1,0 +1,30 @@
+"""Two runs on the seeds and guidance scales that both have: what is counted over all images of a prompt is then counted over the
+same ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TypeAlias
+
+from reports.read.run import Run, with_derived
+
+Pair: TypeAlias = tuple[Run, Run]
+
+
+def on_common_places(a: Run, b: Run) -> Pair:
+    """Both runs without images at seeds and guidance scales that the other lacks; derived values are computed from the rest. Runs
+    with the same seeds and scales come back unchanged."""
+    grids = (a.suite.grid, b.suite.grid)
+    seeds = set(grids[0].seeds) & set(grids[1].seeds)
+    scales = set(map(float, grids[0].guidance_scales)) & set(map(float, grids[1].guidance_scales))
+    if all(set(grid.seeds) == seeds and set(map(float, grid.guidance_scales)) == scales for grid in grids):
+        return a, b
+    return _at(a, seeds, scales), _at(b, seeds, scales)
+
+
+def _at(run: Run, seeds: set[int], scales: set[float]) -> Run:
+    grid = run.suite.grid
+    narrower = replace(grid, seeds=tuple(s for s in grid.seeds if s in seeds),
+                       guidance_scales=tuple(g for g in grid.guidance_scales if float(g) in scales))
+    rows = run.images[run.images["seed"].isin(seeds) & run.images["guidance"].astype(float).isin(scales)]
+    return replace(run, suite=replace(run.suite, grid=narrower), images=with_derived(rows, run.suite.objective))
