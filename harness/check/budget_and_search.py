@@ -51,7 +51,7 @@ def budget_problems(suite: Suite, budget: Budget) -> Iterator[str]:
                f"{len(suite.grid.guidance_scales)} guidance scales x {len(suite.grid.seeds)} seeds x {budget.first_prompts} "
                "prompts")
     yield from _of_all_images(suite)
-    if len({(c.quantization, c.runtime) for c in suite.candidates}) > 1:
+    if len({(c.number_format, c.runtime) for c in suite.candidates}) > 1:
         yield ("candidates differ in quantization or runtime: such a suite measures the loss against the baseline, but a budget "
                "searches for the best candidate by the objective. Remove the budget, or use a separate suite")
     if budget.refine:

@@ -19,6 +19,7 @@ from harness.check.merge import merge_problems
 from harness.check.phrases import number, unknown
 from harness.declare import Adapter, Candidate, Checkpoint, Fused, Model
 from harness.declare.nearest import closest
+from harness.declare.suite import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.quantize import QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
@@ -33,8 +34,22 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
         yield f"the name {trouble}"
     yield from reference_problems(candidate.model, root)
     yield from filter(None, (QUANTIZATION_MODES.why_not(candidate.quantization), RUNTIMES.why_not(candidate.runtime)))
+    yield from _precision(candidate)
     yield from _adapters(candidate.adapters, root)
     yield from _treatments(candidate, root)
+
+
+def _precision(candidate: Candidate) -> Iterator[str]:
+    precision, mode = candidate.precision, candidate.quantization
+    if not precision:
+        return
+    yield from unknown("precision", [precision], NUMBER_FORMATS)
+    if mode in NUMBER_FORMATS:
+        if mode not in (NOT_QUANTIZED, precision):
+            yield f"precision is {precision!r} and quantization {mode!r}, which are two number formats; give one of them"
+    elif precision != NOT_QUANTIZED:
+        yield (f"precision is {precision!r}, but {mode} computes in fp32; remove precision, or measure {precision} without "
+               "quantization")
 
 
 def _adapters(adapters: Collection[Adapter], root: Path, fused: bool = False) -> Iterator[str]:

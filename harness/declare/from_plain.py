@@ -17,6 +17,7 @@ from harness.declare.models import (
     Merge,
 )
 from harness.declare.suite import (
+    NOT_QUANTIZED,
     Budget,
     Candidate,
     Constraint,
@@ -42,6 +43,9 @@ def restore(data: Any) -> Any:
         inner = {k: restore(v) for k, v in data.items() if k != "is"}
         if data.get("is") == "Merge" and data.get("parts") == OLD_DENOISER:
             inner["parts"] = (DENOISER,)
+        if data.get("is") == "Candidate" and inner.get("quantization") == NOT_QUANTIZED and "precision" not in inner:
+            # Where fp32 was asked for, the precision says so too.
+            del inner["quantization"]
         return DECLARATIONS[data["is"]](**inner) if data.get("is") in DECLARATIONS else inner
     if isinstance(data, list):
         return tuple(restore(v) for v in data)

@@ -24,6 +24,17 @@ MOST_IMAGES: Final = 1_000_000
 DESIRABILITY: Final = "desirability"
 """As an objective's `maximise`: the desirability of its `desirabilities`."""
 
+class DefaultNumberFormat(str):
+    """The `quantization` of a candidate that names none. It reads like "fp32", but asks for no number format."""
+
+    __slots__ = ()
+
+
+NUMBER_FORMATS: Final = ("fp32", "bf16", "fp16")
+"""What `precision` names. The quantizations of these names ask for the same."""
+NOT_QUANTIZED: Final = DefaultNumberFormat("fp32")
+
+
 class DefaultClip(str):
     """The `clip` of a suite that names none. It reads like the built-in model, which must not score other models unasked."""
 
@@ -89,13 +100,17 @@ class Grid:
 class Candidate:
     """One thing that may be shipped. `axes` are the numeric (or named) coordinates it has in sweeps: {"alpha": 0.35}.
 
+    `precision` is the number format of the denoiser's weights and arithmetic: "fp32", "bf16" or "fp16". By default it is fp32 on
+    a CPU; on a GPU it is fp16 for U-Nets and bf16 for transformers. quantization="fp16" asks for the same as precision="fp16".
+
     `emphasis` and `aesthetic` are treatments of the text embedding of every prompt; negative prompts are embedded plainly.
     """
 
     name: str
     model: Model
     adapters: tuple[Adapter, ...] = ()
-    quantization: str = "fp32"
+    quantization: str = NOT_QUANTIZED
+    precision: str = field(default="", metadata={LEFT_OUT: True})
     runtime: str = "eager"
     emphasis: Emphasis | None = None
     aesthetic: AestheticGradient | None = None
@@ -103,11 +118,20 @@ class Candidate:
 
     def __post_init__(self) -> None:
         settle(self)
+        if self.quantization == NOT_QUANTIZED and not isinstance(self.quantization, DefaultNumberFormat) and not self.precision:
+            object.__setattr__(self, "precision", str(self.quantization))
 
     @property
     def key(self) -> str:
         """Hash (16 hex digits) of everything that determines the candidate; neither its name nor its axes count."""
-        return short_hash({k: v for k, v in plain(self).items() if k not in ("name", "axes")})
+        # Without fp32, which was the only precision before it could be declared.
+        return short_hash({k: v for k, v in plain(self).items()
+                           if k not in ("name", "axes") and (k, v) != ("precision", NOT_QUANTIZED)})
+
+    @property
+    def number_format(self) -> str:
+        """The declared quantization or precision ("int8_weight_only", "fp16"); empty where neither is declared."""
+        return self.precision if self.quantization == NOT_QUANTIZED else self.quantization
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,16 +14,20 @@ from harness.declare.models import DENOISER
 
 
 def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas: Iterable[float], *,
-                method: str = "weighted_sum", parts: tuple[str, ...] | str = (DENOISER,)) -> tuple[Candidate, ...]:
+                method: str = "weighted_sum", parts: tuple[str, ...] | str = (DENOISER,),
+                precision: str = "") -> tuple[Candidate, ...]:
     """One candidate per alpha, named "alpha=0.35". Put 0 and 1 among the alphas: the parents are the controls. What is merged is
-    the denoiser alone (see Merge); parts="all" merges the text encoders and the VAE too, so that alpha 1 is B."""
-    return sweep(Merge(a=_model(a), b=_model(b), method=method, parts=parts), alphas)  # type: ignore[arg-type]  # "all" is a word
+    the denoiser alone (see Merge); parts="all" merges the text encoders and the VAE too, so that alpha 1 is B. `precision` is
+    that of a Candidate."""
+    merge = Merge(a=_model(a), b=_model(b), method=method, parts=parts)  # type: ignore[arg-type]  # "all" is a word
+    return sweep(merge, alphas, precision=precision)
 
 
-def sweep(merge: Merge, alphas: Iterable[float]) -> tuple[Candidate, ...]:
-    """One candidate per alpha, named "alpha=0.35", of any merge; the merge's own alpha is replaced."""
-    return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)}, model=replace(merge, alpha=float(alpha)))
-                 for alpha in alphas)
+def sweep(merge: Merge, alphas: Iterable[float], *, precision: str = "") -> tuple[Candidate, ...]:
+    """One candidate per alpha, named "alpha=0.35", of any merge; the merge's own alpha is replaced. `precision` is that of a
+    Candidate."""
+    return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)}, model=replace(merge, alpha=float(alpha)),
+                           precision=precision) for alpha in alphas)
 
 
 def block_sweep(merge: Merge, blocks: Iterable[str], values: Iterable[float]) -> tuple[Candidate, ...]:
@@ -60,9 +64,9 @@ def _block_pattern(block: str) -> str:
 
 
 def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[str],
-                  weights: Iterable[float]) -> tuple[Candidate, ...]:
-    """One candidate per adapter weight, named "weight=0.5"."""
-    return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=_model(model),
+                  weights: Iterable[float], *, precision: str = "") -> tuple[Candidate, ...]:
+    """One candidate per adapter weight, named "weight=0.5". `precision` is that of a Candidate."""
+    return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=_model(model), precision=precision,
                            adapters=(Adapter(path=os.fspath(adapter), weight=float(weight)),)) for weight in weights)
 
 

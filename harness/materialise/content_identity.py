@@ -22,7 +22,8 @@ candidate, and adapters for some of the steps."""
 
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
-    """The BLAKE3 of every input file, and one identity over these, the declaration and the versions of the arithmetic."""
+    """The BLAKE3 of every input file, and one identity over these, the declaration and the versions of the arithmetic. The
+    candidate's number format is its quantization (number_format.in_its_format)."""
     references = references_of(candidate)
     inputs = {reference: library.content(reference) for reference in references}
     # By the names of the parts: the same words mean other components of another model.
@@ -30,9 +31,10 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     content = _by_content(plain(replace(candidate, model=model)), inputs)
     words = _words(candidate, library)
     library.refuse_changed(references)
+    declared = {k: v for k, v in content.items() if k not in ("name", "axes", "precision")}
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
-        {k: v for k, v in content.items() if k not in ("name", "axes")}, sorted(inputs.values()), _versions(candidate),
-        QUANTIZATION_MODES.identity(candidate.quantization), RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
+        declared, sorted(inputs.values()), _versions(candidate), QUANTIZATION_MODES.identity(candidate.quantization),
+        RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
 
 
 def references_of(candidate: Candidate) -> tuple[str, ...]:

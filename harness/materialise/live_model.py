@@ -6,17 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from harness.adapters import AdapterError, AdapterPlan, activate, attach, detach, set_weight
 from harness.adapters.hypernetwork import Hooked, Hypernetwork, hook
 from harness.declare import short_hash
 from harness.merge import Expression
+from harness.quantize import QuantizeReport
 from harness.weights import Pipeline
-
-if TYPE_CHECKING:
-    import torch
+from harness.weights.placing import Slot
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +33,9 @@ class Frame:
     """The pipeline whose parameters are rewritten in place, and what they currently hold."""
 
     pipeline: Pipeline
-    live: Mapping[str, Mapping[str, torch.Tensor]]
+    live: Mapping[str, Mapping[str, Slot]]
+    cast: QuantizeReport
+    """Of the number format of the denoiser, as reported when its casts were set."""
     holds: dict[str, dict[str, tuple[Expression, str]]] = field(default_factory=dict)
     """By component and key: the expression in the live tensor, and the dtype it was rounded to."""
     entered: str = ""
@@ -51,6 +52,11 @@ class Frame:
     def denoiser(self) -> str:
         """The name of the component that denoises."""
         return "unet" if "unet" in self.pipeline.parts else "transformer"
+
+    def number_format(self) -> QuantizeReport:
+        """The report of the number format, with the parameters that the denoiser has now, those of adapters included."""
+        names = tuple(name for name, _ in self.pipeline.denoiser.named_parameters())
+        return replace(self.cast, quantized=names, kept=()) if self.cast.quantized else replace(self.cast, kept=names)
 
     def detach(self, attached: Collection[str]) -> None:
         """Removes the adapters that are in no phase of the next candidate. `attached` are the paths to keep."""

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
-from harness.declare import Adapter, Candidate, Checkpoint, Model, plain, short_hash
+from harness.declare import Adapter, Candidate, Model, plain, short_hash
+from harness.declare.suite import NOT_QUANTIZED
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.content_identity import references_of, weights_of_candidate
 from harness.materialise.equal_candidates import equality_problems
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_model import Frame, Working
+from harness.materialise.number_format import homes_of, in_its_format
 from harness.materialise.phases import Phase, spans_of
 from harness.materialise.plan_recipe import PartPlan, RecipePlan, plan_recipe
 from harness.materialise.similarity_ranges import surveyed
 from harness.materialise.text_treatment import said_of, treatment_of
 from harness.merge import Expression, Source, Target, finite, sources, write_live
+from harness.probes.fits import free_memory
 from harness.quantize import QUANTIZATION_MODES, QuantizeReport
 from harness.records import Coverage, Weights
 from harness.records.file_version import FileVersions
@@ -29,6 +32,7 @@ from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.text import Treatment
 from harness.weights import Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
+from harness.weights.placing import Slot, own_tensors, sharing_copy, slots
 
 if TYPE_CHECKING:
     import torch
@@ -48,11 +52,24 @@ class Prepared:
         return self.phases[0].enter()
 
 
-class Workbench:
-    """Opens model files once, keeps the parents' tensors and one live pipeline per architecture, and prepares candidates.
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Candidates that share one live pipeline: one architecture in one number format. `on_host` says that its denoiser is kept in
+    the host's memory, as the weights of which a quantized copy is made."""
 
-    The next alpha is computed into the parameters that are already on the device, and only where it changes them. Nothing is
-    loaded twice.
+    path: Path
+    config: Path | None
+    ema: bool
+    mode: str
+    on_host: bool
+
+
+class Workbench:
+    """Opens model files once, keeps one live pipeline per architecture and number format (on a GPU only the last), and prepares
+    candidates.
+
+    The next alpha is computed into the parameters that are already on the device, and only where it changes them. Parents stay on
+    the host, and pass through the device tensor by tensor.
     """
 
     def __init__(self, *, device: str, root: Path, steps: int = 1, versions: FileVersions | None = None) -> None:
@@ -64,8 +81,8 @@ class Workbench:
         self._layered: dict[tuple[str, str], AdapterPlan] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self._damaged: dict[tuple[str, str], frozenset[str]] = {}
-        self._frames: dict[tuple[Path, Path | None, bool], Frame] = {}
-        self._loading: dict[tuple[Path, Path | None, bool], float] = {}
+        self._frames: dict[_Place, Frame] = {}
+        self._loading: dict[_Place, float] = {}
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
 
     def inspect(self, candidate: Candidate) -> None:
@@ -75,6 +92,7 @@ class Workbench:
         file that is not an adapter of a known format, and ChangedFileError for one that changed since it was first opened.
         """
         self.library.refuse_changed(references_of(candidate))
+        candidate = self._in_its_format(candidate)
         if reason := QUANTIZATION_MODES[candidate.quantization].why_not(self.device):
             raise MaterialiseError(f"quantization {candidate.quantization!r} on {self.device}: {reason}")
         if reason := RUNTIMES[candidate.runtime].why_not(self.device):
@@ -105,7 +123,7 @@ class Workbench:
 
     def equalities(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         """By name, what is wrong with candidates that have the weights of an earlier one, or of their own model A."""
-        return equality_problems(candidates, self._plan, self.library)
+        return equality_problems([self._if_known(candidate) for candidate in candidates], self._plan, self.library)
 
     def encoded_by(self, candidate: Candidate) -> tuple[tuple[TextEncoder, ...], tuple[Treatment, ...]]:
         """What decides which prompts fit: the text encoders of an inspected candidate, without values, and the treatment of each
@@ -118,7 +136,17 @@ class Workbench:
 
     def weights(self, candidate: Candidate) -> Weights:
         """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them."""
-        return weights_of_candidate(candidate, self.library)
+        return weights_of_candidate(self._in_its_format(candidate), self.library)
+
+    def _in_its_format(self, candidate: Candidate) -> Candidate:
+        return in_its_format(candidate, self.family(candidate), self.device)
+
+    def _if_known(self, candidate: Candidate) -> Candidate:
+        """The candidate in its number format, or as declared where its model cannot be opened, which is said elsewhere."""
+        try:
+            return self._in_its_format(candidate)
+        except (ValueError, OSError):
+            return candidate
 
     def family(self, candidate: Candidate) -> str:
         """The family of the candidate's model: "sd1", "sdxl", "flux" ..."""
@@ -127,7 +155,7 @@ class Workbench:
     def load_seconds(self, candidate: Candidate) -> tuple[float, ...]:
         """Seconds that each load of the candidate's architecture took in this session, from the system's file cache or not;
         empty if it was not loaded."""
-        place = self._place(frame_of(candidate.model))
+        place = self._place(self._in_its_format(candidate))
         return (self._loading[place],) if place in self._loading else ()
 
     def content(self, reference: str) -> str:
@@ -137,7 +165,8 @@ class Workbench:
     def prepare(self, candidate: Candidate) -> Prepared:
         """The live pipeline of `candidate`, with the coverage of every tensor."""
         self.inspect(candidate)
-        frame = self._frame_of(candidate.model)
+        candidate = self._in_its_format(candidate)
+        frame = self._frame(candidate)
         frame.detach({adapter.path for adapter in candidate.adapters})
         phases = [self._phase(replace(candidate, adapters=adapters), first, frame)
                 for first, adapters in spans_of(candidate.adapters, self.steps)]
@@ -151,10 +180,15 @@ class Workbench:
         """The phase of one span of steps, and the report of its quantization."""
         pipeline = self._enter(candidate, frame)
         readings = [self._reading(adapter, candidate.model) for adapter in candidate.adapters]
-        if candidate.quantization != "fp32":
-            # The quantised copy is discarded afterwards: the frame keeps its full-precision parameters for the next candidate.
-            pipeline = with_part(pipeline, frame.denoiser, copy.deepcopy(pipeline.denoiser))
-        report = QUANTIZATION_MODES[candidate.quantization].apply(pipeline.denoiser)
+        mode = QUANTIZATION_MODES[candidate.quantization]
+        if mode.live:
+            report = frame.number_format()
+        else:
+            # The quantized copy is discarded afterwards: the frame keeps its parameters for the next candidate.
+            module = sharing_copy(pipeline.denoiser) if mode.on_host else copy.deepcopy(pipeline.denoiser).to(self.device)
+            report = mode.apply(module)
+            own_tensors(module, report.kept if mode.on_host else ())
+            pipeline = with_part(pipeline, frame.denoiser, module.to(self.device))
         run = self._executed(candidate, frame, pipeline)
 
         def enter() -> Pipeline:
@@ -222,7 +256,7 @@ class Workbench:
         Adapter changes that low-rank layers cannot apply are included here, on the merged weights and without rounding.
         """
         live, holds = frame.live[part.component], frame.holds[part.component]
-        keys = surveyed(part.keys, self._read, self._limits)
+        keys = surveyed(part.keys, self._reader(live), self._limits)
         targets = {key: (keys[key], part.stored[key].dtype) for key in live}
         for number, adapter in enumerate(candidate.adapters):
             changed_by = with_adapter(keys, part.component, adapter, self._reading(adapter, candidate.model),
@@ -234,8 +268,8 @@ class Workbench:
         for key in changed:
             # Unknown until done: after a merge that fails half-way, the old contents must not be assumed.
             holds.pop(key, None)
-        write_live([Target(key=key, expression=keys[key], dtype=targets[key][1], live=live[key]) for key in changed],
-                   self._read, precision)
+        write_live([Target(key=key, expression=keys[key], dtype=targets[key][1], live=live[key].tensor) for key in changed],
+                   self._reader(live), precision)
         holds.update({key: targets[key] for key in changed})
 
     def _refuse_damaged(self, component: str, expressions: list[Expression]) -> None:
@@ -297,23 +331,29 @@ class Workbench:
                                notes=(*said_of(adapter), f"format {plan.format}", *plan.notes,
                                       *(f"{key}: {plan.reasons[key]}" for key in keys.get("refused", ()))))
 
-    def _frame_of(self, model: Model) -> Frame:
-        base = frame_of(model)
-        place = self._place(base)
-        config = place[1]
+    def _frame(self, candidate: Candidate) -> Frame:
+        """The live pipeline of the candidate's architecture and number format. On a GPU there is one at a time."""
+        base, place = frame_of(candidate.model), self._place(candidate)
         if place not in self._frames:
+            if self.device != "cpu":
+                self._frames.clear()
+                free_memory(self.device)
             file, plan = self.library.open(base), self._plan(base)
             started = time.perf_counter()
-            pipeline = build_pipeline(file, config, self.device)
+            pipeline = build_pipeline(file, place.config, self.device, homes_of(file, self.device, place.mode, place.on_host))
             self._loading[place] = time.perf_counter() - started
-            live = {part: dict(_parameters(module, file.components[part])) for part, module in pipeline.parts.items()}
+            live = {part: slots(module, file.components[part]) for part, module in pipeline.parts.items()}
             expressions = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
-                    for part, keys in live.items()}
-            self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions)
+                           for part, keys in live.items()}
+            self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions,
+                                        cast=QUANTIZATION_MODES[place.mode].apply(pipeline.denoiser))
         return self._frames[place]
 
-    def _place(self, base: Checkpoint) -> tuple[Path, Path | None, bool]:
-        return self.library.path(base.path), self.library.path(base.config) if base.config else None, base.ema
+    def _place(self, candidate: Candidate) -> _Place:
+        base, mode = frame_of(candidate.model), QUANTIZATION_MODES[candidate.quantization]
+        return _Place(path=self.library.path(base.path), config=self.library.path(base.config) if base.config else None,
+                      ema=base.ema, mode=candidate.quantization if mode.live else NOT_QUANTIZED,
+                      on_host=mode.on_host and self.device != "cpu")
 
     def _reading(self, adapter: Adapter, model: Model) -> Reading:
         return self.library.adapter(adapter.path, self.library.open(frame_of(model)))
@@ -330,18 +370,15 @@ class Workbench:
             self._layered[place] = live_plan(reading, shapes_of(self.library.open(frame_of(model))))
         return self._layered[place]
 
-    def _read(self, source: Source) -> torch.Tensor:
-        return self._load(source.model, source.component)[source.key]
+    def _reader(self, live: Mapping[str, Slot]) -> Callable[[Source], torch.Tensor]:
+        """Reads a parent's tensor on the device of these live tensors, in its stored dtype. Parents stay on the host: each tensor
+        is sent when it is merged."""
+        device = next(iter(live.values())).tensor.device if live else None
+        return lambda source: self._load(source.model, source.component)[source.key].to(device)
 
     def _load(self, model: str, part: str) -> dict[str, torch.Tensor]:
-        """A parent's tensors on the device, in their stored dtype. They stay there for the next alpha."""
+        """A parent's tensors as stored, most of them views of the mapped file."""
         if (model, part) not in self._tensors:
             file = next(plan.files[model] for plan in self._plans.values() if model in plan.files)
-            self._tensors[model, part] = {name: tensor.to(self.device) for name, tensor in file.tensors(part).items()}
+            self._tensors[model, part] = dict(file.tensors(part))
         return self._tensors[model, part]
-
-
-def _parameters(module: Any, names: Mapping[str, Any]) -> Mapping[str, torch.Tensor]:
-    """The live tensors of `module` by their names in the file. They stay the same objects when adapters wrap their layers."""
-    state = module.state_dict(keep_vars=True)
-    return {name: state[name] for name in names}

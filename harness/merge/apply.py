@@ -62,14 +62,18 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
     MergeError for results that are not finite; the live tensors are then unusable. On a CPU the work is cut into chunks for
     one thread per core. The bits do not depend on the chunks.
     """
+    beyond: list[str] = []
+
     def do(task: _Task) -> str:
         merged, live = task.made(read, precision), task.place
         # Neither can overflow: a weighted sum lies between its inputs, and a copy in the same dtype changes nothing.
         same = isinstance(task.target.expression, Source) and task.target.expression.dtype == task.target.dtype
-        if task.quick or same or finite(merged):
-            live.copy_(merged)
-            return ""
-        return task.target.key
+        if not (task.quick or same or finite(merged)):
+            return task.target.key
+        live.copy_(merged)
+        if live.dtype == torch.float16 != merged.dtype and not finite(live):
+            beyond.append(task.target.key)
+        return ""
 
     import torch
 
@@ -78,10 +82,16 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
             bad = _on_all_cores(do, [task for target in targets for task in _tasks(target, precision)])
         else:
             bad = [key for target in targets for task in _tasks(target, precision) if (key := do(task))]
-    if bad:
-        keys = tuple(dict.fromkeys(bad))
-        raise MergeError(f"{len(keys)} keys overflow the dtype they are stored in: {', '.join(map(repr, keys[:5]))}"
-                         f"{' ...' if len(keys) > 5 else ''}. Use a smaller alpha or models stored as F32.", keys)
+    _refuse(bad, "overflow the dtype they are stored in", "Use a smaller alpha or models stored as F32.")
+    _refuse(beyond, "hold values beyond the range of fp16, in which this candidate runs",
+            "Declare precision='bf16' or 'fp32' for it.")
+
+
+def _refuse(bad: Sequence[str], what: str, remedy: str) -> None:
+    keys = tuple(dict.fromkeys(bad))
+    if keys:
+        raise MergeError(f"{len(keys)} keys {what}: {', '.join(map(repr, keys[:5]))}{' ...' if len(keys) > 5 else ''}. {remedy}",
+                         keys)
 
 
 def finite(tensor: Tensor) -> bool:

@@ -6,7 +6,7 @@ Each returns a report that names every parameter."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 
 from harness.quantize.contract import QuantizeError, QuantizeReport
 
@@ -46,28 +46,31 @@ def int4_weight_only(module: torch.nn.Module) -> QuantizeReport:
     return _quantize(module, 4, None, notes)
 
 
-def _quantize(module: torch.nn.Module, bits: int, linear: Callable[[torch.nn.Module, set[str]], None] | None,
+def _quantize(module: torch.nn.Module, bits: int, linear: Callable[[torch.nn.Module], None] | None,
               notes: tuple[str, ...]) -> QuantizeReport:
-    """Replaces convolutions (and, without `linear`, linear layers) by own layers; names are those of before."""
+    """Replaces convolutions (and, without `linear`, linear layers) by own layers; `linear` quantizes one linear layer in place.
+    Names are those of before."""
     from torch import nn
 
     from harness.quantize.layers import WeightOnlyConv2d, WeightOnlyLinear
 
     names = [name for name, _ in module.named_parameters()]
-    module.float()
     chosen = _chosen(module)
-    linears = {path for path in chosen if isinstance(module.get_submodule(path), nn.Linear)}
     if not chosen:
         raise QuantizeError("no linear or convolution layer to quantize; give the U-Net itself")
     for path in chosen:
-        layer = module.get_submodule(path)
+        # One by one: a whole model in float32 may not fit.
+        layer = module.get_submodule(path).float()
         if isinstance(layer, nn.Conv2d):
             module.set_submodule(path, WeightOnlyConv2d(layer, bits))
         elif isinstance(layer, nn.Linear) and linear is None:
             module.set_submodule(path, WeightOnlyLinear(layer, bits))
-    if linear is not None and linears:
-        linear(module, linears)
+        elif linear is not None:
+            linear(layer)
     weights = {f"{path}.weight" for path in chosen}
+    for name, parameter in module.named_parameters():
+        if name not in weights:
+            parameter.data = parameter.data.float()
     return QuantizeReport(quantized=tuple(name for name in names if name in weights),
                           kept=tuple(name for name in names if name not in weights), notes=notes)
 
@@ -82,17 +85,14 @@ def _chosen(module: torch.nn.Module) -> tuple[str, ...]:
                  and not ADAPTER_PARTS.intersection(path.split(".")))
 
 
-def _torchao(config: str) -> Callable[[torch.nn.Module, set[str]], None]:
-    def apply(module: torch.nn.Module, paths: set[str]) -> None:
+def _torchao(config: str) -> Callable[[torch.nn.Module], None]:
+    def apply(layer: torch.nn.Module) -> None:
         try:
             import torchao.quantization as ao
         except ImportError as error:
             raise QuantizeError("this mode needs torchao (pip install torchao)") from error
 
-        def wanted(_: Any, path: str) -> bool:
-            return path in paths
-
         # Inductor's global settings stay as they are: eager runs do not use them, compiled ones choose their own.
-        ao.quantize_(module, getattr(ao, config)(set_inductor_config=False), filter_fn=wanted)
+        ao.quantize_(layer, getattr(ao, config)(set_inductor_config=False), filter_fn=lambda *_: True)
 
     return apply

@@ -52,7 +52,7 @@ def in_order(suite: Suite) -> tuple[Candidate, ...]:
 
     def place(candidate: Candidate) -> list[int]:
         model = plain(candidate.model)
-        steps = [_frame(model), short_hash(model), short_hash(candidate.adapters), candidate.quantization]
+        steps = [_frame(model), short_hash(model), short_hash(candidate.adapters), candidate.number_format]
         return [seen.setdefault(f"{depth} {step}", len(seen)) for depth, step in enumerate(steps)]
 
     places = {candidate.name: place(candidate) for candidate in suite.candidates}

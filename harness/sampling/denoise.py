@@ -15,6 +15,7 @@ from harness.samplers import SAMPLERS, build_scheduler
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.text import Conditions, TextState
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
+from harness.weights.placing import lent
 
 if TYPE_CHECKING:
     import torch
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from harness.weights import Pipeline
 
 DECODE_BATCH: Final = 8
-"""Latents decoded at once; the decoder's activations are the peak of memory at large sizes."""
+"""Latents decoded at once on a CPU. On a GPU they are decoded one by one: the decoder's activations would be the peak of memory,
+3 GiB for an image of 1024 x 1024, and one image keeps the GPU busy."""
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 
@@ -117,7 +119,8 @@ def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> torch.Ten
         asked = [prompts[cells[place].prompt] for place in places]
         call = Call(texts=tuple(p.text for p in asked), negatives=tuple(p.negative for p in asked), guidance=scale,
                     steps=grid.steps, width=grid.width, height=grid.height)
-        latents[places] = call_pipeline(pipeline, call, noise[places]).to(latents)
+        with lent([encoder.module for encoder in pipeline.encoders], pipeline.device):
+            latents[places] = call_pipeline(pipeline, call, noise[places]).to(latents)
     return latents
 
 
@@ -131,7 +134,7 @@ def decode(pipeline: Pipeline, latents: torch.Tensor, broken: Callable[[int, str
 
     with torch.inference_mode():
         scaled = unscaled(pipeline, latents.to(pipeline.vae.dtype))
-        parts = torch.split(scaled, DECODE_BATCH)
+        parts = torch.split(scaled, DECODE_BATCH if scaled.device.type == "cpu" else 1)
         pixels = torch.cat([pipeline.vae.decode(part).sample.float() for part in parts])
         sound = torch.isfinite(pixels)
         if not bool(sound.all()):

@@ -13,6 +13,7 @@ from harness.records.images import PROMPTS
 from harness.text import Treatment, embed
 from harness.text.tokens import Layout, lay_out, room_for_text
 from harness.text.two_words import as_written
+from harness.weights.placing import lent
 
 if TYPE_CHECKING:
     import torch
@@ -70,8 +71,9 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
                                                   pooled=pooled[-1] if pooled else None)
         return conditions_by_text
 
-    positive = conditions((p.text for p in listed), treated)
-    negative = conditions((p.negative for p in listed), plain) if negatives else {}
+    with lent([encoder.module for encoder in pipeline.encoders], pipeline.device):
+        positive = conditions((p.text for p in listed), treated)
+        negative = conditions((p.negative for p in listed), plain) if negatives else {}
     # A word that occurs as the name of its file does occur.
     occurring |= {word.token for word, written in zip(declared.words, treated.words, strict=True) if written.token in occurring}
     return TextState(positive=positive, negative=negative, dropped=dropped, occurring=frozenset(occurring))

@@ -76,14 +76,15 @@ def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: P
             "folder, or a whole file.")
 
 
-def load(model: ModelFile, component: str, module: Any, device: str) -> None:
-    """Loads the model's values into `module` as float32 on `device`, for inference. Raises ModelFileError for NaN and
-    infinity."""
-    import torch
-
-    # Always a copy: merges are written into these parameters, and `tensors` may return views of the file.
-    tensors = {name: tensor.to(device=device, dtype=torch.float32, copy=True)
-               for name, tensor in model.tensors(component).items()}
+def load(model: ModelFile, component: str, module: Any, device: str, dtype: torch.dtype) -> None:
+    """Loads the model's values into `module` as `dtype` on `device`, for inference. Raises ModelFileError for NaN and
+    infinity, and for values beyond the range of `dtype`."""
+    tensors = {}
+    for name, tensor in model.tensors(component).items():
+        # Sent as stored, converted there. Always a copy: merges are written into these parameters, and `tensors` may return
+        # views of the file.
+        sent = tensor.to(device=device)
+        tensors[name] = sent.to(dtype=dtype, copy=sent is tensor)
     _refuse_non_finite(model, component, tensors)
     tied = _tied(model, component)
     module.load_state_dict(tensors | {second: tensors[name] for second, name in tied.items()}, strict=True, assign=True)
@@ -126,10 +127,21 @@ def _tied(model: ModelFile, component: str) -> Mapping[str, str]:
 def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, torch.Tensor]) -> None:
     """Raises ModelFileError for NaN and infinity. Any NaN makes a tensor's minimum and maximum NaN, and checking these is
     much faster than checking each value."""
+    bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
+    if not bad:
+        return
+    named = f"{', '.join(map(repr, bad[:5]))}{', ...' if len(bad) > 5 else ''}"
+    stored = model.tensors(component)
+    if narrow := [name for name in bad if _finite(stored[name])]:
+        word = str(tensors[narrow[0]].dtype).removeprefix("torch.")
+        raise ModelFileError(f"{model.path}: {component}: {len(narrow)} tensors hold values beyond the range of {word}: {named}. "
+                             "Declare precision='bf16' or 'fp32' for the candidate")
+    raise ModelFileError(f"{model.path}: {component}: {len(bad)} tensors hold NaN or infinite values: {named}. Repair or replace "
+                         "the model.")
+
+
+def _finite(tensor: torch.Tensor) -> bool:
     import torch
 
-    bad = [name for name, tensor in tensors.items()
-           if tensor.numel() and not torch.isfinite(torch.stack(torch.aminmax(tensor))).all()]
-    if bad:
-        raise ModelFileError(f"{model.path}: {component}: {len(bad)} tensors hold NaN or infinite values: "
-                             f"{', '.join(map(repr, bad[:5]))}{', ...' if len(bad) > 5 else ''}. Repair or replace the model.")
+    wide = tensor.half() if tensor.element_size() == 1 else tensor
+    return not tensor.numel() or bool(torch.isfinite(torch.stack(torch.aminmax(wide))).all())

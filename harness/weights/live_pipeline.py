@@ -13,6 +13,7 @@ from harness.weights.live_module import components_of, load, ready, refuse_disag
 from harness.weights.live_module import empty as _empty
 from harness.weights.model import ModelFile
 from harness.weights.pipeline import Pipeline, TextEncoder
+from harness.weights.placing import Home
 from harness.weights.prediction import measured_prediction, scheduler_config
 from harness.weights.refusals import refuse_family, refuse_misfit, refuse_odd_names
 from harness.weights.tokenizer import END, OPENCLIP_PAD, clip_tokenizer
@@ -34,8 +35,10 @@ _ENCODERS: Final[Mapping[str, tuple[tuple[str, Any, bool, str], ...]]] = {
 """By family: the encoder's component, its layer, whether its pooled embedding is used, and CLIP's padding token."""
 
 
-def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "cpu") -> Pipeline:
-    """The pipeline of `model` in float32 on `device`.
+def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "cpu",
+                   homes: Mapping[str, Home] | None = None) -> Pipeline:
+    """The pipeline of `model`, which computes on `device`. Components are kept in their `homes`; those without one are kept in
+    float32 on `device`.
 
     Configs come from the folder `config`, otherwise from the model's own folder, otherwise from those built in for Stable
     Diffusion 1, 2 and XL. Raises ModelFileError, naming the component and the first differing keys, unless each component
@@ -48,7 +51,8 @@ def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "
 
     pipeline = _without_values(model, config, torch.device(device))
     for component, module in pipeline.parts.items():
-        load(model, component, module, device)
+        home = (homes or {}).get(component, Home(device=device))
+        load(model, component, module, home.device, getattr(torch, home.dtype))
     if pipeline.family == "sd2" and not model.prediction and _configs(model, config) == CONFIGS / "sd2":
         measured = measured_prediction(model.path, pipeline.unet, pipeline.scheduler_config)
         note = f"the file does not state its prediction type; its output for pure noise is that of {measured}"

@@ -32,7 +32,8 @@ class TextEncoder:
 
 @dataclass(frozen=True, kw_only=True)
 class Pipeline:
-    """The live modules of a model on one device, in evaluation mode and without gradients.
+    """The live modules of a model, in evaluation mode and without gradients. They compute on `device`; text encoders may be kept
+    on the host (`placing.lent`).
 
     `parts` are the modules by component: "unet" or "transformer", "vae", "text_encoder", "text_encoder_2",
     "text_encoder_3". `encoders` are the text encoders in the order in which their states are joined. `scheduler_config` is

@@ -99,4 +99,4 @@ def _at(candidate: Candidate, guidance: float, axis: str) -> float:
 
 
 def _fixed(candidate: Candidate, free: tuple[str, ...]) -> Any:
-    return candidate.quantization, candidate.runtime, {a: v for a, v in candidate.axes.items() if a not in free}
+    return candidate.number_format, candidate.runtime, {a: v for a, v in candidate.axes.items() if a not in free}

@@ -128,8 +128,10 @@ def _values(run: Run, table: pd.DataFrame) -> dict[str, Any]:
 
 def _value(candidate: Candidate, axis: str) -> Any:
     declared = candidate.axes.get(axis)
-    if declared is None and axis in ("quantization", "runtime"):
-        return getattr(candidate, axis)
+    if declared is None and axis == "quantization":
+        return candidate.number_format or "default precision"
+    if declared is None and axis == "runtime":
+        return candidate.runtime
     return declared
 
 

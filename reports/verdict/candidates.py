@@ -15,8 +15,9 @@ __all__ = ["axis_of", "controls", "label", "label_with_role", "not_run", "parent
 def varies_fidelity(suite: Suite) -> bool:
     """Whether candidates differ in quantization or runtime, and in nothing else that makes their images: then the question is
     what they lose against the baseline, not which is best."""
-    modes = {(c.quantization, c.runtime) for c in suite.candidates}
-    return len(modes) > 1 and len({replace(c, quantization="fp32", runtime="eager").key for c in suite.candidates}) == 1
+    modes = {(c.number_format, c.runtime) for c in suite.candidates}
+    alike = {replace(c, quantization="fp32", precision="", runtime="eager").key for c in suite.candidates}
+    return len(modes) > 1 and len(alike) == 1
 
 
 def label(run: Run, name: str) -> str:

@@ -1,0 +1,46 @@
+"""The number format of a candidate's denoiser on a device where the candidate declares none, and where each component is kept."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from harness.declare import Candidate
+from harness.declare.suite import NOT_QUANTIZED, NUMBER_FORMATS
+from harness.quantize import QUANTIZATION_MODES
+from harness.samplers import FLOW_FAMILIES
+from harness.weights import ModelFile
+from harness.weights.live_module import KINDS
+from harness.weights.placing import Home
+
+_TRANSFORMERS: Final = "bf16"
+"""Transformers are trained in bfloat16, and their activations leave the range of float16."""
+_UNETS: Final = "fp16"
+
+
+def in_its_format(candidate: Candidate, family: str, device: str) -> Candidate:
+    """The candidate with its number format as its quantization: the declared one; where none is declared, fp32 on a CPU, and on a
+    GPU fp16 for U-Nets and bf16 for transformers. `family` is that of its model."""
+    if candidate.quantization not in NUMBER_FORMATS:
+        return candidate
+    default = NOT_QUANTIZED if device.partition(":")[0] == "cpu" else _TRANSFORMERS if family in FLOW_FAMILIES else _UNETS
+    resolved = str(candidate.number_format or default)
+    return replace(candidate, quantization=resolved, precision=resolved if resolved == NOT_QUANTIZED else "")
+
+
+def homes_of(model: ModelFile, device: str, mode: str, on_host: bool = False) -> dict[str, Home]:
+    """Where the components of a live pipeline are kept, and in which dtype. On a CPU all are there, and all but the denoiser in
+    float32. On a GPU, text encoders are kept on the host and lent to the device while texts are embedded; T5 is kept in bfloat16,
+    in which it was trained. The VAE is kept in float32 on the device, since some overflow in float16. With `on_host` the denoiser
+    is on the host too."""
+    denoiser = "transformer" if "transformer" in model.components else "unet"
+    homes = {denoiser: Home(device="cpu" if on_host else device, dtype=QUANTIZATION_MODES[mode].live)}
+    if device.partition(":")[0] == "cpu":
+        return homes
+    encoders = {component: Home(device="cpu", dtype="bfloat16" if _is_t5(model.family, component) else "float32")
+                for component in model.components if component.startswith("text_encoder")}
+    return homes | encoders
+
+
+def _is_t5(family: str, component: str) -> bool:
+    return KINDS.get(family, {}).get(component) == "t5"

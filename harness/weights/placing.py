@@ -1,0 +1,87 @@
+"""Where the modules of a live pipeline are kept, and how one that is kept on the host is lent to a device for a while."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Home:
+    """Where a component's parameters are kept, and their dtype ("float16")."""
+
+    device: str
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slot:
+    """One live tensor: an attribute of a layer. It is read anew each time, as moving a module may replace its tensors; a layer
+    that an adapter wraps stays the same object."""
+
+    layer: Any
+    name: str
+
+    @property
+    def tensor(self) -> torch.Tensor:
+        """The tensor that is live now."""
+        tensor: torch.Tensor = getattr(self.layer, self.name)
+        return tensor
+
+
+def slots(module: Any, names: Iterable[str]) -> Mapping[str, Slot]:
+    """The slots of `module` by their names in a file. Call it before any layer is wrapped."""
+    return {name: Slot(layer=module.get_submodule(name.rpartition(".")[0]), name=name.rpartition(".")[2]) for name in names}
+
+
+@contextmanager
+def lent(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
+    """Within the block the parameters and buffers of `modules` are copies on `device`; afterwards they are the tensors of before,
+    so that nothing is copied back. Modules that are on the device already are left alone. Do not write to them meanwhile."""
+    import torch
+
+    replaced: list[tuple[dict[str, Any], str, Any]] = []
+    copies: dict[int, Any] = {}
+
+    def copied(tensor: torch.Tensor) -> torch.Tensor:
+        if id(tensor) not in copies:  # tied tensors stay tied
+            there = tensor.detach().to(device)
+            copies[id(tensor)] = torch.nn.Parameter(there, requires_grad=False) if isinstance(
+                tensor, torch.nn.Parameter) else there
+        new: torch.Tensor = copies[id(tensor)]
+        return new
+
+    try:
+        for layer in (layer for module in modules for layer in module.modules()):
+            for tensors in (layer._parameters, layer._buffers):
+                for name, tensor in list(tensors.items()):
+                    if tensor is not None and tensor.device.type != device.type:
+                        tensors[name] = copied(tensor)
+                        replaced.append((tensors, name, tensor))
+        yield
+    finally:
+        for tensors, name, tensor in reversed(replaced):
+            tensors[name] = tensor
+
+
+def sharing_copy(module: Any) -> Any:
+    """A copy of `module` whose parameters share the memory of the original's; its buffers are its own. For changes that replace
+    parameters and never write into them."""
+    import torch
+
+    shared = {id(p): torch.nn.Parameter(p.detach(), requires_grad=False) for p in module.parameters()}
+    return copy.deepcopy(module, shared)
+
+
+def own_tensors(module: Any, names: Iterable[str]) -> Any:
+    """`module`, after the named parameters have been given memory of their own."""
+    for name in names:
+        parameter = module.get_parameter(name)
+        parameter.data = parameter.data.clone()
+    return module
