@@ -7,7 +7,7 @@ from typing import Final
 
 from harness.declare import Candidate
 from harness.declare.suite import NOT_QUANTIZED, NUMBER_FORMATS
-from harness.quantize import QUANTIZATION_MODES
+from harness.quantize import LIVE_DTYPES
 from harness.samplers import FLOW_FAMILIES
 from harness.weights import ModelFile
 from harness.weights.live_module import KINDS
@@ -32,9 +32,10 @@ def homes_of(model: ModelFile, device: str, mode: str, on_host: bool = False) ->
     """Where the components of a live pipeline are kept, and in which dtype. On a CPU all are there, and all but the denoiser in
     float32. On a GPU, text encoders are kept on the host and lent to the device while texts are embedded; T5 is kept in bfloat16,
     in which it was trained. The VAE is kept in float32 on the device, since some overflow in float16. With `on_host` the denoiser
-    is on the host too."""
+    is on the host too, to be quantized there; a transformer in bfloat16, as 48 GB in float32 are more than most hosts have."""
     denoiser = "transformer" if "transformer" in model.components else "unet"
-    homes = {denoiser: Home(device="cpu" if on_host else device, dtype=QUANTIZATION_MODES[mode].live)}
+    dtype = "bfloat16" if on_host and denoiser == "transformer" else LIVE_DTYPES[mode]
+    homes = {denoiser: Home(device="cpu" if on_host else device, dtype=dtype)}
     if device.partition(":")[0] == "cpu":
         return homes
     encoders = {component: Home(device="cpu", dtype="bfloat16" if _is_t5(model.family, component) else "float32")

@@ -25,7 +25,7 @@ from harness.materialise.similarity_ranges import surveyed
 from harness.materialise.text_treatment import said_of, treatment_of
 from harness.merge import Expression, Source, Target, finite, sources, write_live
 from harness.probes.fits import free_memory
-from harness.quantize import QUANTIZATION_MODES, QuantizeReport
+from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeReport
 from harness.records import Coverage, Weights
 from harness.records.file_version import FileVersions
 from harness.runtimes import RUNTIMES
@@ -180,14 +180,14 @@ class Workbench:
         """The phase of one span of steps, and the report of its quantization."""
         pipeline = self._enter(candidate, frame)
         readings = [self._reading(adapter, candidate.model) for adapter in candidate.adapters]
-        mode = QUANTIZATION_MODES[candidate.quantization]
-        if mode.live:
+        if candidate.quantization in LIVE_DTYPES:
             report = frame.number_format()
         else:
             # The quantized copy is discarded afterwards: the frame keeps its parameters for the next candidate.
-            module = sharing_copy(pipeline.denoiser) if mode.on_host else copy.deepcopy(pipeline.denoiser).to(self.device)
-            report = mode.apply(module)
-            own_tensors(module, report.kept if mode.on_host else ())
+            on_host = candidate.quantization in MADE_ON_HOST
+            module = sharing_copy(pipeline.denoiser) if on_host else copy.deepcopy(pipeline.denoiser).to(self.device)
+            report = QUANTIZATION_MODES[candidate.quantization].apply(module)
+            own_tensors(module, report.kept if on_host else ())
             pipeline = with_part(pipeline, frame.denoiser, module.to(self.device))
         run = self._executed(candidate, frame, pipeline)
 
@@ -345,15 +345,17 @@ class Workbench:
             live = {part: slots(module, file.components[part]) for part, module in pipeline.parts.items()}
             expressions = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
                            for part, keys in live.items()}
-            self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions,
-                                        cast=QUANTIZATION_MODES[place.mode].apply(pipeline.denoiser))
+            # Weights to be quantized are not run, and stay as they are.
+            cast = QuantizeReport(quantized=(), kept=()) if place.on_host else QUANTIZATION_MODES[place.mode].apply(
+                pipeline.denoiser)
+            self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions, cast=cast)
         return self._frames[place]
 
     def _place(self, candidate: Candidate) -> _Place:
-        base, mode = frame_of(candidate.model), QUANTIZATION_MODES[candidate.quantization]
+        base, mode = frame_of(candidate.model), candidate.quantization
         return _Place(path=self.library.path(base.path), config=self.library.path(base.config) if base.config else None,
-                      ema=base.ema, mode=candidate.quantization if mode.live else NOT_QUANTIZED,
-                      on_host=mode.on_host and self.device != "cpu")
+                      ema=base.ema, mode=mode if mode in LIVE_DTYPES else NOT_QUANTIZED,
+                      on_host=mode in MADE_ON_HOST and self.device != "cpu")
 
     def _reading(self, adapter: Adapter, model: Model) -> Reading:
         return self.library.adapter(adapter.path, self.library.open(frame_of(model)))

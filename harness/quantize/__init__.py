@@ -15,12 +15,20 @@ from harness.quantize.storage import stored_bytes
 from harness.quantize.user_modes import adopt_mode
 
 QUANTIZATION_MODES: Final[Rows[QuantizationMode]] = Rows({
-    "fp32": QuantizationMode(apply=to_fp32, weight_bits=32, live="float32"),
-    "bf16": QuantizationMode(apply=to_bf16, weight_bits=16, version=2, live="bfloat16"),
-    "fp16": QuantizationMode(apply=to_fp16, weight_bits=16, version=2, live="float16", refused={"cpu": FP16_ON_CPU}),
-    "int8_weight_only": QuantizationMode(apply=int8_weight_only, weight_bits=8, package="torchao", on_host=True),
-    "int8_dynamic": QuantizationMode(apply=int8_dynamic, weight_bits=8, package="torchao", on_host=True),
-    "int4_weight_only": QuantizationMode(apply=int4_weight_only, weight_bits=4, on_host=True),
+    "fp32": QuantizationMode(apply=to_fp32, weight_bits=32),
+    "bf16": QuantizationMode(apply=to_bf16, weight_bits=16, version=2),
+    "fp16": QuantizationMode(apply=to_fp16, weight_bits=16, version=2, refused={"cpu": FP16_ON_CPU}),
+    "int8_weight_only": QuantizationMode(apply=int8_weight_only, weight_bits=8, package="torchao"),
+    "int8_dynamic": QuantizationMode(apply=int8_dynamic, weight_bits=8, package="torchao"),
+    "int4_weight_only": QuantizationMode(apply=int4_weight_only, weight_bits=4),
 }, word="quantization", kind=QuantizationMode, group="sweetspot.quantization_modes", adopt=adopt_mode)
 
-__all__ = ["QUANTIZATION_MODES", "QuantizationMode", "QuantizeError", "QuantizeReport", "stored_bytes"]
+LIVE_DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+"""By mode that only casts: the dtype in which live weights are kept for it, so that it needs no copy of them; `apply` then sets
+the casts at the module's border."""
+MADE_ON_HOST: Final = ("int8_weight_only", "int8_dynamic", "int4_weight_only")
+"""Modes whose `apply` works on a module on the CPU, which moves to its device afterwards, and replaces parameters without writing
+into them."""
+
+__all__ = ["LIVE_DTYPES", "MADE_ON_HOST", "QUANTIZATION_MODES", "QuantizationMode", "QuantizeError", "QuantizeReport",
+           "stored_bytes"]

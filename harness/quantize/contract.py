@@ -30,10 +30,6 @@ class QuantizeReport:
 class QuantizationMode:
     """A row of QUANTIZATION_MODES. `apply` changes a module in place; it then still takes and returns float32.
 
-    `live` is for modes that only cast: the dtype ("float16") in which the harness keeps the live weights, so that no copy is
-    needed; `apply` then sets the casts at the module's border. `on_host` says that `apply` works on a module on the CPU, which
-    moves to its device afterwards, and only replaces parameters, so that it may be given a copy that shares its weights.
-
     `refused` maps a device type to the reason why the mode is not offered there, so that it is reported before anything is
     loaded. `version` is raised when the mode gives other values. `package` is the optional package that the mode needs.
     """
@@ -43,8 +39,6 @@ class QuantizationMode:
     version: int = 1
     refused: Mapping[str, str] = field(default_factory=dict)
     package: str = ""
-    live: str = ""
-    on_host: bool = False
 
     def why_not(self, device: str) -> str:
         """The reason against this mode on a device such as "cuda:0", or an empty string."""
