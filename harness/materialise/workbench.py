@@ -31,7 +31,7 @@ from harness.records.file_version import FileVersions
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.text import Treatment
-from harness.weights import Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
+from harness.weights import ModelFile, Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
 from harness.weights.placing import Slot, own_tensors, sharing_copy, slots
 
 if TYPE_CHECKING:
@@ -81,6 +81,7 @@ class Workbench:
         self._layered: dict[tuple[str, str], AdapterPlan] = {}
         self._limits: dict[str, tuple[float, float]] = {}
         self._damaged: dict[tuple[str, str], frozenset[str]] = {}
+        self._opened: dict[str, ModelFile] = {}
         self._frames: dict[_Place, Frame] = {}
         self._loading: dict[_Place, float] = {}
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
@@ -230,6 +231,7 @@ class Workbench:
         if frame.entered != name:
             frame.entered = ""
             plan = self._plan(candidate.model)
+            self._name_as(plan)
             for part in frame.live:
                 self._write(candidate, frame, plan.parts[part], plan.precision)
             frame.work([self._working(candidate, number) for number in range(len(candidate.adapters))])
@@ -339,6 +341,7 @@ class Workbench:
                 self._frames.clear()
                 free_memory(self.device)
             file, plan = self.library.open(base), self._plan(base)
+            self._name_as(plan)
             started = time.perf_counter()
             pipeline = build_pipeline(file, place.config, self.device, homes_of(file, self.device, place.mode, place.on_host))
             self._loading[place] = time.perf_counter() - started
@@ -378,9 +381,24 @@ class Workbench:
         device = next(iter(live.values())).tensor.device if live else None
         return lambda source: self._load(source.model, source.component)[source.key].to(device)
 
+    def _name_as(self, plan: RecipePlan) -> None:
+        """Takes the names that a recipe gives to the tensors of its models. They depend on the models beside each other, so what
+        is known under the names of an earlier recipe is forgotten where they differ."""
+        for model, file in plan.files.items():
+            other, self._opened[model] = self._opened.get(model, file), file
+            for part in (other.components.keys() | file.components.keys()) if other is not file else ():
+                if other.components.get(part) == file.components.get(part):
+                    continue
+                self._tensors.pop((model, part), None)
+                self._damaged.pop((model, part), None)
+                self._limits.clear()
+                for frame in self._frames.values():
+                    holds = frame.holds.get(part, {})
+                    for key in [key for key, (expression, _) in holds.items() if model in {s.model for s in sources(expression)}]:
+                        del holds[key]
+
     def _load(self, model: str, part: str) -> dict[str, torch.Tensor]:
         """A parent's tensors as stored, most of them views of the mapped file."""
         if (model, part) not in self._tensors:
-            file = next(plan.files[model] for plan in self._plans.values() if model in plan.files)
-            self._tensors[model, part] = dict(file.tensors(part))
+            self._tensors[model, part] = dict(self._opened[model].tensors(part))
         return self._tensors[model, part]

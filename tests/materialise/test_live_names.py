@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from safetensors.torch import load_file, save_file
 
 from harness import Candidate, Merge
@@ -13,6 +14,7 @@ from harness.weights import open_model
 from harness.weights.transformer_names import flux_pairs
 from harness.zoo import resolve
 from tests.weights.pipelines import folder_of, theirs
+from tests.weights.tiny_families import unet_config
 
 State = dict[str, torch.Tensor]
 
@@ -59,3 +61,36 @@ def in_original_names(state: State) -> State:
                 ending = "scale" if pair.original.endswith("_norm") else leaf
                 made[f"{pair.original}.{ending}"] = torch.cat(parts[0].chunk(2)[::-1] if pair.swapped else parts).contiguous()
     return made
+
+
+def with_layers(folder: Path, layers: int, seed: int) -> Path:
+    """A folder of three levels of one width, with this number of layers in a block."""
+    pipe = theirs("sd1")
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        unet = UNet2DConditionModel(**{**unet_config("sd1"), "block_out_channels": (8, 8, 8), "layers_per_block": layers,
+                                       "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "DownBlock2D"),
+                                       "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D")})
+    return folder_of(type(pipe)(**{**pipe.components, "unet": unet}, requires_safety_checker=False), folder)
+
+
+@pytest.mark.parametrize("order", [(1, 2, 1), (2, 1, 2)])
+def test_recipes_of_one_session_that_number_a_part_differently_get_their_own_tensors(order: tuple[int, ...], tmp_path: Path
+                                                                                     ) -> None:
+    """Step 5 of the original code is in the third block of a model of one layer, and in the second of one of two."""
+    for layers in (1, 2):
+        with_layers(tmp_path / f"m{layers}", layers, layers)
+    save_file({f"model.diffusion_model.input_blocks.{step}.0.out_layers.3.bias": torch.full((8,), float(step))
+               for step in (1, 5)}, tmp_path / "part.safetensors")
+    bench = Workbench(device="cpu", root=tmp_path)
+
+    def made(workbench: Workbench, layers: int) -> State:
+        model = Merge(a=f"m{layers}", b="part.safetensors", alpha=1, missing="keep_a")
+        unet = workbench.prepare(Candidate(name=f"{layers}", model=model)).pipeline.parts["unet"]
+        return {name: tensor.clone() for name, tensor in unet.state_dict().items()}
+
+    for layers in order:
+        mine, alone = made(bench, layers), made(Workbench(device="cpu", root=tmp_path), layers)
+        assert all(torch.equal(mine[name], alone[name]) for name in alone), layers
+        assert {name for name, tensor in mine.items() if torch.equal(tensor, torch.full((8,), 5.0))} == {
+            {1: "down_blocks.2.resnets.0.conv2.bias", 2: "down_blocks.1.resnets.1.conv2.bias"}[layers]}
