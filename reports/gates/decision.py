@@ -147,7 +147,7 @@ def gates_in_words(statuses: Iterable[str]) -> str:
 
 def _shows_no_loss(run: Run, rec: Recommendation, verdict: Verdict) -> bool:
     """Whether a gate shows that the pick's images are no worse than the baseline's by more than it allows."""
-    gate = next((g for g in run.suite.gates if g.name == verdict.gate), None)
+    gate = next((g for g in run.suite.gates if run.suite.gate_name(g) == verdict.gate), None)
     compared = verdict.other in ("baseline", run.suite.baseline) or run.row(verdict.value).paired
     return (gate is not None and verdict.status == PASSED and verdict.candidate == rec.pick and compared
             and gate_kind(verdict.value).of_images)

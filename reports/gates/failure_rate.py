@@ -26,6 +26,9 @@ def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     table = pd.concat([part for part in (flagged[[SAME_TEXT, gate.value]], lost) if not part.empty] or [lost])
     if table.empty:
         return not_measured(run, gate, name, run.why_missing(name, "image") or "no image was asked for")
+    if (gone := len(asked_places(run, name)) - len(table)) > 0:
+        why = run.why_missing(name, "image") or "no image"
+        return not_measured(run, gate, name, f"{words.plural(gone, 'requested image')} missing ({why})")
     share = cluster_mean(table, run.row(gate.value), gate_level(run.suite))
     parts = [f"{flagged[gate.value].sum():.0f} with NaN or infinite values"] if flagged[gate.value].any() else []
     parts += [f"{len(lost)} not made ({run.failure_of(name)})"] if len(lost) else []

@@ -20,7 +20,7 @@ from reports.verdict.candidates import label
 from reports.verdict.costs import RETIME, slowdown, timed_apart
 from reports.verdict.recommendation import Scored
 from reports.verdict.saturation import EQUAL, saturated
-from reports.verdict.scoring import constrained, limited, score_table
+from reports.verdict.scoring import CELL, constrained, limited, score_table
 
 FEW_PROMPTS: Final = 8
 
@@ -124,6 +124,10 @@ def _missing(run: Run, cells: tuple[Scored, ...]) -> list[str]:
     if run.defects:
         sentences.extend(f"Left out of every mean as unusable images, about which the gate on the failure rate decides: {names}."
                          for names in _by_reason(run, [gap for gap in unscored if gap.expected]).values())
+    most = select_rows(run).dropna(subset=["objective"]).groupby(list(CELL)).size()
+    ranked = {c.objective.pairs for c in cells if c.complete}
+    if ranked and len(most) and max(ranked) < int(most.max()):
+        sentences.append(f"Ranked on the {words.plural(max(ranked), 'image')} of each candidate that all ranked ones have.")
     if partial := [_named(run, c) for c in cells if not c.complete and not c.dropped]:
         sentences.append(f"Not ranked, because images or values are missing: {words.listed(partial)}.")
     return sentences
@@ -172,6 +176,17 @@ def _constraints(run: Run, cells: tuple[Scored, ...]) -> list[str]:
             sentences.append(f"The constraint {what} could not be evaluated: no values, or only one prompt: "
                         f"{words.listed([_named(run, c) for c in open_cells])}.")
     return sentences
+
+
+def undecided(run: Run, candidate: str, guidance: float) -> tuple[str, ...]:
+    """Constraints of which the data do not show that a pick keeps them."""
+    sentences = []
+    for each in limited(run.suite.objective.constraints, run.values):
+        of = constrained(select_rows(run), each.value).get((candidate, guidance))
+        if of is not None and of.low is not None and of.high is not None and not each.kept_by(of):
+            sentences.append(f"The data do not show whether the pick meets {words.title(each.value)} {each.words}: it is "
+                             f"{words.estimate(of, each.value)}.")
+    return tuple(sentences)
 
 
 def _cut(run: Run) -> list[str]:

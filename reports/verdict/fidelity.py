@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,7 +13,7 @@ from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, cluster_mean, paired_difference
 from reports.verdict.candidates import label, label_with_role, not_run
-from reports.verdict.cells import caveats, score_cells, select_rows
+from reports.verdict.cells import caveats, score_cells, select_rows, undecided
 from reports.verdict.costs import footprint, incomparable, seconds_per_image, speed
 from reports.verdict.recommendation import Comparison, Recommendation
 
@@ -23,7 +23,8 @@ FIDELITY_RULE: Final = (
     "prompts as clusters, select prompts) reaches 0 or above. Of those, the fastest whose every timed round beats every "
     "round of the baseline is picked. If none is faster: the one with the least memory (stored weights, else the device's "
     "peak), when that is at least 2 % below the baseline's and it is not slower. Else the baseline stays. Where the machine's "
-    "own speed, by a fixed small computation, differed by more than 1.2 times, times are not compared.")
+    "own speed, by a fixed small computation, differed by more than 1.2 times, times are not compared. A candidate that a "
+    "constraint rules out at the recommended guidance is not picked.")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,18 +73,25 @@ def recommend_cheapest(run: Run) -> Recommendation:
         return Recommendation(kind="fidelity", axis=None, pick=None, guidance=None, rule=FIDELITY_RULE, cells=cells,
                               caveats=caveats(run, cells), sentence="No recommendation: the baseline was not measured "
                               f"({run.failure_of(baseline) or 'no images'}), so there is nothing to compare with.")
-    guidance = max(ours, key=lambda c: c.objective.mean or 0.0).guidance
+    guidance = max([c for c in ours if not c.ruled_out] or ours, key=lambda c: c.objective.mean or 0.0).guidance
+    ruled = {c.candidate: c.ruled_out for c in cells if c.guidance == guidance and c.ruled_out}
     select = select_rows(run)
     differences = {c.name: _whole_difference(run, select, c.name) for c in run.suite.candidates if c.name != baseline}
-    on_a_par = [name for name, d in differences.items() if d.high is not None and d.high >= 0]
+    on_a_par = [name for name, d in differences.items() if d.high is not None and d.high >= 0 and name not in ruled]
     pick, why = _cheapest(run, on_a_par)
+    if pick in ruled:
+        return Recommendation(kind="fidelity", axis=None, pick=None, guidance=None, rule=FIDELITY_RULE, cells=cells,
+                              caveats=_caveats(run, differences, ruled), sentence="No recommendation: "
+                              f"{label_with_role(run, pick)} is ruled out by a constraint ({ruled[pick]}), and no cheaper mode "
+                              "of equal quality keeps them all.")
     if all(d.mean is None for d in differences.values()):
         why = "; ".join(filter(None, ("there was nothing to compare with it", not_run(run))))
     comparisons = _comparisons(run, pick)
     evidence = _evidence(run, pick, why, comparisons)
     return Recommendation(kind="fidelity", axis=None, pick=pick, guidance=guidance, rule=FIDELITY_RULE, cells=cells,
                           tied_candidates=(baseline, *on_a_par), tied_guidances=(guidance,), comparisons=comparisons,
-                          caveats=_caveats(run, differences), reasons=_reasons(run, differences, on_a_par),
+                          caveats=(*_caveats(run, differences, ruled), *undecided(run, pick, guidance)),
+                          reasons=_reasons(run, differences, on_a_par),
                           evidence=evidence, sentence=f"The best candidate is {label_with_role(run, pick)}; {evidence}.")
 
 
@@ -169,9 +177,12 @@ def _reasons(run: Run, differences: dict[str, Estimate], on_a_par: list[str]) ->
     return tuple(sentences)
 
 
-def _caveats(run: Run, differences: dict[str, Estimate]) -> tuple[str, ...]:
+def _caveats(run: Run, differences: dict[str, Estimate], ruled: Mapping[str, str]) -> tuple[str, ...]:
     widest = [d.high - d.low for d in differences.values() if d.high is not None and d.low is not None]
     sentences = list(caveats(run, ()))
+    if ruled:
+        sentences.append("Not eligible, because a constraint rules them out: "
+                         f"{words.listed([f'{label(run, name)} ({why})' for name, why in ruled.items()])}.")
     if widest:
         sentences.append(f"A loss below about {max(widest) / 2:.2f} objective points would have gone unnoticed here.")
     return tuple(sentences)

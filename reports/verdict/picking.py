@@ -17,7 +17,7 @@ from reports.statistics.plateau import SweetSpot, place, sweet_spot
 from reports.statistics.surface import Surface, fit_surface
 from reports.verdict.candidates import axis_of, parents
 from reports.verdict.recommendation import Scored
-from reports.verdict.scoring import CELL, CellKey
+from reports.verdict.scoring import CELL, CellKey, on_common_images
 
 FEWEST_VALUES: Final = 3
 """Of the axis: two values make no surface."""
@@ -98,7 +98,7 @@ def surface_of(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Ma
     axes = [axis, "guidance"] if len({guidance for _, guidance in known}) > 1 else [axis]
     rows = pd.MultiIndex.from_frame(table[list(CELL)]).isin(pd.MultiIndex.from_tuples(known))
     try:
-        surface = fit_surface(table[rows], axes)
+        surface = fit_surface(on_common_images(table[rows], known), axes)
     except ValueError:
         return None
     at = {(values[name], guidance)[:len(axes)]: (name, guidance) for name, guidance in known}

@@ -21,12 +21,12 @@ from reports.statistics.intervals import (
     prompts_to_settle,
 )
 from reports.verdict.candidates import label, label_with_role, varies_fidelity
-from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows
+from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows, undecided
 from reports.verdict.confirm_looks import gate_level
 from reports.verdict.fidelity import recommend_cheapest
 from reports.verdict.picking import choose, competing, own_guidances
 from reports.verdict.recommendation import Comparison, Recommendation, Scored
-from reports.verdict.scoring import CELL, constrained, limited
+from reports.verdict.scoring import CELL
 from reports.verdict.sentences import race_reasons, sweep_evidence, sweep_reasons
 
 SWEEP_RULE: Final = (
@@ -74,7 +74,7 @@ def _recommend_best(run: Run) -> Recommendation:
         tied_candidates=tuple(c.candidate for c in ranked if c.tied and c.guidance == pick.guidance),
         tied_guidances=tuple(sorted(c.guidance for c in ranked if c.tied and c.candidate == pick.candidate)),
         comparisons=comparisons, caveats=(*caveats(run, cells), *([picked.caveat] if picked.caveat else []),
-                                          *_undecided(run, pick), *_settling(run, comparisons),
+                                          *undecided(run, pick.candidate, pick.guidance), *_settling(run, comparisons),
                                           *_shaky(run, pick.candidate, comparisons)))
     reasons = (*sweep_reasons(run, draft),
                *([f"On the smooth surface through all cells the pick is {picked.spot.sentence}"] if picked.spot else []),
@@ -91,6 +91,8 @@ def _rule(run: Run) -> str:
 def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
     """Why nothing can be recommended, in one sentence."""
     measured = [c for c in cells if c.objective.mean is not None]
+    if not measured and run.images["objective"].notna().any():
+        return "No recommendation: no prompt and seed has a usable image of every candidate, so there is nothing to compare."
     if not measured:
         why = "; ".join(f"{g.candidate}: {words.plural(g.count, g.value)} missing ({g.why})" for g in run.missing[:3])
         return f"No recommendation: the objective was not measured on any image ({why})."
@@ -100,19 +102,6 @@ def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
                 f"the best of them, is ruled out by {nearest.ruled_out}.")
     return (f"No recommendation yet: only {label(run, measured[0].candidate)} has images, so there is nothing to compare "
             "it with; run the other candidates too.")
-
-
-def _undecided(run: Run, pick: Scored) -> tuple[str, ...]:
-    """Constraints of which the data do not show that the pick keeps them."""
-    sentences = []
-    for each in limited(run.suite.objective.constraints, run.values):
-        of = constrained(select_rows(run), each.value).get((pick.candidate, pick.guidance))
-        if of is None or of.low is None or of.high is None:
-            continue
-        if not each.kept_by(of):
-            sentences.append(f"The data do not show whether the pick meets {words.title(each.value)} {each.words}: it is "
-                        f"{words.estimate(of, each.value)}.")
-    return tuple(sentences)
 
 
 def _settling(run: Run, comparisons: tuple[Comparison, ...]) -> tuple[str, ...]:

@@ -27,7 +27,8 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: C
     """Every cell of `table` with its mean objective and its paired difference from the best competing cell.
 
     A cell is complete when it has as many measured images as the fullest one and is not among `out`, the cells that a race
-    dropped; a mean over easier prompts is no better mean. Of the complete cells those compete that no constraint rules out, and
+    dropped; a mean over easier prompts is no better mean. For the same reason complete cells are scored on the images that all of
+    them have. Of the complete cells those compete that no constraint rules out, and
     those that are shown to keep all of them are what others can be worse than: `behind` is the difference from the best of
     these. A competing cell of which that is open may be picked, but leaves no other out: it may itself be ruled out later. So
     those ahead of the best kept cell are tied and no part of the tested family, and where none is kept nothing is left out.
@@ -40,7 +41,10 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: C
     keys = list(dict.fromkeys(zip(table["candidate"].tolist(), table["guidance"].astype(float).tolist(), strict=True)))
     means = cluster_means(table, "objective", CELL)
     fullest = max((m.pairs for key, m in means.items() if key not in out), default=0)
-    complete = [key for key in keys if key in means and means[key].pairs == fullest and key not in out]
+    whole = [key for key in keys if key in means and means[key].pairs == fullest and key not in out]
+    table = on_common_images(table, whole)
+    means = cluster_means(table, "objective", CELL)
+    complete = [key for key in whole if key in means]
     measured = judged(table, constraints)
     at = shares(level, len(measured), len(complete))
     ruled = ruled_out(table, measured, at.ruling)
@@ -54,8 +58,8 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: C
         wide = _distances(table, best, 1 - (1 - at.tying) / len(ahead))
         distances |= {key: wide[key] for key in ahead if key in wide}
     halves = _half_widths(table, [key for key in ranked if key not in ahead], at.tying)
-    why = "nothing was measured" if not complete else "no cell keeps the constraints" if best is None else \
-        "no image of one shares prompt, seed with an image of the other"
+    why = ("nothing was measured" if not whole else "no image is measured in every cell" if not complete else
+           "no cell keeps the constraints" if best is None else "no image of one shares prompt, seed with an image of the other")
     cells = []
     for key in keys:
         behind = distances.get(key, _nothing(why))
@@ -66,6 +70,19 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: C
         cells.append(Scored(candidate=key[0], guidance=key[1], objective=means.get(key, _nothing("no values")), behind=behind,
                             tied=tied, complete=key in complete, ruled_out=ruled.get(key, ""), dropped=key in out))
     return tuple(cells)
+
+
+def on_common_images(table: pd.DataFrame, cells: Collection[CellKey]) -> pd.DataFrame:
+    """The table without those images of `cells` for which another of them lacks an objective at the same prompt and seed. Rows of
+    other cells stay."""
+    keys = set(cells)
+    of = zip(table["candidate"], table["guidance"].astype(float), strict=True)
+    mine = np.array([key in keys for key in of], dtype=np.bool_)
+    measured = table[mine & table["objective"].notna().to_numpy()]
+    counts = measured.groupby(["prompt", "seed"]).size()
+    common = set(counts.index[counts == len(keys)])
+    kept = np.array([place in common for place in zip(table["prompt"], table["seed"], strict=True)], dtype=np.bool_)
+    return table if kept[mine].all() else table[~mine | kept]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -99,9 +99,10 @@ def test_a_race_that_failed_lost_what_its_looks_asked_for(merge_run: Run) -> Non
     assert (rate(run, 0.05).observed, rate(run, 0.05).reason.split(":")[0]) == (0.25, "2 of 8 images failed")
 
 
-def test_images_that_nobody_made_yet_do_not_count(merge_run: Run) -> None:
-    run = replace(lost(merge_run, 30), failures=())
-    assert (rate(run, 0.05).observed, rate(run, 0.05).reason) == (0.0, "0 of 90 images failed")
+def test_the_rate_of_the_first_images_is_not_that_of_all(merge_run: Run) -> None:
+    verdict = rate(replace(lost(merge_run, 30), failures=()), 0.05)
+    assert (verdict.status, verdict.observed) == ("not_measured", None)
+    assert "30 requested images missing" in verdict.reason
 
 
 def test_a_candidate_without_any_image_that_did_not_fail_is_not_measured(merge_run: Run) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from harness.declare import Constraint, Objective
 from harness.records import Latency, Memory, Reading
 from reports.page.tables import candidate_rows, loss_rows
 from reports.read.run import Run
@@ -111,3 +112,20 @@ def test_yardsticks_that_are_unknown_or_nearly_alike_let_latencies_be_compared(q
     run = timed(quantization_run, "int8", 0.09)
     run = replace(run, latency={**run.latency, "int8": replace(run.latency["int8"], yardstick=yardstick)})
     assert recommend(run).pick == "int8"
+
+
+def clipping(run: Run, **share: float) -> Run:
+    """The run under a constraint on clipped pixels, which all images of the named modes have as given."""
+    images = run.images.assign(clipped_share=[share.get(name, 0.02) for name in run.images["candidate"]])
+    constraint = Constraint(metric="clipped_share", at_most=0.1)
+    return replace(run, images=images, suite=replace(run.suite, objective=Objective(penalties=(), constraints=(constraint,))))
+
+
+@pytest.mark.parametrize(("share", "pick"), [
+    ({}, "int8"), ({"int8": 0.3}, "bf16"), ({"int8": 0.3, "bf16": 0.3}, "fp32"), ({"fp32": 0.3}, "int8"),
+    ({"fp32": 0.3, "int8": 0.3, "bf16": 0.3}, None)])
+def test_a_mode_that_a_constraint_rules_out_is_not_picked(quantization_run: Run, share: dict[str, float],
+                                                          pick: str | None) -> None:
+    rec = recommend(clipping(timed(timed(quantization_run, "bf16", 0.12), "int8", 0.09), **share))
+    assert rec.pick == pick
+    assert all(any(name in caveat and "rules them out" in caveat for caveat in rec.caveats) for name in share)

@@ -183,3 +183,22 @@ def test_dropped_cells_do_not_compete_and_their_fewer_images_make_no_other_cell_
     a, b, c = score_table(given, out={("c", 3.0)})
     assert (a.complete, b.complete, c.complete, c.dropped, c.tied) == (True, True, False, True, False)
     assert c.behind.prompts == 2
+
+
+@pytest.mark.parametrize("lacking", [{"easy": "hard", "better": "easy"}, {"easy": "hard", "better": "hard"}])
+def test_cells_are_ranked_on_the_images_that_all_of_them_have(lacking: dict[str, str]) -> None:
+    """`better` has 2 points more on every image; who lacks the hard prompts has the higher mean of what is left."""
+    level = {"hard": 10.0, "easy": 40.0, "fair": 25.0}
+    rows = [(name, f"{kind}{i}", "select", 1, 3.0, level[kind] + 2 * (name == "better") + i % 2)
+            for name in ("easy", "better") for kind in level for i in range(4) if lacking[name] != kind]
+    scored = {c.candidate: c for c in score_table(pd.DataFrame(
+        rows, columns=["candidate", "prompt", "split", "seed", "guidance", "objective"]))}
+    assert [name for name, c in scored.items() if c.tied] == ["better"]
+    assert scored["better"].objective.mean == pytest.approx((scored["easy"].objective.mean or 0.0) + 2)
+    assert scored["better"].objective.pairs == 12 - 4 * len(set(lacking.values()))
+
+
+def test_cells_without_a_common_image_are_not_ranked() -> None:
+    rows = [(name, f"{name}{i}", "select", 1, 3.0, float(i)) for name in ("a", "b") for i in range(4)]
+    given = pd.DataFrame(rows, columns=["candidate", "prompt", "split", "seed", "guidance", "objective"])
+    assert [(c.complete, c.tied, c.objective.mean) for c in score_table(given)] == [(False, False, None)] * 2
