@@ -14,10 +14,12 @@ KEEP_A: Final = 'missing="keep_a"'
 FORCE_PREDICTION: Final = 'force=("prediction",)'
 FORCE_EMA: Final = 'force=("ema",)'
 EMA: Final = "ema=True"
+DEFAULT_ZERO: Final = "default=0"
 
 _FIXED: Final = {KEEP_A: ("--missing keep_a", 'missing = "keep_a"'),
                  FORCE_PREDICTION: ("--force prediction", 'force = ["prediction"]'),
-                 FORCE_EMA: ("--force ema", 'force = ["ema"]'), EMA: ("'#ema' after its name", "ema = true")}
+                 FORCE_EMA: ("--force ema", 'force = ["ema"]'), EMA: ("'#ema' after its name", "ema = true"),
+                 DEFAULT_ZERO: ("--alpha 0", "default = 0")}
 _PARTS: Final = re.compile(r"parts=(\((?:'\w+', ?)*(?:'\w+')?,?\))")
 _TAKE: Final = re.compile(r"take=(\{'\w+': (?:'[^']*'|\"[^\"]*\")\})")
 _WORDS: Final = (

@@ -44,7 +44,8 @@ class ByKey:
 
     `notes` are sentences for readers of the coverage. `matched` are the patterns that match a key of this component,
     `explicit` are the slots that were given a number of their own other than 0, with how many keys count to each, those that a
-    pattern decides included.
+    pattern decides included. `gradient` are the values that are spread over the depth, if any are, and `layers` is the number of
+    layers they are spread over.
     """
 
     component: str
@@ -53,6 +54,8 @@ class ByKey:
     notes: tuple[str, ...] = ()
     matched: tuple[str, ...] = ()
     explicit: Mapping[str, int] = field(default_factory=dict)
+    gradient: tuple[float, ...] = ()
+    layers: int = 0
 
     @property
     def by_slot(self) -> dict[str, tuple[float, int]]:
@@ -82,6 +85,8 @@ class _Found:
     slots: dict[str, str] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     explicit: dict[str, int] = field(default_factory=dict)
+    gradient: tuple[float, ...] = ()
+    layers: int = 0
 
 
 def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, family: str,  # noqa: PLR0913  # each by name
@@ -107,14 +112,15 @@ def alphas_by_key(alpha: Alpha, component: str, names: Mapping[str, str], *, fam
     if not isinstance(alpha, Alphas):
         by_key = _rule(alpha, part)
         return ByKey(component=component, values=by_key.values, slots=by_key.slots, notes=tuple(by_key.notes),
-                     explicit=by_key.explicit)
+                     explicit=by_key.explicit, gradient=by_key.gradient, layers=by_key.layers)
     chosen, matched = _patterns(alpha.keys, part)
     by_key = _rule(alpha.parts.get(component, alpha.default), _Part(
         component=component, family=family, names=names, denoiser=part.denoiser, whole=part.whole, exempt=frozenset(chosen)))
     for key, pattern in chosen.items():
         by_key.values[key], by_key.slots[key] = alpha.keys[pattern], pattern
     return ByKey(component=component, values={key: by_key.values[key] for key in names}, notes=tuple(by_key.notes),
-                 slots={key: by_key.slots[key] for key in names}, matched=matched, explicit=by_key.explicit)
+                 slots={key: by_key.slots[key] for key in names}, matched=matched, explicit=by_key.explicit,
+                 gradient=by_key.gradient, layers=by_key.layers)
 
 
 def _rule(rule: float | Blocks | Gradient, part: _Part) -> _Found:
@@ -285,7 +291,7 @@ def _gradient(gradient: Gradient, part: _Part) -> _Found:
     if len(anchors) < 2:
         raise WhereError(f"the gradient has {len(anchors)} values; expected at least 2, for the first and the last layer")
     mean = sum(anchors) / len(anchors)
-    by_key = _Found()
+    by_key = _Found(gradient=anchors, layers=last + 1)
     for key in part.names:
         if key in part.exempt:
             continue

@@ -5,13 +5,15 @@ from __future__ import annotations
 import fnmatch
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
 from harness.declare import Alphas, Blocks, Gradient
 from harness.declare.nearest import closest
+from harness.declare.ways_out import DEFAULT_ZERO
 from harness.merge.alpha_by_key import ByKey
+from harness.merge.blocks import NONE
 
 Nearest = Callable[[str], str]
 
@@ -40,21 +42,63 @@ def requested_alphas(word: str, given: float | Blocks | Gradient | Alphas, by_co
         blocks.update(one.explicit)
     requests = [Requested(what=f"{word} for the block {slot}", tensors=count, unmet=_no_block(slot, by_component))
                 for slot, count in blocks.items()]
+    requests += _of_gradients(word, by_component)
     if not isinstance(given, Alphas):
         return requests
     merged = ", ".join(one.component for one in by_component) or "nothing"
     absent = f"it is not merged; merged: {merged}. Name it in the merge's parts, or leave it out here"
-    return [*requests, *_of_parts(word, given, by_component, absent), *_of_patterns(word, given, by_component, nearest)]
+    default = _of_default(word, given, by_component, neutral=(0,))
+    return [*requests, *_of_parts(word, given, by_component, absent), *_of_patterns(word, given, by_component, nearest), *default]
 
 
 def requested_weights(given: Alphas, by_component: Sequence[ByKey], nearest: Nearest | None = None) -> list[Requested]:
-    """Every part and pattern that the block weights of an adapter name, but for parts at 0: nothing of them is asked for.
-    `by_component` holds the weights of all modules that the adapter changes."""
+    """Every part and pattern that the block weights of an adapter name, but for parts at 0: nothing of them is asked for. The
+    default, unless it is 0 or 1: the adapter off, or as it is. `by_component` holds the weights of all modules that the adapter
+    changes."""
     changed = ", ".join(one.component for one in by_component) or "nothing"
     absent = f"the adapter changes nothing of it; it changes {changed}. Leave it out, or use another adapter"
     asked = replace(given, parts={part: rule for part, rule in given.parts.items() if rule != 0})
     word = "blocks: the weight"
-    return [*_of_parts(word, asked, by_component, absent), *_of_patterns(word, given, by_component, nearest)]
+    default = _of_default(word, given, by_component, neutral=(0, 1))
+    return [*_of_parts(word, asked, by_component, absent), *_of_patterns(word, given, by_component, nearest), *default]
+
+
+def _of_default(word: str, given: Alphas, by_component: Sequence[ByKey], neutral: Collection[float]) -> Iterator[Requested]:
+    """The default, unless all its numbers are among the `neutral` ones, which ask for nothing: a default must be given."""
+    numbers = _numbers(given.default)
+    if numbers and all(number in neutral for number in numbers):
+        return
+    tensors = sum(slot not in given.keys and slot != NONE for one in by_component if one.component not in given.parts
+                  for slot in one.slots.values())
+    overriding = [*(repr(one.component) for one in by_component if one.component in given.parts),
+                  *(repr(pattern) for pattern in given.keys if any(pattern in one.matched for one in by_component))]
+    value = f"{given.default:g}" if isinstance(given.default, int | float) else type(given.default).__name__
+    yield Requested(what=f"{word} for everything else (default, {value})", tensors=tensors, unmet=(
+        f"no tensor is left for it: all have a value of their own from {', '.join(overriding) or 'nothing'}. Give "
+        f"{DEFAULT_ZERO}, or leave out what overrides it"))
+
+
+def _numbers(rule: float | Blocks | Gradient) -> tuple[float, ...]:
+    """The numbers of a rule; empty for a preset, which has numbers of its own."""
+    if isinstance(rule, Blocks):
+        return (*rule.values, *(() if rule.base is None else (rule.base,))) if not rule.preset else ()
+    return rule.values if isinstance(rule, Gradient) else (rule,)
+
+
+def _of_gradients(word: str, by_component: Sequence[ByKey]) -> Iterator[Requested]:
+    """Every value of the gradients. One that lies between two layers of every component takes part in none of their alphas."""
+    layers: dict[tuple[float, ...], dict[str, int]] = {}
+    for one in by_component:
+        if one.gradient:
+            layers.setdefault(one.gradient, {})[one.component] = one.layers
+    for values, counts in layers.items():
+        for place, value in enumerate(values):
+            near = sum(abs(layer * (len(values) - 1) / max(count - 1, 1) - place) < 1
+                       for count in counts.values() for layer in range(count))
+            listed = ", ".join(f"{component} has {count}" for component, count in counts.items())
+            what = f"{word}: value {place + 1} of the {len(values)} of the gradient ({value:g})"
+            yield Requested(what=what, tensors=near, unmet=(
+                f"no layer is near it, so it would change nothing; layers: {listed}. Give at most {max(counts.values())} values"))
 
 
 def _of_parts(word: str, given: Alphas, by_component: Sequence[ByKey], absent: str) -> Iterator[Requested]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from harness import Alphas, Blocks, Candidate, Fused, Merge, alpha_sweep
+from harness import Alphas, Blocks, Candidate, Fused, Gradient, Merge, alpha_sweep
 from harness.cli import main
 from harness.declare import Adapter, Alpha, plain, restore
 from harness.declare.recipe_files import read_recipe, recipe_text
@@ -96,6 +96,18 @@ UNMET: list[tuple[str, object, tuple[str, ...]]] = [
      ("the part 'vae'", "merged: unet")),
     ("an alpha for a part that patterns override", merge(alpha=Alphas(default=0.5, parts={"unet": 1}, keys={"*": 0.2})),
      ("the part 'unet'", "matched by a pattern")),
+    ("a default that a part overrides", merge(alpha=Alphas(default=0.5, parts={"unet": 1})),
+     ("default, 0.5", "'unet'", "default=0")),
+    ("a default that a pattern overrides", merge(alpha=Alphas(default=1, keys={"unet.*": 0.2})),
+     ("default, 1", "'unet.*'", "default=0")),
+    ("a default of block weights that a part overrides",
+     merge(alpha=Alphas(default=Blocks(preset="GRAD_V"), parts={"unet": 1})), ("default, Blocks", "'unet'")),
+    ("a default gradient that a part and a pattern override",
+     merge(parts=("unet", "vae"), alpha=Alphas(default=Gradient(values=(0, 1)), parts={"unet": 1}, keys={"vae.*": 0.5})),
+     ("default, Gradient", "'unet', 'vae.*'")),
+    ("a beta of which a part overrides the default",
+     merge(method="tensor_sum", beta=Alphas(default=0.5, parts={"unet": 0.4})), ("beta", "default, 0.5")),
+    ("a gradient of more values than layers", merge(alpha=Gradient(values=(0.0,) * 30)), ("value 2 of the 30", "unet has 13")),
     ("a pattern that matches nothing", merge(alpha=Alphas(default=0.5, keys={"*atn2*": 1})),
      ("'*atn2*'", "Did you mean '*attn2*'?")),
     ("a pattern of a part that is not merged", merge(alpha=Alphas(default=0.5, keys={"vae.*": 1})),
@@ -126,14 +138,16 @@ def test_a_request_that_no_tensor_meets_is_refused_by_name(model, said, root):
 
 
 @pytest.mark.parametrize("alpha", [
-    0.5, Alphas(default=0, keys={"*attn2*": 1}), Alphas(default=0, keys={"unet.*": 0.2, "*attn2*": 1}), Blocks(preset="GRAD_V"),
+    0.5, Alphas(default=0, keys={"*attn2*": 1}), Alphas(default=0, parts={"unet": 1}), Gradient(values=(0, 1)),
+    Alphas(default=0.5, keys={"*attn2*": 1}), Alphas(default=0, keys={"unet.*": 0.2, "*attn2*": 1}), Blocks(preset="GRAD_V"),
     Alphas(default=Blocks(preset="GRAD_V"), keys={"unet.input_blocks.1.*": 1})])
 def test_each_request_of_a_plan_says_how_many_tensors_meet_it(alpha: Alpha, root):
     plan = plan_recipe(merge(alpha=alpha), Library(root))
     counts = {request.what: request.tensors for request in plan.requested}
     assert counts["the part 'unet'"] == len(plan.parts["unet"].coverage["merged"])
     assert all(counts.values())
-    assert len(counts) == 1 + (len(alpha.keys) if isinstance(alpha, Alphas) else 0)
+    declared = 1 + (alpha.default != 0) + len(alpha.parts) + len(alpha.keys) if isinstance(alpha, Alphas) else 1
+    assert len(counts) == declared + (len(alpha.values) if isinstance(alpha, Gradient) else 0)
 
 
 def test_block_weights_may_give_nothing_to_blocks_without_a_tensor(root):
@@ -188,7 +202,9 @@ def lora(root: Path, module: str = "lora_unet_double_blocks_0_img_attn_qkv") -> 
      "blocks: the weight for the part 'text_encoder': the adapter changes nothing of it"),
     (Alphas(default=1, parts={"transformer": 0.5}, keys={"*": 1}), "blocks: the weight for the part 'transformer'"),
     (Alphas(default=1, keys={"*qkw*": 0.5}), "Did you mean '*qkv*'?"),
-    (Alphas(default=1, keys={"*qkv*": 0.5, "*double*": 1}), "'*qkv*': every key that it matches is matched by a later pattern")])
+    (Alphas(default=1, keys={"*qkv*": 0.5, "*double*": 1}), "'*qkv*': every key that it matches is matched by a later pattern"),
+    (Alphas(default=0.5, parts={"transformer": 0.7}), "blocks: the weight for everything else (default, 0.5)"),
+    (Alphas(default=0.5, keys={"*": 1}), "default=0")])
 def test_a_weight_of_an_adapter_that_no_module_meets_is_refused(blocks, said, root):
     fused = Fused(model="flux_a.safetensors", adapters=(Adapter(path=lora(root), blocks=blocks),))
     assert said in refused(root, fused)

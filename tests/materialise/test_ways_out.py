@@ -12,7 +12,7 @@ import torch
 
 from harness.cli import main
 from harness.commands import merge as command
-from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION, KEEP_A, in_speech, parts, take
+from harness.declare.ways_out import DEFAULT_ZERO, EMA, FORCE_EMA, FORCE_PREDICTION, KEEP_A, in_speech, parts, take
 from tests.materialise.models import CONV_OUT, UNET, averaged, parent, two, write
 
 A, B = ("--a", "a.safetensors"), ("--b", "b.safetensors")
@@ -58,8 +58,8 @@ ROWS: list[tuple[tuple[str, ...], str, tuple[str, ...]]] = [
     (("--a", "unet.safetensors", "--b", "a.safetensors", "--alpha", "0.5", "--parts", "all"), "--parts unet",
      ("--a", "unet.safetensors", "--b", "a.safetensors", "--alpha", "0.5", "--parts", "unet")),
     ((*AB, "--alpha-key", "*atn2*=1"), "'*attn2*'", (*AB, "--alpha-key", "*attn2*=1")),
-    ((*AB, "--alpha-key", "*attn2*=1", "--alpha-key", "unet.*=0.2"), "Put it last",
-     (*AB, "--alpha-key", "unet.*=0.2", "--alpha-key", "*attn2*=1")),
+    ((*A, *B, "--alpha", "0", "--alpha-key", "*attn2*=1", "--alpha-key", "unet.*=0.2"), "Put it last",
+     (*A, *B, "--alpha", "0", "--alpha-key", "unet.*=0.2", "--alpha-key", "*attn2*=1")),
     ((*AB, "--alpha-part", "vae=1"), "vae", (*AB, "--alpha-part", "vae=1", "--parts", "unet,vae")),
     ((*A, *B, "--preset", "GRAD_V", "--alpha", "0.5"), "give 0 for BASE", (*A, *B, "--preset", "GRAD_V", "--alpha", "0")),
     ((*A, *B, "--preset", "GRAD_V", "--alpha", "0.5"), "with --parts",
@@ -72,6 +72,10 @@ ROWS: list[tuple[tuple[str, ...], str, tuple[str, ...]]] = [
     ((*AB, "--method", "slurp"), "'slerp'", (*AB, "--method", "slerp")),
     ((*AB, "--method", "ties", "--c", "c.safetensors", "--set", "densty=0.5"), "'density'",
      (*AB, "--method", "ties", "--c", "c.safetensors", "--set", "density=0.5")),
+    ((*AB, "--alpha-part", "unet=0.3"), "--alpha 0", (*A, *B, "--alpha", "0", "--alpha-part", "unet=0.3")),
+    ((*AB, "--alpha-key", "*=0.3"), "--alpha 0", (*A, *B, "--alpha", "0", "--alpha-key", "*=0.3")),
+    ((*A, *B, "--preset", "GRAD_V", "--alpha-key", "*=0.3"), "--alpha 0", (*A, *B, "--alpha", "0", "--alpha-key", "*=0.3")),
+    ((*A, *B, "--gradient", ",".join(["0.5"] * 30)), "at most 13 values", (*A, *B, "--gradient", ",".join(["0.5"] * 13))),
     ((*A, "--b", "bb.safetensors", "--alpha", "0.5"), "'b.safetensors' does", AB),
 ]
 
@@ -103,7 +107,7 @@ def test_a_recipe_file_is_answered_in_its_own_words(root, capsys):
 
 
 @pytest.mark.parametrize("way", [
-    KEEP_A, FORCE_PREDICTION, FORCE_EMA, EMA, parts(("unet",)), parts(("unet", "vae")), take("vae", "v.pt")])
+    KEEP_A, FORCE_PREDICTION, FORCE_EMA, EMA, DEFAULT_ZERO, parts(("unet",)), parts(("unet", "vae")), take("vae", "v.pt")])
 @pytest.mark.parametrize("speech", ["flags", "recipe"])
 def test_every_way_out_has_a_spelling_for_every_caller(way, speech):
     assert in_speech(f"Set {way}.", "python") == f"Set {way}."
