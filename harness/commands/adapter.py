@@ -76,7 +76,7 @@ def run(given: argparse.Namespace) -> int:
 
 
 def _from_files(given: argparse.Namespace) -> int:
-    from harness.adapters.algebra import combine_adapters
+    from harness.adapters.algebra import add_nothing, combine_adapters
     from harness.materialise.library import Library, checkpoint_of, shapes_of
 
     library = Library(Path())
@@ -90,8 +90,14 @@ def _from_files(given: argparse.Namespace) -> int:
         readings.append((reading, weight))
     if given.way == "convert":
         return _write(given, readings[0][0].changes, model, f"{given.adapter[0]}")
-    algebra = combine_adapters([(reading.changes, weight) for reading, weight in readings], shapes_of(model), _cut(given))
+    changes, shapes = [(reading.changes, weight) for reading, weight in readings], shapes_of(model)
+    algebra = combine_adapters(changes, shapes, _cut(given))
+    if add_nothing(changes, shapes):
+        raise ValueError(f"nothing changes: {' and '.join(given.adapter)} {'add up to' if len(changes) > 1 else 'holds'} zeros "
+                         "only, so the written file would have no effect. Give other weights, or another file")
     _say_algebra(algebra, given.report)
+    if given.way == "resize" and all(module.rank == module.rank_before for module in algebra.modules):
+        say("  note: nothing is reduced: no module has a larger rank, or needs a smaller one for this error")
     return _write(given, algebra.changes, model, " + ".join(given.adapter))
 
 
@@ -151,6 +157,8 @@ def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
     # Adapters have no names for the text encoders of an unknown architecture.
     usual = [part for part in either if part in DENOISERS or (part != "vae" and not base.structural)]
     parts = usual if given is None else [part.strip() for part in given.split(",")]
+    if twice := next((part for part in parts if parts.count(part) > 1), None):
+        raise ValueError(f"the part {twice!r} is given twice in --parts; remove one")
     if absent := [part for part in parts if part not in base.components or part not in tuned.components]:
         raise ValueError(f"the part {absent[0]!r} is not in both models; base has {', '.join(base.components)}, tuned has "
                          f"{', '.join(tuned.components)}. Name the parts to compare with --parts")

@@ -19,6 +19,7 @@ from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
     from harness.materialise.file_layout import FilePlan
+    from harness.materialise.library import Library
 
 _NOTE: Final = 400
 """Most characters of a note that are shown."""
@@ -83,12 +84,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 done, 1 refused or a check failed, 2 the command line is wrong."""
-    if given.methods:
-        return _list_methods(given.method or "")
     try:
+        if given.methods:
+            _refuse_others(given)
+            return _list_methods(given.method or "")
         model = _model(given)
         if given.output is None and not (given.dry_run or given.check):
             raise ValueError("nothing to do: give -o FILE, --dry-run or --check")  # noqa: TRY301  reported like the others
+        if given.title is not None and given.output is None and not given.dry_run:
+            raise ValueError("--title is for the header of the written file; give -o FILE too, or remove --title")  # noqa: TRY301
         if given.dry_run and given.check:
             raise ValueError("--dry-run reads no weights, but --check reads all; give one of them")  # noqa: TRY301
     except (ValueError, OSError) as error:
@@ -102,14 +106,23 @@ def run(given: argparse.Namespace) -> int:
         return 1
 
 
+def _refuse_others(given: argparse.Namespace) -> None:
+    """Raises ValueError for options that a list of the methods would ignore."""
+    others = [name for name in ("recipe", *_RECIPE_FLAGS, "output", "title", "dry_run", "check")
+              if name != "method" and getattr(given, name) not in (None, [], False)]
+    if others:
+        name = "a recipe file" if others[0] == "recipe" else f"--{others[0].replace('_', '-')}"
+        raise ValueError(f"--methods only lists the methods, so {name} would be ignored; give --methods alone, or with --method")
+
+
 def _merge(model: Model, given: argparse.Namespace) -> int:
     from harness.check import load_rows, model_problems
-    from harness.materialise.equal_weights import changes_nothing
+    from harness.materialise.equal_weights import changes_nothing, equal_to
     from harness.materialise.file_layout import place
     from harness.materialise.library import Library
     from harness.materialise.plan_recipe import plan_recipe
     from harness.materialise.provenance import input_names
-    from harness.materialise.saving import refuse_target, save, size_on_disk
+    from harness.materialise.saving import refuse_target, size_on_disk
 
     root = Path()
     load_rows(model, [*([given.recipe.parent] if given.recipe is not None else []), root])
@@ -128,26 +141,37 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
                              "another path with -o, or remove --check")
     if problem := changes_nothing(plan.recipe, read=given.check):
         raise ValueError(problem)
+    if given.output is None:
+        for sentence in equal_to(plan.recipe, read=given.check):
+            say(f"the result is {printable(sentence)}")
     if given.dry_run:
         say("dry run: only headers were read, nothing was written")
         return 0
     if given.output is not None:
-        started = time.perf_counter()
-        with ByteBar(plan.total, "merging") as bar:
-            saved = save(plan, library, given.output, title, bar.advance, unchanged=False)
-        seconds = time.perf_counter() - started
-        for reference, digest in saved.hashes.items():
-            say(f"input {printable(reference)}: blake3 {digest}")
-        for leftover in saved.removed:
-            say(f"removed {printable(leftover.name)}, the remains of a killed merge")
-        if saved.backup:
-            say(f"the old file is kept as {printable(str(saved.backup))}")
-        say(f"wrote {printable(str(saved.path))}: {size_in_words(saved.size)} in {seconds:.1f} s")
+        _save(plan, library, given.output, title)
     if not given.check:
         return 0
     code = _check(plan, given.output)
     library.refuse_changed(input_names(plan.recipe.model, library))
     return code
+
+
+def _save(plan: FilePlan, library: Library, output: Path, title: str) -> None:
+    from harness.materialise.saving import save
+
+    started = time.perf_counter()
+    with ByteBar(plan.total, "merging") as bar:
+        saved = save(plan, library, output, title, bar.advance, unchanged=False)
+    seconds = time.perf_counter() - started
+    for reference, digest in saved.hashes.items():
+        say(f"input {printable(reference)}: blake3 {digest}")
+    for leftover in saved.removed:
+        say(f"removed {printable(leftover.name)}, the remains of a killed merge")
+    if saved.backup:
+        say(f"the old file is kept as {printable(str(saved.backup))}")
+    say(f"wrote {printable(str(saved.path))}: {size_in_words(saved.size)} in {seconds:.1f} s")
+    for sentence in saved.equal:
+        say(f"the file is {printable(sentence)}")
 
 
 def _check(plan: FilePlan, output: Path | None) -> int:

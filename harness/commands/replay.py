@@ -39,6 +39,8 @@ def run(given: argparse.Namespace) -> int:
     try:
         for name in given.allow_code:
             _allow(name)
+        if absent := [folder for folder in given.models if not folder.is_dir()]:
+            raise ValueError(f"--models {absent[0]}: no such folder. Check the path.")  # noqa: TRY301  reported like the others
         return _replay(given.file, [*given.models, given.file.resolve().parent, Path()], given.output)
     except (ValueError, OSError, RecursionError) as error:
         print(f"sweetspot replay: {printable(str(error))}", file=sys.stderr)
@@ -118,6 +120,8 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
         if names:
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
             say(f"the file {relation} {', '.join(printable(repr(name)) for name in names[:_SHOWN])}{more}")
+    for sentence in compared.equal:
+        say(f"the result is {printable(sentence)}")
     verdict = "identical" if compared.identical else "NOT identical"
     say(f"{verdict}: {compared.tensors} tensors made again and compared bit for bit")
     return 0 if compared.identical else 1

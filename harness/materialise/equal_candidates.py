@@ -7,7 +7,16 @@ from collections.abc import Callable, Hashable, Sequence
 
 from harness.declare import Candidate, Checkpoint, Model, plain
 from harness.materialise.adapter_expressions import weights_of, with_adapter
-from harness.materialise.equal_weights import Place, Weighed, asks_for_a_change, equal_groups, frame_alone, frame_path, weighed
+from harness.materialise.equal_weights import (
+    Limits,
+    Place,
+    Weighed,
+    asks_for_a_change,
+    equal_groups,
+    frame_alone,
+    frame_path,
+    weighed,
+)
 from harness.materialise.library import Library, frame_of
 from harness.materialise.plan_recipe import RecipePlan
 from harness.merge import Altered, Expression
@@ -15,10 +24,11 @@ from harness.merge import Altered, Expression
 _Planned = Callable[[Model], RecipePlan]
 
 
-def equality_problems(candidates: Sequence[Candidate], plan_of: _Planned, library: Library) -> dict[str, str]:
+def equality_problems(candidates: Sequence[Candidate], plan_of: _Planned, library: Library,
+                      limits: Limits | None = None) -> dict[str, str]:
     """By candidate, a sentence for each that changes nothing, and for each that has the weights of an earlier one where neither
     stands for a parent: alpha 0 and 1, a plain model, an adapter at weight 0. Candidates that cannot be planned are passed
-    over."""
+    over. `limits` are those of earlier surveys; new ones are added."""
     declared = {candidate.name: candidate for candidate in candidates}
     recipes = []
     for candidate in candidates:
@@ -28,7 +38,7 @@ def equality_problems(candidates: Sequence[Candidate], plan_of: _Planned, librar
             continue
     frames = {(frame_path(recipe), recipe.plan.frame.ema, recipe.apart): frame_alone(recipe) for recipe in recipes}
     problems: dict[str, str] = {}
-    for group in equal_groups([*recipes, *frames.values()]):
+    for group in equal_groups([*recipes, *frames.values()], limits):
         named = [recipe for recipe in group if recipe.name]
         alone = {frame_path(recipe) for recipe in group if not recipe.name}
         idle = [recipe for recipe in named if frame_path(recipe) in alone and _asks(recipe)]

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.materialise.equal_weights import changes_nothing
+from harness.materialise.equal_weights import Limits, changes_nothing, equal_to
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.provenance import input_names, metadata
@@ -25,26 +25,28 @@ _NO_HASH: Final = "0" * 64
 
 @dataclass(frozen=True, kw_only=True)
 class Saved:
-    """A written file: its size, the backup of an older file of that name if there was one, and the removed temporary files
-    of killed processes."""
+    """A written file: its size, the backup of an older file of that name if there was one, the removed temporary files of killed
+    processes, and a sentence for each model that it equals, as a whole or in a component that is merged."""
 
     path: Path
     size: int
     hashes: Mapping[str, str]
     backup: Path | None
     removed: tuple[Path, ...]
+    equal: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Compared:
     """A file compared with its recipe's result: names of tensors that only one of them has, that have a different dtype or
-    shape, or that have different bytes."""
+    shape, or that have different bytes; and a sentence for each model that the result equals, as in Saved."""
 
     missing: tuple[str, ...]
     extra: tuple[str, ...]
     declared: tuple[str, ...]
     differing: tuple[str, ...]
     tensors: int
+    equal: tuple[str, ...] = ()
 
     @property
     def identical(self) -> bool:
@@ -81,9 +83,11 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
     output = _opened(path, header_size + plan.total, direct=not plan.wholes)
     hashing = HashingApart(library.path(reference) for reference in names)
     try:
-        make(plan, header_size, output, advance)
-        if not unchanged and (problem := changes_nothing(plan.recipe)):
+        limits: Limits = {}
+        make(plan, header_size, output, advance, limits)
+        if not unchanged and (problem := changes_nothing(plan.recipe, limits=limits)):
             raise MaterialiseError(problem)  # noqa: TRY301  nothing is left of the file, as after any error
+        equal = tuple(equal_to(plan.recipe, limits=limits))
         hashing.finish()
         hashes = {reference: library.content(reference) for reference in names}
         library.refuse_changed(names)
@@ -96,7 +100,8 @@ def save(plan: FilePlan, library: Library, path: Path, title: str, advance: Adva
             raise MaterialiseError(f"{path} was not written: {error.strerror or error}{_at(error)}. Nothing else was "
                                    "changed") from error
         raise
-    return Saved(path=path, size=header_size + plan.total, hashes=hashes, backup=backup, removed=tuple(removed))
+    return Saved(path=path, size=header_size + plan.total, hashes=hashes, backup=backup, removed=tuple(removed),
+                 equal=equal)
 
 
 def compare(plan: FilePlan, path: Path, advance: Advance = lambda _: None) -> Compared:
@@ -107,9 +112,11 @@ def compare(plan: FilePlan, path: Path, advance: Advance = lambda _: None) -> Co
         plan.spans[name].dtype, plan.spans[name].shape)}
     with InputFiles() as files:
         comparing = _Comparing(path, files, {name: (plan.spans[name], stored[name].offset or 0) for name in names - declared})
-        make(plan, 0, comparing, advance)
+        limits: Limits = {}
+        make(plan, 0, comparing, advance, limits)
     return Compared(missing=tuple(sorted(plan.spans.keys() - names)), extra=tuple(sorted(stored.keys() - names)),
-                    declared=tuple(sorted(declared)), differing=tuple(sorted(comparing.differing)), tensors=len(plan.spans))
+                    declared=tuple(sorted(declared)), differing=tuple(sorted(comparing.differing)), tensors=len(plan.spans),
+                    equal=tuple(equal_to(plan.recipe, limits=limits)))
 
 
 class _Comparing:

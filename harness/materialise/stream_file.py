@@ -40,8 +40,10 @@ _FLOATS: Final = ("F16", "BF16", "F32", "F64", "F8_E4M3", "F8_E5M2")
 Advance = Callable[[int], None]
 
 
-def make(plan: FilePlan, data_start: int, output: Output, advance: Advance = lambda _: None) -> None:
-    """Writes all bytes of the data to `output`, at offsets relative to `data_start`.
+def make(plan: FilePlan, data_start: int, output: Output, advance: Advance = lambda _: None,
+         limits: dict[str, tuple[float, float]] | None = None) -> None:
+    """Writes all bytes of the data to `output`, at offsets relative to `data_start`. What surveys of whole models give is added
+    to `limits`.
 
     `advance` is called with each number of bytes done. Raises MaterialiseError, after all tensors, naming those that hold NaN
     or infinite values or overflow their dtype, and ModelFileError for an input that changed.
@@ -51,7 +53,7 @@ def make(plan: FilePlan, data_start: int, output: Output, advance: Advance = lam
         with _brisk_import():
             import torch  # noqa: F401  the long import: threads that hash meanwhile get their turn
         maker.windows()
-        maker.wholes()
+        maker.wholes({} if limits is None else limits)
     if maker.bad:
         raise MaterialiseError(_damage(maker.bad))
 
@@ -196,14 +198,14 @@ class _Maker:
         with self.lock:
             self.bad.setdefault(name, note)
 
-    def wholes(self) -> None:
+    def wholes(self, limits: dict[str, tuple[float, float]]) -> None:
         """Computes the tensors that cannot be split into pieces, a few at a time."""
         if not self.plan.wholes:
             return
         read = reader(self.plan.recipe, self.files)
         expressions = {(whole.name, whole.begin): whole.expression for whole in self.plan.wholes}
         if needs_survey(expressions.values()):
-            filled = surveyed({f"{name}\n{begin}": e for (name, begin), e in expressions.items()}, read, {})
+            filled = surveyed({f"{name}\n{begin}": e for (name, begin), e in expressions.items()}, read, limits)
             expressions = {(name, begin): filled[f"{name}\n{begin}"] for name, begin in expressions}
         import torch
 

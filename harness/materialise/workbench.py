@@ -124,13 +124,13 @@ class Workbench:
 
     def equalities(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         """By name, what is wrong with candidates that have the weights of an earlier one, or of their own model A."""
-        return equality_problems([self._if_known(candidate) for candidate in candidates], self._plan, self.library)
+        return equality_problems([self._if_known(candidate) for candidate in candidates], self._plan, self.library, self._limits)
 
     def encoded_by(self, candidate: Candidate) -> tuple[tuple[TextEncoder, ...], tuple[Treatment, ...]]:
         """What decides which prompts fit: the text encoders of an inspected candidate, without values, and the treatment of each
-        of its phases without what only changes values. No encoders where diffusers embeds the texts itself."""
+        of its phases without what only changes values."""
         base = frame_of(candidate.model)
-        encoders = () if self.family(candidate) in FLOW_FAMILIES else self._inspected[base.path, base.config, base.ema]
+        encoders = self._inspected[base.path, base.config, base.ema]
         plain_candidate = replace(candidate, aesthetic=None)
         return encoders, tuple(treatment_of(plain_candidate, self.library, [self._reading(a, candidate.model) for a in adapters])
                                for _, adapters in spans_of(candidate.adapters, self.steps))

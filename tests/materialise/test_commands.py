@@ -60,8 +60,8 @@ SAME: list[tuple[tuple[str, ...], Model]] = [
     (("--blocks", ", ".join(["0.5"] * 13), "--alpha", "0.1", "--parts", "unet,text_encoder"),
      merge(alpha=Blocks(values=(0.5,) * 13, base=0.1), parts=("unet", "text_encoder"))),
     (("--gradient", "0,1,0.5"), merge(alpha=Gradient(values=(0, 1, 0.5)))),
-    (("--alpha", "0.3", "--alpha-part", "unet=0.4", "--alpha-key", "*attn2*=0.9"),
-     merge(alpha=Alphas(default=0.3, parts={"unet": 0.4}, keys={"*attn2*": 0.9}))),
+    (("--alpha", "0", "--alpha-part", "unet=0.4", "--alpha-key", "*attn2*=0.9"),
+     merge(alpha=Alphas(default=0, parts={"unet": 0.4}, keys={"*attn2*": 0.9}))),
 ]
 
 

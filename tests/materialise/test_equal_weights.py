@@ -15,7 +15,7 @@ from harness.materialise import Workbench
 from harness.materialise.equal_weights import changes_nothing
 from harness.materialise.library import Library
 from harness.materialise.plan_recipe import plan_recipe
-from tests.materialise.models import UNET, VAE, merge, two, write
+from tests.materialise.models import UNET, VAE, merge, parent, two, write
 
 AB = ("--a", "a.safetensors", "--b")
 
@@ -51,6 +51,7 @@ NOTHING: list[tuple[str, Model, bool]] = [
     ("A with a model of another VAE", merge(b="vae.safetensors", alpha=0.5), False),
     ("the same at 1", merge(b="vae.safetensors", alpha=1.0), False),
     ("a slerp of equal models", merge(b="vae.safetensors", alpha=0.5, method="slerp"), False),
+    ("a surveyed method on equal models", merge(b="vae.safetensors", alpha=0.5, method="cosine_b"), False),
     ("a difference of equal models", merge(b="b.safetensors", c="b.safetensors", alpha=1.0, method="add_difference"), True),
     ("an alpha too small to be seen", merge(alpha=1e-9), False),
     ("a block in which both are equal",
@@ -89,6 +90,62 @@ def test_the_command_says_that_nothing_changes_and_writes_nothing(words, code, r
     assert not list(root.glob("*.tmp*"))
 
 
+# Results that equal one of the models, as they were asked for
+
+A_ITSELF, B_ITSELF = "equal to A (a.safetensors) in every tensor", "equal to B (b.safetensors) in every tensor"
+ZERO_BLOCKS = ",".join(["0"] * 14)
+SETTLED: list[tuple[str, tuple[str, ...], str]] = [
+    ("alpha 0", ("--alpha", "0"), A_ITSELF),
+    ("alpha 0 of every part", ("--alpha", "0", "--parts", "all"), A_ITSELF),
+    ("blocks at 0", ("--blocks", ZERO_BLOCKS), A_ITSELF),
+    ("a gradient of zeros", ("--gradient", "0,0"), A_ITSELF),
+    ("a surveyed method at 0", ("--alpha", "0", "--method", "slerp"), A_ITSELF),
+    ("alpha 1 of every part", ("--alpha", "1", "--parts", "all"), B_ITSELF),
+    ("all of B, some of it taken",
+     ("--alpha", "1", "--take", "vae=b.safetensors", "--take", "text_encoder=b.safetensors"), B_ITSELF),
+    ("alpha 1", ("--alpha", "1"), "equal to B (b.safetensors) in unet: "),
+    ("one part at 1", ("--alpha", "0.5", "--alpha-part", "vae=1", "--parts", "unet,vae"), "equal to B (b.safetensors) in vae: "),
+    ("one part at 0", ("--alpha", "0.5", "--alpha-part", "vae=0", "--parts", "unet,vae"), "equal to A (a.safetensors) in vae: "),
+    ("an adapter at 0", (), "equal to a.safetensors in every tensor"),
+    ("a mixture", ("--alpha", "0.5"), ""),
+]
+
+
+@pytest.mark.parametrize(("words", "sentence"), [row[1:] for row in SETTLED], ids=[row[0] for row in SETTLED])
+def test_a_merge_and_its_replay_say_which_model_the_file_is_equal_to(words, sentence, root, capsys):
+    asked = (*AB, "b.safetensors", *words) if words else ("--a", "a.safetensors", "--adapter", "lora.safetensors=0")
+    for command in (("merge", *asked, "--dry-run"), ("merge", *asked, "-o", "o.safetensors"), ("replay", "o.safetensors")):
+        assert main(list(command)) == 0
+        out = capsys.readouterr().out.replace(f"{root.resolve()}/", "")
+        assert out.count("equal to") == bool(sentence), out
+        assert sentence in out
+
+
+def test_equality_is_of_the_values_in_the_file(root, capsys):
+    """The copy is not B by its name, but by its tensors; rounded to another dtype, A is no longer itself."""
+    assert main(["merge", *AB, "copy.safetensors", "--alpha", "0", "-o", "o.safetensors"]) == 0
+    assert "equal to A (a.safetensors) in every tensor" in capsys.readouterr().out
+    write(root / "wide.safetensors", parent(3, torch.float32))
+    words = ("--a", "wide.safetensors", "--b", "b.safetensors", "--alpha", "0", "-o", "p.safetensors")
+    assert main(["merge", *words, "--dtype", "fp16"]) == 0
+    assert "equal to" not in capsys.readouterr().out
+
+
+def test_what_a_survey_gave_is_not_computed_again_to_compare(root, monkeypatch):
+    from harness.materialise import similarity_ranges
+
+    surveys: list[int] = []
+    whole = similarity_ranges._limits
+    monkeypatch.setattr(similarity_ranges, "_limits", lambda *given: surveys.append(1) or whole(*given))
+    assert main(["merge", *AB, "b.safetensors", "--alpha", "0.5", "--method", "cosine_a", "-o", "o.safetensors"]) == 0
+    assert len(surveys) == 1
+    surveys.clear()
+    bench = Workbench(device="cpu", root=root)
+    assert bench.equalities(named(x=merge(method="cosine_a"), y=merge(method="cosine_a", alpha=0.5))) == {}
+    assert bench.equalities(named(x=merge(method="cosine_a", alpha=0.7))) == {}
+    assert len(surveys) == 1
+
+
 # Candidates of one suite
 
 
@@ -110,6 +167,16 @@ EQUAL: list[tuple[str, list[Candidate], tuple[str, ...]]] = [
     ("two files with the same U-Net", named(x=merge(a="b.safetensors", b="a.safetensors"),
                                             y=merge(a="b.safetensors", b="vae.safetensors")), ("'x' and 'y'", "same values")),
     ("alphas that round to the same", named(x=merge(), y=merge(alpha=0.3 + 1e-12)), ("'x' and 'y'",)),
+    ("a surveyed method on two files with the same U-Net",
+     named(x=merge(a="b.safetensors", b="a.safetensors", method="cosine_a"),
+           y=merge(a="b.safetensors", b="vae.safetensors", method="cosine_a")), ("'x' and 'y'", "same values")),
+    ("alphas of a surveyed method that round to the same",
+     named(x=merge(method="cosine_b"), y=merge(method="cosine_b", alpha=0.3 + 1e-12)), ("'x' and 'y'", "round to the same")),
+    ("a surveyed merge within a merge", named(x=Merge(a=merge(method="cosine_a"), b="b.safetensors", alpha=0.5),
+                                              y=Merge(a=merge(method="cosine_a"), b="b.safetensors", alpha=0.5 + 1e-12)),
+     ("'x' and 'y'", "round to the same")),
+    ("a surveyed method on equal models", named(x=merge(b="vae.safetensors", method="cosine_a", alpha=0.5)),
+     ("'x': nothing changes",)),
     ("a sweep of one model", list(alpha_sweep("a.safetensors", "copy.safetensors", (0, 0.5, 1))),
      ("'alpha=0.5': nothing changes", "'alpha=1': nothing changes")),
     ("an adapter that adds nothing", [Candidate(name="x", model="a.safetensors", adapters=(Adapter(path="idle.safetensors"),))],
@@ -133,6 +200,7 @@ def with_adapter(name: str, weight: float, **more: object) -> Candidate:
     [*named(x=merge(alpha=0.0), y=merge(b="one.safetensors", alpha=0.0))],
     [*named(x=merge(alpha=1.0, parts="all"), B="b.safetensors")],
     [*block_sweep(merge(alpha=0.0), ("IN01", "IN02"), (0, 0.5))],
+    [*named(x=merge(method="cosine_a"), y=merge(method="cosine_b"), z=merge(method="cosine_a", alpha=0.31), A="a.safetensors")],
     [*named(x=merge(), y=Merge(a=merge(), b="one.safetensors", alpha=0.0))],
     [Candidate(name=mode, model=merge(), quantization=mode) for mode in ("fp32", "fp16", "bf16")],
     [with_adapter("x", 0), with_adapter("y", 1), *named(A="a.safetensors")],

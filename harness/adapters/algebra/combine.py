@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from harness.adapters.algebra.low_rank import Cut, LowRank, nearest_to_matrix, nearest_to_product, stacked
 from harness.adapters.algebra.report import Algebra, report_of
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Parts = Sequence[tuple[Change, float]]
+_ROUNDING: Final = 1e-6
+"""The share of two opposite float32 changes that may be left of their sum."""
 
 
 def combine(parts: Parts, shape: Shape, cut: Cut | None = None) -> tuple[Change, float]:
@@ -51,11 +53,7 @@ def combine_adapters(adapters: Sequence[tuple[Mapping[tuple[str, str], Change], 
                      cut: Cut | None = None) -> Algebra:
     """The sum of all (changes, strength), module by module as in `combine`; adapters of strength 0 are left out. `shapes`
     are those of the model's weights. Raises AdapterError for a module that the model does not have."""
-    gathered: dict[tuple[str, str], list[tuple[Change, float]]] = {}
-    for changes, weight in adapters:
-        for key, change in changes.items():
-            if weight != 0:
-                gathered.setdefault(key, []).append((change, weight))
+    gathered = _gathered(adapters)
     if not gathered:
         raise AdapterError("nothing to combine: no adapter has both changes and a strength other than 0")
     made, reports = {}, []
@@ -63,6 +61,31 @@ def combine_adapters(adapters: Sequence[tuple[Mapping[tuple[str, str], Change], 
         made[key], residual = combine(parts, shape_of(parts[0][0], shapes), cut)
         reports.append(report_of(made[key], sum(kind_of(change).rank(change.tensors) for change, _ in parts), residual))
     return Algebra(changes=made, modules=tuple(reports))
+
+
+def add_nothing(adapters: Sequence[tuple[Mapping[tuple[str, str], Change], float]], shapes: Shapes) -> bool:
+    """Whether the sum of all (changes, strength) is 0 in every module, up to rounding: adapters of zeros, or opposite strengths.
+    The first module with a change ends the search."""
+    return not any(_adds(parts, shape_of(parts[0][0], shapes)) for parts in _gathered(adapters).values())
+
+
+def _adds(parts: Parts, shape: Shape) -> bool:
+    """Whether the sum for a module is larger than what rounding leaves of its terms."""
+    biases = [delta * weight for change, weight in parts if (delta := bias_delta(change)) is not None]
+    weighed = [part for part in parts if _changes_weight(part[0])]
+    terms = [float(dense_sum([part], shape).norm()) for part in weighed]
+    return (bool(terms) and float(dense_sum(weighed, shape).norm()) > _ROUNDING * max(terms)) or (
+        bool(biases) and float(sum(biases[1:], biases[0]).norm()) > _ROUNDING * max(float(delta.norm()) for delta in biases))
+
+
+def _gathered(adapters: Sequence[tuple[Mapping[tuple[str, str], Change], float]]) -> dict[tuple[str, str], list[
+        tuple[Change, float]]]:
+    gathered: dict[tuple[str, str], list[tuple[Change, float]]] = {}
+    for changes, weight in adapters:
+        for key, change in changes.items():
+            if weight != 0:
+                gathered.setdefault(key, []).append((change, weight))
+    return gathered
 
 
 def resize(change: Change, shape: Shape, cut: Cut) -> tuple[Change, float]:
