@@ -56,6 +56,8 @@ def budget_problems(suite: Suite, budget: Budget) -> Iterator[str]:
                "searches for the best candidate by the objective. Remove the budget, or use a separate suite")
     if budget.refine:
         yield from _refine(suite, budget.refine)
+    elif budget.finest != Budget().finest:
+        yield f"finest is {budget.finest!r}, but no axis is refined; name one, such as refine='alpha', or remove finest"
 
 
 def _of_all_images(suite: Suite) -> Iterator[str]:

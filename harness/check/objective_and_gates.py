@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator, Mapping
 
 from harness.check.phrases import doubles, number, unknown
-from harness.check.values import gate_values, known_values, metrics_of, misspelt, range_problem, unknown_values
+from harness.check.values import direction_problem, gate_values, known_values, metrics_of, misspelt, range_problem, unknown_values
 from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Objective, Suite
 from harness.records import ValueSpec
 from harness.records.gate_kinds import LIMITS, gate_kind
@@ -25,7 +25,11 @@ def objective_problems(suite: Suite) -> Iterator[str]:
                f"(Desirability(metric={objective.maximise!r}, worst=..., best=...),), best below worst")
     for penalty in objective.penalties:
         yield from unknown_values("penalty", [penalty.metric], known, suite)
-        high = rows[penalty.metric].high if penalty.metric in rows else None
+        row = rows.get(penalty.metric)
+        if row is not None and row.better == "higher":
+            yield (f"penalty on {penalty.metric!r}, of which more is better, and a penalty takes points off for more; give a "
+                   "Constraint with at_least, or maximise it")
+        high = row.high if row is not None else None
         if high is not None and number(penalty.allowance) and penalty.allowance >= high:
             yield (f"penalty on {penalty.metric!r}: allowance is {penalty.allowance:g}, but no value exceeds {high:g}, so "
                    "nothing would be taken off; give a smaller allowance")
@@ -73,9 +77,10 @@ def _constraints(constraints: Collection[Constraint], rows: Mapping[str, ValueSp
             yield f"constraint on {constraint.metric!r}: {len(limits)} limits are given; expected one of at_most, at_least"
         elif not number(limits[0]):
             yield f"constraint on {constraint.metric!r}: the limit is {limits[0]!r}; expected a finite number"
-        elif constraint.metric in rows and (problem := range_problem(
-                rows[constraint.metric], "at_least" if constraint.at_most is None else "at_most", limits[0])):
-            yield f"constraint on {constraint.metric!r}: {problem}"
+        elif constraint.metric in rows:
+            row, word = rows[constraint.metric], "at_least" if constraint.at_most is None else "at_most"
+            if problem := range_problem(row, word, limits[0]) or direction_problem(row, word, limits[0]):
+                yield f"constraint on {constraint.metric!r}: {problem}"
 
 
 def _desirability(of: Desirability, known: Collection[str], suite: Suite) -> Iterator[str]:
@@ -126,7 +131,7 @@ def _limits(gate: Gate, value: ValueSpec | None) -> Iterator[str]:
         yield f"{gate.value} takes no {refused[0]}: {kind.why_limits}; give {' or '.join(kind.limits)}"
     elif value is not None:
         yield from (problem for word in ("at_least", "at_most") if number(limit := getattr(gate, word)) and (
-            problem := range_problem(value, word, limit)))
+            problem := range_problem(value, word, limit) or direction_problem(value, word, limit)))
 
 
 def _allowances(gate: Gate, value: ValueSpec | None) -> Iterator[str]:

@@ -19,7 +19,7 @@ from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
 from harness.declare.same_text import effective_prompts, is_unguided, same_texts
-from harness.declare.suite import CALIBRATION, MOST_IMAGES, guidance_problem
+from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, MOST_IMAGES, guidance_problem
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import brief
@@ -152,6 +152,9 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     yield from _values(suite)
     yield from default_problems(suite)
     yield from clip_problems(suite.clip, root)
+    rows = [row for name in suite.metrics if (row := METRICS.find(name)) is not None]
+    if suite.clip != DEFAULT_CLIP and not any(row.needs_clip for row in rows):
+        yield f"clip is {suite.clip!r}, but no metric uses it; add 'clip_score' to metrics, or remove clip"
     yield from _styles(suite)
     yield from doubles("gate", [g.long_name for g in suite.gates])
     if suite.latency_rounds < 1:

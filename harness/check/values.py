@@ -49,6 +49,16 @@ def unknown_values(kind: str, names: Iterable[str], known: Collection[str], suit
             yield from unknown(kind, [name], known)
 
 
+def direction_problem(spec: ValueSpec, word: str, limit: float) -> str:
+    """Why "at_least" or "at_most" is the wrong way round for a value. Empty if it is not: paired values are distances from the
+    baseline's images, and that an adapter changes them enough may be asked for as well as that it changes them little."""
+    wrong = {"higher": "at_most", "lower": "at_least"}.get(spec.better)
+    if word != wrong or spec.paired:
+        return ""
+    better, right = ("more", "at_least") if spec.better == "higher" else ("less", "at_most")
+    return f"{word} is {limit:g}, which only bad values would meet, as {better} of {spec.name} is better; give {right}"
+
+
 def range_problem(spec: ValueSpec, word: str, limit: float) -> str:
     """Why a limit decides nothing: it is outside of the value's range, so that all values keep it, or of a share, cost or count
     none does. Empty if it can decide."""
