@@ -40,6 +40,7 @@ from harness.sampling import (
     TextState,
     coverage_of_prompts,
     encode,
+    idle_word_problem,
     named,
     one_text_problem,
     set_determinism,
@@ -209,15 +210,16 @@ class SuiteRun:
         return "" if read is None else read[1]
 
     def _read_prompts(self, candidate: Candidate) -> tuple[Coverage, str] | None:
-        """How an inspected candidate's text encoders read the prompts; None where diffusers embeds the texts itself."""
+        """How an inspected candidate's text encoders read the prompts, and what is wrong with that; None without encoders."""
         encoders, treatments = self.bench.encoded_by(candidate)
         if not encoders:
             return None
         place = (id(encoders), short_hash([[[w.component, w.token, len(w.vectors)] for w in treatment.words]
                                            + sorted(treatment.weights) for treatment in treatments]))
         if place not in self._prompt_rows:
-            self._prompt_rows[place] = (encoders, coverage_of_prompts("", self.suite.grid.prompts, encoders, treatments),
-                                        one_text_problem(self.suite.grid, encoders, treatments))
+            prompts = self.suite.grid.prompts
+            problem = one_text_problem(self.suite.grid, encoders, treatments) or idle_word_problem(prompts, encoders, treatments)
+            self._prompt_rows[place] = (encoders, coverage_of_prompts("", prompts, encoders, treatments), problem)
         return self._prompt_rows[place][1:]
 
     def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:

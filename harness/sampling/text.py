@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Grid, Prompt
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 
 _MOST_NAMED: Final = 8
+IN_PART: Final = "shortened_in_part"
+"""The status of a text that some of a model's text encoders cut off and others read whole."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,27 +89,71 @@ def named(treatment: Treatment) -> set[str]:
 
 def coverage_of_prompts(candidate: str, prompts: Sequence[Prompt], encoders: Sequence[TextEncoder],
                         treatments: Iterable[Treatment]) -> Coverage:
-    """A row that says which prompts do not fit the text encoder, by how many tokens, and which words of the treatments occur. It
-    depends on tokenizers and words alone; no weight is used. Of several encoders the one that drops most counts."""
-    cut: dict[str, Layout] = {}
+    """A row that says which prompts do not fit the text encoders, by how many tokens, and which words of the treatments occur. It
+    depends on tokenizers and words alone; no weight is used. What all of several encoders cut off is "shortened"; what some of
+    them read, such as T5 of a text too long for CLIP, is "shortened_in_part"."""
+    cut: dict[str, list[tuple[TextEncoder, Layout]]] = {}
     occurring: set[str] = set()
     texts = dict.fromkeys(text for prompt in prompts for text in (prompt.text, prompt.negative))
     for treatment in (as_written(given, texts) for given in treatments):
         for text in texts:
-            for encoder in encoders:
-                layout = lay_out(encoder, text, treatment)
-                occurring |= layout.occurring
-                if layout.dropped_tokens > (cut[text].dropped_tokens if text in cut else 0):
-                    cut[text] = layout
+            layouts = [(encoder, lay_out(encoder, text, treatment)) for encoder in encoders]
+            occurring.update(*(layout.occurring for _, layout in layouts))
+            if _dropped(layouts) > (_dropped(cut[text]) if text in cut else (0, 0)):
+                cut[text] = layouts
     places = {f"{prompt.id} ({role})": text for prompt in prompts
               for role, text in (("prompt", prompt.text), ("negative", prompt.negative)) if text or role == "prompt"}
-    notes = tuple(f"{place}: {cut[text].dropped_tokens} tokens do not fit and are cut off: {' '.join(cut[text].dropped)}"
-                  for place, text in places.items() if text in cut)
+    notes = tuple(f"{place}: {_cut_off(cut[text])}" for place, text in places.items() if text in cut)
     keys = {"whole": tuple(place for place, text in places.items() if text not in cut),
-            "shortened": tuple(place for place, text in places.items() if text in cut),
+            "shortened": tuple(place for place, text in places.items() if text in cut and _dropped(cut[text])[0]),
+            IN_PART: tuple(place for place, text in places.items() if text in cut and not _dropped(cut[text])[0]),
             "applied": tuple(f"word {word!r}" for word in sorted(occurring))}
     return Coverage(candidate=candidate, stage=PROMPTS, component="text_encoder", notes=notes, setting=prompts_hash(prompts),
                     keys={status: names for status, names in keys.items() if names})
+
+
+def _dropped(layouts: Sequence[tuple[TextEncoder, Layout]]) -> tuple[int, int]:
+    """How many tokens of a text all encoders drop, and how many some encoder drops."""
+    counts = [layout.dropped_tokens for _, layout in layouts]
+    return min(counts), max(counts)
+
+
+def _cut_off(layouts: Sequence[tuple[TextEncoder, Layout]]) -> str:
+    """What the encoders drop of one text, in words."""
+    (least, most), (encoder, layout) = _dropped(layouts), max(layouts, key=lambda row: row[1].dropped_tokens)
+    text = " ".join(layout.dropped)
+    if least == most:
+        return f"{most} tokens do not fit and are cut off: {text}"
+    readers = ", ".join(other.component for other, whole in layouts if not whole.dropped_tokens)
+    rest = f"; {readers} reads the whole text" if readers else f"; of all text encoders, the last {least} tokens"
+    return f"{most} tokens do not fit {encoder.component} and are cut off there: {text}{rest}"
+
+
+def idle_word_problem(prompts: Sequence[Prompt], encoders: Sequence[TextEncoder], treatments: Sequence[Treatment]) -> str:
+    """What is wrong with words of the treatments that no encoder gets to read, because no prompt has them or they are cut off.
+    Empty if nothing is."""
+    texts = list(dict.fromkeys(text for prompt in prompts for text in (prompt.text, prompt.negative)))
+    read: set[str] = set()
+    written: set[str] = set()
+    for declared in treatments if encoders else ():
+        treated = as_written(declared, texts)
+        tokens = {word.token: given.token for given, word in zip(declared.words, treated.words, strict=True)}
+        for text, encoder in product(texts, encoders):
+            layout = lay_out(encoder, text, treated)
+            written |= {tokens.get(name, name) for name in layout.occurring}
+            read |= {tokens[word.token] for _, word, _ in layout.rows}
+        for phrase in treated.weights:
+            alone = replace(treated, weights={phrase: 2.0})
+            if any(2.0 in lay_out(encoder, prompt.text, alone).weights for prompt in prompts for encoder in encoders):
+                read.add(phrase)
+    idle = sorted({word for treatment in treatments for word in named(treatment)} - read) if encoders else []
+    if not idle:
+        return ""
+    if idle[0] in written:
+        return (f"the word {idle[0]!r} is only in parts of the prompts that the text encoder cuts off, so it has no effect; "
+                "shorten the prompts, or put it first")
+    return (f"the word {idle[0]!r} appears in no prompt of the suite, so it has no effect; write it into the prompts as it is "
+            "spelled here, or remove it from the candidate")
 
 
 def one_text_problem(grid: Grid, encoders: Sequence[TextEncoder], treatments: Sequence[Treatment]) -> str:

@@ -95,7 +95,9 @@ def _check(word: Word, encoder: TextEncoder) -> None:
 
 
 def _length(encoder: TextEncoder) -> int:
-    """Number of positions of the encoder, from its tokenizer. A tokenizer without a limit reports 10^30."""
+    """Number of positions of the encoder: what it is given, or else from its tokenizer. One without a limit reports 10^30."""
+    if encoder.positions is not None:
+        return encoder.positions
     longest = getattr(encoder.module.config, "max_position_embeddings", None)
     declared = int(encoder.tokenizer.model_max_length)
     return declared if longest is None else min(declared, int(longest))

@@ -14,6 +14,11 @@ _CLASSES: Final = {"sd3": "StableDiffusion3Pipeline", "flux": "FluxPipeline"}
 _TOKENIZERS: Final = {"sd3": ("tokenizer", "tokenizer_2", "tokenizer_3"), "flux": ("tokenizer", "tokenizer_2")}
 
 
+def t5_positions(family: str, transformer: Any) -> int:
+    """How many tokens T5 is given. Flux.1 schnell and Stable Diffusion 3 were trained with 256, Flux.1 dev with 512."""
+    return 512 if family == "flux" and transformer.config.guidance_embeds else 256
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """One batch: a text and a negative text for each image, one guidance scale for all; width and height in pixels."""
@@ -57,7 +62,8 @@ def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
     # Built for each call: its scheduler counts steps, and a part may have been replaced since the last call.
     pipeline_of_diffusers = assembled(pipeline)
     options: dict[str, Any] = {"prompt": list(call.texts), "num_inference_steps": call.steps, "height": call.height,
-                               "width": call.width, "output_type": "latent"}
+                               "width": call.width, "output_type": "latent",
+                               "max_sequence_length": t5_positions(pipeline.family, pipeline.denoiser)}
     negatives = list(call.negatives)
     if pipeline.family == "sd3":
         options |= {"latents": noise, "negative_prompt": negatives, "guidance_scale": call.guidance}
@@ -68,10 +74,9 @@ def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
         if any(negatives):
             raise ValueError(f"negative text {next(filter(None, negatives))!r}: this Flux transformer is guidance-distilled and "
                              "does not support them; expected empty negative texts. Remove them from the prompts.")
-        options |= {"guidance_scale": call.guidance, "max_sequence_length": 512}
+        options |= {"guidance_scale": call.guidance}
     else:
-        # Flux.1 schnell was trained with 256 tokens of T5, dev with 512.
-        options |= {"negative_prompt": negatives, "true_cfg_scale": call.guidance, "max_sequence_length": 256}
+        options |= {"negative_prompt": negatives, "true_cfg_scale": call.guidance}
     options["latents"] = _packed(noise)
     with torch.inference_mode():
         packed: Tensor = pipeline_of_diffusers(**options).images

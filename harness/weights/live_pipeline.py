@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.weights.diffusers_call import assembled
+from harness.weights.diffusers_call import assembled, t5_positions
 from harness.weights.files import ModelFileError, read_json
 from harness.weights.live_module import components_of, load, ready, refuse_disagreement
 from harness.weights.live_module import empty as _empty
@@ -133,7 +133,9 @@ def _configs(model: ModelFile, config: Path | None) -> Path:
 
 
 def _encoders(family: str, parts: Mapping[str, Any], folder: Path) -> tuple[TextEncoder, ...]:
+    positions = t5_positions(family, parts["transformer"]) if "transformer" in parts else None
     return tuple(TextEncoder(component=component, module=parts[component], layer=layer, pooled=pooled,
+                             positions=positions if pad == _T5 else None,
                              tokenizer=_tokenizer(folder, component, parts[component].config.vocab_size, pad))
                  for component, layer, pooled, pad in _ENCODERS[family] if component in parts)
 

@@ -17,7 +17,8 @@ class TextEncoder:
     `layer` names the hidden states that condition the denoiser: "last" is the encoder's final output with its final norm
     (Stable Diffusion 1, and 2 with its configs of 23 layers), "penultimate" the output of the last but one layer without
     the final norm (SDXL). `pooled` says whether the projected embedding of the whole text conditions it too. For families
-    that diffusers samples, diffusers chooses the states itself.
+    that diffusers samples, diffusers chooses the states itself. `positions` is how many tokens a T5 encoder is given, as neither
+    it nor its tokenizer has a limit; None for CLIP, which has one.
 
     An empty negative text is embedded as "", as A1111 and ComfyUI do, and diffusers if it is given "". (For SDXL's base
     model, diffusers uses zeros if it is given no negative text.)
@@ -28,6 +29,7 @@ class TextEncoder:
     tokenizer: Any
     layer: Literal["last", "penultimate"] = "last"
     pooled: bool = False
+    positions: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -190,15 +190,24 @@ def undecided(run: Run, candidate: str, guidance: float) -> tuple[str, ...]:
 
 
 def _cut(run: Run) -> list[str]:
-    """Which prompts do not fit the text encoder of some candidate: their ends are in no image."""
-    prompts = {p.id for row in run.coverage if row.stage == PROMPTS for place in row.keys.get("shortened", ())
+    """Which prompts do not fit the text encoder of some candidate, so that their ends are in no image, and which do not fit one
+    of several text encoders."""
+    everywhere = _with_status(run, "shortened")
+    in_part = [name for name in _with_status(run, "shortened_in_part") if name not in everywhere]
+    count = words.plural(len(run.suite.grid.prompts), "prompt")
+    sentences = [f"{len(everywhere)} of {count} do not fit the text encoder: {words.listed(everywhere, most=8)}. What is cut off "
+                 "has no effect on the images. Shorten them; the coverage table says by how many tokens."] if everywhere else []
+    return sentences + ([
+        f"{len(in_part)} of {count} do not fit all text encoders: {words.listed(in_part, most=8)}. One of them cuts off what the "
+        "others read, so the ends of these prompts have less effect on the images; the coverage table says which one, and by how "
+        "many tokens."] if in_part else [])
+
+
+def _with_status(run: Run, status: str) -> list[str]:
+    """The prompts whose text or negative text has this status for some candidate."""
+    prompts = {p.id for row in run.coverage if row.stage == PROMPTS for place in row.keys.get(status, ())
                for p in run.suite.grid.prompts if place in (f"{p.id} (prompt)", f"{p.id} (negative)")}
-    names = [words.visible(p.id) for p in run.suite.grid.prompts if p.id in prompts]
-    if not names:
-        return []
-    return [f"{len(names)} of {words.plural(len(run.suite.grid.prompts), 'prompt')} do not fit the text encoder: "
-            f"{words.listed(names, most=8)}. What is cut off has no effect on the images. Shorten them; the coverage table says "
-            "by how many tokens."]
+    return [words.visible(p.id) for p in run.suite.grid.prompts if p.id in prompts]
 
 
 def _uneven(run: Run) -> list[str]:

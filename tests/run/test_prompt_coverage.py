@@ -74,11 +74,24 @@ def test_a_second_run_of_the_same_prompts_writes_nothing(tmp_path: Path) -> None
 
 
 def test_a_textual_inversion_takes_as_many_places_as_it_has_vectors(tmp_path: Path) -> None:
-    words = suite(Prompt(id="w", text="<sketch> " + "ball " * 22), candidates=(
+    words = suite(Prompt(id="w", text="<graphite> " + "ball " * 22), candidates=(
         plain_candidate(), plain_candidate("word", model="zoo:base", adapters=(Adapter(path="zoo:sketch-word"),))))
     row = go(tmp_path, words)
     assert row is not None
     assert row.candidate == "word"
+    assert row.notes == ("w (prompt): 2 tokens do not fit and are cut off: ball ball",)
+
+
+def test_a_word_of_a_textual_inversion_that_no_prompt_has_is_refused_before_the_first_image(tmp_path: Path) -> None:
+    adapters = (Adapter(path="zoo:sketch-word"),)
+    for text, refused in (("a <graphit> ball", True), ("a <graphite> ball", False), ("ball " * 22 + "<graphite>", True)):
+        declared = suite(Prompt(id="w", text=text), candidates=(
+            plain_candidate(), plain_candidate("word", model="zoo:base", adapters=adapters)))
+        run = SuiteRun(declared, "s.py", Options(root=tmp_path, runs=tmp_path / "runs"), Silent())
+        listed = run.preflight()
+        run.close()
+        assert len(listed) == refused
+        assert all("candidate 'word': the word '<graphite>'" in text for text in listed)
 
 
 def test_the_terminal_the_markdown_and_the_page_name_the_prompts_once(tmp_path: Path) -> None:

@@ -1,0 +1,118 @@
+"""Prompts as the text encoders of every family read them: what is cut off, and which texts are one text for all of them."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from harness import Candidate, Emphasis, Prompt, Suite
+from harness.records import Coverage
+from harness.records.images import PROMPTS
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
+from harness.text import Treatment
+from harness.text.tokens import lay_out
+from harness.weights import inspect_pipeline, open_model
+from reports.analysis import load_run
+from tests.fakes import tiny_grid, tiny_suite
+from tests.painted import paint_runs
+from tests.weights.pipelines import CALLED, FAMILIES, folder_of, theirs
+
+KINDS = (*FAMILIES, "flux-schnell")
+T5 = {"sd3": 256, "flux": 512, "flux-schnell": 256}
+CLIP = 7
+"""Letters that the tiny CLIP encoders read of a text; T5's end and the mark before a word take one place each."""
+
+
+@pytest.fixture(autouse=True)
+def painted(monkeypatch: pytest.MonkeyPatch) -> None:
+    paint_runs(monkeypatch)
+    monkeypatch.setattr("harness.materialise.workbench.inspect_pipeline", inspect_pipeline)
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory):
+    root = tmp_path_factory.mktemp("families")
+    return cache(lambda kind: folder_of(theirs(kind), root / kind / "a").parent)
+
+
+def suite(kind: str, *prompts: Prompt, **changes: object) -> Suite:
+    sampler = "flow_euler" if kind.partition("-")[0] in CALLED else "euler"
+    return tiny_suite(candidates=(Candidate(name="x", model="a", **changes),), baseline="x", gates=(), metrics=("exposure",),  # type: ignore[arg-type]
+                      grid=tiny_grid(prompts=prompts, sampler=sampler, width=32, height=32, guidance_scales=(3,)))
+
+
+def row_of(root: Path, runs: Path, declared: Suite) -> Coverage:
+    run = SuiteRun(declared, "s.py", Options(root=root, runs=runs), Silent())
+    run.candidate(declared.candidates[0])
+    run.close()
+    return next(row for row in load_run(runs / "tiny").coverage if row.stage == PROMPTS)
+
+
+def preflight(root: Path, runs: Path, declared: Suite) -> list[str]:
+    run = SuiteRun(declared, "s.py", Options(root=root, runs=runs), Silent())
+    try:
+        return run.preflight()
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_family_says_which_prompts_do_not_fit(kind, folders, tmp_path):
+    longest = T5.get(kind, CLIP) + 100
+    row = row_of(folders(kind), tmp_path, suite(kind, Prompt(id="short", text="abc"), Prompt(id="middle", text="a" * (CLIP + 3)),
+                                                Prompt(id="long", text="b" * longest)))
+    notes = {note.partition(" (")[0]: note for note in row.notes}
+    assert row.keys["whole"] == ("short (prompt)",)
+    if kind in T5:
+        assert row.keys["shortened_in_part"] == ("middle (prompt)",)
+        assert row.keys["shortened"] == ("long (prompt)",)
+        assert "3 tokens do not fit text_encoder and are cut off there: aaa; text_encoder_" in notes["middle"]
+        assert f"{longest - CLIP} tokens do not fit text_encoder" in notes["long"]
+        assert f"the last {longest - (T5[kind] - 2)} tokens" in notes["long"]
+    else:
+        assert row.keys["shortened"] == ("middle (prompt)", "long (prompt)")
+        assert notes["middle"].endswith("3 tokens do not fit and are cut off: aaa")
+
+
+@pytest.mark.parametrize("kind", [*T5])
+def test_the_caveat_tells_what_no_encoder_reads_from_what_one_of_them_reads(kind, folders, tmp_path):
+    row_of(folders(kind), tmp_path, suite(kind, Prompt(id="middle", text="a" * 20), Prompt(id="long", text="b" * 700)))
+    caveats = [text for text in load_run(tmp_path / "tiny").recommendation.caveats if "do not fit" in text]
+    assert [text.partition(".")[0] for text in caveats] == ["1 of 2 prompts do not fit the text encoder: long",
+                                                            "1 of 2 prompts do not fit all text encoders: middle"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_texts_that_no_encoder_tells_apart_are_refused_for_every_family(kind, folders, tmp_path):
+    head = "c" * T5.get(kind, CLIP)
+    same = (Prompt(id="p", text=f"{head}x"), Prompt(id="q", text=f"{head}y"))
+    listed = preflight(folders(kind), tmp_path, suite(kind, *same))
+    assert len(listed) == 1
+    assert "prompts 'p', 'q' are one text for the text encoder" in listed[0]
+    assert preflight(folders(kind), tmp_path / "short", suite(kind, Prompt(id="p", text="x"), Prompt(id="q", text="y"))) == []
+
+
+@pytest.mark.parametrize("kind", [*T5])
+def test_texts_that_t5_alone_tells_apart_are_two(kind, folders, tmp_path):
+    told_apart = (Prompt(id="p", text="c" * CLIP + "x"), Prompt(id="q", text="c" * CLIP + "y"))
+    assert preflight(folders(kind), tmp_path, suite(kind, *told_apart)) == []
+
+
+@pytest.mark.parametrize("kind", [*T5])
+@pytest.mark.parametrize("text", ["", "abc", "ab cd", "b" * 700])
+def test_the_tokens_are_those_that_diffusers_gives_to_t5(kind, text, folders):
+    encoder = inspect_pipeline(open_model(folders(kind) / "a"))[-1]
+    expected = encoder.tokenizer([text], padding="max_length", max_length=T5[kind], truncation=True).input_ids[0]
+    assert list(lay_out(encoder, text, Treatment()).ids) == list(expected)
+
+
+@pytest.mark.parametrize(("text", "words"), [("abcd", []), ("abcdefgh ij", ["'ij' is only in parts", "cuts off"])])
+def test_an_emphasised_word_that_is_cut_off_is_refused(text, words, folders, tmp_path):
+    word = "b" if not words else "ij"
+    declared = suite("sd1", Prompt(id="p", text=f"{text} {word}"), emphasis=Emphasis(weights={word: 1.3}))
+    listed = preflight(folders("sd1"), tmp_path, declared)
+    assert len(listed) == bool(words)
+    assert [part for part in words if part not in listed[0]] == []
