@@ -154,6 +154,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Candidate.runtime": (of(runtime="eagre"), "'eagre'"),
     "Candidate.emphasis": (of(emphasis=Emphasis(weights={})), "emphasis names no words"),
     "Candidate.aesthetic": (of(aesthetic=AestheticGradient(path="nowhere.pt")), "'nowhere.pt'"),
+    "Candidate.precision": (of(precision="fp17"), "'fp17'"),
     "Candidate.axes": (of(axes={"seed": 1}), "'seed'"),
     "Penalty.metric": (judged(penalties=(Penalty(metric="sharpness", weight=1),)), "'sharpness'"),
     "Penalty.weight": ENDS,
