@@ -6,7 +6,7 @@ DEVICE ?= cpu
 # Processes that share the tests: one per core, at most four; 0 runs them in pytest's own.
 WORKERS ?= logical
 
-.PHONY: benchmark test check browser-test zoo gpu-benchmark chaos clean
+.PHONY: benchmark test check browser-test zoo gpu-rehearsal gpu-benchmark chaos clean
 
 benchmark: $(VENV)/.installed  ## the main job: all suites, and one HTML page each
 	$(BIN)/pytest suites/ --benchmark --device $(DEVICE)
@@ -18,10 +18,16 @@ check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-gpu-benchmark: $(VENV)/.installed  ## the suites and the GPU tests on a CUDA device, and an SD1.5-size pipeline
-	$(BIN)/pytest suites/ --benchmark --device cuda --runs-dir runs-cuda
-	$(BIN)/pytest tests/ -m gpu
-	$(BIN)/python tests/benchmarks/sd15.py --device cuda
+gpu-rehearsal: $(VENV)/.installed  ## what runs on CUDA, on a simulated device: no GPU needed (part of `make test`)
+	$(BIN)/pytest tests/rehearsal
+
+# A failed gate or test ends none of the others; the last line says whether any failed.
+gpu-benchmark: $(VENV)/.installed  ## the GPU tests, an SD1.5-size pipeline and the suites on a CUDA device
+	failed=; \
+	$(BIN)/pytest tests/ -m gpu || failed="$$failed tests"; \
+	$(BIN)/python tests/benchmarks/sd15.py --device cuda || failed="$$failed sd15"; \
+	$(BIN)/pytest suites/ --benchmark --device cuda --runs-dir runs-cuda || failed="$$failed suites"; \
+	test -z "$$failed" || { echo "failed:$$failed"; exit 1; }
 
 chaos: $(VENV)/.installed  ## kill a sweep fifty times and compare what is left with an unbroken one (about ten minutes)
 	$(BIN)/python tests/chaos/kill.py --kills 50

@@ -55,7 +55,9 @@ class Denoising:
             raise SamplingError(problem)
         self.grid, self.cells, self.step = grid, cells, 0
         self._scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config)
-        self._scheduler.set_timesteps(grid.steps, device=pipeline.device)
+        # The scheduler looks its timesteps up on the host, as some look up their tables with them, and would wait for the device.
+        self._scheduler.set_timesteps(grid.steps)
+        self._timesteps = self._scheduler.timesteps.to(pipeline.device)
         drawing = generators(cells)
         with torch.inference_mode():
             self.latents: torch.Tensor = initial_noise(pipeline, grid, cells, drawing) * self._scheduler.init_noise_sigma
@@ -75,12 +77,12 @@ class Denoising:
         with torch.inference_mode():
             inputs = self._conditions(pipeline, text)
             dtype = pipeline.unet.conv_in.weight.dtype
-            for timestep in self._scheduler.timesteps[self.step:until]:
+            for timestep, there in zip(self._scheduler.timesteps[self.step:until], self._timesteps[self.step:until], strict=True):
                 with around():
                     scaled = self._scheduler.scale_model_input(self.latents, timestep).to(dtype)
                     if self._guided:
                         scaled = torch.cat([scaled, scaled])
-                    output = pipeline.unet(scaled, timestep, **inputs).sample.float()
+                    output = pipeline.unet(scaled, there, **inputs).sample.float()
                     if self._guided:
                         low, high = output.chunk(2)
                         output = low + self._guidance * (high - low)

@@ -60,6 +60,7 @@ class Gpu:
         self.operations: Counter[str] = Counter()
         self.copies: Counter[str] = Counter()
         self.copied_bytes: Counter[str] = Counter()
+        self.machine: Machine | None = None
         self._storages = Storages()
 
     @property
@@ -119,6 +120,8 @@ class Machine:
         self.gpus, self.shapes_only, self.other_rounding = tuple(gpus), shapes_only, other_rounding
         self.current = 0
         self.pinned = Storages()
+        for gpu in gpus:
+            gpu.machine = self
 
     @property
     def place(self) -> str:

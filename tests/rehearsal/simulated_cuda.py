@@ -60,14 +60,22 @@ def simulated(*, limit: int | None = None, shapes_only: bool = False, devices: i
               capability: tuple[int, int] = (8, 6)) -> Iterator[Gpu]:
     """Within, torch has `devices` CUDA devices of `limit` bytes each (24 GiB if None); yields the first. `shapes_only` tensors
     have no values, only shapes and bytes: all numbers read from them are 1, all truths True. `other_rounding` gives sums and
-    powers other last bits than the CPU's. All is undone at the end; tensors of the device cannot be used after it."""
+    powers other last bits than the CPU's. All is undone at the end; tensors of the device cannot be used after it, but in
+    `resumed`."""
+    machine = Machine([Gpu(index, 24 * GIB if limit is None else limit, capability) for index in range(devices)],
+                      shapes_only=shapes_only, other_rounding=other_rounding)
+    with resumed(machine):
+        yield machine.gpus[0]
+
+
+@contextlib.contextmanager
+def resumed(machine: Machine) -> Iterator[None]:
+    """Within, the devices of an earlier `simulated` are there again, with what they held."""
     for module in ASKING:
         importlib.import_module(module)
     remembering = importlib.import_module("transformers.utils.import_utils")
     remembering.is_torch_cuda_available()
     remembering.is_torch_bf16_gpu_available()
-    machine = Machine([Gpu(index, 24 * GIB if limit is None else limit, capability) for index in range(devices)],
-                      shapes_only=shapes_only, other_rounding=other_rounding)
     # Lets tensors name a CUDA device where there is no driver; it has no effect on anything else.
     torch._C._ensureCUDADeviceGuardSet()  # type: ignore[attr-defined]
     with contextlib.ExitStack() as undo:
@@ -80,7 +88,7 @@ def simulated(*, limit: int | None = None, shapes_only: bool = False, devices: i
                       torch.__future__.get_overwrite_module_params_on_conversion())
         torch.__future__.set_overwrite_module_params_on_conversion(True)
         undo.enter_context(_modes(machine))
-        yield machine.gpus[0]
+        yield
 
 
 @contextlib.contextmanager
