@@ -12,7 +12,7 @@ from scipy.stats import gmean
 
 from harness.declare import DESIRABILITY, Desirability, Objective, Penalty
 from reports.read.objective import desirability, desirable, parts_of, range_of, with_objective
-from reports.read.run import _with_derived, load_run
+from reports.read.run import with_derived, load_run
 from reports.verdict.recommending import recommend
 from tests.reports import synthetic
 from tests.rows import row
@@ -89,7 +89,7 @@ def test_other_suites_have_no_such_value(merge_run: object) -> None:
     ("red blue gray", [2 / 3] * 3), ("red", [0])])
 def test_a_tie_for_the_usual_colour_favours_no_side(colours: str, left: list[float]) -> None:
     table = pd.DataFrame({"candidate": "a", "prompt": "p", "dominant": colours.split(), "clip_score": 30.0})
-    assert _with_derived(table, Objective(penalties=()))["palette_left"].tolist() == pytest.approx(left)
+    assert with_derived(table, Objective(penalties=()))["palette_left"].tolist() == pytest.approx(left)
 
 
 @pytest.mark.parametrize(("objective", "ends"), [
