@@ -12,7 +12,7 @@ from scipy.stats import gmean
 
 from harness.declare import DESIRABILITY, Desirability, Objective, Penalty
 from reports.read.objective import desirability, desirable, parts_of, range_of, with_objective
-from reports.read.run import with_derived, load_run
+from reports.read.run import load_run, with_derived
 from reports.verdict.recommending import recommend
 from tests.reports import synthetic
 from tests.rows import row
