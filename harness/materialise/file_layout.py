@@ -11,13 +11,14 @@ from typing import Any, Final
 
 from harness.declare import Merge
 from harness.declare.ways_out import KEEP_A
+from harness.materialise.denoiser_kind import denoiser_kind, kind_of_file
 from harness.materialise.library import MaterialiseError, merges_of, name_of
 from harness.materialise.plan_recipe import RecipePlan
 from harness.merge import Expression, Merged, Source, elementwise, sources
 from harness.weights import ModelFile, ModelFileError, Piece, Placed, TensorInfo, layout_of, single_file_layout
 from harness.weights.header import Span, lay_out
 from harness.weights.header_claims import position_ids_state
-from harness.weights.layout import unstackable
+from harness.weights.layout import marker_tensors, unstackable
 from harness.weights.safetensors_header import DTYPE_BYTES
 from harness.weights.write import bytes_of
 
@@ -93,7 +94,7 @@ def place(recipe: RecipePlan) -> FilePlan:
         raise MaterialiseError(f"{frame.path}: writing a single file from a {frame.family} folder is not supported yet; give the "
                                "model as a single file")
     _refuse_strays(recipe)
-    placed = (*placed, *_brought(recipe, frame))
+    placed, said = _with_right_markers((*placed, *_brought(recipe, frame)), recipe)
     raw = {component for component in recipe.parts if _untouched(recipe, component)}
     beside, kept_extras = _beside(frame, [at for at in placed if not at.pieces], raw)
     pieced = [_with_dtype(at, recipe, raw) for at in placed if at.pieces]
@@ -102,14 +103,26 @@ def place(recipe: RecipePlan) -> FilePlan:
     for at in pieced:
         _draw(at, spans[at.name].begin, recipe, raw, drawn)
     for at in kept_extras:
-        drawn.segments.append(_copy_or_constant(at, spans[at.name], frame))
+        drawn.segments.append(_copy_or_constant(at, spans[at.name], recipe))
     coverage = {component: part.coverage for component, part in recipe.parts.items()} | {"file": beside} | {
         f"adapter {path}": _over_components(keys) for path, keys in recipe.adapters.items()}
     # Components that are copied as stored are not dequantised, so that note is dropped.
     notes = [*dict.fromkeys(note for component, part in recipe.parts.items() if component not in raw for note in part.notes),
-             *_said(beside), *_unused(recipe), *_absent(recipe), *_kept_names(frame)]
+             *_said(beside), *said, *_unused(recipe), *_absent(recipe), *_kept_names(frame)]
     return FilePlan(recipe=recipe, spans=spans, segments=tuple(_joined(drawn.segments)), wholes=tuple(drawn.wholes),
                     coverage=coverage, notes=tuple(notes))
+
+
+def _with_right_markers(placed: tuple[Placed, ...], recipe: RecipePlan) -> tuple[tuple[Placed, ...], list[str]]:
+    """The layout with the markers of the model that gives the U-Net instead of the frame's, and a note if they differ."""
+    name = name_of(recipe.frame)
+    kind = denoiser_kind(recipe.model, recipe.files)
+    if kind.giver == name or kind.markers == kind_of_file(name, recipe.files[name]).markers:
+        return placed, []
+    markers = tuple(marker_tensors(recipe.files[kind.giver]))
+    return (*(at for at in placed if at.role != "marker"), *markers), [
+        f"file: the U-Net is that of {kind.giver}, and so are the markers of what it predicts: "
+        f"{', '.join(at.name for at in markers) or 'none'}"]
 
 
 def _brought(recipe: RecipePlan, frame: ModelFile) -> list[Placed]:
@@ -141,9 +154,11 @@ def _kept_names(frame: ModelFile) -> list[str]:
 
 
 def _absent(recipe: RecipePlan) -> list[str]:
-    """Notes on tensors of fused adapters for components that the model does not have."""
-    return [f"adapter {path}: {len(statuses['absent_component'])} tensors are for {component}, which this model does not have"
-            for path, components in recipe.adapters.items() for component, statuses in components.items()
+    """Notes on fused adapters: what is assumed of them, and tensors for components that the model does not have."""
+    said = [f"adapter {path}: {note}" for path, notes in recipe.adapter_notes.items() for note in notes]
+    return said + [
+        f"adapter {path}: {len(statuses['absent_component'])} tensors are for {component}, which this model does not have"
+        for path, components in recipe.adapters.items() for component, statuses in components.items()
             if "absent_component" in statuses]
 
 
@@ -213,23 +228,22 @@ def _read_by(piece: Piece, recipe: RecipePlan) -> Iterator[tuple[Source, TensorI
         yield source, recipe.files[source.model].components[source.component][source.key]
 
 
-def _copy_or_constant(at: Placed, span: Span, frame: ModelFile) -> Segment:
-    """A tensor that is not a weight. Its bytes are copied; position ids are always the integers from 0."""
+def _copy_or_constant(at: Placed, span: Span, recipe: RecipePlan) -> Segment:
+    """A tensor that is not a weight. Its bytes are copied; position ids are always the integers from 0, and markers without a
+    source are empty."""
     if at.role == "position_ids":
         data = b"".join(number.to_bytes(8, "little") for number in range(math.prod(at.shape)))
     elif at.source is not None and at.source.offset is not None:
         return Segment(begin=span.begin, end=span.end, dtype=at.dtype, names=(at.name,),
                        places=((at.source.file, at.source.offset),), verbatim=True)
     else:
-        data = _of_pickle(at, frame)
+        data = b"" if at.source is None else _of_pickle(at.source, recipe)
     return Segment(begin=span.begin, end=span.end, dtype=at.dtype, names=(at.name,), constant=data, verbatim=True)
 
 
-def _of_pickle(at: Placed, frame: ModelFile) -> bytes:
-    source = at.source
-    assert source is not None  # only position ids have no source
-    tensor = frame.files[source.file].read([source.source])[source.source]
-    return bytes(bytes_of(tensor))
+def _of_pickle(source: TensorInfo, recipe: RecipePlan) -> bytes:
+    file = next(model.files[source.file] for model in recipe.files.values() if source.file in model.files)
+    return bytes(bytes_of(file.read([source.source])[source.source]))
 
 
 def _beside(frame: ModelFile, placed: Iterable[Placed], raw: set[str]

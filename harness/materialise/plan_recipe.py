@@ -11,8 +11,9 @@ from typing import Final
 
 from harness.adapters import AdapterError, Reading
 from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, short_hash
-from harness.declare.ways_out import EMA, FORCE_EMA, FORCE_PREDICTION, KEEP_A
+from harness.declare.ways_out import EMA, FORCE_EMA, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
+from harness.materialise.denoiser_kind import denoiser_kind, refuse_unlike, refuse_unlike_kinds
 from harness.materialise.library import (
     Library,
     MaterialiseError,
@@ -73,6 +74,8 @@ class RecipePlan:
     requested: tuple[Requested, ...] = ()
     adapters: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict, repr=False)
     """By path of a fused adapter: {component: {status: tensors of its file}}, with every tensor of the file."""
+    adapter_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """By path of a fused adapter: what is assumed of it, and what its header says that its tensors contradict."""
 
 
 @dataclass(kw_only=True)
@@ -105,15 +108,16 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     if problems := unmet(requested):
         raise MaterialiseError(f"merging into {name_of(frame)}: {problems[0]}")
     precision = "fp64" if any(merge.precision == "fp64" for merge in merges_of(model)) else "auto"
-    return RecipePlan(model=model, frame=frame, files=files, parts=parts, precision=precision,
-                      requested=tuple(requested), adapters=_adapters(model, files, library))
+    readings = _readings(model, files, library)
+    return RecipePlan(model=model, frame=frame, files=files, parts=parts, precision=precision, requested=tuple(requested),
+                      adapters={path: reading.keys for path, reading in readings.items()},
+                      adapter_notes={path: (*reading.warnings, *reading.notes) for path, reading in readings.items()})
 
 
-def _adapters(model: Model, files: Mapping[str, ModelFile], library: Library
-              ) -> dict[str, Mapping[str, Mapping[str, tuple[str, ...]]]]:
-    """The status of every tensor of every fused adapter. Raises MaterialiseError for a tensor that cannot be applied to its
-    layer, because the fused file would lack it permanently."""
-    keys_by_adapter = {}
+def _readings(model: Model, files: Mapping[str, ModelFile], library: Library) -> dict[str, Reading]:
+    """Every fused adapter by path. Raises MaterialiseError for a tensor that cannot be applied to its layer, because the fused
+    file would lack it permanently."""
+    readings = {}
     for fused in fusings_of(model):
         for adapter in fused.adapters:
             reading = library.adapter(adapter.path, files[name_of(frame_of(fused))])
@@ -122,8 +126,8 @@ def _adapters(model: Model, files: Mapping[str, ModelFile], library: Library
                 more = f", and {len(refused) - 1} more" if len(refused) > 1 else ""
                 raise MaterialiseError(f"{adapter.path}: {refused[0]!r} cannot be applied ({reading.reasons.get(refused[0], '')})"
                                        f"{more}. Remove these tensors from the adapter, or use another adapter")
-            keys_by_adapter[adapter.path] = reading.keys
-    return keys_by_adapter
+            readings[adapter.path] = reading
+    return readings
 
 
 class _Planner:
@@ -192,11 +196,10 @@ class _Planner:
 
     def _crossed(self, merge: Merge) -> list[str]:
         """A note on a difference that is added to a model with another prediction or noise schedule."""
-        a, b = (self.files[name_of(frame_of(parent))] for parent in (merge.a, merge.b))
-        unlike = set(a.markers) != set(b.markers) or (a.prediction and b.prediction and a.prediction != b.prediction)
-        return [f"A ({a.prediction or 'no prediction said'}, markers: {', '.join(a.markers) or 'none'}) differs from B and C in "
-                "what it predicts or in its noise schedule; the difference of these two is added to it, and the result is of A's "
-                "kind"] if unlike and MERGE_METHODS[merge.method].adds_difference else []
+        a, b = (denoiser_kind(parent, self.files) for parent in (merge.a, merge.b))
+        return [f"A ({a.describe()}) differs from B and C in what it predicts or in its noise schedule; the difference of these "
+                "two is added to it, and the result is of A's kind"] if a.differs(b) and (
+                    MERGE_METHODS[merge.method].adds_difference) else []
 
     def _fused(self, model: Fused, component: str) -> _Draft:
         draft, file = self.draft(model.model, component), self.files[name_of(frame_of(model))]
@@ -350,36 +353,18 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
         parents = [name_of(frame_of(parent)) for parent in merge.models]
         beside = [name_of(frame_of(taken)) for taken in merge.take.values()]
         # A VAE file alone does not show its family.
-        _differ("families", {name: "not known by name" if files[name].structural else files[name].family
-                             for name in (*parents, *beside) if files[name].family or files[name].structural},
-                "Merge models of one family.")
+        refuse_unlike("families", {name: "not known by name" if files[name].structural else files[name].family
+                                   for name in (*parents, *beside) if files[name].family or files[name].structural},
+                      "Merge models of one family.")
         if "prediction" not in merge.force and "unet" in merge.parts:
             # What is added to A is the difference of the others: of one kind, it may be added to a model of another.
-            judged = parents[1:] if MERGE_METHODS[merge.method].adds_difference else parents
-            _refuse_predictions({name: files[name] for name in dict.fromkeys(judged)})
+            judged = merge.models[1:] if MERGE_METHODS[merge.method].adds_difference else merge.models
+            refuse_unlike_kinds([denoiser_kind(parent, files) for parent in judged])
         if "ema" not in merge.force and "unet" in merge.parts:
             _refuse_mixed_ema(merge, files)
         if any(inner.dtype != "a" for parent in (*merge.models, *merge.take.values()) for inner in merges_of(parent)):
             raise MaterialiseError("dtype is set in a nested merge, but only the final result is rounded. Set dtype in the "
                                    "outermost merge")
-
-
-def _differ(what: str, shown_values: Mapping[str, str], do: str) -> None:
-    if len(set(shown_values.values())) > 1:
-        listed = "; ".join(f"{name}: {value}" for name, value in shown_values.items())
-        raise MaterialiseError(f"the parents have different {what} ({listed}). {do}")
-
-
-def _refuse_predictions(opened: Mapping[str, ModelFile]) -> None:
-    """Raises MaterialiseError for files whose U-Nets predict different things. A file without a header entry does not conflict
-    with one that has it, since many tools drop headers. A file without a marker tensor does conflict with one that has it,
-    since loaders then assume epsilon."""
-    marked = any("v_pred" in file.markers for file in opened.values())
-    predictions = {name: file.prediction or ("epsilon" if marked else "") for name, file in opened.items()}
-    others = {name: ", ".join(sorted(set(file.markers) - {"v_pred"})) or "no other marker" for name, file in opened.items()}
-    do = f"Their merge would produce noise: merge models of one kind, or set {FORCE_PREDICTION}."
-    _differ("predictions", {name: word for name, word in predictions.items() if word}, do)
-    _differ("noise schedules", others, do)
 
 
 def _refuse_mixed_ema(merge: Merge, files: Mapping[str, ModelFile]) -> None:

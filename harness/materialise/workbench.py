@@ -15,8 +15,9 @@ from harness.declare import Adapter, Candidate, Model, plain, short_hash
 from harness.declare.suite import NOT_QUANTIZED
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.content_identity import references_of, weights_of_candidate
+from harness.materialise.denoiser_kind import refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems
-from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
+from harness.materialise.library import Library, MaterialiseError, frame_of, name_of, shapes_of
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.number_format import homes_of, in_its_format
 from harness.materialise.phases import Phase, spans_of
@@ -98,8 +99,9 @@ class Workbench:
             raise MaterialiseError(f"quantization {candidate.quantization!r} on {self.device}: {reason}")
         if reason := RUNTIMES[candidate.runtime].why_not(self.device):
             raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
-        self._plan(candidate.model)
+        plan = self._plan(candidate.model)
         base = frame_of(candidate.model)
+        refuse_foreign_kind(plan.model, name_of(base), plan.files)
         place = (base.path, base.config, base.ema)
         if place not in self._inspected:
             self._inspected[place] = inspect_pipeline(self.library.open(base),
@@ -292,8 +294,10 @@ class Workbench:
             keys = {"known_extra": file.known_extras, "unmatched": file.strays}
             rows.append(Coverage(candidate=candidate.name, stage=f"file {name}", component="file",
                                  keys={status: names for status, names in keys.items() if names}))
-        rows += [Coverage(candidate=candidate.name, stage=f"fused adapter {path}", component=component, keys=statuses)
-                 for path, components in self._plan(candidate.model).adapters.items()
+        plan = self._plan(candidate.model)
+        rows += [Coverage(candidate=candidate.name, stage=f"fused adapter {path}", component=component, keys=statuses,
+                          notes=plan.adapter_notes.get(path, ()))
+                 for path, components in plan.adapters.items()
                  for component, statuses in components.items()]
         return rows
 

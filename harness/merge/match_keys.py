@@ -14,10 +14,18 @@ from harness.merge.expression import SMALL
 MISSING_POLICIES: Final = ("error", "keep_a")
 _COMPARED: Final = 20
 """Keys that are looked at for a counterpart under another name: a refusal names a few of them."""
+_ABOUT_CHANNELS: Final = ("; the one with more channels must be A, and what the others have beyond the latent image must be the "
+                          "same as in A, or nothing")
 WIDE_INPUTS: Final[Mapping[str, int]] = {
     "conv_in.weight": 4, "img_in.weight": 2, "x_embedder.weight": 2, "x_embedder.proj.weight": 4, "pos_embed.proj.weight": 4}
 """The axes of the first layers, by name in each layout: the only weights whose input channels differ within a family. Inpainting
 U-Nets take 9 channels instead of 4, Flux Fill, Depth and Canny 384 or 128 values of a patch instead of 64."""
+
+_LATENT: Final = 4
+"""Input channels of a U-Net that are the latent image. What an inpainting, depth or editing model has after them differs."""
+_FILL_OVER_CONTROL: Final = 3
+"""A patch of Flux Fill has 6 times the values of plain Flux', one of Depth and Canny twice as many. What follows the first is
+another thing in each."""
 
 
 class TensorLike(Protocol):
@@ -93,7 +101,7 @@ class MergePlan:
             *(f"{where}: {key!r} is missing in {self.lacking[key]}.{self._renamed(key)} Give models with the same keys, or set "
               f"{KEEP_A} to keep A's as it is." for key in self.missing_in_b),
             *(f"{where}: {key!r} has different shapes ({self.shapes[key]}). Merge models of one family and kind"
-              f"{'; the one with more channels must be A' if key in WIDE_INPUTS else ''}." for key in self.shape_mismatched),
+              f"{_ABOUT_CHANNELS if key in WIDE_INPUTS else ''}." for key in self.shape_mismatched),
             *(f"{where}: {key!r} holds integers in one model and floating point in another ({self.shapes[key]}). Merge "
               "models that are stored in the same way; quantized files cannot be merged." for key in self.kind_mismatched),
         ]
@@ -178,7 +186,8 @@ def _status(key: str, infos: Sequence[TensorLike]) -> tuple[str, int]:
 
 
 def _common_channels(key: str, shapes: Sequence[tuple[int, ...]]) -> int:
-    """The number of input channels that all models have, if A has the most and nothing else differs; else 0.
+    """The number of input channels that all models have and that are the same in all, if A has the most and nothing else
+    differs; else 0.
 
     Padding the narrower ones with zeros instead would shrink A's mask channels by the share of B.
     """
@@ -186,7 +195,9 @@ def _common_channels(key: str, shapes: Sequence[tuple[int, ...]]) -> int:
         return 0
     alike = len({(shape[0], *shape[2:]) for shape in shapes}) == 1
     counts = [shape[1] for shape in shapes]
-    return min(counts) if alike and counts[0] == max(counts) else 0
+    common = min(counts)
+    same = common == _LATENT if key == "conv_in.weight" else counts[0] != _FILL_OVER_CONTROL * common
+    return common if alike and counts[0] == max(counts) and same else 0
 
 
 def _cast(infos: Mapping[str, TensorLike]) -> str:

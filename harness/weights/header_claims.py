@@ -60,6 +60,17 @@ def prediction_of(markers: Sequence[str], metadata: Mapping[str, str], scheduler
     return claims[first], tuple(warnings)
 
 
+def folder_markers(scheduler: Path, family: str) -> tuple[str, ...]:
+    """The marker tensors by which a single file says what the scheduler config of a folder says. Loaders know the prediction of
+    Stable Diffusion 2 without one."""
+    config = read_json(scheduler) if scheduler.is_file() else {}
+    prediction = _WORDS.get(str(config.get("prediction_type", "")), "")
+    if str(config.get("_class_name", "")).startswith("EDM"):
+        return ("edm_vpred.sigma_max", "edm_vpred.sigma_min") if prediction == "v_prediction" else ("edm_mean", "edm_std")
+    markers = ("v_pred",) if prediction == "v_prediction" and family != "sd2" else ()
+    return (*markers, "ztsnr") if config.get("rescale_betas_zero_snr") is True else markers
+
+
 def contradictions(model: ModelFile, claimed: tuple[str, str]) -> tuple[str, ...]:
     """Warnings for a header that claims another family than the tensors show, or something other than a model."""
     family, claim = claimed

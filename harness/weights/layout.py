@@ -128,7 +128,20 @@ def single_file_layout(model: ModelFile, *, whole: bool = False) -> tuple[Placed
                 placed += _text(model, component, infos)
         except KeyError as error:
             raise ModelFileError(f"{model.path}: {component}: {error.args[0]}. Give the model as a single file.") from error
-    return tuple(placed)
+    return (*placed, *marker_tensors(model))
+
+
+def marker_tensors(model: ModelFile) -> Iterator[Placed]:
+    """The tensors of a single file that say how the model is sampled: its own, or what a folder's scheduler says. Raises
+    ModelFileError for a scheduler whose markers hold values that are not in the folder's weights."""
+    stored = {plain_name(source, model.wrapper): info for source, info in model.other.items()}
+    for name in model.sampling_markers:
+        info = stored.get(name)
+        if info is None and name.startswith("edm"):
+            raise ModelFileError(f"{model.path}: its scheduler has EDM noise levels, which a single file states in {name!r}; "
+                                 "they are not written from a folder. Give the model as a single file.")
+        yield Placed(name=name, dtype=info.dtype if info else "F32", shape=info.shape if info else (0,), source=info,
+                     role="marker")
 
 
 def _kept(model: ModelFile) -> str:

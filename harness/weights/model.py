@@ -78,14 +78,15 @@ class ModelFile:
     naming scheme: "ldm" (Stable Diffusion 1, 2), "sgm" (XL), "bfl" (Flux), "sai" (SD3) or "diffusers". `components` holds
     the weights by component and diffusers name (Flux and SD3 keep the names of their layout), `other` by source name all
     tensors that are not weights of a component (schedule buffers, EMA copies, position_ids, markers, unknown keys).
-    `prediction` is "epsilon", "v_prediction" or "" if unknown. `channels` is the number of input channels of the U-Net or
-    transformer, 0 without one. `ema` says whether the file holds averaged weights; `ema_component` has them by the U-Net's
-    diffusers names. After `open_model(..., ema=True)` they are the U-Net, and `uses_ema` is true. `warnings` are sentences
-    about contradictions and stray tensors. `wrapper` is the prefix of all names ("net."), `wrapped_names` says what else may be
-    added to a name. `odd` are the stray tensors that are stored among the weights of a component, which has none of these
-    names, by component. `structural`: the architecture is not known, and its denoiser counts as a transformer with the file's
-    names. `stored` is the same model under the names of its file, if its transformer has other names here. `numbering` is how
-    the blocks of its U-Net and VAE are numbered.
+    `prediction` is "epsilon", "v_prediction" or "" if unknown. `markers` are the marker tensors of the file, `folder_markers`
+    those that a single file needs to say what a folder's scheduler says. `channels` is the number of input channels of the
+    U-Net or transformer, 0 without one. `ema` says whether the file holds averaged weights; `ema_component` has them by the
+    U-Net's diffusers names. After `open_model(..., ema=True)` they are the U-Net, and `uses_ema` is true. `warnings` are
+    sentences about contradictions and stray tensors. `wrapper` is the prefix of all names ("net."), `wrapped_names` says what
+    else may be added to a name. `odd` are the stray tensors that are stored among the weights of a component, which has none of
+    these names, by component. `structural`: the architecture is not known, and its denoiser counts as a transformer with the
+    file's names. `stored` is the same model under the names of its file, if its transformer has other names here. `numbering`
+    is how the blocks of its U-Net and VAE are numbered.
     """
 
     path: Path
@@ -93,6 +94,7 @@ class ModelFile:
     layout: str
     metadata: Mapping[str, str]
     markers: tuple[str, ...] = ()
+    folder_markers: tuple[str, ...] = ()
     prediction: str = ""
     channels: int = 0
     ema: bool = False
@@ -112,6 +114,11 @@ class ModelFile:
     def is_folder(self) -> bool:
         """Whether it is a diffusers folder, not a single file."""
         return self.path not in self.files
+
+    @property
+    def sampling_markers(self) -> tuple[str, ...]:
+        """The marker tensors that say how to sample the model, in a single file of it."""
+        return self.markers or self.folder_markers
 
     @property
     def encoder_alone(self) -> bool:

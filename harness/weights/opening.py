@@ -25,7 +25,7 @@ from harness.weights.families import (
 )
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors
 from harness.weights.folder import folder_metadata, folder_parts, unopened
-from harness.weights.header_claims import contradictions, position_ids_state, prediction_of, said_family, short
+from harness.weights.header_claims import contradictions, folder_markers, position_ids_state, prediction_of, said_family, short
 from harness.weights.model import MARKERS, PARTS, ModelFile, TensorInfo
 from harness.weights.numbering import Numbering, numbering_of
 from harness.weights.scaled_codes import Place
@@ -112,10 +112,12 @@ def _open_folder(path: Path, beside: Numbering | None, tolerant: bool) -> ModelF
         if read.odd:
             odd[component] = tuple(f"{component}/{name}" for name in read.odd)
     metadata = folder_metadata(path)
-    prediction, notes = prediction_of((), metadata, path / "scheduler" / "scheduler_config.json")
+    scheduler = path / "scheduler" / "scheduler_config.json"
+    prediction, notes = prediction_of((), metadata, scheduler)
     return ModelFile(path=path, family=family, layout="diffusers", metadata=metadata, files=files, prediction=prediction,
                      components=_ordered(components), other=other, channels=_channels(components), numbering=numbering,
-                     odd=odd, warnings=(*notes, *unopened(path)))
+                     folder_markers=folder_markers(scheduler, family) if "unet" in components else (), odd=odd,
+                     warnings=(*notes, *unopened(path)))
 
 
 def _numbering(unet: Iterable[str], vae: Iterable[str], family: str, beside: Numbering | None) -> Numbering:

@@ -68,6 +68,26 @@ def test_only_the_channels_that_all_have_are_merged_where_a_has_more():
     assert "merged in its first 4 input channels" in plan.notes()[0]
 
 
+@pytest.mark.parametrize(("key", "wide", "other", "merged"), [
+    ("conv_in.weight", 9, 4, 4), ("conv_in.weight", 8, 4, 4), ("conv_in.weight", 5, 4, 4),
+    # The mask of inpainting is not depth, nor the image that is to be edited.
+    ("conv_in.weight", 9, 5, 0), ("conv_in.weight", 9, 8, 0), ("conv_in.weight", 8, 5, 0),
+    ("img_in.weight", 384, 64, 64), ("img_in.weight", 128, 64, 64), ("img_in.weight", 384, 128, 0),
+    ("x_embedder.weight", 384, 128, 0), ("x_embedder.proj.weight", 33, 16, 16)])
+def test_further_channels_are_merged_only_with_the_same_or_none(key, wide, other, merged):
+    kernel = (1, 1) if "conv" in key or "proj" in key else ()
+    a, b = (Info("F16", (8, count, *kernel)) for count in (wide, other))
+    plan = plan_merge("unet", [{key: a}, {key: b}])
+    assert plan.narrowed == ({key: merged} if merged else {})
+    assert plan.shape_mismatched == (() if merged else (key,))
+    assert all("latent image" in problem for problem in plan.problems())
+
+
+def test_the_narrowest_of_three_decides_what_all_have():
+    infos = [{"conv_in.weight": Info("F16", (8, count, 3, 3))} for count in (9, 5, 4)]
+    assert plan_merge("unet", infos).narrowed == {"conv_in.weight": 4}
+
+
 def test_an_inpainting_model_must_be_a():
     plan = plan_merge("unet", [{"conv_in.weight": FOUR}, {"conv_in.weight": NINE}])
     assert "must be A" in plan.problems()[0]

@@ -1,0 +1,83 @@
+"""What the U-Net of a recipe predicts, and by which noise schedule: as the model says that gives it, not the one that gives the
+rest."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from harness.declare import Fused, Merge, Model
+from harness.declare.ways_out import FORCE_PREDICTION
+from harness.materialise.library import MaterialiseError, checkpoint_of, name_of
+from harness.merge import MERGE_METHODS
+from harness.weights import ModelFile
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenoiserKind:
+    """`prediction` is "epsilon", "v_prediction" or "" if nothing states it; `markers` are the marker tensors that a single file
+    of this kind has; `giver` is the name of the model that says so."""
+
+    giver: str
+    prediction: str
+    markers: frozenset[str]
+
+    def describe(self) -> str:
+        """"no prediction said, markers: none"."""
+        return f"{self.prediction or 'no prediction said'}, markers: {', '.join(sorted(self.markers)) or 'none'}"
+
+    def differs(self, other: DenoiserKind) -> bool:
+        """Whether two kinds contradict each other. One that states no prediction contradicts none by that."""
+        return self.markers != other.markers or bool(
+            self.prediction and other.prediction and self.prediction != other.prediction)
+
+
+def kind_of_file(name: str, file: ModelFile) -> DenoiserKind:
+    """The kind of one model file."""
+    return DenoiserKind(giver=name, prediction=file.prediction, markers=frozenset(file.sampling_markers))
+
+
+def denoiser_kind(model: Model, files: Mapping[str, ModelFile]) -> DenoiserKind:
+    """The kind of a recipe's result: that of the model whose U-Net is taken or kept; of merged U-Nets A's, which is completed
+    by what the others state."""
+    if isinstance(model, Fused):
+        return denoiser_kind(model.model, files)
+    if not isinstance(model, Merge):
+        name = name_of(checkpoint_of(model))
+        return kind_of_file(name, files[name])
+    if "unet" in model.take:
+        return denoiser_kind(model.take["unet"], files)
+    own = denoiser_kind(model.a, files)
+    if own.prediction or "unet" not in model.parts or "prediction" in model.force or (
+            MERGE_METHODS[model.method].adds_difference):
+        return own
+    others = (denoiser_kind(other, files).prediction for other in model.models[1:])
+    return replace(own, prediction=next(filter(None, others), ""))
+
+
+def refuse_unlike_kinds(kinds: Sequence[DenoiserKind]) -> None:
+    """Raises MaterialiseError for U-Nets that predict different things. A model without a header entry does not conflict
+    with one that has it, since many tools drop headers. A model without a marker tensor does conflict with one that has it,
+    since loaders then assume epsilon."""
+    marked = any("v_pred" in kind.markers for kind in kinds)
+    predictions = {kind.giver: kind.prediction or ("epsilon" if marked else "") for kind in kinds}
+    schedules = {kind.giver: ", ".join(sorted(kind.markers - {"v_pred"})) or "no other marker" for kind in kinds}
+    do = f"Their merge would produce noise: merge models of one kind, or set {FORCE_PREDICTION}."
+    refuse_unlike("predictions", {name: word for name, word in predictions.items() if word}, do)
+    refuse_unlike("noise schedules", schedules, do)
+
+
+def refuse_unlike(what: str, shown_values: Mapping[str, str], do: str) -> None:
+    """Raises MaterialiseError if the values of the named models differ."""
+    if len(set(shown_values.values())) > 1:
+        listed = "; ".join(f"{name}: {value}" for name, value in shown_values.items())
+        raise MaterialiseError(f"the parents have different {what} ({listed}). {do}")
+
+
+def refuse_foreign_kind(model: Model, frame: str, files: Mapping[str, ModelFile]) -> None:
+    """Raises MaterialiseError for a recipe whose U-Net is not to be sampled as its frame says, which gives the scheduler."""
+    kind, own = denoiser_kind(model, files), kind_of_file(frame, files[frame])
+    if kind.giver != frame and kind.differs(own):
+        raise MaterialiseError(
+            f"the U-Net is that of {kind.giver} ({kind.describe()}), but it would be sampled as {frame} says ({own.describe()}). "
+            "Write it with sweetspot merge, which writes the right markers, and give that file as the model")
