@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 from harness.adapters.adapter_file import Stored, quoted
 from harness.adapters.change import Change
 from harness.adapters.formats import Key
-from harness.adapters.formats.headers import flag, settings, strength
+from harness.adapters.formats.headers import flag, refuse_unread, settings, strength
 from harness.adapters.kinds import check_change, scale_of
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.module_names import Target, fused_heights
@@ -131,6 +131,7 @@ def _with_strength(stored: Stored, where: str, group: Group, change: Change) -> 
     if not ranked:
         return replace(change, scale=1.0, alpha=alpha), []
     config = settings(stored, group.component) if where == "header" else {}
+    refuse_unread(stored, config)
     if flag(stored, config, "use_dora") and change.magnitude is None:
         raise AdapterError(f"{stored.name}: its settings say use_dora, but its DoRA magnitude is missing; the file is "
                            "incomplete")
@@ -144,7 +145,7 @@ def _with_strength(stored: Stored, where: str, group: Group, change: Change) -> 
     if alpha is None:
         assumed = {"alpha": [ASSUMED], "header": [BAKED]}.get(where, [])
         return replace(change, scale=1.0, rank=rank), assumed if rank else []
-    parts = _split_parts(stored, group, change, alpha, rank) if where == "alpha" else 1
+    parts = _split_parts(stored, group, change, alpha, rank) if where != "factors" else 1
     if parts == 1:
         return replace(change, scale=scale, alpha=alpha, rank=rank), []
     # Multiplied in, so that files written from it have alpha = rank, which cannot be mistaken for the alpha of one part.

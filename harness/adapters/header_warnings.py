@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.adapters.adapter_file import Stored, quoted
-from harness.adapters.formats.headers import HEADER, fits, flag, said_rank, settings, strength
+from harness.adapters.formats.headers import HEADER, components_of, fits, flag, said_rank, settings, strength
 from harness.adapters.kinds import KINDS, wrong_roles
 from harness.adapters.live_plan import AdapterError
 
@@ -19,6 +19,8 @@ _CLAIMS: Final = (  # the first match counts, so the order matters: "sdxl" befor
     (r"sd_?2|sd_v2|stable-diffusion-v2|stable-diffusion-2", "Stable Diffusion 2"),
     (r"sd_?1|sd_v1|stable-diffusion-v1|stable-diffusion-1|sd15", "Stable Diffusion 1"),
 )
+_TITLES: Final = {"flux": "Flux.1", "sd3": "Stable Diffusion 3", "sdxl_refiner": "Stable Diffusion XL refiner",
+                 "sdxl": "Stable Diffusion XL", "sd2": "Stable Diffusion 2", "sd1": "Stable Diffusion 1"}
 _BASES: Final = frozenset(family for _, family in _CLAIMS)
 _BESIDE: Final = frozenset({"alpha", "magnitude", "magnitude_rows"})
 _NUMBER: Final = re.compile(r"\d{1,9}(\.\d{1,9})?")
@@ -42,12 +44,27 @@ def oddities(stored: Stored, modules: Sequence[Module], base: str, alphas: Seque
     yield from _first_of(_broken(stored, modules), "modules are incomplete")
 
 
+def other_family(stored: Stored, base: str, family: str) -> Iterator[str]:
+    """A warning if header texts name another family than that of the model it is read against, and names and shapes fit both."""
+    title = _TITLES.get(family, "")
+    for name in ("ss_base_model_version", "modelspec.architecture") if title and base not in _BASES else ():
+        text = stored.metadata.get(name, "")
+        if (claimed := _claimed(text)) and claimed != title:
+            yield (f"its header says {name} = {text[:60]!a}, {claimed}, but this model is {title}; its names and shapes fit "
+                   "both, and what it learnt does not")
+            return
+
+
+def _claimed(text: str) -> str:
+    return next((family for mark, family in _CLAIMS if re.search(mark, text.lower())), "")
+
+
 def _kohya(stored: Stored, modules: Sequence[Module], base: str, alphas: Sequence[float]) -> Iterator[str]:
     """Compares the header texts of kohya's trainers and of modelspec with names and shapes."""
     header, ranks = stored.metadata, [module.rank for module in modules if module.rank]
     for name in ("ss_base_model_version", "modelspec.architecture"):
         text = header.get(name, "")
-        claimed = next((family for mark, family in _CLAIMS if re.search(mark, text.lower())), "")
+        claimed = _claimed(text)
         if claimed and base in _BASES and claimed != base:
             yield f"its header says {name} = {text[:60]!a}, but its names and shapes are of {base}"
     if header.get("ss_v2", "").lower() == "true" and base in _BASES - {"Stable Diffusion 2"}:
@@ -82,7 +99,7 @@ def _peft(stored: Stored, modules: Sequence[Module], reads_header: bool) -> Iter
         return
     if stored.config is None:
         heads = {key.partition(".")[0] for key in settings(stored, "") if "." in key}
-        for head in sorted(heads - {module.part for module in modules}):
+        for head in sorted(heads - {component for module in modules for component in components_of(module.part)}):
             yield f"its {where} has settings for {head[:40]!a}, but the file has no tensors of it"
 
 

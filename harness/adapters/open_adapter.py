@@ -13,6 +13,7 @@ from harness.adapters.pickled import open_pickle
 from harness.weights.content import SAFETENSORS, content_of, misnamed, trouble_of
 
 PEFT_CONFIG: Final = "adapter_config.json"
+_PEFT_FILES: Final = ("adapter_model.safetensors", "adapter_model.bin")
 
 
 def open_stored(path: Path) -> Stored:
@@ -22,6 +23,12 @@ def open_stored(path: Path) -> Stored:
         return _open_folder(path)
     kind = kind_of(path)
     return replace(open_safetensors(path) if kind == SAFETENSORS else open_pickle(path), misnamed=misnamed(path, kind))
+
+
+def refuse_without_settings(path: Path, stored: Stored) -> None:
+    """Raises AdapterError for the tensors of a PEFT folder without the folder, whose settings hold the strength."""
+    if stored.config is None and path.name in _PEFT_FILES and (path.parent / PEFT_CONFIG).is_file():
+        raise AdapterError(f"{path}: its strength is in the {PEFT_CONFIG} beside it; give the folder {path.parent} instead")
 
 
 def kind_of(path: Path) -> str:
@@ -45,7 +52,7 @@ def _open_folder(path: Path) -> Stored:
         raise AdapterError(f"{config_path}: not JSON ({short(error)}); its strength is unknown") from None
     if not isinstance(config, dict):
         raise AdapterError(f"{config_path}: a {type(config).__name__}, expected an object")
-    for name in ("adapter_model.safetensors", "adapter_model.bin"):
+    for name in _PEFT_FILES:
         if (path / name).is_file():
             inner = open_stored(path / name)
             return Stored(name=f"{path.name}/{name}", entries=inner.entries, metadata=inner.metadata, number=inner.number,

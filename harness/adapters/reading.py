@@ -14,10 +14,11 @@ from harness.adapters.build_change import Group, UnusableError, build
 from harness.adapters.change import Change, Embedding, Reading, Shapes
 from harness.adapters.formats import FORMATS, Key
 from harness.adapters.fused_rows import InseparableError, join_rows, select_places
+from harness.adapters.header_warnings import other_family
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.module_names import Place, Table, Target, missing, tables, underscored
-from harness.adapters.open_adapter import open_stored
-from harness.adapters.recognising import INVERSION, Recognised, describe, format_of, parsed, recognise_file
+from harness.adapters.open_adapter import open_stored, refuse_without_settings
+from harness.adapters.recognising import INVERSION, Recognised, describe, format_of, parsed, recognise_file, strength_place
 from harness.adapters.textual_inversion import embedding, place_of
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def read_changes(path: Path, shapes: Shapes, family: str) -> Reading:
     a change are listed as refused, and keys of components that this model lacks as absent_component.
     """
     stored = open_stored(Path(path))
+    refuse_without_settings(Path(path), stored)
     name = format_of(stored)
     reader = _Reader(stored, name, shapes, family)
     return reader.read()
@@ -63,7 +65,8 @@ class _Reader:
         return Reading(
             source=self.stored.name, format=self.name, changes=changes, embeddings=embeddings, reasons=self.reasons,
             keys={part: {status: tuple(keys) for status, keys in by_status.items()} for part, by_status in self.keys.items()},
-            facts=_facts(self.recognised), warnings=self.recognised.warnings, notes=tuple(self.notes))
+            facts=_facts(self.recognised), notes=tuple(self.notes), warnings=(
+                *self.recognised.warnings, *other_family(self.stored, self.recognised.base, self.family)))
 
     def _component(self, part: str) -> str:
         if part == "t5":
@@ -152,7 +155,7 @@ class _Reader:
     def _built(self, group: Group) -> Change | None:
         """The change in the file's own layout; None, with its keys refused, if the layer does not support it."""
         try:
-            change, notes = build(self.stored, FORMATS[self.name].strength, group)
+            change, notes = build(self.stored, strength_place(self.stored, self.name), group)
         except UnusableError as error:
             self._refuse([group], str(error))
             return None

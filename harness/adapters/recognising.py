@@ -89,6 +89,12 @@ def _parse(stored: Stored, row: Format, key: str) -> Key | None:
     return part if vector else None
 
 
+def strength_place(stored: Stored, name: str) -> str:
+    """Where a file of a format has its strength: "alpha", "header" or "factors"; empty for a textual inversion."""
+    place = FORMATS[name].strength if name in FORMATS else ""
+    return ("header" if HEADER in stored.metadata else "alpha") if place == "either" else place
+
+
 def parsed(stored: Stored, name: str) -> Iterator[tuple[str, Key]]:
     """(key, parsed name) for every key that is not a textual inversion's. Raises AdapterError for the first key of another
     format."""
@@ -116,7 +122,7 @@ def describe(stored: Stored, name: str) -> Recognised:
     listed = [Module(part=part, name=module, keys=found, kinds=frozenset(kinds[part, module]), rank=_rank(stored, found))
               for (part, module), found in modules.items()]
     ranks = [module.rank for module in listed if module.rank]
-    where = FORMATS[name].strength if name in FORMATS else ""
+    where = strength_place(stored, name)
     configs = _configs(stored, modules) if where == "header" else {}
     alphas, missing = _alphas(stored, modules, configs)
     base = base_of(stored, modules)

@@ -73,6 +73,7 @@ DIFFUSERS: Final = Format(says="diffusers with PEFT (unet. / transformer. ..., .
 PEFT: Final = Format(says="PEFT (base_model.model. ..., strength in adapter_config.json)", tool="PEFT", parse=parse_peft,
                      strength="header")
 COMFY: Final = Format(says="AI-Toolkit / ComfyUI (diffusion_model. ..., original names)", tool="AI-Toolkit", parse=parse_comfy)
-BARE: Final = Format(says="original names without prefix (double_blocks. ..., .lora_A, .lora_B)", tool="OneTrainer",
-                     parse=parse_bare)
+# diffusers writes such names too, with settings in the header: unet.save_lora_adapter(...).
+BARE: Final = Format(says="names without prefix (double_blocks. ..., .lora_A, .lora_B)", tool="OneTrainer", parse=parse_bare,
+                     strength="either")
 OMI: Final = Format(says="OMI (unet. ..., .lora_down, .lora_up)", tool="OneTrainer", parse=parse_omi)

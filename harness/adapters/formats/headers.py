@@ -14,6 +14,16 @@ from harness.adapters.live_plan import AdapterError
 
 HEADER: Final = "lora_adapter_metadata"
 _PLAIN: Final = re.compile(r"[\w.]+")
+_USUAL_ALPHA: Final = 8.0
+"""PEFT's alpha of a file whose settings do not name one, for every kind."""
+_PLAIN_STARTS: Final = ("gaussian", "eva", "orthogonal", "mica")
+"""Values of init_lora_weights with which the model's own weights stay as they are while an adapter is trained."""
+_UNREAD: Final = {
+    "alora_invocation_tokens": "acts only after certain words", "use_qalora": "averages the inputs first",
+    "layer_replication": "is for a model with repeated layers", "arrow_config": "chooses between several adapters",
+    "kasa_config": "changes the model's own weights too", "monteclora_config": "draws its factors at random",
+    "use_bdlora": "has factors in blocks"}
+"""{setting: what an adapter that has it does besides adding its factors}."""
 
 
 def settings(stored: Stored, component: str) -> dict[str, Any]:
@@ -30,23 +40,43 @@ def settings(stored: Stored, component: str) -> dict[str, Any]:
         raise AdapterError(f"{stored.name}: header {HEADER} is not JSON; its strength is unknown") from None
     if not isinstance(data, dict):
         raise AdapterError(f"{stored.name}: header {HEADER} is a {type(data).__name__}, expected an object")
-    own = {key.removeprefix(f"{component}."): value for key, value in data.items() if key.startswith(f"{component}.")}
+    own = {key.partition(".")[2]: value for key, value in data.items() if key.partition(".")[0] in components_of(component)}
     return own or {key: value for key, value in data.items() if "." not in key or not component}
 
 
+def components_of(part: str) -> tuple[str, ...]:
+    """The components that a part of an adapter can be for."""
+    return {"denoiser": ("unet", "transformer"), "t5": ("text_encoder_2", "text_encoder_3")}.get(part, (part,))
+
+
+def refuse_unread(stored: Stored, config: Mapping[str, Any]) -> None:
+    """Raises AdapterError for settings with which the adapter is more than its factors times a number."""
+    start = config.get("init_lora_weights")
+    if isinstance(start, str) and start.lower() not in _PLAIN_STARTS:
+        raise AdapterError(f"{stored.name}: its settings say init_lora_weights {start[:40]!a}, so the model's own weights were "
+                           "changed before it was trained; it is wrong on others. Save it with PEFT as a plain LoRA: "
+                           "save_pretrained(..., path_initial_model_for_weight_conversion=...)")
+    if unread := next((name for name in _UNREAD if config.get(name)), ""):
+        raise AdapterError(f"{stored.name}: its settings have {unread}: it {_UNREAD[unread]}, which is not supported. Merge it "
+                           "into its model with PEFT first")
+
+
 def strength(stored: Stored, config: Mapping[str, Any], module: str, rank: int) -> tuple[float, float, str]:
-    """(alpha, scale, note): alpha / r, or alpha / sqrt(r) with use_rslora; alpha_pattern overrides by module.
+    """(alpha, scale, note): alpha / r, or alpha / sqrt(r) with use_rslora; alpha_pattern overrides by module. Without an alpha it
+    is PEFT's default.
 
     `rank` is that of the tensors; 0 (LoKr of full factors) means the config's rank. Raises AdapterError for invalid
     settings.
     """
     name = "alpha" if str(config.get("peft_type", "")).rpartition(".")[2].upper() in ("LOHA", "LOKR") else "lora_alpha"
     declared_rank = _number(stored, config, module, "rank_pattern", "r", rank or 1)
-    alpha = _number(stored, config, module, "alpha_pattern", name, declared_rank)
+    alpha = _number(stored, config, module, "alpha_pattern", name, _USUAL_ALPHA)
     used = rank or declared_rank
     if used <= 0:
         raise AdapterError(f"{stored.name}: r of its settings is {used:g}, expected a number above 0")
-    note = "" if not rank or declared_rank == rank else f"the header's rank is wrong for some modules ({module!a})"
+    note = f"no {name} in its settings: {_USUAL_ALPHA:g} is used, PEFT's default" if name not in config else ""
+    if rank and declared_rank != rank:
+        note = f"the header's rank is wrong for some modules ({module!a})"
     return alpha, alpha / (math.sqrt(used) if flag(stored, config, "use_rslora") else used), note
 
 

@@ -46,16 +46,16 @@ class Key:
 class Format:
     """A row of FORMATS.
 
-    `parse` parses a key, or returns None for a key of another format. `names` parses all keys at once, for formats whose
-    keys only have a meaning for a given model; it gets the file and {component: module paths}. `strength` is where the
-    strength is stored: "alpha" (alpha tensors, divided by rank), "header" (or alpha tensors if it has none), or "factors"
-    (multiplied in). `tool` is the program that writes the format.
+    `parse` parses a key, or returns None for a key of another format. `names` parses all keys at once, for formats whose keys
+    only have a meaning for a given model; it gets the file and {component: module paths}. `strength` is where the strength is
+    stored: "alpha" (alpha tensors, divided by rank), "header" (or alpha tensors if it has none), "either" (the header's
+    settings if it has them, else as "alpha"), or "factors" (multiplied in). `tool` is the program that writes the format.
     """
 
     says: str
     tool: str
     parse: Callable[[str], Key | None]
-    strength: Literal["alpha", "header", "factors"] = "alpha"
+    strength: Literal["alpha", "header", "either", "factors"] = "alpha"
     names: Callable[[Stored, Mapping[str, Mapping[str, tuple[int, ...]]]], Mapping[str, Key]] | None = None
 
 
