@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
+from harness.declare import short_hash
 from harness.records.baseline_file import Baseline
 from harness.records.values import derivation
 from reports.read.run import Run
@@ -21,6 +22,9 @@ TIMED_BY: Final = ("sampler", "steps", "width", "height")
 """Sampling settings that decide how long an image takes."""
 MACHINE: Final = ("device", "device_name", "cpu", "cuda", "driver", "torch_threads", "packages.torch")
 """Facts of an environment that decide what an image costs."""
+PICTURED_BY: Final = ("device_name", "cpu", "cuda", "cudnn", *(f"packages.{name}" for name in (
+    "torch", "diffusers", "transformers", "peft", "torchao")), "flags", "variables", "threads_per_operation")
+"""Facts of an environment that decide the last bits of an image."""
 
 
 Conditions: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -55,6 +59,19 @@ def costs_otherwise(before: Conditions, after: Conditions) -> str:
     an image; empty where the costs may be compared."""
     then, now = ({name: _fact(environment, name) for name in MACHINE} for environment, _ in (before, after))
     return ", ".join(filter(None, (_differing(then, now, MACHINE), _differing(before[1], after[1], TIMED_BY))))
+
+
+def pictured_otherwise(run: Run) -> str:
+    """What differs between the environments that the images of a run were made in, with all values; empty where nothing that can
+    change a picture does. Images of versions that did not record it may be of any session."""
+    earlier = run.head.get("earlier_environments")
+    sessions = {short_hash(one): one for one in (*(earlier if isinstance(earlier, list) else ()), run.environment)
+                if isinstance(one, Mapping)}
+    used = [one for digest, one in sessions.items() if run.written_in.get(digest) or run.written_in.get("")]
+    # How a sum is shared out among threads shows in its last bits.
+    threaded = ["torch_threads"] if any(one.get("threads_per_operation") != 1 for one in used) else []
+    values = {name: list(dict.fromkeys(_said(_fact(one, name)) for one in used)) for name in (*PICTURED_BY, *threaded)}
+    return ", ".join(f"{_in_words(name)} {' and '.join(listed)}" for name, listed in values.items() if len(listed) > 1)
 
 
 def measured_otherwise(before: Measured, after: Measured) -> str:
@@ -104,7 +121,7 @@ def prompts_of(run: Run) -> dict[str, tuple[str, str]]:
 
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], names: Iterable[str]) -> str:
     """"steps 20 and 30" for each of the names that is not the same in both."""
-    return ", ".join(f"{name.removeprefix('packages.').replace('_', ' ')} {_said(before.get(name))} and {_said(after.get(name))}"
+    return ", ".join(f"{_in_words(name)} {_said(before.get(name))} and {_said(after.get(name))}"
                      for name in names if before.get(name) != after.get(name))
 
 
@@ -114,6 +131,10 @@ def _fact(environment: Mapping[str, Any], name: str) -> Any:
     for part in name.split("."):
         value = value.get(part) if isinstance(value, Mapping) else None
     return str(value).partition(":")[0] if name == "device" and value is not None else value
+
+
+def _in_words(name: str) -> str:
+    return name.removeprefix("packages.").replace("_", " ")
 
 
 def _said(value: Any) -> str:

@@ -13,6 +13,7 @@ from harness.declare.suite import DEFAULT_CLIP, guidance_problem
 from harness.records import Look
 from harness.records.images import PROMPTS
 from reports import formatting as words
+from reports.comparable import pictured_otherwise
 from reports.read.interim_looks import dropped_cells
 from reports.read.run import Gap, Run
 from reports.statistics.intervals import LEVEL
@@ -69,6 +70,9 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if few := [f"{count} {split}" for split, count in counts.items() if 2 <= count < FEW_PROMPTS]:
         sentences.append(f"Few prompts ({', '.join(few)}): the intervals are wide. More prompts narrow them more than more "
                     "seeds do.")
+    if differing := pictured_otherwise(run):
+        sentences.append(f"The images were made in several environments ({differing}), which alone can change them a little; "
+                         "--fresh makes all of them in one.")
     for file, early in run.changed.items():
         sentences.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
     baseline = run.images[run.images["candidate"] == run.suite.baseline]

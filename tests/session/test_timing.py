@@ -18,6 +18,7 @@ from harness.session.suite_session import SuiteSession
 from reports.page.environments import environments
 from reports.read.run import load_run
 from reports.verdict.costs import incomparable, timed_apart
+from reports.verdict.recommending import recommend
 from tests.painted import paint_runs, pass_time
 from tests.race.painted import DeclaredBench, session_options, suite
 
@@ -166,6 +167,18 @@ def test_the_page_names_the_environment_in_which_each_thing_on_it_was_made(
     assert ("torch 9.9.9" in last["title"], "torch 9.9.9" in first["title"]) == (True, False)
     assert last["made"] == f"{images // 3} images and 3 timings of this page"
     assert first["made"] == f"{images * 2 // 3} images and 0 timings of this page"
+    (caveat,) = [sentence for sentence in recommend(run).caveats if "environments" in sentence]
+    assert f"torch {environment('cpu')['packages']['torch']} and 9.9.9" in caveat
+    assert "cpu" not in caveat
+
+
+@pytest.mark.parametrize(("fact", "value"), [("git_commit", "abc"), ("python", "9.9"), ("torch_threads", 99)])
+def test_environments_that_cannot_change_a_picture_are_no_caveat(
+        fact: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tmp_path, declared("alpha=0", "alpha=1"))
+    monkeypatch.setattr("harness.run.suite_run.environment", lambda device: {**environment(device), fact: value})
+    go(tmp_path, declared())
+    assert not any("environments" in sentence for sentence in recommend(load_run(tmp_path / "runs" / "tiny")).caveats)
 
 
 def test_what_an_earlier_version_did_not_record_is_said_not_guessed(tmp_path: Path) -> None:
