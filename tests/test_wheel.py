@@ -18,6 +18,8 @@ import harness
 
 ROOT = Path(__file__).parent.parent
 PACKAGES = ("harness", "reports")
+ENTRY = "sweetspot_pytest"
+"""The module that pytest loads first, beside the packages."""
 NOT_SHIPPED = "harness/zoo/training"
 SUFFIXES = {".py", ".typed", ".json", ".safetensors", ".txt", ".gz", ".css", ".js", ".j2"}
 """Kinds of files a package may hold: code, type markers, model configurations, weights, tokenizer tables, page templates."""
@@ -111,13 +113,13 @@ def python(installed: Path, cwd: Path, *arguments: str, code: int = 0) -> str:
 
 def test_the_wheel_holds_the_packages_without_the_zoos_training(names: list[str]) -> None:
     expected = {name for package in PACKAGES for name in tree(package) if not name.startswith(f"{NOT_SHIPPED}/")}
-    assert {name for name in names if not name.startswith("sweetspot-")} == expected
+    assert {name for name in names if not name.startswith("sweetspot-")} == {*expected, f"{ENTRY}.py"}
 
 
 def test_the_wheel_holds_its_metadata_and_the_licence_beside_the_packages(names: list[str]) -> None:
     info = f"sweetspot-{harness.__version__}.dist-info"
     assert {name for name in names if name.split("/")[0] not in PACKAGES} == {
-        f"{info}/{name}" for name in ("METADATA", "WHEEL", "entry_points.txt", "licenses/LICENSE", "RECORD")}
+        f"{ENTRY}.py", *(f"{info}/{name}" for name in ("METADATA", "WHEEL", "entry_points.txt", "licenses/LICENSE", "RECORD"))}
 
 
 def test_the_wheel_holds_no_file_of_an_unexpected_kind(names: list[str]) -> None:
@@ -144,7 +146,7 @@ def test_the_metadata_names_the_command_and_the_pytest_plugin(wheel: Path) -> No
     with zipfile.ZipFile(wheel) as archive:
         entry_points.read_string(archive.read(f"sweetspot-{harness.__version__}.dist-info/entry_points.txt").decode())
     assert dict(entry_points["console_scripts"]) == {"sweetspot": "harness.cli:command"}
-    assert dict(entry_points["pytest11"]) == {"sweetspot": "harness.plugin"}
+    assert dict(entry_points["pytest11"]) == {"sweetspot": ENTRY}
 
 
 def test_no_shipped_module_imports_what_is_not_shipped(installed: Path) -> None:
