@@ -1,5 +1,5 @@
-"""pytest's way to Sweetspot's plugin. It lies outside the package `harness`, so that a folder of the user's that hides the package,
-as in `python -m pytest`, is named instead of an import error."""
+"""pytest's way to Sweetspot's plugin. It lies outside the package `harness`, so that a folder of the user's that hides it, as in
+`python -m pytest`, is named instead of an import error."""
 
 from __future__ import annotations
 
