@@ -14,6 +14,7 @@ from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, number, unknown
 from harness.check.prompt_markup import brackets, markup_problems, phrases
+from harness.check.secrets import secret_problems
 from harness.check.together import together
 from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
@@ -22,7 +23,7 @@ from harness.declare.same_text import effective_prompts, is_unguided, same_texts
 from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, MOST_IMAGES, guidance_problem
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
-from harness.records.harmless_text import brief
+from harness.records.harmless_text import brief, without_secrets
 from harness.samplers import SAMPLERS
 from harness.text.occurrences import composed, occurrences
 
@@ -44,7 +45,7 @@ def problems(suite: object, root: Path) -> list[str]:
     except Exception as error:  # a suite file can hold any object, and its methods raise what they like
         phrases = [f"could not be checked: {shown(error)}"]
     label = shown(suite.name) if isinstance(suite.name, str) else "SUITE"
-    return [brief(f"suite {label}: {phrase}") for phrase in phrases]
+    return [brief(without_secrets(f"suite {label}: {phrase}")) for phrase in phrases]
 
 
 def remarks(suite: object) -> list[str]:
@@ -114,6 +115,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from together(_emphasis(suite))
     if not outside and not inside:
         yield from _suite(suite, root)
+        yield from () if unsound else secret_problems(suite)
 
 
 def _spending(suite: Suite, root: Path, unsound: bool) -> Iterator[str]:

@@ -15,18 +15,28 @@ _OF_EMOJI: Final = frozenset({"\u200d", "\ufe0f"})
 _FORMULA: Final = ("=", "+", "-", "@")
 LONGEST_MESSAGE: Final = 2000
 _REFERENCE: Final = re.compile(r"[@#]|www(?=\.)|gh(?=-)|:(?=//)", re.IGNORECASE)
+_SCHEME: Final = ":/"
+_USER_INFO: Final = re.compile(r"""(\b(?:[a-z][a-z0-9+.-]*://|(?:https?|ftps?|rediss?|s3|gs|ssh):/))"""
+                               r"""(?:[^\s'"/?#]*@|[^\s'"/:]*:(?!\d+[/?#])[^\s'"]*@)""", re.IGNORECASE)
+"""Name and password of an address: up to the path, or beyond its first "/" where a password follows a colon that no port does. An
+address that was a path has lost the second "/" of its scheme."""
+_SECRET_PARAMETER: Final = re.compile(
+    r"([?&;#](?:[a-z0-9_.-]*[_.-])?(?:(?:access|auth|private)?token|secret|password|passwd|pwd|signature|sig|credentials?|auth"
+    r"|authorization|(?:api|access|private)?key)(?:[_.-]?id)?=)[^\s&;#'\"]+", re.IGNORECASE)
 _CREDENTIALS: Final = re.compile(r"((?:\b[a-z][a-z0-9+.-]*://|\brediss?:/*)).*@", re.IGNORECASE | re.DOTALL)
 
 
 def printable(text: object) -> str:
-    """The text with every character that cannot be printed as an escape, newlines too: for terminals, and for names that a
-    reader may type or paste back."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in str(text))
+    """The text with every character that cannot be printed as an escape, newlines too, and without the secrets of addresses: for
+    terminals, and for names that a reader may type or paste back."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in without_secrets(str(text)))
 
 
 def visible(text: str) -> str:
     """The text for reading: newlines and tabs become spaces, and characters that act or hide become a visible "\\x1b" notation.
-    So no ANSI sequence reaches a terminal, and no override reverses a line of a page. Emoji stay whole."""
+    So no ANSI sequence reaches a terminal, and no override reverses a line of a page. Emoji stay whole; secrets of addresses are
+    left out."""
+    text = without_secrets(text)
     if text.isprintable():  # most are, and pages hold many thousands
         return text
     flat = text.replace("\r", " ").replace("\n", " ").replace("\t", " ")
@@ -49,9 +59,18 @@ def in_markdown(text: str) -> str:
 
 
 def without_credentials(word: str) -> str:
-    """A word of a command line or an address without the name and the password of a URL in it. A password may hold any
-    character, so all up to the last "@" goes."""
-    return _CREDENTIALS.sub(r"\1", word)
+    """A word of a command line or an address without the name, the password and the tokens of a URL in it. A password may hold
+    any character, so all up to the last "@" goes."""
+    return without_secrets(_CREDENTIALS.sub(r"\1", word))
+
+
+def without_secrets(text: str) -> str:
+    """The text with every address in it without name and password, and with "..." for a parameter that is called a token, a
+    key or a signature. An address ends at a blank or a quotation mark."""
+    if _SCHEME not in text:
+        return text
+    return " ".join(_SECRET_PARAMETER.sub(r"\1...", _USER_INFO.sub(r"\1", word)) if _SCHEME in word else word
+                    for word in text.split(" "))
 
 
 def in_csv(value: Any) -> Any:

@@ -153,3 +153,22 @@ def test_no_text_of_a_run_can_forge_the_marker(tmp_path: Path) -> None:
     run = load_run(synthetic.write_run(tmp_path / "run", suite))
     verdict = recommend(run)
     assert MARKER not in markdown(run, verdict, judge(run, verdict))
+
+
+@pytest.mark.parametrize("by", ["option", "variable"])
+@pytest.mark.parametrize("model", ["zoo:base", "https://me:hunter2@host/x.safetensors", "https://host/x?token=hunter2"])
+def test_no_output_of_a_run_shows_a_password_or_a_token(
+        pytester: pytest.Pytester, place: Path, monkeypatch: pytest.MonkeyPatch, model: str, by: str) -> None:
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(place / "step.md"))
+    (place / "suites" / "tiny.py").write_text(SUITE.format(name="x").replace("zoo:base", model))
+    address = "redis://ci:hunter2@127.0.0.1:1/0"
+    if by == "variable":
+        monkeypatch.setenv("SWEETSPOT_SHARED_CACHE", address)
+    words = ["--shared-cache", address] if by == "option" else []
+    result = pytester.runpytest("suites", "--benchmark", "--junitxml=junit.xml", "--markdown=c.md", "--live", *words)
+    assert (place / "runs" / "tiny" / "report.html").is_file() == (model == "zoo:base")
+    texts = {"terminal": str(result.stdout) + str(result.stderr), **{
+        str(file): file.read_text(errors="replace") for file in place.rglob("*")
+        if file.is_file() and "suites" not in file.parts}}
+    assert len(texts) > 3
+    assert [name for name, text in texts.items() if "hunter2" in text] == []

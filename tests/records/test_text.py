@@ -103,6 +103,18 @@ def test_no_password_of_an_address_is_left(word: str, shown: str) -> None:
     assert without_credentials(word) == shown
 
 
+@pytest.mark.parametrize(("text", "shown"), [
+    ("see 'https://me:pw@host/x?token=abc&b=1' and a@b", "see 'https://host/x?token=...&b=1' and a@b"),
+    ("https://pw@host/x", "https://host/x"), ("redis://:p/w@host:6379/0", "redis://host:6379/0"),
+    ("https://h/x?download=true&X-Amz-Signature=abc", "https://h/x?download=true&X-Amz-Signature=..."),
+    ("https://h/?api_key=a;access_token=b#auth=c", "https://h/?api_key=...;access_token=...#auth=..."),
+    ("https:/me:pw@host/x", "https:/host/x"), ("C:/me@here/x", "C:/me@here/x"),
+    ("git+https://host/repository@v1.2", "git+https://host/repository@v1.2"), ("http://host:8080/@name", "http://host:8080/@name"),
+    ("https://h/?keyframes=3&monkey=2", "https://h/?keyframes=3&monkey=2"), ("a sign with ?token=x", "a sign with ?token=x")])
+def test_no_secret_of_an_address_in_a_text_is_shown(text: str, shown: str) -> None:
+    assert (printable(text), visible(text)) == (shown, shown)
+
+
 @pytest.mark.parametrize("length", [0, 1999, 2000, 2001, 100_000])
 def test_a_long_message_keeps_its_start_and_its_end(length: int) -> None:
     text = ("start" + "x" * length)[:max(length - 3, 0)] + "end"
