@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from harness.check.phrases import doubles, number, unknown
 from harness.check.values import direction_problem, gate_values, known_values, metrics_of, misspelt, range_problem, unknown_values
 from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Objective, Suite
+from harness.declare.swept_axis import axis_of
 from harness.records import ValueSpec
 from harness.records.gate_kinds import LIMITS, gate_kind
 
@@ -55,6 +56,10 @@ def _preferences(suite: Suite) -> Iterator[str]:
         yield from unknown("axis", [axis], {*axes, "guidance"})
         if side not in SIDES:
             yield f"prefers {side!r} on {axis!r}; expected one of {', '.join(SIDES)}"
+        if axis in axes and axis != (swept := axis_of(suite)):
+            along = f"the pick is made along {swept!r}" if swept else "no axis has a number for every candidate"
+            yield (f"prefers {side!r} on {axis!r}, which has no effect: {along}. Remove it, or sweep {axis!r} in a suite of its "
+                   "own")
 
 
 def _default(suite: Suite, known: Collection[str]) -> Iterator[str]:
@@ -107,6 +112,9 @@ def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[
                "at_most")
     if gate.not_worse_than is not None:
         yield from unknown("candidate", [gate.not_worse_than], {*names, BASELINE, PROMOTED})
+    if gate.not_worse_than == BASELINE and BASELINE in names and suite.baseline != BASELINE:
+        yield (f"{BASELINE!r} means the suite's baseline, {suite.baseline!r}, and another candidate has this name; rename that "
+               "candidate")
     if gate.not_worse_than == PROMOTED and PROMOTED in names:
         yield f"{PROMOTED!r} is reserved for the last promoted model; rename the candidate of that name"
     yield from unknown("candidate", gate.candidates, names)

@@ -12,7 +12,7 @@ from harness.check.candidate import candidate_problems, reference_problems
 from harness.check.clip import clip_problems, default_problems
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
-from harness.check.phrases import doubles, number, unknown
+from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.prompt_markup import brackets, markup_problems, phrases
 from harness.check.secrets import secret_problems
 from harness.check.together import together
@@ -145,6 +145,7 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     if not names:
         yield "no candidates are declared"
     yield from doubles("candidate", names)
+    yield from lookalikes("candidate", names)
     keys = Counter(c.key for c in suite.candidates)
     for candidate in suite.candidates:
         if keys[candidate.key] > 1:
@@ -233,6 +234,8 @@ def _grid(grid: Grid) -> Iterator[str]:
     yield from _shared_texts(grid)
     yield from doubles("seed", grid.seeds)
     yield from doubles("guidance scale", grid.guidance_scales)
+    yield from (f"the guidance scales {' and '.join(map(repr, scales))} are both shown as CFG {text}; remove one, or give scales "
+                "that differ more" for text, scales in _by_text(grid.guidance_scales).items() if len(scales) > 1)
     yield from filter(None, map(guidance_problem, grid.guidance_scales))
     for seed in grid.seeds:
         if seed < 0:
@@ -249,8 +252,17 @@ def _grid(grid: Grid) -> Iterator[str]:
         yield f"steps is {grid.steps}; expected at most {MOST_STEPS}, the number of steps a diffusion model is trained on"
 
 
+def _by_text(scales: Collection[float]) -> dict[str, list[float]]:
+    """The different scales, by how reports write them."""
+    by_text: dict[str, list[float]] = {}
+    for scale in dict.fromkeys(scales):
+        by_text.setdefault(f"{scale:g}", []).append(scale)
+    return by_text
+
+
 def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
     yield from doubles("prompt id", [p.id for p in prompts])
+    yield from lookalikes("prompt id", [p.id for p in prompts])
     for prompt in prompts:
         if trouble := name_problem(prompt.id):
             yield f"the prompt id {trouble}"

@@ -60,8 +60,11 @@ def direction_problem(spec: ValueSpec, word: str, limit: float) -> str:
 
 
 def range_problem(spec: ValueSpec, word: str, limit: float) -> str:
-    """Why a limit decides nothing: it is outside of the value's range, so that all values keep it, or of a share, cost or count
-    none does. Empty if it can decide."""
+    """Why a limit decides nothing: it is outside of the value's range or at the end of it, so that all values keep it, or of a
+    share, cost or count none does. Empty if it can decide."""
+    end, side = (spec.low, "above") if word == "at_least" else (spec.high, "below")
+    if limit == end:
+        return f"{word} is {limit:g}, which every value keeps; give a number {side} {limit:g} ({spec.unit})"
     if not spec.bounded_share:
         return _outside(spec, word, limit)
     if 0 <= limit <= 1:

@@ -5,25 +5,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from dataclasses import replace
-from typing import Final
 
 from harness.declare import Candidate, Merge, Model, Suite
 from harness.declare.merge_ends import PARENT_AT
+from harness.declare.swept_axis import axis_of, numeric_axes
 
-AXES: Final = ("alpha", "weight")
-
-
-def numeric_axes(suite: Suite) -> tuple[str, ...]:
-    """The axes on which every candidate has a number, and not all the same one, in the order of their declaration."""
-    values = {axis: [c.axes.get(axis) for c in suite.candidates] for c in suite.candidates for axis in c.axes}
-    return tuple(axis for axis, of in values.items()
-                 if all(isinstance(v, int | float) and not isinstance(v, bool) for v in of) and len(set(of)) > 1)
-
-
-def axis_of(suite: Suite) -> str | None:
-    """The numeric axis that is swept: alpha, weight, or else the first one; None without any."""
-    axes = numeric_axes(suite)
-    return next((axis for axis in AXES if axis in axes), next(iter(axes), None))
+__all__ = ["axis_of", "axis_values", "controls", "numeric_axes"]
 
 
 def axis_values(suite: Suite) -> dict[str, float]:

@@ -66,6 +66,10 @@ def test_a_value_without_its_metric_names_the_metric(changes, words, tmp_path):
 @pytest.mark.parametrize(("changes", "words"), [
     ({"gates": (Gate(value="clipped_share", at_most=5),)}, "at_most is 5; expected a share, from 0 to 1"),
     ({"gates": (Gate(value="clipped_share", at_least=-0.1),)}, "at_least is -0.1"),
+    ({"gates": (Gate(value="clipped_share", at_most=1),)}, "at_most is 1, which every value keeps"),
+    ({"gates": (Gate(value="saturation", at_least=0),)}, "at_least is 0, which every value keeps"),
+    ({"gates": (Gate(value="failure_rate", at_most=1.0),)}, "at_most is 1, which every value keeps"),
+    ({"objective": Objective(penalties=(), constraints=(Constraint(metric="saturation", at_least=0),))}, "every value keeps"),
     ({"objective": Objective(penalties=(), constraints=(Constraint(metric="clipped_share", at_most=5),))}, "at_most is 5"),
     ({"objective": Objective(penalties=(Penalty(metric="clipped_share", weight=1, allowance=5),))}, "allowance is 5")])
 def test_a_limit_that_decides_nothing_is_refused(changes, words, tmp_path):

@@ -108,6 +108,10 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     ({"grid": tiny_grid(seeds=tuple(range(1000)), guidance_scales=tuple(map(float, range(1000))))},
      "images; expected at most 1000000"),
     ({"grid": tiny_grid(guidance_scales=(1, 1.0))}, "guidance scale 1.0 is given 2 times"),
+    ({"grid": tiny_grid(guidance_scales=(7, 7.0000001))}, "7.0 and 7.0000001 are both shown as CFG 7"),
+    ({"grid": tiny_grid(prompts=(Prompt(id="a", text="x"), Prompt(id="a ", text="y")))}, "prompt id 'a ' looks like 'a'"),
+    ({"candidates": (Candidate(name="caf\u00e9", model="zoo:photo"), Candidate(name="cafe\u0301", model="zoo:anime"))},
+     "candidate 'cafe\\u0301' looks like 'caf\\xe9'"),
     ({"grid": tiny_grid(guidance_scales=(0, 1))}, "guidance scale 0.0: expected a number of at least 1. No guidance is 1 here"),
     ({"grid": tiny_grid(guidance_scales=(0.99, 3))}, "guidance scale 0.99: expected a number of at least 1"),
     ({"grid": tiny_grid(guidance_scales=(-3,))}, "guidance scale -3.0: expected a number of at least 1"),
@@ -540,6 +544,21 @@ def test_one_adapter_under_two_spellings_is_found(tmp_path: Path) -> None:
     (tmp_path / "l.safetensors").write_bytes(b"")
     spellings = (Adapter(path="l.safetensors"), Adapter(path="./l.safetensors"))
     assert "is given 2 times" in said(tmp_path, **one(adapters=spellings))
+
+
+def test_a_candidate_called_baseline_that_is_not_it_is_ambiguous_for_a_gate(tmp_path: Path) -> None:
+    two = (Candidate(name="old", model="zoo:photo"), Candidate(name="baseline", model="zoo:anime"))
+    gates = (Gate(value="clip_score", not_worse_than="baseline"),)
+    assert "'baseline' means the suite's baseline, 'old'" in said(tmp_path, candidates=two, baseline="old", gates=gates)
+    assert said(tmp_path, candidates=two, baseline="baseline", gates=gates) == ""
+    assert said(tmp_path, candidates=two, baseline="old", gates=(replace(gates[0], not_worse_than="old"),)) == ""
+
+
+def test_a_preference_on_an_axis_that_is_not_swept_is_refused(tmp_path: Path) -> None:
+    swept = tuple(replace(c, axes={**c.axes, "ink": float(i)}) for i, c in enumerate(tiny_suite().candidates))
+    for axis, problem in (("alpha", ""), ("guidance", ""), ("ink", "no effect: the pick is made along 'alpha'")):
+        assert problem in (text := said(tmp_path, candidates=swept, objective=Objective(prefer={axis: "lowest"})))
+        assert bool(text) == bool(problem)
 
 
 @pytest.mark.parametrize(("prefer", "said"), [

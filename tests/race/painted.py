@@ -46,7 +46,7 @@ class DeclaredBench:
         return colour(candidate.name, candidate.key)
 
 
-HELD = Gate(value="saturation", at_least=0.0)
+HELD = Gate(value="saturation", at_least=1e-6)
 """A gate about images, so that the confirmation begins with one seed, which every image keeps."""
 
 

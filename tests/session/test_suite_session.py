@@ -17,7 +17,7 @@ from reports.read.run import load_run
 from tests.painted import paint_runs
 from tests.race.painted import DeclaredBench, session_options, suite
 
-GATES = (Gate(value="failures", at_most=0), Gate(value="saturation", at_least=0.0))
+GATES = (Gate(value="failures", at_most=0), Gate(value="saturation", at_least=1e-6))
 
 
 @pytest.fixture

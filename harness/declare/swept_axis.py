@@ -1,0 +1,22 @@
+"""The numeric axes of a suite's candidates, and the one that they sweep."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from harness.declare.suite import Suite
+
+AXES: Final = ("alpha", "weight")
+
+
+def numeric_axes(suite: Suite) -> tuple[str, ...]:
+    """The axes on which every candidate has a number, and not all the same one, in the order of their declaration."""
+    values = {axis: [c.axes.get(axis) for c in suite.candidates] for c in suite.candidates for axis in c.axes}
+    return tuple(axis for axis, of in values.items()
+                 if all(isinstance(v, int | float) and not isinstance(v, bool) for v in of) and len(set(of)) > 1)
+
+
+def axis_of(suite: Suite) -> str | None:
+    """The numeric axis that is swept: alpha, weight, or else the first one; None without any."""
+    axes = numeric_axes(suite)
+    return next((axis for axis in AXES if axis in axes), next(iter(axes), None))
