@@ -84,11 +84,15 @@ def adapter_tensors(changes: Mapping[Key, Change], layout: Layout) -> tuple[dict
 
 def without_unheld(changes: Mapping[Key, Change], layout: str) -> tuple[dict[Key, Change], dict[str, float]]:
     """The changes that the layout can hold, of those that an extraction makes, and the largest value of each tensor that it
-    cannot: PEFT and diffusers read LoRA alone, without the changes of norms and biases."""
+    cannot: PEFT and diffusers read LoRA alone, without the changes of norms, biases and embeddings."""
     if layout != "peft":
         return dict(changes), {}
     held, left = {}, {}
     for key, change in changes.items():
+        if change.path.endswith(_EMBEDDINGS):
+            product = change.tensors["up"].flatten(1) @ change.tensors["down"].flatten(1)
+            left[f"{change.component} {change.path} (weight)"] = float(product.abs().max())
+            continue
         factors = {role: tensor for role, tensor in change.tensors.items() if change.kind == "lora" and role in ("down", "up")}
         if factors:
             held[key] = replace(change, tensors=factors)

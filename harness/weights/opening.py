@@ -112,7 +112,9 @@ def _open_folder(path: Path, beside: Numbering | None, tolerant: bool) -> ModelF
         if read.odd:
             odd[component] = tuple(f"{component}/{name}" for name in read.odd)
     metadata = folder_metadata(path)
-    scheduler = path / "scheduler" / "scheduler_config.json"
+    # The U-Net of a model may be given alone, and the model's scheduler lies beside it.
+    alone = path.name in parts and not (path / path.name).is_dir() and (path.parent / "model_index.json").is_file()
+    scheduler = (path.parent if alone else path) / "scheduler" / "scheduler_config.json"
     prediction, notes = prediction_of((), metadata, scheduler)
     return ModelFile(path=path, family=family, layout="diffusers", metadata=metadata, files=files, prediction=prediction,
                      components=_ordered(components), other=other, channels=_channels(components), numbering=numbering,

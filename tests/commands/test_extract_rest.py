@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 from harness.cli import main
-from tests.materialise.models import write
+from tests.materialise.models import parent, write
 from tests.materialise.tiny_dit import flux, sd3
 
 MAKERS = {"flux": flux, "sd3": sd3}
@@ -71,3 +71,20 @@ def test_peft_holds_the_factors_alone_and_says_what_it_leaves_out(tmp_path, caps
     for name, tensor in tuned.items():
         expected = tensor if name.endswith(".weight") else base[name]
         assert torch.allclose(out[name], expected, atol=1e-5), name
+
+
+def test_embeddings_are_left_out_of_pefts_layout_by_choice_and_said(tmp_path, capsys):
+    base = parent(1, torch.float32)
+    key = "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight"
+    layer = "cond_stage_model.transformer.text_model.encoder.layers.0.self_attn.q_proj.weight"
+    tuned = {name: tensor * 1.25 if name in (key, layer) else tensor for name, tensor in base.items()}
+    for name, state in (("base", base), ("tuned", tuned)):
+        write(tmp_path / f"{name}.safetensors", state)
+    assert extract(tmp_path, "peft") == 1
+    message = capsys.readouterr().err
+    assert "position_embedding" in message and "--leave-out" in message
+    assert extract(tmp_path, "peft", "--leave-out") == 0
+    largest = float((tuned[key] - base[key]).abs().max())
+    assert f"position_embedding (weight) changes by up to {largest:.3g}" in capsys.readouterr().out
+    out = fused(tmp_path)
+    assert torch.equal(out[key], base[key]) and torch.allclose(out[layer], tuned[layer], atol=1e-5)

@@ -80,6 +80,12 @@ def test_a_file_made_from_a_folder_says_what_the_folders_scheduler_says(tmp_path
     assert (found, prediction) == (markers, "v" if scheduler["prediction_type"] == V else "epsilon")
 
 
+def test_the_u_net_of_a_folder_given_alone_has_the_folders_scheduler(tmp_path) -> None:
+    name = folder_of(tmp_path, "model", prediction_type=V, rescale_betas_zero_snr=True)
+    (tmp_path / name / "model_index.json").write_text('{"_class_name": "StableDiffusionXLPipeline"}')
+    assert stated(tmp_path, f"{name}/unet", tmp_path / "out.safetensors") == ({"v_pred", "ztsnr"}, "v")
+
+
 def test_folders_and_files_of_one_noise_schedule_merge_and_of_two_do_not(tmp_path) -> None:
     zero = folder_of(tmp_path, "zero", prediction_type=V, rescale_betas_zero_snr=True)
     other = folder_of(tmp_path, "other", prediction_type=V)
