@@ -33,10 +33,7 @@ def refuse_without_settings(path: Path, stored: Stored) -> None:
 
 def kind_of(path: Path) -> str:
     """SAFETENSORS or PICKLE, by the file's content. Raises AdapterError, naming what any other file is."""
-    try:
-        content = content_of(path)
-    except OSError as error:
-        raise AdapterError(f"{path}: could not be read ({error.strerror}); check the file and its permissions") from None
+    content = content_of(path)
     if wrong := trouble_of(content):
         raise AdapterError(f"{path}: {wrong}")
     return content.kind

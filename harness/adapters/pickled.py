@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.adapters.adapter_file import Entry, Stored, quoted
 from harness.adapters.live_plan import AdapterError
 from harness.records.file_version import refuse_other_version, version_of
-from harness.weights.pickle_opcodes import PickleError
+from harness.weights.known_files import most_probably, nested_names
+from harness.weights.pickle_opcodes import DamagedPickleError, PickleError
 from harness.weights.safe_pickle import read_pickle
 
 if TYPE_CHECKING:
@@ -47,6 +48,9 @@ def open_pickle(path: Path) -> Stored:
                            "cannot be fused, added or converted. Use it as an adapter of a candidate.")
     while isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
+    # A file of lists and networks may have names that say what it is.
+    if not any(isinstance(value, torch.Tensor) for value in content.values()) and (row := most_probably(nested_names(content))):
+        raise AdapterError(f"{path} is {row.sentence}")
     tensors: dict[str, Tensor] = {}
     extras: dict[str, str] = {}
     _flatten(path, content, "", tensors, extras)
@@ -74,6 +78,8 @@ def _content_of(path: Path) -> Any:
 
     try:
         return read_pickle(path, second=unpickle)
+    except DamagedPickleError as error:
+        raise AdapterError(f"{path}: a damaged or incomplete file ({error}). Download it again") from None
     except PickleError as error:
         raise AdapterError(f"{path}: could not be read as weights only ({error}); expected nothing but tensors. "
                            "Convert it to .safetensors if you trust its source.") from None

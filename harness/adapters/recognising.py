@@ -23,6 +23,7 @@ from harness.adapters.header_warnings import Module, oddities
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.open_adapter import open_stored
 from harness.adapters.textual_inversion import file_word, place_of
+from harness.weights.known_files import most_probably
 
 INVERSION: Final = "textual-inversion"
 _WIDTHS: Final = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL",
@@ -77,6 +78,8 @@ def format_of(stored: Stored) -> str:
     counts = {name: sum(_parse(stored, row, key) is not None for key in keys) for name, row in rows.items()}
     best = max(counts, key=lambda name: counts[name])
     if counts[best] == 0:
+        if row := most_probably(keys):
+            raise AdapterError(f"{stored.name} is {row.sentence}")
         raise AdapterError(f"{stored.name}: format not recognised (its first key is {quoted(keys[0])}); supported are {known}")
     return best
 

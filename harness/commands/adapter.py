@@ -151,7 +151,7 @@ def _extract(given: argparse.Namespace) -> int:
 
 def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
     """The components to take the difference of. Raises ValueError for one that is not in both models."""
-    from harness.materialise.merged_parts import DENOISERS
+    from harness.materialise.merged_parts import DENOISERS, guesses
 
     either = [part for part in PARTS if part in base.components or part in tuned.components]
     # Adapters have no names for the text encoders of an unknown architecture.
@@ -161,7 +161,7 @@ def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
         raise ValueError(f"the part {twice!r} is given twice in --parts; remove one")
     if absent := [part for part in parts if part not in base.components or part not in tuned.components]:
         raise ValueError(f"the part {absent[0]!r} is not in both models; base has {', '.join(base.components)}, tuned has "
-                         f"{', '.join(tuned.components)}. Name the parts to compare with --parts")
+                         f"{', '.join(tuned.components)}. {guesses((base, tuned))}Name the parts to compare with --parts")
     if ignored := [part for part in either if part not in parts]:
         say(f"  note: not compared: {', '.join(ignored)}")
     return parts

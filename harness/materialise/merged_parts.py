@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -77,7 +77,13 @@ def _refuse_absent(merge: Merge, asked: tuple[str, ...], files: Mapping[str, Mod
         listed = "; ".join(f"{name} has {', '.join(own) or 'none'}" for name, own in had.items())
         have = "has" if len(lacking) == 1 else "have"
         raise MaterialiseError(f"{part}: {who} {have} none, and the recipe merges it{_because(part, asked)}. {listed}. "
+                               f"{guesses(files[name_of(frame_of(model))] for model in models.values())}"
                                f"{_way_out(merge, part, had, models)}")
+
+
+def guesses(files: Iterable[ModelFile]) -> str:
+    """What files that are no models most probably are, in sentences that end with a space; "" for models."""
+    return "".join(f"{file.path.name} is {file.guess}. " for file in files if file.guess)
 
 
 def _because(part: str, asked: tuple[str, ...]) -> str:

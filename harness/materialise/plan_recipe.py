@@ -23,7 +23,7 @@ from harness.materialise.library import (
     merges_of,
     name_of,
 )
-from harness.materialise.merged_parts import opened, with_named_parts
+from harness.materialise.merged_parts import guesses, opened, with_named_parts
 from harness.materialise.other_spellings import keys_elsewhere, nearest_spelling
 from harness.materialise.whole_names import component_names, denoiser_names
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
@@ -355,7 +355,7 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
         # A VAE file alone does not show its family.
         refuse_unlike("families", {name: "not known by name" if files[name].structural else files[name].family
                                    for name in (*parents, *beside) if files[name].family or files[name].structural},
-                      "Merge models of one family.")
+                      f"{guesses(files[name] for name in (*parents, *beside))}Merge models of one family.")
         if "prediction" not in merge.force and "unet" in merge.parts:
             # What is added to A is the difference of the others: of one kind, it may be added to a model of another.
             judged = merge.models[1:] if MERGE_METHODS[merge.method].adds_difference else merge.models

@@ -227,10 +227,7 @@ def _check_file(architecture: str, path: Path) -> None:
     if "hf_tokenizer_name" in config["text_cfg"]:
         raise ScorerError(f"{architecture}: its tokenizer would have to be downloaded; choose an architecture with CLIP's own "
                           "tokenizer")
-    try:
-        content = content_of(path)
-    except OSError as error:
-        raise ScorerError(f"CLIP weights {path}: could not be read ({error.strerror}). Check the file") from None
+    content = content_of(path)
     if wrong := trouble_of(content):
         raise ScorerError(f"CLIP weights {path}: {wrong}")
     if content.kind != SAFETENSORS:

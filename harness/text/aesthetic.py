@@ -91,11 +91,7 @@ def read_aesthetic(path: Path) -> Tensor:
     """The image embedding (dim,), float32, of a file that holds one tensor of shape (dim,) or (1, dim) and nothing else, a
     bare one in torch's format or one of any name in safetensors. ValueError names the file."""
     path = Path(path)
-    try:
-        wrong = trouble_of(content_of(path))
-    except OSError as error:
-        raise ValueError(f"{path}: could not be read ({error.strerror}). Check the file and its permissions.") from None
-    if wrong:
+    if wrong := trouble_of(content_of(path)):
         raise ValueError(f"{path}: {wrong}")
     tensor = _one_tensor(path)
     shape = tuple(tensor.shape)

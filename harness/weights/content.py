@@ -48,8 +48,14 @@ class Content:
 
 
 def content_of(path: Path) -> Content:
-    """What the file or link is. A folder, a missing file and a link to nowhere have no kind either. Raises OSError for a file
-    that cannot be read."""
+    """What the file or link is. A folder, a missing file, a link to nowhere and a file that cannot be read have no kind."""
+    try:
+        return _content_of(path)
+    except OSError as error:
+        return Content(what=f"could not be read ({error.strerror})", advice="Check the file and its permissions.")
+
+
+def _content_of(path: Path) -> Content:
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:

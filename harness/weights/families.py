@@ -20,23 +20,26 @@ MARKERS: Final = ("v_pred", "ztsnr", "edm_vpred.sigma_max", "edm_vpred.sigma_min
 """Marker tensors at the top level of a file that say how the model was trained; they are never merged."""
 
 IS_ADAPTER: Final = "which belongs among a candidate's adapters"
-_CONTROLNET: Final = "a ControlNet, which is a separate network used alongside a model"
+_BESIDE: Final = "which is a separate network used alongside a model. Load it beside one in the tool that samples"
+_CONTROLNET: Final = f"a ControlNet, {_BESIDE}"
+_INVERSION: Final = f"a textual inversion, {IS_ADAPTER}"
 _REFUSED: Final = (
     (".absmax", "a file quantized by bitsandbytes; give the unquantized model"),
     (".quant_state", "a file quantized by bitsandbytes; give the unquantized model"),
     (".SCB\n", "a file quantized by bitsandbytes; give the unquantized model"),
     ("control_model.", _CONTROLNET), ("controlnet_", _CONTROLNET), ("input_hint_block.", _CONTROLNET),
     ("lllite_", _CONTROLNET),
-    ("adapter.body.", "a T2I-Adapter, which is a separate network used alongside a model"),
-    ("ip_adapter", "an IP-Adapter, which is a separate network used alongside a model"),
-    ("image_proj.", "an IP-Adapter, which is a separate network used alongside a model"),
+    ("\nbody.0.block1.", f"a T2I-Adapter, {_BESIDE}"), ("\nbody.0.body.0.block1.", f"a T2I-Adapter, {_BESIDE}"),
+    ("adapter.body.", f"a T2I-Adapter, {_BESIDE}"),
+    ("ip_adapter", f"an IP-Adapter, {_BESIDE}"),
+    ("image_proj.", f"an IP-Adapter, {_BESIDE}"),
     ("lora_down", f"a LoRA, {IS_ADAPTER}"), ("lora_up", f"a LoRA, {IS_ADAPTER}"), (".lora_", f"a LoRA, {IS_ADAPTER}"),
     ("_lora.", f"a LoRA, {IS_ADAPTER}"), (".lora.", f"a LoRA, {IS_ADAPTER}"), ("lora_unet_", f"a LoRA, {IS_ADAPTER}"),
     ("dora_scale", f"a DoRA, {IS_ADAPTER}"), ("hada_w1", f"a LyCORIS adapter, {IS_ADAPTER}"),
     ("lokr_w", f"a LyCORIS adapter, {IS_ADAPTER}"), ("oft_blocks", f"a LyCORIS adapter, {IS_ADAPTER}"),
     ("oft_diag", f"a LyCORIS adapter, {IS_ADAPTER}"), ("lycoris_", f"a LyCORIS adapter, {IS_ADAPTER}"),
-    ("\nemb_params\n", "a textual inversion, not a model"), ("\nstring_to_param", "a textual inversion, not a model"),
-    ("\nclip_g\n", "a textual inversion, not a model"), ("\n<", "a textual inversion, not a model"),
+    ("\nemb_params\n", _INVERSION), ("\nstring_to_param", _INVERSION),
+    ("\nclip_g\n", _INVERSION), ("\n<", _INVERSION),
 )
 
 

@@ -12,6 +12,7 @@ from harness.weights.constants import is_position_ids
 from harness.weights.ema import EMA_PREFIX
 from harness.weights.families import MARKERS
 from harness.weights.files import DTYPE_BYTES, ModelFileError, TensorFile
+from harness.weights.known_files import most_probably
 from harness.weights.ldm import unet_to_ldm
 from harness.weights.numbering import Numbering
 from harness.weights.wrapped_names import plain_name
@@ -119,6 +120,13 @@ class ModelFile:
     def sampling_markers(self) -> tuple[str, ...]:
         """The marker tensors that say how to sample the model, in a single file of it."""
         return self.markers or self.folder_markers
+
+    @property
+    def guess(self) -> str:
+        """What a file of an unknown architecture most probably is, in a sentence after " is "; "" where nothing is known of it,
+        and for a known family."""
+        row = most_probably(key for infos in self.components.values() for key in infos) if self.structural else None
+        return row.sentence if row else ""
 
     @property
     def encoder_alone(self) -> bool:

@@ -52,6 +52,10 @@ class PickleError(ValueError):
     """A pickle that is not read. The text is a reason without the file's name: "it refers to 'os.system', which ..."."""
 
 
+class DamagedPickleError(PickleError):
+    """A file whose archive or end is missing: another download of it may be whole."""
+
+
 @dataclass(kw_only=True, slots=True, eq=False)
 class Value:
     """What is known of a value before it exists: its type or what makes it, a literal, and the parts of a tuple or a list."""

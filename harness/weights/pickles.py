@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.weights.pickle_opcodes import PickleError
+from harness.weights.families import IS_ADAPTER, SUPPORTED, refusal
+from harness.weights.known_files import most_probably, nested_names
+from harness.weights.pickle_opcodes import DamagedPickleError, PickleError
 from harness.weights.safe_pickle import read_pickle
 from harness.weights.safetensors_header import ModelFileError, StoredTensor
 
@@ -19,7 +21,6 @@ _TORCH_NAMES: Final = {
     "int16": "I16", "uint16": "U16", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "uint32": "U32",
     "float32": "F32", "int64": "I64", "uint64": "U64", "float64": "F64",
 }
-IS_AESTHETIC: Final = "this is an aesthetic gradient"
 _TEXTUAL_INVERSION: Final = "string_to_param"
 _HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})
 
@@ -34,6 +35,8 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
 
     try:
         content = read_pickle(path, mapped=True)
+    except DamagedPickleError as error:
+        raise ModelFileError(f"{path}: a damaged or incomplete file ({error}). Download it again.") from None
     except PickleError as error:
         raise ModelFileError(f"{path}: could not be read as weights only ({error}); expected a pickle of nothing but tensors. "
                              "Convert it to .safetensors if you trust its source.") from None
@@ -46,6 +49,13 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
                              "Save the checkpoint again.")
     tensors = {str(name): value for name, value in given.items()}
     if not tensors:
+        names = nested_names(content)
+        if row := most_probably(names):
+            raise ModelFileError(f"{path}: this is {row.sentence}.")
+        if what := refusal(dict.fromkeys(names, StoredTensor(dtype="F32", shape=()))):
+            raise ModelFileError(f"{path}: this is {what}. Supported today: {SUPPORTED}.")
+        if what := _known(content):
+            raise ModelFileError(f"{path}: this is {what}. Supported today: {SUPPORTED}.")
         raise ModelFileError(f"{path}: holds no tensors ({_content(content)}); expected a state dict. "
                              "Give the checkpoint itself.")
     if len(tensors) != len(given):
@@ -56,18 +66,23 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
     return tensors, stored, {"not_tensors": ", ".join(others)} if others else {}
 
 
+def _known(content: Any) -> str:
+    """What a pickle without named tensors is, if it is of a known kind, with an article; otherwise ""."""
+    shape = getattr(content, "shape", None)
+    if shape is not None and (len(shape) == 1 or (len(shape) == 2 and shape[0] == 1)):
+        return (f"an aesthetic gradient, one tensor of shape {list(shape)}, which belongs to a candidate: "
+                "aesthetic=AestheticGradient(path=...)")
+    if isinstance(content, Mapping) and _TEXTUAL_INVERSION in content:
+        return f"a textual inversion, {IS_ADAPTER}"
+    return f"a hypernetwork, {IS_ADAPTER}" if isinstance(content, Mapping) and _HYPERNETWORK & set(content) else ""
+
+
 def _content(content: Any) -> str:
-    """What a pickle holds instead of tensors: the name of a known kind, or its type and keys."""
+    """What a pickle holds instead of tensors by name: a tensor, or its type and keys."""
     if shape := getattr(content, "shape", None):
-        row = len(shape) == 1 or (len(shape) == 2 and shape[0] == 1)
-        what = f"{IS_AESTHETIC}, a candidate's aesthetic=AestheticGradient(path=...)" if row else "a tensor without a name"
-        return f"{what}: one tensor of shape {list(shape)}"
+        return f"a tensor without a name: one of shape {list(shape)}"
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
-    if _TEXTUAL_INVERSION in content:
-        return "this is a textual inversion"
-    if _HYPERNETWORK & set(content):
-        return "this is a hypernetwork"
     return ascii(f"{type(content).__name__} of {sorted(map(str, content))[:5]}")[1:-1]
 
 

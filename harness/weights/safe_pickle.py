@@ -12,7 +12,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Final
 
-from harness.weights.pickle_opcodes import MAGIC, PICKLE_LIMIT, Checker, PickleError
+from harness.weights.pickle_opcodes import MAGIC, PICKLE_LIMIT, Checker, DamagedPickleError, PickleError
 
 _ZIP: Final = b"PK\x03\x04"
 _MOST_RECORDS: Final = 100_000
@@ -81,7 +81,7 @@ def _archive(path: Path) -> tuple[bytes, dict[str, int]]:
     except (zipfile.BadZipFile, ValueError, EOFError, NotImplementedError, RuntimeError) as error:
         if isinstance(error, PickleError):
             raise
-        raise PickleError(f"its archive is damaged: {' '.join(str(error).split())[:100]!a}") from None
+        raise DamagedPickleError(f"its archive is damaged: {' '.join(str(error).split())[:100]!a}") from None
 
 
 def _wrong_archive(archive: zipfile.ZipFile, size: int) -> str:

@@ -14,6 +14,7 @@ from harness.weights.families import MARKERS, UnknownArchitectureError, architec
 from harness.weights.files import ModelFileError, open_tensors
 from harness.weights.folder import denoiser_places, folder_metadata, unopened
 from harness.weights.header_claims import short
+from harness.weights.known_files import most_probably
 from harness.weights.ldm import UNET_PREFIX
 from harness.weights.model import PARTS, ModelFile, TensorInfo
 from harness.weights.numbering import Numbering, numbering_of
@@ -72,7 +73,8 @@ def structural(path: Path) -> ModelFile | None:
     if len(read.infos) < _FEWEST or all(len(info.shape) < 2 for info in read.infos.values()):
         return None
     known = architecture(read.infos)
-    said = (f"the architecture is not known by name{f', it looks like {known}' if known else ''}: its tensors can be merged with "
+    guess = f", it looks like {known}" if known else f"; it is {row.sentence}" if (row := most_probably(read.infos)) else ""
+    said = (f"the architecture is not known by name{guess}: its tensors can be merged with "
             f"those of the same names and shapes{f' (prefix {short(wrapper + prefix)})' if wrapper + prefix else ''}")
     components, other = {COMPONENT: read.infos}, {places[name].source: _info(places[name]) for name in read.unread}
     other |= {place.source: _info(place) for place in leftovers.values()}

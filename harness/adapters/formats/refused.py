@@ -6,10 +6,12 @@ import re
 from typing import Final
 
 from harness.adapters.adapter_file import Stored
+from harness.weights.known_files import most_probably
 
 _MERGE: Final = "merge it into its model with PEFT first"
 _NETWORK: Final = ("a separate network, not a change of weights; load it together with the model in a tool that "
                    "supports it")
+_COMPONENT: Final = "a model's component, not an adapter; give it as a model"
 _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"\.(q_layer|p_layer|lambda_layer)(\.weight)?$",
      "T-LoRA, whose strength depends on the timestep; train a plain LoRA instead"),
@@ -27,14 +29,14 @@ _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"^(ip_adapter|image_proj|ip_adapter_proj_model)\.|\.to_[kv]_ip\.|\.processor\.ip_adapter_", f"an IP-Adapter: {_NETWORK}"),
     (r"^(control_model|controlnet_cond_embedding|controlnet_blocks|controlnet_down_blocks|zero_convs)\.",
      f"a ControlNet: {_NETWORK}"),
-    (r"^(adapter\.)?body\.\d+\.", f"a T2I-Adapter: {_NETWORK}"),
+    (r"^(adapter\.)?body\.\d+\.(block[12]|resnets|body|in_conv)\b", f"a T2I-Adapter: {_NETWORK}"),
     (r"^(single_blocks\.\d+\.norm|double_blocks\.\d+\.img_attn\.norm)\.(key|query)_norm\.scale$",
      "a Flux control LoRA of Black Forest Labs, which replaces norms and widens the input; load it when sampling, with its "
      "control image"),
     (r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\.(?!.*\.(lora|hada|lokr|diff|alpha))",
      "a checkpoint, not an adapter; give it as a model"),
     (r"^(down_blocks|up_blocks|mid_block|transformer_blocks|double_blocks|joint_blocks|encoder|text_model)\.(?:(?!lora|hada|lokr).)*"
-     r"(?<!\.a1)(?<!\.a2)(?<!\.b1)(?<!\.b2)(?<!\.bm)\.(weight|bias)$", "a model's component, not an adapter; give it as a model"),
+     r"(?<!\.a1)(?<!\.a2)(?<!\.b1)(?<!\.b2)(?<!\.bm)\.(weight|bias)$", _COMPONENT),
     (r"^dummy_weights$", "a file with dummy weights; download the real one"),
 )
 """(regular expression to search for in a key, what a file with such a key is)."""
@@ -59,5 +61,6 @@ def refusal(stored: Stored) -> str:
             return f"a PEFT folder with whole layers (modules_to_save); {_MERGE}"
     for mark, what in _MARKS:
         if any(re.search(mark, key) for key in stored.entries if len(key) < 1000):
-            return what
+            row = most_probably(stored.entries) if what == _COMPONENT else None
+            return row.sentence if row else what
     return ""

@@ -1,0 +1,147 @@
+"""Files of the trade that a command cannot use: the user reads what each most probably is, and what to do."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save, save_file
+
+from harness.cli import main
+from harness.weights.known_files import KNOWN_FILES, most_probably
+from tests.materialise.models import parent, two
+
+T = torch.randn
+Writer = Callable[[Path], object]
+
+
+def stored(*names: str) -> Writer:
+    return lambda path: save_file({name: T(2, 2) for name in names}, path)
+
+
+def pickled(content: object) -> Writer:
+    return lambda path: torch.save(content, path)
+
+
+def raw(content: bytes) -> Writer:
+    return lambda path: path.write_bytes(content)
+
+
+def zipped(path: Path) -> None:
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("model/unet/diffusion_pytorch_model.safetensors", b"x")
+
+
+def cut(path: Path) -> None:
+    torch.save(parent(1), path)
+    path.write_bytes(path.read_bytes()[:20_000])
+
+
+UPSCALER = ("conv_first.weight", "body.0.rdb1.conv1.weight", "conv_body.weight", "conv_up1.weight", "conv_last.weight")
+OPTIMIZER = {"state": {0: {"step": torch.tensor(3.0), "exp_avg": T(2, 2)}}, "param_groups": [{"lr": 1e-3, "params": [0]}]}
+FILES: dict[str, tuple[Writer, str, str]] = {
+    "x.safetensors": (stored(*UPSCALER), "an upscaler (ESRGAN", "Use it in"),
+    "x.pth": (pickled({"params_ema": {name: T(2, 2) for name in UPSCALER}}), "an upscaler (ESRGAN", "Use it in"),
+    "old.pth": (pickled({name: T(2, 2) for name in ("model.0.weight", "model.1.sub.0.RDB1.conv1.0.weight", "model.3.weight")}),
+                "an upscaler (ESRGAN", "Use it in"),
+    "swin.safetensors": (stored("conv_first.weight", "layers.0.residual_group.blocks.0.attn.qkv.weight", "conv_last.weight"),
+                         "an upscaler (SwinIR", "Use it in"),
+    "optimizer.pt": (pickled(OPTIMIZER), "the state of an optimizer", "file of weights"),
+    "training_state.pt": (pickled({"optimizer": OPTIMIZER, "epoch": 2}), "the state of an optimizer", "file of weights"),
+    "optimizer.safetensors": (stored("0.exp_avg", "0.exp_avg_sq", "1.exp_avg"), "the state of an optimizer", "file of weights"),
+    "taesd.safetensors": (stored("1.weight", "3.conv.0.weight", "3.conv.2.weight"), "approximate VAE", "give that"),
+    "tiny.safetensors": (stored("decoder.layers.0.weight", "decoder.layers.2.conv.0.weight", "encoder.layers.0.weight"),
+                         "approximate VAE", "give that"),
+    "vaeapprox.pt": (pickled({f"conv{n}.weight": T(2, 2) for n in range(1, 9)}), "approximate VAE", "give that"),
+    "safety.safetensors": (stored("concept_embeds", "special_care_embeds", "visual_projection.weight"), "a safety checker",
+                           "leave it out"),
+    "vision.safetensors": (stored("vision_model.encoder.layers.0.mlp.fc1.weight", "visual_projection.weight", "a.weight"),
+                           "an image encoder (CLIP vision)", "text encoders"),
+    "face.pth": (pickled({"params_ema": {"stylegan_decoder.style_convs.0.weight": T(2, 2)}}), "restores faces", "Use it in"),
+    "control.safetensors": (stored("control_model.input_blocks.0.0.weight", "control_model.zero_convs.0.0.weight"), "ControlNet",
+                            "tool"),
+    "t2i.safetensors": (stored("body.0.block1.weight", "body.0.block2.weight", "conv_in.weight"), "T2I-Adapter", "tool"),
+    "ip.safetensors": (stored("image_proj.proj.weight", "ip_adapter.1.to_k_ip.weight"), "IP-Adapter", "tool"),
+    "ip.bin": (pickled({"image_proj": {"proj.weight": T(2, 2)}, "ip_adapter": {"1.to_k_ip.weight": T(2, 2)}}), "IP-Adapter",
+               "tool"),
+    "model.gguf": (raw(b"GGUF\3\0\0\0" + b"\1" * 99), "a GGUF file", "unquantized"),
+    "model.onnx": (raw(b"\x08\x07\x12\x07pytorch" + b"\1" * 99), "an ONNX file", "from which it was made"),
+    "folder.zip": (zipped, "a zip archive", "Unpack"),
+    "page.safetensors": (raw(b"<!DOCTYPE html><html></html>"), "a web page", "Download"),
+    "lfs.safetensors": (raw(b"version https://git-lfs.github.com/spec/v1\n"), "a Git LFS pointer", "git lfs pull"),
+    "empty.safetensors": (raw(b""), "an empty file", "Download"),
+    "cut.safetensors": (raw(save({"a.weight": T(9, 9)})[:-9]), "truncated", "Download"),
+    "cut.ckpt": (cut, "incomplete", "Download"),
+}
+WORDS: dict[str, list[str]] = {
+    "merge": ["merge", "--a", "a.safetensors", "--b", "FILE", "--alpha", "0.5", "-o", "o.safetensors"],
+    "merge as A": ["merge", "--a", "FILE", "--b", "b.safetensors", "--alpha", "0.5", "-o", "o.safetensors"],
+    "fuse": ["merge", "--a", "a.safetensors", "--adapter", "FILE=1", "-o", "o.safetensors"],
+    "take": ["merge", "--a", "a.safetensors", "--b", "b.safetensors", "--alpha", "0.5", "--take", "vae=FILE",
+             "-o", "o.safetensors"],
+    "extract": ["adapter", "extract", "--base", "a.safetensors", "--tuned", "FILE", "--rank", "2", "-o", "o.safetensors"],
+    "convert": ["adapter", "convert", "FILE", "--model", "a.safetensors", "--layout", "kohya", "-o", "o.safetensors"],
+    "inspect": ["inspect", "FILE"]}
+
+
+@pytest.fixture
+def beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    two(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_every_command_says_what_the_file_most_probably_is_and_what_to_do(
+        name: str, beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make, what, advice = FILES[name]
+    make(beside / name)
+    for command, words in WORDS.items():
+        code = main([word.replace("FILE", name) for word in words])
+        shown = "".join(capsys.readouterr())
+        # What is not known by name may still be inspected and merged with another of its kind.
+        assert code == 1 or command == "inspect", (command, shown)
+        assert what in shown, (command, shown)
+        assert advice in shown, (command, shown)
+        assert not (beside / "o.safetensors").exists()
+
+
+@pytest.mark.parametrize(("content", "what"), [
+    ({768: ({"linear.0.weight": T(2, 2)}, {"linear.0.weight": T(2, 2)})}, "a hypernetwork"),
+    ({"string_to_token": {"*": 265}, "string_to_param": {"*": T(2, 768)}}, "a textual inversion"),
+    (T(1, 768), "an aesthetic gradient"),
+    ({"lora_unet_x.lora_down.weight": T(2, 2), "lora_unet_x.lora_up.weight": T(2, 2)}, "a LoRA")])
+def test_what_a_candidate_can_use_is_not_a_model_and_says_where_it_belongs(content: object, what: str, beside: Path,
+                                                                           capsys: pytest.CaptureFixture[str]) -> None:
+    torch.save(content, beside / "x.pt")
+    for words in (WORDS["merge"], WORDS["extract"]):
+        assert main([word.replace("FILE", "x.pt") for word in words]) == 1
+        shown = capsys.readouterr().err
+        assert what in shown
+        assert "candidate" in shown
+
+
+def test_a_training_checkpoint_is_read_for_its_weights(beside: Path) -> None:
+    content = {"state_dict": parent(3), "epoch": 3, "pytorch-lightning_version": "2.0", "optimizer_states": [OPTIMIZER]}
+    torch.save(content, beside / "x.ckpt")
+    assert main([word.replace("FILE", "x.ckpt") for word in WORDS["merge"]]) == 0
+
+
+def test_two_upscalers_can_still_be_merged(beside: Path) -> None:
+    for name in "xy":
+        stored(*UPSCALER)(beside / f"{name}.safetensors")
+    assert main(["merge", "--a", "x.safetensors", "--b", "y.safetensors", "--alpha", "0.5", "-o", "o.safetensors"]) == 0
+
+
+def test_no_row_takes_a_model_for_something_else() -> None:
+    from tests.weights.real_names import TRANSFORMERS, UNETS, diffusers_shapes, original_shapes, single_file_names
+
+    for family in UNETS:
+        for part in ("unet", "vae") if family != "sdxl_refiner" else ("unet",):
+            assert most_probably(diffusers_shapes(family, part)) is None
+            assert most_probably(single_file_names(family, part).values()) is None
+    assert all(most_probably(original_shapes(family)) is None for family in TRANSFORMERS)
+    assert all(row.what[:2] in ("a ", "an", "th") and row.advice[0].isupper() for row in KNOWN_FILES)
