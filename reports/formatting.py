@@ -91,7 +91,8 @@ def size(count: float) -> str:
 def reading(name: str) -> str:
     """A memory probe's name for readers: "nvml_device_peak_bytes" is "NVML, whole device"."""
     known = {"nvml_device": "NVML, whole device", "nvml_process": "NVML, this process", "torch_allocated": "torch, allocated",
-             "torch_reserved": "torch, reserved", "rss": "process RSS", "stored": "stored weights",
+             "torch_reserved": "torch, reserved", "rss": "process RSS", "stored_denoiser": "weights of the denoiser",
+             "stored": "weights of all parts",
              "over_idle": "NVML, beyond what was in use before loading", "driver_reserved": "kept by the driver for itself"}
     return next((said for key, said in known.items() if key in name), visible(name))
 

@@ -27,7 +27,10 @@ class PaintedBench(Workbench):
 
 def colour(candidate: str, key: str) -> Any:
     """A candidate ready to be painted: every image follows from its key and the cell."""
-    phase = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu"), key=key)
+    import torch
+
+    part = torch.nn.Linear(4, 4)
+    phase = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part), key=key)
     rows = tuple(Coverage(candidate=candidate, stage="merge", component=part, keys={}) for part in ("unet", "vae"))
     return SimpleNamespace(phases=(phase,), coverage=rows)
 

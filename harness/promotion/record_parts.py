@@ -22,7 +22,7 @@ def verdict_part(verdict: Verdict) -> dict[str, Any]:
 
 def figures_part(evidence: Evidence) -> dict[str, dict[str, Any]]:
     """{value: mean and interval} over the candidate's images at the recommended guidance, then what it costs."""
-    from reports.verdict.costs import peak_memory, seconds_per_image
+    from reports.verdict.costs import SIZES, bytes_of, seconds_per_image
     from reports.verdict.means import means
 
     run, name = evidence.run, evidence.candidate
@@ -32,12 +32,14 @@ def figures_part(evidence: Evidence) -> dict[str, dict[str, Any]]:
     timed = seconds_per_image(run, name)
     figures["seconds_per_image"] = _figure("s, median and range of the rounds", (timed.median, timed.fastest, timed.slowest),
                                            (0, timed.rounds), timed.why)
-    record, memory = run.latency.get(name), peak_memory(run, name)
+    record = run.latency.get(name)
     if record is not None and record.yardstick:
         middle = median(record.yardstick)
         figures["yardstick_seconds"] = _figure("s, median", (middle, middle, middle), (0, len(record.yardstick)))
-    if (peak := memory.value) is not None:
-        figures["peak_bytes"] = _figure(f"bytes, {memory.name}", (peak, peak, peak), (0, 1))
+    for value in SIZES:
+        reading = bytes_of(run, name, value)
+        if (size := reading.value) is not None:
+            figures[value] = _figure(f"bytes, {reading.name}", (size, size, size), (0, 1))
     return figures
 
 

@@ -1,4 +1,4 @@
-"""How many bytes a module's weights take, quantized or not. The harness reports it beside the measured peaks."""
+"""How many bytes the weights of modules take, quantized or not."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ if TYPE_CHECKING:
     import torch
 
 
-def stored_bytes(module: torch.nn.Module) -> int:
+def stored_bytes(*modules: torch.nn.Module) -> int:
     """Bytes of all parameters and buffers, shared ones once; a quantized tensor counts as its integers and scales."""
-    return sum(_tensor_bytes(tensor) for tensor in [*module.parameters(), *module.buffers()])
+    tensors = {id(tensor): tensor for module in modules for tensor in (*module.parameters(), *module.buffers())}
+    return sum(map(_tensor_bytes, tensors.values()))
 
 
 def _tensor_bytes(tensor: torch.Tensor) -> int:

@@ -17,7 +17,7 @@ BASELINE_FILE: Final = "baseline.json"
 LARGEST: Final = 2**1000
 """Integers beyond it do not fit a float."""
 PLACE: Final = ("prompt", "seed", "guidance")
-COSTS: Final = ("seconds_per_image", "peak_bytes", "yardstick_seconds")
+COSTS: Final = ("seconds_per_image", "peak_bytes", "weights_bytes", "yardstick_seconds")
 """Figures that a baseline has besides the values of the images."""
 RESTORE: Final = "Restore it from git, or promote again"
 _FROM_RECORD: Final = ("candidate", "weights", "inputs", "metrics", "metric_settings", "sampling", "environment", "prompts",

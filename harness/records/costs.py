@@ -6,6 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+STORED: Final = "stored_weights_bytes"
+STORED_DENOISER: Final = "stored_denoiser_bytes"
+"""Readings of a Memory record: bytes of the live weights of all parts, and of the denoiser alone, as they are stored: a quantized
+weight counts as its codes and scales. Records of earlier versions lack them."""
 PHASES: Final = ("total", "text", "denoise", "decode")
 
 
@@ -45,7 +49,8 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Peak memory of one candidate while it sampled at batch 1, by probe, in bytes; `setting` as in Latency."""
+    """Peak memory of one candidate while it sampled at batch 1, by probe, and its weights (STORED), in bytes; `setting` as in
+    Latency."""
 
     candidate: str
     readings: tuple[Reading, ...]

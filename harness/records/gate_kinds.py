@@ -48,7 +48,7 @@ GATE_KINDS: Final[Mapping[str, GateKind]] = MappingProxyType({
     "failure_rate": GateKind(values=("failure_rate",), limits=("at_most",), why_limits="fewer failed images are better",
                              noise="none"),
     "latency": GateKind(values=("seconds_per_image",), noise="rounds"),
-    "memory": GateKind(values=("peak_bytes",), noise="reading"),
+    "memory": GateKind(values=("peak_bytes", "weights_bytes"), noise="reading"),
     "ratings": GateKind(values=("rating", "preferred")),
     IMAGES: GateKind(of_images=True),
 })

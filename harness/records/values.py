@@ -104,6 +104,11 @@ SECONDS: Final = ValueSpec(
 BYTES: Final = ValueSpec(
     name="peak_bytes", title="Peak memory", unit="bytes", better="lower", kind="cost", low=0.0, display="bytes", origin="run",
     shown=("headline",), definition="largest reading of the memory probe during one image at batch 1")
+WEIGHTS: Final = ValueSpec(
+    name="weights_bytes", title="Weights in memory", unit="bytes", better="lower", kind="cost", low=0.0, display="bytes",
+    origin="run", shown=("headline",),
+    definition="bytes of the weights of denoiser, text encoders and VAE as they are stored for sampling, adapters included; a "
+               "quantized weight counts as its codes and scales")
 
 RUN_VALUES: Final[Mapping[str, ValueSpec]] = MappingProxyType({spec.name: spec for spec in (
     OBJECTIVE,
@@ -137,6 +142,7 @@ RUN_VALUES: Final[Mapping[str, ValueSpec]] = MappingProxyType({spec.name: spec f
     FAILURE_RATE,
     SECONDS,
     BYTES,
+    WEIGHTS,
 )})
 """Values that no metric of a suite gives, by name, in the order in which tables list them."""
 

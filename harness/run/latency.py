@@ -19,7 +19,9 @@ from harness.probes.memory import MemoryProbe
 from harness.probes.nvml import NvmlGpu, find_gpu
 from harness.probes.power import PowerProbe
 from harness.probes.rounds import Around, Make, Rounds, Visit, interleave
+from harness.quantize import stored_bytes
 from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
+from harness.records.costs import STORED, STORED_DENOISER
 from harness.records.reusable import TIME
 from harness.sampling import encode, sample, setting, time_one
 
@@ -134,6 +136,7 @@ def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Se
     def resident(name: str) -> Make:
         phases = enter(name)
         phases[0].enter()
+        costs[name].phases = phases if costs[name].unprobed else ()
         return lambda watch: time_one(phases, suite.grid, cell, watch)
 
     around = Around(untimed=lambda name: costs[name].probed(), timed=lambda name: costs[name].power.during(),
@@ -152,6 +155,8 @@ class _Costs:
         self._setting = together.settings[candidate]
         self._gpu: NvmlGpu | str = find_gpu(together.device)
         self._probe: MemoryProbe | None = None
+        self._stored: tuple[Reading, ...] = ()
+        self.phases: Sequence[Phase] = ()
         self._timeline: Timeline | None = None
         self._seconds: dict[str, list[float]] = {phase: [] for phase in PHASES}
         self._apart: dict[str, list[float]] = {}
@@ -168,6 +173,12 @@ class _Costs:
         free_memory(self._together.device)
         with MemoryProbe(self._together.device, self._gpu, idle=self._together.idle) as self._probe:
             yield
+        self._stored, self.phases = _stored(self.phases), ()
+
+    @property
+    def unprobed(self) -> bool:
+        """Whether neither memory nor weights were read yet."""
+        return not self._stored
 
     def take(self, visit: Visit) -> None:
         """Adds one visit. The first visit's switch is kept separately: it may merge and load, and memory was polled during it."""
@@ -190,9 +201,20 @@ class _Costs:
                           yardstick=tuple(self.lengths), stopped=stopped, timed_at=self._together.timed_at,
                           environment=self._together.environment)
         apart = {what: tuple(taken) for what, taken in self._apart.items()}
-        memory = Memory(candidate=name, readings=self._probe.readings() if self._probe else (), setting=key)
+        memory = Memory(candidate=name, setting=key, readings=(
+            *(self._probe.readings() if self._probe else ()), *self._stored))
         timeline = (self._timeline,) if self._timeline else ()
         return latency, memory, self.power.record(name, key), Durations(candidate=name, seconds=apart, setting=key), *timeline
+
+
+def _stored(phases: Sequence[Phase]) -> tuple[Reading, ...]:
+    """The bytes of the weights of a candidate that is live: of all parts, and of the denoiser alone. What two phases share counts
+    once. The first phase is live again afterwards."""
+    pipelines = [phase.enter() for phase in (*phases[1:], *phases[:1])]
+    whole = stored_bytes(*(part for pipeline in pipelines for part in pipeline.parts.values()))
+    denoiser = stored_bytes(*(pipeline.denoiser for pipeline in pipelines))
+    return (Reading(name=STORED, unit="bytes", value=float(whole)),
+            Reading(name=STORED_DENOISER, unit="bytes", value=float(denoiser)))
 
 
 def _failure(visit: Visit, together: Together) -> tuple[Record, ...]:

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from harness.records.values import WEIGHTS
 from reports.comparable import costs_otherwise
 from reports.read.run import Run
-from reports.verdict.costs import UNEVEN, peak_memory, seconds_per_image
+from reports.verdict.costs import SIZES, UNEVEN, bytes_of, seconds_per_image
 
 BETTER: Final = "better"
 WORSE: Final = "worse"
@@ -55,12 +56,13 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[tu
 
 
 def ratios(a: Run, b: Run) -> tuple[Cost, ...]:
-    """Seconds per image and peak bytes of every common candidate, B over A, where one machine and one torch took both."""
+    """Seconds per image, peak bytes and bytes of the weights of every common candidate, B over A, where one machine and one torch
+    took them."""
     differing = costs_otherwise(*((run.environment, run.head.get("sampling", {})) for run in (a, b)))
     why = f"not compared: not the same {differing}" if differing else ""
     costs = []
     for name in common(a, b):
-        costs += [_seconds(a, b, name, why), _bytes(a, b, name, why)]
+        costs += [_seconds(a, b, name, why), *(_bytes(a, b, name, value, why) for value in SIZES)]
     return tuple(costs)
 
 
@@ -85,14 +87,16 @@ def _seconds(a: Run, b: Run, name: str, why: str) -> Cost:
                 word=BETTER if faster else WORSE if slower else TIED)
 
 
-def _bytes(a: Run, b: Run, name: str, why: str) -> Cost:
-    before, after = peak_memory(a, name), peak_memory(b, name)
+def _bytes(a: Run, b: Run, name: str, value: str, why: str) -> Cost:
+    before, after = bytes_of(a, name, value), bytes_of(b, name, value)
     why = next((f"{side}: {r.why_missing}" for side, r in (("A", before), ("B", after)) if r.value is None), why)
     if not why and before.name != after.name:
         why = f"not compared: A has {before.name}, B has {after.name}"
     if why or not before.value or after.value is None:
-        return Cost(candidate=name, cost="peak_bytes", ratio=None, word=ABSENT, why=why or "nothing was read")
+        return Cost(candidate=name, cost=value, ratio=None, word=ABSENT, why=why or "nothing was read")
     if a.memory.get(name) == b.memory.get(name) and name in a.latency and a.latency.get(name) == b.latency.get(name):
-        return Cost(candidate=name, cost="peak_bytes", ratio=None, word=SAME, why=SAME_READINGS)
+        return Cost(candidate=name, cost=value, ratio=None, word=SAME, why=SAME_READINGS)
+    if value == WEIGHTS.name and after.value == before.value:
+        return Cost(candidate=name, cost=value, ratio=1.0, word=SAME)
     # A peak is one reading without an interval: a ratio is said, and no word that would need one.
-    return Cost(candidate=name, cost="peak_bytes", ratio=after.value / before.value, word=CHANGED)
+    return Cost(candidate=name, cost=value, ratio=after.value / before.value, word=CHANGED)

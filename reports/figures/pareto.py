@@ -28,7 +28,7 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
     choices: list[tuple[str, list[int]]] = []
     for kind, said in KINDS.items():
         places = front_of(run, value, rec.guidance, kind)
-        if len(places) < 2:
+        if len(places) < 2 or (kind == BYTES and len({place.cost for place in places}) < 2):
             continue
         first = len(figure.data)
         for status in LOOKS:
@@ -39,7 +39,7 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
         choices.append((said, list(range(first, len(figure.data)))))
     if not choices:
         return None
-    figure.update_xaxes(title="cost per image: seconds, or peak memory in GB; left is cheaper")
+    figure.update_xaxes(title="cost: seconds per image, or memory in GB; left is cheaper")
     figure.update_yaxes(title=style.text(words.title(run.row(value))))
     style.switch(figure, "Cost", choices)
     style.finish(figure, 400)

@@ -1,4 +1,5 @@
-"""Gates on peak memory: the reading of one candidate, or its difference from another's or ratio to it."""
+"""Gates on peak memory and on the size of the weights: the reading of one candidate, its difference from another's or its ratio
+to it."""
 
 from __future__ import annotations
 
@@ -8,24 +9,24 @@ from reports.gates import promoted_baseline as against
 from reports.gates.outcome import Seen, Verdict, decided, nothing, other_of
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate
-from reports.verdict.costs import peak_memory
+from reports.verdict.costs import bytes_of
 from reports.verdict.recommendation import Recommendation
 
 
 def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
-    """Peak memory during one image at batch 1."""
+    """Peak memory during one image at batch 1, or the size of the weights."""
     return decided(run, gate, name, peak(run, gate, name, other_of(run, gate)))
 
 
 def peak(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
-    """Peak memory: one number, so an interval of no width; a difference or ratio only of the same reading."""
-    mine = peak_memory(run, name)
+    """One number, so an interval of no width; a difference or ratio only of the same reading."""
+    mine = bytes_of(run, name, gate.value)
     if mine.value is None:
         return Seen(estimate=nothing(mine.why_missing))
     note = f"reading: {words.reading(mine.name)}"
     if other is None:
         return Seen(estimate=_exact(mine.value), note=note)
-    theirs = against.peak_memory(run, mine.name) if other == PROMOTED else peak_memory(run, other)
+    theirs = against.memory(run, gate.value, mine.name) if other == PROMOTED else bytes_of(run, other, gate.value)
     if theirs.value is None or theirs.name != mine.name:
         why = theirs.why_missing or f"its reading is {words.reading(theirs.name)}"
         absent = "" if other == PROMOTED else f"{against.named(run, other)} has no reading {mine.name!r}: "

@@ -83,9 +83,10 @@ def seconds_per_image(run: Run, name: str) -> Seconds:
     return Seconds(median=figure["mean"], fastest=figure["low"], slowest=figure["high"], rounds=figure["images"])
 
 
-def peak_memory(run: Run, reading: str) -> Reading:
-    """The promoted candidate's peak memory, or None and why it may not be compared with a reading of that name."""
-    figure, why = _figure(run, "peak_bytes")
+def memory(run: Run, value: str, reading: str) -> Reading:
+    """The promoted candidate's peak memory or weights, by the name of the value, or None and why it may not be compared with a
+    reading of that name."""
+    figure, why = _figure(run, value)
     if not why and (kind := str(figure["unit"]).removeprefix("bytes, ")) != reading:
         why = f"its reading was {words.reading(kind)}"
     return Reading(name=reading, unit="bytes", value=None if why else figure["mean"], why_missing=why)

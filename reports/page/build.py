@@ -14,7 +14,7 @@ from markupsafe import Markup
 from harness.declare.same_text import SAME_TEXT
 from harness.records import write_atomically
 from harness.records.harmless_text import in_csv, in_script
-from harness.records.values import BYTES, SECONDS
+from harness.records.values import BYTES, SECONDS, WEIGHTS
 from reports import formatting as words
 from reports.figures import FIGURES
 from reports.gates import Verdict, judge
@@ -32,7 +32,7 @@ from reports.page.thumbnails import strip
 from reports.read.run import Run, load_run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import label_with_role
-from reports.verdict.costs import peak_memory, seconds_per_image
+from reports.verdict.costs import of_process, peak_memory, seconds_per_image, weights_size
 from reports.verdict.race_summary import spending_section
 from reports.verdict.recommendation import Comparison, Recommendation
 from reports.verdict.recommending import recommend
@@ -79,6 +79,7 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float
         "lead": _parts(headline(run, rec, verdicts)), "facts": _facts(run, rec),
         "gates": tables.gate_rows(run, verdicts, rec.pick),
         "comparisons": tables.comparison_rows(run, rec.comparisons), "candidates": tables.candidate_rows(run, rec),
+        "memory_columns": tables.memory_columns(run),
         "costs": cost_section(run, rec), "losses": tables.loss_rows(run),
         "score_titles": [words.visible(run.row(value).title) for value in run.scores], "coverage": tables.coverage_table(run),
         "gaps": tables.gap_rows(run), "provenance": tables.provenance(run), "eyes": eyes_section(run, rec.pick),
@@ -116,9 +117,10 @@ def _facts(run: Run, rec: Recommendation) -> list[dict[str, str]]:
     facts.append({"name": words.title(SECONDS), "said": words.number(s.median, SECONDS),
                   "below": words.visible(s.why) or f"median of {words.plural(s.rounds, 'round')}, batch "
                   f"{run.latency[rec.pick].batch_size}"})
-    m = peak_memory(run, rec.pick)
-    facts.append({"name": words.title(BYTES), "said": words.number(m.value, BYTES),
-                  "below": words.visible(m.why_missing if m.value is None else words.reading(m.name))})
+    peak, weights = peak_memory(run, rec.pick), weights_size(run, rec.pick)
+    spec, size = (WEIGHTS, weights) if of_process(peak) and weights.value is not None else (BYTES, peak)
+    facts.append({"name": words.title(spec), "said": words.number(size.value, spec),
+                  "below": words.visible(size.why_missing if size.value is None else words.reading(size.name))})
     return facts
 
 

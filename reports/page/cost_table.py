@@ -8,6 +8,8 @@ from itertools import groupby
 from typing import Any, Final
 
 from harness.records import Reading
+from harness.records.costs import STORED, STORED_DENOISER
+from harness.records.values import WEIGHTS
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.order_statistics import Percentile
@@ -15,12 +17,14 @@ from reports.verdict.candidates import label_with_role
 from reports.verdict.costs import (
     FAILED,
     Seconds,
+    denoiser_size,
     energy,
     incomparable,
     latency_percentiles,
     peak_memory,
     seconds_apart,
     seconds_per_image,
+    weights_size,
 )
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.unusable_images import RULE, broken
@@ -34,6 +38,8 @@ NOTES: Final = (
     "p50 and p90 are those of n timed rounds; ≤ is an upper bound that holds with 95 % confidence, whatever the distribution.",
     "A step is one denoising step. The first switch to a candidate may merge and read files; later ones need not. Load is that "
     "of the base model, which candidates may share. Energy is the whole board's, including its idle draw.",
+    "Weights are counted from the tensors as they are stored for sampling, adapters included; a quantized one as its codes and "
+    "scales. Peak memory also holds what is computed; that of the process also what was loaded before, so it compares nobody.",
     RULE)
 
 
@@ -112,6 +118,8 @@ def _columns(run: Run) -> list[Column]:
     switches = _alike(run, lambda r, n: seconds_apart(r, n, "switch"))
     return [
         Column(group="Peak VRAM" if driver else "Peak memory", head=probe, cell=lambda r, n: _peak(r, n, named=not probe)),
+        Column(group=WEIGHTS.title, head="all parts", cell=lambda r, n: _figure(weights_size(r, n), "")),
+        Column(group=WEIGHTS.title, head="denoiser", cell=lambda r, n: _figure(denoiser_size(r, n), "")),
         Column(group=image, head=f"p50{rounds}", cell=lambda r, n: _median(r, n, counted=not rounds, batch=len(sizes) > 1)),
         Column(group=image, head="p90", cell=_ninetieth),
         Column(group=image, head="text", cell=lambda r, n: _length(seconds_per_image(r, n, "text"))),
@@ -182,8 +190,9 @@ def _failed(run: Run, name: str) -> CostText:
 
 
 def memory_readings(run: Run) -> dict[str, Any]:
-    """Every memory reading of every candidate, the absent ones with their reason."""
-    names = list(dict.fromkeys(r.name for m in run.memory.values() for r in m.readings))
+    """Every reading of peak memory of every candidate, the absent ones with their reason."""
+    names = [name for name in dict.fromkeys(r.name for m in run.memory.values() for r in m.readings)
+             if name not in (STORED, STORED_DENOISER)]
     rows = []
     for c in run.suite.candidates:
         readings = {r.name: r for r in run.memory[c.name].readings} if c.name in run.memory else {}

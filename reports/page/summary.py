@@ -158,10 +158,11 @@ def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[
     probes = ", ".join(dict.fromkeys(r["reading"] for r in rows if r["reading"]))
     values = [value for value in run.values_for("column") if value.name != "objective"]
     middle = ["PSNR median", "exact", "time ratio"] if lost else [words.title(value).lower() for value in values[1:]]
+    sizes = tables.memory_columns(run)
     switched = any(not row["switch"].startswith("not measured") for row in rows)
     headings = ["candidate", *(f"{words.title(value)} [95 %]" for value in values[:1]), *middle,
                 f"{SECONDS_HEAD} (median{f', {rounds}' if rounds else ''})", *([SWITCH] if switched else []),
-                f"peak memory{f' ({probes})' if probes else ''}"]
+                *(f"{head.lower()}{f' ({probes})' if cell == 'memory' and probes else ''}" for cell, head in sizes.items())]
     cells_by_row = []
     for row in rows:
         name = (STAR if row["pick"] else "  ") + row["name"] + (f" ({row['role']})" if row["role"] else "")
@@ -171,7 +172,7 @@ def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[
         if loss is not None:
             between = [loss["psnr"], loss["exact"].replace(" of ", "/"), loss["ratio"].split(" (")[0]]
         cells_by_row.append([name, *([f"{first['mean']} {first['range']}".strip()] if first else []), *between, row["seconds"],
-                      *([row["switch"]] if switched else []), row["memory"]])
+                      *([row["switch"]] if switched else []), *(row[cell] for cell in sizes)])
     return headings, cells_by_row
 
 

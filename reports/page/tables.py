@@ -11,11 +11,11 @@ import pandas as pd
 
 from harness.declare import plain
 from harness.declare.same_text import SAME_TEXT
-from harness.records import ValueSpec
+from harness.records import Reading, ValueSpec
 from harness.records.gate_kinds import gate_kind
 from harness.records.harmless_text import without_credentials
 from harness.records.images import PROMPTS
-from harness.records.values import SHARE
+from harness.records.values import BYTES, SHARE, WEIGHTS
 from reports import formatting as words
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.page.cost_table import unmade
@@ -23,7 +23,16 @@ from reports.page.environments import environments
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import label, label_with_role, role_label, varies_fidelity
-from reports.verdict.costs import FAILED, Seconds, peak_memory, seconds_apart, seconds_per_image
+from reports.verdict.costs import (
+    FAILED,
+    Seconds,
+    denoiser_size,
+    of_process,
+    peak_memory,
+    seconds_apart,
+    seconds_per_image,
+    weights_size,
+)
 from reports.verdict.fidelity import losses
 from reports.verdict.race_summary import exit_words
 from reports.verdict.recommendation import Comparison, Recommendation
@@ -63,7 +72,7 @@ def comparison_rows(run: Run, comparisons: tuple[Comparison, ...]) -> list[dict[
 
 
 def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
-    """One row per candidate at the pick's guidance: the values that are columns (see ValueSpec), seconds, peak memory."""
+    """One row per candidate at the pick's guidance: the values that are columns (see ValueSpec), seconds, sizes."""
     rows, gone = [], exit_words(run)
     for c in run.suite.candidates:
         mine = run.images[run.images["candidate"] == c.name]
@@ -80,7 +89,7 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
         row["n"] = f"{len(mine)} ({mine[SAME_TEXT].nunique()})"
         s, m = seconds_per_image(run, c.name), peak_memory(run, c.name)
         rows.append({**row, "seconds": _seconds(s), "rounds": f"n={s.rounds}" if s.rounds else "",
-                     "switch": _seconds(seconds_apart(run, c.name, "switch")), "memory": _memory(run, c.name),
+                     "switch": _seconds(seconds_apart(run, c.name, "switch")), **_sizes(run, c.name),
                      "reading": words.reading(m.name) if m.value is not None else ""})
     return rows
 
@@ -97,11 +106,25 @@ def _seconds(s: Seconds) -> str:
     return f"not measured: {words.visible(s.why)}" if s.median is None else words.duration(s.median)
 
 
-def _memory(run: Run, name: str) -> str:
-    r = peak_memory(run, name)
-    if r.value is None:
-        return f"not measured: {words.visible(r.why_missing)}"
-    return words.size(r.value)
+def memory_columns(run: Run) -> dict[str, str]:
+    """{cell of a row: its head} of the sizes that tell candidates apart: that of the weights where they differ, and peak memory
+    unless it is the process's, which holds whatever was loaded before (the table of costs has both)."""
+    names = [c.name for c in run.suite.candidates]
+    peaks = [peak for name in names if (peak := peak_memory(run, name)).value is not None]
+    weights = {size.value for name in names if (size := weights_size(run, name)).value is not None}
+    return {**({"weights": words.title(WEIGHTS)} if len(weights) > 1 else {}),
+            **({} if peaks and all(map(of_process, peaks)) else {"memory": words.title(BYTES)})}
+
+
+def _sizes(run: Run, name: str) -> dict[str, str]:
+    """The peak memory and the weights of a candidate; of these the denoiser's, for the small print."""
+    denoiser = denoiser_size(run, name).value
+    return {"memory": _size(peak_memory(run, name)), "weights": _size(weights_size(run, name)),
+            "denoiser": "" if denoiser is None else f"denoiser {words.size(denoiser)}"}
+
+
+def _size(reading: Reading) -> str:
+    return f"not measured: {words.visible(reading.why_missing)}" if reading.value is None else words.size(reading.value)
 
 
 def loss_rows(run: Run) -> list[dict[str, Any]]:
@@ -120,7 +143,7 @@ def loss_rows(run: Run) -> list[dict[str, Any]]:
                                 for value, difference in zip(run.scores, loss.scores, strict=True)],
                      "objective": words.estimate(loss.objective, difference=True),
                      "ratio": loss.pace if loss.ratio is None else f"{loss.ratio:.2f}× ({loss.pace})",
-                     "memory": _memory(run, loss.candidate),
+                     **_sizes(run, loss.candidate),
                      "instead": unmade(run, loss.candidate)})
     return rows
 

@@ -25,7 +25,7 @@ from reports.read.promoted_values import cells_table
 from reports.read.run import Run, load_run
 from reports.read.value_rows import row_of
 from reports.statistics.intervals import Estimate, cluster_mean
-from reports.verdict.costs import peak_memory, seconds_per_image
+from reports.verdict.costs import SIZES, bytes_of, seconds_per_image
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
 
@@ -248,9 +248,11 @@ def _whole_mean(run: Run, name: str, rows: pd.DataFrame, of: tuple[str, set[Plac
 
 
 def _costs(run: Run, name: str) -> dict[str, Estimate]:
-    s, m = seconds_per_image(run, name), peak_memory(run, name)
+    s = seconds_per_image(run, name)
+    sizes = {value: bytes_of(run, name, value) for value in SIZES}
     return {"seconds_per_image": Estimate(mean=s.median, low=s.fastest, high=s.slowest, prompts=0, pairs=s.rounds, why=s.why),
-            "peak_bytes": Estimate(mean=m.value, low=None, high=None, prompts=0, pairs=0, why=m.why_missing)}
+            **{value: Estimate(mean=size.value, low=None, high=None, prompts=0, pairs=0, why=size.why_missing)
+               for value, size in sizes.items()}}
 
 
 def _device(environment: Mapping[str, Any]) -> str:

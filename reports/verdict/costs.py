@@ -1,5 +1,5 @@
-"""What a candidate costs: seconds by phase and apart from an image, peak memory by probe, energy, as measured, with the
-reason where not."""
+"""What a candidate costs: seconds by phase and apart from an image, peak memory by probe, the size of its weights, energy, as
+measured, with the reason where not."""
 
 from __future__ import annotations
 
@@ -9,10 +9,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.records import PHASES, BatchPoint, Reading
+from harness.records.costs import STORED, STORED_DENOISER
+from harness.records.values import BYTES, WEIGHTS
 from reports.read.run import Run
 from reports.statistics.order_statistics import Percentile, percentile
 from reports.verdict.candidates import label
 
+SIZES: Final = (BYTES.name, WEIGHTS.name)
+"""The costs that are bytes."""
 PEAK_READINGS: Final = ("nvml_device", "torch_reserved", "rss")
 
 WITHIN_SECONDS: Final = 2e-5
@@ -26,6 +30,9 @@ RETIME: Final = "run again with --retime, which times all together and samples n
 """What to do where latencies cannot be compared."""
 
 QUANTILES: Final = (0.5, 0.9, 0.95, 0.99)
+
+NO_SIZE: Final = "timed by an earlier version, which did not count it; --retime does"
+"""Why a candidate whose memory was read lacks the size of its weights."""
 
 FAILED: Final = "it failed"
 """Why a failed candidate lacks everything; what it said stands once, among the failures."""
@@ -115,22 +122,49 @@ def peak_memory(run: Run, candidate: str) -> Reading:
     return Reading(name="peak memory", unit="bytes", value=None, why_missing=why or "no reading of a known kind")
 
 
+def weights_size(run: Run, candidate: str) -> Reading:
+    """The bytes of the candidate's weights, all parts, as they are stored for sampling; or None with the reason."""
+    return _stored(run, candidate, STORED)
+
+
+def denoiser_size(run: Run, candidate: str) -> Reading:
+    """The bytes of the weights of the candidate's denoiser alone; or None with the reason."""
+    return _stored(run, candidate, STORED_DENOISER)
+
+
+def _stored(run: Run, candidate: str, name: str) -> Reading:
+    record = run.memory.get(candidate)
+    why = (FAILED if run.failure_of(candidate) else NO_SIZE if record else
+           run.why_missing(candidate, "peak_bytes") or "no memory readings in this run")
+    readings = [reading for reading in (record.readings if record else ()) if reading.name == name]
+    return readings[0] if readings else Reading(name=name, unit="bytes", value=None, why_missing=why)
+
+
+def bytes_of(run: Run, candidate: str, value: str) -> Reading:
+    """The reading behind a value in bytes: the weights' size or the peak memory."""
+    return weights_size(run, candidate) if value == WEIGHTS.name else peak_memory(run, candidate)
+
+
+def of_process(reading: Reading) -> bool:
+    """Whether a reading is the resident set of the process, which holds whatever was loaded before."""
+    return "rss" in reading.name.lower()
+
+
 def peak_of(readings: Sequence[Reading]) -> Reading | None:
     """The first of PEAK_READINGS that has a value."""
     return next((r for name in PEAK_READINGS for r in readings if name in r.name.lower() and r.value is not None), None)
 
 
 def footprint(run: Run, candidate: str) -> Reading:
-    """The reading that may decide between candidates: bytes of the stored weights if the run has them, else the device's peak.
+    """The reading that may decide between candidates: the bytes of the weights if the run has them, else the device's peak.
 
     The resident set is not among them: it holds whatever the process loaded before, so its order follows the run's.
     """
-    record = run.memory.get(candidate)
-    for reading in record.readings if record else ():
-        if "stored" in reading.name.lower() and reading.value is not None:
-            return reading
+    stored = weights_size(run, candidate)
+    if stored.value is not None:
+        return stored
     peak = peak_memory(run, candidate)
-    if "rss" in peak.name.lower():
+    if of_process(peak):
         return Reading(name=peak.name, unit="bytes", value=None, why_missing="only the process's resident set size was measured")
     return peak
 

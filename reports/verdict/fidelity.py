@@ -21,7 +21,7 @@ CLEARLY_LESS: Final = 0.98
 FIDELITY_RULE: Final = (
     "No loss is found for a candidate when the interval of its paired objective difference from the baseline (95 %, t, "
     "prompts as clusters, select prompts) reaches 0 or above. Of those, the fastest whose every timed round beats every "
-    "round of the baseline is picked. If none is faster: the one with the least memory (stored weights, else the device's "
+    "round of the baseline is picked. If none is faster: the one with the least memory (its weights, else the device's "
     "peak), when that is at least 2 % below the baseline's and it is not slower. Else the baseline stays. Where the machine's "
     "own speed, by a fixed small computation, differed by more than 1.2 times, times are not compared. A candidate that a "
     "constraint rules out at the recommended guidance is not picked.")
@@ -121,7 +121,7 @@ def _cheapest(run: Run, on_a_par: list[str]) -> tuple[str, str]:
     if smaller:
         pick = min(smaller, key=lambda n: smaller[n] or 0.0)
         pace = "its speed was not compared" if speed(run, pick, baseline)[0] is None else "it is not measurably faster"
-        return pick, (f"{pace}, but its {words.reading(reference.name)} takes "
+        return pick, (f"{pace}, but needs less memory ({words.reading(reference.name)}: "
                       f"{words.size(smaller[pick] or 0.0)} instead of {words.size(reference.value or 0.0)}")
     if unseen := speed_not_compared(run, on_a_par):
         return baseline, f"nothing of equal quality was shown to be cheaper; {unseen}"

@@ -34,7 +34,7 @@ from reports.statistics.margin_size import (
 )
 from reports.statistics.order_statistics import median_interval
 from reports.verdict.confirm_looks import gate_level
-from reports.verdict.costs import incomparable, peak_memory
+from reports.verdict.costs import bytes_of, incomparable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -189,8 +189,8 @@ def _seconds(of: Measured, gate: Gate) -> Margin:
 
 
 def _bytes(of: Measured, gate: Gate) -> Margin:
-    """Peak memory: two numbers, one for each of the equal candidates."""
-    one, other = (peak_memory(of.run, name) for name in of.names)
+    """Peak memory or weights: two numbers, one for each of the equal candidates."""
+    one, other = (bytes_of(of.run, name, gate.value) for name in of.names)
     row = Margin(gate=of.suite.gate_name(gate), value=gate.value, source="A/A, one after the other")
     if one.value is None or other.value is None:
         return replace(row, note=one.why_missing or other.why_missing)

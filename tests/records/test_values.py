@@ -71,7 +71,7 @@ def test_a_share_goes_from_0_to_1_without_saying_so() -> None:
 
 def test_counts_and_costs_are_the_values_of_a_run_as_a_whole() -> None:
     assert counts() == ("coverage", "identities", "failures", "failure_rate")
-    assert costs() == ("seconds_per_image", "peak_bytes")
+    assert costs() == ("seconds_per_image", "peak_bytes", "weights_bytes")
 
 
 def test_a_value_without_a_row_is_a_number_of_its_own_name() -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import pytest
 
-from harness.declare import Suite
+from harness.declare import Adapter, Suite
 from harness.materialise import Workbench
 from harness.probes import CurveLimits, Rounds
 from harness.records import (
@@ -25,6 +26,7 @@ from harness.records import (
     from_line,
     to_line,
 )
+from harness.records.costs import STORED, STORED_DENOISER
 from harness.run.latency import Together, time_batches, time_candidate, time_together
 from harness.sampling import threads_for
 from tests.fakes import tiny_grid, tiny_suite
@@ -131,3 +133,30 @@ def test_the_batch_curve_is_made_by_the_sampler_itself(bench: Workbench, suite: 
     assert fit == []
     assert [p.batch_size for p in curve.points] == [1, 2]
     assert curve.stopped == "the limit of 2 images per batch was reached"
+
+
+def sizes(bench: Workbench, suite: Suite, **how: Any) -> dict[str, float]:
+    """The readings of the weights of the first candidate's model, in another precision or with adapters."""
+    made = replace(suite.candidates[0], **how)
+    _, memory = time_candidate(made.name, bench.prepare(made).phases, replace(suite, latency_rounds=1), "s")
+    return {r.name: r.value or 0.0 for r in memory.readings if r.name in (STORED, STORED_DENOISER)}
+
+
+def test_the_size_of_the_weights_is_that_of_the_tensors_in_every_precision(bench: Workbench, suite: Suite) -> None:
+    pipeline = phases(bench, suite, NAMES[0])[0].enter()
+    count = {name: sum(p.numel() for p in part.parameters()) for name, part in pipeline.parts.items()}
+    full, half, four = (sizes(bench, suite, quantization=mode) for mode in ("fp32", "bf16", "int4_weight_only"))
+    assert full[STORED_DENOISER] == 4 * count["unet"]
+    assert half[STORED_DENOISER] == 2 * count["unet"]
+    assert four[STORED_DENOISER] < 0.3 * full[STORED_DENOISER]
+    rest = 4 * sum(n for name, n in count.items() if name != "unet")
+    for size in (full, half, four):
+        # Buffers such as position ids are counted too.
+        assert 0 <= size[STORED] - size[STORED_DENOISER] - rest < 0.01 * rest
+
+
+def test_adapters_count_with_the_weights_and_what_two_phases_share_counts_once(suite: Suite) -> None:
+    suite, bench = replace(suite, grid=replace(suite.grid, steps=2)), Workbench(device="cpu", root=Path(), steps=2)
+    plain, one, two = (sizes(bench, suite, model="zoo:base", adapters=adapters) for adapters in (
+        (), (Adapter(path="zoo:sketch"),), (Adapter(path="zoo:sketch", end=0.5), Adapter(path="zoo:sketch-peft", start=0.5))))
+    assert plain[STORED_DENOISER] < one[STORED_DENOISER] <= two[STORED_DENOISER] < 1.5 * plain[STORED_DENOISER]

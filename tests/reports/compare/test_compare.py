@@ -181,11 +181,13 @@ def test_images_with_other_bytes_are_counted(made: Make, tmp_path: Path, planted
 
 def test_costs_are_held_against_each_other_on_one_machine_and_one_torch_alone(made: Make) -> None:
     of = made()
-    assert {(c.cost, c.ratio, c.word) for c in of.costs} == {("seconds_per_image", None, "same"), ("peak_bytes", None, "same")}
+    assert {(c.cost, c.ratio, c.word) for c in of.costs} == {
+        (cost, None, "same") for cost in ("seconds_per_image", "peak_bytes", "weights_bytes")}
     assert all("the very same readings" in c.why for c in of.costs)
     timed = {name: replace(t, seconds={"total": tuple(s + 1e-5 for s in t.seconds["total"])}) for name, t in of.b.latency.items()}
     again = compare(of.a, replace(of.b, latency=timed)).costs
-    assert {(c.cost, round(c.ratio or 0, 3)) for c in again} == {("seconds_per_image", 1.0), ("peak_bytes", 1.0)}
+    assert {(c.cost, round(c.ratio or 0, 3)) for c in again} == {
+        ("seconds_per_image", 1.0), ("peak_bytes", 1.0), ("weights_bytes", 1.0)}
     there = made(environment={"python": "3.11.9", "device": "cpu", "packages": {"torch": "2.10"}}).costs
     assert {(c.ratio, c.why) for c in there} == {(None, "not compared: not the same torch 2.9 and 2.10")}
 

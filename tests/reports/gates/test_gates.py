@@ -54,6 +54,8 @@ def test_the_whole_interval_decides(low: float | None, high: float | None, at_le
     (Gate(value="seconds_per_image", at_most=0.187), "inconclusive"),
     (Gate(value="peak_bytes", at_most=1e9), "passed"),
     (Gate(value="peak_bytes", not_worse_than="baseline", margin=1e6), "failed"),
+    (Gate(value="weights_bytes", at_most=4e8), "passed"),
+    (Gate(value="weights_bytes", not_worse_than="baseline", ratio=0.5), "failed"),
     (Gate(value="clip_score", at_least=20, candidates=("nobody",)), "not_measured"),
 ])
 def test_each_kind_of_gate(merge_run: Run, merge_verdict: Recommendation, gate: Gate, status: str) -> None:
@@ -154,6 +156,7 @@ def test_peak_memory_says_which_reading_it_is(merge_run: Run, merge_verdict: Rec
 def test_a_cost_nobody_measured_is_not_measured_and_says_why(merge_run: Run, merge_verdict: Recommendation) -> None:
     bare = replace(merge_run, memory={}, latency={})
     assert judged(bare, merge_verdict, Gate(value="peak_bytes", at_most=1e9)).reason == "no memory readings in this run"
+    assert judged(bare, merge_verdict, Gate(value="weights_bytes", at_most=1e9)).reason == "no memory readings in this run"
     assert judged(bare, merge_verdict, Gate(value="seconds_per_image", at_most=1)).status == "not_measured"
 
 

@@ -51,6 +51,17 @@ def test_what_nobody_has_for_one_reason_is_said_once_below_the_table(merge_run: 
     assert "Energy" not in dict(made["groups"])
 
 
+def test_what_an_earlier_version_did_not_count_is_said_once_with_the_way_to_it(gpu_run: Run,
+                                                                               merge_verdict: Recommendation) -> None:
+    absent = cost_section(gpu_run, merge_verdict)["absent"]
+    assert any("(all parts and denoiser)" in said and "--retime" in said for said in absent)
+
+
+def test_the_weights_stand_beside_the_memory(merge_run: Run, merge_verdict: Recommendation) -> None:
+    cells = row(merge_run, merge_verdict)
+    assert (cells["Weights in memory, all parts"].text, cells["Weights in memory, denoiser"].text) == ("381 MiB", "286 MiB")
+
+
 def test_main_memory_is_not_called_vram(merge_run: Run, merge_verdict: Recommendation) -> None:
     assert "Peak memory, process RSS" in row(merge_run, merge_verdict)
 

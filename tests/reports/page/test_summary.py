@@ -67,7 +67,7 @@ def test_a_narrow_terminal_leaves_whole_columns_out_and_names_them(merge_run: Ru
                                                                    width: int) -> None:
     said = printed(merge_run, merge_verdict, width)
     assert "Too narrow here for switch" in said
-    assert next(line for line in said.splitlines() if "★ alpha 0.45" in line).rstrip().endswith("766 MiB")
+    assert next(line for line in said.splitlines() if "★ alpha 0.45" in line).rstrip().endswith("188 ms")
 
 
 def test_without_a_timed_switch_there_is_no_column_for_it(merge_run: Run, merge_verdict: Recommendation) -> None:

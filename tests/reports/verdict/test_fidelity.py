@@ -8,7 +8,8 @@ import pytest
 
 from harness.declare import Constraint, Objective
 from harness.records import Latency, Memory, Reading
-from reports.page.tables import candidate_rows, loss_rows
+from harness.records.costs import STORED
+from reports.page.tables import candidate_rows, loss_rows, memory_columns
 from reports.read.run import Run
 from reports.verdict.fidelity import losses
 from reports.verdict.recommending import recommend
@@ -21,7 +22,7 @@ def timed(run: Run, name: str, seconds: float) -> Run:
 
 
 def stored(run: Run, sizes: dict[str, float]) -> Run:
-    made = {n: Memory(candidate=n, readings=(Reading(name="stored_bytes", unit="bytes", value=v),)) for n, v in sizes.items()}
+    made = {n: Memory(candidate=n, readings=(Reading(name=STORED, unit="bytes", value=v),)) for n, v in sizes.items()}
     return replace(run, memory={**run.memory, **made})
 
 
@@ -56,7 +57,14 @@ def test_a_smaller_one_that_is_not_faster_is_picked_for_its_size_and_says_so(qua
     rec = recommend(run)
     assert rec.pick == "int8"
     assert "not measurably faster" in rec.sentence
-    assert "stored weights" in rec.sentence
+    assert "needs less memory" in rec.sentence
+
+
+def test_tables_have_the_sizes_that_tell_candidates_apart(quantization_run: Run) -> None:
+    assert memory_columns(quantization_run) == {}
+    run = stored(quantization_run, {"fp32": 100e6, "bf16": 50e6, "int8": 25e6, "int4": 12e6})
+    assert memory_columns(run) == {"weights": "Weights in memory", "memory": "Peak memory"}
+    assert {row["candidate"]: row["weights"] for row in loss_rows(run)}["int8"] == "24 MiB"
 
 
 def test_the_resident_set_of_the_process_decides_nothing(quantization_run: Run) -> None:
