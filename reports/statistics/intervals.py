@@ -72,13 +72,18 @@ def cluster_interval(values: NDArray[np.float64], clusters: Sequence[object], le
     if frame.empty:
         return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why="no values")
     means = frame.groupby("cluster", sort=True)["value"].mean().to_numpy(dtype=np.float64)
+    return replace(of_means(means, level), pairs=len(frame))
+
+
+def of_means(means: NDArray[np.float64], level: float = LEVEL) -> Estimate:
+    """The estimate of `cluster_interval` from the means of P >= 1 clusters, each of one pair."""
     centre, count = float(means.mean()), len(means)
     if count < 2:
-        return Estimate(mean=centre, low=None, high=None, prompts=1, pairs=len(frame),
+        return Estimate(mean=centre, low=None, high=None, prompts=1, pairs=count,
                         why="one prompt only: an interval needs at least two")
     error = float(means.std(ddof=1)) / count**0.5
     half = float(student_t.ppf((1 + level) / 2, count - 1)) * error
-    return Estimate(mean=centre, low=centre - half, high=centre + half, prompts=count, pairs=len(frame), error=error)
+    return Estimate(mean=centre, low=centre - half, high=centre + half, prompts=count, pairs=count, error=error)
 
 
 def cluster_mean(table: pd.DataFrame, value: ValueSpec, level: float = LEVEL) -> Estimate:

@@ -4,16 +4,17 @@ run."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Final
 
+import numpy as np
 import pandas as pd
 
 from harness.records import ValueSpec, values
 from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
-from reports.statistics.intervals import CLUSTER, Estimate, clustered, holm, paired_difference
+from reports.statistics.intervals import CLUSTER, Estimate, clustered, holm, of_means, paired_difference
 from reports.verdict.costs import footprint, incomparable, seconds_per_image
 
 FRONT: Final = "on the front"
@@ -21,6 +22,9 @@ MAYBE: Final = "perhaps beaten"
 BEATEN: Final = "beaten"
 SECONDS: Final = values.SECONDS.name
 BYTES: Final = values.BYTES.name
+
+MOST_COMPARED: Final = 100
+"""Candidates of which every pair gets an interval; pairs grow with their square."""
 
 Gap = tuple[float, float]
 """Lowest and highest plausible difference in cost."""
@@ -99,11 +103,25 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
 
 
 def _gaps(rows: Mapping[str, pd.DataFrame], value: ValueSpec) -> dict[tuple[str, str], Gap]:
-    """The interval of every pair's paired difference, all of them together at 95 %."""
-    pairs = list(combinations(rows, 2))
-    apart = [paired_difference(rows[a], rows[b], value, by=("prompt", "seed")) for a, b in pairs]
-    adjusted: Sequence[Estimate] = holm(apart, value)
+    """The interval of every pair's paired difference, all of them together at 95 %. Of more than MOST_COMPARED candidates only
+    those with the best means are compared; the others are at most perhaps beaten."""
+    best = sorted(rows, key=lambda name: float(rows[name][value.name].mean()), reverse=not value.fewer)[:MOST_COMPARED]
+    pairs = list(combinations([name for name in rows if name in set(best)], 2))
+    adjusted: Sequence[Estimate] = holm(_differences(rows, pairs, value), value)
     return {pair: (e.low, e.high) for pair, e in zip(pairs, adjusted, strict=True) if e.low is not None and e.high is not None}
+
+
+def _differences(rows: Mapping[str, pd.DataFrame], pairs: Sequence[tuple[str, str]], value: ValueSpec) -> list[Estimate]:
+    """`paired_difference` of every pair; all at once where every candidate has the same images, since a merge of tables for each
+    of thousands of pairs would take minutes."""
+    columns = {name: clustered(table).set_index([CLUSTER, "prompt", "seed"])[value.name].dropna() for name, table in rows.items()
+               if any(name in pair for pair in pairs)}
+    first = next(iter(columns.values()), pd.Series(dtype=float)).sort_index()
+    ordered = {name: column.sort_index() for name, column in columns.items()}
+    if not first.index.is_unique or not all(column.index.equals(first.index) for column in ordered.values()):
+        return [paired_difference(rows[a], rows[b], value, by=("prompt", "seed")) for a, b in pairs]
+    means = {name: column.groupby(level=0).mean().to_numpy(dtype=np.float64) for name, column in ordered.items()}
+    return [replace(of_means(means[a] - means[b]), pairs=len(first)) for a, b in pairs]
 
 
 def _seconds(run: Run, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 
 import pytest
 
 from reports.read.run import Run
-from reports.verdict.pareto import BEATEN, BYTES, FRONT, MAYBE, front, front_of
+from reports.statistics.intervals import paired_difference
+from reports.verdict.pareto import BEATEN, BYTES, FRONT, MAYBE, _differences, _gaps, front, front_of
 from tests.reports import synthetic
 
 QUALITY = {"a": 3.0, "b": 2.0, "c": 1.0}
@@ -80,3 +82,23 @@ def test_a_value_without_a_better_side_has_no_front(merge_run: Run) -> None:
 def _exact_memory(run: Run) -> Run:
     readings = synthetic.Reading(name="torch_reserved_peak_bytes", unit="bytes", value=4e9)
     return replace(run, memory={name: replace(m, readings=(readings,)) for name, m in run.memory.items()})
+
+
+@pytest.mark.parametrize("gone", [0, 1])
+def test_all_pairs_at_once_are_the_paired_differences_one_by_one(merge_run: Run, gone: int) -> None:
+    """Also where one candidate lacks an image, and pairs have different images."""
+    rows = {name: table[table["guidance"] == 8.0] for name, table in merge_run.images.groupby("candidate")}
+    rows["alpha=0"] = rows["alpha=0"].iloc[gone:]
+    pairs = list(combinations(rows, 2))
+    value = merge_run.row("clip_score")
+    one_by_one = [paired_difference(rows[a], rows[b], value, by=("prompt", "seed")) for a, b in pairs]
+    for mine, expected in zip(_differences(rows, pairs, value), one_by_one, strict=True):
+        assert (mine.prompts, mine.pairs) == (expected.prompts, expected.pairs)
+        assert (mine.mean, mine.error) == pytest.approx((expected.mean, expected.error))
+
+
+def test_a_front_of_many_candidates_compares_the_best_of_them(merge_run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reports.verdict.pareto.MOST_COMPARED", 3)
+    rows = {name: table[table["guidance"] == 8.0] for name, table in merge_run.images.groupby("candidate")}
+    compared = {name for pair in _gaps(rows, merge_run.row("clip_score")) for name in pair}
+    assert compared == {"alpha=0.3", "alpha=0.45", "alpha=0.6"}
