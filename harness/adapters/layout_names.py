@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeAlias
 from harness.adapters.change import Change, Shapes
 from harness.adapters.fused_rows import InseparableError, join_rows, select_places
 from harness.adapters.live_plan import AdapterError
-from harness.adapters.module_names import TEXT_MODEL, in_other_layout, tables
+from harness.adapters.module_names import TEXT_MODEL, in_other_layout, is_t5, tables
 from harness.adapters.original_names import original_names
 from harness.weights.transformer_names import is_original
 
@@ -110,13 +110,17 @@ def _module_name(component: str, path: str, unet: Mapping[str, str] | None, layo
 def _prefix(component: str, path: str, family: str, layout: str) -> str:
     """What stands before the names of a component. Raises AdapterError if the layout's tool loads nothing for it."""
     prefixes = {**_PREFIXES[layout], **_OF_FAMILY[layout].get(family, {})}
+    if is_t5([path]) and component == "text_encoder_2":
+        # The T5 of Flux, and one alone, of which no family is known.
+        prefixes |= _OF_FAMILY[layout]["flux"]
     if prefix := prefixes.get(component, ""):
         return prefix
     loaded = ", ".join(name for name, prefix in prefixes.items() if prefix)
     if component == "vae":
         raise AdapterError(f"vae {path}: no adapter layout has names for a VAE; {_TOOLS[layout]} changes of {loaded}. Leave vae "
                            "out, and take the tuned model's whole VAE instead: sweetspot merge --take vae=FILE")
-    raise AdapterError(f"{component} {path}: for models of the family {family} {_TOOLS[layout]} changes of {loaded} only, so "
+    of_family = f"for models of the family {family} " if family else ""
+    raise AdapterError(f"{component} {path}: {of_family}{_TOOLS[layout]} changes of {loaded} only, so "
                        f"layout {layout!r} cannot hold it; use layout {_OTHERS[layout]}, or leave {component} out")
 
 

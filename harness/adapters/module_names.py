@@ -21,6 +21,11 @@ QKV_OF_LINEAR1: Final = "qkv"
 """`single_blocks.N.linear1.qkv` is not a module: XLabs' files use this name to change only the rows of qkv in linear1."""
 
 
+def is_t5(paths: Iterable[str]) -> bool:
+    """Whether these modules of a text encoder are those of a T5."""
+    return any(path == "shared" or path.startswith(("encoder.block.", "encoder.final_layer_norm")) for path in paths)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Place:
     """Where rows of a file's module go: its `rows`, in this order (empty: all), to rows `at` of `path` (None: all)."""

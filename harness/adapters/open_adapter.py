@@ -11,6 +11,8 @@ from harness.adapters.adapter_file import Stored, open_safetensors, short
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.pickled import open_pickle
 from harness.weights.content import SAFETENSORS, content_of, misnamed, trouble_of
+from harness.weights.folder import is_bare
+from harness.weights.model import PARTS
 
 PEFT_CONFIG: Final = "adapter_config.json"
 _PEFT_FILES: Final = ("adapter_model.safetensors", "adapter_model.bin")
@@ -42,6 +44,8 @@ def kind_of(path: Path) -> str:
 def _open_folder(path: Path) -> Stored:
     config_path = path / PEFT_CONFIG
     if not config_path.is_file():
+        if (path / "model_index.json").is_file() or is_bare(path) or any((path / part).is_dir() for part in PARTS):
+            raise AdapterError(f"{path}: this is the folder of a model, not an adapter; give it as a model")
         raise AdapterError(f"{path}: this is a folder without {PEFT_CONFIG}; give the adapter file in it")
     try:
         config = json.loads(config_path.read_text(encoding="utf-8-sig"))

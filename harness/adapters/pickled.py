@@ -14,7 +14,7 @@ from harness.adapters.live_plan import AdapterError
 from harness.records.file_version import refuse_other_version, version_of
 from harness.weights.known_files import most_probably, nested_names
 from harness.weights.pickle_opcodes import DamagedPickleError, PickleError
-from harness.weights.safe_pickle import read_pickle
+from harness.weights.safe_pickle import advice, read_pickle
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -82,7 +82,7 @@ def _content_of(path: Path) -> Any:
         raise AdapterError(f"{path}: a damaged or incomplete file ({error}). Download it again") from None
     except PickleError as error:
         raise AdapterError(f"{path}: could not be read as weights only ({error}); expected nothing but tensors. "
-                           "Convert it to .safetensors if you trust its source.") from None
+                           f"{advice(error)}") from None
     except OSError as error:
         raise AdapterError(f"{path}: could not be read ({error.strerror}); check the file and its permissions") from None
 

@@ -16,7 +16,7 @@ from harness.adapters.formats import FORMATS, Key
 from harness.adapters.fused_rows import InseparableError, join_rows, select_places
 from harness.adapters.header_warnings import other_family
 from harness.adapters.live_plan import AdapterError
-from harness.adapters.module_names import Place, Table, Target, missing, tables, underscored
+from harness.adapters.module_names import Place, Table, Target, is_t5, missing, tables, underscored
 from harness.adapters.open_adapter import open_stored, refuse_without_settings
 from harness.adapters.recognising import INVERSION, Recognised, describe, format_of, parsed, recognise_file, strength_place
 from harness.adapters.textual_inversion import embedding, place_of
@@ -70,7 +70,8 @@ class _Reader:
 
     def _component(self, part: str) -> str:
         if part == "t5":
-            return "text_encoder_2" if self.family == "flux" else "text_encoder_3"
+            second = self.family == "flux" or (not self.family and is_t5(self.shapes.get("text_encoder_2", ())))
+            return "text_encoder_2" if second else "text_encoder_3"
         if part == "denoiser":
             return "transformer" if "transformer" in self.shapes or self.family in _TRANSFORMERS else "unet"
         # Some files for transformers have "unet" in their names too, which early trainers wrote.

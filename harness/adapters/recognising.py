@@ -23,7 +23,10 @@ from harness.adapters.header_warnings import Module, oddities
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.open_adapter import open_stored
 from harness.adapters.textual_inversion import file_word, place_of
+from harness.weights.families import IS_ADAPTER, architecture, kind_of
+from harness.weights.families import refusal as model_refusal
 from harness.weights.known_files import most_probably
+from harness.weights.safetensors_header import StoredTensor
 
 INVERSION: Final = "textual-inversion"
 _WIDTHS: Final = {768: "Stable Diffusion 1", 1024: "Stable Diffusion 2", 2048: "Stable Diffusion XL",
@@ -80,6 +83,11 @@ def format_of(stored: Stored) -> str:
     if counts[best] == 0:
         if row := most_probably(keys):
             raise AdapterError(f"{stored.name} is {row.sentence}")
+        tensors = {key: StoredTensor(dtype=entry.dtype, shape=entry.shape) for key, entry in stored.entries.items()}
+        if (what := model_refusal(tensors)) and not what.endswith(("not a model", IS_ADAPTER)):
+            raise AdapterError(f"{stored.name} is {what}")
+        if kind_of(tensors) or architecture(tensors):
+            raise AdapterError(f"{stored.name} is a model or a part of one, not an adapter; give it as a model")
         raise AdapterError(f"{stored.name}: format not recognised (its first key is {quoted(keys[0])}); supported are {known}")
     return best
 

@@ -130,11 +130,15 @@ def reference_problems(model: Model, root: Path) -> Iterator[str]:
 def _file(kind: str, reference: str, root: Path) -> Iterator[str]:
     if reference.startswith("zoo:"):
         yield from unknown(f"{kind} of the zoo", [reference], zoo.NAMES)
+    elif reference and not _there(root / reference) and _is_link(root / reference):
+        yield f"{kind} {reference!r}: {file_problem(kind, root / reference)}"
     elif not reference or not _there(root / reference):
         folder = (root / reference).parent
         beside = [p.name for p in folder.iterdir()] if _there(folder, folder=True) else []
         close = closest(Path(reference).name, beside, cutoff=0.6)
-        yield f"{kind} file {reference!r} does not exist below {root}" + (f"; {close[0]!r} does" if close else "")
+        hint = f"; {close[0]!r} does" if close else "; ~ and variables are not replaced in a suite, so write the whole path" if (
+            reference.startswith("~") or "$" in reference) else ""
+        yield f"{kind} file {reference!r} does not exist below {root}{hint}"
     elif wrong := file_problem(kind, root / reference):
         yield f"{kind} {reference!r}: {wrong}"
 
@@ -143,4 +147,11 @@ def _there(path: Path, folder: bool = False) -> bool:
     try:
         return path.is_dir() if folder else path.exists()
     except (OSError, ValueError):  # a name that is too long, a folder we may not read
+        return False
+
+
+def _is_link(path: Path) -> bool:
+    try:
+        return path.is_symlink()
+    except (OSError, ValueError):  # as above
         return False

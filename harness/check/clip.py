@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
+from harness.check.files import CLIP, file_problem
 from harness.declare import Suite
 from harness.declare.models import references
 from harness.declare.nearest import did_you_mean
@@ -59,8 +60,11 @@ def clip_problems(reference: str, root: Path) -> Iterator[str]:
 
 def _file_problems(architecture: str, config: Mapping[str, Any] | None, path: str, root: Path) -> Iterator[str]:
     try:
-        if not (root / path).is_file():
+        if not (root / path).exists():
             yield f"clip file {path!r} does not exist below {root}; {WHERE_FROM}"
+            return
+        if wrong := file_problem(CLIP, root / path):
+            yield f"clip file {path!r}: {wrong}"
             return
         tensors, _ = read_header(root / path)
     except ModelFileError as error:

@@ -6,25 +6,28 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from harness.records.file_version import FileVersion, version_of
+from harness.records.file_version import FileVersion, files_of, version_of
 from harness.weights.content import SAFETENSORS, content_of, trouble_of
 
 MODEL, ADAPTER, CLIP = "model", "adapter", "clip"
+_PICKLES = (".bin", ".ckpt", ".pt", ".pth")
 
 
 def file_problem(kind: str, path: Path) -> str:
-    """Why the file at `path` is not of this kind, as the run would say it; "" for one that may be, and for any folder."""
+    """Why the file or folder at `path` is not of this kind, as the run would say it; "" for one that may be."""
     try:
-        return _problem(kind, path, version_of(path))
+        if not path.exists():
+            return trouble_of(content_of(path))
+        return _problem(kind, path, tuple((file, version_of(file)) for file in files_of(path)))
     except OSError as error:
         return f"could not be read ({error.strerror}). Check the file and its permissions"
 
 
 @lru_cache(maxsize=1024)
-def _problem(kind: str, path: Path, _: FileVersion) -> str:
+def _problem(kind: str, path: Path, files: tuple[tuple[Path, FileVersion], ...]) -> str:
     # A sweep names the same two files in every candidate.
-    if path.is_dir():
-        return ""
+    if path.is_dir() and kind in (MODEL, ADAPTER):
+        return "" if any(file.suffix in _PICKLES for file, _ in files) else _of_header(kind, path)
     content = content_of(path)
     if wrong := trouble_of(content):
         return wrong

@@ -6,6 +6,7 @@ import argparse
 import math
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -103,6 +104,9 @@ def _from_files(given: argparse.Namespace) -> int:
 
 def _refuse_losses(path: str, reading: Reading, given: argparse.Namespace) -> None:
     """Raises ValueError for content that the written file could not hold: words, and tensors that cannot be applied."""
+    if reading.format == "hypernetwork":
+        raise ValueError(f"{path} is a hypernetwork: it changes the input of attention and no weights, so there is nothing to "
+                         f"{given.way}. Give it to a candidate of a suite: adapters=(Adapter(path=...),)")
     if reading.embeddings:
         words = ", ".join(dict.fromkeys(ascii(word.token) for word in reading.embeddings))
         if not reading.changes:
@@ -130,9 +134,9 @@ def _extract(given: argparse.Namespace) -> int:
     names = [checkpoint_of(at) for at in (given.base, given.tuned)]
     opened = library.open_alike(names)
     base, tuned = (opened[name_of(name)] for name in names)
-    if base.family != tuned.family:
-        raise ValueError(f"{given.base} is {base.family or 'of an unknown family'}, {given.tuned} is "
-                         f"{tuned.family or 'of an unknown family'}; give two models of the same family")
+    family = base.family or tuned.family
+    if tuned.family not in ("", family):
+        raise ValueError(f"{given.base} is {base.family}, {given.tuned} is {tuned.family}; give two models of the same family")
     cut = _cut(given)
     assert cut is not None  # the command line requires one
     misfits = _Misfits(allowed=given.leave_out)
@@ -146,7 +150,8 @@ def _extract(given: argparse.Namespace) -> int:
         say(f"  left out: {printable(misfit)}")
     if len(misfits.found) > _SHOWN and not given.report:
         say(f"  left out: {len(misfits.found) - _SHOWN} more; --report lists all")
-    return _write(given, changes, base, f"{given.tuned} - {given.base}")
+    # Of a text encoder alone only the other model shows the family, by which tools name it.
+    return _write(given, changes, replace(base, family=family), f"{given.tuned} - {given.base}")
 
 
 def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
@@ -214,13 +219,13 @@ def _pairs(base: ModelFile, tuned: ModelFile, parts: list[str], misfits: _Misfit
             elif module_of(key):
                 yield Pair(component=part, path=path, base=one[key], tuned=two[key], base_bias=one.get(bias),
                            tuned_bias=two.get(bias))
-            elif not one[key].equal(two[key]):
-                misfits.add(f"{part}: {key!r} differs between the models by up to {_farthest(one[key], two[key]):.3g}")
+            elif (farthest := _farthest(one[key], two[key])) != 0:
+                misfits.add(f"{part}: {key!r} differs between the models by up to {farthest:.3g}")
 
 
 def _farthest(one: Tensor, two: Tensor) -> float:
-    """The largest difference of two tensors of one shape."""
-    return float((one.double() - two.double()).abs().max())
+    """The largest difference of two tensors of one shape, NaN if one holds NaN."""
+    return float((one.double() - two.double()).abs().max()) if one.numel() else 0.0
 
 
 def _write(given: argparse.Namespace, changes: Mapping[tuple[str, str], Change], model: ModelFile, made_of: str) -> int:

@@ -118,15 +118,42 @@ def _inspected(path: Path, given: argparse.Namespace) -> tuple[dict[str, Any], l
         try:
             adapter = recognise_file(path)
         except AdapterError as refused:
+            if other := _of_other_use(path, error):
+                return _of_adapter(path, other, given)
             if isinstance(error, UnknownArchitectureError) and not (path / PEFT_CONFIG).is_file():
                 inspection = _described(open_any(path), keys=given.keys, hashes=given.hash)
                 return asdict(inspection), list(lines(inspection, all_names=given.keys))
             # For a file that calls itself an adapter, the adapter's error says more.
             called_one = IS_ADAPTER in str(error) or (path / PEFT_CONFIG).is_file()
             raise (refused if called_one else error) from None
-        hashes = _hashes(path) if given.hash else {}
-        return {**asdict(adapter), "path": str(path), "hashes": hashes}, [*adapter_lines(path, adapter), *_hash_lines(hashes)]
+        return _of_adapter(path, adapter, given)
     return asdict(inspection), list(lines(inspection, all_names=given.keys))
+
+
+def _of_adapter(path: Path, adapter: Recognised, given: argparse.Namespace) -> tuple[dict[str, Any], list[str]]:
+    hashes = _hashes(path) if given.hash else {}
+    return {**asdict(adapter), "path": str(path), "hashes": hashes}, [*adapter_lines(path, adapter), *_hash_lines(hashes)]
+
+
+def _of_other_use(path: Path, error: ModelFileError) -> Recognised | None:
+    """A pickle that a candidate may use though it changes no weights: a hypernetwork, or an aesthetic gradient."""
+    from harness.adapters.hypernetwork import is_hypernetwork, read_hypernetwork
+
+    if is_hypernetwork(path):
+        net = read_hypernetwork(path)
+        widths = ", ".join(map(str, net.layers))
+        return _changing_no_weights(path, "hypernetwork", f"hypernetwork, for keys and values of attention of width {widths}")
+    if "an aesthetic gradient, " in str(error):
+        return _changing_no_weights(path, "aesthetic gradient", "aesthetic gradient, for a candidate's "
+                                    "aesthetic=AestheticGradient(path=...)")
+    return None
+
+
+def _changing_no_weights(path: Path, kind: str, says: str) -> Recognised:
+    from harness.adapters import Recognised
+
+    return Recognised(source=path.name, format=kind, says=says, tool="", base="", kinds=(kind,), modules={}, ranks=None,
+                      alphas=None, alphas_missing=0, strength="", tokens=(), warnings=())
 
 
 def adapter_lines(path: Path, adapter: Recognised) -> Iterator[str]:

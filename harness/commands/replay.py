@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,10 +42,16 @@ def run(given: argparse.Namespace) -> int:
             _allow(name)
         if absent := [folder for folder in given.models if not folder.is_dir()]:
             raise ValueError(f"--models {absent[0]}: no such folder. Check the path.")  # noqa: TRY301  reported like the others
-        return _replay(given.file, [*given.models, given.file.resolve().parent, Path()], given.output)
+        return _replay(given.file, [*given.models, *_beside(given.file), Path()], given.output)
     except (ValueError, OSError, RecursionError) as error:
         print(f"sweetspot replay: {printable(str(error))}", file=sys.stderr)
         return 1
+
+
+def _beside(file: Path) -> tuple[Path, ...]:
+    """The folder of a file, and for a link that of its target."""
+    # Path.resolve raises for links that lead in a circle.
+    return tuple(dict.fromkeys((Path(os.path.realpath(file.parent)), Path(os.path.realpath(file)).parent)))
 
 
 def _allow(name: str) -> None:
@@ -87,9 +94,11 @@ def _replay(file: Path, folders: Sequence[Path], output: Path | None) -> int:
     from harness.materialise.provenance import read_provenance, renamed
     from harness.materialise.saving import compare, save
     from harness.weights import ModelFileError, open_tensors
+    from harness.weights.content import content_of
 
     if not file.is_file():
-        raise ModelFileError(f"{file}: no such file. Check the path.")
+        content = content_of(file)
+        raise ModelFileError(f"{file}: {content.what}; expected a file that `sweetspot merge` wrote. {content.advice}")
     header = open_tensors(file).metadata
     provenance = read_provenance(file, header)
     _refuse_code(file, dict.fromkeys(merge.method for merge in merges_of(provenance.recipe)))

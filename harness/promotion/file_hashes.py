@@ -10,6 +10,7 @@ from typing import Final
 from blake3 import blake3
 
 from harness.weights import ModelFileError
+from harness.weights.content import content_of
 
 _AT_ONCE: Final = 1 << 20
 _LARGEST_HEADER: Final = 100_000_000
@@ -28,8 +29,9 @@ class Weighed:
 def weigh(path: Path) -> Weighed:
     """Hashes the file, reading it once and never using a cached hash. Raises ModelFileError if it is not a regular file, cannot
     be read, or is a Git LFS pointer."""
+    content = content_of(path)
     if not path.is_file():
-        raise ModelFileError(f"{path}: no such file. Check the path.")
+        raise ModelFileError(f"{path}: {content.what}; expected a file. {content.advice}")
     whole, header, data, size = blake3(), blake3(), blake3(), 0
     try:
         with path.open("rb", buffering=0) as file:

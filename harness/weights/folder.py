@@ -3,9 +3,11 @@ folder can never cause a file outside it to be opened."""
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from harness.weights.content import content_of
 from harness.weights.diffusers_components import namings_of
 from harness.weights.families import (
     SUPPORTED,
@@ -23,7 +25,14 @@ from harness.weights.wrapped_names import twice_named, without_wrapping
 
 _STEMS: Final = ("model", "pytorch_model", "diffusion_pytorch_model")
 """Names of the weight files of text encoders, and of all other components."""
-_FOREIGN: Final = ("prior", "decoder", "unet_2", "image_encoder_2", "controlnet", "motion_adapter")
+_FOREIGN: Final = ("prior", "decoder", "unet_2", "image_encoder_2")
+_NETWORKS: Final = {"controlnet": "a ControlNet", "motion_adapter": "a motion adapter of AnimateDiff"}
+"""Folders of networks that a pipeline uses alongside its model."""
+_ELSEWHERE: Final = ("*", "snapshots/*", "*/*")
+"""Where in a repository or a cache the folder of a model may be."""
+_MOST_LISTED: Final = 200
+_SUFFIXES: Final = (".safetensors", ".sft", ".ckpt")
+_QUANTIZED: Final = (".gguf", ".onnx")
 
 
 def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]]]]:
@@ -31,11 +40,15 @@ def folder_parts(path: Path) -> tuple[str, dict[str, tuple[str, dict[str, Place]
     present = [component for component in PARTS if (path / component).is_dir()]
     if not present and (bare := _bare(path)):
         return bare
+    if network := next((name for name in _NETWORKS if present and (path / name).is_dir()), ""):
+        raise ModelFileError(f"{path}: found {network}/, {_NETWORKS[network]}, which is a separate network used alongside a "
+                             f"model; expected a model alone. Give a copy of the folder without {network}/.")
     foreign = [name for name in _FOREIGN if (path / name).is_dir()]
     if foreign or not {"unet", "transformer"} & set(present):
         description = f"found {foreign[0]}/" if foreign else "found no unet/ or transformer/ folder"
         kind = UnknownArchitectureError if {"unet", "transformer"} & set(present) or _stems_in(path) else ModelFileError
-        raise kind(f"{path}: {description}; expected a diffusers folder of a known model. Supported today: {SUPPORTED}.")
+        advice = f"Supported today: {SUPPORTED}." if foreign else _within(path) or f"Supported today: {SUPPORTED}."
+        raise kind(f"{path}: {description}; expected a diffusers folder of a known model. {advice}")
     places = {component: _places(path / component, component) for component in present}
     stored = {c: {name: place.file.stored[place.source] for name, place in p.items()} for c, p in places.items()}
     for component, tensors in stored.items():
@@ -55,6 +68,18 @@ def denoiser_places(path: Path) -> dict[str, Place]:
     """{stored name: place} of a folder's U-Net or transformer, or of a folder that holds one component alone."""
     inside = next((path / part for part in ("transformer", "unet") if (path / part).is_dir()), path)
     return _read_files(inside, _stems_in(inside) or _STEMS[2:])
+
+
+def _within(path: Path) -> str:
+    """Advice that names the model below a folder that is not one, as in repositories with several and in a hub's cache."""
+    below = [inner for pattern in _ELSEWHERE for inner in islice(path.glob(pattern), _MOST_LISTED) if inner.is_dir()]
+    marks = ("model_index.json", *PARTS)
+    models = [inner for inner in below if any((inner / mark).exists() for mark in marks)]
+    models += [file for file in islice(path.glob("*"), _MOST_LISTED) if file.suffix.lower() in _SUFFIXES]
+    if not models:
+        return ""
+    names = sorted(dict.fromkeys(short(str(model.relative_to(path))) for model in models))
+    return f"Give what is in it: {' or '.join(names[:3])}{', ...' if len(names) > 3 else ''}."
 
 
 def is_bare(path: Path) -> bool:
@@ -137,7 +162,11 @@ def _part_files(folder: Path, stems: tuple[str, ...]) -> tuple[list[Path], dict[
                         return [folder / name for name in sorted(set(shards.values()))], shards
                 if (whole := folder / f"{stem}{variant}.{suffix}").is_file():
                     return [whole], {}
-    listed = ", ".join(short(file.name) for file in sorted(folder.iterdir())[:8]) or "nothing"
+    files = sorted(folder.iterdir())
+    for file in files:
+        if file.suffix.lower() in _QUANTIZED and file.is_file() and not (content := content_of(file)).kind:
+            raise ModelFileError(f"{file}: {content.what}; expected {stems[0]}.safetensors beside it. {content.advice}")
+    listed = ", ".join(short(file.name) for file in files[:8]) or "nothing"
     raise ModelFileError(f"{folder}: found {listed}; expected {stems[0]}.safetensors. Download the folder again.")
 
 

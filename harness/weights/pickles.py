@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.weights.families import IS_ADAPTER, SUPPORTED, refusal
 from harness.weights.known_files import most_probably, nested_names
 from harness.weights.pickle_opcodes import DamagedPickleError, PickleError
-from harness.weights.safe_pickle import read_pickle
+from harness.weights.safe_pickle import advice, read_pickle
 from harness.weights.safetensors_header import ModelFileError, StoredTensor
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ _TORCH_NAMES: Final = {
     "float32": "F32", "int64": "I64", "uint64": "U64", "float64": "F64",
 }
 _TEXTUAL_INVERSION: Final = "string_to_param"
-_HYPERNETWORK: Final = frozenset({320, 640, 768, 1024, 1280})
 
 
 def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor], dict[str, str]]:
@@ -39,7 +38,7 @@ def load_pickle(path: Path) -> tuple[dict[str, Tensor], dict[str, StoredTensor],
         raise ModelFileError(f"{path}: a damaged or incomplete file ({error}). Download it again.") from None
     except PickleError as error:
         raise ModelFileError(f"{path}: could not be read as weights only ({error}); expected a pickle of nothing but tensors. "
-                             "Convert it to .safetensors if you trust its source.") from None
+                             f"{advice(error)}") from None
     while isinstance(content, Mapping) and isinstance(content.get("state_dict"), Mapping):
         content = content["state_dict"]
     entries = content if isinstance(content, Mapping) else {}
@@ -74,7 +73,9 @@ def _known(content: Any) -> str:
                 "aesthetic=AestheticGradient(path=...)")
     if isinstance(content, Mapping) and _TEXTUAL_INVERSION in content:
         return f"a textual inversion, {IS_ADAPTER}"
-    return f"a hypernetwork, {IS_ADAPTER}" if isinstance(content, Mapping) and _HYPERNETWORK & set(content) else ""
+    pairs = isinstance(content, Mapping) and any(type(key) is int and isinstance(value, list | tuple)
+                                                 for key, value in content.items())
+    return f"a hypernetwork, {IS_ADAPTER}" if pairs else ""
 
 
 def _content(content: Any) -> str:

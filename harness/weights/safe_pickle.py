@@ -15,6 +15,9 @@ from typing import Any, Final
 from harness.weights.pickle_opcodes import MAGIC, PICKLE_LIMIT, Checker, DamagedPickleError, PickleError
 
 _ZIP: Final = b"PK\x03\x04"
+_CUT: Final = ("unexpected EOF", "might be corrupted")
+"""What torch says of the older format where it ends too early."""
+_WRAPPED: Final = ("_rebuild_wrapper_subclass", "'torchao.")
 _MOST_RECORDS: Final = 100_000
 _MOST_VALUES: Final = 1_000_000
 _DEEPEST: Final = 64
@@ -41,6 +44,8 @@ def read_pickle(path: Path, *, mapped: bool = False, second: Callable[[Path], An
         raise
     except Exception as error:  # the unpickler raises whatever the bytes provoke
         refused = _reason(error)
+    if any(word in refused for word in _CUT):
+        raise DamagedPickleError(refused)
     if second is None:
         raise PickleError(refused)
     try:
@@ -49,6 +54,14 @@ def read_pickle(path: Path, *, mapped: bool = False, second: Callable[[Path], An
         raise
     except Exception as error:  # as above; torch's words say more of a file that is damaged
         raise PickleError(str(error) if isinstance(error, PickleError) and str(error) else refused) from None
+
+
+def advice(error: PickleError) -> str:
+    """What to do about a file that was refused with this error, as a sentence."""
+    text = str(error)
+    if any(word in text for word in _WRAPPED):
+        return "Its tensors are those of a quantizing library such as torchao: give the unquantized model."
+    return "Convert it to .safetensors if you trust its source."
 
 
 def check_pickle(path: Path) -> None:

@@ -74,7 +74,7 @@ def test_a_bare_row_is_named_an_aesthetic_gradient_and_a_file_without_tensors_sa
     torch.save(torch.ones(1, 768), tmp_path / "look.pt")
     fx.save(tmp_path / "none.safetensors", {})
     assert main(["inspect", str(tmp_path / "look.pt"), str(tmp_path / "none.safetensors")]) == 1
-    said = capsys.readouterr().err
-    assert "aesthetic gradient" in said
-    assert "AestheticGradient(path=" in said
-    assert "it holds no tensors" in said
+    said = capsys.readouterr()
+    assert "aesthetic gradient" in said.out
+    assert "AestheticGradient(path=" in said.out
+    assert "it holds no tensors" in said.err

@@ -110,8 +110,8 @@ def test_a_file_that_is_not_of_its_architecture_is_named_before_any_work(tmp_pat
 
 @pytest.mark.parametrize(("name", "data", "words"), [
     ("none.safetensors", None, "clip file 'none.safetensors' does not exist"),
-    ("x.safetensors", b"", "is not a safetensors file"),
-    ("", None, "expected 'zoo:clip' or"), ("folder", None, "does not exist")])
+    ("x.safetensors", b"", "an empty file"), ("m.pt", b"\x80\x02}.", "a pickle"),
+    ("", None, "expected 'zoo:clip' or"), ("folder", None, "a folder")])
 def test_a_file_that_is_none_is_named(tmp_path: Path, name: str, data: bytes | None, words: str) -> None:
     (tmp_path / "folder").mkdir()
     if data is not None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness.weights import ModelFileError, open_tensors, read_header
+from harness.weights import ModelFileError, open_model, open_tensors, read_header
 
 
 def raw(header: object, data: bytes = b"") -> bytes:
@@ -125,3 +125,13 @@ def test_control_characters_in_a_tensor_name_never_reach_a_terminal(tmp_path):
     with pytest.raises(ModelFileError) as refused:
         open_tensors(tmp_path / "m.safetensors")
     assert str(refused.value).isprintable()
+
+
+def test_a_wrong_suffix_is_a_warning_and_no_suffix_is_none(tmp_path):
+    tensors = {f"model.diffusion_model.{name}.weight": torch.ones(8, 4, 3, 3) for name in ("input_blocks.0.0", "out.2")}
+    torch.save(tensors, tmp_path / "m.safetensors")
+    save_file(tensors, tmp_path / "n.ckpt")
+    (tmp_path / "n").symlink_to(tmp_path / "n.ckpt")
+    assert "is a pickle" in "".join(open_model(tmp_path / "m.safetensors").warnings)
+    assert "is a safetensors file" in "".join(open_model(tmp_path / "n.ckpt").warnings)
+    assert open_model(tmp_path / "n").warnings == ()

@@ -87,7 +87,7 @@ def made(model: ModelFile, layout: tuple[Placed, ...]) -> State:
         elif not placed.pieces:
             tensors[placed.name] = model.files[placed.source.file].read([placed.source.source])[placed.source.source]
         else:
-            parts = [model.tensor(piece.component, piece.key) for piece in placed.pieces]
+            parts = [model.tensor(piece.component, piece.key)[slice(*piece.cut or (None,))] for piece in placed.pieces]
             whole = torch.cat(parts) if len(parts) > 1 else parts[0]
             tensors[placed.name] = (whole.T if placed.transposed else whole).reshape(placed.shape).contiguous()
         assert tuple(tensors[placed.name].shape) == placed.shape

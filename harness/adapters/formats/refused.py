@@ -12,6 +12,9 @@ _MERGE: Final = "merge it into its model with PEFT first"
 _NETWORK: Final = ("a separate network, not a change of weights; load it together with the model in a tool that "
                    "supports it")
 _COMPONENT: Final = "a model's component, not an adapter; give it as a model"
+_CONTROL: Final = ("a Flux control LoRA of Black Forest Labs, which replaces norms and widens the input; load it when "
+                   "sampling, with its control image")
+_FACTOR: Final = re.compile(r"lora_|\.lora\.")
 _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"\.(q_layer|p_layer|lambda_layer)(\.weight)?$",
      "T-LoRA, whose strength depends on the timestep; train a plain LoRA instead"),
@@ -29,10 +32,9 @@ _MARKS: Final[tuple[tuple[str, str], ...]] = (
     (r"^(ip_adapter|image_proj|ip_adapter_proj_model)\.|\.to_[kv]_ip\.|\.processor\.ip_adapter_", f"an IP-Adapter: {_NETWORK}"),
     (r"^(control_model|controlnet_cond_embedding|controlnet_blocks|controlnet_down_blocks|zero_convs)\.",
      f"a ControlNet: {_NETWORK}"),
-    (r"^(adapter\.)?body\.\d+\.(block[12]|resnets|body|in_conv)\b", f"a T2I-Adapter: {_NETWORK}"),
+    (r"^(adapter\.)?body\.\d+\.(block[12]|resnets|body|in_conv|skep)\b", f"a T2I-Adapter: {_NETWORK}"),
     (r"^(single_blocks\.\d+\.norm|double_blocks\.\d+\.img_attn\.norm)\.(key|query)_norm\.scale$",
-     "a Flux control LoRA of Black Forest Labs, which replaces norms and widens the input; load it when sampling, with its "
-     "control image"),
+     _CONTROL),
     (r"^(model\.diffusion_model|first_stage_model|cond_stage_model|conditioner)\.(?!.*\.(lora|hada|lokr|diff|alpha))",
      "a checkpoint, not an adapter; give it as a model"),
     (r"^(down_blocks|up_blocks|mid_block|transformer_blocks|double_blocks|joint_blocks|encoder|text_model)\.(?:(?!lora|hada|lokr).)*"
@@ -59,8 +61,9 @@ def refusal(stored: Stored) -> str:
             return f"a PEFT folder of kind {kind[:40]!a}; supported are {', '.join(_PEFT_TYPES)}. For others, {_MERGE}"
         if stored.config.get("modules_to_save"):
             return f"a PEFT folder with whole layers (modules_to_save); {_MERGE}"
+    factors = any(_FACTOR.search(key) for key in stored.entries)
     for mark, what in _MARKS:
-        if any(re.search(mark, key) for key in stored.entries if len(key) < 1000):
+        if (factors or what != _CONTROL) and any(re.search(mark, key) for key in stored.entries if len(key) < 1000):
             row = most_probably(stored.entries) if what == _COMPONENT else None
             return row.sentence if row else what
     return ""
