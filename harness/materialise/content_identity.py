@@ -14,11 +14,12 @@ from harness.merge import MERGE_METHODS
 from harness.quantize import QUANTIZATION_MODES
 from harness.records import Weights
 from harness.runtimes import RUNTIMES
+from harness.samplers import FLOW_FAMILIES
 from harness.text import WEIGHTINGS
 
-TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2}
+TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2}
 """Increased when the same files give different numbers. It covers the block weights of adapters, several adapters of one
-candidate, and adapters for some of the steps."""
+candidate, adapters for some of the steps, and that texts of SD3 and Flux are embedded one by one."""
 
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
@@ -33,7 +34,7 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     library.refuse_changed(references)
     declared = {k: v for k, v in content.items() if k not in ("name", "axes", "precision")}
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
-        declared, sorted(inputs.values()), _versions(candidate), QUANTIZATION_MODES.identity(candidate.quantization),
+        declared, sorted(inputs.values()), _versions(candidate, library), QUANTIZATION_MODES.identity(candidate.quantization),
         RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))
 
 
@@ -57,9 +58,11 @@ def _words(candidate: Candidate, library: Library) -> list[list[str]]:
     return tokens if any(tokens) else []
 
 
-def _versions(candidate: Candidate) -> dict[str, int | list[int | str]]:
+def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[int | str]]:
     """The version of every piece of arithmetic that the candidate uses."""
     versions = {m.method: MERGE_METHODS.identity(m.method) for m in merges_of(candidate.model)}
+    if library.open(frame_of(candidate.model)).family in FLOW_FAMILIES:
+        versions["texts of flow models"] = TREATMENT_VERSIONS["texts of flow models"]
     if any((*adapters_of(candidate.model), *candidate.adapters)):
         versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
         versions["hypernetwork"] = TREATMENT_VERSIONS["hypernetwork"]

@@ -23,7 +23,7 @@ from harness.quantize import stored_bytes
 from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
 from harness.records.costs import STORED, STORED_DENOISER
 from harness.records.reusable import TIME
-from harness.sampling import encode, sample, setting, time_one
+from harness.sampling import LENDING, encode, sample, setting, time_one
 
 if TYPE_CHECKING:
     import torch
@@ -187,9 +187,12 @@ class _Costs:
             self._apart.setdefault(what, []).append(visit.switch_seconds)
         if self._timeline is None and self._probe is not None:
             self._timeline = self._probe.timeline(self._candidate, visit.untimed, self._setting)
+        lent = visit.seconds.get(LENDING, 0.0)
         for phase, seconds in visit.seconds.items():
-            if phase != STEP:
-                self._seconds.setdefault(phase, []).append(seconds)
+            if phase not in (STEP, LENDING):
+                self._seconds.setdefault(phase, []).append(seconds - lent if phase == "total" else seconds)
+        if lent:
+            self._apart.setdefault(LENDING, []).append(lent)
         if steps := [round(s.end_seconds - s.start_seconds, 7) for s in visit.spans if s.phase == STEP]:
             self._apart.setdefault(STEP, []).extend(steps)
 

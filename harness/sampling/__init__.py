@@ -18,7 +18,7 @@ from harness.sampling.denoise import (
 )
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.png import from_png, to_png
-from harness.sampling.stream import pool_of_single_threads, sample, time_one
+from harness.sampling.stream import LENDING, pool_of_single_threads, sample, time_one
 from harness.sampling.text import (
     Conditions,
     TextState,
@@ -29,7 +29,8 @@ from harness.sampling.text import (
     one_text_problem,
 )
 
-__all__ = ["DECODE_BATCH", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "SamplingError", "TextState", "batches",
-           "coverage_of_prompts", "decode", "encode", "from_png", "generators", "idle_word_problem", "initial_noise", "named",
+__all__ = ["DECODE_BATCH", "LENDING", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "SamplingError", "TextState",
+           "batches", "coverage_of_prompts", "decode", "encode", "from_png", "generators", "idle_word_problem", "initial_noise",
+           "named",
            "one_text_problem", "pool_of_single_threads", "sample", "set_determinism", "setting", "side_by_side", "small",
            "threads_for", "time_one", "to_png"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +15,6 @@ from harness.samplers import SAMPLERS, build_scheduler
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.text import Conditions, TextState
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
-from harness.weights.placing import lent
 
 if TYPE_CHECKING:
     import torch
@@ -108,7 +107,7 @@ class Denoising:
         return inputs
 
 
-def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> torch.Tensor:
+def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...], text: TextState) -> torch.Tensor:
     """Latents (n, channels, h, w) of a batch for a family that is sampled by diffusers' own pipeline: one call for each guidance
     scale of the batch. Noise is drawn as for all other families."""
     import torch
@@ -119,11 +118,17 @@ def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...]) -> torch.Ten
     for scale in dict.fromkeys(cell.guidance for cell in cells):
         places = [place for place, cell in enumerate(cells) if cell.guidance == scale]
         asked = [prompts[cells[place].prompt] for place in places]
-        call = Call(texts=tuple(p.text for p in asked), negatives=tuple(p.negative for p in asked), guidance=scale,
-                    steps=grid.steps, width=grid.width, height=grid.height)
-        with lent([encoder.module for encoder in pipeline.encoders], pipeline.device):
-            latents[places] = call_pipeline(pipeline, call, noise[places]).to(latents)
+        # At guidance 1 the negative branch cancels and is not computed.
+        negative = [text.negative[p.negative] for p in asked] if scale != 1 else []
+        call = Call(positive=_embeds(text.positive[p.text] for p in asked), negative=_embeds(negative),
+                    negatives=tuple(p.negative for p in asked), guidance=scale, steps=grid.steps, width=grid.width,
+                    height=grid.height)
+        latents[places] = call_pipeline(pipeline, call, noise[places]).to(latents)
     return latents
+
+
+def _embeds(conditions: Iterable[Conditions]) -> tuple[tuple[torch.Tensor, torch.Tensor], ...]:
+    return tuple((c.states, c.pooled) for c in conditions if c.pooled is not None)
 
 
 def decode(pipeline: Pipeline, latents: torch.Tensor, broken: Callable[[int, str], None] | None = None) -> Images:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from itertools import islice, pairwise
 from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
@@ -15,6 +16,7 @@ from harness.records import Cell
 from harness.sampling.batches import side_by_side
 from harness.sampling.denoise import Denoising, Images, called, decode
 from harness.sampling.text import TextState, encode
+from harness.weights.placing import at_text
 
 if TYPE_CHECKING:
     from harness.materialise import Phase
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 BATCHES_PER_SWITCH: Final = 32
 """With several phases, this many batches go through one phase before the weights are switched. Switches are then rare, and the
 unfinished batches fit into memory (32 batches of 16 latents of a 1024 x 1024 image are 134 MB)."""
+
+LENDING: Final = "lending"
+"""The stopwatch's name for bringing text encoders to the device and freeing their place. It is no part of an image's latency: in
+use they stay where they are needed."""
 
 Batch = tuple[Cell, ...]
 _Item = TypeVar("_Item")
@@ -43,7 +49,7 @@ def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Ma
 
         def make(cells: Batch) -> tuple[Batch, Images]:
             if pipeline.called is not None:
-                return cells, decode(pipeline, called(pipeline, grid, cells), _of(cells, broken))
+                return cells, decode(pipeline, called(pipeline, grid, cells, text), _of(cells, broken))
             run = Denoising(pipeline, grid, cells)
             run.advance(pipeline, text)
             return cells, decode(pipeline, run.latents, _of(cells, broken))
@@ -111,15 +117,15 @@ def pool_of_single_threads(workers: int) -> ThreadPoolExecutor:
 
 def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) -> None:
     """Samples one image at batch 1 as a user would, with each phase timed by `watch`: text, denoise, decode, and switch if the
-    adapters change between steps."""
+    adapters change between steps, and `LENDING`."""
     prompt = next(p for p in grid.prompts if p.id == cell.prompt)
     stops = [*(later.first for _, later in pairwise(phases)), grid.steps]
     pipeline = phases[0].enter()
     if pipeline.called is not None:
-        with watch.phase("text"):
-            pass  # part of the call, where it cannot be timed separately
+        with _encoders_there(pipeline, watch), watch.phase("text"):
+            text = encode(pipeline, [prompt], negatives=cell.guidance != 1)
         with watch.phase("denoise"):
-            latents = called(pipeline, grid, (cell,))
+            latents = called(pipeline, grid, (cell,), text)
         with watch.phase("decode"):
             decode(pipeline, latents)
         return
@@ -129,9 +135,22 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) 
         if len(phases) > 1:
             with watch.phase("switch"):
                 pipeline = phase.enter()
-        with watch.phase("text"):
+        with _encoders_there(pipeline, watch), watch.phase("text"):
             text = encode(pipeline, [prompt], phase.treatment, negatives=cell.guidance != 1)
         with watch.phase("denoise"):
             run.advance(pipeline, text, stop, around=lambda: watch.phase("step"))
     with watch.phase("decode"):
         decode(pipeline, run.latents)
+
+
+@contextmanager
+def _encoders_there(pipeline: Pipeline, watch: Stopwatch) -> Iterator[None]:
+    if pipeline.device.type == "cpu":
+        yield
+        return
+    with ExitStack() as lending:
+        with watch.phase(LENDING):
+            lending.enter_context(at_text(pipeline))
+        yield
+        with watch.phase(LENDING):
+            lending.close()

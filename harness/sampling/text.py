@@ -11,10 +11,11 @@ from harness.declare import Grid, Prompt
 from harness.declare.same_text import effective_prompts, first_of_text, prompts_hash
 from harness.records import Coverage
 from harness.records.images import PROMPTS
-from harness.text import Treatment, embed
+from harness.text import Embedded, Treatment, embed
 from harness.text.tokens import Layout, lay_out, room_for_text
 from harness.text.two_words import as_written
-from harness.weights.placing import lent
+from harness.weights import embed_text
+from harness.weights.placing import at_text, lent
 
 if TYPE_CHECKING:
     import torch
@@ -52,20 +53,29 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
 
     Negative prompts get the words of the treatment and nothing else of it.
     """
-    if pipeline.called is not None:
-        # The diffusers pipeline embeds the texts itself; treatments were refused before.
-        return TextState(positive={}, negative={}, dropped={})
     listed = tuple(prompts)
+    if pipeline.called is not None:
+        # As its diffusers pipeline embeds them; treatments were refused before.
+        return _embedded_by_diffusers(pipeline, listed, negatives)
     declared = treatment or Treatment()
     treated = as_written(declared, (text for p in listed for text in (p.text, *([p.negative] if negatives else []))))
     plain = replace(treated, weights={}, aesthetic=None)
     dropped: dict[str, tuple[str, ...]] = {}
     occurring: set[str] = set()
 
-    def conditions(texts: Iterable[str], how: Treatment) -> dict[str, Conditions]:
+    texts = {"positive": dict.fromkeys(p.text for p in listed),
+             "negative": dict.fromkeys(p.negative for p in listed) if negatives else {}}
+    embedded: dict[tuple[str, str], list[Embedded]] = {}
+    for encoder in pipeline.encoders:  # one on the device at a time
+        with lent([encoder.module], pipeline.device):
+            for role, how in (("positive", treated), ("negative", plain)):
+                for text in texts[role]:
+                    embedded.setdefault((role, text), []).append(embed(encoder, text, how))
+
+    def conditions(role: str) -> dict[str, Conditions]:
         conditions_by_text = {}
-        for text in dict.fromkeys(texts):
-            parts = [embed(encoder, text, how) for encoder in pipeline.encoders]
+        for text in texts[role]:
+            parts = embedded[role, text]
             occurring.update(*(part.occurring for part in parts))
             if cut := max((part.dropped for part in parts), key=len):
                 dropped[text] = cut
@@ -74,12 +84,21 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
                                                   pooled=pooled[-1] if pooled else None)
         return conditions_by_text
 
-    with lent([encoder.module for encoder in pipeline.encoders], pipeline.device):
-        positive = conditions((p.text for p in listed), treated)
-        negative = conditions((p.negative for p in listed), plain) if negatives else {}
+    positive, negative = conditions("positive"), conditions("negative")
     # A word that occurs as the name of its file does occur.
     occurring |= {word.token for word, written in zip(declared.words, treated.words, strict=True) if written.token in occurring}
     return TextState(positive=positive, negative=negative, dropped=dropped, occurring=frozenset(occurring))
+
+
+def _embedded_by_diffusers(pipeline: Pipeline, prompts: Sequence[Prompt], negatives: bool) -> TextState:
+    texts = dict.fromkeys([p.text for p in prompts] + ([p.negative for p in prompts] if negatives else []))
+    with at_text(pipeline):
+        conditions = {}
+        for text in texts:
+            states, pooled = embed_text(pipeline, text)
+            conditions[text] = Conditions(states=states, pooled=pooled)
+    return TextState(positive={p.text: conditions[p.text] for p in prompts},
+                     negative={p.negative: conditions[p.negative] for p in prompts} if negatives else {}, dropped={})
 
 
 def named(treatment: Treatment) -> set[str]:

@@ -2,7 +2,7 @@
 import torch.
 """
 
-from harness.weights.diffusers_call import Call, call_pipeline, unscaled
+from harness.weights.diffusers_call import Call, call_pipeline, embed_text, unscaled
 from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open_tensors, read_header
 from harness.weights.hashing import content_hash
 from harness.weights.layout import Piece, Placed, layout_of, single_file_layout
@@ -17,6 +17,6 @@ from harness.weights.write import save_single_file
 
 __all__ = ["COMPONENTS", "PARTS", "Call", "ModelFile", "ModelFileError", "Piece", "Pipeline", "Placed", "StoredTensor",
            "TensorFile", "TensorInfo", "TextEncoder", "added_conditions", "build_pipeline", "call_pipeline", "clip_tokenizer",
-           "content_hash", "export_ldm", "inspect_pipeline", "latent_shape", "layout_of", "open_model", "open_tensors",
-           "random_sd1", "random_sdxl", "read_header", "save_single_file", "sd1_tokenizer", "single_file_layout", "unscaled",
-           "with_part"]
+           "content_hash", "embed_text", "export_ldm", "inspect_pipeline", "latent_shape", "layout_of", "open_model",
+           "open_tensors", "random_sd1", "random_sdxl", "read_header", "save_single_file", "sd1_tokenizer", "single_file_layout",
+           "unscaled", "with_part"]

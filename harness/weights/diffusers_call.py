@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from harness.weights.pipeline import Pipeline
+
+Embeds: TypeAlias = "tuple[Tensor, Tensor]"
 
 _CLASSES: Final = {"sd3": "StableDiffusion3Pipeline", "flux": "FluxPipeline"}
 _TOKENIZERS: Final = {"sd3": ("tokenizer", "tokenizer_2", "tokenizer_3"), "flux": ("tokenizer", "tokenizer_2")}
@@ -21,9 +24,11 @@ def t5_positions(family: str, transformer: Any) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Call:
-    """One batch: a text and a negative text for each image, one guidance scale for all; width and height in pixels."""
+    """One batch: the embeddings of a text and of a negative text for each image, the negative texts themselves, and one guidance
+    scale for all; width and height in pixels. An embedding is that of `embed_text`."""
 
-    texts: tuple[str, ...]
+    positive: tuple[Embeds, ...]
+    negative: tuple[Embeds, ...]
     negatives: tuple[str, ...]
     guidance: float
     steps: int
@@ -46,6 +51,21 @@ def assembled(pipeline: Pipeline) -> Any:
     return pipeline_of_diffusers
 
 
+def embed_text(pipeline: Pipeline, text: str) -> Embeds:
+    """The states (tokens, width) and the pooled embedding (width,) of one text, as the family's diffusers pipeline makes them.
+    The text encoders must be on the pipeline's device."""
+    import torch
+
+    options: dict[str, Any] = {"prompt": [text], "device": pipeline.device,
+                               "max_sequence_length": t5_positions(pipeline.family, pipeline.denoiser)}
+    if pipeline.family == "sd3":
+        options |= {"prompt_2": [text], "prompt_3": [text], "do_classifier_free_guidance": False}
+    with torch.inference_mode():
+        embedded = assembled(pipeline).encode_prompt(**options)
+    states, pooled = (embedded[0], embedded[2]) if pipeline.family == "sd3" else embedded[:2]
+    return states[0], pooled[0]
+
+
 def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
     """Latents (n, channels, h, w) of a batch after `call.steps` steps, as the VAE has them before scaling (`unscaled`).
 
@@ -61,26 +81,33 @@ def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
                          "such a scale. Change the grid's guidance scales.")
     # Built for each call: its scheduler counts steps, and a part may have been replaced since the last call.
     pipeline_of_diffusers = assembled(pipeline)
-    options: dict[str, Any] = {"prompt": list(call.texts), "num_inference_steps": call.steps, "height": call.height,
-                               "width": call.width, "output_type": "latent",
-                               "max_sequence_length": t5_positions(pipeline.family, pipeline.denoiser)}
-    negatives = list(call.negatives)
+    options: dict[str, Any] = {"num_inference_steps": call.steps, "height": call.height, "width": call.width,
+                               "output_type": "latent", "max_sequence_length": t5_positions(pipeline.family, pipeline.denoiser),
+                               **_stacked("", call.positive)}
     if pipeline.family == "sd3":
-        options |= {"latents": noise, "negative_prompt": negatives, "guidance_scale": call.guidance}
+        options |= {"latents": noise, "guidance_scale": call.guidance, **_stacked("negative_", call.negative)}
         with torch.inference_mode():
             latents: Tensor = pipeline_of_diffusers(**options).images
         return latents
     if pipeline.denoiser.config.guidance_embeds:
-        if any(negatives):
-            raise ValueError(f"negative text {next(filter(None, negatives))!r}: this Flux transformer is guidance-distilled and "
-                             "does not support them; expected empty negative texts. Remove them from the prompts.")
+        if any(call.negatives):
+            raise ValueError(f"negative text {next(filter(None, call.negatives))!r}: this Flux transformer is guidance-distilled "
+                             "and does not support them; expected empty negative texts. Remove them from the prompts.")
         options |= {"guidance_scale": call.guidance}
     else:
-        options |= {"negative_prompt": negatives, "true_cfg_scale": call.guidance}
+        options |= {"true_cfg_scale": call.guidance, **_stacked("negative_", call.negative)}
     options["latents"] = _packed(noise)
     with torch.inference_mode():
         packed: Tensor = pipeline_of_diffusers(**options).images
     return _unpacked(packed, noise)
+
+
+def _stacked(prefix: str, embeds: Sequence[Embeds]) -> dict[str, Tensor]:
+    """The embeddings of a batch by the names of diffusers' arguments."""
+    import torch
+
+    return {f"{prefix}prompt_embeds": torch.stack([states for states, _ in embeds]),
+            f"{prefix}pooled_prompt_embeds": torch.stack([pooled for _, pooled in embeds])} if embeds else {}
 
 
 def unscaled(pipeline: Pipeline, latents: Tensor) -> Tensor:

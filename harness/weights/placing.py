@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import torch
 
+    from harness.weights.pipeline import Pipeline
+
 
 @dataclass(frozen=True, kw_only=True)
 class Home:
@@ -68,6 +70,37 @@ def lent(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
     finally:
         for tensors, name, tensor in reversed(replaced):
             tensors[name] = tensor
+
+
+@contextmanager
+def at_text(pipeline: Pipeline) -> Iterator[None]:
+    """Within the block all text encoders of a pipeline are on its device. A transformer on a GPU leaves the device meanwhile: its
+    encoders are as large as itself."""
+    import torch
+
+    device = pipeline.device
+    leaving = device.type != "cpu" and "transformer" in pipeline.parts
+    if leaving:
+        _move(pipeline.denoiser, torch.device("cpu"))
+    try:
+        with lent([encoder.module for encoder in pipeline.encoders], device):
+            yield
+    finally:
+        if leaving:
+            _move(pipeline.denoiser, device)
+
+
+def _move(module: Any, device: torch.device) -> None:
+    """Moves parameters and buffers, as new tensors."""
+    import torch
+
+    for layer in module.modules():
+        for tensors in (layer._parameters, layer._buffers):
+            for name, tensor in tensors.items():
+                if tensor is not None and tensor.device.type != device.type:
+                    there = tensor.detach().to(device)
+                    tensors[name] = torch.nn.Parameter(there, requires_grad=False) if isinstance(
+                        tensor, torch.nn.Parameter) else there
 
 
 def sharing_copy(module: Any) -> Any:

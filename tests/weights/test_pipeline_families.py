@@ -8,7 +8,17 @@ import torch
 from diffusers import DDIMScheduler
 
 from harness.quantize import QUANTIZATION_MODES
-from harness.weights import Call, added_conditions, build_pipeline, call_pipeline, latent_shape, open_model, unscaled, with_part
+from harness.weights import (
+    Call,
+    added_conditions,
+    build_pipeline,
+    call_pipeline,
+    embed_text,
+    latent_shape,
+    open_model,
+    unscaled,
+    with_part,
+)
 from tests.weights.pipelines import CALLED, FAMILIES, SAMPLED, folder_of, reread, single_file_of, theirs
 
 TEXTS, NEGATIVES = ("a dog!", "fox"), ("", "bad hat")
@@ -97,13 +107,19 @@ def test_the_sizes_of_an_image_are_given_as_diffusers_gives_them(pipes):
     assert torch.equal(found["text_embeds"], torch.ones(3, 22))
 
 
+def call_of(pipeline, negatives, guidance, steps):
+    return Call(positive=tuple(embed_text(pipeline, text) for text in TEXTS),
+                negative=tuple(embed_text(pipeline, text) for text in negatives) if guidance != 1 else (),
+                negatives=negatives, guidance=guidance, steps=steps, width=WIDTH, height=HEIGHT)
+
+
 @pytest.mark.parametrize("guidance", [1.0, 4.0])
 @pytest.mark.parametrize("family", [*CALLED, "flux-schnell"])
 def test_a_called_family_gives_the_pictures_of_its_seeds(pipes, family, guidance):
     pipe, folder = pipes[family]
     pipeline = build_pipeline(open_model(folder))
     negatives = ("", "") if family == "flux" else NEGATIVES
-    call = Call(texts=TEXTS, negatives=negatives, guidance=guidance, steps=STEPS, width=WIDTH, height=HEIGHT)
+    call = call_of(pipeline, negatives, guidance, STEPS)
     latents = call_pipeline(pipeline, call, noise_for(pipeline))
     options = {"sd3": {"guidance_scale": guidance, "negative_prompt": list(NEGATIVES)}, "flux": {"guidance_scale": guidance},
                "flux-schnell": {"true_cfg_scale": guidance, "negative_prompt": list(NEGATIVES), "max_sequence_length": 256}}
@@ -117,10 +133,10 @@ def test_a_called_family_gives_the_pictures_of_its_seeds(pipes, family, guidance
 def test_a_called_pipeline_follows_changed_weights_and_exchanged_parts(pipes, family):
     pipeline = build_pipeline(open_model(pipes[family][1]))
     assert pipeline.called.transformer is pipeline.denoiser
-    call = Call(texts=TEXTS, negatives=("", ""), guidance=2.0, steps=1, width=WIDTH, height=HEIGHT)
+    call = call_of(pipeline, ("", ""), 2.0, 1)
     first, noise = call_pipeline(pipeline, call, noise_for(pipeline)), noise_for(pipeline)
     pipeline.encoders[-1].module.get_input_embeddings().weight.zero_()
-    second = call_pipeline(pipeline, call, noise)
+    second = call_pipeline(pipeline, call_of(pipeline, ("", ""), 2.0, 1), noise)
     other = build_pipeline(open_model(pipes[family][1])).denoiser
     for parameter in other.parameters():
         parameter.zero_()
@@ -136,14 +152,14 @@ def test_stable_diffusion_3_does_without_its_t5_encoder(tmp_path):
     pipe.register_modules(text_encoder_3=None, tokenizer_3=None)
     pipeline = build_pipeline(open_model(folder_of(pipe, tmp_path)))
     pipe = reread(tmp_path, "text_encoder_3", "tokenizer_3")
-    call = Call(texts=TEXTS, negatives=NEGATIVES, guidance=3.0, steps=STEPS, width=WIDTH, height=HEIGHT)
+    call = call_of(pipeline, NEGATIVES, 3.0, STEPS)
     expected = asked(pipeline, pipe, guidance_scale=3.0, negative_prompt=list(NEGATIVES))
     torch.testing.assert_close(pixels(pipeline, call_pipeline(pipeline, call, noise_for(pipeline))), expected, atol=1e-4, rtol=0)
 
 
 def test_what_a_called_family_would_ignore_is_refused(pipes):
     flux, sd3 = (build_pipeline(open_model(pipes[family][1])) for family in ("flux", "sd3"))
-    call = Call(texts=("a",), negatives=("bad",), guidance=2.0, steps=1, width=16, height=16)
+    call = Call(positive=(), negative=(), negatives=("bad",), guidance=2.0, steps=1, width=16, height=16)
     weaker = replace(call, negatives=("",), guidance=0.5)
     with pytest.raises(ValueError, match="negative text 'bad': this Flux transformer is guidance-distilled"):
         call_pipeline(flux, call, torch.zeros(1, 4, 8, 8))
@@ -164,7 +180,7 @@ def test_a_called_family_takes_a_transformer_in_half_precision(pipes, family):
     pipeline = build_pipeline(open_model(pipes[family][1]))
     smaller = deepcopy(pipeline.denoiser)
     QUANTIZATION_MODES["bf16"].apply(smaller)
-    call = Call(texts=TEXTS, negatives=("", ""), guidance=1.0, steps=1, width=WIDTH, height=HEIGHT)
+    call = call_of(pipeline, ("", ""), 1.0, 1)
     full, half = (call_pipeline(p, call, noise_for(pipeline)) for p in (pipeline, with_part(pipeline, "transformer", smaller)))
     assert not torch.equal(full, half)
     torch.testing.assert_close(half, full, atol=0.3 * float(full.std()), rtol=0)
