@@ -70,7 +70,8 @@ def test_more_steps_of_a_diffusers_pipeline_are_no_more_waits(family: str, folde
         pipeline = bench.prepare(candidate(model=family)).pipeline
         for steps in (2, 6):
             grid = grid_of(family, steps=steps)
+            text = encode(pipeline, grid.prompts)
             gpu.forget_counts()
-            called(pipeline, grid, (Cell(prompt=grid.prompts[0].id, seed=1, guidance=3),))
+            called(pipeline, grid, (Cell(prompt=grid.prompts[0].id, seed=1, guidance=3),), text)
             waits.append(dict(gpu.wait_sites))
     assert waits[0] == waits[1]
