@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 import torch
 
+from harness import Candidate, Checkpoint, Merge
+from harness.check import model_problems
 from harness.cli import main
+from harness.materialise import Workbench
 from harness.weights.relayout import in_diffusers_names
 from harness.weights.structural import open_any
-from tests.commands.file_kinds import ALONE, ENCODERS, WHOLE, State, cells, model, write
+from tests.commands.file_kinds import ALONE, ENCODERS, FAMILIES, WHOLE, State, cells, model, write
 
 TYPES = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp8": torch.float8_e4m3fn}
 ADAPTED = ("single file", "folder", "shards", "ckpt", "fp16", "fp8", "scaled fp8", "EMA",
            *(form for form in ALONE if "vae" not in form))
 """Forms that differ in more than the name of a file."""
+FOLDERS = ("folder", "variant fp16", "shards", "links", "bin", "no model_index")
 EXACT = {"rtol": 1e-6, "atol": 1e-6}
 
 
@@ -121,3 +125,14 @@ def test_an_adapter_is_extracted_from_and_fused_into_a_model_of_any_form(tmp_pat
     made = opened(out)
     same(made if form in ALONE else {part: made[part]}, {part: parts_of(family, form, 2)[part]},
          rtol=max(1e-3, rounding(form)["rtol"]), atol=max(1e-3, rounding(form)["atol"]))
+
+
+@pytest.mark.parametrize(("family", "form"), [(FAMILIES[turn % 5], form) for turn, form in enumerate(FOLDERS * 2)])
+def test_a_suite_takes_a_folder_of_any_form_as_a_model_and_as_a_parent(tmp_path: Path, family: str, form: str) -> None:
+    a, b = write(family, form, tmp_path / "a"), write(family, form, tmp_path / "b", seed=2)
+    file = write(family, "single file", tmp_path / "c", seed=3)
+    bench = Workbench(device="cpu", root=tmp_path)
+    for given in (str(a), Checkpoint(path=str(file), config=str(a)), Merge(a=str(a), b=str(b), alpha=0.5),
+                  Merge(a=str(a), b=str(file), alpha=0.5)):
+        assert list(model_problems(given, tmp_path)) == []
+        bench.inspect(Candidate(name="x", model=given))
