@@ -175,6 +175,9 @@ def test_names_of_the_layouts_are_those_of_the_tools():
         ("flux", "kohya"): {("text_encoder_2", "encoder.block.0.layer.0.SelfAttention.q"):
                             "lora_te3_encoder_block_0_layer_0_SelfAttention_q"},
         ("flux", "comfyui"): {("text_encoder_2", "shared"): "text_encoders.t5xxl.transformer.shared"},
+        # A text encoder alone shows no family, but a T5 is one in all of them.
+        ("", "kohya"): {("text_encoder_2", "shared"): "lora_te3_shared", ("text_encoder_2", clip[1]): f"lora_te2_{flat}"},
+        ("", "comfyui"): {("text_encoder_2", "shared"): "text_encoders.t5xxl.transformer.shared"},
     }
     for (family, layout), names in expected.items():
         assert names_of(names, shapes, family, layout) == names
@@ -183,6 +186,7 @@ def test_names_of_the_layouts_are_those_of_the_tools():
 @pytest.mark.parametrize(("family", "layout", "place"), [
     ("flux", "peft", ("text_encoder_2", "encoder.block.0.layer.0.SelfAttention.q")),
     ("sd3", "peft", ("text_encoder_3", "encoder.block.0.layer.0.SelfAttention.q")),
+    ("", "peft", ("text_encoder_2", "encoder.block.0.layer.0.SelfAttention.q")),
     *(("sd1", layout, ("vae", "decoder.conv_in")) for layout in LAYOUTS)])
 def test_what_the_layouts_tool_does_not_load_is_refused_by_name(family, layout, place):
     it = Change(component=place[0], path=place[1], kind="lora", tensors={"down": torch.ones(1, 2), "up": torch.ones(2, 1)})

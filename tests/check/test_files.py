@@ -51,3 +51,20 @@ def test_a_lora_as_a_model_and_a_model_as_an_adapter_are_named(tmp_path: Path) -
 def test_a_link_to_nowhere_is_said_not_to_exist(tmp_path: Path) -> None:
     (tmp_path / "m.safetensors").symlink_to(tmp_path / "blob")
     assert "does not exist" in said(tmp_path, model="m.safetensors")
+
+
+@pytest.mark.parametrize("name", ["~/m.safetensors", "$MODELS/m.safetensors"])
+def test_a_path_with_a_word_of_the_shell_is_said_to_be_taken_as_it_is(tmp_path: Path, name: str) -> None:
+    assert "~ and variables are not replaced" in said(tmp_path, model=name)
+
+
+def test_a_link_in_a_circle_is_named_as_one(tmp_path: Path) -> None:
+    (tmp_path / "m.safetensors").symlink_to(tmp_path / "m.safetensors")
+    assert "symbolic links" in said(tmp_path, model="m.safetensors")
+
+
+def test_the_folder_of_a_controlnet_is_named_at_the_declaration(tmp_path: Path) -> None:
+    (tmp_path / "cn").mkdir()
+    save_file({"controlnet_cond_embedding.conv_in.weight": torch.zeros(8, 3, 3, 3)},
+              tmp_path / "cn" / "diffusion_pytorch_model.safetensors")
+    assert "a ControlNet" in said(tmp_path, model="cn")
