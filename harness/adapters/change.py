@@ -50,9 +50,10 @@ class Embedding:
 class Reading:
     """An adapter file read against a model. `changes` by (component, module path).
 
-    `keys` maps component to status (see STATUSES) to the file's keys; together they are all of its tensors. `reasons` has
-    the reason for each refused key. `facts` describe the file, by name in words: "training tool", "base", "ranks",
-    "alphas", "modules"; `warnings` name oddities, such as header text that contradicts the shapes.
+    `keys` maps component to status (see STATUSES) to the file's keys; together they are all of its tensors. `reasons` has the
+    reason for each refused key. `facts` describe the file, by name in words: "training tool", "base", "ranks", "alphas",
+    "modules", "prediction" (of the model it was trained on); `warnings` name oddities, such as header text that contradicts the
+    shapes.
     """
 
     source: str

@@ -20,6 +20,7 @@ from harness.adapters.module_names import Place, Table, Target, is_t5, missing, 
 from harness.adapters.open_adapter import open_stored, refuse_without_settings
 from harness.adapters.recognising import INVERSION, Recognised, describe, format_of, parsed, recognise_file, strength_place
 from harness.adapters.textual_inversion import embedding, place_of
+from harness.weights.header_claims import prediction_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -65,7 +66,7 @@ class _Reader:
         return Reading(
             source=self.stored.name, format=self.name, changes=changes, embeddings=embeddings, reasons=self.reasons,
             keys={part: {status: tuple(keys) for status, keys in by_status.items()} for part, by_status in self.keys.items()},
-            facts=_facts(self.recognised), notes=tuple(self.notes), warnings=(
+            facts=_facts(self.recognised, self.stored), notes=tuple(self.notes), warnings=(
                 *self.recognised.warnings, *other_family(self.stored, self.recognised.base, self.family)))
 
     def _component(self, part: str) -> str:
@@ -257,8 +258,9 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.float() if str(tensor.dtype).startswith("torch.float8") else tensor
 
 
-def _facts(recognised: Recognised) -> dict[str, str]:
-    facts = {"training tool": recognised.tool, "base": recognised.base, "kinds": ", ".join(recognised.kinds),
+def _facts(recognised: Recognised, stored: Stored) -> dict[str, str]:
+    facts = {"prediction": prediction_of((), stored.metadata, None)[0],
+             "training tool": recognised.tool, "base": recognised.base, "kinds": ", ".join(recognised.kinds),
              "modules": ", ".join(f"{part} {count}" for part, count in recognised.modules.items()),
              "ranks": "" if recognised.ranks is None else span(recognised.ranks), "words": ", ".join(recognised.tokens)}
     if recognised.alphas is not None:

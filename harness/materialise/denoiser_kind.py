@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from harness.adapters import Reading
 from harness.declare import Fused, Merge, Model
 from harness.declare.ways_out import FORCE_PREDICTION
 from harness.materialise.library import MaterialiseError, checkpoint_of, name_of
@@ -53,6 +54,16 @@ def denoiser_kind(model: Model, files: Mapping[str, ModelFile]) -> DenoiserKind:
         return own
     others = (denoiser_kind(other, files).prediction for other in model.models[1:])
     return replace(own, prediction=next(filter(None, others), ""))
+
+
+def foreign_prediction(reading: Reading, kind: DenoiserKind, family: str) -> list[str]:
+    """A note on an adapter that was trained on a U-Net of another prediction than the one it changes. What states none
+    predicts noise, but for Stable Diffusion 2."""
+    trained = reading.facts.get("prediction", "")
+    own = kind.prediction or ("" if family == "sd2" else "epsilon")
+    if not trained or not own or trained == own or not any(component == "unet" for component, _ in reading.changes):
+        return []
+    return [f"its header says that it was trained on a model with {trained}; the U-Net that it changes is one with {own}"]
 
 
 def refuse_unlike_kinds(kinds: Sequence[DenoiserKind]) -> None:

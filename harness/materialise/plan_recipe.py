@@ -13,7 +13,7 @@ from harness.adapters import AdapterError, Reading
 from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, short_hash
 from harness.declare.ways_out import EMA, FORCE_EMA, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
-from harness.materialise.denoiser_kind import denoiser_kind, refuse_unlike, refuse_unlike_kinds
+from harness.materialise.denoiser_kind import denoiser_kind, foreign_prediction, refuse_unlike, refuse_unlike_kinds
 from harness.materialise.library import (
     Library,
     MaterialiseError,
@@ -111,7 +111,13 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     readings = _readings(model, files, library)
     return RecipePlan(model=model, frame=frame, files=files, parts=parts, precision=precision, requested=tuple(requested),
                       adapters={path: reading.keys for path, reading in readings.items()},
-                      adapter_notes={path: (*reading.warnings, *reading.notes) for path, reading in readings.items()})
+                      adapter_notes={adapter.path: _assumed(readings[adapter.path], fused, files)
+                                     for fused in fusings_of(model) for adapter in fused.adapters})
+
+
+def _assumed(reading: Reading, fused: Fused, files: Mapping[str, ModelFile]) -> tuple[str, ...]:
+    family = files[name_of(frame_of(fused))].family
+    return (*reading.warnings, *reading.notes, *foreign_prediction(reading, denoiser_kind(fused.model, files), family))
 
 
 def _readings(model: Model, files: Mapping[str, ModelFile], library: Library) -> dict[str, Reading]:

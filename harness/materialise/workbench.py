@@ -15,7 +15,7 @@ from harness.declare import Adapter, Candidate, Model, plain, short_hash
 from harness.declare.suite import NOT_QUANTIZED
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.content_identity import references_of, weights_of_candidate
-from harness.materialise.denoiser_kind import refuse_foreign_kind
+from harness.materialise.denoiser_kind import denoiser_kind, foreign_prediction, refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems
 from harness.materialise.library import Library, MaterialiseError, frame_of, name_of, shapes_of
 from harness.materialise.live_model import Frame, Working
@@ -329,12 +329,14 @@ class Workbench:
         """Rows with the status of every tensor of every adapter's file."""
         paths = [adapter.path for adapter in candidate.adapters]
         for adapter in candidate.adapters:
-            plan = self._layers(adapter, candidate.model)
+            plan, recipe = self._layers(adapter, candidate.model), self._plan(candidate.model)
+            foreign = () if self.library.hypernetwork(adapter.path) else foreign_prediction(
+                self._reading(adapter, candidate.model), denoiser_kind(recipe.model, recipe.files), self.family(candidate))
             # One file can be active in two ranges of steps.
             span = f" from {adapter.start:g} to {adapter.end:g}" if paths.count(adapter.path) > 1 else ""
             for component, keys in frame.statuses(adapter.path, plan).items():
                 yield Coverage(candidate=candidate.name, stage=f"adapter {adapter.path}{span}", component=component, keys=keys,
-                               notes=(*said_of(adapter), f"format {plan.format}", *plan.notes,
+                               notes=(*said_of(adapter), f"format {plan.format}", *plan.notes, *foreign,
                                       *(f"{key}: {plan.reasons[key]}" for key in keys.get("refused", ()))))
 
     def _frame(self, candidate: Candidate) -> Frame:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from harness import Candidate, Merge
+from harness import Adapter, Candidate, Fused, Merge
 from harness.declare import Model
 from harness.materialise import MaterialiseError, Workbench
 from harness.materialise.library import Library
@@ -17,7 +17,6 @@ from tests.materialise.models import folder, parent, planned, write
 
 V_PRED = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
 V, SCHEDULE = "v_prediction", {"_class_name": "EulerDiscreteScheduler", "num_train_timesteps": 1000}
-CONV_OUT = "model.diffusion_model.out.2.weight"
 
 
 @pytest.fixture(scope="module")
@@ -113,3 +112,16 @@ def test_a_suite_does_not_sample_a_taken_u_net_by_another_models_schedule(root) 
     bench = Workbench(device="cpu", root=root)
     with pytest.raises(MaterialiseError, match=r"v\.safetensors \(v_prediction, markers: v_pred, ztsnr\).*eps\.safetensors"):
         bench.inspect(Candidate(name="c", model=text_merge(E, E2, take={"unet": W})))
+
+
+@pytest.mark.parametrize(("model", "trained", "noted"), [
+    (E, "v", True), (W, "epsilon", True), (W, "v", False), (E, "epsilon", False), (E, "", False),
+    (text_merge(E, E2, take={"unet": W}), "epsilon", True), (text_merge(E, E2, take={"unet": W}), "v", False)])
+def test_an_adapter_that_was_trained_on_another_prediction_is_noted(root, model, trained, noted) -> None:
+    weight = parent(0, torch.float16, "sdxl")["model.diffusion_model.middle_block.1.transformer_blocks.0.attn1.to_q.weight"]
+    stem = "lora_unet_middle_block_1_transformer_blocks_0_attn1_to_q"
+    write(root / "l.safetensors", {f"{stem}.lora_down.weight": torch.ones(1, weight.shape[1]),
+                                   f"{stem}.lora_up.weight": torch.ones(weight.shape[0], 1)},
+          {"modelspec.prediction_type": trained} if trained else None)
+    notes = planned(root, Fused(model=model, adapters=(Adapter(path="l.safetensors"),))).notes
+    assert any("was trained on a model with" in note for note in notes) == noted
