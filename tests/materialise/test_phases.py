@@ -18,7 +18,7 @@ from harness.merge.blocks import unet_blocks
 from harness.records import Cell
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
-from harness.sampling import Denoising, SamplingError, batches, encode, sample
+from harness.sampling import Denoising, batches, encode, sample
 from harness.weights import open_model
 from harness.weights.ldm import unet_to_ldm
 from harness.zoo import resolve
@@ -259,7 +259,7 @@ def test_a_word_that_stands_in_no_prompt_fails_before_the_first_image(tmp_path: 
         (failure,) = run.candidate(suite.candidates[0])  # type: ignore[misc]
     finally:
         run.close()
-    assert failure.error == SamplingError.__name__
+    assert failure.error == MaterialiseError.__name__
     assert "'zebra'" in failure.message
     assert not list((tmp_path / "runs").rglob("*.png"))
 
