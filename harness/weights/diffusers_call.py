@@ -63,7 +63,7 @@ def embed_text(pipeline: Pipeline, text: str) -> Embeds:
     with torch.inference_mode():
         embedded = assembled(pipeline).encode_prompt(**options)
     states, pooled = (embedded[0], embedded[2]) if pipeline.family == "sd3" else embedded[:2]
-    return states[0], pooled[0]
+    return states[0].float(), pooled[0].float()  # T5 may be kept in bfloat16
 
 
 def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
