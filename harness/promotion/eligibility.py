@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Callable
 from dataclasses import replace
@@ -102,7 +103,7 @@ def _named(evidence: Evidence, root: Path) -> Path:
     asked = f"{evidence.folder / 'run.json'} names the suite file {declared_file!r}"
     if not isinstance(declared_file, str) or not declared_file or "\0" in declared_file:
         raise PromotionError(f"{asked}, which is not a path. Give --suite FILE")
-    file = (root / declared_file).resolve()
+    file = Path(os.path.realpath(root / declared_file))
     if not file.is_relative_to(root.resolve()) or file.suffix != ".py" or not _in_suites(file, root) or (
             file.is_relative_to(evidence.folder.resolve())):
         raise PromotionError(f"{asked}, which is not a .py file in a suites folder below {root.resolve()}. A suite is code, so "

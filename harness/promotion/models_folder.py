@@ -17,6 +17,7 @@ from harness.promotion.record_files import PROMOTION, Version, read_record
 from harness.records import sync_folder, write_atomically
 from harness.records.baseline_file import BaselineError, baseline_text, read_baseline
 from harness.records.file_names import unusable_on_windows
+from harness.records.regular_files import lies_below
 from harness.records.signed_json import signed_text
 from harness.run_folder.lock import FolderLock, TakenError
 
@@ -42,7 +43,7 @@ class Models:
                                  f"first a letter or digit, the last not a dot; {', '.join(_RESERVED)} and the devices of "
                                  "Windows (con, nul, com1, ...) are reserved")
         for inner in (self.root / name, self.root / name / "records"):
-            if not inner.resolve().is_relative_to(self.root.resolve()):
+            if not lies_below(inner, self.root):
                 raise PromotionError(f"{inner} leads out of {self.root}. Remove that link")
         return self.root / name
 
@@ -51,7 +52,7 @@ class Models:
         if not self.root.is_dir():
             return []
         return sorted(at.name for at in self.root.iterdir() if _NAME.fullmatch(at.name) and at.name.lower() not in _RESERVED
-                      and (at / "records").is_dir() and at.resolve().is_relative_to(self.root.resolve()))
+                      and (at / "records").is_dir() and lies_below(at, self.root))
 
     def numbers(self, name: str) -> list[int]:
         """The numbers of all records of a name, readable or not."""
@@ -143,7 +144,7 @@ class Models:
         if not _NAME.fullmatch(suite):
             raise PromotionError(f"suite {suite!r}: its baseline is a file of that name; rename the suite, using only letters, "
                                  "digits and '._-'")
-        if not (self.root / "baselines").resolve().is_relative_to(self.root.resolve()):
+        if not lies_below(self.root / "baselines", self.root):
             raise PromotionError(f"{self.root / 'baselines'} leads out of {self.root}. Remove that link")
         return self.root / "baselines" / f"{suite}.json"
 

@@ -15,6 +15,7 @@ from harness.materialise import Workbench
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
 from harness.records import Cell, Sample, sample_key
+from harness.records.regular_files import lies_below
 from harness.run.batch_packing import pack
 from harness.run_folder.ledger import Ledger
 
@@ -120,8 +121,8 @@ def _stored(folder: Path, ledger: Ledger, sample: Sample) -> Images:
     from harness.sampling import from_png
 
     try:
-        path = (folder / sample.path).resolve()
-        inside = path.is_relative_to(folder.resolve()) and path.is_file()
+        path = folder / sample.path
+        inside = lies_below(path, folder) and path.is_file()
     except (OSError, ValueError):
         inside = False
     if not inside:

@@ -36,6 +36,8 @@ _PARTS: Final[dict[type[Any], dict[str, type[Any]]]] = {
     BatchCurve: {"points": BatchPoint}, BatchPoint: {"readings": Reading}, Look: {"dropped": Dropped},
 }
 _LISTS: Final = ("notes", "yardstick", "limits", "at_seconds", "used_bytes", "candidates", "guidances", "prompts", "seeds")
+_HALF: Final = "\\ud"
+"""How JSON names half of a character, which no text can hold alone."""
 _NAMES: Final = {cls: kind for kind, cls in _KINDS.items()}
 
 
@@ -57,6 +59,8 @@ def from_line(line: str) -> Record:
             data[name] = {k: tuple(v) for k, v in data[name].items()}
         record: Record = _built(cls, data)
         _sound(record)
+        # What cannot be written again, such as NaN, a number too large or half a character, no run has written.
+        to_line(record).encode()
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
         raise ValueError(f"not a journal line ({error}): {line[:120]!r}") from error
     return record
@@ -67,6 +71,8 @@ def quickly(text: str, cells: dict[tuple[Any, ...], Cell]) -> Record | None:
 
     `cells` holds the cells seen so far: a cell appears in the lines of every candidate and metric, and one object is enough.
     """
+    if _HALF in text.lower():
+        return None
     try:
         data = json.loads(text)
         kind = data.pop("kind")
@@ -87,7 +93,9 @@ def quickly(text: str, cells: dict[tuple[Any, ...], Cell]) -> Record | None:
         else:
             known = Measurement(**data)
             sound = (all(type(v) is dict for v in (known.values, known.labels, known.details, known.missing))
-                     and all(type(v) is str for v in (known.sample, known.candidate, known.metric, known.setting)))
+                     and type(known.version) is int
+                     and all(type(v) is str for v in (known.sample, known.candidate, known.metric, known.setting,
+                                                      known.reference)))
     except (KeyError, TypeError, AttributeError, ValueError, RecursionError):
         return None
     return known if sound else None
@@ -110,7 +118,9 @@ def _sound(record: Any) -> None:
     """Raises TypeError if a line, edited by hand, has a value of another type than its readers rely on."""
     kinds: dict[str, Any] = {"candidate": str, "key": str, "path": str, "sha256": str, "sample": str, "metric": str,
                              "identity": str, "setting": str, "values": dict, "labels": dict, "details": dict,
-                             "missing": dict, "keys": dict, "inputs": dict, "guidance": int | float, "message": str}
+                             "missing": dict, "keys": dict, "inputs": dict, "guidance": int | float, "message": str,
+                             "stage": str, "component": str, "error": str, "why": str, "version": int, "reference": str,
+                             "batch_size": int, "cap_bytes": int, "declared": str}
     for place in (record, getattr(record, "cell", None)):
         for name, kind in kinds.items():
             value = getattr(place, name, None)

@@ -12,8 +12,8 @@ LISTED: Final = 3
 LONGEST_ENTRY: Final = 200
 
 
-def first_of(entries: Collection[object], most: int = LISTED, *, separator: str = ", ") -> str:
+def first_of(entries: Collection[object], most: int = LISTED) -> str:
     """The first `most` entries, each of a bounded length, and the number of the others: "a, b, c and 4 more"."""
     more = len(entries) - most
-    listed = separator.join(brief(str(entry), LONGEST_ENTRY) for entry in islice(entries, most))
-    return f"{listed}{separator.rstrip() if separator != ', ' else ''} and {more} more" if more > 0 else listed
+    listed = ", ".join(brief(str(entry), LONGEST_ENTRY) for entry in islice(entries, most))
+    return f"{listed} and {more} more" if more > 0 else listed

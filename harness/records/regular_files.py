@@ -25,6 +25,12 @@ def open_regular(path: str | Path) -> BufferedReader:
     return BufferedReader(FileIO(handle), BUFFER)
 
 
+def lies_below(path: str | Path, folder: Path) -> bool:
+    """Whether a path, with all links followed, is below a folder. A link that leads to itself stays where it is; opening
+    it fails."""
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
+
+
 def read_regular(path: str | Path, most_bytes: int) -> bytes:
     """The content of a file. Raises OSError as `open_regular` does, and for a file of more than `most_bytes`."""
     with open_regular(path) as file:

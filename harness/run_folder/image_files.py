@@ -12,7 +12,7 @@ from stat import S_ISLNK
 from typing import Final
 
 from harness.records import Sample, write_atomically
-from harness.records.regular_files import LARGEST_IMAGE, read_regular
+from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
 from harness.run_folder.journal_index import Stat, stat_of
 
 SYNC_IMAGES: Final = 64
@@ -99,7 +99,7 @@ class ImageFiles:
     def delete(self, path: str) -> None:
         """Deletes a PNG in this folder's `images`; other paths are not ours and are ignored."""
         image = self.folder / path
-        if image.resolve().is_relative_to((self.folder / "images").resolve()) and image.suffix == ".png":
+        if lies_below(image, self.folder / "images") and image.suffix == ".png":
             image.unlink(missing_ok=True)
         self.stats.pop(path, None)
 
@@ -118,7 +118,7 @@ class ImageFiles:
         parent, _, name = path.rpartition("/")
         inside = self._inside.get(parent)
         if inside is None:
-            inside = self._inside[parent] = (self.folder / parent).resolve().is_relative_to(self.folder.resolve())
+            inside = self._inside[parent] = lies_below(self.folder / parent, self.folder)
         if not inside or name in ("", ".", ".."):
             return False
-        return not link or (self.folder / path).resolve().is_relative_to(self.folder.resolve())
+        return not link or lies_below(self.folder / path, self.folder)

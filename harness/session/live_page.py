@@ -45,7 +45,7 @@ class LivePage:
 
         del live
         self._write("reading model files")
-        return "" if self.trouble else (self.folder / "report.html").resolve().as_uri()
+        return "" if self.trouble else (self.folder / "report.html").absolute().as_uri()
 
     def watched(self, progress: Progress, candidate: str) -> Progress:
         """A Progress for a candidate that begins. It forwards everything to `progress`, and writes pages."""

@@ -17,7 +17,7 @@ from markupsafe import Markup
 from harness.declare.nearest import did_you_mean
 from harness.records import write_atomically
 from harness.records.harmless_text import in_script
-from harness.records.regular_files import LARGEST_IMAGE, read_regular
+from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
 from reports import formatting as words
 from reports.page.shell import environment, policy, source
 from reports.page.thumbnails import LOSSLESS, thumbnail
@@ -218,7 +218,7 @@ def _source(run: Run, row: dict[Any, Any], size: tuple[int, int]) -> str:
 def _digest(run: Run, path: str) -> str:
     """SHA-256 of an image file inside the run folder; ValueError when it is not the file that the journal speaks of."""
     file = run.folder / path
-    if "\0" in path or not file.resolve().is_relative_to(run.folder.resolve()):
+    if "\0" in path or not lies_below(file, run.folder):
         raise ValueError(f"{words.visible(path)}: its path leads out of the run folder")
     try:
         digest = hashlib.sha256(read_regular(file, LARGEST_IMAGE)).hexdigest()

@@ -23,6 +23,7 @@ import pytest
 
 from harness.cli import main
 from reports import judge, load_run, recommend, write_page
+from tests.pairs import all_pairs
 from tests.reports import synthetic
 
 pytestmark = pytest.mark.usefixtures("no_figures", "in_time")
@@ -126,6 +127,33 @@ def test_a_disk_that_refuses_is_one_line(number: int, folder: Path, monkeypatch:
     monkeypatch.setattr("reports.page.build.write_atomically", refused)
     code, err = report(folder, capsys)
     assert (code, os.strerror(number) in err, str(folder) in err) == (1, True, True)
+
+
+DOORS: dict[str, Callable[[Path, Path], list[str]]] = {
+    "compare": lambda made, folder: ["compare", str(made), str(folder)],
+    "trend": lambda made, folder: ["trend", str(made), str(folder)],
+    "blind": lambda made, folder: ["blind", str(folder)],
+    "promote": lambda made, folder: ["promote", "alpha=0.45", "--run", str(folder), "--as", "m"]}
+PLACES = ("run.json", "journal.jsonl", "images", "image", "blind", "report.html", "trend.html", "compare.html")
+
+
+@pytest.mark.parametrize("case", all_pairs(
+    list(DOORS), PLACES, [*(what for what in ODD if what not in ("a terabyte", "one long line")), "a link to nothing"]),
+    ids="-".join)
+def test_every_command_ends_in_time_and_in_one_line_whatever_lies_in_the_folder(
+        case: tuple[str, str, str], made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    door, name, what = case
+    place = next((folder / "images").rglob("*.png")) if name == "image" else folder / name
+    if place.is_dir():
+        shutil.rmtree(place)
+    place.unlink(missing_ok=True)
+    monkeypatch.chdir(place.parent)  # the name of a socket may not be long
+    (ODD | {"a link to nothing": lambda path: path.symlink_to("nowhere")})[what](Path(place.name))
+    code = main(DOORS[door](made, folder))
+    err = capsys.readouterr().err
+    assert code in (0, 1)
+    assert err.count("\n") <= 1, err
 
 
 def test_a_page_elsewhere_leads_to_the_pictures_of_the_run(folder: Path, tmp_path: Path) -> None:
