@@ -142,10 +142,30 @@ def _measured(suite: Suite, folder: Path, given: argparse.Namespace) -> Measured
             say(f"{printable(str(finished))} is ignored: {printable(str(error))}")
         else:
             tied = tuple((cell.candidate, cell.guidance) for cell in recommendation.cells if cell.tied)
+            if other := _made_otherwise(run, measured.run):
+                say(f"The finished run {printable(str(finished))} is ignored: {printable(other)}. Run the suite again")
+                return measured if given.guidance is None else replace(measured, guidance=given.guidance)
             measured = replace(measured, tied=tied, images=run.images)
             if recommendation.guidance in suite.grid.guidance_scales:
                 measured = replace(measured, guidance=recommendation.guidance)
     return measured if given.guidance is None else replace(measured, guidance=given.guidance)
+
+
+def _made_otherwise(finished: Run, calibration: Run) -> str:
+    """Why the noise of a finished run is not that of the suite as it is declared now; empty if it is."""
+    from reports.comparable import measured_in, measured_otherwise, sampled_otherwise
+
+    if differing := sampled_otherwise(finished.head["sampling"], calibration.head["sampling"]):
+        return f"it was sampled with other settings ({differing})"
+    if finished.suite.objective != calibration.suite.objective:
+        return "its suite declares another objective"
+    both = [value for value in calibration.values if value in finished.values and calibration.row(value).origin == "metric"]
+    for value in both:
+        # Whose image a paired value is taken against is the same question in both.
+        then, now = (replace(measured_in(run, value), paired=False) for run in (finished, calibration))
+        if why := measured_otherwise(then, now):
+            return f"{value}: {why}"
+    return ""
 
 
 def _tell(of: Measured, folder: Path) -> None:

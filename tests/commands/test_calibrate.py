@@ -6,14 +6,17 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from harness.cli import main
-from harness.commands.calibrate import AGAIN, calibration_suite
-from harness.declare import BASELINE, Budget
+from harness.commands.calibrate import AGAIN, _made_otherwise, calibration_suite
+from harness.declare import BASELINE, Budget, Objective
 from harness.records import Journal, Latency, Sample
+from reports.read.run import load_run
 from tests.fakes import tiny_suite
+from tests.reports import synthetic
 
 FILE = """
 from harness import BASELINE, Gate
@@ -94,3 +97,17 @@ def test_a_baseline_that_this_device_does_not_offer_is_named(tmp_path: Path, cap
     assert main(["calibrate", "half.py"]) == 1
     assert "'fp16' is not offered on cpu" in capsys.readouterr().err.replace("fp16 is", "'fp16' is")
 
+
+
+@pytest.mark.parametrize(("suite", "head", "words"), [
+    ({}, {}, ""), ({"grid": replace(synthetic.SMALL, seeds=(3, 4))}, {}, ""),
+    ({"grid": replace(synthetic.SMALL, steps=7)}, {}, "sampled with other settings (steps 7 and 20)"),
+    ({"objective": Objective(penalties=())}, {}, "another objective"),
+    ({}, {"metric_settings": {"clip_score": "another"}}, "clip_score: measured with another setting")])
+def test_the_noise_of_a_run_of_other_settings_is_not_taken(tmp_path: Path, suite: dict[str, Any], head: dict[str, Any],
+                                                           words: str) -> None:
+    small = synthetic.merge_suite(grid=synthetic.SMALL)
+    calibration = load_run(synthetic.write_run(tmp_path / "now", small))
+    finished = load_run(synthetic.write_run(tmp_path / "then", replace(small, **suite), **head))
+    assert words in (why := _made_otherwise(finished, calibration))
+    assert bool(why) == bool(words)
