@@ -137,8 +137,8 @@ DOORS: dict[str, Callable[[Path, Path], list[str]]] = {
 PLACES = ("run.json", "journal.jsonl", "images", "image", "blind", "report.html", "trend.html", "compare.html")
 
 
-@pytest.mark.parametrize("case", all_pairs(
-    list(DOORS), PLACES, [*(what for what in ODD if what not in ("a terabyte", "one long line")), "a link to nothing"]),
+@pytest.mark.parametrize("case", list(all_pairs(
+    list(DOORS), PLACES, [*(what for what in ODD if what not in ("a terabyte", "one long line")), "a link to nothing"])),
     ids="-".join)
 def test_every_command_ends_in_time_and_in_one_line_whatever_lies_in_the_folder(
         case: tuple[str, str, str], made: Path, folder: Path, monkeypatch: pytest.MonkeyPatch,
