@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from harness.merge import linear
+from tests.benchmarks.rounding import BITS, distances
 
 T = torch.tensor
 
@@ -82,3 +83,12 @@ def test_a_weighted_sum_of_equal_values_keeps_negative_zeros(alpha):
 def test_a_tiny_alpha_is_not_lost_where_a_is_zero():
     exact = 1e-6 * 0.7
     assert linear.weighted_sum(T([0.0]), T([0.7]), 1e-6).item() == pytest.approx(exact, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", BITS)
+@pytest.mark.parametrize("alpha", [0.1, 0.3, 0.37, 0.5, 0.7, 0.9])
+def test_a_weighted_sum_is_rounded_to_a_nearest_number_up_to_ties(dtype, alpha):
+    most, share = distances(dtype, alpha, 200_000)
+    assert most <= 0.5 + 2.0 ** -20
+    # Of two numbers as near as each other, another program may take the other one.
+    assert share <= (0.013 if alpha != 0.5 else 0)
