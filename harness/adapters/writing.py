@@ -166,7 +166,8 @@ def _by_axis(change: Change, layout: str) -> Tensor:
 def _peft_module(change: Change) -> dict[str, Tensor]:
     extra = sorted(set(change.tensors) - {"down", "up"})
     if change.kind != "lora":
-        raise _refused(change, "peft", f"it supports only LoRA, not {change.kind}")
+        way = "" if change.kind == "norm" else ". `sweetspot adapter resize --rank N` with the same layout makes a LoRA of it"
+        raise _refused(change, "peft", f"it supports only LoRA, not {change.kind}{way}")
     if extra:
         raise _refused(change, "peft", f"it has no place for {extra[0]} in single modules"
                        + ("; combining the adapter alone turns the core into factors" if "mid" in extra else ""))

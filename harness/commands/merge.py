@@ -16,6 +16,7 @@ from harness.declare.models import DENOISER
 from harness.declare.recipe_files import read_recipe
 from harness.declare.ways_out import in_speech
 from harness.records.harmless_text import printable
+from harness.records.short_notes import with_few_names
 
 if TYPE_CHECKING:
     from harness.materialise.file_layout import FilePlan
@@ -197,8 +198,9 @@ def _print_plan(plan: FilePlan, size: int) -> None:
             slots = [f"{printable(slot)} {value:g} ({count})" for of, slot, value, count in part.blocks if of == word]
             say(textwrap.fill(", ".join(slots), 100, initial_indent="  ", subsequent_indent="  ", break_on_hyphens=False))
     for note in plan.notes:
-        cut = f" ... ({len(note) - _NOTE} more characters; the header of the file has all)" if len(note) > _NOTE else ""
-        say(f"note: {printable(note[:_NOTE])}{cut}")
+        few = with_few_names(note, 3, where=" (the header of the file has all)")
+        cut = f" ... ({len(few) - _NOTE} more characters; the header of the file has all)" if len(few) > _NOTE else ""
+        say(f"note: {printable(few[:_NOTE])}{cut}")
     say(f"{len(plan.spans)} tensors, {size_in_words(size)}")
 
 

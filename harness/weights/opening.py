@@ -35,6 +35,8 @@ _WRAPPERS: Final = ("model.", "net.")
 """Prefixes that Lightning and trainers of transformers add to every name."""
 _OF_ENCODERS: Final = tuple(f"transformer.{part}." for part in ("text_model", "resblocks", "encoder", "shared", "embeddings"))
 """Names of text encoders, of which `transformer.` is a part."""
+_LAST_LAYER: Final = "cond_stage_model.model.transformer.resblocks."
+"""Where Stable Diffusion 2 has its text encoder's layers, of which it does not use the last."""
 _CHANNELS_AT: Final = ("conv_in.weight", "img_in.weight", "x_embedder.proj.weight", "pos_embed.proj.weight", "x_embedder.weight")
 
 
@@ -49,6 +51,9 @@ def open_model(path: Path, ema: bool = False, beside: Numbering | None = None, t
     """
     model = _open_folder(path, beside, tolerant) if path.is_dir() else _open_single(path, beside, tolerant)
     if not model.components and not model.ema_component:
+        if model.other and all(plain_name(name, model.wrapper).startswith(_LAST_LAYER) for name in model.other):
+            raise ModelFileError(f"{path}: its {len(model.other)} tensors are of the last layer of Stable Diffusion 2's text "
+                                 "encoder, which no picture uses; expected other tensors. There is nothing to merge.")
         raise ModelFileError(f"{path}: none of its {len(model.other)} tensors is a weight of a known model (first: "
                              f"{', '.join(map(short, list(model.other)[:3]))}). Supported today: {SUPPORTED}.")
     model = _with_ema(model) if ema else model

@@ -15,6 +15,7 @@ from harness.records import Reading, ValueSpec
 from harness.records.gate_kinds import gate_kind
 from harness.records.harmless_text import without_credentials
 from harness.records.images import PROMPTS
+from harness.records.short_notes import with_few_names
 from harness.records.values import BYTES, SHARE, WEIGHTS
 from reports import formatting as words
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
@@ -166,7 +167,8 @@ def coverage_table(run: Run) -> dict[str, Any]:
         counts = ", ".join(f"{len(keys)} {status.replace('_', ' ')}" for status, keys in c.keys.items() if keys)
         bad = sum(len(c.keys.get(s, ())) for s in UNACCOUNTED)
         rows.append({"name": known, "stage": words.visible(c.stage), "component": words.visible(c.component),
-                     "counts": words.visible(counts) or "no keys", "bad": bad, "notes": [words.visible(n) for n in c.notes]})
+                     "counts": words.visible(counts) or "no keys", "bad": bad,
+                     "notes": [words.visible(with_few_names(n)) for n in c.notes]})
         for status in UNACCOUNTED:
             if keys := c.keys.get(status, ()):
                 lists.setdefault((words.visible(c.stage), words.visible(c.component), status.replace("_", " "),

@@ -26,5 +26,5 @@ if __name__ == "__main__":
     for dtype in BITS:
         for alpha in (0.1, 0.3, 0.37, 0.5, 0.7, 0.9):
             most, share = distances(dtype, alpha, 4_000_000)
-            print(f"{str(dtype).removeprefix('torch.'):9} alpha {alpha:g}: at most {most:.9f} units, {100 * share:.3f} % of values "
-                  "rounded to the other neighbour")
+            print(f"{str(dtype).removeprefix('torch.'):9} alpha {alpha:g}: at most {most:.9f} units, {100 * share:.3f} % of "
+                  "values rounded to the other neighbour")

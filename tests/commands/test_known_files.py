@@ -145,3 +145,22 @@ def test_no_row_takes_a_model_for_something_else() -> None:
             assert most_probably(single_file_names(family, part).values()) is None
     assert all(most_probably(original_shapes(family)) is None for family in TRANSFORMERS)
     assert all(row.what[:2] in ("a ", "an", "th") and row.advice[0].isupper() for row in KNOWN_FILES)
+
+
+def test_the_last_layer_of_the_second_stable_diffusion_alone_is_named(beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stored("cond_stage_model.model.transformer.resblocks.23.ln_1.weight",
+           "cond_stage_model.model.transformer.resblocks.23.mlp.c_fc.weight")(beside / "x.safetensors")
+    assert main(["inspect", "x.safetensors"]) == 1
+    shown = capsys.readouterr().err
+    assert "last layer" in shown
+    assert "nothing to merge" in shown
+
+
+def test_the_way_out_for_a_kronecker_product_in_the_layout_of_peft_works(
+        beside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stem = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn1_to_q."
+    save_file({f"{stem}lokr_w1": T(2, 2), f"{stem}lokr_w2": T(4, 4), f"{stem}alpha": torch.tensor(1.0)}, beside / "x.safetensors")
+    words = ["x.safetensors", "--model", "a.safetensors", "--layout", "peft", "-o", "o.safetensors"]
+    assert main(["adapter", "convert", *words]) == 1
+    assert "resize --rank" in capsys.readouterr().err
+    assert main(["adapter", "resize", "--rank", "4", *words]) == 0
