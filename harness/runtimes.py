@@ -3,11 +3,14 @@ all."""
 
 from __future__ import annotations
 
+import os
 import shutil
+import sysconfig
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from inspect import signature
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare.rows import Rows, error_text
@@ -43,9 +46,19 @@ def _compiled(module: torch.nn.Module) -> Any:
 
 def _lacks_compiler(device: str) -> str:
     if device.startswith("cuda"):
-        return "" if find_spec("triton") else "torch.compile needs triton on CUDA, which is not installed"
+        return _lacks_for_triton()
     found = any(shutil.which(name) for name in ("c++", "g++", "clang++"))
     return "" if found else "torch.compile needs a C++ compiler on the CPU, and none is installed"
+
+
+def _lacks_for_triton() -> str:
+    """What triton needs besides itself: it compiles the launcher of each kernel as a module of Python."""
+    if not find_spec("triton"):
+        return "torch.compile needs triton on CUDA, which is not installed"
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        return "torch.compile needs a C compiler on CUDA (gcc, clang, or the one that CC names), and none is installed"
+    header = Path(sysconfig.get_paths()["include"]) / "Python.h"
+    return "" if header.is_file() else f"torch.compile needs Python's headers on CUDA, and {header} does not exist"
 
 
 class RuntimeRowError(ValueError):

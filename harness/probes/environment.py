@@ -8,7 +8,7 @@ import os
 import platform
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
@@ -115,18 +115,27 @@ def _torch() -> dict[str, Any]:
         return {"missing": {"torch_threads": "torch was not imported", "flags": "torch was not imported"}}
     import torch
 
+    of_cudnn: Any = torch.backends.cudnn  # its parts are newer than the oldest torch that is allowed
     return {
         "torch_threads": torch.get_num_threads(),
         "cuda": torch.version.cuda or "built without CUDA",
         "cudnn": _cudnn(torch),
         "flags": {
-            "float32_matmul_precision": torch.get_float32_matmul_precision(),
-            "cudnn_allow_tf32": torch.backends.cudnn.allow_tf32,
+            "float32_matmul_precision": _flag(torch.get_float32_matmul_precision, lambda: torch.backends.cuda.matmul),
+            "cudnn_allow_tf32": _flag(lambda: torch.backends.cudnn.allow_tf32, lambda: of_cudnn.conv),
             "cudnn_benchmark": torch.backends.cudnn.benchmark,
             "cudnn_deterministic": torch.backends.cudnn.deterministic,
             "deterministic_algorithms": torch.are_deterministic_algorithms_enabled(),
         },
     }
+
+
+def _flag(read: Callable[[], Any], where: Callable[[], Any]) -> Any:
+    """A flag about TF32, or the `fp32_precision` that replaced it where that was set: the older one then cannot be read."""
+    try:
+        return read()
+    except RuntimeError:
+        return f"fp32_precision {where().fp32_precision}"
 
 
 def _cudnn(torch: Any) -> int | str:

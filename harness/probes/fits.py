@@ -22,7 +22,13 @@ _ASKED: Final = re.compile(r"(?:[Tt]ried to allocate|[Uu]nable to allocate):? " 
 _TOTAL: Final = re.compile(r"total capacity of " + _SIZE)
 _FREE: Final = re.compile(r"of which " + _SIZE + r" is free")
 _PHRASES: Final = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory",
-                   "DefaultCPUAllocator: not enough memory")
+                   "DefaultCPUAllocator: not enough memory", "CUFFT_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED")
+_LIKELY_PHRASES: Final = ("unable to find an engine to execute this computation", "CUBLAS_STATUS_NOT_INITIALIZED",
+                          "CUDNN_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_INTERNAL_ERROR", "CUSOLVER_STATUS_NOT_INITIALIZED",
+                          "CUFFT_INTERNAL_ERROR")
+"""What cuDNN, cuBLAS and others say where they find no memory for a workspace or a handle, but also at other times."""
+SCARCE_BYTES: Final = 2 ** 30
+"""Where less than this is free on a GPU, one of these errors is taken for a refusal of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,15 +46,32 @@ def out_of_memory(error: BaseException) -> OutOfMemory | None:
     """The out-of-memory error behind an exception, or None if it is another error.
 
     Besides torch.OutOfMemoryError there are plain RuntimeErrors of the CPU's allocator, of cuBLAS and cuDNN, and of kernels
-    with their own allocation; they are recognised by their messages.
+    with their own allocation; they are recognised by their messages. Some messages count only while memory is scarce.
     """
     message = str(error)
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if not named and not (isinstance(error, RuntimeError) and any(phrase in message for phrase in _PHRASES)):
+    if not named and not (isinstance(error, RuntimeError) and _of_memory(message)):
         return None
     return OutOfMemory(asked_bytes=_bytes(_ASKED, message), free_bytes=_bytes(_FREE, message),
                        total_bytes=_bytes(_TOTAL, message),
                        message=message.strip().split("\n")[0] or "MemoryError without a message")
+
+
+def _of_memory(message: str) -> bool:
+    """Whether the message of a RuntimeError is about memory."""
+    return any(phrase in message for phrase in _PHRASES) or (
+        any(phrase in message for phrase in _LIKELY_PHRASES) and _scarce())
+
+
+def _scarce() -> bool:
+    """Whether a CUDA device has hardly any free memory now."""
+    import torch
+
+    try:
+        return torch.cuda.is_available() and any(
+            torch.cuda.mem_get_info(number)[0] < SCARCE_BYTES for number in range(torch.cuda.device_count()))
+    except RuntimeError:  # a broken context answers nothing
+        return False
 
 
 def fits(make: Callable[[], None], *, candidate: str, device: str = "cpu", batch_size: int = 1,

@@ -106,7 +106,7 @@ def _made(suite: Suite, candidate: Candidate, size: int, where: tuple[str, Path]
     from harness.sampling import encode, sample, set_determinism, threads_for
 
     device, root = where
-    set_determinism()
+    set_determinism(device)
     with threads_for(suite.grid, device):
         prepared = Workbench(device=device, root=root, steps=suite.grid.steps).prepare(candidate)
         texts = {phase.text_identity: encode(phase.enter(), suite.grid.prompts, phase.treatment) for phase in prepared.phases}

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.declare.rows import Rows
-from harness.quantize.cast import FP16_ON_CPU, to_bf16, to_fp16, to_fp32
+from harness.quantize.cast import FP16_ON_CPU, bf16_emulated, to_bf16, to_fp16, to_fp32
 from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeReport
 from harness.quantize.integers import int4_weight_only, int8_dynamic, int8_weight_only
 from harness.quantize.storage import stored_bytes
@@ -16,7 +16,7 @@ from harness.quantize.user_modes import adopt_mode
 
 QUANTIZATION_MODES: Final[Rows[QuantizationMode]] = Rows({
     "fp32": QuantizationMode(apply=to_fp32, weight_bits=32),
-    "bf16": QuantizationMode(apply=to_bf16, weight_bits=16, version=2),
+    "bf16": QuantizationMode(apply=to_bf16, weight_bits=16, version=2, lacks=bf16_emulated),
     "fp16": QuantizationMode(apply=to_fp16, weight_bits=16, version=2, refused={"cpu": FP16_ON_CPU}),
     "int8_weight_only": QuantizationMode(apply=int8_weight_only, weight_bits=8, package="torchao"),
     "int8_dynamic": QuantizationMode(apply=int8_dynamic, weight_bits=8, package="torchao"),

@@ -32,6 +32,20 @@ def to_bf16(module: torch.nn.Module) -> QuantizeReport:
     return _cast(module, torch.bfloat16)
 
 
+def bf16_emulated(device: str) -> str:
+    """Why bf16 is not offered on a GPU that only emulates it (Turing and older), or an empty string: its convolutions have no
+    kernel there."""
+    if not device.startswith("cuda"):
+        return ""
+    import torch
+
+    if not torch.cuda.is_available():
+        return ""
+    with torch.cuda.device(device):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "" if native else "this GPU computes bfloat16 by emulation only, and has no convolutions for it; use fp16 or fp32"
+
+
 def to_fp16(module: torch.nn.Module) -> QuantizeReport:
     """float16 weights and arithmetic: 5 exponent and 10 fraction bits, relative error <= 2^-11 between 6e-5 and 65504.
 

@@ -31,7 +31,8 @@ class QuantizationMode:
     """A row of QUANTIZATION_MODES. `apply` changes a module in place; it then still takes and returns float32.
 
     `refused` maps a device type to the reason why the mode is not offered there, so that it is reported before anything is
-    loaded. `version` is raised when the mode gives other values. `package` is the optional package that the mode needs.
+    loaded; `lacks` says the same of one device ("cuda:0"), or gives an empty string. `version` is raised when the mode gives
+    other values. `package` is the optional package that the mode needs.
     """
 
     apply: Callable[[torch.nn.Module], QuantizeReport]
@@ -39,7 +40,8 @@ class QuantizationMode:
     version: int = 1
     refused: Mapping[str, str] = field(default_factory=dict)
     package: str = ""
+    lacks: Callable[[str], str] = lambda _: ""
 
     def why_not(self, device: str) -> str:
         """The reason against this mode on a device such as "cuda:0", or an empty string."""
-        return self.refused.get(device.partition(":")[0], "")
+        return self.refused.get(device.partition(":")[0], "") or self.lacks(device)

@@ -7,6 +7,8 @@ from typing import Final
 
 _NAME: Final = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 EXPECTED: Final = "cpu, cuda or cuda:N"
+_ON_CPU: Final = "leave the device out to run on the CPU"
+_LONGEST: Final = 300
 
 
 def device_problem(device: object) -> str:
@@ -17,7 +19,24 @@ def device_problem(device: object) -> str:
         return ""
     import torch
 
+    if not torch.version.cuda and not torch.version.hip:
+        return (f"device {device}: torch {torch.__version__} was installed without CUDA. Install a build with it "
+                f"(https://pytorch.org/get-started/locally), or {_ON_CPU}")
     count, number = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
-    if number < count:
-        return ""
-    return f"device {device}: torch {torch.__version__} sees {count} CUDA devices here; leave the device out to run on the CPU"
+    if number >= count:
+        return f"device {device}: torch {torch.__version__} sees {count} CUDA devices here; {_ON_CPU}"
+    return _trial(device)
+
+
+def _trial(device: str) -> str:
+    """What goes wrong when one kernel runs there: the driver can be older than torch's CUDA, and the GPU unknown to this torch;
+    both show only in use."""
+    import torch
+
+    try:
+        (torch.ones(2, device=device) + 1).sum().item()
+    except Exception as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        return (f"device {device}: torch {torch.__version__}, built for CUDA {torch.version.cuda}, cannot use it "
+                f"({reason[:_LONGEST]}). Install a driver and a torch that fit together and this GPU, or {_ON_CPU}")
+    return ""

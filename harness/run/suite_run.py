@@ -98,7 +98,7 @@ class SuiteRun:
     def _open(self, suite_file: str, cache: ImageCache) -> None:
         sweep(self.folder)
         quiet_libraries()
-        set_determinism()
+        set_determinism(self.options.device)
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._texts: dict[str, TextState] = {}

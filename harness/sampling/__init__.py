@@ -14,8 +14,8 @@ from harness.sampling.denoise import (
     Images,
     SamplingError,
     decode,
-    set_determinism,
 )
+from harness.sampling.determinism import set_determinism
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.png import from_png, to_png
 from harness.sampling.stream import LENDING, pool_of_single_threads, sample, time_one

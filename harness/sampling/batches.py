@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from harness.declare import Grid
 from harness.records import Cell
+from harness.sampling.determinism import ARITHMETIC
 
 SAMPLING_VERSION: Final = 2
 """Part of every image's key. Raise it when the same inputs give other images."""
@@ -34,8 +35,11 @@ def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
 def setting(grid: Grid, device: str) -> dict[str, Any]:
     """The sampling block of run.json: everything besides weights, texts and noise that determines an image. See
     records.sample_key."""
+    kind = device.partition(":")[0]
+    # On a CPU there is nothing to choose, and keys are what they were.
+    arithmetic = {"arithmetic": ARITHMETIC} if kind == "cuda" else {}
     return {"sampler": grid.sampler, "steps": grid.steps, "width": grid.width, "height": grid.height,
-            "batch_size": grid.batch_size, "device": device.partition(":")[0], "version": SAMPLING_VERSION}
+            "batch_size": grid.batch_size, "device": kind, "version": SAMPLING_VERSION, **arithmetic}
 
 
 def small(grid: Grid, device: str) -> bool:

@@ -32,14 +32,6 @@ class SamplingError(RuntimeError):
     """A candidate produced an unusable image."""
 
 
-def set_determinism() -> None:
-    """Makes CUDA choose the same convolution algorithms every time. On the CPU, a fixed batch shape is enough."""
-    import torch
-
-    torch.backends.cudnn.benchmark = False
-    torch.backends.cudnn.deterministic = True
-
-
 class Denoising:
     """A batch of cells in progress: `latents` (n, channels, h, w) in float32 and the next step.
 

@@ -63,6 +63,8 @@ def main() -> None:
     for candidate in declared.candidates:
         if isinstance(done := run.candidate(candidate), list):
             print(json.dumps({"candidate": candidate.name, "failed": [f"{f.stage}: {f.message}" for f in done]}))
+    for failure in run.costs([candidate.name for candidate in declared.candidates]):
+        print(json.dumps({"candidate": failure.candidate, "failed": [f"{failure.stage}: {failure.message}"]}))
     for record in run.ledger.journal.read()[0]:
         match record:
             case Latency():

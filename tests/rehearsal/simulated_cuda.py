@@ -87,8 +87,27 @@ def resumed(machine: Machine) -> Iterator[None]:
         undo.callback(torch.__future__.set_overwrite_module_params_on_conversion,
                       torch.__future__.get_overwrite_module_params_on_conversion())
         torch.__future__.set_overwrite_module_params_on_conversion(True)
+        undo.enter_context(_flags())
         undo.enter_context(_modes(machine))
         yield
+
+
+@contextlib.contextmanager
+def _flags() -> Iterator[None]:
+    """Gives back at the end the flags that a run on CUDA sets for the whole process; those of TF32 as torch has them."""
+    backends: Any = torch.backends
+    cudnn = backends.cudnn.benchmark, backends.cudnn.deterministic
+    matmul, attention = torch.get_float32_matmul_precision(), backends.cuda.cudnn_sdp_enabled()
+    try:
+        yield
+    finally:
+        for part in (backends, backends.cudnn, backends.cudnn.conv, backends.cudnn.rnn, backends.cuda.matmul):
+            part.fp32_precision = "none"
+        torch.set_float32_matmul_precision(matmul)
+        backends.cuda.matmul.fp32_precision = "none"
+        backends.cudnn.allow_tf32 = True
+        backends.cudnn.benchmark, backends.cudnn.deterministic = cudnn
+        backends.cuda.enable_cudnn_sdp(attention)
 
 
 @contextlib.contextmanager

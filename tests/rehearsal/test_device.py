@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from harness.sampling import set_determinism
 from tests.rehearsal.simulated_cuda import simulated
 
 MIB = 2 ** 20
@@ -238,7 +239,9 @@ def state() -> list[object]:
     modes = torch.utils._python_dispatch._get_current_dispatch_mode_stack()
     return [{name: getattr(torch.cuda, name) for name in dir(torch.cuda)}, torch.inference_mode, threading.Thread.start, modes,
             torch.__future__.get_overwrite_module_params_on_conversion(), torch._C._only_lift_cpu_tensors(),
-            torch.is_grad_enabled(), torch.get_default_device()]
+            torch.is_grad_enabled(), torch.get_default_device(), torch.backends.cuda.cudnn_sdp_enabled(),
+            torch.backends.cudnn.allow_tf32, torch.get_float32_matmul_precision(), torch.backends.cudnn.conv.fp32_precision,
+            torch.backends.cuda.matmul.fp32_precision, torch.backends.fp32_precision]
 
 
 def test_nothing_is_left_behind() -> None:
@@ -246,6 +249,7 @@ def test_nothing_is_left_behind() -> None:
     with simulated(devices=2, limit=MIB), pytest.raises(RuntimeError, match="two devices"):
         on_device(3) + torch.ones(3)
     with pytest.raises(ZeroDivisionError), simulated():
+        set_determinism("cuda")
         1 / 0  # noqa: B018
     assert state() == before
     assert torch.cuda.is_available() is available

@@ -21,7 +21,7 @@ from tests.rehearsal.gpu import Machine
 from tests.rehearsal.making import MIDDLE, candidate, images, sketch
 from tests.rehearsal.simulated_cuda import resumed, simulated
 from tests.run.test_any_family import grid_of
-from tests.weights.pipelines import FAMILIES, folder_of, theirs
+from tests.weights.pipelines import FAMILIES, SAMPLED, folder_of, theirs
 
 KINDS = {
     **{mode: candidate(model=MIDDLE, quantization=mode) for mode in (
@@ -50,6 +50,12 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def cpu(root: Path) -> Workbench:
     return Workbench(device="cpu", root=root, steps=2)
+
+
+@pytest.fixture(autouse=True)
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU images are decoded one by one. The CPU does so here too: the shape of a batch shows in last bits."""
+    monkeypatch.setattr("harness.sampling.denoise.DECODE_BATCH", 1)
 
 
 @pytest.fixture(scope="module")
@@ -110,10 +116,14 @@ def test_a_merge_of_any_family_makes_the_images_of_the_cpu(family: str, folders:
     part = "transformer" if family in ("sd3", "flux") else "unet"
     merge = candidate(model=Merge(a=f"{family}-a", b=f"{family}-b", alpha=0.5, parts=(part,)))
     grid = grid_of(family, batch_size=2)
+    here = images(Workbench(device="cpu", root=folders, steps=2), merge, grid).astype(int)
     with simulated() as gpu:
-        there = images(Workbench(device="cuda", root=folders, steps=2), merge, grid)
+        bench = Workbench(device="cuda", root=folders, steps=2)
+        there, usual = (images(bench, replace(merge, quantization=mode), grid) for mode in ("fp32", "bf16"))
         assert gpu.operations
-    assert np.array_equal(there, images(Workbench(device="cpu", root=folders, steps=2), merge, grid))
+    # T5 is in bfloat16 on a device, as it was trained.
+    assert np.array_equal(there, here) if family in SAMPLED else np.abs(there - here).mean() < 1
+    assert np.abs(usual - here).mean() < 8
 
 
 @pytest.mark.parametrize("sampler", [name for name, row in SAMPLERS.items() if not row.flow])
