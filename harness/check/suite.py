@@ -20,7 +20,7 @@ from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
 from harness.declare.same_text import effective_prompts, is_unguided, same_texts
-from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, MOST_IMAGES, guidance_problem
+from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, LEAST_GUIDANCE, MOST_IMAGES, guidance_problem
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import brief, without_secrets
@@ -278,8 +278,8 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
 def _shared_texts(grid: Grid) -> Iterator[str]:
     """Texts that stand on both sides of the split: what was chosen on them would be confirmed by them."""
     splits = {p.id: p.split for p in grid.prompts}
-    unguided = is_unguided(grid.guidance_scales)
-    what = "text (a negative text has no effect where every guidance scale is 1)" if unguided else "text and negative text"
+    unguided = LEAST_GUIDANCE in grid.guidance_scales
+    what = "text (a negative text has no effect at guidance scale 1)" if unguided else "text and negative text"
     for names in same_texts(effective_prompts(grid)):
         first = {split: next((name for name in names if splits[name] == split), "") for split in SPLITS}
         if all(first.values()):

@@ -25,9 +25,10 @@ def is_unguided(scales: Iterable[float]) -> bool:
     return set(scales) == {LEAST_GUIDANCE}
 
 
-def effective_prompts(grid: Grid) -> tuple[Prompt, ...]:
-    """The prompts of a grid, without negatives where no image depends on them."""
-    if not is_unguided(grid.guidance_scales):
+def effective_prompts(grid: Grid, scale: float | None = None) -> tuple[Prompt, ...]:
+    """The prompts of a grid as the images at a guidance scale depend on them: at 1 without negatives. Without a scale it is all
+    images together: prompts that are one question at any scale are one, as images at this scale are compared with the others."""
+    if LEAST_GUIDANCE not in (grid.guidance_scales if scale is None else (scale,)):
         return grid.prompts
     return tuple(replace(prompt, negative="") for prompt in grid.prompts)
 

@@ -20,10 +20,10 @@ def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     count. The interval is Wilson's with prompts as clusters (statistics.within_bounds)."""
     if gate.at_most is None or gate.not_worse_than is not None:
         return not_measured(run, gate, name, "failure_rate takes at_most and no other limit")
-    rows = run.images[run.images["candidate"] == name][[SAME_TEXT, "sample"]]
+    rows = run.images[run.images["candidate"] == name][["prompt", SAME_TEXT, "sample"]]
     flagged = rows.assign(failure_rate=rows["sample"].isin(set(run.defects)).astype(float))
     lost = _lost(run, name)
-    table = pd.concat([part for part in (flagged[[SAME_TEXT, gate.value]], lost) if not part.empty] or [lost])
+    table = pd.concat([part for part in (flagged[["prompt", SAME_TEXT, gate.value]], lost) if not part.empty] or [lost])
     if table.empty:
         return not_measured(run, gate, name, run.why_missing(name, "image") or "no image was asked for")
     if (gone := len(asked_places(run, name)) - len(table)) > 0:
@@ -42,6 +42,8 @@ def _lost(run: Run, name: str) -> pd.DataFrame:
     `failure_rate` = 1."""
     rows = run.images[run.images["candidate"] == name]
     sampled = set(zip(rows["prompt"], rows["seed"], rows["guidance"].astype(float), strict=True))
-    absent = [place[0] for place in asked_places(run, name) if place not in sampled] if run.failure_of(name) else []
-    first = first_of_text(effective_prompts(run.suite.grid))
-    return pd.DataFrame({SAME_TEXT: pd.Series([first[prompt] for prompt in absent], dtype=object), "failure_rate": 1.0})
+    absent = asked_places(run, name) - sampled if run.failure_of(name) else set()
+    grid = run.suite.grid
+    firsts = {float(scale): first_of_text(effective_prompts(grid, scale)) for scale in grid.guidance_scales}
+    return pd.DataFrame({"prompt": pd.Series([prompt for prompt, _, _ in absent], dtype=object), "failure_rate": 1.0,
+                         SAME_TEXT: pd.Series([firsts[scale][prompt] for prompt, _, scale in absent], dtype=object)})

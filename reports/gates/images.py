@@ -32,7 +32,7 @@ def judge(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
 def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | None]) -> Seen:
     """The estimate of a per-image value, and what it was taken from."""
     name, other = names
-    chosen = not gate.candidates and _held_out(run) >= FEWEST_HELD_OUT
+    chosen = not gate.candidates and _held_out(run, rec.guidance) >= FEWEST_HELD_OUT
     rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
     rows = rows[rows["split"] == "confirm"] if chosen else rows
     mine = rows[rows["candidate"] == name]
@@ -66,8 +66,8 @@ def _against(run: Run, gate: Gate, of: tuple[pd.DataFrame, pd.DataFrame], said: 
                 times=times(mine, theirs, run.row(gate.value), gate.ratio, level), note=f"{note}, ratio to {named}")
 
 
-def _held_out(run: Run) -> int:
-    return distinct(p for p in effective_prompts(run.suite.grid) if p.split == "confirm")
+def _held_out(run: Run, guidance: float | None) -> int:
+    return distinct(p for p in effective_prompts(run.suite.grid, guidance) if p.split == "confirm")
 
 
 def _asked(run: Run, rec: Recommendation, gate: Gate, of: tuple[str, str | None, bool]) -> tuple[str, str]:

@@ -61,7 +61,7 @@ def ratio_of_means(mine: pd.DataFrame, other: pd.DataFrame, value: str, level: f
 
 def _pairs(mine: pd.DataFrame, other: pd.DataFrame, value: str) -> pd.DataFrame:
     columns = [*PAIRED_BY, value]
-    return clustered(mine)[[CLUSTER, *columns]].dropna().merge(
+    return clustered(mine, other)[[CLUSTER, *columns]].dropna().merge(
         other[columns].dropna(), on=list(PAIRED_BY), suffixes=("_of", "_other"), validate="one_to_one")
 
 

@@ -12,7 +12,6 @@ from typing import Any, Final
 from markupsafe import Markup
 
 from harness.declare import Candidate
-from harness.declare.same_text import SAME_TEXT
 from harness.records import Look, write_atomically
 from reports import formatting as words
 from reports.gates import judge
@@ -21,6 +20,7 @@ from reports.page.explorer import explorer
 from reports.page.layout import PAGE_NAME, Live, lay_out
 from reports.page.shell import source
 from reports.read.run import Run, load_run
+from reports.statistics.intervals import CLUSTER, clustered
 from reports.verdict.candidates import label, role_label
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
@@ -69,7 +69,7 @@ def ready(run: Run) -> bool:
     """Whether a verdict so far can be shown: every candidate that is still to come or was sampled, failed ones aside, has an
     objective on images of at least two prompts."""
     rows = run.images[run.images["objective"].notna()]
-    prompts = rows.groupby("candidate")[SAME_TEXT].nunique().to_dict()
+    prompts = clustered(rows).groupby("candidate")[CLUSTER].nunique().to_dict()
     failed = {f.candidate for f in run.failures}
     present = set(run.images["candidate"])
     awaited = [c.name for c in run.suite.candidates if c.name not in failed and (c.name in present or not _left_out(run, c.name))]

@@ -10,7 +10,6 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import plain
-from harness.declare.same_text import SAME_TEXT
 from harness.records import Reading, ValueSpec
 from harness.records.gate_kinds import gate_kind
 from harness.records.harmless_text import without_credentials
@@ -22,7 +21,7 @@ from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.page.cost_table import unmade
 from reports.page.environments import environments
 from reports.read.run import Run
-from reports.statistics.intervals import cluster_mean
+from reports.statistics.intervals import CLUSTER, cluster_mean, clustered
 from reports.verdict.candidates import label, label_with_role, role_label, varies_fidelity
 from reports.verdict.costs import (
     FAILED,
@@ -87,7 +86,7 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
         row["look"] = (f"{words.number(same.share.mean, SHARE)} {words.visible(same.look)}" if same.look
                        else "not measured")
         row["look_range"] = words.interval(same.share.low, same.share.high, SHARE) if same.look else ""
-        row["n"] = f"{len(mine)} ({mine[SAME_TEXT].nunique()})"
+        row["n"] = f"{len(mine)} ({clustered(mine)[CLUSTER].nunique()})"
         s, m = seconds_per_image(run, c.name), peak_memory(run, c.name)
         rows.append({**row, "seconds": _seconds(s), "rounds": f"n={s.rounds}" if s.rounds else "",
                      "switch": _seconds(seconds_apart(run, c.name, "switch")), **_sizes(run, c.name),

@@ -157,7 +157,7 @@ def by_cell(table: pd.DataFrame) -> dict[tuple[str, float], pd.DataFrame]:
 
 def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurements: Sequence[Measurement]) -> pd.DataFrame:
     prompts = {p.id: p for p in suite.grid.prompts}
-    first = first_of_text(effective_prompts(suite.grid))
+    firsts = {float(scale): first_of_text(effective_prompts(suite.grid, scale)) for scale in suite.grid.guidance_scales}
     candidates = {c.name: c for c in suite.candidates}
     measured: dict[tuple[str, str], dict[str, Any]] = {}
     # A column holds numbers or words, whatever a journal calls them: where a name is both, only the numbers are taken.
@@ -169,7 +169,8 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
     rows = []
     for (name, cell), s in samples.items():
         base = {"candidate": name, "prompt": cell.prompt, "text": prompts[cell.prompt].text, "split": prompts[cell.prompt].split,
-                "seed": cell.seed, "guidance": cell.guidance, "sample": s.key, "path": s.path, SAME_TEXT: first[cell.prompt]}
+                "seed": cell.seed, "guidance": cell.guidance, "sample": s.key, "path": s.path,
+                SAME_TEXT: firsts[float(cell.guidance)][cell.prompt]}
         rows.append({**measured.get((name, s.key), {}), **candidates[name].axes, **base})
     axes = sorted({axis for c in suite.candidates for axis in c.axes} - set(BASE_COLUMNS))
     table = pd.DataFrame(rows, columns=None if rows else list(BASE_COLUMNS))

@@ -4,7 +4,7 @@ tables and arrays."""
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
@@ -26,9 +26,32 @@ CLUSTER: Final = SAME_TEXT
 prompt has its own text."""
 
 
-def clustered(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with the column CLUSTER."""
-    return table if CLUSTER in table.columns else table.assign(**{CLUSTER: table["prompt"]})
+def clustered(table: pd.DataFrame, other: pd.DataFrame | None = None) -> pd.DataFrame:
+    """The table with the column CLUSTER, in which all images of a prompt are in one cluster. Prompts that are one text at some
+    guidance scale, as those that differ in the negative alone are at 1, are one cluster of a table with images at this scale and
+    others, and of one that is compared with such an `other`."""
+    named = table if CLUSTER in table.columns else table.assign(**{CLUSTER: table["prompt"]})
+    if "prompt" not in named.columns:
+        return named
+    pairs = named[["prompt", CLUSTER]]
+    if other is not None and "prompt" in other.columns:
+        theirs = other["prompt"] if CLUSTER not in other.columns else other[CLUSTER]
+        pairs = pd.concat([pairs, pd.DataFrame({"prompt": other["prompt"], CLUSTER: theirs})])
+    pairs = pairs.drop_duplicates()
+    if not pairs["prompt"].duplicated().any():
+        return named
+    joined = _joined(zip(pairs["prompt"], pairs[CLUSTER], strict=True))
+    return named.assign(**{CLUSTER: [joined[prompt] for prompt in named["prompt"]]})
+
+
+def _joined(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
+    """{prompt: a cluster}, the same for prompts that some chain of clusters connects."""
+    groups: list[tuple[set[str], set[str]]] = []
+    for prompt, cluster in pairs:
+        near = [group for group in groups if prompt in group[0] or cluster in group[1]]
+        groups = [group for group in groups if group not in near]
+        groups.append(({prompt}.union(*(group[0] for group in near)), {cluster}.union(*(group[1] for group in near))))
+    return {prompt: min(clusters) for prompts, clusters in groups for prompt in prompts}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -212,7 +235,7 @@ def _cut(of: Estimate, low: float | None, high: float | None) -> Estimate:
 def differences(table: pd.DataFrame, other: pd.DataFrame, value: str, by: Sequence[str] = PAIRED_BY) -> pd.DataFrame:
     """The pairs behind `paired_difference`: the columns `by`, which must hold "prompt", CLUSTER and `difference`."""
     columns = [*by, value]
-    mine = clustered(table)[[CLUSTER, *columns]].dropna()
+    mine = clustered(table, other)[[CLUSTER, *columns]].dropna()
     both = mine.merge(other[columns].dropna(), on=list(by), suffixes=("_of", "_other"), validate="one_to_one")
     both["difference"] = _floats(both[f"{value}_of"]) - _floats(both[f"{value}_other"])
     return both[[*by, CLUSTER, "difference"]]

@@ -202,10 +202,10 @@ def _of_file(of: Baseline, place: tuple[Path, float | None], known: Mapping[str,
     path, guidance = place
     table, environment = cells_table(of), of.environment
     rows = table if guidance is None else table[table["guidance"] == guidance]
-    unguided = is_unguided(table["guidance"])
-    first = first_of_text(Prompt(id=name, text=text, negative="" if unguided else negative)
-                          for name, (text, negative) in of.prompts.items())
-    rows = rows.assign(**{SAME_TEXT: [first.get(name, name) for name in rows["prompt"]]})
+    firsts = {unguided: first_of_text(Prompt(id=name, text=text, negative="" if unguided else negative)
+                                      for name, (text, negative) in of.prompts.items()) for unguided in (True, False)}
+    rows = rows.assign(**{SAME_TEXT: [firsts[is_unguided([at])].get(name, name)
+                                      for name, at in zip(rows["prompt"], rows["guidance"], strict=True)]})
     estimates = {(PROMOTED, v): _mean(rows, row_of(known, v), f"nothing at CFG {guidance}")
                  for v in table.columns if v not in PLACE}
     return Point(

@@ -60,9 +60,8 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     prompts = effective_prompts(run.suite.grid)
     counts = {split: distinct(p for p in prompts if p.split == split) for split in ("select", "confirm")}
     if repeated := same_texts(prompts):
-        what = "text" if is_unguided(run.suite.grid.guidance_scales) else "text and negative"
         groups = words.listed([" = ".join(names) for names in repeated], most=8)
-        sentences.append(f"Prompts with the same {what} count as one: {groups}.")
+        sentences.append(f"Prompts with the same {_same_what(run)}: {groups}.")
     sentences.extend(_cut(run))
     for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
         if counts[split] < 2:
@@ -92,6 +91,16 @@ def _below_guidance(run: Run) -> list[str]:
     low = [scale for scale in run.suite.grid.guidance_scales if guidance_problem(scale)]
     return [f"The pictures at CFG {', '.join(f'{scale:g}' for scale in low)} are drawn from the negative prompts: no guidance is "
             "1. Do not decide by them; run the suite again without these scales."] if low else []
+
+
+def _same_what(run: Run) -> str:
+    """What prompts that count as one have in common, and where they do."""
+    grid = run.suite.grid
+    if is_unguided(grid.guidance_scales):
+        return "text count as one"
+    if same_texts(effective_prompts(grid)) == same_texts(grid.prompts):
+        return "text and negative count as one"
+    return "text count as one at CFG 1, where negatives have no effect, and wherever this scale is compared with others"
 
 
 def _idle_negatives(run: Run) -> list[str]:

@@ -22,10 +22,16 @@ def test_texts_are_the_same_where_the_encoder_reads_the_same(one: tuple[str, str
     assert distinct(prompts) == (1 if same else 2)
 
 
-@pytest.mark.parametrize(("scales", "negatives"), [((1,), ("", "")), ((1.0, 1), ("", "")), ((1, 4), ("blurry", "dark")),
+@pytest.mark.parametrize(("scales", "negatives"), [((1,), ("", "")), ((1.0, 1), ("", "")), ((1, 4), ("", "")),
                                                    ((4,), ("blurry", "dark")), ((), ("blurry", "dark"))])
-def test_a_negative_counts_only_where_some_scale_lets_it(scales: tuple[float, ...], negatives: tuple[str, str]) -> None:
+def test_a_negative_counts_only_where_no_scale_is_1(scales: tuple[float, ...], negatives: tuple[str, str]) -> None:
     prompts = tuple(Prompt(id=name, text="a ball", negative=name) for name in ("blurry", "dark"))
     grid = Grid(prompts=prompts, seeds=(1,), guidance_scales=scales)
     assert tuple(prompt.negative for prompt in effective_prompts(grid)) == negatives
     assert distinct(effective_prompts(grid)) == len(set(negatives))
+
+
+def test_at_one_scale_a_negative_counts_if_that_scale_is_not_1() -> None:
+    prompts = tuple(Prompt(id=name, text="a ball", negative=name) for name in ("blurry", "dark"))
+    grid = Grid(prompts=prompts, seeds=(1,), guidance_scales=(1, 4))
+    assert [distinct(effective_prompts(grid, scale)) for scale in (1, 1.0, 4)] == [1, 1, 2]
