@@ -22,7 +22,8 @@ PROMPTS = (Prompt(id="a", text="a red ball", negative="blurry"), Prompt(id="b", 
 
 def suite(*scales: float, prompts: tuple[Prompt, ...] = PROMPTS):
     candidates = tuple(Candidate(name=name, model=f"zoo:{name}") for name in ("photo", "anime"))
-    return tiny_suite(candidates=candidates, baseline="photo", gates=(), metrics=("exposure",), objective=Objective(maximise="saturation", penalties=()),
+    return tiny_suite(candidates=candidates, baseline="photo", gates=(), metrics=("exposure",),
+                      objective=Objective(maximise="saturation", penalties=()),
                       grid=tiny_grid(prompts=prompts, guidance_scales=scales, width=16, height=16))
 
 
