@@ -170,7 +170,7 @@ class RaceItem(_Item):
         """Runs all looks; then the timing, if the costs item is not selected."""
         _refuse_broken(self.of)
         if not self.of.selected:
-            raise pytest.skip.Exception("no candidate is selected, so there is nothing to race", _use_item_location=True)
+            raise pytest.skip.Exception("no candidate is selected, so there is nothing to sweep", _use_item_location=True)
         with self.visible(self.of):
             failures = self.of.race()
             if not self.of.timed_apart:

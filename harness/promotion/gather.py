@@ -97,7 +97,7 @@ def _unfinished(run: Run, name: str, recommendation: Recommendation) -> list[str
 
 
 def _unconfirmed(run: Run, name: str) -> list[str]:
-    """Why the race gives no basis for promoting this candidate: it was stopped before the confirm prompts, it dropped the
+    """Why the adaptive sweep gives no basis for promoting this candidate: it was stopped before the confirm prompts, dropped the
     candidate, or it did not sample the candidate on them. Empty if there is a basis."""
     from reports.read.interim_looks import exits
 
@@ -105,9 +105,9 @@ def _unconfirmed(run: Run, name: str) -> list[str]:
         return []
     late_looks = [look for look in run.looks if look.stage in ("confirm", "gate")]
     if not late_looks:
-        return [f"the adaptive sweep did not reach the confirm prompts; its last look says: {run.looks[-1].why}"]
+        return [f"the adaptive sweep did not reach the confirm prompts; its last interim look says: {run.looks[-1].why}"]
     if any(name in look.candidates for look in late_looks):
         return []
     out = exits(run.suite, run.looks).get(name)
-    why = f"the race dropped it at look {out.look}" if out else "the race did not pick it"
+    why = f"the adaptive sweep dropped it at interim look {out.look}" if out else "the adaptive sweep did not pick it"
     return [f"candidate {name!r} was not sampled on the confirm prompts: {why} (without a budget all are sampled there)"]

@@ -40,7 +40,7 @@ class GateKind:
 
 GATE_KINDS: Final[Mapping[str, GateKind]] = MappingProxyType({
     "coverage": GateKind(values=("coverage",), limits=(), why_limits="every key must be accounted for", exact=True, noise="none",
-                         kept="No key lost"),
+                         kept="All tensors accounted for"),
     "identities": GateKind(values=("identities",), limits=(), why_limits="every identity must hold", exact=True, noise="none",
                            kept="The merge's identities hold"),
     "failures": GateKind(values=("failures",), limits=("at_most",), why_limits="failures are counted", exact=True, noise="none",

@@ -131,8 +131,9 @@ RUN_VALUES: Final[Mapping[str, ValueSpec]] = MappingProxyType({spec.name: spec f
         definition="share of an image's blind duels, against other candidates at the same prompt and seed, that it won; no "
                    "difference is half a win"),
     ValueSpec(
-        name="coverage", title="Keys lost", unit="keys", better="lower", kind="count", low=0.0, origin="run", shown=(), digits=0,
-        definition="keys of the model files that no stage accounts for"),
+        name="coverage", title="Tensors not accounted for", unit="tensors", better="lower", kind="count", low=0.0, origin="run",
+        shown=(), digits=0,
+        definition="tensors of the model files that no stage accounts for"),
     ValueSpec(
         name="identities", title="Identities broken", unit="identities", better="lower", kind="count", low=0.0, origin="run",
         shown=(), digits=0, definition="algebraic identities of the merge method that do not hold on the candidate's tensors"),

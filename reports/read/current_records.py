@@ -272,7 +272,7 @@ def _timed(records: Sequence[Record], kind: type[Timed], weights: Mapping[str, W
 def _left_untimed(suite: Suite, looks: Sequence[Look], latency: Mapping[str, Latency]) -> list[Gap]:
     """The candidates that were not timed because they were out of the race by then."""
     return [Gap(candidate=name, value=value, count=0, expected=True,
-                why=f"dropped at look {out.look}; only what stays to the end is timed")
+                why=f"dropped at interim look {out.look}; only what stays to the end is timed")
             for value in ("seconds_per_image", "peak_bytes") for name, out in exits(suite, looks).items() if name not in latency]
 
 
@@ -292,7 +292,8 @@ def _image_gaps(records: Sequence[Record], suite: Suite, plan: tuple[Mapping[str
             return OTHER_SAMPLES
         if candidate.name in head.get("not_selected", ()):
             return "not selected for this run"
-        return "not sampled yet" if suite.budget is None or parts is not None else "not sampled yet; the race was not run"
+        unraced = suite.budget is not None and parts is None
+        return f"not sampled yet{'; the adaptive sweep was not run' if unraced else ''}"
 
     counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite)
                       if (c.name, cell) not in samples and (parts is None or c.name not in parts or cell in parts[c.name]))

@@ -59,7 +59,7 @@ def spent(run: Run) -> Spent | None:
     images = run.looks[-1].images
     share = f" ({images / whole:.0%})".replace("%", " %") if whole else ""
     more = f", {words.plural(len(added), 'candidate')} added during the sweep" if added else ""
-    looks = words.plural(len(run.looks), "look")
+    looks = words.plural(len(run.looks), "interim look")
     return Spent(images=images, whole=whole, summary=f"{images:,} of {whole:,} images{share} in {looks}{more}.")
 
 
@@ -91,8 +91,8 @@ def drop_rows(run: Run) -> list[DropRow]:
 def exit_words(run: Run) -> dict[str, str]:
     """By name, for every candidate of which nothing is left in the race: "dropped at look 2, −3.1 [−5.0, −1.2]", or "ruled out at
     look 2: " and by what; of the cell that held out longest."""
-    return {name: f"ruled out at look {out.look}: {words.visible(out.last.why)}" if out.last.why else
-            f"dropped at look {out.look}, {_behind(out.last)}" for name, out in exits(run.suite, run.looks).items()}
+    return {name: f"ruled out at interim look {out.look}: {words.visible(out.last.why)}" if out.last.why else
+            f"dropped at interim look {out.look}, {_behind(out.last)}" for name, out in exits(run.suite, run.looks).items()}
 
 
 def _behind(cell: Dropped) -> str:

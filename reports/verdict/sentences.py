@@ -145,5 +145,5 @@ def race_reasons(run: Run) -> tuple[str, ...]:
         return ()
     dropped = sum(len(look.dropped) for look in looks)
     share = f", {100 * total.images / total.whole:.0f} % of the {total.whole} of the whole grid" if total.whole else ""
-    return (f"The sweep was adaptive: {words.plural(len(looks), 'look')} dropped {words.plural(dropped, 'cell')}; {total.images} "
-            f"images were sampled{share}. The last one: {looks[-1].why.rstrip('.')}.",)
+    return (f"The sweep was adaptive: {words.plural(len(looks), 'interim look')} dropped {words.plural(dropped, 'cell')}; "
+            f"{total.images} images were sampled{share}. The last one: {looks[-1].why.rstrip('.')}.",)

@@ -65,7 +65,7 @@ def test_a_dropped_candidate_is_no_gap_and_keeps_its_row(tmp_path: Path, judged:
     assert [gap for gap in run.missing if gap.value == "image"] == []
     from reports.verdict.race_summary import exit_words, spent
 
-    assert exit_words(run) == {"alpha=1": "dropped at look 1, −3.10 [−5.00, −1.20]"}
+    assert exit_words(run) == {"alpha=1": "dropped at interim look 1, −3.10 [−5.00, −1.20]"}
     total = spent(run)
     assert total is not None
     assert total.summary == "32 of 60 images (53 %) in 3 looks."

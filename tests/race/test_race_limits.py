@@ -95,9 +95,9 @@ def test_a_damaged_log_of_a_search_is_said_as_what_is_wrong_with_the_run_folder(
 
 @pytest.mark.parametrize(("looks_left", "name", "said"), [
     (3, "alpha=0.5", ""), (3, "alpha=0", ""),
-    (3, "alpha=1", "candidate 'alpha=1' was not sampled on the confirm prompts: the race dropped it at look 1"),
-    (2, "alpha=0.5", "the adaptive sweep did not reach the confirm prompts; its last look says: look 2"),
-    (1, "alpha=0.5", "the adaptive sweep did not reach the confirm prompts; its last look says: look 1")])
+    (3, "alpha=1", "candidate 'alpha=1' was not sampled on the confirm prompts: the adaptive sweep dropped it at interim look 1"),
+    (2, "alpha=0.5", "the adaptive sweep did not reach the confirm prompts; its last interim look says: look 2"),
+    (1, "alpha=0.5", "the adaptive sweep did not reach the confirm prompts; its last interim look says: look 1")])
 def test_only_what_a_finished_race_confirmed_may_be_promoted(tmp_path: Path, judged: Callable[..., None], looks_left: int,
                                                              name: str, said: str) -> None:
     judged(LOSES, ENDS)

@@ -120,7 +120,7 @@ def test_latencies_that_were_not_timed_together_are_not_held_against_each_other(
 
 
 @pytest.mark.parametrize(("gate", "said"), [
-    (Gate(value="coverage"), ("No key lost", "")), (Gate(value="failures", at_most=0), ("No candidate failed", "")),
+    (Gate(value="coverage"), ("All tensors accounted for", "")), (Gate(value="failures", at_most=0), ("No candidate failed", "")),
     (Gate(value="failures", at_most=2), ("Failures", "at most 2"))])
 def test_gates_are_named_for_a_newcomer(merge_run: Run, merge_verdict: Recommendation, gate: Gate, said: tuple[str, str]) -> None:
     row = gate_rows(merge_run, [judged(merge_run, merge_verdict, gate)])[0]

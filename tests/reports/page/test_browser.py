@@ -40,6 +40,14 @@ def test_the_pick_is_starred_in_the_heatmap_and_framed_in_the_grid(browser: Any,
     tab.close()
 
 
+def test_what_the_pick_is_against_its_controls_is_in_view_on_a_phone(browser: Any, merge_page: Path) -> None:
+    tab, _ = visit(browser, merge_page, viewport={"width": 390, "height": 844})
+    box = tab.get_by_role("columnheader", name="The pick is").first.bounding_box()
+    assert box is not None
+    assert box["x"] + box["width"] <= 390
+    tab.close()
+
+
 def test_the_numbers_of_the_heatmap_are_black_or_white(browser: Any, merge_page: Path) -> None:
     tab, _ = visit(browser, merge_page)
     labels = "[...document.querySelectorAll('#figure-heatmap .heatmap-label text')].map(label => getComputedStyle(label).fill)"

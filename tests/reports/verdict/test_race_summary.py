@@ -60,7 +60,7 @@ def test_only_what_the_looks_asked_for_counts(run: Run) -> None:
 
 def test_what_was_never_asked_for_is_no_gap(run: Run) -> None:
     assert not [gap for gap in run.missing if gap.value == "image"]
-    why = "dropped at look 1; only what stays to the end is timed"
+    why = "dropped at interim look 1; only what stays to the end is timed"
     told = [(gap.value, gap.why) for gap in run.missing if gap.candidate == GONE and gap.value != "psnr_db"]
     assert told == [("seconds_per_image", why), ("peak_bytes", why)]
     assert seconds_per_image(run, GONE).why == why
@@ -88,13 +88,13 @@ def test_the_sentence_says_how_much_of_the_whole_grid_was_made(run: Run) -> None
     total = spent(run)
     assert total is not None
     assert (total.images, total.whole) == (208, 7 * 12 * 2 * 2)
-    assert total.summary == "208 of 336 images (62 %) in 2 looks."
+    assert total.summary == "208 of 336 images (62 %) in 2 interim looks."
 
 
 def test_candidates_added_on_the_way_belong_to_no_whole_grid(tmp_path: Path) -> None:
     total = spent(written(tmp_path, added=["alpha=0.45"]))
     assert total is not None
-    assert total.summary == "208 of 288 images (72 %) in 2 looks, 1 candidate added during the sweep."
+    assert total.summary == "208 of 288 images (72 %) in 2 interim looks, 1 candidate added during the sweep."
 
 
 def test_every_look_and_every_dropped_cell_has_a_row(run: Run) -> None:
@@ -111,7 +111,7 @@ def test_what_a_constraint_ruled_out_is_not_called_worse(tmp_path: Path) -> None
     lost = (replace(LOST[0], why=RULED), replace(LOST[1], mean=2.0, low=1.0, high=3.0, why=RULED))
     run = written(tmp_path, looks=(look(1, dropped=lost), LOOKS[1]))
     assert [row.behind for row in drop_rows(run)] == [RULED, RULED]
-    assert exit_words(run) == {GONE: f"ruled out at look 1: {RULED}"}
+    assert exit_words(run) == {GONE: f"ruled out at interim look 1: {RULED}"}
     said = recommend(run).caveats
     assert not any("worse than the best" in c for c in said)
     assert (f"Not ranked, because an interim look ruled them out by a constraint: alpha 0.15 at CFG 3 ({RULED}) and "
@@ -122,7 +122,7 @@ def test_a_drop_without_numbers_says_that_nothing_was_compared(tmp_path: Path) -
     lost = tuple(replace(one, mean=None, low=None, high=None) for one in LOST)
     run = written(tmp_path, looks=(look(1, dropped=lost), LOOKS[1]))
     assert {row.behind for row in drop_rows(run)} == {"not measured"}
-    assert exit_words(run) == {GONE: "dropped at look 1, not measured"}
+    assert exit_words(run) == {GONE: "dropped at interim look 1, not measured"}
 
 
 def test_verdict_and_section_name_the_same_share_of_the_same_grid(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ def test_verdict_and_section_name_the_same_share_of_the_same_grid(tmp_path: Path
 
 
 def test_a_candidate_is_out_when_its_last_cell_is(run: Run) -> None:
-    assert exit_words(run) == {GONE: "dropped at look 1, −3.00 [−9.00, −1.00]"}
+    assert exit_words(run) == {GONE: "dropped at interim look 1, −3.00 [−9.00, −1.00]"}
     assert exits(SUITE, [look(1, dropped=LOST[:1])]) == {}
 
 
@@ -148,7 +148,7 @@ def test_page_and_markdown_say_what_was_spent(run: Run) -> None:
     rec = recommend(run)
     page = render(run, rec, [])
     assert "What was spent" in page
-    assert "dropped at look 1, −3.00 [−9.00, −1.00]" in page
+    assert "dropped at interim look 1, −3.00 [−9.00, −1.00]" in page
     assert "Spent: 208 of 336 images" in markdown(run, rec, [])
 
 
