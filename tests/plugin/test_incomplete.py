@@ -57,7 +57,7 @@ def broken(monkeypatch: pytest.MonkeyPatch, painted: None) -> None:
     monkeypatch.setattr("harness.run.images.sample", paint_broken)
 
 
-@pytest.mark.parametrize(("limit", "failed"), [(None, True), (1.0, False), (0.0, True)])
+@pytest.mark.parametrize(("limit", "failed"), [(None, True), (0.9, False), (0.0, True)])
 def test_unusable_images_fail_the_run_unless_a_gate_allows_so_many(
         pytester: pytest.Pytester, broken: None, limit: float | None, failed: bool) -> None:
     file = write_suite(pytester)
