@@ -30,7 +30,7 @@ def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     # A lost key stays lost whatever the missing rows hold; only "none lost" needs them all.
     if not count and {c.of for c in records} not in ({0}, {len(records)}):
         return not_measured(run, gate, name, "coverage rows are missing")
-    return counted(run, gate, name, count, listed or "every tensor is accounted for")
+    return counted(run, gate, name, count, listed or "every key is accounted for")
 
 
 def _adapters(model: Model, beside: tuple[Adapter, ...]) -> bool:

@@ -60,7 +60,7 @@ def test_the_record_says_what_the_run_and_the_header_say(work, sweetspot):
     assert kept["commit"] == head["environment"].get("git_commit", kept["commit"])
     assert kept["metrics"]["clip_score"] == head["metrics"]["clip_score"]["version"]
     assert kept["verdicts"] == [{"gate": "coverage", "candidate": "alpha=0.5", "status": "passed", "observed": 0, "low": 0,
-                                 "high": 0, "limit": "at most 0", "reason": "every tensor is accounted for"}]
+                                 "high": 0, "limit": "at most 0", "reason": "every key is accounted for"}]
     assert (kept["previous"], kept["replaces"], kept["resampled"]["cells"]) == (None, 0, 4)
 
 
