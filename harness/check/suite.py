@@ -20,7 +20,7 @@ from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
 from harness.declare.same_text import effective_prompts, is_unguided, same_texts
-from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, LEAST_GUIDANCE, MOST_IMAGES, guidance_problem
+from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, LEAST_GUIDANCE, LOW_MEMORY, MOST_IMAGES, guidance_problem
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import brief, without_secrets
@@ -89,7 +89,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         label = shown(candidate.name) if isinstance(candidate.name, str) else f"number {place + 1}"
         phrases = list(type_problems(candidate))
         inside = inside or bool(phrases)
-        phrases = phrases or [*candidate_problems(candidate, root), *_axes(candidate)]
+        phrases = phrases or [*candidate_problems(candidate, root), *_axes(candidate), *_lent_layers(candidate, suite.grid)]
         listed += [(label, phrase) for phrase in dict.fromkeys(phrases)]
     yield from together(listed)
     unsound = bool(outside) or inside
@@ -242,6 +242,8 @@ def _grid(grid: Grid) -> Iterator[str]:
             yield (f"seed {seed}: expected an integer of at least 0. Elsewhere -1 asks for a random seed; here every seed is "
                    "fixed, so that candidates start from the same noise")
     yield from unknown("sampler", [grid.sampler], SAMPLERS)
+    yield from unknown("low_memory measure", grid.low_memory, LOW_MEMORY)
+    yield from doubles("low_memory measure", grid.low_memory)
     for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
         value = getattr(grid, name)
         if value < least:
@@ -250,6 +252,12 @@ def _grid(grid: Grid) -> Iterator[str]:
             yield f"{name} is {value}; expected a multiple of {LATENT_MULTIPLE} pixels"
     if grid.steps > MOST_STEPS:
         yield f"steps is {grid.steps}; expected at most {MOST_STEPS}, the number of steps a diffusion model is trained on"
+
+
+def _lent_layers(candidate: Candidate, grid: object) -> Iterator[str]:
+    if isinstance(grid, Grid) and "denoiser_on_host" in grid.low_memory and candidate.runtime != "eager":
+        yield (f"runtime is {candidate.runtime!r}, but the grid's low_memory lends single layers to the GPU, which only 'eager' "
+               "can run; remove 'denoiser_on_host' from low_memory, or the runtime")
 
 
 def _by_text(scales: Collection[float]) -> dict[str, list[float]]:

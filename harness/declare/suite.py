@@ -32,6 +32,11 @@ class DefaultNumberFormat(str):
 
 NUMBER_FORMATS: Final = ("fp32", "bf16", "fp16")
 """What `precision` names. The quantizations of these names ask for the same."""
+LOW_MEMORY: Final = {
+    "tiled_decoding": "images above 512 x 512 are decoded in tiles of 512 x 512, which changes pixels near the seams",
+    "vae_on_host": "the VAE is on the GPU only while it decodes",
+    "denoiser_on_host": "each layer of the denoiser is on the GPU only while it runs"}
+"""The measures of a grid's `low_memory`, in the order in which they are worth taking."""
 NOT_QUANTIZED: Final = DefaultNumberFormat("fp32")
 
 
@@ -81,6 +86,9 @@ class Grid:
 
     `width` and `height` are in pixels. `batch_size` is part of the declaration because the last bits of an image
     depend on the shape of its batch.
+
+    `low_memory` names measures for a GPU whose memory is short (`LOW_MEMORY`); they cost time. "tiled_decoding" changes pixels,
+    so it counts on every device.
     """
 
     prompts: tuple[Prompt, ...]
@@ -91,6 +99,7 @@ class Grid:
     width: int = 512
     height: int = 512
     batch_size: int = 16
+    low_memory: tuple[str, ...] = field(default=(), metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)

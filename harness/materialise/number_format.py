@@ -28,14 +28,14 @@ def in_its_format(candidate: Candidate, family: str, device: str) -> Candidate:
     return replace(candidate, quantization=resolved, precision=resolved if resolved == NOT_QUANTIZED else "")
 
 
-def homes_of(model: ModelFile, device: str, mode: str, on_host: bool = False) -> dict[str, Home]:
+def homes_of(model: ModelFile, device: str, mode: str, *, quantized: bool = False) -> dict[str, Home]:
     """Where the components of a live pipeline are kept, and in which dtype. On a CPU all are there, and all but the denoiser in
     float32. On a GPU, text encoders are kept on the host and lent to the device while texts are embedded; T5 is kept in bfloat16,
-    in which it was trained. The VAE is kept in float32 on the device, since some overflow in float16. With `on_host` the denoiser
-    is on the host too, to be quantized there; a transformer in bfloat16, as 48 GB in float32 are more than most hosts have."""
+    in which it was trained. The VAE is kept in float32 on the device, since some overflow in float16. A `quantized`
+    denoiser is kept on the host, where its copies are made; a transformer in bfloat16, as 48 GB are more than most hosts have."""
     denoiser = "transformer" if "transformer" in model.components else "unet"
-    dtype = "bfloat16" if on_host and denoiser == "transformer" else LIVE_DTYPES[mode]
-    homes = {denoiser: Home(device="cpu" if on_host else device, dtype=dtype)}
+    dtype = "bfloat16" if quantized and denoiser == "transformer" else LIVE_DTYPES[mode]
+    homes = {denoiser: Home(device="cpu" if quantized else device, dtype=dtype)}
     if device.partition(":")[0] == "cpu":
         return homes
     encoders = {component: Home(device="cpu", dtype="bfloat16" if _is_t5(model.family, component) else "float32")

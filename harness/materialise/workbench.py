@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,14 +26,14 @@ from harness.materialise.similarity_ranges import surveyed
 from harness.materialise.text_treatment import said_of, treatment_of
 from harness.merge import Expression, Source, Target, finite, sources, write_live
 from harness.probes.fits import free_memory
-from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeReport
+from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeReport, live_in
 from harness.records import Coverage, Weights
 from harness.records.file_version import FileVersions
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.text import Treatment
 from harness.weights import ModelFile, Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
-from harness.weights.placing import Slot, own_tensors, sharing_copy, slots
+from harness.weights.placing import Home, Slot, lend_layers, own_tensors, sharing_copy, slots, tile
 
 if TYPE_CHECKING:
     import torch
@@ -55,14 +55,14 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class _Place:
-    """Candidates that share one live pipeline: one architecture in one number format. `on_host` says that its denoiser is kept in
-    the host's memory, as the weights of which a quantized copy is made."""
+    """Candidates that share one live pipeline: one architecture in one number format. `quantized` says that its denoiser is not
+    run, but holds on the host the weights of which quantized copies are made."""
 
     path: Path
     config: Path | None
     ema: bool
     mode: str
-    on_host: bool
+    quantized: bool
 
 
 class Workbench:
@@ -73,10 +73,12 @@ class Workbench:
     the host, and pass through the device tensor by tensor.
     """
 
-    def __init__(self, *, device: str, root: Path, steps: int = 1, versions: FileVersions | None = None) -> None:
+    def __init__(self, *, device: str, root: Path, steps: int = 1, versions: FileVersions | None = None,
+                 low_memory: Collection[str] = ()) -> None:
         """`steps` is the number of denoising steps; the start and end of adapters are shares of it. `versions` are those that an
-        earlier workbench noted, whose results belong together with those of this one."""
+        earlier workbench noted, whose results belong together with those of this one. `low_memory` is that of a grid."""
         self.device, self.library, self.steps = device, Library(root, versions), steps
+        self.low_memory = frozenset(low_memory)
         self._plans: dict[str, RecipePlan] = {}
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
         self._layered: dict[tuple[str, str], AdapterPlan] = {}
@@ -191,7 +193,9 @@ class Workbench:
             module = sharing_copy(pipeline.denoiser) if on_host else copy.deepcopy(pipeline.denoiser).to(self.device)
             report = QUANTIZATION_MODES[candidate.quantization].apply(module)
             own_tensors(module, report.kept if on_host else ())
-            pipeline = with_part(pipeline, frame.denoiser, module.to(self.device))
+            pipeline = with_part(pipeline, frame.denoiser, module.to("cpu" if self._lends_layers else self.device))
+        if self._lends_layers:
+            lend_layers(pipeline.denoiser, pipeline.device)
         run = self._executed(candidate, frame, pipeline)
 
         def enter() -> Pipeline:
@@ -349,14 +353,16 @@ class Workbench:
             file, plan = self.library.open(base), self._plan(base)
             self._name_as(plan)
             started = time.perf_counter()
-            pipeline = build_pipeline(file, place.config, self.device, homes_of(file, self.device, place.mode, place.on_host))
+            pipeline = build_pipeline(file, place.config, self.device, self._homes(file, place))
+            if "tiled_decoding" in self.low_memory:
+                tile(pipeline.vae)
             self._loading[place] = time.perf_counter() - started
             live = {part: slots(module, file.components[part]) for part, module in pipeline.parts.items()}
             expressions = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
                            for part, keys in live.items()}
             # Weights to be quantized are not run, and stay as they are.
-            cast = QuantizeReport(quantized=(), kept=()) if place.on_host else QUANTIZATION_MODES[place.mode].apply(
-                pipeline.denoiser)
+            cast = (QuantizeReport(quantized=(), kept=()) if place.quantized else
+                    live_in(pipeline.denoiser, LIVE_DTYPES[place.mode]))
             self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions, cast=cast)
         return self._frames[place]
 
@@ -364,7 +370,19 @@ class Workbench:
         base, mode = frame_of(candidate.model), candidate.quantization
         return _Place(path=self.library.path(base.path), config=self.library.path(base.config) if base.config else None,
                       ema=base.ema, mode=mode if mode in LIVE_DTYPES else NOT_QUANTIZED,
-                      on_host=mode in MADE_ON_HOST and self.device != "cpu")
+                      quantized=mode in MADE_ON_HOST and self.device != "cpu")
+
+    def _homes(self, file: ModelFile, place: _Place) -> dict[str, Home]:
+        homes = homes_of(file, self.device, place.mode, quantized=place.quantized)
+        if self.device != "cpu" and "vae_on_host" in self.low_memory:
+            homes["vae"] = Home(device="cpu")
+        if self._lends_layers:
+            homes = {part: replace(home, device="cpu") for part, home in homes.items()}
+        return homes
+
+    @property
+    def _lends_layers(self) -> bool:
+        return self.device != "cpu" and "denoiser_on_host" in self.low_memory
 
     def _reading(self, adapter: Adapter, model: Model) -> Reading:
         return self.library.adapter(adapter.path, self.library.open(frame_of(model)))

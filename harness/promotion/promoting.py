@@ -49,7 +49,8 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     refuse_changed_suite(evidence, suite_file, root)
     device = _device(evidence)
     declared = next(c for c in evidence.suite.candidates if c.name == evidence.candidate)
-    bench = Workbench(device=device, root=root, steps=evidence.suite.grid.steps)
+    bench = Workbench(device=device, root=root, steps=evidence.suite.grid.steps,
+                      low_memory=evidence.suite.grid.low_memory)
     refuse_changed_inputs(evidence, bench.content)
     refuse_faulty_suite(evidence, root)
     file = as_one_file(declared, bench)

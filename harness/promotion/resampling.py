@@ -108,7 +108,8 @@ def _made(suite: Suite, candidate: Candidate, size: int, where: tuple[str, Path]
     device, root = where
     set_determinism(device)
     with threads_for(suite.grid, device):
-        prepared = Workbench(device=device, root=root, steps=suite.grid.steps).prepare(candidate)
+        prepared = Workbench(device=device, root=root, steps=suite.grid.steps,
+                             low_memory=suite.grid.low_memory).prepare(candidate)
         texts = {phase.text_identity: encode(phase.enter(), suite.grid.prompts, phase.treatment) for phase in prepared.phases}
         images_by_cell: dict[Cell, Images] = {}
         for batch, images in sample(prepared.phases, suite.grid, pack(suite.grid, cells, size), texts):

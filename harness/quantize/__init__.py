@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 from harness.declare.rows import Rows
-from harness.quantize.cast import FP16_ON_CPU, bf16_emulated, to_bf16, to_fp16, to_fp32
+from harness.quantize.cast import FP16_ON_CPU, bf16_emulated, live_in, to_bf16, to_fp16, to_fp32
 from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeReport
 from harness.quantize.integers import int4_weight_only, int8_dynamic, int8_weight_only
 from harness.quantize.storage import stored_bytes
@@ -31,4 +31,4 @@ MADE_ON_HOST: Final = ("int8_weight_only", "int8_dynamic", "int4_weight_only")
 into them."""
 
 __all__ = ["LIVE_DTYPES", "MADE_ON_HOST", "QUANTIZATION_MODES", "QuantizationMode", "QuantizeError", "QuantizeReport",
-           "stored_bytes"]
+           "live_in", "stored_bytes"]

@@ -58,6 +58,14 @@ def to_fp16(module: torch.nn.Module) -> QuantizeReport:
     return _cast(module, torch.float16)
 
 
+def live_in(module: torch.nn.Module, dtype_name: str) -> QuantizeReport:
+    """As the mode of this dtype ("float16"), for live weights. Unlike a mode it accepts float16 on the CPU: weights may be kept
+    there and run elsewhere."""
+    import torch
+
+    return to_fp32(module) if dtype_name == "float32" else _cast(module, getattr(torch, dtype_name))
+
+
 def _cast(module: torch.nn.Module, dtype: torch.dtype) -> QuantizeReport:
     import torch
     from torch.utils._pytree import tree_map, tree_map_with_path

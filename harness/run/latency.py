@@ -58,7 +58,8 @@ def timing_setting(suite: Suite, identity: str, machine: Mapping[str, Any]) -> s
     cell = timed_cell(suite)
     return short_hash([TIMING_VERSION, identity, prompt.text, prompt.negative, cell.noise_seed, cell.guidance,
                        setting(suite.grid, str(machine.get("device"))), suite.latency_rounds,
-                       suite.latency_budget_seconds, suite.largest_batch, deciding_seconds(machine)])
+                       suite.latency_budget_seconds, suite.largest_batch, deciding_seconds(machine),
+                       *([sorted(suite.grid.low_memory)] if suite.grid.low_memory else [])])
 
 
 @dataclass(frozen=True, kw_only=True)

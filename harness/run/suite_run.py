@@ -79,7 +79,8 @@ class SuiteRun:
         # Before this run loads anything: memory of other processes does not count for the candidates.
         self._idle = None if isinstance(gpu, str) else idle_bytes(gpu)
         self._versions = FileVersions()
-        self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps, versions=self._versions)
+        self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps, versions=self._versions,
+                               low_memory=suite.grid.low_memory)
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._shown = self._counted = 0
         self._begun: set[str] = set()
@@ -118,7 +119,7 @@ class SuiteRun:
         """Releases all models, so that the next suite's memory figures do not include them. Later stages of this suite load them
         again, and must find the same files."""
         self.bench = Workbench(device=self.options.device, root=self.options.root, steps=self.suite.grid.steps,
-                               versions=self._versions)
+                               versions=self._versions, low_memory=self.suite.grid.low_memory)
         self._texts.clear()
         self._clip.release()
         free_memory(self.options.device)

@@ -38,8 +38,9 @@ def setting(grid: Grid, device: str) -> dict[str, Any]:
     kind = device.partition(":")[0]
     # On a CPU there is nothing to choose, and keys are what they were.
     arithmetic = {"arithmetic": ARITHMETIC} if kind == "cuda" else {}
+    tiled = {"decoding": "tiled"} if "tiled_decoding" in grid.low_memory else {}
     return {"sampler": grid.sampler, "steps": grid.steps, "width": grid.width, "height": grid.height,
-            "batch_size": grid.batch_size, "device": kind, "version": SAMPLING_VERSION, **arithmetic}
+            "batch_size": grid.batch_size, "device": kind, "version": SAMPLING_VERSION, **arithmetic, **tiled}
 
 
 def small(grid: Grid, device: str) -> bool:

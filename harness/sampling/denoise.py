@@ -15,6 +15,7 @@ from harness.samplers import SAMPLERS, build_scheduler
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.text import Conditions, TextState
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
+from harness.weights.placing import lent
 
 if TYPE_CHECKING:
     import torch
@@ -134,7 +135,8 @@ def decode(pipeline: Pipeline, latents: torch.Tensor, broken: Callable[[int, str
     with torch.inference_mode():
         scaled = unscaled(pipeline, latents.to(pipeline.vae.dtype))
         parts = torch.split(scaled, DECODE_BATCH if scaled.device.type == "cpu" else 1)
-        pixels = torch.cat([pipeline.vae.decode(part).sample.float() for part in parts])
+        with lent([pipeline.vae], pipeline.device):
+            pixels = torch.cat([pipeline.vae.decode(part).sample.float() for part in parts])
         sound = torch.isfinite(pixels)
         if not bool(sound.all()):
             places = (~sound.flatten(1).all(1)).nonzero().flatten().tolist()

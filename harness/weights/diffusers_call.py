@@ -44,7 +44,10 @@ def assembled(pipeline: Pipeline) -> Any:
     absent = dict.fromkeys((*_TOKENIZERS[pipeline.family], *(n.replace("tokenizer", "text_encoder")
                                                             for n in _TOKENIZERS[pipeline.family])))
     plain = {key: value for key, value in pipeline.scheduler_config.items() if not key.startswith("_")}
-    pipeline_of_diffusers = getattr(diffusers, _CLASSES[pipeline.family])(
+    # diffusers computes where the first of its modules is, which may be kept on the host.
+    kind = type(_CLASSES[pipeline.family], (getattr(diffusers, _CLASSES[pipeline.family]),), {
+        "_execution_device": property(lambda _: pipeline.device)})
+    pipeline_of_diffusers = kind(
         **{**absent, **pipeline.parts, **tokenizers,
            "scheduler": diffusers.FlowMatchEulerDiscreteScheduler.from_config(plain)})
     pipeline_of_diffusers.set_progress_bar_config(disable=True)

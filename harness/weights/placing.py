@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     import torch
 
     from harness.weights.pipeline import Pipeline
+
+
+TILE_PIXELS: Final = 512
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,44 @@ def slots(module: Any, names: Iterable[str]) -> Mapping[str, Slot]:
 def lent(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
     """Within the block the parameters and buffers of `modules` are copies on `device`; afterwards they are the tensors of before,
     so that nothing is copied back. Modules that are on the device already are left alone. Do not write to them meanwhile."""
+    restore = _lend([layer for module in modules for layer in module.modules()], device)
+    try:
+        yield
+    finally:
+        restore()
+
+
+def lend_layers(module: Any, device: torch.device) -> None:
+    """Lends each layer of `module`, which is kept on the host, to `device` for the time of its own forward. Layers that adapters
+    added since an earlier call are included."""
+    for layer in module.modules():
+        own = [*layer._parameters.values(), *layer._buffers.values()]
+        if any(tensor is not None for tensor in own) and not any(
+                isinstance(hook, _Lending) for hook in layer._forward_pre_hooks.values()):
+            lending = _Lending(device)
+            layer.register_forward_pre_hook(lending)
+            layer.register_forward_hook(lending.end, always_call=True)
+
+
+class _Lending:
+    """The hooks of one layer that is lent while it runs."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device = device
+        self._restore: Callable[[], None] | None = None
+
+    def __call__(self, layer: Any, _: Any) -> None:
+        self._restore = _lend([layer], self._device)
+
+    def end(self, *_: Any) -> None:
+        """Gives the layer its own tensors back."""
+        if self._restore is not None:
+            self._restore()
+            self._restore = None
+
+
+def _lend(layers: Iterable[Any], device: torch.device) -> Callable[[], None]:
+    """Puts copies on `device` in place of the layers' own tensors; returns what undoes it."""
     import torch
 
     replaced: list[tuple[dict[str, Any], str, Any]] = []
@@ -59,17 +100,28 @@ def lent(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
         new: torch.Tensor = copies[id(tensor)]
         return new
 
+    def restore() -> None:
+        for tensors, name, tensor in reversed(replaced):
+            tensors[name] = tensor
+
     try:
-        for layer in (layer for module in modules for layer in module.modules()):
+        for layer in layers:
             for tensors in (layer._parameters, layer._buffers):
                 for name, tensor in list(tensors.items()):
                     if tensor is not None and tensor.device.type != device.type:
                         tensors[name] = copied(tensor)
                         replaced.append((tensors, name, tensor))
-        yield
-    finally:
-        for tensors, name, tensor in reversed(replaced):
-            tensors[name] = tensor
+    except BaseException:
+        restore()
+        raise
+    return restore
+
+
+def tile(vae: Any) -> None:
+    """Makes the VAE decode images above 512 x 512 in tiles of 512 x 512, which overlap by a quarter and are blended there."""
+    vae.enable_tiling()
+    vae.tile_sample_min_size = TILE_PIXELS
+    vae.tile_latent_min_size = TILE_PIXELS // 2 ** (len(vae.config.block_out_channels) - 1)
 
 
 @contextmanager
@@ -79,7 +131,7 @@ def at_text(pipeline: Pipeline) -> Iterator[None]:
     import torch
 
     device = pipeline.device
-    leaving = device.type != "cpu" and "transformer" in pipeline.parts
+    leaving = "transformer" in pipeline.parts and any(p.device.type != "cpu" for p in pipeline.denoiser.parameters())
     if leaving:
         _move(pipeline.denoiser, torch.device("cpu"))
     try:

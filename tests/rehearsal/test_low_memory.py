@@ -1,0 +1,78 @@
+"""Measures for a GPU whose memory is short: the same pictures in less memory, but for the seams of tiles."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from harness import Candidate, Grid
+from harness.check import problems
+from harness.materialise import Workbench
+from harness.sampling import setting
+from tests.fakes import tiny_grid, tiny_suite
+from tests.rehearsal.gpu import Gpu
+from tests.rehearsal.making import MIDDLE, candidate, images, sketch
+from tests.rehearsal.simulated_cuda import simulated
+from tests.run.test_any_family import grid_of
+from tests.weights.pipelines import folder_of, theirs
+
+ON_HOST = ("vae_on_host", "denoiser_on_host")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("low-memory")
+    folder_of(theirs("sd3"), folder / "sd3")
+    return folder
+
+
+def resident(gpu: Gpu, bench: Workbench, of: Candidate, grid: Grid) -> tuple[np.ndarray, int]:
+    """The images, and the peak of making them."""
+    bench.prepare(of)
+    gpu.reset_peaks()
+    return images(bench, of, grid), gpu.peak
+
+
+KINDS = {"fp16": candidate(model=MIDDLE, quantization="fp16"), "int8": candidate(model=MIDDLE, quantization="int8_weight_only"),
+         "LoRA": candidate(model="zoo:photo", adapters=sketch()), "switching": candidate(adapters=sketch(end=0.5)),
+         "hypernetwork and words": candidate(adapters=sketch("-word")), "sd3": candidate(model="sd3")}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_stays_on_the_host_makes_the_same_pictures_in_less_memory(kind: str, root: Path) -> None:
+    grid = grid_of("sd3") if kind == "sd3" else tiny_grid(batch_size=2)
+    with simulated() as gpu:
+        plain, most = resident(gpu, Workbench(device="cuda", root=root, steps=grid.steps), KINDS[kind], grid)
+    with simulated() as gpu:
+        lent, less = resident(gpu, Workbench(device="cuda", root=root, steps=grid.steps, low_memory=ON_HOST), KINDS[kind], grid)
+    assert np.array_equal(plain, lent)
+    assert less < most
+
+
+def test_tiles_change_pixels_only_above_their_size_and_the_key_of_a_picture_says_so(root: Path) -> None:
+    vae = Workbench(device="cpu", root=root, steps=1).prepare(candidate()).pipeline.vae
+    tiled = Workbench(device="cpu", root=root, steps=1, low_memory=("tiled_decoding",)).prepare(candidate()).pipeline.vae
+    factor = 2 ** (len(vae.config.block_out_channels) - 1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.inference_mode():
+        for pixels, same in ((256, True), (640, False)):
+            latents = torch.randn(1, vae.config.latent_channels, pixels // factor, pixels // factor, generator=generator)
+            whole, tiles = (v.decode(latents).sample for v in (vae, tiled))
+            assert whole.shape == tiles.shape
+            assert torch.equal(whole, tiles) == same
+            assert (whole - tiles).abs().mean() < 0.1
+    declared = tiny_grid(low_memory=("tiled_decoding", "vae_on_host"))
+    assert setting(declared, "cuda") == setting(tiny_grid(), "cuda") | {"decoding": "tiled"}
+    assert setting(tiny_grid(low_memory=ON_HOST), "cuda") == setting(tiny_grid(), "cuda")
+
+
+@pytest.mark.parametrize(("changes", "expected"), [
+    ({"grid": tiny_grid(low_memory=("tiled",))}, "did you mean 'tiled_decoding'"),
+    ({"grid": tiny_grid(low_memory=("vae_on_host", "vae_on_host"))}, "given 2 times"),
+    ({"grid": tiny_grid(low_memory=ON_HOST), "candidates": (Candidate(name="x", model="zoo:photo", runtime="compiled"),),
+      "baseline": "x"}, "remove 'denoiser_on_host'")])
+def test_a_measure_that_cannot_be_taken_is_refused(changes: dict[str, object], expected: str, tmp_path: Path) -> None:
+    assert expected in "\n".join(problems(tiny_suite(**changes), tmp_path))
