@@ -147,6 +147,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Grid.width": (gridded(width=65), "width"),
     "Grid.height": (gridded(height=65), "height"),
     "Grid.batch_size": (gridded(batch_size=0), "batch_size"),
+    "Grid.low_memory": (gridded(low_memory=("tiled",)), "'tiled_decoding'"),
     "Candidate.name": (of(name=""), "name"),
     "Candidate.model": (of(model="zoo:foto"), "'zoo:foto'"),
     "Candidate.adapters": (of(adapters=(Adapter(path=SKETCH), Adapter(path=SKETCH))), "given 2 times"),
