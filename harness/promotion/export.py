@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from harness.declare import Candidate, Checkpoint, Fused
 from harness.materialise import Workbench, place, plan_recipe
@@ -13,16 +13,29 @@ from harness.materialise.adapter_expressions import refuse_unfusible
 from harness.materialise.library import frame_of
 from harness.materialise.saving import save
 from harness.promotion.errors import PromotionError
+from harness.promotion.last_places import compared, tensors_of
 
 _SHOWN: Final = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class SavedFile:
-    """A saved file: the candidate that loads it, and how many of its tensors equal those in memory bit for bit."""
+    """A saved file: the candidate that loads it, how many tensors it has, in how many of these a GPU rounded some values
+    otherwise, and the share of their values that this is."""
 
     candidate: Candidate
     tensors: int
+    rounded: int = 0
+    rounded_share: float = 0.0
+
+    @property
+    def comparison(self) -> str:
+        """How the file compares with the live model, in words."""
+        if not self.rounded:
+            return f"all {self.tensors} tensors in the file equal those in memory, bit for bit"
+        return (f"{self.tensors - self.rounded} of {self.tensors} tensors in the file equal those in memory, bit for bit; of the "
+                f"other {self.rounded}, {100 * self.rounded_share:.2g} % of the values differ in the last place, because the GPU "
+                "sums in another order than the CPU, which wrote the file")
 
 
 def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
@@ -56,31 +69,29 @@ def save_as_measured(candidate: Candidate, device: str, identified: Workbench, p
     """Saves the candidate, loads the file as the workbench loads any other, and compares every tensor of every live component.
     `identified` is the workbench that identified the candidate; its files must still be the same.
 
-    Raises PromotionError if one differs in a single bit.
+    On a CPU they must be equal bit for bit. A GPU sums in another order than the CPU, which writes the file: there, values may be
+    one unit in the last place of the file's dtype apart. Raises PromotionError for any other difference.
     """
     root = identified.library.root
     bench = Workbench(device=device, root=root, versions=identified.library.versions)
-    live = _hashes(bench, candidate)
-    save(place(plan_recipe(candidate.model, bench.library)), bench.library, path, title)
+    live = _tensors(bench, candidate)
+    plan = plan_recipe(candidate.model, bench.library)
+    save(place(plan), bench.library, path, title)
     base = frame_of(candidate.model)
     # A single file has no configs of its own, so the configs of a diffusers folder are still needed.
     config = base.config or (str(bench.library.path(base.path)) if bench.library.open(base).is_folder else None)
     loaded = replace(candidate, model=Checkpoint(path=str(path.resolve()), config=config))
     del bench  # one model in memory at a time
-    reloaded = _hashes(Workbench(device=device, root=root), loaded)
-    if differing := sorted(name for name in live.keys() | reloaded.keys() if live.get(name) != reloaded.get(name)):
-        raise PromotionError(f"candidate {candidate.name!r}: the saved file does not hold what was measured: {len(differing)} of "
-                             f"{len(live)} tensors differ: {', '.join(differing[:_SHOWN])}. Nothing was promoted; please "
-                             "report this")
-    return SavedFile(candidate=loaded, tensors=len(live))
+    stored = {f"{part}.{key}": tensor.dtype for part, of in plan.parts.items() for key, tensor in of.stored.items()}
+    result = compared(live, _tensors(Workbench(device=device, root=root), loaded), stored)
+    if result.different:
+        raise PromotionError(f"candidate {candidate.name!r}: the saved file does not hold what was measured: "
+                             f"{len(result.different)} of {len(live)} tensors differ: {', '.join(result.different[:_SHOWN])}. "
+                             "Nothing was promoted; please report this")
+    return SavedFile(candidate=loaded, tensors=len(live), rounded=len(result.rounded),
+                     rounded_share=result.differing_values / result.values if result.values else 0.0)
 
 
-def _hashes(bench: Workbench, candidate: Candidate) -> Mapping[str, str]:
-    """{component and name: BLAKE3 of dtype, shape and values} of all live tensors. A compiled denoiser has the same tensors."""
-    from blake3 import blake3
-
-    from harness.weights.write import bytes_of
-
-    pipeline = bench.prepare(replace(candidate, runtime="eager")).pipeline
-    return {f"{component}.{name}": blake3(f"{tensor.dtype} {tuple(tensor.shape)}".encode()).update(bytes_of(tensor)).hexdigest()
-            for component, module in pipeline.parts.items() for name, tensor in module.state_dict().items()}
+def _tensors(bench: Workbench, candidate: Candidate) -> Mapping[str, Any]:
+    """All live tensors of a candidate. A compiled denoiser has the same ones."""
+    return tensors_of(bench.prepare(replace(candidate, runtime="eager")).pipeline)

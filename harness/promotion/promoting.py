@@ -60,8 +60,8 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     staged = models.staged()
     try:
         saved = save_as_measured(file, device, bench, staged, name)
-        again = resample(evidence, saved.candidate, device, root, fused=file is not declared)
-        notes = (*_notes(evidence), f"all {saved.tensors} tensors in the file equal those in memory, bit for bit", again.outcome)
+        again = resample(evidence, saved.candidate, device, root, rounded=_rounding(declared, file, saved))
+        notes = (*_notes(evidence), saved.comparison, again.outcome)
         weighed = weigh(staged)
         data = _record(evidence, policy, weighed, staged, (declared, file, saved, again))
         with models.locked():
@@ -94,6 +94,13 @@ def _notes(evidence: Evidence) -> tuple[str, ...]:
     return tuple(notes)
 
 
+def _rounding(declared: Candidate, file: Candidate, saved: SavedFile) -> str:
+    """Why images from the file may differ from the run's by rounding; empty if they must be equal."""
+    if file is not declared:
+        return "the adapters are now fused into the weights"
+    return "the CPU, which wrote the file, rounds other last bits than the GPU" if saved.rounded else ""
+
+
 def _publish(staged: Path, weighed: Weighed, models: Models) -> Path:
     """Moves the weights to the path of their hash. An intact file there is kept; a damaged one is replaced."""
     path = models.object(weighed.blake3)
@@ -124,7 +131,8 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
                   "run_started": str(evidence.head.get("started", ""))},
         "weights": {"blake3": weighed.blake3, "header_blake3": weighed.header_blake3, "data_blake3": weighed.data_blake3,
                     "bytes": weighed.size, "identity": evidence.identity, "tensors": saved.tensors,
-                    "fused_adapters": 0 if fused is declared else len(declared.adapters)},
+                    "fused_adapters": 0 if fused is declared else len(declared.adapters),
+                    **({"rounded_tensors": saved.rounded} if saved.rounded else {})},
         **made_from(file),
         "sampling": evidence.head["sampling"], "metrics": metrics, "metric_settings": evidence.head.get("metric_settings", {}),
         "policy": policy, "guidance": rec.guidance, "pick": rec.pick, "tied": list(rec.tied_candidates),

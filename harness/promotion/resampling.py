@@ -27,8 +27,8 @@ ROUNDING_LEVELS: Final = 8
 """Largest noise floor that is an allowance. Batches and processors change the last bits of sums, which moves a pixel by a few
 levels; a larger floor says that the run's images are not those that its candidates make."""
 FUSED_MEAN_LEVELS: Final = 1.0
-"""Largest allowed mean absolute difference, in levels from 0 to 255, from rounding fused adapters to the file's dtype.
-The built-in models reach 0.05 with any kind of adapter; a LoRA at 0.7 instead of the measured 0.6 exceeds this."""
+"""Largest allowed mean absolute difference, in levels from 0 to 255, from rounding fused adapters to the file's dtype, or on
+another processor. The built-in models reach 0.05 with any kind of adapter; a LoRA at 0.7 instead of the measured 0.6 exceeds this."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +42,10 @@ class Resampled:
     outcome: str
 
 
-def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, *, fused: bool) -> Resampled:
+def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, *, rounded: str = "") -> Resampled:
     """Samples CELLS cells, spread over the grid, as the run did, and compares them with the run's images. Raises PromotionError
     if they differ. Allowed are the noise floor, where the environment is not the run's, and FUSED_MEAN_LEVELS in the mean of an
-    image, if adapters were `fused`."""
+    image, where weights were `rounded` for the reason given."""
     ledger = Ledger(evidence.folder)
     samples = _chosen(evidence, ledger)
     stored = {s.cell: _stored(evidence.folder, ledger, s) for s in samples}
@@ -62,15 +62,15 @@ def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, 
     distances = f"{equal} of {len(samples)} re-sampled images are equal, the others differ by at most {largest} of 255 levels"
     if equal == len(samples):
         outcome = f"all {equal} re-sampled images are equal to the run's, bit for bit"
-    elif fused and max(means) <= FUSED_MEAN_LEVELS:
-        outcome = (f"{distances} and {max(means):.3g} in the mean of an image: rounding, because the adapters are now fused into "
-                   f"the weights (at most {FUSED_MEAN_LEVELS:g} is allowed)")
+    elif rounded and max(means) <= FUSED_MEAN_LEVELS:
+        outcome = (f"{distances} and {max(means):.3g} in the mean of an image: rounding, because {rounded} "
+                   f"(at most {FUSED_MEAN_LEVELS:g} is allowed)")
     elif elsewhere and largest <= floor <= ROUNDING_LEVELS:
         outcome = (f"{distances}, within the run's noise floor of {floor} levels, which is allowed because the environment "
                    f"differs from the run's ({', '.join(elsewhere)})")
     else:
         raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: {distances}, {max(means):.3g} in "
-                             f"the mean of an image, but {_allowed(floor, elsewhere, fused=fused)}. {_do(elsewhere)}")
+                             f"the mean of an image, but {_allowed(floor, elsewhere, rounded)}. {_do(elsewhere)}")
     return Resampled(cells=len(samples), equal=equal, largest_levels=largest, mean_levels=max(means), outcome=outcome)
 
 
@@ -141,10 +141,11 @@ def _differing(head: Mapping[str, Any], device: str) -> list[str]:
     return sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
 
 
-def _allowed(floor: int, elsewhere: list[str], *, fused: bool) -> str:
+def _allowed(floor: int, elsewhere: list[str], rounded: str) -> str:
     """What the images were allowed to differ by."""
-    if fused:
-        return f"that is more than a mean of {FUSED_MEAN_LEVELS:g} for fused adapters"
+    if rounded:
+        what = "fused adapters" if "fused" in rounded else "other last bits"
+        return f"that is more than a mean of {FUSED_MEAN_LEVELS:g} for {what}"
     if not elsewhere:
         return "they must be equal where the environment is the run's"
     if floor > ROUNDING_LEVELS:
