@@ -28,7 +28,8 @@ ROUNDING_LEVELS: Final = 8
 levels; a larger floor says that the run's images are not those that its candidates make."""
 FUSED_MEAN_LEVELS: Final = 1.0
 """Largest allowed mean absolute difference, in levels from 0 to 255, from rounding fused adapters to the file's dtype, or on
-another processor. The built-in models reach 0.05 with any kind of adapter; a LoRA at 0.7 instead of the measured 0.6 exceeds this."""
+another processor. The built-in models reach 0.05 with any kind of adapter; a LoRA at 0.7 instead of the measured 0.6 exceeds
+this."""
 
 
 @dataclass(frozen=True, kw_only=True)

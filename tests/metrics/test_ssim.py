@@ -42,6 +42,20 @@ def test_it_is_the_formula_of_its_paper(picture: np.ndarray) -> None:
     assert ssim(noisy, picture) < 0.9
 
 
+@pytest.mark.parametrize("size", [(11, 11), (11, 30), (48, 40)])
+@pytest.mark.parametrize("levels", [1, 20, 255])
+def test_it_is_what_torchmetrics_computes(size: tuple[int, int], levels: int) -> None:
+    import torch
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
+    drawn = np.random.default_rng(levels)
+    one = drawn.integers(0, 256, (*size, 3), dtype=np.uint8)
+    two = np.clip(one + drawn.normal(0, levels, one.shape), 0, 255).astype(np.uint8)
+    tensors = (torch.from_numpy(a.copy()).permute(2, 0, 1)[None].double() for a in (one, two))
+    theirs = float(structural_similarity_index_measure(*tensors, data_range=255.0))
+    assert ssim(one, two) == pytest.approx(theirs, abs=1e-9)
+
+
 def test_a_picture_smaller_than_a_window_has_none_and_says_so() -> None:
     tiny = np.zeros((1, 8, 8, 3), np.uint8)
     score = METRICS["ssim"].measure(ImageSet(images=tiny, references=tiny, texts=("a",)))[0]
