@@ -251,12 +251,21 @@ class Workbench:
         plan = self._plan(candidate.model)
         for part in frame.live:
             yield Coverage(candidate=candidate.name, stage="merge", component=part, keys=plan.parts[part].coverage,
-                           notes=tuple(dict.fromkeys([*plan.parts[part].notes, *frame.pipeline.notes])))
+                           notes=tuple(dict.fromkeys([*plan.parts[part].notes, *frame.pipeline.notes,
+                                                      *self._arithmetic(frame, part)])))
         yield from self._beside(candidate)
         yield from self._adapter_rows(candidate, frame)
         keys = {"quantized": report.quantized, "kept": report.kept}
         yield Coverage(candidate=candidate.name, stage=f"quantize {candidate.quantization}", component=frame.denoiser,
                        keys={status: names for status, names in keys.items() if names}, notes=report.notes)
+
+    def _arithmetic(self, frame: Frame, part: str) -> Iterator[str]:
+        """What a part beside the denoiser computes in, on a GPU, where tools differ."""
+        if self.device != "cpu" and part != frame.denoiser:
+            module = frame.pipeline.parts[part]
+            dtype = str(next(module.parameters()).dtype).removeprefix("torch.")
+            asked = ", as its config asks (force_upcast)" if getattr(module.config, "force_upcast", False) else ""
+            yield f"computes in {dtype}{asked if part == 'vae' else ''}"
 
     def _write(self, candidate: Candidate, frame: Frame, part: PartPlan, precision: str) -> None:
         """Writes one component's weights, merged or plain, into the live parameters where they differ.

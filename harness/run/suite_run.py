@@ -259,7 +259,7 @@ class SuiteRun:
         defects = [self.ledger.defect(sample.key) for sample in self.gallery.present(candidate.name)]
         if defects and all(defects):
             raise SamplingError(f"all {len(defects)} images are unusable: {defects[0]}. Look for damaged or overflowing weights; "
-                                "a smaller alpha or a wider number format may help")
+                                "a smaller alpha may help, or on a GPU precision='bf16'")
 
     def sampled(self, name: str) -> bool:
         """Whether all requested images of the candidate's current weights exist."""

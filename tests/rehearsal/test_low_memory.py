@@ -76,3 +76,13 @@ def test_tiles_change_pixels_only_above_their_size_and_the_key_of_a_picture_says
       "baseline": "x"}, "remove 'denoiser_on_host'")])
 def test_a_measure_that_cannot_be_taken_is_refused(changes: dict[str, object], expected: str, tmp_path: Path) -> None:
     assert expected in "\n".join(problems(tiny_suite(**changes), tmp_path))
+
+
+def test_what_each_part_computes_in_is_in_the_coverage(root: Path) -> None:
+    with simulated():
+        prepared = Workbench(device="cuda", root=root, steps=1).prepare(Candidate(name="c", model="sd3"))
+    notes = {row.component: " ".join(row.notes) for row in prepared.coverage if row.stage == "merge"}
+    assert "float32" in notes["vae"]
+    assert "float32" in notes["text_encoder"]
+    assert "bfloat16" in notes["text_encoder_3"]
+    assert {row.stage for row in prepared.coverage} >= {"quantize bf16"}
