@@ -39,7 +39,12 @@ _SUFFIXES: Final[Mapping[str, Mapping[str, str]]] = {
 """By kind: {role: ending of its key}, as LyCORIS writes them and ComfyUI reads them."""
 _SCALED_IN: Final = {"full": ("diff",), "norm": ("w_norm", "b_norm"), "ia3": ("weight",), "lokr": ("w1",)}
 """By kind: the role that the scale is multiplied into if the kind has no alpha."""
-_EMBEDDINGS: Final = ("token_embedding", "position_embedding", "shared", "relative_attention_bias")
+_CLIP_EMBEDDINGS: Final = ("token_embedding", "position_embedding")
+_EMBEDDINGS: Final[Mapping[str, tuple[str, ...]]] = {
+    "peft": (*_CLIP_EMBEDDINGS, "shared", "relative_attention_bias"), "kohya": _CLIP_EMBEDDINGS, "comfyui": ()}
+"""By layout: the ends of the names of tables that its tools load no change of. kohya's and LyCORIS' networks have linear layers,
+convolutions and norms, and of kohya's names for CLIP ComfyUI's key map (comfy/lora.py, model_lora_keys_clip) has the layers'
+alone, but for a T5 those of every weight, as for all text encoders under its own names."""
 _EXACT: Final = (".alpha", ".on_input")
 
 
@@ -84,14 +89,16 @@ def adapter_tensors(changes: Mapping[Key, Change], layout: Layout) -> tuple[dict
 
 def without_unheld(changes: Mapping[Key, Change], layout: str) -> tuple[dict[Key, Change], dict[str, float]]:
     """The changes that the layout can hold, of those that an extraction makes, and the largest value of each tensor that it
-    cannot: PEFT and diffusers read LoRA alone, without the changes of norms, biases and embeddings."""
-    if layout != "peft":
-        return dict(changes), {}
+    cannot: PEFT and diffusers read LoRA alone, without the changes of norms, biases and embeddings, kohya's tools none of CLIP's
+    embeddings."""
     held, left = {}, {}
     for key, change in changes.items():
-        if change.path.endswith(_EMBEDDINGS):
+        if change.path.endswith(_EMBEDDINGS[layout]):
             product = change.tensors["up"].flatten(1) @ change.tensors["down"].flatten(1)
             left[f"{change.component} {change.path} (weight)"] = float(product.abs().max())
+            continue
+        if layout != "peft":
+            held[key] = change
             continue
         factors = {role: tensor for role, tensor in change.tensors.items() if change.kind == "lora" and role in ("down", "up")}
         if factors:
@@ -131,6 +138,9 @@ def _module(change: Change, layout: str) -> dict[str, Tensor]:
     """The tensors of one module by LyCORIS' suffixes, with the scale as alpha = scale * rank, or multiplied in."""
     import torch
 
+    if change.path.endswith(_EMBEDDINGS[layout]):
+        raise _refused(change, layout, "kohya's and LyCORIS' tools and ComfyUI load no change of an embedding under such a name. "
+                       "Use layout 'comfyui'")
     if layout == "comfyui" and change.kind in ("ia3", "oft", "boft"):
         raise _refused(change, layout, "ComfyUI computes it differently, or does not support it")
     kind_of(change)
@@ -171,8 +181,8 @@ def _peft_module(change: Change) -> dict[str, Tensor]:
     if extra:
         raise _refused(change, "peft", f"it has no place for {extra[0]} in single modules"
                        + ("; combining the adapter alone turns the core into factors" if "mid" in extra else ""))
-    if change.path.endswith(_EMBEDDINGS):
-        raise _refused(change, "peft", "PEFT changes embeddings in tensors of another form")
+    if change.path.endswith(_EMBEDDINGS["peft"]):
+        raise _refused(change, "peft", "PEFT changes embeddings in tensors of another form. Use layout 'comfyui'")
     tensors = {"lora_A.weight": change.tensors["down"], "lora_B.weight": change.tensors["up"]}
     if change.magnitude is None:
         return tensors

@@ -144,7 +144,8 @@ def _extract(given: argparse.Namespace) -> int:
     library.refuse_changed([given.base, given.tuned])
     changes, unheld = without_unheld(algebra.changes, given.layout)
     for tensor, largest in unheld.items():
-        misfits.add(f"{tensor} changes by up to {largest:.3g}, which layout {given.layout!r} has no place for")
+        misfits.add(f"{tensor} changes by up to {largest:.3g}, which layout {given.layout!r} has no place for, and layout "
+                    "'comfyui' has")
     _say_algebra(algebra, given.report)
     for misfit in misfits.found[:None if given.report else _SHOWN]:
         say(f"  left out: {printable(misfit)}")

@@ -14,6 +14,7 @@ from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
 from harness.records.file_version import FileVersions
 from harness.weights import ModelFile, ModelFileError, content_hash
 from harness.weights.families import IS_ADAPTER
+from harness.weights.layout import unstackable
 from harness.weights.norm_scales import module_of, norms_spelled_like
 from harness.weights.numbering import Numbering
 from harness.weights.relayout import in_diffusers_names, in_names_of
@@ -67,7 +68,8 @@ class Library:
         return model
 
     def open_alike(self, checkpoints: Iterable[Checkpoint]) -> dict[str, ModelFile]:
-        """The opened models of one merge by name, with transformers in the names of the first. A part of a model that does not
+        """The opened models of one merge by name, with transformers in the names of the first, or in diffusers' names if one of
+        them has these and only some of the layers that the original code has in one tensor. A part of a model that does not
         show its family counts as a part of the others', and its blocks are numbered like theirs where its own names leave
         that open. Raises ModelFileError, and MaterialiseError for a part whose names do not fit the other models."""
         opened = {name_of(checkpoint): (checkpoint, self.open(checkpoint)) for checkpoint in checkpoints}
@@ -85,6 +87,9 @@ class Library:
             files[name] = self._numbered(checkpoint, file, numbering.of_family(family))
             if not file.family and {"unet", "transformer"} & file.components.keys():
                 files[name] = replace(files[name], family=family)
+        if not any(file.structural for file in files.values()) and any(unstackable(file) for file in files.values()):
+            # Of a tensor that the original code has in one, some models have the rows of some layers alone.
+            files = {name: in_diffusers_names(file) for name, file in files.items()}
         frame = next((file for file in files.values() if "transformer" in file.components), None)
         return {name: norms_spelled_like(in_names_of(file, frame), frame) for name, file in files.items()} if frame else files
 

@@ -198,8 +198,9 @@ def _transformer(model: ModelFile, prefix: str) -> Iterator[Placed]:
             if not infos.keys() & set(keys):
                 continue
             used |= set(keys)
-            # Black Forest Labs call the weight of a norm its scale.
-            ours = "scale" if pair.original.endswith("_norm") else leaf
+            # Black Forest Labs call the weight of a norm its scale; some tools rename it, as the file itself then shows.
+            renamed = model.stored is not None and infos[keys[0]].source.endswith(".weight")
+            ours = "scale" if pair.original.endswith("_norm") and not renamed else leaf
             yield _stacked(f"{prefix}{pair.original}.{ours}", [(key, infos[key]) for key in keys], swapped=pair.swapped)
     if unknown := next((key for key in infos if key not in used), ""):
         raise KeyError(f"{unknown!r} has no name in the original code")

@@ -1,8 +1,11 @@
 """What is written for each layout and family is what the layout's own tool loads, whatever names the model has: diffusers loads
 the PEFT layout into its own pipelines, and its converters read kohya's; the original code's names are the published ones."""
 
+import inspect
+
 import pytest
 import torch
+from diffusers.loaders import lora_conversion_utils, lora_pipeline
 
 from harness.adapters import AdapterError, read_changes
 from harness.adapters.change import Change
@@ -128,6 +131,49 @@ def test_diffusers_loads_kohyas_layout(family, tmp_path):
     agrees(added, {key: whole_delta(change, shapes[key[0]][key[1]]) for key, change in changes.items()})
 
 
+@pytest.fixture
+def flux_converter(monkeypatch):
+    """diffusers' converter of kohya's and ComfyUI's Flux names, with the widths of the tiny model instead of the published ones,
+    which stand in its text."""
+    function = lora_conversion_utils._convert_kohya_flux_lora_to_diffusers
+    text, widths = inspect.getsource(function), "dims=[3072, 3072, 3072, 12288]"
+    assert widths in text
+    block = theirs("flux").transformer.single_transformer_blocks[0]
+    names, width = dict(vars(lora_conversion_utils)), block.attn.to_q.out_features
+    exec(text.replace(widths, f"dims=[{width}, {width}, {width}, {block.proj_mlp.out_features}]"), names)
+    monkeypatch.setattr(lora_pipeline, function.__name__, names[function.__name__])
+    return names[function.__name__]
+
+
+@pytest.mark.parametrize("only", ["", "attn.to_k", "attn.add_q_proj"])
+@pytest.mark.parametrize("layout", ["kohya", "comfyui"])
+def test_diffusers_loads_the_kohya_and_comfyui_layouts_of_flux(layout, only, flux_converter, tmp_path):
+    """Of all blocks, or of single ones of the layers that the original code has in one tensor."""
+    pipe = theirs("flux")
+    shapes = shapes_of(pipe, LOADED["flux"])
+    changes = {key: change for key, change in loras(shapes).items() if only in key[1] and (
+        "_blocks." in key[1] or "encoder.layers." in key[1])}
+    assert changes
+    file, parts = written(tmp_path, changes, shapes, "flux", layout), ("transformer",) if only else LOADED["flux"]
+    added = fused_by_diffusers(pipe, file, parts)
+    agrees(added, {key: whole_delta(change, shapes[key[0]][key[1]]) for key, change in changes.items()})
+
+
+@pytest.mark.parametrize("layout", ["kohya", "comfyui"])
+def test_diffusers_converts_the_modules_of_flux_outside_its_blocks(layout, flux_converter):
+    """Its loader then drops them, since its converter leaves their prefix out, and it ignores the alpha of two of them."""
+    shapes = shapes_of(theirs("flux"), ("transformer",))
+    changes = {key: change for key, change in loras(shapes, kohya=True).items() if "_blocks." not in key[1]}
+    assert len(changes) > 6
+    it = spelled(changes, shapes, "flux", layout)
+    tensors, _ = adapter_tensors(it.changes, Layout(name=layout, dtype="fp32", names=it.names))
+    converted = flux_converter(tensors)
+    assert {key.rpartition(".lora_")[0] for key in converted} == {path for _, path in changes}
+    for (_, path), change in changes.items():
+        product = converted[f"{path}.lora_B.weight"] @ converted[f"{path}.lora_A.weight"]
+        torch.testing.assert_close(product, whole_delta(change, tuple(product.shape)), rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("family", LOADED)
 def test_every_layout_reads_to_the_same_changes_of_every_component(family, layout, tmp_path):
@@ -194,11 +240,20 @@ def test_what_the_layouts_tool_does_not_load_is_refused_by_name(family, layout, 
         spelled({place: it}, {}, family, layout)
 
 
-def test_an_embedding_is_refused_for_peft():
-    place = ("text_encoder", "embeddings.token_embedding")
+@pytest.mark.parametrize(("layout", "path", "refused"), [
+    ("peft", "embeddings.token_embedding", True), ("kohya", "embeddings.token_embedding", True),
+    ("kohya", "embeddings.position_embedding", True), ("comfyui", "embeddings.position_embedding", False),
+    ("peft", "shared", True), ("kohya", "shared", False), ("comfyui", "shared", False)])
+def test_an_embedding_is_refused_where_no_tool_loads_it_under_the_layouts_name(layout, path, refused):
+    """ComfyUI has every weight of a text encoder under its own names, and of kohya's names CLIP's layers and all of a T5's."""
+    place = ("text_encoder", path)
     it = Change(component=place[0], path=place[1], kind="lora", tensors={"down": torch.ones(1, 2), "up": torch.ones(2, 1)})
-    with pytest.raises(AdapterError, match=r"text_encoder embeddings\.token_embedding: .*embeddings"):
-        adapter_tensors({place: it}, Layout(name="peft"))
+    given = Layout(name=layout, names={place: "here"})
+    if not refused:
+        assert adapter_tensors({place: it}, given)[0]
+        return
+    with pytest.raises(AdapterError, match=rf"text_encoder {path.replace('.', '[.]')}: .*embedding.*'comfyui'"):
+        adapter_tensors({place: it}, given)
 
 
 @pytest.mark.parametrize(("kind", "tensors"), [

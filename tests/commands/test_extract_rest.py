@@ -73,18 +73,21 @@ def test_peft_holds_the_factors_alone_and_says_what_it_leaves_out(tmp_path, caps
         assert torch.allclose(out[name], expected, atol=1e-5), name
 
 
-def test_embeddings_are_left_out_of_pefts_layout_by_choice_and_said(tmp_path, capsys):
+@pytest.mark.parametrize("layout", ["peft", "kohya"])
+def test_embeddings_are_left_out_by_choice_and_said_or_written_for_comfyui_as_the_refusal_says(layout, tmp_path, capsys):
     base = parent(1, torch.float32)
     key = "cond_stage_model.transformer.text_model.embeddings.position_embedding.weight"
     layer = "cond_stage_model.transformer.text_model.encoder.layers.0.self_attn.q_proj.weight"
     tuned = {name: tensor * 1.25 if name in (key, layer) else tensor for name, tensor in base.items()}
     for name, state in (("base", base), ("tuned", tuned)):
         write(tmp_path / f"{name}.safetensors", state)
-    assert extract(tmp_path, "peft") == 1
+    assert extract(tmp_path, layout) == 1
     message = capsys.readouterr().err
-    assert "position_embedding" in message and "--leave-out" in message
-    assert extract(tmp_path, "peft", "--leave-out") == 0
+    assert all(word in message for word in ("position_embedding", "--leave-out", "layout 'comfyui' has"))
+    assert extract(tmp_path, layout, "--leave-out") == 0
     largest = float((tuned[key] - base[key]).abs().max())
     assert f"position_embedding (weight) changes by up to {largest:.3g}" in capsys.readouterr().out
     out = fused(tmp_path)
     assert torch.equal(out[key], base[key]) and torch.allclose(out[layer], tuned[layer], atol=1e-5)
+    assert extract(tmp_path, "comfyui") == 0
+    assert all(torch.allclose(fused(tmp_path)[name], tuned[name], atol=1e-5) for name in (key, layer))

@@ -8,7 +8,7 @@ import torch
 
 from harness import Blocks, Gradient, Merge
 from harness.materialise.library import MaterialiseError
-from harness.weights import ModelFileError, open_model
+from harness.weights import open_model
 from tests.materialise.models import made_file, merge, write
 from tests.weights import real_names as real
 
@@ -223,14 +223,36 @@ def test_a_part_of_a_transformer_in_diffusers_names_merges_into_the_original_lay
     compare(tmp_path, a, b, canonical(family), ("transformer",))
 
 
-def test_one_of_three_tensors_that_a_keeps_in_one_is_refused_by_name(tmp_path):
-    shapes = real.original_shapes("flux")
-    write(tmp_path / "a.safetensors", real.drawn(shapes, 1))
-    b = {name: t for name, t in real.in_diffusers("flux", real.drawn(shapes, 2)).items()
-         if name.startswith("single_transformer_blocks.5.attn.to_q") or name == "x_embedder.weight"}
+@pytest.mark.parametrize(("family", "stem", "method"), [
+    ("flux", "single_transformer_blocks.5.attn.", {}), ("sd3", "transformer_blocks.7.attn.add_v_proj.", {}),
+    ("flux", "transformer_blocks.3.attn.to_k.", {"method": "slerp"})])
+def test_some_layers_of_a_tensor_that_a_keeps_in_one_are_merged_by_rows(tmp_path, family, stem, method):
+    """As in a model in diffusers' names, of which nothing is in one tensor: attention without the feed-forward, one of three."""
+    shapes = real.original_shapes(family)
+    a, whole = real.drawn(shapes, 1), real.in_diffusers(family, real.drawn(shapes, 2))
+    b = {name: tensor for name, tensor in whole.items() if name.startswith(stem)}
     write(tmp_path / "b.safetensors", b)
-    with pytest.raises(ModelFileError, match=r"lacks 'single_transformer_blocks\.5\.attn\.to_k\.w.*single_blocks\.5\.linear1"):
-        made_file(tmp_path, merge(alpha=ALPHA, parts=("transformer",), missing="keep_a"))
+    recipe = merge(**{"alpha": ALPHA, "parts": ("transformer",), "missing": "keep_a", **method})
+    write(tmp_path / "a.safetensors", a)
+    made = made_file(tmp_path, recipe)
+    assert made.keys() == a.keys()
+    write(tmp_path / "a.safetensors", real.in_diffusers(family, a))
+    for name, expected in made_file(tmp_path, recipe).items():
+        torch.testing.assert_close(real.in_diffusers(family, made)[name], expected, rtol=1e-6, atol=1e-6)
+    with pytest.raises(MaterialiseError, match=r"is missing in B.*keep_a"):
+        made_file(tmp_path, merge(alpha=ALPHA, parts=("transformer",)))
+
+
+def test_the_norms_of_a_keep_their_names_beside_some_layers_of_a_tensor(tmp_path):
+    """ComfyUI writes weights where Black Forest Labs have scales."""
+    shapes = real.original_shapes("flux")
+    a = {name.replace("_norm.scale", "_norm.weight"): tensor for name, tensor in real.drawn(shapes, 1).items()}
+    key = "single_transformer_blocks.5.attn.to_q.weight"
+    write(tmp_path / "a.safetensors", a)
+    write(tmp_path / "b.safetensors", {key: real.in_diffusers("flux", real.drawn(shapes, 2))[key]})
+    made = made_file(tmp_path, merge(alpha=ALPHA, parts=("transformer",), missing="keep_a"))
+    assert made.keys() == a.keys()
+    assert [name for name in a if not torch.equal(made[name], a[name])] == ["single_blocks.5.linear1.weight"]
 
 
 @pytest.mark.parametrize("family", real.UNETS)
