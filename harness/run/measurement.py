@@ -17,7 +17,7 @@ from harness.records import Cell, Measurement, Sample
 from harness.records.events import METRIC_STAGE
 from harness.run.images import Gallery
 from harness.run_folder.ledger import Ledger
-from harness.sampling import pool_of_single_threads, small
+from harness.sampling import cores, pool_of_single_threads, small
 
 if TYPE_CHECKING:
     from harness.sampling import Images
@@ -50,8 +50,10 @@ class Meter:
     device: str
     settings: Mapping[str, str]
     clip: Callable[[], Any]
-    _ahead: list[Future[None]] = field(default_factory=list)
+    _ahead: list[tuple[Future[None], ...]] = field(default_factory=list)
+    """By batch: what measures it."""
     _pool: ThreadPoolExecutor | None = None
+    _cores: ThreadPoolExecutor | None = None
     _baseline: Mapping[Cell, Sample] = field(default_factory=dict)
 
     def begin(self, name: str) -> None:
@@ -61,14 +63,23 @@ class Meter:
         self._baseline = {} if name == self.suite.baseline else {s.cell: s for s in self.gallery.present(self.suite.baseline)}
 
     def feed(self, samples: Sequence[Sample], pixels: Images) -> None:
-        """Measures images that were just written, on a separate thread while the next ones are sampled. Metrics that fail here
+        """Measures images that were just written, on separate threads while the next ones are sampled. Metrics that fail here
         are tried again by `measure`, which reports the error."""
         if self._pool is None:
             self._pool = pool_of_single_threads(1) if self._small else ThreadPoolExecutor(1)
         names = [name for name in self.suite.metrics if self._baseline or not METRICS[name].paired]
-        self._ahead.append(self._pool.submit(self._quietly, names, ImageBatch(samples=samples, pixels=pixels)))
+        batch = ImageBatch(samples=samples, pixels=pixels)
+        if not self._beside:
+            self._ahead.append((self._pool.submit(self._quietly, names, batch),))
+        else:
+            # The GPU makes images faster than one core measures them.
+            self._cores = self._cores or pool_of_single_threads(cores())
+            on_cores = [name for name in names if not METRICS[name].needs_clip]
+            self._ahead.append((
+                self._pool.submit(self._quietly, [name for name in names if METRICS[name].needs_clip], batch),
+                *(self._cores.submit(self._quietly, on_cores, batch.of([place])) for place in range(len(samples)))))
         while len(self._ahead) > MEASURED_AHEAD:  # pixels wait in memory
-            self._ahead.pop(0).result()
+            self._first_ready()
 
     def measure(self, samples: Sequence[Sample], stage: Callable[[str], AbstractContextManager[None]]) -> None:
         """Measures every declared metric that is still missing on images of a candidate, each within `stage`. If a metric fails
@@ -79,8 +90,8 @@ class Meter:
         due = {name: places for name in self.suite.metrics if (places := self._due(name, batch))}
         if not due:
             return
-        # In parallel only if operations use one thread each; a large CLIP model needs the whole device.
-        jobs = len(due) if self._small else 1
+        # In parallel only if operations use one thread each; on a CPU a large CLIP model needs all cores.
+        jobs = min(len(due), cores()) if self._small or self._beside else 1
         with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
             results = {name: pool.submit(self._all, name, batch.of(places)) for name, places in due.items()}
             for name, scores in results.items():
@@ -92,12 +103,22 @@ class Meter:
     def settle(self) -> None:
         """Waits until all images passed to `feed` are measured."""
         while self._ahead:
-            self._ahead.pop().result()
+            self._first_ready()
 
     def close(self) -> None:
-        """Ends the thread."""
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+        """Ends the threads."""
+        for pool in (self._pool, self._cores):
+            if pool is not None:
+                pool.shutdown(wait=True, cancel_futures=True)
+
+    def _first_ready(self) -> None:
+        for measured in self._ahead.pop(0):
+            measured.result()
+
+    @property
+    def _beside(self) -> bool:
+        """Whether images are made on a GPU, so that the cores are free for metrics."""
+        return self.device.startswith("cuda")
 
     @property
     def _small(self) -> bool:

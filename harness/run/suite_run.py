@@ -30,6 +30,7 @@ from harness.run.measurement import Meter
 from harness.run.preflight import file_problems
 from harness.run.progress import Progress
 from harness.run.quiet import quiet_libraries
+from harness.run.room import Room
 from harness.run.run_json import RunJson, Session
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
@@ -102,6 +103,8 @@ class SuiteRun:
         set_determinism(self.options.device)
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
+        self._room = Room(device=self.options.device, ledger=self.ledger,
+                          loaded=lambda candidate: bool(self.bench.load_seconds(candidate)))
         self._texts: dict[str, TextState] = {}
         # With the encoders, so that no other ones get their `id`.
         self._prompt_rows: dict[tuple[int, str], tuple[object, Coverage, str]] = {}
@@ -232,12 +235,14 @@ class SuiteRun:
         if not (absent or floor or untried or not self.ledger.covered(candidate.name)):
             return
         with self._stages.stage(candidate.name, "materialise", failures):
-            prepared = self.bench.prepare(candidate)
-            texts = self._embeddings(prepared)
+            with self._room.making(candidate):
+                prepared = self.bench.prepare(candidate)
+                texts = self._embeddings(prepared)
             self.ledger.cover(candidate.name, prepared.coverage)
             if untried:
                 self.ledger.add(identities_of(candidate, self.bench.library))
         if failures:
+            free_memory(self.options.device)
             return
         with self._stages.stage(candidate.name, "sample", failures):
             ready = PreparedCandidate(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts)

@@ -55,8 +55,11 @@ def small(grid: Grid, device: str) -> bool:
 
 def side_by_side(grid: Grid, device: str) -> int:
     """How many batches are computed at once: one per core for small images on a CPU, otherwise one."""
-    if not small(grid, device):
-        return 1
+    return cores() if small(grid, device) else 1
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -105,11 +105,19 @@ class Gpu:
 
     def _refusal(self, size: int) -> str:
         free = max(self.cap - self.live, 0)
-        return (f"CUDA out of memory. Tried to allocate {size / 2 ** 20:.2f} MiB. GPU {self.index} has a total capacity of "
-                f"{self.total / GIB:.2f} GiB of which {free / 2 ** 20:.2f} MiB is free. Including non-PyTorch memory, this "
-                f"process has {self.live / GIB:.2f} GiB memory in use. Of the allocated memory {self.live / GIB:.2f} GiB is "
-                "allocated by PyTorch, and 0 bytes is reserved by PyTorch but unallocated. If reserved but unallocated memory "
-                "is large try setting PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation.")
+        total, live = _size(self.total), _size(self.live)
+        return (f"CUDA out of memory. Tried to allocate {_size(size)}. GPU {self.index} has a total capacity of {total} of which "
+                f"{_size(free)} is free. Including non-PyTorch memory, this process has {live} memory in use. Of the allocated "
+                f"memory {live} is allocated by PyTorch, and 0 bytes is reserved by PyTorch but unallocated. If reserved but "
+                "unallocated memory is large try setting PYTORCH_ALLOC_CONF=expandable_segments:True to avoid fragmentation.")
+
+
+def _size(count: int) -> str:
+    """As torch writes it."""
+    for unit, name in ((GIB, "GiB"), (2 ** 20, "MiB"), (2 ** 10, "KiB")):
+        if count > unit:
+            return f"{count / unit:.2f} {name}"
+    return f"{count} bytes"
 
 
 class Machine:
