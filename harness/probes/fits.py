@@ -6,7 +6,9 @@
 from __future__ import annotations
 
 import gc
+import platform
 import re
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +29,8 @@ _LIKELY_PHRASES: Final = ("unable to find an engine to execute this computation"
                           "CUDNN_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_INTERNAL_ERROR", "CUSOLVER_STATUS_NOT_INITIALIZED",
                           "CUFFT_INTERNAL_ERROR")
 """What cuDNN, cuBLAS and others say where they find no memory for a workspace or a handle, but also at other times."""
+SPARE_BYTES: Final = 2 ** 29
+"""What the CUDA context and the libraries take beside torch's allocator."""
 SCARCE_BYTES: Final = 2 ** 30
 """Where less than this is free on a GPU, one of these errors is taken for a refusal of memory."""
 
@@ -129,6 +133,20 @@ def capped(device: str, cap_bytes: int | None) -> Iterator[None]:
         yield
     finally:
         torch.cuda.set_per_process_memory_fraction(before, index)
+
+
+def cap_where_memory_spills(device: str) -> None:
+    """On Windows and WSL, caps torch's allocator at what is free on the device now, less SPARE_BYTES: the driver there moves
+    memory to the host instead of refusing it, and everything is ten times slower without a word."""
+    if not device.startswith("cuda") or not (sys.platform == "win32" or "microsoft" in platform.release().lower()):
+        return
+    import torch
+
+    number = torch.device(device).index
+    index = torch.cuda.current_device() if number is None else number
+    free, total = torch.cuda.mem_get_info(index)
+    room = free + torch.cuda.memory_reserved(index) - SPARE_BYTES
+    torch.cuda.set_per_process_memory_fraction(min(max(room, SPARE_BYTES) / total, 1.0), index)
 
 
 def _bytes(pattern: re.Pattern[str], message: str) -> int | None:

@@ -13,14 +13,19 @@ from harness.quantize.contract import QuantizeError, QuantizeReport
 if TYPE_CHECKING:
     import torch
 
+_EMBEDDERS: Final = tuple(f"time_text_embed.{name}_embedder.linear_{number}" for name in ("timestep", "guidance", "text")
+                           for number in (1, 2))
 KEPT_LAYERS: Final = ("conv_in", "conv_out", "time_embedding.linear_1", "time_embedding.linear_2",
-                      "add_embedding.linear_1", "add_embedding.linear_2")
-"""First and last convolution and the timestep embedding: every pixel depends on them, and they are few weights
-(0.2 % in Stable Diffusion 1)."""
+                      "add_embedding.linear_1", "add_embedding.linear_2",
+                      "pos_embed.proj", "x_embedder", "context_embedder", "norm_out.linear", "proj_out", *_EMBEDDERS)
+"""The first and last layers and the embeddings of time, guidance and pooled text, of U-Nets and of the transformers of SD3 and
+Flux: every pixel depends on them, and they are few weights (0.2 % in Stable Diffusion 1)."""
 ADAPTER_PARTS: Final = frozenset({"lora_A", "lora_B"})
 
-_POLICY: Final = ("kept in float32: conv_in, conv_out and the time embedding (few weights, all pixels pass through), "
+_POLICY: Final = ("kept in float32: the first and last layers and the embeddings of time (few weights, all pixels pass through), "
                   "biases, norms and adapter factors")
+_WAITS: Final = ("run eagerly on a GPU, torchao up to 0.18 waits for it before every product (pytorch/ao#4872), which can take "
+                 "longer than the products; runtime='compiled' does not wait")
 _CONVOLUTIONS: Final = "convolutions by Sweetspot's WeightOnlyConv2d, because torchao quantizes linear layers only"
 
 
@@ -34,7 +39,7 @@ def int8_weight_only(module: torch.nn.Module) -> QuantizeReport:
 def int8_dynamic(module: torch.nn.Module) -> QuantizeReport:
     """int8 weights per output row and, in linear layers, int8 activations per token with scales taken on the fly."""
     notes = ("linear layers by torchao's Int8DynamicActivationInt8WeightConfig: int8 x int8 products, scales of the "
-             "activations per token", f"{_CONVOLUTIONS}: int8 weights only, float activations", _POLICY)
+             "activations per token", f"{_CONVOLUTIONS}: int8 weights only, float activations", _WAITS, _POLICY)
     return _quantize(module, 8, _torchao("Int8DynamicActivationInt8WeightConfig"), notes)
 
 

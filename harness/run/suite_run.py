@@ -17,7 +17,7 @@ from harness.declare import Candidate, Suite, short_hash
 from harness.materialise import MaterialiseError, Prepared, Workbench
 from harness.probes import find_gpu, idle_bytes
 from harness.probes.environment import environment
-from harness.probes.fits import free_memory
+from harness.probes.fits import cap_where_memory_spills, free_memory
 from harness.records import Cell, Coverage, Failure, Finished, Sample, SessionStart
 from harness.records.file_version import FileVersions
 from harness.run.algebra_gate import identities_of
@@ -101,6 +101,7 @@ class SuiteRun:
         sweep(self.folder)
         quiet_libraries()
         set_determinism(self.options.device)
+        cap_where_memory_spills(self.options.device)
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._room = Room(device=self.options.device, ledger=self.ledger,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from harness.probes.environment import environment
-from harness.probes.fits import out_of_memory
+from harness.probes.fits import cap_where_memory_spills, out_of_memory
 from harness.quantize import QUANTIZATION_MODES
 from harness.run.device import device_problem
 from harness.runtimes import RUNTIMES
@@ -96,6 +97,18 @@ def test_libraries_that_find_no_memory_are_understood_where_it_is_scarce(words: 
     with simulated(limit=2 ** 29):
         assert out_of_memory(RuntimeError(words)) is not None
     assert out_of_memory(RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED")) is not None
+
+
+@pytest.mark.parametrize(("release", "capped"), [("5.15.167.4-microsoft-standard-WSL2", True), ("6.8.0-generic", False)])
+def test_where_the_driver_would_use_the_hosts_memory_torch_is_capped_at_what_is_free(
+        release: str, capped: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "release", lambda: release)
+    with simulated(limit=2 ** 33) as gpu:
+        held = torch.zeros(2 ** 20, device="cuda:0")
+        cap_where_memory_spills("cuda")
+        cap_where_memory_spills("cpu")
+        assert gpu.cap == (2 ** 33 - 2 ** 29 if capped else 2 ** 33)
+        assert held.device == gpu.device
 
 
 @pytest.mark.parametrize(("capability", "offered"), [((7, 5), False), ((8, 0), True)])
