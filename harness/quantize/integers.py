@@ -22,8 +22,8 @@ KEPT_LAYERS: Final = ("conv_in", "conv_out", "time_embedding.linear_1", "time_em
 Flux: every pixel depends on them, and they are few weights (0.2 % in Stable Diffusion 1)."""
 ADAPTER_PARTS: Final = frozenset({"lora_A", "lora_B"})
 
-_POLICY: Final = ("kept in float32: the first and last layers and the embeddings of time (few weights, all pixels pass through), "
-                  "biases, norms and adapter factors")
+_POLICY: Final = ("kept in float32: the first and last layers (conv_in, conv_out; x_embedder, proj_out ...) and the embeddings "
+                  "of time, which are few weights that all pixels depend on, biases, norms and adapter factors")
 _WAITS: Final = ("run eagerly on a GPU, torchao up to 0.18 waits for it before every product (pytorch/ao#4872), which can take "
                  "longer than the products; runtime='compiled' does not wait")
 _CONVOLUTIONS: Final = "convolutions by Sweetspot's WeightOnlyConv2d, because torchao quantizes linear layers only"
