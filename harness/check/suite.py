@@ -20,10 +20,19 @@ from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
 from harness.declare.nearest import did_you_mean
 from harness.declare.same_text import effective_prompts, is_unguided, same_texts
-from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, LEAST_GUIDANCE, LOW_MEMORY, MOST_IMAGES, guidance_problem
+from harness.declare.suite import (
+    CALIBRATION,
+    DEFAULT_CLIP,
+    LEAST_GUIDANCE,
+    LOW_MEMORY,
+    MOST_IMAGES,
+    ROUNDS_FOR_MEDIAN,
+    guidance_problem,
+)
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import brief, without_secrets
+from harness.records.values import SECONDS
 from harness.samplers import SAMPLERS
 from harness.text.occurrences import composed, occurrences
 
@@ -52,10 +61,18 @@ def remarks(suite: object) -> list[str]:
     """What is worth a look in a suite that may run: a sentence each. Never raises, like `problems`."""
     try:
         prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
-        texts = [*filter(None, map(brackets, prompts)), *(_idle_negatives(suite.grid) if isinstance(suite, Suite) else ())]
+        texts = [*filter(None, map(brackets, prompts)), *(_remarks(suite) if isinstance(suite, Suite) else ())]
         return [f"suite {shown(suite.name)}: {text}" for text in texts]  # type: ignore[attr-defined]  # a Suite
     except Exception:  # see problems, which says what is wrong
         return []
+
+
+def _remarks(suite: Suite) -> Iterator[str]:
+    yield from _idle_negatives(suite.grid)
+    timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
+    if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
+        yield (f"the gate on {timed[0]} cannot be decided by {suite.latency_rounds} timed round"
+               f"{'s' if suite.latency_rounds > 1 else ''}; set latency_rounds to at least {ROUNDS_FOR_MEDIAN}")
 
 
 def same_name(suite: object, others: Sequence[tuple[object, str]]) -> list[str]:
@@ -255,7 +272,8 @@ def _grid(grid: Grid) -> Iterator[str]:
 
 
 def _lent_layers(candidate: Candidate, grid: object) -> Iterator[str]:
-    if isinstance(grid, Grid) and "denoiser_on_host" in grid.low_memory and candidate.runtime != "eager":
+    measures = grid.low_memory if isinstance(grid, Grid) and isinstance(grid.low_memory, tuple) else ()
+    if "denoiser_on_host" in measures and candidate.runtime != "eager":
         yield (f"runtime is {candidate.runtime!r}, but the grid's low_memory lends single layers to the GPU, which only 'eager' "
                "can run; remove 'denoiser_on_host' from low_memory, or the runtime")
 

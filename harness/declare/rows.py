@@ -14,6 +14,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from harness.declare.imported_sources import imported_sources
 from harness.declare.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -158,11 +159,12 @@ class Rows(dict[str, Row]):
         written = getattr(module, attribute)
         if not isinstance(written, self.kind):
             raise RowError(f"{who}: {attribute} in {module.__file__} is a {type(written).__name__}; expected a {record}")
-        source = _source_of(who, module, written)
+        source = _source_of(who, module, written, folders)
         before = self._own.get(name)
         if before is not None and before.written is written:
             if before.source != source:
-                raise RowError(f"{who}: {module.__file__} has changed since it was imported. Start Python again")
+                raise RowError(f"{who}: {module.__file__}, or a file that it imports, has changed since it was imported. Start "
+                               "Python again")
             return before
         try:
             return OwnRow(written=written, row=self._adopt(name, written), source=source)
@@ -239,18 +241,23 @@ def _submodules(package: ModuleType) -> Iterator[str]:
         yield from (f"{package.__name__}.{file.stem}" for file in Path(folder).glob("*.py") if file.stem != "__init__")
 
 
-def _source_of(who: str, module: ModuleType, row: Any) -> str:
-    """Hash of the module that a row was found in, and of those that define its functions; what these import is not in it."""
-    digests = {}
-    for name in sorted({module.__name__, *_modules_of(row)}):
+def _source_of(who: str, module: ModuleType, row: Any, folders: Sequence[Path]) -> str:
+    """Hash of the module that a row was found in, of those that define its functions, and of the user's own files that these
+    import (see `imported_sources`)."""
+    files: dict[str, Path] = {}
+    own = module.__name__.partition(".")[0]
+    for name in (module.__name__, *_modules_of(row)):
         file = getattr(sys.modules.get(name), "__file__", None)
         if file is None and name == module.__name__:
             raise RowError(f"{who}: the module {name!r} has no file, so its version cannot be known. Put the row into a file")
         if file is not None:
-            try:
-                digests[name] = hashlib.sha256(Path(file).read_bytes()).hexdigest()
-            except OSError as error:
-                raise RowError(f"{who}: {file} cannot be read ({error})") from error
+            files |= {name: Path(file), **imported_sources(name, Path(file), folders, own)}
+    digests = {}
+    for name, path in sorted(files.items()):
+        try:
+            digests[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+        except OSError as error:
+            raise RowError(f"{who}: {path} cannot be read ({error})") from error
     return hashlib.sha256("\n".join(f"{name} {digest}" for name, digest in digests.items()).encode()).hexdigest()[:16]
 
 

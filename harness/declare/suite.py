@@ -47,6 +47,8 @@ class DefaultClip(str):
 
 
 DEFAULT_CLIP: Final = DefaultClip("zoo:clip")
+ROUNDS_FOR_MEDIAN: Final = 6
+"""Timed rounds whose range, from the fastest to the slowest, covers the true median with 95 %; a gate on latency needs them."""
 LEAST_GUIDANCE: Final = 1.0
 """At 1 the negative prompt has no say; below, the picture would be drawn from it."""
 
@@ -319,7 +321,7 @@ class Suite:
     objective: Objective = field(default_factory=Objective)
     gates: tuple[Gate, ...] = ()
     clip: str = DEFAULT_CLIP
-    latency_rounds: int = 5
+    latency_rounds: int = ROUNDS_FOR_MEDIAN
     latency_budget_seconds: float = 0.0
     largest_batch: int = 0
     styles: Mapping[str, str] = field(default_factory=dict)

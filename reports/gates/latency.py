@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from harness.declare import PROMOTED, Gate
 from reports import formatting as words
 from reports.gates import promoted_baseline as against
 from reports.gates.outcome import Seen, Verdict, decided, nothing, other_of
 from reports.read.run import Run
-from reports.statistics.intervals import Estimate
-from reports.statistics.order_statistics import median_interval
+from reports.statistics.intervals import LEVEL, Estimate
+from reports.statistics.order_statistics import median_interval, rounds_for_median
 from reports.verdict.candidates import label
-from reports.verdict.confirm_looks import gate_level
 from reports.verdict.costs import Seconds, incomparable, seconds_per_image
 from reports.verdict.recommendation import Recommendation
-
-FEWEST_ROUNDS: Final = 2
-"""One round has no range."""
-ENOUGH_ROUNDS: Final = 5
-"""The range of so many rounds holds the true median in 94 % of cases."""
 
 
 def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
@@ -31,29 +23,34 @@ def seconds(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
     """Seconds per image at batch 1: the median and the range of the rounds, or that of the difference or ratio. Candidates are
     timed in turns, so a ratio is taken round by round where both have as many rounds."""
     mine = seconds_per_image(run, name)
-    if mine.rounds < FEWEST_ROUNDS:
-        return Seen(estimate=nothing(_too_few(mine)))
+    if mine.rounds < 2:
+        return Seen(estimate=nothing(mine.why or _too_few(mine.rounds)))
     if other is None:
-        return Seen(estimate=_range(mine), note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest{_few(mine)}")
+        return Seen(estimate=_range(mine), note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest",
+                    too_few=_too_few(mine.rounds))
     theirs, why = _other_seconds(run, name, other)
-    if theirs.rounds < FEWEST_ROUNDS:
-        return Seen(estimate=nothing(why or f"{against.named(run, other)}: {_too_few(theirs)}"))
-    if gate.ratio is None:
-        return Seen(estimate=_apart(mine, theirs),
-                    note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest, minus {against.named(run, other)}")
-    return _times_as_long(run, (name, other), mine, theirs)
+    if theirs.rounds < 2:
+        why = why or f"{against.named(run, other)}: {theirs.why or _too_few(theirs.rounds, other)}"
+        return Seen(estimate=nothing(why))
+    if gate.ratio is not None:
+        return _times_as_long(run, (name, other), mine, theirs)
+    return Seen(estimate=_apart(mine, theirs), too_few=_fewest(mine, theirs, other),
+                note=f"median of {words.plural(mine.rounds, 'round')}, fastest to slowest, minus {against.named(run, other)}")
 
 
-def _too_few(of: Seconds) -> str:
-    """Why there is no interval of none or one round."""
-    return of.why or (f"{words.plural(of.rounds, 'timed round')}, too few for an interval; set latency_rounds of the suite to at "
-                      f"least {FEWEST_ROUNDS}, better to {ENOUGH_ROUNDS} or more")
+def _too_few(rounds: int, other: str = "") -> str:
+    """Why so many rounds decide nothing, and what to do; an empty string where their range covers the true median with 95 %. Also
+    after a race, whose looks are at images: candidates are timed once."""
+    if rounds >= (needed := rounds_for_median()):
+        return ""
+    share = f", whose range covers the true median in {100 * (1 - 2.0 ** (1 - rounds)):.4g} % of cases" if rounds > 1 else ""
+    way = f"set latency_rounds of the suite to at least {needed}{' and promote again' if other == PROMOTED else ''}"
+    return f"{words.plural(rounds, 'timed round')}{share}, too few for a {100 * LEVEL:.3g} % interval: {way}"
 
 
-def _few(of: Seconds) -> str:
-    """How surely the range of a few rounds holds the true median, in words; an empty string from five rounds on."""
-    share = 100 * (1 - 2.0 ** (1 - of.rounds))
-    return "" if of.rounds >= ENOUGH_ROUNDS else f", which holds the true median in {share:.0f} % of cases"
+def _fewest(mine: Seconds, theirs: Seconds, other: str) -> str:
+    """As `_too_few`, of the candidate that has fewer rounds."""
+    return _too_few(theirs.rounds, other) if theirs.rounds < mine.rounds else _too_few(mine.rounds)
 
 
 def _times_as_long(run: Run, names: tuple[str, str], mine: Seconds, theirs: Seconds) -> Seen:
@@ -61,13 +58,15 @@ def _times_as_long(run: Run, names: tuple[str, str], mine: Seconds, theirs: Seco
     other = names[1]
     if not (theirs.fastest or 0) > 0:
         return Seen(estimate=nothing(f"{against.named(run, other)} has a timed round of 0 s, so there is no ratio"))
+    too_few = _fewest(mine, theirs, other)
     mine_rounds, their_rounds = (_rounds(run, who) for who in names)
     if other != PROMOTED and len(mine_rounds) == len(their_rounds):
-        interval = median_interval([a / b for a, b in zip(mine_rounds, their_rounds, strict=True)], gate_level(run.suite))
-        over = interval.why or words.plural(interval.pairs, "round")
-        return Seen(estimate=interval, note=f"median of the ratio to {against.named(run, other)} round by round ({over})")
-    return Seen(estimate=_divided(mine, theirs), note=f"ratio of the medians to {against.named(run, other)}, from fastest over "
-                                                      "slowest to slowest over fastest round")
+        interval = median_interval([a / b for a, b in zip(mine_rounds, their_rounds, strict=True)])
+        return Seen(estimate=interval, too_few=too_few, note=f"median of the ratio to {against.named(run, other)} round by round "
+                                                             f"({words.plural(interval.pairs, 'round')})")
+    return Seen(estimate=_divided(mine, theirs), too_few=too_few,
+                note=f"ratio of the medians to {against.named(run, other)}, from fastest over slowest to slowest over fastest "
+                     "round")
 
 
 def _other_seconds(run: Run, name: str, other: str) -> tuple[Seconds, str]:

@@ -47,11 +47,13 @@ class Verdict:
 @dataclass(frozen=True, kw_only=True)
 class Seen:
     """What a gate looks at: an estimate and what it was taken from. Where `times` is given, `estimate` is a ratio for show, and
-    `times` (mine minus ratio times the other's) is what decides, against 0."""
+    `times` (mine minus ratio times the other's) is what decides, against 0. `too_few` says why an interval is there and is not
+    of the level that decides."""
 
     estimate: Estimate
     note: str = ""
     times: Estimate | None = None
+    too_few: str = ""
 
 
 def decide(low: float | None, high: float | None, *, at_least: float | None = None, at_most: float | None = None) -> str:
@@ -84,6 +86,8 @@ def decided(run: Run, gate: Gate, name: str, seen: Seen) -> Verdict:
     if decisive.low is None:
         why = run.failure_of(name) or seen.estimate.why or decisive.why or run.why_missing(name, gate.value) or seen.note
         return verdict(run, gate, name, NOT_MEASURED, seen.estimate, why)
+    if seen.too_few:
+        return verdict(run, gate, name, INCONCLUSIVE, seen.estimate, f"{seen.note}; {seen.too_few}")
     status = _status(gate, seen, value)
     reason = f"{seen.note}{_without_ratio(value, gate, seen)}{_settled_by(run, gate, seen) if status == INCONCLUSIVE else ''}"
     return verdict(run, gate, name, status, seen.estimate, reason)

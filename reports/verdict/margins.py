@@ -15,6 +15,7 @@ from harness.declare import BASELINE, PROMOTED, Gate, Suite
 from harness.declare.same_text import distinct, effective_prompts
 from harness.records.gate_kinds import gate_kind
 from harness.records.values import costs
+from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import CLUSTER, clustered
 from reports.statistics.margin_size import (
@@ -32,7 +33,7 @@ from reports.statistics.margin_size import (
     tied_pairs,
     timed,
 )
-from reports.statistics.order_statistics import median_interval
+from reports.statistics.order_statistics import median_interval, rounds_for_median
 from reports.verdict.confirm_looks import gate_level
 from reports.verdict.costs import bytes_of, incomparable
 
@@ -165,16 +166,16 @@ def _seconds(of: Measured, gate: Gate) -> Margin:
         return replace(row, note=of.run.why_missing(of.names[0], gate.value) or "the A/A run was not timed")
     # With a budget of seconds the number of rounds is known afterwards only.
     count = len(rounds[0]) if of.suite.latency_budget_seconds else of.suite.latency_rounds
-    if count < 2:
-        return replace(row, note="one round: the gate has no interval; set latency_rounds of the suite to at least 2")
-    level = gate_level(of.suite)
+    if count < (needed := rounds_for_median()):
+        return replace(row, note=f"{words.plural(count, 'round')}: too few to decide the gate; set latency_rounds of the suite "
+                                 f"to at least {needed}")
     mean = statistics.median([*rounds[0], *rounds[1]])
 
     def highest(mine: NDArray[np.float64], theirs: NDArray[np.float64]) -> float:
         if gate.not_worse_than is None:
             return float(mine.max()) - mean
         if gate.ratio is not None:
-            return mean * ((median_interval((mine / theirs).tolist(), level).high or 0.0) - 1)
+            return mean * ((median_interval((mine / theirs).tolist()).high or 0.0) - 1)
         return float(mine.max() - theirs.min())
 
     draws = timed(rounds, highest, count)

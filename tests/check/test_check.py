@@ -33,7 +33,7 @@ from harness import (
     alpha_sweep,
     zoo,
 )
-from harness.check import model_problems, problems
+from harness.check import model_problems, problems, remarks
 from harness.merge import MERGE_METHODS, MergeMethod, Parameter
 from tests.fakes import tiny_grid, tiny_suite
 
@@ -571,3 +571,10 @@ def test_a_preference_names_an_axis_and_a_side(prefer: dict[str, str], said: str
 def test_a_text_of_any_length_makes_a_message_of_a_few_lines(tmp_path: Path) -> None:
     long = tiny_suite(objective=Objective(maximise="clip_scor" + "e" * 100_000))
     assert sum(map(len, problems(long, tmp_path))) < 10_000
+
+
+@pytest.mark.parametrize(("changes", "remarked"), [
+    ({"latency_rounds": 5}, True), ({"latency_rounds": 6}, False), ({"latency_rounds": 2, "latency_budget_seconds": 9.0}, False)])
+def test_a_gate_that_the_declared_rounds_cannot_decide_is_remarked(changes: dict[str, Any], remarked: bool) -> None:
+    suite = tiny_suite(gates=(Gate(value="seconds_per_image", at_most=1),), **changes)
+    assert any("set latency_rounds to at least 6" in remark for remark in remarks(suite)) == remarked

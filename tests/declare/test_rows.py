@@ -229,5 +229,55 @@ def test_a_file_that_changed_since_its_import_is_an_error(table: Rows[Filter], t
     assert "has changed since" in refused(table, "filters_o:DOUBLE", tmp_path)
 
 
+ROW = ("from tests.declare.test_rows import Filter\n{0}\ndef double(x):\n    {1}\n    return 2 * x\n"
+       "DOUBLE = Filter(function=double)\n")
+
+
+@pytest.mark.parametrize(("imports", "within", "changed", "counts"), [
+    ("import helper", "", "helper.py", True), ("from helper import FACTOR", "", "helper.py", True),
+    ("", "import helper", "helper.py", True), ("import helper", "", "deeper.py", True),
+    ("from pack.inner import F", "", "pack/inner.py", True), ("from pack import inner", "", "pack/inner.py", True),
+    ("import pack.inner", "", "pack/__init__.py", True), ("from pack.inner import F", "", "pack/beside.py", True),
+    ("import helper", "", "unrelated.py", False), ("import json, numpy", "", "helper.py", False)])
+def test_the_files_of_ones_own_that_a_row_imports_are_part_of_its_source(table: Rows[Filter], tmp_path: Path, imports: str,
+                                                                         within: str, changed: str, counts: bool) -> None:
+    hashes = []
+    for folder, number in ((tmp_path / "a", 1), (tmp_path / "b", 1), (tmp_path / "c", 2)):
+        files = {"helper.py": "import deeper\nFACTOR = 1\n", "deeper.py": "F = 1\n", "unrelated.py": "F = 1\n",
+                 "pack/__init__.py": "F = 1\n", "pack/inner.py": "from . import beside\nF = 1\n", "pack/beside.py": "F = 1\n"}
+        for name, text in files.items():
+            write(folder, name, text + (f"G = {number}\n" if name == changed else ""))
+        write(folder, "counted.py", ROW.format(imports, within))
+        table.load("counted:DOUBLE", [folder])
+        hashes.append(table.source("counted:DOUBLE"))
+        for name in ("counted", "helper", "deeper", "pack", "pack.inner", "pack.beside"):
+            sys.modules.pop(name, None)
+        sys.path[:] = [place for place in sys.path if not place.startswith(str(tmp_path))]
+    assert hashes[0] == hashes[1]
+    assert (hashes[1] != hashes[2]) == counts
+
+
+def test_an_installed_package_that_a_row_imports_is_not_part_of_its_source(table: Rows[Filter], tmp_path: Path) -> None:
+    hashes = []
+    for number in (1, 2):
+        folder = tmp_path / str(number)
+        write(folder / "lib" / "site-packages", "bought.py", f"F = {number}\n")
+        write(folder, "with_library.py", ROW.format("import bought", ""))
+        sys.path.append(str(folder / "lib" / "site-packages"))
+        table.load("with_library:DOUBLE", [folder])
+        hashes.append(table.source("with_library:DOUBLE"))
+        sys.modules.pop("with_library", None), sys.modules.pop("bought", None)
+        sys.path[:] = [place for place in sys.path if not place.startswith(str(tmp_path))]
+    assert hashes[0] == hashes[1]
+
+
+def test_a_file_that_a_row_imports_and_that_changed_since_is_an_error(table: Rows[Filter], tmp_path: Path) -> None:
+    helper = write(tmp_path, "lately.py", "F = 1\n")
+    write(tmp_path, "filters_p.py", ROW.format("import lately", ""))
+    table.load("filters_p:DOUBLE", [tmp_path])
+    helper.write_text("F = 2\n")
+    assert "has changed since" in refused(table, "filters_p:DOUBLE", tmp_path)
+
+
 def test_functions_of_the_harness_are_not_part_of_the_source() -> None:
     assert [*module._modules_of(Filter(function=partial(module.error_text)))] == []

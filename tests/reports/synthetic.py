@@ -159,11 +159,11 @@ def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
     found.append(Coverage(candidate=candidate.name, stage="merge", component="unet",
                           keys={"merged": ("a.weight", "b.weight"), "copied": (), "unmatched": ()}, notes=("cast to fp32",)))
     base = 0.18 + 0.002 * number
-    rounds = tuple(base + 0.001 * i for i in range(5))
+    rounds = tuple(base + 0.001 * i for i in range(6))
     seconds = {"total": rounds, **{phase: tuple(share * r for r in rounds)
                                    for phase, share in (("text", 0.1), ("denoise", 0.7), ("decode", 0.2))}}
     found.append(Latency(candidate=candidate.name, batch_size=1, warmup_rounds=1, guidance=suite.grid.guidance_scales[0],
-                         seconds=seconds, setting=TIMED, yardstick=(0.010,) * 5))
+                         seconds=seconds, setting=TIMED, yardstick=(0.010,) * 6))
     found.append(Memory(candidate=candidate.name, setting=TIMED, readings=(
         Reading(name="nvml_device_peak_bytes", unit="bytes", value=None, why_missing="no NVIDIA device"),
         Reading(name="process_rss_peak_bytes", unit="bytes", value=8e8 + 1e6 * number),

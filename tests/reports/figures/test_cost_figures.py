@@ -36,7 +36,7 @@ def choice(figure: Any, label: str) -> list[Any]:
 
 def test_every_timed_round_is_a_row_of_its_phase(merge_run: Run) -> None:
     mine = timed_rounds(merge_run).query("candidate == @NAME")
-    assert mine.groupby("phase").size().to_dict() == {"total": 5, "text": 5, "denoise": 5, "decode": 5, "step": 3, "switch": 4,
+    assert mine.groupby("phase").size().to_dict() == {"total": 6, "text": 6, "denoise": 6, "decode": 6, "step": 3, "switch": 4,
                                                       "first_switch": 1}
     assert tuple(mine[mine["phase"] == "switch"]["seconds"]) == SWITCHES
 
@@ -127,7 +127,7 @@ def test_a_curve_that_ended_before_its_first_point_draws_nothing(gpu_run: Run, m
 
 def test_rounds_stand_in_their_order_with_the_yardstick_of_each(merge_run: Run, merge_verdict: Recommendation) -> None:
     mine = rounds_in_order(merge_run).query("candidate == @NAME")
-    assert list(mine["round"]) == [1, 2, 3, 4, 5]
+    assert list(mine["round"]) == [1, 2, 3, 4, 5, 6]
     assert list(mine["seconds"]) == list(merge_run.latency[NAME].seconds["total"])
     assert set(mine["yardstick"]) == {0.010}
     figure = drawn("rounds", merge_run, merge_verdict)

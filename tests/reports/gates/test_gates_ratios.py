@@ -105,7 +105,7 @@ def test_a_ratio_says_its_limit_and_what_it_is_of(merge_run: Run, merge_verdict:
     fewer = judged(merge_run, merge_verdict, Gate(value="seconds_per_image", not_worse_than="baseline", ratio=1.1))
     more = judged(merge_run, merge_verdict, Gate(value="clip_score", not_worse_than="baseline", ratio=0.95))
     assert (fewer.limit, more.limit) == ("at most 1.1 × baseline's", "at least 0.95 × baseline's")
-    assert fewer.reason == ("median of the ratio to alpha 0 round by round (the range of 5 rounds, too few for a 95 % interval)")
+    assert fewer.reason == "median of the ratio to alpha 0 round by round (6 rounds)"
     assert gate_rows(merge_run, [fewer])[0]["observed"].startswith("1.03 × [1.03, 1.03]")
 
 
@@ -130,7 +130,8 @@ def test_rounds_that_were_slow_for_both_cancel(merge_run: Run, merge_verdict: Re
 
 def test_candidates_with_other_numbers_of_rounds_are_compared_by_their_ranges(merge_run: Run,
                                                                             merge_verdict: Recommendation) -> None:
-    run = latency(latency(merge_run, "alpha=0", (0.1, 0.2, 0.3)), "alpha=0.45", (0.2, 0.4))
+    run = latency(merge_run, "alpha=0", (0.1, *(0.2,) * 5, 0.3))
+    run = latency(run, "alpha=0.45", (0.2, *(0.3,) * 4, 0.4))
     found = seconds(run, merge_verdict, 1.1)
     assert (found.status, found.low, found.high) == ("inconclusive", pytest.approx(0.2 / 0.3), pytest.approx(4.0))
 

@@ -6,10 +6,12 @@ from dataclasses import replace
 
 import pytest
 
-from harness.declare import Gate
+from harness.declare import Gate, Suite
+from harness.declare.suite import ROUNDS_FOR_MEDIAN
 from harness.records import Latency
 from reports.gates import judge
 from reports.read.run import Run
+from reports.statistics.order_statistics import rounds_for_median
 from reports.verdict.fidelity import losses, recommend_cheapest
 from reports.verdict.recommendation import Recommendation
 from tests.reports.gates.test_gates import judged
@@ -89,13 +91,30 @@ def test_a_quantized_candidate_with_missing_images_is_out(quantization_run: Run)
 @pytest.mark.parametrize("gate", [Gate(value="seconds_per_image", at_most=60),
                                   Gate(value="seconds_per_image", not_worse_than=BASE, margin=60),
                                   Gate(value="seconds_per_image", not_worse_than=BASE, ratio=9)])
-@pytest.mark.parametrize(("rounds", "status"), [(1, "not_measured"), (2, "passed"), (5, "passed")])
-def test_one_round_has_no_interval(merge_run: Run, merge_verdict: Recommendation, gate: Gate, rounds: int, status: str) -> None:
+@pytest.mark.parametrize(("rounds", "status"), [
+    (1, "not_measured"), (2, "inconclusive"), (5, "inconclusive"), (6, "passed")])
+def test_latency_is_decided_from_six_rounds_on(merge_run: Run, merge_verdict: Recommendation, gate: Gate, rounds: int,
+                                               status: str) -> None:
     latency = {name: Latency(candidate=name, batch_size=1, warmup_rounds=1, guidance=1.0, yardstick=(0.01,) * rounds,
                              seconds={"total": tuple(0.4 + 0.01 * i for i in range(rounds))}) for name in merge_run.latency}
     verdict = judged(replace(merge_run, latency=latency), merge_verdict, gate)
     assert verdict.status == status
-    assert rounds > 1 or "latency_rounds" in verdict.reason
+    assert ("set latency_rounds of the suite to at least 6" in verdict.reason) == (rounds < 6)
+
+
+@pytest.mark.parametrize(("rounds", "share"), [(2, "50 %"), (5, "93.75 %")])
+def test_too_few_rounds_fail_no_gate_and_say_what_their_range_covers(
+        merge_run: Run, merge_verdict: Recommendation, rounds: int, share: str) -> None:
+    latency = {name: replace(record, seconds={"total": record.seconds["total"][:rounds]})
+               for name, record in merge_run.latency.items()}
+    verdict = judged(replace(merge_run, latency=latency), merge_verdict, Gate(value="seconds_per_image", at_most=0.001))
+    assert (verdict.status, verdict.observed is None) == ("inconclusive", False)
+    assert f"covers the true median in {share} of cases" in verdict.reason
+
+
+def test_the_declared_default_is_enough_for_a_gate_on_latency() -> None:
+    assert Suite.__dataclass_fields__["latency_rounds"].default == ROUNDS_FOR_MEDIAN == rounds_for_median() == 6
+    assert (rounds_for_median(0.9375), rounds_for_median(0.975)) == (5, 7)
 
 
 def test_the_table_of_losses_does_not_average_over_survivors(quantization_run: Run) -> None:

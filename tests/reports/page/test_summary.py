@@ -25,7 +25,7 @@ def printed(run: Run, rec: Recommendation, width: int = 160) -> str:
 def test_the_terminal_shows_intervals_n_the_reading_and_the_sentence(merge_run: Run, merge_verdict: Recommendation) -> None:
     said = printed(merge_run, merge_verdict)
     assert f"CFG {merge_verdict.guidance:g}" in said
-    assert "n=5)" in said
+    assert "n=6)" in said
     assert "process RSS" in said
     sentence = headline(merge_run, merge_verdict, judge(merge_run, merge_verdict)).sentence
     assert sentence in said.replace("\n", " ").replace("  ", " ")

@@ -30,7 +30,7 @@ CLIP = Gate(value="clip_score", not_worse_than="promoted", margin=0.5)
 def baseline_file(run: Run, **changes: Any) -> dict[str, Any]:
     """What a promotion of `OLD` writes for this run, digest aside."""
     rows = run.images[run.images["candidate"] == OLD]
-    numbers = {"mean": 0.184, "low": 0.182, "high": 0.186, "images": 5, "unit": "s"}
+    numbers = {"mean": 0.184, "low": 0.182, "high": 0.186, "images": 6, "unit": "s"}
     reading = {"mean": 8.02e8, "low": 8.02e8, "high": 8.02e8, "images": 1, "unit": "bytes, process_rss_peak_bytes"}
     data = {
         "format": 1, "suite": {"name": "dress"}, "name": "blend", "version": 3, "candidate": OLD, "metrics": {
