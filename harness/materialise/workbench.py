@@ -14,6 +14,7 @@ from harness.adapters.kinds import is_additive
 from harness.declare import Adapter, Candidate, Model, plain, short_hash
 from harness.declare.suite import NOT_QUANTIZED
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
+from harness.materialise.compiled_copies import CompiledCopies
 from harness.materialise.content_identity import references_of, weights_of_candidate
 from harness.materialise.denoiser_kind import denoiser_kind, foreign_prediction, refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems
@@ -87,6 +88,7 @@ class Workbench:
         self._opened: dict[str, ModelFile] = {}
         self._frames: dict[_Place, Frame] = {}
         self._loading: dict[_Place, float] = {}
+        self._copies = CompiledCopies()
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
 
     def inspect(self, candidate: Candidate) -> None:
@@ -171,6 +173,7 @@ class Workbench:
         """The live pipeline of `candidate`, with the coverage of every tensor."""
         self.inspect(candidate)
         candidate = self._in_its_format(candidate)
+        self._copies.empty()
         frame = self._frame(candidate)
         frame.detach({adapter.path for adapter in candidate.adapters})
         phases = [self._phase(replace(candidate, adapters=adapters), first, frame)
@@ -196,31 +199,39 @@ class Workbench:
             pipeline = with_part(pipeline, frame.denoiser, module.to("cpu" if self._lends_layers else self.device))
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)
-        run = self._executed(candidate, frame, pipeline)
+        run, refresh = self._executed(candidate, frame, pipeline)
 
         def enter() -> Pipeline:
             # Needed even if the denoiser is a quantised copy: the text encoders and the VAE are the frame's, and may hold the
             # weights of another phase or candidate.
             self._enter(candidate, frame)
+            refresh()
             return run
 
         return Phase(first=first, treatment=treatment_of(candidate, self.library, readings),
                      enter=enter,
                      text_identity=short_hash(self._text_state(candidate, frame, readings))), report
 
-    def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline) -> Pipeline:
-        """The pipeline with its denoiser in the declared runtime. What was compiled for the frame's own parameters is kept: it
-        stays valid when they change, and adapters on the layers only add compilations."""
-        if candidate.runtime == "eager":
-            return pipeline
+    def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline) -> tuple[Pipeline, Callable[[], None]]:
+        """The pipeline with its denoiser in the declared runtime, and what must be called before it is used again. What was
+        compiled for the frame's own parameters is kept: it stays valid when they change, and adapters on the layers only add
+        compilations. So is what was compiled for a quantized copy."""
         row = RUNTIMES[candidate.runtime]
-        if pipeline is not frame.pipeline:
-            return with_part(pipeline, frame.denoiser, row.apply(pipeline.denoiser))
-        if row.private:
-            return with_part(pipeline, frame.denoiser, row.apply(copy.deepcopy(pipeline.denoiser)))
-        if candidate.runtime not in frame.executed:
-            frame.executed[candidate.runtime] = row.apply(pipeline.denoiser)
-        return with_part(pipeline, frame.denoiser, frame.executed[candidate.runtime])
+        if candidate.runtime == "eager":
+            return pipeline, lambda: None
+        refresh: Callable[[], None] = lambda: None  # noqa: E731
+        if pipeline is not frame.pipeline and not row.private and candidate.quantization in MADE_ON_HOST:
+            name = f"{candidate.runtime} {candidate.quantization}"
+            executed, refresh = self._copies.compiled(pipeline.denoiser, name, row.apply)
+        elif pipeline is not frame.pipeline:
+            executed = row.apply(pipeline.denoiser)
+        elif row.private:
+            executed = row.apply(copy.deepcopy(pipeline.denoiser))
+        else:
+            if candidate.runtime not in frame.executed:
+                frame.executed[candidate.runtime] = row.apply(pipeline.denoiser)
+            executed = frame.executed[candidate.runtime]
+        return with_part(pipeline, frame.denoiser, executed), refresh
 
     def _text_state(self, candidate: Candidate, frame: Frame, readings: Sequence[Reading]) -> list[Any]:
         """Everything that determines an embedding: the weights in the text encoder, and the treatment of prompts."""
