@@ -41,6 +41,7 @@ REPORTS = (
 )
 
 WITHIN_A_LAYER = {
+    ("harness.records", "harness.declare"): "one search for values without their declared types, in suites and in records",
     ("harness.adapters", "harness.weights"): "one reader of headers and pickles and one map of names, for models and adapters",
     ("harness.zoo", "harness.weights"): "the zoo exports through the one writer of model files",
     ("harness.metrics", "harness.weights"): "one home says what a file is by its content",

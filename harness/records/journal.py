@@ -11,6 +11,7 @@ from typing import Any, Final
 from harness.records.images import Cell
 from harness.records.json_lines import Record, from_line, quickly, to_line
 from harness.records.regular_files import open_regular
+from harness.records.sound_values import unsound
 
 LONGEST_LINE: Final = 16 << 20
 LARGEST_BYTES: Final = 4 << 30
@@ -54,16 +55,22 @@ class Journal:
 
     def records(self, damaged: list[str], start: int = 0, end: int | None = None, lines_before: int = 0) -> Iterator[Record]:
         """The readable records between two byte offsets (to the end of the file by default), in order. One sentence for each
-        line that could not be read is appended to `damaged`. `lines_before` is the number of lines before `start`."""
+        line that could not be read, or that no run can have written, is appended to `damaged`. `lines_before` is the number of
+        lines before `start`."""
         cells: dict[tuple[Any, ...], Cell] = {}
         for number, line in enumerate(self.lines(start, end), start=lines_before + 1):
             if line.isspace():
                 continue
             text = line.decode(errors="replace")
             try:
-                yield quickly(text, cells) or from_line(text)
+                record = quickly(text, cells) or from_line(text)
             except ValueError as error:
                 damaged.append(f"{self.path.name} line {number}: {error}")
+                continue
+            if problem := unsound(record):
+                damaged.append(f"{self.path.name} line {number}: {problem}")
+            else:
+                yield record
 
     def lines(self, start: int = 0, end: int | None = None) -> Iterator[bytes]:
         """The lines between two byte offsets, with their line ends; none if there is no file. Of a line that is longer than any

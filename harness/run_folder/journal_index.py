@@ -16,8 +16,9 @@ from harness.records import Cell, Sample, write_atomically
 from harness.records.regular_files import open_regular, read_regular
 from harness.records.reusable import Claim, sha_of
 
-INDEX_FORMAT: Final = 1
-"""Written in the index's first line. An index of another format is ignored: the journal is read, and a new index replaces it."""
+INDEX_FORMAT: Final = 2
+"""Written in the index's first line. An index of another format is ignored: the journal is read, and a new index replaces it.
+Format 1 also held measurements whose values no run can have written."""
 
 LARGEST_INDEX: Final = 2 << 30
 

@@ -25,7 +25,6 @@ from harness.records import (
 )
 from harness.records.values import FAILURE_RATE, OBJECTIVE, derivation, spec_of, values_from
 from reports.read.current_records import CurrentRecords, Gap, Standing, sift
-from reports.read.field_types import sound_records
 from reports.read.objective import parts_of, range_of, with_objective
 from reports.read.promoted_values import Promoted, read_promoted
 from reports.read.ratings import Eyes, with_ratings
@@ -133,8 +132,7 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     way gives its `looks` so far: what they asked for is read, and nothing else; `also` are candidates that it only tries."""
     head, suite = read_head(folder)
     suite = replace(suite, candidates=(*suite.candidates, *also)) if also else suite
-    lines, damaged = Journal(folder / "journal.jsonl").read()
-    records, problems = sound_records(lines)
+    records, damaged = Journal(folder / "journal.jsonl").read()
     standing = sift(records, suite, head, looks)
     rated, eyes = with_ratings(folder, _table(suite, standing.samples, standing.measurements), standing.samples)
     images = with_derived(rated, suite.objective)
@@ -142,7 +140,7 @@ def load_run(folder: Path, looks: Sequence[Look] | None = None, also: Sequence[C
     values = {**measured, **_derived(suite.objective, measured), **eyes.values}
     undefined = _undefined(images, suite, standing.measurements, values)
     missing = (*standing.gaps, *_gaps(images, suite, standing, undefined), *eyes.gaps)
-    damaged = [*damaged, *problems, *eyes.damaged]
+    damaged = [*damaged, *eyes.damaged]
     current = {field.name: getattr(standing, field.name) for field in fields(CurrentRecords)}
     return Run(**current, folder=folder, suite=suite, images=images, missing=missing, damaged=tuple(damaged), values=values,
                environment=head.get("environment", {}), head=head, eyes=eyes, undefined=undefined, promoted=read_promoted(folder),
