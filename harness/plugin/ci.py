@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from harness.plugin.options import markdown_file
+from harness.records.atomic import naming
 from harness.records.harmless_text import in_markdown, printable
 
 if TYPE_CHECKING:
@@ -85,7 +87,7 @@ def publish(session: Session, config: pytest.Config) -> list[str]:
         return []
     lines = []
     if (file := markdown_file(config)) is not None:
-        lines.append(_write(file, comment(_head(session), texts)))
+        lines.append(_write(file, comment(_head(session), texts), session.unwritten))
     if name := os.environ.get(SUMMARY_VARIABLE, ""):
         lines.append(_append(Path(name), _head(session), texts))
     return lines
@@ -158,25 +160,33 @@ def _head(session: Session) -> str:
     return f"**Sweetspot**: {count} suite{'s' if count != 1 else ''}, {picks} with a pick; gates: {gates}."
 
 
-def _write(file: Path, text: str) -> str:
+def _write(file: Path, text: str, unwritten: list[str]) -> str:
     from harness.records import write_atomically
 
     try:
         write_atomically(file, text.encode(errors="replace"))
     except OSError as error:
+        unwritten.append(f"--markdown {file}")
         return f"--markdown {file}: not written ({error})"
     return f"markdown: {file}"
 
 
 def _append(file: Path, head: str, texts: Sequence[str]) -> str:
-    """Appends to the job summary as much as fits: GitHub would show nothing of a summary that is too large."""
+    """Appends to the job summary as much as fits: GitHub would show nothing of a summary that is too large. A full disk leaves
+    the summary as it was."""
     try:
-        with file.open("ab") as summary:
-            left = SUMMARY_LIMIT - summary.tell() - _size(head) - 4
+        with naming(file), file.open("ab", buffering=0) as summary:
+            before = summary.tell()
+            left = SUMMARY_LIMIT - before - _size(head) - 4
             texts_kept = shares(texts, left - len(texts))
-            summary.write(f"\n{head}\n\n{chr(10).join(texts_kept)}\n".encode(errors="replace") if left > 0 else b"")
+            data = f"\n{head}\n\n{chr(10).join(texts_kept)}\n".encode(errors="replace") if left > 0 else b""
+            written = summary.write(data) or 0
+            if written < len(data):
+                summary.truncate(before)
     except OSError as error:
         return f"${SUMMARY_VARIABLE}: not written ({error})"
+    if written < len(data):
+        return f"${SUMMARY_VARIABLE}: not written ({os.strerror(errno.ENOSPC)}: {str(file)!r})"
     lost = sum(text != full for text, full in zip(texts_kept, texts, strict=True))
     return f"${SUMMARY_VARIABLE}: {len(texts) - lost} of {len(texts)} verdicts whole" if lost else f"${SUMMARY_VARIABLE}: written"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import pytest
 
@@ -15,6 +15,9 @@ from harness.plugin.items import CandidateItem, CostsItem, RaceItem, UndeclaredI
 from harness.plugin.options import add_options, benchmarking, refuse
 from harness.plugin.suite_files import SuiteFile, collected, is_suite_file, warn_of_unvisited
 from harness.records.harmless_text import printable
+
+_FINISHING: Final = pytest.StashKey[pytest.Session]()
+"""pytest's session, once it finishes: its exit status fails where something could not be written."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -85,7 +88,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Generator[None, Any, Any]:
-    """Prints the verdicts and the pages' paths, after all other output of pytest and its plugins."""
+    """Prints the verdicts and the pages' paths, after all other output of pytest and its plugins. What could not be written fails
+    the run."""
     config = terminalreporter.config
     if not benchmarking(config):
         return (yield)
@@ -93,7 +97,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
     from harness.run.quiet import own_warnings
     from harness.session.terminal import closing, tables
 
-    suites = [suite for suite in session_for(config).suites if suite.ran]
+    session = session_for(config)
+    suites = [suite for suite in session.suites if suite.ran]
     hide_our_rows(config)
     try:
         return (yield)
@@ -103,10 +108,33 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
             lines = tables(suites, colour=sys.stdout.isatty())
         for line in lines:
             terminalreporter.write_line(line)
-        for line in plugin_ci.publish(session_for(config), config):
+        for line in plugin_ci.publish(session, config):
             terminalreporter.write_line(printable(line))
         for line in closing(suites):
             terminalreporter.write_line(line, bold=not line.startswith("page: "))
+        session.unwritten += [f"the page of {suite.suite.name}" for suite in suites if suite.trouble or suite.page is None]
+        finishing = config.stash.get(_FINISHING, None)
+        if session.unwritten and finishing is not None and finishing.exitstatus == pytest.ExitCode.OK:
+            finishing.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+@pytest.hookimpl(wrapper=True, trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> Generator[None, Any, Any]:
+    """Says that pytest or another plugin could not write a report, such as JUnit's, so that the verdict is printed as well."""
+    config = session.config
+    if not benchmarking(config) or "harness.plugin.session" not in sys.modules:
+        return (yield)
+    from harness.plugin.session import session_for
+
+    config.stash[_FINISHING] = session
+    try:
+        return (yield)
+    except OSError as error:
+        session_for(config).unwritten.append("a report of pytest")
+        if reporter := config.pluginmanager.getplugin("terminalreporter"):
+            reporter.ensure_newline()
+            reporter.write_line(printable(f"a report that was asked of pytest was not written ({error})"))
+        return None
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

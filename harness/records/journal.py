@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
+from harness.records.atomic import naming
 from harness.records.images import Cell
 from harness.records.json_lines import Record, from_line, quickly, to_line
 from harness.records.regular_files import open_regular
@@ -32,7 +33,7 @@ class Journal:
         if not text:
             return
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
+        with naming(self.path), self.path.open("ab+") as file:
             if file.tell() > 0:
                 file.seek(-1, os.SEEK_END)
                 if file.read(1) != b"\n":
@@ -45,7 +46,7 @@ class Journal:
     def sync(self) -> None:
         """Waits until all added lines are on the disk."""
         if self.path.exists():
-            with self.path.open("rb") as file:
+            with naming(self.path), self.path.open("rb") as file:
                 os.fsync(file.fileno())
 
     def read(self) -> tuple[list[Record], list[str]]:

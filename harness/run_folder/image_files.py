@@ -12,6 +12,7 @@ from stat import S_ISLNK
 from typing import Final
 
 from harness.records import Sample, write_atomically
+from harness.records.atomic import naming
 from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
 from harness.run_folder.journal_index import Stat, stat_of
 
@@ -106,9 +107,10 @@ class ImageFiles:
     def _synced(self, sample: Sample) -> Stat | None:
         """Syncs one image and returns its stat; None if it is gone, which the next check will find."""
         try:
-            with (self.folder / sample.path).open("rb") as file:
+            image = self.folder / sample.path
+            with naming(image), image.open("rb") as file:
                 os.fsync(file.fileno())
-            return stat_of(f"{self.folder}/{sample.path}")
+            return stat_of(image)
         except FileNotFoundError:
             return None
 

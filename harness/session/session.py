@@ -19,6 +19,8 @@ class Session:
     def __init__(self, options: SessionOptions, display: Display, say: Callable[[str], None] = lambda _: None) -> None:
         self.options, self.display, self._say = options, display, say
         self.suites: list[SuiteSession] = []
+        self.unwritten: list[str] = []
+        """What was to be written at the end and could not be."""
 
     def add(self, declared: object, suite_file: str) -> SuiteSession | None:
         """Adds the SUITE of a file. Returns None if it is not a Suite."""

@@ -37,8 +37,9 @@ def write_suite(pytester: pytest.Pytester, name: str = "tiny", more: str = "",
 @pytest.fixture(scope="module", autouse=True)
 def loaded() -> None:
     """pytester forgets modules that were first imported inside it, and numpy or torch cannot be imported twice."""
-    for name in ("diffusers", "open_clip", "pandas", "peft.tuners.lora", "plotly.graph_objects", "reports.page.build",
-                 "sklearn.cluster", "torchao.quantization", "torchmetrics.image", "transformers", "harness.session.session"):
+    for name in ("diffusers", "open_clip", "pandas", "peft.tuners.lora", "plotly.graph_objects", "reports.analysis",
+                 "reports.page.build", "sklearn.cluster", "torchao.quantization", "torchmetrics.image", "transformers",
+                 "harness.session.session"):
         importlib.import_module(name)
 
 
