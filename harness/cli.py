@@ -18,6 +18,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "inspect": ("harness.commands.inspect", "describe model files: family, parts, dtypes, problems"),
     "adapter": ("harness.commands.adapter", "merge, extract, resize and convert adapters"),
     "merge": ("harness.commands.merge", "merge models into a file, or preview a merge"),
+    "plan": ("harness.commands.plan", "say what a suite needs of a device's memory, before anything is loaded"),
     "replay": ("harness.commands.replay", "make a merged file again from its header and compare the two"),
     "promote": ("harness.commands.promote", "write a candidate that passed its gates as a model file, with its evidence"),
     "verify": ("harness.commands.verify", "check whether a model file is one that was promoted"),

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import re
+from typing import Final
+
+_BYTES: Final = {"B": 1, "KiB": 2 ** 10, "MiB": 2 ** 20, "GiB": 2 ** 30, "TiB": 2 ** 40, "KB": 10 ** 3, "MB": 10 ** 6,
+                 "GB": 10 ** 9, "TB": 10 ** 12}
 
 
 def megabytes(text: str) -> float:
@@ -29,3 +34,12 @@ def names(text: str) -> tuple[str, ...]:
     if not given:
         raise argparse.ArgumentTypeError("no name given; expected names separated by commas, such as a,b,c")
     return given
+
+
+def memory(text: str) -> int:
+    """A number of bytes: "12GiB", "12 GB" or "12" (GiB)."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?i?B)?\s*", text)
+    number = float(match[1]) * _BYTES[match[2] or "GiB"] if match else 0.0
+    if not 0 < number < 2 ** 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size of memory; expected a number with a unit, such as 12GiB")
+    return round(number)

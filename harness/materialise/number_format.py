@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import replace
 from typing import Final
 
@@ -28,19 +29,26 @@ def in_its_format(candidate: Candidate, family: str, device: str) -> Candidate:
     return replace(candidate, quantization=resolved, precision=resolved if resolved == NOT_QUANTIZED else "")
 
 
-def homes_of(model: ModelFile, device: str, mode: str, *, quantized: bool = False) -> dict[str, Home]:
+def homes_of(model: ModelFile, device: str, mode: str, *, quantized: bool = False,
+             low_memory: Collection[str] = ()) -> dict[str, Home]:
     """Where the components of a live pipeline are kept, and in which dtype. On a CPU all are there, and all but the denoiser in
     float32. On a GPU, text encoders are kept on the host and lent to the device while texts are embedded; T5 is kept in bfloat16,
     in which it was trained. The VAE is kept in float32 on the device, since some overflow in float16. A `quantized`
-    denoiser is kept on the host, where its copies are made; a transformer in bfloat16, as 48 GB are more than most hosts have."""
+    denoiser is kept on the host, where its copies are made; a transformer in bfloat16, as 48 GB are more than most hosts have.
+    The measures of `low_memory` keep the VAE, or the denoiser, on the host."""
     denoiser = "transformer" if "transformer" in model.components else "unet"
     dtype = "bfloat16" if quantized and denoiser == "transformer" else LIVE_DTYPES[mode]
     homes = {denoiser: Home(device="cpu" if quantized else device, dtype=dtype)}
     if device.partition(":")[0] == "cpu":
         return homes
+    if "vae_on_host" in low_memory:
+        homes["vae"] = Home(device="cpu")
     encoders = {component: Home(device="cpu", dtype="bfloat16" if _is_t5(model.family, component) else "float32")
                 for component in model.components if component.startswith("text_encoder")}
-    return homes | encoders
+    homes |= encoders
+    if "denoiser_on_host" in low_memory:
+        homes = {part: replace(home, device="cpu") for part, home in homes.items()}
+    return homes
 
 
 def _is_t5(family: str, component: str) -> bool:

@@ -34,7 +34,7 @@ from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.text import Treatment
 from harness.weights import ModelFile, Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
-from harness.weights.placing import Home, Slot, lend_layers, own_tensors, sharing_copy, slots, tile
+from harness.weights.placing import Slot, lend_layers, own_tensors, sharing_copy, slots, tile
 
 if TYPE_CHECKING:
     import torch
@@ -98,7 +98,7 @@ class Workbench:
         file that is not an adapter of a known format, and ChangedFileError for one that changed since it was first opened.
         """
         self.library.refuse_changed(references_of(candidate))
-        candidate = self._in_its_format(candidate)
+        candidate = self.in_its_format(candidate)
         if reason := QUANTIZATION_MODES[candidate.quantization].why_not(self.device):
             raise MaterialiseError(f"quantization {candidate.quantization!r} on {self.device}: {reason}")
         if reason := RUNTIMES[candidate.runtime].why_not(self.device):
@@ -143,15 +143,16 @@ class Workbench:
 
     def weights(self, candidate: Candidate) -> Weights:
         """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them."""
-        return weights_of_candidate(self._in_its_format(candidate), self.library)
+        return weights_of_candidate(self.in_its_format(candidate), self.library)
 
-    def _in_its_format(self, candidate: Candidate) -> Candidate:
+    def in_its_format(self, candidate: Candidate) -> Candidate:
+        """The candidate with the number format that it has on this device as its quantization."""
         return in_its_format(candidate, self.family(candidate), self.device)
 
     def _if_known(self, candidate: Candidate) -> Candidate:
         """The candidate in its number format, or as declared where its model cannot be opened, which is said elsewhere."""
         try:
-            return self._in_its_format(candidate)
+            return self.in_its_format(candidate)
         except (ValueError, OSError):
             return candidate
 
@@ -162,7 +163,7 @@ class Workbench:
     def load_seconds(self, candidate: Candidate) -> tuple[float, ...]:
         """Seconds that each load of the candidate's architecture took in this session, from the system's file cache or not;
         empty if it was not loaded."""
-        place = self._place(self._in_its_format(candidate))
+        place = self._place(self.in_its_format(candidate))
         return (self._loading[place],) if place in self._loading else ()
 
     def content(self, reference: str) -> str:
@@ -172,7 +173,7 @@ class Workbench:
     def prepare(self, candidate: Candidate) -> Prepared:
         """The live pipeline of `candidate`, with the coverage of every tensor."""
         self.inspect(candidate)
-        candidate = self._in_its_format(candidate)
+        candidate = self.in_its_format(candidate)
         self._copies.empty()
         frame = self._frame(candidate)
         frame.detach({adapter.path for adapter in candidate.adapters})
@@ -251,7 +252,7 @@ class Workbench:
             self._name_as(plan)
             for part in frame.live:
                 self._write(candidate, frame, plan.parts[part], plan.precision)
-            frame.work([self._working(candidate, number) for number in range(len(candidate.adapters))])
+            frame.work(self.working(candidate))
             # Parents are read from mapped files, at every change of phase: no image may be made of what was changed meanwhile.
             self.library.refuse_changed(references_of(candidate))
             frame.entered = name
@@ -332,6 +333,10 @@ class Workbench:
             self._plans[key] = plan_recipe(model, self.library)
         return self._plans[key]
 
+    def working(self, candidate: Candidate) -> list[Working]:
+        """The candidate's adapters in order, with the parts that live layers apply."""
+        return [self._working(candidate, number) for number in range(len(candidate.adapters))]
+
     def _working(self, candidate: Candidate, number: int) -> Working:
         """One of the candidate's adapters, with the part that live layers apply."""
         adapter, model = candidate.adapters[number], candidate.model
@@ -373,7 +378,8 @@ class Workbench:
             file, plan = self.library.open(base), self._plan(base)
             self._name_as(plan)
             started = time.perf_counter()
-            pipeline = build_pipeline(file, place.config, self.device, self._homes(file, place))
+            pipeline = build_pipeline(file, place.config, self.device, homes_of(
+                file, self.device, place.mode, quantized=place.quantized, low_memory=self.low_memory))
             if "tiled_decoding" in self.low_memory:
                 tile(pipeline.vae)
             self._loading[place] = time.perf_counter() - started
@@ -391,14 +397,6 @@ class Workbench:
         return _Place(path=self.library.path(base.path), config=self.library.path(base.config) if base.config else None,
                       ema=base.ema, mode=mode if mode in LIVE_DTYPES else NOT_QUANTIZED,
                       quantized=mode in MADE_ON_HOST and self.device != "cpu")
-
-    def _homes(self, file: ModelFile, place: _Place) -> dict[str, Home]:
-        homes = homes_of(file, self.device, place.mode, quantized=place.quantized)
-        if self.device != "cpu" and "vae_on_host" in self.low_memory:
-            homes["vae"] = Home(device="cpu")
-        if self._lends_layers:
-            homes = {part: replace(home, device="cpu") for part, home in homes.items()}
-        return homes
 
     @property
     def _lends_layers(self) -> bool:

@@ -11,11 +11,17 @@ _ON_CPU: Final = "leave the device out to run on the CPU"
 _LONGEST: Final = 300
 
 
+def name_problem(device: object) -> str:
+    """Why something is not the name of a device; empty if it is."""
+    known = isinstance(device, str) and _NAME.fullmatch(device)
+    return "" if known else f"unknown device {device!r}; expected {EXPECTED}"
+
+
 def device_problem(device: object) -> str:
     """Why a device cannot be used: not a device name, or not on this machine; empty if it can."""
-    if not isinstance(device, str) or not _NAME.fullmatch(device):
-        return f"unknown device {device!r}; expected {EXPECTED}"
-    if device == "cpu":
+    if wrong := name_problem(device):
+        return wrong
+    if device == "cpu" or not isinstance(device, str):
         return ""
     import torch
 

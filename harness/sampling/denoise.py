@@ -124,6 +124,14 @@ def _embeds(conditions: Iterable[Conditions]) -> tuple[tuple[torch.Tensor, torch
     return tuple((c.states, c.pooled) for c in conditions if c.pooled is not None)
 
 
+def decoded(pipeline: Pipeline, latents: torch.Tensor, at_once: int) -> torch.Tensor:
+    """Latents to pixels (n, 3, height, width) from -1 to 1, `at_once` images at a time."""
+    import torch
+
+    scaled = unscaled(pipeline, latents.to(pipeline.vae.dtype))
+    return torch.cat([pipeline.vae.decode(part).sample.float() for part in torch.split(scaled, at_once)])
+
+
 def decode(pipeline: Pipeline, latents: torch.Tensor, broken: Callable[[int, str], None] | None = None) -> Images:
     """Latents to uint8 RGB (n, height, width, 3).
 
@@ -133,10 +141,8 @@ def decode(pipeline: Pipeline, latents: torch.Tensor, broken: Callable[[int, str
     import torch
 
     with torch.inference_mode():
-        scaled = unscaled(pipeline, latents.to(pipeline.vae.dtype))
-        parts = torch.split(scaled, DECODE_BATCH if scaled.device.type == "cpu" else 1)
         with lent([pipeline.vae], pipeline.device):
-            pixels = torch.cat([pipeline.vae.decode(part).sample.float() for part in parts])
+            pixels = decoded(pipeline, latents, DECODE_BATCH if pipeline.device.type == "cpu" else 1)
         sound = torch.isfinite(pixels)
         if not bool(sound.all()):
             places = (~sound.flatten(1).all(1)).nonzero().flatten().tolist()

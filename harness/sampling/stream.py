@@ -15,8 +15,7 @@ from harness.probes.clock import Stopwatch
 from harness.records import Cell
 from harness.sampling.batches import side_by_side
 from harness.sampling.denoise import Denoising, Images, called, decode
-from harness.sampling.text import TextState, encode
-from harness.weights.placing import at_text
+from harness.sampling.text import TextState, at_text, encode
 
 if TYPE_CHECKING:
     from harness.materialise import Phase

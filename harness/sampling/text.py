@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, Any, Final
@@ -15,7 +16,7 @@ from harness.text import Embedded, Treatment, embed
 from harness.text.tokens import Layout, lay_out, room_for_text
 from harness.text.two_words import as_written
 from harness.weights import embed_text
-from harness.weights.placing import at_text, lent
+from harness.weights.placing import denoiser_away, lent
 
 if TYPE_CHECKING:
     import torch
@@ -66,11 +67,12 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
     texts = {"positive": dict.fromkeys(p.text for p in listed),
              "negative": dict.fromkeys(p.negative for p in listed) if negatives else {}}
     embedded: dict[tuple[str, str], list[Embedded]] = {}
-    for encoder in pipeline.encoders:  # one on the device at a time
-        with lent([encoder.module], pipeline.device):
-            for role, how in (("positive", treated), ("negative", plain)):
-                for text in texts[role]:
-                    embedded.setdefault((role, text), []).append(embed(encoder, text, how))
+    with room_for_texts(pipeline, max):
+        for encoder in pipeline.encoders:  # one on the device at a time
+            with lent([encoder.module], pipeline.device):
+                for role, how in (("positive", treated), ("negative", plain)):
+                    for text in texts[role]:
+                        embedded.setdefault((role, text), []).append(embed(encoder, text, how))
 
     def conditions(role: str) -> dict[str, Conditions]:
         conditions_by_text = {}
@@ -88,6 +90,32 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
     # A word that occurs as the name of its file does occur.
     occurring |= {word.token for word, written in zip(declared.words, treated.words, strict=True) if written.token in occurring}
     return TextState(positive=positive, negative=negative, dropped=dropped, occurring=frozenset(occurring))
+
+
+@contextmanager
+def at_text(pipeline: Pipeline) -> Iterator[None]:
+    """Within the block all text encoders of a pipeline are on its device."""
+    with room_for_texts(pipeline, sum), lent([encoder.module for encoder in pipeline.encoders], pipeline.device):
+        yield
+
+
+@contextmanager
+def room_for_texts(pipeline: Pipeline, together: Callable[[Iterable[int]], int]) -> Iterator[None]:
+    """Within the block the denoiser is on the host if it must make room on a GPU: a transformer always, as its encoders are as
+    large as itself; a U-Net if there is too little free memory for the encoders `together`, the largest (max) or all (sum)."""
+    from harness.probes.available import SPARE_BYTES, device_memory
+    from harness.quantize import stored_bytes
+
+    leaving = False
+    if pipeline.device.type != "cpu":
+        needed = together([stored_bytes(e.module) for e in pipeline.encoders if _on_host(e.module)] or [0]) + SPARE_BYTES
+        leaving = "transformer" in pipeline.parts or device_memory(str(pipeline.device)).free < needed
+    with denoiser_away(pipeline) if leaving else nullcontext():
+        yield
+
+
+def _on_host(module: Any) -> bool:
+    return all(parameter.device.type == "cpu" for parameter in module.parameters())
 
 
 def _embedded_by_diffusers(pipeline: Pipeline, prompts: Sequence[Prompt], negatives: bool) -> TextState:

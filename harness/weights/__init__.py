@@ -7,7 +7,14 @@ from harness.weights.files import ModelFileError, StoredTensor, TensorFile, open
 from harness.weights.hashing import content_hash
 from harness.weights.layout import Piece, Placed, layout_of, single_file_layout
 from harness.weights.ldm import export_ldm
-from harness.weights.live_pipeline import build_pipeline, inspect_pipeline, random_sd1, random_sdxl, with_part
+from harness.weights.live_pipeline import (
+    build_pipeline,
+    inspect_pipeline,
+    random_sd1,
+    random_sdxl,
+    shape_pipeline,
+    with_part,
+)
 from harness.weights.model import COMPONENTS, PARTS, ModelFile, TensorInfo
 from harness.weights.opening import open_model
 from harness.weights.pipeline import Pipeline, TextEncoder, latent_shape
@@ -18,5 +25,6 @@ from harness.weights.write import save_single_file
 __all__ = ["COMPONENTS", "PARTS", "Call", "ModelFile", "ModelFileError", "Piece", "Pipeline", "Placed", "StoredTensor",
            "TensorFile", "TensorInfo", "TextEncoder", "added_conditions", "build_pipeline", "call_pipeline", "clip_tokenizer",
            "content_hash", "embed_text", "export_ldm", "inspect_pipeline", "latent_shape", "layout_of", "open_model",
-           "open_tensors", "random_sd1", "random_sdxl", "read_header", "save_single_file", "sd1_tokenizer", "single_file_layout",
+           "open_tensors", "random_sd1", "random_sdxl", "read_header", "save_single_file", "sd1_tokenizer", "shape_pipeline",
+           "single_file_layout",
            "unscaled", "with_part"]

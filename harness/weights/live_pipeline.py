@@ -33,6 +33,7 @@ _ENCODERS: Final[Mapping[str, tuple[tuple[str, Any, bool, str], ...]]] = {
     "flux": (("text_encoder", "last", False, END), ("text_encoder_2", "last", False, _T5)),
 }
 """By family: the encoder's component, its layer, whether its pooled embedding is used, and CLIP's padding token."""
+_T5S: Final = {family: tuple(component for component, *_, pad in rows if pad == _T5) for family, rows in _ENCODERS.items()}
 
 
 def build_pipeline(model: ModelFile, config: Path | None = None, device: str = "cpu",
@@ -68,6 +69,20 @@ def inspect_pipeline(model: ModelFile, config: Path | None = None) -> tuple[Text
     import torch
 
     return _without_values(model, config, torch.device("cpu")).encoders
+
+
+def shape_pipeline(model: ModelFile, config: Path | None = None, homes: Mapping[str, Home] | None = None) -> Pipeline:
+    """The pipeline of `model` on the meta device, in the dtypes of its `homes`: code that runs on it makes shapes alone. Raises
+    the errors of `build_pipeline` that can be found without reading weights."""
+    import torch
+
+    pipeline = _without_values(model, config, torch.device("meta"))
+    for component, module in pipeline.parts.items():
+        if component in _T5S.get(pipeline.family, ()):
+            module.set_input_embeddings(module.shared)
+        home = (homes or {}).get(component, Home(device="meta"))
+        torch.nn.Module.to(module, "meta", getattr(torch, home.dtype)).eval().requires_grad_(False)
+    return replace(pipeline, called=assembled(pipeline)) if "transformer" in pipeline.parts else pipeline
 
 
 def with_part(pipeline: Pipeline, component: str, module: Any) -> Pipeline:

@@ -125,21 +125,18 @@ def tile(vae: Any) -> None:
 
 
 @contextmanager
-def at_text(pipeline: Pipeline) -> Iterator[None]:
-    """Within the block all text encoders of a pipeline are on its device. A transformer on a GPU leaves the device meanwhile: its
-    encoders are as large as itself."""
+def denoiser_away(pipeline: Pipeline) -> Iterator[None]:
+    """Within the block the denoiser is on the host."""
     import torch
 
-    device = pipeline.device
-    leaving = "transformer" in pipeline.parts and any(p.device.type != "cpu" for p in pipeline.denoiser.parameters())
+    leaving = any(p.device.type != "cpu" for p in pipeline.denoiser.parameters())
     if leaving:
         _move(pipeline.denoiser, torch.device("cpu"))
     try:
-        with lent([encoder.module for encoder in pipeline.encoders], device):
-            yield
+        yield
     finally:
         if leaving:
-            _move(pipeline.denoiser, device)
+            _move(pipeline.denoiser, pipeline.device)
 
 
 def _move(module: Any, device: torch.device) -> None:

@@ -1,0 +1,172 @@
+"""`sweetspot plan`: what the candidates of a suite need of a device's memory, and whether that fits. It reads headers and configs
+alone, and needs no GPU if its memory is given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from harness.commands.arguments import memory
+from harness.commands.terminal import add_examples, say
+from harness.declare import Suite
+from harness.declare.load_suite import load_suite
+from harness.records.harmless_text import printable
+
+if TYPE_CHECKING:
+    from harness.run.memory_plan import Footprint, Planned
+
+GIB: Final = 2 ** 30
+_NAMED: Final = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Place:
+    """Where a suite is to run: the device, its free memory in bytes, and where this number is from."""
+
+    device: str
+    memory: int
+    source: str
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command line of `plan`."""
+    add_examples(parser, "plan suites/my_merge.py --device cuda", "plan suites/my_merge.py --device cuda --memory 12GiB")
+    parser.add_argument("suite", type=Path, metavar="SUITE_FILE", help="a file with a SUITE, for example suites/alpha_cfg.py")
+    parser.add_argument("--device", default="cuda", metavar="cpu|cuda|cuda:N", help="where it is to run (default: cuda)")
+    parser.add_argument("--memory", type=memory, default=None, metavar="SIZE",
+                        help="plan for this much free memory, such as 12GiB, instead of the device's; no GPU is needed then")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def run(given: argparse.Namespace) -> int:
+    """Exit codes: 0 all candidates fit, 1 some do not, or cannot be planned, 2 the command line or the suite is wrong."""
+    try:
+        suite, place = _suite(given), _place(given)
+    except (ValueError, OSError, RuntimeError) as error:
+        print("\n".join(printable(line) for line in f"sweetspot plan: {error}".splitlines()), file=sys.stderr)
+        return 2
+    from harness.materialise import Workbench
+    from harness.run.device_refusals import refusal
+    from harness.run.memory_plan import planned
+    from harness.run.quiet import quiet_libraries
+
+    quiet_libraries()
+    bench = Workbench(device=place.device, root=Path.cwd(), steps=suite.grid.steps, low_memory=suite.grid.low_memory)
+    not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, place.device))}
+    rows = planned(suite, [c for c in suite.candidates if c.name not in not_offered], bench)
+    if given.json:
+        print(json.dumps({"suite": suite.name, "device": place.device, "memory": place.memory, "not_offered": not_offered,
+                          "candidates": [_data(row, suite, place) for row in rows]}, indent=1))
+    else:
+        for line in _lines(suite, place, rows):
+            say(printable(line))
+        for name, reason in not_offered.items():
+            say(printable(f"\n{name}\n  is not run: {reason}"))
+    return int(not all(_fits(row, suite, place) for row in rows))
+
+
+def _suite(given: argparse.Namespace) -> Suite:
+    """The file's SUITE. Raises ValueError for one that cannot run."""
+    from harness.check import load_rows, problems
+
+    suite = load_suite(given.suite)
+    load_rows(suite, [given.suite.parent, Path.cwd()])
+    if faults := problems(suite, Path.cwd()):
+        raise ValueError("\n".join(faults))
+    assert isinstance(suite, Suite)  # anything else is a problem
+    return suite
+
+
+def _place(given: argparse.Namespace) -> _Place:
+    """Raises ValueError for a device that is not here, unless its memory is given."""
+    from harness.probes.available import device_memory
+    from harness.run.device import device_problem, name_problem
+
+    if wrong := name_problem(given.device):
+        raise ValueError(wrong)
+    if given.memory is not None:
+        return _Place(device=given.device, memory=given.memory, source="--memory")
+    if wrong := device_problem(given.device):
+        raise ValueError(f"{wrong}. To plan for a GPU that is not here, give its memory: --memory 12GiB")
+    here = device_memory(given.device)
+    return _Place(device=given.device, memory=here.free, source=f"free now on {here.name}, which has {_gib(here.total)}")
+
+
+def _fits(row: Planned, suite: Suite, place: _Place) -> bool:
+    if isinstance(row.footprint, str):
+        return False
+    return row.footprint.need(suite.grid.batch_size, suite.grid.low_memory).in_all <= place.memory
+
+
+def _lines(suite: Suite, place: _Place, rows: list[Planned]) -> Iterator[str]:
+    from harness.run.memory_plan import RESERVED_BYTES
+
+    grid = suite.grid
+    measures = f", low_memory {', '.join(grid.low_memory)}" if grid.low_memory else ""
+    yield (f"{suite.name}: {grid.width} x {grid.height}, batches of {grid.batch_size}{measures}, on {place.device} with "
+           f"{_gib(place.memory)} ({place.source})")
+    purpose = "Python and its libraries" if place.device == "cpu" else "the CUDA context and workspaces"
+    yield f"Computed from headers and configs, not measured. {_gib(RESERVED_BYTES)} are reserved for {purpose}, an estimate."
+    for row in rows:
+        yield ""
+        yield f"{_names(row.names)}{f': {row.number_format}' if row.number_format else ''}"
+        if isinstance(row.footprint, str):
+            yield f"  cannot be planned: {row.footprint}"
+        else:
+            yield from _figures(row.footprint, suite, place)
+
+
+def _figures(footprint: Footprint, suite: Suite, place: _Place) -> Iterator[str]:
+    grid = suite.grid
+    need, one = (footprint.need(size, grid.low_memory) for size in (grid.batch_size, 1))
+    parts = ", ".join(f"{part} {_gib(size)}" for part, size in need.weights.items())
+    yield f"  weights on the device     {_gib(sum(need.weights.values())):>10}  {parts or 'none'}"
+    yield f"  while texts are embedded  {_gib(need.texts):>10}"
+    yield f"  a denoising step          {_gib(need.step):>10}  1 image: {_gib(one.step)}"
+    yield f"  decoding                  {_gib(need.decode):>10}"
+    yield f"  in all                    {_gib(need.in_all):>10}  1 image: {_gib(one.in_all)}"
+    largest = footprint.largest_batch(place.memory, grid.low_memory)
+    if need.in_all <= place.memory:
+        yield f"  fits; the largest batch that fits is {max(largest, grid.batch_size)}"
+        return
+    yield f"  does not fit: {_gib(need.in_all - place.memory)} too much; {ways_out(footprint, suite, place.memory)}"
+
+
+def ways_out(footprint: Footprint, suite: Suite, bytes_free: int) -> str:
+    """What makes a candidate fit that does not, in words."""
+    grid = suite.grid
+    ways = []
+    if largest := footprint.largest_batch(bytes_free, grid.low_memory):
+        ways.append(f"batch_size={largest}")
+    if measures := footprint.measures(bytes_free, grid.batch_size):
+        ways.append(f"low_memory={measures!r}")
+    elif not largest and (measures := footprint.measures(bytes_free, 1)):
+        ways.append(f"batch_size=1 with low_memory={measures!r}")
+    return f"it fits with {' or '.join(ways)}" if ways else "no measure is enough: quantize it, or make smaller images"
+
+
+def _data(row: Planned, suite: Suite, place: _Place) -> dict[str, Any]:
+    data: dict[str, Any] = {"names": row.names, "number_format": row.number_format, "fits": _fits(row, suite, place)}
+    if isinstance(row.footprint, str):
+        return data | {"error": row.footprint}
+    grid = suite.grid
+    needs = {size: row.footprint.need(size, grid.low_memory) for size in (1, grid.batch_size)}
+    return data | {
+        "weights": dict(needs[1].weights), "largest_batch": row.footprint.largest_batch(place.memory, grid.low_memory),
+        "batches": [{"batch_size": size, "texts": need.texts, "step": need.step, "decode": need.decode, "in_all": need.in_all}
+                    for size, need in needs.items()]}
+
+
+def _names(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more
+
+
+def _gib(size: int) -> str:
+    return f"{size / GIB:.2f} GiB"

@@ -1,0 +1,74 @@
+"""A candidate's live model without values: the modules that its memory is counted on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.declare import Candidate, short_hash
+from harness.materialise.library import MaterialiseError, frame_of
+from harness.materialise.live_model import Frame
+from harness.materialise.number_format import homes_of
+from harness.materialise.phases import spans_of
+from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeError, QuantizeReport, live_in, stored_bytes
+from harness.runtimes import RUNTIMES
+from harness.weights import Pipeline, shape_pipeline
+
+if TYPE_CHECKING:
+    from harness.materialise.workbench import Workbench
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShapeModel:
+    """A pipeline on the meta device, as the candidate runs it: merged, adapted and quantized, in its number format. `weights` are
+    the bytes of each component, and `copies` those of denoisers that lie beside it on the device, by what they are for."""
+
+    pipeline: Pipeline
+    weights: Mapping[str, int]
+    copies: Mapping[str, int]
+
+    @property
+    def key(self) -> str:
+        """Equal for models whose every part has the same config and size."""
+        configs = {part: str(module.config) for part, module in sorted(self.pipeline.parts.items())}
+        return short_hash([self.pipeline.family, configs, dict(self.weights), dict(self.copies)])
+
+
+def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
+    """What decides a candidate's memory: those with equal keys take the same."""
+    candidate, base = bench.in_its_format(candidate), frame_of(candidate.model)
+    return (bench.library.path(base.path), base.config, base.ema, candidate.quantization, candidate.runtime,
+            tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters))
+
+
+def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
+    """The candidate's model without values, for the workbench's device, with everything resident that no measure for short memory
+    sends away. Raises the errors of `Workbench.inspect`, and MaterialiseError for a mode that needs values."""
+    bench.inspect(candidate)
+    candidate, base = bench.in_its_format(candidate), frame_of(candidate.model)
+    mode, phases = candidate.quantization, len(spans_of(candidate.adapters, bench.steps))
+    on_host = mode in MADE_ON_HOST and bench.device != "cpu"
+    live = mode if mode in LIVE_DTYPES else "fp32"
+    file = bench.library.open(base)
+    pipeline = shape_pipeline(file, bench.library.path(base.config) if base.config else None,
+                              homes_of(file, bench.device, live, quantized=on_host))
+    cast = QuantizeReport(quantized=(), kept=()) if on_host else live_in(pipeline.denoiser, LIVE_DTYPES[live])
+    Frame(pipeline=pipeline, live={}, cast=cast).work(bench.working(candidate))
+    copies: dict[str, int] = {}
+    if mode not in LIVE_DTYPES:
+        if not on_host:
+            copies["of which quantized copies are made"] = stored_bytes(pipeline.denoiser)
+        try:
+            QUANTIZATION_MODES[mode].apply(pipeline.denoiser)
+        except QuantizeError:
+            raise
+        except Exception as error:  # a mode of the user's own may need values
+            raise MaterialiseError(f"the memory of quantization {mode!r} cannot be planned, as it does not work on tensors "
+                                   f"without values ({type(error).__name__}: {error})") from error
+    own = stored_bytes(pipeline.denoiser)
+    further = phases - 1 if mode not in LIVE_DTYPES else phases if RUNTIMES[candidate.runtime].private else 0
+    if further:
+        copies["of other phases or the runtime"] = further * own
+    return ShapeModel(pipeline=pipeline, copies=copies,
+                      weights={part: stored_bytes(module) for part, module in pipeline.parts.items()})

@@ -1,0 +1,246 @@
+"""What a candidate needs of a device's memory, by part and stage, counted on tensors without values before anything is loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from math import prod
+from pathlib import Path
+from typing import Any, Final
+
+from harness.declare import Candidate, Grid, Prompt, Suite
+from harness.declare.suite import LOW_MEMORY
+from harness.materialise import Workbench
+from harness.materialise.shape_model import ShapeModel, shape_key, shape_model
+from harness.metrics import METRICS
+from harness.records import Cell
+from harness.sampling import DECODE_BATCH, Conditions, Denoising, TextState, side_by_side
+from harness.sampling.denoise import called, decoded
+from harness.weights import latent_shape
+from harness.weights.diffusers_call import t5_positions
+from harness.weights.placing import tile
+
+RESERVED_BYTES: Final = round(0.7 * 2 ** 30)
+"""What a CUDA context, workspaces of cuDNN and cuBLAS, and pieces of the allocator's cache that fit nothing take: an estimate."""
+LARGEST_BATCH: Final = 64
+_MEASURES: Final = tuple(LOW_MEMORY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Need:
+    """Bytes at one batch size. `weights` are resident, by component; `texts`, `step` and `decode` are the peaks of embedding
+    texts (without a denoiser that must leave the device meanwhile), of a denoising step and of decoding, each with the weights
+    that are on the device then."""
+
+    weights: Mapping[str, int]
+    texts: int
+    step: int
+    decode: int
+
+    @property
+    def peak(self) -> int:
+        """The most that tensors take at any time."""
+        return max(self.texts, self.step, self.decode)
+
+    @property
+    def in_all(self) -> int:
+        """The peak and what is reserved."""
+        return self.peak + RESERVED_BYTES
+
+
+class Footprint:
+    """The memory of one candidate on a device, for any batch size and measures for short memory. Activations are counted when
+    they are first asked for."""
+
+    def __init__(self, model: ShapeModel, grid: Grid, device: str, *, scorer: int = 0) -> None:
+        """`scorer` are the bytes of a CLIP model that lies on the device meanwhile."""
+        self._model, self._grid, self._scorer = model, grid, scorer
+        self._pipeline, self._on_gpu = model.pipeline, device.partition(":")[0] != "cpu"
+        self._workers = side_by_side(grid, device)
+        self._denoiser = "unet" if "unet" in self._pipeline.parts else "transformer"
+        conditions = conditions_without_values(self._pipeline)
+        texts = {prompt.text for prompt in grid.prompts}, {prompt.negative for prompt in grid.prompts}
+        self._embedded = sum(map(len, texts)) * sum(t.nbytes for t in (conditions.states, conditions.pooled) if t is not None)
+        self._text = TextState(positive={"": conditions}, negative={"": conditions}, dropped={})
+        # Not methods with a cache, which would keep every footprint alive.
+        self._step_of, self._decoding_of, self._reading_of = cache(self._step), cache(self._decoding), cache(self._reading)
+
+    def need(self, batch_size: int, low_memory: Collection[str] = ()) -> Need:
+        """The bytes for batches of this size with these measures."""
+        lends = self._on_gpu and "denoiser_on_host" in low_memory
+        vae_on_host = self._on_gpu and "vae_on_host" in low_memory
+        encoders = {part: size for part, size in self._model.weights.items() if part.startswith("text_encoder")}
+        weights = {} if self._on_gpu else dict(encoders)
+        if not lends:
+            weights[self._denoiser] = self._model.weights[self._denoiser]
+            weights |= {f"{self._denoiser} {purpose}": size for purpose, size in self._model.copies.items()}
+        if not vae_on_host:
+            weights["vae"] = self._model.weights["vae"]
+        if self._scorer:
+            weights["CLIP"] = self._scorer
+        resident = sum(weights.values())
+        layer = self._largest_layer() if lends else 0
+        lent_vae = self._model.weights["vae"] if vae_on_host else 0
+        return Need(weights=weights, texts=resident + self._texts(encoders, lends=lends),
+                    step=resident + self._embedded + layer + self._workers * self._step_of(batch_size),
+                    decode=resident + self._embedded + lent_vae + self._workers * self._decoded(
+                        batch_size, tiled="tiled_decoding" in low_memory))
+
+    def largest_batch(self, memory: int, low_memory: Collection[str] = (), most: int = LARGEST_BATCH) -> int:
+        """The largest of 1, 2, 4 ... `most` that fits into `memory` bytes; 0 if none does."""
+        size = 0
+        while 2 * size <= most and self.need(max(1, 2 * size), low_memory).in_all <= memory:
+            size = max(1, 2 * size)
+        return size
+
+    def measures(self, memory: int, batch_size: int) -> tuple[str, ...] | None:
+        """The first of the measures for short memory, in their order, with which batches of this size fit; None if none
+        do."""
+        for count in range(len(_MEASURES) + 1):
+            if self.need(batch_size, _MEASURES[:count]).in_all <= memory:
+                return _MEASURES[:count]
+        return None
+
+    def _texts(self, encoders: Mapping[str, int], *, lends: bool) -> int:
+        """What embedding texts takes beside the resident weights, at least: the denoiser can go to the host. With a U-Net
+        encoders come one by one, with a transformer all at once."""
+        reading = max(map(self._reading_of, encoders), default=0)
+        if not self._on_gpu:
+            return self._embedded + reading
+        leaving = 0 if lends else self._model.weights[self._denoiser]
+        there = max if self._denoiser == "unet" else sum
+        return self._embedded + there(encoders.values()) + reading - leaving
+
+    def _reading(self, component: str) -> int:
+        """Activations of embedding one text."""
+        import torch
+
+        encoder = next(e for e in self._pipeline.encoders if e.component == component)
+        length = encoder.positions or int(encoder.module.config.max_position_embeddings)
+        with torch.inference_mode(), self._counting() as counts:
+            encoder.module(torch.zeros((1, length), dtype=torch.int64, device="meta"), output_hidden_states=True)
+        return int(counts.peak)
+
+    def _step(self, batch_size: int) -> int:
+        """Activations of one step of a batch, its noise and inputs included."""
+        grid, cells = self._of_one(), self._cells(batch_size)
+        with self._counting() as counts:
+            if self._pipeline.called is not None:
+                called(self._pipeline, grid, cells, self._text)
+            else:
+                Denoising(self._pipeline, grid, cells).advance(self._pipeline, self._text, 1)
+        return int(counts.peak)
+
+    def _decoded(self, batch_size: int, *, tiled: bool) -> int:
+        """As `_decoding`, for any batch: one part more takes always the same more."""
+        at_once = self._at_once
+        if batch_size <= 2 * at_once:
+            return self._decoding_of(batch_size, tiled)
+        one, two = self._decoding_of(at_once, tiled), self._decoding_of(2 * at_once, tiled)
+        return two + round((two - one) * (batch_size / at_once - 2))
+
+    @property
+    def _at_once(self) -> int:
+        return 1 if self._on_gpu else DECODE_BATCH
+
+    def _decoding(self, batch_size: int, tiled: bool) -> int:
+        """Activations of decoding a batch, with its latents and pixels."""
+        import torch
+
+        vae = self._pipeline.vae
+        if tiled:
+            tile(vae)
+        try:
+            with torch.inference_mode(), self._counting() as counts:
+                latents = torch.empty((batch_size, *latent_shape(self._pipeline, self._grid.width, self._grid.height)),
+                                      device="meta")
+                decoded(self._pipeline, latents, self._at_once)
+        finally:
+            vae.disable_tiling()
+        return int(counts.peak)
+
+    def _counting(self) -> Any:
+        from harness.probes.living_bytes import LivingBytes
+
+        return LivingBytes(*self._pipeline.parts.values())
+
+    def _largest_layer(self) -> int:
+        from harness.quantize import stored_bytes
+
+        return max(stored_bytes(layer) - sum(map(stored_bytes, layer.children()))
+                   for layer in self._pipeline.denoiser.modules())
+
+    def _of_one(self) -> Grid:
+        """The grid with one text. diffusers' own pipelines run all steps in one call, so it has one for them."""
+        steps = 1 if self._pipeline.called is not None else self._grid.steps
+        return replace(self._grid, prompts=(Prompt(id="p", text=""),), steps=steps)
+
+    def _cells(self, batch_size: int) -> tuple[Cell, ...]:
+        return (Cell(prompt="p", seed=0, guidance=max(self._grid.guidance_scales)),) * batch_size
+
+
+def conditions_without_values(pipeline: Any) -> Conditions:
+    """The embedding of one text, as the pipeline's denoiser takes it, on the meta device."""
+    import torch
+
+    def empty(*shape: int) -> torch.Tensor:
+        return torch.empty(shape, device="meta")
+
+    config = pipeline.denoiser.config
+    if "transformer" in pipeline.parts:
+        tokens = t5_positions(pipeline.family, pipeline.denoiser)
+        if pipeline.family == "sd3":
+            tokens += int(pipeline.text_encoder.config.max_position_embeddings)
+        return Conditions(states=empty(tokens, int(config.joint_attention_dim)), pooled=empty(int(config.pooled_projection_dim)))
+    pooled = next((e for e in pipeline.encoders if e.pooled), None)
+    return Conditions(states=empty(int(pipeline.text_encoder.config.max_position_embeddings), int(config.cross_attention_dim)),
+                      pooled=None if pooled is None else empty(int(pooled.module.config.projection_dim)))
+
+
+@dataclass(kw_only=True)
+class Planned:
+    """Candidates that need the same memory: their names, and their footprint or why there is none."""
+
+    footprint: Footprint | str
+    number_format: str
+    names: list[str] = field(default_factory=list)
+
+
+def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> list[Planned]:
+    """The candidates by what they need, in the suite's order. A candidate whose files cannot be used has the error."""
+    rows: dict[object, Planned] = {}
+    known: dict[object, object] = {}
+    scorer = clip_bytes(suite, bench)
+    for candidate in candidates:
+        key: object
+        try:
+            if (files := shape_key(candidate, bench)) not in known:
+                model = shape_model(candidate, bench)
+                number_format = bench.in_its_format(candidate).quantization
+                # Other files of one architecture take the same.
+                known[files] = key = (number_format, candidate.runtime, model.key)
+                rows.setdefault(key, Planned(footprint=Footprint(model, suite.grid, bench.device, scorer=scorer),
+                                             number_format=number_format))
+            key = known[files]
+        except (ValueError, OSError) as error:
+            key = str(error)
+            rows.setdefault(key, Planned(footprint=str(error), number_format=""))
+        rows[key].names.append(candidate.name)
+    return list(rows.values())
+
+
+def clip_bytes(suite: Suite, bench: Workbench) -> int:
+    """The bytes of the suite's CLIP model in float32; 0 if no metric needs it, or it cannot be read, which is said elsewhere."""
+    from harness.weights.safetensors_header import read_header
+
+    if not any(name in METRICS and METRICS[name].needs_clip for name in suite.metrics):
+        return 0
+    reference = suite.clip if suite.clip.startswith("zoo:") else suite.clip.rpartition(":")[2]
+    try:
+        path: Path = bench.library.path(reference)
+        if path.suffix != ".safetensors":
+            return path.stat().st_size
+        return sum(4 * prod(tensor.shape) for tensor in read_header(path)[0].values())
+    except (ValueError, OSError):
+        return 0
