@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.declare import Candidate, Grid, Suite, plain, short_hash
 from harness.records import Cell
+from harness.sampling import kinds
 
 
 def pack(grid: Grid, missing: Sequence[Cell], size: int = 0) -> tuple[tuple[Cell, ...], ...]:
@@ -17,14 +18,12 @@ def pack(grid: Grid, missing: Sequence[Cell], size: int = 0) -> tuple[tuple[Cell
 
     The last bits of an image depend on the shape of its batch, which is part of its key, so all batches have this shape. The
     other cells in the batch do not matter. With several threads per operation the place in the batch can matter, so a cell
-    keeps its place in the batches of the whole grid, unless that takes over a quarter more batches than close packing. Cells at
-    guidance 1 are batched separately: they need no negative branch.
+    keeps its place in the batches of the whole grid, unless that takes over a quarter more batches than close packing. Cells of
+    different kinds are batched separately (sampling.kinds).
     """
     wanted, size = set(missing), size or grid.batch_size
     packed: list[tuple[Cell, ...]] = []
-    for guided in (False, True):
-        part = [Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
-                for g in grid.guidance_scales if (g != 1) is guided]
+    for part in kinds(grid):
         packed += _batches([(number % size, c) for number, c in enumerate(part) if c in wanted], size)
     return tuple(packed)
 

@@ -20,7 +20,7 @@ from harness.records.reusable import smaller_batches
 from harness.run.batch_packing import GridKeys, pack
 from harness.run_folder.folder import slug
 from harness.run_folder.ledger import Ledger
-from harness.sampling import SamplingError, TextState, batches, from_png, sample, to_png
+from harness.sampling import SamplingError, TextState, batches, from_png, kinds, sample, to_png
 
 if TYPE_CHECKING:
     from harness.materialise import Phase
@@ -58,8 +58,7 @@ class Gallery:
         """`head` is the run's: its sampling block, and the environment, which determines last bits in a shared cache."""
         self.suite, self.ledger, self.cache = suite, ledger, cache
         self.cells = tuple(cell for batch in batches(suite.grid) for cell in batch)
-        kinds = [[c for c in self.cells if (c.guidance != 1) is guided] for guided in (False, True)]
-        self._numbers = {cell: number for kind in kinds for number, cell in enumerate(kind)}
+        self._numbers = {cell: number for kind in kinds(suite.grid) for number, cell in enumerate(kind)}
         self._setting: Mapping[str, Any] = head["sampling"]
         self._environment = deciding_pixels(head["environment"])
         self._texts = {p.id: (p.text, p.negative) for p in suite.grid.prompts}

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from harness.declare import Grid
 from harness.records import Cell
+from harness.samplers import SAMPLERS
 from harness.sampling.determinism import ARITHMETIC
 
 SAMPLING_VERSION: Final = 2
@@ -18,18 +19,25 @@ SMALL_BATCH_PIXELS: Final = 64 * 64 * 64
 """A batch of up to this many pixels counts as small: 64 images of 64 x 64."""
 
 
-def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
-    """The grid cut into batches of at most `grid.batch_size` cells, in the order in which cells are listed everywhere.
+def kinds(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
+    """The cells of a grid by what can share a batch, each kind in the order in which cells are listed everywhere.
 
-    Cells at guidance 1 are in batches of their own, because they need no negative branch. A run samples only the missing cells,
-    packed into batches of the full shape.
+    Cells at guidance 1 are apart, because they need no negative branch. With a flow sampler each guidance scale is: diffusers'
+    pipelines take one for a batch, and a smaller batch has other last bits.
     """
-    guided = [Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
-              for g in grid.guidance_scales if g != 1]
-    plain = [Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
-             for g in grid.guidance_scales if g == 1]
-    return tuple(tuple(part[start:start + grid.batch_size])
-                 for part in (plain, guided) for start in range(0, len(part), grid.batch_size))
+    scales = list(dict.fromkeys(grid.guidance_scales))
+    apart = [[scale] for scale in scales if scale == 1]
+    guided = [scale for scale in scales if scale != 1]
+    groups = [*apart, *([[scale] for scale in guided] if SAMPLERS[grid.sampler].flow else [guided])]
+    return tuple(tuple(Cell(prompt=p.id, seed=s, guidance=g) for p in grid.prompts for s in grid.seeds
+                       for g in grid.guidance_scales if g in group) for group in groups if group)
+
+
+def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
+    """The grid cut into batches of at most `grid.batch_size` cells of one kind, in the order in which cells are listed
+    everywhere. A run samples only the missing cells, packed into batches of the full shape."""
+    return tuple(part[start:start + grid.batch_size]
+                 for part in kinds(grid) for start in range(0, len(part), grid.batch_size))
 
 
 def setting(grid: Grid, device: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import pytest
 from harness import Grid
 from harness.records import Cell, sample_key
 from harness.run.batch_packing import GridKeys, pack
-from harness.sampling import Denoising, decode, encode, setting, threads_for
+from harness.sampling import Denoising, batches, decode, encode, setting, threads_for
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid
 
 
@@ -29,6 +29,15 @@ def test_every_missing_cell_is_packed_once_and_every_batch_has_the_shape(seed: i
     for plain in (True, False):
         closely = -(-sum((c.guidance == 1) is plain for c in missing) // grid.batch_size)
         assert sum((b[0].guidance == 1) is plain for b in packed) <= closely + max(1, closely // 4)
+
+
+@pytest.mark.parametrize(("sampler", "alone"), [("flow_euler", True), ("euler", False)])
+def test_a_batch_of_a_flow_model_has_one_guidance_scale_whatever_its_neighbours(sampler: str, alone: bool) -> None:
+    grid = tiny_grid(seeds=(0, 1), guidance_scales=(1, 4, 7.5), batch_size=4, sampler=sampler)
+    whole, some = pack(grid, cells(grid)), pack(grid, cells(grid)[5:11])
+    assert all((len({c.guidance for c in batch}) == 1) is alone for batch in whole if batch[0].guidance != 1)
+    assert all(len(batch) == 4 for batch in (*whole, *some))
+    assert {c for batch in whole for c in batch} == set(cells(grid)) == {c for batch in batches(grid) for c in batch}
 
 
 def test_a_resumed_grid_goes_on_with_the_batches_of_an_unbroken_one() -> None:
