@@ -132,7 +132,7 @@ def test_a_file_that_only_speaks_of_a_suite_is_said(pytester: pytest.Pytester) -
 
 
 @pytest.mark.parametrize(("device", "said"), [("banana", "--device: unknown device 'banana'; expected cpu, cuda or cuda:N"),
-                                              ("cuda:99", "CUDA devices here")])
+                                              ("cuda:99", "leave the device out")])
 def test_a_device_that_is_not_there_is_said_before_anything_else(pytester: pytest.Pytester, device: str, said: str) -> None:
     write_suite(pytester)
     result = pytester.runpytest("suites", "--benchmark", "--device", device)
