@@ -72,7 +72,7 @@ def weights_of(adapter: Adapter, reading: Reading, model: ModelFile) -> dict[Pla
                 blocks, component, names, family=model.family, denoiser=denoiser, whole=component_names(component, model),
                 elsewhere={pattern: keys.get(component, frozenset()) for pattern, keys in elsewhere.items()}))
         except WhereError as error:
-            raise AdapterError(f"{adapter.path}: blocks: {error}") from error
+            raise AdapterError(f"{adapter.path}: blocks: {error}{_as_given(adapter.blocks)}") from error
         weights |= {(component, path): adapter.weight * by_component[-1].values[key] for key, path in paths.items()}
     # Of the parts and patterns alone: lists of block weights name every block, and no adapter changes all of them.
     if isinstance(blocks, Alphas) and (problems := unmet(requested_weights(
@@ -97,6 +97,15 @@ def _rule(rule: _Rule) -> _Rule:
     return replace(rule, values=tuple(given.get(slot, 1.0) for slot in slots))
 
 
+def _as_given(blocks: Blocks | Gradient | Alphas) -> str:
+    """What an error about the blocks of the whole model says of a shorter list that was given."""
+    rules = [blocks.default, *blocks.parts.values()] if isinstance(blocks, Alphas) else [blocks]
+    short = [rule for rule in rules if isinstance(rule, Blocks) and len(rule.values) in LORA_BLOCKS]
+    counts = [len(rule.values) for rule in short]
+    return "".join(f". The {count} values given are those of LoRA tools for {_OF_COUNT[count]}, and stand for "
+                   f"{len(LORA_BLOCKS[count][0])} blocks" for count in counts[:1])
+
+
 def _slots(inputs: int) -> tuple[str, ...]:
     return ("BASE", *unet_blocks(inputs, inputs))
 
@@ -110,6 +119,7 @@ LORA_BLOCKS: Final = {
     12: _named(_slots(9), {"IN00", "IN01", "IN02", "IN03", "IN06", "OUT06", "OUT07", "OUT08"}),
 }
 """By number of values: all blocks of the model, and the blocks that these values belong to."""
+_OF_COUNT: Final = {17: "Stable Diffusion 1", 12: "Stable Diffusion XL"}
 
 
 def refuse_unfusible(reading: Reading) -> None:

@@ -5,13 +5,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from harness.adapters import Reading
 from harness.declare import Fused, Merge, Model
 from harness.declare.ways_out import FORCE_PREDICTION
 from harness.materialise.library import MaterialiseError, checkpoint_of, name_of
-from harness.merge import MERGE_METHODS
+from harness.merge import MERGE_METHODS, Altered, Expression, Source
 from harness.weights import ModelFile
+from harness.weights.prediction import TELLING, prediction_by_value
+
+if TYPE_CHECKING:
+    from harness.materialise.plan_recipe import RecipePlan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +41,22 @@ class DenoiserKind:
 def kind_of_file(name: str, file: ModelFile) -> DenoiserKind:
     """The kind of one model file."""
     return DenoiserKind(giver=name, prediction=file.prediction, markers=frozenset(file.sampling_markers))
+
+
+def kind_of_result(recipe: RecipePlan) -> DenoiserKind:
+    """The kind of a planned result: that of the model whose U-Net comes out as it is, also of a merge at alpha 1, and otherwise
+    `denoiser_kind`."""
+    givers = {_giver(expression) for expression in recipe.parts["unet"].keys.values()} if "unet" in recipe.parts else set()
+    if len(givers) == 1 and (giver := givers.pop()):
+        return kind_of_file(giver, recipe.files[giver])
+    return denoiser_kind(recipe.model, recipe.files)
+
+
+def _giver(expression: Expression) -> str:
+    """The model whose tensor it is, with or without adapters; "" for a merged one."""
+    while isinstance(expression, Altered):
+        expression = expression.input
+    return expression.model if isinstance(expression, Source) else ""
 
 
 def denoiser_kind(model: Model, files: Mapping[str, ModelFile]) -> DenoiserKind:
@@ -66,15 +87,18 @@ def foreign_prediction(reading: Reading, kind: DenoiserKind, family: str) -> lis
     return [f"its header says that it was trained on a model with {trained}; the U-Net that it changes is one with {own}"]
 
 
-def refuse_unlike_kinds(kinds: Sequence[DenoiserKind]) -> None:
+def refuse_unlike_kinds(kinds: Sequence[DenoiserKind], files: Mapping[str, ModelFile]) -> None:
     """Raises MaterialiseError for U-Nets that predict different things. A model without a header entry does not conflict
-    with one that has it, since many tools drop headers. A model without a marker tensor does conflict with one that has it,
-    since loaders then assume epsilon."""
+    with one that has it, since many tools drop headers, unless its values do, as in Stable Diffusion 2. A model without a marker
+    tensor does conflict with one that has it, since loaders then assume epsilon."""
     marked = any("v_pred" in kind.markers for kind in kinds)
     predictions = {kind.giver: kind.prediction or ("epsilon" if marked else "") for kind in kinds}
+    by_value = {name: prediction_by_value(files[name]) for name, word in predictions.items() if not word}
+    shown = predictions | {name: f"{word} by the values of {TELLING!r}" for name, word in by_value.items() if word}
     schedules = {kind.giver: ", ".join(sorted(kind.markers - {"v_pred"})) or "no other marker" for kind in kinds}
     do = f"Their merge would produce noise: merge models of one kind, or set {FORCE_PREDICTION}."
-    refuse_unlike("predictions", {name: word for name, word in predictions.items() if word}, do)
+    if len({word for word in (predictions | by_value).values() if word}) > 1:
+        refuse_unlike("predictions", {name: word for name, word in shown.items() if word}, do)
     refuse_unlike("noise schedules", schedules, do)
 
 
@@ -85,9 +109,10 @@ def refuse_unlike(what: str, shown_values: Mapping[str, str], do: str) -> None:
         raise MaterialiseError(f"the parents have different {what} ({listed}). {do}")
 
 
-def refuse_foreign_kind(model: Model, frame: str, files: Mapping[str, ModelFile]) -> None:
+def refuse_foreign_kind(recipe: RecipePlan) -> None:
     """Raises MaterialiseError for a recipe whose U-Net is not to be sampled as its frame says, which gives the scheduler."""
-    kind, own = denoiser_kind(model, files), kind_of_file(frame, files[frame])
+    frame = name_of(recipe.frame)
+    kind, own = kind_of_result(recipe), kind_of_file(frame, recipe.files[frame])
     if kind.giver != frame and kind.differs(own):
         raise MaterialiseError(
             f"the U-Net is that of {kind.giver} ({kind.describe()}), but it would be sampled as {frame} says ({own.describe()}). "

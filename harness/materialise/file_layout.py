@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from harness.declare import Merge
 from harness.declare.ways_out import KEEP_A
-from harness.materialise.denoiser_kind import denoiser_kind, kind_of_file
+from harness.materialise.denoiser_kind import kind_of_file, kind_of_result
 from harness.materialise.library import MaterialiseError, merges_of, name_of
 from harness.materialise.plan_recipe import RecipePlan
 from harness.merge import Expression, Merged, Source, elementwise, sources
@@ -116,7 +116,7 @@ def place(recipe: RecipePlan) -> FilePlan:
 def _with_right_markers(placed: tuple[Placed, ...], recipe: RecipePlan) -> tuple[tuple[Placed, ...], list[str]]:
     """The layout with the markers of the model that gives the U-Net instead of the frame's, and a note if they differ."""
     name = name_of(recipe.frame)
-    kind = denoiser_kind(recipe.model, recipe.files)
+    kind = kind_of_result(recipe)
     if kind.giver == name or kind.markers == kind_of_file(name, recipe.files[name]).markers:
         return placed, []
     markers = tuple(marker_tensors(recipe.files[kind.giver]))

@@ -1,5 +1,5 @@
 """Plans a recipe: from which tensors of which files each tensor of the result is computed, with which numbers, and what
-prevents it. No weight is read."""
+prevents it. No weight is read but the one by which Stable Diffusion 2 shows what it predicts."""
 
 from __future__ import annotations
 
@@ -216,7 +216,8 @@ class _Planner:
             draft.keys.update(changed)
             if changed:
                 refuse_codes(file, component)
-                draft.notes.append(f"{component}: {len(changed)} tensors changed by {adapter.path} at {adapter.weight:g}")
+                draft.notes.append(f"{component}: {len(changed)} tensors changed by {adapter.path} at {adapter.weight:g}"
+                                   if adapter.weight else f"{component}: unchanged by {adapter.path}, whose weight is 0")
         return draft
 
     def _reading(self, path: str, file: ModelFile) -> Reading:
@@ -365,7 +366,7 @@ def _refuse_strangers(model: Model, files: Mapping[str, ModelFile]) -> None:
         if "prediction" not in merge.force and "unet" in merge.parts:
             # What is added to A is the difference of the others: of one kind, it may be added to a model of another.
             judged = merge.models[1:] if MERGE_METHODS[merge.method].adds_difference else merge.models
-            refuse_unlike_kinds([denoiser_kind(parent, files) for parent in judged])
+            refuse_unlike_kinds([denoiser_kind(parent, files) for parent in judged], files)
         if "ema" not in merge.force and "unet" in merge.parts:
             _refuse_mixed_ema(merge, files)
         if any(inner.dtype != "a" for parent in (*merge.models, *merge.take.values()) for inner in merges_of(parent)):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Checkpoint, Fused, Merge, Model, plain, restore
-from harness.materialise.denoiser_kind import denoiser_kind
+from harness.materialise.denoiser_kind import kind_of_result
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, adapters_of, checkpoint_of, leaves, merges_of
 from harness.merge import MERGE_METHODS
@@ -95,7 +95,7 @@ def metadata(plan: FilePlan, library: Library, hashes: Mapping[str, str], title:
         header[SOURCES] = _json(own)
     if codes := header_of_kept(frame.metadata.get(QUANTIZATION, ""), plan.spans):
         header[QUANTIZATION] = codes  # without it, loaders would take the copied codes for values
-    if prediction := denoiser_kind(model, plan.recipe.files).prediction:
+    if prediction := kind_of_result(plan.recipe).prediction:
         header["modelspec.prediction_type"] = _PREDICTIONS.get(prediction, prediction)
     return {key: _written(text) for key, text in header.items()}
 

@@ -16,9 +16,9 @@ from harness.declare.suite import NOT_QUANTIZED
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.compiled_copies import CompiledCopies
 from harness.materialise.content_identity import references_of, weights_of_candidate
-from harness.materialise.denoiser_kind import denoiser_kind, foreign_prediction, refuse_foreign_kind
+from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result, refuse_foreign_kind
 from harness.materialise.equal_candidates import equality_problems
-from harness.materialise.library import Library, MaterialiseError, frame_of, name_of, shapes_of
+from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.number_format import homes_of, in_its_format
 from harness.materialise.phases import Phase, spans_of
@@ -105,7 +105,7 @@ class Workbench:
             raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
         plan = self._plan(candidate.model)
         base = frame_of(candidate.model)
-        refuse_foreign_kind(plan.model, name_of(base), plan.files)
+        refuse_foreign_kind(plan)
         place = (base.path, base.config, base.ema)
         if place not in self._inspected:
             self._inspected[place] = inspect_pipeline(self.library.open(base),
@@ -360,7 +360,7 @@ class Workbench:
         for adapter in candidate.adapters:
             plan, recipe = self._layers(adapter, candidate.model), self._plan(candidate.model)
             foreign = () if self.library.hypernetwork(adapter.path) else foreign_prediction(
-                self._reading(adapter, candidate.model), denoiser_kind(recipe.model, recipe.files), self.family(candidate))
+                self._reading(adapter, candidate.model), kind_of_result(recipe), self.family(candidate))
             # One file can be active in two ranges of steps.
             span = f" from {adapter.start:g} to {adapter.end:g}" if paths.count(adapter.path) > 1 else ""
             for component, keys in frame.statuses(adapter.path, plan).items():

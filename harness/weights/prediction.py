@@ -12,6 +12,9 @@ from harness.weights.model import ModelFile
 _MARKERS: Final[Mapping[str, tuple[str, Any]]] = {
     "v_pred": ("prediction_type", "v_prediction"), "ztsnr": ("rescale_betas_zero_snr", True)}
 _FLOW: Final = "FlowMatchEulerDiscreteScheduler"
+TELLING: Final = "up_blocks.3.attentions.2.transformer_blocks.0.norm1.bias"
+"""The tensor of Stable Diffusion 2 that tells what it predicts, `output_blocks.11.1.transformer_blocks.0.norm1.bias` in files."""
+_SPREAD_OF_V: Final = 0.09
 
 
 def scheduler_config(model: ModelFile, folder: Path, built_in: bool) -> tuple[dict[str, Any], tuple[str, ...]]:
@@ -42,6 +45,19 @@ def scheduler_config(model: ModelFile, folder: Path, built_in: bool) -> tuple[di
         notes.append(f"the file states the prediction type {model.prediction}; the config in {folder} had {had}, and "
                      f"{model.prediction if built_in else had} is used")
     return config, tuple(notes)
+
+
+def prediction_by_value(model: ModelFile) -> str:
+    """What a U-Net of Stable Diffusion 2 predicts, by the values of one tensor, where its file states nothing: "v_prediction" if
+    their standard deviation is above 0.09, otherwise "epsilon". "" for other models, wider ones included, and without the tensor.
+
+    Names and shapes of the 512 base (epsilon) and the 768 model (v) are equal. ComfyUI tells them apart by this rule
+    (comfy/supported_models.py, SD20.model_type), of which its comment says that it is not known how well it works. So it is good
+    enough to stop a merge that can be forced, not to write a marker.
+    """
+    if model.family != "sd2" or model.prediction or model.channels != 4 or TELLING not in model.components.get("unet", {}):
+        return ""
+    return "v_prediction" if float(model.tensor("unet", TELLING).float().std(correction=0)) > _SPREAD_OF_V else "epsilon"
 
 
 def measured_prediction(path: Path, unet: Any, config: Mapping[str, Any]) -> str:

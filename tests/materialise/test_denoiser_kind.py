@@ -1,19 +1,21 @@
 """What a U-Net predicts stays said with it: in markers and header of a file, whichever model gives the U-Net, and in a suite."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors import safe_open
 
-from harness import Adapter, Candidate, Fused, Merge
+from harness import Adapter, Alphas, Candidate, Fused, Merge
 from harness.declare import Model
 from harness.materialise import MaterialiseError, Workbench
 from harness.materialise.library import Library
 from harness.materialise.saving import save
 from harness.weights import ModelFileError
 from tests.materialise.models import folder, parent, planned, write
+from tests.weights import real_names as real
 
 V_PRED = {"v_pred": torch.zeros(0), "ztsnr": torch.zeros(0)}
 V, SCHEDULE = "v_prediction", {"_class_name": "EulerDiscreteScheduler", "num_train_timesteps": 1000}
@@ -61,6 +63,14 @@ E, E2, W, W2 = (f"{name}.safetensors" for name in ("eps", "eps2", "v", "v2"))
     (Merge(a=E, b=W, c=W2, method="add_difference", alpha=0.5), set(), ""),
     (Merge(a=W, b=W2, alpha=0.5), {"v_pred", "ztsnr"}, "v"),
     (Merge(a=E, b=E2, alpha=0.5), set(), ""),
+    # At alpha 1 the U-Net is B's, to the bit, and so is what it predicts; a text encoder may be merged beside it.
+    (Merge(a=E, b=W, alpha=1.0, force=("prediction",)), {"v_pred", "ztsnr"}, "v"),
+    (Merge(a=W, b=E, alpha=1.0, force=("prediction",)), set(), ""),
+    (Merge(a=E, b=W, alpha=Alphas(default=1.0, parts={"text_encoder": 0.5}), parts=("unet", "text_encoder"),
+           force=("prediction",)), {"v_pred", "ztsnr"}, "v"),
+    (Merge(a=Merge(a=E, b=W, alpha=1.0, force=("prediction",)), b=E2, alpha=0.0, force=("prediction",)),
+     {"v_pred", "ztsnr"}, "v"),
+    (Merge(a=E, b=W, alpha=0.9, force=("prediction",)), set(), ""),
 ])
 def test_a_file_states_the_prediction_of_the_model_that_gives_its_u_net(root, tmp_path, model, markers, prediction) -> None:
     assert stated(root, model, tmp_path / "out.safetensors") == (markers, prediction)
@@ -125,3 +135,42 @@ def test_an_adapter_that_was_trained_on_another_prediction_is_noted(root, model,
           {"modelspec.prediction_type": trained} if trained else None)
     notes = planned(root, Fused(model=model, adapters=(Adapter(path="l.safetensors"),))).notes
     assert any("was trained on a model with" in note for note in notes) == noted
+
+
+def test_a_suite_does_not_sample_bs_u_net_as_a_says(root) -> None:
+    with pytest.raises(MaterialiseError, match=r"U-Net is that of v\.safetensors .*eps\.safetensors says"):
+        Workbench(device="cpu", root=root).inspect(
+            Candidate(name="b", model=Merge(a=E, b=W, alpha=1.0, force=("prediction",))))
+
+
+@pytest.fixture(scope="module")
+def second(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """U-Nets of Stable Diffusion 2 that state nothing, but for `says`: ends and a block. ComfyUI takes a wide tensor for v."""
+    root = tmp_path_factory.mktemp("second")
+    shapes = {key: (2, 1024) if key.endswith(("attn2.to_k.weight", "attn2.to_v.weight")) else shape
+              for key, shape in real.diffusers_shapes("sd2", "unet").items() if key.startswith(("conv_", "up_blocks.3."))}
+    shapes["conv_in.weight"] = (2, 4, 1, 1)
+    names = real.single_file_names("sd2", "unet")
+    for seed, (name, spread) in enumerate({"base": 0.03, "base2": 0.08, "v": 0.11, "v2": 0.2, "says": 0.2, "none": 0.0}.items()):
+        tensors = {f"model.diffusion_model.{names[key]}": tensor for key, tensor in real.drawn(shapes, seed).items()}
+        tensors[TELLS] = spread * torch.tensor([-1.0, 1.0])
+        if name == "none":
+            del tensors[TELLS]
+        write(root / f"{name}.safetensors", tensors, {"modelspec.prediction_type": "epsilon"} if name == "says" else None)
+    return root
+
+
+TELLS = "model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias"
+
+
+@pytest.mark.parametrize(("a", "b", "refused"), [
+    ("base", "base2", False), ("v", "v2", False), ("base", "v", True), ("v2", "base2", True),
+    ("says", "base", False), ("says", "v", True), ("none", "v", False)])
+def test_two_models_of_stable_diffusion_2_that_state_nothing_are_told_apart_by_their_values(second, a, b, refused) -> None:
+    recipe = Merge(a=f"{a}.safetensors", b=f"{b}.safetensors", alpha=0.5, missing="keep_a")
+    if not refused:
+        planned(second, recipe)
+        return
+    with pytest.raises(MaterialiseError, match=rf"different predictions \({a}\.safetensors: .*norm1\.bias.*force="):
+        planned(second, recipe)
+    assert planned(second, replace(recipe, force=("prediction",)))

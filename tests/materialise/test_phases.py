@@ -161,6 +161,8 @@ def test_the_seventeen_weights_of_lora_tools_name_the_blocks_that_a_lora_changes
 
 @pytest.mark.parametrize(("blocks", "said"), [
     (Blocks(values=(1, 0.5, 1)), "3 block weights"),
+    (Blocks(values=(1,) * 17), "The 17 values given .* Stable Diffusion 1, and stand for 26 blocks"),
+    (Alphas(default=Blocks(values=(1,) * 12)), "The 12 values given .* Stable Diffusion XL, and stand for 20 blocks"),
     (Alphas(default=1, keys={"*attn9*": 0}), "'\\*attn9\\*': no key of unet matches")])
 def test_block_weights_that_do_not_fit_are_an_error_before_the_first_image(bench: Workbench, blocks: Blocks | Alphas, said: str,
                                                                             ) -> None:
