@@ -11,15 +11,17 @@ from harness.materialise.library import Library, adapters_of, frame_of, leaves, 
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.text_treatment import clip_file
 from harness.merge import MERGE_METHODS
-from harness.quantize import QUANTIZATION_MODES
+from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.records import Weights
 from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.text import WEIGHTINGS
 
-TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2}
+TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2,
+                             "kept layers of flow models": 2}
 """Increased when the same files give different numbers. It covers the block weights of adapters, several adapters of one
-candidate, adapters for some of the steps, and that texts of SD3 and Flux are embedded one by one."""
+candidate, adapters for some of the steps, that texts of SD3 and Flux are embedded one by one, and which of their layers the
+integer modes keep."""
 
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
@@ -63,6 +65,8 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
     versions = {m.method: MERGE_METHODS.identity(m.method) for m in merges_of(candidate.model)}
     if library.open(frame_of(candidate.model)).family in FLOW_FAMILIES:
         versions["texts of flow models"] = TREATMENT_VERSIONS["texts of flow models"]
+        if candidate.quantization in MADE_ON_HOST:
+            versions["kept layers of flow models"] = TREATMENT_VERSIONS["kept layers of flow models"]
     if any((*adapters_of(candidate.model), *candidate.adapters)):
         versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
         versions["hypernetwork"] = TREATMENT_VERSIONS["hypernetwork"]

@@ -44,11 +44,22 @@ def int8_dynamic(module: torch.nn.Module) -> QuantizeReport:
 
 
 def int4_weight_only(module: torch.nn.Module) -> QuantizeReport:
-    """int4 weights packed two per byte, one float32 scale per group of at most 32, float arithmetic: 5 bits per weight."""
-    notes = ("linear layers and convolutions by Sweetspot's own packed int4 layers, groups of at most 32 weights, "
-             "dequantized in each forward: torchao's int4 kernels need the package mslk, bfloat16 and a recent GPU",
+    """int4 weights packed two per byte, one float32 scale per group of at most 32 (see `layers.group_size`), float arithmetic: 5
+    bits per weight."""
+    notes = ("linear layers and convolutions by Sweetspot's own packed int4 layers, dequantized in each forward: torchao's int4 "
+             "kernels need the package mslk, bfloat16 and a recent GPU", _groups(module),
              "smaller, not faster: the arithmetic stays in float", _POLICY)
     return _quantize(module, 4, None, notes)
+
+
+def _groups(module: torch.nn.Module) -> str:
+    """How many weights share a scale, and the layers where these are more than in the others."""
+    from harness.quantize.layers import INT4_GROUP, group_size
+
+    weights = {path: module.get_parameter(f"{path}.weight") for path in _chosen(module)}
+    wide = [path for path, weight in weights.items() if group_size(weight[0].numel()) > INT4_GROUP]
+    why = f"since no number from 8 to 32 divides its length, in {len(wide)} of {len(weights)} layers: {', '.join(wide)}"
+    return f"one scale per group of at most {INT4_GROUP} weights" + (f", but one per whole row, {why}" if wide else "")
 
 
 def _quantize(module: torch.nn.Module, bits: int, linear: Callable[[torch.nn.Module], None] | None,

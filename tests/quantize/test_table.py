@@ -90,6 +90,15 @@ def test_first_and_last_layers_and_the_time_embedding_are_kept(outputs):
     assert any("conv_in" in note for note in report.notes)
 
 
+def test_a_note_names_the_layers_whose_rows_have_one_scale():
+    """37 has no divisor from 8 to 32; a row of 7 has one scale too, of less than 32 weights."""
+    layers = torch.nn.ModuleDict({"odd": torch.nn.Linear(37, 4), "even": torch.nn.Linear(64, 4), "few": torch.nn.Linear(7, 4)})
+    notes = QUANTIZATION_MODES["int4_weight_only"].apply(layers).notes
+    assert any(note.endswith("in 1 of 3 layers: odd") for note in notes)
+    even = torch.nn.Sequential(torch.nn.Linear(64, 4))
+    assert any(note.endswith("at most 32 weights") for note in QUANTIZATION_MODES["int4_weight_only"].apply(even).notes)
+
+
 def test_own_layers_are_named_in_the_notes(outputs):
     assert any("WeightOnlyConv2d" in note for note in outputs["int8_dynamic"][1].notes)
     assert any("own packed int4 layers" in note for note in outputs["int4_weight_only"][1].notes)
