@@ -5,7 +5,8 @@ from harness.materialise.describing import describe
 from harness.materialise.file_layout import place
 from harness.materialise.library import Library, MaterialiseError
 from harness.materialise.phases import Phase
-from harness.materialise.plan_recipe import PartPlan, RecipePlan, plan_recipe
+from harness.materialise.plan_recipe import plan_recipe
+from harness.materialise.recipe_plan import PartPlan, RecipePlan
 from harness.materialise.saving import save
 from harness.materialise.workbench import Prepared, Workbench
 

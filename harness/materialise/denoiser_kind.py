@@ -5,18 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 from harness.adapters import Reading
 from harness.declare import Fused, Merge, Model
 from harness.declare.ways_out import FORCE_PREDICTION
 from harness.materialise.library import MaterialiseError, checkpoint_of, name_of
+from harness.materialise.recipe_plan import RecipePlan
 from harness.merge import MERGE_METHODS, Altered, Expression, Source
 from harness.weights import ModelFile
 from harness.weights.prediction import TELLING, prediction_by_value
-
-if TYPE_CHECKING:
-    from harness.materialise.plan_recipe import RecipePlan
 
 
 @dataclass(frozen=True, kw_only=True)

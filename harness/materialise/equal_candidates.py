@@ -18,7 +18,7 @@ from harness.materialise.equal_weights import (
     weighed,
 )
 from harness.materialise.library import Library, frame_of
-from harness.materialise.plan_recipe import RecipePlan
+from harness.materialise.recipe_plan import RecipePlan
 from harness.merge import Altered, Expression
 
 _Planned = Callable[[Model], RecipePlan]

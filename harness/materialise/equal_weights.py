@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.declare import Fused, Merge, short_hash
 from harness.materialise.library import checkpoint_of, name_of
-from harness.materialise.plan_recipe import RecipePlan
+from harness.materialise.recipe_plan import RecipePlan
 from harness.materialise.similarity_ranges import needs_survey, surveyed
 from harness.merge import Altered, Expression, Merged, Source, evaluate
 from harness.merge.expression import merges

@@ -13,7 +13,7 @@ from harness.declare import Merge
 from harness.declare.ways_out import KEEP_A
 from harness.materialise.denoiser_kind import kind_of_file, kind_of_result
 from harness.materialise.library import MaterialiseError, merges_of, name_of
-from harness.materialise.plan_recipe import RecipePlan
+from harness.materialise.recipe_plan import RecipePlan
 from harness.merge import Expression, Merged, Source, elementwise, sources
 from harness.weights import ModelFile, ModelFileError, Piece, Placed, TensorInfo, layout_of, single_file_layout
 from harness.weights.header import Span, lay_out

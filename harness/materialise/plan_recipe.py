@@ -25,6 +25,7 @@ from harness.materialise.library import (
 )
 from harness.materialise.merged_parts import guesses, opened, with_named_parts
 from harness.materialise.other_spellings import keys_elsewhere, nearest_spelling
+from harness.materialise.recipe_plan import PartPlan, RecipePlan, Stored
 from harness.materialise.whole_names import component_names, denoiser_names
 from harness.merge import MERGE_METHODS, Call, Expression, Merged, Source, plan_merge, simplified
 from harness.merge.alpha_by_key import ByKey, WhereError, alphas_by_key
@@ -37,45 +38,6 @@ from harness.weights.quantized_codes import refuse_codes
 
 DTYPES: Final = {"fp32": "F32", "fp16": "F16", "bf16": "BF16"}
 _SHOWN: Final = 5
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """How one tensor of a result is stored: safetensors dtype and canonical shape."""
-
-    dtype: str
-    shape: tuple[int, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartPlan:
-    """One component of the result. `coverage` is {status: keys}, as in records.Coverage."""
-
-    component: str
-    keys: Mapping[str, Expression]
-    stored: Mapping[str, Stored]
-    coverage: Mapping[str, tuple[str, ...]]
-    notes: tuple[str, ...] = ()
-    blocks: tuple[tuple[str, str, float, int], ...] = ()
-    """The outermost merge's alphas and betas: ("alpha" or "beta", slot such as "IN04", value, number of keys)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecipePlan:
-    """A recipe with every tensor accounted for. `model` names the components that are merged, whatever words the declaration
-    used for them; `files` holds the opened models by the names that sources give them. `requested` is all that the recipe asks
-    for by name, each with the number of tensors that it applies to."""
-
-    model: Model
-    frame: Checkpoint
-    files: Mapping[str, ModelFile] = field(repr=False)
-    parts: Mapping[str, PartPlan] = field(repr=False)
-    precision: str = "auto"
-    requested: tuple[Requested, ...] = ()
-    adapters: Mapping[str, Mapping[str, Mapping[str, tuple[str, ...]]]] = field(default_factory=dict, repr=False)
-    """By path of a fused adapter: {component: {status: tensors of its file}}, with every tensor of the file."""
-    adapter_notes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """By path of a fused adapter: what is assumed of it, and what its header says that its tensors contradict."""
 
 
 @dataclass(kw_only=True)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.materialise.file_layout import FilePlan, Segment, Whole
 from harness.materialise.library import MaterialiseError
-from harness.materialise.plan_recipe import RecipePlan
+from harness.materialise.recipe_plan import RecipePlan
 from harness.materialise.similarity_ranges import needs_survey, surveyed
 from harness.merge import Source, evaluate, finite, native, sources
 from harness.merge.expression import torch_dtype

@@ -22,7 +22,8 @@ from harness.materialise.library import Library, MaterialiseError, frame_of, sha
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.number_format import homes_of, in_its_format
 from harness.materialise.phases import Phase, spans_of
-from harness.materialise.plan_recipe import PartPlan, RecipePlan, plan_recipe
+from harness.materialise.plan_recipe import plan_recipe
+from harness.materialise.recipe_plan import PartPlan, RecipePlan
 from harness.materialise.similarity_ranges import surveyed
 from harness.materialise.text_treatment import said_of, treatment_of
 from harness.merge import Expression, Source, Target, finite, sources, write_live

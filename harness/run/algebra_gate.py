@@ -13,7 +13,8 @@ from harness.declare import Candidate, Fused, Merge, Model
 from harness.materialise.algebra_identities import identities_of_tensor
 from harness.materialise.content_identity import references_of
 from harness.materialise.library import Library, merges_of
-from harness.materialise.plan_recipe import RecipePlan, plan_recipe
+from harness.materialise.plan_recipe import plan_recipe
+from harness.materialise.recipe_plan import RecipePlan
 from harness.materialise.similarity_ranges import one_thread, surveyed
 from harness.merge import MERGE_METHODS, Expression, Merged, Source, evaluate, sources
 from harness.merge import elementwise as separate
