@@ -6,7 +6,7 @@ DEVICE ?= cpu
 # Processes that share the tests: one per core, at most four; 0 runs them in pytest's own.
 WORKERS ?= logical
 
-.PHONY: benchmark test check browser-test zoo gpu-rehearsal gpu-benchmark chaos clean
+.PHONY: benchmark test check browser-test zoo gpu-rehearsal gpu-first-hour gpu-benchmark chaos clean
 
 benchmark: $(VENV)/.installed  ## the main job: all suites, and one HTML page each
 	$(BIN)/pytest suites/ --benchmark --device $(DEVICE)
@@ -20,6 +20,9 @@ check: $(VENV)/.installed  ## style and types
 
 gpu-rehearsal: $(VENV)/.installed  ## what runs on CUDA, on a simulated device: no GPU needed (part of `make test`)
 	$(BIN)/pytest tests/rehearsal
+
+gpu-first-hour: $(VENV)/.installed  ## what only a GPU can answer, most valuable first: JSON lines, and a section for docs/log.md
+	$(BIN)/python tests/benchmarks/first_hour.py --device $(if $(filter cpu,$(DEVICE)),cuda,$(DEVICE))
 
 # A failed gate or test ends none of the others; the last line says whether any failed.
 gpu-benchmark: $(VENV)/.installed  ## the GPU tests, an SD1.5-size pipeline and the suites on a CUDA device
