@@ -353,7 +353,8 @@ class Plain:
 
         bench = Workbench(device=case.device, root=case.root)
         dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[case.dtype]
-        one, two = (bench.prepare(Candidate(name=name, model=name)).pipeline for name in (case.a, case.b))
+        # In fp32, whose modules cast nothing by themselves.
+        one, two = (bench.prepare(Candidate(name=name, model=name, quantization="fp32")).pipeline for name in (case.a, case.b))
         self._a, self._b = ({key: value.to(dtype) for key, value in p.unet.state_dict().items()} for p in (one, two))
         parts = dict(one.parts)
         tokenizers = {e.component.replace("text_encoder", "tokenizer"): e.tokenizer for e in one.encoders}
@@ -361,7 +362,7 @@ class Plain:
         self.pipe: Any = StableDiffusionXLPipeline(**parts, **tokenizers, scheduler=scheduler) if "text_encoder_2" in parts else (
             StableDiffusionPipeline(**parts, **tokenizers, scheduler=scheduler, safety_checker=None, feature_extractor=None,
                                     requires_safety_checker=False))
-        self.pipe.to(dtype)
+        self.pipe.to(case.device, dtype)  # its text encoders are kept on the host
         self.pipe.set_progress_bar_config(disable=True)
         self.case, self.folder, chosen = case, work / "plain", case.grid.prompts[:prompts]
         self.folder.mkdir()

@@ -99,7 +99,7 @@ def compiled(subject: Subject) -> Iterator[Facts]:
         yield {"what": "compiled", "not_measured": reason}
         return
     grid = subject.grid()
-    for mode in dict.fromkeys((subject.usual_mode, "bf16")):
+    for mode in ("fp16", "bf16") if subject.cuda else (subject.usual_mode,):
         for runtime in ("eager", "compiled"):
             bench = subject.bench(grid)
             for alpha in (0.5, 0.3):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from harness import Adapter, Candidate, Gate, Objective, Suite
+from harness.declare import plain
 from harness.probes import MemoryProbe, PowerProbe, Stopwatch, find_gpu
 from harness.probes.environment import environment
 from harness.probes.fits import free_memory
@@ -24,6 +27,12 @@ from harness.run.suite_run import Options, SuiteRun
 from harness.sampling import time_one
 from tests.benchmarks.gpu_stages.subject import Facts, Subject, cells_of
 from tests.benchmarks.sweep import CEILING, SWEEP, Case, compare
+
+SUITE_FILE: Final = """
+from harness.declare import restore
+import json
+SUITE = restore(json.loads({text!r}))
+"""
 
 
 def describe(subject: Subject) -> Iterator[Facts]:
@@ -56,14 +65,17 @@ def promotion(subject: Subject) -> Iterator[Facts]:
     suite = Suite(name="promoted", candidates=candidates, baseline="plain", grid=grid, metrics=("exposure",), latency_rounds=1,
                   gates=(Gate(value="coverage"),), objective=Objective(maximise="saturation", penalties=()))
     with tempfile.TemporaryDirectory() as folder:
-        run = SuiteRun(suite, "", Options(root=Path.cwd(), runs=Path(folder) / "runs", device=subject.device), Silent())
+        file = Path(folder) / "promoted.py"
+        file.write_text(SUITE_FILE.format(text=json.dumps(plain(suite))))
+        run = SuiteRun(suite, str(file), Options(root=Path.cwd(), runs=Path(folder) / "runs", device=subject.device), Silent())
         try:
             for candidate in candidates:
                 run.candidate(candidate)
             run.costs([candidate.name for candidate in candidates])
         finally:
             run.close()
-        done = promote(gather(run.folder, "adapted"), "adapted", Models(Path(folder) / "models"), policy="inconclusive=pass")
+        done = promote(gather(run.folder, "adapted"), "adapted", Models(Path(folder) / "models"), policy="inconclusive=pass",
+                       suite_file=file)
         yield {"what": "promoted LoRA", "notes": list(done.notes)}
 
 
