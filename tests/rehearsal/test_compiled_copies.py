@@ -49,8 +49,8 @@ def test_a_quantized_denoiser_is_compiled_once_for_all_candidates(tmp_path: Path
     with simulated() as gpu:
         bench = Workbench(device="cuda", root=tmp_path, steps=2)
         expected = {model: images(bench, of(model)) for model in ("zoo:photo", "zoo:anime")}
-        for model in ("zoo:photo", "zoo:anime", "zoo:photo"):
-            assert np.array_equal(images(bench, of(model, runtime="compiled")), expected[model]), model
+        for model, made in expected.items():
+            assert np.array_equal(images(bench, of(model, runtime="compiled")), made), model
         assert len(compiled) == 1
         images(bench, of("zoo:photo", runtime="compiled", adapters=sketch()))  # layers with more than tensors
         assert len(compiled) == 2

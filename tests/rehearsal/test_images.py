@@ -27,7 +27,7 @@ KINDS = {
     **{mode: candidate(model=MIDDLE, quantization=mode) for mode in (
         "fp32", "bf16", "int8_weight_only", "int8_dynamic", "int4_weight_only")},
     **{f"sketch{kind}": candidate(adapters=sketch(kind)) for kind in (
-        "", "-peft", "-lycoris", "-tucker", "-full", "-loha", "-lokr", "-dora", "-word")},
+        "", "-tucker", "-full", "-loha", "-lokr", "-dora", "-word")},
     "hypernetwork": candidate(adapters=(Adapter(path="style.pt", weight=0.7),)),
     "LoRA on a merge, half of the steps": candidate(model=MIDDLE, adapters=sketch(start=0.5)),
     "DoRA, int8": candidate(adapters=sketch("-dora"), quantization="int8_weight_only"),
