@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from harness.check.phrases import doubles, number, unknown
 from harness.check.values import direction_problem, gate_values, known_values, metrics_of, misspelt, range_problem, unknown_values
 from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Objective, Suite
-from harness.declare.swept_axis import axis_of
+from harness.declare.swept_axis import asks_for_the_cheapest, axis_of
 from harness.records import ValueSpec
 from harness.records.gate_kinds import LIMITS, gate_kind
 
@@ -34,9 +34,9 @@ def objective_problems(suite: Suite) -> Iterator[str]:
         if high is not None and number(penalty.allowance) and penalty.allowance >= high:
             yield (f"penalty on {penalty.metric!r}: allowance is {penalty.allowance:g}, but no value exceeds {high:g}, so "
                    "nothing would be taken off; give a smaller allowance")
-        if not number(penalty.weight) or penalty.weight < 0 or not number(penalty.allowance):
+        if not number(penalty.weight) or penalty.weight <= 0 or not number(penalty.allowance):
             yield (f"penalty on {penalty.metric!r}: weight is {penalty.weight!r} and allowance {penalty.allowance!r}; expected "
-                   "finite numbers, and a weight of at least 0")
+                   "finite numbers, and a weight above 0 (at 0 nothing is taken off; remove the penalty)")
     yield from _constraints(objective.constraints, rows, suite)
     yield from _preferences(suite)
     if objective.maximise == DESIRABILITY and not objective.desirabilities:
@@ -46,7 +46,7 @@ def objective_problems(suite: Suite) -> Iterator[str]:
         yield f"desirabilities are given, but maximise is {objective.maximise!r}; give maximise=DESIRABILITY, or remove them"
     yield from doubles("desirability of", [d.metric for d in objective.desirabilities])
     for desirability in objective.desirabilities:
-        yield from (f"desirability of {desirability.metric!r}: {phrase}" for phrase in _desirability(desirability, known, suite))
+        yield from (f"desirability of {desirability.metric!r}: {phrase}" for phrase in _desirability(desirability, rows, suite))
 
 
 def _preferences(suite: Suite) -> Iterator[str]:
@@ -56,7 +56,12 @@ def _preferences(suite: Suite) -> Iterator[str]:
         yield from unknown("axis", [axis], {*axes, "guidance"})
         if side not in SIDES:
             yield f"prefers {side!r} on {axis!r}; expected one of {', '.join(SIDES)}"
-        if axis in axes and axis != (swept := axis_of(suite)):
+        if suite.objective.prefer == Objective().prefer:
+            continue
+        if asks_for_the_cheapest(suite):
+            yield (f"prefers {side!r} on {axis!r}, which has no effect: candidates differ in quantization or runtime alone, and "
+                   "the cheapest of those without a loss is picked. Remove prefer")
+        elif axis in axes and axis != (swept := axis_of(suite)):
             along = f"the pick is made along {swept!r}" if swept else "no axis has a number for every candidate"
             yield (f"prefers {side!r} on {axis!r}, which has no effect: {along}. Remove it, or sweep {axis!r} in a suite of its "
                    "own")
@@ -88,14 +93,26 @@ def _constraints(constraints: Collection[Constraint], rows: Mapping[str, ValueSp
                 yield f"constraint on {constraint.metric!r}: {problem}"
 
 
-def _desirability(of: Desirability, known: Collection[str], suite: Suite) -> Iterator[str]:
-    yield from unknown_values("value", [of.metric], known, suite)
+def _desirability(of: Desirability, rows: Mapping[str, ValueSpec], suite: Suite) -> Iterator[str]:
+    yield from unknown_values("value", [of.metric], rows.keys(), suite)
+    if number(of.worst) and number(of.best) and of.metric in rows:
+        yield from _beyond(of, rows[of.metric])
     if not number(of.worst) or not number(of.best) or of.worst == of.best:
         yield f"worst is {of.worst!r} and best {of.best!r}; expected two different finite numbers"
     for name in ("shape", "weight"):
         value = getattr(of, name)
         if not number(value) or value <= 0:
             yield f"{name} is {value!r}; expected a number above 0"
+
+
+def _beyond(of: Desirability, row: ValueSpec) -> Iterator[str]:
+    """That all values are on one side of worst and best, so that every image is as desirable as every other."""
+    low, high = sorted((of.worst, of.best))
+    side = "below" if row.high is not None and row.high <= low else "above" if row.low is not None and row.low >= high else ""
+    if side and low != high:
+        end = row.high if side == "below" else row.low
+        yield (f"worst is {of.worst:g} and best {of.best:g}, but every value is at {end:g} or {side}, so that all images are "
+               "equally desirable; give ends that values lie between")
 
 
 def gate_problems(gate: Gate, suite: Suite, names: Collection[str]) -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -296,6 +297,9 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
             yield f"prompt {prompt.id!r}: split {prompt.split!r}; expected one of {', '.join(SPLITS)}"
         if not prompt.text.strip():
             yield f"prompt {prompt.id!r}: the text is empty"
+        for field, text in (("the text", prompt.text), ("the negative text", prompt.negative)):
+            if odd := next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r"), ""):
+                yield f"prompt {prompt.id!r}: {field} holds the control character {odd!r}, which draws nothing; remove it"
         yield from markup_problems(prompt)
     if prompts and not any(p.split == "select" for p in prompts):
         yield "no prompt is in the split 'select', on which candidates are compared; give at least one"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from harness.declare.suite import Suite
@@ -14,6 +15,19 @@ def numeric_axes(suite: Suite) -> tuple[str, ...]:
     values = {axis: [c.axes.get(axis) for c in suite.candidates] for c in suite.candidates for axis in c.axes}
     return tuple(axis for axis, of in values.items()
                  if all(isinstance(v, int | float) and not isinstance(v, bool) for v in of) and len(set(of)) > 1)
+
+
+def varies_fidelity(suite: Suite) -> bool:
+    """Whether candidates differ in quantization or runtime, and in nothing else that makes their images: then the question is
+    what they lose against the baseline, not which is best."""
+    modes = {(c.number_format, c.runtime) for c in suite.candidates}
+    return len(modes) > 1 and len({replace(c, quantization="fp32", precision="", runtime="eager").key
+                                   for c in suite.candidates}) == 1
+
+
+def asks_for_the_cheapest(suite: Suite) -> bool:
+    """Whether the pick is the cheapest mode that loses nothing: modes vary, and no numeric axis does."""
+    return axis_of(suite) is None and varies_fidelity(suite)
 
 
 def axis_of(suite: Suite) -> str | None:

@@ -29,8 +29,12 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
         more = f" (and {len(evidence.unfinished) - _SHOWN} more)" if len(evidence.unfinished) > _SHOWN else ""
         raise PromotionError(f"{who}: the run is incomplete: {'; '.join(evidence.unfinished[:_SHOWN])}{more}. Run the suite "
                              "again")
+    from reports.gates.decision import of_itself
+
+    # A gate that compares the candidate with itself neither speaks for it nor against it.
+    telling = [r for r in evidence.verdicts if not (r.status == "not_measured" and of_itself(evidence.run, r))]
     allowed = ("passed", "inconclusive") if policy == "inconclusive=pass" else ("passed",)
-    if bad := [r for r in evidence.verdicts if r.status not in allowed
+    if bad := [r for r in telling if r.status not in allowed
                and not (first and r.status == "not_measured" and r.other == PROMOTED)]:
         reasons = "; ".join(f"gate {r.gate!r} on candidate {r.candidate!r} is {r.status.replace('_', ' ')} "
                          f"(limit {r.limit}, observed {_interval(r.observed, r.low, r.high)}: {r.reason})" for r in bad)
@@ -39,7 +43,7 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
         if all(r.status == "not_measured" and r.other == PROMOTED for r in bad):
             do = "Run the suite again to load the values of the last promotion (nothing is sampled again), then promote"
         raise PromotionError(f"{who}: {reasons}. {do}")
-    if not any(r.candidate == evidence.candidate for r in evidence.verdicts):
+    if not any(r.candidate == evidence.candidate for r in telling):
         raise PromotionError(f"{who}: no gate of the suite applies to this candidate, so there is no evidence for promoting it. "
                              "Add a gate that names it, or a gate without candidates (it applies to the promoted candidate)")
 

@@ -205,11 +205,12 @@ class SuiteSession:
         """The verdicts of one gate."""
         return [v for v in self.analysis().verdicts if v.gate == gate]
 
-    def nothing_promoted(self, gate: str) -> bool:
-        """Whether a gate compares with the last promoted model while nothing was promoted yet. Such a gate cannot be judged,
-        and must not block the first promotion."""
-        asks = any(self.suite.gate_name(g) == gate and g.not_worse_than == PROMOTED for g in self.suite.gates)
-        return asks and not self._baseline.exists()
+    def waives(self, gate: str) -> bool:
+        """Whether what a gate could not measure blocks nothing: nothing was promoted yet, or the pick is the baseline itself."""
+        from reports.gates.decision import waived
+
+        unmeasured = [v for v in self.verdicts(gate) if v.status == "not_measured"]
+        return bool(unmeasured) and all(waived(self.analysis(), v) for v in unmeasured)
 
     def analysis(self) -> AnalysedRun:
         """The run as read from its folder, with its recommendation and verdicts. It is computed once, until more is sampled."""

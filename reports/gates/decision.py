@@ -11,10 +11,10 @@ from typing import Final
 from harness.declare import PROMOTED
 from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
-from reports.gates.outcome import FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED, Verdict
+from reports.gates.outcome import FAILED, INCONCLUSIVE, NOT_MEASURED, PASSED, Verdict, with_itself
 from reports.read.run import Run
 from reports.verdict.candidates import label_with_role, not_run, parents
-from reports.verdict.fidelity import speed_not_compared
+from reports.verdict.fidelity import losses, speed_not_compared
 from reports.verdict.recommendation import Comparison, Recommendation
 
 SHIP: Final = "ship"
@@ -48,13 +48,15 @@ class Headline:
 class Facts:
     """What a decision goes by. `words` are those of the comparisons that the claim rests on; `statuses` those of the gates;
     `baseline`: the pick is what is in use already; `held_out`: it was compared on prompts that had no part in the choice;
-    `no_loss`: the question is what the pick loses, and a gate shows that it loses no more than is allowed."""
+    `others`: another candidate was compared with it; `no_loss`: the question is what the pick loses, and a gate shows that it
+    loses no more than is allowed."""
 
     pick: bool
     statuses: tuple[str, ...] = ()
     missing: bool = False
     words: tuple[str, ...] = ()
     baseline: bool = False
+    others: bool = True
     held_out: bool = True
     no_loss: bool = False
 
@@ -69,7 +71,7 @@ def decide(of: Facts) -> str:
         (any(status != PASSED for status in of.statuses), GATES_OPEN),
         (of.missing, INCOMPLETE),
         ("worse" in of.words, WORSE),
-        (of.baseline, KEEP),
+        (of.baseline and of.others, KEEP),
         (not of.words or "not measured" in of.words, NOT_COMPARED),
         (not of.held_out, BEST_GUESS),
         (of.no_loss or set(of.words) == {"better"}, SHIP))
@@ -83,14 +85,17 @@ def headline(run: Run, rec: Recommendation, verdicts: Sequence[Verdict]) -> Head
     decision = decide(Facts(
         pick=rec.pick is not None, statuses=tuple(v.status for v in counting), missing=bool(missing),
         words=tuple(c.word for c in against), baseline=rec.pick == run.suite.baseline,
-        held_out=all(c.split == "confirm" for c in against),
+        others=_others_compared(run, rec), held_out=all(c.split == "confirm" for c in against),
         no_loss=rec.kind == "fidelity" and any(_shows_no_loss(run, rec, v) for v in counting)))
     if decision == NOTHING or rec.pick is None:
         return Headline(decision=decision, text=rec.sentence.rstrip("."), rest=not_run(run), unseen=not_run(run))
     # Modes are compared over all guidance scales.
     what = label_with_role(run, rec.pick) + ("" if rec.kind == "fidelity" else f" at CFG {rec.guidance:g}")
     notes = [missing] if missing and decision != INCOMPLETE else []
-    notes += ["nothing was promoted yet that it could be compared with"] if len(counting) < len(verdicts) else []
+    spared = [v for v in verdicts if v not in counting]
+    notes += ["nothing was promoted yet that it could be compared with"] if any(_nothing_promoted(run, v) for v in spared) else []
+    notes += [f"{words.plural(alone, 'gate')} compared nothing, because {what} is what they compare with"] if (
+        alone := sum(not _nothing_promoted(run, v) for v in spared)) else []
     unseen = [note for note in _unseen(run, rec) if note]
     return Headline(decision=decision, text=_text(run, rec, what, (decision, counting, against, missing)),
                     rest="; ".join([*notes, *(note for note in unseen if note not in rec.evidence), rec.evidence]),
@@ -107,6 +112,13 @@ def _unseen(run: Run, rec: Recommendation) -> tuple[str, ...]:
     return (not_run(run), "nothing to compare" if alone else "", speed_not_compared(run, others))
 
 
+def _others_compared(run: Run, rec: Recommendation) -> bool:
+    """Whether the pick was compared with any other candidate: by the cells, or of modes by images that both have."""
+    if rec.kind == "fidelity":
+        return any(loss.objective.mean is not None for loss in losses(run))
+    return any(c.candidate != rec.pick and c.behind.mean is not None for c in rec.cells)
+
+
 def decisive(run: Run, rec: Recommendation) -> list[Comparison]:
     """The comparisons that a claim rests on: in objective with the baseline and the parents (with the baseline alone where the
     pick is a parent, or where the question is what it loses), also at their own best guidance; and those that the pick lost."""
@@ -119,8 +131,19 @@ def decisive(run: Run, rec: Recommendation) -> list[Comparison]:
 
 
 def waived(run: Run, verdict: Verdict) -> bool:
-    """Whether a gate asks for what was promoted last while nothing was yet: it must not block the first promotion."""
-    return verdict.status == NOT_MEASURED and verdict.other == PROMOTED and run.promoted is None
+    """Whether a gate has nothing to compare, by no fault of the run: it asks for what was promoted last while nothing was yet, or
+    the pick is what it compares with. The first must not block the first promotion, nor the second that the baseline stays."""
+    return verdict.status == NOT_MEASURED and (_nothing_promoted(run, verdict) or of_itself(run, verdict))
+
+
+def _nothing_promoted(run: Run, verdict: Verdict) -> bool:
+    return verdict.other == PROMOTED and run.promoted is None
+
+
+def of_itself(run: Run, verdict: Verdict) -> bool:
+    """Whether a gate that names no candidate came upon the one that it compares with, and so compared nothing."""
+    gate = next((g for g in run.suite.gates if run.suite.gate_name(g) == verdict.gate), None)
+    return gate is not None and not gate.candidates and bool(with_itself(run, gate, verdict.candidate))
 
 
 def missing_words(run: Run) -> str:
@@ -166,5 +189,6 @@ def _text(run: Run, rec: Recommendation, what: str, of: tuple[str, Sequence[Verd
         GATES_OPEN: f"Not decided: {gates_in_words(statuses)} (best candidate: {what})",
         INCOMPLETE: f"Not decided: {missing} (best so far: {what})",
         WORSE: f"Do not ship {what}: it is worse than {named['worse']}",
-        NOT_COMPARED: f"Not decided: {what} could not be compared with {named['not measured'] if against else 'anything'}",
+        NOT_COMPARED: f"Nothing to decide: {what} is the only candidate" if len(run.suite.candidates) == 1 else (
+            f"Not decided: {what} could not be compared with {named['not measured'] if against else 'anything'}"),
     }[decision]

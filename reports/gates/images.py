@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import pandas as pd
@@ -18,7 +19,7 @@ from reports.statistics.intervals import cluster_mean, paired_difference
 from reports.verdict.candidates import label
 from reports.verdict.confirm_looks import gate_level
 from reports.verdict.recommendation import Recommendation
-from reports.verdict.saturation import EQUAL, saturated
+from reports.verdict.saturation import cannot_tell, saturated
 
 FEWEST_HELD_OUT: Final = 2
 """Confirm prompts that a suite declares before a pick is judged on them alone: one gives no interval."""
@@ -39,7 +40,8 @@ def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | N
     if chosen and mine["prompt"].nunique() < FEWEST_HELD_OUT:
         return Seen(estimate=nothing("the confirm prompts were not sampled, and the prompts that the pick was chosen on "
                                      "cannot judge it"))
-    why, note = _asked(run, rec, gate, (name, other, chosen))
+    judged = [mine, *([rows[rows["candidate"] == other]] if other not in (None, PROMOTED) else [])]
+    why, note = _asked(run, rec, gate, (name, other, chosen), judged)
     if why:
         return Seen(estimate=nothing(why))
     level = gate_level(run.suite)
@@ -59,7 +61,7 @@ def _against(run: Run, gate: Gate, of: tuple[pd.DataFrame, pd.DataFrame], said: 
     """The difference of two candidates' images, or their ratio."""
     (mine, theirs), (note, named), level = of, said, gate_level(run.suite)
     if saturated(run, mine, theirs, gate.value):
-        return Seen(estimate=nothing(EQUAL))
+        return Seen(estimate=nothing(cannot_tell(gate.value)))
     if gate.ratio is None:
         return Seen(estimate=paired_difference(mine, theirs, run.row(gate.value), level=level), note=f"{note}, minus {named}")
     return Seen(estimate=ratio_of_means(mine, theirs, gate.value, level),
@@ -70,12 +72,14 @@ def _held_out(run: Run, guidance: float | None) -> int:
     return distinct(p for p in effective_prompts(run.suite.grid, guidance) if p.split == "confirm")
 
 
-def _asked(run: Run, rec: Recommendation, gate: Gate, of: tuple[str, str | None, bool]) -> tuple[str, str]:
+def _asked(run: Run, rec: Recommendation, gate: Gate, of: tuple[str, str | None, bool],
+           judged: Sequence[pd.DataFrame]) -> tuple[str, str]:
     """Why a gate cannot be judged on the cells that it is about, or an empty string, and these cells in words.
 
     The pick was chosen for doing well on the select prompts, so it is judged on the confirm prompts (if two are declared); a
     candidate named in the gate is judged on all prompts, in a race on those that it was asked for. A comparison is about what
-    both were asked for. Nothing is judged on the images that happen to have a value."""
+    both were asked for. Nothing is judged on the images that happen to have a value; of people's ratings, which are of the images
+    that people were shown, the words say how many prompts these are of. `judged` are the images of each."""
     name, other, chosen = of
     declared = [p.id for p in run.suite.grid.prompts if p.split == "confirm" or not chosen]
     places = asked_places(run, name, declared, rec.guidance)
@@ -84,11 +88,14 @@ def _asked(run: Run, rec: Recommendation, gate: Gate, of: tuple[str, str | None,
         places &= asked_places(run, named, declared, rec.guidance)
     lacks = [(who, lacking(run, who, gate.value, places)) for who in (name, named) if who is not None]
     why = next((f"{'' if who == name else f'{label(run, who)}: '}{lack.why}" for who, lack in lacks if lack.why), "")
-    return why, _note(rec, {place[0] for place in places}, (declared, chosen, max(k.excused for _, k in lacks)))
+    prompts = set.intersection({place[0] for place in places}, *(
+        set(rows.loc[rows[gate.value].notna(), "prompt"]) for rows in judged if gate.value in rows.columns))
+    return why, _note(rec, prompts, (declared, chosen, max(k.excused for _, k in lacks)))
 
 
 def _note(rec: Recommendation, prompts: set[str], of: tuple[list[str], bool, int]) -> str:
-    """Which prompts were judged, in words: "all prompts at CFG 8", or "8 of 12 prompts" where a race asked for no more."""
+    """Which prompts were judged, in words: "all prompts at CFG 8", or "8 of 12 prompts" where a race asked for no more, or
+    people rated no more."""
     declared, chosen, excused = of
     what = "confirm prompts" if chosen else "prompts"
     whole = what if chosen else f"all {what}"

@@ -9,7 +9,7 @@ from typing import Final
 from harness.declare import BASELINE, PROMOTED, Gate
 from harness.records.gate_kinds import IMAGES, kind_of
 from reports.gates import coverage, failure_rate, failures, identities, images, latency, memory
-from reports.gates.outcome import Verdict, not_measured
+from reports.gates.outcome import Verdict, not_measured, with_itself
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 
@@ -31,7 +31,7 @@ def judge(run: Run, recommendation: Recommendation) -> list[Verdict]:
 
 
 def _judge_one(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
-    if why := _meaningless(run, gate, name):
+    if why := _meaningless(run, gate, name) or with_itself(run, gate, name):
         return not_measured(run, gate, name, why)
     return JUDGES[kind_of(gate.value)](run, rec, gate, name)
 

@@ -164,6 +164,15 @@ def other_of(run: Run, gate: Gate) -> str | None:
     return run.suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than
 
 
+def with_itself(run: Run, gate: Gate, name: str) -> str:
+    """Why a gate decides nothing of a candidate that it compares with itself, or an empty string. The values of images that are
+    compared one by one with the baseline's (PSNR) compare the baseline with itself too."""
+    paired = run.row(gate.value).paired and name == run.suite.baseline
+    if not paired and other_of(run, gate) != name:
+        return ""
+    return f"the candidate is {'the baseline' if name == run.suite.baseline else name} itself, so nothing was compared"
+
+
 def why_missing(run: Run, name: str, value: str) -> str:
     """Why a candidate has no such value: its failure first; empty where nothing is known."""
     return run.failure_of(name) or run.why_missing(name, value)

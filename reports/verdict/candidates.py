@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from harness.declare import Merge, Suite
+from harness.declare.swept_axis import varies_fidelity
 from reports import formatting as words
 from reports.read.roles import axis_of, controls
 from reports.read.run import Run
 
 __all__ = ["axis_of", "controls", "label", "label_with_role", "not_run", "parents", "present", "role_label", "varies_fidelity"]
-
-
-def varies_fidelity(suite: Suite) -> bool:
-    """Whether candidates differ in quantization or runtime, and in nothing else that makes their images: then the question is
-    what they lose against the baseline, not which is best."""
-    modes = {(c.number_format, c.runtime) for c in suite.candidates}
-    alike = {replace(c, quantization="fp32", precision="", runtime="eager").key for c in suite.candidates}
-    return len(modes) > 1 and len(alike) == 1
 
 
 def label(run: Run, name: str) -> str:

@@ -20,7 +20,7 @@ from reports.statistics.intervals import LEVEL
 from reports.verdict.candidates import label
 from reports.verdict.costs import RETIME, slowdown, timed_apart
 from reports.verdict.recommendation import Scored
-from reports.verdict.saturation import EQUAL, saturated
+from reports.verdict.saturation import cannot_tell, saturated
 from reports.verdict.scoring import CELL, constrained, limited, score_table
 
 FEW_PROMPTS: Final = 8
@@ -76,7 +76,8 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
         sentences.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
     baseline = run.images[run.images["candidate"] == run.suite.baseline]
     if any(saturated(run, run.images[run.images["candidate"] == c.name], baseline, "objective") for c in run.suite.candidates):
-        sentences.append(f"Against the baseline {EQUAL}: move the ends of its desirabilities, or the allowance of its penalties.")
+        sentences.append(f"Against the baseline {cannot_tell('objective')}: maximise another value, or move the ends "
+                         "of its desirabilities or the allowance of its penalties.")
     sentences.extend(_uneven(run))
     sentences.extend(_missing(run, cells))
     sentences.extend(_dropped(run, cells))

@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from harness.declare.swept_axis import asks_for_the_cheapest
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.intervals import (
@@ -20,7 +21,7 @@ from reports.statistics.intervals import (
     paired_difference,
     prompts_to_settle,
 )
-from reports.verdict.candidates import label, label_with_role, varies_fidelity
+from reports.verdict.candidates import label, label_with_role
 from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows, undecided
 from reports.verdict.confirm_looks import gate_level
 from reports.verdict.fidelity import recommend_cheapest
@@ -51,7 +52,7 @@ RACE_RULE: Final = (
 def recommend(run: Run) -> Recommendation:
     """The recommendation of a run: by fidelity and cost when quantization or runtime vary without a numeric axis, otherwise
     by the objective over candidates and guidance scales."""
-    if run.axis is None and varies_fidelity(run.suite):
+    if asks_for_the_cheapest(run.suite):
         return recommend_cheapest(run)
     return _recommend_best(run)
 

@@ -578,3 +578,41 @@ def test_a_text_of_any_length_makes_a_message_of_a_few_lines(tmp_path: Path) -> 
 def test_a_gate_that_the_declared_rounds_cannot_decide_is_remarked(changes: dict[str, Any], remarked: bool) -> None:
     suite = tiny_suite(gates=(Gate(value="seconds_per_image", at_most=1),), **changes)
     assert any("set latency_rounds to at least 6" in remark for remark in remarks(suite)) == remarked
+
+
+MODES = tuple(Candidate(name=mode, model="zoo:photo", quantization=mode) for mode in ("fp32", "bf16"))
+
+
+@pytest.mark.parametrize(("prefer", "refused"), [
+    ({"guidance": "highest"}, True), ({"guidance": "middle"}, True), ({"guidance": "lowest"}, False), ({}, False)])
+def test_a_preference_that_a_suite_of_modes_would_not_read_is_refused(prefer: dict[str, str], refused: bool,
+                                                                      tmp_path: Path) -> None:
+    text = said(tmp_path, candidates=MODES, baseline="fp32", objective=Objective(prefer=prefer))
+    assert ("which has no effect: candidates differ in quantization or runtime alone" in text) == refused
+
+
+@pytest.mark.parametrize(("worst", "best", "refused"), [
+    (200, 300, True), (300, 200, True), (-300, -200, True), (100, 200, True), (-200, -100, True), (20, 30, False),
+    (50, 150, False), (-150, -50, False), (30, 20, False)])
+def test_a_desirability_between_ends_that_no_value_lies_between_is_refused(worst: float, best: float, refused: bool,
+                                                                           tmp_path: Path) -> None:
+    """The CLIP score goes from -100 to 100."""
+    objective = Objective(maximise="desirability", penalties=(),
+                          desirabilities=(Desirability(metric="clip_score", worst=worst, best=best),))
+    text = said(tmp_path, metrics=("clip_score", "exposure"), objective=objective)
+    assert ("all images are equally desirable" in text) == refused
+
+
+@pytest.mark.parametrize(("weight", "refused"), [(0, True), (0.0, True), (-1, True), (0.1, False)])
+def test_a_penalty_that_takes_nothing_off_is_refused(weight: float, refused: bool, tmp_path: Path) -> None:
+    objective = Objective(penalties=(Penalty(metric="clipped_share", weight=weight),))
+    assert ("a weight above 0" in said(tmp_path, objective=objective)) == refused
+
+
+@pytest.mark.parametrize(("text", "refused"), [
+    ("a\0cat", True), ("a\x1b[2Jcat", True), ("a\x7fcat", True), ("a\ncat\tand a dog", False), ("a \u200d cat", False)])
+@pytest.mark.parametrize("field", ["text", "negative"])
+def test_control_characters_in_a_prompt_are_refused(field: str, text: str, refused: bool, tmp_path: Path) -> None:
+    prompt = Prompt(**{"id": "p", "text": "a dog", "split": "select", field: text})  # type: ignore[arg-type]
+    found = said(tmp_path, grid=tiny_grid(prompts=(prompt,)))
+    assert ("control character" in found) == refused

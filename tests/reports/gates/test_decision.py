@@ -195,6 +195,29 @@ def test_the_baseline_is_kept_and_says_so(runs: dict[str, Run]) -> None:
     assert (said.decision, said.text) == (KEEP, "Keep base (baseline) at CFG 3")
 
 
+def test_a_gate_against_the_baseline_does_not_keep_the_baseline_from_staying(runs: dict[str, Run]) -> None:
+    run = moved(runs["checkpoints"], "new", -30.0)
+    gate = Gate(value="clip_score", not_worse_than="baseline", margin=1)
+    run = replace(run, suite=replace(run.suite, gates=(*run.suite.gates, gate)))
+    rec = recommend(run)
+    (verdict,) = [v for v in judge(run, rec) if v.other == "baseline"]
+    said = headline(run, rec, judge(run, rec))
+    assert (verdict.status, said.decision) == ("not_measured", KEEP)
+    assert "1 gate compared nothing" in said.rest
+
+
+@pytest.mark.parametrize("gates", [(), GOOD])
+def test_nothing_is_kept_where_nothing_was_compared(runs: dict[str, Run], gates: tuple[Gate, ...]) -> None:
+    run = runs["checkpoints"]
+    alone = tuple(c for c in run.suite.candidates if c.name == "base")
+    run = replace(run, suite=replace(run.suite, candidates=alone, gates=gates),
+                  images=run.images[run.images["candidate"] == "base"].reset_index(drop=True))
+    rec = recommend(run)
+    said = headline(run, rec, judge(run, rec))
+    assert said.decision == NOT_COMPARED
+    assert "base (baseline) at CFG 3 is the only candidate" in said.text
+
+
 def test_a_parent_that_is_as_good_at_its_own_guidance_stands_against_the_claim(merge_run: Run) -> None:
     """At the pick's guidance the merge is better; at a guidance that suits the parent it is not."""
     images = merge_run.images.copy()

@@ -205,3 +205,50 @@ def test_equal_images_have_equal_objectives_and_pass(merge_run: Run, merge_verdi
     verdict = judged(run, merge_verdict, Gate(value="objective", not_worse_than="baseline"))
     assert (verdict.status, verdict.observed) == ("passed", 0.0)
     assert not any("cannot tell them apart" in caveat for caveat in recommend(run).caveats)
+
+
+@pytest.mark.parametrize("gate", [
+    Gate(value="clip_score", not_worse_than="baseline", margin=0.5),
+    Gate(value="clip_score", not_worse_than="baseline", ratio=0.9),
+    Gate(value="clip_score", not_worse_than="alpha=0", margin=0.5), Gate(value="objective", not_worse_than="baseline"),
+    Gate(value="seconds_per_image", not_worse_than="baseline", ratio=1.1),
+    Gate(value="peak_bytes", not_worse_than="baseline", margin=1e6), Gate(value="psnr_db", at_least=20.0)])
+def test_a_candidate_that_is_compared_with_itself_passes_no_gate(merge_run: Run, merge_verdict: Recommendation,
+                                                                 gate: Gate) -> None:
+    psnr = replace(merge_run.row("clip_score"), name="psnr_db", paired=True)
+    run = replace(merge_run, values={**merge_run.values, "psnr_db": psnr})
+    verdict = judged(run, replace(merge_verdict, pick="alpha=0"), gate)
+    assert (verdict.status, verdict.observed) == ("not_measured", None)
+    assert "the baseline itself, so nothing was compared" in verdict.reason
+
+
+@pytest.mark.parametrize(("rated", "words"), [
+    ({"p08", "p09"}, "2 of 4 confirm prompts"), ({"p08", "p09", "p10", "p11"}, "confirm prompts"), ({"p00", "p08"}, "")])
+def test_a_gate_on_ratings_says_of_how_many_prompts_they_are(merge_run: Run, merge_verdict: Recommendation, rated: set[str],
+                                                             words: str) -> None:
+    images = merge_run.images.assign(rating=[7.0 + int(seed) * 0.1 if prompt in rated else None for prompt, seed in zip(
+        merge_run.images["prompt"], merge_run.images["seed"], strict=True)])
+    verdict = judged(replace(merge_run, images=images), merge_verdict, Gate(value="rating", at_least=5))
+    assert verdict.reason.startswith(words)
+    assert (verdict.status == "passed") == bool(words)
+
+
+def constant(run: Run, value: str, at: float, digests: bool = True, **row: Any) -> Run:
+    """The run in which a value of a user's metric is the same for all images."""
+    spec = replace(run.row("clip_score"), name=value, metric="mine:METRIC", **row)
+    shas = {path: str(n) if digests else "one" for n, path in enumerate(run.images["path"])}
+    return replace(run, images=run.images.assign(**{value: at}), values={**run.values, value: spec}, digests=shas)
+
+
+@pytest.mark.parametrize(("row", "at", "digests", "status"), [
+    (("higher", None, None), 0.5, True, "not_measured"), (("lower", None, None), 0.5, True, "not_measured"),
+    (("higher", 0.0, 1.0), 0.0, True, "not_measured"), (("lower", 0.0, 1.0), 1.0, True, "not_measured"),
+    (("higher", 0.0, 1.0), 1.0, True, "passed"), (("lower", 0.0, 1.0), 0.0, True, "passed"),
+    (("higher", 0.0, 1.0), 0.5, False, "passed")])
+def test_a_value_that_is_one_number_for_images_that_differ_passes_no_comparison(
+        merge_run: Run, merge_verdict: Recommendation, row: tuple[str, float, float], at: float, digests: bool,
+        status: str) -> None:
+    run = constant(merge_run, "mine", at, digests, better=row[0], low=row[1], high=row[2])
+    verdict = judged(run, merge_verdict, Gate(value="mine", not_worse_than="baseline", margin=0.1))
+    assert verdict.status == status
+    assert ("cannot tell them apart" in verdict.reason) == (status == "not_measured")
