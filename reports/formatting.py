@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.records import ValueSpec
 from harness.records import harmless_text as harmless
+from harness.records.costs import MAKING
 from reports.statistics.intervals import Estimate
 
 visible: Final = harmless.visible
@@ -90,6 +91,8 @@ def size(count: float) -> str:
 
 def reading(name: str) -> str:
     """A memory probe's name for readers: "nvml_device_peak_bytes" is "NVML, whole device"."""
+    if name.startswith(MAKING):
+        return f"{reading(name.removeprefix(MAKING))}, to make"
     known = {"nvml_device": "NVML, whole device", "nvml_process": "NVML, this process", "torch_allocated": "torch, allocated",
              "torch_reserved": "torch, reserved", "rss": "process RSS", "stored_denoiser": "weights of the denoiser",
              "stored": "weights of all parts",

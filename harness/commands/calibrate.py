@@ -255,7 +255,8 @@ def _ratios(of: Measured) -> dict[str, float]:
 
     one, other = of.names
     timed = [statistics.median(of.run.latency[name].seconds["total"]) for name in of.names if name in of.run.latency]
-    peaks = [memory.value for memory in (peak_memory(of.run, one), peak_memory(of.run, other)) if memory.value]
+    readings = [peak_memory(of.run, one), peak_memory(of.run, other)]
+    peaks = [reading.value for reading in readings if reading.value and reading.name == readings[0].name]
     return {name: pair[1] / pair[0] for name, pair in (("latency", timed), ("peak memory", peaks)) if len(pair) == 2}
 
 

@@ -154,4 +154,6 @@ def _gpu(device: str) -> dict[str, Any]:
     known = {"device_name": properties.name, "device_uuid": nvml_uuid(str(properties.uuid)),
              "device_total_bytes": properties.total_memory}
     gpu = find_gpu(device)
+    if not isinstance(gpu, str):
+        known["device_uuid"] = gpu.uuid
     return known | ({"missing": {"driver": gpu}} if isinstance(gpu, str) else {"driver": gpu.driver})

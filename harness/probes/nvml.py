@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import importlib
 import os
+import platform
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
+
+INSTANCE: Final = "MIG-"
+"""Begins the UUID of an instance of a partitioned card."""
 
 
 class NotMeasuredError(Exception):
@@ -73,9 +77,9 @@ class GpuPower(Protocol):
 class NvmlGpu:
     """One GPU through NVML (package nvidia-ml-py, module pynvml)."""
 
-    def __init__(self, nvml: Any, handle: Any, uuid: str, pid: int) -> None:
+    def __init__(self, nvml: Any, handle: Any, uuid: str, pid: int, system: str = "") -> None:
         self._nvml, self._handle, self._pid = nvml, handle, pid
-        self.uuid = uuid
+        self.uuid, self._system = uuid, system or platform.platform()
         self.name = _text(nvml.nvmlDeviceGetName(handle))
         self.driver = _text(nvml.nvmlSystemGetDriverVersion())
 
@@ -91,11 +95,20 @@ class NvmlGpu:
         return int(self._ask("reserved memory", "nvmlDeviceGetMemoryInfo", version).reserved)
 
     def process_used_bytes(self) -> int:
-        """The largest figure of the compute and graphics lists; a process can be in both, so their sum would count it twice."""
+        """The largest figure of the compute and graphics lists; a process can be in both, so their sum would count it twice. A
+        list that the driver does not offer leaves the other."""
         entries: list[Any] = []
-        for query in ("nvmlDeviceGetComputeRunningProcesses", "nvmlDeviceGetGraphicsRunningProcesses"):
-            entries += self._ask("process list", query)
+        refusals = []
+        for kind in ("Compute", "Graphics"):
+            try:
+                entries += self._processes(kind)
+            except NotMeasuredError as reason:
+                refusals.append(reason)
+        if len(refusals) > 1:
+            raise refusals[0]
         own = [entry.usedGpuMemory for entry in entries if entry.pid == self._pid]
+        if not own and under_windows(self._system):
+            raise NotMeasuredError("the driver does not list this process: under Windows and WSL 2 it keeps no such list")
         if not own:
             raise NotMeasuredError(f"the driver lists {len(entries)} processes, but none with id {self._pid}: start a container "
                                    "with the host's process ids (--pid=host)")
@@ -106,6 +119,17 @@ class NvmlGpu:
             raise NotMeasuredError("the driver reports 0 bytes for this process, which uses the device: "
                                    "it mixes up process ids between containers")
         return max(known)
+
+    def _processes(self, kind: str) -> list[Any]:
+        """The list in its newest version, or in that of drivers before 510."""
+        query = f"nvmlDeviceGet{kind}RunningProcesses"
+        try:
+            return list(self._ask("process list", query))
+        except NotMeasuredError as reason:
+            try:
+                return list(self._ask("process list", f"{query}_v2"))
+            except NotMeasuredError:
+                raise reason from None
 
     def energy_millijoules(self) -> int:
         """Energy since the driver was loaded; GPUs before Volta do not count it."""
@@ -143,28 +167,32 @@ class NvmlGpu:
 def find_gpu(device: str, nvml: Any = None, uuid: str | None = None) -> NvmlGpu | str:
     """The GPU behind a torch device, or the reason why NVML cannot be used.
 
-    It is found by UUID, because CUDA's index follows CUDA_VISIBLE_DEVICES and its own order, and NVML's does not.
-    `nvml` and `uuid` replace pynvml and torch's UUID in tests.
+    It is found by UUID, because CUDA's index follows CUDA_VISIBLE_DEVICES and its own order, and NVML's does not. Of a
+    partitioned card (MIG) it is the instance that CUDA uses. `nvml` and `uuid` replace pynvml and torch's UUID in tests.
     """
     if not device.startswith("cuda"):
         return f"device {device} is not an NVIDIA GPU"
     try:
         # The module of nvidia-ml-py; the package called pynvml is a deprecated wrapper around it.
         nvml = nvml if nvml is not None else importlib.import_module("pynvml")
-        name = nvml_uuid(uuid if uuid is not None else _torch_uuid(device))
+        uuid = uuid if uuid is not None else _torch_uuid(device)
     except ImportError:
         return "NVML's binding is not installed (pip install nvidia-ml-py)"
     except (RuntimeError, AssertionError, AttributeError) as error:  # no CUDA in this torch, no such device, or an old torch
         return f"torch does not say which GPU {device} is: {error}"
-    return _gpu_of(nvml, name)
+    return _gpu_of(nvml, uuid)
 
 
-def _gpu_of(nvml: Any, name: str) -> NvmlGpu | str:
+def _gpu_of(nvml: Any, uuid: str) -> NvmlGpu | str:
     try:
         nvml.nvmlInit()
+        name = nvml_uuid(uuid)
         handle = nvml.nvmlDeviceGetHandleByUUID(name)
-        if _mig_enabled(nvml, handle):
-            return "the GPU is partitioned (MIG): NVML's figures are for the whole card, not for this instance"
+        if not name.startswith(INSTANCE) and _mig_enabled(nvml, handle):
+            if not (name := _visible_instance()):
+                return ("the GPU is partitioned (MIG), and which instance this is was not said: set CUDA_VISIBLE_DEVICES to its "
+                        "UUID (nvidia-smi -L)")
+            handle = nvml.nvmlDeviceGetHandleByUUID(name)
         return NvmlGpu(nvml, handle, name, os.getpid())
     except nvml.NVMLError_LibraryNotFound:
         return "NVML's library was not found: no NVIDIA driver on this machine"
@@ -173,8 +201,22 @@ def _gpu_of(nvml: Any, name: str) -> NvmlGpu | str:
 
 
 def nvml_uuid(uuid: str) -> str:
-    """torch writes the bare UUID, NVML wants it behind "GPU-" (or "MIG-")."""
-    return uuid if uuid.startswith(("GPU-", "MIG-")) else f"GPU-{uuid}"
+    """torch writes the bare UUID, NVML wants it behind "GPU-", or behind "MIG-" for the instance that CUDA_VISIBLE_DEVICES
+    names."""
+    if uuid.startswith(("GPU-", INSTANCE)):
+        return uuid
+    return f"{INSTANCE}{uuid}" if _visible_instance() == f"{INSTANCE}{uuid}" else f"GPU-{uuid}"
+
+
+def _visible_instance() -> str:
+    """The instance of a partitioned card in CUDA_VISIBLE_DEVICES, of which CUDA uses one at most; empty if it names none."""
+    first = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")[0].strip()
+    return first if first.startswith(INSTANCE) else ""
+
+
+def under_windows(system: str) -> bool:
+    """Whether a system, as `platform.platform()` writes it, has a GPU driver of Windows: Windows itself, or WSL 2 on it."""
+    return system.startswith("Windows") or "microsoft" in system.lower()
 
 
 def _torch_uuid(device: str) -> str:

@@ -33,6 +33,7 @@ class Poller:
         self._watchers, self._period, self._now = tuple(watchers), 1 / samples_per_second, now
         self._first = self._last = self._gap = 0.0
         self._count = 0
+        self._sampling = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
 
@@ -50,21 +51,24 @@ class Poller:
 
     def sample(self) -> None:
         """Reads everything once, now; the thread calls this regularly."""
-        moment = self._now()
-        self._first = moment if self._count == 0 else self._first
-        self._gap = max(self._gap, moment - self._last) if self._count else 0.0
-        self._last, self._count = moment, self._count + 1
-        for track in self._tracks.values():
-            track.take(self._now)
-        for watch in self._watchers:
-            watch()
+        with self._sampling:
+            self._sample()
+
+    def forget_peaks(self) -> None:
+        """Starts a new stretch: peaks are those since now. The timeline goes on."""
+        with self._sampling:
+            for track in self._tracks.values():
+                track.peak = 0
+            self._sample()
 
     def peak(self, name: str) -> int:
-        """Highest value of a source in bytes. Raises NotMeasuredError if it failed at any time, because the rest is unknown."""
-        track = self._tracks[name]
-        if track.why_ended:
-            raise NotMeasuredError(track.why_ended)
-        return max(track.values)
+        """Highest value of a source in this stretch, in bytes. Raises NotMeasuredError if it failed at any time, because the rest
+        is unknown."""
+        return self._known(name).peak
+
+    def last(self, name: str) -> int:
+        """The value of a source at its last sample, in bytes. Raises as `peak`."""
+        return self._known(name).values[-1]
 
     def timeline(self, candidate: str, spans: Sequence[Span] = (), setting: str = "") -> Timeline:
         """The samples, thinned to `points` per series, and `spans` (on the same clock) on the timeline's own axis."""
@@ -82,6 +86,22 @@ class Poller:
             spans=tuple(Span(phase=s.phase, start_seconds=round(s.start_seconds - self._first, 6),
                              end_seconds=round(s.end_seconds - self._first, 6)) for s in spans))
 
+    def _sample(self) -> None:
+        moment = self._now()
+        self._first = moment if self._count == 0 else self._first
+        self._gap = max(self._gap, moment - self._last) if self._count else 0.0
+        self._last, self._count = moment, self._count + 1
+        for track in self._tracks.values():
+            track.take(self._now)
+        for watch in self._watchers:
+            watch()
+
+    def _known(self, name: str) -> _Track:
+        track = self._tracks[name]
+        if track.why_ended:
+            raise NotMeasuredError(track.why_ended)
+        return track
+
     def _run(self) -> None:
         due = self._now() + self._period
         # Times are absolute, so a late sample delays only itself; missed samples are not made up for in a burst.
@@ -97,6 +117,7 @@ class _Track:
         self._read, self._points = read, points
         self.times: list[float] = []
         self.values: list[int] = []
+        self.peak = 0
         self.why_ended = ""
 
     def take(self, now: Callable[[], float]) -> None:
@@ -108,6 +129,7 @@ class _Track:
             return
         self.times.append(now())
         self.values.append(value)
+        self.peak = max(self.peak, value)
         if len(self.times) > 16 * self._points:
             self.times, self.values = thin(self.times, self.values, 8 * self._points)
 

@@ -63,10 +63,11 @@ class Visit:
 @dataclass(frozen=True, kw_only=True)
 class Around:
     """What is wrapped around the parts of a visit of `name`: `untimed` around switch and warm-up image (memory is polled there),
-    `before` right before the timed image (the yardstick), `timed` around it (the energy counters). `failed` frees the memory
-    of a candidate that raised."""
+    `made` between these two, `before` right before the timed image (the yardstick), `timed` around it (the energy counters).
+    `failed` frees the memory of a candidate that raised."""
 
     untimed: Callable[[str], AbstractContextManager[object]] = nullcontext
+    made: Callable[[str], object] = str
     before: Callable[[str], object] = str
     timed: Callable[[str], AbstractContextManager[object]] = nullcontext
     failed: Callable[[], object] = gc.collect
@@ -130,6 +131,7 @@ def _visit(name: str, number: int, enter: Callable[[str], Make], resident: _Resi
             with around.untimed(name):
                 with cold.phase("switch"):
                     resident.make = enter(name)
+                around.made(name)
                 resident.make(cold)
                 untimed = cold.spans
             resident.name = name

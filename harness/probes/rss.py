@@ -52,6 +52,11 @@ class RssPeak:
             self._resets = False
         self.sample()
 
+    def start_again(self) -> None:
+        """Ends one measurement and starts the next, on Linux. Elsewhere the first goes on, because the system keeps one peak."""
+        if self._linux:
+            self.start()
+
     def sample(self) -> None:
         """Polls, if the kernel's peak cannot be reset."""
         if self._linux and not self._resets:

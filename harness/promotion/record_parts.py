@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.promotion.gather import Evidence
 from harness.promotion.record_files import finite_or_none
+from harness.records.baseline_file import TO_RUN
+from harness.records.values import BYTES
 
 if TYPE_CHECKING:
     from reports.gates import Verdict
@@ -39,7 +41,8 @@ def figures_part(evidence: Evidence) -> dict[str, dict[str, Any]]:
     for value in SIZES:
         reading = bytes_of(run, name, value)
         if (size := reading.value) is not None:
-            figures[value] = _figure(f"bytes, {reading.name}", (size, size, size), (0, 1))
+            unit = TO_RUN if value == BYTES.name else "bytes"
+            figures[value] = _figure(f"{unit}, {reading.name}", (size, size, size), (0, 1))
     return figures
 
 

@@ -19,6 +19,8 @@ LARGEST: Final = 2**1000
 PLACE: Final = ("prompt", "seed", "guidance")
 COSTS: Final = ("seconds_per_image", "peak_bytes", "weights_bytes", "yardstick_seconds")
 """Figures that a baseline has besides the values of the images."""
+TO_RUN: Final = "bytes to run"
+"""The unit of a peak. Earlier versions wrote "bytes", and their peaks hold what making the candidate takes."""
 RESTORE: Final = "Restore it from git, or promote again"
 _FROM_RECORD: Final = ("candidate", "weights", "inputs", "metrics", "metric_settings", "sampling", "environment", "prompts",
                        "reference", "cells")

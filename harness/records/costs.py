@@ -10,6 +10,9 @@ STORED: Final = "stored_weights_bytes"
 STORED_DENOISER: Final = "stored_denoiser_bytes"
 """Readings of a Memory record: bytes of the live weights of all parts, and of the denoiser alone, as they are stored: a quantized
 weight counts as its codes and scales. Records of earlier versions lack them."""
+MAKING: Final = "making_"
+"""Begins the names of the readings of a Memory record that were taken while the candidate was made. The others are of one image,
+to run. Records of earlier versions have no such readings, because they took both in one."""
 PHASES: Final = ("total", "text", "denoise", "decode")
 
 
@@ -49,8 +52,8 @@ class Reading:
 
 @dataclass(frozen=True, kw_only=True)
 class Memory:
-    """Peak memory of one candidate while it sampled at batch 1, by probe, and its weights (STORED), in bytes; `setting` as in
-    Latency."""
+    """Peak memory of one candidate while it sampled at batch 1 and while it was made (MAKING), by probe, and its weights
+    (STORED), in bytes; `setting` as in Latency."""
 
     candidate: str
     readings: tuple[Reading, ...]

@@ -103,7 +103,8 @@ SECONDS: Final = ValueSpec(
     origin="run", shown=("headline",), definition="median over the timed rounds, one image at batch 1")
 BYTES: Final = ValueSpec(
     name="peak_bytes", title="Peak memory", unit="bytes", better="lower", kind="cost", low=0.0, display="bytes", origin="run",
-    shown=("headline",), definition="largest reading of the memory probe during one image at batch 1")
+    shown=("headline",),
+    definition="most memory of this process while one image is made at batch 1; making the candidate is not in it")
 WEIGHTS: Final = ValueSpec(
     name="weights_bytes", title="Weights in memory", unit="bytes", better="lower", kind="cost", low=0.0, display="bytes",
     origin="run", shown=("headline",),

@@ -11,9 +11,17 @@ from harness.declare import Candidate, Suite
 from harness.materialise import Workbench
 from harness.probes import CurveLimits, Rounds
 from harness.probes.environment import deciding_seconds
-from harness.records import Durations, Failure, Fit, Reading, Record
+from harness.records import Durations, Failure, Fit, Latency, Reading, Record
 from harness.records.reusable import TIME
-from harness.run.latency import ROUNDS_FOR_P90, Together, time_batches, time_together, timing_setting
+from harness.run.latency import (
+    ROUNDS_FOR_P90,
+    SUPERSEDED,
+    TIMING_VERSION,
+    Together,
+    time_batches,
+    time_together,
+    timing_setting,
+)
 from harness.run.stages import Stages
 from harness.sampling import threads_for
 
@@ -35,9 +43,16 @@ class Costs:
 
     def settings(self, names: Sequence[str]) -> dict[str, str]:
         """The hash of its timing by the name of each candidate whose weights are known."""
-        ledger = self.stages.ledger
-        return {c.name: timing_setting(self.suite, ledger.identity(c.name), self.environment)
-                for c in self.suite.candidates if c.name in names and ledger.identity(c.name)}
+        return {c.name: self._setting(c.name) for c in self.suite.candidates
+                if c.name in names and self.stages.ledger.identity(c.name)}
+
+    def _why_superseded(self, latency: Latency) -> str:
+        """Why a timing does not count any more, if an earlier version took it and all else is the same; else empty."""
+        return next((f"their earlier timings are {why}" for version, why in SUPERSEDED.items()
+                     if latency.setting == self._setting(latency.candidate, version)), "")
+
+    def _setting(self, name: str, version: int = TIMING_VERSION) -> str:
+        return timing_setting(self.suite, self.stages.ledger.identity(name), self.environment, version)
 
     def due(self, names: Sequence[str]) -> bool:
         """Whether the journal lacks latencies of these candidates that were taken together and in this environment. One that
@@ -56,6 +71,8 @@ class Costs:
         void = [latency for name, latency in earlier.items() if latency.setting != settings[name]]
         if any(not latency.environment for latency in void):
             return "their earlier timings do not say which versions of torch, CUDA, driver and Sweetspot they were taken with"
+        if why := next(filter(None, map(self._why_superseded, void)), ""):
+            return why
         now = deciding_seconds(self.environment)
         for latency in void:
             if changed := _differences(latency.environment, now):
@@ -63,6 +80,11 @@ class Costs:
                 return f"their earlier timings were taken with another environment ({'; '.join(changed[:3])}{more})"
         if void:
             return "their earlier timings were taken with other settings or weights"
+        return self._why_apart(settings, earlier)
+
+    @staticmethod
+    def _why_apart(settings: Mapping[str, str], earlier: Mapping[str, Latency]) -> str:
+        """Why earlier latencies that count each by itself are not compared; empty if they are."""
         untimed = [name for name in settings if name not in earlier]
         if earlier and untimed:
             more = f" and {len(untimed) - 1} more" if len(untimed) > 1 else ""

@@ -15,13 +15,13 @@ from harness.probes.batch_size_curve import CurveLimits, batch_curve
 from harness.probes.clock import Stopwatch, device_wait
 from harness.probes.environment import deciding_seconds
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
-from harness.probes.memory import MemoryProbe
+from harness.probes.memory import DRIVER_RESERVED, MemoryProbe
 from harness.probes.nvml import NvmlGpu, find_gpu
 from harness.probes.power import PowerProbe
 from harness.probes.rounds import Around, Make, Rounds, Visit, interleave
 from harness.quantize import stored_bytes
 from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
-from harness.records.costs import STORED, STORED_DENOISER
+from harness.records.costs import MAKING, STORED, STORED_DENOISER
 from harness.records.reusable import TIME
 from harness.sampling import LENDING, encode, sample, setting, time_one
 
@@ -31,11 +31,14 @@ if TYPE_CHECKING:
     from harness.materialise import Phase
 
 WARMUP_ROUNDS: Final = 1
-"""Untimed images after every switch; memory is polled during the first, so polling does not disturb the timed ones."""
+"""Untimed images after every switch; memory is polled during the first switch and the image after it, so polling does not disturb
+the timed ones."""
 
-TIMING_VERSION: Final = 3
+TIMING_VERSION: Final = 4
 """Increased when earlier timings no longer count. Up to 2 their key did not hold the versions of torch, CUDA, driver and product,
 nor the number of threads."""
+SUPERSEDED: Final[Mapping[int, str]] = {3: "of an earlier version, whose memory figures counted what making a candidate takes"}
+"""What is wrong with the timings of an earlier version that are otherwise as those of now."""
 
 ROUNDS_FOR_P90: Final = 29
 """The fewest rounds of which the slowest bounds p90 with 95 % confidence, whatever the distribution: 1 - 0.9 ** 29 > 0.95."""
@@ -51,12 +54,12 @@ def timed_cell(suite: Suite) -> Cell:
     return Cell(prompt=suite.grid.prompts[0].id, seed=suite.grid.seeds[0], guidance=statistics.median_high(guided))
 
 
-def timing_setting(suite: Suite, identity: str, machine: Mapping[str, Any]) -> str:
+def timing_setting(suite: Suite, identity: str, machine: Mapping[str, Any], version: int = TIMING_VERSION) -> str:
     """Hash of everything that determines a timing: weights, cell and its texts, sampling block, rounds, and the environment as
-    far as it can change a latency."""
+    far as it can change a latency; as `version` took it."""
     prompt = suite.grid.prompts[0]
     cell = timed_cell(suite)
-    return short_hash([TIMING_VERSION, identity, prompt.text, prompt.negative, cell.noise_seed, cell.guidance,
+    return short_hash([version, identity, prompt.text, prompt.negative, cell.noise_seed, cell.guidance,
                        setting(suite.grid, str(machine.get("device"))), suite.latency_rounds,
                        suite.latency_budget_seconds, suite.largest_batch, deciding_seconds(machine),
                        *([sorted(suite.grid.low_memory)] if suite.grid.low_memory else [])])
@@ -141,7 +144,8 @@ def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Se
         return lambda watch: time_one(phases, suite.grid, cell, watch)
 
     around = Around(untimed=lambda name: costs[name].probed(), timed=lambda name: costs[name].power.during(),
-                    before=lambda name: costs[name].lengths.append(yardstick.seconds()), failed=lambda: free_memory(device))
+                    before=lambda name: costs[name].lengths.append(yardstick.seconds()),
+                    made=lambda name: costs[name].made(), failed=lambda: free_memory(device))
     for visit in interleave(tuple(costs), together.rounds, resident, around=around, watch=lambda: Stopwatch(device)):
         if visit.error is None:
             costs[visit.name].take(visit)
@@ -156,6 +160,7 @@ class _Costs:
         self._setting = together.settings[candidate]
         self._gpu: NvmlGpu | str = find_gpu(together.device)
         self._probe: MemoryProbe | None = None
+        self._to_make: tuple[Reading, ...] = ()
         self._stored: tuple[Reading, ...] = ()
         self.phases: Sequence[Phase] = ()
         self._timeline: Timeline | None = None
@@ -166,8 +171,9 @@ class _Costs:
 
     @contextmanager
     def probed(self) -> Iterator[None]:
-        """A context that polls memory the first time; later switches are timed without polling. Memory that earlier candidates
-        left in the allocator's cache is released first, or it would count for this one."""
+        """A context that polls memory the first time, until `made` for making the candidate and then for running it; later
+        switches are timed without polling. Memory that earlier candidates left in the allocator's cache is released first, or it
+        would count for this one."""
         if self._probe is not None:
             yield
             return
@@ -175,6 +181,13 @@ class _Costs:
         with MemoryProbe(self._together.device, self._gpu, idle=self._together.idle) as self._probe:
             yield
         self._stored, self.phases = _stored(self.phases), ()
+
+    def made(self) -> None:
+        """Ends the making: what only it needed is released, so that the image which follows shows what it takes to run."""
+        if self._probe is None or self._to_make:
+            return
+        readings = self._probe.next_stretch(lambda: free_memory(self._together.device))
+        self._to_make = tuple(replace(r, name=MAKING + r.name) for r in readings if r.name != DRIVER_RESERVED)
 
     @property
     def unprobed(self) -> bool:
@@ -206,7 +219,7 @@ class _Costs:
                           environment=self._together.environment)
         apart = {what: tuple(taken) for what, taken in self._apart.items()}
         memory = Memory(candidate=name, setting=key, readings=(
-            *(self._probe.readings() if self._probe else ()), *self._stored))
+            *(self._probe.readings() if self._probe else ()), *self._to_make, *self._stored))
         timeline = (self._timeline,) if self._timeline else ()
         return latency, memory, self.power.record(name, key), Durations(candidate=name, seconds=apart, setting=key), *timeline
 

@@ -283,6 +283,8 @@ class SuiteRun:
         again. Returns a Failure for each candidate that cannot be timed."""
         costs, timed = self._costs(), self._to_time(names)
         self._retiming = False
+        # It is no candidate's, and is loaded again if more images are measured.
+        self._clip.release()
         if timed or not (untimed := self.untimed(names)):
             return costs.time(timed)
         failures = costs.try_again([name for name in untimed if self._timeable(name)])

@@ -77,8 +77,8 @@ FIGURES: Final = {
                 "Median of the timed rounds; the dots are the single rounds. A switch makes another candidate's weights live "
                 "in the same pipeline; the first one may merge and read files.", seconds_by_phase),
     "memory": Row("Memory over time", "When is the most memory in use, and how much?",
-                  "One switch to the candidate and one untimed image at batch 1, with its phases shaded. The axis does not "
-                  "start at zero.", memory_over_time),
+                  "One switch to the candidate (to make it) and one untimed image at batch 1 (to run it), with their phases "
+                  "shaded. The axis does not start at zero.", memory_over_time),
     "batches": Row("Batch size", "What do larger batches give, and where does memory end?",
                    "Median of the timed batches; text encoding is not in them. A cross marks a batch that was refused.",
                    batch_curve),

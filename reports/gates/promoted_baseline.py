@@ -11,7 +11,8 @@ import pandas as pd
 
 from harness.declare import DESIRABILITY, PROMOTED
 from harness.records import Reading
-from harness.records.baseline_file import PLACE
+from harness.records.baseline_file import PLACE, TO_RUN
+from harness.records.values import BYTES
 from reports import formatting as words
 from reports.comparable import (
     costs_otherwise,
@@ -87,7 +88,10 @@ def memory(run: Run, value: str, reading: str) -> Reading:
     """The promoted candidate's peak memory or weights, by the name of the value, or None and why it may not be compared with a
     reading of that name."""
     figure, why = _figure(run, value)
-    if not why and (kind := str(figure["unit"]).removeprefix("bytes, ")) != reading:
+    unit, _, kind = str(figure.get("unit")).partition(", ")
+    if not why and value == BYTES.name and unit != TO_RUN:
+        why = f"{called(run)} was promoted by an earlier version, which counted what making the candidate takes. Promote again"
+    if not why and kind != reading:
         why = f"its reading was {words.reading(kind)}"
     return Reading(name=reading, unit="bytes", value=None if why else figure["mean"], why_missing=why)
 

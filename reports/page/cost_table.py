@@ -21,6 +21,7 @@ from reports.verdict.costs import (
     energy,
     incomparable,
     latency_percentiles,
+    making_peak,
     peak_memory,
     seconds_apart,
     seconds_per_image,
@@ -40,6 +41,9 @@ NOTES: Final = (
     "of the base model, which candidates may share. Energy is the whole board's, including its idle draw.",
     "Weights are counted from the tensors as they are stored for sampling, adapters included; a quantized one as its codes and "
     "scales. Peak memory also holds what is computed; that of the process also what was loaded before, so it compares nobody.",
+    "To run: while one image is made at batch 1, with the candidate alone in place. To make: while it is merged, quantized and "
+    "brought to the device, from what was there before. Where a system keeps only one peak of main memory, as macOS does, the "
+    "first holds the second.",
     RULE)
 
 
@@ -113,11 +117,12 @@ def _columns(run: Run) -> list[Column]:
     peaks = [peak_memory(run, c.name) for c in run.suite.candidates]
     probes = {words.reading(p.name) for p in peaks if p.value is not None}
     driver = bool(probes) and not any("rss" in p.name.lower() for p in peaks if p.value is not None)
-    probe = next(iter(probes)) if len(probes) == 1 else ""
+    probe, peak = next(iter(probes)) if len(probes) == 1 else "", "Peak VRAM" if driver else "Peak memory"
     rounds = _alike(run, seconds_per_image)
     switches = _alike(run, lambda r, n: seconds_apart(r, n, "switch"))
     return [
-        Column(group="Peak VRAM" if driver else "Peak memory", head=probe, cell=lambda r, n: _peak(r, n, named=not probe)),
+        Column(group=peak, head=f"to run{f' ({probe})' if probe else ''}", cell=lambda r, n: _peak(r, n, named=not probe)),
+        Column(group=peak, head="to make", cell=lambda r, n: _figure(making_peak(r, n), "")),
         Column(group=WEIGHTS.title, head="all parts", cell=lambda r, n: _figure(weights_size(r, n), "")),
         Column(group=WEIGHTS.title, head="denoiser", cell=lambda r, n: _figure(denoiser_size(r, n), "")),
         Column(group=image, head=f"p50{rounds}", cell=lambda r, n: _median(r, n, counted=not rounds, batch=len(sizes) > 1)),

@@ -37,6 +37,7 @@ from harness.records.events import METRIC_STAGE
 from harness.records.images import PROMPTS
 from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, smaller_batches
 from reports.read.interim_looks import asked, exits
+from reports.read.peaks import to_run
 
 Place: TypeAlias = tuple[str, Cell]
 Timed = TypeVar("Timed", Latency, Memory, Timeline, Power, Durations, BatchCurve)
@@ -130,10 +131,10 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
     gaps = (*_image_gaps(own, suite, (head, parts), (samples, refused, failures)), *stale, *_left_untimed(suite, looks, latency),
             *(Gap(candidate=c, value=value, count=0, why=why) for value, timed in costs for c, why in timed.items()))
     # What else was taken beside latency and memory has no gap of its own: it would repeat theirs for every candidate.
-    return Standing(samples=samples, measurements=measurements, latency=latency, memory=memory, weights=weights, gaps=gaps,
-                    looks=tuple(looks), changed=changed, failures=failures, timeline=_timed(last, Timeline, weights, refused)[0],
-                    power=_timed(last, Power, weights, refused)[0], durations=_timed(last, Durations, weights, refused)[0],
-                    curves=_timed(last, BatchCurve, weights, refused)[0],
+    return Standing(samples=samples, measurements=measurements, latency=latency, memory=to_run(memory), weights=weights,
+                    gaps=gaps, looks=tuple(looks), changed=changed, failures=failures,
+                    timeline=_timed(last, Timeline, weights, refused)[0], power=_timed(last, Power, weights, refused)[0],
+                    durations=_timed(last, Durations, weights, refused)[0], curves=_timed(last, BatchCurve, weights, refused)[0],
                     fits=tuple(r for r in fits if is_timed_alike(r, weights[r.candidate])),
                     floors=tuple(r for r in last if isinstance(r, NoiseFloor) and r.candidate in weights
                                  and is_floor_of(r, weights[r.candidate].identity, suite.grid.batch_size)),

@@ -4,7 +4,7 @@ points were not measured alike, no line joins them."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -16,6 +16,7 @@ from harness.declare.same_text import SAME_TEXT, first_of_text, is_unguided
 from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
 from harness.records.values import costs
+from reports import formatting as words
 from reports.comparable import costs_otherwise, last_bits, measured_in, prompts_of, sampled_otherwise
 from reports.gates import judge
 from reports.gates.decision import headline
@@ -63,6 +64,7 @@ class Point:
     metric: Mapping[str, Any]
     places: tuple[frozenset[int], frozenset[float]]
     pooled: frozenset[str]
+    readings: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,7 +97,7 @@ class Trend:
         a, b = self.points[before], self.points[at]
         if value in COSTS:
             differing = costs_otherwise((a.environment, a.sampling), (b.environment, b.sampling))
-            return [differing] if differing else []
+            return [*([differing] if differing else []), *_other_readings(a, b, value)]
         pairs: dict[str, tuple[Any, Any]] = {"prompts": (a.prompts, b.prompts), "seeds": (a.places[0], b.places[0])}
         if value:
             pairs["metric"] = (_metric(a, b, value), _metric(b, a, value))
@@ -162,6 +164,7 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
     estimates: dict[tuple[str, str], Estimate] = {}
     who: dict[str, str] = {}
     at: dict[str, float | None] = {}
+    readings: dict[tuple[str, str], str] = {}
     wanted = [(PICK, rec.pick, rec.guidance), (BASELINE, run.suite.baseline, guidance),
               *((c.name, c.name, guidance) for c in run.suite.candidates)]
     values = run.numeric_values
@@ -174,6 +177,7 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         places = asked_places(run, name, guidance=scale)
         estimates |= {(series, v): _whole_mean(run, name, rows, (v, places)) for v in values}
         estimates |= {(series, cost): e for cost, e in _costs(run, name).items()}
+        readings |= {(series, cost): r.name for cost in SIZES if (r := bytes_of(run, name, cost)).value is not None}
     environment = run.environment
     settings = run.head.get("metric_settings", {})
     metric: dict[str, Any] = {value: [run.versions_behind(value), settings.get(spec.metric, ""),
@@ -184,7 +188,7 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         source=str(path), kind="run", suite=run.suite.name, date=_date(str(run.head.get("started", "")), path),
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
         guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, estimates=estimates,
-        metric=metric, environment=environment, sampling=run.head["sampling"], prompts=prompts_of(run),
+        readings=readings, metric=metric, environment=environment, sampling=run.head["sampling"], prompts=prompts_of(run),
         places=(frozenset(run.suite.grid.seeds), frozenset(map(float, run.suite.grid.guidance_scales))),
         pooled=frozenset(value for value in values if depends_on_prompt(value, run.suite.objective, run.values)))
 
@@ -218,6 +222,12 @@ def _of_file(of: Baseline, place: tuple[Path, float | None], known: Mapping[str,
                      dict(of.reference)]},
         places=(frozenset(map(int, table["seed"])), frozenset(map(float, table["guidance"]))),
         pooled=frozenset((*(name for name, row in known.items() if row.pooled), "objective")))
+
+
+def _other_readings(a: Point, b: Point, value: str) -> list[str]:
+    """The two readings behind a size, where a line of both points has not the same one in both."""
+    pairs = [(a.readings[place], b.readings[place]) for place in a.readings.keys() & b.readings.keys() if place[1] == value]
+    return sorted({f"reading {words.reading(one)} and {words.reading(other)}" for one, other in pairs if one != other})
 
 
 def _metric(point: Point, other: Point, value: str) -> Any:

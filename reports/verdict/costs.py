@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.records import PHASES, BatchPoint, Reading
-from harness.records.costs import STORED, STORED_DENOISER
+from harness.records.costs import MAKING, STORED, STORED_DENOISER
 from harness.records.values import BYTES, WEIGHTS
 from reports.read.run import Run
 from reports.statistics.order_statistics import Percentile, percentile
@@ -17,7 +17,9 @@ from reports.verdict.candidates import label
 
 SIZES: Final = (BYTES.name, WEIGHTS.name)
 """The costs that are bytes."""
-PEAK_READINGS: Final = ("nvml_device", "torch_reserved", "rss")
+PEAK_READINGS: Final = ("nvml_process_peak_bytes", "over_idle_peak_bytes", "torch_reserved_peak_bytes", "process_rss_peak_bytes")
+"""The readings that are of this process alone, the most complete first. What is in use on the whole GPU is not among them: it
+holds the desktop and other programs."""
 
 WITHIN_SECONDS: Final = 2e-5
 """A phase of which no round took longer was opened and closed at once: a pipeline that can only be called as a whole does
@@ -108,7 +110,7 @@ def energy(run: Run, candidate: str, name: str) -> Reading:
 
 
 def peak_memory(run: Run, candidate: str) -> Reading:
-    """The reading gates and tables use: NVML's for the device, else torch's reserved, else the process's resident set.
+    """The reading of one image that gates and tables use: the first of PEAK_READINGS that has a value.
 
     A missing one is returned as a Reading whose value is None and whose `why_missing` says so.
     """
@@ -118,8 +120,17 @@ def peak_memory(run: Run, candidate: str) -> Reading:
         return peak
     absent = run.why_missing(candidate, "peak_bytes") or "no memory readings in this run"
     why = (FAILED if run.failure_of(candidate) else absent if record is None else
-           "; ".join(f"{r.name}: {r.why_missing or 'no value'}" for r in readings))
+           "; ".join(dict.fromkeys(r.why_missing or "no value" for r in readings if r.name in PEAK_READINGS)))
     return Reading(name="peak memory", unit="bytes", value=None, why_missing=why or "no reading of a known kind")
+
+
+def making_peak(run: Run, candidate: str) -> Reading:
+    """The reading of `peak_memory` while the candidate was made: merged, quantized and brought to the device."""
+    peak, record = peak_memory(run, candidate), run.memory.get(candidate)
+    if peak.value is None:
+        return peak
+    readings = [reading for reading in (record.readings if record else ()) if reading.name == MAKING + peak.name]
+    return readings[0] if readings else Reading(name=peak.name, unit="bytes", value=None, why_missing="not recorded in this run")
 
 
 def weights_size(run: Run, candidate: str) -> Reading:
@@ -152,7 +163,7 @@ def of_process(reading: Reading) -> bool:
 
 def peak_of(readings: Sequence[Reading]) -> Reading | None:
     """The first of PEAK_READINGS that has a value."""
-    return next((r for name in PEAK_READINGS for r in readings if name in r.name.lower() and r.value is not None), None)
+    return next((r for name in PEAK_READINGS for r in readings if r.name == name and r.value is not None), None)
 
 
 def footprint(run: Run, candidate: str) -> Reading:

@@ -195,6 +195,8 @@ def _bytes(of: Measured, gate: Gate) -> Margin:
     row = Margin(gate=of.suite.gate_name(gate), value=gate.value, source="A/A, one after the other")
     if one.value is None or other.value is None:
         return replace(row, note=one.why_missing or other.why_missing)
+    if one.name != other.name:
+        return replace(row, note=f"not comparable: {one.name} and {other.name}")
     smallest, margin = abs(one.value - other.value), _declared(gate, one.value)
     return replace(row, observed=one.value, margin=margin, smallest=smallest, paste=_paste(of.run, gate, smallest, one.value),
                    passes=None if margin is None else float(smallest <= margin), drop=margin,

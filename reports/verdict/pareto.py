@@ -3,6 +3,7 @@ run."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -135,5 +136,8 @@ def _seconds(run: Run, names: Sequence[str]) -> dict[str, tuple[float, float, fl
 
 
 def _bytes(run: Run, names: Sequence[str]) -> dict[str, tuple[float, float, float]]:
-    readings = {name: footprint(run, name).value for name in names}
-    return {name: (value, value, value) for name, value in readings.items() if value is not None}
+    """The bytes of the candidates whose reading is that which most of them have: only equal readings are compared."""
+    readings = [(name, reading) for name in names if (reading := footprint(run, name)).value is not None]
+    kinds = Counter(reading.name for _, reading in readings).most_common(1)
+    return {name: (value, value, value) for name, reading in readings
+            if reading.name == kinds[0][0] and (value := reading.value) is not None}

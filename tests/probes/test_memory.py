@@ -3,9 +3,11 @@
 import time
 
 import pytest
+import torch
 
 from harness.probes import MEMORY_READINGS, MemoryProbe, NotMeasuredError, idle_bytes
 from harness.probes.rss import RssPeak
+from tests.rehearsal.simulated_cuda import simulated
 
 
 class FakeGpu:
@@ -71,6 +73,34 @@ def test_a_source_that_fails_half_way_is_not_a_peak():
     assert by_name(probe)["nvml_device_peak_bytes"].value == 100
 
 
+def test_each_stretch_has_its_own_peaks_and_the_timeline_holds_both():
+    gpu = FakeGpu(used=900)
+    with MemoryProbe("cpu", gpu) as probe:
+        made = {r.name: r.value for r in probe.next_stretch(lambda: setattr(gpu, "used", 300))}
+        gpu.used = 400
+        time.sleep(0.05)
+        gpu.used = 100
+    assert (made["nvml_device_peak_bytes"], by_name(probe)["nvml_device_peak_bytes"].value) == (900, 400)
+    assert {900, 300, 400} <= set(probe.timeline("a").series[0].used_bytes)
+
+
+def test_the_resident_set_of_a_new_stretch_leaves_out_what_was_freed_before_it():
+    with MemoryProbe("cpu", "none") as probe:
+        block = bytearray(64_000_000)
+        del block
+        made = {r.name: r.value for r in probe.next_stretch(lambda: None)}
+    assert made["process_rss_peak_bytes"] - by_name(probe)["process_rss_peak_bytes"].value > 40_000_000
+
+
+def test_where_the_system_keeps_one_peak_that_of_the_second_stretch_is_of_both():
+    peaks = iter([500, 700, 700])
+    rss = RssPeak(platform="darwin", lifetime_peak=lambda: next(peaks))
+    rss.start()
+    assert rss.peak_bytes() == 700
+    rss.start_again()
+    assert rss.peak_bytes() == 700
+
+
 def test_readings_are_named_as_the_table_names_them():
     with MemoryProbe("cpu", FakeGpu()) as probe:
         pass
@@ -86,6 +116,33 @@ def test_the_device_beyond_idle_and_the_drivers_share_stand_beside_the_peaks():
         pass
     assert by_name(probe)["over_idle_peak_bytes"].value == 500
     assert by_name(probe)["driver_reserved_bytes"].value == 7
+
+
+def test_what_this_process_used_before_is_no_idle_use():
+    assert idle_bytes(FakeGpu(used=300), used_before=True).value == 150
+    hidden = FakeGpu(used=300)
+    hidden.fail = True
+    assert "had used the GPU before" in idle_bytes(hidden, used_before=True).why_missing
+
+
+def test_memory_that_others_gave_back_is_not_taken_off_the_candidate():
+    gpu = FakeGpu(used=900)
+    idle = idle_bytes(gpu)
+    gpu.used = 300
+    with MemoryProbe("cpu", gpu, idle=idle) as probe:
+        pass
+    assert "gave memory back" in by_name(probe)["over_idle_peak_bytes"].why_missing
+
+
+def test_a_process_of_which_the_driver_reports_less_than_torch_holds_is_another_one():
+    with simulated():
+        block = torch.zeros(1000, device="cuda")
+        with MemoryProbe("cuda", FakeGpu(used=8_000)) as first, MemoryProbe("cuda", FakeGpu(used=4_000)) as second:
+            pass
+        del block
+    assert by_name(first)["nvml_process_peak_bytes"].why_missing.startswith("the driver reports 4000 bytes")
+    assert by_name(first)["nvml_device_peak_bytes"].value == 8_000
+    assert "torch alone holds 4096" in by_name(second)["nvml_device_peak_bytes"].why_missing
 
 
 def test_without_an_idle_reading_the_difference_says_so():

@@ -1,78 +1,15 @@
-"""NVML's traps, with a fake binding: N/A, foreign process ids, double lists, MIG, no driver."""
+"""NVML's traps, with a fake binding: N/A, foreign process ids, double lists, MIG, vGPU, WSL, old drivers, no driver."""
 
 import os
-from types import SimpleNamespace
 
 import pytest
 
 from harness.probes import NotMeasuredError, find_gpu
-from harness.probes.nvml import nvml_uuid
+from harness.probes.nvml import NvmlGpu, nvml_uuid, under_windows
+from tests.probes.fakes import OTHER_UUID, UUID, FakeNvml
 
-UUID = "8a5f0c1e-0000-1111-2222-333344445555"
-
-
-class FakeError(Exception):
-    pass
-
-
-class FakeLibraryNotFoundError(FakeError):
-    pass
-
-
-class FakeNvml:
-    """One GPU, reachable by UUID only; lists of (pid, bytes) for compute and graphics."""
-
-    NVMLError, NVMLError_LibraryNotFound = FakeError, FakeLibraryNotFoundError
-    NVML_CLOCK_SM, NVML_CLOCK_MEM, NVML_TEMPERATURE_GPU, nvmlMemory_v2 = 1, 2, 0, 0x02000028  # noqa: N815 - the binding's name
-
-    def __init__(self, compute=(), graphics=(), mig=None, installed=True, before_volta=False):
-        self.compute, self.graphics, self.mig, self.installed = compute, graphics, mig, installed
-        self.before_volta = before_volta
-
-    def nvmlInit(self):  # noqa: N802 - the binding's name
-        if not self.installed:
-            raise FakeLibraryNotFoundError
-
-    def nvmlDeviceGetHandleByUUID(self, uuid):  # noqa: N802 - the binding's name
-        if uuid != f"GPU-{UUID}":
-            raise FakeError(f"no device {uuid}")
-        return "handle"
-
-    def nvmlDeviceGetMigMode(self, handle):  # noqa: N802 - the binding's name
-        if self.mig is None:
-            raise FakeError("Not Supported")
-        return [self.mig, self.mig]
-
-    def nvmlDeviceGetName(self, handle):  # noqa: N802 - the binding's name
-        return b"Fake H1"
-
-    def nvmlSystemGetDriverVersion(self):  # noqa: N802 - the binding's name
-        return "570.1"
-
-    def nvmlDeviceGetMemoryInfo(self, handle, version=None):  # noqa: N802 - the binding's name
-        if version == self.nvmlMemory_v2:
-            return SimpleNamespace(used=6_400, reserved=600)
-        return SimpleNamespace(used=7_000)
-
-    def nvmlDeviceGetClockInfo(self, handle, which):  # noqa: N802 - the binding's name
-        return {self.NVML_CLOCK_SM: 1980, self.NVML_CLOCK_MEM: 2619}[which]
-
-    def nvmlDeviceGetTemperature(self, handle, sensor):  # noqa: N802 - the binding's name
-        return 41
-
-    def nvmlDeviceGetTotalEnergyConsumption(self, handle):  # noqa: N802 - the binding's name
-        if self.before_volta:
-            raise FakeError("Not Supported")
-        return 123_000
-
-    def nvmlDeviceGetCurrentClocksThrottleReasons(self, handle):  # noqa: N802 - the old name, all that this one has
-        return 0x4
-
-    def nvmlDeviceGetComputeRunningProcesses(self, handle):  # noqa: N802 - the binding's name
-        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self.compute]
-
-    def nvmlDeviceGetGraphicsRunningProcesses(self, handle):  # noqa: N802 - the binding's name
-        return [SimpleNamespace(pid=pid, usedGpuMemory=used) for pid, used in self.graphics]
+OWN = [(os.getpid(), 300)]
+INSTANCE = "1b2c3d4e-0000-5555-6666-777788889999"
 
 
 def gpu(**fake):
@@ -103,7 +40,7 @@ def test_an_old_driver_is_asked_by_the_old_name():
 
 def test_energy_before_volta_is_a_reason():
     with pytest.raises(NotMeasuredError, match=r"from Volta on.*Not Supported"):
-        gpu(before_volta=True).energy_millijoules()
+        gpu(refuses=("TotalEnergyConsumption",)).energy_millijoules()
 
 
 def test_a_query_that_the_binding_lacks_is_a_reason(monkeypatch):
@@ -139,8 +76,63 @@ def test_an_unknown_process_figure_is_a_reason(compute, words):
         gpu(compute=compute).process_used_bytes()
 
 
-def test_a_partitioned_card_is_a_reason():
-    assert "MIG" in str(find_gpu("cuda", nvml=FakeNvml(mig=1), uuid=UUID))
+FIGURES = ("device_used_bytes", "process_used_bytes", "reserved_bytes", "energy_millijoules", "sm_clock_mhz",
+           "memory_clock_mhz", "temperature_celsius", "clock_limits")
+WHERE = {
+    "a server": (FakeNvml(compute=OWN), set()),
+    "WSL 2, which lists no processes": (FakeNvml(), {"process_used_bytes"}),
+    "Windows, which gives no bytes": (FakeNvml(compute=[(os.getpid(), None)]), {"process_used_bytes"}),
+    "a container with ids of its own": (FakeNvml(compute=[(1, 900)]), {"process_used_bytes"}),
+    "a vGPU": (FakeNvml(compute=OWN, refuses=("TotalEnergyConsumption", "Temperature", "ThrottleReasons", "MigMode")),
+               {"energy_millijoules", "temperature_celsius", "clock_limits"}),
+    "a GPU before Volta": (FakeNvml(compute=OWN, refuses=("TotalEnergyConsumption",)), {"energy_millijoules"}),
+    "a driver before 510": (FakeNvml(compute=OWN, refuses=("Processes", "MemoryInfo_v2")), {"reserved_bytes"}),
+    "no list of graphics processes": (FakeNvml(compute=OWN, refuses=("GraphicsRunningProcesses",)), set()),
+    "no lists at all": (FakeNvml(compute=OWN, refuses=("Processes", "Processes_v2")), {"process_used_bytes"}),
+}
+"""By the kind of machine, the driver and the figures that it does not give."""
+
+
+@pytest.mark.parametrize("where", WHERE)
+def test_every_figure_of_every_kind_of_machine_is_a_number_or_has_a_reason(where):
+    nvml, missing = WHERE[where]
+    found = find_gpu("cuda", nvml=nvml, uuid=UUID)
+    for figure in FIGURES:
+        if figure in missing:
+            with pytest.raises(NotMeasuredError, match=r"\w+ \w+"):
+                getattr(found, figure)()
+        else:
+            assert getattr(found, figure)() >= 0
+
+
+@pytest.mark.parametrize(("system", "words"), [
+    ("Linux-5.15.167.4-microsoft-standard-WSL2-x86_64-with-glibc2.35", "WSL 2 it keeps no such list"),
+    ("Windows-11-10.0.26100-SP0", "WSL 2 it keeps no such list"), ("Linux-6.8.0-45-generic-x86_64-with-glibc2.39", "--pid=host")])
+def test_the_advice_for_a_missing_process_fits_the_system(system, words):
+    assert under_windows(system) == ("WSL 2" in words)
+    with pytest.raises(NotMeasuredError, match=words):
+        NvmlGpu(FakeNvml(), UUID, UUID, os.getpid(), system).process_used_bytes()
+
+
+def test_of_several_gpus_it_is_the_one_of_that_uuid():
+    nvml = FakeNvml(used={UUID: 7_000, OTHER_UUID: 90})
+    assert [find_gpu("cuda:1", nvml=nvml, uuid=uuid).device_used_bytes() for uuid in (UUID, OTHER_UUID)] == [7_000, 90]
+
+
+@pytest.mark.parametrize(("visible", "of_torch", "uuid"), [
+    ("", UUID, f"GPU-{UUID}"), ("0", UUID, f"GPU-{UUID}"), ("1,0", OTHER_UUID, f"GPU-{OTHER_UUID}"),
+    (f"GPU-{OTHER_UUID}", OTHER_UUID, f"GPU-{OTHER_UUID}"), (f"MIG-{INSTANCE}", INSTANCE, f"MIG-{INSTANCE}"),
+    (f"MIG-{INSTANCE}", UUID, f"MIG-{INSTANCE}"), (f"MIG-GPU-{UUID}/1/0", UUID, f"MIG-GPU-{UUID}/1/0")])
+def test_whatever_cuda_visible_devices_names_it_is_the_device_that_torch_uses(visible, of_torch, uuid, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    instances = {visible: 500} if visible.startswith("MIG-") else {}
+    found = find_gpu("cuda", nvml=FakeNvml(used={UUID: 7_000, OTHER_UUID: 90}, instances=instances), uuid=of_torch)
+    assert (found.uuid, found.device_used_bytes()) == (uuid, 500 if instances else {UUID: 7_000, OTHER_UUID: 90}[of_torch])
+
+
+def test_a_partitioned_card_whose_instance_is_unknown_is_a_reason_with_what_to_do(monkeypatch):
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    assert "set CUDA_VISIBLE_DEVICES" in str(find_gpu("cuda", nvml=FakeNvml(mig=1), uuid=UUID))
     assert not isinstance(find_gpu("cuda", nvml=FakeNvml(mig=0), uuid=UUID), str)
 
 
@@ -162,6 +154,8 @@ def test_the_cpu_is_not_asked():
     assert find_gpu("cpu") == "device cpu is not an NVIDIA GPU"
 
 
-def test_a_uuid_gets_its_prefix_once():
+def test_a_uuid_gets_its_prefix_once(monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", f"MIG-{INSTANCE}")
+    assert nvml_uuid(INSTANCE) == f"MIG-{INSTANCE}"
     assert nvml_uuid("MIG-1") == "MIG-1"
     assert nvml_uuid(nvml_uuid(UUID)) == f"GPU-{UUID}"

@@ -110,8 +110,10 @@ def test_what_is_around_lies_where_it_should() -> None:
         return mark
 
     machine.run("a", Rounds(declared=1), Around(untimed=marked("untimed"), timed=marked("timed"),
+                                                made=lambda name: machine.log.append(f"made {name}"),
                                                 before=lambda name: machine.log.append(f"before {name}")))
-    assert machine.log == ["untimed a", "enter a", "image a", "end untimed a", "before a", "timed a", "image a", "end timed a"]
+    assert machine.log == ["untimed a", "enter a", "made a",
+                           "image a", "end untimed a", "before a", "timed a", "image a", "end timed a"]
 
 
 @pytest.mark.parametrize(("done", "elapsed", "reason"), [

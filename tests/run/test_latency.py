@@ -26,7 +26,7 @@ from harness.records import (
     from_line,
     to_line,
 )
-from harness.records.costs import STORED, STORED_DENOISER
+from harness.records.costs import MAKING, STORED, STORED_DENOISER
 from harness.run.latency import Together, time_batches, time_candidate, time_together
 from harness.sampling import threads_for
 from tests.fakes import tiny_grid, tiny_suite
@@ -92,6 +92,15 @@ def test_the_timeline_marks_the_switch_and_the_phases_of_one_image(records: tupl
         assert all(a.end_seconds <= b.start_seconds + 1e-6 for a, b in zip([first], rest[:1], strict=True))
         assert [s.name for s in timeline.series] == ["process_rss"]
         assert timeline.series[0].at_seconds[-1] >= max(s.end_seconds for s in rest)
+
+
+def test_what_making_takes_stands_beside_what_running_takes(records: tuple[Record, ...]) -> None:
+    for memory in of(Memory, records):
+        readings = {r.name: r for r in memory.readings}
+        assert {name.removeprefix(MAKING) for name in readings if name.startswith(MAKING)} == {
+            name for name in readings if name.endswith("_peak_bytes") and not name.startswith(MAKING)}
+        assert readings[MAKING + "process_rss_peak_bytes"].value
+        assert readings[MAKING + "torch_reserved_peak_bytes"].why_missing == "device cpu has no CUDA allocator"
 
 
 def test_switches_are_counted_apart_from_images(records: tuple[Record, ...]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 from harness import Candidate, Suite, alpha_sweep
 from harness.probes.environment import environment
 from harness.records import Finished, Journal, Latency
+from harness.run.latency import timing_setting
 from harness.run.progress import Silent
 from harness.session.suite_session import SuiteSession
 from reports.page.environments import environments
@@ -152,6 +154,18 @@ def test_timings_of_an_earlier_version_are_void_by_name(tmp_path: Path) -> None:
     assert set(load_run(journal.parent).latency) == {c.name for c in declared().candidates}
     said = go(tmp_path, declared())
     assert "do not say which versions of torch, CUDA, driver and Sweetspot" in said[0]
+    assert {len(at) for at in times(tmp_path).values()} == {2}
+
+
+def test_timings_of_the_version_that_counted_the_making_are_void_by_name(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("harness.run.suite_run.timing_setting", partial(timing_setting, version=3))
+        earlier.setattr("harness.run.costs.TIMING_VERSION", 3)
+        earlier.setattr("harness.run.costs.timing_setting", lambda *of: timing_setting(*of[:3], 3))
+        go(tmp_path, declared())
+    said = go(tmp_path, declared())
+    assert "of an earlier version, whose memory figures counted what making a candidate takes" in said[0]
     assert {len(at) for at in times(tmp_path).values()} == {2}
 
 

@@ -102,7 +102,7 @@ def test_what_a_timeline_notes_of_itself_and_why_a_line_ended_is_said(gpu_run: R
 def test_batch_points_are_images_per_second_by_the_median_and_the_peak_of_the_gates_reading(gpu_run: Run) -> None:
     four = batch_points(gpu_run).query("candidate == 'alpha=0' and batch_size == 4").iloc[0]
     assert four["images_per_second"] == pytest.approx(4 / (0.18 * 1.6**2 * 1.01))
-    assert (four["peak_bytes"], four["reading"], four["batches"]) == (3 * GIB, "NVML, whole device", 3)
+    assert (four["peak_bytes"], four["reading"], four["batches"]) == (3 * GIB, "NVML, this process", 3)
 
 
 def test_a_refused_batch_is_one_cross_with_what_was_asked_for(gpu_run: Run, merge_verdict: Recommendation) -> None:

@@ -30,7 +30,8 @@ def row(run: Run, rec: Recommendation, name: str = NAME) -> dict[str, CostText]:
 
 
 @pytest.mark.parametrize(("column", "said", "below"), [
-    ("Peak VRAM, NVML, whole device", "6.60 GiB", ()), ("Seconds per image, batch 1, p50, n=29", "2.14 s", ("≤ 2.19 s",)),
+    ("Peak VRAM, to run (NVML, this process)", "5.50 GiB", ()), ("Peak VRAM, to make", "5.75 GiB", ()),
+    ("Seconds per image, batch 1, p50, n=29", "2.14 s", ("≤ 2.19 s",)),
     ("Seconds per image, batch 1, p90", "2.26 s", ("≤ 2.28 s",)), ("Seconds per image, batch 1, text", "214 ms", ()),
     ("Seconds per image, batch 1, one step", "10.0 ms", ()), ("Seconds per image, batch 1, decode", "428 ms", ()),
     ("Style switch, first", "250 ms", ()), ("Style switch, later, n=4", "12.5 ms", ()), ("Load, ", "500 ms", ()),
@@ -63,7 +64,7 @@ def test_the_weights_stand_beside_the_memory(merge_run: Run, merge_verdict: Reco
 
 
 def test_main_memory_is_not_called_vram(merge_run: Run, merge_verdict: Recommendation) -> None:
-    assert "Peak memory, process RSS" in row(merge_run, merge_verdict)
+    assert "Peak memory, to run (process RSS)" in row(merge_run, merge_verdict)
 
 
 def test_a_candidate_that_could_not_be_timed_says_so_in_its_cells(gpu_run: Run, merge_verdict: Recommendation) -> None:
@@ -111,10 +112,11 @@ def cells_of(table: dict[str, Any], name: str) -> dict[str, str]:
 def test_every_memory_reading_stands_behind_the_fold_with_its_reason(gpu_run: Run, merge_run: Run,
                                                                     merge_verdict: Recommendation) -> None:
     full = cells_of(cost_section(gpu_run, merge_verdict)["readings"], "alpha 0.45")
-    assert len(full) == 7
+    assert (len(full), full["NVML, this process, to make"]) == (8, "5.75 GiB")
     assert (full["NVML, beyond what was in use before loading"], full["kept by the driver for itself"]) == ("6.00 GiB", "512 MiB")
     bare = cost_section(merge_run, merge_verdict)["readings"]
-    assert (bare["columns"], bare["absent"]) == (["process RSS"], ["NVML, whole device: not measured: no NVIDIA device."])
+    assert (bare["columns"], bare["absent"]) == (["process RSS", "process RSS, to make"], [
+        "NVML, whole device: not measured: no NVIDIA device."])
 
 
 def test_a_reading_that_some_candidates_have_keeps_its_column_with_the_reasons_of_the_others(

@@ -31,7 +31,7 @@ def baseline_file(run: Run, **changes: Any) -> dict[str, Any]:
     """What a promotion of `OLD` writes for this run, digest aside."""
     rows = run.images[run.images["candidate"] == OLD]
     numbers = {"mean": 0.184, "low": 0.182, "high": 0.186, "images": 6, "unit": "s"}
-    reading = {"mean": 8.02e8, "low": 8.02e8, "high": 8.02e8, "images": 1, "unit": "bytes, process_rss_peak_bytes"}
+    reading = {"mean": 8.02e8, "low": 8.02e8, "high": 8.02e8, "images": 1, "unit": "bytes to run, process_rss_peak_bytes"}
     data = {
         "format": 1, "suite": {"name": "dress"}, "name": "blend", "version": 3, "candidate": OLD, "metrics": {
             "clip_score": 1, "exposure": 1, "palette": 1, "palette_left": 2, "psnr": 1},
@@ -125,6 +125,8 @@ def test_the_objective_is_that_of_today_on_the_values_of_then(against: Hold, mer
     ({"environment": {"device": "cpu", "device_name": "CPU", "cpu": "Other"}}, "peak_bytes", "cpu Other and "),
     ({"figures": {}}, "peak_bytes", "was promoted without peak memory"),
     ({"figures": {"peak_bytes": 3}}, "peak_bytes", "was promoted without peak memory"),
+    ({"figures": {"peak_bytes": {"mean": 8e8, "low": 8e8, "high": 8e8, "images": 1, "unit": "bytes, process_rss_peak_bytes"}}},
+     "peak_bytes", "by an earlier version, which counted what making the candidate takes"),
 ])
 def test_what_is_not_comparable_is_refused_with_its_reason(against: Hold, merge_verdict: Recommendation, changes: dict[str, Any],
                                                            value: str, reason: str) -> None:
@@ -197,7 +199,7 @@ def test_a_machine_that_was_busy_then_has_no_comparable_latency(against: Hold, m
 
 def test_another_memory_reading_is_refused(against: Hold, merge_run: Run, merge_verdict: Recommendation) -> None:
     figures = baseline_file(merge_run)["figures"]
-    other = {**figures, "peak_bytes": {**figures["peak_bytes"], "unit": "bytes, nvml_device_peak_bytes"}}
+    other = {**figures, "peak_bytes": {**figures["peak_bytes"], "unit": "bytes to run, nvml_device_peak_bytes"}}
     found = verdict(against(figures=other), merge_verdict, Gate(value="peak_bytes", not_worse_than="promoted", ratio=2))
     assert (found.status, "its reading was NVML, whole device" in found.reason) == ("not_measured", True)
 

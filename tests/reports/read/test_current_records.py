@@ -32,9 +32,11 @@ from harness.records import (
     Timeline,
     sample_key,
 )
+from harness.records.costs import MAKING
 from reports import judge, load_run, recommend, write_page
 from reports.read import current_records as rules
 from reports.read.run import Run
+from reports.verdict.costs import peak_memory, weights_size
 from tests.reports import synthetic
 
 SUITE = synthetic.merge_suite(grid=synthetic.SMALL)
@@ -178,6 +180,15 @@ def test_costs_taken_in_another_setting_do_not_count_and_say_why(folder: Path) -
     assert gaps(run) >= {("seconds_per_image", 0, rules.OTHER_TIMING), ("peak_bytes", 0, rules.OTHER_TIMING)}
     assert FIRST.name not in {*run.latency, *run.memory}
     assert f"not measured: {rules.OTHER_TIMING}" in write_page(folder).read_text()
+
+
+def test_a_peak_that_holds_making_and_running_in_one_does_not_count_and_the_size_of_the_weights_does(folder: Path) -> None:
+    memory = first(folder, Memory)
+    run = add(folder, replace(memory, readings=tuple(r for r in memory.readings if not r.name.startswith(MAKING))))
+    assert peak_memory(run, FIRST.name).value is None
+    assert "counted what making the candidate takes" in peak_memory(run, FIRST.name).why_missing
+    assert weights_size(run, FIRST.name).value == 4e8
+    assert peak_memory(run, SUITE.candidates[1].name).value
 
 
 def test_a_candidate_taken_out_of_the_suite_leaves_no_trace_and_breaks_nothing(folder: Path) -> None:
