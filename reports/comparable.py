@@ -7,6 +7,7 @@ one machine with one torch, for images of the same size and steps. See docs/deci
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
@@ -23,8 +24,8 @@ TIMED_BY: Final = ("sampler", "steps", "width", "height")
 MACHINE: Final = ("device", "device_name", "cpu", "cuda", "driver", "torch_threads", "packages.torch")
 """Facts of an environment that decide what an image costs."""
 PICTURED_BY: Final = ("device_name", "cpu", "cuda", "cudnn", *(f"packages.{name}" for name in (
-    "torch", "diffusers", "transformers", "peft", "torchao")), "flags", "variables", "threads_per_operation")
-"""Facts of an environment that decide the last bits of an image."""
+    "torch", "diffusers", "transformers", "peft", "torchao")), "variables", "threads_per_operation")
+"""Facts of an environment that decide the last bits of an image, beside its flags."""
 
 
 Conditions: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
@@ -62,16 +63,24 @@ def costs_otherwise(before: Conditions, after: Conditions) -> str:
 
 
 def pictured_otherwise(run: Run) -> str:
-    """What differs between the environments that the images of a run were made in, with all values; empty where nothing that can
-    change a picture does. Images of versions that did not record it may be of any session."""
+    """What differs between the environments that the images of a run were made in, with all values and how many images each has;
+    empty where nothing that can change a picture does. Images of versions that did not record it may be of any session."""
     earlier = run.head.get("earlier_environments")
     sessions = {short_hash(one): one for one in (*(earlier if isinstance(earlier, list) else ()), run.environment)
                 if isinstance(one, Mapping)}
-    used = [one for digest, one in sessions.items() if run.written_in.get(digest) or run.written_in.get("")]
+    used = {digest: one for digest, one in sessions.items() if run.written_in.get(digest) or run.written_in.get("")}
     # How a sum is shared out among threads shows in its last bits.
-    threaded = ["torch_threads"] if any(one.get("threads_per_operation") != 1 for one in used) else []
-    values = {name: list(dict.fromkeys(_said(_fact(one, name)) for one in used)) for name in (*PICTURED_BY, *threaded)}
-    return ", ".join(f"{_in_words(name)} {' and '.join(listed)}" for name, listed in values.items() if len(listed) > 1)
+    threaded = ["torch_threads"] if any(one.get("threads_per_operation") != 1 for one in used.values()) else []
+    flags = sorted({f"flags.{name}" for one in used.values() if isinstance(one.get("flags"), Mapping) for name in one["flags"]})
+    differing = []
+    for name in (*PICTURED_BY, *flags, *threaded):
+        counts: Counter[str] = Counter()
+        for digest, one in used.items():
+            counts[_said(_fact(one, name))] += run.written_in.get(digest, 0)
+        if len(counts) > 1:
+            counted = {} if run.written_in.get("") else {value: f" ({count} images)" for value, count in counts.items()}
+            differing.append(f"{_in_words(name)} {' and '.join(value + counted.get(value, '') for value in counts)}")
+    return ", ".join(differing)
 
 
 def measured_otherwise(before: Measured, after: Measured) -> str:
@@ -134,7 +143,7 @@ def _fact(environment: Mapping[str, Any], name: str) -> Any:
 
 
 def _in_words(name: str) -> str:
-    return name.removeprefix("packages.").replace("_", " ")
+    return name.removeprefix("packages.").removeprefix("flags.").replace("_", " ")
 
 
 def _said(value: Any) -> str:

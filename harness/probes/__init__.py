@@ -12,7 +12,7 @@ from harness.probes.batch_size_curve import CurveLimits, batch_curve, images_per
 from harness.probes.clock import Stopwatch, timed
 from harness.probes.environment import environment
 from harness.probes.fits import OutOfMemory, fits, out_of_memory
-from harness.probes.memory import MemoryProbe, idle_bytes
+from harness.probes.memory import MemoryProbe, idle_before_use, idle_bytes
 from harness.probes.nvml import GpuMemory, GpuPower, NotMeasuredError, NvmlGpu, find_gpu
 from harness.probes.polling import Poller, thin
 from harness.probes.power import CLOCK_LIMITS, PowerProbe, limits_in_words
@@ -24,7 +24,7 @@ MEMORY_READINGS: Final[dict[str, str]] = {
     "torch_allocated_peak_bytes": "held by tensors; exact, without the context and the allocator's cache",
     "torch_reserved_peak_bytes": "held by torch's allocator, including its cache; exact, without the context",
     "process_rss_peak_bytes": "resident in main memory, including libraries",
-    "over_idle_peak_bytes": "in use on the whole GPU, minus its use before the pipeline was loaded",
+    "over_idle_peak_bytes": "in use on the whole GPU, minus its use by others before this process used it",
     "driver_reserved_bytes": "reserved on the GPU by driver and firmware",
 }
 
@@ -55,6 +55,7 @@ __all__ = [
     "environment",
     "find_gpu",
     "fits",
+    "idle_before_use",
     "idle_bytes",
     "images_per_second",
     "interleave",

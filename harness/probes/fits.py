@@ -6,15 +6,13 @@
 from __future__ import annotations
 
 import gc
-import platform
 import re
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from harness.probes.nvml import NotMeasuredError
+from harness.probes.nvml import NotMeasuredError, under_windows
 from harness.records import Fit
 
 _UNITS: Final = {"bytes": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30, "TiB": 2**40, "KB": 2**10, "MB": 2**20,
@@ -135,18 +133,22 @@ def capped(device: str, cap_bytes: int | None) -> Iterator[None]:
         torch.cuda.set_per_process_memory_fraction(before, index)
 
 
-def cap_where_memory_spills(device: str) -> None:
+def cap_where_memory_spills(device: str) -> str:
     """On Windows and WSL, caps torch's allocator at what is free on the device now, less SPARE_BYTES: the driver there moves
-    memory to the host instead of refusing it, and everything is ten times slower without a word."""
-    if not device.startswith("cuda") or not (sys.platform == "win32" or "microsoft" in platform.release().lower()):
-        return
+    memory to the host instead of refusing it, and everything is ten times slower. Returns a sentence that says so; empty where
+    there is no cap."""
+    if not device.startswith("cuda") or not under_windows():
+        return ""
     import torch
 
     number = torch.device(device).index
     index = torch.cuda.current_device() if number is None else number
     free, total = torch.cuda.mem_get_info(index)
     room = free + torch.cuda.memory_reserved(index) - SPARE_BYTES
-    torch.cuda.set_per_process_memory_fraction(min(max(room, SPARE_BYTES) / total, 1.0), index)
+    room = min(max(room, SPARE_BYTES), total)
+    torch.cuda.set_per_process_memory_fraction(room / total, index)
+    return (f"this run takes at most {room / 2 ** 30:.1f} GiB of the GPU's {total / 2 ** 30:.1f} GiB, because under Windows and "
+            "WSL 2 the driver would go on in main memory, many times slower; close other programs that use the GPU for more")
 
 
 def _bytes(pattern: re.Pattern[str], message: str) -> int | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from types import TracebackType
 from typing import Final
 
@@ -178,11 +178,13 @@ def idle_bytes(gpu: GpuMemory | str, *, used_before: bool = False) -> Reading:
     return Reading(name="idle_bytes", unit="bytes", value=None if why else float(own), why_missing=why)
 
 
+@cache
 def idle_before_use(device: str) -> Reading | None:
-    """`idle_bytes` of a CUDA device, best called before this process uses it; None of other devices."""
+    """`idle_bytes` of a CUDA device, read once in a process: to be called before it uses the device, since its own context would
+    later count as others' use. None of other devices."""
     if not device.startswith("cuda"):
         return None
     import torch
 
-    used_before = torch.cuda.is_initialized()
+    used_before = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
     return idle_bytes(find_gpu(device), used_before=used_before)

@@ -77,9 +77,9 @@ class GpuPower(Protocol):
 class NvmlGpu:
     """One GPU through NVML (package nvidia-ml-py, module pynvml)."""
 
-    def __init__(self, nvml: Any, handle: Any, uuid: str, pid: int, system: str = "") -> None:
+    def __init__(self, nvml: Any, handle: Any, uuid: str, pid: int) -> None:
         self._nvml, self._handle, self._pid = nvml, handle, pid
-        self.uuid, self._system = uuid, system or platform.platform()
+        self.uuid = uuid
         self.name = _text(nvml.nvmlDeviceGetName(handle))
         self.driver = _text(nvml.nvmlSystemGetDriverVersion())
 
@@ -107,7 +107,7 @@ class NvmlGpu:
         if len(refusals) > 1:
             raise refusals[0]
         own = [entry.usedGpuMemory for entry in entries if entry.pid == self._pid]
-        if not own and under_windows(self._system):
+        if not own and under_windows():
             raise NotMeasuredError("the driver does not list this process: under Windows and WSL 2 it keeps no such list")
         if not own:
             raise NotMeasuredError(f"the driver lists {len(entries)} processes, but none with id {self._pid}: start a container "
@@ -214,9 +214,9 @@ def _visible_instance() -> str:
     return first if first.startswith(INSTANCE) else ""
 
 
-def under_windows(system: str) -> bool:
-    """Whether a system, as `platform.platform()` writes it, has a GPU driver of Windows: Windows itself, or WSL 2 on it."""
-    return system.startswith("Windows") or "microsoft" in system.lower()
+def under_windows() -> bool:
+    """Whether the driver of the GPU is that of Windows: on Windows itself, or in WSL 2."""
+    return platform.system() == "Windows" or "microsoft" in platform.release().lower()
 
 
 def _torch_uuid(device: str) -> str:

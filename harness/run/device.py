@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final
 
+from harness.probes.memory import idle_before_use
+
 _NAME: Final = re.compile(r"cpu|cuda(:[0-9]{1,3})?")
 EXPECTED: Final = "cpu, cuda or cuda:N"
 _ON_CPU: Final = "leave the device out to run on the CPU"
@@ -31,6 +33,7 @@ def device_problem(device: object) -> str:
     count, number = torch.cuda.device_count(), int(device.partition(":")[2] or 0)
     if number >= count:
         return f"device {device}: torch {torch.__version__} sees {count} CUDA devices here; {_ON_CPU}"
+    idle_before_use(device)  # the trial leaves a context, which would count as others' use
     return _trial(device)
 
 

@@ -15,7 +15,7 @@ from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
 from harness.declare import Candidate, Suite, short_hash
 from harness.materialise import MaterialiseError, Prepared, Workbench
-from harness.probes import find_gpu, idle_bytes
+from harness.probes import idle_before_use
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
 from harness.records import Cell, Coverage, Failure, Finished, Sample, SessionStart
@@ -76,9 +76,8 @@ class SuiteRun:
         self.folder = options.runs / suite.name
         # Only what the suite itself names: an earlier session's candidates in the folder may also name code.
         load_rows(suite, [*([(options.root / suite_file).parent] if suite_file else []), options.root])
-        gpu = find_gpu(options.device)
-        # Before this run loads anything: memory of other processes does not count for the candidates.
-        self._idle = None if isinstance(gpu, str) else idle_bytes(gpu)
+        # Memory of other processes does not count for the candidates.
+        self._idle = idle_before_use(options.device)
         self._versions = FileVersions()
         self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps, versions=self._versions,
                                low_memory=suite.grid.low_memory)
@@ -101,7 +100,7 @@ class SuiteRun:
         sweep(self.folder)
         quiet_libraries()
         set_determinism(self.options.device)
-        cap_where_memory_spills(self.options.device)
+        self.limit = cap_where_memory_spills(self.options.device)
         self.ledger = Ledger(self.folder, verify=self.options.verify)
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._room = Room(device=self.options.device, ledger=self.ledger,
@@ -283,8 +282,9 @@ class SuiteRun:
         again. Returns a Failure for each candidate that cannot be timed."""
         costs, timed = self._costs(), self._to_time(names)
         self._retiming = False
-        # It is no candidate's, and is loaded again if more images are measured.
+        # They belong to no single candidate, and are made again if more images are sampled.
         self._clip.release()
+        self._texts.clear()
         if timed or not (untimed := self.untimed(names)):
             return costs.time(timed)
         failures = costs.try_again([name for name in untimed if self._timeable(name)])

@@ -105,8 +105,9 @@ def test_where_the_driver_would_use_the_hosts_memory_torch_is_capped_at_what_is_
     monkeypatch.setattr(platform, "release", lambda: release)
     with simulated(limit=2 ** 33) as gpu:
         held = torch.zeros(2 ** 20, device="cuda:0")
-        cap_where_memory_spills("cuda")
-        cap_where_memory_spills("cpu")
+        said = cap_where_memory_spills("cuda")
+        assert cap_where_memory_spills("cpu") == ""
+        assert ("at most 7.5 GiB of the GPU's 8.0 GiB" in said) is capped
         assert gpu.cap == (2 ** 33 - 2 ** 29 if capped else 2 ** 33)
         assert held.device == gpu.device
 

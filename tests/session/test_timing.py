@@ -17,6 +17,7 @@ from harness.records import Finished, Journal, Latency
 from harness.run.latency import timing_setting
 from harness.run.progress import Silent
 from harness.session.suite_session import SuiteSession
+from reports.comparable import pictured_otherwise
 from reports.page.environments import environments
 from reports.read.run import load_run
 from reports.verdict.costs import incomparable, timed_apart
@@ -182,8 +183,23 @@ def test_the_page_names_the_environment_in_which_each_thing_on_it_was_made(
     assert last["made"] == f"{images // 3} images and 3 timings of this page"
     assert first["made"] == f"{images * 2 // 3} images and 0 timings of this page"
     (caveat,) = [sentence for sentence in recommend(run).caveats if "environments" in sentence]
-    assert f"torch {environment('cpu')['packages']['torch']} and 9.9.9" in caveat
+    torch = environment("cpu")["packages"]["torch"]
+    assert f"torch {torch} ({images * 2 // 3} images) and 9.9.9 ({images // 3} images)" in caveat
     assert "cpu" not in caveat
+
+
+def test_pictures_of_several_gpus_and_of_several_flags_of_tf32_are_counted(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    go(tmp_path, declared("alpha=0"))
+    monkeypatch.setattr("harness.run.suite_run.environment", lambda device: {
+        **(facts := environment(device)), "device_name": "RTX 4090", "flags": {**facts["flags"], "cudnn_allow_tf32": "always"}})
+    go(tmp_path, declared())
+    run = load_run(tmp_path / "runs" / "tiny")
+    third = len(run.images) // 3
+    differing = pictured_otherwise(run)
+    assert f"device name CPU ({third} images) and RTX 4090 ({2 * third} images)" in differing
+    assert f"cudnn allow tf32 {environment('cpu')['flags']['cudnn_allow_tf32']} ({third} images) and always" in differing
+    assert "matmul" not in differing
 
 
 @pytest.mark.parametrize(("fact", "value"), [("git_commit", "abc"), ("python", "9.9"), ("torch_threads", 99)])

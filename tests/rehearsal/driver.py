@@ -1,0 +1,30 @@
+"""The driver of a simulated GPU: what NVML says of it, with a CUDA context and a desktop."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+from typing import Final
+
+from tests.probes.fakes import FakeNvml
+from tests.rehearsal.gpu import Gpu
+
+MIB: Final = 2 ** 20
+SIMULATED_UUID: Final = "00000000-0000-0000-0000-000000000000"
+DESKTOP_BYTES: Final = 900 * MIB
+CONTEXT_BYTES: Final = 400 * MIB
+
+
+class Driver(FakeNvml):
+    """Beside this process's allocator and context, a desktop is on the GPU. `lists_processes` is False in a container with ids of
+    its own."""
+
+    def __init__(self, gpu: Gpu, *, lists_processes: bool = True) -> None:
+        super().__init__(used={SIMULATED_UUID: 0})
+        self._gpu, self._pid = gpu, os.getpid() if lists_processes else 1
+
+    def nvmlDeviceGetMemoryInfo(self, handle: str, version: int | None = None) -> SimpleNamespace:  # noqa: N802
+        return SimpleNamespace(used=DESKTOP_BYTES + CONTEXT_BYTES + self._gpu.reserved, reserved=600 * MIB)
+
+    def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:  # noqa: N802 - the binding's name
+        return [SimpleNamespace(pid=self._pid, usedGpuMemory=CONTEXT_BYTES + self._gpu.reserved)]
