@@ -48,7 +48,8 @@ class Gpu:
     """One simulated device. `waits` counts by kind what makes the host wait for it, `wait_sites` the same with file and line;
     `operations` counts what it computed; `copies` and `copied_bytes` are by direction: "to device", "to host", "on device".
 
-    `cap` is what this process may take of `total` bytes. Like the allocator's, `reserved` never shrinks until `empty_cache`.
+    `cap` is what this process may take of `total` bytes; threads in `without_memory` get nothing. Like the
+    allocator's, `reserved` never shrinks until `empty_cache`.
     """
 
     def __init__(self, index: int, total: int, capability: tuple[int, int]) -> None:
@@ -61,6 +62,7 @@ class Gpu:
         self.copies: Counter[str] = Counter()
         self.copied_bytes: Counter[str] = Counter()
         self.machine: Machine | None = None
+        self.without_memory: set[int] = set()
         self._storages = Storages()
 
     @property
@@ -73,7 +75,7 @@ class Gpu:
         if tensor in self._storages:
             return
         size = self._storages.size_of(tensor)
-        if self.live + size > self.cap:
+        if self.live + size > self.cap or threading.get_ident() in self.without_memory:
             raise torch.OutOfMemoryError(self._refusal(size))
         self._storages.add(tensor)
         self.peak = max(self.peak, self.live)
