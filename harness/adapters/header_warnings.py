@@ -88,7 +88,9 @@ def _peft(stored: Stored, modules: Sequence[Module], reads_header: bool) -> Iter
     if stored.config is None and HEADER not in stored.metadata:
         return
     if not reads_header:
-        yield f"its {where} is ignored: files of this format store their strength in alpha tensors or in the factors"
+        odd = "" if any("alpha" in module.keys for module in modules) else (
+            ". The tools of this format read it so; diffusers, where it loads such names, scales the factors as the header says")
+        yield f"its {where} is ignored: files of this format store their strength in alpha tensors or in the factors{odd}"
         return
     try:
         for part in dict.fromkeys(module.part for module in modules):

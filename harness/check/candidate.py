@@ -17,7 +17,7 @@ from harness.check.field_types import name_problem
 from harness.check.files import file_problem
 from harness.check.merge import merge_problems
 from harness.check.phrases import number, unknown
-from harness.declare import Adapter, Candidate, Checkpoint, Fused, Model
+from harness.declare import Adapter, Candidate, Checkpoint, Fused, Merge, Model
 from harness.declare.nearest import closest
 from harness.declare.suite import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.quantize import QUANTIZATION_MODES
@@ -123,8 +123,29 @@ def reference_problems(model: Model, root: Path) -> Iterator[str]:
         yield from reference_problems(model.model, root)
     else:
         yield from merge_problems(model)
+        yield from _idle_configs(model)
         for parent in (*model.models, *model.take.values()):
             yield from reference_problems(parent, root)
+
+
+def _idle_configs(merge: Merge) -> Iterator[str]:
+    """Configs of models that are not A, whose configs the result has. The same config may stand with all of them."""
+    first, *others = _checkpoints(merge)
+    for other in others:
+        if other.config not in (None, first.config, CONFIG if first.path.startswith("zoo:") else None):
+            yield (f"config {other.config!r} of {other.path!r} has no effect: the result is sampled by the config of A, "
+                   f"{first.path!r}{f' ({first.config})' if first.config else ''}. Give A that config, or remove it")
+
+
+def _checkpoints(model: Model) -> Iterator[Checkpoint]:
+    """The checkpoints of a recipe, the leftmost first."""
+    if isinstance(model, Merge):
+        for parent in (*model.models, *model.take.values()):
+            yield from _checkpoints(parent)
+    elif isinstance(model, Fused):
+        yield from _checkpoints(model.model)
+    else:
+        yield model if isinstance(model, Checkpoint) else Checkpoint(path=model)
 
 
 def _file(kind: str, reference: str, root: Path) -> Iterator[str]:

@@ -128,11 +128,13 @@ def _refuse_losses(path: str, reading: Reading, given: argparse.Namespace) -> No
 def _extract(given: argparse.Namespace) -> int:
     from harness.adapters.algebra import extract_adapter
     from harness.adapters.writing import without_unheld
+    from harness.declare import Merge
+    from harness.materialise.encoder_files import encoders_in_place
     from harness.materialise.library import Library, checkpoint_of, name_of
 
     library = Library(Path())
     names = [checkpoint_of(at) for at in (given.base, given.tuned)]
-    opened = library.open_alike(names)
+    opened = encoders_in_place(Merge(a=names[0], b=names[1], parts=_given_parts(given.parts)), library.open_alike(names))
     base, tuned = (opened[name_of(name)] for name in names)
     family = base.family or tuned.family
     if tuned.family not in ("", family):
@@ -155,6 +157,10 @@ def _extract(given: argparse.Namespace) -> int:
     return _write(given, changes, replace(base, family=family), f"{given.tuned} - {given.base}")
 
 
+def _given_parts(given: str | None) -> tuple[str, ...]:
+    return () if given is None else tuple(part.strip() for part in given.split(","))
+
+
 def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
     """The components to take the difference of. Raises ValueError for one that is not in both models."""
     from harness.materialise.merged_parts import DENOISERS, guesses
@@ -162,7 +168,7 @@ def _parts(given: str | None, base: ModelFile, tuned: ModelFile) -> list[str]:
     either = [part for part in PARTS if part in base.components or part in tuned.components]
     # Adapters have no names for the text encoders of an unknown architecture.
     usual = [part for part in either if part in DENOISERS or (part != "vae" and not base.structural)]
-    parts = usual if given is None else [part.strip() for part in given.split(",")]
+    parts = usual if given is None else list(_given_parts(given))
     if twice := next((part for part in parts if parts.count(part) > 1), None):
         raise ValueError(f"the part {twice!r} is given twice in --parts; remove one")
     if absent := [part for part in parts if part not in base.components or part not in tuned.components]:

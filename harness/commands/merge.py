@@ -146,7 +146,7 @@ def _merge(model: Model, given: argparse.Namespace) -> int:
         for sentence in equal_to(plan.recipe, read=given.check):
             say(f"the result is {printable(sentence)}")
     if given.dry_run:
-        say("dry run: only headers were read, nothing was written")
+        say("dry run: nothing was merged, and nothing was written")
         return 0
     if given.output is not None:
         _save(plan, library, given.output, title)

@@ -89,8 +89,17 @@ def layers_file():
             for half, value in (("down", down), ("up", up))}, None
 
 
-@pytest.mark.parametrize("made", [lambda: (kohya_tensors(uniform()), None), peft_file, legacy_file, layers_file],
-                         ids=["kohya", "diffusers with PEFT", "diffusers 2023, processors", "diffusers 2023, layers"])
+def headed(made):
+    """The same file with settings in its header, by which it is four times as strong."""
+    tensors, _ = made()
+    modules = sorted(uniform(".to_"))
+    return tensors, {"lora_adapter_metadata": json.dumps({"unet.r": 1, "unet.lora_alpha": 4, "unet.target_modules": modules})}
+
+
+@pytest.mark.parametrize("made", [lambda: (kohya_tensors(uniform()), None), peft_file, legacy_file, layers_file,
+                                  lambda: headed(legacy_file), lambda: headed(layers_file)],
+                         ids=["kohya", "diffusers with PEFT", "diffusers 2023, processors", "diffusers 2023, layers",
+                              "diffusers 2023, processors, header", "diffusers 2023, layers, header"])
 def test_a_file_of_one_strength_does_what_diffusers_fuses(made, tmp_path):
     tensors, header = made()
     file = fx.save(tmp_path / "a.safetensors", tensors, header)
@@ -192,3 +201,8 @@ def test_a_peft_header_on_a_file_of_another_kind_changes_nothing(tmp_path):
     file = fx.save(tmp_path / "a.safetensors", tensors, header)
     reading = read_changes(file, {"unet": {"mid_block.attentions.0.proj_in": (8, 8)}}, "sd1")
     assert next(iter(reading.changes.values())).scale == 1.0 and "is ignored" in reading.warnings[0]
+    assert "diffusers" not in reading.warnings[0]
+    # Without alphas diffusers loads such a file, with the strength of the header, and kohya's tools do not.
+    bare = fx.save(tmp_path / "b.safetensors", {key: value for key, value in tensors.items() if "alpha" not in key}, header)
+    reading = read_changes(bare, {"unet": {"mid_block.attentions.0.proj_in": (8, 8)}}, "sd1")
+    assert next(iter(reading.changes.values())).scale == 1.0 and "diffusers" in reading.warnings[0]

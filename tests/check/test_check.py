@@ -51,6 +51,13 @@ def merge(**changes: object) -> Merge:
     return Merge(**{"a": "zoo:photo", "b": "zoo:anime", "alpha": 0.5, **changes})  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("model", [
+    merge(a=Checkpoint(path="zoo:photo", config="zoo:config"), b=Checkpoint(path="zoo:anime", config="zoo:config")),
+    merge(b=Checkpoint(path="zoo:anime", config="zoo:config"))])
+def test_one_config_for_all_models_of_a_merge_is_no_problem(model: Merge, tmp_path: Path) -> None:
+    assert problems(tiny_suite(**one(model=model)), tmp_path) == []
+
+
 def test_a_good_suite_has_no_problems(tmp_path: Path) -> None:
     assert problems(tiny_suite(), tmp_path) == []
 
@@ -95,6 +102,10 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     (one(name="x" * 101), "has 101 characters; expected at most 100"),
     (one(name="a\x1b[2J"), "cannot be printed"),
     (one(model=Checkpoint(path="zoo:photo", config="zoo:photo")), "config 'zoo:photo'"),
+    (one(model=merge(b=Checkpoint(path="zoo:anime", config="mine"))), "config 'mine' of 'zoo:anime' has no effect"),
+    (one(model=merge(take={"vae": Checkpoint(path="zoo:anime", config="mine")})), "config 'mine' of 'zoo:anime' has no effect"),
+    (one(model=merge(b=Fused(model=Checkpoint(path="zoo:base", config="mine"), adapters=(Adapter(path="zoo:sketch"),)))),
+     "'zoo:base' has no effect"),
     (one(model="zoo:photo", axes={"dominant": 1.0}), "a column of the result tables has this name"),
     (one(model="zoo:photo", axes={"psnr_db": 1.0}), "a column of the result tables has this name"),
     (one(model="a" * 5000), "does not exist below"),

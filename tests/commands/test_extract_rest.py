@@ -91,3 +91,15 @@ def test_embeddings_are_left_out_by_choice_and_said_or_written_for_comfyui_as_th
     assert torch.equal(out[key], base[key]) and torch.allclose(out[layer], tuned[layer], atol=1e-5)
     assert extract(tmp_path, "comfyui") == 0
     assert all(torch.allclose(fused(tmp_path)[name], tuned[name], atol=1e-5) for name in (key, layer))
+
+
+@pytest.mark.parametrize("part", ["text_encoder_3", "text_encoder_2", None])
+def test_a_t5_of_its_own_is_extracted_under_any_part_that_is_named(part, tmp_path):
+    shapes = {"shared.weight": (9, 8), "encoder.block.0.layer.0.SelfAttention.q.weight": (8, 8),
+              "encoder.final_layer_norm.weight": (8,)}
+    base = {name: torch.ones(shape) for name, shape in shapes.items()}
+    write(tmp_path / "base.safetensors", base)
+    write(tmp_path / "tuned.safetensors", {**base, "encoder.block.0.layer.0.SelfAttention.q.weight": torch.full((8, 8), 2.0)})
+    assert extract(tmp_path, "kohya", *(("--parts", part) if part else ())) == 0
+    assert {name.partition(".")[0] for name in load_file(tmp_path / "l.safetensors")} == {
+        "lora_te3_encoder_block_0_layer_0_SelfAttention_q"}

@@ -1,4 +1,5 @@
-"""diffusers' LoRA files of 2023, before PEFT: attention processors with and without `unet.` in front, then plain layers."""
+"""diffusers' LoRA files of 2023, before PEFT: attention processors with and without `unet.` in front, then plain layers.
+Where such a file has PEFT's settings in its header, diffusers takes the strength from there."""
 
 from __future__ import annotations
 
@@ -33,4 +34,4 @@ def parse(key: str) -> Key | None:
 
 
 FORMAT: Final = Format(says="diffusers of 2023 (processor.to_q_lora, .lora.down, .lora_linear_layer; strength in the factors)",
-                       tool="diffusers", parse=parse)
+                       tool="diffusers", parse=parse, strength="either")
