@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.records.file_version import FileVersion, refuse_other_version, version_of
 from harness.weights.content import SAFETENSORS, content_of, trouble_of
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = ["DTYPE_BYTES", "ModelFileError", "StoredTensor", "TensorFile", "_torch_dtype", "open_tensors",
            "read_header", "read_json"]
+
+_FEW: Final = 4
+_SMALL: Final = 2 ** 24
+"""The most tensors and bytes that are read without the file's header."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +49,8 @@ class TensorFile:
         entries = {name: self.stored[name] for name in names}
         self._refuse_changed()
         try:
+            if _are_few(entries):
+                return _few(self.path, entries)
             with safe_open(self.path, framework="pt", device="cpu") as file:
                 return {name: file.get_tensor(name) for name in entries}
         except (OSError, SafetensorError) as error:
@@ -56,6 +62,26 @@ class TensorFile:
     def _refuse_changed(self) -> None:
         if self.version is not None:
             refuse_other_version(self.path, self.version)
+
+
+def _are_few(entries: Mapping[str, StoredTensor]) -> bool:
+    return len(entries) <= _FEW and all(entry.offset is not None for entry in entries.values()) and (
+        sum(entry.bytes for entry in entries.values()) <= _SMALL)
+
+
+def _few(path: Path, entries: Mapping[str, StoredTensor]) -> dict[str, Tensor]:
+    """Some tensors by their place in the file: safetensors itself reads the whole header again for each call, which takes longer
+    than a small tensor. It still makes the tensors, of files in memory that hold one each."""
+    from safetensors.torch import load
+
+    tensors = {}
+    with path.open("rb") as file:
+        for name, entry in entries.items():
+            file.seek(entry.offset or 0)
+            header = json.dumps({"it": {"dtype": entry.dtype, "shape": entry.shape, "data_offsets": [0, entry.bytes]}}).encode()
+            header += b" " * (-len(header) % 8)
+            tensors[name] = load(len(header).to_bytes(8, "little") + header + file.read(entry.bytes))["it"]
+    return tensors
 
 
 def open_tensors(path: Path) -> TensorFile:

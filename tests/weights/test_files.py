@@ -3,6 +3,7 @@
 import json
 import pickle
 import struct
+from dataclasses import replace
 
 import pytest
 import torch
@@ -135,3 +136,38 @@ def test_a_wrong_suffix_is_a_warning_and_no_suffix_is_none(tmp_path):
     assert "is a pickle" in "".join(open_model(tmp_path / "m.safetensors").warnings)
     assert "is a safetensors file" in "".join(open_model(tmp_path / "n.ckpt").warnings)
     assert open_model(tmp_path / "n").warnings == ()
+
+
+def test_single_tensors_are_what_the_library_reads_of_every_dtype(tmp_path):
+    """They are read by their place, without the header; "odd" moves the others away from any alignment."""
+    words = ("bool", "uint8", "int8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float8_e4m3fn", "float8_e5m2",
+             "float16", "bfloat16", "float32", "float64")
+    tensors = {word: torch.arange(6).reshape(2, 3).to(getattr(torch, word)) for word in words}
+    tensors |= {"odd": torch.tensor([True]), "scalar": torch.tensor(2.5), "none": torch.zeros(0, 3)}
+    save_file(tensors, tmp_path / "m.safetensors")
+    file = open_tensors(tmp_path / "m.safetensors")
+    for name, tensor in tensors.items():
+        assert file.read([name])[name].dtype == tensor.dtype and file.read([name])[name].shape == tensor.shape
+        assert bytes(file.read([name])[name].view(torch.uint8).numpy() if tensor.ndim else b"") == bytes(
+            tensor.view(torch.uint8).numpy() if tensor.ndim else b"")
+    assert file.read(["scalar"])["scalar"] == 2.5
+
+
+def test_few_tensors_are_read_without_the_header_and_a_cut_file_is_refused(tmp_path, monkeypatch):
+    """The library's opening takes longer than a small tensor: merges read thousands of them one by one."""
+    path = tmp_path / "m.safetensors"
+    save_file({f"t{n}": torch.full((4,), float(n)) for n in range(9)}, path)
+    file = open_tensors(path)
+    whole = file.read([f"t{n}" for n in range(9)])
+
+    def fail(*_: object, **__: object) -> None:
+        raise AssertionError("opened")
+
+    monkeypatch.setattr("safetensors.safe_open", fail)
+    assert all(torch.equal(file.read([name])[name], tensor) for name, tensor in whole.items())
+    with pytest.raises(AssertionError, match="opened"):
+        file.read(whole)
+    monkeypatch.undo()
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(ModelFileError, match="could not be read"):
+        replace(file, version=None).read(["t8"])
