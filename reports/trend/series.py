@@ -40,7 +40,8 @@ UNKNOWN: Final = None
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One run, or one baseline file. `estimates` are by series and value, `who` is the candidate of a series.
+    """One run, or one baseline file. `estimates` are by series and value; by series, `who` is the candidate, `at` the guidance and
+    `asked` the (prompt, seed) that it was asked for there: a race asks for more where a choice is close.
 
     `environment`, `sampling`, `prompts` (text and negative by identifier) and `metric` (by value: version and setting) decide
     which points are joined (see reports.read.comparable); prompts and metric are UNKNOWN where the file does not say.
@@ -57,6 +58,7 @@ class Point:
     sentence: str
     who: Mapping[str, str]
     at: Mapping[str, float | None]
+    asked: Mapping[str, frozenset[tuple[str, int]]]
     estimates: Mapping[tuple[str, str], Estimate]
     environment: Mapping[str, Any]
     sampling: Mapping[str, Any]
@@ -108,6 +110,19 @@ class Trend:
                 *(f"{name} not on record" if UNKNOWN in pair else name for name, pair in pairs.items()
                   if UNKNOWN in pair or pair[0] != pair[1])]
 
+    def changed_in(self, series: str, at: int, value: str, since: int) -> list[str]:
+        """As `changed`, and what breaks the line of one series alone: that of the pick or the baseline is of another candidate or
+        guidance, or an adaptive sweep asked for other images."""
+        changes, a, b = self.changed(at, value, since), self.points[since], self.points[at]
+        pairs = [("candidate", a.who.get(series), b.who.get(series))]
+        if value not in COSTS:
+            scales = [f"{p.at[series]:g}" if p.at.get(series) is not None else None for p in (a, b)]
+            pairs.append(("guidance", scales[0], scales[1]))
+            if a.asked.get(series) != b.asked.get(series) and not {"prompts", "seeds"} & {*changes}:
+                changes.append("images asked for")
+        return changes + [f"{what} {words.visible(old)} and {words.visible(new)}" for what, old, new in pairs
+                          if old and new and old != new]
+
     def noted(self, at: int, since: int | None = None) -> list[str]:
         """What changed since the point before and breaks no line of a value: the device and the batch size, which change the last
         bits of images, and the machine, which the costs alone depend on."""
@@ -123,7 +138,7 @@ class Trend:
         there = [i for i, p in enumerate(self.points) if (e := p.estimates.get((series, value))) and e.mean is not None]
         runs: list[list[int]] = []
         for i in there:
-            if runs and not self.changed(i, value, runs[-1][-1]):
+            if runs and not self.changed_in(series, i, value, runs[-1][-1]):
                 runs[-1].append(i)
             else:
                 runs.append([i])
@@ -165,8 +180,9 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
     who: dict[str, str] = {}
     at: dict[str, float | None] = {}
     readings: dict[tuple[str, str], str] = {}
+    asked: dict[str, frozenset[tuple[str, int]]] = {}
     wanted = [(PICK, rec.pick, rec.guidance), (BASELINE, run.suite.baseline, guidance),
-              *((c.name, c.name, guidance) for c in run.suite.candidates)]
+              *((_series_of(c.name), c.name, guidance) for c in run.suite.candidates)]
     values = run.numeric_values
     for series, name, scale in wanted:
         if name is None:
@@ -175,6 +191,7 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         rows = run.images[run.images["candidate"] == name]
         rows = rows if scale is None else rows[rows["guidance"] == scale]
         places = asked_places(run, name, guidance=scale)
+        asked[series] = frozenset((prompt, seed) for prompt, seed, _ in places)
         estimates |= {(series, v): _whole_mean(run, name, rows, (v, places)) for v in values}
         estimates |= {(series, cost): e for cost, e in _costs(run, name).items()}
         readings |= {(series, cost): r.name for cost in SIZES if (r := bytes_of(run, name, cost)).value is not None}
@@ -187,10 +204,16 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
     return Point(
         source=str(path), kind="run", suite=run.suite.name, date=_date(str(run.head.get("started", "")), path),
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
-        guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, estimates=estimates,
-        readings=readings, metric=metric, environment=environment, sampling=run.head["sampling"], prompts=prompts_of(run),
+        guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, asked=asked,
+        estimates=estimates, readings=readings, metric=metric, environment=environment, sampling=run.head["sampling"],
+        prompts=prompts_of(run),
         places=(frozenset(run.suite.grid.seeds), frozenset(map(float, run.suite.grid.guidance_scales))),
         pooled=frozenset(value for value in values if depends_on_prompt(value, run.suite.objective, run.values)))
+
+
+def _series_of(name: str) -> str:
+    """The series of a candidate: its name, or a longer one where a series of another meaning has that name."""
+    return f"candidate {name}" if name.removeprefix("candidate ") in (PICK, BASELINE, PROMOTED) else name
 
 
 def _objective(run: Run, metric: Mapping[str, Any]) -> Any:
@@ -216,7 +239,9 @@ def _of_file(of: Baseline, place: tuple[Path, float | None], known: Mapping[str,
         source=str(path), kind="baseline", suite=of.suite, date=_date(of.run_started, path),
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
         guidance=guidance, sentence=f"{of.name} version {of.version} was promoted from this run.", who={PROMOTED: of.candidate},
-        at={PROMOTED: guidance}, estimates=estimates, environment=environment,
+        at={PROMOTED: guidance}, estimates=estimates,
+        asked={PROMOTED: frozenset((str(prompt), int(seed)) for prompt, seed in zip(rows["prompt"], rows["seed"], strict=True))},
+        environment=environment,
         sampling=of.sampling, prompts=UNKNOWN if "prompts" in of.absent else of.prompts,
         metric={"": [dict(of.metrics), UNKNOWN if "metric_settings" in of.absent else dict(of.settings),
                      dict(of.reference)]},

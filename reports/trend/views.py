@@ -64,7 +64,7 @@ def csv(of: Trend) -> str:
     for at, p in enumerate(of.points):
         for (series, value), e in p.estimates.items():
             before = [i for i in range(at) if (series, value) in of.points[i].estimates]
-            changed = "; ".join(of.changed(at, value, before[-1])) if before else ""
+            changed = "; ".join(of.changed_in(series, at, value, before[-1])) if before else ""
             lines.append((p.date.isoformat(), p.commit, p.dirty, p.kind, p.source, p.device, series, p.who[series], p.at[series],
                           value, e.mean, e.low, e.high, e.prompts, e.pairs, e.why if e.mean is None else "", changed))
     return csv_text(COLUMNS, lines)
@@ -170,7 +170,8 @@ def _changes(of: Trend, at: int) -> list[str]:
     scales = [v for v in of.values if "guidance scales" in of.changed(at, v, before)]
     named = [f"{what} of {words.listed([words.title(of.row(v)) for v in values])}"
              for what, values in (("metric", metrics), ("guidance scales", scales)) if values]
-    return [*of.changed(at, "", before), *of.noted(at, before), *named, *(words.visible(f"costs: {why}") for why in costs)]
+    series = PICK if of.points[at].kind == "run" else PROMOTED
+    return [*of.changed_in(series, at, "", before), *of.noted(at, before), *named, *(words.visible(f"costs: {why}") for why in costs)]
 
 
 def _said(p: Point, series: str, value: ValueSpec) -> str:

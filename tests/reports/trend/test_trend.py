@@ -119,6 +119,47 @@ def test_a_point_that_lacks_images_is_not_the_mean_of_the_rest(tmp_path: Path, t
     assert of.segments("alpha=0.45", "clip_score") == [[0, 1, 2]]
 
 
+def test_a_line_is_cut_where_the_baseline_is_another_candidate(tmp_path: Path, three: list[Path]) -> None:
+    """The candidates of these names go on, each by itself; the table says what the pick was."""
+    other = write(tmp_path, 4, better, small(baseline="alpha=0.45"))
+    of = read_trend([*three, other])
+    assert of.segments(BASELINE, "clip_score") == [[0, 1, 2], [3]]
+    assert of.segments("alpha=0", "clip_score") == [[0, 1, 2, 3]]
+    (row,) = [line for line in csv(of).splitlines() if ",the baseline," in line and "day4" in line and ",clip_score," in line]
+    assert "candidate alpha=0 and alpha=0.45" in row
+
+
+def test_a_line_of_the_pick_is_cut_where_another_candidate_or_guidance_is_picked(tmp_path: Path, three: list[Path]) -> None:
+    of = read_trend(three)
+    points = [replace(p, who={**p.who, PICK: f"alpha={0.1 * (i > 0):g}"}, at={**p.at, PICK: 3.0 + 5 * (i > 1)})
+              for i, p in enumerate(of.points)]
+    changed = replace(of, points=tuple(points))
+    assert changed.segments(PICK, "clip_score") == [[0], [1], [2]]
+    assert changed.segments("alpha=0", "clip_score") == [[0, 1, 2]]
+    assert [row["changed"] for row in rows(changed)] == [
+        "the first of its kind", "candidate alpha=0 and alpha=0.1", "guidance 3 and 8"]
+
+
+@pytest.mark.parametrize("series", [PICK, BASELINE, "alpha=0.45"])
+def test_a_line_is_cut_where_an_adaptive_sweep_asked_for_other_images(three: list[Path], series: str) -> None:
+    of = read_trend(three)
+    fewer = replace(of.points[2], asked={**of.points[2].asked, series: frozenset({("p00", 1)})})
+    changed = replace(of, points=(*of.points[:2], fewer))
+    assert of.segments(series, "clip_score") == [[0, 1, 2]]
+    assert changed.segments(series, "clip_score") == [[0, 1], [2]]
+    assert changed.changed_in(series, 2, "clip_score", 1) == ["images asked for"]
+    assert changed.segments(series, "seconds_per_image") == of.segments(series, "seconds_per_image")
+
+
+@pytest.mark.parametrize("name", [PICK, BASELINE, PROMOTED, f"candidate {PICK}"])
+def test_a_candidate_that_is_called_like_a_series_has_its_own(tmp_path: Path, name: str) -> None:
+    suite = small()
+    named = tuple(replace(c, name=name) if c.name == "alpha=0" else c for c in suite.candidates)
+    of = read_trend([write(tmp_path, 1, better, replace(suite, candidates=named, baseline="alpha=0.45"))])
+    (point,) = of.points
+    assert (point.who[PICK], point.who[BASELINE], point.who[f"candidate {name}"]) == ("alpha=0.45", "alpha=0.45", name)
+
+
 def test_another_device_is_noted_and_breaks_no_line_of_a_value(tmp_path: Path, three: list[Path]) -> None:
     of = read_trend([*three[:2], write(tmp_path, 9, environment={"device_name": "H200"})])
     assert of.segments("alpha=0", "clip_score") == [[0, 1, 2]]
