@@ -6,6 +6,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TypeAlias
 
+import pandas as pd
+
 from reports.read.run import Run, with_derived
 
 Pair: TypeAlias = tuple[Run, Run]
@@ -20,6 +22,28 @@ def on_common_places(a: Run, b: Run) -> Pair:
     if all(set(grid.seeds) == seeds and set(map(float, grid.guidance_scales)) == scales for grid in grids):
         return a, b
     return _at(a, seeds, scales), _at(b, seeds, scales)
+
+
+def on_common_images(a: tuple[Run, tuple[str, float]], b: tuple[Run, tuple[str, float]]) -> list[pd.DataFrame]:
+    """The images of one candidate of each run, at all scales, with derived values over those of which both know the colour:
+    where one lacks an image at another scale, the share that left the usual colour would be counted over unequal images."""
+    tables = [run.images[run.images["candidate"] == name] for run, (name, _) in (a, b)]
+    if any("dominant" not in table.columns for table in tables):
+        return tables
+    places = [_places(table[table["dominant"].notna()]) for table in tables]
+    if places[0] == places[1]:
+        return tables
+    both = places[0] & places[1]
+    alike = [table[[place in both for place in _listed(table)]] for table in tables]
+    return [with_derived(table, run.suite.objective) for table, (run, _) in zip(alike, (a, b), strict=True)]
+
+
+def _places(table: pd.DataFrame) -> set[tuple[str, int, float]]:
+    return set(_listed(table))
+
+
+def _listed(table: pd.DataFrame) -> list[tuple[str, int, float]]:
+    return list(zip(table["prompt"], table["seed"].astype(int), table["guidance"].astype(float), strict=True))
 
 
 def _at(run: Run, seeds: set[int], scales: set[float]) -> Run:

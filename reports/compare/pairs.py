@@ -9,8 +9,10 @@ from typing import TypeAlias
 import pandas as pd
 
 from harness.records import ValueSpec
+from reports.compare.common_places import on_common_images
 from reports.compare.costs import ABSENT, BETTER, CHANGED, SAME, TIED, WORSE
 from reports.read.lacking import asked_places, lacking
+from reports.read.objective import depends_on_prompt
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, paired_difference
 
@@ -30,7 +32,10 @@ def paired(before: tuple[Run, Cell], after: tuple[Run, Cell], spec: ValueSpec, p
     """The mean of B's value minus A's over the prompts and seeds that both cells were asked for, paired by prompt and seed; not
     measured, with the reason, where either lacks some of them."""
     sides = (("A", *before), ("B", *after))
-    tables = [_rows(run, cell, prompts) for _, run, cell in sides]
+    whole = [run.images for _, run, _ in sides]
+    if any(depends_on_prompt(spec.name, run.suite.objective, run.values) for _, run, _ in sides):
+        whole = on_common_images(before, after)
+    tables = [_rows(table, cell, prompts) for table, (_, _, cell) in zip(whole, sides, strict=True)]
     both = set.intersection(*({(p, s) for p, s, _ in asked_places(run, name, prompts, scale)} for _, run, (name, scale) in sides))
     why = ""
     for side, run, (name, scale) in sides:
@@ -67,6 +72,5 @@ def _same_images(*sides: tuple[Run, pd.DataFrame]) -> bool:
     return bool(mine) and all(mine.values()) and mine == theirs
 
 
-def _rows(run: Run, cell: Cell, prompts: Collection[str]) -> pd.DataFrame:
-    table = run.images
+def _rows(table: pd.DataFrame, cell: Cell, prompts: Collection[str]) -> pd.DataFrame:
     return table[(table["candidate"] == cell[0]) & (table["guidance"] == cell[1]) & table["prompt"].isin(list(prompts))]

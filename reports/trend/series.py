@@ -40,8 +40,8 @@ UNKNOWN: Final = None
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """One run, or one baseline file. `estimates` are by series and value; by series, `who` is the candidate, `at` the guidance and
-    `asked` the (prompt, seed) that it was asked for there: a race asks for more where a choice is close.
+    """One run, or one baseline file. `estimates` are by series and value; by series, `who` is the candidate, `at` the guidance
+    and `asked` the (prompt, seed) that it was asked for there: a race asks for more where a choice is close.
 
     `environment`, `sampling`, `prompts` (text and negative by identifier) and `metric` (by value: version and setting) decide
     which points are joined (see reports.read.comparable); prompts and metric are UNKNOWN where the file does not say.

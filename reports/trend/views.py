@@ -171,7 +171,8 @@ def _changes(of: Trend, at: int) -> list[str]:
     named = [f"{what} of {words.listed([words.title(of.row(v)) for v in values])}"
              for what, values in (("metric", metrics), ("guidance scales", scales)) if values]
     series = PICK if of.points[at].kind == "run" else PROMOTED
-    return [*of.changed_in(series, at, "", before), *of.noted(at, before), *named, *(words.visible(f"costs: {why}") for why in costs)]
+    return [*of.changed_in(series, at, "", before), *of.noted(at, before), *named,
+            *(words.visible(f"costs: {why}") for why in costs)]
 
 
 def _said(p: Point, series: str, value: ValueSpec) -> str:

@@ -19,7 +19,7 @@ from harness.records import Cell, Measurement, Record, Weights
 from reports.compare.runs import Compared, compare
 from reports.compare.views import headline, markdown, page, terminal
 from reports.page.summary import MARKDOWN_LIMIT
-from reports.read.run import load_run
+from reports.read.run import load_run, with_derived
 from tests.reports import synthetic
 from tests.reports.synthetic import Place, planted, prompts, write_run
 
@@ -322,6 +322,23 @@ def test_equal_images_are_the_same_whatever_else_the_grids_hold(tmp_path: Path, 
     assert sum(c.identical for c in of.candidates) == sum(c.common for c in of.candidates) > 0
     assert any("Off-colour images" in note for note in of.notes) == (runs[1].suite.grid.guidance_scales != (3.0, 8.0, 12.0)
                                                                   or len(runs[1].suite.grid.seeds) > 1)
+
+
+@pytest.mark.parametrize("lacks", [0, 1])
+@pytest.mark.parametrize("how", ["missing", "without a colour"])
+def test_equal_images_are_the_same_where_one_run_lacks_an_image_at_another_scale(tmp_path: Path, how: str, lacks: int) -> None:
+    """With the image at CFG 12, blue is usual; without it, red and blue are equally common."""
+    suite = small(grid=replace(GRID, guidance_scales=(3.0, 8.0, 12.0)), gates=(),
+                  objective=Objective(penalties=(Penalty(metric="palette_left", weight=5.0),)))
+    runs = [load_run(write_run(tmp_path / name, suite, extra=by_scale(suite))) for name in ("a", "b")]
+    images = runs[lacks].images.copy()
+    gone = (images["candidate"] == "alpha=0") & (images["guidance"] == 12) & (images["prompt"] == "p00")
+    images.loc[gone, "dominant"] = None
+    table = images if how == "without a colour" else images[~gone].reset_index(drop=True)
+    runs[lacks] = replace(runs[lacks], images=with_derived(table, suite.objective))
+    at = {(row.candidate, row.guidance, row.value): row for row in compare(*runs).moved}
+    assert {at["alpha=0", scale, value].word for scale in (3.0, 8.0) for value in ("objective", "palette_left")} == {"same"}
+    assert at["alpha=0", 12.0, "palette_left"].word == "not measured"
 
 
 def test_a_pick_at_a_scale_of_its_own_is_compared_in_what_does_not_depend_on_the_grid(tmp_path: Path) -> None:
