@@ -113,15 +113,14 @@ class Trend:
     def changed_in(self, series: str, at: int, value: str, since: int) -> list[str]:
         """As `changed`, and what breaks the line of one series alone: that of the pick or the baseline is of another candidate or
         guidance, or an adaptive sweep asked for other images."""
-        changes, a, b = self.changed(at, value, since), self.points[since], self.points[at]
-        pairs = [("candidate", a.who.get(series), b.who.get(series))]
+        changes, one, two = self.changed(at, value, since), self.points[since], self.points[at]
+        pairs = [("candidate", one.who.get(series), two.who.get(series))]
         if value not in COSTS:
-            scales = [f"{p.at[series]:g}" if p.at.get(series) is not None else None for p in (a, b)]
+            scales = [f"{p.at[series]:g}" if p.at.get(series) is not None else None for p in (one, two)]
             pairs.append(("guidance", scales[0], scales[1]))
-            if a.asked.get(series) != b.asked.get(series) and not {"prompts", "seeds"} & {*changes}:
+            if one.asked.get(series) != two.asked.get(series) and not {"prompts", "seeds"} & {*changes}:
                 changes.append("images asked for")
-        return changes + [f"{what} {words.visible(old)} and {words.visible(new)}" for what, old, new in pairs
-                          if old and new and old != new]
+        return changes + [f"{what} {words.visible(a)} and {words.visible(b)}" for what, a, b in pairs if a and b and a != b]
 
     def noted(self, at: int, since: int | None = None) -> list[str]:
         """What changed since the point before and breaks no line of a value: the device and the batch size, which change the last
@@ -206,13 +205,12 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
         guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, asked=asked,
         estimates=estimates, readings=readings, metric=metric, environment=environment, sampling=run.head["sampling"],
-        prompts=prompts_of(run),
-        places=(frozenset(run.suite.grid.seeds), frozenset(map(float, run.suite.grid.guidance_scales))),
+        prompts=prompts_of(run), places=(frozenset(run.suite.grid.seeds), frozenset(map(float, run.suite.grid.guidance_scales))),
         pooled=frozenset(value for value in values if depends_on_prompt(value, run.suite.objective, run.values)))
 
 
 def _series_of(name: str) -> str:
-    """The series of a candidate: its name, or a longer one where a series of another meaning has that name."""
+    """The series of a candidate: its name, or a longer one where another series has that name."""
     return f"candidate {name}" if name.removeprefix("candidate ") in (PICK, BASELINE, PROMOTED) else name
 
 
