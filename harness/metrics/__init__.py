@@ -8,6 +8,7 @@ from harness.declare.rows import Rows
 from harness.metrics.clip_score import NO_LENGTH, measure_clip_score
 from harness.metrics.contract import ImageScore, ImageSet, Metric
 from harness.metrics.exposure import measure_exposure
+from harness.metrics.ms_ssim import measure_ms_ssim
 from harness.metrics.palette import measure_palette
 from harness.metrics.psnr import IDENTICAL, measure_psnr
 from harness.metrics.ssim import measure_ssim
@@ -41,6 +42,12 @@ METRICS: Final[Rows[Metric]] = Rows({
         values=(
             ValueSpec(name="ssim", title="SSIM", unit="share", better="higher", kind="share", paired=True, shown=(),
                       definition="mean structural similarity to the baseline's image, 1 where equal"),
+        )),
+    "ms_ssim": Metric(
+        measure=measure_ms_ssim, version=1, paper="https://doi.org/10.1109/ACSSC.2003.1292216",
+        values=(
+            ValueSpec(name="ms_ssim", title="MS-SSIM", unit="share", better="higher", kind="share", paired=True, shown=(),
+                      definition="structural similarity to the baseline's image at five scales, 1 where equal"),
         )),
     "palette": Metric(
         measure=measure_palette, version=2, paper="https://doi.org/10.1023/A:1026543900054",
