@@ -32,7 +32,8 @@ def batch_curve(make: Callable[[int], None], probe: Callable[[], MemoryProbe], *
     """The points, why the curve ended, and the memory error if one ended it. `make(n)` makes a batch of n images.
 
     Every size gets one untimed batch under `probe()`, because a new shape costs more the first time, and then timed ones
-    without it. `wait` returns when the device is idle. Raises what `make` raises, except out-of-memory errors.
+    without it. What was cached before a size is released first, or it would count for its memory. `wait` returns when the device
+    is idle. Raises what `make` raises, except out-of-memory errors.
     """
     limits = limits or CurveLimits()
     points: list[BatchPoint] = []
@@ -40,6 +41,7 @@ def batch_curve(make: Callable[[int], None], probe: Callable[[], MemoryProbe], *
     while True:
         refused: OutOfMemory | None = None
         try:
+            free_memory(device)
             points.append(_point(make, size, probe(), limits.rounds, (wait, now)))
         except Exception as error:
             refused = out_of_memory(error)

@@ -144,7 +144,7 @@ class Costs:
 
     def _curve(self, candidate: Candidate, key: str) -> Sequence[Record]:
         return time_batches(candidate.name, self.bench.prepare(candidate).phases, self.suite, key,
-                            CurveLimits(batch_size=self.suite.largest_batch))
+                            CurveLimits(batch_size=self.suite.largest_batch), self.idle)
 
     def _switch(self, candidate: Candidate) -> Sequence[Phase]:
         """The phases of the candidate that is timed next."""

@@ -113,9 +113,9 @@ def time_together(suite: Suite, enter: Callable[[str], Sequence[Phase]], togethe
 
 
 def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str,
-                 limits: CurveLimits | None = None) -> tuple[BatchCurve | Fit, ...]:
+                 limits: CurveLimits | None = None, idle: Reading | None = None) -> tuple[BatchCurve | Fit, ...]:
     """The batch-size curve of denoising and decoding, and a Fit if memory ended it. Texts are not included, because a run embeds
-    them once for all images."""
+    them once for all images. `idle` as in Together."""
     device, cell = str(phases[0].enter().device), timed_cell(suite)
     prompts = [p for p in suite.grid.prompts if p.id == cell.prompt]
     texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment) for phase in phases}
@@ -124,7 +124,8 @@ def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str
         for _ in sample(phases, suite.grid, [(cell,) * size], texts):
             pass
 
-    points, stopped, refused = batch_curve(make, lambda: MemoryProbe(device, find_gpu(device)), device=device, limits=limits,
+    gpu = find_gpu(device)
+    points, stopped, refused = batch_curve(make, lambda: MemoryProbe(device, gpu, idle=idle), device=device, limits=limits,
                                            wait=device_wait(device))
     curve = BatchCurve(candidate=candidate, points=points, stopped=stopped, setting=key)
     if refused is None:

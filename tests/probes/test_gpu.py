@@ -1,5 +1,8 @@
 """The probes on a real GPU; their fakes test the same logic everywhere else."""
 
+import subprocess
+import sys
+
 import pytest
 
 from harness.probes import MemoryProbe, PowerProbe, Stopwatch, find_gpu, fits, idle_bytes
@@ -99,3 +102,14 @@ def test_a_cap_refuses_what_is_larger_and_is_lifted_again(torch):
                     cap_bytes=block // 2)
     assert (too_much.fits, too_much.asked_bytes) == (False, block)
     assert fits(lambda: torch.zeros(block, dtype=torch.uint8, device="cuda").sum().item(), candidate="a", device="cuda").fits
+
+
+@pytest.mark.gpu
+def test_the_idle_use_is_read_before_this_process_has_a_context(torch):
+    if isinstance(gpu := find_gpu("cuda"), str):
+        pytest.skip(gpu)
+    program = ("from harness.probes import find_gpu, idle_before_use\nimport torch\n"
+               "idle = idle_before_use('cuda').value\ntorch.ones(1, device='cuda').add_(1).item()\n"
+               "print(find_gpu('cuda').device_used_bytes() - idle)")
+    grown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+    assert float(grown) > 100 << 20  # a context takes some hundred MiB

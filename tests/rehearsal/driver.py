@@ -16,15 +16,24 @@ CONTEXT_BYTES: Final = 400 * MIB
 
 
 class Driver(FakeNvml):
-    """Beside this process's allocator and context, a desktop is on the GPU. `lists_processes` is False in a container with ids of
-    its own."""
+    """Beside this process's allocator, and its context once it has computed anything, there is a desktop. `lists_processes` is
+    False in a container with process ids of its own."""
 
     def __init__(self, gpu: Gpu, *, lists_processes: bool = True) -> None:
         super().__init__(used={SIMULATED_UUID: 0})
         self._gpu, self._pid = gpu, os.getpid() if lists_processes else 1
 
     def nvmlDeviceGetMemoryInfo(self, handle: str, version: int | None = None) -> SimpleNamespace:  # noqa: N802
-        return SimpleNamespace(used=DESKTOP_BYTES + CONTEXT_BYTES + self._gpu.reserved, reserved=600 * MIB)
+        return SimpleNamespace(used=DESKTOP_BYTES + self._own_bytes, reserved=600 * MIB)
 
     def nvmlDeviceGetComputeRunningProcesses(self, handle: str) -> list[SimpleNamespace]:  # noqa: N802 - the binding's name
-        return [SimpleNamespace(pid=self._pid, usedGpuMemory=CONTEXT_BYTES + self._gpu.reserved)]
+        return [SimpleNamespace(pid=self._pid, usedGpuMemory=self._own_bytes)] if self.has_context else []
+
+    @property
+    def has_context(self) -> bool:
+        """Whether this process used the GPU."""
+        return bool(self._gpu.operations or self._gpu.reserved)
+
+    @property
+    def _own_bytes(self) -> int:
+        return CONTEXT_BYTES + self._gpu.reserved if self.has_context else 0

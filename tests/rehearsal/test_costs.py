@@ -8,11 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness import Candidate, Suite
 from harness.probes import idle_before_use
-from harness.records import Durations, Finished, Journal, Latency, Memory, Power, Reading, Record, Timeline
+from harness.records import BatchCurve, Durations, Finished, Journal, Latency, Memory, Power, Reading, Record, Timeline
 from harness.records.costs import MAKING
+from harness.run.device import device_problem
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from reports.verdict.costs import PEAK_READINGS, peak_of
@@ -28,26 +30,29 @@ CANDIDATES = (*(candidate(name=mode, model=MIDDLE, quantization=mode) for mode i
               candidate(name="DoRA, half of the steps", adapters=sketch("-dora", end=0.5)))
 
 
-def suite_of(*candidates: Candidate) -> Suite:
+def suite_of(*candidates: Candidate, largest_batch: int = 0) -> Suite:
     grid = tiny_grid(steps=2)
     grid = tiny_grid(steps=2, prompts=grid.prompts[:1], seeds=(1,), guidance_scales=grid.guidance_scales[-1:])
     return tiny_suite(grid=grid, candidates=candidates, baseline=candidates[0].name, latency_rounds=1,
-                      metrics=("clip_score",))
+                      metrics=("clip_score",), largest_batch=largest_batch)
 
 
 @contextmanager
 def with_driver(*, lists_processes: bool = True) -> Iterator[Gpu]:
     """A simulated GPU with a driver."""
     with simulated() as gpu, pytest.MonkeyPatch.context() as patch:
-        patch.setitem(sys.modules, "pynvml", Driver(gpu, lists_processes=lists_processes))
+        driver = Driver(gpu, lists_processes=lists_processes)
+        patch.setitem(sys.modules, "pynvml", driver)
+        patch.setattr(torch.cuda, "is_initialized", lambda: driver.has_context)
         idle_before_use.cache_clear()
         yield gpu
     idle_before_use.cache_clear()
 
 
-def records_of(folder: Path, *candidates: Candidate) -> Sequence[Record]:
+def records_of(folder: Path, *candidates: Candidate, largest_batch: int = 0) -> Sequence[Record]:
     """The journal of a run in which the candidates were sampled and timed, whose models are released at its end."""
-    run = SuiteRun(suite_of(*candidates), "", Options(root=folder, runs=folder, device="cuda"), Silent())
+    options = Options(root=folder, runs=folder, device="cuda")
+    run = SuiteRun(suite_of(*candidates, largest_batch=largest_batch), "", options, Silent())
     assert all(isinstance(run.candidate(c), Finished) for c in run.suite.candidates)
     assert run.costs([c.name for c in candidates]) == []
     run.release()
@@ -115,11 +120,41 @@ def test_in_the_second_suite_of_a_session_a_candidate_takes_what_it_takes_in_the
     assert {name: first[name].value for name in names} == {name: second[name].value for name in names}
 
 
-def test_where_the_driver_does_not_list_this_process_the_allocator_counts(tmp_path: Path) -> None:
+def test_where_the_driver_lists_no_processes_the_whole_gpus_use_counts_less_that_of_others_in_every_suite(tmp_path: Path) -> None:
     with with_driver(lists_processes=False):
+        for place in ("first", "second"):
+            of = readings(records_of(tmp_path / place, CANDIDATES[0]))["fp32"]
+            peak = peak_of(tuple(of.values()))
+            assert peak is not None
+            assert "--pid=host" in of["nvml_process_peak_bytes"].why_missing
+            assert (peak.name, peak.value) == ("over_idle_peak_bytes",
+                                               CONTEXT_BYTES + (of["torch_reserved_peak_bytes"].value or 0))
+
+
+def test_where_this_process_used_the_gpu_before_its_allocator_counts(tmp_path: Path) -> None:
+    with with_driver(lists_processes=False):
+        torch.ones(2, device="cuda")
         of = readings(records_of(tmp_path, CANDIDATES[0]))["fp32"]
     peak = peak_of(tuple(of.values()))
     assert peak is not None
     assert peak.name == "torch_reserved_peak_bytes"
-    assert "--pid=host" in of["nvml_process_peak_bytes"].why_missing
     assert "had used the GPU before" in of["over_idle_peak_bytes"].why_missing
+
+
+def test_trying_the_device_does_not_make_its_context_a_part_of_others_use() -> None:
+    with with_driver(lists_processes=False) as gpu, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.version, "cuda", "13.0")
+        assert device_problem("cuda") == ""
+        assert gpu.operations
+        idle = idle_before_use("cuda")
+    assert idle is not None
+    assert idle.value == DESKTOP_BYTES
+
+
+def test_the_memory_of_a_batch_is_that_of_this_process_without_what_was_cached_before(tmp_path: Path) -> None:
+    with with_driver():
+        (curve,) = (r for r in records_of(tmp_path, CANDIDATES[0], largest_batch=2) if isinstance(r, BatchCurve))
+    one, two = (peak_of(point.readings) for point in curve.points)
+    assert one and two and one.value and two.value
+    assert one.name == two.name == "nvml_process_peak_bytes"
+    assert one.value < two.value
