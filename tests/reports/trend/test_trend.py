@@ -100,6 +100,16 @@ def test_a_line_is_broken_where_something_changed(tmp_path: Path, three: list[Pa
     assert sum(said in row["changed"] for row in rows(of)) == 1
 
 
+def test_a_line_of_memory_is_broken_where_the_reading_is_another(three: list[Path]) -> None:
+    of = read_trend(three)
+    assert of.segments("alpha=0", "peak_bytes") == [[0, 1, 2]]
+    readings = {place: name.replace("process_rss", "torch_reserved") for place, name in of.points[2].readings.items()}
+    other = replace(of, points=(*of.points[:2], replace(of.points[2], readings=readings)))
+    assert other.changed(2, "peak_bytes") == ["reading process RSS and torch, reserved"]
+    assert other.segments("alpha=0", "peak_bytes") == [[0, 1], [2]]
+    assert other.segments("alpha=0", "seconds_per_image") == [[0, 1, 2]]
+
+
 def test_another_scale_or_baseline_breaks_no_line_of_a_value_of_the_image_alone(tmp_path: Path, three: list[Path]) -> None:
     wider = small(grid=replace(GRID, guidance_scales=(3.0, 8.0, 12.0)), baseline="alpha=0.45")
     of = read_trend([*three[:2], write(tmp_path, 9, suite=wider)], guidance=8.0)

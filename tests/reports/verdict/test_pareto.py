@@ -67,6 +67,14 @@ def test_nothing_is_placed_where_memory_was_only_the_process(merge_run: Run) -> 
     assert front_of(replace(merge_run, memory=peaks), "objective", 3.0, BYTES) == ()
 
 
+def test_a_front_of_memory_holds_equal_readings_alone(merge_run: Run) -> None:
+    run = _exact_memory(merge_run)
+    other = synthetic.Reading(name="nvml_process_peak_bytes", unit="bytes", value=1e9)
+    memory = {**run.memory, "alpha=1": replace(run.memory["alpha=1"], readings=(other,))}
+    placed = {p.candidate for p in front_of(replace(run, memory=memory), "objective", 3.0, BYTES)}
+    assert placed == {p.candidate for p in front_of(run, "objective", 3.0, BYTES)} - {"alpha=1"}
+
+
 def test_less_is_better_where_the_metric_says_so(merge_run: Run) -> None:
     run = _exact_memory(merge_run)
     drift = replace(run.row("palette_drift"), better="lower")
