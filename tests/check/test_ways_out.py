@@ -1,0 +1,309 @@
+"""The way out that a refusal of a declaration says works when it is followed, and every refusal that says one is among these."""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import harness.check
+from harness import (
+    Adapter,
+    Alphas,
+    Blocks,
+    Budget,
+    Candidate,
+    Checkpoint,
+    Constraint,
+    Desirability,
+    Emphasis,
+    Fused,
+    Gate,
+    Merge,
+    Objective,
+    Penalty,
+    Prompt,
+    Search,
+    alpha_sweep,
+)
+from harness.check import problems, remarks, same_name
+from harness.check.prompt_markup import markup_problems
+from harness.declare import DESIRABILITY
+from harness.merge.blocks import CONVENTIONS
+from tests.fakes import PROMPTS, tiny_grid, tiny_suite
+
+SWEEP = alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1))
+ALONE = Objective(penalties=())
+AB: dict[str, Any] = {"a": "zoo:photo", "b": "zoo:anime"}
+ABC: dict[str, Any] = {**AB, "c": "zoo:base"}
+MANY = [Prompt(id=f"p{n}", text=f"a red star, number {word}", split="confirm" if n > 8 else "select") for n, word in enumerate(
+    ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"])]
+PLENTY = tiny_grid(prompts=MANY)
+
+
+def one(model: Any = "zoo:photo", **changes: Any) -> dict[str, Any]:
+    return {"candidates": (Candidate(**{"name": "x", "model": model, **changes}),), "baseline": "x"}
+
+
+def merge(**fields: Any) -> dict[str, Any]:
+    return one(Merge(**{**AB, "alpha": 0.5, **fields}))
+
+
+def several(method: str, **fields: Any) -> dict[str, Any]:
+    return one(Merge(method=method, **{**AB, **fields}))
+
+
+def sketch(**fields: Any) -> dict[str, Any]:
+    return one(adapters=(Adapter(path="zoo:sketch", **fields),))
+
+
+def gate(value: str = "clip_score", **fields: Any) -> dict[str, Any]:
+    return {"gates": (Gate(value=value, **fields),)}
+
+
+def objective(**fields: Any) -> dict[str, Any]:
+    return {"objective": Objective(**{"penalties": (), **fields})}
+
+
+def grid(**fields: Any) -> dict[str, Any]:
+    return {"grid": tiny_grid(**fields)}
+
+
+def prompts(*listed: Prompt) -> dict[str, Any]:
+    return grid(prompts=listed)
+
+
+def budgeted(**fields: Any) -> dict[str, Any]:
+    return {"candidates": SWEEP, "grid": PLENTY, "objective": ALONE, "budget": Budget(**{"first_prompts": 2, **fields})}
+
+
+def searching(given: Merge, **fields: Any) -> dict[str, Any]:
+    return budgeted() | {"search": Search(**{"merge": given, "trials": 9, "guidance": 4, "prompts": 4, "blocks": 26, **fields})}
+
+
+OWN_SLOTS = next(name for name, convention in CONVENTIONS.items() if convention.own_slots)
+WISH = Merge(**AB)
+DESIRED = Desirability(metric="clip_score", worst=20, best=30)
+RED, BLUE = Prompt(id="a", text="a red star"), Prompt(id="b", text="a blue car", split="confirm")
+
+# What is declared, what the refusal says to do, and what is declared then.
+ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
+    (merge(alpha=Alphas(default=0, keys={" ": 1})), "use * to match any text", merge(alpha=Alphas(default=0, keys={"*": 1}))),
+    (merge(alpha=Blocks()), "give one of them", merge(alpha=Blocks(preset="GRAD_V"))),
+    (merge(alpha=Blocks(preset="GRAD_V", convention=OWN_SLOTS)), "use another convention", merge(alpha=Blocks(preset="GRAD_V"))),
+    (merge(alpha=Blocks(preset="GRAD_V", convention=OWN_SLOTS)), "give values",
+     merge(alpha=Blocks(values=[0.5] * 26, convention=OWN_SLOTS))),
+    (budgeted(first_prompts=8), "a smaller first_prompts", budgeted(first_prompts=2)),
+    (budgeted() | {"grid": tiny_grid(prompts=[p for p in MANY if p.split == "select"])}, "held-out confirm prompts", budgeted()),
+    (budgeted() | {"candidates": (*SWEEP, Candidate(name="q", model="zoo:photo", quantization="int8_weight_only"))},
+     "Remove the budget", {"candidates": (*SWEEP, Candidate(name="q", model="zoo:photo", quantization="int8_weight_only"))}),
+    (budgeted(finest=0.1), "name one, such as refine='alpha'", budgeted(finest=0.1, refine="alpha")),
+    (budgeted(finest=0.1), "or remove finest", budgeted()),
+    (budgeted() | {"objective": Objective(penalties=(Penalty(metric="palette_left", weight=1),)),
+                   "metrics": ("clip_score", "palette", "exposure")}, "Use an objective without it",
+     budgeted() | {"objective": Objective(penalties=(Penalty(metric="clipped_share", weight=100, allowance=0.05),))}),
+    (budgeted(refine="alpha") | {"candidates": (*SWEEP, replace(SWEEP[1], name="alpha=0.7", axes={"alpha": 0.6},
+                                                                model=Merge(**AB, alpha=0.6)))},
+     "rename the candidate", budgeted(refine="alpha") | {"candidates": (*SWEEP, replace(
+         SWEEP[1], name="alpha=0.6", axes={"alpha": 0.6}, model=Merge(**AB, alpha=0.6)))}),
+    ({k: v for k, v in searching(WISH).items() if k != "budget"}, "give budget=Budget()",
+     searching(WISH) | {"budget": Budget(), "grid": tiny_grid(prompts=[replace(
+         p, id=f"{p.id}{n}", text=f"{p.text} {word}") for p in MANY for n, word in enumerate(("here", "there"))])}),
+    (searching(WISH) | {"candidates": (*SWEEP, Candidate(name="search 1", model="zoo:base"))}, "rename the candidate",
+     searching(WISH) | {"candidates": (*SWEEP, Candidate(name="first", model="zoo:base"))}),
+    (searching(Merge(**AB, alpha=0.5)), "Remove it", searching(WISH)),
+    (searching(Merge(**AB, alpha=0.5)), "or give Alphas", searching(Merge(**AB, alpha=Alphas(default=0.5, keys={"*attn2*": 1})))),
+    (one(precision="bf16", quantization="fp16"), "give one of them", one(precision="bf16")),
+    (one(precision="bf16", quantization="int8_weight_only"), "remove precision", one(quantization="int8_weight_only")),
+    (one(precision="bf16", quantization="int8_weight_only"), "without quantization", one(precision="bf16")),
+    (one(emphasis=Emphasis(weights={})), "remove it", one()),
+    (one(emphasis=Emphasis(weights={})), "give weights={'blue': 0.7}", one(emphasis=Emphasis(weights={"blue": 0.7}))),
+    (one(emphasis=Emphasis(weights={"mauve": 0.7})), "write it into a prompt",
+     one(emphasis=Emphasis(weights={"mauve": 0.7})) | prompts(Prompt(id="m", text="a mauve star"), *PROMPTS)),
+    (one(Checkpoint(path="zoo:photo", config="nowhere")), "'zoo:config'", one(Checkpoint(path="zoo:photo", config="zoo:config"))),
+    (one(Fused(model="zoo:base", adapters=(Adapter(path="zoo:sketch", end=0.5),))), "Move it to the candidate's adapters",
+     one("zoo:base", adapters=(Adapter(path="zoo:sketch", end=0.5),))),
+    (merge(beta=0.5), "takes no beta. Remove it", merge()),
+    (one(Merge(a=Merge(**AB, alpha=0.5, dtype="fp16"), b="zoo:base", alpha=0.5)), "Give it to the outermost merge",
+     one(Merge(a=Merge(**AB, alpha=0.5), b="zoo:base", alpha=0.5, dtype="fp16"))),
+    (merge(parts=()), "parts=('unet',)", merge(parts=("unet",))), (merge(parts=()), "or 'all'", merge(parts="all")),
+    (merge(parts=("unet", "vae"), take={"vae": "zoo:base"}), "remove it from one of them", merge(take={"vae": "zoo:base"})),
+    (several("add_difference", alpha=0.5), "Give the third as c", several("add_difference", c="zoo:base", alpha=0.5)),
+    (several("add_difference", alpha=0.5, more=("zoo:base",)), "give the third as c, not in more",
+     several("add_difference", c="zoo:base", alpha=0.5)),
+    (several("ties", alpha=0.5), "give the base as c", several("ties", c="zoo:base", alpha=0.5)),
+    (several("geometric_median"), "Give the others in more", several("geometric_median", more=("zoo:base",))),
+    (several("weighted_average", c="zoo:base"), "from c to more", several("weighted_average", more=("zoo:base",))),
+    (merge(weights=(1, 2)), "takes none. Remove them", merge()),
+    (objective(maximise="clipped_share"), "give maximise=DESIRABILITY", objective(maximise=DESIRABILITY, desirabilities=(
+        Desirability(metric="clipped_share", worst=0.2, best=0.0),))),
+    (objective(penalties=(Penalty(metric="clip_score", weight=1),)), "Constraint with at_least",
+     objective(constraints=(Constraint(metric="clip_score", at_least=20),))),
+    (objective(penalties=(Penalty(metric="clipped_share", weight=1, allowance=1),)), "give a smaller allowance",
+     objective(penalties=(Penalty(metric="clipped_share", weight=1, allowance=0.9),))),
+    (objective(maximise=DESIRABILITY), "desirabilities=(Desirability(metric='clip_score', worst=20, best=30),)",
+     objective(maximise=DESIRABILITY, desirabilities=(DESIRED,))),
+    (objective(desirabilities=(DESIRED,)), "give maximise=DESIRABILITY",
+     objective(maximise=DESIRABILITY, desirabilities=(DESIRED,))),
+    (objective(desirabilities=(DESIRED,)), "or remove them", objective()),
+    ({"candidates": [replace(c, axes={**c.axes, "strength": 1.0 + n}) if n else replace(c, axes={**c.axes, "strength": 1.0})
+                     for n, c in enumerate(SWEEP)], **objective(prefer={"strength": "low"})}, "Remove it", {**objective()}),
+    ({"metrics": ("clip_score",)}, "Add to metrics", {"metrics": ("clip_score", "palette", "exposure")}),
+    ({"metrics": ("clip_score",)}, "Objective(penalties=())", {"metrics": ("clip_score",), "objective": ALONE}),
+    (gate("saturation", not_worse_than="baseline") | {"metrics": ("clip_score", "palette", "exposure")},
+     "use at_least or at_most", gate("saturation", at_least=0.1)),
+    (one(name="baseline") | {"baseline": "x", "candidates": (Candidate(name="x", model="zoo:photo"), Candidate(
+        name="baseline", model="zoo:anime"))} | gate(not_worse_than="baseline"), "rename that candidate",
+     {"baseline": "x", "candidates": (Candidate(name="x", model="zoo:photo"), Candidate(name="y", model="zoo:anime"))}
+     | gate(not_worse_than="baseline")),
+    (one(name="promoted") | {"baseline": "promoted"} | gate(not_worse_than="promoted"), "rename the candidate",
+     one() | gate(not_worse_than="promoted")),
+    (gate(not_worse_than="alpha=1", candidates=("alpha=1",)), "or compare with another candidate",
+     gate(not_worse_than="alpha=0", candidates=("alpha=1",))),
+    (gate(not_worse_than="alpha=1", candidates=("alpha=0", "alpha=1")), "remove it from the gate's candidates",
+     gate(not_worse_than="alpha=1", candidates=("alpha=0",))),
+    (gate("coverage", at_most=1), "takes no limit", gate("coverage")),
+    (gate("failures", at_least=1), "give at_most", gate("failures", at_most=1)),
+    (gate(at_least=20, margin=1), "add it to the limit", gate(at_least=21)),
+    (gate("clipped_share", not_worse_than="baseline", margin=5), "give a smaller margin",
+     gate("clipped_share", not_worse_than="baseline", margin=0.1)),
+    (gate(at_least=1, ratio=0.9), "give not_worse_than", gate(not_worse_than="baseline", ratio=0.9)),
+    (gate(at_least=1, ratio=0.9), "or remove ratio", gate(at_least=1)),
+    (gate(not_worse_than="baseline", ratio=0.9, margin=1), "give one of them", gate(not_worse_than="baseline", ratio=0.9)),
+    (gate("clipped_share", at_least=0.1), "give at_most", gate("clipped_share", at_most=0.1)),
+    (gate("clipped_share", at_most=1), "give a number below 1", gate("clipped_share", at_most=0.9)),
+    (gate("luma_sd", at_least=1) | {"objective": ALONE}, "'structure'; add it to metrics",
+     gate("luma_sd", at_least=1) | {"metrics": ("clip_score", "structure"), "objective": ALONE}),
+    ({"name": "a/b"}, "use only letters", {"name": "a-b"}), ({"name": "CON"}, "choose another", {"name": "con-1"}),
+    ({"name": "t.calibration"}, "choose another", {"name": "calibration-1"}),
+    ({"candidates": ()}, "no candidates are declared", {}), ({"metrics": (), "objective": ALONE}, "no metrics are declared", {}),
+    ({"candidates": (*SWEEP, replace(SWEEP[1], name="again"))}, "remove one", {}),
+    ({"candidates": (Candidate(name="a  b", model="zoo:photo"), Candidate(name="a b", model="zoo:anime")), "baseline": "a b"},
+     "rename one of them", {"candidates": (Candidate(name="a", model="zoo:photo"), Candidate(name="b", model="zoo:anime")),
+                            "baseline": "b"}),
+    ({"clip": "ViT-B-32-quickgelu:c.safetensors", "metrics": ("structure",), **objective(maximise="luma_sd")}, "remove clip",
+     {"metrics": ("structure",), **objective(maximise="luma_sd")}),
+    ({"styles": {"a": "an anime drawing", "b": "a photo"}}, "add 'styles' to metrics",
+     {"styles": {"a": "an anime drawing", "b": "a photo"}, "metrics": ("clip_score", "palette", "exposure", "styles")}),
+    ({"styles": {"a": "an anime drawing", "b": "a photo"}}, "or remove them", {}),
+    ({"styles": {"a": "", "b": "a photo"}, "metrics": ("clip_score", "palette", "exposure", "styles")}, "'an anime drawing'",
+     {"styles": {"a": "an anime drawing", "b": "a photo"}, "metrics": ("clip_score", "palette", "exposure", "styles")}),
+    (one(axes={"dominant": 1.0}), "'my_dominant'", one(axes={"my_dominant": 1.0})),
+    (grid(guidance_scales=(7, 7.0000001)), "remove one", grid(guidance_scales=(7,))),
+    (grid(low_memory=("denoiser_on_host",)) | one(runtime="compiled"), "remove 'denoiser_on_host'", one(runtime="compiled")),
+    (grid(low_memory=("denoiser_on_host",)) | one(runtime="compiled"), "or the runtime",
+     grid(low_memory=("denoiser_on_host",)) | one()),
+    (prompts(BLUE), "give at least one", prompts(RED, BLUE)),
+    (prompts(RED, replace(BLUE, text=RED.text)), "give one of them another text", prompts(RED, BLUE)),
+    (prompts(RED, replace(BLUE, text=RED.text)), "more seeds", prompts(RED) | {"grid": tiny_grid(prompts=(RED,), seeds=(1, 2))}),
+    (grid(seeds=range(10**6)), "Use fewer", grid(seeds=range(10))), ({"name": "a\ud800"}, "lone surrogate", {"name": "a"}),
+    ({"latency_rounds": 0}, "expected a positive integer", {"latency_rounds": 1}),
+    (one("https://user:word@example.com/a.safetensors"), "Remove it", one()),
+    (one("~/a.safetensors"), "write the whole path", one("zoo:photo")),
+]
+
+
+@pytest.mark.parametrize(("declared", "way_out", "then"), ROWS,
+                         ids=[f"{number} {row[1][:40]}" for number, row in enumerate(ROWS)])
+def test_the_way_out_of_a_refusal_works_when_it_is_followed(
+        declared: dict[str, Any], way_out: str, then: dict[str, Any], tmp_path: Path) -> None:
+    refusals = problems(tiny_suite(**declared), tmp_path)
+    assert any(way_out in refusal for refusal in refusals), refusals
+    assert problems(tiny_suite(**then), tmp_path) == []
+
+
+WORDS = re.compile(r"\b(?:[Uu]se|[Gg]ive|[Ss]et|[Ww]rite|[Rr]emove|[Aa]dd|[Rr]ename|[Cc]hoose|[Dd]eclare|[Mm]ove|instead)\b")
+ELSEWHERE = {
+    "clip.py": "files of CLIP models: tests/check/test_clip.py",
+    "files.py": "files on the disk: tests/check/test_files.py",
+    "user_rows.py": "rows of a user's own: tests/check/test_own_rows.py",
+    "prompt_markup.py": "a table of its own, below",
+}
+"""Refusals that are not made of a declaration alone."""
+OTHERS = (
+    "metric 'a' gives 'b', but this name is already used; rename the value",
+    "metrics 'a' and 'b' both give 'c'; rename the value of one of them",
+    "suite 'a': b.py declares the name 'a' too, and both would share one run folder; rename one of them",
+    "negative texts have no effect at guidance scale 1, and the grid has no other scale; remove them, or add a scale above 1",
+    "the gate on a cannot be decided by 2 timed rounds; set latency_rounds to at least 6",
+)
+"""Those that need code of a user's, another suite, or are remarks: the tests above and tests/check/test_own_rows.py."""
+
+
+def texts(node: ast.AST) -> str | None:
+    """The pattern of a text in the source, with anything for what is filled in; None for other nodes."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return re.escape(node.value)
+    if isinstance(node, ast.JoinedStr):
+        return "".join(texts(part) or ".*" for part in node.values)
+    return None
+
+
+def refusals_that_advise() -> list[tuple[str, str]]:
+    """The file and the pattern of every sentence of the checks that says what to do."""
+    patterns = []
+    for file in sorted(Path(harness.check.__file__).parent.glob("*.py")):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        inside = {id(part) for node in ast.walk(tree) if isinstance(node, ast.JoinedStr)
+                  for part in ast.walk(node) if part is not node}
+        documents = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+        patterns += [(file.name, pattern) for node in ast.walk(tree) if id(node) not in inside | documents
+                     and (pattern := texts(node)) is not None and " " in pattern and WORDS.search(pattern)
+                     and file.name not in ELSEWHERE]
+    return patterns
+
+
+@pytest.mark.parametrize(("declared", "way_out", "then"), [
+    (grid(prompts=[replace(p, negative="blurry") for p in PROMPTS], guidance_scales=(1,)), "remove them",
+     grid(guidance_scales=(1,))),
+    (grid(prompts=[replace(p, negative="blurry") for p in PROMPTS], guidance_scales=(1,)), "add a scale above 1",
+     grid(prompts=[replace(p, negative="blurry") for p in PROMPTS], guidance_scales=(1, 4))),
+    (gate("seconds_per_image", at_most=9) | {"latency_rounds": 2}, "set latency_rounds to at least",
+     gate("seconds_per_image", at_most=9) | {"latency_rounds": 6})])
+def test_the_way_out_of_a_remark_works_when_it_is_followed(
+        declared: dict[str, Any], way_out: str, then: dict[str, Any], tmp_path: Path) -> None:
+    (remark,) = remarks(tiny_suite(**declared))
+    assert way_out in remark
+    assert not remarks(tiny_suite(**then))
+    assert problems(tiny_suite(**then), tmp_path) == []
+
+
+def test_a_suite_that_is_renamed_shares_no_folder() -> None:
+    (refusal,) = same_name(tiny_suite(), [(tiny_suite(name="Tiny"), "b.py")])
+    assert "rename one of them" in refusal
+    assert same_name(tiny_suite(), [(tiny_suite(name="other"), "b.py")]) == []
+
+
+TYPED = ("a (red:1.3) ball", "a ((red)) ball", "a [red] ball", "a red++ ball", "a ball <lora:sketch:0.8>",
+         "<hypernet:anime:0.8> ball", "(a ball:1.2), (red:0.9)")
+
+
+@pytest.mark.parametrize("text", TYPED)
+def test_what_a_refused_prompt_says_to_give_the_candidate_can_be_given(text: str, tmp_path: Path) -> None:
+    """As it is spelled there, but for the path, which is the user's."""
+    refusals = list(markup_problems(Prompt(id="p", text=text)))
+    assert refusals
+    weights: dict[str, float] = {}
+    adapters: list[Adapter] = []
+    for refusal in refusals:
+        if match := re.search(r"emphasis=(Emphasis\(weights=\{.*?\}\))", refusal):
+            weights |= eval(match[1], {"Emphasis": Emphasis}).weights
+        if match := re.search(r"adapters=(\(Adapter\(.*?\),\))", refusal):
+            adapters += [replace(adapter, path="zoo:sketch") for adapter in eval(match[1], {"Adapter": Adapter})]
+    assert weights or adapters
+    then = one(emphasis=Emphasis(weights=weights) if weights else None, adapters=tuple(adapters))
+    written = Prompt(id="p", text=" and ".join(weights) or "a ball")
+    assert problems(tiny_suite(**then, **prompts(written)), tmp_path) == []
+
+
+def test_every_refusal_that_says_what_to_do_is_followed(tmp_path: Path) -> None:
+    said = "\n".join(refusal for declared, _, _ in ROWS for refusal in problems(tiny_suite(**declared), tmp_path))
+    said += "\n" + "\n".join(OTHERS)
+    patterns = refusals_that_advise()
+    assert len(patterns) > 40
+    unfollowed = [(file, pattern) for file, pattern in patterns if not re.search(pattern, said)]
+    assert not unfollowed, "\n".join(map(str, unfollowed))
