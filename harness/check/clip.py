@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from harness.check.files import CLIP, file_problem
 from harness.declare import Suite
+from harness.declare.listing import first_of
 from harness.declare.models import references
 from harness.declare.nearest import did_you_mean
 from harness.declare.suite import DefaultClip
@@ -84,8 +85,7 @@ def _misfit(tensors: Mapping[str, StoredTensor], expected: Shapes) -> str:
                 f"{WHERE_FROM}")
     missing = [name for name in expected if name not in names]
     if missing:
-        more = f" and {len(missing) - _SHOWN} more" if len(missing) > _SHOWN else ""
-        return f"it has no {', '.join(missing[:_SHOWN])}{more}"
+        return f"it has no {first_of(missing)}"
     for name, shape in expected.items():
         if names[name].shape != shape:
             return f"{name} has the shape {names[name].shape}, and {shape} is expected"

@@ -19,6 +19,7 @@ from harness.check.secrets import secret_problems
 from harness.check.together import together
 from harness.check.values import COLUMNS
 from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
+from harness.declare.listing import brief
 from harness.declare.nearest import did_you_mean
 from harness.declare.same_text import effective_prompts, is_unguided, same_texts
 from harness.declare.suite import (
@@ -32,7 +33,7 @@ from harness.declare.suite import (
 )
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
-from harness.records.harmless_text import brief, without_secrets
+from harness.records.harmless_text import without_secrets
 from harness.records.values import SECONDS
 from harness.samplers import SAMPLERS
 from harness.text.occurrences import composed, occurrences

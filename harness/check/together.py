@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from harness.declare.listing import LONGEST_ENTRY, brief, first_of
+
 _NAMED: Final = 4
 
 
@@ -21,7 +23,7 @@ def together(problems: Iterable[tuple[str, str]]) -> Iterator[str]:
 def _candidates(names: list[str]) -> str:
     if len(names) == 1:
         return f"candidate {names[0]}"
-    listed, more = names[:_NAMED], len(names) - _NAMED
-    if more > 0:
-        return f"candidates {', '.join(listed)} and {more} more"
+    if len(names) > _NAMED:
+        return f"candidates {first_of(names, _NAMED)}"
+    listed = [brief(name, LONGEST_ENTRY) for name in names]
     return f"candidates {', '.join(listed[:-1])} and {listed[-1]}"

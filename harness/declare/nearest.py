@@ -6,8 +6,12 @@ import difflib
 from collections.abc import Iterable
 from typing import Final
 
+from harness.declare.listing import first_of
+
 _LONGEST: Final = 300
 """Characters of a name that are compared: a hostile name of megabytes against a thousand others would take hours."""
+_MOST: Final = 60
+"""Known names that are listed, if they fit."""
 
 
 def closest(name: object, known: Iterable[str], most: int = 1, cutoff: float = 0.5) -> list[str]:
@@ -21,6 +25,6 @@ def did_you_mean(name: object, known: Iterable[str], list_known: bool = True) ->
     those of a set are sorted."""
     names = sorted(known) if isinstance(known, set | frozenset) else list(known)
     similar = closest(name, names, most=2)
-    question = f"did you mean {' or '.join(map(repr, similar))}?" if similar else ""
-    listed = f"{'Known' if question else 'known'}: {', '.join(names)}" if list_known and names else ""
+    question = f"did you mean {first_of([*map(repr, similar)], between=' or ')}?" if similar else ""
+    listed = f"{'Known' if question else 'known'}: {first_of(names, _MOST)}" if list_known and names else ""
     return " ".join(part for part in (question, listed) if part)

@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from harness.declare.imported_sources import imported_sources
+from harness.declare.listing import first_of
 from harness.declare.nearest import did_you_mean
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ class Rows(dict[str, Row]):
         if not hasattr(module, attribute):
             rows = [other for other, value in vars(module).items() if isinstance(value, self.kind)]
             public = [other for other in vars(module) if not other.startswith("_")]
-            kind_hint = f"Its rows are {', '.join(sorted(rows))}" if rows else f"It has no {record}"
+            kind_hint = f"Its rows are {first_of(sorted(rows), 8)}" if rows else f"It has no {record}"
             raise RowError(f"{who}: {module.__file__} has no {attribute!r}{_hint(attribute, rows or public)}{kind_hint}")
         written = getattr(module, attribute)
         if not isinstance(written, self.kind):
@@ -201,7 +202,7 @@ def _module(who: str, name: str, folders: Sequence[Path]) -> ModuleType:
         if parent is not None:
             beside = sorted(_submodules(parent))
             raise RowError(f"{who}: there is no module {absent!r}{_hint(absent, beside)}Its package has "
-                           f"{', '.join(beside) or 'no modules'}") from error
+                           f"{first_of(beside, 8) or 'no modules'}") from error
         places = ", ".join(str(folder) for folder in folders)
         beside = sorted({file.stem for folder in folders if folder.is_dir() for file in folder.glob("*.py")})
         raise RowError(f"{who}: there is no module {absent!r}{_hint(absent, beside)}Put it into "

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from harness.declare.listing import first_of
 from harness.materialise.algebra_identities import EQUAL_MODELS, EXCHANGED, FLOAT64, at_end, identities_of_tensor, same_values
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import name_of
@@ -127,5 +128,5 @@ def _result(tally: _Tally, why_not: str) -> Identity:
     worst = f", at most {tally.worst:.3g}" if tally.worst else ""
     if tally.failed:
         return Identity(name=tally.name, holds=False, detail=f"{len(tally.failed)} of {tally.checked} keys differ: "
-                        f"{', '.join(map(repr, tally.failed[:3]))}{worst}")
+                        f"{first_of([*map(repr, tally.failed)])}{worst}")
     return Identity(name=tally.name, holds=True, detail=f"{tally.checked} keys{worst}")

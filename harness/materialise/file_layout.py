@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Merge
+from harness.declare.listing import first_of
 from harness.declare.ways_out import KEEP_A
 from harness.materialise.denoiser_kind import kind_of_file, kind_of_result
 from harness.materialise.library import MaterialiseError, merges_of, name_of
@@ -283,13 +284,12 @@ def _refuse_strays(recipe: RecipePlan) -> None:
         beside = {stray for component, odd in file.odd.items() if component in copied or component not in recipe.parts
                   for stray in odd}
         if strays := [stray for stray in file.strays if stray not in beside]:
-            more = f" and {len(strays) - _SHOWN} more" if len(strays) > _SHOWN else ""
             if second := next(((stray, weight) for stray in strays if (weight := file.second_name_of(stray))), None):
                 raise MaterialiseError(f"{name}: {second[0]!r} and {second[1]!r} are one tensor under two names, one without the "
                                        "prefix of its component. Remove the one whose values are not wanted, or set "
                                        f"{KEEP_A} in every merge to use the second")
             raise MaterialiseError(
-                f"{name}: {', '.join(map(repr, strays[:_SHOWN]))}{more}: no component of a {file.family} model has such "
+                f"{name}: {first_of([*map(repr, strays)])}: no component of a {file.family} model has such "
                 f"a tensor. Remove it, or set {KEEP_A} in every merge to keep A's and leave out those of the other models")
 
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from harness.adapters import AdapterError, Reading
 from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, short_hash
+from harness.declare.listing import first_of
 from harness.declare.ways_out import EMA, FORCE_EMA, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.denoiser_kind import denoiser_kind, foreign_prediction, refuse_unlike, refuse_unlike_kinds
@@ -124,14 +125,13 @@ class _Planner:
         drafts = [self.draft(parent, component) for parent in model.models]
         for draft, name in zip(drafts[1:], (name_of(frame_of(parent)) for parent in model.models[1:]), strict=True):
             if odd := self.files[name].odd.get(component, ()):
-                draft.notes.append(f"{component}: left out of {name}, as no {component} has such tensors: {', '.join(odd)}")
+                draft.notes.append(f"{component}: left out of {name}, as no {component} has such tensors: {first_of(odd)}")
         row = MERGE_METHODS[model.method]
         names = model_names(len(drafts), model.c is not None)
         plan = plan_merge(component, [draft.stored for draft in drafts], names, missing=model.missing)
         if problems := plan.problems():
-            more = f" ... and {len(problems) - _SHOWN} more keys" if len(problems) > _SHOWN else ""
-            who = " and ".join(repr(name_of(frame_of(parent))) for parent in model.models)
-            raise MaterialiseError(f"merging {who}: {' '.join(problems[:_SHOWN])}{more}")
+            who = first_of([repr(name_of(frame_of(parent))) for parent in model.models], between=" and ")
+            raise MaterialiseError(f"merging {who}: {first_of(problems, between=' ')}")
         alpha = self._numbers(model, "alpha", component, plan) if row.alpha_range else None
         beta = self._numbers(model, "beta", component, plan) if row.beta_range else None
         # The merge's own numbers are ignored: the survey reads the models before this merge.
@@ -209,8 +209,7 @@ class _Planner:
             refuse_codes(self.files[name], component)
         for name in () if merge.missing == "keep_a" else dict.fromkeys(name_of(frame_of(model)) for model in models):
             if odd := self.files[name].odd.get(component, ()):
-                more = f" and {len(odd) - 1} more" if len(odd) > 1 else ""
-                raise MaterialiseError(f"{name}: {component}: {odd[0]!r}{more}: no {component} of the family "
+                raise MaterialiseError(f"{name}: {component}: {first_of([*map(repr, odd)], 1)}: no {component} of the family "
                                        f"{self.files[name].family or 'of this file'} has such a tensor. Remove it, or set "
                                        f"{KEEP_A} to keep A's and leave out those of the other models")
 

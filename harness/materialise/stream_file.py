@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.declare.listing import first_of
 from harness.materialise.file_layout import FilePlan, Segment, Whole
 from harness.materialise.library import MaterialiseError
 from harness.materialise.recipe_plan import RecipePlan
@@ -282,6 +283,6 @@ def _runs(ranges: list[tuple[int, int]]) -> Iterator[tuple[int, int]]:
 
 
 def _damage(bad: Mapping[str, str]) -> str:
-    listed = "; ".join(f"{name!r} {problem}" for name, problem in sorted(bad.items())[:5])
-    return (f"{len(bad)} tensors have unusable values: {listed}{'; ...' if len(bad) > 5 else ''}. Repair or replace that model, "
+    listed = first_of([f"{name!r} {problem}" for name, problem in sorted(bad.items())], 5, "; ")
+    return (f"{len(bad)} tensors have unusable values: {listed}. Repair or replace that model, "
             "or use a smaller alpha or a wider dtype")

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from harness.declare.listing import first_of
 from harness.merge.expression import Expression, Merged, Source, elementwise, evaluate, native, rounded
 from harness.merge.method import Call, MergeError, MergeMethod
 
@@ -90,7 +91,7 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
 def _refuse(bad: Sequence[str], what: str, remedy: str) -> None:
     keys = tuple(dict.fromkeys(bad))
     if keys:
-        raise MergeError(f"{len(keys)} keys {what}: {', '.join(map(repr, keys[:5]))}{' ...' if len(keys) > 5 else ''}. {remedy}",
+        raise MergeError(f"{len(keys)} keys {what}: {first_of([*map(repr, keys)], 5)}. {remedy}",
                          keys)
 
 

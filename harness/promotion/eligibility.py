@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from harness.check import load_rows, problems
 from harness.declare import PROMOTED, Suite, plain
+from harness.declare.listing import first_of
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
@@ -26,8 +27,7 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
     model may be unmeasured."""
     who = f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}"
     if evidence.unfinished:
-        more = f" (and {len(evidence.unfinished) - _SHOWN} more)" if len(evidence.unfinished) > _SHOWN else ""
-        raise PromotionError(f"{who}: the run is incomplete: {'; '.join(evidence.unfinished[:_SHOWN])}{more}. Run the suite "
+        raise PromotionError(f"{who}: the run is incomplete: {first_of(evidence.unfinished, between='; ')}. Run the suite "
                              "again")
     from reports.gates.decision import of_itself
 
@@ -36,8 +36,9 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
     allowed = ("passed", "inconclusive") if policy == "inconclusive=pass" else ("passed",)
     if bad := [r for r in telling if r.status not in allowed
                and not (first and r.status == "not_measured" and r.other == PROMOTED)]:
-        reasons = "; ".join(f"gate {r.gate!r} on candidate {r.candidate!r} is {r.status.replace('_', ' ')} "
-                         f"(limit {r.limit}, observed {_interval(r.observed, r.low, r.high)}: {r.reason})" for r in bad)
+        reasons = first_of([f"gate {r.gate!r} on candidate {r.candidate!r} is {r.status.replace('_', ' ')} "
+                            f"(limit {r.limit}, observed {_interval(r.observed, r.low, r.high)}: {r.reason})" for r in bad],
+                           between="; ")
         undecided = all(r.status == "inconclusive" for r in bad)
         do = "Use more prompts or seeds, or allow it with --policy inconclusive=pass" if undecided else "Nothing was promoted"
         if all(r.status == "not_measured" and r.other == PROMOTED for r in bad):

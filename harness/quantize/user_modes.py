@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.declare.listing import first_of
 from harness.declare.rows import error_text
 from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeReport
 
@@ -53,7 +54,6 @@ def _oddity(report: object, before: list[str]) -> str:
     unknown = [key for key in named if key not in set(before)]
     for word, keys in (("leaves out", absent), ("names twice", twice), ("names as parameters", unknown)):
         if keys:
-            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
-            return (f"gave a report that {word} {keys[0]!r}{more}; expected every parameter once, by its name before the change, "
-                    "in quantized or in kept")
+            return (f"gave a report that {word} {first_of([*map(repr, keys)], 1)}; expected every parameter once, by its name "
+                    "before the change, in quantized or in kept")
     return ""

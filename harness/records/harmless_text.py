@@ -13,7 +13,6 @@ _ACTING: Final = frozenset({"Cc", "Cf", "Zl", "Zp", "Cs"})
 _OF_EMOJI: Final = frozenset({"\u200d", "\ufe0f"})
 """Joiner and variation selector: parts of ordinary emoji."""
 _FORMULA: Final = ("=", "+", "-", "@")
-LONGEST_MESSAGE: Final = 2000
 _REFERENCE: Final = re.compile(r"[@#]|www(?=\.)|gh(?=-)|:(?=//)", re.IGNORECASE)
 _SCHEME: Final = ":/"
 _USER_INFO: Final = re.compile(r"""(\b(?:[a-z][a-z0-9+.-]*://|(?:https?|ftps?|rediss?|s3|gs|ssh):/))"""
@@ -41,14 +40,6 @@ def visible(text: str) -> str:
         return text
     flat = text.replace("\r", " ").replace("\n", " ").replace("\t", " ")
     return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in _ACTING and c not in _OF_EMOJI else c for c in flat)
-
-
-def brief(text: str, most: int = LONGEST_MESSAGE) -> str:
-    """A message of at most `most` characters: its start and its end, and how many characters are between them."""
-    if len(text) <= most:
-        return text
-    end = most // 4
-    return f"{text[:most - end - 40]} ... {len(text) - most} more characters ... {text[-end:]}"
 
 
 def in_markdown(text: str) -> str:

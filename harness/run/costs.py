@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from harness.declare import Candidate, Suite
+from harness.declare.listing import first_of
 from harness.materialise import Workbench
 from harness.probes import CurveLimits, Rounds
 from harness.probes.environment import deciding_seconds
@@ -76,8 +77,7 @@ class Costs:
         now = deciding_seconds(self.environment)
         for latency in void:
             if changed := _differences(latency.environment, now):
-                more = "; ..." if len(changed) > 3 else ""
-                return f"their earlier timings were taken with another environment ({'; '.join(changed[:3])}{more})"
+                return f"their earlier timings were taken with another environment ({first_of(changed, between='; ')})"
         if void:
             return "their earlier timings were taken with other settings or weights"
         return self._why_apart(settings, earlier)
@@ -87,8 +87,7 @@ class Costs:
         """Why earlier latencies that count each by itself are not compared; empty if they are."""
         untimed = [name for name in settings if name not in earlier]
         if earlier and untimed:
-            more = f" and {len(untimed) - 1} more" if len(untimed) > 1 else ""
-            return f"{untimed[0]}{more} was not timed yet, and only what is timed together is compared"
+            return f"{first_of(untimed, 1)} was not timed yet, and only what is timed together is compared"
         if len({latency.timed_at for latency in earlier.values()}) > 1:
             return "they were timed apart, and only what is timed together is compared"
         return ""

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from harness.check import problems, remarks
 from harness.declare import PROMOTED, Candidate, Suite
+from harness.declare.listing import first_of
 from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
 from harness.records import Cell, Failure, Latency, Look
-from harness.records.listing import first_of
 from harness.run.batch_packing import in_order
 from harness.run.device_refusals import refusal
 from harness.run.progress import Display

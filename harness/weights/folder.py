@@ -7,6 +7,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from harness.declare.listing import first_of
 from harness.weights.content import content_of
 from harness.weights.diffusers_components import namings_of
 from harness.weights.families import (
@@ -79,7 +80,7 @@ def _within(path: Path) -> str:
     if not models:
         return ""
     names = sorted(dict.fromkeys(short(str(model.relative_to(path))) for model in models))
-    return f"Give what is in it: {' or '.join(names[:3])}{', ...' if len(names) > 3 else ''}."
+    return f"Give what is in it: {first_of(names, between=' or ')}."
 
 
 def is_bare(path: Path) -> bool:
@@ -112,7 +113,7 @@ def unopened(path: Path) -> tuple[str, ...]:
     nearly every older folder has, only judges finished images and is not mentioned."""
     names = sorted(folder.name for folder in path.iterdir() if folder.is_dir() and folder.name not in (*PARTS, "safety_checker")
                    and any(file.suffix in (".safetensors", ".bin") for file in folder.iterdir()))
-    listed = ", ".join(map(short, names[:5]))
+    listed = first_of([*map(short, names)], 5)
     return (f"folders with weights that do not belong to this model are ignored: {listed}",) if names else ()
 
 
@@ -166,7 +167,7 @@ def _part_files(folder: Path, stems: tuple[str, ...]) -> tuple[list[Path], dict[
     for file in files:
         if file.suffix.lower() in _QUANTIZED and file.is_file() and not (content := content_of(file)).kind:
             raise ModelFileError(f"{file}: {content.what}; expected {stems[0]}.safetensors beside it. {content.advice}")
-    listed = ", ".join(short(file.name) for file in files[:8]) or "nothing"
+    listed = first_of([short(file.name) for file in files], 8) or "nothing"
     raise ModelFileError(f"{folder}: found {listed}; expected {stems[0]}.safetensors. Download the folder again.")
 
 

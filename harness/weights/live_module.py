@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.declare.listing import first_of
 from harness.weights.files import ModelFileError, read_json
 from harness.weights.model import ModelFile
 
@@ -72,7 +73,7 @@ def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: P
     if differences := [*missing, *extra, *others]:
         raise ModelFileError(
             f"{model.path}: {component} and its config in {folder} differ in {len(differences)} tensors: "
-            f"{'; '.join(differences[:3])}{'; ...' if len(differences) > 3 else ''}. Give the model's own config "
+            f"{first_of(differences, between='; ')}. Give the model's own config "
             "folder, or a whole file.")
 
 
@@ -130,7 +131,7 @@ def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, t
     bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
     if not bad:
         return
-    named = f"{', '.join(map(repr, bad[:5]))}{', ...' if len(bad) > 5 else ''}"
+    named = first_of([*map(repr, bad)], 5)
     stored = model.tensors(component)
     if narrow := [name for name in bad if _finite(stored[name])]:
         word = str(tensors[narrow[0]].dtype).removeprefix("torch.")

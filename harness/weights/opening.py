@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from harness.declare.listing import first_of
 from harness.weights import ldm
 from harness.weights.component import Expected, read_component
 from harness.weights.constants import DENOISER_WRAPPERS, is_harmless
@@ -55,7 +56,7 @@ def open_model(path: Path, ema: bool = False, beside: Numbering | None = None, t
             raise ModelFileError(f"{path}: its {len(model.other)} tensors are of the last layer of Stable Diffusion 2's text "
                                  "encoder, which no picture uses; expected other tensors. There is nothing to merge.")
         raise ModelFileError(f"{path}: none of its {len(model.other)} tensors is a weight of a known model (first: "
-                             f"{', '.join(map(short, list(model.other)[:3]))}). Supported today: {SUPPORTED}.")
+                             f"{first_of([*map(short, model.other)])}). Supported today: {SUPPORTED}.")
     model = _with_ema(model) if ema else model
     return replace(model, warnings=(*model.warnings, *_warnings(model)))
 
@@ -141,7 +142,7 @@ def _kind(path: Path, stored: Mapping[str, StoredTensor]) -> Kind:
     if word := other_architecture(stored):
         raise UnknownArchitectureError(f"{path}: this is a model of another family ({word}). Supported today: {SUPPORTED}.")
     if (kind := components_in_one(stored) or kind_of(stored)) is None:
-        first = ", ".join(short(name) for name in sorted(stored)[:3])
+        first = first_of([*map(short, sorted(stored))])
         raise UnknownArchitectureError(f"{path}: none of its {len(stored)} tensors is a part of a known model (first: {first}). "
                                        f"Supported today: {SUPPORTED}.")
     return kind
@@ -216,24 +217,20 @@ def _warnings(model: ModelFile) -> tuple[str, ...]:
     averaged = {info.source for info in model.ema_component.values()}
     unmapped = [name for name in model.other if plain_name(name, model.wrapper).startswith(EMA_UNET) and name not in averaged]
     if unmapped:
-        warnings.append(f"{len(unmapped)} EMA tensors match no name of a U-Net: {_first(unmapped)}")
+        warnings.append(f"{len(unmapped)} EMA tensors match no name of a U-Net: {first_of([*map(short, unmapped)])}")
     if model.ema_component and "unet" not in model.components:
         warnings.append(f"the U-Net is stored only as its EMA copy ({len(model.ema_component)} tensors); open it with EMA")
     elif missing := _missing_of_ema(model):
         warnings.append(f"the EMA copy of the U-Net lacks {len(missing)} of {len(model.components['unet'])} tensors: "
-                     f"{_first(missing)}")
+                     f"{first_of([*map(short, missing)])}")
     for component, names in model.odd.items():
-        warnings.append(f"{len(names)} tensors among those of {component} are unknown: {_first(names)}")
+        warnings.append(f"{len(names)} tensors among those of {component} are unknown: {first_of([*map(short, names)])}")
     odd = {name for names in model.odd.values() for name in names}
     if strays := [name for name in model.strays if name not in odd]:
         twice = sum(bool(model.second_name_of(name)) for name in strays)
-        warnings.append(f"{len(strays)} tensors belong to no component: {_first(strays)}" + (
+        warnings.append(f"{len(strays)} tensors belong to no component: {first_of([*map(short, strays)])}" + (
             f"; {twice} of them are in the file under their whole names too" if twice else ""))
     return tuple(warnings)
-
-
-def _first(names: Sequence[str]) -> str:
-    return ", ".join(map(short, names[:3])) + (", ..." if len(names) > 3 else "")
 
 
 def _missing_of_ema(model: ModelFile) -> list[str]:
@@ -250,7 +247,7 @@ def _with_ema(model: ModelFile) -> ModelFile:
                              "one. Open it without EMA.")
     if missing := _missing_of_ema(model):
         raise ModelFileError(f"{model.path}: its EMA copy lacks {len(missing)} tensors of the U-Net: "
-                             f"{', '.join(map(repr, missing[:5]))}{', ...' if len(missing) > 5 else ''}. "
+                             f"{first_of([*map(repr, missing)], 5)}. "
                              "Open it without EMA, or give a file with a complete copy.")
     components = {**model.components, "unet": model.ema_component}
     return replace(model, components=_ordered(components), uses_ema=True, channels=_channels(components))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.declare.listing import first_of
 from harness.weights.families import IS_ADAPTER, SUPPORTED, refusal
 from harness.weights.known_files import most_probably, nested_names
 from harness.weights.pickle_opcodes import DamagedPickleError, PickleError
@@ -84,7 +85,8 @@ def _content(content: Any) -> str:
         return f"a tensor without a name: one of shape {list(shape)}"
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
-    return ascii(f"{type(content).__name__} of {sorted(map(str, content))[:5]}")[1:-1]
+    keys = [repr(key) for key in sorted(map(str, content))]
+    return ascii(f"{type(content).__name__} of [{first_of(keys, 5)}]")[1:-1]
 
 
 def _described(path: Path, name: str, tensor: Tensor) -> StoredTensor:

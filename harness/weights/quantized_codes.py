@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Final
 
+from harness.declare.listing import first_of
 from harness.weights.constants import is_harmless
 from harness.weights.files import ModelFileError
 from harness.weights.model import ModelFile, TensorInfo
@@ -38,7 +39,7 @@ def refuse_codes(model: ModelFile, component: str) -> None:
     info = tensors[name]
     kind = "fp8 codes with a scale that is not read" if info.dtype.startswith("F8") else "integer codes"
     formats = [word for ending, word in _FORMATS for one in (name, *beside) if one.endswith(ending)]
-    listed = f" beside it: {', '.join(map(repr, beside[:3]))};" if beside else ""
+    listed = f" beside it: {first_of([*map(repr, beside)])};" if beside else ""
     more = f", and {len(codes) - 1} more tensors are codes" if len(codes) > 1 else ""
     raise ModelFileError(
         f"{model.path}: {component}: {name!r} ({info.dtype} {list(info.shape)}) is quantized: {kind}"

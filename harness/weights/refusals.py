@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.declare.listing import first_of
 from harness.weights.files import ModelFileError
 from harness.weights.folder import is_bare
 from harness.weights.live_module import KINDS
@@ -50,9 +51,8 @@ def refuse_odd_names(model: ModelFile) -> None:
     for component in model.components:
         refuse_codes(model, component)
     for component, names in model.odd.items():
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        raise ModelFileError(f"{model.path}: {component}: {names[0]!r}{more}: the component has no such tensor, so the model "
-                             "would be sampled without it. Give the whole model under its own names.")
+        raise ModelFileError(f"{model.path}: {component}: {first_of([*map(repr, names)], 1)}: the component has no such tensor, "
+                             "so the model would be sampled without it. Give the whole model under its own names.")
 
 
 def refuse_misfit(path: Path, pipeline: Pipeline) -> None:

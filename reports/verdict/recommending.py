@@ -8,6 +8,7 @@ from typing import Final
 import numpy as np
 import pandas as pd
 
+from harness.declare.listing import first_of
 from harness.declare.swept_axis import asks_for_the_cheapest
 from reports import formatting as words
 from reports.read.run import Run
@@ -95,7 +96,7 @@ def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
     if not measured and run.images["objective"].notna().any():
         return "No recommendation: no prompt and seed has a usable image of every candidate, so there is nothing to compare."
     if not measured:
-        why = "; ".join(f"{g.candidate}: {words.plural(g.count, g.value)} missing ({g.why})" for g in run.missing[:3])
+        why = first_of([f"{g.candidate}: {words.plural(g.count, g.value)} missing ({g.why})" for g in run.missing], between="; ")
         return f"No recommendation: the objective was not measured on any image ({why})."
     if ruled := [c for c in measured if c.ruled_out]:
         nearest = max(ruled, key=lambda c: c.objective.mean or 0.0)

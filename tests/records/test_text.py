@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from harness.declare.listing import brief
 from harness.records.harmless_text import (
-    brief,
     in_csv,
     in_markdown,
     in_plotly,
