@@ -13,9 +13,13 @@ import time
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 from typing import IO, Any, Final
 
+from harness.records.regular_files import read_regular
+
 BEAT_SECONDS: Final = 10.0
+LARGEST_OWNER: Final = 1 << 16
 STALE_SECONDS: Final = 60.0
 """A holder on another machine that has not touched the owner file for this long counts as dead."""
 _TAKEN: Final = (errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES)
@@ -49,7 +53,7 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._lock_file: IO[str] = (folder / ".lock").open("a")
+        self._lock_file: IO[str] = _lock_file(folder / ".lock")
         self._owner_file = folder / ".owner"
         self.owner = myself()
         try:
@@ -156,15 +160,23 @@ def _flock(file: IO[str]) -> bool | None:
     return True
 
 
+def _lock_file(path: Path) -> IO[str]:
+    """The file that is locked, opened. Raises OSError for what would not be opened, or elsewhere, such as a pipe or a link."""
+    with suppress(FileNotFoundError):
+        if not S_ISREG(path.lstat().st_mode):
+            raise OSError(errno.EINVAL, f"its {path.name} is not a regular file", str(path))
+    return path.open("a")
+
+
 def _read(path: Path) -> Owner | None:
     """The owner recorded in a file; None if there is none, or no valid one."""
     for _ in range(3):  # a network file system may show the moment between two contents
         try:
-            data: Any = json.loads(path.read_text(encoding="utf-8"))
+            data: Any = json.loads(read_regular(path, LARGEST_OWNER))
             return Owner(host=str(data["host"]), boot=str(data["boot"]), pid=int(data["pid"]), start=str(data["start"]),
                          token=str(data["token"]))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             time.sleep(0.01)
     return None

@@ -119,3 +119,34 @@ def test_the_start_of_a_process_is_known_and_that_of_none_is_not() -> None:
         pytest.skip("this system has no /proc")
     assert started(os.getpid()).isdigit()
     assert started(2**22 + 1) == ""
+
+
+def odd(place: Path, kind: str) -> None:
+    """Something that is not the file that a run leaves, in its place."""
+    match kind:
+        case "a pipe":
+            os.mkfifo(place)
+        case "a device":
+            place.symlink_to("/dev/zero")
+        case "a folder":
+            place.mkdir()
+        case "a huge file":
+            with place.open("wb") as file:
+                file.truncate(1 << 40)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices are of other systems")
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a huge file"])
+def test_an_odd_owner_file_is_replaced_without_waiting(tmp_path: Path, kind: str) -> None:
+    odd(tmp_path / ".owner", kind)
+    with_lock = lock(tmp_path)
+    assert json.loads((tmp_path / ".owner").read_text())["pid"] == os.getpid()
+    with_lock.close()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes and devices are of other systems")
+@pytest.mark.parametrize("kind", ["a pipe", "a device", "a folder"])
+def test_an_odd_lock_file_is_named_without_waiting(tmp_path: Path, kind: str) -> None:
+    odd(tmp_path / ".lock", kind)
+    with pytest.raises(RunFolderError, match=r"its \.lock is not a regular file"):
+        lock(tmp_path)
