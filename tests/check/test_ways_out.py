@@ -88,6 +88,8 @@ def searching(given: Merge, **fields: Any) -> dict[str, Any]:
 OWN_SLOTS = next(name for name, convention in CONVENTIONS.items() if convention.own_slots)
 WISH = Merge(**AB)
 DESIRED = Desirability(metric="clip_score", worst=20, best=30)
+FORMATS = {"baseline": "fp32", "candidates": (Candidate(name="fp32", model="zoo:photo"), Candidate(
+    name="int8", model="zoo:photo", quantization="int8_weight_only"))}
 RED, BLUE = Prompt(id="a", text="a red star"), Prompt(id="b", text="a blue car", split="confirm")
 
 # What is declared, what the refusal says to do, and what is declared then.
@@ -201,6 +203,19 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (prompts(RED, replace(BLUE, text=RED.text)), "give one of them another text", prompts(RED, BLUE)),
     (prompts(RED, replace(BLUE, text=RED.text)), "more seeds", prompts(RED) | {"grid": tiny_grid(prompts=(RED,), seeds=(1, 2))}),
     (grid(seeds=range(10**6)), "Use fewer", grid(seeds=range(10))), ({"name": "a\ud800"}, "lone surrogate", {"name": "a"}),
+    (one(Merge(a=Checkpoint(path="zoo:photo"), b=Checkpoint(path="zoo:anime", config="configs"), alpha=0.5)), "or remove it",
+     one(Merge(a=Checkpoint(path="zoo:photo"), b=Checkpoint(path="zoo:anime"), alpha=0.5))),
+    (one(Merge(a=Checkpoint(path="zoo:photo"), b=Checkpoint(path="zoo:anime", config="configs"), alpha=0.5)),
+     "Give A that config", one(Merge(a=Checkpoint(path="zoo:photo", config="configs"),
+                                     b=Checkpoint(path="zoo:anime", config="configs"), alpha=0.5))),
+    (objective(maximise=DESIRABILITY, desirabilities=(Desirability(metric="clipped_share", worst=-2, best=-1),)),
+     "give ends that values lie between",
+     objective(maximise=DESIRABILITY, desirabilities=(Desirability(metric="clipped_share", worst=0.2, best=0),))),
+    (objective(penalties=(Penalty(metric="clipped_share", weight=0),)), "remove the penalty", objective()),
+    (objective(penalties=(Penalty(metric="clipped_share", weight=0),)), "a weight above 0",
+     objective(penalties=(Penalty(metric="clipped_share", weight=1),))),
+    (FORMATS | objective(prefer={"guidance": "high"}), "Remove prefer", FORMATS | objective()),
+    (prompts(replace(RED, text="a red\x07 star"), BLUE), "draws nothing; remove it", prompts(RED, BLUE)),
     ({"latency_rounds": 0}, "expected a positive integer", {"latency_rounds": 1}),
     (one("https://user:word@example.com/a.safetensors"), "Remove it", one()),
     (one("~/a.safetensors"), "write the whole path", one("zoo:photo")),
@@ -213,6 +228,7 @@ def test_the_way_out_of_a_refusal_works_when_it_is_followed(
         declared: dict[str, Any], way_out: str, then: dict[str, Any], tmp_path: Path) -> None:
     refusals = problems(tiny_suite(**declared), tmp_path)
     assert any(way_out in refusal for refusal in refusals), refusals
+    (tmp_path / "configs").mkdir()
     assert problems(tiny_suite(**then), tmp_path) == []
 
 
