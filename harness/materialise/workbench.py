@@ -36,6 +36,7 @@ from harness.samplers import FLOW_FAMILIES
 from harness.text import Treatment
 from harness.weights import ModelFile, Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
 from harness.weights.placing import Slot, lend_layers, own_tensors, sharing_copy, slots, tile
+from harness.weights.upload import Uploads
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +91,7 @@ class Workbench:
         self._frames: dict[_Place, Frame] = {}
         self._loading: dict[_Place, float] = {}
         self._copies = CompiledCopies()
+        self._uploads = Uploads()
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
 
     def inspect(self, candidate: Candidate) -> None:
@@ -422,7 +424,12 @@ class Workbench:
         """Reads a parent's tensor on the device of these live tensors, in its stored dtype. Parents stay on the host: each tensor
         is sent when it is merged."""
         device = next(iter(live.values())).tensor.device if live else None
-        return lambda source: self._load(source.model, source.component)[source.key].to(device)
+
+        def read(source: Source) -> torch.Tensor:
+            tensor = self._load(source.model, source.component)[source.key]
+            return tensor if device is None else self._uploads.send(tensor, device)
+
+        return read
 
     def _name_as(self, plan: RecipePlan) -> None:
         """Takes the names that a recipe gives to the tensors of its models. They depend on the models beside each other, so what

@@ -1,5 +1,6 @@
 """Pipeline x grid -> images: noise, samplers, text embedding, determinism flags."""
 
+from harness.sampling.arriving import Images, SamplingError
 from harness.sampling.batches import (
     SAMPLING_VERSION,
     batches,
@@ -13,8 +14,6 @@ from harness.sampling.batches import (
 from harness.sampling.denoise import (
     DECODE_BATCH,
     Denoising,
-    Images,
-    SamplingError,
     decode,
 )
 from harness.sampling.determinism import set_determinism

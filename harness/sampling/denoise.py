@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
-import numpy as np
-
 from harness.declare import Grid
 from harness.declare.suite import guidance_problem
 from harness.records import Cell
 from harness.samplers import SAMPLERS, build_scheduler
+from harness.sampling.arriving import Arriving, SamplingError
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.text import Conditions, TextState
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
 from harness.weights.placing import lent
+from harness.weights.upload import sent
 
 if TYPE_CHECKING:
     import torch
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
 DECODE_BATCH: Final = 8
 """Latents decoded at once on a CPU. On a GPU they are decoded one by one: the decoder's activations would be the peak of memory,
 3 GiB for an image of 1024 x 1024, and one image keeps the GPU busy."""
-
-Images = np.ndarray[Any, np.dtype[np.uint8]]
-
-
-class SamplingError(RuntimeError):
-    """A candidate produced an unusable image."""
 
 
 class Denoising:
@@ -49,14 +43,14 @@ class Denoising:
         self._scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config)
         # The scheduler looks its timesteps up on the host, as some look up their tables with them, and would wait for the device.
         self._scheduler.set_timesteps(grid.steps)
-        self._timesteps = self._scheduler.timesteps.to(pipeline.device)
+        self._timesteps = sent(self._scheduler.timesteps, pipeline.device)
         drawing = generators(cells)
         with torch.inference_mode():
             self.latents: torch.Tensor = initial_noise(pipeline, grid, cells, drawing) * self._scheduler.init_noise_sigma
         # An ancestral sampler adds noise at every step, drawn by each cell's own generator.
         self._drawing: dict[str, Any] = {"generator": drawing} if SAMPLERS[grid.sampler].ancestral else {}
         self._guided = cells[0].guidance != 1
-        self._guidance = torch.tensor([c.guidance for c in cells], device=pipeline.device).view(-1, 1, 1, 1)
+        self._guidance = sent(torch.tensor([c.guidance for c in cells]), pipeline.device).view(-1, 1, 1, 1)
 
     def advance(self, pipeline: Pipeline, text: TextState, until: int | None = None,
                 around: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
@@ -132,25 +126,11 @@ def decoded(pipeline: Pipeline, latents: torch.Tensor, at_once: int) -> torch.Te
     return torch.cat([pipeline.vae.decode(part).sample.float() for part in torch.split(scaled, at_once)])
 
 
-def decode(pipeline: Pipeline, latents: torch.Tensor, broken: Callable[[int, str], None] | None = None) -> Images:
-    """Latents to uint8 RGB (n, height, width, 3).
-
-    Pixels that are NaN or infinite become black, and `broken` is called with the image's place in the batch and the reason.
-    Without `broken`, raises SamplingError.
-    """
+def decode(pipeline: Pipeline, latents: torch.Tensor) -> Arriving:
+    """Latents to images, which a GPU copies to the host while the next batch is launched."""
     import torch
 
     with torch.inference_mode():
         with lent([pipeline.vae], pipeline.device):
             pixels = decoded(pipeline, latents, DECODE_BATCH if pipeline.device.type == "cpu" else 1)
-        sound = torch.isfinite(pixels)
-        if not bool(sound.all()):
-            places = (~sound.flatten(1).all(1)).nonzero().flatten().tolist()
-            if broken is None:
-                raise SamplingError(f"{len(places)} of {len(pixels)} images hold NaN or infinite pixels")
-            for place in places:
-                where = "pixels" if bool(torch.isfinite(latents[place]).all()) else "latents"
-                broken(place, f"NaN or infinite {where}")
-            pixels = torch.where(sound, pixels, -1.0)
-        levels = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return np.ascontiguousarray(levels.permute(0, 2, 3, 1).cpu().numpy())
+        return Arriving(pixels, latents)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from harness.declare import Grid
 from harness.records import Cell
 from harness.weights import latent_shape
+from harness.weights.upload import sent
 
 if TYPE_CHECKING:
     import torch
@@ -29,4 +30,4 @@ def initial_noise(pipeline: Pipeline, grid: Grid, cells: Iterable[Cell],
 
     shape = latent_shape(pipeline, grid.width, grid.height)
     drawn = [torch.randn(shape, generator=generator) for generator in drawing or generators(cells)]
-    return torch.stack(drawn).to(pipeline.device)
+    return sent(torch.stack(drawn), pipeline.device)

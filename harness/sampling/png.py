@@ -6,7 +6,7 @@ import io
 
 import numpy as np
 
-from harness.sampling.denoise import Images
+from harness.sampling.arriving import Images
 
 
 def to_png(image: Images) -> bytes:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Final, TypeAlias, TypeVar
 from harness.declare import Grid
 from harness.probes.clock import Stopwatch
 from harness.records import Cell
+from harness.sampling.arriving import Arriving, Images, arrived
 from harness.sampling.batches import side_by_side
-from harness.sampling.denoise import Denoising, Images, called, decode
+from harness.sampling.denoise import Denoising, called, decode
 from harness.sampling.text import TextState, at_text, encode
 
 if TYPE_CHECKING:
@@ -43,21 +44,24 @@ def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Ma
     """Yields each batch of `todo` with its images, in order. `texts` holds the embeddings of every phase by its
     `text_identity`. Every step runs in the phase it belongs to, whatever else is in progress. Without `broken`, an unusable
     image raises SamplingError."""
+    def collect(cells: Batch, arriving: Arriving) -> Images:
+        return arriving.images(_of(cells, broken))
+
     if len(phases) == 1:
         pipeline, text = phases[0].enter(), texts[phases[0].text_identity]
 
-        def make(cells: Batch) -> tuple[Batch, Images]:
+        def make(cells: Batch) -> tuple[Batch, Arriving]:
             if pipeline.called is not None:
-                return cells, decode(pipeline, called(pipeline, grid, cells, text), _of(cells, broken))
+                return cells, decode(pipeline, called(pipeline, grid, cells, text))
             run = Denoising(pipeline, grid, cells)
             run.advance(pipeline, text)
-            return cells, decode(pipeline, run.latents, _of(cells, broken))
+            return cells, decode(pipeline, run.latents)
 
-        yield from _ahead(make, todo, _workers(pipeline, grid))
+        yield from arrived(_ahead(make, todo, _workers(pipeline, grid)), collect)
         return
     waiting = iter(todo)
     while group := list(islice(waiting, BATCHES_PER_SWITCH)):
-        yield from _switched(phases, grid, group, texts, broken)
+        yield from arrived(_switched(phases, grid, group, texts), collect)
 
 
 def _workers(pipeline: Pipeline, grid: Grid) -> int:
@@ -72,8 +76,8 @@ def _of(cells: Batch, broken: Broken | None) -> Callable[[int, str], None] | Non
     return None if broken is None else lambda place, why: broken(cells[place], why)
 
 
-def _switched(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch], texts: Mapping[str, TextState],
-              broken: Broken | None) -> Iterator[tuple[Batch, Images]]:
+def _switched(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch],
+              texts: Mapping[str, TextState]) -> Iterator[tuple[Batch, Arriving]]:
     """A group of batches through all phases together."""
     pipeline = phases[0].enter()
     workers = _workers(pipeline, grid)
@@ -82,7 +86,7 @@ def _switched(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch], texts
         live, text = phase.enter(), texts[phase.text_identity]
         for _ in _ahead(partial(_advance, pipeline=live, text=text, until=stop), under_way, workers):
             pass
-    yield from _ahead(lambda run: (run.cells, decode(pipeline, run.latents, _of(run.cells, broken))), under_way, workers)
+    yield from _ahead(lambda run: (run.cells, decode(pipeline, run.latents)), under_way, workers)
 
 
 def _advance(run: Denoising, pipeline: Pipeline, text: TextState, until: int) -> None:
@@ -126,7 +130,7 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) 
         with watch.phase("denoise"):
             latents = called(pipeline, grid, (cell,), text)
         with watch.phase("decode"):
-            decode(pipeline, latents)
+            decode(pipeline, latents).images()
         return
     with watch.phase("denoise"):
         run = Denoising(pipeline, grid, (cell,))
@@ -139,7 +143,7 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) 
         with watch.phase("denoise"):
             run.advance(pipeline, text, stop, around=lambda: watch.phase("step"))
     with watch.phase("decode"):
-        decode(pipeline, run.latents)
+        decode(pipeline, run.latents).images()
 
 
 @contextmanager

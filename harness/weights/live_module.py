@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.declare.listing import first_of
 from harness.weights.files import ModelFileError, read_json
 from harness.weights.model import ModelFile
+from harness.weights.upload import Uploads
 
 if TYPE_CHECKING:
     import torch
@@ -80,11 +81,13 @@ def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: P
 def load(model: ModelFile, component: str, module: Any, device: str, dtype: torch.dtype) -> None:
     """Loads the model's values into `module` as `dtype` on `device`, for inference. Raises ModelFileError for NaN and
     infinity, and for values beyond the range of `dtype`."""
-    tensors = {}
+    import torch
+
+    tensors, uploads = {}, Uploads()
     for name, tensor in model.tensors(component).items():
         # Sent as stored, converted there. Always a copy: merges are written into these parameters, and `tensors` may return
         # views of the file.
-        sent = tensor.to(device=device)
+        sent = uploads.send(tensor, torch.device(device))
         tensors[name] = sent.to(dtype=dtype, copy=sent is tensor)
     _refuse_non_finite(model, component, tensors)
     tied = _tied(model, component)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from harness import Candidate
 from harness.declare import Grid
 from harness.materialise import Workbench
 from harness.records import Cell
 from harness.samplers import SAMPLERS
-from harness.sampling import Denoising, encode
+from harness.sampling import Denoising, batches, encode, sample
 from harness.sampling.denoise import called
+from harness.weights import upload
 from tests.fakes import tiny_grid
 from tests.rehearsal.gpu import Gpu
 from tests.rehearsal.making import MIDDLE, candidate, sketch
@@ -75,3 +79,68 @@ def test_more_steps_of_a_diffusers_pipeline_are_no_more_waits(family: str, folde
             called(pipeline, grid, (Cell(prompt=grid.prompts[0].id, seed=1, guidance=3),), text)
             waits.append(dict(gpu.wait_sites))
     assert waits[0] == waits[1]
+
+
+def test_a_batch_waits_once_for_its_pixels_and_only_after_the_next_was_launched() -> None:
+    grid = tiny_grid(steps=2, batch_size=2, guidance_scales=(4,))
+    todo = batches(grid)
+    with simulated() as gpu:
+        bench = Workbench(device="cuda", root=Path.cwd(), steps=2)
+        phases = bench.prepare(candidate(model=MIDDLE)).phases
+        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in phases}
+        gpu.forget_counts()
+        launched, waits = [], []
+        for _ in sample(phases, grid, noted(todo, launched), texts):
+            waits.append(dict(gpu.waits))
+            assert len(launched) == min(len(waits) + 1, len(todo))
+    # One event for each batch, and nothing else: noise, guidance, timesteps and pixels pass through pinned memory.
+    assert waits == [{"event": count + 1} for count in range(len(todo))]
+
+
+def noted(todo: Iterable[tuple[Cell, ...]], launched: list[int]) -> Iterator[tuple[Cell, ...]]:
+    for number, cells in enumerate(todo):
+        launched.append(number)
+        yield cells
+
+
+def test_a_batch_that_was_launched_is_handed_out_before_the_error_of_the_next() -> None:
+    grid = tiny_grid(steps=1, batch_size=2, guidance_scales=(4,))
+
+    def failing() -> Iterator[tuple[Cell, ...]]:
+        yield from batches(grid)[:2]
+        raise KeyboardInterrupt
+
+    with simulated():
+        phases = Workbench(device="cuda", root=Path.cwd(), steps=1).prepare(candidate()).phases
+        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in phases}
+        handed_out = []
+        with pytest.raises(KeyboardInterrupt):
+            for cells, _ in sample(phases, grid, failing(), texts):
+                handed_out.append(cells)
+    assert handed_out == [*batches(grid)[:2]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float8_e4m3fn, torch.int64])
+@pytest.mark.parametrize("shape", [(), (0, 3), (7,), (5, 3, 3, 3)])
+def test_what_is_sent_through_pinned_buffers_arrives_as_it_was(
+        dtype: torch.dtype, shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(upload, "PIECE_BYTES", 16)  # many pieces
+    tensors = [torch.randn(shape, generator=torch.Generator().manual_seed(seed)).mul(4).to(dtype) for seed in range(3)]
+    with simulated() as gpu:
+        uploads = upload.Uploads()
+        there = [uploads.send(tensor, torch.device("cuda", 0)) for tensor in tensors]
+        # An empty tensor has nothing to send.
+        assert not gpu.waits or shape == (0, 3)
+        for tensor, copy in zip(tensors, there, strict=True):
+            assert (copy.dtype, copy.shape, copy.device.type) == (dtype, tensor.shape, "cuda")
+            assert torch.equal(copy.cpu().view(-1).view(torch.uint8), tensor.view(-1).view(torch.uint8))
+
+
+def test_a_merge_sends_parents_without_a_wait_and_in_their_stored_bytes() -> None:
+    with simulated() as gpu:
+        bench = Workbench(device="cuda", root=Path.cwd(), steps=1)
+        bench.prepare(candidate(model=MIDDLE))
+        gpu.forget_counts()
+        bench.prepare(candidate(model=replace(MIDDLE, alpha=0.25)))
+        assert not gpu.waits["copy to device"]
+        assert gpu.copied_bytes["to device"]

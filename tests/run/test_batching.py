@@ -89,7 +89,7 @@ def test_neighbours_and_place_in_a_batch_do_not_touch_a_bit(tmp_path: Path, monk
             batch.insert(place, target)
             made = denoised(tuple(batch))
             latents.append(made[place].numpy())
-            pictures.append(decode(pipeline, made)[place])
+            pictures.append(decode(pipeline, made).images()[place])
         repeated = denoised((target,) * 4).numpy()
     assert all(np.array_equal(one, latents[0]) for one in [*latents, *repeated])
     assert all(np.array_equal(one, pictures[0]) for one in pictures)

@@ -84,7 +84,7 @@ def test_own_loop_agrees_with_the_diffusers_pipeline(pipeline: Pipeline) -> None
                      num_inference_steps=5, output_type="np", height=64, width=64).images[0]
     run = Denoising(pipeline, grid, (cell,))
     run.advance(pipeline, encode(pipeline, PROMPTS[:1]))
-    ours = decode(pipeline, run.latents)[0]
+    ours = decode(pipeline, run.latents).images()[0]
     assert np.abs(ours - picture * 255).max() <= 1.01
 
 
@@ -93,7 +93,7 @@ def test_a_latent_that_is_no_number_is_an_error_and_no_picture(pipeline: Pipelin
 
     latents = torch.full((2, pipeline.unet.config.in_channels, 8, 8), float("nan"))
     with pytest.raises(SamplingError, match="2 of 2 images hold NaN"):
-        decode(pipeline, latents)
+        decode(pipeline, latents).images()
 
 
 @pytest.mark.parametrize("change", [{"steps": 3}, {"sampler": "ddim"}, {"width": 128}, {"batch_size": 1}])
