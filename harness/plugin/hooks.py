@@ -5,16 +5,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
 from harness.plugin import ci as plugin_ci
 from harness.plugin.benchmark_table import hide_our_rows
-from harness.plugin.items import CandidateItem, CostsItem, RaceItem, UndeclaredItem, in_running_order, selectable
+from harness.plugin.items import (
+    CandidateItem,
+    CostsItem,
+    GateItem,
+    RaceItem,
+    RecommendationItem,
+    UndeclaredItem,
+    in_running_order,
+    selectable,
+)
 from harness.plugin.options import add_options, benchmarking, refuse
 from harness.plugin.suite_files import SuiteFile, collected, is_suite_file, warn_of_unvisited
 from harness.records.harmless_text import printable
+
+if TYPE_CHECKING:
+    from harness.session.suite_session import SuiteSession
 
 _FINISHING: Final = pytest.StashKey[pytest.Session]()
 """pytest's session, once it finishes: its exit status fails where something could not be written."""
@@ -84,6 +96,20 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         for suite in session_for(session.config).suites:
             candidates = [item.candidate for item in chosen if item.of is suite]
             suite.select(candidates, timed_apart=suite in timed, raced=suite in raced)
+            suite.unselected = _unselected(session, suite)
+
+
+def _unselected(session: pytest.Session, suite: SuiteSession) -> str:
+    """That gates or the recommendation were left out of this session by its user, so that the exit code does not count them."""
+    gates = {item.gate for item in session.items if isinstance(item, GateItem) and item.of is suite}
+    absent = [name for gate in suite.suite.gates if (name := suite.suite.gate_name(gate)) not in gates]
+    parts = [f"{len(absent)} gate{'s' if len(absent) > 1 else ''}"] if absent else []
+    parts += [] if any(isinstance(item, RecommendationItem) and item.of is suite for item in session.items) else [
+        "the recommendation"]
+    given = session.config.option
+    by = " and ".join(f"{word} {value!r}" for word, value in (("-k", given.keyword), ("-m", given.markexpr)) if value)
+    return "" if not parts else (
+        f"the exit code does not count {' and '.join(parts)}, not selected {f'by {by}' if by else 'on the command line'}")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)

@@ -101,6 +101,10 @@ def refuse(config: pytest.Config) -> None:
             "--benchmark with --benchmark-skip: one runs the suites, the other skips every benchmark. Remove --benchmark-skip, "
             "from the ini file's addopts too; to skip the project's own benchmarks, name the suites' folder: pytest suites/ "
             "--benchmark")
+    if getattr(given, "setupplan", False) or getattr(given, "setuponly", False):
+        raise pytest.UsageError(
+            "--benchmark with --setup-plan or --setup-only: these run nothing, and nothing would be in the result. Remove them; "
+            "to see what would run, give --collect-only")
     if wrong := device_problem(given.sweetspot_device):
         raise pytest.UsageError(f"--device: {wrong}")
     if wrong := cache_problem(given.sweetspot_cache):

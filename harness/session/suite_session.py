@@ -38,6 +38,7 @@ class SuiteSession:
         self.looks: tuple[Look, ...] = ()
         self.page: Path | None = None
         self.trouble = ""
+        self.unselected = ""
         self.live = LivePage(self.folder, suite, budget=options.page_budget, fresh=options.fresh) if (
             options.live and not self.problems) else None
         self._release_others, self._say = release_others, say

@@ -40,7 +40,8 @@ def closing(suites: Sequence[SuiteSession]) -> list[str]:
                                  f"`sweetspot report {suite.folder}` tries again"))
         else:
             analysed = suite.analysis()
-            lines += closing_lines(analysed, analysed.recommendation, analysed.verdicts, suite.page)
+            first, *rest = closing_lines(analysed, analysed.recommendation, analysed.verdicts, suite.page)
+            lines += [f"{first}; {visible(suite.unselected)}" if suite.unselected else first, *rest]
     return lines
 
 

@@ -28,7 +28,7 @@ def controls(suite: Suite) -> dict[str, str]:
     found: dict[str, str] = {}
     if axis is not None:
         places = [float(c.axes[axis]) for c in suite.candidates]
-        found = {c.name: _role(c, axis, word) for end, word in ((min(places), "lowest"), (max(places), "highest"))
+        found = {c.name: _role(suite, c, axis, word) for end, word in ((min(places), "lowest"), (max(places), "highest"))
                  if (c := _alone([c for c in suite.candidates if float(c.axes[axis]) == end])) is not None}
     else:
         found = _merged_from(suite)
@@ -68,11 +68,15 @@ def _at_end(model: Model) -> str:
     return PARENT_AT.get(model.alpha, {}).get(model.method, "")
 
 
-def _role(candidate: Candidate, axis: str, end: str) -> str:
+def _role(suite: Suite, candidate: Candidate, axis: str, end: str) -> str:
     value = float(candidate.axes[axis])
     method = candidate.model.method if isinstance(candidate.model, Merge) and axis == "alpha" else ""
     if parent := PARENT_AT.get(value, {}).get(method):
         return f"parent {parent}"
     if axis == "weight" and value == 0.0:
         return "without the adapter"
+    # In a grid of several adapters each is an axis of its own.
+    if end == "lowest" and not candidate.adapters and (
+            most := max(len(c.adapters) for c in suite.candidates if c.model == candidate.model)):
+        return "without the adapter" if most == 1 else "without the adapters"
     return f"{end} {axis}"

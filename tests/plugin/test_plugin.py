@@ -234,6 +234,28 @@ def test_dash_k_selects_candidates(pytester: pytest.Pytester, painted: None) -> 
     assert len(list(pytester.path.rglob("*.png"))) == 8
 
 
+@pytest.mark.parametrize("option", ["--setup-plan", "--setup-only"])
+def test_an_option_that_runs_nothing_is_refused(pytester: pytest.Pytester, option: str) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "--benchmark", option)
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines([f"*{option}*nothing would be in the result*"])
+
+
+@pytest.mark.parametrize(("options", "line"), [
+    (["-k", "not gate"], "tiny: *the exit code does not count 1 gate, not selected by -k 'not gate'*"),
+    (["-k", "not gate and not recommendation"], "tiny: *does not count 1 gate and the recommendation, not selected by -k*"),
+    (["--deselect", "suites/tiny.py::gate[coverage]"], "tiny: *does not count 1 gate, not selected on the command line*"),
+    ([], "tiny: *")])
+def test_the_headline_says_which_gates_the_exit_code_does_not_count(pytester: pytest.Pytester, painted: None, options: list[str],
+                                                                    line: str) -> None:
+    write_suite(pytester)
+    result = pytester.runpytest("suites", "--benchmark", *options)
+    result.stdout.fnmatch_lines([line])
+    if not options:
+        result.stdout.no_fnmatch_line("*the exit code does not count*")
+
+
 def test_candidates_are_timed_together_by_an_item_of_its_own(pytester: pytest.Pytester, painted: None) -> None:
     write_suite(pytester)
     pytester.makepyfile(test_own="def test_of_the_users_own(benchmark):\n    benchmark(sum, range(10))")

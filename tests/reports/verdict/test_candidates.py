@@ -126,3 +126,13 @@ ONE = Candidate(name="one", model=A)
     ((replace(ONE, name="other", model=B),), False), ((replace(ONE, name="twin"),), False)])
 def test_only_modes_of_one_model_ask_what_is_lost(others: tuple[Candidate, ...], fidelity: bool) -> None:
     assert varies_fidelity(synthetic.merge_suite(candidates=(ONE, *others), baseline="one")) is fidelity
+
+
+@pytest.mark.parametrize(("adapters", "role"), [
+    (("ink",), "without the adapter"), (("ink", "detail"), "without the adapters"),
+    (("ink", "detail", "light"), "without the adapters")])
+def test_the_model_alone_in_a_grid_of_adapters_is_without_them(adapters: tuple[str, ...], role: str) -> None:
+    made = adapter_grid("zoo:base", {name: f"{name}.safetensors" for name in adapters}, weights=(0, 0.5, 1))
+    suite = synthetic.merge_suite(candidates=made, baseline=made[0].name)
+    assert controls(suite)[made[0].name] == role
+    assert parents(suite) == (made[0].name,)
