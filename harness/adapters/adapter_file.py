@@ -35,8 +35,8 @@ class Stored:
     """A file's tensors by name, and its other content.
 
     `number` returns the value of a tensor of one element, `load` all tensors. `extras` are a pickle's strings and numbers;
-    `config` is a PEFT folder's adapter_config.json. `bare` marks a pickle that is a single tensor or a list without names;
-    `misnamed` says that the suffix is that of another kind of file.
+    `config` is a PEFT folder's adapter_config.json. `bare` marks a `pickled` file that is a single tensor or a list without
+    names; `misnamed` says that the suffix is that of another kind of file.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Stored:
     config: Mapping[str, Any] | None = None
     bare: str = ""
     misnamed: str = ""
+    pickled: bool = False
 
 
 def quoted(key: str) -> str:

@@ -53,7 +53,7 @@ class Reading:
     `keys` maps component to status (see STATUSES) to the file's keys; together they are all of its tensors. `reasons` has the
     reason for each refused key. `facts` describe the file, by name in words: "training tool", "base", "ranks", "alphas",
     "modules", "prediction" (of the model it was trained on); `warnings` name oddities, such as header text that contradicts the
-    shapes.
+    shapes. `strength_version` is 2 where the strength is read from a place that earlier versions passed over.
     """
 
     source: str
@@ -65,6 +65,7 @@ class Reading:
     facts: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    strength_version: int = 1
 
 
 def on_input(change: Change) -> bool:

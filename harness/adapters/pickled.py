@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 _HYPERNETWORK_WIDTHS: Final = frozenset({320, 640, 768, 1024, 1280})
 _DEPTH: Final = 4
-_NUMBERS: Final = (".alpha", ".lora_alpha", ".on_input")
+PLAIN_NUMBERS: Final = (".alpha", ".lora_alpha", ".on_input")
 """Endings of a module's numbers, which some tools save as plain ones."""
 _WORDS: Final = {"float16": "F16", "bfloat16": "BF16", "float32": "F32", "float64": "F64", "float8_e4m3fn": "F8_E4M3",
                  "float8_e5m2": "F8_E5M2", "bool": "BOOL", "uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32",
@@ -61,7 +61,8 @@ def open_pickle(path: Path) -> Stored:
             raise AdapterError(f"{path}: {quoted(key)} of shape {list(entries[key].shape)} is not an alpha; expected one number")
         return float(tensors[key])
 
-    return Stored(name=path.name, entries=entries, metadata={}, number=number, load=lambda: tensors, extras=extras, bare=bare)
+    return Stored(name=path.name, entries=entries, metadata={}, number=number, load=lambda: tensors, extras=extras, bare=bare,
+                  pickled=True)
 
 
 def pickled_content(path: Path) -> Any:
@@ -98,7 +99,7 @@ def _flatten(path: Path, content: Mapping[Any, Any], prefix: str, tensors: dict[
             tensors[name] = value
         elif isinstance(value, Mapping) and prefix.count(".") < _DEPTH:
             _flatten(path, value, f"{name}.", tensors, extras)
-        elif isinstance(value, bool | int | float) and name.endswith(_NUMBERS):
+        elif isinstance(value, bool | int | float) and name.endswith(PLAIN_NUMBERS):
             tensors[name] = torch.tensor(float(value))
         elif value is None or isinstance(value, str | int | float):
             extras[name] = str(value)

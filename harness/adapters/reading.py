@@ -13,11 +13,13 @@ from harness.adapters.adapter_file import Stored, quoted
 from harness.adapters.build_change import Group, UnusableError, build
 from harness.adapters.change import Change, Embedding, Reading, Shapes
 from harness.adapters.formats import FORMATS, Key
+from harness.adapters.formats.headers import DEFAULT_ALPHA
 from harness.adapters.fused_rows import InseparableError, join_rows, select_places
 from harness.adapters.header_warnings import other_family
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.module_names import Place, Table, Target, is_t5, missing, tables, underscored
 from harness.adapters.open_adapter import open_stored, refuse_without_settings
+from harness.adapters.pickled import PLAIN_NUMBERS
 from harness.adapters.recognising import INVERSION, Recognised, describe, format_of, parsed, recognise_file, strength_place
 from harness.adapters.textual_inversion import embedding, place_of
 from harness.weights.header_claims import prediction_of
@@ -66,8 +68,16 @@ class _Reader:
         return Reading(
             source=self.stored.name, format=self.name, changes=changes, embeddings=embeddings, reasons=self.reasons,
             keys={part: {status: tuple(keys) for status, keys in by_status.items()} for part, by_status in self.keys.items()},
-            facts=_facts(self.recognised, self.stored), notes=tuple(self.notes), warnings=(
+            facts=_facts(self.recognised, self.stored), notes=tuple(self.notes),
+            strength_version=2 if self._is_strength_elsewhere() else 1, warnings=(
                 *self.recognised.warnings, *other_family(self.stored, self.recognised.base, self.family)))
+
+    def _is_strength_elsewhere(self) -> bool:
+        """Whether the strength is in a header of names that had none, in plain numbers of a pickle, or PEFT's default."""
+        in_header = (self.name in FORMATS and FORMATS[self.name].strength == "either"
+                     and strength_place(self.stored, self.name) == "header")
+        alphas = [key for key, entry in self.stored.entries.items() if key.endswith(PLAIN_NUMBERS) and not entry.shape]
+        return in_header or (self.stored.pickled and bool(alphas)) or any(DEFAULT_ALPHA in note for note in self.notes)
 
     def _component(self, part: str) -> str:
         if part == "t5":

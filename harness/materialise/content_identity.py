@@ -70,6 +70,10 @@ def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[in
     if any((*adapters_of(candidate.model), *candidate.adapters)):
         versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
         versions["hypernetwork"] = TREATMENT_VERSIONS["hypernetwork"]
+    frame = library.open(frame_of(candidate.model))
+    if (strength := max((library.adapter(adapter.path, frame).strength_version for adapter in (
+            *adapters_of(candidate.model), *candidate.adapters)), default=1)) > 1:
+        versions["strength beside the factors"] = strength
     if any(adapter.blocks is not None for adapter in (*adapters_of(candidate.model), *candidate.adapters)):
         versions["blocks"] = TREATMENT_VERSIONS["blocks"]
     if len(candidate.adapters) > 1 or any((adapter.start, adapter.end) != (0, 1) for adapter in candidate.adapters):

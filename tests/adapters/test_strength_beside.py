@@ -65,6 +65,14 @@ def test_the_strength_is_read_where_the_tool_that_wrote_the_file_puts_it(tmp_pat
     assert scale_of(make(tmp_path)) == pytest.approx(scale)
 
 
+def test_only_what_is_read_otherwise_than_before_makes_another_candidate(tmp_path: Path) -> None:
+    made = [folder(tmp_path / "f"), with_header(tmp_path / "prefixed.safetensors", "unet.", {"unet.r": 2, "unet.lora_alpha": 6}),
+            with_header(tmp_path / "bare.safetensors", "", SETTINGS), pickled(tmp_path / "number.pt", 6.0),
+            folder(tmp_path / "without")]
+    (made[-1] / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))
+    assert [read_changes(path, SHAPES, "sd1").strength_version for path in made] == [1, 1, 2, 2, 2]
+
+
 def test_without_an_alpha_in_its_settings_pefts_default_is_used_and_said(tmp_path: Path) -> None:
     path = folder(tmp_path / "f")
     (path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "r": 2}))

@@ -16,6 +16,7 @@ HEADER: Final = "lora_adapter_metadata"
 _PLAIN: Final = re.compile(r"[\w.]+")
 _USUAL_ALPHA: Final = 8.0
 """PEFT's alpha of a file whose settings do not name one, for every kind."""
+DEFAULT_ALPHA: Final = "is used, PEFT's default"
 _PLAIN_STARTS: Final = ("gaussian", "eva", "orthogonal", "mica")
 """Values of init_lora_weights with which the model's own weights stay as they are while an adapter is trained."""
 _UNREAD: Final = {
@@ -74,7 +75,7 @@ def strength(stored: Stored, config: Mapping[str, Any], module: str, rank: int) 
     used = rank or declared_rank
     if used <= 0:
         raise AdapterError(f"{stored.name}: r of its settings is {used:g}, expected a number above 0")
-    note = f"no {name} in its settings: {_USUAL_ALPHA:g} is used, PEFT's default" if name not in config else ""
+    note = f"no {name} in its settings: {_USUAL_ALPHA:g} {DEFAULT_ALPHA}" if name not in config else ""
     if rank and declared_rank != rank:
         note = f"the header's rank is wrong for some modules ({module!a})"
     return alpha, alpha / (math.sqrt(used) if flag(stored, config, "use_rslora") else used), note
