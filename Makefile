@@ -11,14 +11,14 @@ WORKERS ?= logical
 benchmark: $(VENV)/.installed  ## the main job: all suites, and one HTML page each
 	$(BIN)/pytest suites/ --benchmark --device $(DEVICE)
 
-test: $(VENV)/.installed  ## all tests; no network, no GPU
-	$(BIN)/pytest tests/ suites/ -n $(WORKERS) --maxprocesses 4 --dist worksteal
+test: $(VENV)/.installed  ## all tests but those of `gpu-rehearsal` with models of full size; no network, no GPU
+	$(BIN)/pytest tests/ suites/ -m "not full_size" -n $(WORKERS) --maxprocesses 4 --dist worksteal
 
 check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-gpu-rehearsal: $(VENV)/.installed  ## what runs on CUDA, on a simulated device: no GPU needed (part of `make test`)
+gpu-rehearsal: $(VENV)/.installed  ## what runs on CUDA, on a simulated device: no GPU needed (part of `make test`, but for models of full size)
 	$(BIN)/pytest tests/rehearsal
 
 gpu-first-hour: $(VENV)/.installed  ## what only a GPU can answer, most valuable first: JSON lines, and a section for docs/log.md

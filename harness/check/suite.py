@@ -25,6 +25,7 @@ from harness.declare.same_text import effective_prompts, is_unguided, same_texts
 from harness.declare.suite import (
     CALIBRATION,
     DEFAULT_CLIP,
+    FIT,
     LEAST_GUIDANCE,
     LOW_MEMORY,
     MOST_IMAGES,
@@ -265,7 +266,10 @@ def _grid(grid: Grid) -> Iterator[str]:
     yield from doubles("low_memory measure", grid.low_memory)
     for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
         value = getattr(grid, name)
-        if value < least:
+        if isinstance(value, str):
+            if value != FIT:
+                yield f"{name} is {value!r}; expected an integer of at least {least}, or {FIT!r}"
+        elif value < least:
             yield f"{name} is {value!r}; expected an integer of at least {least}"
         elif name in ("width", "height") and value % LATENT_MULTIPLE:
             yield f"{name} is {value}; expected a multiple of {LATENT_MULTIPLE} pixels"

@@ -8,7 +8,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -16,6 +16,7 @@ from harness.commands.arguments import memory
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
 from harness.declare.load_suite import load_suite
+from harness.declare.suite import FIT
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ def run(given: argparse.Namespace) -> int:
         return 2
     from harness.materialise import Workbench
     from harness.run.device_refusals import refusal
+    from harness.run.fitted_batch import fitting_batch
     from harness.run.memory_plan import planned
     from harness.run.quiet import quiet_libraries
 
@@ -60,6 +62,8 @@ def run(given: argparse.Namespace) -> int:
     bench = Workbench(device=place.device, root=Path.cwd(), steps=suite.grid.steps, low_memory=suite.grid.low_memory)
     not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, place.device))}
     rows = planned(suite, [c for c in suite.candidates if c.name not in not_offered], bench)
+    if suite.grid.batch_size == FIT:
+        suite = replace(suite, grid=replace(suite.grid, batch_size=fitting_batch(rows, suite, place.memory, place.device)))
     if given.json:
         print(json.dumps({"suite": suite.name, "device": place.device, "memory": place.memory, "not_offered": not_offered,
                           "candidates": [_data(row, suite, place) for row in rows]}, indent=1))
@@ -101,7 +105,7 @@ def _place(given: argparse.Namespace) -> _Place:
 def _fits(row: Planned, suite: Suite, place: _Place) -> bool:
     if isinstance(row.footprint, str):
         return False
-    return row.footprint.need(suite.grid.batch_size, suite.grid.low_memory).in_all <= place.memory
+    return row.footprint.need(suite.grid.images_per_batch, suite.grid.low_memory).in_all <= place.memory
 
 
 def _lines(suite: Suite, place: _Place, rows: list[Planned]) -> Iterator[str]:
@@ -109,7 +113,7 @@ def _lines(suite: Suite, place: _Place, rows: list[Planned]) -> Iterator[str]:
 
     grid = suite.grid
     measures = f", low_memory {', '.join(grid.low_memory)}" if grid.low_memory else ""
-    yield (f"{suite.name}: {grid.width} x {grid.height}, batches of {grid.batch_size}{measures}, on {place.device} with "
+    yield (f"{suite.name}: {grid.width} x {grid.height}, batches of {grid.images_per_batch}{measures}, on {place.device} with "
            f"{_gib(place.memory)} ({place.source})")
     purpose = "Python and its libraries" if place.device == "cpu" else "the CUDA context and workspaces"
     yield f"Computed from headers and configs, not measured. {_gib(RESERVED_BYTES)} are reserved for {purpose}, an estimate."
@@ -124,7 +128,7 @@ def _lines(suite: Suite, place: _Place, rows: list[Planned]) -> Iterator[str]:
 
 def _figures(footprint: Footprint, suite: Suite, place: _Place) -> Iterator[str]:
     grid = suite.grid
-    need, one = (footprint.need(size, grid.low_memory) for size in (grid.batch_size, 1))
+    need, one = (footprint.need(size, grid.low_memory) for size in (grid.images_per_batch, 1))
     parts = ", ".join(f"{part} {_gib(size)}" for part, size in need.weights.items())
     yield f"  weights on the device     {_gib(sum(need.weights.values())):>10}  {parts or 'none'}"
     yield f"  while texts are embedded  {_gib(need.texts):>10}"
@@ -133,7 +137,7 @@ def _figures(footprint: Footprint, suite: Suite, place: _Place) -> Iterator[str]
     yield f"  in all                    {_gib(need.in_all):>10}  1 image: {_gib(one.in_all)}"
     largest = footprint.largest_batch(place.memory, grid.low_memory)
     if need.in_all <= place.memory:
-        yield f"  fits; the largest batch that fits is {max(largest, grid.batch_size)}"
+        yield f"  fits; the largest batch that fits is {max(largest, grid.images_per_batch)}"
         return
     yield f"  does not fit: {_gib(need.in_all - place.memory)} too much; {ways_out(footprint, suite, place.memory)}"
 
@@ -144,7 +148,7 @@ def ways_out(footprint: Footprint, suite: Suite, bytes_free: int) -> str:
     ways = []
     if largest := footprint.largest_batch(bytes_free, grid.low_memory):
         ways.append(f"batch_size={largest}")
-    if measures := footprint.measures(bytes_free, grid.batch_size):
+    if measures := footprint.measures(bytes_free, grid.images_per_batch):
         ways.append(f"low_memory={measures!r}")
     elif not largest and (measures := footprint.measures(bytes_free, 1)):
         ways.append(f"batch_size=1 with low_memory={measures!r}")
@@ -156,7 +160,7 @@ def _data(row: Planned, suite: Suite, place: _Place) -> dict[str, Any]:
     if isinstance(row.footprint, str):
         return data | {"error": row.footprint}
     grid = suite.grid
-    needs = {size: row.footprint.need(size, grid.low_memory) for size in (1, grid.batch_size)}
+    needs = {size: row.footprint.need(size, grid.low_memory) for size in (1, grid.images_per_batch)}
     return data | {
         "weights": dict(needs[1].weights), "largest_batch": row.footprint.largest_batch(place.memory, grid.low_memory),
         "batches": [{"batch_size": size, "texts": need.texts, "step": need.step, "decode": need.decode, "in_all": need.in_all}

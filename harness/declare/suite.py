@@ -38,6 +38,8 @@ LOW_MEMORY: Final = {
     "denoiser_on_host": "each layer of the denoiser is on the GPU only while it runs"}
 """The measures of a grid's `low_memory`, in the order in which they are worth taking."""
 NOT_QUANTIZED: Final = DefaultNumberFormat("fp32")
+FIT: Final = "fit"
+"""As a grid's `batch_size`: the largest that fits into the device's memory."""
 
 
 class DefaultClip(str):
@@ -87,7 +89,8 @@ class Grid:
     """The cells sampled for every candidate: prompts x seeds x guidance scales, with one sampler, step count and size.
 
     `width` and `height` are in pixels. `batch_size` is part of the declaration because the last bits of an image
-    depend on the shape of its batch.
+    depend on the shape of its batch. "fit" asks for the largest of 1, 2, 4 ... that fits into the memory of the device that a run
+    begins on; the run has that number from then on.
 
     `low_memory` names measures for a GPU whose memory is short (`LOW_MEMORY`); they cost time. "tiled_decoding" changes pixels,
     so it counts on every device.
@@ -100,11 +103,19 @@ class Grid:
     steps: int = 20
     width: int = 512
     height: int = 512
-    batch_size: int = 16
+    batch_size: int | str = 16
     low_memory: tuple[str, ...] = field(default=(), metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)
+
+    @property
+    def images_per_batch(self) -> int:
+        """`batch_size` as a number. Raises ValueError while it is "fit", which a run replaces."""
+        if isinstance(self.batch_size, str):
+            raise ValueError(  # noqa: TRY004, the type is right: only a run knows the number
+                f"batch_size is {self.batch_size!r}, which only a run on a device replaces by a number")
+        return self.batch_size
 
 
 @dataclass(frozen=True, kw_only=True)

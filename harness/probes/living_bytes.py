@@ -23,8 +23,8 @@ class LivingBytes:
     """Within the block, `living` are the bytes of the meta tensors that were made in it and are still alive, and `peak` the most
     there were. Parameters and buffers of `modules` count nothing.
 
-    What asks a meta tensor for values gets some: 1, True, or zeros on the CPU. Attention takes no matrix of all pairs, as fused
-    kernels make none.
+    What asks a meta tensor for values gets some: 1.0, True, 0, or zeros on the CPU. Attention takes no matrix of all pairs, as
+    fused kernels make none.
     """
 
     def __init__(self, *modules: torch.nn.Module) -> None:
@@ -71,11 +71,14 @@ class _Counting(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's 
         first = args[0] if args else None
         if isinstance(first, torch.Tensor) and first.is_meta:
             if func is aten._local_scalar_dense.default:
-                return True if first.dtype is torch.bool else 1.0 if first.dtype.is_floating_point else 1
+                return True if first.dtype is torch.bool else 1.0 if first.dtype.is_floating_point else 0
             if func is aten._to_copy.default and options.get("device") == torch.device("cpu"):
                 return torch.zeros(first.shape, dtype=options.get("dtype") or first.dtype)
             if func is aten.nonzero.default:
                 return torch.zeros((1, first.ndim), dtype=torch.int64, device="meta")
+        if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
+            with self:  # in inference mode it comes whole; its own operations are the ones that take memory
+                return func.decompose(*args, **options)
         results = func(*args, **options)
         for result in results if isinstance(results, list | tuple) else [results]:
             if isinstance(result, torch.Tensor) and result.is_meta:

@@ -93,7 +93,7 @@ def _chosen(evidence: Evidence, ledger: Ledger) -> list[Sample]:
 def _batch_size(evidence: Evidence, sample: Sample) -> int:
     """The batch size at which a sample was made: the declared one, or a smaller one if memory did not suffice."""
     prompt = next(p for p in evidence.suite.grid.prompts if p.id == sample.cell.prompt)
-    size = evidence.suite.grid.batch_size
+    size = evidence.suite.grid.images_per_batch
     while size > 1:
         setting = {**evidence.head["sampling"], "batch_size": size}
         if sample_key(evidence.identity, sample.cell, (prompt.text, prompt.negative), setting) == sample.key:

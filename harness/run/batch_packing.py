@@ -21,7 +21,7 @@ def pack(grid: Grid, missing: Sequence[Cell], size: int = 0) -> tuple[tuple[Cell
     keeps its place in the batches of the whole grid, unless that takes over a quarter more batches than close packing. Cells of
     different kinds are batched separately (sampling.kinds).
     """
-    wanted, size = set(missing), size or grid.batch_size
+    wanted, size = set(missing), size or grid.images_per_batch
     packed: list[tuple[Cell, ...]] = []
     for part in kinds(grid):
         packed += _batches([(number % size, c) for number, c in enumerate(part) if c in wanted], size)

@@ -63,7 +63,9 @@ class Gallery:
         self._environment = deciding_pixels(head["environment"])
         self._texts = {p.id: (p.text, p.negative) for p in suite.grid.prompts}
         self._keys: dict[int, GridKeys] = {}
-        self._sizes: dict[str, int] = {}
+        self._sizes: dict[tuple[str, bool], int] = {}
+        self._refused: dict[bool, Fit] = {}
+        """By kind of cells, with guidance or without: what refused them the last time in this session."""
         self._parts: dict[str, tuple[Cell, ...]] = {}
 
     def want(self, name: str, cells: Iterable[Cell] | None) -> None:
@@ -79,7 +81,7 @@ class Gallery:
 
     def absent(self, candidate: Candidate, identity: str) -> list[Cell]:
         """The wanted cells whose image is neither in this run nor in the shared cache, in the grid's order."""
-        keys = self._keys_of(identity, self.suite.grid.batch_size)
+        keys = self._keys_of(identity, self.suite.grid.images_per_batch)
         missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in self.wanted(candidate.name)])
         for size in self._smaller(candidate.name):
             keys = self._keys_of(identity, size)
@@ -100,23 +102,46 @@ class Gallery:
         identity = self.ledger.identity(name)
         if not identity:
             return []
-        allowed = [self._keys_of(identity, size) for size in (self.suite.grid.batch_size, *self._smaller(name))]
+        allowed = [self._keys_of(identity, size) for size in (self.suite.grid.images_per_batch, *self._smaller(name))]
         samples = [(cell, self.ledger.samples.get((name, cell))) for cell in cells]
         return [s for cell, s in samples if s is not None and any(s.key == k[cell] for k in allowed)]
 
     def make(self, prepared: PreparedCandidate, absent: Sequence[Cell], done: Done) -> None:
-        """Samples the absent cells. If memory runs out, the batch size is halved for the remaining ones. A Fit records it, and
-        the keys of those images depend on the smaller size. At batch size 1 the out-of-memory error is raised."""
-        remaining, device = list(absent), prepared.phases[0].enter().device
-        while remaining:
-            size = self._sizes.get(prepared.candidate.name, self.suite.grid.batch_size)
-            refused = self._try(prepared, remaining, size, done)
-            if refused is None:
-                return
-            self.ledger.add([self._refusal(refused, prepared, size)])
-            free_memory(str(device))
-            self._sizes[prepared.candidate.name] = size // 2
+        """Samples the absent cells. If memory runs out, the batch size is halved for the remaining ones of their kind, with or
+        without guidance, and for those of all candidates that begin later, so that pairs of images are made alike. A Fit records
+        it, and the keys of those images depend on the smaller size. At batch size 1 the out-of-memory error is raised."""
+        name, device = prepared.candidate.name, prepared.phases[0].enter().device
+        remaining = list(absent)
+        if self._takes_over(name):
             remaining = self.absent(prepared.candidate, prepared.identity)
+        for guided in (False, True):
+            part = [cell for cell in remaining if (cell.guidance != 1) is guided]
+            while part:
+                size = self._sizes[name, guided]
+                refused = self._try(prepared, part, size, done)
+                if refused is None:
+                    break
+                fit = self._refusal(refused, prepared, size)
+                self.ledger.add([fit])
+                free_memory(str(device))
+                for kind in {guided, True}:  # with guidance, a batch needs more
+                    self._sizes[name, kind], self._refused[kind] = size // 2, fit
+                part = [cell for cell in self.absent(prepared.candidate, prepared.identity) if (cell.guidance != 1) is guided]
+
+    def _takes_over(self, name: str) -> bool:
+        """Sets the batch sizes with which a candidate begins. Returns whether they are the smaller ones of an earlier candidate;
+        that larger ones are not tried is recorded then."""
+        if (name, True) in self._sizes:
+            return False
+        for guided in (False, True):
+            fit = self._refused.get(guided)
+            self._sizes[name, guided] = self.suite.grid.images_per_batch if fit is None else fit.batch_size // 2
+        if fit is None:
+            return False
+        self.ledger.add([replace(
+            fit, candidate=name, setting=self.ledger.setting(name), asked_bytes=None, free_bytes=None,
+            why=f"not tried with {fit.batch_size} images, because {fit.candidate!r} had no room for them: {fit.why}")])
+        return True
 
     def measure_floor(self, prepared: PreparedCandidate) -> None:
         """Samples a few images again, one at a time, and records how far they differ from those made in batches. Differences
@@ -135,7 +160,7 @@ class Gallery:
                     f"that this candidate makes: made once more it differs by {distance.max()} of 255 levels, "
                     f"{distance.mean():.3g} in the mean, which is more than rounding. Run again with --fresh, and without a "
                     "shared cache that others can write to")
-            records.append(NoiseFloor(candidate=prepared.candidate.name, cell=cell, batch_size=self.suite.grid.batch_size,
+            records.append(NoiseFloor(candidate=prepared.candidate.name, cell=cell, batch_size=self.suite.grid.images_per_batch,
                                       largest_levels=int(distance.max()), changed_share=float((distance > 0).mean()),
                                       setting=prepared.identity))
         self.ledger.add(records)
@@ -202,7 +227,7 @@ class Gallery:
 
     def _fetched(self, candidate: Candidate, identity: str, missing: Sequence[Cell]) -> list[Cell]:
         """The cells that are still missing after adopting the images that the shared cache has."""
-        keys = self._keys_of(identity, self.suite.grid.batch_size)
+        keys = self._keys_of(identity, self.suite.grid.images_per_batch)
         asked = {cell: self.cache.get(shared_key(keys[cell], self._environment)) for cell in missing}
         fetched = {cell: data for cell, data in asked.items() if data is not None}
         self.ledger.store([(self._sample(candidate, cell, keys[cell], data), data) for cell, data in fetched.items()])
@@ -218,4 +243,4 @@ class Gallery:
         return self._keys[size].of(identity)
 
     def _smaller(self, name: str) -> list[int]:
-        return smaller_batches(self.suite.grid.batch_size, self.ledger.fits(name))
+        return smaller_batches(self.suite.grid.images_per_batch, self.ledger.fits(name))

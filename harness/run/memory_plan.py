@@ -30,7 +30,7 @@ _MEASURES: Final = tuple(LOW_MEMORY)
 @dataclass(frozen=True, kw_only=True)
 class Need:
     """Bytes at one batch size. `weights` are resident, by component; `texts`, `step` and `decode` are the peaks of embedding
-    texts (without a denoiser that must leave the device meanwhile), of a denoising step and of decoding, each with the weights
+    texts (with one encoder at a time, and no denoiser), of a denoising step and of decoding, each with the weights
     that are on the device then."""
 
     weights: Mapping[str, int]
@@ -57,7 +57,8 @@ class Footprint:
         """`scorer` are the bytes of a CLIP model that lies on the device meanwhile."""
         self._model, self._grid, self._scorer = model, grid, scorer
         self._pipeline, self._on_gpu = model.pipeline, device.partition(":")[0] != "cpu"
-        self._workers = side_by_side(grid, device)
+        self._device = device
+        self._encoders = {part: size for part, size in model.weights.items() if part.startswith("text_encoder")}
         self._denoiser = "unet" if "unet" in self._pipeline.parts else "transformer"
         conditions = conditions_without_values(self._pipeline)
         texts = {prompt.text for prompt in grid.prompts}, {prompt.negative for prompt in grid.prompts}
@@ -68,24 +69,28 @@ class Footprint:
 
     def need(self, batch_size: int, low_memory: Collection[str] = ()) -> Need:
         """The bytes for batches of this size with these measures."""
-        lends = self._on_gpu and "denoiser_on_host" in low_memory
-        vae_on_host = self._on_gpu and "vae_on_host" in low_memory
-        encoders = {part: size for part, size in self._model.weights.items() if part.startswith("text_encoder")}
-        weights = {} if self._on_gpu else dict(encoders)
-        if not lends:
-            weights[self._denoiser] = self._model.weights[self._denoiser]
-            weights |= {f"{self._denoiser} {purpose}": size for purpose, size in self._model.copies.items()}
-        if not vae_on_host:
-            weights["vae"] = self._model.weights["vae"]
-        if self._scorer:
-            weights["CLIP"] = self._scorer
+        weights, encoders = self.weights(low_memory), self._encoders
+        lends, vae_on_host = self._denoiser not in weights, "vae" not in weights
         resident = sum(weights.values())
+        workers = side_by_side(replace(self._grid, batch_size=batch_size), self._device)
         layer = self._largest_layer() if lends else 0
         lent_vae = self._model.weights["vae"] if vae_on_host else 0
         return Need(weights=weights, texts=resident + self._texts(encoders, lends=lends),
-                    step=resident + self._embedded + layer + self._workers * self._step_of(batch_size),
-                    decode=resident + self._embedded + lent_vae + self._workers * self._decoded(
+                    step=resident + self._embedded + layer + workers * self._step_of(batch_size),
+                    decode=resident + self._embedded + lent_vae + workers * self._decoded(
                         batch_size, tiled="tiled_decoding" in low_memory))
+
+    def weights(self, low_memory: Collection[str] = ()) -> dict[str, int]:
+        """The bytes of what is resident with these measures, by component."""
+        weights = {} if self._on_gpu else dict(self._encoders)
+        if not (self._on_gpu and "denoiser_on_host" in low_memory):
+            weights[self._denoiser] = self._model.weights[self._denoiser]
+            weights |= {f"{self._denoiser} {purpose}": size for purpose, size in self._model.copies.items()}
+        if not (self._on_gpu and "vae_on_host" in low_memory):
+            weights["vae"] = self._model.weights["vae"]
+        if self._scorer:
+            weights["CLIP"] = self._scorer
+        return weights
 
     def largest_batch(self, memory: int, low_memory: Collection[str] = (), most: int = LARGEST_BATCH) -> int:
         """The largest of 1, 2, 4 ... `most` that fits into `memory` bytes; 0 if none does."""
@@ -103,14 +108,13 @@ class Footprint:
         return None
 
     def _texts(self, encoders: Mapping[str, int], *, lends: bool) -> int:
-        """What embedding texts takes beside the resident weights, at least: the denoiser can go to the host. With a U-Net
-        encoders come one by one, with a transformer all at once."""
+        """What embedding texts takes beside the resident weights, at least: the denoiser can go to the host, and
+        encoders can come one by one."""
         reading = max(map(self._reading_of, encoders), default=0)
         if not self._on_gpu:
             return self._embedded + reading
         leaving = 0 if lends else self._model.weights[self._denoiser]
-        there = max if self._denoiser == "unet" else sum
-        return self._embedded + there(encoders.values()) + reading - leaving
+        return self._embedded + max(encoders.values(), default=0) + reading - leaving
 
     def _reading(self, component: str) -> int:
         """Activations of embedding one text."""

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from harness.declare import Candidate, Suite, plain, restore, short_hash
 from harness.metrics import METRICS
@@ -16,11 +16,15 @@ from harness.records import RUN_FORMAT, write_atomically
 from harness.records.harmless_text import without_credentials
 from harness.records.values import to_plain
 
+FITTED_BATCH: Final = "fitted_batch"
+"""In run.json: for which device, families and size a batch size of "fit" was resolved, and to which number."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """What a session writes to run.json: the suite file, the command line, the machine (`environment`), the sampling block, by
-    metric the hash of everything else that determines its values, and the candidates that the device refuses, with the reason."""
+    metric the hash of everything else that determines its values, the candidates that the device refuses, with the reason, and
+    the batch size that was fitted to a device, if one was."""
 
     suite_file: str
     command: Sequence[str]
@@ -28,6 +32,7 @@ class Session:
     sampling: Mapping[str, Any]
     metric_settings: Mapping[str, str]
     not_offered: Mapping[str, str]
+    fitted_batch: Mapping[str, Any] | None = None
 
 
 class RunJson:
@@ -124,7 +129,7 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "sampling": session.sampling, "metric_settings": session.metric_settings,
         "clip_definition": before.get("clip_definition", "") if same_settings else "", "not_selected": [],
-        "not_offered": session.not_offered,
+        "not_offered": session.not_offered, **({} if session.fitted_batch is None else {FITTED_BATCH: session.fitted_batch}),
         "earlier_environments": earlier[:-1] if earlier[-1:] == [session.environment] else earlier,
     }
 

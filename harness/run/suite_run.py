@@ -24,9 +24,11 @@ from harness.run.algebra_gate import identities_of
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
 from harness.run.device_refusals import refusal
+from harness.run.fitted_batch import with_fitted_batch
 from harness.run.images import Gallery, PreparedCandidate
 from harness.run.latency import timing_setting
 from harness.run.measurement import Meter
+from harness.run.memory_problems import memory_problems
 from harness.run.preflight import file_problems
 from harness.run.progress import Progress
 from harness.run.quiet import quiet_libraries
@@ -102,6 +104,8 @@ class SuiteRun:
         set_determinism(self.options.device)
         self.limit = cap_where_memory_spills(self.options.device)
         self.ledger = Ledger(self.folder, verify=self.options.verify)
+        self.declared, self._fitted = with_fitted_batch(
+            self.declared, self.bench, {} if self.options.fresh else self.ledger.head())
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._room = Room(device=self.options.device, ledger=self.ledger,
                           loaded=lambda candidate: bool(self.bench.load_seconds(candidate)))
@@ -138,6 +142,7 @@ class SuiteRun:
         """Problems that the model files show by themselves, for all candidates, before the first image."""
         offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
         wrong = file_problems(self.suite, offered, self.bench, self._equal, self._doing, self._text_problem)
+        wrong += memory_problems(self.suite, offered, self.bench)
         if self._clip.needed:
             self._doing("", "load the CLIP model")
             try:
@@ -229,8 +234,8 @@ class SuiteRun:
     def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:
         """Materialises the candidate if anything is missing, and samples the absent cells. Returns when all images are written
         and measured."""
-        floor = candidate.name == self.suite.baseline and self.suite.grid.batch_size > 1 and not self.ledger.has_floor(
-            candidate.name, identity, self.suite.grid.batch_size)
+        floor = candidate.name == self.suite.baseline and self.suite.grid.images_per_batch > 1 and not self.ledger.has_floor(
+            candidate.name, identity, self.suite.grid.images_per_batch)
         untried = any(gate.value == "identities" for gate in self.suite.gates) and not self.ledger.tried(candidate.name)
         if not (absent or floor or untried or not self.ledger.covered(candidate.name)):
             return
@@ -353,7 +358,7 @@ class SuiteRun:
             "threads_per_operation": 1 if small(self.declared.grid, self.options.device) else "torch's default"}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
                           sampling=setting(self.declared.grid, self.options.device), metric_settings=self._clip.settings(),
-                          not_offered=self.not_offered)
+                          not_offered=self.not_offered, fitted_batch=self._fitted)
         return RunJson(self.folder, self.declared, session, self.ledger.head())
 
     def _doing(self, name: str, stage: str) -> None:

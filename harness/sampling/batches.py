@@ -34,10 +34,10 @@ def kinds(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
 
 
 def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
-    """The grid cut into batches of at most `grid.batch_size` cells of one kind, in the order in which cells are listed
-    everywhere. A run samples only the missing cells, packed into batches of the full shape."""
-    return tuple(part[start:start + grid.batch_size]
-                 for part in kinds(grid) for start in range(0, len(part), grid.batch_size))
+    """The grid cut into batches of at most `grid.images_per_batch` cells of one kind, in the order in which cells are
+    listed everywhere. A run samples only the missing cells, packed into batches of the full shape."""
+    return tuple(part[start:start + grid.images_per_batch]
+                 for part in kinds(grid) for start in range(0, len(part), grid.images_per_batch))
 
 
 def setting(grid: Grid, device: str) -> dict[str, Any]:
@@ -48,7 +48,7 @@ def setting(grid: Grid, device: str) -> dict[str, Any]:
     arithmetic = {"arithmetic": ARITHMETIC} if kind == "cuda" else {}
     tiled = {"decoding": "tiled"} if "tiled_decoding" in grid.low_memory else {}
     return {"sampler": grid.sampler, "steps": grid.steps, "width": grid.width, "height": grid.height,
-            "batch_size": grid.batch_size, "device": kind, "version": SAMPLING_VERSION, **arithmetic, **tiled}
+            "batch_size": grid.images_per_batch, "device": kind, "version": SAMPLING_VERSION, **arithmetic, **tiled}
 
 
 def small(grid: Grid, device: str) -> bool:
@@ -58,7 +58,7 @@ def small(grid: Grid, device: str) -> bool:
     each of thousands of operations. One thread each is as fast on an idle machine, many times faster on a busy one, and the
     bits do not depend on the number of cores. Only the grid decides.
     """
-    return device.partition(":")[0] == "cpu" and grid.batch_size * grid.width * grid.height <= SMALL_BATCH_PIXELS
+    return device.partition(":")[0] == "cpu" and grid.images_per_batch * grid.width * grid.height <= SMALL_BATCH_PIXELS
 
 
 def side_by_side(grid: Grid, device: str) -> int:

@@ -16,7 +16,7 @@ from harness.text import Embedded, Treatment, embed
 from harness.text.tokens import Layout, lay_out, room_for_text
 from harness.text.two_words import as_written
 from harness.weights import embed_text
-from harness.weights.placing import denoiser_away, lent
+from harness.weights.placing import denoiser_away, lent, lent_in_turn
 
 if TYPE_CHECKING:
     import torch
@@ -94,24 +94,33 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
 
 @contextmanager
 def at_text(pipeline: Pipeline) -> Iterator[None]:
-    """Within the block all text encoders of a pipeline are on its device."""
-    with room_for_texts(pipeline, sum), lent([encoder.module for encoder in pipeline.encoders], pipeline.device):
-        yield
+    """Within the block all text encoders of a pipeline are on its device; where a transformer's have no room together, each while
+    it runs."""
+    modules = [encoder.module for encoder in pipeline.encoders]
+    with room_for_texts(pipeline, sum):
+        together = pipeline.called is None or not _lacks_room(pipeline, sum)
+        with (lent if together else lent_in_turn)(modules, pipeline.device):
+            yield
 
 
 @contextmanager
 def room_for_texts(pipeline: Pipeline, together: Callable[[Iterable[int]], int]) -> Iterator[None]:
     """Within the block the denoiser is on the host if it must make room on a GPU: a transformer always, as its encoders are as
     large as itself; a U-Net if there is too little free memory for the encoders `together`, the largest (max) or all (sum)."""
+    leaving = pipeline.device.type != "cpu" and ("transformer" in pipeline.parts or _lacks_room(pipeline, together))
+    with denoiser_away(pipeline) if leaving else nullcontext():
+        yield
+
+
+def _lacks_room(pipeline: Pipeline, together: Callable[[Iterable[int]], int]) -> bool:
+    """Whether a GPU has too little free memory for the encoders that are on the host."""
     from harness.probes.available import SPARE_BYTES, device_memory
     from harness.quantize import stored_bytes
 
-    leaving = False
-    if pipeline.device.type != "cpu":
-        needed = together([stored_bytes(e.module) for e in pipeline.encoders if _on_host(e.module)] or [0]) + SPARE_BYTES
-        leaving = "transformer" in pipeline.parts or device_memory(str(pipeline.device)).free < needed
-    with denoiser_away(pipeline) if leaving else nullcontext():
-        yield
+    if pipeline.device.type == "cpu":
+        return False
+    needed = together([stored_bytes(e.module) for e in pipeline.encoders if _on_host(e.module)] or [0])
+    return device_memory(str(pipeline.device)).free < needed + SPARE_BYTES
 
 
 def _on_host(module: Any) -> bool:

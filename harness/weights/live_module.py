@@ -46,11 +46,13 @@ def empty(component: str, path: Path, family: str = "sd1") -> Any:
     """
     from accelerate import init_empty_weights
 
+    from harness.weights.undrawn import Undrawn
+
     # A config may name code to download: an attention implementation on a hub, or custom classes.
     config = {key: value for key, value in read_json(path).items()
               if key not in _NOT_OURS and "attn_implementation" not in key}
     try:
-        with init_empty_weights(include_buffers=False):
+        with Undrawn(), init_empty_weights(include_buffers=False):
             return _module(KINDS[family][component], config)
     except Exception as error:  # libraries raise errors of many types for an invalid number
         raise ModelFileError(f"{path}: no {component} can be built from this config ({error}). Correct it or give another "

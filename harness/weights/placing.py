@@ -68,15 +68,29 @@ def lend_layers(module: Any, device: torch.device) -> None:
             layer.register_forward_hook(lending.end, always_call=True)
 
 
-class _Lending:
-    """The hooks of one layer that is lent while it runs."""
+@contextmanager
+def lent_in_turn(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
+    """Within the block each of `modules`, which are kept on the host, is on `device` as a whole while its forward runs."""
+    hooks = []
+    for module in modules:
+        lending = _Lending(device, whole=True)
+        hooks += [module.register_forward_pre_hook(lending), module.register_forward_hook(lending.end, always_call=True)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
-    def __init__(self, device: torch.device) -> None:
-        self._device = device
+
+class _Lending:
+    """The hooks of one layer, or of a `whole` module, that is lent while it runs."""
+
+    def __init__(self, device: torch.device, *, whole: bool = False) -> None:
+        self._device, self._whole = device, whole
         self._restore: Callable[[], None] | None = None
 
     def __call__(self, layer: Any, _: Any) -> None:
-        self._restore = _lend([layer], self._device)
+        self._restore = _lend(layer.modules() if self._whole else [layer], self._device)
 
     def end(self, *_: Any) -> None:
         """Gives the layer its own tensors back."""

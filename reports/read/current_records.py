@@ -137,7 +137,7 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
                     durations=_timed(last, Durations, weights, refused)[0], curves=_timed(last, BatchCurve, weights, refused)[0],
                     fits=tuple(r for r in fits if is_timed_alike(r, weights[r.candidate])),
                     floors=tuple(r for r in last if isinstance(r, NoiseFloor) and r.candidate in weights
-                                 and is_floor_of(r, weights[r.candidate].identity, suite.grid.batch_size)),
+                                 and is_floor_of(r, weights[r.candidate].identity, suite.grid.images_per_batch)),
                     defects=defects, written_in=_written_in(records, samples.values()),
                     coverage=tuple(r for r in last if isinstance(r, Coverage) and r.candidate not in refused
                                    and (r.stage != PROMPTS or r.setting == prompts_hash(suite.grid.prompts))),
@@ -187,7 +187,7 @@ def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weig
     by_key = {(r.candidate, r.cell, r.key): r for r in records if isinstance(r, Sample)}
     samples: dict[Place, Sample] = {}
     for candidate in (c for c in suite.candidates if c.name in weights):
-        sizes = smaller_batches(suite.grid.batch_size, (fit for fit in fits if fit.candidate == candidate.name))
+        sizes = smaller_batches(suite.grid.images_per_batch, (fit for fit in fits if fit.candidate == candidate.name))
         settings = [{**sampling, "batch_size": size} for size in sizes]
         for cell, texts in _cells(suite):
             for setting in (sampling, *settings):

@@ -54,6 +54,7 @@ def test_attention_takes_no_matrix_of_all_pairs() -> None:
 @pytest.mark.parametrize("ask", [
     lambda x: bool(torch.isfinite(x).all()), lambda x: x.sum().item() > 0, lambda x: x.cpu().tolist() == [0.0] * 3,
     lambda x: len(x.nonzero()) == 1])
-def test_what_asks_for_values_gets_some(ask: Callable[[torch.Tensor], bool]) -> None:
-    with LivingBytes():
+@pytest.mark.parametrize("inference", [True, False])
+def test_what_asks_for_values_gets_some(ask: Callable[[torch.Tensor], bool], inference: bool) -> None:
+    with torch.inference_mode(inference), LivingBytes():
         assert ask(meta(3))

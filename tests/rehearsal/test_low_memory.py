@@ -11,7 +11,7 @@ import torch
 from harness import Candidate, Grid
 from harness.check import problems
 from harness.materialise import Workbench
-from harness.sampling import setting
+from harness.sampling import encode, setting
 from tests.fakes import tiny_grid, tiny_suite
 from tests.rehearsal.gpu import Gpu
 from tests.rehearsal.making import MIDDLE, candidate, images, sketch
@@ -86,3 +86,20 @@ def test_what_each_part_computes_in_is_in_the_coverage(root: Path) -> None:
     assert "float32" in notes["text_encoder"]
     assert "bfloat16" in notes["text_encoder_3"]
     assert {row.stage for row in prepared.coverage} >= {"quantize bf16"}
+
+
+@pytest.mark.parametrize("kind", ["fp16", "sd3"])
+def test_without_room_for_encoders_the_denoiser_leaves_and_they_come_one_by_one(kind: str, root: Path) -> None:
+    grid = grid_of("sd3") if kind == "sd3" else tiny_grid(batch_size=2)
+    peaks = []
+    for limit in (None, 300 * 2 ** 20):  # less than what is left free beside encoders
+        with simulated(limit=limit) as gpu:
+            phase = Workbench(device="cuda", root=root, steps=grid.steps).prepare(KINDS[kind]).phases[0]
+            gpu.reset_peaks()
+            texts = encode(phase.enter(), grid.prompts, phase.treatment)
+            peaks.append((gpu.peak, [c.states.cpu().numpy() for c in texts.positive.values()]))
+            assert {p.device.type for p in phase.enter().denoiser.parameters()} == {"cuda"}
+            assert {p.device.type for e in phase.enter().encoders for p in e.module.parameters()} == {"cpu"}
+    (most, plain), (least, lent) = peaks
+    assert least < most
+    assert all(map(np.array_equal, plain, lent))

@@ -102,6 +102,25 @@ def test_refused_memory_halves_the_batch_and_the_keys_say_so(tmp_path: Path, mon
     assert {cell.guidance for cell in keys if keys[cell] == whole[cell]} == {1}
 
 
+def test_what_one_candidate_had_no_room_for_is_not_tried_for_the_next_so_that_pairs_are_alike(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.run.suite_run.Workbench", refusing(4))
+    two = suite(candidates=(plain_candidate(), replace(plain_candidate("next"), model="zoo:anime")))
+    done = go(tmp_path, two)
+    assert finished(done) == finished(done, "next") == (10, 0)
+    first, second = records(tmp_path, Fit)
+    assert [(fit.candidate, fit.batch_size, fit.fits) for fit in (first, second)] == [  # type: ignore[attr-defined]
+        ("photo", 4, False), ("next", 4, False)]
+    assert "'photo'" in second.why  # type: ignore[attr-defined]
+    monkeypatch.undo()
+    assert finished(go(tmp_path, two), "next") == (0, 10)
+    made = {(s.candidate, s.cell): s.key for s in records(tmp_path, Sample)}  # type: ignore[attr-defined]
+    go(tmp_path / "other", two)
+    whole = {(s.candidate, s.cell): s.key for s in records(tmp_path / "other", Sample)}  # type: ignore[attr-defined]
+    smaller = {(name, cell.guidance) for (name, cell), key in made.items() if key != whole[name, cell]}
+    assert smaller == {("photo", 4), ("next", 4)}
+
+
 def test_memory_refused_for_one_image_is_the_candidates_result_and_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
                                                                                  ) -> None:
     class Large(refusing(0)):  # type: ignore[misc]
