@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -34,7 +33,7 @@ from harness.declare.suite import (
 )
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
-from harness.records.harmless_text import without_secrets
+from harness.records.harmless_text import first_control, without_secrets
 from harness.records.values import SECONDS
 from harness.samplers import SAMPLERS
 from harness.text.occurrences import composed, occurrences
@@ -303,7 +302,7 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
         if not prompt.text.strip():
             yield f"prompt {prompt.id!r}: the text is empty"
         for field, text in (("the text", prompt.text), ("the negative text", prompt.negative)):
-            if odd := next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r"), ""):
+            if odd := first_control(text):
                 yield f"prompt {prompt.id!r}: {field} holds the control character {odd!r}, which draws nothing; remove it"
         yield from markup_problems(prompt)
     if prompts and not any(p.split == "select" for p in prompts):

@@ -42,6 +42,11 @@ def visible(text: str) -> str:
     return "".join(f"\\x{ord(c):02x}" if unicodedata.category(c) in _ACTING and c not in _OF_EMOJI else c for c in flat)
 
 
+def first_control(text: str) -> str:
+    """The first control character of a text that is not a tab or the end of a line; empty if it has none."""
+    return next((c for c in text if unicodedata.category(c) == "Cc" and c not in "\t\n\r"), "")
+
+
 def in_markdown(text: str) -> str:
     """`visible` text that Markdown shows as it is: nothing in it becomes a link, an image, a tag, a mention or a table cell."""
     escaped = re.sub(r"([\\`*_\[\]<>|!~&])", r"\\\1", visible(text))

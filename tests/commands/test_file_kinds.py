@@ -117,10 +117,12 @@ def test_an_adapter_is_extracted_from_and_fused_into_a_model_of_any_form(tmp_pat
     part = parts_word(family, form).replace("all", "text_encoder")
     only = ("--parts", part) if form in WHOLE else ()
     lora, other, both, small, out = (tmp_path / f"{name}.safetensors" for name in ("lora", "other", "both", "small", "out"))
-    run("adapter", "extract", "--base", base, "--tuned", tuned, "--error", 0, "--dtype", "fp32", *only, "-o", lora)
+    run("adapter", "extract", "--base", base, "--tuned", tuned, "--error", 0, "--dtype", "fp32", "--layout", "comfyui", *only,
+        "-o", lora)
     run("adapter", "convert", "--model", base, lora, "--layout", "comfyui", "--dtype", "fp32", "-o", other)
-    run("adapter", "merge", "--model", base, f"{lora}=0.5", f"{other}=0.5", "--dtype", "fp32", "-o", both)
-    run("adapter", "resize", "--model", base, lora, "--rank", 1, "-o", small)
+    run("adapter", "merge", "--model", base, f"{lora}=0.5", f"{other}=0.5", "--dtype", "fp32", "--layout", "comfyui",
+        "-o", both)
+    run("adapter", "resize", "--model", base, lora, "--rank", 1, "--layout", "comfyui", "-o", small)
     run("merge", "--a", base, "--adapter", f"{both}=1", "-o", out)
     made = opened(out)
     same(made if form in ALONE else {part: made[part]}, {part: parts_of(family, form, 2)[part]},
