@@ -77,6 +77,16 @@ def _remarks(suite: Suite) -> Iterator[str]:
                f"{'s' if suite.latency_rounds > 1 else ''}; set latency_rounds to at least {ROUNDS_FOR_MEDIAN}")
 
 
+def extent(suite: object) -> str:
+    """How much a sound suite is: its candidates and images. With a budget the images are the most that it takes."""
+    assert isinstance(suite, Suite)
+    count, images = len(suite.candidates), suite.images
+    if suite.budget is not None:
+        most = min(images, suite.budget.images or images)
+        return f"{suite.name}: {count} candidates, at most {most:,} images, and those of candidates that it adds"
+    return f"{suite.name}: {count} candidate{'s' if count > 1 else ''}, {images:,} image{'s' if images > 1 else ''}"
+
+
 def same_name(suite: object, others: Sequence[tuple[object, str]]) -> list[str]:
     """A sentence for each of the other suites, given with their files, that would share the suite's run folder. Upper and lower
     case are the same: on some disks they name the same folder."""

@@ -12,6 +12,7 @@ import pytest
 from harness.plugin import ci as plugin_ci
 from harness.plugin.benchmark_table import hide_our_rows
 from harness.plugin.items import (
+    CHECKED,
     CandidateItem,
     CostsItem,
     GateItem,
@@ -118,6 +119,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
     the run."""
     config = terminalreporter.config
     if not benchmarking(config):
+        lines = config.stash.get(CHECKED, [])
+        if lines:
+            terminalreporter.ensure_newline()
+        for line in lines:
+            terminalreporter.write_line(f"{line}; --benchmark runs it")
         return (yield)
     from harness.plugin.session import session_for
     from harness.run.quiet import own_warnings

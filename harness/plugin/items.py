@@ -92,6 +92,10 @@ class _Item(pytest.Item):
                 carry(item, of, item.candidate)
 
 
+CHECKED: Final = pytest.StashKey[list[str]]()
+"""A line for each suite that was only checked, for the end of the session."""
+
+
 class UndeclaredItem(_Item):
     """Fails: a file that makes a suite without declaring it as SUITE."""
 
@@ -127,6 +131,10 @@ class DeclarationItem(_Item):
                 self.warn(SuiteWarning(printable(remark)))
             except SuiteWarning as strict:  # warnings are errors here, by the user's own filter
                 raise SuiteProblemError(str(strict)) from None
+        if self.of is None:
+            from harness.check import extent
+
+            self.config.stash.setdefault(CHECKED, []).append(printable(extent(self.declared)))
 
     def _same_name(self) -> list[str]:
         """What is wrong if another suite file of this session declares the same name."""
