@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
-from harness.declare.listing import first_of
+from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import load_suite
 from harness.declare.suite import CALIBRATION
 from harness.records.harmless_text import printable
@@ -112,7 +112,7 @@ def _make(suite: Suite, suite_file: str, options: Options) -> Path:
     suite_run = SuiteRun(suite, suite_file, options, bar)
     try:
         if refusals := [*suite_run.not_offered.values()] or suite_run.preflight():
-            raise RuntimeError(first_of(dict.fromkeys(refusals), between="; "))
+            raise RuntimeError(first_of(dict.fromkeys(refusals), between="; ", longest=LONGEST_MESSAGE))
         bar.start()
         # The second one samples only the cell that is timed: its images would be those of the first.
         outcomes = [suite_run.candidate(one), suite_run.candidate(other, [timed_cell(suite)])]
@@ -123,7 +123,7 @@ def _make(suite: Suite, suite_file: str, options: Options) -> Path:
         suite_run.close()
     if failures:
         raise RuntimeError(first_of([f"{f.candidate!r} failed at {f.stage!r} ({f.error}: {f.message})" for f in failures],
-                                    between="; "))
+                                    between="; ", longest=LONGEST_MESSAGE))
     return suite_run.folder
 
 

@@ -20,13 +20,13 @@ def brief(text: str, most: int = LONGEST_MESSAGE) -> str:
     return f"{text[:most - end - 40]} ... {len(text) - most} more characters ... {text[-end:]}"
 
 
-def first_of(entries: Collection[object], most: int = LISTED, between: str = ", ") -> str:
+def first_of(entries: Collection[object], most: int = LISTED, between: str = ", ", longest: int = LONGEST_ENTRY) -> str:
     """The first `most` entries, or as many as fit into a list of bounded length, and the number of the others: "a, b, c and 4
-    more". Every entry is cut to a bounded length, and the first is always there."""
+    more". Every entry is cut to `longest` characters, and the first is always there."""
     shown: list[str] = []
     room = LONGEST_LIST
     for entry in islice(entries, most):
-        text = brief(str(entry), LONGEST_ENTRY)
+        text = brief(str(entry), longest)
         if shown and len(text) > room:
             break
         shown.append(text)

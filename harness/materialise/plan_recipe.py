@@ -11,7 +11,7 @@ from typing import Final
 
 from harness.adapters import AdapterError, Reading
 from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, short_hash
-from harness.declare.listing import first_of
+from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.ways_out import EMA, FORCE_EMA, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.denoiser_kind import denoiser_kind, foreign_prediction, refuse_unlike, refuse_unlike_kinds
@@ -131,7 +131,7 @@ class _Planner:
         plan = plan_merge(component, [draft.stored for draft in drafts], names, missing=model.missing)
         if problems := plan.problems():
             who = first_of([repr(name_of(frame_of(parent))) for parent in model.models], between=" and ")
-            raise MaterialiseError(f"merging {who}: {first_of(problems, between=' ')}")
+            raise MaterialiseError(f"merging {who}: {first_of(problems, between=' ', longest=LONGEST_MESSAGE)}")
         alpha = self._numbers(model, "alpha", component, plan) if row.alpha_range else None
         beta = self._numbers(model, "beta", component, plan) if row.beta_range else None
         # The merge's own numbers are ignored: the survey reads the models before this merge.

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import pytest
 
 from harness.declare import Candidate
-from harness.declare.listing import first_of
+from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.plugin import ci as plugin_ci
 from harness.plugin.options import tolerates_inconclusive
 from harness.records.harmless_text import printable
@@ -224,7 +224,7 @@ class GateItem(_Item):
             raise SuiteProblemError("not measured: there is no candidate to judge")
         for status in ("failed", "not_measured", "inconclusive"):
             if reasons := [f"{v.candidate}: {v.reason}" if v.candidate else v.reason for v in verdicts if v.status == status]:
-                outcome = f"{status.replace('_', ' ')}: {first_of(reasons, between='; ')}"
+                outcome = f"{status.replace('_', ' ')}: {first_of(reasons, between='; ', longest=LONGEST_MESSAGE)}"
                 if status == "inconclusive" and tolerates_inconclusive(self.config):
                     raise pytest.skip.Exception(outcome, _use_item_location=True)
                 if status == "not_measured" and self.of.waives(self.gate):

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 from harness.check import load_rows, problems
 from harness.declare import PROMOTED, Suite, plain
-from harness.declare.listing import first_of
+from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
@@ -27,8 +27,8 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
     model may be unmeasured."""
     who = f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}"
     if evidence.unfinished:
-        raise PromotionError(f"{who}: the run is incomplete: {first_of(evidence.unfinished, between='; ')}. Run the suite "
-                             "again")
+        lacking = first_of(evidence.unfinished, between="; ", longest=LONGEST_MESSAGE)
+        raise PromotionError(f"{who}: the run is incomplete: {lacking}. Run the suite again")
     from reports.gates.decision import of_itself
 
     # A gate that compares the candidate with itself neither speaks for it nor against it.
@@ -38,7 +38,7 @@ def refuse_unfit(evidence: Evidence, policy: str, *, first: bool) -> None:
                and not (first and r.status == "not_measured" and r.other == PROMOTED)]:
         reasons = first_of([f"gate {r.gate!r} on candidate {r.candidate!r} is {r.status.replace('_', ' ')} "
                             f"(limit {r.limit}, observed {_interval(r.observed, r.low, r.high)}: {r.reason})" for r in bad],
-                           between="; ")
+                           between="; ", longest=LONGEST_MESSAGE)
         undecided = all(r.status == "inconclusive" for r in bad)
         do = "Use more prompts or seeds, or allow it with --policy inconclusive=pass" if undecided else "Nothing was promoted"
         if all(r.status == "not_measured" and r.other == PROMOTED for r in bad):

@@ -60,7 +60,7 @@ def test_without_benchmark_only_the_declaration_is_checked(pytester: pytest.Pyte
     write_suite(pytester)
     result = pytester.runpytest("suites", "-v")
     result.assert_outcomes(passed=1)
-    result.stdout.fnmatch_lines(["*suites/tiny.py::declaration PASSED*", "tiny: 3 candidates, 30 images*"])
+    result.stdout.fnmatch_lines(["*suites/tiny.py::declaration PASSED*", "tiny: 3 candidates, 24 images*"])
 
 
 METRIC = """

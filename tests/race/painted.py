@@ -26,6 +26,8 @@ SCALES = (1.0, 4.0)
 class DeclaredBench:
     """A workbench that opens no file: a candidate's identity is its declaration, and the candidate "torn" cannot be opened."""
 
+    device = "cpu"
+
     def __init__(self, **_: object) -> None:
         pass
 
