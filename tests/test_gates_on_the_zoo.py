@@ -30,7 +30,7 @@ SUITE = restore(json.loads({text!r}))
 """
 SCORE = Objective(maximise="desirability", penalties=(), desirabilities=(
     Desirability(metric="clip_score", worst=0, best=40), Desirability(metric="clipped_share", worst=1, best=0, weight=0.5)))
-FIRST = (Gate(value="coverage"), Gate(value="exact_match", not_worse_than=PROMOTED, candidates=("alpha=0",)))
+FIRST = (Gate(value="coverage"), Gate(value="clip_score", not_worse_than=PROMOTED, candidates=("alpha=0",)))
 TWIN = ("photo",)
 OTHER = ("alpha=1",)
 
