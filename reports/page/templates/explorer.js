@@ -2,6 +2,8 @@
 import {byId, make} from "./dom.js";
 
 const GAP = 6;
+const LINE = 16;
+const LETTER = 8;  // a letter's width in a head, and a little more, as names wrap early
 const BESIDE = 1;  // rows and columns kept beyond the edge of the view
 
 /** One or two dimensions laid along rows or columns. @typedef {{name: string, of: number[], count: number}} Axis */
@@ -20,6 +22,7 @@ export class Explorer {
     this.columns = this.axes[columns];
     this.paged = this.free().find(d => this.dimensions[d].values.length > 1 && d > own) ?? this.free()[0];
     this.active = [0, 0];
+    this.heads = 0;
     this.scroller = byId("explorer");
     this.canvas = byId("explorer-canvas");
     /** @type {Map<number, {line: HTMLElement, cells: Map<number, HTMLElement>}>} */
@@ -173,7 +176,16 @@ export class Explorer {
 
   beside() { return Math.min(this.scroller.clientWidth > 600 ? 150 : 92, this.scroller.clientWidth / 2); }
 
-  over() { return this.columns.of.length > 1 || this.columns.of[0] === this.gallery.data.own + 1 ? 66 : 44; }
+  over() { return this.heads; }
+
+  /** How many lines the columns' heads take: those of the name, at most three, and one for a role. */
+  headLines() {
+    const values = this.columns.of.map(d => this.dimensions[d].values);
+    const name = (/** @type {number} */ letters) => Math.min(3, Math.ceil(letters * LETTER / this.size));
+    if (values.length === 1)
+      return Math.max(2, ...values[0].map(value => name(value.label.length) + (value.role ? 1 : 0)));
+    return Math.max(2, name(values.reduce((sum, all) => sum + 2 + Math.max(...all.map(value => value.label.length)), 0)));
+  }
 
   /** @param {number[]} at */
   cell([row, column]) { return this.lines.get(row)?.cells.get(column); }
@@ -184,11 +196,13 @@ export class Explorer {
     byId("explorer-columns").value = this.axes.indexOf(this.columns);
     this.controls();
     this.width = this.beside();
+    this.heads = 12 + LINE * this.headLines();
     this.lines.clear();
     this.canvas.replaceChildren();
     this.canvas.style.width = `${this.beside() + this.columns.count * this.pitch()}px`;
     this.canvas.style.height = `${this.over() + this.rows.count * this.pitch()}px`;
     this.canvas.style.setProperty("--cell", `${this.size}px`);
+    this.canvas.style.setProperty("--head-lines", String(Math.min(3, this.headLines())));
     this.canvas.style.setProperty("--lines", String(Math.floor(this.size / 16)));
     this.canvas.setAttribute("aria-rowcount", String(this.rows.count + 1));
     this.canvas.setAttribute("aria-colcount", String(this.columns.count + 1));

@@ -69,6 +69,31 @@ def test_the_views_fit_and_draw_without_an_error(browser: Any, grid_page: Path, 
         tab.close()
 
 
+CUT = """heads => heads.filter(head => {
+  const [box, around] = [head.getBoundingClientRect(), head.parentElement.getBoundingClientRect()];
+  const words = document.createRange();
+  words.selectNodeContents(head.querySelector("bdi") ?? head);
+  const written = words.getBoundingClientRect();
+  return written.left < box.left - 1 || written.right > box.right + 1 || box.top < around.top
+    || head.scrollHeight > head.clientHeight;
+}).map(head => head.textContent)"""
+"""The heads whose name reaches beyond them, to a side or to the top."""
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_long_names_at_the_head_of_columns_of_pictures_stay_in_their_column(browser: Any, tmp_path: Path, width: int) -> None:
+    made = synthetic.quantization_suite()
+    names = ("fp32", "int8_weight_only", "int8_dynamic_activation_int8_weight", "int4_weight_only")
+    suite = replace(made, gates=(), candidates=tuple(replace(one, name=name) for one, name in
+                                                     zip(made.candidates, names, strict=True)))
+    tab, _ = visit(browser, write_page(synthetic.write_run(tmp_path / "precision", suite)),
+                   viewport={"width": width, "height": 844})
+    for heads in (tab.locator(".head"), tab.locator(".strip thead th:not(:first-child)")):
+        assert heads.count() >= 3
+        assert heads.evaluate_all(CUT) == []
+    tab.close()
+
+
 def test_every_mode_shows_its_pairs(browser: Any, quantization_run: Any) -> None:
     tab, _ = visit(browser, write_page(quantization_run.folder))
     assert tab.locator(".modes figure").count() == 3
