@@ -201,6 +201,9 @@ export class Explorer {
     this.canvas.replaceChildren();
     this.canvas.style.width = `${this.beside() + this.columns.count * this.pitch()}px`;
     this.canvas.style.height = `${this.over() + this.rows.count * this.pitch()}px`;
+    this.scroller.style.setProperty("--over", `${this.over()}px`);
+    this.scroller.style.setProperty("--pitch", `${this.pitch()}px`);
+    this.scroller.style.setProperty("--bar", `${this.scroller.offsetHeight - this.scroller.clientHeight}px`);
     this.canvas.style.setProperty("--cell", `${this.size}px`);
     this.canvas.style.setProperty("--head-lines", String(Math.min(3, this.headLines())));
     this.canvas.style.setProperty("--lines", String(Math.floor(this.size / 16)));
@@ -214,6 +217,8 @@ export class Explorer {
                                 text: `${this.rows.name} by ${this.columns.name}`});
     corner.style.width = `${this.beside()}px`;
     this.draw();
+    const seen = Math.round((this.scroller.clientHeight - this.over()) / this.pitch());
+    byId("explorer-more").textContent = seen < this.rows.count ? `${seen} of ${this.rows.count} rows are in view; scroll in the grid for the others.` : "";
   }
 
   /** Selects for the dimensions that are neither rows nor columns; the one that is the page has buttons as well. */

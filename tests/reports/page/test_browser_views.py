@@ -94,6 +94,22 @@ def test_long_names_at_the_head_of_columns_of_pictures_stay_in_their_column(brow
     tab.close()
 
 
+@pytest.mark.parametrize("height", [600, 844, 901])
+def test_the_explorer_ends_with_a_whole_row_and_says_how_many_rows_it_shows(browser: Any, quantization_run: Any,
+                                                                            height: int) -> None:
+    tab, _ = visit(browser, write_page(quantization_run.folder), viewport={"width": 390, "height": height})
+    cut = """cells => {
+      const view = document.getElementById("explorer"), end = view.getBoundingClientRect().top + view.clientHeight;
+      return cells.map(cell => cell.getBoundingClientRect()).filter(at => at.top < end - 1 && at.bottom > end + 1).length;
+    }"""
+    assert tab.locator(".cell").evaluate_all(cut) == 0
+    rows = tab.locator("#explorer-canvas").get_attribute("aria-rowcount")
+    seen = tab.evaluate("[...document.querySelectorAll('.side')].filter(side => side.getBoundingClientRect().bottom <= "
+                        "document.getElementById('explorer').getBoundingClientRect().bottom).length")
+    assert tab.locator("#explorer-more").text_content().startswith(f"{seen} of {int(rows) - 1} rows")
+    tab.close()
+
+
 def test_every_mode_shows_its_pairs(browser: Any, quantization_run: Any) -> None:
     tab, _ = visit(browser, write_page(quantization_run.folder))
     assert tab.locator(".modes figure").count() == 3
