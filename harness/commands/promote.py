@@ -24,6 +24,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_models(parser)
     parser.add_argument("--policy", choices=_POLICIES, default=_POLICIES[0],
                         help="whether an inconclusive gate prevents the promotion (default: inconclusive=fail, it does)")
+    parser.add_argument("--copy-to", type=Path, metavar="FILE",
+                        help="also write the weights to this file, for example photo-anime.safetensors; a file with other bytes "
+                             "is never replaced")
     parser.add_argument("--suite", type=Path, metavar="FILE", help="the suite file (default: the one named in run.json)")
 
 
@@ -46,7 +49,8 @@ def run(given: argparse.Namespace) -> int:
     try:
         models = Models(given.models, given.objects)
         models.folder(given.name)
-        done = promote(gather(given.run, given.candidate), given.name, models, policy=given.policy, suite_file=given.suite)
+        done = promote(gather(given.run, given.candidate), given.name, models, policy=given.policy, suite_file=given.suite,
+                       copy_to=given.copy_to)
     except Exception as error:  # run folders and records can be edited by hand
         print(f"sweetspot promote: {printable(in_words(error))}", file=sys.stderr)
         return 1
@@ -56,6 +60,8 @@ def run(given: argparse.Namespace) -> int:
     say(f"promoted candidate {printable(repr(version.candidate))} of suite {printable(version.suite)} as {version.name} version "
         f"{version.number}")
     say(printable(f"weights:  {done.weights} ({size_in_words(done.weights.stat().st_size)})"))
+    if given.copy_to is not None:
+        say(printable(f"copy:     {given.copy_to}"))
     say(printable(f"record:   {models.folder(version.name) / 'records'}/{version.number:04d}.json"))
     say(printable(f"baseline: {done.baseline}"))
     return 0

@@ -17,6 +17,7 @@ from harness.promotion.export import SavedFile, as_one_file, save_as_measured
 from harness.promotion.file_hashes import Weighed, weigh
 from harness.promotion.gather import Evidence
 from harness.promotion.models_folder import Models
+from harness.promotion.named_copy import named_copy, refuse_copy
 from harness.promotion.record_files import PROMOTION, RECORD_FORMAT, Version
 from harness.promotion.record_parts import cells_part, figures_part, verdict_part
 from harness.promotion.resampling import Resampled, resample
@@ -36,8 +37,10 @@ class Promotion:
     notes: tuple[str, ...]
 
 
-def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite_file: Path | None = None) -> Promotion:
+def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite_file: Path | None = None,
+            copy_to: Path | None = None) -> Promotion:
     """Promotes the candidate of `evidence` as `name`. Relative paths of the suite start at the working directory, as in the run.
+    `copy_to` is the path of a copy of the weights.
 
     Raises PromotionError, or the ValueError of something that cannot be read or made, naming suite, candidate, gate or file;
     nothing is published then.
@@ -45,6 +48,8 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     root = Path.cwd()
     models.folder(name)
     models.baseline(evidence.suite.name)
+    if copy_to is not None:
+        refuse_copy(copy_to)
     refuse_unfit(evidence, policy, first=not models.baseline(evidence.suite.name).exists())
     refuse_changed_suite(evidence, suite_file, root)
     device = _device(evidence)
@@ -64,7 +69,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
         notes = (*_notes(evidence), saved.comparison, again.outcome)
         weighed = weigh(staged)
         data = _record(evidence, policy, weighed, staged, (declared, file, saved, again))
-        with models.locked():
+        with named_copy(staged, weighed, copy_to), models.locked():
             weights = _publish(staged, weighed, models)
             version = models.append(name, data)
             baseline = models.write_baseline(version)
