@@ -3,18 +3,21 @@ words."""
 
 from __future__ import annotations
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from harness.cli import main
-from harness.commands.calibrate import AGAIN, _made_otherwise, calibration_suite
+from harness.commands.calibrate import AGAIN, _made_otherwise, _table, calibration_suite
 from harness.declare import BASELINE, Budget, Objective
 from harness.records import Journal, Latency, Sample
 from reports.read.run import load_run
+from reports.verdict.margins import Margin
 from tests.fakes import tiny_suite
 from tests.reports import synthetic
 
@@ -111,3 +114,14 @@ def test_the_noise_of_a_run_of_other_settings_is_not_taken(tmp_path: Path, suite
     finished = load_run(synthetic.write_run(tmp_path / "then", replace(small, **suite), **head))
     assert words in (why := _made_otherwise(finished, calibration))
     assert bool(why) == bool(words)
+
+
+@pytest.mark.parametrize("width", [60, 80, 120])
+def test_gates_of_one_value_are_told_apart_in_the_narrowest_table(tmp_path: Path, width: int) -> None:
+    run = load_run(synthetic.write_run(tmp_path / "run", synthetic.merge_suite(grid=synthetic.SMALL)))
+    names = ["clip_score not_worse_than baseline", "clip_score not_worse_than promoted", "clip_score at_least 25"]
+    rows = [Margin(gate=name, value="clip_score", source="A/A, 2 seeds") for name in names]
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(_table(run, "gates", rows, 0.95))
+    first = [line.split("│")[1].strip() for line in console.export_text().splitlines() if line.startswith("│")]
+    assert "".join(first).replace(" ", "") == "".join(names).replace(" ", "")
