@@ -49,4 +49,13 @@ def _host(meminfo: Path = _MEMINFO, cgroup: Path = _CGROUP) -> tuple[int, int]:
         limit, used = (int((cgroup / name).read_text()) for name in ("memory.max", "memory.current"))
     except (OSError, ValueError):  # no container, or "max"
         return total, free
-    return min(total, limit), min(free, limit - used)
+    return min(total, limit), min(free, limit - used + _reclaimable(cgroup))
+
+
+def _reclaimable(cgroup: Path) -> int:
+    """Bytes of file cache that the container gives back when memory is short: mapped model files count as used until then."""
+    try:
+        lines = dict(line.split() for line in (cgroup / "memory.stat").read_text(encoding="ascii").splitlines())
+        return int(lines.get("inactive_file", 0))
+    except (OSError, ValueError):
+        return 0

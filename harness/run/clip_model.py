@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import RLock
 from typing import Any
 
 from harness.declare import Suite, short_hash
@@ -16,6 +17,7 @@ class ClipModel:
     def __init__(self, suite: Suite, device: str, content: Callable[[str], str], loaded: Callable[[str], None]) -> None:
         self._suite, self._device, self._content, self._loaded = suite, device, content, loaded
         self._scorer: Any = None
+        self._loading = RLock()
         self._noted = ""
 
     @property
@@ -26,14 +28,15 @@ class ClipModel:
     def scorer(self) -> Any:
         """The scorer, loaded if necessary. Raises the errors of loading it, and ScorerError for a file that is not the one that
         was hashed: its values would be recorded under the wrong model."""
-        if self._scorer is None:
-            scorer = load_scorer(self._suite.clip, device=self._device)
-            if self.setting() != self._noted:
-                raise ScorerError("the file of the CLIP model was changed since the run began. Run again once nothing writes to "
-                                  "it")
-            self._scorer = scorer
-            self._loaded(scorer.definition())
-        return self._scorer
+        with self._loading:  # metrics may ask from several threads
+            if self._scorer is None:
+                scorer = load_scorer(self._suite.clip, device=self._device)
+                if self.setting() != self._noted:
+                    raise ScorerError("the file of the CLIP model was changed since the run began. Run again once nothing writes "
+                                      "to it")
+                self._scorer = scorer
+                self._loaded(scorer.definition())
+            return self._scorer
 
     def release(self) -> None:
         """Releases the model."""

@@ -125,7 +125,8 @@ class Gallery:
                 self.ledger.add([fit])
                 free_memory(str(device))
                 for kind in {guided, True}:  # with guidance, a batch needs more
-                    self._sizes[name, kind], self._refused[kind] = size // 2, fit
+                    if size // 2 < self._sizes[name, kind]:
+                        self._sizes[name, kind], self._refused[kind] = size // 2, fit
                 part = [cell for cell in self.absent(prepared.candidate, prepared.identity) if (cell.guidance != 1) is guided]
 
     def _takes_over(self, name: str) -> bool:

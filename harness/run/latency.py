@@ -179,9 +179,12 @@ class _Costs:
             yield
             return
         free_memory(self._together.device)
-        with MemoryProbe(self._together.device, self._gpu, idle=self._together.idle) as self._probe:
-            yield
-        self._stored, self.phases = _stored(self.phases), ()
+        try:
+            with MemoryProbe(self._together.device, self._gpu, idle=self._together.idle) as self._probe:
+                yield
+            self._stored = _stored(self.phases)
+        finally:
+            self.phases = ()  # of one that failed too: its model must not stay beside the next
 
     def made(self) -> None:
         """Ends the making: what only it needed is released, so that the image which follows shows what it takes to run."""

@@ -343,6 +343,10 @@ class SuiteRun:
         """The embeddings of every phase, computed once for each state of the text encoders. Raises SamplingError for a word of
         the treatment that appears in no prompt, because it would have no effect."""
         prompts = self.suite.grid.prompts
+        if self.options.device != "cpu":
+            # On a GPU only those that are in use: 100 texts of Flux take 0.8 GB.
+            for identity in self._texts.keys() - {phase.text_identity for phase in prepared.phases}:
+                del self._texts[identity]
         for phase in prepared.phases:
             if phase.text_identity not in self._texts:
                 self._texts[phase.text_identity] = encode(phase.enter(), prompts, phase.treatment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -144,12 +145,14 @@ def denoiser_away(pipeline: Pipeline) -> Iterator[None]:
     import torch
 
     leaving = any(p.device.type != "cpu" for p in pipeline.denoiser.parameters())
-    if leaving:
-        _move(pipeline.denoiser, torch.device("cpu"))
     try:
+        if leaving:
+            _move(pipeline.denoiser, torch.device("cpu"))
         yield
     finally:
         if leaving:
+            gc.collect()  # what a failed embedding left must not keep the denoiser from coming back
+            torch.cuda.empty_cache()
             _move(pipeline.denoiser, pipeline.device)
 
 

@@ -39,8 +39,8 @@ def test_threads_of_one_process_do_not_write_into_each_others_file(tmp_path: Pat
 
 
 def test_only_model_files_and_locks_rename_for_themselves() -> None:
-    """Model files are streamed, and an owner file is claimed; everything else is written by the one function."""
+    """Model files are streamed or copied, and an owner file is claimed; everything else is written by the one function."""
     renaming = {file.relative_to(ROOT).as_posix() for package in ("harness", "reports") for file in (ROOT / package).rglob("*.py")
                 if "os.fsync" in (text := file.read_text(encoding="utf-8")) or "temporary.replace(" in text}
-    assert renaming == {"harness/records/atomic.py", "harness/records/journal.py", "harness/run_folder/image_files.py",
-                        "harness/run_folder/lock.py", "harness/weights/stream.py"}
+    assert renaming == {"harness/promotion/named_copy.py", "harness/records/atomic.py", "harness/records/journal.py",
+                        "harness/run_folder/image_files.py", "harness/run_folder/lock.py", "harness/weights/stream.py"}
