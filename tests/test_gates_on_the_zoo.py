@@ -152,3 +152,16 @@ def test_candidates_that_a_race_added_are_no_change_of_the_suite_file(work: Path
         evidence = gather(work / "runs/gated", "alpha=0")
         with pytest.raises(PromotionError, match="candidates") if refused else nullcontext():
             refuse_changed_suite(evidence, work / "suites/gated.py", work)
+
+
+def test_a_fitted_batch_size_is_no_change_of_the_suite_file(work: Path) -> None:
+    head = work / "runs/gated/run.json"
+    data = json.loads(head.read_text())
+    file = work / "suites/fit.py"
+    grid = {**data["suite"]["grid"], "batch_size": "fit"}
+    file.write_text(SUITE_FILE.format(text=json.dumps({**data["suite"], "grid": grid})))
+    for size, refused in ((data["suite"]["grid"]["batch_size"], False), (2, True)):
+        head.write_text(json.dumps({**data, "fitted_batch": {"batch_size": size}}))
+        evidence = gather(work / "runs/gated", "alpha=0")
+        with pytest.raises(PromotionError, match="grid") if refused else nullcontext():
+            refuse_changed_suite(evidence, file, work)

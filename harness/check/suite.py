@@ -32,6 +32,7 @@ from harness.declare.suite import (
     guidance_problem,
 )
 from harness.metrics import METRICS
+from harness.metrics.ms_ssim import SMALLEST
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import first_control, without_secrets
 from harness.records.values import SECONDS
@@ -203,6 +204,9 @@ def _metrics(suite: Suite) -> Iterator[str]:
         yield "no metrics are declared"
     yield from doubles("metric", suite.metrics)
     yield from filter(None, map(METRICS.why_not, suite.metrics))
+    if "ms_ssim" in suite.metrics and min(suite.grid.width, suite.grid.height) < SMALLEST:
+        yield (f"metric 'ms_ssim' compares five scales, for which images of {suite.grid.width} x {suite.grid.height} are too "
+               f"small; use 'ssim', or a width and height of at least {SMALLEST}")
 
 
 def _values(suite: Suite) -> Iterator[str]:

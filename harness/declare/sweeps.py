@@ -79,8 +79,11 @@ def adapter_files(model: Model | os.PathLike[str],
     `files` maps the epoch, or another number or word, to each file, or to an Adapter whose weight is replaced. Of a list of
     files the number is the one that each name ends with, as in "style-000004.safetensors". `axis` is what the numbers count.
     At weight 0 all files are the same model, so it is one candidate, named "weight=0", beside those of the first file.
-    Raises ValueError for a file whose name does not end with a number, and for two that end with the same.
+    Raises ValueError for a file whose name does not end with a whole number, and for two that end with the same.
     """
+    if axis == "weight":
+        raise ValueError("adapter_files: 'weight' is the axis of the weights; give another name for what the files differ in, "
+                         "such as axis='epoch'")
     given = {at: Adapter(path=os.fspath(a)) if not isinstance(a, Adapter) else a
              for at, a in (files if isinstance(files, Mapping) else _numbered(files)).items()}
     listed = tuple(map(float, weights))
@@ -99,10 +102,11 @@ def _numbered(files: Iterable[str | os.PathLike[str]]) -> dict[AxisValue, str]:
     numbered: dict[AxisValue, str] = {}
     for path in ([files] if isinstance(files, str | os.PathLike) else files):
         name = os.fspath(path)
-        match = re.search(r"(\d+)$", Path(name).stem)
+        # Not the end of another number: "v1.5" and "lr1e-4" would count as 5 and 4.
+        match = re.search(r"(?<![\d.])(?<!\de[-+])(?<!\de)(\d+)$", Path(name).stem)
         if match is None:
-            raise ValueError(f"adapter_files: the name of {name!r} does not end with a number; give the files by number, such as "
-                             f"{{10: {name!r}}}")
+            raise ValueError(f"adapter_files: the name of {name!r} does not end with a whole number; give the files by number, "
+                             f"such as {{10: {name!r}}}")
         if (number := int(match[1])) in numbered:
             raise ValueError(f"adapter_files: {numbered[number]!r} and {name!r} both end with {number}; give the files by number "
                              f"or name, such as {{'first': {numbered[number]!r}, 'second': {name!r}}}")

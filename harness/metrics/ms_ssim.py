@@ -11,7 +11,7 @@ import numpy as np
 
 from harness.metrics.contract import ImageScore, ImageSet
 
-_SMALLEST: Final = 176
+SMALLEST: Final = 176
 """After four halvings the window of 11 pixels must still fit."""
 
 
@@ -21,8 +21,8 @@ def measure_ms_ssim(image_set: ImageSet) -> list[ImageScore]:
     reason."""
     if image_set.references is None:
         return [ImageScore(missing=image_set.no_reference("ms_ssim")) for _ in image_set.images]
-    if (side := min(image_set.images.shape[1:3])) < _SMALLEST:
-        reason = f"images of {side} pixels are below {_SMALLEST}, which five scales need; use ssim"
+    if (side := min(image_set.images.shape[1:3])) < SMALLEST:
+        reason = f"images of {side} pixels are below {SMALLEST}, which five scales need; use ssim"
         return [ImageScore(missing={"ms_ssim": reason}) for _ in image_set.images]
     import torch
     from torchmetrics.functional.image import multiscale_structural_similarity_index_measure as ms_ssim

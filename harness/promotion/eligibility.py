@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
@@ -14,6 +14,7 @@ from harness.check import load_rows, problems
 from harness.declare import PROMOTED, Suite, plain
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
+from harness.declare.suite import FIT
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
 
@@ -63,9 +64,11 @@ def refuse_changed_suite(evidence: Evidence, file: Path | None, root: Path) -> N
         raise PromotionError(f"SUITE of {suite_file} is a {type(declared).__name__}; expected harness.Suite(...). Give --suite "
                              "FILE")
     ran = _declared(evidence)
-    # `--exact` runs a suite at batch size 1, whatever it declares.
-    exact = replace(declared, grid=replace(declared.grid, batch_size=1))
-    if ran not in (_json(plain(declared)), _json(plain(exact))):
+    # `--exact` runs a suite at batch size 1, whatever it declares; "fit" stands for the size that the run records.
+    sizes: list[int | str] = [declared.grid.batch_size, 1]
+    if declared.grid.batch_size == FIT and isinstance(fitted := evidence.head.get("fitted_batch"), Mapping):
+        sizes.append(fitted.get("batch_size", 0))
+    if ran not in [_json(plain(replace(declared, grid=replace(declared.grid, batch_size=size)))) for size in sizes]:
         now = _json(plain(declared))
         names = [name for name in now if now[name] != (ran or {}).get(name)]
         raise PromotionError(f"suite {evidence.suite.name!r}, candidate {evidence.candidate!r}: the suite file {suite_file} has "

@@ -20,7 +20,7 @@ CANDIDATES = tuple(Candidate(name=name, model=f"zoo:{name}") for name in ("photo
 
 def suite(**changes: object) -> Suite:
     return tiny_suite(**{"metrics": tuple(METRICS), "styles": STYLES, "candidates": CANDIDATES, "baseline": "photo",
-                         "grid": tiny_grid(seeds=(1, 2)), "gates": (), **changes})
+                         "grid": tiny_grid(seeds=(1, 2), width=192, height=192), "gates": (), **changes})
 
 
 GATED, IMAGES = gate_values(suite()), known_values(suite())

@@ -202,7 +202,13 @@ def test_the_number_of_a_file_is_the_one_its_name_ends_with() -> None:
     assert [(c.name, c.axes) for c in made] == [("epoch=4", {"epoch": 4}), ("epoch=10", {"epoch": 10})]
 
 
-@pytest.mark.parametrize("files", [["style.safetensors"], ["a-1.safetensors", "b-01.safetensors"]])
+def test_the_files_axis_may_not_be_that_of_the_weights() -> None:
+    with pytest.raises(ValueError, match="axis='epoch'"):
+        adapter_files("m", {1: "e1", 2: "e2"}, (0.5, 1), axis="weight")
+
+
+@pytest.mark.parametrize("files", [["style.safetensors"], ["a-1.safetensors", "b-01.safetensors"], ["m-0.5.safetensors"],
+                                   ["style-v1.5.safetensors"], ["lr1e-4.safetensors"]])
 def test_files_that_their_names_do_not_number_are_refused_with_a_mapping_that_works(files: list[str]) -> None:
     with pytest.raises(ValueError, match="such as ") as refused:
         adapter_files("m", files)
