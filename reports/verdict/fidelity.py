@@ -122,7 +122,7 @@ def _cheapest(run: Run, on_a_par: list[str]) -> tuple[str, str]:
         pick = min(smaller, key=lambda n: smaller[n] or 0.0)
         pace = "its speed was not compared" if speed(run, pick, baseline)[0] is None else "it is not measurably faster"
         return pick, (f"{pace}, but needs less memory ({words.reading(reference.name)}: "
-                      f"{words.size(smaller[pick] or 0.0)} instead of {words.size(reference.value or 0.0)}")
+                      f"{words.size(smaller[pick] or 0.0)} instead of {words.size(reference.value or 0.0)})")
     if unseen := speed_not_compared(run, on_a_par):
         return baseline, f"nothing of equal quality was shown to be cheaper; {unseen}"
     return baseline, "nothing of equal quality was measurably faster, or smaller at equal speed"

@@ -58,6 +58,7 @@ def test_a_smaller_one_that_is_not_faster_is_picked_for_its_size_and_says_so(qua
     assert rec.pick == "int8"
     assert "not measurably faster" in rec.sentence
     assert "needs less memory" in rec.sentence
+    assert rec.sentence.count("(") == rec.sentence.count(")")
 
 
 def test_tables_have_the_sizes_that_tell_candidates_apart(quantization_run: Run) -> None:
