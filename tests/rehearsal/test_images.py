@@ -53,9 +53,14 @@ def cpu(root: Path) -> Workbench:
 
 
 @pytest.fixture(autouse=True)
-def one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    """On a GPU images are decoded one by one. The CPU does so here too: the shape of a batch shows in last bits."""
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """On a GPU images are decoded one by one. The CPU does so here too, and on one thread: the shape of a batch and the number of
+    threads show in last bits."""
     monkeypatch.setattr("harness.sampling.denoise.DECODE_BATCH", 1)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
