@@ -152,7 +152,9 @@ def ways_out(footprint: Footprint, suite: Suite, bytes_free: int) -> str:
         ways.append(f"low_memory={measures!r}")
     elif not largest and (measures := footprint.measures(bytes_free, 1)):
         ways.append(f"batch_size=1 with low_memory={measures!r}")
-    return f"it fits with {' or '.join(ways)}" if ways else "no measure is enough: quantize it, or make smaller images"
+    if not ways:
+        return "no measure is enough: take fewer bits or smaller images, or a device with more memory"
+    return f"it fits with {' or '.join(ways)}"
 
 
 def _data(row: Planned, suite: Suite, place: _Place) -> dict[str, Any]:

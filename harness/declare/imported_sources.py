@@ -64,7 +64,7 @@ def _imports(name: str, file: Path) -> Iterator[str]:
 
 def _file_of(name: str, places: Sequence[str]) -> Path | None:
     """The file of a module: as it was imported, else where it would be found. None for a folder without __init__.py, a built-in
-    module, and a name that is no module."""
+    module, and a name that is not a module."""
     if (module := sys.modules.get(name)) is not None:
         file = getattr(module, "__file__", None)
         return Path(file) if isinstance(file, str) else None

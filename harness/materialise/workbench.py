@@ -103,7 +103,7 @@ class Workbench:
         self.library.refuse_changed(references_of(candidate))
         candidate = self.in_its_format(candidate)
         if reason := QUANTIZATION_MODES[candidate.quantization].why_not(self.device):
-            raise MaterialiseError(f"quantization {candidate.quantization!r} on {self.device}: {reason}")
+            raise MaterialiseError(f"number format {candidate.quantization!r} on {self.device}: {reason}")
         if reason := RUNTIMES[candidate.runtime].why_not(self.device):
             raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
         plan = self._plan(candidate.model)

@@ -23,6 +23,7 @@ from harness.promotion.record_parts import cells_part, figures_part, verdict_par
 from harness.promotion.resampling import Resampled, resample
 from harness.promotion.verifying import made_from, now
 from harness.records import sync_folder
+from harness.records.regular_files import lies_below
 from harness.run.device import device_problem
 from harness.version import __version__
 
@@ -50,6 +51,9 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     models.baseline(evidence.suite.name)
     if copy_to is not None:
         refuse_copy(copy_to)
+        if inside := next((at for at in (models.objects, models.root) if lies_below(copy_to, at)), None):
+            raise PromotionError(f"--copy-to {copy_to}: this is inside {inside}, where only promoted versions are kept. Give a "
+                                 "path outside")
     refuse_unfit(evidence, policy, first=not models.baseline(evidence.suite.name).exists())
     refuse_changed_suite(evidence, suite_file, root)
     device = _device(evidence)

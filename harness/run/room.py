@@ -59,4 +59,4 @@ class Room:
 
 
 def _model_of(candidate: Candidate) -> str:
-    return short_hash([plain(frame_of(candidate.model)), candidate.quantization, candidate.precision])
+    return short_hash([plain(frame_of(candidate.model)), candidate.number_format])

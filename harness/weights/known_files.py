@@ -33,9 +33,9 @@ KNOWN_FILES: Final = (
     Known(what="the state of an optimizer, which training saves beside the weights", advice="Give the file of weights that was "
           "saved with it", marks=(
         r"(^|\.)(exp_avg(_sq)?|momentum_buffer|exp_inf|max_exp_avg_sq)$|^(optimizer(_states)?|param_groups)(\.|$)",)),
-    Known(what="an upscaler (ESRGAN, Real-ESRGAN), which enlarges finished pictures and is no part of a model", advice=_TOOL,
+    Known(what="an upscaler (ESRGAN, Real-ESRGAN), which enlarges finished pictures and does not belong to a model", advice=_TOOL,
           marks=(r"\b(rdb|RDB)[1-3]\.conv[1-5]\.|^(params(_ema)?\.)?(conv_up[12]|upconv[12]|HRconv)\.|^RRDB_trunk\.",)),
-    Known(what="an upscaler (SwinIR, HAT, DAT), which enlarges finished pictures and is no part of a model", advice=_TOOL,
+    Known(what="an upscaler (SwinIR, HAT, DAT), which enlarges finished pictures and does not belong to a model", advice=_TOOL,
           marks=(r"^(params(_ema)?\.)?(layers\.\d+\.residual_group\.|conv_after_body\.)",)),
     Known(what="a network that restores faces (GFPGAN, CodeFormer), which works on finished pictures", advice=_TOOL,
           marks=(r"\b(stylegan_decoder|style_convs|fuse_convs_dict|ft_layers)\.",)),
@@ -44,7 +44,7 @@ KNOWN_FILES: Final = (
                  r"\.?\d+\.conv\.\d+\.(weight|bias)$")),
     Known(what="an approximate VAE for previews (VAE approx)", advice="It cannot stand for the model's own VAE: give that",
           marks=(r"^conv1\.weight$", r"^conv8\.weight$")),
-    Known(what="a safety checker, which judges finished pictures", advice="It is no part of what is merged: leave it out",
+    Known(what="a safety checker, which judges finished pictures", advice="It is not merged: leave it out",
           marks=(r"^(concept_embeds|special_care_embeds)(_weights)?$",)),
     Known(what="a whole CLIP model, for texts and images", advice="Give it as a model: its text encoder is read, the rest is not "
           "needed", marks=(_VISION, r"^(text_model\.|transformer\.resblocks\.|text\.)")),

@@ -65,3 +65,11 @@ def test_an_equal_file_is_kept_and_one_that_appears_meanwhile_is_not_replaced(tm
     with pytest.raises(PromotionError, match="other bytes"), named_copy(source, weigh(source), target):
         target.write_bytes(b"others")
     assert target.read_bytes() == b"others"
+
+
+def test_a_copy_among_the_promoted_versions_is_refused(work, sweetspot):
+    work()
+    for path in ("models/objects/mine.safetensors", "models/blend/mine.safetensors"):
+        code, _, err = sweetspot(*PROMOTE, path)
+        assert (code, path in err) == (1, True)
+    assert not Path("models").exists() or not list(Path("models").rglob("*.safetensors"))

@@ -8,6 +8,7 @@ import pytest
 
 from harness import Alphas, Budget, Candidate, Merge, Objective, Search, Suite, alpha_sweep, run_suite
 from harness.materialise import Workbench
+from harness.run.device_refusals import refusal
 from harness.run.preflight import file_problems
 from tests.fakes import tiny_grid, tiny_suite
 from tests.painted import paint_runs
@@ -58,3 +59,9 @@ def test_the_merge_of_a_search_is_planned_before_the_first_image(blocks, words, 
     listed = said(tmp_path, tiny_suite(search=search, budget=Budget()))
     assert len(listed) == bool(words)
     assert [word for word in words if word not in listed[0]] == []
+
+
+def test_a_precision_that_a_device_does_not_offer_is_named_like_a_quantization() -> None:
+    for declared in ({"precision": "fp16"}, {"quantization": "fp16"}):
+        assert "fp16 is not offered on cpu" in refusal(Candidate(name="c", model="zoo:photo", **declared), "cpu")  # type: ignore[arg-type]
+    assert not refusal(Candidate(name="c", model="zoo:photo"), "cpu")
