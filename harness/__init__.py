@@ -26,6 +26,7 @@ from harness.declare import (
     Objective,
     Penalty,
     Prompt,
+    Sampling,
     Search,
     Suite,
 )
@@ -65,6 +66,7 @@ __all__ = [
     "Objective",
     "Penalty",
     "Prompt",
+    "Sampling",
     "Search",
     "Suite",
     "__version__",

@@ -14,6 +14,7 @@ from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.prompt_markup import brackets, markup_problems, phrases
+from harness.check.sampling import candidate_sampling_problems, grid_sampling_problems
 from harness.check.secrets import secret_problems
 from harness.check.together import together
 from harness.check.values import COLUMNS
@@ -126,7 +127,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     if isinstance(suite.grid, Grid):
         phrases = list(type_problems(suite.grid))
         unsound = unsound or bool(phrases)
-        yield from (f"grid: {phrase}" for phrase in phrases or _grid(suite.grid))
+        yield from (f"grid: {phrase}" for phrase in phrases or (*_grid(suite.grid), *grid_sampling_problems(suite.grid)))
     if not outside:
         yield from _metrics(suite)
     if isinstance(suite.objective, Objective):
@@ -143,6 +144,8 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     yield from _spending(suite, root, unsound)
     if not unsound:
         yield from together(_emphasis(suite))
+        yield from together((repr(candidate.name), phrase) for candidate in suite.candidates
+                            for phrase in candidate_sampling_problems(candidate))
     if not outside and not inside:
         yield from _suite(suite, root)
         yield from () if unsound else secret_problems(suite)

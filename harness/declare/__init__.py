@@ -1,5 +1,6 @@
 """Frozen declarations: what a suite is made of, as data."""
 
+from harness.declare.effective_grid import grid_of
 from harness.declare.from_plain import restore
 from harness.declare.models import (
     Adapter,
@@ -14,6 +15,7 @@ from harness.declare.models import (
     Merge,
     Model,
 )
+from harness.declare.sampling import Sampling
 from harness.declare.suite import (
     BASELINE,
     DESIRABILITY,
@@ -62,8 +64,10 @@ __all__ = [
     "Objective",
     "Penalty",
     "Prompt",
+    "Sampling",
     "Search",
     "Suite",
+    "grid_of",
     "plain",
     "restore",
     "short_hash",

@@ -16,6 +16,7 @@ from harness.declare.models import (
     Gradient,
     Merge,
 )
+from harness.declare.sampling import Sampling
 from harness.declare.suite import (
     NOT_QUANTIZED,
     Budget,
@@ -33,8 +34,8 @@ from harness.declare.suite import (
 from harness.declare.to_plain import OLD_DENOISER
 
 DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
-    Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Adapter, AestheticGradient, Emphasis, Prompt, Grid, Candidate, Penalty,
-    Constraint, Desirability, Objective, Gate, Budget, Search, Suite)}
+    Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Adapter, AestheticGradient, Emphasis, Prompt, Sampling, Grid, Candidate,
+    Penalty, Constraint, Desirability, Objective, Gate, Budget, Search, Suite)}
 
 
 def restore(data: Any) -> Any:

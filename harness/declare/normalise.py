@@ -18,7 +18,8 @@ def settle(declaration: Any) -> None:
     for spec in fields(declaration):
         value, kind = getattr(declaration, spec.name), str(spec.type)
         number = "float" in kind or kind.startswith("Alpha")
-        listed = kind.startswith("tuple[") and not isinstance(value, tuple | str | bytes | Mapping | set | frozenset)
+        tuples = any(option.startswith("tuple[") for option in kind.split(" | "))
+        listed = tuples and not isinstance(value, tuple | str | bytes | Mapping | set | frozenset)
         if isinstance(value, tuple) or (listed and isinstance(value, Iterable) and getattr(value, "ndim", 1) != 0):
             value = tuple(_native(item, number) for item in value)
         elif isinstance(value, Mapping):

@@ -8,6 +8,7 @@ from typing import Final, TypeAlias
 
 from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, Model
 from harness.declare.normalise import settle
+from harness.declare.sampling import Sampling
 from harness.declare.to_plain import LEFT_OUT, plain, short_hash
 
 SIDES: Final = ("lowest", "highest", "middle")
@@ -88,6 +89,9 @@ class Prompt:
 class Grid:
     """The cells sampled for every candidate: prompts x seeds x guidance scales, with one sampler, step count and size.
 
+    A candidate's own `sampling` comes before what is said here (see `grid_of`). The grid's `sampling` is for what has no field of
+    its own, such as Sampling(clip_skip=2).
+
     `width` and `height` are in pixels. `batch_size` is part of the declaration because the last bits of an image
     depend on the shape of its batch. "fit" asks for the largest of 1, 2, 4 ... that fits into the memory of the device that a run
     begins on; the run has that number from then on.
@@ -105,6 +109,7 @@ class Grid:
     height: int = 512
     batch_size: int | str = 16
     low_memory: tuple[str, ...] = field(default=(), metadata={LEFT_OUT: True})
+    sampling: Sampling | None = field(default=None, metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)
@@ -126,6 +131,8 @@ class Candidate:
     a CPU; on a GPU it is fp16 for U-Nets and bf16 for transformers. quantization="fp16" asks for the same as precision="fp16".
 
     `emphasis` and `aesthetic` are treatments of the text embedding of every prompt; negative prompts are embedded plainly.
+
+    `sampling` says how its images are sampled where that differs from the grid: Sampling(sampler="lcm", steps=4, guidance=1).
     """
 
     name: str
@@ -136,6 +143,7 @@ class Candidate:
     runtime: str = "eager"
     emphasis: Emphasis | None = None
     aesthetic: AestheticGradient | None = None
+    sampling: Sampling | None = field(default=None, metadata={LEFT_OUT: True})
     axes: Mapping[str, AxisValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

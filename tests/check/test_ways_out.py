@@ -27,6 +27,7 @@ from harness import (
     Objective,
     Penalty,
     Prompt,
+    Sampling,
     Search,
     alpha_sweep,
 )
@@ -220,6 +221,8 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     ({"latency_rounds": 0}, "expected a positive integer", {"latency_rounds": 1}),
     (one("https://user:word@example.com/a.safetensors"), "Remove it", one()),
     (one("~/a.safetensors"), "write the whole path", one("zoo:photo")),
+    (one(sampling=Sampling()), "sampling sets nothing; remove it", one()),
+    (grid(sampling=Sampling(guidance=4)), "set guidance_scales there", grid(guidance_scales=(4,))),
 ]
 
 

@@ -12,6 +12,7 @@ import torch
 from safetensors.torch import save_file
 
 import harness.declare.models
+import harness.declare.sampling
 import harness.declare.suite
 from harness import (
     Adapter,
@@ -31,6 +32,7 @@ from harness import (
     Objective,
     Penalty,
     Prompt,
+    Sampling,
     Search,
     Suite,
 )
@@ -54,6 +56,10 @@ def merged(**changes: object) -> Suite:
 
 def of(**changes: object) -> Suite:
     return tiny_suite(candidates=(Candidate(**{"name": "x", "model": "zoo:photo", **changes}),), baseline="x")  # type: ignore[arg-type]
+
+
+def sampled(**changes: object) -> Suite:
+    return of(sampling=Sampling(**changes))  # type: ignore[arg-type]
 
 
 def adapted(path: str = SKETCH, **changes: object) -> Suite:
@@ -148,6 +154,9 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Grid.height": (gridded(height=65), "height"),
     "Grid.batch_size": (gridded(batch_size=0), "batch_size"),
     "Grid.low_memory": (gridded(low_memory=("tiled",)), "'tiled_decoding'"),
+    "Grid.sampling": (gridded(sampling=Sampling(steps=3)), "steps"),
+    **{f"Sampling.{field.name}": (sampled(**{field.name: value}), field.name)
+       for field, value in zip(fields(Sampling), ("ddim", "karras", 3, 1, 0.5, 0.5, 0.5, 2, 0.5, 3.0, 72, 72), strict=True)},
     "Candidate.name": (of(name=""), "name"),
     "Candidate.model": (of(model="zoo:foto"), "'zoo:foto'"),
     "Candidate.adapters": (of(adapters=(Adapter(path=SKETCH), Adapter(path=SKETCH))), "given 2 times"),
@@ -155,6 +164,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Candidate.runtime": (of(runtime="eagre"), "'eagre'"),
     "Candidate.emphasis": (of(emphasis=Emphasis(weights={})), "emphasis names no words"),
     "Candidate.aesthetic": (of(aesthetic=AestheticGradient(path="nowhere.pt")), "'nowhere.pt'"),
+    "Candidate.sampling": (of(sampling=Sampling()), "sampling sets nothing"),
     "Candidate.precision": (of(precision="fp17"), "'fp17'"),
     "Candidate.axes": (of(axes={"seed": 1}), "'seed'"),
     "Penalty.metric": (judged(penalties=(Penalty(metric="sharpness", weight=1),)), "'sharpness'"),
@@ -218,7 +228,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
 
 
 def declared() -> list[str]:
-    modules = (harness.declare.models, harness.declare.suite)
+    modules = (harness.declare.models, harness.declare.sampling, harness.declare.suite)
     classes = [kind for module in modules for kind in vars(module).values()
                if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__]
     return [f"{kind.__name__}.{field.name}" for kind in classes for field in fields(kind)]

@@ -1,0 +1,46 @@
+"""How a candidate is sampled, where that differs from its suite's grid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, Final
+
+from harness.declare.normalise import settle
+
+GRID_FIELDS: Final = {"sampler": "sampler", "steps": "steps", "guidance": "guidance_scales", "width": "width", "height": "height"}
+"""The fields of Sampling that a Grid has itself, by what it calls them."""
+NEUTRAL: Final = {"guidance_rescale": 0.0, "guidance_start": 0.0, "guidance_end": 1.0}
+"""Values that ask for nothing, so that they make the same images as no value."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How images are sampled, where that differs; None leaves what the grid says.
+
+    `guidance` is a guidance scale, or several, in place of the grid's. `guidance_rescale` is phi of arXiv 2305.08891.
+    `guidance_start` and `guidance_end` are shares of the steps between which guidance acts; outside them only the prompt is
+    followed. `clip_skip` counts as A1111 does: 1 is the last layer of the text encoder, 2 the one before.
+    """
+
+    sampler: str | None = None
+    schedule: str | None = None
+    steps: int | None = None
+    guidance: float | tuple[float, ...] | None = None
+    guidance_rescale: float | None = None
+    guidance_start: float | None = None
+    guidance_end: float | None = None
+    clip_skip: int | None = None
+    eta: float | None = None
+    shift: float | None = None
+    width: int | None = None
+    height: int | None = None
+
+    def __post_init__(self) -> None:
+        settle(self)
+        if isinstance(self.guidance, float):  # one scale and a tuple of it declare the same
+            object.__setattr__(self, "guidance", (self.guidance,))
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The values that are not None, by field."""
+        return {spec.name: value for spec in fields(self) if (value := getattr(self, spec.name)) is not None}
