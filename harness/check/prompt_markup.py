@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.declare import Prompt
+from harness.declare.suite import GridsNegative
 
 _NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 _DECIMAL: Final = r"[+-]?(?:\d?\.\d+|\d\.|10\.0*)"
@@ -83,7 +84,8 @@ def markup_problems(prompt: Prompt) -> Iterator[str]:
     if prompt.literal:
         return
     yield from (f"prompt {prompt.id!r}: {phrase}. {_LITERAL}" for phrase in phrases(prompt.text))
-    yield from (f"prompt {prompt.id!r}, negative: {phrase}. {_LITERAL}" for phrase in phrases(prompt.negative, negative=True))
+    if not isinstance(prompt.negative, GridsNegative):
+        yield from (f"prompt {prompt.id!r}, negative: {phrase}. {_LITERAL}" for phrase in phrases(prompt.negative, negative=True))
 
 
 def phrases(text: str, *, negative: bool = False) -> Iterator[str]:

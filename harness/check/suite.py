@@ -30,6 +30,9 @@ from harness.declare.suite import (
     LOW_MEMORY,
     MOST_IMAGES,
     ROUNDS_FOR_MEDIAN,
+    SYNTAXES,
+    GridsNegative,
+    GridsSyntax,
     guidance_problem,
 )
 from harness.metrics import METRICS
@@ -267,6 +270,8 @@ def _grid(grid: Grid) -> Iterator[str]:
         if not getattr(grid, name):
             yield f"{name} is empty"
     yield from _prompts(grid.prompts)
+    if any(isinstance(prompt.negative, GridsNegative) and not prompt.literal for prompt in grid.prompts):
+        yield from (f"negative: {phrase}" for phrase in phrases(grid.negative, negative=True))
     yield from _shared_texts(grid)
     yield from doubles("seed", grid.seeds)
     yield from doubles("guidance scale", grid.guidance_scales)
@@ -278,6 +283,7 @@ def _grid(grid: Grid) -> Iterator[str]:
             yield (f"seed {seed}: expected an integer of at least 0. Elsewhere -1 asks for a random seed; here every seed is "
                    "fixed, so that candidates start from the same noise")
     yield from unknown("sampler", [grid.sampler], SAMPLERS)
+    yield from unknown("syntax", [grid.syntax], SYNTAXES)
     yield from unknown("low_memory measure", grid.low_memory, LOW_MEMORY)
     yield from doubles("low_memory measure", grid.low_memory)
     for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
@@ -321,6 +327,8 @@ def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
         for field, text in (("the text", prompt.text), ("the negative text", prompt.negative)):
             if odd := first_control(text):
                 yield f"prompt {prompt.id!r}: {field} holds the control character {odd!r}, which draws nothing; remove it"
+        if prompt.syntax and not isinstance(prompt.syntax, GridsSyntax):
+            yield from (f"prompt {prompt.id!r}: {phrase}" for phrase in unknown("syntax", [prompt.syntax], SYNTAXES))
         yield from markup_problems(prompt)
     if prompts and not any(p.split == "select" for p in prompts):
         yield "no prompt is in the split 'select', on which candidates are compared; give at least one"

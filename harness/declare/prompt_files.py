@@ -16,11 +16,12 @@ from harness.declare.suite import SPLITS, Prompt
 _LONGEST_ID: Final = 60
 
 
-def read_prompts(path: Path | str, *, negative: str = "") -> tuple[Prompt, ...]:
+def read_prompts(path: Path | str, *, negative: str = "", syntax: str = "") -> tuple[Prompt, ...]:
     """Prompts from a .toml file of `[[prompt]]` tables with the fields of Prompt, or from a .txt file with a prompt on each line.
 
-    `negative` is the negative prompt of those that have none of their own. In a .txt file empty lines and lines that begin with #
-    are left out, a prompt's id is made of its words, and the lines are taken in turns for the splits "select" and "confirm".
+    `negative` is the negative prompt of those that have none of their own, and `syntax` the syntax of those that name none. In a
+    .txt file empty lines and lines that begin with # are left out, a prompt's id is made of its words, and the lines are taken in
+    turns for the splits "select" and "confirm".
     ValueError names the file and what is wrong in it.
     """
     file = Path(path)
@@ -33,7 +34,7 @@ def read_prompts(path: Path | str, *, negative: str = "") -> tuple[Prompt, ...]:
         raise ValueError(f"{file.name}: expected a .toml file with [[prompt]] tables, or a .txt file with a prompt on each line")
     if not tables:
         raise ValueError(f"{file.name}: holds no prompts; expected {'a prompt on each line' if suffix == '.txt' else _EXPECTED}")
-    return tuple(Prompt(**({"negative": negative} | table)) for table in tables)
+    return tuple(Prompt(**({"negative": negative, "syntax": syntax} | table)) for table in tables)
 
 
 _EXPECTED: Final = "[[prompt]] tables with id and text"

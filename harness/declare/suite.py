@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final, TypeAlias
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, TypeAlias
 
 from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, Model
 from harness.declare.normalise import settle
@@ -43,6 +43,23 @@ FIT: Final = "fit"
 """As a grid's `batch_size`: the largest that fits into the device's memory."""
 
 
+class GridsNegative(str):
+    """The `negative` of a prompt that has none of its own, taken from its grid. Another grid replaces it."""
+
+    __slots__ = ()
+
+
+class GridsSyntax(str):
+    """The `syntax` of a prompt that names none, taken from its grid. Another grid replaces it."""
+
+    __slots__ = ()
+
+
+SYNTAXES: Final = ("plain",)
+"""How a prompt's text may be read."""
+PLAIN: Final = "plain"
+
+
 class DefaultClip(str):
     """The `clip` of a suite that names none. It reads like the built-in model, which must not score other models unasked."""
 
@@ -71,7 +88,8 @@ class Prompt:
     """One prompt. `split` is "select" (the verdict is chosen on these) or "confirm" (and confirmed on those).
 
     `tags` are free words for tables and tests, such as {"colour": "red"}; nothing in a run depends on them. `literal` says that
-    brackets and words that are instructions in other tools, such as "[x]" or "AND", are meant as text.
+    brackets and words that are instructions in other tools, such as "[x]" or "AND", are meant as text. `syntax` says whose
+    markup the text and the negative text have; empty stands for the grid's.
     """
 
     id: str
@@ -80,6 +98,7 @@ class Prompt:
     split: str = "select"
     tags: Mapping[str, str] = field(default_factory=dict)
     literal: bool = field(default=False, metadata={LEFT_OUT: True})
+    syntax: str = field(default="", metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)
@@ -98,6 +117,8 @@ class Grid:
 
     `low_memory` names measures for a GPU whose memory is short (`LOW_MEMORY`); they cost time. "tiled_decoding" changes pixels,
     so it counts on every device.
+
+    `negative` is the negative text of prompts that have none of their own, and `syntax` the syntax of prompts that name none.
     """
 
     prompts: tuple[Prompt, ...]
@@ -110,9 +131,25 @@ class Grid:
     batch_size: int | str = 16
     low_memory: tuple[str, ...] = field(default=(), metadata={LEFT_OUT: True})
     sampling: Sampling | None = field(default=None, metadata={LEFT_OUT: True})
+    negative: str = field(default="", metadata={LEFT_OUT: True})
+    syntax: str = field(default=PLAIN, metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)
+        if isinstance(self.prompts, tuple):
+            object.__setattr__(self, "prompts", tuple(
+                self._completed(prompt) if isinstance(prompt, Prompt) else prompt for prompt in self.prompts))
+
+    def _completed(self, prompt: Prompt) -> Prompt:
+        """A prompt with the grid's negative text and syntax where it has none of its own."""
+        if not all(isinstance(text, str) for text in (self.negative, self.syntax, prompt.negative, prompt.syntax)):
+            return prompt  # the check says so
+        changes: dict[str, Any] = {}
+        if prompt.negative == "" or isinstance(prompt.negative, GridsNegative):
+            changes["negative"] = GridsNegative(self.negative) if self.negative else ""
+        if (prompt.syntax == "" or isinstance(prompt.syntax, GridsSyntax)) and prompt.literal is not True:
+            changes["syntax"] = GridsSyntax(self.syntax) if self.syntax != PLAIN else ""
+        return replace(prompt, **changes) if any(getattr(prompt, n) != value for n, value in changes.items()) else prompt
 
     @property
     def images_per_batch(self) -> int:
