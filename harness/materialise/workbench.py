@@ -35,7 +35,7 @@ from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.text import Treatment
 from harness.weights import ModelFile, Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
-from harness.weights.placing import Slot, lend_layers, own_tensors, sharing_copy, slots, tile
+from harness.weights.placing import Slot, lend_layers, move, own_tensors, sharing_copy, slots, tile
 from harness.weights.upload import Uploads
 
 if TYPE_CHECKING:
@@ -200,6 +200,8 @@ class Workbench:
             module = sharing_copy(pipeline.denoiser) if on_host else copy.deepcopy(pipeline.denoiser).to(self.device)
             report = QUANTIZATION_MODES[candidate.quantization].apply(module)
             own_tensors(module, report.kept if on_host else ())
+            if on_host and not self._lends_layers:
+                move(module, pipeline.device)
             pipeline = with_part(pipeline, frame.denoiser, module.to("cpu" if self._lends_layers else self.device))
         if self._lends_layers:
             lend_layers(pipeline.denoiser, pipeline.device)

@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from harness.declare.listing import first_of
 from harness.merge.expression import Expression, Merged, Source, elementwise, evaluate, native, rounded
@@ -63,50 +63,64 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
     MergeError for results that are not finite; the live tensors are then unusable. On a CPU the work is cut into chunks for
     one thread per core. The bits do not depend on the chunks.
     """
-    beyond: list[str] = []
+    import torch
 
-    def do(task: _Task) -> str:
-        merged, live = task.made(read, precision), task.place
+    merged_checks, live_checks = list[_Check](), list[_Check]()
+
+    def do(task: _Task) -> None:
+        key, merged, live = task.target.key, task.made(read, precision), task.place
         # Neither can overflow: a weighted sum lies between its inputs, and a copy in the same dtype changes nothing.
         same = isinstance(task.target.expression, Source) and task.target.expression.dtype == task.target.dtype
-        if not (task.quick or same or finite(merged)):
-            return task.target.key
+        if not (task.quick or same):
+            merged_checks.append((key, all_finite(merged)))
         live.copy_(merged)
-        if live.dtype == torch.float16 != merged.dtype and not finite(live):
-            beyond.append(task.target.key)
-        return ""
-
-    import torch
+        if live.dtype == torch.float16 != merged.dtype:
+            live_checks.append((key, all_finite(live)))
 
     with torch.no_grad():
         if targets and targets[0].live.device.type == "cpu":
-            bad = _on_all_cores(do, [task for target in targets for task in _tasks(target, precision)])
+            _on_all_cores(do, [task for target in targets for task in _tasks(target, precision)])
         else:
-            bad = [key for target in targets for task in _tasks(target, precision) if (key := do(task))]
-    _refuse(bad, "overflow the dtype they are stored in", "Use a smaller alpha or models stored as F32.")
-    _refuse(beyond, "hold values beyond the range of fp16, in which this candidate runs",
+            for target in targets:
+                for task in _tasks(target, precision):
+                    do(task)
+    # Asked at the end, all at once: a GPU is waited for at each answer.
+    _refuse(merged_checks, "overflow the dtype they are stored in", "Use a smaller alpha or models stored as F32.")
+    _refuse(live_checks, "hold values beyond the range of fp16, in which this candidate runs",
             "Declare precision='bf16' or 'fp32' for it.")
 
 
-def _refuse(bad: Sequence[str], what: str, remedy: str) -> None:
-    keys = tuple(dict.fromkeys(bad))
+_Check: TypeAlias = "tuple[str, Tensor]"
+"""A key, and whether its values are finite."""
+
+
+def _refuse(checks: Sequence[_Check], what: str, remedy: str) -> None:
+    import torch
+
+    answers = torch.stack([sound for _, sound in checks]).tolist() if checks else []
+    keys = tuple(dict.fromkeys(key for (key, _), sound in zip(checks, answers, strict=True) if not sound))
     if keys:
         raise MergeError(f"{len(keys)} keys {what}: {first_of([*map(repr, keys)], 5)}. {remedy}",
                          keys)
 
 
 def finite(tensor: Tensor) -> bool:
-    """Whether no value is NaN or infinite. One NaN makes both the minimum and the maximum NaN. Testing these two is 20 times
-    faster than isfinite on every value.
+    """Whether no value is NaN or infinite. The host waits for a GPU's answer."""
+    return bool(all_finite(tensor))
+
+
+def all_finite(tensor: Tensor) -> Tensor:
+    """Whether no value is NaN or infinite, as a tensor beside it. One NaN makes both the minimum and the maximum NaN. Testing
+    these two is 20 times faster than isfinite on every value.
 
     torch has no aminmax for float8. float16 holds every float8 value, so such tensors are converted first.
     """
     import torch
 
     if tensor.numel() == 0 or not tensor.is_floating_point():
-        return True
+        return torch.ones((), dtype=torch.bool, device=tensor.device)
     ends = torch.aminmax(tensor.detach().to(torch.float16) if tensor.element_size() == 1 else tensor.detach())
-    return bool(torch.isfinite(ends.min) & torch.isfinite(ends.max))
+    return torch.isfinite(ends.min) & torch.isfinite(ends.max)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -144,25 +158,24 @@ def _tasks(target: Target, precision: str) -> Iterator[_Task]:
         yield _Task(target=target, quick=quick, place=flat[start:stop], start=start, stop=stop)
 
 
-def _on_all_cores(do: Callable[[_Task], str], tasks: list[_Task]) -> list[str]:
-    """Runs `do` on the tasks, the largest first, on one thread per core. Returns the results that are not empty."""
+def _on_all_cores(do: Callable[[_Task], None], tasks: list[_Task]) -> None:
+    """Runs `do` on the tasks, the largest first, on one thread per core."""
     import torch
 
     waiting = iter(sorted(tasks, key=lambda task: -task.place.numel()))
     lock = threading.Lock()
 
-    def work() -> list[str]:
-        results: list[str] = []
+    def work() -> None:
         while True:
             with lock:
                 task = next(waiting, None)
             if task is None:
-                return results
-            results.append(do(task))
+                return
+            do(task)
 
     with ThreadPoolExecutor(_cores(), initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        working = [pool.submit(work) for _ in range(_cores())]
-        return [key for results in working for key in results.result() if key]
+        for working in [pool.submit(work) for _ in range(_cores())]:
+            working.result()
 
 
 def _cores() -> int:

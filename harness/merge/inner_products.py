@@ -17,7 +17,7 @@ def inner(a: Tensor, b: Tensor) -> float:
 
     float32 would not do: squares of bfloat16 values can overflow it, and sums over large tensors have errors of 1e-6.
     """
-    return sum((float(x.double().dot(y.double())) for x, y in pairs(a.reshape(-1), b.reshape(-1))), start=0.0)
+    return float(_inner(a.reshape(-1), b.reshape(-1)))
 
 
 def squared_distance(a: Tensor, b: Tensor) -> float:
@@ -34,8 +34,18 @@ def row_inner(a: Tensor, b: Tensor) -> Tensor:
     import torch
 
     if a.shape[0] == 1:
-        return torch.tensor([[inner(a, b)]], dtype=torch.float64, device=a.device)
+        return _inner(a[0], b[0]).reshape(1, 1)
     return torch.cat([(x.double() * y.double()).sum(1, keepdim=True) for x, y in pairs(a, b)])
+
+
+def _inner(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of two vectors as a float64 number on their device, for which the host does not wait."""
+    import torch
+
+    total = torch.zeros((), dtype=torch.float64, device=a.device)
+    for x, y in pairs(a, b):
+        total += x.double().dot(y.double())
+    return total
 
 
 def pairs(a: Tensor, b: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,6 +9,7 @@ from harness.text.encoder_forward import Outputs, pass_through
 from harness.text.tokens import Layout, lay_out
 from harness.text.treatment import PLAIN, Embedded, Treatment
 from harness.text.weighting import weighting
+from harness.weights.upload import sent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,7 +35,7 @@ def embed(encoder: TextEncoder, text: str, treatment: Treatment = PLAIN) -> Embe
         states = out.states
         if any(weight != 1 for weight in layout.weights):
             empty = _plain(encoder, "").states.float() if row.needs_empty else states.float()
-            weights = torch.tensor(layout.weights, device=states.device).unsqueeze(1)
+            weights = sent(torch.tensor(layout.weights), states.device).unsqueeze(1)
             states = row.function(states.float(), weights, empty).to(states.dtype)
     if treatment.aesthetic is not None and active(treatment.aesthetic, encoder):
         other = steered(encoder, layout, treatment.aesthetic)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from harness.text.hooked_copy import Hook, twin
 from harness.text.tokens import Layout
 from harness.text.treatment import Word
+from harness.weights.upload import sent
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +29,7 @@ def token_ids(layout: Layout, module: Any) -> Tensor:
     """The ids as a batch of one, int64, on the module's device."""
     import torch
 
-    return torch.tensor([layout.ids], device=module.get_input_embeddings().weight.device)
+    return sent(torch.tensor([layout.ids]), module.get_input_embeddings().weight.device)
 
 
 def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:

@@ -133,12 +133,16 @@ def _tied(model: ModelFile, component: str) -> Mapping[str, str]:
 def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, torch.Tensor]) -> None:
     """Raises ModelFileError for NaN and infinity. Any NaN makes a tensor's minimum and maximum NaN, and checking these is
     much faster than checking each value."""
-    bad = [name for name, tensor in tensors.items() if not _finite(tensor)]
+    import torch
+
+    # All answers at once: a GPU is waited for at each.
+    answers = torch.stack([_all_finite(tensor) for tensor in tensors.values()]).tolist() if tensors else []
+    bad = [name for name, sound in zip(tensors, answers, strict=True) if not sound]
     if not bad:
         return
     named = first_of([*map(repr, bad)], 5)
     stored = model.tensors(component)
-    if narrow := [name for name in bad if _finite(stored[name])]:
+    if narrow := [name for name in bad if bool(_all_finite(stored[name]))]:
         word = str(tensors[narrow[0]].dtype).removeprefix("torch.")
         raise ModelFileError(f"{model.path}: {component}: {len(narrow)} tensors hold values beyond the range of {word}: {named}. "
                              "Declare precision='bf16' or 'fp32' for the candidate")
@@ -146,8 +150,10 @@ def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, t
                          "the model.")
 
 
-def _finite(tensor: torch.Tensor) -> bool:
+def _all_finite(tensor: torch.Tensor) -> torch.Tensor:
     import torch
 
+    if not tensor.numel():
+        return torch.ones((), dtype=torch.bool, device=tensor.device)
     wide = tensor.half() if tensor.element_size() == 1 else tensor
-    return not tensor.numel() or bool(torch.isfinite(torch.stack(torch.aminmax(wide))).all())
+    return torch.isfinite(torch.stack(torch.aminmax(wide))).all()

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.weights.upload import Uploads
+
 if TYPE_CHECKING:
     import torch
 
@@ -50,7 +52,7 @@ def slots(module: Any, names: Iterable[str]) -> Mapping[str, Slot]:
 def lent(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
     """Within the block the parameters and buffers of `modules` are copies on `device`; afterwards they are the tensors of before,
     so that nothing is copied back. Modules that are on the device already are left alone. Do not write to them meanwhile."""
-    restore = _lend([layer for module in modules for layer in module.modules()], device)
+    restore = _lend([layer for module in modules for layer in module.modules()], device, Uploads())
     try:
         yield
     finally:
@@ -60,11 +62,12 @@ def lent(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
 def lend_layers(module: Any, device: torch.device) -> None:
     """Lends each layer of `module`, which is kept on the host, to `device` for the time of its own forward. Layers that adapters
     added since an earlier call are included."""
+    uploads = Uploads()
     for layer in module.modules():
         own = [*layer._parameters.values(), *layer._buffers.values()]
         if any(tensor is not None for tensor in own) and not any(
                 isinstance(hook, _Lending) for hook in layer._forward_pre_hooks.values()):
-            lending = _Lending(device)
+            lending = _Lending(device, uploads)
             layer.register_forward_pre_hook(lending)
             layer.register_forward_hook(lending.end, always_call=True)
 
@@ -72,9 +75,9 @@ def lend_layers(module: Any, device: torch.device) -> None:
 @contextmanager
 def lent_in_turn(modules: Iterable[Any], device: torch.device) -> Iterator[None]:
     """Within the block each of `modules`, which are kept on the host, is on `device` as a whole while its forward runs."""
-    hooks = []
+    hooks, uploads = [], Uploads()
     for module in modules:
-        lending = _Lending(device, whole=True)
+        lending = _Lending(device, uploads, whole=True)
         hooks += [module.register_forward_pre_hook(lending), module.register_forward_hook(lending.end, always_call=True)]
     try:
         yield
@@ -86,12 +89,12 @@ def lent_in_turn(modules: Iterable[Any], device: torch.device) -> Iterator[None]
 class _Lending:
     """The hooks of one layer, or of a `whole` module, that is lent while it runs."""
 
-    def __init__(self, device: torch.device, *, whole: bool = False) -> None:
-        self._device, self._whole = device, whole
+    def __init__(self, device: torch.device, uploads: Uploads, *, whole: bool = False) -> None:
+        self._device, self._uploads, self._whole = device, uploads, whole
         self._restore: Callable[[], None] | None = None
 
     def __call__(self, layer: Any, _: Any) -> None:
-        self._restore = _lend(layer.modules() if self._whole else [layer], self._device)
+        self._restore = _lend(layer.modules() if self._whole else [layer], self._device, self._uploads)
 
     def end(self, *_: Any) -> None:
         """Gives the layer its own tensors back."""
@@ -100,20 +103,10 @@ class _Lending:
             self._restore = None
 
 
-def _lend(layers: Iterable[Any], device: torch.device) -> Callable[[], None]:
+def _lend(layers: Iterable[Any], device: torch.device, uploads: Uploads) -> Callable[[], None]:
     """Puts copies on `device` in place of the layers' own tensors; returns what undoes it."""
-    import torch
-
     replaced: list[tuple[dict[str, Any], str, Any]] = []
     copies: dict[int, Any] = {}
-
-    def copied(tensor: torch.Tensor) -> torch.Tensor:
-        if id(tensor) not in copies:  # tied tensors stay tied
-            there = tensor.detach().to(device)
-            copies[id(tensor)] = torch.nn.Parameter(there, requires_grad=False) if isinstance(
-                tensor, torch.nn.Parameter) else there
-        new: torch.Tensor = copies[id(tensor)]
-        return new
 
     def restore() -> None:
         for tensors, name, tensor in reversed(replaced):
@@ -124,12 +117,22 @@ def _lend(layers: Iterable[Any], device: torch.device) -> Callable[[], None]:
             for tensors in (layer._parameters, layer._buffers):
                 for name, tensor in list(tensors.items()):
                     if tensor is not None and tensor.device.type != device.type:
-                        tensors[name] = copied(tensor)
+                        if id(tensor) not in copies:  # tied tensors stay tied
+                            copies[id(tensor)] = _copied(tensor, device, uploads)
+                        tensors[name] = copies[id(tensor)]
                         replaced.append((tensors, name, tensor))
     except BaseException:
         restore()
         raise
     return restore
+
+
+def _copied(tensor: torch.Tensor, device: torch.device, uploads: Uploads) -> torch.Tensor:
+    """A parameter or buffer on another device."""
+    import torch
+
+    there = uploads.send(tensor.detach(), device)
+    return torch.nn.Parameter(there, requires_grad=False) if isinstance(tensor, torch.nn.Parameter) else there
 
 
 def tile(vae: Any) -> None:
@@ -147,26 +150,18 @@ def denoiser_away(pipeline: Pipeline) -> Iterator[None]:
     leaving = any(p.device.type != "cpu" for p in pipeline.denoiser.parameters())
     try:
         if leaving:
-            _move(pipeline.denoiser, torch.device("cpu"))
+            move(pipeline.denoiser, torch.device("cpu"))
         yield
     finally:
         if leaving:
             gc.collect()  # what a failed embedding left must not keep the denoiser from coming back
             torch.cuda.empty_cache()
-            _move(pipeline.denoiser, pipeline.device)
+            move(pipeline.denoiser, pipeline.device)
 
 
-def _move(module: Any, device: torch.device) -> None:
-    """Moves parameters and buffers, as new tensors."""
-    import torch
-
-    for layer in module.modules():
-        for tensors in (layer._parameters, layer._buffers):
-            for name, tensor in tensors.items():
-                if tensor is not None and tensor.device.type != device.type:
-                    there = tensor.detach().to(device)
-                    tensors[name] = torch.nn.Parameter(there, requires_grad=False) if isinstance(
-                        tensor, torch.nn.Parameter) else there
+def move(module: Any, device: torch.device) -> None:
+    """Moves parameters and buffers, as new tensors. The host does not wait for copies to a GPU."""
+    _lend(module.modules(), device, Uploads())
 
 
 def sharing_copy(module: Any) -> Any:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from harness.weights.upload import sent
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,5 +26,5 @@ def added_conditions(pipeline: Pipeline, pooled: Tensor | None, width: int, heig
     if pooled is None:
         raise ValueError("this U-Net needs pooled embeddings, but none were given; expected one for each image. "
                          "Embed the texts with the pipeline's own encoders.")
-    ids = torch.tensor([height, width, 0, 0, height, width], dtype=pooled.dtype, device=pooled.device)
+    ids = sent(torch.tensor([height, width, 0, 0, height, width], dtype=pooled.dtype), pooled.device)
     return {"text_embeds": pooled, "time_ids": ids.repeat(len(pooled), 1)}

@@ -14,8 +14,8 @@ PIECE_BYTES: Final = 32 * 2 ** 20
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A small tensor on `device`."""
-    if device.type != "cuda" or tensor.device.type != "cpu":
+    """A small tensor on `device`. A large one is moved with a wait, so that little memory is pinned."""
+    if device.type != "cuda" or tensor.device.type != "cpu" or tensor.nbytes > PIECE_BYTES:
         return tensor.to(device)
     # The allocator of pinned memory keeps the block until the copy is done.
     return tensor.pin_memory().to(device, non_blocking=True)
@@ -39,8 +39,16 @@ class Uploads:
         self._lock = threading.Lock()
 
     def send(self, tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-        """The tensor on the device, as `tensor.to(device)`."""
-        if device.type != "cuda" or tensor.device.type != "cpu" or not tensor.is_contiguous() or not tensor.numel():
+        """The tensor on the device, as `tensor.to(device)`; of a quantized one its parts are sent."""
+        if device.type != "cuda" or tensor.device.type != "cpu":
+            return tensor.to(device)
+        if hasattr(tensor, "__tensor_flatten__"):
+            names, rest = tensor.__tensor_flatten__()
+            parts = {name: self.send(getattr(tensor, name), device) for name in names}
+            kind: Any = type(tensor)
+            whole: torch.Tensor = kind.__tensor_unflatten__(parts, rest, tensor.size(), tensor.stride())
+            return whole
+        if not tensor.is_contiguous() or not tensor.numel():
             return tensor.to(device)
         import torch
 

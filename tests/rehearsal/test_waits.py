@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from harness import Candidate
 from harness.declare import Grid
 from harness.materialise import Workbench
+from harness.quantize import stored_bytes
 from harness.records import Cell
 from harness.samplers import SAMPLERS
 from harness.sampling import Denoising, batches, encode, sample
 from harness.sampling.denoise import called
-from harness.weights import upload
+from harness.weights import ModelFileError, upload
 from tests.fakes import tiny_grid
 from tests.rehearsal.gpu import Gpu
-from tests.rehearsal.making import MIDDLE, candidate, sketch
+from tests.rehearsal.making import MIDDLE, candidate, images, sketch
 from tests.rehearsal.simulated_cuda import simulated
 from tests.run.test_any_family import grid_of
 from tests.weights.pipelines import CALLED, folder_of, theirs
@@ -45,7 +48,7 @@ def waits_within_steps(bench: Workbench, gpu: Gpu, of: Candidate, grid: Grid) ->
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("waits")
-    for family in ("sd1", *CALLED):
+    for family in ("sd1", "sdxl", *CALLED):
         folder_of(theirs(family), root / family)
     return root
 
@@ -144,3 +147,55 @@ def test_a_merge_sends_parents_without_a_wait_and_in_their_stored_bytes() -> Non
         bench.prepare(candidate(model=replace(MIDDLE, alpha=0.25)))
         assert not gpu.waits["copy to device"]
         assert gpu.copied_bytes["to device"]
+
+
+WRITTEN = {"weighted": candidate(model=MIDDLE), "slerp": candidate(model=replace(MIDDLE, method="slerp")),
+           "geometric": candidate(model=replace(MIDDLE, method="geometric")),
+           "fp16 of float32": candidate(model=MIDDLE, quantization="fp16"),
+           "DoRA on a merge": candidate(model=MIDDLE, adapters=sketch("-dora"))}
+"""Candidates of which the next alpha is written into the live weights, some with a check of its values."""
+
+
+@pytest.mark.parametrize("kind", WRITTEN)
+def test_the_host_waits_for_no_single_tensor_of_a_load_or_of_the_next_alpha(kind: str) -> None:
+    of = WRITTEN[kind]
+    with simulated() as gpu:
+        bench = Workbench(device="cuda", root=Path.cwd(), steps=1)
+        for alpha in (0.5, 0.25):
+            bench.prepare(replace(of, model=replace(MIDDLE, method=of.model.method, alpha=alpha)))
+            # What was loaded, and what was written, is asked about once for each component.
+            assert sum(gpu.waits.values()) <= 2 * 3, gpu.wait_sites
+            gpu.forget_counts()
+
+
+def test_values_that_are_not_finite_are_named_though_all_are_asked_about_at_once(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "sd1", tmp_path / "broken")
+    (file,) = (tmp_path / "broken" / "unet").glob("*.safetensors")
+    weights = load_file(file)
+    for name in ("conv_in.bias", "conv_out.bias"):
+        weights[name][0] = torch.inf
+    save_file(weights, file)
+    with simulated(), pytest.raises(ModelFileError, match=r"2 tensors hold NaN or infinite values: 'conv_in\.bias'"):
+        Workbench(device="cuda", root=tmp_path, steps=1).prepare(candidate(model="broken"))
+
+
+@pytest.mark.parametrize("family", ["sd1", "sdxl"])
+def test_texts_are_embedded_and_encoders_are_lent_without_a_wait(family: str, folder: Path) -> None:
+    with simulated() as gpu:
+        bench = Workbench(device="cuda", root=folder, steps=1)
+        pipeline = bench.prepare(candidate(model=family)).pipeline
+        gpu.forget_counts()
+        encode(pipeline, grid_of(family).prompts)
+        assert gpu.copied_bytes["to device"] > stored_bytes(pipeline.text_encoder)
+        assert not gpu.waits, gpu.wait_sites
+
+
+@pytest.mark.parametrize("mode", ["fp16", "int8_weight_only", "int4_weight_only"])
+def test_layers_and_a_vae_that_are_kept_on_the_host_are_lent_without_a_wait(mode: str) -> None:
+    with simulated() as gpu:
+        bench = Workbench(device="cuda", root=Path.cwd(), steps=2, low_memory=("denoiser_on_host", "vae_on_host"))
+        images(bench, candidate(model=MIDDLE, quantization=mode))
+        gpu.forget_counts()
+        images(bench, candidate(model=MIDDLE, quantization=mode))
+        assert gpu.copied_bytes["to device"]
+        assert gpu.waits == {"event": 1}, gpu.wait_sites  # the pixels of the batch

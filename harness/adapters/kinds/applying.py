@@ -12,6 +12,7 @@ from harness.adapters.kinds.dora import decomposed, magnitudes
 from harness.adapters.kinds.kind import AdapterKind, Shape, misfit, ones
 from harness.adapters.kinds.table import KINDS, kind_of
 from harness.adapters.live_plan import AdapterError, Factors
+from harness.weights.upload import sent
 
 if TYPE_CHECKING:
     import torch
@@ -135,13 +136,17 @@ def _plain(change: Change, base: Tensor, strength: float) -> Tensor:
 
 def _cast(change: Change, base: Tensor) -> Change:
     """The change with its tensors in the dtype, and on the device, of the weight."""
-    device = None if base.is_meta else base.device
-    return replace(change, tensors={role: tensor.to(device=device, dtype=base.dtype) for role, tensor in change.tensors.items()})
+    return replace(change, tensors={role: tensor.to(base.dtype) if base.is_meta else _beside(tensor, base)
+                                    for role, tensor in change.tensors.items()})
+
+
+def _beside(tensor: Tensor, base: Tensor) -> Tensor:
+    return sent(tensor, base.device).to(base.dtype)
 
 
 def _decomposed(change: Change, base: Tensor) -> Tensor:
     assert change.magnitude is not None
-    return decomposed(base + _plain(change, base, 1.0), change.magnitude.to(base))
+    return decomposed(base + _plain(change, base, 1.0), _beside(change.magnitude, base))
 
 
 def _computed(tensor: Tensor) -> Tensor:
