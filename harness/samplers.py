@@ -12,23 +12,24 @@ from typing import Any, Final
 class Sampler:
     """`scheduler` is a class of diffusers; `settings` override the checkpoint's own scheduler config. An `ancestral`
     sampler draws new noise at every step; a `flow` sampler is for models trained by flow matching (Stable Diffusion 3, Flux),
-    which take no other."""
+    which take no other. With `sends`, diffusers sends numbers or noise to the device at every step."""
 
     scheduler: str
     settings: Mapping[str, Any] = field(default_factory=dict)
     ancestral: bool = False
     flow: bool = False
+    sends: bool = False
 
 
 SAMPLERS: Final[dict[str, Sampler]] = {
     "ddim": Sampler(scheduler="DDIMScheduler"),
     "euler": Sampler(scheduler="EulerDiscreteScheduler"),
-    "euler_a": Sampler(scheduler="EulerAncestralDiscreteScheduler", ancestral=True),
+    "euler_a": Sampler(scheduler="EulerAncestralDiscreteScheduler", ancestral=True, sends=True),
     "dpmpp_2m": Sampler(scheduler="DPMSolverMultistepScheduler",
                         settings={"algorithm_type": "dpmsolver++", "solver_order": 2}),
     "dpmpp_2m_karras": Sampler(scheduler="DPMSolverMultistepScheduler",
                                settings={"algorithm_type": "dpmsolver++", "solver_order": 2, "use_karras_sigmas": True}),
-    "unipc": Sampler(scheduler="UniPCMultistepScheduler"),
+    "unipc": Sampler(scheduler="UniPCMultistepScheduler", sends=True),
     "flow_euler": Sampler(scheduler="FlowMatchEulerDiscreteScheduler", flow=True),
 }
 

@@ -49,6 +49,7 @@ class Denoising:
             self.latents: torch.Tensor = initial_noise(pipeline, grid, cells, drawing) * self._scheduler.init_noise_sigma
         # An ancestral sampler adds noise at every step, drawn by each cell's own generator.
         self._drawing: dict[str, Any] = {"generator": drawing} if SAMPLERS[grid.sampler].ancestral else {}
+        self._sends = SAMPLERS[grid.sampler].sends and pipeline.device.type == "cuda"
         self._guided = cells[0].guidance != 1
         self._guidance = sent(torch.tensor([c.guidance for c in cells]), pipeline.device).view(-1, 1, 1, 1)
 
@@ -59,6 +60,8 @@ class Denoising:
         Classifier-free guidance: out = negative + g * (positive - negative) (Ho and Salimans, arXiv 2207.12598).
         """
         import torch
+
+        from harness.weights.sending import Sending
 
         with torch.inference_mode():
             inputs = self._conditions(pipeline, text)
@@ -72,7 +75,8 @@ class Denoising:
                     if self._guided:
                         low, high = output.chunk(2)
                         output = low + self._guidance * (high - low)
-                    self.latents = self._scheduler.step(output, timestep, self.latents, **self._drawing).prev_sample
+                    with Sending() if self._sends else nullcontext():
+                        self.latents = self._scheduler.step(output, timestep, self.latents, **self._drawing).prev_sample
                     self.step += 1
 
     def _conditions(self, pipeline: Pipeline, text: TextState) -> dict[str, Any]:

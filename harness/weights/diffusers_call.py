@@ -59,11 +59,13 @@ def embed_text(pipeline: Pipeline, text: str) -> Embeds:
     The text encoders must be on the pipeline's device."""
     import torch
 
+    from harness.weights.sending import Sending
+
     options: dict[str, Any] = {"prompt": [text], "device": pipeline.device,
                                "max_sequence_length": t5_positions(pipeline.family, pipeline.denoiser)}
     if pipeline.family == "sd3":
         options |= {"prompt_2": [text], "prompt_3": [text], "do_classifier_free_guidance": False}
-    with torch.inference_mode():
+    with torch.inference_mode(), Sending():
         embedded = assembled(pipeline).encode_prompt(**options)
     states, pooled = (embedded[0], embedded[2]) if pipeline.family == "sd3" else embedded[:2]
     return states[0].float(), pooled[0].float()  # T5 may be kept in bfloat16

@@ -16,7 +16,8 @@ aten = torch.ops.aten
 
 WAITING: Final = {aten.nonzero.default: "nonzero", aten.masked_select.default: "masked_select", aten.equal.default: "equal",
                   aten._unique2.default: "unique", aten.unique_dim.default: "unique", aten.bincount.default: "bincount",
-                  aten.unique_consecutive.default: "unique", aten.repeat_interleave.Tensor: "repeat_interleave"}
+                  aten.unique_consecutive.default: "unique", aten.repeat_interleave.Tensor: "repeat_interleave",
+                  aten._linalg_check_errors.default: "linalg errors"}
 """Operations whose result has a size, or is a number, that the host must know."""
 INDEXING: Final = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
 ROUNDED: Final = {aten.mm.default: aten.mm.default, aten.mm.out: aten.mm.default, aten.addmm.default: aten.addmm.default,

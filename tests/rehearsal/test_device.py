@@ -82,6 +82,7 @@ def test_a_number_on_the_cpu_may_meet_the_device() -> None:
     (lambda x: torch.zeros(3).copy_(x), "copy to host"),
     (lambda x: x.copy_(torch.zeros(3)), "copy to device"), (lambda x: torch.ones(2).to("cuda"), "copy to device"),
     (lambda x: x[torch.tensor([0])], "index from the host"), (repr, "repr"), (lambda x: torch.equal(x, x), "equal"),
+    (lambda x: torch.linalg.solve(torch.diag(x), x), "linalg errors"),
     (lambda x: torch.cuda.synchronize(), "synchronize"), (lambda x: torch.cuda.current_stream().synchronize(), "stream"),
     (lambda x: torch.cuda.Event().synchronize(), "event"), (torch.unique, "unique")])
 def test_each_wait_of_the_host_is_counted_once(call: Callable[[torch.Tensor], object], kind: str) -> None:
