@@ -13,6 +13,7 @@ from harness.check.clip import clip_problems, default_problems
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
+from harness.check.picture_settings import unused_settings
 from harness.check.prompt_markup import brackets, markup_problems, phrases
 from harness.check.sampling import candidate_sampling_problems, grid_sampling_problems
 from harness.check.secrets import secret_problems
@@ -76,6 +77,7 @@ def remarks(suite: object) -> list[str]:
 
 def _remarks(suite: Suite) -> Iterator[str]:
     yield from _idle_negatives(suite.grid)
+    yield from unused_settings(suite.grid)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
         yield (f"the gate on {timed[0]} cannot be decided by {suite.latency_rounds} timed round"

@@ -1,4 +1,4 @@
-"""Prompts read from files: tables in TOML, or a text with a prompt on each line."""
+"""Prompts read from files: texts, tables, and pictures that carry their prompts."""
 
 from __future__ import annotations
 
@@ -9,34 +9,56 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
+from harness.declare.listing import brief
 from harness.declare.nearest import did_you_mean
+from harness.declare.picture_chunks import PICTURES
+from harness.declare.picture_text import PictureText
+from harness.declare.picture_texts import picture_text
+from harness.declare.prompt_tables import rows_of_csv, rows_of_jsonl, tables
 from harness.declare.recipe_files import parsed, text_of
-from harness.declare.suite import SPLITS, Prompt
+from harness.declare.suite import SPLITS, SYNTAXES, Prompt
 
 _LONGEST_ID: Final = 60
+PICTURE_TAG: Final = "picture"
+"""The tag of a prompt that was read from a picture: the picture's file."""
 
 
 def read_prompts(path: Path | str, *, negative: str = "", syntax: str = "") -> tuple[Prompt, ...]:
-    """Prompts from a .toml file of `[[prompt]]` tables with the fields of Prompt, or from a .txt file with a prompt on each line.
+    """Prompts from a file, or from a folder of pictures.
 
-    `negative` is the negative prompt of those that have none of their own, and `syntax` the syntax of those that name none. In a
-    .txt file empty lines and lines that begin with # are left out, a prompt's id is made of its words, and the lines are taken in
-    turns for the splits "select" and "confirm".
-    ValueError names the file and what is wrong in it.
+    - .txt: a prompt on each line; empty lines and lines that begin with # are left out.
+    - .csv: a header with the fields of Prompt, or "prompt" and "negative prompt", as in the styles.csv of A1111; .jsonl: an
+      object of the same fields on each line.
+    - .toml: `[[prompt]]` tables with the fields of Prompt.
+    - .png, .webp, .jpg: pictures of A1111, Forge, ComfyUI or InvokeAI, which carry their prompts; see `picture_text`. A text that
+      several pictures of a folder have is one prompt. What they say of seed, sampler, model and so on goes into its tags.
+
+    `negative` is the negative prompt of those that have none of their own, and `syntax` the syntax of those that name none; a
+    picture names that of its tool. Where a file gives no ids, they are made of the words of the prompts; where it gives no
+    splits, the prompts are taken in turns for "select" and "confirm" (in .toml all are "select"). ValueError names the file
+    and what is wrong in it.
     """
     file = Path(path)
     suffix = file.suffix.lower()
-    if suffix == ".txt":
-        tables = list(_lines(file))
+    if file.is_dir() or suffix in PICTURES:
+        prompts = list(_pictures(file))
+    elif suffix == ".txt":
+        prompts = list(_lines(file))
+    elif suffix in _ROWS:
+        prompts = list(_of_rows(file, tables(file, _ROWS[suffix](file), [f.name for f in fields(Prompt)])))
     elif suffix == ".toml":
-        tables = _tables(file)
+        prompts = _tables(file)
     else:
-        raise ValueError(f"{file.name}: expected a .toml file with [[prompt]] tables, or a .txt file with a prompt on each line")
-    if not tables:
-        raise ValueError(f"{file.name}: holds no prompts; expected {'a prompt on each line' if suffix == '.txt' else _EXPECTED}")
-    return tuple(Prompt(**({"negative": negative, "syntax": syntax} | table)) for table in tables)
+        raise ValueError(f"{file.name}: expected {_KINDS}")
+    if not prompts:
+        expected = _EXPECTED if suffix == ".toml" else "a prompt on each line" if suffix == ".txt" else _KINDS
+        raise ValueError(f"{file.name}: holds no prompts; expected {expected}")
+    return tuple(Prompt(**({"negative": negative, "syntax": syntax} | table)) for table in prompts)
 
 
+_ROWS: Final = {".csv": rows_of_csv, ".tsv": rows_of_csv, ".jsonl": rows_of_jsonl}
+_KINDS: Final = ("a .toml file with [[prompt]] tables, a .csv or .jsonl file with a column 'prompt', a .txt file with a prompt "
+                 "on each line, or pictures (.png, .webp, .jpg, or a folder of them)")
 _EXPECTED: Final = "[[prompt]] tables with id and text"
 
 
@@ -85,3 +107,53 @@ def _lines(file: Path) -> Iterator[dict[str, Any]]:
         split = SPLITS[len(lines_by_id) % 2]
         lines_by_id[name] = number
         yield {"id": name, "text": text, "split": split}
+
+
+def _of_rows(file: Path, rows: list[tuple[str, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    """The rows with an id and a split each. Raises ValueError for an id that is given twice: it would count as two prompts."""
+    places: dict[str, str] = {}
+    for place, table in rows:
+        name = table.get("id") or _id(table["text"])
+        if name in places:
+            what = "id" if "id" in table else "words"
+            raise ValueError(f"{file.name}, {place}: has the {what} of {places[name]}; remove one of them, or give each an id")
+        split = SPLITS[len(places) % 2]
+        places[name] = place
+        yield {"split": split} | table | {"id": name}
+
+
+def _pictures(path: Path) -> Iterator[dict[str, Any]]:
+    """A prompt for each text of the pictures at a path. Raises ValueError for a picture that cannot be read, with its name."""
+    files = [path]
+    if path.is_dir():
+        files = sorted(file for file in path.iterdir() if file.suffix.lower() in PICTURES and not file.name.startswith("."))
+    groups: dict[tuple[str, str], list[tuple[str, PictureText]]] = {}
+    for file in files:
+        picture = picture_text(file)
+        _refuse_unusable(picture, file)
+        groups.setdefault((picture.prompt, picture.negative), []).append((file.name, picture))
+    names = set[str]()
+    for number, ((text, negative), group) in enumerate(groups.items()):
+        name = _id(text)
+        if name in names:  # another weight or another negative text
+            name = f"{name[:_LONGEST_ID - 9]}-{hashlib.sha256(repr((text, negative)).encode()).hexdigest()[:8]}"
+        names.add(name)
+        first, picture = group[0]
+        tags = {PICTURE_TAG: first if len(group) == 1 else f"{first} and {len(group) - 1} more", "tool": picture.tool}
+        # Of several pictures of one text the settings that they share count as its settings.
+        tags |= {key: brief(value, 100) for key, value in picture.settings.items()
+                 if all(other.settings.get(key) == value for _, other in group)}
+        table = {"id": name, "text": text, "split": SPLITS[number % 2], "tags": tags}
+        if picture.syntax in SYNTAXES:
+            table["syntax"] = picture.syntax
+        yield table | ({"negative": negative} if negative else {})
+
+
+def _refuse_unusable(picture: PictureText, file: Path) -> None:
+    """Raises ValueError for a picture whose texts a Prompt cannot hold."""
+    if not picture.prompt.strip():
+        raise ValueError(f"{file.name}: its prompt is empty; remove the picture, or give a file of prompts")
+    for one, two in ((picture.prompt, picture.second_prompt), (picture.negative, picture.second_negative)):
+        if two:
+            raise ValueError(f"{file.name}: its two text encoders got different texts, and a Prompt is one text. Write the one "
+                             f"that you mean into a .txt file: {brief(one, 200)!r} or {brief(two, 200)!r}")

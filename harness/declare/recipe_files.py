@@ -53,9 +53,12 @@ def text_of(file: Path) -> str:
     data = file.read_bytes()
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
     try:
-        return data.decode(encoding)
+        text = data.decode(encoding)
     except ValueError as error:
         raise ValueError(f"{file.name}: not a text in UTF-8 or UTF-16 ({error}); save it as UTF-8") from error
+    if "\0" in text:  # UTF-32, UTF-16 without its mark, or no text at all
+        raise ValueError(f"{file.name}: not a text in UTF-8 or UTF-16 (it holds zero bytes); save it as UTF-8")
+    return text
 
 
 _ALPHAS: Final = ("Alphas", "Blocks", "Gradient")
