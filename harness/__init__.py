@@ -36,6 +36,7 @@ from harness.declare.sweeps import adapter_files, adapter_grid, adapter_sweep, a
 from harness.version import __version__
 
 if TYPE_CHECKING:
+    from harness.adapters.checkpoint_sweep import checkpoint_sweep as checkpoint_sweep
     from harness.session.from_python import DeclarationError as DeclarationError
     from harness.session.from_python import run_suite as run_suite
     from reports.analysis import load_run as load_run
@@ -43,6 +44,8 @@ if TYPE_CHECKING:
 _LAZY: Final = {"run_suite": "harness.session.from_python", "load_run": "reports.analysis",
                 "DeclarationError": "harness.session.from_python"}
 """What needs torch or pandas, and where it is. Not in `__all__`, so that `from harness import *` in a suite file stays light."""
+_READS_HEADERS: Final = {"checkpoint_sweep": "harness.adapters.checkpoint_sweep"}
+"""What opens files as it is called, and is imported on its first use; it needs no torch."""
 
 __all__ = [
     "BASELINE",
@@ -75,6 +78,7 @@ __all__ = [
     "adapter_sweep",
     "alpha_sweep",
     "block_sweep",
+    "checkpoint_sweep",
     "read_prompts",
     "read_recipe",
     "recipe_text",
@@ -84,6 +88,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Imports what needs torch or pandas on its first use: checking a declaration must not wait for them."""
+    if name in _READS_HEADERS:
+        return getattr(import_module(_READS_HEADERS[name]), name)
     if name not in _LAZY:
         raise AttributeError(f"module 'harness' has no attribute {name!r}; it has {', '.join([*__all__, *_LAZY])}")
     if wrong := import_module("harness.session.own_packages").keep_own_packages():

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping
 from harness.check.phrases import doubles, number, unknown
 from harness.check.values import direction_problem, gate_values, known_values, metrics_of, misspelt, range_problem, unknown_values
 from harness.declare import BASELINE, DESIRABILITY, PROMOTED, SIDES, Constraint, Desirability, Gate, Objective, Suite
-from harness.declare.swept_axis import asks_for_the_cheapest, axis_of
+from harness.declare.swept_axis import asks_for_the_cheapest, axes_of_pick
 from harness.records import ValueSpec
 from harness.records.gate_kinds import LIMITS, gate_kind
 
@@ -61,8 +61,8 @@ def _preferences(suite: Suite) -> Iterator[str]:
         if asks_for_the_cheapest(suite):
             yield (f"prefers {side!r} on {axis!r}, which has no effect: candidates differ in quantization or runtime alone, and "
                    "the cheapest of those without a loss is picked. Remove prefer")
-        elif axis in axes and axis != (swept := axis_of(suite)):
-            along = f"the pick is made along {swept!r}" if swept else "no axis has a number for every candidate"
+        elif axis in axes and axis not in (decisive := axes_of_pick(suite)):
+            along = f"the pick is made along {decisive[0]!r}" if decisive else "no axis has a number for every candidate"
             yield (f"prefers {side!r} on {axis!r}, which has no effect: {along}. Remove it, or sweep {axis!r} in a suite of its "
                    "own")
 

@@ -34,3 +34,14 @@ def axis_of(suite: Suite) -> str | None:
     """The numeric axis that is swept: alpha, weight, or else the first one; None without any."""
     axes = numeric_axes(suite)
     return next((axis for axis in AXES if axis in axes), next(iter(axes), None))
+
+
+def axes_of_pick(suite: Suite) -> tuple[str, ...]:
+    """The axes along which a preference can decide: the swept one alone where its values tell all candidates apart, else all
+    numeric ones, the swept one first."""
+    swept = axis_of(suite)
+    if swept is None:
+        return ()
+    if len({c.axes[swept] for c in suite.candidates}) == len(suite.candidates):
+        return (swept,)
+    return (swept, *(axis for axis in numeric_axes(suite) if axis != swept))

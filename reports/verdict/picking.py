@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import Suite
+from harness.declare.swept_axis import axes_of_pick
 from reports.statistics.plateau import SweetSpot, place, sweet_spot
 from reports.statistics.surface import Surface, fit_surface
 from reports.verdict.candidates import axis_of, parents
@@ -107,20 +108,21 @@ def surface_of(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Ma
 
 
 def _as_measured(suite: Suite, tied: Sequence[Scored], free: Sequence[Scored]) -> Scored:
-    """Of the free cells within one standard error of the best the guidance that is preferred, there the preferred value of the
-    axis; the middle is that of the tied values."""
+    """Of the free cells within one standard error of the best the guidance that is preferred, there the preferred value of each
+    axis that the objective names, and last that of the swept axis; the middle is that of the tied values."""
     near = [c for c in free if -(c.behind.mean or 0.0) <= (c.behind.error or 0.0)] or [max(free, key=_mean)]
     prefer = suite.objective.prefer
     scale = _target(prefer.get("guidance", "middle"), [c.guidance for c in near], [c.guidance for c in tied])
     closest = min(abs(c.guidance - scale) for c in near)
     row = [c for c in near if abs(c.guidance - scale) == closest]
-    axis = axis_of(suite)
-    if axis is None:
-        return max(row, key=_mean)
-    values = {c.name: float(c.axes[axis]) for c in suite.candidates}
-    beside = [values[c.candidate] for c in tied if c.guidance in {r.guidance for r in row}]
-    target = _target(prefer.get(axis, "middle"), [values[c.candidate] for c in row], beside)
-    return min(row, key=lambda c: (abs(values[c.candidate] - target), -_mean(c)))
+    decisive = axes_of_pick(suite)
+    for axis in dict.fromkeys((*(axis for axis in prefer if axis in decisive), *decisive[:1])):
+        values = {c.name: float(c.axes[axis]) for c in suite.candidates}
+        beside = [values[c.candidate] for c in tied if c.guidance in {r.guidance for r in row}]
+        target = _target(prefer.get(axis, "middle"), [values[c.candidate] for c in row], beside)
+        closest = min(abs(values[c.candidate] - target) for c in row)
+        row = [c for c in row if abs(values[c.candidate] - target) == closest]
+    return max(row, key=_mean)
 
 
 def _target(side: str, near: Sequence[float], tied: Sequence[float]) -> float:

@@ -29,7 +29,7 @@ from reports.verdict.fidelity import recommend_cheapest
 from reports.verdict.picking import choose, competing, own_guidances
 from reports.verdict.recommendation import Comparison, Recommendation, Scored
 from reports.verdict.scoring import CELL
-from reports.verdict.sentences import race_reasons, sweep_evidence, sweep_reasons
+from reports.verdict.sentences import preference_reasons, race_reasons, sweep_evidence, sweep_reasons
 
 SWEEP_RULE: Final = (
     "The best cell has the highest mean objective on the select prompts, among the cells that are shown to meet the constraints,"
@@ -79,7 +79,8 @@ def _recommend_best(run: Run) -> Recommendation:
                                           *undecided(run, pick.candidate, pick.guidance), *_settling(run, comparisons),
                                           *_shaky(run, pick.candidate, comparisons)))
     reasons = (*sweep_reasons(run, draft),
-               *([f"On the smooth surface through all cells the pick is {picked.spot.sentence}"] if picked.spot else []),
+               *([f"On the smooth surface through all cells the pick is {picked.spot.sentence}"] if picked.spot else
+                 preference_reasons(run.suite, pick.candidate)),
                *race_reasons(run))
     evidence = sweep_evidence(run, draft)
     what = f"{label_with_role(run, pick.candidate)} at CFG {pick.guidance:g}"

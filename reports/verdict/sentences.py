@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
-from harness.declare import DESIRABILITY, Objective
+from harness.declare import DESIRABILITY, Objective, Suite
+from harness.declare.swept_axis import axes_of_pick
 from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
@@ -13,6 +15,9 @@ from reports.read.run import Run
 from reports.verdict.candidates import label, label_with_role, parents
 from reports.verdict.race_summary import spent
 from reports.verdict.recommendation import Comparison, Recommendation
+
+TRAINED: Final = ("step", "epoch")
+"""Axes that count how long something was trained."""
 
 
 def sweep_evidence(run: Run, rec: Recommendation) -> str:
@@ -53,6 +58,20 @@ def _tied(run: Run, rec: Recommendation) -> str:
     pairs = words.plural(others, f"other {axes[0] if len(axes) == 1 else 'candidate'}/CFG pair" if len(axes) < 2 else
                          f"other {'/'.join(axes)}/CFG combination")
     return f"on the prompts used to choose, {pairs} did about as well{among}"
+
+
+def preference_reasons(suite: Suite, pick: str) -> tuple[str, ...]:
+    """Which ends of further axes the objective preferred among the cells as measured: "the lowest step, 500, ...". Empty where
+    it names none, or the pick is made along one axis alone."""
+    chosen = next(c for c in suite.candidates if c.name == pick)
+    decisive = axes_of_pick(suite)
+    sides = {axis: side for axis, side in suite.objective.prefer.items() if axis in decisive and side != "middle"}
+    if len(decisive) < 2 or not sides:
+        return ()
+    ends = [f"the {side} {words.visible(axis)} ({chosen.axes[axis]:g}"
+            f"{', the earliest of the tied' if axis in TRAINED and side == 'lowest' else ''})" for axis, side in sides.items()]
+    return (f"Of the tied cells within one standard error of the best the pick has {words.listed(ends)}, as the objective "
+            "prefers.",)
 
 
 def _span(run: Run, names: tuple[str, ...]) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.declare import Candidate, Merge, Suite
+from harness.declare import Adapter, Candidate, Merge, Suite
 from reports.read.run import Run
 from reports.verdict.picking import choose, own_guidances, surface_of
 from reports.verdict.recommending import recommend
@@ -110,3 +110,19 @@ def test_a_control_is_best_where_it_is_least_behind_also_when_a_look_dropped_it(
              scored("a", 7.0, estimate(-0.5, -2.0, 1.0), complete=False),
              scored("a", 9.0, estimate(-0.1, -2.0, 1.0), ruled_out="burnt")]
     assert own_guidances(cells) == {"a": 5.0}
+
+
+def test_among_the_tied_of_two_axes_the_earliest_step_is_preferred_and_the_page_says_so(merge_run: Run) -> None:
+    steps, weights = (100, 200, 300), (0.5, 1.0)
+    made = tuple(Candidate(name=f"step={s} weight={w:g}", model="zoo:photo", axes={"step": s, "weight": w},
+                           adapters=(Adapter(path=f"{s}.safetensors", weight=w),)) for s in steps for w in weights)
+    alone = Candidate(name="weight=0", model="zoo:photo", axes={"step": 100, "weight": 0.0})
+    given = replace(suite(), candidates=(alone, *made), baseline="weight=0",
+                    objective=replace(suite().objective, prefer={"guidance": "lowest", "step": "lowest"}))
+    drawn = tuple(replace(c, axes={**c.axes, "alpha": 0.0}) for c in given.candidates)
+    rows = images(replace(given, candidates=drawn), {}, noise=0.0)
+    worse = rows["candidate"].isin(["weight=0", *(c.name for c in made[:2])])
+    table = rows.assign(objective=rows["objective"] - 20.0 * worse)
+    rec = recommend(with_table(merge_run, given, table))
+    assert (rec.pick or "").startswith("step=200")
+    assert any("the lowest step (200, the earliest of the tied)" in reason for reason in rec.reasons)
