@@ -1,5 +1,5 @@
-"""Compiled forms of quantized denoisers. A quantized copy goes with its candidate; what was compiled for it is kept, and computes
-with the tensors of the next copy of the same layers."""
+"""Compiled denoisers that outlive their weights: what was compiled for a quantized copy, or for the live model of another number
+format, is kept without tensors, and computes with those of the next module of the same layers."""
 
 from __future__ import annotations
 
@@ -9,13 +9,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.declare import short_hash
+from harness.materialise.live_model import Frame
+from harness.weights import Pipeline, with_part
+
+CASTS = "harness.quantize.cast"
+"""The module of the hooks that belong to a number format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class CompiledCopies:
-    """By runtime, number format and layers: a module whose tensors are exchanged, and its compiled form."""
+    """By runtime, number format and layers: a module whose tensors are exchanged, and its compiled form; by number format and
+    layers: the denoiser of a live model that went, with its compiled forms by runtime."""
 
-    _kept: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    _copies: dict[str, tuple[Any, Any]] = field(default_factory=dict)
+    _denoisers: dict[str, tuple[Any, dict[str, Any]]] = field(default_factory=dict)
 
     def compiled(self, module: Any, name: str, compile_: Callable[[Any], Any]) -> tuple[Any, Callable[[], None]]:
         """The compiled form of a quantized module, and what must be called before it is used again after another one. `name` says
@@ -24,26 +31,52 @@ class CompiledCopies:
         if layers is None:
             return compile_(module), lambda: None
         key = short_hash([name, layers])
-        if key not in self._kept:
+        if key not in self._copies:
             shell = _shell(module)
-            self._kept[key] = shell, compile_(shell)
-        shell, compiled = self._kept[key]
-        _exchange(shell, module)
-        return compiled, lambda: _exchange(shell, module)
+            self._copies[key] = shell, compile_(shell)
+        shell, compiled = self._copies[key]
+        _share(shell, module)
+        return compiled, lambda: _share(shell, module)
 
     def empty(self) -> None:
         """Lets go of the tensors of the copies."""
-        for shell, _ in self._kept.values():
+        for shell, _ in self._copies.values():
             for layer in shell.modules():
-                for tensors in (layer._parameters, layer._buffers):
-                    tensors.update(dict.fromkeys(tensors))
+                layer._parameters, layer._buffers = dict.fromkeys(layer._parameters), dict.fromkeys(layer._buffers)
+
+    def keep(self, frame: Frame, mode: str) -> None:
+        """Keeps the compiled denoiser of a live model in the number format `mode`, without its tensors. The model cannot be used
+        any more."""
+        if not frame.executed:
+            return
+        frame.detach(())
+        denoiser = frame.pipeline.denoiser
+        if (layers := _layers(denoiser)) is None:
+            return
+        for layer in denoiser.modules():
+            for tensors in (layer._parameters, layer._buffers):
+                tensors.update(dict.fromkeys(tensors))
+        self._denoisers[short_hash([mode, layers])] = denoiser, frame.executed
+
+    def taken_up(self, pipeline: Pipeline, mode: str) -> tuple[Pipeline, dict[str, Any]]:
+        """The pipeline on a denoiser that was kept, with the same weights, and what was compiled of it; as it is, if none of its
+        layers was kept."""
+        kept = self._denoisers.pop(short_hash([mode, _layers(pipeline.denoiser)]), None)
+        if kept is None:
+            return pipeline, {}
+        denoiser, executed = kept
+        _share(denoiser, pipeline.denoiser)
+        return with_part(pipeline, "unet" if "unet" in pipeline.parts else "transformer", denoiser), executed
 
 
-def _layers(module: Any) -> list[list[Any]] | None:
-    """The path, class and tensor names of every layer; None if a layer has more than its tensors: an adapter on it, or a hook."""
-    listed = []
+def _layers(module: Any) -> list[Any] | None:
+    """The module's config, and the path, class and tensor names of every layer; None if a layer has more than its tensors: an
+    adapter on it, or a hook."""
+    listed: list[Any] = [sorted((name, repr(value)) for name, value in dict(getattr(module, "config", {})).items()
+                                if not name.startswith("_"))]
     for path, layer in module.named_modules():
-        if hasattr(layer, "base_layer") or layer._forward_hooks or layer._forward_pre_hooks:
+        hooks = [*layer._forward_hooks.values(), *layer._forward_pre_hooks.values()]
+        if hasattr(layer, "base_layer") or any(getattr(hook, "__module__", "") != CASTS for hook in hooks):
             return None
         shapes = [[name, list(tensor.shape), str(tensor.dtype)] for tensors in (layer._parameters, layer._buffers)
                   for name, tensor in tensors.items() if tensor is not None]
@@ -58,9 +91,9 @@ def _shell(module: Any) -> Any:
     return copy.deepcopy(module, {id(tensor): tensor for tensor in tensors})
 
 
-def _exchange(shell: Any, module: Any) -> None:
-    """Gives the shell the tensors of the module, without a copy. What was compiled takes tensors as its inputs."""
+def _share(shell: Any, module: Any) -> None:
+    """Gives the shell the tensors of the module: what moves them in one moves them in both. What was compiled takes tensors as
+    its inputs."""
     for path, layer in shell.named_modules():
         other = module.get_submodule(path)
-        layer._parameters.update(other._parameters)
-        layer._buffers.update(other._buffers)
+        layer._parameters, layer._buffers = other._parameters, other._buffers

@@ -221,7 +221,7 @@ class Workbench:
     def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline) -> tuple[Pipeline, Callable[[], None]]:
         """The pipeline with its denoiser in the declared runtime, and what must be called before it is used again. What was
         compiled for the frame's own parameters is kept: it stays valid when they change, and adapters on the layers only add
-        compilations. So is what was compiled for a quantized copy."""
+        compilations. So is what was compiled for a quantized copy, and for the frame of another number format."""
         row = RUNTIMES[candidate.runtime]
         if candidate.runtime == "eager":
             return pipeline, lambda: None
@@ -378,6 +378,8 @@ class Workbench:
         base, place = frame_of(candidate.model), self._place(candidate)
         if place not in self._frames:
             if self.device != "cpu":
+                for other, frame in self._frames.items():
+                    self._copies.keep(frame, other.mode)
                 self._frames.clear()
                 free_memory(self.device)
             file, plan = self.library.open(base), self._plan(base)
@@ -388,13 +390,14 @@ class Workbench:
             if "tiled_decoding" in self.low_memory:
                 tile(pipeline.vae)
             self._loading[place] = time.perf_counter() - started
+            cast, executed = QuantizeReport(quantized=(), kept=()), dict[str, Any]()
+            if not place.quantized:  # weights to be quantized are not run, and stay as they are
+                cast = live_in(pipeline.denoiser, LIVE_DTYPES[place.mode])
+                pipeline, executed = self._copies.taken_up(pipeline, place.mode)
             live = {part: slots(module, file.components[part]) for part, module in pipeline.parts.items()}
             expressions = {part: {key: (plan.parts[part].keys[key], plan.parts[part].stored[key].dtype) for key in keys}
                            for part, keys in live.items()}
-            # Weights to be quantized are not run, and stay as they are.
-            cast = (QuantizeReport(quantized=(), kept=()) if place.quantized else
-                    live_in(pipeline.denoiser, LIVE_DTYPES[place.mode]))
-            self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions, cast=cast)
+            self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions, cast=cast, executed=executed)
         return self._frames[place]
 
     def _place(self, candidate: Candidate) -> _Place:

@@ -33,3 +33,23 @@ def test_the_next_alpha_compiles_nothing_and_makes_its_own_images(mode: str, mon
         assert np.array_equal(made, images(eager, of, grid))
     assert graphs[0] > 0
     assert graphs[1] == 0
+
+
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call to a `functools.lru_cache`:UserWarning")
+def test_what_was_compiled_for_a_live_model_that_went_is_valid_for_the_next_of_its_layers(
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr("harness.runtimes.shutil.which", lambda _: "c++")
+    grid, graphs = tiny_grid(batch_size=2, steps=1), []
+    compiled, eager = (Workbench(device="cpu", root=Path.cwd(), steps=1) for _ in range(2))
+    for model in ("zoo:photo", MIDDLE, "zoo:anime"):
+        of = candidate(model=model, quantization="bf16")
+        before = counters["stats"]["unique_graphs"]
+        made = images(compiled, replace(of, runtime="compiled"), grid)
+        graphs.append(counters["stats"]["unique_graphs"] - before)
+        assert np.array_equal(made, images(eager, of, grid))
+        for frame in compiled._frames.values():  # as on a GPU, where one live model gives way to another
+            compiled._copies.keep(frame, "bf16")
+        compiled._frames.clear()
+    assert graphs[0] > 0
+    assert graphs[1:] == [0, 0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from harness import Candidate
 from harness.materialise import Workbench
 from harness.materialise.compiled_copies import CompiledCopies
 from harness.quantize import QUANTIZATION_MODES
-from tests.rehearsal.making import candidate, images, sketch
+from harness.sampling import encode
+from tests.rehearsal.making import MIDDLE, candidate, images, sketch
 from tests.rehearsal.simulated_cuda import simulated
+from tests.run.test_any_family import grid_of
+from tests.weights.pipelines import folder_of, theirs
 
 
 class Compiled(torch.nn.Module):
@@ -35,17 +39,23 @@ def of(model: str, **changes: Any) -> Candidate:
     return candidate(model=model, quantization="int8_weight_only", **changes)
 
 
-def test_a_quantized_denoiser_is_compiled_once_for_all_candidates(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    compiled: list[object] = []
+@pytest.fixture
+def compiled(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """What was compiled, without a compiler."""
+    modules: list[object] = []
+
+    def compile_(module: torch.nn.Module, **_: object) -> Compiled:
+        modules.append(module)
+        return Compiled(module)
+
     monkeypatch.setattr("harness.runtimes._lacks_compiler", lambda _: "")
     monkeypatch.setattr("harness.runtimes.find_spec", lambda _: True)
     monkeypatch.setattr("harness.runtimes._lacks_for_triton", lambda: "")
-
-    def compile_(module: torch.nn.Module, **_: object) -> Compiled:
-        compiled.append(module)
-        return Compiled(module)
-
     monkeypatch.setattr(torch, "compile", compile_)
+    return modules
+
+
+def test_a_quantized_denoiser_is_compiled_once_for_all_candidates(tmp_path: Path, compiled: list[object]) -> None:
     with simulated() as gpu:
         bench = Workbench(device="cuda", root=tmp_path, steps=2)
         expected = {model: images(bench, of(model)) for model in ("zoo:photo", "zoo:anime")}
@@ -60,6 +70,46 @@ def test_a_quantized_denoiser_is_compiled_once_for_all_candidates(tmp_path: Path
         assert gpu.live == quantized  # nothing of a copy is kept on the device
         assert np.array_equal(images(bench, of("zoo:photo", runtime="compiled")), expected["zoo:photo"])
         assert len(compiled) == 2
+
+
+def test_a_live_denoiser_is_compiled_once_for_each_number_format_whatever_comes_between(
+        tmp_path: Path, compiled: list[object]) -> None:
+    chosen = [candidate(model="zoo:photo", quantization="fp32"), candidate(model="zoo:photo", quantization="fp16"),
+              candidate(model="zoo:anime", quantization="fp32"), of("zoo:photo"),
+              candidate(model=MIDDLE, quantization="fp16", adapters=sketch())]
+    with simulated() as gpu:
+        bench, live = Workbench(device="cuda", root=tmp_path, steps=1), []
+        expected = [images(bench, one) for one in chosen]
+        for _ in range(2):
+            for one, made in zip(chosen, expected, strict=True):
+                assert np.array_equal(images(bench, replace(one, runtime="compiled")), made), one
+            live.append(gpu.live)
+    assert len(compiled) == 3  # fp32, fp16 and the quantized copies
+    assert live[0] == live[1]
+
+
+def test_a_compiled_transformer_makes_room_for_the_texts_encoders_as_it_is(tmp_path: Path, compiled: list[object]) -> None:
+    folder_of(theirs("sd3"), tmp_path / "sd3")
+    for mode in ("fp16", "int8_weight_only"):
+        with simulated() as gpu:
+            bench, peaks = Workbench(device="cuda", root=tmp_path, steps=1), []
+            for runtime in ("eager", "compiled"):
+                one = candidate(model="sd3", quantization=mode, runtime=runtime)
+                pipeline, grid = bench.prepare(one).pipeline, grid_of("sd3")
+                encode(pipeline, grid.prompts)
+                gpu.reset_peaks()
+                encode(pipeline, grid.prompts)
+                peaks.append(gpu.peak)
+        assert peaks[1] <= peaks[0], mode
+
+
+def test_layers_alike_of_another_config_are_compiled_for_themselves(tmp_path: Path) -> None:
+    copies, compiled = CompiledCopies(), []
+    for heads in (1, 2):
+        module = torch.nn.Linear(4, 4)
+        module.config = {"heads": heads, "_name_or_path": str(heads)}
+        compiled.append(copies.compiled(module, "x", Compiled)[0])
+    assert compiled[0] is not compiled[1]
 
 
 def test_an_earlier_candidate_computes_with_its_own_weights_once_it_is_entered_again(tmp_path: Path) -> None:
