@@ -22,7 +22,8 @@ _DEFAULTS: Final = {"max_bytes": 10_000_000_000, "ttl": 7 * 24 * 3600, "max_entr
 
 
 def open_cache(address: str, size: tuple[int, int]) -> ImageCache:
-    """The cache at an address, for images of `size` (width, height); an empty address gives a cache that stores nothing.
+    """The cache at an address, for images of at most `size` (width, height); an empty address gives a cache that stores
+    nothing.
 
     If the environment variable SWEETSPOT_CACHE_SECRET is set, entries are signed and only signed ones are accepted.
     Raises CacheAddressError for an invalid address, ModuleNotFoundError if the Redis package is missing. An unreachable server

@@ -35,8 +35,9 @@ class CacheFacts:
 class ImageCache(Protocol):
     """PNG bytes by key, shared between runs. Neither method raises for a faulty or unreachable cache."""
 
-    def get(self, key: str) -> bytes | None:
-        """The verified PNG, or None. A damaged or foreign entry gives None and is counted as refused."""
+    def get(self, key: str, size: tuple[int, int] | None = None) -> bytes | None:
+        """The verified PNG, or None. A damaged or foreign entry gives None and is counted as refused. `size` is (width, height)
+        where the image has another size than the cache is for; a cache is for the largest images of a run."""
 
     def put(self, key: str, data: bytes) -> None:
         """Offers an image. A full or unreachable cache is counted, and reported once."""
@@ -81,7 +82,7 @@ class Tally:
 class NoCache:
     """The cache of an empty address: stores nothing."""
 
-    def get(self, key: str) -> bytes | None:  # noqa: ARG002
+    def get(self, key: str, size: tuple[int, int] | None = None) -> bytes | None:  # noqa: ARG002
         """Always None."""
         return None
 

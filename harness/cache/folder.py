@@ -34,13 +34,13 @@ class FolderCache:
         self._tally = Tally(where=f"folder:{root}")
         self._added = max_bytes  # looked at with the first entry
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, size: tuple[int, int] | None = None) -> bytes | None:
         """The verified PNG, or None. A refused entry is deleted, so that the next run does not meet it again."""
         path = self._path(key)
         try:
             if path.stat().st_size > largest(self.size):
                 raise EntryError("larger than any image of this size")  # noqa: TRY301
-            data = unseal(key, path.read_bytes(), self.secret, self.size)
+            data = unseal(key, path.read_bytes(), self.secret, size or self.size)
         except FileNotFoundError:
             self._tally.misses += 1
             return None

@@ -25,7 +25,7 @@ class RedisCache:
         self._tally = Tally(where=where)
         self._errors_in_a_row, self._rest_until = 0, 0.0
 
-    def get(self, key: str) -> bytes | None:
+    def get(self, key: str, size: tuple[int, int] | None = None) -> bytes | None:
         """The verified PNG, or None. Reads at most one byte more than the largest entry, whatever is stored."""
         entry = self._ask("GETRANGE", _PREFIX + checked_key(key), 0, self.max_entry_bytes)
         if not isinstance(entry, bytes) or not entry:
@@ -34,7 +34,7 @@ class RedisCache:
         try:
             if len(entry) > self.max_entry_bytes:
                 raise EntryError(f"more than {self.max_entry_bytes} bytes")  # noqa: TRY301
-            data = unseal(key, entry, self.secret, self.size)
+            data = unseal(key, entry, self.secret, size or self.size)
         except EntryError as error:
             self._tally.refuse(str(error))
             return None

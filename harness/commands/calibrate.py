@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.commands.terminal import add_examples, say
-from harness.declare import Suite
+from harness.declare import Grid, Suite, grid_of
+from harness.declare.effective_grid import cells_of
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import load_suite
 from harness.declare.suite import CALIBRATION
@@ -95,10 +96,15 @@ def _suite(given: argparse.Namespace) -> Suite:
     if faults := problems(suite, Path.cwd()):
         raise ValueError("\n".join(faults))
     assert isinstance(suite, Suite)  # anything else is a problem
-    if given.guidance is not None and given.guidance not in suite.grid.guidance_scales:
-        scales = ", ".join(f"{g:g}" for g in suite.grid.guidance_scales)
-        raise ValueError(f"--guidance {given.guidance:g}: not a guidance scale of the suite; it has {scales}")
+    if given.guidance is not None and given.guidance not in (known := _grid(suite).guidance_scales):
+        scales = ", ".join(f"{g:g}" for g in known)
+        raise ValueError(f"--guidance {given.guidance:g}: not a guidance scale of the baseline; it has {scales}")
     return suite
+
+
+def _grid(suite: Suite) -> Grid:
+    """The effective grid of the baseline, which both candidates of a calibration have."""
+    return grid_of(suite, next(c for c in suite.candidates if c.name == suite.baseline))
 
 
 def _make(suite: Suite, suite_file: str, options: Options) -> Path:
@@ -107,15 +113,15 @@ def _make(suite: Suite, suite_file: str, options: Options) -> Path:
     from harness.run.progress import Bar
     from harness.run.suite_run import SuiteRun
 
-    one, other = suite.candidates
-    bar = Bar(len(suite.grid.prompts) * len(suite.grid.seeds) * len(suite.grid.guidance_scales) + 1)
+    (one, other), grid = suite.candidates, _grid(suite)
+    bar = Bar(cells_of(grid) + 1)
     suite_run = SuiteRun(suite, suite_file, options, bar)
     try:
         if refusals := [*suite_run.not_offered.values()] or suite_run.preflight():
             raise RuntimeError(first_of(dict.fromkeys(refusals), between="; ", longest=LONGEST_MESSAGE))
         bar.start()
         # The second one samples only the cell that is timed: its images would be those of the first.
-        outcomes = [suite_run.candidate(one), suite_run.candidate(other, [timed_cell(suite)])]
+        outcomes = [suite_run.candidate(one), suite_run.candidate(other, [timed_cell(grid)])]
         failures = [f for outcome in outcomes if isinstance(outcome, list) for f in outcome]
         failures = failures or suite_run.costs([one.name, other.name])
     finally:
@@ -135,7 +141,7 @@ def _measured(suite: Suite, folder: Path, given: argparse.Namespace) -> Measured
 
     finished = folder.with_name(suite.name)
     measured = Measured(run=load_run(folder), names=(suite.baseline, suite.baseline + AGAIN), suite=suite,
-                  guidance=timed_cell(suite).guidance, confidence=given.confidence)
+                  guidance=timed_cell(_grid(suite)).guidance, confidence=given.confidence)
     if (finished / "run.json").exists():
         try:
             run = load_run(finished)
@@ -148,7 +154,7 @@ def _measured(suite: Suite, folder: Path, given: argparse.Namespace) -> Measured
                 say(f"The finished run {printable(str(finished))} is ignored: {printable(other)}. Run the suite again")
                 return measured if given.guidance is None else replace(measured, guidance=given.guidance)
             measured = replace(measured, tied=tied, images=run.images)
-            if recommendation.guidance in suite.grid.guidance_scales:
+            if recommendation.guidance in _grid(suite).guidance_scales:
                 measured = replace(measured, guidance=recommendation.guidance)
     return measured if given.guidance is None else replace(measured, guidance=given.guidance)
 

@@ -59,7 +59,7 @@ def run(given: argparse.Namespace) -> int:
     from harness.run.quiet import quiet_libraries
 
     quiet_libraries()
-    bench = Workbench(device=place.device, root=Path.cwd(), steps=suite.grid.steps, low_memory=suite.grid.low_memory)
+    bench = Workbench.for_grid(suite.grid, device=place.device, root=Path.cwd())
     not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, place.device))}
     rows = planned(suite, [c for c in suite.candidates if c.name not in not_offered], bench)
     if suite.grid.batch_size == FIT:
@@ -119,7 +119,8 @@ def _lines(suite: Suite, place: _Place, rows: list[Planned]) -> Iterator[str]:
     yield f"Computed from headers and configs, not measured. {_gib(RESERVED_BYTES)} are reserved for {purpose}, an estimate."
     for row in rows:
         yield ""
-        yield f"{_names(row.names)}{f': {row.number_format}' if row.number_format else ''}"
+        facts = ", ".join(filter(None, (row.number_format, row.size)))
+        yield f"{_names(row.names)}{f': {facts}' if facts else ''}"
         if isinstance(row.footprint, str):
             yield f"  cannot be planned: {row.footprint}"
         else:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, replace
+from typing import Any
 
 from harness.declare.sampling import GRID_FIELDS, NEUTRAL, Sampling
 from harness.declare.suite import Candidate, Grid, Suite
@@ -19,3 +21,43 @@ def grid_of(declared: Suite | Grid, candidate: Candidate | None = None) -> Grid:
     replaced = {GRID_FIELDS[name]: value for name, value in own.items() if name in GRID_FIELDS}
     rest = {name: value for name, value in knobs.items() if name not in GRID_FIELDS and value != NEUTRAL.get(name)}
     return replace(grid, **replaced, sampling=Sampling(**rest) if rest else None)
+
+
+def cells_of(grid: Grid) -> int:
+    """How many images one candidate has on an effective grid."""
+    return len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales)
+
+
+def sampled_as(grid: Grid) -> dict[str, Any]:
+    """What an effective grid adds to the sampling block of run.json. Knobs that have their defaults are left out, so that what
+    could always be declared has the image keys that it had."""
+    return {"sampler": grid.sampler, "steps": grid.steps, "width": grid.width, "height": grid.height,
+            **({} if grid.sampling is None else grid.sampling.given)}
+
+
+def sampling_block(block: Mapping[str, Any], declared: Suite | Grid, candidate: Candidate) -> dict[str, Any]:
+    """The sampling block that determines a candidate's images: the run's `block`, which is that of the grid, with what the
+    candidate says itself."""
+    if candidate.sampling is None:
+        return dict(block)
+    knobs = {spec.name for spec in fields(Sampling)}
+    return {**{name: value for name, value in block.items() if name not in knobs}, **sampled_as(grid_of(declared, candidate))}
+
+
+def largest_image(suite: Suite) -> tuple[int, int]:
+    """Width and height of the largest images of a suite's candidates."""
+    sizes = [(grid.width, grid.height) for grid in (suite.grid, *(grid_of(suite, c) for c in suite.candidates))]
+    return max(sizes, key=lambda size: size[0] * size[1])
+
+
+def every_scale(suite: Suite) -> tuple[float, ...]:
+    """The guidance scales of the grid, and then those that only candidates have."""
+    return tuple(dict.fromkeys(float(scale) for grid in (suite.grid, *(grid_of(suite, c) for c in suite.candidates))
+                               for scale in grid.guidance_scales))
+
+
+def counterpart(scales: Iterable[float], guidance: float) -> float | None:
+    """The guidance scale of a candidate with these `scales` whose images stand beside those of another one at `guidance`: the
+    same scale, or else its only one. None where it has several others, of which none is the right one."""
+    known = list(dict.fromkeys(map(float, scales)))
+    return float(guidance) if float(guidance) in known else known[0] if len(known) == 1 else None

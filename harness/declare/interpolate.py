@@ -11,7 +11,7 @@ Leaf: TypeAlias = tuple[str, Any, Any]
 """Where two declarations differ ("model.alpha"), and the two values."""
 
 _NAMED: Final = ("name", "axes")
-_WHOLE: Final = ("steps", "seed")
+_WHOLE: Final = ("steps", "seed", "clip_skip", "width", "height")
 _DIGITS: Final = 9
 """Decimals kept, so that a name and a candidate's hash hold 0.425 and not 0.42500000000000004."""
 

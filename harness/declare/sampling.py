@@ -41,6 +41,11 @@ class Sampling:
             object.__setattr__(self, "guidance", (self.guidance,))
 
     @property
+    def scales(self) -> tuple[float, ...] | None:
+        """The guidance scales in place of the grid's."""
+        return self.guidance if isinstance(self.guidance, tuple) else None
+
+    @property
     def given(self) -> dict[str, Any]:
         """The values that are not None, by field."""
         return {spec.name: value for spec in fields(self) if (value := getattr(self, spec.name)) is not None}

@@ -390,8 +390,10 @@ class Suite:
 
     @property
     def images(self) -> int:
-        """How many images all candidates have on the whole grid."""
-        return len(self.candidates) * len(self.grid.prompts) * len(self.grid.seeds) * len(self.grid.guidance_scales)
+        """How many images all candidates have on their whole grids."""
+        scales = sum(len(self.grid.guidance_scales) if c.sampling is None or c.sampling.scales is None else len(c.sampling.scales)
+                     for c in self.candidates)
+        return scales * len(self.grid.prompts) * len(self.grid.seeds)
 
     def gate_name(self, gate: Gate) -> str:
         """The id of one of the gates: its name, or its long name where another gate has the same name."""

@@ -26,7 +26,8 @@ integer modes keep."""
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     """The BLAKE3 of every input file, and one identity over these, the declaration and the versions of the arithmetic. The
-    candidate's number format is its quantization (number_format.in_its_format)."""
+    candidate's number format is its quantization (number_format.in_its_format). How it is sampled decides the keys of its images,
+    and not this identity."""
     references = references_of(candidate)
     inputs = {reference: library.content(reference) for reference in references}
     # By the names of the parts: the same words mean other components of another model.
@@ -34,7 +35,7 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     content = _by_content(plain(replace(candidate, model=model)), inputs)
     words = _words(candidate, library)
     library.refuse_changed(references)
-    declared = {k: v for k, v in content.items() if k not in ("name", "axes", "precision")}
+    declared = {k: v for k, v in content.items() if k not in ("name", "axes", "precision", "sampling")}
     return Weights(candidate=candidate.name, inputs=inputs, identity=short_hash([
         declared, sorted(inputs.values()), _versions(candidate, library), QUANTIZATION_MODES.identity(candidate.quantization),
         RUNTIMES.identity(candidate.runtime), *([words] if words else [])]))

@@ -85,7 +85,7 @@ def _apart(candidate: Candidate, adapters: Sequence[str]) -> Hashable:
     """All that makes a candidate another one beside its tensors."""
     frame = frame_of(candidate.model)
     return (candidate.quantization, candidate.runtime, repr(plain(candidate.emphasis)), repr(plain(candidate.aesthetic)),
-            frame.config, tuple(adapters))
+            repr(plain(candidate.sampling)), frame.config, tuple(adapters))
 
 
 def _asks(recipe: Weighed) -> bool:

@@ -10,7 +10,6 @@ from harness.declare import Candidate, short_hash
 from harness.materialise.library import MaterialiseError, frame_of
 from harness.materialise.live_model import Frame
 from harness.materialise.number_format import homes_of
-from harness.materialise.phases import spans_of
 from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeError, QuantizeReport, live_in, stored_bytes
 from harness.runtimes import RUNTIMES
 from harness.weights import Pipeline, shape_pipeline
@@ -47,7 +46,7 @@ def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
     sends away. Raises the errors of `Workbench.inspect`, and MaterialiseError for a mode that needs values."""
     bench.inspect(candidate)
     candidate, base = bench.in_its_format(candidate), frame_of(candidate.model)
-    mode, phases = candidate.quantization, len(spans_of(candidate.adapters, bench.steps))
+    mode, phases = candidate.quantization, len(bench.spans(candidate))
     on_host = mode in MADE_ON_HOST and bench.device != "cpu"
     live = mode if mode in LIVE_DTYPES else "fp32"
     file = bench.library.open(base)

@@ -18,16 +18,16 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Reading]) -> Treatment:
-    """The treatment of positive prompts. `readings` are those of the active adapters. Raises MaterialiseError for a word that
-    two files define, and for an aesthetic gradient that does not fit its CLIP model."""
+def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Reading], clip_skip: int | None = None) -> Treatment:
+    """The treatment of positive prompts. `readings` are those of the active adapters, `clip_skip` is that of Sampling. Raises
+    MaterialiseError for a word that two files define, and for an aesthetic gradient that does not fit its CLIP model."""
     words = [Word(component=e.component, token=e.token, vectors=e.vectors, file_word=e.file_word)
              for reading in readings for e in reading.embeddings]
     # Prompts are read in lower case, so "Sks" and "sks" are one word.
     places = [(word.component, word.token.lower()) for word in words]
     if twice := next((token for component, token in places if places.count((component, token)) > 1), ""):
         raise MaterialiseError(f"the word {twice!r} is defined by two textual inversions; use one of them")
-    treatment = Treatment(words=tuple(words))
+    treatment = Treatment(words=tuple(words), clip_skip=clip_skip)
     if candidate.aesthetic is not None:
         given = candidate.aesthetic
         projection = text_projection(library.path(clip_file(given.clip)))

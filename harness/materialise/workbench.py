@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
-from harness.declare import Adapter, Candidate, Model, plain, short_hash
+from harness.declare import Adapter, Candidate, Grid, Model, plain, short_hash
 from harness.declare.suite import NOT_QUANTIZED
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.compiled_copies import CompiledCopies
@@ -77,10 +77,11 @@ class Workbench:
     """
 
     def __init__(self, *, device: str, root: Path, steps: int = 1, versions: FileVersions | None = None,
-                 low_memory: Collection[str] = ()) -> None:
-        """`steps` is the number of denoising steps; the start and end of adapters are shares of it. `versions` are those that an
-        earlier workbench noted, whose results belong together with those of this one. `low_memory` is that of a grid."""
-        self.device, self.library, self.steps = device, Library(root, versions), steps
+                 low_memory: Collection[str] = (), clip_skip: int | None = None) -> None:
+        """`steps` is the number of denoising steps, of which the start and end of adapters are shares, and `clip_skip` that of
+        Sampling, both of candidates that do not say. `versions` are those that an earlier workbench noted, whose results belong
+        together with those of this one. `low_memory` is that of a grid."""
+        self.device, self.library, self.steps, self._clip_skip = device, Library(root, versions), steps, clip_skip
         self.low_memory = frozenset(low_memory)
         self._plans: dict[str, RecipePlan] = {}
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
@@ -93,6 +94,12 @@ class Workbench:
         self._copies = CompiledCopies()
         self._uploads = Uploads()
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
+
+    @classmethod
+    def for_grid(cls, grid: Grid, *, device: str, root: Path, versions: FileVersions | None = None) -> Workbench:
+        """A workbench for the candidates of a suite with this grid; `versions` as above."""
+        return cls(device=device, root=root, steps=grid.steps, versions=versions, low_memory=grid.low_memory,
+                   clip_skip=None if grid.sampling is None else grid.sampling.clip_skip)
 
     def inspect(self, candidate: Candidate) -> None:
         """Reads headers and plans the merge without reading a weight. Raises the errors that `prepare` would raise.
@@ -113,7 +120,7 @@ class Workbench:
         if place not in self._inspected:
             self._inspected[place] = inspect_pipeline(self.library.open(base),
                                                       self.library.path(base.config) if base.config else None)
-        spans = spans_of(candidate.adapters, self.steps)
+        spans = self.spans(candidate)
         if self.family(candidate) in FLOW_FAMILIES and (len(spans) > 1 or candidate.emphasis or candidate.aesthetic):
             raise MaterialiseError(f"models of the family {self.family(candidate)} are sampled by their own pipeline, which "
                                    "takes no emphasis, no aesthetic gradient and no adapters for some of the steps")
@@ -129,7 +136,7 @@ class Workbench:
             if reading.format == "hypernetwork" and adapter.blocks is not None:
                 raise MaterialiseError(f"adapter {adapter.path!r} is a hypernetwork, which has one weight for all blocks; remove "
                                        "blocks")
-        treatment_of(candidate, self.library, ())
+        self._treatment(candidate, ())
 
     def equalities(self, candidates: Sequence[Candidate]) -> dict[str, str]:
         """By name, what is wrong with candidates that have the weights of an earlier one, or of their own model A."""
@@ -141,8 +148,8 @@ class Workbench:
         base = frame_of(candidate.model)
         encoders = self._inspected[base.path, base.config, base.ema]
         plain_candidate = replace(candidate, aesthetic=None)
-        return encoders, tuple(treatment_of(plain_candidate, self.library, [self._reading(a, candidate.model) for a in adapters])
-                               for _, adapters in spans_of(candidate.adapters, self.steps))
+        return encoders, tuple(self._treatment(plain_candidate, [self._reading(a, candidate.model) for a in adapters])
+                               for _, adapters in self.spans(candidate))
 
     def weights(self, candidate: Candidate) -> Weights:
         """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them."""
@@ -151,6 +158,15 @@ class Workbench:
     def in_its_format(self, candidate: Candidate) -> Candidate:
         """The candidate with the number format that it has on this device as its quantization."""
         return in_its_format(candidate, self.family(candidate), self.device)
+
+    def spans(self, candidate: Candidate) -> list[tuple[int, tuple[Adapter, ...]]]:
+        """The candidate's adapters by the steps in which they are active, of the number of steps that it is sampled with."""
+        own = None if candidate.sampling is None else candidate.sampling.steps
+        return spans_of(candidate.adapters, self.steps if own is None else own)
+
+    def _treatment(self, candidate: Candidate, readings: Sequence[Reading]) -> Treatment:
+        own = None if candidate.sampling is None else candidate.sampling.clip_skip
+        return treatment_of(candidate, self.library, readings, self._clip_skip if own is None else own)
 
     def _if_known(self, candidate: Candidate) -> Candidate:
         """The candidate in its number format, or as declared where its model cannot be opened, which is said elsewhere."""
@@ -181,7 +197,7 @@ class Workbench:
         frame = self._frame(candidate)
         frame.detach({adapter.path for adapter in candidate.adapters})
         phases = [self._phase(replace(candidate, adapters=adapters), first, frame)
-                for first, adapters in spans_of(candidate.adapters, self.steps)]
+                for first, adapters in self.spans(candidate)]
         # Every phase is made live once, so that errors are known before the first image.
         phases[0][0].enter()
         self.library.refuse_changed(references_of(candidate))
@@ -214,9 +230,10 @@ class Workbench:
             refresh()
             return run
 
-        return Phase(first=first, treatment=treatment_of(candidate, self.library, readings),
-                     enter=enter,
-                     text_identity=short_hash(self._text_state(candidate, frame, readings))), report
+        treatment = self._treatment(candidate, readings)
+        state = self._text_state(candidate, frame, readings)
+        skipped = [] if treatment.clip_skip is None else [treatment.clip_skip]
+        return Phase(first=first, treatment=treatment, enter=enter, text_identity=short_hash([*state, *skipped])), report
 
     def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline) -> tuple[Pipeline, Callable[[], None]]:
         """The pipeline with its denoiser in the declared runtime, and what must be called before it is used again. What was

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from harness.declare import Suite
+from harness.declare import Grid, Suite, grid_of
+from harness.declare.effective_grid import sampling_block
 from harness.declare.nearest import did_you_mean
 from harness.promotion.errors import PromotionError
 
@@ -40,6 +41,16 @@ class Evidence:
     def suite(self) -> Suite:
         """The suite as it ran."""
         return self.run.suite
+
+    @property
+    def grid(self) -> Grid:
+        """The effective grid of the candidate."""
+        return grid_of(self.suite, self.run.candidate(self.candidate))
+
+    @property
+    def sampled_as(self) -> Mapping[str, Any]:
+        """The sampling block of the candidate's images."""
+        return sampling_block(self.head["sampling"], self.suite, self.run.candidate(self.candidate))
 
     @property
     def head(self) -> Mapping[str, Any]:

@@ -58,8 +58,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     refuse_changed_suite(evidence, suite_file, root)
     device = _device(evidence)
     declared = next(c for c in evidence.suite.candidates if c.name == evidence.candidate)
-    bench = Workbench(device=device, root=root, steps=evidence.suite.grid.steps,
-                      low_memory=evidence.suite.grid.low_memory)
+    bench = Workbench.for_grid(evidence.suite.grid, device=device, root=root)
     refuse_changed_inputs(evidence, bench.content)
     refuse_faulty_suite(evidence, root)
     file = as_one_file(declared, bench)
@@ -143,7 +142,9 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
                     "fused_adapters": 0 if fused is declared else len(declared.adapters),
                     **({"rounded_tensors": saved.rounded} if saved.rounded else {})},
         **made_from(file),
-        "sampling": evidence.head["sampling"], "metrics": metrics, "metric_settings": evidence.head.get("metric_settings", {}),
+        "sampling": evidence.head["sampling"],
+        **({} if declared.sampling is None else {"sampled_as": dict(evidence.sampled_as)}),
+        "metrics": metrics, "metric_settings": evidence.head.get("metric_settings", {}),
         "policy": policy, "guidance": rec.guidance, "pick": rec.pick, "tied": list(rec.tied_candidates),
         "verdicts": [verdict_part(verdict) for verdict in evidence.verdicts],
         "figures": figures_part(evidence),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from harness.declare import Candidate, Suite
+from harness.declare import Candidate, Grid
 from harness.materialise import Workbench
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
@@ -50,7 +50,7 @@ def resample(evidence: Evidence, candidate: Candidate, device: str, root: Path, 
     ledger = Ledger(evidence.folder)
     samples = _chosen(evidence, ledger)
     stored = {s.cell: _stored(evidence.folder, ledger, s) for s in samples}
-    images = _made(evidence.suite, candidate, _batch_size(evidence, samples[0]), (device, root), [s.cell for s in samples])
+    images = _made(evidence.grid, candidate, _batch_size(evidence, samples[0]), (device, root), [s.cell for s in samples])
     largest, means, equal = 0, [], 0
     for cell, before in stored.items():
         if before.shape != images[cell].shape:
@@ -92,28 +92,28 @@ def _chosen(evidence: Evidence, ledger: Ledger) -> list[Sample]:
 
 def _batch_size(evidence: Evidence, sample: Sample) -> int:
     """The batch size at which a sample was made: the declared one, or a smaller one if memory did not suffice."""
-    prompt = next(p for p in evidence.suite.grid.prompts if p.id == sample.cell.prompt)
-    size = evidence.suite.grid.images_per_batch
+    prompt = next(p for p in evidence.grid.prompts if p.id == sample.cell.prompt)
+    size = evidence.grid.images_per_batch
     while size > 1:
-        setting = {**evidence.head["sampling"], "batch_size": size}
+        setting = {**evidence.sampled_as, "batch_size": size}
         if sample_key(evidence.identity, sample.cell, (prompt.text, prompt.negative), setting) == sample.key:
             return size
         size //= 2
     return 1
 
 
-def _made(suite: Suite, candidate: Candidate, size: int, where: tuple[str, Path], cells: list[Cell]) -> Mapping[Cell, Images]:
-    """The images of the cells, sampled as in a run: the same texts together, the same batch shape and places."""
+def _made(grid: Grid, candidate: Candidate, size: int, where: tuple[str, Path], cells: list[Cell]) -> Mapping[Cell, Images]:
+    """The images of the cells of the candidate's grid, sampled as in a run: the same texts together, the same batch shape and
+    places."""
     from harness.sampling import encode, sample, set_determinism, threads_for
 
     device, root = where
     set_determinism(device)
-    with threads_for(suite.grid, device):
-        prepared = Workbench(device=device, root=root, steps=suite.grid.steps,
-                             low_memory=suite.grid.low_memory).prepare(candidate)
-        texts = {phase.text_identity: encode(phase.enter(), suite.grid.prompts, phase.treatment) for phase in prepared.phases}
+    with threads_for(grid, device):
+        prepared = Workbench.for_grid(grid, device=device, root=root).prepare(candidate)
+        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in prepared.phases}
         images_by_cell: dict[Cell, Images] = {}
-        for batch, images in sample(prepared.phases, suite.grid, pack(suite.grid, cells, size), texts):
+        for batch, images in sample(prepared.phases, grid, pack(grid, cells, size), texts):
             images_by_cell.update(zip(batch, images, strict=True))
     return images_by_cell
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from harness.declare import Candidate, Suite
+from harness.declare import Candidate, Suite, grid_of
 from harness.declare.listing import first_of
 from harness.materialise import Workbench
 from harness.probes import CurveLimits, Rounds
@@ -53,7 +54,10 @@ class Costs:
                      if latency.setting == self._setting(latency.candidate, version)), "")
 
     def _setting(self, name: str, version: int = TIMING_VERSION) -> str:
-        return timing_setting(self.suite, self.stages.ledger.identity(name), self.environment, version)
+        return timing_setting(self.suite, self._declared(name), self.stages.ledger.identity(name), self.environment, version)
+
+    def _declared(self, name: str) -> Candidate:
+        return next(candidate for candidate in self.suite.candidates if candidate.name == name)
 
     def due(self, names: Sequence[str]) -> bool:
         """Whether the journal lacks latencies of these candidates that were taken together and in this environment. One that
@@ -103,7 +107,7 @@ class Costs:
         rounds = Rounds(declared=suite.latency_rounds, budget_seconds=suite.latency_budget_seconds,
                         enough=ROUNDS_FOR_P90 if suite.latency_budget_seconds else suite.latency_rounds)
         together = self._together(settings, rounds)
-        with threads_for(suite.grid, self.device):
+        with self._threads(settings):
             records = [self._with_load(record, declared) for record in time_together(
                 suite, lambda name: self._switch(declared[name]), together)]
             failures = [record for record in records if isinstance(record, Failure)]
@@ -125,7 +129,7 @@ class Costs:
         declared, failures = {c.name: c for c in self.suite.candidates}, list[Failure]()
         for name, key in self.settings(names).items():
             curve_failed = self.stages.ledger.latency(name) is not None
-            with threads_for(self.suite.grid, self.device):
+            with self._threads([name]):
                 if curve_failed:
                     with self.stages.stage(name, TIME, failures):
                         self._curve(declared[name], key)
@@ -142,8 +146,14 @@ class Costs:
                         environment=deciding_seconds(self.environment))
 
     def _curve(self, candidate: Candidate, key: str) -> Sequence[Record]:
-        return time_batches(candidate.name, self.bench.prepare(candidate).phases, self.suite, key,
-                            CurveLimits(batch_size=self.suite.largest_batch), self.idle)
+        with self._threads([candidate.name]):
+            return time_batches(candidate.name, self.bench.prepare(candidate).phases, self.suite, key,
+                                CurveLimits(batch_size=self.suite.largest_batch), self.idle)
+
+    def _threads(self, names: Iterable[str]) -> AbstractContextManager[None]:
+        """Within it, operations use one thread if the images of all these candidates are small."""
+        grids = [grid_of(self.suite, self._declared(name)) for name in names]
+        return threads_for(max(grids, key=lambda grid: grid.width * grid.height), self.device)
 
     def _switch(self, candidate: Candidate) -> Sequence[Phase]:
         """The phases of the candidate that is timed next."""

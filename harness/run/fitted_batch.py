@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 from harness.declare import Suite
+from harness.declare.effective_grid import largest_image
 from harness.declare.suite import FIT
 from harness.materialise import Workbench
 from harness.probes.available import device_memory
@@ -29,7 +30,8 @@ def with_fitted_batch(suite: Suite, bench: Workbench,
     if suite.grid.batch_size != FIT:
         return suite, None
     here = device_memory(bench.device)
-    asked = {"families": _families(suite, bench), "width": suite.grid.width, "height": suite.grid.height}
+    width, height = largest_image(suite)
+    asked = {"families": _families(suite, bench), "width": width, "height": height}
     earlier = before.get(FITTED_BATCH)
     if isinstance(earlier, Mapping) and {name: earlier.get(name) for name in asked} == asked and _is_size(earlier):
         if earlier.get("device") != here.name:

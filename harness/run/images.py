@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Final, TypeAlias
 import numpy as np
 
 from harness.cache import ImageCache, shared_key
-from harness.declare import Candidate, Suite
+from harness.declare import Candidate, Grid, Sampling, Suite, grid_of
+from harness.declare.effective_grid import sampling_block
 from harness.probes.environment import deciding_pixels
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.records import Cell, Defect, Fit, NoiseFloor, Sample
@@ -20,7 +21,7 @@ from harness.records.reusable import smaller_batches
 from harness.run.batch_packing import GridKeys, pack
 from harness.run_folder.folder import slug
 from harness.run_folder.ledger import Ledger
-from harness.sampling import SamplingError, TextState, batches, from_png, kinds, sample, to_png
+from harness.sampling import SamplingError, TextState, batches, from_png, kinds, sample, threads_per_operation, to_png
 
 if TYPE_CHECKING:
     from harness.materialise import Phase
@@ -56,35 +57,43 @@ class Gallery:
 
     def __init__(self, suite: Suite, ledger: Ledger, cache: ImageCache, head: Mapping[str, Any]) -> None:
         """`head` is the run's: its sampling block, and the environment, which determines last bits in a shared cache."""
-        self.suite, self.ledger, self.cache = suite, ledger, cache
-        self.cells = tuple(cell for batch in batches(suite.grid) for cell in batch)
-        self._numbers = {cell: number for kind in kinds(suite.grid) for number, cell in enumerate(kind)}
+        self.ledger, self.cache = ledger, cache
         self._setting: Mapping[str, Any] = head["sampling"]
-        self._environment = deciding_pixels(head["environment"])
-        self._texts = {p.id: (p.text, p.negative) for p in suite.grid.prompts}
-        self._keys: dict[int, GridKeys] = {}
+        self._environment: Mapping[str, Any] = head["environment"]
+        self._grids: dict[Sampling | None, _CellsOfGrid] = {}
+        self.take(suite)
         self._sizes: dict[tuple[str, bool], int] = {}
-        self._refused: dict[bool, Fit] = {}
-        """By kind of cells, with guidance or without: what refused them the last time in this session."""
+        self._refused: dict[tuple[tuple[int, int], bool], Fit] = {}
+        """By size of images and kind of cells, with guidance or without: what refused them the last time in this session."""
         self._parts: dict[str, tuple[Cell, ...]] = {}
 
+    def take(self, suite: Suite) -> None:
+        """Takes the suite with the candidates that it has now. Its grid must be the same as before."""
+        self.suite = suite
+        self._candidates = {candidate.name: candidate for candidate in suite.candidates}
+
     def want(self, name: str, cells: Iterable[Cell] | None) -> None:
-        """Sets the wanted cells of a candidate; None means the whole grid."""
+        """Sets the wanted cells of a candidate; None means its whole grid."""
         self._parts.pop(name, None)
         if cells is not None:
             asked = set(cells)
-            self._parts[name] = tuple(cell for cell in self.cells if cell in asked)
+            self._parts[name] = tuple(cell for cell in self.cells(name) if cell in asked)
+
+    def cells(self, name: str) -> tuple[Cell, ...]:
+        """All cells of a candidate's grid, in the order in which cells are listed everywhere."""
+        return self._of(name).cells
 
     def wanted(self, name: str) -> tuple[Cell, ...]:
         """The wanted cells of a candidate, in the grid's order."""
-        return self._parts.get(name, self.cells)
+        return self._parts.get(name, self.cells(name))
 
     def absent(self, candidate: Candidate, identity: str) -> list[Cell]:
         """The wanted cells whose image is neither in this run nor in the shared cache, in the grid's order."""
-        keys = self._keys_of(identity, self.suite.grid.images_per_batch)
+        of_grid = self._of(candidate.name)
+        keys = of_grid.keys(identity, self.suite.grid.images_per_batch)
         missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in self.wanted(candidate.name)])
         for size in self._smaller(candidate.name):
-            keys = self._keys_of(identity, size)
+            keys = of_grid.keys(identity, size)
             missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in missing])
         return self._fetched(candidate, identity, missing)
 
@@ -96,13 +105,13 @@ class Gallery:
 
     def at_hand(self, name: str) -> list[Sample]:
         """All images of a candidate's current weights, in the grid's order, whether wanted now or not."""
-        return self._sound(name, self.cells)
+        return self._sound(name, self.cells(name))
 
     def _sound(self, name: str, cells: Sequence[Cell]) -> list[Sample]:
         identity = self.ledger.identity(name)
         if not identity:
             return []
-        allowed = [self._keys_of(identity, size) for size in (self.suite.grid.images_per_batch, *self._smaller(name))]
+        allowed = [self._of(name).keys(identity, size) for size in (self.suite.grid.images_per_batch, *self._smaller(name))]
         samples = [(cell, self.ledger.samples.get((name, cell))) for cell in cells]
         return [s for cell, s in samples if s is not None and any(s.key == k[cell] for k in allowed)]
 
@@ -111,6 +120,7 @@ class Gallery:
         without guidance, and for those of all candidates that begin later, so that pairs of images are made alike. A Fit records
         it, and the keys of those images depend on the smaller size. At batch size 1 the out-of-memory error is raised."""
         name, device = prepared.candidate.name, prepared.phases[0].enter().device
+        shape = self._shape(name)
         remaining = list(absent)
         if self._takes_over(name):
             remaining = self.absent(prepared.candidate, prepared.identity)
@@ -126,7 +136,7 @@ class Gallery:
                 free_memory(str(device))
                 for kind in {guided, True}:  # with guidance, a batch needs more
                     if size // 2 < self._sizes[name, kind]:
-                        self._sizes[name, kind], self._refused[kind] = size // 2, fit
+                        self._sizes[name, kind], self._refused[shape, kind] = size // 2, fit
                 part = [cell for cell in self.absent(prepared.candidate, prepared.identity) if (cell.guidance != 1) is guided]
 
     def _takes_over(self, name: str) -> bool:
@@ -135,7 +145,7 @@ class Gallery:
         if (name, True) in self._sizes:
             return False
         for guided in (False, True):
-            fit = self._refused.get(guided)
+            fit = self._refused.get((self._shape(name), guided))
             self._sizes[name, guided] = self.suite.grid.images_per_batch if fit is None else fit.batch_size // 2
         if fit is None:
             return False
@@ -144,15 +154,20 @@ class Gallery:
             why=f"not tried with {fit.batch_size} images, because {fit.candidate!r} had no room for them: {fit.why}")])
         return True
 
+    def _shape(self, name: str) -> tuple[int, int]:
+        grid = self._of(name).grid
+        return grid.width, grid.height
+
     def measure_floor(self, prepared: PreparedCandidate) -> None:
         """Samples a few images again, one at a time, and records how far they differ from those made in batches. Differences
         between candidates that are smaller than this noise floor mean nothing. Raises SamplingError for stored images that are
         not the candidate's."""
         sound = {s.cell for s in self.present(prepared.candidate.name) if not self.ledger.defect(s.key)}
-        eligible = [c for c in self.cells if c.guidance != 1 and c in sound] or [c for c in self.cells if c in sound]
+        of_grid = self._of(prepared.candidate.name)
+        eligible = [c for c in of_grid.cells if c.guidance != 1 and c in sound] or [c for c in of_grid.cells if c in sound]
         chosen = eligible[::max(1, len(eligible) // FLOOR_CELLS)][:FLOOR_CELLS]
         records = []
-        for (cell,), (alone,) in sample(prepared.phases, self.suite.grid, [(cell,) for cell in chosen], prepared.texts):
+        for (cell,), (alone,) in sample(prepared.phases, of_grid.grid, [(cell,) for cell in chosen], prepared.texts):
             batched = from_png(self.ledger.read(self.ledger.samples[prepared.candidate.name, cell])).astype(int)
             distance = np.abs(batched - alone)
             if distance.mean() > FLOOR_MEAN_LEVELS:
@@ -173,7 +188,8 @@ class Gallery:
     def _try(self, prepared: PreparedCandidate, absent: Sequence[Cell], size: int, done: Done) -> OutOfMemory | None:
         """Samples at one batch size. Returns None when all is done, or the allocator's error when memory ran out."""
         try:
-            self._make(prepared, pack(self.suite.grid, absent, size), self._keys_of(prepared.identity, size), done)
+            of_grid = self._of(prepared.candidate.name)
+            self._make(prepared, pack(of_grid.grid, absent, size), of_grid.keys(prepared.identity, size), done)
         except Exception as error:
             refused = out_of_memory(error)
             if refused is not None and size == 1:
@@ -190,10 +206,11 @@ class Gallery:
         """Samples batches. A second thread writes images and journal while the next batch is computed."""
         pending: list[Future[None]] = []
         defects: dict[Cell, str] = {}
+        of_grid = self._of(prepared.candidate.name)
         with ThreadPoolExecutor(max_workers=1) as writer:
             try:
-                for cells, images in sample(prepared.phases, self.suite.grid, todo, prepared.texts, defects.__setitem__):
-                    new = self._own(cells, images)
+                for cells, images in sample(prepared.phases, of_grid.grid, todo, prepared.texts, defects.__setitem__):
+                    new = of_grid.own(cells, images)
                     pending.append(writer.submit(self._write, prepared.candidate, new, (keys, defects), done))
                     if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded
                         pending.pop(0).result()
@@ -202,18 +219,11 @@ class Gallery:
                     written.result()
         self.ledger.flush()
 
-    def _own(self, cells: Sequence[Cell], images: Images) -> dict[Cell, Images]:
-        """The images of a batch without its repetitions. Of a repeated cell, the image at the cell's own place is kept."""
-        by_cell: dict[Cell, Images] = {}
-        for place, (cell, image) in enumerate(zip(cells, images, strict=True)):
-            if cell not in by_cell or self._numbers[cell] % len(cells) == place:
-                by_cell[cell] = image
-        return by_cell
-
     def _write(self, candidate: Candidate, images: Mapping[Cell, Images],
                about: tuple[Mapping[Cell, str], Mapping[Cell, str]],
                done: Done) -> None:
         keys, defects = about
+        of_grid = self._of(candidate.name)
         written = [(self._sample(candidate, cell, keys[cell], data), data)
                    for cell, data in ((cell, to_png(image)) for cell, image in images.items())]
         if bad := [Defect(candidate=candidate.name, cell=cell, sample=keys[cell], why=defects[cell])
@@ -223,13 +233,14 @@ class Gallery:
         self.ledger.store(written)
         for record, data in written:
             if record.cell not in defects:
-                self.cache.put(shared_key(record.key, self._environment), data)
+                self.cache.put(of_grid.shared_key(record.key), data)
         done([record for record, _ in written], np.stack([*images.values()]))
 
     def _fetched(self, candidate: Candidate, identity: str, missing: Sequence[Cell]) -> list[Cell]:
         """The cells that are still missing after adopting the images that the shared cache has."""
-        keys = self._keys_of(identity, self.suite.grid.images_per_batch)
-        asked = {cell: self.cache.get(shared_key(keys[cell], self._environment)) for cell in missing}
+        of_grid, size = self._of(candidate.name), self._shape(candidate.name)
+        keys = of_grid.keys(identity, self.suite.grid.images_per_batch)
+        asked = {cell: self.cache.get(of_grid.shared_key(keys[cell]), size) for cell in missing}
         fetched = {cell: data for cell, data in asked.items() if data is not None}
         self.ledger.store([(self._sample(candidate, cell, keys[cell], data), data) for cell, data in fetched.items()])
         return [cell for cell in missing if cell not in fetched]
@@ -238,10 +249,47 @@ class Gallery:
         path = f"images/{slug(candidate.name)}/{slug(cell.prompt)}-seed{cell.seed}-cfg{cell.guidance:g}-{key[:8]}.png"
         return Sample(key=key, candidate=candidate.name, cell=cell, path=path, sha256=hashlib.sha256(data).hexdigest())
 
-    def _keys_of(self, identity: str, size: int) -> dict[Cell, str]:
-        if size not in self._keys:
-            self._keys[size] = GridKeys(self.cells, self._texts, {**self._setting, "batch_size": size})
-        return self._keys[size].of(identity)
+    def _of(self, name: str) -> _CellsOfGrid:
+        """The cells of a candidate. What a search only tries is sampled as the grid says."""
+        candidate = self._candidates.get(name)
+        sampling = None if candidate is None else candidate.sampling
+        if sampling not in self._grids:
+            grid = grid_of(self.suite, candidate)
+            block = self._setting if candidate is None else sampling_block(self._setting, self.suite, candidate)
+            self._grids[sampling] = _CellsOfGrid(grid, block, self._environment)
+        return self._grids[sampling]
 
     def _smaller(self, name: str) -> list[int]:
         return smaller_batches(self.suite.grid.images_per_batch, self.ledger.fits(name))
+
+
+class _CellsOfGrid:
+    """The cells of one effective grid, with the keys of their images."""
+
+    def __init__(self, grid: Grid, block: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
+        """`block` is the grid's sampling block, `facts` the environment in run.json, which is that of the suite's own grid."""
+        self.grid = grid
+        self._environment = deciding_pixels({**facts, "threads_per_operation": threads_per_operation(grid, str(block["device"]))}
+                                            if "threads_per_operation" in facts else facts)
+        self.cells = tuple(cell for batch in batches(grid) for cell in batch)
+        self._numbers = {cell: number for kind in kinds(grid) for number, cell in enumerate(kind)}
+        self._texts = {p.id: (p.text, p.negative) for p in grid.prompts}
+        self._block, self._keys = block, dict[int, GridKeys]()
+
+    def keys(self, identity: str, batch_size: int) -> dict[Cell, str]:
+        """The key of each cell's image, made of weights of `identity` in batches of this size."""
+        if batch_size not in self._keys:
+            self._keys[batch_size] = GridKeys(self.cells, self._texts, {**self._block, "batch_size": batch_size})
+        return self._keys[batch_size].of(identity)
+
+    def shared_key(self, key: str) -> str:
+        """The key of an image in a cache that several machines share."""
+        return shared_key(key, self._environment)
+
+    def own(self, cells: Sequence[Cell], images: Images) -> dict[Cell, Images]:
+        """The images of a batch without its repetitions. Of a repeated cell, the image at the cell's own place is kept."""
+        by_cell: dict[Cell, Images] = {}
+        for place, (cell, image) in enumerate(zip(cells, images, strict=True)):
+            if cell not in by_cell or self._numbers[cell] % len(cells) == place:
+                by_cell[cell] = image
+        return by_cell

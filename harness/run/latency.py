@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.declare import Suite, short_hash
+from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
 from harness.probes.batch_size_curve import CurveLimits, batch_curve
 from harness.probes.clock import Stopwatch, device_wait
 from harness.probes.environment import deciding_seconds
@@ -23,7 +23,7 @@ from harness.quantize import stored_bytes
 from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
 from harness.records.costs import MAKING, STORED, STORED_DENOISER
 from harness.records.reusable import TIME
-from harness.sampling import LENDING, encode, sample, setting, time_one
+from harness.sampling import LENDING, encode, sample, setting, threads_for, time_one
 
 if TYPE_CHECKING:
     import torch
@@ -48,19 +48,21 @@ STEP: Final = "step"
 """The stopwatch's name for one denoising step. A round has many steps, all within "denoise"."""
 
 
-def timed_cell(suite: Suite) -> Cell:
-    """The one cell that is timed: first prompt, first seed, the middle one of the guidance scales other than 1."""
-    guided = [g for g in suite.grid.guidance_scales if g != 1] or list(suite.grid.guidance_scales)
-    return Cell(prompt=suite.grid.prompts[0].id, seed=suite.grid.seeds[0], guidance=statistics.median_high(guided))
+def timed_cell(grid: Grid) -> Cell:
+    """The one cell of a candidate's effective grid that is timed: first prompt, first seed, the middle one of the guidance scales
+    other than 1."""
+    guided = [g for g in grid.guidance_scales if g != 1] or list(grid.guidance_scales)
+    return Cell(prompt=grid.prompts[0].id, seed=grid.seeds[0], guidance=statistics.median_high(guided))
 
 
-def timing_setting(suite: Suite, identity: str, machine: Mapping[str, Any], version: int = TIMING_VERSION) -> str:
+def timing_setting(suite: Suite, candidate: Candidate, identity: str, machine: Mapping[str, Any],
+                   version: int = TIMING_VERSION) -> str:
     """Hash of everything that determines a timing: weights, cell and its texts, sampling block, rounds, and the environment as
     far as it can change a latency; as `version` took it."""
-    prompt = suite.grid.prompts[0]
-    cell = timed_cell(suite)
+    grid = grid_of(suite, candidate)
+    prompt, cell = grid.prompts[0], timed_cell(grid)
     return short_hash([version, identity, prompt.text, prompt.negative, cell.noise_seed, cell.guidance,
-                       setting(suite.grid, str(machine.get("device"))), suite.latency_rounds,
+                       setting(grid, str(machine.get("device"))), suite.latency_rounds,
                        suite.latency_budget_seconds, suite.largest_batch, deciding_seconds(machine),
                        *([sorted(suite.grid.low_memory)] if suite.grid.low_memory else [])])
 
@@ -86,7 +88,7 @@ def time_candidate(candidate: str, phases: Sequence[Phase], suite: Suite, key: s
     for visit in _visits(suite, {candidate: costs}, lambda _: phases, together):
         if visit.error is not None:
             raise visit.error
-    latency, memory, *_ = costs.records(timed_cell(suite).guidance, "")
+    latency, memory, *_ = costs.records(timed_cell(_grid(suite, candidate)).guidance, "")
     assert isinstance(latency, Latency)
     assert isinstance(memory, Memory)
     return latency, memory
@@ -107,21 +109,21 @@ def time_together(suite: Suite, enter: Callable[[str], Sequence[Phase]], togethe
         if visit.error is not None:
             failed[visit.name] = _failure(visit, together)
     stopped = together.rounds.reached(done, time.perf_counter() - started)
-    guidance = timed_cell(suite).guidance
     return tuple(record for name, costs in costs_by_name.items()
-                 for record in failed.get(name) or costs.records(guidance, stopped))
+                 for record in failed.get(name) or costs.records(timed_cell(_grid(suite, name)).guidance, stopped))
 
 
 def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str,
                  limits: CurveLimits | None = None, idle: Reading | None = None) -> tuple[BatchCurve | Fit, ...]:
     """The batch-size curve of denoising and decoding, and a Fit if memory ended it. Texts are not included, because a run embeds
     them once for all images. `idle` as in Together."""
-    device, cell = str(phases[0].enter().device), timed_cell(suite)
-    prompts = [p for p in suite.grid.prompts if p.id == cell.prompt]
+    device, grid = str(phases[0].enter().device), _grid(suite, candidate)
+    cell = timed_cell(grid)
+    prompts = [p for p in grid.prompts if p.id == cell.prompt]
     texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment) for phase in phases}
 
     def make(size: int) -> None:
-        for _ in sample(phases, suite.grid, [(cell,) * size], texts):
+        for _ in sample(phases, grid, [(cell,) * size], texts):
             pass
 
     gpu = find_gpu(device)
@@ -136,13 +138,20 @@ def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str
 
 def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Sequence[Phase]],
             together: Together) -> Iterator[Visit]:
-    device, cell, yardstick = together.device, timed_cell(suite), Yardstick(together.device)
+    device, yardstick = together.device, Yardstick(together.device)
 
     def resident(name: str) -> Make:
-        phases = enter(name)
-        phases[0].enter()
+        grid = _grid(suite, name)
+        with threads_for(grid, device):
+            phases = enter(name)
+            phases[0].enter()
         costs[name].phases = phases if costs[name].unprobed else ()
-        return lambda watch: time_one(phases, suite.grid, cell, watch)
+
+        def make(watch: Stopwatch) -> None:
+            with threads_for(grid, device):
+                time_one(phases, grid, timed_cell(grid), watch)
+
+        return make
 
     around = Around(untimed=lambda name: costs[name].probed(), timed=lambda name: costs[name].power.during(),
                     before=lambda name: costs[name].lengths.append(yardstick.seconds()),
@@ -151,6 +160,11 @@ def _visits(suite: Suite, costs: Mapping[str, _Costs], enter: Callable[[str], Se
         if visit.error is None:
             costs[visit.name].take(visit)
         yield visit
+
+
+def _grid(suite: Suite, name: str) -> Grid:
+    """The effective grid of a candidate."""
+    return grid_of(suite, next((c for c in suite.candidates if c.name == name), None))
 
 
 class _Costs:

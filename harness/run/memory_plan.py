@@ -9,7 +9,7 @@ from math import prod
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare import Candidate, Grid, Prompt, Suite
+from harness.declare import Candidate, Grid, Prompt, Suite, grid_of
 from harness.declare.suite import LOW_MEMORY
 from harness.materialise import Workbench
 from harness.materialise.shape_model import ShapeModel, shape_key, shape_model
@@ -204,10 +204,12 @@ def conditions_without_values(pipeline: Any) -> Conditions:
 
 @dataclass(kw_only=True)
 class Planned:
-    """Candidates that need the same memory: their names, and their footprint or why there is none."""
+    """Candidates that need the same memory: their names, and their footprint or why there is none; `size` is that of their images
+    where it is not the grid's."""
 
     footprint: Footprint | str
     number_format: str
+    size: str = ""
     names: list[str] = field(default_factory=list)
 
 
@@ -219,13 +221,16 @@ def planned(suite: Suite, candidates: Sequence[Candidate], bench: Workbench) -> 
     for candidate in candidates:
         key: object
         try:
-            if (files := shape_key(candidate, bench)) not in known:
+            grid = grid_of(suite, candidate)
+            sampled = (grid.width, grid.height, max(grid.guidance_scales) > 1, grid.sampler)
+            if (files := (shape_key(candidate, bench), sampled)) not in known:
                 model = shape_model(candidate, bench)
                 number_format = bench.in_its_format(candidate).quantization
                 # Other files of one architecture take the same.
-                known[files] = key = (number_format, candidate.runtime, model.key)
-                rows.setdefault(key, Planned(footprint=Footprint(model, suite.grid, bench.device, scorer=scorer),
-                                             number_format=number_format))
+                known[files] = key = (number_format, candidate.runtime, model.key, sampled)
+                size = "" if sampled[:2] == (suite.grid.width, suite.grid.height) else f"{grid.width} x {grid.height}"
+                rows.setdefault(key, Planned(footprint=Footprint(model, grid, bench.device, scorer=scorer),
+                                             number_format=number_format, size=size))
             key = known[files]
         except (ValueError, OSError) as error:
             key = str(error)

@@ -13,7 +13,8 @@ from typing import Any
 
 from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
-from harness.declare import Candidate, Suite, short_hash
+from harness.declare import Candidate, Suite, grid_of, short_hash
+from harness.declare.effective_grid import largest_image
 from harness.materialise import MaterialiseError, Prepared, Workbench
 from harness.probes import idle_before_use
 from harness.probes.environment import environment
@@ -48,8 +49,8 @@ from harness.sampling import (
     one_text_problem,
     set_determinism,
     setting,
-    small,
     threads_for,
+    threads_per_operation,
 )
 
 
@@ -81,8 +82,7 @@ class SuiteRun:
         # Memory of other processes does not count for the candidates.
         self._idle = idle_before_use(options.device)
         self._versions = FileVersions()
-        self.bench = Workbench(device=options.device, root=options.root, steps=suite.grid.steps, versions=self._versions,
-                               low_memory=suite.grid.low_memory)
+        self.bench = self._new_bench()
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._shown = self._counted = 0
         self._begun: set[str] = set()
@@ -90,7 +90,7 @@ class SuiteRun:
         self._retiming = options.retime
         self.opened_at = datetime.now(UTC).isoformat(timespec="milliseconds")
         self.images_made = 0
-        cache = open_cache(options.cache, (suite.grid.width, suite.grid.height))
+        cache = open_cache(options.cache, largest_image(suite))
         self._lock = lock(self.folder)
         try:
             self._open(suite_file, cache)
@@ -118,18 +118,21 @@ class SuiteRun:
         self.run_json = self._run_json(suite_file)
         self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
         # A race adds candidates, but never changes grid, baseline or metrics.
-        self.gallery = Gallery(self.declared, self.ledger, cache, self.head)
+        self.gallery = Gallery(self.suite, self.ledger, cache, self.head)
         self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
                             settings=self.head["metric_settings"], clip=self._clip.scorer)
 
     def release(self) -> None:
         """Releases all models, so that the next suite's memory figures do not include them. Later stages of this suite load them
         again, and must find the same files."""
-        self.bench = Workbench(device=self.options.device, root=self.options.root, steps=self.suite.grid.steps,
-                               versions=self._versions, low_memory=self.suite.grid.low_memory)
+        self.bench = self._new_bench()
         self._texts.clear()
         self._clip.release()
         free_memory(self.options.device)
+
+    def _new_bench(self) -> Workbench:
+        return Workbench.for_grid(self.declared.grid, device=self.options.device, root=self.options.root,
+                                  versions=self._versions)
 
     def close(self) -> None:
         """Closes the run folder and releases its lock."""
@@ -157,7 +160,7 @@ class SuiteRun:
         self._counted = len(self.gallery.wanted(candidate.name)) if candidate.name in self._begun else 0
         self._begun.add(candidate.name)
         self.gallery.want(candidate.name, cells)
-        with threads_for(self.suite.grid, self.options.device):
+        with threads_for(grid_of(self.suite, candidate), self.options.device):
             return self._candidate(candidate)
 
     def _candidate(self, candidate: Candidate) -> Finished | list[Failure]:
@@ -204,7 +207,7 @@ class SuiteRun:
             self._fresh.discard(candidate.name)
             self.ledger.forget(candidate.name)
         self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
-            self.suite, weights.identity, self.head["environment"])))
+            self.suite, candidate, weights.identity, self.head["environment"])))
         self._cover_prompts(candidate)
         return weights.identity, fresh
 
@@ -331,7 +334,7 @@ class SuiteRun:
         if weights.identity != self.ledger.identity(name):
             return False
         self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
-            self.suite, weights.identity, self.head["environment"])))
+            self.suite, candidate, weights.identity, self.head["environment"])))
         return True
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:
@@ -359,7 +362,7 @@ class SuiteRun:
 
     def _run_json(self, suite_file: str) -> RunJson:
         environs = environment(self.options.device) | {
-            "threads_per_operation": 1 if small(self.declared.grid, self.options.device) else "torch's default"}
+            "threads_per_operation": threads_per_operation(self.declared.grid, self.options.device)}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
                           sampling=setting(self.declared.grid, self.options.device), metric_settings=self._clip.settings(),
                           not_offered=self.not_offered, fitted_batch=self._fitted)
@@ -394,6 +397,7 @@ class SuiteRun:
         known = {c.name for c in self.suite.candidates}
         self.renew([c.name for group in added.values() for c in group if c.name not in known])
         self.run_json.grow(added)
+        self.gallery.take(self.suite)
 
     def renew(self, names: Iterable[str]) -> None:
         """In a fresh run, forgets what earlier sessions left of these candidates, unless this session has already begun them."""

@@ -10,6 +10,7 @@ from harness.sampling.batches import (
     side_by_side,
     small,
     threads_for,
+    threads_per_operation,
 )
 from harness.sampling.denoise import (
     DECODE_BATCH,
@@ -33,4 +34,5 @@ from harness.sampling.text import (
 __all__ = ["DECODE_BATCH", "LENDING", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "SamplingError", "TextState",
            "batches", "cores", "coverage_of_prompts", "decode", "encode", "from_png", "generators", "idle_word_problem",
            "initial_noise", "kinds", "named", "one_text_problem", "pool_of_single_threads", "sample", "set_determinism",
-           "setting", "side_by_side", "small", "threads_for", "time_one", "to_png"]
+           "setting", "side_by_side", "small", "threads_for", "threads_per_operation", "time_one",
+           "to_png"]

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from harness.declare import Grid
+from harness.declare.effective_grid import sampled_as
 from harness.records import Cell
 from harness.samplers import SAMPLERS
 from harness.sampling.determinism import ARITHMETIC
@@ -41,14 +42,14 @@ def batches(grid: Grid) -> tuple[tuple[Cell, ...], ...]:
 
 
 def setting(grid: Grid, device: str) -> dict[str, Any]:
-    """The sampling block of run.json: everything besides weights, texts and noise that determines an image. See
-    records.sample_key."""
+    """The sampling block of an effective grid: everything besides weights, texts and noise that determines an image. See
+    records.sample_key. That of a suite's own grid is in run.json; see `sampling_block` for a candidate's."""
     kind = device.partition(":")[0]
     # On a CPU there is nothing to choose, and keys are what they were.
     arithmetic = {"arithmetic": ARITHMETIC} if kind == "cuda" else {}
     tiled = {"decoding": "tiled"} if "tiled_decoding" in grid.low_memory else {}
-    return {"sampler": grid.sampler, "steps": grid.steps, "width": grid.width, "height": grid.height,
-            "batch_size": grid.images_per_batch, "device": kind, "version": SAMPLING_VERSION, **arithmetic, **tiled}
+    return {**sampled_as(grid), "batch_size": grid.images_per_batch, "device": kind, "version": SAMPLING_VERSION, **arithmetic,
+            **tiled}
 
 
 def small(grid: Grid, device: str) -> bool:
@@ -59,6 +60,11 @@ def small(grid: Grid, device: str) -> bool:
     bits do not depend on the number of cores. Only the grid decides.
     """
     return device.partition(":")[0] == "cpu" and grid.images_per_batch * grid.width * grid.height <= SMALL_BATCH_PIXELS
+
+
+def threads_per_operation(grid: Grid, device: str) -> int | str:
+    """The number of threads of an operation, as run.json has it."""
+    return 1 if small(grid, device) else "torch's default"
 
 
 def side_by_side(grid: Grid, device: str) -> int:

@@ -43,12 +43,14 @@ class Aesthetic:
 
 @dataclass(frozen=True, kw_only=True)
 class Treatment:
-    """Everything that is done to a text. `weights` weigh words or phrases, by the row `method` of WEIGHTINGS."""
+    """Everything that is done to a text. `weights` weigh words or phrases, by the row `method` of WEIGHTINGS. `clip_skip` is that
+    of Sampling; None takes the layer that the encoder's family takes."""
 
     words: tuple[Word, ...] = ()
     weights: Mapping[str, float] = field(default_factory=dict)
     method: str = "a1111"
     aesthetic: Aesthetic | None = None
+    clip_skip: int | None = None
 
 
 PLAIN: Final = Treatment()

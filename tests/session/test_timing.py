@@ -163,7 +163,7 @@ def test_timings_of_the_version_that_counted_the_making_are_void_by_name(
     with monkeypatch.context() as earlier:
         earlier.setattr("harness.run.suite_run.timing_setting", partial(timing_setting, version=3))
         earlier.setattr("harness.run.costs.TIMING_VERSION", 3)
-        earlier.setattr("harness.run.costs.timing_setting", lambda *of: timing_setting(*of[:3], 3))
+        earlier.setattr("harness.run.costs.timing_setting", lambda *of: timing_setting(*of[:4], 3))
         go(tmp_path, declared())
     said = go(tmp_path, declared())
     assert "of an earlier version, whose memory figures counted what making a candidate takes" in said[0]
