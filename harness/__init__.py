@@ -31,6 +31,7 @@ from harness.declare import (
     Suite,
 )
 from harness.declare.prompt_files import read_prompts
+from harness.declare.prompt_sets import prompt_set
 from harness.declare.recipe_files import read_recipe, recipe_text
 from harness.declare.sweeps import adapter_files, adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
 from harness.version import __version__
@@ -79,6 +80,7 @@ __all__ = [
     "alpha_sweep",
     "block_sweep",
     "checkpoint_sweep",
+    "prompt_set",
     "read_prompts",
     "read_recipe",
     "recipe_text",

@@ -21,8 +21,8 @@ PACKAGES = ("harness", "reports")
 ENTRY = "sweetspot_pytest"
 """The module that pytest loads first, beside the packages."""
 NOT_SHIPPED = "harness/zoo/training"
-SUFFIXES = {".py", ".typed", ".json", ".safetensors", ".txt", ".gz", ".css", ".js", ".j2"}
-"""Kinds of files a package may hold: code, type markers, model configurations, weights, tokenizer tables, page templates."""
+SUFFIXES = {".py", ".typed", ".json", ".safetensors", ".txt", ".gz", ".css", ".js", ".j2", ".toml"}
+"""Kinds of files a package may hold: code, type markers, model configurations, weights, tokenizer tables, templates, prompts."""
 LARGEST_BYTES = 12_000_000
 NO_NETWORK = """
 import socket
