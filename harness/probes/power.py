@@ -1,7 +1,7 @@
 """Energy, clocks, temperature and throttling of the clocks over the timed images of one candidate.
 
-`during` is wrapped around each timed image. The counters are read before and after it, so polling can be slow enough not to
-affect the timing.
+`during` is wrapped around each timed image, and reads before and after it alone; `watched` is wrapped around untimed ones, and
+polls.
 """
 
 from __future__ import annotations
@@ -41,8 +41,9 @@ def limits_in_words(bits: int) -> tuple[str, ...]:
 class PowerProbe:
     """Adds up the energy of all stretches; `gpu` is the driver's view or, as a string, why there is none.
 
-    Clocks and temperature are those before the first stretch and after the last one, and the lowest SM clock polled between
-    them; `limits` is the union over all polls. The energy is the whole board's, including its idle power.
+    Clocks and temperature are those before the first stretch and after the last one. The lowest SM clock, and `limits`, the union
+    of what throttled the clocks, are those before and after every stretch, and of all polls of `watched`. The energy is the whole
+    board's, including its idle power.
     """
 
     def __init__(self, gpu: GpuPower | str, *, polls_per_second: float = POLLS_PER_SECOND,
@@ -60,12 +61,23 @@ class PowerProbe:
             yield
             return
         self._state(self._gpu, "start", keep=True)
-        with Poller({}, watchers=(self._poll,), samples_per_second=self._rate, now=self._now):
-            start, before = self._now(), self._energy(self._gpu)
-            yield
-            after, seconds = self._energy(self._gpu), self._now() - start
+        self._poll()
+        start, before = self._now(), self._energy(self._gpu)
+        yield
+        after, seconds = self._energy(self._gpu), self._now() - start
+        self._poll()
         self._state(self._gpu, "end", keep=False)
         self._add(images, seconds, before, after)
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        """Polls the clocks and what throttles them while an untimed image is made. A thread beside a timed image would take the
+        interpreter's lock from what launches its work."""
+        if isinstance(self._gpu, str):
+            yield
+            return
+        with Poller({}, watchers=(self._poll,), samples_per_second=self._rate, now=self._now):
+            yield
 
     def record(self, candidate: str, setting: str = "") -> Power:
         """Everything measured so far; a missing figure has its reason."""

@@ -6,7 +6,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
@@ -175,6 +175,7 @@ class _Costs:
         self._setting = together.settings[candidate]
         self._gpu: NvmlGpu | str = find_gpu(together.device)
         self._probe: MemoryProbe | None = None
+        self._watching = ExitStack()
         self._to_make: tuple[Reading, ...] = ()
         self._stored: tuple[Reading, ...] = ()
         self.phases: Sequence[Phase] = ()
@@ -187,11 +188,17 @@ class _Costs:
     @contextmanager
     def probed(self) -> Iterator[None]:
         """A context that polls memory the first time, until `made` for making the candidate and then for running it; later
-        switches are timed without polling. Memory that earlier candidates left in the allocator's cache is released first, or it
-        would count for this one."""
-        if self._probe is not None:
-            yield
-            return
+        switches are timed without polling. Clocks are polled from `made` on. Memory that earlier candidates left in the
+        allocator's cache is released first, or it would count for this one."""
+        with ExitStack() as self._watching:
+            if self._probe is not None:
+                yield
+                return
+            with self._memory_probed():
+                yield
+
+    @contextmanager
+    def _memory_probed(self) -> Iterator[None]:
         free_memory(self._together.device)
         try:
             with MemoryProbe(self._together.device, self._gpu, idle=self._together.idle) as self._probe:
@@ -202,10 +209,10 @@ class _Costs:
 
     def made(self) -> None:
         """Ends the making: what only it needed is released, so that the image which follows shows what it takes to run."""
-        if self._probe is None or self._to_make:
-            return
-        readings = self._probe.next_stretch(lambda: free_memory(self._together.device))
-        self._to_make = tuple(replace(r, name=MAKING + r.name) for r in readings if r.name != DRIVER_RESERVED)
+        if self._probe is not None and not self._to_make:
+            readings = self._probe.next_stretch(lambda: free_memory(self._together.device))
+            self._to_make = tuple(replace(r, name=MAKING + r.name) for r in readings if r.name != DRIVER_RESERVED)
+        self._watching.enter_context(self.power.watched())
 
     @property
     def unprobed(self) -> bool:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+import time
+
 import pytest
 
 from harness.probes import CLOCK_LIMITS, PowerProbe, limits_in_words
@@ -48,13 +51,35 @@ def test_clocks_and_temperature_are_those_before_the_first_and_after_the_last_st
     assert (found["temperature_start"], found["temperature_end"]) == (40, 60)  # the second start is not read again
 
 
-def test_limits_are_the_union_of_all_polls() -> None:
+def test_limits_are_the_union_of_those_before_and_after_every_stretch() -> None:
     power = measured(FakeGpu(limits=[0x1, 0x4, 0x48, 0]), stretches=2)
     assert power.limits == (CLOCK_LIMITS[0x1], CLOCK_LIMITS[0x4], CLOCK_LIMITS[0x8], CLOCK_LIMITS[0x40])
 
 
-def test_the_lowest_clock_polled_is_kept() -> None:
+def test_the_lowest_clock_is_kept() -> None:
     assert values(measured(FakeGpu(sm=[1900, 1200, 1800])))["sm_clock_lowest"] == 1200
+
+
+def test_a_timed_stretch_is_read_at_its_ends_alone_and_an_untimed_one_is_polled() -> None:
+    gpu = FakeGpu(energy=[0, 5], limits=0x4)
+    probe, threads, polls = PowerProbe(gpu, polls_per_second=1000), threading.active_count(), []
+    gpu.sm_clock_mhz = lambda: polls.append(0) or 1500  # type: ignore[func-returns-value]
+    with probe.during():
+        before = len(polls)
+        time.sleep(0.05)
+        assert (threading.active_count(), len(polls)) == (threads, before)
+    with probe.watched():
+        before = len(polls)
+        assert threading.active_count() == threads + 1
+        time.sleep(0.05)
+    assert len(polls) > before + 2
+    assert probe.record("a").limits == (CLOCK_LIMITS[0x4],)
+
+
+def test_without_a_gpu_nothing_is_watched() -> None:
+    threads = threading.active_count()
+    with PowerProbe("no driver").watched():
+        assert threading.active_count() == threads
 
 
 def test_no_gpu_is_one_reason_for_all_and_never_a_number() -> None:

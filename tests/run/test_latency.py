@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from harness.declare import Adapter, Suite
 from harness.materialise import Workbench
-from harness.probes import CurveLimits, Rounds
+from harness.probes import CLOCK_LIMITS, CurveLimits, Rounds
 from harness.records import (
     PHASES,
     BatchCurve,
@@ -30,6 +31,7 @@ from harness.records.costs import MAKING, STORED, STORED_DENOISER
 from harness.run.latency import Together, time_batches, time_candidate, time_together
 from harness.sampling import threads_for
 from tests.fakes import tiny_grid, tiny_suite
+from tests.probes.fakes import FakeGpu
 
 if TYPE_CHECKING:
     from harness.materialise import Phase
@@ -114,6 +116,18 @@ def test_on_a_cpu_energy_has_a_reason_and_the_resident_set_a_number(records: tup
     assert {r.why_missing for p in of(Power, records) for r in p.readings} == {"device cpu is not an NVIDIA GPU"}
     rss = [r for m in of(Memory, records) for r in m.readings if r.name == "process_rss_peak_bytes"]
     assert all(r.value and r.value > 1e7 for r in rss)
+
+
+def test_nothing_is_polled_beside_a_timed_image(bench: Workbench, suite: Suite, monkeypatch: pytest.MonkeyPatch) -> None:
+    polled: list[bool] = []
+    monkeypatch.setattr("harness.run.latency.find_gpu", lambda _: FakeGpu(limits=0x4))
+    monkeypatch.setattr("harness.run.latency.time_one",
+                        lambda *_: polled.append("poller" in {thread.name for thread in threading.enumerate()}))
+    together = Together(device="cpu", rounds=Rounds(declared=2), settings=dict.fromkeys(NAMES, "s"))
+    made = time_together(suite, lambda name: phases(bench, suite, name), together)
+    # Each round has both candidates; one that is still resident has no untimed image.
+    assert polled in ([True, False] * 4, [True, False, True, False, False, True, False])
+    assert [power.limits for power in of(Power, made)] == [(CLOCK_LIMITS[0x4],)] * 2
 
 
 def test_memory_refused_is_a_failure_and_a_fit_and_the_others_are_timed(bench: Workbench, suite: Suite) -> None:
