@@ -10,7 +10,7 @@ from typing import Any, Final
 from harness.records.values import WEIGHTS
 from reports.comparable import costs_otherwise
 from reports.read.run import Run
-from reports.verdict.costs import SIZES, UNEVEN, bytes_of, seconds_per_image
+from reports.verdict.costs import SIZES, UNEVEN, comparable_bytes, seconds_per_image
 
 BETTER: Final = "better"
 WORSE: Final = "worse"
@@ -88,7 +88,7 @@ def _seconds(a: Run, b: Run, name: str, why: str) -> Cost:
 
 
 def _bytes(a: Run, b: Run, name: str, value: str, why: str) -> Cost:
-    before, after = bytes_of(a, name, value), bytes_of(b, name, value)
+    before, after = comparable_bytes((a, name), (b, name), value)
     why = next((f"{side}: {r.why_missing}" for side, r in (("A", before), ("B", after)) if r.value is None), why)
     if not why and before.name != after.name:
         why = f"not compared: A has {before.name}, B has {after.name}"

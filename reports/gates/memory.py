@@ -4,12 +4,13 @@ to it."""
 from __future__ import annotations
 
 from harness.declare import PROMOTED, Gate
+from harness.records import Reading
 from reports import formatting as words
 from reports.gates import promoted_baseline as against
 from reports.gates.outcome import Seen, Verdict, decided, nothing, other_of
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate
-from reports.verdict.costs import bytes_of
+from reports.verdict.costs import bytes_of, comparable_bytes, readings_of
 from reports.verdict.recommendation import Recommendation
 
 
@@ -20,13 +21,16 @@ def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
 
 def peak(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
     """One number, so an interval of no width; a difference or ratio only of the same reading."""
-    mine = bytes_of(run, name, gate.value)
+    mine, theirs = bytes_of(run, name, gate.value), None
+    if other == PROMOTED:
+        mine, theirs = _as_promoted(run, gate, name)
+    elif other is not None:
+        mine, theirs = comparable_bytes((run, name), (run, other), gate.value)
     if mine.value is None:
         return Seen(estimate=nothing(mine.why_missing))
     note = f"reading: {words.reading(mine.name)}"
-    if other is None:
+    if other is None or theirs is None:
         return Seen(estimate=_exact(mine.value), note=note)
-    theirs = against.memory(run, gate.value, mine.name) if other == PROMOTED else bytes_of(run, other, gate.value)
     if theirs.value is None or theirs.name != mine.name:
         why = theirs.why_missing or f"its reading is {words.reading(theirs.name)}"
         absent = "" if other == PROMOTED else f"{against.named(run, other)} has no reading {mine.name!r}: "
@@ -36,6 +40,13 @@ def peak(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
     if not theirs.value > 0:
         return Seen(estimate=nothing(f"{against.named(run, other)} took {words.size(theirs.value)}, so there is no ratio"))
     return Seen(estimate=_exact(mine.value / theirs.value), note=f"{note}, ratio to {against.named(run, other)}")
+
+
+def _as_promoted(run: Run, gate: Gate, name: str) -> tuple[Reading, Reading]:
+    """The candidate's reading of the kind that was promoted, and that one; the candidate's best where there is none."""
+    pairs = [(mine, against.memory(run, gate.value, mine.name)) for mine in readings_of(run, name, gate.value)]
+    best = bytes_of(run, name, gate.value)
+    return next((pair for pair in pairs if pair[1].value is not None), (best, against.memory(run, gate.value, best.name)))
 
 
 def _exact(value: float) -> Estimate:

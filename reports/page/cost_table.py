@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from harness.records import Reading
 from harness.records.costs import STORED, STORED_DENOISER
-from harness.records.values import WEIGHTS
+from harness.records.values import BYTES, WEIGHTS
 from reports import formatting as words
 from reports.read.run import Run
 from reports.statistics.order_statistics import Percentile
@@ -17,6 +17,7 @@ from reports.verdict.candidates import label_with_role
 from reports.verdict.costs import (
     FAILED,
     Seconds,
+    comparable_bytes,
     denoiser_size,
     energy,
     incomparable,
@@ -83,9 +84,26 @@ def cost_section(run: Run, rec: Recommendation) -> dict[str, Any]:
              "cells": [cells[measured.index(name)] for _, cells in columns] if name in measured else []} for name in names]
     return {"groups": [(group, len(list(of))) for group, of in groupby(columns, key=lambda k: k[0].group)],
             "columns": [column.head for column, _ in columns], "rows": rows, "notes": NOTES,
-            "absent": [f"{group}{f' ({words.listed(heads, 99)})' if any(heads) else ''}: {why}."
-                       for (group, why), heads in absent.items()],
+            "absent": [*(f"{group}{f' ({words.listed(heads, 99)})' if any(heads) else ''}: {why}."
+                         for (group, why), heads in absent.items()), *mixed_readings(run)],
             "readings": memory_readings(run), "power": power_readings(run), "noise": noise_floor(run)}
+
+
+def mixed_readings(run: Run) -> list[str]:
+    """How peak memory is compared where the best reading is not of one kind for all, in one sentence."""
+    kinds: dict[str, list[str]] = {}
+    for c in run.suite.candidates:
+        if (peak := peak_memory(run, c.name)).value is not None:
+            kinds.setdefault(words.reading(peak.name), []).append(c.name)
+    if len(kinds) < 2:
+        return []
+    names, base = [name for of in kinds.values() for name in of], run.suite.baseline
+    apart = [name for name in names if base in names and len(
+        {r.name for r in comparable_bytes((run, name), (run, base), BYTES.name)}) > 1]
+    who = "; ".join(f"{kind}, of {words.listed([label_with_role(run, name) for name in of])}" for kind, of in kinds.items())
+    others = words.listed([label_with_role(run, name) for name in apart])
+    return [f"Peak memory was read in several ways, of which one counts more than another ({who}). Two candidates are compared "
+            "by the best reading that both have" + (f"; the baseline has none in common with {others}." if apart else ".")]
 
 
 def unmade(run: Run, name: str) -> str:

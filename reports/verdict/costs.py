@@ -156,6 +156,25 @@ def bytes_of(run: Run, candidate: str, value: str) -> Reading:
     return weights_size(run, candidate) if value == WEIGHTS.name else peak_memory(run, candidate)
 
 
+def comparable_bytes(one: tuple[Run, str], other: tuple[Run, str], value: str) -> tuple[Reading, Reading]:
+    """The readings of two candidates behind a value in bytes, by which they are compared: peak memory by the first of
+    PEAK_READINGS that both have, since one counts more than another. Without such a reading, the best that each has."""
+    for mine in readings_of(*one, value):
+        for theirs in readings_of(*other, value):
+            if mine.name == theirs.name:
+                return mine, theirs
+    return bytes_of(*one, value), bytes_of(*other, value)
+
+
+def readings_of(run: Run, candidate: str, value: str) -> tuple[Reading, ...]:
+    """All readings that may stand for a value in bytes, the best first."""
+    if value == WEIGHTS.name:
+        return (weights_size(run, candidate),)
+    record = run.memory.get(candidate)
+    readings = {r.name: r for r in (record.readings if record else ()) if r.value is not None}
+    return tuple(readings[name] for name in PEAK_READINGS if name in readings)
+
+
 def of_process(reading: Reading) -> bool:
     """Whether a reading is the resident set of the process, which holds whatever was loaded before."""
     return "rss" in reading.name.lower()

@@ -35,7 +35,7 @@ from reports.statistics.margin_size import (
 )
 from reports.statistics.order_statistics import median_interval, rounds_for_median
 from reports.verdict.confirm_looks import gate_level
-from reports.verdict.costs import bytes_of, incomparable
+from reports.verdict.costs import comparable_bytes, incomparable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,7 +191,7 @@ def _seconds(of: Measured, gate: Gate) -> Margin:
 
 def _bytes(of: Measured, gate: Gate) -> Margin:
     """Peak memory or weights: two numbers, one for each of the equal candidates."""
-    one, other = (bytes_of(of.run, name, gate.value) for name in of.names)
+    one, other = comparable_bytes((of.run, of.names[0]), (of.run, of.names[1]), gate.value)
     row = Margin(gate=of.suite.gate_name(gate), value=gate.value, source="A/A, one after the other")
     if one.value is None or other.value is None:
         return replace(row, note=one.why_missing or other.why_missing)

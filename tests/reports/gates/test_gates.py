@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from harness.declare import Gate
-from harness.records import Coverage, Failure
+from harness.records import Coverage, Failure, Memory, Reading
 from reports.gates import Verdict, decide, judge
 from reports.page.tables import gate_rows
 from reports.read.run import Run
@@ -151,6 +151,24 @@ def test_a_failed_candidate_fails_the_failures_gate_with_its_words(merge_run: Ru
 
 def test_peak_memory_says_which_reading_it_is(merge_run: Run, merge_verdict: Recommendation) -> None:
     assert judged(merge_run, merge_verdict, Gate(value="peak_bytes", at_most=1e9)).reason == "reading: process RSS"
+
+
+@pytest.mark.parametrize(("missing", "reading", "difference"), [
+    ((), "NVML, this process", 0.5), (("nvml_process_peak_bytes",), "NVML, beyond what was in use before loading", 0.25),
+    (("nvml_process_peak_bytes", "over_idle_peak_bytes"), "torch, reserved", 0.125)])
+def test_memory_is_compared_by_the_best_reading_that_both_have(merge_run: Run, merge_verdict: Recommendation,
+                                                               missing: tuple[str, ...], reading: str, difference: float) -> None:
+    """`missing` are those that the baseline lacks; the candidate takes more by another number of each kind."""
+    sizes = {"nvml_process_peak_bytes": (5.0, 5.5), "over_idle_peak_bytes": (6.0, 6.25),
+             "torch_reserved_peak_bytes": (4.0, 4.125)}
+    memory = {name: Memory(candidate=name, readings=tuple(
+        Reading(name=kind, unit="bytes", value=None, why_missing="not listed") if place == 0 and kind in missing else
+        Reading(name=kind, unit="bytes", value=pair[place] * 2 ** 30) for kind, pair in sizes.items()))
+        for place, name in enumerate((merge_run.suite.baseline, "alpha=0.45"))}
+    gate = Gate(value="peak_bytes", not_worse_than="baseline", margin=2 ** 40, candidates=("alpha=0.45",))
+    verdict = judged(replace(merge_run, memory=memory), merge_verdict, gate)
+    assert verdict.observed == difference * 2 ** 30
+    assert reading in verdict.reason
 
 
 def test_a_cost_nobody_measured_is_not_measured_and_says_why(merge_run: Run, merge_verdict: Recommendation) -> None:

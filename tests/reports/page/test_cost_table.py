@@ -63,6 +63,30 @@ def test_the_weights_stand_beside_the_memory(merge_run: Run, merge_verdict: Reco
     assert (cells["Weights in memory, all parts"].text, cells["Weights in memory, denoiser"].text) == ("381 MiB", "286 MiB")
 
 
+def without_reading(run: Run, name: str, *missing: str) -> Run:
+    """The run where these readings of one candidate are missing."""
+    kept = tuple(replace(r, value=None, why_missing="not listed") if r.name in missing else r for r in run.memory[name].readings)
+    return replace(run, memory={**run.memory, name: replace(run.memory[name], readings=kept)})
+
+
+READINGS = ("nvml_process_peak_bytes", "over_idle_peak_bytes", "torch_reserved_peak_bytes", "process_rss_peak_bytes")
+
+
+@pytest.mark.parametrize(("missing", "named"), [((), False), (READINGS[:1], True), (READINGS, False)])
+def test_readings_of_several_kinds_are_said_below_the_table(gpu_run: Run, merge_verdict: Recommendation, missing: tuple[str, ...],
+                                                            named: bool) -> None:
+    lines = cost_section(without_reading(gpu_run, NAME, *missing), merge_verdict)["absent"]
+    mixed = [line for line in lines if "NVML, this process, of" in line and "NVML, beyond" in line and "alpha 0.45" in line]
+    assert (len(mixed) == 1) is named
+    assert not any("none in common" in line for line in mixed)
+
+
+def test_candidates_without_a_reading_in_common_are_named(gpu_run: Run, merge_verdict: Recommendation) -> None:
+    run = without_reading(without_reading(gpu_run, NAME, READINGS[0]), gpu_run.suite.baseline, *READINGS[1:])
+    (line,) = (line for line in cost_section(run, merge_verdict)["absent"] if "read in several ways" in line)
+    assert "none in common" in line
+
+
 def test_main_memory_is_not_called_vram(merge_run: Run, merge_verdict: Recommendation) -> None:
     assert "Peak memory, to run (process RSS)" in row(merge_run, merge_verdict)
 
