@@ -37,6 +37,8 @@ def budget_problems(suite: Suite, budget: Budget) -> Iterator[str]:
         value = getattr(budget, name)
         if not number(value) or value <= 0:
             yield f"{name} is {value!r}; expected a number above 0"
+    if not number(budget.minutes) or budget.minutes < 0:
+        yield f"minutes is {budget.minutes!r}; expected a number above 0, or 0 for no limit"
     splits = [p.split for p in suite.grid.prompts]
     if (select := splits.count("select")) < 2 * budget.first_prompts:
         yield (f"{select} prompts are in the split 'select', and the first interim look takes {budget.first_prompts}; a budget "

@@ -319,6 +319,9 @@ class Budget:
     be better than the pick by more than `enough` points, when the prompts are used up, or when `images` are spent (0: no such
     limit); the images of the confirm prompts are reserved. `refine` names a numeric axis along which candidates are added
     between the declared ones around the best, until they are `finest` apart. Inconclusive gates get the remaining seeds.
+
+    With `minutes` no look begins that would not be done within so many minutes of the session's start, at its pace so far (0: no
+    such limit). The first look, the confirmation and the timing are done in any case; what they will take is reserved.
     """
 
     images: int = 0
@@ -327,6 +330,7 @@ class Budget:
     enough: float = 0.1
     refine: str = ""
     finest: float = 0.05
+    minutes: float = field(default=0.0, metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)

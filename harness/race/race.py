@@ -15,6 +15,7 @@ from harness.metrics import METRICS
 from harness.race.host import Host
 from harness.race.interim_looks import Asking, Outcome, Rectangle
 from harness.race.search import FILE, Searcher
+from harness.race.time_left import TimeLeft
 from harness.records import Cell, Failure, Look
 from harness.records.gate_kinds import gate_kind
 from harness.run_folder.ledger import RunFolderError
@@ -29,6 +30,8 @@ SELECT: Final = "select"
 REFINE: Final = "refine"
 CONFIRM: Final = "confirm"
 GATE: Final = "gate"
+FEW_TIMED: Final = 4
+"""Candidates that are timed after a race, about: the pick, its controls, and what is left beside it."""
 Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
 """Candidates that a race adds, by the name of the candidate that each group comes after."""
 
@@ -52,6 +55,7 @@ class Race:
         self.of, self.budget, self.run = of, budget, of.run()
         self.asking = Asking(self.run, of.candidate, of.expect)
         self.asking.failed |= of.failed
+        self.time = TimeLeft(budget.minutes, self.run)
         self._out: set[tuple[str, float]] = set()
         # Otherwise a run of some candidates, selected by -k, would void the looks of the whole race and its verdict.
         self._before = {name for look in self.run.ledger.looks(self.run.race) for name in look.candidates
@@ -182,21 +186,39 @@ class Race:
         """Returns the next look, the candidates to add, and a sentence on what did not fit. The first of the `choices` that fits
         the remaining budget is used, if necessary with fewer prompts as the last look, at the planned level. A look without
         prompts means that nothing fits."""
-        wanted, left = 0, self._left()
+        wanted, left, seconds_wanted, seconds_left = 0, self._left(), 0.0, self.time.left(self._reserved())
         for added in choices:
             new = tuple(c.name for group in added.values() for c in group)
-            catching_up = len(replace(coming, candidates=new, prompts=tuple(known)))
+            behind = replace(coming, candidates=new, prompts=tuple(known))
             for count in range(len(coming.prompts), 0, -1):
                 plan = replace(coming, prompts=coming.prompts[:count])
-                more = catching_up + len(replace(plan, candidates=(*plan.candidates, *new)))
-                wanted = wanted or more
-                if left is None or more <= left:
-                    cut = "" if more == wanted else (f"the next look would take {wanted:,} more images, of which the budget of "
-                                                     f"{self.budget.images:,} leaves {more:,}: {count} of its prompts"
-                                                     f"{' and no refinement' if choices[0] and not added else ''}")
+                whole = replace(plan, candidates=(*plan.candidates, *new))
+                more, seconds = len(behind) + len(whole), self.time.seconds((behind, whole)) if seconds_left is not None else 0.0
+                wanted, seconds_wanted = wanted or more, seconds_wanted or seconds
+                if (left is None or more <= left) and (seconds_left is None or seconds <= max(seconds_left, 0.0)):
+                    cut = "" if more == wanted else (
+                        f"the next look would take {wanted:,} more images, of which {self._limit(wanted, left)} leaves {more:,}: "
+                        f"{count} of its prompts{' and no refinement' if choices[0] and not added else ''}")
                     return plan, added, cut
-        return replace(coming, prompts=()), {}, (f"the next look would take {wanted:,} more images, which the budget of "
-                                                 f"{self.budget.images:,} does not leave")
+        if left is not None and wanted > left:
+            why = f"the next look would take {wanted:,} more images, which the budget of {self.budget.images:,} does not leave"
+        else:
+            why = (f"the time is used up: the next look would take about {seconds_wanted:.0f} s more, and of the "
+                   f"{self.budget.minutes:g} minutes {max(seconds_left or 0.0, 0.0):.0f} s are left to choose in")
+        return replace(coming, prompts=()), {}, why
+
+    def _limit(self, wanted: int, left: int | None) -> str:
+        """The limit that a look exceeds, in words."""
+        if left is not None and wanted > left:
+            return f"the budget of {self.budget.images:,}"
+        return f"the budget of {self.budget.minutes:g} minutes"
+
+    def _reserved(self) -> int:
+        """About how many images the confirmation and the timing take, which follow in any case."""
+        from harness.race.elimination import confirm_images
+        from reports.verdict.confirm_looks import confirm_looks
+
+        return confirm_images(self.suite, len(confirm_looks(self.suite)[0])) + self.suite.latency_rounds * FEW_TIMED
 
     def _left(self) -> int | None:
         """The number of images that the select prompts may still use: the rest of the budget, minus the images that the
@@ -288,7 +310,12 @@ class Race:
 
     def _within_budget(self, stage: str, plan: Rectangle) -> Look | None:
         """The look, sampled; None where it would spend more than there is. The look before it then says so."""
-        wanted = self.asking.wanted(plan)
+        wanted, seconds = self.asking.wanted(plan), self.time.left()
+        if stage == GATE and seconds is not None and self.time.seconds((plan,)) > seconds:
+            last = self.asking.looks[-1]
+            too_long = f"the {self.budget.minutes:g} minutes leave no time for more seeds"
+            self.asking.close(last, Outcome(why=f"{last.why}; {too_long}", dropped=last.dropped, level=last.level))
+            return None
         if self.budget.images and self.asking.spent + wanted > self.budget.images:
             last = self.asking.looks[-1]
             too_many = f"{wanted:,} more images for the stage \"{stage}\" do not fit into the budget of {self.budget.images:,}"

@@ -74,7 +74,7 @@ class SuiteRun:
     """The run of one suite: opens its folder, takes candidates one by one, and keeps the journal."""
 
     def __init__(self, suite: Suite, suite_file: str, options: Options, progress: Progress) -> None:
-        self.declared = suite
+        self.declared, self.started = suite, time.monotonic()
         self.options, self.progress = options, progress
         self.folder = options.runs / suite.name
         # Only what the suite itself names: an earlier session's candidates in the folder may also name code.

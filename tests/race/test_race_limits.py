@@ -14,10 +14,13 @@ from harness import Prompt, Suite, alpha_sweep
 from harness.declare import Budget, Merge, Search
 from harness.plugin.ci import record_costs, record_race
 from harness.promotion import gather
+from harness.race.interim_looks import Rectangle
+from harness.race.time_left import TimeLeft
 from harness.records import Cell, Sample
 from harness.run.suite_run import SuiteRun
 from harness.run_folder.ledger import RunFolderError
 from reports.read.run import load_run
+from reports.verdict.sentences import race_reasons
 from tests.painted import paint_runs
 from tests.race.painted import ENDS, LOSES, NAMES, SCALES, DeclaredBench, go, images, looks, scripted, suite
 
@@ -50,6 +53,53 @@ def test_a_look_takes_as_many_of_its_prompts_as_the_budget_leaves(tmp_path: Path
     if 0 < prompts < 4:
         assert f"the budget of {budget} leaves {12 * prompts}: {prompts} of its prompts" in selected[0].why
         assert len(load_run(tmp_path / "runs" / "tiny").looks) == 3
+
+
+def rectangle(*names: str) -> Rectangle:
+    return Rectangle(candidates=names, guidances=(1.0, 4.0), prompts=("a", "b"), seeds=(1,))
+
+
+def test_the_time_that_images_take_is_that_of_the_session_so_far_and_existing_ones_take_none() -> None:
+    there = [Sample(candidate="x", cell=cell, key="k", path="p", sha256="s") for cell in list(rectangle("x").cells())[:3]]
+    gallery = SimpleNamespace(at_hand=lambda name: there if name == "x" else [])
+    run = SimpleNamespace(gallery=gallery, images_made=10, started=100.0)
+    time = TimeLeft(2.0, run, clock=lambda: 120.0)
+    assert time.seconds((rectangle("x", "y"),)) == (1 + 4) * 2.0
+    assert time.left() == 100.0
+    assert time.left(reserved_images=5) == 90.0
+    assert TimeLeft(0.0, run).left() is None
+    run.images_made = 0
+    assert time.seconds((rectangle("y"),)) == 0.0
+
+
+@pytest.mark.parametrize(("left", "prompts"), [(60.0, 4), (48.0, 4), (47.0, 3), (12.0, 1), (11.0, 0), (-5.0, 0)])
+def test_a_look_takes_as_many_of_its_prompts_as_the_minutes_leave(tmp_path: Path, judged: Callable[..., None], left: float,
+                                                                 prompts: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TimeLeft, "left", lambda *_: left)
+    monkeypatch.setattr(TimeLeft, "seconds_of", lambda _, images: float(images))
+    judged({}, {}, {})
+    go(tmp_path, wide(Budget(first_prompts=1, step_prompts=4, minutes=3)))
+    selected = [look for look in looks(tmp_path) if look.stage == "select"]
+    assert [len(look.prompts) for look in selected] == ([1, prompts] if prompts else [1])
+    assert ("of which the budget of 3 minutes leaves" in selected[0].why) == (0 < prompts < 4)
+    assert ("the time is used up: the next look would take about 48 s more" in selected[0].why) == (prompts == 0)
+    run = load_run(tmp_path / "runs" / "tiny")
+    assert [look.stage for look in run.looks if look.stage == "confirm"] == ["confirm"]
+    assert ("the time is used up" in " ".join(race_reasons(run))) == (prompts == 0)
+
+
+def test_a_session_with_time_goes_on_where_one_without_ended(tmp_path: Path, judged: Callable[..., None],
+                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as hurried:
+        hurried.setattr(TimeLeft, "left", lambda *_: 0.0)
+        hurried.setattr(TimeLeft, "seconds_of", lambda _, images: float(images))
+        judged({}, {}, {})
+        go(tmp_path, wide(Budget(first_prompts=1, step_prompts=4, minutes=3)))
+    before = images(tmp_path)
+    judged({}, {}, {})
+    go(tmp_path, wide(Budget(first_prompts=1, step_prompts=4, minutes=3)))
+    assert [len(look.prompts) for look in looks(tmp_path) if look.stage == "select"] == [1, 4]
+    assert sum(images(tmp_path).values()) > sum(before.values())
 
 
 def test_k_does_not_take_back_the_looks_of_the_whole_race(tmp_path: Path, judged: Callable[..., None]) -> None:
