@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "promote": ("harness.commands.promote", "write a candidate that passed its gates as a model file, with its evidence"),
     "verify": ("harness.commands.verify", "check whether a model file is one that was promoted"),
     "rollback": ("harness.commands.rollback", "make an earlier version of a promoted model current again"),
+    "images": ("harness.commands.images", "export the images of a candidate with what made them, for other tools and sites"),
     "history": ("harness.commands.history", "list the versions of a promoted model"),
     "blind": ("harness.commands.blind", "write a page for blind rating by people, and import their answers"),
     "calibrate": ("harness.commands.calibrate", "measure a suite's noise and print the margins that its gates need"),

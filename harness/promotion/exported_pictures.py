@@ -1,0 +1,193 @@
+"""Images of a run as files that travel: with A1111's `parameters` text, which tools and sites read, and with their origin."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from harness.declare import Checkpoint
+from harness.declare.listing import first_of
+from harness.declare.nearest import did_you_mean
+from harness.declare.picture_chunks import texts_of, with_texts
+from harness.declare.picture_parameters import to_parameters
+from harness.declare.picture_texts import OWN, PARAMETERS
+from harness.promotion.errors import PromotionError
+from harness.promotion.models_folder import Models
+from harness.promotion.picture_of_image import as_a1111, picture_of
+from harness.promotion.record_files import PROMOTION
+from harness.records import Cell, write_atomically
+from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
+from harness.run_folder.folder import slug
+from harness.version import __version__
+from harness.weights import content_hash
+
+if TYPE_CHECKING:
+    from reports.read.run import Run
+
+OWN_FORMAT: Final = 1
+_ENVIRONMENT: Final = ("device", "torch", "diffusers")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Exported:
+    """What was exported: the files that were written, those that were there already, and notes for the reader."""
+
+    candidate: str
+    written: tuple[Path, ...]
+    unchanged: tuple[Path, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Image:
+    """One image of the run: the key of its sample, its cell, and its path in the run folder."""
+
+    key: str
+    cell: Cell
+    path: str
+
+
+def export_pictures(folder: Path, candidate: str | None, target: Path, models: Models) -> Exported:
+    """Writes the images of a candidate into `target`: all of them, or without a candidate those of the recommended pick at its
+    guidance. Each file appears whole, under a name that follows from what it shows.
+
+    Raises PromotionError, before the first file is written, for an unknown candidate, missing and altered images, a folder within
+    the run, and a file of that name that is not an export of the same image; ValueError or OSError where the folder is not a run.
+    """
+    from reports.read.run import load_run
+
+    run = load_run(folder)
+    name, guidance = _chosen(run, candidate)
+    if lies_below(target, folder):
+        raise PromotionError(f"--to {target} is in the run folder {folder}. Choose a folder outside of it")
+    files = {target / file_name(name, image): image for image in _images(run, name, guidance)}
+    _refuse_others(files.items())
+    for image in files.values():
+        _read(run, image)
+    model, model_hash, note = _model(run, name, {image.key for image in files.values()}, models)
+    written, unchanged = [], []
+    for file, image in files.items():
+        picture = picture_of(run.suite, run.candidate(name), image.cell, (model, model_hash))
+        own = {"format": OWN_FORMAT, "picture": asdict(picture), **_origin(run, name, image)}
+        content = with_texts(_read(run, image), {PARAMETERS: to_parameters(as_a1111(picture)), OWN: json.dumps(own)})
+        if file.is_file() and read_regular(file, LARGEST_IMAGE) == content:
+            unchanged.append(file)
+        else:
+            write_atomically(file, content)
+            written.append(file)
+    return Exported(candidate=name, written=tuple(written), unchanged=tuple(unchanged), notes=tuple(filter(None, (note,))))
+
+
+def file_name(candidate: str, image: _Image) -> str:
+    """The name of an export: what the image shows, and the start of its key, so that no two images share a name."""
+    cell = image.cell
+    return f"{slug(candidate)}-cfg{cell.guidance:g}-{slug(cell.prompt)}-s{cell.seed}-{image.key[:8]}.png"
+
+
+def _chosen(run: Run, candidate: str | None) -> tuple[str, float | None]:
+    """The candidate and, for the pick, its guidance."""
+    from reports.verdict.recommending import recommend
+
+    names = [c.name for c in run.suite.candidates]
+    if candidate is not None:
+        if candidate not in names:
+            raise PromotionError(f"suite {run.suite.name!r} has no candidate {candidate!r}; {did_you_mean(candidate, names)}")
+        return candidate, None
+    recommendation = recommend(run)
+    if recommendation.pick is None:
+        raise PromotionError(f"suite {run.suite.name!r}: {recommendation.sentence} Name a candidate with --candidate: "
+                             f"{first_of(names)}")
+    return recommendation.pick, recommendation.guidance
+
+
+def _images(run: Run, name: str, guidance: float | None) -> list[_Image]:
+    """The images of a candidate, at one guidance or at all. Raises PromotionError where the run lacks some."""
+    rows = run.images[run.images["candidate"] == name].to_dict("records")
+    lacking = sum(gap.count for gap in run.missing if gap.candidate == name and gap.value == "image")
+    if not rows or lacking:
+        raise PromotionError(f"suite {run.suite.name!r}, candidate {name!r}: the run lacks {lacking or 'all'} of its images. Run "
+                             "the suite again, which makes what is missing")
+    images = [_Image(key=str(row["sample"]), path=str(row["path"]), cell=Cell(
+        prompt=str(row["prompt"]), seed=int(row["seed"]), guidance=float(row["guidance"]))) for row in rows]
+    return [image for image in images if guidance is None or image.cell.guidance == guidance]
+
+
+def _origin(run: Run, name: str, image: _Image) -> dict[str, object]:
+    """Where an image comes from, in names and hashes, without a path of the machine."""
+    weights = run.weights.get(name)
+    return {"suite": run.suite.name, "candidate": name, "candidate_key": run.candidate(name).key, "key": image.key,
+            "weights": weights.identity if weights else "", "prompt": image.cell.prompt, "noise_seed": image.cell.noise_seed,
+            "sampling": run.head["sampling"], "started": run.head.get("started", ""),
+            "environment": {key: run.environment[key] for key in _ENVIRONMENT if key in run.environment}, "version": __version__}
+
+
+def _read(run: Run, image: _Image) -> bytes:
+    """The bytes of an image. Raises PromotionError for one that is not what was written."""
+    path, data = run.folder / image.path, b""
+    try:
+        if lies_below(path, run.folder):
+            data = read_regular(path, LARGEST_IMAGE)
+    except (OSError, ValueError):
+        data = b""
+    if hashlib.sha256(data).hexdigest() != run.digests.get(image.path):
+        raise PromotionError(f"{path} is missing or has changed since it was written. Run the suite again, which makes it again")
+    return data
+
+
+def _refuse_others(files: Iterable[tuple[Path, _Image]]) -> None:
+    """Raises PromotionError if a path holds anything but an export of the same image, or cannot hold one."""
+    for file, image in files:
+        if not file.parent.is_dir() and (file.parent.exists() or file.parent.is_symlink()):
+            raise PromotionError(f"--to {file.parent} is not a folder. Give the path of a folder")
+        if (file.exists() or file.is_symlink()) and (file.is_symlink() or _key_of(file) != image.key):
+            raise PromotionError(f"{file}: another file has this name, and it is kept. Choose another folder, or move that file "
+                                 "away")
+
+
+def _key_of(file: Path) -> str:
+    """The key of the image that a file is an export of; empty for any other file."""
+    try:
+        return str(json.loads(texts_of(file)[OWN])["key"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        return ""
+
+
+def _model(run: Run, name: str, keys: set[str], models: Models) -> tuple[str, str, str]:
+    """Name and hash of the file with the candidate's weights, as A1111 writes them (the first ten digits of its SHA-256), and a
+    note where there is none."""
+    for model, file in (*_promoted(run, name, keys, models), *_checkpoint(run, name)):
+        with file.open("rb") as opened:
+            return model, hashlib.file_digest(opened, "sha256").hexdigest()[:10], ""
+    return "", "", (f"no file with the weights of candidate {name!r} was found, so the pictures name no model. Promote it and "
+                    "export again")
+
+
+def _checkpoint(run: Run, name: str) -> Iterator[tuple[str, Path]]:
+    """The file of a candidate that is a model as it is, if it is still the one that ran."""
+    model, weights = run.candidate(name).model, run.weights.get(name)
+    path = model.path if isinstance(model, Checkpoint) else model
+    if isinstance(path, str) and weights is not None and path in weights.inputs and Path(path).is_file() and (
+            content_hash(Path(path)) == weights.inputs[path]):
+        yield Path(path).stem, Path(path)
+
+
+def _promoted(run: Run, name: str, keys: set[str], models: Models) -> Iterator[tuple[str, Path]]:
+    """The promoted files of a candidate, the newest first: their records list the keys of these images."""
+    for model in models.names():
+        for number in reversed(models.numbers(model)):
+            try:
+                version = models.version(model, number)
+            except PromotionError:  # damaged; `sweetspot history` says so
+                continue
+            if version.kind == PROMOTION and (version.candidate, version.suite) == (name, run.suite.name):
+                columns, rows = version.data["cells"].get("columns"), version.data["cells"].get("rows")
+                if not isinstance(columns, list) or not isinstance(rows, list) or "image" not in columns:
+                    continue
+                at = columns.index("image")
+                listed = {str(row[at]) for row in rows if isinstance(row, list) and len(row) > at}
+                if keys <= listed and (file := models.object(version.weights)).is_file():
+                    yield model, file

@@ -1,0 +1,160 @@
+"""`sweetspot images` exports what a run declared, in the words that other tools read, and never replaces a file of another."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from harness import Candidate, Grid, Prompt, Sampling, Suite
+from harness.cli import main
+from harness.declare.picture_chunks import texts_of
+from harness.declare.picture_parameters import from_parameters, to_parameters
+from harness.declare.picture_texts import OWN, PARAMETERS, picture_text
+from harness.promotion.picture_of_image import NOISE, as_a1111, picture_of
+from harness.records import Cell
+from reports.read.run import load_run
+from reports.verdict.recommending import recommend
+from tests.reports import answered
+
+TEXTS = ("a red ball", "Grüße, (blau:1.2) [x] \\ und: \"zitiert\"", "一只猫\nand a second line",
+         "Steps: 3 of a stair, Size: large", "a text <lora:ink:0.8>, BREAK")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return answered.write(tmp_path / "runs" / "run")
+
+
+def images(folder: Path, *words: str) -> int:
+    return main(["images", str(folder), "--to", "out", *words])
+
+
+def exports(root: Path = Path("out")) -> list[Path]:
+    return sorted(root.iterdir())
+
+
+def test_the_pick_is_exported_at_its_guidance(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert images(folder) == 0
+    pick = recommend(load_run(folder)).pick
+    pictures = [picture_text(file) for file in exports()]
+    assert len(pictures) == 16
+    assert {picture.others["Candidate"] for picture in pictures} == {pick}
+    assert NOISE in capsys.readouterr().out
+
+
+def test_what_is_read_from_an_export_is_what_the_run_declared(folder: Path) -> None:
+    assert images(folder, "--candidate", "alpha=1") == 0
+    run = load_run(folder)
+    candidate = run.candidate("alpha=1")
+    cells = [Cell(prompt=str(r["prompt"]), seed=int(r["seed"]), guidance=float(r["guidance"]))
+             for r in run.images[run.images["candidate"] == "alpha=1"].to_dict("records")]
+    read = [picture_text(file) for file in exports()]
+    assert len(read) == len(cells)
+    assert all(picture_of(run.suite, candidate, cell) in read for cell in cells)
+
+
+def test_the_pixels_stay_and_the_origin_is_told_by_names_and_hashes(folder: Path) -> None:
+    assert images(folder, "--candidate", "alpha=1") == 0
+    run = load_run(folder)
+    row = run.images[run.images["candidate"] == "alpha=1"].iloc[0]
+    (file,) = (file for file in exports() if file.stem.endswith(row["sample"][:8]))
+    own = json.loads(texts_of(file)[OWN])
+    assert (own["suite"], own["candidate"], own["key"]) == (run.suite.name, "alpha=1", row["sample"])
+    assert own["noise_seed"] == Cell(prompt=row["prompt"], seed=int(row["seed"]), guidance=float(row["guidance"])).noise_seed
+    assert str(folder.parent) not in json.dumps(own)
+    before, after = (Image.open(io.BytesIO(path.read_bytes())).convert("RGB").tobytes() for path in (folder / row["path"], file))
+    assert before == after
+
+
+@pytest.mark.parametrize("text", TEXTS)
+@pytest.mark.parametrize("negative", ["", "ugly, (bad)", "zwei\nZeilen: eins, zwei"])
+@pytest.mark.parametrize("syntax", ["plain", "a1111"])
+def test_the_parameters_say_the_same_as_the_declaration(text: str, negative: str, syntax: str) -> None:
+    grid = Grid(prompts=(Prompt(id="p", text=text, negative=negative),), seeds=(7,), guidance_scales=(4.5,), width=64, height=96)
+    candidate = Candidate(name="a: b, \"c\"", model="zoo:photo", sampling=Sampling(
+        sampler="dpmpp_2m", schedule="karras", steps=8, clip_skip=2))
+    suite = Suite(name="s", candidates=(candidate,), baseline=candidate.name, grid=grid)
+    cell = Cell(prompt="p", seed=7, guidance=4.5)
+    picture = replace(picture_of(suite, candidate, cell, ("mix, v2", "0123456789")), syntax=syntax)
+    read = from_parameters(to_parameters(as_a1111(picture)))
+    assert read == replace(as_a1111(picture), syntax="a1111")
+    assert (read.sampler, read.schedule, read.clip_skip, read.model) == ("DPM++ 2M", "Karras", 2, "mix, v2")
+
+
+def test_brackets_of_plain_texts_are_escaped_for_a1111() -> None:
+    candidate = Candidate(name="a", model="zoo:photo")
+    grid = Grid(prompts=(Prompt(id="p", text="a [red] (ball)", literal=True),), seeds=(0,), guidance_scales=(3,))
+    suite = Suite(name="s", candidates=(candidate,), baseline="a", grid=grid)
+    assert as_a1111(picture_of(suite, candidate, Cell(prompt="p", seed=0, guidance=3.0))).prompt == r"a \[red\] \(ball\)"
+
+
+def test_a_second_export_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert images(folder) == images(folder) == 0
+    assert "0 pictures" in capsys.readouterr().out.splitlines()[-3]
+    stamps = {file: file.stat().st_mtime_ns for file in exports()}
+    assert images(folder) == 0
+    assert {file: file.stat().st_mtime_ns for file in exports()} == stamps
+
+
+@pytest.mark.parametrize("other", [b"mine", b""])
+def test_the_file_of_another_is_kept_and_nothing_is_written(folder: Path, other: bytes,
+                                                            capsys: pytest.CaptureFixture[str]) -> None:
+    assert images(folder) == 0
+    taken, *rest = exports()
+    for file in rest:
+        file.unlink()
+    taken.write_bytes(other)
+    assert images(folder) == 1
+    assert f"{taken}: another file has this name, and it is kept" in capsys.readouterr().err
+    assert [(file, file.read_bytes()) for file in exports()] == [(taken, other)]
+
+
+def test_an_altered_image_is_refused_before_anything_is_written(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = folder / str(load_run(folder).images.query("candidate == 'alpha=1'").iloc[-1]["path"])
+    path.write_bytes(path.read_bytes() + b"x")
+    assert images(folder, "--candidate", "alpha=1") == 1
+    assert f"{path} is missing or has changed" in capsys.readouterr().err
+    assert not Path("out").exists()
+
+
+@pytest.mark.parametrize(("words", "error"), [
+    (("--candidate", "alpha=2"), "did you mean"), (("--to", "runs/run/images"), "is in the run folder"),
+    (("--to", "file"), "is not a folder")])
+def test_what_cannot_be_exported_is_refused_by_name(folder: Path, words: tuple[str, str], error: str,
+                                                   capsys: pytest.CaptureFixture[str]) -> None:
+    Path("file").write_text("mine")
+    assert images(folder, *words) == 1
+    assert error in capsys.readouterr().err
+
+
+def test_a_model_as_it_is_gives_its_name_and_hash(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.promotion.exported_pictures import _checkpoint, _model
+    from harness.promotion.models_folder import Models
+    from harness.records import Weights
+    from harness.weights import content_hash
+
+    monkeypatch.chdir(tmp_path)
+    Path("mine.safetensors").write_bytes(b"weights")
+    folder = answered.write(tmp_path / "run", answered.small_suite(
+        candidates=(Candidate(name="alpha=0", model="mine.safetensors"),), baseline="alpha=0", gates=()))
+    run = load_run(folder)
+    weights = Weights(candidate="alpha=0", identity="i", inputs={"mine.safetensors": content_hash(Path("mine.safetensors"))})
+    run = replace(run, weights={"alpha=0": weights})
+    assert _model(run, "alpha=0", set(), Models(Path("models")))[:2] == (
+        "mine", hashlib.sha256(b"weights").hexdigest()[:10])
+    Path("mine.safetensors").write_bytes(b"others")
+    assert list(_checkpoint(run, "alpha=0")) == []
+
+
+def test_texts_are_in_the_chunks_that_the_tools_read(folder: Path) -> None:
+    assert images(folder, "--candidate", "alpha=1") == 0
+    with Image.open(exports()[0]) as image:
+        assert {PARAMETERS, OWN} <= set(image.info)
+        assert from_parameters(image.info[PARAMETERS]).others["Version"].startswith("sweetspot ")
