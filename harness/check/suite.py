@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 from harness.check.budget_and_search import budget_problems, search_problems
 from harness.check.candidate import candidate_problems, reference_problems
 from harness.check.clip import clip_problems, default_problems
+from harness.check.expected_time import expected
 from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
@@ -84,14 +85,17 @@ def _remarks(suite: Suite) -> Iterator[str]:
                f"{'s' if suite.latency_rounds > 1 else ''}; set latency_rounds to at least {ROUNDS_FOR_MEDIAN}")
 
 
-def extent(suite: object) -> str:
-    """How much a sound suite is: its candidates and images. With a budget the images are the most that it takes."""
+def extent(suite: object, runs: Path | None = None, device: str = "cpu") -> str:
+    """How much a sound suite is: its candidates and images, and how long these take by what earlier runs below `runs` took. With
+    a budget the images are the most that it takes."""
     assert isinstance(suite, Suite)
     count, images = len(suite.candidates), suite.images
+    most = images if suite.budget is None else min(images, suite.budget.images or images)
+    how_long = "" if runs is None else f"; {expected(suite, most, runs, device)}"
     if suite.budget is not None:
-        most = min(images, suite.budget.images or images)
-        return f"{suite.name}: {count} candidates, at most {most:,} images, and those of candidates that it adds"
-    return f"{suite.name}: {count} candidate{'s' if count > 1 else ''}, {images:,} image{'s' if images > 1 else ''}"
+        limit = f" within {suite.budget.minutes:g} min," if suite.budget.minutes else ","
+        return f"{suite.name}: {count} candidates{limit} at most {most:,} images, and those of candidates that it adds{how_long}"
+    return f"{suite.name}: {count} candidate{'s' if count > 1 else ''}, {images:,} image{'s' if images > 1 else ''}{how_long}"
 
 
 def same_name(suite: object, others: Sequence[tuple[object, str]]) -> list[str]:

@@ -134,7 +134,9 @@ class DeclarationItem(_Item):
         if self.of is None:
             from harness.check import extent
 
-            self.config.stash.setdefault(CHECKED, []).append(printable(extent(self.declared)))
+            given = self.config.option
+            self.config.stash.setdefault(CHECKED, []).append(printable(
+                extent(self.declared, Path(self.config.invocation_params.dir) / given.sweetspot_runs, given.sweetspot_device)))
 
     def _same_name(self) -> list[str]:
         """What is wrong if another suite file of this session declares the same name."""

@@ -83,6 +83,11 @@ def _packages() -> dict[str, str]:
     return versions
 
 
+def processor(info: Path = Path("/proc/cpuinfo")) -> str | None:
+    """The processor's name; None if this system does not tell it."""
+    return _cpu(info).get("cpu")
+
+
 def _cpu(info: Path) -> dict[str, Any]:
     try:
         lines = info.read_text(encoding="utf-8").splitlines()
