@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.declare import Grid
+from harness.declare import Grid, Sampling
 from harness.declare.suite import guidance_problem
 from harness.records import Cell
-from harness.samplers import SAMPLERS, build_scheduler
+from harness.samplers import SAMPLERS, build_scheduler, first_evaluation, set_steps, step_options
 from harness.sampling.arriving import Arriving, SamplingError
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.text import Conditions, TextState
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
     from harness.weights import Pipeline
 
+_NEARLY: Final = 1e-9
+"""Tolerance for rounding: 0.3 times 10 steps must count as 3."""
 DECODE_BATCH: Final = 8
 """Latents decoded at once on a CPU. On a GPU they are decoded one by one: the decoder's activations would be the peak of memory,
 3 GiB for an image of 1024 x 1024, and one image keeps the GPU busy."""
@@ -40,52 +43,60 @@ class Denoising:
         if problem := next(filter(None, (guidance_problem(cell.guidance) for cell in cells)), ""):
             raise SamplingError(problem)
         self.grid, self.cells, self.step = grid, cells, 0
-        self._scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config)
+        self._knobs = grid.sampling or Sampling()
+        schedule = self._knobs.schedule or ""
+        self._scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config, schedule=schedule, eta=self._knobs.eta)
         # The scheduler looks its timesteps up on the host, as some look up their tables with them, and would wait for the device.
-        self._scheduler.set_timesteps(grid.steps)
+        set_steps(self._scheduler, grid.sampler, grid.steps, schedule)
         self._timesteps = sent(self._scheduler.timesteps, pipeline.device)
         drawing = generators(cells)
         with torch.inference_mode():
             self.latents: torch.Tensor = initial_noise(pipeline, grid, cells, drawing) * self._scheduler.init_noise_sigma
-        # An ancestral sampler adds noise at every step, drawn by each cell's own generator.
-        self._drawing: dict[str, Any] = {"generator": drawing} if SAMPLERS[grid.sampler].ancestral else {}
+        # The noise that a sampler adds at its steps is drawn by each cell's own generator.
+        self._options = step_options(grid.sampler, self._knobs.eta, drawing)
         self._sends = SAMPLERS[grid.sampler].sends and pipeline.device.type == "cuda"
-        self._guided = cells[0].guidance != 1
+        self._guided = guided_steps(self._knobs, grid.steps) if cells[0].guidance != 1 else range(0)
         self._guidance = sent(torch.tensor([c.guidance for c in cells]), pipeline.device).view(-1, 1, 1, 1)
 
     def advance(self, pipeline: Pipeline, text: TextState, until: int | None = None,
                 around: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        """Runs the steps up to `until`, or to the end, each within `around`.
+        """Runs the steps up to `until`, or to the end, each within `around`."""
+        import torch
 
-        Classifier-free guidance: out = negative + g * (positive - negative) (Ho and Salimans, arXiv 2207.12598).
-        """
+        with torch.inference_mode():
+            inputs = self._conditions(pipeline, text, guided=True) if self._guided else {}
+            alone = self._conditions(pipeline, text, guided=False) if len(self._guided) < self.grid.steps else {}
+            for step in range(self.step, self.grid.steps if until is None else until):
+                guided = step in self._guided
+                first, end = (first_evaluation(self.grid.sampler, self.grid.steps, at) for at in (step, step + 1))
+                with around():
+                    for evaluation in range(first, end):
+                        self._evaluate(pipeline, inputs if guided else alone, evaluation, guided=guided)
+                    self.step += 1
+
+    def _evaluate(self, pipeline: Pipeline, inputs: dict[str, Any], evaluation: int, *, guided: bool) -> None:
+        """Runs the denoiser once, and lets the sampler move the latents."""
         import torch
 
         from harness.weights.sending import Sending
 
-        with torch.inference_mode():
-            inputs = self._conditions(pipeline, text)
-            dtype = pipeline.unet.conv_in.weight.dtype
-            for timestep, there in zip(self._scheduler.timesteps[self.step:until], self._timesteps[self.step:until], strict=True):
-                with around():
-                    scaled = self._scheduler.scale_model_input(self.latents, timestep).to(dtype)
-                    if self._guided:
-                        scaled = torch.cat([scaled, scaled])
-                    output = pipeline.unet(scaled, there, **inputs).sample.float()
-                    if self._guided:
-                        low, high = output.chunk(2)
-                        output = low + self._guidance * (high - low)
-                    with Sending() if self._sends else nullcontext():
-                        self.latents = self._scheduler.step(output, timestep, self.latents, **self._drawing).prev_sample
-                    self.step += 1
+        timestep = self._scheduler.timesteps[evaluation]
+        scaled = self._scheduler.scale_model_input(self.latents, timestep).to(pipeline.unet.conv_in.weight.dtype)
+        if guided:
+            scaled = torch.cat([scaled, scaled])
+        output = pipeline.unet(scaled, self._timesteps[evaluation], **inputs).sample.float()
+        if guided:
+            output = guided_output(output, self._guidance, self._knobs.guidance_rescale or 0.0)
+        with Sending() if self._sends else nullcontext():
+            self.latents = self._scheduler.step(output, timestep, self.latents, **self._options).prev_sample
 
-    def _conditions(self, pipeline: Pipeline, text: TextState) -> dict[str, Any]:
-        """The denoiser's inputs besides the latents, negative prompts first."""
+    def _conditions(self, pipeline: Pipeline, text: TextState, *, guided: bool) -> dict[str, Any]:
+        """The denoiser's inputs besides the latents; if `guided`, negative prompts first."""
         import torch
 
         prompts = {p.id: p for p in self.grid.prompts}
         chosen: list[Conditions] = [text.positive[prompts[c.prompt].text] for c in self.cells]
-        if self._guided:
+        if guided:
             chosen = [text.negative[prompts[c.prompt].negative] for c in self.cells] + chosen
         dtype = pipeline.unet.conv_in.weight.dtype
         pooled = torch.stack([c.pooled for c in chosen if c.pooled is not None]) if chosen[0].pooled is not None else None
@@ -96,6 +107,29 @@ class Denoising:
             inputs["added_cond_kwargs"] = {name: value if name == "time_ids" else value.to(dtype)
                                            for name, value in added.items()}
         return inputs
+
+
+def guided_steps(knobs: Sampling, steps: int) -> range:
+    """The steps with guidance: step i of n if start <= i / n < end, as for the adapters of some of the steps."""
+    start, end = (ceil((default if share is None else share) * steps - _NEARLY)
+                  for share, default in ((knobs.guidance_start, 0.0), (knobs.guidance_end, 1.0)))
+    return range(start, end)
+
+
+def guided_output(output: torch.Tensor, scales: torch.Tensor, rescale: float) -> torch.Tensor:
+    """Classifier-free guidance of (2n, c, h, w), the negative half first: out = negative + g (positive - negative) (Ho and
+    Salimans, arXiv 2207.12598).
+
+    With phi = `rescale` above 0, out becomes phi * out * std(positive) / std(out) + (1 - phi) * out, each image's standard
+    deviation over all of its numbers (Lin et al., arXiv 2305.08891).
+    """
+    low, high = output.chunk(2)
+    guided = low + scales * (high - low)
+    if rescale == 0:
+        return guided
+    every = (1, 2, 3)
+    matched = guided * (high.std(every, keepdim=True) / guided.std(every, keepdim=True))
+    return rescale * matched + (1 - rescale) * guided
 
 
 def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...], text: TextState) -> torch.Tensor:
@@ -111,10 +145,11 @@ def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...], text: TextSt
         asked = [prompts[cells[place].prompt] for place in places]
         # At guidance 1 the negative branch cancels and is not computed.
         negative = [text.negative[p.negative] for p in asked] if scale != 1 else []
+        scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config, shift=(grid.sampling or Sampling()).shift)
         call = Call(positive=_embeds(text.positive[p.text] for p in asked), negative=_embeds(negative),
                     negatives=tuple(p.negative for p in asked), guidance=scale, steps=grid.steps, width=grid.width,
                     height=grid.height)
-        latents[places] = call_pipeline(pipeline, call, noise[places]).to(latents)
+        latents[places] = call_pipeline(pipeline, call, noise[places], scheduler).to(latents)
     return latents
 
 

@@ -71,13 +71,13 @@ def embed_text(pipeline: Pipeline, text: str) -> Embeds:
     return states[0].float(), pooled[0].float()  # T5 may be kept in bfloat16
 
 
-def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
+def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor, scheduler: Any | None = None) -> Tensor:
     """Latents (n, channels, h, w) of a batch after `call.steps` steps, as the VAE has them before scaling (`unscaled`).
 
-    `noise` is standard normal, (n, *latent_shape), drawn by the caller. The sampler is always the model's own, Euler steps
-    of flow matching. `guidance` is the scale of classifier-free guidance; at 1 the negative texts have no effect. A
-    guidance-distilled transformer (Flux.1 dev) takes the number as a condition instead and supports no negative texts.
-    Raises ValueError for a negative text there, and for guidance below 1, which diffusers ignores.
+    `noise` is standard normal, (n, *latent_shape), drawn by the caller. `scheduler` is one of diffusers' for flow matching; by
+    default it takes Euler steps with the model's own config. `guidance` is the scale of classifier-free guidance; at 1 the
+    negative texts have no effect. A guidance-distilled transformer (Flux.1 dev) takes the number as a condition instead and
+    supports no negative texts. Raises ValueError for a negative text there, and for guidance below 1, which diffusers ignores.
     """
     import torch
 
@@ -86,6 +86,8 @@ def call_pipeline(pipeline: Pipeline, call: Call, noise: Tensor) -> Tensor:
                          "such a scale. Change the grid's guidance scales.")
     # Built for each call: its scheduler counts steps, and a part may have been replaced since the last call.
     pipeline_of_diffusers = assembled(pipeline)
+    if scheduler is not None:
+        pipeline_of_diffusers.scheduler = scheduler
     options: dict[str, Any] = {"num_inference_steps": call.steps, "height": call.height, "width": call.width,
                                "output_type": "latent", "max_sequence_length": t5_positions(pipeline.family, pipeline.denoiser),
                                **_stacked("", call.positive)}

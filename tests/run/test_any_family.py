@@ -94,8 +94,8 @@ def test_every_sampler_makes_pictures_that_do_not_depend_on_the_batch(sampler: s
 
     (phase,) = Workbench(device="cpu", root=tmp_path).prepare(plain_candidate()).phases
     pipeline, latents = phase.enter(), []
-    for size in (1, 4):
-        grid = tiny_grid(sampler=sampler, steps=4, guidance_scales=(4,), batch_size=size)
+    for size in (1, 2):
+        grid = tiny_grid(prompts=PROMPTS, sampler=sampler, steps=4, guidance_scales=(4,), batch_size=size)
         text = encode(pipeline, grid.prompts)
         found = {}
         for cells in batches(grid):

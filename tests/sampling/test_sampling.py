@@ -122,11 +122,20 @@ def test_a_png_gives_back_every_pixel() -> None:
     assert np.array_equal(from_png(to_png(image)), image)
 
 
-@pytest.mark.parametrize("sampler", sorted(name for name, row in SAMPLERS.items() if not row.flow))
+ZERO_SNR = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "beta_schedule": "scaled_linear",
+            "beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": "leading", "steps_offset": 1}
+
+
+@pytest.mark.parametrize("sampler", sorted(name for name, row in SAMPLERS.items() if row.zero_snr))
 def test_a_model_of_zero_terminal_snr_begins_at_pure_noise(sampler: str) -> None:
-    config = {"rescale_betas_zero_snr": True, "prediction_type": "v_prediction", "beta_schedule": "scaled_linear",
-              "beta_start": 0.00085, "beta_end": 0.012, "timestep_spacing": "leading", "steps_offset": 1}
-    scheduler = build_scheduler(sampler, config)
+    scheduler = build_scheduler(sampler, ZERO_SNR)
     scheduler.set_timesteps(4)
+    assert scheduler.alphas_cumprod[-1] < 1e-6
     assert scheduler.timesteps[0] == 999
     assert scheduler.config.prediction_type == "v_prediction"
+
+
+@pytest.mark.parametrize("sampler", sorted(name for name, row in SAMPLERS.items() if not row.flow and not row.zero_snr))
+def test_a_sampler_that_cannot_begin_at_pure_noise_refuses_such_a_model(sampler: str) -> None:
+    with pytest.raises(ValueError, match=r"cannot sample a model with zero terminal SNR; expected .*'euler'"):
+        build_scheduler(sampler, ZERO_SNR)
