@@ -23,6 +23,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
     "promote": ("harness.commands.promote", "write a candidate that passed its gates as a model file, with its evidence"),
     "verify": ("harness.commands.verify", "check whether a model file is one that was promoted"),
     "rollback": ("harness.commands.rollback", "make an earlier version of a promoted model current again"),
+    "clean": ("harness.commands.clean", "say what lies on the disk and who needs it, and remove what nothing needs"),
     "images": ("harness.commands.images", "export the images of a candidate with what made them, for other tools and sites"),
     "history": ("harness.commands.history", "list the versions of a promoted model"),
     "blind": ("harness.commands.blind", "write a page for blind rating by people, and import their answers"),

@@ -22,7 +22,7 @@ HARNESS = (
     ("sampling", "run_folder"),
     ("run",),
     ("race", "promotion"),
-    ("session",),
+    ("session", "cleaning"),
     ("commands",),
     ("plugin", "cli", "__init__"),
 )
@@ -53,7 +53,8 @@ WITHIN_A_LAYER = {
 REPORTS_MAY_IMPORT = {"harness.declare", "harness.records", "harness.version"}
 JUDGES = {"reports.read", "reports.statistics", "reports.formatting", "reports.verdict", "reports.gates"}
 MAY_IMPORT_JUDGES = {"harness.race", "harness.promotion"}
-MAY_IMPORT_REPORTS = {"harness.session", "harness.commands", "harness.plugin", "harness.cli", "harness.__init__"}
+MAY_IMPORT_REPORTS = {"harness.session", "harness.cleaning", "harness.commands", "harness.plugin", "harness.cli",
+                      "harness.__init__"}
 """A race and a promotion ask what a run means; whatever stands above them may also write pages."""
 
 HEAVY = ("torch", "diffusers", "transformers", "open_clip", "torchmetrics", "sklearn", "pandas", "plotly")
