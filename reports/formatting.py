@@ -11,6 +11,7 @@ from harness.records import ValueSpec
 from harness.records import harmless_text as harmless
 from harness.records.costs import MAKING
 from reports.statistics.intervals import Estimate
+from reports.statistics.settling import Needed
 
 visible: Final = harmless.visible
 COLOURS: Final = {
@@ -19,7 +20,8 @@ COLOURS: Final = {
     "gray": "#8b8f96", "grey": "#8b8f96", "cyan": "#18b6c9", "teal": "#12817f", "magenta": "#cc2fb4",
     "cream": "#efe3c2", "skin": "#e0b08c", "glass": "#b9d7e0", "none": "#c9ccd1",
 }
-MOST_PROMPTS: Final = 10_000
+FAR: Final = 10
+"""Times the prompts that are there, from which a number of prompts is a very rough one."""
 UNKNOWN_COLOUR: Final = "#b3a9c4"
 
 
@@ -111,14 +113,23 @@ def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def settled(prompts: int, there: int = 0) -> str:
-    """About how many prompts it takes, with two digits and more than are `there`; a number that nobody samples is only named as
-    such."""
-    if prompts > MOST_PROMPTS:
-        return f"more than {max(MOST_PROMPTS, there):,} prompts"
-    about = int(float(f"{prompts:.2g}"))
-    count = about if about > there else max(prompts, there + 1)
-    return f"about {count:,} {'prompt' if count == 1 else 'prompts'}"
+def settled(needed: Needed, noun: str = "prompt") -> str:
+    """How many prompts it takes and how many there are, as exact as it is known: with two digits, or one where that is far from
+    what is there; and that a number beyond the largest is not worth it."""
+    if not needed.sayable:
+        return f"cannot be said from {plural(needed.there, noun)}"
+    return f"{enough(needed, noun)} (now {needed.there:,})" + ("" if needed.prompts else ": too close to be worth it")
+
+
+def enough(needed: Needed, noun: str = "") -> str:
+    """As `settled`, the number alone."""
+    prompts = needed.prompts
+    if prompts is None:
+        return f"more than {needed.most:,}{f' {noun}s' if noun else ''}"
+    far = prompts > FAR * needed.there
+    digits = 1 if far else 2
+    count = max(int(float(f"{prompts:.{digits}g}")), needed.there + 1)
+    return f"{'very roughly' if far else 'about'} {count:,}{f' {noun}s' if noun else ''}"
 
 
 def shortened(text: str, most: int) -> str:

@@ -7,7 +7,7 @@ import pandas as pd
 from harness.declare import Gate
 from harness.declare.same_text import SAME_TEXT, effective_prompts, first_of_text
 from reports import formatting as words
-from reports.gates.outcome import NOT_MEASURED, Verdict, decide, not_measured, verdict
+from reports.gates.outcome import INCONCLUSIVE, NOT_MEASURED, Verdict, decide, not_measured, settled_by, verdict
 from reports.read.lacking import asked_places
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
@@ -34,6 +34,7 @@ def judge(run: Run, _: Recommendation, gate: Gate, name: str) -> Verdict:
     parts += [f"{len(lost)} not made ({run.failure_of(name)})"] if len(lost) else []
     note = f"{table[gate.value].sum():.0f} of {words.plural(len(table), 'image')} failed{': ' if parts else ''}{'; '.join(parts)}"
     status = decide(share.low, share.high, at_most=gate.at_most)
+    note += settled_by(gate, run.row(gate.value), share) if status == INCONCLUSIVE else ""
     return verdict(run, gate, name, status, share, f"{note} ({share.why})" if status == NOT_MEASURED else note)
 
 

@@ -11,7 +11,8 @@ from harness.records import ValueSpec
 from harness.records.gate_kinds import gate_kind
 from reports import formatting as words
 from reports.read.run import Run
-from reports.statistics.intervals import Estimate, prompts_to_settle
+from reports.statistics.intervals import Estimate
+from reports.statistics.settling import prompts_to_settle
 
 PASSED: Final = "passed"
 FAILED: Final = "failed"
@@ -89,7 +90,9 @@ def decided(run: Run, gate: Gate, name: str, seen: Seen) -> Verdict:
     if seen.too_few:
         return verdict(run, gate, name, INCONCLUSIVE, seen.estimate, f"{seen.note}; {seen.too_few}")
     status = _status(gate, seen, value)
-    reason = f"{seen.note}{_without_ratio(value, gate, seen)}{_settled_by(run, gate, seen) if status == INCONCLUSIVE else ''}"
+    by_images = gate_kind(gate.value).noise == "images"
+    open_by = settled_by(gate, value, seen.estimate, seen.times) if status == INCONCLUSIVE and by_images else ""
+    reason = f"{seen.note}{_without_ratio(value, gate, seen)}{open_by}"
     return verdict(run, gate, name, status, seen.estimate, reason)
 
 
@@ -102,13 +105,19 @@ def _without_ratio(value: ValueSpec, gate: Gate, seen: Seen) -> str:
             f"{words.signed(of.mean, value)} {words.interval(of.low, of.high, value)}")
 
 
-def _settled_by(run: Run, gate: Gate, seen: Seen) -> str:
-    """How many prompts would decide a gate on images, in words; empty for one that prompts do not decide."""
-    limit = next((end for end in limits_of(gate, run.row(gate.value)) if end is not None), 0.0)
-    needed = prompts_to_settle(seen.estimate, limit) if seen.times is None else prompts_to_settle(seen.times)
-    if not needed or not gate_kind(gate.value).of_images:
+def settled_by(gate: Gate, value: ValueSpec, of: Estimate, times: Estimate | None = None) -> str:
+    """How many prompts would decide a gate on images, and how, in words; empty where prompts do not decide it. `times` as in
+    Seen."""
+    at_least, at_most = limits_of(gate, value)
+    limit = next((end for end in (at_least, at_most) if end is not None), 0.0)
+    decisive, limit = (of, limit) if times is None else (times, 0.0)
+    needed = prompts_to_settle(decisive, limit, value if gate.not_worse_than is None else None)
+    if needed is None or decisive.mean is None:
         return ""
-    return f"; {words.settled(needed, seen.estimate.prompts)} would decide it, if the mean stays"
+    passes = decisive.mean >= limit if at_least is not None else decisive.mean <= limit
+    if not needed.sayable:
+        return f"; how many prompts would decide it {words.settled(needed)}"
+    return f"; to {'pass' if passes else 'fail'} it needs {words.settled(needed)}, if the mean stays"
 
 
 def _status(gate: Gate, seen: Seen, value: ValueSpec) -> str:

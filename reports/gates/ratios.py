@@ -46,7 +46,7 @@ def ratio_of_means(mine: pd.DataFrame, other: pd.DataFrame, value: str, level: f
         return nothing(f"no image of one shares {', '.join(PAIRED_BY)} with an image of the other")
     a, b = means.mean(axis=0).tolist()
     count = len(means)
-    ratio = Estimate(mean=a / b if b > 0 else None, low=None, high=None, prompts=count, pairs=len(pairs))
+    ratio = Estimate(mean=a / b if b > 0 else None, low=None, high=None, prompts=count, pairs=len(pairs), level=level)
     if count < 2:
         return replace(ratio, why="one prompt only: an interval needs at least two")
     spread = np.cov(means.T, ddof=1) / count

@@ -18,6 +18,7 @@ from reports.page import tables
 from reports.read.run import Run
 from reports.verdict.race_summary import spent
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.settling import ABOUT, settling_sentences
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -34,7 +35,8 @@ STYLES: Final = {"passed": "green", "failed": "bold red", "inconclusive": "yello
 
 
 def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> RenderableType:
-    """One rich renderable: the candidates, the verdict in full, the gates, what was spent, and the caveats."""
+    """One rich renderable: the candidates, the verdict in full, the gates, what more prompts would
+    settle, what was spent, and the caveats."""
     from rich.console import Group
     from rich.text import Text
 
@@ -46,6 +48,8 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
         asked = f"{g['value']} {g['limit']}".strip()
         parts.append(Text(f"{g['mark']} {g['said']}: {g['candidate']}, {asked}; observed {g['observed']} ({g['reason']})",
                           style=STYLES[g["status"]]))
+    parts.extend(Text(f"more prompts: {words.visible(sentence)}", style="cyan")
+                 for sentence in settling_sentences(run, recommendation.settling))
     if total := spent(run):
         parts.append(Text(f"spent: {total.summary}"))
     parts.extend(Text(f"! {caveat}", style="yellow") for caveat in recommendation.caveats)
@@ -141,7 +145,10 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
     lines += [f"| {' | '.join(in_markdown(c.strip()) for c in cells)} |" for cells in rows]
     if total := spent(run):
         lines += ["", f"Spent: {in_markdown(total.summary)}"]
-    for heading, said in (("Why", recommendation.reasons), ("Before relying on it", recommendation.caveats)):
+    settling = settling_sentences(run, recommendation.settling)
+    for heading, said in (("Why", recommendation.reasons),
+                          ("How many prompts would settle it", (*settling, ABOUT) if settling else ()),
+                          ("Before relying on it", recommendation.caveats)):
         if said:
             lines += ["", f"### {heading}", *(f"- {in_markdown(s)}" for s in said)]
     lines += ["", f"Rule: {in_markdown(recommendation.rule)}"]

@@ -4,6 +4,7 @@ own, cost_table.py)."""
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -35,7 +36,8 @@ from reports.verdict.costs import (
 )
 from reports.verdict.fidelity import losses
 from reports.verdict.race_summary import exit_words
-from reports.verdict.recommendation import Comparison, Recommendation
+from reports.verdict.recommendation import Comparison, Recommendation, Settling
+from reports.verdict.settling import ABOUT, settling_sentences
 from reports.verdict.style_consistency import style_consistency
 
 MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}
@@ -69,6 +71,15 @@ def comparison_rows(run: Run, comparisons: tuple[Comparison, ...]) -> list[dict[
     return [{"other": label_with_role(run, c.other), "value": words.title(run.row(c.value)), "split": c.split,
              "at": "all" if c.other_guidance is None else f"{c.other_guidance:g}", "word": c.word,
              "difference": words.estimate(c.difference, run.row(c.value), difference=True)} for c in comparisons]
+
+
+def settling_section(run: Run, settling: Sequence[Settling]) -> dict[str, Any]:
+    """What is open about the pick: the sentences, and a row for each difference with the prompts that would show it."""
+    rows = [{"other": (label(run, s.other) if s.chosen else label_with_role(run, s.other))
+             + (f" at CFG {s.guidance:g}" if s.guidance is not None else ""),
+             "difference": words.estimate(s.difference, run.row("objective"), difference=True),
+             "needed": words.settled(s.needed, f"{s.split} prompt")} for s in settling]
+    return {"sentences": settling_sentences(run, settling), "rows": rows, "about": ABOUT}
 
 
 def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:

@@ -3,7 +3,6 @@ tables and arrays."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Final
@@ -18,8 +17,6 @@ from harness.declare.same_text import SAME_TEXT
 from harness.records import ValueSpec
 
 LEVEL: Final = 0.95
-MANY: Final = 100
-"""Prompts from which on Student's t is taken for normal where only a rough number is asked for."""
 PAIRED_BY: Final = ("prompt", "seed", "guidance")
 CLUSTER: Final = SAME_TEXT
 """The column that says which rows are images of one text: prompts that read the same are one cluster. In tables without it every
@@ -59,7 +56,7 @@ class Estimate:
     """A mean with its interval, or the reason why one of them is absent (`why`; then the figure is None, never zero).
 
     `prompts` is the number of clusters, `pairs` the number of images (or of image pairs) behind the mean, `error` the
-    standard error of the mean.
+    standard error of the mean, `level` that of the interval.
     """
 
     mean: float | None
@@ -69,6 +66,7 @@ class Estimate:
     pairs: int
     why: str = ""
     error: float | None = None
+    level: float = LEVEL
 
     @property
     def distinct(self) -> bool:
@@ -106,7 +104,8 @@ def of_means(means: NDArray[np.float64], level: float = LEVEL) -> Estimate:
                         why="one prompt only: an interval needs at least two")
     error = float(means.std(ddof=1)) / count**0.5
     half = float(student_t.ppf((1 + level) / 2, count - 1)) * error
-    return Estimate(mean=centre, low=centre - half, high=centre + half, prompts=count, pairs=count, error=error)
+    return Estimate(mean=centre, low=centre - half, high=centre + half, prompts=count, pairs=count, error=error,
+                    level=level)
 
 
 def cluster_mean(table: pd.DataFrame, value: ValueSpec, level: float = LEVEL) -> Estimate:
@@ -142,7 +141,7 @@ def cluster_means(table: pd.DataFrame, value: str, by: Sequence[str], level: flo
             continue
         error = spread / clusters**0.5
         estimates[name] = Estimate(mean=mean, low=mean - q * error, high=mean + q * error, prompts=clusters, pairs=pairs,
-                               error=error)
+                                   error=error, level=level)
     return estimates
 
 
@@ -208,20 +207,6 @@ def within_range(of: Estimate, value: ValueSpec) -> Estimate:
     return _cut(of, value.low - value.high, value.high - value.low)
 
 
-def prompts_to_settle(of: Estimate, limit: float = 0.0) -> int | None:
-    """How many prompts would show in about nine of ten repeats on which side of `limit` a mean is, if the mean and the spread of
-    prompts are as observed: the fewest n with n >= P ((t_n(97.5 %) + t_n(90 %)) error / distance)^2, t_n the quantiles of
-    Student's t with n - 1 degrees of freedom, at least 2. None without an error, or where the mean is at the limit."""
-    if of.mean is None or not of.error or of.mean == limit:
-        return None
-    ratio = of.prompts * (of.error / (of.mean - limit)) ** 2
-    n = max(2, math.ceil(ratio * float(norm.ppf(0.975) + norm.ppf(0.9)) ** 2))
-    # Few prompts need more than the normal distribution says; from a hundred on the two agree to a few percent.
-    while n < MANY and n < ratio * float(student_t.ppf(0.975, n - 1) + student_t.ppf(0.9, n - 1)) ** 2:
-        n += 1
-    return n
-
-
 def _cut(of: Estimate, low: float | None, high: float | None) -> Estimate:
     """The estimate with an interval that ends at `low` and `high`. A mean that lies outside of them was not of such values, and
     is returned as it is."""
@@ -281,7 +266,8 @@ def holm(estimates: Sequence[Estimate], value: ValueSpec, level: float = LEVEL) 
         assert e.mean is not None
         assert e.error is not None
         half = float(student_t.ppf(1 - (1 - level) / (2 * remaining), e.prompts - 1)) * e.error
-        adjusted[i] = within_range(replace(e, low=e.mean - half, high=e.mean + half), value)
+        wide = replace(e, low=e.mean - half, high=e.mean + half, level=1 - (1 - level) / remaining)
+        adjusted[i] = within_range(wide, value)
         if adjusted[i].distinct:
             remaining -= 1
     return tuple(adjusted)

@@ -116,6 +116,12 @@ def pass_rate(margin: float, spread: Spread, of: Design) -> float:
     return _reach(margin / error, of)
 
 
+def reach(distance: float, degrees: float, quantile: float) -> float:
+    """P(T >= quantile) for T noncentral t with so many degrees of freedom and the noncentrality `distance`: how often a mean that
+    is `distance` standard errors from a limit has an interval of mean +- quantile x estimated error on its side of it."""
+    return float(nct.sf(quantile, degrees, distance))
+
+
 def smallest_margin(spread: Spread, of: Design, confidence: float = CONFIDENCE) -> float:
     """The margin that an equal candidate passes with probability `confidence`, in the value's unit: d E, with d the noncentrality
     at which `pass_rate` is `confidence`. ValueError for fewer than two prompts, which have no interval."""
@@ -182,8 +188,7 @@ def _within(images: pd.DataFrame, value: str) -> tuple[float | None, int, int]:
 
 def _reach(distance: float, of: Design) -> float:
     """P(T >= t): see `pass_rate`."""
-    quantile = float(student_t.ppf((1 + of.level) / 2, _degrees(of)))
-    return float(nct.sf(quantile, _degrees(of), distance))
+    return reach(distance, _degrees(of), float(student_t.ppf((1 + of.level) / 2, _degrees(of))))
 
 
 def _distance(of: Design, share: float) -> float:

@@ -28,12 +28,15 @@ PRIOR_PROMPTS: Final = 4.0
 @dataclass(frozen=True, kw_only=True)
 class FromBest:
     """Every cell minus the best one: all arrays have length C. `half` is the half width of the interval that decided
-    about the cell, `tied` whether that interval includes 0; `best` is the column with the highest mean."""
+    about the cell, `tied` whether that interval includes 0; `best` is the column with the highest mean. Of the last step, among
+    the tied cells: `limit` is how many standard errors one may be from the best, `shared` the variance that all borrow from."""
 
     best: int
     mean: Floats
     half: Floats
     tied: NDArray[np.bool_]
+    limit: float
+    shared: float
 
 
 def from_best(scores: Floats, level: float = LEVEL, draws: int = DRAWS, seed: int = SEED) -> FromBest:
@@ -64,7 +67,7 @@ def from_best(scores: Floats, level: float = LEVEL, draws: int = DRAWS, seed: in
     coarse = (len(signs) - 1) * (1 - level) < FEWEST_BEYOND
     while True:
         remaining = scores[:, alive]
-        distance, error = _distances(remaining, np.ones((1, prompts)), around_means=coarse)
+        distance, error, shared = _distances(remaining, np.ones((1, prompts)), around_means=coarse)
         if coarse:
             pairs = max(1, len(alive) * (len(alive) - 1) // 2)
             limit = float(student_t.ppf(1 - (1 - level) / (2 * pairs), prompts - 1))
@@ -78,7 +81,7 @@ def from_best(scores: Floats, level: float = LEVEL, draws: int = DRAWS, seed: in
         alive = alive[~beyond]
     tied = np.zeros(cells, dtype=np.bool_)
     tied[alive] = True
-    return FromBest(best=best, mean=mean - mean[best], half=half, tied=tied)
+    return FromBest(best=best, mean=mean - mean[best], half=half, tied=tied, limit=limit, shared=shared)
 
 
 def _signs(prompts: int, draws: int, rng: np.random.Generator) -> Floats:
@@ -96,15 +99,16 @@ def _quantile(scores: Floats, signs: Floats, level: float) -> float:
     largest = []
     step = max(1, MOST_AT_ONCE // scores.shape[1])
     for start in range(0, len(signs), step):
-        distance, error = _distances(scores, signs[start:start + step])
+        distance, error, _ = _distances(scores, signs[start:start + step])
         ratio = np.divide(distance, error, out=np.zeros_like(distance), where=error > 0)
         largest.append(ratio.max(axis=1))
     return float(np.quantile(np.concatenate(largest), level, method="higher"))
 
 
-def _distances(scores: Floats, signs: Floats, *, around_means: bool = False) -> tuple[Floats, Floats]:
-    """For every row of signs (D, P): how far each cell's mean is below the best cell's of that row, and its error; (D, C). What
-    the cells have in common is their mean square, which no sign changes, or with `around_means` their variance."""
+def _distances(scores: Floats, signs: Floats, *, around_means: bool = False) -> tuple[Floats, Floats, float]:
+    """For every row of signs (D, P): how far each cell's mean is below the best cell's of that row, and its error; (D, C). Then
+    the variance that the cells have in common: twice their mean square, which no sign changes, or with `around_means` their
+    variance."""
     prompts = len(scores)
     rows = scores - scores.mean(axis=1, keepdims=True)
     # Rounding makes equal images differ by 1e-14: without this they would be infinitely many standard errors apart.
@@ -118,5 +122,9 @@ def _distances(scores: Floats, signs: Floats, *, around_means: bool = False) -> 
     own = np.maximum(gap / prompts - distance**2, 0.0) * prompts / (prompts - 1)
     common = rows.var(axis=0, ddof=1) if around_means else square / prompts
     shared = 2.0 * float(np.median(common))
-    variance = (PRIOR_PROMPTS * shared + (prompts - 1) * own) / (PRIOR_PROMPTS + prompts - 1)
-    return distance, np.sqrt(variance / prompts)
+    return distance, np.sqrt(moderated(own, shared, prompts) / prompts), shared
+
+
+def moderated(own: Floats, shared: float, prompts: int) -> Floats:
+    """The variances of cells' differences, each weighed with the one that the cells have in common."""
+    return (PRIOR_PROMPTS * shared + (prompts - 1) * own) / (PRIOR_PROMPTS + prompts - 1)

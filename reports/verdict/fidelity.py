@@ -16,6 +16,7 @@ from reports.verdict.candidates import label, label_with_role, not_run
 from reports.verdict.cells import caveats, score_cells, select_rows, undecided
 from reports.verdict.costs import footprint, incomparable, seconds_per_image, speed
 from reports.verdict.recommendation import Comparison, Recommendation
+from reports.verdict.settling import of_comparisons
 
 CLEARLY_LESS: Final = 0.98
 FIDELITY_RULE: Final = (
@@ -90,6 +91,7 @@ def recommend_cheapest(run: Run) -> Recommendation:
     evidence = _evidence(run, pick, why, comparisons)
     return Recommendation(kind="fidelity", axis=None, pick=pick, guidance=guidance, rule=FIDELITY_RULE, cells=cells,
                           tied_candidates=(baseline, *on_a_par), tied_guidances=(guidance,), comparisons=comparisons,
+                          settling=of_comparisons(comparisons),
                           caveats=(*_caveats(run, differences, ruled), *undecided(run, pick, guidance)),
                           reasons=_reasons(run, differences, on_a_par),
                           evidence=evidence, sentence=f"The best candidate is {label_with_role(run, pick)}; {evidence}.")

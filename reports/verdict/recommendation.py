@@ -5,6 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from reports.statistics.intervals import Estimate
+from reports.statistics.settling import Needed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """What decided about cells that are tested together: how many standard errors one may be from the best, the variance that all
+    of them have in common (see tied_set.FromBest), and the level that holds for all together."""
+
+    limit: float
+    shared: float
+    level: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -12,7 +23,7 @@ class Scored:
     """One (candidate, guidance) cell of the select split: its objective, and its paired difference from the best cell.
 
     Only cells that are `complete` and not `ruled_out` (by a constraint, in words) compete for best; `dropped` are cells that
-    a look of an adaptive sweep took out of the race, and those are never complete.
+    a look of an adaptive sweep took out of the race, and those are never complete. `family` is what decided whether it is tied.
     """
 
     candidate: str
@@ -23,6 +34,20 @@ class Scored:
     complete: bool
     ruled_out: str = ""
     dropped: bool = False
+    family: Family | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settling:
+    """The pick minus a candidate that it is tied with, on the prompts of `split`, and how many of these would show a
+    difference as large as that. `chosen`: these prompts chose the pick, and the interval holds for all tied cells together."""
+
+    other: str
+    guidance: float | None
+    split: str
+    difference: Estimate
+    needed: Needed
+    chosen: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,3 +88,4 @@ class Recommendation:
     reasons: tuple[str, ...] = ()
     caveats: tuple[str, ...] = ()
     evidence: str = ""
+    settling: tuple[Settling, ...] = ()

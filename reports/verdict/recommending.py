@@ -20,7 +20,6 @@ from reports.statistics.intervals import (
     differences,
     holm,
     paired_difference,
-    prompts_to_settle,
 )
 from reports.verdict.candidates import label, label_with_role
 from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows, undecided
@@ -30,6 +29,7 @@ from reports.verdict.picking import choose, competing, own_guidances
 from reports.verdict.recommendation import Comparison, Recommendation, Scored
 from reports.verdict.scoring import CELL
 from reports.verdict.sentences import preference_reasons, race_reasons, sweep_evidence, sweep_reasons
+from reports.verdict.settling import of_comparisons, of_tied_cells
 
 SWEEP_RULE: Final = (
     "The best cell has the highest mean objective on the select prompts, among the cells that are shown to meet the constraints,"
@@ -75,8 +75,9 @@ def _recommend_best(run: Run) -> Recommendation:
         cells=cells, clip_alone=clip, clip_alone_at_pick=clip_at_pick[1] if clip_at_pick else None,
         tied_candidates=tuple(c.candidate for c in ranked if c.tied and c.guidance == pick.guidance),
         tied_guidances=tuple(sorted(c.guidance for c in ranked if c.tied and c.candidate == pick.candidate)),
-        comparisons=comparisons, caveats=(*caveats(run, cells), *([picked.caveat] if picked.caveat else []),
-                                          *undecided(run, pick.candidate, pick.guidance), *_settling(run, comparisons),
+        comparisons=comparisons, settling=(*of_comparisons(comparisons), *of_tied_cells(select_rows(run), pick, cells)),
+        caveats=(*caveats(run, cells), *([picked.caveat] if picked.caveat else []),
+                                          *undecided(run, pick.candidate, pick.guidance),
                                           *_shaky(run, pick.candidate, comparisons)))
     reasons = (*sweep_reasons(run, draft),
                *([f"On the smooth surface through all cells the pick is {picked.spot.sentence}"] if picked.spot else
@@ -105,19 +106,6 @@ def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
                 f"the best of them, is ruled out by {nearest.ruled_out}.")
     return (f"No recommendation yet: only {label(run, measured[0].candidate)} has images, so there is nothing to compare "
             "it with; run the other candidates too.")
-
-
-def _settling(run: Run, comparisons: tuple[Comparison, ...]) -> tuple[str, ...]:
-    """How many prompts would show a difference from the controls that the pick is tied with, if it is as large as it looks."""
-    sentences = []
-    for c in comparisons:
-        needed = prompts_to_settle(c.difference) if c.word == "tied" and c.value == "objective" else None
-        if needed and c.other_guidance == c.guidance:
-            other = label_with_role(run, c.other)
-            enough = words.settled(needed, c.difference.prompts)
-            sentences.append(f"If the pick differs from {other} as much as here, {enough} of the {c.split} split "
-                             f"would show it; there are {c.difference.prompts}.")
-    return tuple(sentences)
 
 
 def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tuple[Comparison, ...]:

@@ -15,7 +15,7 @@ from harness.records.values import spec_of
 from reports import formatting as words
 from reports.statistics.intervals import CLUSTER, LEVEL, Estimate, cluster_means, clustered, within_bounds
 from reports.statistics.tied_set import from_best
-from reports.verdict.recommendation import Scored
+from reports.verdict.recommendation import Family, Scored
 
 CellKey: TypeAlias = tuple[str, float]
 """(candidate, guidance)."""
@@ -33,7 +33,7 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: C
     these. A competing cell of which that is open may be picked, but leaves no other out: it may itself be ruled out later. So
     those ahead of the best kept cell are tied and no part of the tested family, and where none is kept nothing is left out.
 
-    The intervals of the family hold for all of it together (see simultaneous.from_best), those of the cells ahead by
+    The intervals of the family hold for all of it together (see tied_set.from_best), those of the cells ahead by
     Bonferroni; the others keep that of one comparison. With fewer than two prompts no interval exists and only the best is
     tied. A cell that keeps the constraints and is best of those that do is left out with a chance of at most 1 - `level`: see
     `shares` for how that is divided. The intervals of the mean objectives are always of 95 %.
@@ -53,11 +53,11 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: C
     best = max(kept or ranked, key=lambda key: means[key].mean or 0.0, default=None)
     top = max((means[key].mean or 0.0 for key in kept), default=float("inf"))
     ahead = {key for key in ranked if key not in kept and (means[key].mean or 0.0) > top}
-    distances = _distances(table, best, at.tying)
+    distances = cell_distances(table, best, at.tying)
     if ahead:
-        wide = _distances(table, best, 1 - (1 - at.tying) / len(ahead))
+        wide = cell_distances(table, best, 1 - (1 - at.tying) / len(ahead))
         distances |= {key: wide[key] for key in ahead if key in wide}
-    halves = _half_widths(table, [key for key in ranked if key not in ahead], at.tying)
+    halves, family = _half_widths(table, [key for key in ranked if key not in ahead], at.tying)
     why = ("nothing was measured" if not whole else "no image is measured in every cell" if not complete else
            "no cell keeps the constraints" if best is None else "no image of one shares prompt, seed with an image of the other")
     cells = []
@@ -68,7 +68,8 @@ def score_table(table: pd.DataFrame, constraints: Sequence[Limited] = (), out: C
         tied = key in ranked and (key == best or key in ahead
                                   or (behind.low is not None and (not kept or not behind.distinct)))
         cells.append(Scored(candidate=key[0], guidance=key[1], objective=means.get(key, _nothing("no values")), behind=behind,
-                            tied=tied, complete=key in complete, ruled_out=ruled.get(key, ""), dropped=key in out))
+                            tied=tied, complete=key in complete, ruled_out=ruled.get(key, ""), dropped=key in out,
+                            family=family if tied and key in halves else None))
     return tuple(cells)
 
 
@@ -171,7 +172,7 @@ def constrained(table: pd.DataFrame, value: ValueSpec, level: float = LEVEL) -> 
     return {(str(key[0]), float(key[1])): within_bounds(of, value, level) for key, of in means.items()}
 
 
-def _distances(table: pd.DataFrame, best: CellKey | None, level: float) -> dict[tuple[Any, ...], Estimate]:
+def cell_distances(table: pd.DataFrame, best: CellKey | None, level: float) -> dict[tuple[Any, ...], Estimate]:
     """The paired difference of every cell from the best one, over the prompts and seeds that both have."""
     if best is None:
         return {}
@@ -186,13 +187,15 @@ def _nothing(why: str) -> Estimate:
     return Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why)
 
 
-def _half_widths(table: pd.DataFrame, cells: list[CellKey], level: float) -> dict[CellKey, float]:
-    """Half widths of the intervals of `from_best`, over the images that all `cells` have; none without two such prompts."""
+def _half_widths(table: pd.DataFrame, cells: list[CellKey], level: float) -> tuple[dict[CellKey, float], Family | None]:
+    """Half widths of the intervals of `from_best`, over the images that all `cells` have, and what decided; none without two such
+    prompts."""
     if not cells:
-        return {}
+        return {}, None
     measured = clustered(table).dropna(subset=["objective"])
     wide = measured.pivot_table(index=[CLUSTER, "prompt", "seed"], columns=list(CELL), values="objective", sort=False)
     scores = wide[cells].dropna().groupby(level=CLUSTER, sort=True).mean()
     if len(scores) < 2:
-        return {}
-    return dict(zip(cells, from_best(scores.to_numpy(dtype=np.float64), level).half.tolist(), strict=True))
+        return {}, None
+    of = from_best(scores.to_numpy(dtype=np.float64), level)
+    return dict(zip(cells, of.half.tolist(), strict=True)), Family(limit=of.limit, shared=of.shared, level=level)

@@ -74,7 +74,7 @@ def test_the_quantile_is_the_one_of_all_sign_patterns_counted_one_by_one() -> No
 def test_below_five_prompts_bonferroni_over_all_pairs_gives_the_limit() -> None:
     scores = noisy(np.random.default_rng(2), 3, np.zeros(4))
     found = from_best(scores)
-    _, error = simultaneous._distances(scores, np.ones((1, 3)), around_means=True)
+    _, error, _ = simultaneous._distances(scores, np.ones((1, 3)), around_means=True)
     other = np.arange(4) != found.best
     assert found.half[other] == pytest.approx(student_t.ppf(1 - 0.025 / 6, 2) * error[0][other])
 
