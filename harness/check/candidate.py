@@ -20,7 +20,7 @@ from harness.check.phrases import number, unknown
 from harness.declare import Adapter, Candidate, Checkpoint, Fused, Merge, Model
 from harness.declare.nearest import closest
 from harness.declare.suite import NOT_QUANTIZED, NUMBER_FORMATS
-from harness.quantize import QUANTIZATION_MODES
+from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
 from harness.text.occurrences import occurrences
@@ -47,7 +47,7 @@ def _precision(candidate: Candidate) -> Iterator[str]:
     if mode in NUMBER_FORMATS:
         if mode not in (NOT_QUANTIZED, precision):
             yield f"precision is {precision!r} and quantization {mode!r}, which are two number formats; give one of them"
-    elif precision != NOT_QUANTIZED:
+    elif precision != NOT_QUANTIZED and mode not in MADE_ON_HOST:
         yield (f"precision is {precision!r}, but {mode} computes in fp32; remove precision, or measure {precision} without "
                "quantization")
 

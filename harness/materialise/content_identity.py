@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from harness.adapters.kinds import KINDS
 from harness.declare import Candidate, plain, short_hash
+from harness.declare.suite import NOT_QUANTIZED
 from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.text_treatment import clip_file
@@ -18,10 +19,10 @@ from harness.samplers import FLOW_FAMILIES
 from harness.text import WEIGHTINGS
 
 TREATMENT_VERSIONS: Final = {"hypernetwork": 1, "aesthetic": 1, "blocks": 2, "together": 2, "texts of flow models": 2,
-                             "kept layers of flow models": 2}
+                             "kept layers of flow models": 2, "arithmetic of integer modes": 1}
 """Increased when the same files give different numbers. It covers the block weights of adapters, several adapters of one
-candidate, adapters for some of the steps, that texts of SD3 and Flux are embedded one by one, and which of their layers the
-integer modes keep."""
+candidate, adapters for some of the steps, that texts of SD3 and Flux are embedded one by one, which of their layers the
+integer modes keep, and how these modes compute in 16 bits."""
 
 
 def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
@@ -63,11 +64,13 @@ def _words(candidate: Candidate, library: Library) -> list[list[str]]:
 
 def _versions(candidate: Candidate, library: Library) -> dict[str, int | list[int | str]]:
     """The version of every piece of arithmetic that the candidate uses."""
-    versions = {m.method: MERGE_METHODS.identity(m.method) for m in merges_of(candidate.model)}
+    versions: dict[str, int | list[int | str]] = {m.method: MERGE_METHODS.identity(m.method) for m in merges_of(candidate.model)}
     if library.open(frame_of(candidate.model)).family in FLOW_FAMILIES:
         versions["texts of flow models"] = TREATMENT_VERSIONS["texts of flow models"]
         if candidate.quantization in MADE_ON_HOST:
             versions["kept layers of flow models"] = TREATMENT_VERSIONS["kept layers of flow models"]
+    if candidate.quantization in MADE_ON_HOST and candidate.precision not in ("", NOT_QUANTIZED):
+        versions["arithmetic of integer modes"] = [TREATMENT_VERSIONS["arithmetic of integer modes"], candidate.precision]
     if any((*adapters_of(candidate.model), *candidate.adapters)):
         versions |= {f"adapter {name}": kind.version for name, kind in KINDS.items()}
         versions["hypernetwork"] = TREATMENT_VERSIONS["hypernetwork"]

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from harness.declare import Candidate, short_hash
 from harness.materialise.library import MaterialiseError, frame_of
 from harness.materialise.live_model import Frame
-from harness.materialise.number_format import homes_of
+from harness.materialise.number_format import computing_of, homes_of
 from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeError, QuantizeReport, live_in, stored_bytes
 from harness.runtimes import RUNTIMES
 from harness.weights import Pipeline, shape_pipeline
@@ -37,8 +37,8 @@ class ShapeModel:
 def shape_key(candidate: Candidate, bench: Workbench) -> tuple[object, ...]:
     """What decides a candidate's memory: those with equal keys take the same."""
     candidate, base = bench.in_its_format(candidate), frame_of(candidate.model)
-    return (bench.library.path(base.path), base.config, base.ema, candidate.quantization, candidate.runtime,
-            tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters))
+    return (bench.library.path(base.path), base.config, base.ema, candidate.quantization, candidate.precision,
+            candidate.runtime, tuple((adapter.path, adapter.start, adapter.end) for adapter in candidate.adapters))
 
 
 def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
@@ -59,7 +59,10 @@ def shape_model(candidate: Candidate, bench: Workbench) -> ShapeModel:
         if not on_host:
             copies["of which quantized copies are made"] = stored_bytes(pipeline.denoiser)
         try:
-            QUANTIZATION_MODES[mode].apply(pipeline.denoiser)
+            if mode in MADE_ON_HOST:
+                MADE_ON_HOST[mode](pipeline.denoiser, computing_of(candidate))
+            else:
+                QUANTIZATION_MODES[mode].apply(pipeline.denoiser)
         except QuantizeError:
             raise
         except Exception as error:  # a mode of the user's own may need values

@@ -20,7 +20,7 @@ from harness.materialise.denoiser_kind import foreign_prediction, kind_of_result
 from harness.materialise.equal_candidates import equality_problems
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_model import Frame, Working
-from harness.materialise.number_format import homes_of, in_its_format
+from harness.materialise.number_format import computing_of, homes_of, in_its_format
 from harness.materialise.phases import Phase, spans_of
 from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.recipe_plan import PartPlan, RecipePlan
@@ -109,8 +109,9 @@ class Workbench:
         """
         self.library.refuse_changed(references_of(candidate))
         candidate = self.in_its_format(candidate)
-        if reason := QUANTIZATION_MODES[candidate.quantization].why_not(self.device):
-            raise MaterialiseError(f"number format {candidate.quantization!r} on {self.device}: {reason}")
+        for number_format in filter(None, (candidate.quantization, candidate.precision)):
+            if reason := QUANTIZATION_MODES[number_format].why_not(self.device):
+                raise MaterialiseError(f"number format {number_format!r} on {self.device}: {reason}")
         if reason := RUNTIMES[candidate.runtime].why_not(self.device):
             raise MaterialiseError(f"runtime {candidate.runtime!r} on {self.device}: {reason}")
         plan = self._plan(candidate.model)
@@ -214,7 +215,8 @@ class Workbench:
             # The quantized copy is discarded afterwards: the frame keeps its parameters for the next candidate.
             on_host = candidate.quantization in MADE_ON_HOST
             module = sharing_copy(pipeline.denoiser) if on_host else copy.deepcopy(pipeline.denoiser).to(self.device)
-            report = QUANTIZATION_MODES[candidate.quantization].apply(module)
+            report = MADE_ON_HOST[candidate.quantization](module, computing_of(candidate)) if on_host else (
+                QUANTIZATION_MODES[candidate.quantization].apply(module))
             own_tensors(module, report.kept if on_host else ())
             if on_host and not self._lends_layers:
                 move(module, pipeline.device)

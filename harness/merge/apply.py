@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeAlias
 from harness.declare.listing import first_of
 from harness.merge.expression import Expression, Merged, Source, elementwise, evaluate, native, rounded
 from harness.merge.method import Call, MergeError, MergeMethod
+from harness.records.format_range import FormatRangeError
 
 if TYPE_CHECKING:
     import torch
@@ -60,7 +61,8 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
     """Writes every target's expression into its live tensor. The parameters stay the same objects.
 
     `read` returns a source's tensor on the device of the live tensors, in its stored dtype and canonical shape. Raises
-    MergeError for results that are not finite; the live tensors are then unusable. On a CPU the work is cut into chunks for
+    MergeError for results that are not finite, and FormatRangeError for those that float16 live tensors cannot hold; the live
+    tensors are then unusable. On a CPU the work is cut into chunks for
     one thread per core. The bits do not depend on the chunks.
     """
     import torch
@@ -85,23 +87,24 @@ def write_live(targets: Sequence[Target], read: Callable[[Source], Tensor], prec
                 for task in _tasks(target, precision):
                     do(task)
     # Asked at the end, all at once: a GPU is waited for at each answer.
-    _refuse(merged_checks, "overflow the dtype they are stored in", "Use a smaller alpha or models stored as F32.")
-    _refuse(live_checks, "hold values beyond the range of fp16, in which this candidate runs",
-            "Declare precision='bf16' or 'fp32' for it.")
+    if keys := _not_finite(merged_checks):
+        raise MergeError(f"{len(keys)} keys overflow the dtype they are stored in: {first_of([*map(repr, keys)], 5)}. Use a "
+                         "smaller alpha or models stored as F32.", keys)
+    if keys := _not_finite(live_checks):
+        raise FormatRangeError(f"{len(keys)} keys hold values beyond the range of fp16, in which this candidate runs: "
+                               f"{first_of([*map(repr, keys)], 5)}. Declare precision='bf16' or 'fp32' for it.")
 
 
 _Check: TypeAlias = "tuple[str, Tensor]"
 """A key, and whether its values are finite."""
 
 
-def _refuse(checks: Sequence[_Check], what: str, remedy: str) -> None:
+def _not_finite(checks: Sequence[_Check]) -> tuple[str, ...]:
+    """The keys whose values are not finite."""
     import torch
 
     answers = torch.stack([sound for _, sound in checks]).tolist() if checks else []
-    keys = tuple(dict.fromkeys(key for (key, _), sound in zip(checks, answers, strict=True) if not sound))
-    if keys:
-        raise MergeError(f"{len(keys)} keys {what}: {first_of([*map(repr, keys)], 5)}. {remedy}",
-                         keys)
+    return tuple(dict.fromkeys(key for (key, _), sound in zip(checks, answers, strict=True) if not sound))
 
 
 def finite(tensor: Tensor) -> bool:

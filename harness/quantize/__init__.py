@@ -5,7 +5,8 @@ The harness applies one row to a candidate's U-Net after its adapters.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Final
 
 from harness.declare.rows import Rows
 from harness.quantize.cast import FP16_ON_CPU, bf16_emulated, live_in, to_bf16, to_fp16, to_fp32
@@ -13,6 +14,9 @@ from harness.quantize.contract import QuantizationMode, QuantizeError, QuantizeR
 from harness.quantize.integers import int4_weight_only, int8_dynamic, int8_weight_only
 from harness.quantize.storage import stored_bytes
 from harness.quantize.user_modes import adopt_mode
+
+if TYPE_CHECKING:
+    import torch
 
 QUANTIZATION_MODES: Final[Rows[QuantizationMode]] = Rows({
     "fp32": QuantizationMode(apply=to_fp32, weight_bits=32),
@@ -26,9 +30,10 @@ QUANTIZATION_MODES: Final[Rows[QuantizationMode]] = Rows({
 LIVE_DTYPES: Final = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 """By mode that only casts: the dtype in which live weights are kept for it, so that it needs no copy of them; `apply` then sets
 the casts at the module's border."""
-MADE_ON_HOST: Final = ("int8_weight_only", "int8_dynamic", "int4_weight_only")
-"""Modes whose `apply` works on a module on the CPU, which moves to its device afterwards, and replaces parameters without writing
-into them."""
+MADE_ON_HOST: Final[Mapping[str, Callable[[torch.nn.Module, str], QuantizeReport]]] = {
+    "int8_weight_only": int8_weight_only, "int8_dynamic": int8_dynamic, "int4_weight_only": int4_weight_only}
+"""Modes that work on a module on the CPU, which moves to its device afterwards, and replace parameters without writing into them;
+each as a function of the module and the dtype in which it then computes ("float16")."""
 
 __all__ = ["LIVE_DTYPES", "MADE_ON_HOST", "QUANTIZATION_MODES", "QuantizationMode", "QuantizeError", "QuantizeReport",
            "live_in", "stored_bytes"]

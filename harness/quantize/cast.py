@@ -66,27 +66,50 @@ def live_in(module: torch.nn.Module, dtype_name: str) -> QuantizeReport:
     return to_fp32(module) if dtype_name == "float32" else _cast(module, getattr(torch, dtype_name))
 
 
-def _cast(module: torch.nn.Module, dtype: torch.dtype) -> QuantizeReport:
-    import torch
-    from torch.utils._pytree import tree_map, tree_map_with_path
+class Border:
+    """The hooks at a module's border: inputs are cast to `dtype`, but for numbers such as time steps and sizes, and outputs to
+    float32."""
 
-    def cast(value: Any, target: torch.dtype) -> Any:
-        return value.to(target) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+    def __init__(self, dtype: torch.dtype) -> None:
+        self._dtype = dtype
 
-    def enter(path: Any, value: Any) -> Any:
+    def enter(self, _: torch.nn.Module, args: Any, kwargs: Any) -> Any:
+        """The hook before a forward."""
+        from torch.utils._pytree import tree_map_with_path
+
+        return tree_map_with_path(self._entering, (args, kwargs))
+
+    def leave(self, _: torch.nn.Module, __: Any, output: Any) -> Any:
+        """The hook after a forward."""
+        import torch
+        from torch.utils._pytree import tree_map
+
+        return tree_map(lambda value: _cast_value(value, torch.float32), output)
+
+    def _entering(self, path: Any, value: Any) -> Any:
         # Embeddings are computed from time steps, guidance and sizes, which must stay exact: 751.3 is 752 in bfloat16.
         number = getattr(value, "ndim", 0) < 2 or any(getattr(part, "key", "") in NUMBERS for part in path)
-        return value if number else cast(value, dtype)
+        return value if number else _cast_value(value, self._dtype)
 
-    def before(_: torch.nn.Module, args: Any, kwargs: Any) -> Any:
-        return tree_map_with_path(enter, (args, kwargs))
 
-    def after(_: torch.nn.Module, __: Any, output: Any) -> Any:
-        return tree_map(lambda value: cast(value, torch.float32), output)
+def cast_at_border(module: torch.nn.Module, dtype: torch.dtype) -> None:
+    """Gives a module that computes in `dtype` the border of one that takes and returns float32."""
+    border = Border(dtype)
+    module.register_forward_pre_hook(border.enter, with_kwargs=True)
+    module.register_forward_hook(border.leave)
+
+
+def _cast_value(value: Any, dtype: torch.dtype) -> Any:
+    import torch
+
+    return value.to(dtype) if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+
+
+def _cast(module: torch.nn.Module, dtype: torch.dtype) -> QuantizeReport:
+    import torch
 
     torch.nn.Module.to(module, dtype)
-    module.register_forward_pre_hook(before, with_kwargs=True)
-    module.register_forward_hook(after)
+    cast_at_border(module, dtype)
     names = tuple(name for name, _ in module.named_parameters())
     word = str(dtype).removeprefix("torch.")
     return QuantizeReport(quantized=names, kept=(), notes=(

@@ -5,7 +5,7 @@ The int modes put them into a module. Imports torch; the table of this folder th
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import torch
 from torch import nn
@@ -64,26 +64,31 @@ class QuantizedWeight(nn.Module):
         self.register_buffer("scales", scales)
 
     def forward(self, dtype: torch.dtype) -> torch.Tensor:
-        """s * q in `dtype`, in the weight's own shape."""
+        """s * q, computed in float32 and rounded once to `dtype`, in the weight's own shape."""
         rows = unpack_int4(self.values, _count(self.shape)) if self.bits == 4 else self.values
-        return (rows.reshape(self.scales.shape[0], -1).to(dtype) * self.scales.to(dtype)).reshape(self.shape)
+        rows = rows.reshape(self.scales.shape[0], -1)
+        if dtype == torch.float32:
+            return (rows.to(dtype) * self.scales).reshape(self.shape)
+        return _rounded_product(rows, self.scales, dtype).reshape(self.shape)
 
 
 class WeightOnlyConv2d(nn.Module):
     """A convolution whose weight is stored as 8 or 4 bit integers: y = conv2d(x, s * q) + b in the dtype of x."""
 
-    def __init__(self, conv: nn.Conv2d, bits: int) -> None:
+    def __init__(self, conv: nn.Conv2d, bits: int, computing: torch.dtype = torch.float32) -> None:
+        """`computing` is the dtype of x in the module that the layer is part of."""
         super().__init__()
         if conv.padding_mode != "zeros":
             raise ValueError(f"padding mode {conv.padding_mode!r} is not supported, only zeros")
         self.quantized, self.bias = QuantizedWeight(conv.weight, bits), conv.bias
         self.in_channels, self.out_channels, self.kernel_size = conv.in_channels, conv.out_channels, conv.kernel_size
         self.stride, self.padding, self.dilation, self.groups = conv.stride, conv.padding, conv.dilation, conv.groups
+        self.computing = computing
 
     @property
     def weight(self) -> torch.Tensor:
-        """The dequantized float32 weight, for code that asks a layer for its weight's shape, dtype or device."""
-        weight: torch.Tensor = self.quantized(torch.float32)
+        """The dequantized weight, for code that asks a layer for its weight's shape, dtype or device."""
+        weight: torch.Tensor = self.quantized(self.computing)
         return weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -96,21 +101,46 @@ class WeightOnlyConv2d(nn.Module):
 class WeightOnlyLinear(nn.Module):
     """A linear layer whose weight is stored as 8 or 4 bit integers: y = x (s * q)^T + b in the dtype of x."""
 
-    def __init__(self, linear: nn.Linear, bits: int) -> None:
+    def __init__(self, linear: nn.Linear, bits: int, computing: torch.dtype = torch.float32) -> None:
+        """`computing` is the dtype of x in the module that the layer is part of."""
         super().__init__()
         self.quantized, self.bias = QuantizedWeight(linear.weight, bits), linear.bias
         self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.computing = computing
 
     @property
     def weight(self) -> torch.Tensor:
-        """The dequantized float32 weight, for code that asks a layer for its weight's shape, dtype or device."""
-        weight: torch.Tensor = self.quantized(torch.float32)
+        """The dequantized weight, for code that asks a layer for its weight's shape, dtype or device."""
+        weight: torch.Tensor = self.quantized(self.computing)
         return weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """float (..., in) to float (..., out)."""
         bias = None if self.bias is None else self.bias.to(x.dtype)
         return nn.functional.linear(x, self.quantized(x.dtype), bias)
+
+
+class DequantizingLinear(nn.Linear):
+    """A linear layer with torchao's int8 weight, dequantized before the product: y = x (s * q)^T + b in the dtype of x."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out)."""
+        stored: Any = self.weight
+        return nn.functional.linear(x, _rounded_product(stored.qdata, stored.scale, x.dtype), self.bias)
+
+
+class LinearInFloat32(nn.Linear):
+    """A linear layer that computes in float32 within a module of another dtype."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(..., in) to (..., out) in the dtype of x."""
+        return super().forward(x.float()).to(x.dtype)
+
+
+def _rounded_product(values: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """values * scales in float32, rounded once to `dtype`. On a GPU the kernel rounds each product as it is written, so that no
+    float32 copy takes memory."""
+    return torch.mul(values, scales, out=torch.empty_like(values, dtype=dtype))
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare.listing import first_of
+from harness.records.format_range import FormatRangeError
 from harness.weights.files import ModelFileError, read_json
 from harness.weights.model import ModelFile
 from harness.weights.upload import Uploads
@@ -82,7 +83,7 @@ def refuse_disagreement(model: ModelFile, component: str, module: Any, folder: P
 
 def load(model: ModelFile, component: str, module: Any, device: str, dtype: torch.dtype) -> None:
     """Loads the model's values into `module` as `dtype` on `device`, for inference. Raises ModelFileError for NaN and
-    infinity, and for values beyond the range of `dtype`."""
+    infinity, and FormatRangeError for values beyond the range of `dtype`."""
     import torch
 
     tensors, uploads = {}, Uploads()
@@ -131,7 +132,8 @@ def _tied(model: ModelFile, component: str) -> Mapping[str, str]:
 
 
 def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, torch.Tensor]) -> None:
-    """Raises ModelFileError for NaN and infinity. Any NaN makes a tensor's minimum and maximum NaN, and checking these is
+    """Raises ModelFileError for NaN and infinity, and FormatRangeError for values beyond the range of the dtype that they were
+    loaded in. Any NaN makes a tensor's minimum and maximum NaN, and checking these is
     much faster than checking each value."""
     import torch
 
@@ -144,8 +146,8 @@ def _refuse_non_finite(model: ModelFile, component: str, tensors: Mapping[str, t
     stored = model.tensors(component)
     if narrow := [name for name in bad if bool(_all_finite(stored[name]))]:
         word = str(tensors[narrow[0]].dtype).removeprefix("torch.")
-        raise ModelFileError(f"{model.path}: {component}: {len(narrow)} tensors hold values beyond the range of {word}: {named}. "
-                             "Declare precision='bf16' or 'fp32' for the candidate")
+        raise FormatRangeError(f"{model.path}: {component}: {len(narrow)} tensors hold values beyond the range of {word}: "
+                               f"{named}. Declare precision='bf16' or 'fp32' for the candidate")
     raise ModelFileError(f"{model.path}: {component}: {len(bad)} tensors hold NaN or infinite values: {named}. Repair or replace "
                          "the model.")
 

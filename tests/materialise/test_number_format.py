@@ -10,7 +10,8 @@ from harness.declare import plain
 from harness.declare.from_plain import restore
 from harness.materialise import Workbench
 from harness.materialise.number_format import homes_of, in_its_format
-from harness.merge import MERGE_METHODS, Call, Merged, MergeError, Source, Target, write_live
+from harness.merge import MERGE_METHODS, Call, Merged, Source, Target, write_live
+from harness.records.format_range import FormatRangeError
 from harness.weights import open_model
 from harness.zoo import resolve
 
@@ -114,5 +115,5 @@ def test_a_value_beyond_float16_is_refused_by_its_key(value: float) -> None:
         write_live([target], held.__getitem__)
         assert live.item() == value
     else:
-        with pytest.raises(MergeError, match=r"'w'.*precision='bf16'"):
+        with pytest.raises(FormatRangeError, match=r"'w'.*precision='bf16'"):
             write_live([target], held.__getitem__)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from harness import Adapter, Candidate, Merge
 from harness.declare import Grid
-from harness.materialise import Workbench
+from harness.materialise import Phase, Workbench
 from harness.records import Cell
 from harness.run.batch_packing import pack
 from harness.sampling import encode, sample
@@ -29,8 +30,11 @@ def sketch(kind: str = "", **changes: Any) -> tuple[Adapter, ...]:
 
 def images(bench: Workbench, of: Candidate, grid: Grid | None = None) -> np.ndarray[Any, Any]:
     """Two images of the candidate, in one batch, with guidance."""
-    grid = grid or tiny_grid(batch_size=2)
-    phases = bench.prepare(of).phases
+    return images_of(bench.prepare(of).phases, grid or tiny_grid(batch_size=2))
+
+
+def images_of(phases: Sequence[Phase], grid: Grid) -> np.ndarray[Any, Any]:
+    """As `images`, of a candidate that is prepared."""
     texts = {phase.text_identity: encode(phase.enter(), grid.prompts[:2], phase.treatment) for phase in phases}
     cells = [Cell(prompt=prompt.id, seed=1, guidance=grid.guidance_scales[-1]) for prompt in grid.prompts[:2]]
     return np.concatenate([made for _, made in sample(phases, grid, pack(grid, cells), texts)])

@@ -13,7 +13,7 @@ import torch
 from harness import Candidate
 from harness.materialise import Workbench
 from harness.materialise.compiled_copies import CompiledCopies
-from harness.quantize import QUANTIZATION_MODES
+from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.sampling import encode
 from tests.rehearsal.making import MIDDLE, candidate, images, sketch
 from tests.rehearsal.simulated_cuda import simulated
@@ -126,18 +126,20 @@ def test_an_earlier_candidate_computes_with_its_own_weights_once_it_is_entered_a
         assert torch.equal(compiled(x), module(x))
 
 
-@pytest.mark.parametrize("mode", ["int8_weight_only", "int8_dynamic", "int4_weight_only"])
-def test_what_torch_compiled_takes_the_tensors_of_another_copy_without_compiling_again(mode: str) -> None:
+@pytest.mark.parametrize("computing", ["float32", "bfloat16", "float16"])
+@pytest.mark.parametrize("mode", MADE_ON_HOST)
+def test_what_torch_compiled_takes_the_tensors_of_another_copy_without_compiling_again(mode: str, computing: str) -> None:
     from torch._dynamo.utils import counters
 
     copies, graphs, x = CompiledCopies(), [], torch.randn(32, 16)
     for seed in (0, 1):
         torch.manual_seed(seed)
         module = torch.nn.Sequential(torch.nn.Linear(16, 16), torch.nn.SiLU(), torch.nn.Linear(16, 16)).requires_grad_(False)
-        QUANTIZATION_MODES[mode].apply(module)
+        MADE_ON_HOST[mode](module, computing)
         compiled, _ = copies.compiled(module, mode, lambda shell: torch.compile(shell, backend="aot_eager", dynamic=False))
         before = counters["stats"]["unique_graphs"]
         with torch.inference_mode():
-            assert torch.allclose(compiled(x), module(x), atol=1e-5)
+            assert torch.allclose(compiled(x), module(x), atol=1e-5 if computing == "float32" else 0.02)
         graphs.append(counters["stats"]["unique_graphs"] - before)
-    assert graphs == [1, 0]
+    assert graphs[0] >= 1
+    assert graphs[1] == 0

@@ -23,16 +23,17 @@ from tests.rehearsal.simulated_cuda import resumed, simulated
 from tests.run.test_any_family import grid_of
 from tests.weights.pipelines import FAMILIES, SAMPLED, folder_of, theirs
 
+INTEGERS = ("int8_weight_only", "int8_dynamic", "int4_weight_only")
 KINDS = {
-    **{mode: candidate(model=MIDDLE, quantization=mode) for mode in (
-        "fp32", "bf16", "int8_weight_only", "int8_dynamic", "int4_weight_only")},
+    **{mode: candidate(model=MIDDLE, quantization=mode) for mode in ("fp32", "bf16")},
+    **{mode: candidate(model=MIDDLE, quantization=mode, precision="fp32") for mode in INTEGERS},
     **{f"sketch{kind}": candidate(adapters=sketch(kind)) for kind in (
         "", "-tucker", "-full", "-loha", "-lokr", "-dora", "-word")},
     "hypernetwork": candidate(adapters=(Adapter(path="style.pt", weight=0.7),)),
     "LoRA on a merge, half of the steps": candidate(model=MIDDLE, adapters=sketch(start=0.5)),
-    "DoRA, int8": candidate(adapters=sketch("-dora"), quantization="int8_weight_only"),
+    "DoRA, int8": candidate(adapters=sketch("-dora"), quantization="int8_weight_only", precision="fp32"),
     "LoHa, bf16, until half": candidate(adapters=sketch("-loha", end=0.5), quantization="bf16"),
-    "LoRA, int4, emphasis": candidate(adapters=sketch(), quantization="int4_weight_only",
+    "LoRA, int4, emphasis": candidate(adapters=sketch(), quantization="int4_weight_only", precision="fp32",
                                       emphasis=Emphasis(weights={"red": 1.4})),
     **{f"emphasis {method}": candidate(emphasis=Emphasis(weights={"red": 1.4}, method=method)) for method in (
         "comfyui", "multiply")},
@@ -94,6 +95,22 @@ def test_each_16_bit_format_of_a_device_stays_near_float32(device: Workbench) ->
         assert {p.dtype for p in device.prepare(of).pipeline.denoiser.parameters()} == {
             torch.float16 if mode == "fp16" else torch.bfloat16}
         assert 0 < np.abs(images(device, of) - exact).mean() < 3
+
+
+def distance(one: np.ndarray, other: np.ndarray) -> float:
+    """In levels from 0 to 255, in the mean."""
+    return float(np.abs(one.astype(int) - other).mean())
+
+
+@pytest.mark.parametrize("kind", ["merge", "LoRA"])
+@pytest.mark.parametrize("mode", INTEGERS)
+def test_an_integer_mode_loses_in_16_bits_what_it_loses_in_float32(mode: str, kind: str, device: Workbench) -> None:
+    of = candidate(model=MIDDLE) if kind == "merge" else candidate(adapters=sketch())
+    exact = images(device, of)
+    wide, usual = (images(device, replace(of, quantization=mode, precision=precision)) for precision in ("fp32", ""))
+    assert distance(usual, exact) < 1.4 * distance(wide, exact)
+    # Activations that are rounded to integers on the fly fall to one side or the other with their last bits.
+    assert 0 < distance(usual, wide) < (1.4 * distance(wide, exact) if mode == "int8_dynamic" else 0.2)
 
 
 @pytest.mark.parametrize("kind", ["sketch", "sketch-dora", "sketch-word", "hypernetwork", "LoRA on a merge, half of the steps"])
