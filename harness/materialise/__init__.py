@@ -8,7 +8,9 @@ from harness.materialise.phases import Phase
 from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.recipe_plan import PartPlan, RecipePlan
 from harness.materialise.saving import save
+from harness.materialise.wider_format import Overflow, WiderFormats, declared_wider
 from harness.materialise.workbench import Prepared, Workbench
 
-__all__ = ["Library", "MaterialiseError", "PartPlan", "Phase", "Prepared", "RecipePlan", "Workbench", "describe",
+__all__ = ["Library", "MaterialiseError", "Overflow", "PartPlan", "Phase", "Prepared", "RecipePlan", "WiderFormats", "Workbench",
+           "declared_wider", "describe",
            "place", "plan_recipe", "save"]

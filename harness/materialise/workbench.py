@@ -26,6 +26,7 @@ from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.recipe_plan import PartPlan, RecipePlan
 from harness.materialise.similarity_ranges import surveyed
 from harness.materialise.text_treatment import said_of, treatment_of
+from harness.materialise.wider_format import Overflow, WiderFormats, in_wider_format
 from harness.merge import Expression, Source, Target, finite, sources, write_live
 from harness.probes.fits import free_memory
 from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES, QuantizeReport, live_in
@@ -77,11 +78,12 @@ class Workbench:
     """
 
     def __init__(self, *, device: str, root: Path, steps: int = 1, versions: FileVersions | None = None,
-                 low_memory: Collection[str] = (), clip_skip: int | None = None) -> None:
+                 low_memory: Collection[str] = (), clip_skip: int | None = None, wider: WiderFormats | None = None) -> None:
         """`steps` is the number of denoising steps, of which the start and end of adapters are shares, and `clip_skip` that of
-        Sampling, both of candidates that do not say. `versions` are those that an earlier workbench noted, whose results belong
-        together with those of this one. `low_memory` is that of a grid."""
+        Sampling, both of candidates that do not say. `versions` and `wider` are those that an earlier workbench noted, whose
+        results belong together with those of this one. `low_memory` is that of a grid."""
         self.device, self.library, self.steps, self._clip_skip = device, Library(root, versions), steps, clip_skip
+        self.wider = WiderFormats() if wider is None else wider
         self.low_memory = frozenset(low_memory)
         self._plans: dict[str, RecipePlan] = {}
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
@@ -96,10 +98,11 @@ class Workbench:
         self._inspected: dict[tuple[str, str | None, bool], tuple[TextEncoder, ...]] = {}
 
     @classmethod
-    def for_grid(cls, grid: Grid, *, device: str, root: Path, versions: FileVersions | None = None) -> Workbench:
-        """A workbench for the candidates of a suite with this grid; `versions` as above."""
+    def for_grid(cls, grid: Grid, *, device: str, root: Path, versions: FileVersions | None = None,
+                 wider: WiderFormats | None = None) -> Workbench:
+        """A workbench for the candidates of a suite with this grid; `versions` and `wider` as above."""
         return cls(device=device, root=root, steps=grid.steps, versions=versions, low_memory=grid.low_memory,
-                   clip_skip=None if grid.sampling is None else grid.sampling.clip_skip)
+                   clip_skip=None if grid.sampling is None else grid.sampling.clip_skip, wider=wider)
 
     def inspect(self, candidate: Candidate) -> None:
         """Reads headers and plans the merge without reading a weight. Raises the errors that `prepare` would raise.
@@ -154,11 +157,25 @@ class Workbench:
 
     def weights(self, candidate: Candidate) -> Weights:
         """The candidate's identity by content: the BLAKE3 of every input file, and one identity over all of them."""
-        return weights_of_candidate(self.in_its_format(candidate), self.library)
+        weights = weights_of_candidate(self.in_its_format(candidate), self.library)
+        if self.may_widen(candidate) and self.wider.recognise(candidate, weights.identity):
+            return weights_of_candidate(self.in_its_format(candidate), self.library)
+        return weights
 
     def in_its_format(self, candidate: Candidate) -> Candidate:
         """The candidate with the number format that it has on this device as its quantization."""
-        return in_its_format(candidate, self.family(candidate), self.device)
+        in_format = in_its_format(candidate, self.family(candidate), self.device)
+        wider = in_wider_format(candidate, in_format, self.device) if candidate in self.wider else None
+        return in_format if wider is None else wider
+
+    def may_widen(self, candidate: Candidate) -> bool:
+        """Whether the candidate runs in fp16 without asking for it, and could run in bf16."""
+        in_format = in_its_format(candidate, self.family(candidate), self.device)
+        return candidate not in self.wider and in_wider_format(candidate, in_format, self.device) is not None
+
+    def widen(self, candidate: Candidate, why: str) -> None:
+        """Lets a candidate that may widen run in bf16 from now on."""
+        self.wider.note(candidate, Overflow(in_fp16=self.weights(candidate).identity, why=why))
 
     def spans(self, candidate: Candidate) -> list[tuple[int, tuple[Adapter, ...]]]:
         """The candidate's adapters by the steps in which they are active, of the number of steps that it is sampled with."""

@@ -10,7 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from harness.declare import Candidate, plain, short_hash
-from harness.materialise import Workbench
+from harness.materialise import Workbench, declared_wider
 from harness.promotion.eligibility import refuse_changed_inputs, refuse_changed_suite, refuse_faulty_suite, refuse_unfit
 from harness.promotion.errors import PromotionError
 from harness.promotion.export import SavedFile, as_one_file, save_as_measured
@@ -25,6 +25,7 @@ from harness.promotion.verifying import made_from, now
 from harness.records import sync_folder
 from harness.records.regular_files import lies_below
 from harness.run.device import device_problem
+from harness.run.overflow import IN_BF16
 from harness.version import __version__
 
 
@@ -61,6 +62,7 @@ def promote(evidence: Evidence, name: str, models: Models, *, policy: str, suite
     bench = Workbench.for_grid(evidence.suite.grid, device=device, root=root)
     refuse_changed_inputs(evidence, bench.content)
     refuse_faulty_suite(evidence, root)
+    declared = declared_wider(declared, evidence.identity, evidence.head.get(IN_BF16))
     file = as_one_file(declared, bench)
     if bench.weights(declared).identity != evidence.identity:
         raise PromotionError(f"suite {evidence.suite.name!r}, candidate {declared.name!r}: this version of Sweetspot makes other "

@@ -19,9 +19,20 @@ from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.records import Cell, Defect, Fit, NoiseFloor, Sample
 from harness.records.reusable import smaller_batches
 from harness.run.batch_packing import GridKeys, pack
+from harness.run.overflow import Fp16OverflowError
 from harness.run_folder.folder import slug
 from harness.run_folder.ledger import Ledger
-from harness.sampling import SamplingError, TextState, batches, from_png, kinds, sample, threads_per_operation, to_png
+from harness.sampling import (
+    NOT_FINITE,
+    SamplingError,
+    TextState,
+    batches,
+    from_png,
+    kinds,
+    sample,
+    threads_per_operation,
+    to_png,
+)
 
 if TYPE_CHECKING:
     from harness.materialise import Phase
@@ -42,12 +53,14 @@ Done: TypeAlias = "Callable[[Sequence[Sample], Images], None]"
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedCandidate:
-    """A candidate ready to sample: its declaration, the identity of its weights, its phases and their text embeddings."""
+    """A candidate ready to sample: its declaration, the identity of its weights, its phases and their text embeddings. One that
+    `may_widen` is made once more in bf16 where it overflows."""
 
     candidate: Candidate
     identity: str
     phases: tuple[Phase, ...]
     texts: Mapping[str, TextState]
+    may_widen: bool = False
 
 
 class Gallery:
@@ -203,13 +216,20 @@ class Gallery:
         return replace(not_fitting(refused, prepared.candidate.name, size), setting=self.ledger.setting(prepared.candidate.name))
 
     def _make(self, prepared: PreparedCandidate, todo: Sequence[tuple[Cell, ...]], keys: Mapping[Cell, str], done: Done) -> None:
-        """Samples batches. A second thread writes images and journal while the next batch is computed."""
+        """Samples batches. A second thread writes images and journal while the next batch is computed. Raises Fp16OverflowError
+        at the first image that overflows, if the candidate may widen."""
         pending: list[Future[None]] = []
         defects: dict[Cell, str] = {}
         of_grid = self._of(prepared.candidate.name)
+
+        def note(cell: Cell, why: str) -> None:
+            if prepared.may_widen and why == NOT_FINITE:
+                raise Fp16OverflowError(why)
+            defects[cell] = why
+
         with ThreadPoolExecutor(max_workers=1) as writer:
             try:
-                for cells, images in sample(prepared.phases, of_grid.grid, todo, prepared.texts, defects.__setitem__):
+                for cells, images in sample(prepared.phases, of_grid.grid, todo, prepared.texts, note):
                     new = of_grid.own(cells, images)
                     pending.append(writer.submit(self._write, prepared.candidate, new, (keys, defects), done))
                     if len(pending) > WRITES_AHEAD:  # a full disk is noticed now, and memory stays bounded

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
@@ -15,6 +15,7 @@ from harness.metrics import METRICS
 from harness.records import RUN_FORMAT, write_atomically
 from harness.records.harmless_text import without_credentials
 from harness.records.values import to_plain
+from harness.run.overflow import IN_BF16
 
 FITTED_BATCH: Final = "fitted_batch"
 """In run.json: for which device, families and size a batch size of "fit" was resolved, and to which number."""
@@ -23,8 +24,8 @@ FITTED_BATCH: Final = "fitted_batch"
 @dataclass(frozen=True, kw_only=True)
 class Session:
     """What a session writes to run.json: the suite file, the command line, the machine (`environment`), the sampling block, by
-    metric the hash of everything else that determines its values, the candidates that the device refuses, with the reason, and
-    the batch size that was fitted to a device, if one was."""
+    metric the hash of everything else that determines its values, the candidates that the device refuses, with the reason, the
+    batch size that was fitted to a device, if one was, and the candidates that run in bf16 because they overflow in fp16."""
 
     suite_file: str
     command: Sequence[str]
@@ -33,6 +34,7 @@ class Session:
     metric_settings: Mapping[str, str]
     not_offered: Mapping[str, str]
     fitted_batch: Mapping[str, Any] | None = None
+    in_bf16: Mapping[str, Any] = field(default_factory=dict)
 
 
 class RunJson:
@@ -130,6 +132,7 @@ def heading(declared: Suite, suite: Suite, session: Session, before: Mapping[str
         "sampling": session.sampling, "metric_settings": session.metric_settings,
         "clip_definition": before.get("clip_definition", "") if same_settings else "", "not_selected": [],
         "not_offered": session.not_offered, **({} if session.fitted_batch is None else {FITTED_BATCH: session.fitted_batch}),
+        **({IN_BF16: session.in_bf16} if session.in_bf16 else {}),
         "earlier_environments": earlier[:-1] if earlier[-1:] == [session.environment] else earlier,
     }
 

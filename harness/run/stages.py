@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.records import Failure
+from harness.run.overflow import Fp16OverflowError
 from harness.run_folder.ledger import Ledger
 
 
@@ -22,10 +23,12 @@ class Stages:
     @contextmanager
     def stage(self, name: str, stage: str, failures: list[Failure]) -> Iterator[None]:
         """An exception inside becomes a Failure of the candidate `name`, in `failures` and in the journal; only an interruption
-        goes through."""
+        goes through, and an overflow after which the candidate is made once more."""
         self.begin(name, stage)
         try:
             yield
+        except Fp16OverflowError:
+            raise
         except Exception as error:
             where = traceback.extract_tb(error.__traceback__)[-1]
             failure = Failure(candidate=name, stage=stage, error=type(error).__name__,

@@ -15,7 +15,7 @@ from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
 from harness.declare import Candidate, Suite, grid_of, short_hash
 from harness.declare.effective_grid import largest_image
-from harness.materialise import MaterialiseError, Prepared, Workbench
+from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
 from harness.probes import idle_before_use
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
@@ -30,6 +30,7 @@ from harness.run.images import Gallery, PreparedCandidate
 from harness.run.latency import timing_setting
 from harness.run.measurement import Meter
 from harness.run.memory_problems import memory_problems
+from harness.run.overflow import IN_BF16, Fp16OverflowError, entry_of, loading, overflows_of
 from harness.run.preflight import file_problems
 from harness.run.progress import Progress
 from harness.run.quiet import quiet_libraries
@@ -39,6 +40,7 @@ from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
 from harness.sampling import (
+    NOT_FINITE,
     Images,
     SamplingError,
     TextState,
@@ -81,7 +83,7 @@ class SuiteRun:
         load_rows(suite, [*([(options.root / suite_file).parent] if suite_file else []), options.root])
         # Memory of other processes does not count for the candidates.
         self._idle = idle_before_use(options.device)
-        self._versions = FileVersions()
+        self._versions, self._wider = FileVersions(), WiderFormats()
         self.bench = self._new_bench()
         self.not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, options.device))}
         self._shown = self._counted = 0
@@ -104,8 +106,10 @@ class SuiteRun:
         set_determinism(self.options.device)
         self.limit = cap_where_memory_spills(self.options.device)
         self.ledger = Ledger(self.folder, verify=self.options.verify)
-        self.declared, self._fitted = with_fitted_batch(
-            self.declared, self.bench, {} if self.options.fresh else self.ledger.head())
+        before = {} if self.options.fresh else self.ledger.head()
+        self.declared, self._fitted = with_fitted_batch(self.declared, self.bench, before)
+        self._wider.known.update(overflows_of(before))
+        self._in_bf16 = dict(before[IN_BF16]) if self._wider.known else {}
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._room = Room(device=self.options.device, ledger=self.ledger,
                           loaded=lambda candidate: bool(self.bench.load_seconds(candidate)))
@@ -132,7 +136,7 @@ class SuiteRun:
 
     def _new_bench(self) -> Workbench:
         return Workbench.for_grid(self.declared.grid, device=self.options.device, root=self.options.root,
-                                  versions=self._versions)
+                                  versions=self._versions, wider=self._wider)
 
     def close(self) -> None:
         """Closes the run folder and releases its lock."""
@@ -161,7 +165,21 @@ class SuiteRun:
         self._begun.add(candidate.name)
         self.gallery.want(candidate.name, cells)
         with threads_for(grid_of(self.suite, candidate), self.options.device):
-            return self._candidate(candidate)
+            try:
+                return self._candidate(candidate)
+            except Fp16OverflowError as overflow:
+                self._widen(candidate, str(overflow))
+                return self._candidate(candidate)
+
+    def _widen(self, candidate: Candidate, why: str) -> None:
+        """Forgets what was made of a candidate in fp16, which then runs in bf16: all its images are of one format."""
+        self._meter.settle()
+        self.bench.widen(candidate, why)
+        self.ledger.forget(candidate.name)
+        self.progress.advance(-max(self._shown, self._counted),
+                              f"{self.suite.name} {candidate.name}: overflows in fp16, now in bf16")
+        self._shown = self._counted = 0
+        free_memory(self.options.device)
 
     def _candidate(self, candidate: Candidate) -> Finished | list[Failure]:
         started = time.perf_counter()
@@ -176,6 +194,8 @@ class SuiteRun:
             absent = list(self.gallery.wanted(candidate.name)) if fresh else self.gallery.absent(candidate, identity)
         if failures:
             return self._give_up(candidate, failures)
+        if self.bench.may_widen(candidate) and self._overflowed(candidate):
+            raise Fp16OverflowError(NOT_FINITE)
         reused = len(self.gallery.wanted(candidate.name)) - len(absent)
         # Images that an earlier look requested were counted then.
         self._shown = max(reused, self._counted)
@@ -208,8 +228,22 @@ class SuiteRun:
             self.ledger.forget(candidate.name)
         self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
             self.suite, candidate, weights.identity, self.head["environment"])))
+        self._note_format(candidate, weights.identity)
         self._cover_prompts(candidate)
         return weights.identity, fresh
+
+    def _note_format(self, candidate: Candidate, identity: str) -> None:
+        """Says in run.json whether a candidate runs in bf16 because it overflows in fp16."""
+        entries = {name: entry for name, entry in self._in_bf16.items() if name != candidate.name}
+        if candidate in self._wider:
+            entries[candidate.name] = entry_of(self._wider.known[candidate.name], identity)
+        if entries != self._in_bf16:
+            self._in_bf16 = entries
+            self.run_json.note(**{IN_BF16: entries})
+
+    def _overflowed(self, candidate: Candidate) -> bool:
+        """Whether an earlier version kept images of a candidate that overflowed."""
+        return any(self.ledger.defect(sample.key) == NOT_FINITE for sample in self.gallery.at_hand(candidate.name))
 
     def _cover_prompts(self, candidate: Candidate) -> None:
         """Records which prompts of the suite, as it is now, fit the candidate's text encoder."""
@@ -243,7 +277,7 @@ class SuiteRun:
         if not (absent or floor or untried or not self.ledger.covered(candidate.name)):
             return
         with self._stages.stage(candidate.name, "materialise", failures):
-            with self._room.making(candidate):
+            with self._room.making(candidate), loading(may_widen=self.bench.may_widen(candidate)):
                 prepared = self.bench.prepare(candidate)
                 texts = self._embeddings(prepared)
             self.ledger.cover(candidate.name, prepared.coverage)
@@ -253,7 +287,8 @@ class SuiteRun:
             free_memory(self.options.device)
             return
         with self._stages.stage(candidate.name, "sample", failures):
-            ready = PreparedCandidate(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts)
+            ready = PreparedCandidate(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts,
+                                      may_widen=self.bench.may_widen(candidate))
             self._meter.begin(candidate.name)
             self.gallery.make(ready, absent, partial(self._took, f"{self.suite.name} {candidate.name}: sample"))
             if floor:
@@ -272,7 +307,7 @@ class SuiteRun:
         defects = [self.ledger.defect(sample.key) for sample in self.gallery.present(candidate.name)]
         if defects and all(defects):
             raise SamplingError(f"all {len(defects)} images are unusable: {defects[0]}. Look for damaged or overflowing weights; "
-                                "a smaller alpha may help, or on a GPU precision='bf16'")
+                                "a smaller alpha may help, or on a GPU precision='bf16' or 'fp32'")
 
     def sampled(self, name: str) -> bool:
         """Whether all requested images of the candidate's current weights exist."""
@@ -365,7 +400,7 @@ class SuiteRun:
             "threads_per_operation": threads_per_operation(self.declared.grid, self.options.device)}
         session = Session(suite_file=suite_file, command=self.options.command, environment=environs,
                           sampling=setting(self.declared.grid, self.options.device), metric_settings=self._clip.settings(),
-                          not_offered=self.not_offered, fitted_batch=self._fitted)
+                          not_offered=self.not_offered, fitted_batch=self._fitted, in_bf16=self._in_bf16)
         return RunJson(self.folder, self.declared, session, self.ledger.head())
 
     def _doing(self, name: str, stage: str) -> None:

@@ -1,6 +1,6 @@
 """Pipeline x grid -> images: noise, samplers, text embedding, determinism flags."""
 
-from harness.sampling.arriving import Images, SamplingError
+from harness.sampling.arriving import NOT_FINITE, Images, SamplingError
 from harness.sampling.batches import (
     SAMPLING_VERSION,
     batches,
@@ -31,7 +31,8 @@ from harness.sampling.text import (
     one_text_problem,
 )
 
-__all__ = ["DECODE_BATCH", "LENDING", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "SamplingError", "TextState",
+__all__ = ["DECODE_BATCH", "LENDING", "NOT_FINITE", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "SamplingError",
+           "TextState",
            "batches", "cores", "coverage_of_prompts", "decode", "encode", "from_png", "generators", "idle_word_problem",
            "initial_noise", "kinds", "named", "one_text_problem", "pool_of_single_threads", "sample", "set_determinism",
            "setting", "side_by_side", "small", "threads_for", "threads_per_operation", "time_one",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 import numpy as np
 
@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 Images = np.ndarray[Any, np.dtype[np.uint8]]
 _Batch = TypeVar("_Batch")
+
+
+NOT_FINITE: Final = "NaN or infinite latents"
+"""Why an image is unusable of which the denoiser's own output was not finite."""
 
 
 class SamplingError(RuntimeError):
@@ -54,7 +58,7 @@ class Arriving:
             raise SamplingError(f"{len(places)} of {len(pixels_sound)} images hold NaN or infinite pixels")
         for place in places:
             assert broken is not None
-            broken(place, f"NaN or infinite {'pixels' if latents_sound[place] else 'latents'}")
+            broken(place, "NaN or infinite pixels" if latents_sound[place] else NOT_FINITE)
         array: Images = self._levels.numpy()
         return array.copy() if self.on_device else array  # pinned memory is scarce, and used again
 

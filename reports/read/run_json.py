@@ -17,6 +17,7 @@ from reports.read.value_rows import FIELD_TYPES, rows_of
 AGAIN: Final = "run the suite again, which writes the file anew and keeps the images that still fit"
 _TYPES: Final[dict[str, type]] = {
     "suite": dict, "sampling": dict, "metric_settings": dict, "metrics": dict, "environment": dict, "not_offered": dict,
+    "in_bf16": dict,
     "not_selected": list, "command": list, "added": list, "race": str, "started": str}
 _OF_TEXT: Final = ("metric_settings", "not_offered", "not_selected", "added")
 """Whose members are texts."""

@@ -19,6 +19,7 @@ from reports.read.run import Gap, Run
 from reports.statistics.intervals import LEVEL
 from reports.verdict.candidates import label
 from reports.verdict.costs import RETIME, slowdown, timed_apart
+from reports.verdict.number_formats import in_several_formats
 from reports.verdict.recommendation import Scored
 from reports.verdict.saturation import cannot_tell, saturated
 from reports.verdict.scoring import CELL, constrained, limited, score_table
@@ -72,6 +73,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if differing := pictured_otherwise(run):
         sentences.append(f"The images were made in several environments ({differing}), which alone can change them a little; "
                          "--fresh makes all of them in one.")
+    sentences.extend(in_several_formats(run))
     for file, early in run.changed.items():
         sentences.append(f"{file} was changed between candidates: run {words.listed([label(run, n) for n in early])} again.")
     baseline = run.images[run.images["candidate"] == run.suite.baseline]

@@ -82,7 +82,6 @@ def test_all_problems_are_said_at_once(tmp_path: Path) -> None:
     (one(runtime="tensorrt"), "unknown runtime 'tensorrt'"),
     (one(precision="half"), "unknown precision 'half'"),
     (one(precision="bf16", quantization="fp16"), "two number formats"),
-    (one(precision="bf16", quantization="int8_weight_only"), "remove precision"),
     (one(adapters=(Adapter(path="zoo:sketch", weight=float("inf")),)), "weight is inf"),
     (one(adapters=(Adapter(path="zoo:sketch"), Adapter(path="zoo:sketch"))), "adapter 'zoo:sketch' is given 2 times"),
     (one(adapters=(Adapter(path="zoo:sketch", start=0.6, end=0.5),)), "start is 0.6 and end 0.5; expected shares of the steps"),

@@ -44,6 +44,18 @@ def test_rows_beside_the_suite_are_no_problem(tmp_path: Path) -> None:
     assert said(tmp_path, suite()) == []
 
 
+def test_a_quantization_of_ones_own_takes_no_precision_and_both_ways_out_work(tmp_path: Path) -> None:
+    write(tmp_path, "suites/mine.py", ROWS)
+
+    def declared(**changes: str) -> Suite:
+        return tiny_suite(candidates=(Candidate(name="x", model="zoo:photo", **changes),), baseline="x")  # type: ignore[arg-type]
+
+    (problem,) = said(tmp_path, declared(quantization="mine:MODE", precision="bf16"))
+    assert "remove precision, or measure bf16 without quantization" in problem
+    for mended in ({"quantization": "mine:MODE"}, {"precision": "bf16"}):
+        assert said(tmp_path, declared(**mended)) == []
+
+
 def test_problems_of_all_rows_are_said_at_once(tmp_path: Path) -> None:
     phrases = said(tmp_path, suite("absent_module"))
     for row in ("METHOD", "MODE", "RUNTIME", "WARMTH"):

@@ -122,8 +122,6 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (searching(Merge(**AB, alpha=0.5)), "Remove it", searching(WISH)),
     (searching(Merge(**AB, alpha=0.5)), "or give Alphas", searching(Merge(**AB, alpha=Alphas(default=0.5, keys={"*attn2*": 1})))),
     (one(precision="bf16", quantization="fp16"), "give one of them", one(precision="bf16")),
-    (one(precision="bf16", quantization="int8_weight_only"), "remove precision", one(quantization="int8_weight_only")),
-    (one(precision="bf16", quantization="int8_weight_only"), "without quantization", one(precision="bf16")),
     (one(emphasis=Emphasis(weights={})), "remove it", one()),
     (one(emphasis=Emphasis(weights={})), "give weights={'blue': 0.7}", one(emphasis=Emphasis(weights={"blue": 0.7}))),
     (one(emphasis=Emphasis(weights={"mauve": 0.7})), "write it into a prompt",
@@ -250,6 +248,7 @@ OTHERS = (
     "suite 'a': b.py declares the name 'a' too, and both would share one run folder; rename one of them",
     "negative texts have no effect at guidance scale 1, and the grid has no other scale; remove them, or add a scale above 1",
     "the gate on a cannot be decided by 2 timed rounds; set latency_rounds to at least 6",
+    "precision is 'bf16', but mine:MODE computes in fp32; remove precision, or measure bf16 without quantization",
 )
 """Those that need code of a user's, another suite, or are remarks: the tests above and tests/check/test_own_rows.py."""
 

@@ -131,6 +131,7 @@ def test_an_earlier_candidate_computes_with_its_own_weights_once_it_is_entered_a
 def test_what_torch_compiled_takes_the_tensors_of_another_copy_without_compiling_again(mode: str, computing: str) -> None:
     from torch._dynamo.utils import counters
 
+    torch._dynamo.reset()  # type: ignore[no-untyped-call]
     copies, graphs, x = CompiledCopies(), [], torch.randn(32, 16)
     for seed in (0, 1):
         torch.manual_seed(seed)

@@ -1,0 +1,150 @@
+"""A U-Net that overflows in float16 runs in bfloat16, as a whole and on record, unless a precision is declared."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from harness import Candidate
+from harness.declare import Suite
+from harness.records import Defect, Failure, Finished, Journal, Sample
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
+from harness.sampling import NOT_FINITE
+from reports.read.run import load_run
+from reports.verdict.cells import caveats
+from tests.rehearsal.simulated_cuda import simulated
+from tests.run.test_any_family import suite_of
+from tests.weights.pipelines import folder_of, theirs
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models of one architecture: `a`, `hot`, whose activations leave float16's range, and `beyond`, whose weights do."""
+    root = tmp_path_factory.mktemp("overflow")
+    pipe = theirs("sd1")
+    folder_of(pipe, root / "a")
+    with torch.no_grad():
+        pipe.unet.conv_in.weight.mul_(6e4 / pipe.unet.conv_in.weight.abs().max())
+        folder_of(pipe, root / "hot")
+        pipe.unet.conv_in.weight.mul_(2)
+        folder_of(pipe, root / "beyond")
+    return root
+
+
+@pytest.fixture(autouse=True)
+def gpu() -> Iterator[None]:
+    with simulated():
+        yield
+
+
+def declared(hot: str = "hot", **changes: Any) -> Suite:
+    suite = suite_of("sd1", steps=1, guidance_scales=(3,))
+    candidates = (Candidate(name="a", model="a"), Candidate(name="hot", model=hot, **changes))
+    return replace(suite, candidates=candidates, baseline="a")
+
+
+def ran(suite: Suite, root: Path, runs: Path, **options: Any) -> tuple[SuiteRun, dict[str, Finished | list[Failure]]]:
+    run = SuiteRun(suite, "", Options(root=root, runs=runs, device="cuda", **options), Silent())
+    try:
+        assert run.preflight() == []
+        return run, {c.name: run.candidate(c) for c in run.suite.candidates}
+    finally:
+        run.close()
+
+
+def in_bf16(run: SuiteRun) -> dict[str, Any]:
+    entries: dict[str, Any] = json.loads((run.folder / "run.json").read_text()).get("in_bf16", {})
+    return entries
+
+
+@pytest.mark.parametrize(("model", "quantization", "why"), [
+    ("hot", "", NOT_FINITE), ("hot", "int8_weight_only", NOT_FINITE), ("beyond", "", "beyond the range of float16"),
+    ("beyond", "int4_weight_only", "beyond the range of fp16")])
+def test_a_candidate_that_overflows_is_made_in_bf16_as_a_whole(model: str, quantization: str, why: str, root: Path,
+                                                               tmp_path: Path) -> None:
+    changes = {"quantization": quantization} if quantization else {}
+    run, done = ran(declared(model, **changes), root, tmp_path)
+    assert all(isinstance(one, Finished) for one in done.values()), done
+    records = Journal(run.folder / "journal.jsonl").read()[0]
+    identities = {record.identity for record in records if isinstance(record, Finished) and record.candidate == "hot"}
+    asked = run.bench.weights(replace(run.suite.candidates[1], precision="bf16")).identity
+    (entry,) = in_bf16(run).values()
+    assert (identities, entry["identity"], why in entry["why"]) == ({asked}, asked, True)
+    assert entry["in_fp16"] == run.bench.weights(replace(run.suite.candidates[1], precision="fp16")).identity
+    assert not [record for record in records if isinstance(record, Defect)]
+    assert len(list(run.folder.rglob("images/hot/*.png"))) == len(run.gallery.cells)
+
+
+def test_the_page_says_which_candidate_ran_in_bf16_and_that_formats_differ(root: Path, tmp_path: Path) -> None:
+    run, _ = ran(declared(), root, tmp_path)
+    sentences = " ".join(caveats(load_run(run.folder), ()))
+    assert "hot ran in bf16" in sentences
+    assert NOT_FINITE in sentences
+    assert "different number formats" in sentences
+    assert "fp16: a" in sentences
+
+
+def test_the_next_session_makes_nothing_again_and_other_weights_are_tried_in_fp16(root: Path, tmp_path: Path) -> None:
+    first, _ = ran(declared(), root, tmp_path)
+    again, done = ran(declared(), root, tmp_path)
+    assert [one.sampled for one in done.values() if isinstance(one, Finished)] == [0, 0]
+    assert in_bf16(again) == in_bf16(first) != {}
+    other, _ = ran(declared("a", quantization="int8_weight_only"), root, tmp_path)
+    assert in_bf16(other) == {}
+    fresh, done = ran(declared(), root, tmp_path, fresh=True)
+    assert [one.sampled > 0 for one in done.values() if isinstance(one, Finished)] == [True, True]
+    assert in_bf16(fresh) == in_bf16(first)
+
+
+def test_costs_are_taken_in_the_format_of_the_images(root: Path, tmp_path: Path) -> None:
+    run = SuiteRun(replace(declared(), latency_rounds=1), "", Options(root=root, runs=tmp_path, device="cuda"), Silent())
+    try:
+        assert all(isinstance(run.candidate(c), Finished) for c in run.suite.candidates)
+        run.release()
+        assert run.costs(["a", "hot"]) == []
+        denoiser = run.bench.prepare(run.suite.candidates[1]).pipeline.denoiser
+        assert {p.dtype for p in denoiser.parameters()} == {torch.bfloat16}
+    finally:
+        run.close()
+
+
+@pytest.mark.parametrize(("changes", "model"), [({"precision": "fp16"}, "hot"), ({"quantization": "fp16"}, "hot"),
+                                                ({"precision": "fp16"}, "beyond")])
+def test_a_declared_fp16_that_overflows_is_an_error_with_a_way_out(changes: dict[str, str], model: str, root: Path,
+                                                                   tmp_path: Path) -> None:
+    run, done = ran(declared(model, **changes), root, tmp_path)
+    failures = done["hot"]
+    assert isinstance(failures, list)
+    assert "precision='bf16'" in failures[0].message
+    assert in_bf16(run) == {}
+    _, mended = ran(declared(model, precision="bf16"), root, tmp_path)
+    assert isinstance(mended["hot"], Finished)
+
+
+def test_images_that_an_earlier_version_kept_in_fp16_are_made_again(root: Path, tmp_path: Path,
+                                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as earlier:
+        earlier.setattr("harness.materialise.Workbench.may_widen", lambda *_: False)
+        run, done = ran(declared(), root, tmp_path)
+        assert isinstance(done["hot"], list)
+        assert any(isinstance(record, Defect) for record in Journal(run.folder / "journal.jsonl").read()[0])
+    run, done = ran(declared(), root, tmp_path)
+    assert isinstance(done["hot"], Finished)
+    samples = {record.key for record in Journal(run.folder / "journal.jsonl").read()[0] if isinstance(record, Sample)}
+    assert not any(run.ledger.defect(key) for key in samples)
+
+
+def test_a_gpu_that_only_emulates_bf16_keeps_fp16_and_says_what_to_do(root: Path, tmp_path: Path) -> None:
+    with simulated(capability=(7, 5)):
+        run, done = ran(declared(), root, tmp_path)
+        failures = done["hot"]
+        assert isinstance(failures, list)
+        assert "'fp32'" in failures[0].message
+        assert in_bf16(run) == {}
