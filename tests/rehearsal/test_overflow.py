@@ -13,6 +13,7 @@ import torch
 
 from harness import Candidate
 from harness.declare import Suite
+from harness.materialise import declared_wider
 from harness.records import Defect, Failure, Finished, Journal, Sample
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
@@ -79,6 +80,9 @@ def test_a_candidate_that_overflows_is_made_in_bf16_as_a_whole(model: str, quant
     assert (identities, entry["identity"], why in entry["why"]) == ({asked}, asked, True)
     assert entry["in_fp16"] == run.bench.weights(replace(run.suite.candidates[1], precision="fp16")).identity
     assert not [record for record in records if isinstance(record, Defect)]
+    # A promotion declares the format that was measured.
+    assert declared_wider(run.suite.candidates[1], asked, in_bf16(run)).precision == "bf16"
+    assert declared_wider(run.suite.candidates[1], "other weights", in_bf16(run)).precision == ""
     assert len(list(run.folder.rglob("images/hot/*.png"))) == len(run.gallery.cells)
 
 
