@@ -23,8 +23,8 @@ class Overflow:
 
 @dataclass(frozen=True, kw_only=True)
 class WiderFormats:
-    """By name, the candidates that overflow. The workbenches of a run share it, and sessions keep it: other weights under the same
-    name are tried in fp16 again."""
+    """By name, the candidates that overflow. The workbenches of a run share it, and sessions keep it: other weights under the
+    same name are tried in fp16 again."""
 
     known: dict[str, Overflow] = field(default_factory=dict)
     _declared: dict[str, str] = field(default_factory=dict)

@@ -78,12 +78,12 @@ class Workbench:
     """
 
     def __init__(self, *, device: str, root: Path, steps: int = 1, versions: FileVersions | None = None,
-                 low_memory: Collection[str] = (), clip_skip: int | None = None, wider: WiderFormats | None = None) -> None:
+                 low_memory: Collection[str] = (), clip_skip: int | None = None) -> None:
         """`steps` is the number of denoising steps, of which the start and end of adapters are shares, and `clip_skip` that of
-        Sampling, both of candidates that do not say. `versions` and `wider` are those that an earlier workbench noted, whose
-        results belong together with those of this one. `low_memory` is that of a grid."""
+        Sampling, both of candidates that do not say. `versions` are those that an earlier workbench noted, whose results belong
+        together with those of this one. `low_memory` is that of a grid."""
         self.device, self.library, self.steps, self._clip_skip = device, Library(root, versions), steps, clip_skip
-        self.wider = WiderFormats() if wider is None else wider
+        self.wider = WiderFormats()
         self.low_memory = frozenset(low_memory)
         self._plans: dict[str, RecipePlan] = {}
         self._tensors: dict[tuple[str, str], dict[str, torch.Tensor]] = {}
@@ -100,9 +100,12 @@ class Workbench:
     @classmethod
     def for_grid(cls, grid: Grid, *, device: str, root: Path, versions: FileVersions | None = None,
                  wider: WiderFormats | None = None) -> Workbench:
-        """A workbench for the candidates of a suite with this grid; `versions` and `wider` as above."""
-        return cls(device=device, root=root, steps=grid.steps, versions=versions, low_memory=grid.low_memory,
-                   clip_skip=None if grid.sampling is None else grid.sampling.clip_skip, wider=wider)
+        """A workbench for the candidates of a suite with this grid; `versions` as above, and `wider` are the candidates that an
+        earlier workbench knew to overflow."""
+        bench = cls(device=device, root=root, steps=grid.steps, versions=versions, low_memory=grid.low_memory,
+                    clip_skip=None if grid.sampling is None else grid.sampling.clip_skip)
+        bench.wider = bench.wider if wider is None else wider
+        return bench
 
     def inspect(self, candidate: Candidate) -> None:
         """Reads headers and plans the merge without reading a weight. Raises the errors that `prepare` would raise.

@@ -83,7 +83,7 @@ def test_a_candidate_that_overflows_is_made_in_bf16_as_a_whole(model: str, quant
     # A promotion declares the format that was measured.
     assert declared_wider(run.suite.candidates[1], asked, in_bf16(run)).precision == "bf16"
     assert declared_wider(run.suite.candidates[1], "other weights", in_bf16(run)).precision == ""
-    assert len(list(run.folder.rglob("images/hot/*.png"))) == len(run.gallery.cells)
+    assert len(list(run.folder.rglob("images/hot/*.png"))) == len(run.gallery.cells("hot"))
 
 
 def test_the_page_says_which_candidate_ran_in_bf16_and_that_formats_differ(root: Path, tmp_path: Path) -> None:
