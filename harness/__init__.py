@@ -30,6 +30,8 @@ from harness.declare import (
     Search,
     Suite,
 )
+from harness.declare.picture_text import PictureText
+from harness.declare.picture_texts import picture_text
 from harness.declare.prompt_files import read_prompts
 from harness.declare.prompt_sets import prompt_set
 from harness.declare.recipe_files import read_recipe, recipe_text
@@ -69,6 +71,7 @@ __all__ = [
     "Merge",
     "Objective",
     "Penalty",
+    "PictureText",
     "Prompt",
     "Sampling",
     "Search",
@@ -80,6 +83,7 @@ __all__ = [
     "alpha_sweep",
     "block_sweep",
     "checkpoint_sweep",
+    "picture_text",
     "prompt_set",
     "read_prompts",
     "read_recipe",

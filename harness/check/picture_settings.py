@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from harness.declare import Grid
-from harness.declare.prompt_files import PICTURE_TAG
+from harness.declare.effective_grid import grid_of, sampler_of
+from harness.declare.prompt_files import OTHERS_TAG, PICTURE_TAG
+from harness.declare.sampler_names import sampler_named
 
 _SETTINGS: Final = ("seed", "steps", "sampler", "schedule", "guidance", "size", "clip_skip", "model")
 
 
 def unused_settings(grid: Grid) -> Iterator[str]:
     """One sentence about the first picture whose settings are not the grid's: of a picture only its texts count."""
+    grid = grid_of(grid)
     pictured = [prompt for prompt in grid.prompts if PICTURE_TAG in prompt.tags]
     for prompt in pictured:
-        other = [f"{name} {prompt.tags[name]}" for name in _SETTINGS
-                 if name in prompt.tags and prompt.tags[name] not in _of(grid, name)]
+        other = [f"{name} {prompt.tags[name]}" for name in _SETTINGS if name in prompt.tags and _differs(grid, prompt.tags, name)]
+        if OTHERS_TAG in prompt.tags:
+            other.append(f"and {prompt.tags[OTHERS_TAG]}" if other else prompt.tags[OTHERS_TAG])
         if other:
             yield (f"{len(pictured)} prompt{'s were' if len(pictured) > 1 else ' was'} read from pictures, of which only the "
                    f"texts count; what {prompt.tags[PICTURE_TAG]} says beside them is not used: {', '.join(other)}. The grid "
@@ -24,7 +28,22 @@ def unused_settings(grid: Grid) -> Iterator[str]:
             return
 
 
-def _of(grid: Grid, name: str) -> tuple[str, ...]:
-    """The values of a setting in the grid, spelled as in a tag."""
-    return {"steps": (str(grid.steps),), "sampler": (grid.sampler,), "size": (f"{grid.width}x{grid.height}",),
-            "guidance": tuple(f"{scale:g}" for scale in grid.guidance_scales)}.get(name, ())
+def _differs(grid: Grid, tags: Mapping[str, str], name: str) -> bool:
+    """Whether a setting of a picture is not the grid's."""
+    if name in ("sampler", "schedule"):
+        return not _same_sampler(grid, tags)
+    own = {"steps": (str(grid.steps),), "size": (f"{grid.width}x{grid.height}",),
+           "guidance": tuple(f"{scale:g}" for scale in grid.guidance_scales),
+           "clip_skip": (str(grid.sampling.clip_skip or 1) if grid.sampling else "1",)}
+    return tags[name] not in own.get(name, ())
+
+
+def _same_sampler(grid: Grid, tags: Mapping[str, str]) -> bool:
+    """Whether a picture's sampler and schedule, as its tool spells them, are the grid's. A picture without a schedule may have
+    any."""
+    try:
+        sampler, schedule = sampler_named(" ".join(filter(None, (tags.get("sampler"), tags.get("schedule")))))
+    except ValueError:
+        return False
+    own = sampler_of(grid)
+    return sampler == own[0] and schedule in ("", own[1])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from harness.cleaning.part import Part, Removed, remove, whole
 from harness.declare.listing import first_of
 from harness.records import Journal, Look, Sample
+from harness.records.baseline_file import BASELINE_FILE, read_baseline
 from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
 from harness.run_folder.folder import lock
 from harness.run_folder.ledger import RunFolderError
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 DECLARED: Final = "a declared candidate"
 RACE: Final = "the adaptive sweep, when it goes on"
 BLIND: Final = "a blind page"
+BASELINE: Final = "the baseline of its gates"
 OTHERWISE: Final = "sampled with other weights, texts or settings than now"
 _IMAGES: Final = "images"
 
@@ -95,11 +97,22 @@ def _images(folder: Path, promoted: Mapping[str, str]) -> list[_Image]:
     looked_at = {name for record in records if isinstance(record, Look) and record.race == run.head.get("race")
                  for name in record.candidates}
     shown = {one.sample for key in keys.values() for one in key.images}
+    listed = {**dict.fromkeys(_of_baseline(folder), BASELINE), **dict.fromkeys(shown, BLIND), **promoted}
     by_path: dict[str, list[Sample]] = defaultdict(list)
     for record in records:
         if isinstance(record, Sample):
             by_path[record.path].append(record)
-    return list(_judged(run, by_path, {**dict.fromkeys(shown, BLIND), **promoted}, looked_at))
+    return list(_judged(run, by_path, listed, looked_at))
+
+
+def _of_baseline(folder: Path) -> set[str]:
+    """The keys of the images whose values the run's baseline holds."""
+    try:
+        baseline = read_baseline(folder / BASELINE_FILE)
+        at = baseline.columns.index("image")
+    except ValueError:  # there is none, or gates say what is wrong with it
+        return set()
+    return {str(row[at]) for row in baseline.rows}
 
 
 def _judged(run: Run, by_path: Mapping[str, list[Sample]], by_key: Mapping[str, str], looked_at: set[str]) -> Iterator[_Image]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from harness.declare.sampler_names import sampler_named
 from harness.declare.sampling import GRID_FIELDS, NEUTRAL, Sampling
 from harness.declare.suite import Candidate, Grid, Suite
 
@@ -21,6 +22,16 @@ def grid_of(declared: Suite | Grid, candidate: Candidate | None = None) -> Grid:
     replaced = {GRID_FIELDS[name]: value for name, value in own.items() if name in GRID_FIELDS}
     rest = {name: value for name, value in knobs.items() if name not in GRID_FIELDS and value != NEUTRAL.get(name)}
     return replace(grid, **replaced, sampling=Sampling(**rest) if rest else None)
+
+
+def sampler_of(grid: Grid) -> tuple[str, str]:
+    """Sampler and schedule of an effective grid; the schedule is empty where there is none. A sampler's name may hold both."""
+    schedule = (None if grid.sampling is None else grid.sampling.schedule) or ""
+    try:
+        sampler, own = sampler_named("dpmpp_2m karras" if grid.sampler == "dpmpp_2m_karras" else grid.sampler)
+    except ValueError:  # the check says so
+        return grid.sampler, schedule
+    return sampler, schedule or own
 
 
 def cells_of(grid: Grid) -> int:

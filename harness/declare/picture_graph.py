@@ -12,6 +12,7 @@ from harness.declare.picture_nodes import (
     CONDITIONING,
     DETAILERS,
     LITERALS,
+    LOADERS,
     MIXING,
     PAIRS,
     SCHEDULES,
@@ -131,6 +132,8 @@ def _conditioning(graph: Graph, start: str, entry: str, role: str) -> Texts:
         kind = graph.kind(at)
         if kind in TEXTS:
             return _encoded(graph, at)
+        if kind in LOADERS:
+            return Texts(first=_string(graph, at, role), node=at)
         if kind in ZEROED:
             graph.others[graph.called(at)] = f"sets the {role} text to zero"
             return Texts(first="", node=at)
@@ -223,7 +226,7 @@ def _schedule(graph: Graph, name: str) -> str:
 def _size(graph: Graph, sampler: str) -> tuple[int, int] | None:
     """Width and height of the latents that a sampler starts from."""
     for name in _images_behind(graph, sampler):
-        width, height = (whole_number(_value(graph, name, key), 1) for key in ("width", "height"))
+        width, height = (whole_number(_value(graph, name, key, f"empty_latent_{key}"), 1) for key in ("width", "height"))
         if width and height:
             return width, height
     return None
@@ -250,12 +253,12 @@ def _model(graph: Graph, sampler: str) -> str:
 def _clip_skip(graph: Graph, encoder: str) -> int | None:
     """How many layers from the end the text encoder stops, as A1111 counts: ComfyUI writes -2 for 2."""
     at = encoder
-    for _ in range(_MOST_HOPS):
-        link = graph.linked(at, "clip", "CLIP", "") if at else None
+    for _ in range(_MOST_HOPS if at else 0):
+        for stop in (graph.inputs(at).get(name) for name in ("stop_at_clip_layer", "clip_skip")):
+            if isinstance(stop, int) and -100 < stop < 0:
+                return -stop
+        link = graph.linked(at, "clip", "CLIP", "")
         if link is None:
             return None
         at = link[0]
-        stop = graph.inputs(at).get("stop_at_clip_layer")
-        if isinstance(stop, int) and -100 < stop < 0:
-            return -stop
     return None

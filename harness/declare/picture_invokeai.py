@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from typing import Any, Final
 
+from harness.declare.listing import brief
 from harness.declare.picture_text import PictureText, number, whole_number
 
 METADATA, OLD_METADATA, DREAM = "invokeai_metadata", "sd-metadata", "Dream"
@@ -86,4 +87,5 @@ def _other(text: str, than: str) -> str:
 
 
 def _others(data: Mapping[str, Any], used: tuple[str, ...]) -> dict[str, str]:
-    return {str(name): str(value) for name, value in data.items() if name not in used and value not in (None, "", [], {})}
+    return {str(name): brief(str(value), 500) for name, value in data.items()
+            if name not in used and value not in (None, "", [], {})}

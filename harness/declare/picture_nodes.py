@@ -12,6 +12,8 @@ TEXTS: Final[Mapping[str, tuple[str, ...]]] = {
     "CLIPTextEncodeSD3": ("clip_g", "clip_l", "t5xxl"), "CLIPTextEncodeFlux": ("t5xxl", "clip_l"),
 }
 """Nodes that encode texts, with the inputs that hold them, the encoder that matters most first."""
+LOADERS: Final = frozenset(("Efficient Loader",))
+"""Nodes that hold a positive and a negative text of their own, in inputs of these names."""
 CONDITIONING: Final[Mapping[str, str]] = {
     "Reroute": "", "Reroute (rgthree)": "", "ReroutePrimitive|pysssss": "value", "ConditioningReroute": "conditioning",
     "FluxGuidance": "conditioning", "ControlNetApply": "conditioning", "unCLIPConditioning": "conditioning",

@@ -9,7 +9,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare.listing import brief
+from harness.declare.listing import brief, first_of
 from harness.declare.nearest import did_you_mean
 from harness.declare.picture_chunks import PICTURES
 from harness.declare.picture_text import PictureText
@@ -21,6 +21,9 @@ from harness.declare.suite import SPLITS, SYNTAXES, Prompt
 _LONGEST_ID: Final = 60
 PICTURE_TAG: Final = "picture"
 """The tag of a prompt that was read from a picture: the picture's file."""
+OTHERS_TAG: Final = "others"
+"""The tag that names what else the picture says of how it was made."""
+_VERSIONS: Final = ("Version", "app_version")
 
 
 def read_prompts(path: Path | str, *, negative: str = "", syntax: str = "") -> tuple[Prompt, ...]:
@@ -143,6 +146,8 @@ def _pictures(path: Path) -> Iterator[dict[str, Any]]:
         # Of several pictures of one text the settings that they share count as its settings.
         tags |= {key: brief(value, 100) for key, value in picture.settings.items()
                  if all(other.settings.get(key) == value for _, other in group)}
+        if others := list(dict.fromkeys(other for _, one in group for other in one.others if other not in _VERSIONS)):
+            tags[OTHERS_TAG] = first_of(others, 8)
         table = {"id": name, "text": text, "split": SPLITS[number % 2], "tags": tags}
         if picture.syntax in SYNTAXES:
             table["syntax"] = picture.syntax

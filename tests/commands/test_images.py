@@ -13,10 +13,12 @@ from PIL import Image
 
 from harness import Candidate, Grid, Prompt, Sampling, Suite
 from harness.cli import main
+from harness.declare.effective_grid import sampler_of
 from harness.declare.picture_chunks import texts_of
 from harness.declare.picture_parameters import from_parameters, to_parameters
 from harness.declare.picture_texts import OWN, PARAMETERS, picture_text
-from harness.promotion.picture_of_image import NOISE, as_a1111, picture_of
+from harness.declare.sampler_names import SCHEDULE_NAMES, sampler_named, schedule_named
+from harness.promotion.picture_of_image import NOISE, SAMPLERS_IN_A1111, SCHEDULES_IN_A1111, as_a1111, picture_of
 from harness.records import Cell
 from reports.read.run import load_run
 from reports.verdict.recommending import recommend
@@ -86,6 +88,21 @@ def test_the_parameters_say_the_same_as_the_declaration(text: str, negative: str
     read = from_parameters(to_parameters(as_a1111(picture)))
     assert read == replace(as_a1111(picture), syntax="a1111")
     assert (read.sampler, read.schedule, read.clip_skip, read.model) == ("DPM++ 2M", "Karras", 2, "mix, v2")
+
+
+@pytest.mark.parametrize("name", SAMPLERS_IN_A1111)
+def test_a_name_of_a1111_means_the_sampler_that_it_is_written_for(name: str) -> None:
+    assert sampler_named(SAMPLERS_IN_A1111[name])[0] == name.removeprefix("flow_")
+    assert [schedule_named(SCHEDULES_IN_A1111.get(schedule, schedule.capitalize())) for schedule in SCHEDULE_NAMES] == [
+        *SCHEDULE_NAMES]
+
+
+@pytest.mark.parametrize(("sampler", "schedule", "expected"), [
+    ("dpmpp_2m_karras", None, ("dpmpp_2m", "karras")), ("dpmpp_2m", "karras", ("dpmpp_2m", "karras")),
+    ("ddim", None, ("ddim", "")), ("DPM++ 2M SDE Karras", None, ("dpmpp_2m_sde", "karras")), ("my own", None, ("my own", ""))])
+def test_sampler_and_schedule_of_a_grid_are_told_apart(sampler: str, schedule: str | None, expected: tuple[str, str]) -> None:
+    sampling = Sampling(schedule=schedule) if schedule else None
+    assert sampler_of(Grid(prompts=(), seeds=(), guidance_scales=(), sampler=sampler, sampling=sampling)) == expected
 
 
 def test_brackets_of_plain_texts_are_escaped_for_a1111() -> None:

@@ -114,6 +114,12 @@ SAME_MEANING = {
                       "n51": node("KSampler", seed=5, steps=9, cfg=4, sampler_name="euler", scheduler="normal", denoise=0.5,
                                   model=["10", 0], positive=["6", 0], negative=["7", 0], latent_image=["50", 0]),
                       "n8": node("VAEDecode", samples=["51", 0], vae=["4", 2])},
+    "a node that loads and encodes": {
+        "n20": node("Efficient Loader", ckpt_name="v1-5.safetensors", clip_skip=-2, positive="a (glass:1.2) bottle",
+                    negative=["21", 0], empty_latent_width=512, empty_latent_height=768, model=["10", 0]),
+        "n21": node("Text Multiline", text="text, watermark"),
+        "n3": node("KSampler (Efficient)", seed=156680208700286, steps=20, cfg=8, sampler_name="dpmpp_2m", scheduler="karras",
+                   model=["10", 0], positive=["20", 1], negative=["20", 2], latent_image=["20", 3])},
     "a sampler that nothing saves": {
         "n52": graph()["3"] | {"inputs": graph()["3"]["inputs"] | {"positive": ["53", 0], "seed": 1}},
         "n53": node("CLIPTextEncode", text="another", clip=["4", 1])},

@@ -1,6 +1,7 @@
 """Prompts are read from what editors write, and every error names the file and what is expected."""
 
 import codecs
+import random
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,21 @@ def test_rows_without_ids_and_splits_are_named_and_dealt_out(tmp_path: Path) -> 
         Prompt(id="a-dog", text="a dog", negative="x", split="confirm"))
 
 
+def test_damaged_tables_are_read_or_refused_by_name(tmp_path: Path) -> None:
+    draw = random.Random(0)
+    wholes = {"p.csv": STYLES.encode(), "p.jsonl": b'{"id": "a", "prompt": "a", "tags": {"kind": "x"}, "literal": true}\n' * 2,
+              "p.tsv": STYLES.replace(",", "\t").encode("utf-16"), "p.txt": "eins\r\nzwei ä\n".encode()}
+    for name, whole in wholes.items():
+        for _ in range(150):
+            data = bytearray(whole[:draw.randint(1, len(whole))])
+            for _ in range(draw.randint(0, 4)):
+                data[draw.randrange(len(data))] = draw.choice((*b'",{}[]:\n\0\\', draw.randrange(256)))
+            try:
+                read_prompts(put(tmp_path, bytes(data), name))
+            except ValueError as error:
+                assert str(error).startswith(name)
+
+
 def test_a_folder_of_pictures_gives_each_text_once(tmp_path: Path) -> None:
     png(tmp_path / "1.png", {"parameters": FORGE})
     png(tmp_path / "2.png", {"parameters": FORGE.replace("Seed: 3", "Seed: 4")})
@@ -140,13 +156,15 @@ def test_the_check_says_which_settings_of_pictures_do_not_count(tmp_path: Path) 
     grid = Grid(prompts=prompts, seeds=(0,), guidance_scales=(7.5,), steps=30, width=512, height=768)
     suite = Suite(name="s", candidates=(Candidate(name="a", model="zoo:photo"),), baseline="a", grid=grid)
     (remark,) = (line for line in remarks(suite) if "a.png" in line)
-    assert all(words in remark for words in ("seed 965400086", "steps 20", "sampler DPM++ 2M", "clip_skip 2"))
+    assert all(words in remark for words in ("seed 965400086", "steps 20", "sampler DPM++ 2M", "clip_skip 2", "Lora hashes"))
     assert "guidance" not in remark
     assert "size" not in remark
 
 
 def test_settings_that_the_grid_has_too_need_no_remark(tmp_path: Path) -> None:
-    prompt = Prompt(id="a", text="a", tags={"picture": "a.png", "steps": "20", "guidance": "7", "size": "512x512"})
-    grid = Grid(prompts=(prompt,), seeds=(0,), guidance_scales=(3, 7), steps=20)
+    prompt = Prompt(id="a", text="a", tags={
+        "picture": "a.png", "steps": "20", "guidance": "7", "size": "512x512", "sampler": "DPM++ 2M", "schedule": "Karras",
+        "clip_skip": "1"})
+    grid = Grid(prompts=(prompt,), seeds=(0,), guidance_scales=(3, 7), steps=20, sampler="dpmpp_2m_karras")
     suite = Suite(name="s", candidates=(Candidate(name="a", model="zoo:photo"),), baseline="a", grid=grid)
     assert remarks(suite) == []
