@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from inspect import signature
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.samplers.levels import take_dpm2, take_dpm2_a, take_heun, take_midpoint, take_plain, training_levels
@@ -35,7 +36,8 @@ def build_scheduler(sampler: str, config: Mapping[str, Any], *, schedule: str = 
     kind = _scheduler_class(row.scheduler)
     if row.levels == "midpoint":
         return kind(plain, eta=row.eta if eta is None else eta, **row.settings)
-    return kind.from_config({**plain, **row.settings})
+    known = signature(kind.__init__).parameters
+    return kind.from_config({name: value for name, value in {**plain, **row.settings}.items() if name in known})
 
 
 def set_steps(scheduler: Any, sampler: str, steps: int, schedule: str = "") -> None:

@@ -43,7 +43,7 @@ def active(aesthetic: Aesthetic, encoder: TextEncoder) -> bool:
     return aesthetic.weight > 0 and aesthetic.steps > 0 and aesthetic.rate > 0
 
 
-def steered(encoder: TextEncoder, layout: Layout, aesthetic: Aesthetic) -> Tensor:
+def steered(encoder: TextEncoder, layout: Layout, aesthetic: Aesthetic, clip_skip: int | None = None) -> Tensor:
     """States (tokens, width), float32, of a copy of the encoder after `steps` of Adam on all its parameters (betas 0.9 and
     0.999, no decay) against minus the cosine of the text's projected pooled state and the embedding.
 
@@ -68,7 +68,7 @@ def steered(encoder: TextEncoder, layout: Layout, aesthetic: Aesthetic) -> Tenso
             torch.autograd.backward(-cosine)
             optimiser.step()
     with torch.inference_mode():
-        return pass_through(encoder, changed, layout).states
+        return pass_through(encoder, changed, layout, clip_skip).states
 
 
 def _own(tensor: Tensor, module: Any) -> Tensor:

@@ -31,22 +31,22 @@ def embed(encoder: TextEncoder, text: str, treatment: Treatment = PLAIN) -> Embe
     row = weighting(treatment.method)
     layout = lay_out(encoder, text, treatment)
     with torch.inference_mode():
-        out = pass_through(encoder, encoder.module, layout)
+        out = pass_through(encoder, encoder.module, layout, treatment.clip_skip)
         states = out.states
         if any(weight != 1 for weight in layout.weights):
-            empty = _plain(encoder, "").states.float() if row.needs_empty else states.float()
+            empty = _empty(encoder, treatment.clip_skip).states.float() if row.needs_empty else states.float()
             weights = sent(torch.tensor(layout.weights), states.device).unsqueeze(1)
             states = row.function(states.float(), weights, empty).to(states.dtype)
     if treatment.aesthetic is not None and active(treatment.aesthetic, encoder):
-        other = steered(encoder, layout, treatment.aesthetic)
+        other = steered(encoder, layout, treatment.aesthetic, treatment.clip_skip)
         with torch.inference_mode():
             states = _between(states, other, treatment.aesthetic.weight)
     return Embedded(states=states, pooled=out.pooled, dropped=layout.dropped, occurring=layout.occurring)
 
 
-def _plain(encoder: TextEncoder, text: str) -> Outputs:
-    layout: Layout = lay_out(encoder, text, PLAIN)
-    return pass_through(encoder, encoder.module, layout)
+def _empty(encoder: TextEncoder, clip_skip: int | None) -> Outputs:
+    layout: Layout = lay_out(encoder, "", PLAIN)
+    return pass_through(encoder, encoder.module, layout, clip_skip)
 
 
 def _between(states: Tensor, other: Tensor, weight: float) -> Tensor:

@@ -32,18 +32,23 @@ def token_ids(layout: Layout, module: Any) -> Tensor:
     return sent(torch.tensor([layout.ids]), module.get_input_embeddings().weight.device)
 
 
-def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:
+def pass_through(encoder: TextEncoder, module: Any, layout: Layout, clip_skip: int | None = None) -> Outputs:
     """The outputs of `module` for a layout. `module` is `encoder.module` or a changed copy of it.
 
-    The states of the last layer are the module's `last_hidden_state`. Those of the penultimate layer are the input of the
-    last, which transformers calls hidden_states[-2]; they are taken from a twin, because transformers' own recording leaves
-    hooks in the module's layers. The pooled embedding is `text_embeds`, the projected state at the first end token. Raises
-    ValueError for an encoder that should pool but has no projection.
+    The states of the last layer are the module's `last_hidden_state`. Those of an earlier one are the input of the layer after
+    it, which transformers calls hidden_states; they are taken from a twin, because transformers' own recording leaves hooks in
+    the module's layers. The pooled embedding is `text_embeds`, the projected state at the first end token.
+
+    `clip_skip` n takes the layer that is n - 1 before the usual one, as diffusers does for n - 1 and A1111 for n: behind the
+    final norm where the usual layer is the last, without it where that is the penultimate. Raises ValueError for a layer that
+    is not there, and for an encoder that should pool but has no projection.
     """
     before: dict[str, Hook] = {}
     states: list[Tensor] = []
-    if encoder.layer == "penultimate":
-        before[_last_layer(encoder, module)] = lambda _, given: states.append(given[0])
+    skipped = (clip_skip or 1) - 1
+    back = skipped + (encoder.layer == "penultimate")
+    if back:
+        before[_layer_from_the_end(encoder, module, back)] = lambda _, given: states.append(given[0])
     after = row_hooks(module, layout.rows)
     used = twin(module, before, after) if before or after else module
     # Twins must not use transformers' recording: it would add hooks to the layers that they share.
@@ -51,8 +56,20 @@ def pass_through(encoder: TextEncoder, module: Any, layout: Layout) -> Outputs:
     if encoder.pooled and getattr(out, "text_embeds", None) is None:
         raise ValueError(f"{encoder.component}: a {type(module).__name__} has no projection of the pooled text; expected a "
                          "CLIPTextModelWithProjection")
-    return Outputs(states=states[0][0] if states else out.last_hidden_state[0],
-                   pooled=out.text_embeds[0] if encoder.pooled else None)
+    chosen = states[0] if states else out.last_hidden_state
+    if states and encoder.layer == "last":
+        chosen = _inner(module)[0].final_layer_norm(chosen)
+    return Outputs(states=chosen[0], pooled=out.text_embeds[0] if encoder.pooled else None)
+
+
+def clip_skip_problem(encoder: TextEncoder, clip_skip: int) -> str:
+    """What is wrong with a clip_skip for an encoder; empty if nothing is."""
+    try:
+        layers = len(_inner(encoder.module)[0].encoder.layers)
+    except AttributeError:
+        return f"clip_skip: {encoder.component} is a {type(encoder.module).__name__}, which has no layers like CLIP's; remove it"
+    most = layers - (encoder.layer == "penultimate")
+    return "" if 1 <= clip_skip <= most else f"clip_skip is {clip_skip}; expected 1 to {most} for {encoder.component}"
 
 
 def row_hooks(module: Any, rows: Sequence[tuple[int, Word, int]]) -> dict[str, Hook]:
@@ -77,10 +94,19 @@ def row_hooks(module: Any, rows: Sequence[tuple[int, Word, int]]) -> dict[str, H
     return {path: put for path, inner in module.named_modules(remove_duplicate=False) if inner is table}
 
 
-def _last_layer(encoder: TextEncoder, module: Any) -> str:
-    inner, path = (module.text_model, "text_model.") if hasattr(module, "text_model") else (module, "")
+def _inner(module: Any) -> tuple[Any, str]:
+    """The module that has the layers, and its place."""
+    return (module.text_model, "text_model.") if hasattr(module, "text_model") else (module, "")
+
+
+def _layer_from_the_end(encoder: TextEncoder, module: Any, back: int) -> str:
+    """The name of the layer whose input are the states `back` layers before the last."""
+    inner, path = _inner(module)
     try:
-        return f"{path}encoder.layers.{len(inner.encoder.layers) - 1}"
+        place = len(inner.encoder.layers) - back
     except AttributeError:
         raise ValueError(f"{encoder.component}: a {type(module).__name__} has no layers like CLIP's, so it has no penultimate "
                          "layer") from None
+    if place < 1:
+        raise ValueError(clip_skip_problem(encoder, back + (encoder.layer == "last")))
+    return f"{path}encoder.layers.{place}"
