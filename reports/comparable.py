@@ -123,11 +123,6 @@ def same_prompts(before: Mapping[str, tuple[str, str]], after: Mapping[str, tupl
     return {name for name, texts in after.items() if before.get(name) == texts}
 
 
-def prompts_of(run: Run) -> dict[str, tuple[str, str]]:
-    """{identifier: text and negative text} of a run's prompts."""
-    return {p.id: (p.text, p.negative) for p in run.suite.grid.prompts}
-
-
 def _differing(before: Mapping[str, Any], after: Mapping[str, Any], names: Iterable[str]) -> str:
     """"steps 20 and 30" for each of the names that is not the same in both."""
     return ", ".join(f"{_in_words(name)} {_said(before.get(name))} and {_said(after.get(name))}"

@@ -59,6 +59,7 @@ def paint_runs(patch: pytest.MonkeyPatch, bench: type = PaintedBench) -> None:
     patch.setattr("harness.run.suite_run.Workbench", bench)
     patch.setattr("harness.materialise.workbench.inspect_pipeline", lambda *_: ())
     patch.setattr("harness.run.images.sample", paint)
+    patch.setattr("harness.run.images.lengths_of", lambda *_: lambda _: ())
     patch.setattr("harness.run.latency.time_one", pass_time)
     patch.setattr("harness.run.latency.free_memory", lambda _: None)
     patch.setattr(SuiteRun, "_embeddings", lambda *_: {})

@@ -29,6 +29,7 @@ from harness.declare.suite import (
     DEFAULT_CLIP,
     FIT,
     LEAST_GUIDANCE,
+    LONG_PROMPTS,
     LOW_MEMORY,
     MOST_IMAGES,
     ROUNDS_FOR_MEDIAN,
@@ -290,6 +291,7 @@ def _grid(grid: Grid) -> Iterator[str]:
                    "fixed, so that candidates start from the same noise")
     yield from unknown("sampler", [grid.sampler], SAMPLERS)
     yield from unknown("syntax", [grid.syntax], SYNTAXES)
+    yield from unknown("long_prompts", [grid.long_prompts], LONG_PROMPTS)
     yield from unknown("low_memory measure", grid.low_memory, LOW_MEMORY)
     yield from doubles("low_memory measure", grid.low_memory)
     for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):

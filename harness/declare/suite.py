@@ -55,6 +55,9 @@ class GridsSyntax(str):
     __slots__ = ()
 
 
+IN_CHUNKS: Final = "chunk"
+LONG_PROMPTS: Final = (IN_CHUNKS, "error")
+"""What becomes of texts that are longer than a text encoder."""
 SYNTAXES: Final = ("plain",)
 """How a prompt's text may be read."""
 PLAIN: Final = "plain"
@@ -119,6 +122,7 @@ class Grid:
     so it counts on every device.
 
     `negative` is the negative text of prompts that have none of their own, and `syntax` the syntax of prompts that name none.
+    Texts longer than the text encoder are read in chunks (Stable Diffusion 1, 2 and XL), or with long_prompts="error" refused.
     """
 
     prompts: tuple[Prompt, ...]
@@ -133,6 +137,7 @@ class Grid:
     sampling: Sampling | None = field(default=None, metadata={LEFT_OUT: True})
     negative: str = field(default="", metadata={LEFT_OUT: True})
     syntax: str = field(default=PLAIN, metadata={LEFT_OUT: True})
+    long_prompts: str = field(default=IN_CHUNKS, metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)

@@ -27,6 +27,7 @@ from harness.records.regular_files import lies_below
 from harness.run.device import device_problem
 from harness.run.overflow import IN_BF16
 from harness.version import __version__
+from reports.read.prompts import prompts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,6 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
         "verdicts": [verdict_part(verdict) for verdict in evidence.verdicts],
         "figures": figures_part(evidence),
         "resampled": asdict(again), "environment": environment, "commit": commit,
-        "prompts": {p.id: [p.text, p.negative] for p in suite.grid.prompts},
+        "prompts": {name: list(texts) for name, texts in prompts_of(evidence.run).items()},
         "reference": {"key": reference.key, "inputs": sorted(evidence.inputs.get(reference.name, {}).values())},
         "cells": cells_part(evidence)}

@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from harness.declare import Candidate, Grid
+from harness.declare.same_text import prompts_hash
+from harness.declare.text_keys import texts_in_key
 from harness.materialise import Workbench
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
 from harness.records import Cell, Sample, sample_key
 from harness.records.regular_files import lies_below
+from harness.records.reusable import chunked_places
 from harness.run.batch_packing import pack
 from harness.run_folder.ledger import Ledger
 
@@ -93,10 +96,12 @@ def _chosen(evidence: Evidence, ledger: Ledger) -> list[Sample]:
 def _batch_size(evidence: Evidence, sample: Sample) -> int:
     """The batch size at which a sample was made: the declared one, or a smaller one if memory did not suffice."""
     prompt = next(p for p in evidence.grid.prompts if p.id == sample.cell.prompt)
+    chunked = chunked_places((row for row in evidence.run.coverage if row.candidate == evidence.candidate),
+                             prompts_hash(evidence.grid.prompts))
     size = evidence.grid.images_per_batch
     while size > 1:
         setting = {**evidence.sampled_as, "batch_size": size}
-        if sample_key(evidence.identity, sample.cell, (prompt.text, prompt.negative), setting) == sample.key:
+        if sample_key(evidence.identity, sample.cell, texts_in_key(prompt, chunked), setting) == sample.key:
             return size
         size //= 2
     return 1
@@ -105,7 +110,7 @@ def _batch_size(evidence: Evidence, sample: Sample) -> int:
 def _made(grid: Grid, candidate: Candidate, size: int, where: tuple[str, Path], cells: list[Cell]) -> Mapping[Cell, Images]:
     """The images of the cells of the candidate's grid, sampled as in a run: the same texts together, the same batch shape and
     places."""
-    from harness.sampling import encode, sample, set_determinism, threads_for
+    from harness.sampling import encode, lengths_of, sample, set_determinism, threads_for
 
     device, root = where
     set_determinism(device)
@@ -113,7 +118,8 @@ def _made(grid: Grid, candidate: Candidate, size: int, where: tuple[str, Path], 
         prepared = Workbench.for_grid(grid, device=device, root=root).prepare(candidate)
         texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in prepared.phases}
         images_by_cell: dict[Cell, Images] = {}
-        for batch, images in sample(prepared.phases, grid, pack(grid, cells, size), texts):
+        batches = pack(grid, cells, size, lengths_of(prepared.phases, texts, grid))
+        for batch, images in sample(prepared.phases, grid, batches, texts):
             images_by_cell.update(zip(batch, images, strict=True))
     return images_by_cell
 

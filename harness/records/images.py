@@ -64,6 +64,8 @@ IDENTITIES: Final = "identities"
 PROMPTS: Final = "prompts"
 """The stage of the coverage row that says which prompts do not fit the text encoder. Up to version 0.1 that row had the stage
 "text", counted words instead of tokens, and was not renewed when the prompts changed."""
+CHUNKED: Final = "chunked"
+"""The status of a text that is longer than the text encoder, and is read in chunks."""
 APART: Final = (IDENTITIES, PROMPTS)
 """The stages whose rows say nothing about tensors. They are not among the rows that `of` counts."""
 
@@ -75,7 +77,7 @@ class Coverage:
     `keys` maps a status to the tensor names that have it. Merge: merged, merged_in_part (some input channels), copied,
     adapted, left_out (tensors that only others have), missing_in_a, missing_in_b, shape_mismatched, non_finite, unmatched.
     File: known_extra, unmatched. Adapter: applied, consumed, refused, absent_component. Quantize: quantized, kept.
-    Prompts: whole, shortened, applied (words of a treatment); `setting` is then the hash of the prompts.
+    Prompts: whole, chunked, shortened, applied (words of a treatment); `setting` is then the hash of the prompts.
     `notes` holds remarks for the reader (casts, a scheme's limits). `of` is the number of rows that belong together: if
     fewer are on record, some were lost and the candidate's coverage is unknown.
     """

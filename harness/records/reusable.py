@@ -11,7 +11,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from harness.records.costs import BatchCurve, Durations, Fit, Latency, Memory, Power, Timeline
 from harness.records.events import Failure, Finished, Look, Weights
-from harness.records.images import Coverage, Defect, Measurement, NoiseFloor, Sample
+from harness.records.images import CHUNKED, PROMPTS, Coverage, Defect, Measurement, NoiseFloor, Sample
 from harness.records.json_lines import Record
 
 Timed: TypeAlias = Latency | Memory | Timeline | Power | Durations | BatchCurve | Fit
@@ -102,6 +102,13 @@ def is_timed_alike(record: Timed, weights: Weights | None) -> bool:
 def is_floor_of(record: NoiseFloor, identity: str, batch_size: int) -> bool:
     """Whether a noise floor was measured on these weights and at this batch size."""
     return record.setting == identity and record.batch_size == batch_size
+
+
+def chunked_places(rows: Iterable[Coverage], prompts: str) -> frozenset[str]:
+    """The places of those texts of a candidate that are read in chunks, by the row that was written for the prompts of this
+    hash."""
+    current = (row for row in rows if row.stage == PROMPTS and row.setting == prompts)
+    return frozenset(place for row in current for place in row.keys.get(CHUNKED, ()))
 
 
 def smaller_batches(batch_size: int, fits: Iterable[Fit]) -> list[int]:

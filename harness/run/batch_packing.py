@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any
 
 from harness.declare import Candidate, Grid, Suite, plain, short_hash
@@ -12,19 +12,26 @@ from harness.records import Cell
 from harness.sampling import kinds
 
 
-def pack(grid: Grid, missing: Sequence[Cell], size: int = 0) -> tuple[tuple[Cell, ...], ...]:
+def pack(grid: Grid, missing: Sequence[Cell], size: int = 0,
+         lengths: Callable[[Cell], Hashable] = lambda _: None) -> tuple[tuple[Cell, ...], ...]:
     """The missing cells in batches of exactly `size` cells (0: the grid's batch size). Unfilled places repeat the first cell of
     the batch; these repetitions are dropped when the images are written.
 
     The last bits of an image depend on the shape of its batch, which is part of its key, so all batches have this shape. The
     other cells in the batch do not matter. With several threads per operation the place in the batch can matter, so a cell
     keeps its place in the batches of the whole grid, unless that takes over a quarter more batches than close packing. Cells of
-    different kinds are batched separately (sampling.kinds).
+    different kinds are batched separately (sampling.kinds), and so are those whose texts have other `lengths`: those of its
+    neighbours must not change a cell's.
     """
     wanted, size = set(missing), size or grid.images_per_batch
     packed: list[tuple[Cell, ...]] = []
     for part in kinds(grid):
-        packed += _batches([(number % size, c) for number, c in enumerate(part) if c in wanted], size)
+        alike: dict[Hashable, list[tuple[int, Cell]]] = {}
+        for number, cell in enumerate(part):
+            if cell in wanted:
+                alike.setdefault(lengths(cell), []).append((number % size, cell))
+        for placed in alike.values():
+            packed += _batches(placed, size)
     return tuple(packed)
 
 

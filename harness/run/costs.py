@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from harness.declare import Candidate, Suite, grid_of
 from harness.declare.listing import first_of
+from harness.declare.same_text import prompts_hash
 from harness.materialise import Workbench
 from harness.probes import CurveLimits, Rounds
 from harness.probes.environment import deciding_seconds
@@ -54,7 +55,9 @@ class Costs:
                      if latency.setting == self._setting(latency.candidate, version)), "")
 
     def _setting(self, name: str, version: int = TIMING_VERSION) -> str:
-        return timing_setting(self.suite, self._declared(name), self.stages.ledger.identity(name), self.environment, version)
+        ledger = self.stages.ledger
+        return timing_setting(self.suite, self._declared(name), ledger.identity(name), self.environment, version,
+                              ledger.chunked(name, prompts_hash(self.suite.grid.prompts)))
 
     def _declared(self, name: str) -> Candidate:
         return next(candidate for candidate in self.suite.candidates if candidate.name == name)

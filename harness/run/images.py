@@ -14,6 +14,8 @@ import numpy as np
 from harness.cache import ImageCache, shared_key
 from harness.declare import Candidate, Grid, Sampling, Suite, grid_of
 from harness.declare.effective_grid import sampling_block
+from harness.declare.same_text import prompts_hash
+from harness.declare.text_keys import texts_in_key
 from harness.probes.environment import deciding_pixels
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.records import Cell, Defect, Fit, NoiseFloor, Sample
@@ -29,6 +31,7 @@ from harness.sampling import (
     batches,
     from_png,
     kinds,
+    lengths_of,
     sample,
     threads_per_operation,
     to_png,
@@ -74,6 +77,7 @@ class Gallery:
         self._setting: Mapping[str, Any] = head["sampling"]
         self._environment: Mapping[str, Any] = head["environment"]
         self._grids: dict[Sampling | None, _CellsOfGrid] = {}
+        self._prompts = prompts_hash(suite.grid.prompts)
         self.take(suite)
         self._sizes: dict[tuple[str, bool], int] = {}
         self._refused: dict[tuple[tuple[int, int], bool], Fit] = {}
@@ -102,11 +106,10 @@ class Gallery:
 
     def absent(self, candidate: Candidate, identity: str) -> list[Cell]:
         """The wanted cells whose image is neither in this run nor in the shared cache, in the grid's order."""
-        of_grid = self._of(candidate.name)
-        keys = of_grid.keys(identity, self.suite.grid.images_per_batch)
+        keys = self._keys(candidate.name, identity, self.suite.grid.images_per_batch)
         missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in self.wanted(candidate.name)])
         for size in self._smaller(candidate.name):
-            keys = of_grid.keys(identity, size)
+            keys = self._keys(candidate.name, identity, size)
             missing = self.ledger.missing(candidate.name, [(cell, keys[cell]) for cell in missing])
         return self._fetched(candidate, identity, missing)
 
@@ -124,7 +127,7 @@ class Gallery:
         identity = self.ledger.identity(name)
         if not identity:
             return []
-        allowed = [self._of(name).keys(identity, size) for size in (self.suite.grid.images_per_batch, *self._smaller(name))]
+        allowed = [self._keys(name, identity, size) for size in (self.suite.grid.images_per_batch, *self._smaller(name))]
         samples = [(cell, self.ledger.samples.get((name, cell))) for cell in cells]
         return [s for cell, s in samples if s is not None and any(s.key == k[cell] for k in allowed)]
 
@@ -201,8 +204,9 @@ class Gallery:
     def _try(self, prepared: PreparedCandidate, absent: Sequence[Cell], size: int, done: Done) -> OutOfMemory | None:
         """Samples at one batch size. Returns None when all is done, or the allocator's error when memory ran out."""
         try:
-            of_grid = self._of(prepared.candidate.name)
-            self._make(prepared, pack(of_grid.grid, absent, size), of_grid.keys(prepared.identity, size), done)
+            grid = self._of(prepared.candidate.name).grid
+            todo = pack(grid, absent, size, lengths_of(prepared.phases, prepared.texts, grid))
+            self._make(prepared, todo, self._keys(prepared.candidate.name, prepared.identity, size), done)
         except Exception as error:
             refused = out_of_memory(error)
             if refused is not None and size == 1:
@@ -259,7 +263,7 @@ class Gallery:
     def _fetched(self, candidate: Candidate, identity: str, missing: Sequence[Cell]) -> list[Cell]:
         """The cells that are still missing after adopting the images that the shared cache has."""
         of_grid, size = self._of(candidate.name), self._shape(candidate.name)
-        keys = of_grid.keys(identity, self.suite.grid.images_per_batch)
+        keys = self._keys(candidate.name, identity, self.suite.grid.images_per_batch)
         asked = {cell: self.cache.get(of_grid.shared_key(keys[cell]), size) for cell in missing}
         fetched = {cell: data for cell, data in asked.items() if data is not None}
         self.ledger.store([(self._sample(candidate, cell, keys[cell], data), data) for cell, data in fetched.items()])
@@ -268,6 +272,10 @@ class Gallery:
     def _sample(self, candidate: Candidate, cell: Cell, key: str, data: bytes) -> Sample:
         path = f"images/{slug(candidate.name)}/{slug(cell.prompt)}-seed{cell.seed}-cfg{cell.guidance:g}-{key[:8]}.png"
         return Sample(key=key, candidate=candidate.name, cell=cell, path=path, sha256=hashlib.sha256(data).hexdigest())
+
+    def _keys(self, name: str, identity: str, size: int) -> dict[Cell, str]:
+        """The key of each cell's image of a candidate with weights of this identity, in batches of this size."""
+        return self._of(name).keys(identity, size, self.ledger.chunked(name, self._prompts))
 
     def _of(self, name: str) -> _CellsOfGrid:
         """The cells of a candidate. What a search only tries is sampled as the grid says."""
@@ -293,14 +301,15 @@ class _CellsOfGrid:
                                             if "threads_per_operation" in facts else facts)
         self.cells = tuple(cell for batch in batches(grid) for cell in batch)
         self._numbers = {cell: number for kind in kinds(grid) for number, cell in enumerate(kind)}
-        self._texts = {p.id: (p.text, p.negative) for p in grid.prompts}
-        self._block, self._keys = block, dict[int, GridKeys]()
+        self._block, self._keys = block, dict[tuple[int, frozenset[str]], GridKeys]()
 
-    def keys(self, identity: str, batch_size: int) -> dict[Cell, str]:
-        """The key of each cell's image, made of weights of `identity` in batches of this size."""
-        if batch_size not in self._keys:
-            self._keys[batch_size] = GridKeys(self.cells, self._texts, {**self._block, "batch_size": batch_size})
-        return self._keys[batch_size].of(identity)
+    def keys(self, identity: str, batch_size: int, chunked: frozenset[str]) -> dict[Cell, str]:
+        """The key of each cell's image, made of weights of `identity` in batches of this size; `chunked` are the places of texts
+        that are read in chunks."""
+        if (batch_size, chunked) not in self._keys:
+            texts = {prompt.id: texts_in_key(prompt, chunked) for prompt in self.grid.prompts}
+            self._keys[batch_size, chunked] = GridKeys(self.cells, texts, {**self._block, "batch_size": batch_size})
+        return self._keys[batch_size, chunked].of(identity)
 
     def shared_key(self, key: str) -> str:
         """The key of an image in a cache that several machines share."""

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
+from harness.declare.text_keys import texts_in_key
 from harness.probes.batch_size_curve import CurveLimits, batch_curve
 from harness.probes.clock import Stopwatch, device_wait
 from harness.probes.environment import deciding_seconds
@@ -56,12 +57,12 @@ def timed_cell(grid: Grid) -> Cell:
 
 
 def timing_setting(suite: Suite, candidate: Candidate, identity: str, machine: Mapping[str, Any],
-                   version: int = TIMING_VERSION) -> str:
+                   version: int = TIMING_VERSION, chunked: Collection[str] = ()) -> str:
     """Hash of everything that determines a timing: weights, cell and its texts, sampling block, rounds, and the environment as
-    far as it can change a latency; as `version` took it."""
+    far as it can change a latency; as `version` took it. `chunked` are the places of texts that are read in chunks."""
     grid = grid_of(suite, candidate)
     prompt, cell = grid.prompts[0], timed_cell(grid)
-    return short_hash([version, identity, prompt.text, prompt.negative, cell.noise_seed, cell.guidance,
+    return short_hash([version, identity, *texts_in_key(prompt, chunked), cell.noise_seed, cell.guidance,
                        setting(grid, str(machine.get("device"))), suite.latency_rounds,
                        suite.latency_budget_seconds, suite.largest_batch, deciding_seconds(machine),
                        *([sorted(suite.grid.low_memory)] if suite.grid.low_memory else [])])

@@ -63,7 +63,7 @@ class Footprint:
         conditions = conditions_without_values(self._pipeline)
         texts = {prompt.text for prompt in grid.prompts}, {prompt.negative for prompt in grid.prompts}
         self._embedded = sum(map(len, texts)) * sum(t.nbytes for t in (conditions.states, conditions.pooled) if t is not None)
-        self._text = TextState(positive={"": conditions}, negative={"": conditions}, dropped={})
+        self._text = TextState(positive={"": conditions}, negative={"": conditions})
         # Not methods with a cache, which would keep every footprint alive.
         self._step_of, self._decoding_of, self._reading_of = cache(self._step), cache(self._decoding), cache(self._reading)
 

@@ -9,18 +9,21 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
 from harness.declare import Candidate, Suite, grid_of, short_hash
 from harness.declare.effective_grid import largest_image
+from harness.declare.same_text import prompts_hash
+from harness.declare.suite import IN_CHUNKS
 from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
 from harness.probes import idle_before_use
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
 from harness.records import Cell, Coverage, Failure, Finished, Sample, SessionStart
 from harness.records.file_version import FileVersions
+from harness.records.reusable import chunked_places
 from harness.run.algebra_gate import identities_of
 from harness.run.clip_model import ClipModel
 from harness.run.costs import Costs
@@ -39,6 +42,7 @@ from harness.run.run_json import RunJson, Session
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
+from harness.samplers import FLOW_FAMILIES
 from harness.sampling import (
     NOT_FINITE,
     Images,
@@ -47,6 +51,7 @@ from harness.sampling import (
     coverage_of_prompts,
     encode,
     idle_word_problem,
+    long_text_problem,
     named,
     one_text_problem,
     set_determinism,
@@ -54,6 +59,10 @@ from harness.sampling import (
     threads_for,
     threads_per_operation,
 )
+from harness.text import Treatment
+
+if TYPE_CHECKING:
+    from harness.weights import TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +134,10 @@ class SuiteRun:
         self.gallery = Gallery(self.suite, self.ledger, cache, self.head)
         self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
                             settings=self.head["metric_settings"], clip=self._clip.scorer)
+
+    @cached_property
+    def _prompts(self) -> str:
+        return prompts_hash(self.declared.grid.prompts)
 
     def release(self) -> None:
         """Releases all models, so that the next suite's memory figures do not include them. Later stages of this suite load them
@@ -226,10 +239,13 @@ class SuiteRun:
         if fresh := candidate.name in self._fresh:
             self._fresh.discard(candidate.name)
             self.ledger.forget(candidate.name)
+        read = self._read_prompts(candidate)
+        coverage = [] if read is None else [replace(read[0], candidate=candidate.name)]
         self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
-            self.suite, candidate, weights.identity, self.head["environment"])))
+            self.suite, candidate, weights.identity, self.head["environment"], chunked=chunked_places(coverage, self._prompts))))
         self._note_format(candidate, weights.identity)
-        self._cover_prompts(candidate)
+        for row in coverage:  # which prompts of the suite, as it is now, fit the candidate's text encoder
+            self.ledger.cover_prompts(row)
         return weights.identity, fresh
 
     def _note_format(self, candidate: Candidate, identity: str) -> None:
@@ -245,11 +261,6 @@ class SuiteRun:
         """Whether an earlier version kept images of a candidate that overflowed."""
         return any(self.ledger.defect(sample.key) == NOT_FINITE for sample in self.gallery.at_hand(candidate.name))
 
-    def _cover_prompts(self, candidate: Candidate) -> None:
-        """Records which prompts of the suite, as it is now, fit the candidate's text encoder."""
-        if (read := self._read_prompts(candidate)) is not None:
-            self.ledger.cover_prompts(replace(read[0], candidate=candidate.name))
-
     def _text_problem(self, candidate: Candidate) -> str:
         """What is wrong with the prompts as the inspected candidate's text encoders read them."""
         read = self._read_prompts(candidate)
@@ -263,10 +274,22 @@ class SuiteRun:
         place = (id(encoders), short_hash([[[w.component, w.token, len(w.vectors)] for w in treatment.words]
                                            + sorted(treatment.weights) for treatment in treatments]))
         if place not in self._prompt_rows:
-            prompts = self.suite.grid.prompts
-            problem = one_text_problem(self.suite.grid, encoders, treatments) or idle_word_problem(prompts, encoders, treatments)
-            self._prompt_rows[place] = (encoders, coverage_of_prompts("", prompts, encoders, treatments), problem)
+            problem, chunks = self._problem_of_reading(candidate, encoders, treatments)
+            row = coverage_of_prompts("", self.suite.grid.prompts, encoders, treatments, chunks=chunks)
+            self._prompt_rows[place] = (encoders, row, problem)
         return self._prompt_rows[place][1:]
+
+    def _problem_of_reading(self, candidate: Candidate, encoders: Sequence[TextEncoder],
+                            treatments: Sequence[Treatment]) -> tuple[str, bool]:
+        """What is wrong with the prompts as these encoders read them, and whether they read long texts in chunks."""
+        grid, own_pipeline = self.suite.grid, self.bench.family(candidate) in FLOW_FAMILIES
+        chunks = not own_pipeline and grid.long_prompts == IN_CHUNKS
+        advice = "Shorten them" if own_pipeline else f"Shorten them, or let the grid have long_prompts={IN_CHUNKS!r}"
+        problem = one_text_problem(grid, encoders, treatments, chunks=chunks)
+        problem = problem or idle_word_problem(grid.prompts, encoders, treatments, chunks=chunks)
+        if not (problem or chunks):
+            problem = long_text_problem(grid.prompts, encoders, treatments, advice=advice)
+        return problem, chunks
 
     def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:
         """Materialises the candidate if anything is missing, and samples the absent cells. Returns when all images are written
@@ -369,7 +392,8 @@ class SuiteRun:
         if weights.identity != self.ledger.identity(name):
             return False
         self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
-            self.suite, candidate, weights.identity, self.head["environment"])))
+            self.suite, candidate, weights.identity, self.head["environment"],
+            chunked=self.ledger.chunked(name, self._prompts))))
         return True
 
     def _give_up(self, candidate: Candidate, failures: list[Failure]) -> list[Failure]:

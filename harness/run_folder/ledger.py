@@ -39,7 +39,7 @@ from harness.records import (
 )
 from harness.records.images import APART, IDENTITIES
 from harness.records.regular_files import LARGEST_RUN_JSON, read_regular
-from harness.records.reusable import TIME, Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, sha_of
+from harness.records.reusable import TIME, Claim, LatestRecords, chunked_places, claim_of, is_floor_of, is_timed_alike, sha_of
 from harness.run_folder import journal_index
 from harness.run_folder.image_files import ImageFiles
 from harness.run_folder.journal_index import JournalContent, Stat
@@ -212,6 +212,10 @@ class Ledger:
         """Records which prompts fit the text encoder, unless the last record says the same."""
         if row not in self._latest.of(Coverage, row.candidate):
             self.add([row])
+
+    def chunked(self, candidate: str, prompts: str) -> frozenset[str]:
+        """The places of those texts that the candidate's text encoder reads in chunks; `prompts` is the hash of the prompts."""
+        return chunked_places(self._latest.of(Coverage, candidate), prompts)
 
     def tried(self, candidate: str) -> bool:
         """Whether the journal says which identities hold for the candidate's current weights."""

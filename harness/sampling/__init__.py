@@ -20,20 +20,19 @@ from harness.sampling.denoise import (
 from harness.sampling.determinism import set_determinism
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.png import from_png, to_png
-from harness.sampling.stream import LENDING, pool_of_single_threads, sample, time_one
-from harness.sampling.text import (
-    Conditions,
-    TextState,
+from harness.sampling.prompt_coverage import (
     coverage_of_prompts,
-    encode,
     idle_word_problem,
+    long_text_problem,
     named,
     one_text_problem,
 )
+from harness.sampling.stream import LENDING, pool_of_single_threads, sample, time_one
+from harness.sampling.text import Conditions, TextState, encode
+from harness.sampling.text_lengths import Lengths, lengths_of
 
-__all__ = ["DECODE_BATCH", "LENDING", "NOT_FINITE", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "SamplingError",
-           "TextState",
-           "batches", "cores", "coverage_of_prompts", "decode", "encode", "from_png", "generators", "idle_word_problem",
-           "initial_noise", "kinds", "named", "one_text_problem", "pool_of_single_threads", "sample", "set_determinism",
-           "setting", "side_by_side", "small", "threads_for", "threads_per_operation", "time_one",
-           "to_png"]
+__all__ = ["DECODE_BATCH", "LENDING", "NOT_FINITE", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "Lengths",
+           "SamplingError", "TextState", "batches", "cores", "coverage_of_prompts", "decode", "encode", "from_png", "generators",
+           "idle_word_problem", "initial_noise", "kinds", "lengths_of", "long_text_problem", "named", "one_text_problem",
+           "pool_of_single_threads", "sample", "set_determinism", "setting", "side_by_side", "small", "threads_for",
+           "threads_per_operation", "time_one", "to_png"]

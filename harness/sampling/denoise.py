@@ -14,6 +14,7 @@ from harness.samplers import SAMPLERS, build_scheduler, first_evaluation, set_st
 from harness.sampling.arriving import Arriving, SamplingError
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.text import Conditions, TextState
+from harness.sampling.text_lengths import common_length, repeated
 from harness.weights import Call, added_conditions, call_pipeline, unscaled
 from harness.weights.placing import lent
 from harness.weights.upload import sent
@@ -99,9 +100,12 @@ class Denoising:
         if guided:
             chosen = [text.negative[prompts[c.prompt].negative] for c in self.cells] + chosen
         dtype = pipeline.unet.conv_in.weight.dtype
+        length = common_length(chosen)
+        if any(common_length(chosen[place::len(self.cells)]) != length for place in range(len(self.cells))):
+            raise SamplingError("a batch has cells whose texts have different lengths; expected them in batches of their own")
         pooled = torch.stack([c.pooled for c in chosen if c.pooled is not None]) if chosen[0].pooled is not None else None
         added = added_conditions(pipeline, pooled, self.grid.width, self.grid.height)
-        inputs: dict[str, Any] = {"encoder_hidden_states": torch.stack([c.states for c in chosen]).to(dtype)}
+        inputs: dict[str, Any] = {"encoder_hidden_states": torch.stack([repeated(c.states, length) for c in chosen]).to(dtype)}
         if added is not None:
             # The sizes stay float32: they are numbers to embed, and not every dtype can hold 1000 exactly.
             inputs["added_cond_kwargs"] = {name: value if name == "time_ids" else value.to(dtype)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
+from harness.text.chunks import Piece, by_commas
 from harness.text.occurrences import Occurrence, composed, occurrences
 from harness.text.treatment import Treatment, Word
 
@@ -33,23 +34,41 @@ class Layout:
     occurring: frozenset[str]
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Piece:
-    """A token's id and its position in the text; or the vector with index `row` of a word."""
-
-    id: int
-    start: int
-    end: int
-    word: Word | None = None
-    row: int = 0
-
-
 def lay_out(encoder: TextEncoder, text: str, treatment: Treatment) -> Layout:
-    """The positions of a text. Raises ValueError for words without vectors or of another width, and for weights that are not
-    finite numbers.
+    """The positions of a text, of which what does not fit is cut off. Raises ValueError for words without vectors or of another
+    width, and for weights that are not finite numbers.
 
     Without words in the text the ids are those of tokenizer(text, padding="max_length", truncation=True).
     """
+    reading, room = _read(encoder, text, treatment), room_for_text(encoder)
+    kept, cut = reading.pieces[:room], reading.pieces[room:]
+    layout = _layout(encoder, kept, reading.occurring)
+    return replace(layout, dropped=_dropped(composed(text), kept, cut), dropped_tokens=len(cut))
+
+
+def in_chunks(encoder: TextEncoder, text: str, treatment: Treatment, least: int = 1) -> tuple[Layout, ...]:
+    """The positions of a text that is read in as many chunks as it needs, and with empty ones in at least `least`. Each chunk is
+    a text of its own, with start and end. That of a text which fits is `lay_out`'s. Raises ValueError like it."""
+    reading = _read(encoder, text, treatment)
+    chunks = by_commas(reading.pieces, room_for_text(encoder))
+    chunks += [[] for _ in range(least - len(chunks))]
+    return tuple(_layout(encoder, chunk, reading.occurring) for chunk in chunks)
+
+
+def room_for_text(encoder: TextEncoder) -> int:
+    """How many tokens of a text the encoder reads, besides those that mark its start and end."""
+    return _length(encoder) - sum(map(len, _frame(encoder.tokenizer)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """All pieces of a text, whether they fit or not, and the words and phrases of the treatment in it."""
+
+    pieces: list[Piece]
+    occurring: frozenset[str]
+
+
+def _read(encoder: TextEncoder, text: str, treatment: Treatment) -> _Reading:
     text = composed(text)
     words = {word.token: word for word in treatment.words if word.component == encoder.component}
     if len(words) != sum(word.component == encoder.component for word in treatment.words):
@@ -60,25 +79,21 @@ def lay_out(encoder: TextEncoder, text: str, treatment: Treatment) -> Layout:
         if not math.isfinite(weight):
             raise ValueError(f"the weight of {key!r} is {weight}; expected a finite number")
     named, weighted = occurrences(words, text), occurrences(treatment.weights, text)
-    start, end = _frame(encoder.tokenizer)
     pieces = _pieces(encoder.tokenizer, text, [(place, words[place.key]) for place in named])
-    length = _length(encoder)
-    kept, cut = pieces[:length - len(start) - len(end)], pieces[length - len(start) - len(end):]
-    ids = [*start, *(piece.id for piece in kept), *end]
-    ids += [encoder.tokenizer.pad_token_id] * (length - len(ids))
-    weights = [1.0] * length
-    for position, piece in enumerate(kept, len(start)):
-        for place in weighted:
-            if piece.start < place.end and place.start < piece.end:
-                weights[position] = float(treatment.weights[place.key])
-    return Layout(ids=tuple(ids), weights=tuple(weights), dropped=_dropped(text, kept, cut), dropped_tokens=len(cut),
-                  rows=tuple((position, piece.word, piece.row) for position, piece in enumerate(kept, len(start)) if piece.word),
-                  occurring=frozenset(place.key for place in (*named, *weighted)))
+    for place in weighted:
+        pieces = [replace(piece, weight=float(treatment.weights[place.key]))
+                  if piece.start < place.end and place.start < piece.end else piece for piece in pieces]
+    return _Reading(pieces=pieces, occurring=frozenset(place.key for place in (*named, *weighted)))
 
 
-def room_for_text(encoder: TextEncoder) -> int:
-    """How many tokens of a text the encoder reads, besides those that mark its start and end."""
-    return _length(encoder) - sum(map(len, _frame(encoder.tokenizer)))
+def _layout(encoder: TextEncoder, pieces: Sequence[Piece], occurring: frozenset[str]) -> Layout:
+    """The positions of pieces that fit, between start and end, filled up with padding."""
+    start, end = _frame(encoder.tokenizer)
+    padding = _length(encoder) - len(start) - len(pieces) - len(end)
+    ids = [*start, *(piece.id for piece in pieces), *end, *[encoder.tokenizer.pad_token_id] * padding]
+    weights = [*[1.0] * len(start), *(piece.weight for piece in pieces), *[1.0] * (len(end) + padding)]
+    rows = tuple((position, piece.word, piece.row) for position, piece in enumerate(pieces, len(start)) if piece.word)
+    return Layout(ids=tuple(ids), rows=rows, weights=tuple(weights), dropped=(), occurring=occurring)
 
 
 def _check(word: Word, encoder: TextEncoder) -> None:
@@ -110,7 +125,7 @@ def _frame(tokenizer: Any) -> tuple[list[int], list[int]]:
     return empty[:-1], empty[-1:]
 
 
-def _pieces(tokenizer: Any, text: str, named: Sequence[tuple[Occurrence, Word]]) -> list[_Piece]:
+def _pieces(tokenizer: Any, text: str, named: Sequence[tuple[Occurrence, Word]]) -> list[Piece]:
     """The tokens of the text between words, and the words' vectors in their places.
 
     The text between two words is tokenised separately, as tokenizers treat the text around added tokens.
@@ -121,23 +136,24 @@ def _pieces(tokenizer: Any, text: str, named: Sequence[tuple[Occurrence, Word]])
         # Texts are not truncated here, because what does not fit is reported. `verbose` would log long texts as errors.
         encoded = tokenizer([text[start:end] for start, end in between], add_special_tokens=False, return_offsets_mapping=True,
                          verbose=False)
-    stand_in = next(number for number in range(2) if number != tokenizer.eos_token_id)
+        comma = tokenizer([","], add_special_tokens=False).input_ids[0]
+    placeholder = next(number for number in range(2) if number != tokenizer.eos_token_id)
     pieces = []
     for number, (start, _) in enumerate(between):
-        pieces += [_Piece(id=id_, start=start + first, end=start + last)
+        pieces += [Piece(id=id_, start=start + first, end=start + last, comma=[id_] == comma)
                    for id_, (first, last) in zip(encoded.input_ids[number], encoded.offset_mapping[number], strict=True)]
         if number < len(named):
             place, word = named[number]
             # A small id: the first CLIP models take the position of the largest id as the end of the text.
-            pieces += [_Piece(id=stand_in, start=place.start, end=place.end, word=word, row=row)
+            pieces += [Piece(id=placeholder, start=place.start, end=place.end, word=word, row=row)
                        for row in range(len(word.vectors))]
     return pieces
 
 
-def _dropped(text: str, kept_pieces: Sequence[_Piece], cut: Sequence[_Piece]) -> tuple[str, ...]:
+def _dropped(text: str, kept_pieces: Sequence[Piece], cut: Sequence[Piece]) -> tuple[str, ...]:
     """The text that was cut off: adjacent tokens are joined into one piece, and so are a word's vectors."""
     dropped: list[str] = []
-    before: _Piece | None = None
+    before: Piece | None = None
     begin = 0
     for piece in cut:
         if piece.word is None and before is not None and before.word is None and before.end >= piece.start:

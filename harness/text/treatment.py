@@ -61,12 +61,11 @@ PLAIN: Final = Treatment()
 class Embedded:
     """One text's embedding, on the encoder's device and in its dtype.
 
-    `states` (tokens, width) of the encoder's `layer`; `pooled` (width,) is the projected embedding of the whole text, None
-    for an encoder without one. `dropped` is the text beyond the encoder's length, in pieces. `occurring` are the tokens of the
-    treatment's words for this encoder, and the keys of its weights, that occur in the text (including the part cut off).
+    `states` (tokens, width) of the encoder's `layer`, of all chunks of the text one after another; `pooled` (width,) is the
+    projected embedding of the first chunk, None for an encoder without one. `occurring` are the tokens of the treatment's words
+    for this encoder, and the keys of its weights, that occur in the text.
     """
 
     states: Tensor
     pooled: Tensor | None
-    dropped: tuple[str, ...]
     occurring: frozenset[str]

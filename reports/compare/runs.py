@@ -10,7 +10,7 @@ from typing import Final
 from harness.declare import plain
 from harness.records import Journal, Sample, ValueSpec
 from reports import formatting as words
-from reports.comparable import last_bits, measured_in, measured_otherwise, prompts_of, same_prompts, sampled_otherwise
+from reports.comparable import last_bits, measured_in, measured_otherwise, same_prompts, sampled_otherwise
 from reports.compare.common_places import on_common_places
 from reports.compare.costs import ABSENT, Cost, common, differences, flat, ratios
 from reports.compare.pairs import paired, word_of
@@ -18,6 +18,7 @@ from reports.compare.picks import Picks, compare_picks
 from reports.gates import Verdict, judge
 from reports.gates.decision import Headline, headline
 from reports.read.objective import depends_on_prompt
+from reports.read.prompts import prompts_of
 from reports.read.run import Run
 from reports.statistics.intervals import Estimate, holm
 from reports.verdict.recommendation import Recommendation
@@ -148,7 +149,7 @@ def _candidates(a: Run, b: Run) -> tuple[Changed, ...]:
 def _digests(run: Run) -> dict[str, dict[tuple[str, str, int, float], str]]:
     """The hash of every image that counts, by candidate, and by prompt with its texts, seed and guidance."""
     keys = set(run.images["sample"])
-    texts = {p.id: (p.text, p.negative) for p in run.suite.grid.prompts}
+    texts = prompts_of(run)
     digests: dict[str, dict[tuple[str, str, int, float], str]] = {}
     for r in Journal(run.folder / "journal.jsonl").records([]):
         if isinstance(r, Sample) and r.key in keys and r.cell.prompt in texts:

@@ -20,13 +20,13 @@ from reports.comparable import (
     measured_in,
     measured_in_file,
     measured_otherwise,
-    prompts_of,
     same_prompts,
     sampled_otherwise,
 )
 from reports.read.lacking import asked_places
 from reports.read.objective import parts_of, with_objective
 from reports.read.promoted_values import Promoted
+from reports.read.prompts import prompts_of
 from reports.read.run import Run
 from reports.verdict.candidates import label
 from reports.verdict.costs import UNEVEN, Seconds

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias, TypeVar
 
 from harness.declare import Candidate, Suite
 from harness.declare.same_text import prompts_hash
+from harness.declare.text_keys import texts_in_key
 from harness.records import (
     BatchCurve,
     Cell,
@@ -35,7 +36,15 @@ from harness.records import (
 )
 from harness.records.events import METRIC_STAGE
 from harness.records.images import PROMPTS
-from harness.records.reusable import Claim, LatestRecords, claim_of, is_floor_of, is_timed_alike, smaller_batches
+from harness.records.reusable import (
+    Claim,
+    LatestRecords,
+    chunked_places,
+    claim_of,
+    is_floor_of,
+    is_timed_alike,
+    smaller_batches,
+)
 from reports.read.interim_looks import asked, exits
 from reports.read.peaks import to_run
 
@@ -117,7 +126,9 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
         refused.update((name, f"{file} was changed since the candidate ran; run it again") for name in names)
     weights = {name: w for name, w in weights.items() if name not in refused}
     fits = [r for r in last if isinstance(r, Fit) and r.candidate in weights]
-    samples = {place: sample for place, sample in _samples(own, suite, weights, (head["sampling"], fits)).items()
+    chunked = {name: chunked_places((r for r in last if isinstance(r, Coverage) and r.candidate == name),
+                                    prompts_hash(suite.grid.prompts)) for name in weights}
+    samples = {place: sample for place, sample in _samples(own, suite, weights, (head["sampling"], fits, chunked)).items()
                if parts is None or place[1] in parts.get(place[0], ())}
     keys = {sample.key for sample in samples.values()}
     failures = tuple(r for r in last if isinstance(r, Failure) and not _is_of_dropped_metric(r, suite))
@@ -170,26 +181,26 @@ def changed_files(records: Sequence[Record], weights: Mapping[str, Weights]) -> 
     return {file: names for file, names in found.items() if names}
 
 
-def _cells(suite: Suite) -> Iterator[tuple[Cell, tuple[str, str]]]:
-    """Every declared cell with its prompt's text and negative."""
+def _cells(suite: Suite, chunked: frozenset[str]) -> Iterator[tuple[Cell, tuple[str, str]]]:
+    """Every declared cell with its prompt's text and negative, of which those at the places `chunked` are read in chunks."""
     grid = suite.grid
     for p in grid.prompts:
         for seed in grid.seeds:
             for guidance in grid.guidance_scales:
-                yield Cell(prompt=p.id, seed=seed, guidance=float(guidance)), (p.text, p.negative)
+                yield Cell(prompt=p.id, seed=seed, guidance=float(guidance)), texts_in_key(p, chunked)
 
 
 def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weights],
-             made: tuple[Mapping[str, Any], Sequence[Fit]]) -> dict[Place, Sample]:
+             made: tuple[Mapping[str, Any], Sequence[Fit], Mapping[str, frozenset[str]]]) -> dict[Place, Sample]:
     """The sample of every declared cell whose key follows from the candidate's weights, the texts and the settings,
     wherever in the journal it stands. Where memory refused a batch, one of the halved batches counts as well."""
-    sampling, fits = made
+    sampling, fits, chunked = made
     by_key = {(r.candidate, r.cell, r.key): r for r in records if isinstance(r, Sample)}
     samples: dict[Place, Sample] = {}
     for candidate in (c for c in suite.candidates if c.name in weights):
         sizes = smaller_batches(suite.grid.images_per_batch, (fit for fit in fits if fit.candidate == candidate.name))
         settings = [{**sampling, "batch_size": size} for size in sizes]
-        for cell, texts in _cells(suite):
+        for cell, texts in _cells(suite, chunked[candidate.name]):
             for setting in (sampling, *settings):
                 key = sample_key(weights[candidate.name].identity, cell, texts, setting)
                 if (sample := by_key.get((candidate.name, cell, key))) is not None:
@@ -296,6 +307,6 @@ def _image_gaps(records: Sequence[Record], suite: Suite, plan: tuple[Mapping[str
         unraced = suite.budget is not None and parts is None
         return f"not sampled yet{'; the adaptive sweep was not run' if unraced else ''}"
 
-    counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite)
+    counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite, frozenset())
                       if (c.name, cell) not in samples and (parts is None or c.name not in parts or cell in parts[c.name]))
     return [Gap(candidate=name, value="image", count=n, why=reason) for (name, reason), n in counted.items()]

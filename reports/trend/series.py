@@ -17,12 +17,13 @@ from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
 from harness.records.values import costs
 from reports import formatting as words
-from reports.comparable import costs_otherwise, last_bits, measured_in, prompts_of, sampled_otherwise
+from reports.comparable import costs_otherwise, last_bits, measured_in, sampled_otherwise
 from reports.gates import judge
 from reports.gates.decision import headline
 from reports.read.lacking import Place, asked_places, lacking
 from reports.read.objective import depends_on_prompt
 from reports.read.promoted_values import cells_table
+from reports.read.prompts import prompts_of
 from reports.read.run import Run, load_run
 from reports.read.value_rows import row_of
 from reports.statistics.intervals import Estimate, cluster_mean

@@ -1,0 +1,43 @@
+"""How many positions the denoiser is given of a cell's texts. The shape of its batch decides an image's last bits, so it follows
+from the cell's own texts alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from math import lcm
+from typing import TYPE_CHECKING, TypeAlias
+
+from harness.declare import Grid
+from harness.records import Cell
+from harness.sampling.text import Conditions, TextState
+
+if TYPE_CHECKING:
+    import torch
+
+    from harness.materialise import Phase
+
+Lengths: TypeAlias = "tuple[int, ...]"
+
+
+def common_length(conditions: Sequence[Conditions]) -> int:
+    """The positions that conditions of different numbers of chunks get side by side: their least common multiple, to which each
+    is repeated. Attention to a text that is repeated whole is attention to the text, so this is as if each were alone."""
+    return lcm(*(len(condition.states) for condition in conditions))
+
+
+def repeated(states: torch.Tensor, length: int) -> torch.Tensor:
+    """States (tokens, width), repeated to `length` positions."""
+    return states if len(states) == length else states.repeat(length // len(states), 1)
+
+
+def lengths_of(phases: Sequence[Phase], texts: Mapping[str, TextState], grid: Grid) -> Callable[[Cell], Lengths]:
+    """For each cell the positions of its texts in each phase. Cells of equal ones can share a batch. `texts` are by the phases'
+    `text_identity`."""
+    prompts, states = {prompt.id: prompt for prompt in grid.prompts}, [texts[phase.text_identity] for phase in phases]
+
+    def lengths(cell: Cell) -> Lengths:
+        prompt, guided = prompts[cell.prompt], cell.guidance != 1
+        return tuple(common_length([text.positive[prompt.text], *([text.negative[prompt.negative]] if guided else [])])
+                     for text in states)
+
+    return lengths

@@ -1,0 +1,14 @@
+"""The prompts of a run as their images depend on them."""
+
+from __future__ import annotations
+
+from harness.declare.text_keys import texts_in_key
+from harness.records.images import CHUNKED, PROMPTS
+from reports.read.run import Run
+
+
+def prompts_of(run: Run) -> dict[str, tuple[str, str]]:
+    """{identifier: text and negative text} of a run's prompts, with how they were read where that is not plainly: what a text
+    encoder cut off in an earlier version is another prompt now that it is read."""
+    chunked = {place for row in run.coverage for place in row.keys.get(CHUNKED, ()) if row.stage == PROMPTS}
+    return {p.id: texts_in_key(p, chunked) for p in run.suite.grid.prompts}
