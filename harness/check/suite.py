@@ -279,6 +279,8 @@ def _grid(grid: Grid) -> Iterator[str]:
     yield from _prompts(grid.prompts)
     if any(isinstance(prompt.negative, GridsNegative) and not prompt.literal for prompt in grid.prompts):
         yield from (f"negative: {phrase}" for phrase in phrases(grid.negative, negative=True))
+    if grid.negative and all(prompt.negative != grid.negative for prompt in grid.prompts):
+        yield f"negative {grid.negative!r} has no effect, because every prompt has a negative text of its own; remove it"
     yield from _shared_texts(grid)
     yield from doubles("seed", grid.seeds)
     yield from doubles("guidance scale", grid.guidance_scales)

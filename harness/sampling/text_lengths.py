@@ -37,7 +37,11 @@ def lengths_of(phases: Sequence[Phase], texts: Mapping[str, TextState], grid: Gr
 
     def lengths(cell: Cell) -> Lengths:
         prompt, guided = prompts[cell.prompt], cell.guidance != 1
-        return tuple(common_length([text.positive[prompt.text], *([text.negative[prompt.negative]] if guided else [])])
-                     for text in states)
+        lengths: list[int] = []
+        for text in states:
+            positive = text.positive[prompt.text]
+            lengths.append(len(positive.states))  # also of a cell with guidance, which may act at some of the steps alone
+            lengths += [common_length([positive, text.negative[prompt.negative]])] if guided else []
+        return tuple(lengths)
 
     return lengths

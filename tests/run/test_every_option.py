@@ -145,6 +145,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Prompt.split": (prompted(split="train"), "'train'"),
     "Prompt.tags": FREE,
     "Prompt.literal": "a permission for brackets that are text; nothing is asked for",
+    "Prompt.syntax": (prompted(syntax="a1112"), "'a1112'"),
     "Grid.prompts": (gridded(prompts=()), "prompts is empty"),
     "Grid.seeds": (gridded(seeds=(1, 1)), "seed 1"),
     "Grid.guidance_scales": (gridded(guidance_scales=(4, 4)), "guidance scale 4"),
@@ -154,6 +155,9 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Grid.height": (gridded(height=65), "height"),
     "Grid.batch_size": (gridded(batch_size=0), "batch_size"),
     "Grid.low_memory": (gridded(low_memory=("tiled",)), "'tiled_decoding'"),
+    "Grid.negative": (gridded(negative="dark", prompts=(Prompt(id="star", text="a star", negative="blur"),)), "negative 'dark'"),
+    "Grid.syntax": (gridded(syntax="a1112"), "'a1112'"),
+    "Grid.long_prompts": (gridded(long_prompts="cut"), "'cut'"),
     "Grid.sampling": (gridded(sampling=Sampling(steps=3)), "steps"),
     **{f"Sampling.{field.name}": (sampled(**{field.name: value}), field.name)
        for field, value in zip(fields(Sampling), ("ddim", "karras", 3, 1, 0.5, 0.5, 0.5, 2, 0.5, 3.0, 72, 72), strict=True)},
