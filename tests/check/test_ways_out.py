@@ -217,6 +217,8 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (FORMATS | objective(prefer={"guidance": "high"}), "Remove prefer", FORMATS | objective()),
     (prompts(replace(RED, text="a red\x07 star"), BLUE), "draws nothing; remove it", prompts(RED, BLUE)),
     ({"latency_rounds": 0}, "expected a positive integer", {"latency_rounds": 1}),
+    (grid(prompts=(replace(RED, negative="blurry"),), negative="dark"), "of its own; remove it",
+     grid(prompts=(replace(RED, negative="blurry"),))),
     (one("https://user:word@example.com/a.safetensors"), "Remove it", one()),
     (one("~/a.safetensors"), "write the whole path", one("zoo:photo")),
     (one(sampling=Sampling()), "sampling sets nothing; remove it", one()),
