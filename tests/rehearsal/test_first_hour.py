@@ -57,6 +57,7 @@ def test_the_next_candidate_needs_no_more_memory_than_the_first(tmp_path: Path) 
     for mode in ("fp16", "fp32", "int8_weight_only"):
         alone, after = (figures[f"{mode} zoo 64², {when}"]["to_run_gib"] for when in ("alone", "after others"))
         assert after == pytest.approx(alone, rel=0.01)
+        assert figures[f"{mode} zoo 64², alone"]["of_plan"] == pytest.approx(1, abs=0.1)
 
 
 @pytest.mark.parametrize(("code", "limit", "expected"), [

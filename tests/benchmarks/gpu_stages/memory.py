@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Final
 
 from harness import Grid
 from harness.materialise import Workbench
+from harness.materialise.shape_model import shape_model
 from harness.probes.fits import free_memory
 from harness.quantize import QUANTIZATION_MODES
+from harness.run.memory_plan import Footprint
 from tests.benchmarks.gpu_stages.subject import GIB, NEEDS_CUDA, Facts, Subject, cells_of, failure
 
-PLANNED_GIB: Final[Mapping[tuple[str, str], float]] = {
-    ("sd15", "fp16"): 2.66, ("sd15", "fp32"): 4.26, ("sd15", "int8_weight_only"): 1.87,
-    ("sdxl", "fp16"): 8.10, ("sdxl", "fp32"): 12.88, ("sdxl", "int8_weight_only"): 5.7}
-"""To run one image of a merge of two parents, batch 1: all tensors that are alive, counted on the simulated device."""
 _MODES: Final = ("fp16", "fp32", "int8_weight_only")
 
 
@@ -47,12 +45,14 @@ def _measured(subject: Subject, grid: Grid, mode: str, words: str, bench: Workbe
     except Exception as error:
         return facts | {"failed": failure(error)}
     return facts | {"to_make_gib": to_make[0], "to_run_gib": to_run[0], "to_run_reserved_gib": to_run[1],
-                    **_planned(subject.size, mode, to_run[0])}
+                    **_planned(subject, grid, mode, to_run[0])}
 
 
-def _planned(size: str, mode: str, measured: float) -> Facts:
-    planned = PLANNED_GIB.get((size, mode))
-    return {} if planned is None else {"planned_gib": planned, "of_plan": measured / planned}
+def _planned(subject: Subject, grid: Grid, mode: str, measured: float) -> Facts:
+    """What the plan says of one image, whose texts were embedded before."""
+    need = Footprint(shape_model(subject.merged(mode), subject.bench(grid)), grid, subject.device).need(1)
+    planned = max(need.step, need.decode) / GIB
+    return {"planned_gib": planned, "of_plan": measured / planned}
 
 
 def _restart(subject: Subject) -> None:

@@ -117,15 +117,15 @@ def driver(subject: Subject) -> Iterator[Facts]:
     yield {"what": "process above torch's reserve"} | (
         {"bytes": process - reserved} if process is not None and reserved is not None else
         {"not_measured": "one of the two figures is missing; see the memory readings"})
-    for polled in (False, True, False, True):
-        power = PowerProbe(gpu if polled else "not polled")
+    for how in ("not read", "read at the ends", "polled") * 2:
+        power = PowerProbe(gpu if how != "not read" else how)
         started = time.perf_counter()
         for _ in range(3):
-            with power.during():
+            with power.watched() if how == "polled" else contextlib.nullcontext(), power.during():
                 image()
         seconds = (time.perf_counter() - started) / 3
-        yield {"what": f"power {'polled' if polled else 'not polled'}", "seconds_per_image": seconds} | (
-            _figures(power.record("image").readings) if polled else {})
+        yield {"what": f"power {how}", "seconds_per_image": seconds} | (
+            _figures(power.record("image").readings) if how != "not read" else {})
 
 
 def _figures(readings: Iterable[Reading]) -> Facts:
