@@ -277,7 +277,7 @@ class Ceiling:
                 self.decoder(cells)
             operations += times * counter.get_total_flops()
         per_image = operations / len(self.case.cells)
-        n = 8192 if self.case.device.startswith("cuda") else 1024
+        n = 8192 if self.case.device.startswith("cuda") and not self.case.a.startswith("zoo:") else 1024
         left = torch.randn(n, n, device=self.pipeline.device).to(self._dtype)
         peak = 2 * n ** 3 * 10 / min(
             float(self.case.seconds(lambda: [left @ left for _ in range(10)])[0]) for _ in range(7))

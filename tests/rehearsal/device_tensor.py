@@ -19,6 +19,7 @@ WAITING: Final = {aten.nonzero.default: "nonzero", aten.masked_select.default: "
                   aten.unique_consecutive.default: "unique", aten.repeat_interleave.Tensor: "repeat_interleave",
                   aten._linalg_check_errors.default: "linalg errors"}
 """Operations whose result has a size, or is a number, that the host must know."""
+NUMBER, TO_COPY, COPY = aten._local_scalar_dense.default, aten._to_copy.default, aten.copy_.default
 INDEXING: Final = {aten.index.Tensor, aten.index_put_.default, aten.index_put.default, aten._index_put_impl_.default}
 ROUNDED: Final = {aten.mm.default: aten.mm.default, aten.mm.out: aten.mm.default, aten.addmm.default: aten.addmm.default,
                   aten.addmm.out: aten.addmm.default, aten.bmm.default: aten.bmm.default,
@@ -57,20 +58,19 @@ class DeviceTensor(torch.Tensor):
     @classmethod
     def __torch_function__(cls, func: Any, types: Iterable[type], args: tuple[Any, ...] = (),
                            kwargs: Mapping[str, Any] | None = None) -> Any:
-        if any(_foreign(kind) for kind in types):
-            return NotImplemented
-        kwargs = dict(kwargs or {})
-        if func in SPECIAL:
-            return SPECIAL[func](*args, **kwargs)
+        for kind in types:
+            if kind is not cls and _foreign(kind):
+                return NotImplemented
+        func = SPECIAL.get(func, func)
         with torch._C.DisableTorchFunctionSubclass():
-            return func(*args, **kwargs)
+            return func(*args, **kwargs) if kwargs else func(*args)
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, types: Iterable[type], args: tuple[Any, ...] = (),
                            kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = dict(kwargs or {})
-        tensors = tensors_in(*args, *kwargs.values())
-        return execute(func, args, kwargs, next(t for t in tensors if isinstance(t, DeviceTensor)).machine)
+        tensors = [*tensors_in(args), *tensors_in(kwargs.values())]
+        return execute(func, args, kwargs, next(t for t in tensors if isinstance(t, DeviceTensor)).machine, tensors)
 
 
 @cache
@@ -80,27 +80,39 @@ def _foreign(kind: type) -> bool:
         kind not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer))
 
 
-def tensors_in(*values: object) -> list[torch.Tensor]:
+def tensors_in(values: Iterable[object]) -> list[torch.Tensor]:
     """All tensors among the arguments of an operation, which are at most lists of tensors."""
-    found: list[torch.Tensor] = []
+    tensors: list[torch.Tensor] = []
     for value in values:
         if isinstance(value, torch.Tensor):
-            found.append(value)
+            tensors.append(value)
         elif isinstance(value, list | tuple):
-            found += tensors_in(*value)
-    return found
+            tensors += tensors_in(value)
+    return tensors
 
 
 def with_foreign(tensors: Iterable[torch.Tensor]) -> bool:
     """Whether one of the tensors has ways of its own."""
-    return any(_foreign(type(tensor)) for tensor in tensors)
+    for tensor in tensors:  # noqa: SIM110 - as fast as can be, for every operation
+        if (kind := type(tensor)) is not torch.Tensor and kind is not DeviceTensor and _foreign(kind):
+            return True
+    return False
+
+
+def on_a_device(tensors: Iterable[torch.Tensor]) -> bool:
+    """Whether one of the tensors lies on a simulated device."""
+    for tensor in tensors:  # noqa: SIM110 - as fast as can be, for every operation
+        if isinstance(tensor, DeviceTensor):
+            return True
+    return False
 
 
 def _mapped(change: Callable[[torch.Tensor], Any], value: Any) -> Any:
     """The argument or result of an operation with its tensors changed."""
     if isinstance(value, torch.Tensor):
         return change(value)
-    return type(value)([_mapped(change, one) for one in value]) if type(value) in (list, tuple) else value
+    kind = type(value)
+    return kind([_mapped(change, one) for one in value]) if kind is list or kind is tuple else value
 
 
 def _inner(tensor: torch.Tensor) -> torch.Tensor:
@@ -119,22 +131,23 @@ def on_gpu(results: Any, gpu: Gpu, machine: Machine) -> Any:
 
 def refuse_mixed_devices(func: object, given: Iterable[torch.Tensor]) -> None:
     """Raises RuntimeError, as CUDA does, where tensors of several devices meet. A CPU tensor that is one number may join."""
-    tensors = [t for t in given if t.ndim or t.device.type == "cuda"]
-    if len({t.device for t in tensors}) > 1:
+    gpus = {tensor.gpu if isinstance(tensor, DeviceTensor) else None for tensor in given
+            if isinstance(tensor, DeviceTensor) or tensor.ndim}
+    if len(gpus) > 1:
+        tensors = [t for t in given if t.ndim or t.device.type == "cuda"]
         devices = sorted({str(t.device) for t in tensors}, reverse=True)
         raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices, {devices[0]} and "
                            f"{devices[1]}! ({func}; shapes {[tuple(t.shape) for t in tensors]})")
 
 
-def execute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], machine: Machine) -> Any:
-    """Runs one operation on tensors of a device, or one that makes such a tensor."""
-    if func is aten._local_scalar_dense.default:
+def execute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], machine: Machine, tensors: list[torch.Tensor]) -> Any:
+    """Runs one operation on tensors of a device, or one that makes such a tensor. `tensors` are those among its arguments."""
+    if func is NUMBER:
         return _number(args[0])
-    if func is aten._to_copy.default:
+    if func is TO_COPY:
         return moved(args[0], kwargs, machine)
-    if func is aten.copy_.default:
+    if func is COPY:
         return _copied(*args[:2], non_blocking=bool(args[2:] and args[2]) or kwargs.get("non_blocking", False))
-    tensors = tensors_in(*args, *kwargs.values())
     wanted = kwargs.get("device")
     stays = wanted is None or torch.device(wanted).type == "cuda"
     if wanted is not None and stays:
@@ -147,7 +160,7 @@ def execute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], machine: M
         refuse_mixed_devices(func, tensors)
     if func in WAITING:
         gpu.wait(WAITING[func])
-    gpu.operations[str(func)] += 1
+    gpu.operations[func] += 1
     inner_args, inner_kwargs = opened(args), {name: opened(value) for name, value in kwargs.items()}
     if wanted is not None:
         inner_kwargs["device"] = machine.place if stays else wanted
@@ -201,7 +214,7 @@ def _note_indices(args: tuple[Any, ...], gpu: Gpu) -> None:
     indices = [index for index in args[1] if index is not None]
     if not isinstance(args[0], DeviceTensor) and any(isinstance(index, DeviceTensor) for index in indices):
         raise RuntimeError(f"indices should be either on cpu or on the same device as the indexed tensor ({args[0].device})")
-    refuse_mixed_devices("index", tensors_in(args[0], *args[2:3]))
+    refuse_mixed_devices("index", tensors_in([args[0], *args[2:3]]))
     for index in indices:
         if index.dtype is torch.bool:
             gpu.wait("boolean index")
@@ -276,7 +289,7 @@ def _address(tensor: DeviceTensor) -> int:
 
 def _attention(query: DeviceTensor, key: torch.Tensor, value: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
     """In one piece, as fused kernels do: no attention matrix takes memory."""
-    refuse_mixed_devices("scaled_dot_product_attention", tensors_in(query, key, value, *args, *kwargs.values()))
+    refuse_mixed_devices("scaled_dot_product_attention", tensors_in([query, key, value, *args, *kwargs.values()]))
     query.gpu.operations["attention"] += 1
     if query.machine.shapes_only:
         inner = torch.empty((*query.shape[:-1], value.shape[-1]), dtype=query.dtype, device="meta")

@@ -58,7 +58,7 @@ class Gpu:
         self.peak = self.reserved = self.peak_reserved = 0
         self.waits: Counter[str] = Counter()
         self.wait_sites: Counter[str] = Counter()
-        self.operations: Counter[str] = Counter()
+        self.operations: Counter[object] = Counter()
         self.copies: Counter[str] = Counter()
         self.copied_bytes: Counter[str] = Counter()
         self.machine: Machine | None = None
@@ -78,9 +78,9 @@ class Gpu:
         if self.live + size > self.cap or threading.get_ident() in self.without_memory:
             raise torch.OutOfMemoryError(self._refusal(size))
         self._storages.add(tensor)
-        self.peak = max(self.peak, self.live)
-        self.reserved = max(self.reserved, self.live)
-        self.peak_reserved = max(self.peak_reserved, self.reserved)
+        if (live := self.live) > self.peak or live > self.reserved:
+            self.peak, self.reserved = max(self.peak, live), max(self.reserved, live)
+            self.peak_reserved = max(self.peak_reserved, self.reserved)
 
     def wait(self, kind: str) -> None:
         """Notes that the host waits for the device."""

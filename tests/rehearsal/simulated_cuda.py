@@ -5,6 +5,7 @@ are no gradients on it: torch's engine asks the driver itself."""
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib
 import threading
 import time
@@ -15,10 +16,11 @@ from typing import Any
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from tests.rehearsal.device_tensor import DeviceTensor, execute, tensors_in, with_foreign
+from tests.rehearsal.device_tensor import DeviceTensor, execute, on_a_device, tensors_in, with_foreign
 from tests.rehearsal.gpu import GIB, Gpu, Machine
 
 aten = torch.ops.aten
+IS_PINNED, PIN = aten.is_pinned.default, aten._pin_memory.default
 
 ASKING = ("diffusers", "diffusers.models.attention_dispatch", "peft", "torchao.quantization",
           "transformers.models.clip.modeling_clip", "transformers.models.t5.modeling_t5")
@@ -32,20 +34,25 @@ class _OnMachine(TorchDispatchMode):
         super().__init__()
         self._machine = machine
 
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # nothing is compiled within, and the wrapper that sees to it costs as much as an operation
+
     def __torch_dispatch__(self, func: Any, types: Iterable[type], args: tuple[Any, ...] = (),
                            kwargs: Mapping[str, Any] | None = None) -> Any:
         kwargs = dict(kwargs or {})
-        tensors = tensors_in(*args, *kwargs.values())
+        tensors = tensors_in(args)
+        if kwargs:
+            tensors += tensors_in(kwargs.values())
         if with_foreign(tensors):
             return NotImplemented
-        if func is aten.is_pinned.default:
+        if func is IS_PINNED:
             return not isinstance(args[0], DeviceTensor) and args[0] in self._machine.pinned
-        if func is aten._pin_memory.default:
+        if func is PIN:
             return self._pinned(args[0].clone())
         device = kwargs.get("device")
-        asked = device is not None and torch.device(device).type == "cuda"
-        if asked or any(isinstance(tensor, DeviceTensor) for tensor in tensors):
-            return execute(func, args, kwargs, self._machine)
+        if (device is not None and torch.device(device).type == "cuda") or on_a_device(tensors):
+            return execute(func, args, kwargs, self._machine, tensors)
         pinned = kwargs.pop("pin_memory", None)
         made = func(*args, **kwargs)
         return self._pinned(made) if pinned else made
@@ -73,6 +80,10 @@ def resumed(machine: Machine) -> Iterator[None]:
     """Within, the devices of an earlier `simulated` are there again, with what they held."""
     for module in ASKING:
         importlib.import_module(module)
+    if not gc.get_freeze_count():
+        # Each switch of models collects garbage: without the million objects of the libraries, in a tenth of the time.
+        gc.collect()
+        gc.freeze()
     remembering = importlib.import_module("transformers.utils.import_utils")
     remembering.is_torch_cuda_available()
     remembering.is_torch_bf16_gpu_available()
