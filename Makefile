@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 DEVICE ?= cpu
+GPU_TESTS := tests/test_gpu.py tests/probes tests/quantize/test_table.py tests/weights/test_pipeline.py tests/merge/test_methods.py
 # Processes that share the tests: one per core, at most four; 0 runs them in pytest's own.
 WORKERS ?= logical
 
@@ -20,6 +21,7 @@ check: $(VENV)/.installed  ## style and types
 
 gpu-rehearsal: $(VENV)/.installed  ## what runs on CUDA, on a simulated device: no GPU needed (part of `make test`, but for models of full size)
 	$(BIN)/pytest tests/rehearsal
+	$(BIN)/pytest -p tests.rehearsal.as_gpu -m gpu $(GPU_TESTS) -rs
 
 gpu-first-hour: $(VENV)/.installed  ## what only a GPU can answer, most valuable first: JSON lines, and a section for docs/log.md
 	$(BIN)/python tests/benchmarks/first_hour.py --device $(if $(filter cpu,$(DEVICE)),cuda,$(DEVICE))

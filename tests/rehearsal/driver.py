@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import SimpleNamespace
 from typing import Final
 
+import pytest
+import torch
+
+from harness.probes import idle_before_use
 from tests.probes.fakes import FakeNvml
 from tests.rehearsal.gpu import Gpu
+from tests.rehearsal.simulated_cuda import simulated
 
 MIB: Final = 2 ** 20
 SIMULATED_UUID: Final = "00000000-0000-0000-0000-000000000000"
@@ -37,3 +45,15 @@ class Driver(FakeNvml):
     @property
     def _own_bytes(self) -> int:
         return CONTEXT_BYTES + self._gpu.reserved if self.has_context else 0
+
+
+@contextmanager
+def with_driver(*, lists_processes: bool = True, shapes_only: bool = False) -> Iterator[Gpu]:
+    """A simulated GPU with a driver."""
+    with simulated(shapes_only=shapes_only) as gpu, pytest.MonkeyPatch.context() as patch:
+        driver = Driver(gpu, lists_processes=lists_processes)
+        patch.setitem(sys.modules, "pynvml", driver)
+        patch.setattr(torch.cuda, "is_initialized", lambda: driver.has_context)
+        idle_before_use.cache_clear()
+        yield gpu
+    idle_before_use.cache_clear()

@@ -94,6 +94,7 @@ def resumed(machine: Machine) -> Iterator[None]:
             _replace(undo, torch.cuda, name, value)
         # Tensor subclasses of this kind share no version counter, which inference mode asks for.
         _replace(undo, torch, "inference_mode", _inference_mode)
+        _replace(undo, torch, "Generator", Generator)
         _replace(undo, threading.Thread, "start", _started_on(machine))
         undo.callback(torch.__future__.set_overwrite_module_params_on_conversion,
                       torch.__future__.get_overwrite_module_params_on_conversion())
@@ -156,6 +157,18 @@ def _started_on(machine: Machine) -> Callable[[threading.Thread], None]:
         start(thread)
 
     return started
+
+
+class _AnyGenerator(type(torch.Generator)):  # type: ignore[misc]  # torch's own metaclass has no name
+    def __instancecheck__(cls, instance: object) -> bool:
+        return isinstance(instance, torch._C.Generator)
+
+
+class Generator(torch.Generator, metaclass=_AnyGenerator):
+    """A generator of random numbers; that of a simulated device draws as the CPU's does."""
+
+    def __new__(cls, device: object = "cpu") -> Generator:
+        return super().__new__(cls, "cpu" if torch.device(device).type == "cuda" else device)  # type: ignore[call-arg, call-overload, no-any-return, type-var]
 
 
 class Stream:

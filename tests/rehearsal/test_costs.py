@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -19,10 +17,8 @@ from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
 from reports.verdict.costs import PEAK_READINGS, peak_of
 from tests.fakes import tiny_grid, tiny_suite
-from tests.rehearsal.driver import CONTEXT_BYTES, DESKTOP_BYTES, Driver
-from tests.rehearsal.gpu import Gpu
+from tests.rehearsal.driver import CONTEXT_BYTES, DESKTOP_BYTES, with_driver
 from tests.rehearsal.making import MIDDLE, candidate, sketch
-from tests.rehearsal.simulated_cuda import simulated
 
 MODES = ("fp32", "bf16", "fp16", "int8_weight_only", "int4_weight_only")
 CANDIDATES = (*(candidate(name=mode, model=MIDDLE, quantization=mode) for mode in MODES),
@@ -35,18 +31,6 @@ def suite_of(*candidates: Candidate, largest_batch: int = 0) -> Suite:
     grid = tiny_grid(steps=2, prompts=grid.prompts[:1], seeds=(1,), guidance_scales=grid.guidance_scales[-1:])
     return tiny_suite(grid=grid, candidates=candidates, baseline=candidates[0].name, latency_rounds=1,
                       metrics=("clip_score",), largest_batch=largest_batch)
-
-
-@contextmanager
-def with_driver(*, lists_processes: bool = True) -> Iterator[Gpu]:
-    """A simulated GPU with a driver."""
-    with simulated() as gpu, pytest.MonkeyPatch.context() as patch:
-        driver = Driver(gpu, lists_processes=lists_processes)
-        patch.setitem(sys.modules, "pynvml", driver)
-        patch.setattr(torch.cuda, "is_initialized", lambda: driver.has_context)
-        idle_before_use.cache_clear()
-        yield gpu
-    idle_before_use.cache_clear()
 
 
 def records_of(folder: Path, *candidates: Candidate, largest_batch: int = 0) -> Sequence[Record]:
