@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from harness.run.suite_run import Options
     from reports.read.run import Run
     from reports.verdict.margins import Margin, Measured
+    from reports.verdict.recommendation import Recommendation
 
 FORMAT: Final = 1
 AGAIN: Final = " again"
@@ -149,14 +150,26 @@ def _measured(suite: Suite, folder: Path, given: argparse.Namespace) -> Measured
         except (OSError, ValueError) as error:
             say(f"{printable(str(finished))} is ignored: {printable(str(error))}")
         else:
-            tied = tuple((cell.candidate, cell.guidance) for cell in recommendation.cells if cell.tied)
+            tied, tie = _tie(recommendation)
             if other := _made_otherwise(run, measured.run):
                 say(f"The finished run {printable(str(finished))} is ignored: {printable(other)}. Run the suite again")
                 return measured if given.guidance is None else replace(measured, guidance=given.guidance)
-            measured = replace(measured, tied=tied, images=run.images)
+            measured = replace(measured, tied=tied, tie=tie, images=run.images)
             if recommendation.guidance in _grid(suite).guidance_scales:
                 measured = replace(measured, guidance=recommendation.guidance)
     return measured if given.guidance is None else replace(measured, guidance=given.guidance)
+
+
+def _tie(of: Recommendation) -> tuple[tuple[tuple[str, float], ...], str]:
+    """The cells that the report of a finished run calls tied, and how many they are in its words. Of modes of quantization these
+    are the ones without a loss, at every guidance scale."""
+    from reports.formatting import plural
+    from reports.verdict.sentences import tied_in_words
+
+    if of.kind == "fidelity":
+        alike = tuple((cell.candidate, cell.guidance) for cell in of.cells if cell.candidate in of.tied_candidates)
+        return alike, f"{plural(max(0, len(of.tied_candidates) - 1), 'mode')} without a loss against the baseline"
+    return tuple((cell.candidate, cell.guidance) for cell in of.cells if cell.tied), f"{tied_in_words(of)} tied with the best one"
 
 
 def _made_otherwise(finished: Run, calibration: Run) -> str:
@@ -242,12 +255,12 @@ def _notes(of: Measured, rows: Sequence[Margin]) -> list[str]:
     lines.append("A/A: the baseline on other seeds. Two candidates on the same seeds differ less from image to image; they also "
                  "differ from prompt to prompt, which A/A cannot show.")
     if any("tied cells" in row.source for row in rows):
-        lines.append("Tied cells: pairs of cells in the finished run that are tied, on the same seeds, as gates compare them.")
+        lines.append(f"Tied cells: the finished run has {of.tie}; their pairs, on the same seeds, are compared as gates do.")
     else:
-        tied = words.plural(len(of.tied), "tied cell")
-        lines.append(f"The finished run has {tied}, and no two of them share two prompts, so no pairs show the noise that gates "
-                     "see." if of.tied else "There is no finished run of the suite next to this one. Calibrate again after one: "
-                     "its pairs of tied cells show the noise that gates see.")
+        lines.append(f"The finished run has {of.tie}, but no pair of them shares two prompts in a value that was calibrated, so "
+                     "none shows the noise that gates see." if of.tie else
+                     "There is no finished run of the suite next to this one. Calibrate again after one: its pairs of tied cells "
+                     "show the noise that gates see.")
     return lines + [words.visible(f"{row.gate or words.title(of.run.row(row.value))}: {row.note}.") for row in rows if row.note]
 
 

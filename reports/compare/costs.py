@@ -10,7 +10,7 @@ from typing import Any, Final
 from harness.records.values import WEIGHTS
 from reports.comparable import costs_otherwise
 from reports.read.run import Run
-from reports.verdict.costs import SIZES, UNEVEN, comparable_bytes, seconds_per_image
+from reports.verdict.costs import SIZES, UNEVEN, comparable_bytes, incomparable, seconds_per_image
 
 BETTER: Final = "better"
 WORSE: Final = "worse"
@@ -62,39 +62,53 @@ def ratios(a: Run, b: Run) -> tuple[Cost, ...]:
     why = f"not compared: not the same {differing}" if differing else ""
     costs = []
     for name in common(a, b):
-        costs += [_seconds(a, b, name, why), *(_bytes(a, b, name, value, why) for value in SIZES)]
+        costs += [_seconds(a, b, (name, name), why), *(_bytes(a, b, (name, name), value, why) for value in SIZES)]
     return tuple(costs)
 
 
-def _seconds(a: Run, b: Run, name: str, why: str) -> Cost:
-    before, after = seconds_per_image(a, name), seconds_per_image(b, name)
+def of_picks(a: Run, b: Run, before: str, after: str) -> tuple[tuple[Cost, ...], bool]:
+    """The costs of B's candidate `after` over those of A's candidate `before`, and whether both were taken in B: that is the
+    better comparison where B has timed a candidate of the same weights as `before`, for those of one run are timed in turns."""
+    mine, theirs = a.weights.get(before), b.weights.get(before)
+    within = mine is not None and theirs is not None and mine.identity == theirs.identity and {before, after} <= b.latency.keys()
+    a = b if within else a
+    differing = costs_otherwise(*((run.environment, run.head.get("sampling", {})) for run in (a, b)))
+    why = f"not compared: not the same {differing}" if differing else incomparable(b, after, before) if within else ""
+    names = (before, after)
+    return (_seconds(a, b, names, why), *(_bytes(a, b, names, value, why) for value in SIZES)), within
+
+
+def _seconds(a: Run, b: Run, names: tuple[str, str], why: str) -> Cost:
+    old, name = names
+    before, after = seconds_per_image(a, old), seconds_per_image(b, name)
     why = next((f"{side}: {s.why}" for side, s in (("A", before), ("B", after)) if s.median is None), why)
     if not why:
-        mine, theirs = a.latency[name], b.latency[name]
+        mine, theirs = a.latency[old], b.latency[name]
         if (mine.batch_size, mine.guidance) != (theirs.batch_size, theirs.guidance):
             why = "not compared: timed at another batch size or guidance"
         elif mine.yardstick and theirs.yardstick:
             pace = statistics.median(theirs.yardstick) / (statistics.median(mine.yardstick) or 1.0)
             if max(pace, 1 / pace if pace else UNEVEN + 1) > UNEVEN:
                 how = f"{pace:.2f} times as slow as" if pace > 1 or not pace else f"{1 / pace:.2f} times as fast as"
-                why = f"not compared: by its yardstick the machine of B was {how} that of A"
+                why = f"not compared: by a fixed small computation the machine of B was {how} that of A"
     if why or not before.median or after.median is None or after.slowest is None or before.slowest is None:
         return Cost(candidate=name, cost="seconds_per_image", ratio=None, word=ABSENT, why=why or "no time was taken")
-    if a.latency[name] == b.latency[name]:
+    if a.latency[old] == b.latency[name]:
         return Cost(candidate=name, cost="seconds_per_image", ratio=None, word=SAME, why=SAME_READINGS)
     faster, slower = after.slowest < (before.fastest or 0.0), (after.fastest or 0.0) > before.slowest
     return Cost(candidate=name, cost="seconds_per_image", ratio=after.median / before.median,
                 word=BETTER if faster else WORSE if slower else TIED)
 
 
-def _bytes(a: Run, b: Run, name: str, value: str, why: str) -> Cost:
-    before, after = comparable_bytes((a, name), (b, name), value)
+def _bytes(a: Run, b: Run, names: tuple[str, str], value: str, why: str) -> Cost:
+    old, name = names
+    before, after = comparable_bytes((a, old), (b, name), value)
     why = next((f"{side}: {r.why_missing}" for side, r in (("A", before), ("B", after)) if r.value is None), why)
     if not why and before.name != after.name:
         why = f"not compared: A has {before.name}, B has {after.name}"
     if why or not before.value or after.value is None:
         return Cost(candidate=name, cost=value, ratio=None, word=ABSENT, why=why or "nothing was read")
-    if a.memory.get(name) == b.memory.get(name) and name in a.latency and a.latency.get(name) == b.latency.get(name):
+    if a.memory.get(old) == b.memory.get(name) and old in a.latency and a.latency.get(old) == b.latency.get(name):
         return Cost(candidate=name, cost=value, ratio=None, word=SAME, why=SAME_READINGS)
     if value == WEIGHTS.name and after.value == before.value:
         return Cost(candidate=name, cost=value, ratio=1.0, word=SAME)

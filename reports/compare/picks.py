@@ -10,7 +10,7 @@ from harness.declare.same_text import distinct, effective_prompts
 from harness.records import ValueSpec
 from reports import formatting as words
 from reports.compare.common_places import Pair
-from reports.compare.costs import ABSENT, BETTER, SAME, TIED, WORSE
+from reports.compare.costs import ABSENT, BETTER, SAME, TIED, WORSE, Cost, of_picks
 from reports.compare.pairs import Cell, paired, word_of
 from reports.read.objective import depends_on_prompt
 from reports.read.run import Run
@@ -34,7 +34,8 @@ class PickMoved:
 @dataclass(frozen=True, kw_only=True)
 class Picks:
     """The old and the new pick, in words, and the new one minus the old one by value; `why` says why there are no rows.
-    `held_out`: on the prompts that are confirm prompts in both runs. `changed`: they are not one candidate at one guidance."""
+    `held_out`: on the prompts that are confirm prompts in both runs. `changed`: they are not one candidate at one guidance.
+    `costs` are those of the new one over the old one where they are two candidates, `within` says that both were taken in B."""
 
     before: str = ""
     after: str = ""
@@ -42,6 +43,8 @@ class Picks:
     why: str = ""
     held_out: bool = False
     changed: bool = False
+    costs: tuple[Cost, ...] = ()
+    within: bool = False
 
     def of(self, value: str) -> PickMoved | None:
         """The row of a value."""
@@ -80,7 +83,9 @@ def compare_picks(a: tuple[Run, Recommendation], b: tuple[Run, Recommendation], 
             why = f"it depends on the other images of a prompt, and one run alone has CFG {' and '.join(dict.fromkeys(lone))}"
             of = replace(of, difference=Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why))
         rows.append(PickMoved(value=value, spec=spec, difference=of.difference, word=word_of(of, spec.better)))
+    costs, within = of_picks(a[0], b[0], cells[0][0], cells[1][0]) if cells[0][0] != cells[1][0] else ((), False)
     return Picks(before=named[0], after=named[1], rows=tuple(rows), held_out=confirmed, changed=cells[0] != cells[1],
+                 costs=costs, within=within,
                  why="" if rows else "no value is measured alike in both")
 
 

@@ -115,7 +115,7 @@ def page(of: Compared) -> str:
     return offline_page(
         "compare.html.j2", {} if figure is None else {"moved": figure}, title=_title(of), lead=headline(of).split("; "),
         runs=runs, order=ORDER, values=values,
-        picks=of.picks, picked=[_pick_row(row) for row in of.picks.rows],
+        picks=of.picks, picked=[_pick_row(row) for row in of.picks.rows], pick_costs=_pick_costs(of),
         moved=[_row(row) for row in _sorted(of.moved)], not_compared=_not_compared(of),
         candidates=[{"name": words.visible(c.candidate), "what": SAID[c.what], "count": _count(c)} for c in of.candidates],
         declared=of.declared, environment=of.environment, gates=[_gate(of, g) for g in of.gates],
@@ -123,10 +123,19 @@ def page(of: Compared) -> str:
 
 
 def _pick_lines(of: Compared) -> list[str]:
-    """The new pick minus the old one, a line for each value in which they differ."""
+    """The new pick minus the old one, a line for each value in which they differ, and one for each cost of another candidate."""
     rows = [row for row in of.picks.rows if row.word in (WORSE, BETTER, CHANGED)]
-    return [f"new pick against the old one, {words.title(row.spec)}: {row.word}, "
-            f"{words.estimate(row.difference, row.spec, difference=True)}" for row in rows]
+    return [*(f"new pick against the old one, {words.title(row.spec)}: {row.word}, "
+              f"{words.estimate(row.difference, row.spec, difference=True)}" for row in rows),
+            *(f"new pick over the old one, {cost['value']}: {cost['said']}" for cost in _pick_costs(of))]
+
+
+def _pick_costs(of: Compared) -> list[dict[str, str]]:
+    """What the new pick costs over the old one, in words."""
+    taken = ", both taken in B" if of.picks.within else ""
+    return [{"value": words.title(of.row(cost.cost)),
+             "said": words.visible(cost.why) if cost.ratio is None else
+             ", ".join(filter(None, (f"{cost.ratio:.2f}×", PACE.get(cost.word, "")))) + taken} for cost in of.picks.costs]
 
 
 def _pick_row(row: PickMoved) -> dict[str, str]:

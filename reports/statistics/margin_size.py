@@ -53,16 +53,19 @@ class Design:
     level: float = LEVEL
 
 
-def again(images: pd.DataFrame, value: str) -> Spread | None:
-    """The spread of differences between two samplings of one candidate that share prompts and no seed.
+def again(images: pd.DataFrame, value: str, ratio: float = 1.0) -> Spread | None:
+    """The spread of mine - ratio x other's between two samplings of one candidate that share prompts and no seed.
 
     `images` has the columns prompt, seed and `value`, at one guidance. With s^2 the variance within prompts (their mean, NaN
-    dropped, prompts with one image left out), image = sqrt(2 s^2), and prompt = 0: the candidate is the same. None without two
-    images of any prompt.
+    dropped, prompts with one image left out) and p^2 that between them (see `itself`), image = sqrt((1 + ratio^2) s^2), and
+    prompt = |1 - ratio| p, which is 0 for a difference: the candidate is the same. None without two images of any prompt.
     """
     within, prompts, rows = _within(images, value)
-    return None if within is None else Spread(prompt=0.0, image=math.sqrt(2 * within), prompts=prompts, pairs=rows // 2,
-                                              source="A/A, other seeds")
+    if within is None:
+        return None
+    between = itself(images, value) if ratio != 1 else None
+    return Spread(prompt=abs(1 - ratio) * between.prompt if between else 0.0, image=math.sqrt((1 + ratio**2) * within),
+                  prompts=prompts, pairs=rows // 2, source="A/A, other seeds")
 
 
 def itself(images: pd.DataFrame, value: str) -> Spread | None:
@@ -77,20 +80,22 @@ def itself(images: pd.DataFrame, value: str) -> Spread | None:
                   source="the baseline's images")
 
 
-def tied_pairs(images: pd.DataFrame, cells: Sequence[tuple[str, float]], value: str) -> Spread | None:
-    """The spread of differences paired by prompt and seed between cells, (candidate, guidance), that are tied with each other.
+def tied_pairs(images: pd.DataFrame, cells: Sequence[tuple[str, float]], value: str, ratio: float = 1.0) -> Spread | None:
+    """The spread of mine - ratio x other's, paired by prompt and seed, between cells, (candidate, guidance), that are tied.
 
-    The variances of all pairs of `cells` of one guidance are averaged (of all pairs, where no two share theirs); that of prompts
-    is the variance of prompt means less what their images explain. With one seed for each prompt the two cannot be separated, and
-    all of it counts as that of prompts. None with fewer than two cells or two prompts.
+    The variances of all pairs of `cells` of one guidance are averaged (of all pairs, where no two share theirs), of a ratio in
+    both directions; that of prompts is the variance of prompt means less what their images explain. With one seed for each
+    prompt the two cannot be separated, and all of it counts as that of prompts. None with fewer than two cells or two prompts.
     """
     wide = clustered(images).pivot_table(index=[CLUSTER, "prompt", "seed"], columns=["candidate", "guidance"], values=value,
                                          sort=True)
     here = [cell for cell in cells if cell in wide.columns]
     pairs = list(itertools.combinations(here, 2))
     within, between, size, prompts = [], [], 0, 0
-    for one, other in [pair for pair in pairs if pair[0][1] == pair[1][1]] or pairs:
-        groups: Any = (wide[one] - wide[other]).dropna().groupby(level=CLUSTER)
+    pairs = [pair for pair in pairs if pair[0][1] == pair[1][1]] or pairs
+    directions = [*pairs, *((other, one) for one, other in pairs)] if ratio != 1 else pairs
+    for one, other in directions:
+        groups: Any = (wide[one] - ratio * wide[other]).dropna().groupby(level=CLUSTER)
         counts = groups.size()
         if len(counts) < 2:
             continue
@@ -99,21 +104,40 @@ def tied_pairs(images: pd.DataFrame, cells: Sequence[tuple[str, float]], value: 
         size, prompts = int(counts.sum()), len(counts)
     if not within:
         return None
+    count = len(within) * len(pairs) // len(directions)
     return Spread(prompt=math.sqrt(max(0.0, float(np.mean(between)))), image=math.sqrt(float(np.mean(within))), prompts=prompts,
-                  pairs=size, source=f"{len(within)} {'pair' if len(within) == 1 else 'pairs'} of tied cells, same seeds")
+                  pairs=size, source=f"{count} {'pair' if count == 1 else 'pairs'} of tied cells, same seeds")
 
 
-def pass_rate(margin: float, spread: Spread, of: Design) -> float:
+def pass_rate(margin: float, spread: Spread, of: Design, widening: float = 1.0) -> float:
     """How often a candidate that is equal in truth passes "not worse by more than `margin`", for normal differences.
 
     The gate passes when mean - t e >= -margin, with e the estimated standard error and t the quantile of P - 1 degrees of
     freedom. With the true error E that is P(T >= t) for T noncentral t with noncentrality margin / E. Lehmann and Romano,
-    Testing Statistical Hypotheses (2005), section 5.2. 1 where nothing varies and the margin is not negative.
+    Testing Statistical Hypotheses (2005), section 5.2. 1 where nothing varies and the margin is not negative. `widening` is
+    that of t where the interval is another one (see `wilson_widening`).
     """
     error = spread.error(of.prompts, of.seeds)
     if error == 0:
         return float(margin >= 0)
-    return _reach(margin / error, of)
+    return reach(margin / error, _degrees(of), widening * _quantile(of))
+
+
+def wilson_widening(mean: float, limit: float) -> float:
+    """How many times t its quantile must be for Wilson's interval of a share to leave `limit` behind: the error at the limit over
+    the one at the mean, sqrt(L (1 - L) / (m (1 - m))). 1 for a mean without an error of its own, 0 or 1."""
+    return math.sqrt(max(0.0, limit * (1 - limit)) / (mean * (1 - mean))) if 0 < mean < 1 else 1.0
+
+
+def smallest_that(enough: Callable[[float], bool], most: float) -> float | None:
+    """The smallest number, to one part in 2^40 of `most`, from which on `enough` holds; None where not even `most` is."""
+    if not enough(most):
+        return None
+    low, high = 0.0, most
+    for _ in range(40):
+        middle = (low + high) / 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
 
 
 def reach(distance: float, degrees: float, quantile: float) -> float:
@@ -134,11 +158,12 @@ def failing_drop(margin: float, spread: Spread, of: Design, power: float = POWER
     return margin + _distance(of, power) * spread.error(of.prompts, of.seeds)
 
 
-def prompts_needed(margin: float, spread: Spread, of: Design, confidence: float = CONFIDENCE) -> int | None:
+def prompts_needed(margin: float, spread: Spread, of: Design, confidence: float = CONFIDENCE,
+                   widening: float = 1.0) -> int | None:
     """The fewest prompts, with the same seeds each, with which an equal candidate passes `margin` with probability `confidence`;
     None for a margin that no number of prompts makes pass (0), or more than MOST_PROMPTS do."""
     def enough(prompts: int) -> bool:
-        return pass_rate(margin, spread, Design(prompts=prompts, seeds=of.seeds, level=of.level)) >= confidence
+        return pass_rate(margin, spread, Design(prompts=prompts, seeds=of.seeds, level=of.level), widening) >= confidence
 
     if (margin <= 0 and spread.error(2, of.seeds) > 0) or not enough(MOST_PROMPTS):
         return None
@@ -188,7 +213,12 @@ def _within(images: pd.DataFrame, value: str) -> tuple[float | None, int, int]:
 
 def _reach(distance: float, of: Design) -> float:
     """P(T >= t): see `pass_rate`."""
-    return reach(distance, _degrees(of), float(student_t.ppf((1 + of.level) / 2, _degrees(of))))
+    return reach(distance, _degrees(of), _quantile(of))
+
+
+def _quantile(of: Design) -> float:
+    """That of the gate's t interval."""
+    return float(student_t.ppf((1 + of.level) / 2, _degrees(of)))
 
 
 def _distance(of: Design, share: float) -> float:

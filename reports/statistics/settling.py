@@ -14,7 +14,7 @@ from scipy.stats import t as student_t
 
 from harness.records import ValueSpec
 from reports.statistics.intervals import Estimate
-from reports.statistics.margin_size import reach
+from reports.statistics.margin_size import reach, wilson_widening
 
 Floats = NDArray[np.float64]
 
@@ -71,7 +71,7 @@ def prompts_to_settle(of: Estimate, limit: float = 0.0, share: ValueSpec | None 
         return _of_flags(of, limit) if share.kind == "flag" else None
     if not of.error:
         return None
-    widening = math.sqrt(max(0.0, limit * (1 - limit)) / (of.mean * (1 - of.mean))) if wide else 1.0
+    widening = wilson_widening(of.mean, limit) if wide else 1.0
     spread, distance = of.error * math.sqrt(of.prompts), abs(of.mean - limit)
 
     def enough(prompts: int) -> bool:

@@ -4,8 +4,9 @@ The maths is in statistics/margin_size.py."""
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from harness.declare import BASELINE, PROMOTED, Gate, Suite
 from harness.declare.same_text import distinct, effective_prompts
+from harness.records import ValueSpec
 from harness.records.gate_kinds import gate_kind
 from harness.records.values import costs
 from reports import formatting as words
@@ -30,12 +32,17 @@ from reports.statistics.margin_size import (
     prompts_needed,
     rounded_up,
     smallest_margin,
+    smallest_that,
     tied_pairs,
     timed,
+    wilson_widening,
 )
 from reports.statistics.order_statistics import median_interval, rounds_for_median
 from reports.verdict.confirm_looks import gate_level
 from reports.verdict.costs import comparable_bytes, incomparable
+
+MOST_TIMES: Final = 99.0
+"""The largest ratio less 1 that is looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +75,8 @@ class Margin:
 @dataclass(frozen=True, kw_only=True)
 class Measured:
     """What a calibration goes by: the A/A run with the names of its two equal candidates, the suite that is calibrated, the
-    guidance that the gates look at, and cells of a finished run that are tied, with its images (none without such a run)."""
+    guidance that the gates look at, and cells of a finished run that are tied, with its images and its words on the tie (none
+    without such a run)."""
 
     run: Run
     names: tuple[str, str]
@@ -76,6 +84,7 @@ class Measured:
     guidance: float
     tied: tuple[tuple[str, float], ...] = ()
     images: pd.DataFrame | None = None
+    tie: str = ""
     confidence: float = CONFIDENCE
 
 
@@ -101,8 +110,9 @@ def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
     rows = _own(of)
     mean = None if gate.value not in rows.columns or rows[gate.value].isna().all() else float(
         clustered(rows).groupby(CLUSTER)[gate.value].mean().mean())
-    spreads = [itself(rows, gate.value)] if gate.not_worse_than is None else [again(rows, gate.value), _tied(of, gate.value)]
-    here = [_images(of, gate, spread, mean) for spread in spreads if spread is not None]
+    spreads: list[Callable[[float], Spread | None]] = [lambda _: itself(rows, gate.value)] if gate.not_worse_than is None else [
+        lambda ratio: again(rows, gate.value, ratio), lambda ratio: _tied(of, gate.value, ratio)]
+    here = [_images(of, gate, spread, mean) for spread in spreads if spread(1.0) is not None]
     # A value that is taken against the baseline's own image is the same for all images of the baseline.
     here = here[1:] if len(here) > 1 and not here[0].error else here
     if not here:
@@ -112,25 +122,88 @@ def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
     return [*(replace(row, paste="") for row in here[:-1]), here[-1]]
 
 
-def _images(of: Measured, gate: Gate, spread: Spread, mean: float | None) -> Margin:
-    """The gate under one estimate of the noise of its images."""
+def _images(of: Measured, gate: Gate, spread_at: Callable[[float], Spread | None], mean: float | None) -> Margin:
+    """The gate under one estimate of the noise of its images; `spread_at` gives that of mine - ratio x other's."""
     suite = of.suite
-    prompts = effective_prompts(suite.grid)
+    prompts = effective_prompts(suite.grid, of.guidance)
     confirm = distinct(p for p in prompts if p.split == "confirm")
     count = confirm if not gate.candidates and confirm >= 2 else distinct(prompts)
+    spread = spread_at(gate.ratio or 1.0)
+    assert spread is not None
     row = Margin(gate=of.suite.gate_name(gate), value=gate.value, source=spread.source, observed=mean, spread=spread)
     if count < 2:
         return replace(row, note="one prompt: the gate has no interval")
     design = Design(prompts=count, seeds=len(suite.grid.seeds), level=gate_level(suite))
-    smallest = smallest_margin(spread, design, of.confidence)
-    margin = _declared(gate, mean)
-    error = spread.error(design.prompts, design.seeds)
+    test = _Test(gate=gate, value=of.run.row(gate.value), mean=mean, design=design, spread_at=spread_at)
+    margin, error = _declared(gate, mean), spread.error(design.prompts, design.seeds)
+    smallest = test.smallest(of.confidence)
     return replace(
-        row, error=error, margin=margin, smallest=smallest, design=design, paste=_paste(of.run, gate, smallest, mean),
-        passes=None if margin is None else pass_rate(margin, spread, design),
-        drop=None if margin is None else failing_drop(margin, spread, design),
-        prompts=None if margin is None else prompts_needed(margin, spread, design, of.confidence),
-        note="nothing varies between two samplings" if error == 0 else "")
+        row, error=error, margin=margin, smallest=smallest, design=design,
+        paste="" if smallest is None else _paste(of.run, gate, smallest, mean),
+        passes=None if margin is None else test.passes(margin),
+        drop=None if margin is None else test.drop(margin),
+        prompts=None if margin is None else prompts_needed(margin, spread, design, of.confidence, test.widening(margin)),
+        note="nothing varies between two samplings" if error == 0 else
+        f"no limit is passed by {of.confidence:.0%} of equal candidates" if smallest is None else "")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Test:
+    """What a gate decides by, as its margin varies: a ratio changes the spread with it, and a limit on a share has Wilson's
+    interval."""
+
+    gate: Gate
+    value: ValueSpec
+    mean: float | None
+    design: Design
+    spread_at: Callable[[float], Spread | None]
+
+    def passes(self, margin: float) -> float:
+        """How often an equal candidate passes a margin."""
+        return pass_rate(margin, self._spread(margin), self.design, self.widening(margin))
+
+    def smallest(self, confidence: float) -> float | None:
+        """The smallest margin that an equal candidate passes so often."""
+        mean = abs(self.mean or 0.0)
+        if self.gate.not_worse_than is None and self._is_share:
+            return smallest_that(lambda m: self.passes(m) >= confidence, self._room)
+        if self.gate.not_worse_than is not None and self.gate.ratio is not None:
+            return smallest_that(lambda m: self.passes(m) >= confidence, mean * (MOST_TIMES if self.value.fewer else 1.0))
+        return smallest_margin(self._spread(0.0), self.design, confidence)
+
+    def drop(self, margin: float) -> float | None:
+        """The true drop that fails a margin in POWER of all cases; None for a share that cannot drop so far."""
+        spread = self._spread(margin)
+        if not (self.gate.not_worse_than is None and self._is_share):
+            return failing_drop(margin, spread, self.design)
+        limit, wide = self._limit(margin), self.widening(margin)
+        beyond = smallest_that(lambda x: pass_rate(x, spread, self.design, wide) >= POWER,
+                               1 - limit if self.gate.at_most is not None else limit)
+        return None if beyond is None else margin + beyond
+
+    def widening(self, margin: float) -> float:
+        """That of the t interval, see `wilson_widening`."""
+        of_share = self.gate.not_worse_than is None and self._is_share and self.mean is not None
+        return wilson_widening(self.mean or 0.0, self._limit(margin)) if of_share else 1.0
+
+    @property
+    def _is_share(self) -> bool:
+        return self.value.bounded_share and self.mean is not None and 0 < self.mean < 1
+
+    @property
+    def _room(self) -> float:
+        mean = self.mean or 0.0
+        return 1 - mean if self.gate.at_most is not None else mean
+
+    def _limit(self, margin: float) -> float:
+        return min(1.0, max(0.0, (self.mean or 0.0) + (margin if self.gate.at_most is not None else -margin)))
+
+    def _spread(self, margin: float) -> Spread:
+        """The spread of what the gate looks at where it has this margin."""
+        times = margin / abs(self.mean) if self.gate.ratio is not None and self.mean else 0.0
+        spread = self.spread_at(1 + times if self.value.fewer else 1 - times)
+        assert spread is not None
+        return spread
 
 
 def _declared(gate: Gate, mean: float | None) -> float | None:
@@ -209,10 +282,10 @@ def _own(of: Measured) -> pd.DataFrame:
     return images[(images["candidate"] == of.names[0]) & (images["guidance"] == of.guidance)]
 
 
-def _tied(of: Measured, value: str) -> Spread | None:
+def _tied(of: Measured, value: str, ratio: float) -> Spread | None:
     if of.images is None or value not in of.images.columns:
         return None
-    return tied_pairs(of.images, of.tied, value)
+    return tied_pairs(of.images, of.tied, value, ratio)
 
 
 def _values(run: Run) -> Sequence[str]:

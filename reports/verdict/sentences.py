@@ -42,6 +42,11 @@ def objective_words(objective: Objective, values: Mapping[str, ValueSpec]) -> st
     return f"Objective of an image: {formula}{'; a cell must keep ' + ', '.join(limits) if limits else ''}."
 
 
+def tied_in_words(rec: Recommendation) -> str:
+    """How many cells are tied with the best one, itself counted: "3 of 18 cells"."""
+    return f"{sum(c.tied for c in rec.cells)} of {len(rec.cells)} cells"
+
+
 def _tied(run: Run, rec: Recommendation) -> str:
     """What the select prompts leave open: how many cells are tied, and how far the tie reaches along either axis; empty where
     none is."""
@@ -126,7 +131,7 @@ def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
     mine = next(c for c in rec.cells if c.candidate == rec.pick and c.guidance == rec.guidance)
     tied = [c for c in rec.cells if c.tied]
     unkept = any(c.behind.distinct and (c.behind.mean or 0.0) < 0 for c in tied)
-    count = f"{len(tied)} of {len(rec.cells)} cells"
+    count = tied_in_words(rec)
     at = f"{words.estimate(best.objective)}: {label(run, best.candidate)} at CFG {best.guidance:g}"
     if start != best:
         sentences = [f"The highest mean objective is {at}, but the data do not show whether it meets the constraints. The "

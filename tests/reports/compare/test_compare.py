@@ -16,6 +16,7 @@ from scipy import stats
 
 from harness.declare import Candidate, Checkpoint, Gate, Grid, Merge, Objective, Penalty, Suite
 from harness.records import Cell, Measurement, Record, Weights
+from reports.compare.costs import of_picks
 from reports.compare.runs import Compared, compare
 from reports.compare.views import headline, markdown, page, terminal
 from reports.page.summary import MARKDOWN_LIMIT
@@ -266,6 +267,33 @@ def test_the_old_pick_is_compared_with_the_new_one(made: Make) -> None:
     for text in (headline(of), markdown(of).replace("\\", ""), page(of)):
         assert "alpha 0.8 at CFG" in text
         assert "alpha 0.45 at CFG" in text
+
+
+def test_a_new_pick_costs_so_many_times_the_old_one_by_the_run_that_timed_both(made: Make) -> None:
+    """Rounds of alpha 0.45 and 0.8 are of two candidates: A's readings and B's are never taken for one another."""
+    of = made(uphill, trio(), before=trio())
+    seconds = next(cost for cost in of.picks.costs if cost.cost == "seconds_per_image")
+    timed = {name: float(np.median(of.b.latency[name].seconds["total"])) for name in ("alpha=0.45", "alpha=0.8")}
+    assert of.picks.within
+    assert seconds.ratio == pytest.approx(timed["alpha=0.8"] / timed["alpha=0.45"])
+    assert {cost.cost for cost in of.picks.costs} == {"seconds_per_image", "peak_bytes", "weights_bytes"}
+    for text in (markdown(of).replace("\\", ""), page(of)):
+        assert f"{seconds.ratio:.2f}×" in text
+        assert "both taken in B" in text
+
+
+def test_where_the_new_run_has_not_the_old_pick_each_run_brings_its_own_readings(made: Make) -> None:
+    of = made(uphill, trio(), before=trio())
+    alone = replace(of.b, latency={name: record for name, record in of.b.latency.items() if name != "alpha=0.45"})
+    costs, within = of_picks(of.a, alone, "alpha=0.45", "alpha=0.8")
+    assert not within
+    assert costs[0].ratio is not None
+    slower = replace(alone, latency={name: replace(record, yardstick=(0.03,) * 6) for name, record in alone.latency.items()})
+    assert "not compared" in of_picks(of.a, slower, "alpha=0.45", "alpha=0.8")[0][0].why
+
+
+def test_a_pick_that_stays_has_no_cost_over_itself(made: Make) -> None:
+    assert made().picks.costs == ()
 
 
 def test_a_new_pick_that_is_worse_is_the_headline(made: Make) -> None:

@@ -70,7 +70,9 @@ def test_a_ratio_counts_from_the_baselines_mean(measured: Measured) -> None:
     ratio = row(measured, value="clip_score", not_worse_than=BASELINE, ratio=0.9)
     assert plain.observed is not None
     assert ratio.margin == pytest.approx(0.1 * plain.observed)
-    assert ratio.smallest == plain.smallest
+    # Of 0.92 times the other image the noise is 0.96 times that of a difference, and 0.08 of what prompts differ by comes in.
+    assert ratio.smallest == pytest.approx(plain.smallest, rel=0.05)
+    assert ratio.smallest != plain.smallest
     assert "ratio=0.9" in ratio.paste
     assert 0.9 < float(ratio.paste.partition("ratio=")[2].rstrip(")")) < 1
 
