@@ -17,8 +17,9 @@ from reports.verdict.candidates import label, label_with_role
 from reports.verdict.recommendation import Comparison, Scored, Settling
 from reports.verdict.scoring import cell_distances, on_common_images
 
-ABOUT: Final = ("So many prompts show the difference in 8 of 10 repeats, if it and the spread of the prompts are as measured "
-                "here.")
+ABOUT: Final = ("So many prompts show the difference in 8 of 10 repeats, if it and the spread are exactly as measured. Both are "
+                "estimates: take the numbers for sizes. What is tied is compared on the prompts that chose the pick, which "
+                "flatter it.")
 
 
 def of_comparisons(comparisons: Sequence[Comparison]) -> tuple[Settling, ...]:
