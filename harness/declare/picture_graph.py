@@ -60,6 +60,8 @@ def from_graph(data: object) -> PictureText:
                          "and the graph does not say which of them drew the picture")
     first = [name for name in samplers if not any(other in samplers for other in _images_behind(graph, name))] or samplers
     positive, negative = texts[0]
+    for name in first:
+        _note_sources(graph, name)
     width, height = _agreed(graph, first, "size", _size) or (None, None)
     model = _agreed(graph, first, "model", _model)
     return PictureText(
@@ -233,21 +235,31 @@ def _size(graph: Graph, sampler: str) -> tuple[int, int] | None:
 
 
 def _model(graph: Graph, sampler: str) -> str:
-    """The file of the model behind a sampler; adapters on the way come under `others`."""
-    at: str | None = sampler if graph.linked(sampler, "model") else next(
-        (link[0] for key in ("guider",) if (link := graph.linked(sampler, key))), None)
+    """The file of the model behind a sampler; what changes the model on the way comes under `others`."""
+    link = graph.linked(sampler, "model", "guider")
     for _ in range(_MOST_HOPS):
-        if at is None:
+        if link is None:
             return ""
-        inputs = graph.inputs(at)
+        at, inputs = link[0], graph.inputs(link[0])
         for key in ("ckpt_name", "unet_name"):
             if isinstance(inputs.get(key), str):
                 return str(inputs[key])
         if isinstance(inputs.get("lora_name"), str):
             graph.others[f"lora {inputs['lora_name']}"] = str(inputs.get("strength_model", ""))
+        elif "uider" not in graph.kind(at):
+            _note(graph, at)
         link = graph.linked(at, "model", "MODEL", "")
-        at = link[0] if link else None
     return ""
+
+
+def _note_sources(graph: Graph, sampler: str) -> None:
+    """Says under `others` that a sampler began with a picture, and how much of it was drawn again."""
+    for name in _images_behind(graph, sampler):
+        if graph.kind(name).startswith("LoadImage"):
+            _note(graph, name)
+    denoise = number(_value(graph, sampler, "denoise", "sigmas"))
+    if denoise is not None and denoise < 1:
+        graph.others["denoise"] = f"{denoise:g}"
 
 
 def _clip_skip(graph: Graph, encoder: str) -> int | None:

@@ -140,6 +140,17 @@ def test_nodes_that_take_part_in_the_picture_are_named(tmp_path: Path) -> None:
     assert picture.others["node '60' ('ControlNetApplyAdvanced')"] == "strength 0.7"
 
 
+def test_a_picture_that_began_with_another_says_so(tmp_path: Path) -> None:
+    sampler = graph()["3"] | {"inputs": graph()["3"]["inputs"] | {"latent_image": ["60", 0], "denoise": 0.5, "model": ["62", 0]}}
+    nodes = graph(n3=sampler, n60=node("VAEEncode", pixels=["61", 0]), n61=node("LoadImage", image="mine.png"),
+                  n62=node("HypernetworkLoader", hypernetwork_name="h.pt", strength=1.0, model=["10", 0]))
+    picture = picture_text(comfy(tmp_path / "a.png", nodes))
+    assert picture.others == {
+        "node '61' ('LoadImage')": "image mine.png", "denoise": "0.5", "lora ink.safetensors": "0.8",
+        "node '62' ('HypernetworkLoader')": "hypernetwork_name h.pt, strength 1.0"}
+    assert picture.width is None
+
+
 def test_two_different_texts_of_sdxl_are_both_given(tmp_path: Path) -> None:
     picture = picture_text(comfy(tmp_path / "a.png", graph(n6=node("CLIPTextEncodeSDXL", text_g="a ship", text_l="oil", **SDXL))))
     assert (picture.prompt, picture.second_prompt, picture.second_negative) == ("a ship", "oil", "")
