@@ -22,7 +22,7 @@ HARNESS = (
     ("sampling", "run_folder"),
     ("run",),
     ("race", "promotion"),
-    ("session", "cleaning"),
+    ("session", "cleaning", "first_suite"),
     ("commands",),
     ("plugin", "cli", "__init__"),
 )

@@ -17,8 +17,9 @@ from harness.merge.blocks import CONVENTIONS
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 MERGING = (ROOT / "docs" / "merging.md").read_text(encoding="utf-8")
+TRYING = (ROOT / "docs" / "trying.md").read_text(encoding="utf-8")
 ADAPTERS = (ROOT / "docs" / "adapters.md").read_text(encoding="utf-8")
-SHOWN = [line for text in (README, MERGING, ADAPTERS) for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+SHOWN = [line for text in (README, MERGING, ADAPTERS, TRYING) for block in re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
          for line in block.splitlines() if line.startswith("sweetspot ")]
 
 
@@ -54,7 +55,8 @@ def test_the_declared_license_is_there() -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert {shlex.split(line)[1] for line in SHOWN} == {
-        "merge", "replay", "inspect", "adapter", "calibrate", "blind", "compare", "promote", "trend", "plan", "images", "clean"}
+        "try", "init", "merge", "replay", "inspect", "adapter", "calibrate", "blind", "compare", "promote", "trend", "plan",
+        "images", "clean"}
 
 
 @pytest.mark.parametrize("line", SHOWN)

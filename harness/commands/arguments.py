@@ -21,6 +21,17 @@ def megabytes(text: str) -> float:
     return number
 
 
+def positive_minutes(text: str) -> float:
+    """A number above 0, at most a week."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number <= 7 * 24 * 60:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of minutes above 0, at most a week")
+    return number
+
+
 def count(text: str) -> int:
     """An integer from 1 to 999,999."""
     if not text.isascii() or not text.isdigit() or len(text) > 6 or int(text) == 0:

@@ -1,0 +1,160 @@
+"""What the files on a command line are, by their headers, and which of them cannot be tried together."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness import zoo
+from harness.adapters import AdapterError, recognise_file
+from harness.adapters.checkpoint_sweep import FAMILIES
+from harness.declare.nearest import did_you_mean
+from harness.weights import ModelFile, ModelFileError, open_model, read_header
+from harness.weights.header_claims import short
+
+TITLES: Final = {"sd1": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "Stable Diffusion XL",
+                 "sdxl_refiner": "Stable Diffusion XL refiner", "flux": "Flux.1", "sd3": "Stable Diffusion 3"}
+_WITHOUT_WEIGHT: Final = {"textual-inversion": "a textual inversion", "hypernetwork": "a hypernetwork"}
+_DENOISERS: Final = ("unet", "transformer")
+MOST_FILES: Final = 200
+
+
+class UnfitFileError(ValueError):
+    """A file that cannot be tried; the message names it and says what to do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenModel:
+    """A whole model. `built_in` models have the sizes of the zoo's, and `v_prediction` predicts v."""
+
+    path: str
+    family: str
+    says: str
+    built_in: bool = False
+    v_prediction: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenAdapter:
+    """A LoRA or one of its relatives. `base` is what it was made for, as far as its tensors show."""
+
+    path: str
+    base: str
+    says: str
+
+
+def look(paths: Sequence[str], adapters: Sequence[str]) -> tuple[list[GivenModel], list[GivenAdapter]]:
+    """The models among `paths`, and the adapters among both. Patterns stand for the files that they match. Raises UnfitFileError
+    for what is neither, or does not fit the rest."""
+    models: list[GivenModel] = []
+    found: list[GivenAdapter] = []
+    for path in dict.fromkeys(_expanded(paths)):
+        one = _model_or_adapter(path)
+        models += [one] if isinstance(one, GivenModel) else []
+        found += [one] if isinstance(one, GivenAdapter) else []
+    found += [_adapter(path) for path in dict.fromkeys(_expanded(adapters)) if path not in {a.path for a in found}]
+    if not models:
+        raise UnfitFileError(f"{found[0].path if found else 'no file'}: there is no model among the files; give the model that "
+                             "it is used with first, as in: sweetspot try model.safetensors --lora lora.safetensors")
+    _refuse_misfits(models, found)
+    return models, found
+
+
+def _expanded(paths: Sequence[str]) -> list[str]:
+    """The files behind patterns, which some shells leave as they are."""
+    files: list[str] = []
+    for path in paths:
+        if path.startswith("zoo:") or Path(path).exists() or not glob.has_magic(path):
+            files.append(path)
+        elif matching := sorted(glob.glob(path, recursive=True))[:MOST_FILES + 1]:  # noqa: PTH207 - see checkpoint_sweep
+            if len(matching) > MOST_FILES:
+                raise UnfitFileError(f"{path!r} matches more than {MOST_FILES} files; give the files of one training")
+            files += matching
+        else:
+            raise UnfitFileError(f"{path!r} matches no file")
+    return files
+
+
+def _place(path: str) -> Path:
+    if path.startswith("zoo:"):
+        if path not in zoo.NAMES:
+            raise UnfitFileError(f"unknown built-in model {path!r}; {did_you_mean(path, zoo.NAMES)}")
+        return zoo.resolve(path)
+    if not Path(path).exists():
+        beside = [file.name for file in Path(path).parent.glob("*.safetensors")] if Path(path).parent.is_dir() else []
+        near = f"; {did_you_mean(Path(path).name, beside, list_known=False)}" if beside else ""
+        raise UnfitFileError(f"{path!r} does not exist below {Path.cwd()}{near.rstrip('; ')}")
+    return Path(path)
+
+
+def _model_or_adapter(path: str) -> GivenModel | GivenAdapter:
+    place = _place(path)
+    try:
+        model = open_model(place, tolerant=True)
+    except (ModelFileError, OSError) as error:
+        try:
+            return _adapter(path)
+        except UnfitFileError:
+            raise UnfitFileError(str(error)) from None
+    return _model(path, model)
+
+
+def _model(path: str, model: ModelFile) -> GivenModel:
+    denoiser = next((part for part in _DENOISERS if part in model.components), "")
+    if not denoiser:
+        raise UnfitFileError(f"{path!r} has no U-Net or transformer, only {', '.join(model.components)}; give a whole model")
+    if model.channels in (8, 9) and not _of_zoo(model):
+        raise UnfitFileError(f"{path!r} is a model with {model.channels} input channels, for inpainting or editing, which can be "
+                             "merged, but not sampled; give a model that draws from text")
+    if model.family not in TITLES or model.family == "sdxl_refiner":
+        raise UnfitFileError(f"{path!r} is {TITLES.get(model.family, 'of an unknown family')}, which cannot be sampled alone; "
+                             f"expected one of {', '.join(title for name, title in TITLES.items() if name != 'sdxl_refiner')}")
+    built_in = _of_zoo(model)
+    says = f"{TITLES[model.family]} model{' with the sizes of the built-in ones' if built_in else ''}"
+    return GivenModel(path=path, family=model.family, says=says, built_in=built_in,
+                      v_prediction=model.prediction == "v_prediction")
+
+
+def _of_zoo(model: ModelFile) -> bool:
+    """Whether a U-Net has the names and sizes of the built-in models."""
+    from harness.zoo.store import PARTS
+
+    stored = read_header(PARTS / "unet.safetensors")[0]
+    return {name: info.shape for name, info in model.components.get("unet", {}).items()} == {
+        name: tensor.shape for name, tensor in stored.items()}
+
+
+def _adapter(path: str) -> GivenAdapter:
+    try:
+        file = recognise_file(_place(path))
+    except (AdapterError, ModelFileError, OSError) as error:
+        raise UnfitFileError(str(error)) from None
+    if what := next((text for kind, text in _WITHOUT_WEIGHT.items() if file.format == kind or kind in file.kinds), ""):
+        raise UnfitFileError(f"{path!r} is {what}, which has no weight to sweep; put it into a candidate's adapters, and its "
+                             "word into the prompts")
+    base = f" for {file.base}" if file.base != "unknown" else ""
+    return GivenAdapter(path=path, base=file.base, says=f"adapter ({', '.join(file.kinds) or 'unknown kind'}){base}")
+
+
+def _refuse_misfits(models: Sequence[GivenModel], adapters: Sequence[GivenAdapter]) -> None:
+    first = models[0]
+    for other in models[1:]:
+        if other.family != first.family:
+            raise UnfitFileError(f"{first.path!r} is a {TITLES[first.family]} model and {other.path!r} a {TITLES[other.family]} "
+                                 "model; these cannot be merged or compared on one grid. Give models of one family")
+        if other.built_in != first.built_in:
+            raise UnfitFileError(f"{first.path!r} and {other.path!r} have layers of different sizes; give models of one size")
+    for adapter in adapters:
+        family = FAMILIES.get(adapter.base, "")
+        if family and family != first.family:
+            raise UnfitFileError(f"{adapter.path!r} was made for {adapter.base}, but {first.path!r} is a {TITLES[first.family]} "
+                                 "model; give an adapter of the model's family")
+
+
+def described(models: Sequence[GivenModel], adapters: Sequence[GivenAdapter]) -> list[str]:
+    """A line for each file."""
+    given: list[GivenModel | GivenAdapter] = [*models, *adapters]
+    return [f"  {short(one.path, 100)}: {one.says}" for one in given]

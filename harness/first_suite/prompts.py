@@ -1,0 +1,68 @@
+"""The prompts of a first suite: the user's, the built-in models' own, or the built-in set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from harness.declare import Prompt
+from harness.declare.prompt_files import read_prompts
+from harness.declare.prompt_sets import prompt_set
+from harness.first_suite.given_files import UnfitFileError
+from harness.first_suite.python_text import quoted
+
+ZOO: Final = Path(__file__).parent.parent / "zoo" / "prompts.toml"
+"""Twenty prompts of the subjects and colours that the built-in models know."""
+FEWEST: Final = 4
+"""Prompts that can be divided into two to choose on and two to confirm with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompts:
+    """Prompts as Python text, and how many there are in each split. `file` is one that is written beside the suite."""
+
+    source: str
+    select: int
+    confirm: int
+    words: tuple[str, ...]
+    modules: tuple[str, ...] = ()
+    file: Path | None = None
+
+    @property
+    def says(self) -> str:
+        """In words."""
+        return f"{self.select + self.confirm} prompts: {self.select} to choose on, {self.confirm} to confirm with"
+
+
+def prompts_for(given: str, built_in: bool, count: int | None = None, syntax: str = "") -> Prompts:
+    """The prompts of the file `given`; without one those that the models know, or `count` of the built-in set. Raises
+    UnfitFileError for a file that cannot be read."""
+    if given:
+        return _of_file(given, syntax)
+    if built_in:
+        return _counted(read_prompts(ZOO), 'read_prompts(Path(__file__).with_name("zoo_prompts.toml"))', ("read_prompts",),
+                        ("from pathlib import Path",), ZOO)
+    listed = prompt_set(count=count)
+    return _counted(listed, f"prompt_set({'' if count is None else f'count={count}'})", ("prompt_set",))
+
+
+def _of_file(given: str, syntax: str) -> Prompts:
+    try:
+        listed = read_prompts(given, syntax=syntax) if syntax else read_prompts(given)
+    except (OSError, ValueError) as error:
+        raise UnfitFileError(f"--prompts: {error}") from None
+    read = f"read_prompts({quoted(given)}{f', syntax={quoted(syntax)}' if syntax else ''})"
+    if any(prompt.split == "confirm" for prompt in listed) or len(listed) < FEWEST:
+        return _counted(listed, read, ("read_prompts",))
+    # All are in one split; taken in turns, the choice can be confirmed on prompts that had no part in it.
+    half = len(listed) // 2
+    return Prompts(source=f'[replace(p, split=("select", "confirm")[i % 2]) for i, p in enumerate({read})]',
+                   select=len(listed) - half, confirm=half, words=("read_prompts",), modules=("from dataclasses import replace",))
+
+
+def _counted(listed: Sequence[Prompt], source: str, words: tuple[str, ...], modules: tuple[str, ...] = (),
+             file: Path | None = None) -> Prompts:
+    select = sum(prompt.split == "select" for prompt in listed)
+    return Prompts(source=source, select=select, confirm=len(listed) - select, words=words, modules=modules, file=file)

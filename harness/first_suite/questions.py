@@ -1,0 +1,228 @@
+"""The question that files ask, and the candidates that a practised user would declare to answer it, as Python text."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeAlias
+
+from harness.adapters.checkpoint_sweep import checkpoint_sweep
+from harness.declare import Candidate
+from harness.first_suite.given_files import GivenAdapter, GivenModel, UnfitFileError
+from harness.first_suite.python_text import call, listed, numbers, quoted
+from harness.records.file_names import unusable_on_windows
+from harness.weights.training_files import saved_at
+
+Values: TypeAlias = tuple[float, ...]
+MOST_ADAPTERS: Final = 5
+ATTACHED: Final = 0.8
+"""The weight of adapters that are not what is asked about."""
+MODES: Final[Mapping[str, tuple[str, ...]]] = {
+    "cpu": ("fp32", "bf16", "int8_weight_only", "int8_dynamic", "int4_weight_only"),
+    "cuda": ("fp16", "bf16", "int8_weight_only", "int8_dynamic", "int4_weight_only")}
+"""The number formats that are tried on a kind of device, the reference first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a suite asks. `steps` are the values of its axis, from many to few; `source` gives the candidates at some of them as
+    Python text, and `count` how many they are. `words` are the names that the text needs of harness. Without `raced` the whole
+    grid is sampled."""
+
+    asks: str
+    name: str
+    baseline: str
+    values: tuple[Values, ...]
+    source: Callable[[Values], str]
+    count: Callable[[Values], int]
+    words: tuple[str, ...]
+    modules: tuple[str, ...] = ()
+    refine: str = ""
+    prefer: Mapping[str, str] = field(default_factory=dict)
+    raced: bool = True
+    metrics: tuple[str, ...] = ()
+    one_scale: bool = False
+
+
+def question(models: Sequence[GivenModel], adapters: Sequence[GivenAdapter], *, quantize: bool = False, device: str = "cpu",
+             config: str = "", last: int | None = None) -> Question:
+    """The question of these files. Raises UnfitFileError for files that ask none."""
+    spelled = [_spelled(model, config) for model in models]
+    if len(models) == 1 or quantize:
+        return _of_one_model(models, spelled[0], adapters, last, device if quantize else "")
+    if _one_training([model.path for model in models]):
+        if adapters:
+            raise UnfitFileError(f"{models[0].path!r} and others are models of one training, which are compared alone; leave out "
+                                 f"{adapters[0].path!r}")
+        return _whole_models([model.path for model in models], _config(models[0], config), last)
+    if len(models) == 2:
+        return _merge(models, spelled, adapters)
+    if adapters:
+        raise UnfitFileError(f"{len(models)} models and adapters are given; give one or two models with adapters, or "
+                             "models alone")
+    return _models(models, spelled)
+
+
+def _of_one_model(models: Sequence[GivenModel], spelled: str, adapters: Sequence[GivenAdapter], last: int | None,
+                  quantized_on: str) -> Question:
+    model = models[0]
+    if quantized_on and (len(models) > 1 or adapters):
+        raise UnfitFileError(f"--quantize takes one model, and {len(models) + len(adapters)} files are given; merge or fuse them "
+                             "first (sweetspot merge, sweetspot adapter)")
+    if not adapters:
+        return _quantization(model, spelled, quantized_on) if quantized_on else _sampling(model, spelled)
+    if len(adapters) == 1:
+        return _weight(model, spelled, adapters[0])
+    paths = [adapter.path for adapter in adapters]
+    return _checkpoints(model.path, spelled, paths, last) if _one_training(paths) else _grid(model, spelled, adapters)
+
+
+def _merge(models: Sequence[GivenModel], spelled: Sequence[str], adapters: Sequence[GivenAdapter]) -> Question:
+    attached = listed([f"Adapter(path={quoted(a.path)}, weight={ATTACHED})" for a in adapters])
+
+    def source(alphas: Values) -> str:
+        sweep = call("alpha_sweep", *spelled, f"alphas={numbers(alphas)}")
+        return f"[replace(c, adapters={attached}) for c in {sweep}]" if adapters else sweep
+
+    return Question(
+        asks="Which share of the second model, alpha, and which CFG?", name=_name([m.path for m in models]), baseline="alpha=0",
+        values=((0, 0.2, 0.4, 0.6, 0.8, 1), (0, 0.25, 0.5, 0.75, 1), (0, 0.5, 1)), source=source, count=len, refine="alpha",
+        words=("alpha_sweep", *(["Adapter"] if adapters else []), *_checkpoint_word(spelled)),
+        modules=("from dataclasses import replace",) if adapters else ())
+
+
+def _models(models: Sequence[GivenModel], spelled: Sequence[str]) -> Question:
+    names = _short_names([m.path for m in models])
+    source = listed([f"Candidate(name={quoted(name)}, model={text})" for name, text in zip(names, spelled, strict=True)])
+    return Question(asks="Which model, at which CFG?", name=_name([m.path for m in models]), baseline=names[0], values=((),),
+                    source=lambda _: source, count=lambda _: len(models), words=("Candidate", *_checkpoint_word(spelled)))
+
+
+def _weight(model: GivenModel, spelled: str, adapter: GivenAdapter) -> Question:
+    return Question(
+        asks="Which weight of the adapter, and which CFG?", name=_name([model.path, adapter.path]), baseline="weight=0",
+        values=((0, 0.2, 0.4, 0.6, 0.8, 1, 1.2), (0, 0.4, 0.6, 0.8, 1), (0, 0.5, 1)), refine="weight",
+        source=lambda weights: call("adapter_sweep", spelled, quoted(adapter.path), f"weights={numbers(weights)}"), count=len,
+        words=("adapter_sweep", *_checkpoint_word([spelled])))
+
+
+def _grid(model: GivenModel, spelled: str, adapters: Sequence[GivenAdapter]) -> Question:
+    if len(adapters) > MOST_ADAPTERS:
+        raise UnfitFileError(f"{len(adapters)} adapters would be crossed, which takes {2 ** len(adapters)} candidates; give at "
+                             f"most {MOST_ADAPTERS}. If they are of one training, number them: adapter_files in a suite")
+    names = _short_names([a.path for a in adapters])
+    files = ", ".join(f"{quoted(name)}: {quoted(a.path)}" for name, a in zip(names, adapters, strict=True))
+    few: tuple[Values, ...] = ((0, 0.5, 1),) if len(adapters) < 4 else ()
+    return Question(
+        asks="Which weights of the adapters together, and which CFG?", name=_name([model.path, *(a.path for a in adapters)]),
+        baseline=" ".join(f"{name}=0" for name in names), values=(*few, (0, ATTACHED)),
+        source=lambda weights: call("adapter_grid", spelled, f"{{{files}}}", f"weights={numbers(weights)}"),
+        count=lambda weights: len(weights) ** len(adapters), words=("adapter_grid", *_checkpoint_word([spelled])))
+
+
+def _checkpoints(model: str, spelled: str, files: Sequence[str], last: int | None) -> Question:
+    axis = _swept(model, files, last)[0]
+    paths, more = listed([quoted(file) for file in files]), [f"last={last}"] if last is not None else []
+    prefer = {"guidance": "lowest", axis: "lowest"}
+    return Question(
+        asks=f"Which {axis} of the training, at which weight, and which CFG? Of the tied the earliest is taken.",
+        name=_name([model, files[0]]), baseline="weight=0", values=((0.6, 0.8, 1), (0.8, 1), (1,)), prefer=prefer,
+        source=lambda weights: call("checkpoint_sweep", spelled, paths, f"weights={numbers(weights)}", *more),
+        count=lambda weights: 1 + len(files) * len(weights), words=("checkpoint_sweep", *_checkpoint_word([spelled])))
+
+
+def _whole_models(files: Sequence[str], config: str, last: int | None) -> Question:
+    axis, made = _swept(None, files, last)
+    sweep = call("checkpoint_sweep", listed([quoted(file) for file in files]), *([f"last={last}"] if last is not None else []))
+    given = f"Checkpoint(path=c.model, config={quoted(config)})"
+    return Question(
+        asks=f"Which {axis} of the training, and which CFG? Of the tied the earliest is taken.", name=_name(files[:1]),
+        baseline=made[0].name, values=((),), prefer={"guidance": "lowest", axis: "lowest"}, count=lambda _: len(made),
+        source=lambda _: f"[replace(c, model={given}) for c in {sweep}]" if config else sweep,
+        words=("checkpoint_sweep", *(["Checkpoint"] if config else [])),
+        modules=("from dataclasses import replace",) if config else ())
+
+
+def _swept(model: str | None, files: Sequence[str], last: int | None) -> tuple[str, tuple[Candidate, ...]]:
+    """The axis of a sweep over files of one training, and its candidates."""
+    try:
+        made = checkpoint_sweep(model, files, last=last)
+    except ValueError as error:
+        raise UnfitFileError(str(error)) from None
+    return next(axis for axis in made[0].axes if axis != "weight"), made
+
+
+def _sampling(model: GivenModel, spelled: str) -> Question:
+    samplers = ("flow_euler",) if model.family in ("sd3", "flux") else ("dpmpp_2m", "euler", "unipc")
+
+    def source(steps: Values) -> str:
+        return (f'[Candidate(name=f"steps={{n}} sampler={{s}}", model={spelled}, sampling=Sampling(steps=n, sampler=s),\n'
+                f'           axes={{"steps": n, "sampler": s}}) for s in {_words(samplers)} for n in {numbers(steps)}]')
+
+    top = 20 if model.built_in else 30
+    many: tuple[Values, ...] = ((4, 6, 10, 14, 20), (6, 10, 20)) if model.built_in else ((8, 12, 20, 30), (10, 20, 30))
+    return Question(
+        asks="How many steps, by which sampler, and which CFG?", name=_name([model.path]), values=(*many, (many[0][1], top)),
+        baseline=f"steps={top} sampler={samplers[0]}", source=source, count=lambda steps: len(steps) * len(samplers),
+        prefer={"guidance": "lowest", "steps": "lowest"}, words=("Candidate", "Sampling", *_checkpoint_word([spelled])))
+
+
+def _quantization(model: GivenModel, spelled: str, device: str) -> Question:
+    modes = MODES["cpu" if device == "cpu" else "cuda"]
+    return Question(
+        asks="How few bits can the model do with?", name=f"{_name([model.path])}_bits", baseline=modes[0], values=((),),
+        raced=False,
+        source=lambda _: (f'[Candidate(name=mode, model={spelled}, quantization=mode, axes={{"quantization": mode}})\n'
+                          f"    for mode in {_words(modes)}]"),
+        count=lambda _: len(modes), words=("Candidate", *_checkpoint_word([spelled])), one_scale=True,
+        metrics=("psnr", "ssim", "clip_score", "palette", "exposure"))
+
+
+def _one_training(paths: Sequence[str]) -> bool:
+    """Whether most files are numbered as a trainer numbers what it saves, or say that one training saved them."""
+    saved = [saved_at(path) for path in paths if not path.startswith("zoo:")]
+    numbered = sum(file.numbered for file in saved)
+    sessions = {file.session for file in saved}
+    return len(saved) == len(paths) > 1 and (2 * numbered > len(paths) or (len(sessions) == 1 and "" not in sessions) or (
+        numbered == 1 == len(paths) - 1 and len({file.stem for file in saved}) == 1))
+
+
+def _spelled(model: GivenModel, config: str) -> str:
+    """A model as Python text, with the configs that it needs."""
+    config = _config(model, config)
+    return f"Checkpoint(path={quoted(model.path)}, config={quoted(config)})" if config else quoted(model.path)
+
+
+def _config(model: GivenModel, config: str) -> str:
+    return config or ("zoo:config" if model.built_in and not model.path.startswith("zoo:") else "")
+
+
+def _checkpoint_word(spelled: Sequence[str]) -> tuple[str, ...]:
+    return ("Checkpoint",) if any(text.startswith("Checkpoint(") for text in spelled) else ()
+
+
+def _words(words: Sequence[str]) -> str:
+    return f"({', '.join(map(quoted, words))}{',' if len(words) == 1 else ''})"
+
+
+def _short_names(paths: Sequence[str]) -> list[str]:
+    """A different short word for each file."""
+    names: list[str] = []
+    for path in paths:
+        word = _word(path) or "file"
+        names.append(next(name for name in (word, *(f"{word}_{n}" for n in range(2, len(paths) + 2))) if name not in names))
+    return names
+
+
+def _word(path: str) -> str:
+    """The name of a file as one word."""
+    stem = Path(path.removeprefix("zoo:")).stem
+    return re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_")[:24].strip("_")
+
+
+def _name(paths: Sequence[str]) -> str:
+    """A name for the suite, its file and its run folder."""
+    name = "_".join(filter(None, map(_word, paths[:3]))) or "models"
+    return f"try_{name}" if unusable_on_windows(name) or not name[0].isalpha() else name

@@ -1,0 +1,220 @@
+"""The suite for some files: what is asked, that the text is sound as it stands, and what the files may not be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from harness import Suite, zoo
+from harness.check import problems
+from harness.cli import main
+from harness.declare.load_suite import load_suite
+from harness.first_suite.extent import Extent, extents, fitting
+from harness.first_suite.given_files import UnfitFileError, look
+from harness.first_suite.prompts import ZOO, prompts_for
+from harness.first_suite.python_text import call, listed, numbers, quoted
+from harness.first_suite.questions import question
+from harness.first_suite.writing import MARK
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with copies of built-in models and adapters, as a user would have them."""
+    for name in ("photo", "anime", "base", "sketch", "sketch-dora", "sketch-loha"):
+        (tmp_path / f"{name}.safetensors").symlink_to(zoo.resolve(f"zoo:{name}").absolute())
+    for number in (2, 10, 4):
+        (tmp_path / f"ink-{number:06d}.safetensors").symlink_to(zoo.resolve("zoo:sketch").absolute())
+        (tmp_path / f"tuned-{number:06d}.safetensors").symlink_to(zoo.resolve("zoo:photo").absolute())
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "none"))
+    return tmp_path
+
+
+def init(*words: str) -> Suite:
+    """The suite that `sweetspot init` writes, loaded from its file."""
+    assert main(["init", *words, "--to", "suites/s.py"]) == 0
+    suite = load_suite(Path("suites/s.py"))
+    assert isinstance(suite, Suite)
+    assert problems(suite, Path.cwd()) == []
+    return suite
+
+
+CASES: dict[str, tuple[Sequence[str], str, int]] = {
+    "two models": (["photo.safetensors", "anime.safetensors"], "alpha=0", 6),
+    "built-in names": (["zoo:photo", "zoo:anime"], "alpha=0", 6),
+    "three models": (["photo.safetensors", "anime.safetensors", "base.safetensors"], "photo", 3),
+    "models of one training": (["tuned-*.safetensors"], "epoch=2", 3),
+    "a model and an adapter": (["photo.safetensors", "--lora", "sketch.safetensors"], "weight=0", 7),
+    "an adapter among the models": (["photo.safetensors", "sketch.safetensors"], "weight=0", 7),
+    "two adapters": (["photo.safetensors", "--lora", "sketch.safetensors", "--lora", "sketch-loha.safetensors"],
+                     "sketch=0 sketch_loha=0", 9),
+    "a training": (["photo.safetensors", "--lora", "ink-*.safetensors"], "weight=0", 1 + 3 * 3),
+    "two models with an adapter": (["photo.safetensors", "anime.safetensors", "--lora", "sketch.safetensors"], "alpha=0", 6),
+    "fewer bits": (["photo.safetensors", "--quantize"], "fp32", 5),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_files_get_the_suite_that_their_question_asks_for(case: str, folder: Path) -> None:
+    words, baseline, candidates = CASES[case]
+    suite = init(*words)
+    assert (suite.baseline, len(suite.candidates)) == (baseline, candidates)
+    assert (suite.budget is None) == (case == "fewer bits")
+
+
+def test_files_of_a_training_are_swept_in_its_order_and_the_earliest_is_preferred(folder: Path) -> None:
+    suite = init("photo.safetensors", "--lora", "ink-*.safetensors")
+    assert list(dict.fromkeys(c.axes["epoch"] for c in suite.candidates)) == [2, 4, 10]
+    assert suite.objective.prefer == {"guidance": "lowest", "epoch": "lowest"}
+
+
+def test_an_exported_built_in_model_needs_no_option_and_has_its_size_and_prompts(folder: Path) -> None:
+    suite = init("photo.safetensors", "anime.safetensors", "--minutes", "7")
+    assert (suite.grid.width, suite.clip, suite.budget and suite.budget.minutes) == (64, "zoo:clip", 7.0)
+    assert len(suite.grid.prompts) == 20
+    assert (folder / "suites" / "zoo_prompts.toml").read_bytes() == ZOO.read_bytes()
+
+
+def test_the_built_in_suites_have_the_same_prompts_as_a_first_suite() -> None:
+    assert (ROOT / "suites" / "zoo_prompts.toml").read_bytes() == ZOO.read_bytes()
+
+
+def test_size_steps_and_prompts_are_the_users(folder: Path) -> None:
+    Path("p.txt").write_text("\n".join(f"a red star number {i}" for i in range(8)))
+    suite = init("zoo:photo", "zoo:anime", "--size", "128", "--steps", "3", "--prompts", "p.txt")
+    assert (suite.grid.width, suite.grid.height, suite.grid.steps, len(suite.grid.prompts)) == (128, 128, 3, 8)
+
+
+def test_prompts_of_one_split_are_taken_in_turns_so_that_a_choice_can_be_confirmed(folder: Path) -> None:
+    Path("p.toml").write_text("".join(f'[[prompt]]\nid = "p{i}"\ntext = "a red star {i}"\n' for i in range(8)))
+    suite = init("zoo:photo", "zoo:anime", "--prompts", "p.toml")
+    assert [p.split for p in suite.grid.prompts] == ["select", "confirm"] * 4
+    assert suite.budget is not None
+
+
+def test_two_prompts_make_a_suite_without_looks(folder: Path) -> None:
+    Path("p.txt").write_text("a red star\na blue car\n")
+    assert init("zoo:photo", "zoo:anime", "--prompts", "p.txt").budget is None
+
+
+REFUSED: dict[str, tuple[Sequence[str], str]] = {
+    "a missing file": (["phota.safetensors"], "does not exist below .*'photo.safetensors'"),
+    "no model": (["sketch.safetensors"], "there is no model among the files"),
+    "an unknown built-in model": (["zoo:foto"], "unknown built-in model 'zoo:foto'"),
+    "a pattern without files": (["photo.safetensors", "--lora", "x-*.safetensors"], "'x-.*' matches no file"),
+    "a word": (["photo.safetensors", "--lora", "zoo:sketch-word"], "textual inversion, which has no weight"),
+    "an adapter of another family": (["photo.safetensors", "--lora", "xl.safetensors"],
+                                     "'xl.safetensors' was made for Stable Diffusion XL, but 'photo.safetensors'"),
+    "fewer bits of two": (["photo.safetensors", "anime.safetensors", "--quantize"], "--quantize takes one model"),
+    "models and adapters": (["zoo:photo", "zoo:anime", "zoo:base", "--lora", "zoo:sketch"], "3 models and adapters"),
+    "no Python file": (["zoo:photo", "zoo:anime", "--to", "x.txt"], "expected a .py file"),
+    "no prompts": (["zoo:photo", "zoo:anime", "--prompts", "none.txt"], "--prompts: .*none.txt"),
+    "a wrong clip": (["zoo:photo", "zoo:anime", "--clip", "ViT-B-32"], "--clip: .*expected 'zoo:clip' or 'ARCHITECTURE:file'"),
+    "a bad size": (["zoo:photo", "zoo:anime", "--size", "100"], "expected a multiple of 8 pixels"),
+    "two trainings": (["photo.safetensors", "--lora", "ink-000002.safetensors", "--lora", "other-000004.safetensors"],
+                      "ink-000002.*other-000004.*two names"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_does_not_fit_is_refused_by_name_and_nothing_is_written(case: str, folder: Path,
+                                                                      capsys: pytest.CaptureFixture[str]) -> None:
+    words, message = REFUSED[case]
+    (folder / "other-000004.safetensors").symlink_to(folder / "sketch.safetensors")
+    module = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
+    save_file({f"{module}.lora_down.weight": np.zeros((1, 2048), np.float16),
+               f"{module}.lora_up.weight": np.zeros((4, 1), np.float16)}, folder / "xl.safetensors")
+    assert main(["init", *words]) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert not (folder / "suites").exists()
+
+
+HOSTILE = ('a"; import os; os.mkdir("pwned") #.safetensors', "b'\n\nimport os\nos.mkdir('pwned')\n.safetensors",
+           '"""\nimport os\n\\".safetensors', "c\x1b[31m\u202e\r.safetensors", "d{os.mkdir('pwned')}\\.safetensors")
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_what_a_file_is_called_cannot_become_code(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for kind, source in ((name, "photo"), (f"lora {name}", "sketch")):
+        (folder / kind).symlink_to(folder / f"{source}.safetensors")
+    suite = init(name, "--lora", f"lora {name}")
+    assert suite.candidates[1].adapters[0].path == f"lora {name}"
+    assert not (folder / "pwned").exists()
+    printed = capsys.readouterr()
+    assert not re.search("[\x1b\u202e\r]", printed.out + printed.err)
+
+
+def test_an_edited_file_is_never_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    init("zoo:photo", "zoo:anime")
+    file = folder / "suites" / "s.py"
+    edited = file.read_text().replace("0.2, 0.4", "0.3")
+    file.write_text(edited)
+    for words in (["zoo:photo", "zoo:anime"], ["zoo:photo", "zoo:base"]):
+        assert main(["init", *words, "--to", "suites/s.py"]) == 2
+        assert "is not as it was written; nothing was changed" in capsys.readouterr().err
+    assert file.read_text() == edited
+    file.write_text("mine\n")
+    assert main(["init", "zoo:photo", "zoo:anime", "--to", "suites/s.py"]) == 2
+
+
+def test_an_unedited_file_is_kept_for_the_same_command_and_replaced_for_another(folder: Path) -> None:
+    init("zoo:photo", "zoo:anime")
+    first = (folder / "suites" / "s.py").read_text()
+    init("zoo:photo", "zoo:anime")
+    assert (folder / "suites" / "s.py").read_text() == first
+    init("zoo:photo", "zoo:anime", "--minutes", "3")
+    assert (folder / "suites" / "s.py").read_text() != first
+
+
+def test_prompts_beside_the_suite_are_not_written_over(folder: Path) -> None:
+    (folder / "suites").mkdir()
+    mine = b'[[prompt]]\nid = "mine"\ntext = "a red star"\n' + ZOO.read_bytes()
+    (folder / "suites" / "zoo_prompts.toml").write_bytes(mine)
+    assert len(init("zoo:photo", "zoo:anime").grid.prompts) == 21
+    assert (folder / "suites" / "zoo_prompts.toml").read_bytes() == mine
+
+
+def asked() -> tuple[list[Extent], dict[int | None, object]]:
+    models, adapters = look(["zoo:photo", "zoo:anime"], [])
+    ask, prompts = question(models, adapters), prompts_for("", built_in=True)
+    return extents(ask, prompts, "sd1", built_in_set=False), {None: prompts, "question": ask}  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(("pace", "seconds", "images"), [(0.01, 1200, 216), (1.0, 400, 108), (1.0, 200, 72), (10.0, 650, 15)])
+def test_as_much_is_asked_as_the_time_allows_at_the_measured_pace(pace: float, seconds: float, images: int) -> None:
+    listed_, of = asked()
+    chosen = fitting(listed_, of["question"], of, pace, seconds)  # type: ignore[arg-type, index]
+    assert chosen.images(of["question"], of[None]) == images  # type: ignore[arg-type, index]
+
+
+def test_too_little_time_is_refused_with_the_minutes_that_are_enough() -> None:
+    listed_, of = asked()
+    with pytest.raises(UnfitFileError, match=r"give --minutes (\d+)") as refused:
+        fitting(listed_, of["question"], of, 60.0, 60.0)  # type: ignore[arg-type, index]
+    minutes = re.search(r"--minutes (\d+)", str(refused.value))
+    assert minutes
+    assert fitting(listed_, of["question"], of, 60.0, 60.0 * int(minutes[1]))  # type: ignore[arg-type, index]
+
+
+@pytest.mark.parametrize("text", ["plain", "it's", 'say "x"', "both ' and \"", "\\", "\n", "é", "\ud800", "", "'", "#"])
+def test_quoted_text_is_the_text(text: str) -> None:
+    assert eval(quoted(text)) == text
+
+
+def test_numbers_and_calls_are_python() -> None:
+    assert eval(numbers((0, 0.2, 1))) == (0, 0.2, 1)
+    assert eval(numbers((3,))) == (3,)
+    assert eval(call("dict", *(f"a{i}={i}" for i in range(40)))) == {f"a{i}": i for i in range(40)}
+    assert eval(listed([quoted("x" * 60), quoted("y" * 60)])) == ["x" * 60, "y" * 60]
+
+
+def test_the_file_says_how_it_is_known_to_be_unedited(folder: Path) -> None:
+    init("zoo:photo", "zoo:anime")
+    assert (folder / "suites" / "s.py").read_text().splitlines()[-1].startswith(MARK)
