@@ -15,7 +15,7 @@ from harness.check.alphas import LEAST_BLOCKS, MOST_BLOCKS
 from harness.check.candidate import reference_problems
 from harness.check.phrases import doubles, number
 from harness.check.values import known_values
-from harness.declare import Alphas, Blocks, Budget, Search, Suite
+from harness.declare import Alphas, Blocks, Budget, Search, Suite, grid_of
 from harness.declare.interpolate import RefiningError, between
 from harness.declare.nearest import did_you_mean
 from harness.merge import MERGE_METHODS
@@ -47,11 +47,13 @@ def budget_problems(suite: Suite, budget: Budget) -> Iterator[str]:
     if "confirm" not in splits:
         yield ("no prompt is in the split 'confirm'; select prompts are tested repeatedly, so the pick needs held-out confirm "
                "prompts")
-    first = len(suite.candidates) * len(suite.grid.guidance_scales) * len(suite.grid.seeds) * max(budget.first_prompts, 0)
+    scales = [len(grid_of(suite, candidate).guidance_scales) for candidate in suite.candidates]
+    first = sum(scales) * len(suite.grid.seeds) * max(budget.first_prompts, 0)
     if 0 < budget.images < first:
-        yield (f"images is {budget.images}, but the first interim look takes {first}: {len(suite.candidates)} candidates x "
-               f"{len(suite.grid.guidance_scales)} guidance scales x {len(suite.grid.seeds)} seeds x {budget.first_prompts} "
-               "prompts")
+        each = (f"{len(scales)} candidates x {scales[0]} guidance scales" if len(set(scales)) == 1 else
+                f"{sum(scales)} guidance scales of {len(scales)} candidates")
+        yield (f"images is {budget.images}, but the first interim look takes {first}: {each} x {len(suite.grid.seeds)} seeds x "
+               f"{budget.first_prompts} prompts")
     yield from _of_all_images(suite)
     if len({(c.number_format, c.runtime) for c in suite.candidates}) > 1:
         yield ("candidates differ in quantization or runtime: such a suite measures the loss against the baseline, but a budget "

@@ -1,34 +1,120 @@
-"""Problems of how single candidates are sampled: values that no image can have, and values that have no effect."""
+"""Problems of how a grid and single candidates are sampled: values that no image can have, and values that have no effect."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import fields
+from collections.abc import Collection, Iterator
 from typing import Final
 
-from harness.declare import Candidate, Grid, Sampling
+from harness.check.phrases import doubles, unknown
+from harness.check.values import known_values
+from harness.declare import Candidate, Gate, Grid, Sampling, Suite, grid_of
+from harness.declare.pairing import with_baseline
 from harness.declare.sampling import GRID_FIELDS
+from harness.declare.suite import guidance_problem
+from harness.metrics.ms_ssim import SMALLEST
+from harness.samplers import SAMPLERS
 
-PENDING: Final = frozenset(spec.name for spec in fields(Sampling))
-"""The fields that nothing follows yet. Each leaves this set with the code that follows it."""
+LATENT_MULTIPLE: Final = 8
+MOST_STEPS: Final = 1000
+PENDING: Final = frozenset({"schedule", "guidance_rescale", "guidance_start", "guidance_end", "clip_skip", "eta", "shift"})
+"""The fields of Sampling that nothing follows yet. Each leaves this set with the code that follows it."""
+
+
+def sampled_problems(grid: Grid) -> Iterator[str]:
+    """One phrase per problem of the guidance scales, the sampler, the steps and the size of an effective grid whose fields have
+    the right types."""
+    yield from doubles("guidance scale", grid.guidance_scales)
+    yield from (f"the guidance scales {' and '.join(map(repr, scales))} are both shown as CFG {text}; remove one, or give scales "
+                "that differ more" for text, scales in _by_text(grid.guidance_scales).items() if len(scales) > 1)
+    yield from filter(None, map(guidance_problem, grid.guidance_scales))
+    yield from unknown("sampler", [grid.sampler], SAMPLERS)
+    for name, least in (("steps", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
+        if (value := getattr(grid, name)) < least:
+            yield f"{name} is {value!r}; expected an integer of at least {least}"
+        elif name != "steps" and value % LATENT_MULTIPLE:
+            yield f"{name} is {value}; expected a multiple of {LATENT_MULTIPLE} pixels"
+    if grid.steps > MOST_STEPS:
+        yield f"steps is {grid.steps}; expected at most {MOST_STEPS}, the number of steps a diffusion model is trained on"
 
 
 def grid_sampling_problems(grid: Grid) -> Iterator[str]:
     """One phrase per problem of the `sampling` of a grid whose fields have the right types."""
     if grid.sampling is None:
         return
-    yield from _unmet(grid.sampling)
+    yield from _empty(grid.sampling)
     yield from (f"sampling: {name} is a field of the grid; set {field} there"
                 for name, field in GRID_FIELDS.items() if name in grid.sampling.given)
 
 
-def candidate_sampling_problems(candidate: Candidate) -> Iterator[str]:
-    """One phrase per problem of the `sampling` of a candidate, in a suite whose fields all have the right types."""
-    if candidate.sampling is not None:
-        yield from _unmet(candidate.sampling)
+def candidate_sampling_problems(suite: Suite) -> Iterator[tuple[str, str]]:
+    """(candidate, phrase) for every problem of a candidate's `sampling`, in a suite whose fields all have the right types. What
+    is wrong with the grid itself is said of the grid."""
+    of_grid = set(sampled_problems(suite.grid))
+    for candidate in suite.candidates:
+        if candidate.sampling is None:
+            continue
+        phrases = [*_empty(candidate.sampling), *_scales(candidate.sampling)]
+        phrases += [f"sampling: {phrase}" for phrase in sampled_problems(grid_of(suite, candidate)) if phrase not in of_grid]
+        yield from ((repr(candidate.name), phrase) for phrase in phrases)
 
 
-def _unmet(sampling: Sampling) -> Iterator[str]:
+def _scales(sampling: Sampling) -> Iterator[str]:
+    if sampling.scales == ():
+        yield "sampling: guidance is empty; expected a number, or a tuple of them"
+
+
+def _empty(sampling: Sampling) -> Iterator[str]:
     if not sampling.given:
         yield "sampling sets nothing; remove it"
-    yield from (f"sampling: {name} cannot be set yet" for name in sampling.given if name in PENDING)
+    yield from (f"sampling: {name} is not supported yet" for name in sampling.given if name in PENDING)
+
+
+def size_problems(suite: Suite) -> Iterator[str]:
+    """Metrics for which the images of some candidate are too small."""
+    if "ms_ssim" not in suite.metrics:
+        return
+    small = [(grid.width, grid.height) for grid in (suite.grid, *(grid_of(suite, c) for c in suite.candidates))
+             if min(grid.width, grid.height) < SMALLEST]
+    for width, height in dict.fromkeys(small):
+        yield (f"metric 'ms_ssim' compares five scales, for which images of {width} x {height} are too "
+               f"small; use 'ssim', or a width and height of at least {SMALLEST}")
+
+
+def pairing_problems(suite: Suite) -> Iterator[str]:
+    """What the objective or a gate asks of a candidate's images beside the baseline's, where the baseline has no counterpart of
+    them."""
+    alone = {c.name: why for c in suite.candidates if (why := _why_alone(suite, c))}
+    if not alone:
+        return
+    paired = {name for name, spec in known_values(suite).items() if spec.paired}
+    objective = suite.objective
+    parts = [objective.maximise, *(p.metric for p in objective.penalties), *(d.metric for d in objective.desirabilities),
+             *(c.metric for c in objective.constraints)]
+    for value in dict.fromkeys(part for part in parts if part in paired):
+        for name, why in alone.items():
+            yield f"objective: {_unmeasured(suite, value, name, why)}"
+    for gate in suite.gates:
+        for name in _judged_alone(gate, alone, paired):
+            yield f"gate {gate.name!r}: {_unmeasured(suite, gate.value, name, alone[name])}"
+
+
+def _unmeasured(suite: Suite, value: str, name: str, why: str) -> str:
+    return (f"{value!r} is measured against the baseline's images, and candidate {name!r} has images without a counterpart among "
+            f"them: {why}. Use another value, or give {name!r} the size and guidance of the baseline {suite.baseline!r}")
+
+
+def _why_alone(suite: Suite, candidate: Candidate) -> str:
+    pairs = [with_baseline(suite, candidate, scale) for scale in grid_of(suite, candidate).guidance_scales]
+    return next((pair.why for pair in pairs if pair.scale is None), "")
+
+
+def _judged_alone(gate: Gate, alone: Collection[str], paired: Collection[str]) -> list[str]:
+    return [name for name in gate.candidates if name in alone] if gate.value in paired else []
+
+
+def _by_text(scales: Collection[float]) -> dict[str, list[float]]:
+    """The different scales, by how reports write them."""
+    by_text: dict[str, list[float]] = {}
+    for scale in dict.fromkeys(scales):
+        by_text.setdefault(f"{scale:g}", []).append(scale)
+    return by_text

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import TypeVar
 
 from harness.check.budget_and_search import budget_problems, search_problems
 from harness.check.candidate import candidate_problems, reference_problems
@@ -16,11 +17,18 @@ from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
 from harness.check.prompt_markup import brackets, markup_problems, phrases
-from harness.check.sampling import candidate_sampling_problems, grid_sampling_problems
+from harness.check.sampling import (
+    candidate_sampling_problems,
+    grid_sampling_problems,
+    pairing_problems,
+    sampled_problems,
+    size_problems,
+)
 from harness.check.secrets import secret_problems
 from harness.check.together import together
 from harness.check.values import COLUMNS
-from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite
+from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite, grid_of, short_hash
+from harness.declare.effective_grid import sampled_as, whole_grid
 from harness.declare.listing import brief
 from harness.declare.nearest import did_you_mean
 from harness.declare.same_text import effective_prompts, is_unguided, same_texts
@@ -36,18 +44,13 @@ from harness.declare.suite import (
     SYNTAXES,
     GridsNegative,
     GridsSyntax,
-    guidance_problem,
 )
 from harness.metrics import METRICS
-from harness.metrics.ms_ssim import SMALLEST
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import first_control, without_secrets
 from harness.records.values import SECONDS
-from harness.samplers import SAMPLERS
 from harness.text.occurrences import composed, occurrences
 
-LATENT_MULTIPLE: Final = 8
-MOST_STEPS: Final = 1000
 _Kind = TypeVar("_Kind")
 
 
@@ -78,7 +81,7 @@ def remarks(suite: object) -> list[str]:
 
 
 def _remarks(suite: Suite) -> Iterator[str]:
-    yield from _idle_negatives(suite.grid)
+    yield from _idle_negatives(whole_grid(suite))
     yield from unused_settings(suite.grid)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
@@ -154,11 +157,12 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     yield from _spending(suite, root, unsound)
     if not unsound:
         yield from together(_emphasis(suite))
-        yield from together((repr(candidate.name), phrase) for candidate in suite.candidates
-                            for phrase in candidate_sampling_problems(candidate))
+        yield from together(candidate_sampling_problems(suite))
+        yield from size_problems(suite)
+        yield from (f"grid: {phrase}" for phrase in _shared_texts(whole_grid(suite)))
     if not outside and not inside:
         yield from _suite(suite, root)
-        yield from () if unsound else secret_problems(suite)
+        yield from () if unsound else (*pairing_problems(suite), *secret_problems(suite))
 
 
 def _spending(suite: Suite, root: Path, unsound: bool) -> Iterator[str]:
@@ -189,9 +193,10 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         yield "no candidates are declared"
     yield from doubles("candidate", names)
     yield from lookalikes("candidate", names)
-    keys = Counter(c.key for c in suite.candidates)
+    keys = {candidate.name: _made_of(suite, candidate) for candidate in suite.candidates}
+    counts = Counter(_made_of(suite, candidate) for candidate in suite.candidates)
     for candidate in suite.candidates:
-        if keys[candidate.key] > 1:
+        if counts[keys[candidate.name]] > 1:
             yield f"candidate {candidate.name!r} duplicates another candidate; remove one"
     if names and suite.baseline not in names:
         yield f"the baseline {suite.baseline!r} is not a candidate; {did_you_mean(suite.baseline, names)}"
@@ -211,15 +216,20 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
         yield f"latency_budget_seconds is {suite.latency_budget_seconds!r}; expected a number of at least 0"
 
 
+def _made_of(suite: Suite, candidate: Candidate) -> str:
+    """A hash of all that makes a candidate's images: a value of its own that the grid has too makes no other ones."""
+    if not isinstance(suite.grid, Grid) or any(type_problems(suite.grid)):
+        return candidate.key
+    grid = grid_of(suite, candidate)
+    return short_hash([replace(candidate, sampling=None).key, sampled_as(grid), grid.guidance_scales])
+
+
 def _metrics(suite: Suite) -> Iterator[str]:
     """Before what depends on them: a misspelt metric is the cause of what the objective lacks."""
     if not suite.metrics:
         yield "no metrics are declared"
     yield from doubles("metric", suite.metrics)
     yield from filter(None, map(METRICS.why_not, suite.metrics))
-    if "ms_ssim" in suite.metrics and min(suite.grid.width, suite.grid.height) < SMALLEST:
-        yield (f"metric 'ms_ssim' compares five scales, for which images of {suite.grid.width} x {suite.grid.height} are too "
-               f"small; use 'ssim', or a width and height of at least {SMALLEST}")
 
 
 def _values(suite: Suite) -> Iterator[str]:
@@ -281,32 +291,21 @@ def _grid(grid: Grid) -> Iterator[str]:
         yield from (f"negative: {phrase}" for phrase in phrases(grid.negative, negative=True))
     if grid.negative and all(prompt.negative != grid.negative for prompt in grid.prompts):
         yield f"negative {grid.negative!r} has no effect, because every prompt has a negative text of its own; remove it"
-    yield from _shared_texts(grid)
     yield from doubles("seed", grid.seeds)
-    yield from doubles("guidance scale", grid.guidance_scales)
-    yield from (f"the guidance scales {' and '.join(map(repr, scales))} are both shown as CFG {text}; remove one, or give scales "
-                "that differ more" for text, scales in _by_text(grid.guidance_scales).items() if len(scales) > 1)
-    yield from filter(None, map(guidance_problem, grid.guidance_scales))
     for seed in grid.seeds:
         if seed < 0:
             yield (f"seed {seed}: expected an integer of at least 0. Elsewhere -1 asks for a random seed; here every seed is "
                    "fixed, so that candidates start from the same noise")
-    yield from unknown("sampler", [grid.sampler], SAMPLERS)
+    yield from sampled_problems(grid)
     yield from unknown("syntax", [grid.syntax], SYNTAXES)
     yield from unknown("long_prompts", [grid.long_prompts], LONG_PROMPTS)
     yield from unknown("low_memory measure", grid.low_memory, LOW_MEMORY)
     yield from doubles("low_memory measure", grid.low_memory)
-    for name, least in (("steps", 1), ("batch_size", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
-        value = getattr(grid, name)
-        if isinstance(value, str):
-            if value != FIT:
-                yield f"{name} is {value!r}; expected an integer of at least {least}, or {FIT!r}"
-        elif value < least:
-            yield f"{name} is {value!r}; expected an integer of at least {least}"
-        elif name in ("width", "height") and value % LATENT_MULTIPLE:
-            yield f"{name} is {value}; expected a multiple of {LATENT_MULTIPLE} pixels"
-    if grid.steps > MOST_STEPS:
-        yield f"steps is {grid.steps}; expected at most {MOST_STEPS}, the number of steps a diffusion model is trained on"
+    if isinstance(grid.batch_size, str):
+        if grid.batch_size != FIT:
+            yield f"batch_size is {grid.batch_size!r}; expected an integer of at least 1, or {FIT!r}"
+    elif grid.batch_size < 1:
+        yield f"batch_size is {grid.batch_size!r}; expected an integer of at least 1"
 
 
 def _lent_layers(candidate: Candidate, grid: object) -> Iterator[str]:
@@ -314,14 +313,6 @@ def _lent_layers(candidate: Candidate, grid: object) -> Iterator[str]:
     if "denoiser_on_host" in measures and candidate.runtime != "eager":
         yield (f"runtime is {candidate.runtime!r}, but the grid's low_memory lends single layers to the GPU, which only 'eager' "
                "can run; remove 'denoiser_on_host' from low_memory, or the runtime")
-
-
-def _by_text(scales: Collection[float]) -> dict[str, list[float]]:
-    """The different scales, by how reports write them."""
-    by_text: dict[str, list[float]] = {}
-    for scale in dict.fromkeys(scales):
-        by_text.setdefault(f"{scale:g}", []).append(scale)
-    return by_text
 
 
 def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:

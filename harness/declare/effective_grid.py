@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
@@ -61,14 +61,11 @@ def largest_image(suite: Suite) -> tuple[int, int]:
     return max(sizes, key=lambda size: size[0] * size[1])
 
 
-def every_scale(suite: Suite) -> tuple[float, ...]:
-    """The guidance scales of the grid, and then those that only candidates have."""
-    return tuple(dict.fromkeys(float(scale) for grid in (suite.grid, *(grid_of(suite, c) for c in suite.candidates))
-                               for scale in grid.guidance_scales))
-
-
-def counterpart(scales: Iterable[float], guidance: float) -> float | None:
-    """The guidance scale of a candidate with these `scales` whose images stand beside those of another one at `guidance`: the
-    same scale, or else its only one. None where it has several others, of which none is the right one."""
-    known = list(dict.fromkeys(map(float, scales)))
-    return float(guidance) if float(guidance) in known else known[0] if len(known) == 1 else None
+def whole_grid(suite: Suite) -> Grid:
+    """The grid with the guidance scales of all candidates, for what is said of all images together. A scale of the grid that no
+    candidate follows is left out."""
+    if all(c.sampling is None or c.sampling.scales is None for c in suite.candidates):
+        return suite.grid
+    known = [float(scale) for candidate in suite.candidates for scale in grid_of(suite, candidate).guidance_scales]
+    declared = [float(scale) for scale in suite.grid.guidance_scales if float(scale) in known]
+    return replace(suite.grid, guidance_scales=tuple(dict.fromkeys([*declared, *known])))

@@ -3,13 +3,15 @@ them. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import pandas as pd
 
-from harness.declare import Budget, Candidate, Suite
+from harness.declare import Budget, Candidate, Suite, grid_of
+from harness.declare.effective_grid import whole_grid
+from harness.declare.pairing import counterpart, with_baseline
 from harness.records import Dropped, ValueSpec
 from reports import formatting as words
 from reports.read.run import Run
@@ -94,7 +96,7 @@ def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[
     if not any(c.behind.low is not None for c in cells):
         remaining = competing(cells)  # one prompt decides nothing
     candidates = {c.candidate for c in remaining} | {suite.baseline}
-    guidances = {c.guidance for c in remaining}
+    guidances = {c.guidance for c in remaining} | _beside(suite, [key_of(c) for c in remaining])
     last = number == len(known)
     # Of a pick that may be ruled out yet, more prompts tell more than whether another cell is a little better.
     sure = picked is not None and bool(keeping(rows, judged(rows, constraints), [key_of(picked.cell)], level))
@@ -108,9 +110,16 @@ def judge_look(images: pd.DataFrame, suite: Suite, number: int, out: Collection[
     return LookResult(
         number=number, looks=len(known), level=level, dropped=dropped, best=key_of(best) if best else None,
         candidates=tuple(c.name for c in suite.candidates if c.name in candidates),
-        guidances=tuple(g for g in suite.grid.guidance_scales if g in guidances),
+        guidances=tuple(g for g in whole_grid(suite).guidance_scales if g in guidances),
         pick=key_of(picked.cell) if picked else None, done=bool(over), why=f"{summary}; {over}" if over else summary,
         incomplete=incomplete)
+
+
+def _beside(suite: Suite, cells: Iterable[CellKey]) -> set[float]:
+    """The guidance scales of the baseline's images that stand beside those of cells."""
+    candidates = {c.name: c for c in suite.candidates}
+    scales = {with_baseline(suite, candidates.get(name), guidance).scale for name, guidance in cells}
+    return {scale for scale in scales if scale is not None}
 
 
 def _over(suite: Suite, picked: Pick | None, remaining: Sequence[Scored], level: float | None, last: bool) -> str:
@@ -187,9 +196,11 @@ def confirm_plan(run: Run, recommendation: Recommendation) -> tuple[tuple[str, .
     others = run.roles
     own = own_guidances(recommendation.cells or score_cells(run))
     names = {recommendation.pick, *others}
-    scales = {recommendation.guidance, *(own[name] for name in others if name in own)}
+    at = [(recommendation.pick, recommendation.guidance), *((name, own[name]) for name in others if name in own)]
+    scales = {guidance for _, guidance in at} | _beside(run.suite, at) | {
+        counterpart(grid_of(run.suite, run.candidate(name)).guidance_scales, recommendation.guidance) for name in others}
     return (tuple(c.name for c in run.suite.candidates if c.name in names),
-            tuple(g for g in run.suite.grid.guidance_scales if g in scales))
+            tuple(g for g in whole_grid(run.suite).guidance_scales if g in scales))
 
 
 def confirm_images(suite: Suite, seeds: int) -> int:
@@ -197,7 +208,7 @@ def confirm_images(suite: Suite, seeds: int) -> int:
     others = controls(suite)
     prompts = sum(p.split == "confirm" for p in suite.grid.prompts)
     candidates = min(1 + len(others), len(suite.candidates))
-    return prompts * seeds * candidates * min(1 + len(others), len(suite.grid.guidance_scales))
+    return prompts * seeds * candidates * min(1 + len(others), len(whole_grid(suite).guidance_scales))
 
 
 def _budget(suite: Suite) -> Budget:

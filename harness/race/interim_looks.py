@@ -3,10 +3,10 @@ journal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from harness.declare import Candidate
+from harness.declare import Candidate, grid_of
 from harness.records import Cell, Dropped, Failure, Look
 from harness.records.events import all_cells
 from harness.run.batch_packing import in_order
@@ -15,19 +15,17 @@ from harness.run.suite_run import SuiteRun
 
 @dataclass(frozen=True, kw_only=True)
 class Rectangle:
-    """All of `candidates` x `guidances` x `prompts` x `seeds`."""
+    """All of `candidates` x `guidances` x `prompts` x `seeds`, of each candidate at those of its own guidance scales that are
+    among them."""
 
     candidates: tuple[str, ...]
     guidances: tuple[float, ...]
     prompts: tuple[str, ...]
     seeds: tuple[int, ...]
 
-    def cells(self) -> Iterator[Cell]:
-        """The cells of each of its candidates."""
-        return all_cells(self.prompts, self.seeds, self.guidances)
-
-    def __len__(self) -> int:
-        return len(self.candidates) * len(self.guidances) * len(self.prompts) * len(self.seeds)
+    def cells(self, own: Collection[float] | None = None) -> Iterator[Cell]:
+        """The cells of a candidate with these guidance scales of its `own`; by default at all."""
+        return all_cells(self.prompts, self.seeds, tuple(g for g in self.guidances if own is None or g in own))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +58,20 @@ class Asking:
 
     def wanted(self, plan: Rectangle) -> int:
         """The number of images of a rectangle that were not requested yet."""
-        cells = set(plan.cells())
-        return sum(len(cells - self._asked.get(name, set())) for name in plan.candidates)
+        return sum(len(self._cells(plan, name) - self._asked.get(name, set())) for name in plan.candidates)
+
+    def size(self, plan: Rectangle, others: Sequence[Candidate] = ()) -> int:
+        """The number of images of a rectangle, whose candidates are in the suite or in `others`."""
+        return sum(len(self._cells(plan, name, others)) for name in plan.candidates)
+
+    def _cells(self, plan: Rectangle, name: str, others: Sequence[Candidate] = ()) -> set[Cell]:
+        """The cells of a rectangle that a candidate has."""
+        return set(plan.cells(self.scales_of(name, others)))
+
+    def scales_of(self, name: str, others: Sequence[Candidate] = ()) -> frozenset[float]:
+        """The guidance scales of a candidate; those of the grid for one that is neither in the suite nor in `others`."""
+        candidate = next((c for c in (*self.run.suite.candidates, *others) if c.name == name), None)
+        return frozenset(map(float, grid_of(self.run.suite, candidate).guidance_scales))
 
     def sound(self, names: Iterable[str]) -> tuple[str, ...]:
         """The names of the candidates that have not failed."""
@@ -81,7 +91,7 @@ class Asking:
         if self.looks or others:
             self._expect(self.wanted(plan))
         for name in plan.candidates:
-            self._asked.setdefault(name, set()).update(plan.cells())
+            self._asked.setdefault(name, set()).update(self._cells(plan, name, others))
         for candidate in (*in_order(self.run.suite), *others):
             if candidate.name in plan.candidates:
                 failures = self._sample(candidate, self._asked[candidate.name])

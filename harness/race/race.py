@@ -7,8 +7,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from harness.declare import BASELINE, Budget, Candidate, Suite, short_hash
+from harness.declare import BASELINE, Budget, Candidate, Suite, grid_of, short_hash
+from harness.declare.effective_grid import whole_grid
 from harness.declare.interpolate import between
+from harness.declare.pairing import counterpart, with_baseline
 from harness.declare.same_text import SAME_TEXT
 from harness.merge.search_space import SearchError
 from harness.metrics import METRICS
@@ -37,14 +39,15 @@ Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
 
 
 def first_cells(suite: Suite) -> tuple[Cell, ...] | None:
-    """The cells that are sampled of every candidate before the first look: the first prompts, at all seeds and scales. None if
-    the suite has no budget; then the whole grid is sampled."""
+    """The cells that are sampled of every candidate before the first look, where it has them: the first prompts, at all seeds and
+    scales. None if the suite has no budget; then the whole grid is sampled."""
     if suite.budget is None:
         return None
     from harness.race.elimination import prompt_looks, select_prompts
 
     prompts = prompt_looks(select_prompts(suite), suite.budget)[0]
-    return tuple(Rectangle(candidates=(), guidances=suite.grid.guidance_scales, prompts=prompts, seeds=suite.grid.seeds).cells())
+    scales = whole_grid(suite).guidance_scales
+    return tuple(Rectangle(candidates=(), guidances=scales, prompts=prompts, seeds=suite.grid.seeds).cells())
 
 
 class Race:
@@ -55,7 +58,7 @@ class Race:
         self.of, self.budget, self.run = of, budget, of.run()
         self.asking = Asking(self.run, of.candidate, of.expect)
         self.asking.failed |= of.failed
-        self.time = TimeLeft(budget.minutes, self.run)
+        self.time = TimeLeft(budget.minutes, self.run, scales_of=self.asking.scales_of)
         self._out: set[tuple[str, float]] = set()
         # Otherwise a run of some candidates, selected by -k, would void the looks of the whole race and its verdict.
         self._before = {name for look in self.run.ledger.looks(self.run.race) for name in look.candidates
@@ -98,14 +101,19 @@ class Race:
         decides = [self.run.race, self.run.head["metric_settings"], self.run.head["sampling"], sorted(merged.inputs.values()),
                    self.run.ledger.identity(self.suite.baseline)]
         searcher = Searcher(search, self.of.folder, short_hash(decides))
-        plan = Rectangle(candidates=(), guidances=(float(search.guidance),), seeds=self.suite.grid.seeds,
-                         prompts=select_prompts(self.suite)[:search.prompts])
+        plan = Rectangle(candidates=(), guidances=self._with_baseline([(None, float(search.guidance))]),
+                         seeds=self.suite.grid.seeds, prompts=select_prompts(self.suite)[:search.prompts])
         self.asking.ask(replace(plan, candidates=self._compared()))
         while (trial := searcher.ask()) is not None:
             self.run.renew([trial.name])
             self.asking.ask(replace(plan, candidates=(trial.name,)), [trial])
             searcher.tell(trial.name, None if trial.name in self.asking.failed else self._score(trial, plan))
         self._found(searcher, plan)
+
+    def _with_baseline(self, cells: Iterable[tuple[Candidate | None, float]]) -> tuple[float, ...]:
+        """The guidance scales of cells, and those of the baseline's images that stand beside them."""
+        pairs = [(float(scale), with_baseline(self.suite, candidate, scale).scale) for candidate, scale in cells]
+        return tuple(dict.fromkeys(scale for pair in pairs for scale in pair if scale is not None))
 
     def _compared(self) -> tuple[str, ...]:
         """The baseline, where a metric of the suite is measured against its images."""
@@ -143,7 +151,7 @@ class Race:
 
         looks = prompt_looks(select_prompts(self.suite), self.budget)
         plan = Rectangle(candidates=self._allowed(c.name for c in self.suite.candidates), prompts=looks[0],
-                         guidances=tuple(map(float, self.suite.grid.guidance_scales)), seeds=self.suite.grid.seeds)
+                         guidances=tuple(map(float, whole_grid(self.suite).guidance_scales)), seeds=self.suite.grid.seeds)
         short = False
         for number, known in enumerate(looks, start=1):
             if not plan.candidates:
@@ -189,11 +197,13 @@ class Race:
         wanted, left, seconds_wanted, seconds_left = 0, self._left(), 0.0, self.time.left(self._reserved())
         for added in choices:
             new = tuple(c.name for group in added.values() for c in group)
+            others = [c for group in added.values() for c in group]
             behind = replace(coming, candidates=new, prompts=tuple(known))
             for count in range(len(coming.prompts), 0, -1):
                 plan = replace(coming, prompts=coming.prompts[:count])
                 whole = replace(plan, candidates=(*plan.candidates, *new))
-                more, seconds = len(behind) + len(whole), self.time.seconds((behind, whole)) if seconds_left is not None else 0.0
+                more = self.asking.size(behind, others) + self.asking.size(whole, others)
+                seconds = self.time.seconds((behind, whole)) if seconds_left is not None else 0.0
                 wanted, seconds_wanted = wanted or more, seconds_wanted or seconds
                 if (left is None or more <= left) and (seconds_left is None or seconds <= max(seconds_left, 0.0)):
                     cut = "" if more == wanted else (
@@ -292,9 +302,8 @@ class Race:
             recommendation = recommend(run)
             undecided = [v for v in judge(run, recommendation) if v.status == "inconclusive"
                          and gate_kind(v.value).of_images]
-            at = recommendation.guidance
-            scales = (float(at),) if at is not None else tuple(map(float, self.suite.grid.guidance_scales))
-            plan = Rectangle(candidates=self._allowed(self._judged_with(undecided)), guidances=scales, prompts=prompts,
+            judged = self._allowed(self._judged_with(undecided))
+            plan = Rectangle(candidates=judged, guidances=self._judged_at(judged, recommendation.guidance), prompts=prompts,
                              seeds=seeds)
             if not plan.candidates or (look := self._within_budget(GATE, plan)) is None:
                 return
@@ -307,6 +316,14 @@ class Race:
         names = {v.candidate for v in verdicts} | {v.other for v in verdicts}
         names = names - {BASELINE} | ({self.suite.baseline} if names else set())
         return tuple(c.name for c in self.suite.candidates if c.name in names)
+
+    def _judged_at(self, names: Sequence[str], guidance: float | None) -> tuple[float, ...]:
+        """The guidance scales at which candidates are judged beside a pick at `guidance`: its own, or each one's counterpart."""
+        whole = tuple(map(float, whole_grid(self.suite).guidance_scales))
+        if guidance is None:
+            return whole
+        beside = {counterpart(grid_of(self.suite, c).guidance_scales, guidance) for c in self.suite.candidates if c.name in names}
+        return tuple(scale for scale in whole if scale in {float(guidance), *beside})
 
     def _within_budget(self, stage: str, plan: Rectangle) -> Look | None:
         """The look, sampled; None where it would spend more than there is. The look before it then says so."""

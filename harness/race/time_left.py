@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from typing import Protocol
 
 from harness.race.interim_looks import Rectangle
@@ -33,8 +33,10 @@ class TimeLeft:
     """The time of one session. Its pace is everything that passed since it began, with reading, merging and measuring, per image
     that it made. Images of earlier sessions take no time."""
 
-    def __init__(self, minutes: float, run: _Run, clock: Callable[[], float] = time.monotonic) -> None:
-        self.minutes, self._run, self._clock = minutes, run, clock
+    def __init__(self, minutes: float, run: _Run, clock: Callable[[], float] = time.monotonic,
+                 scales_of: Callable[[str], Collection[float] | None] = lambda _: None) -> None:
+        """`scales_of` gives a candidate's own guidance scales; None for those that it is asked for."""
+        self.minutes, self._run, self._clock, self._scales_of = minutes, run, clock, scales_of
 
     def left(self, reserved_images: int = 0) -> float | None:
         """Seconds left, less those that the reserved images will take; None without a limit."""
@@ -50,8 +52,8 @@ class TimeLeft:
         """Seconds that those images of the rectangles will take that do not exist yet."""
         absent = 0
         for plan in plans:
-            cells = set(plan.cells())
-            absent += sum(len(cells - {sample.cell for sample in self._run.gallery.at_hand(name)}) for name in plan.candidates)
+            absent += sum(len(set(plan.cells(self._scales_of(name)))
+                              - {sample.cell for sample in self._run.gallery.at_hand(name)}) for name in plan.candidates)
         return self.seconds_of(absent)
 
     def _elapsed(self) -> float:

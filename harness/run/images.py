@@ -89,6 +89,10 @@ class Gallery:
         self.suite = suite
         self._candidates = {candidate.name: candidate for candidate in suite.candidates}
 
+    def candidate(self, name: str) -> Candidate | None:
+        """The candidate of that name; None for one that a search only tries."""
+        return self._candidates.get(name)
+
     def want(self, name: str, cells: Iterable[Cell] | None) -> None:
         """Sets the wanted cells of a candidate; None means its whole grid."""
         self._parts.pop(name, None)

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from harness.declare import Suite
+from harness.declare import Suite, grid_of
+from harness.declare.pairing import Pairing, with_baseline
 from harness.metrics import METRICS, ImageScore, ImageSet
 from harness.metrics.user_metrics import ScoreCountError
 from harness.records import Cell, Measurement, Sample
@@ -55,12 +56,13 @@ class Meter:
     _pool: ThreadPoolExecutor | None = None
     _cores: ThreadPoolExecutor | None = None
     _baseline: Mapping[Cell, Sample] = field(default_factory=dict)
+    """By cell of the candidate that is measured: the baseline's image that stands beside it."""
 
     def begin(self, name: str) -> None:
         """Announces that the next images are of this candidate. Its references are the baseline's images, if all exist. While the
         baseline itself is sampled there are none yet, and paired metrics wait for `measure`."""
         self.settle()
-        self._baseline = {} if name == self.suite.baseline else {s.cell: s for s in self.gallery.present(self.suite.baseline)}
+        self._baseline = {} if name == self.suite.baseline else self._beside(name)
 
     def feed(self, samples: Sequence[Sample], pixels: Images) -> None:
         """Measures images that were just written, on separate threads while the next ones are sampled. Metrics that fail here
@@ -69,7 +71,7 @@ class Meter:
             self._pool = pool_of_single_threads(1) if self._small else ThreadPoolExecutor(1)
         names = [name for name in self.suite.metrics if self._baseline or not METRICS[name].paired]
         batch = ImageBatch(samples=samples, pixels=pixels)
-        if not self._beside:
+        if not self._on_gpu:
             self._ahead.append((self._pool.submit(self._quietly, names, batch),))
         else:
             # The GPU makes images faster than one core measures them.
@@ -85,13 +87,13 @@ class Meter:
         """Measures every declared metric that is still missing on images of a candidate, each within `stage`. If a metric fails
         on one image, it is tried on each of the others alone, and the error is raised in `stage` at the end."""
         self.settle()
-        self._baseline = {s.cell: s for s in self.gallery.present(self.suite.baseline)}
+        self._baseline = self._beside(samples[0].candidate) if samples else {}
         batch = ImageBatch(samples=samples)
         due = {name: places for name in self.suite.metrics if (places := self._due(name, batch))}
         if not due:
             return
         # In parallel only if operations use one thread each; on a CPU a large CLIP model needs all cores.
-        jobs = min(len(due), cores()) if self._small or self._beside else 1
+        jobs = min(len(due), cores()) if self._small or self._on_gpu else 1
         with pool_of_single_threads(jobs) if jobs > 1 else ThreadPoolExecutor(1) as pool:
             results = {name: pool.submit(self._all, name, batch.of(places)) for name, places in due.items()}
             for name, scores in results.items():
@@ -116,13 +118,24 @@ class Meter:
             measured.result()
 
     @property
-    def _beside(self) -> bool:
+    def _on_gpu(self) -> bool:
         """Whether images are made on a GPU, so that the cores are free for metrics."""
         return self.device.startswith("cuda")
 
     @property
     def _small(self) -> bool:
-        return small(self.suite.grid, self.device)
+        return all(small(grid_of(self.suite, candidate), self.device) for candidate in self.suite.candidates)
+
+    def _beside(self, name: str) -> dict[Cell, Sample]:
+        """The baseline's images by the cell of a candidate that each stands beside; empty unless all that are wanted exist."""
+        images = {s.cell: s for s in self.gallery.present(self.suite.baseline)}
+        cells = self.gallery.cells(name) if images else ()
+        scales = {scale: self._pairing(name, scale).scale for scale in dict.fromkeys(cell.guidance for cell in cells)}
+        pairs = {cell: replace(cell, guidance=scale) for cell in cells if (scale := scales[cell.guidance]) is not None}
+        return {cell: images[other] for cell, other in pairs.items() if other in images}
+
+    def _pairing(self, name: str, guidance: float) -> Pairing:
+        return with_baseline(self.suite, self.gallery.candidate(name), guidance)
 
     def _reference(self, name: str, cell: Cell) -> str:
         """The key of the baseline's image that a metric compares with; empty if it needs none."""
@@ -160,19 +173,30 @@ class Meter:
         return None
 
     def _take(self, name: str, batch: ImageBatch) -> None:
-        self.ledger.add(list(self._records(name, batch, METRICS[name].measure(self._images(name, batch)))), durable=False)
+        parts: dict[str, list[int]] = {}
+        for place, s in enumerate(batch.samples):
+            parts.setdefault(self._why_alone(name, s), []).append(place)
+        for why, places in parts.items():
+            part = batch if len(parts) == 1 else batch.of(places)
+            self.ledger.add(list(self._records(name, part, METRICS[name].measure(self._images(name, part, why)))), durable=False)
+
+    def _why_alone(self, name: str, sample: Sample) -> str:
+        """Why an image has no reference that a metric asks for; empty if it has one or needs none."""
+        if not METRICS[name].paired or sample.cell in self._baseline:
+            return ""
+        return (self._pairing(sample.candidate, sample.cell.guidance).why
+                or f"the baseline {self.suite.baseline!r} was not sampled")
 
     def _images(self, name: str, batch: ImageBatch, why_not: str = "") -> ImageSet:
         """The input of a metric; with `why_not`, without references."""
         prompts = {p.id: p.text for p in self.suite.grid.prompts}
-        references = [self._baseline[s.cell] for s in batch.samples] if (
-            METRICS[name].paired and self._baseline and not why_not) else []
+        references = [self._baseline[s.cell] for s in batch.samples] if METRICS[name].paired and not why_not else []
         return ImageSet(
             images=self.gallery.pixels(batch.samples) if batch.pixels is None else np.asarray(batch.pixels),
             texts=tuple(prompts[s.cell.prompt] for s in batch.samples), device=self.device,
             references=self.gallery.pixels(references) if references else None,
             clip=self.clip() if METRICS[name].needs_clip else None, styles=self.suite.styles,
-            why_no_reference=why_not or f"the baseline {self.suite.baseline!r} was not sampled")
+            why_no_reference=why_not)
 
     def _records(self, name: str, batch: ImageBatch, scores: Sequence[ImageScore]) -> Iterator[Measurement]:
         row = METRICS[name]

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from harness.check.together import together
-from harness.declare import Alphas, Blocks, Candidate, Search, Suite
+from harness.declare import Alphas, Blocks, Candidate, Search, Suite, grid_of
 from harness.materialise import Workbench
 from harness.merge.search_space import convention_of
 from harness.samplers import sampler_problem
@@ -22,7 +22,7 @@ def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, equa
         doing(candidate.name, "read the model files")
         try:
             bench.inspect(candidate)
-            problem = sampler_problem(suite.grid.sampler, bench.family(candidate)) or texts(candidate)
+            problem = sampler_problem(grid_of(suite, candidate).sampler, bench.family(candidate)) or texts(candidate)
         except Exception as error:
             problem = str(error)
         if problem:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
 from harness.declare import Candidate, Suite, grid_of, short_hash
-from harness.declare.effective_grid import largest_image
+from harness.declare.effective_grid import largest_image, whole_grid
 from harness.declare.same_text import prompts_hash
 from harness.declare.suite import IN_CHUNKS
 from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
@@ -282,7 +282,7 @@ class SuiteRun:
     def _problem_of_reading(self, candidate: Candidate, encoders: Sequence[TextEncoder],
                             treatments: Sequence[Treatment]) -> tuple[str, bool]:
         """What is wrong with the prompts as these encoders read them, and whether they read long texts in chunks."""
-        grid, own_pipeline = self.suite.grid, self.bench.family(candidate) in FLOW_FAMILIES
+        grid, own_pipeline = whole_grid(self.suite), self.bench.family(candidate) in FLOW_FAMILIES
         chunks = not own_pipeline and grid.long_prompts == IN_CHUNKS
         advice = "Shorten them" if own_pipeline else f"Shorten them, or let the grid have long_prompts={IN_CHUNKS!r}"
         problem = one_text_problem(grid, encoders, treatments, chunks=chunks)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.check import problems, remarks
-from harness.declare import PROMOTED, Candidate, Suite
+from harness.declare import PROMOTED, Candidate, Suite, grid_of
+from harness.declare.effective_grid import cells_of
 from harness.declare.listing import first_of
 from harness.promotion.copy_baseline import take_promoted
 from harness.race.race import Race, first_cells
@@ -52,7 +53,7 @@ class SuiteSession:
         self.selected = [c.name for c in offered]
         self.timed_apart, self.raced = timed_apart, raced and not self.problems and self.suite.budget is not None
         if not self.problems:
-            self.display.expect(len(offered) * _cells(self.suite))
+            self.display.expect(sum(_cells(self.suite, candidate) for candidate in offered))
 
     def go(self) -> AnalysedRun:
         """Runs the whole suite, without the candidates that the device refuses, as pytest does item by item. Problems of the
@@ -270,7 +271,8 @@ class SuiteSession:
             self.live.tick(doing)
 
 
-def _cells(suite: Suite) -> int:
-    first = first_cells(suite)
-    grid = suite.grid
-    return len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales) if first is None else len(first)
+def _cells(suite: Suite, candidate: Candidate) -> int:
+    """How many images are asked of a candidate at first."""
+    first, grid = first_cells(suite), grid_of(suite, candidate)
+    own = set(map(float, grid.guidance_scales))
+    return cells_of(grid) if first is None else sum(cell.guidance in own for cell in first)

@@ -21,6 +21,7 @@ from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regula
 from reports import formatting as words
 from reports.page.shell import environment, policy, source
 from reports.page.thumbnails import LOSSLESS, thumbnail
+from reports.read.beside import rows_at, scale_at
 from reports.read.blind_files import FOLDER, HIGHEST, PREFERENCE, RATING, SHEET_FORMAT, Session, Shown, write_key
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
@@ -139,7 +140,7 @@ def _chosen(run: Run, rec: Recommendation, ask: Ask) -> tuple[list[str], float, 
             raise ValueError(f"the run recommends nothing ({rec.sentence}); name two or more with --candidates: "
                              f"{','.join(known)}")
         most = MOST_DUELLING if ask.preference else MOST_RATED
-        mean = {c.candidate: c.objective.mean or 0.0 for c in rec.cells if c.guidance == guidance}
+        mean = {c.candidate: c.objective.mean or 0.0 for c in rec.cells if c.guidance == scale_at(run, c.candidate, guidance)}
         tied = sorted((n for n in rec.tied_candidates if n not in (rec.pick, *run.roles)),
                       key=lambda n: -mean.get(n, 0.0))
         candidates = list(dict.fromkeys([rec.pick, *run.roles, *tied]))
@@ -158,7 +159,8 @@ def _blocks(run: Run, what: tuple[list[str], float], ask: Ask) -> tuple[list[lis
     """By (prompt, seed) one row of every candidate: prompts of the confirm split first, then seeds in declared order. Where
     one candidate lacks its image nobody's is shown: raters would else compare candidates by different prompts."""
     names, guidance = what
-    rows = run.images[(run.images["guidance"] == guidance) & run.images["candidate"].isin(names)]
+    rows = rows_at(run, guidance)
+    rows = rows[rows["candidate"].isin(names)]
     rows_by_cell = {(r["candidate"], r["prompt"], int(r["seed"])): r for r in rows.to_dict("records")
              if str(r["sample"]) not in run.defects}
     ordered = [p for split in ("confirm", "select") for p in run.suite.grid.prompts if p.split == split]

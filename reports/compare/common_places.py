@@ -8,6 +8,8 @@ from typing import TypeAlias
 
 import pandas as pd
 
+from harness.declare import Candidate
+from harness.declare.effective_grid import whole_grid
 from reports.read.run import Run, with_derived
 
 Pair: TypeAlias = tuple[Run, Run]
@@ -16,7 +18,7 @@ Pair: TypeAlias = tuple[Run, Run]
 def on_common_places(a: Run, b: Run) -> Pair:
     """Both runs without images at seeds and guidance scales that the other lacks; derived values are computed from the rest. Runs
     with the same seeds and scales come back unchanged."""
-    grids = (a.suite.grid, b.suite.grid)
+    grids = (whole_grid(a.suite), whole_grid(b.suite))
     seeds = set(grids[0].seeds) & set(grids[1].seeds)
     scales = set(map(float, grids[0].guidance_scales)) & set(map(float, grids[1].guidance_scales))
     if all(set(grid.seeds) == seeds and set(map(float, grid.guidance_scales)) == scales for grid in grids):
@@ -51,4 +53,13 @@ def _at(run: Run, seeds: set[int], scales: set[float]) -> Run:
     narrower = replace(grid, seeds=tuple(s for s in grid.seeds if s in seeds),
                        guidance_scales=tuple(g for g in grid.guidance_scales if float(g) in scales))
     rows = run.images[run.images["seed"].isin(seeds) & run.images["guidance"].astype(float).isin(scales)]
-    return replace(run, suite=replace(run.suite, grid=narrower), images=with_derived(rows, run.suite.objective))
+    candidates = tuple(_narrower(candidate, scales) for candidate in run.suite.candidates)
+    suite = replace(run.suite, grid=narrower, candidates=candidates)
+    return replace(run, suite=suite, images=with_derived(rows, run.suite.objective))
+
+
+def _narrower(candidate: Candidate, scales: set[float]) -> Candidate:
+    if candidate.sampling is None or candidate.sampling.scales is None:
+        return candidate
+    own = tuple(scale for scale in candidate.sampling.scales if scale in scales)
+    return replace(candidate, sampling=replace(candidate.sampling, guidance=own))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from harness.declare.effective_grid import whole_grid
 from harness.declare.same_text import distinct, effective_prompts
 from harness.records import ValueSpec
 from reports import formatting as words
@@ -73,13 +74,13 @@ def compare_picks(a: tuple[Run, Recommendation], b: tuple[Run, Recommendation], 
     named = [f"{label(run, cell[0])} at CFG {cell[1]:g}" for (run, _), cell in zip((a, b), cells, strict=True) if cell]
     held_out = [{p.id for p in run.suite.grid.prompts if p.split == "confirm"} for run, _ in (a, b)]
     unseen = prompts & held_out[0] & held_out[1]
-    confirmed = distinct(p for p in effective_prompts(b[0].suite.grid) if p.id in unseen) >= FEWEST_HELD_OUT
+    confirmed = distinct(p for p in effective_prompts(whole_grid(b[0].suite)) if p.id in unseen) >= FEWEST_HELD_OUT
     rows = []
     for value, spec in values.items():
         sides = alike if depends_on_prompt(value, b[0].suite.objective, b[0].values) else (a[0], b[0])
         of = paired((sides[0], cells[0]), (sides[1], cells[1]), spec, unseen if confirmed else prompts)
         if lone := [f"{g:g}" for run, g in ((sides[0], cells[0][1]), (sides[1], cells[1][1]))
-                    if g not in run.suite.grid.guidance_scales]:
+                    if g not in whole_grid(run.suite).guidance_scales]:
             why = f"it depends on the other images of a prompt, and one run alone has CFG {' and '.join(dict.fromkeys(lone))}"
             of = replace(of, difference=Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why=why))
         rows.append(PickMoved(value=value, spec=spec, difference=of.difference, word=word_of(of, spec.better)))

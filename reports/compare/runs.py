@@ -17,6 +17,7 @@ from reports.compare.pairs import paired, word_of
 from reports.compare.picks import Picks, compare_picks
 from reports.gates import Verdict, judge
 from reports.gates.decision import Headline, headline
+from reports.read.beside import scales_of
 from reports.read.objective import depends_on_prompt
 from reports.read.prompts import prompts_of
 from reports.read.run import Run
@@ -222,8 +223,7 @@ def _objective(a: Run, b: Run, refused: Mapping[str, str]) -> str:
 
 def _moved(a: Run, b: Run, value: str, prompts: set[str]) -> list[Moved]:
     """The rows of one value: every common candidate at every common guidance."""
-    places = [(name, float(g)) for name in common(a, b) for g in b.suite.grid.guidance_scales
-              if g in a.suite.grid.guidance_scales]
+    places = [(name, g) for name in common(a, b) for g in scales_of(b, name) if g in scales_of(a, name)]
     spec = b.row(value)
     pairs = [paired((a, place), (b, place), spec, prompts) for place in places]
     adjusted = holm([pair.difference for pair in pairs], spec)

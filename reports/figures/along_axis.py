@@ -13,6 +13,7 @@ from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import theme as style
 from reports.figures.two_axes import through
+from reports.read.beside import rows_at
 from reports.read.roles import numeric_axes
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean
@@ -49,8 +50,8 @@ def along_candidates(run: Run, rec: Recommendation) -> Any:
 
 def _cut(run: Run, rec: Recommendation, axis: str, names: list[str]) -> Any:
     place = {n: float(run.candidate(n).axes[axis]) if axis else float(i) for i, n in enumerate(names)}
-    rows = run.images[(run.images["guidance"] == rec.guidance) & run.images["candidate"].isin(names)]
-    level = run.images[run.images["guidance"] == rec.guidance]
+    level = rows_at(run, rec.guidance)
+    rows = level[level["candidate"].isin(names)]
     ends = {n: [(at, level[level["candidate"] == n]) for at in (min(place.values()), max(place.values()))] if axis else []
             for n in _references(run, rec)}
     figure = _panels(run, rows.assign(at=rows["candidate"].map(place)), ends, line=bool(axis))

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from harness.declare import Alphas, Blocks, Gradient, Merge
 from reports import formatting as words
 from reports.figures import theme as style
+from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.statistics.intervals import paired_difference
 from reports.verdict.candidates import label
@@ -94,7 +95,7 @@ def block_effects(run: Run, rec: Recommendation) -> Any:
     if len({axis for axis, _ in swept.values()}) < 2:
         return None
     rows = select_rows(run)
-    rows = rows if rec.guidance is None else rows[rows["guidance"] == rec.guidance]
+    rows = rows_at(run, rec.guidance, rows)
     base = rows[rows["candidate"] == run.suite.baseline]
     objective = run.row("objective")
     effects = pd.DataFrame([{"block": axis, "value": value, "name": name, "effect": paired_difference(mine, base, objective)}

@@ -9,6 +9,7 @@ import plotly.graph_objects as go
 
 from reports import formatting as words
 from reports.figures import theme as style
+from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import present
@@ -20,7 +21,7 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
     guidance, for colours of several guidance scales in one bar would show neither."""
     if "dominant" not in run.images.columns:
         return None
-    rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
+    rows = rows_at(run, rec.guidance)
     rows = rows.dropna(subset=["dominant"])
     if rows.empty:
         return None

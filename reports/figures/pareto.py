@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 
 from reports import formatting as words
 from reports.figures import theme as style
+from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import label, varies_fidelity
@@ -49,7 +50,7 @@ def quality_against_cost(run: Run, rec: Recommendation) -> Any:
 
 def _marks(figure: Any, run: Run, rec: Recommendation, of: tuple[list[Place], str, str]) -> None:
     places, value, kind = of
-    rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
+    rows = rows_at(run, rec.guidance)
     means = [cluster_mean(rows[rows["candidate"] == p.candidate], run.row(value)) for p in places]
     scale = 1.0 if kind == SECONDS else 1e9
     seconds = [seconds_per_image(run, p.candidate) for p in places]

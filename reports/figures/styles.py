@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from harness.records.values import SHARE
 from reports import formatting as words
 from reports.figures import theme as style
+from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.verdict.candidates import label_with_role
 from reports.verdict.recommendation import Recommendation
@@ -66,8 +67,7 @@ def _consistent(run: Run, rec: Recommendation, names: list[str]) -> list[str]:
 def mean_leanings(run: Run, name: str, guidance: float | None) -> dict[str, float]:
     """Mean probability of each look over a candidate's images at a guidance: over the images of each prompt, then over prompts.
     Empty where none was measured."""
-    rows = run.images[run.images["candidate"] == name]
-    rows = rows if guidance is None else rows[rows["guidance"] == guidance]
+    rows = rows_at(run, guidance, run.images[run.images["candidate"] == name])
     rows = rows.dropna(subset=["leanings"])
     if rows.empty:
         return {}

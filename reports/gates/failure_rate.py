@@ -5,6 +5,7 @@ from __future__ import annotations
 import pandas as pd
 
 from harness.declare import Gate
+from harness.declare.effective_grid import whole_grid
 from harness.declare.same_text import SAME_TEXT, effective_prompts, first_of_text
 from reports import formatting as words
 from reports.gates.outcome import INCONCLUSIVE, NOT_MEASURED, Verdict, decide, not_measured, settled_by, verdict
@@ -44,7 +45,7 @@ def _lost(run: Run, name: str) -> pd.DataFrame:
     rows = run.images[run.images["candidate"] == name]
     sampled = set(zip(rows["prompt"], rows["seed"], rows["guidance"].astype(float), strict=True))
     absent = asked_places(run, name) - sampled if run.failure_of(name) else set()
-    grid = run.suite.grid
+    grid = whole_grid(run.suite)
     firsts = {float(scale): first_of_text(effective_prompts(grid, scale)) for scale in grid.guidance_scales}
     return pd.DataFrame({"prompt": pd.Series([prompt for prompt, _, _ in absent], dtype=object), "failure_rate": 1.0,
                          SAME_TEXT: pd.Series([firsts[scale][prompt] for prompt, _, scale in absent], dtype=object)})

@@ -8,11 +8,13 @@ from typing import Final
 import pandas as pd
 
 from harness.declare import PROMOTED, Gate
+from harness.declare.effective_grid import whole_grid
 from harness.declare.same_text import distinct, effective_prompts
 from reports import formatting as words
 from reports.gates import promoted_baseline as against
 from reports.gates.outcome import Seen, Verdict, decided, nothing, other_of
 from reports.gates.ratios import ratio_of_means, times
+from reports.read.beside import beside, scale_at, scales_of
 from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean, paired_difference
@@ -33,27 +35,35 @@ def judge(run: Run, rec: Recommendation, gate: Gate, name: str) -> Verdict:
 def _images(run: Run, rec: Recommendation, gate: Gate, names: tuple[str, str | None]) -> Seen:
     """The estimate of a per-image value, and what it was taken from."""
     name, other = names
-    chosen = not gate.candidates and _held_out(run, rec.guidance) >= FEWEST_HELD_OUT
-    rows = run.images if rec.guidance is None else run.images[run.images["guidance"] == rec.guidance]
-    rows = rows[rows["split"] == "confirm"] if chosen else rows
+    at = None if rec.guidance is None else scale_at(run, name, rec.guidance)
+    if rec.guidance is not None and at is None:
+        return Seen(estimate=nothing(_no_counterpart(run, name, rec.guidance)))
+    chosen = not gate.candidates and _held_out(run, at) >= FEWEST_HELD_OUT
+    rows = run.images[run.images["split"] == "confirm"] if chosen else run.images
     mine = rows[rows["candidate"] == name]
+    mine = mine if at is None else mine[mine["guidance"] == at]
     if chosen and mine["prompt"].nunique() < FEWEST_HELD_OUT:
         return Seen(estimate=nothing("the confirm prompts were not sampled, and the prompts that the pick was chosen on "
                                      "cannot judge it"))
-    judged = [mine, *([rows[rows["candidate"] == other]] if other not in (None, PROMOTED) else [])]
-    why, note = _asked(run, rec, gate, (name, other, chosen), judged)
+    scales = scales_of(run, name) if at is None else (at,)
+    theirs = mine.iloc[:0] if other is None or other == PROMOTED else beside(
+        rows[rows["candidate"] == other], scales_of(run, other), scales)
+    judged = [mine, *([theirs] if other not in (None, PROMOTED) else [])]
+    why, note = _asked(run, at, gate, (name, other, chosen), judged)
     if why:
         return Seen(estimate=nothing(why))
     level = gate_level(run.suite)
     if other is None:
         return Seen(estimate=cluster_mean(mine, run.row(gate.value), level), note=note)
     if other == PROMOTED:
-        theirs, said = against.comparable(run, mine, gate.value)
-        if theirs is None:
+        promoted, said = against.comparable(run, mine, gate.value)
+        if promoted is None:
             return Seen(estimate=nothing(said))
-        named = f"{against.called(run)} ({said})"
+        theirs, named = promoted, f"{against.called(run)} ({said})"
     else:
-        theirs, named = rows[rows["candidate"] == other], label(run, other)
+        named = label(run, other)
+        if at is not None and (where := scale_at(run, other, at)) != at and where is not None:
+            named += f" at CFG {where:g}"
     return _against(run, gate, (mine, theirs), (note, named))
 
 
@@ -69,10 +79,15 @@ def _against(run: Run, gate: Gate, of: tuple[pd.DataFrame, pd.DataFrame], said: 
 
 
 def _held_out(run: Run, guidance: float | None) -> int:
-    return distinct(p for p in effective_prompts(run.suite.grid, guidance) if p.split == "confirm")
+    return distinct(p for p in effective_prompts(whole_grid(run.suite), guidance) if p.split == "confirm")
 
 
-def _asked(run: Run, rec: Recommendation, gate: Gate, of: tuple[str, str | None, bool],
+def _no_counterpart(run: Run, name: str, guidance: float) -> str:
+    listed = ", ".join(f"{scale:g}" for scale in scales_of(run, name))
+    return f"{label(run, name)} is sampled at CFG {listed}, of which none is the counterpart of CFG {guidance:g}"
+
+
+def _asked(run: Run, at: float | None, gate: Gate, of: tuple[str, str | None, bool],
            judged: Sequence[pd.DataFrame]) -> tuple[str, str]:
     """Why a gate cannot be judged on the cells that it is about, or an empty string, and these cells in words.
 
@@ -82,24 +97,30 @@ def _asked(run: Run, rec: Recommendation, gate: Gate, of: tuple[str, str | None,
     that people were shown, the words say how many prompts these are of. `judged` are the images of each."""
     name, other, chosen = of
     declared = [p.id for p in run.suite.grid.prompts if p.split == "confirm" or not chosen]
-    places = asked_places(run, name, declared, rec.guidance)
+    places = asked_places(run, name, declared, at)
     named = other if other != PROMOTED else None
     if named is not None:
-        places &= asked_places(run, named, declared, rec.guidance)
-    lacks = [(who, lacking(run, who, gate.value, places)) for who in (name, named) if who is not None]
+        if none := next((g for g in {place[2] for place in places} if scale_at(run, named, g) is None), None):
+            return _no_counterpart(run, named, none), ""
+        theirs = asked_places(run, named, declared)
+        places = {place for place in places if (*place[:2], scale_at(run, named, place[2])) in theirs}
+    lacks = [(name, lacking(run, name, gate.value, places))]
+    if named is not None:
+        lacks.append((named, lacking(run, named, gate.value, {
+            (prompt, seed, scale) for prompt, seed, at_mine in places if (scale := scale_at(run, named, at_mine)) is not None})))
     why = next((f"{'' if who == name else f'{label(run, who)}: '}{lack.why}" for who, lack in lacks if lack.why), "")
     prompts = set.intersection({place[0] for place in places}, *(
         set(rows.loc[rows[gate.value].notna(), "prompt"]) for rows in judged if gate.value in rows.columns))
-    return why, _note(rec, prompts, (declared, chosen, max(k.excused for _, k in lacks)))
+    return why, _note(at, prompts, (declared, chosen, max(k.excused for _, k in lacks)))
 
 
-def _note(rec: Recommendation, prompts: set[str], of: tuple[list[str], bool, int]) -> str:
+def _note(guidance: float | None, prompts: set[str], of: tuple[list[str], bool, int]) -> str:
     """Which prompts were judged, in words: "all prompts at CFG 8", or "8 of 12 prompts" where a race asked for no more, or
     people rated no more."""
     declared, chosen, excused = of
     what = "confirm prompts" if chosen else "prompts"
     whole = what if chosen else f"all {what}"
-    at = "" if rec.guidance is None else f" at CFG {rec.guidance:g}"
+    at = "" if guidance is None else f" at CFG {guidance:g}"
     few = f"{len(prompts)} of {len(declared)} {what}"
     left_out = f", without {words.plural(excused, 'unusable image')}" if excused else ""
     return f"{whole if prompts == set(declared) else few}{at}{left_out}"

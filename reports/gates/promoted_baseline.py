@@ -23,6 +23,7 @@ from reports.comparable import (
     same_prompts,
     sampled_otherwise,
 )
+from reports.read.beside import beside
 from reports.read.lacking import asked_places
 from reports.read.objective import parts_of, with_objective
 from reports.read.promoted_values import Promoted
@@ -59,6 +60,8 @@ def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame |
     if value not in mine.columns:
         return None, f"{value} was not measured"
     table = table[table["prompt"].isin(same)]
+    if _has_own_scales(run, mine):
+        table = beside(table, p.table["guidance"].unique(), mine["guidance"].unique())
     both = mine[[*PLACE, value]].dropna().merge(table[[*PLACE, value]].dropna(), on=list(PLACE))
     note = f"{p.candidate}; {len(both)} of {words.plural(len(mine), 'cell')} comparable"
     if unpaired := sorted(set(mine["prompt"]) - set(same)):
@@ -67,6 +70,12 @@ def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame |
     if both.empty:
         return None, f"{called(run)}: {note}, no prompt of the same text with a seed and guidance that both have"
     return table, note + _elsewhere(run, p)
+
+
+def _has_own_scales(run: Run, mine: pd.DataFrame) -> bool:
+    """Whether images are of a candidate that declares its own guidance scales: then they have counterparts at others."""
+    declared = [run.declared(name) for name in mine["candidate"].unique()]
+    return any(c is not None and c.sampling is not None and c.sampling.scales is not None for c in declared)
 
 
 def seconds_per_image(run: Run, name: str) -> Seconds:

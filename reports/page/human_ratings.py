@@ -10,6 +10,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from harness.declare.effective_grid import whole_grid
 from harness.declare.same_text import effective_prompts, first_of_text
 from reports import formatting as words
 from reports.read.blind_files import Shown
@@ -194,7 +195,7 @@ def _chances(run: Run, duels: Sequence[Duel]) -> dict[tuple[str, float], str]:
     """By (candidate, guidance) the chance of beating one of average strength, with its interval; empty where strengths cannot
     be compared."""
     names = list(dict.fromkeys(_of(shown) for d in duels for shown in (d.first, d.second)))
-    first = first_of_text(effective_prompts(run.suite.grid))
+    first = first_of_text(effective_prompts(whole_grid(run.suite)))
     texts = [first.get(d.first.prompt, d.first.prompt) for d in duels]
     prompts = list(dict.fromkeys(texts))
     wins = np.zeros((len(prompts), len(names), len(names)))

@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from markupsafe import Markup
 
-from harness.declare import Candidate
+from harness.declare import Candidate, grid_of
+from harness.declare.effective_grid import cells_of, whole_grid
 from harness.records import Look, write_atomically
 from reports import formatting as words
 from reports.gates import judge
@@ -78,10 +79,9 @@ def ready(run: Run) -> bool:
 
 def counted(run: Run) -> str:
     """How many images there are of how many: "312 of 1,400 images", with "at most" where a budget decides how many."""
-    grid, done = run.suite.grid, len(run.images)
-    cells = len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales)
-    counts = run.images["candidate"].value_counts().to_dict()
-    planned = sum(int(counts.get(c.name, 0)) if _left_out(run, c.name) else cells for c in run.suite.candidates)
+    done, counts = len(run.images), run.images["candidate"].value_counts().to_dict()
+    planned = sum(int(counts.get(c.name, 0)) if _left_out(run, c.name) else cells_of(grid_of(run.suite, c))
+                  for c in run.suite.candidates)
     if run.suite.budget is None:
         return f"{done:,} of {planned:,} images"
     planned = min(planned, run.suite.budget.images or planned)
@@ -105,10 +105,12 @@ def _waiting(run: Run, mark: Live, budget: float) -> str:
     """The page without a verdict: what there is, what is to come, and the pictures."""
     draft = Recommendation(kind="sweep", axis=run.axis, pick=None, guidance=None, sentence="", rule="")
     lead = "Running: nothing sampled yet" if run.images.empty else f"Running: {counted(run)}, no verdict yet"
-    grid = run.suite.grid
+    grid, grids = whole_grid(run.suite), [grid_of(run.suite, c) for c in run.suite.candidates]
+    sizes = " and ".join(dict.fromkeys(f"{one.width} x {one.height}" for one in grids))
+    steps = sorted({one.steps for one in grids})
     plan = [words.plural(len(run.suite.candidates), "candidate"), words.plural(len(grid.prompts), "prompt"),
             words.plural(len(grid.seeds), "seed"), f"CFG {', '.join(f'{g:g}' for g in grid.guidance_scales)}",
-            f"{grid.width} x {grid.height} pixels, {words.plural(grid.steps, 'step')}"]
+            f"{sizes} pixels, " + (f"{steps[0]} to {steps[-1]} steps" if len(steps) > 1 else words.plural(steps[0], "step"))]
     measured = [words.title(value) for value in run.values.values() if value.origin == "metric"]
     values: dict[str, Any] = {"lead": lead, "plan": " · ".join(plan), "rows": [_row(run, c) for c in run.suite.candidates],
                               "measured": words.listed(measured, 99), "figures": {},
@@ -119,9 +121,8 @@ def _waiting(run: Run, mark: Live, budget: float) -> str:
 
 def _row(run: Run, candidate: Candidate) -> dict[str, str]:
     """One candidate: how many images it has of how many, and how it stands."""
-    grid, name = run.suite.grid, candidate.name
+    name, cells = candidate.name, cells_of(grid_of(run.suite, candidate))
     done = int((run.images["candidate"] == name).sum())
-    cells = len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales)
     asked = "" if run.suite.budget is not None else f" of {cells:,}"
     state = ("done" if done == cells else "under way" if done else "to come")
     if name in run.head.get("not_selected", ()):

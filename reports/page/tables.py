@@ -21,6 +21,7 @@ from reports import formatting as words
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.page.cost_table import unmade
 from reports.page.environments import environments
+from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.statistics.intervals import CLUSTER, cluster_mean, clustered
 from reports.verdict.candidates import label, label_with_role, role_label, varies_fidelity
@@ -87,7 +88,7 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
     rows, gone = [], exit_words(run)
     for c in run.suite.candidates:
         mine = run.images[run.images["candidate"] == c.name]
-        mine = mine if rec.guidance is None else mine[mine["guidance"] == rec.guidance]
+        mine = rows_at(run, rec.guidance, mine)
         why = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "image") or "no images"
         row: dict[str, Any] = {"candidate": c.name, "name": label(run, c.name), "role": role_label(run, c.name),
                                "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates, "dropped": gone.get(c.name, "")}

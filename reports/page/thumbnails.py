@@ -19,6 +19,7 @@ from PIL import Image
 
 from harness.records.regular_files import LARGEST_IMAGE, open_regular, read_regular
 from reports import formatting as words
+from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.verdict.candidates import label, present, role_label
 from reports.verdict.recommendation import Recommendation
@@ -206,7 +207,8 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
     seed = run.suite.grid.seeds[0]
     prompts = [p for split in ("select", "confirm")
               for p in [q for q in run.suite.grid.prompts if q.split == split][:STRIP_PROMPTS_PER_SPLIT]]
-    rows = run.images[(run.images["guidance"] == rec.guidance) & (run.images["seed"] == seed)]
+    rows = rows_at(run, rec.guidance)
+    rows = rows[rows["seed"] == seed]
     rows = rows[rows["prompt"].isin([p.id for p in prompts])]
     row_by_cell = {(r["candidate"], r["prompt"]): r for r in rows.to_dict("records")}
     lines = [{"text": words.visible(p.text), "split": p.split,

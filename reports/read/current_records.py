@@ -4,11 +4,14 @@ What a later record makes void, and what a measurement or a timing holds for, is
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
 from typing import Any, Final, TypeAlias, TypeVar
 
-from harness.declare import Candidate, Suite
+from harness.declare import Candidate, Suite, grid_of
+from harness.declare.effective_grid import sampling_block
+from harness.declare.pairing import with_baseline
 from harness.declare.same_text import prompts_hash
 from harness.declare.text_keys import texts_in_key
 from harness.records import (
@@ -115,7 +118,7 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
     race = str(head.get("race", ""))
     if looks is None:
         looks = standing_looks((r for r in records if isinstance(r, Look)), race) if race else ()
-    parts = asked(looks) if looks else None
+    parts = asked(suite, looks) if looks else None
     declared = {c.name: c for c in suite.candidates}
     own = [r for r in records if r.candidate in declared]
     last = LatestRecords(own).records()
@@ -132,7 +135,7 @@ def sift(records: Sequence[Record], suite: Suite, head: Mapping[str, Any], looks
                if parts is None or place[1] in parts.get(place[0], ())}
     keys = {sample.key for sample in samples.values()}
     failures = tuple(r for r in last if isinstance(r, Failure) and not _is_of_dropped_metric(r, suite))
-    measurements, stale = _measurements(_measured(records), samples, suite.baseline, head)
+    measurements, stale = _measurements(_measured(records), samples, suite, head)
     defects = {r.sample: r.why for r in own if isinstance(r, Defect) and r.sample in keys}
     stale = _failed_metrics(stale, failures, [s for s in samples.values() if s.key not in defects], (measurements, head))
     latency, untimed = _timed(last, Latency, weights, refused)
@@ -181,9 +184,10 @@ def changed_files(records: Sequence[Record], weights: Mapping[str, Weights]) -> 
     return {file: names for file, names in found.items() if names}
 
 
-def _cells(suite: Suite, chunked: frozenset[str]) -> Iterator[tuple[Cell, tuple[str, str]]]:
-    """Every declared cell with its prompt's text and negative, of which those at the places `chunked` are read in chunks."""
-    grid = suite.grid
+def _cells(suite: Suite, candidate: Candidate, chunked: frozenset[str]) -> Iterator[tuple[Cell, tuple[str, str]]]:
+    """Every cell of a candidate with its prompt's text and negative, of which those at the places `chunked` are read in
+    chunks."""
+    grid = grid_of(suite, candidate)
     for p in grid.prompts:
         for seed in grid.seeds:
             for guidance in grid.guidance_scales:
@@ -194,13 +198,14 @@ def _samples(records: Sequence[Record], suite: Suite, weights: Mapping[str, Weig
              made: tuple[Mapping[str, Any], Sequence[Fit], Mapping[str, frozenset[str]]]) -> dict[Place, Sample]:
     """The sample of every declared cell whose key follows from the candidate's weights, the texts and the settings,
     wherever in the journal it stands. Where memory refused a batch, one of the halved batches counts as well."""
-    sampling, fits, chunked = made
+    block, fits, chunked = made
     by_key = {(r.candidate, r.cell, r.key): r for r in records if isinstance(r, Sample)}
     samples: dict[Place, Sample] = {}
     for candidate in (c for c in suite.candidates if c.name in weights):
         sizes = smaller_batches(suite.grid.images_per_batch, (fit for fit in fits if fit.candidate == candidate.name))
+        sampling = sampling_block(block, suite, candidate)
         settings = [{**sampling, "batch_size": size} for size in sizes]
-        for cell, texts in _cells(suite, chunked[candidate.name]):
+        for cell, texts in _cells(suite, candidate, chunked[candidate.name]):
             for setting in (sampling, *settings):
                 key = sample_key(weights[candidate.name].identity, cell, texts, setting)
                 if (sample := by_key.get((candidate.name, cell, key))) is not None:
@@ -226,19 +231,20 @@ def _claim(measurement: Measurement, by_key: Mapping[str, Sample]) -> Claim:
     return claim_of(measurement.version, measurement.setting, (measurement.sample, measurement.reference), by_key)
 
 
-def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Place, Sample], baseline: str,
+def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Place, Sample], suite: Suite,
                   head: Mapping[str, Any]) -> tuple[tuple[Measurement, ...], list[Gap]]:
     """Measurements of current samples in the current setting and version, against the current image of the baseline;
     the others become gaps."""
     settings = head.get("metric_settings", {})
     versions = {m.get("metric"): m.get("version") for m in head.get("metrics", {}).values()}
+    beside = _baseline_images(samples, suite)
     counted: list[Measurement] = []
     stale: Counter[tuple[str, str, str]] = Counter()
     for r, void in measured:
         sample = samples.get((r.candidate, r.cell))
         if sample is None or sample.key != r.sample:
             continue
-        reference = samples.get((baseline, r.cell))
+        reference = beside(r.candidate, r.cell)
         why = (OTHER_BYTES if void else
                OTHER_SETTING if r.setting != settings.get(r.metric, "") else
                OTHER_VERSION if r.version != versions.get(r.metric, r.version) else
@@ -248,6 +254,18 @@ def _measurements(measured: list[tuple[Measurement, bool]], samples: Mapping[Pla
         else:
             counted.append(r)
     return tuple(counted), [Gap(candidate=c, value=v, count=n, why=why) for (c, v, why), n in stale.items()]
+
+
+def _baseline_images(samples: Mapping[Place, Sample], suite: Suite) -> Callable[[str, Cell], Sample | None]:
+    """What gives the baseline's image that stands beside a candidate's of a cell."""
+    candidates = {c.name: c for c in suite.candidates}
+    pair = cache(lambda name, guidance: with_baseline(suite, candidates.get(name), guidance).scale)
+
+    def beside(name: str, cell: Cell) -> Sample | None:
+        scale = pair(name, cell.guidance)
+        return None if scale is None else samples.get((suite.baseline, replace(cell, guidance=scale)))
+
+    return beside
 
 
 def _is_of_dropped_metric(failure: Failure, suite: Suite) -> bool:
@@ -307,6 +325,6 @@ def _image_gaps(records: Sequence[Record], suite: Suite, plan: tuple[Mapping[str
         unraced = suite.budget is not None and parts is None
         return f"not sampled yet{'; the adaptive sweep was not run' if unraced else ''}"
 
-    counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite, frozenset())
+    counted = Counter((c.name, why(c, cell)) for c in suite.candidates for cell, _ in _cells(suite, c, frozenset())
                       if (c.name, cell) not in samples and (parts is None or c.name not in parts or cell in parts[c.name]))
     return [Gap(candidate=name, value="image", count=n, why=reason) for (name, reason), n in counted.items()]

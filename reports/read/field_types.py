@@ -25,6 +25,10 @@ def _odd_names(suite: Suite) -> str:
         name, count = Counter(told).most_common(1)[0]
         if count > 1:
             return f"the suite has the {what} {name!r} {count} times"
+    for candidate in suite.candidates:
+        scales = None if candidate.sampling is None else candidate.sampling.scales
+        if scales is not None and len(set(scales)) < max(1, len(scales)):
+            return f"the candidate {candidate.name!r} has no guidance scale, or one of them twice"
     if suite.baseline not in names:
         return f"the suite's baseline {suite.baseline!r} is not one of its candidates"
     if odd_split := next((p for p in grid.prompts if p.split not in ("select", "confirm")), None):

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from harness.declare import grid_of
 from harness.records.values import FAILURE_RATE
 from reports.read.interim_looks import asked
 from reports.read.run import Run
@@ -28,9 +29,9 @@ class Lack:
 
 
 def asked_places(run: Run, name: str, prompts: Collection[str] | None = None, guidance: float | None = None) -> set[Place]:
-    """The cells that a candidate was asked for: those of the looks of a race, else the whole grid. Only of `prompts` and at
+    """The cells that a candidate was asked for: those of the looks of a race, else its whole grid. Only of `prompts` and at
     `guidance`, where these are given."""
-    grid, raced = run.suite.grid, asked(run.looks).get(name)
+    grid, raced = grid_of(run.suite, run.declared(name)), asked(run.suite, run.looks).get(name)
     places = ((c.prompt, c.seed, float(c.guidance)) for c in raced) if raced else (
         (p.id, seed, float(g)) for p in grid.prompts for seed in grid.seeds for g in grid.guidance_scales)
     return {place for place in places

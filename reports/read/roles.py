@@ -41,7 +41,7 @@ def _alone(candidates: list[Candidate]) -> Candidate | None:
     """The candidate at an end of the axis: the only one there, or the only one whose model is used as it is, without adapters,
     quantization and the like. Where several share the end, none of them stands for it."""
     plain = [c for c in candidates if c.number_format in ("", "fp32")
-             and c == replace(c, adapters=(), runtime="eager", emphasis=None, aesthetic=None)]
+             and c == replace(c, adapters=(), runtime="eager", emphasis=None, aesthetic=None, sampling=None)]
     return candidates[0] if len(candidates) == 1 else plain[0] if len(plain) == 1 else None
 
 

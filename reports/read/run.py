@@ -12,8 +12,10 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from harness.declare import DESIRABILITY, Candidate, Objective, Suite
+from harness.declare import DESIRABILITY, Candidate, Objective, Suite, grid_of
+from harness.declare.effective_grid import whole_grid
 from harness.declare.nearest import did_you_mean
+from harness.declare.pairing import with_baseline
 from harness.declare.same_text import SAME_TEXT, effective_prompts, first_of_text
 from harness.records import (
     Cell,
@@ -117,6 +119,10 @@ class Run(CurrentRecords):
         raise KeyError(f"suite {self.suite.name}: no candidate {name!r}; "
                        f"{did_you_mean(name, [c.name for c in self.suite.candidates])}")
 
+    def declared(self, name: str) -> Candidate | None:
+        """The declared candidate of that name, or None."""
+        return self._candidates.get(name)
+
     def why_missing(self, name: str, value: str) -> str:
         """Why a candidate lacks a value, in the words of its first gap, or "" if there is none."""
         return next((g.why for g in self.missing if g.candidate == name and g.value == value), "")
@@ -155,7 +161,8 @@ def by_cell(table: pd.DataFrame) -> dict[tuple[str, float], pd.DataFrame]:
 
 def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurements: Sequence[Measurement]) -> pd.DataFrame:
     prompts = {p.id: p for p in suite.grid.prompts}
-    firsts = {float(scale): first_of_text(effective_prompts(suite.grid, scale)) for scale in suite.grid.guidance_scales}
+    grid = whole_grid(suite)
+    firsts = {float(scale): first_of_text(effective_prompts(grid, scale)) for scale in grid.guidance_scales}
     candidates = {c.name: c for c in suite.candidates}
     measured: dict[tuple[str, str], dict[str, Any]] = {}
     # A column holds numbers or words, whatever a journal calls them: where a name is both, only the numbers are taken.
@@ -212,13 +219,21 @@ def _derived(objective: Objective, measured: Mapping[str, ValueSpec]) -> dict[st
 def _undefined(table: pd.DataFrame, suite: Suite, measurements: Sequence[Measurement],
                values: Mapping[str, ValueSpec]) -> frozenset[tuple[str, str]]:
     """By sample and value where a value does not exist by definition, and the objective that lacks no other part."""
+    unpaired = _unpaired(suite)
     undefined = {(m.sample, value) for m in measurements for value, why in m.missing.items()
-                 if why and why == spec_of(values, value).undefined}
+                 if why and (why == spec_of(values, value).undefined
+                             or (spec_of(values, value).paired and (m.candidate, m.cell.guidance) in unpaired))}
     if any(part in {value for _, value in undefined} for part in parts_of(suite.objective)):
         for sample, lacking in _unscored(table, suite.objective):
             if lacking and all((sample, part) in undefined for part in lacking):
                 undefined.add((sample, "objective"))
     return frozenset(undefined)
+
+
+def _unpaired(suite: Suite) -> set[tuple[str, float]]:
+    """The candidates and guidance scales whose images the baseline has no counterpart of."""
+    return {(c.name, float(scale)) for c in suite.candidates for scale in grid_of(suite, c).guidance_scales
+            if with_baseline(suite, c, scale).scale is None}
 
 
 def _unscored(table: pd.DataFrame, objective: Objective) -> Iterator[tuple[str, list[str]]]:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import pandas as pd
 
 from harness.declare import Prompt, plain, short_hash
+from harness.declare.effective_grid import whole_grid
 from harness.declare.same_text import SAME_TEXT, first_of_text, is_unguided
 from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
@@ -20,6 +21,7 @@ from reports import formatting as words
 from reports.comparable import costs_otherwise, last_bits, measured_in, sampled_otherwise
 from reports.gates import judge
 from reports.gates.decision import headline
+from reports.read.beside import rows_at, scale_at
 from reports.read.lacking import Place, asked_places, lacking
 from reports.read.objective import depends_on_prompt
 from reports.read.promoted_values import cells_table
@@ -187,10 +189,10 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
     for series, name, scale in wanted:
         if name is None:
             continue
-        who[series], at[series] = name, scale
-        rows = run.images[run.images["candidate"] == name]
-        rows = rows if scale is None else rows[rows["guidance"] == scale]
-        places = asked_places(run, name, guidance=scale)
+        own = None if scale is None else scale_at(run, name, scale)
+        who[series], at[series] = name, scale if own is None else own
+        rows = rows_at(run, scale, run.images[run.images["candidate"] == name])
+        places = asked_places(run, name, guidance=scale if own is None else own)
         asked[series] = frozenset((prompt, seed) for prompt, seed, _ in places)
         estimates |= {(series, v): _whole_mean(run, name, rows, (v, places)) for v in values}
         estimates |= {(series, cost): e for cost, e in _costs(run, name).items()}
@@ -206,7 +208,8 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
         guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, asked=asked,
         estimates=estimates, readings=readings, metric=metric, environment=environment, sampling=run.head["sampling"],
-        prompts=prompts_of(run), places=(frozenset(run.suite.grid.seeds), frozenset(map(float, run.suite.grid.guidance_scales))),
+        prompts=prompts_of(run),
+        places=(frozenset(run.suite.grid.seeds), frozenset(map(float, whole_grid(run.suite).guidance_scales))),
         pooled=frozenset(value for value in values if depends_on_prompt(value, run.suite.objective, run.values)))
 
 

@@ -7,6 +7,7 @@ from typing import Final
 
 import pandas as pd
 
+from harness.declare.effective_grid import whole_grid
 from harness.declare.models import references
 from harness.declare.same_text import distinct, effective_prompts, is_unguided, same_texts
 from harness.declare.suite import DEFAULT_CLIP, guidance_problem
@@ -58,7 +59,7 @@ def select_rows(run: Run) -> pd.DataFrame:
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
     sentences = [*_below_guidance(run), *_idle_negatives(run), *_toy_clip(run)]
-    prompts = effective_prompts(run.suite.grid)
+    prompts = effective_prompts(whole_grid(run.suite))
     counts = {split: distinct(p for p in prompts if p.split == split) for split in ("select", "confirm")}
     if repeated := same_texts(prompts):
         groups = words.listed([" = ".join(names) for names in repeated], most=8)
@@ -91,14 +92,14 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
 
 def _below_guidance(run: Run) -> list[str]:
     """That an older version sampled at scales below 1, where the negative prompt is drawn."""
-    low = [scale for scale in run.suite.grid.guidance_scales if guidance_problem(scale)]
+    low = [scale for scale in whole_grid(run.suite).guidance_scales if guidance_problem(scale)]
     return [f"The pictures at CFG {', '.join(f'{scale:g}' for scale in low)} are drawn from the negative prompts: no guidance is "
             "1. Do not decide by them; run the suite again without these scales."] if low else []
 
 
 def _same_what(run: Run) -> str:
     """What prompts that count as one have in common, and where they do."""
-    grid = run.suite.grid
+    grid = whole_grid(run.suite)
     if is_unguided(grid.guidance_scales):
         return "text count as one"
     if same_texts(effective_prompts(grid)) == same_texts(grid.prompts):
@@ -108,7 +109,7 @@ def _same_what(run: Run) -> str:
 
 def _idle_negatives(run: Run) -> list[str]:
     """That the negative texts had no part in any image."""
-    grid = run.suite.grid
+    grid = whole_grid(run.suite)
     idle = is_unguided(grid.guidance_scales) and any(prompt.negative.strip() for prompt in grid.prompts)
     return ["The negative texts have no effect: every guidance scale is 1."] if idle else []
 

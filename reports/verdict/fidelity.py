@@ -91,7 +91,7 @@ def recommend_cheapest(run: Run) -> Recommendation:
     evidence = _evidence(run, pick, why, comparisons)
     return Recommendation(kind="fidelity", axis=None, pick=pick, guidance=guidance, rule=FIDELITY_RULE, cells=cells,
                           tied_candidates=(baseline, *on_a_par), tied_guidances=(guidance,), comparisons=comparisons,
-                          settling=of_comparisons(comparisons),
+                          settling=of_comparisons(run, comparisons),
                           caveats=(*_caveats(run, differences, ruled), *undecided(run, pick, guidance)),
                           reasons=_reasons(run, differences, on_a_par),
                           evidence=evidence, sentence=f"The best candidate is {label_with_role(run, pick)}; {evidence}.")

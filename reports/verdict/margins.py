@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import BASELINE, PROMOTED, Gate, Suite
+from harness.declare.effective_grid import whole_grid
 from harness.declare.same_text import distinct, effective_prompts
 from harness.records import ValueSpec
 from harness.records.gate_kinds import gate_kind
@@ -125,7 +126,7 @@ def _of_gate(of: Measured, gate: Gate) -> list[Margin]:
 def _images(of: Measured, gate: Gate, spread_at: Callable[[float], Spread | None], mean: float | None) -> Margin:
     """The gate under one estimate of the noise of its images; `spread_at` gives that of mine - ratio x other's."""
     suite = of.suite
-    prompts = effective_prompts(suite.grid, of.guidance)
+    prompts = effective_prompts(whole_grid(suite), of.guidance)
     confirm = distinct(p for p in prompts if p.split == "confirm")
     count = confirm if not gate.candidates and confirm >= 2 else distinct(prompts)
     spread = spread_at(gate.ratio or 1.0)

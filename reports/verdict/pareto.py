@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from harness.records import ValueSpec, values
+from reports.read.beside import rows_at, scale_at
 from reports.read.lacking import asked_places, lacking
 from reports.read.run import Run
 from reports.statistics.intervals import CLUSTER, Estimate, clustered, holm, of_means, paired_difference
@@ -75,14 +76,15 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
     were timed on a machine of another speed are not compared. Memory is one number. Candidates that lack either, or some
     of the images, are left out; of a value that has no better side there is no front.
     """
-    rows = run.images if guidance is None else run.images[run.images["guidance"] == guidance]
+    rows = rows_at(run, guidance)
     if value not in rows.columns or run.row(value).better not in ("higher", "lower"):
         return ()
     by_prompt = clustered(rows).groupby(["candidate", CLUSTER])[value].mean()
     means = {str(n): float(m) for n, m in by_prompt.groupby(level=0).mean().dropna().items()}
     sign = -1.0 if run.row(value).fewer else 1.0
     spread = _seconds(run, list(means)) if kind == SECONDS else _bytes(run, list(means))
-    names = [n for n in means if n in spread and not lacking(run, n, value, asked_places(run, n, guidance=guidance)).count]
+    names = [n for n in means if n in spread and not lacking(run, n, value, asked_places(
+        run, n, guidance=None if guidance is None else scale_at(run, n, guidance))).count]
     gaps = _gaps({n: rows[rows["candidate"] == n] for n in names}, run.row(value))
 
     def better(a: str, b: str) -> Gap | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
+from harness.declare import grid_of
+from harness.declare.effective_grid import cells_of
 from harness.records import Dropped, Look
 from reports import formatting as words
 from reports.read.interim_looks import dropped_cells, exits
@@ -52,10 +54,10 @@ def spent(run: Run) -> Spent | None:
     """What the looks of a race came to; None where there were none."""
     if not run.looks:
         return None
-    grid, added = run.suite.grid, run.head.get("added", ())
+    added = run.head.get("added", ())
     absent = {*run.head.get("not_offered", ()), *run.head.get("not_selected", ())}
     declared = [c for c in run.suite.candidates if c.name not in added and c.name not in absent]
-    whole = len(declared) * len(grid.prompts) * len(grid.seeds) * len(grid.guidance_scales)
+    whole = sum(cells_of(grid_of(run.suite, candidate)) for candidate in declared)
     images = run.looks[-1].images
     share = f" ({images / whole:.0%})".replace("%", " %") if whole else ""
     more = f", {words.plural(len(added), 'candidate')} added during the sweep" if added else ""

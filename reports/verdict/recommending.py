@@ -11,6 +11,7 @@ import pandas as pd
 from harness.declare.listing import first_of
 from harness.declare.swept_axis import asks_for_the_cheapest
 from reports import formatting as words
+from reports.read.beside import scale_at, stand_beside
 from reports.read.run import Run
 from reports.statistics.intervals import (
     CLUSTER,
@@ -73,9 +74,10 @@ def _recommend_best(run: Run) -> Recommendation:
     draft = Recommendation(
         kind="sweep", axis=run.axis, pick=pick.candidate, guidance=pick.guidance, sentence="", rule=_rule(run),
         cells=cells, clip_alone=clip, clip_alone_at_pick=clip_at_pick[1] if clip_at_pick else None,
-        tied_candidates=tuple(c.candidate for c in ranked if c.tied and c.guidance == pick.guidance),
+        tied_candidates=tuple(c.candidate for c in ranked
+                              if c.tied and stand_beside(run, c.candidate, (pick.guidance, c.guidance))),
         tied_guidances=tuple(sorted(c.guidance for c in ranked if c.tied and c.candidate == pick.candidate)),
-        comparisons=comparisons, settling=(*of_comparisons(comparisons), *of_tied_cells(select_rows(run), pick, cells)),
+        comparisons=comparisons, settling=(*of_comparisons(run, comparisons), *of_tied_cells(select_rows(run), pick, cells)),
         caveats=(*caveats(run, cells), *([picked.caveat] if picked.caveat else []),
                                           *undecided(run, pick.candidate, pick.guidance),
                                           *_shaky(run, pick.candidate, comparisons)))
@@ -118,8 +120,9 @@ def compare(run: Run, pick: str, guidance: float, own: dict[str, float]) -> tupl
     level = gate_level(run.suite)
     mine = rows[(rows["candidate"] == pick) & (rows["guidance"] == guidance)]
     others = {name: role for name, role in run.roles.items() if name != pick}
-    families = [*((value, dict.fromkeys(others, guidance)) for value in ("objective", *run.scores)),
-                ("objective", {name: own[name] for name in others if own.get(name, guidance) != guidance})]
+    beside = {name: guidance if (scale := scale_at(run, name, guidance)) is None else scale for name in others}
+    families = [*((value, beside) for value in ("objective", *run.scores)),
+                ("objective", {name: own[name] for name in others if own.get(name, beside[name]) != beside[name]})]
     comparisons = []
     for value, settings in families:
         told = []
@@ -146,10 +149,12 @@ def _shaky(run: Run, pick: str, comparisons: tuple[Comparison, ...]) -> tuple[st
     level = gate_level(run.suite)
     sentences = []
     for c in comparisons:
-        if c.value != "objective" or c.other_guidance != c.guidance or c.difference.prompts < FEW_PROMPTS:
+        beside = stand_beside(run, c.other, (c.guidance, c.other_guidance))
+        if c.value != "objective" or not beside or c.difference.prompts < FEW_PROMPTS:
             continue
-        at = rows[rows["guidance"] == c.guidance]
-        pairs = differences(at[at["candidate"] == pick], at[at["candidate"] == c.other], c.value, by=("prompt", "seed"))
+        mine = rows[(rows["candidate"] == pick) & (rows["guidance"] == c.guidance)]
+        theirs = rows[(rows["candidate"] == c.other) & (rows["guidance"] == c.other_guidance)]
+        pairs = differences(mine, theirs, c.value, by=("prompt", "seed"))
         values, clusters = pairs["difference"].to_numpy(dtype=np.float64), pairs[CLUSTER].tolist()
         drawn = bootstrap_interval(values, clusters, level)
         if drawn.word != cluster_interval(values, clusters, level).word:

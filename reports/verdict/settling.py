@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports import formatting as words
+from reports.read.beside import stand_beside
 from reports.read.run import Run
 from reports.statistics.settling import JointTest, Needed, prompts_to_leave_out, prompts_to_settle
 from reports.statistics.tied_set import PRIOR_PROMPTS, moderated
@@ -22,12 +23,12 @@ ABOUT: Final = ("So many prompts show the difference in 8 of 10 repeats, if it a
                 "flatter it.")
 
 
-def of_comparisons(comparisons: Sequence[Comparison]) -> tuple[Settling, ...]:
-    """For each control that the pick is tied with in objective at its own guidance."""
+def of_comparisons(run: Run, comparisons: Sequence[Comparison]) -> tuple[Settling, ...]:
+    """For each control that the pick is tied with in objective at its own guidance, or at its counterpart."""
     settling = []
     for c in comparisons:
         needed = prompts_to_settle(c.difference) if c.word == "tied" and c.value == "objective" else None
-        if needed is not None and c.other_guidance == c.guidance:
+        if needed is not None and stand_beside(run, c.other, (c.guidance, c.other_guidance)):
             settling.append(Settling(other=c.other, guidance=c.other_guidance, split=c.split, difference=c.difference,
                                      needed=needed))
     return tuple(settling)

@@ -8,6 +8,7 @@ from typing import Final
 
 import numpy as np
 
+from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.statistics.intervals import CLUSTER, Estimate, cluster_interval, clustered, wilson
 
@@ -26,8 +27,7 @@ class Consistency:
 def style_consistency(run: Run, name: str, guidance: float | None) -> Consistency:
     """Mean over prompts of the share of a prompt's images that have the candidate's most common look (of equals the first by
     name), between 0 and 1, over both splits at a guidance; 95 % interval with prompts as clusters, within 0 and 1."""
-    rows = run.images[run.images["candidate"] == name]
-    rows = rows if guidance is None else rows[rows["guidance"] == guidance]
+    rows = rows_at(run, guidance, run.images[run.images["candidate"] == name])
     rated = rows.dropna(subset=["style"]) if "style" in rows.columns else rows.iloc[:0]
     if rated.empty:
         return Consistency(look="", share=Estimate(mean=None, low=None, high=None, prompts=0, pairs=0, why="no look was told"))

@@ -50,6 +50,12 @@ def one(model: Any = "zoo:photo", **changes: Any) -> dict[str, Any]:
     return {"candidates": (Candidate(**{"name": "x", "model": model, **changes}),), "baseline": "x"}
 
 
+def beside(**sampling: Any) -> dict[str, Any]:
+    """The baseline "x" and the same sampled otherwise."""
+    return {"baseline": "x", "candidates": (Candidate(name="x", model="zoo:photo"), Candidate(
+        name="y", model="zoo:photo", sampling=Sampling(**sampling)))}
+
+
 def merge(**fields: Any) -> dict[str, Any]:
     return one(Merge(**{**AB, "alpha": 0.5, **fields}))
 
@@ -91,6 +97,8 @@ WISH = Merge(**AB)
 DESIRED = Desirability(metric="clip_score", worst=20, best=30)
 FORMATS = {"baseline": "fp32", "candidates": (Candidate(name="fp32", model="zoo:photo"), Candidate(
     name="int8", model="zoo:photo", quantization="int8_weight_only"))}
+PAIRED = {"metrics": ("exposure", "psnr"), "objective": Objective(maximise="psnr_db", penalties=())}
+FIDELITY = {"metrics": ("exposure", "psnr"), "objective": Objective(maximise="saturation", penalties=())}
 RED, BLUE = Prompt(id="a", text="a red star"), Prompt(id="b", text="a blue car", split="confirm")
 
 # What is declared, what the refusal says to do, and what is declared then.
@@ -222,6 +230,12 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (one("https://user:word@example.com/a.safetensors"), "Remove it", one()),
     (one("~/a.safetensors"), "write the whole path", one("zoo:photo")),
     (one(sampling=Sampling()), "sampling sets nothing; remove it", one()),
+    (beside(width=72) | PAIRED, "Use another value", beside(width=72)),
+    (beside(width=72) | PAIRED, "give 'y' the size and guidance", beside(steps=3) | PAIRED),
+    (beside(guidance=(2, 3)) | gate("psnr_db", at_least=20) | PAIRED, "give 'y' the size and guidance", beside(steps=3) | PAIRED),
+    (beside(guidance=3) | gate("psnr_db", at_least=20, candidates=("y",)) | grid(guidance_scales=(1, 4)) | FIDELITY,
+     "Use another value", beside(guidance=3) | gate("saturation", at_least=0.1, candidates=("y",))),
+    (one(sampling=Sampling(guidance=())), "expected a number", one(sampling=Sampling(guidance=(1, 2)))),
     (grid(sampling=Sampling(guidance=4)), "set guidance_scales there", grid(guidance_scales=(4,))),
 ]
 
