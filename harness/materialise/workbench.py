@@ -417,10 +417,7 @@ class Workbench:
         base, place = frame_of(candidate.model), self._place(candidate)
         if place not in self._frames:
             if self.device != "cpu":
-                for other, frame in self._frames.items():
-                    self._copies.keep(frame, other.mode)
-                self._frames.clear()
-                free_memory(self.device)
+                self._let_go()
             file, plan = self.library.open(base), self._plan(base)
             self._name_as(plan)
             started = time.perf_counter()
@@ -438,6 +435,12 @@ class Workbench:
                            for part, keys in live.items()}
             self._frames[place] = Frame(pipeline=pipeline, live=live, holds=expressions, cast=cast, executed=executed)
         return self._frames[place]
+
+    def _let_go(self) -> None:
+        """Frees the live pipelines, but what was compiled for them."""
+        for place in [*self._frames]:
+            self._copies.keep(self._frames.pop(place), place.mode)
+        free_memory(self.device)
 
     def _place(self, candidate: Candidate) -> _Place:
         base, mode = frame_of(candidate.model), candidate.quantization

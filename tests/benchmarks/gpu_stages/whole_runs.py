@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import sys
 import tempfile
@@ -13,13 +14,11 @@ from pathlib import Path
 from typing import Final
 
 from harness import Adapter, Candidate, Gate, Objective, Suite
+from harness.cli import main
 from harness.declare import plain
 from harness.probes import MemoryProbe, PowerProbe, Stopwatch, find_gpu
 from harness.probes.environment import environment
 from harness.probes.fits import free_memory
-from harness.promotion.gather import gather
-from harness.promotion.models_folder import Models
-from harness.promotion.promoting import promote
 from harness.records import Reading
 from harness.run.device import device_problem
 from harness.run.progress import Silent
@@ -58,7 +57,8 @@ def parents(subject: Subject) -> Iterator[Facts]:
 
 
 def promotion(subject: Subject) -> Iterator[Facts]:
-    """The zoo's LoRA on the device, promoted: fused on the CPU into a file, compared with what was measured, sampled again."""
+    """The zoo's LoRA on the device, promoted by the command: fused on the CPU into a file, compared with what was measured,
+    sampled again."""
     candidates = (Candidate(name="plain", model="zoo:base"),
                   Candidate(name="adapted", model="zoo:base", adapters=(Adapter(path="zoo:sketch"),)))
     grid = replace(subject.on(subject.device, "zoo").grid(batch_size=4), seeds=(0, 1))
@@ -74,9 +74,11 @@ def promotion(subject: Subject) -> Iterator[Facts]:
             run.costs([candidate.name for candidate in candidates])
         finally:
             run.close()
-        done = promote(gather(run.folder, "adapted"), "adapted", Models(Path(folder) / "models"), policy="inconclusive=pass",
-                       suite_file=file)
-        yield {"what": "promoted LoRA", "notes": list(done.notes)}
+        words = io.StringIO()
+        with contextlib.redirect_stdout(words), contextlib.redirect_stderr(words):
+            code = main(["promote", "adapted", "--run", str(run.folder), "--as", "adapted", "--models", f"{folder}/models",
+                         "--policy", "inconclusive=pass", "--suite", str(file)])
+        yield {"what": "promote a LoRA", "failed" if code else "lines": words.getvalue().splitlines()}
 
 
 def sweep(subject: Subject) -> Iterator[Facts]:
