@@ -9,6 +9,7 @@ from harness.declare import Grid
 from harness.declare.effective_grid import grid_of, sampler_of
 from harness.declare.prompt_files import OTHERS_TAG, PICTURE_TAG
 from harness.declare.sampler_names import sampler_named
+from harness.records.harmless_text import visible
 
 _SETTINGS: Final = ("seed", "steps", "sampler", "schedule", "guidance", "size", "clip_skip", "model")
 
@@ -22,8 +23,8 @@ def unused_settings(grid: Grid) -> Iterator[str]:
         if OTHERS_TAG in prompt.tags:
             other.append(f"and {prompt.tags[OTHERS_TAG]}" if other else prompt.tags[OTHERS_TAG])
         if other:
-            yield (f"{len(pictured)} prompt{'s were' if len(pictured) > 1 else ' was'} read from pictures, of which only the "
-                   f"texts count; what {prompt.tags[PICTURE_TAG]} says beside them is not used: {', '.join(other)}. The grid "
+            yield visible(f"{len(pictured)} prompt{'s were' if len(pictured) > 1 else ' was'} read from pictures, of which only "
+                   f"the texts count; what {prompt.tags[PICTURE_TAG]} says beside them is not used: {', '.join(other)}. The grid "
                    "decides, and the same seed gives other noise here")
             return
 

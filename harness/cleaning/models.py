@@ -51,7 +51,7 @@ def read_records(models: Models) -> Records:
 
 
 def survey_models(models: Models, records: Records) -> tuple[list[Part], list[str]]:
-    """The parts of a models folder, and sentences about what cannot be told."""
+    """The parts of a models folder, and sentences about what is not known."""
     if not models.root.is_dir():
         return [], []
     sizes: dict[str, list[int]] = {}

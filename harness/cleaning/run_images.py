@@ -43,7 +43,7 @@ class _Image:
 
 
 def survey_run(folder: Path, promoted: Mapping[str, str]) -> tuple[list[Part], list[str]]:
-    """The parts of a run folder, and sentences about what cannot be told. `promoted` names, by the key of an image, the version
+    """The parts of a run folder, and sentences about what is not known. `promoted` names, by the key of an image, the version
     whose record lists it."""
     try:
         images = _images(folder, promoted)
@@ -62,7 +62,7 @@ def clean_run(folder: Path, promoted: Mapping[str, str]) -> Removed:
     """Removes the images that nothing needs, while no run writes to the folder. An image whose bytes are not those that the run
     wrote is kept, and so is every file that the journal does not name."""
     try:
-        held = lock(folder)
+        run_lock = lock(folder)
     except RunFolderError as error:
         return Removed(problems=(f"{folder}: nothing was removed: {error}",))
     try:
@@ -72,7 +72,7 @@ def clean_run(folder: Path, promoted: Mapping[str, str]) -> Removed:
     except (OSError, ValueError) as error:
         return Removed(problems=(f"{folder}: nothing was removed, because {error}",))
     finally:
-        held.close()
+        run_lock.close()
     return done
 
 
@@ -83,15 +83,16 @@ def _why(images: list[_Image]) -> str:
 
 
 def _images(folder: Path, promoted: Mapping[str, str]) -> list[_Image]:
-    """The image files that the journal names. Raises ValueError or OSError where it cannot be told which of them are needed."""
+    """The image files that the journal names. Raises ValueError or OSError where it is not known which of them are needed."""
     from reports.read.blind_files import read_keys
     from reports.read.run import load_run
 
     run = load_run(folder)
     keys, damaged_keys = read_keys(folder)
-    records, damaged = Journal(folder / "journal.jsonl").read()
-    if damaged or damaged_keys:
-        raise ValueError(f"it cannot be told what {(damaged or damaged_keys)[0]} needs; run the suite again, or restore the file")
+    # What a killed run left torn in the journal counts for nobody: the next run makes that image again.
+    records, _ = Journal(folder / "journal.jsonl").read()
+    if damaged_keys:
+        raise ValueError(f"which images are on a blind page is not known: {damaged_keys[0]}. Delete that key if nobody uses it")
     if not lies_below(folder / _IMAGES, folder):
         raise ValueError(f"{folder / _IMAGES} leads out of it")
     looked_at = {name for record in records if isinstance(record, Look) and record.race == run.head.get("race")

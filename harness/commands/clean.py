@@ -28,8 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(given: argparse.Namespace) -> int:
-    """Exit codes: 0 said, or all removed that nothing needs; 1 something was not removed or cannot be told about, and a note or
-    standard error says what; 2 the command line is wrong."""
+    """Exit codes: 0 said, or all removed that nothing needs; 1 something was left for a reason that a note or standard error
+    gives; 2 the command line is wrong."""
     from harness.cleaning.caches import clean_caches, survey_caches
     from harness.cleaning.models import clean_models, read_records, survey_models
     from harness.cleaning.part import Removed

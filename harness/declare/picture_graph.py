@@ -41,8 +41,8 @@ class Texts:
     node: str = ""
 
     @property
-    def said(self) -> tuple[str, str]:
-        """The texts, with which conditionings are compared."""
+    def both(self) -> tuple[str, str]:
+        """The texts without their node, by which conditionings are compared."""
         return self.first, self.second
 
 
@@ -55,7 +55,7 @@ def from_graph(data: object) -> PictureText:
     graph = Graph(nodes={str(name): node for name, node in data.items()})
     samplers = _samplers(graph)
     texts = [_texts_of(graph, name) for name in samplers]
-    if unlike := next((at for at, both in enumerate(texts) if _said(both) != _said(texts[0])), 0):
+    if unlike := next((at for at, both in enumerate(texts) if _compared(both) != _compared(texts[0])), 0):
         raise ValueError(f"the samplers {graph.called(samplers[0])} and {graph.called(samplers[unlike])} have different texts, "
                          "and the graph does not say which of them drew the picture")
     first = [name for name in samplers if not any(other in samplers for other in _images_behind(graph, name))] or samplers
@@ -74,8 +74,8 @@ def from_graph(data: object) -> PictureText:
         clip_skip=_clip_skip(graph, positive.node), others=graph.others)
 
 
-def _said(both: tuple[Texts, Texts]) -> tuple[tuple[str, str], ...]:
-    return tuple(texts.said for texts in both)
+def _compared(conditionings: tuple[Texts, Texts]) -> tuple[tuple[str, str], ...]:
+    return tuple(texts.both for texts in conditionings)
 
 
 def _samplers(graph: Graph) -> list[str]:

@@ -49,7 +49,7 @@ def _read(texts: Mapping[str, str]) -> PictureText:
         if texts.get(name, "").strip():
             return _parameters(name, texts[name])
     if (graph := _of_comfyui(texts, _GRAPH)) is not None:
-        return from_graph(_json(_GRAPH, graph))
+        return _nodes(_GRAPH, _json(_GRAPH, graph))
     if (workflow := _of_comfyui(texts, _WORKFLOW)) is not None:
         return from_graph(as_graph(_json(_WORKFLOW, workflow)))
     has = f"it has the texts {first_of([repr(name) for name in texts])}" if texts else "it has no texts at all"
@@ -68,10 +68,15 @@ def _parameters(name: str, text: str) -> PictureText:
     if _GRAPH in data or _WORKFLOW in data:
         graph, workflow = data.get(_GRAPH), data.get(_WORKFLOW)
         return from_graph(graph if graph is not None else as_graph(workflow))
-    if data and all(isinstance(node, Mapping) and "class_type" in node for node in data.values()):
-        return from_graph(data)
-    raise ValueError(f"its text {name!r} is a table of another tool, with the fields {first_of([repr(key) for key in data])}; "
-                     "expected that of A1111, Forge, ComfyUI or InvokeAI. Copy the prompt into a .txt file")
+    return _nodes(name, data)
+
+
+def _nodes(name: str, data: object) -> PictureText:
+    """A graph of ComfyUI. Raises ValueError for a text of another tool of this name."""
+    if isinstance(data, dict) and not any(isinstance(node, Mapping) and "class_type" in node for node in data.values()):
+        raise ValueError(f"its text {name!r} is a table of another tool, with the fields {first_of([repr(key) for key in data])}"
+                         "; expected that of A1111, Forge, ComfyUI or InvokeAI. Copy the prompt into a .txt file")
+    return from_graph(data)
 
 
 def _of_comfyui(texts: Mapping[str, str], name: str) -> str | None:

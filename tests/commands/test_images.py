@@ -62,7 +62,7 @@ def test_what_is_read_from_an_export_is_what_the_run_declared(folder: Path) -> N
     assert all(picture_of(run.suite, candidate, cell) in read for cell in cells)
 
 
-def test_the_pixels_stay_and_the_origin_is_told_by_names_and_hashes(folder: Path) -> None:
+def test_the_pixels_stay_and_the_origin_is_in_names_and_hashes(folder: Path) -> None:
     assert images(folder, "--candidate", "alpha=1") == 0
     run = load_run(folder)
     row = run.images[run.images["candidate"] == "alpha=1"].iloc[0]
@@ -100,7 +100,7 @@ def test_a_name_of_a1111_means_the_sampler_that_it_is_written_for(name: str) -> 
 @pytest.mark.parametrize(("sampler", "schedule", "expected"), [
     ("dpmpp_2m_karras", None, ("dpmpp_2m", "karras")), ("dpmpp_2m", "karras", ("dpmpp_2m", "karras")),
     ("ddim", None, ("ddim", "")), ("DPM++ 2M SDE Karras", None, ("dpmpp_2m_sde", "karras")), ("my own", None, ("my own", ""))])
-def test_sampler_and_schedule_of_a_grid_are_told_apart(sampler: str, schedule: str | None, expected: tuple[str, str]) -> None:
+def test_a_name_of_a_sampler_may_hold_its_schedule(sampler: str, schedule: str | None, expected: tuple[str, str]) -> None:
     sampling = Sampling(schedule=schedule) if schedule else None
     assert sampler_of(Grid(prompts=(), seeds=(), guidance_scales=(), sampler=sampler, sampling=sampling)) == expected
 

@@ -203,6 +203,7 @@ def test_older_texts_of_invokeai_keep_the_negative_in_brackets(tmp_path: Path, t
 @pytest.mark.parametrize(("texts", "words"), [
     ({}, "it has no texts at all"), ({"Comment": "{}"}, "'Comment'"), ({"parameters": "a cat"}, "no line of settings"),
     ({"parameters": json.dumps({"sui_image_params": {"prompt": "x"}})}, "'sui_image_params'"),
+    ({"prompt": json.dumps({"prompt": "a", "styles": []})}, "a table of another tool, with the fields 'prompt', 'styles'"),
     ({"prompt": "{"}, "not valid JSON"), ({"prompt": "[1]"}, "not a table of nodes"), ({"workflow": "{}"}, "no list of nodes"),
     ({"invokeai_metadata": "[]"}, "is not a table"), ({"prompt": "[" * 100_000}, "nested too deeply"),
 ])

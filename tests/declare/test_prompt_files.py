@@ -161,6 +161,14 @@ def test_the_check_says_which_settings_of_pictures_do_not_count(tmp_path: Path) 
     assert "size" not in remark
 
 
+def test_nothing_that_a_picture_says_acts_on_a_terminal() -> None:
+    prompt = Prompt(id="a", text="a", tags={"picture": "\x1b[2J.png", "sampler": "\u202eEuler", "others": "\x1b[31mx"})
+    grid = Grid(prompts=(prompt,), seeds=(0,), guidance_scales=(3,))
+    suite = Suite(name="s", candidates=(Candidate(name="a", model="zoo:photo"),), baseline="a", grid=grid)
+    (remark,) = remarks(suite)
+    assert remark.isprintable()
+
+
 def test_settings_that_the_grid_has_too_need_no_remark(tmp_path: Path) -> None:
     prompt = Prompt(id="a", text="a", tags={
         "picture": "a.png", "steps": "20", "guidance": "7", "size": "512x512", "sampler": "DPM++ 2M", "schedule": "Karras",
