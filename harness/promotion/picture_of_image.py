@@ -40,12 +40,13 @@ def picture_of(suite: Suite, candidate: Candidate, cell: Cell, model: tuple[str,
 
 
 def as_a1111(picture: PictureText) -> PictureText:
-    """The same in the words of A1111: its names of samplers and schedules; in plain texts brackets are escaped, which it would
-    read as weights."""
+    """The same in the words of A1111: its names of samplers and schedules; brackets that are text where they come from
+    are escaped, because it would read them as weights."""
     return replace(picture, prompt=_escaped(picture.prompt, picture.syntax), negative=_escaped(picture.negative, picture.syntax),
                    sampler=SAMPLERS_IN_A1111.get(picture.sampler, picture.sampler),
                    schedule=SCHEDULES_IN_A1111.get(picture.schedule, picture.schedule.capitalize()))
 
 
 def _escaped(text: str, syntax: str) -> str:
-    return re.sub(r"([\\()\[\]])", r"\\\1", text) if syntax == "plain" else text
+    acting = {"plain": r"([\\()\[\]])", "comfyui": r"([\[\]])"}.get(syntax)  # square brackets are text in ComfyUI
+    return re.sub(acting, r"\\\1", text) if acting else text

@@ -5,23 +5,24 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from harness import Candidate, Grid, Prompt, Sampling, Suite
+from harness import Candidate, Grid, PictureText, Prompt, Sampling, Suite, picture_text
 from harness.cli import main
 from harness.declare.effective_grid import sampler_of
-from harness.declare.picture_chunks import texts_of
+from harness.declare.picture_chunks import texts_of, with_texts
 from harness.declare.picture_parameters import from_parameters, to_parameters
-from harness.declare.picture_texts import OWN, PARAMETERS, picture_text
+from harness.declare.picture_texts import OWN, PARAMETERS
 from harness.declare.sampler_names import SCHEDULE_NAMES, sampler_named, schedule_named
 from harness.promotion.picture_of_image import NOISE, SAMPLERS_IN_A1111, SCHEDULES_IN_A1111, as_a1111, picture_of
 from harness.records import Cell
 from reports.read.run import load_run
 from reports.verdict.recommending import recommend
+from tests.declare.pictures import FORGE, png
 from tests.reports import answered
 
 TEXTS = ("a red ball", "Grüße, (blau:1.2) [x] \\ und: \"zitiert\"", "一只猫\nand a second line",
@@ -103,6 +104,27 @@ def test_a_name_of_a1111_means_the_sampler_that_it_is_written_for(name: str) -> 
 def test_a_name_of_a_sampler_may_hold_its_schedule(sampler: str, schedule: str | None, expected: tuple[str, str]) -> None:
     sampling = Sampling(schedule=schedule) if schedule else None
     assert sampler_of(Grid(prompts=(), seeds=(), guidance_scales=(), sampler=sampler, sampling=sampling)) == expected
+
+
+@pytest.mark.parametrize("text", [*TEXTS, "a\nNegative prompt: b", "  blanks \n", "a\nSteps: 1, Sampler: x, Seed: 3",
+                                  "\u202e\x7f\0"])
+def test_our_own_chunk_holds_texts_that_the_parameters_cannot(tmp_path: Path, text: str) -> None:
+    picture = PictureText(tool="Sweetspot", syntax="plain", prompt=text, negative=text, guidance=4.5, others={"Note": text})
+    chunks = {PARAMETERS: to_parameters(picture), OWN: json.dumps({"format": 1, "picture": asdict(picture)})}
+    (tmp_path / "a.png").write_bytes(with_texts(png(tmp_path / "b.png", {}).read_bytes(), chunks))
+    assert picture_text(tmp_path / "a.png") == picture
+
+
+@pytest.mark.parametrize("own", ["{", "[]", '{"picture": {"prompt": 3}}',
+                                 '{"picture": {"tool": "x", "syntax": "y", "prompt": 3}}',
+                                 '{"picture": {"tool": "x", "syntax": "y", "prompt": "z", "seed": true}}', "[" * 99_999])
+def test_a_broken_chunk_of_ours_leaves_the_parameters(tmp_path: Path, own: str) -> None:
+    assert picture_text(png(tmp_path / "a.png", {OWN: own, PARAMETERS: FORGE})).tool == "Forge"
+
+
+def test_square_brackets_of_comfyui_are_escaped_for_a1111() -> None:
+    picture = PictureText(tool="Sweetspot", syntax="comfyui", prompt="a [red] (ball:1.2)")
+    assert as_a1111(picture).prompt == r"a \[red\] (ball:1.2)"
 
 
 def test_brackets_of_plain_texts_are_escaped_for_a1111() -> None:
