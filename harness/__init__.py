@@ -35,6 +35,7 @@ from harness.declare.picture_texts import picture_text
 from harness.declare.prompt_files import read_prompts
 from harness.declare.prompt_sets import prompt_set
 from harness.declare.recipe_files import read_recipe, recipe_text
+from harness.declare.sampling_sweep import sampling_sweep
 from harness.declare.sweeps import adapter_files, adapter_grid, adapter_sweep, alpha_sweep, block_sweep, sweep
 from harness.version import __version__
 
@@ -88,6 +89,7 @@ __all__ = [
     "read_prompts",
     "read_recipe",
     "recipe_text",
+    "sampling_sweep",
     "sweep",
 ]
 

@@ -10,9 +10,12 @@ from typing import Final
 from harness.declare import Candidate, sweeps
 from harness.declare.from_plain import DECLARATIONS
 from harness.declare.nearest import closest, did_you_mean
+from harness.declare.sampling_sweep import sampling_sweep
 
 _UNEXPECTED: Final = re.compile(r"^(?:(\w+)\.__init__|(\w+))\(\) got an unexpected keyword argument '(\w+)'")
-_SWEEPS: Final = ("adapter_files", "adapter_grid", "adapter_sweep", "alpha_sweep", "block_sweep", "sweep")
+_SWEEPS: Final = {function.__name__: function for function in (
+    sweeps.adapter_files, sweeps.adapter_grid, sweeps.adapter_sweep, sweeps.alpha_sweep, sweeps.block_sweep, sampling_sweep,
+    sweeps.sweep)}
 
 
 def after_unknown_keyword(error: BaseException) -> str:
@@ -25,7 +28,7 @@ def after_unknown_keyword(error: BaseException) -> str:
         return f"; {did_you_mean(keyword, [spec.name for spec in fields(DECLARATIONS[name])])}"
     if name not in _SWEEPS:
         return ""
-    known = list(inspect.signature(getattr(sweeps, name)).parameters)
+    known = list(inspect.signature(_SWEEPS[name]).parameters)
     if keyword in {spec.name for spec in fields(Candidate)} and not closest(keyword, known, cutoff=0.8):
         return (f"; {keyword!r} is a field of Candidate, so set it with dataclasses.replace: "
                 f"[replace(c, {keyword}=...) for c in {name}(...)]")
