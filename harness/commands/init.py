@@ -19,7 +19,7 @@ from harness.first_suite.clip_files import choose
 from harness.first_suite.extent import Extent, extents, fitting
 from harness.first_suite.given_files import UnfitFileError, described, look
 from harness.first_suite.prompts import Prompts, prompts_for
-from harness.first_suite.questions import question
+from harness.first_suite.questions import Options, question
 from harness.first_suite.writing import FirstSuite, existing, shape_for, write
 from harness.records.harmless_text import printable
 
@@ -92,7 +92,8 @@ def draft(given: argparse.Namespace, command: Sequence[str], pace: Pace | None =
     models, adapters = look(given.file, given.lora)
     for line in described(models, adapters):
         say(printable(line))
-    asked = question(models, adapters, quantize=given.quantize, device=device, config=given.config, last=given.last)
+    asked = question(models, adapters, Options(quantize=given.quantize, device=device, config=given.config, last=given.last,
+                                               steps=given.steps))
     say(f"{asked.asks}")
     path = given.to or Path("suites") / f"{asked.name}.py"
     if path.suffix != ".py":

@@ -14,6 +14,7 @@ from typing import Final
 from harness.check import load_rows
 from harness.check.expected_time import pace
 from harness.declare import Suite
+from harness.declare.effective_grid import grid_of
 from harness.declare.load_suite import load_suite
 from harness.first_suite.given_files import UnfitFileError
 
@@ -52,13 +53,14 @@ def measured(suite: Suite, device: str) -> float:
     if wrong := file_problems(suite, [candidate], bench, {}, lambda *_: None):
         raise ValueError(wrong[0])
     suite = with_fitted_batch(suite, bench, {})[0]
-    with threads_for(suite.grid, device):
+    grid = grid_of(suite, candidate)
+    with threads_for(grid, device):
         phases = bench.prepare(candidate).phases
-        texts = {phase.text_identity: encode(phase.enter(), suite.grid.prompts, phase.treatment) for phase in phases}
-        batch = tuple(next(iter(batches(suite.grid))))[:TRIED]
+        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in phases}
+        batch = tuple(next(iter(batches(grid))))[:TRIED]
         for cells in (batch[:1], batch):
             started = time.perf_counter()
-            for _ in sample(phases, suite.grid, [cells], texts):
+            for _ in sample(phases, grid, [cells], texts):
                 pass
         return (time.perf_counter() - started) / len(batch)
 

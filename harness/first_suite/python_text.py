@@ -23,10 +23,14 @@ def numbers(values: Sequence[float]) -> str:
 def call(name: str, *arguments: str) -> str:
     """A call, with an argument on each line if it is long."""
     line = f"{name}({', '.join(arguments)})"
-    return line if len(line) <= WIDEST else f"{name}(\n    {(',' + chr(10) + '    ').join(arguments)})"
+    return line if len(line) <= WIDEST else f"{name}(\n    {_below(arguments)})"
 
 
 def listed(items: Sequence[str]) -> str:
     """A list, with an item on each line if it is long."""
     line = f"[{', '.join(items)}]"
-    return line if len(line) <= WIDEST else f"[\n    {(',' + chr(10) + '    ').join(items)}]"
+    return line if len(line) <= WIDEST else f"[\n    {_below(items)}]"
+
+
+def _below(items: Sequence[str]) -> str:
+    return ",\n    ".join(item.replace("\n", "\n    ") for item in items)

@@ -46,17 +46,32 @@ class Question:
     one_scale: bool = False
 
 
-def question(models: Sequence[GivenModel], adapters: Sequence[GivenAdapter], *, quantize: bool = False, device: str = "cpu",
-             config: str = "", last: int | None = None) -> Question:
-    """The question of these files. Raises UnfitFileError for files that ask none."""
-    spelled = [_spelled(model, config) for model in models]
-    if len(models) == 1 or quantize:
-        return _of_one_model(models, spelled[0], adapters, last, device if quantize else "")
-    if _one_training([model.path for model in models]):
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is said beside the files: the number formats are asked about, on which device, the configs of the models, the number
+    of the last file of a training, and the steps."""
+
+    quantize: bool = False
+    device: str = "cpu"
+    config: str = ""
+    last: int | None = None
+    steps: int | None = None
+
+
+def question(models: Sequence[GivenModel], adapters: Sequence[GivenAdapter], options: Options) -> Question:
+    """The question of these files. Raises UnfitFileError for files that ask none, and for options that have no effect."""
+    spelled = [_spelled(model, options.config) for model in models]
+    training = _one_training([one.path for one in (models if len(models) > 1 else adapters)])
+    if options.last is not None and not training:
+        raise UnfitFileError(f"--last is {options.last}, but the files are not of one training; leave it out")
+    if len(models) == 1 or options.quantize:
+        asked = _without_adapters(models, spelled[0], adapters, options)
+        return asked or _with_adapters(models[0], spelled[0], adapters, options.last if training else None, training)
+    if training:
         if adapters:
             raise UnfitFileError(f"{models[0].path!r} and others are models of one training, which are compared alone; leave out "
                                  f"{adapters[0].path!r}")
-        return _whole_models([model.path for model in models], _config(models[0], config), last)
+        return _whole_models([model.path for model in models], _config(models[0], options.config), options.last)
     if len(models) == 2:
         return _merge(models, spelled, adapters)
     if adapters:
@@ -65,18 +80,22 @@ def question(models: Sequence[GivenModel], adapters: Sequence[GivenAdapter], *, 
     return _models(models, spelled)
 
 
-def _of_one_model(models: Sequence[GivenModel], spelled: str, adapters: Sequence[GivenAdapter], last: int | None,
-                  quantized_on: str) -> Question:
-    model = models[0]
-    if quantized_on and (len(models) > 1 or adapters):
+def _without_adapters(models: Sequence[GivenModel], spelled: str, adapters: Sequence[GivenAdapter],
+                      options: Options) -> Question | None:
+    """The question of a model alone; None if there are adapters."""
+    if options.quantize and (len(models) > 1 or adapters):
         raise UnfitFileError(f"--quantize takes one model, and {len(models) + len(adapters)} files are given; merge or fuse them "
                              "first (sweetspot merge, sweetspot adapter)")
-    if not adapters:
-        return _quantization(model, spelled, quantized_on) if quantized_on else _sampling(model, spelled)
+    if options.quantize:
+        return _quantization(models[0], spelled, options.device)
+    return None if adapters else _sampling(models[0], spelled, options.steps)
+
+
+def _with_adapters(model: GivenModel, spelled: str, adapters: Sequence[GivenAdapter], last: int | None,
+                   training: bool) -> Question:
     if len(adapters) == 1:
         return _weight(model, spelled, adapters[0])
-    paths = [adapter.path for adapter in adapters]
-    return _checkpoints(model.path, spelled, paths, last) if _one_training(paths) else _grid(model, spelled, adapters)
+    return _checkpoints(model.path, spelled, [a.path for a in adapters], last) if training else _grid(model, spelled, adapters)
 
 
 def _merge(models: Sequence[GivenModel], spelled: Sequence[str], adapters: Sequence[GivenAdapter]) -> Question:
@@ -150,21 +169,25 @@ def _swept(model: str | None, files: Sequence[str], last: int | None) -> tuple[s
     try:
         made = checkpoint_sweep(model, files, last=last)
     except ValueError as error:
-        raise UnfitFileError(str(error)) from None
+        way = str(error).removeprefix("checkpoint_sweep: ").replace("give last=, its number,", "give --last and its number")
+        raise UnfitFileError(way.replace("remove last", "leave out --last")) from None
     return next(axis for axis in made[0].axes if axis != "weight"), made
 
 
-def _sampling(model: GivenModel, spelled: str) -> Question:
+def _sampling(model: GivenModel, spelled: str, most: int | None) -> Question:
+    """Steps and samplers, up to `most` steps."""
     samplers = ("flow_euler",) if model.family in ("sd3", "flux") else ("dpmpp_2m", "euler", "unipc")
 
     def source(steps: Values) -> str:
-        return (f'[Candidate(name=f"steps={{n}} sampler={{s}}", model={spelled}, sampling=Sampling(steps=n, sampler=s),\n'
-                f'           axes={{"steps": n, "sampler": s}}) for s in {_words(samplers)} for n in {numbers(steps)}]')
+        return (f'[\n    Candidate(name=f"steps={{n}} sampler={{s}}", model={spelled},\n'
+                f'              sampling=Sampling(steps=n, sampler=s), axes={{"steps": n, "sampler": s}})\n'
+                f"    for s in {_words(samplers)} for n in {numbers(steps)}]")
 
-    top = 20 if model.built_in else 30
-    many: tuple[Values, ...] = ((4, 6, 10, 14, 20), (6, 10, 20)) if model.built_in else ((8, 12, 20, 30), (10, 20, 30))
+    top = most or (20 if model.built_in else 30)
+    many, few = (tuple(sorted({max(1, round(top * share)) for share in shares})) for shares in (
+        (0.25, 0.4, 0.67, 1), (0.33, 0.67, 1)))
     return Question(
-        asks="How many steps, by which sampler, and which CFG?", name=_name([model.path]), values=(*many, (many[0][1], top)),
+        asks="How many steps, by which sampler, and which CFG?", name=_name([model.path]), values=(many, few, few[1:]),
         baseline=f"steps={top} sampler={samplers[0]}", source=source, count=lambda steps: len(steps) * len(samplers),
         prefer={"guidance": "lowest", "steps": "lowest"}, words=("Candidate", "Sampling", *_checkpoint_word([spelled])))
 
@@ -174,7 +197,8 @@ def _quantization(model: GivenModel, spelled: str, device: str) -> Question:
     return Question(
         asks="How few bits can the model do with?", name=f"{_name([model.path])}_bits", baseline=modes[0], values=((),),
         raced=False,
-        source=lambda _: (f'[Candidate(name=mode, model={spelled}, quantization=mode, axes={{"quantization": mode}})\n'
+        source=lambda _: (f'[\n    Candidate(name=mode, model={spelled},\n'
+                          f'              quantization=mode, axes={{"quantization": mode}})\n'
                           f"    for mode in {_words(modes)}]"),
         count=lambda _: len(modes), words=("Candidate", *_checkpoint_word([spelled])), one_scale=True,
         metrics=("psnr", "ssim", "clip_score", "palette", "exposure"))

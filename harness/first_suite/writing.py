@@ -91,7 +91,7 @@ class FirstSuite:
             prefer = ", ".join(f"{quoted(axis)}: {quoted(side)}" for axis, side in question.prefer.items())
             refine = f", refine={quoted(question.refine)}, finest=0.1" if question.refine else ""
             fields += [f'objective=Objective(penalties=[Penalty(metric="clipped_share", weight=100, allowance=0.05)]'
-                       f"{f', prefer={{{prefer}}}' if prefer else ''})",
+                       f"{f',{chr(10)}                    prefer={{{prefer}}}' if prefer else ''})",
                        f"budget=Budget(first_prompts={extent.first}, step_prompts={extent.first}, enough={ENOUGH}{refine}, "
                        f"minutes={self.minutes:g})"]
         fields.append('gates=[Gate(value="coverage"), Gate(value="clipped_share", not_worse_than=BASELINE, margin=0.1)]')

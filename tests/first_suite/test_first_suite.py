@@ -18,7 +18,7 @@ from harness.first_suite.extent import Extent, extents, fitting
 from harness.first_suite.given_files import UnfitFileError, look
 from harness.first_suite.prompts import ZOO, prompts_for
 from harness.first_suite.python_text import call, listed, numbers, quoted
-from harness.first_suite.questions import question
+from harness.first_suite.questions import Options, question
 from harness.first_suite.writing import MARK
 
 ROOT = Path(__file__).parent.parent.parent
@@ -57,6 +57,7 @@ CASES: dict[str, tuple[Sequence[str], str, int]] = {
                      "sketch=0 sketch_loha=0", 9),
     "a training": (["photo.safetensors", "--lora", "ink-*.safetensors"], "weight=0", 1 + 3 * 3),
     "two models with an adapter": (["photo.safetensors", "anime.safetensors", "--lora", "sketch.safetensors"], "alpha=0", 6),
+    "one model": (["photo.safetensors"], "steps=20 sampler=dpmpp_2m", 12),
     "fewer bits": (["photo.safetensors", "--quantize"], "fp32", 5),
 }
 
@@ -92,6 +93,20 @@ def test_size_steps_and_prompts_are_the_users(folder: Path) -> None:
     assert (suite.grid.width, suite.grid.height, suite.grid.steps, len(suite.grid.prompts)) == (128, 128, 3, 8)
 
 
+def test_steps_of_one_model_are_the_most_that_are_tried(folder: Path) -> None:
+    suite = init("zoo:photo", "--steps", "8")
+    assert sorted({c.axes["steps"] for c in suite.candidates}) == [2, 3, 5, 8]
+    assert suite.baseline == "steps=8 sampler=dpmpp_2m"
+
+
+def test_the_number_of_a_last_file_is_asked_for_by_the_option_and_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "ink.safetensors").symlink_to(folder / "sketch.safetensors")
+    assert main(["init", "zoo:photo", "--lora", "ink*.safetensors"]) == 2
+    assert "give --last and its number" in capsys.readouterr().err
+    suite = init("zoo:photo", "--lora", "ink*.safetensors", "--last", "12")
+    assert suite.candidates[-1].adapters[0].path == "ink.safetensors"
+
+
 def test_prompts_of_one_split_are_taken_in_turns_so_that_a_choice_can_be_confirmed(folder: Path) -> None:
     Path("p.toml").write_text("".join(f'[[prompt]]\nid = "p{i}"\ntext = "a red star {i}"\n' for i in range(8)))
     suite = init("zoo:photo", "zoo:anime", "--prompts", "p.toml")
@@ -114,6 +129,7 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
                                      "'xl.safetensors' was made for Stable Diffusion XL, but 'photo.safetensors'"),
     "fewer bits of two": (["photo.safetensors", "anime.safetensors", "--quantize"], "--quantize takes one model"),
     "models and adapters": (["zoo:photo", "zoo:anime", "zoo:base", "--lora", "zoo:sketch"], "3 models and adapters"),
+    "a number of nothing": (["zoo:photo", "zoo:anime", "--last", "3"], "--last is 3, but the files are not of one training"),
     "no Python file": (["zoo:photo", "zoo:anime", "--to", "x.txt"], "expected a .py file"),
     "no prompts": (["zoo:photo", "zoo:anime", "--prompts", "none.txt"], "--prompts: .*none.txt"),
     "a wrong clip": (["zoo:photo", "zoo:anime", "--clip", "ViT-B-32"], "--clip: .*expected 'zoo:clip' or 'ARCHITECTURE:file'"),
@@ -183,7 +199,7 @@ def test_prompts_beside_the_suite_are_not_written_over(folder: Path) -> None:
 
 def asked() -> tuple[list[Extent], dict[int | None, object]]:
     models, adapters = look(["zoo:photo", "zoo:anime"], [])
-    ask, prompts = question(models, adapters), prompts_for("", built_in=True)
+    ask, prompts = question(models, adapters, Options()), prompts_for("", built_in=True)
     return extents(ask, prompts, "sd1", built_in_set=False), {None: prompts, "question": ask}  # type: ignore[dict-item]
 
 
