@@ -34,7 +34,8 @@ def run(given: argparse.Namespace) -> int:
         print(f"sweetspot images: {printable(in_words(error))}", file=sys.stderr)
         return 1
     there = f", {len(done.unchanged)} were there already" if done.unchanged else ""
-    say(printable(f"{len(done.written)} pictures of candidate {done.candidate!r} written to {given.to}{there}"))
+    at = "" if done.guidance is None else f" at CFG {done.guidance:g}"
+    say(printable(f"{len(done.written)} pictures of candidate {done.candidate!r}{at} written to {given.to}{there}"))
     for note in done.notes:
         say(printable(f"note: {note}"))
     say(f"note: their noise was {NOISE}")

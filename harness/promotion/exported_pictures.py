@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.declare import Checkpoint
+from harness.declare.effective_grid import sampling_block
 from harness.declare.listing import first_of
 from harness.declare.nearest import did_you_mean
 from harness.declare.picture_chunks import texts_of, with_texts
@@ -29,14 +30,17 @@ if TYPE_CHECKING:
     from reports.read.run import Run
 
 OWN_FORMAT: Final = 1
-_ENVIRONMENT: Final = ("device", "torch", "diffusers")
+_DEVICE: Final = ("device", "device_name")
+_PACKAGES: Final = ("sweetspot", "torch", "diffusers", "transformers")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exported:
-    """What was exported: the files that were written, those that were there already, and notes for the reader."""
+    """What was exported: the candidate, at one guidance or at all (None), the files that were written, those that were there
+    already, and notes for the reader."""
 
     candidate: str
+    guidance: float | None
     written: tuple[Path, ...]
     unchanged: tuple[Path, ...]
     notes: tuple[str, ...]
@@ -79,7 +83,8 @@ def export_pictures(folder: Path, candidate: str | None, target: Path, models: M
         else:
             write_atomically(file, content)
             written.append(file)
-    return Exported(candidate=name, written=tuple(written), unchanged=tuple(unchanged), notes=tuple(filter(None, (note,))))
+    return Exported(candidate=name, guidance=guidance, written=tuple(written), unchanged=tuple(unchanged),
+                    notes=tuple(filter(None, (note,))))
 
 
 def file_name(candidate: str, image: _Image) -> str:
@@ -118,11 +123,13 @@ def _images(run: Run, name: str, guidance: float | None) -> list[_Image]:
 
 def _origin(run: Run, name: str, image: _Image) -> dict[str, object]:
     """Where an image comes from, in names and hashes, without a path of the machine."""
-    weights = run.weights.get(name)
+    weights, packages = run.weights.get(name), run.environment.get("packages")
+    versions = {one: str(packages.get(one)) for one in _PACKAGES} if isinstance(packages, dict) else {}
     return {"suite": run.suite.name, "candidate": name, "candidate_key": run.candidate(name).key, "key": image.key,
             "weights": weights.identity if weights else "", "prompt": image.cell.prompt, "noise_seed": image.cell.noise_seed,
-            "sampling": run.head["sampling"], "started": run.head.get("started", ""),
-            "environment": {key: run.environment[key] for key in _ENVIRONMENT if key in run.environment}, "version": __version__}
+            "sampling": sampling_block(run.head["sampling"], run.suite, run.candidate(name)),
+            "started": run.head.get("started", ""), "packages": versions,
+            **{key: str(run.environment[key]) for key in _DEVICE if key in run.environment}, "exported_by": __version__}
 
 
 def _read(run: Run, image: _Image) -> bytes:

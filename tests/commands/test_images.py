@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from harness import Candidate, Grid, PictureText, Prompt, Sampling, Suite, picture_text
+from harness import Candidate, Grid, PictureText, Prompt, Sampling, Suite, picture_text, read_prompts
 from harness.cli import main
 from harness.declare.effective_grid import sampler_of
 from harness.declare.picture_chunks import texts_of, with_texts
@@ -71,6 +71,7 @@ def test_the_pixels_stay_and_the_origin_is_in_names_and_hashes(folder: Path) -> 
     own = json.loads(texts_of(file)[OWN])
     assert (own["suite"], own["candidate"], own["key"]) == (run.suite.name, "alpha=1", row["sample"])
     assert own["noise_seed"] == Cell(prompt=row["prompt"], seed=int(row["seed"]), guidance=float(row["guidance"])).noise_seed
+    assert own["sampling"] == run.head["sampling"]
     assert str(folder.parent) not in json.dumps(own)
     before, after = (Image.open(io.BytesIO(path.read_bytes())).convert("RGB").tobytes() for path in (folder / row["path"], file))
     assert before == after
@@ -132,6 +133,21 @@ def test_brackets_of_plain_texts_are_escaped_for_a1111() -> None:
     grid = Grid(prompts=(Prompt(id="p", text="a [red] (ball)", literal=True),), seeds=(0,), guidance_scales=(3,))
     suite = Suite(name="s", candidates=(candidate,), baseline="a", grid=grid)
     assert as_a1111(picture_of(suite, candidate, Cell(prompt="p", seed=0, guidance=3.0))).prompt == r"a \[red\] \(ball\)"
+
+
+def test_exports_can_be_prompts_again(folder: Path) -> None:
+    assert images(folder, "--candidate", "alpha=1") == 0
+    declared = load_run(folder).suite.grid.prompts
+    assert {(p.text, p.negative, p.syntax) for p in read_prompts("out")} == {(p.text, p.negative, "plain") for p in declared}
+
+
+def test_what_ran_is_in_the_origin_also_of_gold(tmp_path: Path) -> None:
+    gold = Path(__file__).parent.parent / "gold" / "runs" / "gold"
+    assert main(["images", str(gold), "--candidate", "alpha=0.5", "--to", str(tmp_path / "out")]) == 0
+    own = json.loads(texts_of(exports(tmp_path / "out")[0])[OWN])
+    head = json.loads((gold / "run.json").read_text())
+    assert own["packages"]["torch"] == head["environment"]["packages"]["torch"]
+    assert (own["device"], own["sampling"]) == ("cpu", head["sampling"])
 
 
 def test_a_second_export_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
