@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare import Suite
+from harness.declare import Suite, plain
 from harness.declare.models import references
 from harness.probes.environment import processor
 from harness.records import Finished, Journal
@@ -76,9 +76,18 @@ def _is_alike(suite: Suite, head: Mapping[str, Any], device: str) -> bool:
         return False
     if any(grid.get(name) != getattr(suite.grid, name) for name in _SAME):
         return False
+    candidates = declared.get("candidates")
+    if _ways(plain(suite)["candidates"]) != _ways(candidates):
+        return False
     models = {reference for candidate in suite.candidates for reference in references(candidate.model)}
-    text = json.dumps(declared.get("candidates"))
+    text = json.dumps(candidates)
     return any(json.dumps(model) in text for model in models)
+
+
+def _ways(candidates: object) -> set[str]:
+    """The different ways in which candidates, as plain data, are sampled otherwise than their grid says."""
+    return {json.dumps(one.get("sampling"), sort_keys=True) for one in candidates if isinstance(one, dict)
+            } if isinstance(candidates, list) else set()
 
 
 def _pace(folder: Path) -> Pace | None:

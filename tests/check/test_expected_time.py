@@ -12,7 +12,7 @@ import pytest
 
 from harness.check import extent
 from harness.check.expected_time import duration
-from harness.declare import Budget, plain
+from harness.declare import Budget, Sampling, plain
 from harness.probes.environment import processor
 from harness.records import Finished, Journal
 from tests.fakes import tiny_suite
@@ -42,6 +42,13 @@ def test_the_pace_is_that_of_all_images_sampled_earlier(tmp_path: Path) -> None:
 def test_a_run_elsewhere_or_of_other_settings_says_nothing(other: dict[str, Any], tmp_path: Path) -> None:
     ran(tmp_path, (10, 30.0), **other)
     assert "not known yet: no run of these models on this machine's cpu" in extent(SUITE, tmp_path)
+
+
+def test_a_run_of_candidates_that_were_sampled_otherwise_says_nothing(tmp_path: Path) -> None:
+    ran(tmp_path, (10, 30.0))
+    few = replace(SUITE, candidates=tuple(replace(c, sampling=Sampling(steps=1)) for c in SUITE.candidates))
+    assert "not known yet" in extent(few, tmp_path)
+    assert "not known yet" not in extent(SUITE, tmp_path)
 
 
 def test_without_an_earlier_run_nothing_is_guessed(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Adapter, Candidate, Checkpoint, Gate, Merge, Suite, zoo
+from harness import Adapter, Candidate, Checkpoint, Gate, Merge, Sampling, Suite, zoo
 from harness.cli import main
 from harness.declare import Emphasis, plain
 from harness.records import Finished
@@ -43,7 +43,8 @@ def suite() -> Suite:
     others = [Candidate(name="adapted", model="zoo:base", adapters=(Adapter(path="zoo:sketch", weight=0.6),)),
               Candidate(name="quantized", model=photo, quantization="bf16"),
               Candidate(name="by step", model="zoo:base", adapters=(Adapter(path="zoo:sketch", end=0.5),)),
-              Candidate(name="emphasised", model=photo, emphasis=Emphasis(weights={"red": 0.7}))]
+              Candidate(name="emphasised", model=photo, emphasis=Emphasis(weights={"red": 0.7})),
+              Candidate(name="few", model=merges[1].model, sampling=Sampling(steps=1, guidance=7))]
     return replace(tiny, candidates=(*merges, *others), gates=(Gate(value="coverage"),),
                    metrics=("clip_score", "exposure", "palette"))
 

@@ -31,7 +31,7 @@ def test_every_command_works_after_cleaning(work, sweetspot):
     assert (code, err) == (0, "")
     gone = before - set(root.rglob("*.png"))
     assert gone
-    assert {path.parent.name for path in gone} <= {"adapted", "quantized", "by-step", "emphasised"}
+    assert {path.parent.name for path in gone} <= {"adapted", "quantized", "by-step", "emphasised", "few"}
 
     assert sweetspot("report", "runs/tiny")[0] == 0
     assert [one.sampled for one in run_again(root, smaller)] == [0, 0, 0]

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from safetensors import safe_open
 
+from harness.declare.picture_texts import picture_text
 from harness.weights import content_hash
 
 PROMOTE = ("promote", "alpha=0.5", "--run", "runs/tiny", "--as", "blend")
@@ -62,6 +63,18 @@ def test_the_record_says_what_the_run_and_the_header_say(work, sweetspot):
     assert kept["verdicts"] == [{"gate": "coverage", "candidate": "alpha=0.5", "status": "passed", "observed": 0, "low": 0,
                                  "high": 0, "limit": "at most 0", "reason": "every key is accounted for"}]
     assert (kept["previous"], kept["replaces"], kept["resampled"]["cells"]) == (None, 0, 4)
+
+
+def test_a_candidate_that_is_sampled_in_its_own_way_is_sampled_so_again_and_the_record_says_how(work, sweetspot):
+    work()
+    code, out, err = sweetspot("promote", "few", "--run", "runs/tiny", "--as", "few")
+    assert (code, err) == (0, ""), out
+    kept = record(1, "few")
+    assert (kept["sampling"]["steps"], kept["sampled_as"]["steps"]) == (2, 1)
+    assert kept["resampled"]["equal"] == kept["resampled"]["cells"]
+    assert {row[2] for row in kept["cells"]["rows"]} == {7.0}
+    assert sweetspot("images", "runs/tiny", "--candidate", "few", "--to", "pictures")[0] == 0
+    assert {(picture.steps, picture.guidance) for picture in map(picture_text, Path("pictures").iterdir())} == {(1, 7.0)}
 
 
 def test_the_baseline_holds_every_cell_of_the_candidate(work, sweetspot):
