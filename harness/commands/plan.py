@@ -63,7 +63,7 @@ def run(given: argparse.Namespace) -> int:
     not_offered = {c.name: reason for c in suite.candidates if (reason := refusal(c, place.device))}
     rows = planned(suite, [c for c in suite.candidates if c.name not in not_offered], bench)
     if suite.grid.batch_size == FIT:
-        suite = replace(suite, grid=replace(suite.grid, batch_size=fitting_batch(rows, suite, place.memory, place.device)))
+        suite = replace(suite, grid=replace(suite.grid, batch_size=fitting_batch(rows, suite, place.memory)))
     if given.json:
         print(json.dumps({"suite": suite.name, "device": place.device, "memory": place.memory, "not_offered": not_offered,
                           "candidates": [_data(row, suite, place) for row in rows]}, indent=1))
@@ -128,6 +128,8 @@ def _lines(suite: Suite, place: _Place, rows: list[Planned]) -> Iterator[str]:
 
 
 def _figures(footprint: Footprint, suite: Suite, place: _Place) -> Iterator[str]:
+    from harness.run.memory_problems import ways_out
+
     grid = suite.grid
     need, one = (footprint.need(size, grid.low_memory) for size in (grid.images_per_batch, 1))
     parts = ", ".join(f"{part} {_gib(size)}" for part, size in need.weights.items())
@@ -140,22 +142,7 @@ def _figures(footprint: Footprint, suite: Suite, place: _Place) -> Iterator[str]
     if need.in_all <= place.memory:
         yield f"  fits; the largest batch that fits is {max(largest, grid.images_per_batch)}"
         return
-    yield f"  does not fit: {_gib(need.in_all - place.memory)} too much; {ways_out(footprint, suite, place.memory)}"
-
-
-def ways_out(footprint: Footprint, suite: Suite, bytes_free: int) -> str:
-    """What makes a candidate fit that does not, in words."""
-    grid = suite.grid
-    ways = []
-    if largest := footprint.largest_batch(bytes_free, grid.low_memory):
-        ways.append(f"batch_size={largest}")
-    if measures := footprint.measures(bytes_free, grid.images_per_batch):
-        ways.append(f"low_memory={measures!r}")
-    elif not largest and (measures := footprint.measures(bytes_free, 1)):
-        ways.append(f"batch_size=1 with low_memory={measures!r}")
-    if not ways:
-        return "no measure is enough: take fewer bits or smaller images, or a device with more memory"
-    return f"it fits with {' or '.join(ways)}"
+    yield f"  does not fit: {_gib(need.in_all - place.memory)} too much; {ways_out(footprint, grid, place.memory)}"
 
 
 def _data(row: Planned, suite: Suite, place: _Place) -> dict[str, Any]:

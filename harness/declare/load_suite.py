@@ -55,6 +55,8 @@ def load_suite(path: Path) -> object:
 
 def loaded_suite(path: Path) -> LoadedSuite:
     """As `load_suite`, with what else the file holds and imports."""
+    if not path.exists():
+        raise SuiteFileError(f"{path} does not exist; expected a Python file with a module-level SUITE")
     if not path.is_file() or path.suffix != ".py":
         raise SuiteFileError(f"{path} is not a Python file; expected one with a module-level SUITE")
     module, spec = _private_module(path.absolute())

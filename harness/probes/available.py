@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Final
 
 SPARE_BYTES: Final = 2 ** 29
-"""Free memory that is left for activations and workspaces where weights come to a GPU for a while."""
+"""Memory of a GPU that is left for what torch's allocator does not count, the CUDA context and workspaces of libraries, and for
+activations where weights come for a while."""
 _MEMINFO: Final = Path("/proc/meminfo")
 _CGROUP: Final = Path("/sys/fs/cgroup")
 

@@ -44,7 +44,7 @@ def batch_curve(make: Callable[[int], None], probe: Callable[[], MemoryProbe], *
             free_memory(device)
             points.append(_point(make, size, probe(), limits.rounds, (wait, now)))
         except Exception as error:
-            refused = out_of_memory(error)
+            refused = out_of_memory(error, device)
             if refused is None:
                 raise
         if refused is not None:

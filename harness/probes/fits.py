@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
+from harness.probes.available import SPARE_BYTES
 from harness.probes.nvml import NotMeasuredError, under_windows
 from harness.records import Fit
 
@@ -21,14 +22,13 @@ _SIZE: Final = r"([\d.]+) ?(bytes|[KMGT]i?B|B)\b"
 _ASKED: Final = re.compile(r"(?:[Tt]ried to allocate|[Uu]nable to allocate):? " + _SIZE)
 _TOTAL: Final = re.compile(r"total capacity of " + _SIZE)
 _FREE: Final = re.compile(r"of which " + _SIZE + r" is free")
-_PHRASES: Final = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "can't allocate memory",
-                   "DefaultCPUAllocator: not enough memory", "CUFFT_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED")
+_PHRASES: Final = ("out of memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUFFT_ALLOC_FAILED",
+                   "CUSOLVER_STATUS_ALLOC_FAILED")
 _LIKELY_PHRASES: Final = ("unable to find an engine to execute this computation", "CUBLAS_STATUS_NOT_INITIALIZED",
                           "CUDNN_STATUS_NOT_INITIALIZED", "CUDNN_STATUS_INTERNAL_ERROR", "CUSOLVER_STATUS_NOT_INITIALIZED",
                           "CUFFT_INTERNAL_ERROR")
 """What cuDNN, cuBLAS and others say where they find no memory for a workspace or a handle, but also at other times."""
-SPARE_BYTES: Final = 2 ** 29
-"""What the CUDA context and the libraries take beside torch's allocator."""
+_HOST_PHRASES: Final = ("can't allocate memory", "DefaultCPUAllocator: not enough memory")
 SCARCE_BYTES: Final = 2 ** 30
 """Where less than this is free on a GPU, one of these errors is taken for a refusal of memory."""
 
@@ -36,42 +36,47 @@ SCARCE_BYTES: Final = 2 ** 30
 @dataclass(frozen=True, kw_only=True)
 class OutOfMemory:
     """What an allocator reported with an out-of-memory error; sizes are None if it did not report them. It rounds them to two
-    decimals."""
+    decimals. `on_host`: main memory was refused, and not that of a GPU."""
 
     asked_bytes: int | None
     free_bytes: int | None
     total_bytes: int | None
     message: str
+    on_host: bool = False
 
 
-def out_of_memory(error: BaseException) -> OutOfMemory | None:
-    """The out-of-memory error behind an exception, or None if it is another error.
+def out_of_memory(error: BaseException, device: str) -> OutOfMemory | None:
+    """The out-of-memory error behind an exception of work on `device`, or None if it is another error.
 
     Besides torch.OutOfMemoryError there are plain RuntimeErrors of the CPU's allocator, of cuBLAS and cuDNN, and of kernels
-    with their own allocation; they are recognised by their messages. Some messages count only while memory is scarce.
+    with their own allocation; they are recognised by their messages. Some messages count only while the device's memory is
+    scarce.
     """
     message = str(error)
-    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    if not named and not (isinstance(error, RuntimeError) and _of_memory(message)):
+    of_host = isinstance(error, RuntimeError) and any(phrase in message for phrase in _HOST_PHRASES)
+    named = of_host or isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    if not named and not (isinstance(error, RuntimeError) and _of_memory(message, device)):
         return None
     return OutOfMemory(asked_bytes=_bytes(_ASKED, message), free_bytes=_bytes(_FREE, message),
                        total_bytes=_bytes(_TOTAL, message),
-                       message=message.strip().split("\n")[0] or "MemoryError without a message")
+                       message=message.strip().split("\n")[0] or "MemoryError without a message",
+                       on_host=of_host or isinstance(error, MemoryError))
 
 
-def _of_memory(message: str) -> bool:
+def _of_memory(message: str, device: str) -> bool:
     """Whether the message of a RuntimeError is about memory."""
     return any(phrase in message for phrase in _PHRASES) or (
-        any(phrase in message for phrase in _LIKELY_PHRASES) and _scarce())
+        any(phrase in message for phrase in _LIKELY_PHRASES) and _scarce(device))
 
 
-def _scarce() -> bool:
+def _scarce(device: str) -> bool:
     """Whether a CUDA device has hardly any free memory now."""
+    if not device.startswith("cuda"):
+        return False
     import torch
 
     try:
-        return torch.cuda.is_available() and any(
-            torch.cuda.mem_get_info(number)[0] < SCARCE_BYTES for number in range(torch.cuda.device_count()))
+        return torch.cuda.is_available() and torch.cuda.mem_get_info(device)[0] < SCARCE_BYTES
     except RuntimeError:  # a broken context answers nothing
         return False
 
@@ -87,7 +92,7 @@ def fits(make: Callable[[], None], *, candidate: str, device: str = "cpu", batch
         with capped(device, cap_bytes):
             make()
     except Exception as error:
-        refused = out_of_memory(error)
+        refused = out_of_memory(error, device)
         if refused is None:
             raise
     if refused is None:

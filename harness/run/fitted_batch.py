@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any, Final
+from typing import Any
 
 from harness.declare import Suite
 from harness.declare.effective_grid import largest_image
@@ -15,9 +15,6 @@ from harness.probes.available import device_memory
 from harness.run.memory_plan import LARGEST_BATCH, Footprint, Planned, planned
 from harness.run.run_json import FITTED_BATCH
 from harness.run_folder.ledger import RunFolderError
-
-LARGEST_ON_CPU: Final = 16
-"""Larger batches make no more images a second there."""
 
 
 def with_fitted_batch(suite: Suite, bench: Workbench,
@@ -42,16 +39,14 @@ def with_fitted_batch(suite: Suite, bench: Workbench,
         chosen = dict(earlier)
     else:
         rows = planned(suite, suite.candidates, bench)
-        chosen = {"device": here.name, **asked, "batch_size": fitting_batch(rows, suite, here.free, bench.device)}
+        chosen = {"device": here.name, **asked, "batch_size": fitting_batch(rows, suite, here.free)}
     return replace(suite, grid=replace(suite.grid, batch_size=chosen["batch_size"])), chosen
 
 
-def fitting_batch(rows: list[Planned], suite: Suite, memory: int, device: str) -> int:
+def fitting_batch(rows: list[Planned], suite: Suite, memory: int) -> int:
     """The largest batch with which all candidates that can be planned fit into `memory` bytes. At least 1: what does not fit then
     is refused in the run, as with any declared number."""
-    most = LARGEST_ON_CPU if device == "cpu" else LARGEST_BATCH
-    sizes = [row.footprint.largest_batch(memory, suite.grid.low_memory, most) for row in rows
-             if isinstance(row.footprint, Footprint)]
+    sizes = [row.footprint.largest_batch(memory, suite.grid.low_memory) for row in rows if isinstance(row.footprint, Footprint)]
     return max(1, min(sizes, default=1))
 
 

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
@@ -81,8 +82,25 @@ class Gallery:
         self.take(suite)
         self._sizes: dict[tuple[str, bool], int] = {}
         self._refused: dict[tuple[tuple[int, int], bool], Fit] = {}
-        """By size of images and kind of cells, with guidance or without: what refused them the last time in this session."""
+        """By size of images and kind of cells, with guidance or without: what refused them the last time, in this session or,
+        with a batch size that was fitted, in an earlier one."""
         self._parts: dict[str, tuple[Cell, ...]] = {}
+
+    @property
+    def refusals(self) -> list[dict[str, Any]]:
+        """What was refused the last time, as run.json keeps it for later sessions."""
+        return [{"width": width, "height": height, "guided": guided, "batch_size": fit.batch_size, "candidate": fit.candidate,
+                 "why": fit.why} for ((width, height), guided), fit in self._refused.items()]
+
+    def remember(self, refusals: object) -> None:
+        """Takes up what an earlier session on the same model of device was refused: candidates that begin now have smaller
+        batches. What is not as `refusals` writes it is left out."""
+        for entry in refusals if isinstance(refusals, list) else ():
+            with suppress(TypeError, KeyError, ValueError):
+                size = int(entry["batch_size"])
+                if 1 < size <= self.suite.grid.images_per_batch:
+                    fit = Fit(candidate=str(entry["candidate"]), batch_size=size, fits=False, why=str(entry["why"]))
+                    self._refused[(int(entry["width"]), int(entry["height"])), bool(entry["guided"])] = fit
 
     def take(self, suite: Suite) -> None:
         """Takes the suite with the candidates that it has now. Its grid must be the same as before."""
@@ -212,7 +230,7 @@ class Gallery:
             todo = pack(grid, absent, size, lengths_of(prepared.phases, prepared.texts, grid))
             self._make(prepared, todo, self._keys(prepared.candidate.name, prepared.identity, size), done)
         except Exception as error:
-            refused = out_of_memory(error)
+            refused = out_of_memory(error, str(prepared.phases[0].enter().device))
             if refused is not None and size == 1:
                 self.ledger.add([self._refusal(refused, prepared, 1)])
             if refused is None or size == 1:

@@ -266,7 +266,7 @@ def _failure(visit: Visit, together: Together) -> tuple[Record, ...]:
     message = str(error) or "no message"
     failure = Failure(candidate=visit.name, stage=TIME, error=type(error).__name__,
                       message=f"{message} (in round {visit.round + 1})")
-    refused = out_of_memory(error)
+    refused = out_of_memory(error, together.device)
     if refused is None:
         return (failure,)
     return failure, replace(not_fitting(refused, visit.name), setting=together.settings[visit.name])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from math import prod
@@ -24,7 +24,8 @@ from harness.weights.placing import tile
 RESERVED_BYTES: Final = round(0.7 * 2 ** 30)
 """What a CUDA context, workspaces of cuDNN and cuBLAS, and pieces of the allocator's cache that fit nothing take: an estimate."""
 LARGEST_BATCH: Final = 64
-_MEASURES: Final = tuple(LOW_MEMORY)
+LARGEST_ON_CPU: Final = 16
+"""Larger batches make no more images a second there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,12 @@ class Need:
     def in_all(self) -> int:
         """The peak and what is reserved."""
         return self.peak + RESERVED_BYTES
+
+
+def first_measures(enough: Callable[[tuple[str, ...]], bool]) -> tuple[str, ...] | None:
+    """The fewest measures for short memory, in the order in which they are worth taking, that are enough; None if all are not."""
+    measures = tuple(LOW_MEMORY)
+    return next((measures[:count] for count in range(len(measures) + 1) if enough(measures[:count])), None)
 
 
 class Footprint:
@@ -92,8 +99,10 @@ class Footprint:
             weights["CLIP"] = self._scorer
         return weights
 
-    def largest_batch(self, memory: int, low_memory: Collection[str] = (), most: int = LARGEST_BATCH) -> int:
-        """The largest of 1, 2, 4 ... `most` that fits into `memory` bytes; 0 if none does."""
+    def largest_batch(self, memory: int, low_memory: Collection[str] = (), most: int | None = None) -> int:
+        """The largest of 1, 2, 4 ... `most` that fits into `memory` bytes; 0 if none does. By default, `most` is what a fitted
+        batch size can be on the device."""
+        most = (LARGEST_BATCH if self._on_gpu else LARGEST_ON_CPU) if most is None else most
         size = 0
         while 2 * size <= most and self.need(max(1, 2 * size), low_memory).in_all <= memory:
             size = max(1, 2 * size)
@@ -102,10 +111,7 @@ class Footprint:
     def measures(self, memory: int, batch_size: int) -> tuple[str, ...] | None:
         """The first of the measures for short memory, in their order, with which batches of this size fit; None if none
         do."""
-        for count in range(len(_MEASURES) + 1):
-            if self.need(batch_size, _MEASURES[:count]).in_all <= memory:
-                return _MEASURES[:count]
-        return None
+        return first_measures(lambda measures: self.need(batch_size, measures).in_all <= memory)
 
     def _texts(self, encoders: Mapping[str, int], *, lends: bool) -> int:
         """What embedding texts takes beside the resident weights, at least: the denoiser can go to the host, and

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from harness.declare import Candidate, plain, short_hash
 from harness.materialise.library import frame_of
-from harness.probes.fits import free_memory, not_fitting, out_of_memory
+from harness.probes.fits import OutOfMemory, free_memory, not_fitting, out_of_memory
 from harness.run_folder.ledger import Ledger
 
 
@@ -36,16 +36,18 @@ class Room:
         try:
             yield
         except Exception as error:
-            if self._record(candidate, error) and free is not None and not self.loaded(candidate):
+            refused = self._record(candidate, error)
+            # Main memory that was refused has nothing to do with how much a GPU has.
+            if refused is not None and not refused.on_host and free is not None and not self.loaded(candidate):
                 self._refused[model] = (free, str(error).strip().split("\n")[0])
             raise
 
-    def _record(self, candidate: Candidate, error: Exception) -> bool:
-        """Records a refusal of memory. Returns whether the error is one."""
-        refused = out_of_memory(error)
+    def _record(self, candidate: Candidate, error: Exception) -> OutOfMemory | None:
+        """Records a refusal of memory. Returns it; None if the error is another one."""
+        refused = out_of_memory(error, self.device)
         if refused is not None:
             self.ledger.add([replace(not_fitting(refused, candidate.name), setting=self.ledger.setting(candidate.name))])
-        return refused is not None
+        return refused
 
     def _free_bytes(self) -> int | None:
         """Free bytes of a GPU; None for a CPU. What is cached counts as free, once something was refused."""

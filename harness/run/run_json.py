@@ -19,6 +19,8 @@ from harness.run.overflow import IN_BF16
 
 FITTED_BATCH: Final = "fitted_batch"
 """In run.json: for which device, families and size a batch size of "fit" was resolved, and to which number."""
+REFUSED: Final = "refused"
+"""In it: the batches that were refused all the same. Later sessions begin with half of them."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,13 +32,13 @@ from harness.run.fitted_batch import with_fitted_batch
 from harness.run.images import Gallery, PreparedCandidate
 from harness.run.latency import timing_setting
 from harness.run.measurement import Meter
-from harness.run.memory_problems import memory_problems
+from harness.run.memory_problems import memory_problems, memory_remarks
 from harness.run.overflow import IN_BF16, Fp16OverflowError, entry_of, loading, overflows_of
 from harness.run.preflight import file_problems
 from harness.run.progress import Progress
 from harness.run.quiet import quiet_libraries
 from harness.run.room import Room
-from harness.run.run_json import RunJson, Session
+from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
@@ -132,6 +132,7 @@ class SuiteRun:
         self.ledger.session = SessionStart(environment=short_hash(self.head["environment"]), started=str(self.head["started"]))
         # A race adds candidates, but never changes grid, baseline or metrics.
         self.gallery = Gallery(self.suite, self.ledger, cache, self.head)
+        self.gallery.remember((self._fitted or {}).get(REFUSED))
         self._meter = Meter(suite=self.declared, ledger=self.ledger, gallery=self.gallery, device=self.options.device,
                             settings=self.head["metric_settings"], clip=self._clip.scorer)
 
@@ -170,6 +171,11 @@ class SuiteRun:
             except Exception as error:
                 wrong.append(f"suite {self.suite.name!r}, clip {self.suite.clip!r}: {error}")
         return wrong
+
+    def remarks(self) -> list[str]:
+        """What is doubtful about the device's memory, before the first image; not a reason against the run."""
+        offered = [c for c in self.suite.candidates if c.name not in self.not_offered]
+        return memory_remarks(self.suite, offered, self.bench)
 
     def candidate(self, candidate: Candidate, cells: Iterable[Cell] | None = None) -> Finished | list[Failure]:
         """Takes one candidate through all stages. Work that is already complete in the journal is not repeated. `cells` are the
@@ -313,10 +319,19 @@ class SuiteRun:
             ready = PreparedCandidate(candidate=candidate, identity=identity, phases=prepared.phases, texts=texts,
                                       may_widen=self.bench.may_widen(candidate))
             self._meter.begin(candidate.name)
-            self.gallery.make(ready, absent, partial(self._took, f"{self.suite.name} {candidate.name}: sample"))
+            try:
+                self.gallery.make(ready, absent, partial(self._took, f"{self.suite.name} {candidate.name}: sample"))
+            finally:
+                self._note_refusals()
             if floor:
                 self.gallery.measure_floor(ready)
         self._meter.settle()
+
+    def _note_refusals(self) -> None:
+        """With a batch size that was fitted: says in run.json with which batches later sessions begin."""
+        if self._fitted is not None and (refusals := self.gallery.refusals) != self._fitted.get(REFUSED, []):
+            self._fitted = {**self._fitted, REFUSED: refusals}
+            self.run_json.note(**{FITTED_BATCH: self._fitted})
 
     def _took(self, doing: str, samples: Sequence[Sample], pixels: Images) -> None:
         """Called when images were written: measures them while the next are sampled."""

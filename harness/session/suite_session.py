@@ -60,7 +60,8 @@ class SuiteSession:
         model files are printed at once. A failed candidate does not stop the others."""
         ordered = in_order(self.suite)
         self.select(ordered)
-        for sentence in (*remarks(self.suite), *self.preflight()):
+        wrong = self.preflight()
+        for sentence in (*remarks(self.suite), *(wrong or self.run().remarks())):
             self._say(sentence)
         for candidate in (c for c in ordered if c.name in self.selected):
             self.candidate(candidate)
@@ -116,6 +117,10 @@ class SuiteSession:
             return self.problems
         self._doing("reading the model files")
         return self.run().preflight()
+
+    def remarks(self) -> list[str]:
+        """What to know of a suite without problems before its first image; with a GPU also of its memory."""
+        return [*remarks(self.suite), *self.run().remarks()]
 
     def refusal(self, candidate: Candidate) -> str:
         """Why the device refuses the candidate, or an empty string."""

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.weights.upload import Uploads
+from harness.weights.upload import Uploads, sent
 
 if TYPE_CHECKING:
     import torch
@@ -78,7 +78,8 @@ def lent_in_turn(modules: Iterable[Any], device: torch.device) -> Iterator[None]
     hooks, uploads = [], Uploads()
     for module in modules:
         lending = _Lending(device, uploads, whole=True)
-        hooks += [module.register_forward_pre_hook(lending), module.register_forward_hook(lending.end, always_call=True)]
+        hooks += [module.register_forward_pre_hook(lending.with_inputs, with_kwargs=True),
+                  module.register_forward_hook(lending.end, always_call=True)]
     try:
         yield
     finally:
@@ -95,6 +96,13 @@ class _Lending:
 
     def __call__(self, layer: Any, _: Any) -> None:
         self._restore = _lend(layer.modules() if self._whole else [layer], self._device, self._uploads)
+
+    def with_inputs(self, layer: Any, args: Any, kwargs: Any) -> Any:
+        """The hook that brings the inputs along: diffusers sends token ids to where it finds the module, which is the host."""
+        from torch.utils._pytree import tree_map
+
+        self(layer, args)
+        return tree_map(lambda value: sent(value, self._device) if hasattr(value, "is_floating_point") else value, (args, kwargs))
 
     def end(self, *_: Any) -> None:
         """Gives the layer its own tensors back."""

@@ -74,7 +74,7 @@ def test_a_calibration_tells_a_margin_for_each_gate_and_goes_on_where_it_stopped
 
 
 @pytest.mark.parametrize(("arguments", "words"), [
-    (["nothing.py"], "nothing.py is not a Python file"),
+    (["nothing.py"], "nothing.py does not exist"),
     (["empty.py"], "empty.py has no SUITE at module level"),
     (["broken.py"], "broken.py, line 1: ZeroDivisionError"),
     (["wrong.py"], "the baseline 'alpha=7'"),

@@ -72,3 +72,14 @@ def test_a_candidate_whose_file_is_absent_is_named(capsys: pytest.CaptureFixture
 def test_the_cpu_is_planned_with_its_own_memory(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan", suite(), "--device", "cpu"]) == 0
     assert "free now on cpu" in capsys.readouterr().out
+
+
+def test_the_largest_batch_of_the_plan_is_what_a_fitted_one_can_be(capsys: pytest.CaptureFixture[str]) -> None:
+    for device, largest in (("cpu", 16), ("cuda", 64)):
+        main(["plan", suite(), "--device", device, "--memory", "64GiB", "--json"])
+        assert {row["largest_batch"] for row in json.loads(capsys.readouterr().out)["candidates"]} == {largest}
+
+
+def test_a_suite_file_that_is_absent_is_said_to_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "absent.py", "--memory", "6GiB"]) == 2
+    assert "absent.py does not exist" in capsys.readouterr().err

@@ -18,7 +18,7 @@ def torch_oom(text: str) -> Exception:
 
 
 def test_the_bytes_asked_free_and_there_are_read_from_torchs_message() -> None:
-    found = out_of_memory(torch_oom(CUDA))
+    found = out_of_memory(torch_oom(CUDA), "cpu")
     assert found is not None
     assert (found.asked_bytes, found.free_bytes, found.total_bytes) == (int(2.5 * 2**30), 2**29, round(79.11 * 2**30))
     assert found.message.endswith("in use.")
@@ -32,7 +32,7 @@ def test_the_bytes_asked_free_and_there_are_read_from_torchs_message() -> None:
     (RuntimeError("cuBLAS: CUBLAS_STATUS_ALLOC_FAILED when calling cublasCreate(handle)"), None),
 ])
 def test_other_refusals_are_known_by_their_words(error: Exception, asked: int | None) -> None:
-    found = out_of_memory(error)
+    found = out_of_memory(error, "cpu")
     assert found is not None
     assert found.asked_bytes == asked
     assert found.message
@@ -40,7 +40,7 @@ def test_other_refusals_are_known_by_their_words(error: Exception, asked: int | 
 
 @pytest.mark.parametrize("error", [RuntimeError("shape mismatch"), ValueError("out of memory is a band"), KeyError("x")])
 def test_another_error_is_not_a_refusal(error: Exception) -> None:
-    assert out_of_memory(error) is None
+    assert out_of_memory(error, "cpu") is None
 
 
 def test_the_cpus_real_allocator_is_understood() -> None:
@@ -48,7 +48,7 @@ def test_the_cpus_real_allocator_is_understood() -> None:
 
     with pytest.raises(RuntimeError) as caught:
         torch.empty(1 << 60, dtype=torch.uint8)
-    found = out_of_memory(caught.value)
+    found = out_of_memory(caught.value, "cpu")
     assert found is not None
     assert found.asked_bytes == 1 << 60
 

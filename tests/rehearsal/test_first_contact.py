@@ -93,10 +93,15 @@ def test_the_arithmetic_of_cuda_is_part_of_its_keys_and_those_of_the_cpu_stay() 
     "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_HOST_ALLOCATION_FAILED", "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED"])
 def test_libraries_that_find_no_memory_are_understood_where_it_is_scarce(words: str) -> None:
     with simulated():
-        assert out_of_memory(RuntimeError(words)) is None
-    with simulated(limit=2 ** 29):
-        assert out_of_memory(RuntimeError(words)) is not None
-    assert out_of_memory(RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED")) is not None
+        assert out_of_memory(RuntimeError(words), "cuda") is None
+    with simulated(limit=2 ** 30, devices=2):
+        full = torch.zeros(2 ** 28 // 2, device="cuda:1")
+        assert out_of_memory(RuntimeError(words), "cuda:1") is not None
+        # Another GPU's memory, or a GPU's in a run on the CPU, explains nothing.
+        assert out_of_memory(RuntimeError(words), "cuda:0") is None
+        assert out_of_memory(RuntimeError(words), "cpu") is None
+        assert full.device.index == 1
+    assert out_of_memory(RuntimeError("cuFFT error: CUFFT_ALLOC_FAILED"), "cuda") is not None
 
 
 @pytest.mark.parametrize(("release", "capped"), [("5.15.167.4-microsoft-standard-WSL2", True), ("6.8.0-generic", False)])

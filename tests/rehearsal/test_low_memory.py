@@ -17,7 +17,7 @@ from tests.rehearsal.gpu import Gpu
 from tests.rehearsal.making import MIDDLE, candidate, images, sketch
 from tests.rehearsal.simulated_cuda import simulated
 from tests.run.test_any_family import grid_of
-from tests.weights.pipelines import folder_of, theirs
+from tests.weights.pipelines import CALLED, folder_of, theirs
 
 ON_HOST = ("vae_on_host", "denoiser_on_host")
 
@@ -25,7 +25,8 @@ ON_HOST = ("vae_on_host", "denoiser_on_host")
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("low-memory")
-    folder_of(theirs("sd3"), folder / "sd3")
+    for family in CALLED:
+        folder_of(theirs(family), folder / family)
     return folder
 
 
@@ -39,6 +40,7 @@ def resident(gpu: Gpu, bench: Workbench, of: Candidate, grid: Grid) -> tuple[np.
 KINDS = {"fp16": candidate(model=MIDDLE, quantization="fp16"), "int8": candidate(model=MIDDLE, quantization="int8_weight_only"),
          "LoRA": candidate(model="zoo:photo", adapters=sketch()), "switching": candidate(adapters=sketch(end=0.5)),
          "hypernetwork and words": candidate(adapters=sketch("-word")), "sd3": candidate(model="sd3")}
+FLUX = candidate(model="flux")
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -88,13 +90,13 @@ def test_what_each_part_computes_in_is_in_the_coverage(root: Path) -> None:
     assert {row.stage for row in prepared.coverage} >= {"quantize bf16"}
 
 
-@pytest.mark.parametrize("kind", ["fp16", "sd3"])
+@pytest.mark.parametrize("kind", ["fp16", "sd3", "flux"])
 def test_without_room_for_encoders_the_denoiser_leaves_and_they_come_one_by_one(kind: str, root: Path) -> None:
-    grid = grid_of("sd3") if kind == "sd3" else tiny_grid(batch_size=2)
+    grid = grid_of(kind) if kind in CALLED else tiny_grid(batch_size=2)
     peaks = []
     for limit in (None, 300 * 2 ** 20):  # less than what is left free beside encoders
         with simulated(limit=limit) as gpu:
-            phase = Workbench(device="cuda", root=root, steps=grid.steps).prepare(KINDS[kind]).phases[0]
+            phase = Workbench(device="cuda", root=root, steps=grid.steps).prepare(KINDS.get(kind, FLUX)).phases[0]
             gpu.reset_peaks()
             texts = encode(phase.enter(), grid.prompts, phase.treatment)
             peaks.append((gpu.peak, [c.states.cpu().numpy() for c in texts.positive.values()]))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import gc
+import re
 from ast import literal_eval
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -18,19 +19,20 @@ from harness.materialise.shape_model import shape_model
 from harness.records import Cell
 from harness.run.batch_packing import pack
 from harness.run.memory_plan import Footprint
-from harness.run.memory_problems import memory_problems
+from harness.run.memory_problems import memory_problems, memory_remarks
 from harness.sampling import encode, sample
 from tests.fakes import tiny_suite
 from tests.rehearsal.full_configs import full_configs
 from tests.rehearsal.full_size import sparse_folder
 from tests.rehearsal.gpu import GIB, Gpu
+from tests.rehearsal.host_of_shapes import positions_without_values, without_values
 from tests.rehearsal.simulated_cuda import simulated
 
 TILED = ("tiled_decoding",)
 
 
 @pytest.fixture(scope="module")
-def parents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+def parents(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Path]]:
     """Makes a folder with two parents of a family when it is first asked for."""
     folder = tmp_path_factory.mktemp("full-size")
 
@@ -41,7 +43,9 @@ def parents(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             sparse_folder(folder / family / name, family, configs)
         return folder / family
 
-    return made
+    with pytest.MonkeyPatch.context() as patch:
+        positions_without_values(patch)
+        yield made
 
 
 def grid_of(size: int, **changes: object) -> Grid:
@@ -97,6 +101,27 @@ def test_weights_that_no_card_of_this_size_holds_are_refused_with_a_way_out_that
             assert not memory_problems(mended, mended.candidates, Workbench(device="cuda", root=folder))
 
 
+@pytest.mark.parametrize(("free", "batch_size", "expected"), [
+    (24, 16, ""), (4, 16, "batch_size=8"), (2.5, 1, "low_memory=")])
+def test_a_batch_that_may_not_fit_is_a_remark_with_what_fits(parents: Callable[[str], Path], free: float, batch_size: int,
+                                                             expected: str) -> None:
+    folder = parents("sd1")
+    declared = tiny_suite(candidates=(Candidate(name="x", model="a"),), baseline="x", grid=grid_of(512, batch_size=batch_size),
+                          metrics=("palette",))
+    with simulated(shapes_only=True, limit=round(free * GIB)):
+        bench = Workbench(device="cuda", root=folder)
+        remarks = memory_remarks(declared, declared.candidates, bench)
+        assert len(remarks) == bool(expected)
+        if expected:
+            assert all(fact in remarks[0] for fact in ("'x'", expected, f"{free:.2f} GiB of cuda"))
+            batch = re.search(r"batch_size=(\d+)", remarks[0])
+            measures = re.search(r"low_memory=(\([^)]*\))", remarks[0])
+            changes = {"batch_size": int(batch[1]) if batch else batch_size,
+                       "low_memory": literal_eval(measures[1]) if measures and not batch else ()}
+            assert not memory_remarks(replace(declared, grid=grid_of(512, **changes)), declared.candidates, bench)
+        assert not memory_remarks(declared, declared.candidates, Workbench(device="cpu", root=folder))
+
+
 @pytest.mark.full_size
 @pytest.mark.parametrize(("low_memory", "card", "most"), [((), 11.3, 8.1), (TILED, 7.3, 5.9)])
 def test_sdxl_fits_cards_of_8_and_12_gb(parents: Callable[[str], Path], low_memory: tuple[str, ...], card: float,
@@ -107,6 +132,18 @@ def test_sdxl_fits_cards_of_8_and_12_gb(parents: Callable[[str], Path], low_memo
         counted = to_run(gpu, bench, merge(), grid)
     assert counted <= most * GIB
     assert counted == pytest.approx(planned(folder, merge(), grid), rel=0.1)
+
+
+@pytest.mark.full_size
+def test_sd35_medium_fits_a_card_of_12_gb(parents: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, grid = parents("sd3"), grid_of(1024, sampler="flow_euler")
+    expected = planned(folder, merge(), grid)
+    without_values(monkeypatch)
+    # Without room for all encoders they come one by one.
+    with simulated(shapes_only=True, limit=round(11.3 * GIB)) as gpu:
+        counted = to_run(gpu, Workbench(device="cuda", root=folder, steps=grid.steps), merge(), grid)
+    assert counted <= 10 * GIB
+    assert counted == pytest.approx(expected, rel=0.1)
 
 
 @pytest.mark.parametrize(("family", "quantization", "low_memory", "most"), [

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from harness import Objective
+from harness import Candidate, Objective
 from harness.records import Failure, Finished, Fit
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
@@ -120,6 +120,63 @@ def test_memory_refused_for_a_batch_halves_it_and_all_images_are_made(
     assert all(isinstance(one, Finished) for one in done), done
     assert [(fit.candidate, fit.batch_size, fit.fits) for fit in fits] == [("alpha=0", 3, False), ("alpha=0.5", 3, False)]
     assert len(list(tmp_path.rglob("*.png"))) == 8
+
+
+def test_main_memory_that_was_refused_is_tried_again_for_the_next_candidate(gpu: Gpu, root: Path, tmp_path: Path,
+                                                                            monkeypatch: pytest.MonkeyPatch) -> None:
+    from harness.materialise import workbench
+
+    original, calls = workbench.build_pipeline, list[int]()
+
+    def short(*args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 1:
+            raise MemoryError
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(workbench, "build_pipeline", short)
+    done, fits = ran(root, tmp_path)
+    assert failure(done[0]).error == "MemoryError"
+    assert isinstance(done[1], Finished)
+    assert [fit.candidate for fit in fits] == ["alpha=0"]
+
+
+def test_a_fitted_batch_that_was_refused_is_halved_in_later_sessions_too(gpu: Gpu, root: Path, tmp_path: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    declared = suite_of("sd1", batch_size="fit")
+    first, second = declared.candidates
+    monkeypatch.setattr("harness.run.fitted_batch.fitting_batch", lambda *_: 4)
+
+    def session(candidate: Candidate, **options: Any) -> tuple[list[Fit], dict[str, Any]]:
+        run = SuiteRun(declared, "", Options(root=root, runs=tmp_path, device="cuda", **options), Silent())
+        try:
+            assert isinstance(run.candidate(candidate), Finished)
+            return run.ledger.fits(candidate.name), dict(run.head["fitted_batch"])
+        finally:
+            run.close()
+
+    with monkeypatch.context() as tight:
+        refused = squeeze(tight, gpu, *found("harness.sampling.denoise:Denoising.advance"))
+        fits, chosen = session(first)
+    assert (len(refused), [fit.batch_size for fit in fits], chosen["batch_size"]) == (1, [4], 4)
+    fits, again = session(second)
+    assert [(fit.batch_size, "not tried with 4 images" in fit.why) for fit in fits] == [(4, True)]
+    assert again == chosen
+    assert {entry["batch_size"] for entry in chosen["refused"]} == {4}
+    fits, anew = session(second, fresh=True)
+    assert (fits, anew.get("refused")) == ([], None)
+
+
+@pytest.mark.parametrize("entries", [3, [3], [{}], [{"batch_size": "x"}], [{"batch_size": 999, "width": 8, "height": 8}],
+                                     [{"batch_size": 2, "width": None, "height": 8, "guided": 1, "candidate": 1, "why": 1}]])
+def test_what_run_json_says_of_refused_batches_is_read_with_suspicion(entries: object, gpu: Gpu, root: Path,
+                                                                      tmp_path: Path) -> None:
+    run = SuiteRun(suite_of("sd1"), "", Options(root=root, runs=tmp_path, device="cuda"), Silent())
+    try:
+        run.gallery.remember(entries)
+        assert run.gallery.refusals == []
+    finally:
+        run.close()
 
 
 def test_memory_refused_while_images_are_scored_is_tried_again_image_by_image(gpu: Gpu, root: Path, tmp_path: Path,

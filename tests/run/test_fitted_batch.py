@@ -35,8 +35,8 @@ class Bench:
 class Sized(Footprint):
     """A footprint of one GiB an image."""
 
-    def __init__(self) -> None:
-        pass
+    def __init__(self, device: str) -> None:
+        self._on_gpu = device != "cpu"
 
     def need(self, batch_size: int, low_memory: object = ()) -> Any:
         return type("Need", (), {"in_all": batch_size * GIB})
@@ -50,7 +50,8 @@ def resolved(monkeypatch: pytest.MonkeyPatch, *, gib: float, before: Any = None,
              of: Suite | None = None) -> tuple[int, dict[str, Any]]:
     """The batch size on a device with this much free memory, and what run.json says of it."""
     monkeypatch.setattr(fitted_batch, "device_memory", lambda _: DeviceMemory(name=name, total=64 * GIB, free=int(gib * GIB)))
-    monkeypatch.setattr(fitted_batch, "planned", lambda *_: [Planned(footprint=Sized(), number_format="fp16", names=["a"]),
+    sized = Sized((bench or Bench()).device)
+    monkeypatch.setattr(fitted_batch, "planned", lambda *_: [Planned(footprint=sized, number_format="fp16", names=["a"]),
                                                               Planned(footprint="no such file", number_format="", names=["b"])])
     changed, chosen = with_fitted_batch(of or suite(), bench or Bench(), {"fitted_batch": before} if before else {})
     assert chosen is not None
