@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.declare import Prompt
+from harness.declare.prompt_texts import NEGATIVE, POSITIVE, texts_of
 from harness.declare.suite import GridsNegative
+from harness.declare.syntax import PLAIN, SYNTAXES
 
 _NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)"
 _DECIMAL: Final = r"[+-]?(?:\d?\.\d+|\d\.|10\.0*)"
@@ -19,31 +21,42 @@ _INSIDE: Final = r"(?:[^()]|\([^()]*\))*"
 
 @dataclass(frozen=True, kw_only=True)
 class Markup:
-    """A kind of markup: a pattern, what it is where it comes from, and what to write instead."""
+    """A kind of markup: a pattern, what it is where it comes from, what to write instead, the syntaxes that know it, and whether
+    these follow it or refuse it themselves."""
 
     pattern: re.Pattern[str]
     meaning: str
     instead: str
+    known_to: tuple[str, ...] = ()
+    followed: bool = True
 
 
-def _row(pattern: str, meaning: str, instead: str, flags: int = 0) -> Markup:
-    return Markup(pattern=re.compile(pattern, flags), meaning=meaning, instead=instead)
+def _row(pattern: str, meaning: str, instead: str, flags: int = 0, known_to: tuple[str, ...] = (), *,
+         followed: bool = True) -> Markup:
+    return Markup(pattern=re.compile(pattern, flags), meaning=meaning, instead=instead, known_to=known_to, followed=followed)
 
 
+_A1111: Final = ("a1111",)
+_COMFYUI: Final = ("comfyui",)
+_BOTH: Final = ("a1111", "comfyui")
 _MIDJOURNEY: Final = "ar|aspect|[csvqw]|version|stylize|chaos|quality|seed|niji|iw|weird|stop"
 _EMPHASIS: Final = "write {words!r} alone, and give the candidate emphasis=Emphasis(weights={{{words!r}: {weight}}})"
 _ADAPTER: Final = "give the candidate adapters=(Adapter(path={file!r}, weight={weight}),), with the path of your file"
 
 MARKUP: Final = (
-    _row(r"<\s*(?:lora|lyco)\s*:\s*(?P<name>[^<>:]+)(?::(?P<weight>[^<>:]*))?[^<>]*>", "applies a LoRA in A1111", _ADAPTER, re.I),
+    _row(r"<\s*(?:lora|lyco)\s*:\s*(?P<name>[^<>:]+)(?::(?P<weight>[^<>:]*))?[^<>]*>", "applies a LoRA in A1111", _ADAPTER, re.I,
+         _A1111),
     _row(r"<\s*hypernet\s*:\s*(?P<name>[^<>:]+)(?::(?P<weight>[^<>:]*))?[^<>]*>", "applies a hypernetwork in A1111", _ADAPTER,
-         re.I),
-    _row(r"<[^\W\d]\w*(?:\s*\[[^\[\]<>]*\])?\s*:[^<>]*>", "is an instruction in A1111 or SwarmUI", "remove it"),
+         re.I, _A1111),
+    _row(r"<[^\W\d]\w*(?:\s*\[[^\[\]<>]*\])?\s*:[^<>]*>", "is an instruction in A1111 or SwarmUI", "remove it",
+         known_to=_A1111, followed=False),
     _row(r"\bembedding:(?P<name>[^\s,():]+)", "loads a textual inversion in ComfyUI",
          "give the candidate adapters=(Adapter(path={file!r}),), with the path of your file, and write the inversion's own word "
-         "in the prompt", re.I),
-    _row(rf"\((?P<words>{_INSIDE}):\s*{_WEIGHT}\s*,?\s*(?:\)|$)", "weights words in A1111 and ComfyUI", _EMPHASIS),
-    _row(rf"(?P<words>(?<![^():])[^():]+):\s*(?P<weight>{_DECIMAL})\s*,?\s*\)", "weights words in A1111 and ComfyUI", _EMPHASIS),
+         "in the prompt", re.I, _COMFYUI),
+    _row(rf"\((?P<words>{_INSIDE}):\s*{_WEIGHT}\s*,?\s*(?:\)|$)", "weights words in A1111 and ComfyUI", _EMPHASIS,
+         known_to=_BOTH),
+    _row(rf"(?P<words>(?<![^():])[^():]+):\s*(?P<weight>{_DECIMAL})\s*,?\s*\)", "weights words in A1111 and ComfyUI", _EMPHASIS,
+         known_to=_BOTH),
     _row(rf"(?P<words>\b[^\W\d]\w*:\w+):(?P<weight>{_DECIMAL})(?=[\s,]|$)", "weights words in other tools", _EMPHASIS),
     _row(rf"\((?P<words>[^()]*)\)(?P<weight>{_DECIMAL}|10|\d)(?=[\s,.)]|$)", "weights words in compel and InvokeAI", _EMPHASIS),
     _row(r"\((?![A-Z]{1,3}\)\+)(?P<words>[^()]*)\)(?:\++|-{2,})(?=[\s,.)]|$)", "weights words in compel and InvokeAI",
@@ -51,18 +64,21 @@ MARKUP: Final = (
     _row(r"(?P<words>\b(?!(?i:\w|notepad|libc|libstdc)\+)\w+)(?:\+{2,}(?=[\s,)]|$)|-{2,}(?=[,)]|\s*$))",
          "weights a word in compel and InvokeAI", _EMPHASIS),
     _row(r"\)\s*\.\s*(?:blend|and|swap)\s*\(", "combines prompts in compel and InvokeAI", "write one text"),
-    _row(r"(?P<nested>\((?:\s*\()+)(?P<words>[^()]*)\)*", "emphasises words in A1111 and ComfyUI", _EMPHASIS),
+    _row(r"(?P<nested>\((?:\s*\()+)(?P<words>[^()]*)\)*", "emphasises words in A1111 and ComfyUI", _EMPHASIS,
+         known_to=_BOTH),
     _row(rf"\[[^\[\]]*:\s*{_NUMBER}\s*(?:\]|$)", "switches or begins a text at a step in A1111",
-         "write one text; an adapter acts on some of the steps with Adapter(start=..., end=...)"),
-    _row(r"\[[^\[\]]*\|[^\[\]]*\]", "alternates texts from step to step in A1111", "write one text, or a Prompt for each"),
-    _row(r"\[(?P<words>[^\[\]]*)\]", "weakens words in A1111", _EMPHASIS),
+         "write one text; an adapter acts on some of the steps with Adapter(start=..., end=...)", known_to=_A1111),
+    _row(r"\[[^\[\]]*\|[^\[\]]*\]", "alternates texts from step to step in A1111", "write one text, or a Prompt for each",
+         known_to=_A1111),
+    _row(r"\[(?P<words>[^\[\]]*)\]", "weakens words in A1111", _EMPHASIS, known_to=_A1111),
     _row(r"\{[^{}]*\|[^{}]*\}", "picks one of several texts in dynamic prompts", "declare a Prompt for each of them"),
     _row(r"\{[^{}]*\}", "emphasises words in NovelAI, and is a variable in other tools", "write the words without braces"),
     _row(r"(?<!\w)__[\w\-./*]+__(?!\w|\.\w)", "is a wildcard in dynamic prompts", "declare a Prompt for each of its texts"),
-    _row(r"\\[()\[\]{}]", "is a plain bracket in A1111, which does not read the backslash", "write the bracket without it"),
-    _row(r"(?<![A-Z]{2}\s)\bBREAK\b", "begins a new chunk of the text in A1111", "remove it"),
+    _row(r"\\[()\[\]{}]", "is a plain bracket in A1111, which does not read the backslash", "write the bracket without it",
+         known_to=_BOTH),
+    _row(r"(?<![A-Z]{2}\s)\bBREAK\b", "begins a new chunk of the text in A1111", "remove it", known_to=_A1111),
     _row(r"\bAND_(?:PERP|SALT|TOPK)\b|(?<![A-Z]{2}\s)\bAND\b|\bAND\b(?!\s[A-Z]+\b)", "combines prompts in A1111",
-         "write 'and', or a Prompt for each"),
+         "write 'and', or a Prompt for each", known_to=_A1111, followed=False),
     _row(rf"(?:^|(?<=\s))(?:--[a-z][\w-]*|[—–](?:{_MIDJOURNEY})\s+\d)", "is a parameter in Midjourney",
          "remove it; size and seeds belong to the Grid"),
     _row(rf"::(?:\s*{_NUMBER}(?=[\s,]|$)|(?=\s+\S))", "weights a part in Midjourney", "remove it, or use Emphasis"),
@@ -70,6 +86,7 @@ MARKUP: Final = (
          "copy the text alone, and the negative prompt into negative='...'"),
 )
 """What is refused, the most telling kind first. `(words)` without a weight is ordinary punctuation (see `brackets`)."""
+_SOME_STEPS: Final = 20
 _LITERAL: Final = "If it is meant as text, say Prompt(..., literal=True)"
 _NOTED: Final = (
     (re.compile(r"\([^()]*\)"), "A1111 and ComfyUI would emphasise it", "use Emphasis without the brackets"),
@@ -80,24 +97,48 @@ _NOTED: Final = (
 
 
 def markup_problems(prompt: Prompt) -> Iterator[str]:
-    """One phrase per piece of markup in a prompt's text and negative, unless the prompt says that its text is literal."""
+    """One phrase per piece of markup in a prompt's text and negative that its syntax does not know, unless the prompt says that
+    its text is literal."""
     if prompt.literal:
         return
-    yield from (f"prompt {prompt.id!r}: {phrase}. {_LITERAL}" for phrase in phrases(prompt.text))
-    if not isinstance(prompt.negative, GridsNegative):
-        yield from (f"prompt {prompt.id!r}, negative: {phrase}. {_LITERAL}" for phrase in phrases(prompt.negative, negative=True))
+    for role, where in ((POSITIVE, ""), (NEGATIVE, ", negative")):
+        negative = role == NEGATIVE
+        if not (negative and isinstance(prompt.negative, GridsNegative)):
+            yield from (f"prompt {prompt.id!r}{where}: {phrase}" for phrase in phrases(
+                _written(prompt, role), prompt.syntax, negative=negative, owner="Prompt"))
 
 
-def phrases(text: str, *, negative: bool = False) -> Iterator[str]:
-    """What is wrong with each piece of markup in a text; where kinds overlap, the first of them counts."""
+def _written(prompt: Prompt, role: str) -> str:
+    """A text without what its own syntax reads; nothing of one that cannot be read."""
+    try:
+        texts = texts_of(prompt, role, _SOME_STEPS)
+    except ValueError:  # which is said elsewhere
+        return ""
+    return "\n".join(text.words for text in texts)
+
+
+def phrases(text: str, syntax: str = "", *, negative: bool = False, owner: str = "") -> Iterator[str]:
+    """What is wrong with each piece of markup in a text of some syntax; where kinds overlap, the first of them counts. `owner` is
+    the declaration that can say how its texts are read."""
     pieces: dict[tuple[int, int], tuple[re.Match[str], Markup]] = {}
     for row in MARKUP:
-        for match in row.pattern.finditer(text):
+        for match in row.pattern.finditer(text) if syntax not in row.known_to else ():
             if not any(start < match.end() and match.start() < end for start, end in pieces):
                 pieces[match.span()] = (match, row)
     for _, (match, row) in sorted(pieces.items(), key=lambda piece: piece[0]):
         yield (f"{_cut(match[0].strip())!r} {row.meaning}, but would be drawn and scored as text here; "
-               f"{_instead(row, match, negative)}")
+               f"{_instead(row, match, negative)}{_ways_out(row, owner, negative)}")
+
+
+def _ways_out(row: Markup, owner: str, negative: bool) -> str:
+    """What to declare if the text is right as it is."""
+    sentences = [_LITERAL] if owner == "Prompt" else []
+    if owner and row.known_to and row.followed and not (negative and row.instead == _ADAPTER):
+        folder = ", with the folder of the file as the Grid's adapter_folder" if "file" in row.instead else ""
+        named = " or ".join(f"syntax={name!r}" for name in row.known_to)
+        tools = " or ".join(SYNTAXES[name].tool for name in row.known_to)
+        sentences.append(f"To have it read as {tools} does, say {owner}(..., {named}){folder}")
+    return "".join(f". {sentence}" for sentence in sentences)
 
 
 def _instead(row: Markup, match: re.Match[str], negative: bool) -> str:
@@ -116,7 +157,7 @@ def _instead(row: Markup, match: re.Match[str], negative: bool) -> str:
 def brackets(prompt: Prompt) -> str:
     """A sentence about words in plain brackets, or what else other tools may read as markup and is text here; empty if there is
     nothing of it or the prompt is literal."""
-    for pattern, meaning, instead in () if prompt.literal else _NOTED:
+    for pattern, meaning, instead in () if prompt.literal or prompt.syntax not in ("", PLAIN) else _NOTED:
         if match := pattern.search(prompt.text) or pattern.search(prompt.negative):
             return (f"prompt {prompt.id!r}: {_cut(match[0])!r} is read as text; {meaning}. Say Prompt(..., literal=True) if that "
                     f"is right, or {instead}")

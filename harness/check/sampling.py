@@ -10,12 +10,11 @@ from harness.check.values import known_values
 from harness.declare import Candidate, Gate, Grid, Sampling, Suite, grid_of
 from harness.declare.pairing import with_baseline
 from harness.declare.sampling import GRID_FIELDS
-from harness.declare.suite import guidance_problem
+from harness.declare.suite import MOST_STEPS, guidance_problem
 from harness.metrics.ms_ssim import SMALLEST
 from harness.samplers import SAMPLERS
 
 LATENT_MULTIPLE: Final = 8
-MOST_STEPS: Final = 1000
 PENDING: Final = frozenset({"schedule", "guidance_rescale", "guidance_start", "guidance_end", "clip_skip", "eta", "shift"})
 """The fields of Sampling that nothing follows yet. Each leaves this set with the code that follows it."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -16,7 +16,8 @@ from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
-from harness.check.prompt_markup import brackets, markup_problems, phrases
+from harness.check.prompt_markup import brackets, phrases
+from harness.check.prompts import idle_negatives, prompt_problems, schedule_problems, shared_texts
 from harness.check.sampling import (
     candidate_sampling_problems,
     grid_sampling_problems,
@@ -27,27 +28,22 @@ from harness.check.sampling import (
 from harness.check.secrets import secret_problems
 from harness.check.together import together
 from harness.check.values import COLUMNS
-from harness.declare import SPLITS, Budget, Candidate, Gate, Grid, Objective, Prompt, Search, Suite, grid_of, short_hash
+from harness.declare import Budget, Candidate, Gate, Grid, Objective, Search, Suite, grid_of, short_hash
 from harness.declare.effective_grid import sampled_as, whole_grid
 from harness.declare.listing import brief
 from harness.declare.nearest import did_you_mean
-from harness.declare.same_text import effective_prompts, is_unguided, same_texts
 from harness.declare.suite import (
     CALIBRATION,
     DEFAULT_CLIP,
     FIT,
-    LEAST_GUIDANCE,
-    LONG_PROMPTS,
     LOW_MEMORY,
     MOST_IMAGES,
     ROUNDS_FOR_MEDIAN,
-    SYNTAXES,
-    GridsNegative,
-    GridsSyntax,
 )
+from harness.declare.syntax import PLAIN
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
-from harness.records.harmless_text import first_control, without_secrets
+from harness.records.harmless_text import without_secrets
 from harness.records.values import SECONDS
 from harness.text.occurrences import composed, occurrences
 
@@ -81,7 +77,7 @@ def remarks(suite: object) -> list[str]:
 
 
 def _remarks(suite: Suite) -> Iterator[str]:
-    yield from _idle_negatives(whole_grid(suite))
+    yield from idle_negatives(whole_grid(suite))
     yield from unused_settings(suite.grid)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
@@ -157,9 +153,10 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
     yield from _spending(suite, root, unsound)
     if not unsound:
         yield from together(_emphasis(suite))
+        yield from schedule_problems(suite)
         yield from together(candidate_sampling_problems(suite))
         yield from size_problems(suite)
-        yield from (f"grid: {phrase}" for phrase in _shared_texts(whole_grid(suite)))
+        yield from (f"grid: {phrase}" for phrase in shared_texts(whole_grid(suite)))
     if not outside and not inside:
         yield from _suite(suite, root)
         yield from () if unsound else (*pairing_problems(suite), *secret_problems(suite))
@@ -250,7 +247,13 @@ def _values(suite: Suite) -> Iterator[str]:
 def _emphasis(suite: Suite) -> Iterator[tuple[str, str]]:
     """(candidate, phrase) for every emphasised phrase that no prompt contains, so that it would have no effect."""
     texts = [composed(prompt.text) for prompt in suite.grid.prompts]
+    marked = next((prompt for prompt in suite.grid.prompts if prompt.syntax not in ("", PLAIN)), None)
     for candidate in suite.candidates:
+        if candidate.emphasis is not None and marked is not None:
+            yield shown(candidate.name), (
+                f"emphasis weighs words of plain prompts, but prompt {marked.id!r} has the syntax {marked.syntax!r}; write the "
+                "weights into the prompts, or remove emphasis")
+            continue
         for word in candidate.emphasis.weights if candidate.emphasis is not None else ():
             if word.strip() and not any(occurrences([word], text) for text in texts):
                 yield shown(candidate.name), (
@@ -286,19 +289,13 @@ def _grid(grid: Grid) -> Iterator[str]:
     for name in ("prompts", "seeds", "guidance_scales"):
         if not getattr(grid, name):
             yield f"{name} is empty"
-    yield from _prompts(grid.prompts)
-    if any(isinstance(prompt.negative, GridsNegative) and not prompt.literal for prompt in grid.prompts):
-        yield from (f"negative: {phrase}" for phrase in phrases(grid.negative, negative=True))
-    if grid.negative and all(prompt.negative != grid.negative for prompt in grid.prompts):
-        yield f"negative {grid.negative!r} has no effect, because every prompt has a negative text of its own; remove it"
+    yield from prompt_problems(grid)
     yield from doubles("seed", grid.seeds)
     for seed in grid.seeds:
         if seed < 0:
             yield (f"seed {seed}: expected an integer of at least 0. Elsewhere -1 asks for a random seed; here every seed is "
                    "fixed, so that candidates start from the same noise")
     yield from sampled_problems(grid)
-    yield from unknown("syntax", [grid.syntax], SYNTAXES)
-    yield from unknown("long_prompts", [grid.long_prompts], LONG_PROMPTS)
     yield from unknown("low_memory measure", grid.low_memory, LOW_MEMORY)
     yield from doubles("low_memory measure", grid.low_memory)
     if isinstance(grid.batch_size, str):
@@ -313,46 +310,6 @@ def _lent_layers(candidate: Candidate, grid: object) -> Iterator[str]:
     if "denoiser_on_host" in measures and candidate.runtime != "eager":
         yield (f"runtime is {candidate.runtime!r}, but the grid's low_memory lends single layers to the GPU, which only 'eager' "
                "can run; remove 'denoiser_on_host' from low_memory, or the runtime")
-
-
-def _prompts(prompts: Collection[Prompt]) -> Iterator[str]:
-    yield from doubles("prompt id", [p.id for p in prompts])
-    yield from lookalikes("prompt id", [p.id for p in prompts])
-    for prompt in prompts:
-        if trouble := name_problem(prompt.id):
-            yield f"the prompt id {trouble}"
-        if prompt.split not in SPLITS:
-            yield f"prompt {prompt.id!r}: split {prompt.split!r}; expected one of {', '.join(SPLITS)}"
-        if not prompt.text.strip():
-            yield f"prompt {prompt.id!r}: the text is empty"
-        for field, text in (("the text", prompt.text), ("the negative text", prompt.negative)):
-            if odd := first_control(text):
-                yield f"prompt {prompt.id!r}: {field} holds the control character {odd!r}, which draws nothing; remove it"
-        if prompt.syntax and not isinstance(prompt.syntax, GridsSyntax):
-            yield from (f"prompt {prompt.id!r}: {phrase}" for phrase in unknown("syntax", [prompt.syntax], SYNTAXES))
-        yield from markup_problems(prompt)
-    if prompts and not any(p.split == "select" for p in prompts):
-        yield "no prompt is in the split 'select', on which candidates are compared; give at least one"
-
-
-def _shared_texts(grid: Grid) -> Iterator[str]:
-    """Texts that stand on both sides of the split: what was chosen on them would be confirmed by them."""
-    splits = {p.id: p.split for p in grid.prompts}
-    unguided = LEAST_GUIDANCE in grid.guidance_scales
-    what = "text (a negative text has no effect at guidance scale 1)" if unguided else "text and negative text"
-    for names in same_texts(effective_prompts(grid)):
-        first = {split: next((name for name in names if splits[name] == split), "") for split in SPLITS}
-        if all(first.values()):
-            sides = " and ".join(f"{name!r} ({split})" for split, name in first.items())
-            yield (f"prompts {sides} have the same {what}, so the pick would be confirmed on what it was chosen "
-                   "on; give one of them another text, or remove it (more images of one text: more seeds)")
-
-
-def _idle_negatives(grid: Grid) -> Iterator[str]:
-    """Negative texts that no image depends on."""
-    if is_unguided(grid.guidance_scales) and any(prompt.negative.strip() for prompt in grid.prompts):
-        yield ("negative texts have no effect at guidance scale 1, and the grid has no other scale; remove them, or add a scale "
-               "above 1")
 
 
 def _listed(items: object, kind: type[_Kind]) -> list[_Kind]:

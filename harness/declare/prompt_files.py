@@ -16,7 +16,8 @@ from harness.declare.picture_text import PictureText
 from harness.declare.picture_texts import picture_text
 from harness.declare.prompt_tables import rows_of_csv, rows_of_jsonl, tables
 from harness.declare.recipe_files import parsed, text_of
-from harness.declare.suite import SPLITS, SYNTAXES, Prompt
+from harness.declare.suite import SPLITS, Prompt
+from harness.declare.syntax import SYNTAXES
 
 _LONGEST_ID: Final = 60
 PICTURE_TAG: Final = "picture"

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from harness.declare.prompt_texts import texts_in_key
 from harness.declare.suite import LEAST_GUIDANCE, Grid, Prompt
+from harness.declare.syntax import PLAIN
+from harness.declare.syntax.parsed import tidy
 from harness.declare.to_plain import short_hash
 
 SAME_TEXT: Final = "same_text"
@@ -34,9 +37,16 @@ def effective_prompts(grid: Grid, scale: float | None = None) -> tuple[Prompt, .
 
 
 def first_of_text(prompts: Iterable[Prompt]) -> dict[str, str]:
-    """{identifier: the identifier of the first prompt whose text and negative read the same}."""
-    firsts: dict[tuple[str, str], str] = {}
-    return {p.id: firsts.setdefault((as_read(p.text), as_read(p.negative)), p.id) for p in prompts}
+    """{identifier: the identifier of the first prompt whose text and negative read the same}. In a tool's syntax upper and lower
+    case are two, as BREAK is not break."""
+    firsts: dict[tuple[str, str, str], str] = {}
+    return {p.id: firsts.setdefault(_question(p), p.id) for p in prompts}
+
+
+def _question(prompt: Prompt) -> tuple[str, str, str]:
+    if prompt.syntax in ("", PLAIN):
+        return as_read(prompt.text), as_read(prompt.negative), ""
+    return tidy(prompt.text), tidy(prompt.negative), prompt.syntax
 
 
 def same_texts(prompts: Iterable[Prompt]) -> list[tuple[str, ...]]:
@@ -54,4 +64,4 @@ def distinct(prompts: Iterable[Prompt]) -> int:
 
 def prompts_hash(prompts: Iterable[Prompt]) -> str:
     """The `short_hash` of all that a text encoder is given: identifiers, texts and negative texts, in order."""
-    return short_hash([[prompt.id, prompt.text, prompt.negative] for prompt in prompts])
+    return short_hash([[prompt.id, *texts_in_key(prompt)] for prompt in prompts])

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeAlias
 from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, Model
 from harness.declare.normalise import settle
 from harness.declare.sampling import Sampling
+from harness.declare.syntax import PLAIN
 from harness.declare.to_plain import LEFT_OUT, plain, short_hash
 
 SIDES: Final = ("lowest", "highest", "middle")
@@ -20,6 +21,8 @@ PROMOTED: Final = "promoted"
 """As a gate's `not_worse_than`: the candidate that was promoted last from this suite, by the values in its baseline file."""
 CALIBRATION: Final = ".calibration"
 """What `sweetspot calibrate` puts after a suite's name, so that a run folder of its own holds the calibration."""
+MOST_STEPS: Final = 1000
+"""The number of steps that diffusion models are trained on."""
 MOST_IMAGES: Final = 1_000_000
 """Images that a suite may declare: eleven days at one a second. A run.json of some kB could declare any number."""
 DESIRABILITY: Final = "desirability"
@@ -58,11 +61,6 @@ class GridsSyntax(str):
 IN_CHUNKS: Final = "chunk"
 LONG_PROMPTS: Final = (IN_CHUNKS, "error")
 """What becomes of texts that are longer than a text encoder."""
-SYNTAXES: Final = ("plain",)
-"""How a prompt's text may be read."""
-PLAIN: Final = "plain"
-
-
 class DefaultClip(str):
     """The `clip` of a suite that names none. It reads like the built-in model, which must not score other models unasked."""
 

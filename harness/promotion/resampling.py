@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 
 from harness.declare import Candidate, Grid
+from harness.declare.prompt_texts import texts_in_key
 from harness.declare.same_text import prompts_hash
-from harness.declare.text_keys import texts_in_key
 from harness.materialise import Workbench
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
@@ -116,7 +116,8 @@ def _made(grid: Grid, candidate: Candidate, size: int, where: tuple[str, Path], 
     set_determinism(device)
     with threads_for(grid, device):
         prepared = Workbench.for_grid(grid, device=device, root=root).prepare(candidate)
-        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in prepared.phases}
+        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment, steps=grid.steps)
+                 for phase in prepared.phases}
         images_by_cell: dict[Cell, Images] = {}
         batches = pack(grid, cells, size, lengths_of(prepared.phases, texts, grid))
         for batch, images in sample(prepared.phases, grid, batches, texts):

@@ -15,8 +15,8 @@ import numpy as np
 from harness.cache import ImageCache, shared_key
 from harness.declare import Candidate, Grid, Sampling, Suite, grid_of
 from harness.declare.effective_grid import sampling_block
+from harness.declare.prompt_texts import texts_in_key
 from harness.declare.same_text import prompts_hash
-from harness.declare.text_keys import texts_in_key
 from harness.probes.environment import deciding_pixels
 from harness.probes.fits import free_memory, not_fitting, out_of_memory
 from harness.records import Cell, Defect, Fit, NoiseFloor, Sample

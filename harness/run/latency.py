@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
-from harness.declare.text_keys import texts_in_key
+from harness.declare.prompt_texts import texts_in_key
 from harness.probes.batch_size_curve import CurveLimits, batch_curve
 from harness.probes.clock import Stopwatch, device_wait
 from harness.probes.environment import deciding_seconds
@@ -121,7 +121,7 @@ def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str
     device, grid = str(phases[0].enter().device), _grid(suite, candidate)
     cell = timed_cell(grid)
     prompts = [p for p in grid.prompts if p.id == cell.prompt]
-    texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment) for phase in phases}
+    texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment, steps=grid.steps) for phase in phases}
 
     def make(size: int) -> None:
         for _ in sample(phases, grid, [(cell,) * size], texts):

@@ -12,6 +12,7 @@ import numpy as np
 
 from harness.declare import Suite, grid_of
 from harness.declare.pairing import Pairing, with_baseline
+from harness.declare.prompt_texts import scored_text
 from harness.metrics import METRICS, ImageScore, ImageSet
 from harness.metrics.user_metrics import ScoreCountError
 from harness.records import Cell, Measurement, Sample
@@ -189,7 +190,7 @@ class Meter:
 
     def _images(self, name: str, batch: ImageBatch, why_not: str = "") -> ImageSet:
         """The input of a metric; with `why_not`, without references."""
-        prompts = {p.id: p.text for p in self.suite.grid.prompts}
+        prompts = {p.id: scored_text(p) for p in self.suite.grid.prompts}
         references = [self._baseline[s.cell] for s in batch.samples] if METRICS[name].paired and not why_not else []
         return ImageSet(
             images=self.gallery.pixels(batch.samples) if batch.pixels is None else np.asarray(batch.pixels),

@@ -5,18 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
-from math import prod
+from itertools import product
+from math import lcm, prod
 from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Candidate, Grid, Prompt, Suite, grid_of
+from harness.declare.prompt_texts import ROLES, all_texts
 from harness.declare.suite import LOW_MEMORY
+from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
+from harness.declare.syntax import Text, plain_text
 from harness.materialise import Workbench
 from harness.materialise.shape_model import ShapeModel, shape_key, shape_model
 from harness.metrics import METRICS
 from harness.records import Cell
 from harness.sampling import DECODE_BATCH, Conditions, Denoising, TextState, side_by_side
 from harness.sampling.denoise import called, decoded
+from harness.text import PLAIN
+from harness.text.tokens import in_chunks
 from harness.weights import latent_shape
 from harness.weights.diffusers_call import t5_positions
 from harness.weights.placing import tile
@@ -68,11 +74,19 @@ class Footprint:
         self._encoders = {part: size for part, size in model.weights.items() if part.startswith("text_encoder")}
         self._denoiser = "unet" if "unet" in self._pipeline.parts else "transformer"
         conditions = conditions_without_values(self._pipeline)
-        texts = {prompt.text for prompt in grid.prompts}, {prompt.negative for prompt in grid.prompts}
-        self._embedded = sum(map(len, texts)) * sum(t.nbytes for t in (conditions.states, conditions.pooled) if t is not None)
-        self._text = TextState(positive={"": conditions}, negative={"": conditions})
+        counts = [{text: self._chunks(text) for text in all_texts(grid.prompts, grid.steps, (role,))} for role in ROLES]
+        self._embedded = sum(sum(of.values()) for of in counts) * sum(
+            t.nbytes for t in (conditions.states, conditions.pooled) if t is not None)
+        most = max((lcm(*pair) for pair in product(*({*of.values()} for of in counts))), default=1)
+        longest = replace(conditions, states=conditions.states.repeat(most, 1))
+        self._text = TextState(positive={plain_text(""): longest}, negative={plain_text(""): longest})
         # Not methods with a cache, which would keep every footprint alive.
         self._step_of, self._decoding_of, self._reading_of = cache(self._step), cache(self._decoding), cache(self._reading)
+
+    def _chunks(self, text: Text) -> int:
+        """In how many chunks a text is read, by the tokenizers alone."""
+        encoders = () if self._pipeline.called is not None else self._pipeline.encoders
+        return max((len(in_chunks(encoder, text, PLAIN)) for encoder in encoders), default=1)
 
     def need(self, batch_size: int, low_memory: Collection[str] = ()) -> Need:
         """The bytes for batches of this size with these measures."""
@@ -184,7 +198,7 @@ class Footprint:
     def _of_one(self) -> Grid:
         """The grid with one text. diffusers' own pipelines run all steps in one call, so it has one for them."""
         steps = 1 if self._pipeline.called is not None else self._grid.steps
-        return replace(self._grid, prompts=(Prompt(id="p", text=""),), steps=steps)
+        return replace(self._grid, prompts=(Prompt(id="p", text=""),), negative="", syntax=PLAIN_SYNTAX, steps=steps)
 
     def _cells(self, batch_size: int) -> tuple[Cell, ...]:
         return (Cell(prompt="p", seed=0, guidance=max(self._grid.guidance_scales)),) * batch_size

@@ -9,19 +9,19 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
-from harness.declare import Candidate, Suite, grid_of, short_hash
+from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
 from harness.declare.effective_grid import largest_image, whole_grid
+from harness.declare.prompt_texts import ROLES, parsed
 from harness.declare.same_text import prompts_hash
-from harness.declare.suite import IN_CHUNKS
 from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
 from harness.probes import idle_before_use
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
-from harness.records import Cell, Coverage, Failure, Finished, Sample, SessionStart
+from harness.records import Cell, Failure, Finished, Sample, SessionStart
 from harness.records.file_version import FileVersions
 from harness.records.reusable import chunked_places
 from harness.run.algebra_gate import identities_of
@@ -36,33 +36,25 @@ from harness.run.memory_problems import memory_problems, memory_remarks
 from harness.run.overflow import IN_BF16, Fp16OverflowError, entry_of, loading, overflows_of
 from harness.run.preflight import file_problems
 from harness.run.progress import Progress
+from harness.run.prompt_reading import PromptReadings
 from harness.run.quiet import quiet_libraries
 from harness.run.room import Room
 from harness.run.run_json import FITTED_BATCH, REFUSED, RunJson, Session
 from harness.run.stages import Stages
 from harness.run_folder.folder import lock, sweep
 from harness.run_folder.ledger import Ledger
-from harness.samplers import FLOW_FAMILIES
 from harness.sampling import (
     NOT_FINITE,
     Images,
     SamplingError,
     TextState,
-    coverage_of_prompts,
     encode,
-    idle_word_problem,
-    long_text_problem,
     named,
-    one_text_problem,
     set_determinism,
     setting,
     threads_for,
     threads_per_operation,
 )
-from harness.text import Treatment
-
-if TYPE_CHECKING:
-    from harness.weights import TextEncoder
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,9 +114,8 @@ class SuiteRun:
         self._stages = Stages(ledger=self.ledger, begin=self._doing)
         self._room = Room(device=self.options.device, ledger=self.ledger,
                           loaded=lambda candidate: bool(self.bench.load_seconds(candidate)))
-        self._texts: dict[str, TextState] = {}
-        # With the encoders, so that no other ones get their `id`.
-        self._prompt_rows: dict[tuple[int, str], tuple[object, Coverage, str]] = {}
+        self._texts: dict[tuple[str, int], TextState] = {}
+        self._readings = PromptReadings()
         # Not the bound method: `release` makes a new workbench, and nothing may keep the old one's models alive.
         self._clip = ClipModel(self.declared, self.options.device, lambda file: self.bench.content(file),  # noqa: PLW0108
                                lambda definition: self.run_json.note(clip_definition=definition))
@@ -245,8 +236,8 @@ class SuiteRun:
         if fresh := candidate.name in self._fresh:
             self._fresh.discard(candidate.name)
             self.ledger.forget(candidate.name)
-        read = self._read_prompts(candidate)
-        coverage = [] if read is None else [replace(read[0], candidate=candidate.name)]
+        reading = self._readings.of(candidate, self._read_grid(candidate), self.bench)
+        coverage = [] if reading is None else [replace(reading.row, candidate=candidate.name)]
         self.ledger.announce(replace(weights, declared=candidate.key, setting=timing_setting(
             self.suite, candidate, weights.identity, self.head["environment"], chunked=chunked_places(coverage, self._prompts))))
         self._note_format(candidate, weights.identity)
@@ -267,35 +258,14 @@ class SuiteRun:
         """Whether an earlier version kept images of a candidate that overflowed."""
         return any(self.ledger.defect(sample.key) == NOT_FINITE for sample in self.gallery.at_hand(candidate.name))
 
+    def _read_grid(self, candidate: Candidate) -> Grid:
+        """The grid of a candidate with the guidance scales of all: texts that are one question at any are one."""
+        return replace(grid_of(self.suite, candidate), guidance_scales=whole_grid(self.suite).guidance_scales)
+
     def _text_problem(self, candidate: Candidate) -> str:
         """What is wrong with the prompts as the inspected candidate's text encoders read them."""
-        read = self._read_prompts(candidate)
-        return "" if read is None else read[1]
-
-    def _read_prompts(self, candidate: Candidate) -> tuple[Coverage, str] | None:
-        """How an inspected candidate's text encoders read the prompts, and what is wrong with that; None without encoders."""
-        encoders, treatments = self.bench.encoded_by(candidate)
-        if not encoders:
-            return None
-        place = (id(encoders), short_hash([[[w.component, w.token, len(w.vectors)] for w in treatment.words]
-                                           + sorted(treatment.weights) for treatment in treatments]))
-        if place not in self._prompt_rows:
-            problem, chunks = self._problem_of_reading(candidate, encoders, treatments)
-            row = coverage_of_prompts("", self.suite.grid.prompts, encoders, treatments, chunks=chunks)
-            self._prompt_rows[place] = (encoders, row, problem)
-        return self._prompt_rows[place][1:]
-
-    def _problem_of_reading(self, candidate: Candidate, encoders: Sequence[TextEncoder],
-                            treatments: Sequence[Treatment]) -> tuple[str, bool]:
-        """What is wrong with the prompts as these encoders read them, and whether they read long texts in chunks."""
-        grid, own_pipeline = whole_grid(self.suite), self.bench.family(candidate) in FLOW_FAMILIES
-        chunks = not own_pipeline and grid.long_prompts == IN_CHUNKS
-        advice = "Shorten them" if own_pipeline else f"Shorten them, or let the grid have long_prompts={IN_CHUNKS!r}"
-        problem = one_text_problem(grid, encoders, treatments, chunks=chunks)
-        problem = problem or idle_word_problem(grid.prompts, encoders, treatments, chunks=chunks)
-        if not (problem or chunks):
-            problem = long_text_problem(grid.prompts, encoders, treatments, advice=advice)
-        return problem, chunks
+        reading = self._readings.of(candidate, self._read_grid(candidate), self.bench)
+        return "" if reading is None else reading.problem
 
     def _make(self, candidate: Candidate, identity: str, absent: Sequence[Cell], failures: list[Failure]) -> None:
         """Materialises the candidate if anything is missing, and samples the absent cells. Returns when all images are written
@@ -308,7 +278,7 @@ class SuiteRun:
         with self._stages.stage(candidate.name, "materialise", failures):
             with self._room.making(candidate), loading(may_widen=self.bench.may_widen(candidate)):
                 prepared = self.bench.prepare(candidate)
-                texts = self._embeddings(prepared)
+                texts = self._embeddings(prepared, grid_of(self.suite, candidate))
             self.ledger.cover(candidate.name, prepared.coverage)
             if untried:
                 self.ledger.add(identities_of(candidate, self.bench.library))
@@ -416,18 +386,20 @@ class SuiteRun:
         self.progress.advance(given_up, f"{self.suite.name} {candidate.name} failed")
         return failures
 
-    def _embeddings(self, prepared: Prepared) -> dict[str, TextState]:
-        """The embeddings of every phase, computed once for each state of the text encoders. Raises SamplingError for a word of
-        the treatment that appears in no prompt, because it would have no effect."""
-        prompts = self.suite.grid.prompts
+    def _embeddings(self, prepared: Prepared, grid: Grid) -> dict[str, TextState]:
+        """The embeddings of every phase, computed once for each state of the text encoders and, where texts change along the
+        steps, each number of steps. Raises SamplingError for a word of the treatment that appears in no prompt, because it would
+        have no effect."""
+        steps = grid.steps if any(parsed(prompt, role).changes for prompt in grid.prompts for role in ROLES) else 1
+        keys = {phase.text_identity: (phase.text_identity, steps) for phase in prepared.phases}
         if self.options.device != "cpu":
             # On a GPU only those that are in use: 100 texts of Flux take 0.8 GB.
-            for identity in self._texts.keys() - {phase.text_identity for phase in prepared.phases}:
-                del self._texts[identity]
+            for key in self._texts.keys() - set(keys.values()):
+                del self._texts[key]
         for phase in prepared.phases:
-            if phase.text_identity not in self._texts:
-                self._texts[phase.text_identity] = encode(phase.enter(), prompts, phase.treatment)
-        texts = {phase.text_identity: self._texts[phase.text_identity] for phase in prepared.phases}
+            if (key := keys[phase.text_identity]) not in self._texts:
+                self._texts[key] = encode(phase.enter(), grid.prompts, phase.treatment, steps=steps)
+        texts = {identity: self._texts[key] for identity, key in keys.items()}
         words = {word for phase in prepared.phases for word in named(phase.treatment)}
         if unused := sorted(words - {word for state in texts.values() for word in state.occurring}):
             raise SamplingError(f"the word {unused[0]!r} appears in no prompt of the suite, so it has no effect; write it into "

@@ -24,6 +24,7 @@ from harness.sampling.prompt_coverage import (
     coverage_of_prompts,
     idle_word_problem,
     long_text_problem,
+    markup_problem,
     named,
     one_text_problem,
 )
@@ -33,6 +34,6 @@ from harness.sampling.text_lengths import Lengths, lengths_of
 
 __all__ = ["DECODE_BATCH", "LENDING", "NOT_FINITE", "SAMPLING_VERSION", "Conditions", "Denoising", "Images", "Lengths",
            "SamplingError", "TextState", "batches", "cores", "coverage_of_prompts", "decode", "encode", "from_png", "generators",
-           "idle_word_problem", "initial_noise", "kinds", "lengths_of", "long_text_problem", "named", "one_text_problem",
-           "pool_of_single_threads", "sample", "set_determinism", "setting", "side_by_side", "small", "threads_for",
-           "threads_per_operation", "time_one", "to_png"]
+           "idle_word_problem", "initial_noise", "kinds", "lengths_of", "long_text_problem", "markup_problem", "named",
+           "one_text_problem", "pool_of_single_threads", "sample", "set_determinism", "setting", "side_by_side", "small",
+           "threads_for", "threads_per_operation", "time_one", "to_png"]

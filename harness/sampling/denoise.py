@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Grid, Sampling
+from harness.declare.prompt_texts import NEGATIVE, POSITIVE, ROLES, text_at
 from harness.declare.suite import guidance_problem
+from harness.declare.syntax import Text
 from harness.records import Cell
 from harness.samplers import SAMPLERS, build_scheduler, first_evaluation, set_steps, step_options
 from harness.sampling.arriving import Arriving, SamplingError
@@ -65,14 +67,17 @@ class Denoising:
         import torch
 
         with torch.inference_mode():
-            inputs = self._conditions(pipeline, text, guided=True) if self._guided else {}
-            alone = self._conditions(pipeline, text, guided=False) if len(self._guided) < self.grid.steps else {}
+            inputs: dict[str, Any] = {}
+            before: tuple[bool, tuple[Text, ...]] | None = None
             for step in range(self.step, self.grid.steps if until is None else until):
                 guided = step in self._guided
+                texts = self._texts(step, guided=guided)
+                if before != (before := (guided, texts)):
+                    inputs = self._conditions(pipeline, text, texts, guided=guided)
                 first, end = (first_evaluation(self.grid.sampler, self.grid.steps, at) for at in (step, step + 1))
                 with around():
                     for evaluation in range(first, end):
-                        self._evaluate(pipeline, inputs if guided else alone, evaluation, guided=guided)
+                        self._evaluate(pipeline, inputs, evaluation, guided=guided)
                     self.step += 1
 
     def _evaluate(self, pipeline: Pipeline, inputs: dict[str, Any], evaluation: int, *, guided: bool) -> None:
@@ -91,14 +96,18 @@ class Denoising:
         with Sending() if self._sends else nullcontext():
             self.latents = self._scheduler.step(output, timestep, self.latents, **self._options).prev_sample
 
-    def _conditions(self, pipeline: Pipeline, text: TextState, *, guided: bool) -> dict[str, Any]:
+    def _texts(self, step: int, *, guided: bool) -> tuple[Text, ...]:
+        """The texts of the cells at a step; if `guided`, negative prompts first."""
+        prompts = {p.id: p for p in self.grid.prompts}
+        return tuple(text_at(prompts[cell.prompt], role, step, self.grid.steps)
+                     for role in (NEGATIVE, POSITIVE) if guided or role == POSITIVE for cell in self.cells)
+
+    def _conditions(self, pipeline: Pipeline, text: TextState, texts: Sequence[Text], *, guided: bool) -> dict[str, Any]:
         """The denoiser's inputs besides the latents; if `guided`, negative prompts first."""
         import torch
 
-        prompts = {p.id: p for p in self.grid.prompts}
-        chosen: list[Conditions] = [text.positive[prompts[c.prompt].text] for c in self.cells]
-        if guided:
-            chosen = [text.negative[prompts[c.prompt].negative] for c in self.cells] + chosen
+        count = len(self.cells) if guided else 0
+        chosen: list[Conditions] = [text.negative[one] for one in texts[:count]] + [text.positive[one] for one in texts[count:]]
         dtype = pipeline.unet.conv_in.weight.dtype
         length = common_length(chosen)
         if any(common_length(chosen[place::len(self.cells)]) != length for place in range(len(self.cells))):
@@ -148,10 +157,11 @@ def called(pipeline: Pipeline, grid: Grid, cells: tuple[Cell, ...], text: TextSt
         places = [place for place, cell in enumerate(cells) if cell.guidance == scale]
         asked = [prompts[cells[place].prompt] for place in places]
         # At guidance 1 the negative branch cancels and is not computed.
-        negative = [text.negative[p.negative] for p in asked] if scale != 1 else []
+        words = {role: [text_at(prompt, role, 0, 1) for prompt in asked] for role in ROLES}
+        negative = [text.negative[one] for one in words[NEGATIVE]] if scale != 1 else []
         scheduler = build_scheduler(grid.sampler, pipeline.scheduler_config, shift=(grid.sampling or Sampling()).shift)
-        call = Call(positive=_embeds(text.positive[p.text] for p in asked), negative=_embeds(negative),
-                    negatives=tuple(p.negative for p in asked), guidance=scale, steps=grid.steps, width=grid.width,
+        call = Call(positive=_embeds(text.positive[one] for one in words[POSITIVE]), negative=_embeds(negative),
+                    negatives=tuple(one.words for one in words[NEGATIVE]), guidance=scale, steps=grid.steps, width=grid.width,
                     height=grid.height)
         latents[places] = call_pipeline(pipeline, call, noise[places], scheduler).to(latents)
     return latents

@@ -9,8 +9,9 @@ from itertools import product
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Grid, Prompt
+from harness.declare.prompt_texts import NEGATIVE, POSITIVE, ROLES, all_texts, parsed, place, texts_of
 from harness.declare.same_text import effective_prompts, first_of_text, prompts_hash
-from harness.declare.text_keys import place
+from harness.declare.syntax import Text
 from harness.records import Coverage
 from harness.records.images import CHUNKED, PROMPTS
 from harness.text import Treatment
@@ -31,33 +32,42 @@ def named(treatment: Treatment) -> set[str]:
     return {word.token for word in treatment.words} | set(treatment.weights)
 
 
-def coverage_of_prompts(candidate: str, prompts: Sequence[Prompt], encoders: Sequence[TextEncoder],
-                        treatments: Iterable[Treatment], *, chunks: bool = False) -> Coverage:
-    """A row that says which prompts do not fit the text encoders, by how many tokens, and which words of the treatments occur.
-    With `chunks` what does not fit is read in further chunks, and "chunked". Else what all of several encoders cut off is
-    "shortened"; what some of them read, such as T5 of a text too long for CLIP, is "shortened_in_part"."""
-    long: dict[str, list[tuple[TextEncoder, Layout]]] = {}
-    counts: dict[str, int] = {}
+def coverage_of_prompts(grid: Grid, encoders: Sequence[TextEncoder], treatments: Iterable[Treatment], *,
+                        chunks: bool = False) -> Coverage:
+    """A row, without a candidate's name, that says which prompts do not fit the text encoders, by how many tokens, and which
+    words of the treatments occur. With `chunks` what does not fit is read in further chunks, and "chunked". Else what all of
+    several encoders cut off is "shortened"; what some of them read, such as T5 of a text too long for CLIP, is
+    "shortened_in_part"."""
+    long: dict[Text, list[tuple[TextEncoder, Layout]]] = {}
+    counts: dict[Text, int] = {}
     occurring: set[str] = set()
-    texts = dict.fromkeys(text for prompt in prompts for text in (prompt.text, prompt.negative))
+    texts = all_texts(grid.prompts, grid.steps)
     for treatment in (as_written(given, texts) for given in treatments):
         for text in texts:
             layouts = [(encoder, lay_out(encoder, text, treatment)) for encoder in encoders]
             occurring.update(*(layout.occurring for _, layout in layouts))
-            if _dropped(layouts) > (_dropped(long[text]) if text in long else (0, 0)):
+            if chunks and (count := max(len(in_chunks(encoder, text, treatment)) for encoder in encoders)) > counts.get(text, 1):
+                long[text], counts[text] = layouts, count
+            elif not chunks and _dropped(layouts) > (_dropped(long[text]) if text in long else (0, 0)):
                 long[text] = layouts
-                counts[text] = max(len(in_chunks(encoder, text, treatment)) for encoder in encoders) if chunks else 0
-    places = {place(prompt, role): text for prompt in prompts
-              for role, text in (("prompt", prompt.text), ("negative", prompt.negative)) if text or role == "prompt"}
     room = max(map(room_for_text, encoders), default=0)
-    notes = tuple(f"{name}: {f'read in {counts[text]} chunks of at most {room} tokens' if chunks else _cut_off(long[text])}"
-                  for name, text in places.items() if text in long)
-    status = {text: CHUNKED if chunks else "shortened" if _dropped(layouts)[0] else IN_PART for text, layouts in long.items()}
-    keys = {name: tuple(where for where, text in places.items() if status.get(text, "whole") == name)
-            for name in ("whole", CHUNKED, "shortened", IN_PART)}
-    keys["applied"] = tuple(f"word {word!r}" for word in sorted(occurring))
-    return Coverage(candidate=candidate, stage=PROMPTS, component="text_encoder", notes=notes, setting=prompts_hash(prompts),
-                    keys={status: names for status, names in keys.items() if names})
+    notes: list[str] = []
+    keys: dict[str, list[str]] = {status: [] for status in ("whole", CHUNKED, "shortened", IN_PART)}
+    for prompt, role in product(grid.prompts, ROLES):
+        words = texts_of(prompt, role, grid.steps)
+        if role == NEGATIVE and not any(text.words for text in words):
+            continue
+        longest = max((text for text in words if text in long), key=lambda text: (counts.get(text, 0), *_dropped(long[text])),
+                      default=None)
+        if longest is None:
+            keys["whole"].append(place(prompt, role))
+            continue
+        keys[CHUNKED if chunks else "shortened" if _dropped(long[longest])[0] else IN_PART].append(place(prompt, role))
+        how = f"read in {counts[longest]} chunks of at most {room} tokens" if chunks else _cut_off(long[longest])
+        notes.append(f"{place(prompt, role)}: {how}")
+    keys["applied"] = [f"word {word!r}" for word in sorted(occurring)]
+    return Coverage(candidate="", stage=PROMPTS, component="text_encoder", notes=tuple(notes), setting=prompts_hash(grid.prompts),
+                    keys={status: tuple(names) for status, names in keys.items() if names})
 
 
 def _dropped(layouts: Sequence[tuple[TextEncoder, Layout]]) -> tuple[int, int]:
@@ -77,18 +87,28 @@ def _cut_off(layouts: Sequence[tuple[TextEncoder, Layout]]) -> str:
     return f"{most} tokens do not fit {encoder.component} and are cut off there: {text}{rest}"
 
 
-def long_text_problem(prompts: Sequence[Prompt], encoders: Sequence[TextEncoder], treatments: Sequence[Treatment], *,
-                      advice: str) -> str:
+def markup_problem(grid: Grid, family: str) -> str:
+    """Which prompts have markup that a family's own pipeline cannot follow. Empty if none has."""
+    marked = [place(prompt, role) for prompt, role in product(grid.prompts, ROLES) if parsed(prompt, role).changes
+              or any(part.weight != 1 or part.breaks for text in texts_of(prompt, role, grid.steps) for part in text.parts)]
+    if not marked:
+        return ""
+    return (f"models of the family {family} are sampled by their own pipeline, which takes no weights of words, no BREAK and no "
+            f"texts that change at a step; write plain text instead: {', '.join(marked[:_MOST_NAMED])}"
+            f"{f' and {len(marked) - _MOST_NAMED} more' if len(marked) > _MOST_NAMED else ''}")
+
+
+def long_text_problem(grid: Grid, encoders: Sequence[TextEncoder], treatments: Sequence[Treatment], *, advice: str) -> str:
     """Which ends of texts none of the encoders would read. Empty if all of them fit one."""
-    lost: dict[str, Layout] = {}
-    texts = list(dict.fromkeys(text for prompt in prompts for text in (prompt.text, prompt.negative)))
+    lost: dict[Text, Layout] = {}
+    texts = all_texts(grid.prompts, grid.steps)
     for text in texts if encoders else ():
         for treatment in (as_written(given, texts) for given in treatments):
             least = min((lay_out(encoder, text, treatment) for encoder in encoders), key=lambda layout: layout.dropped_tokens)
             if least.dropped_tokens > (lost[text].dropped_tokens if text in lost else 0):
                 lost[text] = least
     phrases = [f"{place(prompt, role)}: {_tokens(lost[text])}, '{_shortly(' '.join(lost[text].dropped))}'"
-               for prompt in prompts for role, text in (("prompt", prompt.text), ("negative", prompt.negative)) if text in lost]
+               for prompt, role in product(grid.prompts, ROLES) for text in texts_of(prompt, role, grid.steps) if text in lost]
     if not phrases:
         return ""
     more = f" and {len(phrases) - _MOST_NAMED} more" if len(phrases) > _MOST_NAMED else ""
@@ -105,11 +125,11 @@ def _shortly(text: str) -> str:
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST - 3]}..."
 
 
-def idle_word_problem(prompts: Sequence[Prompt], encoders: Sequence[TextEncoder], treatments: Sequence[Treatment], *,
+def idle_word_problem(grid: Grid, encoders: Sequence[TextEncoder], treatments: Sequence[Treatment], *,
                       chunks: bool = False) -> str:
     """What is wrong with words of the treatments that no encoder gets to read, because no prompt has them or they are cut off.
     With `chunks` nothing is cut off. Empty if nothing is wrong."""
-    texts = list(dict.fromkeys(text for prompt in prompts for text in (prompt.text, prompt.negative)))
+    texts, positive = all_texts(grid.prompts, grid.steps), all_texts(grid.prompts, grid.steps, (POSITIVE,))
     read: set[str] = set()
     written: set[str] = set()
     for declared in treatments if encoders else ():
@@ -120,9 +140,10 @@ def idle_word_problem(prompts: Sequence[Prompt], encoders: Sequence[TextEncoder]
                 written |= {tokens.get(name, name) for name in layout.occurring}
                 read |= {tokens[word.token] for _, word, _ in layout.rows}
         for phrase in treated.weights:
-            alone = replace(treated, weights={phrase: 2.0})
-            if any(2.0 in layout.weights for prompt, encoder in product(prompts, encoders)
-                   for layout in _layouts(encoder, prompt.text, alone, chunks)):
+            alone, plain = replace(treated, weights={phrase: 2.0}), replace(treated, weights={})
+            if any([layout.weights for layout in _layouts(encoder, text, alone, chunks)]
+                   != [layout.weights for layout in _layouts(encoder, text, plain, chunks)]
+                   for text, encoder in product(positive, encoders)):
                 read.add(phrase)
     idle = sorted({word for treatment in treatments for word in named(treatment)} - read) if encoders else []
     if not idle:
@@ -142,28 +163,28 @@ def one_text_problem(grid: Grid, encoders: Sequence[TextEncoder], treatments: Se
         return ""
     prompts = effective_prompts(grid)
     first = first_of_text(prompts)
-    texts = list(dict.fromkeys(text for prompt in prompts for text in (prompt.text, prompt.negative)))
+    texts = all_texts(prompts, grid.steps)
     pairs = [(encoder, treatment) for treatment in (as_written(given, texts) for given in treatments) for encoder in encoders]
     layouts = {text: [layout for encoder, treatment in pairs for layout in _layouts(encoder, text, treatment, chunks)]
                for text in texts}
     groups: dict[Any, list[Prompt]] = {}
     for prompt in prompts:
         if first[prompt.id] == prompt.id:
-            read = tuple(tuple(map(_read, layouts[text])) for text in (prompt.text, prompt.negative))
+            read = tuple((span.until, tuple(map(_read, layouts[span.text])))
+                         for role in ROLES for span in parsed(prompt, role).spans(grid.steps))
             groups.setdefault(read, []).append(prompt)
     phrases = []
     for group in (group for group in groups.values() if len(group) > 1):
         ids = ", ".join(map(repr, (prompt.id for prompt in group[:_MOST_NAMED])))
         ids += f" and {len(group) - _MOST_NAMED} more" if len(group) > _MOST_NAMED else ""
-        texts = [text for prompt in group for text in (prompt.text, prompt.negative)]
-        cut = any(layout.dropped_tokens for text in texts for layout in layouts[text])
+        cut = any(layout.dropped_tokens for text in all_texts(group, grid.steps) for layout in layouts[text])
         limit = f", which reads at most {max(map(room_for_text, encoders))} tokens of a text" if cut else ""
         phrases.append(f"prompts {ids} are one text for the text encoder{limit}; "
                        + ("shorten them, or put what differs first" if cut else "give each another text, or keep one of them"))
     return "; ".join(phrases)
 
 
-def _layouts(encoder: TextEncoder, text: str, treatment: Treatment, chunks: bool) -> tuple[Layout, ...]:
+def _layouts(encoder: TextEncoder, text: Text, treatment: Treatment, chunks: bool) -> tuple[Layout, ...]:
     return in_chunks(encoder, text, treatment) if chunks else (lay_out(encoder, text, treatment),)
 
 

@@ -139,7 +139,7 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) 
             with watch.phase("switch"):
                 pipeline = phase.enter()
         with _encoders_there(pipeline, watch), watch.phase("text"):
-            text = encode(pipeline, [prompt], phase.treatment, negatives=cell.guidance != 1)
+            text = encode(pipeline, [prompt], phase.treatment, steps=grid.steps, negatives=cell.guidance != 1)
         with watch.phase("denoise"):
             run.advance(pipeline, text, stop, around=lambda: watch.phase("step"))
     with watch.phase("decode"):

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from harness.declare import Prompt
+from harness.declare.prompt_texts import POSITIVE, ROLES, all_texts
+from harness.declare.syntax import Text
 from harness.text import Embedded, Treatment, embed
 from harness.text.tokens import in_chunks
 from harness.text.two_words import as_written
@@ -33,15 +35,15 @@ class TextState:
     """`positive` and `negative` conditions by text, on the device. `occurring` are the words and phrases of the treatment that
     occur in any text."""
 
-    positive: Mapping[str, Conditions]
-    negative: Mapping[str, Conditions]
+    positive: Mapping[Text, Conditions]
+    negative: Mapping[Text, Conditions]
     occurring: frozenset[str] = frozenset()
 
 
-def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment | None = None, *,
+def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment | None = None, *, steps: int = 1,
            negatives: bool = True) -> TextState:
-    """Embeds each different text once, one at a time, so that an embedding never depends on its neighbours. All encoders read a
-    text in as many chunks as the one that needs most of them.
+    """Embeds each different text that the prompts have along the steps once, one at a time, so that an embedding never depends on
+    its neighbours. All encoders read a text in as many chunks as the one that needs most of them.
 
     Negative prompts get the words of the treatment and nothing else of it.
     """
@@ -50,23 +52,21 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
         # As its diffusers pipeline embeds them; treatments were refused before.
         return _embedded_by_diffusers(pipeline, listed, negatives)
     declared = treatment or Treatment()
-    treated = as_written(declared, (text for p in listed for text in (p.text, *([p.negative] if negatives else []))))
+    texts = {role: all_texts(listed, steps, (role,)) if negatives or role == POSITIVE else () for role in ROLES}
+    treated = as_written(declared, (text for role in ROLES for text in texts[role]))
     plain = replace(treated, weights={}, aesthetic=None)
     occurring: set[str] = set()
-
-    texts = {"positive": dict.fromkeys(p.text for p in listed),
-             "negative": dict.fromkeys(p.negative for p in listed) if negatives else {}}
-    embedded: dict[tuple[str, str], list[Embedded]] = {}
+    embedded: dict[tuple[str, Text], list[Embedded]] = {}
     chunks = {(role, text): max(len(in_chunks(encoder, text, how)) for encoder in pipeline.encoders)
-              for role, how in (("positive", treated), ("negative", plain)) for text in texts[role]}
+              for role, how in zip(ROLES, (treated, plain), strict=True) for text in texts[role]}
     with room_for_texts(pipeline, max):
         for encoder in pipeline.encoders:  # one on the device at a time
             with lent([encoder.module], pipeline.device):
-                for role, how in (("positive", treated), ("negative", plain)):
+                for role, how in zip(ROLES, (treated, plain), strict=True):
                     for text in texts[role]:
                         embedded.setdefault((role, text), []).append(embed(encoder, text, how, chunks=chunks[role, text]))
 
-    def conditions(role: str) -> dict[str, Conditions]:
+    def conditions(role: str) -> dict[Text, Conditions]:
         conditions_by_text = {}
         for text in texts[role]:
             parts = embedded[role, text]
@@ -76,7 +76,7 @@ def encode(pipeline: Pipeline, prompts: Iterable[Prompt], treatment: Treatment |
                                                   pooled=pooled[-1] if pooled else None)
         return conditions_by_text
 
-    positive, negative = conditions("positive"), conditions("negative")
+    positive, negative = map(conditions, ROLES)
     # A word that occurs as the name of its file does occur.
     occurring |= {word.token for word, written in zip(declared.words, treated.words, strict=True) if written.token in occurring}
     return TextState(positive=positive, negative=negative, occurring=frozenset(occurring))
@@ -118,14 +118,14 @@ def _on_host(module: Any) -> bool:
 
 
 def _embedded_by_diffusers(pipeline: Pipeline, prompts: Sequence[Prompt], negatives: bool) -> TextState:
-    texts = dict.fromkeys([p.text for p in prompts] + ([p.negative for p in prompts] if negatives else []))
+    texts = {role: all_texts(prompts, 1, (role,)) if negatives or role == POSITIVE else () for role in ROLES}
     with at_text(pipeline):
         conditions = {}
-        for text in texts:
-            states, pooled = embed_text(pipeline, text)
+        for text in dict.fromkeys(text for role in ROLES for text in texts[role]):
+            states, pooled = embed_text(pipeline, text.words)
             conditions[text] = Conditions(states=states, pooled=pooled)
-    return TextState(positive={p.text: conditions[p.text] for p in prompts},
-                     negative={p.negative: conditions[p.negative] for p in prompts} if negatives else {})
+    positive, negative = ({text: conditions[text] for text in texts[role]} for role in ROLES)
+    return TextState(positive=positive, negative=negative)
 
 
 def _joined(states: list[torch.Tensor]) -> torch.Tensor:

@@ -4,10 +4,14 @@ from the cell's own texts alone."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from itertools import pairwise
 from math import lcm
 from typing import TYPE_CHECKING, TypeAlias
 
-from harness.declare import Grid
+from harness.declare import Grid, Prompt
+from harness.declare.prompt_texts import NEGATIVE, POSITIVE, text_at
+from harness.declare.syntax import Text
 from harness.records import Cell
 from harness.sampling.text import Conditions, TextState
 
@@ -31,17 +35,24 @@ def repeated(states: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def lengths_of(phases: Sequence[Phase], texts: Mapping[str, TextState], grid: Grid) -> Callable[[Cell], Lengths]:
-    """For each cell the positions of its texts in each phase. Cells of equal ones can share a batch. `texts` are by the phases'
-    `text_identity`."""
+    """For each cell the positions of its texts along the steps of each phase. Cells of equal ones can share a batch. `texts` are
+    by the phases' `text_identity`."""
     prompts, states = {prompt.id: prompt for prompt in grid.prompts}, [texts[phase.text_identity] for phase in phases]
+    edges = [*(phase.first for phase in phases), grid.steps]
+    spans = [range(first, end) for first, end in pairwise(edges)]
 
-    def lengths(cell: Cell) -> Lengths:
-        prompt, guided = prompts[cell.prompt], cell.guidance != 1
+    def of(prompt: Prompt, role: str, step: int) -> Text:
+        return text_at(prompt, role, step, grid.steps)
+
+    @cache
+    def of_prompt(name: str, guided: bool) -> Lengths:
+        prompt = prompts[name]
         lengths: list[int] = []
-        for text in states:
-            positive = text.positive[prompt.text]
-            lengths.append(len(positive.states))  # also of a cell with guidance, which may act at some of the steps alone
-            lengths += [common_length([positive, text.negative[prompt.negative]])] if guided else []
+        for text, steps in zip(states, spans, strict=True):
+            for words, negative in dict.fromkeys((of(prompt, POSITIVE, step), of(prompt, NEGATIVE, step)) for step in steps):
+                positive = text.positive[words]
+                lengths.append(len(positive.states))  # also of a cell with guidance, which may act at some of the steps alone
+                lengths += [common_length([positive, text.negative[negative]])] if guided else []
         return tuple(lengths)
 
-    return lengths
+    return lambda cell: of_prompt(cell.prompt, cell.guidance != 1)

@@ -14,10 +14,14 @@ BACKTRACK: Final = 20
 """A1111's "comma padding": a chunk that is full ends after its last comma, if at most so many tokens then go to the next one."""
 
 
+LARGE: Final = 8
+"""ComfyUI's "max_word_length": a word of so many tokens may be divided."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Piece:
     """A token's id and its position in the text; or the vector with index `row` of a word. `comma` says that the token is a comma
-    alone."""
+    alone; pieces of one `unit` are one word between spaces."""
 
     id: int
     start: int
@@ -26,6 +30,7 @@ class Piece:
     row: int = 0
     weight: float = 1.0
     comma: bool = False
+    unit: tuple[int, int, bool] = (0, 0, False)
 
 
 def by_commas(pieces: Sequence[Piece], room: int) -> list[list[Piece]]:
@@ -50,6 +55,22 @@ def by_commas(pieces: Sequence[Piece], room: int) -> list[list[Piece]]:
         while len(chunks[-1]) > room:  # more vectors than any chunk can hold
             chunks.append(chunks[-1][room:])
             del chunks[-2][room:]
+    return chunks
+
+
+def by_words(pieces: Sequence[Piece], room: int) -> list[list[Piece]]:
+    """Chunks of at most `room` tokens, as ComfyUI makes them: a word between spaces of fewer than LARGE tokens stays whole, and a
+    larger one fills the chunk up. A text that fits is one chunk, and so is an empty one."""
+    chunks: list[list[Piece]] = [[]]
+    for _, group in groupby(pieces, key=lambda piece: piece.unit):
+        word = list(group)
+        is_large = len(word) >= LARGE
+        while len(chunks[-1]) + len(word) > room:
+            left = room - len(chunks[-1]) if is_large or not chunks[-1] else 0
+            chunks[-1] += word[:left]
+            word = word[left:]
+            chunks.append([])
+        chunks[-1] += word
     return chunks
 
 

@@ -5,9 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
+from harness.declare.syntax import SYNTAXES, Text
 from harness.text.aesthetic import active, steered
 from harness.text.encoder_forward import Outputs, pass_through
-from harness.text.tokens import Layout, in_chunks, lay_out
+from harness.text.tokens import Layout, as_text, in_chunks, lay_out
 from harness.text.treatment import PLAIN, Embedded, Treatment
 from harness.text.weighting import weighting
 from harness.weights.upload import sent
@@ -18,14 +20,14 @@ if TYPE_CHECKING:
     from harness.weights.pipeline import TextEncoder
 
 
-def embed(encoder: TextEncoder, text: str, treatment: Treatment = PLAIN, *, chunks: int = 1) -> Embedded:
+def embed(encoder: TextEncoder, text: Text | str, treatment: Treatment = PLAIN, *, chunks: int = 1) -> Embedded:
     """Embeds one text alone, so an embedding never depends on other texts.
 
     states = (1 - a) * weighted(z) + a * z', where z are the encoder's states with the words' vectors in place, a is the
     aesthetic's weight and z' the states of the steered encoder. As in A1111, z' is not weighted. The pooled embedding depends
     on the words, but not on weights or aesthetic: tools only weight the states, and aesthetic gradients were made for models
     without a pooled embedding. Without a treatment, with weights of 1, and with an aesthetic of weight, steps or rate 0, the
-    bits are those of the encoder alone.
+    bits are those of the encoder alone. The weights that a text has by its own markup are applied as its tool does.
 
     A text that does not fit is embedded in chunks, each as a text of its own, at least `chunks` of them: their states follow one
     another, and the pooled embedding is that of the first. Raises ValueError for a treatment that cannot be applied to this
@@ -34,6 +36,8 @@ def embed(encoder: TextEncoder, text: str, treatment: Treatment = PLAIN, *, chun
     import torch
 
     layouts = in_chunks(encoder, text, treatment, chunks)
+    if (syntax := as_text(text).syntax) != PLAIN_SYNTAX:
+        treatment = replace(treatment, method=SYNTAXES[syntax].weighting)
     outputs = [_embedded(encoder, layout, treatment) for layout in layouts]
     with torch.inference_mode():
         states = torch.cat([out.states for out in outputs]) if len(outputs) > 1 else outputs[0].states

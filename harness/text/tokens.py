@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
 
-from harness.text.chunks import Piece, by_commas
+from harness.declare.syntax import PLAIN, Text, plain_text
+from harness.text.chunks import Piece, by_commas, by_words
 from harness.text.occurrences import Occurrence, composed, occurrences
 from harness.text.treatment import Treatment, Word
 
@@ -34,25 +35,34 @@ class Layout:
     occurring: frozenset[str]
 
 
-def lay_out(encoder: TextEncoder, text: str, treatment: Treatment) -> Layout:
-    """The positions of a text, of which what does not fit is cut off. Raises ValueError for words without vectors or of another
-    width, and for weights that are not finite numbers.
+def lay_out(encoder: TextEncoder, text: Text | str, treatment: Treatment) -> Layout:
+    """The positions of a text in one pass, of which what does not fit is cut off. Raises ValueError for words without vectors or
+    of another width, and for weights that are not finite numbers.
 
-    Without words in the text the ids are those of tokenizer(text, padding="max_length", truncation=True).
+    Without words and weights in the text the ids are those of tokenizer(text, padding="max_length", truncation=True).
     """
-    reading, room = _read(encoder, text, treatment), room_for_text(encoder)
-    kept, cut = reading.pieces[:room], reading.pieces[room:]
-    layout = _layout(encoder, kept, reading.occurring)
-    return replace(layout, dropped=_dropped(composed(text), kept, cut), dropped_tokens=len(cut))
+    reading, room = _read(encoder, as_text(text), treatment), room_for_text(encoder)
+    pieces = [piece for section in reading.sections for piece in section]
+    kept, cut = pieces[:room], pieces[room:]
+    return replace(_layout(encoder, kept, reading.occurring), dropped=_dropped(reading.text, kept, cut), dropped_tokens=len(cut))
 
 
-def in_chunks(encoder: TextEncoder, text: str, treatment: Treatment, least: int = 1) -> tuple[Layout, ...]:
+def in_chunks(encoder: TextEncoder, text: Text | str, treatment: Treatment, least: int = 1) -> tuple[Layout, ...]:
     """The positions of a text that is read in as many chunks as it needs, and with empty ones in at least `least`. Each chunk is
-    a text of its own, with start and end. That of a text which fits is `lay_out`'s. Raises ValueError like it."""
-    reading = _read(encoder, text, treatment)
-    chunks = by_commas(reading.pieces, room_for_text(encoder))
+    a text of its own, with start and end. That of a plain text which fits is `lay_out`'s. Raises ValueError like it."""
+    given = as_text(text)
+    reading, room = _read(encoder, given, treatment), room_for_text(encoder)
+    divided = by_words if given.syntax == "comfyui" else by_commas
+    chunks = [chunk for section in reading.sections for chunk in divided(section, room)]
+    if len(chunks) > 1 and not chunks[-1]:
+        chunks.pop()  # a break at the end begins nothing
     chunks += [[] for _ in range(least - len(chunks))]
     return tuple(_layout(encoder, chunk, reading.occurring) for chunk in chunks)
+
+
+def as_text(text: Text | str) -> Text:
+    """A string as the plain text that it is."""
+    return plain_text(text) if isinstance(text, str) else text
 
 
 def room_for_text(encoder: TextEncoder) -> int:
@@ -62,28 +72,55 @@ def room_for_text(encoder: TextEncoder) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class _Reading:
-    """All pieces of a text, whether they fit or not, and the words and phrases of the treatment in it."""
+    """All pieces of a text, whether they fit or not, in sections that begin chunks of their own; the text without markup; and the
+    words and phrases of the treatment in it."""
 
-    pieces: list[Piece]
+    sections: list[list[Piece]]
+    text: str
     occurring: frozenset[str]
 
 
-def _read(encoder: TextEncoder, text: str, treatment: Treatment) -> _Reading:
-    text = composed(text)
-    words = {word.token: word for word in treatment.words if word.component == encoder.component}
-    if len(words) != sum(word.component == encoder.component for word in treatment.words):
-        raise ValueError(f"{encoder.component}: two words have the same token; rename one of them")
+def _read(encoder: TextEncoder, text: Text, treatment: Treatment) -> _Reading:
+    words = _named_in(text.syntax, [word for word in treatment.words if word.component == encoder.component])
     for word in words.values():
         _check(word, encoder)
     for key, weight in treatment.weights.items():
         if not math.isfinite(weight):
             raise ValueError(f"the weight of {key!r} is {weight}; expected a finite number")
-    named, weighted = occurrences(words, text), occurrences(treatment.weights, text)
-    pieces = _pieces(encoder.tokenizer, text, [(place, words[place.key]) for place in named])
-    for place in weighted:
-        pieces = [replace(piece, weight=float(treatment.weights[place.key]))
-                  if piece.start < place.end and place.start < piece.end else piece for piece in pieces]
-    return _Reading(pieces=pieces, occurring=frozenset(place.key for place in (*named, *weighted)))
+    sections: list[list[Piece]] = [[]]
+    occurring: set[str] = set()
+    whole = ""
+    for number, part in enumerate(text.parts):
+        if part.breaks:
+            sections.append([])
+            whole += " "
+        stretch = composed(part.text)
+        named, weighted = occurrences(words, stretch), occurrences(treatment.weights, stretch)
+        pieces = _pieces(encoder.tokenizer, stretch, [(place, words[place.key]) for place in named])
+        for place in weighted:
+            pieces = [replace(piece, weight=float(treatment.weights[place.key]))
+                      if piece.start < place.end and place.start < piece.end else piece for piece in pieces]
+        sections[-1] += [replace(piece, start=piece.start + len(whole), end=piece.end + len(whole),
+                                 weight=piece.weight * part.weight, unit=_unit(number, stretch, piece)) for piece in pieces]
+        whole += stretch
+        occurring |= {words[place.key].token for place in named} | {place.key for place in weighted}
+    return _Reading(sections=sections, text=whole, occurring=frozenset(occurring))
+
+
+def _named_in(syntax: str, words: Sequence[Word]) -> dict[str, Word]:
+    """The words by what stands for them in texts of a syntax: their token; in A1111 the name of the file, and in ComfyUI this
+    name after "embedding:"."""
+    prefix = "embedding:" if syntax == "comfyui" else ""
+    named = {prefix + (word.file_word or word.token if syntax != PLAIN else word.token): word for word in words}
+    if len(named) != len(words):
+        raise ValueError(f"{words[0].component}: two words have the same token; rename one of them")
+    return named
+
+
+def _unit(part: int, text: str, piece: Piece) -> tuple[int, int, bool]:
+    """What of a text ComfyUI keeps in one chunk: a word between spaces, and apart from it the vectors of an inversion."""
+    before = max(text.rfind(" ", 0, piece.start + 1), text.rfind("\n", 0, piece.start + 1))
+    return part, before, piece.word is not None
 
 
 def _layout(encoder: TextEncoder, pieces: Sequence[Piece], occurring: frozenset[str]) -> Layout:

@@ -5,17 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from harness.declare.syntax import PLAIN, Text
 from harness.text.occurrences import composed, occurrences
 from harness.text.treatment import Treatment, Word
 
 
-def as_written(treatment: Treatment, texts: Iterable[str]) -> Treatment:
-    """The treatment with each word spelled as the texts write it: its token, or the file's name if no text has the token.
+def as_written(treatment: Treatment, texts: Iterable[Text | str]) -> Treatment:
+    """The treatment with each word spelled as the plain texts write it: its token, or the file's name if no text has the token.
+    Texts of a tool's syntax know a word by the name of its file, whatever is in it.
 
     In a text with the token the file's name is ordinary text. Raises ValueError if one text has the token and another only the
     file's name, and for a name that two files share or that is another file's token.
     """
-    listed = [composed(text) for text in texts]
+    listed = [composed(text if isinstance(text, str) else text.words) for text in texts
+              if isinstance(text, str) or text.syntax == PLAIN]
     spelled = {(word.token, word.file_word): _spelling(word, treatment.words, listed)
                for word in treatment.words if word.file_word}
     words = tuple(replace(word, token=spelled.get((word.token, word.file_word), word.token)) for word in treatment.words)

@@ -12,8 +12,8 @@ from typing import Any, Final, TypeAlias, TypeVar
 from harness.declare import Candidate, Suite, grid_of
 from harness.declare.effective_grid import sampling_block
 from harness.declare.pairing import with_baseline
+from harness.declare.prompt_texts import texts_in_key
 from harness.declare.same_text import prompts_hash
-from harness.declare.text_keys import texts_in_key
 from harness.records import (
     BatchCurve,
     Cell,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from harness.declare.text_keys import texts_in_key
+from harness.declare.prompt_texts import texts_in_key
 from harness.records.images import CHUNKED, PROMPTS
 from reports.read.run import Run
 

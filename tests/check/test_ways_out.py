@@ -225,6 +225,20 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (FORMATS | objective(prefer={"guidance": "high"}), "Remove prefer", FORMATS | objective()),
     (prompts(replace(RED, text="a red\x07 star"), BLUE), "draws nothing; remove it", prompts(RED, BLUE)),
     ({"latency_rounds": 0}, "expected a positive integer", {"latency_rounds": 1}),
+    (prompts(replace(RED, text="a (red:1.3) star", literal=True, syntax="a1111"), BLUE), "remove one of the two",
+     prompts(replace(RED, text="a (red:1.3) star", syntax="a1111"), BLUE)),
+    (prompts(replace(RED, text="a (red:1.3) star", literal=True, syntax="a1111"), BLUE), "remove one of the two",
+     prompts(replace(RED, text="a (red:1.3) star", literal=True), BLUE)),
+    (prompts(replace(RED, negative="<lora:x:1> blurry", syntax="a1111"), BLUE), "or remove it",
+     prompts(replace(RED, negative="blurry", syntax="a1111"), BLUE)),
+    (prompts(replace(RED, text="a [red:blue:8] star", syntax="a1111"), BLUE), "a share of them such as 0.5",
+     prompts(replace(RED, text="a [red:blue:0.5] star", syntax="a1111"), BLUE)),
+    (prompts(replace(RED, text="a [red:blue:8] star", syntax="a1111"), BLUE), "give it other steps",
+     prompts(replace(RED, text="a [red:blue:1] star", syntax="a1111"), BLUE)),
+    (one(emphasis=Emphasis(weights={"red": 1.3})) | prompts(replace(RED, syntax="a1111"), BLUE), "write the weights into",
+     one() | prompts(replace(RED, text="a (red:1.3) star", syntax="a1111"), BLUE)),
+    (one(emphasis=Emphasis(weights={"red": 1.3})) | prompts(replace(RED, syntax="a1111"), BLUE), "or remove emphasis",
+     one() | prompts(replace(RED, syntax="a1111"), BLUE)),
     (grid(prompts=(replace(RED, negative="blurry"),), negative="dark"), "of its own; remove it",
      grid(prompts=(replace(RED, negative="blurry"),))),
     (one("https://user:word@example.com/a.safetensors"), "Remove it", one()),
@@ -333,6 +347,28 @@ def test_what_a_refused_prompt_says_to_give_the_candidate_can_be_given(text: str
     then = one(emphasis=Emphasis(weights=weights) if weights else None, adapters=tuple(adapters))
     written = Prompt(id="p", text=" and ".join(weights) or "a ball")
     assert problems(tiny_suite(**then, **prompts(written)), tmp_path) == []
+
+
+MARKED = ("a (red:1.3) ball", "a ((red)) ball", "a [red] ball", "[cat:dog:0.5] ball", "a [cat|dog]", "a ball BREAK a cat",
+          r"a \\(red\\) ball")
+
+
+@pytest.mark.parametrize("text", MARKED)
+@pytest.mark.parametrize("field", ["text", "negative"])
+def test_a_refused_prompt_can_be_read_in_the_syntax_that_the_refusal_names(text: str, field: str, tmp_path: Path) -> None:
+    marked = Prompt(**{"id": "p", "text": "a ball", field: text})
+    refusals = problems(tiny_suite(**prompts(marked)), tmp_path)
+    named = {name for refusal in refusals for name in re.findall(r"syntax='(\w+)'", refusal)}
+    assert "a1111" in named
+    for syntax in named:
+        assert problems(tiny_suite(**prompts(replace(marked, syntax=syntax))), tmp_path) == []
+        assert problems(tiny_suite(**grid(prompts=(marked,), syntax=syntax)), tmp_path) == []
+
+
+def test_the_negative_of_all_prompts_can_be_read_in_the_syntax_that_the_refusal_names(tmp_path: Path) -> None:
+    (refusal,) = problems(tiny_suite(**grid(negative="(blurry:1.3)")), tmp_path)
+    assert "Grid(..., syntax='a1111' or syntax='comfyui')" in refusal
+    assert problems(tiny_suite(**grid(negative="(blurry:1.3)", syntax="a1111")), tmp_path) == []
 
 
 def test_every_refusal_that_says_what_to_do_is_followed(tmp_path: Path) -> None:

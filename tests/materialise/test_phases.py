@@ -9,6 +9,7 @@ from safetensors.torch import save_file
 
 from harness import Adapter, AestheticGradient, Alphas, Blocks, Candidate, Emphasis, Fused, Gradient
 from harness.adapters import AdapterError
+from harness.declare.syntax import plain_text
 from harness.materialise import MaterialiseError, Phase, Prepared, Workbench
 from harness.materialise.adapter_expressions import LORA_BLOCKS, _whole, weights_of
 from harness.materialise.library import Library, checkpoint_of
@@ -186,8 +187,8 @@ def test_a_textual_inversion_changes_the_prompts_that_hold_its_word_and_no_weigh
     word = Adapter(path=word_file(tmp_path))
     (phase,) = bench.prepare(candidate(word)).phases
     state = encode(phase.enter(), prompts, phase.treatment)
-    assert torch.equal(state.positive["a red star"].states, without["a red star"].states)
-    assert not torch.equal(state.positive["a red <thing>"].states, without["a red <thing>"].states)
+    assert torch.equal(state.positive[plain_text("a red star")].states, without[plain_text("a red star")].states)
+    assert not torch.equal(state.positive[plain_text("a red <thing>")].states, without[plain_text("a red <thing>")].states)
     assert state.occurring == {"<thing>"}
     assert torch.equal(unet_says(bench.prepare(candidate(word))), before)
 
@@ -197,7 +198,7 @@ def test_negative_prompts_know_the_words_and_get_no_emphasis(tmp_path: Path) -> 
     (phase,) = bench.prepare(candidate(Adapter(path=word_file(tmp_path)), emphasis=Emphasis(weights={"red": 0.5}))).phases
     prompt = type(PROMPTS[0])(id="n", text="a red star", negative="a red <thing>")
     treated, plain = encode(phase.enter(), [prompt], phase.treatment), encode(phase.enter(), [prompt])
-    assert not torch.equal(treated.positive["a red star"].states, plain.positive["a red star"].states)
+    assert not torch.equal(treated.positive[plain_text("a red star")].states, plain.positive[plain_text("a red star")].states)
     words_only = encode(phase.enter(), [prompt], type(phase.treatment)(words=phase.treatment.words))
     assert torch.equal(treated.negative["a red <thing>"].states, words_only.negative["a red <thing>"].states)
     assert not torch.equal(treated.negative["a red <thing>"].states, plain.negative["a red <thing>"].states)
@@ -238,13 +239,13 @@ def test_a_renamed_file_whose_name_is_its_word_is_another_candidate(tmp_path: Pa
 
 def test_an_aesthetic_gradient_moves_the_embedding_and_leaves_the_encoder(tmp_path: Path) -> None:
     bench = Workbench(device="cpu", root=tmp_path)
-    plain = encode(bench.prepare(candidate()).pipeline, PROMPTS[:1]).positive["a red star"].states
+    plain = encode(bench.prepare(candidate()).pipeline, PROMPTS[:1]).positive[plain_text("a red star")].states
     drawn = torch.randn(text_projection(resolve("zoo:clip")).shape[1], generator=torch.Generator().manual_seed(1))
     save_file({"mean": drawn}, tmp_path / "look.safetensors")
     (phase,) = bench.prepare(candidate(aesthetic=AestheticGradient(path="look.safetensors", rate=1e-3))).phases
-    moved = encode(phase.enter(), PROMPTS[:1], phase.treatment).positive["a red star"].states
+    moved = encode(phase.enter(), PROMPTS[:1], phase.treatment).positive[plain_text("a red star")].states
     assert not torch.allclose(moved, plain, atol=1e-3)
-    assert torch.equal(encode(phase.enter(), PROMPTS[:1]).positive["a red star"].states, plain)
+    assert torch.equal(encode(phase.enter(), PROMPTS[:1]).positive[plain_text("a red star")].states, plain)
 
 
 def test_an_aesthetic_gradient_of_another_clip_is_refused_before_the_first_image(tmp_path: Path) -> None:
@@ -324,9 +325,9 @@ def text_file(folder: Path) -> str:
 
 def test_every_phase_of_a_quantized_candidate_has_its_own_text_encoder(tmp_path: Path) -> None:
     path, bench = text_file(tmp_path), Workbench(device="cpu", root=tmp_path, steps=4)
-    early, late = (encode(phase.enter(), PROMPTS).positive["a red star"].states for phase in bench.prepare(
+    early, late = (encode(phase.enter(), PROMPTS).positive[plain_text("a red star")].states for phase in bench.prepare(
         candidate(Adapter(path=path, start=0.5), quantization="bf16")).phases)
-    plain, styled = (encode(bench.prepare(candidate(*adapters)).pipeline, PROMPTS).positive["a red star"].states
+    plain, styled = (encode(bench.prepare(candidate(*adapters)).pipeline, PROMPTS).positive[plain_text("a red star")].states
                      for adapters in ((), (Adapter(path=path),)))
     assert torch.equal(early, plain)
     assert torch.equal(late, styled)

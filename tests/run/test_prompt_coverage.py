@@ -89,8 +89,8 @@ def test_only_texts_that_an_earlier_version_cut_off_are_sampled_again(tmp_path: 
     declared = suite(grid=tiny_grid(prompts=(
         Prompt(id="a", text="a red ball"), Prompt(id="long", text=LONG), Prompt(id="n", text="a cat", negative=LONG))))
     with monkeypatch.context() as earlier:
-        earlier.setattr("harness.run.suite_run.FLOW_FAMILIES", ("sd1",))
-        earlier.setattr("harness.run.suite_run.long_text_problem", lambda *_, **__: "")
+        earlier.setattr("harness.run.prompt_reading.FLOW_FAMILIES", ("sd1",))
+        earlier.setattr("harness.run.prompt_reading.long_text_problem", lambda *_, **__: "")
         go(tmp_path, declared)
     before = load_run(tmp_path / "runs" / "tiny").images
     assert list(before["prompt"]) == ["a", "a", "long", "long", "n", "n"]
@@ -126,8 +126,8 @@ def test_the_terminal_the_markdown_and_the_page_name_prompts_that_were_cut_off(
         tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from rich.console import Console
 
-    monkeypatch.setattr("harness.run.suite_run.FLOW_FAMILIES", ("sd1",))  # which read no chunks
-    monkeypatch.setattr("harness.run.suite_run.long_text_problem", lambda *_, **__: "")  # as in earlier versions
+    monkeypatch.setattr("harness.run.prompt_reading.FLOW_FAMILIES", ("sd1",))  # which read no chunks
+    monkeypatch.setattr("harness.run.prompt_reading.long_text_problem", lambda *_, **__: "")  # as in earlier versions
     go(tmp_path, suite(Prompt(id="long", text=LONG), Prompt(id="cjk", text=CJK), candidates=(
         plain_candidate(), plain_candidate("other", model="zoo:anime"))))
     run = load_run(tmp_path / "runs" / "tiny")

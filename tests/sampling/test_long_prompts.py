@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from harness import Grid, Prompt, Sampling
+from harness.declare.syntax import plain_text
 from harness.materialise import Prepared, Workbench
 from harness.records import Cell
 from harness.run.batch_packing import pack
@@ -34,7 +35,8 @@ PARTLY = Sampling(guidance_start=0.5)
 def images(prepared: Prepared, prompts: Sequence[Prompt], **changes: object) -> dict[Cell, np.ndarray]:
     grid = tiny_grid(prompts=tuple(prompts), guidance_scales=(1, 4), batch_size=2, **changes)
     with threads_for(grid, "cpu"):
-        texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment) for phase in prepared.phases}
+        texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment, steps=grid.steps)
+                 for phase in prepared.phases}
         cells = [Cell(prompt=p.id, seed=s, guidance=g) for p in prompts for s in grid.seeds for g in grid.guidance_scales]
         batches = pack(grid, cells, 2, lengths_of(prepared.phases, texts, grid))
         return {cell: image for batch, made in sample(prepared.phases, grid, batches, texts)
@@ -62,14 +64,14 @@ def test_a_negative_of_fewer_chunks_counts_as_if_it_were_alone(prepared: Prepare
     text, cell = encode(pipeline, [LONGER]), Cell(prompt="longer", seed=1, guidance=4)
     run = Denoising(pipeline, grid, (cell,))
     scheduler, latents = run._scheduler, run.latents.clone()
-    lengths = [len(of.states) for of in (text.positive[LONGER.text], text.negative[LONGER.negative])]
+    lengths = [len(of.states) for of in (text.positive[plain_text(LONGER.text)], text.negative[plain_text(LONGER.negative)])]
     assert len(set(lengths)) == 2
     assert lengths_of(prepared.phases, {prepared.phases[0].text_identity: text}, grid)(cell) == (lengths[0], np.lcm(*lengths))
     run.advance(pipeline, text, 1)
     with torch.inference_mode():
         at = scheduler.timesteps[0]
         low, high = (pipeline.unet(scheduler.scale_model_input(latents, at), at, encoder_hidden_states=of.states[None]).sample
-                     for of in (text.negative[LONGER.negative], text.positive[LONGER.text]))
+                     for of in (text.negative[plain_text(LONGER.negative)], text.positive[plain_text(LONGER.text)]))
         fresh = Denoising(pipeline, grid, (cell,))._scheduler
         expected = fresh.step(low + 4 * (high - low), at, latents).prev_sample
     assert torch.allclose(run.latents, expected, atol=1e-4)

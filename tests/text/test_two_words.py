@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from harness.declare import Prompt
+from harness.declare.syntax import plain_text
 from harness.sampling.text import encode
 from harness.text import Treatment, Word
 from harness.text.two_words import as_written
@@ -42,7 +43,8 @@ def test_a_prompt_with_the_files_name_is_embedded_as_one_with_the_word_and_the_w
     def states(text):
         state = encode(pipeline, [Prompt(id="p", text=text)], words)
         assert "<toy>" in state.occurring
-        return state.positive[text].states
+        return state.positive[plain_text(text)].states
 
     assert torch.equal(states("a blorb"), states("a <toy>"))
-    assert not torch.equal(states("a blorb"), encode(pipeline, [Prompt(id="p", text="a blorb")]).positive["a blorb"].states)
+    untreated = encode(pipeline, [Prompt(id="p", text="a blorb")])
+    assert not torch.equal(states("a blorb"), untreated.positive[plain_text("a blorb")].states)

@@ -1,0 +1,59 @@
+"""How the text encoders of candidates read the prompts: the row that is recorded of it, and what is wrong with it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from harness.declare import Candidate, Grid, short_hash
+from harness.declare.prompt_texts import parsed
+from harness.declare.suite import IN_CHUNKS
+from harness.materialise import Workbench
+from harness.records import Coverage
+from harness.samplers import FLOW_FAMILIES
+from harness.sampling import coverage_of_prompts, idle_word_problem, long_text_problem, markup_problem, one_text_problem
+from harness.text import Treatment
+
+if TYPE_CHECKING:
+    from harness.weights import TextEncoder
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """The row for the journal, without a candidate's name, and what is wrong; empty if nothing is."""
+
+    row: Coverage
+    problem: str
+
+
+class PromptReadings:
+    """The readings of a session's candidates; those with the same encoders and words share them."""
+
+    def __init__(self) -> None:
+        # With the encoders, so that no other ones get their `id`.
+        self._known: dict[tuple[int, int, str], tuple[object, Reading]] = {}
+
+    def of(self, candidate: Candidate, grid: Grid, bench: Workbench) -> Reading | None:
+        """How an inspected candidate reads the prompts of its grid; None without text encoders."""
+        encoders, treatments = bench.encoded_by(candidate)
+        if not encoders:
+            return None
+        words = short_hash([[[w.component, w.token, w.file_word, len(w.vectors)] for w in treatment.words]
+                            + sorted(treatment.weights) for treatment in treatments])
+        key = (id(encoders), grid.steps if any(parsed(prompt).changes for prompt in grid.prompts) else 0, words)
+        if key not in self._known:
+            self._known[key] = encoders, _reading(grid, bench.family(candidate), encoders, treatments)
+        return self._known[key][1]
+
+
+def _reading(grid: Grid, family: str, encoders: Sequence[TextEncoder], treatments: Sequence[Treatment]) -> Reading:
+    own_pipeline = family in FLOW_FAMILIES
+    chunks = not own_pipeline and grid.long_prompts == IN_CHUNKS
+    advice = "Shorten them" if own_pipeline else f"Shorten them, or let the grid have long_prompts={IN_CHUNKS!r}"
+    problem = markup_problem(grid, family) if own_pipeline else ""
+    problem = problem or one_text_problem(grid, encoders, treatments, chunks=chunks)
+    problem = problem or idle_word_problem(grid, encoders, treatments, chunks=chunks)
+    if not (problem or chunks):
+        problem = long_text_problem(grid, encoders, treatments, advice=advice)
+    return Reading(row=coverage_of_prompts(grid, encoders, treatments, chunks=chunks), problem=problem)
