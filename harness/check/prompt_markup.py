@@ -155,8 +155,13 @@ def _instead(row: Markup, match: re.Match[str], negative: bool) -> str:
 
 
 def brackets(prompt: Prompt) -> str:
-    """A sentence about words in plain brackets, or what else other tools may read as markup and is text here; empty if there is
-    nothing of it or the prompt is literal."""
+    """A sentence about words in plain brackets, or what else other tools may read as markup and is text here, or about brackets
+    of a tool's syntax that do not match; empty if there is nothing of it or the prompt is literal."""
+    for text in (prompt.text, prompt.negative) if prompt.syntax not in ("", PLAIN) else ():
+        plain = re.sub(r"\\.", "", text)
+        if plain.count("(") != plain.count(")"):
+            return (f"prompt {prompt.id!r}: a text has {plain.count('(')} opening and {plain.count(')')} closing round brackets; "
+                    f"it is read as {SYNTAXES[prompt.syntax].tool} does. Write \\( or \\) for a bracket that is text")
     for pattern, meaning, instead in () if prompt.literal or prompt.syntax not in ("", PLAIN) else _NOTED:
         if match := pattern.search(prompt.text) or pattern.search(prompt.negative):
             return (f"prompt {prompt.id!r}: {_cut(match[0])!r} is read as text; {meaning}. Say Prompt(..., literal=True) if that "

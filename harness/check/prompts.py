@@ -44,13 +44,13 @@ def _prompt(prompt: Prompt) -> Iterator[str]:
     if prompt.literal and prompt.syntax not in ("", PLAIN):
         yield f"prompt {prompt.id!r}: it is literal, and has the syntax {prompt.syntax!r}; remove one of the two"
     if prompt.syntax in SYNTAXES or not prompt.syntax:
-        yield from _syntax(prompt)
+        yield from syntax_problems(prompt)
     elif not isinstance(prompt.syntax, GridsSyntax):  # which is said of the grid
         yield from (f"prompt {prompt.id!r}: {phrase}" for phrase in unknown("syntax", [prompt.syntax], SYNTAXES))
     yield from markup_problems(prompt)
 
 
-def _syntax(prompt: Prompt) -> Iterator[str]:
+def syntax_problems(prompt: Prompt) -> Iterator[str]:
     """What in a prompt's texts its own syntax cannot follow."""
     for role in ROLES:
         where = f"prompt {prompt.id!r}{', negative' if role == NEGATIVE else ''}"

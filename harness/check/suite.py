@@ -16,8 +16,9 @@ from harness.check.field_types import name_problem, shown, type_problems
 from harness.check.objective_and_gates import gate_problems, objective_problems
 from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
+from harness.check.prompt_adapters import prompt_adapter_problems, with_prompt_adapters
 from harness.check.prompt_markup import brackets, phrases
-from harness.check.prompts import idle_negatives, prompt_problems, schedule_problems, shared_texts
+from harness.check.prompts import idle_negatives, prompt_problems, schedule_problems, shared_texts, syntax_problems
 from harness.check.sampling import (
     candidate_sampling_problems,
     grid_sampling_problems,
@@ -40,7 +41,7 @@ from harness.declare.suite import (
     MOST_IMAGES,
     ROUNDS_FOR_MEDIAN,
 )
-from harness.declare.syntax import PLAIN
+from harness.declare.syntax import PLAIN, SYNTAXES
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import without_secrets
@@ -59,11 +60,18 @@ def problems(suite: object, root: Path) -> list[str]:
     if not isinstance(suite, Suite):
         return [f"SUITE is a {type(suite).__name__}; expected harness.Suite(...)"]
     try:
-        phrases = list(_problems(suite, root))
+        phrases = [*_problems(with_prompt_adapters(suite, root), root), *_named_adapters(suite, root)]
     except Exception as error:  # a suite file can hold any object, and its methods raise what they like
         phrases = [f"could not be checked: {shown(error)}"]
     label = shown(suite.name) if isinstance(suite.name, str) else "SUITE"
     return [brief(without_secrets(f"suite {label}: {phrase}")) for phrase in phrases]
+
+
+def _named_adapters(suite: Suite, root: Path) -> Iterator[str]:
+    if not isinstance(suite.grid, Grid) or any(type_problems(suite)):
+        return
+    if all(prompt.syntax in ("", *SYNTAXES) and not any(True for _ in syntax_problems(prompt)) for prompt in suite.grid.prompts):
+        yield from prompt_adapter_problems(suite, root)
 
 
 def remarks(suite: object) -> list[str]:

@@ -83,7 +83,7 @@ def calibration_suite(suite: Suite, repeats: int = 1) -> Suite:
 
 def _suite(given: argparse.Namespace) -> Suite:
     """The file's SUITE. Raises ValueError for a suite that cannot run, and for options that do not fit it or this machine."""
-    from harness.check import load_rows, problems
+    from harness.check import load_rows, problems, with_prompt_adapters
     from harness.run.device import device_problem
 
     if given.repeats < 1:
@@ -92,7 +92,7 @@ def _suite(given: argparse.Namespace) -> Suite:
         raise ValueError(f"--confidence {given.confidence:g}: expected a share from 0.5 to 0.999")
     if wrong := device_problem(given.device):
         raise ValueError(wrong)
-    suite = load_suite(given.suite)
+    suite = with_prompt_adapters(load_suite(given.suite), Path.cwd())
     load_rows(suite, [given.suite.parent, Path.cwd()])
     if faults := problems(suite, Path.cwd()):
         raise ValueError("\n".join(faults))

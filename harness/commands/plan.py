@@ -77,9 +77,9 @@ def run(given: argparse.Namespace) -> int:
 
 def _suite(given: argparse.Namespace) -> Suite:
     """The file's SUITE. Raises ValueError for one that cannot run."""
-    from harness.check import load_rows, problems
+    from harness.check import load_rows, problems, with_prompt_adapters
 
-    suite = load_suite(given.suite)
+    suite = with_prompt_adapters(load_suite(given.suite), Path.cwd())
     load_rows(suite, [given.suite.parent, Path.cwd()])
     if faults := problems(suite, Path.cwd()):
         raise ValueError("\n".join(faults))

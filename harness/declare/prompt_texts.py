@@ -47,6 +47,14 @@ def scored_text(prompt: Prompt) -> str:
     return parsed(prompt).plain
 
 
+def shown_text(prompt: Prompt) -> str:
+    """The text by which a prompt is shown: `scored_text`, or as it is written where nobody can read its markup."""
+    try:
+        return scored_text(prompt)
+    except ValueError:  # of a later version, or of somebody else's making
+        return prompt.text
+
+
 def texts_in_key(prompt: Prompt, chunked: Collection[str] = ()) -> tuple[str, str]:
     """The text and the negative text of a prompt, which determine its images, with their syntax. `chunked` are the places of
     texts that are longer than the text encoder: earlier versions cut them off, so they are marked."""

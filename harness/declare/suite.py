@@ -121,6 +121,7 @@ class Grid:
 
     `negative` is the negative text of prompts that have none of their own, and `syntax` the syntax of prompts that name none.
     Texts longer than the text encoder are read in chunks (Stable Diffusion 1, 2 and XL), or with long_prompts="error" refused.
+    `adapter_folder` holds the files of the LoRAs and textual inversions that prompts name by their markup.
     """
 
     prompts: tuple[Prompt, ...]
@@ -136,6 +137,7 @@ class Grid:
     negative: str = field(default="", metadata={LEFT_OUT: True})
     syntax: str = field(default=PLAIN, metadata={LEFT_OUT: True})
     long_prompts: str = field(default=IN_CHUNKS, metadata={LEFT_OUT: True})
+    adapter_folder: str = field(default="", metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)

@@ -127,7 +127,7 @@ class SuiteFile(pytest.File):
             return
         from harness.run.batch_packing import in_order
 
-        for candidate in in_order(declared):
+        for candidate in in_order(suite.suite):
             yield CandidateItem.from_parent(self, name=f"candidate[{printable(candidate.name)}]", of=suite, candidate=candidate)
         if declared.budget is not None:
             yield RaceItem.from_parent(self, name="race", of=suite)

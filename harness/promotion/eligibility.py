@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
-from harness.check import load_rows, problems
+from harness.check import load_rows, problems, with_prompt_adapters
 from harness.declare import PROMOTED, Suite, plain
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
@@ -55,7 +55,7 @@ def refuse_changed_suite(evidence: Evidence, file: Path | None, root: Path) -> N
     run.json, which is trusted only in a suites folder below `root`, because a suite file is code."""
     suite_file = file if file is not None else _named(evidence, root)
     try:
-        declared = load_suite(suite_file)
+        declared = with_prompt_adapters(load_suite(suite_file), root)
     except NoSuiteError as error:
         raise PromotionError(f"{error}; give the right file with --suite FILE") from error
     except SuiteFileError as error:

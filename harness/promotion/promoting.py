@@ -10,6 +10,7 @@ from typing import Any
 from blake3 import blake3
 
 from harness.declare import Candidate, plain, short_hash
+from harness.declare.prompt_texts import texts_in_key
 from harness.materialise import Workbench, declared_wider
 from harness.promotion.eligibility import refuse_changed_inputs, refuse_changed_suite, refuse_faulty_suite, refuse_unfit
 from harness.promotion.errors import PromotionError
@@ -132,7 +133,7 @@ def _record(evidence: Evidence, policy: str, weighed: Weighed, file: Path,
     # Derivations of version 1 were not on record: a file that does not name one holds values of that version.
     metrics |= {name: spec.version for name, spec in evidence.run.values.items()
                 if spec.origin == "derived" and spec.metric in metrics and spec.version != 1}
-    prompts = [[p.id, p.text, p.negative, p.split] for p in suite.grid.prompts]
+    prompts = [[p.id, *texts_in_key(p), p.split] for p in suite.grid.prompts]
     reference = next(c for c in suite.candidates if c.name == suite.baseline)
     return {
         "format": RECORD_FORMAT, "kind": PROMOTION, "date": now(), "sweetspot": __version__, "candidate": declared.name,

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from harness.check import same_name
+from harness.check import same_name, with_prompt_adapters
 from harness.declare import Grid, Suite
 from harness.run.progress import Display
 from harness.session.options import SessionOptions
@@ -28,6 +28,7 @@ class Session:
             return None
         if self.options.exact and isinstance(declared.grid, Grid):
             declared = replace(declared, grid=replace(declared.grid, batch_size=1))
+        declared = with_prompt_adapters(declared, self.options.root)
         suite = SuiteSession(declared, suite_file, self.options, self.display, release_others=self._release, say=self._say)
         for other in self.suites:
             suite.problems += same_name(declared, [(other.suite, other.suite_file)])

@@ -165,7 +165,8 @@ def _declared(a: Run, b: Run) -> tuple[tuple[str, str, str], ...]:
     for run in (a, b):
         declared = {k: v for k, v in plain(run.suite).items() if k not in ("candidates", "gates", "name", "description")}
         grid = dict(declared["grid"])
-        grid["prompts"] = {p.id: f"{p.text} / {p.negative} / {p.split}" for p in run.suite.grid.prompts}
+        grid["prompts"] = {p.id: " / ".join((p.text, p.negative, p.split, *([p.syntax] if p.syntax else [])))
+                           for p in run.suite.grid.prompts}
         parts.append(flat({**declared, "grid": grid, "gates": [*map(run.suite.gate_name, run.suite.gates)]}))
     return differences(*parts)
 

@@ -14,6 +14,7 @@ from urllib.parse import quote
 import pandas as pd
 
 from harness.declare import Candidate
+from harness.declare.prompt_texts import shown_text
 from harness.records.harmless_text import printable
 from reports import formatting as words
 from reports.page.thumbnails import Files
@@ -54,7 +55,7 @@ def explorer(run: Run, rec: Recommendation, into: Path | None = None) -> Explore
     at = ((table["c"] * sizes[1] + table["g"]) * sizes[2] + table["p"]) * sizes[3] + table["s"]
     paths = tuple(str(p) for p in table["path"])
     dimensions = [*own, {"name": "CFG", "values": [{"label": f"CFG {g:g}"} for g in scales]},
-                  {"name": "prompt", "values": [_prompt(p.text, p.id) for p in prompts]},
+                  {"name": "prompt", "values": [_prompt(shown_text(p), p.id) for p in prompts]},
                   {"name": "seed", "values": [{"label": f"seed {s}"} for s in seeds]}]
     picked = [names.index(rec.pick), scales.index(rec.guidance)] if rec.pick in names and rec.guidance in scales else None
     files = Files(run.folder)

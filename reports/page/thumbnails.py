@@ -17,6 +17,7 @@ from typing import Any, Final
 import pandas as pd
 from PIL import Image
 
+from harness.declare.prompt_texts import shown_text
 from harness.records.regular_files import LARGEST_IMAGE, open_regular, read_regular
 from reports import formatting as words
 from reports.read.beside import rows_at
@@ -211,7 +212,7 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
     rows = rows[rows["seed"] == seed]
     rows = rows[rows["prompt"].isin([p.id for p in prompts])]
     row_by_cell = {(r["candidate"], r["prompt"]): r for r in rows.to_dict("records")}
-    lines = [{"text": words.visible(p.text), "split": p.split,
+    lines = [{"text": words.visible(shown_text(p)), "split": p.split,
               "cells": [{**_cell(run, row_by_cell.get((n, p.id))), "swatches": _swatches(row_by_cell.get((n, p.id))),
                          "who": label(run, n)} for n in order]} for p in prompts]
     return {"seed": seed, "guidance": f"{rec.guidance:g}", "lines": lines,

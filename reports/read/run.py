@@ -16,6 +16,7 @@ from harness.declare import DESIRABILITY, Candidate, Objective, Suite, grid_of
 from harness.declare.effective_grid import whole_grid
 from harness.declare.nearest import did_you_mean
 from harness.declare.pairing import with_baseline
+from harness.declare.prompt_texts import shown_text
 from harness.declare.same_text import SAME_TEXT, effective_prompts, first_of_text
 from harness.records import (
     Cell,
@@ -173,9 +174,9 @@ def _table(suite: Suite, samples: Mapping[tuple[str, Cell], Sample], measurement
         row.update((name, float(value)) for name, value in m.values.items())
     rows = []
     for (name, cell), s in samples.items():
-        base = {"candidate": name, "prompt": cell.prompt, "text": prompts[cell.prompt].text, "split": prompts[cell.prompt].split,
-                "seed": cell.seed, "guidance": cell.guidance, "sample": s.key, "path": s.path,
-                SAME_TEXT: firsts[float(cell.guidance)][cell.prompt]}
+        base = {"candidate": name, "prompt": cell.prompt, "text": shown_text(prompts[cell.prompt]),
+                "split": prompts[cell.prompt].split, "seed": cell.seed, "guidance": cell.guidance, "sample": s.key,
+                "path": s.path, SAME_TEXT: firsts[float(cell.guidance)][cell.prompt]}
         rows.append({**measured.get((name, s.key), {}), **candidates[name].axes, **base})
     axes = sorted({axis for c in suite.candidates for axis in c.axes} - set(BASE_COLUMNS))
     table = pd.DataFrame(rows, columns=None if rows else list(BASE_COLUMNS))

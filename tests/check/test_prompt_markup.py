@@ -90,6 +90,12 @@ def test_plain_brackets_are_pointed_out_until_they_are_called_literal() -> None:
     assert remarks(tiny_suite(grid=tiny_grid(prompts=(replace(prompt, literal=True),)))) == []
 
 
+@pytest.mark.parametrize(("text", "count"), [("a (red", 1), ("a red) ball", 1), (r"a \(red", 0), ("a (red) ball", 0)])
+@pytest.mark.parametrize("syntax", ["a1111", "comfyui"])
+def test_brackets_of_a_tool_that_do_not_match_are_pointed_out(text: str, count: int, syntax: str) -> None:
+    assert len(remarks(tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", text=text),), syntax=syntax)))) == count
+
+
 @pytest.mark.parametrize("text", ["(3:15)", "(Team A: 3)", "(est: 1920)", "well-- yes", "ROCK AND ROLL", "COFFEE BREAK"])
 def test_what_may_be_markup_is_pointed_out(text: str) -> None:
     assert len(remarks(tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", text=text),))))) == 1

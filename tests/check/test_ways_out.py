@@ -235,6 +235,9 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
      prompts(replace(RED, text="a [red:blue:0.5] star", syntax="a1111"), BLUE)),
     (prompts(replace(RED, text="a [red:blue:8] star", syntax="a1111"), BLUE), "give it other steps",
      prompts(replace(RED, text="a [red:blue:1] star", syntax="a1111"), BLUE)),
+    (grid(adapter_folder="."), "give the grid syntax='a1111'", grid(adapter_folder=".", syntax="a1111")),
+    (grid(adapter_folder="."), "or syntax='comfyui'", grid(adapter_folder=".", syntax="comfyui")),
+    (grid(adapter_folder="."), "or remove adapter_folder", grid()),
     (one(emphasis=Emphasis(weights={"red": 1.3})) | prompts(replace(RED, syntax="a1111"), BLUE), "write the weights into",
      one() | prompts(replace(RED, text="a (red:1.3) star", syntax="a1111"), BLUE)),
     (one(emphasis=Emphasis(weights={"red": 1.3})) | prompts(replace(RED, syntax="a1111"), BLUE), "or remove emphasis",
@@ -270,6 +273,7 @@ ELSEWHERE = {
     "files.py": "files on the disk: tests/check/test_files.py",
     "user_rows.py": "rows of a user's own: tests/check/test_own_rows.py",
     "prompt_markup.py": "a table of its own, below",
+    "prompt_adapters.py": "files on the disk: tests/check/test_prompt_adapters.py",
 }
 """Refusals that are not made of a declaration alone."""
 OTHERS = (

@@ -200,8 +200,9 @@ def test_negative_prompts_know_the_words_and_get_no_emphasis(tmp_path: Path) -> 
     treated, plain = encode(phase.enter(), [prompt], phase.treatment), encode(phase.enter(), [prompt])
     assert not torch.equal(treated.positive[plain_text("a red star")].states, plain.positive[plain_text("a red star")].states)
     words_only = encode(phase.enter(), [prompt], type(phase.treatment)(words=phase.treatment.words))
-    assert torch.equal(treated.negative["a red <thing>"].states, words_only.negative["a red <thing>"].states)
-    assert not torch.equal(treated.negative["a red <thing>"].states, plain.negative["a red <thing>"].states)
+    negative = plain_text("a red <thing>")
+    assert torch.equal(treated.negative[negative].states, words_only.negative[negative].states)
+    assert not torch.equal(treated.negative[negative].states, plain.negative[negative].states)
 
 
 def test_a_textual_inversion_takes_no_weight_and_cannot_be_fused(tmp_path: Path) -> None:

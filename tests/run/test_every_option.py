@@ -158,6 +158,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Grid.negative": (gridded(negative="dark", prompts=(Prompt(id="star", text="a star", negative="blur"),)), "negative 'dark'"),
     "Grid.syntax": (gridded(syntax="a1112"), "'a1112'"),
     "Grid.long_prompts": (gridded(long_prompts="cut"), "'cut'"),
+    "Grid.adapter_folder": (gridded(adapter_folder="loras"), "adapter_folder is 'loras'"),
     "Grid.sampling": (gridded(sampling=Sampling(steps=3)), "steps"),
     "Sampling.sampler": (sampled(sampler="eular"), "'euler'"),
     "Sampling.schedule": (sampled(schedule="karras"), "schedule"),

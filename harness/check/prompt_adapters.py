@@ -1,0 +1,207 @@
+"""Adapters that prompts name: LoRA tags and textual inversions, found by the names of their files in the grid's adapter folder,
+become adapters of every candidate."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final, TypeVar
+
+from harness.check.files import ADAPTER, file_problem
+from harness.declare import Adapter, Alphas, Candidate, Grid, Prompt, Suite
+from harness.declare.listing import first_of
+from harness.declare.nearest import did_you_mean
+from harness.declare.prompt_texts import POSITIVE, ROLES, parsed, texts_of
+from harness.declare.syntax import Tag
+from harness.declare.syntax.tags import without_tags
+
+_SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+_EMBEDDINGS: Final = "embeddings"
+"""The name of a folder whose files are textual inversions, whatever their format, as in A1111."""
+_MOST_FILES: Final = 20_000
+_SOME_STEPS: Final = 20
+
+
+_Any = TypeVar("_Any")
+
+
+class UnresolvedError(ValueError):
+    """What stands against the adapters that prompts name."""
+
+
+def with_prompt_adapters(suite: _Any, root: Path) -> _Any:
+    """The suite with the adapters that its prompts name as adapters of every candidate, and without the tags in the prompts.
+    Whatever has a problem of any kind, which the check says, is returned as it is."""
+    if not isinstance(suite, Suite) or not isinstance(suite.grid, Grid):
+        return suite
+    try:
+        if not _names_any(suite.grid):
+            return suite
+        named = _named(suite, root)
+        candidates = tuple(replace(c, adapters=(*c.adapters, *named.tagged, *_lacking(c, named.inversions, root)))
+                           for c in suite.candidates)
+        prompts = tuple(_without_tags(prompt) for prompt in suite.grid.prompts)
+        return replace(suite, candidates=candidates, grid=replace(suite.grid, prompts=prompts))
+    except Exception:  # a suite file can hold any object, see `problems`
+        return suite
+
+
+def prompt_adapter_problems(suite: Suite, root: Path) -> Iterator[str]:
+    """One phrase if the adapters that the prompts name cannot be given to the candidates."""
+    try:
+        if _names_any(suite.grid):
+            named = _named(suite, root)
+            if (named.tagged or named.inversions) and suite.search is not None:
+                yield ("prompts name adapters, but the candidates that a search proposes have none; remove the search, or fuse "
+                       "the adapters into its models")
+        elif suite.grid.adapter_folder and not any(_follows_names(prompt) for prompt in suite.grid.prompts):
+            yield (f"adapter_folder is {suite.grid.adapter_folder!r}, but no prompt has a syntax in which it could name an "
+                   "adapter; give the grid syntax='a1111' or syntax='comfyui', or remove adapter_folder")
+    except UnresolvedError as error:
+        yield str(error)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Named:
+    """The adapters of tags, and the files of textual inversions."""
+
+    tagged: tuple[Adapter, ...]
+    inversions: tuple[str, ...]
+
+
+def _named(suite: Suite, root: Path) -> _Named:
+    """The adapters that the prompts name. Raises UnresolvedError where prompts name different ones, and for names that are not
+    those of one file."""
+    tags = _common_tags(suite.grid.prompts)
+    folder = _Folder(suite.grid.adapter_folder, root)
+    texts = [(prompt, role) for prompt in suite.grid.prompts for role in ROLES]
+    inversions = [folder.file(name, f"prompt {prompt.id!r}: embedding:{name}")
+                  for prompt, role in texts for name in parsed(prompt, role).embeddings]
+    return _Named(tagged=tuple(_adapter(tag, folder) for tag in tags),
+                  inversions=tuple(dict.fromkeys((*inversions, *folder.inversions_in(texts)))))
+
+
+def _names_any(grid: Grid) -> bool:
+    """Whether a prompt names an adapter, or could by the name of a file in the folder."""
+    for prompt in grid.prompts:
+        if prompt.syntax == "a1111" and grid.adapter_folder:
+            return True
+        if parsed(prompt, POSITIVE).tags or any(parsed(prompt, role).embeddings for role in ROLES):
+            return True
+    return False
+
+
+def _follows_names(prompt: Prompt) -> bool:
+    return prompt.syntax in ("a1111", "comfyui")
+
+
+def _common_tags(prompts: Sequence[Prompt]) -> tuple[Tag, ...]:
+    groups: dict[frozenset[Tag], list[str]] = {}
+    for prompt in prompts:
+        groups.setdefault(frozenset(parsed(prompt, POSITIVE).tags), []).append(repr(prompt.id))
+    if len(groups) > 1:
+        listed = "; ".join(f"{first_of(names, 4)}: {_written(tags)}" for tags, names in groups.items())
+        raise UnresolvedError("the prompts name different LoRAs, but a candidate's weights are the same for all prompts "
+                              f"({listed}). Give all prompts the same tags, or each group a suite of its own")
+    return parsed(prompts[0], POSITIVE).tags if prompts else ()
+
+
+def _written(tags: frozenset[Tag]) -> str:
+    words = (f"<lora:{tag.name}:{tag.weight if tag.text_weight is None else tag.text_weight:g}"
+             f"{'' if tag.text_weight is None else f':{tag.weight:g}'}>" for tag in tags)
+    return " ".join(sorted(words)) or "none"
+
+
+def _adapter(tag: Tag, folder: _Folder) -> Adapter:
+    path = folder.file(tag.name, f"<lora:{tag.name}:...>")
+    if tag.text_weight is None:
+        return Adapter(path=path, weight=tag.weight)
+    parts = dict.fromkeys(_text_parts(folder.root / path), tag.text_weight)
+    return Adapter(path=path, blocks=Alphas(default=tag.weight, parts=parts)) if parts else Adapter(path=path, weight=tag.weight)
+
+
+def _text_parts(file: Path) -> list[str]:
+    """The text encoders that an adapter changes."""
+    from harness.adapters import AdapterError, recognise_file
+
+    if file.suffix != ".safetensors":
+        raise UnresolvedError(f"{file.name}: a second weight needs a safetensors file; convert it, or give one weight")
+    try:
+        return [part for part in recognise_file(file).modules if part.startswith("text_encoder")]
+    except (AdapterError, OSError, ValueError) as error:
+        raise UnresolvedError(str(error)) from None
+
+
+@dataclass
+class _Folder:
+    """The adapter files below a folder, which is given relative to `root`."""
+
+    name: str
+    root: Path
+
+    def __post_init__(self) -> None:
+        self.files: list[str] = []
+        folder = self.root / self.name
+        if self.name and not folder.is_dir():
+            raise UnresolvedError(f"adapter_folder {self.name!r} is not a folder below {self.root}")
+        for place, folders, names in os.walk(folder) if self.name else ():
+            folders.sort()
+            inside = Path(place).relative_to(folder)
+            self.files += [os.path.normpath(Path(self.name) / inside / name) for name in sorted(names)
+                           if name.lower().endswith(_SUFFIXES)]
+            if len(self.files) > _MOST_FILES:
+                raise UnresolvedError(f"adapter_folder {self.name!r} holds more than {_MOST_FILES} files; name the folder of "
+                                      "your adapters")
+
+    def file(self, name: str, written: str) -> str:
+        """The path of the file of a name, without its suffix and the folders above it, or with them."""
+        if not self.name:
+            raise UnresolvedError(f"{written} names a file, but the grid has no folder in which to look for it; say "
+                                  "Grid(..., adapter_folder='...')")
+        ends = {path: Path(path).relative_to(os.path.normpath(self.name)).with_suffix("").as_posix() for path in self.files}
+        paths = [path for path, end in ends.items() if name in (end, end.rpartition("/")[2])]
+        if not paths:
+            stems = sorted({end.rpartition("/")[2] for end in ends.values()})
+            near = did_you_mean(name, stems) if stems else "the folder holds no adapters"
+            raise UnresolvedError(f"{written}: no file of the name {name!r} is in adapter_folder {self.name!r}; {near}")
+        if len(paths) > 1:
+            raise UnresolvedError(f"{written}: {name!r} is the name of several files in adapter_folder {self.name!r}: "
+                                  f"{first_of(paths, 4)}; write the folder before the name, such as {ends[paths[0]]!r}")
+        return paths[0]
+
+    def inversions_in(self, texts: Sequence[tuple[Prompt, str]]) -> list[str]:
+        """The files of textual inversions whose name stands in a text of A1111's syntax."""
+        from harness.text.occurrences import composed, occurrences
+
+        words = [composed(text.words) for prompt, role in texts if prompt.syntax == "a1111"
+                 for text in texts_of(prompt, role, _SOME_STEPS)]
+        named = [path for path in self.files if any(occurrences([Path(path).stem], text) for text in words)]
+        return [path for path in named if self._is_inversion(path)]
+
+    def _is_inversion(self, path: str) -> bool:
+        from harness.adapters import AdapterError, recognise_file
+
+        if any(folder.lower() == _EMBEDDINGS for folder in Path(path).parts[:-1]):
+            return True
+        if not path.endswith(".safetensors") or file_problem(ADAPTER, self.root / path):
+            return False
+        try:
+            return not recognise_file(self.root / path).modules and bool(recognise_file(self.root / path).tokens)
+        except (AdapterError, OSError, ValueError):
+            return False
+
+
+def _lacking(candidate: Candidate, inversions: Sequence[str], root: Path) -> Iterator[Adapter]:
+    """Adapters of the inversions that a candidate has not itself: their names stay in the prompts, so they may be there
+    already."""
+    own = {os.path.normpath(root / adapter.path) for adapter in candidate.adapters}
+    yield from (Adapter(path=path) for path in inversions if os.path.normpath(root / path) not in own)
+
+
+def _without_tags(prompt: Prompt) -> Prompt:
+    if prompt.syntax != "a1111":
+        return prompt
+    text, tags = without_tags(prompt.text)
+    return replace(prompt, text=text.strip()) if tags else prompt

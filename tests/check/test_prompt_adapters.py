@@ -1,0 +1,124 @@
+"""LoRAs and textual inversions that prompts name are found in the adapter folder and become adapters of every candidate."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from harness import Adapter, Alphas, Prompt, Suite, zoo
+from harness.check import problems, with_prompt_adapters
+from tests.fakes import plain_candidate, tiny_grid, tiny_suite
+
+MANUAL = Path(__file__).parents[2] / "docs" / "prompts.md"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """Two LoRAs of one name, one more, one that changes a text encoder, and a textual inversion."""
+    for place in ("loras/sketch.safetensors", "loras/style/ink.safetensors", "loras/old/ink.safetensors"):
+        (tmp_path / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(zoo.resolve("zoo:sketch"), tmp_path / place)
+    shutil.copy(zoo.resolve("zoo:sketch-word"), tmp_path / "loras/graphite.safetensors")
+    layer = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    unet = "lora_unet_down_blocks_0_attentions_0_proj_in"
+    save_file({f"{name}.{part}.weight": torch.ones(shape) for name in (layer, unet)
+               for part, shape in (("lora_down", (2, 8)), ("lora_up", (8, 2)))}, tmp_path / "loras/both.safetensors")
+    return tmp_path
+
+
+def suite(*texts: str, negative: str = "", **grid: Any) -> Suite:
+    prompts = tuple(Prompt(id=f"p{number}", text=text, negative=negative) for number, text in enumerate(texts))
+    return tiny_suite(candidates=(plain_candidate(), plain_candidate("base", model="zoo:base")), baseline="photo",
+                      grid=tiny_grid(**{"prompts": prompts, "syntax": "a1111", "adapter_folder": "loras", **grid}))
+
+
+def adapters(root: Path, declared: Suite) -> tuple[Adapter, ...]:
+    resolved = with_prompt_adapters(declared, root)
+    assert all(c.adapters == resolved.candidates[0].adapters for c in resolved.candidates)
+    return resolved.candidates[0].adapters
+
+
+@pytest.mark.parametrize(("tag", "expected"), [
+    ("<lora:sketch:0.8>", Adapter(path="loras/sketch.safetensors", weight=0.8)),
+    ("<lora:style/ink>", Adapter(path="loras/style/ink.safetensors")),
+    ("<lora:both:0.5:0.9>", Adapter(path="loras/both.safetensors", blocks=Alphas(default=0.9, parts={"text_encoder": 0.5}))),
+    ("<lora:sketch:0.5:0.9>", Adapter(path="loras/sketch.safetensors", weight=0.9))])
+def test_a_tag_of_all_prompts_is_an_adapter_of_every_candidate(tag: str, expected: Adapter, root: Path) -> None:
+    declared = suite(f"a cat {tag}", f"{tag} a dog")
+    assert problems(declared, root) == []
+    resolved = with_prompt_adapters(declared, root)
+    assert adapters(root, declared) == (expected,)
+    assert [prompt.text for prompt in resolved.grid.prompts] == ["a cat", "a dog"]
+    assert {c.key for c in resolved.candidates}.isdisjoint(c.key for c in declared.candidates)
+
+
+def test_a_resolved_suite_is_not_resolved_again(root: Path) -> None:
+    once = with_prompt_adapters(suite("a graphite cat <lora:sketch:0.8>"), root)
+    assert len(once.candidates[0].adapters) == 2
+    assert with_prompt_adapters(once, root) == once
+    assert problems(once, root) == []
+
+
+@pytest.mark.parametrize(("text", "syntax", "found"), [
+    ("a graphite cat", "a1111", True), ("a (graphite:1.2) cat", "a1111", True), ("graphites", "a1111", False),
+    ("a sketch", "a1111", False), ("embedding:graphite, a cat", "comfyui", True), ("a graphite cat", "comfyui", False)])
+def test_a_textual_inversion_is_named_by_its_file(text: str, syntax: str, found: bool, root: Path) -> None:
+    expected = (Adapter(path="loras/graphite.safetensors"),) if found else ()
+    assert adapters(root, suite(text, syntax=syntax)) == expected
+    assert adapters(root, suite("a cat", negative=text, syntax=syntax)) == expected
+
+
+def test_any_file_of_a_folder_of_embeddings_is_an_inversion(root: Path) -> None:
+    (root / "loras/Embeddings").mkdir()
+    (root / "loras/Embeddings/easynegative.pt").write_bytes(b"x")
+    (root / "loras/badhands.pt").write_bytes(b"x")
+    expected = (Adapter(path="loras/Embeddings/easynegative.pt"),)
+    assert adapters(root, suite("a cat", negative="easynegative, badhands")) == expected
+
+
+@pytest.mark.parametrize(("texts", "grid", "words"), [
+    (["a <lora:sketc:1>"], {}, ["'sketc'", "'loras'", "'sketch'"]),
+    (["a <lora:ink:1>"], {}, ["'ink'", "several files", "loras/old/ink.safetensors", "loras/style/ink.safetensors", "'old/ink'"]),
+    (["a <lora:sketch:1>"], {"adapter_folder": ""}, ["<lora:sketch:...>", "adapter_folder='...'"]),
+    (["a <lora:sketch:1>"], {"adapter_folder": "lora"}, ["adapter_folder 'lora' is not a folder"]),
+    (["a <lora:sketch:1>", "b", "c"], {}, ["'p0': <lora:sketch:1>", "'p1', 'p2': none"]),
+    (["a <lora:sketch:1>", "b <lora:sketch:0.5>"], {}, ["'p0': <lora:sketch:1>", "'p1': <lora:sketch:0.5>"]),
+    (["embedding:graphit"], {"syntax": "comfyui"}, ["prompt 'p0': embedding:graphit", "'graphite'"]),
+    (["a cat"], {"syntax": "plain"}, ["adapter_folder is 'loras'", "no prompt has a syntax"]),
+    (["a <lora:sketch:1>"], {"syntax": "comfyui"}, ["applies a LoRA in A1111"])])
+def test_what_cannot_be_found_is_said_with_what_is_there(texts: list[str], grid: dict[str, Any], words: list[str],
+                                                        root: Path) -> None:
+    listed = problems(suite(*texts, **grid), root)
+    assert [word for word in words if word not in listed[0]] == []
+    assert with_prompt_adapters(suite(*texts, **grid), root).candidates == suite(*texts).candidates
+
+
+def test_the_example_of_the_manual_can_be_run(tmp_path: Path) -> None:
+    code = re.search(r"```python\n(.*?)```", MANUAL.read_text(encoding="utf-8"), re.DOTALL)
+    assert code is not None
+    (tmp_path / "models/loras").mkdir(parents=True)
+    shutil.copy(zoo.resolve("zoo:sketch"), tmp_path / "models/loras/ink.safetensors")
+    shutil.copy(zoo.resolve("zoo:sketch-word"), tmp_path / "models/loras/easynegative.safetensors")
+    *first, last = ast.parse(code[1]).body
+    names: dict[str, Any] = {}
+    exec(compile(ast.Module(body=first, type_ignores=[]), "prompts.md", "exec"), names)
+    assert isinstance(last, ast.Expr)
+    grid = eval(compile(ast.Expression(body=last.value), "prompts.md", "eval"), names)
+    declared = tiny_suite(grid=replace(grid, steps=20))
+    assert problems(declared, tmp_path) == []
+    assert len(adapters(tmp_path, declared)) == 2
+
+
+def test_an_adapter_that_is_declared_and_named_is_given_twice(root: Path) -> None:
+    declared = suite("a cat <lora:sketch:0.8>")
+    twice = replace(declared, candidates=tuple(replace(c, adapters=(Adapter(path="loras/sketch.safetensors"),))
+                                               for c in declared.candidates))
+    assert any("is given 2 times" in line for line in problems(twice, root))
