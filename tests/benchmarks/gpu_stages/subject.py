@@ -81,10 +81,10 @@ class Subject:
         return Candidate(name=f"{mode} {alpha:g}", model=model, quantization=mode, **changes)
 
     def grid(self, *, batch_size: int = 1, steps: int = 20, sampler: str = "dpmpp_2m") -> Grid:
-        """Four prompts and eight seeds at the size's usual resolution; the zoo takes four steps."""
+        """Four prompts and eight seeds at the size's usual resolution; the zoo takes two steps."""
         side = SIZES[self.size][0]
         return Grid(prompts=PROMPTS, seeds=tuple(range(8)), guidance_scales=(5,), batch_size=batch_size, sampler=sampler,
-                    steps=4 if self.size == "zoo" else steps, width=side, height=side)
+                    steps=2 if self.size == "zoo" else steps, width=side, height=side)
 
     def bench(self, grid: Grid) -> Workbench:
         """A workbench without any model yet."""
