@@ -1,6 +1,7 @@
 """Prompts are read from what editors write, and every error names the file and what is expected."""
 
 import codecs
+import json
 import random
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 
 from harness import Candidate, Grid, Prompt, Suite, read_prompts, read_recipe
 from harness.check import remarks
-from tests.declare.pictures import A1111, FORGE, comfy, graph, node, png
+from tests.declare.pictures import A1111, FORGE, INVOKE, comfy, graph, node, png
 
 TOML = '[[prompt]]\nid = "a"\ntext = "a cät"\n'
 
@@ -135,6 +136,13 @@ def test_a_folder_of_pictures_gives_each_text_once(tmp_path: Path) -> None:
     assert (cat.tags["steps"], "seed" in cat.tags) == ("4", False)
     assert (bottle.text, bottle.negative, bottle.split) == ("a (glass:1.2) bottle", "text, watermark", "confirm")
     assert bottle.tags["seed"] == "156680208700286"
+
+
+def test_pictures_bring_the_syntax_of_their_tool_along(tmp_path: Path) -> None:
+    png(tmp_path / "1.png", {"parameters": FORGE})
+    comfy(tmp_path / "2.png", graph())
+    png(tmp_path / "3.png", {"invokeai_metadata": json.dumps(INVOKE)})
+    assert [prompt.syntax for prompt in read_prompts(tmp_path, syntax="a1111")] == ["a1111", "comfyui", "plain"]
 
 
 def test_texts_with_equal_words_keep_ids_of_their_own(tmp_path: Path) -> None:
