@@ -9,18 +9,25 @@ from typing import Any
 import pytest
 
 import harness
-from harness.merge import MergeMethod
+from harness.adapters.formats import FORMATS
+from harness.adapters.kinds import KINDS
+from harness.declare.suite import LONG_PROMPTS, LOW_MEMORY, SIDES
+from harness.merge import MERGE_METHODS, MergeMethod
+from harness.merge.blocks import CONVENTIONS
+from harness.merge.presets import PRESETS
 from harness.metrics import METRICS, ImageScore, ImageSet, Metric, ValueSpec
 from harness.quantize import QUANTIZATION_MODES, QuantizationMode, QuantizeReport
 from harness.records.values import RUN_VALUES, values_from
 from harness.runtimes import RUNTIMES, Runtime
-from harness.samplers import SAMPLERS
+from harness.samplers import SAMPLERS, SCHEDULES
+from harness.text.weighting import WEIGHTINGS
 
 PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
 NAMES = {name: getattr(harness, name) for name in [*harness.__all__, *harness._LAZY]}
 OWN = {c.__name__: c for c in (Metric, ValueSpec, ImageSet, ImageScore, MergeMethod, QuantizationMode, QuantizeReport, Runtime)}
 RECORDS = {name: it for name, it in {**NAMES, **OWN}.items() if is_dataclass(it)}
 FUNCTIONS = {name: it for name, it in NAMES.items() if isfunction(it)}
+NAMES_TO_CHOOSE = PAGE.split("## Names to choose from")[1].split("\n## ")[0]
 SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
 
 
@@ -65,9 +72,14 @@ def test_a_function_has_its_parameters_with_their_defaults(name: str) -> None:
 
 
 @pytest.mark.parametrize(("where", "known"), [
-    ("Candidate.quantization", QUANTIZATION_MODES), ("Candidate.runtime", RUNTIMES), ("Grid.sampler", SAMPLERS)])
+    ("`Candidate.quantization`", QUANTIZATION_MODES), ("`Candidate.runtime`", RUNTIMES), ("`Grid.sampler`", SAMPLERS),
+    ("`Grid.low_memory`", LOW_MEMORY), ("`Grid.long_prompts`", LONG_PROMPTS), ("`Sampling.schedule`", SCHEDULES),
+    ("`Emphasis.method`", WEIGHTINGS), ("`Objective.prefer`", SIDES), ("`Merge.method`", MERGE_METHODS),
+    ("`Blocks.convention`", CONVENTIONS), ("`Blocks.preset`", PRESETS), ("layouts of adapter files", FORMATS),
+    ("kinds of adapters", KINDS), ("`prompt_set`", dict.fromkeys(prompt.tags["kind"] for prompt in harness.prompt_set()))])
 def test_the_names_of_a_table_are_all_listed(where: str, known: Any) -> None:
-    assert re.findall(r"`(\w+)`", next(row[1] for row in rows(PAGE) if row[0] == where)) == list(known)
+    listed = re.findall(rf"^\| {re.escape(where)} \| (.*) \|$", NAMES_TO_CHOOSE, re.MULTILINE)
+    assert re.findall(r"`([^`]+)`", re.split(r"[;:]|, for ", listed[0])[0]) == list(known)
 
 
 def test_each_metric_is_listed_with_the_values_it_gives() -> None:

@@ -452,3 +452,7 @@ class SuiteRun:
     def leave_out(self, names: Sequence[str]) -> None:
         """Records the candidates that were declared but not selected in this session."""
         self.run_json.note(not_selected=list(names))
+
+    def leave_uncounted(self, what: str) -> None:
+        """Records which gates this session did not count, in words."""
+        self.run_json.note(not_counted=what)

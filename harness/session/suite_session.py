@@ -226,7 +226,9 @@ class SuiteSession:
         if self._analysis is None:
             from reports.analysis import load_run
 
-            self.run()
+            run = self.run()
+            if self.unselected:
+                run.leave_uncounted(self.unselected)
             self._doing("judging")
             self._analysis = load_run(self.folder)
         return self._analysis

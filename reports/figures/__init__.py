@@ -66,7 +66,7 @@ FIGURES: Final = {
     "drift": Row("Palette drift", "How far do the colours move from the baseline's?",
                  "Mean colour distance (dE00) from the baseline's image of the same prompt, seed and guidance; about 2 "
                  "is just noticeable. All prompts.", palette_drift),
-    "leanings": Row("Leanings", "Which style do the parents and the pick have?",
+    "leanings": Row("Styles", "Which style do the parents and the pick have?",
                     "Mean probability of every style that the suite names, estimated by CLIP from the image alone (zero-shot); "
                     "every prompt counts once. This is CLIP's guess, not a measurement of taste.", leanings),
     "front": Row("Quality against cost", "Which candidates are beaten in quality and cost at once?",
@@ -84,7 +84,7 @@ FIGURES: Final = {
                    batch_curve),
     "rounds": Row("Rounds over time", "Did the machine change while it was measured?",
                   "Every candidate takes its turn in every round, in a new random order, so a slow machine slows all of "
-                  "them alike. The yardstick is one fixed small computation just before each: where it rises, the machine was "
+                  "them alike. Below is one fixed small computation just before each: where it rises, the machine was "
                   "busy with something else. The axes do not start at zero. The pick and the baseline are highlighted.",
                   rounds_over_time),
 }

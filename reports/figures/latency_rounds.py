@@ -1,4 +1,4 @@
-"""The timed rounds in their order, with the yardstick beside them, so that a machine that drifts is seen."""
+"""The timed rounds in their order, with a fixed computation beside them, so that a machine that drifts is seen."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def rounds_over_time(run: Run, rec: Recommendation) -> Any:
         return None
     panels = [("seconds", "Seconds per image")]
     if table["yardstick"].notna().any():
-        panels.append(("yardstick", "Yardstick, seconds"))
+        panels.append(("yardstick", "Fixed computation, seconds"))
     figure = make_subplots(rows=len(panels), cols=1, shared_xaxes=True, vertical_spacing=0.16,
                            subplot_titles=[title for _, title in panels])
     for place, (value, _) in enumerate(panels, start=1):

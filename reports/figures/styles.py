@@ -1,4 +1,4 @@
-"""Leanings: which of the suite's looks the parents and the pick have, and how far two parents complement each other."""
+"""Styles: which of the suite's looks the parents and the pick have, and how far two parents complement each other."""
 
 from __future__ import annotations
 

@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import pandas as pd
 from markupsafe import Markup
@@ -62,15 +62,23 @@ def write_page(run: Path | Run, recommendation: Recommendation | None = None, ve
     judged = list(verdicts) if verdicts is not None else judge(read, rec)
     folder = read.folder if into is None else into
     write_atomically(folder / "table.csv", csv(read).encode())
-    write_atomically(folder / "report.md", illustrated(markdown(read, rec, judged), read, rec, folder).encode())
+    rows = tables.candidate_rows(read, rec)
+    write_atomically(folder / "report.md", illustrated(markdown(read, rec, judged, rows), read, rec, folder).encode())
     page = folder / PAGE_NAME
-    write_atomically(page, render(read, rec, judged, budget, into=into).encode("utf-8", errors="replace"))
+    write_atomically(page, _rendered((read, rec, judged), rows, budget, into=into).encode("utf-8", errors="replace"))
     return page
 
 
 def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float = PAGE_BUDGET, live: Live | None = None,
            into: Path | None = None) -> str:
     """The page as text, for the run folder or the folder `into`; `live` marks it as that of a run that goes on."""
+    return _rendered((run, rec, verdicts), tables.candidate_rows(run, rec), budget, live, into)
+
+
+def _rendered(of: tuple[Run, Recommendation, list[Verdict]], rows: list[dict[str, Any]], budget: float, live: Live | None = None,
+              into: Path | None = None) -> str:
+    """As `render`, with the rows of tables.candidate_rows, which the Markdown shows too."""
+    run, rec, verdicts = of
     figures = {name: figure for name, row in FIGURES.items() if (figure := row.build(run, rec)) is not None}
     data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
     values = {
@@ -79,7 +87,7 @@ def render(run: Run, rec: Recommendation, verdicts: list[Verdict], budget: float
         "lead": _parts(headline(run, rec, verdicts)), "facts": _facts(run, rec),
         "gates": tables.gate_rows(run, verdicts, rec.pick),
         "comparisons": tables.comparison_rows(run, rec.comparisons), "settling": tables.settling_section(run, rec.settling),
-        "candidates": tables.candidate_rows(run, rec),
+        "candidates": rows,
         "memory_columns": tables.memory_columns(run),
         "costs": cost_section(run, rec), "losses": tables.loss_rows(run),
         "score_titles": [words.visible(run.row(value).title) for value in run.scores], "coverage": tables.coverage_table(run),

@@ -186,7 +186,7 @@ def _ninetieth(run: Run, name: str) -> CostText:
     if not percentile.n:
         return _length(seconds_per_image(run, name))
     if percentile.value is None:
-        return CostText(text=f"n too small, needs {percentile.needed}")
+        return CostText(text=f"too few rounds, needs {percentile.needed}")
     return CostText(text=words.duration(percentile.value), below=tuple(_bound(percentile)))
 
 

@@ -1,5 +1,5 @@
 """What the page's image explorer shows: the dimensions that rows, columns and pages can be, every picture's place and values,
-and the command that re-makes it."""
+and the command that makes it again."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def candidate_dimensions(run: Run, names: list[str]) -> tuple[list[dict[str, Any
 
 
 def command(run: Run, name: str) -> str:
-    """The shell command that re-makes a candidate's pictures, in another folder; "" where the suite's file is unknown, or a
+    """The shell command that makes a candidate's pictures again, in another folder; "" where the suite's file is unknown, or a
     race added the candidate, which no file declares."""
     added = run.head.get("added")
     if isinstance(added, list) and name in added:

@@ -32,7 +32,7 @@ ENOUGH_PROMPTS: Final = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Moment:
-    """What the page says of the moment: what is `doing` now, after how many seconds it is written anew at the earliest, and the
+    """What the page says of the moment: what is `doing` now, after how many seconds it is written again at the earliest, and the
     `looks` of a race so far, which are None for a suite that has no budget. Candidates that are to be sampled `anew` have images
     that will not count."""
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from textwrap import wrap
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from harness.records.events import METRIC_STAGE
 from harness.records.harmless_text import in_markdown
@@ -130,8 +130,9 @@ class _Fitting:
         return table
 
 
-def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) -> str:
-    """The same verdict as Markdown of at most 60 000 bytes; what does not fit is cut at a line, and it says so."""
+def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict], rows: list[dict[str, Any]] | None = None) -> str:
+    """The same verdict as Markdown of at most 60 000 bytes; what does not fit is cut at a line, and it says so. `rows` are those
+    of tables.candidate_rows, where they are known."""
     at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
     lines = [f"## {in_markdown(run.suite.name)}", "", f"**{in_markdown(headline(run, recommendation, verdicts).sentence)}**", ""]
     if verdicts:
@@ -140,9 +141,9 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
                   f"{in_markdown(g['candidate'])} | {in_markdown(g['observed'])} | {in_markdown(g['reason'])} |"
                   for g in tables.gate_rows(run, verdicts)]
         lines.append("")
-    headings, rows = _columns(run, recommendation)
+    headings, cells_by_row = _columns(run, recommendation, rows)
     lines += [f"| {' | '.join(in_markdown(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
-    lines += [f"| {' | '.join(in_markdown(c.strip()) for c in cells)} |" for cells in rows]
+    lines += [f"| {' | '.join(in_markdown(c.strip()) for c in cells)} |" for cells in cells_by_row]
     if total := spent(run):
         lines += ["", f"Spent: {in_markdown(total.summary)}"]
     settling = settling_sentences(run, recommendation.settling)
@@ -155,11 +156,12 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict]) 
     return within_limit(lines)
 
 
-def _columns(run: Run, recommendation: Recommendation) -> tuple[list[str], list[list[str]]]:
+def _columns(run: Run, recommendation: Recommendation,
+             rows: list[dict[str, Any]] | None = None) -> tuple[list[str], list[list[str]]]:
     """Column heads and one row of cells per candidate; the number of rounds and the memory probe stand in the head once,
     or as many as differ. Where precision varies, what is lost against the baseline takes the place of the colours. The style
     switch has a column where anybody's was timed."""
-    rows = tables.candidate_rows(run, recommendation)
+    rows = tables.candidate_rows(run, recommendation) if rows is None else rows
     lost = {loss["candidate"]: loss for loss in tables.loss_rows(run)}
     rounds = ", ".join(dict.fromkeys(r["rounds"] for r in rows if r["rounds"]))
     probes = ", ".join(dict.fromkeys(r["reading"] for r in rows if r["reading"]))

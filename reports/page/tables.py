@@ -86,9 +86,10 @@ def settling_section(run: Run, settling: Sequence[Settling]) -> dict[str, Any]:
 def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
     """One row per candidate at the pick's guidance: the values that are columns (see ValueSpec), seconds, sizes."""
     rows, gone = [], exit_words(run)
+    here = rows_at(run, rec.guidance, run.images)
+    by_name = dict(iter(here.groupby("candidate", sort=False)))
     for c in run.suite.candidates:
-        mine = run.images[run.images["candidate"] == c.name]
-        mine = rows_at(run, rec.guidance, mine)
+        mine = by_name.get(c.name, here.iloc[:0])
         why = FAILED if run.failure_of(c.name) else run.why_missing(c.name, "image") or "no images"
         row: dict[str, Any] = {"candidate": c.name, "name": label(run, c.name), "role": role_label(run, c.name),
                                "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates, "dropped": gone.get(c.name, "")}

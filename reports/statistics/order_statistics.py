@@ -57,7 +57,7 @@ def percentile(values: Sequence[float], quantile: float, confidence: float = CON
     if n < needed:
         value = statistics.median(ordered) if n and quantile == 0.5 else None
         return Percentile(quantile=quantile, n=n, needed=needed, value=value, at_most=None,
-                          why=f"n too small: {n} of {needed} rounds")
+                          why=f"too few rounds: {n} of {needed}")
     value = statistics.median(ordered) if quantile == 0.5 else ordered[math.ceil(n * quantile - 1e-9) - 1]
     return Percentile(quantile=quantile, n=n, needed=needed, value=value, at_most=ordered[_bound(n, quantile, confidence) - 1])
 

@@ -58,7 +58,7 @@ def select_rows(run: Run) -> pd.DataFrame:
 
 def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     """What a reader must know before relying on the verdict: few prompts, gaps, failures, no confirmation."""
-    sentences = [*_below_guidance(run), *_idle_negatives(run), *_toy_clip(run)]
+    sentences = [*_below_guidance(run), *_idle_negatives(run), *_toy_clip(run), *_uncounted(run)]
     prompts = effective_prompts(whole_grid(run.suite))
     counts = {split: distinct(p for p in prompts if p.split == split) for split in ("select", "confirm")}
     if repeated := same_texts(prompts):
@@ -95,6 +95,12 @@ def _below_guidance(run: Run) -> list[str]:
     low = [scale for scale in whole_grid(run.suite).guidance_scales if guidance_problem(scale)]
     return [f"The pictures at CFG {', '.join(f'{scale:g}' for scale in low)} are drawn from the negative prompts: no guidance is "
             "1. Do not decide by them; run the suite again without these scales."] if low else []
+
+
+def _uncounted(run: Run) -> list[str]:
+    """Which gates the session left out by the choice of its user."""
+    what = str(run.head.get("not_counted", ""))
+    return [f"{what[0].upper()}{what[1:]}."] if what else []
 
 
 def _same_what(run: Run) -> str:

@@ -4,9 +4,9 @@ run."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, groupby
 from typing import Final
 
 import numpy as np
@@ -44,28 +44,47 @@ class Place:
 
 
 def front(quality: Mapping[str, float], cost: Mapping[str, float], better: Callable[[str, str], Gap | None],
-          dearer: Callable[[str, str], Gap | None]) -> tuple[Place, ...]:
+          costlier: Callable[[str, str], Gap | None], compared: Collection[str] | None = None) -> tuple[Place, ...]:
     """The places of candidates that have both a mean quality (more is better) and a cost (less is better).
 
-    `better(a, b)` and `dearer(a, b)` are the intervals of a's quality minus b's and of a's cost minus b's; None where they
-    cannot be compared. One is *beaten* when another is significantly better and shown not to be more expensive, or significantly
-    cheaper and shown not to be worse, by the whole interval; *perhaps beaten* when another's mean is at least as good at no
-    higher cost and one of the two is better; else *on the front*.
+    `better(a, b)` and `costlier(a, b)` are the intervals of a's quality minus b's and of a's cost minus b's; None where they
+    cannot be compared, as for all that are not in `compared` (all are, where it is None). One is *beaten* when another is
+    significantly better and shown not to be more expensive, or significantly cheaper and shown not to be worse, by the whole
+    interval; *perhaps beaten* when another's mean is at least as good at no higher cost and one of the two is better (the best
+    of these is named); else *on the front*.
     """
     names = [name for name in quality if name in cost]
+    ahead = _ahead({n: (quality[n], cost[n]) for n in names})
+    known = [name for name in names if compared is None or name in compared]
+    beaten = {mine: by for mine in known if (by := next(
+        (other for other in known if other != mine and _beats(better(other, mine), costlier(mine, other))), None))}
     places = []
     for mine in names:
-        status, by = FRONT, ""
-        for other in (n for n in names if n != mine):
-            gained, saved = better(other, mine), dearer(mine, other)
-            if gained is not None and saved is not None and min(gained[0], saved[0]) >= 0 and max(gained[0], saved[0]) > 0:
-                status, by = BEATEN, other
-                break
-            over = quality[other] >= quality[mine] and cost[other] <= cost[mine]
-            if over and (quality[other] > quality[mine] or cost[other] < cost[mine]) and not by:
-                status, by = MAYBE, other
+        by = beaten.get(mine) or ahead.get(mine, "")
+        status = BEATEN if mine in beaten else MAYBE if by else FRONT
         places.append(Place(candidate=mine, quality=quality[mine], cost=cost[mine], status=status, by=by))
     return tuple(places)
+
+
+def _beats(gained: Gap | None, saved: Gap | None) -> bool:
+    """Whether intervals of what is gained and saved show that neither is negative and one is positive."""
+    return gained is not None and saved is not None and min(gained[0], saved[0]) >= 0 and max(gained[0], saved[0]) > 0
+
+
+def _ahead(means: Mapping[str, tuple[float, float]]) -> dict[str, str]:
+    """For each candidate the best of those that are at least as good in mean quality at no higher cost, and better in one of the
+    two; by one pass from the cheapest up."""
+    ahead: dict[str, str] = {}
+    best = ""
+    for _, group in groupby(sorted(means, key=lambda name: (means[name][1], -means[name][0])), key=lambda name: means[name][1]):
+        first, *rest = group
+        for name in (first, *rest):
+            if best and means[best][0] >= means[name][0]:
+                ahead[name] = best
+            elif means[first][0] > means[name][0]:
+                ahead[name] = first
+        best = first if not best or means[first][0] > means[best][0] else best
+    return ahead
 
 
 def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) -> tuple[Place, ...]:
@@ -96,12 +115,13 @@ def front_of(run: Run, value: str, guidance: float | None, kind: str = SECONDS) 
             return None
         return (low, high) if sign > 0 else (-high, -low)
 
-    def dearer(a: str, b: str) -> Gap | None:
+    def costlier(a: str, b: str) -> Gap | None:
         if kind == SECONDS and incomparable(run, a, b):
             return None
         return spread[a][0] - spread[b][2], spread[a][2] - spread[b][0]
 
-    placed = front({n: sign * means[n] for n in names}, {n: spread[n][1] for n in names}, better, dearer)
+    placed = front({n: sign * means[n] for n in names}, {n: spread[n][1] for n in names}, better, costlier,
+                   {name for pair in gaps for name in pair})
     return tuple(Place(candidate=p.candidate, quality=sign * p.quality, cost=p.cost, status=p.status, by=p.by) for p in placed)
 
 

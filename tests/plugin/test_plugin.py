@@ -254,6 +254,8 @@ def test_the_headline_says_which_gates_the_exit_code_does_not_count(pytester: py
     result.stdout.fnmatch_lines([line])
     if not options:
         result.stdout.no_fnmatch_line("*the exit code does not count*")
+    for name in ("report.html", "report.md"):
+        assert ("he exit code does not count" in (pytester.path / "runs" / "tiny" / name).read_text()) == bool(options)
 
 
 def test_candidates_are_timed_together_by_an_item_of_its_own(pytester: pytest.Pytester, painted: None) -> None:

@@ -1,4 +1,4 @@
-// Keeps the page of a run that goes on up to date: it is loaded anew when its reader is not in the middle of something, and
+// Keeps the page of a run that goes on up to date: it is loaded again when its reader is not in the middle of something, and
 // afterwards everything stands where it stood. The finished page does not have this script.
 
 const banner = /** @type {HTMLElement} */ (document.getElementById("live"));

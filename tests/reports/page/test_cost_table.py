@@ -43,7 +43,7 @@ def test_a_candidate_on_a_gpu_has_every_figure(gpu_run: Run, merge_verdict: Reco
 
 
 def test_five_rounds_have_no_p90_and_say_how_many_it_needs(merge_run: Run, merge_verdict: Recommendation) -> None:
-    assert row(merge_run, merge_verdict)["Seconds per image, batch 1, p90"] == CostText(text="n too small, needs 29")
+    assert row(merge_run, merge_verdict)["Seconds per image, batch 1, p90"] == CostText(text="too few rounds, needs 29")
 
 
 def test_what_nobody_has_for_one_reason_is_said_once_below_the_table(merge_run: Run, merge_verdict: Recommendation) -> None:

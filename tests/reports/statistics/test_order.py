@@ -24,7 +24,7 @@ def test_a_quantile_in_percent_is_refused(quantile: float) -> None:
 def test_one_round_too_few_gives_no_number_but_says_how_many_are_needed() -> None:
     short = percentile([float(n) for n in range(28)], 0.9)
     assert (short.value, short.at_most, short.needed) == (None, None, 29)
-    assert short.why == "n too small: 28 of 29 rounds"
+    assert short.why == "too few rounds: 28 of 29"
 
 
 def test_with_just_enough_rounds_the_bound_is_the_slowest() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import combinations
 
+import numpy as np
 import pytest
 
 from harness.records.costs import STORED
@@ -112,3 +113,22 @@ def test_a_front_of_many_candidates_compares_the_best_of_them(merge_run: Run, mo
     rows = {name: table[table["guidance"] == 8.0] for name, table in merge_run.images.groupby("candidate")}
     compared = {name for pair in _gaps(rows, merge_run.row("clip_score")) for name in pair}
     assert compared == {"alpha=0.3", "alpha=0.45", "alpha=0.6"}
+
+
+def test_thousands_of_candidates_are_placed_by_one_pass_as_by_all_pairs() -> None:
+    rng = np.random.default_rng(3)
+    names = [f"c{i}" for i in range(400)]
+    quality = dict(zip(names, rng.integers(0, 20, 400).astype(float).tolist(), strict=True))
+    cost = dict(zip(names, rng.integers(1, 20, 400).astype(float).tolist(), strict=True))
+    asked: list[str] = []
+
+    def nothing(one: str, other: str) -> None:
+        asked.extend((one, other))
+
+    placed = front(quality, cost, nothing, nothing, compared=names[:3])
+    for place in placed:
+        ahead = [n for n in names if quality[n] >= quality[place.candidate] and cost[n] <= cost[place.candidate]
+                 and (quality[n], cost[n]) != (quality[place.candidate], cost[place.candidate])]
+        assert place.status == (MAYBE if ahead else FRONT)
+        assert (place.by in ahead) if ahead else place.by == ""
+    assert set(asked) == set(names[:3])
