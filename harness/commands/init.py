@@ -43,6 +43,8 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompts", default="", metavar="FILE", help="your prompts: .txt, .csv, .jsonl, .toml, pictures or a "
                                                                       "folder of them (default: built-in ones)")
     parser.add_argument("--syntax", default="", metavar="NAME", help="the syntax of your prompts, as in read_prompts")
+    parser.add_argument("--adapter-folder", default="", metavar="FOLDER",
+                        help="where the files are of LoRAs and embeddings that prompts name")
     parser.add_argument("--minutes", type=positive_minutes, default=20.0, help="how long it may take, about (default: 20)")
     parser.add_argument("--clip", default="", metavar="ARCHITECTURE:FILE", help="the CLIP model that scores the images (default: "
                         "the built-in one for built-in models, else one found in models/ or a cache of Hugging Face)")
@@ -60,7 +62,7 @@ def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 written, 2 the files do not fit, or the file was edited."""
     try:
         path, _ = draft(given, ["sweetspot", "init", *words_of(given)])
-    except UnfitFileError as error:
+    except (UnfitFileError, OSError) as error:
         return refuse("init", error)
     say(printable(f"Check it with: pytest {path}"))
     say(printable(f"Run it with:   pytest {path} --benchmark --device {device_of(given)}"))
@@ -104,20 +106,21 @@ def draft(given: argparse.Namespace, command: Sequence[str], pace: Pace | None =
     first = models[0]
     clip = choose(given.clip, first.built_in, given.download_clip, lambda line: say(printable(line)))
     whole = prompts_for(given.prompts, first.built_in, syntax=given.syntax)
-    listed = extents(asked, whole, first.family, not given.prompts and not first.built_in)
+    listed = extents(asked, whole, first.family, not given.prompts and not first.built_in, tiny=first.built_in)
     prompts_of = {one.count: prompts_for(given.prompts, first.built_in, one.count, given.syntax) if one.count else whole
                   for one in listed}
 
     def suite_of(extent: Extent) -> FirstSuite:
         return FirstSuite(question=asked, prompts=prompts_of[extent.count], extent=extent, family=first.family, clip=clip,
-                          shape=shape_for(first, device, given.size, given.steps), minutes=given.minutes, command=command)
+                          shape=shape_for(first, device, given.size, given.steps), minutes=given.minutes, command=command,
+                          adapter_folder=given.adapter_folder)
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / path.name
         write(file, suite_of(listed[-1]))
         tried = _sound(file)
         chosen, per_image = listed[min(1, len(listed) - 1)], None
-        if pace is not None:
+        if pace is not None and not first.built_in:
             per_image = pace(tried, file)
             chosen = fitting(listed, asked, prompts_of, per_image, seconds)
         write(file, suite_of(chosen))
@@ -131,8 +134,9 @@ def _announce(path: Path, suite: FirstSuite, prompts: Prompts, per_image: float 
     extent, asked = suite.extent, suite.question
     images = extent.images(asked, prompts)
     how_long = "" if per_image is None else f", about {duration(1.3 * images * per_image)}"
-    first = (f"first {images:,} images{how_long}; then as many as decide it, within {suite.minutes:g} min" if extent.first else
-             f"{images:,} images{how_long}")
+    first = f"{images:,} images{how_long}"
+    if extent.first:
+        first = f"first {first}; then as many as decide it, within {suite.minutes:g} min"
     say(f"  {asked.count(extent.values)} candidates, CFG {', '.join(f'{scale:g}' for scale in extent.scales)}, {prompts.says}")
     say(f"  {first}")
     say(printable(f"  written to {path}, which is yours to edit"))
@@ -150,9 +154,11 @@ def _sound(file: Path) -> Suite:
 def words_of(given: argparse.Namespace) -> list[str]:
     """The command line, as far as it decides the suite."""
     words = list(given.file)
-    for name in ("lora", "prompts", "syntax", "minutes", "clip", "config", "device", "size", "steps", "last", "quantize"):
+    for name in ("lora", "prompts", "syntax", "minutes", "clip", "config", "adapter_folder", "device", "size", "steps", "last",
+                 "quantize"):
         value = getattr(given, name)
         for one in value if isinstance(value, list) else [value]:
             if one:
-                words += [f"--{name}", *([] if one is True else [f"{one:g}" if isinstance(one, float) else str(one)])]
+                words.append(f"--{name.replace('_', '-')}")
+                words += [] if one is True else [f"{one:g}" if isinstance(one, float) else str(one)]
     return words

@@ -37,7 +37,7 @@ def run(given: argparse.Namespace) -> int:
         return refuse("try", ValueError(f"--device: {wrong}"))
     try:
         path, _ = draft(given, ["sweetspot", "try", *words_of(given)], pace, 60 * given.minutes - (time.monotonic() - started))
-    except UnfitFileError as error:
+    except (UnfitFileError, OSError) as error:
         return refuse("try", error)
     import pytest
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Callable
 from dataclasses import fields
 from typing import Final
 
@@ -16,6 +17,8 @@ _UNEXPECTED: Final = re.compile(r"^(?:(\w+)\.__init__|(\w+))\(\) got an unexpect
 _SWEEPS: Final = {function.__name__: function for function in (
     sweeps.adapter_files, sweeps.adapter_grid, sweeps.adapter_sweep, sweeps.alpha_sweep, sweeps.block_sweep, sampling_sweep,
     sweeps.sweep)}
+_OF_CANDIDATES: Final = ("sweep", "_grid", "_files")
+"""Ends of the names of functions that give candidates."""
 
 
 def after_unknown_keyword(error: BaseException) -> str:
@@ -26,10 +29,21 @@ def after_unknown_keyword(error: BaseException) -> str:
     name, keyword = match[1] or match[2], match[3]
     if name in DECLARATIONS:
         return f"; {did_you_mean(keyword, [spec.name for spec in fields(DECLARATIONS[name])])}"
-    if name not in _SWEEPS:
+    function = _SWEEPS.get(name) or _called(name, error)
+    if function is None:
         return ""
-    known = list(inspect.signature(_SWEEPS[name]).parameters)
-    if keyword in {spec.name for spec in fields(Candidate)} and not closest(keyword, known, cutoff=0.8):
+    known = list(inspect.signature(function).parameters)
+    of_candidates = name.endswith(_OF_CANDIDATES) and keyword in {spec.name for spec in fields(Candidate)}
+    if of_candidates and not closest(keyword, known, cutoff=0.8):
         return (f"; {keyword!r} is a field of Candidate, so set it with dataclasses.replace: "
                 f"[replace(c, {keyword}=...) for c in {name}(...)]")
     return f"; {did_you_mean(keyword, known)}"
+
+
+def _called(name: str, error: BaseException) -> Callable[..., object] | None:
+    """The function of harness that the file in which the error arose knows by this name."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    function = trace.tb_frame.f_globals.get(name) if trace is not None else None
+    return function if inspect.isfunction(function) and function.__module__.startswith("harness.") else None

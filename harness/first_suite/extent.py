@@ -18,6 +18,8 @@ FIRST_SHARE: Final = 0.5
 MARGIN: Final = 1.3
 """Seconds that go by per second of sampling: measuring, writing, judging."""
 ROUNDS: Final = 3
+FEW: Final = 5
+"""Values of an axis that show its shape to somebody who looks for the first time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,14 +38,17 @@ class Extent:
         return question.count(self.values) * len(self.scales) * self.seeds * each
 
 
-def extents(question: Question, prompts: Prompts, family: str, built_in_set: bool) -> list[Extent]:
-    """The extents that a suite may have, from the largest to the smallest."""
+def extents(question: Question, prompts: Prompts, family: str, built_in_set: bool, tiny: bool = False) -> list[Extent]:
+    """The extents that a suite may have, from the largest to the smallest; one for models so tiny that any time is enough."""
     scales = SCALES.get(family, _SCALES_ELSEWHERE)
     most = prompts.select // 2
     if not question.raced or most < 2 or not prompts.confirm:
         counts = (48, 24, 16, 8, 4) if built_in_set else (None,)
         return [Extent(values=question.values[0], scales=scales[2 if question.one_scale else 0], seeds=1, first=0, count=count)
                 for count in counts]
+    if tiny:
+        few = next((values for values in question.values if len(values) <= FEW), question.values[-1])
+        return [Extent(values=few, scales=scales[0], seeds=1, first=max(2, min(6, most)))]
     plan = ((0, 0, 2, 8), (0, 0, 1, 8), (0, 0, 1, 4), (1, 1, 1, 4), (1, 2, 1, 3), (2, 2, 1, 2))
     return [Extent(values=question.values[min(values, len(question.values) - 1)], scales=scales[scale], seeds=seeds,
                    first=max(2, min(first, most))) for values, scale, seeds, first in plan]

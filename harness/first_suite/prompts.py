@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
+from harness.check.prompt_markup import markup_problems
 from harness.declare import Prompt
 from harness.declare.prompt_files import read_prompts
 from harness.declare.prompt_sets import prompt_set
+from harness.declare.syntax import SYNTAXES
 from harness.first_suite.given_files import UnfitFileError
 from harness.first_suite.python_text import quoted
 
@@ -29,11 +31,13 @@ class Prompts:
     words: tuple[str, ...]
     modules: tuple[str, ...] = ()
     file: Path | None = None
+    syntax: str = ""
 
     @property
     def says(self) -> str:
         """In words."""
-        return f"{self.select + self.confirm} prompts: {self.select} to choose on, {self.confirm} to confirm with"
+        read = f", read in the syntax of {self.syntax}" if self.syntax else ""
+        return f"{self.select + self.confirm} prompts{read}: {self.select} to choose on, {self.confirm} to confirm with"
 
 
 def prompts_for(given: str, built_in: bool, count: int | None = None, syntax: str = "") -> Prompts:
@@ -53,13 +57,23 @@ def _of_file(given: str, syntax: str) -> Prompts:
         listed = read_prompts(given, syntax=syntax) if syntax else read_prompts(given)
     except (OSError, ValueError) as error:
         raise UnfitFileError(f"--prompts: {error}") from None
+    if not syntax and _has_markup(listed):
+        fitting = next((name for name in SYNTAXES if name and not _has_markup([replace(p, syntax=name) for p in listed])), "")
+        if fitting:
+            return _of_file(given, fitting)
     read = f"read_prompts({quoted(given)}{f', syntax={quoted(syntax)}' if syntax else ''})"
     if any(prompt.split == "confirm" for prompt in listed) or len(listed) < FEWEST:
-        return _counted(listed, read, ("read_prompts",))
+        return replace(_counted(listed, read, ("read_prompts",)), syntax=syntax)
     # All are in one split; taken in turns, the choice can be confirmed on prompts that had no part in it.
     half = len(listed) // 2
     return Prompts(source=f'[replace(p, split=("select", "confirm")[i % 2]) for i, p in enumerate({read})]',
-                   select=len(listed) - half, confirm=half, words=("read_prompts",), modules=("from dataclasses import replace",))
+                   select=len(listed) - half, confirm=half, syntax=syntax, words=("read_prompts",),
+                   modules=("from dataclasses import replace",))
+
+
+def _has_markup(listed: Sequence[Prompt]) -> bool:
+    """Whether a prompt has markup that its syntax does not know."""
+    return any(problem for prompt in listed for problem in markup_problems(prompt))
 
 
 def _counted(listed: Sequence[Prompt], source: str, words: tuple[str, ...], modules: tuple[str, ...] = (),

@@ -177,19 +177,18 @@ def _swept(model: str | None, files: Sequence[str], last: int | None) -> tuple[s
 def _sampling(model: GivenModel, spelled: str, most: int | None) -> Question:
     """Steps and samplers, up to `most` steps."""
     samplers = ("flow_euler",) if model.family in ("sd3", "flux") else ("dpmpp_2m", "euler", "unipc")
-
-    def source(steps: Values) -> str:
-        return (f'[\n    Candidate(name=f"steps={{n}} sampler={{s}}", model={spelled},\n'
-                f'              sampling=Sampling(steps=n, sampler=s), axes={{"steps": n, "sampler": s}})\n'
-                f"    for s in {_words(samplers)} for n in {numbers(steps)}]")
-
     top = most or (20 if model.built_in else 30)
     many, few = (tuple(sorted({max(1, round(top * share)) for share in shares})) for shares in (
         (0.25, 0.4, 0.67, 1), (0.33, 0.67, 1)))
+    if len(samplers) * len(few) < 2:
+        raise UnfitFileError(f"--steps is {most}, and there is nothing to compare with one step and one sampler; give more steps")
+    words = [*([f"steps={top}"] if len(few) > 1 else []), *([f"sampler={samplers[0]}"] if len(samplers) > 1 else [])]
     return Question(
-        asks="How many steps, by which sampler, and which CFG?", name=_name([model.path]), values=(many, few, few[1:]),
-        baseline=f"steps={top} sampler={samplers[0]}", source=source, count=lambda steps: len(steps) * len(samplers),
-        prefer={"guidance": "lowest", "steps": "lowest"}, words=("Candidate", "Sampling", *_checkpoint_word([spelled])))
+        asks="How many steps, by which sampler, and which CFG?", name=_name([model.path]), values=(many, few),
+        baseline=" ".join(words), count=lambda steps: len(steps) * len(samplers),
+        source=lambda steps: call("sampling_sweep", spelled, f"steps={numbers(steps)}", f"samplers={_words(samplers)}"),
+        prefer={"guidance": "lowest", **({"steps": "lowest"} if len(few) > 1 else {})},
+        words=("sampling_sweep", *_checkpoint_word([spelled])))
 
 
 def _quantization(model: GivenModel, spelled: str, device: str) -> Question:

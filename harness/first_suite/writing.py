@@ -54,6 +54,7 @@ class FirstSuite:
     family: str
     clip: str
     minutes: float
+    adapter_folder: str
     command: Sequence[str]
 
     def text(self) -> str:
@@ -81,7 +82,8 @@ class FirstSuite:
                   f"grid=Grid(prompts={self.prompts.source},\n"
                   f"          seeds={numbers(range(1, extent.seeds + 1))}, guidance_scales={numbers(extent.scales)},\n"
                   f"          sampler={quoted(sampler)}, steps={shape.steps}, width={shape.size}, height={shape.size}, "
-                  f"batch_size={quoted(shape.batch_size) if isinstance(shape.batch_size, str) else shape.batch_size})"]
+                  f"batch_size={quoted(shape.batch_size) if isinstance(shape.batch_size, str) else shape.batch_size}"
+                  f"{f',{chr(10)}          adapter_folder={quoted(self.adapter_folder)}' if self.adapter_folder else ''})"]
         if question.metrics:
             fields.append(f"metrics=({', '.join(map(quoted, question.metrics))})")
         if self.clip != "zoo:clip" or "Checkpoint(" in fields[1]:

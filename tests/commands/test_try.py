@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from harness.check.expected_time import Pace
 from harness.cli import main
 from harness.declare.load_suite import load_suite
 from harness.first_suite import pace
-from harness.first_suite.given_files import UnfitFileError
+from harness.first_suite.given_files import UnfitFileError, look
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +36,21 @@ def test_it_writes_the_suite_runs_it_and_ends_with_the_benchmarks_exit_code(call
     assert called[0][:6] == ["suites/photo_anime.py", "--benchmark", "--device", "cpu", "--runs-dir", "r"]
     suite = load_suite(Path("suites/photo_anime.py"))
     assert isinstance(suite, Suite)
-    assert len(suite.grid.seeds) == 2
+    assert suite.budget is not None
+
+
+@pytest.fixture
+def foreign(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The built-in models, taken for a user's own, whose images may take long."""
+    monkeypatch.setattr("harness.commands.init.look", lambda *given: ([replace(m, built_in=False) for m in look(*given)[0]], []))
+    return ["zoo:photo", "zoo:anime", "--clip", "zoo:clip", "--size", "64", "--device", "cpu"]
+
+
+def test_of_a_fast_model_more_is_asked(called: list[list[str]], foreign: list[str]) -> None:
+    assert main(["try", *foreign]) == 1
+    suite = load_suite(Path("suites/photo_anime.py"))
+    assert isinstance(suite, Suite)
+    assert (len(suite.grid.seeds), len(suite.candidates)) == (2, 6)
 
 
 def test_the_same_command_again_goes_on_with_its_suite_without_measuring(called: list[list[str]],
@@ -62,10 +77,10 @@ def test_files_that_do_not_fit_and_unknown_devices_end_with_2(called: list[list[
     assert not called
 
 
-def test_a_slow_machine_is_told_what_would_fit(called: list[list[str]], monkeypatch: pytest.MonkeyPatch,
+def test_a_slow_machine_is_told_what_would_fit(called: list[list[str]], monkeypatch: pytest.MonkeyPatch, foreign: list[str],
                                               capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("harness.commands.try_.seconds_per_image", lambda *_: 500.0)
-    assert main(["try", "zoo:photo", "zoo:anime", "--minutes", "5"]) == 2
+    assert main(["try", *foreign, "--minutes", "5"]) == 2
     assert "give --minutes" in capsys.readouterr().err
     assert not Path("suites").exists()
 

@@ -30,6 +30,8 @@ def test_the_nearest_field_of_every_declaration_is_named(name, tmp_path):
     ("Suite(candidate=())", "did you mean 'candidates'"), ("Grid(cfg=3)", "nown: prompts, seeds, guidance_scales"),
     ("alpha_sweep('a', 'b', alpha=(0, 1))", "did you mean 'alphas'"),
     ("adapter_sweep('a', 'b', weight=(0, 1))", "did you mean 'weights'"),
+    ("checkpoint_sweep('a', 'b', weight=(0, 1))", "did you mean 'weights'"),
+    ("read_prompts('a.txt', negativ='x')", "did you mean 'negative'"),
     ("alpha_sweep('a', 'b', (0, 1), quantization='fp16')", "[replace(c, quantization=...) for c in alpha_sweep(...)]")])
 def test_what_was_meant_is_said(line, words, tmp_path):
     assert words in said(tmp_path, line)

@@ -47,16 +47,16 @@ def init(*words: str) -> Suite:
 
 
 CASES: dict[str, tuple[Sequence[str], str, int]] = {
-    "two models": (["photo.safetensors", "anime.safetensors"], "alpha=0", 6),
-    "built-in names": (["zoo:photo", "zoo:anime"], "alpha=0", 6),
+    "two models": (["photo.safetensors", "anime.safetensors"], "alpha=0", 5),
+    "built-in names": (["zoo:photo", "zoo:anime"], "alpha=0", 5),
     "three models": (["photo.safetensors", "anime.safetensors", "base.safetensors"], "photo", 3),
     "models of one training": (["tuned-*.safetensors"], "epoch=2", 3),
-    "a model and an adapter": (["photo.safetensors", "--lora", "sketch.safetensors"], "weight=0", 7),
-    "an adapter among the models": (["photo.safetensors", "sketch.safetensors"], "weight=0", 7),
+    "a model and an adapter": (["photo.safetensors", "--lora", "sketch.safetensors"], "weight=0", 5),
+    "an adapter among the models": (["photo.safetensors", "sketch.safetensors"], "weight=0", 5),
     "two adapters": (["photo.safetensors", "--lora", "sketch.safetensors", "--lora", "sketch-loha.safetensors"],
                      "sketch=0 sketch_loha=0", 9),
     "a training": (["photo.safetensors", "--lora", "ink-*.safetensors"], "weight=0", 1 + 3 * 3),
-    "two models with an adapter": (["photo.safetensors", "anime.safetensors", "--lora", "sketch.safetensors"], "alpha=0", 6),
+    "two models with an adapter": (["photo.safetensors", "anime.safetensors", "--lora", "sketch.safetensors"], "alpha=0", 5),
     "one model": (["photo.safetensors"], "steps=20 sampler=dpmpp_2m", 12),
     "fewer bits": (["photo.safetensors", "--quantize"], "fp32", 5),
 }
@@ -97,6 +97,7 @@ def test_steps_of_one_model_are_the_most_that_are_tried(folder: Path) -> None:
     suite = init("zoo:photo", "--steps", "8")
     assert sorted({c.axes["steps"] for c in suite.candidates}) == [2, 3, 5, 8]
     assert suite.baseline == "steps=8 sampler=dpmpp_2m"
+    assert init("zoo:photo", "--steps", "1").baseline == "sampler=dpmpp_2m"
 
 
 def test_the_number_of_a_last_file_is_asked_for_by_the_option_and_taken(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,6 +113,23 @@ def test_prompts_of_one_split_are_taken_in_turns_so_that_a_choice_can_be_confirm
     suite = init("zoo:photo", "zoo:anime", "--prompts", "p.toml")
     assert [p.split for p in suite.grid.prompts] == ["select", "confirm"] * 4
     assert suite.budget is not None
+
+
+@pytest.mark.parametrize(("text", "syntax"), [
+    ("(masterpiece:1.2), a red star", "a1111"), ("a red star BREAK a car", "a1111"), ("a red star", "")])
+def test_prompts_with_markup_are_read_in_the_syntax_that_they_are_written_in(text: str, syntax: str, folder: Path,
+                                                                              capsys: pytest.CaptureFixture[str]) -> None:
+    Path("p.txt").write_text("\n".join([text, *(f"a blue car number {i}" for i in range(7))]))
+    suite = init("zoo:photo", "zoo:anime", "--prompts", "p.txt")
+    assert {prompt.syntax for prompt in suite.grid.prompts} == {syntax}
+    assert ("in the syntax of a1111" in capsys.readouterr().out) == bool(syntax)
+
+
+def test_loras_that_prompts_name_are_looked_up_in_the_folder(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    Path("p.txt").write_text("\n".join(f"a blue car number {i} <lora:sketch:0.5>" for i in range(8)))
+    assert main(["init", "zoo:photo", "zoo:anime", "--prompts", "p.txt"]) == 2
+    assert "adapter_folder" in capsys.readouterr().err
+    assert init("zoo:photo", "zoo:anime", "--prompts", "p.txt", "--adapter-folder", ".").grid.adapter_folder == "."
 
 
 def test_two_prompts_make_a_suite_without_looks(folder: Path) -> None:
@@ -170,7 +188,7 @@ def test_what_a_file_is_called_cannot_become_code(name: str, folder: Path, capsy
 def test_an_edited_file_is_never_written_over(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     init("zoo:photo", "zoo:anime")
     file = folder / "suites" / "s.py"
-    edited = file.read_text().replace("0.2, 0.4", "0.3")
+    edited = file.read_text().replace("0.25, 0.5", "0.3")
     file.write_text(edited)
     for words in (["zoo:photo", "zoo:anime"], ["zoo:photo", "zoo:base"]):
         assert main(["init", *words, "--to", "suites/s.py"]) == 2
