@@ -45,6 +45,9 @@ class DeclaredBench:
     def encoded_by(self, _: Candidate) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
         return (), ()
 
+    def may_widen(self, _: Candidate) -> bool:
+        return False
+
     def prepare(self, candidate: Candidate) -> Any:
         return colour(candidate.name, candidate.key)
 
