@@ -64,7 +64,7 @@ def caveats(run: Run, cells: tuple[Scored, ...]) -> tuple[str, ...]:
     if repeated := same_texts(prompts):
         groups = words.listed([" = ".join(names) for names in repeated], most=8)
         sentences.append(f"Prompts with the same {_same_what(run)}: {groups}.")
-    sentences.extend(_cut(run))
+    sentences.extend((*_cut(run), *_unscored_ends(run)))
     for split, consequence in (("select", "no interval exists."), ("confirm", "nothing was confirmed on unseen prompts.")):
         if counts[split] < 2:
             sentences.append(f"The {split} split has {words.plural(counts[split], 'prompt')}: {consequence}")
@@ -224,6 +224,17 @@ def _cut(run: Run) -> list[str]:
         f"{len(in_part)} of {count} do not fit all text encoders: {words.listed(in_part, most=8)}. One of them cuts off what the "
         "others read, so the ends of these prompts have less effect on the images; the coverage table says which one, and by how "
         "many tokens."] if in_part else [])
+
+
+def _unscored_ends(run: Run) -> list[str]:
+    """Which prompts are longer than the CLIP model of the scores reads, so that the scores say nothing of their ends."""
+    if "tokens_dropped" not in run.images.columns:
+        return []
+    long = set(run.images[run.images["tokens_dropped"] > 0]["prompt"])
+    names = [words.visible(p.id) for p in run.suite.grid.prompts if p.id in long]
+    count = words.plural(len(run.suite.grid.prompts), "prompt")
+    return [f"The CLIP score does not read the ends of {len(names)} of {count}, which are longer than its model takes: "
+            f"{words.listed(names, most=8)}."] if names else []
 
 
 def _with_status(run: Run, status: str) -> list[str]:
