@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from typing import Final
 
-from harness.check.phrases import doubles, unknown
+from harness.check.phrases import doubles
+from harness.check.sampling_knobs import knob_problems, sampler_name_problems
 from harness.check.values import known_values
 from harness.declare import Candidate, Gate, Grid, Sampling, Suite, grid_of
 from harness.declare.pairing import with_baseline
@@ -15,8 +16,6 @@ from harness.metrics.ms_ssim import SMALLEST
 from harness.samplers import SAMPLERS
 
 LATENT_MULTIPLE: Final = 8
-PENDING: Final = frozenset({"schedule", "guidance_rescale", "guidance_start", "guidance_end", "clip_skip", "eta", "shift"})
-"""The fields of Sampling that nothing follows yet. Each leaves this set with the code that follows it."""
 
 
 def sampled_problems(grid: Grid) -> Iterator[str]:
@@ -26,7 +25,7 @@ def sampled_problems(grid: Grid) -> Iterator[str]:
     yield from (f"the guidance scales {' and '.join(map(repr, scales))} are both shown as CFG {text}; remove one, or give scales "
                 "that differ more" for text, scales in _by_text(grid.guidance_scales).items() if len(scales) > 1)
     yield from filter(None, map(guidance_problem, grid.guidance_scales))
-    yield from unknown("sampler", [grid.sampler], SAMPLERS)
+    yield from sampler_name_problems(grid)
     for name, least in (("steps", 1), ("width", LATENT_MULTIPLE), ("height", LATENT_MULTIPLE)):
         if (value := getattr(grid, name)) < least:
             yield f"{name} is {value!r}; expected an integer of at least {least}"
@@ -34,6 +33,8 @@ def sampled_problems(grid: Grid) -> Iterator[str]:
             yield f"{name} is {value}; expected a multiple of {LATENT_MULTIPLE} pixels"
     if grid.steps > MOST_STEPS:
         yield f"steps is {grid.steps}; expected at most {MOST_STEPS}, the number of steps a diffusion model is trained on"
+    if grid.sampler in SAMPLERS:
+        yield from knob_problems(grid_of(grid))
 
 
 def grid_sampling_problems(grid: Grid) -> Iterator[str]:
@@ -65,7 +66,6 @@ def _scales(sampling: Sampling) -> Iterator[str]:
 def _empty(sampling: Sampling) -> Iterator[str]:
     if not sampling.given:
         yield "sampling sets nothing; remove it"
-    yield from (f"sampling: {name} is not supported yet" for name in sampling.given if name in PENDING)
 
 
 def size_problems(suite: Suite) -> Iterator[str]:

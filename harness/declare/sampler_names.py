@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Final
+from contextlib import suppress
+from typing import Any, Final
 
-from harness.declare.nearest import did_you_mean
+from harness.declare.nearest import closest, did_you_mean
 
 SCHEDULE_NAMES: Final[Mapping[str, tuple[str, ...]]] = {
     "normal": ("uniform",), "karras": (), "exponential": (), "sgm_uniform": (), "beta": (), "simple": ()}
@@ -87,6 +88,19 @@ def schedule_named(text: str) -> str:
     raise ValueError(f"unknown schedule {text!r}; {did_you_mean(name, SCHEDULE_NAMES)}")
 
 
+def canonical(sampler: Any, schedule: Any) -> tuple[Any, Any]:
+    """A declared sampler and schedule by our names. What no tool calls so, or says two schedules, is left for the check."""
+    if isinstance(schedule, str) and schedule:
+        with suppress(ValueError):
+            schedule = schedule_named(schedule)
+    if isinstance(sampler, str) and sampler not in SAMPLER_NAMES:
+        with suppress(ValueError):
+            named, own = sampler_named(sampler)
+            if not own or schedule in (None, own):
+                return named, own or schedule
+    return sampler, schedule
+
+
 def _plain(text: str) -> str:
     """One spelling of all: "DPM++ 2M SDE Karras", "k_dpmpp_2m_sde_karras" and "dpmpp-2m-sde karras" are one."""
     words = re.sub(r"[\s\-_]+", "_", text.strip().lower().replace("++", "pp").replace("dpmpp", "dpmpp_")).strip("_")
@@ -105,7 +119,7 @@ def _divided(name: str) -> tuple[str, str]:
 
 
 def _similar(name: str) -> str:
-    return max(SAMPLER_NAMES, key=lambda known: len(set(known.split("_")) & set(name.split("_"))))
+    return closest(name, SAMPLER_NAMES, cutoff=0)[0]
 
 
 _SCHEDULE_BY_NAME: Final = {_plain(name): known for known, others in SCHEDULE_NAMES.items() for name in (known, *others)}

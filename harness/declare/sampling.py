@@ -6,10 +6,11 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 from harness.declare.normalise import settle
+from harness.declare.sampler_names import canonical
 
 GRID_FIELDS: Final = {"sampler": "sampler", "steps": "steps", "guidance": "guidance_scales", "width": "width", "height": "height"}
 """The fields of Sampling that a Grid has itself, by what it calls them."""
-NEUTRAL: Final = {"guidance_rescale": 0.0, "guidance_start": 0.0, "guidance_end": 1.0}
+NEUTRAL: Final = {"schedule": "", "guidance_rescale": 0.0, "guidance_start": 0.0, "guidance_end": 1.0, "clip_skip": 1}
 """Values that ask for nothing, so that they make the same images as no value."""
 
 
@@ -17,6 +18,8 @@ NEUTRAL: Final = {"guidance_rescale": 0.0, "guidance_start": 0.0, "guidance_end"
 class Sampling:
     """How images are sampled, where that differs; None leaves what the grid says.
 
+    Samplers and schedules may be named as A1111, ComfyUI and InvokeAI do: "DPM++ 2M Karras" is "dpmpp_2m" with the schedule
+    "karras". The schedule "" is the sampler's own timesteps, as diffusers has them for the checkpoint.
     `guidance` is a guidance scale, or several, in place of the grid's. `guidance_rescale` is phi of arXiv 2305.08891.
     `guidance_start` and `guidance_end` are shares of the steps between which guidance acts; outside them only the prompt is
     followed. `clip_skip` counts as A1111 does: 1 is the last layer of the text encoder, 2 the one before.
@@ -37,6 +40,9 @@ class Sampling:
 
     def __post_init__(self) -> None:
         settle(self)
+        sampler, schedule = canonical(self.sampler, self.schedule)
+        object.__setattr__(self, "sampler", sampler)
+        object.__setattr__(self, "schedule", schedule)
         if isinstance(self.guidance, float):  # one scale and a tuple of it declare the same
             object.__setattr__(self, "guidance", (self.guidance,))
 

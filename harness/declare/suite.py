@@ -8,6 +8,7 @@ from typing import Any, Final, TypeAlias
 
 from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, Model
 from harness.declare.normalise import settle
+from harness.declare.sampler_names import canonical
 from harness.declare.sampling import Sampling
 from harness.declare.syntax import PLAIN
 from harness.declare.to_plain import LEFT_OUT, plain, short_hash
@@ -141,9 +142,19 @@ class Grid:
 
     def __post_init__(self) -> None:
         settle(self)
+        self._name_sampler()
         if isinstance(self.prompts, tuple):
             object.__setattr__(self, "prompts", tuple(
                 self._completed(prompt) if isinstance(prompt, Prompt) else prompt for prompt in self.prompts))
+
+    def _name_sampler(self) -> None:
+        """Gives the sampler our name where it has a tool's, which may say the schedule too."""
+        knobs = Sampling() if self.sampling is None else self.sampling
+        if isinstance(knobs, Sampling):
+            sampler, schedule = canonical(self.sampler, knobs.schedule)
+            object.__setattr__(self, "sampler", sampler)
+            if schedule != knobs.schedule:
+                object.__setattr__(self, "sampling", replace(knobs, schedule=schedule))
 
     def _completed(self, prompt: Prompt) -> Prompt:
         """A prompt with the grid's negative text and syntax where it has none of its own."""

@@ -27,7 +27,7 @@ def treatment_of(candidate: Candidate, library: Library, readings: Sequence[Read
     places = [(word.component, word.token.lower()) for word in words]
     if twice := next((token for component, token in places if places.count((component, token)) > 1), ""):
         raise MaterialiseError(f"the word {twice!r} is defined by two textual inversions; use one of them")
-    treatment = Treatment(words=tuple(words), clip_skip=clip_skip)
+    treatment = Treatment(words=tuple(words), clip_skip=None if clip_skip == 1 else clip_skip)
     if candidate.aesthetic is not None:
         given = candidate.aesthetic
         projection = text_projection(library.path(clip_file(given.clip)))

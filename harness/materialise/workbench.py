@@ -36,6 +36,7 @@ from harness.runtimes import RUNTIMES
 from harness.samplers import FLOW_FAMILIES
 from harness.text import Treatment
 from harness.weights import ModelFile, Pipeline, TextEncoder, build_pipeline, inspect_pipeline, with_part
+from harness.weights.header_claims import folder_markers
 from harness.weights.placing import Slot, lend_layers, move, own_tensors, sharing_copy, slots, tile
 from harness.weights.upload import Uploads
 
@@ -195,6 +196,14 @@ class Workbench:
             return self.in_its_format(candidate)
         except (ValueError, OSError):
             return candidate
+
+    def zero_snr(self, candidate: Candidate) -> bool:
+        """Whether the candidate's model was trained to begin at pure noise, as its file or its folder says."""
+        base = frame_of(candidate.model)
+        model = self.library.open(base)
+        scheduler = None if not base.config else self.library.path(base.config) / "scheduler" / "scheduler_config.json"
+        of_folder = model.folder_markers if scheduler is None else folder_markers(scheduler, model.family)
+        return "ztsnr" in (*model.markers, *of_folder)
 
     def family(self, candidate: Candidate) -> str:
         """The family of the candidate's model: "sd1", "sdxl", "flux" ..."""

@@ -9,7 +9,8 @@ from harness.check.together import together
 from harness.declare import Alphas, Blocks, Candidate, Search, Suite, grid_of
 from harness.materialise import Workbench
 from harness.merge.search_space import convention_of
-from harness.samplers import sampler_problem
+from harness.samplers import sampler_problem, zero_snr_problem
+from harness.text.encoder_forward import clip_skip_problem
 
 
 def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, equal: Mapping[str, str],
@@ -22,7 +23,7 @@ def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, equa
         doing(candidate.name, "read the model files")
         try:
             bench.inspect(candidate)
-            problem = sampler_problem(grid_of(suite, candidate).sampler, bench.family(candidate)) or texts(candidate)
+            problem = _of_sampling(suite, candidate, bench) or texts(candidate)
         except Exception as error:
             problem = str(error)
         if problem:
@@ -30,6 +31,19 @@ def file_problems(suite: Suite, offered: list[Candidate], bench: Workbench, equa
     of_search = [] if suite.search is None else _of_search(suite.search, bench)
     phrases = [*together(unusable), *equal.values(), *of_search]
     return [f"suite {suite.name!r}, {phrase}" for phrase in phrases]
+
+
+def _of_sampling(suite: Suite, candidate: Candidate, bench: Workbench) -> str:
+    """What keeps an inspected candidate's model from being sampled as its effective grid says; empty if nothing does."""
+    grid = grid_of(suite, candidate)
+    if problem := sampler_problem(grid.sampler, bench.family(candidate)):
+        return problem
+    if bench.zero_snr(candidate) and (problem := zero_snr_problem(grid.sampler)):
+        return problem
+    if grid.sampling is None or grid.sampling.clip_skip is None:
+        return ""
+    encoders, _ = bench.encoded_by(candidate)
+    return next(filter(None, (clip_skip_problem(encoder, grid.sampling.clip_skip) for encoder in encoders)), "")
 
 
 def _of_search(search: Search, bench: Workbench) -> list[str]:

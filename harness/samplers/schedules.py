@@ -22,11 +22,12 @@ _BETA: Final = 0.6
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
     """`levels(sigmas, steps)` gives the noise level at the beginning of every step, falling; the last step ends at 0. `says` is
-    the formula in words. `same_as` are the tools that publish these numbers."""
+    the formula in words. `same_as` are the tools that publish these numbers; `most_steps` is how many steps it has levels for."""
 
     levels: Callable[[Levels, int], Levels]
     says: str
     same_as: tuple[str, ...] = ("A1111", "ComfyUI")
+    most_steps: int = 1000
 
 
 def _normal(sigmas: Levels, steps: int) -> Levels:
@@ -102,6 +103,6 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "karras": Schedule(levels=_karras, says="levels evenly spaced in their 7th root"),
     "exponential": Schedule(levels=_exponential, says="levels evenly spaced in their logarithm"),
     "sgm_uniform": Schedule(levels=_sgm_uniform, says="timesteps evenly spaced from the last; the first is left out"),
-    "beta": Schedule(levels=_beta, says="timesteps at the quantiles of Beta(0.6, 0.6)", same_as=("ComfyUI",)),
+    "beta": Schedule(levels=_beta, says="timesteps at the quantiles of Beta(0.6, 0.6)", same_as=("ComfyUI",), most_steps=138),
     "simple": Schedule(levels=_simple, says="every n-th level of the training"),
 }

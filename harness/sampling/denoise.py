@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from math import ceil
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Grid, Sampling
@@ -12,7 +11,7 @@ from harness.declare.prompt_texts import NEGATIVE, POSITIVE, ROLES, text_at
 from harness.declare.suite import guidance_problem
 from harness.declare.syntax import Text
 from harness.records import Cell
-from harness.samplers import SAMPLERS, build_scheduler, first_evaluation, set_steps, step_options
+from harness.samplers import SAMPLERS, build_scheduler, first_evaluation, guided_steps, set_steps, step_options
 from harness.sampling.arriving import Arriving, SamplingError
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.text import Conditions, TextState
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
     from harness.weights import Pipeline
 
-_NEARLY: Final = 1e-9
-"""Tolerance for rounding: 0.3 times 10 steps must count as 3."""
 DECODE_BATCH: Final = 8
 """Latents decoded at once on a CPU. On a GPU they are decoded one by one: the decoder's activations would be the peak of memory,
 3 GiB for an image of 1024 x 1024, and one image keeps the GPU busy."""
@@ -120,13 +117,6 @@ class Denoising:
             inputs["added_cond_kwargs"] = {name: value if name == "time_ids" else value.to(dtype)
                                            for name, value in added.items()}
         return inputs
-
-
-def guided_steps(knobs: Sampling, steps: int) -> range:
-    """The steps with guidance: step i of n if start <= i / n < end, as for the adapters of some of the steps."""
-    start, end = (ceil((default if share is None else share) * steps - _NEARLY)
-                  for share, default in ((knobs.guidance_start, 0.0), (knobs.guidance_end, 1.0)))
-    return range(start, end)
 
 
 def guided_output(output: torch.Tensor, scales: torch.Tensor, rescale: float) -> torch.Tensor:

@@ -17,6 +17,7 @@ from reports.figures.heatmap import objective_heatmap
 from reports.figures.latency_rounds import rounds_over_time
 from reports.figures.memory import memory_over_time
 from reports.figures.pareto import quality_against_cost
+from reports.figures.steps import quality_along_steps
 from reports.figures.styles import leanings
 from reports.figures.two_axes import two_axes
 from reports.read.run import Run
@@ -73,6 +74,10 @@ FIGURES: Final = {
                  "Left is cheaper, up is better. Beaten: another candidate is significantly better at no higher cost, or "
                  "significantly cheaper and no worse; perhaps beaten: only the means say so. Intervals of quality hold for all "
                  "pairs together; bars across are the fastest and the slowest round.", quality_against_cost),
+    "steps": Row("Quality against seconds", "How many steps are enough, and with which sampler?",
+                 "A line per sampler; the numbers are steps, and the star is the pick. Bars up: 95 % interval of the mean over "
+                 "the select prompts, for each alone; differences along a line are paired and surer (see the reasons). Bars "
+                 "across: the fastest and the slowest round.", quality_along_steps),
     "cost": Row("Seconds", "Where does the time go?",
                 "Median of the timed rounds; the dots are the single rounds. A switch makes another candidate's weights live "
                 "in the same pipeline; the first one may merge and read files.", seconds_by_phase),

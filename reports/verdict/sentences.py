@@ -15,6 +15,7 @@ from reports.read.run import Run
 from reports.verdict.candidates import label, label_with_role, parents
 from reports.verdict.race_summary import spent
 from reports.verdict.recommendation import Comparison, Recommendation
+from reports.verdict.steps import steps_reasons
 
 TRAINED: Final = ("step", "epoch")
 """Axes that count how long something was trained."""
@@ -114,6 +115,7 @@ def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
         if c.other_guidance != rec.guidance:
             sentences.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is "
                              f"{c.word}: {words.estimate(c.difference, difference=True)} ({c.split} prompts).")
+    sentences += steps_reasons(run, rec)
     if rec.clip_alone and rec.clip_alone_at_pick is not None:
         same = " too" if rec.clip_alone_at_pick == rec.guidance else ""
         sentences.append(f"By CLIP score alone {label(run, rec.clip_alone[0])} at CFG {rec.clip_alone[1]:g} would win, and this "

@@ -63,3 +63,23 @@ def test_a_value_of_another_type_is_refused_by_its_field(value, tmp_path):
     suite = Suite(name="s", candidates=(candidate(width=64, steps=value),), baseline="x", grid=GRID)
     named = any("field steps" in sentence for sentence in problems(suite, tmp_path))
     assert named is (value is not None)
+
+
+@pytest.mark.parametrize(("values", "sampler", "schedule"), [
+    ({"sampler": "DPM++ 2M Karras"}, "dpmpp_2m", "karras"), ({"sampler": "Euler a"}, "euler_a", None),
+    ({"sampler": "DPM++ 2M", "schedule": "SGM Uniform"}, "dpmpp_2m", "sgm_uniform"),
+    ({"sampler": "DPM++ 2M Karras", "schedule": "karras"}, "dpmpp_2m", "karras"),
+    ({"sampler": "DPM++ 2M Karras", "schedule": "beta"}, "DPM++ 2M Karras", "beta"),
+    ({"sampler": "dpmpp_2m_karras"}, "dpmpp_2m_karras", None), ({"sampler": "no such"}, "no such", None)])
+def test_a_tools_name_of_a_sampler_declares_the_same_as_ours(values, sampler, schedule):
+    own = candidate(**values).sampling
+    assert (own.sampler, own.schedule) == (sampler, schedule)
+    knobs = {name: value for name, value in values.items() if name != "sampler"}
+    grid = Grid(prompts=GRID.prompts, seeds=(1,), guidance_scales=(4.0,), sampler=values["sampler"],
+                sampling=Sampling(**knobs) if knobs else None)
+    assert (grid.sampler, grid.sampling and grid.sampling.schedule) == (sampler, schedule)
+
+
+def test_a_candidate_can_ask_for_the_samplers_own_timesteps_again():
+    grid = Grid(prompts=GRID.prompts, seeds=(1,), guidance_scales=(4.0,), sampler="DPM++ 2M Karras")
+    assert grid_of(grid, candidate(sampler="ddim", schedule="")).sampling is None

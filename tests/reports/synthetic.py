@@ -13,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from harness.declare import Adapter, Candidate, Checkpoint, Gate, Grid, Merge, Prompt, Suite, plain
+from harness.declare.effective_grid import sampling_block
 from harness.records import (
     Cell,
     Coverage,
@@ -141,7 +142,8 @@ def announced(candidate: Candidate, **changes: Any) -> Weights:
 
 
 def position(candidate: Candidate) -> float:
-    return next((float(v) for v in candidate.axes.values() if not isinstance(v, str)), 0.45)
+    """From 0 to 1 or so; 40 steps are 1."""
+    return next((float(v) / (40 if axis == "steps" else 1) for axis, v in candidate.axes.items() if not isinstance(v, str)), 0.45)
 
 
 def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
@@ -154,7 +156,7 @@ def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
             for g in suite.grid.guidance_scales:
                 place = Place(position(candidate), g, np.random.default_rng([int(p.id[1:]), seed, int(g * 10)]))
                 cell = Cell(prompt=p.id, seed=seed, guidance=g)
-                key = sample_key(weights.identity, cell, (p.text, p.negative), sampling(suite))
+                key = sample_key(weights.identity, cell, (p.text, p.negative), sampling_block(sampling(suite), suite, candidate))
                 found.extend(_image(folder, candidate, (cell, key), (number, place, truth)))
     found.append(Coverage(candidate=candidate.name, stage="merge", component="unet",
                           keys={"merged": ("a.weight", "b.weight"), "copied": (), "unmatched": ()}, notes=("cast to fp32",)))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness import Candidate, Grid, Merge, Objective, Prompt, Suite
+from harness import Candidate, Grid, Merge, Objective, Prompt, Sampling, Suite
 from harness.materialise import Workbench
 from harness.records import Finished
 from harness.run.progress import Silent
@@ -104,3 +104,20 @@ def test_every_sampler_makes_pictures_that_do_not_depend_on_the_batch(sampler: s
             found.update(zip(cells, run.latents, strict=True))
         latents.append(found)
     assert max(float((latents[0][cell] - latents[1][cell]).abs().max()) for cell in latents[0]) < 0.02
+
+
+@pytest.mark.parametrize(("knobs", "said"), [({"sampler": "heun"}, "'heun' cannot sample a model with zero terminal SNR"),
+                                             ({"sampler": "euler", "clip_skip": 9}, "clip_skip is 9; expected 1 to 3")])
+def test_what_a_model_cannot_be_sampled_with_is_said_before_the_first_image(
+        knobs: dict[str, object], said: str, tmp_path: Path) -> None:
+    folder_of(theirs("sd1", rescale_betas_zero_snr=True), tmp_path / "a")
+    asked = Suite(name="s", baseline="a", grid=grid_of("sd1"), metrics=("exposure",), candidates=(
+        Candidate(name="a", model="a"), Candidate(name="b", model="a", sampling=Sampling(**knobs))),  # type: ignore[arg-type]
+        objective=Objective(maximise="saturation", penalties=()))
+    run = SuiteRun(asked, "suite.py", Options(root=tmp_path, runs=tmp_path / "runs"), Silent())
+    try:
+        (problem,) = run.preflight()
+    finally:
+        run.close()
+    assert said in problem
+    assert "'b'" in problem

@@ -7,9 +7,9 @@ import torch
 
 from harness import Grid, Prompt, Sampling
 from harness.records import Cell
-from harness.samplers import build_scheduler
+from harness.samplers import build_scheduler, guided_steps
 from harness.sampling import Denoising, encode, generators, initial_noise
-from harness.sampling.denoise import called, guided_output, guided_steps
+from harness.sampling.denoise import called, guided_output
 from harness.text import Treatment
 from harness.weights import Pipeline, build_pipeline, open_model, unscaled
 from tests.weights.pipelines import SAMPLED, folder_of, reread

@@ -1,5 +1,6 @@
 """Samplers and schedules are those that A1111 and ComfyUI publish where their rows say so, and every row can be sampled."""
 
+import re
 from collections.abc import Callable
 from math import sqrt
 from pathlib import Path
@@ -215,3 +216,9 @@ def test_the_manual_names_the_schedules_that_a_sampler_takes() -> None:
         if len(cells) == 7 and cells[0].strip("`") in SAMPLERS:
             expected = {"all": tuple(SCHEDULES), "none": (), "its own": ()}.get(cells[5], (cells[5].strip("`"),))
             assert SAMPLERS[cells[0].strip("`")].schedules == expected, cells[0]
+
+
+def test_the_manual_names_the_samplers_that_cannot_begin_at_pure_noise() -> None:
+    sentence = MANUAL[MANUAL.index("cannot be sampled by"):]
+    named = re.findall(r"`(\w+)`", sentence)
+    assert set(named) == {name for name in U_NET if not SAMPLERS[name].zero_snr}

@@ -1,0 +1,90 @@
+"""The shipped suite of steps and samplers, judged by the oracle that knows what was drawn: its front is the oracle's too."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+from harness.declare.load_suite import load_suite
+from harness.records import Finished
+from harness.run.progress import Silent
+from harness.run.suite_run import Options, SuiteRun
+from reports import load_run, recommend
+from reports.read.run import Run
+from reports.statistics.intervals import paired_difference
+from reports.verdict.pareto import front_of
+from reports.verdict.recommendation import Recommendation
+from reports.verdict.steps import lines_of, savings
+from tests.rows import row
+from tests.zoo import oracle
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    patch = pytest.MonkeyPatch()
+    patch.setenv("SWEETSPOT_CACHE", str(tmp_path_factory.getbasetemp() / "zoo-cache"))
+    root = tmp_path_factory.mktemp("steps")
+    suite = replace(load_suite(Path(__file__).parent.parent / "suites" / "steps.py"), latency_rounds=2)
+    job = SuiteRun(suite, "steps.py", Options(root=root, runs=root / "runs"), Silent())
+    try:
+        assert all(isinstance(job.candidate(candidate), Finished) for candidate in suite.candidates)
+        assert job.costs([candidate.name for candidate in suite.candidates]) == []
+    finally:
+        job.close()
+        patch.undo()
+    return load_run(root / "runs" / "steps")
+
+
+@pytest.fixture(scope="module")
+def advice(run: Run) -> Recommendation:
+    return recommend(run)
+
+
+@pytest.fixture(scope="module")
+def judged(run: Run) -> pd.DataFrame:
+    """The run's table with a column `obeyed`: the colour of the main part is the one the prompt named."""
+    table = run.images.copy()
+    table["colour"] = table["prompt"].map({p.id: p.tags.get("colour") for p in run.suite.grid.prompts})
+    table = table[table["colour"].notna()]
+    found = [oracle.main_colour(np.asarray(Image.open(run.folder / path))).name for path in table["path"]]
+    return table.assign(obeyed=(pd.Series(found, index=table.index) == table["colour"]).astype(float))
+
+
+def word(judged: pd.DataFrame, name: str, other: str) -> str:
+    """How the oracle finds one candidate beside another."""
+    rows = [judged[judged["candidate"] == one] for one in (name, other)]
+    return paired_difference(*rows, row("obeyed"), by=("prompt", "seed")).word
+
+
+def test_the_oracle_finds_nobody_better_than_who_beats_them(run: Run, advice: Recommendation, judged: pd.DataFrame) -> None:
+    """On a busy machine seconds are not compared, and the beaten are only perhaps beaten: then the means say by whom."""
+    beaten = [place for place in front_of(run, "objective", advice.guidance) if place.by]
+    assert "steps=4 sampler=heun" in {place.candidate for place in beaten}
+    assert [place for place in beaten if word(judged, place.candidate, place.by) == "better"] == []
+
+
+def test_the_fewest_tied_steps_obey_as_often_as_the_most(run: Run, advice: Recommendation, judged: pd.DataFrame) -> None:
+    saved = savings(run, advice)
+    assert saved
+    for saving in saved:
+        names = dict(saving.line.places)
+        share = judged.groupby("candidate")["obeyed"].mean()
+        assert word(judged, names[saving.fewest], names[saving.most]) in ("tied", "better")
+        assert share[names[saving.fewest]] >= share[names[saving.most]] - 0.1
+
+
+def test_the_pick_has_fewer_steps_than_the_longest_and_obeys(run: Run, advice: Recommendation, judged: pd.DataFrame) -> None:
+    steps = {name: steps for line in lines_of(run) for steps, name in line.places}
+    assert steps[str(advice.pick)] < max(steps.values())
+    assert judged[judged["candidate"] == advice.pick]["obeyed"].mean() >= 0.85
+
+
+def test_too_few_steps_of_a_higher_order_disobey(judged: pd.DataFrame) -> None:
+    share = judged.groupby("candidate")["obeyed"].mean()
+    assert share["steps=4 sampler=heun"] <= share["steps=20 sampler=heun"] - 0.3
+    assert word(judged, "steps=4 sampler=heun", "steps=20 sampler=heun") == "worse"
