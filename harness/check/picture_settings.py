@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from harness.declare import Grid
+from harness.declare import Grid, Suite
 from harness.declare.effective_grid import grid_of, sampler_of
 from harness.declare.prompt_files import OTHERS_TAG, PICTURE_TAG
 from harness.declare.sampler_names import sampler_named
@@ -14,12 +14,13 @@ from harness.records.harmless_text import visible
 _SETTINGS: Final = ("seed", "steps", "sampler", "schedule", "guidance", "size", "clip_skip", "model")
 
 
-def unused_settings(grid: Grid) -> Iterator[str]:
-    """One sentence about the first picture whose settings are not the grid's: of a picture only its texts count."""
-    grid = grid_of(grid)
-    pictured = [prompt for prompt in grid.prompts if PICTURE_TAG in prompt.tags]
+def unused_settings(suite: Suite) -> Iterator[str]:
+    """One sentence about the first picture with settings that no candidate is sampled with: of a picture only its texts count."""
+    pictured = [prompt for prompt in suite.grid.prompts if PICTURE_TAG in prompt.tags]
+    grids = [grid_of(suite, candidate) for candidate in suite.candidates] if pictured else []
     for prompt in pictured:
-        other = [f"{name} {prompt.tags[name]}" for name in _SETTINGS if name in prompt.tags and _differs(grid, prompt.tags, name)]
+        other = [f"{name} {prompt.tags[name]}" for name in _SETTINGS
+                 if name in prompt.tags and all(_differs(grid, prompt.tags, name) for grid in grids)]
         if OTHERS_TAG in prompt.tags:
             other.append(f"and {prompt.tags[OTHERS_TAG]}" if other else prompt.tags[OTHERS_TAG])
         if other:

@@ -86,7 +86,7 @@ def remarks(suite: object) -> list[str]:
 
 def _remarks(suite: Suite) -> Iterator[str]:
     yield from idle_negatives(whole_grid(suite))
-    yield from unused_settings(suite.grid)
+    yield from unused_settings(suite)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
         yield (f"the gate on {timed[0]} cannot be decided by {suite.latency_rounds} timed round"

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from harness import Candidate, Sampling, alpha_sweep, sampling_sweep
-from harness.check import problems
+from harness.check import problems, remarks
 from harness.declare.keywords import after_unknown_keyword
+from harness.declare.prompt_files import PICTURE_TAG
 from harness.declare.swept_axis import axis_of
-from tests.fakes import tiny_suite
+from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 
 
 def test_one_candidate_per_number_of_steps_and_sampler() -> None:
@@ -77,3 +79,11 @@ def test_an_unknown_keyword_of_the_sweep_is_answered_with_the_nearest() -> None:
     with pytest.raises(TypeError) as refused:
         sampling_sweep("zoo:photo", sampler=("ddim",))  # type: ignore[call-arg]
     assert "'samplers'" in after_unknown_keyword(refused.value)
+
+
+def test_what_a_picture_says_of_its_steps_is_used_where_a_candidate_is_sampled_so() -> None:
+    pictured = tuple(replace(prompt, tags={PICTURE_TAG: "a.png", "steps": "9"}) for prompt in PROMPTS)
+    ways = [sampling_sweep("zoo:photo", steps=steps) for steps in ((1, 2), (1, 9))]
+    said = [remarks(tiny_suite(candidates=way, baseline="steps=1", grid=tiny_grid(prompts=pictured))) for way in ways]
+    assert any("steps 9" in sentence for sentence in said[0])
+    assert not any("steps 9" in sentence for sentence in said[1])
