@@ -145,6 +145,20 @@ def test_what_a1111_would_read_otherwise_than_it_looks_is_refused(text: str, wor
     assert words in str(caught.value)
 
 
+@pytest.mark.parametrize(("text", "advice", "then"), [
+    ("a AND b", "write 'and'", "a and b"), ("(a BREAK b:1.2)", "close the brackets before it", "(a:1.2) BREAK (b:1.2)"),
+    ("(a:1.2.3)", "one such as 1.2", "(a:1.2)"), ("[a:b|c]", "brackets of its own", "[a|[b:c:0.5]]"),
+    ("[a:b:c]", "[from:to:when]", "[a:b:0.5]"), ("[a:b:c]", r"\[ for a bracket", r"\[a:b:c\]"),
+    ("[a:b:-1]", "such as 0.5", "[a:b:0.5]"), ("<lora:a:x>", "such as 0.8", "<lora:a:0.8>"), ("a # b", "remove it", "a b"),
+    ("[<lora:a:1>:0.5]", "outside of them", "<lora:a:1> [b:0.5]"), ("<lora:a:1><lora:a:2>", "keep one", "<lora:a:1>"),
+    ("<wildcard:a>", "<lora:name:weight>", "<lora:name:0.5>"), ("<lora:a:1:2:3>", "second weight", "<lora:a:1:2>")])
+def test_what_a_refusal_says_to_write_can_be_read(text: str, advice: str, then: str) -> None:
+    with pytest.raises(MarkupError) as caught:
+        parse(text, "a1111")
+    assert advice in str(caught.value)
+    assert parse(then, "a1111").spans(4)
+
+
 @pytest.mark.parametrize(("text", "words"), [
     ("(a:nan)", "'nan'"), ("(a:1e999)", "'1e999'"), ("(" * 60 + "a" + ")" * 60, "50 deep")])
 def test_what_comfyui_cannot_weigh_is_refused(text: str, words: str) -> None:
