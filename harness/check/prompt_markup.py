@@ -88,6 +88,7 @@ MARKUP: Final = (
 """What is refused, the most telling kind first. `(words)` without a weight is ordinary punctuation (see `brackets`)."""
 _SOME_STEPS: Final = 20
 _LITERAL: Final = "If it is meant as text, say Prompt(..., literal=True)"
+_ALL_LITERAL: Final = "If the whole text is meant as it is written, say Prompt(..., literal=True, syntax='')"
 _NOTED: Final = (
     (re.compile(r"\([^()]*\)"), "A1111 and ComfyUI would emphasise it", "use Emphasis without the brackets"),
     (re.compile(r"\w+-{2,}(?=\s)"), "compel and InvokeAI would weaken the word", "use Emphasis without the dashes"),
@@ -127,12 +128,12 @@ def phrases(text: str, syntax: str = "", *, negative: bool = False, owner: str =
                 pieces[match.span()] = (match, row)
     for _, (match, row) in sorted(pieces.items(), key=lambda piece: piece[0]):
         yield (f"{_cut(match[0].strip())!r} {row.meaning}, but would be drawn and scored as text here; "
-               f"{_instead(row, match, negative)}{_ways_out(row, owner, negative)}")
+               f"{_instead(row, match, negative, syntax)}{_ways_out(row, owner, negative, syntax)}")
 
 
-def _ways_out(row: Markup, owner: str, negative: bool) -> str:
+def _ways_out(row: Markup, owner: str, negative: bool, syntax: str) -> str:
     """What to declare if the text is right as it is."""
-    sentences = [_LITERAL] if owner == "Prompt" else []
+    sentences = [_LITERAL if syntax in ("", PLAIN) else _ALL_LITERAL] if owner == "Prompt" else []
     if owner and row.known_to and row.followed and not (negative and row.instead == _ADAPTER):
         folder = ", with the folder of the file as the Grid's adapter_folder" if "file" in row.instead else ""
         named = " or ".join(f"syntax={name!r}" for name in row.known_to)
@@ -141,9 +142,10 @@ def _ways_out(row: Markup, owner: str, negative: bool) -> str:
     return "".join(f". {sentence}" for sentence in sentences)
 
 
-def _instead(row: Markup, match: re.Match[str], negative: bool) -> str:
+def _instead(row: Markup, match: re.Match[str], negative: bool, syntax: str) -> str:
     """What to write, with the words and the weight of this piece."""
-    if negative and "Emphasis" in row.instead:
+    own_weights = syntax not in ("", PLAIN)
+    if negative and "Emphasis" in row.instead and not own_weights:
         return "write the words alone, because negative prompts are not weighted"
     groups = match.groupdict()
     name, words = (groups.get("name") or "").strip(), (groups.get("words") or "").strip(" ,")
@@ -151,6 +153,8 @@ def _instead(row: Markup, match: re.Match[str], negative: bool) -> str:
     if not _is_number(weight):
         pairs = (groups.get("nested") or "(")[:50].count("(")
         weight = "1.0" if name else f"{1.1 ** (-1 if match[0].startswith('[') else pairs):.3g}"
+    if own_weights and "Emphasis" in row.instead:
+        return f"write ({words}:{weight})" if words else "remove it"
     return row.instead.format(file=f"{name}.safetensors", words=words, weight=weight)
 
 

@@ -388,6 +388,22 @@ def test_a_refused_prompt_can_be_read_in_the_syntax_that_the_refusal_names(text:
         assert problems(tiny_suite(**grid(prompts=(marked,), syntax=syntax)), tmp_path) == []
 
 
+@pytest.mark.parametrize(("syntax", "text", "advice", "then"), [
+    ("comfyui", "a [red] ball", "write (red:0.909)", "a (red:0.909) ball"),
+    ("a1111", "a red++ ball", "write (red:1.1)", "a (red:1.1) ball"),
+    ("a1111", "ball:: cat", "remove it", "ball cat"), ("comfyui", "a BREAK b", "remove it", "a b")])
+@pytest.mark.parametrize("field", ["text", "negative"])
+def test_markup_that_a_syntax_does_not_know_can_be_written_in_it_or_be_literal(
+        syntax: str, text: str, advice: str, then: str, field: str, tmp_path: Path) -> None:
+    marked = Prompt(**{"id": "p", "text": "a ball", "syntax": syntax, field: text})
+    (refusal,) = problems(tiny_suite(**prompts(marked)), tmp_path)
+    assert advice in refusal
+    assert "say Prompt(..., literal=True, syntax='')" in refusal
+    for way_out in (replace(marked, **{field: then}), replace(marked, literal=True, syntax="")):
+        assert problems(tiny_suite(**prompts(way_out)), tmp_path) == []
+        assert problems(tiny_suite(**grid(prompts=(replace(way_out, syntax=""),), syntax=syntax)), tmp_path) == []
+
+
 def test_the_negative_of_all_prompts_can_be_read_in_the_syntax_that_the_refusal_names(tmp_path: Path) -> None:
     (refusal,) = problems(tiny_suite(**grid(negative="(blurry:1.3)")), tmp_path)
     assert "Grid(..., syntax='a1111' or syntax='comfyui')" in refusal
