@@ -48,7 +48,7 @@ def extents(question: Question, prompts: Prompts, family: str, built_in_set: boo
                 for count in counts]
     if tiny:
         few = next((values for values in question.values if len(values) <= FEW), question.values[-1])
-        return [Extent(values=few, scales=scales[0], seeds=1, first=max(2, min(6, most)))]
+        return [Extent(values=few, scales=scales[0][:2], seeds=1, first=max(2, min(6, most)))]
     plan = ((0, 0, 2, 8), (0, 0, 1, 8), (0, 0, 1, 4), (1, 1, 1, 4), (1, 2, 1, 3), (2, 2, 1, 2))
     return [Extent(values=question.values[min(values, len(question.values) - 1)], scales=scales[scale], seeds=seeds,
                    first=max(2, min(first, most))) for values, scale, seeds, first in plan]
