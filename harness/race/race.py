@@ -32,8 +32,8 @@ SELECT: Final = "select"
 REFINE: Final = "refine"
 CONFIRM: Final = "confirm"
 GATE: Final = "gate"
-FEW_TIMED: Final = 4
-"""Candidates that are timed after a race, about: the pick, its controls, and what is left beside it."""
+UNTIMED: Final = 2
+"""Images of each candidate that warm up a timing, and under which memory is read."""
 Added: TypeAlias = Mapping[str, tuple[Candidate, ...]]
 """Candidates that a race adds, by the name of the candidate that each group comes after."""
 
@@ -194,7 +194,7 @@ class Race:
         """Returns the next look, the candidates to add, and a sentence on what did not fit. The first of the `choices` that fits
         the remaining budget is used, if necessary with fewer prompts as the last look, at the planned level. A look without
         prompts means that nothing fits."""
-        wanted, left, seconds_wanted, seconds_left = 0, self._left(), 0.0, self.time.left(self._reserved())
+        wanted, left, seconds_wanted, seconds_left = 0, self._left(), 0.0, self.time.left(self._reserved(coming))
         for added in choices:
             new = tuple(c.name for group in added.values() for c in group)
             others = [c for group in added.values() for c in group]
@@ -223,12 +223,13 @@ class Race:
             return f"the budget of {self.budget.images:,}"
         return f"the budget of {self.budget.minutes:g} minutes"
 
-    def _reserved(self) -> int:
-        """About how many images the confirmation and the timing take, which follow in any case."""
+    def _reserved(self, coming: Rectangle) -> int:
+        """About how many images the confirmation and the timing of the candidates take, which follow in any case."""
         from harness.race.elimination import confirm_images
         from reports.verdict.confirm_looks import confirm_looks
 
-        return confirm_images(self.suite, len(confirm_looks(self.suite)[0])) + self.suite.latency_rounds * FEW_TIMED
+        return confirm_images(self.suite, len(confirm_looks(self.suite)[0])) + (
+            len(coming.candidates) * (self.suite.latency_rounds + UNTIMED))
 
     def _left(self) -> int | None:
         """The number of images that the select prompts may still use: the rest of the budget, minus the images that the
