@@ -9,13 +9,16 @@ from harness.check.phrases import doubles
 from harness.check.sampling_knobs import knob_problems, sampler_name_problems
 from harness.check.values import known_values
 from harness.declare import Candidate, Gate, Grid, Sampling, Suite, grid_of
+from harness.declare.effective_grid import whole_grid
 from harness.declare.pairing import with_baseline
-from harness.declare.sampling import GRID_FIELDS
+from harness.declare.same_text import is_unguided
+from harness.declare.sampling import GRID_FIELDS, NEUTRAL
 from harness.declare.suite import MOST_STEPS, guidance_problem
 from harness.metrics.ms_ssim import SMALLEST
 from harness.samplers import SAMPLERS
 
 LATENT_MULTIPLE: Final = 8
+_OF_GUIDANCE: Final = ("guidance_rescale", "guidance_start", "guidance_end")
 
 
 def sampled_problems(grid: Grid) -> Iterator[str]:
@@ -53,9 +56,23 @@ def candidate_sampling_problems(suite: Suite) -> Iterator[tuple[str, str]]:
     for candidate in suite.candidates:
         if candidate.sampling is None:
             continue
-        phrases = [*_empty(candidate.sampling), *_scales(candidate.sampling)]
+        phrases = [*_empty(candidate.sampling), *_scales(candidate.sampling),
+                   *_idle(candidate.sampling, grid_of(suite, candidate).guidance_scales)]
         phrases += [f"sampling: {phrase}" for phrase in sampled_problems(grid_of(suite, candidate)) if phrase not in of_grid]
         yield from ((repr(candidate.name), phrase) for phrase in phrases)
+
+
+def idle_grid_problems(suite: Suite) -> Iterator[str]:
+    """What the grid's `sampling` says of guidance, where no candidate is guided."""
+    if suite.grid.sampling is not None:
+        yield from (f"grid: {phrase}" for phrase in _idle(suite.grid.sampling, whole_grid(suite).guidance_scales))
+
+
+def _idle(sampling: Sampling, scales: Collection[float]) -> Iterator[str]:
+    """The knobs of guidance that have no effect, because every scale is 1."""
+    if scales and is_unguided(scales):
+        yield from (f"sampling: {name} has no effect at guidance 1; remove it" for name in _OF_GUIDANCE
+                    if name in sampling.given and sampling.given[name] != NEUTRAL[name])
 
 
 def _scales(sampling: Sampling) -> Iterator[str]:

@@ -22,6 +22,7 @@ from harness.check.prompts import idle_negatives, prompt_problems, schedule_prob
 from harness.check.sampling import (
     candidate_sampling_problems,
     grid_sampling_problems,
+    idle_grid_problems,
     pairing_problems,
     sampled_problems,
     size_problems,
@@ -163,7 +164,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from together(_emphasis(suite))
         yield from schedule_problems(suite)
         yield from together(candidate_sampling_problems(suite))
-        yield from size_problems(suite)
+        yield from (*idle_grid_problems(suite), *size_problems(suite))
         yield from (f"grid: {phrase}" for phrase in shared_texts(whole_grid(suite)))
     if not outside and not inside:
         yield from _suite(suite, root)

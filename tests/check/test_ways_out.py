@@ -252,6 +252,12 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
     (beside(guidance=(2, 3)) | gate("psnr_db", at_least=20) | PAIRED, "give 'y' the size and guidance", beside(steps=3) | PAIRED),
     (beside(guidance=3) | gate("psnr_db", at_least=20, candidates=("y",)) | grid(guidance_scales=(1, 4)) | FIDELITY,
      "Use another value", beside(guidance=3) | gate("saturation", at_least=0.1, candidates=("y",))),
+    (one(sampling=Sampling(guidance=1, guidance_rescale=0.5)), "no effect at guidance 1; remove it", one(
+        sampling=Sampling(guidance=1, guidance_rescale=0))),
+    (grid(sampling=Sampling(guidance_end=0.5), guidance_scales=(1,)), "no effect at guidance 1; remove it",
+     grid(sampling=Sampling(guidance_end=1), guidance_scales=(1,))),
+    (one(sampling=Sampling(guidance=1, guidance_start=0.5)) | grid(sampling=Sampling(guidance_rescale=0.5)), "remove it",
+     one(sampling=Sampling(guidance=(1, 4), guidance_start=0.5)) | grid(sampling=Sampling(guidance_rescale=0.5))),
     (one(sampling=Sampling(guidance=())), "expected a number", one(sampling=Sampling(guidance=(1, 2)))),
     (one(sampling=Sampling(sampler="ddim", schedule="karras")), "expected 'sgm_uniform'",
      one(sampling=Sampling(sampler="ddim", schedule="sgm_uniform"))),
