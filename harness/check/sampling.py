@@ -18,6 +18,8 @@ from harness.metrics.ms_ssim import SMALLEST
 from harness.samplers import SAMPLERS
 
 LATENT_MULTIPLE: Final = 8
+MOST_PIXELS: Final = 16376
+"""Of a side; the WebP files of pages end at 16383."""
 _OF_GUIDANCE: Final = ("guidance_rescale", "guidance_start", "guidance_end")
 
 
@@ -34,6 +36,8 @@ def sampled_problems(grid: Grid) -> Iterator[str]:
             yield f"{name} is {value!r}; expected an integer of at least {least}"
         elif name != "steps" and value % LATENT_MULTIPLE:
             yield f"{name} is {value}; expected a multiple of {LATENT_MULTIPLE} pixels"
+        elif name != "steps" and value > MOST_PIXELS:
+            yield f"{name} is {value}; expected at most {MOST_PIXELS} pixels"
     if grid.steps > MOST_STEPS:
         yield f"steps is {grid.steps}; expected at most {MOST_STEPS}, the number of steps a diffusion model is trained on"
     if grid.sampler in SAMPLERS:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from math import inf
 
 from harness.check.phrases import unknown
 from harness.declare import Grid, Sampling
 from harness.declare.sampler_names import sampler_named
+from harness.declare.suite import MOST_STEPS
 from harness.samplers import SAMPLERS, SCHEDULES, guided_steps
 
 _SHARES = ("guidance_rescale", "guidance_start", "guidance_end", "eta")
@@ -32,12 +34,16 @@ def knob_problems(grid: Grid) -> Iterator[str]:
     if row.flow:
         yield from (f"{name} is not supported for models of flow matching, which {grid.sampler!r} samples; remove it"
                     for name in given if name not in ("shift", "schedule") or (name == "schedule" and knobs.schedule))
-        if knobs.shift is not None and knobs.shift <= 0:
+        if knobs.shift is not None and not 0 < knobs.shift < inf:
             yield f"shift is {knobs.shift:g}; expected a number above 0, such as 3"
         return
     yield from _schedule(grid, knobs.schedule or "")
-    yield from (f"{name} is {given[name]:g}; expected a number from 0 to 1" for name in _SHARES
-                if name in given and not 0 <= given[name] <= 1)
+    if row.most_steps < grid.steps <= MOST_STEPS and (not knobs.schedule or row.levels == "timesteps"):
+        another = ", a schedule such as 'sgm_uniform'," if row.levels != "timesteps" and row.schedules else ""
+        yield (f"sampler {grid.sampler!r} has at most {row.most_steps} different steps of its own, and steps is {grid.steps}; "
+               f"give fewer{another} or another sampler, such as 'euler'")
+    outside = [name for name in _SHARES if name in given and not 0 <= given[name] <= 1]
+    yield from (f"{name} is {given[name]:g}; expected a number from 0 to 1" for name in outside)
     if knobs.eta is not None and row.eta is None:
         knowing = [name for name, other in SAMPLERS.items() if other.eta is not None]
         yield f"eta has no effect on sampler {grid.sampler!r}; remove it, or use {_one_of(knowing)}"
@@ -45,7 +51,7 @@ def knob_problems(grid: Grid) -> Iterator[str]:
         yield f"shift is for models of flow matching, and sampler {grid.sampler!r} is for others; remove it"
     if knobs.clip_skip is not None and knobs.clip_skip < 1:
         yield f"clip_skip is {knobs.clip_skip}; expected 1 for the last layer, 2 for the one before, and so on"
-    if grid.steps >= 1 and not guided_steps(knobs, grid.steps):
+    if grid.steps >= 1 and not outside and not guided_steps(knobs, grid.steps):
         start, end = knobs.guidance_start or 0.0, 1.0 if knobs.guidance_end is None else knobs.guidance_end
         yield (f"guidance_start {start:g} and guidance_end {end:g} leave none of the {grid.steps} steps with guidance; widen "
                "them, or set guidance to 1")

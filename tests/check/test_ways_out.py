@@ -278,6 +278,16 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
         sampler="flow_euler", shift=3))),
     (one(sampling=Sampling(clip_skip=0)), "expected 1 for the last layer", one(sampling=Sampling(clip_skip=2))),
     (one(sampling=Sampling(guidance_rescale=70)), "expected a number from 0 to 1", one(sampling=Sampling(guidance_rescale=0.7))),
+    *((one(sampling=Sampling(**{share: float("nan")})), "expected a number from 0 to 1", one(sampling=Sampling(**{share: value})))
+      for share, value in (("guidance_rescale", 0.6), ("guidance_start", 0.3), ("guidance_end", 0.6))),
+    (one(sampling=Sampling(sampler="flow_euler", shift=float("inf"))), "expected a number above 0", one(sampling=Sampling(
+        sampler="flow_euler", shift=3))),
+    (one(sampling=Sampling(sampler="lcm", steps=51)), "give fewer", one(sampling=Sampling(sampler="lcm", steps=50))),
+    (one(sampling=Sampling(sampler="tcd", schedule="karras", steps=51)), "another sampler, such as 'euler'",
+     one(sampling=Sampling(sampler="euler", schedule="karras", steps=51))),
+    (one(sampling=Sampling(sampler="ddim", steps=1000)), "a schedule such as 'sgm_uniform'",
+     one(sampling=Sampling(sampler="ddim", schedule="sgm_uniform", steps=1000))),
+    (one(sampling=Sampling(width=10**9)), "at most 16376 pixels", one(sampling=Sampling(width=16376))),
     (grid(sampling=Sampling(guidance=4)), "set guidance_scales there", grid(guidance_scales=(4,))),
 ]
 

@@ -222,3 +222,20 @@ def test_the_manual_names_the_samplers_that_cannot_begin_at_pure_noise() -> None
     sentence = MANUAL[MANUAL.index("cannot be sampled by"):]
     named = re.findall(r"`(\w+)`", sentence)
     assert set(named) == {name for name in U_NET if not SAMPLERS[name].zero_snr}
+
+
+@pytest.mark.parametrize("sampler", U_NET)
+def test_the_most_steps_of_a_sampler_can_be_sampled(sampler: str) -> None:
+    scheduler = ready(sampler, SAMPLERS[sampler].most_steps)
+    assert max(scheduler.timesteps) <= 999
+    assert torch.isfinite(sampled(scheduler, sampler, noise(), output=lambda scaled, _: scaled / 2)).all()
+
+
+@pytest.mark.parametrize("sampler", [name for name in U_NET if SAMPLERS[name].most_steps < 1000])
+def test_more_steps_than_that_cannot(sampler: str) -> None:
+    try:
+        scheduler = ready(sampler, SAMPLERS[sampler].most_steps + 1)
+        image = sampled(scheduler, sampler, noise(), output=lambda scaled, _: scaled / 2)
+    except (ArithmeticError, IndexError, ValueError):
+        return
+    assert not torch.isfinite(image).all()
