@@ -4,13 +4,13 @@ become adapters of every candidate."""
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, TypeVar
 
 from harness.check.files import ADAPTER, file_problem
-from harness.declare import Adapter, Alphas, Candidate, Grid, Prompt, Suite
+from harness.declare import Adapter, Alphas, Candidate, Grid, Prompt, Suite, grid_of
 from harness.declare.listing import first_of
 from harness.declare.nearest import did_you_mean
 from harness.declare.prompt_texts import POSITIVE, ROLES, parsed, texts_of
@@ -21,7 +21,6 @@ _SUFFIXES: Final = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 _EMBEDDINGS: Final = "embeddings"
 """The name of a folder whose files are textual inversions, whatever their format, as in A1111."""
 _MOST_FILES: Final = 20_000
-_SOME_STEPS: Final = 20
 
 
 _Any = TypeVar("_Any")
@@ -77,10 +76,11 @@ def _named(suite: Suite, root: Path) -> _Named:
     tags = _common_tags(suite.grid.prompts)
     folder = _Folder(suite.grid.adapter_folder, root)
     texts = [(prompt, role) for prompt in suite.grid.prompts for role in ROLES]
+    steps = {grid_of(suite, candidate).steps for candidate in suite.candidates}
     inversions = [folder.file(name, f"prompt {prompt.id!r}: embedding:{name}")
                   for prompt, role in texts for name in parsed(prompt, role).embeddings]
     return _Named(tagged=tuple(_adapter(tag, folder) for tag in tags),
-                  inversions=tuple(dict.fromkeys((*inversions, *folder.inversions_in(texts)))))
+                  inversions=tuple(dict.fromkeys((*inversions, *folder.inversions_in(texts, steps)))))
 
 
 def _names_any(grid: Grid) -> bool:
@@ -171,12 +171,12 @@ class _Folder:
                                   f"{first_of(paths, 4)}; write the folder before the name, such as {ends[paths[0]]!r}")
         return paths[0]
 
-    def inversions_in(self, texts: Sequence[tuple[Prompt, str]]) -> list[str]:
-        """The files of textual inversions whose name stands in a text of A1111's syntax."""
+    def inversions_in(self, texts: Sequence[tuple[Prompt, str]], steps: Collection[int]) -> list[str]:
+        """The files of textual inversions whose name stands in a text of A1111's syntax, at any of these numbers of steps."""
         from harness.text.occurrences import composed, occurrences
 
         words = [composed(text.words) for prompt, role in texts if prompt.syntax == "a1111"
-                 for text in texts_of(prompt, role, _SOME_STEPS)]
+                 for number in steps for text in texts_of(prompt, role, number)]
         named = [path for path in self.files if any(occurrences([Path(path).stem], text) for text in words)]
         return [path for path in named if self._is_inversion(path)]
 

@@ -9,7 +9,7 @@ from typing import Final
 
 from harness.declare import Prompt
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, texts_of
-from harness.declare.suite import GridsNegative
+from harness.declare.suite import MOST_STEPS, GridsNegative
 from harness.declare.syntax import PLAIN, SYNTAXES
 
 _NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)"
@@ -86,7 +86,6 @@ MARKUP: Final = (
          "copy the text alone, and the negative prompt into negative='...'"),
 )
 """What is refused, the most telling kind first. `(words)` without a weight is ordinary punctuation (see `brackets`)."""
-_SOME_STEPS: Final = 20
 _LITERAL: Final = "If it is meant as text, say Prompt(..., literal=True)"
 _ALL_LITERAL: Final = "If the whole text is meant as it is written, say Prompt(..., literal=True, syntax='')"
 _NOTED: Final = (
@@ -105,14 +104,15 @@ def markup_problems(prompt: Prompt) -> Iterator[str]:
     for role, where in ((POSITIVE, ""), (NEGATIVE, ", negative")):
         negative = role == NEGATIVE
         if not (negative and isinstance(prompt.negative, GridsNegative)):
-            yield from (f"prompt {prompt.id!r}{where}: {phrase}" for phrase in phrases(
+            # Texts of different steps repeat what they have in common.
+            yield from dict.fromkeys(f"prompt {prompt.id!r}{where}: {phrase}" for phrase in phrases(
                 _written(prompt, role), prompt.syntax, negative=negative, owner="Prompt"))
 
 
 def _written(prompt: Prompt, role: str) -> str:
     """A text without what its own syntax reads; nothing of one that cannot be read."""
     try:
-        texts = texts_of(prompt, role, _SOME_STEPS)
+        texts = texts_of(prompt, role, MOST_STEPS)  # all that any number of steps has
     except ValueError:  # which is said elsewhere
         return ""
     return "\n".join(text.words for text in texts)

@@ -37,6 +37,11 @@ def texts_of(prompt: Prompt, role: str, steps: int) -> tuple[Text, ...]:
     return tuple(dict.fromkeys(span.text for span in parsed(prompt, role).spans(steps)))
 
 
+def change_along_steps(prompts: Iterable[Prompt]) -> bool:
+    """Whether a text or a negative text changes along the steps, so that what is read depends on their number."""
+    return any(parsed(prompt, role).changes for prompt in prompts for role in ROLES)
+
+
 def all_texts(prompts: Iterable[Prompt], steps: int, roles: Collection[str] = ROLES) -> tuple[Text, ...]:
     """The different texts of all prompts along the steps."""
     return tuple(dict.fromkeys(text for prompt in prompts for role in roles for text in texts_of(prompt, role, steps)))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.declare import Candidate, Grid, short_hash
-from harness.declare.prompt_texts import parsed
+from harness.declare.prompt_texts import change_along_steps
 from harness.declare.suite import IN_CHUNKS
 from harness.materialise import Workbench
 from harness.records import Coverage
@@ -41,7 +41,7 @@ class PromptReadings:
             return None
         words = short_hash([[[w.component, w.token, w.file_word, len(w.vectors)] for w in treatment.words]
                             + sorted(treatment.weights) for treatment in treatments])
-        key = (id(encoders), grid.steps if any(parsed(prompt).changes for prompt in grid.prompts) else 0, words)
+        key = (id(encoders), grid.steps if change_along_steps(grid.prompts) else 0, words)
         if key not in self._known:
             self._known[key] = encoders, _reading(grid, bench.family(candidate), encoders, treatments)
         return self._known[key][1]

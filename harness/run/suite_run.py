@@ -15,7 +15,7 @@ from harness.cache import ImageCache, open_cache
 from harness.check import load_rows
 from harness.declare import Candidate, Grid, Suite, grid_of, short_hash
 from harness.declare.effective_grid import largest_image, whole_grid
-from harness.declare.prompt_texts import ROLES, parsed
+from harness.declare.prompt_texts import change_along_steps
 from harness.declare.same_text import prompts_hash
 from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
 from harness.probes import idle_before_use
@@ -390,7 +390,7 @@ class SuiteRun:
         """The embeddings of every phase, computed once for each state of the text encoders and, where texts change along the
         steps, each number of steps. Raises SamplingError for a word of the treatment that appears in no prompt, because it would
         have no effect."""
-        steps = grid.steps if any(parsed(prompt, role).changes for prompt in grid.prompts for role in ROLES) else 1
+        steps = grid.steps if change_along_steps(grid.prompts) else 1
         keys = {phase.text_identity: (phase.text_identity, steps) for phase in prepared.phases}
         if self.options.device != "cpu":
             # On a GPU only those that are in use: 100 texts of Flux take 0.8 GB.

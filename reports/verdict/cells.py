@@ -99,7 +99,7 @@ def _below_guidance(run: Run) -> list[str]:
 
 def _uncounted(run: Run) -> list[str]:
     """Which gates the session left out by the choice of its user."""
-    what = str(run.head.get("not_counted", ""))
+    what = words.visible(str(run.head.get("not_counted", "")))
     return [f"{what[0].upper()}{what[1:]}."] if what else []
 
 

@@ -35,7 +35,7 @@ def _overflowing(run: Run) -> dict[str, list[str]]:
         entry = entries.get(candidate.name) if isinstance(entries, Mapping) else None
         weights = run.weights.get(candidate.name)
         if isinstance(entry, Mapping) and weights is not None and entry.get("identity") == weights.identity:
-            labels.setdefault(str(entry.get("why", ""))[:_LONGEST], []).append(label(run, candidate.name))
+            labels.setdefault(words.visible(str(entry.get("why", ""))[:_LONGEST]), []).append(label(run, candidate.name))
     return labels
 
 

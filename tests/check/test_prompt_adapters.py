@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness import Adapter, Alphas, Prompt, Suite, zoo
+from harness import Adapter, Alphas, Prompt, Sampling, Suite, zoo
 from harness.check import problems, with_prompt_adapters
 from tests.fakes import plain_candidate, tiny_grid, tiny_suite
 
@@ -74,6 +74,14 @@ def test_a_textual_inversion_is_named_by_its_file(text: str, syntax: str, found:
     expected = (Adapter(path="loras/graphite.safetensors"),) if found else ()
     assert adapters(root, suite(text, syntax=syntax)) == expected
     assert adapters(root, suite("a cat", negative=text, syntax=syntax)) == expected
+
+
+@pytest.mark.parametrize("own", [None, Sampling(steps=30)])
+def test_a_textual_inversion_is_found_at_whichever_step_its_name_comes(own: Sampling | None, root: Path) -> None:
+    declared = suite("a [cat:graphite cat:25]", steps=30 if own is None else 20)
+    declared = replace(declared, candidates=tuple(replace(c, sampling=own) for c in declared.candidates))
+    assert problems(declared, root) == []
+    assert adapters(root, declared) == (Adapter(path="loras/graphite.safetensors"),)
 
 
 def test_any_file_of_a_folder_of_embeddings_is_an_inversion(root: Path) -> None:

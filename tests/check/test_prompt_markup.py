@@ -68,6 +68,12 @@ def test_ordinary_punctuation_is_not_refused(tmp_path: Path, text: str) -> None:
     assert wrong(tmp_path, Prompt(id="p", text=text, negative=text)) == []
 
 
+def test_markup_is_refused_once_at_whichever_steps_it_comes(tmp_path: Path) -> None:
+    changing = Prompt(id="p", text="[a|b] [c:d:0.5] [cat:__animal__:25]", syntax="a1111")
+    listed = problems(tiny_suite(grid=tiny_grid(prompts=(changing,), steps=30)), tmp_path)
+    assert [line.count("'__animal__'") for line in listed] == [1]
+
+
 def test_all_of_it_is_said_at_once_and_by_prompt(tmp_path: Path) -> None:
     said = wrong(tmp_path, Prompt(id="one", text="(a:1.2), ((b)), [c], <lora:d:1>"), Prompt(id="two", text="x", negative="BREAK"),
                  styles={"anime": "(anime:1.3)"})

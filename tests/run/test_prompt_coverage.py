@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from harness import Adapter, Objective, Prompt, Suite, run_suite
+from harness import Adapter, Objective, Prompt, Sampling, Suite, run_suite
 from harness.records import Coverage
 from harness.records.images import CHUNKED, PROMPTS
 from harness.run.progress import Silent
@@ -55,6 +55,16 @@ def test_what_does_not_fit_is_read_in_chunks(text: str, chunks: int, tmp_path: P
     assert row is not None
     assert row.keys[CHUNKED] == ("long (prompt)", "n (negative)")
     assert row.notes == tuple(f"{place}: read in {chunks} chunks of at most 22 tokens" for place in row.keys[CHUNKED])
+
+
+@pytest.mark.parametrize("role", ["prompt", "negative"])
+def test_texts_along_other_numbers_of_steps_are_read_for_themselves(role: str, tmp_path: Path) -> None:
+    half = " ".join(["red"] * 15)  # two of them come together at the third step alone
+    text = {"text": "a", "negative": "", "text" if role == "prompt" else "negative": f"[{half}|b] [a:{half}:1]"}
+    declared = suite(Prompt(id="p", **text), candidates=(plain_candidate(), plain_candidate("long", sampling=Sampling(steps=3))))
+    row = go(tmp_path, replace(declared, grid=replace(declared.grid, syntax="a1111")))
+    assert row is not None
+    assert (row.candidate, row.keys[CHUNKED]) == ("long", (f"p ({role})",))
 
 
 @pytest.mark.parametrize(("text", "tokens", "lost"), [(CJK, 26, CJK[-4:]), (LONG, 53, "highly detailed")])
