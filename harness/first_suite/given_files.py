@@ -5,6 +5,7 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import abspath
 from pathlib import Path
 from typing import Final
 
@@ -49,6 +50,7 @@ class GivenAdapter:
 def look(paths: Sequence[str], adapters: Sequence[str]) -> tuple[list[GivenModel], list[GivenAdapter]]:
     """The models among `paths`, and the adapters among both. Patterns stand for the files that they match. Raises UnfitFileError
     for what is neither, or does not fit the rest."""
+    _refuse_twice([path for path in (*paths, *adapters) if path.startswith("zoo:") or Path(path).exists()])
     models: list[GivenModel] = []
     found: list[GivenAdapter] = []
     for path in dict.fromkeys(_expanded(paths)):
@@ -61,6 +63,16 @@ def look(paths: Sequence[str], adapters: Sequence[str]) -> tuple[list[GivenModel
                              "it is used with first, as in: sweetspot try model.safetensors --lora lora.safetensors")
     _refuse_misfits(models, found)
     return models, found
+
+
+def _refuse_twice(paths: Sequence[str]) -> None:
+    """Raises UnfitFileError for a file that is given twice, under one path or two. Patterns may overlap."""
+    first: dict[str, str] = {}
+    for path in paths:
+        place = path if path.startswith("zoo:") else abspath(path)
+        if place in first:
+            raise UnfitFileError(f"{first[place]!r} and {path!r} are the same file; give it once")
+        first[place] = path
 
 
 def _expanded(paths: Sequence[str]) -> list[str]:
@@ -83,6 +95,8 @@ def _place(path: str) -> Path:
         if path not in zoo.NAMES:
             raise UnfitFileError(f"unknown built-in model {path!r}; {did_you_mean(path, zoo.NAMES)}")
         return zoo.resolve(path)
+    if not path:
+        raise UnfitFileError("a file's path is empty; expected the path of a model or an adapter")
     if not Path(path).exists():
         beside = [file.name for file in Path(path).parent.glob("*.safetensors")] if Path(path).parent.is_dir() else []
         near = f"; {did_you_mean(Path(path).name, beside, list_known=False)}" if beside else ""

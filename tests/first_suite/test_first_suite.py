@@ -139,6 +139,12 @@ def test_two_prompts_make_a_suite_without_looks(folder: Path) -> None:
 
 REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "a missing file": (["phota.safetensors"], "does not exist below .*'photo.safetensors'"),
+    "a file twice": (["photo.safetensors", "photo.safetensors"], "are the same file; give it once"),
+    "a file under two paths": (["photo.safetensors", "./photo.safetensors"], "'./photo.safetensors' are the same file"),
+    "a built-in model twice": (["zoo:photo", "zoo:photo"], "'zoo:photo' are the same file"),
+    "an adapter twice": (["zoo:photo", "sketch.safetensors", "--lora", "./sketch.safetensors"],
+                         "'./sketch.safetensors' are the same"),
+    "an empty path": (["zoo:photo", ""], "a file's path is empty"),
     "no model": (["sketch.safetensors"], "there is no model among the files"),
     "an unknown built-in model": (["zoo:foto"], "unknown built-in model 'zoo:foto'"),
     "a pattern without files": (["photo.safetensors", "--lora", "x-*.safetensors"], "'x-.*' matches no file"),
