@@ -158,7 +158,7 @@ def words_of(given: argparse.Namespace) -> list[str]:
                  "quantize"):
         value = getattr(given, name)
         for one in value if isinstance(value, list) else [value]:
-            if one:
+            if one or (one == 0 and one is not False):
                 words.append(f"--{name.replace('_', '-')}")
                 words += [] if one is True else [f"{one:g}" if isinstance(one, float) else str(one)]
     return words

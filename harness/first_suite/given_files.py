@@ -5,7 +5,6 @@ from __future__ import annotations
 import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import abspath
 from pathlib import Path
 from typing import Final
 
@@ -69,7 +68,7 @@ def _refuse_twice(paths: Sequence[str]) -> None:
     """Raises UnfitFileError for a file that is given twice, under one path or two. Patterns may overlap."""
     first: dict[str, str] = {}
     for path in paths:
-        place = path if path.startswith("zoo:") else abspath(path)
+        place = path if path.startswith("zoo:") else str(Path(path).absolute())
         if place in first:
             raise UnfitFileError(f"{first[place]!r} and {path!r} are the same file; give it once")
         first[place] = path

@@ -38,9 +38,10 @@ class Shape:
 def shape_for(model: GivenModel, device: str, size: int | None, steps: int | None) -> Shape:
     """The sizes that a family is made for, where none are given."""
     if model.built_in:
-        return Shape(size=size or ZOO_SIZE, steps=steps or ZOO_STEPS, batch_size=ZOO_BATCH)
+        return Shape(size=ZOO_SIZE if size is None else size, steps=ZOO_STEPS if steps is None else steps, batch_size=ZOO_BATCH)
     usual = 768 if model.family == "sd2" and model.v_prediction else SIZES[model.family]
-    return Shape(size=size or usual, steps=steps or STEPS[model.family], batch_size=2 if device == "cpu" else "fit")
+    return Shape(size=usual if size is None else size, steps=STEPS[model.family] if steps is None else steps,
+                 batch_size=2 if device == "cpu" else "fit")
 
 
 @dataclass(frozen=True, kw_only=True)

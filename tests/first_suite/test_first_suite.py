@@ -158,6 +158,8 @@ REFUSED: dict[str, tuple[Sequence[str], str]] = {
     "no prompts": (["zoo:photo", "zoo:anime", "--prompts", "none.txt"], "--prompts: .*none.txt"),
     "a wrong clip": (["zoo:photo", "zoo:anime", "--clip", "ViT-B-32"], "--clip: .*expected 'zoo:clip' or 'ARCHITECTURE:file'"),
     "a bad size": (["zoo:photo", "zoo:anime", "--size", "100"], "expected a multiple of 8 pixels"),
+    "no pixels": (["zoo:photo", "zoo:anime", "--size", "0"], "width is 0; expected an integer of at least 8"),
+    "no steps": (["zoo:photo", "zoo:anime", "--steps", "0"], "steps is 0; expected an integer of at least 1"),
     "two trainings": (["photo.safetensors", "--lora", "ink-000002.safetensors", "--lora", "other-000004.safetensors"],
                       "ink-000002.*other-000004.*two names"),
 }
