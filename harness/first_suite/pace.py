@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from harness.check import load_rows
+from harness.check import load_rows, with_prompt_adapters
 from harness.check.expected_time import pace
 from harness.declare import Suite
 from harness.declare.effective_grid import grid_of
@@ -43,21 +43,23 @@ def seconds_per_image(suite: Suite, file: Path, runs: Path, device: str, say: Ca
 def measured(suite: Suite, device: str) -> float:
     """Seconds per image in a batch of the baseline's, without loading. Makes one image more, which warms up."""
     from harness.materialise import Workbench
+    from harness.run.batch_packing import pack
     from harness.run.fitted_batch import with_fitted_batch
     from harness.run.preflight import file_problems
-    from harness.sampling import batches, encode, sample, set_determinism, threads_for
+    from harness.sampling import batches, encode, lengths_of, sample, set_determinism, threads_for
 
     set_determinism(device)
     candidate = next(c for c in suite.candidates if c.name == suite.baseline)
-    bench = Workbench(device=device, root=Path.cwd(), steps=suite.grid.steps, low_memory=suite.grid.low_memory)
+    bench = Workbench.for_grid(suite.grid, device=device, root=Path.cwd())
     if wrong := file_problems(suite, [candidate], bench, {}, lambda *_: None):
         raise ValueError(wrong[0])
     suite = with_fitted_batch(suite, bench, {})[0]
     grid = grid_of(suite, candidate)
     with threads_for(grid, device):
         phases = bench.prepare(candidate).phases
-        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in phases}
-        batch = tuple(next(iter(batches(grid))))[:TRIED]
+        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment, steps=grid.steps) for phase in phases}
+        first = next(iter(batches(grid)))[:TRIED]
+        batch = pack(grid, first, len(first), lengths_of(phases, texts, grid))[0]
         for cells in (batch[:1], batch):
             started = time.perf_counter()
             for _ in sample(phases, grid, [cells], texts):
@@ -71,7 +73,7 @@ def main(file: str, device: str) -> int:
 
     quiet_libraries()
     try:
-        suite = load_suite(Path(file))
+        suite = with_prompt_adapters(load_suite(Path(file)), Path.cwd())
         assert isinstance(suite, Suite)
         load_rows(suite, [Path(file).parent, Path.cwd()])
         with own_warnings():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from harness import Suite
+from harness import Suite, zoo
 from harness.check.expected_time import Pace
 from harness.cli import main
 from harness.declare.load_suite import load_suite
@@ -112,3 +113,22 @@ def test_a_few_images_are_made_to_measure(capsys: pytest.CaptureFixture[str]) ->
     Path("suites/s.py").write_text(Path("suites/s.py").read_text().replace("zoo:photo", "gone.safetensors"))
     assert pace.main("suites/s.py", "cpu") == 1
     assert "gone.safetensors" in capsys.readouterr().out
+
+
+def test_prompts_of_several_lengths_and_along_the_steps_can_be_measured(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("p.txt").write_text("a cat\n[a cat:a dog:0.5]\n" + ", ".join(["a red ball on the grass"] * 8) + "\na [red|blue] car\n")
+    assert main(["init", "zoo:photo", "zoo:anime", "--steps", "2", "--prompts", "p.txt", "--syntax", "a1111",
+                 "--to", "suites/s.py"]) == 0
+    assert pace.main("suites/s.py", "cpu") == 0, capsys.readouterr().out
+
+
+def test_adapters_that_prompts_name_are_part_of_what_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("loras").mkdir()
+    shutil.copy(zoo.resolve("zoo:sketch"), "loras/sketch.safetensors")
+    Path("p.txt").write_text("\n".join(f"a {animal} <lora:sketch:0.8>" for animal in ("cat", "dog", "horse", "hen")))
+    assert main(["init", "zoo:photo", "zoo:anime", "--prompts", "p.txt", "--syntax", "a1111", "--adapter-folder", "loras",
+                 "--to", "suites/s.py"]) == 0
+    measured: list[Suite] = []
+    monkeypatch.setattr(pace, "measured", lambda suite, _: measured.append(suite) or 1.0)
+    assert pace.main("suites/s.py", "cpu") == 0
+    assert all(candidate.adapters for candidate in measured[0].candidates)
