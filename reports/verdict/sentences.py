@@ -10,6 +10,7 @@ from harness.declare.swept_axis import axes_of_pick
 from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
+from reports.read.beside import stand_beside
 from reports.read.roles import numeric_axes
 from reports.read.run import Run
 from reports.verdict.candidates import label, label_with_role, parents
@@ -23,7 +24,7 @@ TRAINED: Final = ("step", "epoch")
 
 def sweep_evidence(run: Run, rec: Recommendation) -> str:
     """How the pick compares with its controls on the held-out prompts, and which cells did as well where it was chosen."""
-    against = [c for c in rec.comparisons if c.value == "objective" and c.other_guidance == rec.guidance]
+    against = [c for c in rec.comparisons if c.value == "objective" and _beside(run, c)]
     told = f"{_where(against)} it is {_told(run, against)}" if against else "there is no control to compare it with"
     return "; ".join(filter(None, (told, _tied(run, rec))))
 
@@ -95,10 +96,17 @@ def _where(against: Sequence[Comparison]) -> str:
             else "on the prompts used to choose, unconfirmed,")
 
 
+def _beside(run: Run, of: Comparison) -> bool:
+    """Whether images of the same prompt and seed are compared: at the pick's guidance scale, or at the other's counterpart of it.
+    Where there is no counterpart, the comparison at the pick's scale says that there are no images."""
+    return of.other_guidance == of.guidance or stand_beside(run, of.other, (of.guidance, of.other_guidance))
+
+
 def _told(run: Run, comparisons: list[Comparison]) -> str:
     phrases = []
     for c in comparisons:
-        other, d = label_with_role(run, c.other), c.difference
+        scale = "" if c.other_guidance == c.guidance else f" at CFG {c.other_guidance:g}"
+        other, d = f"{label_with_role(run, c.other)}{scale}", c.difference
         if c.word == "not measured":
             phrases.append(f"not compared with {other} ({d.why})")
         elif c.word == "tied":
@@ -112,7 +120,7 @@ def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
     """Why this pick: the best cell, the tied set, tied parents, and what CLIP score alone would have said."""
     sentences = [*_best_reasons(run, rec), *_parent_ties(run, rec)]
     for c in rec.comparisons:
-        if c.other_guidance != rec.guidance:
+        if not _beside(run, c):
             sentences.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is "
                              f"{c.word}: {words.estimate(c.difference, difference=True)} ({c.split} prompts).")
     sentences += steps_reasons(run, rec)

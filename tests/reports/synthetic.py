@@ -13,7 +13,7 @@ import numpy as np
 from PIL import Image
 
 from harness.declare import Adapter, Candidate, Checkpoint, Gate, Grid, Merge, Prompt, Suite, plain
-from harness.declare.effective_grid import sampling_block
+from harness.declare.effective_grid import grid_of, sampling_block
 from harness.records import (
     Cell,
     Coverage,
@@ -153,7 +153,7 @@ def candidate_records(folder: Path, suite: Suite, candidate: Candidate,
     found: list[Record] = [weights]
     for p in suite.grid.prompts:
         for seed in suite.grid.seeds:
-            for g in suite.grid.guidance_scales:
+            for g in grid_of(suite, candidate).guidance_scales:
                 place = Place(position(candidate), g, np.random.default_rng([int(p.id[1:]), seed, int(g * 10)]))
                 cell = Cell(prompt=p.id, seed=seed, guidance=g)
                 key = sample_key(weights.identity, cell, (p.text, p.negative), sampling_block(sampling(suite), suite, candidate))

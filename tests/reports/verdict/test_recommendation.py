@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.declare import Candidate, Grid
+from harness.declare import Candidate, Grid, Sampling
 from harness.records import Journal
 from reports.gates import judge
 from reports.gates.decision import WORSE, headline
@@ -34,6 +34,20 @@ def test_the_gain_over_both_parents_is_confirmed_on_the_other_prompts(merge_verd
             if c.value == "objective" and c.other_guidance == merge_verdict.guidance}
     assert {name: c.word for name, c in told.items()} == {"alpha=0": "better", "alpha=1": "better"}
     assert all(c.split == "confirm" and c.difference.prompts == 4 for c in told.values())
+
+
+@pytest.mark.parametrize("own, at_own_best", [(1.0, False), ((1.0, 2.0), True)])
+def test_a_control_of_other_scales_is_compared_at_the_counterpart(tmp_path: Path, own: float | tuple[float, ...],
+                                                                  at_own_best: bool) -> None:
+    """The only scale of the baseline is the counterpart of the pick's; of two, neither is, and its own best one is named."""
+    first, *others = synthetic.merge_suite().candidates
+    suite = synthetic.merge_suite(candidates=(replace(first, sampling=Sampling(guidance=own)), *others))
+    run = load_run(synthetic.write_run(tmp_path, suite))
+    rec = recommend(run)
+    assert rec.pick == "alpha=0.45"
+    assert ("not compared with" in rec.evidence and "it has no images there" in rec.evidence) == at_own_best
+    assert ("alpha 0 (parent A) at CFG 1 " in rec.evidence) != at_own_best
+    assert any("alpha 0 (parent A) at its own best CFG" in reason for reason in rec.reasons) == at_own_best
 
 
 def test_the_sentence_says_which_split_each_part_is_from(merge_verdict: Recommendation) -> None:
