@@ -207,9 +207,10 @@ class Candidate:
     @property
     def key(self) -> str:
         """Hash (16 hex digits) of everything that determines the candidate; neither its name nor its axes count."""
-        # Without fp32, which was the only precision before it could be declared.
-        return short_hash({k: v for k, v in plain(self).items()
-                           if k not in ("name", "axes") and (k, v) != ("precision", NOT_QUANTIZED)})
+        # Without the fp32 of what is not quantized, which was the only precision before it could be declared. Beside an integer
+        # mode it says in what the mode computes.
+        understood = ("precision", NOT_QUANTIZED) if self.quantization == NOT_QUANTIZED else None
+        return short_hash({k: v for k, v in plain(self).items() if k not in ("name", "axes") and (k, v) != understood})
 
     @property
     def number_format(self) -> str:

@@ -297,7 +297,12 @@ class Workbench:
             plain(candidate.emphasis), plain(candidate.aesthetic)]
 
     def _enter(self, candidate: Candidate, frame: Frame) -> Pipeline:
-        """Changes the frame's parameters and layers to the candidate's, where they differ."""
+        """Changes the frame's parameters and layers to the candidate's, where they differ. Raises MaterialiseError for a frame
+        that was freed: what was compiled for it, and its layers with that, may compute for another one now."""
+        if not any(frame is other for other in self._frames.values()):
+            raise MaterialiseError(f"candidate {candidate.name!r} ({candidate.quantization}) is no longer live on {self.device}: "
+                                   "its model was freed when one of another architecture or number format was prepared. "
+                                   "Prepare the candidate again")
         name = short_hash([candidate.model, candidate.adapters])
         if frame.entered != name:
             frame.entered = ""

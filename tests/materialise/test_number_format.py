@@ -8,9 +8,11 @@ import torch
 from harness import Adapter, Candidate, Merge, adapter_sweep, alpha_sweep
 from harness.declare import plain
 from harness.declare.from_plain import restore
+from harness.declare.suite import NUMBER_FORMATS
 from harness.materialise import Workbench
 from harness.materialise.number_format import homes_of, in_its_format
 from harness.merge import MERGE_METHODS, Call, Merged, Source, Target, write_live
+from harness.quantize import MADE_ON_HOST
 from harness.records.format_range import FormatRangeError
 from harness.weights import open_model
 from harness.zoo import resolve
@@ -51,6 +53,13 @@ def test_keys_are_those_of_before_precision_could_be_declared() -> None:
     assert Candidate(name="a", model="zoo:photo").key == "bb342b6e62dc4561"
     assert Candidate(name="a", model="zoo:photo", quantization="bf16").key == "50cf1be2592ef9fc"
     assert candidate(precision="fp32").key == candidate().key != candidate(precision="bf16").key
+    assert Candidate(name="a", model="zoo:photo", quantization="int8_weight_only").key == "e14c35708cdba693"
+
+
+@pytest.mark.parametrize("mode", MADE_ON_HOST)
+def test_an_integer_mode_has_another_key_for_every_precision_that_is_declared_for_it(mode: str) -> None:
+    keys = {candidate(quantization=mode, **own).key for own in ({}, *({"precision": name} for name in NUMBER_FORMATS))}
+    assert len(keys) == 1 + len(NUMBER_FORMATS)
 
 
 def test_sweeps_declare_a_precision_for_all_their_candidates() -> None:

@@ -146,6 +146,8 @@ def execute(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], machine: M
         return _number(args[0])
     if func is TO_COPY:
         return moved(args[0], kwargs, machine)
+    if func.overloadpacket is aten.to:
+        return _moved_if_elsewhere(func, args, kwargs, machine)
     if func is COPY:
         return _copied(*args[:2], non_blocking=bool(args[2:] and args[2]) or kwargs.get("non_blocking", False))
     wanted = kwargs.get("device")
@@ -253,8 +255,22 @@ def moved(source: torch.Tensor, kwargs: dict[str, Any], machine: Machine) -> tor
     if isinstance(source, DeviceTensor):
         _note_departure(source, pinned_target=False)
         if machine.shapes_only and device.type == "cpu":
-            return torch.zeros(source.shape, dtype=dtype)
+            return torch.full(source.shape, dtype.is_floating_point or dtype is torch.bool, dtype=dtype)  # as `_number` reads it
     return aten._to_copy.default(inner, dtype=dtype, device=device, **layout)
+
+
+def _moved_if_elsewhere(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any], machine: Machine) -> torch.Tensor:
+    """`aten.to`, which arrives whole for the parts of torchao's tensors. To its own place and dtype a tensor is itself; what
+    leaves the device is a copy, though both really lie in the same place: the device's bytes go with the tensor."""
+    given = {argument.name: value for argument, value in zip(func._schema.arguments, args, strict=False)} | kwargs
+    source = given.pop("self")
+    if (other := given.pop("other", None)) is not None:
+        given |= {"device": other.device, "dtype": other.dtype}
+    device = source.device if given.get("device") is None else torch.device(given["device"])
+    there = device.type == source.device.type and device.index in (None, source.device.index)
+    if there and given.get("dtype") in (None, source.dtype) and not given.get("copy") and given.get("memory_format") is None:
+        return source
+    return moved(source, given, machine)
 
 
 def _copied(target: torch.Tensor, source: torch.Tensor, *, non_blocking: bool) -> torch.Tensor:

@@ -11,6 +11,7 @@ import threading
 import time
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import torch
@@ -75,15 +76,20 @@ def simulated(*, limit: int | None = None, shapes_only: bool = False, devices: i
         yield machine.gpus[0]
 
 
+@cache
+def _load_libraries() -> None:
+    """Loads what must not see the devices. Each switch of models collects garbage: without the million objects of the libraries,
+    also of those that are loaded only now, it takes a tenth of the time."""
+    for module in ASKING:
+        importlib.import_module(module)
+    gc.collect()
+    gc.freeze()
+
+
 @contextlib.contextmanager
 def resumed(machine: Machine) -> Iterator[None]:
     """Within, the devices of an earlier `simulated` are there again, with what they held."""
-    for module in ASKING:
-        importlib.import_module(module)
-    if not gc.get_freeze_count():
-        # Each switch of models collects garbage: without the million objects of the libraries, in a tenth of the time.
-        gc.collect()
-        gc.freeze()
+    _load_libraries()
     remembering = importlib.import_module("transformers.utils.import_utils")
     remembering.is_torch_cuda_available()
     remembering.is_torch_bf16_gpu_available()

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from harness.quantize import MADE_ON_HOST
 from harness.sampling import set_determinism
+from harness.weights.placing import move
 from tests.rehearsal.simulated_cuda import simulated
 
 MIB = 2 ** 20
@@ -259,3 +261,27 @@ def test_nothing_is_left_behind() -> None:
             torch.zeros(1, device="cuda")
     with torch.inference_mode():
         assert torch.ones(2).is_inference()
+
+
+@pytest.mark.parametrize("mode", MADE_ON_HOST)
+@pytest.mark.parametrize("shapes_only", [False, True])
+def test_a_quantized_layer_that_leaves_the_device_takes_its_bytes_along(mode: str, shapes_only: bool) -> None:
+    layer = torch.nn.Sequential(torch.nn.Linear(64, 64)).requires_grad_(False)
+    MADE_ON_HOST[mode](layer, "bfloat16")
+    with simulated(shapes_only=shapes_only) as gpu:
+        move(layer, gpu.device)
+        there = gpu.live
+        assert there > 0
+        for _ in range(2):
+            move(layer, torch.device("cpu"))
+            assert gpu.live == 0
+            assert {p.device.type for p in layer.parameters()} == {"cpu"}
+            move(layer, gpu.device)
+            assert gpu.live == there
+
+
+def test_of_shapes_alone_many_answers_are_what_each_one_is() -> None:
+    with simulated(shapes_only=True):
+        for dtype in (torch.bool, torch.float32, torch.int64):
+            answers = torch.zeros(2, dtype=dtype, device="cuda")
+            assert answers.tolist() == answers.cpu().tolist() == [answers[0].item()] * 2

@@ -146,6 +146,17 @@ def test_sd35_medium_fits_a_card_of_12_gb(parents: Callable[[str], Path], monkey
     assert counted == pytest.approx(expected, rel=0.1)
 
 
+@pytest.mark.full_size
+def test_flux_in_int8_fits_a_card_of_16_gb(parents: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, grid, of = parents("flux"), grid_of(1024, sampler="flow_euler"), merge("int8_weight_only")
+    expected = planned(folder, of, grid)
+    without_values(monkeypatch)
+    with simulated(shapes_only=True, limit=round(15.3 * GIB)) as gpu:
+        counted = to_run(gpu, Workbench(device="cuda", root=folder, steps=grid.steps), of, grid)
+    assert counted <= 15 * GIB
+    assert counted == pytest.approx(expected, rel=0.1)
+
+
 @pytest.mark.parametrize(("family", "quantization", "low_memory", "most"), [
     ("sdxl", "", (), 8.1), ("sdxl", "", TILED, 5.9), ("sdxl", "int8_weight_only", (), 5.8),
     pytest.param("sd3", "", (), 10, marks=pytest.mark.full_size),

@@ -11,27 +11,42 @@ from typing import Any
 import pytest
 import torch
 
-from harness import Candidate
-from harness.declare import Suite
+from harness import Candidate, Gate
+from harness.cli import main
+from harness.declare import Budget, Objective, Suite, plain
 from harness.materialise import declared_wider
+from harness.race.race import Race
 from harness.records import Defect, Failure, Finished, Journal, Sample
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
-from harness.sampling import NOT_FINITE
+from harness.sampling import NOT_FINITE, sample
+from harness.session.options import SessionOptions
+from harness.session.suite_session import SuiteSession
 from reports.read.run import load_run
 from reports.verdict.cells import caveats
+from tests.benchmarks.gpu_stages.whole_runs import SUITE_FILE
+from tests.fakes import tiny_grid
+from tests.race.painted import scripted
 from tests.rehearsal.simulated_cuda import simulated
 from tests.run.test_any_family import suite_of
 from tests.weights.pipelines import folder_of, theirs
 
+WARM = 0.5
+BY_SATURATION: dict[str, Any] = {"metrics": ("exposure",), "objective": Objective(maximise="saturation", penalties=())}
+
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models of one architecture: `a`, `hot`, whose activations leave float16's range, and `beyond`, whose weights do."""
+    """Models of one architecture: `a`, `warm`, of which one bias is known, `hot`, whose activations leave float16's range, and
+    `beyond`, whose weights do."""
     root = tmp_path_factory.mktemp("overflow")
     pipe = theirs("sd1")
     folder_of(pipe, root / "a")
     with torch.no_grad():
+        before = pipe.unet.conv_in.bias[0].clone()
+        pipe.unet.conv_in.bias[0] = WARM
+        folder_of(pipe, root / "warm")
+        pipe.unet.conv_in.bias[0] = before
         pipe.unet.conv_in.weight.mul_(6e4 / pipe.unet.conv_in.weight.abs().max())
         folder_of(pipe, root / "hot")
         pipe.unet.conv_in.weight.mul_(2)
@@ -51,8 +66,9 @@ def declared(hot: str = "hot", **changes: Any) -> Suite:
     return replace(suite, candidates=candidates, baseline="a")
 
 
-def ran(suite: Suite, root: Path, runs: Path, **options: Any) -> tuple[SuiteRun, dict[str, Finished | list[Failure]]]:
-    run = SuiteRun(suite, "", Options(root=root, runs=runs, device="cuda", **options), Silent())
+def ran(suite: Suite, root: Path, runs: Path, *, file: str = "", **options: Any) -> tuple[
+        SuiteRun, dict[str, Finished | list[Failure]]]:
+    run = SuiteRun(suite, file, Options(root=root, runs=runs, device="cuda", **options), Silent())
     try:
         assert run.preflight() == []
         return run, {c.name: run.candidate(c) for c in run.suite.candidates}
@@ -152,3 +168,67 @@ def test_a_gpu_that_only_emulates_bf16_keeps_fp16_and_says_what_to_do(root: Path
         assert isinstance(failures, list)
         assert "'fp32'" in failures[0].message
         assert in_bf16(run) == {}
+
+
+def test_a_candidate_that_ran_in_bf16_is_promoted_in_bf16(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    suite = replace(declared(), gates=(Gate(value="coverage"),), **BY_SATURATION)
+    file = tmp_path / "suite.py"
+    file.write_text(SUITE_FILE.format(text=json.dumps(plain(suite))))
+    run, _ = ran(suite, root, tmp_path / "runs", file=str(file))
+    monkeypatch.chdir(root)
+    code = main(["promote", "hot", "--run", str(run.folder), "--as", "hot", "--models", str(tmp_path / "models"),
+                 "--policy", "inconclusive=pass", "--suite", str(file)])
+    output = capsys.readouterr()
+    assert code == 0, output.err
+    # Weights and images are those of the run: both were made in bf16 here, or they would be infinite.
+    assert "bit for bit" in output.out
+    (record,) = (json.loads(path.read_text()) for path in (tmp_path / "models/hot/records").glob("*.json"))
+    (entry,) = in_bf16(run).values()
+    assert (record["candidate"], record["weights"]["identity"]) == ("hot", entry["identity"])
+    assert record["resampled"]["equal"] == record["resampled"]["cells"] > 0
+
+
+@pytest.mark.parametrize("late", [False, True], ids=["at the first image", "at a later look"])
+def test_a_race_in_which_a_candidate_overflows_makes_all_of_it_in_bf16(late: bool, root: Path, tmp_path: Path,
+                                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    """A later look asks for the images that earlier ones asked for as well, so that what is compared was made alike."""
+    monkeypatch.setattr("harness.race.elimination.judge_look", scripted(
+        {"candidates": ("a", "hot"), "guidances": (3.0,), "best": ("hot", 3.0), "pick": ("hot", 3.0)},
+        {"candidates": ("a", "hot"), "guidances": (3.0,), "best": ("hot", 3.0), "pick": ("hot", 3.0), "done": True}))
+    monkeypatch.setattr("harness.race.elimination.confirm_plan", lambda *_: (("a", "hot"), (3.0,)))
+    suite, prompts = declared("warm" if late else "hot"), tiny_grid().prompts
+    if late:
+        monkeypatch.setattr("harness.run.images.sample", overflowing_at(prompts[1].id))
+    suite = replace(suite, grid=replace(suite.grid, prompts=prompts, batch_size=1), gates=(),
+                    budget=Budget(first_prompts=1, step_prompts=1), **BY_SATURATION)
+    options = SessionOptions(root=root, runs=tmp_path, baselines=tmp_path / "b", device="cuda")
+    session = SuiteSession(suite, "s.py", options, Silent())
+    session.select(suite.candidates)
+    try:
+        assert [session.candidate(c) for c in suite.candidates] == [[], []]
+        assert Race(session, suite.budget).go() == []
+        run = session.run()
+        (entry,) = in_bf16(run).values()
+        assert {look.stage for look in run.ledger.looks(run.race)} == {"select", "confirm"}
+        samples = run.gallery.at_hand("hot")
+        assert {s.cell for s in samples} >= set(run.gallery.wanted("hot"))
+        assert len({s.cell.prompt for s in samples}) > 2
+        assert run.ledger.identity("hot") == entry["identity"]
+        assert not any(run.ledger.defect(s.key) for s in samples)
+    finally:
+        session.close()
+
+
+def overflowing_at(prompt: str) -> Any:
+    """Sampling in which the U-Net of `warm` overflows in fp16 at one prompt."""
+    def overflowing(phases: Any, grid: Any, todo: Any, texts: Any, note: Any = None) -> Iterator[Any]:
+        for cells, made in sample(phases, grid, todo, texts, note):
+            denoiser = phases[0].enter().denoiser
+            if note is not None and next(denoiser.parameters()).dtype is torch.float16 and denoiser.conv_in.bias[0] == WARM:
+                for cell in cells:
+                    if cell.prompt == prompt:
+                        note(cell, NOT_FINITE)
+            yield cells, made
+
+    return overflowing
