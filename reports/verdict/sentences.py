@@ -10,7 +10,7 @@ from harness.declare.swept_axis import axes_of_pick
 from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
-from reports.read.beside import stand_beside
+from reports.read.beside import scale_at, stand_beside
 from reports.read.roles import numeric_axes
 from reports.read.run import Run
 from reports.verdict.candidates import label, label_with_role, parents
@@ -56,8 +56,11 @@ def _tied(run: Run, rec: Recommendation) -> str:
     if others < 1 or rec.pick is None:
         return ""
     parts = []
-    if len(rec.tied_candidates) > 1:
-        parts.append(f"{_span(run, rec.tied_candidates)} at CFG {rec.guidance:g}")
+    by_scale: dict[float | None, list[str]] = {}
+    for name in rec.tied_candidates if len(rec.tied_candidates) > 1 else ():
+        by_scale.setdefault(scale_at(run, name, rec.guidance or 0.0), []).append(name)
+    parts += [f"{_span(run, tuple(names))} at CFG {scale:g}" for scale, names in by_scale.items()
+              if scale is not None and names != [rec.pick]]
     if len(rec.tied_guidances) > 1:
         parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g} at {label(run, rec.pick)}")
     among = f" ({', '.join(parts)})" if parts else ""

@@ -114,3 +114,16 @@ def test_untimed_candidates_are_left_out_of_the_figure(run: Run) -> None:
 
 def test_the_page_shows_the_figure(folder: Path) -> None:
     assert 'id="figure-steps"' in write_page(folder).read_text(encoding="utf-8")
+
+
+def test_what_is_tied_is_named_at_the_guidance_that_it_was_sampled_at(tmp_path: Path) -> None:
+    candidates = (Candidate(name="long", model="zoo:photo"),
+                  *(Candidate(name=name, model="zoo:photo", sampling=Sampling(sampler=name, steps=4, guidance=1))
+                    for name in ("lcm", "tcd")))
+    alike = replace(suite(), candidates=candidates, baseline="long", objective=Objective(penalties=()))
+    run = load_run(synthetic.write_run(tmp_path / "tied", alike, lambda place: {
+        **truth(place), "clip_score": 30.0 + place.rng.normal(0, 2)}))
+    sentence = recommend(run).sentence
+    assert "lcm and tcd at CFG 1" in sentence
+    assert "long at CFG 1" not in sentence
+    assert "long and" not in sentence
