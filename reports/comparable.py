@@ -13,14 +13,15 @@ from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
 from harness.declare import short_hash
+from harness.declare.effective_grid import sampling_block
 from harness.records.baseline_file import Baseline
 from harness.records.values import derivation
 from reports.read.run import Run
 
 LAST_BITS: Final = ("batch_size", "device")
 """Sampling settings that change the last bits of an image and not what it shows."""
-TIMED_BY: Final = ("sampler", "steps", "width", "height")
-"""Sampling settings that decide how long an image takes."""
+TIMED_BY: Final = ("sampler", "steps", "width", "height", "guidance_start", "guidance_end")
+"""Sampling settings that decide how long an image takes; outside of guidance the denoiser does half of the work."""
 MACHINE: Final = ("device", "device_name", "cpu", "cuda", "driver", "torch_threads", "packages.torch")
 """Facts of an environment that decide what an image costs."""
 PICTURED_BY: Final = ("device_name", "cpu", "cuda", "cudnn", *(f"packages.{name}" for name in (
@@ -42,6 +43,11 @@ class Measured:
     setting: str = ""
     paired: bool = False
     reference: Mapping[str, Any] = field(default_factory=dict)
+
+
+def sampled_as(run: Run, name: str) -> Mapping[str, Any]:
+    """The sampling block of a candidate's images: the run's, with what the candidate says itself."""
+    return sampling_block(run.head.get("sampling", {}), run.suite, run.candidate(name))
 
 
 def sampled_otherwise(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from harness.records.values import WEIGHTS
-from reports.comparable import costs_otherwise
+from reports.comparable import costs_otherwise, sampled_as
 from reports.read.run import Run
 from reports.verdict.costs import SIZES, UNEVEN, comparable_bytes, incomparable, seconds_per_image
 
@@ -58,10 +58,10 @@ def differences(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[tu
 def ratios(a: Run, b: Run) -> tuple[Cost, ...]:
     """Seconds per image, peak bytes and bytes of the weights of every common candidate, B over A, where one machine and one torch
     took them."""
-    differing = costs_otherwise(*((run.environment, run.head.get("sampling", {})) for run in (a, b)))
-    why = f"not compared: not the same {differing}" if differing else ""
     costs = []
     for name in common(a, b):
+        differing = costs_otherwise(*((run.environment, sampled_as(run, name)) for run in (a, b)))
+        why = f"not compared: not the same {differing}" if differing else ""
         costs += [_seconds(a, b, (name, name), why), *(_bytes(a, b, (name, name), value, why) for value in SIZES)]
     return tuple(costs)
 

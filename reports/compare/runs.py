@@ -10,7 +10,7 @@ from typing import Final
 from harness.declare import plain
 from harness.records import Journal, Sample, ValueSpec
 from reports import formatting as words
-from reports.comparable import last_bits, measured_in, measured_otherwise, same_prompts, sampled_otherwise
+from reports.comparable import last_bits, measured_in, measured_otherwise, same_prompts, sampled_as, sampled_otherwise
 from reports.compare.common_places import on_common_places
 from reports.compare.costs import ABSENT, Cost, common, differences, flat, ratios
 from reports.compare.pairs import paired, word_of
@@ -122,11 +122,13 @@ def compare(a: Run, b: Run) -> Compared:
         refused = {"": "no prompt is the same in both: identifier, text and negative text must agree"}
     elif values and not common(a, b):
         refused = {**refused, "": NO_CANDIDATE}
+    own = [] if "" in refused else [f"{words.visible(name)} is sampled otherwise in B ({words.visible(differing)}): left out."
+                                    for name, differing in _sampled_otherwise(a, b).items()]
     headlines = (headline(a, verdicts[0], judged[0]), headline(b, verdicts[1], judged[1]))
     return Compared(a=a, b=b, verdicts=verdicts, headlines=headlines, candidates=_candidates(a, b), declared=_declared(a, b),
                     environment=differences(flat(a.environment), flat(b.environment)), moved=moved, picks=picks, refused=refused,
                     costs=ratios(a, b), gates=_gates(a, b, judged),
-                    notes=(*notes, *_batch_notes(a, b), *(_pooled_notes(alike[1], values) if alike[1] is not b else ())))
+                    notes=(*notes, *own, *_batch_notes(a, b), *(_pooled_notes(alike[1], values) if alike[1] is not b else ())))
 
 
 def _candidates(a: Run, b: Run) -> tuple[Changed, ...]:
@@ -179,6 +181,12 @@ def _prompts(a: Run, b: Run) -> tuple[set[str], list[str]]:
     return same, [f"{words.plural(other, 'prompt')} with the same identifier and another text: left out."] if other else []
 
 
+def _sampled_otherwise(a: Run, b: Run) -> dict[str, str]:
+    """By name the common candidates that say themselves how they are sampled, and say another way in B."""
+    differing = {name: sampled_otherwise(sampled_as(a, name), sampled_as(b, name)) for name in common(a, b)}
+    return {name: text for name, text in differing.items() if text}
+
+
 def _batch_notes(a: Run, b: Run) -> list[str]:
     differing = last_bits(a.head["sampling"], b.head["sampling"])
     return [f"Sampled with another {differing}: the noise is the same, the last bits of images are not."] if differing else []
@@ -224,7 +232,9 @@ def _objective(a: Run, b: Run, refused: Mapping[str, str]) -> str:
 
 def _moved(a: Run, b: Run, value: str, prompts: set[str]) -> list[Moved]:
     """The rows of one value: every common candidate at every common guidance."""
-    places = [(name, g) for name in common(a, b) for g in scales_of(b, name) if g in scales_of(a, name)]
+    others = _sampled_otherwise(a, b)
+    places = [(name, g) for name in common(a, b) if name not in others
+              for g in scales_of(b, name) if g in scales_of(a, name)]
     spec = b.row(value)
     pairs = [paired((a, place), (b, place), spec, prompts) for place in places]
     adjusted = holm([pair.difference for pair in pairs], spec)

@@ -18,7 +18,7 @@ from harness.records import ValueSpec
 from harness.records.baseline_file import PLACE, Baseline, read_baseline
 from harness.records.values import costs
 from reports import formatting as words
-from reports.comparable import costs_otherwise, last_bits, measured_in, sampled_otherwise
+from reports.comparable import costs_otherwise, last_bits, measured_in, sampled_as, sampled_otherwise
 from reports.gates import judge
 from reports.gates.decision import headline
 from reports.read.beside import rows_at, scale_at
@@ -70,6 +70,8 @@ class Point:
     places: tuple[frozenset[int], frozenset[float]]
     pooled: frozenset[str]
     readings: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    sampled: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """By series the sampling block of the candidate, which may say itself how it is sampled."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +119,10 @@ class Trend:
         """As `changed`, and what breaks the line of one series alone: that of the pick or the baseline is of another candidate or
         guidance, or an adaptive sweep asked for other images."""
         changes, one, two = self.changed(at, value, since), self.points[since], self.points[at]
+        blocks = [p.sampled.get(series, p.sampling) for p in (one, two)]
+        own = costs_otherwise(({}, blocks[0]), ({}, blocks[1])) if value in COSTS else sampled_otherwise(*blocks)
+        if own and not any(own in change for change in changes):
+            changes.append(f"sampling: {own}")
         pairs = [("candidate", one.who.get(series), two.who.get(series))]
         if value not in COSTS:
             scales = [f"{p.at[series]:g}" if p.at.get(series) is not None else None for p in (one, two)]
@@ -182,6 +188,7 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
     who: dict[str, str] = {}
     at: dict[str, float | None] = {}
     readings: dict[tuple[str, str], str] = {}
+    sampled: dict[str, Mapping[str, Any]] = {}
     asked: dict[str, frozenset[tuple[str, int]]] = {}
     wanted = [(PICK, rec.pick, rec.guidance), (BASELINE, run.suite.baseline, guidance),
               *((_series_of(c.name), c.name, guidance) for c in run.suite.candidates)]
@@ -190,7 +197,7 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         if name is None:
             continue
         own = None if scale is None else scale_at(run, name, scale)
-        who[series], at[series] = name, scale if own is None else own
+        who[series], at[series], sampled[series] = name, scale if own is None else own, sampled_as(run, name)
         rows = rows_at(run, scale, run.images[run.images["candidate"] == name])
         places = asked_places(run, name, guidance=scale if own is None else own)
         asked[series] = frozenset((prompt, seed) for prompt, seed, _ in places)
@@ -207,7 +214,8 @@ def _of_run(run: Run, path: Path, told: tuple[Recommendation, float | None]) -> 
         source=str(path), kind="run", suite=run.suite.name, date=_date(str(run.head.get("started", "")), path),
         commit=str(environment.get("git_commit") or ""), dirty=bool(environment.get("git_dirty")), device=_device(environment),
         guidance=rec.guidance, sentence=headline(run, rec, judge(run, rec)).sentence, who=who, at=at, asked=asked,
-        estimates=estimates, readings=readings, metric=metric, environment=environment, sampling=run.head["sampling"],
+        estimates=estimates, readings=readings, sampled=sampled, metric=metric,
+        environment=environment, sampling=run.head["sampling"],
         prompts=prompts_of(run),
         places=(frozenset(run.suite.grid.seeds), frozenset(map(float, whole_grid(run.suite).guidance_scales))),
         pooled=frozenset(value for value in values if depends_on_prompt(value, run.suite.objective, run.values)))

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 from scipy import stats
 
-from harness.declare import Candidate, Checkpoint, Gate, Grid, Merge, Objective, Penalty, Suite
+from harness.declare import Candidate, Checkpoint, Gate, Grid, Merge, Objective, Penalty, Sampling, Suite
 from harness.records import Cell, Measurement, Record, Weights
 from reports.compare.costs import of_picks
 from reports.compare.runs import Compared, compare
@@ -128,6 +128,17 @@ def test_other_sampling_settings_are_no_pairs_at_all(made: Make, change: dict[st
     assert not of.comparable
     assert next(iter(change)) in of.refused[""]
     assert headline(of).startswith("Nothing could be compared: sampled with other settings")
+
+
+def test_a_candidate_that_says_another_way_of_sampling_is_left_out_and_said(made: Make) -> None:
+    one, other = small().candidates
+    before, after = (small(candidates=(one, replace(other, sampling=Sampling(steps=steps)))) for steps in (4, 8))
+    of = made(before=before, suite=after)
+    assert {row.candidate for row in of.moved} == {one.name}
+    assert [note for note in of.notes if other.name in note and "steps 4 and 8" in note]
+    assert {cost.why for cost in of.costs if cost.candidate == other.name} == {"not compared: not the same steps 4 and 8"}
+    same = made(before=after, suite=after)
+    assert {row.candidate for row in same.moved} == {one.name, other.name}
 
 
 def test_a_prompt_with_another_text_is_left_out_and_said(made: Make) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from harness.declare import Grid, Objective, Suite
+from harness.declare import Grid, Objective, Sampling, Suite
 from harness.records.signed_json import digest_of
 from reports.read.run import load_run
 from reports.statistics.intervals import cluster_mean
@@ -159,6 +159,16 @@ def test_a_line_is_cut_where_an_adaptive_sweep_asked_for_other_images(three: lis
     assert changed.segments(series, "clip_score") == [[0, 1], [2]]
     assert changed.changed_in(series, 2, "clip_score", 1) == ["images asked for"]
     assert changed.segments(series, "seconds_per_image") == of.segments(series, "seconds_per_image")
+
+
+@pytest.mark.parametrize("value", ["clip_score", "seconds_per_image"])
+def test_a_line_is_cut_where_its_candidate_says_another_way_of_sampling(value: str, tmp_path: Path) -> None:
+    one, other = small().candidates
+    paths = [write(tmp_path, steps, suite=small(candidates=(one, replace(other, sampling=Sampling(steps=steps)))))
+             for steps in (4, 8)]
+    of = read_trend(paths)
+    assert of.changed_in(other.name, 1, value, 0) == ["sampling: steps 4 and 8"]
+    assert of.changed_in(one.name, 1, value, 0) == []
 
 
 @pytest.mark.parametrize("name", [PICK, BASELINE, PROMOTED, f"candidate {PICK}"])
