@@ -13,7 +13,7 @@ from harness.records import ValueSpec
 from reports import formatting as words
 from reports.figures import theme as style
 from reports.figures.two_axes import through
-from reports.read.beside import rows_at
+from reports.read.beside import rows_at, scale_words
 from reports.read.roles import numeric_axes
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean
@@ -62,7 +62,8 @@ def _cut(run: Run, rec: Recommendation, axis: str, names: list[str]) -> Any:
         figure.update_xaxes(tickvals=list(place.values()), ticktext=[style.tick(run, n) for n in names])
     fixed = [f"{other} {run.candidate(str(rec.pick)).axes[other]:g}" for other in numeric_axes(run.suite)
             if axis and other != axis]
-    figure.update_xaxes(title_text=style.text(f"{axis or 'candidate'}, at {words.listed([*fixed, f'CFG {rec.guidance:g}'])}"),
+    where = words.listed([*fixed, scale_words(run, rec.guidance)])
+    figure.update_xaxes(title_text=style.text(f"{axis or 'candidate'}, at {where}"),
                         row=len(figure.layout.annotations), col=1)
     return figure
 

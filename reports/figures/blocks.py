@@ -11,9 +11,9 @@ import plotly.graph_objects as go
 from harness.declare import Alphas, Blocks, Gradient, Merge
 from reports import formatting as words
 from reports.figures import theme as style
-from reports.read.beside import rows_at
+from reports.read.beside import rows_at, scale_words
 from reports.read.run import Run
-from reports.statistics.intervals import paired_difference
+from reports.statistics.intervals import PAIRED_BY, paired_difference
 from reports.verdict.candidates import label
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
@@ -98,7 +98,9 @@ def block_effects(run: Run, rec: Recommendation) -> Any:
     rows = rows_at(run, rec.guidance, rows)
     base = rows[rows["candidate"] == run.suite.baseline]
     objective = run.row("objective")
-    effects = pd.DataFrame([{"block": axis, "value": value, "name": name, "effect": paired_difference(mine, base, objective)}
+    by = PAIRED_BY if rec.guidance is None else ("prompt", "seed")
+    effects = pd.DataFrame([{"block": axis, "value": value, "name": name,
+                             "effect": paired_difference(mine, base, objective, by=by)}
                             for name, (axis, value) in swept.items() if name != run.suite.baseline
                             and not (mine := rows[rows["candidate"] == name]).empty])
     if effects.empty:
@@ -116,7 +118,7 @@ def block_effects(run: Run, rec: Recommendation) -> Any:
             customdata=[style.text(words.estimate(e, difference=True)) for e in found],
             hovertemplate="%{x}: %{customdata}<extra>%{fullData.name}</extra>"))
     figure.update_layout(barmode="group", bargap=0.3)
-    at = "all guidance scales" if rec.guidance is None else f"CFG {rec.guidance:g}"
+    at = scale_words(run, rec.guidance)
     figure.update_xaxes(type="category", showgrid=False, title=f"block, at {at}", categoryorder="array",
                         categoryarray=list(dict.fromkeys(axis for axis, _ in swept.values())))
     figure.update_yaxes(title=f"objective minus that of {style.text(label(run, run.suite.baseline))}", nticks=6)

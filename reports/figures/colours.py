@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 
 from reports import formatting as words
 from reports.figures import theme as style
-from reports.read.beside import rows_at
+from reports.read.beside import rows_at, scale_words
 from reports.read.run import Run
 from reports.statistics.intervals import cluster_mean
 from reports.verdict.candidates import present
@@ -39,7 +39,7 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
         choices.append((prompt_text if len(prompt_text) < 70 else f"{prompt_text[:67]}…", list(range(first, len(figure.data)))))
     figure.update_layout(barmode="stack", bargap=0.25)
     most = int(rows.groupby(["candidate", "prompt"]).size().max())
-    at = "all guidance scales" if rec.guidance is None else f"CFG {rec.guidance:g}"
+    at = scale_words(run, rec.guidance)
     figure.update_xaxes(title=f"images at {at}", rangemode="tozero", dtick=max(1, -(-most // 6)))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     style.switch(figure, "Prompt", choices)

@@ -83,11 +83,11 @@ def _rendered(of: tuple[Run, Recommendation, list[Verdict]], rows: list[dict[str
     data = ",".join(f"{json.dumps(name)}:{figure.to_json()}" for name, figure in figures.items())
     values = {
         "rec": rec, "figure_json": Markup(in_script(f"{{{data}}}")), "rows": FIGURES, "figures": figures,
-        "strip": strip(run, rec),
+        "strip": strip(run, rec), "sampled": tables.sampled_words(run.suite),
         "lead": _parts(headline(run, rec, verdicts)), "facts": _facts(run, rec),
         "gates": tables.gate_rows(run, verdicts, rec.pick),
         "comparisons": tables.comparison_rows(run, rec.comparisons), "settling": tables.settling_section(run, rec.settling),
-        "candidates": rows,
+        "candidates": rows, "candidates_caption": tables.caption(rec, rows, "All candidates"), "scales_apart": tables.apart(rows),
         "memory_columns": tables.memory_columns(run),
         "costs": cost_section(run, rec), "losses": tables.loss_rows(run),
         "score_titles": [words.visible(run.row(value).title) for value in run.scores], "coverage": tables.coverage_table(run),

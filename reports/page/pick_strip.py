@@ -115,7 +115,7 @@ def _said(shown: dict[str, Any]) -> list[str]:
     prompts = [f"{number}. {shortened(line['text'], LONGEST)} ({line['split']})"
                for number, line in enumerate(shown["lines"], start=1)]
     return [_PICTURE, "",
-            f"CFG {in_markdown(shown['guidance'])}, seed {shown['seed']}; from left to right: {in_markdown('; '.join(names))}. "
+            f"{shown['at']}, seed {shown['seed']}; from left to right: {in_markdown('; '.join(names))}. "
             f"Prompts: {in_markdown('; '.join(prompts))}."]
 
 

@@ -28,6 +28,7 @@ MARKDOWN_LIMIT: Final = 60_000
 STAR: Final = "★ "
 SWITCH: Final = "switch"
 SECONDS_HEAD: Final = "s/image"
+SCALE_HEAD: Final = "CFG"
 NAME_WIDTH: Final = 24
 """Longer names are folded."""
 WORST_FIRST: Final = ("failed", "not_measured", "inconclusive", "passed")
@@ -40,9 +41,9 @@ def terminal_table(run: Run, recommendation: Recommendation, verdicts: list[Verd
     from rich.console import Group
     from rich.text import Text
 
-    at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
-    headings, rows = _columns(run, recommendation)
-    table = _Fitting(f"{words.visible(run.suite.name)}{at}", headings, rows)
+    candidates = tables.candidate_rows(run, recommendation)
+    headings, rows = _columns(run, candidates)
+    table = _Fitting(tables.caption(recommendation, candidates, words.visible(run.suite.name)), headings, rows)
     parts: list[RenderableType] = [table, Text(words.visible(headline(run, recommendation, verdicts).sentence), style="bold")]
     for g in tables.gate_rows(run, verdicts):
         asked = f"{g['value']} {g['limit']}".strip()
@@ -102,7 +103,8 @@ class _Fitting:
 
         columns, dropped = list(range(len(self._headings))), []
         costs = next(at for at, heading in enumerate(self._headings) if heading.startswith(SECONDS_HEAD))
-        in_turn = [*(at for at, heading in enumerate(self._headings) if heading == SWITCH), *range(2, costs)]
+        first = 3 if SCALE_HEAD in self._headings[:2] else 2
+        in_turn = [*(at for at, heading in enumerate(self._headings) if heading == SWITCH), *range(first, costs)]
         names = max((len(row[0]) for row in self._rows), default=0)
         while Measurement.get(console, options.update_width(10_000), self._table(columns)).maximum - max(
                 0, names - NAME_WIDTH) > options.max_width and in_turn:
@@ -133,7 +135,6 @@ class _Fitting:
 def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict], rows: list[dict[str, Any]] | None = None) -> str:
     """The same verdict as Markdown of at most 60 000 bytes; what does not fit is cut at a line, and it says so. `rows` are those
     of tables.candidate_rows, where they are known."""
-    at = "" if recommendation.guidance is None else f" at CFG {recommendation.guidance:g}"
     lines = [f"## {in_markdown(run.suite.name)}", "", f"**{in_markdown(headline(run, recommendation, verdicts).sentence)}**", ""]
     if verdicts:
         lines += ["| | gate | candidate | observed | why |", "|---|---|---|---|---|"]
@@ -141,8 +142,10 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict], 
                   f"{in_markdown(g['candidate'])} | {in_markdown(g['observed'])} | {in_markdown(g['reason'])} |"
                   for g in tables.gate_rows(run, verdicts)]
         lines.append("")
-    headings, cells_by_row = _columns(run, recommendation, rows)
-    lines += [f"| {' | '.join(in_markdown(h) for h in [f'candidate{at}', *headings[1:]])} |", "|---" * len(headings) + "|"]
+    rows = tables.candidate_rows(run, recommendation) if rows is None else rows
+    headings, cells_by_row = _columns(run, rows)
+    named = [tables.caption(recommendation, rows, headings[0]), *headings[1:]]
+    lines += [f"| {' | '.join(map(in_markdown, named))} |", "|---" * len(headings) + "|"]
     lines += [f"| {' | '.join(in_markdown(c.strip()) for c in cells)} |" for cells in cells_by_row]
     if total := spent(run):
         lines += ["", f"Spent: {in_markdown(total.summary)}"]
@@ -156,12 +159,10 @@ def markdown(run: Run, recommendation: Recommendation, verdicts: list[Verdict], 
     return within_limit(lines)
 
 
-def _columns(run: Run, recommendation: Recommendation,
-             rows: list[dict[str, Any]] | None = None) -> tuple[list[str], list[list[str]]]:
-    """Column heads and one row of cells per candidate; the number of rounds and the memory probe stand in the head once,
-    or as many as differ. Where precision varies, what is lost against the baseline takes the place of the colours. The style
-    switch has a column where anybody's was timed."""
-    rows = tables.candidate_rows(run, recommendation) if rows is None else rows
+def _columns(run: Run, rows: Sequence[dict[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Column heads and one row of cells for each of tables.candidate_rows; the number of rounds and the memory probe stand in
+    the head once, or as many as differ. Where precision varies, what is lost against the baseline takes the place of the
+    colours. The style switch has a column where anybody's was timed."""
     lost = {loss["candidate"]: loss for loss in tables.loss_rows(run)}
     rounds = ", ".join(dict.fromkeys(r["rounds"] for r in rows if r["rounds"]))
     probes = ", ".join(dict.fromkeys(r["reading"] for r in rows if r["reading"]))
@@ -169,7 +170,9 @@ def _columns(run: Run, recommendation: Recommendation,
     middle = ["PSNR median", "exact", "time ratio"] if lost else [words.title(value).lower() for value in values[1:]]
     sizes = tables.memory_columns(run)
     switched = any(not row["switch"].startswith("not measured") for row in rows)
-    headings = ["candidate", *(f"{words.title(value)} [95 %]" for value in values[:1]), *middle,
+    scales = tables.apart(rows)
+    headings = ["candidate", *([SCALE_HEAD] if scales else []), *(f"{words.title(value)} [95 %]" for value in values[:1]),
+                *middle,
                 f"{SECONDS_HEAD} (median{f', {rounds}' if rounds else ''})", *([SWITCH] if switched else []),
                 *(f"{head.lower()}{f' ({probes})' if cell == 'memory' and probes else ''}" for cell, head in sizes.items())]
     cells_by_row = []
@@ -180,7 +183,8 @@ def _columns(run: Run, recommendation: Recommendation,
         between = [cell["mean"] for cell in others] if not lost else ["–"] * 3
         if loss is not None:
             between = [loss["psnr"], loss["exact"].replace(" of ", "/"), loss["ratio"].split(" (")[0]]
-        cells_by_row.append([name, *([f"{first['mean']} {first['range']}".strip()] if first else []), *between, row["seconds"],
+        cells_by_row.append([name, *([row["at"]] if scales else []),
+                      *([f"{first['mean']} {first['range']}".strip()] if first else []), *between, row["seconds"],
                       *([row["switch"]] if switched else []), *(row[cell] for cell in sizes)])
     return headings, cells_by_row
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 import pandas as pd
 
-from harness.declare import plain
+from harness.declare import Suite, grid_of, plain
 from harness.records import Reading, ValueSpec
 from harness.records.gate_kinds import gate_kind
 from harness.records.harmless_text import without_credentials
@@ -21,7 +21,6 @@ from reports import formatting as words
 from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.page.cost_table import unmade
 from reports.page.environments import environments
-from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.statistics.intervals import CLUSTER, cluster_mean, clustered
 from reports.verdict.candidates import label, label_with_role, role_label, varies_fidelity
@@ -39,6 +38,7 @@ from reports.verdict.fidelity import losses
 from reports.verdict.race_summary import exit_words
 from reports.verdict.recommendation import Comparison, Recommendation, Settling
 from reports.verdict.settling import ABOUT, settling_sentences
+from reports.verdict.shown_scales import shown_rows, shown_scales
 from reports.verdict.style_consistency import style_consistency
 
 MARKS = {PASSED: "✓", INCONCLUSIVE: "?", "failed": "✗", "not_measured": "–"}
@@ -84,9 +84,10 @@ def settling_section(run: Run, settling: Sequence[Settling]) -> dict[str, Any]:
 
 
 def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
-    """One row per candidate at the pick's guidance: the values that are columns (see ValueSpec), seconds, sizes."""
+    """One row per candidate at the pick's guidance or its counterpart: the values that are columns (see ValueSpec), seconds,
+    sizes."""
     rows, gone = [], exit_words(run)
-    here = rows_at(run, rec.guidance, run.images)
+    here, scales = shown_rows(run, rec), shown_scales(run, rec)
     by_name = dict(iter(here.groupby("candidate", sort=False)))
     for c in run.suite.candidates:
         mine = by_name.get(c.name, here.iloc[:0])
@@ -95,7 +96,8 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
                                "pick": c.name == rec.pick, "tied": c.name in rec.tied_candidates, "dropped": gone.get(c.name, "")}
         row["values"] = [_mean_cell(mine, value, why) for value in run.values_for("column")]
         row["instead"] = unmade(run, c.name)
-        same = style_consistency(run, c.name, rec.guidance)
+        row["at"] = "" if (scale := scales[c.name]) is None else f"{scale:g}"
+        same = style_consistency(run, c.name, scale)
         row["look"] = (f"{words.number(same.share.mean, SHARE)} {words.visible(same.look)}" if same.look
                        else "not measured")
         row["look_range"] = words.interval(same.share.low, same.share.high, SHARE) if same.look else ""
@@ -105,6 +107,24 @@ def candidate_rows(run: Run, rec: Recommendation) -> list[dict[str, Any]]:
                      "switch": _seconds(seconds_apart(run, c.name, "switch")), **_sizes(run, c.name),
                      "reading": words.reading(m.name) if m.value is not None else ""})
     return rows
+
+
+def sampled_words(suite: Suite) -> str:
+    """The sizes and steps of all candidates' images: "64 × 64 px, 4–12 steps"."""
+    grids = [grid_of(suite, c) for c in suite.candidates]
+    sizes = words.listed(list(dict.fromkeys(f"{grid.width} × {grid.height}" for grid in grids)))
+    fewest, most = min(grid.steps for grid in grids), max(grid.steps for grid in grids)
+    return f"{sizes} px, {words.plural(most, 'step') if fewest == most else f'{fewest}–{most} steps'}"
+
+
+def caption(rec: Recommendation, rows: Sequence[dict[str, Any]], start: str) -> str:
+    """The caption of a table of candidate_rows: `start`, and the guidance scale that they have in common."""
+    return start if rec.guidance is None or apart(rows) else f"{start} at CFG {rec.guidance:g}"
+
+
+def apart(rows: Sequence[dict[str, Any]]) -> bool:
+    """Whether the rows of candidates are at several guidance scales, which then have a column."""
+    return len({row["at"] for row in rows}) > 1
 
 
 def _mean_cell(rows: pd.DataFrame, value: ValueSpec, why: str) -> dict[str, str]:

@@ -20,10 +20,10 @@ from PIL import Image
 from harness.declare.prompt_texts import shown_text
 from harness.records.regular_files import LARGEST_IMAGE, open_regular, read_regular
 from reports import formatting as words
-from reports.read.beside import rows_at
 from reports.read.run import Run
 from reports.verdict.candidates import label, present, role_label
 from reports.verdict.recommendation import Recommendation
+from reports.verdict.shown_scales import shown_rows, shown_scales
 
 PREFIX: Final = "data:image/webp;base64,"
 LOSSLESS: Final = 100
@@ -195,7 +195,7 @@ def _longest_side(files: Files, path: str) -> int:
 
 
 def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
-    """The pick between its parents at the pick's guidance, for the first prompts of each split.
+    """The pick between its parents at the pick's guidance or its counterpart, for the first prompts of each split.
 
     In a fidelity suite all candidates stand side by side, as many as fit.
     None without a pick. The prompts are the first two of each split and the seed is the first: not hand-picked.
@@ -208,16 +208,17 @@ def strip(run: Run, rec: Recommendation) -> dict[str, Any] | None:
     seed = run.suite.grid.seeds[0]
     prompts = [p for split in ("select", "confirm")
               for p in [q for q in run.suite.grid.prompts if q.split == split][:STRIP_PROMPTS_PER_SPLIT]]
-    rows = rows_at(run, rec.guidance)
+    rows, scales = shown_rows(run, rec), shown_scales(run, rec)
+    apart = len({scales[name] for name in order}) > 1
     rows = rows[rows["seed"] == seed]
     rows = rows[rows["prompt"].isin([p.id for p in prompts])]
     row_by_cell = {(r["candidate"], r["prompt"]): r for r in rows.to_dict("records")}
     lines = [{"text": words.visible(shown_text(p)), "split": p.split,
               "cells": [{**_cell(run, row_by_cell.get((n, p.id))), "swatches": _swatches(row_by_cell.get((n, p.id))),
                          "who": label(run, n)} for n in order]} for p in prompts]
-    return {"seed": seed, "guidance": f"{rec.guidance:g}", "lines": lines,
-            "columns": [{"label": label(run, n), "role": "" if n == rec.pick else role_label(run, n), "pick": n == rec.pick}
-                        for n in order]}
+    return {"seed": seed, "at": "Each at its own CFG" if apart else f"CFG {rec.guidance:g}", "lines": lines,
+            "columns": [{"label": label(run, n) + (f" at CFG {scales[n]:g}" if apart else ""), "pick": n == rec.pick,
+                         "role": "" if n == rec.pick else role_label(run, n)} for n in order]}
 
 
 def _cell(run: Run, row: Any) -> dict[str, str]:

@@ -33,12 +33,18 @@ def rows_at(run: Run, guidance: float | None, rows: pd.DataFrame | None = None) 
     table = run.images if rows is None else rows
     if guidance is None:
         return table
-    other = {c.name: scale for c in run.suite.candidates if c.sampling is not None and c.sampling.scales is not None
-             and (scale := scale_at(run, c.name, guidance)) != guidance}
-    if not other:
+    scales = {name: scale_at(run, str(name), guidance) for name in table["candidate"].unique()}
+    if set(scales.values()) <= {float(guidance)}:
         return table[table["guidance"] == guidance]
-    wanted = table["candidate"].map({**dict.fromkeys(table["candidate"].unique(), float(guidance)), **other})
-    return table[table["guidance"] == wanted]
+    return table[table["guidance"] == table["candidate"].map(scales).astype(float)]
+
+
+def scale_words(run: Run, guidance: float | None) -> str:
+    """Where the images of rows_at were sampled, in words."""
+    if guidance is None:
+        return "all guidance scales"
+    scales = {scale_at(run, c.name, guidance) for c in run.suite.candidates} - {None}
+    return f"CFG {guidance:g}" if scales <= {float(guidance)} else "each candidate's own CFG"
 
 
 def beside(theirs: pd.DataFrame, known: Iterable[float], scales: Iterable[float]) -> pd.DataFrame:
