@@ -121,13 +121,14 @@ class Race:
         return self._allowed([self.suite.baseline]) if paired else ()
 
     def _score(self, trial: Candidate, plan: Rectangle) -> float | None:
-        """The mean objective of a trial, with equal weight for every text; None if an image has no objective."""
+        """The mean objective of a trial at the first of the plan's guidance scales, the search's, with equal weight for every
+        text; None if an image has no objective. The other scales are the baseline's."""
         from reports.read.run import load_run
 
         look = Look(race=self.run.race, number=1, stage=SEARCH, candidates=(*self._compared(), trial.name),
                     guidances=plan.guidances, prompts=plan.prompts, seeds=plan.seeds, images=0)
         images = load_run(self.of.folder, [look], [trial]).images
-        mine = images[images["candidate"] == trial.name]
+        mine = images[(images["candidate"] == trial.name) & (images["guidance"] == plan.guidances[0])]
         scores = mine.groupby(SAME_TEXT)["objective"].mean()
         lacking = mine["objective"].isna().any() or mine["prompt"].nunique() < len(plan.prompts)
         return None if lacking else float(scores.mean())

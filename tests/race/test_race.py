@@ -12,11 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness import Gate, Suite, alpha_sweep
 from harness.check import problems
 from harness.declare import Budget, Candidate, Merge, Search
+from harness.race.interim_looks import Rectangle
+from harness.race.race import Race
 from harness.records import Dropped, Finished, Look, standing_looks
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
@@ -268,6 +271,15 @@ def test_fresh_throws_away_the_images_and_ends_like_before(tmp_path: Path, judge
     run = go(tmp_path, suite(), fresh=True)
     assert (looks(tmp_path), pictures(tmp_path)) == (before, made)
     assert run.asking.spent == before[-1].images
+
+
+def test_a_trial_is_scored_at_the_guidance_of_the_search_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    table = pd.DataFrame({"candidate": "search 1", "prompt": "a", "same_text": "a", "guidance": [4.0, 2.0],
+                          "objective": [1.0, 9.0]})
+    monkeypatch.setattr("reports.read.run.load_run", lambda *_: SimpleNamespace(images=table))
+    race: Any = SimpleNamespace(run=SimpleNamespace(race="r"), of=SimpleNamespace(folder=tmp_path), _compared=tuple)
+    plan = Rectangle(candidates=(), guidances=(4.0, 2.0), prompts=("a",), seeds=(1,))
+    assert Race._score(race, Candidate(name="search 1", model="zoo:photo"), plan) == 1.0
 
 
 def test_a_search_leaves_only_the_best_in_the_suite(tmp_path: Path, judged: Callable[..., None]) -> None:
