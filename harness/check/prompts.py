@@ -25,8 +25,10 @@ def prompt_problems(grid: Grid) -> Iterator[str]:
         yield from _prompt(prompt)
     if prompts and not any(p.split == "select" for p in prompts):
         yield "no prompt is in the split 'select', on which candidates are compared; give at least one"
-    if any(isinstance(prompt.negative, GridsNegative) and not prompt.literal for prompt in prompts):
-        yield from (f"negative: {phrase}" for phrase in phrases(grid.negative, grid.syntax, negative=True, owner="Grid"))
+    # The negative text has the syntax of its prompt.
+    syntaxes = {prompt.syntax for prompt in prompts if isinstance(prompt.negative, GridsNegative) and not prompt.literal}
+    yield from dict.fromkeys(f"negative: {phrase}" for syntax in sorted(syntaxes)
+                             for phrase in phrases(grid.negative, syntax, negative=True, owner="Grid"))
     if grid.negative and all(prompt.negative != grid.negative for prompt in prompts):
         yield f"negative {grid.negative!r} has no effect, because every prompt has a negative text of its own; remove it"
     yield from unknown("syntax", [grid.syntax], SYNTAXES)
@@ -60,7 +62,8 @@ def syntax_problems(prompt: Prompt) -> Iterator[str]:
             yield f"{where}: {error}"
             continue
         if role == POSITIVE and not text.plain.strip():
-            yield f"prompt {prompt.id!r}: the text is empty"
+            last = " at its last step, and by this one images are scored" if text.changes else ""
+            yield f"prompt {prompt.id!r}: the text is empty{last}"
         if role == NEGATIVE and text.tags:
             yield (f"{where}: <lora:{text.tags[0].name}:...> applies nothing, because A1111 reads such tags in the prompt alone; "
                    "write it there, or remove it")

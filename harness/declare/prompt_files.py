@@ -17,7 +17,7 @@ from harness.declare.picture_texts import picture_text
 from harness.declare.prompt_tables import rows_of_csv, rows_of_jsonl, tables
 from harness.declare.recipe_files import parsed, text_of
 from harness.declare.suite import SPLITS, Prompt
-from harness.declare.syntax import SYNTAXES
+from harness.declare.syntax import SYNTAXES, syntax_named
 
 _LONGEST_ID: Final = 60
 PICTURE_TAG: Final = "picture"
@@ -44,6 +44,9 @@ def read_prompts(path: Path | str, *, negative: str = "", syntax: str = "") -> t
     """
     file = Path(path)
     suffix = file.suffix.lower()
+    syntax = syntax_named(syntax)
+    if syntax and syntax not in SYNTAXES:
+        raise ValueError(f"{file.name}: unknown syntax {syntax!r}; {did_you_mean(syntax, SYNTAXES)}")
     if file.is_dir() or suffix in PICTURES:
         prompts = list(_pictures(file))
     elif suffix == ".txt":

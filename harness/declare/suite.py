@@ -10,7 +10,7 @@ from harness.declare.models import Adapter, AestheticGradient, Emphasis, Merge, 
 from harness.declare.normalise import settle
 from harness.declare.sampler_names import canonical
 from harness.declare.sampling import Sampling
-from harness.declare.syntax import PLAIN
+from harness.declare.syntax import PLAIN, syntax_named
 from harness.declare.to_plain import LEFT_OUT, plain, short_hash
 
 SIDES: Final = ("lowest", "highest", "middle")
@@ -104,6 +104,8 @@ class Prompt:
 
     def __post_init__(self) -> None:
         settle(self)
+        if isinstance(self.syntax, str) and not isinstance(self.syntax, GridsSyntax):
+            object.__setattr__(self, "syntax", syntax_named(self.syntax))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +145,8 @@ class Grid:
     def __post_init__(self) -> None:
         settle(self)
         self._name_sampler()
+        if isinstance(self.syntax, str):
+            object.__setattr__(self, "syntax", syntax_named(self.syntax))
         if isinstance(self.prompts, tuple):
             object.__setattr__(self, "prompts", tuple(
                 self._completed(prompt) if isinstance(prompt, Prompt) else prompt for prompt in self.prompts))

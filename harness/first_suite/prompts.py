@@ -11,7 +11,7 @@ from harness.check.prompt_markup import markup_problems
 from harness.declare import Prompt
 from harness.declare.prompt_files import read_prompts
 from harness.declare.prompt_sets import prompt_set
-from harness.declare.syntax import SYNTAXES
+from harness.declare.syntax import SYNTAXES, syntax_named
 from harness.first_suite.given_files import UnfitFileError
 from harness.first_suite.python_text import quoted
 
@@ -44,7 +44,7 @@ def prompts_for(given: str, built_in: bool, count: int | None = None, syntax: st
     """The prompts of the file `given`; without one those that the models know, or `count` of the built-in set. Raises
     UnfitFileError for a file that cannot be read."""
     if given:
-        return _of_file(given, syntax)
+        return _of_file(given, syntax_named(syntax))
     if built_in:
         return _counted(read_prompts(ZOO), 'read_prompts(Path(__file__).with_name("zoo_prompts.toml"))', ("read_prompts",),
                         ("from pathlib import Path",), ZOO)

@@ -59,3 +59,22 @@ def test_a_file_of_prompts_can_be_read_in_a_syntax(tmp_path: Path) -> None:
     (tmp_path / "p.txt").write_text("a cat\n")
     assert read_prompts(tmp_path / "p.txt", syntax="plain", negative="blurry") == (
         Prompt(id="a-cat", text="a cat", negative="blurry", syntax="plain"),)
+
+
+@pytest.mark.parametrize("name", ["A1111", "a1111", "ComfyUI", "Plain"])
+def test_a_syntax_may_be_written_in_capitals(name: str, tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat\n")
+    assert read_prompts(tmp_path / "p.txt", syntax=name)[0].syntax == name.lower()
+    assert tiny_grid(prompts=(CAT,), syntax=name) == tiny_grid(prompts=(CAT,), syntax=name.lower())
+
+
+def test_an_unknown_syntax_of_a_file_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "p.txt").write_text("a cat\na dog\n")
+    with pytest.raises(ValueError, match=r"^p\.txt: unknown syntax 'a111'; did you mean 'a1111'"):
+        read_prompts(tmp_path / "p.txt", syntax="a111")
+
+
+@pytest.mark.parametrize(("syntaxes", "count"), [(("a1111", "a1111"), 0), (("a1111", ""), 1), (("", ""), 1)])
+def test_the_negative_of_all_prompts_is_read_in_the_syntax_of_each(syntaxes: tuple[str, str], count: int, tmp_path: Path) -> None:
+    prompts = tuple(replace(p, negative="", syntax=syntax) for p, syntax in zip((CAT, DOG), syntaxes, strict=True))
+    assert len(problems(tiny_suite(grid=tiny_grid(prompts=prompts, negative="(blurry:1.3)")), tmp_path)) == count

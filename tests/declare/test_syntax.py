@@ -101,6 +101,26 @@ def test_weights_within_a_schedule_are_those_of_their_step() -> None:
     assert [(part.text, part.weight) for part in second.text.parts] == [("a c", 1)]
 
 
+@pytest.mark.parametrize("end", ["", ".0"])
+def test_a_step_of_hundreds_of_digits_is_one_that_no_image_has(end: str) -> None:
+    text = f"[a:b:{'9' * 400}{end}]"
+    assert schedule(text) == [(10, "a")]
+    assert parse(text, "a1111").never_drawn(10) == (text,)
+
+
+@pytest.mark.parametrize("text", ["(a:1e308)", "(a:-1001)", "(a:nan)", "(a:inf)", "(a:" + "9" * 400 + ")"])
+def test_weights_that_no_model_can_follow_are_refused_in_comfyui(text: str) -> None:
+    with pytest.raises(MarkupError, match="weight"):
+        parse(text, "comfyui")
+
+
+@pytest.mark.parametrize(("text", "expected"), [
+    ("a \\", [("a ", 1)]), ("a \\\\", [("a \\", 1)]), (" " * 4900 + "a", [(" " * 4900 + "a", 1)]),
+    ("a  BREAK  BREAK  b", [("a", 1), ("BREAK ", 1), ("BREAK b", 1)]), ("[|]", [("", 1)]), ("()", [("", 1)])])
+def test_odd_ends_and_empty_markup_are_read(text: str, expected: Written) -> None:
+    assert [part for part in weights(text, "a1111") if part[0]] == [part for part in expected if part[0]]
+
+
 @pytest.mark.parametrize(("text", "steps", "expected"), [
     ("[a:b:5]", 5, ("[a:b:5]",)), ("[a:b:5]", 6, ()), ("[a:b:0.5]", 1, ("[a:b:0.5]",)), ("[a:b:0.5]", 2, ()),
     ("[a|b|c]", 2, ("[a|b|c]",)), ("[a|b|c]", 3, ()), ("[[a:b:8]:c:5]", 20, ("[a:b:8]",)), ("[a::1.0]", 9, ("[a::1.0]",)),
@@ -137,7 +157,11 @@ def test_comfyui_names_embeddings_by_their_files() -> None:
     ("<lora:a:x>", "'x'"), ("<lora:a:1:2:3>", "'3'"), ("<lora:a:dyn=1>", "'dyn=1'"), ("<lora::1>", "no name"),
     ("<wildcard:a>", "'<wildcard:a>'"), ("[<lora:a:1>:0.5]", "Adapter with start"), ("<lora:a:1><lora:a:2>", "two tags"),
     ("a # b", "comment"), ("[" * 60 + "a" + "]" * 60, "50 deep"),
-    ("(" * 60 + "a" + ":999999)" * 60, "infinity"), ("a" * 6000, "6000 characters"),
+    ("(" * 60 + "a" + ":999999)" * 60, "'a' has the weight inf"), ("(a:1001)", "'a' has the weight 1e+03"),
+    ("(" * 2400 + "a" + ")" * 2400, "'a' has the weight"),
+    ("[" * 2400 + "a" + "]" * 2400, "50 deep"), ("(a:" + "9" * 300 + ")", "at most 1000"),
+    ("[a:b:nan]", "[from:to:when]"), ("[a:b:inf]", "[from:to:when]"), ("[a:b:\uff10.5]", "[from:to:when]"),
+    ("a" * 6000, "6000 characters"),
     ("[a:(b:1.2.3):0.5]", "'1.2.3'")])
 def test_what_a1111_would_read_otherwise_than_it_looks_is_refused(text: str, words: str) -> None:
     with pytest.raises(MarkupError) as caught:
@@ -174,7 +198,7 @@ def test_no_nesting_is_too_deep_for_the_parser(text: str, syntax: str) -> None:
     try:
         assert parse(text, syntax).spans(1000)[-1].until == 1000
     except MarkupError as error:
-        assert "deep" in str(error)
+        assert "deep" in str(error) or "weight" in str(error)
 
 
 @pytest.mark.parametrize("syntax", SYNTAXES)

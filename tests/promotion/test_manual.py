@@ -38,8 +38,8 @@ def made(*words: str) -> list[str]:
     return done.stdout.splitlines()
 
 
-def test_the_manual_shows_all_four_commands():
-    assert {line.split()[1] for line in SHOWN} == {"promote", "verify", "history", "rollback"}
+def test_the_manual_shows_all_of_its_commands():
+    assert {line.split()[1] for line in SHOWN} == {"promote", "verify", "history", "rollback", "images"}
 
 
 @pytest.mark.parametrize("line", SHOWN)

@@ -11,7 +11,8 @@ from harness.declare.nearest import did_you_mean
 from harness.declare.syntax import a1111, comfyui
 from harness.declare.syntax.parsed import PLAIN, MarkupError, Parsed, Part, Span, Tag, Text
 
-__all__ = ["PLAIN", "SYNTAXES", "MarkupError", "Parsed", "Part", "Span", "Syntax", "Tag", "Text", "parse", "plain_text"]
+__all__ = ["PLAIN", "SYNTAXES", "MarkupError", "Parsed", "Part", "Span", "Syntax", "Tag", "Text", "parse", "plain_text",
+           "syntax_named"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +41,11 @@ SYNTAXES: Final[Mapping[str, Syntax]] = {
     "a1111": Syntax(parse=a1111.parse, tool="A1111", weighting="a1111"),
     "comfyui": Syntax(parse=comfyui.parse, tool="ComfyUI", weighting="comfyui"),
 }
+
+
+def syntax_named(name: str) -> str:
+    """The name of a syntax in our spelling: tools write theirs in capitals. Other names are returned as they are."""
+    return name.lower() if name.lower() in SYNTAXES else name
 
 
 LONGEST: Final = 5000

@@ -11,11 +11,14 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Final, TypeAlias
 
+from harness.declare.listing import brief
 from harness.declare.syntax.parsed import MarkupError
 
 DEEPEST: Final = 50
 _OPENING: Final = {"]": "[", ")": "("}
-_NUMBER: Final = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))\s*")
+_NUMBER: Final = re.compile(r"\s*(?P<number>[+-]?(?:\d+\.?\d*|\.\d+))\s*", re.ASCII)
+_BEYOND: Final = 1e9
+"""A step that no image has; a number of hundreds of digits is infinite."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -29,8 +32,8 @@ class Switch:
 
     def chosen(self, step: int, steps: int) -> int:
         """Which of `options` stands at a step, counted from 1."""
-        last = float(self.when) * steps if "." in self.when else float(self.when)
-        return int(step > int(last))
+        last = float(self.when) * (steps if "." in self.when else 1)
+        return int(step > int(min(last, _BEYOND)))
 
     @property
     def options(self) -> tuple[Nodes, ...]:
@@ -58,7 +61,7 @@ Nodes: TypeAlias = "tuple[Node, ...]"
 def nodes_of(text: str, depth: int = 0) -> Nodes:
     """The text and what changes in it. Other brackets stay in the text, where they weaken words. Raises MarkupError for brackets
     that look like a schedule and are not one, and for too many within one another."""
-    if depth > DEEPEST:
+    if depth > DEEPEST or (depth == 0 and _deepest(text) > DEEPEST):
         raise MarkupError(f"square brackets stand more than {DEEPEST} deep in one another; remove some of them")
     nodes: list[Node] = []
     groups, place = _groups(text), 0
@@ -148,11 +151,24 @@ def _groups(text: str) -> dict[int, _Group]:
     return groups
 
 
+def _deepest(text: str) -> int:
+    """How many square brackets stand in one another. A text of thousands is refused before it is read level by level."""
+    ends: list[int] = []
+    deepest = 0
+    for start, group in sorted(_groups(text).items()):
+        while ends and ends[-1] <= start:
+            ends.pop()
+        ends.append(group.end)
+        deepest = max(deepest, len(ends))
+    return deepest
+
+
 def _bracket(text: str, group: _Group, depth: int) -> Sequence[Node]:
     start, end, written = group.start, group.end - 1, text[group.start:group.end]
+    shown = brief(written, 80)
     if group.bars:
         if group.colons:
-            raise MarkupError(f"{written!r} has both | and :, which A1111 does not read as alternating; put the inner one into "
+            raise MarkupError(f"{shown!r} has both | and :, which A1111 does not read as alternating; put the inner one into "
                               "brackets of its own")
         options = _split(text, (start, *group.bars, end))
         return [Alternation(options=tuple(nodes_of(option, depth + 1) for option in options), written=written)]
@@ -161,10 +177,10 @@ def _bracket(text: str, group: _Group, depth: int) -> Sequence[Node]:
     if number is None and len(pieces) < 3:
         return ["[", *nodes_of(text[start + 1:end], depth + 1), "]"]
     if number is None or len(pieces) > 3:
-        raise MarkupError(f"{written!r} looks like a text that changes at a step; expected [from:to:when], with a step or a "
+        raise MarkupError(f"{shown!r} looks like a text that changes at a step; expected [from:to:when], with a step or a "
                           "share of the steps last. Write \\[ for a bracket that is text")
     if number["number"].startswith("-"):
-        raise MarkupError(f"{written!r} changes at {number['number']}; expected a step, or a share of the steps such as 0.5")
+        raise MarkupError(f"{shown!r} changes before the first step; expected a step, or a share of the steps such as 0.5")
     before, after = pieces[:2] if len(pieces) == 3 else ("", pieces[0])
     return [Switch(before=nodes_of(before, depth + 1), after=nodes_of(after, depth + 1), when=number["number"], written=written)]
 

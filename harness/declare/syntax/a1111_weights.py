@@ -9,12 +9,14 @@ import math
 import re
 from typing import Final
 
-from harness.declare.syntax.parsed import MarkupError, Part
+from harness.declare.listing import brief
+from harness.declare.syntax.parsed import MarkupError, Part, refuse_huge_weights
 
 MORE: Final = 1.1
 LESS: Final = 1 / 1.1
 _SIGN: Final = re.compile(r"\\(?P<literal>[()\[\]\\])?|(?P<opens>[(\[])|:\s*(?P<weight>[+-]?[.\d]+)\s*\)|(?P<closes>[)\]])")
-_BREAK: Final = re.compile(r"\s*\bBREAK\b\s*")
+_BREAK: Final = re.compile(r"(?:(?<!\s)\s+)?\bBREAK\b\s*")
+"""With the white space around it, which is begun at its first character alone: long white space would take quadratic time."""
 
 
 def weighted_parts(text: str) -> tuple[Part, ...]:
@@ -47,9 +49,9 @@ def weighted_parts(text: str) -> tuple[Part, ...]:
     for kind, factor in (("(", MORE), ("[", LESS)):
         while open_at[kind]:
             close(kind, factor)
-    if any(not math.isfinite(weight) for _, weight in pieces):
-        raise MarkupError("the weights of brackets within one another multiply to infinity; remove some of them")
-    return _joined(pieces)
+    parts = _joined(pieces)
+    refuse_huge_weights(parts)
+    return parts
 
 
 def _joined(pieces: list[tuple[str, float]]) -> tuple[Part, ...]:
@@ -70,7 +72,7 @@ def _number(written: str) -> float:
     try:
         weight = float(written)
     except ValueError:
-        raise MarkupError(f"the weight {written!r} is not a number; write one such as 1.2") from None
+        raise MarkupError(f"the weight {brief(written, 80)!r} is not a number; write one such as 1.2") from None
     if not math.isfinite(weight):
-        raise MarkupError(f"the weight {written!r} is not a finite number; write one such as 1.2")
+        raise MarkupError(f"the weight {brief(written, 80)!r} is not a finite number; write one such as 1.2")
     return weight

@@ -10,7 +10,8 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from harness.declare.syntax.parsed import MarkupError, Parsed, Part, Text, unchanging
+from harness.declare.listing import brief
+from harness.declare.syntax.parsed import MarkupError, Parsed, Part, Text, refuse_huge_weights, unchanging
 
 MORE: Final = 1.1
 DEEPEST: Final = 50
@@ -27,6 +28,7 @@ def parse(text: str) -> Parsed:
         hidden = hidden.replace(written, sign)
     parts = tuple(Part(text=_EMBEDDING.sub(_without_suffix, _shown(words)), weight=weight)
                   for words, weight in _weighted(hidden, 1.0) if words)
+    refuse_huge_weights(parts)
     names = dict.fromkeys(match["name"] for part in parts for match in _EMBEDDING.finditer(part.text))
     return unchanging(Text(parts=parts or (Part(text=""),), syntax="comfyui"), embeddings=tuple(names))
 
@@ -75,7 +77,7 @@ def _float(written: str) -> float | None:
     except ValueError:
         return None
     if not math.isfinite(weight):
-        raise MarkupError(f"the weight {written.strip()!r} is not a finite number; write one such as 1.2")
+        raise MarkupError(f"the weight {brief(written.strip(), 80)!r} is not a finite number; write one such as 1.2")
     return weight
 
 

@@ -6,7 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from harness.declare.listing import brief
+
 PLAIN: Final = "plain"
+LARGEST_WEIGHT: Final = 1000.0
+"""Beyond it the numbers of half precision overflow, and the image is noise."""
 
 
 class MarkupError(ValueError):
@@ -20,6 +24,14 @@ class Part:
     text: str
     weight: float = 1.0
     breaks: bool = False
+
+
+def refuse_huge_weights(parts: tuple[Part, ...]) -> None:
+    """Raises MarkupError for words whose weight no model can follow."""
+    for part in parts:
+        if not abs(part.weight) <= LARGEST_WEIGHT:
+            raise MarkupError(f"{brief(part.text.strip(), 80)!r} has the weight {part.weight:.3g}, multiplied over all brackets "
+                              f"around it; expected at most {LARGEST_WEIGHT:g}, and usually 0.5 to 1.5")
 
 
 @dataclass(frozen=True, kw_only=True)
