@@ -17,6 +17,7 @@ from harness.check.field_types import name_problem
 from harness.check.files import file_problem
 from harness.check.merge import merge_problems
 from harness.check.phrases import number, unknown
+from harness.check.sizes import size_problem
 from harness.declare import Adapter, Candidate, Checkpoint, Fused, Merge, Model
 from harness.declare.nearest import closest
 from harness.declare.suite import NOT_QUANTIZED, NUMBER_FORMATS
@@ -33,6 +34,8 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     if trouble := name_problem(candidate.name):
         yield f"the name {trouble}"
     yield from reference_problems(candidate.model, root)
+    # The configs of a merge are those of its first model. A merge that is not sampled needs none.
+    yield from filter(None, [size_problem(next(_checkpoints(candidate.model)), root)])
     yield from filter(None, (QUANTIZATION_MODES.why_not(candidate.quantization), RUNTIMES.why_not(candidate.runtime)))
     yield from _precision(candidate)
     yield from _adapters(candidate.adapters, root)

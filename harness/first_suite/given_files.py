@@ -11,8 +11,9 @@ from typing import Final
 from harness import zoo
 from harness.adapters import AdapterError, recognise_file
 from harness.adapters.checkpoint_sweep import FAMILIES
+from harness.check.sizes import has_zoo_sizes
 from harness.declare.nearest import did_you_mean
-from harness.weights import ModelFile, ModelFileError, open_model, read_header
+from harness.weights import ModelFile, ModelFileError, open_model
 from harness.weights.header_claims import short
 
 TITLES: Final = {"sd1": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "Stable Diffusion XL",
@@ -119,25 +120,16 @@ def _model(path: str, model: ModelFile) -> GivenModel:
     denoiser = next((part for part in _DENOISERS if part in model.components), "")
     if not denoiser:
         raise UnfitFileError(f"{path!r} has no U-Net or transformer, only {', '.join(model.components)}; give a whole model")
-    if model.channels in (8, 9) and not _of_zoo(model):
+    if model.channels in (8, 9) and not has_zoo_sizes(model):
         raise UnfitFileError(f"{path!r} is a model with {model.channels} input channels, for inpainting or editing, which can be "
                              "merged, but not sampled; give a model that draws from text")
     if model.family not in TITLES or model.family == "sdxl_refiner":
         raise UnfitFileError(f"{path!r} is {TITLES.get(model.family, 'of an unknown family')}, which cannot be sampled alone; "
                              f"expected one of {', '.join(title for name, title in TITLES.items() if name != 'sdxl_refiner')}")
-    built_in = _of_zoo(model)
+    built_in = has_zoo_sizes(model)
     says = f"{TITLES[model.family]} model{' with the sizes of the built-in ones' if built_in else ''}"
     return GivenModel(path=path, family=model.family, says=says, built_in=built_in,
                       v_prediction=model.prediction == "v_prediction")
-
-
-def _of_zoo(model: ModelFile) -> bool:
-    """Whether a U-Net has the names and sizes of the built-in models."""
-    from harness.zoo.store import PARTS
-
-    stored = read_header(PARTS / "unet.safetensors")[0]
-    return {name: info.shape for name, info in model.components.get("unet", {}).items()} == {
-        name: tensor.shape for name, tensor in stored.items()}
 
 
 def _adapter(path: str) -> GivenAdapter:

@@ -540,7 +540,7 @@ def test_a_recipe_nested_beyond_all_measure_is_said(tmp_path: Path) -> None:
 def test_paths_and_numpy_scalars_are_good_declarations(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").symlink_to(zoo.resolve("zoo:photo").resolve())
     here = Path("a.safetensors")
-    merged = Merge(a=here, b=Checkpoint(path=here), alpha=np.float32(0.5))  # type: ignore[arg-type]
+    merged = Merge(a=Checkpoint(path=here, config="zoo:config"), b=here, alpha=np.float32(0.5))  # type: ignore[arg-type]
     grid = tiny_grid(seeds=np.arange(2), guidance_scales=np.linspace(1, 3, 2), steps=np.int64(2))
     assert problems(tiny_suite(grid=grid, clip="zoo:clip", **one(model=merged)), tmp_path) == []
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from harness import Adapter, AestheticGradient, Candidate, Merge, zoo
+from harness import Adapter, AestheticGradient, Candidate, Checkpoint, Merge, zoo
 from harness.check import model_problems, problems
 from tests.fakes import tiny_suite
 
@@ -68,3 +68,20 @@ def test_the_folder_of_a_controlnet_is_named_at_the_declaration(tmp_path: Path) 
     save_file({"controlnet_cond_embedding.conv_in.weight": torch.zeros(8, 3, 3, 3)},
               tmp_path / "cn" / "diffusion_pytorch_model.safetensors")
     assert "a ControlNet" in said(tmp_path, model="cn")
+
+
+@pytest.mark.parametrize("size", ["the built-in models'", "another"])
+def test_a_model_of_unusual_size_without_configs_is_refused_with_the_way_to_give_them(tmp_path: Path, size: str) -> None:
+    if size == "another":
+        save_file(UNET, tmp_path / "small.safetensors")
+        (tmp_path / "FOLDER").mkdir()
+    else:
+        (tmp_path / "small.safetensors").symlink_to(zoo.resolve("zoo:photo").absolute())
+    for model in ("small.safetensors", Merge(a="small.safetensors", b="zoo:anime", alpha=0.5)):
+        problem = said(tmp_path, model=model)
+        assert "'small.safetensors'" in problem
+    way = problem[problem.index("Checkpoint("):problem.index(")", problem.index("Checkpoint(")) + 1]
+    for model in (eval(way, {"Checkpoint": Checkpoint}), Merge(a="zoo:anime", b="small.safetensors", alpha=0.5)):
+        suite = tiny_suite(gates=(), candidates=(Candidate(name="x", model=model),), baseline="x", clip="zoo:clip")
+        assert problems(suite, tmp_path) == []
+    assert model_problems("small.safetensors", tmp_path) == []

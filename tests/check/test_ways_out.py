@@ -318,8 +318,11 @@ OTHERS = (
     "negative texts have no effect at guidance scale 1, and the grid has no other scale; remove them, or add a scale above 1",
     "the gate on a cannot be decided by 2 timed rounds; set latency_rounds to at least 6",
     "precision is 'bf16', but mine:MODE computes in fp32; remove precision, or measure bf16 without quantization",
+    "model 'a' has unusual sizes: its U-Net begins with 8 channels, and with 320 in the configs of its family. Give its own: "
+    "Checkpoint(path='a', config='FOLDER')",
 )
-"""Those that need code of a user's, another suite, or are remarks: the tests above and tests/check/test_own_rows.py."""
+"""Those that need code of a user's, another suite, files, or are remarks: the tests above, tests/check/test_own_rows.py and
+tests/check/test_files.py."""
 
 
 def texts(node: ast.AST) -> str | None:
