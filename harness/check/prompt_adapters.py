@@ -150,7 +150,7 @@ class _Folder:
             folders.sort()
             inside = Path(place).relative_to(folder)
             self.files += [os.path.normpath(Path(self.name) / inside / name) for name in sorted(names)
-                           if name.lower().endswith(_SUFFIXES)]
+                           if name.lower().endswith(_SUFFIXES) and not name.startswith(".")]
             if len(self.files) > _MOST_FILES:
                 raise UnresolvedError(f"adapter_folder {self.name!r} holds more than {_MOST_FILES} files; name the folder of "
                                       "your adapters")
@@ -167,8 +167,10 @@ class _Folder:
             near = did_you_mean(name, stems) if stems else "the folder holds no adapters"
             raise UnresolvedError(f"{written}: no file of the name {name!r} is in adapter_folder {self.name!r}; {near}")
         if len(paths) > 1:
+            apart = len({ends[path] for path in paths}) == len(paths)
+            advice = f"write the folder before the name, such as {ends[paths[0]]!r}" if apart else "rename or remove one of them"
             raise UnresolvedError(f"{written}: {name!r} is the name of several files in adapter_folder {self.name!r}: "
-                                  f"{first_of(paths, 4)}; write the folder before the name, such as {ends[paths[0]]!r}")
+                                  f"{first_of(paths, 4)}; {advice}")
         return paths[0]
 
     def inversions_in(self, texts: Sequence[tuple[Prompt, str]], steps: Collection[int]) -> list[str]:

@@ -48,6 +48,8 @@ MARKUP: Final = (
          _A1111),
     _row(r"<\s*hypernet\s*:\s*(?P<name>[^<>:]+)(?::(?P<weight>[^<>:]*))?[^<>]*>", "applies a hypernetwork in A1111", _ADAPTER,
          re.I, _A1111),
+    _row(r"<\s*(?:lora|lyco|hypernet)\s*:[^<>]{0,200}", "begins a tag that A1111 would not read, because it is not closed or has "
+         "white space in it", "write it as <lora:name:weight>, or remove it", re.I),
     _row(r"<[^\W\d]\w*(?:\s*\[[^\[\]<>]*\])?\s*:[^<>]*>", "is an instruction in A1111 or SwarmUI", "remove it",
          known_to=_A1111, followed=False),
     _row(r"\bembedding:(?P<name>[^\s,():]+)", "loads a textual inversion in ComfyUI",
@@ -96,17 +98,20 @@ _NOTED: Final = (
 """What is text more often than markup: a pattern, what other tools do, and what to write if that was meant."""
 
 
-def markup_problems(prompt: Prompt) -> Iterator[str]:
-    """One phrase per piece of markup in a prompt's text and negative that its syntax does not know, unless the prompt says that
-    its text is literal."""
-    if prompt.literal:
-        return
-    for role, where in ((POSITIVE, ""), (NEGATIVE, ", negative")):
-        negative = role == NEGATIVE
-        if not (negative and isinstance(prompt.negative, GridsNegative)):
+def markup_problems(*prompts: Prompt) -> Iterator[str]:
+    """One phrase per piece of markup in the texts and negatives of prompts that their syntax does not know, unless a prompt says
+    that its text is literal. What to declare if the texts are right is said with the first piece alone."""
+    advised = set[str]()
+    for prompt in prompts:
+        for role, where in ((POSITIVE, ""), (NEGATIVE, ", negative")):
+            negative = role == NEGATIVE
+            if prompt.literal or (negative and isinstance(prompt.negative, GridsNegative)):
+                continue
+            pieces = _pieces(_written(prompt, role), prompt.syntax, negative=negative, owner="Prompt")
             # Texts of different steps repeat what they have in common.
-            yield from dict.fromkeys(f"prompt {prompt.id!r}{where}: {phrase}" for phrase in phrases(
-                _written(prompt, role), prompt.syntax, negative=negative, owner="Prompt"))
+            for phrase, ways in dict.fromkeys(pieces):
+                yield f"prompt {prompt.id!r}{where}: {'. '.join((phrase, *(way for way in ways if way not in advised)))}"
+                advised.update(ways)
 
 
 def _written(prompt: Prompt, role: str) -> str:
@@ -121,6 +126,12 @@ def _written(prompt: Prompt, role: str) -> str:
 def phrases(text: str, syntax: str = "", *, negative: bool = False, owner: str = "") -> Iterator[str]:
     """What is wrong with each piece of markup in a text of some syntax; where kinds overlap, the first of them counts. `owner` is
     the declaration that can say how its texts are read."""
+    for phrase, ways in _pieces(text, syntax, negative=negative, owner=owner):
+        yield ". ".join((phrase, *ways))
+
+
+def _pieces(text: str, syntax: str, *, negative: bool, owner: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """What is wrong with each piece, and what to declare if it is right as it is."""
     pieces: dict[tuple[int, int], tuple[re.Match[str], Markup]] = {}
     for row in MARKUP:
         for match in row.pattern.finditer(text) if syntax not in row.known_to else ():
@@ -128,18 +139,19 @@ def phrases(text: str, syntax: str = "", *, negative: bool = False, owner: str =
                 pieces[match.span()] = (match, row)
     for _, (match, row) in sorted(pieces.items(), key=lambda piece: piece[0]):
         yield (f"{_cut(match[0].strip())!r} {row.meaning}, but would be drawn and scored as text here; "
-               f"{_instead(row, match, negative, syntax)}{_ways_out(row, owner, negative, syntax)}")
+               f"{_instead(row, match, negative, syntax)}", _ways_out(row, owner, negative, syntax))
 
 
-def _ways_out(row: Markup, owner: str, negative: bool, syntax: str) -> str:
-    """What to declare if the text is right as it is."""
+def _ways_out(row: Markup, owner: str, negative: bool, syntax: str) -> tuple[str, ...]:
+    """What to declare if the text is right as it is, a sentence each."""
     sentences = [_LITERAL if syntax in ("", PLAIN) else _ALL_LITERAL] if owner == "Prompt" else []
     if owner and row.known_to and row.followed and not (negative and row.instead == _ADAPTER):
         folder = ", with the folder of the file as the Grid's adapter_folder" if "file" in row.instead else ""
         named = " or ".join(f"syntax={name!r}" for name in row.known_to)
         tools = " or ".join(SYNTAXES[name].tool for name in row.known_to)
-        sentences.append(f"To have it read as {tools} does, say {owner}(..., {named}){folder}")
-    return "".join(f". {sentence}" for sentence in sentences)
+        files = ", and for a file of prompts read_prompts(file, syntax=...)" if owner == "Prompt" else ""
+        sentences.append(f"To have it read as {tools} does, say {owner}(..., {named}){folder}{files}")
+    return tuple(sentences)
 
 
 def _instead(row: Markup, match: re.Match[str], negative: bool, syntax: str) -> str:

@@ -23,6 +23,7 @@ def prompt_problems(grid: Grid) -> Iterator[str]:
     yield from lookalikes("prompt id", [p.id for p in prompts])
     for prompt in prompts:
         yield from _prompt(prompt)
+    yield from markup_problems(*prompts)
     if prompts and not any(p.split == "select" for p in prompts):
         yield "no prompt is in the split 'select', on which candidates are compared; give at least one"
     # The negative text has the syntax of its prompt.
@@ -49,7 +50,6 @@ def _prompt(prompt: Prompt) -> Iterator[str]:
         yield from syntax_problems(prompt)
     elif not isinstance(prompt.syntax, GridsSyntax):  # which is said of the grid
         yield from (f"prompt {prompt.id!r}: {phrase}" for phrase in unknown("syntax", [prompt.syntax], SYNTAXES))
-    yield from markup_problems(prompt)
 
 
 def syntax_problems(prompt: Prompt) -> Iterator[str]:

@@ -109,6 +109,24 @@ def test_what_cannot_be_found_is_said_with_what_is_there(texts: list[str], grid:
     assert with_prompt_adapters(suite(*texts, **grid), root).candidates == suite(*texts).candidates
 
 
+@pytest.mark.parametrize("name", ["../secret/x", "{root}/secret/x", "loras/../secret/x", "./sketch", "sketch.safetensors", "*",
+                                  ".hidden"])
+def test_a_tag_names_no_file_outside_of_the_folder(name: str, root: Path) -> None:
+    for place in ("secret/x.safetensors", "loras/.hidden.safetensors"):
+        (root / place).parent.mkdir(exist_ok=True)
+        shutil.copy(zoo.resolve("zoo:sketch"), root / place)
+    declared = suite(f"a cat <lora:{name.format(root=root)}:1>")
+    (problem,) = problems(declared, root)
+    assert "no file of the name" in problem
+    assert adapters(root, declared) == ()
+
+
+def test_files_that_a_folder_cannot_tell_apart_are_to_be_renamed(root: Path) -> None:
+    (root / "loras/sketch.pt").write_bytes(b"x")
+    (problem,) = problems(suite("a cat <lora:sketch:1>"), root)
+    assert "rename or remove one of them" in problem
+
+
 def test_the_example_of_the_manual_can_be_run(tmp_path: Path) -> None:
     code = re.search(r"```python\n(.*?)```", MANUAL.read_text(encoding="utf-8"), re.DOTALL)
     assert code is not None

@@ -68,6 +68,22 @@ def test_ordinary_punctuation_is_not_refused(tmp_path: Path, text: str) -> None:
     assert wrong(tmp_path, Prompt(id="p", text=text, negative=text)) == []
 
 
+@pytest.mark.parametrize("syntax", ["plain", "a1111", "comfyui"])
+@pytest.mark.parametrize("text", ["a cat <lora: x:1", "a cat <lora:x:1", "< lora:x:1> a cat", "<lora:<lora:",
+                                  "<LyCO :x:1> a cat"])
+def test_a_tag_that_no_tool_would_read_is_refused(tmp_path: Path, text: str, syntax: str) -> None:
+    (problem,) = wrong(tmp_path, Prompt(id="p", text=text, syntax=syntax))[:1]
+    assert "lora" in problem.lower() or "LyCO" in problem
+    assert "is not closed" in problem or syntax != "a1111"
+
+
+def test_what_to_declare_is_said_once_for_all_prompts(tmp_path: Path) -> None:
+    listed = wrong(tmp_path, *(Prompt(id=f"p{number}", text=f"a (cat:1.{number})") for number in range(1, 5)))
+    assert len(listed) == 4
+    assert ["read_prompts(file, syntax=...)" in line for line in listed] == [True, False, False, False]
+    assert ["literal=True" in line for line in listed] == [True, False, False, False]
+
+
 def test_markup_is_refused_once_at_whichever_steps_it_comes(tmp_path: Path) -> None:
     changing = Prompt(id="p", text="[a|b] [c:d:0.5] [cat:__animal__:25]", syntax="a1111")
     listed = problems(tiny_suite(grid=tiny_grid(prompts=(changing,), steps=30)), tmp_path)

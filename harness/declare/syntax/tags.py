@@ -9,7 +9,8 @@ import math
 import re
 from typing import Final
 
-from harness.declare.syntax.parsed import MarkupError, Tag
+from harness.declare.listing import brief
+from harness.declare.syntax.parsed import LARGEST_WEIGHT, MarkupError, Tag
 
 _TAG: Final = re.compile(r"<(?P<kind>\w+):(?P<rest>[^>]+)>")
 KINDS: Final = ("lora", "lyco", "hypernet")
@@ -29,7 +30,10 @@ def without_tags(text: str) -> tuple[str, tuple[Tag, ...]]:
     names = [tag.name for tag in tags]
     if twice := next((name for name in names if names.count(name) > 1), ""):
         raise MarkupError(f"{twice!r} is named by two tags; keep one of them")
-    return _TAG.sub("", text), tuple(tags)
+    rest = _TAG.sub("", text)
+    if left := _TAG.search(rest):
+        raise MarkupError(f"{brief(left[0], 80)!r} is a tag around another one; write one after the other")
+    return rest, tuple(tags)
 
 
 def _tag(written: str, kind: str, rest: str) -> Tag:
@@ -55,8 +59,9 @@ def _weight(written: str, value: str) -> float:
         weight = float(value)
     except ValueError:
         weight = math.nan
-    if not math.isfinite(weight):
-        raise MarkupError(f"{written!r}: the weight {value!r} is not a finite number; write one such as 0.8")
+    if not abs(weight) <= LARGEST_WEIGHT:
+        raise MarkupError(f"{brief(written, 200)!r}: the weight {brief(value, 80)!r} is not a number up to {LARGEST_WEIGHT:g}; "
+                          "write one such as 0.8")
     return weight
 
 
