@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from harness.cleaning.part import Part, Removed, remove, whole
+from harness.cleaning.part import Part, Removed, files_below, remove
 from harness.promotion import Models, PromotionError
 from harness.promotion.record_files import PROMOTION, Version
 
@@ -59,9 +59,31 @@ def survey_models(models: Models, records: Records) -> tuple[list[Part], list[st
         sizes.setdefault(one.needed_by, []).append(one.size)
     parts = [Part(place=models.objects, what="weights", files=len(group), size=sum(group), needed_by=needed_by,
                   why="" if needed_by else "no record names them") for needed_by, group in sizes.items()]
-    rest = whole(models.root, "records and baselines", "history, verify, rollback and gates",
-                 fewer=sum(part.files for part in parts), without=sum(part.size for part in parts))
-    return [*parts, rest], [f"{models.root}: no weights are removed, because {line}" for line in records.damaged[:1]]
+    objects = {one.path for one in _objects(models, records)}
+    notes = [f"{models.root}: no weights are removed, because {line}" for line in records.damaged[:1]]
+    return [*parts, *_rest(models, objects)], notes
+
+
+def _rest(models: Models, objects: set[Path]) -> list[Part]:
+    """All files of a models folder but its objects: what promotions wrote, and what others did, such as checkpoints of a user."""
+    names = set(models.names())
+    ours: list[int] = []
+    others: list[int] = []
+    for path, size in files_below(models.root):
+        first, *below = path.relative_to(models.root).parts
+        if path not in objects:
+            (ours if _is_written(first, below, names) else others).append(size)
+    groups = (("records and baselines", ours, "history, verify, rollback and gates"),
+              ("other files", others, "kept: no promotion wrote them"))
+    return [Part(place=models.root, what=what, files=len(sizes), size=sum(sizes), needed_by=needed_by)
+            for what, sizes, needed_by in groups if sizes]
+
+
+def _is_written(first: str, below: list[str], names: set[str]) -> bool:
+    """Whether promotions write a file at this place of a models folder; its lock lies at the top."""
+    if not below:
+        return first in (".lock", ".owner")
+    return first == "baselines" or (first in names and (below[0] == "records" or below == ["current"]))
 
 
 def clean_models(models: Models) -> Removed:

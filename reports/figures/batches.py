@@ -83,7 +83,7 @@ def _line(figure: Any, of: tuple[Run, Recommendation], rows: pd.DataFrame, value
             for v, n in zip(rows[value], rows["batches"], strict=True)]
     figure.add_trace(go.Scatter(
         x=rows["batch_size"].tolist(), y=(rows[value] / 2**30 if memory else rows[value]).tolist(), mode="lines+markers",
-        name=style.text(style.named(*of, name)), legendgroup=name, line=style.line(*of, name),
+        name=style.legend_name(*of, name), legendgroup=name, line=style.line(*of, name),
         showlegend=place == 1 and (strong or len(of[0].curves) <= LEGEND),
         customdata=texts, hovertemplate=f"{style.text(style.named(*of, name))}, batch %{{x}}: %{{customdata}}<extra></extra>"),
         row=place, col=1)

@@ -37,7 +37,7 @@ def block_weights(run: Run, rec: Recommendation) -> Any:
     for name, alpha in list(stated.items())[:MOST]:
         blocks = named_blocks(alpha)
         colour = style.line(run, rec, name)["color"] if name in (rec.pick, run.suite.baseline) else None
-        figure.add_trace(go.Bar(x=list(blocks), y=list(blocks.values()), name=style.text(style.named(run, rec, name)),
+        figure.add_trace(go.Bar(x=list(blocks), y=list(blocks.values()), name=style.legend_name(run, rec, name),
                                 **({"marker": {"color": colour}} if colour else {}),
                                 hovertemplate="%{x}: alpha %{y:g}<extra>" + style.text(label(run, name)) + "</extra>"))
     figure.update_layout(barmode="group", bargap=0.3, colorway=[style.QUIET, *style.PHASE_COLOURS[::2]])

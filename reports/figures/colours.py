@@ -26,6 +26,7 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
     if rows.empty:
         return None
     names = [n for n in present(run) if (rows["candidate"] == n).any()]
+    ticks = [style.tick(run, n) for n in names]
     varied = rows.groupby("prompt")["dominant"].nunique().sort_values(ascending=False, kind="stable")
     figure = go.Figure()
     choices: list[tuple[str, list[int]]] = []
@@ -33,7 +34,7 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
         mine = rows[rows["prompt"] == prompt]
         first = len(figure.data)
         for colour in mine["dominant"].value_counts().index:
-            figure.add_trace(_bars(mine, names, str(colour), [style.tick(run, n) for n in names]))
+            figure.add_trace(_bars(mine, names, str(colour), ticks))
             figure.data[-1].visible = not choices
         prompt_text = words.visible(str(mine["text"].iloc[0]))
         choices.append((prompt_text if len(prompt_text) < 70 else f"{prompt_text[:67]}…", list(range(first, len(figure.data)))))
@@ -43,7 +44,7 @@ def dominant_colours(run: Run, rec: Recommendation) -> Any:
     figure.update_xaxes(title=f"images at {at}", rangemode="tozero", dtick=max(1, -(-most // 6)))
     figure.update_yaxes(autorange="reversed", showgrid=False)
     style.switch(figure, "Prompt", choices)
-    style.finish(figure, 100 + 42 * len(names))
+    style.finish(figure, 100 + style.rows_height(ticks, 42))
     style.legend_on_top(figure)
     return figure
 

@@ -56,10 +56,10 @@ def seconds_by_phase(run: Run, rec: Recommendation) -> Any:
     for trace in figure.data[len(choices[0][1]):]:
         trace.visible = False
     figure.update_layout(barmode="stack", bargap=0.35)
-    figure.update_xaxes(title="seconds", rangemode="tozero", nticks=6)
+    figure.update_xaxes(title="seconds", rangemode="tozero", nticks=6, tickangle=0)
     figure.update_yaxes(autorange="reversed", showgrid=False)
     style.switch(figure, "Show", choices)
-    style.finish(figure, 100 + 40 * len(names))
+    style.finish(figure, 100 + style.rows_height(ticks.values(), 40))
     style.legend_on_top(figure)
     return figure
 

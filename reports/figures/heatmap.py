@@ -11,7 +11,7 @@ from reports import formatting as words
 from reports.figures import theme as style
 from reports.read.run import Run, by_cell
 from reports.statistics.intervals import Estimate, cluster_mean
-from reports.verdict.candidates import present
+from reports.verdict.candidates import label_with_role, present
 from reports.verdict.cells import select_rows
 from reports.verdict.recommendation import Recommendation
 
@@ -38,17 +38,18 @@ def objective_heatmap(run: Run, rec: Recommendation) -> Any:
     figure.add_trace(outline(tied))
     if rec.pick in names and rec.guidance in scales:
         figure.add_trace(star(rec, names.index(str(rec.pick)) - 0.3, scales.index(rec.guidance)))
+    ticks = [style.tick(run, n) for n in names]
     figure.update_xaxes(title="CFG (guidance scale)", tickvals=list(range(len(scales))),
                         ticktext=[f"{g:g}" for g in scales], showgrid=False, range=[-0.5, len(scales) - 0.5])
-    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=[style.tick(run, n) for n in names], showgrid=False,
+    figure.update_yaxes(tickvals=list(range(len(names))), ticktext=ticks, showgrid=False,
                         range=[len(names) - 0.5, -0.5])
     style.switch(figure, "Value", choices)
-    return style.finish(figure, 90 + 52 * len(names))
+    return style.finish(figure, 90 + style.rows_height(ticks, 52))
 
 
 def _layer(run: Run, value: ValueSpec, axes: tuple[list[str], list[float]], cells: dict[tuple[str, float], Estimate]) -> Any:
     names, scales = axes
-    where = [[f"{style.tick(run, n).replace('<br>', ', ')}, CFG {g:g}" for g in scales] for n in names]
+    where = [[f"{style.text(label_with_role(run, n))}, CFG {g:g}" for g in scales] for n in names]
     return layer(value, [[cells.get((n, g)) for g in scales] for n in names], where)
 
 

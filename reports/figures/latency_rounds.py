@@ -41,8 +41,9 @@ def rounds_over_time(run: Run, rec: Recommendation) -> Any:
             name_shown = style.text(style.named(run, rec, str(name)))
             strong = name in (rec.pick, run.suite.baseline)
             figure.add_trace(go.Scatter(
-                x=known["round"].tolist(), y=known[value].tolist(), mode="lines+markers", name=name_shown, legendgroup=str(name),
-                line=style.line(run, rec, str(name)), marker={"size": 6 if strong else 4}, opacity=1 if strong else 0.65,
+                x=known["round"].tolist(), y=known[value].tolist(), mode="lines+markers",
+                name=style.legend_name(run, rec, str(name)), legendgroup=str(name), line=style.line(run, rec, str(name)),
+                marker={"size": 6 if strong else 4}, opacity=1 if strong else 0.65,
                 showlegend=place == 1 and strong, customdata=[words.duration(s) for s in known[value]],
                 hovertemplate=f"{name_shown}, round %{{x}}: %{{customdata}}<extra></extra>"), row=place, col=1)
     for note in figure.layout.annotations:

@@ -40,10 +40,10 @@ def leanings(run: Run, rec: Recommendation) -> Any:
         if len(looks) >= FEWEST_FOR_RADAR:
             figure.add_trace(go.Scatterpolar(
                 r=[*shares, shares[0]], theta=[style.text(look) for look in (*looks, looks[0])], mode="lines+markers",
-                name=style.text(style.named(run, rec, name)), line=line, text=[*texts, texts[0]], hovertemplate="%{text}"))
+                name=style.legend_name(run, rec, name), line=line, text=[*texts, texts[0]], hovertemplate="%{text}"))
         else:
             figure.add_trace(go.Bar(x=[style.text(look) for look in looks], y=shares,
-                                    name=style.text(style.named(run, rec, name)), marker={"color": line["color"]},
+                                    name=style.legend_name(run, rec, name), marker={"color": line["color"]},
                                     text=texts, hovertemplate="%{text}"))
     figure.update_polars(bgcolor="rgba(0,0,0,0)", radialaxis={"range": [0, 1], "tickformat": ".0%", "nticks": 5, "angle": 90,
                                                                "gridcolor": GRID, "tickangle": 90},

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from typing import Any, Final
 
 import plotly.graph_objects as go
@@ -18,6 +20,9 @@ TIED_FILL: Final = "rgba(255,122,26,0.12)"
 QUIET: Final = "#8b93a7"
 BASE: Final = "#c98bdb"
 PHASE_COLOURS: Final = ("#4c9f8a", "#5b7cfa", "#c98bdb", "#e0a458", "#8b93a7")
+
+_WIDTH: Final = 22
+_LINE: Final = re.compile(rf".{{1,{_WIDTH}}}(?:(?<=[\s_./,=-])|$)|.{{1,{_WIDTH}}}")
 
 text: Final = in_plotly
 """Every text of a label goes through it."""
@@ -37,7 +42,24 @@ def finish(figure: Any, height: int) -> Any:
 def tick(run: Run, name: str) -> str:
     """A candidate's tick label, its role on a second line when it is a control."""
     role = label_with_role(run, name).removeprefix(label(run, name)).strip(" ()")
-    return text(label(run, name)) + (f"<br><i>{text(role)}</i>" if role else "")
+    return folded(label(run, name)) + (f"<br><i>{text(role)}</i>" if role else "")
+
+
+def folded(words: str) -> str:
+    """Words for plotly's text, folded into lines that leave room for the plot on a narrow screen: after a separator where there
+    is one."""
+    return "<br>".join(text(line.strip()) for line in _LINE.findall(words))
+
+
+def rows_height(ticks: Iterable[str], least: int) -> int:
+    """The height of the rows that these tick labels stand beside: all are as high as the one with the most lines needs."""
+    labels = list(ticks)
+    return len(labels) * max(least, *(18 * (label.count("<br>") + 1) + 6 for label in labels))
+
+
+def legend_name(run: Run, rec: Recommendation, name: str) -> str:
+    """As `named`, for plotly's legend."""
+    return folded(named(run, rec, name))
 
 
 def legend_on_top(figure: Any) -> None:

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 
 from harness import Budget, zoo
+from harness.cleaning.models import read_records, survey_models
 from harness.cleaning.run_images import clean_run
 from harness.cli import main
 from harness.declare import plain
+from harness.promotion import Models
 from harness.records import Journal, Sample, to_line
 from harness.run_folder.folder import lock
 from harness.zoo import store
@@ -251,3 +253,13 @@ def test_a_shared_cache_is_measured_and_nothing_in_it_is_removed(folder: Path, t
     assert "5 bytes" in next(line for line in capsys.readouterr().out.splitlines() if "shared images" in line)
 
 
+
+
+def test_checkpoints_in_the_models_folder_are_not_called_records(folder: Path) -> None:
+    for path in ("photo.safetensors", "loras/ink.safetensors", "blend/records/0001.json", "blend/current", "baselines/run.json"):
+        (Path("models") / path).parent.mkdir(parents=True, exist_ok=True)
+        (Path("models") / path).write_bytes(bytes(10))
+    models = Models(Path("models"))
+    parts, _ = survey_models(models, read_records(models))
+    assert [(part.what, part.files, part.size) for part in parts] == [("records and baselines", 3, 30), ("other files", 2, 20)]
+    assert all(part.needed_by for part in parts)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import html
+
 import pytest
 
 from reports.figures import FIGURES
+from reports.figures.theme import folded, rows_height
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from reports.verdict.recommending import recommend
@@ -53,3 +56,18 @@ def test_dominant_colours_are_counted_per_candidate_and_drawn_in_their_own_colou
     assert totals == [2] * 7
     assert f"CFG {merge_verdict.guidance:g}" in figure.layout.xaxis.title.text
     assert {figure.data[i].name: figure.data[i].marker.color for i in first}["blue"] == "#2563eb"
+
+
+@pytest.mark.parametrize("name", ["a_name_of_a_training_run_with_step_000500_and_weight_0.80", "x" * 70, "a & <b>bold</b> " * 4])
+def test_long_names_are_folded_into_lines_that_leave_room_and_lose_nothing(name: str) -> None:
+    lines = [html.unescape(line) for line in folded(name).split("<br>")]
+    assert max(map(len, lines)) <= 22
+    assert "".join(lines).replace(" ", "") == name.replace(" ", "")
+
+
+def test_short_names_stay_in_one_line() -> None:
+    assert folded("alpha 0.45") == "alpha 0.45"
+
+
+def test_rows_are_as_high_as_the_longest_label_needs() -> None:
+    assert rows_height(["a", "b"], 40) == 80 < rows_height(["a", "b<br>c<br>d<br>e"], 40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from reports.page.build import render
 from reports.read.run import Run
 from reports.verdict.recommendation import Recommendation
 from tests.browser import new_tab
+from tests.reports import synthetic
 from tests.reports.synthetic_costs import on_gpu
 
 pytestmark = pytest.mark.browser
@@ -76,6 +78,18 @@ def test_choosing_another_value_changes_the_heatmap(browser: Any, merge_page: Pa
 def test_the_page_never_scrolls_sideways(browser: Any, merge_page: Path, width: int) -> None:
     tab, _ = visit(browser, merge_page, viewport={"width": width, "height": 844})
     assert tab.evaluate("document.documentElement.scrollWidth") == width
+    tab.close()
+
+
+def test_names_of_seventy_characters_leave_the_page_its_width(browser: Any, tmp_path: Path) -> None:
+    names = [f"a_name_of_a_candidate_from_a_training_run_with_step_{i:06d}_weight_0.80" for i in range(3)]
+    suite = synthetic.merge_suite(candidates=tuple(
+        replace(c, name=name, axes={}) for c, name in zip(synthetic.merge_suite().candidates, names, strict=False)),
+        baseline=names[0], gates=())
+    tab, _ = visit(browser, write_page(synthetic.write_run(tmp_path / "run", suite)), viewport={"width": 390, "height": 844})
+    assert tab.evaluate("document.documentElement.scrollWidth") == 390
+    plot = tab.locator("#figure-cost .cartesianlayer .bglayer rect, #figure-cost .nsewdrag").first.bounding_box()
+    assert plot["width"] > 390 / 4
     tab.close()
 
 
