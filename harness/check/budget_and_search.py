@@ -15,7 +15,7 @@ from harness.check.alphas import LEAST_BLOCKS, MOST_BLOCKS
 from harness.check.candidate import reference_problems
 from harness.check.phrases import doubles, number
 from harness.check.values import known_values
-from harness.declare import Alphas, Blocks, Budget, Search, Suite, grid_of
+from harness.declare import Alphas, Blocks, Budget, Candidate, Search, Suite, grid_of
 from harness.declare.interpolate import RefiningError, between
 from harness.declare.nearest import did_you_mean
 from harness.merge import MERGE_METHODS
@@ -85,6 +85,7 @@ def _refine(suite: Suite, axis: str) -> Iterator[str]:
         yield (f"refine is {axis!r}, which is a number for {len(on)} candidates; expected an axis with at least "
                f"{FEWEST_ON_AXIS} different numbers; {did_you_mean(axis, known) if known else 'no candidate has a numeric axis'}")
         return
+    yield from _several_axes([candidate for candidate, _ in on.values()], axis)
     ordered = sorted(on.values(), key=lambda one: one[1])
     troubles = []
     for (low, below), (high, above) in pairwise(ordered):
@@ -103,6 +104,19 @@ def _refine(suite: Suite, axis: str) -> Iterator[str]:
         if match and match[1].count(".") < 2 and float(match[1]) != float(f"{value:g}"):
             yield (f"candidate {name!r} has {axis} {value:g}, but refine names the candidates it adds by their value; rename the "
                    "candidate")
+
+
+def _several_axes(candidates: list[Candidate], axis: str) -> Iterator[str]:
+    """Why neighbours on an axis differ in more than it: two candidates have the same number there and differ on another axis."""
+    first: dict[float, Candidate] = {}
+    for candidate in candidates:
+        other = first.setdefault(float(candidate.axes[axis]), candidate)
+        if differing := [name for name in sorted({*other.axes, *candidate.axes})
+                         if other.axes.get(name) != candidate.axes.get(name)]:
+            yield (f"refine is {axis!r}, but candidates {other.name!r} and {candidate.name!r} have the same {axis} "
+                   f"({candidate.axes[axis]:g}) and differ in {' and '.join(differing)}; new candidates can be added only along "
+                   f"a single axis. Remove refine, or use a separate suite for each {differing[0]}")
+            return
 
 
 def search_problems(suite: Suite, search: Search, root: Path) -> Iterator[str]:

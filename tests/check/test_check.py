@@ -28,6 +28,7 @@ from harness import (
     Objective,
     Penalty,
     Prompt,
+    Sampling,
     Search,
     Suite,
     alpha_sweep,
@@ -280,6 +281,10 @@ def test_a_budget_refuses_values_that_depend_on_which_images_there_are(changes: 
 
 
 NO_CONFIRM = tuple(Prompt(id=f"p{i}", text="a star") for i in range(6))
+GRID_OF_TWO = tuple(replace(c, name=f"{sampler} {c.axes['alpha']:g}", sampling=Sampling(sampler=sampler),
+                            axes={**c.axes, "sampler": sampler})
+                    for at, sampler in enumerate(("euler", "heun"))
+                    for c in alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1))[at:])
 FILES = tuple(Candidate(name=name, model=f"zoo:{name}", axes={"alpha": float(at)})
               for at, name in enumerate(("photo", "anime", "base")))
 
@@ -297,6 +302,8 @@ FILES = tuple(Candidate(name=name, model=f"zoo:{name}", axes={"alpha": float(at)
     (racing(refine="alfa"), "did you mean 'alpha'"),
     ({"candidates": alpha_sweep("zoo:photo", "zoo:anime", (0, 1))}, "refine is 'alpha', which is a number for 2 candidates"),
     ({"candidates": FILES, "baseline": "photo"}, "between 'photo' and 'anime'"),
+    ({"candidates": GRID_OF_TWO, "baseline": "euler 0"},
+     "candidates 'euler 0.5' and 'heun 0.5' have the same alpha (0.5) and differ in sampler"),
     ({"candidates": (*alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5)), Candidate(
         name="alpha=0.75", model=Merge(a="zoo:photo", b="zoo:anime", alpha=1), axes={"alpha": 1}))},
      "candidate 'alpha=0.75' has alpha 1"),

@@ -38,6 +38,8 @@ from harness.merge.blocks import CONVENTIONS
 from tests.fakes import PROMPTS, tiny_grid, tiny_suite
 
 SWEEP = alpha_sweep("zoo:photo", "zoo:anime", (0, 0.5, 1))
+BY_SAMPLER = tuple(replace(c, name=f"{sampler} {c.axes['alpha']:g}", sampling=Sampling(sampler=sampler),
+                           axes={**c.axes, "sampler": sampler}) for sampler in ("euler", "heun") for c in SWEEP)
 ALONE = Objective(penalties=())
 AB: dict[str, Any] = {"a": "zoo:photo", "b": "zoo:anime"}
 ABC: dict[str, Any] = {**AB, "c": "zoo:base"}
@@ -122,6 +124,10 @@ ROWS: list[tuple[dict[str, Any], str, dict[str, Any]]] = [
                                                                 model=Merge(**AB, alpha=0.6)))},
      "rename the candidate", budgeted(refine="alpha") | {"candidates": (*SWEEP, replace(
          SWEEP[1], name="alpha=0.6", axes={"alpha": 0.6}, model=Merge(**AB, alpha=0.6)))}),
+    (budgeted(refine="alpha") | {"candidates": BY_SAMPLER, "baseline": "euler 0"}, "Remove refine",
+     budgeted() | {"candidates": BY_SAMPLER, "baseline": "euler 0"}),
+    (budgeted(refine="alpha") | {"candidates": BY_SAMPLER, "baseline": "euler 0"}, "use a separate suite for each sampler",
+     budgeted(refine="alpha") | {"candidates": BY_SAMPLER[:3], "baseline": "euler 0"}),
     ({k: v for k, v in searching(WISH).items() if k != "budget"}, "give budget=Budget()",
      searching(WISH) | {"budget": Budget(), "grid": tiny_grid(prompts=[replace(
          p, id=f"{p.id}{n}", text=f"{p.text} {word}") for p in MANY for n, word in enumerate(("here", "there"))])}),
