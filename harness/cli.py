@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import io
 import os
 import sys
@@ -11,6 +10,7 @@ from contextlib import suppress
 from importlib import import_module
 from typing import Final, NoReturn
 
+from harness.commands.parser import Parser
 from harness.session.own_packages import keep_own_packages
 from harness.version import __version__
 
@@ -40,7 +40,7 @@ COMMANDS: Final[Mapping[str, tuple[str, str]]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit codes: 0 done, 1 failed (standard error says why), 2 the command line is wrong."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="sweetspot", description="Tools around a benchmark of merged diffusion models. The benchmark itself runs with: "
                                       "pytest suites/ --benchmark")
     parser.add_argument("--version", action="version", version=f"sweetspot {__version__}")

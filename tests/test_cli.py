@@ -43,3 +43,15 @@ def test_every_example_in_a_help_text_is_a_valid_command_line(name: str) -> None
     for program, command, *arguments in examples:
         assert (program, command) == ("sweetspot", name)
         parser.parse_args(arguments)
+
+
+@pytest.mark.parametrize(("words", "nearest"), [
+    (["promte", "x"], "did you mean 'promote'"), (["try", "a", "b", "--minuts", "3"], "did you mean '--minutes'"),
+    (["init", "--prompt=p.txt", "a"], "did you mean '--prompts'"), (["adapter", "mrege"], "did you mean 'merge'"),
+    (["adapter", "extract", "--base=a", "--tuned=b", "--rank", "4", "-o", "c", "--laout", "peft"], "did you mean '--layout'")])
+def test_a_misspelt_word_of_the_command_line_is_answered_with_the_nearest(words: list[str], nearest: str,
+                                                                          capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        main(words)
+    assert end.value.code == 2
+    assert nearest in capsys.readouterr().err

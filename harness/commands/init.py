@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 from harness.check import problems
 from harness.check.expected_time import duration
@@ -17,12 +18,14 @@ from harness.declare import Suite
 from harness.declare.load_suite import load_suite
 from harness.first_suite.clip_files import choose
 from harness.first_suite.extent import Extent, extents, fitting
-from harness.first_suite.given_files import UnfitFileError, described, look
+from harness.first_suite.given_files import UnfitFileError, described, left_out, look
 from harness.first_suite.prompts import Prompts, prompts_for
 from harness.first_suite.questions import Options, question
 from harness.first_suite.writing import FirstSuite, existing, shape_for, write
 from harness.records.harmless_text import printable
 
+UNMEASURED_MINUTES: Final = 2.0
+"""Minutes that are enough for built-in models, whatever the machine; with fewer their pace is measured like any other's."""
 Pace = Callable[[Suite, Path], float]
 """Seconds per image of a suite in a file."""
 
@@ -36,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_file_arguments(parser: argparse.ArgumentParser) -> None:
     """The arguments that a first suite is made of."""
+    parser.set_defaults(spread="file")
     parser.add_argument("file", nargs="+", metavar="FILE", help="one or two models, or models of one training; adapters too")
     parser.add_argument("--lora", action="append", default=[], metavar="FILE",
                         help="a LoRA or another adapter; a pattern, or several, for the files of one training")
@@ -94,6 +98,8 @@ def draft(given: argparse.Namespace, command: Sequence[str], pace: Pace | None =
     models, adapters = look(given.file, given.lora)
     for line in described(models, adapters):
         say(printable(line))
+    for line in left_out(models, adapters):
+        say(printable(line))
     asked = question(models, adapters, Options(quantize=given.quantize, device=device, config=given.config, last=given.last,
                                                steps=given.steps))
     say(f"{asked.asks}")
@@ -119,8 +125,8 @@ def draft(given: argparse.Namespace, command: Sequence[str], pace: Pace | None =
         file = Path(folder) / path.name
         write(file, suite_of(listed[-1]))
         tried = _sound(file)
-        chosen, per_image = listed[min(1, len(listed) - 1)], None
-        if pace is not None and not first.built_in:
+        chosen, per_image = listed[0 if first.built_in else min(1, len(listed) - 1)], None
+        if pace is not None and (not first.built_in or given.minutes < UNMEASURED_MINUTES):
             per_image = pace(tried, file)
             chosen = fitting(listed, asked, prompts_of, per_image, seconds)
         write(file, suite_of(chosen))

@@ -35,7 +35,7 @@ def choose(given: str, built_in: bool, download: bool, say: Callable[[str], None
     """The suite's `clip`. Raises UnfitFileError for one that cannot be used, and where there is none."""
     if given:
         if wrong := [*clip_problems(given, Path.cwd())]:
-            raise UnfitFileError(f"--clip: {wrong[0].removeprefix('clip: ')}")
+            raise UnfitFileError(f"--clip: {wrong[0].removeprefix('clip: ').replace(f'clip={EXAMPLE!r}', f'--clip {EXAMPLE}')}")
         return given
     if built_in:
         say("  scored by the built-in CLIP, which knows the built-in models")

@@ -39,7 +39,8 @@ class Extent:
 
 
 def extents(question: Question, prompts: Prompts, family: str, built_in_set: bool, tiny: bool = False) -> list[Extent]:
-    """The extents that a suite may have, from the largest to the smallest; one for models so tiny that any time is enough."""
+    """The extents that a suite may have, from the largest to the smallest; two for models so tiny that a few
+    minutes are enough for the larger."""
     scales = SCALES.get(family, _SCALES_ELSEWHERE)
     most = prompts.select // 2
     if not question.raced or most < 2 or not prompts.confirm:
@@ -48,7 +49,8 @@ def extents(question: Question, prompts: Prompts, family: str, built_in_set: boo
                 for count in counts]
     if tiny:
         few = next((values for values in question.values if len(values) <= FEW), question.values[-1])
-        return [Extent(values=few, scales=scales[0][:2], seeds=1, first=max(2, min(6, most)))]
+        return [Extent(values=few, scales=scales[0][:2], seeds=1, first=max(2, min(6, most))),
+                Extent(values=question.values[-1], scales=scales[2], seeds=1, first=2)]
     plan = ((0, 0, 2, 8), (0, 0, 1, 8), (0, 0, 1, 4), (1, 1, 1, 4), (1, 2, 1, 3), (2, 2, 1, 2))
     return [Extent(values=question.values[min(values, len(question.values) - 1)], scales=scales[scale], seeds=seeds,
                    first=max(2, min(first, most))) for values, scale, seeds, first in plan]

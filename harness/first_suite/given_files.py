@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -13,12 +14,15 @@ from harness.adapters import AdapterError, recognise_file
 from harness.adapters.checkpoint_sweep import FAMILIES
 from harness.check.sizes import has_zoo_sizes
 from harness.declare.nearest import did_you_mean
-from harness.weights import ModelFile, ModelFileError, open_model
+from harness.weights import ModelFile, ModelFileError, open_model, read_header
 from harness.weights.header_claims import short
+from harness.weights.training_files import saved_at
 
 TITLES: Final = {"sd1": "Stable Diffusion 1", "sd2": "Stable Diffusion 2", "sdxl": "Stable Diffusion XL",
                  "sdxl_refiner": "Stable Diffusion XL refiner", "flux": "Flux.1", "sd3": "Stable Diffusion 3"}
 _WITHOUT_WEIGHT: Final = {"textual-inversion": "a textual inversion", "hypernetwork": "a hypernetwork"}
+_EYES: Final = ("visual.", "vision_model.")
+"""Where CLIP models keep what looks at images."""
 _DENOISERS: Final = ("unet", "transformer")
 MOST_FILES: Final = 200
 
@@ -112,8 +116,17 @@ def _model_or_adapter(path: str) -> GivenModel | GivenAdapter:
         try:
             return _adapter(path)
         except UnfitFileError:
+            _refuse_clip(path, place)
             raise UnfitFileError(str(error)) from None
     return _model(path, model)
+
+
+def _refuse_clip(path: str, place: Path) -> None:
+    """Raises UnfitFileError for a CLIP model, which no other reader knows by name."""
+    with suppress(ModelFileError, OSError):
+        if any(name.startswith(_EYES) for name in read_header(place)[0]):
+            raise UnfitFileError(f"{path!r} is a CLIP model, which scores images and is not merged; give it as "
+                                 f"--clip ARCHITECTURE:{path}")
 
 
 def _model(path: str, model: ModelFile) -> GivenModel:
@@ -157,6 +170,19 @@ def _refuse_misfits(models: Sequence[GivenModel], adapters: Sequence[GivenAdapte
         if family and family != first.family:
             raise UnfitFileError(f"{adapter.path!r} was made for {adapter.base}, but {first.path!r} is a {TITLES[first.family]} "
                                  "model; give an adapter of the model's family")
+
+
+def left_out(models: Sequence[GivenModel], adapters: Sequence[GivenAdapter]) -> list[str]:
+    """A line for each file beside numbered ones that is called as they are without the number: the last of a training has none,
+    and a pattern misses it."""
+    paths = [*(model.path for model in models), *(adapter.path for adapter in adapters)]
+    given = {Path(path).absolute() for path in paths}
+    option = {adapter.path: "--lora " for adapter in adapters}
+    saved = [saved_at(path) for path in paths if not path.startswith("zoo:")]
+    beside = dict.fromkeys((Path(f"{file.stem}{Path(file.path).suffix}"), option.get(file.path, ""))
+                           for file in saved if file.numbered)
+    return [f"  {short(str(path), 100)} was not given, and may be the last file of the training; to compare it too, add "
+            f"{way}{path}" for path, way in beside if path.absolute() not in given and path.is_file()]
 
 
 def described(models: Sequence[GivenModel], adapters: Sequence[GivenAdapter]) -> list[str]:

@@ -37,7 +37,9 @@ class Prompts:
     def says(self) -> str:
         """In words."""
         read = f", read in the syntax of {self.syntax}" if self.syntax else ""
-        return f"{self.select + self.confirm} prompts{read}: {self.select} to choose on, {self.confirm} to confirm with"
+        count = self.select + self.confirm
+        confirmed = f"{self.confirm} to confirm with" if self.confirm else "none to confirm the choice with"
+        return f"{count} prompt{'s' if count > 1 else ''}{read}: {self.select} to choose on, {confirmed}"
 
 
 def prompts_for(given: str, built_in: bool, count: int | None = None, syntax: str = "") -> Prompts:

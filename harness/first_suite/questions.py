@@ -147,7 +147,7 @@ def _checkpoints(model: str, spelled: str, files: Sequence[str], last: int | Non
     prefer = {"guidance": "lowest", axis: "lowest"}
     return Question(
         asks=f"Which {axis} of the training, at which weight, and which CFG? Of the tied the earliest is taken.",
-        name=_name([model, files[0]]), baseline="weight=0", values=((0.6, 0.8, 1), (0.8, 1), (1,)), prefer=prefer,
+        name=_name([model, _training_name(files[0])]), baseline="weight=0", values=((0.6, 0.8, 1), (0.8, 1), (1,)), prefer=prefer,
         source=lambda weights: call("checkpoint_sweep", spelled, paths, f"weights={numbers(weights)}", *more),
         count=lambda weights: 1 + len(files) * len(weights), words=("checkpoint_sweep", *_checkpoint_word([spelled])))
 
@@ -157,8 +157,9 @@ def _whole_models(files: Sequence[str], config: str, last: int | None) -> Questi
     sweep = call("checkpoint_sweep", listed([quoted(file) for file in files]), *([f"last={last}"] if last is not None else []))
     given = f"Checkpoint(path=c.model, config={quoted(config)})"
     return Question(
-        asks=f"Which {axis} of the training, and which CFG? Of the tied the earliest is taken.", name=_name(files[:1]),
-        baseline=made[0].name, values=((),), prefer={"guidance": "lowest", axis: "lowest"}, count=lambda _: len(made),
+        asks=f"Which {axis} of the training, and which CFG? Of the tied the earliest is taken.",
+        name=_name([_training_name(files[0])]), baseline=made[0].name, values=((),),
+        prefer={"guidance": "lowest", axis: "lowest"}, count=lambda _: len(made),
         source=lambda _: f"[replace(c, model={given}) for c in {sweep}]" if config else sweep,
         words=("checkpoint_sweep", *(["Checkpoint"] if config else [])),
         modules=("from dataclasses import replace",) if config else ())
@@ -243,6 +244,11 @@ def _word(path: str) -> str:
     """The name of a file as one word."""
     stem = Path(path.removeprefix("zoo:")).stem
     return re.sub(r"[^A-Za-z0-9]+", "_", stem).strip("_")[:24].strip("_")
+
+
+def _training_name(path: str) -> str:
+    """A file of a training without its number, which is that of one file alone."""
+    return f"{saved_at(path).stem.rstrip('/') or path}.safetensors"
 
 
 def _name(paths: Sequence[str]) -> str:

@@ -214,8 +214,9 @@ class Race:
         if left is not None and wanted > left:
             why = f"the next look would take {wanted:,} more images, which the budget of {self.budget.images:,} does not leave"
         else:
+            spare = f"{seconds_left:.0f} s" if seconds_left is not None and seconds_left >= 0.5 else "no time"
             why = (f"the time is used up: the next look would take about {seconds_wanted:.0f} s more, and of the "
-                   f"{self.budget.minutes:g} minutes {max(seconds_left or 0.0, 0.0):.0f} s are left to choose in")
+                   f"{self.budget.minutes:g} minutes {spare} is left to choose in")
         return replace(coming, prompts=()), {}, why
 
     def _limit(self, wanted: int, left: int | None) -> str:

@@ -94,7 +94,8 @@ class Costs:
         """Why earlier latencies that count each by itself are not compared; empty if they are."""
         untimed = [name for name in settings if name not in earlier]
         if earlier and untimed:
-            return f"{first_of(untimed, 1)} was not timed yet, and only what is timed together is compared"
+            were = "was" if len(untimed) == 1 else "were"
+            return f"{first_of(untimed, 1)} {were} not timed yet, and only what is timed together is compared"
         if len({latency.timed_at for latency in earlier.values()}) > 1:
             return "they were timed apart, and only what is timed together is compared"
         return ""

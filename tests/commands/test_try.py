@@ -132,3 +132,11 @@ def test_adapters_that_prompts_name_are_part_of_what_is_measured(monkeypatch: py
     monkeypatch.setattr(pace, "measured", lambda suite, _: measured.append(suite) or 1.0)
     assert pace.main("suites/s.py", "cpu") == 0
     assert all(candidate.adapters for candidate in measured[0].candidates)
+
+
+@pytest.mark.parametrize("seconds", [0.01, 30.0])
+def test_of_built_in_models_too_no_more_is_asked_than_few_minutes_hold(called: list[list[str]], monkeypatch: pytest.MonkeyPatch,
+                                                                      seconds: float) -> None:
+    monkeypatch.setattr("harness.commands.try_.seconds_per_image", lambda *_: seconds)
+    assert main(["try", "zoo:photo", "zoo:anime", "--minutes", "1"]) == (1 if seconds < 1 else 2)
+    assert bool(called) == (seconds < 1)

@@ -260,3 +260,45 @@ def test_numbers_and_calls_are_python() -> None:
 def test_the_file_says_how_it_is_known_to_be_unedited(folder: Path) -> None:
     init("zoo:photo", "zoo:anime")
     assert (folder / "suites" / "s.py").read_text().splitlines()[-1].startswith(MARK)
+
+
+def test_a_last_file_without_a_number_is_named_and_the_suite_is_called_without_one(folder: Path,
+                                                                                  capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "ink.safetensors").symlink_to(zoo.resolve("zoo:sketch").absolute())
+    assert init("photo.safetensors", "--lora", "ink-*.safetensors").name == "photo_ink"
+    assert "--lora ink.safetensors" in capsys.readouterr().out
+    (folder / "suites" / "s.py").unlink()
+    words = ["photo.safetensors", "--lora", "ink-*.safetensors", "--lora", "ink.safetensors", "--last", "20"]
+    assert init(*words).candidates[-1].axes["epoch"] == 20
+    assert "was not given" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("pattern", ["ink", "tuned"])
+def test_a_suite_of_a_training_is_called_after_it_and_not_after_a_file(folder: Path, pattern: str) -> None:
+    models = ["photo.safetensors"] if pattern == "ink" else []
+    assert init(*models, f"{pattern}-*.safetensors").name == "_".join([*(["photo"] if models else []), pattern])
+
+
+def test_files_that_the_shell_puts_in_place_of_a_pattern_are_all_adapters(folder: Path) -> None:
+    files = [f"ink-{number:06d}.safetensors" for number in (2, 4, 10)]
+    quoted = init("photo.safetensors", "--lora", "ink-*.safetensors").candidates
+    (folder / "suites" / "s.py").unlink()
+    assert init("photo.safetensors", "--lora", *files).candidates == quoted
+
+
+def test_a_clip_model_among_the_models_is_said_to_be_one(folder: Path) -> None:
+    tensors = {name: np.zeros(8, np.float32) for name in ("visual.class_embedding", "ln_final.weight")}
+    save_file(tensors, folder / "c.safetensors")
+    with pytest.raises(UnfitFileError, match=r"is a CLIP model.*--clip ARCHITECTURE:c\.safetensors"):
+        look(["photo.safetensors", "c.safetensors"], [])
+
+
+def test_a_missing_clip_file_is_answered_with_the_option(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["init", "photo.safetensors", "--clip", "ViT-B-32:c.safetensors"]) == 2
+    assert "--clip ViT-B-32-quickgelu:models/clip-vit-b-32.safetensors" in (problem := capsys.readouterr().err)
+    assert "clip=" not in problem
+
+
+def test_of_few_prompts_it_is_said_that_none_confirm_the_choice(folder: Path) -> None:
+    (folder / "p.txt").write_text("a red ball\n")
+    assert prompts_for("p.txt", built_in=True).says == "1 prompt: 1 to choose on, none to confirm the choice with"

@@ -14,6 +14,7 @@ import pytest
 from harness import Candidate, Suite, alpha_sweep
 from harness.probes.environment import environment
 from harness.records import Finished, Journal, Latency
+from harness.run.costs import Costs
 from harness.run.latency import timing_setting
 from harness.run.progress import Silent
 from harness.session.suite_session import SuiteSession
@@ -289,3 +290,9 @@ def test_a_peer_whose_files_changed_since_does_not_have_the_others_timed_in_each
     for _ in range(2):
         go(tmp_path, declared(), ("alpha=0.5",))
     assert len(times(tmp_path)["alpha=0.5"]) == 1
+
+
+@pytest.mark.parametrize(("untimed", "words"), [(["b"], "b was not timed"), (["b", "c"], "b and 1 more were not timed")])
+def test_what_was_not_timed_is_counted_in_the_sentence(untimed: list[str], words: str) -> None:
+    timed = Latency(candidate="a", batch_size=1, warmup_rounds=0, seconds={}, guidance=1.0, setting="s")
+    assert words in Costs._why_apart(dict.fromkeys(["a", *untimed], "s"), {"a": timed})
