@@ -17,6 +17,7 @@ from reports.read.run import Run
 from reports.verdict.candidates import label_with_role, not_run, parents
 from reports.verdict.fidelity import losses, speed_not_compared
 from reports.verdict.recommendation import Comparison, Recommendation
+from reports.verdict.sentences import at_counterpart
 
 SHIP: Final = "ship"
 KEEP: Final = "keep"
@@ -177,10 +178,18 @@ def _shows_no_loss(run: Run, rec: Recommendation, verdict: Verdict) -> bool:
             and gate_kind(verdict.value).of_images)
 
 
+def _names(run: Run, comparisons: Sequence[Comparison]) -> list[str]:
+    """The controls of comparisons, each once; one that was only compared at its own best guidance says so."""
+    beside = {c.other for c in comparisons if at_counterpart(run, c)}
+    return list(dict.fromkeys(
+        label_with_role(run, c.other) + ("" if c.other in beside else f" at its own best CFG {c.other_guidance:g}")
+        for c in comparisons))
+
+
 def _text(run: Run, rec: Recommendation, what: str, of: tuple[str, Sequence[Verdict], Sequence[Comparison], str]) -> str:
     decision, verdicts, against, missing = of
     statuses = [v.status for v in verdicts]
-    named = {word: words.listed(list(dict.fromkeys(label_with_role(run, c.other) for c in against if c.word == word)))
+    named = {word: words.listed(_names(run, [c for c in against if c.word == word]))
              for word in ("worse", "tied", "not measured")}
     no_gain = (f"no loss shown against {label_with_role(run, run.suite.baseline)}" if rec.kind == "fidelity" else
                f"no gain shown over {named['tied']}" if named["tied"] != "none" else "not confirmed on other prompts")

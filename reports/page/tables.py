@@ -22,7 +22,7 @@ from reports.gates import INCONCLUSIVE, PASSED, UNACCOUNTED, Verdict
 from reports.page.cost_table import unmade
 from reports.page.environments import environments
 from reports.read.run import Run
-from reports.statistics.intervals import CLUSTER, cluster_mean, clustered
+from reports.statistics.intervals import CLUSTER, cluster_mean, clustered, within_range
 from reports.verdict.candidates import label, label_with_role, role_label, varies_fidelity
 from reports.verdict.costs import (
     FAILED,
@@ -76,9 +76,10 @@ def comparison_rows(run: Run, comparisons: tuple[Comparison, ...]) -> list[dict[
 
 def settling_section(run: Run, settling: Sequence[Settling]) -> dict[str, Any]:
     """What is open about the pick: the sentences, and a row for each difference with the prompts that would show it."""
+    objective = run.row("objective")
     rows = [{"other": (label(run, s.other) if s.chosen else label_with_role(run, s.other))
              + (f" at CFG {s.guidance:g}" if s.guidance is not None else ""),
-             "difference": words.estimate(s.difference, run.row("objective"), difference=True),
+             "difference": words.estimate(within_range(s.difference, objective), objective, difference=True),
              "needed": words.settled(s.needed, f"{s.split} prompt")} for s in settling]
     return {"sentences": settling_sentences(run, settling), "rows": rows, "about": ABOUT}
 

@@ -199,6 +199,14 @@ def paired_difference(table: pd.DataFrame, other: pd.DataFrame, value: ValueSpec
     return within_range(cluster_interval(_floats(pairs["difference"]), pairs[CLUSTER].tolist(), level), value)
 
 
+def spans_range(of: Estimate, value: ValueSpec) -> bool:
+    """Whether the interval of a difference reaches past all differences that are possible, on both sides: it says nothing."""
+    if None in (value.low, value.high, of.low, of.high):
+        return False
+    widest = float(value.high or 0.0) - float(value.low or 0.0)
+    return float(of.low or 0.0) <= -widest and float(of.high or 0.0) >= widest
+
+
 def within_range(of: Estimate, value: ValueSpec) -> Estimate:
     """The estimate of a difference of two values, its interval cut at the width of their range: a difference of two shares is
     within -1 and 1. A value without both ends is not cut."""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from harness.declare import Suite
+from harness.declare import Suite, grid_of
 from harness.declare.swept_axis import axes_of_pick
 from reports.statistics.plateau import SweetSpot, place, sweet_spot
 from reports.statistics.surface import Surface, fit_surface
@@ -112,17 +112,36 @@ def _as_measured(suite: Suite, tied: Sequence[Scored], free: Sequence[Scored]) -
     axis that the objective names, and last that of the swept axis; the middle is that of the tied values."""
     near = [c for c in free if -(c.behind.mean or 0.0) <= (c.behind.error or 0.0)] or [max(free, key=_mean)]
     prefer = suite.objective.prefer
-    scale = _target(prefer.get("guidance", "middle"), [c.guidance for c in near], [c.guidance for c in tied])
-    closest = min(abs(c.guidance - scale) for c in near)
-    row = [c for c in near if abs(c.guidance - scale) == closest]
     decisive = axes_of_pick(suite)
-    for axis in dict.fromkeys((*(axis for axis in prefer if axis in decisive), *decisive[:1])):
-        values = {c.name: float(c.axes[axis]) for c in suite.candidates}
-        beside = [values[c.candidate] for c in tied if c.guidance in {r.guidance for r in row}]
-        target = _target(prefer.get(axis, "middle"), [values[c.candidate] for c in row], beside)
-        closest = min(abs(values[c.candidate] - target) for c in row)
-        row = [c for c in row if abs(values[c.candidate] - target) == closest]
+    named = [axis for axis in prefer if axis in decisive]
+    row = near
+    if scales_apart(suite):
+        for axis in named:
+            row = _along(suite, axis, row, tied)
+        scales = {c.name: frozenset(map(float, grid_of(suite, c).guidance_scales)) for c in suite.candidates}
+        best = max(row, key=_mean)
+        row = [c for c in row if scales[c.candidate] == scales[best.candidate]]
+        tied = [c for c in tied if scales[c.candidate] == scales[best.candidate]]
+    scale = _target(prefer.get("guidance", "middle"), [c.guidance for c in row], [c.guidance for c in tied])
+    closest = min(abs(c.guidance - scale) for c in row)
+    row = [c for c in row if abs(c.guidance - scale) == closest]
+    for axis in dict.fromkeys((*named, *decisive[:1])):
+        row = _along(suite, axis, row, [c for c in tied if c.guidance in {r.guidance for r in row}])
     return max(row, key=_mean)
+
+
+def _along(suite: Suite, axis: str, row: Sequence[Scored], tied: Sequence[Scored]) -> list[Scored]:
+    """Those of a row with the preferred value of an axis; the middle is that of the tied cells."""
+    values = {c.name: float(c.axes[axis]) for c in suite.candidates}
+    target = _target(suite.objective.prefer.get(axis, "middle"), [values[c.candidate] for c in row],
+                     [values[c.candidate] for c in tied])
+    closest = min(abs(values[c.candidate] - target) for c in row)
+    return [c for c in row if abs(values[c.candidate] - target) == closest]
+
+
+def scales_apart(suite: Suite) -> bool:
+    """Whether some candidates are sampled at other guidance scales than the rest."""
+    return len({frozenset(map(float, grid_of(suite, c).guidance_scales)) for c in suite.candidates}) > 1
 
 
 def _target(side: str, near: Sequence[float], tied: Sequence[float]) -> float:

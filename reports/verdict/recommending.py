@@ -26,10 +26,10 @@ from reports.verdict.candidates import label, label_with_role
 from reports.verdict.cells import FEW_PROMPTS, caveats, score_cells, select_looks, select_rows, undecided
 from reports.verdict.confirm_looks import gate_level
 from reports.verdict.fidelity import recommend_cheapest
-from reports.verdict.picking import choose, competing, own_guidances
+from reports.verdict.picking import choose, competing, own_guidances, scales_apart
 from reports.verdict.recommendation import Comparison, Recommendation, Scored
 from reports.verdict.scoring import CELL
-from reports.verdict.sentences import preference_reasons, race_reasons, sweep_evidence, sweep_reasons
+from reports.verdict.sentences import preference_reasons, preferred_ends, race_reasons, sweep_evidence, sweep_reasons
 from reports.verdict.settling import of_comparisons, of_tied_cells
 
 SWEEP_RULE: Final = (
@@ -45,6 +45,10 @@ SWEEP_RULE: Final = (
     "plateau. Without a surface, or where it does not fit, the same is done with the cells as measured and their standard "
     "errors, with the middle of the tied range (without a numeric axis: the highest mean). The choice is then checked on the "
     "confirm prompts, which had no part in it, against all controls together (Holm's intervals by t).")
+OWN_SCALES_RULE: Final = (
+    " Some candidates here have guidance scales of their own, which are no setting of the others. So the axis values that the "
+    "objective prefers decide first, then the candidates of the scales at which the mean is highest, and guidance only among "
+    "these.")
 RACE_RULE: Final = (
     " This sweep was adaptive: after each interim look, cells that were significantly worse than the best, or significantly "
     "violated a constraint, were not sampled further. The looks share the error rate of 5 %, and so do the looks at the confirm "
@@ -85,13 +89,13 @@ def _recommend_best(run: Run) -> Recommendation:
                *([f"On the smooth surface through all cells the pick is {picked.spot.sentence}"] if picked.spot else
                  preference_reasons(run.suite, pick.candidate)),
                *race_reasons(run))
-    evidence = sweep_evidence(run, draft)
+    evidence = sweep_evidence(run, draft, "" if picked.spot else preferred_ends(run.suite, pick.candidate))
     what = f"{label_with_role(run, pick.candidate)} at CFG {pick.guidance:g}"
     return replace(draft, sentence=f"The best candidate is {what}; {evidence}.", evidence=evidence, reasons=reasons)
 
 
 def _rule(run: Run) -> str:
-    return SWEEP_RULE + (RACE_RULE if select_looks(run) else "")
+    return SWEEP_RULE + (OWN_SCALES_RULE if scales_apart(run.suite) else "") + (RACE_RULE if select_looks(run) else "")
 
 
 def _no_pick(run: Run, cells: tuple[Scored, ...]) -> str:
@@ -157,7 +161,8 @@ def _shaky(run: Run, pick: str, comparisons: tuple[Comparison, ...]) -> tuple[st
         pairs = differences(mine, theirs, c.value, by=("prompt", "seed"))
         values, clusters = pairs["difference"].to_numpy(dtype=np.float64), pairs[CLUSTER].tolist()
         drawn = bootstrap_interval(values, clusters, level)
-        if drawn.word != cluster_interval(values, clusters, level).word:
+        # The word that is shown holds for all controls together; where the bootstrap says the same, nothing contradicts it.
+        if drawn.word not in (c.word, cluster_interval(values, clusters, level).word):
             sentences.append(f"A few prompts dominate the comparison of {label(run, pick)} and {label(run, c.other)}: by the "
                         f"cluster bootstrap the difference is {words.signed(drawn.mean)} {words.interval(drawn.low, drawn.high)} "
                         f"({drawn.word}), which contradicts the t interval. More prompts would settle it.")

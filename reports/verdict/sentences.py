@@ -10,9 +10,10 @@ from harness.declare.swept_axis import axes_of_pick
 from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
-from reports.read.beside import scale_at, stand_beside
+from reports.read.beside import scale_at, scales_of, stand_beside
 from reports.read.roles import numeric_axes
 from reports.read.run import Run
+from reports.statistics.intervals import spans_range, within_range
 from reports.verdict.candidates import label, label_with_role, parents
 from reports.verdict.race_summary import spent
 from reports.verdict.recommendation import Comparison, Recommendation
@@ -22,11 +23,13 @@ TRAINED: Final = ("step", "epoch")
 """Axes that count how long something was trained."""
 
 
-def sweep_evidence(run: Run, rec: Recommendation) -> str:
-    """How the pick compares with its controls on the held-out prompts, and which cells did as well where it was chosen."""
-    against = [c for c in rec.comparisons if c.value == "objective" and _beside(run, c)]
-    told = f"{_where(against)} it is {_told(run, against)}" if against else "there is no control to compare it with"
-    return "; ".join(filter(None, (told, _tied(run, rec))))
+def sweep_evidence(run: Run, rec: Recommendation, preferred: str = "") -> str:
+    """How the pick compares with its controls on the held-out prompts, and which cells did as well where it was chosen;
+    `preferred` are the ends of axes that the objective chose it for."""
+    against = [c for c in rec.comparisons if c.value == "objective" and at_counterpart(run, c)]
+    where = f"{_where(against)} " if any(c.difference.prompts for c in against) else ""
+    told = f"{where}it is {_told(run, against)}" if against else "there is no control to compare it with"
+    return "; ".join(filter(None, (told, _tied(run, rec, preferred))))
 
 
 def objective_words(objective: Objective, values: Mapping[str, ValueSpec]) -> str:
@@ -49,39 +52,55 @@ def tied_in_words(rec: Recommendation) -> str:
     return f"{sum(c.tied for c in rec.cells)} of {len(rec.cells)} cells"
 
 
-def _tied(run: Run, rec: Recommendation) -> str:
-    """What the select prompts leave open: how many cells are tied, and how far the tie reaches along either axis; empty where
-    none is."""
+def _tied(run: Run, rec: Recommendation, preferred: str) -> str:
+    """What the select prompts leave open: how many cells are tied, and which of them share the candidate or the guidance of the
+    pick; empty where none is. `preferred` says what the pick is for lack of a difference."""
     others = sum(c.tied for c in rec.cells) - 1
     if others < 1 or rec.pick is None:
         return ""
-    parts = []
-    by_scale: dict[float | None, list[str]] = {}
-    for name in rec.tied_candidates if len(rec.tied_candidates) > 1 else ():
-        by_scale.setdefault(scale_at(run, name, rec.guidance or 0.0), []).append(name)
-    parts += [f"{_span(run, tuple(names))} at CFG {scale:g}" for scale, names in by_scale.items()
-              if scale is not None and names != [rec.pick]]
-    if len(rec.tied_guidances) > 1:
-        parts.append(f"CFG {rec.tied_guidances[0]:g}–{rec.tied_guidances[-1]:g} at {label(run, rec.pick)}")
-    among = f" ({', '.join(parts)})" if parts else ""
+    if others + 1 == len(rec.cells):
+        return (f"on the prompts used to choose, all {len(rec.cells)} of {len(rec.cells)} cells are tied: nothing was decided"
+                f"{f', and the pick has {preferred}, as the objective prefers' if preferred else ''}")
+    parts, named = [], 0
+    for scale, names in _by_scale(run, rec).items():
+        parts.append(f"{_span(run, names)} at CFG {scale:g}")
+        named += len(names)
+    if scales := [scale for scale in rec.tied_guidances if scale != rec.guidance]:
+        reach = f"{scales[0]:g}" if len(scales) == 1 else f"{scales[0]:g}–{scales[-1]:g}"
+        parts.append(f"CFG {reach} at {label(run, rec.pick)}")
+        named += len(scales)
+    among = f" ({'among them ' if named < others else ''}{', '.join(parts)})" if parts else ""
     axes = [words.visible(axis) for axis in numeric_axes(run.suite)]
     pairs = words.plural(others, f"other {axes[0] if len(axes) == 1 else 'candidate'}/CFG pair" if len(axes) < 2 else
                          f"other {'/'.join(axes)}/CFG combination")
     return f"on the prompts used to choose, {pairs} did about as well{among}"
 
 
-def preference_reasons(suite: Suite, pick: str) -> tuple[str, ...]:
-    """Which ends of further axes the objective preferred among the cells as measured: "the lowest step, 500, ...". Empty where
-    it names none, or the pick is made along one axis alone."""
+def _by_scale(run: Run, rec: Recommendation) -> dict[float, tuple[str, ...]]:
+    """The candidates that are tied beside the pick, without itself, by the guidance scale of their images there."""
+    names_at: dict[float, tuple[str, ...]] = {}
+    for name in rec.tied_candidates:
+        scale = None if rec.guidance is None else scale_at(run, name, rec.guidance)
+        if name != rec.pick and scale is not None:
+            names_at[scale] = (*names_at.get(scale, ()), name)
+    return names_at
+
+
+def preferred_ends(suite: Suite, pick: str) -> str:
+    """Which ends of axes the objective prefers, and what the pick has there: "the lowest step (500)"; empty without any."""
     chosen = next(c for c in suite.candidates if c.name == pick)
     decisive = axes_of_pick(suite)
     sides = {axis: side for axis, side in suite.objective.prefer.items() if axis in decisive and side != "middle"}
-    if len(decisive) < 2 or not sides:
-        return ()
     ends = [f"the {side} {words.visible(axis)} ({chosen.axes[axis]:g}"
             f"{', the earliest of the tied' if axis in TRAINED and side == 'lowest' else ''})" for axis, side in sides.items()]
-    return (f"Of the tied cells within one standard error of the best the pick has {words.listed(ends)}, as the objective "
-            "prefers.",)
+    return words.listed(ends) if ends else ""
+
+
+def preference_reasons(suite: Suite, pick: str) -> tuple[str, ...]:
+    """Which ends of axes the objective preferred among the cells as measured; empty where it names none."""
+    ends = preferred_ends(suite, pick)
+    return (f"Of the tied cells within one standard error of the best the pick has {ends}, as the objective prefers.",
+            ) if ends else ()
 
 
 def _span(run: Run, names: tuple[str, ...]) -> str:
@@ -99,7 +118,7 @@ def _where(against: Sequence[Comparison]) -> str:
             else "on the prompts used to choose, unconfirmed,")
 
 
-def _beside(run: Run, of: Comparison) -> bool:
+def at_counterpart(run: Run, of: Comparison) -> bool:
     """Whether images of the same prompt and seed are compared: at the pick's guidance scale, or at the other's counterpart of it.
     Where there is no counterpart, the comparison at the pick's scale says that there are no images."""
     return of.other_guidance == of.guidance or stand_beside(run, of.other, (of.guidance, of.other_guidance))
@@ -123,16 +142,27 @@ def sweep_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
     """Why this pick: the best cell, the tied set, tied parents, and what CLIP score alone would have said."""
     sentences = [*_best_reasons(run, rec), *_parent_ties(run, rec)]
     for c in rec.comparisons:
-        if not _beside(run, c):
+        if not at_counterpart(run, c):
             sentences.append(f"Against {label_with_role(run, c.other)} at its own best CFG {c.other_guidance:g} the pick is "
                              f"{c.word}: {words.estimate(c.difference, difference=True)} ({c.split} prompts).")
     sentences += steps_reasons(run, rec)
-    if rec.clip_alone and rec.clip_alone_at_pick is not None:
-        same = " too" if rec.clip_alone_at_pick == rec.guidance else ""
-        sentences.append(f"By CLIP score alone {label(run, rec.clip_alone[0])} at CFG {rec.clip_alone[1]:g} would win, and this "
-                         f"candidate would be used at CFG {rec.clip_alone_at_pick:g}{same}: alignment scores tend to rise with "
-                         "guidance while images burn out, so the objective counts clipped pixels and lost colours against them.")
-    return tuple(sentences)
+    return (*sentences, *_clip_reasons(run, rec))
+
+
+def _clip_reasons(run: Run, rec: Recommendation) -> list[str]:
+    """What CLIP score alone would have picked, and why not to follow it where it asks for more guidance."""
+    if rec.clip_alone is None or rec.clip_alone_at_pick is None or rec.pick is None or rec.guidance is None:
+        return []
+    (name, scale), at_pick = rec.clip_alone, rec.clip_alone_at_pick
+    if (name, scale) == (rec.pick, rec.guidance):
+        return [f"By CLIP score alone {label(run, name)} at CFG {scale:g} would win too."]
+    also = ("" if name == rec.pick or len(scales_of(run, rec.pick)) < 2 else
+            f", and {label(run, rec.pick)} would be used at CFG {at_pick:g}{' too' if at_pick == rec.guidance else ''}")
+    less = words.listed([words.title(run.row(p.metric)).lower() for p in run.suite.objective.penalties])
+    why = (": alignment scores tend to rise with guidance while images burn out"
+           f"{f', so the objective counts {less} against them' if run.suite.objective.penalties else ''}"
+           if max(scale, at_pick) > rec.guidance else "")
+    return [f"By CLIP score alone {label(run, name)} at CFG {scale:g} would win{also}{why}."]
 
 
 def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
@@ -157,7 +187,13 @@ def _best_reasons(run: Run, rec: Recommendation) -> list[str]:
         sentences = [f"The highest mean objective is {at}; {count} are tied with it."]
     if mine != start:
         aside = "" if mine.behind.distinct else ": such a difference may well be chance"
-        sentences.append(f"The pick differs from it by {words.estimate(mine.behind, difference=True)}{aside}.")
+        range_of_objective = run.row("objective")
+        if spans_range(mine.behind, range_of_objective):
+            sentences.append(f"The pick differs from it by {words.signed(mine.behind.mean)}; how much of that is chance cannot "
+                             f"be said from {words.plural(mine.behind.prompts, 'prompt')}.")
+        else:
+            behind = within_range(mine.behind, range_of_objective)
+            sentences.append(f"The pick differs from it by {words.estimate(behind, difference=True)}{aside}.")
     return sentences
 
 

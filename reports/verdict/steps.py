@@ -102,6 +102,12 @@ def _faster(run: Run, name: str, longest: str) -> tuple[tuple[float, float, floa
     return (ratio, (theirs.fastest or 0.0) / (mine.slowest or 1.0), (theirs.slowest or 0.0) / (mine.fastest or 1.0)), ""
 
 
+def _reach(faster: tuple[float, float, float]) -> str:
+    """The interval of a ratio of seconds in words; a single timed round has none."""
+    _, low, high = faster
+    return "(one timed round, so without an interval)" if low == high else f"[{low:.1f}, {high:.1f}]"
+
+
 def steps_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
     """That 8 steps are tied with 30 and 3.6 times faster, for every line, with the intervals of both."""
     made = savings(run, rec)
@@ -111,7 +117,7 @@ def steps_reasons(run: Run, rec: Recommendation) -> tuple[str, ...]:
         whose = f"With {saving.line.name}, " if several else ""
         word = "tied with" if saving.difference.word == "tied" else "better than"
         quality = f"{words.signed(saving.difference.mean)} {words.interval(saving.difference.low, saving.difference.high)}"
-        pace = (f"{saving.faster[0]:.1f} times faster [{saving.faster[1]:.1f}, {saving.faster[2]:.1f}]" if saving.faster else
+        pace = (f"{saving.faster[0]:.1f} times faster {_reach(saving.faster)}" if saving.faster else
                 f"how much faster is not known ({saving.why})")
         sentences.append(f"{whose}{saving.fewest} steps are {word} {saving.most} (objective {quality}, "
                          f"{words.plural(saving.difference.prompts, 'prompt')}): {pace}.")

@@ -227,7 +227,7 @@ def test_a_parent_that_is_as_good_at_its_own_guidance_stands_against_the_claim(m
     run = replace(merge_run, images=images)
     said = headline(run, recommend(run), [])
     assert said.decision == BEST_GUESS
-    assert "alpha 0 (parent A)" in said.text
+    assert "alpha 0 (parent A) at its own best CFG 3" in said.text
 
 
 def test_the_first_promotion_is_not_blocked_by_a_gate_on_what_was_promoted(runs: dict[str, Run]) -> None:

@@ -12,10 +12,10 @@ from harness.records import Journal
 from reports.gates import judge
 from reports.gates.decision import WORSE, headline
 from reports.read.run import Run, load_run
-from reports.statistics.intervals import holm, paired_difference
+from reports.statistics.intervals import Estimate, holm, paired_difference
 from reports.statistics.tied_set import from_best
 from reports.verdict.recommendation import Recommendation
-from reports.verdict.recommending import recommend
+from reports.verdict.recommending import _shaky, recommend
 from tests.reports import synthetic
 from tests.rows import row
 
@@ -58,7 +58,7 @@ def test_the_sentence_says_which_split_each_part_is_from(merge_verdict: Recommen
 def test_guidance_is_not_chosen_by_clip_score_alone(merge_verdict: Recommendation) -> None:
     assert merge_verdict.clip_alone_at_pick == 12.0
     assert merge_verdict.guidance != 12.0
-    assert any("CLIP score alone" in reason and "at CFG 12:" in reason for reason in merge_verdict.reasons)
+    assert any("CLIP score alone" in reason and "at CFG 12" in reason for reason in merge_verdict.reasons)
 
 
 def test_the_tied_set_holds_the_best_cell_and_not_the_far_ones(merge_verdict: Recommendation) -> None:
@@ -201,3 +201,13 @@ def test_sixteen_copies_of_one_prompt_are_one_prompt(tmp_path: Path) -> None:
     assert all(c.difference.low is None and c.difference.prompts == 1 for c in rec.comparisons)
     assert any("p00 = p01" in c for c in rec.caveats)
     assert {v.status for v in judge(run, rec) if v.value == "clip_score"} == {"not_measured"}
+
+
+@pytest.mark.parametrize("word, warned", [("better", True), ("tied", False)])
+def test_the_bootstrap_contradicts_only_the_word_that_is_shown(
+        merge_run: Run, merge_verdict: Recommendation, word: str, warned: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    open_ = Estimate(mean=1.0, low=-1.0, high=3.0, prompts=9, pairs=9)
+    monkeypatch.setattr("reports.verdict.recommending.bootstrap_interval", lambda *_: open_)
+    shown = next(c for c in merge_verdict.comparisons if c.value == "objective" and c.other_guidance == c.guidance)
+    compared = replace(shown, word=word, difference=replace(shown.difference, prompts=9))
+    assert bool(_shaky(merge_run, str(merge_verdict.pick), (compared,))) == warned

@@ -120,10 +120,22 @@ def test_what_is_tied_is_named_at_the_guidance_that_it_was_sampled_at(tmp_path: 
     candidates = (Candidate(name="long", model="zoo:photo"),
                   *(Candidate(name=name, model="zoo:photo", sampling=Sampling(sampler=name, steps=4, guidance=1))
                     for name in ("lcm", "tcd")))
-    alike = replace(suite(), candidates=candidates, baseline="long", objective=Objective(penalties=()))
+    alike = replace(suite(), candidates=candidates, baseline="long", objective=Objective(penalties=()),
+                    grid=replace(suite().grid, guidance_scales=(5.0, 9.0)))
     run = load_run(synthetic.write_run(tmp_path / "tied", alike, lambda place: {
-        **truth(place), "clip_score": 30.0 + place.rng.normal(0, 2)}))
+        **truth(place), "clip_score": (10.0 if place.guidance == 9 else 30.0) + place.rng.normal(0, 2)}))
     sentence = recommend(run).sentence
     assert "lcm and tcd at CFG 1" in sentence
     assert "long at CFG 1" not in sentence
     assert "long and" not in sentence
+
+
+def test_one_timed_round_has_no_interval(tmp_path: Path) -> None:
+    def once(candidate: Candidate) -> list[Record]:
+        return [replace(record, seconds={"total": record.seconds["total"][:1]}, yardstick=(0.01,))
+                for record in timed(candidate) if isinstance(record, Latency)]
+
+    run = load_run(synthetic.write_run(tmp_path / "steps", suite(), truth, extra=once))
+    sentence = steps_reasons(run, recommend(run))[0]
+    assert "4.0 times faster (one timed round" in sentence
+    assert "[4.0" not in sentence
