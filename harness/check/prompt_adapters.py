@@ -74,7 +74,7 @@ def _named(suite: Suite, root: Path) -> _Named:
     """The adapters that the prompts name. Raises UnresolvedError where prompts name different ones, and for names that are not
     those of one file."""
     tags = _common_tags(suite.grid.prompts)
-    folder = _Folder(suite.grid.adapter_folder, root)
+    folder = AdapterFolder(suite.grid.adapter_folder, root)
     texts = [(prompt, role) for prompt in suite.grid.prompts for role in ROLES]
     steps = {grid_of(suite, candidate).steps for candidate in suite.candidates}
     inversions = [folder.file(name, f"prompt {prompt.id!r}: embedding:{name}")
@@ -114,7 +114,7 @@ def _written(tags: frozenset[Tag]) -> str:
     return " ".join(sorted(words)) or "none"
 
 
-def _adapter(tag: Tag, folder: _Folder) -> Adapter:
+def _adapter(tag: Tag, folder: AdapterFolder) -> Adapter:
     path = folder.file(tag.name, f"<lora:{tag.name}:...>")
     if tag.text_weight is None:
         return Adapter(path=path, weight=tag.weight)
@@ -135,7 +135,7 @@ def _text_parts(file: Path) -> list[str]:
 
 
 @dataclass
-class _Folder:
+class AdapterFolder:
     """The adapter files below a folder, which is given relative to `root`."""
 
     name: str
@@ -180,9 +180,10 @@ class _Folder:
         words = [composed(text.words) for prompt, role in texts if prompt.syntax == "a1111"
                  for number in steps for text in texts_of(prompt, role, number)]
         named = [path for path in self.files if any(occurrences([Path(path).stem], text) for text in words)]
-        return [path for path in named if self._is_inversion(path)]
+        return [path for path in named if self.is_inversion(path)]
 
-    def _is_inversion(self, path: str) -> bool:
+    def is_inversion(self, path: str) -> bool:
+        """Whether a file of the folder is a textual inversion."""
         from harness.adapters import AdapterError, recognise_file
 
         if any(folder.lower() == _EMBEDDINGS for folder in Path(path).parts[:-1]):

@@ -18,6 +18,7 @@ from harness.check.phrases import doubles, lookalikes, number, unknown
 from harness.check.picture_settings import unused_settings
 from harness.check.prompt_adapters import prompt_adapter_problems, with_prompt_adapters
 from harness.check.prompt_markup import brackets, phrases
+from harness.check.prompt_words import mistyped_weight, unknown_inversions
 from harness.check.prompts import idle_negatives, prompt_problems, schedule_problems, shared_texts, syntax_problems
 from harness.check.sampling import (
     candidate_sampling_problems,
@@ -75,11 +76,12 @@ def _named_adapters(suite: Suite, root: Path) -> Iterator[str]:
         yield from prompt_adapter_problems(suite, root)
 
 
-def remarks(suite: object) -> list[str]:
+def remarks(suite: object, root: Path = Path()) -> list[str]:
     """What is worth a look in a suite that may run: a sentence each. Never raises, like `problems`."""
     try:
         prompts = suite.grid.prompts if isinstance(suite, Suite) else ()
-        texts = [*filter(None, map(brackets, prompts)), *(_remarks(suite) if isinstance(suite, Suite) else ())]
+        texts = [*filter(None, map(brackets, prompts)), *filter(None, map(mistyped_weight, prompts)),
+                 *((*unknown_inversions(suite, root), *_remarks(suite)) if isinstance(suite, Suite) else ())]
         return [f"suite {shown(suite.name)}: {text}" for text in texts]  # type: ignore[attr-defined]  # a Suite
     except Exception:  # see problems, which says what is wrong
         return []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, Final
@@ -15,9 +15,10 @@ from harness.declare.picture_chunks import PICTURES
 from harness.declare.picture_text import PictureText
 from harness.declare.picture_texts import picture_text
 from harness.declare.prompt_tables import rows_of_csv, rows_of_jsonl, tables
+from harness.declare.prompt_texts import shown_text
 from harness.declare.recipe_files import parsed, text_of
 from harness.declare.suite import SPLITS, Prompt
-from harness.declare.syntax import SYNTAXES, syntax_named
+from harness.declare.syntax import PLAIN, SYNTAXES, syntax_named
 
 _LONGEST_ID: Final = 60
 PICTURE_TAG: Final = "picture"
@@ -50,9 +51,9 @@ def read_prompts(path: Path | str, *, negative: str = "", syntax: str = "") -> t
     if file.is_dir() or suffix in PICTURES:
         prompts = list(_pictures(file))
     elif suffix == ".txt":
-        prompts = list(_lines(file))
+        prompts = list(_lines(file, syntax))
     elif suffix in _ROWS:
-        prompts = list(_of_rows(file, tables(file, _ROWS[suffix](file), [f.name for f in fields(Prompt)])))
+        prompts = list(_of_rows(file, tables(file, _ROWS[suffix](file), [f.name for f in fields(Prompt)]), syntax))
     elif suffix == ".toml":
         prompts = _tables(file)
     else:
@@ -100,32 +101,53 @@ def _id(text: str) -> str:
     return f"{words[:_LONGEST_ID - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}".lstrip("-")
 
 
-def _lines(file: Path) -> Iterator[dict[str, Any]]:
+def _sense(text: str, syntax: object) -> str:
+    """What makes two prompts the same one: of plain texts the words; with markup all signs count."""
+    return _id(text) if syntax in ("", PLAIN) else " ".join(text.lower().split())
+
+
+def _bare_id(text: str, syntax: object, taken: Collection[str]) -> str:
+    """An id of the words without markup; with a hash of the text where a prompt of other markup has it."""
+    name = _id(shown_text(Prompt(id="", text=text, syntax=str(syntax))) or text)
+    return _apart(name, text) if name in taken else name
+
+
+def _apart(name: str, text: str) -> str:
+    return f"{name[:_LONGEST_ID - 9]}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+def _lines(file: Path, syntax: str) -> Iterator[dict[str, Any]]:
     """The fields of a Prompt for each line. Raises ValueError for a prompt that is given twice: it would count as two."""
-    lines_by_id: dict[str, int] = {}
+    lines_by_words: dict[str, int] = {}
+    names = set[str]()
     for number, line in enumerate(text_of(file).splitlines(), start=1):
         text = line.strip()
         if not text or text.startswith("#"):
             continue
-        name = _id(text)
-        if name in lines_by_id:
-            raise ValueError(f"{file.name}, line {number}: has the words of line {lines_by_id[name]}; remove one of them, or "
+        words = _sense(text, syntax)
+        if words in lines_by_words:
+            raise ValueError(f"{file.name}, line {number}: has the words of line {lines_by_words[words]}; remove one of them, or "
                              "give ids in a .toml file")
-        split = SPLITS[len(lines_by_id) % 2]
-        lines_by_id[name] = number
+        split = SPLITS[len(lines_by_words) % 2]
+        lines_by_words[words] = number
+        name = _bare_id(text, syntax, names)
+        names.add(name)
         yield {"id": name, "text": text, "split": split}
 
 
-def _of_rows(file: Path, rows: list[tuple[str, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+def _of_rows(file: Path, rows: list[tuple[str, dict[str, Any]]], syntax: str) -> Iterator[dict[str, Any]]:
     """The rows with an id and a split each. Raises ValueError for an id that is given twice: it would count as two prompts."""
     places: dict[str, str] = {}
+    names = {table["id"] for _, table in rows if "id" in table}
     for place, table in rows:
-        name = table.get("id") or _id(table["text"])
-        if name in places:
+        key = table.get("id") or _sense(table["text"], table.get("syntax", syntax))
+        if key in places:
             what = "id" if "id" in table else "words"
-            raise ValueError(f"{file.name}, {place}: has the {what} of {places[name]}; remove one of them, or give each an id")
+            raise ValueError(f"{file.name}, {place}: has the {what} of {places[key]}; remove one of them, or give each an id")
         split = SPLITS[len(places) % 2]
-        places[name] = place
+        places[key] = place
+        name = table.get("id") or _bare_id(table["text"], table.get("syntax", syntax), names)
+        names.add(name)
         yield {"split": split} | table | {"id": name}
 
 
@@ -141,9 +163,9 @@ def _pictures(path: Path) -> Iterator[dict[str, Any]]:
         groups.setdefault((picture.prompt, picture.negative), []).append((file.name, picture))
     names = set[str]()
     for number, ((text, negative), group) in enumerate(groups.items()):
-        name = _id(text)
+        name = _bare_id(text, group[0][1].syntax, ())
         if name in names:  # another weight or another negative text
-            name = f"{name[:_LONGEST_ID - 9]}-{hashlib.sha256(repr((text, negative)).encode()).hexdigest()[:8]}"
+            name = _apart(name, repr((text, negative)))
         names.add(name)
         first, picture = group[0]
         tags = {PICTURE_TAG: first if len(group) == 1 else f"{first} and {len(group) - 1} more", "tool": picture.tool}

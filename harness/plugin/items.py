@@ -126,7 +126,7 @@ class DeclarationItem(_Item):
                 wrong = self.of.preflight()
         if wrong:
             raise SuiteProblemError("\n".join(wrong))
-        for remark in remarks(self.declared) if self.of is None else self.of.remarks():
+        for remark in remarks(self.declared, Path(self.config.invocation_params.dir)) if self.of is None else self.of.remarks():
             try:
                 self.warn(SuiteWarning(printable(remark)))
             except SuiteWarning as strict:  # warnings are errors here, by the user's own filter

@@ -61,7 +61,7 @@ class SuiteSession:
         ordered = in_order(self.suite)
         self.select(ordered)
         wrong = self.preflight()
-        for sentence in (*remarks(self.suite), *(wrong or self.run().remarks())):
+        for sentence in (*remarks(self.suite, self.options.root), *(wrong or self.run().remarks())):
             self._say(sentence)
         for candidate in (c for c in ordered if c.name in self.selected):
             self.candidate(candidate)
@@ -120,7 +120,7 @@ class SuiteSession:
 
     def remarks(self) -> list[str]:
         """What to know of a suite without problems before its first image; with a GPU also of its memory."""
-        return [*remarks(self.suite), *self.run().remarks()]
+        return [*remarks(self.suite, self.options.root), *self.run().remarks()]
 
     def refusal(self, candidate: Candidate) -> str:
         """Why the device refuses the candidate, or an empty string."""

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from harness import Adapter, Alphas, Prompt, Sampling, Suite, zoo
-from harness.check import problems, with_prompt_adapters
+from harness.check import problems, remarks, with_prompt_adapters
 from tests.fakes import plain_candidate, tiny_grid, tiny_suite
 
 MANUAL = Path(__file__).parents[2] / "docs" / "prompts.md"
@@ -148,3 +148,22 @@ def test_an_adapter_that_is_declared_and_named_is_given_twice(root: Path) -> Non
     twice = replace(declared, candidates=tuple(replace(c, adapters=(Adapter(path="loras/sketch.safetensors"),))
                                                for c in declared.candidates))
     assert any("is given 2 times" in line for line in problems(twice, root))
+
+
+@pytest.mark.parametrize(("text", "near"), [
+    ("a graphit cat", "graphite"), ("a (graphte:1.2) cat", "graphite"), ("a graphite cat", ""), ("a graph", ""),
+    ("a sketchh", "")])
+def test_a_word_that_is_nearly_a_textual_inversion_is_pointed_out(text: str, near: str, root: Path) -> None:
+    listed = remarks(suite(text), root)
+    assert [f"the textual inversion {near!r}" in line for line in listed] == [True] * bool(near)
+
+
+def test_a_widespread_inversion_is_given_by_the_folder_or_as_an_adapter(root: Path) -> None:
+    in_folder, plain = suite("a cat", negative="easynegative"), suite("an easynegative cat", syntax="plain", adapter_folder="")
+    assert "put its file into the Grid's adapter_folder" in remarks(in_folder, root)[0]
+    assert "give the candidates an Adapter with its file" in remarks(plain, root)[0]
+    shutil.copy(zoo.resolve("zoo:sketch-word"), root / "loras/EasyNegative.safetensors")
+    own = (Adapter(path="loras/EasyNegative.safetensors"),)
+    for declared in (in_folder, replace(plain, candidates=tuple(replace(c, adapters=own) for c in plain.candidates))):
+        assert remarks(declared, root) == []
+        assert problems(declared, root) == []

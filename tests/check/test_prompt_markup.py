@@ -135,3 +135,20 @@ def test_a_declaration_that_is_not_literal_has_the_hash_that_it_had() -> None:
 def test_a_negative_that_no_scale_uses_is_remarked(scales: tuple[float, ...], count: int) -> None:
     suite = tiny_suite(grid=tiny_grid(guidance_scales=scales, prompts=(Prompt(id="a", text="a cat", negative="blurry"),)))
     assert sum("no effect" in remark for remark in remarks(suite)) == count
+
+
+@pytest.mark.parametrize(("text", "syntax", "count"), [
+    ("a (cat:1,3)", "a1111", 1), ("a (dog 1.3)", "a1111", 1), ("(a:nan)", "a1111", 1), ("(a:1e3)", "a1111", 1),
+    ("a (cat:1,3)", "comfyui", 1), ("a (dog 1.3)", "comfyui", 1), ("(a:1e2)", "comfyui", 0), ("a (cat:1.3)", "a1111", 0),
+    ("a (dog, 12 of them)", "a1111", 0), ("(a:1)", "a1111", 0)])
+def test_a_number_that_only_looks_like_a_weight_is_pointed_out(text: str, syntax: str, count: int) -> None:
+    listed = remarks(tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", text=text, syntax=syntax),))))
+    assert len(listed) == count
+    assert all("as a word, not as a weight" in line for line in listed)
+
+
+@pytest.mark.parametrize(("negative", "name"), [
+    ("easynegative, blurry", "easynegative"), ("(bad-hands-5:1.2)", "bad-hands-5"), ("blurry", ""), ("Easynegatives", "")])
+def test_a_widespread_inversion_without_its_file_is_pointed_out(negative: str, name: str) -> None:
+    listed = remarks(tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", text="a cat", negative=negative),), syntax="a1111")))
+    assert [repr(name) in line for line in listed] == [True] * bool(name)

@@ -323,12 +323,14 @@ OTHERS = (
     "suite 'a': b.py declares the name 'a' too, and both would share one run folder; rename one of them",
     "negative texts have no effect at guidance scale 1, and the grid has no other scale; remove them, or add a scale above 1",
     "the gate on a cannot be decided by 2 timed rounds; set latency_rounds to at least 6",
+    "prompt 'a': A1111 reads the number in '(b:1,3)' as a word, not as a weight. Write it as (word:1.3) if it is one",
+    "'a' is the name of a widespread textual inversion, ...; give the candidates an Adapter with its file",
     "precision is 'bf16', but mine:MODE computes in fp32; remove precision, or measure bf16 without quantization",
     "model 'a' has unusual sizes: its U-Net begins with 8 channels, and with 320 in the configs of its family. Give its own: "
     "Checkpoint(path='a', config='FOLDER')",
 )
-"""Those that need code of a user's, another suite, files, or are remarks: the tests above, tests/check/test_own_rows.py and
-tests/check/test_files.py."""
+"""Those that need code of a user's, another suite, files, or are remarks: the tests above, tests/check/test_own_rows.py,
+tests/check/test_files.py and tests/check/test_prompt_adapters.py."""
 
 
 def texts(node: ast.AST) -> str | None:
@@ -359,6 +361,8 @@ def refusals_that_advise() -> list[tuple[str, str]]:
      grid(guidance_scales=(1,))),
     (grid(prompts=[replace(p, negative="blurry") for p in PROMPTS], guidance_scales=(1,)), "add a scale above 1",
      grid(prompts=[replace(p, negative="blurry") for p in PROMPTS], guidance_scales=(1, 4))),
+    (grid(prompts=[Prompt(id="p", text="a (cat:1,3)")], syntax="a1111"), "Write it as (word:1.3)",
+     grid(prompts=[Prompt(id="p", text="a (cat:1.3)")], syntax="a1111")),
     (gate("seconds_per_image", at_most=9) | {"latency_rounds": 2}, "set latency_rounds to at least",
      gate("seconds_per_image", at_most=9) | {"latency_rounds": 6})])
 def test_the_way_out_of_a_remark_works_when_it_is_followed(

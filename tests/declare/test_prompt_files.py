@@ -184,3 +184,15 @@ def test_settings_that_the_grid_has_too_need_no_remark(tmp_path: Path) -> None:
     grid = Grid(prompts=(prompt,), seeds=(0,), guidance_scales=(3, 7), steps=20, sampler="dpmpp_2m_karras")
     suite = Suite(name="s", candidates=(Candidate(name="a", model="zoo:photo"),), baseline="a", grid=grid)
     assert remarks(suite) == []
+
+
+MARKED = ["a (cat:1.2) <lora:x:1>", "a cat", "a [dog|bird]", "a ((cat))"]
+
+
+@pytest.mark.parametrize("name", ["p.txt", "p.jsonl"])
+def test_ids_are_made_of_the_words_without_markup(tmp_path: Path, name: str) -> None:
+    lines = MARKED if name == "p.txt" else [json.dumps({"prompt": text}) for text in MARKED]
+    ids = [prompt.id for prompt in read_prompts(put(tmp_path, "\n".join(lines), name), syntax="a1111")]
+    assert [one[:5] for one in ids] == ["a-cat", "a-cat", "a-bir", "a-cat"]
+    assert (ids[0], ids[2], len(set(ids))) == ("a-cat", "a-bird", 4)
+    assert read_prompts(put(tmp_path, "a (cat:1.2)", "p.txt"))[0].id == "a-cat-1-2"

@@ -1,0 +1,94 @@
+"""Words of prompts that are plain text here, though something else may have been meant: weights that are mistyped, and names of
+textual inversions that no file has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+from harness.check.prompt_adapters import AdapterFolder, UnresolvedError, with_prompt_adapters
+from harness.declare import Prompt, Suite, grid_of
+from harness.declare.nearest import closest
+from harness.declare.prompt_texts import ROLES, texts_of
+from harness.declare.syntax import PLAIN, SYNTAXES
+
+_COMMA: Final = r"\([^():]+:\s*[+-]?\d+,\d+\s*\)"
+_NO_COLON: Final = r"\([^():]*[^():\s,]\s+\d?\.\d+\s*\)"
+_NOT_DIGITS: Final = r"\([^():]+:\s*[+-]?(?:nan|inf(?:inity)?|[\d.]+e[+-]?\d+)\s*\)"
+_MISTYPED: Final[Mapping[str, re.Pattern[str]]] = {
+    "a1111": re.compile(f"{_COMMA}|{_NO_COLON}|{_NOT_DIGITS}", re.IGNORECASE),
+    "comfyui": re.compile(f"{_COMMA}|{_NO_COLON}"),
+}
+_WELL_KNOWN: Final = (
+    "easynegative", "easynegativev2", "badhandv4", "bad-hands-5", "bad_prompt", "bad_prompt_version2", "bad-artist",
+    "bad-artist-anime", "bad-image-v2-39000", "bad-picture-chill-75v", "negative_hand", "negative_hand-neg", "negfeet-v2",
+    "ng_deepnegative_v1_75t", "verybadimagenegative_v1.3", "fastnegativev2", "fastnegativeembedding", "baddream",
+    "unrealisticdream", "realisticvision-negative-embedding", "cyberrealistic_negative", "unaestheticxl", "unaestheticxlv31",
+    "negativexl_d", "negativexl_a", "aissist-neg", "aissistxlv2-neg", "charturnerv2")
+"""Names of files of widespread textual inversions, which mean nothing to a model without the file."""
+_SHORTEST: Final = 6
+"""Letters of a name that is compared with words: shorter ones are near to ordinary words."""
+_ALIKE: Final = 0.85
+_LENGTHS_APART: Final = 3
+
+
+def mistyped_weight(prompt: Prompt) -> str:
+    """A sentence about brackets that look like a weight, and that the tool of the prompt's syntax reads as text; or nothing."""
+    pattern = _MISTYPED.get(prompt.syntax)
+    for text in (prompt.text, prompt.negative) if pattern else ():
+        if match := pattern.search(text):  # type: ignore[union-attr]  # there is one, see above
+            return (f"prompt {prompt.id!r}: {SYNTAXES[prompt.syntax].tool} reads the number in {match[0][:80]!r} as a word, not "
+                    "as a weight. Write it as (word:1.3) if it is one")
+    return ""
+
+
+def unknown_inversions(suite: Suite, root: Path) -> Iterator[str]:
+    """Sentences about names of textual inversions in prompts that no adapter of the candidates has."""
+    from harness.text.occurrences import composed, occurrences
+
+    resolved = with_prompt_adapters(suite, root)
+    files = {Path(adapter.path).stem.lower() for candidate in resolved.candidates for adapter in candidate.adapters}
+    folder = _folder(suite, root)
+    steps = {grid_of(suite, candidate).steps for candidate in suite.candidates}
+    seen = set[str]()
+    for prompt in resolved.grid.prompts:
+        texts = {text.words for role in ROLES for number in steps for text in texts_of(prompt, role, number)}
+        for text in () if prompt.literal else sorted(map(composed, texts)):
+            words = set(re.findall(r"[^\s,()\[\]:|<>]+", text)) if prompt.syntax == "a1111" else set()
+            named = {found.key for found in occurrences(_WELL_KNOWN, text)} if "embedding:" not in text else set()
+            for word in sorted((words | named) - files - seen):
+                seen.add(word)
+                if near := _near(word, folder):
+                    yield (f"prompt {prompt.id!r}: {word[:80]!r} is read as words; did you mean the textual inversion {near!r} "
+                           "of the adapter folder?")
+                elif word in named:
+                    yield f"prompt {prompt.id!r}: {_without_file(word, prompt)}"
+
+
+def _folder(suite: Suite, root: Path) -> AdapterFolder | None:
+    try:
+        return AdapterFolder(suite.grid.adapter_folder, root)
+    except UnresolvedError:  # which the check says
+        return None
+
+
+def _near(word: str, folder: AdapterFolder | None) -> str:
+    """The name of a textual inversion in the folder that a word resembles, but is not; or nothing."""
+    if folder is None or len(word) < _SHORTEST:
+        return ""
+    # Only names of one beginning and about one length are compared: a folder may hold thousands of files.
+    names = {stem.lower(): path for path in folder.files
+             if (stem := Path(path).stem)[:2].lower() == word[:2].lower() and abs(len(stem) - len(word)) <= _LENGTHS_APART}
+    if word.lower() in names:
+        return ""
+    near = closest(word.lower(), names, cutoff=_ALIKE)
+    return Path(names[near[0]]).stem if near and folder.is_inversion(names[near[0]]) else ""
+
+
+def _without_file(word: str, prompt: Prompt) -> str:
+    way = ("put its file into the Grid's adapter_folder" if prompt.syntax not in ("", PLAIN) else
+           "give the candidates an Adapter with its file")
+    return (f"{word!r} is the name of a widespread textual inversion, but no file of this name is given, so it is read as words; "
+            f"{way}")
