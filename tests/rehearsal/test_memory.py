@@ -20,6 +20,7 @@ from harness.records import Cell
 from harness.run.batch_packing import pack
 from harness.run.memory_plan import Footprint
 from harness.run.memory_problems import memory_problems, memory_remarks
+from harness.samplers import FLOW_FAMILIES
 from harness.sampling import encode, sample
 from tests.fakes import tiny_suite
 from tests.rehearsal.full_configs import full_configs
@@ -163,5 +164,6 @@ def test_flux_in_int8_fits_a_card_of_16_gb(parents: Callable[[str], Path], monke
     pytest.param("flux", "int8_weight_only", (), 15, marks=pytest.mark.full_size)])
 def test_the_plan_of_full_size_models(parents: Callable[[str], Path], family: str, quantization: str, low_memory: tuple[str, ...],
                                       most: float) -> None:
-    grid = grid_of(1024, low_memory=low_memory)
+    sampler = "flow_euler" if family in FLOW_FAMILIES else "dpmpp_2m"
+    grid = grid_of(1024, low_memory=low_memory, sampler=sampler)
     assert planned(parents(family), merge(quantization), grid) <= most * GIB
