@@ -15,6 +15,7 @@ from harness.adapters.recognising import recognise_file
 from harness.declare import Adapter, Candidate, Checkpoint, Fused, Merge, Model
 from harness.declare.listing import first_of
 from harness.declare.models import references
+from harness.declare.swept_values import swept_numbers
 from harness.weights.header_claims import short
 from harness.weights.opening import open_model
 from harness.weights.safetensors_header import ModelFileError
@@ -46,6 +47,7 @@ def checkpoint_sweep(model: Model | Files | None, files: Files | None = None, we
     base, given = (None, model) if files is None else (model, files)
     if given is None or isinstance(given, Checkpoint | Merge | Fused):
         raise ValueError("checkpoint_sweep: no files are given; expected a pattern such as 'out/style-*.safetensors'")
+    listed = [float(weight) for weight in swept_numbers(weights, "checkpoint_sweep: weights", "(0.6, 0.8, 1.0)")]
     saved = [saved_at(path) for path in _paths(given)]
     _refuse_other_training(saved, last)
     axis, numbered = _along(saved, last)
@@ -54,7 +56,6 @@ def checkpoint_sweep(model: Model | Files | None, files: Files | None = None, we
     if one is None:
         return tuple(Candidate(name=f"{axis}={at}", axes={axis: at}, model=file.path, precision=precision)
                      for at, file in numbered)
-    listed = [float(weight) for weight in weights]
     if not any(listed):
         raise ValueError(f"checkpoint_sweep: the weights are {listed}; expected some above 0, such as (0.6, 0.8, 1.0)")
     alone = Candidate(name="weight=0", model=one, axes={axis: numbered[0][0], "weight": 0.0}, precision=precision)

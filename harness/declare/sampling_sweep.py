@@ -8,6 +8,7 @@ from dataclasses import replace
 from itertools import product
 
 from harness.declare import AxisValue, Candidate, Checkpoint, Fused, Merge, Model, Sampling
+from harness.declare.swept_values import swept_numbers
 
 
 def sampling_sweep(model: Model | os.PathLike[str] | Candidate | Iterable[Candidate], *, steps: Iterable[int] = (),
@@ -20,7 +21,8 @@ def sampling_sweep(model: Model | os.PathLike[str] | Candidate | Iterable[Candid
     Instead of a model it takes candidates, such as those of alpha_sweep: every one of them is sampled in every way, as
     "alpha=0.5 steps=8". Raises ValueError if neither steps nor samplers are given, and for what is said twice.
     """
-    counts, names = tuple(steps), (samplers,) if isinstance(samplers, str) else tuple(samplers)
+    counts = swept_numbers(steps, "sampling_sweep: steps", "(4, 8, 12)")
+    names = (samplers,) if isinstance(samplers, str) else tuple(samplers)
     if not counts and not names:
         raise ValueError("sampling_sweep: no steps and no samplers are given; give some, such as steps=(4, 8, 12)")
     common = Sampling() if sampling is None else sampling

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from harness.declare import Adapter, Alphas, AxisValue, Candidate, Checkpoint, Fused, Merge, Model
 from harness.declare.models import DENOISER
+from harness.declare.swept_values import swept_numbers
 
 
 def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas: Iterable[float], *,
@@ -20,14 +21,14 @@ def alpha_sweep(a: Model | os.PathLike[str], b: Model | os.PathLike[str], alphas
     the denoiser alone (see Merge); parts="all" merges the text encoders and the VAE too, so that alpha 1 is B. `precision` is
     that of a Candidate."""
     merge = Merge(a=_model(a), b=_model(b), method=method, parts=parts)  # type: ignore[arg-type]  # "all" is a word
-    return sweep(merge, alphas, precision=precision)
+    return sweep(merge, swept_numbers(alphas, "alpha_sweep: alphas", "(0, 0.5, 1)"), precision=precision)
 
 
 def sweep(merge: Merge, alphas: Iterable[float], *, precision: str = "") -> tuple[Candidate, ...]:
     """One candidate per alpha, named "alpha=0.35", of any merge; the merge's own alpha is replaced. `precision` is that of a
     Candidate."""
     return tuple(Candidate(name=f"alpha={alpha:g}", axes={"alpha": float(alpha)}, model=replace(merge, alpha=float(alpha)),
-                           precision=precision) for alpha in alphas)
+                           precision=precision) for alpha in swept_numbers(alphas, "sweep: alphas", "(0, 0.5, 1)"))
 
 
 def block_sweep(merge: Merge, blocks: Iterable[str], values: Iterable[float]) -> tuple[Candidate, ...]:
@@ -37,7 +38,7 @@ def block_sweep(merge: Merge, blocks: Iterable[str], values: Iterable[float]) ->
     Blocks are "IN04", "M00", "OUT11", "time_embed", "label_emb" and "out" of a U-Net, "D07" and "S20" of Flux, "J03" of
     SD3. A block is only its own tensors, whatever the conventions of tools. Raises ValueError for an unknown block.
     """
-    values = tuple(values)
+    values = swept_numbers(values, "block_sweep: values", "(0, 1)")
     start = 0.0 if merge.alpha is None else merge.alpha
     rest = start if isinstance(start, Alphas) else Alphas(default=start)
     return tuple(
@@ -67,7 +68,8 @@ def adapter_sweep(model: Model | os.PathLike[str], adapter: str | os.PathLike[st
                   weights: Iterable[float], *, precision: str = "") -> tuple[Candidate, ...]:
     """One candidate per adapter weight, named "weight=0.5". `precision` is that of a Candidate."""
     return tuple(Candidate(name=f"weight={weight:g}", axes={"weight": float(weight)}, model=_model(model), precision=precision,
-                           adapters=(Adapter(path=os.fspath(adapter), weight=float(weight)),)) for weight in weights)
+                           adapters=(Adapter(path=os.fspath(adapter), weight=float(weight)),))
+                 for weight in swept_numbers(weights, "adapter_sweep: weights", "(0, 0.5, 1)"))
 
 
 def adapter_files(model: Model | os.PathLike[str],
@@ -86,7 +88,7 @@ def adapter_files(model: Model | os.PathLike[str],
                          "such as axis='epoch'")
     given = {at: Adapter(path=os.fspath(a)) if not isinstance(a, Adapter) else a
              for at, a in (files if isinstance(files, Mapping) else _numbered(files)).items()}
-    listed = tuple(map(float, weights))
+    listed = tuple(map(float, swept_numbers(weights, "adapter_files: weights", "(0, 0.5, 1)")))
     candidates = []
     if given and 0.0 in listed:
         candidates.append(Candidate(name="weight=0", model=_model(model), axes={axis: next(iter(given)), "weight": 0.0}))
@@ -122,11 +124,13 @@ def adapter_grid(model: Model | os.PathLike[str], adapters: Mapping[str, str | o
     by name. An adapter at weight 0 is left out, so the model alone is a candidate like any other.
     """
     given = {name: Adapter(path=os.fspath(a)) if not isinstance(a, Adapter) else a for name, a in adapters.items()}
-    listed = weights if isinstance(weights, Mapping) else dict.fromkeys(given, tuple(weights))
+    what, example = "adapter_grid: weights", "(0, 0.5, 1)"
+    listed = ({name: swept_numbers(values, what, example) for name, values in weights.items()} if isinstance(weights, Mapping)
+              else dict.fromkeys(given, swept_numbers(weights, what, example)))
     if unlike := sorted(given.keys() ^ listed.keys()):
         raise ValueError(f"adapter_grid: {unlike[0]!r} has an adapter or weights, but not both; give both for each name")
     candidates = []
-    for chosen in product(*(tuple(listed[name]) for name in given)):
+    for chosen in product(*(listed[name] for name in given)):
         at = dict(zip(given, map(float, chosen), strict=True))
         candidates.append(Candidate(
             name=" ".join(f"{name}={weight:g}" for name, weight in at.items()), model=_model(model), axes=at,

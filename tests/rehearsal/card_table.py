@@ -15,6 +15,7 @@ from harness.declare.suite import LOW_MEMORY
 from harness.materialise import Workbench
 from harness.materialise.shape_model import shape_model
 from harness.run.memory_plan import Footprint
+from harness.samplers import FLOW_FAMILIES
 from tests.rehearsal.full_configs import FULL, full_configs
 from tests.rehearsal.full_size import sparse_folder
 from tests.rehearsal.gpu import GIB
@@ -43,7 +44,7 @@ def main() -> None:
             configs = full_configs(family, Path(name) / f"{family}-configs") if family in FULL else None
             sparse_folder(folder / "model", family, configs)
             grid = Grid(prompts=(Prompt(id="p", text="a"),), seeds=(1,), guidance_scales=(4.0,), steps=20, width=size,
-                        height=size)
+                        height=size, sampler="flow_euler" if family in FLOW_FAMILIES else "dpmpp_2m")
             bench = Workbench(device="cuda", root=folder, steps=20)
             for mode in FORMATS:
                 candidate = Candidate(name="m", model="model", **({"quantization": mode} if mode else {}))  # type: ignore[arg-type]
