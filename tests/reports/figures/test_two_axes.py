@@ -100,4 +100,6 @@ def test_one_axis_has_no_plane(merge_run: Run, merge_verdict: Recommendation) ->
 
 def test_the_sentence_of_what_did_as_well_names_both_axes(run: Run) -> None:
     close = replace(run, images=run.images.assign(objective=run.images["objective"].sample(frac=1, random_state=0).to_numpy()))
-    assert "ink/detail/CFG combination" in recommend(close).sentence
+    worst = (close.images["candidate"] == "ink=1 detail=0") & (close.images["guidance"] == close.images["guidance"].max())
+    one_apart = close.images["objective"].where(~worst, close.images["objective"].min() - 30)
+    assert "ink/detail/CFG combination" in recommend(replace(close, images=close.images.assign(objective=one_apart))).sentence
