@@ -88,11 +88,13 @@ MARKUP: Final = (
          "copy the text alone, and the negative prompt into negative='...'"),
 )
 """What is refused, the most telling kind first. `(words)` without a weight is ordinary punctuation (see `brackets`)."""
+_MOST_PIECES: Final = 100
+"""Pieces of a text that are named: each is compared with the others, and a hostile file may hold a hundred thousand."""
 _LITERAL: Final = "If it is meant as text, say Prompt(..., literal=True)"
 _ALL_LITERAL: Final = "If the whole text is meant as it is written, say Prompt(..., literal=True, syntax='')"
 _NOTED: Final = (
     (re.compile(r"\([^()]*\)"), "A1111 and ComfyUI would emphasise it", "use Emphasis without the brackets"),
-    (re.compile(r"\w+-{2,}(?=\s)"), "compel and InvokeAI would weaken the word", "use Emphasis without the dashes"),
+    (re.compile(r"\b\w+-{2,}(?=\s)"), "compel and InvokeAI would weaken the word", "use Emphasis without the dashes"),
     (re.compile(r"[A-Z]{2,}\s(?:AND|BREAK)\b"), "A1111 would split the text there", "write it in small letters"),
 )
 """What is text more often than markup: a pattern, what other tools do, and what to write if that was meant."""
@@ -135,6 +137,8 @@ def _pieces(text: str, syntax: str, *, negative: bool, owner: str) -> Iterator[t
     pieces: dict[tuple[int, int], tuple[re.Match[str], Markup]] = {}
     for row in MARKUP:
         for match in row.pattern.finditer(text) if syntax not in row.known_to else ():
+            if len(pieces) == _MOST_PIECES:
+                break
             if not any(start < match.end() and match.start() < end for start, end in pieces):
                 pieces[match.span()] = (match, row)
     for _, (match, row) in sorted(pieces.items(), key=lambda piece: piece[0]):

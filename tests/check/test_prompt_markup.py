@@ -1,6 +1,7 @@
 """What is an instruction in another tool is refused in prompts, with what to write here; ordinary punctuation is not."""
 
 import re
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -152,3 +153,12 @@ def test_a_number_that_only_looks_like_a_weight_is_pointed_out(text: str, syntax
 def test_a_widespread_inversion_without_its_file_is_pointed_out(negative: str, name: str) -> None:
     listed = remarks(tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", text="a cat", negative=negative),), syntax="a1111")))
     assert [repr(name) in line for line in listed] == [True] * bool(name)
+
+
+@pytest.mark.parametrize("piece", ["--a ", "__", "<lora:", "(a:1.2) ", "BREAK "])
+def test_a_text_of_very_much_markup_is_refused_soon(tmp_path: Path, piece: str) -> None:
+    suite = tiny_suite(grid=tiny_grid(prompts=(Prompt(id="p", text=piece * 20_000),)))
+    start = time.perf_counter()
+    assert problems(suite, tmp_path)
+    remarks(suite)
+    assert time.perf_counter() - start < 10
