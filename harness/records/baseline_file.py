@@ -23,7 +23,7 @@ TO_RUN: Final = "bytes to run"
 """The unit of a peak. Earlier versions wrote "bytes", and their peaks hold what making the candidate takes."""
 RESTORE: Final = "Restore it from git, or promote again"
 _FROM_RECORD: Final = ("candidate", "weights", "inputs", "metrics", "metric_settings", "sampling", "environment", "prompts",
-                       "reference", "cells")
+                       "reference", "cells", "sampled_as")
 _ADDED: Final = ("prompts", "metric_settings", "reference", "figures")
 """Parts that files of older versions lack."""
 
@@ -38,8 +38,9 @@ class Baseline:
 
     `columns` are prompt, seed, guidance, image and the values, `rows` the cells; a value that was not measured is None. `prompts`
     gives text and negative by id; `metrics` and `settings` are the versions and settings it was measured with, `reference` the
-    candidate that paired values were taken against, `figures` what it cost. `absent` are the parts that a file of an older
-    version lacks: these are empty.
+    candidate that paired values were taken against, `figures` what it cost. `sampling` is the sampling block of the run,
+    `sampled_as` that of the candidate where it declared its own. `absent` are the parts that a file of an older version lacks:
+    these are empty.
     """
 
     name: str = ""
@@ -53,6 +54,7 @@ class Baseline:
     metrics: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     sampling: Mapping[str, Any] = field(default_factory=dict)
+    sampled_as: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     reference: Mapping[str, Any] = field(default_factory=dict)
     figures: Mapping[str, Any] = field(default_factory=dict)
@@ -102,7 +104,8 @@ def _checked(data: Mapping[str, Any]) -> Baseline:
         suite=_part(suite, "name", str, "suite"), run_started=str(suite.get("run_started", "")), columns=columns,
         rows=_rows(_part(cells, "rows", list, "cells"), columns), prompts=_prompts(_added(data, "prompts")),
         metrics=_part(data, "metrics", dict), settings=_added(data, "metric_settings"), sampling=_part(data, "sampling", dict),
-        environment=_part(data, "environment", dict), reference=_added(data, "reference"), figures=_added(data, "figures"),
+        sampled_as=_added(data, "sampled_as"), environment=_part(data, "environment", dict),
+        reference=_added(data, "reference"), figures=_added(data, "figures"),
         absent=tuple(key for key in _ADDED if key not in data))
 
 

@@ -44,9 +44,9 @@ def peak(run: Run, gate: Gate, name: str, other: str | None) -> Seen:
 
 def _as_promoted(run: Run, gate: Gate, name: str) -> tuple[Reading, Reading]:
     """The candidate's reading of the kind that was promoted, and that one; the candidate's best where there is none."""
-    pairs = [(mine, against.memory(run, gate.value, mine.name)) for mine in readings_of(run, name, gate.value)]
+    pairs = [(mine, against.memory(run, (gate.value, name), mine.name)) for mine in readings_of(run, name, gate.value)]
     best = bytes_of(run, name, gate.value)
-    return next((pair for pair in pairs if pair[1].value is not None), (best, against.memory(run, gate.value, best.name)))
+    return next((pair for pair in pairs if pair[1].value is not None), (best, against.memory(run, (gate.value, name), best.name)))
 
 
 def _exact(value: float) -> Estimate:

@@ -4,8 +4,8 @@ are refused for what they make incomparable, and the rest is used."""
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping
-from typing import Any, Final
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final, TypeAlias
 
 import pandas as pd
 
@@ -21,6 +21,7 @@ from reports.comparable import (
     measured_in_file,
     measured_otherwise,
     same_prompts,
+    sampled_as,
     sampled_otherwise,
 )
 from reports.read.beside import beside
@@ -33,6 +34,8 @@ from reports.verdict.candidates import label
 from reports.verdict.costs import UNEVEN, Seconds
 
 NONE_YET: Final = "nothing was promoted from this suite yet"
+Blocks: TypeAlias = tuple[Mapping[str, Any], Mapping[str, Any]]
+"""A sampling block of what was promoted, and one of the run."""
 
 
 def called(run: Run) -> str:
@@ -49,8 +52,8 @@ def named(run: Run, other: str) -> str:
 def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame | None, str]:
     """The promoted images' values in the cells of `mine` that may be compared, and how many they are in words; or None and why
     nothing may be."""
-    p = run.promoted
-    if p is None or (why := _refused(run, p) or next(_incomparable(run, p, value), "")):
+    p, names = run.promoted, [str(name) for name in mine["candidate"].unique()]
+    if p is None or (why := _refused(run, p, names) or next(_incomparable(run, p, value), "")):
         return None, NONE_YET if p is None else why
     same = same_prompts(p.prompts, prompts_of(run))
     # The objective is that of the suite as it is now, from the values that were measured then.
@@ -69,7 +72,22 @@ def comparable(run: Run, mine: pd.DataFrame, value: str) -> tuple[pd.DataFrame |
         note += f"; {words.plural(len(known), 'prompt')} changed, {len(unpaired) - len(known)} new"
     if both.empty:
         return None, f"{called(run)}: {note}, no prompt of the same text with a seed and guidance that both have"
+    if others := "; ".join(dict.fromkeys(filter(None, (_sampled_apart(run, p, name) for name in names)))):
+        note += f"; sampled otherwise: {others}"
     return table, note + _elsewhere(run, p)
+
+
+def _conditions(run: Run, p: Promoted, name: str) -> Blocks:
+    """What has to be the same for candidate `name`: its own sampling where it was promoted, and the suite's for another
+    candidate, because candidates may differ in how they are sampled."""
+    if name == p.candidate:
+        return p.sampled_as or p.sampling, sampled_as(run, name)
+    return p.sampling, run.head.get("sampling", {})
+
+
+def _sampled_apart(run: Run, p: Promoted, name: str) -> str:
+    """In which settings candidate `name` is sampled otherwise than what was promoted, as both declare it; empty where in none."""
+    return words.visible(sampled_otherwise(p.sampled_as or p.sampling, sampled_as(run, name)))
 
 
 def _has_own_scales(run: Run, mine: pd.DataFrame) -> bool:
@@ -80,8 +98,8 @@ def _has_own_scales(run: Run, mine: pd.DataFrame) -> bool:
 
 def seconds_per_image(run: Run, name: str) -> Seconds:
     """The promoted candidate's latency, or none and why it may not be compared with that of candidate `name`."""
-    figure, why = _figure(run, "seconds_per_image")
-    record, yardstick = run.latency.get(name), _figure(run, "yardstick_seconds")[0]
+    figure, why = _figure(run, "seconds_per_image", name)
+    record, yardstick = run.latency.get(name), _figure(run, "yardstick_seconds", name)[0]
     if not why and record is not None and record.yardstick and yardstick and (then := yardstick["mean"]):
         now = statistics.median(record.yardstick)
         if max(now, then) > UNEVEN * min(now, then):
@@ -93,10 +111,11 @@ def seconds_per_image(run: Run, name: str) -> Seconds:
     return Seconds(median=figure["mean"], fastest=figure["low"], slowest=figure["high"], rounds=figure["images"])
 
 
-def memory(run: Run, value: str, reading: str) -> Reading:
-    """The promoted candidate's peak memory or weights, by the name of the value, or None and why it may not be compared with a
-    reading of that name."""
-    figure, why = _figure(run, value)
+def memory(run: Run, of: tuple[str, str], reading: str) -> Reading:
+    """The promoted candidate's peak memory or weights, or None and why it may not be compared with a reading of that name. `of`
+    are the value and the candidate of the run."""
+    value, name = of
+    figure, why = _figure(run, value, name)
     unit, _, kind = str(figure.get("unit")).partition(", ")
     if not why and value == BYTES.name and unit != TO_RUN:
         why = f"{called(run)} was promoted by an earlier version, which counted what making the candidate takes. Promote again"
@@ -105,17 +124,19 @@ def memory(run: Run, value: str, reading: str) -> Reading:
     return Reading(name=reading, unit="bytes", value=None if why else figure["mean"], why_missing=why)
 
 
-def _figure(run: Run, name: str) -> tuple[Mapping[str, Any], str]:
-    """A figure of what the promoted candidate cost; or nothing and why, such as another machine."""
+def _figure(run: Run, value: str, name: str) -> tuple[Mapping[str, Any], str]:
+    """A figure of what the promoted candidate cost, to be compared with that of candidate `name`; or nothing and why, such as
+    another machine."""
     p = run.promoted
     if p is None or (why := p.why or _other_suite(run, p)):
         return {}, NONE_YET if p is None else why
-    if differing := costs_otherwise((p.environment, p.sampling), (run.environment, run.head.get("sampling", {}))):
+    then, now = _conditions(run, p, name)
+    if differing := costs_otherwise((p.environment, then), (run.environment, now)):
         return {}, f"not comparable: {called(run)} was timed under other conditions ({words.visible(differing)})"
-    figure = p.figures.get(name)
+    figure = p.figures.get(value)
     numbers = ("mean", "low", "high", "images")
     if not isinstance(figure, dict) or not all(isinstance(figure.get(key), int | float) for key in numbers):
-        return {}, f"{called(run)} was promoted without {words.title(run.row(name)).lower()}"
+        return {}, f"{called(run)} was promoted without {words.title(run.row(value)).lower()}"
     return figure, ""
 
 
@@ -125,11 +146,11 @@ def machine(environment: Mapping[str, Any]) -> str:
     return words.visible(str(environment.get("cpu") or "CPU") if gpu.lower() == "cpu" else gpu)
 
 
-def _refused(run: Run, p: Promoted) -> str:
-    """Why no image of it is comparable, or an empty string."""
+def _refused(run: Run, p: Promoted, names: Iterable[str]) -> str:
+    """Why no image of it is comparable with those of candidates, or an empty string."""
     if p.why or (other := _other_suite(run, p)):
         return p.why or other
-    differing = sampled_otherwise(p.sampling, run.head.get("sampling", {}))
+    differing = next(filter(None, (sampled_otherwise(*_conditions(run, p, name)) for name in names)), "")
     return f"{called(run)} was sampled with other settings ({words.visible(differing)}). Promote again" if differing else ""
 
 

@@ -71,6 +71,7 @@ def test_a_candidate_that_is_sampled_in_its_own_way_is_sampled_so_again_and_the_
     assert (code, err) == (0, ""), out
     kept = record(1, "few")
     assert (kept["sampling"]["steps"], kept["sampled_as"]["steps"]) == (2, 1)
+    assert json.loads(Path("models/baselines/tiny.json").read_text())["sampled_as"] == kept["sampled_as"]
     assert kept["resampled"]["equal"] == kept["resampled"]["cells"]
     assert {row[2] for row in kept["cells"]["rows"]} == {7.0}
     assert sweetspot("images", "runs/tiny", "--candidate", "few", "--to", "pictures")[0] == 0

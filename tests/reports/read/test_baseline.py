@@ -11,10 +11,15 @@ from typing import Any
 import pytest
 
 from harness.declare import Gate, Objective
+from harness.declare.same_text import prompts_hash
+from harness.declare.sampling import Sampling
 from harness.promotion.copy_baseline import take_promoted
+from harness.records import Coverage
+from harness.records.images import CHUNKED, PROMPTS
 from harness.records.signed_json import digest_of, signed_text
 from reports.gates import Verdict
 from reports.read.promoted_values import Promoted, read_promoted
+from reports.read.prompts import prompts_of
 from reports.read.run import Run
 from reports.statistics.intervals import paired_difference
 from reports.verdict.recommendation import Recommendation
@@ -169,6 +174,39 @@ def test_other_sampling_settings_compare_nothing(against: Hold, merge_verdict: R
     assert verdict(other, merge_verdict, Gate(value="seconds_per_image", not_worse_than="promoted")).status == "not_measured"
 
 
+GATES = (CLIP, Gate(value="seconds_per_image", not_worse_than="promoted", margin=9))
+
+
+@pytest.mark.parametrize("gate", GATES, ids=lambda gate: gate.value)
+@pytest.mark.parametrize(("then", "now", "differing"), [(4, 8, "steps 4 and 8"), (4, 4, ""), (None, 8, "steps 20 and 8"),
+                                                        (4, None, "steps 4 and 20"), (None, 20, "")])
+def test_a_candidate_that_is_sampled_otherwise_than_when_it_was_promoted_is_not_compared(
+        against: Hold, merge_verdict: Recommendation, gate: Gate, then: int | None, now: int | None, differing: str) -> None:
+    run = sampling_at(against(**promoted_at(against(), then)), OLD, now)
+    judged_now = judged(run, merge_verdict, replace(gate, candidates=(OLD,)))
+    assert judged_now.status == ("not_measured" if differing else "passed")
+    assert differing in judged_now.reason
+
+
+def test_another_candidate_is_compared_with_the_difference_in_sampling_said(against: Hold, merge_verdict: Recommendation) -> None:
+    alike, other = (sampling_at(against(**promoted_at(against(), 4)), PICK, steps) for steps in (4, 8))
+    assert "sampled otherwise" not in verdict(alike, merge_verdict).reason
+    assert "sampled otherwise: steps 4 and 8" in verdict(other, merge_verdict).reason
+    assert verdict(other, merge_verdict).status == "passed"
+
+
+def promoted_at(run: Run, steps: int | None) -> dict[str, Any]:
+    """The change of a baseline file whose candidate declared its own steps."""
+    return {} if steps is None else {"sampled_as": {**run.head["sampling"], "steps": steps}}
+
+
+def sampling_at(run: Run, name: str, steps: int | None) -> Run:
+    """The run with steps of its own for a candidate."""
+    own = None if steps is None else Sampling(steps=steps)
+    candidates = tuple(replace(c, sampling=own) if c.name == name else c for c in run.suite.candidates)
+    return replace(run, suite=replace(run.suite, candidates=candidates))
+
+
 def test_only_prompts_of_the_same_text_are_paired(against: Hold, merge_run: Run, merge_verdict: Recommendation) -> None:
     prompts = {p.id: [p.text, p.negative] for p in merge_run.suite.grid.prompts}
     prompts["p00"] = ["another text", ""]
@@ -279,3 +317,12 @@ def test_a_damaged_baseline_leaves_its_reason(tmp_path: Path, text: str) -> None
     found = read_promoted(tmp_path / "run")
     assert found is not None
     assert found.why == said
+
+
+@pytest.mark.parametrize("current", [True, False])
+def test_texts_are_marked_as_chunked_only_by_a_coverage_of_the_prompts_as_they_are(merge_run: Run, current: bool) -> None:
+    one = merge_run.suite.grid.prompts[0]
+    coverage = Coverage(candidate=PICK, stage=PROMPTS, component="text", keys={CHUNKED: (f"{one.id} (prompt)",)},
+                        setting=prompts_hash(merge_run.suite.grid.prompts) if current else "another")
+    texts = prompts_of(replace(merge_run, coverage=(coverage,)))
+    assert (texts[one.id] != (one.text, one.negative)) == current

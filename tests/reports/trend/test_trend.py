@@ -171,6 +171,15 @@ def test_a_line_is_cut_where_its_candidate_says_another_way_of_sampling(value: s
     assert of.changed_in(one.name, 1, value, 0) == []
 
 
+def test_the_line_of_what_was_promoted_is_cut_where_it_was_sampled_otherwise(three: list[Path], tmp_path: Path) -> None:
+    block = sampling(load_run(three[0]).suite)
+    files = [baseline(tmp_path / f"{at}.json", run, sampled_as={**block, "steps": steps})
+             for at, (run, steps) in enumerate(zip(three, (4, 8, 8), strict=True))]
+    of = read_trend(files)
+    assert "sampling: steps 4 and 8" in of.changed_in(PROMOTED, 1, "clip_score", 0)
+    assert not any("steps" in change for change in of.changed_in(PROMOTED, 2, "clip_score", 1))
+
+
 @pytest.mark.parametrize("name", [PICK, BASELINE, PROMOTED, f"candidate {PICK}"])
 def test_a_candidate_that_is_called_like_a_series_has_its_own(tmp_path: Path, name: str) -> None:
     suite = small()
