@@ -8,9 +8,9 @@ from typing import Final
 from harness.check.phrases import doubles
 from harness.check.sampling_knobs import knob_problems, sampler_name_problems
 from harness.check.values import known_values
-from harness.declare import Candidate, Gate, Grid, Sampling, Suite, grid_of
+from harness.declare import BASELINE, Candidate, Gate, Grid, Sampling, Suite, grid_of
 from harness.declare.effective_grid import whole_grid
-from harness.declare.pairing import with_baseline
+from harness.declare.pairing import counterpart, with_baseline
 from harness.declare.same_text import is_unguided
 from harness.declare.sampling import GRID_FIELDS, NEUTRAL
 from harness.declare.suite import MOST_STEPS, guidance_problem
@@ -116,6 +116,25 @@ def pairing_problems(suite: Suite) -> Iterator[str]:
     for gate in suite.gates:
         for name in _judged_alone(gate, alone, paired):
             yield f"gate {gate.name!r}: {_unmeasured(suite, gate.value, name, alone[name])}"
+
+
+def unpaired_gates(suite: Suite) -> Iterator[str]:
+    """Gates that compare the pick with a candidate of several guidance scales, of which none stands beside the scale of another
+    candidate: if that one is picked, the gate has nothing to compare."""
+    by_name = {candidate.name: candidate for candidate in suite.candidates}
+    for gate in suite.gates:
+        other = by_name.get(suite.baseline if gate.not_worse_than == BASELINE else gate.not_worse_than or "")
+        if other is None or gate.value not in known_values(suite):
+            continue
+        scales = grid_of(suite, other).guidance_scales
+        judged = [by_name[name] for name in gate.candidates if name in by_name] or suite.candidates
+        alone = [(candidate.name, scale) for candidate in judged for scale in grid_of(suite, candidate).guidance_scales
+                 if counterpart(scales, scale) is None]
+        if alone:
+            name, scale = alone[0]
+            yield (f"gate {gate.name!r} cannot be decided for candidate {name!r} at CFG {scale:g}, because {other.name!r}, with "
+                   f"which it compares, is sampled at CFG {', '.join(f'{known:g}' for known in scales)}; give {name!r} one of "
+                   f"these, or give {other.name!r} one scale")
 
 
 def _unmeasured(suite: Suite, value: str, name: str, why: str) -> str:

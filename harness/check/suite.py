@@ -27,6 +27,7 @@ from harness.check.sampling import (
     pairing_problems,
     sampled_problems,
     size_problems,
+    unpaired_gates,
 )
 from harness.check.secrets import secret_problems
 from harness.check.together import together
@@ -90,6 +91,7 @@ def remarks(suite: object, root: Path = Path()) -> list[str]:
 def _remarks(suite: Suite) -> Iterator[str]:
     yield from idle_negatives(whole_grid(suite))
     yield from unused_settings(suite)
+    yield from unpaired_gates(suite)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
         yield (f"the gate on {timed[0]} cannot be decided by {suite.latency_rounds} timed round"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from typing import Final
 
-from harness.declare import Candidate, sweeps
+from harness.declare import Candidate, Sampling, sweeps
 from harness.declare.from_plain import DECLARATIONS
 from harness.declare.nearest import closest, did_you_mean
 from harness.declare.sampling_sweep import sampling_sweep
@@ -28,6 +28,9 @@ def after_unknown_keyword(error: BaseException) -> str:
         return ""
     name, keyword = match[1] or match[2], match[3]
     if name in DECLARATIONS:
+        of_sampling = {spec.name for spec in fields(Sampling)}
+        if keyword in of_sampling and "sampling" in {spec.name for spec in fields(DECLARATIONS[name])}:
+            return f"; {keyword!r} is a field of Sampling, so give sampling=Sampling({keyword}=...)"
         return f"; {did_you_mean(keyword, [spec.name for spec in fields(DECLARATIONS[name])])}"
     function = _SWEEPS.get(name) or _called(name, error)
     if function is None:

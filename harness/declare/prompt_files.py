@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,8 @@ from harness.declare.suite import SPLITS, Prompt
 from harness.declare.syntax import PLAIN, SYNTAXES, syntax_named
 
 _LONGEST_ID: Final = 60
+_LOOKED_AT: Final = 1000
+"""Files beside a missing one whose names are compared with its name."""
 PICTURE_TAG: Final = "picture"
 """The tag of a prompt that was read from a picture: the picture's file."""
 OTHERS_TAG: Final = "others"
@@ -48,6 +51,7 @@ def read_prompts(path: Path | str, *, negative: str = "", syntax: str = "") -> t
     syntax = syntax_named(syntax)
     if syntax and syntax not in SYNTAXES:
         raise ValueError(f"{file.name}: unknown syntax {syntax!r}; {did_you_mean(syntax, SYNTAXES)}")
+    _refuse_missing(file)
     if file.is_dir() or suffix in PICTURES:
         prompts = list(_pictures(file))
     elif suffix == ".txt":
@@ -68,6 +72,14 @@ _ROWS: Final = {".csv": rows_of_csv, ".tsv": rows_of_csv, ".jsonl": rows_of_json
 _KINDS: Final = ("a .toml file with [[prompt]] tables, a .csv or .jsonl file with a column 'prompt', a .txt file with a prompt "
                  "on each line, or pictures (.png, .webp, .jpg, or a folder of them)")
 _EXPECTED: Final = "[[prompt]] tables with id and text"
+
+
+def _refuse_missing(file: Path) -> None:
+    """Raises FileNotFoundError with the nearest names beside a file that is not there."""
+    if not file.exists():
+        beside = [other.name for other in islice(file.parent.iterdir(), _LOOKED_AT)] if file.parent.is_dir() else []
+        near = did_you_mean(file.name, beside, list_known=False)
+        raise FileNotFoundError(f"{str(file)!r} does not exist below {Path.cwd()}{f'; {near}' if near else ''}")
 
 
 def _tables(file: Path) -> list[dict[str, Any]]:

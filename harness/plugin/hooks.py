@@ -23,7 +23,7 @@ from harness.plugin.items import (
     selectable,
 )
 from harness.plugin.options import add_options, benchmarking, refuse
-from harness.plugin.suite_files import SuiteFile, collected, is_suite_file, warn_of_unvisited
+from harness.plugin.suite_files import SuiteFile, collected, is_suite_file, missing_files, warn_of_unvisited
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
@@ -84,6 +84,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     if not benchmarking(session.config):
         return
     if not collected(session.config).any_file:
+        if missing := missing_files(session.config):
+            raise pytest.UsageError(printable(missing))
         raise pytest.UsageError("--benchmark was given, but no suite file was found where pytest looked; give the folder or "
                                 "file, as in: pytest suites/ --benchmark")
     _keep_own_packages(libraries=True)

@@ -16,6 +16,7 @@ import pytest
 from harness.check import load_rows
 from harness.declare import Suite
 from harness.declare.load_suite import LoadedSuite, NoSuiteError, SuiteFileError, loaded_suite
+from harness.declare.nearest import did_you_mean
 from harness.declare.suite_signs import Signs, signs_of
 from harness.plugin.items import (
     CandidateItem,
@@ -48,6 +49,18 @@ _COLLECTED: Final = pytest.StashKey[Collected]()
 def collected(config: pytest.Config) -> Collected:
     """What this pytest run has collected so far."""
     return config.stash.setdefault(_COLLECTED, Collected())
+
+
+def missing_files(config: pytest.Config) -> str:
+    """What the command line names and is not there, with the nearest names beside it; empty if all is there."""
+    phrases = []
+    for word in config.args:
+        path = config.invocation_params.dir / word.partition("::")[0]
+        if not path.exists() and not config.getoption("pyargs", False):
+            beside = [file.name for file in islice(path.parent.glob("*.py"), _LOOKED_AT)] if path.parent.is_dir() else []
+            near = did_you_mean(path.name, beside, list_known=False)
+            phrases.append(f"{word} does not exist below {config.invocation_params.dir}{f'; {near}' if near else ''}")
+    return "; ".join(phrases)
 
 
 def is_suite_file(path: Path, parent: pytest.Collector) -> bool:

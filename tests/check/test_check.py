@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from harness import (
+    BASELINE,
     Adapter,
     AestheticGradient,
     Alphas,
@@ -633,3 +634,15 @@ def test_control_characters_in_a_prompt_are_refused(field: str, text: str, refus
     prompt = Prompt(**{"id": "p", "text": "a dog", "split": "select", field: text})  # type: ignore[arg-type]
     found = said(tmp_path, grid=tiny_grid(prompts=(prompt,)))
     assert ("control character" in found) == refused
+
+
+@pytest.mark.parametrize(("guidance", "scales", "remarked"), [
+    (1.0, (3.0, 7.0), True), (3.0, (3.0, 7.0), False), (1.0, (3.0,), False)])
+def test_a_gate_that_has_nothing_to_compare_a_candidate_with_is_a_remark(guidance: float, scales: tuple[float, ...],
+                                                                        remarked: bool) -> None:
+    few = Candidate(name="few", model="zoo:photo", sampling=Sampling(steps=1, guidance=guidance))
+    base = Candidate(name="base", model="zoo:photo")
+    suite = tiny_suite(candidates=(base, few), baseline="base", grid=tiny_grid(guidance_scales=scales),
+                       gates=(Gate(value="clip_score", not_worse_than=BASELINE, margin=1.0),))
+    said = [remark for remark in remarks(suite) if "cannot be decided for candidate 'few' at CFG 1" in remark]
+    assert bool(said) == remarked

@@ -326,6 +326,8 @@ OTHERS = (
     "prompt 'a': A1111 reads the number in '(b:1,3)' as a word, not as a weight. Write it as (word:1.3) if it is one",
     "'a' is the name of a widespread textual inversion, ...; give the candidates an Adapter with its file",
     "precision is 'bf16', but mine:MODE computes in fp32; remove precision, or measure bf16 without quantization",
+    "gate 'a' cannot be decided for candidate 'b' at CFG 1, because 'c', with which it compares, is sampled at CFG 3, 7; give "
+    "'b' one of these, or give 'c' one scale",
     "model 'a' has unusual sizes: its U-Net begins with 8 channels, and with 320 in the configs of its family. Give its own: "
     "Checkpoint(path='a', config='FOLDER')",
 )

@@ -43,3 +43,9 @@ def test_a_field_of_all_candidates_of_a_sweep_is_set_as_the_message_says():
 
 def test_another_type_error_is_left_as_python_says_it(tmp_path):
     assert said(tmp_path, "len(3)").endswith("object of type 'int' has no len()")
+
+
+@pytest.mark.parametrize("line", ["Grid(schedule='karras')", "Grid(clip_skip=2)", "Candidate(name='a', model='b', steps=4)"])
+def test_a_knob_of_sampling_is_said_to_belong_there(line: str, tmp_path: Path) -> None:
+    knob = line.rpartition("=")[0].replace(",", "(").rpartition("(")[2].strip()
+    assert f"give sampling=Sampling({knob}=...)" in said(tmp_path, line)

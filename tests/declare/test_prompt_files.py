@@ -196,3 +196,9 @@ def test_ids_are_made_of_the_words_without_markup(tmp_path: Path, name: str) -> 
     assert [one[:5] for one in ids] == ["a-cat", "a-cat", "a-bir", "a-cat"]
     assert (ids[0], ids[2], len(set(ids))) == ("a-cat", "a-bird", 4)
     assert read_prompts(put(tmp_path, "a (cat:1.2)", "p.txt"))[0].id == "a-cat-1-2"
+
+
+def test_a_file_that_is_not_there_is_named_with_the_nearest_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "prompts.txt").write_text("a ball")
+    with pytest.raises(FileNotFoundError, match=r"promts\.txt' does not exist.*did you mean 'prompts\.txt'"):
+        read_prompts(tmp_path / "promts.txt")

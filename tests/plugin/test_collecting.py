@@ -175,3 +175,10 @@ def test_dash_k_takes_names_with_an_equals_sign(pytester: pytest.Pytester, expre
     result = pytester.runpytest("suites", "--benchmark", "--co", "-q", "-k", expression)
     assert result.ret == 0
     assert sum("::" in line for line in result.outlines) == count
+
+
+def test_a_suite_file_that_does_not_exist_is_named_with_the_nearest(pytester: pytest.Pytester) -> None:
+    put(pytester, "suites/merge.py", "import harness\n")
+    result = pytester.runpytest("suites/merg.py", "--benchmark")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*suites/merg.py does not exist*did you mean 'merge.py'*"])
