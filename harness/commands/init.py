@@ -106,20 +106,22 @@ def draft(given: argparse.Namespace, command: Sequence[str], pace: Pace | None =
     path = given.to or Path("suites") / f"{asked.name}.py"
     if path.suffix != ".py":
         raise UnfitFileError(f"--to {path}: expected a .py file")
-    if existing(path, command):
+    files = [*(model.path for model in models), *(adapter.path for adapter in adapters)]
+    matching = [file for file in files if file not in (*given.file, *given.lora)]
+    if existing(path, command, matching):
         say(printable(f"{path} is there already, as this command wrote it"))
         return path, True
     first = models[0]
     clip = choose(given.clip, first.built_in, given.download_clip, lambda line: say(printable(line)))
-    whole = prompts_for(given.prompts, first.built_in, syntax=given.syntax)
+    whole = prompts_for(given.prompts, first.built_in, syntax=given.syntax, beside=path.parent)
     listed = extents(asked, whole, first.family, not given.prompts and not first.built_in, tiny=first.built_in)
-    prompts_of = {one.count: prompts_for(given.prompts, first.built_in, one.count, given.syntax) if one.count else whole
-                  for one in listed}
+    prompts_of = {one.count: prompts_for(given.prompts, first.built_in, one.count, given.syntax, path.parent) if one.count
+                  else whole for one in listed}
 
     def suite_of(extent: Extent) -> FirstSuite:
         return FirstSuite(question=asked, prompts=prompts_of[extent.count], extent=extent, family=first.family, clip=clip,
                           shape=shape_for(first, device, given.size, given.steps), minutes=given.minutes, command=command,
-                          adapter_folder=given.adapter_folder)
+                          adapter_folder=given.adapter_folder, matching=matching)
 
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / path.name

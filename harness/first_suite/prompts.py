@@ -17,6 +17,8 @@ from harness.first_suite.python_text import quoted
 
 ZOO: Final = Path(__file__).parent.parent / "zoo" / "prompts.toml"
 """Twenty prompts of the subjects and colours that the built-in models know."""
+BESIDE: Final = "zoo_prompts.toml"
+"""The name of that file beside a suite."""
 FEWEST: Final = 4
 """Prompts that can be divided into two to choose on and two to confirm with."""
 
@@ -42,14 +44,20 @@ class Prompts:
         return f"{count} prompt{'s' if count > 1 else ''}{read}: {self.select} to choose on, {confirmed}"
 
 
-def prompts_for(given: str, built_in: bool, count: int | None = None, syntax: str = "") -> Prompts:
-    """The prompts of the file `given`; without one those that the models know, or `count` of the built-in set. Raises
-    UnfitFileError for a file that cannot be read."""
+def prompts_for(given: str, built_in: bool, count: int | None = None, syntax: str = "", beside: Path | None = None) -> Prompts:
+    """The prompts of the file `given`; without one those that the models know, or `count` of the built-in set. In the folder
+    `beside` there may be a file of the former, which is kept and used. Raises UnfitFileError for a file that cannot be read."""
     if given:
         return _of_file(given, syntax_named(syntax))
     if built_in:
-        return _counted(read_prompts(ZOO), 'read_prompts(Path(__file__).with_name("zoo_prompts.toml"))', ("read_prompts",),
-                        ("from pathlib import Path",), ZOO)
+        file = beside / BESIDE if beside is not None and (beside / BESIDE).exists() else ZOO
+        try:
+            listed = read_prompts(file)
+        except (OSError, ValueError) as error:
+            raise UnfitFileError(f"{file} exists and cannot be used ({error}); mend it, move it away, or give a file in another "
+                                 "folder with --to") from None
+        return _counted(listed, f'read_prompts(Path(__file__).with_name("{BESIDE}"))', ("read_prompts",),
+                        ("from pathlib import Path",), file)
     listed = prompt_set(count=count)
     return _counted(listed, f"prompt_set({'' if count is None else f'count={count}'})", ("prompt_set",))
 

@@ -11,13 +11,14 @@ from typing import Final
 
 from harness.first_suite.extent import ROUNDS, Extent
 from harness.first_suite.given_files import GivenModel, UnfitFileError
-from harness.first_suite.prompts import Prompts
+from harness.first_suite.prompts import BESIDE, Prompts
 from harness.first_suite.python_text import numbers, quoted
 from harness.first_suite.questions import Question
 from harness.records.atomic import write_atomically
 
 MARK: Final = "# Unedited as long as this is its checksum: "
 COMMAND: Final = "# From: "
+MATCHING: Final = "# Files that its patterns match: "
 SIZES: Final = {"sd1": 512, "sd2": 512, "sdxl": 1024, "sd3": 1024, "flux": 1024}
 STEPS: Final = {"sd1": 20, "sd2": 20, "sdxl": 25, "sd3": 28, "flux": 20}
 ENOUGH: Final = 0.5
@@ -46,7 +47,7 @@ def shape_for(model: GivenModel, device: str, size: int | None, steps: int | Non
 
 @dataclass(frozen=True, kw_only=True)
 class FirstSuite:
-    """Everything that its text says."""
+    """Everything that its text says. `matching` are the files behind the patterns of the command."""
 
     question: Question
     prompts: Prompts
@@ -57,6 +58,7 @@ class FirstSuite:
     minutes: float
     adapter_folder: str
     command: Sequence[str]
+    matching: Sequence[str] = ()
 
     def text(self) -> str:
         """The Python file, with its checksum."""
@@ -66,7 +68,7 @@ class FirstSuite:
             *(f"{line}\n" if line == modules[-1] else line for line in modules),
             *_import(self._words()), "",
             "SUITE = Suite(", *(f"    {line}" for line in self._fields()), ")", "",
-            f"{COMMAND}{_command(self.command)}", ""))
+            f"{COMMAND}{_command(self.command)}", *([f"{MATCHING}{_command(self.matching)}"] if self.matching else []), ""))
         return f"{body}{MARK}{_checksum(body)}\n"
 
     def _words(self) -> set[str]:
@@ -122,14 +124,15 @@ def is_unedited(text: str) -> bool:
     return bool(mark) and rest.strip() == _checksum(body)
 
 
-def command_of(text: str) -> str:
-    """The command that a file was written for; empty if it does not say."""
-    return next((line.removeprefix(COMMAND) for line in text.splitlines() if line.startswith(COMMAND)), "")
+def said_of(text: str, what: str) -> str:
+    """What the comment line that begins with `what` says, such as the command that a file was written for; empty if there is
+    none."""
+    return next((line.removeprefix(what) for line in text.splitlines() if line.startswith(what)), "")
 
 
-def existing(path: Path, command: Sequence[str]) -> bool:
-    """Whether the file exists as the same command wrote it, so that it may run again. Raises UnfitFileError for one that was
-    edited, or that something else wrote."""
+def existing(path: Path, command: Sequence[str], matching: Sequence[str] = ()) -> bool:
+    """Whether the file exists as the same command wrote it for the same files, so that it may run again. Raises UnfitFileError
+    for one that was edited, or that something else wrote."""
     if not path.exists():
         return False
     try:
@@ -139,14 +142,14 @@ def existing(path: Path, command: Sequence[str]) -> bool:
     if not is_unedited(text):
         raise UnfitFileError(f"{path} exists, and is not as it was written; nothing was changed. Run it with: pytest {path} "
                              "--benchmark, or give another file with --to")
-    return command_of(text) == _command(command)
+    return (said_of(text, COMMAND), said_of(text, MATCHING)) == (_command(command), _command(matching))
 
 
 def write(path: Path, suite: FirstSuite) -> None:
     """Writes the file, and that of its prompts beside it if there is none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if suite.prompts.file is not None:
-        beside = path.parent / "zoo_prompts.toml"
+        beside = path.parent / BESIDE
         if not beside.exists():
             write_atomically(beside, suite.prompts.file.read_bytes())
     write_atomically(path, suite.text().encode())

@@ -215,6 +215,36 @@ def test_an_unedited_file_is_kept_for_the_same_command_and_replaced_for_another(
     assert (folder / "suites" / "s.py").read_text() != first
 
 
+@pytest.mark.parametrize("words", [("photo.safetensors", "--lora", "ink-*.safetensors"), ("tuned-*.safetensors",)])
+def test_a_file_that_a_pattern_matches_since_is_in_the_suite_of_the_same_command(folder: Path, words: tuple[str, ...],
+                                                                                 capsys: pytest.CaptureFixture[str]) -> None:
+    init(*words)
+    init(*words)
+    assert "is there already" in capsys.readouterr().out
+    new = words[-1].replace("*", "000020")
+    (folder / new).symlink_to(zoo.resolve("zoo:photo" if "tuned" in new else "zoo:sketch").absolute())
+    assert 20 in {c.axes.get("epoch") for c in init(*words).candidates}
+    assert "is there already" not in capsys.readouterr().out
+
+
+def test_the_prompts_beside_the_suite_are_those_that_are_announced(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "suites").mkdir()
+    (folder / "suites" / "zoo_prompts.toml").write_bytes(b'[[prompt]]\nid = "mine"\ntext = "a red star"\n' + ZOO.read_bytes())
+    before, after = (prompts_for("", built_in=True, beside=beside) for beside in (None, folder / "suites"))
+    init("zoo:photo", "zoo:anime")
+    assert (after.select, after.confirm) == (before.select + 1, before.confirm)
+    assert after.says in capsys.readouterr().out
+
+
+def test_prompts_beside_the_suite_that_cannot_be_read_are_refused(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "suites").mkdir()
+    (folder / "suites" / "zoo_prompts.toml").write_bytes(b"[[prompt]\n")
+    assert main(["init", "zoo:photo", "zoo:anime", "--to", "suites/s.py"]) == 2
+    assert "zoo_prompts.toml" in capsys.readouterr().err
+    assert not (folder / "suites" / "s.py").exists()
+    assert main(["init", "zoo:photo", "zoo:anime", "--to", "other/s.py"]) == 0
+
+
 def test_prompts_beside_the_suite_are_not_written_over(folder: Path) -> None:
     (folder / "suites").mkdir()
     mine = b'[[prompt]]\nid = "mine"\ntext = "a red star"\n' + ZOO.read_bytes()
