@@ -101,19 +101,28 @@ class Race:
         decides = [self.run.race, self.run.head["metric_settings"], self.run.head["sampling"], sorted(merged.inputs.values()),
                    self.run.ledger.identity(self.suite.baseline)]
         searcher = Searcher(search, self.of.folder, short_hash(decides))
-        plan = Rectangle(candidates=(), guidances=self._with_baseline([(None, float(search.guidance))]),
-                         seeds=self.suite.grid.seeds, prompts=select_prompts(self.suite)[:search.prompts])
-        self.asking.ask(replace(plan, candidates=self._compared()))
+        plan = Rectangle(candidates=(), guidances=(float(search.guidance),), seeds=self.suite.grid.seeds,
+                         prompts=select_prompts(self.suite)[:search.prompts])
+        self.asking.ask(self._beside(plan))
         while (trial := searcher.ask()) is not None:
             self.run.renew([trial.name])
             self.asking.ask(replace(plan, candidates=(trial.name,)), [trial])
             searcher.tell(trial.name, None if trial.name in self.asking.failed else self._score(trial, plan))
         self._found(searcher, plan)
 
-    def _with_baseline(self, cells: Iterable[tuple[Candidate | None, float]]) -> tuple[float, ...]:
-        """The guidance scales of cells, and those of the baseline's images that stand beside them."""
-        pairs = [(float(scale), with_baseline(self.suite, candidate, scale).scale) for candidate, scale in cells]
-        return tuple(dict.fromkeys(scale for pair in pairs for scale in pair if scale is not None))
+    def _beside(self, plan: Rectangle) -> Rectangle:
+        """The images that those of trials are measured against: the baseline's at its counterparts of the plan's guidance
+        scales, at which no trial has to be sampled."""
+        scales = [with_baseline(self.suite, None, scale).scale for scale in plan.guidances]
+        return replace(plan, candidates=self._compared(),
+                       guidances=tuple(dict.fromkeys(scale for scale in scales if scale is not None)) or plan.guidances)
+
+    def _looks_at(self, plan: Rectangle, names: Sequence[str]) -> tuple[Rectangle, ...]:
+        """What is asked for to score trials: one rectangle, or two where the baseline has its counterparts at another scale."""
+        beside, trials = self._beside(plan), replace(plan, candidates=tuple(names))
+        if not beside.candidates or beside.guidances == plan.guidances:
+            return (replace(plan, candidates=(*beside.candidates, *names)),)
+        return (beside, trials)
 
     def _compared(self) -> tuple[str, ...]:
         """The baseline, where a metric of the suite is measured against its images."""
@@ -121,24 +130,29 @@ class Race:
         return self._allowed([self.suite.baseline]) if paired else ()
 
     def _score(self, trial: Candidate, plan: Rectangle) -> float | None:
-        """The mean objective of a trial at the first of the plan's guidance scales, the search's, with equal weight for every
-        text; None if an image has no objective. The other scales are the baseline's."""
+        """The mean objective of a trial at the guidance scale of the search, with equal weight for every text; None if an image
+        has no objective."""
         from reports.read.run import load_run
 
-        look = Look(race=self.run.race, number=1, stage=SEARCH, candidates=(*self._compared(), trial.name),
-                    guidances=plan.guidances, prompts=plan.prompts, seeds=plan.seeds, images=0)
-        images = load_run(self.of.folder, [look], [trial]).images
+        looks = [Look(race=self.run.race, number=number, stage=SEARCH, candidates=part.candidates, guidances=part.guidances,
+                      prompts=part.prompts, seeds=part.seeds, images=0)
+                 for number, part in enumerate(self._looks_at(plan, [trial.name]), start=1)]
+        images = load_run(self.of.folder, looks, [trial]).images
         mine = images[(images["candidate"] == trial.name) & (images["guidance"] == plan.guidances[0])]
         scores = mine.groupby(SAME_TEXT)["objective"].mean()
         lacking = mine["objective"].isna().any() or mine["prompt"].nunique() < len(plan.prompts)
         return None if lacking else float(scores.mean())
 
     def _found(self, searcher: Searcher, plan: Rectangle) -> None:
-        """Records one look for the whole search. Of its trials only the best become candidates. Some failed trials are a normal
-        result; if all failed, that is a failure."""
+        """Records the look of the whole search, after one of the baseline where it has another guidance scale. Of its trials only
+        the best become candidates. Some failed trials are a normal result; if all failed, that is a failure."""
         trials, best = searcher.history, searcher.best()
         names = tuple(trial.name for trial in trials)
-        look = self.asking.look(SEARCH, replace(plan, candidates=(*self._compared(), *names)))
+        *before, trials_at = self._looks_at(plan, names)
+        for part in before:
+            measured_against = Outcome(why="the baseline's images that trials are measured against")
+            self.asking.close(self.asking.look(SEARCH, part), measured_against)
+        look = self.asking.look(SEARCH, trials_at)
         odd = sum(trial.score is None for trial in trials)
         summary = f"{len(trials)} block weights tried{f', {odd} of them without a score' if odd else ''}"
         self.asking.close(look, Outcome(why=f"{summary}; the best are kept: {', '.join(c.name for c in best) or 'none'}"))

@@ -5,6 +5,7 @@ Images are painted here, not sampled: what a race asks for does not depend on ho
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,6 +19,7 @@ import pytest
 from harness import Gate, Suite, alpha_sweep
 from harness.check import problems
 from harness.declare import Budget, Candidate, Merge, Search
+from harness.declare.sampling import Sampling
 from harness.race.interim_looks import Rectangle
 from harness.race.race import Race
 from harness.records import Dropped, Finished, Look, standing_looks
@@ -277,7 +279,8 @@ def test_a_trial_is_scored_at_the_guidance_of_the_search_alone(tmp_path: Path, m
     table = pd.DataFrame({"candidate": "search 1", "prompt": "a", "same_text": "a", "guidance": [4.0, 2.0],
                           "objective": [1.0, 9.0]})
     monkeypatch.setattr("reports.read.run.load_run", lambda *_: SimpleNamespace(images=table))
-    race: Any = SimpleNamespace(run=SimpleNamespace(race="r"), of=SimpleNamespace(folder=tmp_path), _compared=tuple)
+    race: Any = SimpleNamespace(run=SimpleNamespace(race="r"), of=SimpleNamespace(folder=tmp_path),
+                                _looks_at=lambda plan, names: (replace(plan, candidates=tuple(names)),))
     plan = Rectangle(candidates=(), guidances=(4.0, 2.0), prompts=("a",), seeds=(1,))
     assert Race._score(race, Candidate(name="search 1", model="zoo:photo"), plan) == 1.0
 
@@ -297,6 +300,26 @@ def test_a_search_leaves_only_the_best_in_the_suite(tmp_path: Path, judged: Call
         assert kept in run.looks[0].candidates
         assert kept in run.looks[1].candidates
         assert set(run.images["candidate"]) == {*NAMES, kept}
+
+
+def test_a_trial_is_sampled_at_the_guidance_of_the_search_alone(tmp_path: Path, judged: Callable[..., None]) -> None:
+    """The baseline has no image at the search's scale, only at one that the grid has too."""
+    pytest.importorskip("optuna")
+    judged(ENDS)
+    search = Search(merge=Merge(a="zoo:photo", b="zoo:anime"), guidance=4, blocks=9, trials=3, prompts=1, keep=1,
+                    presets=("FLAT_25", "FLAT_50"))
+    plain = suite(search=search, metrics=("exposure", "psnr"))
+    first, *rest = plain.candidates
+    assert first.name == plain.baseline
+    go(tmp_path, replace(plain, candidates=(replace(first, sampling=Sampling(guidance=1.0)), *rest)))
+    journal = [json.loads(line) for line in (tmp_path / "runs" / "tiny" / "journal.jsonl").read_text().splitlines()]
+    run = load_run(tmp_path / "runs" / "tiny")
+    dropped = {f"search {number}" for number in (1, 2, 3)} - {*run.head["added"]}
+    scales = {line["cell"]["guidance"] for line in journal if line["kind"] == "sample" and line["candidate"] in dropped}
+    assert scales == {4.0}
+    assert [(look.candidates, look.guidances) for look in run.looks[:2]] == [
+        ((first.name,), (1.0,)), (("search 1", "search 2", "search 3"), (4.0,))]
+    assert [gap for gap in run.missing if not gap.expected] == []
 
 
 def test_only_what_stays_the_controls_and_what_a_gate_names_are_timed(tmp_path: Path, judged: Callable[..., None],
