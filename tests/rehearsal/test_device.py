@@ -182,7 +182,7 @@ def test_shapes_alone_take_no_memory_of_the_host() -> None:
         assert layer(x[:8192].view(2, 4096).float()).shape == (2, 4096)
         assert gpu.peak > 4 * 2 ** 30
         assert bool(torch.isfinite(x).all())
-        assert x[:3].cpu().tolist() == [0, 0, 0]
+        assert x[:3].cpu().tolist() == [1, 1, 1]  # every number that is read of shapes is 1
 
 
 def test_threads_have_the_device_too() -> None:
