@@ -23,7 +23,8 @@ SIZES: Final = {"sd1": 512, "sd2": 512, "sdxl": 1024, "sd3": 1024, "flux": 1024}
 STEPS: Final = {"sd1": 20, "sd2": 20, "sdxl": 25, "sd3": 28, "flux": 20}
 ENOUGH: Final = 0.5
 """Points of the objective below which a difference is not worth more images, to somebody who tries."""
-ZOO_SIZE, ZOO_STEPS, ZOO_BATCH = 64, 10, 20
+ZOO_SIZE, ZOO_STEPS, ZOO_BATCH = 64, 10, 6
+"""Batches of six, the prompts of a first look, keep several cores busy."""
 WIDEST: Final = 120
 
 
