@@ -134,7 +134,9 @@ def _told(run: Run, comparisons: list[Comparison]) -> str:
         elif c.word == "tied":
             phrases.append(f"tied with {other} ({words.signed(d.mean)} {words.interval(d.low, d.high)})")
         else:
-            phrases.append(f"{c.word} than {other} by {words.number(abs(d.mean or 0.0))} {words.interval(d.low, d.high)}")
+            # The word gives the direction, so size and interval have no sign.
+            low, high = (d.low, d.high) if d.low is None or d.high is None or (d.mean or 0.0) >= 0 else (-d.high, -d.low)
+            phrases.append(f"{c.word} than {other} by {words.number(abs(d.mean or 0.0))} {words.interval(low, high)}")
     return words.listed(phrases)
 
 

@@ -107,3 +107,14 @@ def test_how_far_the_pick_is_from_the_best_cannot_be_said_from_such_an_interval(
                   for c in merge_verdict.cells)
     said = " ".join(sweep_reasons(merge_run, replace(merge_verdict, cells=cells)))
     assert "cannot be said from 3 prompts" in said
+
+
+@pytest.mark.parametrize(("word", "low", "high"), [("worse", -2.0, -1.0), ("better", 1.0, 2.0)])
+def test_the_word_gives_the_direction_so_the_interval_has_no_sign(merge_run: Run, merge_verdict: Recommendation, word: str,
+                                                                   low: float, high: float) -> None:
+    beside = next(c for c in merge_verdict.comparisons if c.value == "objective" and c.other_guidance == c.guidance)
+    measured = replace(beside.difference, mean=(low + high) / 2, low=low, high=high)
+    against = replace(beside, word=word, difference=measured)
+    evidence = sweep_evidence(merge_run, replace(merge_verdict, comparisons=(against,)))
+    assert f"{word} than " in evidence
+    assert " by 1.50 [1.00, 2.00]" in evidence
