@@ -25,7 +25,7 @@ def grid_of(declared: Suite | Grid, candidate: Candidate | None = None) -> Grid:
 
 
 def sampler_of(grid: Grid) -> tuple[str, str]:
-    """Sampler and schedule of an effective grid; the schedule is empty where there is none. A sampler's name may hold both."""
+    """Sampler and schedule of an effective grid; the schedule is empty where none is declared. A sampler's name may hold both."""
     schedule = (None if grid.sampling is None else grid.sampling.schedule) or ""
     try:
         sampler, own = sampler_named("dpmpp_2m karras" if grid.sampler == "dpmpp_2m_karras" else grid.sampler)

@@ -16,7 +16,7 @@ from harness.declare.suite import Candidate, Grid, Suite
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:
-    """The guidance scale of the other candidate's image of the same prompt and seed, or None and why there is none."""
+    """The guidance scale of the other candidate's image of the same prompt and seed, or None and the reason."""
 
     scale: float | None
     why: str = ""

@@ -28,7 +28,7 @@ def texts_of(path: Path) -> dict[str, str]:
     """{name: text} of an image file: the text chunks of a PNG by their keywords, of EXIF the UserComment and the texts of
     the first directory by the names of their tags. Where a name is given twice the last counts, as in the tools.
 
-    Raises ValueError, without the file's name, for a file that is no image of these kinds, ends too early or holds too much text.
+    Raises ValueError, without the file's name, if the file is of another kind, ends too early or holds too much text.
     """
     # A pipe would keep the reader waiting for ever.
     if not path.is_file():

@@ -80,7 +80,7 @@ def _compared(conditionings: tuple[Texts, Texts]) -> tuple[tuple[str, str], ...]
 
 def _samplers(graph: Graph) -> list[str]:
     """The samplers behind the pictures that the graph saves, the last one first; those that only touch up a part come under
-    `others`. Raises ValueError where there is none."""
+    `others`. Raises ValueError if no sampler is behind them."""
     pointed = {link[0] for name in graph.nodes for value in graph.inputs(name).values() if (link := graph.link(value))}
     ends = [name for name in graph.nodes if name not in pointed]
     saving = [name for name in ends if graph.linked(name, "images", "image")]
@@ -161,7 +161,7 @@ def _note(graph: Graph, name: str) -> None:
 
 
 def _encoded(graph: Graph, name: str) -> Texts:
-    """The texts of a node that encodes them. A second text that is empty or the same is none."""
+    """The texts of a node that encodes them. A second text that is empty, or the same as the first, is left out."""
     texts = [_string(graph, name, key) for key in TEXTS[graph.kind(name)] if key in graph.inputs(name)]
     if not texts:
         raise ValueError(f"{graph.called(name)} has no text")
