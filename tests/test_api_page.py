@@ -11,7 +11,8 @@ import pytest
 import harness
 from harness.adapters.formats import FORMATS
 from harness.adapters.kinds import KINDS
-from harness.declare.suite import LONG_PROMPTS, LOW_MEMORY, SIDES
+from harness.declare.grid import LONG_PROMPTS, LOW_MEMORY
+from harness.declare.objective import SIDES
 from harness.merge import MERGE_METHODS, MergeMethod
 from harness.merge.blocks import CONVENTIONS
 from harness.merge.presets import PRESETS

@@ -19,8 +19,8 @@ from harness.check.merge import merge_problems
 from harness.check.phrases import number, unknown
 from harness.check.sizes import size_problem
 from harness.declare import Adapter, Candidate, Checkpoint, Fused, Merge, Model
+from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.nearest import closest
-from harness.declare.suite import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS

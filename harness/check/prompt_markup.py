@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from harness.declare import Prompt
+from harness.declare.grid import MOST_STEPS, GridsNegative
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, texts_of
-from harness.declare.suite import MOST_STEPS, GridsNegative
 from harness.declare.syntax import PLAIN, SYNTAXES
 
 _NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)"

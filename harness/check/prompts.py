@@ -9,9 +9,9 @@ from harness.check.phrases import doubles, lookalikes, unknown
 from harness.check.prompt_markup import markup_problems, phrases
 from harness.check.together import together
 from harness.declare import SPLITS, Grid, Prompt, Suite, grid_of
+from harness.declare.grid import LEAST_GUIDANCE, LONG_PROMPTS, MOST_STEPS, GridsNegative, GridsSyntax
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, ROLES, parsed
 from harness.declare.same_text import effective_prompts, is_unguided, same_texts
-from harness.declare.suite import LEAST_GUIDANCE, LONG_PROMPTS, MOST_STEPS, GridsNegative, GridsSyntax
 from harness.declare.syntax import PLAIN, SYNTAXES, MarkupError
 from harness.records.harmless_text import first_control
 

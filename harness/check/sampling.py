@@ -10,10 +10,10 @@ from harness.check.sampling_knobs import knob_problems, sampler_name_problems
 from harness.check.values import known_values
 from harness.declare import BASELINE, Candidate, Gate, Grid, Sampling, Suite, grid_of
 from harness.declare.effective_grid import whole_grid
+from harness.declare.grid import MOST_STEPS, guidance_problem
 from harness.declare.pairing import counterpart, with_baseline
 from harness.declare.same_text import is_unguided
 from harness.declare.sampling import GRID_FIELDS, NEUTRAL
-from harness.declare.suite import MOST_STEPS, guidance_problem
 from harness.metrics.ms_ssim import SMALLEST
 from harness.samplers import SAMPLERS
 

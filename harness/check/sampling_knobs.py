@@ -7,8 +7,8 @@ from math import inf
 
 from harness.check.phrases import unknown
 from harness.declare import Grid, Sampling
+from harness.declare.grid import MOST_STEPS
 from harness.declare.sampler_names import sampler_named
-from harness.declare.suite import MOST_STEPS
 from harness.samplers import SAMPLERS, SCHEDULES, guided_steps
 
 _SHARES = ("guidance_rescale", "guidance_start", "guidance_end", "eta")

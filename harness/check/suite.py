@@ -34,16 +34,10 @@ from harness.check.together import together
 from harness.check.values import COLUMNS
 from harness.declare import Budget, Candidate, Gate, Grid, Objective, Search, Suite, grid_of, short_hash
 from harness.declare.effective_grid import sampled_as, whole_grid
+from harness.declare.grid import FIT, LOW_MEMORY
 from harness.declare.listing import brief
 from harness.declare.nearest import did_you_mean
-from harness.declare.suite import (
-    CALIBRATION,
-    DEFAULT_CLIP,
-    FIT,
-    LOW_MEMORY,
-    MOST_IMAGES,
-    ROUNDS_FOR_MEDIAN,
-)
+from harness.declare.suite import CALIBRATION, DEFAULT_CLIP, MOST_IMAGES, ROUNDS_FOR_MEDIAN
 from harness.declare.syntax import PLAIN, SYNTAXES
 from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows

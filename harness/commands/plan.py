@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 from harness.commands.arguments import memory
 from harness.commands.terminal import add_examples, say
 from harness.declare import Suite
+from harness.declare.grid import FIT
 from harness.declare.load_suite import load_suite
-from harness.declare.suite import FIT
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:

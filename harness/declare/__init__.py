@@ -1,7 +1,11 @@
 """Frozen declarations: what a suite is made of, as data."""
 
+from harness.declare.budget import Budget, Search
+from harness.declare.candidate import AxisValue, Candidate
 from harness.declare.effective_grid import grid_of
 from harness.declare.from_plain import restore
+from harness.declare.gate import BASELINE, PROMOTED, Gate
+from harness.declare.grid import SPLITS, Grid, Prompt
 from harness.declare.models import (
     Adapter,
     AestheticGradient,
@@ -15,26 +19,9 @@ from harness.declare.models import (
     Merge,
     Model,
 )
+from harness.declare.objective import DESIRABILITY, SIDES, Constraint, Desirability, Objective, Penalty
 from harness.declare.sampling import Sampling
-from harness.declare.suite import (
-    BASELINE,
-    DESIRABILITY,
-    PROMOTED,
-    SIDES,
-    SPLITS,
-    AxisValue,
-    Budget,
-    Candidate,
-    Constraint,
-    Desirability,
-    Gate,
-    Grid,
-    Objective,
-    Penalty,
-    Prompt,
-    Search,
-    Suite,
-)
+from harness.declare.suite import Suite
 from harness.declare.to_plain import plain, short_hash
 
 __all__ = [

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any
 
+from harness.declare.candidate import Candidate
+from harness.declare.grid import Grid
 from harness.declare.sampler_names import sampler_named
 from harness.declare.sampling import GRID_FIELDS, NEUTRAL, Sampling
-from harness.declare.suite import Candidate, Grid, Suite
+from harness.declare.suite import Suite
 
 
 def grid_of(declared: Suite | Grid, candidate: Candidate | None = None) -> Grid:

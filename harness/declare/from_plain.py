@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from harness.declare.budget import Budget, Search
+from harness.declare.candidate import NOT_QUANTIZED, Candidate
+from harness.declare.gate import Gate
+from harness.declare.grid import Grid, Prompt
 from harness.declare.models import (
     DENOISER,
     Adapter,
@@ -16,21 +20,9 @@ from harness.declare.models import (
     Gradient,
     Merge,
 )
+from harness.declare.objective import Constraint, Desirability, Objective, Penalty
 from harness.declare.sampling import Sampling
-from harness.declare.suite import (
-    NOT_QUANTIZED,
-    Budget,
-    Candidate,
-    Constraint,
-    Desirability,
-    Gate,
-    Grid,
-    Objective,
-    Penalty,
-    Prompt,
-    Search,
-    Suite,
-)
+from harness.declare.suite import Suite
 from harness.declare.to_plain import OLD_DENOISER
 
 DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (

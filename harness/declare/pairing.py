@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from harness.declare.candidate import Candidate
 from harness.declare.effective_grid import grid_of
-from harness.declare.suite import Candidate, Grid, Suite
+from harness.declare.grid import Grid
+from harness.declare.suite import Suite
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from harness.declare.grid import SPLITS, Prompt
 from harness.declare.listing import brief, first_of
 from harness.declare.nearest import did_you_mean
 from harness.declare.picture_chunks import PICTURES
@@ -18,7 +19,6 @@ from harness.declare.picture_texts import picture_text
 from harness.declare.prompt_tables import rows_of_csv, rows_of_jsonl, tables
 from harness.declare.prompt_texts import shown_text
 from harness.declare.recipe_files import parsed, text_of
-from harness.declare.suite import SPLITS, Prompt
 from harness.declare.syntax import PLAIN, SYNTAXES, syntax_named
 
 _LONGEST_ID: Final = 60

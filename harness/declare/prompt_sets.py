@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from harness.declare.grid import SPLITS, Prompt
 from harness.declare.nearest import did_you_mean
 from harness.declare.prompt_files import read_prompts
-from harness.declare.suite import SPLITS, Prompt
 
 KIND: Final = "kind"
 """The tag of a built-in prompt that names its kind."""

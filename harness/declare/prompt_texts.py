@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from harness.declare.suite import Prompt
+from harness.declare.grid import Prompt
 from harness.declare.syntax import PLAIN, SYNTAXES, Parsed, Text, parse
 
 CHUNKING: Final = 1

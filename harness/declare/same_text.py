@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Final
 
+from harness.declare.grid import LEAST_GUIDANCE, Grid, Prompt
 from harness.declare.prompt_texts import texts_in_key
-from harness.declare.suite import LEAST_GUIDANCE, Grid, Prompt
 from harness.declare.syntax import PLAIN
 from harness.declare.syntax.parsed import tidy
 from harness.declare.to_plain import short_hash

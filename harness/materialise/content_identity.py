@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from harness.adapters.kinds import KINDS
 from harness.declare import Candidate, plain, short_hash
-from harness.declare.suite import NOT_QUANTIZED
+from harness.declare.candidate import NOT_QUANTIZED
 from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.text_treatment import clip_file

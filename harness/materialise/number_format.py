@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Final
 
 from harness.declare import Candidate
-from harness.declare.suite import NOT_QUANTIZED, NUMBER_FORMATS
+from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.quantize import LIVE_DTYPES, MADE_ON_HOST, QUANTIZATION_MODES
 from harness.samplers import FLOW_FAMILIES
 from harness.weights import ModelFile

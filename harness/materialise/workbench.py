@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from harness.adapters import AdapterPlan, Reading, live_plan
 from harness.adapters.kinds import is_additive
 from harness.declare import Adapter, Candidate, Grid, Model, plain, short_hash
-from harness.declare.suite import NOT_QUANTIZED
+from harness.declare.candidate import NOT_QUANTIZED
 from harness.materialise.adapter_expressions import Places, weights_of, with_adapter
 from harness.materialise.compiled_copies import CompiledCopies
 from harness.materialise.content_identity import references_of, weights_of_candidate

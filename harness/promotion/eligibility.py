@@ -12,9 +12,9 @@ from typing import Any, Final
 
 from harness.check import load_rows, problems, with_prompt_adapters
 from harness.declare import PROMOTED, Suite, plain
+from harness.declare.grid import FIT
 from harness.declare.listing import LONGEST_MESSAGE, first_of
 from harness.declare.load_suite import NoSuiteError, SuiteFileError, load_suite
-from harness.declare.suite import FIT
 from harness.promotion.errors import PromotionError
 from harness.promotion.gather import Evidence
 

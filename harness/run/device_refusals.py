@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from harness.declare import Candidate
-from harness.declare.suite import NOT_QUANTIZED
+from harness.declare.candidate import NOT_QUANTIZED
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from harness.declare import Suite
 from harness.declare.effective_grid import largest_image
-from harness.declare.suite import FIT
+from harness.declare.grid import FIT
 from harness.materialise import Workbench
 from harness.probes.available import device_memory
 from harness.run.memory_plan import LARGEST_BATCH, Footprint, Planned, planned

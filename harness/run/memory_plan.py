@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Candidate, Grid, Prompt, Suite, grid_of
+from harness.declare.grid import LOW_MEMORY
 from harness.declare.prompt_texts import ROLES, all_texts
-from harness.declare.suite import LOW_MEMORY
 from harness.declare.syntax import PLAIN as PLAIN_SYNTAX
 from harness.declare.syntax import Text, plain_text
 from harness.materialise import Workbench

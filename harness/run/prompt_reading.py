@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from harness.declare import Candidate, Grid, short_hash
+from harness.declare.grid import IN_CHUNKS
 from harness.declare.prompt_texts import change_along_steps
-from harness.declare.suite import IN_CHUNKS
 from harness.materialise import Workbench
 from harness.records import Coverage
 from harness.samplers import FLOW_FAMILIES

@@ -7,8 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Final
 
 from harness.declare import Grid, Sampling
+from harness.declare.grid import guidance_problem
 from harness.declare.prompt_texts import NEGATIVE, POSITIVE, ROLES, text_at
-from harness.declare.suite import guidance_problem
 from harness.declare.syntax import Text
 from harness.records import Cell
 from harness.samplers import SAMPLERS, build_scheduler, first_evaluation, guided_steps, set_steps, step_options

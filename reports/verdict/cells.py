@@ -8,9 +8,10 @@ from typing import Final
 import pandas as pd
 
 from harness.declare.effective_grid import whole_grid
+from harness.declare.grid import guidance_problem
 from harness.declare.models import references
 from harness.declare.same_text import distinct, effective_prompts, is_unguided, same_texts
-from harness.declare.suite import DEFAULT_CLIP, guidance_problem
+from harness.declare.suite import DEFAULT_CLIP
 from harness.records import Look
 from harness.records.images import PROMPTS
 from reports import formatting as words

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from harness.declare.suite import NUMBER_FORMATS
+from harness.declare.candidate import NUMBER_FORMATS
 from reports import formatting as words
 from reports.read.run import Run
 from reports.verdict.candidates import label

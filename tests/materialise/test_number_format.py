@@ -7,8 +7,8 @@ import torch
 
 from harness import Adapter, Candidate, Merge, adapter_sweep, alpha_sweep
 from harness.declare import plain
+from harness.declare.candidate import NUMBER_FORMATS
 from harness.declare.from_plain import restore
-from harness.declare.suite import NUMBER_FORMATS
 from harness.materialise import Workbench
 from harness.materialise.number_format import homes_of, in_its_format
 from harness.merge import MERGE_METHODS, Call, Merged, Source, Target, write_live

@@ -11,7 +11,7 @@ from typing import Final
 
 from harness import Candidate
 from harness.declare import Grid, Prompt
-from harness.declare.suite import LOW_MEMORY
+from harness.declare.grid import LOW_MEMORY
 from harness.materialise import Workbench
 from harness.materialise.shape_model import shape_model
 from harness.run.memory_plan import Footprint

@@ -11,9 +11,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-import harness.declare.models
-import harness.declare.sampling
-import harness.declare.suite
+import harness.declare
 from harness import (
     Adapter,
     AestheticGradient,
@@ -244,9 +242,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
 
 
 def declared() -> list[str]:
-    modules = (harness.declare.models, harness.declare.sampling, harness.declare.suite)
-    classes = [kind for module in modules for kind in vars(module).values()
-               if isinstance(kind, type) and is_dataclass(kind) and kind.__module__ == module.__name__]
+    classes = [kind for kind in vars(harness.declare).values() if isinstance(kind, type) and is_dataclass(kind)]
     return [f"{kind.__name__}.{field.name}" for kind in classes for field in fields(kind)]
 
 

@@ -1,0 +1,67 @@
+"""What may be shipped: a model with adapters, quantization, runtime and a way of sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final, TypeAlias
+
+from harness.declare.models import Adapter, AestheticGradient, Emphasis, Model
+from harness.declare.normalise import settle
+from harness.declare.sampling import Sampling
+from harness.declare.to_plain import LEFT_OUT, plain, short_hash
+
+NUMBER_FORMATS: Final = ("fp32", "bf16", "fp16")
+"""What `precision` names. The quantizations of these names ask for the same."""
+AxisValue: TypeAlias = float | str
+
+
+class DefaultNumberFormat(str):
+    """The `quantization` of a candidate that names none. It reads like "fp32", but asks for no number format."""
+
+    __slots__ = ()
+
+
+NOT_QUANTIZED: Final = DefaultNumberFormat("fp32")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One thing that may be shipped. `axes` are the numeric (or named) coordinates it has in sweeps: {"alpha": 0.35}.
+
+    `precision` is the number format of the denoiser's weights and arithmetic: "fp32", "bf16" or "fp16". By default it is fp32 on
+    a CPU; on a GPU it is fp16 for U-Nets and bf16 for transformers. quantization="fp16" asks for the same as precision="fp16".
+
+    `emphasis` and `aesthetic` are treatments of the text embedding of every prompt; negative prompts are embedded plainly.
+
+    `sampling` says how its images are sampled where that differs from the grid: Sampling(sampler="lcm", steps=4, guidance=1).
+    """
+
+    name: str
+    model: Model
+    adapters: tuple[Adapter, ...] = ()
+    quantization: str = NOT_QUANTIZED
+    precision: str = field(default="", metadata={LEFT_OUT: True})
+    runtime: str = "eager"
+    emphasis: Emphasis | None = None
+    aesthetic: AestheticGradient | None = None
+    sampling: Sampling | None = field(default=None, metadata={LEFT_OUT: True})
+    axes: Mapping[str, AxisValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        settle(self)
+        if self.quantization == NOT_QUANTIZED and not isinstance(self.quantization, DefaultNumberFormat) and not self.precision:
+            object.__setattr__(self, "precision", str(self.quantization))
+
+    @property
+    def key(self) -> str:
+        """Hash (16 hex digits) of everything that determines the candidate; neither its name nor its axes count."""
+        # Without the fp32 of what is not quantized, which was the only precision before it could be declared. Beside an integer
+        # mode it says in what the mode computes.
+        understood = ("precision", NOT_QUANTIZED) if self.quantization == NOT_QUANTIZED else None
+        return short_hash({k: v for k, v in plain(self).items() if k not in ("name", "axes") and (k, v) != understood})
+
+    @property
+    def number_format(self) -> str:
+        """The declared quantization or precision ("int8_weight_only", "fp16"); empty where neither is declared."""
+        return self.precision if self.quantization == NOT_QUANTIZED else self.quantization

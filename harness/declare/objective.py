@@ -1,0 +1,82 @@
+"""What "best" means: the value to maximise, penalties, constraints, desirabilities and preferences."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from harness.declare.normalise import settle
+
+SIDES: Final = ("lowest", "highest", "middle")
+"""What an objective may prefer on an axis."""
+DESIRABILITY: Final = "desirability"
+"""As an objective's `maximise`: the desirability of its `desirabilities`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Penalty:
+    """Takes `weight` points off the objective per unit by which an image's `metric` exceeds `allowance`."""
+
+    metric: str
+    weight: float
+    allowance: float = 0.0
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraint:
+    """A condition that a cell (candidate and guidance) must meet to be eligible: the mean of `metric` is at most, or at least, a
+    limit. A cell is ruled out when its interval (95 %, corrected for the number of constraints and interim looks) lies wholly on
+    the wrong side. Exactly one of the limits is given."""
+
+    metric: str
+    at_most: float | None = None
+    at_least: float | None = None
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Desirability:
+    """How desirable a value of `metric` is, from 0 at `worst` and beyond to 1 at `best` and beyond: the share of the way
+    between them to the power `shape`. `best` may be the smaller of the two. `weight` is its exponent in the geometric mean of
+    several. Derringer and Suich, Journal of Quality Technology 12 (1980) 214."""
+
+    metric: str
+    worst: float
+    best: float
+    shape: float = 1.0
+    weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """What "best" means, per image: the value of `maximise` minus the penalties, among cells that keep the `constraints`.
+
+    The default subtracts over- and under-exposed pixels, and dominant colours that differ from the prompt's usual one, from
+    the CLIP score, because alignment scores alone keep rising with guidance while images burn out.
+
+    With `maximise=DESIRABILITY` it is 100 times the weighted geometric mean of the `desirabilities` of an image.
+
+    `prefer` says which of the values that are tied with the best to take, by axis or "guidance": "lowest", "highest" or
+    "middle" (the default). {"alpha": "lowest"} stays as close to model A as the data allow.
+    """
+
+    maximise: str = "clip_score"
+    penalties: tuple[Penalty, ...] = (
+        Penalty(metric="clipped_share", weight=100.0, allowance=0.05),
+        Penalty(metric="palette_left", weight=5.0),
+    )
+    constraints: tuple[Constraint, ...] = ()
+    desirabilities: tuple[Desirability, ...] = ()
+    prefer: Mapping[str, str] = field(default_factory=lambda: {"guidance": "lowest"})
+
+    def __post_init__(self) -> None:
+        settle(self)
