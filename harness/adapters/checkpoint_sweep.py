@@ -12,7 +12,7 @@ from typing import Final, TypeAlias
 from harness.adapters.live_plan import AdapterError
 from harness.adapters.open_adapter import PEFT_CONFIG
 from harness.adapters.recognising import recognise_file
-from harness.declare import Adapter, Candidate, Checkpoint, Fused, Merge, Model
+from harness.declare import MODELS, Adapter, Candidate, Checkpoint, Ensemble, Fused, Merge, Model, Relay
 from harness.declare.listing import first_of
 from harness.declare.models import references
 from harness.declare.swept_values import swept_numbers
@@ -45,7 +45,7 @@ def checkpoint_sweep(model: Model | Files | None, files: Files | None = None, we
     files that count epochs, and files of another family than the model.
     """
     base, given = (None, model) if files is None else (model, files)
-    if given is None or isinstance(given, Checkpoint | Merge | Fused):
+    if given is None or isinstance(given, Checkpoint | Merge | Fused | Relay | Ensemble):
         raise ValueError("checkpoint_sweep: no files are given; expected a pattern such as 'out/style-*.safetensors'")
     listed = [float(weight) for weight in swept_numbers(weights, "checkpoint_sweep: weights", "(0.6, 0.8, 1.0)")]
     saved = [saved_at(path) for path in _paths(given)]
@@ -65,7 +65,7 @@ def checkpoint_sweep(model: Model | Files | None, files: Files | None = None, we
 
 
 def _model(model: Model | Files) -> Model:
-    if isinstance(model, str | Checkpoint | Merge | Fused):
+    if isinstance(model, MODELS):
         return model
     if isinstance(model, os.PathLike):
         return os.fspath(model)

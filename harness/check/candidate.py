@@ -16,9 +16,10 @@ from harness.check.clip import clip_problems
 from harness.check.field_types import name_problem
 from harness.check.files import file_problem
 from harness.check.merge import merge_problems
+from harness.check.not_yet import not_yet
 from harness.check.phrases import number, unknown
 from harness.check.sizes import size_problem
-from harness.declare import Adapter, Candidate, Checkpoint, Fused, Merge, Model
+from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Merge, Model, Relay
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.nearest import closest
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
@@ -33,6 +34,7 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     """One phrase per problem of a candidate whose fields have the right types. Axes are checked with the suite."""
     if trouble := name_problem(candidate.name):
         yield f"the name {trouble}"
+    yield from not_yet(candidate)
     yield from reference_problems(candidate.model, root)
     # The configs of a merge are those of its first model. A merge that is not sampled needs none.
     yield from filter(None, [size_problem(next(_checkpoints(candidate.model)), root)])
@@ -124,6 +126,9 @@ def reference_problems(model: Model, root: Path) -> Iterator[str]:
             yield "a fused model names no adapters"
         yield from _adapters(model.adapters, root, fused=True)
         yield from reference_problems(model.model, root)
+    elif isinstance(model, Relay | Ensemble):
+        for part in model.models:
+            yield from reference_problems(part, root)
     else:
         yield from merge_problems(model)
         yield from _idle_configs(model)
@@ -147,6 +152,9 @@ def _checkpoints(model: Model) -> Iterator[Checkpoint]:
             yield from _checkpoints(parent)
     elif isinstance(model, Fused):
         yield from _checkpoints(model.model)
+    elif isinstance(model, Relay | Ensemble):
+        for part in model.models:
+            yield from _checkpoints(part)
     else:
         yield model if isinstance(model, Checkpoint) else Checkpoint(path=model)
 

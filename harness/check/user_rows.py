@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.declare import Candidate, Fused, Merge, Search, Suite
+from harness.declare import Candidate, Ensemble, Fused, Merge, Relay, Search, Suite
 from harness.declare.rows import RowError, Rows
 from harness.merge import MERGE_METHODS
 from harness.metrics import METRICS
@@ -39,6 +39,9 @@ def _named(declared: object) -> Iterator[tuple[Rows[Any], object]]:
         yield from _named(declared.model)
     elif isinstance(declared, Fused):
         yield from _named(declared.model)
+    elif isinstance(declared, Relay | Ensemble):
+        for model in declared.models if isinstance(declared.models, tuple) else ():
+            yield from _named(model)
     elif isinstance(declared, Merge):
         yield MERGE_METHODS, declared.method
         more = declared.more if isinstance(declared.more, tuple) else ()

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from harness.commands.terminal import ByteBar, say, size_in_words
-from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model
+from harness.declare import Adapter, Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Recipe
 from harness.declare.models import DENOISER
 from harness.declare.recipe_files import read_recipe
 from harness.declare.ways_out import in_speech
@@ -116,7 +116,7 @@ def _refuse_others(given: argparse.Namespace) -> None:
         raise ValueError(f"--methods only lists the methods, so {name} would be ignored; give --methods alone, or with --method")
 
 
-def _merge(model: Model, given: argparse.Namespace) -> int:
+def _merge(model: Recipe, given: argparse.Namespace) -> int:
     from harness.check import load_rows, model_problems
     from harness.materialise.equal_weights import changes_nothing, equal_to
     from harness.materialise.file_layout import place
@@ -204,7 +204,7 @@ def _print_plan(plan: FilePlan, size: int) -> None:
     say(f"{len(plan.spans)} tensors, {size_in_words(size)}")
 
 
-def _model(given: argparse.Namespace) -> Model:
+def _model(given: argparse.Namespace) -> Recipe:
     """The recipe of the command line. Raises ValueError for options that cannot be combined."""
     if given.recipe is not None:
         if flags := [name for name in _RECIPE_FLAGS if getattr(given, name) not in (None, [])]:
@@ -217,7 +217,7 @@ def _model(given: argparse.Namespace) -> Model:
     return Fused(model=model, adapters=adapters) if adapters else model
 
 
-def _plain(given: argparse.Namespace) -> Model:
+def _plain(given: argparse.Namespace) -> Recipe:
     """A alone, to fuse adapters into. Raises ValueError for options of a merge."""
     if flags := [name for name in _RECIPE_FLAGS if name not in ("a", "adapter") and getattr(given, name) not in (None, [])]:
         raise ValueError(f"--{flags[0].replace('_', '-')} needs a merge; give --b too")
@@ -268,7 +268,7 @@ def _alpha(given: argparse.Namespace) -> Alpha | None:
     return Alphas(default=ways[0], parts=parts, keys=keys)
 
 
-def _checkpoint(text: str) -> Model:
+def _checkpoint(text: str) -> Recipe:
     path, mark, word = text.rpartition("#")
     return Checkpoint(path=path, ema=True) if mark and word == "ema" else text
 

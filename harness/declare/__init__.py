@@ -6,7 +6,9 @@ from harness.declare.effective_grid import grid_of
 from harness.declare.from_plain import restore
 from harness.declare.gate import BASELINE, PROMOTED, Gate
 from harness.declare.grid import SPLITS, Grid, Prompt
+from harness.declare.guiding import Canny, Control, Inpaint, Reference
 from harness.declare.models import (
+    MODELS,
     Adapter,
     AestheticGradient,
     Alpha,
@@ -14,19 +16,25 @@ from harness.declare.models import (
     Blocks,
     Checkpoint,
     Emphasis,
+    Ensemble,
     Fused,
     Gradient,
     Merge,
     Model,
+    Recipe,
+    Relay,
 )
 from harness.declare.objective import DESIRABILITY, SIDES, Constraint, Desirability, Objective, Penalty
+from harness.declare.post_steps import ColourTransfer, Lut, PostStep, Temperature, Upscale
 from harness.declare.sampling import Sampling
+from harness.declare.stages import Stage
 from harness.declare.suite import Suite
 from harness.declare.to_plain import plain, short_hash
 
 __all__ = [
     "BASELINE",
     "DESIRABILITY",
+    "MODELS",
     "PROMOTED",
     "SIDES",
     "SPLITS",
@@ -38,22 +46,35 @@ __all__ = [
     "Blocks",
     "Budget",
     "Candidate",
+    "Canny",
     "Checkpoint",
+    "ColourTransfer",
     "Constraint",
+    "Control",
     "Desirability",
     "Emphasis",
+    "Ensemble",
     "Fused",
     "Gate",
     "Gradient",
     "Grid",
+    "Inpaint",
+    "Lut",
     "Merge",
     "Model",
     "Objective",
     "Penalty",
+    "PostStep",
     "Prompt",
+    "Recipe",
+    "Reference",
+    "Relay",
     "Sampling",
     "Search",
+    "Stage",
     "Suite",
+    "Temperature",
+    "Upscale",
     "grid_of",
     "plain",
     "restore",

@@ -6,9 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
+from harness.declare.guiding import Control, Inpaint, Reference
 from harness.declare.models import Adapter, AestheticGradient, Emphasis, Model
 from harness.declare.normalise import settle
+from harness.declare.post_steps import PostStep
 from harness.declare.sampling import Sampling
+from harness.declare.stages import Stage
 from harness.declare.to_plain import LEFT_OUT, plain, short_hash
 
 NUMBER_FORMATS: Final = ("fp32", "bf16", "fp16")
@@ -35,10 +38,15 @@ class Candidate:
     `emphasis` and `aesthetic` are treatments of the text embedding of every prompt; negative prompts are embedded plainly.
 
     `sampling` says how its images are sampled where that differs from the grid: Sampling(sampler="lcm", steps=4, guidance=1).
+
+    `stages` are the stages after the first, which the candidate's other fields describe. Without `model`, all stages are given:
+    Candidate(name="night", stages=(Stage(model="a"), Stage(model="b", strength=0.5))) is the same as Candidate(name="night",
+    model="a", stages=(Stage(model="b", strength=0.5),)). `controls` and `references` act in the first stage, and `inpaint` makes
+    the first stage change a picture. `post` are the post-steps of the finished picture, in order.
     """
 
     name: str
-    model: Model
+    model: Model = ""
     adapters: tuple[Adapter, ...] = ()
     quantization: str = NOT_QUANTIZED
     precision: str = field(default="", metadata={LEFT_OUT: True})
@@ -46,12 +54,27 @@ class Candidate:
     emphasis: Emphasis | None = None
     aesthetic: AestheticGradient | None = None
     sampling: Sampling | None = field(default=None, metadata={LEFT_OUT: True})
+    stages: tuple[Stage, ...] = field(default=(), metadata={LEFT_OUT: True})
+    controls: tuple[Control, ...] = field(default=(), metadata={LEFT_OUT: True})
+    references: tuple[Reference, ...] = field(default=(), metadata={LEFT_OUT: True})
+    inpaint: Inpaint | None = field(default=None, metadata={LEFT_OUT: True})
+    post: tuple[PostStep, ...] = field(default=(), metadata={LEFT_OUT: True})
     axes: Mapping[str, AxisValue] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         settle(self)
+        if self.model == "" and self.stages and isinstance(self.stages, tuple) and isinstance(self.stages[0], Stage):
+            self._take(self.stages[0])
         if self.quantization == NOT_QUANTIZED and not isinstance(self.quantization, DefaultNumberFormat) and not self.precision:
             object.__setattr__(self, "precision", str(self.quantization))
+
+    def _take(self, first: Stage) -> None:
+        """Takes over what the first stage says, where all stages are given."""
+        object.__setattr__(self, "model", first.model)
+        object.__setattr__(self, "stages", self.stages[1:])
+        for name in ("adapters", "controls", "references", "sampling"):
+            if value := getattr(first, name):
+                object.__setattr__(self, name, value)
 
     @property
     def key(self) -> str:

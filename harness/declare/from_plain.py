@@ -8,6 +8,7 @@ from harness.declare.budget import Budget, Search
 from harness.declare.candidate import NOT_QUANTIZED, Candidate
 from harness.declare.gate import Gate
 from harness.declare.grid import Grid, Prompt
+from harness.declare.guiding import Canny, Control, Inpaint, Reference
 from harness.declare.models import (
     DENOISER,
     Adapter,
@@ -16,17 +17,22 @@ from harness.declare.models import (
     Blocks,
     Checkpoint,
     Emphasis,
+    Ensemble,
     Fused,
     Gradient,
     Merge,
+    Relay,
 )
 from harness.declare.objective import Constraint, Desirability, Objective, Penalty
+from harness.declare.post_steps import ColourTransfer, Lut, Temperature, Upscale
 from harness.declare.sampling import Sampling
+from harness.declare.stages import Stage
 from harness.declare.suite import Suite
 from harness.declare.to_plain import OLD_DENOISER
 
 DECLARATIONS: Final[dict[str, Any]] = {c.__name__: c for c in (
-    Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Adapter, AestheticGradient, Emphasis, Prompt, Sampling, Grid, Candidate,
+    Checkpoint, Blocks, Gradient, Alphas, Merge, Fused, Relay, Ensemble, Adapter, AestheticGradient, Emphasis, Prompt, Sampling,
+    Grid, Canny, Control, Reference, Inpaint, ColourTransfer, Lut, Temperature, Upscale, Stage, Candidate,
     Penalty, Constraint, Desirability, Objective, Gate, Budget, Search, Suite)}
 
 

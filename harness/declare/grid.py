@@ -56,6 +56,9 @@ class Prompt:
     `tags` are free words for tables and tests, such as {"colour": "red"}; nothing in a run depends on them. `literal` says that
     brackets and words that are instructions in other tools, such as "[x]" or "AND", are meant as text. `syntax` says whose
     markup the text and the negative text have; empty stands for the grid's.
+
+    `pictures` are the prompt's pictures by name, {"edges": "controls/cat.png"}, for candidates with controls, references or an
+    inpainting; they are the same for all candidates.
     """
 
     id: str
@@ -65,6 +68,7 @@ class Prompt:
     tags: Mapping[str, str] = field(default_factory=dict)
     literal: bool = field(default=False, metadata={LEFT_OUT: True})
     syntax: str = field(default="", metadata={LEFT_OUT: True})
+    pictures: Mapping[str, str] = field(default_factory=dict, metadata={LEFT_OUT: True})
 
     def __post_init__(self) -> None:
         settle(self)

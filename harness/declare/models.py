@@ -101,17 +101,17 @@ class Merge:
     different things, "ema" merges EMA weights with plain ones.
     """
 
-    a: Model
-    b: Model
+    a: Recipe
+    b: Recipe
     alpha: Alpha | None = None
-    c: Model | None = None
-    more: tuple[Model, ...] = ()
+    c: Recipe | None = None
+    more: tuple[Recipe, ...] = ()
     beta: Alpha | None = None
     weights: tuple[float, ...] = ()
     settings: Mapping[str, float] = field(default_factory=dict)
     method: str = "weighted_sum"
     parts: tuple[str, ...] = (DENOISER,)
-    take: Mapping[str, Model] = field(default_factory=dict)
+    take: Mapping[str, Recipe] = field(default_factory=dict)
     missing: str = "error"
     dtype: str = "a"
     precision: str = "auto"
@@ -123,7 +123,7 @@ class Merge:
             object.__setattr__(self, "parts", (self.parts,))
 
     @property
-    def models(self) -> tuple[Model, ...]:
+    def models(self) -> tuple[Recipe, ...]:
         """The models that are merged, in the order that methods take them: a, b, more, and c last."""
         return (self.a, self.b, *self.more, *(() if self.c is None else (self.c,)))
 
@@ -133,20 +133,68 @@ class Fused:
     """A model with adapters fused into its weights, in the order given, before the one rounding. In a suite it is a model
     like any other; written to a file, it no longer needs the adapters."""
 
-    model: Model
+    model: Recipe
     adapters: tuple[Adapter, ...]
 
     def __post_init__(self) -> None:
         settle(self)
 
 
-Model: TypeAlias = str | Checkpoint | Merge | Fused
+@dataclass(frozen=True, kw_only=True)
+class Relay:
+    """Models that take turns in one denoising run: `models[0]` begins, and each later one takes over at its share of the steps in
+    `at`, from the same latents and with the same sampler. Each reads the prompt with its own text encoders. `vae` says whose VAE
+    decodes: that of the "first" model or of the "last".
+
+    A Stable Diffusion XL refiner is the second model of a relay: Relay(models=("base", "refiner"), at=(0.8,)).
+    """
+
+    models: tuple[Recipe, ...]
+    at: tuple[float, ...]
+    vae: str = "first"
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ensemble:
+    """Models whose predictions are averaged at every step: the sum of `weights` times predictions; the weights add up to 1.
+
+    `texts` says whose text encoders read the prompt: each model's "own", or those of the "first" for all. The VAE is the first
+    model's.
+    """
+
+    models: tuple[Recipe, ...]
+    weights: tuple[float, ...]
+    texts: str = "own"
+
+    def __post_init__(self) -> None:
+        settle(self)
+
+
+Recipe: TypeAlias = str | Checkpoint | Merge | Fused
+"""What is one set of weights."""
+Model: TypeAlias = Recipe | Relay | Ensemble
+"""A relay or an ensemble is only a candidate's or a stage's own model, never a part of another."""
+MODELS: Final = (str, Checkpoint, Merge, Fused, Relay, Ensemble)
+
+
+def one_recipe(model: Model) -> Recipe:
+    """The model, if it is one set of weights. Raises ValueError for a relay or an ensemble."""
+    if isinstance(model, Relay | Ensemble):
+        raise ValueError(  # noqa: TRY004, the type is right elsewhere
+            f"{type(model).__name__} has no one set of weights, so no single file holds it; merge or fuse its models one by one")
+    return model
 
 
 def references(model: Model) -> Iterator[str]:
     """The files, folders and `zoo:` names of the models that a model is made of."""
     if isinstance(model, Merge):
         for part in (*model.models, *model.take.values()):
+            yield from references(part)
+    elif isinstance(model, Relay | Ensemble):
+        for part in model.models:
             yield from references(part)
     elif isinstance(model, Fused):
         yield from references(model.model)

@@ -9,13 +9,13 @@ from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare import Adapter, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, plain
+from harness.declare import Adapter, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Recipe, plain
 from harness.declare.models import DENOISER
 from harness.declare.nearest import did_you_mean
 from harness.declare.to_plain import OLD_DENOISER
 
 
-def read_recipe(path: Path | str) -> Model:
+def read_recipe(path: Path | str) -> Recipe:
     """The model that a `.toml` or `.json` file declares. Its tables are the fields of Merge; paths stay as written.
 
     A model is text (a path), a table with `path` (Checkpoint) or with `a` and `b` (Merge). Alpha and beta are a number, a
@@ -31,7 +31,7 @@ def read_recipe(path: Path | str) -> Model:
         raise ValueError(f"{file.name}: merges are nested too deeply to be read") from error
 
 
-def recipe_text(model: Model) -> str:
+def recipe_text(model: Recipe) -> str:
     """The model as JSON on one line: fields in the order of their declaration, mappings by name, so equal models have equal
     texts. Raises ValueError for NaN and infinity."""
     return json.dumps(_ordered(plain(model)), separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -70,7 +70,7 @@ def _ordered(data: Any) -> Any:
     return [_ordered(item) for item in data] if isinstance(data, list) else data
 
 
-def _recipe(data: Any, place: str) -> Model:
+def _recipe(data: Any, place: str) -> Recipe:
     if isinstance(data, str):
         return data
     table = _recipe_table(data, place, "a path, or a table with path, with a and b, or with model and adapters")

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from itertools import product
 
-from harness.declare import AxisValue, Candidate, Checkpoint, Fused, Merge, Model, Sampling
+from harness.declare import MODELS, AxisValue, Candidate, Model, Sampling
 from harness.declare.swept_values import swept_numbers
 
 
@@ -47,7 +47,7 @@ def sampling_sweep(model: Model | os.PathLike[str] | Candidate | Iterable[Candid
 
 def _candidates(given: Model | os.PathLike[str] | Candidate | Iterable[Candidate], precision: str) -> tuple[Candidate, ...]:
     """The candidates that are sampled in several ways; a model is one without a name."""
-    if isinstance(given, str | Checkpoint | Merge | Fused):
+    if isinstance(given, MODELS):
         return (Candidate(name="", model=given, precision=precision),)
     if isinstance(given, os.PathLike):
         return (Candidate(name="", model=os.fspath(given), precision=precision),)

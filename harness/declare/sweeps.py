@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 
-from harness.declare import Adapter, Alphas, AxisValue, Candidate, Checkpoint, Fused, Merge, Model
+from harness.declare import MODELS, Adapter, Alphas, AxisValue, Candidate, Merge, Model
 from harness.declare.models import DENOISER
 from harness.declare.swept_values import swept_numbers
 
@@ -139,4 +139,4 @@ def adapter_grid(model: Model | os.PathLike[str], adapters: Mapping[str, str | o
 
 
 def _model(model: Model | os.PathLike[str]) -> Model:
-    return model if isinstance(model, str | Checkpoint | Merge | Fused) else os.fspath(model)
+    return model if isinstance(model, MODELS) else os.fspath(model)

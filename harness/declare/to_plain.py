@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any, Final
 
 from harness.declare.models import DENOISER, Alphas, Merge
@@ -29,12 +29,16 @@ def plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type):
         return {"is": type(value).__name__, **{
             f.name: plain(getattr(value, f.name)) for f in fields(value)
-            if not (f.metadata.get(LEFT_OUT) and getattr(value, f.name) == f.default)}}
+            if not (f.metadata.get(LEFT_OUT) and getattr(value, f.name) == _default(f))}}
     if isinstance(value, Mapping):
         return {str(k): plain(v) for k, v in value.items()}
     if isinstance(value, list | tuple | range):
         return [plain(v) for v in value]
     return value
+
+
+def _default(spec: Field[Any]) -> Any:
+    return spec.default if spec.default_factory is MISSING else spec.default_factory()
 
 
 def short_hash(data: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any, Final
 from harness.adapters.kinds import KINDS
 from harness.declare import Candidate, plain, short_hash
 from harness.declare.candidate import NOT_QUANTIZED
+from harness.declare.models import one_recipe
 from harness.materialise.library import Library, adapters_of, frame_of, leaves, merges_of
 from harness.materialise.merged_parts import opened, with_named_parts
 from harness.materialise.text_treatment import clip_file
@@ -32,7 +33,8 @@ def weights_of_candidate(candidate: Candidate, library: Library) -> Weights:
     references = references_of(candidate)
     inputs = {reference: library.content(reference) for reference in references}
     # By the names of the parts: the same words mean other components of another model.
-    model = with_named_parts(candidate.model, opened(candidate.model, library))
+    recipe = one_recipe(candidate.model)
+    model = with_named_parts(recipe, opened(recipe, library))
     content = _by_content(plain(replace(candidate, model=model)), inputs)
     words = _words(candidate, library)
     library.refuse_changed(references)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from harness.declare import Alpha, Alphas, Blocks, Fused, Gradient, Merge, Model
+from harness.declare import Alpha, Alphas, Blocks, Ensemble, Fused, Gradient, Merge, Model, Relay
 from harness.materialise.library import checkpoint_of, name_of
 from harness.merge.match_keys import model_names
 
@@ -16,6 +16,13 @@ def describe(model: Model) -> Sequence[str]:
         if isinstance(inner, Fused):
             head = f"{pad}with {', '.join(f'{a.path} at {a.weight:g}' for a in inner.adapters)} fused into"
             return [head, *lines(inner.model, depth + 1, "")]
+        if isinstance(inner, Relay):
+            ends = [f"until {share:g}" for share in inner.at] + ["to the end"]
+            return [f"{pad}relay of", *(line for end, model in zip(ends, inner.models, strict=False)
+                                        for line in lines(model, depth + 1, f"{end}  "))]
+        if isinstance(inner, Ensemble):
+            return [f"{pad}ensemble of", *(line for weight, model in zip(inner.weights, inner.models, strict=False)
+                                           for line in lines(model, depth + 1, f"{weight:g}  "))]
         if not isinstance(inner, Merge):
             return [f"{pad}{name_of(checkpoint_of(inner))}"]
         names = model_names(len(inner.models), inner.c is not None)

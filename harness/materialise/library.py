@@ -10,7 +10,8 @@ from pathlib import Path
 from harness import zoo
 from harness.adapters import AdapterError, Reading, Shapes, read_changes, recognise_file
 from harness.adapters.hypernetwork import Hypernetwork, is_hypernetwork, read_hypernetwork
-from harness.declare import Adapter, Checkpoint, Fused, Merge, Model
+from harness.declare import Adapter, Checkpoint, Ensemble, Fused, Merge, Model, Recipe, Relay
+from harness.declare.models import one_recipe
 from harness.records.file_version import FileVersions
 from harness.weights import ModelFile, ModelFileError, content_hash
 from harness.weights.families import IS_ADAPTER
@@ -153,23 +154,26 @@ def shapes_of(model: ModelFile) -> Shapes:
             for component, infos in model.components.items()}
 
 
-def checkpoint_of(model: str | Checkpoint) -> Checkpoint:
-    """A leaf of a recipe as a Checkpoint. A zoo checkpoint gets the zoo's config."""
-    if isinstance(model, str):
-        model = Checkpoint(path=model)
-    return replace(model, config="zoo:config") if model.config is None and model.path.startswith("zoo:") else model
+def checkpoint_of(model: str | Checkpoint | Relay | Ensemble) -> Checkpoint:
+    """A leaf of a recipe as a Checkpoint. A zoo checkpoint gets the zoo's config. Raises MaterialiseError for what is no single
+    set of weights."""
+    leaf = one_recipe(model)
+    assert not isinstance(leaf, Merge | Fused)
+    if isinstance(leaf, str):
+        leaf = Checkpoint(path=leaf)
+    return replace(leaf, config="zoo:config") if leaf.config is None and leaf.path.startswith("zoo:") else leaf
 
 
 def frame_of(model: Model) -> Checkpoint:
     """The checkpoint that provides everything that is not merged: the leftmost leaf."""
-    while isinstance(model, Merge | Fused):
-        model = model.a if isinstance(model, Merge) else model.model
+    while isinstance(model, Merge | Fused | Relay | Ensemble):
+        model = model.a if isinstance(model, Merge) else model.model if isinstance(model, Fused) else model.models[0]
     return checkpoint_of(model)
 
 
 def leaves(model: Model) -> Iterator[Checkpoint]:
     """Yields every checkpoint of a recipe, left to right; models that only give components come last."""
-    if isinstance(model, Merge | Fused):
+    if isinstance(model, Merge | Fused | Relay | Ensemble):
         for parent in parents_of(model):
             yield from leaves(parent)
     else:
@@ -180,7 +184,7 @@ def merges_of(model: Model) -> Iterator[Merge]:
     """Yields every merge of a recipe, the outermost first."""
     if isinstance(model, Merge):
         yield model
-    if isinstance(model, Merge | Fused):
+    if isinstance(model, Merge | Fused | Relay | Ensemble):
         for parent in parents_of(model):
             yield from merges_of(parent)
 
@@ -189,7 +193,7 @@ def fusings_of(model: Model) -> Iterator[Fused]:
     """Yields every fusion of adapters in a recipe, the outermost first."""
     if isinstance(model, Fused):
         yield model
-    if isinstance(model, Merge | Fused):
+    if isinstance(model, Merge | Fused | Relay | Ensemble):
         for parent in parents_of(model):
             yield from fusings_of(parent)
 
@@ -200,8 +204,10 @@ def adapters_of(model: Model) -> Iterator[Adapter]:
         yield from fused.adapters
 
 
-def parents_of(model: Merge | Fused) -> tuple[Model, ...]:
-    """The models that a merge or fusion is made of; models that only give components come last."""
+def parents_of(model: Merge | Fused | Relay | Ensemble) -> tuple[Recipe, ...]:
+    """The models that another is made of; models that only give components come last."""
+    if isinstance(model, Relay | Ensemble):
+        return model.models
     return (model.model,) if isinstance(model, Fused) else (*model.models, *model.take.values())
 
 

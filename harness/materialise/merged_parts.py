@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Final
 
-from harness.declare import Fused, Merge, Model
+from harness.declare import Fused, Merge, Recipe
 from harness.declare.models import ALL, DENOISER
 from harness.declare.nearest import did_you_mean
 from harness.declare.ways_out import parts as spelled_parts
@@ -20,12 +20,12 @@ from harness.weights.model import PARTS
 DENOISERS: Final = ("unet", "transformer")
 
 
-def opened(model: Model, library: Library) -> dict[str, ModelFile]:
+def opened(model: Recipe, library: Library) -> dict[str, ModelFile]:
     """The models of a recipe by the names that it gives them, each component under its own name. Raises ModelFileError."""
     return encoders_in_place(model, library.open_alike(leaves(model)))
 
 
-def with_named_parts(model: Model, files: Mapping[str, ModelFile]) -> Model:
+def with_named_parts(model: Recipe, files: Mapping[str, ModelFile]) -> Recipe:
     """The recipe with the name of each component in place of "denoiser" and "all", in all its merges. `files` holds the opened
     models by the names that recipes give them. MaterialiseError for a component that one of the merged models lacks."""
     if isinstance(model, Fused):
@@ -41,7 +41,7 @@ def with_named_parts(model: Model, files: Mapping[str, ModelFile]) -> Model:
     return named
 
 
-def parts_of(model: Model, files: Mapping[str, ModelFile]) -> tuple[str, ...]:
+def parts_of(model: Recipe, files: Mapping[str, ModelFile]) -> tuple[str, ...]:
     """The components that a model of the recipe has, those that it takes from others included."""
     if isinstance(model, Fused):
         return parts_of(model.model, files)
@@ -91,7 +91,7 @@ def _because(part: str, asked: tuple[str, ...]) -> str:
     return "" if part in asked and part != DENOISER else " (parts is \"all\")" if ALL in asked else " (the default of parts)"
 
 
-def _way_out(merge: Merge, part: str, had: Mapping[str, tuple[str, ...]], models: Mapping[str, Model]) -> str:
+def _way_out(merge: Merge, part: str, had: Mapping[str, tuple[str, ...]], models: Mapping[str, Recipe]) -> str:
     common = [name for name in PARTS if all(name in own for own in had.values())]
     if not common:
         return "These models have no component in common"

@@ -12,6 +12,7 @@ from typing import Final
 from harness.adapters import AdapterError, Reading
 from harness.declare import Alpha, Alphas, Blocks, Checkpoint, Fused, Gradient, Merge, Model, short_hash
 from harness.declare.listing import LONGEST_MESSAGE, first_of
+from harness.declare.models import one_recipe
 from harness.declare.ways_out import EMA, FORCE_EMA, KEEP_A
 from harness.materialise.adapter_expressions import refuse_unfusible, weights_of, with_adapter
 from harness.materialise.denoiser_kind import denoiser_kind, foreign_prediction, refuse_unlike, refuse_unlike_kinds
@@ -59,9 +60,9 @@ def plan_recipe(model: Model, library: Library) -> RecipePlan:
     keys without counterpart, other shapes, other families or predictions, and parts, patterns and block weights that apply to no
     tensor.
     """
-    frame = frame_of(model)
-    files = opened(model, library)
-    model = with_named_parts(model, files)
+    frame, recipe = frame_of(model), one_recipe(model)
+    files = opened(recipe, library)
+    model = with_named_parts(recipe, files)
     _refuse_strangers(model, files)
     taken_parts = [part for merge in merges_of(model) for part in merge.take]
     components = list(dict.fromkeys([*files[name_of(frame)].components, *taken_parts]))

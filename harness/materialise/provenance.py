@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
-from harness.declare import Checkpoint, Fused, Merge, Model, plain, restore
+from harness.declare import Checkpoint, Fused, Merge, Model, Recipe, plain, restore
 from harness.materialise.denoiser_kind import kind_of_result
 from harness.materialise.file_layout import FilePlan
 from harness.materialise.library import Library, adapters_of, checkpoint_of, leaves, merges_of
@@ -39,7 +39,7 @@ class Provenance:
     """The contents of a header: the recipe with file names instead of paths, and each input's BLAKE3 and size in bytes by
     name. `sources` are the hashes of merge methods that are not built in."""
 
-    recipe: Model
+    recipe: Recipe
     inputs: Mapping[str, Mapping[str, Any]]
     version: str
     methods: Mapping[str, int]
@@ -58,7 +58,7 @@ def input_names(model: Model, library: Library) -> dict[str, str]:
     return names
 
 
-def renamed(model: Model, names: Mapping[str, str]) -> Model:
+def renamed(model: Recipe, names: Mapping[str, str]) -> Recipe:
     """The recipe with every path replaced. Configs are removed, since no weight depends on them."""
     if isinstance(model, Fused):
         return Fused(model=renamed(model.model, names),

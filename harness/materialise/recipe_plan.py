@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from harness.declare import Checkpoint, Model
+from harness.declare import Checkpoint, Recipe
 from harness.merge import Expression
 from harness.merge.requested import Requested
 from harness.weights import ModelFile
@@ -38,7 +38,7 @@ class RecipePlan:
     used for them; `files` holds the opened models by the names that sources give them. `requested` is all that the recipe asks
     for by name, each with the number of tensors that it applies to."""
 
-    model: Model
+    model: Recipe
     frame: Checkpoint
     files: Mapping[str, ModelFile] = field(repr=False)
     parts: Mapping[str, PartPlan] = field(repr=False)

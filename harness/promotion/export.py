@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from harness.declare import Candidate, Checkpoint, Fused
+from harness.declare.models import one_recipe
 from harness.materialise import Workbench, place, plan_recipe
 from harness.materialise.adapter_expressions import refuse_unfusible
 from harness.materialise.library import frame_of
@@ -41,28 +42,32 @@ class SavedFile:
 def as_one_file(candidate: Candidate, bench: Workbench) -> Candidate:
     """The candidate with its adapters fused into the model. Raises PromotionError for anything that no file can hold."""
     who = f"candidate {candidate.name!r}"
-    model = "Fused(model=..., adapters=(...))"
+    fused = "Fused(model=..., adapters=(...))"
+    try:
+        model = one_recipe(candidate.model)
+    except ValueError as error:
+        raise PromotionError(f"{who}: {error}") from error
     if candidate.quantization != "fp32":
         raise PromotionError(f"{who} is quantized ({candidate.quantization}), which happens when a model is loaded and cannot be "
                              "stored in a single file. Promote the candidate without quantization; for 16 bits merge with "
-                             f"dtype, and with adapters use {model}")
+                             f"dtype, and with adapters use {fused}")
     for field, given in (("emphasis", candidate.emphasis), ("aesthetic", candidate.aesthetic)):
         if given is not None:
             raise PromotionError(f"{who} has {field}, which changes prompts and cannot be stored in a model file. Measure and "
-                                 f"promote a candidate without it; adapters of weights can be fused: {model}")
+                                 f"promote a candidate without it; adapters of weights can be fused: {fused}")
     frame = bench.library.open(frame_of(candidate.model))
     for adapter in candidate.adapters:
         if (adapter.start, adapter.end) != (0, 1):
             raise PromotionError(f"{who}: adapter {adapter.path!r} acts from {adapter.start:g} to {adapter.end:g} of the steps, "
-                                 f"which a single file cannot do. Measure it fused for all steps, as {model}, and promote that")
+                                 f"which a single file cannot do. Measure it fused for all steps, as {fused}, and promote that")
         try:
             refuse_unfusible(bench.library.adapter(adapter.path, frame))
         except ValueError as error:
             raise PromotionError(f"{who}: adapter {adapter.path!r} works only at run time ({error}). Measure a candidate without "
-                                 f"it and with its other adapters as {model}, and promote that") from error
+                                 f"it and with its other adapters as {fused}, and promote that") from error
     if not candidate.adapters:
         return candidate
-    return replace(candidate, model=Fused(model=candidate.model, adapters=candidate.adapters), adapters=())
+    return replace(candidate, model=Fused(model=model, adapters=candidate.adapters), adapters=())
 
 
 def save_as_measured(candidate: Candidate, device: str, identified: Workbench, path: Path, title: str) -> SavedFile:

@@ -6,7 +6,7 @@ import json
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from harness.declare import Alphas, Candidate, Checkpoint, Fused, plain
+from harness.declare import Alphas, Candidate, Checkpoint, Ensemble, Fused, Relay, plain
 from reports import formatting as words
 from reports.read.run import Run
 from reports.verdict.candidates import label
@@ -34,6 +34,8 @@ def _whole(candidate: Candidate) -> tuple[Any, list[str]]:
     if any((a.start, a.end) != (0.0, 1.0) for a in candidate.adapters):
         return candidate.model, ["Its adapters are on for a part of the steps only, so they cannot be fused: the suite as "
                                  "declared has them."]
+    if isinstance(candidate.model, Relay | Ensemble):
+        return candidate.model, ["Its adapters act in each of its models: the suite as declared has them."]
     return Fused(model=candidate.model, adapters=candidate.adapters), []
 
 

@@ -469,7 +469,8 @@ class Awkward:
      "parts is 'unet'; expected a tuple of strings, like ('unet',)"),
     (one(model=Merge(a=None, b="zoo:anime", alpha=0.5)),  # type: ignore[arg-type]
      "field a is None; expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
-    (one(model=3), "field model is 3 (int); expected a path, harness.Checkpoint, harness.Merge or harness.Fused"),
+    (one(model=3), "field model is 3 (int); expected a path, harness.Checkpoint, harness.Merge, harness.Fused, harness.Relay or "
+     "harness.Ensemble"),
     (one(quantization=["fp32"]), "field quantization is ['fp32'] (list); expected text"),
     (one(axes=[1]), "field axes is [1] (list); expected a mapping"),
     (one(name=5), "candidate number 1: field name is 5 (int); expected text"),

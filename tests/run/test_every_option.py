@@ -38,7 +38,20 @@ from harness.check import problems
 from harness.check.suite import remarks
 from harness.cli import main
 from harness.commands import adapter, merge
-from harness.declare import DESIRABILITY
+from harness.declare import (
+    DESIRABILITY,
+    Canny,
+    ColourTransfer,
+    Control,
+    Ensemble,
+    Inpaint,
+    Lut,
+    Reference,
+    Relay,
+    Stage,
+    Temperature,
+    Upscale,
+)
 from harness.materialise import Workbench
 from harness.run.preflight import file_problems
 from tests.fakes import PROMPTS, tiny_grid, tiny_suite
@@ -91,6 +104,8 @@ def gridded(**changes: object) -> Suite:
     return tiny_suite(grid=tiny_grid(**changes))
 
 
+RELAY = Relay(models=("zoo:photo", "zoo:anime"), at=(0.5,))
+ENSEMBLE = Ensemble(models=("zoo:photo", "zoo:anime"), weights=(0.5, 0.5))
 STRETCHED = Gradient(values=(0.5,) * 30)
 NAMED = (Desirability(metric="clip_score", worst=20, best=30),)
 FREE = "free text of the author's; nothing in a run depends on it"
@@ -125,6 +140,12 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Merge.force": "a permission for merges that are refused otherwise; nothing is asked for",
     "Fused.model": (of(model=Fused(model="zoo:foto", adapters=(Adapter(path=SKETCH),))), "'zoo:foto'"),
     "Fused.adapters": (of(model=Fused(model="zoo:photo", adapters=())), "no adapters"),
+    "Relay.models": (of(model=RELAY), "Relay"),
+    "Relay.at": (of(model=RELAY), "Relay"),
+    "Relay.vae": (of(model=RELAY), "Relay"),
+    "Ensemble.models": (of(model=ENSEMBLE), "Ensemble"),
+    "Ensemble.weights": (of(model=ENSEMBLE), "Ensemble"),
+    "Ensemble.texts": (of(model=ENSEMBLE), "Ensemble"),
     "Adapter.path": (adapted("zoo:skech"), "'zoo:skech'"),
     "Adapter.weight": (adapted("zoo:sketch-word", weight=0.5), "weight"),
     "Adapter.blocks": (adapted(blocks=Alphas(default=0.5, keys={"*": 1})), "default, 0.5"),
@@ -144,6 +165,7 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Prompt.tags": FREE,
     "Prompt.literal": "a permission for brackets that are text; nothing is asked for",
     "Prompt.syntax": (prompted(syntax="a1112"), "'a1112'"),
+    "Prompt.pictures": (prompted(pictures={"edges": "edges.png"}), "pictures"),
     "Grid.prompts": (gridded(prompts=()), "prompts is empty"),
     "Grid.seeds": (gridded(seeds=(1, 1)), "seed 1"),
     "Grid.guidance_scales": (gridded(guidance_scales=(4, 4)), "guidance scale 4"),
@@ -178,6 +200,11 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Candidate.emphasis": (of(emphasis=Emphasis(weights={})), "emphasis names no words"),
     "Candidate.aesthetic": (of(aesthetic=AestheticGradient(path="nowhere.pt")), "'nowhere.pt'"),
     "Candidate.sampling": (of(sampling=Sampling()), "sampling sets nothing"),
+    "Candidate.stages": (of(stages=(Stage(strength=0.5),)), "stages"),
+    "Candidate.controls": (of(controls=(Control(path="nowhere", picture="edges"),)), "controls"),
+    "Candidate.references": (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
+    "Candidate.inpaint": (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
+    "Candidate.post": (of(post=(Upscale(factor=2),)), "post"),
     "Candidate.precision": (of(precision="fp17"), "'fp17'"),
     "Candidate.axes": (of(axes={"seed": 1}), "'seed'"),
     "Penalty.metric": (judged(penalties=(Penalty(metric="sharpness", weight=1),)), "'sharpness'"),
@@ -239,6 +266,20 @@ OPTIONS: dict[str, tuple[Suite, str] | str] = {
     "Suite.description": FREE,
 }
 """By field: a suite whose value of it applies to nothing, and what the refusal names; or why there is no such value."""
+
+NOT_YET = {
+    Stage: (of(stages=(Stage(strength=0.5),)), "stages"),
+    Canny: (of(controls=(Control(path="nowhere", picture=Canny(of="photo")),)), "controls"),
+    Control: (of(controls=(Control(path="nowhere", picture="edges"),)), "controls"),
+    Reference: (of(references=(Reference(path="nowhere", picture="face"),)), "references"),
+    Inpaint: (of(inpaint=Inpaint(picture="photo", mask="mask")), "inpaint"),
+    ColourTransfer: (of(post=(ColourTransfer("nowhere.png"),)), "post"),
+    Lut: (of(post=(Lut("nowhere.cube"),)), "post"),
+    Temperature: (of(post=(Temperature(max_kelvin=6500),)), "post"),
+    Upscale: (of(post=(Upscale(factor=2),)), "post"),
+}
+"""Declarations that are refused as a whole until they can be sampled."""
+OPTIONS |= {f"{kind.__name__}.{field.name}": row for kind, row in NOT_YET.items() for field in fields(kind)}
 
 
 def declared() -> list[str]:

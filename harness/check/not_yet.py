@@ -1,0 +1,20 @@
+"""Words that can be declared and are not supported yet. They are refused, so that nothing is left out in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from harness.declare import Candidate
+
+FIELDS: Final = ("stages", "controls", "references", "inpaint", "post")
+MODELS: Final = ("Relay", "Ensemble")
+
+
+def not_yet(candidate: Candidate) -> Iterator[str]:
+    """One phrase per word of a candidate that this version does not know what to do with."""
+    for name in FIELDS:
+        if getattr(candidate, name):
+            yield f"{name} cannot be sampled by this version"
+    if (kind := type(candidate.model).__name__) in MODELS:
+        yield f"a model of the kind {kind} cannot be sampled by this version"
