@@ -7,7 +7,7 @@ GPU_TESTS := tests/test_gpu.py tests/probes tests/quantize/test_table.py tests/w
 # Processes that share the tests: one per core, at most four; 0 runs them in pytest's own.
 WORKERS ?= logical
 
-.PHONY: benchmark test check browser-test zoo gpu-rehearsal gpu-first-hour gpu-benchmark chaos clean
+.PHONY: benchmark test check docs browser-test zoo gpu-rehearsal gpu-first-hour gpu-benchmark chaos clean
 
 benchmark: $(VENV)/.installed  ## the main job: all suites, and one HTML page each
 	$(BIN)/pytest suites/ --benchmark --device $(DEVICE)
@@ -18,6 +18,9 @@ test: $(VENV)/.installed  ## all tests but those of `gpu-rehearsal` with models 
 check: $(VENV)/.installed  ## style and types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+docs: $(VENV)/.installed  ## write docs/api.md, the page of all names, from the docstrings and tables of the code
+	$(BIN)/python -m tests.api_page
 
 gpu-rehearsal: $(VENV)/.installed  ## what runs on CUDA, on a simulated device: no GPU needed (part of `make test`, but for models of full size)
 	$(BIN)/pytest tests/rehearsal

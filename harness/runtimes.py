@@ -21,16 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Runtime:
-    """`apply` gives a module that computes what the given one does. A built-in runtime uses the very parameters of that one, so
-    that weights merged into them later count; a `private` one gets a copy of each candidate's module, and may change it.
-    `why_not` says what a device ("cpu", "cuda:0") lacks, empty when nothing. `version` rises when the same weights give other
-    images."""
+    """A row of RUNTIMES. A built-in runtime uses the very parameters of the module that it is given, so that weights merged into
+    them later count."""
 
     description: str
+    """What it is, in one sentence."""
     apply: Callable[[torch.nn.Module], Any]
+    """Gives a module that computes what the given one does."""
     why_not: Callable[[str], str] = lambda _: ""
+    """What a device ("cpu", "cuda:0") lacks; empty if nothing."""
     version: int = 1
+    """Increases when the same weights give other images."""
     private: bool = False
+    """Gets a copy of each candidate's module, which it may change; always so for a runtime of your own."""
 
 
 def _compiled(module: torch.nn.Module) -> Any:

@@ -1,95 +1,133 @@
-"""The page of all names has every name that a suite can import, with the fields, defaults and choices of the code."""
+"""The page of all names is what the code's docstrings and tables give, and has everything that can be written."""
 
 import re
-from dataclasses import MISSING, Field, fields, is_dataclass
-from inspect import Parameter, isfunction, signature
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, fields, is_dataclass
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
+import cmarkgfm
 import pytest
 
 import harness
 from harness.adapters.formats import FORMATS
 from harness.adapters.kinds import KINDS
-from harness.declare.grid import LONG_PROMPTS, LOW_MEMORY
-from harness.declare.objective import SIDES
-from harness.merge import MERGE_METHODS, MergeMethod
-from harness.merge.blocks import CONVENTIONS
-from harness.merge.presets import PRESETS
-from harness.metrics import METRICS, ImageScore, ImageSet, Metric, ValueSpec
-from harness.quantize import QUANTIZATION_MODES, QuantizationMode, QuantizeReport
-from harness.records.values import RUN_VALUES, values_from
-from harness.runtimes import RUNTIMES, Runtime
+from harness.cli import COMMANDS
+from harness.declare.syntax import SYNTAXES
+from harness.merge import MERGE_METHODS
+from harness.metrics import METRICS
+from harness.quantize import QUANTIZATION_MODES
+from harness.records.values import RUN_VALUES
+from harness.runtimes import RUNTIMES
 from harness.samplers import SAMPLERS, SCHEDULES
-from harness.text.weighting import WEIGHTINGS
+from tests.api_page.docstrings import markdown, slug
+from tests.api_page.page import CONSTANTS, DECLARED, FUNCTIONS, OWN, PUBLIC, page
+from tests.api_page.records import call, default, reached, record_section, type_text
 
-PAGE = (Path(__file__).parent.parent / "docs" / "api.md").read_text(encoding="utf-8")
-NAMES = {name: getattr(harness, name) for name in [*harness.__all__, *harness._LAZY]}
-OWN = {c.__name__: c for c in (Metric, ValueSpec, ImageSet, ImageScore, MergeMethod, QuantizationMode, QuantizeReport, Runtime)}
-RECORDS = {name: it for name, it in {**NAMES, **OWN}.items() if is_dataclass(it)}
-FUNCTIONS = {name: it for name, it in NAMES.items() if isfunction(it)}
-NAMES_TO_CHOOSE = PAGE.split("## Names to choose from")[1].split("\n## ")[0]
-SECTIONS = dict(re.findall(r"^### (\w+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
-
-
-def rows(text: str) -> list[list[str]]:
-    """The cells of every row of a table whose first cell is code, without the backticks of that one."""
-    cells = [re.split(r" \| ", line.strip().removeprefix("| ").removesuffix(" |")) for line in text.splitlines()
-             if line.startswith("| `")]
-    return [[row[0].strip("`"), *row[1:]] for row in cells]
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "api.md").read_text(encoding="utf-8")
+SECTIONS = dict(re.findall(r"^### ([^\n]+)\n(.*?)(?=^##|\Z)", PAGE, re.DOTALL | re.MULTILINE))
+RECORDS = {**DECLARED, **OWN}
+TABLES: Mapping[str, Mapping[str, Any]] = {
+    "METRICS": METRICS, "RUN_VALUES": RUN_VALUES, "MERGE_METHODS": MERGE_METHODS, "QUANTIZATION_MODES": QUANTIZATION_MODES,
+    "RUNTIMES": RUNTIMES, "SYNTAXES": SYNTAXES, "SAMPLERS": SAMPLERS, "SCHEDULES": SCHEDULES, "FORMATS": FORMATS, "KINDS": KINDS,
+    "COMMANDS": {f"sweetspot {name}": row for name, row in COMMANDS.items()}}
+NOT_NAMES = {"GATE_KINDS", "JUDGES", "FIGURES"}
+"""Tables whose rows nobody names in a suite or on the command line."""
 
 
-def default(field: Field[Any]) -> Any:
-    return field.default_factory() if field.default_factory is not MISSING else field.default
+def test_the_page_is_what_the_code_gives() -> None:
+    assert page() == PAGE, "docs/api.md is older than the code; write it again with: make docs (or python -m tests.api_page)"
 
 
-def test_every_name_is_on_the_page_once() -> None:
-    constants = rows(PAGE.split("## Constants")[1].split("##")[0])
-    calls = rows(PAGE.split("## Functions")[1].split("##")[0])
-    named = [*SECTIONS, *(name for name, _ in constants), *(call.split("(")[0] for call, _ in calls)]
-    assert sorted(named) == sorted({*NAMES, *OWN})
+def test_every_public_name_has_its_place() -> None:
+    assert set(PUBLIC) == {*harness.__all__, *harness._LAZY}
+    assert set(PUBLIC) <= {*SECTIONS} | {name for name in CONSTANTS if f"| `{name}` |" in PAGE}
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_every_row_of_a_table_is_on_the_page(name: str) -> None:
+    missing = [row for row in TABLES[name] if f"\n| `{row}` |" not in PAGE and row not in SECTIONS]
+    assert missing == []
+
+
+def test_no_table_that_can_be_added_to_is_forgotten() -> None:
+    to_add = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8").split("| to add |")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([A-Z][A-Z_]+)`", to_add)) == {*TABLES, *NOT_NAMES}
 
 
 @pytest.mark.parametrize("name", RECORDS)
-def test_a_record_has_its_fields_with_their_defaults_and_a_meaning(name: str) -> None:
-    table = rows(SECTIONS[name])
-    assert [row[0] for row in table] == [field.name for field in fields(RECORDS[name])]
-    for (_, shown, meaning), field in zip(table, fields(RECORDS[name]), strict=True):
+def test_a_record_is_shown_with_its_fields_and_their_defaults(name: str) -> None:
+    rows = [re.split(r"(?<!\\) \| ", line.strip("| ")) for line in SECTIONS[name].splitlines() if line.startswith("| `")]
+    assert [row[0].strip("`") for row in rows] == [field.name for field in fields(RECORDS[name])]
+    for (_, _, shown, _), field in zip(rows, fields(RECORDS[name]), strict=True):
         value = default(field)
-        assert meaning
         assert (shown == "required") == (value is MISSING), field.name
         if value is not MISSING and not callable(value):
-            assert eval(shown.strip("`"), dict(NAMES)) == value, field.name
+            assert eval(shown.strip("`"), dict(PUBLIC)) == value, field.name
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)
-def test_a_function_has_its_parameters_with_their_defaults(name: str) -> None:
-    call = next(call for call, *_ in rows(PAGE) if call.startswith(f"{name}("))
+def test_a_function_is_shown_with_its_parameters_and_their_defaults(name: str) -> None:
     names: dict[str, Any] = {}
-    exec(f"def {call}: ...", names)
+    exec(f"from __future__ import annotations\ndef {call(name, FUNCTIONS[name])}: ...", names)
     assert [(p.name, p.default, p.kind) for p in signature(names[name]).parameters.values()] == [
         (p.name, p.default, p.kind) for p in signature(FUNCTIONS[name]).parameters.values()]
-    assert Parameter.VAR_KEYWORD not in {p.kind for p in signature(FUNCTIONS[name]).parameters.values()}
+    assert call(name, FUNCTIONS[name]) in SECTIONS[name]
 
 
-@pytest.mark.parametrize(("where", "known"), [
-    ("`Candidate.quantization`", QUANTIZATION_MODES), ("`Candidate.runtime`", RUNTIMES), ("`Grid.sampler`", SAMPLERS),
-    ("`Grid.low_memory`", LOW_MEMORY), ("`Grid.long_prompts`", LONG_PROMPTS), ("`Sampling.schedule`", SCHEDULES),
-    ("`Emphasis.method`", WEIGHTINGS), ("`Objective.prefer`", SIDES), ("`Merge.method`", MERGE_METHODS),
-    ("`Blocks.convention`", CONVENTIONS), ("`Blocks.preset`", PRESETS), ("layouts of adapter files", FORMATS),
-    ("kinds of adapters", KINDS), ("`prompt_set`", dict.fromkeys(prompt.tags["kind"] for prompt in harness.prompt_set()))])
-def test_the_names_of_a_table_are_all_listed(where: str, known: Any) -> None:
-    listed = re.findall(rf"^\| {re.escape(where)} \| (.*) \|$", NAMES_TO_CHOOSE, re.MULTILINE)
-    assert re.findall(r"`([^`]+)`", re.split(r"[;:]|, for ", listed[0])[0]) == list(known)
+@dataclass(frozen=True)
+class Inner:
+    """Within another."""
+
+    size: int = 1
 
 
-def test_each_metric_is_listed_with_the_values_it_gives() -> None:
-    listed = {row[0]: re.findall(r"`(\w+)`", row[1]) for row in rows(PAGE.split("| metric |")[1].split("\n\n")[0])}
-    derived = values_from("derived")
-    assert listed == {name: [*(v.name for v in metric.values), *(v for v, of in derived.items() if of.metric == name)]
-                      for name, metric in METRICS.items()}
+@dataclass(frozen=True)
+class Outer:
+    """Holds another."""
+
+    inner: "Inner | None" = None
+    """What it holds."""
 
 
-def test_the_values_that_need_no_metric_are_listed_with_their_units() -> None:
-    listed = {row[0]: row[1] for row in rows(PAGE.split("| value | unit |")[1].split("\n\n")[0])}
-    assert listed == {v.name: v.unit for v in RUN_VALUES.values() if not v.metric or v.origin == "people"}
+def test_a_record_is_found_by_the_field_that_holds_it() -> None:
+    assert list(reached([Outer])) == ["Outer", "Inner"]
+
+
+def test_a_field_without_a_docstring_is_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"Inner\.size"):
+        record_section("Inner", Inner, [])
+
+
+def test_a_name_for_a_union_is_shown_as_its_members() -> None:
+    assert type_text("Model | None", "harness.declare.models") == "str | Checkpoint | Merge | Fused | None"
+
+
+def test_every_link_within_the_page_leads_to_a_heading() -> None:
+    headings = {slug(title) for title in re.findall(r"^#+ (.*)", PAGE, re.MULTILINE)}
+    assert set(re.findall(r"\]\(#([^)]*)\)", PAGE)) <= headings
+
+
+def test_every_link_to_another_page_leads_to_one_of_its_headings() -> None:
+    for name, anchor in set(re.findall(r"\]\(([\w-]+\.md)#?([\w-]*)\)", PAGE)):
+        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        assert not anchor or anchor in {slug(title) for title in re.findall(r"^#+ (.*)", text, re.MULTILINE)}, (name, anchor)
+
+
+def test_nothing_on_the_page_becomes_emphasis_or_html_by_accident() -> None:
+    html = cmarkgfm.github_flavored_markdown_to_html(PAGE)
+    assert set(re.findall(r"</(\w+)>", html)) == {
+        "a", "code", "h1", "h2", "h3", "li", "p", "pre", "table", "tbody", "td", "th", "thead", "tr", "ul"}
+
+
+@pytest.mark.parametrize("text", ["A**2 * B**alpha", "unet.*attn2*", "<lora:name>", "__main__ and _x", "`a | *b*` <c>"])
+def test_a_docstring_is_shown_character_by_character(text: str) -> None:
+    html = cmarkgfm.github_flavored_markdown_to_html(markdown(text))
+    shown = re.sub(r"</?(?:p|code)>", "", html).replace("&lt;", "<").replace("&gt;", ">").strip()
+    assert shown == text.replace("`", "")
+
+
+def test_every_public_record_is_a_record_of_the_page() -> None:
+    assert {name for name, thing in PUBLIC.items() if is_dataclass(thing)} <= set(RECORDS)

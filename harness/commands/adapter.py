@@ -39,7 +39,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
                             ("resize", "reduce an adapter to a rank, keeping its largest singular values"),
                             ("convert", "write an adapter in another tool's layout")):
         way = ways.add_parser(name, help=help_line, description=help_line, allow_abbrev=False)
-        way.add_argument("adapter", nargs="+" if name == "merge" else 1, metavar="FILE[=WEIGHT]" if name == "merge" else "FILE")
+        way.add_argument("adapter", nargs="+" if name == "merge" else 1, metavar="FILE[=WEIGHT]" if name == "merge" else "FILE",
+                         help="an adapter file" + ", with its weight (default: 1)" * (name == "merge"))
         way.add_argument("--model", required=True, help="a model that the adapters are for; only its names and shapes are read")
         way.add_argument("--leave-out", action="store_true",
                          help="leave out tensors for components that the model does not have, and say how many")

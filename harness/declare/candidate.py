@@ -30,36 +30,42 @@ NOT_QUANTIZED: Final = DefaultNumberFormat("fp32")
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """One thing that may be shipped. `axes` are the numeric (or named) coordinates it has in sweeps: {"alpha": 0.35}.
-
-    `precision` is the number format of the denoiser's weights and arithmetic: "fp32", "bf16" or "fp16". By default it is fp32 on
-    a CPU; on a GPU it is fp16 for U-Nets and bf16 for transformers. quantization="fp16" asks for the same as precision="fp16".
-
-    `emphasis` and `aesthetic` are treatments of the text embedding of every prompt; negative prompts are embedded plainly.
-
-    `sampling` says how its images are sampled where that differs from the grid: Sampling(sampler="lcm", steps=4, guidance=1).
-
-    `stages` are the stages after the first, which the candidate's other fields describe. Without `model`, all stages are given:
-    Candidate(name="night", stages=(Stage(model="a"), Stage(model="b", strength=0.5))) is the same as Candidate(name="night",
-    model="a", stages=(Stage(model="b", strength=0.5),)). `controls` and `references` act in the first stage, and `inpaint` makes
-    the first stage change a picture. `post` are the post-steps of the finished picture, in order.
-    """
+    """One thing that may be shipped: a model, what is applied to it, and how it is sampled."""
 
     name: str
+    """Its name in gates, in the terminal and in `sweetspot promote`."""
     model: Model = ""
+    """A path, a `zoo:` name, or a declaration of a model. Without it, all stages are given: Candidate(name="night",
+    stages=(Stage(model="a"), Stage(model="b", strength=0.5))) is the same as Candidate(name="night", model="a",
+    stages=(Stage(model="b", strength=0.5),))."""
     adapters: tuple[Adapter, ...] = ()
+    """Adapters that are applied at run time."""
     quantization: str = NOT_QUANTIZED
+    """How the denoiser's weights are stored, see docs/api.md#quantization-modes."""
     precision: str = field(default="", metadata={LEFT_OUT: True})
+    """The number format of the denoiser's weights and arithmetic: "fp32", "bf16" or "fp16". By default it is fp32 on a CPU; on a
+    GPU it is fp16 for U-Nets and bf16 for transformers, see docs/gpu.md. quantization="fp16" asks for the same as
+    precision="fp16"."""
     runtime: str = "eager"
+    """What executes the denoiser, see docs/api.md#runtimes."""
     emphasis: Emphasis | None = None
+    """How strongly single words of the prompts count. Negative prompts are embedded plainly."""
     aesthetic: AestheticGradient | None = None
+    """An aesthetic gradient for the text encoder. Negative prompts are embedded plainly."""
     sampling: Sampling | None = field(default=None, metadata={LEFT_OUT: True})
+    """How its images are sampled where that differs from the grid: Sampling(sampler="lcm", steps=4, guidance=1)."""
     stages: tuple[Stage, ...] = field(default=(), metadata={LEFT_OUT: True})
+    """The stages after the first, which the other fields describe: image to image with another model, prompt or size."""
     controls: tuple[Control, ...] = field(default=(), metadata={LEFT_OUT: True})
+    """Control networks of the first stage, and the pictures that they follow."""
     references: tuple[Reference, ...] = field(default=(), metadata={LEFT_OUT: True})
+    """IP-Adapters of the first stage, and the reference pictures that they are given."""
     inpaint: Inpaint | None = field(default=None, metadata={LEFT_OUT: True})
+    """The picture that the first stage changes, and where."""
     post: tuple[PostStep, ...] = field(default=(), metadata={LEFT_OUT: True})
+    """What is done to the finished picture, in this order."""
     axes: Mapping[str, AxisValue] = field(default_factory=dict)
+    """Its place in a sweep, by axis, as a number or a name: {"alpha": 0.35}."""
 
     def __post_init__(self) -> None:
         settle(self)

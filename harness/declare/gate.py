@@ -15,23 +15,23 @@ PROMOTED: Final = "promoted"
 
 @dataclass(frozen=True, kw_only=True)
 class Gate:
-    """A condition a candidate must meet before it is promoted.
-
-    `value` is a measured value ("clip_score", "clipped_share", "palette_drift", "psnr_db", "seconds_per_image", "peak_bytes"),
-    or one of "coverage" (every key accounted for), "identities" (the merge method keeps its algebra on this model's own
-    tensors), "failures" (how many stages failed), "failure_rate" (the share of images that are missing or unusable).
-    Exactly one limit is given: `at_least`, `at_most`, or `not_worse_than` (a candidate's name, BASELINE or PROMOTED) with a
-    `margin` in the value's unit, or with a `ratio`: at most 1.1 times the other's, or at least 0.95 times where more is
-    better. `candidates` names those it applies to; empty means the recommended pick of the suite.
-    """
+    """A condition that a candidate must meet before it is promoted. Exactly one limit is given: `at_least`, `at_most`, or
+    `not_worse_than` with a `margin` or a `ratio`. See docs/gates.md."""
 
     value: str
+    """One of the values in docs/api.md#values that the suite measures or counts."""
     at_least: float | None = None
+    """The lower limit."""
     at_most: float | None = None
+    """The upper limit."""
     not_worse_than: str | None = None
+    """A candidate's name, BASELINE or PROMOTED."""
     margin: float = 0.0
+    """How much worse it may be, in the value's unit."""
     ratio: float | None = None
+    """Or how many times the other's value: at most 1.1 times, or at least 0.95 times where more is better."""
     candidates: tuple[str, ...] = ()
+    """Whom it judges; empty means the recommended pick of the suite."""
 
     def __post_init__(self) -> None:
         settle(self)

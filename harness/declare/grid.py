@@ -51,24 +51,25 @@ def guidance_problem(scale: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class Prompt:
-    """One prompt. `split` is "select" (the verdict is chosen on these) or "confirm" (and confirmed on those).
-
-    `tags` are free words for tables and tests, such as {"colour": "red"}; nothing in a run depends on them. `literal` says that
-    brackets and words that are instructions in other tools, such as "[x]" or "AND", are meant as text. `syntax` says whose
-    markup the text and the negative text have; empty stands for the grid's.
-
-    `pictures` are the prompt's pictures by name, {"edges": "controls/cat.png"}, for candidates with controls, references or an
-    inpainting; they are the same for all candidates.
-    """
+    """One prompt."""
 
     id: str
+    """Its name in tables."""
     text: str
+    """What is drawn."""
     negative: str = ""
+    """The negative prompt."""
     split: str = "select"
+    """The pick is chosen on the prompts of the split "select", and checked on those of "confirm"."""
     tags: Mapping[str, str] = field(default_factory=dict)
+    """Free words for tables and tests: {"colour": "red"}. Nothing in a run depends on them."""
     literal: bool = field(default=False, metadata={LEFT_OUT: True})
+    """Brackets and words that are instructions in other tools, such as "[x]" or "AND", are meant as text."""
     syntax: str = field(default="", metadata={LEFT_OUT: True})
+    """Whose markup the text and the negative text have, see docs/api.md#syntaxes; empty stands for the grid's."""
     pictures: Mapping[str, str] = field(default_factory=dict, metadata={LEFT_OUT: True})
+    """The prompt's pictures by name, {"edges": "controls/cat.png"}, for candidates with controls, references or an inpainting.
+    They are the same for all candidates."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -78,37 +79,43 @@ class Prompt:
 
 @dataclass(frozen=True, kw_only=True)
 class Grid:
-    """The cells sampled for every candidate: prompts x seeds x guidance scales, with one sampler, step count and size.
+    """The cells that every candidate samples: prompts x seeds x guidance scales, with one sampler, step count and size.
 
-    A candidate's own `sampling` comes before what is said here (see `grid_of`). The grid's `sampling` is for what has no field of
-    its own, such as Sampling(clip_skip=2).
-
-    `width` and `height` are in pixels. `batch_size` is part of the declaration because the last bits of an image
-    depend on the shape of its batch. "fit" asks for the largest of 1, 2, 4 ... that fits into the memory of the device that a run
-    begins on; the run has that number from then on.
-
-    `low_memory` names measures for a GPU whose memory is short (`LOW_MEMORY`); they cost time. "tiled_decoding" changes pixels,
-    so it counts on every device.
-
-    `negative` is the negative text of prompts that have none of their own, and `syntax` the syntax of prompts that name none.
-    Texts longer than the text encoder are read in chunks (Stable Diffusion 1, 2 and XL), or with long_prompts="error" refused.
-    `adapter_folder` holds the files of the LoRAs and textual inversions that prompts name by their markup.
+    A candidate's own `sampling` comes before what is said here.
     """
 
     prompts: tuple[Prompt, ...]
+    """The prompts of both splits."""
     seeds: tuple[int, ...]
+    """Integers of at least 0. Equal seeds are equal noise for all candidates."""
     guidance_scales: tuple[float, ...]
+    """CFG values of at least 1; 1 is no guidance."""
     sampler: str = "dpmpp_2m"
+    """Our name of a sampler or a tool's, see docs/api.md#samplers."""
     steps: int = 20
+    """Denoising steps."""
     width: int = 512
+    """In pixels, a multiple of 8."""
     height: int = 512
+    """In pixels, a multiple of 8."""
     batch_size: int | str = 16
+    """Images in a batch; the last bits of an image depend on the shape of its batch. "fit" asks for the largest of 1, 2, 4 ... 64
+    that fits into the memory of the device that a run begins on (at most 16 on a CPU), see docs/gpu.md. The run has that number
+    from then on."""
     low_memory: tuple[str, ...] = field(default=(), metadata={LEFT_OUT: True})
+    """Measures for a GPU whose memory is short, see docs/api.md#low-memory. They cost time; "tiled_decoding" changes pixels, so
+    it counts on every device."""
     sampling: Sampling | None = field(default=None, metadata={LEFT_OUT: True})
+    """For all candidates, what has no field here: Sampling(clip_skip=2)."""
     negative: str = field(default="", metadata={LEFT_OUT: True})
+    """The negative prompt of prompts that have none of their own."""
     syntax: str = field(default=PLAIN, metadata={LEFT_OUT: True})
+    """The syntax of prompts that name none, see docs/api.md#syntaxes."""
     long_prompts: str = field(default=IN_CHUNKS, metadata={LEFT_OUT: True})
+    """What becomes of texts that are longer than the text encoder: "chunk" reads them in chunks, as A1111 does (Stable Diffusion
+    1, 2 and XL); "error" refuses them."""
     adapter_folder: str = field(default="", metadata={LEFT_OUT: True})
+    """The files of the LoRAs and textual inversions that prompts name by their markup, see docs/prompts.md."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -17,13 +17,15 @@ ALL: Final = "all"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """A model file or diffusers folder. `path` is a file, a folder or a `zoo:` name; `config` names a local folder of
-    diffusers configs when the model is not of a family whose configs are built in. `ema` takes the averaged U-Net
-    weights (`model_ema.`) that some single files have besides the plain ones."""
+    """A model file or diffusers folder, where a path alone does not say enough."""
 
     path: str
+    """A file, a folder or a `zoo:` name."""
     config: str | None = None
+    """A local folder of diffusers configs, for a model that is not of a family whose configs are built in. In a merge A's counts,
+    and another one for another model is refused."""
     ema: bool = False
+    """Takes the averaged U-Net weights (`model_ema.`) that some single files have besides the plain ones."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -31,20 +33,20 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Blocks:
-    """Alpha by block of the U-Net, as in merge block weighted. It is the share of b, under every convention.
-
-    Either `values`, one for each block (26 for Stable Diffusion 1: BASE, IN00 to IN11, M00, OUT00 to OUT11; 25 without
-    BASE; 20 or 19 for SDXL; 61 for Flux: CLIP, T5, IN, D00 to D18, S00 to S37, OUT), or the name of a `preset`.
-    `convention` names the tool that decides to which block time_embed, label_emb, out and the VAE belong: "supermerger", "meh",
-    "sd-mecha", "chattiori" or "comfyui". The last takes a value for each slider of ComfyUI's node, time_embed first and three
-    for the middle block; but a slider there is the share of model 1, so 0.8 there is 0.2 here. `base` is the value of BASE if
-    `values` do not include it, or replaces a preset's.
-    """
+    """Alpha by block of the U-Net, as in merge block weighted: `values` or a `preset`. It is the share of B, under every
+    convention."""
 
     values: tuple[float, ...] = ()
+    """One for each block: 26 for Stable Diffusion 1 (BASE, IN00 to IN11, M00, OUT00 to OUT11), or 25 without BASE; 20 or 19 for
+    SDXL; 61 for Flux (CLIP, T5, IN, D00 to D18, S00 to S37, OUT)."""
     preset: str = ""
+    """The name of a preset in place of values, see docs/api.md#presets."""
     convention: str = "supermerger"
+    """The tool that decides to which block time_embed, label_emb, out and the VAE belong, see docs/api.md#conventions. "comfyui"
+    takes a value for each slider of ComfyUI's node, time_embed first and three for the middle block; but a slider there is the
+    share of model 1, so 0.8 there is 0.2 here."""
     base: float | None = None
+    """The value of BASE if `values` do not include it, or in place of a preset's."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -52,11 +54,11 @@ class Blocks:
 
 @dataclass(frozen=True, kw_only=True)
 class Gradient:
-    """Alpha that changes with depth: `values` are spread evenly from the first layer to the last, and the layers between
-    them are interpolated. Layers are the blocks of a U-Net, transformer or VAE, and the layers of a text encoder.
+    """Alpha that changes with depth. Layers are the blocks of a U-Net, transformer or VAE, and the layers of a text encoder.
     Tensors that belong to no layer get the mean of `values`."""
 
     values: tuple[float, ...]
+    """Spread evenly from the first layer to the last; the layers between them are interpolated."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -64,13 +66,15 @@ class Gradient:
 
 @dataclass(frozen=True, kw_only=True)
 class Alphas:
-    """Alpha by component and by key. `parts` overrides `default`, and `keys` overrides both: each of its keys is a pattern with
-    `*` for whole tensor names (single-file or diffusers spelling, also with the component in front: "unet.*attn2*"). If several
-    patterns match, the last one counts."""
+    """Alpha by component and by key."""
 
     default: float | Blocks | Gradient
+    """Where nothing else says."""
     parts: Mapping[str, float | Blocks | Gradient] = field(default_factory=dict)
+    """By component, in place of `default`: {"vae": 0}."""
     keys: Mapping[str, float] = field(default_factory=dict)
+    """By key, in place of both: {"unet.*attn2*": 0.5}. Each is a pattern with `*` for whole tensor names, in single-file or
+    diffusers spelling, also with the component in front. If several match, the last one counts."""
 
     def __post_init__(self) -> None:
         if isinstance(self.keys, list | tuple):
@@ -85,37 +89,41 @@ Alpha: TypeAlias = float | Blocks | Gradient | Alphas
 
 @dataclass(frozen=True, kw_only=True)
 class Merge:
-    """Merge of two or more models. `alpha` is the share of `b`: (1 - alpha) * A + alpha * B for "weighted_sum"; it may
-    differ by block, depth, component or key. `beta` is the second share of the methods that have one.
-
-    `c` is the third model or, for the methods that merge differences, the base they are taken from. `more` are further
-    models for methods that take any number; `weights` then has one weight for each of (a, b, *more). `settings` are a method's
-    parameters by name, such as {"density": 0.2, "seed": 7}.
-
-    `parts` names the components that are merged: by default "denoiser", the U-Net or transformer that `a` has; "all" merges
-    every component. All others are taken from `a`, or whole from the model that `take` names for them:
-    {"vae": "other.safetensors"}. `missing` says what happens to a key without a counterpart: "error"
-    refuses before the first image, "keep_a" keeps A's and leaves out what only others have, and says so.
-    `dtype` is the dtype of the stored result: "a" for A's, or "fp32", "fp16", "bf16". `precision` "fp64" computes in float64
-    throughout. `force` allows merges that are otherwise refused: "prediction" merges models that were trained to predict
-    different things, "ema" merges EMA weights with plain ones.
-    """
+    """A merge of two or more models, see docs/merging.md."""
 
     a: Recipe
+    """The first model."""
     b: Recipe
+    """The second model."""
     alpha: Alpha | None = None
+    """The share of B: (1 - alpha) * A + alpha * B for "weighted_sum". It may differ by block, depth, component or key."""
     c: Recipe | None = None
+    """The third model or, for the methods that merge differences, the base they are taken from."""
     more: tuple[Recipe, ...] = ()
+    """Further models for methods that take any number."""
     beta: Alpha | None = None
+    """The second share of the methods that have one."""
     weights: tuple[float, ...] = ()
+    """One weight for each of (a, b, *more), for methods that take any number of models."""
     settings: Mapping[str, float] = field(default_factory=dict)
+    """Parameters of the method by name: {"density": 0.2, "seed": 7}."""
     method: str = "weighted_sum"
+    """See docs/api.md#merge-methods."""
     parts: tuple[str, ...] = (DENOISER,)
+    """The components that are merged: "denoiser" is the U-Net or transformer that A has, "all" is every component. All others are
+    taken from A."""
     take: Mapping[str, Recipe] = field(default_factory=dict)
+    """Components that are taken whole from another model: {"vae": "other.safetensors"}."""
     missing: str = "error"
+    """What happens to a key without a counterpart: "error" refuses before the first image; "keep_a" keeps A's, leaves out what
+    only others have, and says so."""
     dtype: str = "a"
+    """The dtype of the stored result: "a" for A's, or "fp32", "fp16", "bf16"."""
     precision: str = "auto"
+    """Of the arithmetic: "auto", or "fp64" for float64 throughout."""
     force: tuple[str, ...] = ()
+    """Allows merges that are otherwise refused: "prediction" merges models that were trained to predict different things, "ema"
+    merges EMA weights with plain ones."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -130,11 +138,13 @@ class Merge:
 
 @dataclass(frozen=True, kw_only=True)
 class Fused:
-    """A model with adapters fused into its weights, in the order given, before the one rounding. In a suite it is a model
-    like any other; written to a file, it no longer needs the adapters."""
+    """A model with adapters fused into its weights, before the one rounding. In a suite it is a model like any other; written to
+    a file, it no longer needs the adapters."""
 
     model: Recipe
+    """The model."""
     adapters: tuple[Adapter, ...]
+    """Fused in the order given."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -204,23 +214,24 @@ def references(model: Model) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Adapter:
-    """An adapter file (or `zoo:` name) and its weight; 1.0 is the strength its trainer meant.
+    """An adapter file at one strength, see docs/adapters.md. A textual inversion adds words to prompts and has no weight:
+    Emphasis says how strongly a word counts.
 
-    `blocks` multiplies the weight by block, depth, component or key: Blocks(values=...) with 26 values for Stable
-    Diffusion 1 or 20 for SDXL, BASE (the text encoders) first, or with the 17 or 12 of the blocks that plain LoRAs change;
-    Alphas(default=1, parts={"text_encoder": 0}) for the U-Net alone.
-
-    `start` and `end` are shares of the denoising steps: the adapter acts at step i of n if start <= i / n < end. An adapter
-    that ends at 0.5 and another that starts at 0.5 switch the style halfway through the image.
-
-    A textual inversion adds words to prompts and has no weight: Emphasis says how strongly a word counts.
+    An adapter that ends at 0.5 and another that starts at 0.5 switch the style halfway through the image.
     """
 
     path: str
+    """A file or a `zoo:` name."""
     weight: float = 1.0
+    """1 is the strength its trainer meant."""
     blocks: Blocks | Gradient | Alphas | None = None
+    """Multiplies the weight by block, depth, component or key. Blocks has 26 values for Stable Diffusion 1 or 20 for SDXL, BASE
+    (the text encoders) first, or the 17 or 12 of the blocks that plain LoRAs change. Alphas(default=1, parts={"text_encoder": 0})
+    is the U-Net alone."""
     start: float = 0.0
+    """The share of the denoising steps from which it acts: at step i of n if start <= i / n < end."""
     end: float = 1.0
+    """The share of the denoising steps at which it stops."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -228,11 +239,12 @@ class Adapter:
 
 @dataclass(frozen=True, kw_only=True)
 class Emphasis:
-    """Token weighting: how strongly words of the prompts count in the text embedding, as {"blue": 0.7}; a key may be
-    several words. `method` is a tool's way to do it: "a1111", "comfyui" or "multiply"."""
+    """Token weighting: how strongly words of the prompts count in the text embedding."""
 
     weights: Mapping[str, float]
+    """By word or phrase: {"blue": 0.7}."""
     method: str = "a1111"
+    """A tool's way to do it, see docs/api.md#weightings."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -240,15 +252,19 @@ class Emphasis:
 
 @dataclass(frozen=True, kw_only=True)
 class AestheticGradient:
-    """An aesthetic gradient for a Stable Diffusion 1 text encoder: for every prompt, `steps` steps of Adam at `rate` move
-    the encoder so that the text lies nearer to the mean image embedding in the file `path`; `weight` blends the new
-    embedding with the old. `clip` gives the projection of texts that the embedding was made with, as in Suite."""
+    """An aesthetic gradient for a Stable Diffusion 1 text encoder: for every prompt, steps of Adam move the encoder so that the
+    text lies nearer to a mean image embedding."""
 
     path: str
+    """The file of the mean image embedding."""
     clip: str = "zoo:clip"
+    """The model whose projection of texts the embedding was made with, as in Suite."""
     weight: float = 0.9
+    """The share of the new text embedding, against the old."""
     steps: int = 5
+    """Steps of Adam, for every prompt."""
     rate: float = 1e-4
+    """The learning rate of Adam."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -19,8 +19,11 @@ class Penalty:
     """Takes `weight` points off the objective per unit by which an image's `metric` exceeds `allowance`."""
 
     metric: str
+    """The value."""
     weight: float
+    """Points per unit."""
     allowance: float = 0.0
+    """What costs nothing."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -33,8 +36,11 @@ class Constraint:
     the wrong side. Exactly one of the limits is given."""
 
     metric: str
+    """The value."""
     at_most: float | None = None
+    """The upper limit."""
     at_least: float | None = None
+    """The lower limit."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -42,15 +48,19 @@ class Constraint:
 
 @dataclass(frozen=True, kw_only=True)
 class Desirability:
-    """How desirable a value of `metric` is, from 0 at `worst` and beyond to 1 at `best` and beyond: the share of the way
-    between them to the power `shape`. `best` may be the smaller of the two. `weight` is its exponent in the geometric mean of
-    several. Derringer and Suich, Journal of Quality Technology 12 (1980) 214."""
+    """How desirable a value is, from 0 to 1: the share of the way from `worst` to `best`, to the power `shape`. Derringer and
+    Suich, Journal of Quality Technology 12 (1980) 214."""
 
     metric: str
+    """The value."""
     worst: float
+    """Here and beyond it is 0."""
     best: float
+    """Here and beyond it is 1. It may be the smaller of the two."""
     shape: float = 1.0
+    """The power."""
     weight: float = 1.0
+    """Its exponent in the geometric mean of several."""
 
     def __post_init__(self) -> None:
         settle(self)
@@ -58,25 +68,26 @@ class Desirability:
 
 @dataclass(frozen=True, kw_only=True)
 class Objective:
-    """What "best" means, per image: the value of `maximise` minus the penalties, among cells that keep the `constraints`.
+    """What "best" means, per image: the value of `maximise` minus the penalties, among cells that keep the constraints.
 
-    The default subtracts over- and under-exposed pixels, and dominant colours that differ from the prompt's usual one, from
-    the CLIP score, because alignment scores alone keep rising with guidance while images burn out.
-
-    With `maximise=DESIRABILITY` it is 100 times the weighted geometric mean of the `desirabilities` of an image.
-
-    `prefer` says which of the values that are tied with the best to take, by axis or "guidance": "lowest", "highest" or
-    "middle" (the default). {"alpha": "lowest"} stays as close to model A as the data allow.
+    The default subtracts over- and under-exposed pixels, and dominant colours that differ from the prompt's usual one, from the
+    CLIP score, because alignment scores alone keep rising with guidance while images burn out.
     """
 
     maximise: str = "clip_score"
+    """The name of a value, or DESIRABILITY: 100 times the weighted geometric mean of the desirabilities of an image."""
     penalties: tuple[Penalty, ...] = (
         Penalty(metric="clipped_share", weight=100.0, allowance=0.05),
         Penalty(metric="palette_left", weight=5.0),
     )
+    """What is subtracted; () for nothing."""
     constraints: tuple[Constraint, ...] = ()
+    """What a candidate must keep at a guidance scale to compete."""
     desirabilities: tuple[Desirability, ...] = ()
+    """What DESIRABILITY is made of."""
     prefer: Mapping[str, str] = field(default_factory=lambda: {"guidance": "lowest"})
+    """Which of the settings that are tied with the best to take, by axis or "guidance": "lowest", "highest" or "middle" (the
+    default). {"alpha": "lowest"} stays as close to model A as the data allow."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -8,31 +8,42 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, kw_only=True)
 class PictureText:
-    """How a picture was made, as far as its file says; None, 0 or empty text where it does not.
-
-    `tool` wrote the text ("A1111", "Forge", "ComfyUI", "InvokeAI", "Sweetspot"), and `syntax` names the markup of its prompts
-    ("a1111", "comfyui" or "plain"). `second_prompt` and `second_negative` are the texts of the second text encoder where they
-    are others. `sampler` and `schedule` are as the tool spells them, `clip_skip` counts as A1111 does (1 is the last layer),
-    `others` is everything else that was found, by the tool's names.
-    """
+    """How a picture was made, as far as its file says; None, 0 or empty text where it does not."""
 
     tool: str
+    """Who wrote the text: "A1111", "Forge", "ComfyUI", "InvokeAI" or "Sweetspot"."""
     syntax: str
+    """The markup of its prompts: "a1111", "comfyui" or "plain"."""
     prompt: str
+    """The prompt."""
     negative: str = ""
+    """The negative prompt."""
     second_prompt: str = ""
+    """The prompt of the second text encoder, where it is another one."""
     second_negative: str = ""
+    """The negative prompt of the second text encoder, where it is another one."""
     seed: int | None = None
+    """The tool's seed, which gives other noise here."""
     steps: int | None = None
+    """Denoising steps."""
     sampler: str = ""
+    """The sampler, as the tool spells it."""
     schedule: str = ""
+    """The schedule, as the tool spells it."""
     guidance: float | None = None
+    """The guidance scale (CFG)."""
     width: int | None = None
+    """In pixels, of the first pass."""
     height: int | None = None
+    """In pixels, of the first pass."""
     clip_skip: int | None = None
+    """As A1111 counts: 1 is the last layer of the text encoder."""
     model: str = ""
+    """The model's name or file."""
     model_hash: str = ""
+    """The model's hash, as the tool writes it."""
     others: Mapping[str, str] = field(default_factory=dict)
+    """Everything else that was found, by the tool's names."""
 
     @property
     def settings(self) -> dict[str, str]:

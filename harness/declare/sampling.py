@@ -16,27 +16,34 @@ NEUTRAL: Final = {"schedule": "", "guidance_rescale": 0.0, "guidance_start": 0.0
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How images are sampled, where that differs; None leaves what the grid says.
-
-    Samplers and schedules may be named as A1111, ComfyUI and InvokeAI do: "DPM++ 2M Karras" is "dpmpp_2m" with the schedule
-    "karras". The schedule "" is the sampler's own timesteps, as diffusers has them for the checkpoint.
-    `guidance` is a guidance scale, or several, in place of the grid's. `guidance_rescale` is phi of arXiv 2305.08891.
-    `guidance_start` and `guidance_end` are shares of the steps between which guidance acts; outside them only the prompt is
-    followed. `clip_skip` counts as A1111 does: 1 is the last layer of the text encoder, 2 the one before.
-    """
+    """How images are sampled, where that differs; None leaves what the grid says."""
 
     sampler: str | None = None
+    """As A1111, ComfyUI and InvokeAI name it, or we, see docs/api.md#samplers: "DPM++ 2M Karras" is "dpmpp_2m" with the schedule
+    "karras"."""
     schedule: str | None = None
+    """How the noise falls along the steps, see docs/api.md#schedules. The schedule "" is the sampler's own timesteps, as
+    diffusers has them for the checkpoint."""
     steps: int | None = None
+    """Denoising steps."""
     guidance: float | tuple[float, ...] | None = None
+    """A guidance scale, or several, in place of the grid's."""
     guidance_rescale: float | None = None
+    """Phi of CFG rescale, from 0 to 1 (arXiv 2305.08891)."""
     guidance_start: float | None = None
+    """The share of the steps at which guidance begins. Before it only the prompt is followed."""
     guidance_end: float | None = None
+    """The share of the steps at which guidance ends. After it only the prompt is followed."""
     clip_skip: int | None = None
+    """As A1111 counts: 1 is the last layer of the text encoder, 2 the one before."""
     eta: float | None = None
+    """How much new noise a sampler draws at each step."""
     shift: float | None = None
+    """Moves the steps of a flow model to more noise."""
     width: int | None = None
+    """In pixels, a multiple of 8."""
     height: int | None = None
+    """In pixels, a multiple of 8."""
 
     def __post_init__(self) -> None:
         settle(self)

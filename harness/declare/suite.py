@@ -32,37 +32,42 @@ DEFAULT_CLIP: Final = DefaultClip("zoo:clip")
 
 @dataclass(frozen=True, kw_only=True)
 class Suite:
-    """A declared comparison: candidates on one grid, the metrics, what best means, and the gates.
-
-    `baseline` names the candidate that others are compared with: PSNR and palette drift are taken against its image
-    of the same prompt, seed and guidance.
-
-    `latency_rounds` images of each candidate are timed at batch 1, in rounds that alternate between the candidates. With
-    `latency_budget_seconds` more rounds follow until p90 can be estimated (29 rounds) or the seconds are used up.
-    `largest_batch` asks for throughput and memory at batch sizes 1, 2, 4 ... up to it; 0 asks for none.
-
-    `clip` is the model of the CLIP score: "ARCHITECTURE:file", an open_clip architecture and a local copy of its weights. Only
-    the built-in models are scored by the built-in "zoo:clip" without asking.
-
-    `styles` maps a style's name to a text for CLIP: {"anime": "an anime drawing"}. The metric "styles" says which of them
-    each image looks like.
-    """
+    """A comparison: what is tried, on what, what "best" means, and what must hold."""
 
     name: str
+    """The name of its run folder: letters, digits, `-`, `_` and `.`."""
     candidates: tuple[Candidate, ...]
+    """What is compared, usually from a sweep."""
     baseline: str
+    """The name of the candidate that the others are compared with. PSNR and palette drift are taken against its image of the same
+    prompt, seed and guidance."""
     grid: Grid
+    """Prompts, seeds, guidance scales, and how images are sampled."""
     metrics: tuple[str, ...] = ("clip_score", "palette", "exposure")
+    """What is measured on every image, see docs/api.md#metrics."""
     objective: Objective = field(default_factory=Objective)
+    """What "best" means."""
     gates: tuple[Gate, ...] = ()
+    """What a candidate must meet to be promoted."""
     clip: str = DEFAULT_CLIP
+    """The model of the CLIP score, "ARCHITECTURE:file": an open_clip architecture and a local copy of its weights. The built-in
+    "zoo:clip" scores only the built-in models without being asked to."""
     latency_rounds: int = ROUNDS_FOR_MEDIAN
+    """Images of each candidate that are timed at batch size 1, in rounds that alternate between the candidates. A gate on latency
+    needs 6."""
     latency_budget_seconds: float = 0.0
+    """More rounds follow until these seconds are used up, or p90 can be estimated (29 rounds)."""
     largest_batch: int = 0
+    """Measures throughput and memory at batch sizes 1, 2, 4 ... up to this one; 0 for none."""
     styles: Mapping[str, str] = field(default_factory=dict)
+    """A text for CLIP by the name of each style: {"anime": "an anime drawing"}. The metric "styles" says which of them each image
+    looks like."""
     budget: Budget | None = None
+    """Spends images where they decide, instead of on the whole grid."""
     search: Search | None = None
+    """Searches alphas by block."""
     description: str = ""
+    """A sentence for the page."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -22,57 +22,71 @@ class MergeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class Parameter:
-    """A numeric setting of a method, given in `Merge.settings`: its default, its range (both ends included) and its meaning.
-    `whole` numbers are passed as int."""
+    """A numeric setting of a method, given in `Merge.settings`."""
 
     name: str
+    """Its name."""
     default: float
+    """Its default."""
     low: float
+    """The least value."""
     high: float
+    """The largest value."""
     meaning: str
+    """What it is, in words."""
     whole: bool = False
+    """It is passed as int."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MergeMethod:
-    """A merge method: a row of MERGE_METHODS.
+    """A row of MERGE_METHODS.
 
-    `function` takes tensors of one shape and one floating dtype and returns their merge in that dtype, without changing
-    them. It is called in a dtype wide enough that its own rounding does not matter. With `many` false it is called as
-    `function(A, B[, C], alpha=..., beta=..., name=...)`, else as `function([A, B, ...][, base], weights=[...], alpha=...,
-    name=...)`. It gets only the keywords that the row declares: alpha and beta if they have a range, `weights` (one number
-    per model of the list) if `weighted`, the `parameters` by name, `generator` (a CPU generator seeded for this key) if
-    `random`, and `limits` if there is a `survey`.
-
-    `models` is the number of models it takes, with C (the third model, or with `many` the base); with `many` it is the
-    minimum. `elementwise`: a value of the result depends only on the values at its position, so a tensor may be merged in
-    pieces. `widens`: for 16-bit tensors torch itself computes in float32 and rounds once, so they are not widened first.
-    `survey` reads one key before any key is merged and returns a 1-D float64 tensor. `limits_of` takes all of these
-    concatenated and returns a pair of floats, which every call gets as `limits`. `at_zero` and `at_one` name the model ("a",
-    "b" or "c") that the result equals bit for bit at alpha 0 and 1; empty if it equals no model. `symmetric`: exchanging A
-    and B gives the same result at 1 - alpha. `adds_difference`: a multiple of what B and C differ in is added to A, so that
-    only these two need be of one kind. `version` increases when the values change.
+    `function` takes tensors of one shape and one floating dtype and returns their merge in that dtype, without changing them. It
+    is called in a dtype wide enough that its own rounding does not matter. With `many` false it is called as `function(A, B[, C],
+    alpha=..., beta=..., name=...)`, else as `function([A, B, ...][, base], weights=[...], alpha=..., name=...)`. It gets only the
+    keywords that the row declares: alpha and beta if they have a range, `weights` if `weighted`, the `parameters` by name,
+    `generator` if `random`, and `limits` if there is a `survey`.
     """
 
     function: Callable[..., Tensor]
+    """Tensors in, their merge out."""
     models: int
+    """How many models it takes, with C (the third model, or with `many` the base); with `many` the fewest."""
     paper: str
+    """Where it comes from."""
     version: int = 1
+    """Increases when the values change."""
     many: bool = False
+    """Takes a list of models."""
     base: bool = False
+    """With `many`: also takes a base."""
     alpha_range: tuple[float, float] | None = (0.0, 1.0)
+    """The allowed alphas; None if it takes no alpha."""
     beta_range: tuple[float, float] | None = None
+    """The allowed betas; None if it takes no beta."""
     weighted: bool = False
+    """Takes one weight per model of the list."""
     parameters: tuple[Parameter, ...] = ()
+    """Further numbers, given in `Merge.settings`."""
     elementwise: bool = False
+    """A value of the result depends only on the values at its position, so a tensor may be merged in pieces."""
     widens: bool = False
+    """For 16-bit tensors torch itself computes in float32 and rounds once, so they are not widened first."""
     random: bool = False
+    """Takes a CPU generator that is seeded for this key."""
     survey: Callable[..., Tensor] | None = None
+    """Reads one key before any key is merged, and returns a 1-D float64 tensor."""
     limits_of: Callable[[Tensor], tuple[float, float]] | None = None
+    """Takes what the survey of all keys gave, concatenated, and returns a pair of floats, which every call gets as `limits`."""
     at_zero: str = ""
+    """The model ("a", "b" or "c") that the result equals bit for bit at alpha 0; empty if it equals no model."""
     at_one: str = ""
+    """The same at alpha 1."""
     symmetric: bool = False
+    """Exchanging A and B gives the same result at 1 - alpha."""
     adds_difference: bool = False
+    """A multiple of what B and C differ in is added to A, so that only these two need be of one kind."""
 
     def defaults(self, settings: Mapping[str, float] | None = None) -> tuple[tuple[str, float], ...]:
         """All parameters of the method as (name, value): from `settings`, or else the defaults."""

@@ -17,20 +17,23 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageSet:
-    """Images of one candidate with their prompts. `images` and `references` are uint8 RGB of shape (n, h, w, 3).
-
-    A reference is the baseline's image at the same prompt, seed and guidance; without references, `why_no_reference` gives
-    the reason. `styles` are the suite's styles by name, each with its text. Float images are refused, because their range
-    (0..1 or 0..255) is ambiguous.
-    """
+    """What a metric gets: images of one candidate with their prompts. Float images are refused, because their range (0..1 or
+    0..255) is ambiguous."""
 
     images: NDArray[np.uint8]
+    """RGB as uint8, of shape (n, height, width, 3)."""
     texts: tuple[str, ...]
+    """The prompt of each image."""
     references: NDArray[np.uint8] | None = None
+    """The baseline's images at the same prompt, seed and guidance, in the same form."""
     why_no_reference: str = ""
+    """The reason why there are no references."""
     device: str = "cpu"
+    """Where the run computes."""
     clip: ClipScorer | None = None
+    """The suite's CLIP model, if the metric asks for it."""
     styles: Mapping[str, str] = field(default_factory=dict)
+    """The suite's styles by name, each with its text."""
 
     def __post_init__(self) -> None:
         for name, array in (("images", self.images), ("references", self.references)):
@@ -48,26 +51,34 @@ class ImageSet:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageScore:
-    """One metric on one image: every name of its specs is in `values` or, with the reason, in `missing`."""
+    """What a metric gives for one image: every name of its values is in `values` or, with the reason, in `missing`."""
 
     values: Mapping[str, float] = field(default_factory=dict)
+    """Numbers by the name of the value."""
     labels: Mapping[str, str] = field(default_factory=dict)
+    """Words by name, such as the style of an image."""
     details: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else, for the record."""
     missing: Mapping[str, str] = field(default_factory=dict)
+    """The reason, by the name of a value that cannot be given."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Metric:
-    """A row of METRICS: the function, and a ValueSpec for each value it gives. `version` increases whenever the same image would
-    get another number. `needs_clip` asks for the suite's CLIP model. `uses_styles` says that the values also depend on the
-    suite's styles."""
+    """A row of METRICS: a function, and the values that it gives."""
 
     measure: Callable[[ImageSet], list[ImageScore]]
+    """Gives an ImageScore for each image of an ImageSet."""
     version: int
+    """Increases whenever the same image would get another number."""
     values: tuple[ValueSpec, ...]
+    """A ValueSpec for each value that it gives."""
     paper: str = ""
+    """Where it comes from."""
     needs_clip: bool = False
+    """Asks for the suite's CLIP model."""
     uses_styles: bool = False
+    """The values also depend on the suite's styles."""
 
     @property
     def paired(self) -> bool:

@@ -19,28 +19,32 @@ class QuantizeError(ValueError):
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizeReport:
-    """Every parameter of the module in exactly one field, by its name before the change, and notes in words."""
+    """Every parameter of the module in exactly one field, by its name before the change."""
 
     quantized: tuple[str, ...]
+    """The parameters that were quantized."""
     kept: tuple[str, ...]
+    """The parameters that were not."""
     notes: tuple[str, ...] = ()
+    """Sentences for the page."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuantizationMode:
-    """A row of QUANTIZATION_MODES. `apply` changes a module in place; it then still takes and returns float32.
-
-    `refused` maps a device type to the reason why the mode is not offered there, so that it is reported before anything is
-    loaded; `lacks` says the same of one device ("cuda:0"), or gives an empty string. `version` is raised when the mode gives
-    other values. `package` is the optional package that the mode needs.
-    """
+    """A row of QUANTIZATION_MODES."""
 
     apply: Callable[[torch.nn.Module], QuantizeReport]
+    """Changes a module in place, which then still takes and returns float32."""
     weight_bits: int
+    """Bits of a quantized weight."""
     version: int = 1
+    """Increases when the mode gives other values."""
     refused: Mapping[str, str] = field(default_factory=dict)
+    """By the type of a device, why the mode is not offered there; it is reported before anything is loaded."""
     package: str = ""
+    """The optional package that the mode needs."""
     lacks: Callable[[str], str] = lambda _: ""
+    """What one device ("cuda:0") lacks; empty if nothing."""
 
     def why_not(self, device: str) -> str:
         """The reason against this mode on a device such as "cuda:0", or an empty string."""

@@ -30,39 +30,49 @@ candidates, in the figures, and under an image."""
 class ValueSpec:
     """One judged value. Everything that reads it (statistics, gates, figures, tables, the page) asks this row.
 
-    `better`: with "nearer" neither more nor less is better, only closer to a target value.
-    `kind`: "share" is a fraction of something, "flag" 0 or 1 for each image, "count" an integer of the run, "cost" a cost of a
-    candidate. `low` and `high` are the least and the largest possible value, or None. A share or a flag always has the range 0 to
-    1, without `low` and `high`.
-    `paired`: taken against the baseline's image of the same prompt, seed and guidance.
-    `pooled`: depends on the candidate's other images of the same prompt.
-    `undefined` is the reason that the metric gives where the value does not exist by definition, such as the PSNR of two equal
-    images: an image that lacks the value for this reason lacks nothing that was asked for.
-    `display`, `digits` and `symbol` say how a number is written; `shown` names the PLACES where the value appears.
-    `origin` says what the value comes from, and `metric` which metric, by its name in the suite; `version` is the metric's, or
-    that of the derivation.
     Raises ValueError for a row that contradicts itself.
     """
 
     name: str
+    """Its name in gates and tables."""
     title: str
+    """Its name for readers."""
     unit: str
+    """The unit of its numbers."""
     better: Better
+    """With "nearer" neither more nor less is better, only closer to a target value."""
     definition: str
+    """What it is, in one sentence."""
     kind: Kind = "number"
+    """A "share" is a fraction of something, a "flag" 0 or 1 for each image, a "count" an integer of the run, a "cost" a cost of a
+    candidate. A share or a flag always has the range 0 to 1, without `low` and `high`."""
     low: float | None = None
+    """The least possible value."""
     high: float | None = None
+    """The largest possible value."""
     paired: bool = False
+    """Taken against the baseline's image of the same prompt, seed and guidance."""
     pooled: bool = False
+    """Depends on the candidate's other images of the same prompt."""
     display: Display = "number"
+    """How a number is written."""
     digits: int = 2
+    """How many decimals a number has."""
     symbol: str = ""
+    """What stands behind a number."""
     shown: tuple[str, ...] = PLACES[1:]
+    """Where it appears: "headline", "column", "figure", "caption"."""
     origin: Origin = "metric"
+    """What it comes from; "metric" for those of your own."""
     metric: str = ""
+    """The metric that gives it, by its name in the suite; filled in by itself."""
     version: int | str = 1
+    """That of the metric or of the derivation; filled in by itself."""
     paper: str = ""
+    """Where it comes from; filled in by itself."""
     undefined: str = ""
+    """The reason that the metric gives where the value does not exist by definition, such as the PSNR of two equal images: an
+    image that lacks the value for this reason lacks nothing that was asked for."""
 
     def __post_init__(self) -> None:
         if self.kind in ("share", "flag"):
