@@ -4,7 +4,6 @@ hashing the inputs and importing torch. The output object decides what happens t
 from __future__ import annotations
 
 import bisect
-import gc
 import math
 import os
 import sys
@@ -22,6 +21,7 @@ from harness.materialise.recipe_plan import RecipePlan
 from harness.materialise.similarity_ranges import needs_survey, surveyed
 from harness.merge import Source, evaluate, finite, native, sources
 from harness.merge.expression import torch_dtype
+from harness.probes.collector import without_collector
 from harness.weights.safetensors_header import DTYPE_BYTES
 from harness.weights.stream import BLOCK, InputFiles, Output, aligned_buffer
 from harness.weights.write import bytes_of
@@ -63,21 +63,19 @@ def make(plan: FilePlan, data_start: int, output: Output, advance: Advance = lam
 def _brisk_import() -> Iterator[None]:
     """A context in which torch is imported a little faster and other threads get their turn: a thread that needs the
     interpreter only between two long reads waits 0.2 ms for it, not 5."""
-    switching, collecting = sys.getswitchinterval(), gc.isenabled()
+    switching = sys.getswitchinterval()
     # torch would search all installed packages for device backends, which a merge on the CPU does not need.
     unasked = "torch" not in sys.modules and _BACKENDS not in os.environ
     if unasked:
         os.environ[_BACKENDS] = "0"
     sys.setswitchinterval(0.0002)
-    gc.disable()
     try:
-        yield
+        with without_collector():
+            yield
     finally:
         sys.setswitchinterval(switching)
         if unasked:
             del os.environ[_BACKENDS]
-        if collecting:
-            gc.enable()
 
 
 class _Maker:

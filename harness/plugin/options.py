@@ -64,7 +64,7 @@ def session_options(config: pytest.Config) -> SessionOptions:
         root=root, runs=root / given.sweetspot_runs, baselines=root / given.sweetspot_baselines, device=given.sweetspot_device,
         fresh=given.sweetspot_fresh, exact=given.sweetspot_exact, verify=given.sweetspot_verify, retime=given.sweetspot_retime,
         cache=given.sweetspot_cache, live=given.sweetspot_live, page_budget=float(given.sweetspot_page_budget),
-        command=("pytest", *map(str, config.invocation_params.args)))
+        own_process=True, command=("pytest", *map(str, config.invocation_params.args)))
 
 
 def tolerates_inconclusive(config: pytest.Config) -> bool:

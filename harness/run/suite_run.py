@@ -18,6 +18,7 @@ from harness.declare.effective_grid import largest_image, whole_grid
 from harness.declare.prompt_texts import change_along_steps
 from harness.declare.same_text import prompts_hash
 from harness.materialise import MaterialiseError, Prepared, WiderFormats, Workbench
+from harness.metrics import METRICS
 from harness.probes import idle_before_use
 from harness.probes.environment import environment
 from harness.probes.fits import cap_where_memory_spills, free_memory
@@ -31,6 +32,7 @@ from harness.run.device_refusals import refusal
 from harness.run.fitted_batch import with_fitted_batch
 from harness.run.images import Gallery, PreparedCandidate
 from harness.run.latency import timing_setting
+from harness.run.libraries import load_libraries
 from harness.run.measurement import Meter
 from harness.run.memory_problems import memory_problems, memory_remarks
 from harness.run.overflow import IN_BF16, Fp16OverflowError, entry_of, loading, overflows_of
@@ -61,7 +63,7 @@ from harness.sampling import (
 class Options:
     """The options of a run. Relative paths of the suite are resolved below `root`; `runs` holds one folder per suite. `verify`
     hashes every image that is reused; `retime` times candidates again that the journal has timings of; `cache` is the address of
-    images shared with other runs (see cache.open_cache)."""
+    images shared with other runs (see cache.open_cache); with `own_process` nothing in the process is older than the run."""
 
     root: Path
     runs: Path
@@ -70,6 +72,7 @@ class Options:
     verify: bool = False
     retime: bool = False
     cache: str = ""
+    own_process: bool = False
     command: tuple[str, ...] = ()
 
 
@@ -104,6 +107,9 @@ class SuiteRun:
     def _open(self, suite_file: str, cache: ImageCache) -> None:
         sweep(self.folder)
         quiet_libraries()
+        self.progress.begin(f"{self.declared.name}: load torch and diffusers")
+        load_libraries(clip=any(METRICS[name].needs_clip for name in self.declared.metrics),
+                       own_process=self.options.own_process)
         set_determinism(self.options.device)
         self.limit = cap_where_memory_spills(self.options.device)
         self.ledger = Ledger(self.folder, verify=self.options.verify)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import gc
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
 from typing import Any, Final
 
+from harness.probes.collector import without_collector
 from harness.records import (
     RUN_FORMAT,
     BatchCurve,
@@ -284,7 +284,7 @@ class Ledger:
         self._latest = LatestRecords()
         self._defects: dict[str, str] = {}
         self._looks: list[Look] = []
-        with _without_collector():
+        with without_collector():  # a journal is a million small objects and no cycles
             self._content, start = journal_index.load(self._index_path, self.journal.path) or (JournalContent(), 0)
             try:
                 others = [from_line(line) for line in self._content.others]
@@ -333,16 +333,3 @@ class Ledger:
                 pass  # large, and never asked for
             case _:
                 self._latest.take(record)
-
-
-@contextmanager
-def _without_collector() -> Iterator[None]:
-    """Runs without the garbage collector: reading a journal creates a million small objects and no cycles, and searching them
-    for cycles takes as long as reading."""
-    was = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was:
-            gc.enable()

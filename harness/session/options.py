@@ -16,7 +16,8 @@ class SessionOptions:
 
     `fresh` samples the selected candidates again, `exact` samples at batch size 1, `verify` hashes every image that is reused,
     `retime` times candidates again that the journal has timings of, `cache` is the address of images shared with other runs,
-    `live` writes an unfinished page during the run, `page_budget` is in megabytes, and `command` is the user's command line.
+    `live` writes an unfinished page during the run, `page_budget` is in megabytes, with `own_process` the
+    process is for the session alone, and `command` is the user's command line.
     """
 
     root: Path
@@ -30,6 +31,7 @@ class SessionOptions:
     cache: str = ""
     live: bool = False
     page_budget: float = 10.0
+    own_process: bool = False
     command: tuple[str, ...] = ()
 
     def of_run(self) -> Options:
@@ -37,7 +39,7 @@ class SessionOptions:
         from harness.run.suite_run import Options
 
         return Options(root=self.root, runs=self.runs, device=self.device, fresh=self.fresh, verify=self.verify,
-                       retime=self.retime, cache=self.cache, command=self.command)
+                       retime=self.retime, cache=self.cache, own_process=self.own_process, command=self.command)
 
 
 def cache_problem(address: str) -> str:
