@@ -7,6 +7,7 @@ from typing import Final
 from harness.declare.rows import Rows
 from harness.metrics.clip_score import NO_LENGTH, measure_clip_score
 from harness.metrics.contract import ImageScore, ImageSet, Metric
+from harness.metrics.edges import NO_EDGES_IN_BOTH, NO_MAP, NO_OTHER_MAP, measure_control_edges, measure_edges
 from harness.metrics.exposure import measure_exposure
 from harness.metrics.ms_ssim import measure_ms_ssim
 from harness.metrics.palette import measure_palette
@@ -77,6 +78,25 @@ METRICS: Final[Rows[Metric]] = Rows({
                       definition="1 - mean structure-tensor coherence of edge pixels; 0 is clean", undefined=NO_EDGES),
             ValueSpec(name="luma_sd", title="Contrast (SD of luma)", unit="levels", better="nearer", low=0.0, high=127.5,
                       shown=(), definition="standard deviation of the pixels' luma, in 8-bit levels"),
+        )),
+    "control_edges": Metric(
+        measure=measure_control_edges, version=1, paper="https://doi.org/10.1109/TPAMI.1986.4767851",
+        values=(
+            ValueSpec(name="control_f1", title="Control obeyed (edge F1)", unit="share", better="higher", kind="share",
+                      definition="F1 of the image's edges with the lines of its control map, within 0.4 % of the short side, at "
+                                 "least 1 pixel", shown=PLACES, undefined=NO_MAP),
+            ValueSpec(name="control_f1_chance", title="Control obeyed by chance", unit="share", better="nearer", kind="share",
+                      shown=(), definition="the same with the control map of the next prompt", undefined=NO_OTHER_MAP),
+            ValueSpec(name="edge_density", title="Edge density", unit="share", better="nearer", kind="share", shown=(), digits=3,
+                      definition="pixels that are edges (Canny, thresholds 10 and 25 levels per pixel)"),
+        )),
+    "edges": Metric(
+        measure=measure_edges, version=1, paper="https://doi.org/10.1109/TPAMI.1986.4767851",
+        values=(
+            ValueSpec(name="edge_f1", title="Edges kept (F1)", unit="share", better="higher", kind="share", paired=True,
+                      shown=("figure", "caption"), undefined=NO_EDGES_IN_BOTH,
+                      definition="F1 of the image's edges with those of the baseline's image, within 0.4 % of the short side, at "
+                                 "least 1 pixel"),
         )),
     "styles": Metric(
         measure=measure_styles, version=1, needs_clip=True, uses_styles=True, paper="https://arxiv.org/abs/2103.00020",

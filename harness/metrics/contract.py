@@ -34,6 +34,13 @@ class ImageSet:
     """The suite's CLIP model, if the metric asks for it."""
     styles: Mapping[str, str] = field(default_factory=dict)
     """The suite's styles by name, each with its text."""
+    pictures: Mapping[str, tuple[NDArray[np.uint8] | None, ...]] = field(default_factory=dict)
+    """The pictures of the prompts by their names in `Prompt.pictures`, RGB as uint8 (h, w, 3), one per image; None for a prompt
+    that has none of this name."""
+    control_maps: tuple[NDArray[np.uint8] | None, ...] = ()
+    """For each image the map that the suite's controls follow, in the same form; empty if no candidate has a control."""
+    other_maps: tuple[NDArray[np.uint8] | None, ...] = ()
+    """For each image the control map of the next prompt, for what chance alone gives."""
 
     def __post_init__(self) -> None:
         for name, array in (("images", self.images), ("references", self.references)):
@@ -41,6 +48,9 @@ class ImageSet:
                 raise ValueError(f"{name}: expected uint8 of shape (n, h, w, 3), given {array.dtype} {array.shape}")
         if len(self.texts) != len(self.images):
             raise ValueError(f"{len(self.images)} images but {len(self.texts)} texts; give one prompt per image")
+        for name, listed in (*self.pictures.items(), ("control_maps", self.control_maps), ("other_maps", self.other_maps)):
+            if len(listed) not in (0, len(self.images)):
+                raise ValueError(f"{len(self.images)} images but {len(listed)} {name}; give one per image")
         if self.references is not None and self.references.shape != self.images.shape:
             raise ValueError(f"references {self.references.shape} must have the shape of images {self.images.shape}")
 
