@@ -86,8 +86,9 @@ class Objective:
     desirabilities: tuple[Desirability, ...] = ()
     """What DESIRABILITY is made of."""
     prefer: Mapping[str, str] = field(default_factory=lambda: {"guidance": "lowest"})
-    """Which of the settings that are tied with the best to take, by axis or "guidance": "lowest", "highest" or "middle" (the
-    default). {"alpha": "lowest"} stays as close to model A as the data allow."""
+    """Which of the settings that are tied with the best, and within one standard error of it, to take, by axis or "guidance":
+    "lowest", "highest" or "middle" (the default, but of steps the fewest). {"alpha": "lowest"} stays as close to model A as the
+    data allow."""
 
     def __post_init__(self) -> None:
         settle(self)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
 from harness.declare.suite import Suite
 
 AXES: Final = ("alpha", "weight")
+CHEAPER: Final[Mapping[str, str]] = {"steps": "lowest"}
+"""The side of an axis that costs less, which an objective prefers unless it says otherwise."""
 
 
 def numeric_axes(suite: Suite) -> tuple[str, ...]:
@@ -45,3 +48,10 @@ def axes_of_pick(suite: Suite) -> tuple[str, ...]:
     if len({c.axes[swept] for c in suite.candidates}) == len(suite.candidates):
         return (swept,)
     return (swept, *(axis for axis in numeric_axes(suite) if axis != swept))
+
+
+def sides_of_pick(suite: Suite) -> dict[str, str]:
+    """What the objective prefers on guidance and on each axis of the pick, in the order in which that decides; axes that are not
+    in it are taken in the middle."""
+    cheaper = {axis: side for axis, side in CHEAPER.items() if axis in axes_of_pick(suite)}
+    return {**suite.objective.prefer, **{axis: side for axis, side in cheaper.items() if axis not in suite.objective.prefer}}

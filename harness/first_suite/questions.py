@@ -19,6 +19,7 @@ Values: TypeAlias = tuple[float, ...]
 MOST_ADAPTERS: Final = 5
 ATTACHED: Final = 0.8
 """The weight of adapters that are not what is asked about."""
+EARLIEST: Final = "Of those about as good as the best the earliest is taken."
 MODES: Final[Mapping[str, tuple[str, ...]]] = {
     "cpu": ("fp32", "bf16", "int8_weight_only", "int8_dynamic", "int4_weight_only"),
     "cuda": ("fp16", "bf16", "int8_weight_only", "int8_dynamic", "int4_weight_only")}
@@ -146,7 +147,7 @@ def _checkpoints(model: str, spelled: str, files: Sequence[str], last: int | Non
     paths, more = listed([quoted(file) for file in files]), [f"last={last}"] if last is not None else []
     prefer = {"guidance": "lowest", axis: "lowest"}
     return Question(
-        asks=f"Which {axis} of the training, at which weight, and which CFG? Of the tied the earliest is taken.",
+        asks=f"Which {axis} of the training, at which weight, and which CFG? {EARLIEST}",
         name=_name([model, _training_name(files[0])]), baseline="weight=0", values=((0.6, 0.8, 1), (0.8, 1), (1,)), prefer=prefer,
         source=lambda weights: call("checkpoint_sweep", spelled, paths, f"weights={numbers(weights)}", *more),
         count=lambda weights: 1 + len(files) * len(weights), words=("checkpoint_sweep", *_checkpoint_word([spelled])))
@@ -157,7 +158,7 @@ def _whole_models(files: Sequence[str], config: str, last: int | None) -> Questi
     sweep = call("checkpoint_sweep", listed([quoted(file) for file in files]), *([f"last={last}"] if last is not None else []))
     given = f"Checkpoint(path=c.model, config={quoted(config)})"
     return Question(
-        asks=f"Which {axis} of the training, and which CFG? Of the tied the earliest is taken.",
+        asks=f"Which {axis} of the training, and which CFG? {EARLIEST}",
         name=_name([_training_name(files[0])]), baseline=made[0].name, values=((),),
         prefer={"guidance": "lowest", axis: "lowest"}, count=lambda _: len(made),
         source=lambda _: f"[replace(c, model={given}) for c in {sweep}]" if config else sweep,

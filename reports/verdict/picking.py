@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -13,7 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from harness.declare import Suite, grid_of
-from harness.declare.swept_axis import axes_of_pick
+from harness.declare.swept_axis import axes_of_pick, sides_of_pick
 from reports.statistics.plateau import SweetSpot, place, sweet_spot
 from reports.statistics.surface import Surface, fit_surface
 from reports.verdict.candidates import axis_of, parents
@@ -39,11 +39,12 @@ class Mapped:
 
 @dataclass(frozen=True, kw_only=True)
 class Pick:
-    """The cell picked from `free`, and the surface and its spot where they decided; `caveat` where they could not, though there
-    is a surface."""
+    """The cell picked from `free`, of which `near` are within one standard error of the best, and the surface and its spot where
+    they decided; `caveat` where they could not, though there is a surface."""
 
     cell: Scored
     free: tuple[Scored, ...]
+    near: int = 1
     mapped: Mapped | None = None
     spot: SweetSpot | None = None
     caveat: str = ""
@@ -72,16 +73,16 @@ def choose(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Pick |
     free = tuple(c for c in tied if c.candidate not in parents(suite)) or tuple(tied)
     mapped = surface_of(table, suite, cells)
     if mapped is None:
-        return Pick(cell=_as_measured(suite, tied, free), free=free)
-    prefer = suite.objective.prefer
+        return _as_measured(suite, tied, free)
+    prefer = sides_of_pick(suite)
     whole = sweet_spot(mapped.surface, prefer, eligible=mapped.mask([c for c in cells if not c.ruled_out]))
     if not (whole.near & mapped.mask(tied)).any():
-        return Pick(cell=_as_measured(suite, tied, free), free=free, mapped=mapped, caveat=(
+        return replace(_as_measured(suite, tied, free), mapped=mapped, caveat=(
             f"A smooth surface does not fit these cells: its optimum, {place(mapped.surface, whole.best)}, is not among the tied "
             "ones. The pick is based on the measured cells; more prompts would show whether their peak is real."))
     spot = sweet_spot(mapped.surface, prefer, eligible=mapped.mask(free))
     picked = next(c for c in free if key_of(c) == mapped.cells[spot.pick])
-    return Pick(cell=picked, free=free, mapped=mapped, spot=spot)
+    return Pick(cell=picked, free=free, near=int(spot.near.sum()), mapped=mapped, spot=spot)
 
 
 def surface_of(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Mapped | None:
@@ -107,11 +108,11 @@ def surface_of(table: pd.DataFrame, suite: Suite, cells: Sequence[Scored]) -> Ma
     return Mapped(surface=surface, cells=found)
 
 
-def _as_measured(suite: Suite, tied: Sequence[Scored], free: Sequence[Scored]) -> Scored:
+def _as_measured(suite: Suite, tied: Sequence[Scored], free: tuple[Scored, ...]) -> Pick:
     """Of the free cells within one standard error of the best the guidance that is preferred, there the preferred value of each
     axis that the objective names, and last that of the swept axis; the middle is that of the tied values."""
     near = [c for c in free if -(c.behind.mean or 0.0) <= (c.behind.error or 0.0)] or [max(free, key=_mean)]
-    prefer = suite.objective.prefer
+    prefer = sides_of_pick(suite)
     decisive = axes_of_pick(suite)
     named = [axis for axis in prefer if axis in decisive]
     row = near
@@ -127,13 +128,13 @@ def _as_measured(suite: Suite, tied: Sequence[Scored], free: Sequence[Scored]) -
     row = [c for c in row if abs(c.guidance - scale) == closest]
     for axis in dict.fromkeys((*named, *decisive[:1])):
         row = _along(suite, axis, row, [c for c in tied if c.guidance in {r.guidance for r in row}])
-    return max(row, key=_mean)
+    return Pick(cell=max(row, key=_mean), free=free, near=len(near))
 
 
 def _along(suite: Suite, axis: str, row: Sequence[Scored], tied: Sequence[Scored]) -> list[Scored]:
     """Those of a row with the preferred value of an axis; the middle is that of the tied cells."""
     values = {c.name: float(c.axes[axis]) for c in suite.candidates}
-    target = _target(suite.objective.prefer.get(axis, "middle"), [values[c.candidate] for c in row],
+    target = _target(sides_of_pick(suite).get(axis, "middle"), [values[c.candidate] for c in row],
                      [values[c.candidate] for c in tied])
     closest = min(abs(values[c.candidate] - target) for c in row)
     return [c for c in row if abs(values[c.candidate] - target) == closest]

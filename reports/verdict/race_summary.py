@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -19,10 +20,12 @@ NAMED: Final = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Spent:
-    """`images` were made of the `whole` that the declared grid has; `said` is that in one sentence."""
+    """`images` were made; the grid of the declared candidates has `whole`. `beside_whole` compares the two, and `summary` is the
+    sentence with the looks by their stage."""
 
     images: int
     whole: int
+    beside_whole: str
     summary: str
 
 
@@ -59,10 +62,18 @@ def spent(run: Run) -> Spent | None:
     declared = [c for c in run.suite.candidates if c.name not in added and c.name not in absent]
     whole = sum(cells_of(grid_of(run.suite, candidate)) for candidate in declared)
     images = run.looks[-1].images
-    share = f" ({images / whole:.0%})".replace("%", " %") if whole else ""
+    # Added candidates are no part of the declared grid, so a share of it would say nothing; it can be more than 100 %.
+    beside = "" if not whole else f"; the whole grid of the declared candidates has {whole:,}" if added else (
+        f", {100 * images / whole:.0f} % of the {whole:,} of the whole grid")
     more = f", {words.plural(len(added), 'candidate')} added during the sweep" if added else ""
-    looks = words.plural(len(run.looks), "interim look")
-    return Spent(images=images, whole=whole, summary=f"{images:,} of {whole:,} images{share} in {looks}{more}.")
+    return Spent(images=images, whole=whole, beside_whole=beside, summary=f"{images:,} images in {_looks(run)}{more}{beside}.")
+
+
+def _looks(run: Run) -> str:
+    """How many looks there were, by their stage where they had several: "4 interim looks (2 select, 1 refine, 1 confirm)"."""
+    stages = Counter(STAGES.get(look.stage, words.visible(look.stage)) for look in run.looks)
+    counts = f" ({', '.join(f'{count} {stage}' for stage, count in stages.items())})" if len(stages) > 1 else ""
+    return words.plural(len(run.looks), "interim look") + counts
 
 
 def spending_section(run: Run) -> dict[str, Any] | None:

@@ -42,9 +42,9 @@ SWEEP_RULE: Final = (
     "smooth surface through all cells decides which: of the tied cells within one standard deviation of the surface's best (the"
     " one-standard-error rule: Breiman et al., Classification and Regression Trees, 1984) the one that the objective prefers: "
     "unless the suite says otherwise that of the lowest guidance scale, and there the axis value nearest the middle of the "
-    "plateau. Without a surface, or where it does not fit, the same is done with the cells as measured and their standard "
-    "errors, with the middle of the tied range (without a numeric axis: the highest mean). The choice is then checked on the "
-    "confirm prompts, which had no part in it, against all controls together (Holm's intervals by t).")
+    "plateau, of steps the fewest. Without a surface, or where it does not fit, the same is done with the cells as measured and "
+    "their standard errors, with the middle of the tied range (without a numeric axis: the highest mean). The choice is then "
+    "checked on the confirm prompts, which had no part in it, against all controls together (Holm's intervals by t).")
 OWN_SCALES_RULE: Final = (
     " Some candidates here have guidance scales of their own, which are no setting of the others. So the axis values that the "
     "objective prefers decide first, then the candidates of the scales at which the mean is highest, and guidance only among "
@@ -87,9 +87,9 @@ def _recommend_best(run: Run) -> Recommendation:
                                           *_shaky(run, pick.candidate, comparisons)))
     reasons = (*sweep_reasons(run, draft),
                *([f"On the smooth surface through all cells the pick is {picked.spot.sentence}"] if picked.spot else
-                 preference_reasons(run.suite, pick.candidate)),
+                 preference_reasons(run.suite, pick.candidate, picked.near)),
                *race_reasons(run))
-    evidence = sweep_evidence(run, draft, "" if picked.spot else preferred_ends(run.suite, pick.candidate))
+    evidence = sweep_evidence(run, draft, "" if picked.spot else preferred_ends(run.suite, pick.candidate, picked.near))
     what = f"{label_with_role(run, pick.candidate)} at CFG {pick.guidance:g}"
     return replace(draft, sentence=f"The best candidate is {what}; {evidence}.", evidence=evidence, reasons=reasons)
 

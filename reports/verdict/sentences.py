@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from harness.declare import DESIRABILITY, Objective, Suite
-from harness.declare.swept_axis import axes_of_pick
+from harness.declare.swept_axis import axes_of_pick, sides_of_pick
 from harness.records import ValueSpec
 from harness.records.values import spec_of
 from reports import formatting as words
@@ -59,8 +59,8 @@ def _tied(run: Run, rec: Recommendation, preferred: str) -> str:
     if others < 1 or rec.pick is None:
         return ""
     if others + 1 == len(rec.cells):
-        return (f"on the prompts used to choose, all {len(rec.cells)} of {len(rec.cells)} cells are tied: nothing was decided"
-                f"{f', and the pick has {preferred}, as the objective prefers' if preferred else ''}")
+        return (f"on the prompts used to choose, all {len(rec.cells)} cells are tied: which of them is best was not decided"
+                + (f", and of those nearest to the best the pick has {preferred}, as the objective prefers" if preferred else ""))
     parts, named = [], 0
     for scale, names in _by_scale(run, rec).items():
         parts.append(f"{_span(run, names)} at CFG {scale:g}")
@@ -86,21 +86,27 @@ def _by_scale(run: Run, rec: Recommendation) -> dict[float, tuple[str, ...]]:
     return names_at
 
 
-def preferred_ends(suite: Suite, pick: str) -> str:
-    """Which ends of axes the objective prefers, and what the pick has there: "the lowest step (500)"; empty without any."""
+def preferred_ends(suite: Suite, pick: str, near: int) -> str:
+    """Which ends of axes the objective prefers, and what the pick has there: "the lowest step (500)"; empty without any, and
+    where the pick is the only one of `near` cells within one standard error of the best, so that no preference decided."""
+    if near < 2:
+        return ""
     chosen = next(c for c in suite.candidates if c.name == pick)
     decisive = axes_of_pick(suite)
-    sides = {axis: side for axis, side in suite.objective.prefer.items() if axis in decisive and side != "middle"}
+    sides = {axis: side for axis, side in sides_of_pick(suite).items() if axis in decisive and side != "middle"}
     ends = [f"the {side} {words.visible(axis)} ({chosen.axes[axis]:g}"
-            f"{', the earliest of the tied' if axis in TRAINED and side == 'lowest' else ''})" for axis, side in sides.items()]
+            f"{', the earliest of these' if axis in TRAINED and side == 'lowest' else ''})" for axis, side in sides.items()]
     return words.listed(ends) if ends else ""
 
 
-def preference_reasons(suite: Suite, pick: str) -> tuple[str, ...]:
-    """Which ends of axes the objective preferred among the cells as measured; empty where it names none."""
-    ends = preferred_ends(suite, pick)
-    return (f"Of the tied cells within one standard error of the best the pick has {ends}, as the objective prefers.",
-            ) if ends else ()
+def preference_reasons(suite: Suite, pick: str, near: int) -> tuple[str, ...]:
+    """Which ends of axes the objective preferred among the `near` cells as measured; empty where it names none."""
+    if ends := preferred_ends(suite, pick, near):
+        return (f"Of the {near} tied cells within one standard error of the best the pick has {ends}, as the objective prefers.",)
+    if preferred_ends(suite, pick, 2):
+        return ("No other tied cell is within one standard error of the best, so the preferences of the objective decided "
+                "nothing.",)
+    return ()
 
 
 def _span(run: Run, names: tuple[str, ...]) -> str:
@@ -219,6 +225,6 @@ def race_reasons(run: Run) -> tuple[str, ...]:
     if not looks or total is None:
         return ()
     dropped = sum(len(look.dropped) for look in looks)
-    share = f", {100 * total.images / total.whole:.0f} % of the {total.whole} of the whole grid" if total.whole else ""
-    return (f"The sweep was adaptive: {words.plural(len(looks), 'interim look')} dropped {words.plural(dropped, 'cell')}; "
-            f"{total.images} images were sampled{share}. The last one: {looks[-1].why.rstrip('.')}.",)
+    return (f"The sweep was adaptive: {words.plural(len(looks), 'interim look')} at the select prompts dropped "
+            f"{words.plural(dropped, 'cell')}; {total.images:,} images were sampled{total.beside_whole}. The last one: "
+            f"{looks[-1].why.rstrip('.')}.",)

@@ -73,7 +73,7 @@ def test_a_dropped_candidate_is_no_gap_and_keeps_its_row(tmp_path: Path, judged:
     assert exit_words(run) == {"alpha=1": "dropped at interim look 1, −3.10 [−5.00, −1.20]"}
     total = spent(run)
     assert total is not None
-    assert total.summary == "32 of 60 images (53 %) in 3 interim looks."
+    assert total.summary == "32 images in 3 interim looks (2 select, 1 confirm), 53 % of the 60 of the whole grid."
 
 
 def test_a_restarted_race_samples_and_writes_nothing_and_says_the_same(tmp_path: Path, judged: Callable[..., None]) -> None:

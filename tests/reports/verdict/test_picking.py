@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.declare import Adapter, Candidate, Merge, Suite
+from harness.declare import Adapter, Candidate, Merge, Sampling, Suite
 from reports.read.run import Run
 from reports.verdict.picking import choose, own_guidances, surface_of
 from reports.verdict.recommending import recommend
@@ -125,4 +125,35 @@ def test_among_the_tied_of_two_axes_the_earliest_step_is_preferred_and_the_page_
     table = rows.assign(objective=rows["objective"] - 20.0 * worse)
     rec = recommend(with_table(merge_run, given, table))
     assert (rec.pick or "").startswith("step=200")
-    assert any("the lowest step (200, the earliest of the tied)" in reason for reason in rec.reasons)
+    assert any("the lowest step (200, the earliest of these)" in reason for reason in rec.reasons)
+
+
+@pytest.mark.parametrize("samplers", [("euler",), ("euler", "heun")])
+@pytest.mark.parametrize(("prefer", "steps"), [({"guidance": "lowest"}, 4), ({"guidance": "lowest", "steps": "middle"}, 8),
+                                               ({"guidance": "lowest", "steps": "highest"}, 12)])
+def test_of_steps_that_are_level_the_fewest_are_picked_unless_the_objective_says_otherwise(
+        merge_run: Run, samplers: tuple[str, ...], prefer: dict[str, str], steps: int) -> None:
+    given, table = sampled_in_steps(samplers, prefer, best=0.0)
+    rec = recommend(with_table(merge_run, given, table))
+    assert (rec.pick or "").startswith(f"steps={steps} ")
+
+
+def test_a_preference_that_decided_nothing_is_not_given_as_a_reason(merge_run: Run) -> None:
+    given, table = sampled_in_steps(("euler", "heun"), {"steps": "lowest"}, best=1.0)
+    rec = recommend(with_table(merge_run, given, table))
+    assert (rec.pick, sum(cell.tied for cell in rec.cells)) == ("steps=12 heun", len(rec.cells))
+    assert "lowest steps" not in " ".join((rec.sentence, *rec.reasons))
+    assert any("the preferences of the objective decided nothing" in reason for reason in rec.reasons)
+
+
+def sampled_in_steps(samplers: tuple[str, ...], prefer: dict[str, str], best: float) -> tuple[Suite, pd.DataFrame]:
+    """Candidates of 4, 8 and 12 steps for each sampler, all alike but for the last, which is better by `best` on average
+    and varies so much between prompts that all are tied."""
+    made = tuple(Candidate(name=f"steps={n} {sampler}", model="zoo:photo", axes={"steps": float(n)},
+                           sampling=Sampling(steps=n, sampler=sampler)) for sampler in samplers for n in (4, 8, 12))
+    given = replace(suite(), candidates=made, baseline=made[-1].name, objective=replace(suite().objective, prefer=prefer))
+    drawn = replace(given, candidates=tuple(replace(c, axes={"alpha": 0.0}) for c in made))
+    table = images(drawn, {}, noise=0.0)
+    last = (table["candidate"] == made[-1].name) & (table["guidance"] == table["guidance"].min())
+    odd = table["prompt"].map({p: i % 2 for i, p in enumerate(sorted(table["prompt"].unique()))})
+    return given, table.assign(objective=table["objective"] + best * last * (1 + 2.5 * (2 * odd - 1)))

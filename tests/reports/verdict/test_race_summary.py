@@ -88,13 +88,15 @@ def test_the_sentence_says_how_much_of_the_whole_grid_was_made(run: Run) -> None
     total = spent(run)
     assert total is not None
     assert (total.images, total.whole) == (208, 7 * 12 * 2 * 2)
-    assert total.summary == "208 of 336 images (62 %) in 2 interim looks."
+    assert total.summary == "208 images in 2 interim looks, 62 % of the 336 of the whole grid."
 
 
 def test_candidates_added_on_the_way_belong_to_no_whole_grid(tmp_path: Path) -> None:
     total = spent(written(tmp_path, added=["alpha=0.45"]))
     assert total is not None
-    assert total.summary == "208 of 288 images (72 %) in 2 interim looks, 1 candidate added during the sweep."
+    assert total.summary == (
+        "208 images in 2 interim looks, 1 candidate added during the sweep; the whole grid of the declared candidates has 288.")
+    assert "%" not in total.summary, "a share of a grid that they are no part of"
 
 
 def test_every_look_and_every_dropped_cell_has_a_row(run: Run) -> None:
@@ -129,7 +131,7 @@ def test_verdict_and_section_name_the_same_share_of_the_same_grid(tmp_path: Path
     run = written(tmp_path, added=["alpha=0.45"])
     total = spent(run)
     assert total is not None
-    assert any("208 images were sampled, 72 % of the 288 of the whole grid." in r for r in recommend(run).reasons)
+    assert any("208 images were sampled; the whole grid of the declared candidates has 288." in r for r in recommend(run).reasons)
 
 
 def test_a_candidate_is_out_when_its_last_cell_is(run: Run) -> None:
@@ -149,7 +151,7 @@ def test_page_and_markdown_say_what_was_spent(run: Run) -> None:
     page = render(run, rec, [])
     assert "What was spent" in page
     assert "dropped at interim look 1, −3.00 [−9.00, −1.00]" in page
-    assert "Spent: 208 of 336 images" in markdown(run, rec, [])
+    assert "Spent: 208 images in 2 interim looks" in markdown(run, rec, [])
 
 
 def test_a_run_without_looks_has_no_such_section(merge_run: Run, merge_page: Path) -> None:

@@ -63,7 +63,7 @@ def test_of_equally_few_steps_the_better_one_is_picked_whatever_its_guidance(tmp
 def test_where_every_cell_is_tied_it_says_that_nothing_was_decided_and_what_was_preferred(tmp_path: Path) -> None:
     run = planted(tmp_path, {"steps": "lowest"}, few=6.0)
     rec = recommend(run)
-    assert "all 9 of 9 cells are tied: nothing was decided" in rec.evidence
+    assert "all 9 cells are tied: which of them is best was not decided" in rec.evidence
     assert "the lowest steps (4)" in rec.evidence
     assert rec.evidence in headline(run, rec, []).sentence
     assert "did about as well" not in rec.evidence
