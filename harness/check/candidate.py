@@ -19,6 +19,7 @@ from harness.check.merge import merge_problems
 from harness.check.not_yet import not_yet
 from harness.check.phrases import number, unknown
 from harness.check.sizes import size_problem
+from harness.check.stages import first_stage_problems, later_stage_problems
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Merge, Model, Relay
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.nearest import closest
@@ -34,14 +35,25 @@ def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
     """One phrase per problem of a candidate whose fields have the right types. Axes are checked with the suite."""
     if trouble := name_problem(candidate.name):
         yield f"the name {trouble}"
+    if first := list(first_stage_problems(candidate)):
+        yield from first
+        return
     yield from not_yet(candidate)
-    yield from reference_problems(candidate.model, root)
-    # The configs of a merge are those of its first model. A merge that is not sampled needs none.
-    yield from filter(None, [size_problem(next(_checkpoints(candidate.model)), root)])
+    yield from _sampled_model(candidate.model, root)
     yield from filter(None, (QUANTIZATION_MODES.why_not(candidate.quantization), RUNTIMES.why_not(candidate.runtime)))
     yield from _precision(candidate)
     yield from _adapters(candidate.adapters, root)
     yield from _treatments(candidate, root)
+    yield from later_stage_problems(candidate)
+    for place, stage in enumerate(candidate.stages, 2):
+        phrases = (*(_sampled_model(stage.model, root) if stage.model else ()), *_adapters(stage.adapters, root))
+        yield from (f"stage {place}: {phrase}" for phrase in phrases)
+
+
+def _sampled_model(model: Model, root: Path) -> Iterator[str]:
+    yield from reference_problems(model, root)
+    # The configs of a merge are those of its first model. A merge that is not sampled needs none.
+    yield from filter(None, [size_problem(next(_checkpoints(model)), root)])
 
 
 def _precision(candidate: Candidate) -> Iterator[str]:

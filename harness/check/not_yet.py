@@ -13,8 +13,10 @@ MODELS: Final = ("Relay", "Ensemble")
 
 def not_yet(candidate: Candidate) -> Iterator[str]:
     """One phrase per word of a candidate that this version does not know what to do with."""
+    every = (candidate, *candidate.stages)
     for name in FIELDS:
-        if getattr(candidate, name):
+        if any(getattr(one, name, ()) for one in every):
             yield f"{name} cannot be sampled by this version"
-    if (kind := type(candidate.model).__name__) in MODELS:
-        yield f"a model of the kind {kind} cannot be sampled by this version"
+    for kind in dict.fromkeys(type(model).__name__ for model in (candidate.model, *(stage.model for stage in candidate.stages))):
+        if kind in MODELS:
+            yield f"a model of the kind {kind} cannot be sampled by this version"

@@ -9,7 +9,7 @@ from harness.check.phrases import doubles
 from harness.check.sampling_knobs import knob_problems, sampler_name_problems
 from harness.check.values import known_values
 from harness.declare import BASELINE, Candidate, Gate, Grid, Sampling, Suite, grid_of
-from harness.declare.effective_grid import whole_grid
+from harness.declare.effective_grid import picture_size, whole_grid
 from harness.declare.grid import MOST_STEPS, guidance_problem
 from harness.declare.pairing import counterpart, with_baseline
 from harness.declare.same_text import is_unguided
@@ -61,7 +61,7 @@ def candidate_sampling_problems(suite: Suite) -> Iterator[tuple[str, str]]:
         if candidate.sampling is None:
             continue
         phrases = [*_empty(candidate.sampling), *_scales(candidate.sampling),
-                   *_idle(candidate.sampling, grid_of(suite, candidate).guidance_scales)]
+                   *idle_knobs(candidate.sampling, grid_of(suite, candidate).guidance_scales)]
         phrases += [f"sampling: {phrase}" for phrase in sampled_problems(grid_of(suite, candidate)) if phrase not in of_grid]
         yield from ((repr(candidate.name), phrase) for phrase in phrases)
 
@@ -69,10 +69,10 @@ def candidate_sampling_problems(suite: Suite) -> Iterator[tuple[str, str]]:
 def idle_grid_problems(suite: Suite) -> Iterator[str]:
     """What the grid's `sampling` says of guidance, where no candidate is guided."""
     if suite.grid.sampling is not None:
-        yield from (f"grid: {phrase}" for phrase in _idle(suite.grid.sampling, whole_grid(suite).guidance_scales))
+        yield from (f"grid: {phrase}" for phrase in idle_knobs(suite.grid.sampling, whole_grid(suite).guidance_scales))
 
 
-def _idle(sampling: Sampling, scales: Collection[float]) -> Iterator[str]:
+def idle_knobs(sampling: Sampling, scales: Collection[float]) -> Iterator[str]:
     """The knobs of guidance that have no effect, because every scale is 1."""
     if scales and is_unguided(scales):
         yield from (f"sampling: {name} has no effect at guidance 1; remove it" for name in _OF_GUIDANCE
@@ -93,8 +93,8 @@ def size_problems(suite: Suite) -> Iterator[str]:
     """Metrics for which the images of some candidate are too small."""
     if "ms_ssim" not in suite.metrics:
         return
-    small = [(grid.width, grid.height) for grid in (suite.grid, *(grid_of(suite, c) for c in suite.candidates))
-             if min(grid.width, grid.height) < SMALLEST]
+    sizes = [(suite.grid.width, suite.grid.height), *(picture_size(suite, candidate) for candidate in suite.candidates)]
+    small = [size for size in sizes if min(size) < SMALLEST]
     for width, height in dict.fromkeys(small):
         yield (f"metric 'ms_ssim' compares five scales, for which images of {width} x {height} are too "
                f"small; use 'ssim', or a width and height of at least {SMALLEST}")

@@ -30,6 +30,7 @@ from harness.check.sampling import (
     unpaired_gates,
 )
 from harness.check.secrets import secret_problems
+from harness.check.stages import as_sampled, stage_remarks, staged_sampling_problems
 from harness.check.together import together
 from harness.check.values import COLUMNS
 from harness.declare import Budget, Candidate, Gate, Grid, Objective, Search, Suite, grid_of, short_hash
@@ -86,6 +87,7 @@ def _remarks(suite: Suite) -> Iterator[str]:
     yield from idle_negatives(whole_grid(suite))
     yield from unused_settings(suite)
     yield from unpaired_gates(suite)
+    yield from stage_remarks(suite)
     timed = [gate.value for gate in suite.gates if gate.value == SECONDS.name]
     if timed and suite.latency_rounds < ROUNDS_FOR_MEDIAN and not suite.latency_budget_seconds:
         yield (f"the gate on {timed[0]} cannot be decided by {suite.latency_rounds} timed round"
@@ -162,6 +164,7 @@ def _problems(suite: Suite, root: Path) -> Iterator[str]:
         yield from together(_emphasis(suite))
         yield from schedule_problems(suite)
         yield from together(candidate_sampling_problems(suite))
+        yield from together(staged_sampling_problems(suite))
         yield from (*idle_grid_problems(suite), *size_problems(suite))
         yield from (f"grid: {phrase}" for phrase in shared_texts(whole_grid(suite)))
     if not outside and not inside:
@@ -225,6 +228,9 @@ def _made_of(suite: Suite, candidate: Candidate) -> str:
     if not isinstance(suite.grid, Grid) or any(type_problems(suite.grid)):
         return candidate.key
     grid = grid_of(suite, candidate)
+    if candidate.stages and candidate.model != "" and not any(type_problems(candidate)):
+        later = as_sampled(suite, candidate)
+        return short_hash([replace(candidate, sampling=None, stages=()).key, sampled_as(grid), grid.guidance_scales, later])
     return short_hash([replace(candidate, sampling=None).key, sampled_as(grid), grid.guidance_scales])
 
 

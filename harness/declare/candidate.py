@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Final, TypeAlias
 
 from harness.declare.guiding import Control, Inpaint, Reference
@@ -17,6 +17,8 @@ from harness.declare.to_plain import LEFT_OUT, plain, short_hash
 NUMBER_FORMATS: Final = ("fp32", "bf16", "fp16")
 """What `precision` names. The quantizations of these names ask for the same."""
 AxisValue: TypeAlias = float | str
+TAKEN: Final = ("adapters", "controls", "references", "sampling")
+"""The fields of a first stage that a candidate has itself."""
 
 
 class DefaultNumberFormat(str):
@@ -75,10 +77,14 @@ class Candidate:
             object.__setattr__(self, "precision", str(self.quantization))
 
     def _take(self, first: Stage) -> None:
-        """Takes over what the first stage says, where all stages are given."""
+        """Takes over what the first stage says, where all stages are given. What a first stage cannot say, or what the candidate
+        says too, is left for the check to name."""
+        said = {spec.name for spec in fields(first) if getattr(first, spec.name) != spec.default}
+        if not said <= {"model", *TAKEN} or any(getattr(self, name) for name in said & {*TAKEN}):
+            return
         object.__setattr__(self, "model", first.model)
         object.__setattr__(self, "stages", self.stages[1:])
-        for name in ("adapters", "controls", "references", "sampling"):
+        for name in TAKEN:
             if value := getattr(first, name):
                 object.__setattr__(self, name, value)
 

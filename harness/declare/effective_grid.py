@@ -8,14 +8,17 @@ from typing import Any
 
 from harness.declare.candidate import Candidate
 from harness.declare.grid import Grid
+from harness.declare.post_steps import Upscale
 from harness.declare.sampler_names import sampler_named
 from harness.declare.sampling import GRID_FIELDS, NEUTRAL, Sampling
+from harness.declare.stage_candidates import as_candidates, own_guidance, with_stage_texts
 from harness.declare.suite import Suite
 
 
 def grid_of(declared: Suite | Grid, candidate: Candidate | None = None) -> Grid:
     """The effective grid of a candidate: the grid of its suite with what its `sampling` says, field by field. The remaining knobs
-    are in the result's `sampling`, which is None where all have their defaults."""
+    are in the result's `sampling`, which is None where all have their defaults. Of a candidate of several stages it is that of
+    the first."""
     grid = declared.grid if isinstance(declared, Suite) else declared
     own = {} if candidate is None or candidate.sampling is None else candidate.sampling.given
     if not own and grid.sampling is None:
@@ -24,6 +27,29 @@ def grid_of(declared: Suite | Grid, candidate: Candidate | None = None) -> Grid:
     replaced = {GRID_FIELDS[name]: value for name, value in own.items() if name in GRID_FIELDS}
     rest = {name: value for name, value in knobs.items() if name not in GRID_FIELDS and value != NEUTRAL.get(name)}
     return replace(grid, **replaced, sampling=Sampling(**rest) if rest else None)
+
+
+def stage_grids(declared: Suite | Grid, candidate: Candidate) -> tuple[Grid, ...]:
+    """The effective grids of a candidate's stages, with the prompts as each reads them. A later stage runs a part of its steps,
+    and its guidance scale is that of the image, unless it has its own."""
+    grids = [grid_of(declared, candidate)]
+    for number, (stage, own) in enumerate(zip(candidate.stages, as_candidates(candidate)[1:], strict=True), 1):
+        grid, scale = with_stage_texts(grid_of(declared, own), stage), own_guidance(candidate, number)
+        grids.append(grid if scale is None else replace(grid, guidance_scales=(scale,)))
+    return tuple(grids)
+
+
+def picture_size(declared: Suite | Grid, candidate: Candidate | None = None) -> tuple[int, int]:
+    """Width and height of a candidate's finished pictures: those of its last stage, enlarged by its post-steps."""
+    if candidate is None or not (candidate.stages or candidate.post):
+        grid = grid_of(declared, candidate)
+        return grid.width, grid.height
+    last = grid_of(declared, as_candidates(candidate)[-1])
+    width, height = last.width, last.height
+    for step in candidate.post:
+        if isinstance(step, Upscale):
+            width, height = round(width * step.factor), round(height * step.factor)
+    return width, height
 
 
 def sampler_of(grid: Grid) -> tuple[str, str]:
@@ -59,7 +85,7 @@ def sampling_block(block: Mapping[str, Any], declared: Suite | Grid, candidate: 
 
 def largest_image(suite: Suite) -> tuple[int, int]:
     """Width and height of the largest images of a suite's candidates."""
-    sizes = [(grid.width, grid.height) for grid in (suite.grid, *(grid_of(suite, c) for c in suite.candidates))]
+    sizes = [(suite.grid.width, suite.grid.height), *(picture_size(suite, candidate) for candidate in suite.candidates)]
     return max(sizes, key=lambda size: size[0] * size[1])
 
 

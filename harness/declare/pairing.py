@@ -11,8 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from harness.declare.candidate import Candidate
-from harness.declare.effective_grid import grid_of
-from harness.declare.grid import Grid
+from harness.declare.effective_grid import grid_of, picture_size
 from harness.declare.suite import Suite
 
 
@@ -31,13 +30,16 @@ def counterpart(scales: Iterable[float], guidance: float) -> float | None:
     return float(guidance) if float(guidance) in known else known[0] if len(known) == 1 else None
 
 
-def pairing(mine: Grid, other: Grid, guidance: float) -> Pairing:
-    """The pair of an image at `guidance` on the effective grid `mine` among those of the effective grid `other`."""
-    if (mine.width, mine.height) != (other.width, other.height):
-        return Pairing(scale=None, why=f"its images are {mine.width} x {mine.height} pixels and those of the other candidate "
-                                       f"{other.width} x {other.height}, which begin with other noise")
-    if (scale := counterpart(other.guidance_scales, guidance)) is None:
-        listed = ", ".join(f"{known:g}" for known in other.guidance_scales)
+def pairing(suite: Suite, mine: Candidate | None, other: Candidate | None, guidance: float) -> Pairing:
+    """The pair of an image of the candidate `mine` at `guidance` among those of `other`; None is a candidate that is not declared
+    and is sampled as the grid says."""
+    own, theirs = picture_size(suite, mine), picture_size(suite, other)
+    if own != theirs:
+        return Pairing(scale=None, why=f"its images are {own[0]} x {own[1]} pixels and those of the other candidate "
+                                       f"{theirs[0]} x {theirs[1]}, which begin with other noise")
+    scales = grid_of(suite, other).guidance_scales
+    if (scale := counterpart(scales, guidance)) is None:
+        listed = ", ".join(f"{known:g}" for known in scales)
         return Pairing(scale=None, why=f"the other candidate is sampled at CFG {listed}, of which none is the counterpart of "
                                        f"CFG {guidance:g}")
     return Pairing(scale=scale)
@@ -46,11 +48,16 @@ def pairing(mine: Grid, other: Grid, guidance: float) -> Pairing:
 def with_baseline(suite: Suite, candidate: Candidate | None, guidance: float) -> Pairing:
     """The pair of a candidate's image among those of the suite's baseline; a candidate that is not declared is sampled as the
     grid says."""
-    if suite.grid.sampling is None and (candidate is None or candidate.sampling is None) and _plain_baseline(suite):
+    if suite.grid.sampling is None and (candidate is None or _is_plain(candidate)) and _plain_baseline(suite):
         return Pairing(scale=float(guidance))
     baseline = next((c for c in suite.candidates if c.name == suite.baseline), None)
-    return pairing(grid_of(suite, candidate), grid_of(suite, baseline), guidance)
+    return pairing(suite, candidate, baseline, guidance)
 
 
 def _plain_baseline(suite: Suite) -> bool:
-    return all(c.sampling is None for c in suite.candidates if c.name == suite.baseline)
+    return all(_is_plain(c) for c in suite.candidates if c.name == suite.baseline)
+
+
+def _is_plain(candidate: Candidate) -> bool:
+    """Whether the size of a candidate's images and its guidance scales are the grid's."""
+    return candidate.sampling is None and not candidate.stages and not candidate.post

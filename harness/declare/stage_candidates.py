@@ -1,0 +1,63 @@
+"""The stages of a candidate as candidates of their own: what each is made of, and how it is sampled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from math import floor
+
+from harness.declare.candidate import TAKEN, Candidate
+from harness.declare.grid import Grid, Prompt
+from harness.declare.sampling import Sampling
+from harness.declare.stages import PROMPT, Stage
+
+_NEARLY = 1e-9
+"""Tolerance for rounding: 0.58 times 50 steps must count as 29."""
+
+
+def as_candidates(candidate: Candidate) -> tuple[Candidate, ...]:
+    """One candidate per stage, in order, each with the name of the whole and without stages of its own. A stage that names no
+    model has that of the stage before, and in `sampling` what it does not say itself. Number format, runtime, emphasis and
+    aesthetic gradient are those of the whole candidate; adapters act in their own stage alone."""
+    if not candidate.stages:
+        return (candidate,)
+    stages = [replace(candidate, stages=(), post=())]
+    for stage in candidate.stages:
+        before = stages[-1]
+        stages.append(replace(before, model=stage.model or before.model, adapters=stage.adapters, controls=stage.controls,
+                              references=stage.references, inpaint=None, sampling=_sampled(before.sampling, stage.sampling)))
+    return tuple(stages)
+
+
+def _sampled(before: Sampling | None, own: Sampling | None) -> Sampling | None:
+    if before is None or own is None:
+        return own or before
+    return Sampling(**{**before.given, **own.given})
+
+
+def clashes(candidate: Candidate) -> tuple[str, ...]:
+    """The fields that are given both in a candidate and in its first stage, where all stages are given."""
+    first = candidate.stages[0]
+    return tuple(name for name in TAKEN if getattr(first, name) and getattr(candidate, name))
+
+
+def steps_run(strength: float, steps: int) -> int:
+    """How many of its n steps a stage that begins from a picture runs: the last floor(strength * n)."""
+    return floor(strength * steps + _NEARLY)
+
+
+def own_guidance(candidate: Candidate, stage: int) -> float | None:
+    """The guidance scale that a stage has in place of that of the image; None where it has that of the image. `stage` counts from
+    0 for the first."""
+    given = [one.sampling.scales for one in candidate.stages[:stage] if one.sampling is not None and one.sampling.scales]
+    return float(given[-1][0]) if given else None
+
+
+def with_stage_texts(grid: Grid, stage: Stage) -> Grid:
+    """The grid with the prompts as a stage reads them."""
+    return replace(grid, negative="", prompts=tuple(_rewritten(prompt, stage) for prompt in grid.prompts))
+
+
+def _rewritten(prompt: Prompt, stage: Stage) -> Prompt:
+    text = stage.prompt.replace(PROMPT, prompt.text)
+    # Not as the grid's own negative text, which another grid would take away.
+    return replace(prompt, text=text, negative=str(prompt.negative if stage.negative is None else stage.negative))

@@ -1,0 +1,128 @@
+"""What is refused of a candidate's stages before torch is imported, and what may be declared."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from harness import Adapter, Candidate, Prompt, Sampling, Suite
+from harness.check import problems
+from harness.check.suite import remarks
+from harness.declare import ColourTransfer, Stage
+from harness.declare.effective_grid import picture_size, stage_grids
+from harness.declare.stage_candidates import as_candidates, steps_run
+from tests.fakes import tiny_grid, tiny_suite
+
+
+def of(*stages: Stage, steps: int = 10, prompts: tuple[Prompt, ...] | None = None, syntax: str = "", **fields: object) -> Suite:
+    values = {"model": "zoo:photo", **fields}
+    grid = tiny_grid(steps=steps, **({"prompts": prompts} if prompts else {}), **({"syntax": syntax} if syntax else {}))
+    return tiny_suite(candidates=(Candidate(name="x", stages=stages, **values),), baseline="x", grid=grid)  # type: ignore[arg-type]
+
+
+def later(strength: float | None = 0.5, **fields: object) -> Stage:
+    return Stage(**{"model": "zoo:anime", "strength": strength, **fields})  # type: ignore[arg-type]
+
+
+def said(suite: Suite) -> list[str]:
+    return [text for text in problems(suite, Path()) if "cannot be sampled by this version" not in text]
+
+
+def sized(width: int, height: int = 64, **fields: object) -> Sampling:
+    return Sampling(width=width, height=height, **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("strength", "steps", "run"), [
+    (0.58, 50, 29), (0.29, 100, 29), (0.57, 100, 57), (0.3, 10, 3), (0.35, 10, 3), (1.0, 7, 7), (0.05, 10, 0)])
+def test_the_steps_that_are_run_are_the_floor_of_strength_times_steps(strength: float, steps: int, run: int) -> None:
+    assert steps_run(strength, steps) == run
+
+
+@pytest.mark.parametrize(("suite", "facts"), [
+    (of(later(None)), ("stage 2", "strength=0.5")),
+    (of(later(0)), ("strength is 0.0", "above 0")),
+    (of(later(1.01)), ("strength is 1.01", "at most 1")),
+    (of(later(float("nan"))), ("strength is nan",)),
+    (of(later(0.05)), ("strength 0.05", "10 steps", "at least 0.1")),
+    (of(later(0.3), steps=3), ("3 steps", "at least 0.334")),
+    (of(later(0.5, sampling=Sampling(steps=1))), ("1 steps", "at least 1")),
+    (of(later(through="latent")), ("'latent'", "'latents'")),
+    (of(later(resize="lanczoz")), ("'lanczoz'", "'lanczos'")),
+    (of(later(colour="transfr")), ("'transfr'", "'transfer'")),
+    (of(later(colour="transfer")), ("colour='transfer'",)),
+    (of(later(before=(ColourTransfer("neon.png"),))), ("before",)),
+    (of(later(through="latents", before=(ColourTransfer("neon.png"),))), ("through is 'latents'", "hands over no picture")),
+    (of(later(through="pixels", resize="latent", sampling=sized(128))), ("'latent'", "'pixels'", "give one")),
+    (of(later(resize="bicubic")), ("resize is 'bicubic'", "64 x 64", "remove it")),
+    (of(later(through="latents", sampling=sized(128))), ("128 x 64", "resize='latent'")),
+    (of(later(sampling=sized(100))), ("stage 2: sampling: width is 100", "multiple of 8")),
+    (of(later(sampling=Sampling(sampler="eulr"))), ("stage 2", "'eulr'", "'euler'")),
+    (of(later(sampling=Sampling(guidance=(1, 4)))), ("guidance is (1.0, 4.0)", "one scale")),
+    (of(later(sampling=Sampling())), ("stage 2: sampling sets nothing",)),
+    (of(later(sampling=Sampling(guidance=1, guidance_rescale=0.7))), ("stage 2", "guidance_rescale", "guidance 1")),
+    (of(later(0.2, sampling=Sampling(guidance_start=0.1, guidance_end=0.4))), ("none of the 2 steps",)),
+    (of(later(prompt="{promt}, night")), ("'{promt}'", "'{prompt}'")),
+    (of(later(prompt=" ")), ("stage 2", "prompt is empty")),
+    (of(later(prompt="{prompt} <lora:ink:1>"), syntax="a1111"), ("stage 2", "'ink'", "Stage(adapters=...)")),
+    (of(later(prompt="{prompt}, (night:1.3)")), ("stage 2", "'(night:1.3)'")),
+    (of(later(prompt="{prompt} <lora:ink:1>")), ("stage 2", "'ink.safetensors'")),
+    (of(later(0.2, prompt="[a:b:0.1] {prompt}"), syntax="a1111"), ("stage 2", "none of the 2 steps")),
+    (of(later(model="zoo:anme")), ("stage 2", "'zoo:anme'", "'zoo:anime'")),
+    (of(later(adapters=(Adapter(path="zoo:skech"),))), ("stage 2", "'zoo:skech'")),
+    (of(Stage(strength=0.5), model=""), ("stage 1 has no model",)),
+    (of(Stage(model="zoo:photo", strength=0.5), later(), model=""), ("stage 1: strength", "picture of noise", "remove it")),
+    (of(Stage(model="zoo:photo", prompt="{prompt}, day"), later(), model=""), ("stage 1: prompt", "prompts of the grid")),
+    (of(Stage(model="zoo:photo", sampling=Sampling(steps=4)), later(), model="", sampling=Sampling(steps=6)),
+     ("sampling is given both", "first stage")),
+])
+def test_a_stage_that_cannot_be_sampled_is_refused_by_name(suite: Suite, facts: tuple[str, ...]) -> None:
+    texts = said(suite)
+    assert any(all(fact in text for fact in facts) for text in texts), texts
+
+
+@pytest.mark.parametrize("stages", [
+    (later(),), (later(0.1),), (later(1.0, model=""),), (later(prompt="{prompt}, night", negative="day"),),
+    (later(sampling=sized(128, steps=4, guidance=2, sampler="euler")),), (later(0.6, resize="latent", sampling=sized(128)),),
+    (later(through="pixels", sampling=sized(128), resize="bicubic"), later(0.3, model="zoo:photo"))])
+def test_stages_that_can_be_sampled_have_no_problems(stages: tuple[Stage, ...]) -> None:
+    assert said(of(*stages)) == []
+
+
+def test_strengths_that_run_equal_steps_are_declared_alike() -> None:
+    two = tuple(Candidate(name=f"s{n}", model="zoo:photo", stages=(later(n),)) for n in (0.3, 0.35, 0.4))
+    texts = [text for text in said(tiny_suite(candidates=two, baseline="s0.3", grid=tiny_grid(steps=10))) if "duplicates" in text]
+    assert [name for name in ("s0.3", "s0.35", "s0.4") if any(repr(name) in text for text in texts)] == ["s0.3", "s0.35"]
+
+
+def test_latents_resized_at_a_low_strength_are_remarked_on() -> None:
+    blurred = [text for text in remarks(of(later(0.4, resize="latent", sampling=sized(128)))) if "blurred" in text]
+    assert len(blurred) == 1
+    assert "'lanczos'" in blurred[0]
+    assert not [text for text in remarks(of(later(0.5, resize="latent", sampling=sized(128)))) if "blurred" in text]
+
+
+def test_a_stage_has_what_it_does_not_say_from_the_stage_before() -> None:
+    suite = of(later(model="", sampling=Sampling(steps=4, guidance=2)), later(0.3, prompt="{prompt}, night", negative="day"),
+               sampling=Sampling(sampler="euler"), adapters=(Adapter(path="zoo:sketch"),))
+    first, second, third = as_candidates(suite.candidates[0])
+    assert [one.model for one in (first, second, third)] == ["zoo:photo", "zoo:photo", "zoo:anime"]
+    assert [len(one.adapters) for one in (first, second, third)] == [1, 0, 0]
+    grids = stage_grids(suite, suite.candidates[0])
+    assert [(grid.sampler, grid.steps, grid.guidance_scales) for grid in grids] == [
+        ("euler", 10, (1.0, 4.0)), ("euler", 4, (2.0,)), ("euler", 4, (2.0,))]
+    assert [(grid.prompts[0].text, grid.prompts[0].negative) for grid in grids[1:]] == [
+        ("a red star", ""), ("a red star, night", "day")]
+
+
+def test_the_negative_text_of_a_grid_stays_and_can_be_emptied() -> None:
+    stages = (later(), later(negative=""))
+    grid = tiny_grid(negative="blurry", steps=10)
+    _, kept, emptied = stage_grids(grid, Candidate(name="x", model="zoo:photo", stages=stages))
+    assert (kept.prompts[0].negative, emptied.prompts[0].negative) == ("blurry", "")
+
+
+def test_the_finished_picture_has_the_size_of_the_last_stage() -> None:
+    suite = of(later(sampling=sized(128)), later(0.3, sampling=sized(64, 128)))
+    assert picture_size(suite, suite.candidates[0]) == (64, 128)
+    assert picture_size(suite) == (64, 64)
