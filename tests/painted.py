@@ -30,7 +30,8 @@ def colour(candidate: str, key: str) -> Any:
     import torch
 
     part = torch.nn.Linear(4, 4)
-    phase = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part), key=key)
+    branch = SimpleNamespace(enter=lambda: SimpleNamespace(device="cpu", parts={"unet": part}, denoiser=part))
+    phase = SimpleNamespace(enter=branch.enter, branches=(branch,), key=key)
     rows = tuple(Coverage(candidate=candidate, stage="merge", component=part, keys={}) for part in ("unet", "vae"))
     return SimpleNamespace(phases=(phase,), coverage=rows)
 

@@ -46,7 +46,7 @@ def measured(suite: Suite, device: str) -> float:
     from harness.run.batch_packing import pack
     from harness.run.fitted_batch import with_fitted_batch
     from harness.run.preflight import file_problems
-    from harness.sampling import batches, encode, lengths_of, sample, set_determinism, threads_for
+    from harness.sampling import batches, embedded, lengths_of, sample, set_determinism, threads_for
 
     set_determinism(device)
     candidate = next(c for c in suite.candidates if c.name == suite.baseline)
@@ -57,7 +57,7 @@ def measured(suite: Suite, device: str) -> float:
     grid = grid_of(suite, candidate)
     with threads_for(grid, device):
         phases = bench.prepare(candidate).phases
-        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment, steps=grid.steps) for phase in phases}
+        texts = embedded(phases, grid.prompts, steps=grid.steps)
         first = next(iter(batches(grid)))[:TRIED]
         batch = pack(grid, first, len(first), lengths_of(phases, texts, grid))[0]
         for cells in (batch[:1], batch):

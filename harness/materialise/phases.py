@@ -1,4 +1,4 @@
-"""Which adapters are active in which steps: a denoising run is split into spans of steps with the same adapters.
+"""Which denoisers and adapters are active in which steps: a denoising run is split into phases of steps with the same ones.
 """
 
 from __future__ import annotations
@@ -17,15 +17,28 @@ _NEARLY = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phase:
-    """A candidate from step `first` until the next phase. `enter` makes it live and returns its pipeline. `treatment` says
-    how its positive prompts are embedded; negative prompts get only its words. `text_identity` changes exactly when an
-    embedding changes."""
+class Branch:
+    """One denoiser that predicts in a phase; `weight` is its share of the phase's prediction. `enter` makes it live and returns
+    its pipeline. `treatment` says how its positive prompts are embedded; negative prompts get only its words. `text_identity`
+    changes exactly when an embedding changes."""
 
-    first: int
     enter: Callable[[], Pipeline]
     treatment: Treatment
     text_identity: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """A candidate from step `first` until the next phase: the branches that predict together. Most phases have one."""
+
+    first: int
+    branches: tuple[Branch, ...]
+
+    def enter(self) -> Pipeline:
+        """Makes every branch live, and returns the pipeline of the first. All of them decode with the same VAE."""
+        pipeline, *_ = [branch.enter() for branch in self.branches]
+        return pipeline
 
 
 def spans_of(adapters: Sequence[Adapter], steps: int) -> list[tuple[int, tuple[Adapter, ...]]]:

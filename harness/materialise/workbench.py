@@ -21,7 +21,7 @@ from harness.materialise.equal_candidates import equality_problems
 from harness.materialise.library import Library, MaterialiseError, frame_of, shapes_of
 from harness.materialise.live_model import Frame, Working
 from harness.materialise.number_format import computing_of, homes_of, in_its_format
-from harness.materialise.phases import Phase, spans_of
+from harness.materialise.phases import Branch, Phase, spans_of
 from harness.materialise.plan_recipe import plan_recipe
 from harness.materialise.recipe_plan import PartPlan, RecipePlan
 from harness.materialise.similarity_ranges import surveyed
@@ -226,16 +226,16 @@ class Workbench:
         self._copies.empty()
         frame = self._frame(candidate)
         frame.detach({adapter.path for adapter in candidate.adapters})
-        phases = [self._phase(replace(candidate, adapters=adapters), first, frame)
-                for first, adapters in self.spans(candidate)]
+        spans = self.spans(candidate)
+        branches = [self._branch(replace(candidate, adapters=adapters), frame) for _, adapters in spans]
+        phases = [Phase(first=first, branches=(branch,)) for (first, _), (branch, _) in zip(spans, branches, strict=True)]
         # Every phase is made live once, so that errors are known before the first image.
-        phases[0][0].enter()
+        phases[0].enter()
         self.library.refuse_changed(references_of(candidate))
-        return Prepared(phases=tuple(phase for phase, _ in phases),
-                        coverage=tuple(self._coverage(candidate, frame, phases[0][1])))
+        return Prepared(phases=tuple(phases), coverage=tuple(self._coverage(candidate, frame, branches[0][1])))
 
-    def _phase(self, candidate: Candidate, first: int, frame: Frame) -> tuple[Phase, QuantizeReport]:
-        """The phase of one span of steps, and the report of its quantization."""
+    def _branch(self, candidate: Candidate, frame: Frame) -> tuple[Branch, QuantizeReport]:
+        """The branch of a candidate's model with the adapters of one span of steps, and the report of its quantization."""
         pipeline = self._enter(candidate, frame)
         readings = [self._reading(adapter, candidate.model) for adapter in candidate.adapters]
         if candidate.quantization in LIVE_DTYPES:
@@ -264,7 +264,7 @@ class Workbench:
         treatment = self._treatment(candidate, readings)
         state = self._text_state(candidate, frame, readings)
         skipped = [] if treatment.clip_skip is None else [treatment.clip_skip]
-        return Phase(first=first, treatment=treatment, enter=enter, text_identity=short_hash([*state, *skipped])), report
+        return Branch(treatment=treatment, enter=enter, text_identity=short_hash([*state, *skipped])), report
 
     def _executed(self, candidate: Candidate, frame: Frame, pipeline: Pipeline) -> tuple[Pipeline, Callable[[], None]]:
         """The pipeline with its denoiser in the declared runtime, and what must be called before it is used again. What was

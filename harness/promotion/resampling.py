@@ -110,14 +110,13 @@ def _batch_size(evidence: Evidence, sample: Sample) -> int:
 def _made(grid: Grid, candidate: Candidate, size: int, where: tuple[str, Path], cells: list[Cell]) -> Mapping[Cell, Images]:
     """The images of the cells of the candidate's grid, sampled as in a run: the same texts together, the same batch shape and
     places."""
-    from harness.sampling import encode, lengths_of, sample, set_determinism, threads_for
+    from harness.sampling import embedded, lengths_of, sample, set_determinism, threads_for
 
     device, root = where
     set_determinism(device)
     with threads_for(grid, device):
         prepared = Workbench.for_grid(grid, device=device, root=root).prepare(candidate)
-        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment, steps=grid.steps)
-                 for phase in prepared.phases}
+        texts = embedded(prepared.phases, grid.prompts, steps=grid.steps)
         images_by_cell: dict[Cell, Images] = {}
         batches = pack(grid, cells, size, lengths_of(prepared.phases, texts, grid))
         for batch, images in sample(prepared.phases, grid, batches, texts):

@@ -24,7 +24,7 @@ from harness.quantize import stored_bytes
 from harness.records import PHASES, BatchCurve, Cell, Durations, Failure, Fit, Latency, Memory, Reading, Record, Timeline
 from harness.records.costs import MAKING, STORED, STORED_DENOISER
 from harness.records.reusable import TIME
-from harness.sampling import LENDING, encode, sample, setting, threads_for, time_one
+from harness.sampling import LENDING, embedded, sample, setting, threads_for, time_one
 
 if TYPE_CHECKING:
     import torch
@@ -121,7 +121,7 @@ def time_batches(candidate: str, phases: Sequence[Phase], suite: Suite, key: str
     device, grid = str(phases[0].enter().device), _grid(suite, candidate)
     cell = timed_cell(grid)
     prompts = [p for p in grid.prompts if p.id == cell.prompt]
-    texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment, steps=grid.steps) for phase in phases}
+    texts = embedded(phases, prompts, steps=grid.steps)
 
     def make(size: int) -> None:
         for _ in sample(phases, grid, [(cell,) * size], texts):
@@ -253,7 +253,7 @@ class _Costs:
 def _stored(phases: Sequence[Phase]) -> tuple[Reading, ...]:
     """The bytes of the weights of a candidate that is live: of all parts, and of the denoiser alone. What two phases share counts
     once. The first phase is live again afterwards."""
-    pipelines = [phase.enter() for phase in (*phases[1:], *phases[:1])]
+    pipelines = [branch.enter() for phase in (*phases[1:], *phases[:1]) for branch in phase.branches]
     whole = stored_bytes(*(part for pipeline in pipelines for part in pipeline.parts.values()))
     denoiser = stored_bytes(*(pipeline.denoiser for pipeline in pipelines))
     return (Reading(name=STORED, unit="bytes", value=float(whole)),

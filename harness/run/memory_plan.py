@@ -19,7 +19,7 @@ from harness.materialise import Workbench
 from harness.materialise.shape_model import ShapeModel, shape_key, shape_model
 from harness.metrics import METRICS
 from harness.records import Cell
-from harness.sampling import DECODE_BATCH, Conditions, Denoising, TextState, side_by_side
+from harness.sampling import DECODE_BATCH, Conditions, Denoising, TextState, alone, side_by_side
 from harness.sampling.denoise import called, decoded
 from harness.text import PLAIN
 from harness.text.tokens import in_chunks
@@ -153,7 +153,7 @@ class Footprint:
             if self._pipeline.called is not None:
                 called(self._pipeline, grid, cells, self._text)
             else:
-                Denoising(self._pipeline, grid, cells).advance(self._pipeline, self._text, 1)
+                Denoising(self._pipeline, grid, cells).advance(alone(self._pipeline, self._text), 1)
         return int(counts.peak)
 
     def _decoded(self, batch_size: int, *, tiled: bool) -> int:

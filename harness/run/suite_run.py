@@ -393,20 +393,21 @@ class SuiteRun:
         return failures
 
     def _embeddings(self, prepared: Prepared, grid: Grid) -> dict[str, TextState]:
-        """The embeddings of every phase, computed once for each state of the text encoders and, where texts change along the
+        """The embeddings of every branch, computed once for each state of the text encoders and, where texts change along the
         steps, each number of steps. Raises SamplingError for a word of the treatment that appears in no prompt, because it would
         have no effect."""
         steps = grid.steps if change_along_steps(grid.prompts) else 1
-        keys = {phase.text_identity: (phase.text_identity, steps) for phase in prepared.phases}
+        branches = [branch for phase in prepared.phases for branch in phase.branches]
+        keys = {branch.text_identity: (branch.text_identity, steps) for branch in branches}
         if self.options.device != "cpu":
             # On a GPU only those that are in use: 100 texts of Flux take 0.8 GB.
             for key in self._texts.keys() - set(keys.values()):
                 del self._texts[key]
-        for phase in prepared.phases:
-            if (key := keys[phase.text_identity]) not in self._texts:
-                self._texts[key] = encode(phase.enter(), grid.prompts, phase.treatment, steps=steps)
+        for branch in branches:
+            if (key := keys[branch.text_identity]) not in self._texts:
+                self._texts[key] = encode(branch.enter(), grid.prompts, branch.treatment, steps=steps)
         texts = {identity: self._texts[key] for identity, key in keys.items()}
-        words = {word for phase in prepared.phases for word in named(phase.treatment)}
+        words = {word for branch in branches for word in named(branch.treatment)}
         if unused := sorted(words - {word for state in texts.values() for word in state.occurring}):
             raise SamplingError(f"the word {unused[0]!r} appears in no prompt of the suite, so it has no effect; write it into "
                                 "the prompts as it is spelled here, or remove it from the candidate")

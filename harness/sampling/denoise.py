@@ -13,6 +13,7 @@ from harness.declare.syntax import Text
 from harness.records import Cell
 from harness.samplers import SAMPLERS, build_scheduler, first_evaluation, guided_steps, set_steps, step_options
 from harness.sampling.arriving import Arriving, SamplingError
+from harness.sampling.branches import LiveBranch
 from harness.sampling.noise import generators, initial_noise
 from harness.sampling.text import Conditions, TextState
 from harness.sampling.text_lengths import common_length, repeated
@@ -58,40 +59,49 @@ class Denoising:
         self._guided = guided_steps(self._knobs, grid.steps) if cells[0].guidance != 1 else range(0)
         self._guidance = sent(torch.tensor([c.guidance for c in cells]), pipeline.device).view(-1, 1, 1, 1)
 
-    def advance(self, pipeline: Pipeline, text: TextState, until: int | None = None,
+    def advance(self, branches: Sequence[LiveBranch], until: int | None = None,
                 around: Callable[[], AbstractContextManager[None]] = nullcontext) -> None:
-        """Runs the steps up to `until`, or to the end, each within `around`."""
+        """Runs the steps up to `until`, or to the end, each within `around`. A step's prediction is the weighted sum of the
+        branches' predictions."""
         import torch
 
         with torch.inference_mode():
-            inputs: dict[str, Any] = {}
+            inputs: list[dict[str, Any]] = []
             before: tuple[bool, tuple[Text, ...]] | None = None
             for step in range(self.step, self.grid.steps if until is None else until):
                 guided = step in self._guided
                 texts = self._texts(step, guided=guided)
                 if before != (before := (guided, texts)):
-                    inputs = self._conditions(pipeline, text, texts, guided=guided)
+                    inputs = [self._conditions(branch, texts, guided=guided) for branch in branches]
                 first, end = (first_evaluation(self.grid.sampler, self.grid.steps, at) for at in (step, step + 1))
                 with around():
                     for evaluation in range(first, end):
-                        self._evaluate(pipeline, inputs, evaluation, guided=guided)
+                        self._evaluate(branches, inputs, evaluation, guided=guided)
                     self.step += 1
 
-    def _evaluate(self, pipeline: Pipeline, inputs: dict[str, Any], evaluation: int, *, guided: bool) -> None:
-        """Runs the denoiser once, and lets the sampler move the latents."""
-        import torch
-
+    def _evaluate(self, branches: Sequence[LiveBranch], inputs: Sequence[dict[str, Any]], evaluation: int, *,
+                  guided: bool) -> None:
+        """Runs every denoiser once, and lets the sampler move the latents."""
         from harness.weights.sending import Sending
 
         timestep = self._scheduler.timesteps[evaluation]
-        scaled = self._scheduler.scale_model_input(self.latents, timestep).to(pipeline.unet.conv_in.weight.dtype)
-        if guided:
-            scaled = torch.cat([scaled, scaled])
-        output = pipeline.unet(scaled, self._timesteps[evaluation], **inputs).sample.float()
-        if guided:
-            output = guided_output(output, self._guidance, self._knobs.guidance_rescale or 0.0)
+        scaled = self._scheduler.scale_model_input(self.latents, timestep)
+        predictions = [self._predicted(branch.pipeline, scaled, evaluation, given, guided=guided)
+                       for branch, given in zip(branches, inputs, strict=True)]
+        output = averaged(predictions, [branch.weight for branch in branches])
         with Sending() if self._sends else nullcontext():
             self.latents = self._scheduler.step(output, timestep, self.latents, **self._options).prev_sample
+
+    def _predicted(self, pipeline: Pipeline, scaled: torch.Tensor, evaluation: int, given: dict[str, Any], *,
+                   guided: bool) -> torch.Tensor:
+        """One denoiser's guided prediction in float32."""
+        import torch
+
+        scaled = scaled.to(pipeline.unet.conv_in.weight.dtype)
+        if guided:
+            scaled = torch.cat([scaled, scaled])
+        output: torch.Tensor = pipeline.unet(scaled, self._timesteps[evaluation], **given).sample.float()
+        return guided_output(output, self._guidance, self._knobs.guidance_rescale or 0.0) if guided else output
 
     def _texts(self, step: int, *, guided: bool) -> tuple[Text, ...]:
         """The texts of the cells at a step; if `guided`, negative prompts first."""
@@ -99,10 +109,11 @@ class Denoising:
         return tuple(text_at(prompts[cell.prompt], role, step, self.grid.steps)
                      for role in (NEGATIVE, POSITIVE) if guided or role == POSITIVE for cell in self.cells)
 
-    def _conditions(self, pipeline: Pipeline, text: TextState, texts: Sequence[Text], *, guided: bool) -> dict[str, Any]:
-        """The denoiser's inputs besides the latents; if `guided`, negative prompts first."""
+    def _conditions(self, branch: LiveBranch, texts: Sequence[Text], *, guided: bool) -> dict[str, Any]:
+        """A denoiser's inputs besides the latents; if `guided`, negative prompts first."""
         import torch
 
+        pipeline, text = branch.pipeline, branch.text
         count = len(self.cells) if guided else 0
         chosen: list[Conditions] = [text.negative[one] for one in texts[:count]] + [text.positive[one] for one in texts[count:]]
         dtype = pipeline.unet.conv_in.weight.dtype
@@ -117,6 +128,17 @@ class Denoising:
             inputs["added_cond_kwargs"] = {name: value if name == "time_ids" else value.to(dtype)
                                            for name, value in added.items()}
         return inputs
+
+
+def averaged(predictions: Sequence[torch.Tensor], weights: Sequence[float]) -> torch.Tensor:
+    """The sum of weights times predictions; a single prediction as it is, to the last bit."""
+    first, *others = predictions
+    if not others:
+        return first
+    total = weights[0] * first
+    for weight, prediction in zip(weights[1:], others, strict=True):
+        total = total + weight * prediction
+    return total
 
 
 def guided_output(output: torch.Tensor, scales: torch.Tensor, rescale: float) -> torch.Tensor:

@@ -15,6 +15,7 @@ from harness.probes.clock import Stopwatch
 from harness.records import Cell
 from harness.sampling.arriving import Arriving, Images, arrived
 from harness.sampling.batches import side_by_side
+from harness.sampling.branches import LiveBranch, entered
 from harness.sampling.denoise import Denoising, called, decode
 from harness.sampling.text import TextState, at_text, encode
 
@@ -41,20 +42,21 @@ Broken: TypeAlias = Callable[[Cell, str], None]
 
 def sample(phases: Sequence[Phase], grid: Grid, todo: Iterable[Batch], texts: Mapping[str, TextState],
            broken: Broken | None = None) -> Iterator[tuple[Batch, Images]]:
-    """Yields each batch of `todo` with its images, in order. `texts` holds the embeddings of every phase by its
+    """Yields each batch of `todo` with its images, in order. `texts` holds the embeddings of every branch by its
     `text_identity`. Every step runs in the phase it belongs to, whatever else is in progress. Without `broken`, an unusable
     image raises SamplingError."""
     def collect(cells: Batch, arriving: Arriving) -> Images:
         return arriving.images(_of(cells, broken))
 
     if len(phases) == 1:
-        pipeline, text = phases[0].enter(), texts[phases[0].text_identity]
+        branches = entered(phases[0], texts)
+        pipeline = branches[0].pipeline
 
         def make(cells: Batch) -> tuple[Batch, Arriving]:
             if pipeline.called is not None:
-                return cells, decode(pipeline, called(pipeline, grid, cells, text))
+                return cells, decode(pipeline, called(pipeline, grid, cells, branches[0].text))
             run = Denoising(pipeline, grid, cells)
-            run.advance(pipeline, text)
+            run.advance(branches)
             return cells, decode(pipeline, run.latents)
 
         yield from arrived(_ahead(make, todo, _workers(pipeline, grid)), collect)
@@ -83,14 +85,13 @@ def _switched(phases: Sequence[Phase], grid: Grid, group: Sequence[Batch],
     workers = _workers(pipeline, grid)
     under_way = list(_ahead(lambda cells: Denoising(pipeline, grid, cells), group, workers))
     for phase, stop in zip(phases, [*(later.first for _, later in pairwise(phases)), grid.steps], strict=True):
-        live, text = phase.enter(), texts[phase.text_identity]
-        for _ in _ahead(partial(_advance, pipeline=live, text=text, until=stop), under_way, workers):
+        for _ in _ahead(partial(_advance, branches=entered(phase, texts), until=stop), under_way, workers):
             pass
     yield from _ahead(lambda run: (run.cells, decode(pipeline, run.latents)), under_way, workers)
 
 
-def _advance(run: Denoising, pipeline: Pipeline, text: TextState, until: int) -> None:
-    run.advance(pipeline, text, until)
+def _advance(run: Denoising, branches: Sequence[LiveBranch], until: int) -> None:
+    run.advance(branches, until)
 
 
 def _ahead(make: Callable[[_Item], _Made], items: Iterable[_Item], workers: int) -> Iterator[_Made]:
@@ -137,11 +138,18 @@ def time_one(phases: Sequence[Phase], grid: Grid, cell: Cell, watch: Stopwatch) 
     for phase, stop in zip(phases, stops, strict=True):
         if len(phases) > 1:
             with watch.phase("switch"):
-                pipeline = phase.enter()
-        with _encoders_there(pipeline, watch), watch.phase("text"):
-            text = encode(pipeline, [prompt], phase.treatment, steps=grid.steps, negatives=cell.guidance != 1)
+                phase.enter()
+        texts: dict[str, TextState] = {}
+        for branch in phase.branches:
+            if branch.text_identity in texts:
+                continue
+            pipeline = branch.enter()
+            with _encoders_there(pipeline, watch), watch.phase("text"):
+                texts[branch.text_identity] = encode(pipeline, [prompt], branch.treatment, steps=grid.steps,
+                                                     negatives=cell.guidance != 1)
+        branches = entered(phase, texts)
         with watch.phase("denoise"):
-            run.advance(pipeline, text, stop, around=lambda: watch.phase("step"))
+            run.advance(branches, stop, around=lambda: watch.phase("step"))
     with watch.phase("decode"):
         decode(pipeline, run.latents).images()
 

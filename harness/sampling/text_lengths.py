@@ -35,11 +35,11 @@ def repeated(states: torch.Tensor, length: int) -> torch.Tensor:
 
 
 def lengths_of(phases: Sequence[Phase], texts: Mapping[str, TextState], grid: Grid) -> Callable[[Cell], Lengths]:
-    """For each cell the positions of its texts along the steps of each phase. Cells of equal ones can share a batch. `texts` are
-    by the phases' `text_identity`."""
-    prompts, states = {prompt.id: prompt for prompt in grid.prompts}, [texts[phase.text_identity] for phase in phases]
-    edges = [*(phase.first for phase in phases), grid.steps]
-    spans = [range(first, end) for first, end in pairwise(edges)]
+    """For each cell the positions of its texts along the steps of each branch of each phase. Cells of equal ones can share a
+    batch. `texts` are by the branches' `text_identity`."""
+    prompts, edges = {prompt.id: prompt for prompt in grid.prompts}, [*(phase.first for phase in phases), grid.steps]
+    read = [(texts[branch.text_identity], range(first, end)) for phase, (first, end) in zip(phases, pairwise(edges), strict=True)
+            for branch in phase.branches]
 
     def of(prompt: Prompt, role: str, step: int) -> Text:
         return text_at(prompt, role, step, grid.steps)
@@ -48,7 +48,7 @@ def lengths_of(phases: Sequence[Phase], texts: Mapping[str, TextState], grid: Gr
     def of_prompt(name: str, guided: bool) -> Lengths:
         prompt = prompts[name]
         lengths: list[int] = []
-        for text, steps in zip(states, spans, strict=True):
+        for text, steps in read:
             for words, negative in dict.fromkeys((of(prompt, POSITIVE, step), of(prompt, NEGATIVE, step)) for step in steps):
                 positive = text.positive[words]
                 lengths.append(len(positive.states))  # also of a cell with guidance, which may act at some of the steps alone

@@ -209,4 +209,6 @@ def test_a_change_of_a_table_of_embeddings_is_written_into_the_table(tmp_path: P
     table = prepared.pipeline.text_encoder.get_submodule(key.removesuffix(".weight")).weight
     up, down = (next(value for name, value in file.items() if half in name) for half in ("lora_up", "lora_down"))
     assert torch.allclose(table, base.tensor("text_encoder", key).float() + 0.5 * 0.5 * up @ down, atol=1e-6)
-    assert prepared.phases[0].text_identity != bench.prepare(Candidate(name="plain", model="zoo:base")).phases[0].text_identity
+    plainly = bench.prepare(Candidate(name="plain", model="zoo:base"))
+    (styled,), (plain,) = (made.phases[0].branches for made in (prepared, plainly))
+    assert styled.text_identity != plain.text_identity

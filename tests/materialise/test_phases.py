@@ -19,7 +19,7 @@ from harness.merge.blocks import unet_blocks
 from harness.records import Cell
 from harness.run.progress import Silent
 from harness.run.suite_run import Options, SuiteRun
-from harness.sampling import Denoising, batches, encode, sample
+from harness.sampling import Denoising, batches, embedded, encode, entered, sample
 from harness.weights import open_model
 from harness.weights.ldm import unet_to_ldm
 from harness.zoo import resolve
@@ -53,8 +53,7 @@ def latents_of(phases: tuple[Phase, ...]) -> torch.Tensor:
     grid = tiny_grid(steps=4)
     run = Denoising(phases[0].enter(), grid, (CELL,))
     for phase, stop in zip(phases, [*(later.first for later in phases[1:]), grid.steps], strict=True):
-        pipeline = phase.enter()
-        run.advance(pipeline, encode(pipeline, PROMPTS, phase.treatment), stop)
+        run.advance(entered(phase, embedded([phase], PROMPTS)), stop)
     return run.latents
 
 
@@ -79,9 +78,9 @@ def test_an_adapter_for_some_steps_is_the_plain_model_in_all_others(bench: Workb
     plain, styled = bench.prepare(candidate()).phases[0], None
     grid = tiny_grid(steps=4)
     run = Denoising(plain.enter(), grid, (CELL,))
-    run.advance(plain.enter(), encode(plain.enter(), PROMPTS), 2)
+    run.advance(entered(plain, embedded([plain], PROMPTS)), 2)
     styled = bench.prepare(candidate(SKETCH)).phases[0]
-    run.advance(styled.enter(), encode(styled.enter(), PROMPTS), 4)
+    run.advance(entered(styled, embedded([styled], PROMPTS)), 4)
     assert torch.equal(made, run.latents)
     assert not torch.equal(made, latents_of(bench.prepare(candidate(SKETCH)).phases))
 
@@ -89,7 +88,7 @@ def test_an_adapter_for_some_steps_is_the_plain_model_in_all_others(bench: Workb
 def test_switched_batches_side_by_side_are_those_made_one_by_one(bench: Workbench) -> None:
     grid = tiny_grid(steps=4, seeds=(1, 2, 3))
     prepared = bench.prepare(candidate(Adapter(path="zoo:sketch", end=0.5), Adapter(path="zoo:sketch-peft", start=0.5, weight=2)))
-    texts = {phase.text_identity: encode(phase.enter(), PROMPTS, phase.treatment) for phase in prepared.phases}
+    texts = embedded(prepared.phases, PROMPTS)
     todo = batches(grid)
     together = [images for _, images in sample(prepared.phases, grid, todo, texts)]
     alone = [next(sample(prepared.phases, grid, [batch], texts))[1] for batch in todo]
@@ -185,8 +184,8 @@ def test_a_textual_inversion_changes_the_prompts_that_hold_its_word_and_no_weigh
     prompts = [PROMPTS[0], type(PROMPTS[0])(id="w", text="a red <thing>")]
     without = encode(plain.pipeline, prompts).positive
     word = Adapter(path=word_file(tmp_path))
-    (phase,) = bench.prepare(candidate(word)).phases
-    state = encode(phase.enter(), prompts, phase.treatment)
+    (branch,) = bench.prepare(candidate(word)).phases[0].branches
+    state = encode(branch.enter(), prompts, branch.treatment)
     assert torch.equal(state.positive[plain_text("a red star")].states, without[plain_text("a red star")].states)
     assert not torch.equal(state.positive[plain_text("a red <thing>")].states, without[plain_text("a red <thing>")].states)
     assert state.occurring == {"<thing>"}
@@ -195,11 +194,12 @@ def test_a_textual_inversion_changes_the_prompts_that_hold_its_word_and_no_weigh
 
 def test_negative_prompts_know_the_words_and_get_no_emphasis(tmp_path: Path) -> None:
     bench = Workbench(device="cpu", root=tmp_path)
-    (phase,) = bench.prepare(candidate(Adapter(path=word_file(tmp_path)), emphasis=Emphasis(weights={"red": 0.5}))).phases
+    styled = candidate(Adapter(path=word_file(tmp_path)), emphasis=Emphasis(weights={"red": 0.5}))
+    (branch,) = bench.prepare(styled).phases[0].branches
     prompt = type(PROMPTS[0])(id="n", text="a red star", negative="a red <thing>")
-    treated, plain = encode(phase.enter(), [prompt], phase.treatment), encode(phase.enter(), [prompt])
+    treated, plain = encode(branch.enter(), [prompt], branch.treatment), encode(branch.enter(), [prompt])
     assert not torch.equal(treated.positive[plain_text("a red star")].states, plain.positive[plain_text("a red star")].states)
-    words_only = encode(phase.enter(), [prompt], type(phase.treatment)(words=phase.treatment.words))
+    words_only = encode(branch.enter(), [prompt], type(branch.treatment)(words=branch.treatment.words))
     negative = plain_text("a red <thing>")
     assert torch.equal(treated.negative[negative].states, words_only.negative[negative].states)
     assert not torch.equal(treated.negative[negative].states, plain.negative[negative].states)
@@ -243,10 +243,10 @@ def test_an_aesthetic_gradient_moves_the_embedding_and_leaves_the_encoder(tmp_pa
     plain = encode(bench.prepare(candidate()).pipeline, PROMPTS[:1]).positive[plain_text("a red star")].states
     drawn = torch.randn(text_projection(resolve("zoo:clip")).shape[1], generator=torch.Generator().manual_seed(1))
     save_file({"mean": drawn}, tmp_path / "look.safetensors")
-    (phase,) = bench.prepare(candidate(aesthetic=AestheticGradient(path="look.safetensors", rate=1e-3))).phases
-    moved = encode(phase.enter(), PROMPTS[:1], phase.treatment).positive[plain_text("a red star")].states
+    (branch,) = bench.prepare(candidate(aesthetic=AestheticGradient(path="look.safetensors", rate=1e-3))).phases[0].branches
+    moved = encode(branch.enter(), PROMPTS[:1], branch.treatment).positive[plain_text("a red star")].states
     assert not torch.allclose(moved, plain, atol=1e-3)
-    assert torch.equal(encode(phase.enter(), PROMPTS[:1]).positive[plain_text("a red star")].states, plain)
+    assert torch.equal(encode(branch.enter(), PROMPTS[:1]).positive[plain_text("a red star")].states, plain)
 
 
 def test_an_aesthetic_gradient_of_another_clip_is_refused_before_the_first_image(tmp_path: Path) -> None:

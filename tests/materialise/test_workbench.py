@@ -97,8 +97,8 @@ def test_the_text_state_tells_configs_apart(bench: Workbench, tmp_path: Path) ->
     import shutil
 
     shutil.copytree(resolve("zoo:config"), tmp_path / "other")
-    texts = {bench.prepare(Candidate(name="c", model=Checkpoint(path="zoo:photo", config=config))).phases[0].text_identity
-             for config in ("zoo:config", "other")}
+    candidates = [Candidate(name="c", model=Checkpoint(path="zoo:photo", config=config)) for config in ("zoo:config", "other")]
+    texts = {bench.prepare(candidate).phases[0].branches[0].text_identity for candidate in candidates}
     assert len(texts) == 2
 
 
@@ -145,14 +145,14 @@ def test_an_adapter_leaves_no_trace(bench: Workbench) -> None:
 
 
 def test_both_layouts_of_the_zoos_adapter_make_the_same_model(bench: Workbench) -> None:
-    from harness.sampling import batches, encode, sample
+    from harness.sampling import batches, embedded, sample
     from tests.fakes import tiny_grid
 
     made = []
     for path in ("zoo:sketch", "zoo:sketch-peft"):
         grid = tiny_grid(guidance_scales=(4,))
         (phase,) = bench.prepare(Candidate(name=path, model="zoo:base", adapters=(Adapter(path=path),))).phases
-        texts = {phase.text_identity: encode(phase.enter(), grid.prompts)}
+        texts = embedded([phase], grid.prompts)
         made.append([images for _, images in sample((phase,), grid, batches(grid), texts)])
     assert all((one == two).all() for one, two in zip(*made, strict=True))
 

@@ -12,7 +12,7 @@ from harness.declare import Grid
 from harness.materialise import Phase, Workbench
 from harness.records import Cell
 from harness.run.batch_packing import pack
-from harness.sampling import encode, sample
+from harness.sampling import embedded, sample
 from tests.fakes import tiny_grid
 
 MIDDLE = Merge(a="zoo:photo", b="zoo:anime", alpha=0.5)
@@ -35,6 +35,6 @@ def images(bench: Workbench, of: Candidate, grid: Grid | None = None) -> np.ndar
 
 def images_of(phases: Sequence[Phase], grid: Grid) -> np.ndarray[Any, Any]:
     """As `images`, of a candidate that is prepared."""
-    texts = {phase.text_identity: encode(phase.enter(), grid.prompts[:2], phase.treatment) for phase in phases}
+    texts = embedded(phases, grid.prompts[:2])
     cells = [Cell(prompt=prompt.id, seed=1, guidance=grid.guidance_scales[-1]) for prompt in grid.prompts[:2]]
     return np.concatenate([made for _, made in sample(phases, grid, pack(grid, cells), texts)])

@@ -11,7 +11,7 @@ import torch
 from harness import Candidate, Grid
 from harness.check import problems
 from harness.materialise import Workbench
-from harness.sampling import encode, setting
+from harness.sampling import embedded, setting
 from tests.fakes import tiny_grid, tiny_suite
 from tests.rehearsal.gpu import Gpu
 from tests.rehearsal.making import MIDDLE, candidate, images, sketch
@@ -98,7 +98,7 @@ def test_without_room_for_encoders_the_denoiser_leaves_and_they_come_one_by_one(
         with simulated(limit=limit) as gpu:
             phase = Workbench(device="cuda", root=root, steps=grid.steps).prepare(KINDS.get(kind, FLUX)).phases[0]
             gpu.reset_peaks()
-            texts = encode(phase.enter(), grid.prompts, phase.treatment)
+            (texts,) = embedded([phase], grid.prompts).values()
             peaks.append((gpu.peak, [c.states.cpu().numpy() for c in texts.positive.values()]))
             assert {p.device.type for p in phase.enter().denoiser.parameters()} == {"cuda"}
             assert {p.device.type for e in phase.enter().encoders for p in e.module.parameters()} == {"cpu"}

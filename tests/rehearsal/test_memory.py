@@ -21,7 +21,7 @@ from harness.run.batch_packing import pack
 from harness.run.memory_plan import Footprint
 from harness.run.memory_problems import memory_problems, memory_remarks
 from harness.samplers import FLOW_FAMILIES
-from harness.sampling import encode, sample
+from harness.sampling import embedded, sample
 from tests.fakes import tiny_suite
 from tests.rehearsal.full_configs import full_configs
 from tests.rehearsal.full_size import sparse_folder
@@ -65,7 +65,7 @@ def to_run(gpu: Gpu, bench: Workbench, candidate: Candidate, grid: Grid) -> int:
     phases = bench.prepare(candidate).phases
     gc.collect()
     gpu.reset_peaks()
-    texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in phases}
+    texts = embedded(phases, grid.prompts)
     list(sample(phases, grid, pack(grid, [Cell(prompt="p", seed=1, guidance=4.0)]), texts))
     return gpu.peak
 

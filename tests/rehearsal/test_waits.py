@@ -17,7 +17,7 @@ from harness.materialise import Workbench
 from harness.quantize import stored_bytes
 from harness.records import Cell
 from harness.samplers import SAMPLERS
-from harness.sampling import Denoising, batches, encode, sample
+from harness.sampling import Denoising, batches, embedded, encode, entered, sample
 from harness.sampling.denoise import called
 from harness.weights import ModelFileError, upload
 from tests.fakes import tiny_grid
@@ -31,12 +31,12 @@ from tests.weights.pipelines import CALLED, folder_of, theirs
 def waits_within_steps(bench: Workbench, gpu: Gpu, of: Candidate, grid: Grid) -> set[str]:
     """The kinds of waits in more steps than the first two, of which the second is a call of its own."""
     (phase,) = bench.prepare(of).phases
-    text = encode(phase.enter(), grid.prompts, phase.treatment)
+    branches = entered(phase, embedded([phase], grid.prompts))
     cells = tuple(Cell(prompt=prompt.id, seed=1, guidance=grid.guidance_scales[-1]) for prompt in grid.prompts[:2])
     run, counts = Denoising(phase.enter(), grid, cells), []
     for until in (1, 2, grid.steps):
         gpu.forget_counts()
-        run.advance(phase.enter(), text, until)
+        run.advance(branches, until)
         counts.append(dict(gpu.waits))
         assert gpu.operations
     return {kind for kind, count in counts[2].items() if count > counts[1].get(kind, 0)}
@@ -86,7 +86,7 @@ def test_a_batch_waits_once_for_its_pixels_and_only_after_the_next_was_launched(
     with simulated() as gpu:
         bench = Workbench(device="cuda", root=Path.cwd(), steps=2)
         phases = bench.prepare(candidate(model=MIDDLE)).phases
-        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in phases}
+        texts = embedded(phases, grid.prompts)
         gpu.forget_counts()
         launched, waits = [], []
         for _ in sample(phases, grid, noted(todo, launched), texts):
@@ -111,7 +111,7 @@ def test_a_batch_that_was_launched_is_handed_out_before_the_error_of_the_next() 
 
     with simulated():
         phases = Workbench(device="cuda", root=Path.cwd(), steps=1).prepare(candidate()).phases
-        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in phases}
+        texts = embedded(phases, grid.prompts)
         handed_out = []
         with pytest.raises(KeyboardInterrupt):
             for cells, _ in sample(phases, grid, failing(), texts):

@@ -63,14 +63,14 @@ def test_a_suite_of_any_family_is_merged_sampled_and_measured(made: tuple[str, P
 
 
 def test_the_noise_of_a_cell_is_the_same_for_any_batch(made: tuple[str, Path]) -> None:
-    from harness.sampling import batches, encode, sample
+    from harness.sampling import batches, embedded, sample
 
     family, root = made
     (phase,) = Workbench(device="cpu", root=root, steps=2).prepare(suite_of(family).candidates[1]).phases
     pictures = []
     for size in (1, 3):
         grid = grid_of(family, batch_size=size)
-        texts = {phase.text_identity: encode(phase.enter(), grid.prompts)}
+        texts = embedded([phase], grid.prompts)
         pictures.append({cell: image for cells, images in sample((phase,), grid, batches(grid), texts)
                          for cell, image in zip(cells, images, strict=True)})
     assert max(int(np.abs(pictures[0][c].astype(int) - pictures[1][c]).max()) for c in pictures[0]) <= 1
@@ -89,7 +89,7 @@ def test_a_sampler_of_the_other_kind_is_refused_before_the_first_image(made: tup
 
 @pytest.mark.parametrize("sampler", sorted(name for name, row in SAMPLERS.items() if not row.flow))
 def test_every_sampler_makes_pictures_that_do_not_depend_on_the_batch(sampler: str, tmp_path: Path) -> None:
-    from harness.sampling import Denoising, batches, encode
+    from harness.sampling import Denoising, alone, batches, encode
     from tests.fakes import plain_candidate, tiny_grid
 
     (phase,) = Workbench(device="cpu", root=tmp_path).prepare(plain_candidate()).phases
@@ -100,7 +100,7 @@ def test_every_sampler_makes_pictures_that_do_not_depend_on_the_batch(sampler: s
         found = {}
         for cells in batches(grid):
             run = Denoising(pipeline, grid, cells)
-            run.advance(pipeline, text)
+            run.advance(alone(pipeline, text))
             found.update(zip(cells, run.latents, strict=True))
         latents.append(found)
     assert max(float((latents[0][cell] - latents[1][cell]).abs().max()) for cell in latents[0]) < 0.02

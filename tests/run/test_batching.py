@@ -9,7 +9,7 @@ import pytest
 from harness import Grid
 from harness.records import Cell, sample_key
 from harness.run.batch_packing import GridKeys, pack
-from harness.sampling import Denoising, batches, decode, encode, setting, threads_for
+from harness.sampling import Denoising, alone, batches, decode, encode, setting, threads_for
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid
 
 
@@ -79,7 +79,7 @@ def test_neighbours_and_place_in_a_batch_do_not_touch_a_bit(tmp_path: Path, monk
 
         def denoised(batch: tuple[Cell, ...]) -> torch.Tensor:
             way = Denoising(pipeline, grid, batch)
-            way.advance(pipeline, text)
+            way.advance(alone(pipeline, text))
             return way.latents
 
         target, *others = cells(grid)

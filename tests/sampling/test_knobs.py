@@ -8,7 +8,7 @@ import torch
 from harness import Grid, Prompt, Sampling
 from harness.records import Cell
 from harness.samplers import build_scheduler, guided_steps
-from harness.sampling import Denoising, encode, generators, initial_noise
+from harness.sampling import Denoising, alone, encode, generators, initial_noise
 from harness.sampling.denoise import called, guided_output
 from harness.text import Treatment
 from harness.weights import Pipeline, build_pipeline, open_model, unscaled
@@ -43,7 +43,7 @@ def ours(pipeline: Pipeline, asked: Grid) -> torch.Tensor:
     """Pixels of the two cells."""
     clip_skip = None if asked.sampling is None else asked.sampling.clip_skip
     run = Denoising(pipeline, asked, CELLS)
-    run.advance(pipeline, encode(pipeline, PROMPTS, Treatment(clip_skip=clip_skip)))
+    run.advance(alone(pipeline, encode(pipeline, PROMPTS, Treatment(clip_skip=clip_skip))))
     return pixels(pipeline, run.latents)
 
 
@@ -149,9 +149,9 @@ def test_a_run_that_stops_between_steps_goes_on_as_if_it_had_not(pipes: Any, sam
     _, pipeline = pipes("sd1")
     text = encode(pipeline, PROMPTS)
     whole, parts = (Denoising(pipeline, grid(sampler), CELLS) for _ in range(2))
-    whole.advance(pipeline, text)
+    whole.advance(alone(pipeline, text))
     for stop in (1, 3, 5):
-        parts.advance(pipeline, text, stop)
+        parts.advance(alone(pipeline, text), stop)
         assert parts.step == stop
     assert torch.equal(whole.latents, parts.latents)
 
@@ -168,7 +168,7 @@ def test_steps_are_timed_whole_however_often_the_denoiser_runs(pipes: Any) -> No
         yield
 
     run = Denoising(pipeline, grid("heun"), CELLS)
-    run.advance(pipeline, encode(pipeline, PROMPTS), around=around)
+    run.advance(alone(pipeline, encode(pipeline, PROMPTS)), around=around)
     assert len(entered) == STEPS
 
 

@@ -14,7 +14,7 @@ from harness.declare.syntax import plain_text
 from harness.materialise import Prepared, Workbench
 from harness.records import Cell
 from harness.run.batch_packing import pack
-from harness.sampling import Denoising, SamplingError, encode, lengths_of, sample, threads_for
+from harness.sampling import Denoising, SamplingError, alone, embedded, encode, lengths_of, sample, threads_for
 from tests.fakes import PROMPTS, plain_candidate, tiny_grid
 
 WORDS = "a red ball on the green grass, a blue car, "
@@ -35,8 +35,7 @@ PARTLY = Sampling(guidance_start=0.5)
 def images(prepared: Prepared, prompts: Sequence[Prompt], **changes: object) -> dict[Cell, np.ndarray]:
     grid = tiny_grid(prompts=tuple(prompts), guidance_scales=(1, 4), batch_size=2, **changes)
     with threads_for(grid, "cpu"):
-        texts = {phase.text_identity: encode(phase.enter(), prompts, phase.treatment, steps=grid.steps)
-                 for phase in prepared.phases}
+        texts = embedded(prepared.phases, prompts, steps=grid.steps)
         cells = [Cell(prompt=p.id, seed=s, guidance=g) for p in prompts for s in grid.seeds for g in grid.guidance_scales]
         batches = pack(grid, cells, 2, lengths_of(prepared.phases, texts, grid))
         return {cell: image for batch, made in sample(prepared.phases, grid, batches, texts)
@@ -66,8 +65,9 @@ def test_a_negative_of_fewer_chunks_counts_as_if_it_were_alone(prepared: Prepare
     scheduler, latents = run._scheduler, run.latents.clone()
     lengths = [len(of.states) for of in (text.positive[plain_text(LONGER.text)], text.negative[plain_text(LONGER.negative)])]
     assert len(set(lengths)) == 2
-    assert lengths_of(prepared.phases, {prepared.phases[0].text_identity: text}, grid)(cell) == (lengths[0], np.lcm(*lengths))
-    run.advance(pipeline, text, 1)
+    (branch,) = prepared.phases[0].branches
+    assert lengths_of(prepared.phases, {branch.text_identity: text}, grid)(cell) == (lengths[0], np.lcm(*lengths))
+    run.advance(alone(pipeline, text), 1)
     with torch.inference_mode():
         at = scheduler.timesteps[0]
         low, high = (pipeline.unet(scheduler.scale_model_input(latents, at), at, encoder_hidden_states=of.states[None]).sample
@@ -81,4 +81,4 @@ def test_a_batch_of_other_lengths_is_refused(prepared: Prepared) -> None:
     cells = tuple(Cell(prompt=name, seed=1, guidance=4) for name in ("star", "long"))
     grid: Grid = tiny_grid(prompts=ALL)
     with pytest.raises(SamplingError, match="different lengths"):
-        Denoising(prepared.pipeline, grid, cells).advance(prepared.pipeline, encode(prepared.pipeline, ALL))
+        Denoising(prepared.pipeline, grid, cells).advance(alone(prepared.pipeline, encode(prepared.pipeline, ALL)))

@@ -10,8 +10,10 @@ from harness.samplers import SAMPLERS, build_scheduler
 from harness.sampling import (
     Denoising,
     SamplingError,
+    alone,
     batches,
     decode,
+    embedded,
     encode,
     from_png,
     initial_noise,
@@ -35,7 +37,7 @@ def pipeline(prepared: Prepared) -> Pipeline:
 
 
 def images(prepared: Prepared, grid: Grid) -> dict[Cell, np.ndarray]:
-    texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in prepared.phases}
+    texts = embedded(prepared.phases, grid.prompts)
     return {cell: image for cells, made in sample(prepared.phases, grid, batches(grid), texts)
             for cell, image in zip(cells, made, strict=True)}
 
@@ -83,7 +85,7 @@ def test_own_loop_agrees_with_the_diffusers_pipeline(pipeline: Pipeline) -> None
     picture = theirs(PROMPTS[0].text, latents=initial_noise(pipeline, grid, [cell]), guidance_scale=4.0,
                      num_inference_steps=5, output_type="np", height=64, width=64).images[0]
     run = Denoising(pipeline, grid, (cell,))
-    run.advance(pipeline, encode(pipeline, PROMPTS[:1]))
+    run.advance(alone(pipeline, encode(pipeline, PROMPTS[:1])))
     ours = decode(pipeline, run.latents).images()[0]
     assert np.abs(ours - picture * 255).max() <= 1.01
 

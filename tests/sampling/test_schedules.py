@@ -13,7 +13,7 @@ from harness import Prompt
 from harness.declare.syntax import plain_text
 from harness.materialise import Prepared, Workbench
 from harness.records import Cell
-from harness.sampling import Denoising, TextState, encode
+from harness.sampling import Denoising, TextState, alone, encode
 from tests.fakes import plain_candidate, tiny_grid
 from tests.sampling.test_long_prompts import WORDS, images
 
@@ -36,13 +36,13 @@ def test_every_step_is_given_its_own_text(prepared: Prepared, sampler: str, text
     edited = Prompt(id="p", text=text, negative="blurry", syntax="a1111")
     grid = tiny_grid(prompts=(edited,), steps=4, sampler=sampler)
     run = Denoising(pipeline, grid, (cell,))
-    run.advance(pipeline, encode(pipeline, grid.prompts, steps=4))
+    run.advance(alone(pipeline, encode(pipeline, grid.prompts, steps=4)))
     plain = replace(edited, text="x", syntax="")
     other = Denoising(pipeline, tiny_grid(prompts=(plain,), steps=4, sampler=sampler), (cell,))
     for step, words in enumerate(firsts):
         state = encode(pipeline, [replace(plain, text=words)])
         given = TextState(positive={plain_text("x"): state.positive[plain_text(words)]}, negative=state.negative)
-        other.advance(pipeline, given, step + 1)
+        other.advance(alone(pipeline, given), step + 1)
     assert torch.equal(run.latents, other.latents)
 
 

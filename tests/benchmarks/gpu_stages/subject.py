@@ -13,11 +13,11 @@ from harness import Candidate, Grid, Merge, Prompt
 from harness.materialise import Phase, Workbench
 from harness.probes.clock import device_wait
 from harness.records import Cell
-from harness.sampling import TextState, encode, sample
+from harness.sampling import TextState, embedded, sample
 from tests.benchmarks.sweep import SIZES, write_parent
 
 if TYPE_CHECKING:
-    from harness.sampling import Images
+    from harness.sampling import Images, embedded
 
 Facts: TypeAlias = dict[str, Any]
 """One result: `what` was measured, and figures or `not_measured` with a reason."""
@@ -94,7 +94,7 @@ class Subject:
         """The candidate ready to sample, and the prompts embedded."""
         bench = bench or self.bench(grid)
         phases = bench.prepare(candidate).phases
-        texts = {phase.text_identity: encode(phase.enter(), grid.prompts, phase.treatment) for phase in phases}
+        texts = embedded(phases, grid.prompts)
         return Live(bench=bench, grid=grid, phases=phases, texts=texts)
 
     def wait(self) -> None:
