@@ -16,9 +16,10 @@ from harness.declare.nearest import did_you_mean
 from harness.declare.picture_chunks import texts_of, with_texts
 from harness.declare.picture_parameters import to_parameters
 from harness.declare.picture_texts import OWN, PARAMETERS
+from harness.promotion.adapters_in_a1111 import AdaptersInA1111, adapters_in_a1111
 from harness.promotion.errors import PromotionError
 from harness.promotion.models_folder import Models
-from harness.promotion.picture_of_image import as_a1111, picture_of
+from harness.promotion.picture_of_image import as_a1111, differences_in_a1111, picture_of
 from harness.promotion.record_files import PROMOTION
 from harness.records import Cell, write_atomically
 from harness.records.regular_files import LARGEST_IMAGE, lies_below, read_regular
@@ -72,19 +73,22 @@ def export_pictures(folder: Path, candidate: str | None, target: Path, models: M
     _refuse_others(files.items())
     for image in files.values():
         _read(run, image)
-    model, model_hash, note = _model(run, name, {image.key for image in files.values()}, models)
-    written, unchanged = [], []
+    model, note = _model(run, name, {image.key for image in files.values()}, models)
+    adapters = _adapters(run, name, model)
+    written, unchanged, differences = [], [], dict[str, None]()
     for file, image in files.items():
-        picture = picture_of(run.suite, run.candidate(name), image.cell, (model, model_hash))
-        own = {"format": OWN_FORMAT, "picture": asdict(picture), **_origin(run, name, image)}
-        content = with_texts(_read(run, image), {PARAMETERS: to_parameters(as_a1111(picture)), OWN: json.dumps(own)})
+        picture = picture_of(run.suite, run.candidate(name), image.cell, (model.name, model.digest))
+        otherwise = (*differences_in_a1111(picture), *adapters.differences)
+        differences |= dict.fromkeys(otherwise)
+        own = {"format": OWN_FORMAT, "picture": asdict(picture), **_origin(run, name, image), "differs_in_a1111": otherwise}
+        content = with_texts(_read(run, image), {PARAMETERS: to_parameters(as_a1111(picture, adapters)), OWN: json.dumps(own)})
         if file.is_file() and read_regular(file, LARGEST_IMAGE) == content:
             unchanged.append(file)
         else:
             write_atomically(file, content)
             written.append(file)
     return Exported(candidate=name, guidance=guidance, written=tuple(written), unchanged=tuple(unchanged),
-                    notes=tuple(filter(None, (note,))))
+                    notes=tuple(filter(None, (note, *differences))))
 
 
 def file_name(candidate: str, image: _Image) -> str:
@@ -163,14 +167,33 @@ def _key_of(file: Path) -> str:
         return ""
 
 
-def _model(run: Run, name: str, keys: set[str], models: Models) -> tuple[str, str, str]:
-    """Name and hash of the file with the candidate's weights, as A1111 writes them (the first ten digits of its SHA-256), and a
-    note where there is none."""
-    for model, file in (*_promoted(run, name, keys, models), *_checkpoint(run, name)):
-        with file.open("rb") as opened:
-            return model, hashlib.file_digest(opened, "sha256").hexdigest()[:10], ""
-    return "", "", (f"no file with the weights of candidate {name!r} was found, so the pictures name no model. Promote it and "
-                    "export again")
+@dataclass(frozen=True, kw_only=True)
+class _Model:
+    """The file with a candidate's weights as A1111 writes it: its name, the first ten digits of its SHA-256, and whether the
+    candidate's adapters are fused into it. Empty where there is none."""
+
+    name: str = ""
+    digest: str = ""
+    fused: bool = False
+
+
+def _model(run: Run, name: str, keys: set[str], models: Models) -> tuple[_Model, str]:
+    """The file with the candidate's weights, and a note where there is none."""
+    for fused, files in ((True, _promoted(run, name, keys, models)), (False, _checkpoint(run, name))):
+        for model, file in files:
+            with file.open("rb") as opened:
+                return _Model(name=model, digest=hashlib.file_digest(opened, "sha256").hexdigest()[:10], fused=fused), ""
+    return _Model(), (f"no file with the weights of candidate {name!r} was found, so the pictures name no model. Promote it and "
+                      "export again")
+
+
+def _adapters(run: Run, name: str, model: _Model) -> AdaptersInA1111:
+    """The tags and hashes of the candidate's adapters; none where the model that is named holds them, which a tag would apply
+    once more."""
+    weights = run.weights.get(name)
+    if model.fused or weights is None:
+        return AdaptersInA1111()
+    return adapters_in_a1111(run.candidate(name).adapters, weights.inputs)
 
 
 def _checkpoint(run: Run, name: str) -> Iterator[tuple[str, Path]]:

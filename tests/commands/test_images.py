@@ -17,9 +17,22 @@ from harness.declare.effective_grid import sampler_of
 from harness.declare.picture_chunks import texts_of, with_texts
 from harness.declare.picture_parameters import from_parameters, to_parameters
 from harness.declare.picture_texts import OWN, PARAMETERS
-from harness.declare.sampler_names import SCHEDULE_NAMES, sampler_named, schedule_named
-from harness.promotion.picture_of_image import NOISE, SAMPLERS_IN_A1111, SCHEDULES_IN_A1111, as_a1111, picture_of
+from harness.declare.sampler_names import AUTOMATIC, SCHEDULE_NAMES, sampler_named, schedule_named
+from harness.promotion.picture_of_image import (
+    NEAREST_IN_A1111,
+    NOISE,
+    SAMPLERS_IN_A1111,
+    SCHEDULES_IN_A1111,
+    as_a1111,
+    differences_in_a1111,
+    picture_of,
+)
 from harness.records import Cell
+from harness.samplers import SAMPLERS, SCHEDULES
+from harness.samplers.building import build_scheduler, set_steps
+from harness.samplers.levels import training_levels
+from harness.samplers.schedules import nearest_timesteps
+from harness.weights.live_pipeline import CONFIGS
 from reports.read.run import load_run
 from reports.verdict.recommending import recommend
 from tests.declare.pictures import FORGE, png
@@ -152,7 +165,7 @@ def test_what_ran_is_in_the_origin_also_of_gold(tmp_path: Path) -> None:
 
 def test_a_second_export_changes_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert images(folder) == images(folder) == 0
-    assert "0 pictures" in capsys.readouterr().out.splitlines()[-3]
+    assert ["0 pictures" in line for line in capsys.readouterr().out.splitlines() if "pictures of" in line] == [False, True]
     stamps = {file: file.stat().st_mtime_ns for file in exports()}
     assert images(folder) == 0
     assert {file: file.stat().st_mtime_ns for file in exports()} == stamps
@@ -202,8 +215,8 @@ def test_a_model_as_it_is_gives_its_name_and_hash(tmp_path: Path, monkeypatch: p
     run = load_run(folder)
     weights = Weights(candidate="alpha=0", identity="i", inputs={"mine.safetensors": content_hash(Path("mine.safetensors"))})
     run = replace(run, weights={"alpha=0": weights})
-    assert _model(run, "alpha=0", set(), Models(Path("models")))[:2] == (
-        "mine", hashlib.sha256(b"weights").hexdigest()[:10])
+    model, note = _model(run, "alpha=0", set(), Models(Path("models")))
+    assert (model.name, model.digest, model.fused, note) == ("mine", hashlib.sha256(b"weights").hexdigest()[:10], False, "")
     Path("mine.safetensors").write_bytes(b"others")
     assert list(_checkpoint(run, "alpha=0")) == []
 
@@ -213,3 +226,38 @@ def test_texts_are_in_the_chunks_that_the_tools_read(folder: Path) -> None:
     with Image.open(exports()[0]) as image:
         assert {PARAMETERS, OWN} <= set(image.info)
         assert from_parameters(image.info[PARAMETERS]).others["Version"].startswith("sweetspot ")
+
+
+@pytest.mark.parametrize("sampler", SAMPLERS)
+@pytest.mark.parametrize("schedule", ["", *SCHEDULE_NAMES])
+def test_pasting_never_means_karras_unless_it_was_declared_and_other_steps_are_said(sampler: str, schedule: str) -> None:
+    picture = PictureText(tool="Sweetspot", syntax="plain", prompt="a", sampler=sampler, schedule=schedule)
+    written, differences = as_a1111(picture), differences_in_a1111(picture)
+    known = SAMPLERS_IN_A1111.get(sampler, "")
+    means = AUTOMATIC.get(sampler, "") if written.schedule == "Automatic" else schedule_named(written.schedule)
+    assert means in (("", "normal", "sgm_uniform", "simple") if not schedule else (schedule,))
+    same = bool(known) and "A1111" in SAMPLERS[sampler].same_as and schedule not in ("", "beta")
+    assert (differences == ()) is same
+
+
+@pytest.mark.parametrize(("sampler", "schedule", "expected"), [
+    ("dpmpp_2m", "", "SGM Uniform"), ("euler", "", "Uniform"), ("ddim", "", "Automatic"), ("flow_euler", "", "Simple"),
+    ("dpmpp_2m", "karras", "Karras"), ("euler", "normal", "Normal"), ("euler", "sgm_uniform", "SGM Uniform")])
+def test_a_schedule_type_is_always_written(sampler: str, schedule: str, expected: str) -> None:
+    picture = as_a1111(PictureText(tool="Sweetspot", syntax="plain", prompt="a", sampler=sampler, schedule=schedule))
+    assert f"Schedule type: {expected}" in to_parameters(picture)
+
+
+def test_the_nearest_schedule_of_a1111_is_near_the_timesteps_of_diffusers() -> None:
+    """By the levels that the tools publish, with the config of Stable Diffusion 1: within one timestep of a thousand."""
+    config = json.loads((CONFIGS / "sd1" / "scheduler" / "scheduler_config.json").read_text(encoding="utf-8"))
+    for sampler, name in NEAREST_IN_A1111.items():
+        if name in ("Automatic", "Simple"):
+            continue
+        scheduler = build_scheduler(sampler, config)
+        set_steps(scheduler, sampler, 20)
+        training = training_levels(scheduler)
+        levels = SCHEDULES[schedule_named(name)].levels(training, 20)
+        own = {int(t) for t in nearest_timesteps(training, levels)}
+        told = {round(float(t)) for t in scheduler.timesteps}
+        assert all(min(abs(t - other) for other in told) <= 1 for t in own), sampler
