@@ -46,6 +46,7 @@ WITHIN_A_LAYER = {
     ("harness.adapters", "harness.weights"): "one reader of headers and pickles and one map of names, for models and adapters",
     ("harness.zoo", "harness.weights"): "the zoo exports through the one writer of model files",
     ("harness.metrics", "harness.weights"): "one home says what a file is by its content",
+    ("harness.control", "harness.weights"): "control networks are read by the one reader of headers and pickles",
     ("harness.metrics", "harness.control"): "the edges of images are measured by the detector that makes control maps",
     ("harness.metrics", "harness.zoo"): "the CLIP metric's default model is the zoo's",
     ("harness.text", "harness.weights"): "texts are embedded by the text encoders of live pipelines",

@@ -13,6 +13,8 @@ LUMA: Final = (0.299, 0.587, 0.114)
 LOW: Final = 10.0
 HIGH: Final = 25.0
 SIGMA: Final = 1.0
+_DIGITS: Final = 9
+"""Decimals of a gradient that count: neighbours that are equal but for the last bits of the arithmetic are equal."""
 _EIGHT: Final = np.ones((3, 3), dtype=bool)
 """Neighbours along edges are those of all eight directions."""
 
@@ -29,7 +31,7 @@ def edges_of(picture: NDArray[np.uint8], *, low: float = LOW, high: float = HIGH
     luma = picture.astype(np.float64) @ np.array(LUMA)
     smooth = gaussian_filter(luma, sigma, mode="nearest") if sigma > 0 else luma
     across, down = sobel(smooth, axis=1, mode="nearest") / 8, sobel(smooth, axis=0, mode="nearest") / 8
-    size = np.hypot(across, down)
+    size = np.round(np.hypot(across, down), _DIGITS)
     weak = _ridge(size, across, down) & (size >= low)
     lines, count = label(weak, structure=_EIGHT)
     strong = np.zeros(count + 1, dtype=bool)
@@ -73,19 +75,19 @@ def edge_f1(drawn: NDArray[np.bool_], wanted: NDArray[np.bool_]) -> float | None
 
 
 def _ridge(size: NDArray[np.float64], across: NDArray[np.float64], down: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Where the gradient's `size` is not below that of the point ahead along its direction, and above that of the point behind,
-    so that of two equal neighbours one is kept."""
+    """Where the gradient's `size` is the largest of three points along its direction; of two equal ones the left or upper."""
     padded = np.pad(size, 1)
-    height, width = size.shape
-    rows, columns = np.mgrid[1:height + 1, 1:width + 1]
-    steps = np.where(down < 0, -1, 1), np.where(across < 0, -1, 1)
+    rows, columns = (place + 1 for place in np.indices(size.shape))
     flat = np.abs(across) >= np.abs(down)
-    longer, shorter = np.where(flat, np.abs(across), np.abs(down)), np.where(flat, np.abs(down), np.abs(across))
-    share = np.divide(shorter, longer, out=np.zeros_like(size), where=longer > 0)
+    right, below = np.sign(across).astype(int), np.sign(down).astype(int)
+    longer = np.maximum(np.abs(across), np.abs(down))
+    share = np.divide(np.minimum(np.abs(across), np.abs(down)), longer, out=np.zeros_like(size), where=longer > 0)
 
     def along(sign: int) -> NDArray[np.float64]:
-        straight = padded[rows + np.where(flat, 0, sign * steps[0]), columns + np.where(flat, sign * steps[1], 0)]
-        diagonal = padded[rows + sign * steps[0], columns + sign * steps[1]]
-        return np.asarray((1 - share) * straight + share * diagonal)
+        straight = padded[rows + sign * np.where(flat, 0, below), columns + sign * np.where(flat, right, 0)]
+        diagonal = padded[rows + sign * below, columns + sign * right]
+        return np.asarray(np.round((1 - share) * straight + share * diagonal, _DIGITS))
 
-    return np.asarray((size >= along(1)) & (size > along(-1)) & (size > 0), dtype=np.bool_)
+    forward = np.where(flat, right, below) >= 0
+    before, after = np.where(forward, along(-1), along(1)), np.where(forward, along(1), along(-1))
+    return np.asarray((size > before) & (size >= after) & (size > 0), dtype=np.bool_)
