@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -44,6 +43,7 @@ from harness.metrics import METRICS
 from harness.records.file_names import unusable_on_windows
 from harness.records.harmless_text import without_secrets
 from harness.records.values import SECONDS
+from harness.samplers import SAMPLERS
 from harness.text.occurrences import composed, occurrences
 
 _Kind = TypeVar("_Kind")
@@ -201,10 +201,10 @@ def _suite(suite: Suite, root: Path) -> Iterator[str]:
     yield from doubles("candidate", names)
     yield from lookalikes("candidate", names)
     keys = {candidate.name: _made_of(suite, candidate) for candidate in suite.candidates}
-    counts = Counter(_made_of(suite, candidate) for candidate in suite.candidates)
+    first: dict[str, str] = {}
     for candidate in suite.candidates:
-        if counts[keys[candidate.name]] > 1:
-            yield f"candidate {candidate.name!r} duplicates another candidate; remove one"
+        if (other := first.setdefault(keys[candidate.name], candidate.name)) != candidate.name:
+            yield f"candidate {candidate.name!r} duplicates {other!r}: both give the same images; remove one"
     if names and suite.baseline not in names:
         yield f"the baseline {suite.baseline!r} is not a candidate; {did_you_mean(suite.baseline, names)}"
     yield from _values(suite)
@@ -228,10 +228,13 @@ def _made_of(suite: Suite, candidate: Candidate) -> str:
     if not isinstance(suite.grid, Grid) or any(type_problems(suite.grid)):
         return candidate.key
     grid = grid_of(suite, candidate)
+    sampled = sampled_as(grid)
+    if grid.sampler in SAMPLERS and sampled.get("eta") == SAMPLERS[grid.sampler].eta:
+        sampled.pop("eta", None)
     if candidate.stages and candidate.model != "" and not any(type_problems(candidate)):
         later = as_sampled(suite, candidate)
-        return short_hash([replace(candidate, sampling=None, stages=()).key, sampled_as(grid), grid.guidance_scales, later])
-    return short_hash([replace(candidate, sampling=None).key, sampled_as(grid), grid.guidance_scales])
+        return short_hash([replace(candidate, sampling=None, stages=()).key, sampled, grid.guidance_scales, later])
+    return short_hash([replace(candidate, sampling=None).key, sampled, grid.guidance_scales])
 
 
 def _metrics(suite: Suite) -> Iterator[str]:

@@ -28,10 +28,15 @@ def survey_caches(shared: str) -> list[Part]:
     if zoo_cache().is_dir():
         parts.append(whole(zoo_cache(), "built-in models", "zoo: models; unpacked again when it is missing",
                            without=sum(superfluous), fewer=len(superfluous)))
-    kind, _, path = shared.partition("?")[0].partition(":")
-    if kind == "folder" and Path(path).expanduser().is_dir():
-        parts.append(whole(Path(path).expanduser(), "shared images", "other runs; ?max_bytes= bounds it"))
+    if (folder := folder_of(shared)) is not None and folder.is_dir():
+        parts.append(whole(folder, "shared images", "other runs; ?max_bytes= bounds it"))
     return parts
+
+
+def folder_of(shared: str) -> Path | None:
+    """The folder that the address of a shared cache names; None for other addresses."""
+    kind, _, path = shared.partition("?")[0].partition(":")
+    return Path(path).expanduser() if kind == "folder" else None
 
 
 def clean_caches() -> Removed:

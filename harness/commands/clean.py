@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from harness.cleaning.caches import folder_of
 from harness.commands.terminal import add_examples, say, size_in_words
+from harness.declare.nearest import did_you_mean
 from harness.records.harmless_text import printable
+from harness.session.options import cache_problem
 
 if TYPE_CHECKING:
     from harness.cleaning.part import Part
@@ -20,8 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     asked = parser.add_mutually_exclusive_group()
     asked.add_argument("--dry-run", action="store_true", help="only say what would be removed (the default)")
     asked.add_argument("--yes", action="store_true", help="remove it")
-    parser.add_argument("--runs-dir", type=Path, default=Path("runs"), metavar="DIR", help="the folder of runs (default: runs)")
-    parser.add_argument("--models", type=Path, default=Path("models"), metavar="DIR",
+    parser.add_argument("--runs-dir", type=Path, metavar="DIR", help="the folder of runs (default: runs)")
+    parser.add_argument("--models", type=Path, metavar="DIR",
                         help="the folder of promoted models (default: models)")
     parser.add_argument("--shared-cache", default="", metavar="ADDRESS",
                         help="also say how large this shared cache is; nothing is removed from it")
@@ -36,10 +39,13 @@ def run(given: argparse.Namespace) -> int:
     from harness.cleaning.run_images import clean_run, survey_run
     from harness.promotion import Models
 
-    models = Models(given.models)
+    if missing := _missing(given):
+        print(printable(f"sweetspot clean: {missing}"), file=sys.stderr)
+        return 2
+    models = Models(given.models or Path("models"))
     try:
         records = read_records(models)
-        folders = run_folders(given.runs_dir)
+        folders = run_folders(given.runs_dir or Path("runs"))
         surveys = [survey_run(folder, records.images) for folder in folders]
         surveys += [survey_models(models, records), (survey_caches(given.shared_cache), [])]
     except (OSError, ValueError) as error:
@@ -48,6 +54,8 @@ def run(given: argparse.Namespace) -> int:
     parts = [part for group, _ in surveys for part in group]
     _print_table(parts)
     notes = [note for _, group in surveys for note in group]
+    if given.shared_cache and folder_of(given.shared_cache) is None:
+        say("note: only a shared cache in a folder is measured; a server says itself how large it is")
     for note in notes:
         say(printable(f"note: {note}"))
     superfluous = [part for part in parts if not part.needed_by]
@@ -64,6 +72,19 @@ def run(given: argparse.Namespace) -> int:
     for problem in done.problems:
         print(f"sweetspot clean: {printable(problem)}", file=sys.stderr)
     return 1 if done.problems else 0
+
+
+def _missing(given: argparse.Namespace) -> str:
+    """Which folder that was given is not there; empty if all are. Those that are meant where nothing is given need not be."""
+    if wrong := cache_problem(given.shared_cache):
+        return wrong.replace("shared cache", "--shared-cache", 1)
+    for option, folder in (("--runs-dir", given.runs_dir), ("--models", given.models),
+                           ("--shared-cache", folder_of(given.shared_cache))):
+        if folder is not None and not folder.is_dir():
+            beside = [one.name for one in folder.parent.iterdir() if one.is_dir()] if folder.parent.is_dir() else []
+            near = did_you_mean(folder.name, beside, list_known=False)
+            return f"{option}: there is no folder {str(folder)!r}; {near or f'expected one below {Path.cwd()}'}"
+    return ""
 
 
 def run_folders(root: Path) -> list[Path]:

@@ -23,6 +23,7 @@ from harness.first_suite.prompts import Prompts, prompts_for
 from harness.first_suite.questions import Options, question
 from harness.first_suite.writing import FirstSuite, existing, shape_for, write
 from harness.records.harmless_text import printable
+from harness.run.device import name_problem
 
 UNMEASURED_MINUTES: Final = 2.0
 """Minutes that are enough for built-in models, whatever the machine; with fewer their pace is measured like any other's."""
@@ -64,6 +65,8 @@ def add_file_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(given: argparse.Namespace) -> int:
     """Exit codes: 0 written, 2 the files do not fit, or the file was edited."""
+    if wrong := name_problem(device_of(given)):  # the suite may run on another machine, which has that device
+        return refuse("init", ValueError(f"--device: {wrong}"))
     try:
         path, _ = draft(given, ["sweetspot", "init", *words_of(given)])
     except (UnfitFileError, OSError) as error:

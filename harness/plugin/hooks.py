@@ -23,7 +23,16 @@ from harness.plugin.items import (
     selectable,
 )
 from harness.plugin.options import add_options, benchmarking, refuse
-from harness.plugin.suite_files import SuiteFile, collected, is_suite_file, missing_files, warn_of_unvisited
+from harness.plugin.suite_files import (
+    SuiteFile,
+    collected,
+    is_suite_file,
+    may_hold_tests,
+    missing_files,
+    note_passed_over,
+    passed_over,
+    warn_of_unvisited,
+)
 from harness.records.harmless_text import printable
 
 if TYPE_CHECKING:
@@ -53,12 +62,20 @@ def _keep_own_packages(libraries: bool) -> None:
         raise pytest.UsageError(wrong)
 
 
-def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
-    """The suite file that a .py file is, if it is one; its tests, if it has any, are collected besides."""
-    if file_path.suffix != ".py" or not is_suite_file(file_path, parent):
-        return None
+@pytest.hookimpl(wrapper=True)
+def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> Generator[None, list[Any], list[Any]]:
+    """The suite file that a .py file is, if it is one; its tests, if it has any, are collected besides. pytest takes every file
+    that the command line names for one of tests: it would run a suite file a second time, and end at its sys.exit."""
+    collectors = yield
+    if file_path.suffix != ".py":
+        return collectors
+    if not is_suite_file(file_path, parent):
+        note_passed_over(file_path, parent)
+        return collectors
     collected(parent.config).any_file = True
-    return SuiteFile.from_parent(parent, path=file_path)
+    others = collectors if may_hold_tests(file_path, parent.config) else [
+        other for other in collectors if not isinstance(other, pytest.Module)]
+    return [SuiteFile.from_parent(parent, path=file_path), *others]
 
 
 @pytest.hookimpl(wrapper=True)
@@ -121,11 +138,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
     the run."""
     config = terminalreporter.config
     if not benchmarking(config):
-        lines = config.stash.get(CHECKED, [])
+        lines = [*(f"{line}; --benchmark runs it" for line in config.stash.get(CHECKED, [])), *passed_over(config)]
         if lines:
             terminalreporter.ensure_newline()
         for line in lines:
-            terminalreporter.write_line(f"{line}; --benchmark runs it")
+            terminalreporter.write_line(line)
         return (yield)
     from harness.plugin.session import session_for
     from harness.run.quiet import own_warnings
@@ -140,7 +157,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> Genera
         terminalreporter.ensure_newline()
         with own_warnings():
             lines = tables(suites, colour=sys.stdout.isatty())
-        for line in lines:
+        for line in [*passed_over(config), *lines]:
             terminalreporter.write_line(line)
         for line in plugin_ci.publish(session, config):
             terminalreporter.write_line(printable(line))

@@ -33,10 +33,12 @@ from harness.records.harmless_text import printable
 
 @dataclass
 class Collected:
-    """What was collected: whether any suite file was, and the files that suite files import from beside them."""
+    """What was collected: whether any suite file was, the files that suite files import from beside them, and the files in a
+    suites folder that hold neither a suite nor tests."""
 
     any_file: bool = False
     imported: set[str] = field(default_factory=set)
+    passed_over: list[Path] = field(default_factory=list)
 
 
 _COPIES: Final = (".ipynb_checkpoints", ".git", ".hg", "node_modules")
@@ -74,6 +76,26 @@ def is_suite_file(path: Path, parent: pytest.Collector) -> bool:
     if _in_suites(path, parent.config):
         return signs.assigns if signs.tests and _is_test(path, parent.config) else signs.worth_loading
     return not signs.tests and (signs.worth_loading if parent.session.isinitpath(path) else signs.declares)
+
+
+def may_hold_tests(path: Path, config: pytest.Config) -> bool:
+    """Whether a file has tests of its own, or a name by which pytest takes it for one that has."""
+    return signs_of(path).tests or _is_test(path, config)
+
+
+def note_passed_over(path: Path, parent: pytest.Collector) -> None:
+    """Remembers a file in a suites folder that is not loaded, unless its name, its tests or its emptiness says why."""
+    if _in_suites(path, parent.config) and not path.name.startswith(("_", "conftest.")) and not (
+            may_hold_tests(path, parent.config)) and path.stat().st_size:
+        collected(parent.config).passed_over.append(path)
+
+
+def passed_over(config: pytest.Config) -> list[str]:
+    """A sentence on each remembered file that no suite file imports. No warning: under -W error one would end the session."""
+    files = [path for path in collected(config).passed_over if str(path) not in collected(config).imported]
+    return [printable(f"note: {relpath(path, config.invocation_params.dir)} has no SUITE, and no suite file imports it, so "
+                      "nothing of it is run. Give it SUITE = harness.Suite(...), or start a helper's name with an underscore")
+            for path in files]
 
 
 def warn_of_unvisited(folder: Path, config: pytest.Config) -> None:

@@ -61,11 +61,11 @@ def rollback(name: str, to: int, models: Models) -> tuple[Version, Version, bool
     Returns the version, the record of the rollback, and whether the suite's baseline is now this version's (it is unchanged if it
     belongs to another model). Raises PromotionError if the version's weights are missing or were changed.
     """
+    if not models.numbers(name):
+        raise PromotionError(f"{name!r} is not a promoted model in {models.root}; "
+                             f"{did_you_mean(name, models.names()) or 'it has no models'}")
     with models.locked():
         current = models.current(name)
-        if not models.numbers(name):
-            raise PromotionError(f"{name!r} is not a promoted model in {models.root}; "
-                                 f"{did_you_mean(name, models.names()) or 'it has no models'}")
         if not to and not (current and (to := models.promotion(name, current).replaces)):
             raise PromotionError(f"{name!r}: nothing was current before version {current}; give --to N")
         version = models.promotion(name, to)

@@ -429,7 +429,16 @@ def test_a_file_beside_the_missing_one_is_offered(tmp_path: Path) -> None:
 
 def test_duplicate_candidates_are_reported(tmp_path: Path) -> None:
     twins = (Candidate(name="a", model="zoo:photo"), Candidate(name="b", model="zoo:photo"))
-    assert "candidate 'b' duplicates another" in said(tmp_path, candidates=twins, baseline="a")
+    assert "candidate 'b' duplicates 'a'" in said(tmp_path, candidates=twins, baseline="a")
+
+
+def test_a_candidate_that_spells_out_a_default_is_a_duplicate(tmp_path: Path) -> None:
+    grid = replace(tiny_grid(), sampler="tcd", steps=4)
+    twins = (Candidate(name="a", model="zoo:photo"), Candidate(name="b", model="zoo:photo", sampling=Sampling(eta=0.3)),
+             Candidate(name="c", model="zoo:photo", sampling=Sampling(eta=0.4)))
+    text = said(tmp_path, candidates=twins, baseline="a", grid=grid)
+    assert "'b' duplicates 'a'" in text
+    assert "'c' duplicates" not in text
 
 
 def test_something_else_than_a_suite_is_said(tmp_path: Path) -> None:

@@ -263,3 +263,23 @@ def test_checkpoints_in_the_models_folder_are_not_called_records(folder: Path) -
     parts, _ = survey_models(models, read_records(models))
     assert [(part.what, part.files, part.size) for part in parts] == [("records and baselines", 3, 30), ("other files", 2, 20)]
     assert all(part.needed_by for part in parts)
+
+
+@pytest.mark.parametrize("arguments", [["--runs-dir", "run"], ["--models", "nope"], ["--shared-cache", "folder:nope"],
+                                       ["--shared-cache", "ftp://x"]])
+def test_a_folder_that_is_not_there_is_not_empty(folder: Path, arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    before = tree()
+    assert main(["clean", *arguments]) == 2
+    assert arguments[0] in capsys.readouterr().err
+    assert tree() == before
+    assert not Path("nope").exists()
+
+
+def test_the_nearest_folder_of_runs_is_named(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clean", "--runs-dir", "run"]) == 2
+    assert "did you mean 'runs'" in capsys.readouterr().err
+
+
+def test_a_cache_that_is_not_measured_is_said(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clean", "--shared-cache", "redis://localhost:1/0"]) == 0
+    assert "only a shared cache in a folder is measured" in capsys.readouterr().out

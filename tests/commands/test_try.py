@@ -75,6 +75,8 @@ def test_files_that_do_not_fit_and_unknown_devices_end_with_2(called: list[list[
     assert main(["try", "none.safetensors"]) == 2
     assert main(["try", "zoo:photo", "zoo:anime", "--device", "cuda:99"]) == 2
     assert "--device: device cuda:99" in capsys.readouterr().err
+    assert main(["init", "zoo:photo", "zoo:anime", "--device", "cuda:99x"]) == 2
+    assert "unknown device 'cuda:99x'" in capsys.readouterr().err
     assert not called
 
 

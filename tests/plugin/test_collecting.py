@@ -182,3 +182,35 @@ def test_a_suite_file_that_does_not_exist_is_named_with_the_nearest(pytester: py
     result = pytester.runpytest("suites/merg.py", "--benchmark")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*suites/merg.py does not exist*did you mean 'merge.py'*"])
+
+
+@pytest.mark.parametrize("arguments", [[], ["suites"], ["suites/x.py"], ["suites/x.py", "--benchmark"]])
+@pytest.mark.parametrize(("text", "line"), [
+    ("from harness import Suite\nSUITE = Suite(nme='x')", "*'nme'*did you mean 'name'*"),
+    ("from harness import Suite\nSUITE = 1\nraise SystemExit(0)", "*line 3: it calls sys.exit(0)*"),
+    ("from harness import Suite\nSUITE = (", "*SyntaxError*")])
+def test_what_a_suite_file_raises_is_said_once(pytester: pytest.Pytester, arguments: list[str], text: str, line: str) -> None:
+    put(pytester, "suites/x.py", text)
+    result = pytester.runpytest(*arguments)
+    result.assert_outcomes(errors=1)
+    result.stdout.fnmatch_lines([line])
+    assert result.ret == pytest.ExitCode.INTERRUPTED
+    assert "^^^^" not in result.stdout.str()
+
+
+@pytest.mark.parametrize("arguments", [["suites"], ["suites/x.py"]])
+def test_the_tests_of_a_suite_file_are_run_once(pytester: pytest.Pytester, arguments: list[str]) -> None:
+    put(pytester, "suites/x.py", SUITE.format(name="SUITE", suite="x") + "\ndef test_own():\n    pass\n")
+    pytester.runpytest(*arguments, "-o", "python_files=*.py").assert_outcomes(passed=2)
+
+
+def test_a_file_in_a_suites_folder_that_holds_nothing_is_named(pytester: pytest.Pytester) -> None:
+    put(pytester, "suites/good.py", "from words import PROMPT\n" + SUITE.format(name="SUITE", suite="good"))
+    put(pytester, "suites/words.py", "PROMPT = 'a red star'\n")
+    put(pytester, "suites/lonely.py", "from words import PROMPT\nRESULT = PROMPT\n")
+    put(pytester, "suites/_lonely.py", "RESULT = 1\n")
+    put(pytester, "suites/__init__.py", "")
+    put(pytester, "elsewhere.py", "RESULT = 1\n")
+    result = pytester.runpytest()
+    result.assert_outcomes(passed=1)
+    assert [line.split()[1] for line in result.outlines if line.startswith("note: ")] == ["suites/lonely.py"]
