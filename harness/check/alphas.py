@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Final
 
 from harness.check.phrases import number, unknown
@@ -102,5 +101,4 @@ class _Numbers:
 
     def _number(self, place: str, value: float) -> Iterator[str]:
         if not number(value) or not self.allowed.low <= value <= self.allowed.high:
-            limits = f"takes {self.allowed.low:g} to {self.allowed.high:g}" if self.allowed.high < inf else "takes finite numbers"
-            yield f"{place} is {value!r}; {self.allowed.whose} {limits}"
+            yield f"{place} is {value!r}; {self.allowed.whose} takes {self.allowed.low:g} to {self.allowed.high:g}"

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterator
 from itertools import pairwise
-from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -23,12 +22,14 @@ from harness.check.stages import first_stage_problems, later_stage_problems
 from harness.declare import Adapter, Candidate, Checkpoint, Ensemble, Fused, Merge, Model, Relay
 from harness.declare.candidate import NOT_QUANTIZED, NUMBER_FORMATS
 from harness.declare.nearest import closest
+from harness.declare.syntax.parsed import LARGEST_WEIGHT
 from harness.quantize import MADE_ON_HOST, QUANTIZATION_MODES
 from harness.runtimes import RUNTIMES
 from harness.text import WEIGHTINGS
 from harness.text.occurrences import occurrences
 
 CONFIG: Final = "zoo:config"
+_EXPECTED_WEIGHT: Final = f"expected a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
 
 
 def candidate_problems(candidate: Candidate, root: Path) -> Iterator[str]:
@@ -77,14 +78,19 @@ def _adapters(adapters: Collection[Adapter], root: Path, fused: bool = False) ->
 
 
 def _adapter(adapter: Adapter, fused: bool) -> Iterator[str]:
-    if not number(adapter.weight):
-        yield f"weight is {adapter.weight!r}; expected a finite number"
+    if not _is_weight(adapter.weight):
+        yield f"weight is {adapter.weight!r}; {_EXPECTED_WEIGHT}"
     if adapter.blocks is not None:
-        yield from alpha_problems(adapter.blocks, Range(word="blocks", whose="an adapter", low=-inf, high=inf))
+        yield from alpha_problems(adapter.blocks, Range(word="blocks", whose="an adapter", low=-LARGEST_WEIGHT,
+                                                        high=LARGEST_WEIGHT))
     if not (number(adapter.start) and number(adapter.end) and 0 <= adapter.start < adapter.end <= 1):
         yield f"start is {adapter.start!r} and end {adapter.end!r}; expected shares of the steps, 0 <= start < end <= 1"
     elif fused and (adapter.start, adapter.end) != (0, 1):
         yield "start and end are given, but a fused adapter acts at every step. Move it to the candidate's adapters"
+
+
+def _is_weight(value: float) -> bool:
+    return number(value) and abs(value) <= LARGEST_WEIGHT
 
 
 def _overlaps(adapters: Collection[Adapter], root: Path) -> Iterator[str]:
@@ -106,8 +112,8 @@ def _treatments(candidate: Candidate, root: Path) -> Iterator[str]:
         for word, weight in candidate.emphasis.weights.items():
             if not word.strip():
                 yield f"emphasis: the word {word!r} is empty"
-            if not number(weight):
-                yield f"emphasis of {word!r} is {weight!r}; expected a finite number"
+            if not _is_weight(weight):
+                yield f"emphasis of {word!r} is {weight!r}; {_EXPECTED_WEIGHT}"
         try:
             occurrences((word for word in candidate.emphasis.weights if word.strip()), "")
         except ValueError as error:

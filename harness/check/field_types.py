@@ -5,12 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import is_dataclass
+from math import inf
 from typing import Any, Final, get_args, get_origin
 
-from harness.declare.misfits import Misfit, Step, misfits, options
+from harness.declare.misfits import LARGEST_INTEGER, LARGEST_NUMBER, Misfit, Step, misfits, options
 
 LONGEST_NAME: Final = 100
-_LARGEST: Final = 2 ** 63
 _WORDS: Final[dict[Any, tuple[str, str]]] = {
     str: ("text", "strings"), float: ("a number", "numbers"), int: ("an integer", "integers"),
     bool: ("True or False", "truth values"), type(None): ("None", "None")}
@@ -57,8 +57,10 @@ def _is_a(value: Any, kind: Any) -> bool:
 
 def _extreme(value: Any) -> str:
     """What is wrong with text or a number that no file can hold; empty for any other value."""
-    if isinstance(value, int) and not -_LARGEST <= value < _LARGEST:
+    if isinstance(value, int) and abs(value) >= LARGEST_INTEGER:
         return "has more than 64 bits; expected a smaller number"
+    if isinstance(value, float) and LARGEST_NUMBER <= abs(value) < inf:
+        return f"is {value!r}; expected a number below {LARGEST_NUMBER:g}"
     if isinstance(value, str):
         try:
             value.encode()

@@ -9,6 +9,7 @@ from harness.check.alphas import PARTS, Range, alpha_problems
 from harness.check.phrases import doubles, number, unknown
 from harness.declare import Merge
 from harness.declare.models import ALL, DENOISER
+from harness.declare.syntax.parsed import LARGEST_WEIGHT
 from harness.merge import MERGE_METHODS, MergeMethod
 
 MISSING: Final = ("error", "keep_a")
@@ -96,8 +97,8 @@ def _weights(merge: Merge, row: MergeMethod) -> Iterator[str]:
     listed = 2 + len(merge.more)
     if len(merge.weights) != listed:
         yield f"{len(merge.weights)} weights are given; expected {listed}: one for a, one for b and one for each model in more"
-    yield from (f"weights[{place}] is {weight!r}; expected a finite number"
-                for place, weight in enumerate(merge.weights) if not number(weight))
+    yield from (f"weights[{place}] is {weight!r}; expected a number from {-LARGEST_WEIGHT:g} to {LARGEST_WEIGHT:g}"
+                for place, weight in enumerate(merge.weights) if not number(weight) or abs(weight) > LARGEST_WEIGHT)
 
 
 def _settings(merge: Merge, row: MergeMethod) -> Iterator[str]:

@@ -17,6 +17,8 @@ MOST_STEPS: Final = 1000
 """The number of steps that diffusion models are trained on."""
 LEAST_GUIDANCE: Final = 1.0
 """At 1 the negative prompt has no say; below, the picture would be drawn from it."""
+MOST_GUIDANCE: Final = 1000.0
+"""Far beyond any use; from about here on, latents leave the range of half precision."""
 LOW_MEMORY: Final = {
     "tiled_decoding": "images above 512 x 512 are decoded in tiles of 512 x 512, which changes pixels near the seams",
     "vae_on_host": "the VAE is on the GPU only while it decodes",
@@ -43,8 +45,11 @@ class GridsSyntax(str):
 
 def guidance_problem(scale: float) -> str:
     """Why nothing can be sampled at a guidance scale; empty if it can."""
-    if isinstance(scale, int | float) and not isinstance(scale, bool) and LEAST_GUIDANCE <= scale < float("inf"):
+    number = isinstance(scale, int | float) and not isinstance(scale, bool)
+    if number and LEAST_GUIDANCE <= scale <= MOST_GUIDANCE:
         return ""
+    if number and scale > MOST_GUIDANCE:
+        return f"guidance scale {scale!r}: expected at most {MOST_GUIDANCE:g}, and usually 1 to 15"
     return (f"guidance scale {scale!r}: expected a number of at least 1. No guidance is 1 here; model cards that write "
             "guidance_scale=0.0 mean this, while below 1 the picture would be drawn from the negative prompt")
 

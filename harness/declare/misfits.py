@@ -6,7 +6,12 @@ import types
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 from functools import cache
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+
+LARGEST_INTEGER: Final = 2 ** 63
+LARGEST_NUMBER: Final = 1e100
+"""Every number of a declaration or a record is smaller, of either sign: larger ones do not fit into a file, or overflow what is
+computed with them. One limit for what may be declared and for what is read of a run, so that every run can be read."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final, get_origin
 
-from harness.declare.misfits import Misfit, misfits, options
+from harness.declare.misfits import LARGEST_INTEGER, LARGEST_NUMBER, Misfit, misfits, options
 from harness.records.images import Measurement, Sample
 from harness.records.json_lines import Record
 
-_LARGEST: Final = 2**63
-"""No integer of a suite is larger: it would not fit into a file, or would overflow what is computed with it."""
-_LARGEST_FLOAT: Final = 1e100
 _WORDS: Final[dict[Any, str]] = {str: "a text", int: "a whole number", float: "a finite number", bool: "true or false",
                                  type(None): "null"}
 
@@ -28,7 +25,7 @@ def _problem(record: Record) -> str:
     if isinstance(record, Sample):  # its texts are checked when its line is read
         return ""
     if isinstance(record, Measurement):  # many thousands: by hand
-        sound = (all(type(v) is float and abs(v) < _LARGEST_FLOAT for v in record.values.values())
+        sound = (all(type(v) is float and abs(v) < LARGEST_NUMBER for v in record.values.values())
                  and all(type(text) is str for words in (record.labels, record.missing) for text in words.values())
                  and type(record.version) is int and type(record.reference) is str)
         return ("" if sound else first_misfit(record, "measurement")) or _unsound_details(record.details)
@@ -68,9 +65,9 @@ def _phrase(misfit: Misfit, place: str) -> str:
 
 def _fits(value: Any, kind: Any) -> bool:
     if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST_FLOAT
+        return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST_NUMBER
     if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < _LARGEST
+        return isinstance(value, int) and not isinstance(value, bool) and abs(value) < LARGEST_INTEGER
     return isinstance(value, kind) and (not isinstance(value, str) or _writable(value))
 
 
